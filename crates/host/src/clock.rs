@@ -1,0 +1,33 @@
+//! The only place that reads a clock.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Milliseconds since the host booted, suspend included. It goes on over a restart of the server; [`boot_id`] fences it.
+pub fn boot_millis() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// Milliseconds since 1970. For calendars and records only: it may be stepped.
+pub fn wall_millis() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "this module is where the clock is read")]
+    let now = SystemTime::now();
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A point in time for measuring phases of a request, in microseconds; its zero has no meaning.
+pub fn monotonic_micros() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000
+}
+
+/// The kernel's id of this boot. Boot-time milliseconds of two different ids do not compare.
+///
+/// # Errors
+/// When `/proc` is not mounted.
+pub fn boot_id() -> std::io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}

@@ -1,0 +1,12 @@
+//! What touches the machine: the clock, named tasks and threads, the environment, files and the data-directory lock,
+//! who listens on which port, and one small HTTP client.
+//!
+//! Bans in `clippy.toml` keep these out of every other room. Nothing here knows what a function is.
+
+pub mod clock;
+pub mod directory;
+pub mod environment;
+pub mod http_client;
+pub mod random;
+pub mod sockets;
+pub mod tasks;

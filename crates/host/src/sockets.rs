@@ -1,0 +1,132 @@
+//! Who listens where, read from `/proc`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// A socket in the state LISTEN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its inode, which processes hold as `socket:[inode]`.
+    pub inode: u64,
+}
+
+/// All TCP sockets that listen in this network namespace.
+///
+/// # Errors
+/// When `/proc/net/tcp` cannot be read.
+pub fn listeners() -> io::Result<Vec<Listener>> {
+    let mut found = parse_table(&fs::read_to_string("/proc/net/tcp")?);
+    if let Ok(table) = fs::read_to_string("/proc/net/tcp6") {
+        found.extend(parse_table(&table));
+    }
+    Ok(found)
+}
+
+/// The sockets that any of these processes holds open, by inode.
+pub fn inodes_of(processes: &[u32]) -> BTreeSet<u64> {
+    let mut inodes = BTreeSet::new();
+    for process in processes {
+        let Ok(entries) = fs::read_dir(format!("/proc/{process}/fd")) else { continue };
+        for entry in entries.flatten() {
+            let Ok(target) = fs::read_link(entry.path()) else { continue };
+            let text = target.to_string_lossy();
+            let inode = text.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
+            inodes.extend(inode.and_then(|inode| inode.parse::<u64>().ok()));
+        }
+    }
+    inodes
+}
+
+/// The process that listens on a port, as `name (process id)`, where it may be seen.
+pub fn owner_of_port(port: u16) -> Option<String> {
+    let wanted: BTreeSet<u64> =
+        listeners().ok()?.into_iter().filter(|listener| listener.address.port() == port).map(|l| l.inode).collect();
+    if wanted.is_empty() {
+        return None;
+    }
+    for process in all_processes() {
+        if !inodes_of(&[process]).is_disjoint(&wanted) {
+            let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+            return Some(format!("{} (process {process})", name.trim()));
+        }
+    }
+    None
+}
+
+/// Every process id that `/proc` lists.
+pub fn all_processes() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Processes by process group, from `/proc/*/stat`.
+pub fn processes_by_group() -> BTreeMap<u32, Vec<u32>> {
+    let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for process in all_processes() {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else { continue };
+        let Some((_, rest)) = stat.rsplit_once(") ") else { continue };
+        if let Some(group) = rest.split(' ').nth(2).and_then(|field| field.parse().ok()) {
+            groups.entry(group).or_default().push(process);
+        }
+    }
+    groups
+}
+
+fn parse_table(table: &str) -> Vec<Listener> {
+    const LISTEN: &str = "0A";
+    table
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+            if *state != LISTEN {
+                return None;
+            }
+            Some(Listener { address: parse_address(local)?, inode: inode.parse().ok()? })
+        })
+        .collect()
+}
+
+/// `0100007F:1F90`: the address in groups of four bytes, each in host order, then the port.
+fn parse_address(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let words: Option<Vec<u8>> = (0..address.len() / 8)
+        .map(|index| u32::from_str_radix(address.get(index * 8..index * 8 + 8)?, 16).ok())
+        .collect::<Option<Vec<u32>>>()
+        .map(|words| words.into_iter().flat_map(u32::to_ne_bytes).collect());
+    let bytes = words?;
+    let ip = match bytes.len() {
+        4 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?)),
+        16 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)).to_canonical(),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn our_own_listener_is_found_and_named() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let found = listeners().unwrap().into_iter().find(|listener| listener.address == address).unwrap();
+        assert!(inodes_of(&[std::process::id()]).contains(&found.inode));
+        assert!(owner_of_port(address.port()).unwrap().contains(&std::process::id().to_string()));
+    }
+
+    #[test]
+    fn addresses_of_both_families() {
+        assert_eq!(parse_address("0100007F:1F90").unwrap(), "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(parse_address("00000000000000000000000001000000:0050").unwrap(), "[::1]:80".parse().unwrap());
+        assert_eq!(parse_address("garbage"), None);
+    }
+}

@@ -1,0 +1,50 @@
+//! Named tasks and threads. A panic in a task is caught by the runtime and does not end the server.
+
+use std::future::Future;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+/// Spawns a task on the current runtime. The name says what it does, for traces and thread dumps.
+#[expect(clippy::disallowed_methods, reason = "this module is where tasks are spawned")]
+pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let _ = name;
+    tokio::spawn(future)
+}
+
+/// Spawns a task on another runtime.
+pub fn spawn_on<F>(runtime: &Handle, name: &'static str, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let _ = name;
+    runtime.spawn(future)
+}
+
+/// Spawns a task on the current thread's local set.
+#[expect(clippy::disallowed_methods, reason = "this module is where tasks are spawned")]
+pub fn spawn_local<F>(name: &'static str, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    let _ = name;
+    tokio::task::spawn_local(future)
+}
+
+/// Starts a thread; the name (15 characters are shown) appears in `top -H` and thread dumps.
+///
+/// # Errors
+/// When the operating system has no room for another thread.
+pub fn thread<F, T>(name: &str, body: F) -> std::io::Result<std::thread::JoinHandle<T>>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    std::thread::Builder::new().name(name.to_owned()).spawn(body)
+}

@@ -1,0 +1,153 @@
+//! Stable error codes. Each has a page `docs/errors/<code>.md`: what happened, likely causes, what to run.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A stable error code, written `KW-1203`. Codes are never reused for another meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Code(pub u16);
+
+/// One line of the table of codes.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// The code.
+    pub code: Code,
+    /// What it means, in a few words.
+    pub title: &'static str,
+    /// The HTTP status it is answered with.
+    pub status: u16,
+}
+
+macro_rules! codes {
+    ($($number:literal $name:ident $status:literal $title:literal;)*) => {
+        $(#[doc = $title] pub const $name: Code = Code($number);)*
+        /// Every code there is, ascending.
+        pub const ALL: &[Entry] = &[$(Entry { code: Code($number), title: $title, status: $status },)*];
+    };
+}
+
+codes! {
+    1001 MANIFEST_SYNTAX 400 "the manifest is not valid YAML";
+    1002 MANIFEST_UNKNOWN_KEY 400 "the manifest has a key that does not exist";
+    1003 MANIFEST_WRONG_TYPE 400 "a value in the manifest has the wrong type";
+    1004 MANIFEST_BAD_VALUE 400 "a value in the manifest is out of range or has a wrong unit";
+    1005 MANIFEST_TOO_LARGE 413 "the manifest is too large or too deeply nested";
+    1006 MANIFEST_UNREADABLE 400 "the manifest cannot be found or read";
+    1007 NOT_YET 501 "the manifest uses something this version cannot do yet";
+    1008 MANIFEST_MISSING_KEY 400 "the manifest lacks a key that it needs";
+    1009 MANIFEST_CONTRADICTION 400 "two values in the manifest contradict each other";
+    2001 ROUTE_UNKNOWN_FUNCTION 404 "there is no function of this name";
+    2002 ROUTE_UNKNOWN_PATH 404 "the gateway has nothing at this path";
+    2003 ROUTE_METHOD 405 "the function does not take this method";
+    2004 QUEUE_FULL 429 "the function's queue is full";
+    2005 QUEUE_TIMEOUT 504 "no instance became free in time";
+    2006 FIRST_BYTE_TIMEOUT 504 "the instance did not answer in time";
+    2007 BODY_IDLE_TIMEOUT 504 "the instance stopped sending in the middle of its answer";
+    2008 TOTAL_TIMEOUT 504 "the request took longer than the function allows";
+    2009 INSTANCE_UNREACHABLE 502 "the instance could not be reached";
+    2010 INSTANCE_BROKE_OFF 502 "the instance broke off the connection before it answered";
+    2011 BAD_REQUEST 400 "the request is not acceptable HTTP";
+    2012 SHUTTING_DOWN 503 "the server is shutting down";
+    2013 UPGRADE_NOT_YET 501 "connection upgrades are not forwarded yet";
+    3001 FUNCTION_NOT_FOUND 404 "there is no function of this name on the server";
+    3002 INSTANCE_NOT_FOUND 404 "there is no instance of this id";
+    3003 START_BACKOFF 503 "the function's instances failed to start and the next try is not due yet";
+    3004 NO_CAPACITY 503 "the host has no room for an instance";
+    3005 FUNCTION_REMOVED 410 "the function was removed while the request waited";
+    3006 FUNCTION_NAME_CASE 409 "another function has the same name but for upper and lower case";
+    3007 WAKE_FAILED 502 "the instance could not be woken";
+    3008 INSTANCE_DIED 502 "the instance ended while requests waited for it";
+    4001 COMMAND_NOT_FOUND 502 "the command does not exist";
+    4002 COMMAND_NOT_EXECUTABLE 502 "the command cannot be executed";
+    4003 EXITED_BEFORE_READY 502 "the program ended before it was ready";
+    4004 NEVER_READY 504 "the program did not become ready in time";
+    4005 WRONG_PORT 504 "the program listens on another port than the one it was given";
+    4006 INITIALIZE_FAILED 502 "the initialize hook failed";
+    4007 INSTANCE_PORT_TAKEN 502 "another program holds the instance's port";
+    4008 WORKING_DIRECTORY 502 "the working directory does not exist";
+    4009 SPAWN_FAILED 502 "the operating system refused to start the program";
+    6001 MODEL_NOT_FOUND 404 "there is no model at this path or of this name";
+    6002 MODEL_UNREADABLE 500 "the model cannot be loaded";
+    6003 MODEL_CARD_INVALID 500 "the model.json beside the model is not valid";
+    6004 INPUT_SHAPE 400 "an input has the wrong shape";
+    6005 INPUT_TYPE 400 "an input has the wrong type";
+    6006 INPUT_UNREADABLE 400 "the input cannot be read";
+    6007 INPUT_TOO_LARGE 413 "the input is too large";
+    6008 INFERENCE_FAILED 500 "the model failed on this input";
+    7001 KEY_MISSING 401 "a key is needed";
+    7002 KEY_WRONG 401 "the key is not known";
+    7003 API_BAD_REQUEST 400 "the API does not understand the request";
+    7004 API_UNKNOWN_PATH 404 "the API has nothing at this path";
+    7005 SERVER_UNREACHABLE 503 "no server answers";
+    7006 API_METHOD 405 "the API does not take this method at this path";
+    8001 DATA_DIRECTORY_IN_USE 409 "another server uses this data directory";
+    8002 ADDRESS_TAKEN 409 "the address is taken by another program";
+    8003 DATA_DIRECTORY_UNUSABLE 500 "the data directory cannot be used";
+    8004 SCHEMA_NEWER 500 "the data directory was written by a newer version";
+    8005 STORE_FAILED 500 "the store failed";
+    8006 CONFIG_INVALID 400 "the configuration is not valid";
+    8007 ADDRESS_NOT_LOOPBACK 400 "listening beyond loopback is not allowed yet";
+    8008 SERVER_DID_NOT_START 500 "the server did not start";
+    8009 CHECK_FAILED 500 "the self-check failed";
+}
+
+impl Code {
+    /// The table's line for this code. Every constant of this module has one.
+    pub fn entry(self) -> Option<&'static Entry> {
+        ALL.binary_search_by_key(&self, |entry| entry.code).ok().map(|index| &ALL[index])
+    }
+
+    /// The HTTP status it is answered with; 500 for a code this build does not know.
+    pub fn status(self) -> u16 {
+        self.entry().map_or(500, |entry| entry.status)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KW-{:04}", self.0)
+    }
+}
+
+impl FromStr for Code {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.strip_prefix("KW-")
+            .filter(|digits| digits.len() == 4)
+            .and_then(|digits| digits.parse().ok())
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is not an error code: they look like KW-1203"))
+    }
+}
+
+impl TryFrom<String> for Code {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Code> for String {
+    fn from(code: Code) -> Self {
+        code.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_ascends_and_each_code_is_found() {
+        assert!(ALL.windows(2).all(|pair| pair[0].code < pair[1].code));
+        for entry in ALL {
+            assert_eq!(entry.code.to_string().parse(), Ok(entry.code));
+            assert_eq!(entry.code.status(), entry.status);
+        }
+    }
+}

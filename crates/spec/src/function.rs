@@ -1,0 +1,210 @@
+//! A function as declared: validated, with every default filled in. A version holds one of these and never changes.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Bytes, FunctionName, MilliCpu, Millis};
+
+/// What a version of a function is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FunctionSpec {
+    /// Its name.
+    pub name: FunctionName,
+    /// What runs.
+    pub program: Program,
+    /// Extra environment of the instance.
+    pub env: BTreeMap<String, String>,
+    /// What each instance reserves.
+    pub resources: Resources,
+    /// How many instances, and how much each takes at once.
+    pub instances: Instances,
+    /// How we find out that an instance is ready.
+    pub ready: ReadyProbe,
+    /// Hooks of the container contract.
+    pub lifecycle: Lifecycle,
+    /// Limits in time.
+    pub timeouts: Timeouts,
+    /// Requests that may wait at once; one more is refused with 429.
+    pub queue_depth: u32,
+    /// When idle instances sleep and end.
+    pub idle: Idle,
+    /// Which free instance takes a request.
+    pub dispatch: Dispatch,
+    /// Who may call it over HTTP, and how.
+    pub http: HttpTrigger,
+}
+
+/// What an instance executes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    /// A command, run without a shell. `${PORT}` and other `${NAME}` are replaced by the instance's environment.
+    Command {
+        /// Program and arguments.
+        argv: Vec<String>,
+        /// Working directory, absolute.
+        dir: PathBuf,
+    },
+    /// A local model, served by the built-in model server.
+    Model {
+        /// The `.onnx` file or the folder that holds `model.onnx`, absolute.
+        path: PathBuf,
+    },
+}
+
+impl Program {
+    /// The folder an instance starts in.
+    pub fn working_directory(&self) -> PathBuf {
+        match self {
+            Self::Command { dir, .. } => dir.clone(),
+            Self::Model { path } if path.extension().is_some() => {
+                path.parent().map_or_else(|| PathBuf::from("/"), PathBuf::from)
+            }
+            Self::Model { path } => path.clone(),
+        }
+    }
+}
+
+/// What one instance reserves on its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Resources {
+    /// CPU share, if declared.
+    pub cpu: Option<MilliCpu>,
+    /// Host memory, if declared; counted against the host's capacity.
+    pub memory: Option<Bytes>,
+}
+
+/// Counts of instances and what each may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instances {
+    /// Kept alive always, asleep when idle.
+    pub min: u32,
+    /// Never more than this many.
+    pub max: u32,
+    /// Requests at once in one instance.
+    pub concurrency: Concurrency,
+}
+
+/// Requests at once in one instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Concurrency {
+    /// Never exceeded.
+    pub hard: u32,
+    /// What scaling aims at; at most `hard`.
+    pub soft: u32,
+}
+
+/// How readiness is found out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadyProbe {
+    /// The instance's port accepts a connection.
+    Tcp,
+    /// A GET of this path answers 200 to 399.
+    Http {
+        /// Path with a leading slash.
+        path: String,
+    },
+}
+
+/// A call that Kipwake makes on an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Path with a leading slash.
+    pub path: String,
+    /// How long it may take.
+    pub timeout: Millis,
+}
+
+/// Hooks around an instance's life.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Lifecycle {
+    /// `POST` with an empty body once before any request.
+    pub initialize: Option<Hook>,
+    /// `GET` before the instance is stopped.
+    pub pre_stop: Option<Hook>,
+}
+
+/// Limits in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// From the start of an instance to its readiness.
+    pub startup: Millis,
+    /// A request's wait for an instance, start or wake included.
+    pub queue: Millis,
+    /// From sending a request to the first byte of the answer's head.
+    pub first_byte: Millis,
+    /// Between two pieces of an answer's body.
+    pub idle: Millis,
+    /// From arrival to the end of the answer.
+    pub total: Millis,
+    /// From SIGTERM to SIGKILL.
+    pub grace: Millis,
+}
+
+/// When idle instances sleep and end; `None` is never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Idle {
+    /// Idle for this long: paused.
+    pub pause: Option<Millis>,
+    /// Idle or asleep for this long: stopped, unless among the kept minimum.
+    pub stop: Option<Millis>,
+}
+
+/// Which free instance takes a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dispatch {
+    /// The oldest instance below the soft limit, else the least loaded below the hard one: idle ones stay idle.
+    Packed,
+    /// The fewest in flight, then the longest unused.
+    Balanced,
+}
+
+/// Who may call a function over HTTP, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpTrigger {
+    /// Whether a key is asked for.
+    pub auth: HttpAuth,
+    /// Methods let through; empty means all.
+    pub methods: Vec<String>,
+}
+
+/// Whether callers of the gateway need a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HttpAuth {
+    /// Anyone who reaches the gateway.
+    Anonymous,
+    /// A bearer key of this server.
+    Key,
+}
+
+/// The defaults that `kip.yaml` leaves out. The table in `docs/kip-yaml.md` is checked against these.
+pub mod defaults {
+    use super::*;
+
+    /// One request at a time per instance.
+    pub const CONCURRENCY: Concurrency = Concurrency { hard: 1, soft: 1 };
+    /// Started by requests only; up to ten.
+    pub const INSTANCES: Instances = Instances { min: 0, max: 10, concurrency: CONCURRENCY };
+    /// Generous for models, finite for everybody.
+    pub const TIMEOUTS: Timeouts = Timeouts {
+        startup: Millis::from_secs(120),
+        queue: Millis::from_secs(120),
+        first_byte: Millis::from_secs(60),
+        idle: Millis::from_secs(120),
+        total: Millis::from_secs(600),
+        grace: Millis::from_secs(10),
+    };
+    /// Waiting requests of one version.
+    pub const QUEUE_DEPTH: u32 = 1_000;
+    /// Asleep soon, gone late.
+    pub const IDLE: Idle = Idle { pause: Some(Millis::from_secs(30)), stop: Some(Millis::from_secs(12 * 3_600)) };
+    /// Idle instances stay idle.
+    pub const DISPATCH: Dispatch = Dispatch::Packed;
+    /// Of a hook without one.
+    pub const HOOK_TIMEOUT: Millis = Millis::from_secs(60);
+}

@@ -1,0 +1,15 @@
+//! The vocabulary that every room shares: ids, units, validated declarations and error codes.
+//!
+//! Values of these types are valid by construction: wire types live at the edges (`manifest`, `api`) and become these
+//! once. This crate knows no clock, file, socket or random number, and no other room.
+
+pub mod code;
+pub mod function;
+pub mod id;
+pub mod problem;
+pub mod units;
+
+pub use code::Code;
+pub use id::{FunctionName, InstanceId, RequestId, VersionId};
+pub use problem::Problem;
+pub use units::{Bytes, MilliCpu, Millis};
