@@ -1,0 +1,60 @@
+//! The brain. Every decision (which instance serves, when to start, pause, wake, evict, stop) is made here by pure code.
+//!
+//! Two kinds of core exchange values and never share memory:
+//!
+//! * a [`FunctionCore`] holds all versions, the queues and the instances of one function,
+//! * the [`Placer`] holds the host's ledger and grants room for instances.
+//!
+//! Messages between them go through a [`Router`], so that a simulator can delay and reorder them. The shell around the
+//! cores (the server's `control` room, or a simulator) calls `step(now, event, &mut effects)`, carries the effects out,
+//! and reports what it saw as further events. This room never reads a clock, opens a socket, rolls dice, or knows what
+//! a process is.
+
+#![forbid(unsafe_code)]
+
+pub mod effect;
+pub mod event;
+pub mod function;
+pub mod instance;
+pub mod placer;
+pub mod policy;
+pub mod queue;
+pub mod router;
+pub mod scaler;
+pub mod state;
+pub mod why;
+
+use serde::{Deserialize, Serialize};
+
+pub use effect::{Change, Effect, Operate, StartKind};
+pub use event::{Event, Seen};
+pub use function::FunctionCore;
+pub use placer::{FromPlacer, Placer, ToPlacer};
+pub use policy::Policy;
+pub use router::Router;
+pub use state::{Class, State};
+pub use why::{Exit, Refusal, StartFailure, Why};
+
+/// The time as the shell hands it in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Now {
+    /// Milliseconds since the host booted; all deadlines count in these.
+    pub boot: u64,
+    /// Milliseconds since 1970, for calendars only.
+    pub wall: i64,
+}
+
+/// A request as its function's core knows it: the shell numbers them upwards, so the order of numbers is the order of arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ticket(pub u64);
+
+/// The number of an operation on an instance. Observations echo it; those of another number are late and are dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OperationNumber(pub u64);
+
+/// The number of a function core within one boot of the server; it is part of its instances' ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CoreNumber(pub u32);

@@ -1,0 +1,269 @@
+//! Reasons. They are small values inside the core and become sentences at the edge, through `Display`.
+
+use std::fmt;
+
+use kip_spec::{Code, Millis, code};
+use serde::{Deserialize, Serialize};
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Exit code, if it ended by itself.
+    pub code: Option<i32>,
+    /// Signal, if it was ended by one.
+    pub signal: Option<i32>,
+}
+
+/// Why an instance did not become ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartFailure {
+    /// No such program.
+    CommandNotFound,
+    /// Not allowed, or not a program.
+    CommandNotExecutable,
+    /// The folder to start in is not there.
+    WorkingDirectory,
+    /// The operating system refused otherwise.
+    SpawnFailed,
+    /// It ended first.
+    Exited(Exit),
+    /// It ran and was not ready in time.
+    NeverReady,
+    /// It ran and listened elsewhere.
+    WrongPort {
+        /// Where it does listen.
+        port: u16,
+    },
+    /// Somebody else answers on its port.
+    PortTaken,
+    /// The hook answered with this status, or 0 for no answer.
+    InitializeFailed {
+        /// HTTP status, 0 for none.
+        status: u16,
+    },
+}
+
+/// Why an instance is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gone {
+    /// Asked to.
+    Stopped,
+    /// It did not become ready.
+    StartFailed,
+    /// It ended by itself.
+    Exited,
+    /// It could not be paused or woken.
+    SleepFailed,
+    /// It never got room.
+    NoRoom,
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// As many wait already as may.
+    QueueFull {
+        /// How many wait.
+        depth: u32,
+    },
+    /// It waited as long as it may.
+    QueueTimeout {
+        /// How long it waited.
+        waited: u64,
+    },
+    /// The instance it waited for did not become ready.
+    StartFailed(StartFailure),
+    /// Starts failed lately; the next try is not due.
+    Backoff {
+        /// When it is due, in milliseconds from now.
+        retry_in: u64,
+        /// The last failure.
+        failure: StartFailure,
+    },
+    /// The host has no room.
+    NoCapacity,
+    /// The function is gone.
+    Removed,
+    /// The server ends.
+    ShuttingDown,
+}
+
+/// Why an instance changed its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// Requests wait and nothing hot is free.
+    RequestsWait {
+        /// How many.
+        queued: u32,
+    },
+    /// `instances.min` wants it.
+    KeepMinimum,
+    /// A new version must prove itself before it serves.
+    NewVersion,
+    /// The placer gave room.
+    RoomGranted,
+    /// The probe succeeded.
+    ProgramReady,
+    /// The hook succeeded.
+    Initialized,
+    /// `idle.pause` is over.
+    IdleForPause {
+        /// How long it was idle.
+        idle: u64,
+    },
+    /// `idle.stop` is over.
+    IdleForStop {
+        /// How long it was unused.
+        idle: u64,
+    },
+    /// The operation ended well.
+    Done,
+    /// Pausing failed; it stays hot.
+    PauseFailed,
+    /// Waking failed.
+    WakeFailed,
+    /// An operation took too long.
+    Deadline,
+    /// It did not become ready.
+    StartFailed(StartFailure),
+    /// It ended by itself.
+    Exited(Exit),
+    /// A newer version serves.
+    VersionReplaced,
+    /// The function was removed.
+    Removed,
+    /// The server ends.
+    ShuttingDown,
+    /// Another function needs its room.
+    Evicted,
+    /// The need passed before it had room.
+    NoLongerNeeded,
+    /// It can never fit.
+    NoCapacity,
+    /// Requests came while it was falling asleep or asleep.
+    WokenForRequests {
+        /// How many wait.
+        queued: u32,
+    },
+}
+
+impl Refusal {
+    /// The stable code that callers see.
+    pub const fn code(self) -> Code {
+        match self {
+            Self::QueueFull { .. } => code::QUEUE_FULL,
+            Self::QueueTimeout { .. } => code::QUEUE_TIMEOUT,
+            Self::StartFailed(failure) => failure.code(),
+            Self::Backoff { .. } => code::START_BACKOFF,
+            Self::NoCapacity => code::NO_CAPACITY,
+            Self::Removed => code::FUNCTION_REMOVED,
+            Self::ShuttingDown => code::SHUTTING_DOWN,
+        }
+    }
+
+    /// When to try again, in whole seconds, where that can help.
+    pub const fn retry_after_seconds(self) -> Option<u64> {
+        match self {
+            Self::QueueFull { .. } | Self::NoCapacity => Some(1),
+            Self::Backoff { retry_in, .. } => Some(retry_in.div_ceil(1_000)),
+            Self::ShuttingDown => Some(5),
+            _ => None,
+        }
+    }
+}
+
+impl StartFailure {
+    /// The stable code that callers see.
+    pub const fn code(self) -> Code {
+        match self {
+            Self::CommandNotFound => code::COMMAND_NOT_FOUND,
+            Self::CommandNotExecutable => code::COMMAND_NOT_EXECUTABLE,
+            Self::WorkingDirectory => code::WORKING_DIRECTORY,
+            Self::SpawnFailed => code::SPAWN_FAILED,
+            Self::Exited(_) => code::EXITED_BEFORE_READY,
+            Self::NeverReady => code::NEVER_READY,
+            Self::WrongPort { .. } => code::WRONG_PORT,
+            Self::PortTaken => code::INSTANCE_PORT_TAKEN,
+            Self::InitializeFailed { .. } => code::INITIALIZE_FAILED,
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code, self.signal) {
+            (Some(code), _) => write!(f, "exit code {code}"),
+            (None, Some(signal)) => write!(f, "signal {signal}"),
+            (None, None) => f.write_str("an unknown cause"),
+        }
+    }
+}
+
+impl fmt::Display for StartFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CommandNotFound => f.write_str("the command does not exist"),
+            Self::CommandNotExecutable => f.write_str("the command cannot be executed"),
+            Self::WorkingDirectory => f.write_str("the working directory does not exist"),
+            Self::SpawnFailed => f.write_str("the operating system refused to start the program"),
+            Self::Exited(exit) => write!(f, "the program ended before it was ready, with {exit}"),
+            Self::NeverReady => f.write_str("the program did not become ready in time"),
+            Self::WrongPort { port } => {
+                write!(f, "the program listens on port {port} instead of the one in the variable PORT")
+            }
+            Self::PortTaken => f.write_str("another program listens on the instance's port"),
+            Self::InitializeFailed { status: 0 } => f.write_str("the initialize hook did not answer"),
+            Self::InitializeFailed { status } => write!(f, "the initialize hook answered {status}"),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::QueueFull { depth } => write!(f, "{depth} requests wait already, as many as the function lets wait"),
+            Self::QueueTimeout { waited } => write!(f, "no instance became free within {}", Millis(*waited)),
+            Self::StartFailed(failure) => failure.fmt(f),
+            Self::Backoff { retry_in, failure } => {
+                write!(f, "{failure}; the next start is tried in {}", Millis(*retry_in))
+            }
+            Self::NoCapacity => f.write_str("the host has no room for an instance"),
+            Self::Removed => f.write_str("the function was removed"),
+            Self::ShuttingDown => f.write_str("the server is shutting down"),
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RequestsWait { queued: 1 } => f.write_str("1 request waits and no hot instance is free"),
+            Self::RequestsWait { queued } => write!(f, "{queued} requests wait and no hot instance is free"),
+            Self::KeepMinimum => f.write_str("instances.min asks for it"),
+            Self::NewVersion => f.write_str("a new version proves itself before it serves"),
+            Self::RoomGranted => f.write_str("the host has room"),
+            Self::ProgramReady => f.write_str("the ready probe succeeded"),
+            Self::Initialized => f.write_str("the initialize hook succeeded"),
+            Self::IdleForPause { idle } => write!(f, "idle for {}, past idle.pause", Millis(*idle)),
+            Self::IdleForStop { idle } => write!(f, "unused for {}, past idle.stop", Millis(*idle)),
+            Self::Done => f.write_str("done"),
+            Self::PauseFailed => f.write_str("pausing failed, it stays hot"),
+            Self::WakeFailed => f.write_str("waking failed, it is replaced"),
+            Self::Deadline => f.write_str("the operation took too long"),
+            Self::StartFailed(failure) => failure.fmt(f),
+            Self::Exited(exit) => write!(f, "the program ended by itself, with {exit}"),
+            Self::VersionReplaced => f.write_str("a newer version serves"),
+            Self::Removed => f.write_str("the function was removed"),
+            Self::ShuttingDown => f.write_str("the server is shutting down"),
+            Self::Evicted => f.write_str("another function needs its room"),
+            Self::NoLongerNeeded => f.write_str("nothing waits for it any more"),
+            Self::NoCapacity => f.write_str("the host has no room for it"),
+            Self::WokenForRequests { queued: 1 } => f.write_str("1 request waits"),
+            Self::WokenForRequests { queued } => write!(f, "{queued} requests wait"),
+        }
+    }
+}
