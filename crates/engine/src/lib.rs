@@ -1,0 +1,10 @@
+//! Bodies: what an instance is made of. One trait, [`Body`]; child processes today, containers and Pods later.
+//!
+//! This room starts, probes, pauses, wakes and ends what it is told to, and reports what it saw. It never decides when,
+//! and it knows nothing of queues, versions or requests.
+
+pub mod body;
+pub mod process;
+
+pub use body::{Body, Ended, Error, Order, Running, StartError, StartProblem, StopOrder};
+pub use process::{Capabilities, Options, ProcessBody};

@@ -1,0 +1,98 @@
+//! The container contract: variables, headers and hooks as Function Compute's custom runtimes know them.
+//! Source: shared reference on the FC 3.0 API, section 4.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use kip_spec::function::Hook;
+
+use super::Process;
+use crate::body::{Error, Order};
+
+/// The variable that marks an instance's processes.
+pub(super) const INSTANCE: &str = "KIPWAKE_INSTANCE";
+/// The variable that names the server they belong to.
+pub(super) const SERVER: &str = "KIPWAKE_SERVER";
+
+/// An instance's whole environment: what it inherits, the contract, what the user declared, and what nobody may override.
+pub(super) fn environment(order: &Order, server: &str, port: u16) -> BTreeMap<String, String> {
+    let mut env: BTreeMap<String, String> = kip_host::environment::inherited().into_iter().collect();
+    let mut code_path = order.directory.to_string_lossy().into_owned();
+    if !code_path.ends_with('/') {
+        code_path.push('/');
+    }
+    let mut set = |name: &str, value: String| env.insert(name.to_owned(), value);
+    set("FC_FUNCTION_NAME", order.function.to_string());
+    set("FC_INSTANCE_ID", order.instance.to_string());
+    set("FC_FUNC_CODE_PATH", code_path);
+    set("FC_REGION", "local".to_owned());
+    set("FC_ACCOUNT_ID", "kipwake".to_owned());
+    if let Some(memory) = order.memory_mib {
+        set("FC_MEMORY_SIZE", memory.to_string());
+        set("FC_FUNCTION_MEMORY_SIZE", memory.to_string());
+    }
+    if let Some(hook) = &order.initialize {
+        set("FC_INITIALIZER_HANDLER", hook.path.clone());
+        set("FC_INITIALIZATION_TIMEOUT", hook.timeout.0.div_ceil(1_000).to_string());
+    }
+    env.extend(order.env.clone());
+    for name in ["PORT", "FC_SERVER_PORT", "FC_CUSTOM_LISTEN_PORT"] {
+        env.insert(name.to_owned(), port.to_string());
+    }
+    env.insert("KIPWAKE_FUNCTION".to_owned(), order.function.to_string());
+    env.insert(INSTANCE.to_owned(), order.instance.to_string());
+    env.insert(SERVER.to_owned(), server.to_owned());
+    env
+}
+
+/// The headers that hooks carry.
+pub(super) fn headers(order: &Order) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut set = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    set("x-fc-function-name", order.function.as_str());
+    set("x-fc-qualifier", "LATEST");
+    set("x-fc-version-id", &order.version.to_string());
+    set("x-fc-region", "local");
+    set("x-fc-account-id", "kipwake");
+    if let Some(memory) = order.memory_mib {
+        set("x-fc-function-memory", &memory.to_string());
+    }
+    if let Some(hook) = &order.initialize {
+        set("x-fc-function-initializer", &hook.path);
+        set("x-fc-initialization-timeout", &hook.timeout.0.div_ceil(1_000).to_string());
+    }
+    if let Some(hook) = &order.pre_stop {
+        set("x-fc-instance-lifecycle-pre-stop-handler", &hook.path);
+    }
+    headers
+}
+
+/// Calls a hook; any answer but 2xx is a failure.
+pub(super) async fn call_hook(
+    process: &Process,
+    name: &'static str,
+    method: http::Method,
+    hook: &Hook,
+) -> Result<(), Error> {
+    let failed = |status, detail| Error::Hook { hook: name, instance: process.id, status, detail };
+    let address = *process.address.lock().unwrap_or_else(PoisonError::into_inner);
+    let address = address.ok_or_else(|| failed(0, "the instance was never ready".to_owned()))?;
+    let mut headers = process.headers.clone();
+    let request_id = format!("r-{:032x}", kip_host::random::bits());
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        headers.insert("x-fc-request-id", value);
+    }
+    if let Ok(value) = HeaderValue::from_str(&hook.path) {
+        headers.insert("x-fc-control-path", value);
+    }
+    match kip_host::http_client::status_of(method, address, &hook.path, &headers, hook.timeout.to_std()).await {
+        Ok(status) if (200..300).contains(&status) => Ok(()),
+        Ok(status) => Err(failed(status, format!("{} answered {status}", hook.path))),
+        Err(error) => Err(failed(0, error.to_string())),
+    }
+}

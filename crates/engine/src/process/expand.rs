@@ -1,0 +1,92 @@
+//! `${NAME}` in arguments, and where the shell would find a program.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::body::StartProblem;
+
+/// Replaces `${NAME}` by the variable's value. A name that is not set stays as it is, so that the mistake can be seen.
+pub(super) fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        let (before, after) = rest.split_at(start);
+        result.push_str(before);
+        let value = after[2..].find('}').and_then(|end| Some((env.get(&after[2..2 + end])?, end)));
+        match value {
+            Some((value, end)) => {
+                result.push_str(value);
+                rest = &after[end + 3..];
+            }
+            None => {
+                result.push_str("${");
+                rest = &after[2..];
+            }
+        }
+    }
+    result.push_str(rest);
+    result
+}
+
+/// The program file that a command names: a path from `directory`, or a name on the instance's `PATH`.
+pub(super) fn program(
+    command: &str,
+    directory: &Path,
+    env: &BTreeMap<String, String>,
+) -> Result<PathBuf, (StartProblem, String)> {
+    let candidates: Vec<PathBuf> = if command.contains('/') {
+        vec![directory.join(command)]
+    } else {
+        let path = env.get("PATH").map_or("/usr/local/bin:/usr/bin:/bin", String::as_str);
+        path.split(':').filter(|folder| !folder.is_empty()).map(|folder| directory.join(folder).join(command)).collect()
+    };
+    let found: Vec<&PathBuf> = candidates.iter().filter(|file| file.is_file()).collect();
+    if let Some(file) = found.iter().find(|file| is_executable(file)) {
+        return Ok((*file).clone());
+    }
+    if let Some(file) = found.first() {
+        return Err((StartProblem::CommandNotExecutable, format!("{} is not marked executable", file.display())));
+    }
+    let detail = match candidates.as_slice() {
+        [only] if only.is_dir() => {
+            return Err((StartProblem::CommandNotExecutable, format!("{} is a folder", only.display())));
+        }
+        [only] => format!("there is no file {}", only.display()),
+        _ => format!("there is no program `{command}` on the instance's PATH"),
+    };
+    Err((StartProblem::CommandNotFound, detail))
+}
+
+fn is_executable(file: &Path) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_replaced_and_unknown_ones_stay() {
+        let env = BTreeMap::from([("PORT".to_owned(), "81".to_owned()), ("A".to_owned(), "${PORT}".to_owned())]);
+        for (text, expected) in [
+            ("--port=${PORT}", "--port=81"),
+            ("${PORT}${PORT}", "8181"),
+            ("${A}", "${PORT}"),
+            ("${NOPE} $PORT ${", "${NOPE} $PORT ${"),
+        ] {
+            assert_eq!(expand(text, &env), expected);
+        }
+    }
+
+    #[test]
+    fn programs_are_found_or_the_reason_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("plain"), "x").unwrap();
+        let env = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
+        assert!(program("sh", folder.path(), &env).is_ok());
+        assert!(matches!(program("./plain", folder.path(), &env), Err((StartProblem::CommandNotExecutable, _))));
+        assert!(matches!(program("./none", folder.path(), &env), Err((StartProblem::CommandNotFound, _))));
+        assert!(matches!(program("no-such-program", folder.path(), &env), Err((StartProblem::CommandNotFound, _))));
+    }
+}

@@ -1,0 +1,110 @@
+//! From started to ready: the probe, whose port it is, and what went wrong if it is not.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use http::HeaderMap;
+use kip_host::sockets::{self, Listener};
+use kip_spec::function::ReadyProbe;
+use tokio::net::TcpStream;
+
+use super::Process;
+use crate::body::{Order, Running, StartProblem};
+
+/// Between two probes: quick at first, for programs that start in milliseconds.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// One probe may take this long; a model that is loading often accepts and does not answer.
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
+
+type Failure = (StartProblem, String);
+
+/// Waits until the instance is ready, or has ended, or has had its time.
+pub(super) async fn wait(process: &Process, order: &Order, port: u16) -> Result<Running, Failure> {
+    let mut ended = process.ended.clone();
+    tokio::select! {
+        end = ended.wait_for(Option::is_some) => {
+            let end = end.ok().and_then(|end| *end);
+            let (code, signal) = end.map_or((None, None), |end| (end.code, end.signal));
+            Err((StartProblem::Exited { code, signal }, String::new()))
+        }
+        answered = tokio::time::timeout(order.startup.to_std(), probe(order, port)) => match answered {
+            Ok(address) => check_owner(process, order, address),
+            Err(_) => Err(explain(process, order, port)),
+        },
+    }
+}
+
+async fn probe(order: &Order, port: u16) -> SocketAddr {
+    let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let mut pause = FIRST_PAUSE;
+    loop {
+        for ip in addresses {
+            let address = SocketAddr::new(ip, port);
+            if answers(order, address).await {
+                return address;
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn answers(order: &Order, address: SocketAddr) -> bool {
+    match &order.ready {
+        ReadyProbe::Tcp => matches!(tokio::time::timeout(PROBE_LIMIT, TcpStream::connect(address)).await, Ok(Ok(_))),
+        ReadyProbe::Http { path } => {
+            let headers = HeaderMap::new();
+            let status =
+                kip_host::http_client::status_of(http::Method::GET, address, path, &headers, PROBE_LIMIT).await;
+            status.is_ok_and(|status| (200..400).contains(&status))
+        }
+    }
+}
+
+/// The listeners of an instance's own processes.
+fn own_listeners(process: &Process) -> Vec<Listener> {
+    let inodes = sockets::inodes_of(&process.members());
+    let all = sockets::listeners().unwrap_or_default();
+    all.into_iter().filter(|listener| inodes.contains(&listener.inode)).collect()
+}
+
+/// Somebody answered: it must be the instance, or requests would go to a stranger.
+fn check_owner(process: &Process, order: &Order, address: SocketAddr) -> Result<Running, Failure> {
+    let listeners = own_listeners(process);
+    let own = listeners.iter().find(|listener| listener.address.port() == address.port());
+    if own.is_none() {
+        let owner = sockets::owner_of_port(address.port()).unwrap_or_else(|| "an unknown process".to_owned());
+        return Err((StartProblem::PortTaken, format!("port {} is held by {owner}", address.port())));
+    }
+    let exposed = listeners.iter().map(|listener| listener.address).find(|address| !address.ip().is_loopback());
+    if let Some(exposed) = exposed {
+        tracing::warn!(
+            function = %order.function, instance = %process.id, address = %exposed,
+            "the instance listens beyond loopback: others on the network can call it past the gateway; let it listen on 127.0.0.1"
+        );
+    }
+    Ok(Running { address, process: process.pid, exposed })
+}
+
+/// It had its time: does it listen elsewhere?
+fn explain(process: &Process, order: &Order, port: u16) -> Failure {
+    let listeners = own_listeners(process);
+    let startup = order.startup;
+    if listeners.iter().any(|listener| listener.address.port() == port) {
+        let probe = match &order.ready {
+            ReadyProbe::Tcp => "it did not accept a connection".to_owned(),
+            ReadyProbe::Http { path } => format!("GET {path} did not answer 200 to 399"),
+        };
+        return (StartProblem::NeverReady, format!("it listens on its port {port}, but {probe} within {startup}"));
+    }
+    match listeners.first() {
+        Some(other) => (
+            StartProblem::WrongPort { port: other.address.port() },
+            format!("it listens on {} and was told to listen on port {port}", other.address),
+        ),
+        None => {
+            (StartProblem::NeverReady, format!("it listened on no port within {startup}; it was given port {port}"))
+        }
+    }
+}

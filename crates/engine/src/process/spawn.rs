@@ -1,0 +1,96 @@
+//! From an order to a running child.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::watch;
+
+use super::logs::LogFiles;
+use super::{Process, ProcessBody, cgroup, contract, expand, unsafe_spawn};
+use crate::body::{Ended, Order, StartError, StartProblem};
+
+impl ProcessBody {
+    /// Starts the program; it is not ready yet. Also gives the port that it was told to listen on.
+    pub(super) fn spawn(&self, order: &Order, files: &LogFiles) -> Result<(Arc<Process>, u16), StartError> {
+        let fail = |(problem, detail)| StartError { problem, detail, last_lines: Vec::new() };
+        let io =
+            |what: &'static str| move |error: io::Error| fail((StartProblem::SpawnFailed, format!("{what}: {error}")));
+        if !order.directory.is_dir() {
+            let detail = format!("there is no folder {}", order.directory.display());
+            return Err(fail((StartProblem::WorkingDirectory, detail)));
+        }
+        let port = free_port().map_err(io("no free port"))?;
+        let env = contract::environment(order, &self.options.server, port);
+        let argv: Vec<String> = order.argv.iter().map(|word| expand::expand(word, &env)).collect();
+        let Some((name, arguments)) = argv.split_first() else {
+            return Err(fail((StartProblem::CommandNotFound, "the command is empty".to_owned())));
+        };
+        let program = expand::program(name, &order.directory, &env).map_err(fail)?;
+        let (stdout, stderr) = files.open().map_err(io("its log files cannot be written"))?;
+        let cgroup = self.cgroup_of(order.instance);
+        let procs = match &cgroup {
+            Some(folder) => {
+                cgroup::create(folder).map_err(io("its cgroup cannot be made"))?;
+                let open = OpenOptions::new().write(true).open(folder.join("cgroup.procs"));
+                Some(open.map_err(io("its cgroup cannot be joined"))?)
+            }
+            None => None,
+        };
+
+        let mut command = Command::new(&program);
+        command.arg0(name).args(arguments).env_clear().envs(&env).current_dir(&order.directory);
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0);
+        unsafe_spawn::before_exec(&mut command, procs);
+        let mut child = match tokio::process::Command::from(command).spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                if let Some(folder) = &cgroup {
+                    cgroup::remove(folder);
+                }
+                return Err(fail(explain(&error, &program)));
+            }
+        };
+        let pid = child.id().unwrap_or_default();
+        let (ended, watch) = watch::channel(None);
+        let (id, report) = (order.instance, self.ended.clone());
+        kip_host::tasks::spawn("wait for instance", async move {
+            let status = child.wait().await;
+            let (code, signal) = status.map_or((None, None), |status| (status.code(), status.signal()));
+            let end = Ended { instance: id, code, signal };
+            let _ = ended.send(Some(end));
+            let _ = report.send(end).await;
+        });
+        let headers = contract::headers(order);
+        let process = Arc::new(Process { id, pid, cgroup, ended: watch, headers, address: Mutex::default() });
+        self.lock().insert(id, process.clone());
+        Ok((process, port))
+    }
+}
+
+/// A port that nobody has now. Somebody else may take it before the instance does; readiness checks whose it is.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+fn explain(error: &io::Error, program: &std::path::Path) -> (StartProblem, String) {
+    let program = program.display();
+    match error.kind() {
+        // The file was there a moment ago, so it is the interpreter in its first line that is not.
+        io::ErrorKind::NotFound => (
+            StartProblem::CommandNotExecutable,
+            format!("the interpreter in the first line of {program} does not exist"),
+        ),
+        io::ErrorKind::PermissionDenied => {
+            (StartProblem::CommandNotExecutable, format!("{program}: permission denied"))
+        }
+        _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => (
+            StartProblem::CommandNotExecutable,
+            format!("{program} is neither a program nor a script with a `#!` line"),
+        ),
+        _ => (StartProblem::SpawnFailed, format!("{program}: {error}")),
+    }
+}

@@ -1,0 +1,28 @@
+//! The one unsafe block of this room: what a child does between fork and exec.
+#![expect(
+    unsafe_code,
+    reason = "pre_exec is unsafe: only async-signal-safe calls may follow a fork in a threaded process"
+)]
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::process::Command;
+
+/// Makes the child join a cgroup before its program begins, so that nothing it starts can be outside, and forbids it
+/// to gain privileges. `procs` is the cgroup's open `cgroup.procs`.
+pub(super) fn before_exec(command: &mut Command, procs: Option<File>) {
+    use std::os::unix::process::CommandExt;
+    let child_side = move || {
+        if let Some(procs) = &procs {
+            // "0" stands for the writing process.
+            rustix::io::write(procs.as_fd(), b"0")?;
+        }
+        rustix::thread::set_no_new_privs(true)?;
+        Ok(())
+    };
+    // SAFETY: the closure runs in the forked child and only makes two system calls (write, prctl) on values made before
+    // the fork; it neither allocates nor takes locks.
+    unsafe {
+        command.pre_exec(child_side);
+    }
+}
