@@ -17,6 +17,8 @@ pub struct Order {
     pub function: FunctionName,
     /// Its version.
     pub version: VersionId,
+    /// The program's file, where it is not to be looked up from the first word of `argv`.
+    pub program: Option<PathBuf>,
     /// Program and arguments; `${NAME}` stands for a variable of the instance's environment.
     pub argv: Vec<String>,
     /// Working directory.

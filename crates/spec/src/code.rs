@@ -52,6 +52,7 @@ codes! {
     2011 BAD_REQUEST 400 "the request is not acceptable HTTP";
     2012 SHUTTING_DOWN 503 "the server is shutting down";
     2013 UPGRADE_NOT_YET 501 "connection upgrades are not forwarded yet";
+    2014 ASYNC_NOT_YET 501 "asynchronous invocations are not taken yet";
     3001 FUNCTION_NOT_FOUND 404 "there is no function of this name on the server";
     3002 INSTANCE_NOT_FOUND 404 "there is no instance of this id";
     3003 START_BACKOFF 503 "the function's instances failed to start and the next try is not due yet";

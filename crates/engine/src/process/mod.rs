@@ -11,7 +11,7 @@ mod spawn;
 mod stop;
 mod unsafe_spawn;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,12 +68,20 @@ pub(crate) struct Process {
     address: Mutex<Option<SocketAddr>>,
 }
 
+/// The processes there are.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    running: HashMap<InstanceId, Arc<Process>>,
+    /// Told to end before their start got as far as a process.
+    cancelled: HashSet<InstanceId>,
+}
+
 /// Child processes of this server.
 #[derive(Debug)]
 pub struct ProcessBody {
     options: Options,
     capabilities: Capabilities,
-    processes: Mutex<HashMap<InstanceId, Arc<Process>>>,
+    processes: Mutex<Table>,
     ended: mpsc::Sender<Ended>,
 }
 
@@ -112,15 +120,25 @@ impl ProcessBody {
     }
 
     fn find(&self, id: InstanceId) -> Result<Arc<Process>, Error> {
-        self.lock().get(&id).cloned().ok_or(Error::Unknown(id))
+        self.lock().running.get(&id).cloned().ok_or(Error::Unknown(id))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<InstanceId, Arc<Process>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn forget(&self, id: InstanceId) {
-        self.lock().remove(&id);
+        self.lock().running.remove(&id);
+    }
+
+    /// The instance's process; one that is not there yet will not be started.
+    fn find_or_cancel(&self, id: InstanceId) -> Option<Arc<Process>> {
+        let mut table = self.lock();
+        let found = table.running.get(&id).cloned();
+        if found.is_none() {
+            table.cancelled.insert(id);
+        }
+        found
     }
 
     fn cgroup_of(&self, id: InstanceId) -> Option<PathBuf> {
@@ -157,7 +175,7 @@ impl Body for ProcessBody {
     }
 
     async fn stop(&self, instance: InstanceId, order: StopOrder) -> Result<(), Error> {
-        let Ok(process) = self.find(instance) else { return Ok(()) };
+        let Some(process) = self.find_or_cancel(instance) else { return Ok(()) };
         process.end_gently(&order).await;
         process.end_by_force(&self.options.server).await?;
         self.forget(instance);
@@ -165,7 +183,7 @@ impl Body for ProcessBody {
     }
 
     async fn kill(&self, instance: InstanceId) -> Result<(), Error> {
-        let Ok(process) = self.find(instance) else { return Ok(()) };
+        let Some(process) = self.find_or_cancel(instance) else { return Ok(()) };
         process.end_by_force(&self.options.server).await?;
         self.forget(instance);
         Ok(())

@@ -29,7 +29,10 @@ impl ProcessBody {
         let Some((name, arguments)) = argv.split_first() else {
             return Err(fail((StartProblem::CommandNotFound, "the command is empty".to_owned())));
         };
-        let program = expand::program(name, &order.directory, &env).map_err(fail)?;
+        let program = match &order.program {
+            Some(file) => file.clone(),
+            None => expand::program(name, &order.directory, &env).map_err(fail)?,
+        };
         let (stdout, stderr) = files.open().map_err(io("its log files cannot be written"))?;
         let cgroup = self.cgroup_of(order.instance);
         let procs = match &cgroup {
@@ -45,6 +48,11 @@ impl ProcessBody {
         command.arg0(name).args(arguments).env_clear().envs(&env).current_dir(&order.directory);
         command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0);
         unsafe_spawn::before_exec(&mut command, procs);
+        // Held over the spawn, so that an end that is ordered meanwhile finds either the process or no start.
+        let mut table = self.lock();
+        if table.cancelled.remove(&order.instance) {
+            return Err(fail((StartProblem::SpawnFailed, "the start was cancelled".to_owned())));
+        }
         let mut child = match tokio::process::Command::from(command).spawn() {
             Ok(child) => child,
             Err(error) => {
@@ -66,7 +74,7 @@ impl ProcessBody {
         });
         let headers = contract::headers(order);
         let process = Arc::new(Process { id, pid, cgroup, ended: watch, headers, address: Mutex::default() });
-        self.lock().insert(id, process.clone());
+        table.running.insert(id, process.clone());
         Ok((process, port))
     }
 }

@@ -104,7 +104,7 @@ impl FunctionCore {
     pub(super) fn exited(&mut self, now: u64, id: InstanceId, exit: Exit, effects: &mut Vec<Effect>) {
         let Some(instance) = self.instances.get(&id) else { return };
         match instance.state {
-            State::Starting => self.start_failed(now, id, StartFailure::Exited(exit), effects),
+            State::Starting | State::Initializing => self.start_failed(now, id, StartFailure::Exited(exit), effects),
             State::Requested | State::Stopping | State::Gone(_) => {}
             _ => {
                 // One that ends without having served is as good as one that never started.

@@ -52,15 +52,16 @@ struct Scratch {
 }
 
 impl FunctionCore {
-    /// A core without versions. `boot` counts the server's starts; `number` is unique within one.
-    pub fn new(boot: u32, number: CoreNumber) -> Self {
+    /// A core without versions. `boot` counts the server's starts; `number` is unique within one; `sequence` is what an
+    /// earlier core of the same number ended with, see [`FunctionCore::sequence`].
+    pub fn new(boot: u32, number: CoreNumber, sequence: u32) -> Self {
         Self {
             boot,
             number,
             revisions: BTreeMap::new(),
             instances: BTreeMap::new(),
             placed: BTreeMap::new(),
-            next_instance: 0,
+            next_instance: sequence,
             next_operation: 0,
             armed: None,
             closing: None,
@@ -109,6 +110,11 @@ impl FunctionCore {
                     && revision.role != Role::Candidate
                     && revision.policy.min == 0
             })
+    }
+
+    /// The sequence of the last instance made, so that a core made anew after this one reuses no id.
+    pub fn sequence(&self) -> u32 {
+        self.next_instance
     }
 
     /// Its instances, oldest first.

@@ -59,7 +59,7 @@ impl World {
     fn new(seed: u64, capacity: u64, faults: Faults) -> Self {
         Self {
             now: 1_000,
-            core: FunctionCore::new(1, CoreNumber(0)),
+            core: FunctionCore::new(1, CoreNumber(0), 0),
             placer: Placer::new(capacity),
             router: Router::default(),
             pending: VecDeque::new(),

@@ -1,0 +1,289 @@
+//! One function in the server: a short mutex around its core, made on first use and dropped when nothing of it is left.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use kip_engine::StartError;
+use kip_fleet::{CoreNumber, Effect, Event, FunctionCore, Now, Refusal, State, Ticket};
+use kip_spec::{FunctionName, InstanceId, VersionId};
+use tokio::sync::oneshot;
+
+use crate::Version;
+use crate::control::Shared;
+use crate::info::VersionStatus;
+use crate::link::Link;
+use crate::permit::{Permit, Refused, Verdict, Waiting};
+
+/// Outcomes of deployments that are remembered.
+const REMEMBERED_OUTCOMES: usize = 16;
+
+/// One function.
+#[derive(Debug)]
+pub struct Cell {
+    pub(crate) number: CoreNumber,
+    name: FunctionName,
+    shared: Weak<Shared>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    core: Option<Box<FunctionCore>>,
+    /// The sequence of the last instance, while there is no core.
+    sequence: u32,
+    next_ticket: u64,
+    /// The version that serves, as far as routes and triggers are concerned.
+    serving: Arc<Version>,
+    /// Every version that the core may speak of.
+    pub(crate) versions: BTreeMap<VersionId, Arc<Version>>,
+    waiters: HashMap<Ticket, oneshot::Sender<Verdict>>,
+    pub(crate) links: HashMap<InstanceId, Arc<Link>>,
+    /// Instances whose start is under way: their end is reported by the start itself.
+    pub(crate) starting: Vec<InstanceId>,
+    pub(crate) outcomes: BTreeMap<VersionId, VersionStatus>,
+    last_failure: Option<Arc<str>>,
+    effects: Vec<Effect>,
+    closing: bool,
+}
+
+/// The core's answer to a request.
+#[derive(Debug)]
+pub enum Admission {
+    /// Go ahead.
+    Granted(Permit),
+    /// Await this.
+    Waiting(Waiting),
+    /// No.
+    Refused(Refused),
+}
+
+pub(crate) fn now() -> Now {
+    Now { boot: kip_host::clock::boot_millis(), wall: kip_host::clock::wall_millis() }
+}
+
+impl Inner {
+    pub(crate) fn serving(&self) -> &Arc<Version> {
+        &self.serving
+    }
+}
+
+impl Cell {
+    pub(crate) fn new(number: CoreNumber, version: Arc<Version>, shared: Weak<Shared>) -> Self {
+        let inner = Inner {
+            core: None,
+            sequence: 0,
+            next_ticket: 0,
+            versions: BTreeMap::from([(version.id, version.clone())]),
+            serving: version.clone(),
+            waiters: HashMap::new(),
+            links: HashMap::new(),
+            starting: Vec::new(),
+            outcomes: BTreeMap::new(),
+            last_failure: None,
+            effects: Vec::new(),
+            closing: false,
+        };
+        Self { number, name: version.spec.name.clone(), shared, inner: Mutex::new(inner) }
+    }
+
+    /// The function's name.
+    pub fn name(&self) -> &FunctionName {
+        &self.name
+    }
+
+    /// The version that serves.
+    pub fn serving(&self) -> Arc<Version> {
+        self.lock().serving.clone()
+    }
+
+    /// Asks for an instance. Dropping what this gives, at any time, frees the place.
+    pub fn admit(self: &Arc<Self>) -> Admission {
+        let mut inner = self.lock();
+        let ticket = Ticket(inner.next_ticket);
+        inner.next_ticket += 1;
+        let after = self.run(&mut inner, Event::Arrive { ticket }, Some(ticket));
+        let admission = match after.own {
+            Some(Verdict::Go { link, start }) => Admission::Granted(Permit::new(self.clone(), ticket, link, start)),
+            Some(Verdict::Refused(refused)) => Admission::Refused(refused),
+            None => {
+                let (sender, receiver) = oneshot::channel();
+                inner.waiters.insert(ticket, sender);
+                Admission::Waiting(Waiting::new(self.clone(), ticket, receiver))
+            }
+        };
+        drop(inner);
+        self.carry_out(after.effects);
+        admission
+    }
+
+    /// Hands the core an event and carries out what it wants.
+    pub(crate) fn step(self: &Arc<Self>, event: Event) {
+        let mut inner = self.lock();
+        let after = self.run(&mut inner, event, None);
+        drop(inner);
+        self.carry_out(after.effects);
+    }
+
+    /// Adds a version and hands it to the core.
+    pub(crate) fn deploy(self: &Arc<Self>, version: Arc<Version>) {
+        let mut inner = self.lock();
+        inner.closing = false;
+        inner.outcomes.insert(version.id, VersionStatus::Candidate);
+        while inner.outcomes.len() > REMEMBERED_OUTCOMES {
+            inner.outcomes.pop_first();
+        }
+        let event = Event::Deploy { version: version.id, policy: version.policy.clone() };
+        inner.versions.insert(version.id, version);
+        let after = self.run(&mut inner, event, None);
+        drop(inner);
+        self.carry_out(after.effects);
+    }
+
+    /// Makes the core if there is none, so that a minimum is kept without waiting for a request.
+    pub(crate) fn awaken(self: &Arc<Self>) {
+        self.step(Event::Tick);
+    }
+
+    /// Closes the function for good, with the given event.
+    pub(crate) fn close(self: &Arc<Self>, event: Event) {
+        self.lock().closing = true;
+        self.step(event);
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(self: &Arc<Self>, inner: &mut Inner, event: Event, own: Option<Ticket>) -> After {
+        let mut effects = std::mem::take(&mut inner.effects);
+        if inner.core.is_none() && !self.make_core(inner, &event, &mut effects) {
+            inner.effects = effects;
+            let refused = Refused { refusal: Refusal::Removed, detail: None };
+            return After { own: own.map(|_| Verdict::Refused(refused)), effects: Vec::new() };
+        }
+        if let Some(core) = inner.core.as_deref_mut() {
+            core.step(now(), event, &mut effects);
+        }
+        let mut after = After { own: None, effects: Vec::new() };
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Dispatch { ticket, instance, start } => {
+                    let Some(link) = inner.links.get(&instance).cloned() else { continue };
+                    after.deliver(inner, own, ticket, Verdict::Go { link, start });
+                }
+                Effect::Refuse { ticket, refusal } => {
+                    let detail = match refusal {
+                        Refusal::StartFailed(_) | Refusal::Backoff { .. } => inner.last_failure.clone(),
+                        _ => None,
+                    };
+                    after.deliver(inner, own, ticket, Verdict::Refused(Refused { refusal, detail }));
+                }
+                other => {
+                    self.note(inner, &other);
+                    after.effects.push(other);
+                }
+            }
+        }
+        inner.effects = effects;
+        if inner.core.as_ref().is_some_and(|core| core.is_vacant()) {
+            inner.sequence = inner.core.take().map_or(inner.sequence, |core| core.sequence());
+        }
+        after
+    }
+
+    /// A core on first use. There is none for events that concern nothing.
+    fn make_core(&self, inner: &mut Inner, event: &Event, effects: &mut Vec<Effect>) -> bool {
+        let needed = matches!(event, Event::Arrive { .. } | Event::Deploy { .. } | Event::Tick);
+        let Some(shared) = self.shared.upgrade().filter(|_| needed && !inner.closing) else { return false };
+        let mut core = Box::new(FunctionCore::new(shared.boot, self.number, inner.sequence));
+        let serving = &inner.serving;
+        core.step(now(), Event::Deploy { version: serving.id, policy: serving.policy.clone() }, effects);
+        // It served before and was promoted then.
+        effects.retain(|effect| !matches!(effect, Effect::Promoted { version } if *version == serving.id));
+        inner.core = Some(core);
+        true
+    }
+
+    /// What the shell itself must remember of an effect.
+    fn note(&self, inner: &mut Inner, effect: &Effect) {
+        match effect {
+            Effect::Promoted { version } => {
+                if let Some(version) = inner.versions.get(version) {
+                    inner.serving = version.clone();
+                }
+                inner.outcomes.insert(*version, VersionStatus::Serving);
+            }
+            Effect::VersionFailed { version, failure } => {
+                let detail = inner.last_failure.as_deref().unwrap_or_default();
+                let status =
+                    VersionStatus::Failed { code: failure.code(), why: failure.to_string(), detail: detail.to_owned() };
+                inner.outcomes.insert(*version, status);
+            }
+            Effect::Changed(change) if matches!(change.to, State::Gone(_)) => {
+                inner.links.remove(&change.instance);
+                let (core, serving) = (&inner.core, inner.serving.id);
+                let known: Vec<VersionId> =
+                    core.as_ref().map(|core| core.revisions().map(|(id, _)| id).collect()).unwrap_or_default();
+                inner.versions.retain(|id, _| *id == serving || known.contains(id));
+            }
+            _ => {}
+        }
+    }
+
+    /// Remembers why a start failed, for refusals and the decision log.
+    pub(crate) fn note_failure(&self, error: &StartError) -> Arc<str> {
+        let mut text = error.detail.clone();
+        for line in &error.last_lines {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(line);
+        }
+        let text: Arc<str> = text.into();
+        self.lock().last_failure = Some(text.clone());
+        text
+    }
+
+    /// Looks at the core, if there is one.
+    pub(crate) fn look<T>(&self, inner: &Inner, with: impl FnOnce(&FunctionCore) -> T) -> Option<T> {
+        inner.core.as_deref().map(with)
+    }
+
+    /// Whether nothing of a closed function is left.
+    pub(crate) fn is_finished(&self) -> bool {
+        let inner = self.lock();
+        inner.closing && inner.core.as_ref().is_none_or(|core| core.instances().next().is_none())
+    }
+
+    pub(crate) fn last_failure(inner: &Inner) -> Option<Arc<str>> {
+        inner.last_failure.clone()
+    }
+
+    fn carry_out(self: &Arc<Self>, effects: Vec<Effect>) {
+        if effects.is_empty() {
+            return;
+        }
+        if let Some(shared) = self.shared.upgrade() {
+            for effect in effects {
+                shared.carry_out(self, effect);
+            }
+        }
+    }
+}
+
+/// What is left to do after the lock is released.
+struct After {
+    own: Option<Verdict>,
+    effects: Vec<Effect>,
+}
+
+impl After {
+    fn deliver(&mut self, inner: &mut Inner, own: Option<Ticket>, ticket: Ticket, verdict: Verdict) {
+        if own == Some(ticket) {
+            self.own = Some(verdict);
+        } else if let Some(waiter) = inner.waiters.remove(&ticket) {
+            // A caller that left in this moment drops its hold, which gives the place back.
+            let _ = waiter.send(verdict);
+        }
+    }
+}

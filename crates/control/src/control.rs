@@ -1,0 +1,409 @@
+//! The handle that everybody holds: functions by name, deployments, the host's ledger, shutdown.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use kip_engine::{Body as _, Ended, ProcessBody};
+use kip_fleet::router::Message;
+use kip_fleet::{CoreNumber, Event, Placer, Router};
+use kip_spec::function::FunctionSpec;
+use kip_spec::{Code, FunctionName, InstanceId, Problem, VersionId, code};
+use kip_store::{ControlStore, RecordStore, StoredVersion};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc};
+
+use crate::cell::{Cell, now};
+use crate::info::{FunctionInfo, HostInfo, InstanceInfo};
+use crate::recorder::Recorder;
+use crate::timers::Timers;
+use crate::version::Version;
+
+/// What the control room is told when it opens.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How often this server was started, this time included.
+    pub boot: u32,
+    /// Bytes of host memory for instances.
+    pub memory: u64,
+    /// Our own program, which serves models.
+    pub kip: PathBuf,
+}
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store failed.
+    #[error("the change is not stored")]
+    Store(#[from] kip_store::Error),
+    /// There is no such function.
+    #[error("there is no function `{name}`")]
+    NoFunction {
+        /// The name asked for.
+        name: String,
+        /// One that is nearly the same.
+        nearest: Option<String>,
+    },
+    /// Two names differ in case only, and host names know no case.
+    #[error("there is a function `{existing}` already; names must differ in more than case, because host names do")]
+    NameCase {
+        /// The name asked for.
+        name: String,
+        /// The name there is.
+        existing: String,
+    },
+    /// The server ends.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}
+
+impl Error {
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Store(_) => code::STORE_FAILED,
+            Self::NoFunction { .. } => code::FUNCTION_NOT_FOUND,
+            Self::NameCase { .. } => code::FUNCTION_NAME_CASE,
+            Self::ShuttingDown => code::SHUTTING_DOWN,
+        }
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let problem = Self::new(error.code(), error.to_string());
+        match &error {
+            Error::Store(source) => {
+                problem.cause(source.to_string()).hint("look at the disk of the data directory: kip doctor")
+            }
+            Error::NoFunction { nearest: Some(nearest), .. } => {
+                problem.hint(format!("did you mean `{nearest}`? `kip ls` lists all"))
+            }
+            Error::NoFunction { .. } => problem.hint("`kip ls` lists the functions there are"),
+            Error::NameCase { .. } => problem.hint("choose another name"),
+            Error::ShuttingDown => problem,
+        }
+    }
+}
+
+/// What a deployment made.
+#[derive(Debug, Clone)]
+pub struct Deployed {
+    /// The function.
+    pub function: FunctionName,
+    /// Its new version.
+    pub version: VersionId,
+}
+
+/// The control room. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Control {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) boot: u32,
+    pub(crate) options: Options,
+    pub(crate) runtime: Handle,
+    pub(crate) body: Arc<ProcessBody>,
+    pub(crate) store: Arc<dyn ControlStore>,
+    records: Arc<dyn RecordStore>,
+    pub(crate) recorder: Recorder,
+    pub(crate) timers: Timers,
+    /// Woken when an instance is gone or a version decided.
+    pub(crate) changed: Notify,
+    cells: RwLock<Cells>,
+    next_core: AtomicU32,
+    placer: Mutex<Placer>,
+    router: Mutex<Router>,
+    posted: Notify,
+    closing: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Cells {
+    by_name: HashMap<FunctionName, Arc<Cell>>,
+    /// Keys in lower case, for host names.
+    by_host: HashMap<String, Arc<Cell>>,
+    by_number: HashMap<CoreNumber, Arc<Cell>>,
+}
+
+impl Control {
+    /// Opens the room on the current runtime: functions of the store are there at once, those with a minimum begin to start.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn open(
+        options: Options,
+        store: Arc<dyn ControlStore>,
+        records: Arc<dyn RecordStore>,
+        body: Arc<ProcessBody>,
+        mut ended: mpsc::Receiver<Ended>,
+    ) -> Result<Self, Error> {
+        let shared = Arc::new(Shared {
+            boot: options.boot,
+            runtime: Handle::current(),
+            body,
+            store,
+            recorder: Recorder::start(records.clone()),
+            records,
+            timers: Timers::default(),
+            changed: Notify::new(),
+            cells: RwLock::default(),
+            next_core: AtomicU32::new(1),
+            placer: Mutex::new(Placer::new(options.memory)),
+            router: Mutex::default(),
+            posted: Notify::new(),
+            closing: AtomicBool::new(false),
+            options,
+        });
+        let versions = shared.store.current_versions().await?;
+        for stored in versions {
+            let cell = shared.add_cell(Arc::new(Version::new(stored.id, stored.spec)));
+            if cell.serving().policy.min > 0 {
+                cell.awaken();
+            }
+        }
+        let ticking = shared.clone();
+        kip_host::tasks::spawn("timers", async move {
+            loop {
+                let number = ticking.timers.next().await;
+                if let Some(cell) = ticking.cell_of(number) {
+                    cell.step(Event::Tick);
+                }
+            }
+        });
+        let routing = shared.clone();
+        kip_host::tasks::spawn("router", async move { routing.route().await });
+        let reaping = shared.clone();
+        kip_host::tasks::spawn("ends of instances", async move {
+            while let Some(end) = ended.recv().await {
+                if let Some(cell) = reaping.cell_of(CoreNumber(end.instance.core)) {
+                    reaping.ended(&cell, end);
+                }
+            }
+        });
+        Ok(Self { shared })
+    }
+
+    /// A function by its name.
+    pub fn cell(&self, name: &str) -> Option<Arc<Cell>> {
+        self.shared.cells().by_name.get(name).cloned()
+    }
+
+    /// A function by the first label of a host name, in lower case.
+    pub fn cell_by_host(&self, label: &str) -> Option<Arc<Cell>> {
+        self.shared.cells().by_host.get(label).cloned()
+    }
+
+    /// A function by its name.
+    ///
+    /// # Errors
+    /// [`Error::NoFunction`], with the nearest name.
+    pub fn require(&self, name: &str) -> Result<Arc<Cell>, Error> {
+        self.cell(name).ok_or_else(|| Error::NoFunction { name: name.to_owned(), nearest: self.nearest(name) })
+    }
+
+    /// The name of a function that is nearly the given one: the same but for case, or with the same beginning.
+    fn nearest(&self, name: &str) -> Option<String> {
+        let cells = self.shared.cells();
+        let lower = name.to_lowercase();
+        let beginning = lower.get(..3).unwrap_or(&lower);
+        let mut near: Vec<&str> = cells
+            .by_name
+            .keys()
+            .map(FunctionName::as_str)
+            .filter(|known| known.to_lowercase().starts_with(beginning))
+            .collect();
+        near.sort_unstable();
+        near.first().map(|name| (*name).to_owned())
+    }
+
+    /// Stores a new version of each function, all or none, and hands them to the brain.
+    ///
+    /// # Errors
+    /// [`Error::NameCase`], [`Error::Store`] or [`Error::ShuttingDown`]; nothing is changed then.
+    pub async fn deploy(
+        &self,
+        specs: Vec<FunctionSpec>,
+        source: String,
+        facade: &'static str,
+    ) -> Result<Vec<Deployed>, Error> {
+        if self.is_closing() {
+            return Err(Error::ShuttingDown);
+        }
+        for spec in &specs {
+            let lower = spec.name.as_str().to_lowercase();
+            if let Some(cell) = self.cell_by_host(&lower).filter(|cell| *cell.name() != spec.name) {
+                return Err(Error::NameCase { name: spec.name.to_string(), existing: cell.name().to_string() });
+            }
+        }
+        let stored = self.shared.store.add_versions(specs, source, facade).await?;
+        Ok(stored.into_iter().map(|stored| self.shared.deploy(stored)).collect())
+    }
+
+    /// Removes a function: waiting requests are refused, those in flight end, instances stop.
+    ///
+    /// # Errors
+    /// [`Error::NoFunction`] or [`Error::Store`].
+    pub async fn remove(&self, name: &str) -> Result<(), Error> {
+        let cell = self.require(name)?;
+        self.shared.store.remove_function(cell.name().clone()).await?;
+        {
+            let mut cells = self.shared.cells.write().unwrap_or_else(PoisonError::into_inner);
+            cells.by_name.remove(cell.name());
+            cells.by_host.remove(&cell.name().as_str().to_lowercase());
+        }
+        cell.close(Event::Remove);
+        let shared = self.shared.clone();
+        kip_host::tasks::spawn_on(&self.shared.runtime, "forget removed function", async move {
+            shared.until(|| cell.is_finished()).await;
+            shared.cells.write().unwrap_or_else(PoisonError::into_inner).by_number.remove(&cell.number);
+        });
+        Ok(())
+    }
+
+    /// All functions, by name.
+    pub fn functions(&self) -> Vec<FunctionInfo> {
+        self.sorted().into_iter().map(|cell| cell.info()).collect()
+    }
+
+    /// All instances, by function.
+    pub fn instances(&self) -> Vec<InstanceInfo> {
+        let cells: BTreeMap<CoreNumber, Arc<Cell>> =
+            self.shared.cells().by_number.iter().map(|(number, cell)| (*number, cell.clone())).collect();
+        let mut all: Vec<InstanceInfo> = cells.values().flat_map(|cell| cell.instance_infos()).collect();
+        all.sort_by(|a, b| (&a.function, a.id).cmp(&(&b.function, b.id)));
+        all
+    }
+
+    /// The stored versions of a function, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn versions(&self, function: FunctionName) -> Result<Vec<StoredVersion>, Error> {
+        Ok(self.shared.store.versions(function).await?)
+    }
+
+    /// The host's ledger.
+    pub fn host(&self) -> HostInfo {
+        let (reserved_memory, memory, waiting_for_room) =
+            self.shared.placer.lock().unwrap_or_else(PoisonError::into_inner).ledger();
+        HostInfo { reserved_memory, memory, waiting_for_room, dropped_records: self.shared.recorder.dropped() }
+    }
+
+    /// Where records are handed in.
+    pub fn recorder(&self) -> &Recorder {
+        &self.shared.recorder
+    }
+
+    /// Where records are read.
+    pub fn records(&self) -> &dyn RecordStore {
+        self.shared.records.as_ref()
+    }
+
+    /// The engine's process body, for logs and the doctor.
+    pub fn body(&self) -> &ProcessBody {
+        &self.shared.body
+    }
+
+    /// Whether the server ends.
+    pub fn is_closing(&self) -> bool {
+        self.shared.closing.load(Ordering::Relaxed)
+    }
+
+    /// Ends everything: waiting requests are refused, those in flight get `patience`, then what is left is ended by force.
+    pub async fn shutdown(&self, patience: Duration) {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        let cells = self.sorted();
+        for cell in &cells {
+            cell.close(Event::Shutdown);
+        }
+        let all_gone = self.shared.until(|| self.instances().is_empty());
+        if tokio::time::timeout(patience, all_gone).await.is_err() {
+            for instance in self.instances() {
+                if let Err(error) = self.shared.body.kill(instance.id).await {
+                    tracing::error!(instance = %instance.id, %error, "an instance is left behind");
+                }
+            }
+        }
+        self.shared.recorder.flush().await;
+        self.shared.body.clean_up();
+    }
+
+    fn sorted(&self) -> Vec<Arc<Cell>> {
+        let mut cells: Vec<Arc<Cell>> = self.shared.cells().by_name.values().cloned().collect();
+        cells.sort_by(|a, b| a.name().cmp(b.name()));
+        cells
+    }
+
+    /// An instance by its id.
+    pub fn instance(&self, id: InstanceId) -> Option<InstanceInfo> {
+        let cell = self.shared.cell_of(CoreNumber(id.core))?;
+        cell.instance_infos().into_iter().find(|info| info.id == id)
+    }
+}
+
+impl Shared {
+    fn cells(&self) -> std::sync::RwLockReadGuard<'_, Cells> {
+        self.cells.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn cell_of(&self, number: CoreNumber) -> Option<Arc<Cell>> {
+        self.cells().by_number.get(&number).cloned()
+    }
+
+    fn add_cell(self: &Arc<Self>, version: Arc<Version>) -> Arc<Cell> {
+        let number = CoreNumber(self.next_core.fetch_add(1, Ordering::Relaxed));
+        let cell = Arc::new(Cell::new(number, version, Arc::downgrade(self)));
+        let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
+        cells.by_name.insert(cell.name().clone(), cell.clone());
+        cells.by_host.insert(cell.name().as_str().to_lowercase(), cell.clone());
+        cells.by_number.insert(number, cell.clone());
+        cell
+    }
+
+    fn deploy(self: &Arc<Self>, stored: StoredVersion) -> Deployed {
+        let version = Arc::new(Version::new(stored.id, stored.spec));
+        let deployed = Deployed { function: version.spec.name.clone(), version: version.id };
+        let known = self.cells().by_name.get(&deployed.function).cloned();
+        let cell = known.unwrap_or_else(|| self.add_cell(version.clone()));
+        cell.deploy(version);
+        deployed
+    }
+
+    pub(crate) fn post(&self, message: Message) {
+        self.router.lock().unwrap_or_else(PoisonError::into_inner).post(message);
+        self.posted.notify_one();
+    }
+
+    /// Takes messages one at a time and steps their receivers; no two locks are held.
+    async fn route(self: Arc<Self>) {
+        let mut answers = Vec::new();
+        loop {
+            let message = self.router.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match message {
+                None => self.posted.notified().await,
+                Some(Message::ToPlacer(message)) => {
+                    self.placer.lock().unwrap_or_else(PoisonError::into_inner).step(now(), message, &mut answers);
+                    answers.drain(..).for_each(|answer| self.post(answer));
+                }
+                Some(Message::ToFunction { function, message }) => {
+                    if let Some(cell) = self.cell_of(function) {
+                        cell.step(Event::Placer(message));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until something is so, looking again whenever an instance is gone, and now and then.
+    async fn until(&self, condition: impl Fn() -> bool) {
+        while !condition() {
+            let _ = tokio::time::timeout(Duration::from_millis(50), self.changed.notified()).await;
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Effects carried out: on the engine, the router, the timers, the store and the decision log.
+
+use std::sync::Arc;
+
+use kip_engine::{Body as _, StartError, StartProblem, StopOrder};
+use kip_fleet::router::Message;
+use kip_fleet::{Effect, Event, Exit, Operate, OperationNumber, Seen, StartFailure, State, Why};
+use kip_spec::{InstanceId, VersionId};
+use kip_store::{DecisionRecord, Record};
+
+use crate::cell::Cell;
+use crate::control::Shared;
+use crate::link::Link;
+
+impl Shared {
+    /// Carries out one effect; what takes time goes on as a task of the control runtime.
+    pub(crate) fn carry_out(self: &Arc<Self>, cell: &Arc<Cell>, effect: Effect) {
+        match effect {
+            Effect::Dispatch { .. } | Effect::Refuse { .. } => {}
+            Effect::Operate { instance, version, operation, what } => {
+                let (shared, cell) = (self.clone(), cell.clone());
+                if what == Operate::Start {
+                    cell.lock().starting.push(instance);
+                }
+                kip_host::tasks::spawn_on(&self.runtime, "operate instance", async move {
+                    shared.operate(&cell, instance, version, operation, what).await;
+                });
+            }
+            Effect::Tell(message) => self.post(Message::ToPlacer(message)),
+            Effect::WakeAt(at) => self.timers.set(cell.number, at),
+            Effect::Changed(change) => {
+                let detail = match change.why {
+                    Why::StartFailed(_) | Why::Exited(_) => Cell::last_failure(&cell.lock()),
+                    _ => None,
+                };
+                let from = change.from.map(State::name);
+                tracing::info!(
+                    function = %cell.name(), instance = %change.instance, from = from.unwrap_or("nothing"), to = %change.to,
+                    why = %change.why, "instance changed"
+                );
+                self.recorder.record(Record::Decision(DecisionRecord {
+                    at: kip_host::clock::wall_millis(),
+                    function: cell.name().to_string(),
+                    version: change.version.0,
+                    instance: Some(change.instance.to_string()),
+                    from: from.map(str::to_owned),
+                    to: change.to.name().to_owned(),
+                    why: change.why.to_string(),
+                    detail: detail.map(|detail| detail.to_string()),
+                }));
+                if matches!(change.to, State::Gone(_)) {
+                    self.changed.notify_waiters();
+                }
+            }
+            Effect::Promoted { version } => {
+                self.version_decided(cell, version, "serving", "it is ready".to_owned());
+                let (store, name) = (self.store.clone(), cell.name().clone());
+                kip_host::tasks::spawn_on(&self.runtime, "store serving version", async move {
+                    if let Err(error) = store.set_serving(name, version).await {
+                        tracing::error!(%error, "the serving version is not stored");
+                    }
+                });
+            }
+            Effect::VersionFailed { version, failure } => {
+                self.version_decided(cell, version, "failed", failure.to_string());
+            }
+        }
+    }
+
+    fn version_decided(&self, cell: &Arc<Cell>, version: VersionId, to: &str, why: String) {
+        tracing::info!(function = %cell.name(), %version, to, why, "version changed");
+        self.recorder.record(Record::Decision(DecisionRecord {
+            at: kip_host::clock::wall_millis(),
+            function: cell.name().to_string(),
+            version: version.0,
+            instance: None,
+            from: None,
+            to: to.to_owned(),
+            why,
+            detail: None,
+        }));
+        self.changed.notify_waiters();
+    }
+
+    async fn operate(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        instance: InstanceId,
+        version: VersionId,
+        operation: OperationNumber,
+        what: Operate,
+    ) {
+        let Some(version) = cell.lock().versions.get(&version).cloned() else { return };
+        let spec = &version.spec;
+        let result = match what {
+            Operate::Start => {
+                let started = self.body.start(version.order(instance, &self.options.kip)).await;
+                let mut inner = cell.lock();
+                inner.starting.retain(|starting| *starting != instance);
+                match started {
+                    Ok(running) => {
+                        let link = Link::new(instance, version.clone(), running.address, running.process);
+                        inner.links.insert(instance, Arc::new(link));
+                        Ok(Seen::Started)
+                    }
+                    Err(error) => {
+                        drop(inner);
+                        cell.note_failure(&error);
+                        Ok(Seen::StartFailed(failure_of(&error)))
+                    }
+                }
+            }
+            Operate::Initialize => {
+                let hook = spec.lifecycle.initialize.as_ref();
+                let called = match hook {
+                    Some(hook) => self.body.initialize(instance, hook).await,
+                    None => Ok(()),
+                };
+                Ok(called.map_or_else(|error| self.initialize_failed(cell, instance, &error), |()| Seen::Initialized))
+            }
+            Operate::Pause => {
+                end_epoch(cell, instance);
+                self.body
+                    .pause(instance)
+                    .await
+                    .map(|()| Seen::Paused)
+                    .or_else(|error| failed(&error, Seen::PauseFailed))
+            }
+            Operate::Resume => self
+                .body
+                .resume(instance)
+                .await
+                .map(|()| Seen::Resumed)
+                .or_else(|error| failed(&error, Seen::ResumeFailed)),
+            Operate::Stop => {
+                end_epoch(cell, instance);
+                let order = StopOrder { pre_stop: spec.lifecycle.pre_stop.clone(), grace: spec.timeouts.grace };
+                self.body.stop(instance, order).await.map(|()| Seen::Stopped)
+            }
+            Operate::Kill => {
+                end_epoch(cell, instance);
+                self.body.kill(instance).await.map(|()| Seen::Stopped)
+            }
+        };
+        match result {
+            Ok(seen) => cell.step(Event::Observed { instance, operation, seen }),
+            // The core's deadline for the operation brings the next try.
+            Err(error) => tracing::error!(%instance, error = %Chain(&error), "an instance is still there"),
+        }
+    }
+
+    fn initialize_failed(&self, cell: &Arc<Cell>, instance: InstanceId, error: &kip_engine::Error) -> Seen {
+        let status = match error {
+            kip_engine::Error::Hook { status, .. } => *status,
+            _ => 0,
+        };
+        let last_lines = self.last_lines(cell, instance);
+        cell.note_failure(&StartError { problem: StartProblem::NeverReady, detail: error.to_string(), last_lines });
+        Seen::StartFailed(StartFailure::InitializeFailed { status })
+    }
+
+    /// An instance's main process ended.
+    pub(crate) fn ended(self: &Arc<Self>, cell: &Arc<Cell>, ended: kip_engine::Ended) {
+        if cell.lock().starting.contains(&ended.instance) {
+            return;
+        }
+        let detail = format!("instance {} ended", ended.instance);
+        let problem = StartProblem::Exited { code: ended.code, signal: ended.signal };
+        let asked_for = cell
+            .look(&cell.lock(), |core| core.instance(ended.instance).is_none_or(|i| i.state == State::Stopping))
+            .unwrap_or(true);
+        if !asked_for {
+            cell.note_failure(&StartError { problem, detail, last_lines: self.last_lines(cell, ended.instance) });
+            end_epoch(cell, ended.instance);
+        }
+        cell.step(Event::Exited { instance: ended.instance, exit: Exit { code: ended.code, signal: ended.signal } });
+    }
+
+    fn last_lines(&self, cell: &Cell, instance: InstanceId) -> Vec<String> {
+        self.body.log_files(cell.name().as_str(), instance).last_lines(12)
+    }
+}
+
+/// An error with its causes, for the log.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+fn failed(error: &kip_engine::Error, seen: Seen) -> Result<Seen, kip_engine::Error> {
+    tracing::warn!(error = %Chain(error), "an operation failed");
+    Ok(seen)
+}
+
+fn end_epoch(cell: &Cell, instance: InstanceId) {
+    if let Some(link) = cell.lock().links.get(&instance) {
+        link.end_epoch();
+    }
+}
+
+fn failure_of(error: &StartError) -> StartFailure {
+    match error.problem {
+        StartProblem::CommandNotFound => StartFailure::CommandNotFound,
+        StartProblem::CommandNotExecutable => StartFailure::CommandNotExecutable,
+        StartProblem::WorkingDirectory => StartFailure::WorkingDirectory,
+        StartProblem::SpawnFailed => StartFailure::SpawnFailed,
+        StartProblem::Exited { code, signal } => StartFailure::Exited(Exit { code, signal }),
+        StartProblem::NeverReady => StartFailure::NeverReady,
+        StartProblem::WrongPort { port } => StartFailure::WrongPort { port },
+        StartProblem::PortTaken => StartFailure::PortTaken,
+    }
+}

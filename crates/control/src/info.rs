@@ -1,0 +1,161 @@
+//! What can be asked about functions, instances and the host.
+
+use kip_fleet::{Class, State};
+use kip_spec::function::FunctionSpec;
+use kip_spec::{Code, FunctionName, InstanceId, VersionId};
+use serde::{Deserialize, Serialize};
+
+use crate::cell::{Cell, now};
+
+/// What became of a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum VersionStatus {
+    /// It is proving itself.
+    Candidate,
+    /// It serves, or has served.
+    Serving,
+    /// It did not become ready; what served before goes on serving.
+    Failed {
+        /// The stable code.
+        code: Code,
+        /// In a sentence.
+        why: String,
+        /// The detail and the program's last lines.
+        detail: String,
+    },
+}
+
+/// A function as users see it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FunctionInfo {
+    /// Its name.
+    pub name: FunctionName,
+    /// The version that serves.
+    pub version: VersionId,
+    /// Instances that can serve now.
+    pub hot: u32,
+    /// Instances on the way there.
+    pub starting: u32,
+    /// Instances that sleep.
+    pub asleep: u32,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// Requests that wait.
+    pub queued: u32,
+    /// How long the oldest of them has waited, in milliseconds.
+    pub oldest_waiting_ms: Option<u64>,
+    /// Starts that failed in a row.
+    pub failed_starts: u32,
+    /// What is known of the last failed start.
+    pub last_failure: Option<String>,
+    /// What became of the latest versions.
+    pub outcomes: Vec<(VersionId, VersionStatus)>,
+    /// The declaration, every default filled in.
+    pub spec: FunctionSpec,
+}
+
+/// An instance as users see it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InstanceInfo {
+    /// Its id.
+    pub id: InstanceId,
+    /// Its function.
+    pub function: FunctionName,
+    /// Its version.
+    pub version: VersionId,
+    /// Where it is in its life.
+    pub state: String,
+    /// For how long, in milliseconds.
+    pub for_ms: u64,
+    /// Requests it has now.
+    pub in_flight: u32,
+    /// Requests it was given in all.
+    pub served: u64,
+    /// Its main process, once it runs.
+    pub process: Option<u32>,
+    /// Where it listens, once it is ready.
+    pub address: Option<String>,
+}
+
+/// The host as users see it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HostInfo {
+    /// Bytes of memory that instances have reserved.
+    pub reserved_memory: u64,
+    /// Bytes of memory there are for them.
+    pub memory: u64,
+    /// Instances that wait for room.
+    pub waiting_for_room: usize,
+    /// Records dropped because the disk did not keep up.
+    pub dropped_records: u64,
+}
+
+impl Cell {
+    /// The function as users see it.
+    pub fn info(&self) -> FunctionInfo {
+        let inner = self.lock();
+        let serving = inner.serving().clone();
+        let mut info = FunctionInfo {
+            name: self.name().clone(),
+            version: serving.id,
+            hot: 0,
+            starting: 0,
+            asleep: 0,
+            in_flight: 0,
+            queued: 0,
+            oldest_waiting_ms: None,
+            failed_starts: 0,
+            last_failure: None,
+            outcomes: inner.outcomes.iter().map(|(id, status)| (*id, status.clone())).collect(),
+            spec: serving.spec.clone(),
+        };
+        let failure = Self::last_failure(&inner);
+        let now = now();
+        self.look(&inner, |core| {
+            for instance in core.instances() {
+                info.in_flight += instance.in_flight;
+                match instance.state.class() {
+                    Class::Hot => info.hot += 1,
+                    Class::Starting => info.starting += 1,
+                    Class::Asleep => info.asleep += 1,
+                    Class::Leaving | Class::Gone => {}
+                }
+            }
+            for (_, revision) in core.revisions() {
+                info.queued += revision.queue.depth();
+                let age = revision.queue.oldest().map(|since| now.boot.saturating_sub(since));
+                info.oldest_waiting_ms = info.oldest_waiting_ms.max(age);
+                info.failed_starts = info.failed_starts.max(revision.backoff.failures());
+            }
+        });
+        if info.failed_starts > 0 {
+            info.last_failure = failure.map(|text| text.to_string());
+        }
+        info
+    }
+
+    /// Its instances as users see them.
+    pub fn instance_infos(&self) -> Vec<InstanceInfo> {
+        let inner = self.lock();
+        let now = now();
+        let list = |core: &kip_fleet::FunctionCore| {
+            let info = |instance: &kip_fleet::instance::Instance| {
+                let link = inner.links.get(&instance.id);
+                InstanceInfo {
+                    id: instance.id,
+                    function: self.name().clone(),
+                    version: instance.version,
+                    state: instance.state.name().to_owned(),
+                    for_ms: now.boot.saturating_sub(instance.since),
+                    in_flight: instance.in_flight,
+                    served: instance.served,
+                    process: link.map(|link| link.process),
+                    address: link.map(|link| link.address.to_string()),
+                }
+            };
+            core.instances().filter(|instance| !matches!(instance.state, State::Gone(_))).map(info).collect()
+        };
+        self.look(&inner, list).unwrap_or_default()
+    }
+}

@@ -1,0 +1,24 @@
+//! The shell around the brain. It hosts one core for each function that is in use, hands in events with the time,
+//! carries out effects through the engine, and writes down what was decided and why.
+//!
+//! A [`Cell`] is one function: a short mutex around its core. A request to a hot instance locks its cell twice (arrive,
+//! leave) and touches nothing else. Whatever an effect costs is done outside the lock, on the control runtime. This
+//! room decides nothing by itself: no state of an instance changes here without the core having said so.
+
+mod cell;
+mod control;
+mod execute;
+mod info;
+mod link;
+mod permit;
+mod recorder;
+mod timers;
+mod version;
+
+pub use cell::{Admission, Cell};
+pub use control::{Control, Deployed, Error, Options};
+pub use info::{FunctionInfo, HostInfo, InstanceInfo, VersionStatus};
+pub use link::Link;
+pub use permit::{Permit, Refused, Waiting};
+pub use recorder::Recorder;
+pub use version::Version;

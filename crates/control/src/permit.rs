@@ -1,0 +1,105 @@
+//! A request's hold on an instance, given back when dropped, whatever became of the request.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use kip_fleet::{Event, Refusal, StartKind, Ticket};
+use tokio::sync::oneshot;
+
+use crate::cell::Cell;
+use crate::link::Link;
+
+/// A request was refused.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// Why.
+    pub refusal: Refusal,
+    /// What is known of the failed start behind it: the detail and the program's last lines.
+    pub detail: Option<Arc<str>>,
+}
+
+/// What the core said of a request that had to wait.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Go { link: Arc<Link>, start: StartKind },
+    Refused(Refused),
+}
+
+/// The right to send one request to one instance. Dropping it gives the place back.
+#[derive(Debug)]
+pub struct Permit {
+    hold: Hold,
+    link: Arc<Link>,
+    start: StartKind,
+}
+
+/// A place in the queue or on an instance.
+#[derive(Debug)]
+struct Hold {
+    cell: Arc<Cell>,
+    ticket: Ticket,
+    released: bool,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if !self.released {
+            self.cell.step(Event::Leave { ticket: self.ticket });
+        }
+    }
+}
+
+impl Permit {
+    pub(crate) fn new(cell: Arc<Cell>, ticket: Ticket, link: Arc<Link>, start: StartKind) -> Self {
+        Self { hold: Hold { cell, ticket, released: false }, link, start }
+    }
+
+    /// The instance it is for.
+    pub fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// What the request had to wait for.
+    pub fn start(&self) -> StartKind {
+        self.start
+    }
+
+    /// The function it is for.
+    pub fn cell(&self) -> &Arc<Cell> {
+        &self.hold.cell
+    }
+}
+
+/// A request in the queue. Dropping it leaves the queue, or the instance if one was found in the same moment.
+#[derive(Debug)]
+pub struct Waiting {
+    hold: Option<Hold>,
+    verdict: oneshot::Receiver<Verdict>,
+}
+
+impl Waiting {
+    pub(crate) fn new(cell: Arc<Cell>, ticket: Ticket, verdict: oneshot::Receiver<Verdict>) -> Self {
+        Self { hold: Some(Hold { cell, ticket, released: false }), verdict }
+    }
+}
+
+impl Future for Waiting {
+    type Output = Result<Permit, Refused>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let verdict = std::task::ready!(Pin::new(&mut self.verdict).poll(context));
+        let Some(mut hold) = self.hold.take() else {
+            return Poll::Ready(Err(Refused { refusal: Refusal::ShuttingDown, detail: None }));
+        };
+        match verdict {
+            Ok(Verdict::Go { link, start }) => Poll::Ready(Ok(Permit { hold, link, start })),
+            Ok(Verdict::Refused(refused)) => {
+                hold.released = true;
+                Poll::Ready(Err(refused))
+            }
+            Err(_) => Poll::Ready(Err(Refused { refusal: Refusal::ShuttingDown, detail: None })),
+        }
+    }
+}

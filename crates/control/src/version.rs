@@ -1,0 +1,66 @@
+//! A version as the shell holds it: the declaration, and what the brain and the engine need of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+use kip_engine::Order;
+use kip_fleet::Policy;
+use kip_spec::function::{FunctionSpec, Program, ReadyProbe};
+use kip_spec::{InstanceId, VersionId};
+
+/// An immutable version.
+#[derive(Debug)]
+pub struct Version {
+    /// Its number.
+    pub id: VersionId,
+    /// What was declared.
+    pub spec: FunctionSpec,
+    /// What the brain needs of it.
+    pub policy: Arc<Policy>,
+    /// The contract's headers that every forwarded request carries.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Version {
+    /// From a declaration.
+    pub fn new(id: VersionId, spec: FunctionSpec) -> Self {
+        let policy = Arc::new(Policy::from(&spec));
+        let mut headers = Vec::new();
+        let mut add = |name: &'static str, value: &str| {
+            headers.extend(HeaderValue::from_str(value).map(|value| (HeaderName::from_static(name), value)));
+        };
+        add("x-fc-function-name", spec.name.as_str());
+        add("x-fc-qualifier", "LATEST");
+        add("x-fc-version-id", &id.to_string());
+        Self { id, spec, policy, headers }
+    }
+
+    /// What the engine is to start. `kip` is our own program, which serves models.
+    pub(crate) fn order(&self, instance: InstanceId, kip: &std::path::Path) -> Order {
+        let spec = &self.spec;
+        let (program, argv, ready): (Option<PathBuf>, Vec<String>, ReadyProbe) = match &spec.program {
+            Program::Command { argv, .. } => (None, argv.clone(), spec.ready.clone()),
+            Program::Model { path } => {
+                let words = ["kip", "infer", "--port", "${PORT}", "--name", spec.name.as_str(), "--model"];
+                let model = path.to_string_lossy().into_owned();
+                let argv = words.iter().map(|word| (*word).to_owned()).chain([model]).collect();
+                (Some(kip.to_owned()), argv, ReadyProbe::Http { path: "/v2/health/ready".to_owned() })
+            }
+        };
+        Order {
+            instance,
+            function: spec.name.clone(),
+            version: self.id,
+            program,
+            argv,
+            directory: spec.program.working_directory(),
+            env: spec.env.clone(),
+            memory_mib: spec.resources.memory.map(|memory| memory.0 >> 20),
+            ready,
+            startup: spec.timeouts.startup,
+            initialize: spec.lifecycle.initialize.clone(),
+            pre_stop: spec.lifecycle.pre_stop.clone(),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Functions, versions and keys in SQLite.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use kip_spec::function::FunctionSpec;
+use kip_spec::{FunctionName, VersionId};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::database::{Database, Error, Sync};
+use crate::{ControlStore, Identity, StoredKey, StoredVersion};
+
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE server (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, boot INTEGER NOT NULL) STRICT;
+    CREATE TABLE versions (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        function TEXT NOT NULL,
+        spec TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        source TEXT NOT NULL,
+        facade TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX versions_by_function ON versions (function, id);
+    CREATE TABLE functions (
+        name TEXT PRIMARY KEY,
+        latest INTEGER NOT NULL REFERENCES versions (id),
+        serving INTEGER REFERENCES versions (id)
+    ) STRICT;
+    CREATE TABLE keys (hash BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL) STRICT;
+"];
+
+/// Earlier versions of a function that are kept.
+const KEPT_VERSIONS: u32 = 50;
+
+/// The control store in a SQLite file.
+#[derive(Debug, Clone)]
+pub struct SqliteControl {
+    database: Database,
+}
+
+impl SqliteControl {
+    /// Opens or makes the file.
+    ///
+    /// # Errors
+    /// [`Error::Newer`] for a file of a newer version, [`Error::Database`] otherwise.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Ok(Self { database: Database::open(path, Sync::Full, MIGRATIONS)? })
+    }
+}
+
+#[async_trait]
+impl ControlStore for SqliteControl {
+    async fn begin_boot(&self) -> Result<Identity, Error> {
+        let fresh = format!("{:016x}", kip_host::random::bits() >> 64);
+        self.database
+            .call(move |c| {
+                c.query_row(
+                    "INSERT INTO server VALUES (1, ?1, 1) ON CONFLICT (one) DO UPDATE SET boot = boot + 1 RETURNING id, boot",
+                    [fresh],
+                    |row| Ok(Identity { server: row.get(0)?, boot: row.get(1)? }),
+                )
+            })
+            .await
+    }
+
+    async fn add_versions(
+        &self,
+        specs: Vec<FunctionSpec>,
+        source: String,
+        facade: &'static str,
+    ) -> Result<Vec<StoredVersion>, Error> {
+        let created = kip_host::clock::wall_millis();
+        self.database
+            .call(move |c| {
+                let transaction = c.transaction()?;
+                let mut stored = Vec::with_capacity(specs.len());
+                for spec in specs {
+                    let id = add_version(&transaction, &spec, created, &source, facade)?;
+                    stored.push(StoredVersion { id, spec, created, source: source.clone(), facade: facade.to_owned() });
+                }
+                transaction.commit()?;
+                Ok(stored)
+            })
+            .await
+    }
+
+    async fn current_versions(&self) -> Result<Vec<StoredVersion>, Error> {
+        let query = "SELECT v.id, v.spec, v.created, v.source, v.facade FROM functions f
+                     JOIN versions v ON v.id = coalesce(f.serving, f.latest) ORDER BY f.name";
+        self.database.call(move |c| c.prepare(query)?.query_map([], read_version)?.collect()).await
+    }
+
+    async fn versions(&self, function: FunctionName) -> Result<Vec<StoredVersion>, Error> {
+        let query = "SELECT id, spec, created, source, facade FROM versions WHERE function = ?1 ORDER BY id";
+        self.database.call(move |c| c.prepare(query)?.query_map([function.as_str()], read_version)?.collect()).await
+    }
+
+    async fn set_serving(&self, function: FunctionName, version: VersionId) -> Result<(), Error> {
+        let set = "UPDATE functions SET serving = ?2 WHERE name = ?1";
+        self.database.call(move |c| c.execute(set, params![function.as_str(), signed(version)])).await?;
+        Ok(())
+    }
+
+    async fn remove_function(&self, function: FunctionName) -> Result<bool, Error> {
+        self.database
+            .call(move |c| {
+                let transaction = c.transaction()?;
+                let removed = transaction.execute("DELETE FROM functions WHERE name = ?1", [function.as_str()])?;
+                transaction.execute("DELETE FROM versions WHERE function = ?1", [function.as_str()])?;
+                transaction.commit()?;
+                Ok(removed > 0)
+            })
+            .await
+    }
+
+    async fn add_key(&self, key: StoredKey) -> Result<(), Error> {
+        let insert = "INSERT INTO keys (hash, name, created) VALUES (?1, ?2, ?3)";
+        self.database.call(move |c| c.execute(insert, params![key.hash, key.name, key.created])).await?;
+        Ok(())
+    }
+
+    async fn keys(&self) -> Result<Vec<StoredKey>, Error> {
+        let query = "SELECT hash, name, created FROM keys ORDER BY name";
+        let read = |row: &Row<'_>| Ok(StoredKey { hash: row.get(0)?, name: row.get(1)?, created: row.get(2)? });
+        self.database.call(move |c| c.prepare(query)?.query_map([], read)?.collect()).await
+    }
+}
+
+fn add_version(
+    c: &Connection,
+    spec: &FunctionSpec,
+    created: i64,
+    source: &str,
+    facade: &str,
+) -> Result<VersionId, rusqlite::Error> {
+    let text = serde_json::to_string(spec).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let name = spec.name.as_str();
+    let insert = "INSERT INTO versions (function, spec, created, source, facade) VALUES (?1, ?2, ?3, ?4, ?5)";
+    c.execute(insert, params![name, text, created, source, facade])?;
+    let id = c.last_insert_rowid();
+    let upsert = "INSERT INTO functions (name, latest) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET latest = excluded.latest";
+    c.execute(upsert, params![name, id])?;
+    let serving: Option<i64> =
+        c.query_row("SELECT serving FROM functions WHERE name = ?1", [name], |row| row.get(0)).optional()?.flatten();
+    let prune = "DELETE FROM versions WHERE function = ?1 AND id IS NOT ?2 AND id NOT IN
+                 (SELECT id FROM versions WHERE function = ?1 ORDER BY id DESC LIMIT ?3)";
+    c.execute(prune, params![name, serving, KEPT_VERSIONS])?;
+    Ok(VersionId(id.unsigned_abs()))
+}
+
+fn read_version(row: &Row<'_>) -> Result<StoredVersion, rusqlite::Error> {
+    let text: String = row.get(1)?;
+    let spec = serde_json::from_str(&text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, error.into()))?;
+    let id: i64 = row.get(0)?;
+    Ok(StoredVersion {
+        id: VersionId(id.unsigned_abs()),
+        spec,
+        created: row.get(2)?,
+        source: row.get(3)?,
+        facade: row.get(4)?,
+    })
+}
+
+fn signed(version: VersionId) -> i64 {
+    i64::try_from(version.0).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kip_spec::function::{HttpAuth, HttpTrigger, Lifecycle, Program, ReadyProbe, Resources, defaults};
+
+    fn spec(name: &str) -> FunctionSpec {
+        FunctionSpec {
+            name: name.parse().unwrap(),
+            program: Program::Command { argv: vec!["true".to_owned()], dir: "/".into() },
+            env: [("A".to_owned(), "ä".to_owned())].into(),
+            resources: Resources::default(),
+            instances: defaults::INSTANCES,
+            ready: ReadyProbe::Tcp,
+            lifecycle: Lifecycle::default(),
+            timeouts: defaults::TIMEOUTS,
+            queue_depth: defaults::QUEUE_DEPTH,
+            idle: defaults::IDLE,
+            dispatch: defaults::DISPATCH,
+            http: HttpTrigger { auth: HttpAuth::Anonymous, methods: Vec::new() },
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_is_there_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.db");
+        let store = SqliteControl::open(&path).unwrap();
+        let first = store.begin_boot().await.unwrap();
+        assert_eq!(first.boot, 1);
+        let made = store.add_versions(vec![spec("a"), spec("b")], "text".to_owned(), "kip.yaml").await.unwrap();
+        store.set_serving("a".parse().unwrap(), made[0].id).await.unwrap();
+        let newer = store.add_versions(vec![spec("a")], "text".to_owned(), "kip.yaml").await.unwrap();
+        drop(store);
+
+        let store = SqliteControl::open(&path).unwrap();
+        assert_eq!(store.begin_boot().await.unwrap(), Identity { server: first.server, boot: 2 });
+        assert_eq!(store.current_versions().await.unwrap(), made, "a candidate that never served is not current");
+        assert_eq!(store.versions("a".parse().unwrap()).await.unwrap(), [made[0].clone(), newer[0].clone()]);
+        assert!(store.remove_function("a".parse().unwrap()).await.unwrap());
+        assert!(!store.remove_function("a".parse().unwrap()).await.unwrap());
+        let again = store.add_versions(vec![spec("a")], String::new(), "kip.yaml").await.unwrap();
+        assert!(again[0].id > newer[0].id, "numbers of versions are never reused");
+    }
+
+    #[tokio::test]
+    async fn old_versions_go_but_never_the_serving_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteControl::open(&folder.path().join("control.db")).unwrap();
+        let first = store.add_versions(vec![spec("a")], String::new(), "kip.yaml").await.unwrap();
+        store.set_serving("a".parse().unwrap(), first[0].id).await.unwrap();
+        for _ in 0..60 {
+            store.add_versions(vec![spec("a")], String::new(), "kip.yaml").await.unwrap();
+        }
+        let kept = store.versions("a".parse().unwrap()).await.unwrap();
+        assert_eq!(kept.len(), 51);
+        assert_eq!(kept[0].id, first[0].id);
+    }
+}

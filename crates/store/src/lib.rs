@@ -1,0 +1,156 @@
+//! Durable state. Two SQLite files and an async trait for each: *control* (functions, versions, keys; every
+//! acknowledged write is synced) and *records* (requests, decisions; the last second may be lost with the power).
+//!
+//! This room stores values and gives them back. It decides nothing and knows no other room.
+
+mod control;
+mod database;
+mod records;
+
+use async_trait::async_trait;
+use kip_spec::function::FunctionSpec;
+use kip_spec::{FunctionName, VersionId};
+use serde::{Deserialize, Serialize};
+
+pub use control::SqliteControl;
+pub use database::Error;
+pub use records::SqliteRecords;
+
+/// An immutable version as stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredVersion {
+    /// Its number.
+    pub id: VersionId,
+    /// What it is.
+    pub spec: FunctionSpec,
+    /// When it was made, milliseconds since 1970.
+    pub created: i64,
+    /// The document it was made from.
+    pub source: String,
+    /// In whose words that document is.
+    pub facade: String,
+}
+
+/// A bearer key as stored: never the key itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredKey {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of the key.
+    pub hash: [u8; 32],
+    /// When it was made, milliseconds since 1970.
+    pub created: i64,
+}
+
+/// Who this data directory's server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Made with the data directory; in the environment of every instance.
+    pub server: String,
+    /// How often a server was started on it, this time included.
+    pub boot: u32,
+}
+
+/// Functions, versions and keys. Every method that returns `Ok` after a change has it on disk.
+#[async_trait]
+pub trait ControlStore: Send + Sync + std::fmt::Debug {
+    /// Counts a start of the server.
+    async fn begin_boot(&self) -> Result<Identity, Error>;
+    /// Stores a new version of each function, all or none, as the latest of its function.
+    async fn add_versions(
+        &self,
+        specs: Vec<FunctionSpec>,
+        source: String,
+        facade: &'static str,
+    ) -> Result<Vec<StoredVersion>, Error>;
+    /// The version that each function serves, or the latest if none has served yet.
+    async fn current_versions(&self) -> Result<Vec<StoredVersion>, Error>;
+    /// The versions of a function, oldest first.
+    async fn versions(&self, function: FunctionName) -> Result<Vec<StoredVersion>, Error>;
+    /// Notes that a version serves from now on.
+    async fn set_serving(&self, function: FunctionName, version: VersionId) -> Result<(), Error>;
+    /// Removes a function and its versions. False if there was none.
+    async fn remove_function(&self, function: FunctionName) -> Result<bool, Error>;
+    /// Stores a key.
+    async fn add_key(&self, key: StoredKey) -> Result<(), Error>;
+    /// All keys.
+    async fn keys(&self) -> Result<Vec<StoredKey>, Error>;
+}
+
+/// One request, as it is asked for afterwards. Times in microseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    /// Its id.
+    pub id: String,
+    /// When it arrived, milliseconds since 1970.
+    pub at: i64,
+    /// Its function.
+    pub function: String,
+    /// The version that served it.
+    pub version: Option<u64>,
+    /// The instance that served it.
+    pub instance: Option<String>,
+    /// Its method.
+    pub method: String,
+    /// Its path and query as the instance saw them.
+    pub path: String,
+    /// The status answered, 0 if the caller left before.
+    pub status: u16,
+    /// The error code, where the answer was ours.
+    pub code: Option<String>,
+    /// warm, woken or cold.
+    pub start: Option<String>,
+    /// Waiting, a start or wake included.
+    pub queue_us: u64,
+    /// From sending it on to the answer's head.
+    pub first_byte_us: u64,
+    /// From arrival to the end.
+    pub total_us: u64,
+    /// Bytes of the answer's body.
+    pub bytes: u64,
+    /// How it ended: `done`, `refused`, `broken` or `left`.
+    pub outcome: String,
+}
+
+/// One decision about an instance, with its reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionRecord {
+    /// When, milliseconds since 1970.
+    pub at: i64,
+    /// About which function.
+    pub function: String,
+    /// About which version.
+    pub version: u64,
+    /// About which instance; none for decisions about a version.
+    pub instance: Option<String>,
+    /// Its state before.
+    pub from: Option<String>,
+    /// Its state after, or what happened to the version.
+    pub to: String,
+    /// Why, in a sentence.
+    pub why: String,
+    /// More, where a start failed: the detail and the program's last lines.
+    pub detail: Option<String>,
+}
+
+/// A record of either kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A request.
+    Request(RequestRecord),
+    /// A decision.
+    Decision(DecisionRecord),
+}
+
+/// Requests and decisions, bounded: the oldest go.
+#[async_trait]
+pub trait RecordStore: Send + Sync + std::fmt::Debug {
+    /// Adds a batch in one transaction.
+    async fn append(&self, batch: Vec<Record>) -> Result<(), Error>;
+    /// The latest requests of a function, or of all, newest first.
+    async fn requests(&self, function: Option<String>, most: u32) -> Result<Vec<RequestRecord>, Error>;
+    /// The latest decisions about a function, newest first.
+    async fn decisions(&self, function: String, most: u32) -> Result<Vec<DecisionRecord>, Error>;
+    /// Forgets all but the newest `keep` of each kind.
+    async fn prune(&self, keep: u32) -> Result<(), Error>;
+}
