@@ -22,3 +22,6 @@ pub use link::Link;
 pub use permit::{Permit, Refused, Waiting};
 pub use recorder::Recorder;
 pub use version::Version;
+
+/// Records as they are asked for.
+pub use kip_store::{DecisionRecord, RequestRecord};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kip_store::{Record, RecordStore};
+use kip_store::{Record, RecordStore, RequestRecord};
 use tokio::sync::{mpsc, oneshot};
 
 /// Records that may wait; more are dropped and counted.
@@ -48,10 +48,20 @@ impl Recorder {
     }
 
     /// Hands in a record, or drops and counts it when the disk does not keep up.
-    pub fn record(&self, record: Record) {
+    pub(crate) fn record(&self, record: Record) {
         if self.items.try_send(Item::Record(Box::new(record))).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Hands in a request's record.
+    pub fn request(&self, record: RequestRecord) {
+        self.record(Record::Request(record));
+    }
+
+    /// Counts a record that was left out on purpose, because there were enough of its kind.
+    pub fn leave_out(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits until everything handed in before is in the store.
@@ -62,7 +72,7 @@ impl Recorder {
         }
     }
 
-    /// Records dropped since the start.
+    /// Records left out or dropped since the start.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }

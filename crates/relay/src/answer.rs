@@ -1,0 +1,66 @@
+//! Answers of our own: problems as JSON.
+
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use kip_control::Refused;
+use kip_fleet::Refusal;
+use kip_spec::problem::Envelope;
+use kip_spec::{Millis, Problem, RequestId};
+
+use crate::body::Body;
+
+/// What goes back to a caller.
+pub type Answer = Response<Body>;
+
+/// A problem as an answer, with the status of its code.
+pub fn problem(mut problem: Problem, request: &RequestId) -> Answer {
+    problem.request_id = Some(request.as_str().to_owned());
+    let code = problem.code;
+    let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let text = serde_json::to_string(&Envelope { error: problem }).unwrap_or_default();
+    let mut answer = Response::new(Body::text(text + "\n"));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(value) = HeaderValue::from_str(&code.to_string()) {
+        headers.insert("x-kip-error", value);
+    }
+    set_request_id(headers, request);
+    answer
+}
+
+/// A refusal as an answer, with `Retry-After` where that can help.
+pub fn refusal(function: &str, refused: &Refused, request: &RequestId) -> Answer {
+    let reason = refused.refusal;
+    let mut said = Problem::new(reason.code(), format!("function `{function}` cannot answer: {reason}")).hint(hint(function, reason));
+    if let Some(detail) = refused.detail.as_deref().filter(|detail| !detail.is_empty()) {
+        said = said.cause(detail);
+    }
+    let mut answer = problem(said, request);
+    if let Some(seconds) = reason.retry_after_seconds() {
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    answer
+}
+
+fn hint(function: &str, refusal: Refusal) -> String {
+    match refusal {
+        Refusal::QueueFull { .. } => {
+            format!("try again later, or raise queue.depth or instances.max; `kip why {function}` shows what holds it back")
+        }
+        Refusal::QueueTimeout { .. } => format!("`kip why {function}` shows what its instances do; timeouts.queue sets the limit"),
+        Refusal::StartFailed(_) => format!("`kip logs {function}` shows what the program wrote"),
+        Refusal::Backoff { retry_in, .. } => {
+            format!("fix the cause and deploy again, or wait {}; `kip logs {function}` shows what the program wrote", Millis(retry_in))
+        }
+        Refusal::NoCapacity => "make room, or lower resources.memory; `kip ps` shows who holds memory".to_owned(),
+        Refusal::Removed => "`kip ls` lists the functions there are".to_owned(),
+        Refusal::ShuttingDown => "try again when the server is back".to_owned(),
+    }
+}
+
+pub(crate) fn set_request_id(headers: &mut http::HeaderMap, request: &RequestId) {
+    if let Ok(value) = HeaderValue::from_str(request.as_str()) {
+        headers.insert("x-kip-request-id", value);
+    }
+}

@@ -1,0 +1,108 @@
+//! What of a request's and an answer's head belongs to one connection only, and what nobody outside may say.
+
+use std::net::IpAddr;
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use kip_control::Version;
+use kip_spec::RequestId;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const FORWARDED: [&str; 6] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix", "x-real-ip"];
+
+/// Removes headers that concern one connection (RFC 9110, section 7.6.1), those named by `Connection` included.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TRAILER, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+    if headers.get(TE).is_some_and(|value| value != "trailers") {
+        headers.remove(TE);
+    }
+}
+
+/// Makes a caller's head fit for the instance: what only we may say is removed and said by us.
+pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &Forwarding<'_>) {
+    strip_hop_by_hop(headers);
+    let ours: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("x-fc-") || name.as_str().starts_with("x-kip-")).cloned().collect();
+    for name in ours {
+        headers.remove(name);
+    }
+    for name in FORWARDED {
+        headers.remove(name);
+    }
+    let our_key = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("kw_"));
+    if headers.get(AUTHORIZATION).is_some_and(our_key) {
+        headers.remove(AUTHORIZATION);
+    }
+    for (name, value) in &call.version.headers {
+        headers.insert(name.clone(), value.clone());
+    }
+    let mut set = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    set("x-fc-request-id", call.request.as_str());
+    set("x-kip-request-id", call.request.as_str());
+    if let Some(peer) = call.peer {
+        set("x-forwarded-for", &peer.to_string());
+    }
+    set("x-forwarded-proto", "http");
+    if let Some(prefix) = call.prefix {
+        set("x-forwarded-prefix", prefix);
+    }
+    let host = headers.get(http::header::HOST).cloned();
+    if let Some(host) = host {
+        headers.insert("x-forwarded-host", host);
+    }
+}
+
+/// What is said to the instance about a call.
+pub(crate) struct Forwarding<'a> {
+    pub(crate) version: &'a Version,
+    pub(crate) request: &'a RequestId,
+    pub(crate) peer: Option<IpAddr>,
+    pub(crate) prefix: Option<&'a str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_names_headers_to_drop() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Secret"),
+            ("x-secret", "1"),
+            ("keep-alive", "5"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("x-kept", "1"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        strip_hop_by_hop(&mut headers);
+        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["te", "x-kept"]);
+    }
+}

@@ -1,0 +1,88 @@
+//! A request's body on its way up: what was read while it waited, then the rest as it comes.
+//!
+//! While a request waits for an instance, its body is read up to a limit. That is what lets the server notice that the
+//! caller has left (an unread body hides the end of a connection), and what lets a request be sent a second time.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+/// How much of a waiting request's body is read.
+const LIMIT: usize = 64 << 10;
+
+/// A body toward an instance.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    read: Bytes,
+    rest: Option<Incoming>,
+}
+
+impl Upload {
+    pub(crate) fn new(body: Incoming) -> Self {
+        let rest = (!body.is_end_stream()).then_some(body);
+        Self { read: Bytes::new(), rest }
+    }
+
+    /// Reads on, up to the limit. Returns when the body has ended, the limit is reached, or reading failed, which the
+    /// exchange will then find out for itself.
+    pub(crate) async fn read_ahead(&mut self) {
+        while self.read.len() < LIMIT
+            && let Some(body) = &mut self.rest
+        {
+            // Nothing is lost if this future is dropped here: what was read is in `self` already.
+            match body.frame().await {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if self.read.is_empty() => self.read = data,
+                    Ok(data) => {
+                        let mut joined = BytesMut::from(std::mem::take(&mut self.read));
+                        joined.extend_from_slice(&data);
+                        self.read = joined.freeze();
+                    }
+                    // Trailers after a body read ahead have nobody to go to over HTTP/1.1.
+                    Err(_) => self.rest = None,
+                },
+                Some(Err(_)) => return,
+                None => self.rest = None,
+            }
+        }
+    }
+
+    /// A second copy, if all of it is here.
+    pub(crate) fn copy(&self) -> Option<Self> {
+        self.rest.is_none().then(|| Self { read: self.read.clone(), rest: None })
+    }
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if !self.read.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.read)))));
+        }
+        match &mut self.rest {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.read.is_empty() && self.rest.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let read = self.read.len() as u64;
+        let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), http_body::Body::size_hint);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + read);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + read);
+        }
+        hint
+    }
+}

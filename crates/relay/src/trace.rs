@@ -1,0 +1,132 @@
+//! What is remembered of a request: its phases while it runs, one record when it is over.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use kip_control::{Control, Link};
+use kip_fleet::StartKind;
+use kip_host::clock::{monotonic_micros, wall_millis};
+use kip_spec::{Code, RequestId};
+
+/// Warm and successful requests recorded each second by each thread; of more, some are left out and counted.
+const WARM_RECORDS_PER_SECOND: u32 = 500;
+
+/// One request's memory.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    pub(crate) request: RequestId,
+    pub(crate) arrived: u64,
+    wall: i64,
+    function: String,
+    method: http::Method,
+    path: String,
+    pub(crate) link: Option<Arc<Link>>,
+    pub(crate) start: Option<StartKind>,
+    pub(crate) queue: u64,
+    pub(crate) first_byte: u64,
+    pub(crate) status: u16,
+    pub(crate) code: Option<Code>,
+    pub(crate) bytes: u64,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    Refused,
+    Broken,
+    Left,
+}
+
+impl Trace {
+    pub(crate) fn new(request: RequestId, function: &str, method: http::Method, path: &str) -> Self {
+        Self {
+            request,
+            arrived: monotonic_micros(),
+            wall: wall_millis(),
+            function: function.to_owned(),
+            method,
+            path: path.to_owned(),
+            link: None,
+            start: None,
+            queue: 0,
+            first_byte: 0,
+            status: 0,
+            code: None,
+            bytes: 0,
+        }
+    }
+
+    /// Microseconds since the request arrived.
+    pub(crate) fn elapsed(&self) -> u64 {
+        monotonic_micros().saturating_sub(self.arrived)
+    }
+
+    /// The phases as a `Server-Timing` header.
+    pub(crate) fn server_timing(&self) -> String {
+        let waited = match self.start {
+            Some(StartKind::Cold) => "start",
+            Some(StartKind::Woken) => "wake",
+            _ => "queue",
+        };
+        format!("{waited};dur={}, first_byte;dur={}", millis(self.queue), millis(self.first_byte))
+    }
+}
+
+/// Microseconds as milliseconds with three places.
+pub(crate) fn millis(micros: u64) -> String {
+    format!("{}.{:03}", micros / 1_000, micros % 1_000)
+}
+
+/// Turns traces into records, not more than the disk should see.
+#[derive(Debug)]
+pub(crate) struct Tracer {
+    control: Control,
+    second: Cell<i64>,
+    warm: Cell<u32>,
+}
+
+impl Tracer {
+    pub(crate) fn new(control: Control) -> Self {
+        Self { control, second: Cell::new(0), warm: Cell::new(0) }
+    }
+
+    pub(crate) fn end(&self, trace: &Trace, outcome: Outcome) {
+        let plain = outcome == Outcome::Done && trace.start == Some(StartKind::Warm) && trace.status < 500;
+        if plain && !self.may_record_warm(trace.wall / 1_000) {
+            self.control.recorder().leave_out();
+            return;
+        }
+        self.control.recorder().request(kip_control::RequestRecord {
+            id: trace.request.as_str().to_owned(),
+            at: trace.wall,
+            function: trace.function.clone(),
+            version: trace.link.as_ref().map(|link| link.version.id.0),
+            instance: trace.link.as_ref().map(|link| link.instance.to_string()),
+            method: trace.method.to_string(),
+            path: trace.path.clone(),
+            status: trace.status,
+            code: trace.code.map(|code| code.to_string()),
+            start: trace.start.map(|start| start.name().to_owned()),
+            queue_us: trace.queue,
+            first_byte_us: trace.first_byte,
+            total_us: trace.elapsed(),
+            bytes: trace.bytes,
+            outcome: match outcome {
+                Outcome::Done => "done",
+                Outcome::Refused => "refused",
+                Outcome::Broken => "broken",
+                Outcome::Left => "left",
+            }
+            .to_owned(),
+        });
+    }
+
+    fn may_record_warm(&self, second: i64) -> bool {
+        if self.second.replace(second) != second {
+            self.warm.set(0);
+        }
+        self.warm.set(self.warm.get().saturating_add(1));
+        self.warm.get() <= WARM_RECORDS_PER_SECOND
+    }
+}
