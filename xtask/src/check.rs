@@ -7,9 +7,12 @@ use anyhow::{Result, bail};
 use crate::command::{command, show};
 use crate::{arrows, crates, errors, schema};
 
+/// A check and its name.
+type Stage = (&'static str, fn() -> Result<()>);
+
 /// Runs every check, also after one has failed, and says at the end which did.
 pub(crate) fn run() -> Result<()> {
-    let stages: [(&str, fn() -> Result<()>); 7] = [
+    let stages: [Stage; 7] = [
         ("format", || show(command("cargo", &["fmt", "--all", "--check"]))),
         ("arrows", arrows::run),
         ("crates", crates::run),
