@@ -33,7 +33,8 @@ Tasks of development. Usage: cargo xtask <task>
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -41,11 +42,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &[String]) -> Result<()> {
+/// Whether all is well, for a task that has said so itself.
+fn run(arguments: &[String]) -> Result<bool> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words.as_slice() {
+    let done = match words.as_slice() {
+        ["test", rest @ ..] => return test::run(rest),
         ["check"] => check::run(),
-        ["test", rest @ ..] => test::run(rest),
         ["install"] => install::run(),
         ["arrows"] => arrows::run(),
         ["crates"] => crates::run(),
@@ -58,5 +60,6 @@ fn run(arguments: &[String]) -> Result<()> {
             Ok(())
         }
         [other, ..] => bail!("there is no task `{other}` with these arguments\n\n{HELP}"),
-    }
+    };
+    done.map(|()| true)
 }

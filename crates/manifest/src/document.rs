@@ -11,8 +11,9 @@ use crate::section::{Layer, Section};
 use crate::tree::{At, Kind, Node};
 use crate::{MOST_FUNCTIONS, function, keys};
 
-/// Bytes of text in all functions of one manifest once defaults are merged into each.
-const MOST_EXPANDED: usize = 32 << 20;
+/// Bytes that the text of all functions of one manifest may take in memory once defaults are merged into each. The most
+/// functions with thirty variables each stay below.
+const MOST_EXPANDED: usize = 64 << 20;
 
 /// Every function that is right; what is wrong goes to the report.
 pub(crate) fn read(root: &Node, directory: &Path, report: &mut Report<'_>) -> Vec<FunctionSpec> {
@@ -106,7 +107,7 @@ fn read_functions(
         let Some(spec) = function::read(name, key.at, node, defaults, directory, report) else { continue };
         expanded = expanded.saturating_add(function::text_of(&spec));
         if expanded > MOST_EXPANDED {
-            let message = "with the defaults merged into each, the functions take more than 32 MiB of text";
+            let message = "with the defaults merged into each, the functions take more than 64 MiB";
             let hint = "move large values out of `defaults.env`, or split the file";
             report.add(key.at, Problem::new(code::MANIFEST_TOO_LARGE, message).hint(hint));
             return Vec::new();

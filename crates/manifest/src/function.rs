@@ -65,11 +65,13 @@ pub(crate) fn read_shared(
     }
 }
 
-/// Bytes of text that a function holds, to bound what defaults multiply.
+/// Bytes that a function's text takes in memory, roughly, to bound what defaults multiply.
 pub(crate) fn text_of(spec: &FunctionSpec) -> usize {
-    let env: usize = spec.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    /// A piece of text and its place in a list or map, besides its bytes.
+    const PIECE: usize = 64;
+    let env: usize = spec.env.iter().map(|(name, value)| name.len() + value.len() + 2 * PIECE).sum();
     let argv: usize = match &spec.program {
-        Program::Command { argv, .. } => argv.iter().map(String::len).sum(),
+        Program::Command { argv, .. } => argv.iter().map(|word| word.len() + PIECE).sum(),
         Program::Model { .. } => 0,
     };
     env + argv

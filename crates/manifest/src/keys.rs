@@ -210,8 +210,7 @@ impl Keys {
         if key == "name" && self.known.contains(&"run") {
             return problem.hint("a function's name is the key above it");
         }
-        let synonym = SYNONYMS.iter().find(|(word, ours)| *word == key && self.known.contains(ours));
-        if let Some((_, ours)) = synonym {
+        if let Some((_, ours)) = self.synonym(key) {
             return problem.hint(format!("write `{ours}`"));
         }
         if let Some(near) = self.nearest(key) {
@@ -224,6 +223,15 @@ impl Keys {
             });
         }
         problem.hint(format!("the keys here are {}", self.known.join(", ")))
+    }
+
+    /// The key that a wrong one was probably meant to be.
+    pub(crate) fn meant(&self, key: &str) -> Option<&'static str> {
+        self.synonym(key).map(|(_, ours)| *ours).or_else(|| self.nearest(key))
+    }
+
+    fn synonym(&self, key: &str) -> Option<&'static (&'static str, &'static str)> {
+        SYNONYMS.iter().find(|(word, ours)| *word == key && self.known.contains(ours))
     }
 
     fn nearest(&self, key: &str) -> Option<&'static str> {

@@ -45,7 +45,10 @@ pub(crate) fn read(function: &Section<'_>, key_at: At, directory: &Path, report:
             model(&field, directory, report)
         }
         (None, None) => {
-            if WAYS.iter().all(|way| function.field(way).is_none()) {
+            // A misspelt `run` has been told already; that it is missing too would only confuse.
+            let is_named =
+                |key: &str| WAYS.contains(&key) || keys::FUNCTION.meant(key).is_some_and(|meant| WAYS.contains(&meant));
+            if !function.own_keys().any(is_named) {
                 let message = format!("`{}` names no program: `run` or `model` is missing", function.owner());
                 let hint = "write `run:` with the command that starts it, or `model:` with the path of an .onnx file";
                 report.add(key_at, Problem::new(code::MANIFEST_MISSING_KEY, message).hint(hint));

@@ -112,6 +112,11 @@ impl<'a> Section<'a> {
         self.layers.first().map_or("", |layer| layer.owner)
     }
 
+    /// The keys of the winning layer, known or not.
+    pub(crate) fn own_keys(&self) -> impl Iterator<Item = &'a str> {
+        self.layers.first().into_iter().flat_map(|layer| layer.pairs).filter_map(|(name, _)| name.scalar())
+    }
+
     /// The dotted name of a key here, for messages.
     pub(crate) fn name_of(&self, key: &str) -> String {
         self.layers.first().map_or_else(|| key.to_owned(), |layer| self.path(layer, key))

@@ -82,11 +82,13 @@ fn ten_thousand_functions_are_read_and_one_more_is_refused() {
 
 #[test]
 fn large_defaults_are_not_multiplied_without_bound() {
-    let mut text = format!("api: kip/v1\ndefaults: {{env: {{A: {}}}}}\nfunctions:\n", "x".repeat(100_000));
-    for index in 0..5_000 {
-        text.push_str(&format!("  f{index}: {{run: a}}\n"));
+    let functions: String = (0..5_000).map(|index| format!("  f{index}: {{run: a}}\n")).collect();
+    let one_large = format!("A: {}", "x".repeat(100_000));
+    let many_small: String = (0..40_000).map(|index| format!("A{index}: 1, ")).collect();
+    for env in [one_large, many_small] {
+        let text = format!("api: kip/v1\ndefaults: {{env: {{{env}}}}}\nfunctions:\n{functions}");
+        assert_eq!(first_code(&text), code::MANIFEST_TOO_LARGE);
     }
-    assert_eq!(first_code(&text), code::MANIFEST_TOO_LARGE);
 }
 
 #[test]
