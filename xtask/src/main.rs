@@ -1,2 +1,65 @@
-//! Tasks of development.
-fn main() {}
+//! Tasks of development: `cargo xtask <task>`.
+//!
+//! Each task is one check or one chore; `check` and `test` are what CI runs. Nothing here is part of the product, and
+//! nothing of the product may depend on it.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool of development talks to the terminal")]
+
+mod arrows;
+mod check;
+mod command;
+mod crates;
+mod errors;
+mod install;
+mod schema;
+mod test;
+mod tree;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+Tasks of development. Usage: cargo xtask <task>
+
+  check             everything below but the tests, and format, lints and API documentation
+  test [ARGS]       installs what tests need, runs them all, and counts them; ARGS replace `--workspace`
+  install           only installs what tests need
+  arrows            which room may depend on which
+  crates            banned crates, and how many the server is built from
+  errors [--write]  a page for every error code; --write brings the index up to date
+  schema [--write]  docs/schema/kip.schema.json; --write brings it up to date";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all is well, for a task that has said so itself.
+fn run(arguments: &[String]) -> Result<bool> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["test", rest @ ..] => return test::run(rest),
+        ["check"] => check::run(),
+        ["install"] => install::run(),
+        ["arrows"] => arrows::run(),
+        ["crates"] => crates::run(),
+        ["errors"] => errors::run(false),
+        ["errors", "--write"] => errors::run(true),
+        ["schema"] => schema::run(false),
+        ["schema", "--write"] => schema::run(true),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        [other, ..] => bail!("there is no task `{other}` with these arguments\n\n{HELP}"),
+    };
+    done.map(|()| true)
+}

@@ -1,1 +1,77 @@
-//! To come.
+//! Declarations as people write them, into validated [`FunctionSpec`]s and back out.
+//!
+//! Reads `kip.yaml` and answers with every problem it finds, each with its line and column. It looks at the disk only
+//! to see whether declared directories and models exist; it knows nothing of servers, instances or requests.
+
+mod document;
+mod environment;
+mod function;
+mod keys;
+mod limits;
+mod program;
+mod report;
+mod schema;
+mod section;
+mod syntax;
+mod tree;
+mod value;
+mod wire;
+mod wire_text;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use kip_spec::Problem;
+use kip_spec::function::FunctionSpec;
+
+use report::Report;
+
+pub use schema::schema;
+pub use write::write;
+
+/// Bytes of the largest manifest that is read.
+pub const LARGEST: usize = 1 << 20;
+/// Functions in one manifest.
+pub const MOST_FUNCTIONS: usize = 10_000;
+
+/// A manifest as it was found.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The file as the user named it; problems name it so.
+    pub file: &'a str,
+    /// Its whole text.
+    pub text: &'a str,
+    /// Absolute: relative directories and models are looked for from here.
+    pub directory: &'a Path,
+}
+
+/// What a manifest declares.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// In the order of the file; names differ, in more than upper and lower case.
+    pub functions: Vec<FunctionSpec>,
+    /// What is allowed but hardly meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a `kip.yaml`. An error is every problem found, in the order of the file; there is at least one.
+pub fn read(source: &Source<'_>) -> Result<Manifest, Vec<Problem>> {
+    if source.text.len() > LARGEST {
+        return Err(vec![syntax::too_large(source.text.len())]);
+    }
+    // The parser skips a byte order mark and counts places from behind it.
+    let text = source.text.trim_start_matches('\u{feff}');
+    let mut report = Report::new(source.file, text);
+    let functions = match tree::parse(text) {
+        Ok(root) => document::read(&root, source.directory, &mut report),
+        Err(error) => {
+            let (at, problem) = syntax::explain(&error, |at| report.line(at));
+            report.add(at, problem);
+            Vec::new()
+        }
+    };
+    report.finish(functions)
+}

@@ -32,7 +32,8 @@ pub fn problem(mut problem: Problem, request: &RequestId) -> Answer {
 /// A refusal as an answer, with `Retry-After` where that can help.
 pub fn refusal(function: &str, refused: &Refused, request: &RequestId) -> Answer {
     let reason = refused.refusal;
-    let mut said = Problem::new(reason.code(), format!("function `{function}` cannot answer: {reason}")).hint(hint(function, reason));
+    let mut said = Problem::new(reason.code(), format!("function `{function}` cannot answer: {reason}"))
+        .hint(hint(function, reason));
     if let Some(detail) = refused.detail.as_deref().filter(|detail| !detail.is_empty()) {
         said = said.cause(detail);
     }
@@ -46,12 +47,19 @@ pub fn refusal(function: &str, refused: &Refused, request: &RequestId) -> Answer
 fn hint(function: &str, refusal: Refusal) -> String {
     match refusal {
         Refusal::QueueFull { .. } => {
-            format!("try again later, or raise queue.depth or instances.max; `kip why {function}` shows what holds it back")
+            format!(
+                "try again later, or raise queue.depth or instances.max; `kip why {function}` shows what holds it back"
+            )
         }
-        Refusal::QueueTimeout { .. } => format!("`kip why {function}` shows what its instances do; timeouts.queue sets the limit"),
+        Refusal::QueueTimeout { .. } => {
+            format!("`kip why {function}` shows what its instances do; timeouts.queue sets the limit")
+        }
         Refusal::StartFailed(_) => format!("`kip logs {function}` shows what the program wrote"),
         Refusal::Backoff { retry_in, .. } => {
-            format!("fix the cause and deploy again, or wait {}; `kip logs {function}` shows what the program wrote", Millis(retry_in))
+            format!(
+                "fix the cause and deploy again, or wait {}; `kip logs {function}` shows what the program wrote",
+                Millis(retry_in)
+            )
         }
         Refusal::NoCapacity => "make room, or lower resources.memory; `kip ps` shows who holds memory".to_owned(),
         Refusal::Removed => "`kip ls` lists the functions there are".to_owned(),

@@ -73,7 +73,13 @@ impl Relay {
         }
     }
 
-    async fn attempt(&self, call: &Call, head: Head, mut upload: Upload, guard: &mut Guard) -> Result<Answer, Box<Answer>> {
+    async fn attempt(
+        &self,
+        call: &Call,
+        head: Head,
+        mut upload: Upload,
+        guard: &mut Guard,
+    ) -> Result<Answer, Box<Answer>> {
         let total = call.cell.serving().spec.timeouts.total.to_std();
         let limit = in_future(total);
         let mut permit = self.permit(call, &mut upload, limit, guard).await?;
@@ -106,7 +112,13 @@ impl Relay {
     }
 
     /// Asks the core, and waits while it says so. A waiting request's body is read ahead, see [`crate::prefix`].
-    async fn permit(&self, call: &Call, upload: &mut Upload, limit: Instant, guard: &mut Guard) -> Result<Permit, Box<Answer>> {
+    async fn permit(
+        &self,
+        call: &Call,
+        upload: &mut Upload,
+        limit: Instant,
+        guard: &mut Guard,
+    ) -> Result<Permit, Box<Answer>> {
         let refused = |refused: Refused, guard: &mut Guard| {
             if let Some(trace) = &mut guard.trace {
                 trace.code = Some(refused.refusal.code());
@@ -129,14 +141,21 @@ impl Relay {
                 match tokio::time::timeout_at(limit, verdict).await {
                     Ok(Ok(permit)) => Ok(permit),
                     Ok(Err(reason)) => refused(reason, guard),
-                    Err(_) => Err(self.failed(call, guard, code::TOTAL_TIMEOUT, "it waited for an instance".to_owned())),
+                    Err(_) => {
+                        Err(self.failed(call, guard, code::TOTAL_TIMEOUT, "it waited for an instance".to_owned()))
+                    }
                 }
             }
         }
     }
 
     /// Sends on a pooled connection or a new one.
-    async fn send(&self, permit: &Permit, mut request: Request<Upload>, limit: Instant) -> Result<(Response<Incoming>, Sender), Failure> {
+    async fn send(
+        &self,
+        permit: &Permit,
+        mut request: Request<Upload>,
+        limit: Instant,
+    ) -> Result<(Response<Incoming>, Sender), Failure> {
         let link = permit.link();
         let timeouts = &link.version.spec.timeouts;
         let first_byte = in_future(timeouts.first_byte.to_std());
@@ -183,7 +202,14 @@ impl Relay {
         }
     }
 
-    fn answer(&self, permit: Permit, response: Response<Incoming>, connection: Sender, limit: Instant, guard: &mut Guard) -> Answer {
+    fn answer(
+        &self,
+        permit: Permit,
+        response: Response<Incoming>,
+        connection: Sender,
+        limit: Instant,
+        guard: &mut Guard,
+    ) -> Answer {
         let (mut head, body) = response.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
         head.version = http::Version::HTTP_11;
@@ -212,9 +238,9 @@ impl Relay {
             trace.code = Some(code);
         }
         let title = code.entry().map_or("the call failed", |entry| entry.title);
-        let problem = Problem::new(code, format!("function `{name}` did not answer: {title}"))
-            .cause(detail)
-            .hint(format!("`kip logs {name}` shows what the program wrote, `kip why {name}` what became of its instances"));
+        let problem = Problem::new(code, format!("function `{name}` did not answer: {title}")).cause(detail).hint(
+            format!("`kip logs {name}` shows what the program wrote, `kip why {name}` what became of its instances"),
+        );
         Box::new(answer::problem(problem, &call.request))
     }
 }
@@ -244,7 +270,10 @@ impl Drop for Guard {
 fn build(call: &Call, mut head: Head, upload: Upload, permit: &Permit) -> Request<Upload> {
     let version = &permit.link().version;
     let prefix = call.prefix.as_deref();
-    headers::toward_instance(&mut head.headers, &Forwarding { version, request: &call.request, peer: call.peer, prefix });
+    headers::toward_instance(
+        &mut head.headers,
+        &Forwarding { version, request: &call.request, peer: call.peer, prefix },
+    );
     head.uri = call.target.clone();
     head.version = http::Version::HTTP_11;
     head.extensions.clear();
@@ -254,7 +283,8 @@ fn build(call: &Call, mut head: Head, upload: Upload, permit: &Permit) -> Reques
 /// A copy to send again after the request may have reached the instance: only where that is safe by its method
 /// (RFC 9110, section 9.2.2) and all of its body is here.
 fn copy_of(request: &Request<Upload>) -> Option<Request<Upload>> {
-    let idempotent = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
+    let idempotent =
+        matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
     let body = idempotent.then(|| request.body().copy())??;
     let mut copy = Request::new(body);
     *copy.method_mut() = request.method().clone();

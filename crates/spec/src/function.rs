@@ -49,7 +49,7 @@ pub enum Program {
     },
     /// A local model, served by the built-in model server.
     Model {
-        /// The `.onnx` file or the folder that holds `model.onnx`, absolute.
+        /// The `.onnx` file, absolute.
         path: PathBuf,
     },
 }
@@ -59,10 +59,7 @@ impl Program {
     pub fn working_directory(&self) -> PathBuf {
         match self {
             Self::Command { dir, .. } => dir.clone(),
-            Self::Model { path } if path.extension().is_some() => {
-                path.parent().map_or_else(|| PathBuf::from("/"), PathBuf::from)
-            }
-            Self::Model { path } => path.clone(),
+            Self::Model { path } => path.parent().map_or_else(|| PathBuf::from("/"), PathBuf::from),
         }
     }
 }

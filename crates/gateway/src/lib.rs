@@ -1,0 +1,12 @@
+//! The data plane: one current-thread runtime per core, each accepting from the same listener with its own connections
+//! to instances. A request is routed, authorised and handed to the relay on the thread that read it.
+//!
+//! This room knows how requests come in and where they are to go; it never chooses an instance and never touches a disk.
+
+mod admission;
+mod listen;
+mod route;
+mod serve;
+
+pub use listen::{Error, bind};
+pub use serve::{Gateway, Options};

@@ -1,0 +1,79 @@
+//! A listening socket, or whose it is.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use kip_spec::{Problem, code};
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody else does.
+    #[error("{address} is taken{}", owner.as_deref().map(|owner| format!(" by {owner}")).unwrap_or_default())]
+    Taken {
+        /// The address.
+        address: SocketAddr,
+        /// Who, where it may be seen.
+        owner: Option<String>,
+    },
+    /// It can be reached from other machines, and that needs more than this version has.
+    #[error("{address} can be reached from other machines")]
+    NotLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The system refused otherwise.
+    #[error("cannot listen on {address}")]
+    Io {
+        /// The address.
+        address: SocketAddr,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::Taken { .. } => Self::new(code::ADDRESS_TAKEN, text)
+                .hint("end the other program, or choose another port: `kip serve --gateway 127.0.0.1:0 --api 127.0.0.1:0` picks free ones"),
+            Error::NotLoopback { .. } => Self::new(code::ADDRESS_NOT_LOOPBACK, text)
+                .cause("callers beyond loopback need keys with roles and TLS, which are not available yet")
+                .hint("listen on 127.0.0.1 and put a proxy with TLS in front"),
+            Error::Io { source, .. } => Self::new(code::ADDRESS_TAKEN, text).cause(source.to_string()),
+        }
+    }
+}
+
+/// Binds an address on loopback; port 0 picks a free one. A port just left by an earlier server is taken at once.
+///
+/// # Errors
+/// [`Error`], with the owner of a taken port.
+pub fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
+    if !address.ip().is_loopback() {
+        return Err(Error::NotLoopback { address });
+    }
+    // The standard library sets SO_REUSEADDR, so connections of an earlier server do not stand in the way.
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => Error::Taken { address, owner: kip_host::sockets::owner_of_port(address.port()) },
+        _ => Error::Io { address, source },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_names_its_owner_and_the_world_is_refused() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let error = bind(first.local_addr().unwrap()).unwrap_err();
+        assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+        assert!(matches!(bind("0.0.0.0:0".parse().unwrap()), Err(Error::NotLoopback { .. })));
+    }
+}

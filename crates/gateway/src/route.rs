@@ -1,0 +1,118 @@
+//! From a request's head to a function: by host name first, then by path. Pure.
+
+use http::uri::PathAndQuery;
+use http::{Uri, header};
+
+/// Where a request is to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// To a function by the first label of its host name, the path as it is.
+    Host { label: String, target: Uri },
+    /// To a function by `/f/{function}/…`, the rest of the path.
+    Path { function: String, target: Uri, prefix: String },
+    /// `/f/{function}` without a slash: relative links would break.
+    AddSlash { location: String },
+    /// Nowhere we know.
+    Unknown,
+    /// Not acceptable HTTP, for this reason.
+    Bad(&'static str),
+}
+
+/// The domain under which every function has a host name; browsers and resolvers send `*.localhost` to loopback.
+const DOMAIN: &str = ".localhost";
+
+/// Finds the route of a request.
+pub(crate) fn route(uri: &Uri, headers: &http::HeaderMap) -> Route {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Route::Bad("it has two Host headers"),
+        (Some(host), None) => match host.to_str() {
+            Ok(host) => Some(host),
+            Err(_) => return Route::Bad("its Host header is not text"),
+        },
+        (None, None) => None,
+    };
+    // A target in absolute form says the host itself (RFC 9112, section 3.2.2).
+    let host = uri.authority().map(http::uri::Authority::as_str).or(host);
+    let Some(target) = uri.path_and_query() else { return Route::Bad("its target has no path") };
+    if !target.path().starts_with('/') {
+        return Route::Bad("its target is not a path");
+    }
+    if let Some(label) = host.and_then(function_label) {
+        return Route::Host { label, target: Uri::from(target.clone()) };
+    }
+    let Some(rest) = target.path().strip_prefix("/f/") else { return Route::Unknown };
+    let Some((function, _)) = rest.split_once('/') else {
+        if rest.is_empty() {
+            return Route::Unknown;
+        }
+        let query = target.query().map(|query| format!("?{query}")).unwrap_or_default();
+        return Route::AddSlash { location: format!("/f/{rest}/{query}") };
+    };
+    let prefix = format!("/f/{function}");
+    let after = &target.as_str()[prefix.len()..];
+    match after.parse::<PathAndQuery>() {
+        Ok(target) => Route::Path { function: function.to_owned(), target: Uri::from(target), prefix },
+        Err(_) => Route::Bad("its path cannot be read"),
+    }
+}
+
+/// `digits` of `digits.localhost:5470`, in lower case.
+fn function_label(host: &str) -> Option<String> {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.to_ascii_lowercase();
+    let label = name.strip_suffix('.').unwrap_or(&name).strip_suffix(DOMAIN)?;
+    (!label.is_empty() && !label.contains('.')).then(|| label.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderMap, HeaderValue};
+
+    fn find(uri: &str, host: &str) -> Route {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
+        route(&uri.parse().unwrap(), &headers)
+    }
+
+    fn by_path(function: &str, target: &str) -> Route {
+        let prefix = format!("/f/{function}");
+        Route::Path { function: function.to_owned(), target: target.parse().unwrap(), prefix }
+    }
+
+    #[test]
+    fn hosts_come_before_paths() {
+        let host = |target: &str| Route::Host { label: "digits".to_owned(), target: target.parse().unwrap() };
+        assert_eq!(find("/a?b=c", "digits.localhost:5470"), host("/a?b=c"));
+        assert_eq!(find("/f/other/x", "Digits.LOCALHOST"), host("/f/other/x"));
+        assert_eq!(find("http://digits.localhost/x", "other.localhost"), host("/x"));
+    }
+
+    #[test]
+    fn paths_keep_their_bytes() {
+        for (uri, expected) in [
+            ("/f/digits/", by_path("digits", "/")),
+            ("/f/digits/a%2Fb/../c?x=%20&y", by_path("digits", "/a%2Fb/../c?x=%20&y")),
+            ("/f/digits//x", by_path("digits", "//x")),
+            ("/f/digits", Route::AddSlash { location: "/f/digits/".to_owned() }),
+            ("/f/digits?q", Route::AddSlash { location: "/f/digits/?q".to_owned() }),
+            ("/f/", Route::Unknown),
+            ("/", Route::Unknown),
+            ("/v1/models", Route::Unknown),
+        ] {
+            assert_eq!(find(uri, "127.0.0.1:5470"), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn doubled_hosts_are_refused() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::HOST, HeaderValue::from_static("a"));
+        headers.append(header::HOST, HeaderValue::from_static("b"));
+        assert!(matches!(route(&"/".parse().unwrap(), &headers), Route::Bad(_)));
+    }
+}

@@ -1,0 +1,150 @@
+//! The top of the file: the format, the defaults and the names of the functions.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use kip_spec::function::FunctionSpec;
+use kip_spec::{FunctionName, Problem, code};
+
+use crate::report::{self, Report};
+use crate::section::{Layer, Section};
+use crate::tree::{At, Kind, Node};
+use crate::{MOST_FUNCTIONS, function, keys};
+
+/// Bytes that the text of all functions of one manifest may take in memory once defaults are merged into each. The most
+/// functions with thirty variables each stay below.
+const MOST_EXPANDED: usize = 64 << 20;
+
+/// Every function that is right; what is wrong goes to the report.
+pub(crate) fn read(root: &Node, directory: &Path, report: &mut Report<'_>) -> Vec<FunctionSpec> {
+    let Kind::Map(pairs) = &root.kind else {
+        report.add(root.at, not_a_document(root));
+        return Vec::new();
+    };
+    let section = Section::root(pairs, root.at, &keys::DOCUMENT, report);
+    check_api(&section, report);
+    let defaults = section.field("defaults").and_then(|field| read_defaults(field.node, report));
+    let Some(field) = section.field("functions") else {
+        let problem =
+            Problem::new(code::MANIFEST_MISSING_KEY, "the manifest declares no functions: `functions` is missing")
+                .hint("begin with:\nfunctions:\n  hello:\n    run: python3 app.py");
+        report.add(root.at, problem);
+        return Vec::new();
+    };
+    let Kind::Map(functions) = &field.node.kind else {
+        let what = field.node.described();
+        let message = format!("`functions` must be a map from names to functions; here it is {what}");
+        report.add(
+            field.node.at,
+            Problem::new(code::MANIFEST_WRONG_TYPE, message)
+                .hint("write each function's name as a key below `functions:`"),
+        );
+        return Vec::new();
+    };
+    read_functions(functions, field.node.at, defaults, directory, report)
+}
+
+fn not_a_document(root: &Node) -> Problem {
+    const HINT: &str = "begin with `api: kip/v1`, then `functions:`";
+    match root.kind {
+        Kind::Null => Problem::new(code::MANIFEST_MISSING_KEY, "the manifest is empty").hint(HINT),
+        _ => {
+            let message = format!("a manifest must be a map of keys; here it is {}", root.described());
+            Problem::new(code::MANIFEST_WRONG_TYPE, message).hint(HINT)
+        }
+    }
+}
+
+fn check_api(section: &Section<'_>, report: &mut Report<'_>) {
+    const HINT: &str = "write `api: kip/v1`";
+    match section.field("api") {
+        None => {
+            let message = "the manifest does not say which format it has: `api` is missing";
+            report.add(section.at, Problem::new(code::MANIFEST_MISSING_KEY, message).hint(HINT));
+        }
+        Some(field) if field.node.scalar() != Some("kip/v1") => {
+            let message = match field.node.scalar() {
+                Some(text) => format!("`api` is `{}`, which this version does not know", report::shown(text)),
+                None => format!("`api` must be text; here it is {}", field.node.described()),
+            };
+            report.add(field.node.at, Problem::new(code::MANIFEST_BAD_VALUE, message).hint(HINT));
+        }
+        Some(_) => {}
+    }
+}
+
+/// Reads the defaults as if they were a function, so that what is wrong in them is said once and not for each function.
+/// Wrong ones are left out of the rest.
+fn read_defaults<'a>(node: &'a Node, report: &mut Report<'_>) -> Option<Layer<'a>> {
+    let before = report.count();
+    let layer = Section::layer(node, "defaults", report)?;
+    let section = Section::partial(layer, node.at, &keys::DEFAULTS, report);
+    let _nothing_but_its_problems = function::read_shared(&section, report);
+    (report.count() == before).then_some(layer)
+}
+
+fn read_functions(
+    functions: &[(Node, Node)],
+    at: At,
+    defaults: Option<Layer<'_>>,
+    directory: &Path,
+    report: &mut Report<'_>,
+) -> Vec<FunctionSpec> {
+    if functions.is_empty() {
+        let message = "`functions` is an empty map: the manifest declares nothing";
+        report.add(at, Problem::new(code::MANIFEST_MISSING_KEY, message).hint("declare at least one function"));
+    }
+    if functions.len() > MOST_FUNCTIONS {
+        let message = format!("{} functions are declared; a manifest holds at most {MOST_FUNCTIONS}", functions.len());
+        report.add(at, Problem::new(code::MANIFEST_TOO_LARGE, message).hint("split it into several files"));
+        return Vec::new();
+    }
+    let mut specs = Vec::with_capacity(functions.len());
+    let mut names: BTreeMap<String, (String, u64)> = BTreeMap::new();
+    let mut expanded = 0usize;
+    for (key, node) in functions {
+        let Some(name) = function_name(key, &mut names, report) else { continue };
+        let Some(spec) = function::read(name, key.at, node, defaults, directory, report) else { continue };
+        expanded = expanded.saturating_add(function::text_of(&spec));
+        if expanded > MOST_EXPANDED {
+            let message = "with the defaults merged into each, the functions take more than 64 MiB";
+            let hint = "move large values out of `defaults.env`, or split the file";
+            report.add(key.at, Problem::new(code::MANIFEST_TOO_LARGE, message).hint(hint));
+            return Vec::new();
+        }
+        specs.push(spec);
+    }
+    specs
+}
+
+/// A name that is well formed and not taken, also not in other upper and lower case: paths and host names do not tell
+/// these apart everywhere.
+fn function_name(
+    key: &Node,
+    names: &mut BTreeMap<String, (String, u64)>,
+    report: &mut Report<'_>,
+) -> Option<FunctionName> {
+    let Some(text) = key.scalar() else {
+        let message = format!("a function's name must be text; here it is {}", key.described());
+        report.add(key.at, Problem::new(code::MANIFEST_WRONG_TYPE, message));
+        return None;
+    };
+    let Ok(name) = text.parse::<FunctionName>() else {
+        let message = format!("`{}` cannot be a function's name", report::shown(text));
+        let hint = "use 1 to 63 letters, digits, `-` or `_`, beginning with a letter";
+        report.add(key.at, Problem::new(code::MANIFEST_BAD_VALUE, message).hint(hint));
+        return None;
+    };
+    if let Some((first, line)) = names.get(&text.to_ascii_lowercase()) {
+        let message = if first == text {
+            format!("the function `{text}` is declared twice")
+        } else {
+            format!("the functions `{first}` and `{text}` differ only in upper and lower case")
+        };
+        let hint = format!("rename one of them; the first is on line {line}");
+        report.add(key.at, Problem::new(code::MANIFEST_CONTRADICTION, message).hint(hint));
+        return None;
+    }
+    names.insert(text.to_ascii_lowercase(), (text.to_owned(), key.at.line));
+    Some(name)
+}

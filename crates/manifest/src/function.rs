@@ -1,0 +1,173 @@
+//! One function: its own map over the defaults, read section by section.
+
+use std::path::Path;
+
+use kip_spec::FunctionName;
+use kip_spec::code;
+use kip_spec::function::{
+    Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, Program, ReadyProbe, defaults,
+};
+
+use crate::report::{Report, shown};
+use crate::section::{Layer, Section};
+use crate::tree::{At, Kind, Node};
+use crate::value::{METHODS, duration, path, refuse, word, wrong_type};
+use crate::{environment, keys, limits, program};
+
+/// Reads one function. `None` if anything in it is wrong, which is then in the report.
+pub(crate) fn read(
+    name: FunctionName,
+    key_at: At,
+    node: &Node,
+    defaults: Option<Layer<'_>>,
+    directory: &Path,
+    report: &mut Report<'_>,
+) -> Option<FunctionSpec> {
+    let before = report.count();
+    let owner = format!("functions.{name}");
+    let own = Section::layer(node, &owner, report)?;
+    let section = Section::open([Some(own), defaults].into_iter().flatten().collect(), key_at, &keys::FUNCTION, report);
+    let program = program::read(&section, key_at, directory, report);
+    let shared = read_shared(&section, report);
+    let complete = report.count() == before;
+    program.filter(|_| complete).map(|program| shared(name, program))
+}
+
+/// Reads the part that functions and `defaults` have in common; the answer lacks only name and program.
+pub(crate) fn read_shared(
+    section: &Section<'_>,
+    report: &mut Report<'_>,
+) -> impl FnOnce(FunctionName, Program) -> FunctionSpec + use<> {
+    let env = environment::read(section, report);
+    let resources = limits::resources(section, report);
+    let instances = limits::instances(section, report);
+    let ready = ready(section, report);
+    let lifecycle = lifecycle(section, report);
+    let timeouts = limits::timeouts(section, report);
+    let queue_depth = limits::queue_depth(section, report);
+    let idle = limits::idle(section, report);
+    check_scaling(section, report);
+    let dispatch = dispatch(section, report);
+    let http = http(section, report);
+    move |name, program| FunctionSpec {
+        name,
+        program,
+        env,
+        resources,
+        instances,
+        ready,
+        lifecycle,
+        timeouts,
+        queue_depth,
+        idle,
+        dispatch,
+        http,
+    }
+}
+
+/// Bytes that a function's text takes in memory, roughly, to bound what defaults multiply.
+pub(crate) fn text_of(spec: &FunctionSpec) -> usize {
+    /// A piece of text and its place in a list or map, besides its bytes.
+    const PIECE: usize = 64;
+    let env: usize = spec.env.iter().map(|(name, value)| name.len() + value.len() + 2 * PIECE).sum();
+    let argv: usize = match &spec.program {
+        Program::Command { argv, .. } => argv.iter().map(|word| word.len() + PIECE).sum(),
+        Program::Model { .. } => 0,
+    };
+    env + argv
+}
+
+fn ready(function: &Section<'_>, report: &mut Report<'_>) -> ReadyProbe {
+    let field = function.section("probes", &keys::PROBES, report).and_then(|section| section.field("ready"));
+    let Some(field) = field else { return ReadyProbe::Tcp };
+    if field.node.scalar() == Some("tcp") {
+        return ReadyProbe::Tcp;
+    }
+    if !matches!(field.node.kind, Kind::Text(_)) {
+        wrong_type(&field, "a path such as /healthz, or `tcp`", report);
+        return ReadyProbe::Tcp;
+    }
+    path(&field, report).map_or(ReadyProbe::Tcp, |path| ReadyProbe::Http { path })
+}
+
+fn lifecycle(function: &Section<'_>, report: &mut Report<'_>) -> Lifecycle {
+    let Some(section) = function.section("lifecycle", &keys::LIFECYCLE, report) else { return Lifecycle::default() };
+    Lifecycle { initialize: hook(&section, "initialize", report), pre_stop: hook(&section, "pre_stop", report) }
+}
+
+/// A path alone, or a map of path and timeout.
+fn hook(section: &Section<'_>, key: &'static str, report: &mut Report<'_>) -> Option<Hook> {
+    let field = section.field(key)?;
+    if matches!(field.node.kind, Kind::Text(_)) {
+        return path(&field, report).map(|path| Hook { path, timeout: defaults::HOOK_TIMEOUT });
+    }
+    if !matches!(field.node.kind, Kind::Map(_)) {
+        wrong_type(&field, "a path, or a map of `path` and `timeout`", report);
+        return None;
+    }
+    let both = section.section(key, &keys::HOOK, report)?;
+    let timeout = match both.field("timeout") {
+        Some(field) => duration(&field, false, report)?,
+        None => defaults::HOOK_TIMEOUT,
+    };
+    let Some(path_field) = both.field("path") else {
+        if section.is_partial {
+            return None;
+        }
+        let problem = refuse(&field, code::MANIFEST_MISSING_KEY, "`path` is missing");
+        report.add(field.node.at, problem.hint("write the path that is called, such as `path: /initialize`"));
+        return None;
+    };
+    path(&path_field, report).map(|path| Hook { path, timeout })
+}
+
+/// Only one mode works so far, so there is nothing to keep.
+fn check_scaling(function: &Section<'_>, report: &mut Report<'_>) {
+    const TODAY: &str = "write `fixed` or leave it out: waiting requests start instances up to `instances.max`";
+    const LATER: [(&str, &str); 3] = [("auto", TODAY), ("fc", TODAY), ("kpa", TODAY)];
+    let field = function.section("scaling", &keys::SCALING, report).and_then(|section| section.field("mode"));
+    if let Some(field) = field {
+        word(&field, &[("fixed", ())], &LATER, report);
+    }
+}
+
+fn dispatch(function: &Section<'_>, report: &mut Report<'_>) -> Dispatch {
+    const WORDS: [(&str, Dispatch); 2] = [("packed", Dispatch::Packed), ("balanced", Dispatch::Balanced)];
+    let field = function.field("dispatch");
+    field.and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or(defaults::DISPATCH)
+}
+
+fn http(function: &Section<'_>, report: &mut Report<'_>) -> HttpTrigger {
+    const WORDS: [(&str, HttpAuth); 2] = [("anonymous", HttpAuth::Anonymous), ("key", HttpAuth::Key)];
+    const LATER: [(&str, &str); 1] = [("jwt", "write `key`: callers send a key of this server")];
+    let mut trigger = HttpTrigger { auth: HttpAuth::Anonymous, methods: Vec::new() };
+    let section = function.section("trigger", &keys::TRIGGER, report);
+    let Some(section) = section.and_then(|section| section.section("http", &keys::HTTP, report)) else {
+        return trigger;
+    };
+    if let Some(auth) = section.field("auth").and_then(|field| word(&field, &WORDS, &LATER, report)) {
+        trigger.auth = auth;
+    }
+    let Some(field) = section.field("methods") else { return trigger };
+    let Kind::List(items) = &field.node.kind else {
+        wrong_type(&field, "a list of methods such as [GET, POST]", report);
+        return trigger;
+    };
+    if items.is_empty() {
+        let problem = refuse(&field, code::MANIFEST_BAD_VALUE, "an empty list would let no request through");
+        report.add(field.node.at, problem.hint("leave `methods` out to take all"));
+    }
+    for item in items {
+        let text = item.scalar().unwrap_or_default();
+        match METHODS.iter().find(|method| **method == text) {
+            Some(method) if trigger.methods.iter().any(|taken| taken == method) => {}
+            Some(method) => trigger.methods.push((*method).to_owned()),
+            None => {
+                let message = format!("`{}` is not a method that a function takes", shown(text));
+                let problem = refuse(&field, code::MANIFEST_BAD_VALUE, message);
+                report.add(item.at, problem.hint(format!("choose from {}", METHODS.join(", "))));
+            }
+        }
+    }
+    trigger
+}

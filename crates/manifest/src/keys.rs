@@ -1,0 +1,251 @@
+//! Which keys there are in each map, which come with later work, and what was probably meant by any other.
+//!
+//! A test compares these tables with the schema.
+
+use kip_spec::{Problem, code};
+
+/// The keys of one map.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    /// Dotted name of the map below a function; for finding out that a key stands in the wrong place.
+    pub(crate) name: &'static str,
+    /// Those that are read.
+    pub(crate) known: &'static [&'static str],
+    /// Those of the design that are not read yet, each with what to do today.
+    pub(crate) later: &'static [(&'static str, &'static str)],
+}
+
+pub(crate) const DOCUMENT: Keys = Keys {
+    name: "",
+    known: &["api", "defaults", "functions"],
+    later: &[
+        ("jobs", "run the work by hand or from cron, or as a function that is called over HTTP"),
+        ("models", "give each function its model as a path: `model: ./digits.onnx`"),
+        ("pools", "all instances run on this host"),
+        ("services", "put values that functions share under `defaults:`"),
+        ("secrets", "put the value into `env`, and keep the manifest readable by its owner only"),
+    ],
+};
+
+pub(crate) const FUNCTION: Keys = Keys {
+    name: "functions.<name>",
+    known: &[
+        "dir",
+        "run",
+        "model",
+        "env",
+        "resources",
+        "instances",
+        "probes",
+        "lifecycle",
+        "timeouts",
+        "queue",
+        "idle",
+        "scaling",
+        "dispatch",
+        "trigger",
+    ],
+    later: LATER_IN_A_FUNCTION,
+};
+
+pub(crate) const DEFAULTS: Keys = Keys {
+    name: "defaults",
+    known: &[
+        "env",
+        "resources",
+        "instances",
+        "probes",
+        "lifecycle",
+        "timeouts",
+        "queue",
+        "idle",
+        "scaling",
+        "dispatch",
+        "trigger",
+    ],
+    later: LATER_IN_A_FUNCTION,
+};
+
+const LATER_IN_A_FUNCTION: &[(&str, &str)] = &[
+    ("image", "install the program on this host and start it with `run:`"),
+    ("preset", "start the engine with `run:` and name its readiness path under `probes:`"),
+    ("watchdog", "`timeouts.idle` and `timeouts.total` end a request whose answer stalls"),
+    ("canary", "check the function with `kip invoke` after a deploy"),
+    ("retries", "let the caller repeat what failed"),
+    ("destinations", "let the program send its result itself"),
+    ("schedules", "`instances.min` keeps instances alive all day"),
+    ("provisioned", "`instances.min` keeps instances alive"),
+    ("mounts", "the program sees this host's files; give their paths in `env`"),
+    ("secrets", "put the value into `env`, and keep the manifest readable by its owner only"),
+    ("pool", "all instances run on this host"),
+    ("labels", "name functions so that they sort together"),
+];
+
+pub(crate) const RESOURCES: Keys = Keys {
+    name: "resources",
+    known: &["cpu", "memory"],
+    later: &[
+        (
+            "gpu",
+            "leave it out: the program sees every GPU of this host, and `instances.max: 1` keeps one instance on it",
+        ),
+        ("disk", "leave it out: the program may use the disk of this host"),
+    ],
+};
+
+pub(crate) const INSTANCES: Keys = Keys {
+    name: "instances",
+    known: &["min", "max", "concurrency"],
+    later: &[("initial", "`instances.min` starts and keeps instances")],
+};
+
+pub(crate) const CONCURRENCY: Keys = Keys { name: "instances.concurrency", known: &["hard", "soft"], later: &[] };
+
+pub(crate) const PROBES: Keys = Keys {
+    name: "probes",
+    known: &["ready"],
+    later: &[
+        ("live", "an instance that exits is replaced; one that hangs is ended by `timeouts`"),
+        ("startup", "`probes.ready` with `timeouts.startup` covers the start"),
+    ],
+};
+
+pub(crate) const LIFECYCLE: Keys = Keys {
+    name: "lifecycle",
+    known: &["initialize", "pre_stop"],
+    later: &[
+        ("pre_freeze", "idle instances are paused without a call"),
+        ("post_wake", "idle instances go on without a call"),
+    ],
+};
+
+pub(crate) const HOOK: Keys = Keys { name: "lifecycle.initialize", known: &["path", "timeout"], later: &[] };
+
+pub(crate) const TIMEOUTS: Keys =
+    Keys { name: "timeouts", known: &["startup", "queue", "first_byte", "idle", "total", "grace"], later: &[] };
+
+pub(crate) const QUEUE: Keys = Keys {
+    name: "queue",
+    known: &["depth"],
+    later: &[("priority", "requests of one function are served in the order of their arrival")],
+};
+
+pub(crate) const IDLE: Keys = Keys {
+    name: "idle",
+    known: &["pause", "stop"],
+    later: &[
+        ("park", "use `idle.stop` to give the GPU memory of an idle instance to others"),
+        ("spill", "use `idle.stop` to give the memory of an idle instance to others"),
+    ],
+};
+
+pub(crate) const SCALING: Keys = Keys {
+    name: "scaling",
+    known: &["mode"],
+    later: &[
+        ("class", "leave it out, and bound the number of instances with `instances`"),
+        ("target", "set `instances.concurrency.soft`"),
+        ("window", "leave it out: a waiting request starts an instance at once"),
+        ("schedules", "`instances.min` keeps instances alive all day"),
+    ],
+};
+
+pub(crate) const TRIGGER: Keys = Keys {
+    name: "trigger",
+    known: &["http"],
+    later: &[
+        ("timer", "call the function from cron: `kip invoke <name>`"),
+        ("queue", "let a program of your own take from the queue and call the function over HTTP"),
+        ("object_store", "let a program of your own watch the store and call the function over HTTP"),
+    ],
+};
+
+pub(crate) const HTTP: Keys = Keys { name: "trigger.http", known: &["auth", "methods"], later: &[] };
+
+/// Every map, for finding a key in another place and for the test against the schema.
+pub(crate) const ALL: &[&Keys] = &[
+    &DOCUMENT,
+    &FUNCTION,
+    &DEFAULTS,
+    &RESOURCES,
+    &INSTANCES,
+    &CONCURRENCY,
+    &PROBES,
+    &LIFECYCLE,
+    &HOOK,
+    &TIMEOUTS,
+    &QUEUE,
+    &IDLE,
+    &SCALING,
+    &TRIGGER,
+    &HTTP,
+];
+
+/// Words of other tools for ours.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("command", "run"),
+    ("cmd", "run"),
+    ("args", "run"),
+    ("entrypoint", "run"),
+    ("environment", "env"),
+    ("variables", "env"),
+    ("cwd", "dir"),
+    ("working_dir", "dir"),
+    ("workdir", "dir"),
+    ("replicas", "instances"),
+    ("scale", "instances"),
+    ("triggers", "trigger"),
+    ("limits", "resources"),
+    ("version", "api"),
+    ("apiVersion", "api"),
+];
+
+impl Keys {
+    /// Why a key that is not known is refused.
+    pub(crate) fn refuse(&self, key: &str, path: &str) -> Problem {
+        if let Some((_, hint)) = self.later.iter().find(|(later, _)| *later == key) {
+            return not_yet(path, hint);
+        }
+        let problem = Problem::new(code::MANIFEST_UNKNOWN_KEY, format!("`{path}` does not exist"));
+        if key == "name" && self.known.contains(&"run") {
+            return problem.hint("a function's name is the key above it");
+        }
+        if let Some((_, ours)) = self.synonym(key) {
+            return problem.hint(format!("write `{ours}`"));
+        }
+        if let Some(near) = self.nearest(key) {
+            return problem.hint(format!("did you mean `{near}`?"));
+        }
+        if let Some(other) = ALL.iter().find(|other| other.known.contains(&key)) {
+            return problem.hint(match other.name {
+                "" => format!("`{key}` belongs at the top of the manifest"),
+                name => format!("`{key}` belongs below `{name}`"),
+            });
+        }
+        problem.hint(format!("the keys here are {}", self.known.join(", ")))
+    }
+
+    /// The key that a wrong one was probably meant to be.
+    pub(crate) fn meant(&self, key: &str) -> Option<&'static str> {
+        self.synonym(key).map(|(_, ours)| *ours).or_else(|| self.nearest(key))
+    }
+
+    fn synonym(&self, key: &str) -> Option<&'static (&'static str, &'static str)> {
+        SYNONYMS.iter().find(|(word, ours)| *word == key && self.known.contains(ours))
+    }
+
+    fn nearest(&self, key: &str) -> Option<&'static str> {
+        // A long key is no typing error of a short one, and comparing it would cost time.
+        if key.len() > 40 {
+            return None;
+        }
+        let folded = key.to_lowercase().replace('-', "_");
+        let scored = self.known.iter().map(|known| (strsim::damerau_levenshtein(&folded, known), *known));
+        scored.filter(|(distance, known)| *distance <= (known.len() / 3).max(1)).min().map(|(_, known)| known)
+    }
+}
+
+/// A word of the design that is refused by name until it works.
+pub(crate) fn not_yet(path: &str, hint: &str) -> Problem {
+    Problem::new(code::NOT_YET, format!("`{path}` is not available yet")).hint(format!("today: {hint}"))
+}

@@ -1,0 +1,159 @@
+//! Counts, resources and limits in time.
+
+use kip_spec::function::{Concurrency, Idle, Instances, Resources, Timeouts, defaults};
+use kip_spec::{Bytes, MilliCpu, Problem, code};
+
+use crate::keys;
+use crate::report::Report;
+use crate::section::Section;
+use crate::tree::{At, Kind};
+use crate::value::{count, duration, duration_or_never, quantity, refuse};
+
+const MOST_INSTANCES: u32 = 10_000;
+const MOST_AT_ONCE: u32 = 100_000;
+const MOST_WAITING: u32 = 1_000_000;
+const MOST_CORES: MilliCpu = MilliCpu(10_000_000);
+
+pub(crate) fn resources(function: &Section<'_>, report: &mut Report<'_>) -> Resources {
+    let Some(section) = function.section("resources", &keys::RESOURCES, report) else { return Resources::default() };
+    let cpu = section.field("cpu").and_then(|field| {
+        let value: MilliCpu = quantity(&field, "a number of cores such as 2, 0.5 or 500m", report)?;
+        let fits = value > MilliCpu(0) && value <= MOST_CORES;
+        if !fits {
+            let message = format!("`{value}` is not from 1m (a thousandth of a core) to 10000 cores");
+            report.add(field.node.at, refuse(&field, code::MANIFEST_BAD_VALUE, message));
+        }
+        fits.then_some(value)
+    });
+    let memory = section.field("memory").and_then(|field| {
+        let value: Bytes = quantity(&field, "a size such as 512MiB or 4GiB", report)?;
+        // The least that a process needs to start at all; smaller ones are slips such as 4B for 4GiB.
+        let fits = value >= Bytes(1 << 20);
+        if !fits {
+            report.add(field.node.at, refuse(&field, code::MANIFEST_BAD_VALUE, format!("{value} is less than 1MiB")));
+        }
+        fits.then_some(value)
+    });
+    Resources { cpu, memory }
+}
+
+pub(crate) fn instances(function: &Section<'_>, report: &mut Report<'_>) -> Instances {
+    let mut instances = defaults::INSTANCES;
+    let Some(section) = function.section("instances", &keys::INSTANCES, report) else { return instances };
+    let min = section.field("min");
+    let max = section.field("max");
+    if let Some(value) = min.as_ref().and_then(|field| count(field, 0..=MOST_INSTANCES, report)) {
+        instances.min = value;
+    }
+    let before = report.count();
+    if let Some(field) = &max {
+        if field.node.scalar() == Some("0") {
+            let problem = refuse(field, code::MANIFEST_CONTRADICTION, "with 0 instances nothing could ever answer");
+            report.add(field.node.at, problem.hint("write at least 1, or remove the function"));
+        } else if let Some(value) = count(field, 1..=MOST_INSTANCES, report) {
+            instances.max = value;
+        }
+    }
+    if let Some(field) = min
+        && instances.min > instances.max
+        && (max.is_some() || !section.is_partial)
+        && report.count() == before
+    {
+        let whose = if max.is_some() { "" } else { " (the default)" };
+        let message = format!("{} is more than `max`, which is {}{whose}", instances.min, instances.max);
+        let problem = refuse(&field, code::MANIFEST_CONTRADICTION, message);
+        report.add(field.node.at, problem.hint(format!("write `max: {}` or more", instances.min)));
+    }
+    if let Some(value) = concurrency(&section, report) {
+        instances.concurrency = value;
+    }
+    instances
+}
+
+/// A number for both limits, or a map of the two.
+fn concurrency(section: &Section<'_>, report: &mut Report<'_>) -> Option<Concurrency> {
+    let field = section.field("concurrency")?;
+    if matches!(field.node.kind, Kind::Number(_)) {
+        let both = count(&field, 1..=MOST_AT_ONCE, report)?;
+        return Some(Concurrency { hard: both, soft: both });
+    }
+    let both = section.section("concurrency", &keys::CONCURRENCY, report)?;
+    let Some(hard) = both.field("hard") else {
+        if section.is_partial {
+            both.field("soft").and_then(|field| count(&field, 1..=MOST_AT_ONCE, report));
+            return None;
+        }
+        let message = format!("`{}` is missing", both.name_of("hard"));
+        let hint = "write how many requests one instance takes at once";
+        report.add(both.at, Problem::new(code::MANIFEST_MISSING_KEY, message).hint(hint));
+        return None;
+    };
+    let hard = count(&hard, 1..=MOST_AT_ONCE, report)?;
+    let Some(field) = both.field("soft") else { return Some(Concurrency { hard, soft: hard }) };
+    let soft = count(&field, 1..=MOST_AT_ONCE, report)?;
+    if soft > hard {
+        let message = format!("{soft} is more than `hard`, which is {hard}");
+        let problem = refuse(&field, code::MANIFEST_CONTRADICTION, message);
+        report.add(field.node.at, problem.hint("`soft` is what scaling aims at, `hard` is never exceeded"));
+        return None;
+    }
+    Some(Concurrency { hard, soft })
+}
+
+pub(crate) fn timeouts(function: &Section<'_>, report: &mut Report<'_>) -> Timeouts {
+    let mut timeouts = defaults::TIMEOUTS;
+    let Some(section) = function.section("timeouts", &keys::TIMEOUTS, report) else { return timeouts };
+    let slots = [
+        ("startup", false, &mut timeouts.startup),
+        ("queue", false, &mut timeouts.queue),
+        ("first_byte", false, &mut timeouts.first_byte),
+        ("idle", false, &mut timeouts.idle),
+        ("total", false, &mut timeouts.total),
+        ("grace", true, &mut timeouts.grace),
+    ];
+    for (key, may_be_zero, slot) in slots {
+        if let Some(value) = section.field(key).and_then(|field| duration(&field, may_be_zero, report)) {
+            *slot = value;
+        }
+    }
+    for (key, value) in [("first_byte", timeouts.first_byte), ("queue", timeouts.queue), ("idle", timeouts.idle)] {
+        // Only what the user wrote: a short `total` over our own defaults is no slip.
+        if let Some(field) = section.field(key)
+            && value > timeouts.total
+        {
+            let message = format!("{value} is more than `total`, which is {}: it never takes effect", timeouts.total);
+            report.warn(field.node.at, refuse(&field, code::MANIFEST_CONTRADICTION, message));
+        }
+    }
+    timeouts
+}
+
+pub(crate) fn queue_depth(function: &Section<'_>, report: &mut Report<'_>) -> u32 {
+    let field = function.section("queue", &keys::QUEUE, report).and_then(|section| section.field("depth"));
+    field.and_then(|field| count(&field, 1..=MOST_WAITING, report)).unwrap_or(defaults::QUEUE_DEPTH)
+}
+
+pub(crate) fn idle(function: &Section<'_>, report: &mut Report<'_>) -> Idle {
+    let mut idle = defaults::IDLE;
+    let Some(section) = function.section("idle", &keys::IDLE, report) else { return idle };
+    let mut pause_at: Option<At> = None;
+    if let Some(field) = section.field("pause")
+        && let Some(value) = duration_or_never(&field, report)
+    {
+        idle.pause = value;
+        pause_at = Some(field.node.at);
+    }
+    if let Some(value) = section.field("stop").and_then(|field| duration_or_never(&field, report)) {
+        idle.stop = value;
+    }
+    if let (Some(at), Some(pause), Some(stop)) = (pause_at, idle.pause, idle.stop)
+        && stop <= pause
+    {
+        let message = format!(
+            "`{}`: {pause} is not before `stop`, which is {stop}: nothing is ever paused",
+            section.name_of("pause")
+        );
+        report.warn(at, Problem::new(code::MANIFEST_CONTRADICTION, message));
+    }
+    idle
+}

@@ -1,0 +1,109 @@
+//! Collects what is wrong, with places, and keeps the answer small whatever the text is.
+
+use std::collections::BTreeSet;
+
+use kip_spec::Problem;
+use kip_spec::function::FunctionSpec;
+use kip_spec::problem::Place;
+
+use crate::Manifest;
+use crate::tree::At;
+
+/// Problems that are told one by one.
+const MOST_PROBLEMS: usize = 50;
+/// A longer line is not shown: nobody finds the place in it.
+const LONGEST_LINE: usize = 400;
+/// Characters of the user's text that a message repeats.
+const LONGEST_QUOTE: usize = 60;
+
+/// The problems so far.
+pub(crate) struct Report<'a> {
+    file: &'a str,
+    lines: Vec<&'a str>,
+    problems: Vec<(At, Problem)>,
+    warnings: Vec<Problem>,
+    seen: BTreeSet<(u64, u64, String)>,
+    /// Problems beyond those that are told.
+    omitted: usize,
+}
+
+impl<'a> Report<'a> {
+    pub(crate) fn new(file: &'a str, text: &'a str) -> Self {
+        Self {
+            file,
+            lines: text.lines().collect(),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            seen: BTreeSet::new(),
+            omitted: 0,
+        }
+    }
+
+    /// How many problems there are.
+    pub(crate) fn count(&self) -> usize {
+        self.problems.len() + self.omitted
+    }
+
+    /// A problem; the same one at the same place counts once.
+    pub(crate) fn add(&mut self, at: At, problem: Problem) {
+        if self.problems.len() >= MOST_PROBLEMS {
+            self.omitted += 1;
+        } else if self.is_new(at, &problem) {
+            let place = self.place(at);
+            self.problems.push((at, problem.place(place)));
+        }
+    }
+
+    /// Something that is allowed but hardly meant.
+    pub(crate) fn warn(&mut self, at: At, problem: Problem) {
+        if self.warnings.len() < MOST_PROBLEMS && self.is_new(at, &problem) {
+            let place = self.place(at);
+            self.warnings.push(problem.place(place));
+        }
+    }
+
+    /// The functions, if nothing was wrong.
+    pub(crate) fn finish(self, functions: Vec<FunctionSpec>) -> Result<Manifest, Vec<Problem>> {
+        let Self { mut problems, warnings, omitted, .. } = self;
+        if problems.is_empty() {
+            return Ok(Manifest { functions, warnings });
+        }
+        problems.sort_by_key(|(at, _)| (at.line, at.column));
+        let mut problems: Vec<Problem> = problems.into_iter().map(|(_, problem)| problem).collect();
+        if omitted > 0
+            && let Some(last) = problems.last()
+        {
+            let message = format!("{omitted} more problems are not shown: settle these first");
+            problems.push(Problem::new(last.code, message));
+        }
+        Err(problems)
+    }
+
+    /// The text of a line.
+    pub(crate) fn line(&self, at: At) -> Option<&'a str> {
+        usize::try_from(at.line).ok().and_then(|line| self.lines.get(line.checked_sub(1)?)).copied()
+    }
+
+    fn is_new(&mut self, at: At, problem: &Problem) -> bool {
+        self.seen.insert((at.line, at.column, problem.message.clone()))
+    }
+
+    fn place(&self, at: At) -> Place {
+        let text = self.line(at).filter(|line| line.len() <= LONGEST_LINE).map(str::to_owned);
+        Place { file: self.file.to_owned(), line: at.line.max(1), column: at.column.max(1), text }
+    }
+}
+
+/// A piece of the user's text fit for a one-line message.
+pub(crate) fn shown(text: &str) -> String {
+    shortened(text, LONGEST_QUOTE)
+}
+
+/// At most so many characters, and none that would break a line or a terminal.
+pub(crate) fn shortened(text: &str, most: usize) -> String {
+    let mut short: String = text.chars().take(most).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(most).is_some() {
+        short.push('…');
+    }
+    short
+}

@@ -1,0 +1,156 @@
+//! No text makes the reader panic, and what is written reads back the same.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use kip_spec::function::{
+    Concurrency, Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Idle, Instances, Lifecycle, Program, ReadyProbe,
+    Resources, Timeouts,
+};
+use kip_spec::{Bytes, MilliCpu, Millis};
+use proptest::prelude::*;
+
+use super::read_in;
+use crate::write;
+
+/// Pieces of which texts that nearly are manifests are made.
+const PIECES: [&str; 44] = [
+    "api: kip/v1\n",
+    "functions:\n",
+    "functions: ",
+    "  f:\n",
+    "    run: ",
+    "    model: ./x\n",
+    "{",
+    "}",
+    "[",
+    "]",
+    ": ",
+    ", ",
+    "\n",
+    "  ",
+    "    ",
+    "&a ",
+    "*a",
+    "<<: ",
+    "idle: ",
+    "pause",
+    "5",
+    "5s",
+    "never",
+    "env: ",
+    "PORT",
+    "'",
+    "\"",
+    "|\n",
+    "-",
+    "- ",
+    "#",
+    "\t",
+    "é",
+    "\u{feff}",
+    "\u{0}",
+    "defaults: ",
+    "instances: ",
+    "max",
+    "~",
+    "!!binary ",
+    "---\n",
+    "? ",
+    "1e999",
+    "\\",
+];
+
+fn text() -> impl Strategy<Value = String> {
+    let pieces = prop::sample::select(PIECES.as_slice()).prop_map(str::to_owned);
+    prop_oneof![
+        "\\PC{0,120}",
+        any::<String>(),
+        prop::collection::vec(prop_oneof![4 => pieces, 1 => "\\PC{0,6}"], 0..40).prop_map(|parts| parts.concat()),
+    ]
+}
+
+fn millis(least: u64) -> impl Strategy<Value = Millis> {
+    (least..31_000_000_000u64).prop_map(Millis)
+}
+
+fn path() -> impl Strategy<Value = String> {
+    "/[!-\"$-~]{0,20}"
+}
+
+fn hook() -> impl Strategy<Value = Option<Hook>> {
+    prop::option::of((path(), millis(1)).prop_map(|(path, timeout)| Hook { path, timeout }))
+}
+
+/// Words that a writer could forget to quote, and any others.
+fn word() -> impl Strategy<Value = String> {
+    const ODD: &[&str] = &[
+        "", "5", "1.10", "0x1F", "1_000", "true", "null", "~", "on", "- a", "a: b", "#x", "'", "*a", "a\nb", "\u{a0}",
+        "=", "<<", "1e5", ".nan", "é", " x ", "a\tb", "\u{85}", "007", "!x", "%", "---", "0o7",
+    ];
+    prop_oneof![prop::sample::select(ODD).prop_map(str::to_owned), "[^\\x00]{0,12}"]
+}
+
+prop_compose! {
+    fn spec()(
+        name in "[A-Za-z][A-Za-z0-9_-]{0,20}",
+        argv in prop::collection::vec(word(), 0..4),
+        program in "[a-z./]{1,12}",
+        env in prop::collection::btree_map("[a-z_][A-Za-z0-9_]{0,8}", word(), 0..4),
+        (cpu, memory) in (prop::option::of(1u64..10_000_000), prop::option::of(1u64 << 20..1 << 50)),
+        (min, max, hard, soft) in (0u32..10_000, 0u32..10_000, 1u32..100_000, 1u32..100_000),
+        ready in prop::option::of(path()),
+        (initialize, pre_stop) in (hook(), hook()),
+        times in prop::array::uniform6(millis(1)),
+        (depth, pause, stop) in (1u32..1_000_000, prop::option::of(millis(0)), prop::option::of(millis(0))),
+        (balanced, key) in any::<(bool, bool)>(),
+        methods in prop::sample::subsequence(crate::value::METHODS.as_slice(), 0..7),
+    ) -> FunctionSpec {
+        let [startup, queue, first_byte, idle, total, grace] = times;
+        FunctionSpec {
+            name: name.parse().unwrap(),
+            program: Program::Command {
+                argv: std::iter::once(program).chain(argv).collect(),
+                dir: PathBuf::from("/tmp"),
+            },
+            env: env.into_iter().collect::<BTreeMap<_, _>>(),
+            resources: Resources { cpu: cpu.map(MilliCpu), memory: memory.map(Bytes) },
+            instances: Instances {
+                min: min.min(max),
+                max: max.max(min).max(1),
+                concurrency: Concurrency { hard: hard.max(soft), soft: soft.min(hard) },
+            },
+            ready: ready.map_or(ReadyProbe::Tcp, |path| ReadyProbe::Http { path }),
+            lifecycle: Lifecycle { initialize, pre_stop },
+            timeouts: Timeouts { startup, queue, first_byte, idle, total, grace },
+            queue_depth: depth,
+            idle: Idle { pause, stop },
+            dispatch: if balanced { Dispatch::Balanced } else { Dispatch::Packed },
+            http: HttpTrigger {
+                auth: if key { HttpAuth::Key } else { HttpAuth::Anonymous },
+                methods: methods.into_iter().map(str::to_owned).collect(),
+            },
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in text()) {
+        if let Err(problems) = read_in(std::path::Path::new("/"), &text) {
+            prop_assert!(!problems.is_empty());
+            for problem in problems {
+                prop_assert!(!problem.message.contains('\n'), "{}", problem.message);
+                let place = problem.place.unwrap();
+                prop_assert!(place.line >= 1 && place.column >= 1);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_the_same(spec in spec()) {
+        let text = write(std::slice::from_ref(&spec));
+        let back = read_in(std::path::Path::new("/"), &text).map_err(|problems| TestCaseError::fail(format!("{problems:#?}\n{text}")))?;
+        prop_assert_eq!(back.functions, [spec], "{}", text);
+    }
+}

@@ -1,0 +1,156 @@
+//! What good manifests mean.
+
+use kip_spec::function::{
+    Concurrency, Dispatch, Hook, HttpAuth, Idle, Instances, Program, ReadyProbe, Resources, defaults,
+};
+use kip_spec::{Bytes, MilliCpu, Millis, code};
+
+use super::{folder, good, one, read_in};
+
+fn argv(run: &str) -> Vec<String> {
+    match one_run(run) {
+        Program::Command { argv, .. } => argv,
+        Program::Model { .. } => panic!("a command was declared"),
+    }
+}
+
+fn one_run(run: &str) -> Program {
+    good(&format!("functions:\n  f:\n    run: {run}\n")).remove(0).program
+}
+
+#[test]
+fn the_smallest_function_has_every_default() {
+    let spec = one("");
+    assert_eq!(spec.instances, defaults::INSTANCES);
+    assert_eq!(spec.timeouts, defaults::TIMEOUTS);
+    assert_eq!(spec.idle, defaults::IDLE);
+    assert_eq!(spec.queue_depth, defaults::QUEUE_DEPTH);
+    assert_eq!(spec.ready, ReadyProbe::Tcp);
+    assert_eq!(spec.dispatch, defaults::DISPATCH);
+    assert_eq!(spec.http.auth, HttpAuth::Anonymous);
+    assert!(spec.http.methods.is_empty() && spec.env.is_empty());
+    assert_eq!(spec.resources, Resources::default());
+}
+
+#[test]
+fn every_key_arrives() {
+    let spec = one("env: {A: x}, resources: {cpu: 500m, memory: 4GiB}, queue: {depth: 7}, dispatch: balanced, \
+         instances: {min: 1, max: 3, concurrency: {hard: 4, soft: 3}}, probes: {ready: /healthz}, \
+         lifecycle: {initialize: {path: /initialize, timeout: 5s}, pre_stop: /bye}, \
+         timeouts: {startup: 1s, queue: 2s, first_byte: 3s, idle: 4s, total: 5s, grace: 0s}, \
+         idle: {pause: never, stop: 1d}, scaling: {mode: fixed}, trigger: {http: {auth: key, methods: [GET, POST, GET]}}");
+    assert_eq!(spec.env["A"], "x");
+    assert_eq!(spec.resources, Resources { cpu: Some(MilliCpu(500)), memory: Some(Bytes(4 << 30)) });
+    assert_eq!(spec.instances, Instances { min: 1, max: 3, concurrency: Concurrency { hard: 4, soft: 3 } });
+    assert_eq!(spec.ready, ReadyProbe::Http { path: "/healthz".to_owned() });
+    let hook = |path: &str, timeout| Some(Hook { path: path.to_owned(), timeout });
+    assert_eq!(spec.lifecycle.initialize, hook("/initialize", Millis::from_secs(5)));
+    assert_eq!(spec.lifecycle.pre_stop, hook("/bye", defaults::HOOK_TIMEOUT));
+    assert_eq!(spec.timeouts.first_byte, Millis::from_secs(3));
+    assert_eq!(spec.timeouts.grace, Millis(0));
+    assert_eq!(spec.idle, Idle { pause: None, stop: Some(Millis(86_400_000)) });
+    assert_eq!((spec.queue_depth, spec.dispatch), (7, Dispatch::Balanced));
+    assert_eq!(
+        (spec.http.auth, spec.http.methods.as_slice()),
+        (HttpAuth::Key, ["GET".to_owned(), "POST".to_owned()].as_slice())
+    );
+}
+
+#[test]
+fn commands_are_split_by_quotes_and_by_nothing_else_of_a_shell() {
+    assert_eq!(
+        argv(r#"uvicorn app:app --port ${PORT} 'two words' "a \" b" c\ d"#),
+        ["uvicorn", "app:app", "--port", "${PORT}", "two words", "a \" b", "c d"]
+    );
+    assert_eq!(argv(r#"[sh, -c, "a && b > c", 8080, true, 1.10]"#), ["sh", "-c", "a && b > c", "8080", "true", "1.10"]);
+    assert_eq!(argv("python3 -c 'print(1); print(2)' a=b"), ["python3", "-c", "print(1); print(2)", "a=b"]);
+}
+
+#[test]
+fn environment_values_keep_their_spelling() {
+    let env =
+        one(r#"env: {A: 1.10, B: 007, C: true, D: "x y", E: 0x1F, F: 1_000, G: on, H: "", _i: 99999999999999999999}"#)
+            .env;
+    let values: Vec<_> = env.values().map(String::as_str).collect();
+    assert_eq!(values, ["1.10", "007", "true", "x y", "0x1F", "1_000", "on", "", "99999999999999999999"]);
+    // A byte order mark moves no place and no spelling.
+    let folder = folder();
+    let text = "\u{feff}api: kip/v1\nfunctions:\n  f: {run: a, env: {N: 12345678}}\n";
+    assert_eq!(read_in(folder.path(), text).unwrap().functions[0].env["N"], "12345678");
+}
+
+#[test]
+fn directories_and_models_count_from_the_folder_of_the_file() {
+    let folder = folder();
+    let text = "api: kip/v1\nfunctions:\n  a: {run: x}\n  b: {run: x, dir: ./ocr}\n  c: {model: ./digits.onnx}\n  d: {model: ./net}\n";
+    let functions = read_in(folder.path(), text).unwrap().functions;
+    let dirs: Vec<_> = functions.iter().map(|spec| spec.program.clone()).collect();
+    let command = |dir| Program::Command { argv: vec!["x".to_owned()], dir };
+    assert_eq!(
+        dirs,
+        [
+            command(folder.path().to_owned()),
+            command(folder.path().join("ocr")),
+            Program::Model { path: folder.path().join("digits.onnx") },
+            Program::Model { path: folder.path().join("net/model.onnx") },
+        ]
+    );
+}
+
+#[test]
+fn defaults_are_merged_key_by_key_and_the_function_wins() {
+    let functions = good(
+        "defaults:\n  env: {A: d, B: d}\n  idle: {pause: 5s, stop: 1h}\n  instances: {max: 7, concurrency: {hard: 9, soft: 5}}\n  \
+         lifecycle: {initialize: /d}\n\
+         functions:\n  a: {run: x, env: {B: f, C: f}, idle: {stop: never}, instances: {concurrency: {soft: 2}}}\n  \
+         b: {run: x, instances: {concurrency: 3}, lifecycle: {initialize: {path: /f, timeout: 1s}}}\n",
+    );
+    let [a, b] = functions.as_slice() else { panic!("two functions") };
+    assert_eq!(a.env.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(), ["A=d", "B=f", "C=f"]);
+    assert_eq!(a.idle, Idle { pause: Some(Millis::from_secs(5)), stop: None });
+    assert_eq!(a.instances, Instances { min: 0, max: 7, concurrency: Concurrency { hard: 9, soft: 2 } });
+    assert_eq!(b.instances.concurrency, Concurrency { hard: 3, soft: 3 });
+    assert_eq!(b.lifecycle.initialize.as_ref().unwrap().path, "/f");
+    assert_eq!(a.lifecycle.initialize.as_ref().unwrap().path, "/d");
+}
+
+#[test]
+fn defaults_may_leave_gaps_that_functions_fill() {
+    let defaults = "defaults: {instances: {min: 20, concurrency: {soft: 2}}, lifecycle: {initialize: {timeout: 5s}}}\n";
+    let function = "{run: x, instances: {max: 30, concurrency: {hard: 4}}, lifecycle: {initialize: {path: /i}}}";
+    let spec = good(&format!("{defaults}functions: {{f: {function}}}\n")).remove(0);
+    assert_eq!(spec.instances, Instances { min: 20, max: 30, concurrency: Concurrency { hard: 4, soft: 2 } });
+    assert_eq!(spec.lifecycle.initialize.unwrap().timeout, Millis::from_secs(5));
+    // A gap that nobody fills is told, at its place in the defaults and once.
+    let folder = folder();
+    let text = format!("api: kip/v1\n{defaults}functions: {{f: {{run: x}}, g: {{run: x}}}}\n");
+    let codes: Vec<_> = read_in(folder.path(), &text).unwrap_err().into_iter().map(|problem| problem.code).collect();
+    assert_eq!(codes, [code::MANIFEST_CONTRADICTION, code::MANIFEST_MISSING_KEY, code::MANIFEST_MISSING_KEY]);
+}
+
+#[test]
+fn anchors_and_merge_keys_work() {
+    let functions = good(
+        "functions:\n  a: &a\n    run: x\n    env: &env {A: 1}\n  b: {<<: *a, queue: {depth: 3}}\n  c: {run: y, env: *env}\n",
+    );
+    assert_eq!(functions.len(), 3);
+    assert_eq!((functions[1].queue_depth, &functions[1].env["A"]), (3, &"1".to_owned()));
+    assert_eq!(functions[2].env["A"], "1");
+}
+
+#[test]
+fn what_is_hardly_meant_is_a_warning() {
+    let folder = folder();
+    let text = "api: kip/v1\ndefaults:\n  timeouts: {first_byte: 2m, total: 1m}\nfunctions:\n  \
+                a: {run: x}\n  b: {run: x, idle: {pause: 2h, stop: 1h}}\n";
+    let manifest = read_in(folder.path(), text).unwrap();
+    assert_eq!(manifest.functions.len(), 2);
+    let warnings: Vec<_> = manifest.warnings.iter().map(|warning| warning.message.as_str()).collect();
+    assert_eq!(
+        warnings,
+        [
+            "`defaults.timeouts.first_byte`: 2m is more than `total`, which is 1m: it never takes effect",
+            "`functions.b.idle.pause`: 2h is not before `stop`, which is 1h: nothing is ever paused",
+        ]
+    );
+}

@@ -1,0 +1,283 @@
+//! `kip.yaml` as types: what the schema describes and what [`crate::write`] fills.
+//!
+//! Reading does not go through these, because a typed reader stops at its first error; tests hold the two together.
+
+use std::collections::BTreeMap;
+
+use kip_spec::MilliCpu;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::wire_text::{self, Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size};
+
+/// A kip.yaml: functions as declared for Kipwake.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "kip.yaml")]
+pub(crate) struct Document {
+    /// The format.
+    pub(crate) api: Api,
+    /// Values for every function that does not say otherwise; maps are merged key by key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) defaults: Option<Defaults>,
+    /// The functions by name: 1 to 63 letters, digits, `-` or `_`, beginning with a letter.
+    pub(crate) functions: BTreeMap<String, Function>,
+}
+
+/// Formats there are.
+#[derive(Serialize, JsonSchema)]
+pub(crate) enum Api {
+    /// The only one so far.
+    #[serde(rename = "kip/v1")]
+    KipV1,
+}
+
+/// Values for every function.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Defaults {}
+
+/// One function. It needs `run` or `model`.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Function {
+    /// Directory the command starts in; counts from the folder of the manifest, which is the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dir: Option<String>,
+    /// Command that starts a web server on the port `${PORT}`; run without a shell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) run: Option<Run>,
+    /// Path of an .onnx file, or of a folder with a model.onnx, for the built-in model server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = r"^(\.{1,2}|\.{0,2}/.*)$"))]
+    pub(crate) model: Option<String>,
+    /// Extra environment of each instance.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub(crate) env: BTreeMap<String, Scalar>,
+    /// What each instance reserves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) resources: Option<Resources>,
+    /// How many instances, and how much each takes at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) instances: Option<Instances>,
+    /// How readiness is found out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) probes: Option<Probes>,
+    /// Calls that Kipwake makes around an instance's life.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lifecycle: Option<Lifecycle>,
+    /// Limits in time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timeouts: Option<Timeouts>,
+    /// Waiting requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) queue: Option<Queue>,
+    /// When idle instances sleep and end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) idle: Option<Idle>,
+    /// How the number of instances follows the load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scaling: Option<Scaling>,
+    /// Which free instance takes a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dispatch: Option<DispatchWord>,
+    /// What calls the function.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trigger: Option<Trigger>,
+}
+
+/// A command line, split by quotes as a shell would, or a list of arguments.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "commands are written as lists; the text form is for the schema")]
+pub(crate) enum Run {
+    /// Split by quotes.
+    Line(String),
+    /// Program and arguments.
+    Words(Vec<Scalar>),
+}
+
+/// What each instance reserves.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Resources {
+    /// Cores: `2`, `0.5` or `500m`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schemars(schema_with = "wire_text::cpu")]
+    pub(crate) cpu: Option<MilliCpu>,
+    /// Host memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<Size>,
+}
+
+/// Counts of instances.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Instances {
+    /// Kept alive always, asleep when idle.
+    #[schemars(range(min = 0, max = 10_000))]
+    pub(crate) min: Option<u32>,
+    /// Never more than this many.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(crate) max: Option<u32>,
+    /// Requests at once in one instance.
+    pub(crate) concurrency: Option<Concurrency>,
+}
+
+/// Requests at once in one instance: one number, or both limits.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "both limits are written; the short form is for the schema")]
+pub(crate) enum Concurrency {
+    /// For both limits.
+    One(#[schemars(range(min = 1, max = 100_000))] u32),
+    /// One by one.
+    Both(Limits),
+}
+
+/// Hard and soft limit.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limits {
+    /// Never exceeded.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(crate) hard: u32,
+    /// What scaling aims at; at most `hard`, which is the default.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(crate) soft: Option<u32>,
+}
+
+/// How readiness is found out.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Probes {
+    /// A path that answers 200 to 399 to a GET, or `tcp` for a port that takes connections.
+    #[schemars(extend("pattern" = "^(tcp|/.*)$"))]
+    pub(crate) ready: Option<String>,
+}
+
+/// Calls around an instance's life.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Lifecycle {
+    /// `POST` once before any request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) initialize: Option<Hook>,
+    /// `GET` before the instance is stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pre_stop: Option<Hook>,
+}
+
+/// A call: its path alone, or path and timeout.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "path and timeout are written; the short form is for the schema")]
+pub(crate) enum Hook {
+    /// The path.
+    Path(PathOnInstance),
+    /// Path and timeout.
+    Full(Call),
+}
+
+/// A call with its timeout.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Call {
+    /// Path on the instance.
+    pub(crate) path: PathOnInstance,
+    /// How long it may take.
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// Limits in time.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Timeouts {
+    /// From the start of an instance to its readiness.
+    pub(crate) startup: Option<Duration>,
+    /// A request's wait for an instance, start or wake included.
+    pub(crate) queue: Option<Duration>,
+    /// From sending a request to the first byte of the answer.
+    pub(crate) first_byte: Option<Duration>,
+    /// Between two pieces of an answer.
+    pub(crate) idle: Option<Duration>,
+    /// From arrival to the end of the answer.
+    pub(crate) total: Option<Duration>,
+    /// From SIGTERM to SIGKILL.
+    pub(crate) grace: Option<Duration>,
+}
+
+/// Waiting requests.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Queue {
+    /// Requests that may wait at once; one more is refused with 429.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) depth: Option<u32>,
+}
+
+/// When idle instances sleep and end.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Idle {
+    /// Idle for this long: paused.
+    pub(crate) pause: Option<DurationOrNever>,
+    /// Idle or asleep for this long: stopped, unless among the kept minimum.
+    pub(crate) stop: Option<DurationOrNever>,
+}
+
+/// How the number of instances follows the load.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scaling {
+    /// Waiting requests start instances up to the maximum.
+    pub(crate) mode: Option<ScalingMode>,
+}
+
+/// Ways of scaling.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "the only mode is the default and need not be written")]
+pub(crate) enum ScalingMode {
+    /// The only one so far.
+    Fixed,
+}
+
+/// Which free instance takes a request.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DispatchWord {
+    /// Few instances are kept busy, so that the others sleep.
+    Packed,
+    /// All instances share the load.
+    Balanced,
+}
+
+/// What calls the function.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Trigger {
+    /// Callers of the gateway.
+    pub(crate) http: Option<Http>,
+}
+
+/// Callers of the gateway.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Http {
+    /// Whether callers need a key.
+    pub(crate) auth: Option<Auth>,
+    /// Methods let through; all if left out.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) methods: Vec<Method>,
+}
+
+/// Whether callers need a key.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Auth {
+    /// Anyone who reaches the gateway.
+    Anonymous,
+    /// A key of this server.
+    Key,
+}

@@ -1,0 +1,94 @@
+//! Functions back into the text of a manifest, with every value spelled out.
+
+use kip_spec::function::{Dispatch, FunctionSpec, HttpAuth, Program, ReadyProbe};
+use kip_spec::{Bytes, MilliCpu};
+
+use crate::wire::{
+    Api, Auth, Call, Concurrency, DispatchWord, Document, Function, Hook, Http, Idle, Instances, Lifecycle, Limits,
+    Probes, Queue, Resources, Run, Timeouts, Trigger,
+};
+use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size};
+
+/// Functions as a `kip.yaml` that reads back to the same.
+pub fn write(functions: &[FunctionSpec]) -> String {
+    let functions = functions.iter().map(|spec| (spec.name.to_string(), Function::from(spec))).collect();
+    let document = Document { api: Api::KipV1, defaults: None, functions };
+    // Maps, text and numbers alone: there is nothing that could not be written.
+    serde_saphyr::to_string(&document).unwrap_or_default()
+}
+
+impl From<&FunctionSpec> for Function {
+    fn from(spec: &FunctionSpec) -> Self {
+        let (dir, run, model) = match &spec.program {
+            Program::Command { argv, dir } => {
+                let words = argv.iter().cloned().map(Scalar).collect();
+                (Some(dir.display().to_string()), Some(Run::Words(words)), None)
+            }
+            Program::Model { path } => (None, None, Some(path.display().to_string())),
+        };
+        Self {
+            dir,
+            run,
+            model,
+            env: spec.env.iter().map(|(name, value)| (name.clone(), Scalar(value.clone()))).collect(),
+            resources: resources(spec.resources.cpu, spec.resources.memory),
+            instances: Some(Instances {
+                min: Some(spec.instances.min),
+                max: Some(spec.instances.max),
+                concurrency: Some(Concurrency::Both(Limits {
+                    hard: spec.instances.concurrency.hard,
+                    soft: Some(spec.instances.concurrency.soft),
+                })),
+            }),
+            probes: Some(Probes {
+                ready: Some(match &spec.ready {
+                    ReadyProbe::Tcp => "tcp".to_owned(),
+                    ReadyProbe::Http { path } => path.clone(),
+                }),
+            }),
+            lifecycle: lifecycle(spec),
+            timeouts: Some(Timeouts {
+                startup: Some(Duration(spec.timeouts.startup)),
+                queue: Some(Duration(spec.timeouts.queue)),
+                first_byte: Some(Duration(spec.timeouts.first_byte)),
+                idle: Some(Duration(spec.timeouts.idle)),
+                total: Some(Duration(spec.timeouts.total)),
+                grace: Some(Duration(spec.timeouts.grace)),
+            }),
+            queue: Some(Queue { depth: Some(spec.queue_depth) }),
+            idle: Some(Idle {
+                pause: Some(DurationOrNever(spec.idle.pause)),
+                stop: Some(DurationOrNever(spec.idle.stop)),
+            }),
+            scaling: None,
+            dispatch: Some(match spec.dispatch {
+                Dispatch::Packed => DispatchWord::Packed,
+                Dispatch::Balanced => DispatchWord::Balanced,
+            }),
+            trigger: Some(Trigger {
+                http: Some(Http {
+                    auth: Some(match spec.http.auth {
+                        HttpAuth::Anonymous => Auth::Anonymous,
+                        HttpAuth::Key => Auth::Key,
+                    }),
+                    methods: spec.http.methods.iter().cloned().map(Method).collect(),
+                }),
+            }),
+        }
+    }
+}
+
+fn resources(cpu: Option<MilliCpu>, memory: Option<Bytes>) -> Option<Resources> {
+    (cpu.is_some() || memory.is_some()).then(|| Resources { cpu, memory: memory.map(Size) })
+}
+
+fn lifecycle(spec: &FunctionSpec) -> Option<Lifecycle> {
+    let hook = |hook: &Option<kip_spec::function::Hook>| {
+        hook.as_ref().map(|hook| {
+            Hook::Full(Call { path: PathOnInstance(hook.path.clone()), timeout: Some(Duration(hook.timeout)) })
+        })
+    };
+    let lifecycle =
+        Lifecycle { initialize: hook(&spec.lifecycle.initialize), pre_stop: hook(&spec.lifecycle.pre_stop) };
+    (lifecycle.initialize.is_some() || lifecycle.pre_stop.is_some()).then_some(lifecycle)
+}
