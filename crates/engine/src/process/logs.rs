@@ -31,6 +31,7 @@ impl LogFiles {
     pub fn open(&self) -> io::Result<(File, File)> {
         if let Some(folder) = self.stdout.parent() {
             kip_host::directory::create_private(folder)?;
+            forget_oldest(folder);
         }
         let open = |path: &Path| OpenOptions::new().create(true).append(true).mode(0o600).open(path);
         Ok((open(&self.stdout)?, open(&self.stderr)?))
@@ -40,6 +41,21 @@ impl LogFiles {
     pub fn last_lines(&self, most: usize) -> Vec<String> {
         let lines = tail(&self.stderr, most);
         if lines.is_empty() { tail(&self.stdout, most) } else { lines }
+    }
+}
+
+/// Log files of one function that are kept, two an instance.
+const KEPT: usize = 60;
+
+/// Removes the oldest files of a function beyond the kept ones, so that a crash loop cannot fill the disk with files.
+fn forget_oldest(folder: &Path) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<(std::time::SystemTime, PathBuf)> =
+        entries.filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()))).collect();
+    files.sort();
+    let too_many = files.len().saturating_sub(KEPT);
+    for (_, file) in files.into_iter().take(too_many) {
+        let _ = std::fs::remove_file(file);
     }
 }
 

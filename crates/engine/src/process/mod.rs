@@ -112,6 +112,11 @@ impl ProcessBody {
         LogFiles::of(&self.options.logs, function, instance)
     }
 
+    /// The folder of a function's logs.
+    pub fn log_folder(&self, function: &str) -> PathBuf {
+        self.options.logs.join(function)
+    }
+
     /// Removes what the body made on the host, once all instances are gone.
     pub fn clean_up(&self) {
         if let Some(cgroup) = &self.capabilities.cgroup {

@@ -1,0 +1,117 @@
+//! Functions: deploy, list, show, remove, and what happened to them.
+
+use std::path::Path as FilePath;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State};
+use kip_control::{DecisionRecord, FunctionInfo, RequestRecord};
+use kip_spec::{Problem, code};
+use serde::Deserialize;
+
+use crate::error::ApiResult;
+use crate::wire::{Deployment, DeploymentMade, VersionLine, VersionMade};
+use crate::{Api, bad_request};
+
+/// How many records to give, newest first.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Most {
+    limit: Option<u32>,
+}
+
+impl Most {
+    fn get(&self) -> u32 {
+        self.limit.unwrap_or(50).min(10_000)
+    }
+}
+
+pub(crate) async fn deploy(
+    State(api): State<Api>,
+    body: Result<Json<Deployment>, JsonRejection>,
+) -> ApiResult<Json<DeploymentMade>> {
+    let Json(deployment) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
+    let Deployment { file, text, directory, only } = deployment;
+    if !FilePath::new(&directory).is_absolute() {
+        return Err(bad_request(format!("`directory` must be an absolute path, not `{directory}`")));
+    }
+    let (read, text) = read_manifest(file, text, directory).await?;
+    let mut specs = read.functions;
+    if let Some(missing) = only.iter().find(|name| !specs.iter().any(|spec| spec.name.as_str() == **name)) {
+        let problem = Problem::new(code::FUNCTION_NOT_FOUND, format!("the manifest declares no function `{missing}`"));
+        let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        return Err(problem.hint(format!("it declares {}", names.join(", "))).into());
+    }
+    if !only.is_empty() {
+        specs.retain(|spec| only.iter().any(|name| *name == spec.name.as_str()));
+    }
+    let deployed = api.control.deploy(specs, text, "kip.yaml").await?;
+    let deployed =
+        deployed.into_iter().map(|made| VersionMade { function: made.function, version: made.version }).collect();
+    Ok(Json(DeploymentMade { deployed, warnings: read.warnings }))
+}
+
+/// Reads the manifest away from the runtime's threads: it looks at folders and may be large.
+async fn read_manifest(file: String, text: String, directory: String) -> ApiResult<(kip_manifest::Manifest, String)> {
+    let read = move || {
+        let source = kip_manifest::Source { file: &file, text: &text, directory: FilePath::new(&directory) };
+        kip_manifest::read(&source).map(|manifest| (manifest, text))
+    };
+    let done = tokio::task::spawn_blocking(read).await;
+    Ok(done.map_err(|error| bad_request(format!("the manifest could not be read: {error}")))??)
+}
+
+pub(crate) async fn list(State(api): State<Api>) -> Json<Vec<FunctionInfo>> {
+    Json(api.control.functions())
+}
+
+pub(crate) async fn show(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<FunctionInfo>> {
+    Ok(Json(api.control.require(&name)?.info()))
+}
+
+pub(crate) async fn remove(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<serde_json::Value>> {
+    api.control.remove(&name).await?;
+    Ok(Json(serde_json::json!({"removed": name})))
+}
+
+pub(crate) async fn versions(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<Vec<VersionLine>>> {
+    let cell = api.control.require(&name)?;
+    let stored = api.control.versions(cell.name().clone()).await?;
+    let line = |stored: kip_control::StoredVersion| VersionLine {
+        id: stored.id,
+        created: stored.created,
+        facade: stored.facade,
+        source: stored.source,
+    };
+    Ok(Json(stored.into_iter().map(line).collect()))
+}
+
+pub(crate) async fn decisions(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Query(most): Query<Most>,
+) -> ApiResult<Json<Vec<DecisionRecord>>> {
+    api.control.recorder().flush().await;
+    let found = api.control.records().decisions(name, most.get()).await.map_err(kip_control::Error::from)?;
+    Ok(Json(found))
+}
+
+pub(crate) async fn requests(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Query(most): Query<Most>,
+) -> ApiResult<Json<Vec<RequestRecord>>> {
+    latest_requests(&api, Some(name), &most).await
+}
+
+pub(crate) async fn all_requests(
+    State(api): State<Api>,
+    Query(most): Query<Most>,
+) -> ApiResult<Json<Vec<RequestRecord>>> {
+    latest_requests(&api, None, &most).await
+}
+
+async fn latest_requests(api: &Api, function: Option<String>, most: &Most) -> ApiResult<Json<Vec<RequestRecord>>> {
+    api.control.recorder().flush().await;
+    let found = api.control.records().requests(function, most.get()).await.map_err(kip_control::Error::from)?;
+    Ok(Json(found))
+}

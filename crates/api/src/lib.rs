@@ -1,0 +1,89 @@
+//! The control plane over HTTP: the native API under `/api/v1`. Every path but `/healthz` wants a bearer key.
+//!
+//! Wire types live here and become validated values once; errors are problems with stable codes. This room decides
+//! nothing: it asks `control`.
+
+mod error;
+mod functions;
+mod logs;
+mod server;
+pub mod wire;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{get, post};
+use kip_auth::Keys;
+use kip_control::Control;
+use kip_spec::{Problem, code};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::error::{ApiError, ApiResult};
+
+/// What the API's handlers share.
+#[derive(Debug, Clone)]
+pub struct Api {
+    control: Control,
+    keys: Keys,
+    about: Arc<wire::About>,
+    stop: watch::Sender<bool>,
+}
+
+/// The largest body the API takes: a manifest of the largest size, escaped as JSON.
+const LARGEST_BODY: usize = 8 << 20;
+
+impl Api {
+    /// An API over a control room. Setting `stop` asks the server to end.
+    pub fn new(control: Control, keys: Keys, about: wire::About, stop: watch::Sender<bool>) -> Self {
+        Self { control, keys, about: Arc::new(about), stop }
+    }
+
+    /// Serves until `closing` is set; requests under way end.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(self, listener: TcpListener, mut closing: watch::Receiver<bool>) -> std::io::Result<()> {
+        let closed = async move {
+            let _ = closing.wait_for(|closing| *closing).await;
+        };
+        axum::serve(listener, self.router()).with_graceful_shutdown(closed).await
+    }
+
+    fn router(self) -> Router {
+        let keyed = Router::new()
+            .route("/api/v1/status", get(server::status))
+            .route("/api/v1/stop", post(server::stop))
+            .route("/api/v1/deployments", post(functions::deploy))
+            .route("/api/v1/functions", get(functions::list))
+            .route("/api/v1/functions/{name}", get(functions::show).delete(functions::remove))
+            .route("/api/v1/functions/{name}/versions", get(functions::versions))
+            .route("/api/v1/functions/{name}/decisions", get(functions::decisions))
+            .route("/api/v1/functions/{name}/requests", get(functions::requests))
+            .route("/api/v1/functions/{name}/logs", get(logs::logs))
+            .route("/api/v1/requests", get(functions::all_requests))
+            .route("/api/v1/instances", get(server::instances))
+            .route("/api/v1/instances/{id}", get(server::instance))
+            .method_not_allowed_fallback(server::wrong_method)
+            .fallback(server::unknown_path)
+            .layer(from_fn_with_state(self.clone(), authorise));
+        keyed
+            .route("/healthz", get(|| async { "ok\n" }))
+            .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
+            .with_state(self)
+    }
+}
+
+async fn authorise(State(api): State<Api>, request: Request, next: Next) -> ApiResult<Response> {
+    let sent = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    api.keys.check(sent)?;
+    Ok(next.run(request).await)
+}
+
+fn bad_request(message: impl Into<String>) -> ApiError {
+    Problem::new(code::API_BAD_REQUEST, message).into()
+}

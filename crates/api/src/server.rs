@@ -1,0 +1,49 @@
+//! The server itself: status, instances, stop, and paths that are not there.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{Method, Uri};
+use kip_control::InstanceInfo;
+use kip_spec::{InstanceId, Problem, code};
+
+use crate::error::{ApiError, ApiResult};
+use crate::wire::Status;
+use crate::{Api, bad_request};
+
+pub(crate) async fn status(State(api): State<Api>) -> Json<Status> {
+    Json(Status {
+        about: api.about.as_ref().clone(),
+        host: api.control.host(),
+        functions: api.control.functions().len(),
+        instances: api.control.instances().len(),
+    })
+}
+
+pub(crate) async fn stop(State(api): State<Api>) -> Json<serde_json::Value> {
+    tracing::info!("asked to stop through the API");
+    api.stop.send_replace(true);
+    Json(serde_json::json!({"stopping": true}))
+}
+
+pub(crate) async fn instances(State(api): State<Api>) -> Json<Vec<InstanceInfo>> {
+    Json(api.control.instances())
+}
+
+pub(crate) async fn instance(State(api): State<Api>, Path(id): Path<String>) -> ApiResult<Json<InstanceInfo>> {
+    let id: InstanceId = id.parse().map_err(|error: kip_spec::id::IdError| bad_request(error.to_string()))?;
+    let found = api.control.instance(id).ok_or_else(|| {
+        Problem::new(code::INSTANCE_NOT_FOUND, format!("there is no instance {id}"))
+            .hint("`kip ps` lists the instances there are")
+    })?;
+    Ok(Json(found))
+}
+
+pub(crate) async fn unknown_path(uri: Uri) -> ApiError {
+    Problem::new(code::API_UNKNOWN_PATH, format!("the API has nothing at {}", uri.path()))
+        .hint("its paths begin with /api/v1/; functions are called through the gateway")
+        .into()
+}
+
+pub(crate) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    Problem::new(code::API_METHOD, format!("the API does not take {method} at {}", uri.path())).into()
+}
