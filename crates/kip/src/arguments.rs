@@ -1,0 +1,220 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Function compute for AI models on your own machines.
+#[derive(Debug, Parser)]
+#[command(name = "kip", version, about, disable_help_subcommand = true, propagate_version = true)]
+pub(crate) struct Arguments {
+    /// How to print what was asked for.
+    #[arg(short = 'o', long, global = true, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// For programs: one JSON value, or one a line where results keep coming.
+    Json,
+}
+
+/// How a server is found.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Connection {
+    /// The API's address: of the server to talk to, http://127.0.0.1:5471, or to listen on, 127.0.0.1:0.
+    #[arg(long, global = true, env = kip_host::environment::API, value_name = "URL")]
+    pub(crate) api: Option<String>,
+    /// The bearer key.
+    #[arg(long, global = true, env = kip_host::environment::KEY, hide_env_values = true, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// The data directory, where a server keeps its state and a client finds address and key.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a server if none runs, deploy a folder, and show that it works.
+    Up(Up),
+    /// Deploy the functions of a folder or a kip.yaml.
+    Deploy(Deploy),
+    /// List functions.
+    Ls,
+    /// List instances.
+    Ps,
+    /// Show everything about a function or an instance.
+    Inspect(Inspect),
+    /// Call a function through the gateway.
+    Invoke(Invoke),
+    /// Show what a function's instances wrote.
+    Logs(Logs),
+    /// List the latest requests with their phases.
+    Requests(Requests),
+    /// Tell why a function's instances are as they are.
+    Why(Why),
+    /// Remove functions.
+    Rm(Names),
+    /// Stop the server and everything it runs.
+    Stop,
+    /// Look at this host and the server, and say what is amiss.
+    Doctor,
+    /// Run the server in the foreground.
+    Serve(Serve),
+    /// Show the server's settings and where each comes from.
+    #[command(subcommand)]
+    Config(Config),
+    /// Print the JSON schema of kip.yaml.
+    Schema,
+    /// Serve one ONNX model (what `model:` in kip.yaml runs).
+    #[cfg(feature = "infer")]
+    Infer(Infer),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// The folder with a kip.yaml, or the file.
+    #[arg(default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// Run the server in this process instead of in the background.
+    #[arg(long)]
+    pub(crate) foreground: bool,
+    /// Do it all on a private data directory and free ports, assert that it works, clean up.
+    #[arg(long, conflicts_with = "foreground")]
+    pub(crate) check: bool,
+    /// End when everything was shown, instead of following what happens.
+    #[arg(long)]
+    pub(crate) no_follow: bool,
+    /// Where a server that is started takes inference requests; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) gateway: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// The folder with a kip.yaml, or the file.
+    #[arg(default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// Only these functions of it.
+    #[arg(long = "only", value_name = "NAME")]
+    pub(crate) only: Vec<String>,
+    /// Do not wait until the new versions serve.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// A function's name or an instance's id.
+    pub(crate) what: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Invoke {
+    /// The function.
+    pub(crate) function: String,
+    /// Path and query.
+    #[arg(default_value = "/")]
+    pub(crate) path: String,
+    /// The method; POST if there is a body, else GET.
+    #[arg(short = 'X', long)]
+    pub(crate) method: Option<String>,
+    /// The body.
+    #[arg(short = 'd', long, conflicts_with = "file")]
+    pub(crate) data: Option<String>,
+    /// The body from a file; - is standard input.
+    #[arg(short = 'f', long)]
+    pub(crate) file: Option<PathBuf>,
+    /// A header, `Name: value`; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    pub(crate) headers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// The function.
+    pub(crate) function: String,
+    /// Go on with what comes, of instances to come too.
+    #[arg(short = 'f', long)]
+    pub(crate) follow: bool,
+    /// How many of the last lines.
+    #[arg(short = 'n', long, default_value_t = 100)]
+    pub(crate) tail: usize,
+    /// Only this instance.
+    #[arg(long)]
+    pub(crate) instance: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Requests {
+    /// Only this function's.
+    pub(crate) function: Option<String>,
+    /// How many.
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Why {
+    /// The function.
+    pub(crate) function: String,
+    /// How many decisions.
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Names {
+    /// The functions.
+    #[arg(required = true)]
+    pub(crate) functions: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Where inference requests come in; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) gateway: Option<SocketAddr>,
+    /// The settings file, instead of kipwake.toml in the data directory.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Print every setting, its value and where that comes from.
+    Show,
+    /// Print the JSON schema of kipwake.toml.
+    Schema,
+}
+
+#[cfg(feature = "infer")]
+#[derive(Debug, Args)]
+pub(crate) struct Infer {
+    /// The .onnx file, or the folder that holds model.onnx.
+    #[arg(long)]
+    pub(crate) model: PathBuf,
+    /// The name it is served under; the folder's or file's name otherwise.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The port on loopback.
+    #[arg(long, default_value_t = 9000)]
+    pub(crate) port: u16,
+    /// Inputs run together at most.
+    #[arg(long)]
+    pub(crate) max_batch: Option<usize>,
+    /// How long an input may wait for company, such as 2ms.
+    #[arg(long)]
+    pub(crate) max_delay: Option<kip_spec::Millis>,
+    /// What computes: auto, tract or onnxruntime.
+    #[arg(long, default_value = "auto")]
+    pub(crate) runtime: String,
+}

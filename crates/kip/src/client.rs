@@ -1,0 +1,179 @@
+//! A client of a server's API: finds it by flags, environment or data directory.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request};
+use http_body_util::{BodyExt, Full};
+use kip_api::wire::{About, Errors, Status};
+use kip_host::http_client::{self, Answer};
+use kip_spec::{Problem, code};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::arguments::Connection;
+use crate::problem::Problems;
+
+/// How long an answer of the API may take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What a running server writes into its data directory for clients.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Found {
+    pub(crate) gateway: String,
+    pub(crate) api: String,
+    pub(crate) pid: u32,
+}
+
+/// The file it writes that into.
+pub(crate) const FOUND: &str = "server.json";
+
+/// A server that can be talked to.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    base: String,
+    key: String,
+}
+
+/// The data directory that a command means.
+pub(crate) fn data_directory(connection: &Connection) -> anyhow::Result<PathBuf> {
+    let path = connection.data_dir.clone().or_else(kip_host::environment::default_data_directory);
+    let path = path.ok_or_else(|| {
+        Problem::new(code::DATA_DIRECTORY_UNUSABLE, "there is no home to keep a data directory in")
+            .hint("name one: --data-dir DIR")
+    })?;
+    Ok(std::path::absolute(path)?)
+}
+
+impl Client {
+    pub(crate) fn new(base: &str, key: &str) -> Self {
+        Self { base: base.to_owned(), key: key.to_owned() }
+    }
+
+    /// Finds the server without asking it anything.
+    pub(crate) fn find(connection: &Connection) -> anyhow::Result<Self> {
+        let data = data_directory(connection)?;
+        let base = match &connection.api {
+            Some(base) if base.starts_with("http") => base.clone(),
+            Some(address) => format!("http://{address}"),
+            None => found(&data).ok_or_else(|| nobody(&data))?.api,
+        };
+        let key = match &connection.key {
+            Some(key) => key.clone(),
+            None => std::fs::read_to_string(kip_auth::administrator_file(&data))
+                .map(|key| key.trim().to_owned())
+                .map_err(|_| {
+                    Problem::new(code::KEY_MISSING, "a key is needed and none was found").hint(format!(
+                        "give one by --key or {}, or name the server's data directory",
+                        kip_host::environment::KEY
+                    ))
+                })?,
+        };
+        Ok(Self { base, key })
+    }
+
+    /// Who the server is.
+    pub(crate) async fn status(&self) -> anyhow::Result<Status> {
+        self.get("/api/v1/status").await
+    }
+
+    /// Who the server is, in short.
+    pub(crate) async fn about(&self) -> anyhow::Result<About> {
+        Ok(self.status().await?.about)
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.call(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.call(Method::DELETE, path, None).await
+    }
+
+    pub(crate) async fn post<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> anyhow::Result<T> {
+        self.call(Method::POST, path, Some(serde_json::to_vec(body)?)).await
+    }
+
+    async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<T> {
+        let authority = http_client::authority(&self.base)
+            .map_err(|error| Problem::new(code::SERVER_UNREACHABLE, error.to_string()))?;
+        let answer = http_client::call(authority, self.request(method, path, body)?, LIMIT)
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        read(&answer)
+    }
+
+    fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<Request<Full<Bytes>>> {
+        let mut request =
+            Request::builder().method(method).uri(path).header(AUTHORIZATION, format!("Bearer {}", self.key));
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        Ok(request.body(Full::from(body.unwrap_or_default()))?)
+    }
+
+    /// Streams an answer of one JSON value a line until it ends.
+    pub(crate) async fn lines<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        mut each: impl FnMut(T) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let authority = http_client::authority(&self.base)
+            .map_err(|error| Problem::new(code::SERVER_UNREACHABLE, error.to_string()))?;
+        let answer = http_client::open(authority, self.request(Method::GET, path, None)?)
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        let (head, mut body) = answer.into_parts();
+        if !head.status.is_success() {
+            let body = body.collect().await?.to_bytes();
+            return read(&Answer { status: head.status.as_u16(), headers: head.headers, body });
+        }
+        let mut begun: Vec<u8> = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            begun.extend_from_slice(&data);
+            while let Some(end) = begun.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = begun.drain(..=end).collect();
+                each(serde_json::from_slice(&line)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unreachable(&self, error: &http_client::Error) -> Problem {
+        let mut cause = error.to_string();
+        if let Some(source) = std::error::Error::source(error) {
+            cause = format!("{cause}: {source}");
+        }
+        Problem::new(code::SERVER_UNREACHABLE, format!("no server answers at {}", self.base))
+            .cause(cause)
+            .hint("`kip serve` or `kip up DIR` starts one; --api or --data-dir names another")
+    }
+}
+
+/// What the data directory says about a server; it may have ended since.
+pub(crate) fn found(data: &Path) -> Option<Found> {
+    serde_json::from_slice(&std::fs::read(data.join(FOUND)).ok()?).ok()
+}
+
+fn nobody(data: &Path) -> Problem {
+    Problem::new(code::SERVER_UNREACHABLE, format!("no server runs on the data directory {}", data.display()))
+        .hint("`kip serve` or `kip up DIR` starts one; --api or --data-dir names another")
+}
+
+fn read<T: DeserializeOwned>(answer: &Answer) -> anyhow::Result<T> {
+    if (200..300).contains(&answer.status) {
+        return Ok(serde_json::from_slice(&answer.body)?);
+    }
+    match serde_json::from_slice::<Errors>(&answer.body) {
+        Ok(errors) if errors.errors.is_empty() => Err(errors.error.into()),
+        Ok(errors) => Err(Problems(errors.errors).into()),
+        Err(_) => anyhow::bail!("the server answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body)),
+    }
+}

@@ -1,0 +1,22 @@
+//! `kip config`.
+
+use crate::arguments::{Config as Command, Connection};
+use crate::client::data_directory;
+use crate::config::{Config, Flags, schema};
+use crate::output::{Output, table};
+
+pub(crate) fn run(connection: &Connection, command: &Command, output: Output) -> anyhow::Result<()> {
+    match command {
+        Command::Schema => output.data((serde_json::to_string_pretty(&schema())? + "\n").as_bytes()),
+        Command::Show => {
+            let config = Config::read(&data_directory(connection)?, None, &Flags::default())?;
+            output.result(config.values(), |values| {
+                let row = |(key, value): (&&str, &crate::config::Value)| {
+                    vec![(*key).to_owned(), value.value.clone(), value.origin.to_string()]
+                };
+                let rows: Vec<Vec<String>> = values.iter().map(row).collect();
+                table(&["SETTING", "VALUE", "FROM"], &rows)
+            })
+        }
+    }
+}

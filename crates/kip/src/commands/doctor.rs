@@ -1,0 +1,134 @@
+//! `kip doctor`: what this host offers, what the server says, and what is amiss.
+
+use serde::Serialize;
+
+use crate::arguments::Connection;
+use crate::client::{Client, data_directory};
+use crate::output::Output;
+use crate::start;
+
+/// One finding.
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    state: State,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    Note,
+    Bad,
+}
+
+pub(crate) async fn run(connection: &Connection, output: Output) -> anyhow::Result<()> {
+    let mut findings = vec![data(connection), files()];
+    findings.extend(server(connection).await);
+    findings.extend(devices());
+    output.result(&findings, |findings| {
+        let line = |finding: &Finding| {
+            let mark = match finding.state {
+                State::Ok => "ok  ",
+                State::Note => "note",
+                State::Bad => "BAD ",
+            };
+            let hint = finding.hint.as_deref().map(|hint| format!("\n      try: {hint}")).unwrap_or_default();
+            format!("{mark}  {:<16} {}{hint}\n", finding.what, finding.detail)
+        };
+        findings.iter().map(line).collect()
+    })
+}
+
+fn data(connection: &Connection) -> Finding {
+    let what = "data directory";
+    match data_directory(connection) {
+        Ok(path) if path.is_dir() => match tempfile::tempfile_in(&path) {
+            Ok(_) => Finding { what, state: State::Ok, detail: path.display().to_string(), hint: None },
+            Err(error) => Finding {
+                what,
+                state: State::Bad,
+                detail: format!("{}: {error}", path.display()),
+                hint: Some("name a directory that you may write to: --data-dir DIR".to_owned()),
+            },
+        },
+        Ok(path) => {
+            Finding { what, state: State::Note, detail: format!("{} will be made", path.display()), hint: None }
+        }
+        Err(error) => Finding { what, state: State::Bad, detail: error.to_string(), hint: None },
+    }
+}
+
+/// Each connection and each instance needs a few file descriptors.
+const FEW_FILES: u64 = 4_096;
+
+fn files() -> Finding {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let (state, hint) = if limit < FEW_FILES {
+        (State::Note, Some(format!("raise it before `kip serve`: ulimit -n {}", FEW_FILES * 4)))
+    } else {
+        (State::Ok, None)
+    };
+    Finding { what: "open files", state, detail: format!("{limit} allowed for a process"), hint }
+}
+
+async fn server(connection: &Connection) -> Vec<Finding> {
+    let client = match data_directory(connection) {
+        Ok(data) if connection.api.is_none() => start::running(&data).await,
+        _ => Client::find(connection).ok(),
+    };
+    let status = match &client {
+        Some(client) => client.status().await.ok(),
+        None => None,
+    };
+    let Some(status) = status else {
+        let hint = Some("`kip serve` or `kip up DIR` starts one".to_owned());
+        return vec![Finding { what: "server", state: State::Note, detail: "none answers".to_owned(), hint }];
+    };
+    let about = &status.about;
+    let mut findings = vec![
+        Finding {
+            what: "server",
+            state: State::Ok,
+            detail: format!(
+                "version {}, process {}, {} functions, {} instances",
+                about.version, about.pid, status.functions, status.instances
+            ),
+            hint: None,
+        },
+        Finding { what: "pause", state: State::Ok, detail: about.pause_method.clone(), hint: None },
+    ];
+    if let Some(reason) = &about.cgroup_missing {
+        let hint = Some(
+            "run as root or with a delegated cgroup: forks that leave their process group are then ended for sure"
+                .to_owned(),
+        );
+        findings.push(Finding { what: "cgroup", state: State::Note, detail: reason.clone(), hint });
+    }
+    if status.host.waiting_for_room > 0 {
+        findings.push(Finding {
+            what: "memory",
+            state: State::Bad,
+            detail: format!(
+                "{} instances wait for room; {} of {} reserved",
+                status.host.waiting_for_room,
+                kip_spec::Bytes(status.host.reserved_memory),
+                kip_spec::Bytes(status.host.memory)
+            ),
+            hint: Some("lower resources.memory, or raise host.memory in kipwake.toml".to_owned()),
+        });
+    }
+    findings
+}
+
+fn devices() -> Option<Finding> {
+    let cards = std::fs::read_dir("/proc/driver/nvidia/gpus").map(|entries| entries.flatten().count()).unwrap_or(0);
+    let detail = match cards {
+        0 => "no NVIDIA card seen; functions run on the CPU".to_owned(),
+        count => format!("{count} NVIDIA cards seen; this version does not manage their memory yet"),
+    };
+    Some(Finding { what: "devices", state: State::Note, detail, hint: None })
+}

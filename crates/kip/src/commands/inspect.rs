@@ -1,0 +1,98 @@
+//! `kip inspect` and `kip why`.
+
+use kip_control::{DecisionRecord, FunctionInfo, InstanceInfo};
+use kip_spec::InstanceId;
+use serde::Serialize;
+
+use crate::arguments::{Inspect, Why};
+use crate::client::Client;
+use crate::output::{Output, clock, millis};
+
+pub(crate) async fn inspect(client: &Client, options: &Inspect, output: Output) -> anyhow::Result<()> {
+    let what = &options.what;
+    if what.parse::<InstanceId>().is_ok() {
+        let info: InstanceInfo = client.get(&format!("/api/v1/instances/{what}")).await?;
+        return output.result(&info, |info| lines(info));
+    }
+    let info: FunctionInfo = client.get(&format!("/api/v1/functions/{what}")).await?;
+    output.result(&info, |info| lines(info))
+}
+
+/// A value as `key: value` lines; nested values as indented ones.
+fn lines<T: Serialize>(value: &T) -> String {
+    fn add(text: &mut String, indent: usize, key: &str, value: &serde_json::Value) {
+        let margin = "  ".repeat(indent);
+        match value {
+            serde_json::Value::Object(map) if !map.is_empty() => {
+                text.push_str(&format!("{margin}{key}:\n"));
+                map.iter().for_each(|(key, value)| add(text, indent + 1, key, value));
+            }
+            serde_json::Value::String(value) => text.push_str(&format!("{margin}{key}: {value}\n")),
+            serde_json::Value::Null => {}
+            other => text.push_str(&format!("{margin}{key}: {other}\n")),
+        }
+    }
+    let mut text = String::new();
+    if let Ok(serde_json::Value::Object(map)) = serde_json::to_value(value) {
+        map.iter().for_each(|(key, value)| add(&mut text, 0, key, value));
+    }
+    text
+}
+
+/// What `kip why` shows.
+#[derive(Debug, Serialize)]
+struct Explanation {
+    function: FunctionInfo,
+    decisions: Vec<DecisionRecord>,
+}
+
+pub(crate) async fn why(client: &Client, options: &Why, output: Output) -> anyhow::Result<()> {
+    let name = &options.function;
+    let function: FunctionInfo = client.get(&format!("/api/v1/functions/{name}")).await?;
+    let decisions: Vec<DecisionRecord> =
+        client.get(&format!("/api/v1/functions/{name}/decisions?limit={}", options.limit)).await?;
+    output.result(&Explanation { function, decisions }, |explanation| {
+        let mut text = present(&explanation.function);
+        text.push('\n');
+        for decision in explanation.decisions.iter().rev() {
+            text.push_str(&decision_line(decision));
+            text.push('\n');
+        }
+        text
+    })
+}
+
+/// The present state in a sentence.
+fn present(info: &FunctionInfo) -> String {
+    let mut text = format!(
+        "{} {}: {} hot, {} starting, {} asleep; {} in flight",
+        info.name, info.version, info.hot, info.starting, info.asleep, info.in_flight
+    );
+    if info.queued > 0 {
+        let age = info.oldest_waiting_ms.map(millis).unwrap_or_default();
+        text.push_str(&format!("; {} wait, the oldest for {age}", info.queued));
+    }
+    if info.hot + info.starting + info.asleep == 0 {
+        text.push_str("; nothing runs because nothing was asked of it lately");
+    }
+    text.push('\n');
+    if info.failed_starts > 0 {
+        let failure = info.last_failure.as_deref().unwrap_or_default().replace('\n', "\n    ");
+        text.push_str(&format!("{} starts failed in a row; the last one:\n    {failure}\n", info.failed_starts));
+    }
+    text
+}
+
+/// One decision in a line, with the program's last lines below where a start failed.
+pub(crate) fn decision_line(decision: &DecisionRecord) -> String {
+    let who = decision.instance.clone().unwrap_or_else(|| format!("version v{}", decision.version));
+    let step = match &decision.from {
+        Some(from) => format!("{from} → {}", decision.to),
+        None => decision.to.clone(),
+    };
+    let mut text = format!("{}  {who:<10}  {step:<24}  {}", clock(decision.at), decision.why);
+    for line in decision.detail.iter().flat_map(|detail| detail.lines()) {
+        text.push_str(&format!("\n              | {line}"));
+    }
+    text
+}

@@ -1,0 +1,143 @@
+//! `kip invoke`: a request through the gateway.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request};
+use http_body_util::Full;
+use kip_host::clock::monotonic_micros;
+use kip_host::http_client::{self, Answer};
+use kip_spec::problem::Envelope;
+use kip_spec::{Problem, code};
+use serde::Serialize;
+
+use crate::arguments::Invoke;
+use crate::client::Client;
+use crate::output::{Output, micros};
+
+/// No call of a function may take longer than timeouts.total, which the gateway keeps; this is only a last resort.
+const LIMIT: Duration = Duration::from_secs(25 * 3_600);
+
+/// An answer with what the gateway says about it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Called {
+    pub(crate) status: u16,
+    pub(crate) instance: Option<String>,
+    pub(crate) start: Option<String>,
+    pub(crate) request_id: Option<String>,
+    pub(crate) wait_us: u64,
+    pub(crate) first_byte_us: u64,
+    pub(crate) total_us: u64,
+    #[serde(skip)]
+    pub(crate) body: Bytes,
+}
+
+pub(crate) async fn run(client: &Client, options: &Invoke, output: Output) -> anyhow::Result<()> {
+    let body = match (&options.data, &options.file) {
+        (Some(text), _) => Some(text.clone().into_bytes()),
+        (None, Some(file)) if file == Path::new("-") => Some(read_stdin()?),
+        (None, Some(file)) => {
+            Some(std::fs::read(file).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?)
+        }
+        (None, None) => None,
+    };
+    let method = options.method.clone().unwrap_or_else(|| if body.is_some() { "POST" } else { "GET" }.to_owned());
+    let mut headers = Vec::new();
+    for header in &options.headers {
+        let (name, value) =
+            header.split_once(':').ok_or_else(|| anyhow::anyhow!("`{header}` is not a header: write `Name: value`"))?;
+        headers.push((name.trim().parse()?, HeaderValue::from_str(value.trim())?));
+    }
+    let gateway = client.about().await?.gateway.to_string();
+    let path = format!("/f/{}/{}", options.function, options.path.trim_start_matches('/'));
+    let called = call(&gateway, &method, &path, headers, body.unwrap_or_default().into()).await?;
+    output.remark(&format!(
+        "{} {} on {}: wait {}, first byte {}, total {}",
+        called.status,
+        called.start.as_deref().unwrap_or("-"),
+        called.instance.as_deref().unwrap_or("no instance"),
+        micros(called.wait_us),
+        micros(called.first_byte_us),
+        micros(called.total_us)
+    ));
+    if called.status >= 400
+        && let Ok(envelope) = serde_json::from_slice::<Envelope>(&called.body)
+    {
+        return Err(envelope.error.into());
+    }
+    if output.is_json() {
+        let body = String::from_utf8_lossy(&called.body);
+        let body = serde_json::from_str(&body).unwrap_or_else(|_| serde_json::Value::from(body.as_ref()));
+        let mut value = serde_json::to_value(&called)?;
+        value["body"] = body;
+        return output.result(&value, |_| String::new());
+    }
+    output.data(&called.body)
+}
+
+/// Calls a function and reads the phases from the answer's headers.
+pub(crate) async fn call(
+    gateway: &str,
+    method: &str,
+    path: &str,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+) -> anyhow::Result<Called> {
+    let mut request = Request::builder().method(method).uri(path).body(Full::from(body))?;
+    for (name, value) in headers {
+        request.headers_mut().append(name, value);
+    }
+    let begun = monotonic_micros();
+    let answer = http_client::call(gateway, request, LIMIT).await.map_err(|error| {
+        Problem::new(code::SERVER_UNREACHABLE, format!("the gateway at {gateway} did not answer"))
+            .cause(error.to_string())
+    })?;
+    let total_us = monotonic_micros().saturating_sub(begun);
+    let header = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let timing = header("server-timing").unwrap_or_default();
+    Ok(Called {
+        status: answer.status,
+        instance: header("x-kip-instance"),
+        start: header("x-kip-start"),
+        request_id: header("x-kip-request-id"),
+        wait_us: duration(&timing, &["queue", "start", "wake"]),
+        first_byte_us: duration(&timing, &["first_byte"]),
+        total_us,
+        body: body_of(answer),
+    })
+}
+
+fn body_of(answer: Answer) -> Bytes {
+    answer.body
+}
+
+/// The duration of the first of these entries of a `Server-Timing` header, in microseconds.
+fn duration(timing: &str, names: &[&str]) -> u64 {
+    let entry =
+        timing.split(',').map(str::trim).find(|entry| names.iter().any(|name| entry.starts_with(&format!("{name};"))));
+    let Some((whole, thousandths)) = entry.and_then(|entry| entry.split_once("dur=")?.1.split_once('.')) else {
+        return 0;
+    };
+    whole.parse::<u64>().unwrap_or(0) * 1_000 + thousandths.parse::<u64>().unwrap_or(0)
+}
+
+fn read_stdin() -> anyhow::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut all = Vec::new();
+    std::io::stdin().read_to_end(&mut all)?;
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_read_from_the_header() {
+        let timing = "wake;dur=1.250, first_byte;dur=12.003";
+        assert_eq!(duration(timing, &["queue", "start", "wake"]), 1_250);
+        assert_eq!(duration(timing, &["first_byte"]), 12_003);
+        assert_eq!(duration("", &["queue"]), 0);
+    }
+}

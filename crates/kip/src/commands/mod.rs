@@ -1,0 +1,39 @@
+//! The client commands, one file each but for the smallest.
+
+pub(crate) mod config;
+pub(crate) mod deploy;
+pub(crate) mod doctor;
+#[cfg(feature = "infer")]
+pub(crate) mod infer;
+pub(crate) mod inspect;
+pub(crate) mod invoke;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod stop;
+
+use crate::arguments::{Command, Connection};
+use crate::client::Client;
+use crate::output::Output;
+
+/// Runs a client command.
+pub(crate) async fn run(connection: &Connection, command: Command, output: Output) -> anyhow::Result<()> {
+    match command {
+        Command::Up(options) => crate::up::run(connection, options, output).await,
+        Command::Deploy(options) => deploy::run(&Client::find(connection)?, &options, output).await,
+        Command::Ls => list::functions(&Client::find(connection)?, output).await,
+        Command::Ps => list::instances(&Client::find(connection)?, output).await,
+        Command::Requests(options) => list::requests(&Client::find(connection)?, &options, output).await,
+        Command::Why(options) => inspect::why(&Client::find(connection)?, &options, output).await,
+        Command::Inspect(options) => inspect::inspect(&Client::find(connection)?, &options, output).await,
+        Command::Invoke(options) => invoke::run(&Client::find(connection)?, &options, output).await,
+        Command::Logs(options) => logs::run(&Client::find(connection)?, &options, output).await,
+        Command::Rm(options) => stop::remove(&Client::find(connection)?, &options, output).await,
+        Command::Stop => stop::stop(connection, output).await,
+        Command::Doctor => doctor::run(connection, output).await,
+        Command::Config(command) => config::run(connection, &command, output),
+        Command::Schema => output.data((serde_json::to_string_pretty(&kip_manifest::schema())? + "\n").as_bytes()),
+        Command::Serve(_) => Ok(()),
+        #[cfg(feature = "infer")]
+        Command::Infer(_) => Ok(()),
+    }
+}

@@ -1,0 +1,52 @@
+//! `kip stop` and `kip rm`.
+
+use std::time::Duration;
+
+use kip_spec::{Problem, code};
+
+use crate::arguments::{Connection, Names};
+use crate::client::Client;
+use crate::output::Output;
+
+/// The server's own patience is 30 s unless set otherwise; this is only for the case that it hangs.
+const LIMIT: Duration = Duration::from_secs(600);
+
+pub(crate) async fn stop(connection: &Connection, output: Output) -> anyhow::Result<()> {
+    let client = Client::find(connection)?;
+    let pid = stop_and_wait(&client).await?;
+    output.result(&serde_json::json!({"stopped": pid}), |_| {
+        format!("stopped the server (process {pid}) and everything it ran\n")
+    })
+}
+
+/// Tells a server to end and waits until its process is gone.
+pub(crate) async fn stop_and_wait(client: &Client) -> anyhow::Result<u32> {
+    let pid = client.about().await?.pid;
+    client.post::<_, serde_json::Value>("/api/v1/stop", &serde_json::json!({})).await?;
+    let process = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let gone = async {
+        // A zombie has ended; only its parent has not looked yet.
+        while process.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok()) && !is_zombie(pid) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if tokio::time::timeout(LIMIT, gone).await.is_err() {
+        return Err(Problem::new(code::SERVER_UNREACHABLE, format!("the server (process {pid}) does not end"))
+            .hint(format!("`kill -9 {pid}` ends it; the next start clears away what it leaves"))
+            .into());
+    }
+    Ok(pid)
+}
+
+fn is_zombie(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
+}
+
+pub(crate) async fn remove(client: &Client, names: &Names, output: Output) -> anyhow::Result<()> {
+    for name in &names.functions {
+        let removed: serde_json::Value = client.delete(&format!("/api/v1/functions/{name}")).await?;
+        output.line(&removed, |_| format!("removed {name}"))?;
+    }
+    Ok(())
+}

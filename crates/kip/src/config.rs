@@ -1,0 +1,330 @@
+//! The server's settings: defaults, `kipwake.toml`, environment, flags, in this order; each value knows where it comes from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use kip_spec::{Bytes, Millis, Problem, code};
+use serde::Serialize;
+
+/// One setting. The table below is the only place that knows them.
+#[derive(Debug)]
+struct Setting {
+    key: &'static str,
+    default: &'static str,
+    about: &'static str,
+    /// What a value looks like, for the schema and for errors.
+    form: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Address,
+    Count,
+    Duration,
+    Size,
+    Text,
+}
+
+/// Where instances' memory is not declared, this share of the host's is theirs.
+const HOST_SHARE_PERCENT: u64 = 90;
+
+const SETTINGS: &[Setting] = &[
+    Setting {
+        key: "host.memory",
+        default: "auto",
+        about: "memory that instances may reserve; auto is 90 % of the host's",
+        form: Form::Size,
+    },
+    Setting {
+        key: "log.filter",
+        default: "info",
+        about: "what the server logs, such as info or kip_control=debug",
+        form: Form::Text,
+    },
+    Setting { key: "server.api", default: "127.0.0.1:5471", about: "where the API listens", form: Form::Address },
+    Setting {
+        key: "server.gateway",
+        default: "127.0.0.1:5470",
+        about: "where inference requests come in",
+        form: Form::Address,
+    },
+    Setting {
+        key: "server.patience",
+        default: "30s",
+        about: "how long requests in flight may take when the server stops",
+        form: Form::Duration,
+    },
+    Setting {
+        key: "server.threads",
+        default: "auto",
+        about: "threads of the gateway; auto is one a core",
+        form: Form::Count,
+    },
+];
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "from")]
+pub(crate) enum Origin {
+    /// Nobody said otherwise.
+    Default,
+    /// The settings file.
+    File { path: PathBuf },
+    /// An environment variable.
+    Environment { variable: String },
+    /// The command line.
+    Flag { flag: &'static str },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path } => write!(f, "{}", path.display()),
+            Self::Environment { variable } => write!(f, "environment {variable}"),
+            Self::Flag { flag } => write!(f, "flag {flag}"),
+        }
+    }
+}
+
+/// A value with its origin.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Value {
+    pub(crate) value: String,
+    pub(crate) origin: Origin,
+}
+
+/// All settings, resolved.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    values: BTreeMap<&'static str, Value>,
+    pub(crate) gateway: SocketAddr,
+    pub(crate) api: SocketAddr,
+    pub(crate) threads: usize,
+    pub(crate) patience: Millis,
+    pub(crate) memory: u64,
+    pub(crate) filter: String,
+}
+
+/// What the command line says.
+#[derive(Debug, Default)]
+pub(crate) struct Flags {
+    pub(crate) gateway: Option<SocketAddr>,
+    pub(crate) api: Option<String>,
+}
+
+impl Config {
+    /// Reads the settings. A file that was named must exist; the data directory's own need not.
+    pub(crate) fn read(data: &Path, named: Option<&Path>, flags: &Flags) -> Result<Self, Problem> {
+        let mut values: BTreeMap<&'static str, Value> =
+            SETTINGS.iter().map(|s| (s.key, Value { value: s.default.to_owned(), origin: Origin::Default })).collect();
+        let file = named.map_or_else(|| data.join("kipwake.toml"), Path::to_owned);
+        match std::fs::read_to_string(&file) {
+            Ok(text) => read_file(&file, &text, &mut values)?,
+            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(invalid(format!("{} cannot be read", file.display())).cause(error.to_string()));
+            }
+        }
+        for setting in SETTINGS {
+            let variable = format!("{}{}", kip_host::environment::PREFIX, setting.key.to_uppercase().replace('.', "_"));
+            if let Some(value) = kip_host::environment::read(&variable) {
+                values.insert(setting.key, Value { value, origin: Origin::Environment { variable } });
+            }
+        }
+        if let Some(value) = kip_host::environment::read(kip_host::environment::LOG) {
+            let variable = kip_host::environment::LOG.to_owned();
+            values.insert("log.filter", Value { value, origin: Origin::Environment { variable } });
+        }
+        if let Some(address) = flags.gateway {
+            values.insert(
+                "server.gateway",
+                Value { value: address.to_string(), origin: Origin::Flag { flag: "--gateway" } },
+            );
+        }
+        if let Some(address) = &flags.api {
+            let value = address.trim_start_matches("http://").trim_end_matches('/').to_owned();
+            values.insert("server.api", Value { value, origin: Origin::Flag { flag: "--api" } });
+        }
+        Self::resolve(values)
+    }
+
+    fn resolve(values: BTreeMap<&'static str, Value>) -> Result<Self, Problem> {
+        let get = |key: &'static str| &values[key].value;
+        let auto = |key: &'static str| get(key) == "auto";
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let config = Self {
+            gateway: parse(&values, "server.gateway", "an address such as 127.0.0.1:5470")?,
+            api: parse(&values, "server.api", "an address such as 127.0.0.1:5471")?,
+            threads: if auto("server.threads") {
+                cores
+            } else {
+                parse(&values, "server.threads", "a number such as 4, or auto")?
+            },
+            patience: parse(&values, "server.patience", "a duration such as 30s")?,
+            memory: if auto("host.memory") {
+                host_memory() / 100 * HOST_SHARE_PERCENT
+            } else {
+                parse::<Bytes>(&values, "host.memory", "a size such as 24GiB, or auto")?.0
+            },
+            filter: get("log.filter").clone(),
+            values,
+        };
+        if config.threads == 0 {
+            return Err(invalid("server.threads must be at least 1".to_owned()));
+        }
+        if let Err(error) = config.filter.parse::<tracing_subscriber::EnvFilter>() {
+            return Err(
+                invalid(format!("log.filter: `{}` is not a log filter", config.filter)).cause(error.to_string())
+            );
+        }
+        Ok(config)
+    }
+
+    /// Every setting with its value and origin, by key.
+    pub(crate) fn values(&self) -> &BTreeMap<&'static str, Value> {
+        &self.values
+    }
+}
+
+fn parse<T: std::str::FromStr>(
+    values: &BTreeMap<&'static str, Value>,
+    key: &'static str,
+    wanted: &str,
+) -> Result<T, Problem>
+where
+    T::Err: fmt::Display,
+{
+    let Value { value, origin } = &values[key];
+    value.parse().map_err(|error: T::Err| {
+        invalid(format!("{key}: `{value}` is not {wanted}")).cause(format!("{error} (from {origin})"))
+    })
+}
+
+fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>) -> Result<(), Problem> {
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        invalid(format!("{} is not valid TOML", file.display())).cause(error.to_string().trim_end().to_owned())
+    })?;
+    let unknown = |key: &str| {
+        let near = SETTINGS
+            .iter()
+            .map(|setting| setting.key)
+            .max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
+        let problem = invalid(format!("{}: there is no setting `{key}`", file.display()));
+        problem.hint(format!("did you mean `{}`? `kip config show` lists all", near.unwrap_or_default()))
+    };
+    for (section, content) in &table {
+        let toml::Value::Table(content) = content else { return Err(unknown(section)) };
+        for (name, value) in content {
+            let key = format!("{section}.{name}");
+            let setting = SETTINGS.iter().find(|setting| setting.key == key).ok_or_else(|| unknown(&key))?;
+            let value = match value {
+                toml::Value::String(text) => text.clone(),
+                toml::Value::Integer(number) if setting.form == Form::Count => number.to_string(),
+                other => {
+                    let problem = invalid(format!(
+                        "{}: {key} must be written as text with its unit, not as {}",
+                        file.display(),
+                        other.type_str()
+                    ));
+                    return Err(problem.hint(format!("for example {key} = \"{}\"", setting.default)));
+                }
+            };
+            values.insert(setting.key, Value { value, origin: Origin::File { path: file.to_owned() } });
+        }
+    }
+    Ok(())
+}
+
+fn invalid(message: String) -> Problem {
+    Problem::new(code::CONFIG_INVALID, message)
+}
+
+fn host_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    // A host that does not say has room for little.
+    kib.map_or(1 << 30, |kib| kib << 10)
+}
+
+/// The JSON schema of `kipwake.toml`.
+pub(crate) fn schema() -> serde_json::Value {
+    let mut sections: BTreeMap<&str, serde_json::Map<String, serde_json::Value>> = BTreeMap::new();
+    for setting in SETTINGS {
+        let Some((section, name)) = setting.key.split_once('.') else { continue };
+        let kind = if setting.form == Form::Count {
+            serde_json::json!(["string", "integer"])
+        } else {
+            serde_json::json!("string")
+        };
+        let entry = serde_json::json!({"type": kind, "default": setting.default, "description": setting.about});
+        sections.entry(section).or_default().insert(name.to_owned(), entry);
+    }
+    let properties: serde_json::Map<String, serde_json::Value> = sections
+        .into_iter()
+        .map(|(section, entries)| {
+            let value = serde_json::json!({"type": "object", "additionalProperties": false, "properties": entries});
+            (section.to_owned(), value)
+        })
+        .collect();
+    serde_json::json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "kipwake.toml",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": properties,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, Problem> {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::write(data.path().join("kipwake.toml"), text).unwrap();
+        Config::read(data.path(), None, &Flags::default())
+    }
+
+    #[test]
+    fn later_layers_win_and_each_value_knows_its_origin() {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::write(data.path().join("kipwake.toml"), "[server]\ngateway = \"127.0.0.1:7001\"\nthreads = 3\n")
+            .unwrap();
+        let flags = Flags { gateway: Some("127.0.0.1:7002".parse().unwrap()), api: None };
+        let config = Config::read(data.path(), None, &flags).unwrap();
+        assert_eq!((config.gateway.port(), config.threads), (7002, 3));
+        assert_eq!(config.values()["server.gateway"].origin, Origin::Flag { flag: "--gateway" });
+        assert!(matches!(config.values()["server.threads"].origin, Origin::File { .. }));
+        assert_eq!(config.values()["server.api"].origin, Origin::Default);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_a_way_out() {
+        for (text, said) in [
+            ("[server]\ngatewy = \"127.0.0.1:1\"", "did you mean `server.gateway`"),
+            ("[server]\npatience = 30", "must be written as text with its unit"),
+            ("[server]\npatience = \"30\"", "has no unit"),
+            ("[server]\ngateway = \"nowhere\"", "is not an address"),
+            ("[server]\nthreads = 0", "at least 1"),
+            ("server = 1", "there is no setting `server`"),
+            ("[log]\nfilter = \"=x=\"", "is not a log filter"),
+            ("[", "is not valid TOML"),
+        ] {
+            let problem = read(text).unwrap_err();
+            let shown = format!("{problem} {}", problem.hint.clone().unwrap_or_default());
+            assert!(shown.contains(said), "{text}: {shown}");
+            assert_eq!(problem.code, code::CONFIG_INVALID);
+        }
+    }
+
+    #[test]
+    fn a_named_file_must_exist() {
+        let data = tempfile::tempdir().unwrap();
+        assert!(Config::read(data.path(), Some(Path::new("/nowhere.toml")), &Flags::default()).is_err());
+        assert!(Config::read(data.path(), None, &Flags::default()).is_ok());
+    }
+}

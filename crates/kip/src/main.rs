@@ -1,0 +1,47 @@
+//! The one binary: server, client and model server. See `kip --help`.
+
+mod arguments;
+mod client;
+mod commands;
+mod config;
+mod output;
+mod problem;
+mod serve;
+mod start;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+use crate::output::Output;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Exit codes: 0 done, 1 failed with a problem, 2 the command line was not understood (by clap).
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = Output::new(arguments.output);
+    let done = match arguments.command {
+        // These two build their own runtimes.
+        #[cfg(feature = "infer")]
+        Command::Infer(options) => commands::infer::run(options),
+        Command::Serve(ref options) => serve::run(&arguments.connection, options, output),
+        command => {
+            client_runtime().and_then(|runtime| runtime.block_on(commands::run(&arguments.connection, command, output)))
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            problem::show(&error, output);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn client_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}

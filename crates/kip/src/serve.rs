@@ -1,0 +1,186 @@
+//! The server: opens the rooms in order, waits for the word to end, closes them in reverse.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kip_api::{Api, wire::About};
+use kip_auth::Keys;
+use kip_control::Control;
+use kip_engine::ProcessBody;
+use kip_gateway::Gateway;
+use kip_host::directory::DataDirectory;
+use kip_spec::{Problem, code};
+use kip_store::{ControlStore, SqliteControl, SqliteRecords};
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::arguments::{Connection, Serve};
+use crate::client::{FOUND, Found, data_directory};
+use crate::config::{Config, Flags};
+use crate::output::Output;
+
+/// Ends of instances that may wait to be looked at.
+const ENDS: usize = 1_024;
+/// How long callers may take to read the rest of their answers when the server ends.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// The line that `kip serve -o json` prints once it is ready.
+#[derive(Debug, Clone, Serialize, serde::Deserialize)]
+pub(crate) struct Ready {
+    pub(crate) gateway: String,
+    pub(crate) api: String,
+    pub(crate) key: String,
+    pub(crate) pid: u32,
+}
+
+/// `kip serve`.
+pub(crate) fn run(connection: &Connection, options: &Serve, output: Output) -> anyhow::Result<()> {
+    let data = data_directory(connection)?;
+    let flags = Flags { gateway: options.gateway, api: connection.api.clone() };
+    let config = Config::read(&data, options.config.as_deref(), &flags)?;
+    start_logging(&config);
+    let runtime = runtime()?;
+    let served = runtime.block_on(serve(&data, config, |ready| announce(ready, output)));
+    // Callers that still read an answer must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+/// The runtime of everything but the data plane.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?)
+}
+
+/// Log lines go to standard error.
+pub(crate) fn start_logging(config: &Config) {
+    let filter = tracing_subscriber::EnvFilter::new(&config.filter);
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+}
+
+fn announce(ready: &Ready, output: Output) {
+    let text =
+        |ready: &Ready| format!("kipwake serves {} and its API {} (process {})", ready.gateway, ready.api, ready.pid);
+    let _ = output.line(ready, text);
+}
+
+/// Serves until it is told to end by Ctrl-C, SIGTERM or the API.
+pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Ready)) -> anyhow::Result<()> {
+    // Both before anything is started: a signal during the start must end it in order.
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let directory = DataDirectory::lock(data).map_err(directory_problem)?;
+    let data = directory.path();
+    let gateway_listener = kip_gateway::bind(config.gateway).map_err(Problem::from)?;
+    let api_listener = kip_gateway::bind(config.api).map_err(Problem::from)?;
+
+    let store = Arc::new(SqliteControl::open(&data.join("control.db")).map_err(store_problem)?);
+    let records = Arc::new(SqliteRecords::open(&data.join("records.db")).map_err(store_problem)?);
+    let identity = store.begin_boot().await.map_err(store_problem)?;
+    let (keys, key) = Keys::open(store.as_ref(), data).await.map_err(keys_problem)?;
+
+    let (ends, ended) = mpsc::channel(ENDS);
+    let options = kip_engine::Options { server: identity.server.clone(), logs: data.join("logs") };
+    let (body, left) = ProcessBody::new(options, ends).map_err(|error| unusable(data, &error))?;
+    if left > 0 {
+        tracing::warn!(processes = left, "an earlier server was killed; the instances it left behind are ended");
+    }
+    let body = Arc::new(body);
+    let capabilities = body.capabilities().clone();
+    let options = kip_control::Options { boot: identity.boot, memory: config.memory, kip: own_program() };
+    let control = Control::open(options, store, records, body, ended).await.map_err(Problem::from)?;
+
+    let options = kip_gateway::Options { listener: gateway_listener, threads: config.threads };
+    let gateway = Gateway::start(options, &control, &keys)?;
+    let pause_method = capabilities.pause_method();
+    let about = About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        data_directory: data.display().to_string(),
+        gateway: gateway.address(),
+        api: api_listener.local_addr()?,
+        boot: identity.boot,
+        pause_method: pause_method.to_owned(),
+        cgroup_missing: capabilities.cgroup_missing,
+    };
+    let ready = Ready {
+        gateway: format!("http://{}", about.gateway),
+        api: format!("http://{}", about.api),
+        key,
+        pid: about.pid,
+    };
+    let (stop, mut stopped) = watch::channel(false);
+    let closing = watch::Sender::new(false);
+    let api = Api::new(control.clone(), keys, about, stop);
+    let listener = tokio::net::TcpListener::from_std(api_listener)?;
+    let api = kip_host::tasks::spawn("api", api.serve(listener, closing.subscribe()));
+
+    let found = Found { gateway: ready.gateway.clone(), api: ready.api.clone(), pid: ready.pid };
+    let file = data.join(FOUND);
+    kip_host::directory::write_whole(&file, &serde_json::to_vec(&found)?).map_err(|error| unusable(data, &error))?;
+    tracing::info!(gateway = ready.gateway, api = ready.api, pause = pause_method, "serving");
+    announce(&ready);
+
+    let why = tokio::select! {
+        _ = interrupted.recv() => "interrupted",
+        _ = terminated.recv() => "terminated",
+        _ = stopped.wait_for(|stopped| *stopped) => "stopped through the API",
+    };
+    tracing::info!(why, patience = %config.patience, "stopping: requests in flight may end, then all instances end");
+    let _ = std::fs::remove_file(&file);
+    gateway.close();
+    let ended = async {
+        control.shutdown(config.patience.to_std()).await;
+        closing.send_replace(true);
+        let _ = tokio::time::timeout(LAST_WORDS, api).await;
+    };
+    tokio::select! {
+        () = ended => {}
+        // A second signal means now.
+        _ = interrupted.recv() => control.shutdown(Duration::ZERO).await,
+        _ = terminated.recv() => control.shutdown(Duration::ZERO).await,
+    }
+    let joined = tokio::task::spawn_blocking(move || gateway.join());
+    let _ = tokio::time::timeout(LAST_WORDS, joined).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Our own program by way of the kernel: it stays the one that runs even if its file is replaced by an upgrade.
+fn own_program() -> PathBuf {
+    PathBuf::from(format!("/proc/{}/exe", std::process::id()))
+}
+
+fn directory_problem(error: kip_host::directory::Error) -> Problem {
+    match &error {
+        kip_host::directory::Error::InUse { .. } => Problem::new(code::DATA_DIRECTORY_IN_USE, error.to_string())
+            .hint("`kip stop` ends that server; --data-dir names another directory"),
+        kip_host::directory::Error::Io { source, .. } => Problem::new(code::DATA_DIRECTORY_UNUSABLE, error.to_string())
+            .cause(source.to_string())
+            .hint("name a directory that you may write to: --data-dir DIR"),
+    }
+}
+
+fn unusable(data: &Path, error: &std::io::Error) -> Problem {
+    Problem::new(code::DATA_DIRECTORY_UNUSABLE, format!("cannot write below {}", data.display()))
+        .cause(error.to_string())
+}
+
+fn store_problem(error: kip_store::Error) -> Problem {
+    match error {
+        kip_store::Error::Newer { .. } => Problem::new(code::SCHEMA_NEWER, error.to_string())
+            .hint("use that newer version of kip, or restore the copy that it made before it changed the schema"),
+        other => Problem::new(code::STORE_FAILED, "the store cannot be used").cause(other.to_string()),
+    }
+}
+
+fn keys_problem(error: kip_auth::Error) -> Problem {
+    match error {
+        kip_auth::Error::Store(error) => store_problem(error),
+        kip_auth::Error::File { ref source, .. } => {
+            let cause = source.to_string();
+            Problem::new(code::DATA_DIRECTORY_UNUSABLE, error.to_string()).cause(cause)
+        }
+    }
+}
