@@ -102,7 +102,10 @@ pub(crate) fn millis(millis: u64) -> String {
     }
     let text = kip_spec::Millis(millis / 1_000 * 1_000).to_string();
     let units: Vec<usize> = text.char_indices().filter(|(_, c)| c.is_ascii_alphabetic()).map(|(at, _)| at).collect();
-    units.get(1).map_or(text.clone(), |end| text[..=*end].to_owned())
+    match units.get(1) {
+        Some(end) => text[..=*end].to_owned(),
+        None => text,
+    }
 }
 
 /// A time of day, local, from milliseconds since 1970.

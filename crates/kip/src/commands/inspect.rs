@@ -12,10 +12,10 @@ pub(crate) async fn inspect(client: &Client, options: &Inspect, output: Output) 
     let what = &options.what;
     if what.parse::<InstanceId>().is_ok() {
         let info: InstanceInfo = client.get(&format!("/api/v1/instances/{what}")).await?;
-        return output.result(&info, |info| lines(info));
+        return output.result(&info, lines);
     }
     let info: FunctionInfo = client.get(&format!("/api/v1/functions/{what}")).await?;
-    output.result(&info, |info| lines(info))
+    output.result(&info, lines)
 }
 
 /// A value as `key: value` lines; nested values as indented ones.
@@ -72,7 +72,7 @@ fn present(info: &FunctionInfo) -> String {
         let age = info.oldest_waiting_ms.map(millis).unwrap_or_default();
         text.push_str(&format!("; {} wait, the oldest for {age}", info.queued));
     }
-    if info.hot + info.starting + info.asleep == 0 {
+    if info.hot + info.starting + info.asleep == 0 && info.failed_starts == 0 {
         text.push_str("; nothing runs because nothing was asked of it lately");
     }
     text.push('\n');
