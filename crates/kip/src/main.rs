@@ -25,9 +25,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let output = Output::new(arguments.output);
     let done = match arguments.command {
-        // These two build their own runtimes.
+        // These build their own runtimes.
         #[cfg(feature = "infer")]
         Command::Infer(options) => commands::infer::run(options),
+        Command::Up(ref options) => up::run(&arguments.connection, options, output),
         Command::Serve(ref options) => serve::run(&arguments.connection, options, output),
         command => {
             client_runtime().and_then(|runtime| runtime.block_on(commands::run(&arguments.connection, command, output)))

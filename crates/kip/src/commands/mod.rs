@@ -18,7 +18,6 @@ use crate::output::Output;
 /// Runs a client command.
 pub(crate) async fn run(connection: &Connection, command: Command, output: Output) -> anyhow::Result<()> {
     match command {
-        Command::Up(options) => crate::up::run(connection, options, output).await,
         Command::Deploy(options) => deploy::run(&Client::find(connection)?, &options, output).await,
         Command::Ls => list::functions(&Client::find(connection)?, output).await,
         Command::Ps => list::instances(&Client::find(connection)?, output).await,
@@ -32,7 +31,8 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Doctor => doctor::run(connection, output).await,
         Command::Config(command) => config::run(connection, &command, output),
         Command::Schema => output.data((serde_json::to_string_pretty(&kip_manifest::schema())? + "\n").as_bytes()),
-        Command::Serve(_) => Ok(()),
+        // Run by `main` with runtimes of their own.
+        Command::Up(_) | Command::Serve(_) => Ok(()),
         #[cfg(feature = "infer")]
         Command::Infer(_) => Ok(()),
     }

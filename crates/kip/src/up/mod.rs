@@ -1,0 +1,162 @@
+//! `kip up`: from a folder to a function that answers, with proof.
+
+mod check;
+mod follow;
+mod samples;
+mod tryout;
+
+use std::path::Path;
+use std::time::Duration;
+
+use kip_api::wire::VersionMade;
+use kip_spec::Problem;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::arguments::{Connection, Up};
+use crate::client::{Client, data_directory};
+use crate::commands::deploy;
+use crate::config::{Config, Flags};
+use crate::output::Output;
+use crate::start::{self, Listen};
+use crate::{problem, serve};
+use samples::TryFile;
+use tryout::Report;
+
+/// What `kip up -o json` prints.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) gateway: String,
+    pub(crate) api: String,
+    pub(crate) deployed: Vec<VersionMade>,
+    #[serde(rename = "try")]
+    pub(crate) tried: Option<Report>,
+}
+
+/// Runs `kip up`. It builds its own runtime, because with `--foreground` the server runs in it.
+pub(crate) fn run(connection: &Connection, options: &Up, output: Output) -> anyhow::Result<()> {
+    let runtime = serve::runtime()?;
+    let done = if options.check {
+        runtime.block_on(check::run(options, output))
+    } else if options.foreground {
+        runtime.block_on(foreground(connection, options, output))
+    } else {
+        runtime.block_on(background(connection, options, output))
+    };
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done
+}
+
+async fn background(connection: &Connection, options: &Up, output: Output) -> anyhow::Result<()> {
+    // Before a server is started for nothing.
+    let (file, _) = deploy::manifest_file(&options.path)?;
+    let named = connection.api.as_deref().is_some_and(|api| api.starts_with("http"));
+    let client = if named {
+        Client::find(connection)?
+    } else {
+        let data = data_directory(connection)?;
+        let listen = Listen { gateway: options.gateway, api: connection.api.clone() };
+        let (client, new) = start::ensure(&data, &listen).await?;
+        let about = client.about().await?;
+        let state = if new { "started in the background" } else { "was running" };
+        output.say(&format!(
+            "Server    {state}: gateway http://{}, API http://{}, data {}",
+            about.gateway,
+            about.api,
+            data.display()
+        ));
+        client
+    };
+    let summary = show(&client, &options.path, output).await?;
+    if output.is_json() {
+        return output.result(&summary, |_| String::new());
+    }
+    output.say(&format!(
+        "Next      kip ps · kip logs -f NAME · kip why NAME · edit {} and `kip up` again · kip stop",
+        file.display()
+    ));
+    if options.no_follow || !output.is_terminal() {
+        return Ok(());
+    }
+    follow::decisions(&client, &summary.deployed, output).await
+}
+
+async fn foreground(connection: &Connection, options: &Up, output: Output) -> anyhow::Result<()> {
+    deploy::manifest_file(&options.path)?;
+    let data = data_directory(connection)?;
+    let flags = Flags { gateway: options.gateway, api: connection.api.clone() };
+    let config = Config::read(&data, None, &flags)?;
+    serve::start_logging(&config);
+    let (announce, ready) = oneshot::channel();
+    let serving = serve::serve(&data, config, |ready| drop(announce.send(ready.clone())));
+    let path = options.path.clone();
+    let showing = async {
+        let Ok(ready) = ready.await else { return };
+        output.say(&format!("Server    runs here: gateway {}, API {}; Ctrl-C ends it", ready.gateway, ready.api));
+        let client = Client::new(&ready.api, &ready.key);
+        // The server goes on: what failed can be mended and deployed again.
+        if let Err(error) = show(&client, &path, output).await {
+            problem::show(&error, output);
+        }
+    };
+    let (served, ()) = tokio::join!(serving, showing);
+    served
+}
+
+/// Deploys a folder and shows that it works.
+pub(crate) async fn show(client: &Client, path: &Path, output: Output) -> anyhow::Result<Summary> {
+    let made = deploy::deploy(client, path, Vec::new(), output).await?;
+    deploy::wait(client, &made.deployed).await?;
+    let about = client.about().await?;
+    let names: Vec<String> = made.deployed.iter().map(|made| format!("{} {}", made.function, made.version)).collect();
+    output.say(&format!("Deployed  {}", names.join(", ")));
+    let (_, directory) = deploy::manifest_file(path)?;
+    let try_file = TryFile::read(&directory)?;
+    let gateway = about.gateway.to_string();
+    let tried = match &try_file {
+        Some(try_file) => Some(tryout::run(client, &gateway, &directory, try_file, output).await?),
+        None => None,
+    };
+    output.say("");
+    for made in &made.deployed {
+        let host = made.function.as_str().to_ascii_lowercase();
+        output.say(&format!(
+            "URL       http://{gateway}/f/{}/  and  http://{host}.localhost:{}/",
+            made.function,
+            about.gateway.port()
+        ));
+        output.say(&format!("curl      {}", curl(&gateway, made, path, try_file.as_ref())));
+    }
+    Ok(Summary {
+        gateway: format!("http://{gateway}"),
+        api: format!("http://{}", about.api),
+        deployed: made.deployed,
+        tried,
+    })
+}
+
+/// A line to paste into a shell.
+fn curl(gateway: &str, made: &VersionMade, path: &Path, try_file: Option<&TryFile>) -> String {
+    let base = format!("http://{gateway}/f/{}", made.function);
+    let example = try_file
+        .filter(|try_file| try_file.function == made.function.as_str())
+        .and_then(|t| Some((t, t.curl.as_ref()?)));
+    match example {
+        Some((try_file, curl)) => {
+            let folder = if path.is_dir() { path } else { path.parent().unwrap_or_else(|| Path::new(".")) };
+            let file = folder.join(&curl.file);
+            format!(
+                "curl -s --data-binary @{} -H 'content-type: {}' {base}{}",
+                file.display(),
+                curl.content_type,
+                try_file.path
+            )
+        }
+        None => format!("curl -s {base}/"),
+    }
+}
+
+/// A self-check's finding that makes `--check` fail.
+pub(crate) fn failed(message: impl Into<String>) -> Problem {
+    Problem::new(kip_spec::code::CHECK_FAILED, message)
+}
