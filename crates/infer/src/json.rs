@@ -127,7 +127,6 @@ impl Data {
                 }
             },
             Values::Wide(values) => values.push(value),
-            #[expect(clippy::cast_precision_loss, reason = "a list with fractions in it is one of floats")]
             Values::Floats(values) => values.push(value as f64),
             Values::None => self.values = Values::Wide(vec![value]),
             Values::Truths(_) | Values::Strings(_) => self.mixed = true,
@@ -135,7 +134,6 @@ impl Data {
     }
 
     fn push_float(&mut self, value: f64) {
-        #[expect(clippy::cast_precision_loss, reason = "a list with fractions in it is one of floats")]
         match &mut self.values {
             Values::None => self.values = Values::Floats(vec![value]),
             Values::Floats(values) => values.push(value),
@@ -200,7 +198,6 @@ fn integers<T: Copy + Into<i128>>(
         Datatype::Int32 => narrow::<i32, T>(name, shape, values),
         Datatype::Int64 => narrow::<i64, T>(name, shape, values),
         _ => {
-            #[expect(clippy::cast_precision_loss, reason = "whole numbers given for floats")]
             let values: Vec<f64> = values.iter().map(|value| (*value).into() as f64).collect();
             floats(name, datatype, shape, &values)
         }

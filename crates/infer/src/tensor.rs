@@ -157,11 +157,7 @@ impl Tensor {
         fn convert<T: Element>(tensor: &Tensor, convert: impl Fn(T) -> f32) -> Vec<f32> {
             tensor.elements::<T>().map(convert).collect()
         }
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_precision_loss,
-            reason = "scores need no more precision"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "scores need no more precision")]
         match self.datatype {
             Datatype::Bool => convert(self, |value: bool| f32::from(u8::from(value))),
             Datatype::Uint8 => convert::<u8>(self, f32::from),

@@ -47,7 +47,6 @@ fn share(length: usize, share: f32) -> usize {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
         reason = "a share from 0 to 1 of a few hundred points"
     )]
     let part = (length as f32 * share).round() as usize;
@@ -77,7 +76,6 @@ fn part_from_ground(raster: &Raster) -> Option<Raster> {
         let step = ((value - least) / (most - least) * 255.0) as usize;
         counts[step.min(STEPS - 1)] += 1.0;
     }
-    #[expect(clippy::cast_precision_loss, reason = "0 to 255")]
     let weighted: Vec<f64> = counts.iter().enumerate().map(|(step, count)| step as f64 * count).collect();
     let (all, all_weighted) = (counts.iter().sum::<f64>(), weighted.iter().sum::<f64>());
     let (mut below, mut below_weighted) = (0.0, 0.0);
@@ -92,7 +90,6 @@ fn part_from_ground(raster: &Raster) -> Option<Raster> {
         let difference = below_weighted / below - (all_weighted - below_weighted) / above;
         let between = below * above * difference * difference;
         if between > best.0 {
-            #[expect(clippy::cast_precision_loss, reason = "0 to 255")]
             let value = (step as f32 + 1.0) / 255.0;
             best = (between, value);
         }
@@ -129,7 +126,6 @@ fn drop_dirt(ink: &mut Raster) {
     }
     let all: usize = patches.iter().map(Vec::len).sum();
     for patch in patches {
-        #[expect(clippy::cast_precision_loss, reason = "counts of points in a small picture")]
         if (patch.len() as f32) < all as f32 * LEAST_PATCH {
             patch.into_iter().for_each(|place| ink.values[place] = 0.0);
         }
@@ -160,13 +156,11 @@ fn fit(sign: &Raster, boxed: (usize, usize)) -> Raster {
 
 /// Thinned or thickened until its share of the field comes nearest to `cover`.
 fn with_cover(sign: &Raster, boxed: (usize, usize), field: (usize, usize), cover: f32) -> Option<Raster> {
-    #[expect(clippy::cast_precision_loss, reason = "the area of a small field")]
     let wanted = cover * (field.0 * field.1) as f32;
     let padding = THICKEST.unsigned_abs() as usize + 1;
     let padded = centred(sign, (sign.width + 2 * padding, sign.height + 2 * padding));
     let distances = signed_distances(&padded);
     let at = |step: i32| -> Option<(f32, Raster)> {
-        #[expect(clippy::cast_precision_loss, reason = "a small step")]
         let reach = step as f32;
         let values = distances.iter().map(|distance| if *distance <= reach { 1.0 } else { 0.0 }).collect();
         let fitted = fit(&cut_out(&Raster { values, ..padded })?, boxed);

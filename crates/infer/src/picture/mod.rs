@@ -26,7 +26,6 @@ impl Raster {
     }
 
     fn mean(&self) -> f32 {
-        #[expect(clippy::cast_precision_loss, reason = "far fewer points than a float counts")]
         let count = self.values.len().max(1) as f32;
         self.values.iter().sum::<f32>() / count
     }

@@ -75,17 +75,14 @@ pub(super) fn cut(raster: &Raster, (left, top): (usize, usize), (width, height):
 
 /// For each new point the old ones that it covers, with their shares, which add up to 1.
 fn spans(old: usize, new: usize) -> Vec<Vec<(usize, f32)>> {
-    #[expect(clippy::cast_precision_loss, reason = "sides of pictures")]
     let ratio = old as f64 / new as f64;
     (0..new)
         .map(|index| {
-            #[expect(clippy::cast_precision_loss, reason = "sides of pictures")]
             let (start, end) = (index as f64 * ratio, (index + 1) as f64 * ratio);
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the side of a picture")]
             let (first, last) = (start as usize, (end.ceil() as usize).min(old));
             (first..last)
                 .filter_map(|source| {
-                    #[expect(clippy::cast_precision_loss, reason = "sides of pictures")]
                     let covered = (end.min((source + 1) as f64) - start.max(source as f64)) / ratio;
                     #[expect(clippy::cast_possible_truncation, reason = "a share needs no more precision")]
                     (covered > 0.0).then_some((source, covered as f32))
