@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy import ndimage
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -27,6 +27,15 @@ HERE = Path(__file__).parent
 SEED = 20261122
 LEVELS = 16.0  # the data set counts 0 to 16 pixels in each block of 4x4
 COPIES = 8  # disturbed copies of each training picture
+DRAWN = 150  # drawn pictures of each form in FORMS
+# Common forms that the writers of the data set hardly used: lines through points of a unit square.
+FORMS = [
+    (1, [[(0.5, 0.0), (0.5, 1.0)]]),
+    (1, [[(0.2, 0.25), (0.5, 0.0), (0.5, 1.0)]]),
+    (4, [[(0.55, 0.0), (0.0, 0.65), (1.0, 0.65)], [(0.7, 0.35), (0.7, 1.0)]]),
+    (7, [[(0.0, 0.0), (1.0, 0.0), (0.4, 1.0)]]),
+    (7, [[(0.0, 0.2), (0.0, 0.0), (1.0, 0.0), (0.6, 0.5), (0.45, 1.0)]]),
+]
 
 
 def disturbed(pictures, random):
@@ -44,6 +53,28 @@ def disturbed(pictures, random):
         copy = ndimage.affine_transform(picture, matrix, offset, order=1)
         copies.append(np.clip(copy * random.normal(1, 0.06), 0, LEVELS))
     return np.array(copies)
+
+
+def drawn(strokes, random):
+    """A form as the data set would have it: lines of the usual width in a box of 20 x 32, counted in blocks of 4 x 4."""
+    scale = 8
+    image = Image.new("L", (32 * scale, 32 * scale), 0)
+    pen = ImageDraw.Draw(image)
+    width = int(random.uniform(4.5, 7.5) * scale)
+    wide = random.uniform(14, 19) * scale - width
+    for stroke in strokes:
+        points = [
+            (
+                16 * scale + (x - 0.5 + random.normal(0, 0.06)) * wide,
+                width / 2 + np.clip(y + random.normal(0, 0.04), 0, 1) * (32 * scale - width),
+            )
+            for x, y in stroke
+        ]
+        pen.line(points, fill=1, width=width, joint="curve")
+        for x, y in points:
+            pen.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=1)
+    side = 4 * scale
+    return np.asarray(image).reshape(8, side, 8, side).mean(axis=(1, 3)) * LEVELS
 
 
 def export(classifier):
@@ -94,8 +125,10 @@ def main():
         digits.images, digits.target, test_size=0.2, random_state=SEED, stratify=digits.target
     )
     random = np.random.default_rng(SEED)
-    pictures = np.concatenate([train] + [disturbed(train, random) for _ in range(COPIES)])
-    truth = np.concatenate([train_truth] * (COPIES + 1))
+    forms = np.array([drawn(strokes, random) for _, strokes in FORMS for _ in range(DRAWN)])
+    forms_truth = np.repeat([digit for digit, _ in FORMS], DRAWN)
+    pictures = np.concatenate([train] + [disturbed(train, random) for _ in range(COPIES)] + [forms])
+    truth = np.concatenate([train_truth] * (COPIES + 1) + [forms_truth])
     classifier = MLPClassifier((128, 64), alpha=1e-3, batch_size=128, max_iter=40, random_state=SEED)
     classifier.fit(pictures.reshape(-1, 64) / LEVELS, truth)
 

@@ -34,6 +34,8 @@ pub(crate) struct Description {
     pub(crate) inputs: Vec<Port>,
     pub(crate) outputs: Vec<Port>,
     pub(crate) operators: BTreeSet<String>,
+    /// Whether the first dimension of every input and output counts rows.
+    pub(crate) has_rows: bool,
     /// Whether rows of several requests may be run as one.
     pub(crate) batches: bool,
 }
@@ -123,8 +125,8 @@ impl Description {
         }
         let mut operators = BTreeSet::new();
         collect_operators(graph, &mut operators);
-        let batches = has_batch_dimension(&inputs, &outputs);
-        Ok(Self { inputs, outputs, operators, batches })
+        let has_rows = has_batch_dimension(&inputs, &outputs);
+        Ok(Self { inputs, outputs, operators, has_rows, batches: has_rows })
     }
 
     /// Operators that tract runs more than a thousand times slower than ONNX Runtime.

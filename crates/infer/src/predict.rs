@@ -184,7 +184,7 @@ fn read_json(served: &Served, body: &Bytes) -> Result<Asked, Error> {
 /// Whether every input begins with a dimension of rows: free and shared, or 1.
 fn has_rows(description: &Description) -> bool {
     let one = |port: &Port| port.shape.len() > 1 && port.shape.first() == Some(&Dimension::Fixed(1));
-    description.batches || description.inputs.iter().all(one)
+    description.has_rows || description.inputs.iter().all(one)
 }
 
 /// The tensors of one input, one for each instance. An instance may be given flat.

@@ -55,6 +55,7 @@ impl Served {
         let card = Card::read(&file.with_file_name("model.json"), &loaded.description)?;
         if let Some(batch) = card.batch {
             loaded.description.batches = batch;
+            loaded.description.has_rows |= batch;
         }
         let max_batch = if loaded.description.batches { options.max_batch.get() } else { 1 };
         let limits = Limits { rows: max_batch, delay: options.max_delay, waiting: options.max_waiting };
