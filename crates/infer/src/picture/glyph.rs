@@ -164,10 +164,22 @@ fn with_cover(sign: &Raster, boxed: (usize, usize), field: (usize, usize), cover
         let reach = step as f32;
         let values = distances.iter().map(|distance| if *distance <= reach { 1.0 } else { 0.0 }).collect();
         let fitted = fit(&cut_out(&Raster { values, ..padded })?, boxed);
-        Some(((fitted.values.iter().sum::<f32>() - wanted).abs(), fitted))
+        Some((fitted.values.iter().sum::<f32>() - wanted, fitted))
     };
-    let candidates = (THINNEST..=THICKEST).step_by(2).filter_map(at);
-    candidates.min_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, raster)| raster)
+    // The ink grows with the step: halve the range until the two steps around the wanted cover are left.
+    let (mut thin, mut thick) = (THINNEST, THICKEST);
+    let (mut below, mut above) = (at(thin), at(thick));
+    while thick - thin > 1 {
+        let middle = thin + (thick - thin) / 2;
+        let tried = at(middle);
+        if tried.as_ref().is_some_and(|(excess, _)| *excess >= 0.0) {
+            (thick, above) = (middle, tried);
+        } else {
+            (thin, below) = (middle, tried);
+        }
+    }
+    let candidates = below.into_iter().chain(above);
+    candidates.min_by(|one, other| one.0.abs().total_cmp(&other.0.abs())).map(|(_, raster)| raster)
 }
 
 fn centred(sign: &Raster, (width, height): (usize, usize)) -> Raster {
@@ -190,17 +202,27 @@ fn signed_distances(ink: &Raster) -> Vec<f32> {
 
 fn distances(ink: &Raster, is_near: impl Fn(f32) -> bool) -> Vec<f32> {
     const FAR: f32 = 1e6;
+    const DIAGONAL: f32 = std::f32::consts::SQRT_2;
+    /// Those before a point in reading order; the second pass mirrors them.
+    const BEFORE: [(isize, isize, f32); 4] = [(-1, 0, 1.0), (0, -1, 1.0), (-1, -1, DIAGONAL), (1, -1, DIAGONAL)];
     let (width, height) = (ink.width, ink.height);
     let mut found: Vec<f32> = ink.values.iter().map(|value| if is_near(*value) { 0.0 } else { FAR }).collect();
-    let improve = |found: &mut Vec<f32>, place: usize| {
-        let (x, y) = (place % width, place / width);
-        for neighbour in neighbours(place, width, height) {
-            let straight = neighbour % width == x || neighbour / width == y;
-            let step = if straight { 1.0 } else { std::f32::consts::SQRT_2 };
-            found[place] = found[place].min(found[neighbour] + step);
+    let improve = |found: &mut [f32], x: usize, y: usize, direction: isize| {
+        let mut least = found[y * width + x];
+        for (across, down, step) in BEFORE {
+            let column = x.wrapping_add_signed(across * direction);
+            let row = y.wrapping_add_signed(down * direction);
+            if column < width && row < height {
+                least = least.min(found[row * width + column] + step);
+            }
         }
+        found[y * width + x] = least;
     };
-    (0..width * height).for_each(|place| improve(&mut found, place));
-    (0..width * height).rev().for_each(|place| improve(&mut found, place));
+    for y in 0..height {
+        (0..width).for_each(|x| improve(&mut found, x, y, 1));
+    }
+    for y in (0..height).rev() {
+        (0..width).rev().for_each(|x| improve(&mut found, x, y, -1));
+    }
     found
 }
