@@ -11,6 +11,7 @@ import base64
 import io
 import json
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,7 @@ def main():
     pictures = np.concatenate([train] + [disturbed(train, random) for _ in range(COPIES)] + [forms])
     truth = np.concatenate([train_truth] * (COPIES + 1) + [forms_truth])
     classifier = MLPClassifier((128, 64), alpha=1e-3, batch_size=128, max_iter=40, random_state=SEED)
+    warnings.filterwarnings("ignore", message="Stochastic Optimizer: Maximum iterations")  # 40 are enough
     classifier.fit(pictures.reshape(-1, 64) / LEVELS, truth)
 
     model = export(classifier)

@@ -218,3 +218,57 @@ fn collect_operators(graph: &GraphProto, into: &mut BTreeSet<String>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tract_onnx::pb::{NodeProto, TypeProto};
+
+    use super::*;
+
+    fn port_of(name: &str, shape: Vec<Dimension>) -> Port {
+        Port { name: name.to_owned(), datatype: Datatype::Fp32, shape }
+    }
+
+    fn named(name: &str) -> Dimension {
+        Dimension::Named(name.to_owned())
+    }
+
+    #[test]
+    fn which_first_dimension_counts_rows() {
+        let row = || Dimension::Fixed(4);
+        let has = |input: Vec<Dimension>, output: Vec<Dimension>| {
+            has_batch_dimension(&[port_of("x", input)], &[port_of("y", output)])
+        };
+        assert!(has(vec![named("N"), row()], vec![named("N")]));
+        assert!(has(vec![Dimension::Any, row()], vec![Dimension::Any, row()]), "without names, as skl2onnx writes it");
+        assert!(!has(vec![named("N"), row()], vec![named("M"), row()]), "another name is another length");
+        assert!(!has(vec![Dimension::Fixed(1), row()], vec![Dimension::Any]));
+        assert!(!has(vec![named("N")], vec![named("N")]), "a lone free dimension is a length");
+        assert!(!has(vec![named("N"), row()], vec![]), "a scalar output mixes the rows");
+    }
+
+    #[test]
+    fn tree_ensembles_are_seen_and_outputs_that_are_no_tensors_refused() {
+        let float = i32::from(DataType::Float);
+        let tensor = type_proto::Tensor { elem_type: float, shape: None };
+        let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() };
+        let value = |name: &str, kind: Option<TypeProto>| ValueInfoProto {
+            name: name.to_owned(),
+            r#type: kind,
+            ..ValueInfoProto::default()
+        };
+        let node = NodeProto { op_type: "TreeEnsembleClassifier".to_owned(), ..NodeProto::default() };
+        let mut graph = GraphProto {
+            node: vec![node],
+            input: vec![value("x", Some(kind.clone()))],
+            output: vec![value("y", Some(kind))],
+            ..GraphProto::default()
+        };
+        let model = |graph: &GraphProto| ModelProto { graph: Some(graph.clone()), ..ModelProto::default() };
+        let description = Description::of(&model(&graph)).unwrap();
+        assert_eq!(description.tree_ensembles(), ["TreeEnsembleClassifier"]);
+        // The decoder knows tensors only, so a sequence or map comes as nothing.
+        graph.output = vec![value("probabilities", Some(TypeProto::default()))];
+        assert!(Description::of(&model(&graph)).unwrap_err().contains("zipmap=False"));
+    }
+}

@@ -213,3 +213,25 @@ fn a_model_that_fails_on_an_input_says_so_and_lives_on() {
     let answer = json(&server.post("/predict", r#"{"input": {"x": [6], "z": [3]}}"#));
     assert_eq!(answer["outputs"]["y"], json!([[2]]));
 }
+
+#[test]
+fn a_model_that_needs_its_lengths_is_planned_for_each() {
+    // The rows must number two for the fixed shape to fit, which cannot be planned for any number of rows.
+    let shape = tract_onnx::pb::TensorProto {
+        name: "shape".to_owned(),
+        data_type: Kind::Int64 as i32,
+        dims: vec![1],
+        int64_data: vec![4],
+        ..tract_onnx::pb::TensorProto::default()
+    };
+    let inputs = vec![port("x", Kind::Float, &[-1, 2])];
+    let outputs = vec![port("y", Kind::Float, &[4])];
+    let folder = common::model_with(vec![node("Reshape", &["x", "shape"], "y")], inputs, outputs, vec![shape], None);
+    let server = start(options(folder.path())).unwrap();
+    for _ in 0..2 {
+        let answer = json(&server.post("/predict", r#"{"input": [[1, 2], [3, 4]]}"#));
+        assert_eq!(answer["outputs"]["y"], json!([1.0, 2.0, 3.0, 4.0]));
+    }
+    let (status, code, _) = refused(&server, "application/json", r#"{"input": [[1, 2]]}"#);
+    assert_eq!((status, code.as_str()), (500, "KW-6008"));
+}

@@ -8,15 +8,13 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use kip_host::tasks;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::{State, handle};
 
-/// How long a client may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests under way may go on once the end was asked for.
 const LAST_REQUESTS: Duration = Duration::from_secs(20);
 
@@ -54,12 +52,9 @@ async fn connection(stream: TcpStream, state: Arc<State>, mut ending: watch::Rec
         let state = Arc::clone(&state);
         async move { Ok::<_, Infallible>(handle(state, request).await) }
     });
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service)
-    );
+    // No timeouts: callers are on this machine and keep connections for long, and a process that was frozen for hours
+    // would find every timer due the moment it wakes, and close the connection its next request comes on.
+    let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = &mut connection => Some(ended),
         _ = ending.wait_for(|ending| *ending) => None,

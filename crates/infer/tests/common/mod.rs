@@ -135,11 +135,23 @@ pub(crate) fn model(
     outputs: Vec<pb::ValueInfoProto>,
     card: Option<&str>,
 ) -> tempfile::TempDir {
+    model_with(nodes, inputs, outputs, Vec::new(), card)
+}
+
+/// The same, with weights.
+pub(crate) fn model_with(
+    nodes: Vec<pb::NodeProto>,
+    inputs: Vec<pb::ValueInfoProto>,
+    outputs: Vec<pb::ValueInfoProto>,
+    weights: Vec<pb::TensorProto>,
+    card: Option<&str>,
+) -> tempfile::TempDir {
     let graph = pb::GraphProto {
         name: "test".to_owned(),
         node: nodes,
         input: inputs,
         output: outputs,
+        initializer: weights,
         ..pb::GraphProto::default()
     };
     let model = pb::ModelProto {
