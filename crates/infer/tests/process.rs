@@ -4,19 +4,18 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use common::{adder, digits, options};
-use kip_host::{clock, environment};
+use kip_host::{clock, environment, sockets};
 
 /// Not a test: what the tests below run as a child process. It is ignored, and given its work by the environment.
 #[test]
 #[ignore = "a child process of the other tests"]
 fn child() {
     let Some(model) = environment::read("KIPWAKE_TEST_MODEL") else { return };
-    let mut options = options(std::path::Path::new(&model));
-    options.port = environment::read("KIPWAKE_TEST_PORT").unwrap().parse().unwrap();
-    kip_infer::run(&options).unwrap();
+    kip_infer::run(&options(std::path::Path::new(&model))).unwrap();
 }
 
 struct Process(Child);
@@ -28,27 +27,25 @@ impl Drop for Process {
     }
 }
 
-fn spawn(model: &std::path::Path, port: u16) -> Process {
+fn spawn(model: &std::path::Path) -> Process {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--ignored", "--nocapture"])
         .env("KIPWAKE_TEST_MODEL", model)
-        .env("KIPWAKE_TEST_PORT", port.to_string())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
     Process(child.unwrap())
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn connect(port: u16, process: &mut Process) -> std::net::TcpStream {
+/// Connects to the port that the process has opened, once it has.
+fn connect(process: &mut Process) -> TcpStream {
     let deadline = clock::monotonic_micros() + 20_000_000;
     loop {
-        if let Ok(stream) = std::net::TcpStream::connect(("127.0.0.1", port)) {
-            return stream;
+        let own = sockets::inodes_of(&[process.0.id()]);
+        let listeners = sockets::listeners().unwrap();
+        if let Some(found) = listeners.into_iter().find(|listener| own.contains(&listener.inode)) {
+            assert!(found.address.ip().is_loopback(), "{found:?}");
+            return TcpStream::connect(found.address).unwrap();
         }
         assert_eq!(process.0.try_wait().unwrap(), None, "the server ended");
         assert!(clock::monotonic_micros() < deadline, "the server does not listen");
@@ -56,7 +53,7 @@ fn connect(port: u16, process: &mut Process) -> std::net::TcpStream {
     }
 }
 
-fn ask(mut stream: &std::net::TcpStream) -> String {
+fn ask(mut stream: &TcpStream) -> String {
     std::io::Write::write_all(&mut stream, b"GET /v2/health/ready HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).unwrap();
@@ -70,10 +67,10 @@ fn terminate(process: &Process) {
 
 #[test]
 fn the_digits_model_is_ready_at_once_and_small() {
-    let (model, port) = (digits().join("model"), free_port());
+    let model = digits().join("model");
     let started = clock::monotonic_micros();
-    let mut process = spawn(&model, port);
-    let stream = connect(port, &mut process);
+    let mut process = spawn(&model);
+    let stream = connect(&mut process);
     assert_eq!(ask(&stream), "HTTP/1.1 200 OK");
     let millis = (clock::monotonic_micros() - started) / 1_000;
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.0.id())).unwrap();
@@ -93,14 +90,14 @@ fn the_digits_model_is_ready_at_once_and_small() {
 #[test]
 fn asked_to_end_it_ends_cleanly() {
     let folder = adder();
-    let port = free_port();
-    let mut process = spawn(folder.path(), port);
-    let mut stream = connect(port, &mut process);
+    let mut process = spawn(folder.path());
+    let mut stream = connect(&mut process);
+    let address = stream.peer_addr().unwrap();
     assert_eq!(ask(&stream), "HTTP/1.1 200 OK");
     terminate(&process);
     assert!(process.0.wait().unwrap().success());
     // The connection that was open and idle is closed.
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
-    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+    assert!(TcpStream::connect(address).is_err());
 }
