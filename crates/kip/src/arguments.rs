@@ -210,11 +210,11 @@ pub(crate) struct Infer {
     pub(crate) port: u16,
     /// Inputs run together at most.
     #[arg(long)]
-    pub(crate) max_batch: Option<usize>,
+    pub(crate) max_batch: Option<std::num::NonZeroUsize>,
     /// How long an input may wait for company, such as 2ms.
     #[arg(long)]
     pub(crate) max_delay: Option<kip_spec::Millis>,
     /// What computes: auto, tract or onnxruntime.
     #[arg(long, default_value = "auto")]
-    pub(crate) runtime: String,
+    pub(crate) runtime: kip_infer::Runtime,
 }

@@ -78,6 +78,11 @@ codes! {
     6006 INPUT_UNREADABLE 400 "the input cannot be read";
     6007 INPUT_TOO_LARGE 413 "the input is too large";
     6008 INFERENCE_FAILED 500 "the model failed on this input";
+    6009 INFERENCE_QUEUE_FULL 503 "too many requests wait for the model";
+    6010 MODEL_RUNTIME_MISSING 500 "ONNX Runtime was asked for and cannot be used";
+    6011 MODEL_SERVER_PATH 404 "the model server has nothing at this path";
+    6012 MODEL_SERVER_METHOD 405 "the model server does not take this method at this path";
+    6013 MODEL_SERVER_ADDRESS 500 "the model server cannot listen";
     7001 KEY_MISSING 401 "a key is needed";
     7002 KEY_WRONG 401 "the key is not known";
     7003 API_BAD_REQUEST 400 "the API does not understand the request";
