@@ -35,8 +35,20 @@ pub fn default_data_directory() -> Option<PathBuf> {
 
 /// What an instance inherits from us: only what programs need to find their tools and home.
 pub fn inherited() -> Vec<(String, String)> {
-    ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH"]
-        .into_iter()
-        .filter_map(|name| Some((name.to_owned(), read(name)?)))
-        .collect()
+    [
+        ONNXRUNTIME,
+        "PATH",
+        "HOME",
+        "USER",
+        "LANG",
+        "LC_ALL",
+        "TZ",
+        "TMPDIR",
+        "LD_LIBRARY_PATH",
+        "VIRTUAL_ENV",
+        "PYTHONPATH",
+    ]
+    .into_iter()
+    .filter_map(|name| Some((name.to_owned(), read(name)?)))
+    .collect()
 }
