@@ -214,7 +214,16 @@ pub(crate) struct Infer {
     /// How long an input may wait for company, such as 2ms.
     #[arg(long)]
     pub(crate) max_delay: Option<kip_spec::Millis>,
+    /// Threads that compute; as many as there are cores otherwise, 8 at most.
+    #[arg(long)]
+    pub(crate) threads: Option<std::num::NonZeroUsize>,
     /// What computes: auto, tract or onnxruntime.
     #[arg(long, default_value = "auto")]
     pub(crate) runtime: kip_infer::Runtime,
+    /// The ONNX Runtime library; otherwise the one of KIPWAKE_ONNXRUNTIME, or one in the usual folders.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) onnxruntime_library: Option<PathBuf>,
+    /// The largest request body, such as 64MiB.
+    #[arg(long)]
+    pub(crate) max_body: Option<kip_spec::Bytes>,
 }

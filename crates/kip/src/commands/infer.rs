@@ -7,7 +7,12 @@ pub(crate) fn run(options: Infer) -> anyhow::Result<()> {
     let mut wanted = kip_infer::Options::new(options.model);
     wanted.name = options.name;
     wanted.port = options.port;
+    wanted.threads = options.threads;
     wanted.runtime = options.runtime;
+    wanted.onnxruntime_library = options.onnxruntime_library;
+    if let Some(most) = options.max_body {
+        wanted.max_body = most;
+    }
     if let Some(most) = options.max_batch {
         wanted.max_batch = most;
     }
