@@ -34,7 +34,7 @@ pub(crate) async fn run(options: &Up, output: Output) -> anyhow::Result<()> {
 }
 
 async fn journey(client: &Client, path: &Path, try_file: &TryFile, output: Output) -> anyhow::Result<Summary> {
-    let summary = show(client, path, output).await?;
+    let summary = show(client, path, true, output).await?;
     let report = summary.tried.as_ref().ok_or_else(|| failed("nothing was tried"))?;
     let first = &report.first;
     expect(first.start.as_deref() == Some("cold"), || {
@@ -53,6 +53,9 @@ async fn journey(client: &Client, path: &Path, try_file: &TryFile, output: Outpu
         format!("after the pause a request found {:?}, not a wake", woken.start)
     })?;
     expect(report.asleep.len() == 1, || format!("{} instances slept, one was expected", report.asleep.len()))?;
+    expect(report.silent == Some(true), || {
+        "the sleeping instance answered a direct call: it is not paused".to_owned()
+    })?;
     let slept = &report.asleep[0];
     expect(woken.instance.as_deref() == Some(slept.id.to_string().as_str()), || {
         "another instance answered than the one that slept".to_owned()

@@ -67,7 +67,7 @@ async fn background(connection: &Connection, options: &Up, output: Output) -> an
         ));
         client
     };
-    let summary = show(&client, &options.path, output).await?;
+    let summary = show(&client, &options.path, false, output).await?;
     if output.is_json() {
         return output.result(&summary, |_| String::new());
     }
@@ -95,7 +95,7 @@ async fn foreground(connection: &Connection, options: &Up, output: Output) -> an
         output.say(&format!("Server    runs here: gateway {}, API {}; Ctrl-C ends it", ready.gateway, ready.api));
         let client = Client::new(&ready.api, &ready.key);
         // The server goes on: what failed can be mended and deployed again.
-        if let Err(error) = show(&client, &path, output).await {
+        if let Err(error) = show(&client, &path, false, output).await {
             problem::show(&error, output);
         }
     };
@@ -103,8 +103,8 @@ async fn foreground(connection: &Connection, options: &Up, output: Output) -> an
     served
 }
 
-/// Deploys a folder and shows that it works.
-pub(crate) async fn show(client: &Client, path: &Path, output: Output) -> anyhow::Result<Summary> {
+/// Deploys a folder and shows that it works; `prove` as for [`tryout::run`].
+pub(crate) async fn show(client: &Client, path: &Path, prove: bool, output: Output) -> anyhow::Result<Summary> {
     let made = deploy::deploy(client, path, Vec::new(), output).await?;
     deploy::wait(client, &made.deployed).await?;
     let about = client.about().await?;
@@ -114,7 +114,7 @@ pub(crate) async fn show(client: &Client, path: &Path, output: Output) -> anyhow
     let try_file = TryFile::read(&directory)?;
     let gateway = about.gateway.to_string();
     let tried = match &try_file {
-        Some(try_file) => Some(tryout::run(client, &gateway, &directory, try_file, output).await?),
+        Some(try_file) => Some(tryout::run(client, &gateway, &directory, try_file, prove, output).await?),
         None => None,
     };
     output.say("");

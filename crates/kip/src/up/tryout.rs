@@ -8,6 +8,7 @@ use http::header::CONTENT_TYPE;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kip_control::{DecisionRecord, FunctionInfo, InstanceInfo};
 use kip_host::clock::boot_millis;
+use kip_host::http_client;
 use kip_spec::problem::Envelope;
 use serde::Serialize;
 
@@ -33,6 +34,8 @@ pub(crate) struct Report {
     pub(crate) warm_p50_us: u64,
     /// The instances that fell asleep, if the function lets them.
     pub(crate) asleep: Vec<InstanceInfo>,
+    /// Whether they were seen to be silent when called past the gateway; `None` where nobody tried.
+    pub(crate) silent: Option<bool>,
     /// The request that woke one.
     pub(crate) woken: Option<Called>,
 }
@@ -40,11 +43,13 @@ pub(crate) struct Report {
 /// How much longer than `idle.pause` it may take until everything sleeps.
 const SLEEP_MARGIN: Duration = Duration::from_secs(15);
 
+/// Tries the function. With `prove`, sleepers are called past the gateway, which must find them silent.
 pub(crate) async fn run(
     client: &Client,
     gateway: &str,
     directory: &Path,
     try_file: &TryFile,
+    prove: bool,
     output: Output,
 ) -> anyhow::Result<Report> {
     let samples = try_file.samples(directory)?;
@@ -81,10 +86,11 @@ pub(crate) async fn run(
         micros(warm_p50_us)
     ));
 
-    let (asleep, woken) = match info.spec.idle.pause {
-        None => (Vec::new(), None),
+    let (asleep, silent, woken) = match info.spec.idle.pause {
+        None => (Vec::new(), None, None),
         Some(pause) => {
             let asleep = until_asleep(client, &info, pause.to_std(), output).await?;
+            let silent = if prove { Some(all_silent(&asleep).await) } else { None };
             let sample = &samples[0];
             let called = send(gateway, try_file, sample).await?;
             let answer = prediction(&called, try_file)?;
@@ -92,11 +98,11 @@ pub(crate) async fn run(
             let decisions: Vec<DecisionRecord> =
                 client.get(&format!("/api/v1/functions/{}/decisions?limit=4", try_file.function)).await?;
             decisions.iter().rev().for_each(|decision| output.say(&format!("          {}", decision_line(decision))));
-            (asleep, Some(called))
+            (asleep, silent, Some(called))
         }
     };
     let first = first.ok_or_else(|| failed("there were no samples"))?;
-    Ok(Report { first, samples: samples.len(), right, accuracy, warm_p50_us, asleep, woken })
+    Ok(Report { first, samples: samples.len(), right, accuracy, warm_p50_us, asleep, silent, woken })
 }
 
 fn progress(samples: usize, output: Output) -> ProgressBar {
@@ -144,6 +150,21 @@ fn row(sample: &Sample, answer: &str, called: &Called) -> String {
         micros(called.first_byte_us),
         micros(called.total_us)
     )
+}
+
+/// How long a sleeper is listened to.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// Calls sleepers directly. The kernel takes the connection for a frozen process; only an answer would show that it runs.
+async fn all_silent(asleep: &[InstanceInfo]) -> bool {
+    for instance in asleep {
+        let Some(address) = instance.address.as_deref().and_then(|address| address.parse().ok()) else { return false };
+        let headers = http::HeaderMap::new();
+        if http_client::status_of(http::Method::GET, address, "/", &headers, SILENCE).await.is_ok() {
+            return false;
+        }
+    }
+    true
 }
 
 /// Waits until all instances of the function sleep.
