@@ -5,12 +5,12 @@ use std::path::Path as FilePath;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
-use kip_control::{DecisionRecord, FunctionInfo, RequestRecord};
+use kip_control::{DecisionRecord, FunctionInfo, RequestRecord, VersionSource};
 use kip_spec::{Problem, code};
 use serde::Deserialize;
 
 use crate::error::ApiResult;
-use crate::wire::{Deployment, DeploymentMade, VersionLine, VersionMade};
+use crate::wire::{Deployment, DeploymentMade, VersionMade};
 use crate::{Api, bad_request};
 
 /// How many records to give, newest first.
@@ -73,16 +73,9 @@ pub(crate) async fn remove(State(api): State<Api>, Path(name): Path<String>) -> 
     Ok(Json(serde_json::json!({"removed": name})))
 }
 
-pub(crate) async fn versions(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<Vec<VersionLine>>> {
+pub(crate) async fn versions(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<Vec<VersionSource>>> {
     let cell = api.control.require(&name)?;
-    let stored = api.control.versions(cell.name().clone()).await?;
-    let line = |stored: kip_control::StoredVersion| VersionLine {
-        id: stored.id,
-        created: stored.created,
-        facade: stored.facade,
-        source: stored.source,
-    };
-    Ok(Json(stored.into_iter().map(line).collect()))
+    Ok(Json(api.control.versions(cell.name().clone()).await?))
 }
 
 pub(crate) async fn decisions(

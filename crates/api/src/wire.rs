@@ -74,19 +74,6 @@ pub struct VersionMade {
     pub version: VersionId,
 }
 
-/// One line of `GET /api/v1/functions/{name}/versions`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct VersionLine {
-    /// Its number.
-    pub id: VersionId,
-    /// When it was made, milliseconds since 1970.
-    pub created: i64,
-    /// In whose words it was declared.
-    pub facade: String,
-    /// The document it was made from.
-    pub source: String,
-}
-
 /// One line of `GET /api/v1/functions/{name}/logs`, which answers one JSON value a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {

@@ -11,7 +11,7 @@ use kip_fleet::router::Message;
 use kip_fleet::{CoreNumber, Event, Placer, Router};
 use kip_spec::function::FunctionSpec;
 use kip_spec::{Code, FunctionName, InstanceId, Problem, VersionId, code};
-use kip_store::{ControlStore, RecordStore, StoredVersion};
+use kip_store::{ControlStore, RecordStore, StoredVersion, VersionSource};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
@@ -284,7 +284,7 @@ impl Control {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub async fn versions(&self, function: FunctionName) -> Result<Vec<StoredVersion>, Error> {
+    pub async fn versions(&self, function: FunctionName) -> Result<Vec<VersionSource>, Error> {
         Ok(self.shared.store.versions(function).await?)
     }
 

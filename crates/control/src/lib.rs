@@ -24,4 +24,4 @@ pub use recorder::Recorder;
 pub use version::Version;
 
 /// Records as they are asked for.
-pub use kip_store::{DecisionRecord, RequestRecord, StoredVersion};
+pub use kip_store::{DecisionRecord, RequestRecord, VersionSource};

@@ -8,19 +8,20 @@ use kip_spec::{FunctionName, VersionId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::database::{Database, Error, Sync};
-use crate::{ControlStore, Identity, StoredKey, StoredVersion};
+use crate::{ControlStore, Identity, StoredKey, StoredVersion, VersionSource};
 
 const MIGRATIONS: &[&str] = &["
     CREATE TABLE server (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, boot INTEGER NOT NULL) STRICT;
+    CREATE TABLE documents (id INTEGER PRIMARY KEY, text TEXT NOT NULL, facade TEXT NOT NULL) STRICT;
     CREATE TABLE versions (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         function TEXT NOT NULL,
         spec TEXT NOT NULL,
         created INTEGER NOT NULL,
-        source TEXT NOT NULL,
-        facade TEXT NOT NULL
+        document INTEGER NOT NULL REFERENCES documents (id)
     ) STRICT;
     CREATE INDEX versions_by_function ON versions (function, id);
+    CREATE INDEX versions_by_document ON versions (document);
     CREATE TABLE functions (
         name TEXT PRIMARY KEY,
         latest INTEGER NOT NULL REFERENCES versions (id),
@@ -28,6 +29,9 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
     CREATE TABLE keys (hash BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL) STRICT;
 "];
+
+/// Documents that no version was made from any more.
+const FORGET_DOCUMENTS: &str = "DELETE FROM documents WHERE id NOT IN (SELECT document FROM versions)";
 
 /// Earlier versions of a function that are kept.
 const KEPT_VERSIONS: u32 = 50;
@@ -74,10 +78,15 @@ impl ControlStore for SqliteControl {
             .call(move |c| {
                 let transaction = c.transaction()?;
                 let mut stored = Vec::with_capacity(specs.len());
+                // Once for all of them: a document may declare thousands of functions.
+                transaction
+                    .execute("INSERT INTO documents (text, facade) VALUES (?1, ?2)", [source.as_str(), facade])?;
+                let document = transaction.last_insert_rowid();
                 for spec in specs {
-                    let id = add_version(&transaction, &spec, created, &source, facade)?;
-                    stored.push(StoredVersion { id, spec, created, source: source.clone(), facade: facade.to_owned() });
+                    let id = add_version(&transaction, &spec, created, document)?;
+                    stored.push(StoredVersion { id, spec });
                 }
+                transaction.execute(FORGET_DOCUMENTS, [])?;
                 transaction.commit()?;
                 Ok(stored)
             })
@@ -85,14 +94,23 @@ impl ControlStore for SqliteControl {
     }
 
     async fn current_versions(&self) -> Result<Vec<StoredVersion>, Error> {
-        let query = "SELECT v.id, v.spec, v.created, v.source, v.facade FROM functions f
-                     JOIN versions v ON v.id = coalesce(f.serving, f.latest) ORDER BY f.name";
+        let query = "SELECT v.id, v.spec FROM functions f JOIN versions v ON v.id = coalesce(f.serving, f.latest) ORDER BY f.name";
         self.database.call(move |c| c.prepare(query)?.query_map([], read_version)?.collect()).await
     }
 
-    async fn versions(&self, function: FunctionName) -> Result<Vec<StoredVersion>, Error> {
-        let query = "SELECT id, spec, created, source, facade FROM versions WHERE function = ?1 ORDER BY id";
-        self.database.call(move |c| c.prepare(query)?.query_map([function.as_str()], read_version)?.collect()).await
+    async fn versions(&self, function: FunctionName) -> Result<Vec<VersionSource>, Error> {
+        let query = "SELECT v.id, v.created, d.facade, d.text FROM versions v JOIN documents d ON d.id = v.document
+                     WHERE v.function = ?1 ORDER BY v.id";
+        let read = |row: &Row<'_>| {
+            let id: i64 = row.get(0)?;
+            Ok(VersionSource {
+                id: VersionId(id.unsigned_abs()),
+                created: row.get(1)?,
+                facade: row.get(2)?,
+                source: row.get(3)?,
+            })
+        };
+        self.database.call(move |c| c.prepare(query)?.query_map([function.as_str()], read)?.collect()).await
     }
 
     async fn set_serving(&self, function: FunctionName, version: VersionId) -> Result<(), Error> {
@@ -107,6 +125,7 @@ impl ControlStore for SqliteControl {
                 let transaction = c.transaction()?;
                 let removed = transaction.execute("DELETE FROM functions WHERE name = ?1", [function.as_str()])?;
                 transaction.execute("DELETE FROM versions WHERE function = ?1", [function.as_str()])?;
+                transaction.execute(FORGET_DOCUMENTS, [])?;
                 transaction.commit()?;
                 Ok(removed > 0)
             })
@@ -126,17 +145,11 @@ impl ControlStore for SqliteControl {
     }
 }
 
-fn add_version(
-    c: &Connection,
-    spec: &FunctionSpec,
-    created: i64,
-    source: &str,
-    facade: &str,
-) -> Result<VersionId, rusqlite::Error> {
+fn add_version(c: &Connection, spec: &FunctionSpec, created: i64, document: i64) -> Result<VersionId, rusqlite::Error> {
     let text = serde_json::to_string(spec).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     let name = spec.name.as_str();
-    let insert = "INSERT INTO versions (function, spec, created, source, facade) VALUES (?1, ?2, ?3, ?4, ?5)";
-    c.execute(insert, params![name, text, created, source, facade])?;
+    let insert = "INSERT INTO versions (function, spec, created, document) VALUES (?1, ?2, ?3, ?4)";
+    c.execute(insert, params![name, text, created, document])?;
     let id = c.last_insert_rowid();
     let upsert = "INSERT INTO functions (name, latest) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET latest = excluded.latest";
     c.execute(upsert, params![name, id])?;
@@ -153,13 +166,7 @@ fn read_version(row: &Row<'_>) -> Result<StoredVersion, rusqlite::Error> {
     let spec = serde_json::from_str(&text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, error.into()))?;
     let id: i64 = row.get(0)?;
-    Ok(StoredVersion {
-        id: VersionId(id.unsigned_abs()),
-        spec,
-        created: row.get(2)?,
-        source: row.get(3)?,
-        facade: row.get(4)?,
-    })
+    Ok(StoredVersion { id: VersionId(id.unsigned_abs()), spec })
 }
 
 fn signed(version: VersionId) -> i64 {
@@ -203,7 +210,9 @@ mod tests {
         let store = SqliteControl::open(&path).unwrap();
         assert_eq!(store.begin_boot().await.unwrap(), Identity { server: first.server, boot: 2 });
         assert_eq!(store.current_versions().await.unwrap(), made, "a candidate that never served is not current");
-        assert_eq!(store.versions("a".parse().unwrap()).await.unwrap(), [made[0].clone(), newer[0].clone()]);
+        let kept = store.versions("a".parse().unwrap()).await.unwrap();
+        assert_eq!(kept.iter().map(|version| version.id).collect::<Vec<_>>(), [made[0].id, newer[0].id]);
+        assert!(kept.iter().all(|version| version.source == "text" && version.facade == "kip.yaml"));
         assert!(store.remove_function("a".parse().unwrap()).await.unwrap());
         assert!(!store.remove_function("a".parse().unwrap()).await.unwrap());
         let again = store.add_versions(vec![spec("a")], String::new(), "kip.yaml").await.unwrap();

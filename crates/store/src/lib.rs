@@ -23,12 +23,19 @@ pub struct StoredVersion {
     pub id: VersionId,
     /// What it is.
     pub spec: FunctionSpec,
+}
+
+/// Where a version came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionSource {
+    /// Its number.
+    pub id: VersionId,
     /// When it was made, milliseconds since 1970.
     pub created: i64,
+    /// In whose words it was declared.
+    pub facade: String,
     /// The document it was made from.
     pub source: String,
-    /// In whose words that document is.
-    pub facade: String,
 }
 
 /// A bearer key as stored: never the key itself.
@@ -65,8 +72,8 @@ pub trait ControlStore: Send + Sync + std::fmt::Debug {
     ) -> Result<Vec<StoredVersion>, Error>;
     /// The version that each function serves, or the latest if none has served yet.
     async fn current_versions(&self) -> Result<Vec<StoredVersion>, Error>;
-    /// The versions of a function, oldest first.
-    async fn versions(&self, function: FunctionName) -> Result<Vec<StoredVersion>, Error>;
+    /// The versions of a function with their documents, oldest first.
+    async fn versions(&self, function: FunctionName) -> Result<Vec<VersionSource>, Error>;
     /// Notes that a version serves from now on.
     async fn set_serving(&self, function: FunctionName, version: VersionId) -> Result<(), Error>;
     /// Removes a function and its versions. False if there was none.
