@@ -197,9 +197,13 @@ impl Cell {
         let Some(shared) = self.shared.upgrade().filter(|_| needed && !inner.closing) else { return false };
         let mut core = Box::new(FunctionCore::new(shared.boot, self.number, inner.sequence));
         let serving = &inner.serving;
-        core.step(now(), Event::Deploy { version: serving.id, policy: serving.policy.clone() }, effects);
-        // It served before and was promoted then.
-        effects.retain(|effect| !matches!(effect, Effect::Promoted { version } if *version == serving.id));
+        // A function's first version comes with the event itself; handed in twice, it would be its own candidate.
+        let is_first = matches!(event, Event::Deploy { version, .. } if *version == serving.id);
+        if !is_first {
+            core.step(now(), Event::Deploy { version: serving.id, policy: serving.policy.clone() }, effects);
+            // It served before and was promoted then.
+            effects.retain(|effect| !matches!(effect, Effect::Promoted { version } if *version == serving.id));
+        }
         inner.core = Some(core);
         true
     }
