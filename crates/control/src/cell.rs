@@ -253,6 +253,11 @@ impl Cell {
         inner.core.as_deref().map(with)
     }
 
+    /// Whether a request still has its place on an instance.
+    pub(crate) fn is_placed(&self, ticket: Ticket) -> bool {
+        self.look(&self.lock(), |core| core.is_placed(ticket)).unwrap_or(false)
+    }
+
     /// Whether nothing of a closed function is left.
     pub(crate) fn is_finished(&self) -> bool {
         let inner = self.lock();

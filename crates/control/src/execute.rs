@@ -171,7 +171,6 @@ impl Shared {
             .unwrap_or(true);
         if !asked_for {
             cell.note_failure(&StartError { problem, detail, last_lines: self.last_lines(cell, ended.instance) });
-            end_epoch(cell, ended.instance);
         }
         cell.step(Event::Exited { instance: ended.instance, exit: Exit { code: ended.code, signal: ended.signal } });
     }

@@ -106,6 +106,11 @@ fn in_background(work: impl FnOnce() + Send + 'static) {
     }
 }
 
+/// Pauses between the beginning of an answer and its break, so that callers see both and not just the break.
+fn let_it_through() {
+    std::thread::sleep(Duration::from_millis(300));
+}
+
 fn serve(switches: Switches) -> io::Result<()> {
     let ip = if switches.any { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
     let listener = TcpListener::bind((ip, port().wrapping_add(switches.port_shift)))?;
@@ -233,7 +238,7 @@ fn answer(
     let mut parts = path.trim_start_matches('/').split('/');
     let verb = parts.next().unwrap_or_default();
     let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok()).unwrap_or_default();
-    let _counted = (!matches!(verb, "count" | "ready" | "initialize" | "pre-stop")).then(Counted::new);
+    let counted = (!matches!(verb, "count" | "ready" | "initialize" | "pre-stop")).then(Counted::new);
     if verb == "tee" {
         return tee(request, reader, out);
     }
@@ -247,6 +252,8 @@ fn answer(
         "echo" => text(request, out, 200, &echo(request, length, &sum)),
         "delay" => {
             std::thread::sleep(Duration::from_millis(number()));
+            // Once the answer is out, the caller may send the next request.
+            drop(counted);
             text(request, out, 200, "delayed\n")
         }
         "stream" => stream(out, number(), number()),
@@ -256,12 +263,13 @@ fn answer(
         },
         "die" => {
             write!(out, "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{}", "x".repeat(500))?;
-            out.flush()?;
+            let_it_through();
             end(9);
         }
         // Half of what it announced, and then the connection ends.
         "half" => {
             write!(out, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhalf \r\n")?;
+            let_it_through();
             Ok(false)
         }
         // Something, and then nothing more.

@@ -127,6 +127,11 @@ impl FunctionCore {
         self.instances.get(&id)
     }
 
+    /// Whether a request still has its place on an instance; it loses it when the instance ends.
+    pub fn is_placed(&self, ticket: Ticket) -> bool {
+        self.placed.contains_key(&ticket)
+    }
+
     /// Its versions, oldest first.
     pub fn revisions(&self) -> impl Iterator<Item = (VersionId, &Revision)> {
         self.revisions.iter().map(|(version, revision)| (*version, revision))
