@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use kip_engine::StartError;
-use kip_fleet::{CoreNumber, Effect, Event, FunctionCore, Now, Refusal, State, Ticket};
+use kip_engine::{Ended, StartError};
+use kip_fleet::{CoreNumber, Effect, Event, FunctionCore, Now, Refusal, StartFailure, State, Ticket};
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use tokio::sync::oneshot;
 
@@ -40,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) links: HashMap<InstanceId, Arc<Link>>,
     /// Instances whose start is under way: their end is reported by the start itself.
     pub(crate) starting: Vec<InstanceId>,
+    /// Those of them whose program has ended, perhaps after its start was seen to succeed.
+    pub(crate) ended_early: Vec<Ended>,
     pub(crate) outcomes: BTreeMap<VersionId, VersionStatus>,
     last_failure: Option<Arc<str>>,
     effects: Vec<Effect>,
@@ -78,6 +80,7 @@ impl Cell {
             waiters: HashMap::new(),
             links: HashMap::new(),
             starting: Vec::new(),
+            ended_early: Vec::new(),
             outcomes: BTreeMap::new(),
             last_failure: None,
             effects: Vec::new(),
@@ -128,6 +131,9 @@ impl Cell {
     pub(crate) fn deploy(self: &Arc<Self>, version: Arc<Version>) {
         let mut inner = self.lock();
         inner.closing = false;
+        for outcome in inner.outcomes.values_mut().filter(|outcome| **outcome == VersionStatus::Candidate) {
+            *outcome = VersionStatus::Replaced { by: version.id };
+        }
         inner.outcomes.insert(version.id, VersionStatus::Candidate);
         while inner.outcomes.len() > REMEMBERED_OUTCOMES {
             inner.outcomes.pop_first();
@@ -173,6 +179,8 @@ impl Cell {
                 }
                 Effect::Refuse { ticket, refusal } => {
                     let detail = match refusal {
+                        // No program was started, so nothing is known of it.
+                        Refusal::Backoff { failure: StartFailure::NoRoom, .. } => None,
                         Refusal::StartFailed(_) | Refusal::Backoff { .. } => inner.last_failure.clone(),
                         _ => None,
                     };
@@ -218,9 +226,9 @@ impl Cell {
                 inner.outcomes.insert(*version, VersionStatus::Serving);
             }
             Effect::VersionFailed { version, failure } => {
-                let detail = inner.last_failure.as_deref().unwrap_or_default();
-                let status =
-                    VersionStatus::Failed { code: failure.code(), why: failure.to_string(), detail: detail.to_owned() };
+                let known = inner.last_failure.as_deref().filter(|_| *failure != StartFailure::NoRoom);
+                let detail = known.unwrap_or_default().to_owned();
+                let status = VersionStatus::Failed { code: failure.code(), why: failure.to_string(), detail };
                 inner.outcomes.insert(*version, status);
             }
             Effect::Changed(change) if matches!(change.to, State::Gone(_)) => {

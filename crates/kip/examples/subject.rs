@@ -65,7 +65,11 @@ fn main() -> io::Result<()> {
             "--ignore-term" => {
                 let rest: Vec<&String> = all.iter().filter(|word| *word != "--ignore-term").collect();
                 let own = std::env::current_exe()?;
-                return Err(Command::new("sh").args(["-c", "trap '' TERM; exec \"$0\" \"$@\""]).arg(own).args(rest).exec());
+                return Err(Command::new("sh")
+                    .args(["-c", "trap '' TERM; exec \"$0\" \"$@\""])
+                    .arg(own)
+                    .args(rest)
+                    .exec());
             }
             "--spin" => in_background(|| {
                 loop {
@@ -293,7 +297,8 @@ fn answer(
         "pid" => text(request, out, 200, &std::process::id().to_string()),
         "env" => {
             let all: BTreeMap<String, String> = std::env::vars().collect();
-            let entries: Vec<String> = all.iter().map(|(name, value)| format!("{}:{}", json(name), json(value))).collect();
+            let entries: Vec<String> =
+                all.iter().map(|(name, value)| format!("{}:{}", json(name), json(value))).collect();
             text(request, out, 200, &format!("{{{}}}", entries.join(",")))
         }
         "count" => {

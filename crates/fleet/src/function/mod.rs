@@ -244,7 +244,8 @@ impl FunctionCore {
                 self.placed.retain(|_, placed| *placed != id);
                 effects.push(Effect::Tell(ToPlacer::Release { instance: id }));
             }
-            (before, Class::Asleep) if before != Class::Asleep => {
+            // Only once it has settled: asked for its room while it falls asleep, it would have to decline.
+            _ if matches!(to, State::Paused | State::Parked | State::Spilled) => {
                 effects.push(Effect::Tell(ToPlacer::Asleep { instance: id }));
             }
             (Class::Asleep, after) if after != Class::Asleep => {

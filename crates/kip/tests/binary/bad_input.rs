@@ -187,7 +187,8 @@ fn callers_who_ask_for_what_is_not_there() {
     assert_eq!(gateway("GET", "/f/f/", "x-fc-invocation-type: Async\r\n").code(), "KW-2014");
     assert!(server.instances().is_empty(), "none of these starts anything");
 
-    let hints = [("inspect", "KW-3001"), ("why", "KW-3001"), ("logs", "KW-3001"), ("requests", "KW-3001"), ("rm", "KW-3001")];
+    let hints =
+        [("inspect", "KW-3001"), ("why", "KW-3001"), ("logs", "KW-3001"), ("requests", "KW-3001"), ("rm", "KW-3001")];
     for (command, code) in hints {
         server.kip(&[command, "nobody"]).failed(&[code, "there is no function `nobody`", "kip ls"]);
     }
@@ -272,7 +273,10 @@ fn servers_that_cannot_start() {
         nobody.serve(&[]).failed(&["KW-8006", said]);
     }
     fs::remove_file(nobody.0.path().join("kipwake.toml")).unwrap();
-    assert_eq!(fs::read_dir(nobody.0.path()).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() != "lock").count(), 0);
+    assert_eq!(
+        fs::read_dir(nobody.0.path()).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() != "lock").count(),
+        0
+    );
 
     run(kip(nobody.0.path()).args(["ls"])).failed(&["KW-7005", "kip serve"]);
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
@@ -285,9 +289,8 @@ fn data_directories_that_cannot_be_used() {
     let nobody = Nobody::new();
     let file = nobody.0.path().join("file");
     fs::write(&file, "").unwrap();
-    let serve = |data: &std::path::Path| {
-        run(kip(data).args(["serve", "--gateway", "127.0.0.1:0", "--api", "127.0.0.1:0"]))
-    };
+    let serve =
+        |data: &std::path::Path| run(kip(data).args(["serve", "--gateway", "127.0.0.1:0", "--api", "127.0.0.1:0"]));
     serve(&file.join("below")).failed(&["KW-8003", "below", "--data-dir"]);
     serve(&file).failed(&["KW-8003", "--data-dir"]);
     if rustix::process::geteuid().is_root() {
@@ -319,7 +322,11 @@ fn an_interrupt_during_a_start_leaves_nothing_behind() {
     let mut server = Server::start();
     server.deploy(&manifest(&[
         function("f", &["--never-listen", "--fork"], "timeouts: {startup: 10m}"),
-        function("g", &["--ready-after", "1000000"], "timeouts: {startup: 10m}\nprobes: {ready: /ready}\ninstances: {min: 2, max: 2}"),
+        function(
+            "g",
+            &["--ready-after", "1000000"],
+            "timeouts: {startup: 10m}\nprobes: {ready: /ready}\ninstances: {min: 2, max: 2}",
+        ),
     ]));
     let waiting = server.later("GET", "/");
     until_true("all of them run", || server.processes().len() >= 4);
@@ -348,7 +355,9 @@ fn an_interrupt_during_a_start_leaves_nothing_behind() {
 fn clients_that_send_nonsense_to_the_gateway() {
     let server = Server::start();
     server.deploy_subject(&[], "");
-    for nonsense in ["\x16\x03\x01\x02\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET /f/f/ HTTP/1.1\r\nx y: 1\r\n\r\n"] {
+    for nonsense in
+        ["\x16\x03\x01\x02\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET /f/f/ HTTP/1.1\r\nx y: 1\r\n\r\n"]
+    {
         let mut caller = server.connect();
         caller.write(nonsense);
         let head = caller.try_head();
@@ -364,14 +373,16 @@ fn clients_that_send_nonsense_to_the_gateway() {
         let status = caller.try_head().map(|head| head.status);
         assert!(matches!(status, Some(200 | 400 | 404)), "{target}: {status:?}");
     }
-    let smuggled = "POST /f/f/echo HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    let smuggled =
+        "POST /f/f/echo HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
     let mut caller = server.connect();
     caller.write(smuggled);
     let head = caller.try_head();
     let alone = head.as_ref().is_some_and(|head| head.status == 200);
     if alone {
         let answer = caller.rest("POST", head.unwrap());
-        let names: Vec<Value> = answer.json()["headers"].as_array().unwrap().iter().map(|pair| pair[0].clone()).collect();
+        let names: Vec<Value> =
+            answer.json()["headers"].as_array().unwrap().iter().map(|pair| pair[0].clone()).collect();
         let lengths = names.iter().filter(|name| *name == "content-length" || *name == "transfer-encoding").count();
         assert_eq!(lengths, 1, "the instance must not have to choose: {names:?}");
     }

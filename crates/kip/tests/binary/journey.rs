@@ -87,7 +87,8 @@ fn a_paused_instance_uses_no_cpu() {
 fn every_command_speaks_json_and_keeps_remarks_apart() {
     let server = Server::start();
     server.deploy_subject(&[], "idle: {pause: never}\ntimeouts: {first_byte: 20m}");
-    let warned = server.try_deploy(&manifest(&[function("f", &[], "idle: {pause: never}\ntimeouts: {first_byte: 20m}")]));
+    let warned =
+        server.try_deploy(&manifest(&[function("f", &[], "idle: {pause: never}\ntimeouts: {first_byte: 20m}")]));
     assert!(warned.stderr.contains("warning[KW-1009]"), "{warned:?}");
     assert!(warned.stdout.contains("serves") && !warned.stdout.contains("warning"), "{warned:?}");
 

@@ -197,7 +197,10 @@ fn timeouts_say_which() {
     let holding = holder(&server);
     let late = server.get("/");
     assert_eq!((late.code().as_str(), late.status()), ("KW-2005", 504), "{late:?}");
-    assert!(late.said().contains("no instance became free within") && late.said().contains("timeouts.queue"), "{late:?}");
+    assert!(
+        late.said().contains("no instance became free within") && late.said().contains("timeouts.queue"),
+        "{late:?}"
+    );
     holding.leave();
 
     server.deploy_subject(&[], "instances: {concurrency: 4}\ntimeouts: {first_byte: 300ms, idle: 300ms}");
@@ -233,7 +236,10 @@ fn broken_answers_do_not_look_whole() {
     let died = server.get("/die");
     assert_eq!((died.status(), died.clean, died.body.len()), (200, false, 500), "{died:?}");
     let record = server.until_record("it is recorded", |record| record["path"] == "/die");
-    assert_eq!((&record["code"], &record["outcome"], &record["bytes"]), (&"KW-2010".into(), &"broken".into(), &500.into()));
+    assert_eq!(
+        (&record["code"], &record["outcome"], &record["bytes"]),
+        (&"KW-2010".into(), &"broken".into(), &500.into())
+    );
     assert_eq!(server.get("/pid").status(), 200, "the next request has a new instance");
     let half = server.get("/half");
     assert_eq!((half.status(), half.clean, half.text().as_str()), (200, false, "half "), "{half:?}");
@@ -291,7 +297,9 @@ fn headers_between_caller_and_instance() {
     assert_eq!(answer.json()["target"], "/echo/a%2Fb?c=d%20e", "the rest of the path keeps its bytes");
     assert_eq!(answer.header("x-kip-request-id"), Some("mine-1"));
     let headers = seen(&answer);
-    for gone in ["connection", "x-drop", "keep-alive", "proxy-connection", "te", "x-fc-anything", "x-kip-anything", "forwarded"] {
+    for gone in
+        ["connection", "x-drop", "keep-alive", "proxy-connection", "te", "x-fc-anything", "x-kip-anything", "forwarded"]
+    {
         assert_eq!(value(&headers, gone), None, "{headers:?}");
     }
     for (name, expected) in [
@@ -309,7 +317,8 @@ fn headers_between_caller_and_instance() {
         assert_eq!(value(&headers, name), Some(expected), "{headers:?}");
     }
     assert!(value(&headers, "x-fc-version-id").is_some());
-    let twice: Vec<&str> = headers.iter().filter(|(name, _)| name == "x-twice").map(|(_, value)| value.as_str()).collect();
+    let twice: Vec<&str> =
+        headers.iter().filter(|(name, _)| name == "x-twice").map(|(_, value)| value.as_str()).collect();
     assert_eq!(twice, ["1", "2"]);
 
     let answer = server.get("/headers");
@@ -353,7 +362,10 @@ fn requests_in_every_shape() {
     assert_eq!(caller.answer("GET").json()["target"], "/echo?x");
     caller.write("GET /echo HTTP/1.1\r\nhost: f.localhost:5470\r\n\r\n");
     let by_host = caller.answer("GET");
-    assert_eq!((by_host.json()["target"].as_str(), value(&seen(&by_host), "x-forwarded-prefix")), (Some("/echo"), None));
+    assert_eq!(
+        (by_host.json()["target"].as_str(), value(&seen(&by_host), "x-forwarded-prefix")),
+        (Some("/echo"), None)
+    );
     caller.write("GET /f/f/echo/1 HTTP/1.1\r\nhost: a\r\n\r\nGET /f/f/delay/50 HTTP/1.1\r\nhost: a\r\n\r\nGET /f/f/echo/3 HTTP/1.1\r\nhost: a\r\n\r\n");
     assert_eq!(caller.answer("GET").json()["target"], "/echo/1");
     assert_eq!(caller.answer("GET").text(), "delayed\n");
