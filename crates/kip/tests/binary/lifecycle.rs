@@ -41,6 +41,21 @@ fn requests_that_come_while_it_falls_asleep() {
 }
 
 #[test]
+fn a_request_longer_than_every_idle_time_is_left_alone() {
+    let server = Server::start();
+    server.deploy_subject(&[], "idle: {pause: 20ms, stop: 50ms}\ninstances: {max: 2, concurrency: 2}");
+    let long = server.later("GET", "/stream/40/30");
+    until_true("it is in flight", || server.function()["in_flight"] == 1);
+    let other = server.get("/pid");
+    assert_eq!(other.header("x-kip-start"), Some("warm"), "{other:?}");
+    let answer = long.join().unwrap();
+    assert!(answer.clean && answer.text().ends_with("data: 39\n\n"), "{answer:?}");
+    let steps = server.steps();
+    assert_eq!(steps.iter().filter(|step| *step == ">requested").count(), 1, "{steps:?}");
+    server.until_no_instance();
+}
+
+#[test]
 fn first_requests_share_one_start() {
     let server = Server::start();
     server.deploy_subject(&["--ready-after", "500"], "probes: {ready: /ready}\ninstances: {concurrency: 4}");
