@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use kip_engine::StartError;
-use kip_fleet::{CoreNumber, Effect, Event, FunctionCore, Now, Refusal, State, Ticket};
+use kip_engine::{Ended, StartError};
+use kip_fleet::{CoreNumber, Effect, Event, FunctionCore, Now, Refusal, StartFailure, State, Ticket};
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use tokio::sync::oneshot;
 
@@ -40,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) links: HashMap<InstanceId, Arc<Link>>,
     /// Instances whose start is under way: their end is reported by the start itself.
     pub(crate) starting: Vec<InstanceId>,
+    /// Those of them whose program has ended, perhaps after its start was seen to succeed.
+    pub(crate) ended_early: Vec<Ended>,
     pub(crate) outcomes: BTreeMap<VersionId, VersionStatus>,
     last_failure: Option<Arc<str>>,
     effects: Vec<Effect>,
@@ -78,6 +80,7 @@ impl Cell {
             waiters: HashMap::new(),
             links: HashMap::new(),
             starting: Vec::new(),
+            ended_early: Vec::new(),
             outcomes: BTreeMap::new(),
             last_failure: None,
             effects: Vec::new(),
@@ -128,6 +131,9 @@ impl Cell {
     pub(crate) fn deploy(self: &Arc<Self>, version: Arc<Version>) {
         let mut inner = self.lock();
         inner.closing = false;
+        for outcome in inner.outcomes.values_mut().filter(|outcome| **outcome == VersionStatus::Candidate) {
+            *outcome = VersionStatus::Replaced { by: version.id };
+        }
         inner.outcomes.insert(version.id, VersionStatus::Candidate);
         while inner.outcomes.len() > REMEMBERED_OUTCOMES {
             inner.outcomes.pop_first();
@@ -173,6 +179,8 @@ impl Cell {
                 }
                 Effect::Refuse { ticket, refusal } => {
                     let detail = match refusal {
+                        // No program was started, so nothing is known of it.
+                        Refusal::Backoff { failure: StartFailure::NoRoom, .. } => None,
                         Refusal::StartFailed(_) | Refusal::Backoff { .. } => inner.last_failure.clone(),
                         _ => None,
                     };
@@ -197,9 +205,13 @@ impl Cell {
         let Some(shared) = self.shared.upgrade().filter(|_| needed && !inner.closing) else { return false };
         let mut core = Box::new(FunctionCore::new(shared.boot, self.number, inner.sequence));
         let serving = &inner.serving;
-        core.step(now(), Event::Deploy { version: serving.id, policy: serving.policy.clone() }, effects);
-        // It served before and was promoted then.
-        effects.retain(|effect| !matches!(effect, Effect::Promoted { version } if *version == serving.id));
+        // A function's first version comes with the event itself; handed in twice, it would be its own candidate.
+        let is_first = matches!(event, Event::Deploy { version, .. } if *version == serving.id);
+        if !is_first {
+            core.step(now(), Event::Deploy { version: serving.id, policy: serving.policy.clone() }, effects);
+            // It served before and was promoted then.
+            effects.retain(|effect| !matches!(effect, Effect::Promoted { version } if *version == serving.id));
+        }
         inner.core = Some(core);
         true
     }
@@ -214,9 +226,9 @@ impl Cell {
                 inner.outcomes.insert(*version, VersionStatus::Serving);
             }
             Effect::VersionFailed { version, failure } => {
-                let detail = inner.last_failure.as_deref().unwrap_or_default();
-                let status =
-                    VersionStatus::Failed { code: failure.code(), why: failure.to_string(), detail: detail.to_owned() };
+                let known = inner.last_failure.as_deref().filter(|_| *failure != StartFailure::NoRoom);
+                let detail = known.unwrap_or_default().to_owned();
+                let status = VersionStatus::Failed { code: failure.code(), why: failure.to_string(), detail };
                 inner.outcomes.insert(*version, status);
             }
             Effect::Changed(change) if matches!(change.to, State::Gone(_)) => {
@@ -247,6 +259,11 @@ impl Cell {
     /// Looks at the core, if there is one.
     pub(crate) fn look<T>(&self, inner: &Inner, with: impl FnOnce(&FunctionCore) -> T) -> Option<T> {
         inner.core.as_deref().map(with)
+    }
+
+    /// Whether a request still has its place on an instance.
+    pub(crate) fn is_placed(&self, ticket: Ticket) -> bool {
+        self.look(&self.lock(), |core| core.is_placed(ticket)).unwrap_or(false)
     }
 
     /// Whether nothing of a closed function is left.

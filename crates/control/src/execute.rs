@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kip_engine::{Body as _, StartError, StartProblem, StopOrder};
+use kip_engine::{Body as _, Ended, StartError, StartProblem, StopOrder};
 use kip_fleet::router::Message;
 use kip_fleet::{Effect, Event, Exit, Operate, OperationNumber, Seen, StartFailure, State, Why};
 use kip_spec::{InstanceId, VersionId};
@@ -97,13 +97,23 @@ impl Shared {
                 let started = self.body.start(version.order(instance, &self.options.kip)).await;
                 let mut inner = cell.lock();
                 inner.starting.retain(|starting| *starting != instance);
-                match started {
-                    Ok(running) => {
+                let early = inner.ended_early.iter().position(|ended| ended.instance == instance);
+                let early = early.map(|place| inner.ended_early.swap_remove(place));
+                match (started, early) {
+                    (Ok(_), Some(Ended { code, signal, .. })) => {
+                        drop(inner);
+                        let (problem, detail) = (StartProblem::Exited { code, signal }, String::new());
+                        let last_lines = self.last_lines(cell, instance);
+                        let error = StartError { problem, detail, last_lines };
+                        cell.note_failure(&error);
+                        Ok(Seen::StartFailed(failure_of(&error)))
+                    }
+                    (Ok(running), None) => {
                         let link = Link::new(instance, version.clone(), running.address, running.process);
                         inner.links.insert(instance, Arc::new(link));
                         Ok(Seen::Started)
                     }
-                    Err(error) => {
+                    (Err(error), _) => {
                         drop(inner);
                         cell.note_failure(&error);
                         Ok(Seen::StartFailed(failure_of(&error)))
@@ -160,9 +170,13 @@ impl Shared {
     }
 
     /// An instance's main process ended.
-    pub(crate) fn ended(self: &Arc<Self>, cell: &Arc<Cell>, ended: kip_engine::Ended) {
-        if cell.lock().starting.contains(&ended.instance) {
-            return;
+    pub(crate) fn ended(self: &Arc<Self>, cell: &Arc<Cell>, ended: Ended) {
+        {
+            let mut inner = cell.lock();
+            if inner.starting.contains(&ended.instance) {
+                inner.ended_early.push(ended);
+                return;
+            }
         }
         let detail = format!("instance {} ended", ended.instance);
         let problem = StartProblem::Exited { code: ended.code, signal: ended.signal };
@@ -171,7 +185,6 @@ impl Shared {
             .unwrap_or(true);
         if !asked_for {
             cell.note_failure(&StartError { problem, detail, last_lines: self.last_lines(cell, ended.instance) });
-            end_epoch(cell, ended.instance);
         }
         cell.step(Event::Exited { instance: ended.instance, exit: Exit { code: ended.code, signal: ended.signal } });
     }

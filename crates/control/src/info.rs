@@ -15,6 +15,11 @@ pub enum VersionStatus {
     Candidate,
     /// It serves, or has served.
     Serving,
+    /// A newer one was deployed before it served.
+    Replaced {
+        /// Which.
+        by: VersionId,
+    },
     /// It did not become ready; what served before goes on serving.
     Failed {
         /// The stable code.

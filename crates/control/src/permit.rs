@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use kip_fleet::{Event, Refusal, StartKind, Ticket};
 use tokio::sync::oneshot;
@@ -64,6 +65,22 @@ impl Permit {
     /// What the request had to wait for.
     pub fn start(&self) -> StartKind {
         self.start
+    }
+
+    /// Waits until the end of the instance has been seen, if its process is ending. Another request would else be given
+    /// the same instance.
+    pub async fn instance_ended(&self) {
+        /// Only a server that hangs takes this long to notice.
+        const LIMIT: Duration = Duration::from_secs(5);
+        if !kip_host::sockets::is_ending(self.link.process) {
+            return;
+        }
+        let noticed = async {
+            while self.hold.cell.is_placed(self.hold.ticket) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let _ = tokio::time::timeout(LIMIT, noticed).await;
     }
 
     /// The function it is for.

@@ -37,6 +37,8 @@ pub enum StartFailure {
     },
     /// Somebody else answers on its port.
     PortTaken,
+    /// It needs more room than the host has in all.
+    NoRoom,
     /// The hook answered with this status, or 0 for no answer.
     InitializeFailed {
         /// HTTP status, 0 for none.
@@ -188,6 +190,7 @@ impl StartFailure {
             Self::NeverReady => code::NEVER_READY,
             Self::WrongPort { .. } => code::WRONG_PORT,
             Self::PortTaken => code::INSTANCE_PORT_TAKEN,
+            Self::NoRoom => code::NO_CAPACITY,
             Self::InitializeFailed { .. } => code::INITIALIZE_FAILED,
         }
     }
@@ -216,6 +219,7 @@ impl fmt::Display for StartFailure {
                 write!(f, "the program listens on port {port} instead of the one in the variable PORT")
             }
             Self::PortTaken => f.write_str("another program listens on the instance's port"),
+            Self::NoRoom => f.write_str("an instance needs more room than the host has in all"),
             Self::InitializeFailed { status: 0 } => f.write_str("the initialize hook did not answer"),
             Self::InitializeFailed { status } => write!(f, "the initialize hook answered {status}"),
         }

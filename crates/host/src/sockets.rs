@@ -63,6 +63,17 @@ pub fn all_processes() -> Vec<u32> {
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// Whether a process has ended or is about to: its sockets may be closed already while nobody was told of its end yet.
+pub fn is_ending(process: u32) -> bool {
+    /// `PF_EXITING` of the kernel's process flags.
+    const EXITING: u64 = 0x4;
+    let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else { return true };
+    let mut fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
+    let state = fields.next().unwrap_or_default();
+    let flags = fields.nth(5).and_then(|flags| flags.parse::<u64>().ok()).unwrap_or_default();
+    matches!(state, "Z" | "X") || flags & EXITING != 0
+}
+
 /// Processes by process group, from `/proc/*/stat`.
 pub fn processes_by_group() -> BTreeMap<u32, Vec<u32>> {
     let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
@@ -121,6 +132,20 @@ mod tests {
         let found = listeners().unwrap().into_iter().find(|listener| listener.address == address).unwrap();
         assert!(inodes_of(&[std::process::id()]).contains(&found.inode));
         assert!(owner_of_port(address.port()).unwrap().contains(&std::process::id().to_string()));
+    }
+
+    #[test]
+    fn a_killed_process_is_ending() {
+        assert!(!is_ending(std::process::id()));
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        assert!(!is_ending(child.id()));
+        child.kill().unwrap();
+        // Not waited for: a zombie counts as ended.
+        while !is_ending(child.id()) {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(is_ending(child.id()));
     }
 
     #[test]

@@ -157,6 +157,19 @@ impl Client {
     }
 }
 
+/// A name as one segment of a path, so that whatever was typed reaches the server as it is and is refused by name there.
+pub(crate) fn segment(name: &str) -> String {
+    let mut segment = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            segment.push(char::from(byte));
+        } else {
+            segment.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    segment
+}
+
 /// What the data directory says about a server; it may have ended since.
 pub(crate) fn found(data: &Path) -> Option<Found> {
     serde_json::from_slice(&std::fs::read(data.join(FOUND)).ok()?).ok()

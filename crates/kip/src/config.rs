@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -123,7 +124,9 @@ impl Config {
         let file = named.map_or_else(|| data.join("kipwake.toml"), Path::to_owned);
         match std::fs::read_to_string(&file) {
             Ok(text) => read_file(&file, &text, &mut values)?,
-            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
+            // A data directory that cannot be is for the one who makes it to explain.
+            Err(error) if named.is_none() && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            }
             Err(error) => {
                 return Err(invalid(format!("{} cannot be read", file.display())).cause(error.to_string()));
             }

@@ -1,5 +1,6 @@
 //! A body toward the caller: our own text, or an instance's stream with the permit inside.
 
+use std::cell::RefCell;
 use std::future::Future as _;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use kip_control::Permit;
 use kip_spec::code;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
 use crate::pool::{Pool, Sender};
@@ -48,15 +50,32 @@ impl Body {
 /// An instance's answer on its way. When it ends or is dropped, the permit goes back and the record is written.
 #[derive(Debug)]
 pub struct Stream {
-    body: Incoming,
-    hold: Option<Hold>,
+    /// Gone once the answer is over. Shared with the watch, which ends it while nobody polls us.
+    live: Shared,
+    /// It ended as it should.
+    done: bool,
     idle: Duration,
     timer: Pin<Box<Sleep>>,
     /// When the whole request must be over.
     limit: Instant,
     /// When the last piece came; the timer is moved only when it fires, not with each piece.
     last_piece: u64,
+    watch: Option<JoinHandle<()>>,
 }
+
+type Shared = Rc<RefCell<Option<Live>>>;
+
+#[derive(Debug)]
+struct Live {
+    body: Incoming,
+    hold: Hold,
+}
+
+/// An answer of at most this many bytes is taken from its instance whole, even if its caller reads nothing of it. Only
+/// a larger one can be held back, and needs a watch.
+const HELD_WHOLE: u64 = 64 << 10;
+
+const TOO_LONG: &str = "the request took longer than timeouts.total";
 
 /// What an answer keeps until it is over.
 #[derive(Debug)]
@@ -82,30 +101,35 @@ pub(crate) struct Parts {
 impl Stream {
     pub(crate) fn start(parts: Parts) -> Body {
         let Parts { body, permit, connection, pool, tracer, trace, idle, limit } = parts;
-        let ended = body.is_end_stream();
-        let first = limit.min(in_future(idle));
-        let mut stream = Self {
-            body,
-            hold: Some(Hold { permit, connection, pool, tracer, trace }),
-            idle,
-            timer: Box::pin(tokio::time::sleep_until(first)),
-            limit,
-            last_piece: kip_host::clock::monotonic_micros(),
-        };
-        if ended {
-            stream.end(Outcome::Done);
+        let hold = Hold { permit, connection, pool, tracer, trace };
+        if body.is_end_stream() {
+            hold.end(Outcome::Done);
             return Body::Text(None);
         }
-        Body::Stream(Box::pin(stream))
+        let may_be_held_back = body.size_hint().upper().is_none_or(|most| most > HELD_WHOLE);
+        let live: Shared = Rc::new(RefCell::new(Some(Live { body, hold })));
+        let watch = may_be_held_back.then(|| {
+            let live = live.clone();
+            kip_host::tasks::spawn_local("total limit", async move {
+                tokio::time::sleep_until(limit).await;
+                fail(&live, code::TOTAL_TIMEOUT);
+            })
+        });
+        Body::Stream(Box::pin(Self {
+            live,
+            done: false,
+            idle,
+            timer: Box::pin(tokio::time::sleep_until(limit.min(in_future(idle)))),
+            limit,
+            last_piece: kip_host::clock::monotonic_micros(),
+            watch,
+        }))
     }
 
-    fn end(&mut self, outcome: Outcome) {
-        let Some(Hold { permit, connection, pool, tracer, trace }) = self.hold.take() else { return };
-        tracer.end(&trace, outcome);
-        let instance = permit.link().instance;
-        drop(permit);
-        if outcome == Outcome::Done {
-            pool.put(instance, connection);
+    fn end(&mut self) {
+        self.done = true;
+        if let Some(live) = self.live.take() {
+            live.hold.end(Outcome::Done);
         }
     }
 
@@ -113,7 +137,7 @@ impl Stream {
         while self.timer.as_mut().poll(context).is_ready() {
             let deadline = self.timer.deadline();
             if deadline >= self.limit {
-                return Some("the request took longer than timeouts.total");
+                return Some(TOO_LONG);
             }
             let silent = Duration::from_micros(kip_host::clock::monotonic_micros().saturating_sub(self.last_piece));
             if silent >= self.idle {
@@ -128,7 +152,32 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.end(Outcome::Left);
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
+        if let Some(live) = self.live.take() {
+            live.hold.end(Outcome::Left);
+        }
+    }
+}
+
+impl Hold {
+    fn end(self, outcome: Outcome) {
+        let Self { permit, connection, pool, tracer, trace } = self;
+        tracer.end(&trace, outcome);
+        let instance = permit.link().instance;
+        drop(permit);
+        if outcome == Outcome::Done {
+            pool.put(instance, connection);
+        }
+    }
+}
+
+/// Ends an answer that went wrong; the connection to its instance closes.
+fn fail(live: &Shared, code: kip_spec::Code) {
+    if let Some(Live { mut hold, .. }) = live.take() {
+        hold.trace.code = Some(code);
+        hold.end(Outcome::Broken);
     }
 }
 
@@ -146,56 +195,59 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Text(text) => text.is_none(),
-            Self::Stream(stream) => stream.hold.is_none(),
+            Self::Stream(stream) => stream.done,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            Self::Stream(stream) => stream.body.size_hint(),
+            Self::Stream(stream) => {
+                stream.live.borrow().as_ref().map_or_else(SizeHint::new, |live| live.body.size_hint())
+            }
         }
     }
 }
 
 impl Stream {
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let piece = match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Ready(piece) => piece,
-            Poll::Pending => {
-                let Some(reason) = self.overdue(context) else { return Poll::Pending };
-                let idle = reason.contains("idle");
-                self.fail(if idle { code::BODY_IDLE_TIMEOUT } else { code::TOTAL_TIMEOUT });
-                return Poll::Ready(Some(Err(BrokenOff(reason))));
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let (piece, ended) = {
+            let mut live = self.live.borrow_mut();
+            // The watch ended it.
+            let Some(Live { body, hold }) = live.as_mut() else { return Poll::Ready(Some(Err(BrokenOff(TOO_LONG)))) };
+            let piece = Pin::new(&mut *body).poll_frame(context);
+            if let Poll::Ready(Some(Ok(frame))) = &piece
+                && let Some(data) = frame.data_ref()
+            {
+                hold.trace.bytes += data.len() as u64;
             }
+            (piece, body.is_end_stream())
         };
         match piece {
-            Some(Ok(frame)) => {
+            Poll::Pending => {
+                let Some(reason) = self.overdue(context) else { return Poll::Pending };
+                fail(&self.live, if reason == TOO_LONG { code::TOTAL_TIMEOUT } else { code::BODY_IDLE_TIMEOUT });
+                Poll::Ready(Some(Err(BrokenOff(reason))))
+            }
+            Poll::Ready(Some(Ok(frame))) => {
                 self.last_piece = kip_host::clock::monotonic_micros();
-                if let (Some(hold), Some(data)) = (&mut self.hold, frame.data_ref()) {
-                    hold.trace.bytes += data.len() as u64;
-                }
-                if self.body.is_end_stream() {
-                    self.end(Outcome::Done);
+                if ended {
+                    self.end();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(_)) => {
-                self.fail(code::INSTANCE_BROKE_OFF);
+            Poll::Ready(Some(Err(_))) => {
+                fail(&self.live, code::INSTANCE_BROKE_OFF);
                 Poll::Ready(Some(Err(BrokenOff("the instance broke off its answer"))))
             }
-            None => {
-                self.end(Outcome::Done);
+            Poll::Ready(None) => {
+                self.end();
                 Poll::Ready(None)
             }
         }
-    }
-
-    fn fail(&mut self, code: kip_spec::Code) {
-        if let Some(hold) = &mut self.hold {
-            hold.trace.code = Some(code);
-        }
-        self.end(Outcome::Broken);
     }
 }
 

@@ -98,14 +98,16 @@ impl Relay {
                 Ok((response, connection)) => return Ok(self.answer(permit, response, connection, limit, guard)),
                 Err(failure) => failure,
             };
-            drop(permit);
             match failure.again {
                 // Once: the core then gives another instance, or this one if it lives.
                 Some(again) if !retried => {
+                    permit.instance_ended().await;
+                    drop(permit);
                     retried = true;
                     request = again;
                     permit = self.permit(call, request.body_mut(), limit, guard).await?;
                 }
+                _ if failure.code == code::BAD_REQUEST => return Err(body_broke_off(call, guard)),
                 _ => return Err(self.failed(call, guard, failure.code, failure.detail)),
             }
         }
@@ -133,14 +135,15 @@ impl Relay {
                 let verdict = async {
                     tokio::pin!(waiting);
                     tokio::select! {
-                        verdict = &mut waiting => return verdict,
-                        () = upload.read_ahead() => {}
+                        verdict = &mut waiting => return Some(verdict),
+                        whole = upload.read_ahead() => if !whole { return None },
                     }
-                    waiting.await
+                    Some(waiting.await)
                 };
                 match tokio::time::timeout_at(limit, verdict).await {
-                    Ok(Ok(permit)) => Ok(permit),
-                    Ok(Err(reason)) => refused(reason, guard),
+                    Ok(Some(Ok(permit))) => Ok(permit),
+                    Ok(Some(Err(reason))) => refused(reason, guard),
+                    Ok(None) => Err(body_broke_off(call, guard)),
                     Err(_) => {
                         Err(self.failed(call, guard, code::TOTAL_TIMEOUT, "it waited for an instance".to_owned()))
                     }
@@ -187,6 +190,10 @@ impl Relay {
                     Err(mut error) => match error.take_message() {
                         // Never delivered: the idle connection had been closed. Another one, to the same instance.
                         Some(back) if !fresh => request = back,
+                        // The body from the caller failed, not the instance.
+                        None if is_of_the_body(error.error()) => {
+                            return Err(Failure { code: code::BAD_REQUEST, detail: String::new(), again: None });
+                        }
                         back => {
                             let detail = format!("instance {}: {}", link.instance, error.error());
                             let again = back.or(copy);
@@ -243,6 +250,18 @@ impl Relay {
         );
         Box::new(answer::problem(problem, &call.request))
     }
+}
+
+/// Whether sending failed because the caller's body did: that error is then the cause of this one.
+fn is_of_the_body(error: &hyper::Error) -> bool {
+    error.is_user() && std::error::Error::source(error).is_some_and(|cause| cause.is::<hyper::Error>())
+}
+
+/// The caller left in the midst of its body, or its body is not HTTP; hardly anybody reads this answer.
+fn body_broke_off(call: &Call, guard: &mut Guard) -> Box<Answer> {
+    guard.end(0, Outcome::Left);
+    let problem = Problem::new(code::BAD_REQUEST, "the request is not acceptable: its body broke off");
+    Box::new(answer::problem(problem, &call.request))
 }
 
 /// Writes the record of a request that ends before its answer has a head.

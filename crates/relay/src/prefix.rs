@@ -27,9 +27,8 @@ impl Upload {
         Self { read: Bytes::new(), rest }
     }
 
-    /// Reads on, up to the limit. Returns when the body has ended, the limit is reached, or reading failed, which the
-    /// exchange will then find out for itself.
-    pub(crate) async fn read_ahead(&mut self) {
+    /// Reads on, up to the limit. False if the body broke off: nobody is there any more to be answered.
+    pub(crate) async fn read_ahead(&mut self) -> bool {
         while self.read.len() < LIMIT
             && let Some(body) = &mut self.rest
         {
@@ -45,10 +44,11 @@ impl Upload {
                     // Trailers after a body read ahead have nobody to go to over HTTP/1.1.
                     Err(_) => self.rest = None,
                 },
-                Some(Err(_)) => return,
+                Some(Err(_)) => return false,
                 None => self.rest = None,
             }
         }
+        true
     }
 
     /// A second copy, if all of it is here.

@@ -28,10 +28,22 @@ pub(super) async fn wait(process: &Process, order: &Order, port: u16) -> Result<
             let (code, signal) = end.map_or((None, None), |end| (end.code, end.signal));
             Err((StartProblem::Exited { code, signal }, String::new()))
         }
-        answered = tokio::time::timeout(order.startup.to_std(), probe(order, port)) => match answered {
-            Ok(address) => check_owner(process, order, address),
-            Err(_) => Err(explain(process, order, port)),
-        },
+        checked = tokio::time::timeout(order.startup.to_std(), probe_and_check(process, order, port)) => {
+            checked.unwrap_or_else(|_| Err(explain(process, order, port)))
+        }
+    }
+}
+
+async fn probe_and_check(process: &Process, order: &Order, port: u16) -> Result<Running, Failure> {
+    let mut stranger_seen = false;
+    loop {
+        let address = probe(order, port).await;
+        match check_owner(process, order, address) {
+            // Looked at twice: the socket of a process that is just ending belongs to nobody for a moment.
+            Err(_) if !stranger_seen => stranger_seen = true,
+            checked => return checked,
+        }
+        tokio::time::sleep(LONGEST_PAUSE).await;
     }
 }
 

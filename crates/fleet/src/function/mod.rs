@@ -127,6 +127,11 @@ impl FunctionCore {
         self.instances.get(&id)
     }
 
+    /// Whether a request still has its place on an instance; it loses it when the instance ends.
+    pub fn is_placed(&self, ticket: Ticket) -> bool {
+        self.placed.contains_key(&ticket)
+    }
+
     /// Its versions, oldest first.
     pub fn revisions(&self) -> impl Iterator<Item = (VersionId, &Revision)> {
         self.revisions.iter().map(|(version, revision)| (*version, revision))
@@ -239,7 +244,8 @@ impl FunctionCore {
                 self.placed.retain(|_, placed| *placed != id);
                 effects.push(Effect::Tell(ToPlacer::Release { instance: id }));
             }
-            (before, Class::Asleep) if before != Class::Asleep => {
+            // Only once it has settled: asked for its room while it falls asleep, it would have to decline.
+            _ if matches!(to, State::Paused | State::Parked | State::Spilled) => {
                 effects.push(Effect::Tell(ToPlacer::Asleep { instance: id }));
             }
             (Class::Asleep, after) if after != Class::Asleep => {

@@ -12,7 +12,7 @@ use crate::router::Message;
 use crate::why::{Exit, Refusal, StartFailure};
 use crate::{
     Class, CoreNumber, Effect, Event, FunctionCore, Now, Operate, Placer, Policy, Router, Seen, StartKind, State,
-    Ticket,
+    Ticket, ToPlacer,
 };
 
 fn policy() -> Policy {
@@ -52,6 +52,7 @@ struct World {
     refused: BTreeMap<Ticket, Refusal>,
     ended: u64,
     promoted: Vec<VersionId>,
+    failed: Vec<(VersionId, StartFailure)>,
     log: Vec<String>,
 }
 
@@ -72,6 +73,7 @@ impl World {
             refused: BTreeMap::new(),
             ended: 0,
             promoted: Vec::new(),
+            failed: Vec::new(),
             log: Vec::new(),
         }
     }
@@ -144,7 +146,8 @@ impl World {
             Effect::Tell(message) => self.router.post(Message::ToPlacer(message)),
             Effect::WakeAt(at) => self.alarm = Some(at),
             Effect::Promoted { version } => self.promoted.push(version),
-            Effect::Changed(_) | Effect::VersionFailed { .. } => {}
+            Effect::VersionFailed { version, failure } => self.failed.push((version, failure)),
+            Effect::Changed(_) => {}
         }
     }
 
@@ -397,6 +400,34 @@ fn a_new_version_that_fails_leaves_the_old_one_in_place() {
     assert_eq!(world.promoted, [VersionId(1)]);
     let second = world.arrive();
     assert_eq!(world.running[&second].1, StartKind::Warm);
+}
+
+#[test]
+fn a_new_version_that_can_never_fit_fails() {
+    let mut world = World::new(1, 10, Faults { per_cent: 0, hang_per_cent: 0 });
+    world.deploy(1, Policy { need: Need { memory: 6 }, ..policy() });
+    let first = world.arrive();
+    world.advance(90);
+    world.deploy(2, Policy { need: Need { memory: 11 }, ..policy() });
+    assert_eq!(world.failed, [(VersionId(2), StartFailure::NoRoom)]);
+    assert!(world.running.contains_key(&first));
+    assert_eq!(world.core.revisions().count(), 1);
+}
+
+#[test]
+fn one_that_falls_asleep_while_others_wait_gives_up_its_room() {
+    let mut world = World::new(1, 10, Faults { per_cent: 0, hang_per_cent: 0 });
+    world.deploy(1, Policy { need: Need { memory: 6 }, ..policy() });
+    let first = world.arrive();
+    world.advance(90);
+    world.leave(first);
+    let other = InstanceId { boot: 1, core: 9, sequence: 1 };
+    let ask = ToPlacer::Ask { function: CoreNumber(9), instance: other, need: Need { memory: 6 } };
+    world.router.post(Message::ToPlacer(ask));
+    world.step(Event::Tick);
+    assert_eq!(world.states(), [State::Ready]);
+    world.advance(150);
+    assert_eq!(world.states(), [], "it is asked for its room when it sleeps");
 }
 
 #[test]

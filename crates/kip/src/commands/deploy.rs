@@ -101,6 +101,12 @@ pub(crate) async fn wait(client: &Client, deployed: &[VersionMade]) -> anyhow::R
                         format!("`kip logs {}` shows what the program wrote; fix it and deploy again", made.function);
                     return Err(Problem::new(*code, message).cause(detail).hint(hint).into());
                 }
+                Some(VersionStatus::Replaced { by }) => {
+                    let message = format!("{by} of {} was deployed before {} served", made.function, made.version);
+                    return Err(Problem::new(code::VERSION_REPLACED, message)
+                        .hint(format!("`kip inspect {}` shows which version serves", made.function))
+                        .into());
+                }
                 Some(VersionStatus::Candidate) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }

@@ -5,7 +5,7 @@ use kip_spec::InstanceId;
 use serde::Serialize;
 
 use crate::arguments::{Inspect, Why};
-use crate::client::Client;
+use crate::client::{Client, segment};
 use crate::output::{Output, clock, millis};
 
 pub(crate) async fn inspect(client: &Client, options: &Inspect, output: Output) -> anyhow::Result<()> {
@@ -14,7 +14,7 @@ pub(crate) async fn inspect(client: &Client, options: &Inspect, output: Output) 
         let info: InstanceInfo = client.get(&format!("/api/v1/instances/{what}")).await?;
         return output.result(&info, lines);
     }
-    let info: FunctionInfo = client.get(&format!("/api/v1/functions/{what}")).await?;
+    let info: FunctionInfo = client.get(&format!("/api/v1/functions/{}", segment(what))).await?;
     output.result(&info, lines)
 }
 
@@ -47,7 +47,7 @@ struct Explanation {
 }
 
 pub(crate) async fn why(client: &Client, options: &Why, output: Output) -> anyhow::Result<()> {
-    let name = &options.function;
+    let name = segment(&options.function);
     let function: FunctionInfo = client.get(&format!("/api/v1/functions/{name}")).await?;
     let decisions: Vec<DecisionRecord> =
         client.get(&format!("/api/v1/functions/{name}/decisions?limit={}", options.limit)).await?;

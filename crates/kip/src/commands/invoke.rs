@@ -13,7 +13,7 @@ use kip_spec::{Problem, code};
 use serde::Serialize;
 
 use crate::arguments::Invoke;
-use crate::client::Client;
+use crate::client::{Client, segment};
 use crate::output::{Output, micros};
 
 /// No call of a function may take longer than timeouts.total, which the gateway keeps; this is only a last resort.
@@ -50,7 +50,7 @@ pub(crate) async fn run(client: &Client, options: &Invoke, output: Output) -> an
         headers.push((name.trim().parse()?, HeaderValue::from_str(value.trim())?));
     }
     let gateway = client.about().await?.gateway.to_string();
-    let path = format!("/f/{}/{}", options.function, options.path.trim_start_matches('/'));
+    let path = format!("/f/{}/{}", segment(&options.function), options.path.trim_start_matches('/'));
     let called = call(&gateway, &method, &path, headers, body.unwrap_or_default().into()).await?;
     output.remark(&format!(
         "{} {} on {}: wait {}, first byte {}, total {}",
@@ -84,7 +84,12 @@ pub(crate) async fn call(
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
 ) -> anyhow::Result<Called> {
-    let mut request = Request::builder().method(method).uri(path).body(Full::from(body))?;
+    let built = Request::builder().method(method).uri(path).body(Full::from(body));
+    let mut request = built.map_err(|error| {
+        Problem::new(code::BAD_REQUEST, format!("`{method} {path}` is not a request"))
+            .cause(error.to_string())
+            .hint("write the path as in a URL: a space is %20")
+    })?;
     for (name, value) in headers {
         request.headers_mut().append(name, value);
     }

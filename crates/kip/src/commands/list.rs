@@ -3,7 +3,7 @@
 use kip_control::{FunctionInfo, InstanceInfo, RequestRecord};
 
 use crate::arguments::Requests;
-use crate::client::Client;
+use crate::client::{Client, segment};
 use crate::output::{Output, clock, micros, millis, table};
 
 pub(crate) async fn functions(client: &Client, output: Output) -> anyhow::Result<()> {
@@ -51,13 +51,13 @@ pub(crate) async fn requests(client: &Client, options: &Requests, output: Output
     let path = match &options.function {
         Some(function) => {
             // An unknown name should say so rather than list nothing; a removed function's requests stay.
-            format!("/api/v1/functions/{function}/requests?limit={}", options.limit)
+            format!("/api/v1/functions/{}/requests?limit={}", segment(function), options.limit)
         }
         None => format!("/api/v1/requests?limit={}", options.limit),
     };
     let requests: Vec<RequestRecord> = client.get(&path).await?;
     if let (true, Some(function)) = (requests.is_empty(), &options.function) {
-        client.get::<FunctionInfo>(&format!("/api/v1/functions/{function}")).await?;
+        client.get::<FunctionInfo>(&format!("/api/v1/functions/{}", segment(function))).await?;
     }
     output.result(&requests, |requests| request_table(requests))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kip_spec::{Problem, code};
 
 use crate::arguments::{Connection, Names};
-use crate::client::Client;
+use crate::client::{Client, segment};
 use crate::output::Output;
 
 /// The server's own patience is 30 s unless set otherwise; this is only for the case that it hangs.
@@ -45,7 +45,7 @@ fn is_zombie(pid: u32) -> bool {
 
 pub(crate) async fn remove(client: &Client, names: &Names, output: Output) -> anyhow::Result<()> {
     for name in &names.functions {
-        let removed: serde_json::Value = client.delete(&format!("/api/v1/functions/{name}")).await?;
+        let removed: serde_json::Value = client.delete(&format!("/api/v1/functions/{}", segment(name))).await?;
         output.line(&removed, |_| format!("removed {name}"))?;
     }
     Ok(())

@@ -1,0 +1,429 @@
+//! The program that tests of the real binary run as an instance: a small web server with switches for every way in which
+//! a program can misbehave. Standard library only, one thread a connection.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Requests under way, and the most there ever were.
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+/// Requests that `/drop` swallowed.
+static DROPPED: AtomicUsize = AtomicUsize::new(0);
+/// Calls of `/initialize`.
+static INITIALIZED: AtomicUsize = AtomicUsize::new(0);
+
+/// What the command line asks for.
+#[derive(Debug, Default)]
+struct Switches {
+    port_shift: u16,
+    any: bool,
+    never_listen: bool,
+    ready_after: u64,
+    initialize_status: u16,
+    initialize_delay: u64,
+}
+
+#[expect(clippy::exit, reason = "ending at once, in the midst of things, is what it is for")]
+fn end(code: i32) -> ! {
+    std::process::exit(code)
+}
+
+fn say(line: &str) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}
+
+fn main() -> io::Result<()> {
+    let all: Vec<String> = std::env::args().skip(1).collect();
+    let mut switches = Switches { initialize_status: 200, ..Switches::default() };
+    let mut arguments = all.iter();
+    while let Some(argument) = arguments.next() {
+        let mut number = || arguments.next().and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+        match argument.as_str() {
+            "--port-shift" => switches.port_shift = u16::try_from(number()).unwrap_or_default(),
+            "--any" => switches.any = true,
+            "--exit-now" => {
+                let _ = writeln!(io::stderr(), "subject: told to give up at once");
+                end(i32::try_from(number()).unwrap_or(1));
+            }
+            "--exit-after-start" => {
+                let pause = Duration::from_millis(number());
+                in_background(move || {
+                    std::thread::sleep(pause);
+                    end(7);
+                });
+            }
+            "--never-listen" => switches.never_listen = true,
+            "--ready-after" => switches.ready_after = number(),
+            "--initialize-status" => switches.initialize_status = u16::try_from(number()).unwrap_or(500),
+            "--initialize-delay" => switches.initialize_delay = number(),
+            // An ignored signal stays ignored over exec, and a shell can ignore one without any unsafe code here.
+            "--ignore-term" => {
+                let rest: Vec<&String> = all.iter().filter(|word| *word != "--ignore-term").collect();
+                let own = std::env::current_exe()?;
+                return Err(Command::new("sh")
+                    .args(["-c", "trap '' TERM; exec \"$0\" \"$@\""])
+                    .arg(own)
+                    .args(rest)
+                    .exec());
+            }
+            "--spin" => in_background(|| {
+                loop {
+                    std::hint::spin_loop();
+                }
+            }),
+            "--fork" => {
+                Command::new("sh").args(["-c", "setsid sleep 1000 &"]).status()?;
+            }
+            "--port-file" => {
+                let file = arguments.next().cloned().unwrap_or_default();
+                std::fs::write(format!("{file}.new"), port().to_string())?;
+                std::fs::rename(format!("{file}.new"), file)?;
+            }
+            _ => {}
+        }
+    }
+    say("subject: begins");
+    if switches.never_listen {
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+    serve(switches)
+}
+
+fn port() -> u16 {
+    variable("PORT").parse().unwrap_or_default()
+}
+
+fn variable(name: &str) -> String {
+    std::env::vars().find(|(known, _)| known == name).map(|(_, value)| value).unwrap_or_default()
+}
+
+fn in_background(work: impl FnOnce() + Send + 'static) {
+    if std::thread::Builder::new().spawn(work).is_err() {
+        end(70);
+    }
+}
+
+/// Pauses between the beginning of an answer and its break, so that callers see both and not just the break.
+fn let_it_through() {
+    std::thread::sleep(Duration::from_millis(300));
+}
+
+fn serve(switches: Switches) -> io::Result<()> {
+    let ip = if switches.any { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+    let listener = TcpListener::bind((ip, port().wrapping_add(switches.port_shift)))?;
+    say("subject: listens");
+    let switches: &'static Switches = Box::leak(Box::new(switches));
+    let ready: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(usize::from(switches.ready_after == 0))));
+    if switches.ready_after > 0 {
+        in_background(|| {
+            std::thread::sleep(Duration::from_millis(switches.ready_after));
+            ready.store(1, Ordering::SeqCst);
+        });
+    }
+    for stream in listener.incoming() {
+        let stream = stream?;
+        in_background(move || {
+            let _ = connection(stream, switches, ready);
+        });
+    }
+    Ok(())
+}
+
+/// A request whose body has not been read.
+struct Request {
+    method: String,
+    target: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Request {
+    fn read(reader: &mut impl BufRead) -> io::Result<Option<Self>> {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        let mut words = line.split_whitespace();
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let mut request = Self { method: method.to_owned(), target: target.to_owned(), headers: Vec::new() };
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let Some((name, value)) = line.trim_end().split_once(':') else { return Ok(Some(request)) };
+            request.headers.push((name.to_lowercase(), value.trim().to_owned()));
+        }
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Reads the body piece by piece.
+    fn body(&self, reader: &mut impl BufRead, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let chunked = self.header("transfer-encoding").is_some_and(|value| value.contains("chunked"));
+        if !chunked {
+            let length = self.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
+            return exactly(reader, length, &mut each);
+        }
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let length = u64::from_str_radix(line.trim().split(';').next().unwrap_or_default(), 16)
+                .map_err(|_| io::ErrorKind::InvalidData)?;
+            exactly(reader, length, &mut each)?;
+            let mut end = String::new();
+            reader.read_line(&mut end)?;
+            if length == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn exactly(reader: &mut impl BufRead, length: u64, each: &mut impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut left = length;
+    let mut buffer = vec![0; 64 << 10];
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = reader.read(&mut buffer[..most])?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        each(&buffer[..read])?;
+        left -= read as u64;
+    }
+    Ok(())
+}
+
+/// Counts a request while it is under way.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        let now = NOW.fetch_add(1, Ordering::SeqCst) + 1;
+        MOST.fetch_max(now, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        NOW.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn connection(stream: TcpStream, switches: &Switches, ready: &AtomicUsize) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut writer = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    while let Some(request) = Request::read(&mut reader)? {
+        if !answer(&request, &mut reader, &mut writer, switches, ready)? {
+            return writer.shutdown(std::net::Shutdown::Both);
+        }
+    }
+    Ok(())
+}
+
+/// Answers a request; false if the connection is to be closed.
+fn answer(
+    request: &Request,
+    reader: &mut impl BufRead,
+    out: &mut TcpStream,
+    switches: &Switches,
+    ready: &AtomicUsize,
+) -> io::Result<bool> {
+    let path = request.target.split('?').next().unwrap_or_default();
+    let mut parts = path.trim_start_matches('/').split('/');
+    let verb = parts.next().unwrap_or_default();
+    let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok()).unwrap_or_default();
+    let counted = (!matches!(verb, "count" | "ready" | "initialize" | "pre-stop")).then(Counted::new);
+    if verb == "tee" {
+        return tee(request, reader, out);
+    }
+    let (mut length, mut sum) = (0u64, Sum::default());
+    request.body(reader, |piece| {
+        length += piece.len() as u64;
+        sum.add(piece);
+        Ok(())
+    })?;
+    match verb {
+        "echo" => text(request, out, 200, &echo(request, length, &sum)),
+        "delay" => {
+            std::thread::sleep(Duration::from_millis(number()));
+            // Once the answer is out, the caller may send the next request.
+            drop(counted);
+            text(request, out, 200, "delayed\n")
+        }
+        "stream" => stream(out, number(), number()),
+        "big" => big(out, number()),
+        "hang" => loop {
+            std::thread::sleep(Duration::from_secs(1));
+        },
+        "die" => {
+            write!(out, "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{}", "x".repeat(500))?;
+            let_it_through();
+            end(9);
+        }
+        // Half of what it announced, and then the connection ends.
+        "half" => {
+            write!(out, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhalf \r\n")?;
+            let_it_through();
+            Ok(false)
+        }
+        // Something, and then nothing more.
+        "stall" => {
+            write!(out, "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nbeginning")?;
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        }
+        "drop" => {
+            DROPPED.fetch_add(1, Ordering::SeqCst);
+            Ok(false)
+        }
+        "drops" => text(request, out, 200, &DROPPED.load(Ordering::SeqCst).to_string()),
+        // Says nothing of closing, and closes.
+        "once" => text(request, out, 200, "once\n").map(|_| false),
+        "garbage" => {
+            out.write_all(b"\x16\x03\x01 this is not HTTP\r\n\r\n")?;
+            Ok(false)
+        }
+        "pid" => text(request, out, 200, &std::process::id().to_string()),
+        "env" => {
+            let all: BTreeMap<String, String> = std::env::vars().collect();
+            let entries: Vec<String> =
+                all.iter().map(|(name, value)| format!("{}:{}", json(name), json(value))).collect();
+            text(request, out, 200, &format!("{{{}}}", entries.join(",")))
+        }
+        "count" => {
+            let (now, most) = (NOW.load(Ordering::SeqCst), MOST.load(Ordering::SeqCst));
+            let initialized = INITIALIZED.load(Ordering::SeqCst);
+            text(request, out, 200, &format!("{{\"now\":{now},\"most\":{most},\"initialized\":{initialized}}}"))
+        }
+        "ready" => {
+            let status = if ready.load(Ordering::SeqCst) == 1 { 200 } else { 503 };
+            text(request, out, status, "")
+        }
+        "initialize" => {
+            say(&format!("subject: initialize by {}", request.method));
+            INITIALIZED.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(switches.initialize_delay));
+            text(request, out, switches.initialize_status, "")
+        }
+        "pre-stop" => {
+            std::fs::write(variable("PRE_STOP_FILE"), format!("{} {}", request.method, request.target))?;
+            text(request, out, 200, "")
+        }
+        "log" => {
+            for line in 0..number() {
+                say(&format!("subject: line {line}"));
+            }
+            text(request, out, 200, "logged\n")
+        }
+        "status" => {
+            let status = u16::try_from(number()).unwrap_or(500);
+            text(request, out, status, if matches!(status, 204 | 304) { "" } else { "as asked\n" })
+        }
+        // Headers that concern one connection, and ones that only the gateway may say.
+        "headers" => {
+            out.write_all(
+                b"HTTP/1.1 200 OK\r\nconnection: x-mine\r\nx-mine: 1\r\nkeep-alive: timeout=5\r\nx-kept: 1\r\nx-kip-instance: forged\r\ncontent-length: 2\r\n\r\nok",
+            )?;
+            Ok(true)
+        }
+        _ => text(request, out, 200, "subject\n"),
+    }
+}
+
+fn text(request: &Request, out: &mut TcpStream, status: u16, body: &str) -> io::Result<bool> {
+    let without_body = matches!(status, 204 | 304);
+    let length = if without_body { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    let body = if request.method == "HEAD" || without_body { "" } else { body };
+    write!(out, "HTTP/1.1 {status} Subject\r\nx-subject: 1\r\n{length}\r\n{body}")?;
+    out.flush()?;
+    Ok(true)
+}
+
+fn stream(out: &mut TcpStream, pieces: u64, pause: u64) -> io::Result<bool> {
+    write!(out, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")?;
+    for number in 0..pieces {
+        let piece = format!("data: {number}\n\n");
+        write!(out, "{:x}\r\n{piece}\r\n", piece.len())?;
+        out.flush()?;
+        std::thread::sleep(Duration::from_millis(pause));
+    }
+    write!(out, "0\r\n\r\n")?;
+    Ok(true)
+}
+
+/// Sends each piece of the body back while the rest is still coming.
+fn tee(request: &Request, reader: &mut impl BufRead, out: &mut TcpStream) -> io::Result<bool> {
+    write!(out, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
+    request.body(reader, |piece| {
+        write!(out, "{:x}\r\n", piece.len())?;
+        out.write_all(piece)?;
+        out.write_all(b"\r\n")?;
+        out.flush()
+    })?;
+    write!(out, "0\r\n\r\n")?;
+    Ok(true)
+}
+
+fn big(out: &mut TcpStream, length: u64) -> io::Result<bool> {
+    write!(out, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n")?;
+    let piece = vec![b'b'; 64 << 10];
+    let mut left = length;
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
+        out.write_all(&piece[..most])?;
+        left -= most as u64;
+    }
+    Ok(true)
+}
+
+fn echo(request: &Request, length: u64, sum: &Sum) -> String {
+    let headers: Vec<String> =
+        request.headers.iter().map(|(name, value)| format!("[{},{}]", json(name), json(value))).collect();
+    format!(
+        "{{\"method\":{},\"target\":{},\"headers\":[{}],\"length\":{length},\"sum\":\"{:016x}\"}}",
+        json(&request.method),
+        json(&request.target),
+        headers.join(","),
+        sum.0
+    )
+}
+
+/// FNV-1a of 64 bits: enough to see that bytes came through as they were.
+struct Sum(u64);
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Sum {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
+
+fn json(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            control if u32::from(control) < 32 => quoted.push_str(&format!("\\u{:04x}", u32::from(control))),
+            other => quoted.push(other),
+        }
+    }
+    quoted + "\""
+}

@@ -1,0 +1,13 @@
+//! The real binary with real processes: a server of its own for each test, on free ports and in its own folder.
+//!
+//! The program under it is `examples/subject.rs`. Nothing here waits for a fixed time: every wait is for a condition,
+//! with a deadline that only a broken server meets.
+#![expect(clippy::unwrap_used, reason = "this crate is a test as a whole; the linter only knows functions marked so")]
+#![expect(clippy::print_stderr, reason = "a failed test shows its server's log")]
+
+mod bad_input;
+mod http;
+mod journey;
+mod lifecycle;
+mod relay;
+mod support;
