@@ -46,7 +46,8 @@ fn lints() -> Result<()> {
 }
 
 fn documentation() -> Result<()> {
-    let mut command = command("cargo", &["doc", "--no-deps", "--workspace", "--release", "--quiet"]);
+    let mut command =
+        command("cargo", &["doc", "--no-deps", "--workspace", "--release", "--quiet", "--document-private-items"]);
     command.env("RUSTDOCFLAGS", "-D warnings");
     show(command)
 }

@@ -3,13 +3,14 @@
 use std::path::Path as FilePath;
 
 use axum::Json;
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, State};
 use kip_control::{DecisionRecord, FunctionInfo, RequestRecord, VersionSource};
 use kip_spec::{Problem, code};
 use serde::Deserialize;
 
 use crate::error::ApiResult;
+use crate::extract::{Path, Query};
 use crate::wire::{Deployment, DeploymentMade, VersionMade};
 use crate::{Api, bad_request};
 

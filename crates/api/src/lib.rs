@@ -4,6 +4,7 @@
 //! nothing: it asks `control`.
 
 mod error;
+mod extract;
 mod functions;
 mod logs;
 mod server;

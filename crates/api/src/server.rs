@@ -1,12 +1,13 @@
 //! The server itself: status, instances, stop, and paths that are not there.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Method, Uri};
 use kip_control::InstanceInfo;
 use kip_spec::{InstanceId, Problem, code};
 
 use crate::error::{ApiError, ApiResult};
+use crate::extract::Path;
 use crate::wire::Status;
 use crate::{Api, bad_request};
 

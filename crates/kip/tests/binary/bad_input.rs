@@ -234,6 +234,20 @@ fn keys_are_asked_for() {
     );
     assert_eq!((unreadable.status(), error(&unreadable).as_str()), (400, "KW-7003"));
 
+    for path in [
+        "/api/v1/requests?limit=many",
+        "/api/v1/functions/f/requests?limit=-1",
+        "/api/v1/functions/f/decisions?limit=x",
+        "/api/v1/functions/f/logs?follow=perhaps",
+        "/api/v1/functions/f/logs?instance=x",
+        "/api/v1/instances/x",
+        "/api/v1/functions/%ff",
+        "/api/v1/instances/%ff",
+    ] {
+        let answer = server.api_get(path);
+        assert_eq!((answer.status(), error(&answer).as_str()), (400, "KW-7003"), "{path}: {answer:?}");
+    }
+
     let answer = server.get("/");
     assert_eq!((answer.code().as_str(), answer.header("www-authenticate")), ("KW-7001", Some("Bearer")));
     let answer = server.call_with("GET", "/", "authorization: Bearer kw_wrong\r\n", b"");
