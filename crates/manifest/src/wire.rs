@@ -1,4 +1,4 @@
-//! `kip.yaml` as types: what the schema describes and what [`crate::write`] fills.
+//! `kip.yaml` as types: what the schema describes and what [`crate::write()`] fills.
 //!
 //! Reading does not go through these, because a typed reader stops at its first error; tests hold the two together.
 
