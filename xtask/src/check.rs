@@ -48,7 +48,7 @@ fn lints() -> Result<()> {
 fn documentation() -> Result<()> {
     let mut command =
         command("cargo", &["doc", "--no-deps", "--workspace", "--release", "--quiet", "--document-private-items"]);
-    command.env("RUSTDOCFLAGS", "-D warnings");
+    command.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
     show(command)
 }
 
