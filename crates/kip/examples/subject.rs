@@ -20,7 +20,7 @@ static INITIALIZED: AtomicUsize = AtomicUsize::new(0);
 /// What the command line asks for.
 #[derive(Debug, Default)]
 struct Switches {
-    port_shift: u16,
+    wrong_port: bool,
     any: bool,
     never_listen: bool,
     ready_after: u64,
@@ -44,7 +44,7 @@ fn main() -> io::Result<()> {
     while let Some(argument) = arguments.next() {
         let mut number = || arguments.next().and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
         match argument.as_str() {
-            "--port-shift" => switches.port_shift = u16::try_from(number()).unwrap_or_default(),
+            "--wrong-port" => switches.wrong_port = true,
             "--any" => switches.any = true,
             "--exit-now" => {
                 let _ = writeln!(io::stderr(), "subject: told to give up at once");
@@ -117,7 +117,8 @@ fn let_it_through() {
 
 fn serve(switches: Switches) -> io::Result<()> {
     let ip = if switches.any { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
-    let listener = TcpListener::bind((ip, port().wrapping_add(switches.port_shift)))?;
+    // Port 0 is another one than its own, whichever is free.
+    let listener = TcpListener::bind((ip, if switches.wrong_port { 0 } else { port() }))?;
     say("subject: listens");
     let switches: &'static Switches = Box::leak(Box::new(switches));
     let ready: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(usize::from(switches.ready_after == 0))));

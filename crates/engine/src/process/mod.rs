@@ -72,6 +72,8 @@ pub(crate) struct Process {
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     running: HashMap<InstanceId, Arc<Process>>,
+    /// The ports they were given.
+    ports: HashMap<InstanceId, u16>,
     /// Told to end before their start got as far as a process.
     cancelled: HashSet<InstanceId>,
 }
@@ -133,7 +135,9 @@ impl ProcessBody {
     }
 
     fn forget(&self, id: InstanceId) {
-        self.lock().running.remove(&id);
+        let mut table = self.lock();
+        table.running.remove(&id);
+        table.ports.remove(&id);
     }
 
     /// The instance's process; one that is not there yet will not be started.
@@ -155,7 +159,7 @@ impl ProcessBody {
 impl Body for ProcessBody {
     async fn start(&self, order: Order) -> Result<Running, StartError> {
         let files = self.log_files(order.function.as_str(), order.instance);
-        let (process, port) = self.spawn(&order, &files)?;
+        let (process, port) = self.spawn(&order, &files).inspect_err(|_| self.forget(order.instance))?;
         let ready = ready::wait(&process, &order, port).await;
         match ready {
             Ok(running) => {

@@ -7,6 +7,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use kip_spec::InstanceId;
 use tokio::sync::watch;
 
 use super::logs::LogFiles;
@@ -23,7 +24,7 @@ impl ProcessBody {
             let detail = format!("there is no folder {}", order.directory.display());
             return Err(fail((StartProblem::WorkingDirectory, detail)));
         }
-        let port = free_port().map_err(io("no free port"))?;
+        let port = self.reserve_port(order.instance).map_err(io("no free port"))?;
         let env = contract::environment(order, &self.options.server, port);
         let argv: Vec<String> = order.argv.iter().map(|word| expand::expand(word, &env)).collect();
         let Some((name, arguments)) = argv.split_first() else {
@@ -76,6 +77,21 @@ impl ProcessBody {
         let process = Arc::new(Process { id, pid, cgroup, ended: watch, headers, address: Mutex::default() });
         table.running.insert(id, process.clone());
         Ok((process, port))
+    }
+
+    /// A port for an instance, which no other instance of ours is given until nothing of this one is left: programs may
+    /// take seconds until they listen, and many start at once.
+    fn reserve_port(&self, instance: InstanceId) -> io::Result<u16> {
+        const TRIES: usize = 100;
+        for _ in 0..TRIES {
+            let port = free_port()?;
+            let mut table = self.lock();
+            if !table.ports.values().any(|given| *given == port) {
+                table.ports.insert(instance, port);
+                return Ok(port);
+            }
+        }
+        Err(io::ErrorKind::AddrNotAvailable.into())
     }
 }
 

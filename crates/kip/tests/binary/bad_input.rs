@@ -8,6 +8,7 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::http::Caller;
 use crate::support::{
     Guarded, Server, apart, call, function, is_alive, kip, manifest, run, subject, until, until_true,
 };
@@ -79,10 +80,12 @@ fn manifests_that_attack() {
     ran.failed(&["error[KW-100", "--> kip.yaml:"]);
     let ran = server.try_deploy(&format!("api: {}kip{}\n", "[".repeat(5_000), "]".repeat(5_000)));
     ran.failed(&["error[KW-1005]", "--> kip.yaml:1:"]);
-    // Past the client's own check, the API bounds what it reads.
-    let body = vec![b'x'; 9 << 20];
+    // Past the client's own check, the API bounds what it reads, and answers before it has read all.
+    let mut caller = Caller::connect(server.api);
     let headers = format!("authorization: Bearer {}\r\ncontent-type: application/json\r\n", server.key);
-    let answer = call(server.api, "POST", "/api/v1/deployments", &headers, &body);
+    caller.send("POST", "/api/v1/deployments", &format!("{headers}content-length: {}\r\n", 9 << 20));
+    let _ = caller.try_write(vec![b'x'; 9 << 20]);
+    let answer = caller.answer("POST");
     assert_eq!((answer.status(), &answer.json()["error"]["code"]), (400, &"KW-7003".into()), "{answer:?}");
     assert!(is_alive(server.pid));
 }
@@ -136,7 +139,7 @@ fn programs_that_do_not_become_ready() {
     let deploy = |arguments: &[&str], settings: &str| server.deploy_subject(arguments, settings);
     deploy(&["--exit-now", "3"], "");
     fails_to_start(&server, "KW-4003", 502, &["exit code 3", "subject: told to give up at once", "kip logs f"]);
-    deploy(&["--port-shift", "1"], "timeouts: {startup: 1s}");
+    deploy(&["--wrong-port"], "timeouts: {startup: 1s}");
     fails_to_start(&server, "KW-4005", 504, &["instead of the one in the variable PORT", "was told to listen on port"]);
     deploy(&["--never-listen"], "timeouts: {startup: 1s}");
     fails_to_start(&server, "KW-4004", 504, &["it listened on no port within 1s"]);

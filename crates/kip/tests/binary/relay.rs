@@ -24,6 +24,11 @@ fn shared(settings: &str) -> Server {
     server
 }
 
+/// Waits until an instance answers: short timeouts may well be over before a cold start is.
+fn warm_up(server: &Server) {
+    until_true("an instance answers", || server.get("/pid").status() == 200);
+}
+
 /// A caller whose request takes the only place there is.
 fn holder(server: &Server) -> Caller {
     let mut caller = server.connect();
@@ -180,12 +185,13 @@ fn callers_that_leave_during_a_start() {
 
 #[test]
 fn a_caller_that_does_not_read_cannot_keep_its_place() {
-    let server = single(&[], "timeouts: {total: 1s}");
+    let server = single(&[], "timeouts: {total: 3s}");
+    warm_up(&server);
     let mut caller = server.connect();
     caller.send("GET", &format!("/f/f/big/{}", 64 * MIB), "");
     assert_eq!(caller.head().status, 200);
     server.until_quiet();
-    assert_eq!(server.get("/pid").status(), 200);
+    warm_up(&server);
     let record = server.until_record("it is recorded", |record| record["path"].as_str().unwrap().starts_with("/big"));
     assert_eq!((&record["outcome"], &record["code"]), (&"broken".into(), &"KW-2008".into()));
     assert!(caller.forget(64 * MIB) < 64 * MIB, "the answer does not look whole");
@@ -194,6 +200,7 @@ fn a_caller_that_does_not_read_cannot_keep_its_place() {
 #[test]
 fn timeouts_say_which() {
     let server = single(&[], "timeouts: {queue: 300ms}");
+    warm_up(&server);
     let holding = holder(&server);
     let late = server.get("/");
     assert_eq!((late.code().as_str(), late.status()), ("KW-2005", 504), "{late:?}");
