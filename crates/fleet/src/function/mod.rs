@@ -239,7 +239,8 @@ impl FunctionCore {
                 self.placed.retain(|_, placed| *placed != id);
                 effects.push(Effect::Tell(ToPlacer::Release { instance: id }));
             }
-            (before, Class::Asleep) if before != Class::Asleep => {
+            // Not before it has fallen asleep: asked on the way there it would decline, and never be asked again.
+            (_, Class::Asleep) if !matches!(to, State::Pausing | State::Parking | State::Spilling) => {
                 effects.push(Effect::Tell(ToPlacer::Asleep { instance: id }));
             }
             (Class::Asleep, after) if after != Class::Asleep => {
