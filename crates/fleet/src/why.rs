@@ -42,6 +42,8 @@ pub enum StartFailure {
         /// HTTP status, 0 for none.
         status: u16,
     },
+    /// It needs more room than the host has.
+    NoRoom,
 }
 
 /// Why an instance is gone.
@@ -189,6 +191,7 @@ impl StartFailure {
             Self::WrongPort { .. } => code::WRONG_PORT,
             Self::PortTaken => code::INSTANCE_PORT_TAKEN,
             Self::InitializeFailed { .. } => code::INITIALIZE_FAILED,
+            Self::NoRoom => code::NO_CAPACITY,
         }
     }
 }
@@ -218,6 +221,7 @@ impl fmt::Display for StartFailure {
             Self::PortTaken => f.write_str("another program listens on the instance's port"),
             Self::InitializeFailed { status: 0 } => f.write_str("the initialize hook did not answer"),
             Self::InitializeFailed { status } => write!(f, "the initialize hook answered {status}"),
+            Self::NoRoom => f.write_str("an instance needs more room than the host has"),
         }
     }
 }
