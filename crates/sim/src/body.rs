@@ -26,7 +26,6 @@ pub(crate) struct Body {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asked {
     pub(crate) operation: OperationNumber,
-    pub(crate) what: Operate,
     pub(crate) at: u64,
 }
 

@@ -1,6 +1,8 @@
 //! What cores want, carried out on the world's bodies and callers; and what the world sees on the way to and from the placer.
 
-use kip_fleet::{Effect, Event, Exit, FromPlacer, Operate, OperationNumber, Seen, StartFailure, State, Ticket, ToPlacer};
+use kip_fleet::{
+    Effect, Event, Exit, FromPlacer, Operate, OperationNumber, Seen, StartFailure, State, Ticket, ToPlacer,
+};
 use kip_spec::InstanceId;
 
 use crate::body::{Asked, Body, Condition};
@@ -88,7 +90,7 @@ impl World {
     fn operate(&mut self, function: usize, instance: InstanceId, operation: OperationNumber, what: Operate) {
         self.check_operation(function, instance, what);
         let Some(body) = self.cells[function].bodies.get_mut(&instance) else { return };
-        body.asked = Some(Asked { operation, what, at: self.now });
+        body.asked = Some(Asked { operation, at: self.now });
         if what == Operate::Start {
             body.condition = Condition::Starting;
         }
@@ -145,9 +147,7 @@ impl World {
         }
         let seen = match (what, done) {
             (Operate::Start, true) => Seen::Started,
-            (Operate::Start, false) => {
-                Seen::StartFailed(StartFailure::Exited(Exit { code: Some(1), signal: None }))
-            }
+            (Operate::Start, false) => Seen::StartFailed(StartFailure::Exited(Exit { code: Some(1), signal: None })),
             (Operate::Initialize, true) => Seen::Initialized,
             (Operate::Initialize, false) => Seen::StartFailed(StartFailure::InitializeFailed { status: 500 }),
             (Operate::Pause, true) if self.plant == Some(Plant::SwallowedPause) => Seen::PauseFailed,

@@ -32,13 +32,10 @@ pub(crate) struct Cell {
 /// An accepted request that has not ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request {
-    pub(crate) since: u64,
     /// The instance it was given to.
     pub(crate) at: Option<InstanceId>,
     /// How long its work takes.
     pub(crate) work: u64,
-    /// When its caller leaves, time of the world.
-    pub(crate) leaves: Option<u64>,
 }
 
 /// How requests ended.
@@ -99,7 +96,9 @@ impl Cell {
     fn make_core(&mut self, now: Now, event: &Event, effects: &mut Vec<Effect>) -> bool {
         let needed = matches!(event, Event::Arrive { .. } | Event::Deploy { .. } | Event::Tick);
         let serving = self.serving;
-        let Some(policy) = self.versions.get(&serving).filter(|_| needed && !self.closed).cloned() else { return false };
+        let Some(policy) = self.versions.get(&serving).filter(|_| needed && !self.closed).cloned() else {
+            return false;
+        };
         let mut core = Box::new(FunctionCore::new(1, self.number, self.sequence));
         core.step(now, Event::Deploy { version: serving, policy }, effects);
         // It served before and was promoted then.

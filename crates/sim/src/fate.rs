@@ -110,7 +110,8 @@ impl Seeded {
             (_, true, false) => End::Fails,
             _ => End::Well,
         };
-        let (late, twice) = (random.per_mille(self.rates.of(Fault::Late)), random.per_mille(self.rates.of(Fault::Twice)));
+        let (late, twice) =
+            (random.per_mille(self.rates.of(Fault::Late)), random.per_mille(self.rates.of(Fault::Twice)));
         let known_after = if late { random.scale(5, 4_000) } else { random.below(2) };
         let again_after = random.scale(1, 2_000);
         Fate { takes, end, known_after, again_after: twice.then_some(again_after) }

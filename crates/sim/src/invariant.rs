@@ -36,9 +36,10 @@ impl World {
         let cell = &self.cells[function];
         let verdict = match &cell.core {
             Some(core) => self.check_core(cell, core),
-            None if cell.waiting > 0 || !cell.bodies.is_empty() => {
-                Err(("the core is dropped last", format!("{} has {} waiting, {:?}", cell.name, cell.waiting, cell.bodies)))
-            }
+            None if cell.waiting > 0 || !cell.bodies.is_empty() => Err((
+                "the core is dropped last",
+                format!("{} has {} waiting, {:?}", cell.name, cell.waiting, cell.bodies),
+            )),
             None => Ok(()),
         };
         if let Err((invariant, detail)) = verdict {
@@ -105,7 +106,10 @@ impl World {
         };
         let rests = matches!(instance.state, State::Ready | State::Busy | State::Paused);
         if instance.operation.is_none() != rests {
-            return Err(("one operation", format!("{} is {} with {:?}", instance.id, instance.state, instance.operation)));
+            return Err((
+                "one operation",
+                format!("{} is {} with {:?}", instance.id, instance.state, instance.operation),
+            ));
         }
         let hot = instance.state.class() == Class::Hot;
         if (instance.state == State::Busy) != (instance.in_flight > 0) || hot && instance.in_flight != body.in_flight {

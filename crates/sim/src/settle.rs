@@ -77,6 +77,8 @@ impl World {
         let before = cell.ends;
         self.arrive(function, 10, None);
         self.run_until(self.now + policy.queue_timeout + PROMPT);
+        // The next function is asked only when this one rests again: idle hot instances are not asked for their room yet.
+        self.run_until(self.now + LONG);
         let possible = policy.need.memory <= capacity && policy.queue_timeout >= PROMPT;
         let ends = self.cells[function].ends;
         if possible && ends.left != before.left + 1 && self.failure.is_none() {

@@ -49,7 +49,7 @@ impl Setup {
         let mut random = Random::stream(seed, "setup", 0);
         let number = usize::try_from(random.between(1, 6)).unwrap_or(1);
         let horizon = random.scale(3_000, 120_000);
-        let requests = random.scale(20, 400);
+        let requests = random.scale(50, 1_500);
         let (tight, spare) = (random.one_in(2), random.below(8));
         let rates = Rates::draw(seed, &cut.without);
         let mut functions: Vec<FunctionSetup> =

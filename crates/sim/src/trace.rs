@@ -97,10 +97,19 @@ impl Trace {
                 other => format!("{} {other:?}", cell.name),
             };
             self.tell(now, || text);
-        } else if let Event::Placer(FromPlacer::Evict { instance }) = event {
-            let text = format!("the host asks for the room of {}", name_of(cell, *instance));
-            self.tell(now, || text);
+            return;
         }
+        let text = match event {
+            _ if self.detail == Detail::Hash => return,
+            Event::Arrive { ticket } => format!("{} arrives", self.request(function, cell, *ticket)),
+            Event::Leave { ticket } => format!("{} leaves", self.request(function, cell, *ticket)),
+            Event::Exited { instance, exit } => format!("{} ended by itself: {exit}", name_of(cell, *instance)),
+            Event::Placer(FromPlacer::Evict { instance }) => {
+                format!("the host asks for the room of {}", name_of(cell, *instance))
+            }
+            _ => return,
+        };
+        self.tell(now, || text);
     }
 
     /// A core wants something.

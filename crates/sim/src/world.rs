@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kip_fleet::router::Message;
-use kip_fleet::{CoreNumber, Effect, Event, Exit, Now, Operate, OperationNumber, Placer, Policy, Router, Ticket, ToPlacer};
+use kip_fleet::{
+    CoreNumber, Effect, Event, Exit, Now, Operate, OperationNumber, Placer, Policy, Router, Ticket, ToPlacer,
+};
 use kip_spec::{InstanceId, VersionId};
 
 use crate::body::Condition;
@@ -84,6 +86,13 @@ impl World {
         }
     }
 
+    /// Adds a function and gives its number.
+    pub(crate) fn add(&mut self, name: &str) -> usize {
+        let number = self.cells.len();
+        self.cells.push(Cell::new(name.to_owned(), CoreNumber(u32::try_from(number).unwrap_or(u32::MAX))));
+        number
+    }
+
     /// Plans something.
     pub(crate) fn plan(&mut self, at: u64, function: usize, happening: Happening) {
         self.sequence += 1;
@@ -125,7 +134,7 @@ impl World {
             }
             Happening::Dies(instance) => self.dies(function, instance),
             Happening::Told(event) => self.told(function, event),
-            Happening::ToPlacer(message) => self.to_placer(message),
+            Happening::ToPlacer(message) => self.placer_told(message),
             Happening::Alarm(at) if self.cells[function].alarm == Some(at) => {
                 self.cells[function].alarm = None;
                 if self.plant == Some(Plant::LostTick) && self.now.is_multiple_of(7) {
@@ -151,10 +160,9 @@ impl World {
         cell.next_ticket += 1;
         cell.ends.accepted += 1;
         cell.waiting += 1;
-        let leaves = patience.map(|patience| now.saturating_add(patience));
-        cell.requests.insert(ticket, Request { since: now, at: None, work, leaves });
-        if let Some(leaves) = leaves {
-            self.plan(leaves, function, Happening::Leave(ticket));
+        cell.requests.insert(ticket, Request { at: None, work });
+        if let Some(patience) = patience {
+            self.plan(now.saturating_add(patience), function, Happening::Leave(ticket));
         }
         self.step(function, Event::Arrive { ticket });
         ticket
@@ -274,7 +282,7 @@ impl World {
         }
     }
 
-    fn to_placer(&mut self, message: ToPlacer) {
+    fn placer_told(&mut self, message: ToPlacer) {
         self.trace.placer(self.now, &message);
         let Some(message) = self.before_placer(message) else { return };
         let mut answers = Vec::new();
