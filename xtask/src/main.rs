@@ -12,6 +12,7 @@ mod crates;
 mod errors;
 mod install;
 mod schema;
+mod sim;
 mod test;
 mod tree;
 
@@ -28,7 +29,9 @@ Tasks of development. Usage: cargo xtask <task>
   arrows            which room may depend on which
   crates            banned crates, and how many the server is built from
   errors [--write]  a page for every error code; --write brings the index up to date
-  schema [--write]  docs/schema/kip.schema.json; --write brings it up to date";
+  schema [--write]  docs/schema/kip.schema.json; --write brings it up to date
+  sim [OPTIONS]     the simulator: --seeds N, --from S; --seed N --trace replays one (--only, --requests and --without
+                    make it smaller); --script FILE plays a script; --bless writes all transcripts anew";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -53,6 +56,7 @@ fn run(arguments: &[String]) -> Result<bool> {
         ["crates"] => crates::run(),
         ["errors"] => errors::run(false),
         ["errors", "--write"] => errors::run(true),
+        ["sim", rest @ ..] => sim::task(rest),
         ["schema"] => schema::run(false),
         ["schema", "--write"] => schema::run(true),
         [] | ["help" | "--help" | "-h"] => {

@@ -219,6 +219,7 @@ impl Relay {
     ) -> Answer {
         let (mut head, body) = response.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
+        headers::strip_ours(&mut head.headers, "x-kip-");
         head.version = http::Version::HTTP_11;
         head.extensions.clear();
         let idle = permit.link().version.spec.timeouts.idle.to_std();

@@ -39,17 +39,19 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes a caller's head fit for the instance: what only we may say is removed and said by us.
-pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &Forwarding<'_>) {
-    strip_hop_by_hop(headers);
-    let ours: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with("x-fc-") || name.as_str().starts_with("x-kip-"))
-        .cloned()
-        .collect();
+/// Removes headers that only we may set.
+pub(crate) fn strip_ours(headers: &mut HeaderMap, prefix: &str) {
+    let ours: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(prefix)).cloned().collect();
     for name in ours {
         headers.remove(name);
     }
+}
+
+/// Makes a caller's head fit for the instance: what only we may say is removed and said by us.
+pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &Forwarding<'_>) {
+    strip_hop_by_hop(headers);
+    strip_ours(headers, "x-fc-");
+    strip_ours(headers, "x-kip-");
     for name in FORWARDED {
         headers.remove(name);
     }

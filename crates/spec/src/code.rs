@@ -59,8 +59,6 @@ codes! {
     3004 NO_CAPACITY 503 "the host has no room for an instance";
     3005 FUNCTION_REMOVED 410 "the function was removed while the request waited";
     3006 FUNCTION_NAME_CASE 409 "another function has the same name but for upper and lower case";
-    3007 WAKE_FAILED 502 "the instance could not be woken";
-    3008 INSTANCE_DIED 502 "the instance ended while requests waited for it";
     3009 VERSION_REPLACED 409 "a newer version was deployed before this one served";
     4001 COMMAND_NOT_FOUND 502 "the command does not exist";
     4002 COMMAND_NOT_EXECUTABLE 502 "the command cannot be executed";

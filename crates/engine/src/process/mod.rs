@@ -25,6 +25,8 @@ use crate::body::{Body, Ended, Error, Order, Running, StartError, StopOrder};
 
 pub use logs::LogFiles;
 
+/// What a start says that was ordered to end before it had a process.
+const CANCELLED: &str = "the start was cancelled";
 /// How long a pause may take to be seen.
 const FREEZE_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -76,6 +78,8 @@ pub(crate) struct Table {
     ports: HashMap<InstanceId, u16>,
     /// Told to end before their start got as far as a process.
     cancelled: HashSet<InstanceId>,
+    /// Their start failed without a process; the end that follows has nothing to do.
+    failed: HashSet<InstanceId>,
 }
 
 /// Child processes of this server.
@@ -144,7 +148,7 @@ impl ProcessBody {
     fn find_or_cancel(&self, id: InstanceId) -> Option<Arc<Process>> {
         let mut table = self.lock();
         let found = table.running.get(&id).cloned();
-        if found.is_none() {
+        if found.is_none() && !table.failed.remove(&id) {
             table.cancelled.insert(id);
         }
         found
@@ -159,7 +163,12 @@ impl ProcessBody {
 impl Body for ProcessBody {
     async fn start(&self, order: Order) -> Result<Running, StartError> {
         let files = self.log_files(order.function.as_str(), order.instance);
-        let (process, port) = self.spawn(&order, &files).inspect_err(|_| self.forget(order.instance))?;
+        let (process, port) = self.spawn(&order, &files).inspect_err(|error| {
+            self.forget(order.instance);
+            if error.detail != CANCELLED {
+                self.lock().failed.insert(order.instance);
+            }
+        })?;
         let ready = ready::wait(&process, &order, port).await;
         match ready {
             Ok(running) => {

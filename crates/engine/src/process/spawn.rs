@@ -11,7 +11,7 @@ use kip_spec::InstanceId;
 use tokio::sync::watch;
 
 use super::logs::LogFiles;
-use super::{Process, ProcessBody, cgroup, contract, expand, unsafe_spawn};
+use super::{CANCELLED, Process, ProcessBody, cgroup, contract, expand, unsafe_spawn};
 use crate::body::{Ended, Order, StartError, StartProblem};
 
 impl ProcessBody {
@@ -52,7 +52,7 @@ impl ProcessBody {
         // Held over the spawn, so that an end that is ordered meanwhile finds either the process or no start.
         let mut table = self.lock();
         if table.cancelled.remove(&order.instance) {
-            return Err(fail((StartProblem::SpawnFailed, "the start was cancelled".to_owned())));
+            return Err(fail((StartProblem::SpawnFailed, CANCELLED.to_owned())));
         }
         let mut child = match tokio::process::Command::from(command).spawn() {
             Ok(child) => child,
@@ -111,10 +111,6 @@ fn explain(error: &io::Error, program: &std::path::Path) -> (StartProblem, Strin
         io::ErrorKind::PermissionDenied => {
             (StartProblem::CommandNotExecutable, format!("{program}: permission denied"))
         }
-        _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => (
-            StartProblem::CommandNotExecutable,
-            format!("{program} is neither a program nor a script with a `#!` line"),
-        ),
         _ => (StartProblem::SpawnFailed, format!("{program}: {error}")),
     }
 }

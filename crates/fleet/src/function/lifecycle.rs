@@ -37,6 +37,7 @@ impl FunctionCore {
             // Without a pause the minimum would ask again at once, for ever.
             revision.backoff.failed(now, StartFailure::NoRoom);
             revision.backoff.failed(now, StartFailure::NoRoom);
+            // A new version that can never fit has failed; else it would ask for ever and never be told of.
             if revision.role == Role::Candidate {
                 revision.role = Role::Retiring;
                 effects.push(Effect::VersionFailed { version, failure: StartFailure::NoRoom });

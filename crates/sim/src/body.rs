@@ -1,0 +1,76 @@
+//! What an instance really is, kept apart from what its core believes.
+
+use kip_fleet::{Operate, OperationNumber};
+
+/// The truth about an instance.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub(crate) condition: Condition,
+    /// Whether its initialize hook has run, where there is one.
+    pub(crate) initialized: bool,
+    /// When its core made it.
+    pub(crate) born: u64,
+    /// Requests that really are with it.
+    pub(crate) in_flight: u32,
+    /// What the core asked for last and has not been answered.
+    pub(crate) asked: Option<Asked>,
+    /// News of its end that is under way.
+    pub(crate) news: u32,
+    /// The core knows that it ended by itself.
+    pub(crate) end_known: bool,
+    /// A wake of it was answered before: for [`crate::Plant::StaleAnswer`].
+    pub(crate) woken_before: bool,
+}
+
+/// An operation that was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) operation: OperationNumber,
+    pub(crate) at: u64,
+}
+
+/// Where the program is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// Not yet, or not any more.
+    Nothing,
+    /// It runs and is not ready.
+    Starting,
+    /// It answers.
+    Up,
+    /// It gets no CPU.
+    Frozen,
+    /// It ended; what it left behind is still there.
+    Dead,
+}
+
+impl Body {
+    pub(crate) fn new(now: u64) -> Self {
+        Self {
+            condition: Condition::Nothing,
+            initialized: false,
+            born: now,
+            in_flight: 0,
+            asked: None,
+            news: 0,
+            end_known: false,
+            woken_before: false,
+        }
+    }
+
+    /// Does what was asked for. False if it cannot be done to what there is.
+    pub(crate) fn apply(&mut self, what: Operate) -> bool {
+        let (possible, after) = match what {
+            Operate::Start => (self.condition == Condition::Starting, Condition::Up),
+            Operate::Initialize => (self.condition == Condition::Up, Condition::Up),
+            Operate::Pause => (self.condition == Condition::Up, Condition::Frozen),
+            Operate::Resume => (self.condition == Condition::Frozen, Condition::Up),
+            Operate::Stop | Operate::Kill => (true, Condition::Nothing),
+        };
+        if possible {
+            self.condition = after;
+            self.initialized |= what == Operate::Initialize;
+        }
+        possible
+    }
+}

@@ -1,0 +1,203 @@
+//! What cores want, carried out on the world's bodies and callers; and what the world sees on the way to and from the placer.
+
+use kip_fleet::{
+    Effect, Event, Exit, FromPlacer, Operate, OperationNumber, Seen, StartFailure, State, Ticket, ToPlacer,
+};
+use kip_spec::InstanceId;
+
+use crate::body::{Asked, Body, Condition};
+use crate::fate::{End, Fate};
+use crate::fault::Fault;
+use crate::plant::Plant;
+use crate::world::{Happening, World};
+
+impl World {
+    pub(crate) fn carry_out(&mut self, function: usize, effect: Effect) {
+        match effect {
+            Effect::Dispatch { ticket, instance, .. } => self.dispatched(function, ticket, instance),
+            Effect::Refuse { ticket, .. } => {
+                let cell = &mut self.cells[function];
+                match cell.requests.remove(&ticket) {
+                    Some(request) if request.at.is_none() => {
+                        cell.waiting -= 1;
+                        cell.ends.refused += 1;
+                    }
+                    other => self.fail("ends once", format!("{ticket:?} is refused but is {other:?}")),
+                }
+            }
+            Effect::Operate { instance, operation, what, .. } => self.operate(function, instance, operation, what),
+            Effect::Tell(message) => self.post(message),
+            Effect::WakeAt(at) => {
+                let at = at.max(self.now);
+                let cell = &mut self.cells[function];
+                if cell.alarm.is_none_or(|alarm| at < alarm) {
+                    cell.alarm = Some(at);
+                    let late = self.fates.timer();
+                    self.plan(at.saturating_add(late), function, Happening::Alarm(at));
+                }
+            }
+            Effect::Changed(change) => match (change.from, change.to) {
+                (None, _) => {
+                    let born = Body::new(self.now);
+                    if self.cells[function].bodies.insert(change.instance, born).is_some() {
+                        self.fail("ids", format!("{} was made twice", change.instance));
+                    }
+                }
+                (Some(_), State::Gone(_)) => {
+                    self.cells[function].forget_versions();
+                    let body = self.cells[function].bodies.remove(&change.instance);
+                    if body.as_ref().is_none_or(|body| body.condition != Condition::Nothing) {
+                        self.fail("nothing is left", format!("{} is called gone but is {body:?}", change.instance));
+                    }
+                }
+                _ => {}
+            },
+            Effect::Promoted { version } => self.cells[function].serving = version,
+            Effect::VersionFailed { .. } => {}
+        }
+    }
+
+    fn dispatched(&mut self, function: usize, ticket: Ticket, instance: InstanceId) {
+        let now = self.now;
+        let cell = &mut self.cells[function];
+        let Some(request) = cell.requests.get_mut(&ticket).filter(|request| request.at.is_none()) else {
+            self.fail("ends once", format!("{ticket:?} is dispatched but does not wait"));
+            return;
+        };
+        request.at = Some(instance);
+        let done = now.saturating_add(request.work);
+        cell.waiting -= 1;
+        let Some(body) = cell.bodies.get_mut(&instance) else {
+            self.fail("dispatch", format!("{ticket:?} goes to {instance}, which does not exist"));
+            return;
+        };
+        body.in_flight += 1;
+        match body.condition {
+            // A caller that scripts leave by themselves has no end of its own.
+            Condition::Up if request.work == u64::MAX => {}
+            Condition::Up => self.plan(done, function, Happening::Leave(ticket)),
+            // Its end is not known to the core yet: the request breaks off at once.
+            Condition::Dead if body.news > 0 => self.plan(now + 1, function, Happening::Leave(ticket)),
+            condition => {
+                self.fail("dispatch", format!("{ticket:?} goes to {instance}, which is {condition:?}"));
+                return;
+            }
+        }
+        self.check_dispatch(function, instance);
+        self.may_die(function, instance, Fault::DeathAtWork, 200);
+    }
+
+    fn operate(&mut self, function: usize, instance: InstanceId, operation: OperationNumber, what: Operate) {
+        self.check_operation(function, instance, what);
+        let Some(body) = self.cells[function].bodies.get_mut(&instance) else { return };
+        body.asked = Some(Asked { operation, at: self.now });
+        if what == Operate::Start {
+            body.condition = Condition::Starting;
+        }
+        let stale = what == Operate::Resume && body.woken_before;
+        let fate = self.fates.operation(function, what);
+        if what == Operate::Resume {
+            self.may_die(function, instance, Fault::DeathAtWork, 8);
+        }
+        if what == Operate::Start && self.plant == Some(Plant::EagerStart) && self.now.is_multiple_of(7) {
+            let early = Event::Observed { instance, operation, seen: Seen::Started };
+            self.plan(self.now + 1, function, Happening::Told(early));
+        }
+        if stale && self.plant == Some(Plant::StaleAnswer) {
+            let early = Event::Observed { instance, operation, seen: Seen::Resumed };
+            self.plan(self.now, function, Happening::Told(early));
+        }
+        self.plan(self.now + fate.takes, function, Happening::Operated(instance, operation, what, fate));
+    }
+
+    /// An operation has been done, or has failed, or hangs.
+    pub(crate) fn operated(
+        &mut self,
+        function: usize,
+        instance: InstanceId,
+        operation: OperationNumber,
+        what: Operate,
+        fate: Fate,
+    ) {
+        let Some(body) = self.cells[function].bodies.get_mut(&instance) else { return };
+        let done = match fate.end {
+            End::Well => body.apply(what),
+            End::Silent { done } => done && body.apply(what),
+            End::Fails => {
+                // What failed to start is not there any more, but its traces are.
+                if matches!(what, Operate::Start) && body.condition == Condition::Starting {
+                    body.condition = Condition::Dead;
+                }
+                false
+            }
+        };
+        let gone = body.condition == Condition::Nothing;
+        body.woken_before |= what == Operate::Resume && done;
+        if done && gone {
+            self.break_off(function, instance);
+        }
+        if done && what == Operate::Start {
+            self.may_die(function, instance, Fault::Death, 20_000);
+        }
+        if done && what == Operate::Pause {
+            self.may_die(function, instance, Fault::DeathAtWork, 5_000);
+        }
+        if matches!(fate.end, End::Silent { .. }) {
+            return;
+        }
+        let seen = match (what, done) {
+            (Operate::Start, true) => Seen::Started,
+            (Operate::Start, false) => Seen::StartFailed(StartFailure::Exited(Exit { code: Some(1), signal: None })),
+            (Operate::Initialize, true) => Seen::Initialized,
+            (Operate::Initialize, false) => Seen::StartFailed(StartFailure::InitializeFailed { status: 500 }),
+            (Operate::Pause, true) if self.plant == Some(Plant::SwallowedPause) => Seen::PauseFailed,
+            (Operate::Pause, true) => Seen::Paused,
+            (Operate::Pause, false) => Seen::PauseFailed,
+            (Operate::Resume, true) => Seen::Resumed,
+            (Operate::Resume, false) => Seen::ResumeFailed,
+            (Operate::Stop | Operate::Kill, _) => Seen::Stopped,
+        };
+        let event = Event::Observed { instance, operation, seen };
+        if let Some(again) = fate.again_after {
+            self.plan(self.now + fate.known_after + again, function, Happening::Told(event.clone()));
+        }
+        self.plan(self.now + fate.known_after, function, Happening::Told(event));
+    }
+
+    /// What the placer is told, after planted bugs; `None` if it never hears of it.
+    pub(crate) fn before_placer(&mut self, message: ToPlacer) -> Option<ToPlacer> {
+        match message {
+            ToPlacer::Ask { function, instance, mut need } => {
+                self.room.insert(instance, (need.memory, false));
+                if self.plant == Some(Plant::BlindLedger) {
+                    need.memory = 0;
+                }
+                Some(ToPlacer::Ask { function, instance, need })
+            }
+            ToPlacer::Release { instance } => {
+                self.room.remove(&instance);
+                self.check_release(instance);
+                let forgotten = self.plant == Some(Plant::ForgottenRelease) && self.now.is_multiple_of(7);
+                (!forgotten).then_some(message)
+            }
+            _ => Some(message),
+        }
+    }
+
+    /// Notes what the placer answers. False if the answer is lost, by a planted bug.
+    pub(crate) fn after_placer(&mut self, message: FromPlacer) -> bool {
+        match message {
+            FromPlacer::Grant { instance } => {
+                if let Some((_, granted)) = self.room.get_mut(&instance) {
+                    *granted = true;
+                }
+                true
+            }
+            FromPlacer::Refuse { instance } => {
+                self.room.remove(&instance);
+                true
+            }
+            FromPlacer::Evict { .. } => self.plant != Some(Plant::ForgottenEvict),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! How long things take and how they end: drawn from the seed, or told by a script.
+
+use std::collections::BTreeMap;
+
+use kip_fleet::Operate;
+
+use crate::fault::{Fault, Rates};
+use crate::random::Random;
+
+/// How an operation on an instance ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// As asked.
+    Well,
+    /// Not as asked, and that is reported.
+    Fails,
+    /// Nothing is ever reported; the body may have done it all the same.
+    Silent {
+        /// Whether it did.
+        done: bool,
+    },
+}
+
+/// What becomes of an operation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fate {
+    /// Milliseconds until it has happened.
+    pub(crate) takes: u64,
+    /// How it ends.
+    pub(crate) end: End,
+    /// Milliseconds from there until it is known.
+    pub(crate) known_after: u64,
+    /// Milliseconds until it is reported once more.
+    pub(crate) again_after: Option<u64>,
+}
+
+/// Who decides.
+#[derive(Debug)]
+pub(crate) enum Fates {
+    /// The seed.
+    Seeded(Seeded),
+    /// A script; what it does not mention goes well.
+    Scripted(Scripted),
+}
+
+/// Streams of one seed, a set for each function so that leaving one out does not shift the others.
+#[derive(Debug)]
+pub(crate) struct Seeded {
+    pub(crate) rates: Rates,
+    operations: Vec<Random>,
+    deaths: Vec<Random>,
+    clients: Vec<Random>,
+    news: Vec<Random>,
+    router: Random,
+    timers: Random,
+}
+
+/// Fixed durations, and ends that were asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Scripted {
+    /// How long an operation takes, by function.
+    pub(crate) takes: BTreeMap<(usize, &'static str), u64>,
+    /// Ends of the next operations of a kind.
+    pub(crate) next: Vec<(Operate, End)>,
+}
+
+/// What an operation is called in scripts and transcripts.
+pub(crate) const fn operation_name(what: Operate) -> &'static str {
+    match what {
+        Operate::Start => "start",
+        Operate::Initialize => "initialize",
+        Operate::Pause => "pause",
+        Operate::Resume => "resume",
+        Operate::Stop => "stop",
+        Operate::Kill => "kill",
+    }
+}
+
+impl Seeded {
+    pub(crate) fn new(seed: u64, functions: usize, rates: Rates) -> Self {
+        let streams = |name| (0..functions).map(|number| Random::stream(seed, name, number)).collect();
+        Self {
+            rates,
+            operations: streams("operations"),
+            deaths: streams("deaths"),
+            clients: streams("clients"),
+            news: streams("news"),
+            router: Random::stream(seed, "messages", 0),
+            timers: Random::stream(seed, "timers", 0),
+        }
+    }
+
+    fn operation(&mut self, function: usize, what: Operate) -> Fate {
+        let random = &mut self.operations[function];
+        let (low, high, fault) = match what {
+            Operate::Start => (10, 400, Fault::Start),
+            Operate::Initialize => (1, 50, Fault::Initialize),
+            Operate::Pause => (1, 8, Fault::Pause),
+            Operate::Resume => (1, 8, Fault::Resume),
+            Operate::Stop => (1, 80, Fault::Stop),
+            Operate::Kill => (1, 20, Fault::Stop),
+        };
+        let takes = random.between(low, high);
+        let (fails, hangs, done) =
+            (random.per_mille(self.rates.of(fault)), random.per_mille(self.rates.of(Fault::Hang)), random.one_in(2));
+        let end = match (what, fails, hangs) {
+            // What could not be ended is not reported: the shell leaves it to the deadline.
+            (Operate::Stop | Operate::Kill, true, _) => End::Silent { done: false },
+            (_, _, true) => End::Silent { done },
+            (_, true, false) => End::Fails,
+            _ => End::Well,
+        };
+        let (late, twice) =
+            (random.per_mille(self.rates.of(Fault::Late)), random.per_mille(self.rates.of(Fault::Twice)));
+        let known_after = if late { random.scale(5, 4_000) } else { random.below(2) };
+        let again_after = random.scale(1, 2_000);
+        Fate { takes, end, known_after, again_after: twice.then_some(again_after) }
+    }
+}
+
+impl Fates {
+    pub(crate) fn operation(&mut self, function: usize, what: Operate) -> Fate {
+        match self {
+            Self::Seeded(seeded) => seeded.operation(function, what),
+            Self::Scripted(scripted) => {
+                let usual = match what {
+                    Operate::Start => 1_000,
+                    Operate::Stop => 100,
+                    Operate::Initialize | Operate::Kill => 10,
+                    Operate::Pause | Operate::Resume => 1,
+                };
+                let takes = scripted.takes.get(&(function, operation_name(what))).copied().unwrap_or(usual);
+                let asked = scripted.next.iter().position(|(other, _)| *other == what);
+                let end = asked.map_or(End::Well, |index| scripted.next.remove(index).1);
+                Fate { takes, end, known_after: 0, again_after: None }
+            }
+        }
+    }
+
+    /// When a body that has come up will end by itself: in a thousand-to-one world, never.
+    pub(crate) fn death(&mut self, function: usize, fault: Fault, within: u64) -> Option<u64> {
+        let Self::Seeded(seeded) = self else { return None };
+        let random = &mut seeded.deaths[function];
+        let (dies, after) = (random.per_mille(seeded.rates.of(fault) / 4), random.below(within));
+        dies.then_some(after)
+    }
+
+    /// How long the news of an exit takes.
+    pub(crate) fn news(&mut self, function: usize) -> u64 {
+        let Self::Seeded(seeded) = self else { return 0 };
+        let late = seeded.rates.of(Fault::Late);
+        let random = &mut seeded.news[function];
+        let (late, far, near) = (random.per_mille(late), random.scale(5, 2_000), random.below(3));
+        if late { far } else { near }
+    }
+
+    /// How long a caller waits before it leaves, if it does.
+    pub(crate) fn patience(&mut self, function: usize) -> Option<u64> {
+        let Self::Seeded(seeded) = self else { return None };
+        let rate = seeded.rates.of(Fault::Leave);
+        let random = &mut seeded.clients[function];
+        let (leaves, after) = (random.per_mille(rate), random.scale(1, 2_000));
+        leaves.then_some(after)
+    }
+
+    /// How long a message between a function and the placer is under way.
+    pub(crate) fn message(&mut self) -> u64 {
+        let Self::Seeded(seeded) = self else { return 0 };
+        let slow = seeded.router.per_mille(seeded.rates.of(Fault::Router));
+        if slow { seeded.router.scale(1, 500) } else { 0 }
+    }
+
+    /// How late a timer fires.
+    pub(crate) fn timer(&mut self) -> u64 {
+        let Self::Seeded(seeded) = self else { return 0 };
+        let late = seeded.timers.per_mille(seeded.rates.of(Fault::Timer));
+        if late { seeded.timers.scale(1, 200) } else { 0 }
+    }
+
+    /// From now on nothing goes wrong.
+    pub(crate) fn calm(&mut self) {
+        if let Self::Seeded(seeded) = self {
+            seeded.rates = Rates::CALM;
+        }
+    }
+}

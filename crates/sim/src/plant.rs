@@ -1,0 +1,35 @@
+//! Bugs planted on purpose. Each breaks what a core is told or answers, so that the product's code has no switches for
+//! tests; a simulator that does not find them does not look.
+
+/// A planted bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plant {
+    /// In one of seven milliseconds the end of a request is not told.
+    ForgottenLeave,
+    /// Room is not always given back.
+    ForgottenRelease,
+    /// The placer's wish to have room back is lost.
+    ForgottenEvict,
+    /// An instance is asleep, but its core is told that pausing failed.
+    SwallowedPause,
+    /// A wake is answered by an older wake's answer, with the number of the present one.
+    StaleAnswer,
+    /// A start is reported before the program is ready.
+    EagerStart,
+    /// The placer believes that everybody needs nothing.
+    BlindLedger,
+    /// Some timers never fire.
+    LostTick,
+}
+
+/// All of them.
+pub const PLANTS: [Plant; 8] = [
+    Plant::ForgottenLeave,
+    Plant::ForgottenRelease,
+    Plant::ForgottenEvict,
+    Plant::SwallowedPause,
+    Plant::StaleAnswer,
+    Plant::EagerStart,
+    Plant::BlindLedger,
+    Plant::LostTick,
+];

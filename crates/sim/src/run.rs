@@ -1,0 +1,127 @@
+//! One seed from the first request to the last instance's end.
+
+use std::sync::Arc;
+
+use kip_fleet::policy::{Limits, Need};
+use kip_fleet::{Event, Policy};
+use kip_spec::function::{Concurrency, Dispatch, Idle};
+
+use crate::fate::{Fates, Scripted, Seeded};
+use crate::invariant::Failure;
+use crate::plant::Plant;
+use crate::random::Random;
+use crate::setup::{Cut, Setup};
+use crate::trace::Detail;
+use crate::world::{Happening, World};
+
+/// How a run went.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// Equal in every run of the seed.
+    pub hash: u64,
+    /// The first rule that was broken, if any.
+    pub failure: Option<Failure>,
+    /// Requests that arrived.
+    pub requests: u64,
+    /// Steps of function cores.
+    pub steps: u64,
+    /// Virtual milliseconds that passed.
+    pub virtual_millis: u64,
+    /// What happened, as far as it was asked for.
+    pub lines: Vec<String>,
+}
+
+/// Runs a seed: traffic and faults up to a horizon, then none, until everything has settled; then a request to each
+/// function; then a shutdown.
+pub fn run(seed: u64, cut: &Cut, plant: Option<Plant>, detail: Detail) -> Outcome {
+    let setup = Setup::draw(seed, cut);
+    let fates = Fates::Seeded(Seeded::new(seed, setup.functions.len(), setup.rates.clone()));
+    let names = ('a'..='z').take(setup.functions.len()).map(String::from).collect();
+    let mut world = World::new(names, setup.capacity, fates, detail);
+    world.plant = plant;
+    traffic(&mut world, &setup);
+    world.fates.calm();
+    if world.failure.is_none() {
+        world.settle(&setup);
+    }
+    Outcome {
+        seed,
+        hash: world.trace.hash(),
+        failure: world.failure.take(),
+        requests: world.cells.iter().map(|cell| cell.ends.accepted).sum(),
+        steps: world.steps,
+        virtual_millis: world.now,
+        lines: std::mem::take(&mut world.trace.lines),
+    }
+}
+
+fn traffic(world: &mut World, setup: &Setup) {
+    let mut arrivals: Vec<Random> =
+        (0..setup.functions.len()).map(|function| Random::stream(setup.seed, "traffic", function)).collect();
+    let mut changes: Vec<(u64, usize, Option<Arc<Policy>>)> = Vec::new();
+    for (function, drawn) in setup.functions.iter().enumerate() {
+        if !drawn.changes.is_empty() {
+            let first = drawn.workload.next(0, &mut arrivals[function]);
+            world.plan(first, function, Happening::Arrive);
+        }
+        changes.extend(drawn.changes.iter().map(|(at, policy)| (*at, function, policy.clone())));
+    }
+    changes.sort_by_key(|(at, function, _)| (*at, *function));
+    let mut changes = changes.into_iter().peekable();
+    let mut requests = 0;
+    while world.failure.is_none() {
+        let next = world.next_at().filter(|at| *at <= setup.horizon);
+        let change = changes.next_if(|(at, _, _)| next.is_none_or(|next| *at <= next));
+        if let Some((at, function, policy)) = change {
+            world.now = at.max(world.now);
+            match policy {
+                Some(policy) => world.deploy(function, policy),
+                None => world.step(function, Event::Remove),
+            }
+            continue;
+        }
+        let Some((function, happening)) = next.and_then(|_| world.take()) else { break };
+        if !matches!(happening, Happening::Arrive) {
+            world.happen(function, happening);
+            continue;
+        }
+        if requests >= setup.requests {
+            continue;
+        }
+        requests += 1;
+        let (drawn, random) = (&setup.functions[function], &mut arrivals[function]);
+        let work = random.below(drawn.work);
+        let next = drawn.workload.next(world.now, random);
+        let patience = world.fates.patience(function);
+        world.plan(next, function, Happening::Arrive);
+        world.arrive(function, work, patience);
+    }
+}
+
+/// Requests one after another to one hot instance, without faults and without checks: what the simulator itself costs.
+/// Answers with the number of requests that were served.
+pub fn steady(requests: u64) -> u64 {
+    let mut world = World::new(vec!["a".to_owned()], u64::MAX, Fates::Scripted(Scripted::default()), Detail::Hash);
+    world.checked = false;
+    let policy = Policy {
+        min: 0,
+        max: 1,
+        concurrency: Concurrency { hard: 4, soft: 4 },
+        queue_depth: 100,
+        queue_timeout: 60_000,
+        idle: Idle { pause: None, stop: None },
+        dispatch: Dispatch::Packed,
+        need: Need::default(),
+        initialize: false,
+        limits: Limits { start: 5_000, initialize: 1_000, sleep: 1_000, stop: 1_000 },
+    };
+    world.deploy(0, Arc::new(policy));
+    for number in 0..requests {
+        world.arrive(0, 1, None);
+        // The first one starts the instance.
+        world.run_until(world.now + if number == 0 { 2_000 } else { 1 });
+    }
+    world.cells[0].ends.left
+}

@@ -1,0 +1,322 @@
+//! Virtual time, and what happens in it: cores, one placer, a router with delays, bodies, callers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kip_fleet::router::Message;
+use kip_fleet::{
+    CoreNumber, Effect, Event, Exit, Now, Operate, OperationNumber, Placer, Policy, Router, Ticket, ToPlacer,
+};
+use kip_spec::{InstanceId, VersionId};
+
+use crate::body::Condition;
+use crate::cell::{Cell, Request};
+use crate::fate::{Fate, Fates};
+use crate::fault::Fault;
+use crate::invariant::Failure;
+use crate::plant::Plant;
+use crate::trace::{Detail, Trace};
+
+/// Something that will happen.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// A request comes, and the next one is drawn.
+    Arrive,
+    /// A request's work is done, its connection broke, or its caller leaves.
+    Leave(Ticket),
+    /// An operation has been done to a body, or not.
+    Operated(InstanceId, OperationNumber, Operate, Fate),
+    /// A program ends by itself.
+    Dies(InstanceId),
+    /// A core learns something.
+    Told(Event),
+    /// The placer learns something.
+    ToPlacer(ToPlacer),
+    /// A core's timer.
+    Alarm(u64),
+}
+
+/// Everything that is, at one moment of virtual time.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) now: u64,
+    sequence: u64,
+    /// By time and then by order of being planned; never by anything that could differ between runs.
+    future: BTreeMap<(u64, u64), (usize, Happening)>,
+    pub(crate) cells: Vec<Cell>,
+    pub(crate) placer: Placer,
+    router: Router,
+    /// When the last message of a pair arrives: within a pair none overtakes another.
+    lanes: BTreeMap<(usize, bool), u64>,
+    /// What each instance asked for, and whether it was granted.
+    pub(crate) room: BTreeMap<InstanceId, (u64, bool)>,
+    pub(crate) fates: Fates,
+    pub(crate) trace: Trace,
+    pub(crate) plant: Option<Plant>,
+    pub(crate) checked: bool,
+    pub(crate) failure: Option<Failure>,
+    effects: Vec<Effect>,
+    next_version: u64,
+    pub(crate) steps: u64,
+    /// Steps at this very moment: without a bound, a livelock would never end.
+    at_once: u32,
+}
+
+impl World {
+    pub(crate) fn new(names: Vec<String>, capacity: u64, fates: Fates, detail: Detail) -> Self {
+        let cells = (0..).zip(names).map(|(number, name)| Cell::new(name, CoreNumber(number))).collect();
+        Self {
+            now: 0,
+            sequence: 0,
+            future: BTreeMap::new(),
+            cells,
+            placer: Placer::new(capacity),
+            router: Router::default(),
+            lanes: BTreeMap::new(),
+            room: BTreeMap::new(),
+            fates,
+            trace: Trace::new(detail),
+            plant: None,
+            checked: true,
+            failure: None,
+            effects: Vec::new(),
+            next_version: 0,
+            steps: 0,
+            at_once: 0,
+        }
+    }
+
+    /// Adds a function and gives its number.
+    pub(crate) fn add(&mut self, name: &str) -> usize {
+        let number = self.cells.len();
+        self.cells.push(Cell::new(name.to_owned(), CoreNumber(u32::try_from(number).unwrap_or(u32::MAX))));
+        number
+    }
+
+    /// Plans something.
+    pub(crate) fn plan(&mut self, at: u64, function: usize, happening: Happening) {
+        self.sequence += 1;
+        self.future.insert((at.max(self.now), self.sequence), (function, happening));
+    }
+
+    /// When the next thing happens.
+    pub(crate) fn next_at(&self) -> Option<u64> {
+        self.future.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Takes what happens next. Arrivals of a workload are for the caller, who knows the traffic.
+    pub(crate) fn take(&mut self) -> Option<(usize, Happening)> {
+        let ((at, _), happening) = self.future.pop_first()?;
+        if at > self.now {
+            self.at_once = 0;
+        }
+        self.now = at;
+        Some(happening)
+    }
+
+    /// Lets virtual time pass up to a moment, where no workload is running.
+    pub(crate) fn run_until(&mut self, end: u64) {
+        while self.failure.is_none() && self.next_at().is_some_and(|at| at <= end) {
+            if let Some((function, happening)) = self.take() {
+                self.happen(function, happening);
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Lets something happen.
+    pub(crate) fn happen(&mut self, function: usize, happening: Happening) {
+        match happening {
+            Happening::Arrive => {}
+            Happening::Leave(ticket) => self.leave(function, ticket),
+            Happening::Operated(instance, operation, what, fate) => {
+                self.operated(function, instance, operation, what, fate);
+            }
+            Happening::Dies(instance) => self.dies(function, instance),
+            Happening::Told(event) => self.told(function, event),
+            Happening::ToPlacer(message) => self.placer_told(message),
+            Happening::Alarm(at) if self.cells[function].alarm == Some(at) => {
+                self.cells[function].alarm = None;
+                if self.plant == Some(Plant::LostTick) && self.now.is_multiple_of(7) {
+                    return;
+                }
+                self.step(function, Event::Tick);
+            }
+            Happening::Alarm(_) => {}
+        }
+    }
+
+    /// A version is deployed.
+    pub(crate) fn deploy(&mut self, function: usize, policy: Arc<Policy>) {
+        self.next_version += 1;
+        self.step(function, Event::Deploy { version: VersionId(self.next_version), policy });
+    }
+
+    /// A request arrives.
+    pub(crate) fn arrive(&mut self, function: usize, work: u64, patience: Option<u64>) -> Ticket {
+        let now = self.now;
+        let cell = &mut self.cells[function];
+        let ticket = Ticket(cell.next_ticket);
+        cell.next_ticket += 1;
+        cell.ends.accepted += 1;
+        cell.waiting += 1;
+        cell.requests.insert(ticket, Request { at: None, work });
+        if let Some(patience) = patience {
+            self.plan(now.saturating_add(patience), function, Happening::Leave(ticket));
+        }
+        self.step(function, Event::Arrive { ticket });
+        ticket
+    }
+
+    /// A request leaves, from wherever it is. Nothing if it has ended already.
+    pub(crate) fn leave(&mut self, function: usize, ticket: Ticket) {
+        let cell = &mut self.cells[function];
+        let Some(request) = cell.requests.remove(&ticket) else { return };
+        match request.at {
+            None => {
+                cell.waiting -= 1;
+                cell.ends.cancelled += 1;
+            }
+            Some(instance) => {
+                cell.ends.left += 1;
+                if let Some(body) = cell.bodies.get_mut(&instance) {
+                    body.in_flight -= 1;
+                }
+            }
+        }
+        if self.plant == Some(Plant::ForgottenLeave) && self.now.is_multiple_of(7) {
+            return;
+        }
+        self.step(function, Event::Leave { ticket });
+    }
+
+    /// A program ends by itself, if there is one.
+    pub(crate) fn dies(&mut self, function: usize, instance: InstanceId) {
+        let Some(body) = self.cells[function].bodies.get_mut(&instance) else { return };
+        if !matches!(body.condition, Condition::Up | Condition::Frozen) {
+            return;
+        }
+        body.condition = Condition::Dead;
+        body.news += 1;
+        let after = self.fates.news(function);
+        let exit = Exit { code: None, signal: Some(9) };
+        self.plan(self.now + after, function, Happening::Told(Event::Exited { instance, exit }));
+        self.break_off(function, instance);
+    }
+
+    /// Requests with a body that is gone break off; their callers notice within a moment.
+    pub(crate) fn break_off(&mut self, function: usize, instance: InstanceId) {
+        let broken: Vec<Ticket> = self.cells[function]
+            .requests
+            .iter()
+            .filter(|(_, request)| request.at == Some(instance))
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        for ticket in broken {
+            self.plan(self.now + ticket.0 % 3, function, Happening::Leave(ticket));
+        }
+    }
+
+    fn told(&mut self, function: usize, event: Event) {
+        match &event {
+            Event::Exited { instance, .. } => {
+                if let Some(body) = self.cells[function].bodies.get_mut(instance) {
+                    body.news -= 1;
+                    body.end_known = true;
+                }
+            }
+            Event::Observed { instance, operation, .. } => {
+                if let Some(body) = self.cells[function].bodies.get_mut(instance)
+                    && body.asked.is_some_and(|asked| asked.operation == *operation)
+                {
+                    body.asked = None;
+                }
+            }
+            _ => {}
+        }
+        self.step(function, event);
+    }
+
+    /// Steps a core and carries out what it wants.
+    pub(crate) fn step(&mut self, function: usize, event: Event) {
+        self.steps += 1;
+        self.at_once += 1;
+        if self.at_once > 20_000 {
+            let name = self.cells[function].name.clone();
+            self.fail("progress", format!("{name} is stepped for ever at one moment; the last event was {event:?}"));
+            return;
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        let now = Now { boot: self.now, wall: 0 };
+        self.trace.event(self.now, function, &self.cells[function], &event);
+        self.cells[function].step(now, event, &mut effects);
+        for effect in effects.drain(..) {
+            self.trace.effect(self.now, function, &self.cells[function], &effect);
+            self.carry_out(function, effect);
+        }
+        self.effects = effects;
+        self.cells[function].tidy();
+        self.route();
+        if self.checked {
+            self.check(function);
+        }
+    }
+
+    pub(crate) fn post(&mut self, message: ToPlacer) {
+        self.router.post(Message::ToPlacer(message));
+    }
+
+    /// Sends what lies in the router on its way.
+    fn route(&mut self) {
+        while let Some(message) = self.router.take() {
+            let (function, down, happening) = match message {
+                Message::ToPlacer(message) => (function_of(&message), false, Happening::ToPlacer(message)),
+                Message::ToFunction { function, message } => {
+                    (function.0 as usize, true, Happening::Told(Event::Placer(message)))
+                }
+            };
+            let lane = self.lanes.entry((function, down)).or_default();
+            let at = (self.now + self.fates.message()).max(*lane);
+            *lane = at;
+            self.plan(at, function, happening);
+        }
+    }
+
+    fn placer_told(&mut self, message: ToPlacer) {
+        self.trace.placer(self.now, &message);
+        let Some(message) = self.before_placer(message) else { return };
+        let mut answers = Vec::new();
+        self.placer.step(Now { boot: self.now, wall: 0 }, message, &mut answers);
+        for answer in answers {
+            if let Message::ToFunction { message, .. } = &answer
+                && !self.after_placer(*message)
+            {
+                continue;
+            }
+            self.router.post(answer);
+        }
+        self.route();
+        if self.checked {
+            self.check_ledger();
+        }
+    }
+
+    /// What ends a body after it has come up, unless nothing does.
+    pub(crate) fn may_die(&mut self, function: usize, instance: InstanceId, fault: Fault, within: u64) {
+        if let Some(after) = self.fates.death(function, fault, within) {
+            self.plan(self.now + after, function, Happening::Dies(instance));
+        }
+    }
+}
+
+/// Whose message it is.
+fn function_of(message: &ToPlacer) -> usize {
+    let core = match message {
+        ToPlacer::Ask { function, .. } => function.0,
+        ToPlacer::Release { instance }
+        | ToPlacer::Asleep { instance }
+        | ToPlacer::Awake { instance }
+        | ToPlacer::Declined { instance } => instance.core,
+    };
+    core as usize
+}

@@ -1,0 +1,60 @@
+//! Many seeds, the ones that once found something, and bugs that are planted to see whether they are found.
+
+use kip_sim::{Cut, Detail, PLANTS, run, shrink};
+
+/// Fresh seeds that every test run covers.
+const FRESH: std::ops::RangeInclusive<u64> = 1..=2_000;
+/// A planted bug must be found within this many seeds.
+const PATIENCE: u64 = 300;
+
+fn keeps_the_rules(seed: u64) {
+    let outcome = run(seed, &Cut::default(), None, Detail::Hash);
+    if let Some(failure) = outcome.failure {
+        let shrunk = shrink(seed, None).map(|(cut, outcome)| (cut, outcome.failure));
+        panic!("seed {seed}: {failure:?}\nsmallest: {shrunk:#?}\nreplay: cargo xtask sim --seed {seed} --trace");
+    }
+}
+
+#[test]
+fn fresh_seeds_keep_the_rules() {
+    FRESH.for_each(keeps_the_rules);
+    println!("seeds {} to {}", FRESH.start(), FRESH.end());
+}
+
+#[test]
+fn kept_seeds_keep_the_rules() {
+    let kept: Vec<u64> = include_str!("../seeds.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_whitespace().next())
+        .map(|word| word.parse().expect("a seed"))
+        .collect();
+    assert!(!kept.is_empty());
+    kept.into_iter().for_each(keeps_the_rules);
+}
+
+#[test]
+fn a_seed_repeats_with_and_without_a_trace() {
+    for seed in (1..=2_000).step_by(40) {
+        let first = run(seed, &Cut::default(), None, Detail::Hash);
+        let second = run(seed, &Cut::default(), None, Detail::All);
+        assert_eq!((first.hash, first.steps), (second.hash, second.steps), "seed {seed} does not repeat");
+        assert!(first.lines.is_empty() && !second.lines.is_empty());
+    }
+    assert_ne!(run(1, &Cut::default(), None, Detail::Hash).hash, run(2, &Cut::default(), None, Detail::Hash).hash);
+}
+
+#[test]
+fn planted_bugs_are_found_and_shrunk() {
+    for plant in PLANTS {
+        let found = (1..=PATIENCE).find_map(|seed| {
+            run(seed, &Cut::default(), Some(plant), Detail::Hash).failure.map(|failure| (seed, failure))
+        });
+        let (seed, failure) = found.unwrap_or_else(|| panic!("{plant:?} is not found within {PATIENCE} seeds"));
+        let (cut, smallest) = shrink(seed, Some(plant)).expect("it fails");
+        let full = run(seed, &Cut::default(), Some(plant), Detail::Hash);
+        assert!(smallest.failure.is_some_and(|smallest| smallest.invariant == failure.invariant));
+        println!("{plant:?}: seed {seed}, {} ({} of {} requests)", failure.invariant, smallest.requests, full.requests);
+        assert!(!cut.without.is_empty());
+    }
+}

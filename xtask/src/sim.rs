@@ -1,0 +1,147 @@
+//! The simulator from the command line: many seeds, one seed with its trace, or a script.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use kip_sim::{Cut, Detail, Outcome, play, run, shrink};
+
+use crate::check::timed;
+use crate::command::root;
+
+/// What was asked for.
+#[derive(Debug, Default)]
+struct Options {
+    seeds: u64,
+    from: u64,
+    seed: Option<u64>,
+    trace: bool,
+    script: Option<PathBuf>,
+    bless: bool,
+    cut: Cut,
+}
+
+pub(crate) fn task(arguments: &[&str]) -> Result<()> {
+    let options = read(arguments)?;
+    if let Some(script) = &options.script {
+        let text = std::fs::read_to_string(script).with_context(|| format!("{} cannot be read", script.display()))?;
+        print!("{}", play(&text)?);
+        return Ok(());
+    }
+    match options.seed {
+        _ if options.bless => bless(),
+        Some(seed) => one(seed, &options),
+        None => many(&options),
+    }
+}
+
+fn read(arguments: &[&str]) -> Result<Options> {
+    let mut options = Options { seeds: 2_000, from: 1, ..Options::default() };
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        let mut value = || words.next().copied().with_context(|| format!("{word} needs a value"));
+        match *word {
+            "--seeds" => options.seeds = value()?.parse()?,
+            "--from" => options.from = value()?.parse()?,
+            "--seed" => options.seed = Some(value()?.parse()?),
+            "--script" => options.script = Some(value()?.into()),
+            "--requests" => options.cut.requests = Some(value()?.parse()?),
+            "--only" => options.cut.only = value()?.split(',').map(str::parse).collect::<Result<_, _>>()?,
+            "--without" => {
+                let faults: Result<_, String> = value()?.split(',').map(str::parse).collect();
+                options.cut.without = faults.map_err(anyhow::Error::msg)?;
+            }
+            "--trace" => options.trace = true,
+            "--bless" => options.bless = true,
+            other => bail!("`cargo xtask sim` has no option {other}"),
+        }
+    }
+    Ok(options)
+}
+
+fn one(seed: u64, options: &Options) -> Result<()> {
+    let detail = if options.trace { Detail::All } else { Detail::Hash };
+    let outcome = run(seed, &options.cut, None, detail);
+    outcome.lines.iter().for_each(|line| println!("{line}"));
+    println!(
+        "seed {seed}: {} requests, {} steps, {} virtual s, hash {:016x}",
+        outcome.requests,
+        outcome.steps,
+        outcome.virtual_millis / 1_000,
+        outcome.hash
+    );
+    match outcome.failure {
+        Some(failure) => bail!("seed {seed} breaks `{}`: {}", failure.invariant, failure.detail),
+        None => Ok(()),
+    }
+}
+
+fn many(options: &Options) -> Result<()> {
+    let last = options.from + options.seeds;
+    let (outcomes, took) = timed(|| -> Vec<Outcome> {
+        let all = (options.from..last).map(|seed| run(seed, &options.cut, None, Detail::Hash));
+        // Only sums and failures are needed of a million outcomes.
+        all.fold(Vec::new(), |mut kept: Vec<Outcome>, outcome| {
+            match kept.first_mut() {
+                Some(sum) if outcome.failure.is_none() => add(sum, &outcome),
+                _ => kept.push(outcome),
+            }
+            kept
+        })
+    });
+    let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
+    let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
+    println!("seeds {} to {}: {:.1} s", options.from, last.saturating_sub(1), took.as_secs_f64());
+    println!("  {} virtual hours a second", sum(|outcome| outcome.virtual_millis) / 3_600 / millis);
+    println!("  {} requests a second", sum(|outcome| outcome.requests) * 1_000 / millis);
+    println!("  {} steps a second", sum(|outcome| outcome.steps) * 1_000 / millis);
+    let failed: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.failure.is_some()).collect();
+    for outcome in failed.iter().take(10) {
+        let Some((cut, smallest)) = shrink(outcome.seed, None) else { continue };
+        let failure = smallest.failure.as_ref().map_or("", |failure| failure.detail.as_str());
+        println!("seed {}: {failure}\n  {}", outcome.seed, replay(outcome.seed, &cut));
+    }
+    if !failed.is_empty() {
+        bail!("{} seeds failed", failed.len());
+    }
+    Ok(())
+}
+
+fn add(sum: &mut Outcome, outcome: &Outcome) {
+    sum.virtual_millis += outcome.virtual_millis;
+    sum.requests += outcome.requests;
+    sum.steps += outcome.steps;
+}
+
+/// The command that shows the smallest failing run.
+fn replay(seed: u64, cut: &Cut) -> String {
+    let mut line = format!("cargo xtask sim --seed {seed} --trace");
+    let joined = |words: Vec<String>| words.join(",");
+    if !cut.only.is_empty() {
+        line += &format!(" --only {}", joined(cut.only.iter().map(ToString::to_string).collect()));
+    }
+    if let Some(requests) = cut.requests {
+        line += &format!(" --requests {requests}");
+    }
+    if !cut.without.is_empty() {
+        line += &format!(" --without {}", joined(cut.without.iter().map(ToString::to_string).collect()));
+    }
+    line
+}
+
+/// Writes the transcript of every script beside it.
+fn bless() -> Result<()> {
+    let folder = root().join("crates/sim/scripts");
+    for entry in std::fs::read_dir(&folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "txt") {
+            write_transcript(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_transcript(path: &Path) -> Result<()> {
+    let transcript = play(&std::fs::read_to_string(path)?).with_context(|| path.display().to_string())?;
+    std::fs::write(path.with_extension("expected"), transcript)?;
+    Ok(())
+}
