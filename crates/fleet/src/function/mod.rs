@@ -1,7 +1,7 @@
 //! The core of one function: its versions, their queues, its instances.
 //!
 //! `step(now, event, &mut effects)` is the only way in. A request to a hot instance costs a look at the instances and
-//! no allocation; everything slower goes through [`FunctionCore::reconcile`], which compares what the scaler wants
+//! no allocation; everything slower goes through `FunctionCore::reconcile`, which compares what the scaler wants
 //! with what is and starts, wakes, pauses or stops the difference.
 
 mod dispatch;
