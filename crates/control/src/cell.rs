@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use kip_engine::{Ended, StartError};
+use kip_fleet::router::Message;
 use kip_fleet::{CoreNumber, Effect, Event, FunctionCore, Now, Refusal, StartFailure, State, Ticket};
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use tokio::sync::oneshot;
@@ -185,6 +186,13 @@ impl Cell {
                         _ => None,
                     };
                     after.deliver(inner, own, ticket, Verdict::Refused(Refused { refusal, detail }));
+                }
+                // In the order of steps, so still under the lock: the placer would keep the room of an instance whose
+                // release overtook its ask. The router's own lock guards a queue and nothing is stepped under it.
+                Effect::Tell(message) => {
+                    if let Some(shared) = self.shared.upgrade() {
+                        shared.post(Message::ToPlacer(message));
+                    }
                 }
                 other => {
                     self.note(inner, &other);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use kip_engine::{Body as _, Ended, StartError, StartProblem, StopOrder};
-use kip_fleet::router::Message;
 use kip_fleet::{Effect, Event, Exit, Operate, OperationNumber, Seen, StartFailure, State, Why};
 use kip_spec::{InstanceId, VersionId};
 use kip_store::{DecisionRecord, Record};
@@ -16,7 +15,8 @@ impl Shared {
     /// Carries out one effect; what takes time goes on as a task of the control runtime.
     pub(crate) fn carry_out(self: &Arc<Self>, cell: &Arc<Cell>, effect: Effect) {
         match effect {
-            Effect::Dispatch { .. } | Effect::Refuse { .. } => {}
+            // Done by the cell, under its lock.
+            Effect::Dispatch { .. } | Effect::Refuse { .. } | Effect::Tell(_) => {}
             Effect::Operate { instance, version, operation, what } => {
                 let (shared, cell) = (self.clone(), cell.clone());
                 if what == Operate::Start {
@@ -26,7 +26,6 @@ impl Shared {
                     shared.operate(&cell, instance, version, operation, what).await;
                 });
             }
-            Effect::Tell(message) => self.post(Message::ToPlacer(message)),
             Effect::WakeAt(at) => self.timers.set(cell.number, at),
             Effect::Changed(change) => {
                 let detail = match change.why {
