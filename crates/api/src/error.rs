@@ -40,7 +40,8 @@ impl IntoResponse for ApiError {
             problems.clear();
         }
         let status = StatusCode::from_u16(first.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        if status.is_server_error() {
+        // What is not implemented yet is no fault of the server.
+        if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
             tracing::error!(code = %first.code, problem = %first, "the API answers with an error");
         }
         (status, Json(Errors { error: first, errors: problems })).into_response()
