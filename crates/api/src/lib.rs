@@ -11,6 +11,7 @@ mod server;
 pub mod wire;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -18,11 +19,15 @@ use axum::http::header::AUTHORIZATION;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use kip_auth::Keys;
 use kip_control::Control;
 use kip_spec::{Problem, code};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::error::{ApiError, ApiResult};
 
@@ -37,6 +42,8 @@ pub struct Api {
 
 /// The largest body the API takes: a manifest of the largest size, escaped as JSON.
 const LARGEST_BODY: usize = 8 << 20;
+/// How long a caller may take to send a request's head; no key is asked for before.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
 
 impl Api {
     /// An API over a control room. Setting `stop` asks the server to end.
@@ -44,15 +51,27 @@ impl Api {
         Self { control, keys, about: Arc::new(about), stop }
     }
 
-    /// Serves until `closing` is set; requests under way end.
-    ///
-    /// # Errors
-    /// When the listener fails.
-    pub async fn serve(self, listener: TcpListener, mut closing: watch::Receiver<bool>) -> std::io::Result<()> {
-        let closed = async move {
-            let _ = closing.wait_for(|closing| *closing).await;
-        };
-        axum::serve(listener, self.router()).with_graceful_shutdown(closed).await
+    /// Serves until `closing` is set; requests under way end, callers that have not finished asking are left.
+    pub async fn serve(self, listener: TcpListener, mut closing: watch::Receiver<bool>) {
+        let router = self.router();
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = closed(&mut closing) => break,
+                Some(_) = connections.join_next() => continue,
+            };
+            match accepted {
+                Ok((stream, _)) => drop(connections.spawn(connection(router.clone(), stream, closing.clone()))),
+                Err(error) => {
+                    // Out of file descriptors, most likely: those under way end and make room.
+                    tracing::warn!(%error, "a connection to the API could not be taken");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        }
+        drop(listener);
+        while connections.join_next().await.is_some() {}
     }
 
     fn router(self) -> Router {
@@ -76,6 +95,26 @@ impl Api {
             .route("/healthz", get(|| async { "ok\n" }))
             .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
             .with_state(self)
+    }
+}
+
+/// Waits for the word to end, without keeping hold of it.
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+async fn connection(router: Router, stream: TcpStream, mut closing: watch::Receiver<bool>) {
+    let _ = stream.set_nodelay(true);
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
+    let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = closed(&mut closing) => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
     }
 }
 

@@ -121,6 +121,8 @@ pub(crate) struct Shared {
     router: Mutex<Router>,
     posted: Notify,
     closing: AtomicBool,
+    /// Held over a deployment, a removal and the beginning of a shutdown: store and map change as one.
+    changes: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -158,6 +160,7 @@ impl Control {
             router: Mutex::default(),
             posted: Notify::new(),
             closing: AtomicBool::new(false),
+            changes: tokio::sync::Mutex::new(()),
             options,
         });
         let versions = shared.store.current_versions().await?;
@@ -232,6 +235,7 @@ impl Control {
         source: String,
         facade: &'static str,
     ) -> Result<Vec<Deployed>, Error> {
+        let _changing = self.shared.changes.lock().await;
         if self.is_closing() {
             return Err(Error::ShuttingDown);
         }
@@ -250,6 +254,7 @@ impl Control {
     /// # Errors
     /// [`Error::NoFunction`] or [`Error::Store`].
     pub async fn remove(&self, name: &str) -> Result<(), Error> {
+        let _changing = self.shared.changes.lock().await;
         let cell = self.require(name)?;
         self.shared.store.remove_function(cell.name().clone()).await?;
         {
@@ -273,9 +278,7 @@ impl Control {
 
     /// All instances, by function.
     pub fn instances(&self) -> Vec<InstanceInfo> {
-        let cells: BTreeMap<CoreNumber, Arc<Cell>> =
-            self.shared.cells().by_number.iter().map(|(number, cell)| (*number, cell.clone())).collect();
-        let mut all: Vec<InstanceInfo> = cells.values().flat_map(|cell| cell.instance_infos()).collect();
+        let mut all: Vec<InstanceInfo> = self.all_cells().iter().flat_map(|cell| cell.instance_infos()).collect();
         all.sort_by(|a, b| (&a.function, a.id).cmp(&(&b.function, b.id)));
         all
     }
@@ -318,10 +321,12 @@ impl Control {
     /// Ends everything: waiting requests are refused, those in flight get `patience`, then what is left is ended by force.
     pub async fn shutdown(&self, patience: Duration) {
         self.shared.closing.store(true, Ordering::Relaxed);
-        let cells = self.sorted();
-        for cell in &cells {
+        // A deployment under way is waited for; later ones see that the server ends.
+        let changing = self.shared.changes.lock().await;
+        for cell in self.all_cells() {
             cell.close(Event::Shutdown);
         }
+        drop(changing);
         let all_gone = self.shared.until(|| self.instances().is_empty());
         if tokio::time::timeout(patience, all_gone).await.is_err() {
             for instance in self.instances() {
@@ -332,6 +337,13 @@ impl Control {
         }
         self.shared.recorder.flush().await;
         self.shared.body.clean_up();
+    }
+
+    /// Every cell in the order of their numbers, those of removed functions that are still ending included.
+    fn all_cells(&self) -> Vec<Arc<Cell>> {
+        let cells: BTreeMap<CoreNumber, Arc<Cell>> =
+            self.shared.cells().by_number.iter().map(|(number, cell)| (*number, cell.clone())).collect();
+        cells.into_values().collect()
     }
 
     fn sorted(&self) -> Vec<Arc<Cell>> {

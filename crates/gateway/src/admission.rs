@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{ALLOW, AUTHORIZATION, LOCATION, UPGRADE};
+use http::header::{ALLOW, AUTHORIZATION, HOST, LOCATION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use kip_auth::Keys;
@@ -24,7 +24,13 @@ pub(crate) struct Door {
 
 impl Door {
     /// Answers a request.
-    pub(crate) async fn answer(&self, peer: IpAddr, request: Request<Incoming>) -> Answer {
+    pub(crate) async fn answer(&self, peer: IpAddr, mut request: Request<Incoming>) -> Answer {
+        // A target in absolute form replaces what Host says (RFC 9112, section 3.2.2), for the function too.
+        let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        let one_host = request.headers().get_all(HOST).iter().nth(1).is_none();
+        if let Some(host) = authority.filter(|_| one_host) {
+            request.headers_mut().insert(HOST, host);
+        }
         let id = request_id(request.headers());
         match self.admit(&request, &id, peer) {
             Ok(call) => self.relay.exchange(call, request).await,

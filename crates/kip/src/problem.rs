@@ -3,7 +3,7 @@
 use std::fmt;
 
 use kip_api::wire::Errors;
-use kip_spec::Problem;
+use kip_spec::{Problem, code};
 
 use crate::output::Output;
 
@@ -32,17 +32,17 @@ pub(crate) fn show(error: &anyhow::Error, output: Output) {
     for problem in &problems {
         output.remark(&render(problem));
     }
-    if problems.is_empty() {
-        output.remark(&format!("error: {error:#}"));
-    }
 }
 
-/// The problems behind an error; an error without a code has none.
+/// The problems behind an error. What has no code of its own came from the operating system.
 pub(crate) fn of(error: &anyhow::Error) -> Vec<Problem> {
     if let Some(problems) = error.downcast_ref::<Problems>() {
         return problems.0.clone();
     }
-    error.downcast_ref::<Problem>().cloned().into_iter().collect()
+    match error.downcast_ref::<Problem>() {
+        Some(problem) => vec![problem.clone()],
+        None => vec![Problem::new(code::COMMAND_FAILED, format!("{error:#}"))],
+    }
 }
 
 /// A problem in lines.
@@ -73,7 +73,7 @@ fn blank(c: char) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kip_spec::{code, problem::Place};
+    use kip_spec::problem::Place;
 
     #[test]
     fn a_problem_points_at_its_place() {

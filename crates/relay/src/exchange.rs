@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::request::Parts as Head;
-use http::{HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use kip_control::{Admission, Cell, Control, Permit, Refused};
 use kip_fleet::StartKind;
@@ -186,6 +186,10 @@ impl Relay {
                 };
                 let copy = copy_of(&request);
                 match connection.try_send_request(request).await {
+                    Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                        let detail = format!("instance {} switched protocols, which nobody asked for", link.instance);
+                        return Err(Failure { code: code::INSTANCE_BROKE_OFF, detail, again: None });
+                    }
                     Ok(response) => return Ok((response, connection)),
                     Err(mut error) => match error.take_message() {
                         // Never delivered: the idle connection had been closed. Another one, to the same instance.

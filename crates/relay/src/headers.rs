@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use kip_control::Version;
@@ -23,6 +23,8 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
+            // Naming it must not make the request one without a host.
+            .filter(|name| *name != HOST)
             .collect();
         for name in named {
             headers.remove(name);
@@ -76,7 +78,7 @@ pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &Forwarding<'_>) {
     if let Some(prefix) = call.prefix {
         set("x-forwarded-prefix", prefix);
     }
-    let host = headers.get(http::header::HOST).cloned();
+    let host = headers.get(HOST).cloned();
     if let Some(host) = host {
         headers.insert("x-forwarded-host", host);
     }

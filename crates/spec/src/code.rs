@@ -88,6 +88,7 @@ codes! {
     7004 API_UNKNOWN_PATH 404 "the API has nothing at this path";
     7005 SERVER_UNREACHABLE 503 "no server answers";
     7006 API_METHOD 405 "the API does not take this method at this path";
+    7007 COMMAND_INPUT 400 "what the command was given cannot be used";
     8001 DATA_DIRECTORY_IN_USE 409 "another server uses this data directory";
     8002 ADDRESS_TAKEN 409 "the address is taken by another program";
     8003 DATA_DIRECTORY_UNUSABLE 500 "the data directory cannot be used";
@@ -97,6 +98,7 @@ codes! {
     8007 ADDRESS_NOT_LOOPBACK 400 "listening beyond loopback is not allowed yet";
     8008 SERVER_DID_NOT_START 500 "the server did not start";
     8009 CHECK_FAILED 500 "the self-check failed";
+    8010 COMMAND_FAILED 500 "the command failed for a reason outside Kipwake";
 }
 
 impl Code {

@@ -114,7 +114,8 @@ impl ControlStore for SqliteControl {
     }
 
     async fn set_serving(&self, function: FunctionName, version: VersionId) -> Result<(), Error> {
-        let set = "UPDATE functions SET serving = ?2 WHERE name = ?1";
+        // The version may have been removed, with its function, since it proved itself.
+        let set = "UPDATE functions SET serving = ?2 WHERE name = ?1 AND EXISTS (SELECT 1 FROM versions WHERE id = ?2)";
         self.database.call(move |c| c.execute(set, params![function.as_str(), signed(version)])).await?;
         Ok(())
     }

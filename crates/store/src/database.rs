@@ -61,6 +61,7 @@ impl Database {
     /// Opens or makes the file and brings its schema to the newest: `migrations[n]` leads from schema n to n + 1.
     pub(crate) fn open(path: &Path, sync: Sync, migrations: &'static [&'static str]) -> Result<Self, Error> {
         let failed = |error: rusqlite::Error| Error::Database { path: path.to_owned(), detail: error.to_string() };
+        keep_private(path).map_err(|error| Error::Database { path: path.to_owned(), detail: error.to_string() })?;
         let mut connection = Connection::open(path).map_err(failed)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
         connection
@@ -92,6 +93,14 @@ impl Database {
     }
 }
 
+/// Makes the file, if need be, and lets only its owner read it: declarations may hold secrets. SQLite gives the files
+/// beside it the same mode.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
+}
+
 fn work(mut connection: Connection, queue: &Receiver<Job>) {
     while let Ok(job) = queue.recv() {
         job(&mut connection);
@@ -107,6 +116,7 @@ fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Res
     }
     if found > 0 && found < known {
         let copy = path.with_extension(format!("before-schema-{known}.db"));
+        keep_private(&copy).map_err(|error| Error::Database { path: copy.clone(), detail: error.to_string() })?;
         let copy = copy.to_string_lossy().into_owned();
         connection.execute("VACUUM INTO ?1", [copy]).map_err(failed)?;
     }
@@ -138,6 +148,11 @@ mod tests {
             second.call(|c| c.query_row("SELECT x FROM a WHERE y IS NULL", [], |row| row.get(0))).await.unwrap();
         assert_eq!(kept, 7);
         assert!(folder.path().join("x.before-schema-2.db").exists());
+        for file in ["x.db", "x.db-wal", "x.before-schema-2.db"] {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::metadata(folder.path().join(file)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{file} can be read by others");
+        }
         assert!(matches!(Database::open(&path, Sync::Full, ONE), Err(Error::Newer { found: 2, known: 1, .. })));
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request};
 use http_body_util::Full;
 use kip_host::clock::monotonic_micros;
-use kip_host::http_client::{self, Answer};
+use kip_host::http_client;
 use kip_spec::problem::Envelope;
 use kip_spec::{Problem, code};
 use serde::Serialize;
@@ -26,6 +26,8 @@ pub(crate) struct Called {
     pub(crate) instance: Option<String>,
     pub(crate) start: Option<String>,
     pub(crate) request_id: Option<String>,
+    /// The code, where the answer is Kipwake's and not the program's.
+    pub(crate) error: Option<String>,
     pub(crate) wait_us: u64,
     pub(crate) first_byte_us: u64,
     pub(crate) total_us: u64,
@@ -37,20 +39,22 @@ pub(crate) async fn run(client: &Client, options: &Invoke, output: Output) -> an
     let body = match (&options.data, &options.file) {
         (Some(text), _) => Some(text.clone().into_bytes()),
         (None, Some(file)) if file == Path::new("-") => Some(read_stdin()?),
-        (None, Some(file)) => {
-            Some(std::fs::read(file).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?)
-        }
+        (None, Some(file)) => Some(
+            std::fs::read(file)
+                .map_err(|error| unusable(format!("{} cannot be read", file.display())).cause(error.to_string()))?,
+        ),
         (None, None) => None,
     };
     let method = options.method.clone().unwrap_or_else(|| if body.is_some() { "POST" } else { "GET" }.to_owned());
     let mut headers = Vec::new();
     for header in &options.headers {
-        let (name, value) =
-            header.split_once(':').ok_or_else(|| anyhow::anyhow!("`{header}` is not a header: write `Name: value`"))?;
-        headers.push((name.trim().parse()?, HeaderValue::from_str(value.trim())?));
+        let parts = header.split_once(':').and_then(|(name, value)| {
+            Some((name.trim().parse::<HeaderName>().ok()?, HeaderValue::from_str(value.trim()).ok()?))
+        });
+        headers.push(parts.ok_or_else(|| unusable(format!("`{header}` is not a header")).hint("write `Name: value`"))?);
     }
     let gateway = client.about().await?.gateway.to_string();
-    let path = format!("/f/{}/{}", segment(&options.function), options.path.trim_start_matches('/'));
+    let path = format!("/f/{}/{}", segment(&options.function), options.path.strip_prefix('/').unwrap_or(&options.path));
     let called = call(&gateway, &method, &path, headers, body.unwrap_or_default().into()).await?;
     output.remark(&format!(
         "{} {} on {}: wait {}, first byte {}, total {}",
@@ -61,7 +65,8 @@ pub(crate) async fn run(client: &Client, options: &Invoke, output: Output) -> an
         micros(called.first_byte_us),
         micros(called.total_us)
     ));
-    if called.status >= 400
+    // The program's own errors are its answer, whatever they look like.
+    if called.error.is_some()
         && let Ok(envelope) = serde_json::from_slice::<Envelope>(&called.body)
     {
         return Err(envelope.error.into());
@@ -95,8 +100,11 @@ pub(crate) async fn call(
     }
     let begun = monotonic_micros();
     let answer = http_client::call(gateway, request, LIMIT).await.map_err(|error| {
-        Problem::new(code::SERVER_UNREACHABLE, format!("the gateway at {gateway} did not answer"))
-            .cause(error.to_string())
+        let problem = match &error {
+            http_client::Error::Body(_) => Problem::new(code::INSTANCE_BROKE_OFF, "the answer broke off in the middle"),
+            _ => Problem::new(code::SERVER_UNREACHABLE, format!("the gateway at {gateway} did not answer")),
+        };
+        problem.cause(error.to_string())
     })?;
     let total_us = monotonic_micros().saturating_sub(begun);
     let header = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -106,15 +114,12 @@ pub(crate) async fn call(
         instance: header("x-kip-instance"),
         start: header("x-kip-start"),
         request_id: header("x-kip-request-id"),
+        error: header("x-kip-error"),
         wait_us: duration(&timing, &["queue", "start", "wake"]),
         first_byte_us: duration(&timing, &["first_byte"]),
         total_us,
-        body: body_of(answer),
+        body: answer.body,
     })
-}
-
-fn body_of(answer: Answer) -> Bytes {
-    answer.body
 }
 
 /// The duration of the first of these entries of a `Server-Timing` header, in microseconds.
@@ -125,6 +130,10 @@ fn duration(timing: &str, names: &[&str]) -> u64 {
         return 0;
     };
     whole.parse::<u64>().unwrap_or(0) * 1_000 + thousandths.parse::<u64>().unwrap_or(0)
+}
+
+fn unusable(message: String) -> Problem {
+    Problem::new(code::COMMAND_INPUT, message)
 }
 
 fn read_stdin() -> anyhow::Result<Vec<u8>> {

@@ -263,6 +263,43 @@ fn deployments_that_overtake_each_other_all_end() {
     until_true("only the last one is left", || server.instances().len() == 1);
 }
 
+/// Deployments and removals of one function at the same time end as if one had come after the other: what can be
+/// reached is what runs.
+#[test]
+fn deployments_and_removals_do_not_lose_each_other() {
+    let mut server = Server::start();
+    let names: Vec<String> = (0..6).map(|number| format!("q{number}")).collect();
+    for name in &names {
+        let text = with(name, &[], "instances: {min: 1, max: 2}");
+        fs::write(server.folder().join(format!("{name}.yaml")), text).unwrap();
+        let command = |arguments: &[&str]| {
+            let mut command = support::kip(&server.data());
+            command.args(arguments).current_dir(server.folder());
+            apart(move || support::run(&mut command))
+        };
+        let file = format!("{name}.yaml");
+        let deploy = ["deploy", &file, "--no-wait"];
+        command(&deploy).join().unwrap().ok();
+        let racing: Vec<_> =
+            (0..4).map(|turn| if turn % 2 == 0 { command(&["rm", name]) } else { command(&deploy) }).collect();
+        racing.into_iter().for_each(|one| drop(one.join().unwrap()));
+    }
+    let listed = |server: &Server| -> Vec<String> {
+        let listed = server.ask(&["ls"]);
+        listed.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let before = listed(&server);
+    for name in &before {
+        server.kip(&["rm", name]).ok();
+    }
+    server.until_no_instance();
+    until_true("no process is left", || server.processes().is_empty());
+    server.kip(&["stop"]).ok();
+    server.wait();
+    server.start_again();
+    assert_eq!(listed(&server), Vec::<String>::new(), "what was removed stays removed");
+}
+
 #[test]
 fn removal_while_requests_are_under_way() {
     let server = Server::start();
