@@ -268,20 +268,21 @@ fn deployments_that_overtake_each_other_all_end() {
 #[test]
 fn deployments_and_removals_do_not_lose_each_other() {
     let mut server = Server::start();
-    let names: Vec<String> = (0..6).map(|number| format!("q{number}")).collect();
+    let names: Vec<String> = (0..15).map(|number| format!("q{number}")).collect();
+    // Through the API: the command line's own start would keep the calls apart.
+    let headers = format!("authorization: Bearer {}\r\ncontent-type: application/json\r\n", server.key);
+    let racer = |name: &str, deploys: bool| {
+        let (api, headers, name) = (server.api, headers.clone(), name.to_owned());
+        let text = with(&name, &[], "instances: {min: 1, max: 2}");
+        let body = serde_json::json!({"file": "kip.yaml", "text": text, "directory": server.folder()}).to_string();
+        apart(move || match deploys {
+            true => support::call(api, "POST", "/api/v1/deployments", &headers, body.as_bytes()),
+            false => support::call(api, "DELETE", &format!("/api/v1/functions/{name}"), &headers, b""),
+        })
+    };
     for name in &names {
-        let text = with(name, &[], "instances: {min: 1, max: 2}");
-        fs::write(server.folder().join(format!("{name}.yaml")), text).unwrap();
-        let command = |arguments: &[&str]| {
-            let mut command = support::kip(&server.data());
-            command.args(arguments).current_dir(server.folder());
-            apart(move || support::run(&mut command))
-        };
-        let file = format!("{name}.yaml");
-        let deploy = ["deploy", &file, "--no-wait"];
-        command(&deploy).join().unwrap().ok();
-        let racing: Vec<_> =
-            (0..4).map(|turn| if turn % 2 == 0 { command(&["rm", name]) } else { command(&deploy) }).collect();
+        assert_eq!(racer(name, true).join().unwrap().status(), 200);
+        let racing: Vec<_> = (0..6).map(|turn| racer(name, turn % 2 == 1)).collect();
         racing.into_iter().for_each(|one| drop(one.join().unwrap()));
     }
     let listed = |server: &Server| -> Vec<String> {
