@@ -194,6 +194,12 @@ impl Cell {
                         shared.post(Message::ToPlacer(message));
                     }
                 }
+                Effect::Changed(change) => {
+                    self.note(inner, &effect);
+                    if let Some(shared) = self.shared.upgrade() {
+                        shared.instance_changed(&self.name, change, inner.last_failure.as_ref());
+                    }
+                }
                 other => {
                     self.note(inner, &other);
                     after.effects.push(other);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use kip_engine::{Body as _, Ended, StartError, StartProblem, StopOrder};
-use kip_fleet::{Effect, Event, Exit, Operate, OperationNumber, Seen, StartFailure, State, Why};
-use kip_spec::{InstanceId, VersionId};
+use kip_fleet::{Change, Effect, Event, Exit, Operate, OperationNumber, Seen, StartFailure, State, Why};
+use kip_spec::{FunctionName, InstanceId, VersionId};
 use kip_store::{DecisionRecord, Record};
 
 use crate::cell::Cell;
@@ -16,7 +16,7 @@ impl Shared {
     pub(crate) fn carry_out(self: &Arc<Self>, cell: &Arc<Cell>, effect: Effect) {
         match effect {
             // Done by the cell, under its lock.
-            Effect::Dispatch { .. } | Effect::Refuse { .. } | Effect::Tell(_) => {}
+            Effect::Dispatch { .. } | Effect::Refuse { .. } | Effect::Tell(_) | Effect::Changed(_) => {}
             Effect::Operate { instance, version, operation, what } => {
                 let (shared, cell) = (self.clone(), cell.clone());
                 if what == Operate::Start {
@@ -27,32 +27,11 @@ impl Shared {
                 });
             }
             Effect::WakeAt(at) => self.timers.set(cell.number, at),
-            Effect::Changed(change) => {
-                let detail = match change.why {
-                    Why::StartFailed(_) | Why::Exited(_) => Cell::last_failure(&cell.lock()),
-                    _ => None,
-                };
-                let from = change.from.map(State::name);
-                tracing::info!(
-                    function = %cell.name(), instance = %change.instance, from = from.unwrap_or("nothing"), to = %change.to,
-                    why = %change.why, "instance changed"
-                );
-                self.recorder.record(Record::Decision(DecisionRecord {
-                    at: kip_host::clock::wall_millis(),
-                    function: cell.name().to_string(),
-                    version: change.version.0,
-                    instance: Some(change.instance.to_string()),
-                    from: from.map(str::to_owned),
-                    to: change.to.name().to_owned(),
-                    why: change.why.to_string(),
-                    detail: detail.map(|detail| detail.to_string()),
-                }));
-                if matches!(change.to, State::Gone(_)) {
-                    self.changed.notify_waiters();
-                }
-            }
             Effect::Promoted { version } => {
-                self.version_decided(cell, version, "serving", "it is ready".to_owned());
+                let proven = cell.lock().links.values().any(|link| link.version.id == version);
+                let why =
+                    if proven { "it is ready" } else { "nothing of the function runs; its first request starts it" };
+                self.version_decided(cell, version, "serving", why.to_owned());
                 let (store, name) = (self.store.clone(), cell.name().clone());
                 kip_host::tasks::spawn_on(&self.runtime, "store serving version", async move {
                     if let Err(error) = store.set_serving(name, version).await {
@@ -63,6 +42,30 @@ impl Shared {
             Effect::VersionFailed { version, failure } => {
                 self.version_decided(cell, version, "failed", failure.to_string());
             }
+        }
+    }
+
+    /// Writes down that an instance changed its state. Called under the cell's lock, so that the log has the order of
+    /// steps; it only hands values to channels.
+    pub(crate) fn instance_changed(&self, function: &FunctionName, change: Change, last_failure: Option<&Arc<str>>) {
+        let detail = last_failure.filter(|_| matches!(change.why, Why::StartFailed(_) | Why::Exited(_)));
+        let from = change.from.map(State::name);
+        tracing::info!(
+            %function, instance = %change.instance, from = from.unwrap_or("nothing"), to = %change.to, why = %change.why,
+            "instance changed"
+        );
+        self.recorder.record(Record::Decision(DecisionRecord {
+            at: kip_host::clock::wall_millis(),
+            function: function.to_string(),
+            version: change.version.0,
+            instance: Some(change.instance.to_string()),
+            from: from.map(str::to_owned),
+            to: change.to.name().to_owned(),
+            why: change.why.to_string(),
+            detail: detail.map(|detail| detail.to_string()),
+        }));
+        if matches!(change.to, State::Gone(_)) {
+            self.changed.notify_waiters();
         }
     }
 

@@ -54,7 +54,11 @@ fn hint(function: &str, refusal: Refusal) -> String {
         Refusal::QueueTimeout { .. } => {
             format!("`kip why {function}` shows what its instances do; timeouts.queue sets the limit")
         }
-        Refusal::StartFailed(_) => format!("`kip logs {function}` shows what the program wrote"),
+        Refusal::StartFailed(_) => {
+            format!(
+                "`kip why {function}` shows what was tried, `kip logs {function}` what the program wrote, if it ran"
+            )
+        }
         Refusal::Backoff { retry_in, .. } => {
             format!(
                 "fix the cause and deploy again, or wait {}; `kip logs {function}` shows what the program wrote",

@@ -78,7 +78,11 @@ fn present(info: &FunctionInfo) -> String {
     text.push('\n');
     if info.failed_starts > 0 {
         let failure = info.last_failure.as_deref().unwrap_or_default().replace('\n', "\n    ");
-        text.push_str(&format!("{} starts failed in a row; the last one:\n    {failure}\n", info.failed_starts));
+        let starts = match info.failed_starts {
+            1 => "the last start failed:".to_owned(),
+            several => format!("{several} starts failed in a row; the last one:"),
+        };
+        text.push_str(&format!("{starts}\n    {failure}\n"));
     }
     text
 }
