@@ -48,3 +48,17 @@ where
 {
     std::thread::Builder::new().name(name.to_owned()).spawn(body)
 }
+
+/// Runs work that waits for the disk away from the runtime's threads.
+///
+/// # Errors
+/// When it panicked or the runtime ends.
+#[expect(clippy::disallowed_methods, reason = "this module is where tasks are spawned")]
+pub async fn blocking<F, T>(name: &'static str, work: F) -> std::io::Result<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| std::io::Error::other(format!("{name}: {error}")))
+}
