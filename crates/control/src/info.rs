@@ -6,6 +6,7 @@ use kip_spec::{Code, FunctionName, InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::cell::{Cell, now};
+use crate::disk::DiskInfo;
 
 /// What became of a version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,8 +93,12 @@ pub struct HostInfo {
     pub memory: u64,
     /// Instances that wait for room.
     pub waiting_for_room: usize,
-    /// Records dropped because the disk did not keep up.
+    /// Records dropped because the disk did not keep up, or left out because there were enough of their kind.
     pub dropped_records: u64,
+    /// Of these, records left out because the disk is nearly full.
+    pub shed_records: u64,
+    /// The disk that state is on.
+    pub disk: DiskInfo,
 }
 
 impl Cell {

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kip_control::{Control, Link};
 use kip_fleet::StartKind;
@@ -10,6 +11,8 @@ use kip_spec::{Code, RequestId};
 
 /// Warm and successful requests recorded each second by each thread; of more, some are left out and counted.
 const WARM_RECORDS_PER_SECOND: u32 = 500;
+/// A request this slow is always recorded, in microseconds.
+const SLOW: u64 = 1_000_000;
 
 /// One request's memory.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(crate) struct Trace {
     pub(crate) status: u16,
     pub(crate) code: Option<Code>,
     pub(crate) bytes: u64,
+    /// Counted by the body on its way up, which the connection to the instance owns.
+    pub(crate) bytes_in: Arc<AtomicU64>,
 }
 
 /// How a request ended.
@@ -54,7 +59,18 @@ impl Trace {
             status: 0,
             code: None,
             bytes: 0,
+            bytes_in: Arc::default(),
         }
+    }
+
+    /// Whether policy keeps the instance, or requests started it. The one place to fill in once instances know.
+    fn kind(&self) -> Option<&'static str> {
+        self.link.as_ref().map(|_| "on-demand")
+    }
+
+    /// The most memory the instance has used. The one place to fill in once the engine reads it.
+    fn peak_memory(&self) -> Option<u64> {
+        None
     }
 
     /// Microseconds since the request arrived.
@@ -92,7 +108,8 @@ impl Tracer {
     }
 
     pub(crate) fn end(&self, trace: &Trace, outcome: Outcome) {
-        let plain = outcome == Outcome::Done && trace.start == Some(StartKind::Warm) && trace.status < 500;
+        let well = outcome == Outcome::Done && trace.status < 500;
+        let plain = well && trace.start == Some(StartKind::Warm) && trace.elapsed() < SLOW;
         if plain && !self.may_record_warm(trace.wall / 1_000) {
             self.control.recorder().leave_out();
             return;
@@ -112,6 +129,9 @@ impl Tracer {
             first_byte_us: trace.first_byte,
             total_us: trace.elapsed(),
             bytes: trace.bytes,
+            bytes_in: trace.bytes_in.load(Ordering::Relaxed),
+            kind: trace.kind().map(str::to_owned),
+            peak_memory: trace.peak_memory(),
             outcome: match outcome {
                 Outcome::Done => "done",
                 Outcome::Refused => "refused",

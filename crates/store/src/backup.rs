@@ -6,6 +6,8 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use kip_spec::function::FunctionSpec;
+use kip_spec::{FunctionName, VersionId};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -116,6 +118,45 @@ pub struct Staged {
     pub(crate) control: PathBuf,
     pub(crate) records: PathBuf,
     folder: PathBuf,
+}
+
+impl Staged {
+    /// The functions in it with the version that each has as current.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn current_versions(&self) -> Result<Vec<(FunctionName, VersionId)>, Error> {
+        let read = || -> Result<Vec<(String, i64)>, rusqlite::Error> {
+            let query = "SELECT name, coalesce(serving, latest) FROM functions ORDER BY name";
+            Connection::open(&self.control)?
+                .prepare(query)?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        };
+        let rows = read().map_err(|error| self.damaged(&error))?;
+        let parse = |(name, version): (String, i64)| {
+            let name = name.parse().map_err(|error| self.damaged(&error))?;
+            Ok((name, VersionId(version.unsigned_abs())))
+        };
+        rows.into_iter().map(parse).collect()
+    }
+
+    /// What a version in it declares.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn spec(&self, version: VersionId) -> Result<FunctionSpec, Error> {
+        let read = || -> Result<String, rusqlite::Error> {
+            let id = i64::try_from(version.0).unwrap_or(i64::MAX);
+            Connection::open(&self.control)?.query_row("SELECT spec FROM versions WHERE id = ?1", [id], |row| row.get(0))
+        };
+        let text = read().map_err(|error| self.damaged(&error))?;
+        serde_json::from_str(&text).map_err(|error| self.damaged(&error))
+    }
+
+    fn damaged(&self, error: &dyn std::fmt::Display) -> Error {
+        Error::Damaged { path: self.control.clone(), detail: error.to_string() }
+    }
 }
 
 impl Drop for Staged {

@@ -100,7 +100,7 @@ impl RequestFilter {
         }
         if let Some(since) = self.since {
             // Ids ascend with time but for a stepped clock, so that the newest first is a walk along the ids.
-            add("id >= (SELECT min(id) FROM requests WHERE at >= ?)", Value::Integer(since));
+            add("id >= (SELECT min(+id) FROM requests WHERE at >= ?)", Value::Integer(since));
             add("at >= ?", Value::Integer(since));
         }
         if let Some(version) = self.version {
