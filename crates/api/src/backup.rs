@@ -40,7 +40,12 @@ pub(crate) async fn ready(State(api): State<Api>) -> (StatusCode, Json<Health>) 
     let disk = api.control.host().disk;
     let ready = disk.takes_changes() && !api.control.is_closing();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let health =
-        Health { ready, serving: !api.control.is_closing(), state: disk.state, disk: disk.level, detail: disk.state_detail };
+    let health = Health {
+        ready,
+        serving: !api.control.is_closing(),
+        state: disk.state,
+        disk: disk.level,
+        detail: disk.state_detail,
+    };
     (status, Json(health))
 }

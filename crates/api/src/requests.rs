@@ -89,10 +89,7 @@ pub(crate) async fn of_function(
     find(&api, filters.parse(Some(name))?).await
 }
 
-pub(crate) async fn all(
-    State(api): State<Api>,
-    Query(filters): Query<Filters>,
-) -> ApiResult<Json<Vec<RequestRecord>>> {
+pub(crate) async fn all(State(api): State<Api>, Query(filters): Query<Filters>) -> ApiResult<Json<Vec<RequestRecord>>> {
     find(&api, filters.parse(None)?).await
 }
 

@@ -107,7 +107,8 @@ impl DiskWatch {
             });
         }
         let condition = self.store.condition();
-        let known = std::mem::replace(&mut *self.condition.lock().unwrap_or_else(PoisonError::into_inner), condition.clone());
+        let known =
+            std::mem::replace(&mut *self.condition.lock().unwrap_or_else(PoisonError::into_inner), condition.clone());
         if known != condition {
             self.note(match condition {
                 Condition::Writable => "functions can be deployed and removed again".to_owned(),

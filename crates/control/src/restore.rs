@@ -98,7 +98,10 @@ impl Control {
             };
             let info = cell.info();
             let proving = info.outcomes.iter().any(|(_, status)| *status == VersionStatus::Candidate);
-            if info.version == *version && !proving && cell.serving().spec == staged.spec(*version).map_err(backup_problem)? {
+            if info.version == *version
+                && !proving
+                && cell.serving().spec == staged.spec(*version).map_err(backup_problem)?
+            {
                 restored.kept.push(name.clone());
             } else {
                 restored.deployed.push(name.clone());

@@ -74,7 +74,10 @@ pub struct Space {
 /// What the operating system says.
 pub fn space(path: &Path) -> io::Result<Space> {
     let found = statvfs(path)?;
-    Ok(Space { free: found.f_bavail.saturating_mul(found.f_frsize), total: found.f_blocks.saturating_mul(found.f_frsize) })
+    Ok(Space {
+        free: found.f_bavail.saturating_mul(found.f_frsize),
+        total: found.f_blocks.saturating_mul(found.f_frsize),
+    })
 }
 
 /// What kind of file system a directory lies on, as far as it matters for state.

@@ -88,7 +88,13 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     }
     let body = Arc::new(body);
     let capabilities = body.capabilities().clone();
-    let options = kip_control::Options { boot: identity.boot, memory: config.memory, kip: own_program(), disk, retention: config.retention };
+    let options = kip_control::Options {
+        boot: identity.boot,
+        memory: config.memory,
+        kip: own_program(),
+        disk,
+        retention: config.retention,
+    };
     let control = Control::open(options, store, records, body, ended).await.map_err(Problem::from)?;
 
     let options = kip_gateway::Options { listener: gateway_listener, threads: config.threads };

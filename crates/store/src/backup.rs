@@ -148,7 +148,8 @@ impl Staged {
     pub fn spec(&self, version: VersionId) -> Result<FunctionSpec, Error> {
         let read = || -> Result<String, rusqlite::Error> {
             let id = i64::try_from(version.0).unwrap_or(i64::MAX);
-            Connection::open(&self.control)?.query_row("SELECT spec FROM versions WHERE id = ?1", [id], |row| row.get(0))
+            Connection::open(&self.control)?
+                .query_row("SELECT spec FROM versions WHERE id = ?1", [id], |row| row.get(0))
         };
         let text = read().map_err(|error| self.damaged(&error))?;
         serde_json::from_str(&text).map_err(|error| self.damaged(&error))
@@ -199,12 +200,21 @@ pub async fn write(
         ("control.db", Temporary(beside(file, "control.new"))),
         ("records.db", Temporary(beside(file, "records.new"))),
     ];
+    let failed = |error: database::Error| {
+        let detail = match error {
+            database::Error::Full { .. } => "there is no room on its disk".to_owned(),
+            database::Error::Database { detail, .. } => detail,
+            other => return Error::Store(other),
+        };
+        Error::Io { path: file.to_owned(), detail }
+    };
     for (_, copy) in &copies {
         // Left by a process that had our id before.
         let _ = fs::remove_file(&copy.0);
+        database::keep_private(&copy.0).map_err(failed)?;
     }
-    control.copy_to(copies[0].1.0.clone()).await?;
-    records.copy_to(copies[1].1.0.clone()).await?;
+    control.copy_to(copies[0].1.0.clone()).await.map_err(failed)?;
+    records.copy_to(copies[1].1.0.clone()).await.map_err(failed)?;
     let identity = control.identity().await?;
     let functions = control.current_versions().await?.len();
     let mut manifest = Manifest {
@@ -216,9 +226,8 @@ pub async fn write(
         files: Vec::new(),
     };
     let file = file.to_owned();
-    let packed = kip_host::tasks::blocking("backup", move || {
-        pack(&file, overwrite, &copies, &mut manifest).map(|()| manifest)
-    });
+    let packed =
+        kip_host::tasks::blocking("backup", move || pack(&file, overwrite, &copies, &mut manifest).map(|()| manifest));
     packed.await.map_err(|error| Error::Io { path: PathBuf::new(), detail: error.to_string() })?
 }
 
@@ -319,8 +328,7 @@ pub fn stage(file: &Path, within: &Path, ours: Option<&str>) -> Result<Staged, E
     let folder = within.join(format!("restore.{}.new", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
     kip_host::directory::create_private(&folder).map_err(io)?;
-    let staged =
-        Staged { control: folder.join("control.db"), records: folder.join("records.db"), manifest, folder };
+    let staged = Staged { control: folder.join("control.db"), records: folder.join("records.db"), manifest, folder };
     for (target, migrations) in [(&staged.control, control::MIGRATIONS), (&staged.records, records::MIGRATIONS)] {
         let name = target.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let part = staged.manifest.files.iter().find(|part| part.name == name);
@@ -333,6 +341,20 @@ pub fn stage(file: &Path, within: &Path, ours: Option<&str>) -> Result<Staged, E
         prepare(target, migrations).map_err(|error| damaged(format!("{name}: {error}")))?;
     }
     Ok(staged)
+}
+
+/// Whether a database of a data directory can be worked with: one that is not there can.
+pub fn is_usable(database: &Path) -> bool {
+    if !database.exists() {
+        return true;
+    }
+    let look = || -> Result<bool, rusqlite::Error> {
+        let c = Connection::open(database)?;
+        let check: String = c.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        let schema: usize = c.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        Ok(check == "ok" && schema <= control::MIGRATIONS.len().max(records::MIGRATIONS.len()))
+    };
+    look().unwrap_or(false)
 }
 
 fn read_manifest(c: &Connection, file: &Path) -> Result<Manifest, Error> {

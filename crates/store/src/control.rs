@@ -165,7 +165,6 @@ impl ControlStore for SqliteControl {
     }
 
     async fn copy_to(&self, file: PathBuf) -> Result<(), Error> {
-        crate::database::keep_private(&file)?;
         self.database.read(move |c| c.execute("VACUUM INTO ?1", [file.to_string_lossy()]).map(drop)).await
     }
 
@@ -211,7 +210,10 @@ fn replace(c: &mut Connection, renew: &[FunctionName]) -> Result<(), rusqlite::E
                     JOIN versions v ON v.id = coalesce(f.serving, f.latest) WHERE f.name = ?1";
         transaction.execute(copy, [name.as_str()])?;
         let latest = transaction.last_insert_rowid();
-        transaction.execute("UPDATE functions SET latest = ?2, serving = NULL WHERE name = ?1", params![name.as_str(), latest])?;
+        transaction.execute(
+            "UPDATE functions SET latest = ?2, serving = NULL WHERE name = ?1",
+            params![name.as_str(), latest],
+        )?;
     }
     transaction.commit()
 }

@@ -299,6 +299,9 @@ mod tests {
             let mode = std::fs::metadata(folder.path().join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o077, 0, "{file} can be read by others");
         }
-        assert!(matches!(Database::open(&path, Sync::Full, Care::default(), ONE), Err(Error::Newer { found: 2, known: 1, .. })));
+        assert!(matches!(
+            Database::open(&path, Sync::Full, Care::default(), ONE),
+            Err(Error::Newer { found: 2, known: 1, .. })
+        ));
     }
 }

@@ -50,12 +50,14 @@ impl FromStr for StatusRange {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is not a status: write 404, 5xx, >=500 or <400");
-        let number = |digits: &str| {
-            digits.trim().parse::<u16>().ok().filter(|number| *number <= HIGHEST).ok_or_else(wrong)
-        };
+        let number =
+            |digits: &str| digits.trim().parse::<u16>().ok().filter(|number| *number <= HIGHEST).ok_or_else(wrong);
         if let Some(class) = text.strip_suffix("xx") {
             let class = number(class)?;
-            return (1..=9).contains(&class).then(|| Self { from: class * 100, to: class * 100 + 99 }).ok_or_else(wrong);
+            return (1..=9)
+                .contains(&class)
+                .then(|| Self { from: class * 100, to: class * 100 + 99 })
+                .ok_or_else(wrong);
         }
         let range = if let Some(digits) = text.strip_prefix(">=") {
             Self { from: number(digits)?, to: HIGHEST }
@@ -96,7 +98,10 @@ impl RequestFilter {
             }
         }
         if let Some(start) = &self.start {
-            add(if start == "warm" { "start = ?" } else { "start = ? AND start <> 'warm'" }, Value::Text(start.clone()));
+            add(
+                if start == "warm" { "start = ?" } else { "start = ? AND start <> 'warm'" },
+                Value::Text(start.clone()),
+            );
         }
         if let Some(since) = self.since {
             // Ids ascend with time but for a stepped clock, so that the newest first is a walk along the ids.

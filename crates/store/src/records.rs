@@ -14,12 +14,14 @@ use crate::filter::RequestFilter;
 use crate::health::{Care, Condition};
 use crate::{DecisionRecord, Record, RecordStore, RequestRecord, Retention};
 
-pub(crate) const MIGRATIONS: &[&str] = &["
+pub(crate) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE requests (id INTEGER PRIMARY KEY, function TEXT NOT NULL, record TEXT NOT NULL) STRICT;
     CREATE INDEX requests_by_function ON requests (function, id);
     CREATE TABLE decisions (id INTEGER PRIMARY KEY, function TEXT NOT NULL, record TEXT NOT NULL) STRICT;
     CREATE INDEX decisions_by_function ON decisions (function, id);
-", "
+",
+    "
     ALTER TABLE requests ADD COLUMN request TEXT AS (record ->> '$.id') VIRTUAL;
     ALTER TABLE requests ADD COLUMN at INTEGER AS (record ->> '$.at') VIRTUAL;
     ALTER TABLE requests ADD COLUMN version INTEGER AS (record ->> '$.version') VIRTUAL;
@@ -39,7 +41,8 @@ pub(crate) const MIGRATIONS: &[&str] = &["
     CREATE INDEX requests_by_total ON requests (total_us);
     ALTER TABLE decisions ADD COLUMN at INTEGER AS (record ->> '$.at') VIRTUAL;
     CREATE INDEX decisions_by_time ON decisions (at);
-"];
+",
+];
 
 /// The record store in a SQLite file.
 #[derive(Debug, Clone)]
@@ -139,7 +142,6 @@ impl RecordStore for SqliteRecords {
     }
 
     async fn copy_to(&self, file: PathBuf) -> Result<(), Error> {
-        crate::database::keep_private(&file)?;
         self.database.read(move |c| c.execute("VACUUM INTO ?1", [file.to_string_lossy()]).map(drop)).await
     }
 
@@ -246,7 +248,11 @@ mod tests {
             (|f| f.slower_than = Some(37), &["r39", "r38"], "requests_by_total"),
             (|f| (f.instance, f.limit) = (Some("i-1-1-1".to_owned()), 2), &["r37", "r34"], "requests_by_instance"),
             (|f| (f.function, f.limit) = (Some("f".to_owned()), 1), &["r39"], "requests_by_function"),
-            (|f| (f.outcome, f.version, f.kind) = (Some("left".to_owned()), Some(0), Some("on-demand".to_owned())), &["r20"], ""),
+            (
+                |f| (f.outcome, f.version, f.kind) = (Some("left".to_owned()), Some(0), Some("on-demand".to_owned())),
+                &["r20"],
+                "",
+            ),
         ];
         for (set, expected, index) in cases {
             let mut filter = RequestFilter { limit: 100, ..RequestFilter::default() };

@@ -89,14 +89,12 @@ async fn alone(data: &Path, file: &Path, options: &Restore) -> anyhow::Result<Re
     let data = directory.path();
     // Looked at before anything is set aside: what is not whole must change nothing.
     drop(backup::stage(file, data, None).map_err(backup_problem)?);
-    let (control, records) = match open(data) {
-        Ok(stores) => stores,
-        Err(kip_store::Error::Database { .. } | kip_store::Error::Newer { .. }) => {
-            set_aside(data)?;
-            open(data).map_err(store_problem)?
+    for name in ["control.db", "records.db"] {
+        if !backup::is_usable(&data.join(name)) {
+            set_aside(data, name)?;
         }
-        Err(error) => return Err(store_problem(error).into()),
-    };
+    }
+    let (control, records) = open(data).map_err(store_problem)?;
     let identity = control.identity().await.map_err(store_problem)?;
     let fresh = identity.is_none();
     let ours = identity.filter(|_| !options.force).map(|identity| identity.server);
@@ -121,11 +119,11 @@ async fn alone(data: &Path, file: &Path, options: &Restore) -> anyhow::Result<Re
     Ok(restored)
 }
 
-/// Renames the databases and what SQLite keeps beside them.
-fn set_aside(data: &Path) -> anyhow::Result<()> {
+/// Renames a database and what SQLite keeps beside it.
+fn set_aside(data: &Path, name: &str) -> anyhow::Result<()> {
     let now = kip_host::clock::wall_millis();
-    for name in ["control.db", "control.db-wal", "control.db-shm", "records.db", "records.db-wal", "records.db-shm"] {
-        match std::fs::rename(data.join(name), data.join(format!("{name}.unreadable-{now}"))) {
+    for name in [name.to_owned(), format!("{name}-wal"), format!("{name}-shm")] {
+        match std::fs::rename(data.join(&name), data.join(format!("{name}.unreadable-{now}"))) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }

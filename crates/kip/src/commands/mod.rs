@@ -12,8 +12,8 @@ pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod requests;
 pub(crate) mod service;
-pub(crate) mod survival;
 pub(crate) mod stop;
+pub(crate) mod survival;
 
 use crate::arguments::{Command, Connection};
 use crate::client::Client;

@@ -40,7 +40,8 @@ pub(crate) fn run(connection: &Connection, command: &Service, output: Output) ->
         Service::Uninstall { user } => uninstall(*user, output),
         Service::Status { user } => {
             let folder = folder(*user)?;
-            let units: Vec<PathBuf> = names().map(|name| folder.join(name)).into_iter().filter(|path| path.exists()).collect();
+            let units: Vec<PathBuf> =
+                names().map(|name| folder.join(name)).into_iter().filter(|path| path.exists()).collect();
             report(*user, units, output, "there is no unit; `kip service install` writes it")
         }
     }
@@ -55,7 +56,8 @@ fn folder(user: bool) -> anyhow::Result<PathBuf> {
     if !user {
         return Ok("/etc/systemd/system".into());
     }
-    let base = read("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(read("HOME")?).join(".config")));
+    let base =
+        read("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(read("HOME")?).join(".config")));
     let base = base.ok_or_else(|| Problem::new(code::SERVICE_FAILED, "there is no home to keep a user's unit in"))?;
     Ok(base.join("systemd/user"))
 }

@@ -77,7 +77,8 @@ pub(crate) fn is_systemd_running() -> bool {
 }
 
 fn session(own: &str, has_linger: impl Fn(u32) -> bool) -> Option<Danger> {
-    let user = own.split('/').find_map(|part| part.strip_prefix("user-")?.strip_suffix(".slice")?.parse::<u32>().ok())?;
+    let user =
+        own.split('/').find_map(|part| part.strip_prefix("user-")?.strip_suffix(".slice")?.parse::<u32>().ok())?;
     if has_linger(user) {
         return None;
     }
@@ -109,7 +110,9 @@ fn first_process(inside: bool, name: &str) -> Option<Danger> {
         return None;
     }
     Some(Danger {
-        detail: format!("the container's first process is {name}: when it ends, everything ends; what it inherits stays as zombies"),
+        detail: format!(
+            "the container's first process is {name}: when it ends, everything ends; what it inherits stays as zombies"
+        ),
         hint: "run the container with an init: docker run --init".to_owned(),
     })
 }
@@ -130,7 +133,10 @@ mod tests {
         assert_eq!(unit(own, &inside, mode("process")), None);
         assert_eq!(unit("/user.slice/user-7.slice/session-1.scope", &inside, mode("mixed")), None);
         assert_eq!(unit("/", &inside, mode("mixed")), None);
-        assert_eq!(service_in("/a.slice/user@7.service/app.slice/k.service"), Some(("/a.slice/user@7.service/app.slice/k.service", "k.service")));
+        assert_eq!(
+            service_in("/a.slice/user@7.service/app.slice/k.service"),
+            Some(("/a.slice/user@7.service/app.slice/k.service", "k.service"))
+        );
         assert_eq!(service_in("/a.slice/user@7.service/app.slice"), None);
     }
 

@@ -10,4 +10,6 @@ mod http;
 mod journey;
 mod lifecycle;
 mod relay;
+mod service;
+mod storage;
 mod support;

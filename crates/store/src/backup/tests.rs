@@ -143,7 +143,8 @@ async fn no_damaged_backup_is_taken_for_whole() {
             Err(Error::Damaged { .. }) => refused += 1,
             Ok(staged) => {
                 let mut sums = staged.manifest.files.iter().zip([&staged.control, &staged.records]);
-                assert!(sums.all(|(part, file)| part.schema > 1 || hexadecimal(&Sha256::digest(fs::read(file).unwrap())) == part.sha256));
+                assert!(sums.all(|(part, file)| part.schema > 1
+                    || hexadecimal(&Sha256::digest(fs::read(file).unwrap())) == part.sha256));
             }
             Err(other) => panic!("{other}"),
         }
@@ -197,8 +198,14 @@ async fn a_backup_of_an_older_schema_is_brought_along() {
     drop(c);
     let control = world.path("control-copy");
     world.control.copy_to(control.clone()).await.unwrap();
-    let mut manifest =
-        Manifest { format: FORMAT, server: world.server.clone(), made: 0, by: "0.1.0".to_owned(), functions: 0, files: Vec::new() };
+    let mut manifest = Manifest {
+        format: FORMAT,
+        server: world.server.clone(),
+        made: 0,
+        by: "0.1.0".to_owned(),
+        functions: 0,
+        files: Vec::new(),
+    };
     let file = world.path("backup");
     pack(&file, false, &[("control.db", Temporary(control)), ("records.db", Temporary(old))], &mut manifest).unwrap();
     let staged = world.stage(&file).unwrap();
