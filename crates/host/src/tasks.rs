@@ -53,7 +53,6 @@ where
 ///
 /// # Errors
 /// When it panicked or the runtime ends.
-#[expect(clippy::disallowed_methods, reason = "this module is where tasks are spawned")]
 pub async fn blocking<F, T>(name: &'static str, work: F) -> std::io::Result<T>
 where
     F: FnOnce() -> T + Send + 'static,

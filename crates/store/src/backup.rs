@@ -273,7 +273,7 @@ fn pack(file: &Path, overwrite: bool, copies: &[(&str, Temporary)], manifest: &m
             other => other.map_err(io)?,
         }
     }
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
 }
 
@@ -351,8 +351,10 @@ pub fn is_usable(database: &Path) -> bool {
     let look = || -> Result<bool, rusqlite::Error> {
         let c = Connection::open(database)?;
         let check: String = c.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        let schema: usize = c.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        Ok(check == "ok" && schema <= control::MIGRATIONS.len().max(records::MIGRATIONS.len()))
+        let schema: u32 = c.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let newest =
+            if database.ends_with("records.db") { records::MIGRATIONS.len() } else { control::MIGRATIONS.len() };
+        Ok(check == "ok" && schema as usize <= newest)
     };
     look().unwrap_or(false)
 }

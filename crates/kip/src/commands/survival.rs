@@ -17,7 +17,7 @@ pub(crate) fn dangers(server: u32, instances: &[u32]) -> Vec<Danger> {
     let Some(own) = cgroup_of(server) else { return Vec::new() };
     let others: Vec<String> = instances.iter().filter_map(|process| cgroup_of(*process)).collect();
     let mut found: Vec<Danger> = Vec::new();
-    found.extend(unit(&own, &others, |unit| kill_mode(unit)));
+    found.extend(unit(&own, &others, kill_mode));
     found.extend(session(&own, has_linger));
     found.extend(container());
     found
