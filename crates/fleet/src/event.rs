@@ -6,7 +6,7 @@ use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::why::{Exit, StartFailure};
-use crate::{FromPlacer, OperationNumber, Policy, Ticket};
+use crate::{FromPlacer, OperationNumber, Place, Policy, Ticket};
 
 /// An input of a [`crate::FunctionCore`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,10 +49,41 @@ pub enum Event {
         /// How.
         exit: Exit,
     },
+    /// An earlier server started this instance and it lives; comes after the [`Event::Deploy`] of the version that serves.
+    Adopt {
+        /// Which.
+        instance: InstanceId,
+        /// Of which version.
+        version: VersionId,
+        /// How that version wants to be treated.
+        policy: Arc<Policy>,
+        /// What it was found to be.
+        found: Found,
+    },
+    /// The requests that an earlier server left on an adopted instance are over.
+    Settled {
+        /// On which instance.
+        instance: InstanceId,
+    },
     /// The placer speaks.
     Placer(FromPlacer),
     /// The time of the last [`crate::Effect::WakeAt`] has come.
     Tick,
+}
+
+/// What an instance of an earlier server was found to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// It gets no CPU.
+    pub asleep: bool,
+    /// Requests of the earlier server are still with it.
+    pub busy: bool,
+    /// When its program was started, boot time.
+    pub born: u64,
+    /// It was kept by policy, not started by requests.
+    pub provisioned: bool,
+    /// Where it is.
+    pub place: Place,
 }
 
 /// How an operation ended.

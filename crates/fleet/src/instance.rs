@@ -30,6 +30,8 @@ pub struct Instance {
     pub operation: Option<Operation>,
     /// Requests it has now.
     pub in_flight: u32,
+    /// Places that requests of an earlier server take, and until when they may, boot time; part of `in_flight`.
+    pub inherited: Option<(u32, u64)>,
     /// Requests it was given in all.
     pub served: u64,
     /// When it last had work, or became hot, boot time.
@@ -54,6 +56,7 @@ impl Instance {
             since: now,
             operation: Some(operation),
             in_flight: 0,
+            inherited: None,
             served: 0,
             last_used: now,
             hot_since: now,
@@ -61,6 +64,12 @@ impl Instance {
             pause_not_before: 0,
             times: [0; STATES],
         }
+    }
+
+    /// An instance of an earlier server, ready until its core says otherwise.
+    pub fn adopted(id: InstanceId, version: VersionId, now: u64) -> Self {
+        let nothing = Operation { number: OperationNumber(0), deadline: None };
+        Self { state: State::Ready, operation: None, served: 1, ..Self::new(id, version, now, nothing) }
     }
 
     /// Moves to a state and settles the time spent in the one before.

@@ -27,10 +27,10 @@ pub mod why;
 use serde::{Deserialize, Serialize};
 
 pub use effect::{Change, Effect, Operate, StartKind};
-pub use event::{Event, Seen};
+pub use event::{Event, Found, Seen};
 pub use function::FunctionCore;
 pub use placer::{FromPlacer, Placer, ToPlacer};
-pub use policy::Policy;
+pub use policy::{Place, Policy};
 pub use router::Router;
 pub use state::{Class, State};
 pub use why::{Exit, Refusal, StartFailure, Why};

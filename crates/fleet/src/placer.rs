@@ -26,6 +26,15 @@ pub enum ToPlacer {
         /// How much.
         need: Need,
     },
+    /// An instance of an earlier server has this room, whatever the ledger says.
+    Hold {
+        /// Whose it is.
+        function: CoreNumber,
+        /// Which.
+        instance: InstanceId,
+        /// How much.
+        need: Need,
+    },
     /// An instance needs none any more.
     Release {
         /// Which.
@@ -106,6 +115,10 @@ impl Placer {
                 answers.push(Message::ToFunction { function, message: FromPlacer::Refuse { instance } });
             }
             ToPlacer::Ask { function, instance, need } => self.waiting.push_back((function, instance, need)),
+            ToPlacer::Hold { function, instance, need } => {
+                self.reserved += need.memory;
+                self.holdings.insert(instance, Holding { function, need, asleep: None, asked: false });
+            }
             ToPlacer::Release { instance } => {
                 self.waiting.retain(|(_, waiting, _)| *waiting != instance);
                 if let Some(holding) = self.holdings.remove(&instance) {

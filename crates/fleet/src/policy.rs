@@ -35,6 +35,17 @@ pub struct Need {
     pub memory: u64,
 }
 
+/// Where an instance is. The default is the local pool's host without a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Place {
+    /// Its pool, in the order of priority.
+    pub pool: u8,
+    /// Its host within the pool.
+    pub host: u8,
+    /// Its devices on that host, a bit for each.
+    pub devices: u64,
+}
+
 /// How long each operation on an instance may take before the brain calls it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -46,6 +57,8 @@ pub struct Limits {
     pub sleep: u64,
     /// Stop: hook, grace and kill.
     pub stop: u64,
+    /// A request, from its arrival to its end.
+    pub request: u64,
 }
 
 /// What the shell may take beyond the limits that the user set, so that its own, better explained, timeouts fire first.
@@ -70,6 +83,7 @@ impl From<&FunctionSpec> for Policy {
                 start: spec.timeouts.startup.0.saturating_add(MARGIN),
                 initialize: hook(&spec.lifecycle.initialize).saturating_add(MARGIN),
                 sleep: SLEEP_LIMIT,
+                request: spec.timeouts.total.0,
                 stop: hook(&spec.lifecycle.pre_stop).saturating_add(spec.timeouts.grace.0).saturating_add(MARGIN),
             },
         }

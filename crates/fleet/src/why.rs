@@ -151,6 +151,8 @@ pub enum Why {
         /// How many wait.
         queued: u32,
     },
+    /// An earlier server started it.
+    Adopted,
 }
 
 impl Refusal {
@@ -266,6 +268,7 @@ impl fmt::Display for Why {
             Self::Evicted => f.write_str("another function needs its room"),
             Self::NoLongerNeeded => f.write_str("nothing waits for it any more"),
             Self::NoCapacity => f.write_str("the host has no room for it"),
+            Self::Adopted => f.write_str("an earlier server started it and it lives"),
             Self::WokenForRequests { queued: 1 } => f.write_str("1 request waits"),
             Self::WokenForRequests { queued } => write!(f, "{queued} requests wait"),
         }

@@ -24,7 +24,7 @@ fn policy() -> Arc<Policy> {
         dispatch: Dispatch::Packed,
         need: Need::default(),
         initialize: false,
-        limits: Limits { start: 5_000, initialize: 1_000, sleep: 1_000, stop: 1_000 },
+        limits: Limits { start: 5_000, initialize: 1_000, sleep: 1_000, stop: 1_000, request: 60_000 },
     })
 }
 

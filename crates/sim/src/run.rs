@@ -115,7 +115,7 @@ pub fn steady(requests: u64) -> u64 {
         dispatch: Dispatch::Packed,
         need: Need::default(),
         initialize: false,
-        limits: Limits { start: 5_000, initialize: 1_000, sleep: 1_000, stop: 1_000 },
+        limits: Limits { start: 5_000, initialize: 1_000, sleep: 1_000, stop: 1_000, request: 60_000 },
     };
     world.deploy(0, Arc::new(policy));
     for number in 0..requests {

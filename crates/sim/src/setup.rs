@@ -140,6 +140,7 @@ fn policy(random: &mut Random) -> Policy {
             initialize: random.between(60, 500),
             sleep: random.between(15, 200),
             stop: random.between(100, 500),
+            request: 60_000,
         },
     }
 }

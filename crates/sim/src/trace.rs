@@ -86,7 +86,9 @@ impl Trace {
             Event::Observed { instance, operation, seen } => {
                 (instance, operation, discriminant(seen)).hash(&mut self.hash);
             }
-            Event::Exited { instance, .. } => instance.hash(&mut self.hash),
+            Event::Exited { instance, .. } | Event::Adopt { instance, .. } | Event::Settled { instance } => {
+                instance.hash(&mut self.hash);
+            }
             Event::Placer(message) => discriminant(message).hash(&mut self.hash),
             Event::Deploy { version, .. } => version.0.hash(&mut self.hash),
             Event::Remove | Event::Shutdown | Event::Tick => {}

@@ -312,7 +312,7 @@ impl World {
 /// Whose message it is.
 fn function_of(message: &ToPlacer) -> usize {
     let core = match message {
-        ToPlacer::Ask { function, .. } => function.0,
+        ToPlacer::Ask { function, .. } | ToPlacer::Hold { function, .. } => function.0,
         ToPlacer::Release { instance }
         | ToPlacer::Asleep { instance }
         | ToPlacer::Awake { instance }

@@ -180,7 +180,9 @@ impl FunctionCore {
 
     fn limits(&self, id: InstanceId) -> crate::policy::Limits {
         let revision = self.instances.get(&id).and_then(|instance| self.revisions.get(&instance.version));
-        revision.map_or(crate::policy::Limits { start: 0, initialize: 0, sleep: 0, stop: 10_000 }, |r| r.policy.limits)
+        revision.map_or(crate::policy::Limits { start: 0, initialize: 0, sleep: 0, stop: 10_000, request: 0 }, |r| {
+            r.policy.limits
+        })
     }
 
     fn has_initialize(&self, id: InstanceId) -> bool {

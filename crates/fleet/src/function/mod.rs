@@ -4,6 +4,7 @@
 //! no allocation; everything slower goes through `FunctionCore::reconcile`, which compares what the scaler wants
 //! with what is and starts, wakes, pauses or stops the difference.
 
+mod adopt;
 mod dispatch;
 mod lifecycle;
 mod reconcile;
@@ -88,6 +89,10 @@ impl FunctionCore {
             Event::Shutdown => self.close(now, Refusal::ShuttingDown, Why::ShuttingDown, effects),
             Event::Observed { instance, operation, seen } => self.observed(now, instance, operation, seen, effects),
             Event::Exited { instance, exit } => self.exited(now, instance, exit, effects),
+            Event::Adopt { instance, version, policy, found } => {
+                self.adopt(now, instance, version, policy, found, effects);
+            }
+            Event::Settled { instance } => self.settled(now, instance),
             Event::Placer(FromPlacer::Grant { instance }) => self.granted(now, instance, effects),
             Event::Placer(FromPlacer::Refuse { instance }) => self.refused_room(now, instance, effects),
             Event::Placer(FromPlacer::Evict { instance }) => self.evict(now, instance, effects),

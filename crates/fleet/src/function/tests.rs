@@ -26,7 +26,7 @@ fn policy() -> Policy {
         dispatch: Dispatch::Packed,
         need: Need::default(),
         initialize: false,
-        limits: Limits { start: 500, initialize: 500, sleep: 50, stop: 100 },
+        limits: Limits { start: 500, initialize: 500, sleep: 50, stop: 100, request: 10_000 },
     }
 }
 

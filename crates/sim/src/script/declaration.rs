@@ -19,7 +19,7 @@ pub(super) fn read(settings: &[&str]) -> Result<(Policy, Takes), String> {
         dispatch: Dispatch::Packed,
         need: Need::default(),
         initialize: false,
-        limits: Limits { start: 60_000, initialize: 10_000, sleep: 10_000, stop: 15_000 },
+        limits: Limits { start: 60_000, initialize: 10_000, sleep: 10_000, stop: 15_000, request: 600_000 },
     };
     let mut takes = Takes::new();
     for setting in settings {

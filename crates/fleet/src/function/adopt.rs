@@ -1,0 +1,57 @@
+//! Instances of an earlier server: they go on as they were found.
+
+use std::sync::Arc;
+
+use kip_spec::{InstanceId, VersionId};
+
+use super::{FunctionCore, Revision, Role};
+use crate::instance::Instance;
+use crate::why::Why;
+use crate::{Change, Effect, Found, Policy, State, ToPlacer};
+
+impl FunctionCore {
+    /// Takes over an instance. One of a version that does not serve is let go as if it had just been replaced.
+    pub(super) fn adopt(
+        &mut self,
+        now: u64,
+        id: InstanceId,
+        version: VersionId,
+        policy: Arc<Policy>,
+        found: Found,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.instances.contains_key(&id) {
+            return;
+        }
+        let need = policy.need;
+        // How many requests the earlier server left is not known, so it counts as full until they are over.
+        let left = if found.busy && !found.asleep { policy.concurrency.hard } else { 0 };
+        let until = now.saturating_add(policy.limits.request);
+        self.revisions.entry(version).or_insert_with(|| Revision::new(Role::Retiring, policy));
+        let mut instance = Instance::adopted(id, version, now);
+        instance.in_flight = left;
+        instance.inherited = (left > 0).then_some((left, until));
+        instance.state = match (found.asleep, left) {
+            (true, _) => State::Paused,
+            (false, 0) => State::Ready,
+            (false, _) => State::Busy,
+        };
+        let to = instance.state;
+        self.instances.insert(id, instance);
+        effects.push(Effect::Changed(Change { instance: id, version, from: None, to, why: Why::Adopted }));
+        effects.push(Effect::Tell(ToPlacer::Hold { function: self.number, instance: id, need }));
+        if found.asleep {
+            effects.push(Effect::Tell(ToPlacer::Asleep { instance: id }));
+        }
+    }
+
+    /// What an earlier server left on an instance is over.
+    pub(super) fn settled(&mut self, now: u64, id: InstanceId) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let Some((left, _)) = instance.inherited.take() else { return };
+        instance.in_flight = instance.in_flight.saturating_sub(left);
+        if instance.state == State::Busy {
+            instance.settle(now);
+        }
+    }
+}
