@@ -33,7 +33,7 @@ impl Faulty {
     fn start(settings: &str) -> Option<Self> {
         let library = faults_library();
         if library.is_none() {
-            println!("skipped: there is no C compiler to build the library that makes the disk fail");
+            eprintln!("skipped: there is no C compiler to build the library that makes the disk fail");
         }
         let library = library?;
         let mut server = Server::with(settings);
@@ -341,7 +341,7 @@ impl Mount {
     fn new(folder: &Path, options: &str) -> Option<Self> {
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder).output();
         if !mounted.is_ok_and(|output| output.status.success()) {
-            println!("skipped: a small file system cannot be mounted here, which only root may");
+            eprintln!("skipped: a small file system cannot be mounted here, which only root may");
             return None;
         }
         Some(Self(folder.to_owned()))
