@@ -17,11 +17,23 @@ const RESERVE: &str = "reserve";
 pub(crate) fn prepare(data: &Path, config: &Config) -> Result<DiskOptions, Problem> {
     // What cannot be told counts as a disk.
     judge(data, kip_host::disk::kind(data).unwrap_or(Kind::Local), config.network)?;
+    clear(data);
     let reserve = Reserve::new(data.join(RESERVE), config.reserve);
     if let Err(error) = reserve.hold() {
         tracing::warn!(%error, "there is no room for the reserve of {}", kip_spec::Bytes(config.reserve));
     }
     Ok(DiskOptions { directory: data.to_owned(), low: config.low, reserve, pressure: Pressure::default() })
+}
+
+/// Removes what a restore that was killed had unpacked.
+fn clear(data: &Path) {
+    for entry in std::fs::read_dir(data).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("restore.") && name.ends_with(".new") {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Refuses a network file system unless it is allowed, and warns of what is left.

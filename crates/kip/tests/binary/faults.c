@@ -3,8 +3,10 @@
  *   full PART [FILE]   writing a file whose path contains PART finds no room (while FILE exists)
  *   lost PART          syncing it fails
  *   broken PART        writing it fails
+ *   hang PART          writing it never ends; the file FAULTS.hangs is made then
+ *   hangsync PART      the same for syncing it
  *   clock SECONDS      the wall clock is ahead by so much
- * Everything else goes to the kernel by number, so that nothing here depends on what is loaded. */
+ * A PART that ends with $ must be the end of the path. Everything else goes to the kernel by number, so that nothing here depends on what is loaded. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +17,20 @@
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+
+static int fits(const char *path, char *part) {
+  size_t length = strlen(part), all = strlen(path);
+  if (part[length - 1] != '$') return strstr(path, part) != NULL;
+  return all >= length - 1 && strncmp(path + all - (length - 1), part, length - 1) == 0;
+}
+
+/* Says that it hangs, and does. */
+static void hang(void) {
+  char path[4096];
+  snprintf(path, sizeof path, "%s.hangs", getenv("FAULTS"));
+  syscall(SYS_close, syscall(SYS_openat, AT_FDCWD, path, O_CREAT | O_WRONLY, 0600));
+  for (;;) syscall(SYS_ppoll, NULL, 0, NULL, NULL, 0);
+}
 
 /* 0: no rule. 1: a rule fits; `argument` is set to its second word, if any. */
 static int rule(const char *kind, const char *path, char *argument, size_t room) {
@@ -30,7 +46,7 @@ static int rule(const char *kind, const char *path, char *argument, size_t room)
   for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
     char word[32], part[512], second[2048] = "";
     if (sscanf(line, "%31s %511s %2047s", word, part, second) < 2 || strcmp(word, kind) != 0) continue;
-    if (path && !strstr(path, part)) continue;
+    if (path && !fits(path, part)) continue;
     snprintf(argument, room, "%s", path ? second : part);
     return 1;
   }
@@ -44,6 +60,7 @@ static int fault(int descriptor, int syncing) {
   long length = syscall(SYS_readlinkat, AT_FDCWD, link, path, sizeof path - 1);
   if (length <= 0) return 0;
   path[length] = 0;
+  if (rule(syncing ? "hangsync" : "hang", path, argument, sizeof argument)) hang();
   if (syncing) return rule("lost", path, argument, sizeof argument) ? EIO : 0;
   if (rule("broken", path, argument, sizeof argument)) return EIO;
   if (rule("full", path, argument, sizeof argument)

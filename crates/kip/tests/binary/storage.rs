@@ -318,6 +318,77 @@ fn a_failed_sync_ends_all_changes_until_a_new_start() {
 }
 
 #[test]
+fn a_failed_sync_of_the_database_itself_ends_changes_too() {
+    let Some(mut faulty) = Faulty::start("") else { return };
+    let server = &faulty.server;
+    server.deploy_subject(&[], "");
+    // The log is synced, and so what is acknowledged; moving it into the database fails, which SQLite alone would not say.
+    faulty.rules("lost control.db$");
+    let large = "x".repeat(20_000);
+    let many: Vec<String> =
+        (0..40).map(|number| function(&format!("g{number}"), &[], &format!("env: {{LARGE: {large}}}"))).collect();
+    let deployed = (0..10).take_while(|_| ready(server).0 == 200).map(|_| server.deploy(&manifest(&many))).count();
+    assert!((1..10).contains(&deployed), "{deployed}");
+    faulty.rules("");
+    deploy_one(server, "late").failed(&["KW-8012"]);
+    assert_eq!(ready(server).1["state"], "not_durable");
+    faulty.start_again_without_faults();
+    let after = names(&faulty.server);
+    assert_eq!(after.len(), 41, "what was acknowledged is there");
+    assert!(!after.contains(&"late".to_owned()));
+}
+
+#[test]
+fn a_server_killed_in_a_restore_has_all_of_it_or_nothing() {
+    for (rule, may_be_new) in [("hang control.db-wal", false), ("hangsync control.db-wal", true)] {
+        let Some(mut faulty) = Faulty::start("") else { return };
+        let server = &faulty.server;
+        server.deploy(&manifest(&[function("f", &[], ""), function("old", &[], "")]));
+        server.kip(&["backup", "one.backup"]).ok();
+        server.kip(&["rm", "old"]).ok();
+        deploy_one(server, "new").ok();
+        faulty.rules(rule);
+        let (data, file) = (server.data(), server.folder().join("one.backup"));
+        let restoring = apart(move || run(kip(&data).arg("restore").arg(file)));
+        until_true("it hangs", || faulty.rules.with_extension("hangs").exists());
+        server.signal(Signal::KILL);
+        faulty.server.wait();
+        assert_eq!(restoring.join().unwrap().code, Some(1), "nothing was acknowledged");
+        faulty.rules("");
+        faulty.server.start_again();
+        let after = names(&faulty.server);
+        assert!(after == ["f", "new"] || (may_be_new && after == ["f", "old"]), "{rule}: {after:?}");
+        let left: Vec<String> = fs::read_dir(faulty.server.data())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .filter(|name| name.starts_with("restore."))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert_eq!(faulty.server.get("/pid").status(), 200);
+    }
+}
+
+#[test]
+fn a_server_killed_in_a_backup_leaves_no_half_one() {
+    let Some(mut faulty) = Faulty::start("") else { return };
+    faulty.server.deploy_subject(&[], "");
+    faulty.rules("hangsync one.backup");
+    let (data, file) = (faulty.server.data(), faulty.server.folder().join("one.backup"));
+    let backing_up = apart({
+        let file = file.clone();
+        move || run(kip(&data).arg("backup").arg(file))
+    });
+    until_true("it hangs", || faulty.rules.with_extension("hangs").exists());
+    faulty.server.signal(Signal::KILL);
+    faulty.server.wait();
+    assert_eq!(backing_up.join().unwrap().code, Some(1));
+    assert!(!file.exists(), "a backup has its name only once it is whole");
+    faulty.rules("");
+    faulty.server.start_again();
+    faulty.server.kip(&["backup", "one.backup"]).ok();
+}
+
+#[test]
 fn records_that_cannot_be_written_disturb_nobody() {
     let Some(faulty) = Faulty::start("") else { return };
     let server = &faulty.server;
