@@ -32,7 +32,9 @@ pub(crate) async fn restore(
     body: Result<Json<Restore>, JsonRejection>,
 ) -> ApiResult<Json<Restored>> {
     let Json(restore) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
-    Ok(Json(api.control.restore(&absolute(&restore.file)?, restore.force, restore.records).await?))
+    let restored = api.control.restore(&absolute(&restore.file)?, restore.force, restore.records).await?;
+    api.keys.add(&api.control.stored_keys().await?);
+    Ok(Json(restored))
 }
 
 /// Ready means: takes requests and changes. Without changes it is 503, with what is wrong; functions may serve even so.

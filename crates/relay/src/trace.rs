@@ -98,19 +98,24 @@ pub(crate) fn millis(micros: u64) -> String {
 #[derive(Debug)]
 pub(crate) struct Tracer {
     control: Control,
+    sample: Sample,
+}
+
+/// How many plain records this second had.
+#[derive(Debug, Default)]
+struct Sample {
     second: Cell<i64>,
     warm: Cell<u32>,
 }
 
 impl Tracer {
     pub(crate) fn new(control: Control) -> Self {
-        Self { control, second: Cell::new(0), warm: Cell::new(0) }
+        Self { control, sample: Sample::default() }
     }
 
     pub(crate) fn end(&self, trace: &Trace, outcome: Outcome) {
-        let well = outcome == Outcome::Done && trace.status < 500;
-        let plain = well && trace.start == Some(StartKind::Warm) && trace.elapsed() < SLOW;
-        if plain && !self.may_record_warm(trace.wall / 1_000) {
+        let plain = is_plain(outcome, trace.status, trace.start, trace.elapsed());
+        if plain && !self.sample.takes(trace.wall / 1_000) {
             self.control.recorder().leave_out();
             return;
         }
@@ -141,12 +146,38 @@ impl Tracer {
             .to_owned(),
         });
     }
+}
 
-    fn may_record_warm(&self, second: i64) -> bool {
+/// Whether nothing about a request is remarkable: not cold, not woken, not slow, not failed.
+fn is_plain(outcome: Outcome, status: u16, start: Option<StartKind>, total: u64) -> bool {
+    outcome == Outcome::Done && status < 500 && start == Some(StartKind::Warm) && total < SLOW
+}
+
+impl Sample {
+    fn takes(&self, second: i64) -> bool {
         if self.second.replace(second) != second {
             self.warm.set(0);
         }
         self.warm.set(self.warm.get().saturating_add(1));
         self.warm.get() <= WARM_RECORDS_PER_SECOND
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_plain_may_be_left_out() {
+        assert!(is_plain(Outcome::Done, 404, Some(StartKind::Warm), 900));
+        assert!(!is_plain(Outcome::Done, 200, Some(StartKind::Cold), 900));
+        assert!(!is_plain(Outcome::Done, 200, Some(StartKind::Woken), 900));
+        assert!(!is_plain(Outcome::Done, 200, None, 900));
+        assert!(!is_plain(Outcome::Done, 500, Some(StartKind::Warm), 900));
+        assert!(!is_plain(Outcome::Done, 200, Some(StartKind::Warm), 1_000_000));
+        assert!(!is_plain(Outcome::Left, 200, Some(StartKind::Warm), 900));
+        let sample = Sample::default();
+        assert_eq!((0..2_000).filter(|_| sample.takes(7)).count(), 500);
+        assert!(sample.takes(8), "each second begins anew");
     }
 }

@@ -197,7 +197,9 @@ const REPLACE: &str = "
     INSERT INTO documents SELECT id, text, facade FROM backup.documents;
     INSERT INTO versions SELECT id, function, spec, created, document FROM backup.versions;
     INSERT INTO functions SELECT name, latest, serving FROM backup.functions;
-    INSERT OR IGNORE INTO keys SELECT hash, name, created FROM backup.keys;
+    INSERT INTO keys SELECT hash,
+        CASE WHEN name IN (SELECT name FROM main.keys) THEN name || '-' || lower(hex(substr(hash, 1, 8))) ELSE name END,
+        created FROM backup.keys WHERE hash NOT IN (SELECT hash FROM main.keys);
     INSERT OR IGNORE INTO server SELECT one, id, boot FROM backup.server;
 ";
 

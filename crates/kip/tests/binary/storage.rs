@@ -214,6 +214,11 @@ fn backups_that_cannot_be_used_change_nothing() {
     assert_eq!(names(&stranger), Vec::<String>::new());
     stranger.kip(&["restore", file.to_str().unwrap(), "--force"]).ok();
     assert_eq!((names(&stranger), stranger.get("/pid").status()), (vec!["f".to_owned()], 200));
+    for key in [&stranger.key, &server.key] {
+        stranger.kip(&["ls", "--key", key]).ok();
+    }
+    fs::remove_file(stranger.data().join("server.json")).unwrap();
+    stranger.kip(&["restore", file.to_str().unwrap()]).failed(&["KW-8001", "kip stop"]);
     let left: Vec<_> = fs::read_dir(server.data()).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("restore")), "{left:?}");
 }
