@@ -216,7 +216,7 @@ mod tests {
             instance: Some(format!("i-1-1-{}", number % 3)),
             method: "GET".to_owned(),
             path: "/".to_owned(),
-            status: if number % 10 == 0 { 500 + number / 10 } else { 200 },
+            status: if number.is_multiple_of(10) { 500 + number / 10 } else { 200 },
             code: (number == 10).then(|| "KW-2009".to_owned()),
             start: Some(if number == 0 { "cold" } else { "warm" }.to_owned()),
             queue_us: 0,
