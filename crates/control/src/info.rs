@@ -1,6 +1,6 @@
 //! What can be asked about functions, instances and the host.
 
-use kip_fleet::{Class, State};
+use kip_fleet::{Class, Kind, State};
 use kip_spec::function::FunctionSpec;
 use kip_spec::{Code, FunctionName, InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
@@ -143,6 +143,15 @@ impl Cell {
             info.last_failure = failure.map(|text| text.to_string());
         }
         info
+    }
+
+    /// Why an instance is there; none once it is gone.
+    pub fn kind_of(&self, instance: InstanceId) -> Option<Kind> {
+        let inner = self.lock();
+        let find = |core: &kip_fleet::FunctionCore| {
+            core.instances().find(|known| known.id == instance).map(|known| known.kind)
+        };
+        self.look(&inner, find).flatten()
     }
 
     /// Its instances as users see them.

@@ -20,7 +20,7 @@ pub(crate) struct Trace {
     pub(crate) request: RequestId,
     pub(crate) arrived: u64,
     wall: i64,
-    function: String,
+    cell: Arc<kip_control::Cell>,
     method: http::Method,
     path: String,
     pub(crate) link: Option<Arc<Link>>,
@@ -44,12 +44,12 @@ pub(crate) enum Outcome {
 }
 
 impl Trace {
-    pub(crate) fn new(request: RequestId, function: &str, method: http::Method, path: &str) -> Self {
+    pub(crate) fn new(request: RequestId, cell: Arc<kip_control::Cell>, method: http::Method, path: &str) -> Self {
         Self {
             request,
             arrived: monotonic_micros(),
             wall: wall_millis(),
-            function: function.to_owned(),
+            cell,
             method,
             path: path.to_owned(),
             link: None,
@@ -63,9 +63,9 @@ impl Trace {
         }
     }
 
-    /// Whether policy keeps the instance, or requests started it. The one place to fill in once instances know.
+    /// Whether policy keeps the instance, or requests started it. Asked for when a record is written only: it costs a lock.
     fn kind(&self) -> Option<&'static str> {
-        self.link.as_ref().map(|_| "on-demand")
+        self.cell.kind_of(self.link.as_ref()?.instance).map(kip_fleet::Kind::name)
     }
 
     /// The most memory the instance has used. The one place to fill in once the engine reads it.
@@ -122,7 +122,7 @@ impl Tracer {
         self.control.recorder().request(kip_control::RequestRecord {
             id: trace.request.as_str().to_owned(),
             at: trace.wall,
-            function: trace.function.clone(),
+            function: trace.cell.name().to_string(),
             version: trace.link.as_ref().map(|link| link.version.id.0),
             instance: trace.link.as_ref().map(|link| link.instance.to_string()),
             method: trace.method.to_string(),
