@@ -92,7 +92,7 @@ impl Control {
         let ours = identity.filter(|_| !foreign).map(|identity| identity.server);
         let (from, within) = (file.to_owned(), directory.clone());
         let staged = kip_host::tasks::blocking("restore", move || backup::stage(&from, &within, ours.as_deref()));
-        let staged = staged.await.map_err(|error| Problem::new(code::BACKUP_FILE, error.to_string()))?;
+        let staged = staged.await.ok_or_else(|| Problem::new(code::BACKUP_FILE, "looking at the backup broke off"))?;
         let staged = staged.map_err(backup_problem)?;
         self.backup(&directory.join(BEFORE_RESTORE), true).await?;
 

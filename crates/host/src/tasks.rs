@@ -37,6 +37,16 @@ where
     tokio::task::spawn_local(future)
 }
 
+/// Runs what may wait for a disk on a thread that may. None if it panicked or the runtime ended.
+pub async fn blocking<F, T>(name: &'static str, work: F) -> Option<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let _ = name;
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
 /// Starts a thread; the name (15 characters are shown) appears in `top -H` and thread dumps.
 ///
 /// # Errors
@@ -47,17 +57,4 @@ where
     T: Send + 'static,
 {
     std::thread::Builder::new().name(name.to_owned()).spawn(body)
-}
-
-/// Runs work that waits for the disk away from the runtime's threads.
-///
-/// # Errors
-/// When it panicked or the runtime ends.
-pub async fn blocking<F, T>(name: &'static str, work: F) -> std::io::Result<T>
-where
-    F: FnOnce() -> T + Send + 'static,
-    T: Send + 'static,
-{
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| std::io::Error::other(format!("{name}: {error}")))
 }

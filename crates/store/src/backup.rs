@@ -228,7 +228,9 @@ pub async fn write(
     let file = file.to_owned();
     let packed =
         kip_host::tasks::blocking("backup", move || pack(&file, overwrite, &copies, &mut manifest).map(|()| manifest));
-    packed.await.map_err(|error| Error::Io { path: PathBuf::new(), detail: error.to_string() })?
+    packed
+        .await
+        .unwrap_or_else(|| Err(Error::Io { path: PathBuf::new(), detail: "the work on it broke off".to_owned() }))
 }
 
 fn pack(file: &Path, overwrite: bool, copies: &[(&str, Temporary)], manifest: &mut Manifest) -> Result<(), Error> {
