@@ -5,6 +5,7 @@
 //! leave) and touches nothing else. Whatever an effect costs is done outside the lock, on the control runtime. This
 //! room decides nothing by itself: no state of an instance changes here without the core having said so.
 
+mod adopt;
 mod cell;
 mod control;
 mod execute;
@@ -22,6 +23,9 @@ pub use link::Link;
 pub use permit::{Permit, Refused, Waiting};
 pub use recorder::Recorder;
 pub use version::Version;
+
+/// Logs as they are read.
+pub use kip_engine::{LogFile, Record as LogRecord};
 
 /// Records as they are asked for.
 pub use kip_store::{DecisionRecord, RequestRecord, VersionSource};

@@ -21,6 +21,9 @@ use crate::body::Ended;
 /// How long an instance that was caught falling asleep may take to be so.
 const FALL_ASLEEP: Duration = Duration::from_millis(200);
 
+/// Said of an instance of which nothing is left.
+const ENDED: &str = "it ended while no server ran";
+
 /// An instance of an earlier server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -32,6 +35,13 @@ pub struct Found {
     pub version: Option<VersionId>,
     /// How it is, or why it cannot go on.
     pub state: Result<Alive, String>,
+}
+
+impl Found {
+    /// Whether some process of it was still there.
+    pub fn was_there(&self) -> bool {
+        !self.state.as_ref().is_err_and(|reason| reason == ENDED)
+    }
 }
 
 /// How an instance that can go on was found.
@@ -133,7 +143,8 @@ impl ProcessBody {
                 cgroup::remove(folder);
             }
             journal.limits.iter().for_each(|folder| cgroup::remove(folder));
-            return Some(Err("it ended while no server ran".to_owned()));
+            let _ = fs::remove_dir_all(self.folder_of(id));
+            return Some(Err(ENDED.to_owned()));
         }
         let process = self.take_hold(id, journal.clone(), main.is_some());
         let Some(main) = main else {

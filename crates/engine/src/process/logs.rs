@@ -77,6 +77,10 @@ impl LogFile {
         self.instance
     }
 
+    pub(super) fn is_in(&self, folder: &Path) -> bool {
+        self.folder == folder
+    }
+
     /// Its files that there are, oldest first; the last one is being written.
     pub fn files(&self) -> Vec<PathBuf> {
         (0..=TURNED_OVER).rev().map(|number| self.file(number)).filter(|file| file.exists()).collect()

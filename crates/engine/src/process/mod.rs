@@ -153,6 +153,11 @@ impl ProcessBody {
         LogFile::of(&self.options.logs, function, instance).last_lines(most)
     }
 
+    /// Waits until what a function's instances have written up to now is in their logs.
+    pub async fn settle_logs(&self, function: &str) {
+        self.pump.settle_folder(&self.log_folder(function)).await;
+    }
+
     /// The folder of a function's logs.
     pub fn log_folder(&self, function: &str) -> PathBuf {
         self.options.logs.join(function)

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -124,6 +125,17 @@ impl Pump {
     /// Writes down everything that an instance has written up to now, lines without an end as well.
     pub(super) async fn settle(&self, instance: InstanceId) {
         let streams = lock(&self.streams).get(&instance).cloned().unwrap_or_default();
+        self.settle_streams(streams).await;
+    }
+
+    /// The same for every instance whose log is in this folder.
+    pub(super) async fn settle_folder(&self, folder: &Path) {
+        let streams: Vec<Arc<Stream>> =
+            lock(&self.streams).values().flatten().filter(|stream| stream.log.is_in(folder)).cloned().collect();
+        self.settle_streams(streams).await;
+    }
+
+    async fn settle_streams(&self, streams: Vec<Arc<Stream>>) {
         if streams.is_empty() {
             return;
         }
@@ -263,7 +275,8 @@ impl Stream {
     fn write_down(&self, records: &[u8], bytes: usize) {
         let mut lost = lock(&self.lost);
         if *lost > 0 {
-            let remark = format!("{} kip F {lost} bytes of its {} were lost: the disk took no more\n", stamp(), self.name);
+            let remark =
+                format!("{} kip F {lost} bytes of its {} were lost: the disk took no more\n", stamp(), self.name);
             if self.log.append(remark.as_bytes()).is_ok() {
                 *lost = 0;
             }

@@ -1,6 +1,9 @@
 //! Waiting for a file descriptor of our own choosing. Tokio asks for a promise that it stays open, and that is all that is
 //! unsafe about it.
-#![expect(unsafe_code, reason = "registering a descriptor is unsafe: it must stay open and the same until it is let go")]
+#![expect(
+    unsafe_code,
+    reason = "registering a descriptor is unsafe: it must stay open and the same until it is let go"
+)]
 
 use std::io;
 use std::os::fd::OwnedFd;
