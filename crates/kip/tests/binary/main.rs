@@ -7,6 +7,7 @@
 
 mod adoption;
 mod bad_input;
+mod crash;
 mod http;
 mod journey;
 mod lifecycle;
