@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use kip_engine::{Ended, StartError};
 use kip_fleet::router::Message;
-use kip_fleet::{CoreNumber, Effect, Event, Found, FunctionCore, Now, Refusal, StartFailure, State, Ticket};
+use kip_fleet::{Call, CoreNumber, Effect, Event, Found, FunctionCore, Now, Refusal, StartFailure, State, Ticket};
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use tokio::sync::oneshot;
 
@@ -111,7 +111,7 @@ impl Cell {
         }
         let ticket = Ticket(inner.next_ticket);
         inner.next_ticket += 1;
-        let after = self.run(&mut inner, Event::Arrive { ticket }, Some(ticket));
+        let after = self.run(&mut inner, Event::Arrive { ticket, call: Call::default() }, Some(ticket));
         let admission = match after.own {
             Some(Verdict::Go { link, start }) => Admission::Granted(Permit::new(self.clone(), ticket, link, start)),
             Some(Verdict::Refused(refused)) => Admission::Refused(refused),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kip_engine::{Body as _, Ended, ProcessBody};
 use kip_fleet::router::Message;
-use kip_fleet::{CoreNumber, Event, Placer, Router};
+use kip_fleet::{CoreNumber, Event, Inventory, Placer, Router};
 use kip_spec::function::FunctionSpec;
 use kip_spec::{Code, FunctionName, InstanceId, Problem, VersionId, code};
 use kip_store::{ControlStore, RecordStore, StoredVersion, VersionSource};
@@ -159,7 +159,7 @@ impl Control {
             cells: RwLock::default(),
             adopted: RwLock::default(),
             next_core: AtomicU32::new(1),
-            placer: Mutex::new(Placer::new(options.memory)),
+            placer: Mutex::new(Placer::new(Inventory::of_memory(options.memory))),
             router: Mutex::default(),
             posted: Notify::new(),
             closing: AtomicBool::new(false),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kip_engine::{Body as _, Ended, StartError, StartProblem, StopOrder};
 use kip_fleet::{Change, Effect, Event, Exit, Operate, OperationNumber, Seen, StartFailure, State, Why};
-use kip_spec::{FunctionName, InstanceId, VersionId};
+use kip_spec::{FunctionName, InstanceId, Millis, VersionId};
 use kip_store::{DecisionRecord, Record};
 
 use crate::cell::Cell;
@@ -19,12 +19,17 @@ impl Shared {
             Effect::Dispatch { .. } | Effect::Refuse { .. } | Effect::Tell(_) | Effect::Changed(_) => {}
             Effect::Operate { instance, version, operation, what } => {
                 let (shared, cell) = (self.clone(), cell.clone());
-                if what == Operate::Start {
+                if matches!(what, Operate::Start { .. }) {
                     cell.lock().starting.push(instance);
                 }
                 kip_host::tasks::spawn_on(&self.runtime, "operate instance", async move {
                     shared.operate(&cell, instance, version, operation, what).await;
                 });
+            }
+            Effect::AskProgress { .. } | Effect::Ended(_) => {}
+            Effect::CrashLoop { version, failures, failure } => {
+                let why = format!("{failures} starts in a row came to nothing: {failure}");
+                self.version_decided(cell, version, "crash loop", why);
             }
             Effect::WakeAt(at) => self.timers.set(cell.number, at),
             Effect::Promoted { version } => {
@@ -95,7 +100,7 @@ impl Shared {
         let Some(version) = cell.lock().versions.get(&version).cloned() else { return };
         let spec = &version.spec;
         let result = match what {
-            Operate::Start => {
+            Operate::Start { .. } => {
                 let started = self.body.start(version.order(instance, &self.options.kip)).await;
                 let early = {
                     let mut inner = cell.lock();
@@ -142,18 +147,21 @@ impl Shared {
                     .map(|()| Seen::Paused)
                     .or_else(|error| failed(&error, Seen::PauseFailed))
             }
-            Operate::Resume => self
+            // Never asked for: no rung below paused is offered yet.
+            Operate::Park => Ok(Seen::ParkFailed),
+            Operate::Spill => Ok(Seen::SpillFailed),
+            Operate::Resume { .. } => self
                 .body
                 .resume(instance)
                 .await
                 .map(|()| Seen::Resumed)
                 .or_else(|error| failed(&error, Seen::ResumeFailed)),
-            Operate::Stop => {
+            Operate::Stop { grace } => {
                 end_epoch(cell, instance);
-                let order = StopOrder { pre_stop: spec.lifecycle.pre_stop.clone(), grace: spec.timeouts.grace };
+                let order = StopOrder { pre_stop: spec.lifecycle.pre_stop.clone(), grace: Millis(grace) };
                 self.body.stop(instance, order).await.map(|()| Seen::Stopped)
             }
-            Operate::Kill => {
+            Operate::Kill { .. } => {
                 end_epoch(cell, instance);
                 self.body.kill(instance).await.map(|()| Seen::Stopped)
             }

@@ -3,8 +3,9 @@
 use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
+use crate::state::STATES;
 use crate::why::{Refusal, StartFailure, Why};
-use crate::{OperationNumber, State, Ticket, ToPlacer};
+use crate::{OperationNumber, Place, Rung, State, Ticket, ToPlacer};
 
 /// An output of a [`crate::FunctionCore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,22 @@ pub enum Effect {
     Tell(ToPlacer),
     /// Call `Tick` at this boot time. Replaces an earlier call.
     WakeAt(u64),
+    /// Report when a byte last came from the instance, with `Progress`.
+    AskProgress {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// Starts of the version fail again and again; told once, until one stays.
+    CrashLoop {
+        /// Which.
+        version: VersionId,
+        /// How many in a row.
+        failures: u32,
+        /// The last one.
+        failure: StartFailure,
+    },
+    /// An instance is gone; this is all that its time was spent on.
+    Ended(Usage),
     /// For the decision log.
     Changed(Change),
     /// The version serves from now on.
@@ -61,18 +78,77 @@ pub enum Effect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Operate {
-    /// Start the program and wait until it is ready.
-    Start,
+    /// Start the program there and wait until it is ready.
+    Start {
+        /// Where.
+        place: Place,
+    },
     /// Call the initialize hook.
     Initialize,
     /// Take its CPU away.
     Pause,
-    /// Give its CPU back.
-    Resume,
+    /// Give it back what it lacks, from the rung it rests on, and its CPU last.
+    Resume {
+        /// Where it rests.
+        from: Rung,
+    },
+    /// Give its device memory back; it is paused.
+    Park,
+    /// Give its host memory back; it is parked.
+    Spill,
     /// End it: hook, SIGTERM, grace, SIGKILL, and make sure nothing is left.
-    Stop,
+    Stop {
+        /// From SIGTERM to SIGKILL, milliseconds.
+        grace: u64,
+    },
     /// End it at once, and make sure nothing is left.
-    Kill,
+    Kill {
+        /// Keep its last log lines and the stacks of its processes first.
+        autopsy: bool,
+    },
+}
+
+/// Why an instance is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Kept by policy.
+    Provisioned,
+    /// Started by requests.
+    #[default]
+    OnDemand,
+}
+
+impl Kind {
+    /// Its name as users read it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Provisioned => "provisioned",
+            Self::OnDemand => "on-demand",
+        }
+    }
+
+    /// Its place in arrays by kind.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What the time of an instance was spent on. The milliseconds of both kinds and all states add up to its lifetime exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Which.
+    pub instance: InstanceId,
+    /// Of which version.
+    pub version: VersionId,
+    /// When it was made, boot time.
+    pub since: u64,
+    /// When it was gone, or the time of asking, boot time.
+    pub until: u64,
+    /// Requests it was given.
+    pub served: u64,
+    /// Milliseconds by [`Kind::index`] and [`State::index`].
+    pub times: [[u64; STATES]; 2],
 }
 
 /// What a request had to wait for.

@@ -6,7 +6,7 @@ use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::why::{Exit, StartFailure};
-use crate::{FromPlacer, OperationNumber, Place, Policy, Ticket};
+use crate::{AliasNumber, FromPlacer, OperationNumber, Place, Policy, Qualifier, Target, Ticket};
 
 /// An input of a [`crate::FunctionCore`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,10 +23,21 @@ pub enum Event {
     Remove,
     /// The server ends: as [`Event::Remove`], with another reason.
     Shutdown,
+    /// An alias points at these versions from now on; at none: it is gone.
+    Alias {
+        /// Which.
+        alias: AliasNumber,
+        /// Where to, with weights.
+        targets: Vec<Target>,
+        /// Instances kept for it, split over the versions by weight.
+        provisioned: u32,
+    },
     /// A request wants an instance.
     Arrive {
         /// Its number.
         ticket: Ticket,
+        /// What it asks for.
+        call: Call,
     },
     /// A request is over, or its caller left: queued or in flight, its place is free.
     Leave {
@@ -65,10 +76,73 @@ pub enum Event {
         /// On which instance.
         instance: InstanceId,
     },
+    /// The version's ready probe of a hot instance has another answer than before.
+    Readiness {
+        /// Of which instance.
+        instance: InstanceId,
+        /// Whether it succeeds.
+        ready: bool,
+    },
+    /// The live probe of an instance failed as often as it may.
+    Unhealthy {
+        /// Of which instance.
+        instance: InstanceId,
+        /// How.
+        how: Unhealthy,
+    },
+    /// The answer to [`crate::Effect::AskProgress`].
+    Progress {
+        /// Of which instance.
+        instance: InstanceId,
+        /// When a byte last came from it or a request was last given to it, boot time.
+        last: u64,
+    },
+    /// Replace every instance there is by a new one.
+    Rotate,
+    /// An instance uses more memory than its version lets it keep.
+    Outgrown {
+        /// Which.
+        instance: InstanceId,
+    },
     /// The placer speaks.
     Placer(FromPlacer),
     /// The time of the last [`crate::Effect::WakeAt`] has come.
     Tick,
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Call {
+    /// Which version.
+    pub to: Qualifier,
+    /// Who goes first.
+    pub priority: Priority,
+    /// How long it waits at most, milliseconds, where that is less than the function's own limit.
+    pub patience: Option<u64>,
+}
+
+/// Who goes first: a lower number does, until the other has waited [`Priority::STEP`] longer for each step between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Priority(pub u8);
+
+impl Priority {
+    /// Somebody waits for the answer.
+    pub const SYNC: Self = Self(0);
+    /// Nobody does.
+    pub const ASYNC: Self = Self(1);
+    /// What one step of priority is worth, in milliseconds of waiting.
+    pub const STEP: u64 = 10_000;
+}
+
+/// How an instance failed its live probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unhealthy {
+    /// It answered that it is not well, or nobody listens.
+    Refused,
+    /// It did not answer in time; a busy one may just be busy.
+    Slow,
 }
 
 /// What an instance of an earlier server was found to be.
@@ -100,10 +174,18 @@ pub enum Seen {
     Paused,
     /// It could not be paused.
     PauseFailed,
-    /// It runs again.
+    /// It runs again, with all its memory.
     Resumed,
     /// It could not be resumed.
     ResumeFailed,
+    /// Its device memory is given back.
+    Parked,
+    /// It could not be given back; it is paused as before.
+    ParkFailed,
+    /// Its host memory is given back.
+    Spilled,
+    /// It could not be given back; it is parked as before.
+    SpillFailed,
     /// Nothing of it is left.
     Stopped,
 }

@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod alias;
 pub mod effect;
 pub mod event;
 pub mod function;
@@ -19,6 +20,7 @@ pub mod instance;
 pub mod placer;
 pub mod policy;
 pub mod queue;
+pub mod room;
 pub mod router;
 pub mod scaler;
 pub mod state;
@@ -26,13 +28,15 @@ pub mod why;
 
 use serde::{Deserialize, Serialize};
 
-pub use effect::{Change, Effect, Operate, StartKind};
-pub use event::{Event, Found, Seen};
+pub use alias::{AliasNumber, Qualifier, Target};
+pub use effect::{Change, Effect, Kind, Operate, StartKind, Usage};
+pub use event::{Call, Event, Found, Priority, Seen, Unhealthy};
 pub use function::FunctionCore;
 pub use placer::{FromPlacer, Placer, ToPlacer};
-pub use policy::{Place, Policy};
+pub use policy::Policy;
+pub use room::{Inventory, Lack, Need, Place};
 pub use router::Router;
-pub use state::{Class, State};
+pub use state::{Class, Rung, State};
 pub use why::{Exit, Refusal, StartFailure, Why};
 
 /// The time as the shell hands it in.

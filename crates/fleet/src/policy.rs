@@ -3,6 +3,8 @@
 use kip_spec::function::{Concurrency, Dispatch, FunctionSpec, Idle};
 use serde::{Deserialize, Serialize};
 
+use crate::room::Need;
+
 /// A version as the brain sees it. Times in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
@@ -24,26 +26,25 @@ pub struct Policy {
     pub need: Need,
     /// Whether there is an initialize hook.
     pub initialize: bool,
+    /// Rungs below paused that the host offers and the version is qualified for.
+    pub rungs: Rungs,
+    /// From SIGTERM to SIGKILL, where it is set; else it follows the longest request.
+    pub grace: Option<u64>,
+    /// Work in flight without a byte for this long makes an instance suspect.
+    pub stall: Option<u64>,
+    /// An instance of this age is replaced.
+    pub max_age: Option<u64>,
     /// How long each operation may take.
     pub limits: Limits,
 }
 
-/// Room that one instance reserves on the host.
+/// Rungs below paused that may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Need {
-    /// Host memory in bytes; 0 where nothing is declared.
-    pub memory: u64,
-}
-
-/// Where an instance is. The default is the local pool's host without a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Place {
-    /// Its pool, in the order of priority.
-    pub pool: u8,
-    /// Its host within the pool.
-    pub host: u8,
-    /// Its devices on that host, a bit for each.
-    pub devices: u64,
+pub struct Rungs {
+    /// Device memory can be given back.
+    pub park: bool,
+    /// Host memory can be given back.
+    pub spill: bool,
 }
 
 /// How long each operation on an instance may take before the brain calls it failed.
@@ -55,7 +56,9 @@ pub struct Limits {
     pub initialize: u64,
     /// Pause or resume.
     pub sleep: u64,
-    /// Stop: hook, grace and kill.
+    /// Giving device or host memory back, and getting it again.
+    pub park: u64,
+    /// Stop: hook and kill; the grace between comes on top.
     pub stop: u64,
     /// A request, from its arrival to its end.
     pub request: u64,
@@ -65,6 +68,14 @@ pub struct Limits {
 const MARGIN: u64 = 5_000;
 /// Pausing and resuming take under a millisecond; a host that needs this long is in trouble.
 const SLEEP_LIMIT: u64 = 10_000;
+/// 48 GiB to the disk and back, with much to spare.
+const PARK_LIMIT: u64 = 180_000;
+/// From SIGTERM to SIGKILL at least, where nothing is set.
+pub(crate) const GRACE: u64 = 10_000;
+/// And at most: no request is known to need more.
+pub(crate) const LONGEST_GRACE: u64 = 600_000;
+/// By how much the grace exceeds the longest request, in tenths.
+pub(crate) const GRACE_TENTHS: u64 = 12;
 
 impl From<&FunctionSpec> for Policy {
     fn from(spec: &FunctionSpec) -> Self {
@@ -77,14 +88,19 @@ impl From<&FunctionSpec> for Policy {
             queue_timeout: spec.timeouts.queue.0,
             idle: spec.idle,
             dispatch: spec.dispatch,
-            need: Need { memory: spec.resources.memory.map_or(0, |bytes| bytes.0) },
+            need: Need::from(&spec.resources),
             initialize: spec.lifecycle.initialize.is_some(),
+            rungs: Rungs::default(),
+            grace: spec.timeouts.grace.map(|grace| grace.0),
+            stall: spec.watchdog.stall.map(|stall| stall.0),
+            max_age: spec.rotation.max_age.map(|age| age.0),
             limits: Limits {
                 start: spec.timeouts.startup.0.saturating_add(MARGIN),
                 initialize: hook(&spec.lifecycle.initialize).saturating_add(MARGIN),
                 sleep: SLEEP_LIMIT,
+                park: PARK_LIMIT,
+                stop: hook(&spec.lifecycle.pre_stop).saturating_add(MARGIN),
                 request: spec.timeouts.total.0,
-                stop: hook(&spec.lifecycle.pre_stop).saturating_add(spec.timeouts.grace.0).saturating_add(MARGIN),
             },
         }
     }

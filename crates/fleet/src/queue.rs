@@ -1,10 +1,11 @@
-//! The one queue of a version: first in, first out, bounded, with a deadline for each request.
+//! The one queue of a version: by priority with ageing, first in first out within one, bounded, with a deadline for each
+//! request.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Ticket;
+use crate::{Priority, Ticket};
 
 /// A request that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,12 +14,24 @@ pub struct Waiting {
     pub since: u64,
     /// When it is refused, boot time.
     pub deadline: u64,
+    /// Who goes first.
+    pub priority: Priority,
+    /// It asked for this very version, so no other may serve it.
+    pub pinned: bool,
 }
 
-/// Requests in order of arrival. Tickets ascend, so the map's order is the queue's.
+impl Waiting {
+    /// Ageing without ever sorting again: a lower priority counts as having come later.
+    fn rank(&self) -> u64 {
+        self.since.saturating_add(u64::from(self.priority.0) * Priority::STEP)
+    }
+}
+
+/// Requests that wait. Tickets ascend in the order of arrival.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Queue {
     waiting: BTreeMap<Ticket, Waiting>,
+    order: BTreeSet<(u64, Ticket)>,
     deadlines: BTreeSet<(u64, Ticket)>,
 }
 
@@ -45,20 +58,21 @@ impl Queue {
 
     /// Adds one at its place.
     pub fn push(&mut self, ticket: Ticket, waiting: Waiting) {
-        self.waiting.insert(ticket, waiting);
+        self.order.insert((waiting.rank(), ticket));
         self.deadlines.insert((waiting.deadline, ticket));
+        self.waiting.insert(ticket, waiting);
     }
 
-    /// Takes the oldest.
+    /// Takes the one whose turn it is.
     pub fn pop(&mut self) -> Option<(Ticket, Waiting)> {
-        let (ticket, waiting) = self.waiting.pop_first()?;
-        self.deadlines.remove(&(waiting.deadline, ticket));
-        Some((ticket, waiting))
+        let (_, ticket) = *self.order.first()?;
+        self.remove(ticket).map(|waiting| (ticket, waiting))
     }
 
     /// Takes a certain one out, wherever it stands.
     pub fn remove(&mut self, ticket: Ticket) -> Option<Waiting> {
         let waiting = self.waiting.remove(&ticket)?;
+        self.order.remove(&(waiting.rank(), ticket));
         self.deadlines.remove(&(waiting.deadline, ticket));
         Some(waiting)
     }
@@ -71,17 +85,28 @@ impl Queue {
         }
         self.remove(ticket).map(|waiting| (ticket, waiting))
     }
+
+    /// Takes those that any version may serve, in the order of arrival.
+    pub fn take_unpinned(&mut self) -> Vec<(Ticket, Waiting)> {
+        let free: Vec<Ticket> =
+            self.waiting.iter().filter(|(_, waiting)| !waiting.pinned).map(|(ticket, _)| *ticket).collect();
+        free.into_iter().filter_map(|ticket| Some((ticket, self.remove(ticket)?))).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn waiting(since: u64, deadline: u64, priority: Priority) -> Waiting {
+        Waiting { since, deadline, priority, pinned: false }
+    }
+
     #[test]
     fn first_in_first_out_and_gone_at_once() {
         let mut queue = Queue::default();
         for number in 0..4 {
-            queue.push(Ticket(number), Waiting { since: number, deadline: 100 - number });
+            queue.push(Ticket(number), waiting(number, 100 - number, Priority::SYNC));
         }
         assert_eq!(queue.remove(Ticket(1)).map(|waiting| waiting.since), Some(1));
         assert_eq!((queue.depth(), queue.oldest(), queue.next_deadline()), (3, Some(0), Some(97)));
@@ -90,5 +115,15 @@ mod tests {
         assert_eq!(queue.pop().map(|(ticket, _)| ticket), Some(Ticket(0)));
         assert_eq!(queue.pop().map(|(ticket, _)| ticket), Some(Ticket(2)));
         assert!(queue.is_empty() && queue.next_deadline().is_none());
+    }
+
+    #[test]
+    fn sync_goes_before_async_until_async_has_waited_long_enough() {
+        let mut queue = Queue::default();
+        queue.push(Ticket(0), waiting(0, 99_999, Priority::ASYNC));
+        queue.push(Ticket(1), waiting(Priority::STEP - 1, 99_999, Priority::SYNC));
+        queue.push(Ticket(2), waiting(Priority::STEP + 1, 99_999, Priority::SYNC));
+        let order: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|(ticket, _)| ticket.0).collect();
+        assert_eq!(order, [1, 0, 2]);
     }
 }

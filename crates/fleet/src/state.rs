@@ -42,6 +42,47 @@ pub enum State {
     Gone(Gone),
 }
 
+/// How deep an instance sleeps; each rung gives back more and wakes slower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rung {
+    /// Gets no CPU.
+    Paused,
+    /// Device memory given back.
+    Parked,
+    /// Host memory given back.
+    Spilled,
+}
+
+impl Rung {
+    /// The state of an instance that has come to rest there.
+    pub const fn state(self) -> State {
+        match self {
+            Self::Paused => State::Paused,
+            Self::Parked => State::Parked,
+            Self::Spilled => State::Spilled,
+        }
+    }
+
+    /// The state on the way there.
+    pub const fn way(self) -> State {
+        match self {
+            Self::Paused => State::Pausing,
+            Self::Parked => State::Parking,
+            Self::Spilled => State::Spilling,
+        }
+    }
+
+    /// The next deeper one.
+    pub const fn deeper(self) -> Option<Self> {
+        match self {
+            Self::Paused => Some(Self::Parked),
+            Self::Parked => Some(Self::Spilled),
+            Self::Spilled => None,
+        }
+    }
+}
+
 /// What a scaler counts an instance as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -126,6 +167,16 @@ impl State {
             }
             Self::Draining | Self::Stopping => PriceClass::ActiveWithWork,
             Self::Gone(_) => PriceClass::Free,
+        }
+    }
+
+    /// The rung it rests on, if it has come to rest on one.
+    pub const fn rung(self) -> Option<Rung> {
+        match self {
+            Self::Paused => Some(Rung::Paused),
+            Self::Parked => Some(Rung::Parked),
+            Self::Spilled => Some(Rung::Spilled),
+            _ => None,
         }
     }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use kip_spec::{Code, Millis, code};
 use serde::{Deserialize, Serialize};
 
+use crate::{Lack, Unhealthy};
+
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
@@ -28,6 +30,8 @@ pub enum StartFailure {
     SpawnFailed,
     /// It ended first.
     Exited(Exit),
+    /// It was ready and ended soon after.
+    ExitedSoon(Exit),
     /// It ran and was not ready in time.
     NeverReady,
     /// It ran and listened elsewhere.
@@ -39,6 +43,8 @@ pub enum StartFailure {
     PortTaken,
     /// It needs more room than the host has in all.
     NoRoom,
+    /// No room became free in time.
+    NoRoomInTime,
     /// The hook answered with this status, or 0 for no answer.
     InitializeFailed {
         /// HTTP status, 0 for none.
@@ -56,8 +62,6 @@ pub enum Gone {
     StartFailed,
     /// It ended by itself.
     Exited,
-    /// It could not be paused or woken.
-    SleepFailed,
     /// It never got room.
     NoRoom,
 }
@@ -87,6 +91,8 @@ pub enum Refusal {
     },
     /// The host has no room.
     NoCapacity,
+    /// The function has no such version any more.
+    NoVersion,
     /// The function is gone.
     Removed,
     /// The server ends.
@@ -140,8 +146,35 @@ pub enum Why {
     Removed,
     /// The server ends.
     ShuttingDown,
-    /// Another function needs its room.
-    Evicted,
+    /// Somebody else waits for what it holds.
+    Evicted {
+        /// What that is.
+        lack: Lack,
+    },
+    /// It was asked for by `kip rotate`.
+    Rotated,
+    /// It is older than `rotation.max_age`.
+    TooOld {
+        /// How old, milliseconds.
+        age: u64,
+    },
+    /// It uses more memory than `rotation.max_memory`.
+    Outgrown,
+    /// Its successor is ready.
+    Succeeded,
+    /// There is no room for a successor beside it.
+    ReplacedInPlace,
+    /// Its requests gave no byte for longer than `watchdog.stall`.
+    Stalled {
+        /// For how long, milliseconds.
+        silent: u64,
+    },
+    /// Its live probe failed.
+    NotLive(Unhealthy),
+    /// Requests of an earlier server did not end in time.
+    NeverSettled,
+    /// Giving memory back failed.
+    ParkFailed,
     /// The need passed before it had room.
     NoLongerNeeded,
     /// It can never fit.
@@ -164,6 +197,7 @@ impl Refusal {
             Self::StartFailed(failure) => failure.code(),
             Self::Backoff { .. } => code::START_BACKOFF,
             Self::NoCapacity => code::NO_CAPACITY,
+            Self::NoVersion => code::VERSION_NOT_FOUND,
             Self::Removed => code::FUNCTION_REMOVED,
             Self::ShuttingDown => code::SHUTTING_DOWN,
         }
@@ -189,10 +223,11 @@ impl StartFailure {
             Self::WorkingDirectory => code::WORKING_DIRECTORY,
             Self::SpawnFailed => code::SPAWN_FAILED,
             Self::Exited(_) => code::EXITED_BEFORE_READY,
+            Self::ExitedSoon(_) => code::CRASH_LOOP,
             Self::NeverReady => code::NEVER_READY,
             Self::WrongPort { .. } => code::WRONG_PORT,
             Self::PortTaken => code::INSTANCE_PORT_TAKEN,
-            Self::NoRoom => code::NO_CAPACITY,
+            Self::NoRoom | Self::NoRoomInTime => code::NO_CAPACITY,
             Self::InitializeFailed { .. } => code::INITIALIZE_FAILED,
         }
     }
@@ -216,12 +251,14 @@ impl fmt::Display for StartFailure {
             Self::WorkingDirectory => f.write_str("the working directory does not exist"),
             Self::SpawnFailed => f.write_str("the operating system refused to start the program"),
             Self::Exited(exit) => write!(f, "the program ended before it was ready, with {exit}"),
+            Self::ExitedSoon(exit) => write!(f, "the program ended soon after it was ready, with {exit}"),
             Self::NeverReady => f.write_str("the program did not become ready in time"),
             Self::WrongPort { port } => {
                 write!(f, "the program listens on port {port} instead of the one in the variable PORT")
             }
             Self::PortTaken => f.write_str("another program listens on the instance's port"),
             Self::NoRoom => f.write_str("an instance needs more room than the host has in all"),
+            Self::NoRoomInTime => f.write_str("no room for an instance became free in time"),
             Self::InitializeFailed { status: 0 } => f.write_str("the initialize hook did not answer"),
             Self::InitializeFailed { status } => write!(f, "the initialize hook answered {status}"),
         }
@@ -238,6 +275,7 @@ impl fmt::Display for Refusal {
                 write!(f, "{failure}; the next start is tried in {}", Millis(*retry_in))
             }
             Self::NoCapacity => f.write_str("the host has no room for an instance"),
+            Self::NoVersion => f.write_str("the function has no such version any more"),
             Self::Removed => f.write_str("the function was removed"),
             Self::ShuttingDown => f.write_str("the server is shutting down"),
         }
@@ -265,7 +303,19 @@ impl fmt::Display for Why {
             Self::VersionReplaced => f.write_str("a newer version serves"),
             Self::Removed => f.write_str("the function was removed"),
             Self::ShuttingDown => f.write_str("the server is shutting down"),
-            Self::Evicted => f.write_str("another function needs its room"),
+            Self::Evicted { lack } => write!(f, "another instance waits for {lack}"),
+            Self::Rotated => f.write_str("it was asked to be replaced"),
+            Self::TooOld { age } => write!(f, "it is {} old, past rotation.max_age", Millis(*age)),
+            Self::Outgrown => f.write_str("it uses more memory than rotation.max_memory"),
+            Self::Succeeded => f.write_str("its successor is ready"),
+            Self::ReplacedInPlace => f.write_str("there is no room for a successor beside it, so it goes first"),
+            Self::Stalled { silent } => {
+                write!(f, "requests are in flight and no byte came for {}, past watchdog.stall", Millis(*silent))
+            }
+            Self::NotLive(Unhealthy::Refused) => f.write_str("the live probe failed"),
+            Self::NotLive(Unhealthy::Slow) => f.write_str("the live probe was not answered, and it has no work"),
+            Self::NeverSettled => f.write_str("requests of an earlier server did not end in time"),
+            Self::ParkFailed => f.write_str("giving memory back failed"),
             Self::NoLongerNeeded => f.write_str("nothing waits for it any more"),
             Self::NoCapacity => f.write_str("the host has no room for it"),
             Self::Adopted => f.write_str("an earlier server started it and it lives"),

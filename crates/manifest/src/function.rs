@@ -5,7 +5,7 @@ use std::path::Path;
 use kip_spec::FunctionName;
 use kip_spec::code;
 use kip_spec::function::{
-    Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, Program, ReadyProbe, defaults,
+    Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, Program, ReadyProbe, Rotation, Watchdog, defaults,
 };
 
 use crate::report::{Report, shown};
@@ -56,10 +56,13 @@ pub(crate) fn read_shared(
         resources,
         instances,
         ready,
+        live: None,
         lifecycle,
         timeouts,
         queue_depth,
         idle,
+        watchdog: Watchdog::default(),
+        rotation: Rotation::default(),
         dispatch,
         http,
     }

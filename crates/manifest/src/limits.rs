@@ -34,7 +34,7 @@ pub(crate) fn resources(function: &Section<'_>, report: &mut Report<'_>) -> Reso
         }
         fits.then_some(value)
     });
-    Resources { cpu, memory }
+    Resources { cpu, memory, gpu: None }
 }
 
 pub(crate) fn instances(function: &Section<'_>, report: &mut Report<'_>) -> Instances {
@@ -104,18 +104,18 @@ pub(crate) fn timeouts(function: &Section<'_>, report: &mut Report<'_>) -> Timeo
     let mut timeouts = defaults::TIMEOUTS;
     let Some(section) = function.section("timeouts", &keys::TIMEOUTS, report) else { return timeouts };
     let slots = [
-        ("startup", false, &mut timeouts.startup),
-        ("queue", false, &mut timeouts.queue),
-        ("first_byte", false, &mut timeouts.first_byte),
-        ("idle", false, &mut timeouts.idle),
-        ("total", false, &mut timeouts.total),
-        ("grace", true, &mut timeouts.grace),
+        ("startup", &mut timeouts.startup),
+        ("queue", &mut timeouts.queue),
+        ("first_byte", &mut timeouts.first_byte),
+        ("idle", &mut timeouts.idle),
+        ("total", &mut timeouts.total),
     ];
-    for (key, may_be_zero, slot) in slots {
-        if let Some(value) = section.field(key).and_then(|field| duration(&field, may_be_zero, report)) {
+    for (key, slot) in slots {
+        if let Some(value) = section.field(key).and_then(|field| duration(&field, false, report)) {
             *slot = value;
         }
     }
+    timeouts.grace = section.field("grace").and_then(|field| duration(&field, true, report));
     for (key, value) in [("first_byte", timeouts.first_byte), ("queue", timeouts.queue), ("idle", timeouts.idle)] {
         // Only what the user wrote: a short `total` over our own defaults is no slip.
         if let Some(field) = section.field(key)

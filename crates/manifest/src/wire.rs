@@ -203,7 +203,8 @@ pub(crate) struct Timeouts {
     pub(crate) idle: Option<Duration>,
     /// From arrival to the end of the answer.
     pub(crate) total: Option<Duration>,
-    /// From SIGTERM to SIGKILL.
+    /// From SIGTERM to SIGKILL; 1.2 times the longest request seen and at least 10s if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) grace: Option<Duration>,
 }
 

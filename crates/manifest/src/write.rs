@@ -53,7 +53,7 @@ impl From<&FunctionSpec> for Function {
                 first_byte: Some(Duration(spec.timeouts.first_byte)),
                 idle: Some(Duration(spec.timeouts.idle)),
                 total: Some(Duration(spec.timeouts.total)),
-                grace: Some(Duration(spec.timeouts.grace)),
+                grace: spec.timeouts.grace.map(Duration),
             }),
             queue: Some(Queue { depth: Some(spec.queue_depth) }),
             idle: Some(Idle {

@@ -66,6 +66,7 @@ fn hint(function: &str, refusal: Refusal) -> String {
             )
         }
         Refusal::NoCapacity => "make room, or lower resources.memory; `kip ps` shows who holds memory".to_owned(),
+        Refusal::NoVersion => format!("`kip inspect {function}` lists the versions there are"),
         Refusal::Removed => "`kip ls` lists the functions there are".to_owned(),
         Refusal::ShuttingDown => "try again when the server is back".to_owned(),
     }

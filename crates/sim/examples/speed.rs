@@ -5,8 +5,11 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use kip_fleet::policy::{Limits, Need};
-use kip_fleet::{CoreNumber, Effect, Event, FromPlacer, FunctionCore, Now, Policy, Seen, Ticket, ToPlacer};
+use kip_fleet::Need;
+use kip_fleet::policy::{Limits, Rungs};
+use kip_fleet::{
+    Call, CoreNumber, Effect, Event, FromPlacer, FunctionCore, Now, Place, Policy, Seen, Ticket, ToPlacer,
+};
 use kip_host::clock::monotonic_micros;
 use kip_spec::VersionId;
 use kip_spec::function::{Concurrency, Dispatch, Idle};
@@ -24,7 +27,11 @@ fn policy() -> Arc<Policy> {
         dispatch: Dispatch::Packed,
         need: Need::default(),
         initialize: false,
-        limits: Limits { start: 5_000, initialize: 1_000, sleep: 1_000, stop: 1_000, request: 60_000 },
+        rungs: Rungs::default(),
+        grace: None,
+        stall: None,
+        max_age: None,
+        limits: Limits { start: 5_000, initialize: 1_000, sleep: 1_000, park: 10_000, stop: 1_000, request: 60_000 },
     })
 }
 
@@ -35,11 +42,13 @@ fn hot(instances: u64) -> FunctionCore {
     let now = Now { boot: 1, wall: 0 };
     core.step(now, Event::Deploy { version: VersionId(1), policy: policy() }, &mut effects);
     for ticket in 0..instances * 8 {
-        core.step(now, Event::Arrive { ticket: Ticket(ticket) }, &mut effects);
+        core.step(now, Event::Arrive { ticket: Ticket(ticket), call: Call::default() }, &mut effects);
     }
     while let Some(effect) = effects.pop() {
         let event = match effect {
-            Effect::Tell(ToPlacer::Ask { instance, .. }) => Event::Placer(FromPlacer::Grant { instance }),
+            Effect::Tell(ToPlacer::Ask { instance, .. }) => {
+                Event::Placer(FromPlacer::Grant { instance, place: Place::default() })
+            }
             Effect::Operate { instance, operation, .. } => Event::Observed { instance, operation, seen: Seen::Started },
             _ => continue,
         };
@@ -58,7 +67,7 @@ fn pair(instances: u64) -> u64 {
     let start = monotonic_micros();
     for number in 0..REQUESTS {
         let (now, ticket) = (Now { boot: 1 + number / 1_000, wall: 0 }, Ticket(1_000 + number));
-        core.step(now, Event::Arrive { ticket }, &mut effects);
+        core.step(now, Event::Arrive { ticket, call: Call::default() }, &mut effects);
         core.step(now, Event::Leave { ticket }, &mut effects);
         black_box(&effects);
         effects.clear();

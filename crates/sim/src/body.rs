@@ -1,6 +1,6 @@
 //! What an instance really is, kept apart from what its core believes.
 
-use kip_fleet::{Operate, OperationNumber};
+use kip_fleet::{Operate, OperationNumber, Rung};
 
 /// The truth about an instance.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct Body {
     pub(crate) news: u32,
     /// The core knows that it ended by itself.
     pub(crate) end_known: bool,
+    /// It gives no byte any more, since then.
+    pub(crate) stuck_since: Option<u64>,
     /// A wake of it was answered before: for [`crate::Plant::StaleAnswer`].
     pub(crate) woken_before: bool,
 }
@@ -38,8 +40,8 @@ pub(crate) enum Condition {
     Starting,
     /// It answers.
     Up,
-    /// It gets no CPU.
-    Frozen,
+    /// It gets no CPU, and perhaps has given memory back.
+    Frozen(Rung),
     /// It ended; what it left behind is still there.
     Dead,
 }
@@ -54,6 +56,7 @@ impl Body {
             asked: None,
             news: 0,
             end_known: false,
+            stuck_since: None,
             woken_before: false,
         }
     }
@@ -61,11 +64,13 @@ impl Body {
     /// Does what was asked for. False if it cannot be done to what there is.
     pub(crate) fn apply(&mut self, what: Operate) -> bool {
         let (possible, after) = match what {
-            Operate::Start => (self.condition == Condition::Starting, Condition::Up),
+            Operate::Start { .. } => (self.condition == Condition::Starting, Condition::Up),
             Operate::Initialize => (self.condition == Condition::Up, Condition::Up),
-            Operate::Pause => (self.condition == Condition::Up, Condition::Frozen),
-            Operate::Resume => (self.condition == Condition::Frozen, Condition::Up),
-            Operate::Stop | Operate::Kill => (true, Condition::Nothing),
+            Operate::Pause => (self.condition == Condition::Up, Condition::Frozen(Rung::Paused)),
+            Operate::Park => (self.condition == Condition::Frozen(Rung::Paused), Condition::Frozen(Rung::Parked)),
+            Operate::Spill => (self.condition == Condition::Frozen(Rung::Parked), Condition::Frozen(Rung::Spilled)),
+            Operate::Resume { from } => (self.condition == Condition::Frozen(from), Condition::Up),
+            Operate::Stop { .. } | Operate::Kill { .. } => (true, Condition::Nothing),
         };
         if possible {
             self.condition = after;

@@ -1,7 +1,7 @@
 //! What cores want, carried out on the world's bodies and callers; and what the world sees on the way to and from the placer.
 
 use kip_fleet::{
-    Effect, Event, Exit, FromPlacer, Operate, OperationNumber, Seen, StartFailure, State, Ticket, ToPlacer,
+    Effect, Event, Exit, FromPlacer, Need, Operate, OperationNumber, Seen, StartFailure, State, Ticket, ToPlacer,
 };
 use kip_spec::InstanceId;
 
@@ -53,7 +53,9 @@ impl World {
                 _ => {}
             },
             Effect::Promoted { version } => self.cells[function].serving = version,
-            Effect::VersionFailed { .. } => {}
+            Effect::VersionFailed { .. } | Effect::CrashLoop { .. } => {}
+            Effect::AskProgress { instance } => self.tell_progress(function, instance),
+            Effect::Ended(usage) => self.check_usage(function, &usage),
         }
     }
 
@@ -91,15 +93,16 @@ impl World {
         self.check_operation(function, instance, what);
         let Some(body) = self.cells[function].bodies.get_mut(&instance) else { return };
         body.asked = Some(Asked { operation, at: self.now });
-        if what == Operate::Start {
+        if matches!(what, Operate::Start { .. }) {
             body.condition = Condition::Starting;
         }
-        let stale = what == Operate::Resume && body.woken_before;
+        let stale = matches!(what, Operate::Resume { .. }) && body.woken_before;
         let fate = self.fates.operation(function, what);
-        if what == Operate::Resume {
+        if matches!(what, Operate::Resume { .. }) {
             self.may_die(function, instance, Fault::DeathAtWork, 8);
         }
-        if what == Operate::Start && self.plant == Some(Plant::EagerStart) && self.now.is_multiple_of(7) {
+        if matches!(what, Operate::Start { .. }) && self.plant == Some(Plant::EagerStart) && self.now.is_multiple_of(7)
+        {
             let early = Event::Observed { instance, operation, seen: Seen::Started };
             self.plan(self.now + 1, function, Happening::Told(early));
         }
@@ -125,18 +128,18 @@ impl World {
             End::Silent { done } => done && body.apply(what),
             End::Fails => {
                 // What failed to start is not there any more, but its traces are.
-                if matches!(what, Operate::Start) && body.condition == Condition::Starting {
+                if matches!(what, Operate::Start { .. }) && body.condition == Condition::Starting {
                     body.condition = Condition::Dead;
                 }
                 false
             }
         };
         let gone = body.condition == Condition::Nothing;
-        body.woken_before |= what == Operate::Resume && done;
+        body.woken_before |= matches!(what, Operate::Resume { .. }) && done;
         if done && gone {
             self.break_off(function, instance);
         }
-        if done && what == Operate::Start {
+        if done && matches!(what, Operate::Start { .. }) {
             self.may_die(function, instance, Fault::Death, 20_000);
         }
         if done && what == Operate::Pause {
@@ -146,16 +149,22 @@ impl World {
             return;
         }
         let seen = match (what, done) {
-            (Operate::Start, true) => Seen::Started,
-            (Operate::Start, false) => Seen::StartFailed(StartFailure::Exited(Exit { code: Some(1), signal: None })),
+            (Operate::Start { .. }, true) => Seen::Started,
+            (Operate::Start { .. }, false) => {
+                Seen::StartFailed(StartFailure::Exited(Exit { code: Some(1), signal: None }))
+            }
             (Operate::Initialize, true) => Seen::Initialized,
             (Operate::Initialize, false) => Seen::StartFailed(StartFailure::InitializeFailed { status: 500 }),
             (Operate::Pause, true) if self.plant == Some(Plant::SwallowedPause) => Seen::PauseFailed,
             (Operate::Pause, true) => Seen::Paused,
             (Operate::Pause, false) => Seen::PauseFailed,
-            (Operate::Resume, true) => Seen::Resumed,
-            (Operate::Resume, false) => Seen::ResumeFailed,
-            (Operate::Stop | Operate::Kill, _) => Seen::Stopped,
+            (Operate::Park, true) => Seen::Parked,
+            (Operate::Park, false) => Seen::ParkFailed,
+            (Operate::Spill, true) => Seen::Spilled,
+            (Operate::Spill, false) => Seen::SpillFailed,
+            (Operate::Resume { .. }, true) => Seen::Resumed,
+            (Operate::Resume { .. }, false) => Seen::ResumeFailed,
+            (Operate::Stop { .. } | Operate::Kill { .. }, _) => Seen::Stopped,
         };
         let event = Event::Observed { instance, operation, seen };
         if let Some(again) = fate.again_after {
@@ -164,18 +173,38 @@ impl World {
         self.plan(self.now + fate.known_after, function, Happening::Told(event));
     }
 
+    /// When a byte last came from an instance: while it works well, just now.
+    fn tell_progress(&mut self, function: usize, instance: InstanceId) {
+        let Some(body) = self.cells[function].bodies.get(&instance) else { return };
+        let last = body.stuck_since.unwrap_or(self.now);
+        self.plan(self.now, function, Happening::Told(Event::Progress { instance, last }));
+    }
+
     /// What the placer is told, after planted bugs; `None` if it never hears of it.
     pub(crate) fn before_placer(&mut self, message: ToPlacer) -> Option<ToPlacer> {
         match message {
-            ToPlacer::Ask { function, instance, mut need } => {
-                self.room.insert(instance, (need.memory, false));
+            ToPlacer::Ask { function, instance, version, mut need, urgency } => {
+                self.rooms.asked(instance, need);
                 if self.plant == Some(Plant::BlindLedger) {
-                    need.memory = 0;
+                    need = Need { kind: need.kind, ..Need::default() };
                 }
-                Some(ToPlacer::Ask { function, instance, need })
+                Some(ToPlacer::Ask { function, instance, version, need, urgency })
+            }
+            ToPlacer::Hold { instance, need, place, rung, .. } => {
+                self.rooms.held(instance, need, place, rung);
+                Some(message)
+            }
+            ToPlacer::Rests { instance, rung } => {
+                self.check_rests(instance, rung);
+                self.rooms.rests(instance, rung);
+                Some(message)
+            }
+            ToPlacer::Serving { instance } => {
+                self.rooms.serves(instance);
+                Some(message)
             }
             ToPlacer::Release { instance } => {
-                self.room.remove(&instance);
+                self.rooms.released(instance);
                 self.check_release(instance);
                 let forgotten = self.plant == Some(Plant::ForgottenRelease) && self.now.is_multiple_of(7);
                 (!forgotten).then_some(message)
@@ -187,17 +216,16 @@ impl World {
     /// Notes what the placer answers. False if the answer is lost, by a planted bug.
     pub(crate) fn after_placer(&mut self, message: FromPlacer) -> bool {
         match message {
-            FromPlacer::Grant { instance } => {
-                if let Some((_, granted)) = self.room.get_mut(&instance) {
-                    *granted = true;
-                }
+            FromPlacer::Grant { instance, place } => {
+                self.rooms.granted(instance, place);
                 true
             }
             FromPlacer::Refuse { instance } => {
-                self.room.remove(&instance);
+                self.rooms.released(instance);
                 true
             }
             FromPlacer::Evict { .. } => self.plant != Some(Plant::ForgottenEvict),
+            FromPlacer::Waits { .. } | FromPlacer::Press { .. } | FromPlacer::Relax => true,
         }
     }
 }

@@ -83,7 +83,7 @@ impl Cell {
             _ => {}
         }
         if self.core.is_none() && !self.make_core(now, &event, effects) {
-            if let Event::Arrive { ticket } = event {
+            if let Event::Arrive { ticket, .. } = event {
                 effects.push(Effect::Refuse { ticket, refusal: Refusal::Removed });
             }
             return;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kip_fleet::Operate;
+use kip_fleet::{Operate, Rung};
 
 use crate::fault::{Fault, Rates};
 use crate::random::Random;
@@ -61,18 +61,20 @@ pub(crate) struct Scripted {
     /// How long an operation takes, by function.
     pub(crate) takes: BTreeMap<(usize, &'static str), u64>,
     /// Ends of the next operations of a kind.
-    pub(crate) next: Vec<(Operate, End)>,
+    pub(crate) next: Vec<(&'static str, End)>,
 }
 
 /// What an operation is called in scripts and transcripts.
 pub(crate) const fn operation_name(what: Operate) -> &'static str {
     match what {
-        Operate::Start => "start",
+        Operate::Start { .. } => "start",
         Operate::Initialize => "initialize",
         Operate::Pause => "pause",
-        Operate::Resume => "resume",
-        Operate::Stop => "stop",
-        Operate::Kill => "kill",
+        Operate::Park => "park",
+        Operate::Spill => "spill",
+        Operate::Resume { .. } => "resume",
+        Operate::Stop { .. } => "stop",
+        Operate::Kill { .. } => "kill",
     }
 }
 
@@ -93,19 +95,21 @@ impl Seeded {
     fn operation(&mut self, function: usize, what: Operate) -> Fate {
         let random = &mut self.operations[function];
         let (low, high, fault) = match what {
-            Operate::Start => (10, 400, Fault::Start),
+            Operate::Start { .. } => (10, 400, Fault::Start),
             Operate::Initialize => (1, 50, Fault::Initialize),
             Operate::Pause => (1, 8, Fault::Pause),
-            Operate::Resume => (1, 8, Fault::Resume),
-            Operate::Stop => (1, 80, Fault::Stop),
-            Operate::Kill => (1, 20, Fault::Stop),
+            Operate::Park | Operate::Spill => (5, 40, Fault::Park),
+            Operate::Resume { from: Rung::Paused } => (1, 8, Fault::Resume),
+            Operate::Resume { .. } => (5, 40, Fault::Resume),
+            Operate::Stop { .. } => (1, 80, Fault::Stop),
+            Operate::Kill { .. } => (1, 20, Fault::Stop),
         };
         let takes = random.between(low, high);
         let (fails, hangs, done) =
             (random.per_mille(self.rates.of(fault)), random.per_mille(self.rates.of(Fault::Hang)), random.one_in(2));
         let end = match (what, fails, hangs) {
             // What could not be ended is not reported: the shell leaves it to the deadline.
-            (Operate::Stop | Operate::Kill, true, _) => End::Silent { done: false },
+            (Operate::Stop { .. } | Operate::Kill { .. }, true, _) => End::Silent { done: false },
             (_, _, true) => End::Silent { done },
             (_, true, false) => End::Fails,
             _ => End::Well,
@@ -124,13 +128,15 @@ impl Fates {
             Self::Seeded(seeded) => seeded.operation(function, what),
             Self::Scripted(scripted) => {
                 let usual = match what {
-                    Operate::Start => 1_000,
-                    Operate::Stop => 100,
-                    Operate::Initialize | Operate::Kill => 10,
-                    Operate::Pause | Operate::Resume => 1,
+                    Operate::Start { .. } => 1_000,
+                    Operate::Park | Operate::Spill => 500,
+                    Operate::Stop { .. } => 100,
+                    Operate::Initialize | Operate::Kill { .. } => 10,
+                    Operate::Pause | Operate::Resume { from: Rung::Paused } => 1,
+                    Operate::Resume { .. } => 500,
                 };
                 let takes = scripted.takes.get(&(function, operation_name(what))).copied().unwrap_or(usual);
-                let asked = scripted.next.iter().position(|(other, _)| *other == what);
+                let asked = scripted.next.iter().position(|(other, _)| *other == operation_name(what));
                 let end = asked.map_or(End::Well, |index| scripted.next.remove(index).1);
                 Fate { takes, end, known_after: 0, again_after: None }
             }

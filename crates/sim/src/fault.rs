@@ -16,6 +16,8 @@ pub enum Fault {
     Pause,
     /// A resume fails.
     Resume,
+    /// Giving memory back fails.
+    Park,
     /// A stop or a kill does not end the instance.
     Stop,
     /// An operation takes for ever, or its end is never reported.
@@ -41,11 +43,12 @@ pub enum Fault {
 }
 
 /// All kinds, in the order of their numbers.
-pub const FAULTS: [(Fault, &str); 15] = [
+pub const FAULTS: [(Fault, &str); 16] = [
     (Fault::Start, "start"),
     (Fault::Initialize, "initialize"),
     (Fault::Pause, "pause"),
     (Fault::Resume, "resume"),
+    (Fault::Park, "park"),
     (Fault::Stop, "stop"),
     (Fault::Hang, "hang"),
     (Fault::Death, "death"),

@@ -2,7 +2,7 @@
 
 use kip_fleet::function::Role;
 use kip_fleet::instance::Instance;
-use kip_fleet::{Class, FunctionCore, Operate, State};
+use kip_fleet::{Class, FunctionCore, Operate, Rung, State, Usage};
 use kip_spec::InstanceId;
 
 use crate::body::Condition;
@@ -58,14 +58,15 @@ impl World {
         for (version, revision) in core.revisions() {
             let policy = &revision.policy;
             let alive = core.instances().filter(|instance| instance.version == version);
-            let (mut number, mut progress, mut free) = (0, false, false);
+            let (mut number, mut progress, mut free, mut replaced) = (0, false, false, false);
             for instance in alive {
                 number += 1;
+                replaced |= instance.replace.is_some();
                 let hot = instance.state.class() == Class::Hot;
-                free |= hot && instance.in_flight < policy.concurrency.hard;
-                progress |= instance.operation.is_some() || hot;
+                free |= hot && instance.in_flight < policy.concurrency.hard && !instance.unready;
+                progress |= instance.operation.is_some() || instance.wants_room || hot;
             }
-            if number > policy.max.max(policy.min) {
+            if number > revision.maximum() + u32::from(replaced) {
                 return Err(("max", format!("{} {version} has {number} instances, max is {}", cell.name, policy.max)));
             }
             let depth = revision.queue.depth();
@@ -104,7 +105,7 @@ impl World {
         let Some(body) = cell.bodies.get(&instance.id) else {
             return Err(("bodies", format!("{} is not there", instance.id)));
         };
-        let rests = matches!(instance.state, State::Ready | State::Busy | State::Paused);
+        let rests = matches!(instance.state, State::Ready | State::Busy) || instance.state.rung().is_some();
         if instance.operation.is_none() != rests {
             return Err((
                 "one operation",
@@ -112,11 +113,15 @@ impl World {
             ));
         }
         let hot = instance.state.class() == Class::Hot;
-        if (instance.state == State::Busy) != (instance.in_flight > 0) || hot && instance.in_flight != body.in_flight {
+        let working = matches!(instance.state, State::Busy | State::Draining);
+        if instance.in_flight > 0 && !working
+            || instance.state == State::Busy && instance.in_flight == 0
+            || hot && instance.in_flight != body.in_flight
+        {
             let (believed, real) = (instance.in_flight, body.in_flight);
             return Err(("in flight", format!("{} {} counts {believed}, has {real}", instance.id, instance.state)));
         }
-        let lifetime = instance.times.iter().sum::<u64>() + (self.now - instance.since);
+        let lifetime: u64 = instance.usage(self.now).times.iter().flatten().sum();
         if lifetime != self.now - body.born {
             return Err(("meter", format!("{} was metered for {lifetime} ms: {body:?}", instance.id)));
         }
@@ -147,17 +152,17 @@ impl World {
             return;
         };
         let (in_flight, busy) = (body.in_flight, body.in_flight > 0);
-        let granted = self.room.get(&id).is_some_and(|(_, granted)| *granted);
-        let overlaps = body.asked.is_some_and(|asked| asked.at <= self.now && what != Operate::Kill);
-        if busy && matches!(what, Operate::Pause | Operate::Stop) && !body.end_known {
+        let granted = self.rooms.may_run(id);
+        let overlaps = body.asked.is_some_and(|asked| asked.at <= self.now && !matches!(what, Operate::Kill { .. }));
+        if busy && matches!(what, Operate::Pause | Operate::Stop { .. }) && !body.end_known {
             self.fail("busy", format!("{what:?} of {id} with {in_flight} in flight"));
-        } else if busy && what == Operate::Kill && !body.end_known {
+        } else if busy && matches!(what, Operate::Kill { .. }) && !body.end_known && body.stuck_since.is_none() {
             self.fail("busy", format!("{id} is killed with {in_flight} in flight and no fault"));
         } else if overlaps {
             self.fail("one operation", format!("{what:?} of {id} before the end of {:?}", body.asked));
-        } else if what == Operate::Start && !granted {
+        } else if matches!(what, Operate::Start { .. } | Operate::Resume { .. }) && !granted {
             self.fail("ledger", format!("{id} starts without room"));
-        } else if matches!(what, Operate::Pause | Operate::Resume) && body.condition == Condition::Starting {
+        } else if matches!(what, Operate::Pause | Operate::Resume { .. }) && body.condition == Condition::Starting {
             self.fail("never paused before ready", format!("{what:?} of {id}"));
         }
     }
@@ -172,10 +177,35 @@ impl World {
 
     /// After each step of the placer.
     pub(crate) fn check_ledger(&mut self) {
-        let (reserved, capacity, _) = self.placer.ledger();
-        let granted: u64 = self.room.values().filter(|(_, granted)| *granted).map(|(memory, _)| memory).sum();
-        if reserved > capacity || reserved != granted {
-            self.fail("ledger", format!("{reserved} of {capacity} reserved, {granted} granted"));
+        let (reserved, _, _) = self.placer.ledger();
+        let granted = self.rooms.memory();
+        if reserved != granted {
+            self.fail("ledger", format!("{reserved} reserved, {granted} granted"));
+        }
+        if let Some(excess) = self.rooms.excess(self.placer.inventory()).filter(|_| !self.rooms.overfull) {
+            self.fail("ledger", excess);
+        }
+    }
+
+    /// When an instance is said to rest: it must have given back what that rung does not keep.
+    pub(crate) fn check_rests(&mut self, id: InstanceId, rung: Rung) {
+        let condition = self.cells[id.core as usize].bodies.get(&id).map(|body| body.condition);
+        let holds_more = match condition {
+            Some(Condition::Frozen(real)) => real < rung,
+            Some(Condition::Starting) => true,
+            _ => false,
+        };
+        if holds_more {
+            self.fail("ledger", format!("{id} is said to rest {rung:?} but is {condition:?}"));
+        }
+    }
+
+    /// When an instance is gone: its times add up to its life.
+    pub(crate) fn check_usage(&mut self, function: usize, usage: &Usage) {
+        let metered: u64 = usage.times.iter().flatten().sum();
+        let body = self.cells[function].bodies.get(&usage.instance);
+        if metered != usage.until - usage.since || body.is_some_and(|body| self.now - body.born != metered) {
+            self.fail("meter", format!("{usage:?} of {body:?}"));
         }
     }
 }

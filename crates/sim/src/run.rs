@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use kip_fleet::policy::{Limits, Need};
-use kip_fleet::{Event, Policy};
+use kip_fleet::Need;
+use kip_fleet::policy::{Limits, Rungs};
+use kip_fleet::{Call, Event, Inventory, Policy};
 use kip_spec::function::{Concurrency, Dispatch, Idle};
 
 use crate::fate::{Fates, Scripted, Seeded};
@@ -39,7 +40,7 @@ pub fn run(seed: u64, cut: &Cut, plant: Option<Plant>, detail: Detail) -> Outcom
     let setup = Setup::draw(seed, cut);
     let fates = Fates::Seeded(Seeded::new(seed, setup.functions.len(), setup.rates.clone()));
     let names = ('a'..='z').take(setup.functions.len()).map(String::from).collect();
-    let mut world = World::new(names, setup.capacity, fates, detail);
+    let mut world = World::new(names, setup.inventory.clone(), fates, detail);
     world.plant = plant;
     traffic(&mut world, &setup);
     world.fates.calm();
@@ -96,14 +97,19 @@ fn traffic(world: &mut World, setup: &Setup) {
         let next = drawn.workload.next(world.now, random);
         let patience = world.fates.patience(function);
         world.plan(next, function, Happening::Arrive);
-        world.arrive(function, work, patience);
+        world.arrive(function, work, patience, Call::default());
     }
 }
 
 /// Requests one after another to one hot instance, without faults and without checks: what the simulator itself costs.
 /// Answers with the number of requests that were served.
 pub fn steady(requests: u64) -> u64 {
-    let mut world = World::new(vec!["a".to_owned()], u64::MAX, Fates::Scripted(Scripted::default()), Detail::Hash);
+    let mut world = World::new(
+        vec!["a".to_owned()],
+        Inventory::of_memory(u64::MAX),
+        Fates::Scripted(Scripted::default()),
+        Detail::Hash,
+    );
     world.checked = false;
     let policy = Policy {
         min: 0,
@@ -115,11 +121,15 @@ pub fn steady(requests: u64) -> u64 {
         dispatch: Dispatch::Packed,
         need: Need::default(),
         initialize: false,
-        limits: Limits { start: 5_000, initialize: 1_000, sleep: 1_000, stop: 1_000, request: 60_000 },
+        rungs: Rungs::default(),
+        grace: None,
+        stall: None,
+        max_age: None,
+        limits: Limits { start: 5_000, initialize: 1_000, sleep: 1_000, park: 10_000, stop: 1_000, request: 60_000 },
     };
     world.deploy(0, Arc::new(policy));
     for number in 0..requests {
-        world.arrive(0, 1, None);
+        world.arrive(0, 1, None, Call::default());
         // The first one starts the instance.
         world.run_until(world.now + if number == 0 { 2_000 } else { 1 });
     }

@@ -1,7 +1,7 @@
 //! Liveness: once traffic and faults have ended, everything must come to the declared rest, still serve, and end when asked.
 
 use kip_fleet::function::Role;
-use kip_fleet::{Event, State};
+use kip_fleet::{Call, Event, State};
 
 use crate::setup::Setup;
 use crate::world::World;
@@ -20,7 +20,7 @@ impl World {
             if self.failure.is_some() {
                 return;
             }
-            self.probe(function, setup.capacity);
+            self.probe(function, setup.inventory.pools[0].hosts[0].memory);
         }
         self.run_until(self.now + LONG);
         self.check_rest();
@@ -61,8 +61,8 @@ impl World {
             }
         }
         let (reserved, _, waiting) = self.placer.ledger();
-        let needed: u64 = self.room.values().map(|(memory, _)| memory).sum();
-        if waiting > 0 || reserved != needed {
+        let needed = self.rooms.memory();
+        if waiting > 0 || reserved != needed || !self.rooms.all_granted() {
             faults.push(format!("{reserved} reserved, {needed} needed, {waiting} wait for room"));
         }
         if !faults.is_empty() {
@@ -75,7 +75,7 @@ impl World {
         let cell = &self.cells[function];
         let Some(policy) = cell.versions.get(&cell.serving).filter(|_| !cell.closed).cloned() else { return };
         let before = cell.ends;
-        self.arrive(function, 10, None);
+        self.arrive(function, 10, None, Call::default());
         self.run_until(self.now + policy.queue_timeout + PROMPT);
         // The next function is asked only when this one rests again: idle hot instances are not asked for their room yet.
         self.run_until(self.now + LONG);
@@ -99,8 +99,8 @@ impl World {
                 return self.fail("ends once", format!("{}: {ends:?}", cell.name));
             }
         }
-        if reserved > 0 || waiting > 0 || !self.room.is_empty() {
-            self.fail("end", format!("{reserved} reserved, {waiting} wait, {:?}", self.room));
+        if reserved > 0 || waiting > 0 || !self.rooms.is_empty() {
+            self.fail("end", format!("{reserved} reserved, {waiting} wait, {:?}", self.rooms));
         }
     }
 }

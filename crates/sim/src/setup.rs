@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use kip_fleet::Policy;
-use kip_fleet::policy::{Limits, Need};
+use kip_fleet::Need;
+use kip_fleet::policy::{Limits, Rungs};
+use kip_fleet::{Inventory, Policy};
 use kip_spec::Millis;
 use kip_spec::function::{Concurrency, Dispatch, Idle};
 
@@ -27,7 +28,7 @@ pub struct Cut {
 pub(crate) struct Setup {
     pub(crate) seed: u64,
     pub(crate) functions: Vec<FunctionSetup>,
-    pub(crate) capacity: u64,
+    pub(crate) inventory: Inventory,
     pub(crate) rates: Rates,
     /// When traffic and faults end.
     pub(crate) horizon: u64,
@@ -73,7 +74,8 @@ impl Setup {
                 setup.changes.clear();
             }
         }
-        Self { seed, functions, capacity, rates, horizon, requests: cut.requests.unwrap_or(requests).min(requests) }
+        let inventory = Inventory::of_memory(capacity);
+        Self { seed, functions, inventory, rates, horizon, requests: cut.requests.unwrap_or(requests).min(requests) }
     }
 }
 
@@ -108,7 +110,7 @@ impl FunctionSetup {
             && let Some((_, Some(policy))) = self.changes.last_mut()
         {
             let mut giant = Policy::clone(policy);
-            (giant.need, giant.min) = (Need { memory: capacity + 1 }, 0);
+            (giant.need, giant.min) = (Need { memory: capacity + 1, ..giant.need }, 0);
             *policy = Arc::new(giant);
         }
     }
@@ -117,7 +119,7 @@ impl FunctionSetup {
 fn policy(random: &mut Random) -> Policy {
     let hard = random.pick(&[1, 1, 2, 4, 8]);
     let max = random.small(1, 5);
-    let mut need = Need { memory: random.below(5) };
+    let mut need = Need { memory: random.below(5), ..Need::default() };
     let pause = (!random.one_in(4)).then(|| Millis(random.scale(20, 8_000)));
     let stop = (!random.one_in(4)).then(|| Millis(random.scale(100, 60_000)));
     let min = random.pick(&[0, 0, 0, 1, 2]).min(max);
@@ -135,10 +137,15 @@ fn policy(random: &mut Random) -> Policy {
         dispatch: if random.one_in(2) { Dispatch::Packed } else { Dispatch::Balanced },
         need,
         initialize: random.one_in(2),
+        rungs: Rungs::default(),
+        grace: Some(random.between(1, 200)),
+        stall: None,
+        max_age: None,
         limits: Limits {
             start: random.between(450, 3_000),
             initialize: random.between(60, 500),
             sleep: random.between(15, 200),
+            park: random.between(50, 400),
             stop: random.between(100, 500),
             request: 60_000,
         },

@@ -82,16 +82,23 @@ impl Trace {
         self.hash.write_u64(function as u64);
         discriminant(event).hash(&mut self.hash);
         match event {
-            Event::Arrive { ticket } | Event::Leave { ticket } => ticket.hash(&mut self.hash),
+            Event::Arrive { ticket, .. } | Event::Leave { ticket } => ticket.hash(&mut self.hash),
             Event::Observed { instance, operation, seen } => {
                 (instance, operation, discriminant(seen)).hash(&mut self.hash);
             }
-            Event::Exited { instance, .. } | Event::Adopt { instance, .. } | Event::Settled { instance } => {
+            Event::Exited { instance, .. }
+            | Event::Adopt { instance, .. }
+            | Event::Settled { instance }
+            | Event::Readiness { instance, .. }
+            | Event::Unhealthy { instance, .. }
+            | Event::Progress { instance, .. }
+            | Event::Outgrown { instance } => {
                 instance.hash(&mut self.hash);
             }
             Event::Placer(message) => discriminant(message).hash(&mut self.hash),
             Event::Deploy { version, .. } => version.0.hash(&mut self.hash),
-            Event::Remove | Event::Shutdown | Event::Tick => {}
+            Event::Alias { alias, .. } => alias.hash(&mut self.hash),
+            Event::Remove | Event::Shutdown | Event::Tick | Event::Rotate => {}
         }
         if self.all() {
             let text = match event {
@@ -103,11 +110,11 @@ impl Trace {
         }
         let text = match event {
             _ if self.detail == Detail::Hash => return,
-            Event::Arrive { ticket } => format!("{} arrives", self.request(function, cell, *ticket)),
+            Event::Arrive { ticket, .. } => format!("{} arrives", self.request(function, cell, *ticket)),
             Event::Leave { ticket } => format!("{} leaves", self.request(function, cell, *ticket)),
             Event::Exited { instance, exit } => format!("{} ended by itself: {exit}", name_of(cell, *instance)),
-            Event::Placer(FromPlacer::Evict { instance }) => {
-                format!("the host asks for the room of {}", name_of(cell, *instance))
+            Event::Placer(FromPlacer::Evict { instance, lack }) => {
+                format!("the host asks {} for its {lack}", name_of(cell, *instance))
             }
             _ => return,
         };
@@ -160,6 +167,14 @@ impl Trace {
                 }
             }
             Effect::WakeAt(at) => at.hash(&mut self.hash),
+            Effect::AskProgress { instance } => instance.hash(&mut self.hash),
+            Effect::CrashLoop { version, failures, failure } => {
+                version.0.hash(&mut self.hash);
+                self.tell(now, || {
+                    format!("{} {version} is in a crash loop, {failures} in a row: {failure}", cell.name)
+                });
+            }
+            Effect::Ended(usage) => usage.times.hash(&mut self.hash),
         }
     }
 

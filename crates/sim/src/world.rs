@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use kip_fleet::router::Message;
 use kip_fleet::{
-    CoreNumber, Effect, Event, Exit, Now, Operate, OperationNumber, Placer, Policy, Router, Ticket, ToPlacer,
+    Call, CoreNumber, Effect, Event, Exit, Inventory, Now, Operate, OperationNumber, Placer, Policy, Router, Ticket,
+    ToPlacer,
 };
 use kip_spec::{InstanceId, VersionId};
 
@@ -15,6 +16,7 @@ use crate::fate::{Fate, Fates};
 use crate::fault::Fault;
 use crate::invariant::Failure;
 use crate::plant::Plant;
+use crate::room::Rooms;
 use crate::trace::{Detail, Trace};
 
 /// Something that will happen.
@@ -48,8 +50,8 @@ pub(crate) struct World {
     router: Router,
     /// When the last message of a pair arrives: within a pair none overtakes another.
     lanes: BTreeMap<(usize, bool), u64>,
-    /// What each instance asked for, and whether it was granted.
-    pub(crate) room: BTreeMap<InstanceId, (u64, bool)>,
+    /// Who really has what room.
+    pub(crate) rooms: Rooms,
     pub(crate) fates: Fates,
     pub(crate) trace: Trace,
     pub(crate) plant: Option<Plant>,
@@ -63,17 +65,17 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(names: Vec<String>, capacity: u64, fates: Fates, detail: Detail) -> Self {
+    pub(crate) fn new(names: Vec<String>, inventory: Inventory, fates: Fates, detail: Detail) -> Self {
         let cells = (0..).zip(names).map(|(number, name)| Cell::new(name, CoreNumber(number))).collect();
         Self {
             now: 0,
             sequence: 0,
             future: BTreeMap::new(),
             cells,
-            placer: Placer::new(capacity),
+            placer: Placer::new(inventory),
             router: Router::default(),
             lanes: BTreeMap::new(),
-            room: BTreeMap::new(),
+            rooms: Rooms::default(),
             fates,
             trace: Trace::new(detail),
             plant: None,
@@ -153,7 +155,7 @@ impl World {
     }
 
     /// A request arrives.
-    pub(crate) fn arrive(&mut self, function: usize, work: u64, patience: Option<u64>) -> Ticket {
+    pub(crate) fn arrive(&mut self, function: usize, work: u64, patience: Option<u64>, call: Call) -> Ticket {
         let now = self.now;
         let cell = &mut self.cells[function];
         let ticket = Ticket(cell.next_ticket);
@@ -164,7 +166,7 @@ impl World {
         if let Some(patience) = patience {
             self.plan(now.saturating_add(patience), function, Happening::Leave(ticket));
         }
-        self.step(function, Event::Arrive { ticket });
+        self.step(function, Event::Arrive { ticket, call });
         ticket
     }
 
@@ -193,7 +195,7 @@ impl World {
     /// A program ends by itself, if there is one.
     pub(crate) fn dies(&mut self, function: usize, instance: InstanceId) {
         let Some(body) = self.cells[function].bodies.get_mut(&instance) else { return };
-        if !matches!(body.condition, Condition::Up | Condition::Frozen) {
+        if !matches!(body.condition, Condition::Up | Condition::Frozen(_)) {
             return;
         }
         body.condition = Condition::Dead;
@@ -314,8 +316,12 @@ fn function_of(message: &ToPlacer) -> usize {
     let core = match message {
         ToPlacer::Ask { function, .. } | ToPlacer::Hold { function, .. } => function.0,
         ToPlacer::Release { instance }
-        | ToPlacer::Asleep { instance }
-        | ToPlacer::Awake { instance }
+        | ToPlacer::Rests { instance, .. }
+        | ToPlacer::Cancel { instance }
+        | ToPlacer::Serving { instance }
+        | ToPlacer::Offer { instance, .. }
+        | ToPlacer::Withdraw { instance }
+        | ToPlacer::Observed { instance, .. }
         | ToPlacer::Declined { instance } => instance.core,
     };
     core as usize

@@ -72,7 +72,7 @@ fn the_worlds_are_rich() {
         "waking -> stopping: the program ended by itself",
         "busy -> stopping: the program ended by itself",
         "paused -> stopping: the program ended by itself",
-        "paused -> stopping: another function needs its room",
+        "paused -> stopping: another instance waits for memory",
         "requested -> gone: nothing waits for it any more",
         "requested -> gone: the host has no room",
         "ready -> stopping: unused",

@@ -59,6 +59,8 @@ codes! {
     3004 NO_CAPACITY 503 "the host has no room for an instance";
     3005 FUNCTION_REMOVED 410 "the function was removed while the request waited";
     3006 FUNCTION_NAME_CASE 409 "another function has the same name but for upper and lower case";
+    3007 VERSION_NOT_FOUND 404 "the function has no such version";
+    3008 CRASH_LOOP 503 "the program ends again and again soon after it is ready";
     3009 VERSION_REPLACED 409 "a newer version was deployed before this one served";
     4001 COMMAND_NOT_FOUND 502 "the command does not exist";
     4002 COMMAND_NOT_EXECUTABLE 502 "the command cannot be executed";

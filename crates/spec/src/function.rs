@@ -22,6 +22,9 @@ pub struct FunctionSpec {
     pub instances: Instances,
     /// How we find out that an instance is ready.
     pub ready: ReadyProbe,
+    /// How we find out that one is beyond help; `None` asks nothing.
+    #[serde(default)]
+    pub live: Option<LiveProbe>,
     /// Hooks of the container contract.
     pub lifecycle: Lifecycle,
     /// Limits in time.
@@ -30,6 +33,12 @@ pub struct FunctionSpec {
     pub queue_depth: u32,
     /// When idle instances sleep and end.
     pub idle: Idle,
+    /// When an instance that works counts as stuck.
+    #[serde(default)]
+    pub watchdog: Watchdog,
+    /// When instances are replaced though nothing is wrong.
+    #[serde(default)]
+    pub rotation: Rotation,
     /// Which free instance takes a request.
     pub dispatch: Dispatch,
     /// Who may call it over HTTP, and how.
@@ -65,12 +74,34 @@ impl Program {
 }
 
 /// What one instance reserves on its host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Resources {
     /// CPU share, if declared.
     pub cpu: Option<MilliCpu>,
     /// Host memory, if declared; counted against the host's capacity.
     pub memory: Option<Bytes>,
+    /// Devices, if declared.
+    #[serde(default)]
+    pub gpu: Option<GpuResources>,
+}
+
+/// What one instance reserves of devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuResources {
+    /// How much.
+    pub need: GpuNeed,
+    /// Of which type of device; `None` is any.
+    pub kind: Option<String>,
+}
+
+/// How much of a device an instance reserves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GpuNeed {
+    /// So much memory of one device.
+    Memory(Bytes),
+    /// Whole devices.
+    Cards(u8),
 }
 
 /// Counts of instances and what each may take.
@@ -106,6 +137,29 @@ pub enum ReadyProbe {
     },
 }
 
+/// How it is found out that an instance is beyond help.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveProbe {
+    /// A GET of this path answers 200 to 399.
+    pub path: String,
+}
+
+/// When an instance that works counts as stuck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Watchdog {
+    /// Requests in flight and not a byte of an answer for this long; `None` is never.
+    pub stall: Option<Millis>,
+}
+
+/// When instances are replaced though nothing is wrong; `None` is never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Rotation {
+    /// Past this age.
+    pub max_age: Option<Millis>,
+    /// Past this much memory in use.
+    pub max_memory: Option<Bytes>,
+}
+
 /// A call that Kipwake makes on an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
@@ -137,8 +191,8 @@ pub struct Timeouts {
     pub idle: Millis,
     /// From arrival to the end of the answer.
     pub total: Millis,
-    /// From SIGTERM to SIGKILL.
-    pub grace: Millis,
+    /// From SIGTERM to SIGKILL; `None` is 1.2 times the longest request seen, and 10 seconds at least.
+    pub grace: Option<Millis>,
 }
 
 /// When idle instances sleep and end; `None` is never.
@@ -194,7 +248,7 @@ pub mod defaults {
         first_byte: Millis::from_secs(60),
         idle: Millis::from_secs(120),
         total: Millis::from_secs(600),
-        grace: Millis::from_secs(10),
+        grace: None,
     };
     /// Waiting requests of one version.
     pub const QUEUE_DEPTH: u32 = 1_000;

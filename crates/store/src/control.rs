@@ -182,7 +182,9 @@ fn signed(version: VersionId) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kip_spec::function::{HttpAuth, HttpTrigger, Lifecycle, Program, ReadyProbe, Resources, defaults};
+    use kip_spec::function::{
+        HttpAuth, HttpTrigger, Lifecycle, Program, ReadyProbe, Resources, Rotation, Watchdog, defaults,
+    };
 
     fn spec(name: &str) -> FunctionSpec {
         FunctionSpec {
@@ -192,6 +194,9 @@ mod tests {
             resources: Resources::default(),
             instances: defaults::INSTANCES,
             ready: ReadyProbe::Tcp,
+            live: None,
+            watchdog: Watchdog::default(),
+            rotation: Rotation::default(),
             lifecycle: Lifecycle::default(),
             timeouts: defaults::TIMEOUTS,
             queue_depth: defaults::QUEUE_DEPTH,

@@ -7,7 +7,7 @@ use kip_spec::{InstanceId, VersionId};
 use super::{FunctionCore, Revision, Role};
 use crate::instance::Instance;
 use crate::why::Why;
-use crate::{Change, Effect, Found, Policy, State, ToPlacer};
+use crate::{Change, Effect, Found, Kind, Policy, State, ToPlacer};
 
 impl FunctionCore {
     /// Takes over an instance. One of a version that does not serve is let go as if it had just been replaced.
@@ -28,7 +28,9 @@ impl FunctionCore {
         let left = if found.busy && !found.asleep { policy.concurrency.hard } else { 0 };
         let until = now.saturating_add(policy.limits.request);
         self.revisions.entry(version).or_insert_with(|| Revision::new(Role::Retiring, policy));
-        let mut instance = Instance::adopted(id, version, now);
+        let kind = if found.provisioned { Kind::Provisioned } else { Kind::OnDemand };
+        let mut instance = Instance::adopted(id, version, kind, found.place, now);
+        instance.born = found.born.min(now);
         instance.in_flight = left;
         instance.inherited = (left > 0).then_some((left, until));
         instance.state = match (found.asleep, left) {
@@ -39,10 +41,9 @@ impl FunctionCore {
         let to = instance.state;
         self.instances.insert(id, instance);
         effects.push(Effect::Changed(Change { instance: id, version, from: None, to, why: Why::Adopted }));
-        effects.push(Effect::Tell(ToPlacer::Hold { function: self.number, instance: id, need }));
-        if found.asleep {
-            effects.push(Effect::Tell(ToPlacer::Asleep { instance: id }));
-        }
+        let (function, place) = (self.number, found.place);
+        let rung = to.rung();
+        effects.push(Effect::Tell(ToPlacer::Hold { function, instance: id, version, need, place, rung }));
     }
 
     /// What an earlier server left on an instance is over.

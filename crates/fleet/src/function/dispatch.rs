@@ -3,14 +3,15 @@
 use kip_spec::function::Dispatch;
 use kip_spec::{InstanceId, VersionId};
 
-use super::{FunctionCore, Role};
+use super::{FunctionCore, Placed, Role};
 use crate::instance::Instance;
+use crate::queue::Waiting;
 use crate::why::Refusal;
-use crate::{Class, Effect, StartKind, State, Ticket};
+use crate::{Call, Class, Effect, Kind, Qualifier, StartKind, State, Ticket};
 
 impl FunctionCore {
     /// A request arrives. True if that was all: it went to a hot instance or was refused.
-    pub(super) fn arrive(&mut self, now: u64, ticket: Ticket, effects: &mut Vec<Effect>) -> bool {
+    pub(super) fn arrive(&mut self, now: u64, ticket: Ticket, call: Call, effects: &mut Vec<Effect>) -> bool {
         let refuse = |refusal, effects: &mut Vec<Effect>| {
             effects.push(Effect::Refuse { ticket, refusal });
             true
@@ -18,41 +19,71 @@ impl FunctionCore {
         if let Some((refusal, _)) = self.closing {
             return refuse(refusal, effects);
         }
-        let Some((version, revision)) = self.revisions.iter().find(|(_, revision)| revision.role == Role::Serving)
-        else {
-            return refuse(Refusal::Removed, effects);
+        let version = match self.resolve(call.to) {
+            Ok(version) => version,
+            Err(refusal) => return refuse(refusal, effects),
         };
-        let version = *version;
+        let Some(revision) = self.revisions.get(&version) else { return refuse(Refusal::NoVersion, effects) };
         if revision.queue.is_empty()
             && let Some(instance) = self.free_instance(version)
         {
-            self.place(now, ticket, instance, StartKind::Warm, effects);
-            return !self.wants_more(version);
+            self.put(now, ticket, instance, StartKind::Warm, effects);
+            return self.needs_no_timer(now, instance) && !self.wants_more(version);
         }
         let depth = revision.queue.depth();
         if depth >= revision.policy.queue_depth {
             return refuse(Refusal::QueueFull { depth }, effects);
         }
-        self.enqueue(now, version, ticket);
+        let patience = call.patience.unwrap_or(u64::MAX).min(revision.policy.queue_timeout);
+        let waiting = Waiting {
+            since: now,
+            deadline: now.saturating_add(patience),
+            priority: call.priority,
+            pinned: call.to != Qualifier::Latest,
+        };
+        if let Some(revision) = self.revisions.get_mut(&version) {
+            revision.queue.push(ticket, waiting);
+        }
         false
+    }
+
+    /// The version that a request is for.
+    fn resolve(&mut self, to: Qualifier) -> Result<VersionId, Refusal> {
+        let takes = |role: Role| matches!(role, Role::Serving | Role::Named);
+        match to {
+            Qualifier::Latest => {
+                let serving = self.revisions.iter().find(|(_, revision)| revision.role == Role::Serving);
+                serving.map(|(version, _)| *version).ok_or(Refusal::Removed)
+            }
+            Qualifier::Version(version) => {
+                let known = self.revisions.get(&version).is_some_and(|revision| takes(revision.role));
+                if known { Ok(version) } else { Err(Refusal::NoVersion) }
+            }
+            Qualifier::Alias(alias) => {
+                self.aliases.get_mut(&alias).and_then(|alias| alias.draw()).ok_or(Refusal::NoVersion)
+            }
+        }
     }
 
     /// A request leaves, from the queue or from an instance. True if that was all.
     pub(super) fn leave(&mut self, now: u64, ticket: Ticket, effects: &mut Vec<Effect>) -> bool {
-        let Some(id) = self.placed.remove(&ticket) else {
+        let Some(placed) = self.placed.remove(&ticket) else {
             let was_waiting = self.revisions.values_mut().any(|revision| revision.queue.remove(ticket).is_some());
             return !was_waiting;
         };
-        let Some(instance) = self.instances.get_mut(&id) else { return true };
+        let Some(instance) = self.instances.get_mut(&placed.on) else { return true };
         instance.in_flight = instance.in_flight.saturating_sub(1);
+        let version = instance.version;
+        let Some(revision) = self.revisions.get_mut(&version) else { return false };
+        revision.longest = revision.longest.max(now.saturating_sub(placed.since));
         if instance.state.class() != Class::Hot {
             instance.last_used = now;
             return false;
         }
         instance.settle(now);
-        let (version, idle) = (instance.version, instance.state == State::Ready);
-        let Some(revision) = self.revisions.get(&version) else { return false };
-        if revision.role != Role::Serving || !revision.queue.is_empty() {
+        let idle = instance.state == State::Ready;
+        let serves = matches!(revision.role, Role::Serving | Role::Named);
+        if !serves || !revision.queue.is_empty() || revision.rotation.is_some() {
             self.drain_queue(now, version, effects);
             return false;
         }
@@ -62,14 +93,10 @@ impl FunctionCore {
         // A timer that fires in time anyway is left alone: this is what keeps a hot request free of timers.
         let rest =
             [revision.policy.idle.pause, revision.policy.idle.stop].into_iter().flatten().map(|limit| limit.0).min();
-        match (rest, self.armed) {
-            (None, _) => true,
-            (Some(rest), Some(armed)) => armed <= now.saturating_add(rest),
-            (Some(_), None) => false,
-        }
+        self.pressed.is_none() && rest.is_none_or(|rest| self.fires_before(now.saturating_add(rest)))
     }
 
-    /// Gives waiting requests to free instances, oldest first.
+    /// Gives waiting requests to free instances, in their order.
     pub(super) fn drain_queue(&mut self, now: u64, version: VersionId, effects: &mut Vec<Effect>) {
         while self.revisions.get(&version).is_some_and(|revision| !revision.queue.is_empty()) {
             let Some(instance) = self.free_instance(version) else { return };
@@ -77,34 +104,56 @@ impl FunctionCore {
             let Some((ticket, waiting)) = revision.queue.pop() else { return };
             let became_hot_since = self.instances.get(&instance).filter(|instance| instance.hot_since >= waiting.since);
             let start = became_hot_since.map_or(StartKind::Warm, |instance| instance.hot_from);
-            self.place(now, ticket, instance, start, effects);
+            self.put(now, ticket, instance, start, effects);
         }
     }
 
-    fn place(&mut self, now: u64, ticket: Ticket, id: InstanceId, start: StartKind, effects: &mut Vec<Effect>) {
+    fn put(&mut self, now: u64, ticket: Ticket, id: InstanceId, start: StartKind, effects: &mut Vec<Effect>) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         instance.in_flight += 1;
         instance.served += 1;
         instance.settle(now);
-        self.placed.insert(ticket, id);
+        if instance.watch.is_none()
+            && let Some(stall) = self.revisions.get(&instance.version).and_then(|revision| revision.policy.stall)
+        {
+            instance.watch = Some(now.saturating_add(stall));
+        }
+        self.placed.insert(ticket, Placed { on: id, since: now });
         effects.push(Effect::Dispatch { ticket, instance: id, start });
+    }
+
+    /// Whether giving work to an instance has made nothing due that the timer does not know of.
+    fn needs_no_timer(&self, now: u64, id: InstanceId) -> bool {
+        let watch = self.instances.get(&id).and_then(|instance| instance.watch);
+        self.pressed.is_none() && watch.is_none_or(|watch| self.fires_before(watch.max(now)))
+    }
+
+    fn fires_before(&self, at: u64) -> bool {
+        self.armed.is_some_and(|armed| armed <= at)
     }
 
     /// The instance that the next request should go to.
     fn free_instance(&self, version: VersionId) -> Option<InstanceId> {
         let policy = &self.revisions.get(&version)?.policy;
         let (hard, soft) = (policy.concurrency.hard, policy.concurrency.soft);
-        let hot = || {
+        let free = || {
             self.instances.values().filter(move |instance| {
-                instance.version == version && instance.state.class() == Class::Hot && instance.in_flight < hard
+                instance.version == version
+                    && instance.state.class() == Class::Hot
+                    && instance.in_flight < hard
+                    && !instance.unready
             })
         };
-        let least_loaded = |instance: &&Instance| (instance.in_flight, instance.last_used, instance.id);
+        // What is kept anyway works first, and what costs extra last.
+        let stack = |instance: &&Instance| (instance.kind == Kind::OnDemand, instance.place.pool, instance.id);
         match policy.dispatch {
-            Dispatch::Packed => hot()
-                .find(|instance| instance.in_flight < soft)
-                .or_else(|| hot().min_by_key(|instance| (instance.in_flight, instance.id))),
-            Dispatch::Balanced => hot().min_by_key(least_loaded),
+            Dispatch::Packed => {
+                let below_soft = free().filter(|instance| instance.in_flight < soft);
+                below_soft
+                    .min_by_key(stack)
+                    .or_else(|| free().min_by_key(|instance| (instance.in_flight, stack(instance))))
+            }
+            Dispatch::Balanced => free().min_by_key(|instance| (instance.in_flight, instance.last_used, instance.id)),
         }
         .map(|instance| instance.id)
     }

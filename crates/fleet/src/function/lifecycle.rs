@@ -1,63 +1,18 @@
 //! How instances move from state to state, with a failure edge for each step.
 
-use kip_spec::InstanceId;
+use kip_spec::{InstanceId, VersionId};
 
+use super::revision::STABLE;
 use super::{FunctionCore, Role};
+use crate::instance::{Goal, Operation};
+use crate::policy::{GRACE, Limits};
 use crate::why::{Exit, Gone, Refusal, StartFailure, Why};
-use crate::{Class, Effect, Operate, OperationNumber, Seen, StartKind, State, ToPlacer};
+use crate::{Class, Effect, Operate, OperationNumber, Rung, Seen, StartKind, State, ToPlacer};
 
 /// After a failed pause the instance stays hot for this long before the next try.
 const PAUSE_RETRY: u64 = 30_000;
 
 impl FunctionCore {
-    /// The placer gave room.
-    pub(super) fn granted(&mut self, now: u64, id: InstanceId, effects: &mut Vec<Effect>) {
-        match self.instances.get(&id).map(|instance| instance.state) {
-            Some(State::Requested) => {
-                let limit = self.limits(id).start;
-                self.operate(now, id, State::Starting, Operate::Start, limit, Why::RoomGranted, effects);
-            }
-            Some(_) => {}
-            // It was withdrawn meanwhile.
-            None => effects.push(Effect::Tell(ToPlacer::Release { instance: id })),
-        }
-    }
-
-    /// The placer will never have room.
-    pub(super) fn refused_room(&mut self, now: u64, id: InstanceId, effects: &mut Vec<Effect>) {
-        let Some(instance) = self.instances.get(&id).filter(|instance| instance.state == State::Requested) else {
-            return;
-        };
-        let version = instance.version;
-        self.gone(now, id, Gone::NoRoom, Why::NoCapacity, effects);
-        if let Some(revision) = self.revisions.get_mut(&version) {
-            while let Some((ticket, _)) = revision.queue.pop() {
-                effects.push(Effect::Refuse { ticket, refusal: Refusal::NoCapacity });
-            }
-            // Without a pause the minimum would ask again at once, for ever.
-            revision.backoff.failed(now, StartFailure::NoRoom);
-            revision.backoff.failed(now, StartFailure::NoRoom);
-            // A new version that can never fit has failed; else it would ask for ever and never be told of.
-            if revision.role == Role::Candidate {
-                revision.role = Role::Retiring;
-                effects.push(Effect::VersionFailed { version, failure: StartFailure::NoRoom });
-            }
-        }
-    }
-
-    /// The placer wants the room back for somebody else.
-    pub(super) fn evict(&mut self, now: u64, id: InstanceId, effects: &mut Vec<Effect>) {
-        match self.instances.get(&id).map(|instance| instance.state) {
-            Some(State::Ready | State::Paused) => {
-                let limit = self.limits(id).stop;
-                self.operate(now, id, State::Stopping, Operate::Stop, limit, Why::Evicted, effects);
-            }
-            Some(state) if state.class() == Class::Leaving => {}
-            Some(_) => effects.push(Effect::Tell(ToPlacer::Declined { instance: id })),
-            None => effects.push(Effect::Tell(ToPlacer::Release { instance: id })),
-        }
-    }
-
     /// An operation ended; a late answer to an earlier operation is dropped.
     pub(super) fn observed(
         &mut self,
@@ -83,26 +38,110 @@ impl FunctionCore {
             (State::Starting | State::Initializing, Seen::StartFailed(failure)) => {
                 self.start_failed(now, id, failure, effects);
             }
-            (State::Pausing, Seen::Paused) => self.change(now, id, State::Paused, Why::Done, effects),
-            (State::Pausing, Seen::PauseFailed) => {
-                if let Some(instance) = self.instances.get_mut(&id) {
-                    instance.pause_not_before = now.saturating_add(PAUSE_RETRY);
-                }
-                self.change(now, id, State::Ready, Why::PauseFailed, effects);
-            }
+            (State::Pausing, Seen::Paused) => self.rest(now, id, Rung::Paused, effects),
+            (State::Parking, Seen::Parked) => self.rest(now, id, Rung::Parked, effects),
+            (State::Spilling, Seen::Spilled) => self.rest(now, id, Rung::Spilled, effects),
+            (State::Pausing, Seen::PauseFailed) => self.stays(now, id, State::Ready, Why::PauseFailed, effects),
+            (State::Parking, Seen::ParkFailed) => self.stays(now, id, State::Paused, Why::ParkFailed, effects),
+            (State::Spilling, Seen::SpillFailed) => self.stays(now, id, State::Parked, Why::ParkFailed, effects),
             (State::Waking, Seen::Resumed) => self.hot(now, id, StartKind::Woken, Why::Done, effects),
-            (State::Waking, Seen::ResumeFailed) => self.kill(now, id, Why::WakeFailed, effects),
+            (State::Waking, Seen::ResumeFailed) => self.kill(now, id, Why::WakeFailed, false, effects),
             (State::Stopping, Seen::Stopped) => self.gone(now, id, Gone::Stopped, Why::Done, effects),
             // An answer that does not fit its operation is a shell's mistake: keep waiting for the deadline.
             _ => {
+                let deadline = Some(now.saturating_add(self.limits(id).stop));
                 if let Some(instance) = self.instances.get_mut(&id) {
-                    let deadline = Some(
-                        now.saturating_add(self.revisions.get(&instance.version).map_or(0, |r| r.policy.limits.stop)),
-                    );
-                    instance.operation = Some(crate::instance::Operation { number: operation, deadline });
+                    instance.operation = Some(Operation { number: operation, deadline });
                 }
             }
         }
+    }
+
+    /// It has come to rest, perhaps on the way to a deeper rung or to its end.
+    fn rest(&mut self, now: u64, id: InstanceId, rung: Rung, effects: &mut Vec<Effect>) {
+        self.change(now, id, rung.state(), Why::Done, effects);
+        self.pursue(now, id, effects);
+    }
+
+    /// It could not be brought lower.
+    fn stays(&mut self, now: u64, id: InstanceId, state: State, why: Why, effects: &mut Vec<Effect>) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        instance.pause_not_before = now.saturating_add(PAUSE_RETRY);
+        let goal = instance.goal.take();
+        self.change(now, id, state, why, effects);
+        // Whoever waits for its room would wait in vain: what cannot sleep ends.
+        if let Some((Goal::Stop, why) | (_, why @ Why::Evicted { .. })) = goal {
+            self.set_goal(now, id, Goal::Stop, why, effects);
+        }
+    }
+
+    /// Gives an instance somewhere to go. One that works finishes first and gets nothing new meanwhile.
+    pub(super) fn set_goal(&mut self, now: u64, id: InstanceId, goal: Goal, why: Why, effects: &mut Vec<Effect>) {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        instance.goal = Some((goal, why));
+        if instance.wants_room {
+            self.let_sleep(id, effects);
+        }
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        if instance.state == State::Busy {
+            let deadline = now.saturating_add(self.limits(id).request);
+            let number = self.next_operation();
+            if let Some(instance) = self.instances.get_mut(&id) {
+                instance.operation = Some(Operation { number, deadline: Some(deadline) });
+            }
+            self.change(now, id, State::Draining, why, effects);
+        } else {
+            self.pursue(now, id, effects);
+        }
+    }
+
+    /// The next step of an instance that is going somewhere; nothing while another step is under way.
+    pub(super) fn pursue(&mut self, now: u64, id: InstanceId, effects: &mut Vec<Effect>) {
+        let Some(instance) = self.instances.get(&id) else { return };
+        let Some((goal, why)) = instance.goal else { return };
+        let limits = self.limits(id);
+        let step = match (instance.state, goal) {
+            (State::Draining, _) if instance.in_flight > 0 => return,
+            (State::Ready | State::Draining, Goal::Sleep(_)) => (Rung::Paused.way(), Operate::Pause, limits.sleep),
+            (State::Paused, Goal::Sleep(rung)) if rung > Rung::Paused => {
+                (Rung::Parked.way(), Operate::Park, limits.park)
+            }
+            (State::Parked, Goal::Sleep(rung)) if rung > Rung::Parked => {
+                (Rung::Spilled.way(), Operate::Spill, limits.park)
+            }
+            (State::Paused | State::Parked | State::Spilled, Goal::Sleep(_)) => {
+                if let Some(instance) = self.instances.get_mut(&id) {
+                    instance.goal = None;
+                }
+                return;
+            }
+            (State::Ready | State::Draining | State::Paused | State::Parked | State::Spilled, Goal::Stop) => {
+                return self.stop(now, id, why, effects);
+            }
+            _ => return,
+        };
+        let (state, what, limit) = step;
+        self.operate(now, id, state, what, limit, why, effects);
+    }
+
+    /// Instances whose last request has ended go on to where they are going.
+    pub(super) fn drained(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        let done = |i: &&crate::instance::Instance| i.state == State::Draining && i.in_flight == 0;
+        let ids: Vec<InstanceId> = self.instances.values().filter(done).map(|instance| instance.id).collect();
+        ids.into_iter().for_each(|id| self.pursue(now, id, effects));
+    }
+
+    fn stop(&mut self, now: u64, id: InstanceId, why: Why, effects: &mut Vec<Effect>) {
+        let Some(instance) = self.instances.get(&id) else { return };
+        let (version, uptime) = (instance.version, now.saturating_sub(instance.hot_since));
+        if let Some(revision) = self.revisions.get_mut(&version)
+            && uptime >= STABLE
+        {
+            revision.backoff.stable();
+        }
+        let grace = self.revisions.get(&version).map_or(GRACE, |revision| revision.grace());
+        let limit = self.limits(id).stop.saturating_add(grace);
+        self.operate(now, id, State::Stopping, Operate::Stop { grace }, limit, why, effects);
     }
 
     /// The program ended by itself; what may be left of it is cleared away.
@@ -112,13 +151,20 @@ impl FunctionCore {
             State::Starting | State::Initializing => self.start_failed(now, id, StartFailure::Exited(exit), effects),
             State::Requested | State::Stopping | State::Gone(_) => {}
             _ => {
+                let (version, uptime) = (instance.version, now.saturating_sub(instance.hot_since));
+                let soon = uptime < STABLE && instance.hot_from == StartKind::Cold && instance.goal.is_none();
                 // One that ends without having served is as good as one that never started.
-                let (version, useless) =
-                    (instance.version, instance.served == 0 && instance.hot_from == StartKind::Cold);
-                if useless && let Some(revision) = self.revisions.get_mut(&version) {
-                    revision.backoff.failed(now, StartFailure::Exited(exit));
+                let useless = soon && instance.served == 0;
+                let mut looping = false;
+                if let Some(revision) = self.revisions.get_mut(&version) {
+                    match (useless, soon) {
+                        (true, _) => looping = revision.backoff.failed(now, StartFailure::ExitedSoon(exit)),
+                        (_, true) => looping = revision.backoff.crashed(now, StartFailure::ExitedSoon(exit)),
+                        _ => revision.backoff.stable(),
+                    }
                 }
-                self.kill(now, id, Why::Exited(exit), effects);
+                self.tell_loop(version, looping, effects);
+                self.kill(now, id, Why::Exited(exit), false, effects);
             }
         }
     }
@@ -129,8 +175,23 @@ impl FunctionCore {
         match instance.state {
             State::Starting => self.start_failed(now, id, StartFailure::NeverReady, effects),
             State::Initializing => self.start_failed(now, id, StartFailure::InitializeFailed { status: 0 }, effects),
+            State::Requested => self.no_room_in_time(now, id, effects),
+            // Its requests had as long as any request may have.
+            State::Draining => {
+                let why = instance.goal.map_or(Why::Deadline, |(_, why)| why);
+                self.stop(now, id, why, effects);
+            }
             // Whether it sleeps is not known, so it cannot be trusted with a request.
-            _ => self.kill(now, id, Why::Deadline, effects),
+            _ => self.kill(now, id, Why::Deadline, false, effects),
+        }
+    }
+
+    /// A new version did not get room to prove itself.
+    fn no_room_in_time(&mut self, now: u64, id: InstanceId, effects: &mut Vec<Effect>) {
+        let Some(version) = self.instances.get(&id).map(|instance| instance.version) else { return };
+        self.gone(now, id, Gone::NoRoom, Why::NoCapacity, effects);
+        if self.revisions.get(&version).is_some_and(|revision| revision.role == Role::Candidate) {
+            self.candidate_failed(version, StartFailure::NoRoomInTime, effects);
         }
     }
 
@@ -140,10 +201,19 @@ impl FunctionCore {
         instance.hot_since = now;
         instance.hot_from = from;
         instance.last_used = now;
-        let version = instance.version;
+        let took = now.saturating_sub(instance.moving_since);
+        let (version, slept_on) = (instance.version, instance.slept_on.take());
         let Some(revision) = self.revisions.get_mut(&version) else { return };
-        revision.backoff.clear();
-        if revision.role == Role::Candidate {
+        match slept_on {
+            Some(rung) => revision.costs.woke(rung, took),
+            None => revision.costs.started(took),
+        }
+        revision.backoff.started();
+        let role = revision.role;
+        if !revision.policy.need.is_nothing() {
+            effects.push(Effect::Tell(ToPlacer::Serving { instance: id }));
+        }
+        if role == Role::Candidate {
             self.promote(now, version, effects);
         }
     }
@@ -151,38 +221,74 @@ impl FunctionCore {
     fn start_failed(&mut self, now: u64, id: InstanceId, failure: StartFailure, effects: &mut Vec<Effect>) {
         let Some(instance) = self.instances.get(&id) else { return };
         let version = instance.version;
-        self.kill(now, id, Why::StartFailed(failure), effects);
+        self.kill(now, id, Why::StartFailed(failure), false, effects);
         let others = self.instances.values().any(|instance| {
             instance.version == version
                 && matches!(instance.state.class(), Class::Hot | Class::Starting | Class::Asleep)
         });
         let Some(revision) = self.revisions.get_mut(&version) else { return };
-        revision.backoff.failed(now, failure);
-        if revision.role == Role::Candidate {
-            revision.role = Role::Retiring;
-            effects.push(Effect::VersionFailed { version, failure });
-        }
+        let looping = revision.backoff.failed(now, failure);
         if !others {
             while let Some((ticket, _)) = revision.queue.pop() {
                 effects.push(Effect::Refuse { ticket, refusal: Refusal::StartFailed(failure) });
             }
         }
-    }
-
-    fn kill(&mut self, now: u64, id: InstanceId, why: Why, effects: &mut Vec<Effect>) {
-        let limit = self.limits(id).stop;
-        self.placed.retain(|_, placed| *placed != id);
-        if let Some(instance) = self.instances.get_mut(&id) {
-            instance.in_flight = 0;
+        if revision.role == Role::Candidate {
+            self.candidate_failed(version, failure, effects);
         }
-        self.operate(now, id, State::Stopping, Operate::Kill, limit, why, effects);
+        self.tell_loop(version, looping, effects);
     }
 
-    fn limits(&self, id: InstanceId) -> crate::policy::Limits {
+    fn tell_loop(&self, version: VersionId, looping: bool, effects: &mut Vec<Effect>) {
+        let backoff = self.revisions.get(&version).map(|revision| &revision.backoff).filter(|_| looping);
+        if let Some((backoff, failure)) = backoff.and_then(|backoff| Some((backoff, backoff.last()?))) {
+            effects.push(Effect::CrashLoop { version, failures: backoff.failures(), failure });
+        }
+    }
+
+    pub(super) fn kill(&mut self, now: u64, id: InstanceId, why: Why, autopsy: bool, effects: &mut Vec<Effect>) {
+        let limit = self.limits(id).stop;
+        self.placed.retain(|_, placed| placed.on != id);
+        if let Some(instance) = self.instances.get_mut(&id) {
+            (instance.in_flight, instance.inherited) = (0, None);
+        }
+        self.operate(now, id, State::Stopping, Operate::Kill { autopsy }, limit, why, effects);
+    }
+
+    /// Begins an operation: the instance enters the state, and the operation's deadline is set.
+    #[expect(clippy::too_many_arguments, reason = "one line at each place of use says the whole transition")]
+    pub(super) fn operate(
+        &mut self,
+        now: u64,
+        id: InstanceId,
+        state: State,
+        what: Operate,
+        limit: u64,
+        why: Why,
+        effects: &mut Vec<Effect>,
+    ) {
+        let operation = self.next_operation();
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        instance.operation = Some(Operation { number: operation, deadline: Some(now.saturating_add(limit)) });
+        match what {
+            Operate::Start { .. } => instance.moving_since = now,
+            Operate::Resume { from } => (instance.moving_since, instance.slept_on) = (now, Some(from)),
+            _ => {}
+        }
+        let version = instance.version;
+        if instance.wants_room {
+            self.let_sleep(id, effects);
+        }
+        if self.instances.get(&id).is_some_and(|instance| instance.state != state) {
+            self.change(now, id, state, why, effects);
+        }
+        effects.push(Effect::Operate { instance: id, version, operation, what });
+    }
+
+    pub(super) fn limits(&self, id: InstanceId) -> Limits {
         let revision = self.instances.get(&id).and_then(|instance| self.revisions.get(&instance.version));
-        revision.map_or(crate::policy::Limits { start: 0, initialize: 0, sleep: 0, stop: 10_000, request: 0 }, |r| {
-            r.policy.limits
-        })
+        let unknown = Limits { start: 0, initialize: 0, sleep: 0, park: 0, stop: 10_000, request: 0 };
+        revision.map_or(unknown, |revision| revision.policy.limits)
     }
 
     fn has_initialize(&self, id: InstanceId) -> bool {

@@ -6,26 +6,32 @@
 
 mod adopt;
 mod dispatch;
+mod health;
 mod lifecycle;
 mod reconcile;
 mod revision;
+mod rotate;
+mod spare;
 #[cfg(test)]
 mod tests;
+mod versions;
+mod waits;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
+use crate::alias::Alias;
 use crate::instance::Instance;
-use crate::queue::Waiting;
 use crate::why::{Gone, Refusal, Why};
 use crate::{
-    Change, Class, CoreNumber, Effect, Event, FromPlacer, Now, OperationNumber, Policy, State, Ticket, ToPlacer,
+    AliasNumber, Change, Class, CoreNumber, Effect, Event, FromPlacer, Now, OperationNumber, State, Ticket, ToPlacer,
+    Usage,
 };
 
-pub use revision::{Backoff, Revision, Role};
+pub use revision::{Backoff, Costs, Revision, Role};
+pub use waits::Waits;
 
 /// All of one function that decides.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,16 +39,26 @@ pub struct FunctionCore {
     boot: u32,
     number: CoreNumber,
     revisions: BTreeMap<VersionId, Revision>,
+    aliases: BTreeMap<AliasNumber, Alias>,
     instances: BTreeMap<InstanceId, Instance>,
-    placed: BTreeMap<Ticket, InstanceId>,
+    placed: BTreeMap<Ticket, Placed>,
     next_instance: u32,
     next_operation: u64,
     /// When the shell will call `Tick`, boot time.
     armed: Option<u64>,
     /// Set once the function is on its way out, with what its callers are told.
     closing: Option<(Refusal, Why)>,
+    /// Somebody waits for room: since when, boot time, and how much longer than usual instances serve before they are offered.
+    pressed: Option<(u64, u8)>,
     #[serde(skip)]
     scratch: Scratch,
+}
+
+/// Where a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Placed {
+    on: InstanceId,
+    since: u64,
 }
 
 /// Buffers that are empty between steps.
@@ -60,12 +76,14 @@ impl FunctionCore {
             boot,
             number,
             revisions: BTreeMap::new(),
+            aliases: BTreeMap::new(),
             instances: BTreeMap::new(),
             placed: BTreeMap::new(),
             next_instance: sequence,
             next_operation: 0,
             armed: None,
             closing: None,
+            pressed: None,
             scratch: Scratch::default(),
         }
     }
@@ -74,8 +92,8 @@ impl FunctionCore {
     pub fn step(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) {
         let now = now.boot;
         match event {
-            Event::Arrive { ticket } => {
-                if self.arrive(now, ticket, effects) {
+            Event::Arrive { ticket, call } => {
+                if self.arrive(now, ticket, call, effects) {
                     return;
                 }
             }
@@ -85,6 +103,7 @@ impl FunctionCore {
                 }
             }
             Event::Deploy { version, policy } => self.deploy(now, version, policy, effects),
+            Event::Alias { alias, targets, provisioned } => self.point(alias, &targets, provisioned),
             Event::Remove => self.close(now, Refusal::Removed, Why::Removed, effects),
             Event::Shutdown => self.close(now, Refusal::ShuttingDown, Why::ShuttingDown, effects),
             Event::Observed { instance, operation, seen } => self.observed(now, instance, operation, seen, effects),
@@ -93,27 +112,42 @@ impl FunctionCore {
                 self.adopt(now, instance, version, policy, found, effects);
             }
             Event::Settled { instance } => self.settled(now, instance),
-            Event::Placer(FromPlacer::Grant { instance }) => self.granted(now, instance, effects),
-            Event::Placer(FromPlacer::Refuse { instance }) => self.refused_room(now, instance, effects),
-            Event::Placer(FromPlacer::Evict { instance }) => self.evict(now, instance, effects),
+            Event::Readiness { instance, ready } => self.readiness(instance, ready),
+            Event::Unhealthy { instance, how } => self.unhealthy(now, instance, how, effects),
+            Event::Progress { instance, last } => self.progress(now, instance, last, effects),
+            Event::Rotate => self.mark_all(Why::Rotated),
+            Event::Outgrown { instance } => self.mark(instance, Why::Outgrown),
+            Event::Placer(message) => self.placer_says(now, message, effects),
             Event::Tick => {
                 self.armed = None;
                 self.expire(now, effects);
             }
         }
         self.reconcile(now, effects);
-        self.arm(effects);
+        self.arm(now, effects);
+    }
+
+    fn placer_says(&mut self, now: u64, message: FromPlacer, effects: &mut Vec<Effect>) {
+        match message {
+            FromPlacer::Grant { instance, place } => self.granted(now, instance, place, effects),
+            FromPlacer::Refuse { instance } => self.refused_room(now, instance, effects),
+            FromPlacer::Waits { instance, lack } => self.waits_for_room(instance, lack),
+            FromPlacer::Press { stretch } => self.press(now, stretch),
+            FromPlacer::Relax => self.relax(),
+            FromPlacer::Evict { instance, lack } => self.evict(now, instance, lack, effects),
+        }
     }
 
     /// Whether nothing of the function is left but its declaration, so that the core may be dropped and made anew on next use.
     pub fn is_vacant(&self) -> bool {
         self.instances.is_empty()
             && self.placed.is_empty()
+            && self.aliases.is_empty()
             && self.revisions.values().all(|revision| {
                 revision.queue.is_empty()
                     && revision.backoff.is_clear()
                     && revision.role != Role::Candidate
-                    && revision.policy.min == 0
+                    && revision.minimum() == 0
             })
     }
 
@@ -147,50 +181,15 @@ impl FunctionCore {
         self.closing.is_some()
     }
 
-    fn deploy(&mut self, now: u64, version: VersionId, policy: Arc<Policy>, effects: &mut Vec<Effect>) {
-        self.closing = None;
-        let something_runs = !self.instances.is_empty() || self.revisions.values().any(|r| !r.queue.is_empty());
-        for revision in self.revisions.values_mut() {
-            if revision.role == Role::Candidate {
-                revision.role = Role::Retiring;
-            }
-        }
-        let serving = self.revisions.values().any(|revision| revision.role == Role::Serving);
-        let role = if serving && something_runs { Role::Candidate } else { Role::Serving };
-        self.revisions.insert(version, Revision::new(role, policy));
-        if role == Role::Serving {
-            self.promote(now, version, effects);
-        }
-    }
-
-    /// Makes a version the serving one; the one before drains its own queue.
-    fn promote(&mut self, now: u64, version: VersionId, effects: &mut Vec<Effect>) {
-        for (id, revision) in &mut self.revisions {
-            if *id == version {
-                revision.role = Role::Serving;
-            } else if revision.role == Role::Serving {
-                revision.role = Role::Retiring;
-            }
-        }
-        effects.push(Effect::Promoted { version });
-        self.reconcile(now, effects);
-    }
-
-    fn close(&mut self, now: u64, refusal: Refusal, why: Why, effects: &mut Vec<Effect>) {
-        self.closing = Some((refusal, why));
-        for revision in self.revisions.values_mut() {
-            revision.role = Role::Retiring;
-            while let Some((ticket, _)) = revision.queue.pop() {
-                effects.push(Effect::Refuse { ticket, refusal });
-            }
-        }
-        self.reconcile(now, effects);
+    /// What the time of the living instances was spent on so far.
+    pub fn usage(&self, now: Now) -> impl Iterator<Item = Usage> {
+        self.instances.values().map(move |instance| instance.usage(now.boot))
     }
 
     /// Deadlines that have come: of waiting requests and of operations.
     fn expire(&mut self, now: u64, effects: &mut Vec<Effect>) {
-        let waits_for_room: Vec<VersionId> =
-            self.instances.values().filter(|i| i.state == State::Requested).map(|i| i.version).collect();
+        let no_room = |instance: &&Instance| instance.state == State::Requested || instance.wants_room;
+        let waits_for_room: Vec<VersionId> = self.instances.values().filter(no_room).map(|i| i.version).collect();
         for (version, revision) in &mut self.revisions {
             while let Some((ticket, waiting)) = revision.queue.pop_expired(now) {
                 let refusal = if waits_for_room.contains(version) {
@@ -210,21 +209,32 @@ impl FunctionCore {
         for id in late {
             self.operation_late(now, id, effects);
         }
+        self.watch(now, effects);
+        self.never_settled(now, effects);
     }
 
     /// The earliest time at which something is due, boot time.
-    fn next_deadline(&self) -> Option<u64> {
+    fn next_deadline(&self, now: u64) -> Option<u64> {
         use crate::scaler::Scaler;
-        let operations = self.instances.values().filter_map(|instance| instance.operation.and_then(|o| o.deadline));
+        let instances = self.instances.values().flat_map(|instance| {
+            [
+                instance.operation.and_then(|operation| operation.deadline),
+                instance.inherited.map(|(_, until)| until),
+                instance.watch,
+                self.too_old_at(instance),
+                self.offered_at(now, instance),
+            ]
+        });
         let revisions = self.revisions.values().flat_map(|revision| {
-            let scaler = (revision.role == Role::Serving).then(|| revision.scaler.next_tick()).flatten();
+            let scales = matches!(revision.role, Role::Serving | Role::Named);
+            let scaler = scales.then(|| revision.scaler.next_tick()).flatten();
             [revision.queue.next_deadline(), scaler, revision.backoff.retry_at()]
         });
-        operations.chain(revisions.flatten()).min()
+        instances.chain(revisions).flatten().min()
     }
 
-    fn arm(&mut self, effects: &mut Vec<Effect>) {
-        if let Some(next) = self.next_deadline()
+    fn arm(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        if let Some(next) = self.next_deadline(now)
             && self.armed.is_none_or(|armed| next < armed)
         {
             self.armed = Some(next);
@@ -237,26 +247,23 @@ impl FunctionCore {
         OperationNumber(self.next_operation)
     }
 
-    /// Moves an instance to another state and tells the log.
+    /// Moves an instance to another state, tells the log, and tells the placer what that gives back.
     fn change(&mut self, now: u64, id: InstanceId, to: State, why: Why, effects: &mut Vec<Effect>) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let from = instance.state;
         instance.enter(to, now);
         effects.push(Effect::Changed(Change { instance: id, version: instance.version, from: Some(from), to, why }));
-        match (from.class(), to.class()) {
-            (_, Class::Gone) => {
-                self.instances.remove(&id);
-                self.placed.retain(|_, placed| *placed != id);
-                effects.push(Effect::Tell(ToPlacer::Release { instance: id }));
-            }
-            // Only once it has settled: asked for its room while it falls asleep, it would have to decline.
-            _ if matches!(to, State::Paused | State::Parked | State::Spilled) => {
-                effects.push(Effect::Tell(ToPlacer::Asleep { instance: id }));
-            }
-            (Class::Asleep, after) if after != Class::Asleep => {
-                effects.push(Effect::Tell(ToPlacer::Awake { instance: id }));
-            }
-            _ => {}
+        if !matches!(to.class(), Class::Hot) {
+            (instance.unready, instance.watch) = (false, None);
+        }
+        if let Some(rung) = to.rung() {
+            effects.push(Effect::Tell(ToPlacer::Rests { instance: id, rung }));
+        }
+        if to.class() == Class::Gone {
+            effects.push(Effect::Ended(instance.usage(now)));
+            self.instances.remove(&id);
+            self.placed.retain(|_, placed| placed.on != id);
+            effects.push(Effect::Tell(ToPlacer::Release { instance: id }));
         }
     }
 
@@ -268,12 +275,5 @@ impl FunctionCore {
     pub fn queue(&self, version: VersionId, now: Now) -> Option<(u32, Option<u64>)> {
         let queue = &self.revisions.get(&version)?.queue;
         Some((queue.depth(), queue.oldest().map(|since| now.boot.saturating_sub(since))))
-    }
-
-    fn enqueue(&mut self, now: u64, version: VersionId, ticket: Ticket) {
-        if let Some(revision) = self.revisions.get_mut(&version) {
-            let deadline = now.saturating_add(revision.policy.queue_timeout);
-            revision.queue.push(ticket, Waiting { since: now, deadline });
-        }
     }
 }

@@ -1,20 +1,30 @@
 //! What the scaler wants against what is: start, wake, pause, stop the difference.
 
+use std::cmp::Reverse;
+
 use kip_spec::{InstanceId, VersionId};
 
 use super::{FunctionCore, Role};
-use crate::instance::{Instance, Operation};
+use crate::instance::{Goal, Instance, Operation};
+use crate::placer::Urgency;
 use crate::scaler::{Desired, Observation, Scaler};
 use crate::why::{Gone, Refusal, Why};
-use crate::{Change, Class, Effect, Operate, State, ToPlacer};
+use crate::{Change, Class, Effect, Kind, Rung, State, ToPlacer};
 
 /// How many instances of a version are in each class.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
     hot: u32,
+    /// On the way to being hot, those that wait for room for that included.
     starting: u32,
     asleep: u32,
     leaving: u32,
+}
+
+impl Counts {
+    fn alive(self) -> u32 {
+        self.hot + self.starting + self.asleep
+    }
 }
 
 impl FunctionCore {
@@ -23,24 +33,22 @@ impl FunctionCore {
         let versions: Vec<VersionId> = self.revisions.keys().copied().collect();
         for version in versions {
             self.drain_queue(now, version, effects);
+            self.begin_rotation(now, version, effects);
             let desired = self.desired(now, version);
             self.fewer(now, version, desired, effects);
             self.more(now, version, desired, effects);
+            self.continue_rotation(now, version, effects);
             self.refuse_the_hopeless(now, version, effects);
+            self.settle_kinds(now, version);
         }
-        let idle: Vec<VersionId> = self
-            .revisions
-            .iter()
-            .filter(|(version, revision)| {
-                revision.role == Role::Retiring
-                    && revision.queue.is_empty()
-                    && !self.instances.values().any(|instance| instance.version == **version)
-            })
-            .map(|(version, _)| *version)
-            .collect();
-        for version in idle {
-            self.revisions.remove(&version);
-        }
+        self.drained(now, effects);
+        self.offer(now, effects);
+        let instances = &self.instances;
+        self.revisions.retain(|version, revision| {
+            revision.role != Role::Retiring
+                || !revision.queue.is_empty()
+                || instances.values().any(|instance| instance.version == *version)
+        });
     }
 
     fn desired(&mut self, now: u64, version: VersionId) -> Desired {
@@ -52,9 +60,11 @@ impl FunctionCore {
         self.scratch.asleep.clear();
         let (mut in_flight, mut busy) = (0u32, 0u32);
         for instance in self.instances.values().filter(|instance| instance.version == version) {
-            in_flight += instance.in_flight;
             match instance.state {
-                State::Busy => busy += 1,
+                State::Busy => {
+                    busy += 1;
+                    in_flight += instance.in_flight;
+                }
                 State::Ready => self.scratch.idle.push(instance.resting_since(pause)),
                 state if state.class() == Class::Asleep => self.scratch.asleep.push(instance.last_used),
                 _ => {}
@@ -63,27 +73,42 @@ impl FunctionCore {
         self.scratch.idle.sort_unstable();
         self.scratch.asleep.sort_unstable();
         let queued = revision.queue.depth();
-        let seen =
-            Observation { in_flight, queued, busy, idle_since: &self.scratch.idle, asleep_since: &self.scratch.asleep };
+        let minimum = revision.minimum();
+        let seen = Observation {
+            in_flight,
+            queued,
+            busy,
+            idle_since: &self.scratch.idle,
+            asleep_since: &self.scratch.asleep,
+            minimum,
+            maximum: revision.maximum(),
+        };
         match revision.role {
-            Role::Serving => revision.scaler.decide(now, &seen),
+            Role::Serving | Role::Named => revision.scaler.decide(now, &seen),
             // Its scaler is not asked: it keeps what it works with, and proves itself with one instance.
             Role::Candidate => Desired { hot: 1, asleep: 0 },
             Role::Retiring => {
                 let soft = revision.policy.concurrency.soft.max(1);
-                let demand = in_flight.saturating_add(queued).div_ceil(soft).min(revision.policy.max);
-                Desired { hot: demand.max(busy), asleep: 0 }
+                let demand = queued.saturating_add(in_flight).div_ceil(soft).min(revision.maximum());
+                Desired { hot: if queued > 0 { demand.max(busy) } else { 0 }, asleep: 0 }
             }
         }
     }
 
+    /// One that is being replaced is not counted: its successor is.
     fn counts(&self, version: VersionId) -> Counts {
         let mut counts = Counts::default();
         for instance in self.instances.values().filter(|instance| instance.version == version) {
             match instance.state.class() {
+                _ if self.is_replaced(instance) => {}
                 Class::Hot => counts.hot += 1,
                 Class::Starting => counts.starting += 1,
+                Class::Asleep if instance.wants_room => counts.starting += 1,
+                // It will not be there when it is wanted.
+                Class::Asleep if matches!(instance.goal, Some((Goal::Stop, _))) => counts.leaving += 1,
                 Class::Asleep => counts.asleep += 1,
+                // One that finishes its work and then sleeps counts as what it will be.
+                Class::Leaving if matches!(instance.goal, Some((Goal::Sleep(_), _))) => counts.asleep += 1,
                 Class::Leaving => counts.leaving += 1,
                 Class::Gone => {}
             }
@@ -93,80 +118,82 @@ impl FunctionCore {
 
     /// Wakes and starts what is missing.
     fn more(&mut self, now: u64, version: VersionId, desired: Desired, effects: &mut Vec<Effect>) {
-        let Some(revision) = self.revisions.get(&version) else { return };
-        let (policy, role) = (revision.policy.clone(), revision.role);
-        let (queued, blocked) = (revision.queue.depth(), revision.backoff.blocks(now).is_some());
         let counts = self.counts(version);
         let mut missing = desired.hot.saturating_sub(counts.hot + counts.starting);
         while missing > 0
-            && let Some(id) = self.latest_used(version, State::Paused)
+            && let Some(id) = self.best_sleeper(version)
         {
-            self.operate(
-                now,
-                id,
-                State::Waking,
-                Operate::Resume,
-                policy.limits.sleep,
-                Why::WokenForRequests { queued },
-                effects,
-            );
+            self.wake(now, id, effects);
             missing -= 1;
         }
-        if blocked || self.closing.is_some() {
+        let Some(revision) = self.revisions.get(&version) else { return };
+        if revision.backoff.blocks(now).is_some() || self.closing.is_some() {
             return;
         }
-        let minimum = if role == Role::Serving { policy.min } else { 0 };
+        let queued = revision.queue.depth();
+        let (role, minimum, maximum) = (revision.role, revision.minimum(), revision.maximum());
+        let replaced = revision.rotation.and_then(|(old, _)| self.instances.get(&old)?.replace);
         let counts = self.counts(version);
         // One that is falling asleep will be woken when it has fallen; starting another for it would count the work twice.
-        let falling = self.instances.values().filter(|i| i.version == version && i.state == State::Pausing).count();
+        let falls = |i: &&Instance| {
+            let falling = matches!(i.state, State::Pausing | State::Parking | State::Spilling)
+                || i.state == State::Draining && matches!(i.goal, Some((Goal::Sleep(_), _)));
+            i.version == version && falling && !self.is_replaced(i)
+        };
+        let falling = self.instances.values().filter(falls).count();
         missing = missing.saturating_sub(u32::try_from(falling).unwrap_or(u32::MAX));
-        let alive = counts.hot + counts.starting + counts.asleep;
-        let room = policy.max.max(minimum).saturating_sub(alive + counts.leaving);
-        let for_minimum = minimum.saturating_sub(alive + missing);
-        let why = match role {
-            Role::Candidate => Why::NewVersion,
-            _ if queued > 0 => Why::RequestsWait { queued },
-            _ if missing > 0 => Why::RequestsWait { queued: 0 },
-            _ => Why::KeepMinimum,
+        let room = maximum.saturating_sub(counts.alive() + counts.leaving);
+        let for_minimum = minimum.saturating_sub(counts.alive() + missing);
+        let (why, urgency) = match (role, replaced) {
+            (Role::Candidate, _) => (Why::NewVersion, Urgency::Candidate),
+            _ if queued > 0 => (Why::RequestsWait { queued }, Urgency::Demand),
+            (_, Some(why)) => (why, Urgency::Rotation),
+            _ if missing > 0 => (Why::RequestsWait { queued: 0 }, Urgency::Demand),
+            _ => (Why::KeepMinimum, Urgency::Minimum),
         };
         for _ in 0..(missing + for_minimum).min(room) {
-            self.create(now, version, policy.need, why, effects);
+            self.create(now, version, urgency, why, effects);
         }
     }
 
     /// Withdraws, pauses and stops what is too much. Never touches what is busy.
     fn fewer(&mut self, now: u64, version: VersionId, desired: Desired, effects: &mut Vec<Effect>) {
         let Some(revision) = self.revisions.get(&version) else { return };
-        let (policy, role) = (revision.policy.clone(), revision.role);
-        let leaving_why = match (self.closing, role) {
+        let (policy, minimum) = (revision.policy.clone(), revision.minimum());
+        let leaving_why = match (self.closing, revision.role) {
             (Some((_, why)), _) => Some(why),
             (None, Role::Retiring) => Some(Why::VersionReplaced),
             _ => None,
         };
         let counts = self.counts(version);
-        let minimum = if role == Role::Serving { policy.min } else { 0 };
 
         // Those that only wait for room cost nothing to withdraw, newest first.
-        let alive = counts.hot + counts.starting + counts.asleep;
-        let mut surplus = (counts.hot + counts.starting).saturating_sub(desired.hot).min(alive.saturating_sub(minimum));
+        let mut surplus = (counts.hot + counts.starting).saturating_sub(desired.hot);
         while surplus > 0
-            && let Some(id) = self
-                .instances
-                .values()
-                .rev()
-                .find(|i| i.version == version && i.state == State::Requested)
-                .map(|i| i.id)
+            && let Some(id) = self.last_in(version, |instance| instance.wants_room)
+        {
+            self.let_sleep(id, effects);
+            surplus -= 1;
+        }
+        surplus = surplus.min(counts.alive().saturating_sub(minimum));
+        while surplus > 0
+            && let Some(id) = self.last_in(version, |instance| instance.state == State::Requested)
         {
             self.gone(now, id, Gone::NoRoom, leaving_why.unwrap_or(Why::NoLongerNeeded), effects);
             surplus -= 1;
         }
         if let Some(why) = leaving_why {
-            // A version on its way out does not wait for starts that nobody needs.
+            // A version on its way out does not wait for starts that nobody needs, and lets the busy finish.
             while surplus > 0
-                && let Some(id) = self.first_in(version, |i| matches!(i.state, State::Starting | State::Initializing))
+                && let Some(id) = self.last_in(version, |i| matches!(i.state, State::Starting | State::Initializing))
             {
-                self.operate(now, id, State::Stopping, Operate::Kill, policy.limits.stop, why, effects);
+                self.kill(now, id, why, false, effects);
                 surplus -= 1;
+            }
+            if desired.hot == 0 {
+                while let Some(id) = self.last_in(version, |instance| instance.state == State::Busy) {
+                    self.set_goal(now, id, Goal::Stop, why, effects);
+                }
             }
         }
 
@@ -174,24 +201,16 @@ impl FunctionCore {
         let mut surplus = counts.hot.saturating_sub(desired.hot);
         let mut beds = desired.asleep.saturating_sub(counts.asleep);
         while surplus > 0
-            && let Some(id) = self.longest_unused(version, State::Ready)
+            && let Some(id) = self.least_wanted(version, |instance| instance.state == State::Ready)
         {
             let idle = self.instances.get(&id).map_or(0, |instance| now.saturating_sub(instance.last_used));
-            if beds > 0 && policy.idle.pause.is_some() && leaving_why.is_none() {
-                self.operate(
-                    now,
-                    id,
-                    State::Pausing,
-                    Operate::Pause,
-                    policy.limits.sleep,
-                    Why::IdleForPause { idle },
-                    effects,
-                );
+            let (goal, why) = if beds > 0 && policy.idle.pause.is_some() && leaving_why.is_none() {
                 beds -= 1;
+                (Goal::Sleep(Rung::Paused), Why::IdleForPause { idle })
             } else {
-                let why = leaving_why.unwrap_or(Why::IdleForStop { idle });
-                self.operate(now, id, State::Stopping, Operate::Stop, policy.limits.stop, why, effects);
-            }
+                (Goal::Stop, leaving_why.unwrap_or(Why::IdleForStop { idle }))
+            };
+            self.set_goal(now, id, goal, why, effects);
             surplus -= 1;
         }
 
@@ -200,11 +219,11 @@ impl FunctionCore {
         let to_wake = desired.hot.saturating_sub(counts.hot + counts.starting);
         let mut surplus = counts.asleep.saturating_sub(desired.asleep.saturating_add(to_wake));
         while surplus > 0
-            && let Some(id) = self.longest_unused(version, State::Paused)
+            && let Some(id) = self.least_wanted(version, |i| i.state.rung().is_some() && !i.wants_room)
         {
             let idle = self.instances.get(&id).map_or(0, |instance| now.saturating_sub(instance.last_used));
             let why = leaving_why.unwrap_or(Why::IdleForStop { idle });
-            self.operate(now, id, State::Stopping, Operate::Stop, policy.limits.stop, why, effects);
+            self.set_goal(now, id, Goal::Stop, why, effects);
             surplus -= 1;
         }
     }
@@ -212,7 +231,8 @@ impl FunctionCore {
     /// Refuses waiting requests that nothing can serve before the next start is due.
     fn refuse_the_hopeless(&mut self, now: u64, version: VersionId, effects: &mut Vec<Effect>) {
         let counts = self.counts(version);
-        if counts.hot + counts.starting + counts.asleep > 0 {
+        let replaced = self.instances.values().any(|i| i.version == version && self.is_replaced(i));
+        if counts.alive() > 0 || replaced {
             return;
         }
         let Some(revision) = self.revisions.get_mut(&version) else { return };
@@ -222,51 +242,76 @@ impl FunctionCore {
         }
     }
 
-    fn create(&mut self, now: u64, version: VersionId, need: crate::policy::Need, why: Why, effects: &mut Vec<Effect>) {
+    fn create(&mut self, now: u64, version: VersionId, urgency: Urgency, why: Why, effects: &mut Vec<Effect>) {
+        let Some(policy) = self.revisions.get(&version).map(|revision| revision.policy.clone()) else { return };
         self.next_instance += 1;
         let id = InstanceId { boot: self.boot, core: self.number.0, sequence: self.next_instance };
-        let operation = Operation { number: self.next_operation(), deadline: None };
-        self.instances.insert(id, Instance::new(id, version, now, operation));
+        // Requests have deadlines of their own; a new version would wait for room for ever.
+        let deadline = (urgency == Urgency::Candidate).then(|| now.saturating_add(policy.limits.start));
+        let operation = Operation { number: self.next_operation(), deadline };
+        let kind = if urgency == Urgency::Minimum { Kind::Provisioned } else { Kind::OnDemand };
+        self.instances.insert(id, Instance::new(id, version, kind, now, operation));
         effects.push(Effect::Changed(Change { instance: id, version, from: None, to: State::Requested, why }));
-        effects.push(Effect::Tell(ToPlacer::Ask { function: self.number, instance: id, need }));
+        let ask = ToPlacer::Ask { function: self.number, instance: id, version, need: policy.need, urgency };
+        effects.push(Effect::Tell(ask));
     }
 
-    /// Begins an operation: the instance enters the state, and the operation's deadline is set.
-    #[expect(clippy::too_many_arguments, reason = "one line at each place of use says the whole transition")]
-    pub(super) fn operate(
-        &mut self,
-        now: u64,
-        id: InstanceId,
-        state: State,
-        what: Operate,
-        limit: u64,
-        why: Why,
-        effects: &mut Vec<Effect>,
-    ) {
-        let operation = self.next_operation();
-        let Some(instance) = self.instances.get_mut(&id) else { return };
-        instance.operation = Some(Operation { number: operation, deadline: Some(now.saturating_add(limit)) });
-        let version = instance.version;
-        if instance.state != state {
-            self.change(now, id, state, why, effects);
+    /// As many instances as are kept by policy are called so, the oldest first.
+    fn settle_kinds(&mut self, now: u64, version: VersionId) {
+        let Some(minimum) = self.revisions.get(&version).map(|revision| revision.minimum()) else { return };
+        let counts = |instance: &&Instance| {
+            instance.version == version && !matches!(instance.state.class(), Class::Leaving | Class::Gone)
+        };
+        let kept = self.instances.values().filter(counts).filter(|i| i.kind == Kind::Provisioned).count();
+        let kept = u32::try_from(kept).unwrap_or(u32::MAX);
+        let (from, to, change) = match kept {
+            kept if kept < minimum => (Kind::OnDemand, Kind::Provisioned, minimum - kept),
+            kept => (Kind::Provisioned, Kind::OnDemand, kept - minimum),
+        };
+        if change == 0 {
+            return;
         }
-        effects.push(Effect::Operate { instance: id, version, operation, what });
+        let mut ids: Vec<InstanceId> =
+            self.instances.values().filter(counts).filter(|i| i.kind == from).map(|i| i.id).collect();
+        if to == Kind::OnDemand {
+            ids.reverse();
+        }
+        for id in ids.into_iter().take(change as usize) {
+            if let Some(instance) = self.instances.get_mut(&id) {
+                instance.become_kind(to, now);
+            }
+        }
     }
 
-    fn first_in(&self, version: VersionId, which: impl Fn(&Instance) -> bool) -> Option<InstanceId> {
-        self.instances
-            .values()
-            .find(|instance| instance.version == version && which(instance))
-            .map(|instance| instance.id)
+    fn last_in(&self, version: VersionId, which: impl Fn(&Instance) -> bool) -> Option<InstanceId> {
+        let mut among = self.instances.values().rev().filter(|i| i.version == version && !self.is_replaced(i));
+        among.find(|instance| which(instance)).map(|instance| instance.id)
     }
 
-    fn longest_unused(&self, version: VersionId, state: State) -> Option<InstanceId> {
-        let among = self.instances.values().filter(|instance| instance.version == version && instance.state == state);
-        among.min_by_key(|instance| (instance.last_used, std::cmp::Reverse(instance.id))).map(|instance| instance.id)
+    /// Whom to give up first: what costs extra, then what is not kept, then what is longest unused.
+    fn least_wanted(&self, version: VersionId, which: impl Fn(&Instance) -> bool) -> Option<InstanceId> {
+        let among = self.instances.values().filter(|instance| {
+            instance.version == version && which(instance) && instance.goal.is_none() && !self.is_replaced(instance)
+        });
+        let rank = |instance: &&Instance| {
+            (Reverse(instance.place.pool), instance.kind == Kind::Provisioned, instance.last_used, Reverse(instance.id))
+        };
+        among.min_by_key(rank).map(|instance| instance.id)
     }
 
-    fn latest_used(&self, version: VersionId, state: State) -> Option<InstanceId> {
-        let among = self.instances.values().filter(|instance| instance.version == version && instance.state == state);
-        among.max_by_key(|instance| (instance.last_used, std::cmp::Reverse(instance.id))).map(|instance| instance.id)
+    /// Whom to wake first: who wakes fastest, is kept anyway, and was used last.
+    fn best_sleeper(&self, version: VersionId) -> Option<InstanceId> {
+        let among = self.instances.values().filter(|instance| {
+            instance.version == version
+                && instance.goal.is_none()
+                && !instance.wants_room
+                && !self.is_replaced(instance)
+        });
+        let rank = |instance: &Instance| {
+            let rung = instance.state.rung()?;
+            let kept = instance.kind != Kind::Provisioned;
+            Some((rung, kept, instance.place.pool, Reverse(instance.last_used), instance.id))
+        };
+        among.filter_map(|instance| Some((rank(instance)?, instance.id))).min().map(|(_, id)| id)
     }
 }

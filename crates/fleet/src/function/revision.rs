@@ -1,13 +1,16 @@
-//! A version within its function's core: its role, its queue, its scaler, its failures.
+//! A version within its function's core: its role, its queue, its scaler, its failures, and what was measured of it.
 
 use std::sync::Arc;
 
+use kip_spec::InstanceId;
 use serde::{Deserialize, Serialize};
 
-use crate::Policy;
+use crate::policy::{GRACE, GRACE_TENTHS, LONGEST_GRACE};
 use crate::queue::Queue;
+use crate::room::Gpu;
 use crate::scaler::{Fixed, Scalers};
 use crate::why::StartFailure;
+use crate::{Policy, Rung};
 
 /// What a version is to its function at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,8 +18,10 @@ use crate::why::StartFailure;
 pub enum Role {
     /// Proves itself with one instance; takes no requests yet.
     Candidate,
-    /// Takes all new requests.
+    /// Takes all new requests that name no other.
     Serving,
+    /// Takes the requests that aliases give it, or that ask for it.
+    Named,
     /// Serves the requests it has and then ends.
     Retiring,
 }
@@ -34,20 +39,103 @@ pub struct Revision {
     pub scaler: Scalers,
     /// What its failed starts forbid.
     pub backoff: Backoff,
+    /// Provisioned instances that aliases want of it, on top of its own minimum.
+    pub named_minimum: u32,
+    /// What starting and waking it takes.
+    pub costs: Costs,
+    /// The longest request it has served, milliseconds.
+    pub longest: u64,
+    /// The instance that is being replaced, and since when, boot time.
+    pub rotation: Option<(InstanceId, u64)>,
 }
 
 impl Revision {
     /// A version with nothing waiting.
     pub fn new(role: Role, policy: Arc<Policy>) -> Self {
         let scaler = Scalers::Fixed(Fixed::new(&policy));
-        Self { role, policy, queue: Queue::default(), scaler, backoff: Backoff::default() }
+        Self {
+            role,
+            policy,
+            queue: Queue::default(),
+            scaler,
+            backoff: Backoff::default(),
+            named_minimum: 0,
+            costs: Costs::default(),
+            longest: 0,
+            rotation: None,
+        }
+    }
+
+    /// How many instances are kept for it.
+    pub fn minimum(&self) -> u32 {
+        match self.role {
+            Role::Serving => self.policy.min.saturating_add(self.named_minimum),
+            Role::Named => self.named_minimum,
+            Role::Candidate | Role::Retiring => 0,
+        }
+    }
+
+    /// Never more instances than this.
+    pub fn maximum(&self) -> u32 {
+        self.policy.max.max(self.minimum())
+    }
+
+    /// From SIGTERM to SIGKILL, milliseconds.
+    pub fn grace(&self) -> u64 {
+        let follows = self.longest.saturating_mul(GRACE_TENTHS) / 10;
+        self.policy.grace.unwrap_or_else(|| follows.clamp(GRACE, LONGEST_GRACE))
+    }
+
+    /// What it takes to have an instance back after it gave its room up, milliseconds.
+    pub fn restore(&self) -> u64 {
+        let need = &self.policy.need;
+        let rungs = self.policy.rungs;
+        match (need.memory > 0, need.gpu) {
+            (false, Gpu::None) if self.policy.idle.pause.is_some() => self.costs.wake(Rung::Paused),
+            (true, _) if rungs.spill => self.costs.wake(Rung::Spilled),
+            (false, _) if rungs.park => self.costs.wake(Rung::Parked),
+            _ => self.costs.start,
+        }
     }
 }
 
-/// Starts that failed in a row, and when the next one may be tried.
+/// What starting and waking takes, milliseconds: the mean of what was seen, the latest counting most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Costs {
+    /// From room to ready.
+    pub start: u64,
+    wake: [u64; 3],
+}
+
+impl Default for Costs {
+    /// Before anything was seen.
+    fn default() -> Self {
+        Self { start: 1_000, wake: [1, 1_000, 5_000] }
+    }
+}
+
+impl Costs {
+    /// From a rung to ready.
+    pub fn wake(&self, from: Rung) -> u64 {
+        self.wake[from as usize]
+    }
+
+    /// A start took so long.
+    pub fn started(&mut self, took: u64) {
+        self.start = (self.start + took * 3) / 4;
+    }
+
+    /// A wake took so long.
+    pub fn woke(&mut self, from: Rung, took: u64) {
+        self.wake[from as usize] = (self.wake[from as usize] + took * 3) / 4;
+    }
+}
+
+/// Starts that failed in a row, instances that ended soon after, and when the next start may be tried.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Backoff {
     failures: u32,
+    crashes: u32,
     retry_at: Option<u64>,
     last: Option<StartFailure>,
 }
@@ -56,32 +144,64 @@ pub struct Backoff {
 const FIRST_PAUSE: u64 = 1_000;
 /// No pause is longer.
 const LONGEST_PAUSE: u64 = 60_000;
+/// An instance that was hot for this long has proven that its version works, milliseconds.
+pub(crate) const STABLE: u64 = 10_000;
+/// So many in a row are called a crash loop.
+const LOOP: u32 = 3;
+/// Instances that may end soon after they were ready before starts are paused.
+const FREE_CRASHES: u32 = 2;
 
 impl Backoff {
-    /// Notes a failure. The first one costs no pause, so that a passing trouble heals with the next request.
-    pub fn failed(&mut self, now: u64, failure: StartFailure) {
-        let pause = match self.failures {
-            0 => 0,
-            earlier => (FIRST_PAUSE << (earlier - 1).min(10)).min(LONGEST_PAUSE),
-        };
+    /// Notes a failed start. The first one costs no pause, so that a passing trouble heals with the next request. True if
+    /// this makes it a crash loop.
+    pub fn failed(&mut self, now: u64, failure: StartFailure) -> bool {
         self.failures = self.failures.saturating_add(1);
+        self.pause(now, self.failures, failure);
+        self.failures == LOOP && self.crashes < LOOP
+    }
+
+    /// Notes an instance that ended soon after it was ready. True if this makes it a crash loop.
+    pub fn crashed(&mut self, now: u64, failure: StartFailure) -> bool {
+        self.crashes = self.crashes.saturating_add(1);
+        self.pause(now, self.crashes.saturating_sub(FREE_CRASHES - 1), failure);
+        self.crashes == LOOP && self.failures < LOOP
+    }
+
+    fn pause(&mut self, now: u64, count: u32, failure: StartFailure) {
+        let pause = match count {
+            0 | 1 => 0,
+            count => (FIRST_PAUSE << (count - 2).min(10)).min(LONGEST_PAUSE),
+        };
         self.retry_at = (pause > 0).then(|| now.saturating_add(pause));
         self.last = Some(failure);
     }
 
-    /// An instance served or became ready: all is forgiven.
-    pub fn clear(&mut self) {
+    /// An instance became ready: starts work.
+    pub fn started(&mut self) {
+        (self.failures, self.retry_at) = (0, None);
+        if self.crashes == 0 {
+            self.last = None;
+        }
+    }
+
+    /// An instance stayed: all is forgiven.
+    pub fn stable(&mut self) {
         *self = Self::default();
     }
 
     /// Whether there is nothing to remember.
     pub fn is_clear(&self) -> bool {
-        self.failures == 0
+        self.failures == 0 && self.crashes == 0
     }
 
-    /// How many starts failed in a row.
+    /// How many starts failed, or instances ended soon after they were ready, in a row.
     pub fn failures(&self) -> u32 {
-        self.failures
+        self.failures.max(self.crashes)
+    }
+
+    /// Whether it goes on like this.
+    pub fn is_crash_loop(&self) -> bool {
+        self.failures() >= LOOP
     }
 
     /// The last failure, if any.
@@ -116,12 +236,29 @@ mod tests {
     fn pauses_double_up_to_a_minute_and_the_first_is_free() {
         let mut backoff = Backoff::default();
         let mut pauses = Vec::new();
-        for _ in 0..9 {
-            backoff.failed(0, StartFailure::NeverReady);
+        for number in 1..=9 {
+            assert_eq!(backoff.failed(0, StartFailure::NeverReady), number == 3);
             pauses.push(backoff.blocks(0).map_or(0, |(pause, _)| pause));
         }
         assert_eq!(pauses, [0, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]);
         backoff.expire(60_000);
         assert_eq!((backoff.blocks(60_000), backoff.failures()), (None, 9));
+        backoff.started();
+        assert!(backoff.is_clear() && backoff.last().is_none());
+    }
+
+    #[test]
+    fn crashes_after_ready_are_remembered_over_good_starts_until_one_stays() {
+        let mut backoff = Backoff::default();
+        let mut pauses = Vec::new();
+        for number in 1..=4 {
+            backoff.started();
+            assert_eq!(backoff.crashed(0, StartFailure::NeverReady), number == 3);
+            pauses.push(backoff.blocks(0).map_or(0, |(pause, _)| pause));
+        }
+        assert_eq!(pauses, [0, 0, 1_000, 2_000]);
+        assert!(backoff.is_crash_loop());
+        backoff.stable();
+        assert!(backoff.is_clear());
     }
 }

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use kip_spec::function::{Concurrency, Dispatch, Idle};
 use kip_spec::{InstanceId, Millis, VersionId};
 
-use crate::policy::{Limits, Need};
+use crate::placer::Urgency;
+use crate::policy::{Limits, Rungs};
+use crate::room::Inventory;
 use crate::router::Message;
 use crate::why::{Exit, Refusal, StartFailure};
 use crate::{
-    Class, CoreNumber, Effect, Event, FunctionCore, Now, Operate, Placer, Policy, Router, Seen, StartKind, State,
-    Ticket, ToPlacer,
+    Call, Class, CoreNumber, Effect, Event, FunctionCore, Need, Now, Operate, Placer, Policy, Router, Seen, StartKind,
+    State, Ticket, ToPlacer,
 };
+use crate::{Change, Usage};
 
 fn policy() -> Policy {
     Policy {
@@ -26,7 +29,11 @@ fn policy() -> Policy {
         dispatch: Dispatch::Packed,
         need: Need::default(),
         initialize: false,
-        limits: Limits { start: 500, initialize: 500, sleep: 50, stop: 100, request: 10_000 },
+        rungs: Rungs::default(),
+        grace: Some(0),
+        stall: None,
+        max_age: None,
+        limits: Limits { start: 500, initialize: 500, sleep: 50, park: 200, stop: 100, request: 10_000 },
     }
 }
 
@@ -53,6 +60,10 @@ struct World {
     ended: u64,
     promoted: Vec<VersionId>,
     failed: Vec<(VersionId, StartFailure)>,
+    asked: Vec<InstanceId>,
+    loops: Vec<u32>,
+    usage: Vec<Usage>,
+    changes: Vec<Change>,
     log: Vec<String>,
 }
 
@@ -61,7 +72,7 @@ impl World {
         Self {
             now: 1_000,
             core: FunctionCore::new(1, CoreNumber(0), 0),
-            placer: Placer::new(capacity),
+            placer: Placer::new(Inventory::of_memory(capacity)),
             router: Router::default(),
             pending: VecDeque::new(),
             alarm: None,
@@ -74,6 +85,10 @@ impl World {
             ended: 0,
             promoted: Vec::new(),
             failed: Vec::new(),
+            asked: Vec::new(),
+            loops: Vec::new(),
+            usage: Vec::new(),
+            changes: Vec::new(),
             log: Vec::new(),
         }
     }
@@ -128,17 +143,21 @@ impl World {
                     return;
                 }
                 let seen = match (what, fails) {
-                    (Operate::Start, false) => Seen::Started,
+                    (Operate::Start { .. }, false) => Seen::Started,
                     (Operate::Initialize, false) => Seen::Initialized,
-                    (Operate::Start | Operate::Initialize, true) => Seen::StartFailed(StartFailure::NeverReady),
+                    (Operate::Start { .. } | Operate::Initialize, true) => Seen::StartFailed(StartFailure::NeverReady),
                     (Operate::Pause, false) => Seen::Paused,
                     (Operate::Pause, true) => Seen::PauseFailed,
-                    (Operate::Resume, false) => Seen::Resumed,
-                    (Operate::Resume, true) => Seen::ResumeFailed,
-                    (Operate::Stop | Operate::Kill, _) => Seen::Stopped,
+                    (Operate::Resume { .. }, false) => Seen::Resumed,
+                    (Operate::Resume { .. }, true) => Seen::ResumeFailed,
+                    (Operate::Park, false) => Seen::Parked,
+                    (Operate::Park, true) => Seen::ParkFailed,
+                    (Operate::Spill, false) => Seen::Spilled,
+                    (Operate::Spill, true) => Seen::SpillFailed,
+                    (Operate::Stop { .. } | Operate::Kill { .. }, _) => Seen::Stopped,
                 };
                 let takes = match what {
-                    Operate::Start => 20 + self.roll(60),
+                    Operate::Start { .. } => 20 + self.roll(60),
                     _ => 1 + self.roll(10),
                 };
                 self.later(takes, Event::Observed { instance, operation, seen });
@@ -147,7 +166,13 @@ impl World {
             Effect::WakeAt(at) => self.alarm = Some(at),
             Effect::Promoted { version } => self.promoted.push(version),
             Effect::VersionFailed { version, failure } => self.failed.push((version, failure)),
-            Effect::Changed(_) => {}
+            Effect::AskProgress { instance } => self.asked.push(instance),
+            Effect::CrashLoop { failures, .. } => self.loops.push(failures),
+            Effect::Ended(usage) => {
+                assert_eq!(usage.times.iter().flatten().sum::<u64>(), usage.until - usage.since, "{usage:?}");
+                self.usage.push(usage);
+            }
+            Effect::Changed(change) => self.changes.push(change),
         }
     }
 
@@ -158,10 +183,14 @@ impl World {
     }
 
     fn arrive(&mut self) -> Ticket {
+        self.call(Call::default())
+    }
+
+    fn call(&mut self, call: Call) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.waiting.insert(ticket);
-        self.step(Event::Arrive { ticket });
+        self.step(Event::Arrive { ticket, call });
         ticket
     }
 
@@ -208,13 +237,15 @@ impl World {
             assert!(instance.in_flight <= policy.concurrency.hard, "over the hard limit: {instance:?}");
             match instance.state {
                 State::Busy => assert!(instance.in_flight > 0),
+                State::Draining => {}
                 _ => assert_eq!(instance.in_flight, 0, "work on {:?}", instance.state),
             }
             let outstanding = instance.operation.is_some();
-            let expected = !matches!(instance.state, State::Ready | State::Busy | State::Paused);
+            let expected =
+                !matches!(instance.state, State::Ready | State::Busy | State::Paused | State::Parked | State::Spilled);
             assert_eq!(outstanding, expected, "operation of {instance:?}");
-            let lifetime: u64 = instance.times.iter().sum::<u64>() + (self.now - instance.since);
-            assert!(lifetime <= self.now);
+            let usage = instance.usage(self.now);
+            assert_eq!(usage.times.iter().flatten().sum::<u64>(), self.now - usage.since);
         }
         let queued: u32 = self.core.revisions().map(|(_, revision)| revision.queue.depth()).sum();
         assert_eq!(queued as usize, self.waiting.len(), "queue and callers disagree");
@@ -405,10 +436,10 @@ fn a_new_version_that_fails_leaves_the_old_one_in_place() {
 #[test]
 fn a_new_version_that_can_never_fit_fails() {
     let mut world = World::new(1, 10, Faults { per_cent: 0, hang_per_cent: 0 });
-    world.deploy(1, Policy { need: Need { memory: 6 }, ..policy() });
+    world.deploy(1, Policy { need: Need { memory: 6, ..Need::default() }, ..policy() });
     let first = world.arrive();
     world.advance(90);
-    world.deploy(2, Policy { need: Need { memory: 11 }, ..policy() });
+    world.deploy(2, Policy { need: Need { memory: 11, ..Need::default() }, ..policy() });
     assert_eq!(world.failed, [(VersionId(2), StartFailure::NoRoom)]);
     assert!(world.running.contains_key(&first));
     assert_eq!(world.core.revisions().count(), 1);
@@ -417,17 +448,21 @@ fn a_new_version_that_can_never_fit_fails() {
 #[test]
 fn one_that_falls_asleep_while_others_wait_gives_up_its_room() {
     let mut world = World::new(1, 10, Faults { per_cent: 0, hang_per_cent: 0 });
-    world.deploy(1, Policy { need: Need { memory: 6 }, ..policy() });
+    world.deploy(1, Policy { need: Need { memory: 6, ..Need::default() }, ..policy() });
     let first = world.arrive();
     world.advance(90);
     world.leave(first);
     let other = InstanceId { boot: 1, core: 9, sequence: 1 };
-    let ask = ToPlacer::Ask { function: CoreNumber(9), instance: other, need: Need { memory: 6 } };
+    let need = Need { memory: 6, ..Need::default() };
+    let (function, version, urgency) = (CoreNumber(9), VersionId(9), Urgency::Demand);
+    let ask = ToPlacer::Ask { function, instance: other, version, need, urgency };
     world.router.post(Message::ToPlacer(ask));
     world.step(Event::Tick);
     assert_eq!(world.states(), [State::Ready]);
     world.advance(150);
-    assert_eq!(world.states(), [], "it is asked for its room when it sleeps");
+    assert_eq!(world.states(), [State::Paused], "it has not had its turn yet: three times what a start takes");
+    world.advance(1_000);
+    assert_eq!(world.states(), []);
 }
 
 #[test]
@@ -439,7 +474,7 @@ fn removal_refuses_what_waits_and_lets_the_rest_end() {
     let second = world.arrive();
     world.step(Event::Remove);
     assert_eq!(world.refused[&second], Refusal::Removed);
-    assert_eq!(world.states(), [State::Busy]);
+    assert_eq!(world.states(), [State::Draining]);
     world.leave(first);
     world.advance(100);
     assert!(world.states().is_empty() && world.core.revisions().next().is_none());

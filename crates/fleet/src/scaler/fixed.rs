@@ -8,8 +8,6 @@ use crate::Policy;
 /// The scaler of `scaling: {mode: fixed}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Fixed {
-    min: u32,
-    max: u32,
     soft: u32,
     pause: Option<u64>,
     stop: Option<u64>,
@@ -20,8 +18,6 @@ impl Fixed {
     /// By a version's declaration.
     pub fn new(policy: &Policy) -> Self {
         Self {
-            min: policy.min,
-            max: policy.max,
             soft: policy.concurrency.soft.max(1),
             pause: policy.idle.pause.map(|pause| pause.0),
             stop: policy.idle.stop.map(|stop| stop.0),
@@ -32,18 +28,18 @@ impl Fixed {
 
 impl Scaler for Fixed {
     fn decide(&mut self, now: u64, seen: &Observation<'_>) -> Desired {
-        let demand = seen.in_flight.saturating_add(seen.queued).div_ceil(self.soft).min(self.max);
+        let demand = seen.in_flight.saturating_add(seen.queued).div_ceil(self.soft).min(seen.maximum);
         let resting = |since: u64, limit: Option<u64>| limit.is_some_and(|limit| now >= since.saturating_add(limit));
         let rest = || seen.idle_since.iter().chain(seen.asleep_since).copied();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
 
         let fresh = |since: &&u64| !resting(**since, self.pause) && !resting(**since, self.stop);
         let warm = count(seen.idle_since.iter().filter(fresh).count());
-        let kept_hot = if self.pause.is_none() { self.min } else { 0 };
+        let kept_hot = if self.pause.is_none() { seen.minimum } else { 0 };
         let hot = demand.max(seen.busy.saturating_add(warm)).max(kept_hot);
 
         let kept = count(rest().filter(|since| !resting(*since, self.stop)).count()).saturating_add(seen.busy);
-        let asleep = kept.max(self.min).saturating_sub(hot);
+        let asleep = kept.max(seen.minimum).saturating_sub(hot);
 
         let pause_at = seen.idle_since.iter().filter_map(|since| Some(since.saturating_add(self.pause?)));
         let stop_at = rest().filter_map(|since| Some(since.saturating_add(self.stop?)));
@@ -60,44 +56,44 @@ impl Scaler for Fixed {
 mod tests {
     use super::*;
 
-    fn fixed(min: u32, max: u32, soft: u32, pause: Option<u64>, stop: Option<u64>) -> Fixed {
-        Fixed { min, max, soft, pause, stop, next_tick: None }
+    fn fixed(soft: u32, pause: Option<u64>, stop: Option<u64>) -> Fixed {
+        Fixed { soft, pause, stop, next_tick: None }
     }
 
     #[test]
     fn decisions() {
         type Row<'a> = (&'a str, Fixed, Observation<'a>, (u32, u32), Option<u64>);
         let rows: [Row<'_>; 9] = [
-            ("zero stays zero", fixed(0, 5, 1, Some(10), Some(50)), seen(0, 0, 0, &[], &[]), (0, 0), None),
-            ("the first request starts one", fixed(0, 5, 4, Some(10), Some(50)), seen(0, 1, 0, &[], &[]), (1, 0), None),
-            ("a backlog scales out in one step", fixed(0, 50, 4, None, None), seen(0, 41, 0, &[], &[]), (11, 0), None),
-            ("never above max", fixed(0, 5, 1, None, None), seen(3, 90, 3, &[], &[]), (5, 0), None),
+            ("zero stays zero", fixed(1, Some(10), Some(50)), seen(0, 5, 0, 0, 0, &[], &[]), (0, 0), None),
+            ("the first request starts one", fixed(4, Some(10), Some(50)), seen(0, 5, 0, 1, 0, &[], &[]), (1, 0), None),
+            ("a backlog scales out in one step", fixed(4, None, None), seen(0, 50, 0, 41, 0, &[], &[]), (11, 0), None),
+            ("never above max", fixed(1, None, None), seen(0, 5, 3, 90, 3, &[], &[]), (5, 0), None),
             (
                 "a fresh idle one stays hot",
-                fixed(0, 5, 1, Some(10), Some(50)),
-                seen(0, 0, 0, &[95], &[]),
+                fixed(1, Some(10), Some(50)),
+                seen(0, 5, 0, 0, 0, &[95], &[]),
                 (1, 0),
                 Some(105),
             ),
             (
                 "idle past pause sleeps",
-                fixed(0, 5, 1, Some(10), Some(50)),
-                seen(0, 0, 0, &[90], &[]),
+                fixed(1, Some(10), Some(50)),
+                seen(0, 5, 0, 0, 0, &[90], &[]),
                 (0, 1),
                 Some(140),
             ),
             (
                 "asleep past stop ends",
-                fixed(0, 5, 1, Some(10), Some(50)),
-                seen(0, 0, 0, &[], &[50, 60]),
+                fixed(1, Some(10), Some(50)),
+                seen(0, 5, 0, 0, 0, &[], &[50, 60]),
                 (0, 1),
                 Some(110),
             ),
-            ("the minimum is kept asleep", fixed(2, 5, 1, Some(10), Some(50)), seen(0, 0, 0, &[], &[50]), (0, 2), None),
+            ("the minimum is kept asleep", fixed(1, Some(10), Some(50)), seen(2, 5, 0, 0, 0, &[], &[50]), (0, 2), None),
             (
                 "the minimum is kept hot without pause",
-                fixed(2, 5, 1, None, Some(50)),
-                seen(0, 0, 0, &[1], &[]),
+                fixed(1, None, Some(50)),
+                seen(2, 5, 0, 0, 0, &[1], &[]),
                 (2, 0),
                 None,
             ),
@@ -108,7 +104,15 @@ mod tests {
         }
     }
 
-    fn seen<'a>(in_flight: u32, queued: u32, busy: u32, idle: &'a [u64], asleep: &'a [u64]) -> Observation<'a> {
-        Observation { in_flight, queued, busy, idle_since: idle, asleep_since: asleep }
+    fn seen<'a>(
+        minimum: u32,
+        maximum: u32,
+        in_flight: u32,
+        queued: u32,
+        busy: u32,
+        idle_since: &'a [u64],
+        asleep_since: &'a [u64],
+    ) -> Observation<'a> {
+        Observation { in_flight, queued, busy, idle_since, asleep_since, minimum, maximum }
     }
 }

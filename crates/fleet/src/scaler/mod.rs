@@ -19,6 +19,10 @@ pub struct Observation<'a> {
     pub idle_since: &'a [u64],
     /// Instances asleep: since when each is unused, longest first.
     pub asleep_since: &'a [u64],
+    /// Instances that are kept, by the version's own declaration and by aliases.
+    pub minimum: u32,
+    /// Never more than this many.
+    pub maximum: u32,
 }
 
 /// What a scaler wants.

@@ -119,7 +119,7 @@ fn the_table_of_defaults_is_true() {
         ("timeouts.first_byte", defaults::TIMEOUTS.first_byte.to_string()),
         ("timeouts.idle", defaults::TIMEOUTS.idle.to_string()),
         ("timeouts.total", defaults::TIMEOUTS.total.to_string()),
-        ("timeouts.grace", defaults::TIMEOUTS.grace.to_string()),
+        ("timeouts.grace", "follows the longest request".to_owned()),
         ("queue.depth", defaults::QUEUE_DEPTH.to_string()),
         ("idle.pause", never(defaults::IDLE.pause)),
         ("idle.stop", never(defaults::IDLE.stop)),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use kip_spec::function::{
     Concurrency, Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Idle, Instances, Lifecycle, Program, ReadyProbe,
-    Resources, Timeouts,
+    Resources, Rotation, Timeouts, Watchdog,
 };
 use kip_spec::{Bytes, MilliCpu, Millis};
 use proptest::prelude::*;
@@ -114,17 +114,20 @@ prop_compose! {
                 dir: PathBuf::from("/tmp"),
             },
             env: env.into_iter().collect::<BTreeMap<_, _>>(),
-            resources: Resources { cpu: cpu.map(MilliCpu), memory: memory.map(Bytes) },
+            resources: Resources { cpu: cpu.map(MilliCpu), memory: memory.map(Bytes), gpu: None },
             instances: Instances {
                 min: min.min(max),
                 max: max.max(min).max(1),
                 concurrency: Concurrency { hard: hard.max(soft), soft: soft.min(hard) },
             },
             ready: ready.map_or(ReadyProbe::Tcp, |path| ReadyProbe::Http { path }),
+            live: None,
             lifecycle: Lifecycle { initialize, pre_stop },
-            timeouts: Timeouts { startup, queue, first_byte, idle, total, grace },
+            timeouts: Timeouts { startup, queue, first_byte, idle, total, grace: Some(grace) },
             queue_depth: depth,
             idle: Idle { pause, stop },
+            watchdog: Watchdog::default(),
+            rotation: Rotation::default(),
             dispatch: if balanced { Dispatch::Balanced } else { Dispatch::Packed },
             http: HttpTrigger {
                 auth: if key { HttpAuth::Key } else { HttpAuth::Anonymous },

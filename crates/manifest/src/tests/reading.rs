@@ -40,14 +40,14 @@ fn every_key_arrives() {
          timeouts: {startup: 1s, queue: 2s, first_byte: 3s, idle: 4s, total: 5s, grace: 0s}, \
          idle: {pause: never, stop: 1d}, scaling: {mode: fixed}, trigger: {http: {auth: key, methods: [GET, POST, GET]}}");
     assert_eq!(spec.env["A"], "x");
-    assert_eq!(spec.resources, Resources { cpu: Some(MilliCpu(500)), memory: Some(Bytes(4 << 30)) });
+    assert_eq!(spec.resources, Resources { cpu: Some(MilliCpu(500)), memory: Some(Bytes(4 << 30)), gpu: None });
     assert_eq!(spec.instances, Instances { min: 1, max: 3, concurrency: Concurrency { hard: 4, soft: 3 } });
     assert_eq!(spec.ready, ReadyProbe::Http { path: "/healthz".to_owned() });
     let hook = |path: &str, timeout| Some(Hook { path: path.to_owned(), timeout });
     assert_eq!(spec.lifecycle.initialize, hook("/initialize", Millis::from_secs(5)));
     assert_eq!(spec.lifecycle.pre_stop, hook("/bye", defaults::HOOK_TIMEOUT));
     assert_eq!(spec.timeouts.first_byte, Millis::from_secs(3));
-    assert_eq!(spec.timeouts.grace, Millis(0));
+    assert_eq!(spec.timeouts.grace, Some(Millis(0)));
     assert_eq!(spec.idle, Idle { pause: None, stop: Some(Millis(86_400_000)) });
     assert_eq!((spec.queue_depth, spec.dispatch), (7, Dispatch::Balanced));
     assert_eq!(

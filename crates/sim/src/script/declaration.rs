@@ -1,7 +1,8 @@
 //! What `deploy` declares: the words of kip.yaml in short, and how long operations take in this world.
 
+use kip_fleet::Need;
 use kip_fleet::Policy;
-use kip_fleet::policy::{Limits, Need};
+use kip_fleet::policy::{Limits, Rungs};
 use kip_spec::function::{Dispatch, Idle, defaults};
 use kip_spec::{Bytes, Millis};
 
@@ -19,7 +20,18 @@ pub(super) fn read(settings: &[&str]) -> Result<(Policy, Takes), String> {
         dispatch: Dispatch::Packed,
         need: Need::default(),
         initialize: false,
-        limits: Limits { start: 60_000, initialize: 10_000, sleep: 10_000, stop: 15_000, request: 600_000 },
+        rungs: Rungs::default(),
+        grace: None,
+        stall: None,
+        max_age: None,
+        limits: Limits {
+            start: 60_000,
+            initialize: 10_000,
+            sleep: 10_000,
+            park: 60_000,
+            stop: 15_000,
+            request: 600_000,
+        },
     };
     let mut takes = Takes::new();
     for setting in settings {
@@ -38,7 +50,7 @@ pub(super) fn read(settings: &[&str]) -> Result<(Policy, Takes), String> {
             "initialize" => policy.initialize = value == "yes",
             "memory" => {
                 let bytes: Bytes = value.parse().map_err(|error| format!("{error}"))?;
-                policy.need = Need { memory: bytes.0 };
+                policy.need.memory = bytes.0;
             }
             "start_takes" => takes.push(("start", time(value)?)),
             "pause_takes" => takes.push(("pause", time(value)?)),

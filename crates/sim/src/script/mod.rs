@@ -7,7 +7,7 @@ mod declaration;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use kip_fleet::{Event, Operate, Ticket};
+use kip_fleet::{Call, Event, Inventory, Ticket};
 use kip_spec::{Bytes, InstanceId, Millis};
 
 use crate::fate::{End, Fates, Scripted};
@@ -43,7 +43,7 @@ struct Stage {
 /// When a line is not understood, or a rule of the simulator is broken.
 pub fn play(script: &str) -> Result<String, ScriptError> {
     let fates = Fates::Scripted(Scripted::default());
-    let world = World::new(Vec::new(), u64::MAX, fates, Detail::Story);
+    let world = World::new(Vec::new(), Inventory::of_memory(u64::MAX), fates, Detail::Story);
     let mut stage = Stage { world, requests: BTreeMap::new() };
     let mut transcript = String::new();
     for (number, line) in (1..).zip(script.lines()) {
@@ -72,7 +72,7 @@ impl Stage {
             ["host", size] if self.world.cells.is_empty() => {
                 let size = size.strip_prefix("memory=").ok_or("write host memory=8GiB")?;
                 let capacity: Bytes = size.parse().map_err(|error| format!("{error}"))?;
-                self.world.placer = kip_fleet::Placer::new(capacity.0);
+                self.world.placer = kip_fleet::Placer::new(Inventory::of_memory(capacity.0));
             }
             ["deploy", name, settings @ ..] => {
                 let function = self.function(name).unwrap_or_else(|_| self.world.add(name));
@@ -88,7 +88,7 @@ impl Stage {
                     let ticket = Ticket(self.world.cells[function].next_ticket);
                     self.world.trace.names.insert((function, ticket), (*request).to_owned());
                     self.requests.insert((*request).to_owned(), (function, ticket));
-                    self.world.arrive(function, u64::MAX, None);
+                    self.world.arrive(function, u64::MAX, None, Call::default());
                     self.world.run_until(self.world.now);
                 }
             }
@@ -140,12 +140,14 @@ impl Stage {
 
     fn next(&mut self, what: &str, end: End) -> Result<(), String> {
         let what = match what {
-            "start" => Operate::Start,
-            "initialize" => Operate::Initialize,
-            "pause" => Operate::Pause,
-            "resume" => Operate::Resume,
-            "stop" => Operate::Stop,
-            "kill" => Operate::Kill,
+            "start" => "start",
+            "initialize" => "initialize",
+            "pause" => "pause",
+            "park" => "park",
+            "spill" => "spill",
+            "resume" => "resume",
+            "stop" => "stop",
+            "kill" => "kill",
             other => return Err(format!("`{other}` is not an operation")),
         };
         if let Fates::Scripted(scripted) = &mut self.world.fates {

@@ -1,0 +1,115 @@
+//! Replacing instances though nothing is wrong with them: the successor first, one at a time.
+//!
+//! An instance that is being replaced goes on serving but is no longer counted, so that reconciling makes its successor as
+//! it makes any other instance. When somebody else is hot, or nobody is wanted, it goes. Where there is no room for both,
+//! it goes first.
+
+use kip_spec::{InstanceId, VersionId};
+
+use super::{FunctionCore, Role};
+use crate::instance::{Goal, Instance};
+use crate::why::{Gone, Why};
+use crate::{Class, Effect, State};
+
+impl FunctionCore {
+    /// Every instance there is of versions that stay is to be replaced.
+    pub(super) fn mark_all(&mut self, why: Why) {
+        let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.mark(id, why));
+    }
+
+    pub(super) fn mark(&mut self, id: InstanceId, why: Why) {
+        if let Some(instance) = self.instances.get_mut(&id)
+            && matches!(instance.state.class(), Class::Hot | Class::Asleep | Class::Starting)
+            && instance.state != State::Requested
+        {
+            instance.replace.get_or_insert(why);
+        }
+    }
+
+    /// When an instance gets too old, boot time.
+    pub(super) fn too_old_at(&self, instance: &Instance) -> Option<u64> {
+        let revision = self.revisions.get(&instance.version)?;
+        let age = revision.policy.max_age.filter(|_| revision.role != Role::Retiring)?;
+        let takes_part = instance.replace.is_none() && matches!(instance.state.class(), Class::Hot | Class::Asleep);
+        takes_part.then(|| instance.born.saturating_add(age))
+    }
+
+    /// Whether an instance is the one that is being replaced.
+    pub(super) fn is_replaced(&self, instance: &Instance) -> bool {
+        let revision = self.revisions.get(&instance.version);
+        revision.and_then(|revision| revision.rotation).is_some_and(|(old, _)| old == instance.id)
+    }
+
+    /// Before instances are counted: chooses whom to replace, and lets it go if its successor is there.
+    pub(super) fn begin_rotation(&mut self, now: u64, version: VersionId, effects: &mut Vec<Effect>) {
+        let due: Vec<(InstanceId, u64)> = self
+            .instances
+            .values()
+            .filter(|instance| instance.version == version && self.too_old_at(instance).is_some_and(|at| at <= now))
+            .map(|instance| (instance.id, now.saturating_sub(instance.born)))
+            .collect();
+        due.into_iter().for_each(|(id, age)| self.mark(id, Why::TooOld { age }));
+
+        let Some(revision) = self.revisions.get_mut(&version) else { return };
+        if revision.role == Role::Retiring {
+            revision.rotation = None;
+            return;
+        }
+        let settled = |instance: &&Instance| {
+            instance.version == version
+                && instance.goal.is_none()
+                && (instance.state.class() == Class::Hot || instance.state.rung().is_some())
+        };
+        revision.rotation =
+            revision.rotation.filter(|(old, _)| self.instances.get(old).as_ref().is_some_and(settled)).or_else(|| {
+                let next = self.instances.values().filter(settled).find(|instance| instance.replace.is_some())?;
+                Some((next.id, now))
+            });
+        let Some((old, since)) = revision.rotation else { return };
+        let succeeded = self.instances.values().any(|instance| {
+            instance.version == version
+                && instance.id != old
+                && instance.state.class() == Class::Hot
+                && !instance.unready
+                && instance.replace.is_none()
+                && instance.hot_since >= since
+        });
+        if succeeded {
+            self.set_goal(now, old, Goal::Stop, Why::Succeeded, effects);
+            self.end_rotation(version);
+        }
+    }
+
+    /// After what is missing was started: lets the old one go if nobody is to follow, or if both have no room.
+    pub(super) fn continue_rotation(&mut self, now: u64, version: VersionId, effects: &mut Vec<Effect>) {
+        let Some(revision) = self.revisions.get(&version) else { return };
+        let Some((old, _)) = revision.rotation else { return };
+        let blocked = revision.backoff.blocks(now).is_some();
+        let follows = |instance: &&Instance| instance.version == version && instance.id != old;
+        let mut successors = self
+            .instances
+            .values()
+            .filter(follows)
+            .filter(|instance| instance.state.class() == Class::Starting || instance.wants_room);
+        let Some(next) = successors.next().map(|instance| (instance.id, instance.state, instance.waits_for)) else {
+            if !blocked {
+                let why = self.instances.get(&old).and_then(|instance| instance.replace).unwrap_or(Why::Rotated);
+                self.set_goal(now, old, Goal::Stop, why, effects);
+                self.end_rotation(version);
+            }
+            return;
+        };
+        if let (id, State::Requested, Some(_)) = next {
+            self.gone(now, id, Gone::NoRoom, Why::ReplacedInPlace, effects);
+            self.set_goal(now, old, Goal::Stop, Why::ReplacedInPlace, effects);
+            self.end_rotation(version);
+        }
+    }
+
+    fn end_rotation(&mut self, version: VersionId) {
+        if let Some(revision) = self.revisions.get_mut(&version) {
+            revision.rotation = None;
+        }
+    }
+}

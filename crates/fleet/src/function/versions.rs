@@ -1,0 +1,104 @@
+//! Which versions there are and what each is for: deployments, promotions, aliases, the end.
+
+use std::sync::Arc;
+
+use kip_spec::VersionId;
+
+use super::{FunctionCore, Revision, Role};
+use crate::alias::Alias;
+use crate::why::{Refusal, StartFailure, Why};
+use crate::{AliasNumber, Class, Effect, Policy, Target};
+
+impl FunctionCore {
+    pub(super) fn deploy(&mut self, now: u64, version: VersionId, policy: Arc<Policy>, effects: &mut Vec<Effect>) {
+        self.closing = None;
+        let something_runs = !self.instances.is_empty() || self.revisions.values().any(|r| !r.queue.is_empty());
+        for candidate in self.in_role(Role::Candidate) {
+            self.step_down(candidate);
+        }
+        let serving = self.revisions.values().any(|revision| revision.role == Role::Serving);
+        let role = if serving && something_runs { Role::Candidate } else { Role::Serving };
+        self.revisions.insert(version, Revision::new(role, policy));
+        if role == Role::Serving {
+            self.promote(now, version, effects);
+        }
+    }
+
+    /// Makes a version the serving one; the one before drains its own queue, as long as it has an instance to do so.
+    pub(super) fn promote(&mut self, now: u64, version: VersionId, effects: &mut Vec<Effect>) {
+        for before in self.in_role(Role::Serving).into_iter().filter(|before| *before != version) {
+            self.step_down(before);
+            let lives = self.instances.values().any(|instance| {
+                instance.version == before && matches!(instance.state.class(), Class::Hot | Class::Starting)
+            });
+            let waiting = match self.revisions.get_mut(&before) {
+                Some(revision) if !lives => revision.queue.take_unpinned(),
+                _ => Vec::new(),
+            };
+            if let Some(revision) = self.revisions.get_mut(&version) {
+                waiting.into_iter().for_each(|(ticket, waiting)| revision.queue.push(ticket, waiting));
+            }
+        }
+        if let Some(revision) = self.revisions.get_mut(&version) {
+            revision.role = Role::Serving;
+        }
+        effects.push(Effect::Promoted { version });
+        self.reconcile(now, effects);
+    }
+
+    /// A candidate did not prove itself.
+    pub(super) fn candidate_failed(&mut self, version: VersionId, failure: StartFailure, effects: &mut Vec<Effect>) {
+        self.step_down(version);
+        effects.push(Effect::VersionFailed { version, failure });
+    }
+
+    /// An alias points elsewhere. Versions that only it named retire.
+    pub(super) fn point(&mut self, alias: AliasNumber, targets: &[Target], provisioned: u32) {
+        if targets.is_empty() {
+            self.aliases.remove(&alias);
+        } else {
+            self.aliases.insert(alias, Alias::new(targets, provisioned));
+        }
+        for target in targets {
+            let revision = self
+                .revisions
+                .entry(target.version)
+                .or_insert_with(|| Revision::new(Role::Named, target.policy.clone()));
+            if revision.role == Role::Retiring {
+                revision.role = Role::Named;
+            }
+        }
+        let aliases = &self.aliases;
+        for (version, revision) in &mut self.revisions {
+            revision.named_minimum = aliases.values().map(|alias| alias.provisioned(*version)).sum();
+            let named = aliases.values().any(|alias| alias.versions().any(|target| target == *version));
+            if revision.role == Role::Named && !named {
+                revision.role = Role::Retiring;
+            }
+        }
+    }
+
+    pub(super) fn close(&mut self, now: u64, refusal: Refusal, why: Why, effects: &mut Vec<Effect>) {
+        self.closing = Some((refusal, why));
+        self.aliases.clear();
+        for revision in self.revisions.values_mut() {
+            (revision.role, revision.named_minimum) = (Role::Retiring, 0);
+            while let Some((ticket, _)) = revision.queue.pop() {
+                effects.push(Effect::Refuse { ticket, refusal });
+            }
+        }
+        self.reconcile(now, effects);
+    }
+
+    fn in_role(&self, role: Role) -> Vec<VersionId> {
+        self.revisions.iter().filter(|(_, revision)| revision.role == role).map(|(version, _)| *version).collect()
+    }
+
+    /// A version is no longer what `LATEST` means; aliases may still name it.
+    fn step_down(&mut self, version: VersionId) {
+        let named = self.aliases.values().any(|alias| alias.versions().any(|target| target == version));
+        if let Some(revision) = self.revisions.get_mut(&version) {
+            revision.role = if named { Role::Named } else { Role::Retiring };
+        }
+    }
+}

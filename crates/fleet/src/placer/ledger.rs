@@ -1,0 +1,351 @@
+//! What is used where, and where something fits.
+
+use std::collections::BTreeMap;
+
+use kip_spec::InstanceId;
+use serde::{Deserialize, Serialize};
+
+use super::{Holding, Placer, Waiter};
+use crate::room::{Gpu, Host, Inventory, Lack, Need, Place};
+
+/// Devices of one host that are looked at; more would not fit into [`Place::devices`].
+const DEVICES: usize = 64;
+
+/// What is granted, by pool and host.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Used {
+    hosts: BTreeMap<(u8, u8), HostUse>,
+    /// Instances by pool.
+    pools: BTreeMap<u8, u32>,
+    /// Instances in all.
+    instances: u32,
+}
+
+#[derive(Debug, Clone, Default)]
+struct HostUse {
+    cpu: u64,
+    memory: u64,
+    devices: BTreeMap<usize, Granted>,
+}
+
+/// What is granted of one device.
+#[derive(Debug, Clone, Copy, Default)]
+struct Granted {
+    bytes: u64,
+    whole: bool,
+}
+
+/// A device and what is granted of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceUse {
+    /// The pool's name.
+    pub pool: String,
+    /// The host within the pool.
+    pub host: usize,
+    /// The device within the host.
+    pub device: usize,
+    /// Its name.
+    pub name: String,
+    /// Bytes granted.
+    pub granted: u64,
+    /// Bytes there are.
+    pub memory: u64,
+}
+
+impl Used {
+    pub(super) fn add_holding(&mut self, holding: &Holding) {
+        self.add(holding.place, &holding.room());
+        *self.pools.entry(holding.place.pool).or_default() += 1;
+        self.instances += 1;
+    }
+
+    /// Adds what an instance takes at a place.
+    pub(super) fn add(&mut self, place: Place, room: &Need) {
+        let host = self.hosts.entry((place.pool, place.host)).or_default();
+        host.cpu = host.cpu.saturating_add(room.cpu);
+        host.memory = host.memory.saturating_add(room.memory);
+        for device in place.devices() {
+            let granted = host.devices.entry(device).or_default();
+            match room.gpu {
+                Gpu::None => {}
+                Gpu::Slice(bytes) => granted.bytes = granted.bytes.saturating_add(bytes),
+                Gpu::Cards(_) => granted.whole = true,
+            }
+        }
+    }
+
+    fn host(&self, place: Place) -> HostUse {
+        self.hosts.get(&(place.pool, place.host)).cloned().unwrap_or_default()
+    }
+
+    /// Devices in use over everything, slices added up and rounded up.
+    fn cards(&self, inventory: &Inventory, more: &Need) -> u64 {
+        let mut parts = 0u64;
+        for ((pool, host), used) in &self.hosts {
+            let Some(host) = host_of(inventory, *pool, *host) else { continue };
+            for (index, granted) in &used.devices {
+                let Some(device) = host.devices.get(*index) else { continue };
+                let share = granted.bytes.saturating_mul(1_000) / device.memory.max(1);
+                parts = parts.saturating_add(if granted.whole { 1_000 } else { share });
+            }
+        }
+        let largest = inventory.pools.iter().flat_map(|pool| &pool.hosts).flat_map(|host| &host.devices);
+        let memory = largest.map(|device| device.memory).max().unwrap_or(1).max(1);
+        let more = match more.gpu {
+            Gpu::None => 0,
+            Gpu::Slice(bytes) => bytes.saturating_mul(1_000) / memory,
+            Gpu::Cards(cards) => u64::from(cards) * 1_000,
+        };
+        parts.saturating_add(more).div_ceil(1_000)
+    }
+
+    pub(super) fn devices(&self, inventory: &Inventory) -> Vec<DeviceUse> {
+        let mut all = Vec::new();
+        for (pool, declared) in (0u8..).zip(&inventory.pools) {
+            for (host, machine) in (0u8..).zip(&declared.hosts) {
+                let used = self.host(Place { pool, host, devices: 0 });
+                for (index, device) in machine.devices.iter().enumerate() {
+                    let granted = used.devices.get(&index).copied().unwrap_or_default();
+                    all.push(DeviceUse {
+                        pool: declared.name.clone(),
+                        host: usize::from(host),
+                        device: index,
+                        name: device.name.clone(),
+                        granted: if granted.whole { device.memory } else { granted.bytes },
+                        memory: device.memory,
+                    });
+                }
+            }
+        }
+        all
+    }
+}
+
+impl Lack {
+    /// Both.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu || other.cpu,
+            memory: self.memory || other.memory,
+            gpu: self.gpu || other.gpu,
+            quota: self.quota || other.quota,
+        }
+    }
+
+    /// Whether something that needs this much touches what is lacked here.
+    fn touches(self, need: &Need) -> bool {
+        self.quota || self.cpu && need.cpu > 0 || self.memory && need.memory > 0 || self.gpu && need.gpu != Gpu::None
+    }
+
+    fn count(self) -> u32 {
+        [self.cpu, self.memory, self.gpu, self.quota].into_iter().map(u32::from).sum()
+    }
+}
+
+fn host_of(inventory: &Inventory, pool: u8, host: u8) -> Option<&Host> {
+    inventory.pools.get(usize::from(pool))?.hosts.get(usize::from(host))
+}
+
+impl Placer {
+    /// What a waiter needs beyond what it holds.
+    pub(super) fn missing(&self, waiter: &Waiter) -> Need {
+        let kept = self.holdings.get(&waiter.instance).map(Holding::room).unwrap_or_default();
+        Need {
+            cpu: waiter.need.cpu.saturating_sub(kept.cpu),
+            memory: waiter.need.memory.saturating_sub(kept.memory),
+            gpu: if kept.gpu == Gpu::None { waiter.need.gpu } else { Gpu::None },
+            kind: waiter.need.kind,
+        }
+    }
+
+    /// Whether it could ever fit on an empty host.
+    pub(super) fn fits_somewhere(&self, instance: InstanceId, need: Need) -> bool {
+        if self.holdings.contains_key(&instance) {
+            return true;
+        }
+        let quota = self.inventory.quota;
+        let empty = Used::default();
+        let within = quota.cards.is_none_or(|cards| empty.cards(&self.inventory, &need) <= u64::from(cards))
+            && quota.instances != Some(0);
+        within
+            && self.hosts().any(|place| self.fit(place, &need, &empty).is_ok())
+            && self.inventory.pools.iter().any(|pool| pool.max != Some(0))
+    }
+
+    /// Every host, in the order of the pools.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = Place> {
+        (0u8..).zip(&self.inventory.pools).flat_map(|(pool, declared)| {
+            (0u8..).zip(&declared.hosts).map(move |(host, _)| Place { pool, host, devices: 0 })
+        })
+    }
+
+    /// Where a waiter fits now. `closed`: what nobody may take, because somebody has waited too long for it.
+    ///
+    /// # Errors
+    /// What it lacks where it lacks least.
+    pub(super) fn place(&self, waiter: &Waiter, used: &Used, closed: Lack) -> Result<Place, Lack> {
+        let missing = self.missing(waiter);
+        let over = self.over_quota(waiter, &missing, used);
+        if !over.is_nothing() {
+            return Err(over);
+        }
+        if closed.touches(&missing) {
+            return Err(closed);
+        }
+        let holding = self.holdings.get(&waiter.instance);
+        if let Some(holding) = holding {
+            // It wakes where it sleeps.
+            return self.lack_at(holding.place, &missing, used).map_or(Ok(holding.place), Err);
+        }
+        let mut least: Option<Lack> = None;
+        for host in self.hosts().filter(|host| waiter.chosen.is_none_or(|chosen| same_host(chosen, *host))) {
+            let full = self.inventory.pools[usize::from(host.pool)]
+                .max
+                .is_some_and(|max| used.pools.get(&host.pool).copied().unwrap_or(0) >= max);
+            let fit = match waiter.chosen {
+                _ if full => Err(Lack { quota: true, ..Lack::default() }),
+                // Others leave this very place for it.
+                Some(chosen) => self.lack_at(chosen, &missing, used).map_or(Ok(chosen), Err),
+                None => self.fit(host, &missing, used),
+            };
+            match fit {
+                Ok(place) => return Ok(place),
+                Err(lack) if least.is_none_or(|least| lack.count() < least.count()) => least = Some(lack),
+                Err(_) => {}
+            }
+        }
+        Err(least.unwrap_or_else(|| Lack { quota: true, ..Lack::default() }))
+    }
+
+    /// What the quota over everything forbids at present, told as what others would have to give up.
+    fn over_quota(&self, waiter: &Waiter, missing: &Need, used: &Used) -> Lack {
+        let quota = self.inventory.quota;
+        let new = !self.holdings.contains_key(&waiter.instance);
+        let instances = new && quota.instances.is_some_and(|most| used.instances >= most);
+        let cards = missing.gpu != Gpu::None
+            && quota.cards.is_some_and(|most| used.cards(&self.inventory, missing) > u64::from(most));
+        Lack { gpu: cards, quota: instances || cards, ..Lack::default() }
+    }
+
+    /// What is lacking for this much at a place whose devices are settled.
+    pub(super) fn lack_at(&self, place: Place, missing: &Need, used: &Used) -> Option<Lack> {
+        let host = host_of(&self.inventory, place.pool, place.host)?;
+        let taken = used.host(place);
+        let gpu = place.devices().any(|index| match (host.devices.get(index), missing.gpu) {
+            (_, Gpu::None) => false,
+            (None, _) => true,
+            (Some(device), need) => !device_has(device.memory, taken.devices.get(&index).copied(), need),
+        });
+        let lack = Lack {
+            cpu: missing.cpu > 0 && taken.cpu.saturating_add(missing.cpu.min(host.cpu)) > host.cpu,
+            memory: missing.memory > 0 && taken.memory.saturating_add(missing.memory) > host.memory,
+            gpu,
+            quota: false,
+        };
+        (!lack.is_nothing()).then_some(lack)
+    }
+
+    /// Where on a host it fits: of several devices the fullest that has room, so that large pieces stay free.
+    fn fit(&self, host: Place, missing: &Need, used: &Used) -> Result<Place, Lack> {
+        let Some(machine) = host_of(&self.inventory, host.pool, host.host) else {
+            return Err(Lack { quota: true, ..Lack::default() });
+        };
+        let rest = self.lack_at(host, &Need { gpu: Gpu::None, ..*missing }, used).unwrap_or_default();
+        let taken = used.host(host);
+        let mut free: Vec<(u64, usize)> = machine
+            .devices
+            .iter()
+            .enumerate()
+            .take(DEVICES)
+            .filter(|(_, device)| missing.kind.accepts(device.kind))
+            .filter(|(index, device)| device_has(device.memory, taken.devices.get(index).copied(), missing.gpu))
+            .map(|(index, device)| {
+                let bytes = taken.devices.get(&index).map_or(0, |granted| granted.bytes);
+                (device.memory.saturating_sub(bytes), index)
+            })
+            .collect();
+        free.sort_unstable();
+        let wanted = match missing.gpu {
+            Gpu::None => 0,
+            Gpu::Slice(_) => 1,
+            Gpu::Cards(cards) => usize::from(cards),
+        };
+        let lack = Lack { gpu: free.len() < wanted, ..rest };
+        if !lack.is_nothing() {
+            return Err(lack);
+        }
+        let devices = free.iter().take(wanted).fold(0, |bits, (_, index)| bits | 1 << index);
+        Ok(Place { devices, ..host })
+    }
+
+    /// Sets of devices on a host that could be cleared for this much, each with the holdings in the way.
+    pub(super) fn device_choices(&self, host: Place, missing: &Need) -> Vec<u64> {
+        let Some(machine) = host_of(&self.inventory, host.pool, host.host) else { return Vec::new() };
+        let fitting =
+            machine.devices.iter().enumerate().take(DEVICES).filter(|(_, device)| {
+                missing.kind.accepts(device.kind) && device_has(device.memory, None, missing.gpu)
+            });
+        fitting.map(|(index, _)| 1 << index).collect()
+    }
+
+    /// How many bytes of a resource are too few at a place: CPU, memory, device memory.
+    pub(super) fn deficits(&self, place: Place, missing: &Need, used: &Used) -> Option<(u64, u64, u64)> {
+        let host = host_of(&self.inventory, place.pool, place.host)?;
+        let taken = used.host(place);
+        let over = |taken: u64, more: u64, there: u64| {
+            if more == 0 { 0 } else { taken.saturating_add(more).saturating_sub(there) }
+        };
+        let gpu = place.devices().map(|index| {
+            let device = host.devices.get(index).map_or(0, |device| device.memory);
+            let granted = taken.devices.get(&index).copied().unwrap_or_default();
+            let bytes = if granted.whole { device } else { granted.bytes };
+            match missing.gpu {
+                Gpu::None => 0,
+                Gpu::Slice(need) => over(bytes, need, device),
+                Gpu::Cards(_) => bytes,
+            }
+        });
+        let gpu = gpu.sum();
+        Some((
+            over(taken.cpu, missing.cpu.min(host.cpu), host.cpu),
+            over(taken.memory, missing.memory, host.memory),
+            gpu,
+        ))
+    }
+
+    /// What a device grant of this holding amounts to in bytes, on the devices of a place.
+    pub(super) fn device_bytes(&self, holding: &Holding, place: Place) -> u64 {
+        let shared = Place { devices: holding.place.devices & place.devices, ..holding.place };
+        let Some(host) = host_of(&self.inventory, holding.place.pool, holding.place.host) else { return 0 };
+        let bytes = shared.devices().map(|index| match holding.room().gpu {
+            Gpu::None => 0,
+            Gpu::Slice(bytes) => bytes,
+            Gpu::Cards(_) => host.devices.get(index).map_or(0, |device| device.memory),
+        });
+        bytes.sum()
+    }
+
+    /// Whether a pool has as many instances as it may.
+    pub(super) fn pool_is_full(&self, pool: u8, used: &Used) -> bool {
+        let max = self.inventory.pools.get(usize::from(pool)).and_then(|pool| pool.max);
+        max.is_some_and(|max| used.pools.get(&pool).copied().unwrap_or(0) >= max)
+    }
+
+    /// Whether the quota over everything is in a waiter's way.
+    pub(super) fn quota_lack(&self, waiter: &Waiter, used: &Used) -> Lack {
+        self.over_quota(waiter, &self.missing(waiter), used)
+    }
+}
+
+pub(super) fn same_host(a: Place, b: Place) -> bool {
+    (a.pool, a.host) == (b.pool, b.host)
+}
+
+fn device_has(memory: u64, granted: Option<Granted>, need: Gpu) -> bool {
+    let granted = granted.unwrap_or_default();
+    match need {
+        Gpu::None => true,
+        Gpu::Slice(bytes) => !granted.whole && granted.bytes.saturating_add(bytes) <= memory,
+        Gpu::Cards(_) => !granted.whole && granted.bytes == 0,
+    }
+}

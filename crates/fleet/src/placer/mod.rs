@@ -1,0 +1,439 @@
+//! The ledger of everything that instances reserve. It grants room before a start or a wake, and asks idle instances'
+//! room back when somebody waits.
+//!
+//! Room is granted before it is used and given back when it is no longer, so the sum of what is granted never exceeds what
+//! there is. Functions are not asked what they could spare until somebody waits: then they are *pressed*, and offer their
+//! idle instances for as long as that lasts. So a request to a hot instance never concerns the placer.
+//!
+//! * [`ledger`]: what is used where, and where something fits.
+//! * [`victims`]: whose room is asked back.
+//! * [`thrash`]: how much of its time a place spends on changing hands.
+
+mod ledger;
+#[cfg(test)]
+mod tests;
+mod thrash;
+mod victims;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kip_spec::{InstanceId, VersionId};
+use serde::{Deserialize, Serialize};
+
+use crate::room::{Inventory, Lack, Need, Place};
+use crate::router::Message;
+use crate::state::Rung;
+use crate::{CoreNumber, Now};
+
+use ledger::Used;
+use thrash::Thrash;
+
+pub use ledger::DeviceUse;
+pub use victims::Offer;
+
+/// What functions tell the placer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToPlacer {
+    /// An instance needs room: a new one, or one asleep that lacks what its rung gave back.
+    Ask {
+        /// Whose it is.
+        function: CoreNumber,
+        /// Which.
+        instance: InstanceId,
+        /// Of which version.
+        version: VersionId,
+        /// How much, when awake.
+        need: Need,
+        /// For what.
+        urgency: Urgency,
+    },
+    /// An instance of an earlier server has this room, whatever the ledger says.
+    Hold {
+        /// Whose it is.
+        function: CoreNumber,
+        /// Which.
+        instance: InstanceId,
+        /// Of which version.
+        version: VersionId,
+        /// How much, when awake.
+        need: Need,
+        /// Where.
+        place: Place,
+        /// Asleep on this rung.
+        rung: Option<Rung>,
+    },
+    /// An instance needs none any more.
+    Release {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// An instance has come to rest and keeps only what its rung keeps.
+    Rests {
+        /// Which.
+        instance: InstanceId,
+        /// Where.
+        rung: Rung,
+    },
+    /// An instance asleep does not want to wake any more; what it was granted for that is given back.
+    Cancel {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// An instance that was given room serves.
+    Serving {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// While pressed: this one's room could be given up.
+    Offer {
+        /// Which.
+        instance: InstanceId,
+        /// At what loss.
+        offer: Offer,
+    },
+    /// Not any more.
+    Withdraw {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// An instance cannot be given up now, though it was asked for.
+    Declined {
+        /// Which.
+        instance: InstanceId,
+    },
+    /// How much memory an instance was seen to use, in bytes; what exceeds its declaration is counted too.
+    Observed {
+        /// Which.
+        instance: InstanceId,
+        /// Host memory.
+        memory: u64,
+    },
+}
+
+/// What the placer tells functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FromPlacer {
+    /// There is room.
+    Grant {
+        /// For which instance.
+        instance: InstanceId,
+        /// Where.
+        place: Place,
+    },
+    /// There never will be: it needs more than any host has.
+    Refuse {
+        /// Which instance.
+        instance: InstanceId,
+    },
+    /// There is none now.
+    Waits {
+        /// For which instance.
+        instance: InstanceId,
+        /// Of what.
+        lack: Lack,
+    },
+    /// Somebody waits: offer what could be given up, until relaxed.
+    Press {
+        /// By how much instances serve longer than usual before they are offered, because too much time goes into changing hands.
+        stretch: u8,
+    },
+    /// Nobody waits any more.
+    Relax,
+    /// Please give this one's room up.
+    Evict {
+        /// Which instance.
+        instance: InstanceId,
+        /// What is needed of it.
+        lack: Lack,
+    },
+}
+
+/// For what room is asked. The later ones count as having come later; the last two never cost a kept instance its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Urgency {
+    /// Requests wait.
+    Demand,
+    /// A new version proves itself.
+    Candidate,
+    /// A successor of an instance that works.
+    Rotation,
+    /// `instances.min` wants it.
+    Minimum,
+}
+
+/// By how much a step of urgency counts as having come later, in milliseconds.
+const URGENCY_STEP: u64 = 5_000;
+/// By how much each instance that a function holds already counts as its having come later: fairness between functions.
+const FAIR_STEP: u64 = 1_000;
+/// One that has waited this long is not overtaken any more by those who need what it lacks.
+const OVERTAKEN_AT_MOST: u64 = 5_000;
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Holding {
+    function: CoreNumber,
+    version: VersionId,
+    need: Need,
+    place: Place,
+    /// Asleep there; `None` is awake, or on the way.
+    rung: Option<Rung>,
+    observed: u64,
+    offer: Option<Offer>,
+    /// Asked to give this up and not yet answered.
+    asked: Option<Lack>,
+    /// It was granted at the cost of another; since when that change of hands goes on, boot time.
+    switching: Option<u64>,
+}
+
+impl Holding {
+    /// What it takes at present: declared or observed, whichever is larger.
+    fn room(&self) -> Need {
+        let kept = self.rung.map_or(self.need, |rung| self.need.kept_on(rung));
+        let memory = if self.rung == Some(Rung::Spilled) { 0 } else { kept.memory.max(self.observed) };
+        Need { memory, ..kept }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Waiter {
+    function: CoreNumber,
+    version: VersionId,
+    instance: InstanceId,
+    need: Need,
+    urgency: Urgency,
+    since: u64,
+    /// Where it will be, once those who were asked have left.
+    chosen: Option<Place>,
+    /// Since when others leave for it, boot time.
+    switching: Option<u64>,
+    told: Option<Lack>,
+}
+
+/// The ledger.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Placer {
+    inventory: Inventory,
+    holdings: BTreeMap<InstanceId, Holding>,
+    waiting: Vec<Waiter>,
+    pressed: BTreeMap<CoreNumber, u8>,
+    thrash: Vec<(Place, Thrash)>,
+}
+
+impl Placer {
+    /// A ledger of what there is.
+    pub fn new(inventory: Inventory) -> Self {
+        Self { inventory, holdings: BTreeMap::new(), waiting: Vec::new(), pressed: BTreeMap::new(), thrash: Vec::new() }
+    }
+
+    /// Bytes of host memory granted, bytes there are, and how many instances wait for room.
+    pub fn ledger(&self) -> (u64, u64, usize) {
+        let hosts = self.inventory.pools.iter().flat_map(|pool| &pool.hosts);
+        let memory = hosts.fold(0u64, |sum, host| sum.saturating_add(host.memory));
+        (self.holdings.values().map(|holding| holding.room().memory).sum(), memory, self.waiting.len())
+    }
+
+    /// What there is.
+    pub fn inventory(&self) -> &Inventory {
+        &self.inventory
+    }
+
+    /// Every device with what is granted of it, by pool, host and device.
+    pub fn devices(&self) -> Vec<DeviceUse> {
+        self.used().devices(&self.inventory)
+    }
+
+    /// The share of the last ten minutes, in a thousand, that the worst place spent on changing hands.
+    pub fn thrash(&self, now: Now) -> u32 {
+        self.thrash.iter().map(|(_, thrash)| thrash.per_mille(now.boot)).max().unwrap_or(0)
+    }
+
+    /// Takes one message and appends the answers.
+    pub fn step(&mut self, now: Now, message: ToPlacer, answers: &mut Vec<Message>) {
+        let now = now.boot;
+        match message {
+            ToPlacer::Ask { function, instance, version, need, urgency } => {
+                if self.fits_somewhere(instance, need) {
+                    let (chosen, switching, told) = (None, None, None);
+                    let waiter =
+                        Waiter { function, version, instance, need, urgency, since: now, chosen, switching, told };
+                    self.waiting.push(waiter);
+                } else {
+                    answers.push(Message::ToFunction { function, message: FromPlacer::Refuse { instance } });
+                }
+            }
+            ToPlacer::Hold { function, instance, version, need, place, rung } => {
+                self.hold(instance, Holding::new(function, version, need, place, rung));
+            }
+            ToPlacer::Release { instance } => {
+                self.forget_waiter(instance);
+                self.holdings.remove(&instance);
+            }
+            ToPlacer::Rests { instance, rung } => self.with(instance, |holding| {
+                (holding.rung, holding.asked, holding.switching) = (Some(rung), None, None);
+            }),
+            ToPlacer::Cancel { instance } => self.forget_waiter(instance),
+            ToPlacer::Serving { instance } => self.serving(now, instance),
+            ToPlacer::Offer { instance, offer } => self.with(instance, |holding| holding.offer = Some(offer)),
+            ToPlacer::Withdraw { instance } => self.with(instance, |holding| holding.offer = None),
+            ToPlacer::Declined { instance } => {
+                self.with(instance, |holding| (holding.asked, holding.offer) = (None, None));
+                // Whoever waited for it must look elsewhere.
+                self.waiting.iter_mut().for_each(|waiter| waiter.chosen = None);
+            }
+            ToPlacer::Observed { instance, memory } => self.with(instance, |holding| holding.observed = memory),
+        }
+        self.grant(now, answers);
+        self.press(now, answers);
+    }
+
+    fn with(&mut self, instance: InstanceId, change: impl FnOnce(&mut Holding)) {
+        if let Some(holding) = self.holdings.get_mut(&instance) {
+            change(holding);
+        }
+    }
+
+    fn hold(&mut self, instance: InstanceId, holding: Holding) {
+        self.holdings.insert(instance, holding);
+    }
+
+    fn forget_waiter(&mut self, instance: InstanceId) {
+        self.waiting.retain(|waiter| waiter.instance != instance);
+    }
+
+    /// The change of hands is over.
+    fn serving(&mut self, now: u64, instance: InstanceId) {
+        let Some(holding) = self.holdings.get_mut(&instance) else { return };
+        holding.rung = None;
+        if let Some(since) = holding.switching.take() {
+            let place = holding.place;
+            let index = self.thrash.iter().position(|(other, _)| *other == place).unwrap_or_else(|| {
+                self.thrash.push((place, Thrash::default()));
+                self.thrash.len() - 1
+            });
+            self.thrash[index].1.switched(now, now.saturating_sub(since));
+        }
+    }
+
+    /// Grants what fits, in the order of urgency, age and fairness; what does not fit asks others for their room.
+    fn grant(&mut self, now: u64, answers: &mut Vec<Message>) {
+        while !self.waiting.is_empty() {
+            let order = self.order();
+            let mut used = self.used();
+            let mut closed = Lack::default();
+            let mut granted = None;
+            for index in order {
+                let waiter = self.waiting[index];
+                match self.place(&waiter, &used, closed) {
+                    Ok(place) => {
+                        granted = Some((index, place));
+                        break;
+                    }
+                    Err(lack) => {
+                        self.blocked(now, index, lack, answers);
+                        let waiter = self.waiting[index];
+                        if let Some(place) = waiter.chosen {
+                            used.add(place, &self.missing(&waiter));
+                        } else if now.saturating_sub(waiter.since) >= OVERTAKEN_AT_MOST {
+                            closed = closed.and(lack);
+                        }
+                    }
+                }
+            }
+            let Some((index, place)) = granted else { return };
+            let waiter = self.waiting.swap_remove(index);
+            self.take(&waiter, place);
+            let message = FromPlacer::Grant { instance: waiter.instance, place };
+            answers.push(Message::ToFunction { function: waiter.function, message });
+        }
+    }
+
+    /// Whose turn it is: indices of `waiting`.
+    fn order(&self) -> Vec<usize> {
+        let mut held: BTreeMap<CoreNumber, u64> = BTreeMap::new();
+        self.holdings.values().filter(|holding| holding.rung.is_none()).for_each(|holding| {
+            *held.entry(holding.function).or_default() += 1;
+        });
+        let rank = |waiter: &Waiter| {
+            let held = held.get(&waiter.function).copied().unwrap_or(0);
+            waiter.since.saturating_add(waiter.urgency as u64 * URGENCY_STEP).saturating_add(held * FAIR_STEP)
+        };
+        let mut order: Vec<usize> = (0..self.waiting.len()).collect();
+        order.sort_by_key(|index| {
+            (rank(&self.waiting[*index]), self.waiting[*index].since, self.waiting[*index].instance)
+        });
+        order
+    }
+
+    fn take(&mut self, waiter: &Waiter, place: Place) {
+        let holding = self
+            .holdings
+            .entry(waiter.instance)
+            .or_insert_with(|| Holding::new(waiter.function, waiter.version, waiter.need, place, None));
+        (holding.rung, holding.offer, holding.asked) = (None, None, None);
+        holding.switching = waiter.switching;
+    }
+
+    /// Tells a waiter what it waits for, and asks others for it.
+    fn blocked(&mut self, now: u64, index: usize, lack: Lack, answers: &mut Vec<Message>) {
+        let waiter = self.waiting[index];
+        if waiter.told != Some(lack) {
+            self.waiting[index].told = Some(lack);
+            let message = FromPlacer::Waits { instance: waiter.instance, lack };
+            answers.push(Message::ToFunction { function: waiter.function, message });
+        }
+        let others = self.waiting.iter().filter(|other| other.instance != waiter.instance);
+        let mut used = self.used();
+        others.filter_map(|other| Some((other, other.chosen?))).for_each(|(other, place)| {
+            used.add(place, &self.missing(other));
+        });
+        let Some((place, victims)) = self.victims(now, &waiter, &used) else { return };
+        let waiter = &mut self.waiting[index];
+        waiter.chosen = place;
+        if !victims.is_empty() {
+            waiter.switching.get_or_insert(now);
+        }
+        for (instance, lack) in victims {
+            let Some(holding) = self.holdings.get_mut(&instance) else { continue };
+            holding.asked = Some(lack);
+            let message = FromPlacer::Evict { instance, lack };
+            answers.push(Message::ToFunction { function: holding.function, message });
+        }
+    }
+
+    /// Who holds room is pressed while somebody waits, and relaxed when nobody does.
+    fn press(&mut self, now: u64, answers: &mut Vec<Message>) {
+        if self.waiting.is_empty() {
+            for function in std::mem::take(&mut self.pressed).into_keys() {
+                answers.push(Message::ToFunction { function, message: FromPlacer::Relax });
+            }
+            self.holdings.values_mut().for_each(|holding| holding.offer = None);
+            return;
+        }
+        let stretch = match self.thrash(Now { boot: now, wall: 0 }) {
+            0..=250 => 1,
+            251..=500 => 2,
+            _ => 4,
+        };
+        let holders: BTreeSet<CoreNumber> =
+            self.holdings.values().filter(|holding| !holding.room().is_nothing()).map(|h| h.function).collect();
+        for function in holders {
+            if self.pressed.insert(function, stretch) != Some(stretch) {
+                answers.push(Message::ToFunction { function, message: FromPlacer::Press { stretch } });
+            }
+        }
+    }
+
+    fn used(&self) -> Used {
+        let mut used = Used::default();
+        self.holdings.values().for_each(|holding| used.add_holding(holding));
+        used
+    }
+}
+
+impl Holding {
+    fn new(function: CoreNumber, version: VersionId, need: Need, place: Place, rung: Option<Rung>) -> Self {
+        Self { function, version, need, place, rung, observed: 0, offer: None, asked: None, switching: None }
+    }
+}

@@ -1,0 +1,277 @@
+use super::*;
+use crate::room::{Device, DeviceKind, Gpu, Host, Pool, Quota};
+
+fn id(function: u32, sequence: u32) -> InstanceId {
+    InstanceId { boot: 1, core: function, sequence }
+}
+
+/// A placer and the answers it gave last.
+struct Desk {
+    now: u64,
+    placer: Placer,
+}
+
+impl Desk {
+    fn new(inventory: Inventory) -> Self {
+        Self { now: 0, placer: Placer::new(inventory) }
+    }
+
+    fn memory(bytes: u64) -> Self {
+        Self::new(Inventory::of_memory(bytes))
+    }
+
+    fn devices(sizes: &[u64]) -> Self {
+        let device = |memory: &u64| Device { name: "d".to_owned(), kind: DeviceKind::ANY, memory: *memory };
+        let mut inventory = Inventory::of_memory(1_000);
+        inventory.pools[0].hosts[0].devices = sizes.iter().map(device).collect();
+        Self::new(inventory)
+    }
+
+    fn at(&mut self, now: u64, message: ToPlacer) -> Vec<FromPlacer> {
+        self.now = now;
+        let mut answers = Vec::new();
+        self.placer.step(Now { boot: now, wall: 0 }, message, &mut answers);
+        answers
+            .into_iter()
+            .map(|answer| match answer {
+                Message::ToFunction { message, .. } => message,
+                Message::ToPlacer(_) => unreachable!("the placer does not speak to itself"),
+            })
+            .collect()
+    }
+
+    fn step(&mut self, message: ToPlacer) -> Vec<FromPlacer> {
+        self.at(self.now + 1, message)
+    }
+}
+
+fn ask(function: u32, need: Need) -> ToPlacer {
+    ask_for(function, 1, need, Urgency::Demand)
+}
+
+fn ask_for(function: u32, sequence: u32, need: Need, urgency: Urgency) -> ToPlacer {
+    let (instance, version) = (id(function, sequence), VersionId(u64::from(function)));
+    ToPlacer::Ask { function: CoreNumber(function), instance, version, need, urgency }
+}
+
+fn memory(memory: u64) -> Need {
+    Need { memory, ..Need::default() }
+}
+
+fn slice(bytes: u64) -> Need {
+    Need { gpu: Gpu::Slice(bytes), ..Need::default() }
+}
+
+fn grant(function: u32) -> FromPlacer {
+    FromPlacer::Grant { instance: id(function, 1), place: Place::default() }
+}
+
+fn grant_on(function: u32, devices: u64) -> FromPlacer {
+    FromPlacer::Grant { instance: id(function, 1), place: Place { devices, ..Place::default() } }
+}
+
+fn offer(function: u32, restore: u64, unused_since: u64) -> ToPlacer {
+    let offer = Offer { restore, unused_since, busy: false, kept: false };
+    ToPlacer::Offer { instance: id(function, 1), offer }
+}
+
+const MEMORY: Lack = Lack { memory: true, cpu: false, gpu: false, quota: false };
+const GPU: Lack = Lack { gpu: true, cpu: false, memory: false, quota: false };
+const PRESS: FromPlacer = FromPlacer::Press { stretch: 1 };
+
+fn waits(function: u32, lack: Lack) -> FromPlacer {
+    FromPlacer::Waits { instance: id(function, 1), lack }
+}
+
+fn evict(function: u32, lack: Lack) -> FromPlacer {
+    FromPlacer::Evict { instance: id(function, 1), lack }
+}
+
+fn release(function: u32) -> ToPlacer {
+    ToPlacer::Release { instance: id(function, 1) }
+}
+
+#[test]
+fn the_second_waits_until_the_first_offers_itself_and_leaves() {
+    let mut desk = Desk::memory(10);
+    assert_eq!(desk.step(ask(1, memory(6))), [grant(1)]);
+    assert_eq!(desk.step(ask(2, memory(6))), [waits(2, MEMORY), PRESS]);
+    assert_eq!(desk.step(offer(1, 100, 0)), [evict(1, MEMORY)]);
+    assert_eq!(desk.step(ask(3, memory(6))), [waits(3, MEMORY)], "the eviction under way is not asked for twice");
+    assert_eq!(desk.step(release(1)), [grant(2), PRESS], "2 holds now and 3 still waits");
+    assert_eq!(desk.placer.ledger(), (6, 10, 1));
+    assert_eq!(desk.step(release(3)), [FromPlacer::Relax, FromPlacer::Relax]);
+}
+
+#[test]
+fn what_can_never_fit_is_refused_and_what_declares_nothing_passes() {
+    let mut desk = Desk::memory(5);
+    assert_eq!(desk.step(ask(1, memory(6))), [FromPlacer::Refuse { instance: id(1, 1) }]);
+    assert_eq!(desk.step(ask(2, Need::default())), [grant(2)]);
+    assert_eq!(desk.step(ask(3, slice(1))), [FromPlacer::Refuse { instance: id(3, 1) }], "there is no device");
+}
+
+#[test]
+fn the_cheapest_expected_loss_goes_and_rather_one_than_two() {
+    // The first is cheapest and does not suffice; of the other two the one that is quickly back.
+    let mut both = Desk::memory(10);
+    for (function, need) in [(1, 2), (2, 4), (3, 4)] {
+        both.step(ask(function, memory(need)));
+    }
+    both.step(ask(9, memory(4)));
+    both.step(offer(1, 1, 0));
+    assert_eq!(both.at(100_000, offer(2, 20_000, 0)), [evict(2, MEMORY)]);
+    let mut choice = Desk::memory(8);
+    for function in [2, 3] {
+        choice.step(ask(function, memory(4)));
+    }
+    let busy = Offer { restore: 1, unused_since: 0, busy: true, kept: false };
+    choice.step(ask(9, memory(8)));
+    assert_eq!(choice.step(ToPlacer::Offer { instance: id(2, 1), offer: busy }), [], "alone it does not suffice");
+    choice.step(ToPlacer::Release { instance: id(9, 1) });
+    choice.step(ask(8, memory(8)));
+    choice.step(offer(3, 90_000, 50));
+    assert_eq!(
+        choice.step(ToPlacer::Offer { instance: id(2, 1), offer: busy }),
+        [evict(2, MEMORY), evict(3, MEMORY)],
+        "together they do"
+    );
+}
+
+#[test]
+fn a_kept_instance_yields_to_requests_and_not_to_another_minimum() {
+    for (urgency, yields) in [(Urgency::Demand, true), (Urgency::Minimum, false), (Urgency::Rotation, false)] {
+        let mut desk = Desk::memory(10);
+        desk.step(ask(1, memory(6)));
+        desk.step(ask_for(2, 1, memory(6), urgency));
+        let offer = Offer { restore: 10, unused_since: 0, busy: false, kept: true };
+        let answers = desk.step(ToPlacer::Offer { instance: id(1, 1), offer });
+        assert_eq!(!answers.is_empty(), yields, "{urgency:?}");
+    }
+}
+
+#[test]
+fn slices_share_a_device_the_fullest_first_and_cards_want_empty_ones() {
+    let mut desk = Desk::devices(&[24, 24, 24]);
+    assert_eq!(desk.step(ask(1, slice(6))), [grant_on(1, 0b001)]);
+    assert_eq!(desk.step(ask(2, slice(6))), [grant_on(2, 0b001)], "large pieces stay free");
+    assert_eq!(desk.step(ask(3, slice(20))), [grant_on(3, 0b010)]);
+    let card = Need { gpu: Gpu::Cards(1), ..Need::default() };
+    assert_eq!(desk.step(ask(4, card)), [grant_on(4, 0b100)]);
+    assert_eq!(desk.step(ask(5, card))[..1], [waits(5, GPU)]);
+    assert_eq!(desk.step(ask(6, slice(4)))[..1], [grant_on(6, 0b010)], "who fits beside passes, for a while");
+    desk.step(release(6));
+    assert_eq!(desk.at(60_000, ask(7, slice(4)))[..1], [waits(7, GPU)], "and not for ever");
+    assert_eq!(desk.step(offer(3, 10, 0)), [evict(3, GPU)]);
+    assert_eq!(desk.step(release(3))[..1], [grant_on(5, 0b010)]);
+    let uses: Vec<u64> = desk.placer.devices().iter().map(|device| device.granted).collect();
+    assert_eq!(uses, [16, 24, 24], "the small one found its place after all");
+}
+
+#[test]
+fn types_of_devices_are_respected() {
+    let mut inventory = Inventory::of_memory(10);
+    let device = |kind: &str| Device { name: kind.to_owned(), kind: DeviceKind::named(kind), memory: 10 };
+    inventory.pools[0].hosts[0].devices = vec![device("L4"), device("H200")];
+    let mut desk = Desk::new(inventory);
+    let need = |kind: &str| Need { kind: DeviceKind::named(kind), ..slice(10) };
+    assert_eq!(desk.step(ask(1, need("h200"))), [grant_on(1, 0b10)]);
+    assert_eq!(desk.step(ask(2, need("a100"))), [FromPlacer::Refuse { instance: id(2, 1) }]);
+    assert_eq!(desk.step(ask(3, need("any"))), [grant_on(3, 0b01)]);
+}
+
+#[test]
+fn a_sleeper_gives_back_what_its_rung_does_not_keep_and_asks_again() {
+    let mut desk = Desk::devices(&[10]);
+    let need = Need { cpu: 0, memory: 5, gpu: Gpu::Slice(8), kind: DeviceKind::ANY };
+    assert_eq!(desk.step(ask(1, need)), [grant_on(1, 1)]);
+    desk.step(ToPlacer::Rests { instance: id(1, 1), rung: Rung::Paused });
+    assert_eq!(desk.step(ask(2, slice(8)))[..1], [waits(2, GPU)], "paused keeps the device");
+    assert_eq!(desk.step(offer(1, 10, 0)), [evict(1, GPU)]);
+    assert_eq!(desk.step(ToPlacer::Rests { instance: id(1, 1), rung: Rung::Parked })[..1], [grant_on(2, 1)]);
+    assert_eq!(desk.placer.ledger().0, 5);
+    assert_eq!(desk.step(ask(1, need))[..1], [waits(1, GPU)]);
+    assert_eq!(desk.step(release(2))[..1], [grant_on(1, 1)]);
+}
+
+#[test]
+fn pools_fill_in_order_and_quotas_hold_over_all() {
+    let host = Host { cpu: 1_000, memory: 10, devices: Vec::new() };
+    let pool = |name: &str, max| Pool { name: name.to_owned(), max, hosts: vec![host.clone()] };
+    let inventory = Inventory {
+        pools: vec![pool("own", None), pool("burst", Some(1))],
+        quota: Quota { cards: None, instances: Some(3) },
+    };
+    let mut desk = Desk::new(inventory);
+    let pools = |answers: &[FromPlacer]| match answers {
+        [FromPlacer::Grant { place, .. }] => Some(place.pool),
+        _ => None,
+    };
+    assert_eq!(pools(&desk.step(ask(1, memory(6)))), Some(0));
+    assert_eq!(pools(&desk.step(ask(2, memory(6)))), Some(1));
+    assert_eq!(desk.step(ask(3, memory(6)))[..1], [waits(3, MEMORY)]);
+    desk.step(release(3));
+    assert_eq!(pools(&desk.step(ask(4, memory(1)))), Some(0));
+    let quota = Lack { quota: true, ..Lack::default() };
+    assert_eq!(desk.step(ask(5, memory(1)))[..1], [waits(5, quota)]);
+    assert_eq!(desk.step(offer(4, 1, 0)), [evict(4, quota)]);
+    assert_eq!(desk.step(release(4))[..1], [grant(5)]);
+}
+
+#[test]
+fn fairness_lets_who_has_nothing_go_first_and_urgency_counts() {
+    let mut desk = Desk::memory(4);
+    for sequence in 1..=4 {
+        desk.step(ask_for(1, sequence, memory(1), Urgency::Demand));
+    }
+    desk.at(100, ask_for(1, 5, memory(1), Urgency::Demand));
+    desk.at(101, ask_for(3, 1, memory(1), Urgency::Minimum));
+    desk.at(3_000, ask_for(2, 1, memory(1), Urgency::Demand));
+    let granted = |answers: Vec<FromPlacer>| match answers.first() {
+        Some(FromPlacer::Grant { instance, .. }) => Some(instance.core),
+        _ => None,
+    };
+    assert_eq!(granted(desk.step(ToPlacer::Release { instance: id(1, 1) })), Some(2));
+    assert_eq!(granted(desk.step(ToPlacer::Release { instance: id(1, 2) })), Some(1));
+    assert_eq!(granted(desk.step(ToPlacer::Release { instance: id(1, 3) })), Some(3));
+}
+
+#[test]
+fn memory_seen_in_use_counts_where_it_exceeds_the_declaration() {
+    let mut desk = Desk::memory(10);
+    desk.step(ask(1, memory(2)));
+    desk.step(ToPlacer::Observed { instance: id(1, 1), memory: 7 });
+    assert_eq!(desk.step(ask(2, memory(4)))[..1], [waits(2, MEMORY)]);
+    assert_eq!(desk.step(ToPlacer::Observed { instance: id(1, 1), memory: 3 })[..1], [grant(2)]);
+}
+
+#[test]
+fn who_declines_is_not_waited_for() {
+    let mut desk = Desk::memory(10);
+    desk.step(ask(1, memory(5)));
+    desk.step(ask(2, memory(5)));
+    desk.step(ask(3, memory(5)));
+    assert_eq!(desk.step(offer(1, 1, 0)), [evict(1, MEMORY)]);
+    assert_eq!(desk.step(offer(2, 1, 0)), []);
+    assert_eq!(desk.step(ToPlacer::Declined { instance: id(1, 1) }), [evict(2, MEMORY)]);
+    assert_eq!(desk.step(release(2))[..1], [grant(3)]);
+}
+
+#[test]
+fn places_that_change_hands_all_the_time_are_told_to_serve_longer() {
+    let mut desk = Desk::memory(10);
+    let mut last = 0;
+    desk.at(0, ask(0, memory(10)));
+    for round in 1..12 {
+        let (holder, next) = ((round - 1) % 2, round % 2);
+        let now = u64::from(round) * 1_000;
+        desk.at(now, ask(next, memory(10)));
+        let answers = desk.at(now, offer(holder, 10, 0));
+        assert!(answers.contains(&evict(holder, MEMORY)), "{round} {answers:?}");
+        desk.at(now + 900, release(holder));
+        desk.at(now + 900, ToPlacer::Serving { instance: id(next, 1) });
+        last = desk.placer.thrash(Now { boot: now + 900, wall: 0 });
+    }
+    assert!(last > 500, "{last}");
+    assert!(desk.at(13_000, ask(5, memory(10))).contains(&FromPlacer::Press { stretch: 4 }));
+}

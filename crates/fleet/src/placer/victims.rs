@@ -1,0 +1,231 @@
+//! Whose room is asked back: the idle before the busy, those nobody promised before the kept, then by expected loss; and
+//! rather one that suffices than several.
+
+use std::collections::BTreeMap;
+
+use kip_spec::InstanceId;
+use serde::{Deserialize, Serialize};
+
+use super::ledger::Used;
+use super::{Holding, Placer, Urgency, Waiter};
+use crate::room::{Gpu, Lack, Need, Place};
+
+/// What a function tells of an instance that it could give up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// What it would take to have it back, milliseconds.
+    pub restore: u64,
+    /// When it was last used, boot time.
+    pub unused_since: u64,
+    /// It works, but has had its turn: it would finish and then leave.
+    pub busy: bool,
+    /// It is kept by policy: without it there would be fewer than was promised.
+    pub kept: bool,
+}
+
+/// Who could be asked for one resource, with how much each has.
+type Candidates<'a> = Vec<(Cost, InstanceId, u64)>;
+
+/// What asking somebody costs; less is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+struct Cost {
+    busy: u32,
+    kept: u32,
+    loss: u64,
+}
+
+impl Cost {
+    fn plus(self, other: Self) -> Self {
+        Self { busy: self.busy + other.busy, kept: self.kept + other.kept, loss: self.loss.saturating_add(other.loss) }
+    }
+}
+
+impl Offer {
+    /// What giving it up costs by expectation: the time to have it back, times how likely it is wanted soon. Who knows
+    /// nothing else of a sleeper may expect that it goes on as long as it has.
+    fn loss(&self, now: u64) -> u64 {
+        self.restore.saturating_mul(1_000) / now.saturating_sub(self.unused_since).saturating_add(1_000)
+    }
+}
+
+/// Those to ask, each for what.
+pub(super) type Victims = Vec<(InstanceId, Lack)>;
+
+impl Placer {
+    /// Whom to ask for a waiter, and where it will be then, if that is settled. Nobody to ask and a place: those asked
+    /// before suffice.
+    pub(super) fn victims(&self, now: u64, waiter: &Waiter, used: &Used) -> Option<(Option<Place>, Victims)> {
+        let quota = self.quota_lack(waiter, used);
+        if !quota.is_nothing() {
+            return self.for_quota(now, waiter, quota);
+        }
+        let missing = self.missing(waiter);
+        let mut best: Option<(Cost, Place, Victims)> = None;
+        for place in self.places(waiter, &missing) {
+            let full = !self.holdings.contains_key(&waiter.instance) && self.pool_is_full(place.pool, used);
+            let plan =
+                if full { self.for_pool(now, waiter, place) } else { self.plan(now, waiter, place, &missing, used) };
+            if let Some((cost, victims)) = plan
+                && best.as_ref().is_none_or(|(least, _, _)| cost < *least)
+            {
+                best = Some((cost, place, victims));
+            }
+        }
+        best.map(|(_, place, victims)| (Some(place), victims))
+    }
+
+    /// Where it could be, if others left.
+    fn places(&self, waiter: &Waiter, missing: &Need) -> Vec<Place> {
+        if let Some(holding) = self.holdings.get(&waiter.instance) {
+            return vec![holding.place];
+        }
+        if let Some(chosen) = waiter.chosen {
+            return vec![chosen];
+        }
+        let mut places = Vec::new();
+        for host in self.hosts() {
+            match missing.gpu {
+                Gpu::None => places.push(host),
+                Gpu::Slice(_) => {
+                    places.extend(
+                        self.device_choices(host, missing).into_iter().map(|devices| Place { devices, ..host }),
+                    );
+                }
+                Gpu::Cards(cards) => {
+                    // The cheapest to clear, one by one: sets of devices are not compared with each other.
+                    let choices = self.device_choices(host, missing);
+                    let holders = |devices: u64| {
+                        self.holdings.values().filter(|h| same(h, host) && h.place.devices & devices != 0).count()
+                    };
+                    let mut by_use: Vec<(usize, u64)> = choices.into_iter().map(|bit| (holders(bit), bit)).collect();
+                    by_use.sort_unstable();
+                    if by_use.len() >= usize::from(cards) {
+                        let devices = by_use.iter().take(usize::from(cards)).fold(0, |bits, (_, bit)| bits | bit);
+                        places.push(Place { devices, ..host });
+                    }
+                }
+            }
+        }
+        places
+    }
+
+    /// Whom to ask at one place.
+    fn plan(&self, now: u64, waiter: &Waiter, place: Place, missing: &Need, used: &Used) -> Option<(Cost, Victims)> {
+        let (mut cpu, mut memory, mut gpu) = self.deficits(place, missing, used)?;
+        if (cpu, memory, gpu) == (0, 0, 0) {
+            return None;
+        }
+        for holding in self.holdings.values().filter(|holding| same(holding, place)) {
+            let Some(asked) = holding.asked else { continue };
+            let room = holding.room();
+            // Without a rung to go to it gives everything.
+            cpu = cpu.saturating_sub(if asked.cpu { room.cpu } else { 0 });
+            memory = memory.saturating_sub(if asked.memory { room.memory } else { 0 });
+            gpu = gpu.saturating_sub(if asked.gpu { self.device_bytes(holding, place) } else { 0 });
+        }
+        let mut victims: BTreeMap<InstanceId, (Cost, Lack)> = BTreeMap::new();
+        let of_cpu = |holding: &Holding| holding.room().cpu;
+        let of_memory = |holding: &Holding| holding.room().memory;
+        let of_gpu = |holding: &Holding| self.device_bytes(holding, place);
+        let nothing = Lack::default();
+        self.pick(now, waiter, place, gpu, &of_gpu, Lack { gpu: true, ..nothing }, &mut victims)?;
+        self.pick(now, waiter, place, memory, &of_memory, Lack { memory: true, ..nothing }, &mut victims)?;
+        self.pick(now, waiter, place, cpu, &of_cpu, Lack { cpu: true, ..nothing }, &mut victims)?;
+        let cost = victims.values().fold(Cost::default(), |sum, (cost, _)| sum.plus(*cost));
+        Some((cost, victims.into_iter().map(|(instance, (_, lack))| (instance, lack)).collect()))
+    }
+
+    /// Adds those who give so much of one resource; `None` if they cannot.
+    #[expect(clippy::too_many_arguments, reason = "one resource of one place: each of these differs from call to call")]
+    fn pick(
+        &self,
+        now: u64,
+        waiter: &Waiter,
+        place: Place,
+        mut missing: u64,
+        has: &dyn Fn(&Holding) -> u64,
+        lack: Lack,
+        victims: &mut BTreeMap<InstanceId, (Cost, Lack)>,
+    ) -> Option<()> {
+        if missing == 0 {
+            return Some(());
+        }
+        let mut candidates: Candidates<'_> = self
+            .candidates(now, waiter)
+            .filter(|(_, _, holding)| same(holding, place))
+            .map(|(cost, id, holding)| {
+                (if victims.contains_key(&id) { Cost::default() } else { cost }, id, has(holding))
+            })
+            .filter(|(_, _, bytes)| *bytes > 0)
+            .collect();
+        candidates.sort_unstable_by_key(|(cost, id, bytes)| (*cost, u64::MAX - *bytes, *id));
+        let mut chosen = Vec::new();
+        if let Some(alone) = candidates.iter().find(|(_, _, bytes)| *bytes >= missing).copied() {
+            // One that suffices, unless several cheaper classes of victims do as well.
+            let several =
+                candidates.iter().take_while(|(cost, _, _)| (cost.busy, cost.kept) < (alone.0.busy, alone.0.kept));
+            let together: u64 = several.clone().map(|(_, _, bytes)| *bytes).fold(0, u64::saturating_add);
+            if together < missing {
+                chosen.push(alone);
+                missing = 0;
+            }
+        }
+        for candidate in candidates {
+            if missing == 0 {
+                break;
+            }
+            missing = missing.saturating_sub(candidate.2);
+            chosen.push(candidate);
+        }
+        for (cost, id, _) in chosen {
+            let entry = victims.entry(id).or_insert_with(|| (cost, Lack::default()));
+            entry.1 = entry.1.and(lack);
+        }
+        (missing == 0).then_some(())
+    }
+
+    /// Somebody in a full pool who would have to end.
+    fn for_pool(&self, now: u64, waiter: &Waiter, place: Place) -> Option<(Cost, Victims)> {
+        let lack = Lack { quota: true, ..Lack::default() };
+        let in_pool = |holding: &Holding| holding.place.pool == place.pool;
+        if self.holdings.values().any(|holding| in_pool(holding) && holding.asked.is_some_and(|asked| asked.quota)) {
+            return None;
+        }
+        let (cost, id, _) = self
+            .candidates(now, waiter)
+            .filter(|(_, _, holding)| in_pool(holding))
+            .min_by_key(|(cost, id, _)| (*cost, *id))?;
+        Some((cost, vec![(id, lack)]))
+    }
+
+    /// Somebody anywhere who would relieve the quota over everything.
+    fn for_quota(&self, now: u64, waiter: &Waiter, lack: Lack) -> Option<(Option<Place>, Victims)> {
+        let relieves = |holding: &Holding| !lack.gpu || holding.room().gpu != Gpu::None;
+        if self.holdings.values().any(|holding| holding.asked.is_some() && relieves(holding)) {
+            return None;
+        }
+        let (_, id, _) = self
+            .candidates(now, waiter)
+            .filter(|(_, _, holding)| relieves(holding))
+            .min_by_key(|(cost, id, _)| (*cost, *id))?;
+        Some((None, vec![(id, Lack { quota: !lack.gpu, ..lack })]))
+    }
+
+    /// Who may be asked on behalf of a waiter.
+    fn candidates(&self, now: u64, waiter: &Waiter) -> impl Iterator<Item = (Cost, InstanceId, &Holding)> {
+        let forceful = waiter.urgency <= Urgency::Candidate;
+        let own = (waiter.function, waiter.version);
+        self.holdings
+            .iter()
+            .filter(move |(_, holding)| holding.asked.is_none() && (holding.function, holding.version) != own)
+            .filter_map(move |(id, holding)| {
+                let offer = holding.offer.filter(|offer| forceful || !offer.kept && !offer.busy)?;
+                let cost = Cost { busy: u32::from(offer.busy), kept: u32::from(offer.kept), loss: offer.loss(now) };
+                Some((cost, *id, holding))
+            })
+    }
+}
+
+fn same(holding: &Holding, place: Place) -> bool {
+    super::ledger::same_host(holding.place, place)
+}
