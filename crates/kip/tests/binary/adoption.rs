@@ -164,8 +164,10 @@ fn caught_in_the_midst_of_a_step() {
             pid(&server.get("/pid"));
         }
         server.until_state(state);
-        let left = server.processes();
-        assert_eq!(left.len(), 1);
+        let left = until("its process is there and written down", || {
+            let left = server.processes();
+            (left.len() == 1 && folders(&server).iter().any(|f| f.join("journal.json").exists())).then_some(left)
+        });
         server.crash();
         server.start_again();
         until_reason(&server, reason);
