@@ -127,6 +127,8 @@ pub(crate) struct Shared {
     /// Woken when an instance is gone or a version decided.
     pub(crate) changed: Notify,
     cells: RwLock<Cells>,
+    /// Whose an instance of an earlier server is; the number in its id is of that server's counting.
+    pub(crate) adopted: RwLock<HashMap<InstanceId, Arc<Cell>>>,
     next_core: AtomicU32,
     placer: Mutex<Placer>,
     router: Mutex<Router>,
@@ -169,6 +171,7 @@ impl Control {
             timers: Timers::default(),
             changed: Notify::new(),
             cells: RwLock::default(),
+            adopted: RwLock::default(),
             next_core: AtomicU32::new(1),
             placer: Mutex::new(Placer::new(Inventory::of_memory(options.memory))),
             router: Mutex::default(),
@@ -180,7 +183,10 @@ impl Control {
         });
         let versions = shared.store.current_versions().await?;
         for stored in versions {
-            let cell = shared.add_cell(Arc::new(Version::new(stored.id, stored.spec)));
+            shared.add_cell(Arc::new(Version::new(stored.id, stored.spec)));
+        }
+        shared.adopt_all().await?;
+        for cell in shared.all_cells() {
             if cell.serving().policy.min > 0 {
                 cell.awaken();
             }
@@ -200,8 +206,10 @@ impl Control {
         let reaping = shared.clone();
         kip_host::tasks::spawn("ends of instances", async move {
             while let Some(end) = ended.recv().await {
-                if let Some(cell) = reaping.cell_of(CoreNumber(end.instance.core)) {
-                    reaping.ended(&cell, end);
+                if let Some(cell) = reaping.owner(end.instance) {
+                    let reaping = reaping.clone();
+                    // Each by itself: the last lines of one that writes much may take a moment.
+                    kip_host::tasks::spawn("end of instance", async move { reaping.ended(&cell, end).await });
                 }
             }
         });
@@ -300,7 +308,8 @@ impl Control {
 
     /// All instances, by function.
     pub fn instances(&self) -> Vec<InstanceInfo> {
-        let mut all: Vec<InstanceInfo> = self.all_cells().iter().flat_map(|cell| cell.instance_infos()).collect();
+        let mut all: Vec<InstanceInfo> =
+            self.shared.all_cells().iter().flat_map(|cell| cell.instance_infos()).collect();
         all.sort_by(|a, b| (&a.function, a.id).cmp(&(&b.function, b.id)));
         all
     }
@@ -357,7 +366,7 @@ impl Control {
         self.shared.closing.store(true, Ordering::Relaxed);
         // A deployment under way is waited for; later ones see that the server ends.
         let changing = self.shared.changes.lock().await;
-        for cell in self.all_cells() {
+        for cell in self.shared.all_cells() {
             cell.close(Event::Shutdown);
         }
         drop(changing);
@@ -373,11 +382,17 @@ impl Control {
         self.shared.body.clean_up();
     }
 
-    /// Every cell in the order of their numbers, those of removed functions that are still ending included.
-    fn all_cells(&self) -> Vec<Arc<Cell>> {
-        let cells: BTreeMap<CoreNumber, Arc<Cell>> =
-            self.shared.cells().by_number.iter().map(|(number, cell)| (*number, cell.clone())).collect();
-        cells.into_values().collect()
+    /// Ends the server and keeps its instances: waiting requests are refused, those in flight get `patience`. The next
+    /// server adopts what is left, which this counts.
+    pub async fn leave(&self, patience: Duration) -> usize {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        drop(self.shared.changes.lock().await);
+        let cells = self.shared.all_cells();
+        cells.iter().for_each(|cell| cell.refuse_waiting());
+        let quiet = || cells.iter().all(|cell| cell.info().in_flight == 0);
+        let _ = tokio::time::timeout(patience, self.shared.until(quiet)).await;
+        self.shared.recorder.flush().await;
+        self.instances().len()
     }
 
     fn sorted(&self) -> Vec<Arc<Cell>> {
@@ -388,7 +403,7 @@ impl Control {
 
     /// An instance by its id.
     pub fn instance(&self, id: InstanceId) -> Option<InstanceInfo> {
-        let cell = self.shared.cell_of(CoreNumber(id.core))?;
+        let cell = self.shared.owner(id)?;
         cell.instance_infos().into_iter().find(|info| info.id == id)
     }
 }
@@ -400,6 +415,25 @@ impl Shared {
 
     pub(crate) fn cell_of(&self, number: CoreNumber) -> Option<Arc<Cell>> {
         self.cells().by_number.get(&number).cloned()
+    }
+
+    /// Every cell in the order of their numbers, those of removed functions that are still ending included.
+    pub(crate) fn all_cells(&self) -> Vec<Arc<Cell>> {
+        let cells: BTreeMap<CoreNumber, Arc<Cell>> =
+            self.cells().by_number.iter().map(|(number, cell)| (*number, cell.clone())).collect();
+        cells.into_values().collect()
+    }
+
+    /// The function that an instance belongs to.
+    pub(crate) fn owner(&self, instance: InstanceId) -> Option<Arc<Cell>> {
+        if instance.boot == self.boot {
+            return self.cell_of(CoreNumber(instance.core));
+        }
+        self.adopted.read().unwrap_or_else(PoisonError::into_inner).get(&instance).cloned()
+    }
+
+    pub(crate) fn cell_named(&self, name: &str) -> Option<Arc<Cell>> {
+        self.cells().by_name.get(name).cloned()
     }
 
     fn add_cell(self: &Arc<Self>, version: Arc<Version>) -> Arc<Cell> {

@@ -5,6 +5,7 @@
 //! leave) and touches nothing else. Whatever an effect costs is done outside the lock, on the control runtime. This
 //! room decides nothing by itself: no state of an instance changes here without the core having said so.
 
+mod adopt;
 mod cell;
 mod control;
 mod disk;
@@ -26,6 +27,9 @@ pub use permit::{Permit, Refused, Waiting};
 pub use recorder::Recorder;
 pub use restore::{BEFORE_RESTORE, Restored, backup_problem};
 pub use version::Version;
+
+/// Logs as they are read.
+pub use kip_engine::{LogFile, Record as LogRecord};
 
 /// Records as they are asked for.
 pub use kip_store::backup::Manifest as BackupManifest;

@@ -159,6 +159,15 @@ pub(crate) struct Logs {
     /// Only this instance.
     #[arg(long)]
     pub(crate) instance: Option<String>,
+    /// Only what was written within this time before now, such as 10m.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) since: Option<kip_spec::Millis>,
+    /// Only the lines of this request.
+    #[arg(long, value_name = "ID")]
+    pub(crate) request: Option<String>,
+    /// Put records of several lines together, such as tracebacks.
+    #[arg(long)]
+    pub(crate) join: bool,
 }
 
 #[derive(Debug, Args)]

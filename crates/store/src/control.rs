@@ -112,6 +112,11 @@ impl ControlStore for SqliteControl {
         self.database.read(move |c| c.prepare(query)?.query_map([], read_version)?.collect()).await
     }
 
+    async fn version(&self, version: VersionId) -> Result<Option<StoredVersion>, Error> {
+        let query = "SELECT id, spec FROM versions WHERE id = ?1";
+        self.database.call(move |c| c.query_row(query, params![signed(version)], read_version).optional()).await
+    }
+
     async fn versions(&self, function: FunctionName) -> Result<Vec<VersionSource>, Error> {
         let query = "SELECT v.id, v.created, d.facade, d.text FROM versions v JOIN documents d ON d.id = v.document
                      WHERE v.function = ?1 ORDER BY v.id";
@@ -290,6 +295,8 @@ mod tests {
         let store = SqliteControl::open(&path).unwrap();
         assert_eq!(store.begin_boot().await.unwrap(), Identity { server: first.server, boot: 2 });
         assert_eq!(store.current_versions().await.unwrap(), made, "a candidate that never served is not current");
+        assert_eq!(store.version(newer[0].id).await.unwrap(), Some(newer[0].clone()));
+        assert_eq!(store.version(VersionId(1_000)).await.unwrap(), None);
         let kept = store.versions("a".parse().unwrap()).await.unwrap();
         assert_eq!(kept.iter().map(|version| version.id).collect::<Vec<_>>(), [made[0].id, newer[0].id]);
         assert!(kept.iter().all(|version| version.source == "text" && version.facade == "kip.yaml"));

@@ -79,6 +79,8 @@ pub trait ControlStore: Send + Sync + std::fmt::Debug {
     ) -> Result<Vec<StoredVersion>, Error>;
     /// The version that each function serves, or the latest if none has served yet.
     async fn current_versions(&self) -> Result<Vec<StoredVersion>, Error>;
+    /// A version by its number, whether it serves or not; none that was removed or forgotten.
+    async fn version(&self, version: VersionId) -> Result<Option<StoredVersion>, Error>;
     /// The versions of a function with their documents, oldest first.
     async fn versions(&self, function: FunctionName) -> Result<Vec<VersionSource>, Error>;
     /// Notes that a version serves from now on.
