@@ -11,7 +11,7 @@ use kip_engine::{Body as _, ProcessBody};
 use kip_gateway::Gateway;
 use kip_host::directory::DataDirectory;
 use kip_spec::{Problem, code};
-use kip_store::ControlStore;
+use kip_store::{ControlStore, SqliteControl};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};

@@ -114,7 +114,7 @@ impl ControlStore for SqliteControl {
 
     async fn version(&self, version: VersionId) -> Result<Option<StoredVersion>, Error> {
         let query = "SELECT id, spec FROM versions WHERE id = ?1";
-        self.database.call(move |c| c.query_row(query, params![signed(version)], read_version).optional()).await
+        self.database.read(move |c| c.query_row(query, params![signed(version)], read_version).optional()).await
     }
 
     async fn versions(&self, function: FunctionName) -> Result<Vec<VersionSource>, Error> {

@@ -1,6 +1,8 @@
 use super::*;
 use crate::{DecisionRecord, Record, RequestFilter, SqliteControl, SqliteRecords, StoredKey};
-use kip_spec::function::{FunctionSpec, HttpAuth, HttpTrigger, Lifecycle, Program, ReadyProbe, Resources, defaults};
+use kip_spec::function::{
+    FunctionSpec, HttpAuth, HttpTrigger, Lifecycle, Program, ReadyProbe, Resources, Rotation, Watchdog, defaults,
+};
 
 fn spec(name: &str, memory: Option<u64>) -> FunctionSpec {
     FunctionSpec {
@@ -10,6 +12,9 @@ fn spec(name: &str, memory: Option<u64>) -> FunctionSpec {
         resources: Resources { memory: memory.map(kip_spec::Bytes), ..Resources::default() },
         instances: defaults::INSTANCES,
         ready: ReadyProbe::Tcp,
+        live: None,
+        watchdog: Watchdog::default(),
+        rotation: Rotation::default(),
         lifecycle: Lifecycle::default(),
         timeouts: defaults::TIMEOUTS,
         queue_depth: defaults::QUEUE_DEPTH,
