@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use kip_control::HostInfo;
+use kip_control::{HostInfo, ServerEvent};
 use kip_spec::{FunctionName, Problem, VersionId};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,48 @@ pub struct Status {
     pub functions: usize,
     /// How many instances.
     pub instances: usize,
+    /// What happened to the server itself lately, oldest first.
+    pub events: Vec<ServerEvent>,
+}
+
+/// `POST /api/v1/backup`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    /// The file to write, an absolute path on the server's machine.
+    pub file: String,
+    /// Whether a file of this name is overwritten.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// `POST /api/v1/restore`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restore {
+    /// The file to read, an absolute path on the server's machine.
+    pub file: String,
+    /// Whether the backup of another server is taken.
+    #[serde(default)]
+    pub force: bool,
+    /// Whether the records of requests and decisions are put back too.
+    #[serde(default)]
+    pub records: bool,
+}
+
+/// `GET /readyz`, without a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether the server takes requests and changes.
+    pub ready: bool,
+    /// Whether functions are served.
+    pub serving: bool,
+    /// `writable`, `full` or `not_durable`.
+    pub state: String,
+    /// `ok`, `low` or `full`.
+    pub disk: String,
+    /// What failed, where state is not durable.
+    pub detail: Option<String>,
 }
 
 /// `POST /api/v1/deployments`.
@@ -77,12 +119,52 @@ pub struct VersionMade {
 /// One line of `GET /api/v1/functions/{name}/logs`, which answers one JSON value a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {
-    /// Which instance wrote it.
+    /// When it was read, milliseconds since 1970.
+    pub at: i64,
+    /// Which instance wrote it; empty for a remark about what follows.
     pub instance: String,
-    /// `out` or `err`.
+    /// `out`, `err`, or `kip` for our own remarks.
     pub stream: String,
     /// What it wrote; bytes that are not UTF-8 are replaced.
     pub line: String,
+    /// The line is too long and goes on with the next one of its stream.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
+    /// The level that a JSON line names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+    /// The message of a JSON line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The request that a JSON line names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+impl LogLine {
+    pub(crate) fn new(instance: String, at: i64, stream: String, line: String) -> Self {
+        Self { at, instance, stream, line, cut: false, level: None, message: None, request_id: None }
+    }
+
+    /// Something about the lines that follow.
+    pub(crate) fn remark(at: i64, line: String) -> Self {
+        Self::new(String::new(), at, "kip".to_owned(), line)
+    }
+
+    /// Reads the fields of a JSON line, under the names that loggers give them.
+    pub(crate) fn recognise(&mut self) {
+        if !self.line.starts_with('{') {
+            return;
+        }
+        let Ok(serde_json::Value::Object(fields)) = serde_json::from_str(&self.line) else { return };
+        let field = |names: &[&str]| {
+            let value = names.iter().find_map(|name| fields.get(*name))?;
+            Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        };
+        self.level = field(&["level", "severity", "levelname", "lvl"]);
+        self.message = field(&["message", "msg", "event"]);
+        self.request_id = field(&["request_id", "requestId", "RequestId", "request-id", "req_id"]);
+    }
 }
 
 /// The body of an error: the first problem, and all of them where there are several.
@@ -93,4 +175,21 @@ pub struct Errors {
     /// All, where a document has several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Problem>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_lines_are_recognised() {
+        let mut line = LogLine::new(String::new(), 0, "out".to_owned(), String::new());
+        line.line = r#"{"severity":"WARN","msg":"slow","requestId":"r-7","n":1}"#.to_owned();
+        line.recognise();
+        let found = (line.level.as_deref(), line.message.as_deref(), line.request_id.as_deref());
+        assert_eq!(found, (Some("WARN"), Some("slow"), Some("r-7")));
+        let mut plain = LogLine::new(String::new(), 0, "out".to_owned(), "{not json".to_owned());
+        plain.recognise();
+        assert_eq!((plain.level, plain.message), (None, None));
+    }
 }

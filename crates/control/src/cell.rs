@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use kip_engine::{Ended, StartError};
 use kip_fleet::router::Message;
-use kip_fleet::{Call, CoreNumber, Effect, Event, FunctionCore, Now, Refusal, StartFailure, State, Ticket};
+use kip_fleet::{Call, CoreNumber, Effect, Event, Found, FunctionCore, Now, Refusal, StartFailure, State, Ticket};
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use tokio::sync::oneshot;
 
@@ -47,6 +47,8 @@ pub(crate) struct Inner {
     last_failure: Option<Arc<str>>,
     effects: Vec<Effect>,
     closing: bool,
+    /// The server ends and its instances stay.
+    leaving: bool,
 }
 
 /// The core's answer to a request.
@@ -86,6 +88,7 @@ impl Cell {
             last_failure: None,
             effects: Vec::new(),
             closing: false,
+            leaving: false,
         };
         Self { number, name: version.spec.name.clone(), shared, inner: Mutex::new(inner) }
     }
@@ -103,6 +106,9 @@ impl Cell {
     /// Asks for an instance. Dropping what this gives, at any time, frees the place.
     pub fn admit(self: &Arc<Self>) -> Admission {
         let mut inner = self.lock();
+        if inner.leaving {
+            return Admission::Refused(Refused { refusal: Refusal::ShuttingDown, detail: None });
+        }
         let ticket = Ticket(inner.next_ticket);
         inner.next_ticket += 1;
         let after = self.run(&mut inner, Event::Arrive { ticket, call: Call::default() }, Some(ticket));
@@ -144,6 +150,28 @@ impl Cell {
         let after = self.run(&mut inner, event, None);
         drop(inner);
         self.carry_out(after.effects);
+    }
+
+    /// Takes over an instance of an earlier server.
+    pub(crate) fn adopt(self: &Arc<Self>, link: Link, found: Found) {
+        let mut inner = self.lock();
+        let (instance, version) = (link.instance, link.version.clone());
+        inner.versions.insert(version.id, version.clone());
+        inner.links.insert(instance, Arc::new(link));
+        let event = Event::Adopt { instance, version: version.id, policy: version.policy.clone(), found };
+        let after = self.run(&mut inner, event, None);
+        drop(inner);
+        self.carry_out(after.effects);
+    }
+
+    /// Refuses every request that waits, because the server ends. Those that come now are refused as well.
+    pub(crate) fn refuse_waiting(&self) {
+        let mut inner = self.lock();
+        inner.leaving = true;
+        let waiters = std::mem::take(&mut inner.waiters);
+        drop(inner);
+        // Each one that is dropped tells its request so, and that gives its place back.
+        drop(waiters);
     }
 
     /// Makes the core if there is none, so that a minimum is kept without waiting for a request.
@@ -215,7 +243,7 @@ impl Cell {
 
     /// A core on first use. There is none for events that concern nothing.
     fn make_core(&self, inner: &mut Inner, event: &Event, effects: &mut Vec<Effect>) -> bool {
-        let needed = matches!(event, Event::Arrive { .. } | Event::Deploy { .. } | Event::Tick);
+        let needed = matches!(event, Event::Arrive { .. } | Event::Deploy { .. } | Event::Adopt { .. } | Event::Tick);
         let Some(shared) = self.shared.upgrade().filter(|_| needed && !inner.closing) else { return false };
         let mut core = Box::new(FunctionCore::new(shared.boot, self.number, inner.sequence));
         let serving = &inner.serving;
@@ -247,6 +275,9 @@ impl Cell {
             }
             Effect::Changed(change) if matches!(change.to, State::Gone(_)) => {
                 inner.links.remove(&change.instance);
+                if let Some(shared) = self.shared.upgrade() {
+                    shared.disown(change.instance);
+                }
                 let (core, serving) = (&inner.core, inner.serving.id);
                 let known: Vec<VersionId> =
                     core.as_ref().map(|core| core.revisions().map(|(id, _)| id).collect()).unwrap_or_default();

@@ -11,11 +11,12 @@ use kip_fleet::router::Message;
 use kip_fleet::{CoreNumber, Event, Inventory, Placer, Router};
 use kip_spec::function::FunctionSpec;
 use kip_spec::{Code, FunctionName, InstanceId, Problem, VersionId, code};
-use kip_store::{ControlStore, RecordStore, StoredVersion, VersionSource};
+use kip_store::{ControlStore, RecordStore, Retention, StoredVersion, VersionSource};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
 use crate::cell::{Cell, now};
+use crate::disk::{DiskOptions, DiskWatch, ServerEvent};
 use crate::info::{FunctionInfo, HostInfo, InstanceInfo};
 use crate::recorder::Recorder;
 use crate::timers::Timers;
@@ -30,6 +31,10 @@ pub struct Options {
     pub memory: u64,
     /// Our own program, which serves models.
     pub kip: PathBuf,
+    /// The disk that state is on.
+    pub disk: DiskOptions,
+    /// How many records stay, and for how long.
+    pub retention: Retention,
 }
 
 /// Why something could not be done.
@@ -63,7 +68,7 @@ impl Error {
     /// The stable code.
     pub fn code(&self) -> Code {
         match self {
-            Self::Store(_) => code::STORE_FAILED,
+            Self::Store(error) => crate::restore::store_code(error),
             Self::NoFunction { .. } => code::FUNCTION_NOT_FOUND,
             Self::NameCase { .. } => code::FUNCTION_NAME_CASE,
             Self::ShuttingDown => code::SHUTTING_DOWN,
@@ -75,6 +80,12 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let problem = Self::new(error.code(), error.to_string());
         match &error {
+            Error::Store(source @ kip_store::Error::Full { .. }) => problem
+                .cause(source.to_string())
+                .hint("make room on the disk of the data directory; changes are taken again by themselves"),
+            Error::Store(source @ kip_store::Error::NotDurable { .. }) => problem
+                .cause(source.to_string())
+                .hint("look at the disk (dmesg), then start the server again; functions go on serving until then"),
             Error::Store(source) => {
                 problem.cause(source.to_string()).hint("look at the disk of the data directory: kip doctor")
             }
@@ -100,7 +111,7 @@ pub struct Deployed {
 /// The control room. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Control {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
@@ -116,13 +127,16 @@ pub(crate) struct Shared {
     /// Woken when an instance is gone or a version decided.
     pub(crate) changed: Notify,
     cells: RwLock<Cells>,
+    /// Whose an instance of an earlier server is; the number in its id is of that server's counting.
+    pub(crate) adopted: RwLock<HashMap<InstanceId, Arc<Cell>>>,
     next_core: AtomicU32,
     placer: Mutex<Placer>,
     router: Mutex<Router>,
     posted: Notify,
     closing: AtomicBool,
+    disk: Arc<DiskWatch>,
     /// Held over a deployment, a removal and the beginning of a shutdown: store and map change as one.
-    changes: tokio::sync::Mutex<()>,
+    pub(crate) changes: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -145,31 +159,39 @@ impl Control {
         body: Arc<ProcessBody>,
         mut ended: mpsc::Receiver<Ended>,
     ) -> Result<Self, Error> {
+        let disk = Arc::new(DiskWatch::new(options.disk.clone(), store.clone(), records.clone()));
+        let recorder = Recorder::start(records.clone(), options.disk.pressure.clone(), options.retention);
         let shared = Arc::new(Shared {
             boot: options.boot,
             runtime: Handle::current(),
             body,
             store,
-            recorder: Recorder::start(records.clone()),
+            recorder,
             records,
             timers: Timers::default(),
             changed: Notify::new(),
             cells: RwLock::default(),
+            adopted: RwLock::default(),
             next_core: AtomicU32::new(1),
             placer: Mutex::new(Placer::new(Inventory::of_memory(options.memory))),
             router: Mutex::default(),
             posted: Notify::new(),
             closing: AtomicBool::new(false),
+            disk: disk.clone(),
             changes: tokio::sync::Mutex::new(()),
             options,
         });
         let versions = shared.store.current_versions().await?;
         for stored in versions {
-            let cell = shared.add_cell(Arc::new(Version::new(stored.id, stored.spec)));
+            shared.add_cell(Arc::new(Version::new(stored.id, stored.spec)));
+        }
+        shared.adopt_all().await?;
+        for cell in shared.all_cells() {
             if cell.serving().policy.min > 0 {
                 cell.awaken();
             }
         }
+        kip_host::tasks::spawn("disk watch", disk.run());
         let ticking = shared.clone();
         kip_host::tasks::spawn("timers", async move {
             loop {
@@ -184,8 +206,10 @@ impl Control {
         let reaping = shared.clone();
         kip_host::tasks::spawn("ends of instances", async move {
             while let Some(end) = ended.recv().await {
-                if let Some(cell) = reaping.cell_of(CoreNumber(end.instance.core)) {
-                    reaping.ended(&cell, end);
+                if let Some(cell) = reaping.owner(end.instance) {
+                    let reaping = reaping.clone();
+                    // Each by itself: the last lines of one that writes much may take a moment.
+                    kip_host::tasks::spawn("end of instance", async move { reaping.ended(&cell, end).await });
                 }
             }
         });
@@ -257,18 +281,24 @@ impl Control {
         let _changing = self.shared.changes.lock().await;
         let cell = self.require(name)?;
         self.shared.store.remove_function(cell.name().clone()).await?;
+        self.forget(cell.name(), Event::Remove);
+        Ok(())
+    }
+
+    /// Takes a function out of the map and ends what runs of it. The store has forgotten it already.
+    pub(crate) fn forget(&self, name: &FunctionName, event: Event) {
+        let Some(cell) = self.cell(name.as_str()) else { return };
         {
             let mut cells = self.shared.cells.write().unwrap_or_else(PoisonError::into_inner);
             cells.by_name.remove(cell.name());
             cells.by_host.remove(&cell.name().as_str().to_lowercase());
         }
-        cell.close(Event::Remove);
+        cell.close(event);
         let shared = self.shared.clone();
         kip_host::tasks::spawn_on(&self.shared.runtime, "forget removed function", async move {
             shared.until(|| cell.is_finished()).await;
             shared.cells.write().unwrap_or_else(PoisonError::into_inner).by_number.remove(&cell.number);
         });
-        Ok(())
     }
 
     /// All functions, by name.
@@ -278,7 +308,8 @@ impl Control {
 
     /// All instances, by function.
     pub fn instances(&self) -> Vec<InstanceInfo> {
-        let mut all: Vec<InstanceInfo> = self.all_cells().iter().flat_map(|cell| cell.instance_infos()).collect();
+        let mut all: Vec<InstanceInfo> =
+            self.shared.all_cells().iter().flat_map(|cell| cell.instance_infos()).collect();
         all.sort_by(|a, b| (&a.function, a.id).cmp(&(&b.function, b.id)));
         all
     }
@@ -295,7 +326,19 @@ impl Control {
     pub fn host(&self) -> HostInfo {
         let (reserved_memory, memory, waiting_for_room) =
             self.shared.placer.lock().unwrap_or_else(PoisonError::into_inner).ledger();
-        HostInfo { reserved_memory, memory, waiting_for_room, dropped_records: self.shared.recorder.dropped() }
+        HostInfo {
+            reserved_memory,
+            memory,
+            waiting_for_room,
+            dropped_records: self.shared.recorder.dropped(),
+            shed_records: self.shared.recorder.shed(),
+            disk: self.shared.disk.info(),
+        }
+    }
+
+    /// What happened to the server itself lately, oldest first.
+    pub fn events(&self) -> Vec<ServerEvent> {
+        self.shared.disk.events()
     }
 
     /// Where records are handed in.
@@ -323,7 +366,7 @@ impl Control {
         self.shared.closing.store(true, Ordering::Relaxed);
         // A deployment under way is waited for; later ones see that the server ends.
         let changing = self.shared.changes.lock().await;
-        for cell in self.all_cells() {
+        for cell in self.shared.all_cells() {
             cell.close(Event::Shutdown);
         }
         drop(changing);
@@ -339,11 +382,17 @@ impl Control {
         self.shared.body.clean_up();
     }
 
-    /// Every cell in the order of their numbers, those of removed functions that are still ending included.
-    fn all_cells(&self) -> Vec<Arc<Cell>> {
-        let cells: BTreeMap<CoreNumber, Arc<Cell>> =
-            self.shared.cells().by_number.iter().map(|(number, cell)| (*number, cell.clone())).collect();
-        cells.into_values().collect()
+    /// Ends the server and keeps its instances: waiting requests are refused, those in flight get `patience`. The next
+    /// server adopts what is left, which this counts.
+    pub async fn leave(&self, patience: Duration) -> usize {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        drop(self.shared.changes.lock().await);
+        let cells = self.shared.all_cells();
+        cells.iter().for_each(|cell| cell.refuse_waiting());
+        let quiet = || cells.iter().all(|cell| cell.info().in_flight == 0);
+        let _ = tokio::time::timeout(patience, self.shared.until(quiet)).await;
+        self.shared.recorder.flush().await;
+        self.instances().len()
     }
 
     fn sorted(&self) -> Vec<Arc<Cell>> {
@@ -354,7 +403,7 @@ impl Control {
 
     /// An instance by its id.
     pub fn instance(&self, id: InstanceId) -> Option<InstanceInfo> {
-        let cell = self.shared.cell_of(CoreNumber(id.core))?;
+        let cell = self.shared.owner(id)?;
         cell.instance_infos().into_iter().find(|info| info.id == id)
     }
 }
@@ -368,6 +417,25 @@ impl Shared {
         self.cells().by_number.get(&number).cloned()
     }
 
+    /// Every cell in the order of their numbers, those of removed functions that are still ending included.
+    pub(crate) fn all_cells(&self) -> Vec<Arc<Cell>> {
+        let cells: BTreeMap<CoreNumber, Arc<Cell>> =
+            self.cells().by_number.iter().map(|(number, cell)| (*number, cell.clone())).collect();
+        cells.into_values().collect()
+    }
+
+    /// The function that an instance belongs to.
+    pub(crate) fn owner(&self, instance: InstanceId) -> Option<Arc<Cell>> {
+        if instance.boot == self.boot {
+            return self.cell_of(CoreNumber(instance.core));
+        }
+        self.adopted.read().unwrap_or_else(PoisonError::into_inner).get(&instance).cloned()
+    }
+
+    pub(crate) fn cell_named(&self, name: &str) -> Option<Arc<Cell>> {
+        self.cells().by_name.get(name).cloned()
+    }
+
     fn add_cell(self: &Arc<Self>, version: Arc<Version>) -> Arc<Cell> {
         let number = CoreNumber(self.next_core.fetch_add(1, Ordering::Relaxed));
         let cell = Arc::new(Cell::new(number, version, Arc::downgrade(self)));
@@ -378,7 +446,7 @@ impl Shared {
         cell
     }
 
-    fn deploy(self: &Arc<Self>, stored: StoredVersion) -> Deployed {
+    pub(crate) fn deploy(self: &Arc<Self>, stored: StoredVersion) -> Deployed {
         let version = Arc::new(Version::new(stored.id, stored.spec));
         let deployed = Deployed { function: version.spec.name.clone(), version: version.id };
         let known = self.cells().by_name.get(&deployed.function).cloned();

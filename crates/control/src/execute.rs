@@ -102,26 +102,27 @@ impl Shared {
         let result = match what {
             Operate::Start { .. } => {
                 let started = self.body.start(version.order(instance, &self.options.kip)).await;
-                let mut inner = cell.lock();
-                inner.starting.retain(|starting| *starting != instance);
-                let early = inner.ended_early.iter().position(|ended| ended.instance == instance);
-                let early = early.map(|place| inner.ended_early.swap_remove(place));
+                let early = {
+                    let mut inner = cell.lock();
+                    inner.starting.retain(|starting| *starting != instance);
+                    let early = inner.ended_early.iter().position(|ended| ended.instance == instance);
+                    let early = early.map(|place| inner.ended_early.swap_remove(place));
+                    if let (Ok(running), None) = (&started, early) {
+                        let link = Link::new(instance, version.clone(), running.address, running.process);
+                        inner.links.insert(instance, Arc::new(link));
+                    }
+                    early
+                };
                 match (started, early) {
                     (Ok(_), Some(Ended { code, signal, .. })) => {
-                        drop(inner);
                         let (problem, detail) = (StartProblem::Exited { code, signal }, String::new());
-                        let last_lines = self.last_lines(cell, instance);
+                        let last_lines = self.last_lines(cell, instance).await;
                         let error = StartError { problem, detail, last_lines };
                         cell.note_failure(&error);
                         Ok(Seen::StartFailed(failure_of(&error)))
                     }
-                    (Ok(running), None) => {
-                        let link = Link::new(instance, version.clone(), running.address, running.process);
-                        inner.links.insert(instance, Arc::new(link));
-                        Ok(Seen::Started)
-                    }
+                    (Ok(_), None) => Ok(Seen::Started),
                     (Err(error), _) => {
-                        drop(inner);
                         cell.note_failure(&error);
                         Ok(Seen::StartFailed(failure_of(&error)))
                     }
@@ -133,7 +134,10 @@ impl Shared {
                     Some(hook) => self.body.initialize(instance, hook).await,
                     None => Ok(()),
                 };
-                Ok(called.map_or_else(|error| self.initialize_failed(cell, instance, &error), |()| Seen::Initialized))
+                Ok(match called {
+                    Ok(()) => Seen::Initialized,
+                    Err(error) => self.initialize_failed(cell, instance, &error).await,
+                })
             }
             Operate::Pause => {
                 end_epoch(cell, instance);
@@ -169,18 +173,18 @@ impl Shared {
         }
     }
 
-    fn initialize_failed(&self, cell: &Arc<Cell>, instance: InstanceId, error: &kip_engine::Error) -> Seen {
+    async fn initialize_failed(&self, cell: &Arc<Cell>, instance: InstanceId, error: &kip_engine::Error) -> Seen {
         let status = match error {
             kip_engine::Error::Hook { status, .. } => *status,
             _ => 0,
         };
-        let last_lines = self.last_lines(cell, instance);
+        let last_lines = self.last_lines(cell, instance).await;
         cell.note_failure(&StartError { problem: StartProblem::NeverReady, detail: error.to_string(), last_lines });
         Seen::StartFailed(StartFailure::InitializeFailed { status })
     }
 
     /// An instance's main process ended.
-    pub(crate) fn ended(self: &Arc<Self>, cell: &Arc<Cell>, ended: Ended) {
+    pub(crate) async fn ended(self: &Arc<Self>, cell: &Arc<Cell>, ended: Ended) {
         {
             let mut inner = cell.lock();
             if inner.starting.contains(&ended.instance) {
@@ -194,13 +198,14 @@ impl Shared {
             .look(&cell.lock(), |core| core.instance(ended.instance).is_none_or(|i| i.state == State::Stopping))
             .unwrap_or(true);
         if !asked_for {
-            cell.note_failure(&StartError { problem, detail, last_lines: self.last_lines(cell, ended.instance) });
+            let last_lines = self.last_lines(cell, ended.instance).await;
+            cell.note_failure(&StartError { problem, detail, last_lines });
         }
         cell.step(Event::Exited { instance: ended.instance, exit: Exit { code: ended.code, signal: ended.signal } });
     }
 
-    fn last_lines(&self, cell: &Cell, instance: InstanceId) -> Vec<String> {
-        self.body.log_files(cell.name().as_str(), instance).last_lines(12)
+    async fn last_lines(&self, cell: &Cell, instance: InstanceId) -> Vec<String> {
+        self.body.last_lines(cell.name().as_str(), instance, 12).await
     }
 }
 

@@ -4,7 +4,8 @@
 //! and it knows nothing of queues, versions or requests.
 
 pub mod body;
+mod failpoint;
 pub mod process;
 
 pub use body::{Body, Ended, Error, Order, Running, StartError, StartProblem, StopOrder};
-pub use process::{Capabilities, Options, ProcessBody};
+pub use process::{Alive, Capabilities, Found, Inherited, LogFile, Options, ProcessBody, Record};

@@ -93,6 +93,19 @@ pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
+/// The same without the sync, for what need not outlive the host: readers see the old or the new content, and after a
+/// loss of power perhaps neither.
+///
+/// # Errors
+/// What the operating system says.
+pub fn write_unsynced(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+    file.write_all(content)?;
+    fs::rename(&temporary, path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

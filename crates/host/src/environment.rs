@@ -12,6 +12,8 @@ pub const DATA_DIR: &str = "KIPWAKE_DATA_DIR";
 pub const LOG: &str = "KIPWAKE_LOG";
 /// Path of an ONNX Runtime library that the model server should use.
 pub const ONNXRUNTIME: &str = "KIPWAKE_ONNXRUNTIME";
+/// Where a server under test kills itself; read only by builds with the feature `failpoints`.
+pub const FAIL_POINT: &str = "KIPWAKE_FAIL_POINT";
 /// Prefix of settings: `KIPWAKE_SERVER_GATEWAY` sets `[server] gateway`.
 pub const PREFIX: &str = "KIPWAKE_";
 

@@ -5,8 +5,10 @@
 
 pub mod clock;
 pub mod directory;
+pub mod disk;
 pub mod environment;
 pub mod http_client;
+pub mod processes;
 pub mod random;
 pub mod sockets;
 pub mod tasks;

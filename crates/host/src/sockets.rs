@@ -26,6 +26,35 @@ pub fn listeners() -> io::Result<Vec<Listener>> {
     Ok(found)
 }
 
+/// A connection that this end has not closed; the other end may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Connection {
+    /// This end.
+    pub local: SocketAddr,
+    /// The other end.
+    pub peer: SocketAddr,
+}
+
+/// All TCP connections of this network namespace whose local end is open: ESTABLISHED, or CLOSE_WAIT, where only the
+/// other end has closed.
+///
+/// # Errors
+/// When `/proc/net/tcp` cannot be read.
+pub fn connections() -> io::Result<Vec<Connection>> {
+    const OPEN: [&str; 2] = ["01", "08"];
+    let mut tables = fs::read_to_string("/proc/net/tcp")?;
+    tables.push_str(&fs::read_to_string("/proc/net/tcp6").unwrap_or_default());
+    let line = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (local, peer, state) = (fields.next()?, fields.next()?, fields.next()?);
+        if !OPEN.contains(&state) {
+            return None;
+        }
+        Some(Connection { local: parse_address(local)?, peer: parse_address(peer)? })
+    };
+    Ok(tables.lines().filter_map(line).collect())
+}
+
 /// The sockets that any of these processes holds open, by inode.
 pub fn inodes_of(processes: &[u32]) -> BTreeSet<u64> {
     let mut inodes = BTreeSet::new();
@@ -146,6 +175,19 @@ mod tests {
         }
         child.wait().unwrap();
         assert!(is_ending(child.id()));
+    }
+
+    #[test]
+    fn a_connection_is_open_until_both_ends_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let caller = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (taken, peer) = listener.accept().unwrap();
+        let ours = Connection { local: listener.local_addr().unwrap(), peer };
+        assert!(connections().unwrap().contains(&ours));
+        drop(caller);
+        assert!(connections().unwrap().contains(&ours), "the taker has not closed");
+        drop(taken);
+        assert!(!connections().unwrap().contains(&ours));
     }
 
     #[test]

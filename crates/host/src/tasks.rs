@@ -37,6 +37,16 @@ where
     tokio::task::spawn_local(future)
 }
 
+/// Runs what may wait for a disk on a thread that may. None if it panicked or the runtime ended.
+pub async fn blocking<F, T>(name: &'static str, work: F) -> Option<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let _ = name;
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
 /// Starts a thread; the name (15 characters are shown) appears in `top -H` and thread dumps.
 ///
 /// # Errors

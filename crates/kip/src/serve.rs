@@ -7,11 +7,11 @@ use std::time::Duration;
 use kip_api::{Api, wire::About};
 use kip_auth::Keys;
 use kip_control::Control;
-use kip_engine::ProcessBody;
+use kip_engine::{Body as _, ProcessBody};
 use kip_gateway::Gateway;
 use kip_host::directory::DataDirectory;
 use kip_spec::{Problem, code};
-use kip_store::{ControlStore, SqliteControl, SqliteRecords};
+use kip_store::{ControlStore, SqliteControl};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -45,7 +45,7 @@ pub(crate) fn run(connection: &Connection, options: &Serve, output: Output) -> a
     let served = runtime.block_on(serve(&data, config, |ready| announce(ready, output)));
     // Callers that still read an answer must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    served
+    served.map(|left| left.say(output))
 }
 
 /// The runtime of everything but the data plane.
@@ -65,8 +65,8 @@ fn announce(ready: &Ready, output: Output) {
     let _ = output.line(ready, text);
 }
 
-/// Serves until it is told to end by Ctrl-C, SIGTERM or the API.
-pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Ready)) -> anyhow::Result<()> {
+/// Serves until it is told to end: by Ctrl-C or the API with everything that runs, by SIGTERM without its instances.
+pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Ready)) -> anyhow::Result<Left> {
     // Both before anything is started: a signal during the start must end it in order.
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
@@ -75,20 +75,21 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let gateway_listener = kip_gateway::bind(config.gateway).map_err(Problem::from)?;
     let api_listener = kip_gateway::bind(config.api).map_err(Problem::from)?;
 
-    let store = Arc::new(SqliteControl::open(&data.join("control.db")).map_err(store_problem)?);
-    let records = Arc::new(SqliteRecords::open(&data.join("records.db")).map_err(store_problem)?);
+    let disk = crate::disk::prepare(data, &config)?;
+    let (store, records) = crate::disk::open(data, &disk).map_err(store_problem)?;
     let identity = store.begin_boot().await.map_err(store_problem)?;
     let (keys, key) = Keys::open(store.as_ref(), data).await.map_err(keys_problem)?;
 
     let (ends, ended) = mpsc::channel(ENDS);
-    let options = kip_engine::Options { server: identity.server.clone(), logs: data.join("logs") };
-    let (body, left) = ProcessBody::new(options, ends).map_err(|error| unusable(data, &error))?;
-    if left > 0 {
-        tracing::warn!(processes = left, "an earlier server was killed; the instances it left behind are ended");
-    }
-    let body = Arc::new(body);
+    let body = Arc::new(ProcessBody::new(body_options(data, &identity.server), ends).map_err(|e| unusable(data, &e))?);
     let capabilities = body.capabilities().clone();
-    let options = kip_control::Options { boot: identity.boot, memory: config.memory, kip: own_program() };
+    let options = kip_control::Options {
+        boot: identity.boot,
+        memory: config.memory,
+        kip: own_program(),
+        disk,
+        retention: config.retention,
+    };
     let control = Control::open(options, store, records, body, ended).await.map_err(Problem::from)?;
 
     let options = kip_gateway::Options { listener: gateway_listener, threads: config.threads };
@@ -122,29 +123,93 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     tracing::info!(gateway = ready.gateway, api = ready.api, pause = pause_method, "serving");
     announce(&ready);
 
-    let why = tokio::select! {
-        _ = interrupted.recv() => "interrupted",
-        _ = terminated.recv() => "terminated",
-        _ = stopped.wait_for(|stopped| *stopped) => "stopped through the API",
+    let (why, keep) = tokio::select! {
+        _ = interrupted.recv() => ("interrupted", false),
+        _ = terminated.recv() => ("terminated", true),
+        _ = stopped.wait_for(|stopped| *stopped) => ("stopped through the API", false),
     };
-    tracing::info!(why, patience = %config.patience, "stopping: requests in flight may end, then all instances end");
+    let then = if keep { "the instances stay" } else { "all instances end" };
+    tracing::info!(why, patience = %config.patience, "stopping: requests in flight may end, then {then}");
     let _ = std::fs::remove_file(&file);
     gateway.close();
+    let end = async |patience: Duration| match keep {
+        true => Some(control.leave(patience).await),
+        false => {
+            control.shutdown(patience).await;
+            None
+        }
+    };
     let ended = async {
-        control.shutdown(config.patience.to_std()).await;
+        let kept = end(config.patience.to_std()).await;
         closing.send_replace(true);
         let _ = tokio::time::timeout(LAST_WORDS, api).await;
+        kept
     };
-    tokio::select! {
-        () = ended => {}
+    let kept = tokio::select! {
+        kept = ended => kept,
         // A second signal means now.
-        _ = interrupted.recv() => control.shutdown(Duration::ZERO).await,
-        _ = terminated.recv() => control.shutdown(Duration::ZERO).await,
-    }
+        _ = interrupted.recv() => end(Duration::ZERO).await,
+        _ = terminated.recv() => end(Duration::ZERO).await,
+    };
     let joined = tokio::task::spawn_blocking(move || gateway.join());
     let _ = tokio::time::timeout(LAST_WORDS, joined).await;
-    tracing::info!("stopped");
-    Ok(())
+    match kept {
+        Some(kept) => {
+            tracing::info!(kept, "stopped; the next start adopts the instances that stay, `kip stop` ends them")
+        }
+        None => tracing::info!("stopped"),
+    }
+    Ok(Left { kept, data: data.to_owned() })
+}
+
+/// What a server leaves when it ends.
+#[derive(Debug, Serialize)]
+pub(crate) struct Left {
+    /// Instances that go on without a server, if it was told to keep them.
+    kept: Option<usize>,
+    #[serde(rename = "data_directory")]
+    data: PathBuf,
+}
+
+impl Left {
+    /// Says what goes on, and how to end it.
+    fn say(&self, output: Output) {
+        let text = |left: &Self| {
+            format!(
+                "kept {} instances: the next `kip serve` adopts them; `kip --data-dir {} stop` ends them",
+                left.kept.unwrap_or(0),
+                left.data.display()
+            )
+        };
+        if self.kept.is_some_and(|kept| kept > 0) {
+            let _ = output.line(self, text);
+        }
+    }
+}
+
+fn body_options(data: &Path, server: &str) -> kip_engine::Options {
+    kip_engine::Options { server: server.to_owned(), instances: data.join("instances"), logs: data.join("logs") }
+}
+
+/// Ends the instances that a server left which does not run any more, and says how many there were.
+pub(crate) async fn end_left(data: &Path) -> anyhow::Result<usize> {
+    if !data.join("instances").is_dir() {
+        return Ok(0);
+    }
+    let directory = DataDirectory::lock(data).map_err(directory_problem)?;
+    let data = directory.path();
+    let store = SqliteControl::open(&data.join("control.db")).map_err(store_problem)?;
+    let identity = store.begin_boot().await.map_err(store_problem)?;
+    let (ends, _ended) = mpsc::channel(ENDS);
+    let body = ProcessBody::new(body_options(data, &identity.server), ends).map_err(|error| unusable(data, &error))?;
+    let (left, _) = body.find();
+    let ending = left.iter().map(|found| body.kill(found.instance));
+    let failed = futures_util::future::join_all(ending).await.into_iter().find_map(Result::err);
+    body.clean_up();
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(left.iter().filter(|found| found.was_there()).count()),
+    }
 }
 
 /// Our own program by way of the kernel: it stays the one that runs even if its file is replaced by an upgrade.
@@ -152,7 +217,7 @@ fn own_program() -> PathBuf {
     PathBuf::from(format!("/proc/{}/exe", std::process::id()))
 }
 
-fn directory_problem(error: kip_host::directory::Error) -> Problem {
+pub(crate) fn directory_problem(error: kip_host::directory::Error) -> Problem {
     match &error {
         kip_host::directory::Error::InUse { .. } => Problem::new(code::DATA_DIRECTORY_IN_USE, error.to_string())
             .hint("`kip stop` ends that server; --data-dir names another directory"),
@@ -167,10 +232,15 @@ fn unusable(data: &Path, error: &std::io::Error) -> Problem {
         .cause(error.to_string())
 }
 
-fn store_problem(error: kip_store::Error) -> Problem {
+pub(crate) fn store_problem(error: kip_store::Error) -> Problem {
     match error {
         kip_store::Error::Newer { .. } => Problem::new(code::SCHEMA_NEWER, error.to_string())
             .hint("use that newer version of kip, or restore the copy that it made before it changed the schema"),
+        kip_store::Error::Full { .. } => Problem::new(code::STORE_FULL, error.to_string())
+            .hint("make room on the disk of the data directory, or name another one: --data-dir DIR"),
+        kip_store::Error::NotDurable { .. } => {
+            Problem::new(code::STORE_NOT_DURABLE, error.to_string()).hint("look at the disk: dmesg, kip doctor")
+        }
         other => Problem::new(code::STORE_FAILED, "the store cannot be used").cause(other.to_string()),
     }
 }

@@ -63,6 +63,11 @@ pub(super) fn set_frozen(folder: &Path, frozen: bool) -> io::Result<()> {
     fs::write(folder.join("cgroup.freeze"), if frozen { "1" } else { "0" })
 }
 
+/// Whether somebody wants it frozen, be it so yet or not.
+pub(super) fn is_told_to_freeze(folder: &Path) -> bool {
+    fs::read_to_string(folder.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
+}
+
 /// Whether every process in it has stopped.
 pub(super) fn is_frozen(folder: &Path) -> io::Result<bool> {
     Ok(fs::read_to_string(folder.join("cgroup.events"))?.lines().any(|line| line == "frozen 1"))

@@ -15,6 +15,9 @@ pub(super) const INSTANCE: &str = "KIPWAKE_INSTANCE";
 /// The variable that names the server they belong to.
 pub(super) const SERVER: &str = "KIPWAKE_SERVER";
 
+/// The variable that names their function.
+pub(super) const FUNCTION: &str = "KIPWAKE_FUNCTION";
+
 /// An instance's whole environment: what it inherits, the contract, what the user declared, and what nobody may override.
 pub(super) fn environment(order: &Order, server: &str, port: u16) -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = kip_host::environment::inherited().into_iter().collect();
@@ -40,7 +43,7 @@ pub(super) fn environment(order: &Order, server: &str, port: u16) -> BTreeMap<St
     for name in ["PORT", "FC_SERVER_PORT", "FC_CUSTOM_LISTEN_PORT"] {
         env.insert(name.to_owned(), port.to_string());
     }
-    env.insert("KIPWAKE_FUNCTION".to_owned(), order.function.to_string());
+    env.insert(FUNCTION.to_owned(), order.function.to_string());
     env.insert(INSTANCE.to_owned(), order.instance.to_string());
     env.insert(SERVER.to_owned(), server.to_owned());
     env

@@ -13,6 +13,7 @@ impl Process {
     pub(super) fn members(&self) -> Vec<u32> {
         match &self.cgroup {
             Some(folder) => cgroup::processes(folder),
+            None if !self.leads_group => Vec::new(),
             None => kip_host::sockets::processes_by_group().remove(&self.pid).unwrap_or_default(),
         }
     }
@@ -52,6 +53,9 @@ impl Process {
 
     /// Sends a signal to its process group. No such group is an error of kind `NotFound`.
     pub(super) fn signal_group(&self, signal: Signal) -> io::Result<()> {
+        if !self.leads_group {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let group = i32::try_from(self.pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
         rustix::process::kill_process_group(group, signal).map_err(|error| match error {
             rustix::io::Errno::SRCH => io::ErrorKind::NotFound.into(),

@@ -1,15 +1,20 @@
 //! Instances as child processes: own process group, own port, own logs, own cgroup where the host allows one.
 
+mod adopt;
 mod cgroup;
 mod contract;
 mod expand;
-mod leftovers;
+mod journal;
 mod logs;
 mod members;
+mod pump;
 mod ready;
 mod spawn;
 mod stop;
+mod streams;
+mod unsafe_readable;
 mod unsafe_spawn;
+mod watch;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -19,11 +24,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use kip_spec::InstanceId;
 use kip_spec::function::Hook;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::body::{Body, Ended, Error, Order, Running, StartError, StopOrder};
+use crate::failpoint::reached;
+use journal::{Journal, Stage};
+use pump::Pump;
 
-pub use logs::LogFiles;
+pub use adopt::{Alive, Found, Inherited};
+pub use logs::{LogFile, Record};
 
 /// What a start says that was ordered to end before it had a process.
 const CANCELLED: &str = "the start was cancelled";
@@ -35,6 +44,8 @@ const FREEZE_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct Options {
     /// The id of the server that owns the instances; they carry it in their environment.
     pub server: String,
+    /// Folder for what belongs to instances while they live, one folder each.
+    pub instances: PathBuf,
     /// Folder for the instances' logs.
     pub logs: PathBuf,
 }
@@ -61,9 +72,15 @@ pub(crate) struct Process {
     id: InstanceId,
     /// Main process, and the number of its process group.
     pid: u32,
+    /// Whether that number is known to be its own still; else somebody else's processes may bear it.
+    leads_group: bool,
     cgroup: Option<PathBuf>,
+    /// Its own folder: journal and pipes.
+    folder: PathBuf,
+    /// What the next server is told of it.
+    journal: Mutex<Journal>,
     /// Set once the main process has ended.
-    ended: watch::Receiver<Option<Ended>>,
+    ended: tokio::sync::watch::Receiver<Option<Ended>>,
     /// Headers for hooks.
     headers: http::HeaderMap,
     /// Known once ready.
@@ -82,30 +99,47 @@ pub(crate) struct Table {
     failed: HashSet<InstanceId>,
 }
 
-/// Child processes of this server.
+impl Process {
+    /// Writes down how far it has come. If that fails it serves on, and the next server ends it.
+    fn note(&self, change: impl FnOnce(&mut Journal)) {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut journal);
+        if let Err(error) = journal.write(&self.folder) {
+            tracing::error!(instance = %self.id, %error, "its journal is not written; a restart of the server would end it");
+        }
+    }
+}
+
+/// Child processes of this server, and those of an earlier one that it took over.
 #[derive(Debug)]
 pub struct ProcessBody {
     options: Options,
     capabilities: Capabilities,
     processes: Mutex<Table>,
     ended: mpsc::Sender<Ended>,
+    pump: Pump,
 }
 
 impl ProcessBody {
-    /// Probes the host, ends what an earlier server left behind, and is ready to start instances. The ends of main
-    /// processes are reported to `ended`. The second value says how many leftover processes were ended.
+    /// Probes the host, and is ready to start instances. The ends of main processes are reported to `ended`.
     ///
     /// # Errors
-    /// When the log folder cannot be made.
-    pub fn new(options: Options, ended: mpsc::Sender<Ended>) -> std::io::Result<(Self, usize)> {
+    /// When the folders cannot be made.
+    pub fn new(options: Options, ended: mpsc::Sender<Ended>) -> std::io::Result<Self> {
         kip_host::directory::create_private(&options.logs)?;
-        let left = leftovers::end_all(&options.server);
+        kip_host::directory::create_private(&options.instances)?;
         let (cgroup, cgroup_missing) = match cgroup::prepare(&options.server) {
             Ok(path) => (Some(path), None),
             Err(reason) => (None, Some(reason)),
         };
         let capabilities = Capabilities { cgroup, cgroup_missing };
-        Ok((Self { options, capabilities, processes: Mutex::default(), ended }, left))
+        Ok(Self { options, capabilities, processes: Mutex::default(), ended, pump: Pump::start()? })
+    }
+
+    /// Takes hold of everything that an earlier server left. What is not adopted must be killed. To be called once,
+    /// before the first start.
+    pub fn find(&self) -> (Vec<Found>, Inherited) {
+        self.find_left()
     }
 
     /// What this host lets us do.
@@ -113,9 +147,15 @@ impl ProcessBody {
         &self.capabilities
     }
 
-    /// Where an instance's output is.
-    pub fn log_files(&self, function: &str, instance: InstanceId) -> LogFiles {
-        LogFiles::of(&self.options.logs, function, instance)
+    /// The last lines that an instance wrote, up to now.
+    pub async fn last_lines(&self, function: &str, instance: InstanceId, most: usize) -> Vec<String> {
+        self.pump.settle(instance).await;
+        LogFile::of(&self.options.logs, function, instance).last_lines(most)
+    }
+
+    /// Waits until what a function's instances have written up to now is in their logs.
+    pub async fn settle_logs(&self, function: &str) {
+        self.pump.settle_folder(&self.log_folder(function)).await;
     }
 
     /// The folder of a function's logs.
@@ -130,7 +170,7 @@ impl ProcessBody {
         }
     }
 
-    fn find(&self, id: InstanceId) -> Result<Arc<Process>, Error> {
+    fn known(&self, id: InstanceId) -> Result<Arc<Process>, Error> {
         self.lock().running.get(&id).cloned().ok_or(Error::Unknown(id))
     }
 
@@ -138,10 +178,16 @@ impl ProcessBody {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Nothing of it is left: its folder and its port are free.
     fn forget(&self, id: InstanceId) {
+        let _ = std::fs::remove_dir_all(self.folder_of(id));
         let mut table = self.lock();
         table.running.remove(&id);
         table.ports.remove(&id);
+    }
+
+    fn folder_of(&self, id: InstanceId) -> PathBuf {
+        self.options.instances.join(id.to_string())
     }
 
     /// The instance's process; one that is not there yet will not be started.
@@ -162,8 +208,7 @@ impl ProcessBody {
 #[async_trait]
 impl Body for ProcessBody {
     async fn start(&self, order: Order) -> Result<Running, StartError> {
-        let files = self.log_files(order.function.as_str(), order.instance);
-        let (process, port) = self.spawn(&order, &files).inspect_err(|error| {
+        let (process, port) = self.spawn(&order).inspect_err(|error| {
             self.forget(order.instance);
             if error.detail != CANCELLED {
                 self.lock().failed.insert(order.instance);
@@ -173,29 +218,48 @@ impl Body for ProcessBody {
         match ready {
             Ok(running) => {
                 *process.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(running.address);
+                reached("start: ready");
+                process.note(|journal| (journal.stage, journal.address) = (Stage::Ready, Some(running.address)));
+                reached("start: ready noted");
                 Ok(running)
             }
-            Err((problem, detail)) => Err(StartError { problem, detail, last_lines: files.last_lines(12) }),
+            Err((problem, detail)) => {
+                let last_lines = self.last_lines(order.function.as_str(), order.instance, 12).await;
+                Err(StartError { problem, detail, last_lines })
+            }
         }
     }
 
     async fn initialize(&self, instance: InstanceId, hook: &Hook) -> Result<(), Error> {
-        let process = self.find(instance)?;
-        contract::call_hook(&process, "initialize", http::Method::POST, hook).await
+        let process = self.known(instance)?;
+        contract::call_hook(&process, "initialize", http::Method::POST, hook).await?;
+        reached("initialize: answered");
+        process.note(|journal| journal.stage = Stage::Initialized);
+        Ok(())
     }
 
     async fn pause(&self, instance: InstanceId) -> Result<(), Error> {
-        self.find(instance)?.freeze().await
+        reached("pause: begun");
+        self.known(instance)?.freeze().await?;
+        reached("pause: frozen");
+        Ok(())
     }
 
     async fn resume(&self, instance: InstanceId) -> Result<(), Error> {
-        self.find(instance)?.thaw()
+        reached("resume: begun");
+        self.known(instance)?.thaw()?;
+        reached("resume: thawed");
+        Ok(())
     }
 
     async fn stop(&self, instance: InstanceId, order: StopOrder) -> Result<(), Error> {
         let Some(process) = self.find_or_cancel(instance) else { return Ok(()) };
+        process.note(|journal| journal.stage = Stage::Ending);
+        reached("stop: noted");
         process.end_gently(&order).await;
+        reached("stop: asked");
         process.end_by_force(&self.options.server).await?;
+        reached("stop: gone");
         self.forget(instance);
         Ok(())
     }
@@ -208,6 +272,6 @@ impl Body for ProcessBody {
     }
 
     fn process(&self, instance: InstanceId) -> Option<u32> {
-        self.find(instance).ok().map(|process| process.pid)
+        self.known(instance).ok().map(|process| process.pid)
     }
 }

@@ -10,13 +10,15 @@ use std::sync::{Arc, Mutex};
 use kip_spec::InstanceId;
 use tokio::sync::watch;
 
-use super::logs::LogFiles;
-use super::{CANCELLED, Process, ProcessBody, cgroup, contract, expand, unsafe_spawn};
+use super::journal::{self, Journal, Stage};
+use super::logs::LogFile;
+use super::{CANCELLED, Process, ProcessBody, cgroup, contract, expand, streams, unsafe_spawn};
 use crate::body::{Ended, Order, StartError, StartProblem};
+use crate::failpoint::reached;
 
 impl ProcessBody {
     /// Starts the program; it is not ready yet. Also gives the port that it was told to listen on.
-    pub(super) fn spawn(&self, order: &Order, files: &LogFiles) -> Result<(Arc<Process>, u16), StartError> {
+    pub(super) fn spawn(&self, order: &Order) -> Result<(Arc<Process>, u16), StartError> {
         let fail = |(problem, detail)| StartError { problem, detail, last_lines: Vec::new() };
         let io =
             |what: &'static str| move |error: io::Error| fail((StartProblem::SpawnFailed, format!("{what}: {error}")));
@@ -34,7 +36,14 @@ impl ProcessBody {
             Some(file) => file.clone(),
             None => expand::program(name, &order.directory, &env).map_err(fail)?,
         };
-        let (stdout, stderr) = files.open().map_err(io("its log files cannot be written"))?;
+        let log = LogFile::of(&self.options.logs, order.function.as_str(), order.instance);
+        log.prepare().map_err(io("its log cannot be written"))?;
+        let folder = self.folder_of(order.instance);
+        kip_host::directory::create_private(&folder).map_err(io("its folder cannot be made"))?;
+        reached("start: folder made");
+        let [out, err] = streams::NAMES;
+        let (our_stdout, stdout) = streams::make(&folder, out).map_err(io("its output cannot be piped"))?;
+        let (our_stderr, stderr) = streams::make(&folder, err).map_err(io("its output cannot be piped"))?;
         let cgroup = self.cgroup_of(order.instance);
         let procs = match &cgroup {
             Some(folder) => {
@@ -54,7 +63,8 @@ impl ProcessBody {
         if table.cancelled.remove(&order.instance) {
             return Err(fail((StartProblem::SpawnFailed, CANCELLED.to_owned())));
         }
-        let mut child = match tokio::process::Command::from(command).spawn() {
+        let mut command = tokio::process::Command::from(command);
+        let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => {
                 if let Some(folder) = &cgroup {
@@ -63,6 +73,9 @@ impl ProcessBody {
                 return Err(fail(explain(&error, &program)));
             }
         };
+        reached("start: spawned");
+        // It holds our copies of its ends of the pipes, which would keep them from ever ending.
+        drop(command);
         let pid = child.id().unwrap_or_default();
         let (ended, watch) = watch::channel(None);
         let (id, report) = (order.instance, self.ended.clone());
@@ -74,8 +87,30 @@ impl ProcessBody {
             let _ = report.send(end).await;
         });
         let headers = contract::headers(order);
-        let process = Arc::new(Process { id, pid, cgroup, ended: watch, headers, address: Mutex::default() });
+        let journal = Journal {
+            host_boot: kip_host::clock::boot_id().unwrap_or_default(),
+            function: order.function.clone(),
+            version: order.version,
+            process: pid,
+            started: kip_host::processes::look(pid).map_or(0, |process| process.started),
+            port,
+            cgroup: cgroup.clone(),
+            limits: Vec::new(),
+            memory: None,
+            initialize: order.initialize.is_some(),
+            stage: Stage::Starting,
+            address: None,
+            headers: journal::listed(&headers),
+        };
+        let (address, journal) = (Mutex::default(), Mutex::new(journal));
+        let process =
+            Arc::new(Process { id, pid, leads_group: true, cgroup, folder, journal, ended: watch, headers, address });
         table.running.insert(id, process.clone());
+        drop(table);
+        process.note(|_| {});
+        reached("start: noted");
+        self.pump.read(id, out, our_stdout, log.clone());
+        self.pump.read(id, err, our_stderr, log);
         Ok((process, port))
     }
 

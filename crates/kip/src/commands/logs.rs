@@ -4,13 +4,26 @@ use kip_api::wire::LogLine;
 
 use crate::arguments::Logs;
 use crate::client::{Client, segment};
-use crate::output::Output;
+use crate::output::{Output, clock};
 
 pub(crate) async fn run(client: &Client, options: &Logs, output: Output) -> anyhow::Result<()> {
-    let Logs { function, follow, tail, instance } = options;
-    let only = instance.as_ref().map(|id| format!("&instance={}", segment(id))).unwrap_or_default();
-    let function = segment(function);
-    let path = format!("/api/v1/functions/{function}/logs?follow={follow}&tail={tail}{only}");
-    let text = |line: &LogLine| format!("{} {} | {}", line.instance, line.stream, line.line);
-    client.lines(&path, |line: LogLine| output.line(&line, text)).await
+    let Logs { function, follow, tail, instance, since, request, join } = options;
+    let mut path = format!("/api/v1/functions/{}/logs?follow={follow}&tail={tail}&join={join}", segment(function));
+    for (name, value) in [("instance", instance), ("request", request)] {
+        path.extend(value.iter().map(|value| format!("&{name}={}", segment(value))));
+    }
+    path.extend(since.iter().map(|since| format!("&since={}", since.0)));
+    let text = |line: &LogLine| {
+        let goes_on = if line.cut { " …" } else { "" };
+        format!("{} {} {} | {}{goes_on}", clock(line.at), line.instance, line.stream, line.line)
+    };
+    let show = |line: LogLine| {
+        // A remark about the lines is no line.
+        if line.instance.is_empty() && !output.is_json() {
+            output.say(&format!("note: {}", line.line));
+            return Ok(());
+        }
+        output.line(&line, text)
+    };
+    client.lines(&path, show).await
 }

@@ -5,13 +5,25 @@ use std::time::Duration;
 use kip_spec::{Problem, code};
 
 use crate::arguments::{Connection, Names};
-use crate::client::{Client, segment};
+use crate::client::{Client, data_directory, segment};
 use crate::output::Output;
+use crate::{serve, start};
 
 /// The server's own patience is 30 s unless set otherwise; this is only for the case that it hangs.
 const LIMIT: Duration = Duration::from_secs(600);
 
 pub(crate) async fn stop(connection: &Connection, output: Output) -> anyhow::Result<()> {
+    if connection.api.is_none() {
+        let data = data_directory(connection)?;
+        // Nobody answers: what a server left that was killed, or told to keep its instances, is to end.
+        if start::running(&data).await.is_none()
+            && let Ok(ended @ 1..) = serve::end_left(&data).await
+        {
+            return output.result(&serde_json::json!({"ended_instances": ended}), |_| {
+                format!("no server runs; ended the {ended} instances that the last one left\n")
+            });
+        }
+    }
     let client = Client::find(connection)?;
     let pid = stop_and_wait(&client).await?;
     output.result(&serde_json::json!({"stopped": pid}), |_| {

@@ -100,7 +100,7 @@ async fn foreground(connection: &Connection, options: &Up, output: Output) -> an
         }
     };
     let (served, ()) = tokio::join!(serving, showing);
-    served
+    served.map(drop)
 }
 
 /// Deploys a folder and shows that it works; `prove` as for [`tryout::run`].

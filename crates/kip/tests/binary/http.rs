@@ -195,3 +195,14 @@ impl Caller {
         let _ = self.reader.get_ref().shutdown(Shutdown::Both);
     }
 }
+
+/// One call of a server that may be gone, or go in the midst of it: no answer is an error then, and a hang a failure.
+pub(crate) fn try_call(address: SocketAddr, target: &str) -> std::io::Result<Answer> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_nodelay(true)?;
+    let mut caller = Caller { reader: BufReader::new(stream) };
+    caller.try_write(format!("GET {target} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n"))?;
+    let head = caller.try_head().ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    Ok(caller.rest("GET", head))
+}

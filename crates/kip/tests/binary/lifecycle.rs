@@ -202,7 +202,7 @@ fn a_minimum_is_kept_and_survives_a_restart() {
         server.instances().iter().any(|i| i["process"].as_u64().is_some_and(|p| p != u64::from(process)))
     });
     server.until_state("paused");
-    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     assert!(server.wait().success());
     assert!(server.processes().is_empty());
     server.start_again();
@@ -347,28 +347,6 @@ fn a_start_that_failed_heals_by_itself() {
 }
 
 #[test]
-fn a_killed_servers_leftovers_are_ended() {
-    let mut server = Server::start();
-    server.deploy_subject(&["--fork"], "instances: {min: 2, max: 2}\nidle: {pause: 200ms}");
-    until_true("both sleep", || server.function()["asleep"] == 2);
-    let left = server.processes();
-    assert!(left.len() >= 4, "{left:?}");
-    server.signal(Signal::KILL);
-    server.wait();
-    assert_eq!(server.processes().len(), left.len(), "they outlive a killed server");
-    server.kip(&["ls"]).failed(&["KW-7005", "no server answers at", "kip serve"]);
-    server.start_again();
-    assert!(left.iter().all(|process| !is_alive(*process)));
-    let log = server.log();
-    assert!(
-        log.contains("an earlier server was killed") && log.contains(&format!("processes={}", left.len())),
-        "{log}"
-    );
-    assert_eq!(server.get("/pid").status(), 200);
-    assert!(server.instances().iter().all(|instance| instance["id"].as_str().unwrap().starts_with("i-2-")));
-}
-
-#[test]
 fn a_server_that_ends_lets_requests_finish() {
     let mut server = Server::start();
     server.deploy_subject(&[], "instances: {max: 1}");
@@ -377,7 +355,7 @@ fn a_server_that_ends_lets_requests_finish() {
     until_true("it is in flight", || server.function()["in_flight"] == 1);
     let waiting = server.later("GET", "/pid");
     until_true("the other waits", || server.function()["queued"] == 1);
-    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
     let refused = waiting.join().unwrap();
     assert_eq!((refused.code().as_str(), refused.status()), ("KW-2012", 503), "{refused:?}");
     assert!(refused.header("retry-after").is_some());

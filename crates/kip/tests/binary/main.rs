@@ -5,9 +5,13 @@
 #![expect(clippy::unwrap_used, reason = "this crate is a test as a whole; the linter only knows functions marked so")]
 #![expect(clippy::print_stderr, reason = "a failed test shows its server's log")]
 
+mod adoption;
 mod bad_input;
+mod crash;
 mod http;
 mod journey;
 mod lifecycle;
 mod relay;
+mod service;
+mod storage;
 mod support;

@@ -181,7 +181,8 @@ impl Server {
             if let Some(status) = child.ended() {
                 panic!("the server ended with {status}: {text}{}", self.log());
             }
-            text.ends_with('\n').then(|| serde_json::from_str::<Value>(&text).expect("the ready line is JSON"))
+            let line = text.split_inclusive('\n').next().filter(|line| line.ends_with('\n'));
+            line.map(|line| serde_json::from_str::<Value>(line).expect("the ready line is JSON"))
         });
         let address = |name: &str| {
             let text = ready[name].as_str().unwrap_or_default();
@@ -322,6 +323,33 @@ impl Server {
         kill(self.pid, signal);
     }
 
+    /// Kills the server, as a crash would, and waits for its end.
+    pub(crate) fn crash(&mut self) {
+        self.signal(rustix::process::Signal::KILL);
+        self.wait();
+    }
+
+    /// What the server printed on standard output since its last start.
+    pub(crate) fn printed(&self) -> String {
+        fs::read_to_string(self.folder.path().join(format!("serve.{}.out", self.starts))).unwrap_or_default()
+    }
+
+    /// The decisions about `f`, oldest first.
+    pub(crate) fn decisions(&self) -> Vec<Value> {
+        let records = self.api_get("/api/v1/functions/f/decisions?limit=1000").json();
+        let mut records = records.as_array().expect("a list").clone();
+        records.reverse();
+        records
+    }
+
+    /// The processes of instances that the server knows, sorted.
+    pub(crate) fn known(&self) -> Vec<u32> {
+        let process = |instance: &Value| u32::try_from(instance["process"].as_u64()?).ok();
+        let mut known: Vec<u32> = self.instances().iter().filter_map(process).collect();
+        known.sort_unstable();
+        known
+    }
+
     /// Waits for the end of the server's process and says how it ended.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("a server");
@@ -339,6 +367,10 @@ impl Drop for Server {
         let failed = std::thread::panicking();
         if failed {
             eprintln!("the server's log:\n{}", self.log());
+        }
+        if self.child.is_none() {
+            // What it kept, or left when it was killed.
+            self.kip(&["stop"]);
         }
         if let Some(mut child) = self.child.take() {
             kill(self.pid, rustix::process::Signal::INT);

@@ -1,0 +1,128 @@
+//! Instances of an earlier server: handed to their functions, or ended with a reason in the decision log.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use kip_engine::{Alive, Body as _, Found, Inherited};
+use kip_fleet::{Event, Place};
+use kip_spec::{FunctionName, InstanceId, VersionId};
+use kip_store::{DecisionRecord, Record};
+
+use crate::Version;
+use crate::cell::Cell;
+use crate::control::{Error, Shared};
+use crate::link::Link;
+
+/// Between two looks at the connections that an earlier server left: quick at first, since most end at once.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+impl Shared {
+    /// Adopts what can go on and ends the rest in the background. When it returns, every instance is known to its function.
+    ///
+    /// # Errors
+    /// When the store cannot say what a version is.
+    pub(crate) async fn adopt_all(self: &Arc<Self>) -> Result<(), Error> {
+        let began = kip_host::clock::monotonic_micros();
+        let (all, inherited) = self.body.find();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let (mut adopted, mut ended) = (0, 0);
+        for found in all {
+            let cell = found.function.as_ref().and_then(|name| self.cell_named(name.as_str()));
+            let version = match (&cell, found.version) {
+                (Some(cell), Some(version)) => self.version_of(cell, version).await?,
+                _ => None,
+            };
+            match (cell, version, &found.state) {
+                (Some(cell), Some(version), Ok(alive)) => {
+                    adopted += 1;
+                    self.adopted.write().unwrap_or_else(PoisonError::into_inner).insert(found.instance, cell.clone());
+                    let link = Link::new(found.instance, version, alive.address, alive.process);
+                    cell.adopt(link, seen(*alive));
+                }
+                (..) => {
+                    ended += 1;
+                    self.end_left(found);
+                }
+            }
+        }
+        let took = (kip_host::clock::monotonic_micros() - began) / 1_000;
+        tracing::info!(adopted, ended, took_ms = took, "instances of an earlier server");
+        if !inherited.is_empty() {
+            let shared = self.clone();
+            kip_host::tasks::spawn("requests of an earlier server", async move { shared.settle(inherited).await });
+        }
+        Ok(())
+    }
+
+    async fn version_of(&self, cell: &Cell, version: VersionId) -> Result<Option<Arc<Version>>, Error> {
+        let serving = cell.serving();
+        if serving.id == version {
+            return Ok(Some(serving));
+        }
+        let stored = self.store.version(version).await?.filter(|stored| stored.spec.name == *cell.name());
+        Ok(stored.map(|stored| Arc::new(Version::new(stored.id, stored.spec))))
+    }
+
+    /// Ends what cannot be adopted, without waiting for it.
+    fn end_left(self: &Arc<Self>, found: Found) {
+        let (instance, there) = (found.instance, found.was_there());
+        let why = found.state.err().unwrap_or_else(|| "its function or version was removed".to_owned());
+        let name = found.function.as_ref().map(FunctionName::as_str);
+        tracing::warn!(%instance, function = name, why, "an instance of an earlier server does not go on");
+        if let Some(function) = found.function {
+            self.recorder.record(Record::Decision(DecisionRecord {
+                at: kip_host::clock::wall_millis(),
+                function: function.to_string(),
+                version: found.version.map_or(0, |version| version.0),
+                instance: Some(instance.to_string()),
+                from: None,
+                to: "gone".to_owned(),
+                why,
+                detail: None,
+            }));
+        }
+        if !there {
+            return;
+        }
+        let shared = self.clone();
+        kip_host::tasks::spawn("end left instance", async move {
+            if let Err(error) = shared.body.kill(instance).await {
+                tracing::error!(%instance, %error, "an instance of an earlier server is still there");
+            }
+        });
+    }
+
+    /// Tells functions when requests of an earlier server are over.
+    async fn settle(&self, mut inherited: Inherited) {
+        let mut pause = FIRST_PAUSE;
+        while !inherited.is_empty() {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+            for instance in inherited.settled() {
+                if let Some(cell) = self.owner(instance) {
+                    cell.step(Event::Settled { instance });
+                }
+            }
+        }
+    }
+
+    /// An instance is gone.
+    pub(crate) fn disown(&self, instance: InstanceId) {
+        if instance.boot != self.boot {
+            self.adopted.write().unwrap_or_else(PoisonError::into_inner).remove(&instance);
+        }
+    }
+}
+
+fn seen(alive: Alive) -> kip_fleet::Found {
+    kip_fleet::Found {
+        asleep: alive.asleep,
+        busy: alive.busy,
+        born: alive.born,
+        provisioned: false,
+        place: Place::default(),
+    }
+}

@@ -1,0 +1,293 @@
+//! What an earlier server of this data directory left behind: found, brought into a definite state, and either offered for
+//! adoption or ended. What is there decides; the journal only says what cannot be seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kip_host::processes;
+use kip_host::sockets::{self, Connection};
+use kip_spec::{FunctionName, InstanceId, VersionId};
+use tokio::sync::watch;
+
+use super::journal::{self, Journal, Stage};
+use super::logs::LogFile;
+use super::{Process, ProcessBody, cgroup, contract, ready, streams, watch as pidfd};
+use crate::body::Ended;
+
+/// How long an instance that was caught falling asleep may take to be so.
+const FALL_ASLEEP: Duration = Duration::from_millis(200);
+
+/// Said of an instance of which nothing is left.
+const ENDED: &str = "it ended while no server ran";
+
+/// An instance of an earlier server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its id.
+    pub instance: InstanceId,
+    /// Its function, as far as it is known.
+    pub function: Option<FunctionName>,
+    /// Its version, as far as it is known.
+    pub version: Option<VersionId>,
+    /// How it is, or why it cannot go on.
+    pub state: Result<Alive, String>,
+}
+
+impl Found {
+    /// Whether some process of it was still there.
+    pub fn was_there(&self) -> bool {
+        !self.state.as_ref().is_err_and(|reason| reason == ENDED)
+    }
+}
+
+/// How an instance that can go on was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alive {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its main process.
+    pub process: u32,
+    /// It gets no CPU.
+    pub asleep: bool,
+    /// The earlier server's connections are still open on its side.
+    pub busy: bool,
+    /// When its program was started, boot time.
+    pub born: u64,
+}
+
+/// Connections that an earlier server left on instances.
+#[derive(Debug, Default)]
+pub struct Inherited(BTreeMap<InstanceId, Vec<Connection>>);
+
+impl Inherited {
+    /// Whether there are none any more.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The instances that have closed the last of theirs since the last look.
+    pub fn settled(&mut self) -> Vec<InstanceId> {
+        let Ok(open) = sockets::connections() else { return Vec::new() };
+        let open: BTreeSet<Connection> = open.into_iter().collect();
+        let mut settled = Vec::new();
+        self.0.retain(|instance, connections| {
+            connections.retain(|connection| open.contains(connection));
+            if connections.is_empty() {
+                settled.push(*instance);
+            }
+            !connections.is_empty()
+        });
+        settled
+    }
+}
+
+/// Processes that carry our server's mark, by the instance that they name.
+type Marked = BTreeMap<InstanceId, (Option<FunctionName>, Vec<u32>)>;
+
+impl ProcessBody {
+    /// Looks for instances of earlier servers and takes hold of all of them; those that cannot go on must be killed.
+    pub(super) fn find_left(&self) -> (Vec<Found>, Inherited) {
+        let marked = marked(&self.options.server);
+        let host_boot = kip_host::clock::boot_id().unwrap_or_default();
+        let mut ids: BTreeSet<InstanceId> = names(&self.options.instances);
+        ids.extend(self.capabilities.cgroup.iter().flat_map(|root| names(root)));
+        ids.extend(marked.keys());
+        let connections = sockets::connections().unwrap_or_default();
+        let (mut all, mut inherited) = (Vec::new(), Inherited::default());
+        for id in ids {
+            let folder = self.folder_of(id);
+            let journal = Journal::read(&folder).filter(|journal| journal.host_boot == host_boot);
+            let (function, processes) = marked.get(&id).cloned().unwrap_or_default();
+            let found = match journal {
+                Some(journal) => {
+                    let (function, version) = (Some(journal.function.clone()), Some(journal.version));
+                    self.look_at(id, journal, &processes).map(|state| Found { instance: id, function, version, state })
+                }
+                None => self.without_journal(id, &processes).map(|reason| Found {
+                    instance: id,
+                    function,
+                    version: None,
+                    state: Err(reason),
+                }),
+            };
+            let Some(mut found) = found else {
+                let _ = fs::remove_dir_all(&folder);
+                continue;
+            };
+            if let Ok(alive) = &mut found.state {
+                let port = alive.address.port();
+                let open: Vec<Connection> =
+                    connections.iter().filter(|connection| connection.local.port() == port).copied().collect();
+                // One that sleeps had nothing to do; it has not seen yet that its connections were closed.
+                if !open.is_empty() && !alive.asleep {
+                    alive.busy = true;
+                    inherited.0.insert(id, open);
+                }
+            }
+            all.push(found);
+        }
+        (all, inherited)
+    }
+
+    /// An instance with a journal. None if nothing of it is left.
+    fn look_at(&self, id: InstanceId, journal: Journal, marked: &[u32]) -> Option<Result<Alive, String>> {
+        let main = processes::look(journal.process).filter(|main| main.started == journal.started && !main.has_ended());
+        let others = journal.cgroup.as_deref().map(cgroup::processes).unwrap_or_default();
+        if main.is_none() && others.is_empty() && marked.is_empty() {
+            // A process of the same id with another start is a stranger and none of our business.
+            if let Some(folder) = &journal.cgroup {
+                cgroup::remove(folder);
+            }
+            journal.limits.iter().for_each(|folder| cgroup::remove(folder));
+            let _ = fs::remove_dir_all(self.folder_of(id));
+            return Some(Err(ENDED.to_owned()));
+        }
+        let process = self.take_hold(id, journal.clone(), main.is_some());
+        let Some(main) = main else {
+            return Some(Err("its main process ended while no server ran".to_owned()));
+        };
+        if !journal.may_serve() {
+            return Some(Err(journal.caught_in().to_owned()));
+        }
+        let Some(address) = journal.address else { return Some(Err("it listened nowhere".to_owned())) };
+        let asleep = process.settle_asleep();
+        if !ready::own_listeners(&process).iter().any(|listener| listener.address.port() == address.port()) {
+            return Some(Err(format!("it does not listen on its port {} any more", address.port())));
+        }
+        self.read_on(&process, &journal);
+        Some(Ok(Alive { address, process: journal.process, asleep, busy: false, born: main.born() }))
+    }
+
+    /// An instance without a journal: its server ended between its start and the writing of one, or the file was lost.
+    fn without_journal(&self, id: InstanceId, marked: &[u32]) -> Option<String> {
+        let cgroup = self.cgroup_of(id).filter(|folder| folder.is_dir());
+        let first = marked.first().copied().or_else(|| cgroup.as_deref().map(cgroup::processes)?.first().copied());
+        let Some(first) = first else {
+            cgroup.as_deref().inspect(|folder| cgroup::remove(folder));
+            return None;
+        };
+        let (function, version) = ("unknown".parse().ok()?, VersionId(0));
+        let nothing = Journal {
+            host_boot: String::new(),
+            function,
+            version,
+            process: first,
+            started: 0,
+            port: 0,
+            cgroup,
+            limits: Vec::new(),
+            memory: None,
+            initialize: false,
+            stage: Stage::Ending,
+            address: None,
+            headers: Vec::new(),
+        };
+        self.take_hold(id, nothing, false);
+        Some("nothing is written down of it".to_owned())
+    }
+
+    /// Puts it into the table as if we had started it.
+    fn take_hold(&self, id: InstanceId, journal: Journal, main_lives: bool) -> Arc<Process> {
+        let (ended, watch) = watch::channel(None);
+        let watched = main_lives
+            && pidfd::adopted(id, journal.process, ended.clone(), self.ended.clone())
+                .inspect_err(|error| tracing::warn!(instance = %id, %error, "it ended in this moment"))
+                .is_ok();
+        if !watched {
+            let _ = ended.send(Some(Ended { instance: id, code: None, signal: None }));
+        }
+        let process = Arc::new(Process {
+            id,
+            pid: journal.process,
+            leads_group: main_lives,
+            cgroup: journal.cgroup.clone(),
+            folder: self.folder_of(id),
+            ended: watch,
+            headers: journal::headers(&journal.headers),
+            address: Mutex::new(journal.address),
+            journal: Mutex::new(journal.clone()),
+        });
+        let mut table = self.lock();
+        table.running.insert(id, process.clone());
+        table.ports.insert(id, journal.port);
+        process
+    }
+
+    fn read_on(&self, process: &Process, journal: &Journal) {
+        let log = LogFile::of(&self.options.logs, journal.function.as_str(), process.id);
+        for name in streams::NAMES {
+            match streams::open(&process.folder, name) {
+                Ok(pipe) => self.pump.read(process.id, name, pipe, log.clone()),
+                Err(error) => tracing::error!(instance = %process.id, stream = name, %error, "its output is not read"),
+            }
+        }
+    }
+}
+
+impl Process {
+    /// Whether it sleeps. One that was caught between waking and sleeping does either afterwards.
+    fn settle_asleep(&self) -> bool {
+        let end = kip_host::clock::boot_millis() + u64::try_from(FALL_ASLEEP.as_millis()).unwrap_or(0);
+        let in_time = || kip_host::clock::boot_millis() < end;
+        let asleep = match &self.cgroup {
+            Some(folder) if !cgroup::is_told_to_freeze(folder) => return false,
+            Some(folder) => loop {
+                if cgroup::is_frozen(folder).unwrap_or(false) {
+                    break true;
+                }
+                if !in_time() {
+                    break false;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            },
+            None => loop {
+                let members = self.members();
+                let stopped =
+                    members.iter().filter(|member| processes::look(**member).is_some_and(|p| p.is_stopped())).count();
+                if stopped == 0 {
+                    return false;
+                }
+                if stopped == members.len() {
+                    break true;
+                }
+                if !in_time() {
+                    break false;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            },
+        };
+        if !asleep && let Err(error) = self.thaw() {
+            tracing::warn!(instance = %self.id, %error, "it was half asleep and cannot be woken");
+        }
+        asleep
+    }
+}
+
+/// Every process with our server's mark, but for ourselves: a server that was started inside an instance carries it too.
+fn marked(server: &str) -> Marked {
+    let mark = format!("{}={server}", contract::SERVER);
+    let mut found = Marked::new();
+    for process in sockets::all_processes().into_iter().filter(|process| *process != std::process::id()) {
+        let Ok(bytes) = fs::read(format!("/proc/{process}/environ")) else { continue };
+        if !bytes.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()) {
+            continue;
+        }
+        let variables = processes::environment(process);
+        let value = |name: &str| variables.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='));
+        let Some(id) = value(contract::INSTANCE).and_then(|text| text.parse().ok()) else { continue };
+        let entry = found.entry(id).or_default();
+        entry.0 = value(contract::FUNCTION).and_then(|name| name.parse().ok());
+        entry.1.push(process);
+    }
+    found
+}
+
+/// The instances that folders are named after.
+fn names(folder: &Path) -> BTreeSet<InstanceId> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}

@@ -1,0 +1,102 @@
+//! What the next server cannot see of an instance: a small file in the instance's folder. It is a hint: what is found of
+//! the processes themselves decides. It is not synced, because instances do not outlive their host either.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use kip_spec::{FunctionName, VersionId};
+use serde::{Deserialize, Serialize};
+
+/// The file's name.
+const FILE: &str = "journal.json";
+
+/// How far an instance had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Stage {
+    /// Started, not ready.
+    Starting,
+    /// Its probe succeeded.
+    Ready,
+    /// Its initialize hook succeeded as well.
+    Initialized,
+    /// It was told to end.
+    Ending,
+}
+
+/// What is written down of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Journal {
+    /// The host's boot that it belongs to.
+    pub(super) host_boot: String,
+    pub(super) function: FunctionName,
+    pub(super) version: VersionId,
+    /// Its main process.
+    pub(super) process: u32,
+    /// When that was started, in the kernel's ticks; another process of the same id is a stranger.
+    pub(super) started: u64,
+    pub(super) port: u16,
+    pub(super) cgroup: Option<PathBuf>,
+    /// Folders in other hierarchies, for limits.
+    #[serde(default)]
+    pub(super) limits: Vec<PathBuf>,
+    /// Its memory limit in bytes, where it is enforced.
+    #[serde(default)]
+    pub(super) memory: Option<u64>,
+    /// Whether it must be initialized before it may serve.
+    pub(super) initialize: bool,
+    pub(super) stage: Stage,
+    /// Where it listens, once ready.
+    pub(super) address: Option<SocketAddr>,
+    /// What hooks are called with.
+    pub(super) headers: Vec<(String, String)>,
+}
+
+impl Journal {
+    /// Reads an instance's journal; none if there is none that can be understood.
+    pub(super) fn read(folder: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(folder.join(FILE)).ok()?).ok()
+    }
+
+    /// Writes it down for the next server.
+    pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
+        let text = serde_json::to_vec(self).map_err(io::Error::other)?;
+        kip_host::directory::write_unsynced(&folder.join(FILE), &text)
+    }
+
+    /// Whether it had come as far as serving requests, and nobody has told it to end since.
+    pub(super) fn may_serve(&self) -> bool {
+        match self.stage {
+            Stage::Initialized => true,
+            Stage::Ready => !self.initialize,
+            Stage::Starting | Stage::Ending => false,
+        }
+    }
+
+    /// The step in which its server ended, in words.
+    pub(super) fn caught_in(&self) -> &'static str {
+        match self.stage {
+            Stage::Starting => "it was starting when its server ended",
+            Stage::Ready => "it was being initialized when its server ended",
+            Stage::Ending => "it was being stopped when its server ended",
+            Stage::Initialized => "it was serving when its server ended",
+        }
+    }
+}
+
+/// Headers as they are written down.
+pub(super) fn listed(headers: &HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
+    headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+}
+
+/// And back.
+pub(super) fn headers(listed: &[(String, String)]) -> HeaderMap {
+    let pair = |(name, value): &(String, String)| {
+        Some((HeaderName::try_from(name.as_str()).ok()?, HeaderValue::from_str(value).ok()?))
+    };
+    listed.iter().filter_map(pair).collect()
+}
