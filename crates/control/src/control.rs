@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kip_engine::{Body as _, Ended, ProcessBody};
 use kip_fleet::router::Message;
-use kip_fleet::{CoreNumber, Event, Inventory, Placer, Router};
+use kip_fleet::{CoreNumber, Event, Inventory, Placer, Router, ToPlacer};
 use kip_spec::function::FunctionSpec;
 use kip_spec::{Code, FunctionName, InstanceId, Problem, VersionId, code};
 use kip_store::{ControlStore, RecordStore, Retention, StoredVersion, VersionSource};
@@ -460,17 +460,20 @@ impl Shared {
         self.posted.notify_one();
     }
 
+    /// Hands the placer one message and posts what it answers.
+    pub(crate) fn tell_placer(&self, message: ToPlacer) {
+        let mut answers = Vec::new();
+        self.placer.lock().unwrap_or_else(PoisonError::into_inner).step(now(), message, &mut answers);
+        answers.drain(..).for_each(|answer| self.post(answer));
+    }
+
     /// Takes messages one at a time and steps their receivers; no two locks are held.
     async fn route(self: Arc<Self>) {
-        let mut answers = Vec::new();
         loop {
             let message = self.router.lock().unwrap_or_else(PoisonError::into_inner).take();
             match message {
                 None => self.posted.notified().await,
-                Some(Message::ToPlacer(message)) => {
-                    self.placer.lock().unwrap_or_else(PoisonError::into_inner).step(now(), message, &mut answers);
-                    answers.drain(..).for_each(|answer| self.post(answer));
-                }
+                Some(Message::ToPlacer(message)) => self.tell_placer(message),
                 Some(Message::ToFunction { function, message }) => {
                     if let Some(cell) = self.cell_of(function) {
                         cell.step(Event::Placer(message));
