@@ -96,7 +96,7 @@ impl Trace {
                 instance.hash(&mut self.hash);
             }
             Event::Placer(message) => discriminant(message).hash(&mut self.hash),
-            Event::Deploy { version, .. } => version.0.hash(&mut self.hash),
+            Event::Deploy { version, .. } | Event::Serve { version, .. } => version.0.hash(&mut self.hash),
             Event::Alias { alias, .. } => alias.hash(&mut self.hash),
             Event::Remove | Event::Shutdown | Event::Tick | Event::Rotate => {}
         }

@@ -5,7 +5,7 @@ use kip_spec::InstanceId;
 
 use super::FunctionCore;
 use crate::instance::{Goal, Instance};
-use crate::placer::Offer;
+use crate::placer::{Offer, Urgency};
 use crate::room::Gpu;
 use crate::why::{Gone, Refusal, StartFailure, Why};
 use crate::{Class, Effect, Kind, Lack, Operate, Place, Rung, State, ToPlacer};
@@ -67,7 +67,7 @@ impl FunctionCore {
     }
 
     /// Wakes a sleeper, or asks for the room it lacks for that.
-    pub(super) fn wake(&mut self, now: u64, id: InstanceId, effects: &mut Vec<Effect>) {
+    pub(super) fn wake(&mut self, now: u64, id: InstanceId, urgency: Urgency, effects: &mut Vec<Effect>) {
         let Some((version, rung)) =
             self.instances.get(&id).and_then(|instance| Some((instance.version, instance.state.rung()?)))
         else {
@@ -79,8 +79,7 @@ impl FunctionCore {
             return;
         }
         if let Some(instance) = self.instances.get_mut(&id) {
-            instance.wants_room = true;
-            let urgency = crate::placer::Urgency::Demand;
+            (instance.wants_room, instance.urgency) = (true, urgency);
             let ask = ToPlacer::Ask { function: self.number, instance: id, version, need, urgency };
             effects.push(Effect::Tell(ask));
         }

@@ -35,7 +35,8 @@ pub use victims::Offer;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToPlacer {
-    /// An instance needs room: a new one, or one asleep that lacks what its rung gave back.
+    /// An instance needs room: a new one, or one asleep that lacks what its rung gave back. Asked for again, it counts by
+    /// the greater urgency.
     Ask {
         /// Whose it is.
         function: CoreNumber,
@@ -254,7 +255,10 @@ impl Placer {
         let now = now.boot;
         match message {
             ToPlacer::Ask { function, instance, version, need, urgency } => {
-                if self.fits_somewhere(instance, need) {
+                if let Some(waiter) = self.waiting.iter_mut().find(|waiter| waiter.instance == instance) {
+                    // Asked for again, because it has become more urgent.
+                    waiter.urgency = waiter.urgency.min(urgency);
+                } else if self.fits_somewhere(instance, need) {
                     let (chosen, switching, told) = (None, None, None);
                     let waiter =
                         Waiter { function, version, instance, need, urgency, since: now, chosen, switching, told };
@@ -335,7 +339,7 @@ impl Placer {
                         let waiter = self.waiting[index];
                         if let Some(place) = waiter.chosen {
                             used.add(place, &self.missing(&waiter));
-                        } else if now.saturating_sub(waiter.since) >= OVERTAKEN_AT_MOST {
+                        } else if now.saturating_sub(waiter.since) >= OVERTAKEN_AT_MOST && self.may_insist(&waiter) {
                             closed = closed.and(lack);
                         }
                     }
@@ -347,6 +351,15 @@ impl Placer {
             let message = FromPlacer::Grant { instance: waiter.instance, place };
             answers.push(Message::ToFunction { function: waiter.function, message });
         }
+    }
+
+    /// Whether others have to stand back for a waiter: not for what never takes anything from anybody, and not for one
+    /// that waits for its own like.
+    fn may_insist(&self, waiter: &Waiter) -> bool {
+        let mut own = Used::default();
+        let like = |holding: &&Holding| (holding.function, holding.version) == (waiter.function, waiter.version);
+        self.holdings.values().filter(like).for_each(|holding| own.add_holding(holding));
+        waiter.urgency <= Urgency::Candidate && self.place(waiter, &own, Lack::default()).is_ok()
     }
 
     /// Whose turn it is: indices of `waiting`.
