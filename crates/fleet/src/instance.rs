@@ -48,8 +48,10 @@ pub struct Instance {
     pub operation: Option<Operation>,
     /// Asleep, and room for its wake is asked for.
     pub wants_room: bool,
-    /// For what its first room is asked.
+    /// For what its room is asked.
     pub urgency: Urgency,
+    /// The number of the latest ask for room.
+    pub ask: OperationNumber,
     /// What there is too little of for it.
     pub waits_for: Option<Lack>,
     /// When its start or wake began, boot time.
@@ -100,6 +102,7 @@ impl Instance {
             operation: Some(operation),
             wants_room: false,
             urgency: Urgency::Demand,
+            ask: operation.number,
             waits_for: None,
             moving_since: now,
             slept_on: None,

@@ -189,5 +189,8 @@ impl Trace {
 
 /// An instance as stories call it: its function and its number there.
 pub(crate) fn name_of(cell: &Cell, instance: InstanceId) -> String {
-    format!("{}/{}", cell.name, instance.sequence)
+    match instance.boot {
+        1 => format!("{}/{}", cell.name, instance.sequence),
+        boot => format!("{}/{boot}.{}", cell.name, instance.sequence),
+    }
 }

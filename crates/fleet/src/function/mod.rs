@@ -130,7 +130,7 @@ impl FunctionCore {
 
     fn placer_says(&mut self, now: u64, message: FromPlacer, effects: &mut Vec<Effect>) {
         match message {
-            FromPlacer::Grant { instance, place } => self.granted(now, instance, place, effects),
+            FromPlacer::Grant { instance, place, number } => self.granted(now, instance, place, number, effects),
             FromPlacer::Refuse { instance } => self.refused_room(now, instance, effects),
             FromPlacer::Waits { instance, lack } => self.waits_for_room(instance, lack),
             FromPlacer::Press { stretch } => self.press(now, stretch),

@@ -94,6 +94,7 @@ impl FunctionCore {
             Role::Serving | Role::Named => {
                 let Desired { hot, asleep } = revision.scaler.decide(now, &seen);
                 // The bound may have been lowered since they were started.
+                let hot = hot.min(seen.maximum.max(busy));
                 Desired { hot, asleep: asleep.min(seen.maximum.saturating_sub(hot)) }
             }
             // Its scaler is not asked: it keeps what it works with, and proves itself with one instance.
@@ -124,6 +125,8 @@ impl FunctionCore {
                 Class::Asleep => counts.asleep += 1,
                 // One that finishes its work and then sleeps counts as what it will be.
                 Class::Leaving if matches!(instance.goal, Some((Goal::Sleep(_), _))) => counts.asleep += 1,
+                // Its successor is there already, beside it.
+                Class::Leaving if instance.replace.is_some() => {}
                 Class::Leaving => counts.leaving += 1,
                 Class::Gone => {}
             }
@@ -185,14 +188,15 @@ impl FunctionCore {
             let waits = i.state == State::Requested || i.wants_room;
             i.version == version && waits && !matches!(i.urgency, Urgency::Demand | Urgency::Candidate)
         };
-        let number = self.number;
+        let function = self.number;
         let slow: Vec<&mut Instance> = self.instances.values_mut().filter(slow).collect();
         let without = (counts.hot + counts.starting).saturating_sub(u32::try_from(slow.len()).unwrap_or(u32::MAX));
         let wanted = desired.hot.saturating_sub(without);
         for instance in slow.into_iter().take(wanted as usize) {
             instance.urgency = Urgency::Demand;
-            let (instance, urgency) = (instance.id, Urgency::Demand);
-            effects.push(Effect::Tell(ToPlacer::Ask { function: number, instance, version, need, urgency }));
+            let (number, urgency) = (instance.ask, Urgency::Demand);
+            let instance = instance.id;
+            effects.push(Effect::Tell(ToPlacer::Ask { function, instance, version, need, urgency, number }));
         }
     }
 
@@ -296,7 +300,8 @@ impl FunctionCore {
         instance.urgency = urgency;
         self.instances.insert(id, instance);
         effects.push(Effect::Changed(Change { instance: id, version, from: None, to: State::Requested, why }));
-        let ask = ToPlacer::Ask { function: self.number, instance: id, version, need: policy.need, urgency };
+        let (function, number) = (self.number, operation.number);
+        let ask = ToPlacer::Ask { function, instance: id, version, need: policy.need, urgency, number };
         effects.push(Effect::Tell(ask));
     }
 

@@ -56,6 +56,14 @@ impl FunctionCore {
             revision.rotation = None;
             return;
         }
+        // One at a time: the one before must be gone.
+        let before = |instance: &Instance| {
+            instance.version == version && instance.replace.is_some() && instance.state.class() == Class::Leaving
+        };
+        if self.instances.values().any(before) {
+            revision.rotation = None;
+            return;
+        }
         // A sleeper that requests wait for is woken first and replaced later.
         let calm = revision.queue.is_empty();
         let settled = |instance: &&Instance| {

@@ -59,6 +59,15 @@ impl Used {
         self.instances += 1;
     }
 
+    /// Adds what an instance is to have at a place, beyond what it has.
+    pub(super) fn reserve(&mut self, place: Place, missing: &Need, is_there: bool) {
+        self.add(place, missing);
+        if !is_there {
+            *self.pools.entry(place.pool).or_default() += 1;
+            self.instances += 1;
+        }
+    }
+
     /// Adds what an instance takes at a place.
     pub(super) fn add(&mut self, place: Place, room: &Need) {
         let host = self.hosts.entry((place.pool, place.host)).or_default();
