@@ -130,11 +130,12 @@ impl FunctionCore {
     fn turn_ends(&self, instance: &Instance) -> Option<u64> {
         let (since, stretch) = self.pressed?;
         let revision = self.revisions.get(&instance.version)?;
-        let holds = !revision.policy.need.kept_in(instance.state).is_nothing();
-        let quiet = instance.goal.is_none() && !instance.wants_room && holds;
+        let quiet = instance.goal.is_none() && !instance.wants_room;
         let turn = revision.restore().saturating_mul(TURN).saturating_mul(u64::from(stretch)).min(LONGEST_TURN);
         match instance.state {
-            State::Ready | State::Paused | State::Parked if quiet => Some(instance.hot_since.saturating_add(turn)),
+            State::Ready | State::Paused | State::Parked | State::Spilled if quiet => {
+                Some(instance.hot_since.saturating_add(turn))
+            }
             // One that always works is let off, when others have waited for as long as it has served.
             State::Busy if quiet => Some(instance.hot_since.max(since).saturating_add(turn)),
             _ => None,
@@ -207,7 +208,7 @@ impl FunctionCore {
         let policy = &revision.policy;
         let sleeps = policy.idle.pause.is_some() || instance.state.class() == Class::Asleep;
         let rung = match () {
-            () if revision.role == super::Role::Retiring || !sleeps => None,
+            () if lack.quota || revision.role == super::Role::Retiring || !sleeps => None,
             () if lack.memory => policy.rungs.spill.then_some(Rung::Spilled),
             () if lack.gpu && policy.need.gpu != Gpu::None => policy.rungs.park.then_some(Rung::Parked),
             () if lack.cpu => Some(Rung::Paused),

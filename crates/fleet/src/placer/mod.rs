@@ -451,8 +451,15 @@ impl Placer {
             251..=500 => 2,
             _ => 4,
         };
-        let holders: BTreeSet<CoreNumber> =
-            self.holdings.values().filter(|holding| !holding.room().is_nothing()).map(|h| h.function).collect();
+        // Where instances are counted, those that hold nothing else are in the way as well.
+        let counted =
+            self.inventory.quota.instances.is_some() || self.inventory.pools.iter().any(|pool| pool.max.is_some());
+        let holders: BTreeSet<CoreNumber> = self
+            .holdings
+            .values()
+            .filter(|holding| counted || !holding.room().is_nothing())
+            .map(|h| h.function)
+            .collect();
         for function in holders {
             if self.pressed.insert(function, stretch) != Some(stretch) {
                 answers.push(Message::ToFunction { function, message: FromPlacer::Press { stretch } });
