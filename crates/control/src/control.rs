@@ -27,8 +27,8 @@ use crate::version::Version;
 pub struct Options {
     /// How often this server was started, this time included.
     pub boot: u32,
-    /// Bytes of host memory for instances.
-    pub memory: u64,
+    /// What there is for instances.
+    pub inventory: Inventory,
     /// Our own program, which serves models.
     pub kip: PathBuf,
     /// The disk that state is on.
@@ -173,7 +173,7 @@ impl Control {
             cells: RwLock::default(),
             adopted: RwLock::default(),
             next_core: AtomicU32::new(1),
-            placer: Mutex::new(Placer::new(Inventory::of_memory(options.memory))),
+            placer: Mutex::new(Placer::new(options.inventory.clone())),
             router: Mutex::default(),
             posted: Notify::new(),
             closing: AtomicBool::new(false),

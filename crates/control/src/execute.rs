@@ -9,6 +9,7 @@ use kip_store::{DecisionRecord, Record};
 
 use crate::cell::Cell;
 use crate::control::Shared;
+use crate::devices;
 use crate::link::Link;
 
 impl Shared {
@@ -100,8 +101,9 @@ impl Shared {
         let Some(version) = cell.lock().versions.get(&version).cloned() else { return };
         let spec = &version.spec;
         let result = match what {
-            Operate::Start { .. } => {
-                let started = self.body.start(version.order(instance, &self.options.kip)).await;
+            Operate::Start { place } => {
+                let devices = devices::of_place(&self.options.inventory, place);
+                let started = self.body.start(version.order(instance, &self.options.kip, devices)).await;
                 let early = {
                     let mut inner = cell.lock();
                     inner.starting.retain(|starting| *starting != instance);

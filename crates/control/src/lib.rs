@@ -8,6 +8,7 @@
 mod adopt;
 mod cell;
 mod control;
+mod devices;
 mod disk;
 mod execute;
 mod info;

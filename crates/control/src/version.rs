@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
-use kip_engine::Order;
+use kip_engine::{Devices, Order};
 use kip_fleet::Policy;
 use kip_spec::function::{FunctionSpec, Program, ReadyProbe};
 use kip_spec::{InstanceId, VersionId};
@@ -37,7 +37,7 @@ impl Version {
     }
 
     /// What the engine is to start. `kip` is our own program, which serves models.
-    pub(crate) fn order(&self, instance: InstanceId, kip: &std::path::Path) -> Order {
+    pub(crate) fn order(&self, instance: InstanceId, kip: &std::path::Path, devices: Option<Devices>) -> Order {
         let spec = &self.spec;
         let (program, argv, ready): (Option<PathBuf>, Vec<String>, ReadyProbe) = match &spec.program {
             Program::Command { argv, .. } => (None, argv.clone(), spec.ready.clone()),
@@ -59,6 +59,7 @@ impl Version {
             memory_mib: spec.resources.memory.map(|memory| memory.0 >> 20),
             ready,
             startup: spec.timeouts.startup,
+            devices,
             initialize: spec.lifecycle.initialize.clone(),
             pre_stop: spec.lifecycle.pre_stop.clone(),
         }
