@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use kip_engine::{Ended, StartError};
 use kip_fleet::router::Message;
-use kip_fleet::{Call, CoreNumber, Effect, Event, Found, FunctionCore, Now, Refusal, StartFailure, State, Ticket};
+use kip_fleet::{
+    Call, Class, CoreNumber, Effect, Event, Found, FunctionCore, Now, Refusal, StartFailure, State, Ticket, Why,
+};
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use tokio::sync::oneshot;
 
@@ -45,6 +47,8 @@ pub(crate) struct Inner {
     pub(crate) ended_early: Vec<Ended>,
     pub(crate) outcomes: BTreeMap<VersionId, VersionStatus>,
     last_failure: Option<Arc<str>>,
+    /// What was kept of instances before they were ended by force, until that is written down.
+    pub(crate) autopsies: HashMap<InstanceId, Arc<str>>,
     effects: Vec<Effect>,
     closing: bool,
     /// The server ends and its instances stay.
@@ -86,6 +90,7 @@ impl Cell {
             ended_early: Vec::new(),
             outcomes: BTreeMap::new(),
             last_failure: None,
+            autopsies: HashMap::new(),
             effects: Vec::new(),
             closing: false,
             leaving: false,
@@ -204,6 +209,7 @@ impl Cell {
             match effect {
                 Effect::Dispatch { ticket, instance, start } => {
                     let Some(link) = inner.links.get(&instance).cloned() else { continue };
+                    link.sign();
                     after.deliver(inner, own, ticket, Verdict::Go { link, start });
                 }
                 Effect::Refuse { ticket, refusal } => {
@@ -223,10 +229,21 @@ impl Cell {
                     }
                 }
                 Effect::Changed(change) => {
-                    self.note(inner, &effect);
+                    let autopsy = inner.autopsies.remove(&change.instance);
                     if let Some(shared) = self.shared.upgrade() {
-                        shared.instance_changed(&self.name, change, inner.last_failure.as_ref());
+                        let detail = autopsy.as_ref().or_else(|| {
+                            let by_program = matches!(change.why, Why::StartFailed(_) | Why::Exited(_));
+                            inner.last_failure.as_ref().filter(|_| by_program)
+                        });
+                        shared.instance_changed(&self.name, change, detail);
+                        match inner.links.get(&change.instance) {
+                            Some(link) if change.to.class() == Class::Hot => {
+                                shared.rounds.awake(link, Arc::downgrade(self));
+                            }
+                            _ => shared.rounds.asleep(change.instance),
+                        }
                     }
+                    self.note(inner, &effect);
                 }
                 other => {
                     self.note(inner, &other);

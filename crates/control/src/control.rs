@@ -19,6 +19,7 @@ use crate::cell::{Cell, now};
 use crate::disk::{DiskOptions, DiskWatch, ServerEvent};
 use crate::info::{FunctionInfo, HostInfo, InstanceInfo};
 use crate::recorder::Recorder;
+use crate::rounds::Rounds;
 use crate::timers::Timers;
 use crate::version::Version;
 
@@ -124,6 +125,7 @@ pub(crate) struct Shared {
     records: Arc<dyn RecordStore>,
     pub(crate) recorder: Recorder,
     pub(crate) timers: Timers,
+    pub(crate) rounds: Rounds,
     /// Woken when an instance is gone or a version decided.
     pub(crate) changed: Notify,
     cells: RwLock<Cells>,
@@ -169,6 +171,7 @@ impl Control {
             recorder,
             records,
             timers: Timers::default(),
+            rounds: Rounds::default(),
             changed: Notify::new(),
             cells: RwLock::default(),
             adopted: RwLock::default(),
@@ -201,6 +204,8 @@ impl Control {
                 }
             }
         });
+        let asking = shared.clone();
+        kip_host::tasks::spawn("rounds", async move { asking.rounds.run(asking.clone()).await });
         let routing = shared.clone();
         kip_host::tasks::spawn("router", async move { routing.route().await });
         let reaping = shared.clone();
@@ -391,6 +396,7 @@ impl Control {
         cells.iter().for_each(|cell| cell.refuse_waiting());
         let quiet = || cells.iter().all(|cell| cell.info().in_flight == 0);
         let _ = tokio::time::timeout(patience, self.shared.until(quiet)).await;
+        cells.iter().for_each(|cell| self.shared.used_until_now(cell));
         self.shared.recorder.flush().await;
         self.instances().len()
     }

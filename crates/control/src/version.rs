@@ -9,6 +9,9 @@ use kip_fleet::Policy;
 use kip_spec::function::{FunctionSpec, Program, ReadyProbe};
 use kip_spec::{InstanceId, VersionId};
 
+/// Where the built-in model server says whether it is ready.
+const MODEL_READY: &str = "/v2/health/ready";
+
 /// An immutable version.
 #[derive(Debug)]
 pub struct Version {
@@ -36,6 +39,15 @@ impl Version {
         Self { id, spec, policy, headers }
     }
 
+    /// The path that says whether an instance is ready, where there is one.
+    pub(crate) fn ready_path(&self) -> Option<&str> {
+        match (&self.spec.program, &self.spec.ready) {
+            (Program::Model { .. }, _) => Some(MODEL_READY),
+            (_, ReadyProbe::Http { path }) => Some(path),
+            (_, ReadyProbe::Tcp) => None,
+        }
+    }
+
     /// What the engine is to start. `kip` is our own program, which serves models.
     pub(crate) fn order(&self, instance: InstanceId, kip: &std::path::Path, devices: Option<Devices>) -> Order {
         let spec = &self.spec;
@@ -45,7 +57,7 @@ impl Version {
                 let words = ["kip", "infer", "--port", "${PORT}", "--name", spec.name.as_str(), "--model"];
                 let model = path.to_string_lossy().into_owned();
                 let argv = words.iter().map(|word| (*word).to_owned()).chain([model]).collect();
-                (Some(kip.to_owned()), argv, ReadyProbe::Http { path: "/v2/health/ready".to_owned() })
+                (Some(kip.to_owned()), argv, ReadyProbe::Http { path: MODEL_READY.to_owned() })
             }
         };
         Order {
