@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use kip_engine::{Ended, StartError};
 use kip_fleet::router::Message;
 use kip_fleet::{
-    Call, Class, CoreNumber, Effect, Event, Found, FunctionCore, Now, Refusal, StartFailure, State, Ticket, Why,
+    Call, Class, CoreNumber, Effect, Event, Found, FunctionCore, Inventory, Now, Refusal, StartFailure, State, Ticket,
+    Why,
 };
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use tokio::sync::oneshot;
@@ -137,6 +138,11 @@ impl Cell {
         let after = self.run(&mut inner, event, None);
         drop(inner);
         self.carry_out(after.effects);
+    }
+
+    /// What there is for instances; nothing once the server is gone.
+    pub(crate) fn inventory(&self) -> Option<Inventory> {
+        self.shared.upgrade().map(|shared| shared.options.inventory.clone())
     }
 
     /// Adds a version and hands it to the core.

@@ -329,16 +329,25 @@ impl Control {
 
     /// The host's ledger.
     pub fn host(&self) -> HostInfo {
-        let (reserved_memory, memory, waiting_for_room) =
-            self.shared.placer.lock().unwrap_or_else(PoisonError::into_inner).ledger();
+        let placer = self.shared.placer.lock().unwrap_or_else(PoisonError::into_inner);
+        let host = HostInfo::of_placer(&placer, now());
+        drop(placer);
         HostInfo {
-            reserved_memory,
-            memory,
-            waiting_for_room,
             dropped_records: self.shared.recorder.dropped(),
             shed_records: self.shared.recorder.shed(),
             disk: self.shared.disk.info(),
+            ..host
         }
+    }
+
+    /// Replaces every instance of a function by a new one, the successor first, and says how many there are.
+    ///
+    /// # Errors
+    /// [`Error::NoFunction`].
+    pub fn rotate(&self, name: &str) -> Result<usize, Error> {
+        let cell = self.require(name)?;
+        cell.step(Event::Rotate);
+        Ok(cell.instance_infos().iter().filter(|instance| instance.replace.is_some()).count())
     }
 
     /// What happened to the server itself lately, oldest first.

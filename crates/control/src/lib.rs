@@ -24,7 +24,7 @@ mod version;
 pub use cell::{Admission, Cell};
 pub use control::{Control, Deployed, Error, Options};
 pub use disk::{DiskInfo, DiskOptions, ServerEvent};
-pub use info::{FunctionInfo, HostInfo, InstanceInfo, VersionStatus};
+pub use info::{DeviceInfo, FunctionInfo, HostInfo, InstanceInfo, QuotaInfo, VersionStatus, WaitInfo};
 pub use link::{Link, Turn};
 pub use permit::{Permit, Refused, Waiting};
 pub use recorder::Recorder;

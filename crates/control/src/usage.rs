@@ -1,6 +1,6 @@
 //! What the time of instances was spent on: written down when one is gone, added up when somebody asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kip_fleet::state::NAMES;
 use kip_fleet::{Kind, Usage};
@@ -65,7 +65,6 @@ impl VersionUsage {
     }
 
     fn add(&mut self, record: &UsageRecord) {
-        self.instances += 1;
         self.served += record.served;
         for (kind, states) in &record.times {
             for (state, time) in states {
@@ -110,9 +109,13 @@ impl Control {
         let gone = self.records().usage(cell.name().to_string()).await?;
         living.retain(|one| !gone.iter().any(|other| other.instance == one.instance && other.until >= one.until));
         let mut versions: BTreeMap<u64, VersionUsage> = BTreeMap::new();
+        // One that outlived a server has a record for the time under each.
+        let mut known = BTreeSet::new();
         for record in gone.iter().chain(&living) {
             let none = || VersionUsage::none(VersionId(record.version));
-            versions.entry(record.version).or_insert_with(none).add(record);
+            let version = versions.entry(record.version).or_insert_with(none);
+            version.add(record);
+            version.instances += u64::from(known.insert(record.instance.as_str()));
         }
         for one in &living {
             versions.entry(one.version).and_modify(|version| version.living += 1);
@@ -142,7 +145,7 @@ mod tests {
         let mut version = VersionUsage::none(VersionId(4));
         version.add(&record);
         version.add(&record);
-        assert_eq!((version.instances, version.served, version.total_ms), (2, 18, 284));
+        assert_eq!((version.served, version.total_ms), (18, 284));
         assert_eq!(version.times["provisioned"]["paused"], 200);
         assert_eq!(version.times["on-demand"].len(), 2);
     }
