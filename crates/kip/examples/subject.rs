@@ -309,7 +309,7 @@ fn answer(
         }
         // The first one of all instances together; the next ones answer.
         "hang-once" => {
-            while std::fs::OpenOptions::new().write(true).create_new(true).open(variable("HANG_FILE")).is_ok() {
+            if std::fs::OpenOptions::new().write(true).create_new(true).open(variable("HANG_FILE")).is_ok() {
                 loop {
                     std::thread::sleep(Duration::from_secs(1));
                 }

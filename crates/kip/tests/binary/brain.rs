@@ -128,7 +128,7 @@ fn work_without_a_byte_is_found_though_health_answers() {
     fs::remove_file(&hang).unwrap();
     let second = pid(&server.get("/pid"));
     let answer = server.call("POST", "/hang-once");
-    assert_eq!((answer.status(), answer.code().as_str()), (502, "KW-2009"), "{answer:?}");
+    assert_eq!((answer.status(), answer.code().as_str()), (502, "KW-2010"), "{answer:?}");
     assert_ne!(pid(&server.get("/pid")), second);
 }
 
@@ -136,12 +136,16 @@ fn work_without_a_byte_is_found_though_health_answers() {
 fn what_talks_or_waits_for_its_caller_is_not_stuck() {
     let server = Server::start();
     let settings = "watchdog: {stall: 1s}\ninstances: {max: 1, concurrency: 4}";
-    server.deploy(&manifest(&[function("f", &[], settings), function("held", &[], settings)]));
+    server.deploy(&manifest(&[
+        function("f", &[], settings),
+        function("held", &[], settings),
+        function("fed", &[], settings),
+    ]));
     // Its caller reads nothing until the other stream, which takes three times `stall`, is over.
     let mut held = server.connect();
     held.send("GET", "/f/held/big/80000000", "connection: close\r\n");
     let mut upload = server.connect();
-    upload.write("POST /f/held/tee HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nfirst");
+    upload.write("POST /f/fed/tee HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nfirst");
     let answer = server.get("/stream/10/300");
     assert!(answer.clean && answer.text().ends_with("data: 9\n\n"), "{answer:?}");
     upload.write("last");
@@ -149,10 +153,12 @@ fn what_talks_or_waits_for_its_caller_is_not_stuck() {
     assert_eq!(head.status, 200);
     let answer = held.answer("GET");
     assert!(answer.clean && answer.body.len() == 80_000_000, "{}", answer.body.len());
-    assert_eq!(server.instances().len(), 2);
+    assert_eq!(server.instances().len(), 3);
     assert!(server.decisions().iter().all(|one| !one["why"].as_str().unwrap().contains("stall")));
-    let held = server.api_get("/api/v1/functions/held/decisions?limit=100").json();
-    assert!(!held.to_string().contains("stall"), "{held}");
+    for name in ["held", "fed"] {
+        let decisions = server.api_get(&format!("/api/v1/functions/{name}/decisions?limit=100")).json();
+        assert!(!decisions.to_string().contains("stall"), "{decisions}");
+    }
 }
 
 #[test]
