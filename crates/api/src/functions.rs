@@ -5,13 +5,13 @@ use std::path::Path as FilePath;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use kip_control::{DecisionRecord, FunctionInfo, VersionSource};
+use kip_control::{DecisionRecord, FunctionInfo, FunctionUsage, VersionSource};
 use kip_spec::{Problem, code};
 use serde::Deserialize;
 
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
-use crate::wire::{Deployment, DeploymentMade, VersionMade};
+use crate::wire::{Deployment, DeploymentMade, Rotation, VersionMade};
 use crate::{Api, bad_request};
 
 /// How many records to give, newest first.
@@ -72,6 +72,15 @@ pub(crate) async fn show(State(api): State<Api>, Path(name): Path<String>) -> Ap
 pub(crate) async fn remove(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<serde_json::Value>> {
     api.control.remove(&name).await?;
     Ok(Json(serde_json::json!({"removed": name})))
+}
+
+pub(crate) async fn usage(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<FunctionUsage>> {
+    Ok(Json(api.control.usage(&name).await?))
+}
+
+/// Asks for the replacement; it goes on after the answer.
+pub(crate) async fn rotate(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<Rotation>> {
+    Ok(Json(Rotation { replacing: api.control.rotate(&name)? }))
 }
 
 pub(crate) async fn versions(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<Vec<VersionSource>>> {

@@ -87,6 +87,8 @@ impl Api {
             .route("/api/v1/functions/{name}", get(functions::show).delete(functions::remove))
             .route("/api/v1/functions/{name}/versions", get(functions::versions))
             .route("/api/v1/functions/{name}/decisions", get(functions::decisions))
+            .route("/api/v1/functions/{name}/usage", get(functions::usage))
+            .route("/api/v1/functions/{name}/rotate", post(functions::rotate))
             .route("/api/v1/functions/{name}/requests", get(requests::of_function))
             .route("/api/v1/functions/{name}/logs", get(logs::logs))
             .route("/api/v1/requests", get(requests::all))

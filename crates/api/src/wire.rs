@@ -116,6 +116,13 @@ pub struct VersionMade {
     pub version: VersionId,
 }
 
+/// The answer of `POST /api/v1/functions/{name}/rotate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation {
+    /// Instances that are being replaced.
+    pub replacing: usize,
+}
+
 /// One line of `GET /api/v1/functions/{name}/logs`, which answers one JSON value a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLine {

@@ -12,6 +12,7 @@ use kip_store::{DecisionRecord, Record};
 use crate::Version;
 use crate::cell::Cell;
 use crate::control::{Error, Shared};
+use crate::devices;
 use crate::link::Link;
 
 /// Between two looks at the connections that an earlier server left: quick at first, since most end at once.
@@ -31,7 +32,12 @@ impl Shared {
         }
         let (mut adopted, mut ended) = (0, 0);
         let mut links = Vec::new();
-        for found in all {
+        for mut found in all {
+            let place = devices::place_of(&self.options.inventory, &found.devices);
+            if let (Err(device), true) = (&place, found.state.is_ok()) {
+                found.state = Err(format!("its device {device} is not declared any more"));
+            }
+            let place = place.unwrap_or_default();
             let cell = found.function.as_ref().and_then(|name| self.cell_named(name.as_str()));
             let version = match (&cell, found.version) {
                 (Some(cell), Some(version)) => self.version_of(cell, version).await?,
@@ -41,8 +47,12 @@ impl Shared {
                 (Some(cell), Some(version), Ok(alive)) => {
                     adopted += 1;
                     self.adopted.write().unwrap_or_else(PoisonError::into_inner).insert(found.instance, cell.clone());
-                    self.hold(&cell, &version, found.instance, seen(*alive));
-                    links.push((cell, Link::new(found.instance, version, alive.address, alive.process), seen(*alive)));
+                    self.hold(&cell, &version, found.instance, seen(*alive, place));
+                    links.push((
+                        cell,
+                        Link::new(found.instance, version, alive.address, alive.process),
+                        seen(*alive, place),
+                    ));
                 }
                 (..) => {
                     ended += 1;
@@ -130,12 +140,12 @@ impl Shared {
     }
 }
 
-fn seen(alive: Alive) -> kip_fleet::Found {
+fn seen(alive: Alive, place: Place) -> kip_fleet::Found {
     kip_fleet::Found {
         asleep: alive.asleep.then_some(Rung::Paused),
         busy: alive.busy,
         born: alive.born,
         provisioned: false,
-        place: Place::default(),
+        place,
     }
 }

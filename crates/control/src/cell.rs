@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use kip_engine::{Ended, StartError};
 use kip_fleet::router::Message;
-use kip_fleet::{Call, CoreNumber, Effect, Event, Found, FunctionCore, Now, Refusal, StartFailure, State, Ticket};
+use kip_fleet::{
+    Call, Class, CoreNumber, Effect, Event, Found, FunctionCore, Inventory, Now, Refusal, StartFailure, State, Ticket,
+    Why,
+};
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use tokio::sync::oneshot;
 
@@ -45,6 +48,8 @@ pub(crate) struct Inner {
     pub(crate) ended_early: Vec<Ended>,
     pub(crate) outcomes: BTreeMap<VersionId, VersionStatus>,
     last_failure: Option<Arc<str>>,
+    /// What was kept of instances before they were ended by force, until that is written down.
+    pub(crate) autopsies: HashMap<InstanceId, Arc<str>>,
     effects: Vec<Effect>,
     closing: bool,
     /// The server ends and its instances stay.
@@ -86,6 +91,7 @@ impl Cell {
             ended_early: Vec::new(),
             outcomes: BTreeMap::new(),
             last_failure: None,
+            autopsies: HashMap::new(),
             effects: Vec::new(),
             closing: false,
             leaving: false,
@@ -132,6 +138,11 @@ impl Cell {
         let after = self.run(&mut inner, event, None);
         drop(inner);
         self.carry_out(after.effects);
+    }
+
+    /// What there is for instances; nothing once the server is gone.
+    pub(crate) fn inventory(&self) -> Option<Inventory> {
+        self.shared.upgrade().map(|shared| shared.options.inventory.clone())
     }
 
     /// Adds a version and hands it to the core.
@@ -210,6 +221,7 @@ impl Cell {
             match effect {
                 Effect::Dispatch { ticket, instance, start } => {
                     let Some(link) = inner.links.get(&instance).cloned() else { continue };
+                    link.sign();
                     after.deliver(inner, own, ticket, Verdict::Go { link, start });
                 }
                 Effect::Refuse { ticket, refusal } => {
@@ -229,10 +241,21 @@ impl Cell {
                     }
                 }
                 Effect::Changed(change) => {
-                    self.note(inner, &effect);
+                    let autopsy = inner.autopsies.remove(&change.instance);
                     if let Some(shared) = self.shared.upgrade() {
-                        shared.instance_changed(&self.name, change, inner.last_failure.as_ref());
+                        let detail = autopsy.as_ref().or_else(|| {
+                            let by_program = matches!(change.why, Why::StartFailed(_) | Why::Exited(_));
+                            inner.last_failure.as_ref().filter(|_| by_program)
+                        });
+                        shared.instance_changed(&self.name, change, detail);
+                        match inner.links.get(&change.instance) {
+                            Some(link) if change.to.class() == Class::Hot => {
+                                shared.rounds.awake(link, Arc::downgrade(self));
+                            }
+                            _ => shared.rounds.asleep(change.instance),
+                        }
                     }
+                    self.note(inner, &effect);
                 }
                 other => {
                     self.note(inner, &other);

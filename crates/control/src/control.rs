@@ -19,6 +19,7 @@ use crate::cell::{Cell, now};
 use crate::disk::{DiskOptions, DiskWatch, ServerEvent};
 use crate::info::{FunctionInfo, HostInfo, InstanceInfo};
 use crate::recorder::Recorder;
+use crate::rounds::Rounds;
 use crate::timers::Timers;
 use crate::version::Version;
 
@@ -27,8 +28,8 @@ use crate::version::Version;
 pub struct Options {
     /// How often this server was started, this time included.
     pub boot: u32,
-    /// Bytes of host memory for instances.
-    pub memory: u64,
+    /// What there is for instances.
+    pub inventory: Inventory,
     /// Our own program, which serves models.
     pub kip: PathBuf,
     /// The disk that state is on.
@@ -124,6 +125,7 @@ pub(crate) struct Shared {
     records: Arc<dyn RecordStore>,
     pub(crate) recorder: Recorder,
     pub(crate) timers: Timers,
+    pub(crate) rounds: Rounds,
     /// Woken when an instance is gone or a version decided.
     pub(crate) changed: Notify,
     cells: RwLock<Cells>,
@@ -169,11 +171,12 @@ impl Control {
             recorder,
             records,
             timers: Timers::default(),
+            rounds: Rounds::default(),
             changed: Notify::new(),
             cells: RwLock::default(),
             adopted: RwLock::default(),
             next_core: AtomicU32::new(1),
-            placer: Mutex::new(Placer::new(Inventory::of_memory(options.memory))),
+            placer: Mutex::new(Placer::new(options.inventory.clone())),
             router: Mutex::default(),
             posted: Notify::new(),
             closing: AtomicBool::new(false),
@@ -201,6 +204,8 @@ impl Control {
                 }
             }
         });
+        let asking = shared.clone();
+        kip_host::tasks::spawn("rounds", async move { asking.rounds.run(asking.clone()).await });
         let routing = shared.clone();
         kip_host::tasks::spawn("router", async move { routing.route().await });
         let reaping = shared.clone();
@@ -324,16 +329,25 @@ impl Control {
 
     /// The host's ledger.
     pub fn host(&self) -> HostInfo {
-        let (reserved_memory, memory, waiting_for_room) =
-            self.shared.placer.lock().unwrap_or_else(PoisonError::into_inner).ledger();
+        let placer = self.shared.placer.lock().unwrap_or_else(PoisonError::into_inner);
+        let host = HostInfo::of_placer(&placer, now());
+        drop(placer);
         HostInfo {
-            reserved_memory,
-            memory,
-            waiting_for_room,
             dropped_records: self.shared.recorder.dropped(),
             shed_records: self.shared.recorder.shed(),
             disk: self.shared.disk.info(),
+            ..host
         }
+    }
+
+    /// Replaces every instance of a function by a new one, the successor first, and says how many there are.
+    ///
+    /// # Errors
+    /// [`Error::NoFunction`].
+    pub fn rotate(&self, name: &str) -> Result<usize, Error> {
+        let cell = self.require(name)?;
+        cell.step(Event::Rotate);
+        Ok(cell.instance_infos().iter().filter(|instance| instance.replace.is_some()).count())
     }
 
     /// What happened to the server itself lately, oldest first.
@@ -391,6 +405,7 @@ impl Control {
         cells.iter().for_each(|cell| cell.refuse_waiting());
         let quiet = || cells.iter().all(|cell| cell.info().in_flight == 0);
         let _ = tokio::time::timeout(patience, self.shared.until(quiet)).await;
+        cells.iter().for_each(|cell| self.shared.used_until_now(cell));
         self.shared.recorder.flush().await;
         self.instances().len()
     }

@@ -1,15 +1,20 @@
 //! Effects carried out: on the engine, the router, the timers, the store and the decision log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kip_engine::{Body as _, Ended, StartError, StartProblem, StopOrder};
-use kip_fleet::{Change, Effect, Event, Exit, Operate, OperationNumber, Seen, StartFailure, State, Why};
+use kip_fleet::{Change, Effect, Event, Exit, Operate, OperationNumber, Seen, StartFailure, State};
 use kip_spec::{FunctionName, InstanceId, Millis, VersionId};
 use kip_store::{DecisionRecord, Record};
 
 use crate::cell::Cell;
 use crate::control::Shared;
+use crate::devices;
 use crate::link::Link;
+
+/// How long the look at an instance that is to be ended may take.
+const AUTOPSY_LIMIT: Duration = Duration::from_secs(2);
 
 impl Shared {
     /// Carries out one effect; what takes time goes on as a task of the control runtime.
@@ -26,7 +31,13 @@ impl Shared {
                     shared.operate(&cell, instance, version, operation, what).await;
                 });
             }
-            Effect::AskProgress { .. } | Effect::Ended(_) => {}
+            Effect::AskProgress { instance } => {
+                let last = cell.lock().links.get(&instance).map(|link| link.last_sign());
+                if let Some(last) = last {
+                    cell.step(Event::Progress { instance, last });
+                }
+            }
+            Effect::Ended(usage) => self.used(cell.name(), &usage),
             Effect::CrashLoop { version, failures, failure } => {
                 let why = format!("{failures} starts in a row came to nothing: {failure}");
                 self.version_decided(cell, version, "crash loop", why);
@@ -52,8 +63,7 @@ impl Shared {
 
     /// Writes down that an instance changed its state. Called under the cell's lock, so that the log has the order of
     /// steps; it only hands values to channels.
-    pub(crate) fn instance_changed(&self, function: &FunctionName, change: Change, last_failure: Option<&Arc<str>>) {
-        let detail = last_failure.filter(|_| matches!(change.why, Why::StartFailed(_) | Why::Exited(_)));
+    pub(crate) fn instance_changed(&self, function: &FunctionName, change: Change, detail: Option<&Arc<str>>) {
         let from = change.from.map(State::name);
         tracing::info!(
             %function, instance = %change.instance, from = from.unwrap_or("nothing"), to = %change.to, why = %change.why,
@@ -100,8 +110,9 @@ impl Shared {
         let Some(version) = cell.lock().versions.get(&version).cloned() else { return };
         let spec = &version.spec;
         let result = match what {
-            Operate::Start { .. } => {
-                let started = self.body.start(version.order(instance, &self.options.kip)).await;
+            Operate::Start { place } => {
+                let devices = devices::of_place(&self.options.inventory, place);
+                let started = self.body.start(version.order(instance, &self.options.kip, devices)).await;
                 let early = {
                     let mut inner = cell.lock();
                     inner.starting.retain(|starting| *starting != instance);
@@ -161,7 +172,10 @@ impl Shared {
                 let order = StopOrder { pre_stop: spec.lifecycle.pre_stop.clone(), grace: Millis(grace) };
                 self.body.stop(instance, order).await.map(|()| Seen::Stopped)
             }
-            Operate::Kill { .. } => {
+            Operate::Kill { autopsy } => {
+                if autopsy {
+                    self.autopsy(cell, instance).await;
+                }
                 end_epoch(cell, instance);
                 self.body.kill(instance).await.map(|()| Seen::Stopped)
             }
@@ -202,6 +216,26 @@ impl Shared {
             cell.note_failure(&StartError { problem, detail, last_lines });
         }
         cell.step(Event::Exited { instance: ended.instance, exit: Exit { code: ended.code, signal: ended.signal } });
+    }
+
+    /// Keeps what may say why an instance is ended by force, for the decision log.
+    async fn autopsy(&self, cell: &Cell, instance: InstanceId) {
+        let look = async {
+            let mut text = self.last_lines(cell, instance).await.join("\n");
+            let body = self.body.clone();
+            let stacks = kip_host::tasks::blocking("look at stacks", move || body.stacks(instance)).await;
+            for line in stacks.unwrap_or_default() {
+                text.push_str(if text.is_empty() { "" } else { "\n" });
+                text.push_str(&line);
+            }
+            text
+        };
+        // It must not outlive what it is about: callers wait for the end of the instance.
+        match tokio::time::timeout(AUTOPSY_LIMIT, look).await {
+            Ok(text) if !text.is_empty() => drop(cell.lock().autopsies.insert(instance, text.into())),
+            Ok(_) => {}
+            Err(_) => tracing::warn!(%instance, "its stacks and last lines could not be read in time"),
+        }
     }
 
     async fn last_lines(&self, cell: &Cell, instance: InstanceId) -> Vec<String> {

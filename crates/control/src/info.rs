@@ -1,11 +1,13 @@
 //! What can be asked about functions, instances and the host.
 
-use kip_fleet::{Class, Kind, State};
+use kip_fleet::placer::DeviceUse;
+use kip_fleet::{Class, Kind, Now, Placer, State};
 use kip_spec::function::FunctionSpec;
 use kip_spec::{Code, FunctionName, InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::cell::{Cell, now};
+use crate::devices;
 use crate::disk::DiskInfo;
 
 /// What became of a version.
@@ -51,14 +53,33 @@ pub struct FunctionInfo {
     pub queued: u32,
     /// How long the oldest of them has waited, in milliseconds.
     pub oldest_waiting_ms: Option<u64>,
+    /// What requests wait for, by version; only versions for which some do.
+    #[serde(default)]
+    pub waits: Vec<WaitInfo>,
     /// Starts that failed in a row.
     pub failed_starts: u32,
+    /// A version of which starts fail, or instances end, again and again.
+    #[serde(default)]
+    pub crash_loop: Option<VersionId>,
     /// What is known of the last failed start.
     pub last_failure: Option<String>,
     /// What became of the latest versions.
     pub outcomes: Vec<(VersionId, VersionStatus)>,
     /// The declaration, every default filled in.
     pub spec: FunctionSpec,
+}
+
+/// Requests of a version that wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitInfo {
+    /// The version.
+    pub version: VersionId,
+    /// How many.
+    pub queued: u32,
+    /// How long the oldest has waited, in milliseconds.
+    pub oldest_ms: Option<u64>,
+    /// For what, in a sentence.
+    pub why: String,
 }
 
 /// An instance as users see it.
@@ -70,10 +91,25 @@ pub struct InstanceInfo {
     pub function: FunctionName,
     /// Its version.
     pub version: VersionId,
+    /// provisioned or on-demand.
+    #[serde(default)]
+    pub kind: String,
     /// Where it is in its life.
     pub state: String,
     /// For how long, in milliseconds.
     pub for_ms: u64,
+    /// The names of its devices.
+    #[serde(default)]
+    pub devices: Vec<String>,
+    /// Its ready probe fails: it gets no requests.
+    #[serde(default)]
+    pub unready: bool,
+    /// Why it is to be replaced, if it is.
+    #[serde(default)]
+    pub replace: Option<String>,
+    /// What it waits for, if it waits for room.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     /// Requests it has now.
     pub in_flight: u32,
     /// Requests it was given in all.
@@ -91,6 +127,18 @@ pub struct HostInfo {
     pub reserved_memory: u64,
     /// Bytes of memory there are for them.
     pub memory: u64,
+    /// Thousandths of a CPU there are for them.
+    #[serde(default)]
+    pub cpu: u64,
+    /// Devices that were declared.
+    #[serde(default)]
+    pub devices: Vec<DeviceInfo>,
+    /// What all functions together may take.
+    #[serde(default)]
+    pub quota: QuotaInfo,
+    /// The share of the last ten minutes, in a thousand, that the worst place spent on changing hands.
+    #[serde(default)]
+    pub thrash_per_mille: u32,
     /// Instances that wait for room.
     pub waiting_for_room: usize,
     /// Records dropped because the disk did not keep up, or left out because there were enough of their kind.
@@ -99,6 +147,55 @@ pub struct HostInfo {
     pub shed_records: u64,
     /// The disk that state is on.
     pub disk: DiskInfo,
+}
+
+/// A device as users see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceInfo {
+    /// Its number on the host, as in `CUDA_VISIBLE_DEVICES`.
+    pub number: usize,
+    /// Its name.
+    pub name: String,
+    /// Bytes of its memory that are granted.
+    pub granted: u64,
+    /// Bytes of its memory for instances.
+    pub memory: u64,
+}
+
+/// What all functions together may take; nothing is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct QuotaInfo {
+    /// Devices.
+    pub cards: Option<u32>,
+    /// Instances.
+    pub instances: Option<u32>,
+}
+
+impl HostInfo {
+    /// The ledger's part of it.
+    pub(crate) fn of_placer(placer: &Placer, now: Now) -> Self {
+        let (reserved_memory, memory, waiting_for_room) = placer.ledger();
+        let inventory = placer.inventory();
+        let hosts = inventory.pools.iter().flat_map(|pool| &pool.hosts);
+        let device = |device: DeviceUse| DeviceInfo {
+            number: device.device,
+            name: device.name,
+            granted: device.granted,
+            memory: device.memory,
+        };
+        Self {
+            reserved_memory,
+            memory,
+            cpu: hosts.fold(0, |sum, host| sum.saturating_add(host.cpu)),
+            devices: placer.devices().into_iter().map(device).collect(),
+            quota: QuotaInfo { cards: inventory.quota.cards, instances: inventory.quota.instances },
+            thrash_per_mille: placer.thrash(now),
+            waiting_for_room,
+            dropped_records: 0,
+            shed_records: 0,
+            disk: DiskInfo::default(),
+        }
+    }
 }
 
 impl Cell {
@@ -115,7 +212,9 @@ impl Cell {
             in_flight: 0,
             queued: 0,
             oldest_waiting_ms: None,
+            waits: Vec::new(),
             failed_starts: 0,
+            crash_loop: None,
             last_failure: None,
             outcomes: inner.outcomes.iter().map(|(id, status)| (*id, status.clone())).collect(),
             spec: serving.spec.clone(),
@@ -132,7 +231,13 @@ impl Cell {
                     Class::Leaving | Class::Gone => {}
                 }
             }
-            for (_, revision) in core.revisions() {
+            for (version, revision) in core.revisions() {
+                if let (Some(waits), Some((queued, oldest_ms))) = (core.waits(version, now), core.queue(version, now)) {
+                    info.waits.push(WaitInfo { version, queued, oldest_ms, why: waits.to_string() });
+                }
+                if revision.backoff.is_crash_loop() {
+                    info.crash_loop = Some(version);
+                }
                 info.queued += revision.queue.depth();
                 let age = revision.queue.oldest().map(|since| now.boot.saturating_sub(since));
                 info.oldest_waiting_ms = info.oldest_waiting_ms.max(age);
@@ -158,6 +263,7 @@ impl Cell {
     pub fn instance_infos(&self) -> Vec<InstanceInfo> {
         let inner = self.lock();
         let now = now();
+        let inventory = self.inventory();
         let list = |core: &kip_fleet::FunctionCore| {
             let info = |instance: &kip_fleet::instance::Instance| {
                 let link = inner.links.get(&instance.id);
@@ -165,7 +271,12 @@ impl Cell {
                     id: instance.id,
                     function: self.name().clone(),
                     version: instance.version,
+                    kind: instance.kind.name().to_owned(),
                     state: instance.state.name().to_owned(),
+                    devices: inventory.as_ref().map(|all| devices::names(all, instance.place)).unwrap_or_default(),
+                    unready: instance.unready,
+                    replace: instance.replace.map(|why| why.to_string()),
+                    waits_for: instance.waits_for.map(|lack| lack.to_string()),
                     for_ms: now.boot.saturating_sub(instance.since),
                     in_flight: instance.in_flight,
                     served: instance.served,

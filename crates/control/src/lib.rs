@@ -8,6 +8,7 @@
 mod adopt;
 mod cell;
 mod control;
+mod devices;
 mod disk;
 mod execute;
 mod info;
@@ -15,17 +16,20 @@ mod link;
 mod permit;
 mod recorder;
 mod restore;
+mod rounds;
 mod timers;
+mod usage;
 mod version;
 
 pub use cell::{Admission, Cell};
 pub use control::{Control, Deployed, Error, Options};
 pub use disk::{DiskInfo, DiskOptions, ServerEvent};
-pub use info::{FunctionInfo, HostInfo, InstanceInfo, VersionStatus};
-pub use link::Link;
+pub use info::{DeviceInfo, FunctionInfo, HostInfo, InstanceInfo, QuotaInfo, VersionStatus, WaitInfo};
+pub use link::{Link, Turn};
 pub use permit::{Permit, Refused, Waiting};
 pub use recorder::Recorder;
 pub use restore::{BEFORE_RESTORE, Restored, backup_problem};
+pub use usage::{FunctionUsage, VersionUsage};
 pub use version::Version;
 
 /// Logs as they are read.
@@ -33,4 +37,4 @@ pub use kip_engine::{LogFile, Record as LogRecord};
 
 /// Records as they are asked for.
 pub use kip_store::backup::Manifest as BackupManifest;
-pub use kip_store::{DecisionRecord, RequestFilter, RequestRecord, Retention, VersionSource};
+pub use kip_store::{DecisionRecord, RequestFilter, RequestRecord, Retention, UsageRecord, VersionSource};

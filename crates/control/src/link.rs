@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use kip_spec::InstanceId;
 use tokio::sync::watch;
@@ -21,11 +22,17 @@ pub struct Link {
     pub process: u32,
     /// Counts its sleeps. Connections of an earlier count are closed: a paused instance must have none that look alive.
     epoch: watch::Sender<u64>,
+    /// When a byte last went either way or a request was last given to it, boot time.
+    sign: AtomicU64,
+    /// Streams that go on only when their caller reads or writes.
+    with_callers: AtomicU32,
 }
 
 impl Link {
     pub(crate) fn new(instance: InstanceId, version: Arc<Version>, address: SocketAddr, process: u32) -> Self {
-        Self { instance, version, address, process, epoch: watch::Sender::new(0) }
+        let sign = AtomicU64::new(kip_host::clock::boot_millis());
+        let (epoch, with_callers) = (watch::Sender::new(0), AtomicU32::new(0));
+        Self { instance, version, address, process, epoch, sign, with_callers }
     }
 
     /// The present epoch, and a way to wait for its end. Idle connections close when it ends.
@@ -36,5 +43,86 @@ impl Link {
     /// Ends the epoch: the instance is about to sleep or to end.
     pub(crate) fn end_epoch(&self) {
         self.epoch.send_modify(|epoch| *epoch += 1);
+    }
+
+    /// The instance gave a sign of life: a byte came from it, it took one, or a request was given to it.
+    pub fn sign(&self) {
+        self.sign.store(kip_host::clock::boot_millis(), Ordering::Relaxed);
+    }
+
+    /// When it last did, boot time. While the next step is a caller's, the instance is not to blame for silence.
+    pub(crate) fn last_sign(&self) -> u64 {
+        if self.with_callers.load(Ordering::Relaxed) > 0 {
+            return kip_host::clock::boot_millis();
+        }
+        self.sign.load(Ordering::Relaxed)
+    }
+}
+
+/// Whose turn it is in one direction of an exchange. Dropping it takes the caller's part out of the count.
+#[derive(Debug)]
+pub struct Turn {
+    link: Arc<Link>,
+    with_caller: bool,
+}
+
+impl Turn {
+    /// It is the instance's.
+    pub fn new(link: Arc<Link>) -> Self {
+        Self { link, with_caller: false }
+    }
+
+    /// A piece went through, or the caller has none: it goes on when the caller does.
+    pub fn of_caller(&mut self) {
+        if !self.with_caller {
+            self.with_caller = true;
+            self.link.with_callers.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The instance took a piece and has the next one.
+    pub fn moved(&mut self) {
+        self.of_instance();
+        self.link.sign();
+    }
+
+    /// The caller did its part; the instance's time counts from now.
+    pub fn of_instance(&mut self) {
+        if self.with_caller {
+            self.link.sign();
+            self.with_caller = false;
+            self.link.with_callers.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.of_instance();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kip_spec::VersionId;
+
+    #[test]
+    fn silence_is_the_callers_while_it_is_its_turn() {
+        let spec = crate::rounds::tests_spec();
+        let version = Arc::new(Version::new(VersionId(1), spec));
+        let id = InstanceId { boot: 1, core: 1, sequence: 1 };
+        let link = Arc::new(Link::new(id, version, SocketAddr::from(([127, 0, 0, 1], 1)), 1));
+        link.sign.store(5, Ordering::Relaxed);
+        assert_eq!(link.last_sign(), 5);
+        let mut turn = Turn::new(link.clone());
+        turn.of_caller();
+        turn.of_caller();
+        assert!(link.last_sign() > 5);
+        assert_eq!(link.sign.load(Ordering::Relaxed), 5);
+        drop(turn);
+        assert_eq!(link.with_callers.load(Ordering::Relaxed), 0);
+        // Its time counts from the end of the caller's.
+        assert!(link.sign.load(Ordering::Relaxed) > 5);
     }
 }

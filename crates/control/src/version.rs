@@ -4,10 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
-use kip_engine::Order;
+use kip_engine::{Devices, Order};
 use kip_fleet::Policy;
 use kip_spec::function::{FunctionSpec, Program, ReadyProbe};
 use kip_spec::{InstanceId, VersionId};
+
+/// Where the built-in model server says whether it is ready.
+const MODEL_READY: &str = "/v2/health/ready";
 
 /// An immutable version.
 #[derive(Debug)]
@@ -36,8 +39,17 @@ impl Version {
         Self { id, spec, policy, headers }
     }
 
+    /// The path that says whether an instance is ready, where there is one.
+    pub(crate) fn ready_path(&self) -> Option<&str> {
+        match (&self.spec.program, &self.spec.ready) {
+            (Program::Model { .. }, _) => Some(MODEL_READY),
+            (_, ReadyProbe::Http { path }) => Some(path),
+            (_, ReadyProbe::Tcp) => None,
+        }
+    }
+
     /// What the engine is to start. `kip` is our own program, which serves models.
-    pub(crate) fn order(&self, instance: InstanceId, kip: &std::path::Path) -> Order {
+    pub(crate) fn order(&self, instance: InstanceId, kip: &std::path::Path, devices: Option<Devices>) -> Order {
         let spec = &self.spec;
         let (program, argv, ready): (Option<PathBuf>, Vec<String>, ReadyProbe) = match &spec.program {
             Program::Command { argv, .. } => (None, argv.clone(), spec.ready.clone()),
@@ -45,7 +57,7 @@ impl Version {
                 let words = ["kip", "infer", "--port", "${PORT}", "--name", spec.name.as_str(), "--model"];
                 let model = path.to_string_lossy().into_owned();
                 let argv = words.iter().map(|word| (*word).to_owned()).chain([model]).collect();
-                (Some(kip.to_owned()), argv, ReadyProbe::Http { path: "/v2/health/ready".to_owned() })
+                (Some(kip.to_owned()), argv, ReadyProbe::Http { path: MODEL_READY.to_owned() })
             }
         };
         Order {
@@ -59,6 +71,7 @@ impl Version {
             memory_mib: spec.resources.memory.map(|memory| memory.0 >> 20),
             ready,
             startup: spec.timeouts.startup,
+            devices,
             initialize: spec.lifecycle.initialize.clone(),
             pre_stop: spec.lifecycle.pre_stop.clone(),
         }

@@ -31,10 +31,21 @@ pub struct Order {
     pub ready: ReadyProbe,
     /// How long that may take.
     pub startup: Millis,
+    /// Its devices, on a host that has any.
+    pub devices: Option<Devices>,
     /// The initialize hook, for the contract's variables and headers.
     pub initialize: Option<Hook>,
     /// The pre-stop hook, for the contract's headers.
     pub pre_stop: Option<Hook>,
+}
+
+/// The devices of an instance on a host that has some; it may have none of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Devices {
+    /// Their numbers on the host.
+    pub numbers: Vec<usize>,
+    /// Their names.
+    pub names: Vec<String>,
 }
 
 /// An instance that is ready.

@@ -7,5 +7,5 @@ pub mod body;
 mod failpoint;
 pub mod process;
 
-pub use body::{Body, Ended, Error, Order, Running, StartError, StartProblem, StopOrder};
+pub use body::{Body, Devices, Ended, Error, Order, Running, StartError, StartProblem, StopOrder};
 pub use process::{Alive, Capabilities, Found, Inherited, LogFile, Options, ProcessBody, Record};

@@ -34,7 +34,7 @@ pub use event::{Call, Event, Found, Priority, Seen, Unhealthy};
 pub use function::FunctionCore;
 pub use placer::{FromPlacer, Placer, ToPlacer};
 pub use policy::Policy;
-pub use room::{Inventory, Lack, Need, Place};
+pub use room::{Device, DeviceKind, Inventory, Lack, Need, Place};
 pub use router::Router;
 pub use state::{Class, Rung, State};
 pub use why::{Exit, Refusal, StartFailure, Why};

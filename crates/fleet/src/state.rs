@@ -131,6 +131,25 @@ pub enum PriceClass {
 /// How many states there are, for arrays by [`State::index`].
 pub const STATES: usize = 15;
 
+/// Their names as users read them, by [`State::index`].
+pub const NAMES: [&str; STATES] = [
+    "requested",
+    "starting",
+    "initializing",
+    "ready",
+    "busy",
+    "pausing",
+    "paused",
+    "parking",
+    "parked",
+    "spilling",
+    "spilled",
+    "waking",
+    "draining",
+    "stopping",
+    "gone",
+];
+
 impl State {
     /// What a scaler counts it as.
     pub const fn class(self) -> Class {
@@ -203,23 +222,6 @@ impl State {
 
     /// Its name as users read it.
     pub const fn name(self) -> &'static str {
-        const NAMES: [&str; STATES] = [
-            "requested",
-            "starting",
-            "initializing",
-            "ready",
-            "busy",
-            "pausing",
-            "paused",
-            "parking",
-            "parked",
-            "spilling",
-            "spilled",
-            "waking",
-            "draining",
-            "stopping",
-            "gone",
-        ];
         NAMES[self.index()]
     }
 }

@@ -243,7 +243,7 @@ fn answer(
     let mut parts = path.trim_start_matches('/').split('/');
     let verb = parts.next().unwrap_or_default();
     let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok()).unwrap_or_default();
-    let counted = (!matches!(verb, "count" | "ready" | "initialize" | "pre-stop")).then(Counted::new);
+    let counted = (!matches!(verb, "count" | "ready" | "live" | "initialize" | "pre-stop")).then(Counted::new);
     if verb == "tee" {
         return tee(request, reader, out);
     }
@@ -307,8 +307,28 @@ fn answer(
             let initialized = INITIALIZED.load(Ordering::SeqCst);
             text(request, out, 200, &format!("{{\"now\":{now},\"most\":{most},\"initialized\":{initialized}}}"))
         }
+        // The first one of all instances together; the next ones answer.
+        "hang-once" => {
+            if std::fs::OpenOptions::new().write(true).create_new(true).open(variable("HANG_FILE")).is_ok() {
+                loop {
+                    std::thread::sleep(Duration::from_secs(1));
+                }
+            }
+            text(request, out, 200, &std::process::id().to_string())
+        }
+        // Memory that is used and never given back.
+        "eat" => {
+            let eaten: &'static [u8] = vec![1; usize::try_from(number()).unwrap_or(0) << 20].leak();
+            text(request, out, 200, &eaten.len().to_string())
+        }
+        // Well, unless the file names this process.
+        "live" => {
+            let dead = std::fs::read_to_string(variable("DEAD_FILE")).unwrap_or_default();
+            text(request, out, if dead == std::process::id().to_string() { 503 } else { 200 }, "")
+        }
         "ready" => {
-            let status = if ready.load(Ordering::SeqCst) == 1 { 200 } else { 503 };
+            let unready = std::fs::exists(variable("UNREADY_FILE")).unwrap_or(false);
+            let status = if ready.load(Ordering::SeqCst) == 1 && !unready { 200 } else { 503 };
             text(request, out, status, "")
         }
         "initialize" => {

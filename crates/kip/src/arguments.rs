@@ -62,6 +62,11 @@ pub(crate) enum Command {
     Requests(Requests),
     /// Tell why a function's instances are as they are.
     Why(Why),
+    /// Replace a function's instances by new ones, the successors first.
+    Rotate(Names),
+    /// Tell what a function's instances spent their time on.
+    #[command(disable_version_flag = true)]
+    Usage(Usage),
     /// Remove functions.
     Rm(Names),
     /// Stop the server and everything it runs.
@@ -265,6 +270,12 @@ pub(crate) struct Why {
     /// How many decisions.
     #[arg(short = 'n', long, default_value_t = 20)]
     pub(crate) limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Usage {
+    /// The function.
+    pub(crate) function: String,
 }
 
 #[derive(Debug, Args)]

@@ -6,8 +6,12 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use kip_spec::{Bytes, Millis, Problem, code};
+use kip_fleet::Inventory;
+use kip_fleet::room::{Host, Pool, Quota};
+use kip_spec::{Bytes, MilliCpu, Millis, Problem, code};
 use serde::Serialize;
+
+use crate::devices::{self, Device};
 
 /// One setting. The table below is the only place that knows them.
 #[derive(Debug)]
@@ -51,6 +55,12 @@ const SETTINGS: &[Setting] = &[
         form: Form::Size,
     },
     Setting {
+        key: "host.cpu",
+        default: "auto",
+        about: "cores that instances may reserve, such as 8 or 7500m; auto is those there are",
+        form: Form::Text,
+    },
+    Setting {
         key: "host.memory",
         default: "auto",
         about: "memory that instances may reserve; auto is 90 % of the host's",
@@ -61,6 +71,18 @@ const SETTINGS: &[Setting] = &[
         default: "info",
         about: "what the server logs, such as info or kip_control=debug",
         form: Form::Text,
+    },
+    Setting {
+        key: "quota.cards",
+        default: "none",
+        about: "devices that all functions together may take; shares of one count together",
+        form: Form::Count,
+    },
+    Setting {
+        key: "quota.instances",
+        default: "none",
+        about: "instances that all functions together may have, asleep or awake",
+        form: Form::Count,
     },
     Setting {
         key: "records.age",
@@ -135,7 +157,10 @@ pub(crate) struct Config {
     pub(crate) api: SocketAddr,
     pub(crate) threads: usize,
     pub(crate) patience: Millis,
-    pub(crate) memory: u64,
+    /// What instances may take of this host.
+    pub(crate) inventory: Inventory,
+    devices: Vec<Device>,
+    file: PathBuf,
     pub(crate) filter: String,
     pub(crate) low: u64,
     pub(crate) reserve: u64,
@@ -155,9 +180,10 @@ impl Config {
     pub(crate) fn read(data: &Path, named: Option<&Path>, flags: &Flags) -> Result<Self, Problem> {
         let mut values: BTreeMap<&'static str, Value> =
             SETTINGS.iter().map(|s| (s.key, Value { value: s.default.to_owned(), origin: Origin::Default })).collect();
+        let mut devices = Vec::new();
         let file = named.map_or_else(|| data.join("kipwake.toml"), Path::to_owned);
         match std::fs::read_to_string(&file) {
-            Ok(text) => read_file(&file, &text, &mut values)?,
+            Ok(text) => devices = read_file(&file, &text, &mut values)?,
             // A data directory that cannot be is for the one who makes it to explain.
             Err(error) if named.is_none() && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             }
@@ -185,10 +211,10 @@ impl Config {
             let value = address.trim_start_matches("http://").trim_end_matches('/').to_owned();
             values.insert("server.api", Value { value, origin: Origin::Flag { flag: "--api" } });
         }
-        Self::resolve(values)
+        Self::resolve(values, devices, file)
     }
 
-    fn resolve(values: BTreeMap<&'static str, Value>) -> Result<Self, Problem> {
+    fn resolve(values: BTreeMap<&'static str, Value>, devices: Vec<Device>, file: PathBuf) -> Result<Self, Problem> {
         let get = |key: &'static str| &values[key].value;
         let auto = |key: &'static str| get(key) == "auto";
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -201,11 +227,9 @@ impl Config {
                 parse(&values, "server.threads", "a number such as 4, or auto")?
             },
             patience: parse(&values, "server.patience", "a duration such as 30s")?,
-            memory: if auto("host.memory") {
-                host_memory() / 100 * HOST_SHARE_PERCENT
-            } else {
-                parse::<Bytes>(&values, "host.memory", "a size such as 24GiB, or auto")?.0
-            },
+            inventory: inventory(&values, cores, &devices)?,
+            devices,
+            file,
             filter: get("log.filter").clone(),
             low: parse::<Bytes>(&values, "disk.low", "a size such as 64MiB")?.0,
             reserve: parse::<Bytes>(&values, "disk.reserve", "a size such as 16MiB")?.0,
@@ -232,9 +256,42 @@ impl Config {
     }
 
     /// Every setting with its value and origin, by key.
-    pub(crate) fn values(&self) -> &BTreeMap<&'static str, Value> {
-        &self.values
+    pub(crate) fn values(&self) -> BTreeMap<String, Value> {
+        let origin = || Origin::File { path: self.file.clone() };
+        let device = |device: &Device| {
+            (format!("device.{}", device.name), Value { value: device.described(), origin: origin() })
+        };
+        let settings = self.values.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+        settings.chain(self.devices.iter().map(device)).collect()
     }
+}
+
+/// What instances may take of this host, the only one there is.
+fn inventory(values: &BTreeMap<&'static str, Value>, cores: usize, devices: &[Device]) -> Result<Inventory, Problem> {
+    let auto = |key: &'static str| values[key].value == "auto";
+    let limit = |key: &'static str| match values[key].value.as_str() {
+        "none" => Ok(None),
+        _ => parse::<u32>(values, key, "a number such as 4, or none").map(Some),
+    };
+    let cpu = if auto("host.cpu") {
+        MilliCpu(u64::try_from(cores).unwrap_or(u64::MAX).saturating_mul(1_000))
+    } else {
+        parse(values, "host.cpu", "a number of cores such as 8 or 7500m, or auto")?
+    };
+    if cpu == MilliCpu(0) {
+        return Err(invalid("host.cpu must be more than 0".to_owned()));
+    }
+    let memory = if auto("host.memory") {
+        host_memory() / 100 * HOST_SHARE_PERCENT
+    } else {
+        parse::<Bytes>(values, "host.memory", "a size such as 24GiB, or auto")?.0
+    };
+    let host = Host { cpu: cpu.0, memory, devices: devices.iter().map(Into::into).collect() };
+    let quota = Quota { cards: limit("quota.cards")?, instances: limit("quota.instances")? };
+    if quota.instances == Some(0) {
+        return Err(invalid("quota.instances must be at least 1, or none".to_owned()));
+    }
+    Ok(Inventory { pools: vec![Pool { name: "local".to_owned(), max: None, hosts: vec![host] }], quota })
 }
 
 fn parse<T: std::str::FromStr>(
@@ -251,7 +308,7 @@ where
     })
 }
 
-fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>) -> Result<(), Problem> {
+fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>) -> Result<Vec<Device>, Problem> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         invalid(format!("{} is not valid TOML", file.display())).cause(error.to_string().trim_end().to_owned())
     })?;
@@ -263,7 +320,15 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
         let problem = invalid(format!("{}: there is no setting `{key}`", file.display()));
         problem.hint(format!("did you mean `{}`? `kip config show` lists all", near.unwrap_or_default()))
     };
+    let mut devices = Vec::new();
     for (section, content) in &table {
+        if section == "device" {
+            devices = devices::read(content).map_err(|problem| Problem {
+                message: format!("{}: {}", file.display(), problem.message),
+                ..problem
+            })?;
+            continue;
+        }
         let toml::Value::Table(content) = content else { return Err(unknown(section)) };
         for (name, value) in content {
             let key = format!("{section}.{name}");
@@ -283,7 +348,7 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
             values.insert(setting.key, Value { value, origin: Origin::File { path: file.to_owned() } });
         }
     }
-    Ok(())
+    Ok(devices)
 }
 
 fn invalid(message: String) -> Problem {
@@ -311,13 +376,14 @@ pub(crate) fn schema() -> serde_json::Value {
         let entry = serde_json::json!({"type": kind, "default": setting.default, "description": setting.about});
         sections.entry(section).or_default().insert(name.to_owned(), entry);
     }
-    let properties: serde_json::Map<String, serde_json::Value> = sections
+    let mut properties: serde_json::Map<String, serde_json::Value> = sections
         .into_iter()
         .map(|(section, entries)| {
             let value = serde_json::json!({"type": "object", "additionalProperties": false, "properties": entries});
             (section.to_owned(), value)
         })
         .collect();
+    properties.insert("device".to_owned(), devices::schema());
     serde_json::json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "kipwake.toml",
@@ -361,12 +427,28 @@ mod tests {
             ("server = 1", "there is no setting `server`"),
             ("[log]\nfilter = \"=x=\"", "is not a log filter"),
             ("[", "is not valid TOML"),
+            ("[host]\ncpu = \"many\"", "is not a number of cores"),
+            ("[quota]\ncards = \"few\"", "is not a number"),
+            ("[quota]\ninstances = 0", "at least 1"),
+            ("[[device]]\nname = \"gpu0\"\nmemory = \"24\"", "has no unit"),
+            ("[[devices]]\nname = \"gpu0\"", "there is no setting `devices`"),
         ] {
             let problem = read(text).unwrap_err();
             let shown = format!("{problem} {}", problem.hint.clone().unwrap_or_default());
             assert!(shown.contains(said), "{text}: {shown}");
             assert_eq!(problem.code, code::CONFIG_INVALID);
         }
+    }
+
+    #[test]
+    fn what_instances_may_take_is_one_inventory() {
+        let text = "[host]\ncpu = \"2.5\"\nmemory = \"8GiB\"\n[quota]\ncards = 1\n\
+                    [[device]]\nname = \"gpu0\"\nmemory = \"24GiB\"\ntype = \"L4\"\n";
+        let config = read(text).unwrap();
+        let host = &config.inventory.pools[0].hosts[0];
+        assert_eq!((host.cpu, host.memory, host.devices.len()), (2_500, 8 << 30, 1));
+        assert_eq!(config.inventory.quota, Quota { cards: Some(1), instances: None });
+        assert_eq!(config.values()["device.gpu0"].value, "24GiB, type L4");
     }
 
     #[test]

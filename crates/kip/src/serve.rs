@@ -85,7 +85,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let capabilities = body.capabilities().clone();
     let options = kip_control::Options {
         boot: identity.boot,
-        memory: config.memory,
+        inventory: config.inventory.clone(),
         kip: own_program(),
         disk,
         retention: config.retention,

@@ -5,7 +5,7 @@ use std::path::Path;
 use kip_spec::FunctionName;
 use kip_spec::code;
 use kip_spec::function::{
-    Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, Program, ReadyProbe, Rotation, Watchdog, defaults,
+    Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, Program, ReadyProbe, defaults,
 };
 
 use crate::report::{Report, shown};
@@ -40,12 +40,14 @@ pub(crate) fn read_shared(
 ) -> impl FnOnce(FunctionName, Program) -> FunctionSpec + use<> {
     let env = environment::read(section, report);
     let resources = limits::resources(section, report);
-    let instances = limits::instances(section, report);
-    let ready = ready(section, report);
+    let instances = limits::instances(section, &resources, report);
+    let (ready, live) = probes(section, report);
     let lifecycle = lifecycle(section, report);
     let timeouts = limits::timeouts(section, report);
     let queue_depth = limits::queue_depth(section, report);
     let idle = limits::idle(section, report);
+    let watchdog = limits::watchdog(section, report);
+    let rotation = limits::rotation(section, report);
     check_scaling(section, report);
     let dispatch = dispatch(section, report);
     let http = http(section, report);
@@ -56,13 +58,13 @@ pub(crate) fn read_shared(
         resources,
         instances,
         ready,
-        live: None,
+        live,
         lifecycle,
         timeouts,
         queue_depth,
         idle,
-        watchdog: Watchdog::default(),
-        rotation: Rotation::default(),
+        watchdog,
+        rotation,
         dispatch,
         http,
     }
@@ -80,9 +82,14 @@ pub(crate) fn text_of(spec: &FunctionSpec) -> usize {
     env + argv
 }
 
-fn ready(function: &Section<'_>, report: &mut Report<'_>) -> ReadyProbe {
-    let field = function.section("probes", &keys::PROBES, report).and_then(|section| section.field("ready"));
-    let Some(field) = field else { return ReadyProbe::Tcp };
+fn probes(function: &Section<'_>, report: &mut Report<'_>) -> (ReadyProbe, Option<LiveProbe>) {
+    let Some(section) = function.section("probes", &keys::PROBES, report) else { return (ReadyProbe::Tcp, None) };
+    let live = section.field("live").and_then(|field| path(&field, report)).map(|path| LiveProbe { path });
+    (ready(&section, report), live)
+}
+
+fn ready(section: &Section<'_>, report: &mut Report<'_>) -> ReadyProbe {
+    let Some(field) = section.field("ready") else { return ReadyProbe::Tcp };
     if field.node.scalar() == Some("tcp") {
         return ReadyProbe::Tcp;
     }

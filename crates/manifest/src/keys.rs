@@ -41,6 +41,8 @@ pub(crate) const FUNCTION: Keys = Keys {
         "timeouts",
         "queue",
         "idle",
+        "watchdog",
+        "rotation",
         "scaling",
         "dispatch",
         "trigger",
@@ -59,6 +61,8 @@ pub(crate) const DEFAULTS: Keys = Keys {
         "timeouts",
         "queue",
         "idle",
+        "watchdog",
+        "rotation",
         "scaling",
         "dispatch",
         "trigger",
@@ -69,7 +73,6 @@ pub(crate) const DEFAULTS: Keys = Keys {
 const LATER_IN_A_FUNCTION: &[(&str, &str)] = &[
     ("image", "install the program on this host and start it with `run:`"),
     ("preset", "start the engine with `run:` and name its readiness path under `probes:`"),
-    ("watchdog", "`timeouts.idle` and `timeouts.total` end a request whose answer stalls"),
     ("canary", "check the function with `kip invoke` after a deploy"),
     ("retries", "let the caller repeat what failed"),
     ("destinations", "let the program send its result itself"),
@@ -83,15 +86,11 @@ const LATER_IN_A_FUNCTION: &[(&str, &str)] = &[
 
 pub(crate) const RESOURCES: Keys = Keys {
     name: "resources",
-    known: &["cpu", "memory"],
-    later: &[
-        (
-            "gpu",
-            "leave it out: the program sees every GPU of this host, and `instances.max: 1` keeps one instance on it",
-        ),
-        ("disk", "leave it out: the program may use the disk of this host"),
-    ],
+    known: &["cpu", "memory", "gpu"],
+    later: &[("disk", "leave it out: the program may use the disk of this host")],
 };
+
+pub(crate) const GPU: Keys = Keys { name: "resources.gpu", known: &["memory", "cards", "type"], later: &[] };
 
 pub(crate) const INSTANCES: Keys = Keys {
     name: "instances",
@@ -103,11 +102,8 @@ pub(crate) const CONCURRENCY: Keys = Keys { name: "instances.concurrency", known
 
 pub(crate) const PROBES: Keys = Keys {
     name: "probes",
-    known: &["ready"],
-    later: &[
-        ("live", "an instance that exits is replaced; one that hangs is ended by `timeouts`"),
-        ("startup", "`probes.ready` with `timeouts.startup` covers the start"),
-    ],
+    known: &["ready", "live"],
+    later: &[("startup", "`probes.ready` with `timeouts.startup` covers the start")],
 };
 
 pub(crate) const LIFECYCLE: Keys = Keys {
@@ -139,6 +135,10 @@ pub(crate) const IDLE: Keys = Keys {
     ],
 };
 
+pub(crate) const WATCHDOG: Keys = Keys { name: "watchdog", known: &["stall"], later: &[] };
+
+pub(crate) const ROTATION: Keys = Keys { name: "rotation", known: &["max_age", "max_memory"], later: &[] };
+
 pub(crate) const SCALING: Keys = Keys {
     name: "scaling",
     known: &["mode"],
@@ -168,6 +168,7 @@ pub(crate) const ALL: &[&Keys] = &[
     &FUNCTION,
     &DEFAULTS,
     &RESOURCES,
+    &GPU,
     &INSTANCES,
     &CONCURRENCY,
     &PROBES,
@@ -176,6 +177,8 @@ pub(crate) const ALL: &[&Keys] = &[
     &TIMEOUTS,
     &QUEUE,
     &IDLE,
+    &WATCHDOG,
+    &ROTATION,
     &SCALING,
     &TRIGGER,
     &HTTP,

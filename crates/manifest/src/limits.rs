@@ -1,17 +1,21 @@
 //! Counts, resources and limits in time.
 
-use kip_spec::function::{Concurrency, Idle, Instances, Resources, Timeouts, defaults};
-use kip_spec::{Bytes, MilliCpu, Problem, code};
+use kip_spec::function::{
+    Concurrency, GpuNeed, GpuResources, Idle, Instances, Resources, Rotation, Timeouts, Watchdog, defaults,
+};
+use kip_spec::{Bytes, MilliCpu, Millis, Problem, code};
 
 use crate::keys;
-use crate::report::Report;
-use crate::section::Section;
+use crate::report::{Report, shown};
+use crate::section::{Field, Section};
 use crate::tree::{At, Kind};
-use crate::value::{count, duration, duration_or_never, quantity, refuse};
+use crate::value::{count, duration, duration_or_never, quantity, refuse, wrong_type};
 
 const MOST_INSTANCES: u32 = 10_000;
 const MOST_AT_ONCE: u32 = 100_000;
 const MOST_WAITING: u32 = 1_000_000;
+const MOST_CARDS: u32 = 64;
+const LONGEST_TYPE: usize = 64;
 const MOST_CORES: MilliCpu = MilliCpu(10_000_000);
 
 pub(crate) fn resources(function: &Section<'_>, report: &mut Report<'_>) -> Resources {
@@ -25,20 +29,78 @@ pub(crate) fn resources(function: &Section<'_>, report: &mut Report<'_>) -> Reso
         }
         fits.then_some(value)
     });
-    let memory = section.field("memory").and_then(|field| {
-        let value: Bytes = quantity(&field, "a size such as 512MiB or 4GiB", report)?;
-        // The least that a process needs to start at all; smaller ones are slips such as 4B for 4GiB.
-        let fits = value >= Bytes(1 << 20);
-        if !fits {
-            report.add(field.node.at, refuse(&field, code::MANIFEST_BAD_VALUE, format!("{value} is less than 1MiB")));
-        }
-        fits.then_some(value)
-    });
-    Resources { cpu, memory, gpu: None }
+    let memory = section.field("memory").and_then(|field| size(&field, report));
+    Resources { cpu, memory, gpu: gpu(&section, report) }
 }
 
-pub(crate) fn instances(function: &Section<'_>, report: &mut Report<'_>) -> Instances {
+/// An amount of memory that is no slip.
+fn size(field: &Field<'_>, report: &mut Report<'_>) -> Option<Bytes> {
+    let value: Bytes = quantity(field, "a size such as 512MiB or 4GiB", report)?;
+    // The least that a process needs to start at all; smaller ones are slips such as 4B for 4GiB.
+    let fits = value >= Bytes(1 << 20);
+    if !fits {
+        report.add(field.node.at, refuse(field, code::MANIFEST_BAD_VALUE, format!("{value} is less than 1MiB")));
+    }
+    fits.then_some(value)
+}
+
+/// A share of one device, or whole devices.
+fn gpu(resources: &Section<'_>, report: &mut Report<'_>) -> Option<GpuResources> {
+    let section = resources.section("gpu", &keys::GPU, report)?;
+    let kind = section.field("type").and_then(|field| device_type(&field, report));
+    let memory = section.field("memory");
+    let cards = section.field("cards");
+    let need = match (&memory, &cards) {
+        (Some(_), Some(field)) => {
+            let message = format!(
+                "`{}` is written too: an instance has a share of one device, or whole ones",
+                section.name_of("memory")
+            );
+            let problem = refuse(field, code::MANIFEST_CONTRADICTION, message);
+            report.add(field.node.at, problem.hint("keep `memory` or `cards`; keys below `defaults` count too"));
+            return None;
+        }
+        (Some(field), None) => GpuNeed::Memory(size(field, report)?),
+        (None, Some(field)) => GpuNeed::Cards(u8::try_from(count(field, 1..=MOST_CARDS, report)?).unwrap_or_default()),
+        // Functions say how much of the type that `defaults` names; those that do not have no device.
+        (None, None) if section.is_partial || section.owner() == "defaults" => return None,
+        (None, None) => {
+            let message = format!("`{}` does not say how much", resources.name_of("gpu"));
+            let problem = Problem::new(code::MANIFEST_MISSING_KEY, message);
+            report.add(
+                section.at,
+                problem.hint("write `memory: 6GiB` for a share of one device, or `cards: 1` for whole ones"),
+            );
+            return None;
+        }
+    };
+    Some(GpuResources { need, kind: kind.flatten() })
+}
+
+/// The name of a type of device; `Some(None)` is any.
+fn device_type(field: &Field<'_>, report: &mut Report<'_>) -> Option<Option<String>> {
+    let (Kind::Text(text) | Kind::Number(text)) = &field.node.kind else {
+        wrong_type(field, "the name of a type such as L4, or `any`", report);
+        return None;
+    };
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b" ._-".contains(&byte);
+    if text.trim().is_empty() || text.len() > LONGEST_TYPE || !text.bytes().all(fits) {
+        let message = format!(
+            "`{}` is not a name of at most {LONGEST_TYPE} letters, digits, spaces, `.`, `_` and `-`",
+            shown(text)
+        );
+        report.add(field.node.at, refuse(field, code::MANIFEST_BAD_VALUE, message));
+        return None;
+    }
+    Some((!text.eq_ignore_ascii_case("any")).then(|| text.clone()))
+}
+
+/// Counts of instances. One that has a device to itself is one of few, so the default is one.
+pub(crate) fn instances(function: &Section<'_>, resources: &Resources, report: &mut Report<'_>) -> Instances {
     let mut instances = defaults::INSTANCES;
+    if resources.gpu.is_some() {
+        instances.max = defaults::INSTANCES_ON_A_DEVICE;
+    }
     let Some(section) = function.section("instances", &keys::INSTANCES, report) else { return instances };
     let min = section.field("min");
     let max = section.field("max");
@@ -59,7 +121,11 @@ pub(crate) fn instances(function: &Section<'_>, report: &mut Report<'_>) -> Inst
         && (max.is_some() || !section.is_partial)
         && report.count() == before
     {
-        let whose = if max.is_some() { "" } else { " (the default)" };
+        let whose = match (&max, &resources.gpu) {
+            (Some(_), _) => "",
+            (None, None) => " (the default)",
+            (None, Some(_)) => " (the default with a device)",
+        };
         let message = format!("{} is more than `max`, which is {}{whose}", instances.min, instances.max);
         let problem = refuse(&field, code::MANIFEST_CONTRADICTION, message);
         report.add(field.node.at, problem.hint(format!("write `max: {}` or more", instances.min)));
@@ -68,6 +134,33 @@ pub(crate) fn instances(function: &Section<'_>, report: &mut Report<'_>) -> Inst
         instances.concurrency = value;
     }
     instances
+}
+
+/// When an instance that works counts as stuck.
+pub(crate) fn watchdog(function: &Section<'_>, report: &mut Report<'_>) -> Watchdog {
+    let section = function.section("watchdog", &keys::WATCHDOG, report);
+    Watchdog { stall: section.and_then(|section| after(&section.field("stall")?, report)) }
+}
+
+/// When instances are replaced though nothing is wrong.
+pub(crate) fn rotation(function: &Section<'_>, report: &mut Report<'_>) -> Rotation {
+    let Some(section) = function.section("rotation", &keys::ROTATION, report) else { return Rotation::default() };
+    Rotation {
+        max_age: section.field("max_age").and_then(|field| after(&field, report)),
+        max_memory: section.field("max_memory").and_then(|field| size(&field, report)),
+    }
+}
+
+/// A duration of some length; `never` undoes what `defaults` says.
+fn after(field: &Field<'_>, report: &mut Report<'_>) -> Option<Millis> {
+    if field.node.scalar() == Some("never") {
+        return None;
+    }
+    if !matches!(field.node.kind, Kind::Number(_) | Kind::Text(_)) {
+        wrong_type(field, "a duration such as 60s or 24h, or `never`", report);
+        return None;
+    }
+    duration(field, false, report)
 }
 
 /// A number for both limits, or a map of the two.

@@ -75,6 +75,12 @@ pub(crate) struct Function {
     /// When idle instances sleep and end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) idle: Option<Idle>,
+    /// When an instance that works counts as stuck.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) watchdog: Option<Watchdog>,
+    /// When instances are replaced though nothing is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rotation: Option<Rotation>,
     /// How the number of instances follows the load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) scaling: Option<Scaling>,
@@ -108,6 +114,25 @@ pub(crate) struct Resources {
     /// Host memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) memory: Option<Size>,
+    /// Devices: a share of one, or whole ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gpu: Option<Gpu>,
+}
+
+/// What each instance reserves of devices: `memory` of one, or so many `cards`.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Gpu {
+    /// So much memory of one device, which others may share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<Size>,
+    /// Whole devices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub(crate) cards: Option<u8>,
+    /// The type of device by its declared name; `any` if left out.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<Scalar>,
 }
 
 /// Counts of instances.
@@ -147,13 +172,16 @@ pub(crate) struct Limits {
     pub(crate) soft: Option<u32>,
 }
 
-/// How readiness is found out.
+/// How readiness and life are found out.
 #[derive(Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Probes {
     /// A path that answers 200 to 399 to a GET, or `tcp` for a port that takes connections.
     #[schemars(extend("pattern" = "^(tcp|/.*)$"))]
     pub(crate) ready: Option<String>,
+    /// A path that answers 200 to 399 to a GET; an instance that does not is replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) live: Option<PathOnInstance>,
 }
 
 /// Calls around an instance's life.
@@ -225,6 +253,27 @@ pub(crate) struct Idle {
     pub(crate) pause: Option<DurationOrNever>,
     /// Idle or asleep for this long: stopped, unless among the kept minimum.
     pub(crate) stop: Option<DurationOrNever>,
+}
+
+/// When an instance that works counts as stuck.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Watchdog {
+    /// Requests in flight and not a byte for this long: the instance is replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stall: Option<DurationOrNever>,
+}
+
+/// When instances are replaced though nothing is wrong.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rotation {
+    /// Past this age.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_age: Option<DurationOrNever>,
+    /// Past this much memory in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_memory: Option<Size>,
 }
 
 /// How the number of instances follows the load.

@@ -1,11 +1,10 @@
 //! Functions back into the text of a manifest, with every value spelled out.
 
-use kip_spec::function::{Dispatch, FunctionSpec, HttpAuth, Program, ReadyProbe};
-use kip_spec::{Bytes, MilliCpu};
+use kip_spec::function::{self, Dispatch, FunctionSpec, GpuNeed, HttpAuth, Program, ReadyProbe};
 
 use crate::wire::{
-    Api, Auth, Call, Concurrency, DispatchWord, Document, Function, Hook, Http, Idle, Instances, Lifecycle, Limits,
-    Probes, Queue, Resources, Run, Timeouts, Trigger,
+    Api, Auth, Call, Concurrency, DispatchWord, Document, Function, Gpu, Hook, Http, Idle, Instances, Lifecycle,
+    Limits, Probes, Queue, Resources, Rotation, Run, Timeouts, Trigger, Watchdog,
 };
 use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size};
 
@@ -31,7 +30,7 @@ impl From<&FunctionSpec> for Function {
             run,
             model,
             env: spec.env.iter().map(|(name, value)| (name.clone(), Scalar(value.clone()))).collect(),
-            resources: resources(spec.resources.cpu, spec.resources.memory),
+            resources: resources(&spec.resources),
             instances: Some(Instances {
                 min: Some(spec.instances.min),
                 max: Some(spec.instances.max),
@@ -45,6 +44,7 @@ impl From<&FunctionSpec> for Function {
                     ReadyProbe::Tcp => "tcp".to_owned(),
                     ReadyProbe::Http { path } => path.clone(),
                 }),
+                live: spec.live.as_ref().map(|live| PathOnInstance(live.path.clone())),
             }),
             lifecycle: lifecycle(spec),
             timeouts: Some(Timeouts {
@@ -60,6 +60,8 @@ impl From<&FunctionSpec> for Function {
                 pause: Some(DurationOrNever(spec.idle.pause)),
                 stop: Some(DurationOrNever(spec.idle.stop)),
             }),
+            watchdog: spec.watchdog.stall.map(|stall| Watchdog { stall: Some(DurationOrNever(Some(stall))) }),
+            rotation: rotation(spec.rotation),
             scaling: None,
             dispatch: Some(match spec.dispatch {
                 Dispatch::Packed => DispatchWord::Packed,
@@ -78,8 +80,25 @@ impl From<&FunctionSpec> for Function {
     }
 }
 
-fn resources(cpu: Option<MilliCpu>, memory: Option<Bytes>) -> Option<Resources> {
-    (cpu.is_some() || memory.is_some()).then(|| Resources { cpu, memory: memory.map(Size) })
+fn resources(resources: &function::Resources) -> Option<Resources> {
+    if *resources == function::Resources::default() {
+        return None;
+    }
+    let gpu = resources.gpu.as_ref().map(|gpu| {
+        let (memory, cards) = match gpu.need {
+            GpuNeed::Memory(memory) => (Some(Size(memory)), None),
+            GpuNeed::Cards(cards) => (None, Some(cards)),
+        };
+        Gpu { memory, cards, kind: gpu.kind.clone().map(Scalar) }
+    });
+    Some(Resources { cpu: resources.cpu, memory: resources.memory.map(Size), gpu })
+}
+
+fn rotation(rotation: function::Rotation) -> Option<Rotation> {
+    (rotation != function::Rotation::default()).then(|| Rotation {
+        max_age: rotation.max_age.map(|age| DurationOrNever(Some(age))),
+        max_memory: rotation.max_memory.map(Size),
+    })
 }
 
 fn lifecycle(spec: &FunctionSpec) -> Option<Lifecycle> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use kip_control::Permit;
+use kip_control::{Permit, Turn};
 use kip_spec::code;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
@@ -80,6 +80,8 @@ const TOO_LONG: &str = "the request took longer than timeouts.total";
 /// What an answer keeps until it is over.
 #[derive(Debug)]
 struct Hold {
+    /// The answer's: given back before the place is.
+    turn: Turn,
     permit: Permit,
     connection: Sender,
     pool: Rc<Pool>,
@@ -101,7 +103,8 @@ pub(crate) struct Parts {
 impl Stream {
     pub(crate) fn start(parts: Parts) -> Body {
         let Parts { body, permit, connection, pool, tracer, trace, idle, limit } = parts;
-        let hold = Hold { permit, connection, pool, tracer, trace };
+        let turn = Turn::new(permit.link().clone());
+        let hold = Hold { turn, permit, connection, pool, tracer, trace };
         if body.is_end_stream() {
             hold.end(Outcome::Done);
             return Body::Text(None);
@@ -163,7 +166,8 @@ impl Drop for Stream {
 
 impl Hold {
     fn end(self, outcome: Outcome) {
-        let Self { permit, connection, pool, tracer, trace } = self;
+        let Self { turn, permit, connection, pool, tracer, trace } = self;
+        drop(turn);
         tracer.end(&trace, outcome);
         let instance = permit.link().instance;
         drop(permit);
@@ -218,11 +222,13 @@ impl Stream {
             let mut live = self.live.borrow_mut();
             // The watch ended it.
             let Some(Live { body, hold }) = live.as_mut() else { return Poll::Ready(Some(Err(BrokenOff(TOO_LONG)))) };
+            hold.turn.of_instance();
             let piece = Pin::new(&mut *body).poll_frame(context);
-            if let Poll::Ready(Some(Ok(frame))) = &piece
-                && let Some(data) = frame.data_ref()
-            {
-                hold.trace.bytes += data.len() as u64;
+            if let Poll::Ready(Some(Ok(frame))) = &piece {
+                hold.turn.of_caller();
+                if let Some(data) = frame.data_ref() {
+                    hold.trace.bytes += data.len() as u64;
+                }
             }
             (piece, body.is_end_stream())
         };

@@ -95,6 +95,7 @@ impl Relay {
                     (_, start) => Some(start),
                 };
             }
+            request.body_mut().follow(permit.link());
             let failure = match self.send(&permit, request, limit).await {
                 Ok((response, connection)) => return Ok(self.answer(permit, response, connection, limit, guard)),
                 Err(failure) => failure,
@@ -191,7 +192,10 @@ impl Relay {
                         let detail = format!("instance {} switched protocols, which nobody asked for", link.instance);
                         return Err(Failure { code: code::INSTANCE_BROKE_OFF, detail, again: None });
                     }
-                    Ok(response) => return Ok((response, connection)),
+                    Ok(response) => {
+                        link.sign();
+                        return Ok((response, connection));
+                    }
                     Err(mut error) => match error.take_message() {
                         // Never delivered: the idle connection had been closed. Another one, to the same instance.
                         Some(back) if !fresh => request = back,

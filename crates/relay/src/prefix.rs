@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use kip_control::{Link, Turn};
 
 /// How much of a waiting request's body is read.
 const LIMIT: usize = 64 << 10;
@@ -23,12 +24,14 @@ pub(crate) struct Upload {
     rest: Option<Incoming>,
     /// Bytes that were sent on, for the request's record.
     sent: Arc<AtomicU64>,
+    /// Whose turn it is, once it is on its way to an instance.
+    turn: Option<Turn>,
 }
 
 impl Upload {
     pub(crate) fn new(body: Incoming, sent: Arc<AtomicU64>) -> Self {
         let rest = (!body.is_end_stream()).then_some(body);
-        Self { read: Bytes::new(), rest, sent }
+        Self { read: Bytes::new(), rest, sent, turn: None }
     }
 
     /// Reads on, up to the limit. False if the body broke off: nobody is there any more to be answered.
@@ -57,7 +60,13 @@ impl Upload {
 
     /// A second copy, if all of it is here.
     pub(crate) fn copy(&self) -> Option<Self> {
-        self.rest.is_none().then(|| Self { read: self.read.clone(), rest: None, sent: self.sent.clone() })
+        let again = || Self { read: self.read.clone(), rest: None, sent: self.sent.clone(), turn: None };
+        self.rest.is_none().then(again)
+    }
+
+    /// It goes to this instance from now on.
+    pub(crate) fn follow(&mut self, link: &Arc<Link>) {
+        self.turn = self.rest.is_some().then(|| Turn::new(link.clone()));
     }
 }
 
@@ -65,22 +74,27 @@ impl http_body::Body for Upload {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if !self.read.is_empty() {
-            let read = std::mem::take(&mut self.read);
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        if !this.read.is_empty() {
+            let read = std::mem::take(&mut this.read);
             // Nothing was sent before; a request that is sent again starts anew.
-            self.sent.store(read.len() as u64, Ordering::Relaxed);
+            this.sent.store(read.len() as u64, Ordering::Relaxed);
             return Poll::Ready(Some(Ok(Frame::data(read))));
         }
-        let Some(body) = &mut self.rest else { return Poll::Ready(None) };
-        let piece = Pin::new(body).poll_frame(context);
+        let Some(body) = &mut this.rest else { return Poll::Ready(None) };
+        let piece = Pin::new(&mut *body).poll_frame(context);
         if let Poll::Ready(Some(Ok(frame))) = &piece
             && let Some(data) = frame.data_ref()
         {
-            self.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+            this.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+        let over = matches!(piece, Poll::Ready(None | Some(Err(_)))) || body.is_end_stream();
+        if over {
+            this.turn = None;
+        } else if let Some(turn) = &mut this.turn {
+            // More is asked for once the instance has taken what there was before.
+            if piece.is_pending() { turn.of_caller() } else { turn.moved() }
         }
         piece
     }

@@ -241,6 +241,8 @@ pub mod defaults {
     pub const CONCURRENCY: Concurrency = Concurrency { hard: 1, soft: 1 };
     /// Started by requests only; up to ten.
     pub const INSTANCES: Instances = Instances { min: 0, max: 10, concurrency: CONCURRENCY };
+    /// Where each instance has a device, or a share of one: never more than asked for.
+    pub const INSTANCES_ON_A_DEVICE: u32 = 1;
     /// Generous for models, finite for everybody.
     pub const TIMEOUTS: Timeouts = Timeouts {
         startup: Millis::from_secs(120),

@@ -10,6 +10,7 @@ mod filter;
 mod health;
 mod records;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -169,13 +170,34 @@ pub struct DecisionRecord {
     pub detail: Option<String>,
 }
 
-/// A record of either kind.
+/// What the time of an instance that is gone was spent on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageRecord {
+    /// Its function.
+    pub function: String,
+    /// Its version.
+    pub version: u64,
+    /// Which instance.
+    pub instance: String,
+    /// When it was made, milliseconds since 1970.
+    pub since: i64,
+    /// When it was gone, or the time of asking, milliseconds since 1970.
+    pub until: i64,
+    /// Requests it was given.
+    pub served: u64,
+    /// Milliseconds by kind (provisioned, on-demand) and state; they add up to its life.
+    pub times: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+/// A record of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// A request.
     Request(RequestRecord),
     /// A decision.
     Decision(DecisionRecord),
+    /// The time of an instance.
+    Usage(UsageRecord),
 }
 
 /// How many records stay, and for how long.
@@ -202,6 +224,8 @@ pub trait RecordStore: Send + Sync + std::fmt::Debug {
     async fn requests(&self, filter: RequestFilter) -> Result<Vec<RequestRecord>, Error>;
     /// The latest decisions about a function, newest first.
     async fn decisions(&self, function: String, most: u32) -> Result<Vec<DecisionRecord>, Error>;
+    /// What the instances of a function that are gone spent their time on, oldest first.
+    async fn usage(&self, function: String) -> Result<Vec<UsageRecord>, Error>;
     /// Forgets what the retention does not keep; `now` is milliseconds since 1970.
     async fn prune(&self, retention: Retention, now: i64) -> Result<(), Error>;
     /// Writes a copy that is consistent in itself into a file that must not exist or be empty.

@@ -1,4 +1,4 @@
-//! Requests and decisions in SQLite. Rows are JSON beside the columns that are asked for, so that a new field needs no
+//! Requests, decisions and usage in SQLite. Rows are JSON beside the columns that are asked for, so that a new field needs no
 //! new schema.
 
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::backup::Staged;
 use crate::database::{Database, Error, Sync};
 use crate::filter::RequestFilter;
 use crate::health::{Care, Condition};
-use crate::{DecisionRecord, Record, RecordStore, RequestRecord, Retention};
+use crate::{DecisionRecord, Record, RecordStore, RequestRecord, Retention, UsageRecord};
 
 pub(crate) const MIGRATIONS: &[&str] = &[
     "
@@ -42,7 +42,16 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     ALTER TABLE decisions ADD COLUMN at INTEGER AS (record ->> '$.at') VIRTUAL;
     CREATE INDEX decisions_by_time ON decisions (at);
 ",
+    "
+    CREATE TABLE usage (id INTEGER PRIMARY KEY, function TEXT NOT NULL, record TEXT NOT NULL) STRICT;
+    ALTER TABLE usage ADD COLUMN at INTEGER AS (record ->> '$.until') VIRTUAL;
+    CREATE INDEX usage_by_function ON usage (function, id);
+    CREATE INDEX usage_by_time ON usage (at);
+",
 ];
+
+/// The tables, all of one shape.
+const TABLES: [&str; 3] = ["requests", "decisions", "usage"];
 
 /// The record store in a SQLite file.
 #[derive(Debug, Clone)]
@@ -98,6 +107,8 @@ impl RecordStore for SqliteRecords {
                         transaction.prepare_cached("INSERT INTO requests (function, record) VALUES (?1, ?2)")?;
                     let mut decision =
                         transaction.prepare_cached("INSERT INTO decisions (function, record) VALUES (?1, ?2)")?;
+                    let mut usage =
+                        transaction.prepare_cached("INSERT INTO usage (function, record) VALUES (?1, ?2)")?;
                     for record in &batch {
                         let json = |result: Result<String, serde_json::Error>| {
                             result.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
@@ -108,6 +119,9 @@ impl RecordStore for SqliteRecords {
                             }
                             Record::Decision(record) => {
                                 decision.execute(params![record.function, json(serde_json::to_string(&record))?])?
+                            }
+                            Record::Usage(record) => {
+                                usage.execute(params![record.function, json(serde_json::to_string(&record))?])?
                             }
                         };
                     }
@@ -127,11 +141,16 @@ impl RecordStore for SqliteRecords {
         self.read(query.to_owned(), vec![Value::Text(function), Value::Integer(most.into())]).await
     }
 
+    async fn usage(&self, function: String) -> Result<Vec<UsageRecord>, Error> {
+        let query = "SELECT record FROM usage WHERE function = ?1 ORDER BY id";
+        self.read(query.to_owned(), vec![Value::Text(function)]).await
+    }
+
     async fn prune(&self, retention: Retention, now: i64) -> Result<(), Error> {
         let oldest = now.saturating_sub(i64::try_from(retention.age).unwrap_or(i64::MAX));
         self.database
             .change(move |c| {
-                for table in ["requests", "decisions"] {
+                for table in TABLES {
                     let count = retention.count;
                     c.execute(&format!("DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?1"), [count])?;
                     c.execute(&format!("DELETE FROM {table} WHERE at < ?1"), [oldest])?;
@@ -152,7 +171,7 @@ impl RecordStore for SqliteRecords {
                 c.execute("ATTACH ?1 AS backup", [file.as_str()])?;
                 let replace = |c: &mut rusqlite::Connection| {
                     let transaction = c.transaction()?;
-                    for table in ["requests", "decisions"] {
+                    for table in TABLES {
                         transaction.execute_batch(&format!(
                             "DELETE FROM {table}; INSERT INTO {table} (id, function, record)
                              SELECT id, function, record FROM backup.{table};"
@@ -205,6 +224,28 @@ mod tests {
         store.prune(Retention { count: 4, age: 2 }, 100).await.unwrap();
         assert_eq!(ats(store.decisions("odd".to_owned(), 50).await.unwrap()), [99]);
         assert_eq!(store.requests(RequestFilter { limit: 5, ..RequestFilter::default() }).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn usage_is_kept_by_function() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteRecords::open(&folder.path().join("records.db")).unwrap();
+        let usage = |function: &str, until| UsageRecord {
+            function: function.to_owned(),
+            version: 1,
+            instance: "i-1-1-1".to_owned(),
+            since: until - 7,
+            until,
+            served: 3,
+            times: [("on-demand".to_owned(), [("ready".to_owned(), 7)].into())].into(),
+        };
+        store.append(vec![Record::Usage(usage("f", 10)), Record::Usage(usage("g", 20))]).await.unwrap();
+        assert_eq!(store.usage("f".to_owned()).await.unwrap(), [usage("f", 10)]);
+        store.prune(Retention { count: 10, age: 5 }, 16).await.unwrap();
+        assert_eq!(
+            (store.usage("f".to_owned()).await.unwrap().len(), store.usage("g".to_owned()).await.unwrap().len()),
+            (0, 1)
+        );
     }
 
     fn request(number: u16) -> RequestRecord {

@@ -33,6 +33,8 @@ pub struct Found {
     pub function: Option<FunctionName>,
     /// Its version, as far as it is known.
     pub version: Option<VersionId>,
+    /// The names of its devices.
+    pub devices: Vec<String>,
     /// How it is, or why it cannot go on.
     pub state: Result<Alive, String>,
 }
@@ -105,12 +107,15 @@ impl ProcessBody {
             let found = match journal {
                 Some(journal) => {
                     let (function, version) = (Some(journal.function.clone()), Some(journal.version));
-                    self.look_at(id, journal, &processes).map(|state| Found { instance: id, function, version, state })
+                    let devices = journal.devices.clone();
+                    let found = self.look_at(id, journal, &processes);
+                    found.map(|state| Found { instance: id, function, version, devices, state })
                 }
                 None => self.without_journal(id, &processes).map(|reason| Found {
                     instance: id,
                     function,
                     version: None,
+                    devices: Vec::new(),
                     state: Err(reason),
                 }),
             };
@@ -181,6 +186,7 @@ impl ProcessBody {
             cgroup,
             limits: Vec::new(),
             memory: None,
+            devices: Vec::new(),
             initialize: false,
             stage: Stage::Ending,
             address: None,

@@ -43,6 +43,12 @@ pub(super) fn environment(order: &Order, server: &str, port: u16) -> BTreeMap<St
     for name in ["PORT", "FC_SERVER_PORT", "FC_CUSTOM_LISTEN_PORT"] {
         env.insert(name.to_owned(), port.to_string());
     }
+    if let Some(devices) = &order.devices {
+        let numbers: Vec<String> = devices.numbers.iter().map(usize::to_string).collect();
+        // Empty where it has none: it must not find those of others.
+        env.insert("CUDA_VISIBLE_DEVICES".to_owned(), numbers.join(","));
+        env.insert("KIPWAKE_DEVICES".to_owned(), devices.names.join(","));
+    }
     env.insert(FUNCTION.to_owned(), order.function.to_string());
     env.insert(INSTANCE.to_owned(), order.instance.to_string());
     env.insert(SERVER.to_owned(), server.to_owned());

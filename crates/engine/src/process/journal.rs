@@ -46,6 +46,9 @@ pub(super) struct Journal {
     /// Its memory limit in bytes, where it is enforced.
     #[serde(default)]
     pub(super) memory: Option<u64>,
+    /// The names of its devices.
+    #[serde(default)]
+    pub(super) devices: Vec<String>,
     /// Whether it must be initialized before it may serve.
     pub(super) initialize: bool,
     pub(super) stage: Stage,

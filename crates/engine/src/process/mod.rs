@@ -1,6 +1,7 @@
 //! Instances as child processes: own process group, own port, own logs, own cgroup where the host allows one.
 
 mod adopt;
+mod autopsy;
 mod cgroup;
 mod contract;
 mod expand;

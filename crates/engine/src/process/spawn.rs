@@ -97,6 +97,7 @@ impl ProcessBody {
             cgroup: cgroup.clone(),
             limits: Vec::new(),
             memory: None,
+            devices: order.devices.as_ref().map(|devices| devices.names.clone()).unwrap_or_default(),
             initialize: order.initialize.is_some(),
             stage: Stage::Starting,
             address: None,

@@ -10,9 +10,9 @@ pub(crate) fn run(connection: &Connection, command: &Command, output: Output) ->
         Command::Schema => output.data((serde_json::to_string_pretty(&schema())? + "\n").as_bytes()),
         Command::Show => {
             let config = Config::read(&data_directory(connection)?, None, &Flags::default())?;
-            output.result(config.values(), |values| {
-                let row = |(key, value): (&&str, &crate::config::Value)| {
-                    vec![(*key).to_owned(), value.value.clone(), value.origin.to_string()]
+            output.result(&config.values(), |values| {
+                let row = |(key, value): (&String, &crate::config::Value)| {
+                    vec![key.clone(), value.value.clone(), value.origin.to_string()]
                 };
                 let rows: Vec<Vec<String>> = values.iter().map(row).collect();
                 table(&["SETTING", "VALUE", "FROM"], &rows)

@@ -76,6 +76,12 @@ fn present(info: &FunctionInfo) -> String {
         text.push_str("; nothing runs because nothing was asked of it lately");
     }
     text.push('\n');
+    for wait in &info.waits {
+        text.push_str(&format!("requests of {} wait because {}\n", wait.version, wait.why));
+    }
+    if let Some(version) = info.crash_loop {
+        text.push_str(&format!("{version} is in a crash loop: it is tried again, with longer and longer pauses\n"));
+    }
     if info.failed_starts > 0 {
         let failure = info.last_failure.as_deref().unwrap_or_default().replace('\n', "\n    ");
         let starts = match info.failed_starts {

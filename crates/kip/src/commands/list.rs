@@ -1,6 +1,7 @@
 //! Lists: functions and instances.
 
-use kip_control::{FunctionInfo, InstanceInfo};
+use kip_control::{FunctionInfo, HostInfo, InstanceInfo};
+use kip_spec::Bytes;
 
 use crate::client::Client;
 use crate::output::{Output, millis, table};
@@ -22,26 +23,83 @@ pub(crate) async fn functions(client: &Client, output: Output) -> anyhow::Result
             ]
         };
         let rows: Vec<Vec<String>> = functions.iter().map(row).collect();
-        table(&["FUNCTION", "VERSION", "#HOT", "#STARTING", "#ASLEEP", "#IN FLIGHT", "#QUEUED", "URL"], &rows)
+        let header = ["FUNCTION", "VERSION", "#HOT", "#STARTING", "#ASLEEP", "#IN FLIGHT", "#QUEUED", "URL"];
+        let mut text = table(&header, &rows);
+        for info in functions {
+            if let Some(version) = info.crash_loop {
+                let name = &info.name;
+                text.push_str(&format!("{name} {version} is in a crash loop: `kip why {name}` tells more\n"));
+            }
+        }
+        text
     })
 }
 
 pub(crate) async fn instances(client: &Client, output: Output) -> anyhow::Result<()> {
     let instances: Vec<InstanceInfo> = client.get("/api/v1/instances").await?;
+    let host = if output.is_json() { None } else { Some(client.status().await?.host) };
     output.result(&instances, |instances| {
+        let devices = host.as_ref().is_some_and(|host| !host.devices.is_empty());
         let row = |info: &InstanceInfo| {
-            vec![
+            let mut row = vec![
                 info.id.to_string(),
                 info.function.to_string(),
                 info.version.to_string(),
-                info.state.clone(),
+                state(info),
                 millis(info.for_ms),
+                info.kind.clone(),
                 info.in_flight.to_string(),
                 info.served.to_string(),
                 info.process.map_or_else(|| "-".to_owned(), |process| process.to_string()),
-            ]
+            ];
+            if devices {
+                row.push(if info.devices.is_empty() { "-".to_owned() } else { info.devices.join(",") });
+            }
+            row
         };
         let rows: Vec<Vec<String>> = instances.iter().map(row).collect();
-        table(&["INSTANCE", "FUNCTION", "VERSION", "STATE", "#FOR", "#IN FLIGHT", "#SERVED", "#PROCESS"], &rows)
+        let mut header =
+            vec!["INSTANCE", "FUNCTION", "VERSION", "STATE", "#FOR", "KIND", "#IN FLIGHT", "#SERVED", "#PROCESS"];
+        header.extend(devices.then_some("DEVICES"));
+        let holders = host.as_ref().map(|host| holders(host, instances)).unwrap_or_default();
+        format!("{}{holders}", table(&header, &rows))
     })
+}
+
+/// The state, and what is amiss with it.
+fn state(info: &InstanceInfo) -> String {
+    let state = &info.state;
+    match (&info.waits_for, info.unready, &info.replace) {
+        (Some(lack), _, _) => format!("{state} (waits for {lack})"),
+        (None, true, _) => format!("{state} (probe fails)"),
+        (None, false, Some(_)) => format!("{state} (is replaced)"),
+        (None, false, None) => state.clone(),
+    }
+}
+
+/// Who holds what of the host, where there is something to share.
+fn holders(host: &HostInfo, instances: &[InstanceInfo]) -> String {
+    let mut text = String::new();
+    for device in &host.devices {
+        let holders: Vec<String> = instances
+            .iter()
+            .filter(|instance| instance.devices.contains(&device.name) && instance.state != "requested")
+            .map(|instance| format!("{} {}", instance.function, instance.id))
+            .collect();
+        let by = if holders.is_empty() { String::new() } else { format!(": {}", holders.join(", ")) };
+        let (granted, memory) = (Bytes(device.granted), Bytes(device.memory));
+        text.push_str(&format!("device {} holds {granted} of {memory}{by}\n", device.name));
+    }
+    if !host.devices.is_empty() || host.reserved_memory > 0 {
+        let (reserved, memory) = (Bytes(host.reserved_memory), Bytes(host.memory));
+        text.push_str(&format!("memory: {reserved} of {memory} reserved\n"));
+    }
+    if host.waiting_for_room > 0 {
+        text.push_str(&format!("{} instances wait for room\n", host.waiting_for_room));
+    }
+    if host.thrash_per_mille > 0 {
+        let (percent, tenth) = (host.thrash_per_mille / 10, host.thrash_per_mille % 10);
+        text.push_str(&format!("changing hands took {percent}.{tenth} % of the last ten minutes\n"));
+    }
+    text
 }

@@ -14,6 +14,7 @@ pub(crate) mod requests;
 pub(crate) mod service;
 pub(crate) mod stop;
 pub(crate) mod survival;
+pub(crate) mod usage;
 
 use crate::arguments::{Command, Connection};
 use crate::client::Client;
@@ -30,6 +31,8 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Inspect(options) => inspect::inspect(&Client::find(connection)?, &options, output).await,
         Command::Invoke(options) => invoke::run(&Client::find(connection)?, &options, output).await,
         Command::Logs(options) => logs::run(&Client::find(connection)?, &options, output).await,
+        Command::Rotate(options) => usage::rotate(&Client::find(connection)?, &options, output).await,
+        Command::Usage(options) => usage::usage(&Client::find(connection)?, &options, output).await,
         Command::Rm(options) => stop::remove(&Client::find(connection)?, &options, output).await,
         Command::Stop => stop::stop(connection, output).await,
         Command::Backup(options) => backup::backup(connection, &options, output).await,

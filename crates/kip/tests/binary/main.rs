@@ -7,6 +7,7 @@
 
 mod adoption;
 mod bad_input;
+mod brain;
 mod crash;
 mod http;
 mod journey;

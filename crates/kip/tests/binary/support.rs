@@ -26,13 +26,18 @@ pub(crate) fn subject() -> PathBuf {
 }
 
 /// Waits until something is so.
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = boot_millis() + u64::try_from(LIMIT.as_millis()).unwrap_or(u64::MAX);
+pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(LIMIT, what, look)
+}
+
+/// The same for what takes long even on a server that works.
+pub(crate) fn until_within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = boot_millis() + u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(boot_millis() < end, "waited {LIMIT:?} in vain until {what}");
+        assert!(boot_millis() < end, "waited {limit:?} in vain until {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kip_spec::function::{
-    Concurrency, Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Idle, Instances, Lifecycle, Program, ReadyProbe,
-    Resources, Rotation, Timeouts, Watchdog,
+    Concurrency, Dispatch, FunctionSpec, GpuNeed, GpuResources, Hook, HttpAuth, HttpTrigger, Idle, Instances,
+    Lifecycle, LiveProbe, Program, ReadyProbe, Resources, Rotation, Timeouts, Watchdog,
 };
 use kip_spec::{Bytes, MilliCpu, Millis};
 use proptest::prelude::*;
@@ -91,6 +91,16 @@ fn word() -> impl Strategy<Value = String> {
     prop_oneof![prop::sample::select(ODD).prop_map(str::to_owned), "[^\\x00]{0,12}"]
 }
 
+fn gpu() -> impl Strategy<Value = Option<GpuResources>> {
+    let need = prop_oneof![
+        (1u64 << 20..1 << 50).prop_map(|bytes| GpuNeed::Memory(Bytes(bytes))),
+        (1u8..=64).prop_map(GpuNeed::Cards),
+    ];
+    // Names that a writer could take for numbers among them.
+    let kind = prop_oneof!["[A-Z0-9][A-Za-z0-9 ._-]{0,8}[A-Z0-9]", "[0-9]{1,6}"];
+    prop::option::of((need, prop::option::of(kind)).prop_map(|(need, kind)| GpuResources { need, kind }))
+}
+
 prop_compose! {
     fn spec()(
         name in "[A-Za-z][A-Za-z0-9_-]{0,20}",
@@ -99,7 +109,9 @@ prop_compose! {
         env in prop::collection::btree_map("[a-z_][A-Za-z0-9_]{0,8}", word(), 0..4),
         (cpu, memory) in (prop::option::of(1u64..10_000_000), prop::option::of(1u64 << 20..1 << 50)),
         (min, max, hard, soft) in (0u32..10_000, 0u32..10_000, 1u32..100_000, 1u32..100_000),
-        ready in prop::option::of(path()),
+        (gpu, stall, max_age, max_memory) in
+            (gpu(), prop::option::of(millis(1)), prop::option::of(millis(1)), prop::option::of(1u64 << 20..1 << 50)),
+        (ready, live) in (prop::option::of(path()), prop::option::of(path())),
         (initialize, pre_stop) in (hook(), hook()),
         times in prop::array::uniform6(millis(1)),
         (depth, pause, stop) in (1u32..1_000_000, prop::option::of(millis(0)), prop::option::of(millis(0))),
@@ -114,20 +126,20 @@ prop_compose! {
                 dir: PathBuf::from("/tmp"),
             },
             env: env.into_iter().collect::<BTreeMap<_, _>>(),
-            resources: Resources { cpu: cpu.map(MilliCpu), memory: memory.map(Bytes), gpu: None },
+            resources: Resources { cpu: cpu.map(MilliCpu), memory: memory.map(Bytes), gpu },
             instances: Instances {
                 min: min.min(max),
                 max: max.max(min).max(1),
                 concurrency: Concurrency { hard: hard.max(soft), soft: soft.min(hard) },
             },
             ready: ready.map_or(ReadyProbe::Tcp, |path| ReadyProbe::Http { path }),
-            live: None,
+            live: live.map(|path| LiveProbe { path }),
             lifecycle: Lifecycle { initialize, pre_stop },
             timeouts: Timeouts { startup, queue, first_byte, idle, total, grace: Some(grace) },
             queue_depth: depth,
             idle: Idle { pause, stop },
-            watchdog: Watchdog::default(),
-            rotation: Rotation::default(),
+            watchdog: Watchdog { stall },
+            rotation: Rotation { max_age, max_memory: max_memory.map(Bytes) },
             dispatch: if balanced { Dispatch::Balanced } else { Dispatch::Packed },
             http: HttpTrigger {
                 auth: if key { HttpAuth::Key } else { HttpAuth::Anonymous },

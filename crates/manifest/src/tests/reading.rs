@@ -1,7 +1,8 @@
 //! What good manifests mean.
 
 use kip_spec::function::{
-    Concurrency, Dispatch, Hook, HttpAuth, Idle, Instances, Program, ReadyProbe, Resources, defaults,
+    Concurrency, Dispatch, GpuNeed, GpuResources, Hook, HttpAuth, Idle, Instances, LiveProbe, Program, ReadyProbe,
+    Resources, Rotation, defaults,
 };
 use kip_spec::{Bytes, MilliCpu, Millis, code};
 
@@ -153,4 +154,35 @@ fn what_is_hardly_meant_is_a_warning() {
             "`functions.b.idle.pause`: 2h is not before `stop`, which is 1h: nothing is ever paused",
         ]
     );
+}
+
+#[test]
+fn devices_watchdog_rotation_and_the_live_probe_are_read() {
+    let spec = one("resources: {gpu: {memory: 6GiB, type: L4}}, probes: {live: /alive}, watchdog: {stall: 60s}, \
+                    rotation: {max_age: 24h, max_memory: 6GiB}");
+    let gpu = GpuResources { need: GpuNeed::Memory(Bytes(6 << 30)), kind: Some("L4".to_owned()) };
+    assert_eq!(spec.resources.gpu, Some(gpu));
+    assert_eq!(spec.live, Some(LiveProbe { path: "/alive".to_owned() }));
+    assert_eq!(spec.watchdog.stall, Some(Millis::from_secs(60)));
+    let rotation = Rotation { max_age: Some(Millis::from_secs(86_400)), max_memory: Some(Bytes(6 << 30)) };
+    assert_eq!(spec.rotation, rotation);
+    // A function that has a device has one instance, if it does not say otherwise.
+    assert_eq!(spec.instances.max, 1);
+    let cards = one("resources: {gpu: {cards: 2, type: any}}, instances: {max: 3}");
+    assert_eq!(cards.resources.gpu, Some(GpuResources { need: GpuNeed::Cards(2), kind: None }));
+    assert_eq!(cards.instances.max, 3);
+}
+
+#[test]
+fn a_function_fills_and_undoes_what_defaults_say() {
+    let folder = folder();
+    let text = "api: kip/v1\n\
+                defaults: {resources: {gpu: {type: L4}}, watchdog: {stall: 60s}, rotation: {max_age: 1h}}\n\
+                functions: {f: {run: x, resources: {gpu: {memory: 1GiB}}, watchdog: {stall: never}, rotation: {max_age: never}}, plain: {run: x}}\n";
+    let manifest = read_in(folder.path(), text).unwrap();
+    let spec = &manifest.functions[0];
+    let gpu = GpuResources { need: GpuNeed::Memory(Bytes(1 << 30)), kind: Some("L4".to_owned()) };
+    assert_eq!((spec.resources.gpu.as_ref(), spec.instances.max), (Some(&gpu), 1));
+    assert_eq!((spec.watchdog.stall, spec.rotation), (None, Rotation::default()));
+    assert_eq!((&manifest.functions[1].resources.gpu, manifest.functions[1].instances.max), (&None, 10));
 }

@@ -1,0 +1,310 @@
+//! What is asked of instances for as long as they are awake: whether they are ready, whether they are well, how much memory
+//! they use. One task does it for all of them; while all sleep it waits and costs nothing.
+//!
+//! An instance is listed when it becomes hot and crossed out when it leaves that state, under its cell's lock. What was
+//! found out about it meanwhile is dropped.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use kip_fleet::router::Message;
+use kip_fleet::{Event, ToPlacer, Unhealthy};
+use kip_spec::InstanceId;
+use tokio::sync::Notify;
+
+use crate::cell::Cell;
+use crate::control::Shared;
+use crate::link::Link;
+
+/// Between two looks at readiness.
+const READY_PERIOD: u64 = 5_000;
+/// How long one may take; as at the start.
+const READY_LIMIT: Duration = Duration::from_secs(2);
+/// Between two looks at life.
+const LIVE_PERIOD: u64 = 10_000;
+/// How long one may take.
+const LIVE_LIMIT: Duration = Duration::from_secs(5);
+/// Failures in a row that count; one success undoes them.
+const FAILURES: u32 = 3;
+/// Between two looks at memory, which all instances have at the same time.
+const MEMORY_PERIOD: u64 = 10_000;
+/// Less than this is no change that the placer is told of, bytes.
+const MEMORY_STEP: u64 = 1 << 20;
+/// Questions under way at once.
+const AT_ONCE: usize = 64;
+
+/// Who is awake, and what is due when.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    list: Mutex<List>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    entries: HashMap<InstanceId, Entry>,
+    due: BTreeSet<(u64, InstanceId, Look)>,
+    last_number: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Look {
+    Ready,
+    Live,
+    Memory,
+}
+
+/// An instance that is awake.
+#[derive(Debug)]
+struct Entry {
+    /// Tells this time of being awake from others.
+    number: u64,
+    link: Arc<Link>,
+    cell: Weak<Cell>,
+    ready_failures: u32,
+    live_failures: u32,
+    /// What the placer was told last.
+    memory: u64,
+}
+
+/// Something to find out.
+#[derive(Debug, Clone)]
+struct Due {
+    instance: InstanceId,
+    number: u64,
+    look: Look,
+    link: Arc<Link>,
+}
+
+/// What was found out.
+#[derive(Debug, Clone, Copy)]
+enum Found {
+    Well,
+    Refused,
+    Slow,
+    Uses(u64),
+}
+
+impl Rounds {
+    /// The instance is hot from now on.
+    pub(crate) fn awake(&self, link: &Arc<Link>, cell: Weak<Cell>) {
+        let spec = &link.version.spec;
+        let now = kip_host::clock::boot_millis();
+        let wanted = [
+            link.version.ready_path().map(|_| (now + READY_PERIOD, Look::Ready)),
+            spec.live.as_ref().map(|_| (now + LIVE_PERIOD, Look::Live)),
+            (spec.rotation.max_memory.is_some() || spec.resources.memory.is_some())
+                .then(|| (next_sweep(now), Look::Memory)),
+        ];
+        if wanted.iter().all(Option::is_none) {
+            return;
+        }
+        let mut list = self.list();
+        list.last_number += 1;
+        let entry = Entry {
+            number: list.last_number,
+            link: link.clone(),
+            cell,
+            ready_failures: 0,
+            live_failures: 0,
+            memory: 0,
+        };
+        list.cross_out(link.instance);
+        list.entries.insert(link.instance, entry);
+        list.due.extend(wanted.into_iter().flatten().map(|(at, look)| (at, link.instance, look)));
+        drop(list);
+        self.changed.notify_one();
+    }
+
+    /// The instance sleeps or ends: nothing is asked of it.
+    pub(crate) fn asleep(&self, instance: InstanceId) {
+        self.list().cross_out(instance);
+    }
+
+    /// Asks what is due, for ever.
+    pub(crate) async fn run(&self, shared: Arc<Shared>) {
+        let mut asking = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                due = self.next(), if asking.len() < AT_ONCE => {
+                    let (memory, probes): (Vec<Due>, Vec<Due>) =
+                        due.into_iter().partition(|due| due.look == Look::Memory);
+                    asking.extend(probes.into_iter().map(|due| ask(shared.clone(), vec![due])));
+                    if !memory.is_empty() {
+                        asking.push(ask(shared.clone(), memory));
+                    }
+                }
+                Some(answers) = asking.next() => {
+                    for (due, found) in answers {
+                        self.found(&shared, &due, found);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for what is due. Nothing is taken off the list before it returns.
+    async fn next(&self) -> Vec<Due> {
+        loop {
+            let wait = {
+                let mut list = self.list();
+                let now = kip_host::clock::boot_millis();
+                let due = list.take(now);
+                if !due.is_empty() {
+                    return due;
+                }
+                list.due.first().map(|(at, ..)| Duration::from_millis(at.saturating_sub(now)))
+            };
+            match wait {
+                Some(wait) => drop(tokio::time::timeout(wait, self.changed.notified()).await),
+                None => self.changed.notified().await,
+            }
+        }
+    }
+
+    fn found(&self, shared: &Shared, due: &Due, found: Found) {
+        let Some(cell) = self.list().entries.get(&due.instance).and_then(|entry| entry.cell.upgrade()) else { return };
+        let in_flight = |core: &kip_fleet::FunctionCore| core.instance(due.instance).map_or(0, |i| i.in_flight);
+        let busy = cell.look(&cell.lock(), in_flight).unwrap_or(0) > 0;
+        let mut list = self.list();
+        let event = list.found(due, found, busy, kip_host::clock::boot_millis());
+        drop(list);
+        match event {
+            Some(Said::Event(event)) => cell.step(event),
+            Some(Said::Uses { memory, outgrown }) => {
+                let instance = due.instance;
+                shared.post(Message::ToPlacer(ToPlacer::Observed { instance, memory }));
+                if outgrown {
+                    cell.step(Event::Outgrown { instance });
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn list(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What follows from a look.
+enum Said {
+    Event(Event),
+    Uses { memory: u64, outgrown: bool },
+}
+
+impl List {
+    fn cross_out(&mut self, instance: InstanceId) {
+        if self.entries.remove(&instance).is_some() {
+            self.due.retain(|(_, other, _)| *other != instance);
+        }
+    }
+
+    fn take(&mut self, now: u64) -> Vec<Due> {
+        let mut taken = Vec::new();
+        while let Some((at, instance, look)) = self.due.first().copied()
+            && at <= now
+        {
+            self.due.pop_first();
+            if let Some(entry) = self.entries.get(&instance) {
+                taken.push(Due { instance, number: entry.number, look, link: entry.link.clone() });
+            }
+        }
+        taken
+    }
+
+    /// Takes an answer in; those about an earlier time of being awake are dropped.
+    fn found(&mut self, due: &Due, found: Found, busy: bool, now: u64) -> Option<Said> {
+        let instance = due.instance;
+        let entry = self.entries.get_mut(&instance).filter(|entry| entry.number == due.number)?;
+        let next = match due.look {
+            Look::Ready => now + READY_PERIOD,
+            Look::Live => now + LIVE_PERIOD,
+            Look::Memory => next_sweep(now),
+        };
+        self.due.insert((next, instance, due.look));
+        match (due.look, found) {
+            (Look::Ready, Found::Well) => {
+                let was_unready = std::mem::take(&mut entry.ready_failures) >= FAILURES;
+                was_unready.then_some(Said::Event(Event::Readiness { instance, ready: true }))
+            }
+            // Many programs answer one request at a time: then silence says nothing of readiness.
+            (Look::Ready, Found::Slow) if busy => None,
+            (Look::Ready, Found::Refused | Found::Slow) => {
+                entry.ready_failures = entry.ready_failures.saturating_add(1);
+                let event = Event::Readiness { instance, ready: false };
+                (entry.ready_failures == FAILURES).then_some(Said::Event(event))
+            }
+            (Look::Live, Found::Well) => {
+                entry.live_failures = 0;
+                None
+            }
+            (Look::Live, Found::Refused | Found::Slow) => {
+                entry.live_failures = entry.live_failures.saturating_add(1);
+                let how = if matches!(found, Found::Slow) { Unhealthy::Slow } else { Unhealthy::Refused };
+                // Told again with each failure: the core lets a busy one that is only slow alone.
+                (entry.live_failures >= FAILURES).then_some(Said::Event(Event::Unhealthy { instance, how }))
+            }
+            (_, Found::Uses(memory)) => {
+                let limit = entry.link.version.spec.rotation.max_memory;
+                let outgrown = limit.is_some_and(|limit| memory > limit.0);
+                let declared = entry.link.version.spec.resources.memory.is_some();
+                let changed = declared && memory.abs_diff(entry.memory) >= MEMORY_STEP;
+                if changed {
+                    entry.memory = memory;
+                }
+                (changed || outgrown).then_some(Said::Uses { memory: entry.memory, outgrown })
+            }
+            (Look::Memory, _) => None,
+        }
+    }
+}
+
+/// All instances are looked at together: without cgroups one look reads all of `/proc`.
+fn next_sweep(now: u64) -> u64 {
+    (now / MEMORY_PERIOD + 1) * MEMORY_PERIOD
+}
+
+async fn ask(shared: Arc<Shared>, all: Vec<Due>) -> Vec<(Due, Found)> {
+    let mut answers = Vec::with_capacity(all.len());
+    let instances: Vec<InstanceId> =
+        all.iter().filter(|due| due.look == Look::Memory).map(|due| due.instance).collect();
+    let uses = match instances.is_empty() {
+        true => HashMap::new(),
+        false => {
+            let body = shared.body.clone();
+            kip_host::tasks::blocking("look at memory", move || body.memory_of(&instances)).await.unwrap_or_default()
+        }
+    };
+    for due in all {
+        let (path, limit) = match due.look {
+            Look::Ready => (due.link.version.ready_path(), READY_LIMIT),
+            Look::Live => (due.link.version.spec.live.as_ref().map(|live| live.path.as_str()), LIVE_LIMIT),
+            Look::Memory => (None, LIVE_LIMIT),
+        };
+        let found = match path {
+            Some(path) => probe(&due.link, path, limit).await,
+            None => uses.get(&due.instance).map_or(Found::Well, |memory| Found::Uses(*memory)),
+        };
+        answers.push((due, found));
+    }
+    answers
+}
+
+async fn probe(link: &Link, path: &str, limit: Duration) -> Found {
+    let headers = http::HeaderMap::new();
+    match kip_host::http_client::status_of(http::Method::GET, link.address, path, &headers, limit).await {
+        Ok(status) if (200..400).contains(&status) => Found::Well,
+        Err(kip_host::http_client::Error::Timeout(_)) => Found::Slow,
+        Ok(_) | Err(_) => Found::Refused,
+    }
+}
+
+#[cfg(test)]
+pub(crate) use tests::spec as tests_spec;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! The list without its task: what counts, and what is dropped.
+
+use std::net::SocketAddr;
+
+use kip_spec::VersionId;
+use kip_spec::function::{
+    Dispatch, FunctionSpec, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, Program, ReadyProbe, Resources, Rotation,
+    Watchdog, defaults,
+};
+
+use super::*;
+use crate::Version;
+
+pub(crate) fn spec() -> FunctionSpec {
+    FunctionSpec {
+        name: "f".parse().unwrap(),
+        program: Program::Command { argv: vec!["x".to_owned()], dir: "/".into() },
+        env: std::collections::BTreeMap::new(),
+        resources: Resources { memory: Some(kip_spec::Bytes(1 << 30)), ..Resources::default() },
+        instances: defaults::INSTANCES,
+        ready: ReadyProbe::Http { path: "/ready".to_owned() },
+        live: Some(LiveProbe { path: "/live".to_owned() }),
+        lifecycle: Lifecycle::default(),
+        timeouts: defaults::TIMEOUTS,
+        queue_depth: 1,
+        idle: defaults::IDLE,
+        watchdog: Watchdog::default(),
+        rotation: Rotation { max_age: None, max_memory: Some(kip_spec::Bytes(10 << 20)) },
+        dispatch: Dispatch::Packed,
+        http: HttpTrigger { auth: HttpAuth::Anonymous, methods: Vec::new() },
+    }
+}
+
+const ID: InstanceId = InstanceId { boot: 1, core: 1, sequence: 1 };
+
+fn awake(rounds: &Rounds, spec: FunctionSpec) -> Arc<Link> {
+    let version = Arc::new(Version::new(VersionId(1), spec));
+    let link = Arc::new(Link::new(ID, version, SocketAddr::from(([127, 0, 0, 1], 1)), 1));
+    rounds.awake(&link, Weak::new());
+    link
+}
+
+fn due(rounds: &Rounds, look: Look) -> Due {
+    let taken = rounds.list().take(u64::MAX);
+    taken.into_iter().find(|due| due.look == look).unwrap()
+}
+
+#[test]
+fn three_failures_in_a_row_count_and_one_success_undoes_them() {
+    let rounds = Rounds::default();
+    awake(&rounds, spec());
+    let look = due(&rounds, Look::Ready);
+    let mut list = rounds.list();
+    let mut found = |found, busy| match list.found(&look, found, busy, 0) {
+        Some(Said::Event(Event::Readiness { ready, .. })) => Some(ready),
+        _ => None,
+    };
+    assert_eq!((found(Found::Refused, false), found(Found::Refused, false)), (None, None));
+    assert_eq!(found(Found::Well, false), None);
+    assert_eq!((found(Found::Slow, false), found(Found::Refused, false)), (None, None));
+    // Busy and slow is not a failure; refusing is.
+    assert_eq!(found(Found::Slow, true), None);
+    assert_eq!(found(Found::Refused, true), Some(false));
+    // Told once.
+    assert_eq!(found(Found::Refused, true), None);
+    assert_eq!((found(Found::Well, false), found(Found::Well, false)), (Some(true), None));
+}
+
+#[test]
+fn life_is_told_with_each_failure_from_the_third_on() {
+    let rounds = Rounds::default();
+    awake(&rounds, spec());
+    let look = due(&rounds, Look::Live);
+    let mut list = rounds.list();
+    let mut found = |found| match list.found(&look, found, true, 0) {
+        Some(Said::Event(Event::Unhealthy { how, .. })) => Some(how),
+        _ => None,
+    };
+    assert_eq!((found(Found::Slow), found(Found::Slow)), (None, None));
+    assert_eq!((found(Found::Slow), found(Found::Refused)), (Some(Unhealthy::Slow), Some(Unhealthy::Refused)));
+    assert_eq!((found(Found::Well), found(Found::Refused)), (None, None));
+}
+
+#[test]
+fn memory_is_told_when_it_changes_and_when_it_is_too_much() {
+    let rounds = Rounds::default();
+    awake(&rounds, spec());
+    let look = due(&rounds, Look::Memory);
+    let mut list = rounds.list();
+    let mut found = |bytes| match list.found(&look, Found::Uses(bytes), false, 0) {
+        Some(Said::Uses { memory, outgrown }) => Some((memory, outgrown)),
+        _ => None,
+    };
+    assert_eq!(found(5 << 20), Some((5 << 20, false)));
+    assert_eq!(found((5 << 20) + 100), None);
+    assert_eq!(found(11 << 20), Some((11 << 20, true)));
+    assert_eq!(found(11 << 20), Some((11 << 20, true)));
+}
+
+#[test]
+fn nothing_is_due_of_one_that_sleeps_and_late_answers_are_dropped() {
+    let rounds = Rounds::default();
+    let link = awake(&rounds, spec());
+    let before = due(&rounds, Look::Live);
+    rounds.asleep(ID);
+    assert!(rounds.list().take(u64::MAX).is_empty());
+    rounds.awake(&link, Weak::new());
+    let mut list = rounds.list();
+    for _ in 0..5 {
+        assert!(list.found(&before, Found::Refused, false, 0).is_none());
+    }
+    assert_eq!(list.take(u64::MAX).len(), 3);
+}
+
+#[test]
+fn one_that_asks_for_nothing_is_not_listed() {
+    let rounds = Rounds::default();
+    let plain = FunctionSpec {
+        ready: ReadyProbe::Tcp,
+        live: None,
+        resources: Resources::default(),
+        rotation: Rotation::default(),
+        ..spec()
+    };
+    awake(&rounds, plain);
+    assert!(rounds.list().entries.is_empty());
+}

@@ -1,0 +1,97 @@
+//! What can be seen of an instance's processes from outside: the memory they use, and where they stand.
+
+use std::collections::HashMap;
+use std::fs;
+
+use kip_spec::InstanceId;
+
+use super::ProcessBody;
+
+/// Threads that are looked at; more say the same again.
+const MOST_THREADS: usize = 64;
+/// Lines of one thread's kernel stack.
+const MOST_FRAMES: usize = 12;
+
+impl ProcessBody {
+    /// Bytes of memory that instances use: the resident memory of their processes, shared pages counted in each.
+    pub fn memory_of(&self, instances: &[InstanceId]) -> HashMap<InstanceId, u64> {
+        let known: Vec<_> = instances.iter().filter_map(|id| self.known(*id).ok()).collect();
+        // Without cgroups one look at `/proc` serves for all of them.
+        let by_group = match known.iter().any(|process| process.cgroup.is_none()) {
+            true => kip_host::sockets::processes_by_group(),
+            false => std::collections::BTreeMap::new(),
+        };
+        let used = |process: &super::Process| {
+            let members = match &process.cgroup {
+                Some(_) => process.members(),
+                None if process.leads_group => by_group.get(&process.pid).cloned().unwrap_or_default(),
+                None => Vec::new(),
+            };
+            members.into_iter().filter_map(resident).sum()
+        };
+        known.iter().map(|process| (process.id, used(process))).collect()
+    }
+
+    /// Where the threads of an instance stand: name, state and, as far as we may see them, the kernel's function they wait
+    /// in and its stack.
+    pub fn stacks(&self, instance: InstanceId) -> Vec<String> {
+        let Ok(process) = self.known(instance) else { return Vec::new() };
+        let mut lines = Vec::new();
+        let mut left = MOST_THREADS;
+        for member in process.members() {
+            let mut threads: Vec<u32> = fs::read_dir(format!("/proc/{member}/task"))
+                .into_iter()
+                .flatten()
+                .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+                .collect();
+            threads.sort_unstable();
+            for thread in threads {
+                if left == 0 {
+                    lines.push("more threads are not shown".to_owned());
+                    return lines;
+                }
+                left -= 1;
+                lines.extend(stack(member, thread));
+            }
+        }
+        lines
+    }
+}
+
+fn stack(process: u32, thread: u32) -> Vec<String> {
+    let read = |file: &str| fs::read_to_string(format!("/proc/{process}/task/{thread}/{file}")).unwrap_or_default();
+    let status = read("status");
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.map(str::trim).unwrap_or_default().to_owned()
+    };
+    let mut line = format!("process {process} thread {thread} ({}): {}", field("Name:"), field("State:"));
+    let waits_in = read("wchan");
+    if !matches!(waits_in.trim(), "" | "0") {
+        line.push_str(&format!(", in {}", waits_in.trim()));
+    }
+    let frames = read("stack");
+    let frames = frames.lines().take(MOST_FRAMES).map(|frame| format!("    {}", frame.trim()));
+    std::iter::once(line).chain(frames).collect()
+}
+
+/// Resident bytes of a process; none of one that has ended.
+fn resident(process: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_memory_and_threads_can_be_seen() {
+        let own = std::process::id();
+        assert!(resident(own).unwrap() > 100_000);
+        let lines = stack(own, own);
+        assert!(lines[0].contains(&format!("thread {own} (")), "{lines:?}");
+        assert_eq!(resident(u32::MAX), None);
+    }
+}
