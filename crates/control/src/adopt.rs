@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use kip_engine::{Alive, Body as _, Found, Inherited};
-use kip_fleet::{Event, Place};
+use kip_fleet::{Event, Kind, Place};
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use kip_store::{DecisionRecord, Record};
 
@@ -40,7 +40,7 @@ impl Shared {
                     adopted += 1;
                     self.adopted.write().unwrap_or_else(PoisonError::into_inner).insert(found.instance, cell.clone());
                     let link = Link::new(found.instance, version, alive.address, alive.process);
-                    cell.adopt(link, seen(*alive));
+                    cell.adopt(link, seen(*alive, &found.memo));
                 }
                 (..) => {
                     ended += 1;
@@ -109,6 +109,12 @@ impl Shared {
         }
     }
 
+    /// What the next server must know of an instance to put it into its ledger.
+    pub(crate) fn memo(&self, cell: &Cell, instance: InstanceId, place: Place) -> String {
+        let kind = cell.look(&cell.lock(), |core| core.instance(instance).map(|instance| instance.kind)).flatten();
+        memo_of(kind.unwrap_or_default(), place)
+    }
+
     /// An instance is gone.
     pub(crate) fn disown(&self, instance: InstanceId) {
         if instance.boot != self.boot {
@@ -117,12 +123,36 @@ impl Shared {
     }
 }
 
-fn seen(alive: Alive) -> kip_fleet::Found {
-    kip_fleet::Found {
-        asleep: alive.asleep,
-        busy: alive.busy,
-        born: alive.born,
-        provisioned: false,
-        place: Place::default(),
+fn seen(alive: Alive, memo: &str) -> kip_fleet::Found {
+    let (provisioned, place) = read_memo(memo).unwrap_or_default();
+    kip_fleet::Found { asleep: alive.asleep, busy: alive.busy, born: alive.born, provisioned, place }
+}
+
+fn memo_of(kind: Kind, place: Place) -> String {
+    format!("{} {} {} {}", kind.name(), place.pool, place.host, place.devices)
+}
+
+/// `kind pool host devices`.
+fn read_memo(memo: &str) -> Option<(bool, Place)> {
+    let mut words = memo.split(' ');
+    let provisioned = words.next()? == Kind::Provisioned.name();
+    let place = Place {
+        pool: words.next()?.parse().ok()?,
+        host: words.next()?.parse().ok()?,
+        devices: words.next()?.parse().ok()?,
+    };
+    Some((provisioned, place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memos_are_read_as_they_were_written() {
+        let place = Place { pool: 1, host: 2, devices: 0b101 };
+        assert_eq!(read_memo(&memo_of(Kind::Provisioned, place)), Some((true, place)));
+        assert_eq!(read_memo(&memo_of(Kind::OnDemand, Place::default())), Some((false, Place::default())));
+        assert_eq!(read_memo(""), None);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use kip_engine::{Body as _, Ended, StartError, StartProblem, StopOrder};
+use kip_engine::{Body as _, Ended, Order, StartError, StartProblem, StopOrder};
 use kip_fleet::{Change, Effect, Event, Exit, Operate, OperationNumber, Seen, StartFailure, State, Why};
-use kip_spec::{FunctionName, InstanceId, Millis, VersionId};
+use kip_spec::{Bytes, FunctionName, InstanceId, Millis, VersionId, code};
 use kip_store::{DecisionRecord, Record};
 
 use crate::cell::Cell;
@@ -100,8 +100,10 @@ impl Shared {
         let Some(version) = cell.lock().versions.get(&version).cloned() else { return };
         let spec = &version.spec;
         let result = match what {
-            Operate::Start { .. } => {
-                let started = self.body.start(version.order(instance, &self.options.kip)).await;
+            Operate::Start { place } => {
+                let order =
+                    Order { memo: self.memo(cell, instance, place), ..version.order(instance, &self.options.kip) };
+                let started = self.body.start(order).await;
                 let early = {
                     let mut inner = cell.lock();
                     inner.starting.retain(|starting| *starting != instance);
@@ -192,7 +194,15 @@ impl Shared {
                 return;
             }
         }
-        let detail = format!("instance {} ended", ended.instance);
+        let detail = match ended.out_of_memory.filter(|_| matches!(ended.signal, None | Some(9))) {
+            Some(limit) => format!(
+                "{}: instance {} was killed for memory, at its limit of {} (resources.memory)",
+                code::OUT_OF_MEMORY,
+                ended.instance,
+                Bytes(limit)
+            ),
+            None => format!("instance {} ended", ended.instance),
+        };
         let problem = StartProblem::Exited { code: ended.code, signal: ended.signal };
         let asked_for = cell
             .look(&cell.lock(), |core| core.instance(ended.instance).is_none_or(|i| i.state == State::Stopping))
@@ -242,6 +252,7 @@ fn failure_of(error: &StartError) -> StartFailure {
         StartProblem::WorkingDirectory => StartFailure::WorkingDirectory,
         StartProblem::SpawnFailed => StartFailure::SpawnFailed,
         StartProblem::Exited { code, signal } => StartFailure::Exited(Exit { code, signal }),
+        StartProblem::OutOfMemory { limit } => StartFailure::OutOfMemory { limit },
         StartProblem::NeverReady => StartFailure::NeverReady,
         StartProblem::WrongPort { port } => StartFailure::WrongPort { port },
         StartProblem::PortTaken => StartFailure::PortTaken,

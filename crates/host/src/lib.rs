@@ -7,6 +7,7 @@ pub mod clock;
 pub mod directory;
 pub mod environment;
 pub mod http_client;
+pub mod limits;
 pub mod processes;
 pub mod random;
 pub mod sockets;

@@ -23,6 +23,8 @@ use crate::output::Output;
 
 /// Ends of instances that may wait to be looked at.
 const ENDS: usize = 1_024;
+/// With fewer open files than this a server meets the limit soon.
+pub(crate) const FEW_FILES: u64 = 4_096;
 /// How long callers may take to read the rest of their answers when the server ends.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -70,6 +72,14 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     // Both before anything is started: a signal during the start must end it in order.
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
+    let files = kip_host::limits::raise_open_files();
+    if files < FEW_FILES {
+        tracing::warn!(
+            allowed = files,
+            "few open files are allowed: each instance and each connection needs some; raise it before the start: ulimit -n {}",
+            FEW_FILES * 4
+        );
+    }
     let directory = DataDirectory::lock(data).map_err(directory_problem)?;
     let data = directory.path();
     let gateway_listener = kip_gateway::bind(config.gateway).map_err(Problem::from)?;
@@ -98,6 +108,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
         boot: identity.boot,
         pause_method: pause_method.to_owned(),
         cgroup_missing: capabilities.cgroup_missing,
+        limits_missing: capabilities.limits_missing,
     };
     let ready = Ready {
         gateway: format!("http://{}", about.gateway),

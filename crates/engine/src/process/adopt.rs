@@ -33,6 +33,8 @@ pub struct Found {
     pub function: Option<FunctionName>,
     /// Its version, as far as it is known.
     pub version: Option<VersionId>,
+    /// What its order asked to be told again.
+    pub memo: String,
     /// How it is, or why it cannot go on.
     pub state: Result<Alive, String>,
 }
@@ -105,12 +107,15 @@ impl ProcessBody {
             let found = match journal {
                 Some(journal) => {
                     let (function, version) = (Some(journal.function.clone()), Some(journal.version));
-                    self.look_at(id, journal, &processes).map(|state| Found { instance: id, function, version, state })
+                    let memo = journal.memo.clone();
+                    let state = self.look_at(id, journal, &processes);
+                    state.map(|state| Found { instance: id, function, version, memo, state })
                 }
                 None => self.without_journal(id, &processes).map(|reason| Found {
                     instance: id,
                     function,
                     version: None,
+                    memo: String::new(),
                     state: Err(reason),
                 }),
             };
@@ -184,6 +189,7 @@ impl ProcessBody {
             initialize: false,
             stage: Stage::Ending,
             address: None,
+            memo: String::new(),
             headers: Vec::new(),
         };
         self.take_hold(id, nothing, false);
@@ -193,12 +199,13 @@ impl ProcessBody {
     /// Puts it into the table as if we had started it.
     fn take_hold(&self, id: InstanceId, journal: Journal, main_lives: bool) -> Arc<Process> {
         let (ended, watch) = watch::channel(None);
+        let limited = journal.clone();
         let watched = main_lives
-            && pidfd::adopted(id, journal.process, ended.clone(), self.ended.clone())
+            && pidfd::adopted(id, journal.process, ended.clone(), self.ended.clone(), move || limited.out_of_memory())
                 .inspect_err(|error| tracing::warn!(instance = %id, %error, "it ended in this moment"))
                 .is_ok();
         if !watched {
-            let _ = ended.send(Some(Ended { instance: id, code: None, signal: None }));
+            let _ = ended.send(Some(Ended { instance: id, code: None, signal: None, out_of_memory: None }));
         }
         let process = Arc::new(Process {
             id,

@@ -9,7 +9,7 @@ use kip_spec::function::ReadyProbe;
 use tokio::net::TcpStream;
 
 use super::Process;
-use crate::body::{Order, Running, StartProblem};
+use crate::body::{Ended, Order, Running, StartProblem};
 
 /// Between two probes: quick at first, for programs that start in milliseconds.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -25,8 +25,12 @@ pub(super) async fn wait(process: &Process, order: &Order, port: u16) -> Result<
     tokio::select! {
         end = ended.wait_for(Option::is_some) => {
             let end = end.ok().and_then(|end| *end);
-            let (code, signal) = end.map_or((None, None), |end| (end.code, end.signal));
-            Err((StartProblem::Exited { code, signal }, String::new()))
+            let problem = match end {
+                Some(Ended { out_of_memory: Some(limit), .. }) => StartProblem::OutOfMemory { limit },
+                Some(end) => StartProblem::Exited { code: end.code, signal: end.signal },
+                None => StartProblem::Exited { code: None, signal: None },
+            };
+            Err((problem, String::new()))
         }
         checked = tokio::time::timeout(order.startup.to_std(), probe_and_check(process, order, port)) => {
             checked.unwrap_or_else(|_| Err(explain(process, order, port)))

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::arguments::Connection;
 use crate::client::{Client, data_directory};
 use crate::output::Output;
+use crate::serve::FEW_FILES;
 use crate::start;
 
 /// One finding.
@@ -62,11 +63,8 @@ fn data(connection: &Connection) -> Finding {
     }
 }
 
-/// Each connection and each instance needs a few file descriptors.
-const FEW_FILES: u64 = 4_096;
-
 fn files() -> Finding {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let (state, hint) = if limit < FEW_FILES {
         (State::Note, Some(format!("raise it before `kip serve`: ulimit -n {}", FEW_FILES * 4)))
     } else {
@@ -108,6 +106,11 @@ async fn server(connection: &Connection) -> Vec<Finding> {
         );
         findings.push(Finding { what: "cgroup", state: State::Note, detail: reason.clone(), hint });
     }
+    let limits = match &about.limits_missing {
+        Some(missing) => (State::Note, missing.clone()),
+        None => (State::Ok, "resources.memory and resources.cpu are enforced".to_owned()),
+    };
+    findings.push(Finding { what: "limits", state: limits.0, detail: limits.1, hint: None });
     if status.host.waiting_for_room > 0 {
         findings.push(Finding {
             what: "memory",

@@ -8,8 +8,10 @@
 mod adoption;
 mod bad_input;
 mod crash;
+mod hostile;
 mod http;
 mod journey;
 mod lifecycle;
+mod logs;
 mod relay;
 mod support;
