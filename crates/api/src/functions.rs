@@ -5,7 +5,7 @@ use std::path::Path as FilePath;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use kip_control::{DecisionRecord, FunctionInfo, RequestRecord, VersionSource};
+use kip_control::{DecisionRecord, FunctionInfo, VersionSource};
 use kip_spec::{Problem, code};
 use serde::Deserialize;
 
@@ -86,26 +86,5 @@ pub(crate) async fn decisions(
 ) -> ApiResult<Json<Vec<DecisionRecord>>> {
     api.control.recorder().flush().await;
     let found = api.control.records().decisions(name, most.get()).await.map_err(kip_control::Error::from)?;
-    Ok(Json(found))
-}
-
-pub(crate) async fn requests(
-    State(api): State<Api>,
-    Path(name): Path<String>,
-    Query(most): Query<Most>,
-) -> ApiResult<Json<Vec<RequestRecord>>> {
-    latest_requests(&api, Some(name), &most).await
-}
-
-pub(crate) async fn all_requests(
-    State(api): State<Api>,
-    Query(most): Query<Most>,
-) -> ApiResult<Json<Vec<RequestRecord>>> {
-    latest_requests(&api, None, &most).await
-}
-
-async fn latest_requests(api: &Api, function: Option<String>, most: &Most) -> ApiResult<Json<Vec<RequestRecord>>> {
-    api.control.recorder().flush().await;
-    let found = api.control.records().requests(function, most.get()).await.map_err(kip_control::Error::from)?;
     Ok(Json(found))
 }

@@ -1,12 +1,14 @@
-//! The control plane over HTTP: the native API under `/api/v1`. Every path but `/healthz` wants a bearer key.
+//! The control plane over HTTP: the native API under `/api/v1`. Every path but `/healthz` and `/readyz` wants a bearer key.
 //!
 //! Wire types live here and become validated values once; errors are problems with stable codes. This room decides
 //! nothing: it asks `control`.
 
+mod backup;
 mod error;
 mod extract;
 mod functions;
 mod logs;
+mod requests;
 mod server;
 pub mod wire;
 
@@ -78,14 +80,16 @@ impl Api {
         let keyed = Router::new()
             .route("/api/v1/status", get(server::status))
             .route("/api/v1/stop", post(server::stop))
+            .route("/api/v1/backup", post(backup::backup))
+            .route("/api/v1/restore", post(backup::restore))
             .route("/api/v1/deployments", post(functions::deploy))
             .route("/api/v1/functions", get(functions::list))
             .route("/api/v1/functions/{name}", get(functions::show).delete(functions::remove))
             .route("/api/v1/functions/{name}/versions", get(functions::versions))
             .route("/api/v1/functions/{name}/decisions", get(functions::decisions))
-            .route("/api/v1/functions/{name}/requests", get(functions::requests))
+            .route("/api/v1/functions/{name}/requests", get(requests::of_function))
             .route("/api/v1/functions/{name}/logs", get(logs::logs))
-            .route("/api/v1/requests", get(functions::all_requests))
+            .route("/api/v1/requests", get(requests::all))
             .route("/api/v1/instances", get(server::instances))
             .route("/api/v1/instances/{id}", get(server::instance))
             .method_not_allowed_fallback(server::wrong_method)
@@ -93,6 +97,7 @@ impl Api {
             .layer(from_fn_with_state(self.clone(), authorise));
         keyed
             .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(backup::ready))
             .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
             .with_state(self)
     }

@@ -17,6 +17,7 @@ pub(crate) async fn status(State(api): State<Api>) -> Json<Status> {
         host: api.control.host(),
         functions: api.control.functions().len(),
         instances: api.control.instances().len(),
+        events: api.control.events(),
     })
 }
 

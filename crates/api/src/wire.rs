@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use kip_control::HostInfo;
+use kip_control::{HostInfo, ServerEvent};
 use kip_spec::{FunctionName, Problem, VersionId};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,48 @@ pub struct Status {
     pub functions: usize,
     /// How many instances.
     pub instances: usize,
+    /// What happened to the server itself lately, oldest first.
+    pub events: Vec<ServerEvent>,
+}
+
+/// `POST /api/v1/backup`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    /// The file to write, an absolute path on the server's machine.
+    pub file: String,
+    /// Whether a file of this name is overwritten.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// `POST /api/v1/restore`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restore {
+    /// The file to read, an absolute path on the server's machine.
+    pub file: String,
+    /// Whether the backup of another server is taken.
+    #[serde(default)]
+    pub force: bool,
+    /// Whether the records of requests and decisions are put back too.
+    #[serde(default)]
+    pub records: bool,
+}
+
+/// `GET /readyz`, without a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether the server takes requests and changes.
+    pub ready: bool,
+    /// Whether functions are served.
+    pub serving: bool,
+    /// `writable`, `full` or `not_durable`.
+    pub state: String,
+    /// `ok`, `low` or `full`.
+    pub disk: String,
+    /// What failed, where state is not durable.
+    pub detail: Option<String>,
 }
 
 /// `POST /api/v1/deployments`.

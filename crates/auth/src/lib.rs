@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use kip_spec::{Problem, code};
 use kip_store::{ControlStore, StoredKey};
@@ -33,7 +33,7 @@ pub enum Error {
 /// The keys that this server knows. Cheap to clone; asks no disk.
 #[derive(Debug, Clone)]
 pub struct Keys {
-    hashes: Arc<HashSet<[u8; 32]>>,
+    hashes: Arc<RwLock<HashSet<[u8; 32]>>>,
 }
 
 /// Where the administrator key of a data directory is.
@@ -64,7 +64,12 @@ impl Keys {
                 key
             }
         };
-        Ok((Self { hashes: Arc::new(hashes) }, administrator))
+        Ok((Self { hashes: Arc::new(RwLock::new(hashes)) }, administrator))
+    }
+
+    /// Takes keys in that the store got since, by a restore.
+    pub fn add(&self, stored: &[StoredKey]) {
+        self.hashes.write().unwrap_or_else(PoisonError::into_inner).extend(stored.iter().map(|key| key.hash));
     }
 
     /// Checks the value of an `Authorization` header.
@@ -81,7 +86,7 @@ impl Keys {
                 .hint("send the header `Authorization: Bearer <key>`; the administrator key is in admin.key in the data directory"));
         };
         // Looking up a hash tells a caller nothing about other keys, whatever the time it takes.
-        if self.hashes.contains(&hash(key)) {
+        if self.hashes.read().unwrap_or_else(PoisonError::into_inner).contains(&hash(key)) {
             return Ok(());
         }
         Err(Problem::new(code::KEY_WRONG, "the key is not known to this server")

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use kip_engine::{Alive, Body as _, Found, Inherited};
-use kip_fleet::{Event, Kind, Place};
+use kip_fleet::{Event, Kind, Place, Rung, ToPlacer};
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use kip_store::{DecisionRecord, Record};
 
@@ -29,6 +29,7 @@ impl Shared {
             return Ok(());
         }
         let (mut adopted, mut ended) = (0, 0);
+        let mut links = Vec::new();
         for found in all {
             let cell = found.function.as_ref().and_then(|name| self.cell_named(name.as_str()));
             let version = match (&cell, found.version) {
@@ -39,8 +40,12 @@ impl Shared {
                 (Some(cell), Some(version), Ok(alive)) => {
                     adopted += 1;
                     self.adopted.write().unwrap_or_else(PoisonError::into_inner).insert(found.instance, cell.clone());
-                    let link = Link::new(found.instance, version, alive.address, alive.process);
-                    cell.adopt(link, seen(*alive, &found.memo));
+                    self.hold(&cell, &version, found.instance, seen(*alive, &found.memo));
+                    links.push((
+                        cell,
+                        Link::new(found.instance, version, alive.address, alive.process),
+                        seen(*alive, &found.memo),
+                    ));
                 }
                 (..) => {
                     ended += 1;
@@ -48,6 +53,7 @@ impl Shared {
                 }
             }
         }
+        links.into_iter().for_each(|(cell, link, found)| cell.adopt(link, found));
         let took = (kip_host::clock::monotonic_micros() - began) / 1_000;
         tracing::info!(adopted, ended, took_ms = took, "instances of an earlier server");
         if !inherited.is_empty() {
@@ -55,6 +61,13 @@ impl Shared {
             kip_host::tasks::spawn("requests of an earlier server", async move { shared.settle(inherited).await });
         }
         Ok(())
+    }
+
+    /// Room is held for all that live before anybody else can be given it.
+    fn hold(&self, cell: &Cell, version: &Version, instance: InstanceId, found: kip_fleet::Found) {
+        let (function, need) = (cell.number, version.policy.need);
+        let (version, place, rung) = (version.id, found.place, found.asleep);
+        self.tell_placer(ToPlacer::Hold { function, instance, version, need, place, rung });
     }
 
     async fn version_of(&self, cell: &Cell, version: VersionId) -> Result<Option<Arc<Version>>, Error> {
@@ -125,7 +138,8 @@ impl Shared {
 
 fn seen(alive: Alive, memo: &str) -> kip_fleet::Found {
     let (provisioned, place) = read_memo(memo).unwrap_or_default();
-    kip_fleet::Found { asleep: alive.asleep, busy: alive.busy, born: alive.born, provisioned, place }
+    let asleep = alive.asleep.then_some(Rung::Paused);
+    kip_fleet::Found { asleep, busy: alive.busy, born: alive.born, provisioned, place }
 }
 
 fn memo_of(kind: Kind, place: Place) -> String {

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use kip_engine::{Body as _, Ended, ProcessBody};
 use kip_fleet::router::Message;
-use kip_fleet::{CoreNumber, Event, Inventory, Placer, Router};
+use kip_fleet::{CoreNumber, Event, Inventory, Placer, Router, ToPlacer};
 use kip_spec::function::FunctionSpec;
 use kip_spec::{Code, FunctionName, InstanceId, Problem, VersionId, code};
-use kip_store::{ControlStore, RecordStore, StoredVersion, VersionSource};
+use kip_store::{ControlStore, RecordStore, Retention, StoredVersion, VersionSource};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
 use crate::cell::{Cell, now};
+use crate::disk::{DiskOptions, DiskWatch, ServerEvent};
 use crate::info::{FunctionInfo, HostInfo, InstanceInfo};
 use crate::recorder::Recorder;
 use crate::timers::Timers;
@@ -30,6 +31,10 @@ pub struct Options {
     pub memory: u64,
     /// Our own program, which serves models.
     pub kip: PathBuf,
+    /// The disk that state is on.
+    pub disk: DiskOptions,
+    /// How many records stay, and for how long.
+    pub retention: Retention,
 }
 
 /// Why something could not be done.
@@ -63,7 +68,7 @@ impl Error {
     /// The stable code.
     pub fn code(&self) -> Code {
         match self {
-            Self::Store(_) => code::STORE_FAILED,
+            Self::Store(error) => crate::restore::store_code(error),
             Self::NoFunction { .. } => code::FUNCTION_NOT_FOUND,
             Self::NameCase { .. } => code::FUNCTION_NAME_CASE,
             Self::ShuttingDown => code::SHUTTING_DOWN,
@@ -75,6 +80,12 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let problem = Self::new(error.code(), error.to_string());
         match &error {
+            Error::Store(source @ kip_store::Error::Full { .. }) => problem
+                .cause(source.to_string())
+                .hint("make room on the disk of the data directory; changes are taken again by themselves"),
+            Error::Store(source @ kip_store::Error::NotDurable { .. }) => problem
+                .cause(source.to_string())
+                .hint("look at the disk (dmesg), then start the server again; functions go on serving until then"),
             Error::Store(source) => {
                 problem.cause(source.to_string()).hint("look at the disk of the data directory: kip doctor")
             }
@@ -100,7 +111,7 @@ pub struct Deployed {
 /// The control room. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Control {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
@@ -123,8 +134,9 @@ pub(crate) struct Shared {
     router: Mutex<Router>,
     posted: Notify,
     closing: AtomicBool,
+    disk: Arc<DiskWatch>,
     /// Held over a deployment, a removal and the beginning of a shutdown: store and map change as one.
-    changes: tokio::sync::Mutex<()>,
+    pub(crate) changes: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -147,12 +159,14 @@ impl Control {
         body: Arc<ProcessBody>,
         mut ended: mpsc::Receiver<Ended>,
     ) -> Result<Self, Error> {
+        let disk = Arc::new(DiskWatch::new(options.disk.clone(), store.clone(), records.clone()));
+        let recorder = Recorder::start(records.clone(), options.disk.pressure.clone(), options.retention);
         let shared = Arc::new(Shared {
             boot: options.boot,
             runtime: Handle::current(),
             body,
             store,
-            recorder: Recorder::start(records.clone()),
+            recorder,
             records,
             timers: Timers::default(),
             changed: Notify::new(),
@@ -163,6 +177,7 @@ impl Control {
             router: Mutex::default(),
             posted: Notify::new(),
             closing: AtomicBool::new(false),
+            disk: disk.clone(),
             changes: tokio::sync::Mutex::new(()),
             options,
         });
@@ -176,6 +191,7 @@ impl Control {
                 cell.awaken();
             }
         }
+        kip_host::tasks::spawn("disk watch", disk.run());
         let ticking = shared.clone();
         kip_host::tasks::spawn("timers", async move {
             loop {
@@ -265,18 +281,24 @@ impl Control {
         let _changing = self.shared.changes.lock().await;
         let cell = self.require(name)?;
         self.shared.store.remove_function(cell.name().clone()).await?;
+        self.forget(cell.name(), Event::Remove);
+        Ok(())
+    }
+
+    /// Takes a function out of the map and ends what runs of it. The store has forgotten it already.
+    pub(crate) fn forget(&self, name: &FunctionName, event: Event) {
+        let Some(cell) = self.cell(name.as_str()) else { return };
         {
             let mut cells = self.shared.cells.write().unwrap_or_else(PoisonError::into_inner);
             cells.by_name.remove(cell.name());
             cells.by_host.remove(&cell.name().as_str().to_lowercase());
         }
-        cell.close(Event::Remove);
+        cell.close(event);
         let shared = self.shared.clone();
         kip_host::tasks::spawn_on(&self.shared.runtime, "forget removed function", async move {
             shared.until(|| cell.is_finished()).await;
             shared.cells.write().unwrap_or_else(PoisonError::into_inner).by_number.remove(&cell.number);
         });
-        Ok(())
     }
 
     /// All functions, by name.
@@ -304,7 +326,19 @@ impl Control {
     pub fn host(&self) -> HostInfo {
         let (reserved_memory, memory, waiting_for_room) =
             self.shared.placer.lock().unwrap_or_else(PoisonError::into_inner).ledger();
-        HostInfo { reserved_memory, memory, waiting_for_room, dropped_records: self.shared.recorder.dropped() }
+        HostInfo {
+            reserved_memory,
+            memory,
+            waiting_for_room,
+            dropped_records: self.shared.recorder.dropped(),
+            shed_records: self.shared.recorder.shed(),
+            disk: self.shared.disk.info(),
+        }
+    }
+
+    /// What happened to the server itself lately, oldest first.
+    pub fn events(&self) -> Vec<ServerEvent> {
+        self.shared.disk.events()
     }
 
     /// Where records are handed in.
@@ -413,7 +447,7 @@ impl Shared {
         cell
     }
 
-    fn deploy(self: &Arc<Self>, stored: StoredVersion) -> Deployed {
+    pub(crate) fn deploy(self: &Arc<Self>, stored: StoredVersion) -> Deployed {
         let version = Arc::new(Version::new(stored.id, stored.spec));
         let deployed = Deployed { function: version.spec.name.clone(), version: version.id };
         let known = self.cells().by_name.get(&deployed.function).cloned();
@@ -427,17 +461,20 @@ impl Shared {
         self.posted.notify_one();
     }
 
+    /// Hands the placer one message and posts what it answers.
+    pub(crate) fn tell_placer(&self, message: ToPlacer) {
+        let mut answers = Vec::new();
+        self.placer.lock().unwrap_or_else(PoisonError::into_inner).step(now(), message, &mut answers);
+        answers.drain(..).for_each(|answer| self.post(answer));
+    }
+
     /// Takes messages one at a time and steps their receivers; no two locks are held.
     async fn route(self: Arc<Self>) {
-        let mut answers = Vec::new();
         loop {
             let message = self.router.lock().unwrap_or_else(PoisonError::into_inner).take();
             match message {
                 None => self.posted.notified().await,
-                Some(Message::ToPlacer(message)) => {
-                    self.placer.lock().unwrap_or_else(PoisonError::into_inner).step(now(), message, &mut answers);
-                    answers.drain(..).for_each(|answer| self.post(answer));
-                }
+                Some(Message::ToPlacer(message)) => self.tell_placer(message),
                 Some(Message::ToFunction { function, message }) => {
                     if let Some(cell) = self.cell_of(function) {
                         cell.step(Event::Placer(message));

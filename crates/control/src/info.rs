@@ -1,11 +1,12 @@
 //! What can be asked about functions, instances and the host.
 
-use kip_fleet::{Class, State};
+use kip_fleet::{Class, Kind, State};
 use kip_spec::function::FunctionSpec;
 use kip_spec::{Code, FunctionName, InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::cell::{Cell, now};
+use crate::disk::DiskInfo;
 
 /// What became of a version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,8 +96,12 @@ pub struct HostInfo {
     pub memory: u64,
     /// Instances that wait for room.
     pub waiting_for_room: usize,
-    /// Records dropped because the disk did not keep up.
+    /// Records dropped because the disk did not keep up, or left out because there were enough of their kind.
     pub dropped_records: u64,
+    /// Of these, records left out because the disk is nearly full.
+    pub shed_records: u64,
+    /// The disk that state is on.
+    pub disk: DiskInfo,
 }
 
 impl Cell {
@@ -141,6 +146,15 @@ impl Cell {
             info.last_failure = failure.map(|text| text.to_string());
         }
         info
+    }
+
+    /// Why an instance is there; none once it is gone.
+    pub fn kind_of(&self, instance: InstanceId) -> Option<Kind> {
+        let inner = self.lock();
+        let find = |core: &kip_fleet::FunctionCore| {
+            core.instances().find(|known| known.id == instance).map(|known| known.kind)
+        };
+        self.look(&inner, find).flatten()
     }
 
     /// Its instances as users see them.

@@ -8,24 +8,29 @@
 mod adopt;
 mod cell;
 mod control;
+mod disk;
 mod execute;
 mod info;
 mod link;
 mod permit;
 mod recorder;
+mod restore;
 mod timers;
 mod version;
 
 pub use cell::{Admission, Cell};
 pub use control::{Control, Deployed, Error, Options};
+pub use disk::{DiskInfo, DiskOptions, ServerEvent};
 pub use info::{FunctionInfo, HostInfo, InstanceInfo, VersionStatus};
 pub use link::Link;
 pub use permit::{Permit, Refused, Waiting};
 pub use recorder::Recorder;
+pub use restore::{BEFORE_RESTORE, Restored, backup_problem};
 pub use version::Version;
 
 /// Logs as they are read.
 pub use kip_engine::{LogFile, Record as LogRecord};
 
 /// Records as they are asked for.
-pub use kip_store::{DecisionRecord, RequestRecord, VersionSource};
+pub use kip_store::backup::Manifest as BackupManifest;
+pub use kip_store::{DecisionRecord, RequestFilter, RequestRecord, Retention, VersionSource};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kip_store::{Record, RecordStore, RequestRecord};
+use kip_host::disk::Pressure;
+use kip_store::{Condition, Record, RecordStore, RequestRecord, Retention};
 use tokio::sync::{mpsc, oneshot};
 
 /// Records that may wait; more are dropped and counted.
@@ -13,10 +14,10 @@ const WAITING: usize = 16_384;
 const BATCH: usize = 1_024;
 /// How long a record may wait for company.
 const GATHER: Duration = Duration::from_millis(100);
-/// Records of each kind that are kept.
-const KEPT: u32 = 100_000;
 /// Records between two prunings.
 const PRUNE_EVERY: usize = 10_000;
+/// Old ones go at least so often, even if none come.
+const PRUNE_PAUSE: Duration = Duration::from_secs(3_600);
 
 enum Item {
     Record(Box<Record>),
@@ -28,6 +29,8 @@ enum Item {
 pub struct Recorder {
     items: mpsc::Sender<Item>,
     dropped: Arc<AtomicU64>,
+    shed: Arc<AtomicU64>,
+    pressure: Pressure,
 }
 
 impl std::fmt::Debug for Item {
@@ -41,14 +44,20 @@ impl std::fmt::Debug for Item {
 
 impl Recorder {
     /// Starts the writer on the current runtime.
-    pub(crate) fn start(store: Arc<dyn RecordStore>) -> Self {
+    pub(crate) fn start(store: Arc<dyn RecordStore>, pressure: Pressure, retention: Retention) -> Self {
         let (items, queue) = mpsc::channel(WAITING);
-        kip_host::tasks::spawn("record writer", write(store, queue));
-        Self { items, dropped: Arc::default() }
+        let shed = Arc::default();
+        let writer = Writer { store, shed: Arc::clone(&shed), pressure: pressure.clone(), retention };
+        kip_host::tasks::spawn("record writer", writer.run(queue));
+        Self { items, dropped: Arc::default(), shed, pressure }
     }
 
     /// Hands in a record, or drops and counts it when the disk does not keep up.
     pub(crate) fn record(&self, record: Record) {
+        if self.pressure.sheds() {
+            self.shed.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         if self.items.try_send(Item::Record(Box::new(record))).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -74,50 +83,89 @@ impl Recorder {
 
     /// Records left out or dropped since the start.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.dropped.load(Ordering::Relaxed) + self.shed()
+    }
+
+    /// Of these, records left out because the disk is nearly full or does not take them.
+    pub fn shed(&self) -> u64 {
+        self.shed.load(Ordering::Relaxed)
     }
 }
 
-async fn write(store: Arc<dyn RecordStore>, mut queue: mpsc::Receiver<Item>) {
-    let mut since_prune = 0;
-    let mut items = Vec::with_capacity(BATCH);
-    loop {
-        let mut flushes = Vec::new();
-        if queue.recv_many(&mut items, BATCH).await == 0 {
+/// The other end of the channel.
+struct Writer {
+    store: Arc<dyn RecordStore>,
+    shed: Arc<AtomicU64>,
+    pressure: Pressure,
+    retention: Retention,
+}
+
+impl Writer {
+    async fn run(self, mut queue: mpsc::Receiver<Item>) {
+        let mut since_prune = 0;
+        let mut items = Vec::with_capacity(BATCH);
+        self.prune().await;
+        loop {
+            match tokio::time::timeout(PRUNE_PAUSE, queue.recv_many(&mut items, BATCH)).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(_) => {
+                    self.prune().await;
+                    continue;
+                }
+            }
+            if !items.iter().any(|item| matches!(item, Item::Flush(_))) && items.len() < BATCH {
+                let more = async {
+                    while items.len() < BATCH && !matches!(items.last(), Some(Item::Flush(_))) {
+                        match queue.recv().await {
+                            Some(item) => items.push(item),
+                            None => return,
+                        }
+                    }
+                };
+                let _ = tokio::time::timeout(GATHER, more).await;
+            }
+            let mut flushes = Vec::new();
+            let mut batch = Vec::with_capacity(items.len());
+            for item in items.drain(..) {
+                match item {
+                    Item::Record(record) => batch.push(*record),
+                    Item::Flush(done) => flushes.push(done),
+                }
+            }
+            since_prune += batch.len();
+            self.append(batch).await;
+            if since_prune >= PRUNE_EVERY {
+                since_prune = 0;
+                self.prune().await;
+            }
+            for done in flushes {
+                let _ = done.send(());
+            }
+        }
+    }
+
+    async fn append(&self, batch: Vec<Record>) {
+        let count = batch.len() as u64;
+        if count == 0 {
             return;
         }
-        if !items.iter().any(|item| matches!(item, Item::Flush(_))) && items.len() < BATCH {
-            let more = async {
-                while items.len() < BATCH && !matches!(items.last(), Some(Item::Flush(_))) {
-                    match queue.recv().await {
-                        Some(item) => items.push(item),
-                        None => return,
-                    }
-                }
-            };
-            let _ = tokio::time::timeout(GATHER, more).await;
-        }
-        let mut batch = Vec::with_capacity(items.len());
-        for item in items.drain(..) {
-            match item {
-                Item::Record(record) => batch.push(*record),
-                Item::Flush(done) => flushes.push(done),
+        // What was handed in before the disk got full.
+        let lost = self.pressure.sheds() || self.store.condition() != Condition::Writable || {
+            let appended = self.store.append(batch).await;
+            if let Err(error) = &appended {
+                tracing::error!(%error, "records are lost");
             }
+            appended.is_err()
+        };
+        if lost {
+            self.shed.fetch_add(count, Ordering::Relaxed);
         }
-        since_prune += batch.len();
-        if !batch.is_empty()
-            && let Err(error) = store.append(batch).await
-        {
-            tracing::error!(%error, "records are lost");
-        }
-        if since_prune >= PRUNE_EVERY {
-            since_prune = 0;
-            if let Err(error) = store.prune(KEPT).await {
-                tracing::error!(%error, "old records stay");
-            }
-        }
-        for done in flushes {
-            let _ = done.send(());
+    }
+
+    async fn prune(&self) {
+        if let Err(error) = self.store.prune(self.retention, kip_host::clock::wall_millis()).await {
+            tracing::error!(%error, "old records stay");
         }
     }
 }

@@ -6,7 +6,7 @@ use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::why::{Exit, StartFailure};
-use crate::{AliasNumber, FromPlacer, OperationNumber, Place, Policy, Qualifier, Target, Ticket};
+use crate::{AliasNumber, FromPlacer, OperationNumber, Place, Policy, Qualifier, Rung, Target, Ticket};
 
 /// An input of a [`crate::FunctionCore`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,8 +148,8 @@ pub enum Unhealthy {
 /// What an instance of an earlier server was found to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
-    /// It gets no CPU.
-    pub asleep: bool,
+    /// It sleeps, and on which rung.
+    pub asleep: Option<Rung>,
     /// Requests of the earlier server are still with it.
     pub busy: bool,
     /// When its program was started, boot time.

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod directory;
+pub mod disk;
 pub mod environment;
 pub mod http_client;
 pub mod limits;

@@ -58,6 +58,7 @@ pub(crate) enum Command {
     /// Show what a function's instances wrote.
     Logs(Logs),
     /// List the latest requests with their phases.
+    #[command(disable_version_flag = true)]
     Requests(Requests),
     /// Tell why a function's instances are as they are.
     Why(Why),
@@ -67,6 +68,13 @@ pub(crate) enum Command {
     Stop,
     /// Look at this host and the server, and say what is amiss.
     Doctor,
+    /// Write functions, keys and records into one file, while the server runs or not.
+    Backup(Backup),
+    /// Put the functions of a backup in the place of the present ones, while the server runs or not.
+    Restore(Restore),
+    /// Run the server by systemd, in such a way that a restart keeps instances.
+    #[command(subcommand)]
+    Service(Service),
     /// Run the server in the foreground.
     Serve(Serve),
     /// Show the server's settings and where each comes from.
@@ -169,6 +177,85 @@ pub(crate) struct Requests {
     /// How many.
     #[arg(short = 'n', long, default_value_t = 20)]
     pub(crate) limit: u32,
+    /// Not older than this: a duration such as 10m, or a time such as 2026-11-22T10:00:00Z.
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) since: Option<String>,
+    /// Answered so: 404, 5xx, >=500, <400.
+    #[arg(long)]
+    pub(crate) status: Option<String>,
+    /// With this error code, such as KW-2005.
+    #[arg(long)]
+    pub(crate) code: Option<String>,
+    /// By what they waited for: warm, woken or cold.
+    #[arg(long)]
+    pub(crate) start: Option<String>,
+    /// By the kind of instance: provisioned or on-demand.
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// Served by this instance.
+    #[arg(long, value_name = "ID")]
+    pub(crate) instance: Option<String>,
+    /// Served by this version, such as v3.
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) version: Option<String>,
+    /// That took longer than this, such as 100ms.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) slower_than: Option<String>,
+    /// By how they ended: done, refused, broken or left.
+    #[arg(long)]
+    pub(crate) outcome: Option<String>,
+    /// With this request id.
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// The file to write.
+    pub(crate) file: PathBuf,
+    /// Overwrite a file of this name.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The file to read.
+    pub(crate) file: PathBuf,
+    /// Take the backup of another server.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Put the records of requests and decisions back too.
+    #[arg(long)]
+    pub(crate) records: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Service {
+    /// Write a systemd unit and slice, and start the server by them.
+    Install(Install),
+    /// Stop the server, end everything it runs, and remove the unit and slice.
+    Uninstall {
+        /// The user's own service manager instead of the system's.
+        #[arg(long)]
+        user: bool,
+    },
+    /// Say what is installed and what runs.
+    Status {
+        /// The user's own service manager instead of the system's.
+        #[arg(long)]
+        user: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    /// The user's own service manager instead of the system's.
+    #[arg(long)]
+    pub(crate) user: bool,
+    /// Print what would be written, and write nothing.
+    #[arg(long)]
+    pub(crate) print: bool,
 }
 
 #[derive(Debug, Args)]

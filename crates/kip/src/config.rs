@@ -33,6 +33,24 @@ const HOST_SHARE_PERCENT: u64 = 90;
 
 const SETTINGS: &[Setting] = &[
     Setting {
+        key: "disk.low",
+        default: "64MiB",
+        about: "free room of the data directory's disk below which records and logs are left out",
+        form: Form::Size,
+    },
+    Setting {
+        key: "disk.network",
+        default: "refuse",
+        about: "whether the data directory may be on a network file system: refuse or allow",
+        form: Form::Text,
+    },
+    Setting {
+        key: "disk.reserve",
+        default: "16MiB",
+        about: "room that is kept for state in the file `reserve` of the data directory",
+        form: Form::Size,
+    },
+    Setting {
         key: "host.memory",
         default: "auto",
         about: "memory that instances may reserve; auto is 90 % of the host's",
@@ -43,6 +61,18 @@ const SETTINGS: &[Setting] = &[
         default: "info",
         about: "what the server logs, such as info or kip_control=debug",
         form: Form::Text,
+    },
+    Setting {
+        key: "records.age",
+        default: "30d",
+        about: "how long records of requests and decisions stay",
+        form: Form::Duration,
+    },
+    Setting {
+        key: "records.count",
+        default: "100000",
+        about: "how many records of requests, and of decisions, stay",
+        form: Form::Count,
     },
     Setting { key: "server.api", default: "127.0.0.1:5471", about: "where the API listens", form: Form::Address },
     Setting {
@@ -107,6 +137,10 @@ pub(crate) struct Config {
     pub(crate) patience: Millis,
     pub(crate) memory: u64,
     pub(crate) filter: String,
+    pub(crate) low: u64,
+    pub(crate) reserve: u64,
+    pub(crate) network: bool,
+    pub(crate) retention: kip_control::Retention,
 }
 
 /// What the command line says.
@@ -173,6 +207,17 @@ impl Config {
                 parse::<Bytes>(&values, "host.memory", "a size such as 24GiB, or auto")?.0
             },
             filter: get("log.filter").clone(),
+            low: parse::<Bytes>(&values, "disk.low", "a size such as 64MiB")?.0,
+            reserve: parse::<Bytes>(&values, "disk.reserve", "a size such as 16MiB")?.0,
+            network: match get("disk.network").as_str() {
+                "allow" => true,
+                "refuse" => false,
+                other => return Err(invalid(format!("disk.network is refuse or allow, not `{other}`"))),
+            },
+            retention: kip_control::Retention {
+                count: parse(&values, "records.count", "a number such as 100000")?,
+                age: parse::<Millis>(&values, "records.age", "a duration such as 30d")?.0,
+            },
             values,
         };
         if config.threads == 0 {

@@ -4,6 +4,7 @@ mod arguments;
 mod client;
 mod commands;
 mod config;
+mod disk;
 mod output;
 mod problem;
 mod serve;

@@ -11,7 +11,7 @@ use kip_engine::{Body as _, ProcessBody};
 use kip_gateway::Gateway;
 use kip_host::directory::DataDirectory;
 use kip_spec::{Problem, code};
-use kip_store::{ControlStore, SqliteControl, SqliteRecords};
+use kip_store::{ControlStore, SqliteControl};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -85,15 +85,21 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let gateway_listener = kip_gateway::bind(config.gateway).map_err(Problem::from)?;
     let api_listener = kip_gateway::bind(config.api).map_err(Problem::from)?;
 
-    let store = Arc::new(SqliteControl::open(&data.join("control.db")).map_err(store_problem)?);
-    let records = Arc::new(SqliteRecords::open(&data.join("records.db")).map_err(store_problem)?);
+    let disk = crate::disk::prepare(data, &config)?;
+    let (store, records) = crate::disk::open(data, &disk).map_err(store_problem)?;
     let identity = store.begin_boot().await.map_err(store_problem)?;
     let (keys, key) = Keys::open(store.as_ref(), data).await.map_err(keys_problem)?;
 
     let (ends, ended) = mpsc::channel(ENDS);
     let body = Arc::new(ProcessBody::new(body_options(data, &identity.server), ends).map_err(|e| unusable(data, &e))?);
     let capabilities = body.capabilities().clone();
-    let options = kip_control::Options { boot: identity.boot, memory: config.memory, kip: own_program() };
+    let options = kip_control::Options {
+        boot: identity.boot,
+        memory: config.memory,
+        kip: own_program(),
+        disk,
+        retention: config.retention,
+    };
     let control = Control::open(options, store, records, body, ended).await.map_err(Problem::from)?;
 
     let options = kip_gateway::Options { listener: gateway_listener, threads: config.threads };
@@ -222,7 +228,7 @@ fn own_program() -> PathBuf {
     PathBuf::from(format!("/proc/{}/exe", std::process::id()))
 }
 
-fn directory_problem(error: kip_host::directory::Error) -> Problem {
+pub(crate) fn directory_problem(error: kip_host::directory::Error) -> Problem {
     match &error {
         kip_host::directory::Error::InUse { .. } => Problem::new(code::DATA_DIRECTORY_IN_USE, error.to_string())
             .hint("`kip stop` ends that server; --data-dir names another directory"),
@@ -237,10 +243,15 @@ fn unusable(data: &Path, error: &std::io::Error) -> Problem {
         .cause(error.to_string())
 }
 
-fn store_problem(error: kip_store::Error) -> Problem {
+pub(crate) fn store_problem(error: kip_store::Error) -> Problem {
     match error {
         kip_store::Error::Newer { .. } => Problem::new(code::SCHEMA_NEWER, error.to_string())
             .hint("use that newer version of kip, or restore the copy that it made before it changed the schema"),
+        kip_store::Error::Full { .. } => Problem::new(code::STORE_FULL, error.to_string())
+            .hint("make room on the disk of the data directory, or name another one: --data-dir DIR"),
+        kip_store::Error::NotDurable { .. } => {
+            Problem::new(code::STORE_NOT_DURABLE, error.to_string()).hint("look at the disk: dmesg, kip doctor")
+        }
         other => Problem::new(code::STORE_FAILED, "the store cannot be used").cause(other.to_string()),
     }
 }

@@ -60,10 +60,11 @@ impl Relay {
     pub async fn exchange(&self, call: Call, request: Request<Incoming>) -> Answer {
         let (head, body) = request.into_parts();
         let path = call.target.path_and_query().map_or("/", |path| path.as_str());
-        let trace = Trace::new(call.request.clone(), call.cell.name().as_str(), head.method.clone(), path);
+        let trace = Trace::new(call.request.clone(), call.cell.clone(), head.method.clone(), path);
+        let upload = Upload::new(body, trace.bytes_in.clone());
         // Until the answer's head is there, a caller that leaves drops this.
         let mut guard = Guard { tracer: self.tracer.clone(), trace: Some(trace) };
-        match self.attempt(&call, head, Upload::new(body), &mut guard).await {
+        match self.attempt(&call, head, upload, &mut guard).await {
             Ok(answer) => answer,
             Err(answer) => {
                 let outcome = if answer.status().as_u16() == 502 { Outcome::Broken } else { Outcome::Refused };

@@ -4,6 +4,8 @@
 //! caller has left (an unread body hides the end of a connection), and what lets a request be sent a second time.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -19,12 +21,14 @@ const LIMIT: usize = 64 << 10;
 pub(crate) struct Upload {
     read: Bytes,
     rest: Option<Incoming>,
+    /// Bytes that were sent on, for the request's record.
+    sent: Arc<AtomicU64>,
 }
 
 impl Upload {
-    pub(crate) fn new(body: Incoming) -> Self {
+    pub(crate) fn new(body: Incoming, sent: Arc<AtomicU64>) -> Self {
         let rest = (!body.is_end_stream()).then_some(body);
-        Self { read: Bytes::new(), rest }
+        Self { read: Bytes::new(), rest, sent }
     }
 
     /// Reads on, up to the limit. False if the body broke off: nobody is there any more to be answered.
@@ -53,7 +57,7 @@ impl Upload {
 
     /// A second copy, if all of it is here.
     pub(crate) fn copy(&self) -> Option<Self> {
-        self.rest.is_none().then(|| Self { read: self.read.clone(), rest: None })
+        self.rest.is_none().then(|| Self { read: self.read.clone(), rest: None, sent: self.sent.clone() })
     }
 }
 
@@ -66,12 +70,19 @@ impl http_body::Body for Upload {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         if !self.read.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.read)))));
+            let read = std::mem::take(&mut self.read);
+            // Nothing was sent before; a request that is sent again starts anew.
+            self.sent.store(read.len() as u64, Ordering::Relaxed);
+            return Poll::Ready(Some(Ok(Frame::data(read))));
         }
-        match &mut self.rest {
-            Some(body) => Pin::new(body).poll_frame(context),
-            None => Poll::Ready(None),
+        let Some(body) = &mut self.rest else { return Poll::Ready(None) };
+        let piece = Pin::new(body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &piece
+            && let Some(data) = frame.data_ref()
+        {
+            self.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
         }
+        piece
     }
 
     fn is_end_stream(&self) -> bool {

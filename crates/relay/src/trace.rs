@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kip_control::{Control, Link};
 use kip_fleet::StartKind;
@@ -10,6 +11,8 @@ use kip_spec::{Code, RequestId};
 
 /// Warm and successful requests recorded each second by each thread; of more, some are left out and counted.
 const WARM_RECORDS_PER_SECOND: u32 = 500;
+/// A request this slow is always recorded, in microseconds.
+const SLOW: u64 = 1_000_000;
 
 /// One request's memory.
 #[derive(Debug)]
@@ -17,7 +20,7 @@ pub(crate) struct Trace {
     pub(crate) request: RequestId,
     pub(crate) arrived: u64,
     wall: i64,
-    function: String,
+    cell: Arc<kip_control::Cell>,
     method: http::Method,
     path: String,
     pub(crate) link: Option<Arc<Link>>,
@@ -27,6 +30,8 @@ pub(crate) struct Trace {
     pub(crate) status: u16,
     pub(crate) code: Option<Code>,
     pub(crate) bytes: u64,
+    /// Counted by the body on its way up, which the connection to the instance owns.
+    pub(crate) bytes_in: Arc<AtomicU64>,
 }
 
 /// How a request ended.
@@ -39,12 +44,12 @@ pub(crate) enum Outcome {
 }
 
 impl Trace {
-    pub(crate) fn new(request: RequestId, function: &str, method: http::Method, path: &str) -> Self {
+    pub(crate) fn new(request: RequestId, cell: Arc<kip_control::Cell>, method: http::Method, path: &str) -> Self {
         Self {
             request,
             arrived: monotonic_micros(),
             wall: wall_millis(),
-            function: function.to_owned(),
+            cell,
             method,
             path: path.to_owned(),
             link: None,
@@ -54,7 +59,18 @@ impl Trace {
             status: 0,
             code: None,
             bytes: 0,
+            bytes_in: Arc::default(),
         }
+    }
+
+    /// Whether policy keeps the instance, or requests started it. Asked for when a record is written only: it costs a lock.
+    fn kind(&self) -> Option<&'static str> {
+        self.cell.kind_of(self.link.as_ref()?.instance).map(kip_fleet::Kind::name)
+    }
+
+    /// The most memory the instance has used. The one place to fill in once the engine reads it.
+    fn peak_memory(&self) -> Option<u64> {
+        None
     }
 
     /// Microseconds since the request arrived.
@@ -82,25 +98,31 @@ pub(crate) fn millis(micros: u64) -> String {
 #[derive(Debug)]
 pub(crate) struct Tracer {
     control: Control,
+    sample: Sample,
+}
+
+/// How many plain records this second had.
+#[derive(Debug, Default)]
+struct Sample {
     second: Cell<i64>,
     warm: Cell<u32>,
 }
 
 impl Tracer {
     pub(crate) fn new(control: Control) -> Self {
-        Self { control, second: Cell::new(0), warm: Cell::new(0) }
+        Self { control, sample: Sample::default() }
     }
 
     pub(crate) fn end(&self, trace: &Trace, outcome: Outcome) {
-        let plain = outcome == Outcome::Done && trace.start == Some(StartKind::Warm) && trace.status < 500;
-        if plain && !self.may_record_warm(trace.wall / 1_000) {
+        let plain = is_plain(outcome, trace.status, trace.start, trace.elapsed());
+        if plain && !self.sample.takes(trace.wall / 1_000) {
             self.control.recorder().leave_out();
             return;
         }
         self.control.recorder().request(kip_control::RequestRecord {
             id: trace.request.as_str().to_owned(),
             at: trace.wall,
-            function: trace.function.clone(),
+            function: trace.cell.name().to_string(),
             version: trace.link.as_ref().map(|link| link.version.id.0),
             instance: trace.link.as_ref().map(|link| link.instance.to_string()),
             method: trace.method.to_string(),
@@ -112,6 +134,9 @@ impl Tracer {
             first_byte_us: trace.first_byte,
             total_us: trace.elapsed(),
             bytes: trace.bytes,
+            bytes_in: trace.bytes_in.load(Ordering::Relaxed),
+            kind: trace.kind().map(str::to_owned),
+            peak_memory: trace.peak_memory(),
             outcome: match outcome {
                 Outcome::Done => "done",
                 Outcome::Refused => "refused",
@@ -121,12 +146,38 @@ impl Tracer {
             .to_owned(),
         });
     }
+}
 
-    fn may_record_warm(&self, second: i64) -> bool {
+/// Whether nothing about a request is remarkable: not cold, not woken, not slow, not failed.
+fn is_plain(outcome: Outcome, status: u16, start: Option<StartKind>, total: u64) -> bool {
+    outcome == Outcome::Done && status < 500 && start == Some(StartKind::Warm) && total < SLOW
+}
+
+impl Sample {
+    fn takes(&self, second: i64) -> bool {
         if self.second.replace(second) != second {
             self.warm.set(0);
         }
         self.warm.set(self.warm.get().saturating_add(1));
         self.warm.get() <= WARM_RECORDS_PER_SECOND
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_plain_may_be_left_out() {
+        assert!(is_plain(Outcome::Done, 404, Some(StartKind::Warm), 900));
+        assert!(!is_plain(Outcome::Done, 200, Some(StartKind::Cold), 900));
+        assert!(!is_plain(Outcome::Done, 200, Some(StartKind::Woken), 900));
+        assert!(!is_plain(Outcome::Done, 200, None, 900));
+        assert!(!is_plain(Outcome::Done, 500, Some(StartKind::Warm), 900));
+        assert!(!is_plain(Outcome::Done, 200, Some(StartKind::Warm), 1_000_000));
+        assert!(!is_plain(Outcome::Left, 200, Some(StartKind::Warm), 900));
+        let sample = Sample::default();
+        assert_eq!((0..2_000).filter(|_| sample.takes(7)).count(), 500);
+        assert!(sample.takes(8), "each second begins anew");
     }
 }

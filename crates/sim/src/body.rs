@@ -1,6 +1,7 @@
 //! What an instance really is, kept apart from what its core believes.
 
-use kip_fleet::{Operate, OperationNumber, Rung};
+use kip_fleet::{Operate, OperationNumber, Place, Rung};
+use kip_spec::VersionId;
 
 /// The truth about an instance.
 #[derive(Debug)]
@@ -18,8 +19,16 @@ pub(crate) struct Body {
     pub(crate) news: u32,
     /// The core knows that it ended by itself.
     pub(crate) end_known: bool,
-    /// It gives no byte any more, since then.
-    pub(crate) stuck_since: Option<u64>,
+    /// When it last gave a byte or was given a request.
+    pub(crate) last_byte: u64,
+    /// Requests with it that will get none.
+    pub(crate) stuck: u32,
+    /// Its live probe failed, so that it may be ended with work in flight.
+    pub(crate) not_live: bool,
+    /// Where it was started.
+    pub(crate) place: Place,
+    /// Which version it is of.
+    pub(crate) version: VersionId,
     /// A wake of it was answered before: for [`crate::Plant::StaleAnswer`].
     pub(crate) woken_before: bool,
 }
@@ -47,7 +56,7 @@ pub(crate) enum Condition {
 }
 
 impl Body {
-    pub(crate) fn new(now: u64) -> Self {
+    pub(crate) fn new(version: VersionId, now: u64) -> Self {
         Self {
             condition: Condition::Nothing,
             initialized: false,
@@ -56,7 +65,11 @@ impl Body {
             asked: None,
             news: 0,
             end_known: false,
-            stuck_since: None,
+            last_byte: now,
+            stuck: 0,
+            not_live: false,
+            place: Place::default(),
+            version,
             woken_before: false,
         }
     }

@@ -1,7 +1,7 @@
 //! What cores want, carried out on the world's bodies and callers; and what the world sees on the way to and from the placer.
 
 use kip_fleet::{
-    Effect, Event, Exit, FromPlacer, Need, Operate, OperationNumber, Seen, StartFailure, State, Ticket, ToPlacer,
+    Effect, Event, Exit, FromPlacer, Need, Operate, OperationNumber, Seen, StartFailure, State, Ticket, ToPlacer, Why,
 };
 use kip_spec::InstanceId;
 
@@ -38,7 +38,10 @@ impl World {
             }
             Effect::Changed(change) => match (change.from, change.to) {
                 (None, _) => {
-                    let born = Body::new(self.now);
+                    if self.cells[function].bodies.contains_key(&change.instance) && change.why == Why::Adopted {
+                        return;
+                    }
+                    let born = Body::new(change.version, self.now);
                     if self.cells[function].bodies.insert(change.instance, born).is_some() {
                         self.fail("ids", format!("{} was made twice", change.instance));
                     }
@@ -67,6 +70,7 @@ impl World {
             return;
         };
         request.at = Some(instance);
+        let request = *request;
         let done = now.saturating_add(request.work);
         cell.waiting -= 1;
         let Some(body) = cell.bodies.get_mut(&instance) else {
@@ -74,9 +78,16 @@ impl World {
             return;
         };
         body.in_flight += 1;
+        body.last_byte = now;
+        body.stuck += u32::from(request.stuck);
         match body.condition {
             // A caller that scripts leave by themselves has no end of its own.
             Condition::Up if request.work == u64::MAX => {}
+            Condition::Up if request.stuck => {
+                // The relay gives up in the end, where nobody watches.
+                let total = cell.versions.get(&body.version).map_or(60_000, |policy| policy.limits.request);
+                self.plan(now.saturating_add(total), function, Happening::Leave(ticket));
+            }
             Condition::Up => self.plan(done, function, Happening::Leave(ticket)),
             // Its end is not known to the core yet: the request breaks off at once.
             Condition::Dead if body.news > 0 => self.plan(now + 1, function, Happening::Leave(ticket)),
@@ -93,8 +104,8 @@ impl World {
         self.check_operation(function, instance, what);
         let Some(body) = self.cells[function].bodies.get_mut(&instance) else { return };
         body.asked = Some(Asked { operation, at: self.now });
-        if matches!(what, Operate::Start { .. }) {
-            body.condition = Condition::Starting;
+        if let Operate::Start { place } = what {
+            (body.condition, body.place) = (Condition::Starting, place);
         }
         let stale = matches!(what, Operate::Resume { .. }) && body.woken_before;
         let fate = self.fates.operation(function, what);
@@ -142,6 +153,9 @@ impl World {
         if done && matches!(what, Operate::Start { .. }) {
             self.may_die(function, instance, Fault::Death, 20_000);
         }
+        if done && matches!(what, Operate::Start { .. } | Operate::Resume { .. }) {
+            self.may_ail(function, instance);
+        }
         if done && what == Operate::Pause {
             self.may_die(function, instance, Fault::DeathAtWork, 5_000);
         }
@@ -176,7 +190,8 @@ impl World {
     /// When a byte last came from an instance: while it works well, just now.
     fn tell_progress(&mut self, function: usize, instance: InstanceId) {
         let Some(body) = self.cells[function].bodies.get(&instance) else { return };
-        let last = body.stuck_since.unwrap_or(self.now);
+        let blind = self.plant == Some(Plant::BlindWatchdog);
+        let last = if body.stuck > 0 && !blind { body.last_byte } else { self.now };
         self.plan(self.now, function, Happening::Told(Event::Progress { instance, last }));
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kip_fleet::{CoreNumber, Effect, Event, FunctionCore, Now, Policy, Refusal, Ticket};
+use kip_fleet::{AliasNumber, CoreNumber, Effect, Event, FunctionCore, Now, Policy, Refusal, Target, Ticket};
 use kip_spec::{InstanceId, VersionId};
 
 use crate::body::Body;
@@ -15,6 +15,10 @@ pub(crate) struct Cell {
     pub(crate) name: String,
     pub(crate) number: CoreNumber,
     pub(crate) core: Option<Box<FunctionCore>>,
+    /// How often the server was started.
+    pub(crate) boot: u32,
+    /// Where aliases point.
+    pub(crate) aliases: BTreeMap<AliasNumber, (Vec<Target>, u32)>,
     /// The last instance's sequence while there is no core.
     sequence: u32,
     pub(crate) serving: VersionId,
@@ -36,6 +40,8 @@ pub(crate) struct Request {
     pub(crate) at: Option<InstanceId>,
     /// How long its work takes.
     pub(crate) work: u64,
+    /// It gets no byte of an answer.
+    pub(crate) stuck: bool,
 }
 
 /// How requests ended.
@@ -45,6 +51,8 @@ pub(crate) struct Ends {
     pub(crate) left: u64,
     pub(crate) refused: u64,
     pub(crate) cancelled: u64,
+    /// The server was killed under it.
+    pub(crate) broken: u64,
 }
 
 impl Cell {
@@ -53,6 +61,8 @@ impl Cell {
             name,
             number,
             core: None,
+            boot: 1,
+            aliases: BTreeMap::new(),
             sequence: 0,
             serving: VersionId(0),
             versions: BTreeMap::new(),
@@ -73,12 +83,18 @@ impl Cell {
                 self.closed = false;
                 self.versions.insert(*version, policy.clone());
                 if self.core.is_none() && self.serving == VersionId(0) {
-                    self.core = Some(Box::new(FunctionCore::new(1, self.number, self.sequence)));
+                    self.core = Some(Box::new(FunctionCore::new(self.boot, self.number, self.sequence)));
                 }
+            }
+            Event::Alias { alias, targets, provisioned } => {
+                self.versions.extend(targets.iter().map(|target| (target.version, target.policy.clone())));
+                self.aliases.insert(*alias, (targets.clone(), *provisioned));
+                self.aliases.retain(|_, (targets, _)| !targets.is_empty());
             }
             Event::Remove | Event::Shutdown => {
                 self.closed = true;
                 self.serving = VersionId(0);
+                self.aliases.clear();
             }
             _ => {}
         }
@@ -94,17 +110,29 @@ impl Cell {
     }
 
     fn make_core(&mut self, now: Now, event: &Event, effects: &mut Vec<Effect>) -> bool {
-        let needed = matches!(event, Event::Arrive { .. } | Event::Deploy { .. } | Event::Tick);
+        let needed = matches!(
+            event,
+            Event::Arrive { .. } | Event::Deploy { .. } | Event::Adopt { .. } | Event::Alias { .. } | Event::Tick
+        );
         let serving = self.serving;
         let Some(policy) = self.versions.get(&serving).filter(|_| needed && !self.closed).cloned() else {
             return false;
         };
-        let mut core = Box::new(FunctionCore::new(1, self.number, self.sequence));
+        let mut core = Box::new(FunctionCore::new(self.boot, self.number, self.sequence));
         core.step(now, Event::Deploy { version: serving, policy }, effects);
         // It served before and was promoted then.
         effects.retain(|effect| !matches!(effect, Effect::Promoted { version } if *version == serving));
         self.core = Some(core);
         true
+    }
+
+    /// The server was killed and is started again: what it kept in memory is gone.
+    pub(crate) fn restart(&mut self) {
+        self.ends.broken += self.requests.len() as u64;
+        self.requests.clear();
+        (self.waiting, self.alarm, self.core) = (0, None, None);
+        // Instances are counted from the beginning: their ids differ by the boot.
+        (self.sequence, self.boot) = (0, self.boot + 1);
     }
 
     /// Drops a core of which nothing is left.
@@ -117,9 +145,11 @@ impl Cell {
 
     /// Versions that nothing speaks of any more are forgotten.
     pub(crate) fn forget_versions(&mut self) {
-        let Self { core, versions, serving, .. } = self;
+        let Self { core, versions, serving, aliases, .. } = self;
         versions.retain(|version, _| {
-            version == serving || core.as_ref().is_some_and(|core| core.revisions().any(|(id, _)| id == *version))
+            version == serving
+                || aliases.values().any(|(targets, _)| targets.iter().any(|target| target.version == *version))
+                || core.as_ref().is_some_and(|core| core.revisions().any(|(id, _)| id == *version))
         });
     }
 }

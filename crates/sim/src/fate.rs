@@ -49,6 +49,9 @@ pub(crate) struct Seeded {
     pub(crate) rates: Rates,
     operations: Vec<Random>,
     deaths: Vec<Random>,
+    ailments: Vec<Random>,
+    restarts: Random,
+    clock: Random,
     clients: Vec<Random>,
     news: Vec<Random>,
     router: Random,
@@ -85,6 +88,9 @@ impl Seeded {
             rates,
             operations: streams("operations"),
             deaths: streams("deaths"),
+            ailments: streams("ailments"),
+            restarts: Random::stream(seed, "restarts", 0),
+            clock: Random::stream(seed, "clock", 0),
             clients: streams("clients"),
             news: streams("news"),
             router: Random::stream(seed, "messages", 0),
@@ -149,6 +155,59 @@ impl Fates {
         let random = &mut seeded.deaths[function];
         let (dies, after) = (random.per_mille(seeded.rates.of(fault) / 4), random.below(within));
         dies.then_some(after)
+    }
+
+    /// When a body that is up fails its ready probe, and for how long.
+    pub(crate) fn unready(&mut self, function: usize) -> Option<(u64, u64)> {
+        let Self::Seeded(seeded) = self else { return None };
+        let random = &mut seeded.ailments[function];
+        let (ails, after, lasts) =
+            (random.per_mille(seeded.rates.of(Fault::Unready)), random.below(5_000), random.scale(5, 10_000));
+        ails.then_some((after, lasts))
+    }
+
+    /// When a body that is up fails its live probe, and whether it is only slow.
+    pub(crate) fn not_live(&mut self, function: usize) -> Option<(u64, bool)> {
+        let Self::Seeded(seeded) = self else { return None };
+        let random = &mut seeded.ailments[function];
+        let (ails, after, slow) =
+            (random.per_mille(seeded.rates.of(Fault::NotLive) / 2), random.below(10_000), random.one_in(2));
+        ails.then_some((after, slow))
+    }
+
+    /// Whether a request gets no byte.
+    pub(crate) fn stuck(&mut self, function: usize) -> bool {
+        let Self::Seeded(seeded) = self else { return false };
+        let rate = seeded.rates.of(Fault::Stuck) / 8;
+        seeded.clients[function].per_mille(rate)
+    }
+
+    /// When the server is killed, between two moments.
+    pub(crate) fn restarts(&mut self, horizon: u64) -> Vec<u64> {
+        let Self::Seeded(seeded) = self else { return Vec::new() };
+        let rate = seeded.rates.of(Fault::Restart);
+        let mut times: Vec<u64> = (0..4)
+            .filter_map(|_| {
+                let (killed, at) = (seeded.restarts.per_mille(rate), seeded.restarts.below(horizon));
+                killed.then_some(at)
+            })
+            .collect();
+        times.sort_unstable();
+        times
+    }
+
+    /// Whether something that was under way when the server was killed happened all the same.
+    pub(crate) fn went_on(&mut self) -> bool {
+        let Self::Seeded(seeded) = self else { return false };
+        seeded.restarts.one_in(2)
+    }
+
+    /// What the wall clock says.
+    pub(crate) fn wall(&mut self, boot: u64) -> i64 {
+        let Self::Seeded(seeded) = self else { return 0 };
+        let stepped = seeded.clock.per_mille(seeded.rates.of(Fault::Clock));
+        let step = if stepped { seeded.clock.below(7_200_000) } else { 3_600_000 };
+        i64::try_from(boot + step).unwrap_or(i64::MAX) - 3_600_000
     }
 
     /// How long the news of an exit takes.

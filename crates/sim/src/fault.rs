@@ -40,10 +40,24 @@ pub enum Fault {
     Deploy,
     /// The function is removed.
     Remove,
+    /// Aliases are pointed elsewhere.
+    Alias,
+    /// Instances are asked to be replaced, or use too much memory.
+    Rotate,
+    /// The ready probe fails for a while.
+    Unready,
+    /// The live probe fails.
+    NotLive,
+    /// A request gets no byte of an answer.
+    Stuck,
+    /// The server is killed and started again; what lives is adopted.
+    Restart,
+    /// The wall clock is set forwards and backwards.
+    Clock,
 }
 
 /// All kinds, in the order of their numbers.
-pub const FAULTS: [(Fault, &str); 16] = [
+pub const FAULTS: [(Fault, &str); 23] = [
     (Fault::Start, "start"),
     (Fault::Initialize, "initialize"),
     (Fault::Pause, "pause"),
@@ -60,6 +74,13 @@ pub const FAULTS: [(Fault, &str); 16] = [
     (Fault::Timer, "timer"),
     (Fault::Deploy, "deploy"),
     (Fault::Remove, "remove"),
+    (Fault::Alias, "alias"),
+    (Fault::Rotate, "rotate"),
+    (Fault::Unready, "unready"),
+    (Fault::NotLive, "not-live"),
+    (Fault::Stuck, "stuck"),
+    (Fault::Restart, "restart"),
+    (Fault::Clock, "clock"),
 ];
 
 impl fmt::Display for Fault {

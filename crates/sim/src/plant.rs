@@ -20,10 +20,16 @@ pub enum Plant {
     BlindLedger,
     /// Some timers never fire.
     LostTick,
+    /// Whoever is asked says that bytes came just now.
+    BlindWatchdog,
+    /// A restarted server overlooks some instances.
+    LostAdoption,
+    /// An adopted sleeper is taken for one that is awake.
+    AdoptedAwake,
 }
 
 /// All of them.
-pub const PLANTS: [Plant; 8] = [
+pub const PLANTS: [Plant; 11] = [
     Plant::ForgottenLeave,
     Plant::ForgottenRelease,
     Plant::ForgottenEvict,
@@ -32,4 +38,7 @@ pub const PLANTS: [Plant; 8] = [
     Plant::EagerStart,
     Plant::BlindLedger,
     Plant::LostTick,
+    Plant::BlindWatchdog,
+    Plant::LostAdoption,
+    Plant::AdoptedAwake,
 ];

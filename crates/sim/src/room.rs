@@ -66,11 +66,6 @@ impl Rooms {
         })
     }
 
-    /// Whether everybody has what was asked for.
-    pub(crate) fn all_granted(&self) -> bool {
-        self.rooms.values().all(|room| room.place.is_some())
-    }
-
     /// Bytes of host memory granted.
     pub(crate) fn memory(&self) -> u64 {
         self.granted_needs().map(|(_, need)| need.memory).sum()

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use kip_fleet::Need;
 use kip_fleet::policy::{Limits, Rungs};
-use kip_fleet::{Call, Event, Inventory, Policy};
+use kip_fleet::{AliasNumber, Call, Event, Inventory, Policy, Priority, Qualifier};
+use kip_spec::VersionId;
 use kip_spec::function::{Concurrency, Dispatch, Idle};
 
 use crate::fate::{Fates, Scripted, Seeded};
+use crate::fault::Fault;
 use crate::invariant::Failure;
 use crate::plant::Plant;
 use crate::random::Random;
@@ -58,29 +60,85 @@ pub fn run(seed: u64, cut: &Cut, plant: Option<Plant>, detail: Detail) -> Outcom
     }
 }
 
+/// What happens to the world besides requests.
+#[derive(Debug, Clone)]
+enum Change {
+    /// A version is deployed, or the function is removed.
+    Deploy(Option<Arc<Policy>>),
+    /// An alias is pointed at up to three of the versions there are, with these weights.
+    Alias([u32; 3], u32),
+    /// Every instance is replaced.
+    Rotate,
+    /// The first hot instance uses too much memory.
+    Outgrow,
+    /// The server is killed and started again.
+    Restart,
+}
+
+/// Everything that was drawn, in the order of time.
+fn changes(world: &mut World, setup: &Setup) -> Vec<(u64, usize, Change)> {
+    let mut changes: Vec<(u64, usize, Change)> = Vec::new();
+    for (function, drawn) in setup.functions.iter().enumerate() {
+        changes.extend(drawn.changes.iter().map(|(at, policy)| (*at, function, Change::Deploy(policy.clone()))));
+        let mut random = Random::stream(setup.seed, "operators", function);
+        for _ in 0..4 {
+            let at = random.below(setup.horizon);
+            let weights = [random.small(0, 5), random.small(0, 5), random.small(1, 5)];
+            let provisioned = random.pick(&[0, 0, 1, 3]);
+            let (points, rotates, grows) = (
+                random.per_mille(setup.rates.of(Fault::Alias)),
+                random.per_mille(setup.rates.of(Fault::Rotate)),
+                random.one_in(2),
+            );
+            if drawn.changes.is_empty() {
+                continue;
+            }
+            if points {
+                changes.push((at, function, Change::Alias(weights, provisioned)));
+            }
+            if rotates {
+                changes.push((at, function, if grows { Change::Outgrow } else { Change::Rotate }));
+            }
+        }
+    }
+    changes.extend(world.fates.restarts(setup.horizon).into_iter().map(|at| (at, 0, Change::Restart)));
+    changes.sort_by_key(|(at, function, _)| (*at, *function));
+    changes
+}
+
+fn change(world: &mut World, function: usize, change: Change) {
+    match change {
+        Change::Deploy(Some(policy)) => world.deploy(function, policy),
+        Change::Deploy(None) => world.step(function, Event::Remove),
+        Change::Alias(weights, provisioned) => world.point(function, &weights, provisioned),
+        Change::Rotate => world.step(function, Event::Rotate),
+        Change::Outgrow => {
+            if let Some(instance) = world.cells[function].bodies.keys().next().copied() {
+                world.step(function, Event::Outgrown { instance });
+            }
+        }
+        Change::Restart => world.restart(),
+    }
+}
+
 fn traffic(world: &mut World, setup: &Setup) {
-    let mut arrivals: Vec<Random> =
-        (0..setup.functions.len()).map(|function| Random::stream(setup.seed, "traffic", function)).collect();
-    let mut changes: Vec<(u64, usize, Option<Arc<Policy>>)> = Vec::new();
+    let streams = |name| (0..setup.functions.len()).map(move |function| Random::stream(setup.seed, name, function));
+    let mut arrivals: Vec<Random> = streams("traffic").collect();
+    let mut calls: Vec<Random> = streams("calls").collect();
     for (function, drawn) in setup.functions.iter().enumerate() {
         if !drawn.changes.is_empty() {
             let first = drawn.workload.next(0, &mut arrivals[function]);
             world.plan(first, function, Happening::Arrive);
         }
-        changes.extend(drawn.changes.iter().map(|(at, policy)| (*at, function, policy.clone())));
     }
-    changes.sort_by_key(|(at, function, _)| (*at, *function));
-    let mut changes = changes.into_iter().peekable();
+    let mut changes = changes(world, setup).into_iter().peekable();
     let mut requests = 0;
     while world.failure.is_none() {
         let next = world.next_at().filter(|at| *at <= setup.horizon);
-        let change = changes.next_if(|(at, _, _)| next.is_none_or(|next| *at <= next));
-        if let Some((at, function, policy)) = change {
+        let due = changes.next_if(|(at, _, _)| next.is_none_or(|next| *at <= next));
+        if let Some((at, function, what)) = due {
             world.now = at.max(world.now);
-            match policy {
-                Some(policy) => world.deploy(function, policy),
-                None => world.step(function, Event::Remove),
-            }
+            change(world, function, what);
             continue;
         }
         let Some((function, happening)) = next.and_then(|_| world.take()) else { break };
@@ -96,9 +154,22 @@ fn traffic(world: &mut World, setup: &Setup) {
         let work = random.below(drawn.work);
         let next = drawn.workload.next(world.now, random);
         let patience = world.fates.patience(function);
+        let call = call(world, function, &mut calls[function]);
         world.plan(next, function, Happening::Arrive);
-        world.arrive(function, work, patience, Call::default());
+        world.arrive(function, work, patience, call);
     }
+}
+
+/// Most callers want what serves; some name an alias or a version, some can wait.
+fn call(world: &World, function: usize, random: &mut Random) -> Call {
+    let (whom, level, hurry, version) = (random.below(6), random.below(4), random.one_in(10), random.between(1, 8));
+    let to = match whom {
+        0 | 1 if !world.cells[function].aliases.is_empty() => Qualifier::Alias(AliasNumber(0)),
+        2 if hurry => Qualifier::Version(VersionId(version)),
+        _ => Qualifier::Latest,
+    };
+    let priority = if level == 0 { Priority::ASYNC } else { Priority::SYNC };
+    Call { to, priority, patience: hurry.then_some(50) }
 }
 
 /// Requests one after another to one hot instance, without faults and without checks: what the simulator itself costs.

@@ -1,7 +1,8 @@
 //! Liveness: once traffic and faults have ended, everything must come to the declared rest, still serve, and end when asked.
 
 use kip_fleet::function::Role;
-use kip_fleet::{Call, Event, State};
+use kip_fleet::instance::Instance;
+use kip_fleet::{Call, Event, Kind, State};
 
 use crate::setup::Setup;
 use crate::world::World;
@@ -10,20 +11,22 @@ use crate::world::World;
 const LONG: u64 = 600_000;
 /// From room to an answer without faults takes less than this with all durations that are drawn.
 const PROMPT: u64 = 4_000;
+/// Who waits this long gets room, whatever others hold: they have had the longest turn there is, stretched or not.
+const PATIENT: u64 = 200_000;
 
 impl World {
     /// After the horizon; faults are off.
     pub(crate) fn settle(&mut self, setup: &Setup) {
         self.run_until(self.now + LONG);
-        self.check_rest();
+        self.check_rest(setup);
         for function in 0..self.cells.len() {
             if self.failure.is_some() {
                 return;
             }
-            self.probe(function, setup.inventory.pools[0].hosts[0].memory);
+            self.probe(function, setup);
         }
         self.run_until(self.now + LONG);
-        self.check_rest();
+        self.check_rest(setup);
         for function in 0..self.cells.len() {
             self.step(function, Event::Shutdown);
         }
@@ -32,7 +35,7 @@ impl World {
     }
 
     /// Whether each function has what was declared and nothing else.
-    fn check_rest(&mut self) {
+    fn check_rest(&mut self, setup: &Setup) {
         if self.failure.is_some() {
             return;
         }
@@ -45,24 +48,38 @@ impl World {
             let Some(core) = &cell.core else { continue };
             for (version, revision) in core.revisions() {
                 let policy = &revision.policy;
-                let states: Vec<State> =
-                    core.instances().filter(|i| i.version == version).map(|instance| instance.state).collect();
+                let own: Vec<&Instance> = core.instances().filter(|i| i.version == version).collect();
+                let states: Vec<State> = own.iter().map(|instance| instance.state).collect();
                 let number = u32::try_from(states.len()).unwrap_or(u32::MAX);
-                let minimum = if revision.role == Role::Serving { policy.min } else { 0 };
-                let most = if policy.idle.stop.is_some() { minimum } else { policy.max };
-                let asleep = states.iter().all(|state| *state == State::Paused);
-                if revision.role != Role::Serving {
+                let minimum = revision.minimum();
+                let most = if policy.idle.stop.is_some() { minimum } else { revision.maximum() };
+                // What is kept may have to wait for room that others keep.
+                let rests = |instance: &&Instance| {
+                    instance.state.rung().is_some() && !instance.wants_room || instance.state == State::Requested
+                };
+                let stays = matches!(revision.role, Role::Serving | Role::Named);
+                let hopeless = !setup.fits(policy);
+                // Those that grow old are replaced for ever, one at a time.
+                let ages = policy.max_age.is_some();
+                if !stays {
                     fault(format!("{version} is still {:?} with {states:?}", revision.role));
-                } else if number < minimum || number > most {
+                } else if !hopeless && number < minimum || number > most + u32::from(ages) {
                     fault(format!("{version} rests with {number} instances, not {minimum} to {most}: {states:?}"));
-                } else if policy.idle.pause.is_some() && !asleep {
+                } else if policy.idle.pause.is_some() && !ages && !own.iter().all(rests) {
                     fault(format!("{version} does not sleep: {states:?}"));
+                } else if own
+                    .iter()
+                    .any(|instance| instance.kind == Kind::OnDemand && instance.state == State::Requested)
+                {
+                    fault(format!("{version} waits for room that nobody needs: {states:?}"));
                 }
             }
         }
         let (reserved, _, waiting) = self.placer.ledger();
         let needed = self.rooms.memory();
-        if waiting > 0 || reserved != needed || !self.rooms.all_granted() {
+        let requested = self.cells.iter().filter_map(|cell| cell.core.as_ref()).flat_map(|core| core.instances());
+        let requested = requested.filter(|instance| instance.state == State::Requested).count();
+        if waiting > requested + self.cells.len() || reserved != needed {
             faults.push(format!("{reserved} reserved, {needed} needed, {waiting} wait for room"));
         }
         if !faults.is_empty() {
@@ -71,7 +88,7 @@ impl World {
     }
 
     /// A function at rest must answer a request, unless it cannot in the time or room it was given.
-    fn probe(&mut self, function: usize, capacity: u64) {
+    fn probe(&mut self, function: usize, setup: &Setup) {
         let cell = &self.cells[function];
         let Some(policy) = cell.versions.get(&cell.serving).filter(|_| !cell.closed).cloned() else { return };
         let before = cell.ends;
@@ -79,7 +96,8 @@ impl World {
         self.run_until(self.now + policy.queue_timeout + PROMPT);
         // The next function is asked only when this one rests again: idle hot instances are not asked for their room yet.
         self.run_until(self.now + LONG);
-        let possible = policy.need.memory <= capacity && policy.queue_timeout >= PROMPT;
+        // Others may have to be waited for until they have had their turn.
+        let possible = setup.fits(&policy) && policy.queue_timeout >= PATIENT;
         let ends = self.cells[function].ends;
         if possible && ends.left != before.left + 1 && self.failure.is_none() {
             self.fail("serves after rest", format!("{} did not serve: {ends:?}", self.cells[function].name));
@@ -95,9 +113,13 @@ impl World {
                 let text = format!("{} is left after shutdown: {:?} {:?}", cell.name, cell.bodies, cell.requests);
                 return self.fail("end", text);
             }
-            if ends.accepted != ends.left + ends.refused + ends.cancelled {
+            if ends.accepted != ends.left + ends.refused + ends.cancelled + ends.broken {
                 return self.fail("ends once", format!("{}: {ends:?}", cell.name));
             }
+        }
+        if self.orphans > 0 {
+            let orphans = self.orphans;
+            return self.fail("end", format!("{orphans} programs have no server"));
         }
         if reserved > 0 || waiting > 0 || !self.rooms.is_empty() {
             self.fail("end", format!("{reserved} reserved, {waiting} wait, {:?}", self.rooms));

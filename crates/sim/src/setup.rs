@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use kip_fleet::Need;
 use kip_fleet::policy::{Limits, Rungs};
-use kip_fleet::{Inventory, Policy};
+use kip_fleet::room::{Device, DeviceKind, Gpu, Host, Pool, Quota};
+use kip_fleet::{Inventory, Need, Policy};
 use kip_spec::Millis;
 use kip_spec::function::{Concurrency, Dispatch, Idle};
 
@@ -51,32 +51,62 @@ impl Setup {
         let number = usize::try_from(random.between(1, 6)).unwrap_or(1);
         let horizon = random.scale(3_000, 120_000);
         let requests = random.scale(50, 1_500);
-        let (tight, spare) = (random.one_in(2), random.below(8));
         let rates = Rates::draw(seed, &cut.without);
         let mut functions: Vec<FunctionSetup> =
             (0..number).map(|function| FunctionSetup::draw(seed, function, horizon, &rates)).collect();
-        let policies = |setup: &FunctionSetup| -> Vec<Need> {
-            setup.changes.iter().filter_map(|(_, policy)| Some(policy.as_ref()?.need)).collect()
-        };
-        // All minima fit at once beside one instance of the hungriest: else the declared rest is out of reach by design.
-        let minima: u64 = functions
-            .iter()
-            .map(|setup| {
-                let each = setup.changes.iter().filter_map(|(_, policy)| policy.as_ref());
-                each.map(|policy| u64::from(policy.min) * policy.need.memory).max().unwrap_or(0)
-            })
-            .sum();
-        let hungriest = functions.iter().flat_map(policies).map(|need| need.memory).max().unwrap_or(0);
-        let capacity = if tight { minima + hungriest + spare } else { 1_000_000 };
+        let inventory = inventory(seed, &functions);
         for (index, setup) in functions.iter_mut().enumerate() {
-            setup.add_a_giant(seed, index, capacity);
+            setup.add_a_giant(seed, index, &inventory);
             if !cut.only.is_empty() && !cut.only.contains(&index) {
                 setup.changes.clear();
             }
         }
-        let inventory = Inventory::of_memory(capacity);
         Self { seed, functions, inventory, rates, horizon, requests: cut.requests.unwrap_or(requests).min(requests) }
     }
+
+    /// Whether one instance of this policy fits into the empty inventory.
+    pub(crate) fn fits(&self, policy: &Policy) -> bool {
+        let need = policy.need;
+        let host_has = |host: &Host| {
+            let fitting = host.devices.iter().filter(|device| need.kind.accepts(device.kind));
+            let devices = match need.gpu {
+                Gpu::None => true,
+                Gpu::Slice(bytes) => fitting.into_iter().any(|device| device.memory >= bytes),
+                Gpu::Cards(cards) => fitting.count() >= usize::from(cards),
+            };
+            need.memory <= host.memory && devices
+        };
+        let cards = if let Gpu::Cards(cards) = need.gpu { u32::from(cards) } else { 0 };
+        let within = self.inventory.quota.cards.is_none_or(|most| cards <= most);
+        within && self.inventory.pools.iter().flat_map(|pool| &pool.hosts).any(host_has)
+    }
+}
+
+/// One to three hosts in one or two pools, sometimes with devices; half of the time there is little room.
+fn inventory(seed: u64, functions: &[FunctionSetup]) -> Inventory {
+    let mut random = Random::stream(seed, "inventory", 0);
+    let policies = || functions.iter().flat_map(|setup| &setup.changes).filter_map(|(_, policy)| policy.as_ref());
+    let hungriest = policies().map(|policy| policy.need.memory).max().unwrap_or(0);
+    let (tight, with_devices) = (random.one_in(2), random.one_in(2));
+    let host = |random: &mut Random| {
+        let devices = if with_devices { random.below(4) } else { 0 };
+        let memory = if tight { hungriest + random.below(8) } else { 1_000_000 };
+        let cpu = if random.one_in(2) { random.between(2_000, 8_000) } else { u64::MAX };
+        let device = |random: &mut Random| Device {
+            name: "d".to_owned(),
+            kind: DeviceKind::named(random.pick(&["small", "large"])),
+            memory: random.between(8, 24),
+        };
+        Host { cpu, memory, devices: (0..devices).map(|_| device(random)).collect() }
+    };
+    let hosts = |random: &mut Random| (0..random.pick(&[1, 1, 2])).map(|_| host(random)).collect();
+    let mut pools = vec![Pool { name: "own".to_owned(), max: None, hosts: hosts(&mut random) }];
+    if random.one_in(4) {
+        pools.push(Pool { name: "burst".to_owned(), max: Some(random.small(1, 4)), hosts: hosts(&mut random) });
+    }
+    let instances = random.one_in(6).then(|| random.small(2, 8));
+    let cards = (with_devices && random.one_in(4)).then(|| random.small(1, 3));
+    Inventory { pools, quota: Quota { cards, instances } }
 }
 
 impl FunctionSetup {
@@ -104,7 +134,8 @@ impl FunctionSetup {
     }
 
     /// Sometimes one version needs more than the host has.
-    fn add_a_giant(&mut self, seed: u64, function: usize, capacity: u64) {
+    fn add_a_giant(&mut self, seed: u64, function: usize, inventory: &Inventory) {
+        let capacity = inventory.pools.iter().flat_map(|pool| &pool.hosts).map(|host| host.memory).max().unwrap_or(0);
         let mut random = Random::stream(seed, "giant", function);
         if random.one_in(20)
             && let Some((_, Some(policy))) = self.changes.last_mut()
@@ -119,35 +150,38 @@ impl FunctionSetup {
 fn policy(random: &mut Random) -> Policy {
     let hard = random.pick(&[1, 1, 2, 4, 8]);
     let max = random.small(1, 5);
-    let mut need = Need { memory: random.below(5), ..Need::default() };
+    let gpu = match random.below(6) {
+        0 | 1 => Gpu::Slice(random.between(2, 10)),
+        2 => Gpu::Cards(if random.one_in(3) { 2 } else { 1 }),
+        _ => Gpu::None,
+    };
+    let kind = DeviceKind::named(random.pick(&["any", "any", "small", "large"]));
+    let cpu = random.pick(&[0, 0, 0, 500, 1_000, 2_000]);
+    let need = Need { cpu, memory: random.below(5), gpu, kind };
     let pause = (!random.one_in(4)).then(|| Millis(random.scale(20, 8_000)));
     let stop = (!random.one_in(4)).then(|| Millis(random.scale(100, 60_000)));
     let min = random.pick(&[0, 0, 0, 1, 2]).min(max);
-    // What stays hot for ever can never be asked to make room, so it must not need any.
-    if pause.is_none() && (stop.is_none() || min > 0) {
-        need.memory = 0;
-    }
     Policy {
         min,
         max,
         concurrency: Concurrency { hard, soft: random.small(1, hard) },
         queue_depth: random.small(1, 40),
-        queue_timeout: random.scale(100, 20_000),
+        queue_timeout: random.scale(100, 600_000),
         idle: Idle { pause, stop },
         dispatch: if random.one_in(2) { Dispatch::Packed } else { Dispatch::Balanced },
         need,
         initialize: random.one_in(2),
-        rungs: Rungs::default(),
+        rungs: Rungs { park: random.one_in(2), spill: random.one_in(3) },
         grace: Some(random.between(1, 200)),
-        stall: None,
-        max_age: None,
+        stall: random.one_in(2).then(|| random.scale(300, 20_000)),
+        max_age: random.one_in(6).then(|| random.scale(2_000, 100_000)),
         limits: Limits {
             start: random.between(450, 3_000),
             initialize: random.between(60, 500),
             sleep: random.between(15, 200),
             park: random.between(50, 400),
             stop: random.between(100, 500),
-            request: 60_000,
+            request: random.between(5_000, 60_000),
         },
     }
 }

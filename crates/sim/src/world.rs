@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kip_fleet::router::Message;
+use kip_fleet::{AliasNumber, Target};
 use kip_fleet::{
     Call, CoreNumber, Effect, Event, Exit, Inventory, Now, Operate, OperationNumber, Placer, Policy, Router, Ticket,
     ToPlacer,
@@ -36,6 +37,12 @@ pub(crate) enum Happening {
     ToPlacer(ToPlacer),
     /// A core's timer.
     Alarm(u64),
+    /// The ready probe has another answer from now on.
+    Ready(InstanceId, bool),
+    /// The live probe fails.
+    NotLive(InstanceId, bool),
+    /// What an earlier server left on an instance ends.
+    Settles(InstanceId),
 }
 
 /// Everything that is, at one moment of virtual time.
@@ -44,12 +51,12 @@ pub(crate) struct World {
     pub(crate) now: u64,
     sequence: u64,
     /// By time and then by order of being planned; never by anything that could differ between runs.
-    future: BTreeMap<(u64, u64), (usize, Happening)>,
+    pub(crate) future: BTreeMap<(u64, u64), (usize, Happening)>,
     pub(crate) cells: Vec<Cell>,
     pub(crate) placer: Placer,
-    router: Router,
+    pub(crate) router: Router,
     /// When the last message of a pair arrives: within a pair none overtakes another.
-    lanes: BTreeMap<(usize, bool), u64>,
+    pub(crate) lanes: BTreeMap<(usize, bool), u64>,
     /// Who really has what room.
     pub(crate) rooms: Rooms,
     pub(crate) fates: Fates,
@@ -62,6 +69,8 @@ pub(crate) struct World {
     pub(crate) steps: u64,
     /// Steps at this very moment: without a bound, a livelock would never end.
     at_once: u32,
+    /// Programs that a restarted server did not find.
+    pub(crate) orphans: u32,
 }
 
 impl World {
@@ -85,6 +94,7 @@ impl World {
             next_version: 0,
             steps: 0,
             at_once: 0,
+            orphans: 0,
         }
     }
 
@@ -145,6 +155,9 @@ impl World {
                 self.step(function, Event::Tick);
             }
             Happening::Alarm(_) => {}
+            Happening::Ready(instance, ready) => self.probed(function, instance, ready),
+            Happening::NotLive(instance, slow) => self.ails(function, instance, slow),
+            Happening::Settles(instance) => self.settles(function, instance),
         }
     }
 
@@ -154,15 +167,29 @@ impl World {
         self.step(function, Event::Deploy { version: VersionId(self.next_version), policy });
     }
 
+    /// Points the function's alias at the latest of its versions.
+    pub(crate) fn point(&mut self, function: usize, weights: &[u32], provisioned: u32) {
+        let cell = &self.cells[function];
+        if cell.closed {
+            return;
+        }
+        let latest = cell.versions.iter().rev().zip(weights);
+        let targets: Vec<Target> = latest
+            .map(|((version, policy), weight)| Target { version: *version, policy: policy.clone(), weight: *weight })
+            .collect();
+        self.step(function, Event::Alias { alias: AliasNumber(0), targets, provisioned });
+    }
+
     /// A request arrives.
     pub(crate) fn arrive(&mut self, function: usize, work: u64, patience: Option<u64>, call: Call) -> Ticket {
         let now = self.now;
+        let stuck = self.fates.stuck(function);
         let cell = &mut self.cells[function];
         let ticket = Ticket(cell.next_ticket);
         cell.next_ticket += 1;
         cell.ends.accepted += 1;
         cell.waiting += 1;
-        cell.requests.insert(ticket, Request { at: None, work });
+        cell.requests.insert(ticket, Request { at: None, work, stuck });
         if let Some(patience) = patience {
             self.plan(now.saturating_add(patience), function, Happening::Leave(ticket));
         }
@@ -183,6 +210,8 @@ impl World {
                 cell.ends.left += 1;
                 if let Some(body) = cell.bodies.get_mut(&instance) {
                     body.in_flight -= 1;
+                    body.last_byte = self.now;
+                    body.stuck -= u32::from(request.stuck);
                 }
             }
         }
@@ -249,7 +278,7 @@ impl World {
             return;
         }
         let mut effects = std::mem::take(&mut self.effects);
-        let now = Now { boot: self.now, wall: 0 };
+        let now = Now { boot: self.now, wall: self.fates.wall(self.now) };
         self.trace.event(self.now, function, &self.cells[function], &event);
         self.cells[function].step(now, event, &mut effects);
         for effect in effects.drain(..) {
@@ -284,7 +313,7 @@ impl World {
         }
     }
 
-    fn placer_told(&mut self, message: ToPlacer) {
+    pub(crate) fn placer_told(&mut self, message: ToPlacer) {
         self.trace.placer(self.now, &message);
         let Some(message) = self.before_placer(message) else { return };
         let mut answers = Vec::new();

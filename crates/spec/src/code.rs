@@ -102,6 +102,15 @@ codes! {
     8008 SERVER_DID_NOT_START 500 "the server did not start";
     8009 CHECK_FAILED 500 "the self-check failed";
     8010 COMMAND_FAILED 500 "the command failed for a reason outside Kipwake";
+    8011 STORE_FULL 507 "there is no room on the disk for the change";
+    8012 STORE_NOT_DURABLE 503 "the disk failed to keep state and changes are refused";
+    8013 BACKUP_EXISTS 409 "a file of this name exists already";
+    8014 BACKUP_FILE 400 "the backup's file cannot be read or written";
+    8015 BACKUP_DAMAGED 400 "the file is not a whole backup";
+    8016 BACKUP_NEWER 400 "the backup was made by a newer version";
+    8017 BACKUP_FOREIGN 409 "the backup was taken of another server";
+    8018 DATA_DIRECTORY_NETWORK 500 "the data directory is on a network file system";
+    8019 SERVICE_FAILED 500 "the service could not be installed or removed";
 }
 
 impl Code {

@@ -1,16 +1,18 @@
 //! Functions, versions and keys in SQLite.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use kip_spec::function::FunctionSpec;
 use kip_spec::{FunctionName, VersionId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::backup::Staged;
 use crate::database::{Database, Error, Sync};
+use crate::health::{Care, Condition};
 use crate::{ControlStore, Identity, StoredKey, StoredVersion, VersionSource};
 
-const MIGRATIONS: &[&str] = &["
+pub(crate) const MIGRATIONS: &[&str] = &["
     CREATE TABLE server (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, boot INTEGER NOT NULL) STRICT;
     CREATE TABLE documents (id INTEGER PRIMARY KEY, text TEXT NOT NULL, facade TEXT NOT NULL) STRICT;
     CREATE TABLE versions (
@@ -48,7 +50,15 @@ impl SqliteControl {
     /// # Errors
     /// [`Error::Newer`] for a file of a newer version, [`Error::Database`] otherwise.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Ok(Self { database: Database::open(path, Sync::Full, MIGRATIONS)? })
+        Self::open_with(path, Care::default())
+    }
+
+    /// Opens or makes the file, with room that is kept for it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`Error::Full`] if there is no room even so.
+    pub fn open_with(path: &Path, care: Care) -> Result<Self, Error> {
+        Ok(Self { database: Database::open(path, Sync::Full, care, MIGRATIONS)? })
     }
 }
 
@@ -57,12 +67,16 @@ impl ControlStore for SqliteControl {
     async fn begin_boot(&self) -> Result<Identity, Error> {
         let fresh = format!("{:016x}", kip_host::random::bits() >> 64);
         self.database
-            .call(move |c| {
-                c.query_row(
+            .change(move |c| {
+                // A transaction of its own: a statement that returns rows would keep an error of its commit to itself.
+                let transaction = c.transaction()?;
+                let identity = transaction.query_row(
                     "INSERT INTO server VALUES (1, ?1, 1) ON CONFLICT (one) DO UPDATE SET boot = boot + 1 RETURNING id, boot",
-                    [fresh],
+                    [fresh.as_str()],
                     |row| Ok(Identity { server: row.get(0)?, boot: row.get(1)? }),
-                )
+                )?;
+                transaction.commit()?;
+                Ok(identity)
             })
             .await
     }
@@ -75,16 +89,16 @@ impl ControlStore for SqliteControl {
     ) -> Result<Vec<StoredVersion>, Error> {
         let created = kip_host::clock::wall_millis();
         self.database
-            .call(move |c| {
+            .change(move |c| {
                 let transaction = c.transaction()?;
                 let mut stored = Vec::with_capacity(specs.len());
                 // Once for all of them: a document may declare thousands of functions.
                 transaction
                     .execute("INSERT INTO documents (text, facade) VALUES (?1, ?2)", [source.as_str(), facade])?;
                 let document = transaction.last_insert_rowid();
-                for spec in specs {
-                    let id = add_version(&transaction, &spec, created, document)?;
-                    stored.push(StoredVersion { id, spec });
+                for spec in &specs {
+                    let id = add_version(&transaction, spec, created, document)?;
+                    stored.push(StoredVersion { id, spec: spec.clone() });
                 }
                 transaction.execute(FORGET_DOCUMENTS, [])?;
                 transaction.commit()?;
@@ -95,12 +109,12 @@ impl ControlStore for SqliteControl {
 
     async fn current_versions(&self) -> Result<Vec<StoredVersion>, Error> {
         let query = "SELECT v.id, v.spec FROM functions f JOIN versions v ON v.id = coalesce(f.serving, f.latest) ORDER BY f.name";
-        self.database.call(move |c| c.prepare(query)?.query_map([], read_version)?.collect()).await
+        self.database.read(move |c| c.prepare(query)?.query_map([], read_version)?.collect()).await
     }
 
     async fn version(&self, version: VersionId) -> Result<Option<StoredVersion>, Error> {
         let query = "SELECT id, spec FROM versions WHERE id = ?1";
-        self.database.call(move |c| c.query_row(query, params![signed(version)], read_version).optional()).await
+        self.database.read(move |c| c.query_row(query, params![signed(version)], read_version).optional()).await
     }
 
     async fn versions(&self, function: FunctionName) -> Result<Vec<VersionSource>, Error> {
@@ -115,19 +129,19 @@ impl ControlStore for SqliteControl {
                 source: row.get(3)?,
             })
         };
-        self.database.call(move |c| c.prepare(query)?.query_map([function.as_str()], read)?.collect()).await
+        self.database.read(move |c| c.prepare(query)?.query_map([function.as_str()], read)?.collect()).await
     }
 
     async fn set_serving(&self, function: FunctionName, version: VersionId) -> Result<(), Error> {
         // The version may have been removed, with its function, since it proved itself.
         let set = "UPDATE functions SET serving = ?2 WHERE name = ?1 AND EXISTS (SELECT 1 FROM versions WHERE id = ?2)";
-        self.database.call(move |c| c.execute(set, params![function.as_str(), signed(version)])).await?;
+        self.database.change(move |c| c.execute(set, params![function.as_str(), signed(version)])).await?;
         Ok(())
     }
 
     async fn remove_function(&self, function: FunctionName) -> Result<bool, Error> {
         self.database
-            .call(move |c| {
+            .change(move |c| {
                 let transaction = c.transaction()?;
                 let removed = transaction.execute("DELETE FROM functions WHERE name = ?1", [function.as_str()])?;
                 transaction.execute("DELETE FROM versions WHERE function = ?1", [function.as_str()])?;
@@ -140,15 +154,75 @@ impl ControlStore for SqliteControl {
 
     async fn add_key(&self, key: StoredKey) -> Result<(), Error> {
         let insert = "INSERT INTO keys (hash, name, created) VALUES (?1, ?2, ?3)";
-        self.database.call(move |c| c.execute(insert, params![key.hash, key.name, key.created])).await?;
+        self.database.change(move |c| c.execute(insert, params![key.hash, key.name, key.created])).await?;
         Ok(())
     }
 
     async fn keys(&self) -> Result<Vec<StoredKey>, Error> {
         let query = "SELECT hash, name, created FROM keys ORDER BY name";
         let read = |row: &Row<'_>| Ok(StoredKey { hash: row.get(0)?, name: row.get(1)?, created: row.get(2)? });
-        self.database.call(move |c| c.prepare(query)?.query_map([], read)?.collect()).await
+        self.database.read(move |c| c.prepare(query)?.query_map([], read)?.collect()).await
     }
+
+    async fn identity(&self) -> Result<Option<Identity>, Error> {
+        let read = |row: &Row<'_>| Ok(Identity { server: row.get(0)?, boot: row.get(1)? });
+        self.database.read(move |c| c.query_row("SELECT id, boot FROM server", [], read).optional()).await
+    }
+
+    async fn copy_to(&self, file: PathBuf) -> Result<(), Error> {
+        self.database.read(move |c| c.execute("VACUUM INTO ?1", [file.to_string_lossy()]).map(drop)).await
+    }
+
+    async fn replace(&self, staged: &Staged, renew: Vec<FunctionName>) -> Result<Vec<StoredVersion>, Error> {
+        let file = staged.control.to_string_lossy().into_owned();
+        self.database
+            .change(move |c| {
+                // Attaching is not possible inside a transaction.
+                c.execute("ATTACH ?1 AS backup", [file.as_str()])?;
+                let replaced = replace(c, &renew);
+                let detached = c.execute_batch("DETACH backup");
+                replaced.and(detached)
+            })
+            .await?;
+        self.current_versions().await
+    }
+
+    fn condition(&self) -> Condition {
+        self.database.care().condition()
+    }
+
+    fn room_again(&self) {
+        self.database.care().room_again();
+    }
+}
+
+/// Everything of the backup instead of everything of ours, but for who we are and the keys that open us.
+const REPLACE: &str = "
+    DELETE FROM functions; DELETE FROM versions; DELETE FROM documents;
+    INSERT INTO documents SELECT id, text, facade FROM backup.documents;
+    INSERT INTO versions SELECT id, function, spec, created, document FROM backup.versions;
+    INSERT INTO functions SELECT name, latest, serving FROM backup.functions;
+    INSERT INTO keys SELECT hash,
+        CASE WHEN name IN (SELECT name FROM main.keys) THEN name || '-' || lower(hex(substr(hash, 1, 8))) ELSE name END,
+        created FROM backup.keys WHERE hash NOT IN (SELECT hash FROM main.keys);
+    INSERT OR IGNORE INTO server SELECT one, id, boot FROM backup.server;
+";
+
+fn replace(c: &mut Connection, renew: &[FunctionName]) -> Result<(), rusqlite::Error> {
+    let transaction = c.transaction()?;
+    transaction.execute_batch(REPLACE)?;
+    for name in renew {
+        let copy = "INSERT INTO versions (function, spec, created, document)
+                    SELECT v.function, v.spec, v.created, v.document FROM functions f
+                    JOIN versions v ON v.id = coalesce(f.serving, f.latest) WHERE f.name = ?1";
+        transaction.execute(copy, [name.as_str()])?;
+        let latest = transaction.last_insert_rowid();
+        transaction.execute(
+            "UPDATE functions SET latest = ?2, serving = NULL WHERE name = ?1",
+            params![name.as_str(), latest],
+        )?;
+    }
+    transaction.commit()
 }
 
 fn add_version(c: &Connection, spec: &FunctionSpec, created: i64, document: i64) -> Result<VersionId, rusqlite::Error> {

@@ -1,11 +1,18 @@
 //! A SQLite file with one thread that works on it. Callers hand in closures and await the answer, so no connection is
 //! ever held across an await.
+//!
+//! Reads and changes are told apart. A change that meets a full disk is tried once more after the reserve was given up; one
+//! that meets a failed write or sync ends all changes until the server is started again, because the kernel forgets what
+//! it could not write and would call the next sync a success.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::oneshot;
+
+use crate::health::{Care, Condition};
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +41,20 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The disk is full, the reserve is used up.
+    #[error("there is no room on the disk for {}", path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A write or a sync failed earlier or now; nothing is written any more.
+    #[error("{} is not durable: {detail}", path.display())]
+    NotDurable {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        detail: String,
+    },
 }
 
 /// How carefully writes reach the disk.
@@ -52,53 +73,176 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 pub(crate) struct Database {
     path: PathBuf,
     jobs: SyncSender<Job>,
+    care: Care,
 }
 
 /// Jobs that may wait for the thread.
 const JOBS: usize = 256;
+/// A write-ahead log of this size is moved into the database.
+const LARGE_LOG: u64 = 4 << 20;
 
 impl Database {
     /// Opens or makes the file and brings its schema to the newest: `migrations[n]` leads from schema n to n + 1.
-    pub(crate) fn open(path: &Path, sync: Sync, migrations: &'static [&'static str]) -> Result<Self, Error> {
-        let failed = |error: rusqlite::Error| Error::Database { path: path.to_owned(), detail: error.to_string() };
-        keep_private(path).map_err(|error| Error::Database { path: path.to_owned(), detail: error.to_string() })?;
-        let mut connection = Connection::open(path).map_err(failed)?;
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
-        connection
-            .pragma_update(None, "synchronous", if sync == Sync::Full { "FULL" } else { "NORMAL" })
-            .map_err(failed)?;
-        connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
-        migrate(&mut connection, path, migrations)?;
+    pub(crate) fn open(
+        path: &Path,
+        sync: Sync,
+        care: Care,
+        migrations: &'static [&'static str],
+    ) -> Result<Self, Error> {
+        let connection = match connect(path, sync, migrations) {
+            // A server must be able to start on a full disk.
+            Err(Error::Full { .. }) if care.make_room() => connect(path, sync, migrations)?,
+            other => other?,
+        };
         let (jobs, queue) = sync_channel::<Job>(JOBS);
         kip_host::tasks::thread("store", move || work(connection, &queue)).map_err(|error| Error::Database {
             path: path.to_owned(),
             detail: format!("its thread cannot be started: {error}"),
         })?;
-        Ok(Self { path: path.to_owned(), jobs })
+        Ok(Self { path: path.to_owned(), jobs, care })
     }
 
-    /// Runs a closure on the connection.
-    pub(crate) async fn call<T, F>(&self, job: F) -> Result<T, Error>
+    /// What is known of the disk below it.
+    pub(crate) fn care(&self) -> &Care {
+        &self.care
+    }
+
+    /// Runs a closure that only reads on the connection.
+    pub(crate) async fn read<T, F>(&self, job: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     {
-        let closed = || Error::Closed { path: self.path.clone() };
-        let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection| drop(answer.send(job(connection))));
-        // The queue is full only when the disk stalls; then a caller's thread waits with it rather than memory growing.
-        self.jobs.send(job).map_err(|_| closed())?;
-        let result = answered.await.map_err(|_| closed())?;
-        result.map_err(|error| Error::Database { path: self.path.clone(), detail: error.to_string() })
+        let path = self.path.clone();
+        self.run(move |c| job(c).map_err(|error| plain(&path, &error))).await
     }
+
+    /// Runs a closure that changes something, in a transaction of its own. It may be run twice.
+    pub(crate) async fn change<T, F>(&self, job: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
+    {
+        let (path, care) = (self.path.clone(), self.care.clone());
+        self.run(move |c| attempt(c, &path, &care, &job)).await
+    }
+
+    async fn run<T, F>(&self, job: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let closed = || Error::Closed { path: self.path.clone() };
+        let job: Job = Box::new(move |connection| {
+            let _ = answer.send(job(connection));
+        });
+        // The channel is full only when the disk stalls; then a caller's thread waits with it rather than memory growing.
+        self.jobs.send(job).map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?
+    }
+}
+
+/// Checked in the database's thread: a change that waited behind the failed one must not be tried as if nothing had been.
+fn attempt<T>(
+    c: &mut Connection,
+    path: &Path,
+    care: &Care,
+    job: &impl Fn(&mut Connection) -> Result<T, rusqlite::Error>,
+) -> Result<T, Error> {
+    match care.condition() {
+        Condition::Writable => {}
+        Condition::Full => return Err(Error::Full { path: path.to_owned() }),
+        Condition::NotDurable(detail) => return Err(Error::NotDurable { path: path.to_owned(), detail }),
+    }
+    let mut done = job(c);
+    if done.as_ref().is_err_and(is_full) && care.make_room() {
+        done = job(c);
+    }
+    match done {
+        Ok(value) => {
+            checkpoint(c, path, care);
+            Ok(value)
+        }
+        Err(error) if is_full(&error) => {
+            care.full();
+            Err(Error::Full { path: path.to_owned() })
+        }
+        Err(error) if is_lost(&error) => {
+            poison(c, care, &error);
+            Err(Error::NotDurable { path: path.to_owned(), detail: error.to_string() })
+        }
+        Err(error) => Err(plain(path, &error)),
+    }
+}
+
+/// SQLite's own checkpoints keep their errors to themselves, and try again as if nothing had been.
+fn checkpoint(c: &Connection, path: &Path, care: &Care) {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    if std::fs::metadata(log).map_or(0, |file| file.len()) < LARGE_LOG {
+        return;
+    }
+    let done = c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    if let Err(error) = done
+        && is_lost(&error)
+    {
+        poison(c, care, &error);
+    }
+}
+
+fn poison(c: &Connection, care: &Care, error: &rusqlite::Error) {
+    care.not_durable(&error.to_string());
+    // Closing must not try to sync it either.
+    let _ = c.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+}
+
+fn plain(path: &Path, error: &rusqlite::Error) -> Error {
+    if is_full(error) {
+        return Error::Full { path: path.to_owned() };
+    }
+    Error::Database { path: path.to_owned(), detail: error.to_string() }
+}
+
+fn is_full(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqliteFailure(failure, _)
+        if failure.code == ErrorCode::DiskFull || failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE)
+}
+
+/// Whether something that was to be written may be lost.
+fn is_lost(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqliteFailure(failure, _)
+        if failure.code == ErrorCode::SystemIoFailure
+            && failure.extended_code != ffi::SQLITE_IOERR_READ
+            && failure.extended_code != ffi::SQLITE_IOERR_SHORT_READ)
+}
+
+fn connect(path: &Path, sync: Sync, migrations: &[&str]) -> Result<Connection, Error> {
+    let failed = |error: rusqlite::Error| plain(path, &error);
+    keep_private(path)?;
+    let mut connection = Connection::open(path).map_err(failed)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+    connection
+        .pragma_update(None, "synchronous", if sync == Sync::Full { "FULL" } else { "NORMAL" })
+        .map_err(failed)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(failed)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
+    migrate(&mut connection, path, migrations)?;
+    Ok(connection)
 }
 
 /// Makes the file, if need be, and lets only its owner read it: declarations may hold secrets. SQLite gives the files
 /// beside it the same mode.
-fn keep_private(path: &Path) -> std::io::Result<()> {
+pub(crate) fn keep_private(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-    let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o600))
+    let private = || {
+        let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))
+    };
+    private().map_err(|error| match error.kind() {
+        std::io::ErrorKind::StorageFull => Error::Full { path: path.to_owned() },
+        _ => Error::Database { path: path.to_owned(), detail: error.to_string() },
+    })
 }
 
 fn work(mut connection: Connection, queue: &Receiver<Job>) {
@@ -107,8 +251,9 @@ fn work(mut connection: Connection, queue: &Receiver<Job>) {
     }
 }
 
-fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), Error> {
-    let failed = |error: rusqlite::Error| Error::Database { path: path.to_owned(), detail: error.to_string() };
+/// Brings a database to the newest schema, after a copy of it was made beside it.
+pub(crate) fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), Error> {
+    let failed = |error: rusqlite::Error| plain(path, &error);
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
     let known = u32::try_from(migrations.len()).unwrap_or(u32::MAX);
     if found > known {
@@ -116,9 +261,10 @@ fn migrate(connection: &mut Connection, path: &Path, migrations: &[&str]) -> Res
     }
     if found > 0 && found < known {
         let copy = path.with_extension(format!("before-schema-{known}.db"));
-        keep_private(&copy).map_err(|error| Error::Database { path: copy.clone(), detail: error.to_string() })?;
-        let copy = copy.to_string_lossy().into_owned();
-        connection.execute("VACUUM INTO ?1", [copy]).map_err(failed)?;
+        // A copy that a crash left half done must not stand in the way.
+        let _ = std::fs::remove_file(&copy);
+        keep_private(&copy)?;
+        connection.execute("VACUUM INTO ?1", [copy.to_string_lossy()]).map_err(failed)?;
     }
     for (number, script) in (1..=known).zip(migrations).skip(found as usize) {
         let transaction = connection.transaction().map_err(failed)?;
@@ -140,12 +286,12 @@ mod tests {
     async fn schemas_go_forward_after_a_copy_and_never_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.db");
-        let first = Database::open(&path, Sync::Full, ONE).unwrap();
-        first.call(|c| c.execute("INSERT INTO a VALUES (7)", [])).await.unwrap();
+        let first = Database::open(&path, Sync::Full, Care::default(), ONE).unwrap();
+        first.change(|c| c.execute("INSERT INTO a VALUES (7)", [])).await.unwrap();
         drop(first);
-        let second = Database::open(&path, Sync::Full, TWO).unwrap();
+        let second = Database::open(&path, Sync::Full, Care::default(), TWO).unwrap();
         let kept: i64 =
-            second.call(|c| c.query_row("SELECT x FROM a WHERE y IS NULL", [], |row| row.get(0))).await.unwrap();
+            second.read(|c| c.query_row("SELECT x FROM a WHERE y IS NULL", [], |row| row.get(0))).await.unwrap();
         assert_eq!(kept, 7);
         assert!(folder.path().join("x.before-schema-2.db").exists());
         for file in ["x.db", "x.db-wal", "x.before-schema-2.db"] {
@@ -153,6 +299,9 @@ mod tests {
             let mode = std::fs::metadata(folder.path().join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o077, 0, "{file} can be read by others");
         }
-        assert!(matches!(Database::open(&path, Sync::Full, ONE), Err(Error::Newer { found: 2, known: 1, .. })));
+        assert!(matches!(
+            Database::open(&path, Sync::Full, Care::default(), ONE),
+            Err(Error::Newer { found: 2, known: 1, .. })
+        ));
     }
 }

@@ -3,9 +3,14 @@
 //!
 //! This room stores values and gives them back. It decides nothing and knows no other room.
 
+pub mod backup;
 mod control;
 mod database;
+mod filter;
+mod health;
 mod records;
+
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use kip_spec::function::FunctionSpec;
@@ -14,6 +19,8 @@ use serde::{Deserialize, Serialize};
 
 pub use control::SqliteControl;
 pub use database::Error;
+pub use filter::RequestFilter;
+pub use health::{Care, Condition};
 pub use records::SqliteRecords;
 
 /// An immutable version as stored.
@@ -84,6 +91,17 @@ pub trait ControlStore: Send + Sync + std::fmt::Debug {
     async fn add_key(&self, key: StoredKey) -> Result<(), Error>;
     /// All keys.
     async fn keys(&self) -> Result<Vec<StoredKey>, Error>;
+    /// Whose file it is; none before the first start.
+    async fn identity(&self) -> Result<Option<Identity>, Error>;
+    /// Writes a copy that is consistent in itself into a file that must not exist or be empty.
+    async fn copy_to(&self, file: PathBuf) -> Result<(), Error>;
+    /// Puts a backup's functions, versions and documents in the place of ours, all or nothing. Keys are added, and who we
+    /// are stays. The functions of `renew` get a new version with what the backup has as current.
+    async fn replace(&self, staged: &backup::Staged, renew: Vec<FunctionName>) -> Result<Vec<StoredVersion>, Error>;
+    /// Whether changes are taken.
+    fn condition(&self) -> Condition;
+    /// The disk has room again.
+    fn room_again(&self);
 }
 
 /// One request, as it is asked for afterwards. Times in microseconds.
@@ -117,6 +135,15 @@ pub struct RequestRecord {
     pub total_us: u64,
     /// Bytes of the answer's body.
     pub bytes: u64,
+    /// Bytes of the request's body that were sent on.
+    #[serde(default)]
+    pub bytes_in: u64,
+    /// provisioned or on-demand: the instance that served it.
+    #[serde(default)]
+    pub kind: Option<String>,
+    /// The most memory the instance had used when the request ended, in bytes, where that is measured.
+    #[serde(default)]
+    pub peak_memory: Option<u64>,
     /// How it ended: `done`, `refused`, `broken` or `left`.
     pub outcome: String,
 }
@@ -151,15 +178,38 @@ pub enum Record {
     Decision(DecisionRecord),
 }
 
+/// How many records stay, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The newest of each kind that are kept.
+    pub count: u32,
+    /// Older ones go, in milliseconds.
+    pub age: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { count: 100_000, age: 30 * 86_400_000 }
+    }
+}
+
 /// Requests and decisions, bounded: the oldest go.
 #[async_trait]
 pub trait RecordStore: Send + Sync + std::fmt::Debug {
     /// Adds a batch in one transaction.
     async fn append(&self, batch: Vec<Record>) -> Result<(), Error>;
-    /// The latest requests of a function, or of all, newest first.
-    async fn requests(&self, function: Option<String>, most: u32) -> Result<Vec<RequestRecord>, Error>;
+    /// The requests that fit, newest first.
+    async fn requests(&self, filter: RequestFilter) -> Result<Vec<RequestRecord>, Error>;
     /// The latest decisions about a function, newest first.
     async fn decisions(&self, function: String, most: u32) -> Result<Vec<DecisionRecord>, Error>;
-    /// Forgets all but the newest `keep` of each kind.
-    async fn prune(&self, keep: u32) -> Result<(), Error>;
+    /// Forgets what the retention does not keep; `now` is milliseconds since 1970.
+    async fn prune(&self, retention: Retention, now: i64) -> Result<(), Error>;
+    /// Writes a copy that is consistent in itself into a file that must not exist or be empty.
+    async fn copy_to(&self, file: PathBuf) -> Result<(), Error>;
+    /// Puts a backup's records in the place of ours, all or nothing.
+    async fn replace(&self, staged: &backup::Staged) -> Result<(), Error>;
+    /// Whether changes are taken.
+    fn condition(&self) -> Condition;
+    /// The disk has room again.
+    fn room_again(&self);
 }

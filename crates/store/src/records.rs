@@ -1,21 +1,48 @@
 //! Requests and decisions in SQLite. Rows are JSON beside the columns that are asked for, so that a new field needs no
 //! new schema.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use rusqlite::params;
+use rusqlite::types::Value;
+use rusqlite::{params, params_from_iter};
 use serde::de::DeserializeOwned;
 
+use crate::backup::Staged;
 use crate::database::{Database, Error, Sync};
-use crate::{DecisionRecord, Record, RecordStore, RequestRecord};
+use crate::filter::RequestFilter;
+use crate::health::{Care, Condition};
+use crate::{DecisionRecord, Record, RecordStore, RequestRecord, Retention};
 
-const MIGRATIONS: &[&str] = &["
+pub(crate) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE requests (id INTEGER PRIMARY KEY, function TEXT NOT NULL, record TEXT NOT NULL) STRICT;
     CREATE INDEX requests_by_function ON requests (function, id);
     CREATE TABLE decisions (id INTEGER PRIMARY KEY, function TEXT NOT NULL, record TEXT NOT NULL) STRICT;
     CREATE INDEX decisions_by_function ON decisions (function, id);
-"];
+",
+    "
+    ALTER TABLE requests ADD COLUMN request TEXT AS (record ->> '$.id') VIRTUAL;
+    ALTER TABLE requests ADD COLUMN at INTEGER AS (record ->> '$.at') VIRTUAL;
+    ALTER TABLE requests ADD COLUMN version INTEGER AS (record ->> '$.version') VIRTUAL;
+    ALTER TABLE requests ADD COLUMN instance TEXT AS (record ->> '$.instance') VIRTUAL;
+    ALTER TABLE requests ADD COLUMN status INTEGER AS (record ->> '$.status') VIRTUAL;
+    ALTER TABLE requests ADD COLUMN code TEXT AS (record ->> '$.code') VIRTUAL;
+    ALTER TABLE requests ADD COLUMN start TEXT AS (record ->> '$.start') VIRTUAL;
+    ALTER TABLE requests ADD COLUMN kind TEXT AS (record ->> '$.kind') VIRTUAL;
+    ALTER TABLE requests ADD COLUMN outcome TEXT AS (record ->> '$.outcome') VIRTUAL;
+    ALTER TABLE requests ADD COLUMN total_us INTEGER AS (record ->> '$.total_us') VIRTUAL;
+    CREATE INDEX requests_by_id ON requests (request);
+    CREATE INDEX requests_by_time ON requests (at);
+    CREATE INDEX requests_by_instance ON requests (instance, id);
+    CREATE INDEX requests_failed ON requests (status, id) WHERE status >= 400;
+    CREATE INDEX requests_with_code ON requests (code, id) WHERE code IS NOT NULL;
+    CREATE INDEX requests_not_warm ON requests (start, id) WHERE start <> 'warm';
+    CREATE INDEX requests_by_total ON requests (total_us);
+    ALTER TABLE decisions ADD COLUMN at INTEGER AS (record ->> '$.at') VIRTUAL;
+    CREATE INDEX decisions_by_time ON decisions (at);
+",
+];
 
 /// The record store in a SQLite file.
 #[derive(Debug, Clone)]
@@ -29,21 +56,26 @@ impl SqliteRecords {
     /// # Errors
     /// [`Error::Newer`] for a file of a newer version, [`Error::Database`] otherwise.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Ok(Self { database: Database::open(path, Sync::Normal, MIGRATIONS)? })
+        Self::open_with(path, Care::default())
     }
 
-    async fn latest<T: DeserializeOwned + Send + 'static>(
+    /// Opens or makes the file, on a disk of which something is known.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`Error::Full`].
+    pub fn open_with(path: &Path, care: Care) -> Result<Self, Error> {
+        Ok(Self { database: Database::open(path, Sync::Normal, care, MIGRATIONS)? })
+    }
+
+    async fn read<T: DeserializeOwned + Send + 'static>(
         &self,
-        table: &'static str,
-        function: Option<String>,
-        most: u32,
+        query: String,
+        values: Vec<Value>,
     ) -> Result<Vec<T>, Error> {
         self.database
-            .call(move |c| {
-                let filter = if function.is_some() { "WHERE function = ?1" } else { "WHERE ?1 IS NULL" };
-                let mut query =
-                    c.prepare_cached(&format!("SELECT record FROM {table} {filter} ORDER BY id DESC LIMIT ?2"))?;
-                let rows = query.query_map(params![function, most], |row| row.get::<_, String>(0))?;
+            .read(move |c| {
+                let mut query = c.prepare_cached(&query)?;
+                let rows = query.query_map(params_from_iter(values), |row| row.get::<_, String>(0))?;
                 let mut found = Vec::new();
                 for row in rows {
                     // A record of an older shape is left out rather than making the rest unreadable.
@@ -59,14 +91,14 @@ impl SqliteRecords {
 impl RecordStore for SqliteRecords {
     async fn append(&self, batch: Vec<Record>) -> Result<(), Error> {
         self.database
-            .call(move |c| {
+            .change(move |c| {
                 let transaction = c.transaction()?;
                 {
                     let mut request =
                         transaction.prepare_cached("INSERT INTO requests (function, record) VALUES (?1, ?2)")?;
                     let mut decision =
                         transaction.prepare_cached("INSERT INTO decisions (function, record) VALUES (?1, ?2)")?;
-                    for record in batch {
+                    for record in &batch {
                         let json = |result: Result<String, serde_json::Error>| {
                             result.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
                         };
@@ -85,23 +117,62 @@ impl RecordStore for SqliteRecords {
             .await
     }
 
-    async fn requests(&self, function: Option<String>, most: u32) -> Result<Vec<RequestRecord>, Error> {
-        self.latest("requests", function, most).await
+    async fn requests(&self, filter: RequestFilter) -> Result<Vec<RequestRecord>, Error> {
+        let (query, values) = filter.query();
+        self.read(query, values).await
     }
 
     async fn decisions(&self, function: String, most: u32) -> Result<Vec<DecisionRecord>, Error> {
-        self.latest("decisions", Some(function), most).await
+        let query = "SELECT record FROM decisions WHERE function = ?1 ORDER BY id DESC LIMIT ?2";
+        self.read(query.to_owned(), vec![Value::Text(function), Value::Integer(most.into())]).await
     }
 
-    async fn prune(&self, keep: u32) -> Result<(), Error> {
+    async fn prune(&self, retention: Retention, now: i64) -> Result<(), Error> {
+        let oldest = now.saturating_sub(i64::try_from(retention.age).unwrap_or(i64::MAX));
         self.database
-            .call(move |c| {
+            .change(move |c| {
                 for table in ["requests", "decisions"] {
-                    c.execute(&format!("DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?1"), [keep])?;
+                    let count = retention.count;
+                    c.execute(&format!("DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?1"), [count])?;
+                    c.execute(&format!("DELETE FROM {table} WHERE at < ?1"), [oldest])?;
                 }
                 Ok(())
             })
             .await
+    }
+
+    async fn copy_to(&self, file: PathBuf) -> Result<(), Error> {
+        self.database.read(move |c| c.execute("VACUUM INTO ?1", [file.to_string_lossy()]).map(drop)).await
+    }
+
+    async fn replace(&self, staged: &Staged) -> Result<(), Error> {
+        let file = staged.records.to_string_lossy().into_owned();
+        self.database
+            .change(move |c| {
+                c.execute("ATTACH ?1 AS backup", [file.as_str()])?;
+                let replace = |c: &mut rusqlite::Connection| {
+                    let transaction = c.transaction()?;
+                    for table in ["requests", "decisions"] {
+                        transaction.execute_batch(&format!(
+                            "DELETE FROM {table}; INSERT INTO {table} (id, function, record)
+                             SELECT id, function, record FROM backup.{table};"
+                        ))?;
+                    }
+                    transaction.commit()
+                };
+                let replaced = replace(c);
+                let detached = c.execute_batch("DETACH backup");
+                replaced.and(detached)
+            })
+            .await
+    }
+
+    fn condition(&self) -> Condition {
+        self.database.care().condition()
+    }
+
+    fn room_again(&self) {
+        self.database.care().room_again();
     }
 }
 
@@ -129,8 +200,100 @@ mod tests {
         store.append((0..100).map(decision).collect()).await.unwrap();
         let ats = |found: Vec<DecisionRecord>| found.into_iter().map(|record| record.at).collect::<Vec<_>>();
         assert_eq!(ats(store.decisions("odd".to_owned(), 3).await.unwrap()), [99, 97, 95]);
-        store.prune(4).await.unwrap();
+        store.prune(Retention { count: 4, age: 1_000 }, 100).await.unwrap();
         assert_eq!(ats(store.decisions("even".to_owned(), 50).await.unwrap()), [98, 96]);
-        assert_eq!(store.requests(None, 5).await.unwrap(), []);
+        store.prune(Retention { count: 4, age: 2 }, 100).await.unwrap();
+        assert_eq!(ats(store.decisions("odd".to_owned(), 50).await.unwrap()), [99]);
+        assert_eq!(store.requests(RequestFilter { limit: 5, ..RequestFilter::default() }).await.unwrap(), []);
+    }
+
+    fn request(number: u16) -> RequestRecord {
+        RequestRecord {
+            id: format!("r{number}"),
+            at: i64::from(number) * 1_000,
+            function: "f".to_owned(),
+            version: Some(u64::from(number % 2)),
+            instance: Some(format!("i-1-1-{}", number % 3)),
+            method: "GET".to_owned(),
+            path: "/".to_owned(),
+            status: if number.is_multiple_of(10) { 500 + number / 10 } else { 200 },
+            code: (number == 10).then(|| "KW-2009".to_owned()),
+            start: Some(if number == 0 { "cold" } else { "warm" }.to_owned()),
+            queue_us: 0,
+            first_byte_us: 0,
+            total_us: u64::from(number),
+            bytes: 0,
+            bytes_in: 7,
+            kind: Some("on-demand".to_owned()),
+            peak_memory: None,
+            outcome: if number == 20 { "left" } else { "done" }.to_owned(),
+        }
+    }
+
+    /// Changes a filter.
+    type Set = fn(&mut RequestFilter);
+
+    #[tokio::test]
+    async fn filters_choose_and_use_an_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteRecords::open(&folder.path().join("records.db")).unwrap();
+        store.append((0..40).map(|number| Record::Request(request(number))).collect()).await.unwrap();
+        let cases: [(Set, &[&str], &str); 10] = [
+            (|f| f.id = Some("r7".to_owned()), &["r7"], "requests_by_id"),
+            (|f| f.since = Some(38_000), &["r39", "r38"], "requests_by_time"),
+            (|f| f.status = "5xx".parse().ok(), &["r30", "r20", "r10", "r0"], "requests_failed"),
+            (|f| f.status = "502".parse().ok(), &["r20"], "requests_failed"),
+            (|f| f.code = Some("KW-2009".to_owned()), &["r10"], "requests_with_code"),
+            (|f| f.start = Some("cold".to_owned()), &["r0"], "requests_not_warm"),
+            (|f| f.slower_than = Some(37), &["r39", "r38"], "requests_by_total"),
+            (|f| (f.instance, f.limit) = (Some("i-1-1-1".to_owned()), 2), &["r37", "r34"], "requests_by_instance"),
+            (|f| (f.function, f.limit) = (Some("f".to_owned()), 1), &["r39"], "requests_by_function"),
+            (
+                |f| (f.outcome, f.version, f.kind) = (Some("left".to_owned()), Some(0), Some("on-demand".to_owned())),
+                &["r20"],
+                "",
+            ),
+        ];
+        for (set, expected, index) in cases {
+            let mut filter = RequestFilter { limit: 100, ..RequestFilter::default() };
+            set(&mut filter);
+            let ids: Vec<String> =
+                store.requests(filter.clone()).await.unwrap().into_iter().map(|record| record.id).collect();
+            assert_eq!(ids, expected, "{filter:?}");
+            let (query, values) = filter.query();
+            let plan: Vec<String> = store
+                .database
+                .read(move |c| {
+                    let mut plan = c.prepare(&format!("EXPLAIN QUERY PLAN {query}"))?;
+                    plan.query_map(params_from_iter(values), |row| row.get(3))?.collect()
+                })
+                .await
+                .unwrap();
+            assert!(plan.join("; ").contains(index), "{filter:?} is not answered by {index}: {plan:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn records_of_the_first_schema_are_brought_along_after_a_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.db");
+        let old = rusqlite::Connection::open(&path).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        let mut shape = serde_json::to_value(request(3)).unwrap();
+        for newer in ["bytes_in", "kind", "peak_memory"] {
+            shape.as_object_mut().unwrap().remove(newer);
+        }
+        old.execute("INSERT INTO requests (function, record) VALUES ('f', ?1)", [shape.to_string()]).unwrap();
+        drop(old);
+
+        let store = SqliteRecords::open(&path).unwrap();
+        let filter = RequestFilter { id: Some("r3".to_owned()), limit: 9, ..RequestFilter::default() };
+        let found = store.requests(filter).await.unwrap();
+        assert_eq!(found, [RequestRecord { bytes_in: 0, kind: None, ..request(3) }]);
+        let copy = rusqlite::Connection::open(folder.path().join("records.before-schema-2.db")).unwrap();
+        let version: u32 = copy.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        let kept: u32 = copy.query_row("SELECT count(*) FROM requests", [], |row| row.get(0)).unwrap();
+        assert_eq!((version, kept), (1, 1));
     }
 }

@@ -104,7 +104,16 @@ async fn first(mut reader: Reader) -> (Reader, Vec<LogLine>) {
 /// The time in which a request was with its instance, and what is to be said about it.
 async fn interval(api: &Api, function: &str, id: &str) -> (Option<Wanted>, String) {
     api.control.recorder().flush().await;
-    let records = api.control.records().requests(Some(function.to_owned()), SEARCHED).await.unwrap_or_default();
+    let records = api
+        .control
+        .records()
+        .requests(kip_control::RequestFilter {
+            function: Some(function.to_owned()),
+            limit: SEARCHED,
+            ..Default::default()
+        })
+        .await
+        .unwrap_or_default();
     let found = records.into_iter().find(|record| record.id == id);
     let Some((record, instance)) =
         found.and_then(|record| Some((record.clone(), record.instance?.parse::<InstanceId>().ok()?)))

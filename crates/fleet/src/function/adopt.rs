@@ -25,7 +25,7 @@ impl FunctionCore {
         }
         let need = policy.need;
         // How many requests the earlier server left is not known, so it counts as full until they are over.
-        let left = if found.busy && !found.asleep { policy.concurrency.hard } else { 0 };
+        let left = if found.busy && found.asleep.is_none() { policy.concurrency.hard } else { 0 };
         let until = now.saturating_add(policy.limits.request);
         self.revisions.entry(version).or_insert_with(|| Revision::new(Role::Retiring, policy));
         let kind = if found.provisioned { Kind::Provisioned } else { Kind::OnDemand };
@@ -34,9 +34,9 @@ impl FunctionCore {
         instance.in_flight = left;
         instance.inherited = (left > 0).then_some((left, until));
         instance.state = match (found.asleep, left) {
-            (true, _) => State::Paused,
-            (false, 0) => State::Ready,
-            (false, _) => State::Busy,
+            (Some(rung), _) => rung.state(),
+            (None, 0) => State::Ready,
+            (None, _) => State::Busy,
         };
         let to = instance.state;
         self.instances.insert(id, instance);

@@ -84,7 +84,11 @@ impl FunctionCore {
             maximum: revision.maximum(),
         };
         match revision.role {
-            Role::Serving | Role::Named => revision.scaler.decide(now, &seen),
+            Role::Serving | Role::Named => {
+                let Desired { hot, asleep } = revision.scaler.decide(now, &seen);
+                // The bound may have been lowered since they were started.
+                Desired { hot, asleep: asleep.min(seen.maximum.saturating_sub(hot)) }
+            }
             // Its scaler is not asked: it keeps what it works with, and proves itself with one instance.
             Role::Candidate => Desired { hot: 1, asleep: 0 },
             Role::Retiring => {
@@ -119,13 +123,18 @@ impl FunctionCore {
     /// Wakes and starts what is missing.
     fn more(&mut self, now: u64, version: VersionId, desired: Desired, effects: &mut Vec<Effect>) {
         let counts = self.counts(version);
-        let mut missing = desired.hot.saturating_sub(counts.hot + counts.starting);
-        while missing > 0
+        // One that has no room yet is no reason to let another sleep.
+        let stranded = |i: &&Instance| i.version == version && i.state == State::Requested && i.waits_for.is_some();
+        let stranded = u32::try_from(self.instances.values().filter(stranded).count()).unwrap_or(u32::MAX);
+        let mut to_wake = desired.hot.saturating_sub(counts.hot + counts.starting.saturating_sub(stranded));
+        while to_wake > 0
             && let Some(id) = self.best_sleeper(version)
         {
             self.wake(now, id, effects);
-            missing -= 1;
+            to_wake -= 1;
         }
+        let counts = self.counts(version);
+        let mut missing = desired.hot.saturating_sub(counts.hot + counts.starting);
         let Some(revision) = self.revisions.get(&version) else { return };
         if revision.backoff.blocks(now).is_some() || self.closing.is_some() {
             return;
@@ -133,7 +142,6 @@ impl FunctionCore {
         let queued = revision.queue.depth();
         let (role, minimum, maximum) = (revision.role, revision.minimum(), revision.maximum());
         let replaced = revision.rotation.and_then(|(old, _)| self.instances.get(&old)?.replace);
-        let counts = self.counts(version);
         // One that is falling asleep will be woken when it has fallen; starting another for it would count the work twice.
         let falls = |i: &&Instance| {
             let falling = matches!(i.state, State::Pausing | State::Parking | State::Spilling)

@@ -146,10 +146,10 @@ const FIRST_PAUSE: u64 = 1_000;
 const LONGEST_PAUSE: u64 = 60_000;
 /// An instance that was hot for this long has proven that its version works, milliseconds.
 pub(crate) const STABLE: u64 = 10_000;
-/// So many in a row are called a crash loop.
-const LOOP: u32 = 3;
-/// Instances that may end soon after they were ready before starts are paused.
-const FREE_CRASHES: u32 = 2;
+/// So many failed starts in a row are called a crash loop.
+const FAILURES: u32 = 3;
+/// And so many instances that ended soon after they were ready; before that, starts are not paused for them.
+const CRASHES: u32 = 5;
 
 impl Backoff {
     /// Notes a failed start. The first one costs no pause, so that a passing trouble heals with the next request. True if
@@ -157,14 +157,14 @@ impl Backoff {
     pub fn failed(&mut self, now: u64, failure: StartFailure) -> bool {
         self.failures = self.failures.saturating_add(1);
         self.pause(now, self.failures, failure);
-        self.failures == LOOP && self.crashes < LOOP
+        self.failures == FAILURES && self.crashes < CRASHES
     }
 
     /// Notes an instance that ended soon after it was ready. True if this makes it a crash loop.
     pub fn crashed(&mut self, now: u64, failure: StartFailure) -> bool {
         self.crashes = self.crashes.saturating_add(1);
-        self.pause(now, self.crashes.saturating_sub(FREE_CRASHES - 1), failure);
-        self.crashes == LOOP && self.failures < LOOP
+        self.pause(now, (self.crashes + 2).saturating_sub(CRASHES), failure);
+        self.crashes == CRASHES && self.failures < FAILURES
     }
 
     fn pause(&mut self, now: u64, count: u32, failure: StartFailure) {
@@ -201,7 +201,7 @@ impl Backoff {
 
     /// Whether it goes on like this.
     pub fn is_crash_loop(&self) -> bool {
-        self.failures() >= LOOP
+        self.failures >= FAILURES || self.crashes >= CRASHES
     }
 
     /// The last failure, if any.
@@ -251,12 +251,12 @@ mod tests {
     fn crashes_after_ready_are_remembered_over_good_starts_until_one_stays() {
         let mut backoff = Backoff::default();
         let mut pauses = Vec::new();
-        for number in 1..=4 {
+        for number in 1..=6 {
             backoff.started();
-            assert_eq!(backoff.crashed(0, StartFailure::NeverReady), number == 3);
+            assert_eq!(backoff.crashed(0, StartFailure::NeverReady), number == 5);
             pauses.push(backoff.blocks(0).map_or(0, |(pause, _)| pause));
         }
-        assert_eq!(pauses, [0, 0, 1_000, 2_000]);
+        assert_eq!(pauses, [0, 0, 0, 0, 1_000, 2_000]);
         assert!(backoff.is_crash_loop());
         backoff.stable();
         assert!(backoff.is_clear());

@@ -1,10 +1,13 @@
 //! `kip doctor`: what this host offers, what the server says, and what is amiss.
 
+use kip_control::{HostInfo, InstanceInfo};
+use kip_host::disk::Kind;
 use serde::Serialize;
 
+use super::survival::{Danger, dangers};
 use crate::arguments::Connection;
 use crate::client::{Client, data_directory};
-use crate::output::Output;
+use crate::output::{Output, clock};
 use crate::serve::FEW_FILES;
 use crate::start;
 
@@ -28,6 +31,7 @@ enum State {
 
 pub(crate) async fn run(connection: &Connection, output: Output) -> anyhow::Result<()> {
     let mut findings = vec![data(connection), files()];
+    findings.extend(file_system(connection));
     findings.extend(server(connection).await);
     findings.extend(devices());
     output.result(&findings, |findings| {
@@ -61,6 +65,48 @@ fn data(connection: &Connection) -> Finding {
         }
         Err(error) => Finding { what, state: State::Bad, detail: error.to_string(), hint: None },
     }
+}
+
+/// A warning about the kind of file system that state is on.
+fn file_system(connection: &Connection) -> Option<Finding> {
+    let path = data_directory(connection).ok()?;
+    let (state, detail) = match kip_host::disk::kind(&path).ok()? {
+        Kind::Local => return None,
+        Kind::Network(name) => (State::Bad, format!("the data directory is on a network file system ({name})")),
+        Kind::Memory(name) => {
+            (State::Bad, format!("the data directory is in memory ({name}): all state is gone with the power"))
+        }
+    };
+    let hint = Some("choose a local disk: --data-dir DIR".to_owned());
+    Some(Finding { what: "file system", state, detail, hint })
+}
+
+/// The disk and the state on it, as the server sees them.
+fn disk(host: &HostInfo) -> Vec<Finding> {
+    let disk = &host.disk;
+    let detail = format!("{} of {} free, {}", kip_spec::Bytes(disk.free), kip_spec::Bytes(disk.total), disk.level);
+    let (state, hint) = match disk.level.as_str() {
+        "ok" => (State::Ok, None),
+        "low" => (State::Note, Some("make room: records and logs are left out".to_owned())),
+        _ => (State::Bad, Some("make room: only state is written, and only while its reserve lasts".to_owned())),
+    };
+    let mut findings = vec![Finding { what: "disk", state, detail, hint }];
+    if !disk.reserve_held {
+        let hint = Some("make room; it is made again by itself".to_owned());
+        findings.push(Finding { what: "reserve", state: State::Note, detail: "not held".to_owned(), hint });
+    }
+    if !disk.takes_changes() {
+        let detail = match &disk.state_detail {
+            Some(detail) => format!("not durable ({detail}): deployments and removals are refused"),
+            None => "no room: deployments and removals are refused".to_owned(),
+        };
+        let hint = match disk.state.as_str() {
+            "full" => "make room; changes are taken again by themselves (KW-8011)",
+            _ => "look at the disk (dmesg), then start the server again (KW-8012)",
+        };
+        findings.push(Finding { what: "state", state: State::Bad, detail, hint: Some(hint.to_owned()) });
+    }
+    findings
 }
 
 fn files() -> Finding {
@@ -111,6 +157,18 @@ async fn server(connection: &Connection) -> Vec<Finding> {
         None => (State::Ok, "resources.memory and resources.cpu are enforced".to_owned()),
     };
     findings.push(Finding { what: "limits", state: limits.0, detail: limits.1, hint: None });
+    findings.extend(disk(&status.host));
+    for event in status.events.iter().rev().take(3).rev() {
+        let detail = format!("{} {}", clock(event.at), event.what);
+        findings.push(Finding { what: "event", state: State::Note, detail, hint: None });
+    }
+    if let Some(client) = &client {
+        let instances: Vec<InstanceInfo> = client.get("/api/v1/instances").await.unwrap_or_default();
+        let processes: Vec<u32> = instances.iter().filter_map(|instance| instance.process).collect();
+        for Danger { detail, hint } in dangers(about.pid, &processes) {
+            findings.push(Finding { what: "survival", state: State::Note, detail, hint: Some(hint) });
+        }
+    }
     if status.host.waiting_for_room > 0 {
         findings.push(Finding {
             what: "memory",

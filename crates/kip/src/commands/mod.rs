@@ -1,5 +1,6 @@
 //! The client commands, one file each but for the smallest.
 
+pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod deploy;
 pub(crate) mod doctor;
@@ -9,7 +10,10 @@ pub(crate) mod inspect;
 pub(crate) mod invoke;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod requests;
+pub(crate) mod service;
 pub(crate) mod stop;
+pub(crate) mod survival;
 
 use crate::arguments::{Command, Connection};
 use crate::client::Client;
@@ -21,13 +25,16 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Deploy(options) => deploy::run(&Client::find(connection)?, &options, output).await,
         Command::Ls => list::functions(&Client::find(connection)?, output).await,
         Command::Ps => list::instances(&Client::find(connection)?, output).await,
-        Command::Requests(options) => list::requests(&Client::find(connection)?, &options, output).await,
+        Command::Requests(options) => requests::run(&Client::find(connection)?, &options, output).await,
         Command::Why(options) => inspect::why(&Client::find(connection)?, &options, output).await,
         Command::Inspect(options) => inspect::inspect(&Client::find(connection)?, &options, output).await,
         Command::Invoke(options) => invoke::run(&Client::find(connection)?, &options, output).await,
         Command::Logs(options) => logs::run(&Client::find(connection)?, &options, output).await,
         Command::Rm(options) => stop::remove(&Client::find(connection)?, &options, output).await,
         Command::Stop => stop::stop(connection, output).await,
+        Command::Backup(options) => backup::backup(connection, &options, output).await,
+        Command::Restore(options) => backup::restore(connection, &options, output).await,
+        Command::Service(command) => service::run(connection, &command, output),
         Command::Doctor => doctor::run(connection, output).await,
         Command::Config(command) => config::run(connection, &command, output),
         Command::Schema => output.data((serde_json::to_string_pretty(&kip_manifest::schema())? + "\n").as_bytes()),

@@ -384,11 +384,11 @@ fn instances_that_do_not_fit_together() {
     let other = move |path: &str| call(gateway, "GET", &format!("/f/g{path}"), "", b"");
     for _ in 0..2 {
         let first = pid(&server.get("/pid"));
-        // It has to wait until the first one sleeps, and takes its place then.
+        // It has to wait until the first one has had its turn, and takes its place then.
         let second = pid(&other("/pid"));
         assert!(!is_alive(first) && is_alive(second));
         let reasons = server.kip(&["why", "f"]).ok().stdout;
-        assert!(reasons.contains("another function needs its room"), "{reasons}");
+        assert!(reasons.contains("another instance waits for memory"), "{reasons}");
     }
     let status = server.api_get("/api/v1/status").json();
     assert_eq!(status["host"]["reserved_memory"], 64 << 20, "{status}");

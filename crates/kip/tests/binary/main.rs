@@ -14,4 +14,6 @@ mod journey;
 mod lifecycle;
 mod logs;
 mod relay;
+mod service;
+mod storage;
 mod support;

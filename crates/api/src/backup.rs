@@ -1,0 +1,53 @@
+//! Backup and restore, and whether the server is well.
+
+use std::path::{Path as FilePath, PathBuf};
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use kip_control::{BackupManifest, Restored};
+
+use crate::error::ApiResult;
+use crate::wire::{Backup, Health, Restore};
+use crate::{Api, bad_request};
+
+fn absolute(file: &str) -> ApiResult<PathBuf> {
+    if FilePath::new(file).is_absolute() {
+        return Ok(file.into());
+    }
+    Err(bad_request(format!("`file` must be an absolute path on the server's machine, not `{file}`")))
+}
+
+pub(crate) async fn backup(
+    State(api): State<Api>,
+    body: Result<Json<Backup>, JsonRejection>,
+) -> ApiResult<Json<BackupManifest>> {
+    let Json(backup) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
+    Ok(Json(api.control.backup(&absolute(&backup.file)?, backup.force).await?))
+}
+
+pub(crate) async fn restore(
+    State(api): State<Api>,
+    body: Result<Json<Restore>, JsonRejection>,
+) -> ApiResult<Json<Restored>> {
+    let Json(restore) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
+    let restored = api.control.restore(&absolute(&restore.file)?, restore.force, restore.records).await?;
+    api.keys.add(&api.control.stored_keys().await?);
+    Ok(Json(restored))
+}
+
+/// Ready means: takes requests and changes. Without changes it is 503, with what is wrong; functions may serve even so.
+pub(crate) async fn ready(State(api): State<Api>) -> (StatusCode, Json<Health>) {
+    let disk = api.control.host().disk;
+    let ready = disk.takes_changes() && !api.control.is_closing();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let health = Health {
+        ready,
+        serving: !api.control.is_closing(),
+        state: disk.state,
+        disk: disk.level,
+        detail: disk.state_detail,
+    };
+    (status, Json(health))
+}

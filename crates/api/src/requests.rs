@@ -1,0 +1,123 @@
+//! Which requests there were.
+
+use axum::Json;
+use axum::extract::State;
+use kip_control::{RequestFilter, RequestRecord};
+use kip_host::clock::wall_millis;
+use kip_spec::{Code, Millis};
+use serde::Deserialize;
+
+use crate::error::{ApiError, ApiResult};
+use crate::extract::{Path, Query};
+use crate::{Api, bad_request};
+
+/// Records given unless said otherwise.
+const FEW: u32 = 50;
+/// Records given at most.
+const MANY: u32 = 10_000;
+
+/// The filters, as they are written. What is given must all be so.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Filters {
+    limit: Option<u32>,
+    /// A duration back from now, such as `10m`, or milliseconds since 1970.
+    since: Option<String>,
+    /// `404`, `5xx`, `>=500`.
+    status: Option<String>,
+    code: Option<String>,
+    start: Option<String>,
+    kind: Option<String>,
+    instance: Option<String>,
+    /// `v3` or `3`.
+    version: Option<String>,
+    slower_than: Option<Millis>,
+    outcome: Option<String>,
+    id: Option<String>,
+}
+
+impl Filters {
+    fn parse(self, function: Option<String>) -> Result<RequestFilter, ApiError> {
+        let since = self.since.map(|text| since(&text)).transpose()?;
+        let status = self.status.map(|text| text.parse().map_err(|error: String| bad_request(error))).transpose()?;
+        let code = self.code.map(|text| text.to_uppercase().parse::<Code>().map_err(bad_request)).transpose()?;
+        let version = |text: String| {
+            let digits = text.trim_start_matches('v');
+            digits.parse::<u64>().map_err(|_| bad_request(format!("`{text}` is not a version: write v3 or 3")))
+        };
+        Ok(RequestFilter {
+            function,
+            since,
+            status,
+            code: code.map(|code| code.to_string()),
+            start: one_of("start", self.start, &["warm", "woken", "cold"])?,
+            kind: one_of("kind", self.kind, &["provisioned", "on-demand"])?,
+            instance: self.instance,
+            version: self.version.map(version).transpose()?,
+            slower_than: self.slower_than.map(|limit| limit.0.saturating_mul(1_000)),
+            outcome: one_of("outcome", self.outcome, &["done", "refused", "broken", "left"])?,
+            id: self.id,
+            limit: self.limit.unwrap_or(FEW).min(MANY),
+        })
+    }
+}
+
+fn since(text: &str) -> Result<i64, ApiError> {
+    if let Ok(at) = text.parse::<i64>() {
+        return Ok(at);
+    }
+    let back: Millis = text.parse().map_err(|error| {
+        bad_request(format!("`since` is a duration such as 10m, or milliseconds since 1970: {error}"))
+    })?;
+    Ok(wall_millis().saturating_sub(i64::try_from(back.0).unwrap_or(i64::MAX)))
+}
+
+fn one_of(name: &str, given: Option<String>, known: &[&str]) -> Result<Option<String>, ApiError> {
+    match given {
+        Some(word) if !known.contains(&word.as_str()) => {
+            Err(bad_request(format!("`{name}` is one of {}, not `{word}`", known.join(", "))))
+        }
+        other => Ok(other),
+    }
+}
+
+pub(crate) async fn of_function(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Query(filters): Query<Filters>,
+) -> ApiResult<Json<Vec<RequestRecord>>> {
+    find(&api, filters.parse(Some(name))?).await
+}
+
+pub(crate) async fn all(State(api): State<Api>, Query(filters): Query<Filters>) -> ApiResult<Json<Vec<RequestRecord>>> {
+    find(&api, filters.parse(None)?).await
+}
+
+async fn find(api: &Api, filter: RequestFilter) -> ApiResult<Json<Vec<RequestRecord>>> {
+    api.control.recorder().flush().await;
+    Ok(Json(api.control.records().requests(filter).await.map_err(kip_control::Error::from)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        let wrong = |change: fn(&mut Filters)| {
+            let mut filters = Filters::default();
+            change(&mut filters);
+            filters.parse(None).is_err()
+        };
+        assert!(wrong(|f| f.start = Some("hot".to_owned())));
+        assert!(wrong(|f| f.kind = Some("x".to_owned())));
+        assert!(wrong(|f| f.outcome = Some("x".to_owned())));
+        assert!(wrong(|f| f.code = Some("1203".to_owned())));
+        assert!(wrong(|f| f.version = Some("latest".to_owned())));
+        assert!(wrong(|f| f.status = Some("x".to_owned())));
+        assert!(wrong(|f| f.since = Some("yesterday".to_owned())));
+        let filters = Filters { version: Some("v3".to_owned()), slower_than: Some(Millis(2)), ..Filters::default() };
+        let filter = filters.parse(Some("f".to_owned())).unwrap();
+        assert_eq!((filter.version, filter.slower_than, filter.limit), (Some(3), Some(2_000), FEW));
+    }
+}

@@ -1,0 +1,144 @@
+//! Backups of a running server, and the way back.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use kip_fleet::Event;
+use kip_spec::{Code, FunctionName, Problem, code};
+use kip_store::StoredKey;
+use kip_store::backup::{self, Manifest};
+use serde::{Deserialize, Serialize};
+
+use crate::control::{Control, Error};
+use crate::info::VersionStatus;
+
+/// The copy of what was there before, in the data directory.
+pub const BEFORE_RESTORE: &str = "before-restore.backup";
+
+/// What became of the functions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// As they were; their instances were not touched.
+    pub kept: Vec<FunctionName>,
+    /// Put back: a new version, or a function that was gone.
+    pub deployed: Vec<FunctionName>,
+    /// Not in the backup, and therefore removed.
+    pub removed: Vec<FunctionName>,
+}
+
+/// A problem about a backup, for people.
+pub fn backup_problem(error: backup::Error) -> Problem {
+    let message = error.to_string();
+    match error {
+        backup::Error::Exists { .. } => {
+            Problem::new(code::BACKUP_EXISTS, message).hint("name another file, or overwrite it: --force")
+        }
+        backup::Error::Io { .. } => Problem::new(code::BACKUP_FILE, message)
+            .hint("the server reads and writes the file: it needs the right to, and room"),
+        backup::Error::Damaged { .. } => Problem::new(code::BACKUP_DAMAGED, message)
+            .hint("nothing was changed; take another copy of the file, or an older backup"),
+        backup::Error::Newer { .. } => {
+            Problem::new(code::BACKUP_NEWER, message).hint("nothing was changed; restore it with that version of kip")
+        }
+        backup::Error::Foreign { .. } => Problem::new(code::BACKUP_FOREIGN, message)
+            .hint("nothing was changed; --force takes the functions of another server"),
+        backup::Error::Store(error) => Error::Store(error).into(),
+    }
+}
+
+/// The code of a store's failure.
+pub(crate) fn store_code(error: &kip_store::Error) -> Code {
+    match error {
+        kip_store::Error::Full { .. } => code::STORE_FULL,
+        kip_store::Error::NotDurable { .. } => code::STORE_NOT_DURABLE,
+        _ => code::STORE_FAILED,
+    }
+}
+
+impl Control {
+    /// Writes functions, keys and records into one file.
+    ///
+    /// # Errors
+    /// As [`backup_problem`] says.
+    pub async fn backup(&self, file: &Path, overwrite: bool) -> Result<Manifest, Problem> {
+        // What the recorder holds still belongs to it.
+        self.recorder().flush().await;
+        let shared = &self.shared;
+        let written = backup::write(file, overwrite, env!("CARGO_PKG_VERSION"), shared.store.as_ref(), self.records());
+        written.await.map_err(backup_problem)
+    }
+
+    /// The keys that the store has.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn stored_keys(&self) -> Result<Vec<StoredKey>, Error> {
+        Ok(self.shared.store.keys().await?)
+    }
+
+    /// Puts the functions of a backup in the place of ours, as one change. Functions whose version is the same keep their
+    /// instances; others get a new version, which takes over when it is ready; those not in the backup are removed.
+    ///
+    /// # Errors
+    /// As [`backup_problem`] says; nothing is changed then.
+    pub async fn restore(&self, file: &Path, foreign: bool, records: bool) -> Result<Restored, Problem> {
+        let shared = &self.shared;
+        let _changing = shared.changes.lock().await;
+        if self.is_closing() {
+            return Err(Error::ShuttingDown.into());
+        }
+        let directory = shared.options.disk.directory.clone();
+        let identity = shared.store.identity().await.map_err(Error::Store)?;
+        let ours = identity.filter(|_| !foreign).map(|identity| identity.server);
+        let (from, within) = (file.to_owned(), directory.clone());
+        let staged = kip_host::tasks::blocking("restore", move || backup::stage(&from, &within, ours.as_deref()));
+        let staged = staged.await.ok_or_else(|| Problem::new(code::BACKUP_FILE, "looking at the backup broke off"))?;
+        let staged = staged.map_err(backup_problem)?;
+        self.backup(&directory.join(BEFORE_RESTORE), true).await?;
+
+        let current = staged.current_versions().map_err(backup_problem)?;
+        let mut restored = Restored::default();
+        let mut renew = Vec::new();
+        for (name, version) in &current {
+            // Names that differ in case only would share a host name; within a backup they do not.
+            let Some(cell) = self.cell(name.as_str()) else {
+                restored.deployed.push(name.clone());
+                continue;
+            };
+            let info = cell.info();
+            let proving = info.outcomes.iter().any(|(_, status)| *status == VersionStatus::Candidate);
+            if info.version == *version
+                && !proving
+                && cell.serving().spec == staged.spec(*version).map_err(backup_problem)?
+            {
+                restored.kept.push(name.clone());
+            } else {
+                restored.deployed.push(name.clone());
+                renew.push(name.clone());
+            }
+        }
+        let versions = shared.store.replace(&staged, renew).await.map_err(Error::Store)?;
+        let wanted: BTreeSet<&FunctionName> = current.iter().map(|(name, _)| name).collect();
+        for info in self.functions() {
+            if !wanted.contains(&info.name) {
+                self.forget(&info.name, Event::Remove);
+                restored.removed.push(info.name);
+            }
+        }
+        for stored in versions {
+            if restored.deployed.contains(&stored.spec.name) {
+                shared.deploy(stored);
+            }
+        }
+        if records {
+            self.records().replace(&staged).await.map_err(Error::Store)?;
+        }
+        tracing::warn!(
+            kept = restored.kept.len(),
+            deployed = restored.deployed.len(),
+            removed = restored.removed.len(),
+            "restored a backup"
+        );
+        Ok(restored)
+    }
+}

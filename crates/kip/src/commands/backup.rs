@@ -1,0 +1,132 @@
+//! `kip backup` and `kip restore`: by the server if one runs, else on the data directory itself.
+
+use std::path::{Path, PathBuf};
+
+use kip_api::wire;
+use kip_control::{BEFORE_RESTORE, BackupManifest, Restored, backup_problem};
+use kip_host::directory::DataDirectory;
+use kip_spec::{Problem, code};
+use kip_store::{ControlStore, RecordStore, SqliteControl, SqliteRecords, backup};
+
+use crate::arguments::{Backup, Connection, Restore};
+use crate::client::{Client, data_directory};
+use crate::output::Output;
+use crate::serve::{directory_problem, store_problem};
+use crate::start;
+
+/// The server to ask; none where nobody runs on the data directory.
+async fn server(connection: &Connection) -> anyhow::Result<Option<Client>> {
+    if connection.api.is_some() {
+        return Ok(Some(Client::find(connection)?));
+    }
+    Ok(start::running(&data_directory(connection)?).await)
+}
+
+fn absolute(file: &Path) -> anyhow::Result<String> {
+    let path = std::path::absolute(file)?;
+    let text = path.to_str().ok_or_else(|| Problem::new(code::COMMAND_INPUT, "the file's name is not UTF-8"))?;
+    Ok(text.to_owned())
+}
+
+pub(crate) async fn backup(connection: &Connection, options: &Backup, output: Output) -> anyhow::Result<()> {
+    let file = absolute(&options.file)?;
+    let made: BackupManifest = match server(connection).await? {
+        Some(client) => {
+            let body = wire::Backup { file: file.clone(), force: options.force };
+            client.post("/api/v1/backup", &body).await?
+        }
+        None => {
+            let data = existing(connection)?;
+            let directory = DataDirectory::lock(&data).map_err(directory_problem)?;
+            let (control, records) = open(directory.path()).map_err(store_problem)?;
+            let by = env!("CARGO_PKG_VERSION");
+            backup::write(Path::new(&file), options.force, by, &control, &records).await.map_err(backup_problem)?
+        }
+    };
+    output.result(&made, |made| {
+        let bytes: u64 = made.files.iter().map(|part| part.bytes).sum();
+        format!("wrote {file}: {} functions, {bytes} bytes of state; `kip restore` puts it back\n", made.functions)
+    })
+}
+
+pub(crate) async fn restore(connection: &Connection, options: &Restore, output: Output) -> anyhow::Result<()> {
+    let file = absolute(&options.file)?;
+    let restored = match server(connection).await? {
+        Some(client) => {
+            let body = wire::Restore { file: file.clone(), force: options.force, records: options.records };
+            client.post("/api/v1/restore", &body).await?
+        }
+        None => alone(&data_directory(connection)?, Path::new(&file), options).await?,
+    };
+    output.result(&restored, |restored: &Restored| {
+        format!(
+            "restored {file}: {} kept as they were, {} deployed, {} removed; what was there before is in {BEFORE_RESTORE} \
+             of the data directory\n",
+            restored.kept.len(),
+            restored.deployed.len(),
+            restored.removed.len()
+        )
+    })
+}
+
+/// A data directory with state in it.
+fn existing(connection: &Connection) -> anyhow::Result<PathBuf> {
+    let data = data_directory(connection)?;
+    if data.join("control.db").is_file() {
+        return Ok(data);
+    }
+    let problem = Problem::new(code::BACKUP_FILE, format!("there is nothing to back up in {}", data.display()));
+    Err(problem.hint("name the server's data directory: --data-dir DIR").into())
+}
+
+fn open(data: &Path) -> Result<(SqliteControl, SqliteRecords), kip_store::Error> {
+    Ok((SqliteControl::open(&data.join("control.db"))?, SqliteRecords::open(&data.join("records.db"))?))
+}
+
+/// Without a server. State that cannot be read any more is what a restore is for: it is set aside.
+async fn alone(data: &Path, file: &Path, options: &Restore) -> anyhow::Result<Restored> {
+    let directory = DataDirectory::lock(data).map_err(directory_problem)?;
+    let data = directory.path();
+    // Looked at before anything is set aside: what is not whole must change nothing.
+    drop(backup::stage(file, data, None).map_err(backup_problem)?);
+    for name in ["control.db", "records.db"] {
+        if !backup::is_usable(&data.join(name)) {
+            set_aside(data, name)?;
+        }
+    }
+    let (control, records) = open(data).map_err(store_problem)?;
+    let identity = control.identity().await.map_err(store_problem)?;
+    let fresh = identity.is_none();
+    let ours = identity.filter(|_| !options.force).map(|identity| identity.server);
+    let staged = backup::stage(file, data, ours.as_deref()).map_err(backup_problem)?;
+    if !fresh {
+        let copy = data.join(BEFORE_RESTORE);
+        let by = env!("CARGO_PKG_VERSION");
+        backup::write(&copy, true, by, &control, &records).await.map_err(backup_problem)?;
+    }
+    let before = control.current_versions().await.map_err(store_problem)?;
+    let after = control.replace(&staged, Vec::new()).await.map_err(store_problem)?;
+    if options.records || fresh {
+        records.replace(&staged).await.map_err(store_problem)?;
+    }
+    let mut restored = Restored::default();
+    for version in &after {
+        let same = before.iter().any(|earlier| earlier == version);
+        if same { &mut restored.kept } else { &mut restored.deployed }.push(version.spec.name.clone());
+    }
+    let gone = before.iter().filter(|earlier| !after.iter().any(|version| version.spec.name == earlier.spec.name));
+    restored.removed = gone.map(|earlier| earlier.spec.name.clone()).collect();
+    Ok(restored)
+}
+
+/// Renames a database and what SQLite keeps beside it.
+fn set_aside(data: &Path, name: &str) -> anyhow::Result<()> {
+    let now = kip_host::clock::wall_millis();
+    for name in [name.to_owned(), format!("{name}-wal"), format!("{name}-shm")] {
+        match std::fs::rename(data.join(&name), data.join(format!("{name}.unreadable-{now}"))) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}

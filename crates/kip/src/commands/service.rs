@@ -1,0 +1,238 @@
+//! `kip service`: a systemd unit whose restart keeps instances, and a slice whose stop ends them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use kip_host::environment::read;
+use kip_spec::{Problem, code};
+use serde::Serialize;
+
+use super::survival::is_systemd_running;
+use crate::arguments::{Connection, Install, Service};
+use crate::client::data_directory;
+use crate::output::Output;
+
+const SERVER: &str = "kipwake.service";
+const INSTANCES: &str = "kipwake-instances.service";
+const SLICE: &str = "kipwake.slice";
+
+/// A file of the service manager.
+#[derive(Debug, Serialize)]
+struct Unit {
+    path: PathBuf,
+    text: String,
+}
+
+/// What was done, or what there is.
+#[derive(Debug, Serialize)]
+struct Report {
+    units: Vec<PathBuf>,
+    /// What the service manager says of the server; none where systemd does not run.
+    state: Option<String>,
+    note: Option<&'static str>,
+}
+
+const NO_SYSTEMD: &str = "systemd does not run here: the units take effect where it does";
+
+pub(crate) fn run(connection: &Connection, command: &Service, output: Output) -> anyhow::Result<()> {
+    match command {
+        Service::Install(options) => install(connection, options, output),
+        Service::Uninstall { user } => uninstall(*user, output),
+        Service::Status { user } => {
+            let folder = folder(*user)?;
+            let units: Vec<PathBuf> =
+                names().map(|name| folder.join(name)).into_iter().filter(|path| path.exists()).collect();
+            report(*user, units, output, "there is no unit; `kip service install` writes it")
+        }
+    }
+}
+
+fn names() -> [&'static str; 3] {
+    [SERVER, INSTANCES, SLICE]
+}
+
+/// Where units are kept.
+fn folder(user: bool) -> anyhow::Result<PathBuf> {
+    if !user {
+        return Ok("/etc/systemd/system".into());
+    }
+    let base =
+        read("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(read("HOME")?).join(".config")));
+    let base = base.ok_or_else(|| Problem::new(code::SERVICE_FAILED, "there is no home to keep a user's unit in"))?;
+    Ok(base.join("systemd/user"))
+}
+
+fn install(connection: &Connection, options: &Install, output: Output) -> anyhow::Result<()> {
+    let data = data_directory(connection)?;
+    let folder = folder(options.user)?;
+    let program = std::env::current_exe()?;
+    let units = units(&program, &data, &folder, options.user)?;
+    if options.print {
+        return output.result(&units, |units| {
+            units.iter().map(|unit| format!("# {}\n{}\n", unit.path.display(), unit.text)).collect()
+        });
+    }
+    for unit in &units {
+        write(unit).map_err(|error| {
+            Problem::new(code::SERVICE_FAILED, format!("{} cannot be written", unit.path.display()))
+                .cause(error.to_string())
+                .hint("run as root, or install for yourself: kip service install --user")
+        })?;
+    }
+    if is_systemd_running() {
+        systemctl(options.user, &["daemon-reload"])?;
+        systemctl(options.user, &["enable", "--now", SERVER])?;
+    }
+    let paths = units.into_iter().map(|unit| unit.path).collect();
+    report(options.user, paths, output, "")
+}
+
+fn write(unit: &Unit) -> std::io::Result<()> {
+    if let Some(folder) = unit.path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let temporary = unit.path.with_extension("new");
+    std::fs::write(&temporary, &unit.text)?;
+    std::fs::rename(&temporary, &unit.path)
+}
+
+fn uninstall(user: bool, output: Output) -> anyhow::Result<()> {
+    let folder = folder(user)?;
+    let there: Vec<PathBuf> = names().map(|name| folder.join(name)).into_iter().filter(|path| path.exists()).collect();
+    if is_systemd_running() && !there.is_empty() {
+        systemctl(user, &["stop", SLICE])?;
+        systemctl(user, &["disable", SERVER])?;
+    }
+    for path in &there {
+        std::fs::remove_file(path).map_err(|error| {
+            Problem::new(code::SERVICE_FAILED, format!("{} cannot be removed", path.display()))
+                .cause(error.to_string())
+                .hint("run as the one who installed it")
+        })?;
+    }
+    if is_systemd_running() {
+        systemctl(user, &["daemon-reload"])?;
+    }
+    output.result(&serde_json::json!({"removed": there}), |_| match there.len() {
+        0 => "there was no unit\n".to_owned(),
+        _ => there.iter().map(|path| format!("removed {}\n", path.display())).collect(),
+    })
+}
+
+fn report(user: bool, units: Vec<PathBuf>, output: Output, none: &str) -> anyhow::Result<()> {
+    let running = is_systemd_running();
+    let state = running.then(|| ask(user, &["is-active", SERVER]));
+    let report = Report { units, state, note: (!running).then_some(NO_SYSTEMD) };
+    output.result(&report, |report| {
+        let mut text: String = report.units.iter().map(|path| format!("unit  {}\n", path.display())).collect();
+        if report.units.is_empty() {
+            text.push_str(&format!("{none}\n"));
+        }
+        if let Some(state) = &report.state {
+            text.push_str(&format!("state {state}\n"));
+        }
+        if let Some(note) = report.note {
+            text.push_str(&format!("note  {note}\n"));
+        }
+        text
+    })
+}
+
+fn command(user: bool, arguments: &[&str]) -> Command {
+    let mut command = Command::new("systemctl");
+    if user {
+        command.arg("--user");
+    }
+    command.args(arguments);
+    command
+}
+
+fn ask(user: bool, arguments: &[&str]) -> String {
+    let output = command(user, arguments).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+fn systemctl(user: bool, arguments: &[&str]) -> Result<(), Problem> {
+    let failed = |cause: String| {
+        Problem::new(code::SERVICE_FAILED, format!("systemctl {} failed", arguments.join(" ")))
+            .cause(cause)
+            .hint(format!("look at: systemctl{} status {SERVER}", if user { " --user" } else { "" }))
+    };
+    let output = command(user, arguments).output().map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+/// The unit's files. `KillMode=process`: stopping the server's unit ends the server only. The second service is stopped
+/// before the first, but not with it: only stopping the slice stops both, and then `kip stop` ends all instances.
+fn units(program: &Path, data: &Path, folder: &Path, user: bool) -> Result<Vec<Unit>, Problem> {
+    let (kip, data) = (quoted(program)?, quoted(data)?);
+    let wanted = if user { "default.target" } else { "multi-user.target" };
+    let server = format!(
+        "[Unit]
+Description=Kipwake, function compute for AI models
+Wants={INSTANCES}
+
+[Service]
+Type=exec
+ExecStart={kip} --data-dir {data} serve
+Slice={SLICE}
+Delegate=yes
+KillMode=process
+Restart=on-failure
+RestartSec=1s
+LimitNOFILE=65536
+
+[Install]
+WantedBy={wanted}
+"
+    );
+    let instances = format!(
+        "[Unit]
+Description=The instances of Kipwake, which end with its slice
+After={SERVER}
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart={kip} --version
+ExecStop={kip} --data-dir {data} stop
+Slice={SLICE}
+TimeoutStopSec=10min
+"
+    );
+    let slice = "[Unit]
+Description=Kipwake and its instances
+"
+    .to_owned();
+    let texts = [(SERVER, server), (INSTANCES, instances), (SLICE, slice)];
+    Ok(texts.into_iter().map(|(name, text)| Unit { path: folder.join(name), text }).collect())
+}
+
+/// A path as a word of a unit's command line.
+fn quoted(path: &Path) -> Result<String, Problem> {
+    let text = path.to_str().filter(|text| !text.chars().any(char::is_control)).ok_or_else(|| {
+        Problem::new(code::SERVICE_FAILED, format!("{} cannot be named in a unit", path.display()))
+            .hint("move it to a path of printable characters")
+    })?;
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
+    Ok(format!("\"{escaped}\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_keeps_instances_and_the_slice_ends_them() {
+        let made = units(Path::new("/opt/ki p"), Path::new("/data/50%$"), Path::new("/etc"), false).unwrap();
+        let text: Vec<&str> = made.iter().map(|unit| unit.text.as_str()).collect();
+        assert!(text[0].contains("KillMode=process\n") && text[0].contains("Delegate=yes\n"), "{}", text[0]);
+        assert!(text[0].contains("ExecStart=\"/opt/ki p\" --data-dir \"/data/50%%$$\" serve\n"), "{}", text[0]);
+        assert!(text[0].contains("Slice=kipwake.slice\n") && text[1].contains("Slice=kipwake.slice\n"));
+        assert!(text[1].contains("\" stop\n") && !text[1].contains("Requires") && !text[1].contains("PartOf"));
+        assert!(quoted(Path::new("/a\nb")).is_err());
+    }
+}

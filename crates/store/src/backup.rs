@@ -1,0 +1,417 @@
+//! One file that holds both databases: a SQLite file with a manifest and the pieces of each, so that it can be checked and
+//! looked at with ordinary tools. It is written under another name, synced and then renamed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use kip_spec::function::FunctionSpec;
+use kip_spec::{FunctionName, VersionId};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::database::{self, migrate};
+use crate::{ControlStore, RecordStore, control, records};
+
+/// Marks the file as ours: `KipB`.
+const APPLICATION: i32 = 0x4B69_7042;
+/// Where SQLite keeps that mark.
+const APPLICATION_AT: usize = 68;
+const MAGIC: &[u8] = b"SQLite format 3\0";
+/// The form of the file that this version writes.
+const FORMAT: u32 = 1;
+/// Bytes of a piece.
+const PIECE: usize = 1 << 20;
+
+const TABLES: &str = "
+    CREATE TABLE manifest (one INTEGER PRIMARY KEY CHECK (one = 1), text TEXT NOT NULL, sha256 TEXT NOT NULL) STRICT;
+    CREATE TABLE pieces (file TEXT NOT NULL, number INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (file, number)) STRICT;
+";
+
+/// What a backup says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The form of the file.
+    pub format: u32,
+    /// The id of the server it was taken of.
+    pub server: String,
+    /// When, milliseconds since 1970.
+    pub made: i64,
+    /// By which version of Kipwake.
+    pub by: String,
+    /// How many functions it holds.
+    pub functions: u64,
+    /// The databases.
+    pub files: Vec<Part>,
+}
+
+/// A database in a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its name in the data directory.
+    pub name: String,
+    /// The number of its schema.
+    pub schema: u32,
+    /// Its length.
+    pub bytes: u64,
+    /// SHA-256 of its content.
+    pub sha256: String,
+}
+
+/// Why a backup could not be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is a file of this name.
+    #[error("{} exists already", path.display())]
+    Exists {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Reading or writing failed.
+    #[error("{} cannot be read or written: {detail}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What was said.
+        detail: String,
+    },
+    /// The file is something else, or not whole.
+    #[error("{} is not a whole backup: {detail}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// It was made by a newer version.
+    #[error("{} was made by Kipwake {by}, whose {what} this version does not know", path.display())]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// By which version.
+        by: String,
+        /// What is newer.
+        what: String,
+    },
+    /// It was taken of another server.
+    #[error("{} was taken of the server {found}, and this is {ours}", path.display())]
+    Foreign {
+        /// Which file.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who we are.
+        ours: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] database::Error),
+}
+
+/// A backup that was checked, unpacked into a folder of its own, which goes with this.
+#[derive(Debug)]
+pub struct Staged {
+    /// What it says of itself.
+    pub manifest: Manifest,
+    pub(crate) control: PathBuf,
+    pub(crate) records: PathBuf,
+    folder: PathBuf,
+}
+
+impl Staged {
+    /// The functions in it with the version that each has as current.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn current_versions(&self) -> Result<Vec<(FunctionName, VersionId)>, Error> {
+        let read = || -> Result<Vec<(String, i64)>, rusqlite::Error> {
+            let query = "SELECT name, coalesce(serving, latest) FROM functions ORDER BY name";
+            Connection::open(&self.control)?
+                .prepare(query)?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        };
+        let rows = read().map_err(|error| self.damaged(&error))?;
+        let parse = |(name, version): (String, i64)| {
+            let name = name.parse().map_err(|error| self.damaged(&error))?;
+            Ok((name, VersionId(version.unsigned_abs())))
+        };
+        rows.into_iter().map(parse).collect()
+    }
+
+    /// What a version in it declares.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn spec(&self, version: VersionId) -> Result<FunctionSpec, Error> {
+        let read = || -> Result<String, rusqlite::Error> {
+            let id = i64::try_from(version.0).unwrap_or(i64::MAX);
+            Connection::open(&self.control)?
+                .query_row("SELECT spec FROM versions WHERE id = ?1", [id], |row| row.get(0))
+        };
+        let text = read().map_err(|error| self.damaged(&error))?;
+        serde_json::from_str(&text).map_err(|error| self.damaged(&error))
+    }
+
+    fn damaged(&self, error: &dyn std::fmt::Display) -> Error {
+        Error::Damaged { path: self.control.clone(), detail: error.to_string() }
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A file or folder that goes unless it is kept.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn beside(file: &Path, ending: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(format!(".{}.{ending}", std::process::id()));
+    name.into()
+}
+
+/// Writes a backup of both stores. Each database is consistent in itself; control objects are copied first.
+///
+/// # Errors
+/// [`Error::Exists`] unless `overwrite`; [`Error::Io`] or [`Error::Store`]. No file is left behind then.
+pub async fn write(
+    file: &Path,
+    overwrite: bool,
+    by: &str,
+    control: &dyn ControlStore,
+    records: &dyn RecordStore,
+) -> Result<Manifest, Error> {
+    let exists = || Error::Exists { path: file.to_owned() };
+    if !overwrite && fs::symlink_metadata(file).is_ok() {
+        return Err(exists());
+    }
+    let copies = [
+        ("control.db", Temporary(beside(file, "control.new"))),
+        ("records.db", Temporary(beside(file, "records.new"))),
+    ];
+    let failed = |error: database::Error| {
+        let detail = match error {
+            database::Error::Full { .. } => "there is no room on its disk".to_owned(),
+            database::Error::Database { detail, .. } => detail,
+            other => return Error::Store(other),
+        };
+        Error::Io { path: file.to_owned(), detail }
+    };
+    for (_, copy) in &copies {
+        // Left by a process that had our id before.
+        let _ = fs::remove_file(&copy.0);
+        database::keep_private(&copy.0).map_err(failed)?;
+    }
+    control.copy_to(copies[0].1.0.clone()).await.map_err(failed)?;
+    records.copy_to(copies[1].1.0.clone()).await.map_err(failed)?;
+    let identity = control.identity().await?;
+    let functions = control.current_versions().await?.len();
+    let mut manifest = Manifest {
+        format: FORMAT,
+        server: identity.map(|identity| identity.server).unwrap_or_default(),
+        made: kip_host::clock::wall_millis(),
+        by: by.to_owned(),
+        functions: functions as u64,
+        files: Vec::new(),
+    };
+    let file = file.to_owned();
+    let packed =
+        kip_host::tasks::blocking("backup", move || pack(&file, overwrite, &copies, &mut manifest).map(|()| manifest));
+    packed
+        .await
+        .unwrap_or_else(|| Err(Error::Io { path: PathBuf::new(), detail: "the work on it broke off".to_owned() }))
+}
+
+fn pack(file: &Path, overwrite: bool, copies: &[(&str, Temporary)], manifest: &mut Manifest) -> Result<(), Error> {
+    let failed = |path: &Path, detail: String| Error::Io { path: path.to_owned(), detail };
+    let new = Temporary(beside(file, "new"));
+    let _ = fs::remove_file(&new.0);
+    database::keep_private(&new.0)?;
+    let packing = |manifest: &mut Manifest| -> Result<(), rusqlite::Error> {
+        let mut c = Connection::open(&new.0)?;
+        // The file is synced once, when it is whole.
+        c.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
+        c.pragma_update(None, "application_id", APPLICATION)?;
+        let transaction = c.transaction()?;
+        transaction.execute_batch(TABLES)?;
+        for (name, copy) in copies {
+            let part = pack_one(&transaction, name, &copy.0)?;
+            manifest.files.push(part);
+        }
+        let text = serde_json::to_string_pretty(manifest)
+            .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        let sum = hexadecimal(&Sha256::digest(text.as_bytes()));
+        transaction.execute("INSERT INTO manifest VALUES (1, ?1, ?2)", params![text, sum])?;
+        transaction.commit()
+    };
+    packing(manifest).map_err(|error| failed(file, error.to_string()))?;
+    let io = |error: std::io::Error| failed(file, error.to_string());
+    File::open(&new.0).and_then(|new| new.sync_all()).map_err(io)?;
+    if overwrite {
+        fs::rename(&new.0, file).map_err(io)?;
+    } else {
+        // A link, unlike a rename, takes nobody's place.
+        match fs::hard_link(&new.0, file) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::Exists { path: file.to_owned() });
+            }
+            // A file system without links.
+            Err(error)
+                if matches!(error.kind(), std::io::ErrorKind::Unsupported | std::io::ErrorKind::PermissionDenied) =>
+            {
+                fs::rename(&new.0, file).map_err(io)?;
+            }
+            other => other.map_err(io)?,
+        }
+    }
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
+}
+
+fn pack_one(c: &Connection, name: &str, copy: &Path) -> Result<Part, rusqlite::Error> {
+    let io = |error: std::io::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
+    let schema = Connection::open(copy)?.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let mut file = File::open(copy).map_err(io)?;
+    let mut digest = Sha256::new();
+    let mut insert = c.prepare("INSERT INTO pieces VALUES (?1, ?2, ?3)")?;
+    let (mut number, mut bytes) = (0u32, 0u64);
+    loop {
+        let mut piece = Vec::with_capacity(PIECE);
+        let read = (&mut file).take(PIECE as u64).read_to_end(&mut piece).map_err(io)?;
+        if read == 0 {
+            break;
+        }
+        digest.update(&piece);
+        insert.execute(params![name, number, piece])?;
+        number += 1;
+        bytes += read as u64;
+    }
+    Ok(Part { name: name.to_owned(), schema, bytes, sha256: hexadecimal(&digest.finalize()) })
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// Checks a backup and unpacks it into a new folder inside `within`. `ours` is who we are, where that matters.
+///
+/// # Errors
+/// Any of [`Error`]; nothing is left behind then.
+pub fn stage(file: &Path, within: &Path, ours: Option<&str>) -> Result<Staged, Error> {
+    let io = |error: std::io::Error| Error::Io { path: file.to_owned(), detail: error.to_string() };
+    let damaged = |detail: String| Error::Damaged { path: file.to_owned(), detail };
+    let mut head = [0u8; 100];
+    let read = File::open(file).and_then(|mut file| file.read(&mut head)).map_err(io)?;
+    let mark = &head[APPLICATION_AT..APPLICATION_AT + 4];
+    if read < head.len() || !head.starts_with(MAGIC) || mark != APPLICATION.to_be_bytes() {
+        return Err(damaged("it does not begin like one".to_owned()));
+    }
+    let broken = |error: rusqlite::Error| damaged(error.to_string());
+    let c = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(broken)?;
+    let manifest = read_manifest(&c, file)?;
+    let newer = |what: String| Error::Newer { path: file.to_owned(), by: manifest.by.clone(), what };
+    if manifest.format > FORMAT {
+        return Err(newer(format!("form {}", manifest.format)));
+    }
+    if let Some(ours) = ours.filter(|ours| *ours != manifest.server) {
+        return Err(Error::Foreign { path: file.to_owned(), found: manifest.server, ours: ours.to_owned() });
+    }
+    let folder = within.join(format!("restore.{}.new", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    kip_host::directory::create_private(&folder).map_err(io)?;
+    let staged = Staged { control: folder.join("control.db"), records: folder.join("records.db"), manifest, folder };
+    for (target, migrations) in [(&staged.control, control::MIGRATIONS), (&staged.records, records::MIGRATIONS)] {
+        let name = target.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let part = staged.manifest.files.iter().find(|part| part.name == name);
+        let part = part.ok_or_else(|| damaged(format!("{name} is missing")))?;
+        if part.schema as usize > migrations.len() {
+            let what = format!("schema {} of {name}", part.schema);
+            return Err(Error::Newer { path: file.to_owned(), by: staged.manifest.by.clone(), what });
+        }
+        unpack(&c, part, target).map_err(&damaged)?;
+        prepare(target, migrations).map_err(|error| damaged(format!("{name}: {error}")))?;
+    }
+    Ok(staged)
+}
+
+/// Whether a database of a data directory can be worked with: one that is not there can.
+pub fn is_usable(database: &Path) -> bool {
+    if !database.exists() {
+        return true;
+    }
+    let look = || -> Result<bool, rusqlite::Error> {
+        let c = Connection::open(database)?;
+        let check: String = c.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        let schema: u32 = c.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let newest =
+            if database.ends_with("records.db") { records::MIGRATIONS.len() } else { control::MIGRATIONS.len() };
+        Ok(check == "ok" && schema as usize <= newest)
+    };
+    look().unwrap_or(false)
+}
+
+fn read_manifest(c: &Connection, file: &Path) -> Result<Manifest, Error> {
+    let damaged = |detail: String| Error::Damaged { path: file.to_owned(), detail };
+    let found: Option<(String, String)> = c
+        .query_row("SELECT text, sha256 FROM manifest", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
+        .map_err(|error| damaged(error.to_string()))?;
+    let (text, sum) = found.ok_or_else(|| damaged("it has no manifest".to_owned()))?;
+    if hexadecimal(&Sha256::digest(text.as_bytes())) != sum {
+        return Err(damaged("its manifest was changed".to_owned()));
+    }
+    // A newer form may have another shape.
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    let format = value["format"].as_u64().unwrap_or_default();
+    if format > u64::from(FORMAT) {
+        let by = value["by"].as_str().unwrap_or("of a newer version").to_owned();
+        return Err(Error::Newer { path: file.to_owned(), by, what: format!("form {format}") });
+    }
+    serde_json::from_value(value).map_err(|error| damaged(error.to_string()))
+}
+
+fn unpack(c: &Connection, part: &Part, target: &Path) -> Result<(), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let open = OpenOptions::new().create_new(true).write(true).mode(0o600).open(target);
+    let mut out = open.map_err(|error| text(&error))?;
+    let mut digest = Sha256::new();
+    let mut pieces =
+        c.prepare("SELECT bytes FROM pieces WHERE file = ?1 ORDER BY number").map_err(|error| text(&error))?;
+    let mut rows = pieces.query([part.name.as_str()]).map_err(|error| text(&error))?;
+    let mut bytes = 0;
+    while let Some(row) = rows.next().map_err(|error| text(&error))? {
+        let piece = row.get_ref(0).and_then(|value| Ok(value.as_blob()?)).map_err(|error| text(&error))?;
+        digest.update(piece);
+        bytes += piece.len() as u64;
+        out.write_all(piece).map_err(|error| text(&error))?;
+    }
+    if bytes != part.bytes || hexadecimal(&digest.finalize()) != part.sha256 {
+        return Err(format!("the checksum of {} does not fit", part.name));
+    }
+    out.sync_all().map_err(|error| text(&error))
+}
+
+/// Checks a database and brings it to our schema.
+fn prepare(target: &Path, migrations: &[&str]) -> Result<(), String> {
+    let mut c = Connection::open(target).map_err(|error| error.to_string())?;
+    let check: String =
+        c.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|error| error.to_string())?;
+    if check != "ok" {
+        return Err(check);
+    }
+    migrate(&mut c, target, migrations).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+use super::*;
+use crate::{DecisionRecord, Record, RequestFilter, SqliteControl, SqliteRecords, StoredKey};
+use kip_spec::function::{
+    FunctionSpec, HttpAuth, HttpTrigger, Lifecycle, Program, ReadyProbe, Resources, Rotation, Watchdog, defaults,
+};
+
+fn spec(name: &str, memory: Option<u64>) -> FunctionSpec {
+    FunctionSpec {
+        name: name.parse().unwrap(),
+        program: Program::Command { argv: vec!["true".to_owned()], dir: "/".into() },
+        env: std::collections::BTreeMap::new(),
+        resources: Resources { memory: memory.map(kip_spec::Bytes), ..Resources::default() },
+        instances: defaults::INSTANCES,
+        ready: ReadyProbe::Tcp,
+        live: None,
+        watchdog: Watchdog::default(),
+        rotation: Rotation::default(),
+        lifecycle: Lifecycle::default(),
+        timeouts: defaults::TIMEOUTS,
+        queue_depth: defaults::QUEUE_DEPTH,
+        idle: defaults::IDLE,
+        dispatch: defaults::DISPATCH,
+        http: HttpTrigger { auth: HttpAuth::Anonymous, methods: Vec::new() },
+    }
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    control: SqliteControl,
+    records: SqliteRecords,
+    server: String,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let control = SqliteControl::open(&folder.path().join("control.db")).unwrap();
+        let records = SqliteRecords::open(&folder.path().join("records.db")).unwrap();
+        let server = control.begin_boot().await.unwrap().server;
+        Self { folder, control, records, server }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    async fn deploy(&self, names: &[&str]) -> Vec<u64> {
+        let specs = names.iter().map(|name| spec(name, None)).collect();
+        let made = self.control.add_versions(specs, "text".to_owned(), "kip.yaml").await.unwrap();
+        made.iter().map(|made| made.id.0).collect()
+    }
+
+    async fn backup(&self, name: &str) -> PathBuf {
+        write(&self.path(name), false, "0.1.0", &self.control, &self.records).await.unwrap();
+        self.path(name)
+    }
+
+    fn stage(&self, file: &Path) -> Result<Staged, Error> {
+        stage(file, self.folder.path(), Some(&self.server))
+    }
+
+    fn left_behind(&self) -> Vec<String> {
+        let names = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+        names.retain(|name| !name.starts_with("control.db") && !name.starts_with("records.db"));
+        names.sort();
+        names
+    }
+}
+
+#[tokio::test]
+async fn what_was_backed_up_comes_back_and_numbers_are_never_reused() {
+    let world = World::new().await;
+    world.deploy(&["a", "b"]).await;
+    let file = world.backup("one").await;
+    assert_eq!(world.left_behind(), ["one"]);
+    let newer = world.deploy(&["a", "c"]).await;
+    let key = StoredKey { name: "later".to_owned(), hash: [7; 32], created: 1 };
+    world.control.add_key(key.clone()).await.unwrap();
+
+    let staged = world.stage(&file).unwrap();
+    assert_eq!((staged.manifest.functions, staged.manifest.by.as_str()), (2, "0.1.0"));
+    let restored = world.control.replace(&staged, vec!["a".parse().unwrap()]).await.unwrap();
+    drop(staged);
+    let names: Vec<&str> = restored.iter().map(|version| version.spec.name.as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert!(restored[0].id.0 > newer[1], "a renewed version has a number of its own: {restored:?}");
+    assert_eq!(restored[1].id.0, 2, "what did not change keeps its number");
+    assert_eq!(world.control.keys().await.unwrap(), [key], "keys that open the server stay");
+    assert_eq!(world.control.identity().await.unwrap().unwrap().server, world.server);
+    assert_eq!(world.left_behind(), ["one"]);
+    assert!(world.deploy(&["d"]).await[0] > restored[0].id.0);
+}
+
+#[tokio::test]
+async fn records_come_back_when_asked_for() {
+    let world = World::new().await;
+    let decision = |at: i64| {
+        Record::Decision(DecisionRecord {
+            at,
+            function: "a".to_owned(),
+            version: 1,
+            instance: None,
+            from: None,
+            to: "ready".to_owned(),
+            why: "done".to_owned(),
+            detail: None,
+        })
+    };
+    world.records.append(vec![decision(1)]).await.unwrap();
+    let file = world.backup("one").await;
+    world.records.append(vec![decision(2)]).await.unwrap();
+    world.records.replace(&world.stage(&file).unwrap()).await.unwrap();
+    let found = world.records.decisions("a".to_owned(), 9).await.unwrap();
+    assert_eq!(found.iter().map(|record| record.at).collect::<Vec<_>>(), [1]);
+    assert_eq!(world.records.requests(RequestFilter { limit: 1, ..RequestFilter::default() }).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_file_is_never_overwritten_unasked() {
+    let world = World::new().await;
+    let file = world.path("one");
+    fs::write(&file, "mine").unwrap();
+    let again = write(&file, false, "0.1.0", &world.control, &world.records).await;
+    assert!(matches!(again, Err(Error::Exists { .. })), "{again:?}");
+    assert_eq!(fs::read(&file).unwrap(), b"mine");
+    write(&file, true, "0.1.0", &world.control, &world.records).await.unwrap();
+    world.stage(&file).unwrap();
+    let nowhere = write(&world.path("no/where"), false, "0.1.0", &world.control, &world.records).await;
+    assert!(nowhere.is_err());
+    assert_eq!(world.left_behind(), ["one"]);
+}
+
+#[tokio::test]
+async fn no_damaged_backup_is_taken_for_whole() {
+    let world = World::new().await;
+    world.deploy(&["a"]).await;
+    let whole = fs::read(world.backup("one").await).unwrap();
+    let broken = world.path("broken");
+    let mut refused = 0;
+    // A flipped bit in every page, three times, at different places; those in free room change nothing and may pass.
+    for (at, place) in (0..whole.len()).step_by(4096).flat_map(|page| [(page, 200), (page, 1500), (page, 3900)]) {
+        let mut copy = whole.clone();
+        let Some(byte) = copy.get_mut(at + place) else { continue };
+        *byte ^= 0x10;
+        fs::write(&broken, &copy).unwrap();
+        match world.stage(&broken) {
+            Err(Error::Damaged { .. }) => refused += 1,
+            Ok(staged) => {
+                let mut sums = staged.manifest.files.iter().zip([&staged.control, &staged.records]);
+                assert!(sums.all(|(part, file)| part.schema > 1
+                    || hexadecimal(&Sha256::digest(fs::read(file).unwrap())) == part.sha256));
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(refused > 10, "{refused} of the damaged copies were refused");
+    for length in [0, 50, 4096, whole.len() / 2, whole.len() - 4096] {
+        fs::write(&broken, &whole[..length]).unwrap();
+        assert!(matches!(world.stage(&broken), Err(Error::Damaged { .. })), "{length} bytes of it");
+    }
+    fs::copy(world.path("control.db"), &broken).unwrap();
+    assert!(matches!(world.stage(&broken), Err(Error::Damaged { .. })), "another database");
+    assert!(matches!(world.stage(&world.path("nothing")), Err(Error::Io { .. })));
+    assert_eq!(world.left_behind(), ["broken", "one"]);
+}
+
+#[tokio::test]
+async fn newer_and_foreign_ones_are_refused() {
+    let world = World::new().await;
+    world.deploy(&["a"]).await;
+    let file = world.backup("one").await;
+    let other = World::new().await;
+    assert!(matches!(other.stage(&file), Err(Error::Foreign { .. })));
+    assert!(stage(&file, other.folder.path(), None).is_ok(), "a server that is not yet anybody takes it");
+
+    let edit = |name: &str, change: fn(&mut Manifest)| {
+        let copy = world.path(name);
+        fs::copy(&file, &copy).unwrap();
+        let c = Connection::open(&copy).unwrap();
+        let mut manifest = read_manifest(&c, &copy).unwrap();
+        change(&mut manifest);
+        let text = serde_json::to_string(&manifest).unwrap();
+        let sum = hexadecimal(&Sha256::digest(text.as_bytes()));
+        c.execute("UPDATE manifest SET text = ?1, sha256 = ?2", [text, sum]).unwrap();
+        copy
+    };
+    let form = edit("form", |manifest| manifest.format = 9);
+    assert!(matches!(world.stage(&form), Err(Error::Newer { .. })));
+    let schema = edit("schema", |manifest| manifest.files[0].schema = 99);
+    assert!(matches!(world.stage(&schema), Err(Error::Newer { .. })));
+    assert_eq!(world.left_behind(), ["form", "one", "schema"]);
+}
+
+#[tokio::test]
+async fn a_backup_of_an_older_schema_is_brought_along() {
+    let world = World::new().await;
+    let old = world.path("old-records.db");
+    let c = Connection::open(&old).unwrap();
+    c.execute_batch(records::MIGRATIONS[0]).unwrap();
+    c.pragma_update(None, "user_version", 1).unwrap();
+    c.execute("INSERT INTO requests (function, record) VALUES ('f', '{\"id\": \"r1\", \"at\": 5}')", []).unwrap();
+    drop(c);
+    let control = world.path("control-copy");
+    world.control.copy_to(control.clone()).await.unwrap();
+    let mut manifest = Manifest {
+        format: FORMAT,
+        server: world.server.clone(),
+        made: 0,
+        by: "0.1.0".to_owned(),
+        functions: 0,
+        files: Vec::new(),
+    };
+    let file = world.path("backup");
+    pack(&file, false, &[("control.db", Temporary(control)), ("records.db", Temporary(old))], &mut manifest).unwrap();
+    let staged = world.stage(&file).unwrap();
+    world.records.replace(&staged).await.unwrap();
+    let c = Connection::open(world.path("records.db")).unwrap();
+    let at: i64 = c.query_row("SELECT at FROM requests WHERE request = 'r1'", [], |row| row.get(0)).unwrap();
+    assert_eq!(at, 5);
+}
