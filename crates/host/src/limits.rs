@@ -9,7 +9,7 @@ static AT_START: OnceLock<Rlimit> = OnceLock::new();
 /// What this process was started with, before [`raise_open_files`]: programs that it starts should get the same, because
 /// some look through all numbers up to the limit.
 pub fn open_files_at_start() -> Rlimit {
-    AT_START.get_or_init(|| getrlimit(Resource::Nofile)).clone()
+    *AT_START.get_or_init(|| getrlimit(Resource::Nofile))
 }
 
 /// Raises the limit as far as it may be, and says how far that is.

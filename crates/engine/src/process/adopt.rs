@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kip_host::processes;
-use kip_host::sockets::{self, Connection};
+use kip_host::sockets::{self, Connection, Listener};
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use tokio::sync::watch;
 
 use super::journal::{self, Journal, Stage};
 use super::logs::LogFile;
-use super::{Process, ProcessBody, cgroup, contract, ready, streams, watch as pidfd};
+use super::{Process, ProcessBody, cgroup, contract, streams, watch as pidfd};
 use crate::body::Ended;
 
 /// How long an instance that was caught falling asleep may take to be so.
@@ -98,7 +98,9 @@ impl ProcessBody {
         let mut ids: BTreeSet<InstanceId> = names(&self.options.instances);
         ids.extend(self.capabilities.cgroup.iter().flat_map(|root| names(root)));
         ids.extend(marked.keys());
+        // Once for all of them: these tables are long where there is much traffic.
         let connections = sockets::connections().unwrap_or_default();
+        let listeners = sockets::listeners().unwrap_or_default();
         let (mut all, mut inherited) = (Vec::new(), Inherited::default());
         for id in ids {
             let folder = self.folder_of(id);
@@ -108,7 +110,7 @@ impl ProcessBody {
                 Some(journal) => {
                     let (function, version) = (Some(journal.function.clone()), Some(journal.version));
                     let memo = journal.memo.clone();
-                    let state = self.look_at(id, journal, &processes);
+                    let state = self.look_at(id, journal, &processes, &listeners);
                     state.map(|state| Found { instance: id, function, version, memo, state })
                 }
                 None => self.without_journal(id, &processes).map(|reason| Found {
@@ -139,7 +141,13 @@ impl ProcessBody {
     }
 
     /// An instance with a journal. None if nothing of it is left.
-    fn look_at(&self, id: InstanceId, journal: Journal, marked: &[u32]) -> Option<Result<Alive, String>> {
+    fn look_at(
+        &self,
+        id: InstanceId,
+        journal: Journal,
+        marked: &[u32],
+        listeners: &[Listener],
+    ) -> Option<Result<Alive, String>> {
         let main = processes::look(journal.process).filter(|main| main.started == journal.started && !main.has_ended());
         let others = journal.cgroup.as_deref().map(cgroup::processes).unwrap_or_default();
         if main.is_none() && others.is_empty() && marked.is_empty() {
@@ -160,7 +168,8 @@ impl ProcessBody {
         }
         let Some(address) = journal.address else { return Some(Err("it listened nowhere".to_owned())) };
         let asleep = process.settle_asleep();
-        if !ready::own_listeners(&process).iter().any(|listener| listener.address.port() == address.port()) {
+        let inodes = sockets::inodes_of(&process.members());
+        if !listeners.iter().any(|l| l.address.port() == address.port() && inodes.contains(&l.inode)) {
             return Some(Err(format!("it does not listen on its port {} any more", address.port())));
         }
         self.read_on(&process, &journal);

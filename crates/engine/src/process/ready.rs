@@ -79,7 +79,7 @@ async fn answers(order: &Order, address: SocketAddr) -> bool {
 }
 
 /// The listeners of an instance's own processes.
-pub(super) fn own_listeners(process: &Process) -> Vec<Listener> {
+fn own_listeners(process: &Process) -> Vec<Listener> {
     let inodes = sockets::inodes_of(&process.members());
     let all = sockets::listeners().unwrap_or_default();
     all.into_iter().filter(|listener| inodes.contains(&listener.inode)).collect()

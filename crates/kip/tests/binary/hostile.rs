@@ -157,7 +157,7 @@ fn few_open_files_are_said_and_survived() {
     server.deploy_subject(&[], "instances: {max: 1}");
     let first = pid(&server.get("/pid"));
     // More callers than it has room for, who say nothing.
-    let callers: Vec<TcpStream> = (0..400).filter_map(|_| TcpStream::connect(server.gateway).ok()).collect();
+    let callers: Vec<TcpStream> = (0..340).filter_map(|_| TcpStream::connect(server.gateway).ok()).collect();
     assert!(callers.len() > 300);
     until_true("it is full", || server.log().contains("a connection could not be taken"));
     assert!(is_alive(first) && is_alive(server.pid));
