@@ -10,6 +10,7 @@ use kip_control::Control;
 use kip_engine::{Body as _, ProcessBody};
 use kip_gateway::Gateway;
 use kip_host::directory::DataDirectory;
+use kip_host::disk::Pressure;
 use kip_spec::{Problem, code};
 use kip_store::{ControlStore, SqliteControl};
 use serde::Serialize;
@@ -91,7 +92,10 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let (keys, key) = Keys::open(store.as_ref(), data).await.map_err(keys_problem)?;
 
     let (ends, ended) = mpsc::channel(ENDS);
-    let body = Arc::new(ProcessBody::new(body_options(data, &identity.server), ends).map_err(|e| unusable(data, &e))?);
+    let body = Arc::new(
+        ProcessBody::new(body_options(data, &identity.server, disk.pressure.clone()), ends)
+            .map_err(|e| unusable(data, &e))?,
+    );
     let capabilities = body.capabilities().clone();
     let options = kip_control::Options {
         boot: identity.boot,
@@ -198,8 +202,9 @@ impl Left {
     }
 }
 
-fn body_options(data: &Path, server: &str) -> kip_engine::Options {
-    kip_engine::Options { server: server.to_owned(), instances: data.join("instances"), logs: data.join("logs") }
+fn body_options(data: &Path, server: &str, pressure: Pressure) -> kip_engine::Options {
+    let (instances, logs) = (data.join("instances"), data.join("logs"));
+    kip_engine::Options { server: server.to_owned(), instances, logs, pressure }
 }
 
 /// Ends the instances that a server left which does not run any more, and says how many there were.
@@ -212,7 +217,8 @@ pub(crate) async fn end_left(data: &Path) -> anyhow::Result<usize> {
     let store = SqliteControl::open(&data.join("control.db")).map_err(store_problem)?;
     let identity = store.begin_boot().await.map_err(store_problem)?;
     let (ends, _ended) = mpsc::channel(ENDS);
-    let body = ProcessBody::new(body_options(data, &identity.server), ends).map_err(|error| unusable(data, &error))?;
+    let body = ProcessBody::new(body_options(data, &identity.server, Pressure::default()), ends)
+        .map_err(|e| unusable(data, &e))?;
     let (left, _) = body.find();
     let ending = left.iter().map(|found| body.kill(found.instance));
     let failed = futures_util::future::join_all(ending).await.into_iter().find_map(Result::err);

@@ -50,6 +50,8 @@ pub struct Options {
     pub instances: PathBuf,
     /// Folder for the instances' logs.
     pub logs: PathBuf,
+    /// How the disk stands: while it is nearly full, what instances write is left out.
+    pub pressure: kip_host::disk::Pressure,
 }
 
 /// What this host lets us do to processes, found out once.
@@ -139,7 +141,8 @@ impl ProcessBody {
         };
         let limits = Limits::find(&options.server, cgroup.as_deref());
         let capabilities = Capabilities { cgroup, cgroup_missing, limits_missing: limits.missing() };
-        Ok(Self { options, capabilities, processes: Mutex::default(), ended, pump: Pump::start()?, limits })
+        let pump = Pump::start(options.pressure.clone())?;
+        Ok(Self { options, capabilities, processes: Mutex::default(), ended, pump, limits })
     }
 
     /// Takes hold of everything that an earlier server left. What is not adopted must be killed. To be called once,

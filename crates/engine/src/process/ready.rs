@@ -11,8 +11,9 @@ use tokio::net::TcpStream;
 use super::Process;
 use crate::body::{Ended, Order, Running, StartProblem};
 
-/// Between two probes: quick at first, for programs that start in milliseconds.
-const FIRST_PAUSE: Duration = Duration::from_millis(2);
+/// Between two probes: quick at first, for programs that start in milliseconds, then a fifth longer each time, so that
+/// readiness is seen late by a fifth of the start at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// One probe may take this long; a model that is loading often accepts and does not answer.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
@@ -62,7 +63,7 @@ async fn probe(order: &Order, port: u16) -> SocketAddr {
             }
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        pause = (pause * 6 / 5).min(LONGEST_PAUSE);
     }
 }
 
