@@ -186,7 +186,7 @@ fn own_hierarchy(server: &str, controller: Controller) -> Option<PathBuf> {
         let controllers = fields.next()?;
         controllers.split(',').any(|name| name == controller.name()).then(|| fields.next())?
     })?;
-    let parent = Path::new(own).parent().unwrap_or(Path::new("/"));
+    let parent = Path::new(own).parent().unwrap_or_else(|| Path::new("/"));
     let beside = mount.join(parent.strip_prefix("/").ok()?);
     [beside, mount].into_iter().find_map(|parent| {
         let folder = parent.join(format!("kipwake-{server}"));
