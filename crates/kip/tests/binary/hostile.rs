@@ -19,7 +19,7 @@ fn pid(answer: &Answer) -> u32 {
 fn has_limits(server: &Server) -> bool {
     let missing = &server.api_get("/api/v1/status").json()["limits_missing"];
     if !missing.is_null() {
-        println!("skipped: {missing}");
+        eprintln!("skipped: {missing}");
     }
     missing.is_null()
 }
