@@ -115,7 +115,7 @@ fn one_that_closes_its_port_is_found_out() {
     server.deploy_subject(&[], "instances: {max: 1}\nidle: {pause: never}");
     let first = pid(&server.get("/pid"));
     assert_eq!(server.get("/close-port").text(), "closed\n");
-    let answer = server.get("/pid");
+    let answer = until("it takes no connection any more", || Some(server.get("/pid")).filter(|a| a.status() != 200));
     assert_eq!((answer.code().as_str(), answer.status()), ("KW-2009", 502), "{answer:?}");
     server.crash();
     server.start_again();
