@@ -1,10 +1,11 @@
 //! Instances of an earlier server: handed to their functions, or ended with a reason in the decision log.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use kip_engine::{Alive, Body as _, Found, Inherited};
-use kip_fleet::{Event, Place, Rung, ToPlacer};
+use kip_fleet::{CoreNumber, Event, Place, Rung, ToPlacer};
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use kip_store::{DecisionRecord, Record};
 
@@ -59,7 +60,10 @@ impl Shared {
                 }
             }
         }
+        let cells: BTreeMap<CoreNumber, Arc<Cell>> =
+            links.iter().map(|(cell, _, _)| (cell.number, cell.clone())).collect();
         links.into_iter().for_each(|(cell, link, found)| cell.adopt(link, found));
+        cells.values().for_each(|cell| cell.adopted());
         let took = (kip_host::clock::monotonic_micros() - began) / 1_000;
         tracing::info!(adopted, ended, took_ms = took, "instances of an earlier server");
         if !inherited.is_empty() {

@@ -175,6 +175,12 @@ impl Cell {
         self.carry_out(after.effects);
     }
 
+    /// Every instance of an earlier server is known.
+    pub(crate) fn adopted(self: &Arc<Self>) {
+        let serving = self.serving();
+        self.step(Event::Serve { version: serving.id, policy: serving.policy.clone() });
+    }
+
     /// Refuses every request that waits, because the server ends. Those that come now are refused as well.
     pub(crate) fn refuse_waiting(&self) {
         let mut inner = self.lock();
@@ -272,10 +278,9 @@ impl Cell {
         let serving = &inner.serving;
         // A function's first version comes with the event itself; handed in twice, it would be its own candidate.
         let is_first = matches!(event, Event::Deploy { version, .. } if *version == serving.id);
-        if !is_first {
-            core.step(now(), Event::Deploy { version: serving.id, policy: serving.policy.clone() }, effects);
-            // It served before and was promoted then.
-            effects.retain(|effect| !matches!(effect, Effect::Promoted { version } if *version == serving.id));
+        // Nor is anything decided before all instances of an earlier server are known.
+        if !is_first && !matches!(event, Event::Adopt { .. }) {
+            core.step(now(), Event::Serve { version: serving.id, policy: serving.policy.clone() }, effects);
         }
         inner.core = Some(core);
         true

@@ -19,6 +19,13 @@ pub enum Event {
         /// How it wants to be treated.
         policy: Arc<Policy>,
     },
+    /// This version served before and goes on: a core made anew, after the [`Event::Adopt`] of every instance that lives.
+    Serve {
+        /// Which.
+        version: VersionId,
+        /// How it wants to be treated.
+        policy: Arc<Policy>,
+    },
     /// The function is removed: waiting requests are refused, instances drain and stop.
     Remove,
     /// The server ends: as [`Event::Remove`], with another reason.
@@ -60,7 +67,7 @@ pub enum Event {
         /// How.
         exit: Exit,
     },
-    /// An earlier server started this instance and it lives; comes after the [`Event::Deploy`] of the version that serves.
+    /// An earlier server started this instance and it lives. Nothing is decided before [`Event::Serve`].
     Adopt {
         /// Which.
         instance: InstanceId,

@@ -3,7 +3,7 @@
 use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::placer::Offer;
+use crate::placer::{Offer, Urgency};
 use crate::state::{Rung, STATES};
 use crate::why::Why;
 use crate::{Kind, Lack, OperationNumber, Place, StartKind, State, Usage};
@@ -48,6 +48,10 @@ pub struct Instance {
     pub operation: Option<Operation>,
     /// Asleep, and room for its wake is asked for.
     pub wants_room: bool,
+    /// For what its room is asked.
+    pub urgency: Urgency,
+    /// The number of the latest ask for room.
+    pub ask: OperationNumber,
     /// What there is too little of for it.
     pub waits_for: Option<Lack>,
     /// When its start or wake began, boot time.
@@ -97,6 +101,8 @@ impl Instance {
             place: Place::default(),
             operation: Some(operation),
             wants_room: false,
+            urgency: Urgency::Demand,
+            ask: operation.number,
             waits_for: None,
             moving_since: now,
             slept_on: None,

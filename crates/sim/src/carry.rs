@@ -198,12 +198,12 @@ impl World {
     /// What the placer is told, after planted bugs; `None` if it never hears of it.
     pub(crate) fn before_placer(&mut self, message: ToPlacer) -> Option<ToPlacer> {
         match message {
-            ToPlacer::Ask { function, instance, version, mut need, urgency } => {
+            ToPlacer::Ask { function, instance, version, mut need, urgency, number } => {
                 self.rooms.asked(instance, need);
                 if self.plant == Some(Plant::BlindLedger) {
                     need = Need { kind: need.kind, ..Need::default() };
                 }
-                Some(ToPlacer::Ask { function, instance, version, need, urgency })
+                Some(ToPlacer::Ask { function, instance, version, need, urgency, number })
             }
             ToPlacer::Hold { instance, need, place, rung, .. } => {
                 self.rooms.held(instance, need, place, rung);
@@ -231,7 +231,7 @@ impl World {
     /// Notes what the placer answers. False if the answer is lost, by a planted bug.
     pub(crate) fn after_placer(&mut self, message: FromPlacer) -> bool {
         match message {
-            FromPlacer::Grant { instance, place } => {
+            FromPlacer::Grant { instance, place, .. } => {
                 self.rooms.granted(instance, place);
                 true
             }

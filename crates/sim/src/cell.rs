@@ -119,9 +119,9 @@ impl Cell {
             return false;
         };
         let mut core = Box::new(FunctionCore::new(self.boot, self.number, self.sequence));
-        core.step(now, Event::Deploy { version: serving, policy }, effects);
-        // It served before and was promoted then.
-        effects.retain(|effect| !matches!(effect, Effect::Promoted { version } if *version == serving));
+        if !matches!(event, Event::Adopt { .. }) {
+            core.step(now, Event::Serve { version: serving, policy }, effects);
+        }
         self.core = Some(core);
         true
     }

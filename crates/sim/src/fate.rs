@@ -63,6 +63,8 @@ pub(crate) struct Seeded {
 pub(crate) struct Scripted {
     /// How long an operation takes, by function.
     pub(crate) takes: BTreeMap<(usize, &'static str), u64>,
+    /// The next request gets no byte.
+    pub(crate) stuck: bool,
     /// Ends of the next operations of a kind.
     pub(crate) next: Vec<(&'static str, End)>,
 }
@@ -177,7 +179,10 @@ impl Fates {
 
     /// Whether a request gets no byte.
     pub(crate) fn stuck(&mut self, function: usize) -> bool {
-        let Self::Seeded(seeded) = self else { return false };
+        let seeded = match self {
+            Self::Seeded(seeded) => seeded,
+            Self::Scripted(scripted) => return scripted.stuck,
+        };
         let rate = seeded.rates.of(Fault::Stuck) / 8;
         seeded.clients[function].per_mille(rate)
     }
@@ -198,7 +203,7 @@ impl Fates {
 
     /// Whether something that was under way when the server was killed happened all the same.
     pub(crate) fn went_on(&mut self) -> bool {
-        let Self::Seeded(seeded) = self else { return false };
+        let Self::Seeded(seeded) = self else { return true };
         seeded.restarts.one_in(2)
     }
 

@@ -111,6 +111,12 @@ impl World {
             self.step(function, Event::Adopt { instance, version, policy, found });
         }
         let cell = &self.cells[function];
+        let version = cell.serving;
+        let policy = cell.versions.get(&version).filter(|_| cell.core.is_some()).cloned();
+        if let Some(policy) = policy {
+            self.step(function, Event::Serve { version, policy });
+        }
+        let cell = &self.cells[function];
         let minimum = cell.versions.get(&cell.serving).map_or(0, |policy| policy.min);
         let (closed, aliases) = (cell.closed, cell.aliases.clone());
         for (alias, (targets, provisioned)) in aliases {

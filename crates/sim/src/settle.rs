@@ -67,9 +67,8 @@ impl World {
                     fault(format!("{version} rests with {number} instances, not {minimum} to {most}: {states:?}"));
                 } else if policy.idle.pause.is_some() && !ages && !own.iter().all(rests) {
                     fault(format!("{version} does not sleep: {states:?}"));
-                } else if own
-                    .iter()
-                    .any(|instance| instance.kind == Kind::OnDemand && instance.state == State::Requested)
+                } else if !ages
+                    && own.iter().any(|instance| instance.kind == Kind::OnDemand && instance.state == State::Requested)
                 {
                     fault(format!("{version} waits for room that nobody needs: {states:?}"));
                 }
@@ -100,7 +99,8 @@ impl World {
         let possible = setup.fits(&policy) && policy.queue_timeout >= PATIENT;
         let ends = self.cells[function].ends;
         if possible && ends.left != before.left + 1 && self.failure.is_none() {
-            self.fail("serves after rest", format!("{} did not serve: {ends:?}", self.cells[function].name));
+            let (name, placer) = (&self.cells[function].name, &self.placer);
+            self.fail("serves after rest", format!("{name} did not serve: {ends:?}; {placer:?}"));
         }
     }
 

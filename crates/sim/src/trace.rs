@@ -96,7 +96,7 @@ impl Trace {
                 instance.hash(&mut self.hash);
             }
             Event::Placer(message) => discriminant(message).hash(&mut self.hash),
-            Event::Deploy { version, .. } => version.0.hash(&mut self.hash),
+            Event::Deploy { version, .. } | Event::Serve { version, .. } => version.0.hash(&mut self.hash),
             Event::Alias { alias, .. } => alias.hash(&mut self.hash),
             Event::Remove | Event::Shutdown | Event::Tick | Event::Rotate => {}
         }
@@ -189,5 +189,8 @@ impl Trace {
 
 /// An instance as stories call it: its function and its number there.
 pub(crate) fn name_of(cell: &Cell, instance: InstanceId) -> String {
-    format!("{}/{}", cell.name, instance.sequence)
+    match instance.boot {
+        1 => format!("{}/{}", cell.name, instance.sequence),
+        boot => format!("{}/{boot}.{}", cell.name, instance.sequence),
+    }
 }

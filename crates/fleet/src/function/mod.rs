@@ -103,13 +103,14 @@ impl FunctionCore {
                 }
             }
             Event::Deploy { version, policy } => self.deploy(now, version, policy, effects),
+            Event::Serve { version, policy } => self.serve(version, policy),
             Event::Alias { alias, targets, provisioned } => self.point(alias, &targets, provisioned),
             Event::Remove => self.close(now, Refusal::Removed, Why::Removed, effects),
             Event::Shutdown => self.close(now, Refusal::ShuttingDown, Why::ShuttingDown, effects),
             Event::Observed { instance, operation, seen } => self.observed(now, instance, operation, seen, effects),
             Event::Exited { instance, exit } => self.exited(now, instance, exit, effects),
             Event::Adopt { instance, version, policy, found } => {
-                self.adopt(now, instance, version, policy, found, effects);
+                return self.adopt(now, instance, version, policy, found, effects);
             }
             Event::Settled { instance } => self.settled(now, instance),
             Event::Readiness { instance, ready } => self.readiness(instance, ready),
@@ -129,7 +130,7 @@ impl FunctionCore {
 
     fn placer_says(&mut self, now: u64, message: FromPlacer, effects: &mut Vec<Effect>) {
         match message {
-            FromPlacer::Grant { instance, place } => self.granted(now, instance, place, effects),
+            FromPlacer::Grant { instance, place, number } => self.granted(now, instance, place, number, effects),
             FromPlacer::Refuse { instance } => self.refused_room(now, instance, effects),
             FromPlacer::Waits { instance, lack } => self.waits_for_room(instance, lack),
             FromPlacer::Press { stretch } => self.press(now, stretch),

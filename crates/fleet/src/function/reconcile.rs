@@ -19,9 +19,16 @@ struct Counts {
     starting: u32,
     asleep: u32,
     leaving: u32,
+    /// Of those starting, new ones that were told that there is no room.
+    stranded: u32,
 }
 
 impl Counts {
+    /// Those that are hot or will be. One that has no room yet is no reason to let another sleep.
+    fn coming(self) -> u32 {
+        self.hot + self.starting - self.stranded
+    }
+
     fn alive(self) -> u32 {
         self.hot + self.starting + self.asleep
     }
@@ -87,6 +94,7 @@ impl FunctionCore {
             Role::Serving | Role::Named => {
                 let Desired { hot, asleep } = revision.scaler.decide(now, &seen);
                 // The bound may have been lowered since they were started.
+                let hot = hot.min(seen.maximum.max(busy));
                 Desired { hot, asleep: asleep.min(seen.maximum.saturating_sub(hot)) }
             }
             // Its scaler is not asked: it keeps what it works with, and proves itself with one instance.
@@ -106,13 +114,19 @@ impl FunctionCore {
             match instance.state.class() {
                 _ if self.is_replaced(instance) => {}
                 Class::Hot => counts.hot += 1,
-                Class::Starting => counts.starting += 1,
+                Class::Starting => {
+                    counts.starting += 1;
+                    let stranded = instance.state == State::Requested && instance.waits_for.is_some();
+                    counts.stranded += u32::from(stranded);
+                }
                 Class::Asleep if instance.wants_room => counts.starting += 1,
                 // It will not be there when it is wanted.
                 Class::Asleep if matches!(instance.goal, Some((Goal::Stop, _))) => counts.leaving += 1,
                 Class::Asleep => counts.asleep += 1,
                 // One that finishes its work and then sleeps counts as what it will be.
                 Class::Leaving if matches!(instance.goal, Some((Goal::Sleep(_), _))) => counts.asleep += 1,
+                // Its successor is there already, beside it.
+                Class::Leaving if instance.replace.is_some() => {}
                 Class::Leaving => counts.leaving += 1,
                 Class::Gone => {}
             }
@@ -123,16 +137,18 @@ impl FunctionCore {
     /// Wakes and starts what is missing.
     fn more(&mut self, now: u64, version: VersionId, desired: Desired, effects: &mut Vec<Effect>) {
         let counts = self.counts(version);
-        // One that has no room yet is no reason to let another sleep.
-        let stranded = |i: &&Instance| i.version == version && i.state == State::Requested && i.waits_for.is_some();
-        let stranded = u32::try_from(self.instances.values().filter(stranded).count()).unwrap_or(u32::MAX);
-        let mut to_wake = desired.hot.saturating_sub(counts.hot + counts.starting.saturating_sub(stranded));
+        let mut to_wake = desired.hot.saturating_sub(counts.coming());
+        let urgency = match self.revisions.get(&version) {
+            Some(revision) if revision.queue.is_empty() && desired.hot <= revision.minimum() => Urgency::Minimum,
+            _ => Urgency::Demand,
+        };
         while to_wake > 0
             && let Some(id) = self.best_sleeper(version)
         {
-            self.wake(now, id, effects);
+            self.wake(now, id, urgency, effects);
             to_wake -= 1;
         }
+        self.hasten(version, desired, effects);
         let counts = self.counts(version);
         let mut missing = desired.hot.saturating_sub(counts.hot + counts.starting);
         let Some(revision) = self.revisions.get(&version) else { return };
@@ -156,11 +172,31 @@ impl FunctionCore {
             (Role::Candidate, _) => (Why::NewVersion, Urgency::Candidate),
             _ if queued > 0 => (Why::RequestsWait { queued }, Urgency::Demand),
             (_, Some(why)) => (why, Urgency::Rotation),
-            _ if missing > 0 => (Why::RequestsWait { queued: 0 }, Urgency::Demand),
+            _ if desired.hot > minimum => (Why::RequestsWait { queued: 0 }, Urgency::Demand),
             _ => (Why::KeepMinimum, Urgency::Minimum),
         };
         for _ in 0..(missing + for_minimum).min(room) {
             self.create(now, version, urgency, why, effects);
+        }
+    }
+
+    /// Instances that are wanted for something less urgent, and have no room yet, are asked for again when requests wait.
+    fn hasten(&mut self, version: VersionId, desired: Desired, effects: &mut Vec<Effect>) {
+        let Some(revision) = self.revisions.get(&version).filter(|revision| !revision.queue.is_empty()) else { return };
+        let (need, counts) = (revision.policy.need, self.counts(version));
+        let slow = |i: &&mut Instance| {
+            let waits = i.state == State::Requested || i.wants_room;
+            i.version == version && waits && !matches!(i.urgency, Urgency::Demand | Urgency::Candidate)
+        };
+        let function = self.number;
+        let slow: Vec<&mut Instance> = self.instances.values_mut().filter(slow).collect();
+        let without = (counts.hot + counts.starting).saturating_sub(u32::try_from(slow.len()).unwrap_or(u32::MAX));
+        let wanted = desired.hot.saturating_sub(without);
+        for instance in slow.into_iter().take(wanted as usize) {
+            instance.urgency = Urgency::Demand;
+            let (number, urgency) = (instance.ask, Urgency::Demand);
+            let instance = instance.id;
+            effects.push(Effect::Tell(ToPlacer::Ask { function, instance, version, need, urgency, number }));
         }
     }
 
@@ -176,14 +212,16 @@ impl FunctionCore {
         let counts = self.counts(version);
 
         // Those that only wait for room cost nothing to withdraw, newest first.
-        let mut surplus = (counts.hot + counts.starting).saturating_sub(desired.hot);
+        let mut surplus = counts.coming().saturating_sub(desired.hot);
         while surplus > 0
             && let Some(id) = self.last_in(version, |instance| instance.wants_room)
         {
             self.let_sleep(id, effects);
             surplus -= 1;
         }
-        surplus = surplus.min(counts.alive().saturating_sub(minimum));
+        let counts = self.counts(version);
+        let surplus = (counts.hot + counts.starting).saturating_sub(desired.hot);
+        let mut surplus = surplus.min(counts.alive().saturating_sub(minimum));
         while surplus > 0
             && let Some(id) = self.last_in(version, |instance| instance.state == State::Requested)
         {
@@ -258,9 +296,12 @@ impl FunctionCore {
         let deadline = (urgency == Urgency::Candidate).then(|| now.saturating_add(policy.limits.start));
         let operation = Operation { number: self.next_operation(), deadline };
         let kind = if urgency == Urgency::Minimum { Kind::Provisioned } else { Kind::OnDemand };
-        self.instances.insert(id, Instance::new(id, version, kind, now, operation));
+        let mut instance = Instance::new(id, version, kind, now, operation);
+        instance.urgency = urgency;
+        self.instances.insert(id, instance);
         effects.push(Effect::Changed(Change { instance: id, version, from: None, to: State::Requested, why }));
-        let ask = ToPlacer::Ask { function: self.number, instance: id, version, need: policy.need, urgency };
+        let (function, number) = (self.number, operation.number);
+        let ask = ToPlacer::Ask { function, instance: id, version, need: policy.need, urgency, number };
         effects.push(Effect::Tell(ask));
     }
 

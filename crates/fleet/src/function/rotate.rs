@@ -56,10 +56,21 @@ impl FunctionCore {
             revision.rotation = None;
             return;
         }
+        // One at a time: the one before must be gone.
+        let before = |instance: &Instance| {
+            instance.version == version && instance.replace.is_some() && instance.state.class() == Class::Leaving
+        };
+        if self.instances.values().any(before) {
+            revision.rotation = None;
+            return;
+        }
+        // A sleeper that requests wait for is woken first and replaced later.
+        let calm = revision.queue.is_empty();
         let settled = |instance: &&Instance| {
             instance.version == version
                 && instance.goal.is_none()
-                && (instance.state.class() == Class::Hot || instance.state.rung().is_some())
+                && (instance.state.class() == Class::Hot
+                    || calm && instance.state.rung().is_some() && !instance.wants_room)
         };
         revision.rotation =
             revision.rotation.filter(|(old, _)| self.instances.get(old).as_ref().is_some_and(settled)).or_else(|| {
@@ -67,7 +78,7 @@ impl FunctionCore {
                 Some((next.id, now))
             });
         let Some((old, since)) = revision.rotation else { return };
-        let succeeded = self.instances.values().any(|instance| {
+        let successor = self.instances.values().find(|instance| {
             instance.version == version
                 && instance.id != old
                 && instance.state.class() == Class::Hot
@@ -75,7 +86,8 @@ impl FunctionCore {
                 && instance.replace.is_none()
                 && instance.hot_since >= since
         });
-        if succeeded {
+        if let Some(successor) = successor.map(|instance| instance.id) {
+            self.inherit_rest(old, successor);
             self.set_goal(now, old, Goal::Stop, Why::Succeeded, effects);
             self.end_rotation(version);
         }
@@ -104,6 +116,16 @@ impl FunctionCore {
             self.gone(now, id, Gone::NoRoom, Why::ReplacedInPlace, effects);
             self.set_goal(now, old, Goal::Stop, Why::ReplacedInPlace, effects);
             self.end_rotation(version);
+        }
+    }
+
+    /// One that has not worked yet rests for as long as the one before: else what grows old would never sleep.
+    fn inherit_rest(&mut self, old: InstanceId, successor: InstanceId) {
+        let last_used = self.instances.get(&old).map(|old| old.last_used);
+        if let (Some(successor), Some(last_used)) = (self.instances.get_mut(&successor), last_used)
+            && successor.served == 0
+        {
+            successor.last_used = last_used;
         }
     }
 

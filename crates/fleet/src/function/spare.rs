@@ -5,10 +5,10 @@ use kip_spec::InstanceId;
 
 use super::FunctionCore;
 use crate::instance::{Goal, Instance};
-use crate::placer::Offer;
+use crate::placer::{Offer, Urgency};
 use crate::room::Gpu;
 use crate::why::{Gone, Refusal, StartFailure, Why};
-use crate::{Class, Effect, Kind, Lack, Operate, Place, Rung, State, ToPlacer};
+use crate::{Class, Effect, Kind, Lack, Operate, OperationNumber, Place, Rung, State, ToPlacer};
 
 /// An instance serves at least this many times as long as it takes to have it back.
 const TURN: u64 = 3;
@@ -17,12 +17,23 @@ const LONGEST_TURN: u64 = 60_000;
 
 impl FunctionCore {
     /// The placer gave room.
-    pub(super) fn granted(&mut self, now: u64, id: InstanceId, place: Place, effects: &mut Vec<Effect>) {
+    pub(super) fn granted(
+        &mut self,
+        now: u64,
+        id: InstanceId,
+        place: Place,
+        number: OperationNumber,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(instance) = self.instances.get_mut(&id) else {
             // It was withdrawn meanwhile.
             effects.push(Effect::Tell(ToPlacer::Release { instance: id }));
             return;
         };
+        if instance.ask != number {
+            // It answers an earlier ask; the answer to the present one follows.
+            return;
+        }
         instance.waits_for = None;
         match (instance.state, instance.state.rung()) {
             (State::Requested, _) => {
@@ -67,7 +78,7 @@ impl FunctionCore {
     }
 
     /// Wakes a sleeper, or asks for the room it lacks for that.
-    pub(super) fn wake(&mut self, now: u64, id: InstanceId, effects: &mut Vec<Effect>) {
+    pub(super) fn wake(&mut self, now: u64, id: InstanceId, urgency: Urgency, effects: &mut Vec<Effect>) {
         let Some((version, rung)) =
             self.instances.get(&id).and_then(|instance| Some((instance.version, instance.state.rung()?)))
         else {
@@ -78,10 +89,10 @@ impl FunctionCore {
             self.resume(now, id, rung, effects);
             return;
         }
+        let number = self.next_operation();
         if let Some(instance) = self.instances.get_mut(&id) {
-            instance.wants_room = true;
-            let urgency = crate::placer::Urgency::Demand;
-            let ask = ToPlacer::Ask { function: self.number, instance: id, version, need, urgency };
+            (instance.wants_room, instance.urgency, instance.ask) = (true, urgency, number);
+            let ask = ToPlacer::Ask { function: self.number, instance: id, version, need, urgency, number };
             effects.push(Effect::Tell(ask));
         }
     }
@@ -119,11 +130,12 @@ impl FunctionCore {
     fn turn_ends(&self, instance: &Instance) -> Option<u64> {
         let (since, stretch) = self.pressed?;
         let revision = self.revisions.get(&instance.version)?;
-        let holds = !revision.policy.need.kept_in(instance.state).is_nothing();
-        let quiet = instance.goal.is_none() && !instance.wants_room && holds;
+        let quiet = instance.goal.is_none() && !instance.wants_room;
         let turn = revision.restore().saturating_mul(TURN).saturating_mul(u64::from(stretch)).min(LONGEST_TURN);
         match instance.state {
-            State::Ready | State::Paused | State::Parked if quiet => Some(instance.hot_since.saturating_add(turn)),
+            State::Ready | State::Paused | State::Parked | State::Spilled if quiet => {
+                Some(instance.hot_since.saturating_add(turn))
+            }
             // One that always works is let off, when others have waited for as long as it has served.
             State::Busy if quiet => Some(instance.hot_since.max(since).saturating_add(turn)),
             _ => None,
@@ -196,7 +208,7 @@ impl FunctionCore {
         let policy = &revision.policy;
         let sleeps = policy.idle.pause.is_some() || instance.state.class() == Class::Asleep;
         let rung = match () {
-            () if revision.role == super::Role::Retiring || !sleeps => None,
+            () if lack.quota || revision.role == super::Role::Retiring || !sleeps => None,
             () if lack.memory => policy.rungs.spill.then_some(Rung::Spilled),
             () if lack.gpu && policy.need.gpu != Gpu::None => policy.rungs.park.then_some(Rung::Parked),
             () if lack.cpu => Some(Rung::Paused),

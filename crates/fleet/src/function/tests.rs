@@ -13,8 +13,8 @@ use crate::room::Inventory;
 use crate::router::Message;
 use crate::why::{Exit, Refusal, StartFailure};
 use crate::{
-    Call, Class, CoreNumber, Effect, Event, FunctionCore, Need, Now, Operate, Placer, Policy, Router, Seen, StartKind,
-    State, Ticket, ToPlacer,
+    Call, Class, CoreNumber, Effect, Event, FunctionCore, Need, Now, Operate, OperationNumber, Placer, Policy, Router,
+    Seen, StartKind, State, Ticket, ToPlacer,
 };
 use crate::{Change, Usage};
 
@@ -455,7 +455,8 @@ fn one_that_falls_asleep_while_others_wait_gives_up_its_room() {
     let other = InstanceId { boot: 1, core: 9, sequence: 1 };
     let need = Need { memory: 6, ..Need::default() };
     let (function, version, urgency) = (CoreNumber(9), VersionId(9), Urgency::Demand);
-    let ask = ToPlacer::Ask { function, instance: other, version, need, urgency };
+    let number = OperationNumber(1);
+    let ask = ToPlacer::Ask { function, instance: other, version, need, urgency, number };
     world.router.post(Message::ToPlacer(ask));
     world.step(Event::Tick);
     assert_eq!(world.states(), [State::Ready]);

@@ -24,6 +24,11 @@ impl FunctionCore {
         }
     }
 
+    /// A version serves that served before this core was made.
+    pub(super) fn serve(&mut self, version: VersionId, policy: Arc<Policy>) {
+        self.revisions.entry(version).or_insert_with(|| Revision::new(Role::Serving, policy)).role = Role::Serving;
+    }
+
     /// Makes a version the serving one; the one before drains its own queue, as long as it has an instance to do so.
     pub(super) fn promote(&mut self, now: u64, version: VersionId, effects: &mut Vec<Effect>) {
         for before in self.in_role(Role::Serving).into_iter().filter(|before| *before != version) {

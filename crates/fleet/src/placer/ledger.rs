@@ -59,6 +59,15 @@ impl Used {
         self.instances += 1;
     }
 
+    /// Adds what an instance is to have at a place, beyond what it has.
+    pub(super) fn reserve(&mut self, place: Place, missing: &Need, is_there: bool) {
+        self.add(place, missing);
+        if !is_there {
+            *self.pools.entry(place.pool).or_default() += 1;
+            self.instances += 1;
+        }
+    }
+
     /// Adds what an instance takes at a place.
     pub(super) fn add(&mut self, place: Place, room: &Need) {
         let host = self.hosts.entry((place.pool, place.host)).or_default();
@@ -132,9 +141,14 @@ impl Lack {
         }
     }
 
-    /// Whether something that needs this much touches what is lacked here.
-    fn touches(self, need: &Need) -> bool {
-        self.quota || self.cpu && need.cpu > 0 || self.memory && need.memory > 0 || self.gpu && need.gpu != Gpu::None
+    /// What of this is touched by something that needs so much, and counts as one more or not.
+    fn touched_by(self, need: &Need, new: bool) -> Self {
+        Self {
+            cpu: self.cpu && need.cpu > 0,
+            memory: self.memory && need.memory > 0,
+            gpu: self.gpu && need.gpu != Gpu::None,
+            quota: self.quota && new,
+        }
     }
 
     fn count(self) -> u32 {
@@ -189,10 +203,11 @@ impl Placer {
         if !over.is_nothing() {
             return Err(over);
         }
-        if closed.touches(&missing) {
+        let holding = self.holdings.get(&waiter.instance);
+        let closed = closed.touched_by(&missing, holding.is_none());
+        if !closed.is_nothing() {
             return Err(closed);
         }
-        let holding = self.holdings.get(&waiter.instance);
         if let Some(holding) = holding {
             // It wakes where it sleeps.
             return self.lack_at(holding.place, &missing, used).map_or(Ok(holding.place), Err);

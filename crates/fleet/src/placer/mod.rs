@@ -20,10 +20,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::room::{Inventory, Lack, Need, Place};
+use crate::room::{Gpu, Inventory, Lack, Need, Place};
 use crate::router::Message;
 use crate::state::Rung;
-use crate::{CoreNumber, Now};
+use crate::{CoreNumber, Now, OperationNumber};
 
 use ledger::Used;
 use thrash::Thrash;
@@ -35,7 +35,8 @@ pub use victims::Offer;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToPlacer {
-    /// An instance needs room: a new one, or one asleep that lacks what its rung gave back.
+    /// An instance needs room: a new one, or one asleep that lacks what its rung gave back. Asked for again, it counts by
+    /// the greater urgency.
     Ask {
         /// Whose it is.
         function: CoreNumber,
@@ -47,6 +48,8 @@ pub enum ToPlacer {
         need: Need,
         /// For what.
         urgency: Urgency,
+        /// Echoed by the grant: one that answers an earlier ask is out of date.
+        number: OperationNumber,
     },
     /// An instance of an earlier server has this room, whatever the ledger says.
     Hold {
@@ -121,6 +124,8 @@ pub enum FromPlacer {
         instance: InstanceId,
         /// Where.
         place: Place,
+        /// Of the ask.
+        number: OperationNumber,
     },
     /// There never will be: it needs more than any host has.
     Refuse {
@@ -203,6 +208,7 @@ struct Waiter {
     instance: InstanceId,
     need: Need,
     urgency: Urgency,
+    number: OperationNumber,
     since: u64,
     /// Where it will be, once those who were asked have left.
     chosen: Option<Place>,
@@ -253,11 +259,24 @@ impl Placer {
     pub fn step(&mut self, now: Now, message: ToPlacer, answers: &mut Vec<Message>) {
         let now = now.boot;
         match message {
-            ToPlacer::Ask { function, instance, version, need, urgency } => {
-                if self.fits_somewhere(instance, need) {
+            ToPlacer::Ask { function, instance, version, need, urgency, number } => {
+                if let Some(waiter) = self.waiting.iter_mut().find(|waiter| waiter.instance == instance) {
+                    // Asked for again, because it has become more urgent.
+                    (waiter.urgency, waiter.number) = (waiter.urgency.min(urgency), number);
+                } else if self.fits_somewhere(instance, need) {
                     let (chosen, switching, told) = (None, None, None);
-                    let waiter =
-                        Waiter { function, version, instance, need, urgency, since: now, chosen, switching, told };
+                    let waiter = Waiter {
+                        function,
+                        version,
+                        instance,
+                        need,
+                        urgency,
+                        number,
+                        since: now,
+                        chosen,
+                        switching,
+                        told,
+                    };
                     self.waiting.push(waiter);
                 } else {
                     answers.push(Message::ToFunction { function, message: FromPlacer::Refuse { instance } });
@@ -271,7 +290,12 @@ impl Placer {
                 self.holdings.remove(&instance);
             }
             ToPlacer::Rests { instance, rung } => self.with(instance, |holding| {
-                (holding.rung, holding.asked, holding.switching) = (Some(rung), None, None);
+                (holding.rung, holding.switching) = (Some(rung), None);
+                // On its way deeper it will give more.
+                let room = holding.room();
+                holding.asked = holding
+                    .asked
+                    .filter(|lack| lack.quota || lack.gpu && room.gpu != Gpu::None || lack.memory && room.memory > 0);
             }),
             ToPlacer::Cancel { instance } => self.forget_waiter(instance),
             ToPlacer::Serving { instance } => self.serving(now, instance),
@@ -331,11 +355,11 @@ impl Placer {
                         break;
                     }
                     Err(lack) => {
-                        self.blocked(now, index, lack, answers);
+                        self.blocked(now, index, lack, &used, answers);
                         let waiter = self.waiting[index];
                         if let Some(place) = waiter.chosen {
-                            used.add(place, &self.missing(&waiter));
-                        } else if now.saturating_sub(waiter.since) >= OVERTAKEN_AT_MOST {
+                            used.reserve(place, &self.missing(&waiter), self.holdings.contains_key(&waiter.instance));
+                        } else if now.saturating_sub(waiter.since) >= OVERTAKEN_AT_MOST && self.may_insist(&waiter) {
                             closed = closed.and(lack);
                         }
                     }
@@ -344,9 +368,18 @@ impl Placer {
             let Some((index, place)) = granted else { return };
             let waiter = self.waiting.swap_remove(index);
             self.take(&waiter, place);
-            let message = FromPlacer::Grant { instance: waiter.instance, place };
+            let message = FromPlacer::Grant { instance: waiter.instance, place, number: waiter.number };
             answers.push(Message::ToFunction { function: waiter.function, message });
         }
+    }
+
+    /// Whether others have to stand back for a waiter: not for what never takes anything from anybody, and not for one
+    /// that waits for its own like.
+    fn may_insist(&self, waiter: &Waiter) -> bool {
+        let mut own = Used::default();
+        let like = |holding: &&Holding| (holding.function, holding.version) == (waiter.function, waiter.version);
+        self.holdings.values().filter(like).for_each(|holding| own.add_holding(holding));
+        waiter.urgency <= Urgency::Candidate && self.place(waiter, &own, Lack::default()).is_ok()
     }
 
     /// Whose turn it is: indices of `waiting`.
@@ -375,22 +408,24 @@ impl Placer {
         holding.switching = waiter.switching;
     }
 
-    /// Tells a waiter what it waits for, and asks others for it.
-    fn blocked(&mut self, now: u64, index: usize, lack: Lack, answers: &mut Vec<Message>) {
+    /// Tells a waiter what it waits for, and asks others for it. `used` is what is granted, and what those before it are
+    /// to have.
+    fn blocked(&mut self, now: u64, index: usize, lack: Lack, used: &Used, answers: &mut Vec<Message>) {
         let waiter = self.waiting[index];
         if waiter.told != Some(lack) {
             self.waiting[index].told = Some(lack);
             let message = FromPlacer::Waits { instance: waiter.instance, lack };
             answers.push(Message::ToFunction { function: waiter.function, message });
         }
-        let others = self.waiting.iter().filter(|other| other.instance != waiter.instance);
-        let mut used = self.used();
-        others.filter_map(|other| Some((other, other.chosen?))).for_each(|(other, place)| {
-            used.add(place, &self.missing(other));
-        });
-        let Some((place, victims)) = self.victims(now, &waiter, &used) else { return };
+        // What was chosen before may not be had any more.
+        let anew = Waiter { chosen: None, ..waiter };
+        let victims = self.victims(now, &waiter, used).or_else(|| self.victims(now, &anew, used));
+        let Some((place, victims)) = victims else {
+            self.waiting[index].chosen = None;
+            return;
+        };
         let waiter = &mut self.waiting[index];
-        waiter.chosen = place;
+        waiter.chosen = Some(place);
         if !victims.is_empty() {
             waiter.switching.get_or_insert(now);
         }
@@ -416,8 +451,15 @@ impl Placer {
             251..=500 => 2,
             _ => 4,
         };
-        let holders: BTreeSet<CoreNumber> =
-            self.holdings.values().filter(|holding| !holding.room().is_nothing()).map(|h| h.function).collect();
+        // Where instances are counted, those that hold nothing else are in the way as well.
+        let counted =
+            self.inventory.quota.instances.is_some() || self.inventory.pools.iter().any(|pool| pool.max.is_some());
+        let holders: BTreeSet<CoreNumber> = self
+            .holdings
+            .values()
+            .filter(|holding| counted || !holding.room().is_nothing())
+            .map(|h| h.function)
+            .collect();
         for function in holders {
             if self.pressed.insert(function, stretch) != Some(stretch) {
                 answers.push(Message::ToFunction { function, message: FromPlacer::Press { stretch } });

@@ -51,7 +51,7 @@ fn ask(function: u32, need: Need) -> ToPlacer {
 
 fn ask_for(function: u32, sequence: u32, need: Need, urgency: Urgency) -> ToPlacer {
     let (instance, version) = (id(function, sequence), VersionId(u64::from(function)));
-    ToPlacer::Ask { function: CoreNumber(function), instance, version, need, urgency }
+    ToPlacer::Ask { function: CoreNumber(function), instance, version, need, urgency, number: NUMBER }
 }
 
 fn memory(memory: u64) -> Need {
@@ -63,11 +63,11 @@ fn slice(bytes: u64) -> Need {
 }
 
 fn grant(function: u32) -> FromPlacer {
-    FromPlacer::Grant { instance: id(function, 1), place: Place::default() }
+    FromPlacer::Grant { instance: id(function, 1), place: Place::default(), number: NUMBER }
 }
 
 fn grant_on(function: u32, devices: u64) -> FromPlacer {
-    FromPlacer::Grant { instance: id(function, 1), place: Place { devices, ..Place::default() } }
+    FromPlacer::Grant { instance: id(function, 1), place: Place { devices, ..Place::default() }, number: NUMBER }
 }
 
 fn offer(function: u32, restore: u64, unused_since: u64) -> ToPlacer {
@@ -75,6 +75,7 @@ fn offer(function: u32, restore: u64, unused_since: u64) -> ToPlacer {
     ToPlacer::Offer { instance: id(function, 1), offer }
 }
 
+const NUMBER: OperationNumber = OperationNumber(1);
 const MEMORY: Lack = Lack { memory: true, cpu: false, gpu: false, quota: false };
 const GPU: Lack = Lack { gpu: true, cpu: false, memory: false, quota: false };
 const PRESS: FromPlacer = FromPlacer::Press { stretch: 1 };

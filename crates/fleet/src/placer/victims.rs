@@ -52,26 +52,59 @@ impl Offer {
 pub(super) type Victims = Vec<(InstanceId, Lack)>;
 
 impl Placer {
-    /// Whom to ask for a waiter, and where it will be then, if that is settled. Nobody to ask and a place: those asked
-    /// before suffice.
-    pub(super) fn victims(&self, now: u64, waiter: &Waiter, used: &Used) -> Option<(Option<Place>, Victims)> {
+    /// Whom to ask for a waiter, and where it will be then. Nobody to ask and a place: those asked before suffice. `None` if
+    /// asking whom may be asked would not help: then nobody gives up anything for it.
+    pub(super) fn victims(&self, now: u64, waiter: &Waiter, used: &Used) -> Option<(Place, Victims)> {
         let quota = self.quota_lack(waiter, used);
-        if !quota.is_nothing() {
-            return self.for_quota(now, waiter, quota);
-        }
         let missing = self.missing(waiter);
+        let new = !self.holdings.contains_key(&waiter.instance);
+        let stop = Lack { quota: true, ..Lack::default() };
         let mut best: Option<(Cost, Place, Victims)> = None;
         for place in self.places(waiter, &missing) {
-            let full = !self.holdings.contains_key(&waiter.instance) && self.pool_is_full(place.pool, used);
-            let plan =
-                if full { self.for_pool(now, waiter, place) } else { self.plan(now, waiter, place, &missing, used) };
-            if let Some((cost, victims)) = plan
-                && best.as_ref().is_none_or(|(least, _, _)| cost < *least)
-            {
-                best = Some((cost, place, victims));
+            let Some(mut plan) = self.plan(now, waiter, place, &missing, used) else { continue };
+            let in_pool = |holding: &Holding| holding.place.pool == place.pool;
+            if new && self.pool_is_full(place.pool, used) && !self.relieve(now, waiter, stop, &in_pool, &mut plan) {
+                continue;
+            }
+            let with_device = |holding: &Holding| holding.room().gpu != Gpu::None;
+            let (lack, which): (Lack, &dyn Fn(&Holding) -> bool) = match quota.gpu {
+                true => (Lack { quota: false, ..quota }, &with_device),
+                false => (stop, &|_| true),
+            };
+            if quota.quota && !self.relieve(now, waiter, lack, which, &mut plan) {
+                continue;
+            }
+            if best.as_ref().is_none_or(|(least, _, _)| plan.0 < *least) {
+                best = Some((plan.0, place, plan.1));
             }
         }
-        best.map(|(_, place, victims)| (Some(place), victims))
+        best.map(|(_, place, victims)| (place, victims))
+    }
+
+    /// Makes sure that one of certain holders gives up something: one asked before, one who is to be asked anyway, or one
+    /// more. False if there is none.
+    fn relieve(
+        &self,
+        now: u64,
+        waiter: &Waiter,
+        lack: Lack,
+        which: &dyn Fn(&Holding) -> bool,
+        plan: &mut (Cost, Victims),
+    ) -> bool {
+        let covers = |asked: Lack| asked.and(lack) == asked;
+        if self.holdings.values().any(|holding| which(holding) && holding.asked.is_some_and(covers)) {
+            return true;
+        }
+        let planned = plan.1.iter_mut().find(|(id, _)| self.holdings.get(id).is_some_and(which));
+        if let Some((_, planned)) = planned {
+            *planned = planned.and(lack);
+            return true;
+        }
+        let more = self.candidates(now, waiter).filter(|(_, _, holding)| which(holding));
+        let Some((cost, id, _)) = more.min_by_key(|(cost, id, _)| (*cost, *id)) else { return false };
+        plan.0 = plan.0.plus(cost);
+        plan.1.push((id, lack));
+        true
     }
 
     /// Where it could be, if others left.
@@ -112,9 +145,6 @@ impl Placer {
     /// Whom to ask at one place.
     fn plan(&self, now: u64, waiter: &Waiter, place: Place, missing: &Need, used: &Used) -> Option<(Cost, Victims)> {
         let (mut cpu, mut memory, mut gpu) = self.deficits(place, missing, used)?;
-        if (cpu, memory, gpu) == (0, 0, 0) {
-            return None;
-        }
         for holding in self.holdings.values().filter(|holding| same(holding, place)) {
             let Some(asked) = holding.asked else { continue };
             let room = holding.room();
@@ -182,33 +212,6 @@ impl Placer {
             entry.1 = entry.1.and(lack);
         }
         (missing == 0).then_some(())
-    }
-
-    /// Somebody in a full pool who would have to end.
-    fn for_pool(&self, now: u64, waiter: &Waiter, place: Place) -> Option<(Cost, Victims)> {
-        let lack = Lack { quota: true, ..Lack::default() };
-        let in_pool = |holding: &Holding| holding.place.pool == place.pool;
-        if self.holdings.values().any(|holding| in_pool(holding) && holding.asked.is_some_and(|asked| asked.quota)) {
-            return None;
-        }
-        let (cost, id, _) = self
-            .candidates(now, waiter)
-            .filter(|(_, _, holding)| in_pool(holding))
-            .min_by_key(|(cost, id, _)| (*cost, *id))?;
-        Some((cost, vec![(id, lack)]))
-    }
-
-    /// Somebody anywhere who would relieve the quota over everything.
-    fn for_quota(&self, now: u64, waiter: &Waiter, lack: Lack) -> Option<(Option<Place>, Victims)> {
-        let relieves = |holding: &Holding| !lack.gpu || holding.room().gpu != Gpu::None;
-        if self.holdings.values().any(|holding| holding.asked.is_some() && relieves(holding)) {
-            return None;
-        }
-        let (_, id, _) = self
-            .candidates(now, waiter)
-            .filter(|(_, _, holding)| relieves(holding))
-            .min_by_key(|(cost, id, _)| (*cost, *id))?;
-        Some((None, vec![(id, Lack { quota: !lack.gpu, ..lack })]))
     }
 
     /// Who may be asked on behalf of a waiter.

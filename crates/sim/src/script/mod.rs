@@ -7,7 +7,7 @@ mod declaration;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use kip_fleet::{Call, Event, Inventory, Ticket};
+use kip_fleet::{AliasNumber, Event, Inventory, Kind, Now, Placer, Ticket, Unhealthy};
 use kip_spec::{Bytes, InstanceId, Millis};
 
 use crate::fate::{End, Fates, Scripted};
@@ -69,10 +69,15 @@ pub fn play(script: &str) -> Result<String, ScriptError> {
 impl Stage {
     fn command(&mut self, words: &[&str]) -> Result<(), String> {
         match words {
-            ["host", size] if self.world.cells.is_empty() => {
-                let size = size.strip_prefix("memory=").ok_or("write host memory=8GiB")?;
-                let capacity: Bytes = size.parse().map_err(|error| format!("{error}"))?;
-                self.world.placer = kip_fleet::Placer::new(Inventory::of_memory(capacity.0));
+            ["host" | "burst", settings @ ..] if self.world.cells.is_empty() => {
+                let mut inventory = self.world.placer.inventory().clone();
+                declaration::pool(words[0], settings, &mut inventory)?;
+                self.world.placer = Placer::new(inventory);
+            }
+            ["quota", setting] if self.world.cells.is_empty() => {
+                let mut inventory = self.world.placer.inventory().clone();
+                declaration::quota(setting, &mut inventory)?;
+                self.world.placer = Placer::new(inventory);
             }
             ["deploy", name, settings @ ..] => {
                 let function = self.function(name).unwrap_or_else(|_| self.world.add(name));
@@ -82,15 +87,41 @@ impl Stage {
                 }
                 self.world.deploy(function, policy.into());
             }
-            ["arrive", name, "as", requests @ ..] => {
+            ["arrive", name, how @ .., "as", requests] => self.arrive(name, how, &[*requests])?,
+            ["arrive", name, rest @ ..] if rest.contains(&"as") => {
+                let at = rest.iter().position(|word| *word == "as").unwrap_or(0);
+                self.arrive(name, &rest[..at], &rest[at + 1..])?;
+            }
+            ["alias", name, targets @ ..] => {
                 let function = self.function(name)?;
-                for request in requests {
-                    let ticket = Ticket(self.world.cells[function].next_ticket);
-                    self.world.trace.names.insert((function, ticket), (*request).to_owned());
-                    self.requests.insert((*request).to_owned(), (function, ticket));
-                    self.world.arrive(function, u64::MAX, None, Call::default());
-                    self.world.run_until(self.world.now);
-                }
+                let (targets, provisioned) = declaration::alias(&self.world.cells[function], targets)?;
+                self.world.step(function, Event::Alias { alias: AliasNumber(0), targets, provisioned });
+            }
+            ["rotate", name] => {
+                let function = self.function(name)?;
+                self.world.step(function, Event::Rotate);
+            }
+            ["outgrows", instance] => {
+                let (function, instance) = self.instance(instance)?;
+                self.world.step(function, Event::Outgrown { instance });
+            }
+            ["probe", instance, "ready"] => {
+                self.probe(instance, |id| Event::Readiness { instance: id, ready: true })?
+            }
+            ["probe", instance, "unready"] => {
+                self.probe(instance, |id| Event::Readiness { instance: id, ready: false })?;
+            }
+            ["probe", instance, "slow"] => {
+                self.probe(instance, |id| Event::Unhealthy { instance: id, how: Unhealthy::Slow })?;
+            }
+            ["probe", instance, "dead"] => {
+                let (function, id) = self.instance(instance)?;
+                self.world.ails(function, id, false);
+            }
+            ["restart"] => self.world.restart(),
+            ["settle", instance] => {
+                let (function, id) = self.instance(instance)?;
+                self.world.settles(function, id);
             }
             ["leave", requests @ ..] => {
                 for request in requests {
@@ -125,16 +156,39 @@ impl Stage {
         Ok(())
     }
 
+    fn arrive(&mut self, name: &str, how: &[&str], requests: &[&str]) -> Result<(), String> {
+        let function = self.function(name)?;
+        let (call, stuck) = declaration::call(how)?;
+        for request in requests {
+            let ticket = Ticket(self.world.cells[function].next_ticket);
+            self.world.trace.names.insert((function, ticket), (*request).to_owned());
+            self.requests.insert((*request).to_owned(), (function, ticket));
+            if let Fates::Scripted(scripted) = &mut self.world.fates {
+                scripted.stuck = stuck;
+            }
+            self.world.arrive(function, u64::MAX, None, call);
+            self.world.run_until(self.world.now);
+        }
+        Ok(())
+    }
+
+    fn probe(&mut self, instance: &str, event: impl FnOnce(InstanceId) -> Event) -> Result<(), String> {
+        let (function, id) = self.instance(instance)?;
+        self.world.step(function, event(id));
+        Ok(())
+    }
+
     fn function(&self, name: &str) -> Result<usize, String> {
         let found = self.world.cells.iter().position(|cell| cell.name == name);
         found.ok_or_else(|| format!("there is no function {name}"))
     }
 
     fn instance(&self, text: &str) -> Result<(usize, InstanceId), String> {
-        let (name, sequence) = text.split_once('/').ok_or("write an instance as f/1")?;
+        let (name, _) = text.split_once('/').ok_or("write an instance as f/1")?;
         let function = self.function(name)?;
-        let mut ids = self.world.cells[function].bodies.keys();
-        let id = ids.find(|id| id.sequence.to_string() == sequence).ok_or("there is no such instance")?;
+        let cell = &self.world.cells[function];
+        let mut ids = cell.bodies.keys();
+        let id = ids.find(|id| name_of(cell, **id) == text).ok_or("there is no such instance")?;
         Ok((function, *id))
     }
 
@@ -168,14 +222,26 @@ impl Stage {
                 .map(|instance| {
                     let since = Millis(now - instance.since);
                     let (name, state) = (name_of(cell, instance.id), instance.state);
-                    format!("{name} {state} with {} in flight for {since}", instance.in_flight)
+                    let kept = if instance.kind == Kind::Provisioned { "kept, " } else { "" };
+                    format!("{name} {kept}{state} with {} in flight for {since}", instance.in_flight)
                 })
                 .collect();
             let all = if instances.is_empty() { "no instances".to_owned() } else { instances.join(", ") };
             lines.push(format!("{}: {} waiting; {all}", cell.name, cell.waiting));
+            let now = Now { boot: now, wall: 0 };
+            let waits = cell.core.iter().flat_map(|core| {
+                core.revisions()
+                    .filter_map(|(version, _)| Some(format!("{version} waits: {}", core.waits(version, now)?)))
+            });
+            lines.extend(waits.map(|why| format!("{} {why}", cell.name)));
         }
         if capacity < u64::MAX {
             lines.push(format!("host: {} of {} given, {waiting} waiting for room", Bytes(reserved), Bytes(capacity)));
+        }
+        for device in self.world.placer.devices() {
+            let (granted, memory) = (Bytes(device.granted), Bytes(device.memory));
+            lines
+                .push(format!("{} {} device {}: {granted} of {memory} given", device.pool, device.host, device.device));
         }
         for line in lines {
             self.world.trace.tell(now, || line);
