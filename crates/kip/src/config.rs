@@ -451,6 +451,17 @@ mod tests {
         assert_eq!(config.values()["device.gpu0"].value, "24GiB, type L4");
     }
 
+    /// The example of docs/devices.md is read as it stands.
+    #[test]
+    fn the_example_in_the_docs_is_right() {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/devices.md");
+        let text = std::fs::read_to_string(page).unwrap();
+        let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let config = read(example).unwrap();
+        assert_eq!(config.inventory.pools[0].hosts[0].devices.len(), 2);
+        assert_eq!(config.inventory.quota, Quota { cards: Some(2), instances: Some(40) });
+    }
+
     #[test]
     fn a_named_file_must_exist() {
         let data = tempfile::tempdir().unwrap();

@@ -316,6 +316,38 @@ fn waiting_for_a_device_is_told() {
 }
 
 #[test]
+fn the_quota_holds_over_all_functions() {
+    let server = Server::with("[quota]\ninstances = 1");
+    server.deploy(&manifest(&[function("f", &[], ""), function("g", &[], "")]));
+    let mut holds = server.connect();
+    holds.send("GET", "/f/g/hang", "");
+    until_true("the only instance there may be is busy", || {
+        server.instances().iter().any(|line| line["function"] == "g" && line["state"] == "busy")
+    });
+    let waits = server.later("GET", "/pid");
+    until_true("it is told", || server.kip(&["why", "f"]).ok().stdout.contains("for quota"));
+    assert_eq!(server.api_get("/api/v1/status").json()["host"]["quota"]["instances"], 1);
+    holds.leave();
+    pid(&waits.join().unwrap());
+    assert_eq!(server.instances().len(), 1);
+}
+
+#[test]
+fn usage_goes_on_over_a_planned_restart() {
+    let mut server = Server::start();
+    server.deploy_subject(&[], "idle: {pause: never}");
+    assert_eq!(server.get("/delay/50").status(), 200);
+    server.signal(rustix::process::Signal::TERM);
+    server.wait();
+    server.start_again();
+    assert_eq!(server.get("/delay/50").status(), 200);
+    let usage = server.ask(&["usage", "f"]);
+    let version = &usage["versions"][0];
+    assert_eq!((&version["instances"], &version["living"]), (&Value::from(1), &Value::from(1)), "{usage}");
+    assert!(version["times"]["on-demand"]["busy"].as_u64().unwrap() >= 100, "{usage}");
+}
+
+#[test]
 fn usage_adds_up_to_the_life() {
     let server = Server::start();
     server.deploy_subject(&[], "idle: {pause: 20ms, stop: 400ms}");
