@@ -34,7 +34,7 @@ Tasks of development. Usage: cargo xtask <task>
   sim [OPTIONS]     the simulator: --seeds N, --from S; --seed N --trace replays one (--only, --requests and --without
                     make it smaller); --script FILE plays a script; --bless writes all transcripts anew
   bench WHAT        restart [INSTANCES], sleep [ROUNDS] or density [FUNCTIONS] [PAUSED]: figures, with the machine and its load
-  soak              the tests that take minutes: the server killed again and again under load";
+  soak              the tests that take long: a million seeds; the server killed again and again under load";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -46,6 +46,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The long versions: a million seeds beyond those of every test run, and the server killed again and again.
+fn soak() -> Result<()> {
+    sim::task(&["--seeds", "1000000", "--from", "2001"])?;
+    command::show(command::command(
+        "cargo",
+        &["test", "--release", "-p", "kip", "--test", "binary", "--", "--ignored", "--nocapture"],
+    ))
 }
 
 /// Whether all is well, for a task that has said so itself.
@@ -61,10 +70,7 @@ fn run(arguments: &[String]) -> Result<bool> {
         ["errors", "--write"] => errors::run(true),
         ["sim", rest @ ..] => sim::task(rest),
         ["bench", rest @ ..] => bench::task(rest),
-        ["soak"] => command::show(command::command(
-            "cargo",
-            &["test", "--release", "-p", "kip", "--test", "binary", "--", "--ignored", "--nocapture"],
-        )),
+        ["soak"] => soak(),
         ["schema"] => schema::run(false),
         ["schema", "--write"] => schema::run(true),
         [] | ["help" | "--help" | "-h"] => {

@@ -1,6 +1,8 @@
 //! The simulator from the command line: many seeds, one seed with its trace, or a script.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
 use kip_sim::{Cut, Detail, Outcome, play, run, shrink};
@@ -77,17 +79,7 @@ fn one(seed: u64, options: &Options) -> Result<()> {
 
 fn many(options: &Options) -> Result<()> {
     let last = options.from + options.seeds;
-    let (outcomes, took) = timed(|| -> Vec<Outcome> {
-        let all = (options.from..last).map(|seed| run(seed, &options.cut, None, Detail::Hash));
-        // Only sums and failures are needed of a million outcomes.
-        all.fold(Vec::new(), |mut kept: Vec<Outcome>, outcome| {
-            match kept.first_mut() {
-                Some(sum) if outcome.failure.is_none() => add(sum, &outcome),
-                _ => kept.push(outcome),
-            }
-            kept
-        })
-    });
+    let (outcomes, took) = timed(|| on_all_cores(options.from..last, &options.cut));
     let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
     let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
     println!("seeds {} to {}: {:.1} s", options.from, last.saturating_sub(1), took.as_secs_f64());
@@ -104,6 +96,33 @@ fn many(options: &Options) -> Result<()> {
         bail!("{} seeds failed", failed.len());
     }
     Ok(())
+}
+
+/// Runs every seed. Of a million outcomes only sums and failures are kept.
+fn on_all_cores(seeds: Range<u64>, cut: &Cut) -> Vec<Outcome> {
+    let next = AtomicU64::new(seeds.start);
+    let work = || {
+        let mut kept: Vec<Outcome> = Vec::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return kept;
+            }
+            let outcome = run(seed, cut, None, Detail::Hash);
+            match kept.iter_mut().find(|kept| kept.failure.is_none()) {
+                Some(sum) if outcome.failure.is_none() => add(sum, &outcome),
+                _ => kept.push(outcome),
+            }
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        let done = workers.into_iter().map(|worker| worker.join());
+        done.flat_map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    outcomes.sort_by_key(|outcome| outcome.seed);
+    outcomes
 }
 
 fn add(sum: &mut Outcome, outcome: &Outcome) {

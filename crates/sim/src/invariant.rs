@@ -62,7 +62,7 @@ impl World {
             for instance in alive {
                 number += 1;
                 replaced |= instance.replace.is_some();
-                grows |= instance.state == State::Requested;
+                grows |= instance.state == State::Requested && instance.since == self.now;
                 let hot = instance.state.class() == Class::Hot;
                 free |= hot && instance.in_flight < policy.concurrency.hard && !instance.unready;
                 progress |= instance.operation.is_some() || instance.wants_room || hot;

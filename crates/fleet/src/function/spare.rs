@@ -119,6 +119,8 @@ impl FunctionCore {
     pub(super) fn press(&mut self, now: u64, stretch: u8) {
         let since = self.pressed.map_or(now, |(since, _)| since);
         self.pressed = Some((since, stretch));
+        // Whatever the placer was told before, it is told again.
+        self.instances.values_mut().for_each(|instance| instance.offered = None);
     }
 
     pub(super) fn relax(&mut self) {
