@@ -82,7 +82,7 @@ impl World {
             faults.push(format!("{reserved} reserved, {needed} needed, {waiting} wait for room"));
         }
         if !faults.is_empty() {
-            self.fail("rest", faults.join("; "));
+            self.fail("rest", format!("{}; {:?}", faults.join("; "), self.placer));
         }
     }
 

@@ -180,22 +180,29 @@ impl FunctionCore {
         }
     }
 
-    /// Instances that are wanted for something less urgent, and have no room yet, are asked for again when requests wait.
+    /// Asks for room are repeated when they have become more urgent, because requests wait, or less, because none do.
     fn hasten(&mut self, version: VersionId, desired: Desired, effects: &mut Vec<Effect>) {
-        let Some(revision) = self.revisions.get(&version).filter(|revision| !revision.queue.is_empty()) else { return };
-        let (need, counts) = (revision.policy.need, self.counts(version));
-        let slow = |i: &&mut Instance| {
+        let Some(revision) = self.revisions.get(&version) else { return };
+        let (need, minimum, queued) = (revision.policy.need, revision.minimum(), revision.queue.depth());
+        let urgency = match queued {
+            0 if desired.hot <= minimum => Urgency::Minimum,
+            0 => return,
+            _ => Urgency::Demand,
+        };
+        let counts = self.counts(version);
+        let others = |i: &&mut Instance| {
             let waits = i.state == State::Requested || i.wants_room;
-            i.version == version && waits && !matches!(i.urgency, Urgency::Demand | Urgency::Candidate)
+            let fixed = matches!(i.urgency, Urgency::Candidate | Urgency::Rotation) && queued == 0;
+            i.version == version && waits && i.urgency != urgency && i.urgency != Urgency::Candidate && !fixed
         };
         let function = self.number;
-        let slow: Vec<&mut Instance> = self.instances.values_mut().filter(slow).collect();
-        let without = (counts.hot + counts.starting).saturating_sub(u32::try_from(slow.len()).unwrap_or(u32::MAX));
-        let wanted = desired.hot.saturating_sub(without);
-        for instance in slow.into_iter().take(wanted as usize) {
-            instance.urgency = Urgency::Demand;
-            let (number, urgency) = (instance.ask, Urgency::Demand);
-            let instance = instance.id;
+        let others: Vec<&mut Instance> = self.instances.values_mut().filter(others).collect();
+        let number = u32::try_from(others.len()).unwrap_or(u32::MAX);
+        let without = (counts.hot + counts.starting).saturating_sub(number);
+        let change = if queued == 0 { number } else { desired.hot.saturating_sub(without) };
+        for instance in others.into_iter().take(change as usize) {
+            instance.urgency = urgency;
+            let (instance, number) = (instance.id, instance.ask);
             effects.push(Effect::Tell(ToPlacer::Ask { function, instance, version, need, urgency, number }));
         }
     }

@@ -36,12 +36,8 @@ impl FunctionCore {
             let lives = self.instances.values().any(|instance| {
                 instance.version == before && matches!(instance.state.class(), Class::Hot | Class::Starting)
             });
-            let waiting = match self.revisions.get_mut(&before) {
-                Some(revision) if !lives => revision.queue.take_unpinned(),
-                _ => Vec::new(),
-            };
-            if let Some(revision) = self.revisions.get_mut(&version) {
-                waiting.into_iter().for_each(|(ticket, waiting)| revision.queue.push(ticket, waiting));
+            if !lives {
+                self.hand_over(before, version);
             }
         }
         if let Some(revision) = self.revisions.get_mut(&version) {
@@ -49,6 +45,19 @@ impl FunctionCore {
         }
         effects.push(Effect::Promoted { version });
         self.reconcile(now, effects);
+    }
+
+    /// Requests that any version may serve go from one that has nobody to serve them to another, as far as it has places.
+    fn hand_over(&mut self, from: VersionId, to: VersionId) {
+        let Some(waiting) = self.revisions.get_mut(&from).map(|revision| revision.queue.take_unpinned()) else {
+            return;
+        };
+        for (ticket, waiting) in waiting {
+            let free = self.revisions.get(&to).is_some_and(|to| to.queue.depth() < to.policy.queue_depth);
+            if let Some(revision) = self.revisions.get_mut(if free { &to } else { &from }) {
+                revision.queue.push(ticket, waiting);
+            }
+        }
     }
 
     /// A candidate did not prove itself.

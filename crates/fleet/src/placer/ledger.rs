@@ -340,6 +340,12 @@ impl Placer {
         bytes.sum()
     }
 
+    /// Whether so much keeps to the quota of cards.
+    pub(super) fn within_cards(&self, used: &Used) -> bool {
+        let most = self.inventory.quota.cards;
+        most.is_none_or(|most| used.cards(&self.inventory, &Need::default()) <= u64::from(most))
+    }
+
     /// Whether a pool has as many instances as it may.
     pub(super) fn pool_is_full(&self, pool: u8, used: &Used) -> bool {
         let max = self.inventory.pools.get(usize::from(pool)).and_then(|pool| pool.max);

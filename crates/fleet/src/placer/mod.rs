@@ -36,7 +36,7 @@ pub use victims::Offer;
 #[serde(rename_all = "snake_case")]
 pub enum ToPlacer {
     /// An instance needs room: a new one, or one asleep that lacks what its rung gave back. Asked for again, it counts by
-    /// the greater urgency.
+    /// the new urgency.
     Ask {
         /// Whose it is.
         function: CoreNumber,
@@ -261,8 +261,8 @@ impl Placer {
         match message {
             ToPlacer::Ask { function, instance, version, need, urgency, number } => {
                 if let Some(waiter) = self.waiting.iter_mut().find(|waiter| waiter.instance == instance) {
-                    // Asked for again, because it has become more urgent.
-                    (waiter.urgency, waiter.number) = (waiter.urgency.min(urgency), number);
+                    // Asked for again, because it has become more or less urgent.
+                    (waiter.urgency, waiter.number) = (urgency, number);
                 } else if self.fits_somewhere(instance, need) {
                     if self.holdings.values().all(|holding| holding.function != function) {
                         // Its core may have been made anew since it was pressed.

@@ -71,7 +71,8 @@ impl Placer {
                 true => (Lack { quota: false, ..quota }, &with_device),
                 false => (stop, &|_| true),
             };
-            if quota.quota && !self.relieve(now, waiter, lack, which, &mut plan) {
+            let helps = !quota.gpu || self.could_be_within(now, waiter, place, &missing);
+            if quota.quota && !(helps && self.relieve(now, waiter, lack, which, &mut plan)) {
                 continue;
             }
             if best.as_ref().is_none_or(|(least, _, _)| plan.0 < *least) {
@@ -79,6 +80,19 @@ impl Placer {
             }
         }
         best.map(|(_, place, victims)| (place, victims))
+    }
+
+    /// Whether the quota of cards would do, if everybody who may be asked gave up theirs.
+    fn could_be_within(&self, now: u64, waiter: &Waiter, place: Place, missing: &Need) -> bool {
+        let asked: Vec<InstanceId> = self.candidates(now, waiter).map(|(_, id, _)| id).collect();
+        let mut used = Used::default();
+        let stays = |id: &InstanceId, holding: &Holding| !asked.contains(id) && holding.asked.is_none();
+        self.holdings
+            .iter()
+            .filter(|(id, holding)| stays(id, holding))
+            .for_each(|(_, holding)| used.add_holding(holding));
+        used.add(place, missing);
+        self.within_cards(&used)
     }
 
     /// Makes sure that one of certain holders gives up something: one asked before, one who is to be asked anyway, or one
