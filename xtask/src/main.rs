@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool of development talks to the terminal")]
 
 mod arrows;
+mod bench;
 mod check;
 mod command;
 mod crates;
@@ -31,7 +32,9 @@ Tasks of development. Usage: cargo xtask <task>
   errors [--write]  a page for every error code; --write brings the index up to date
   schema [--write]  docs/schema/kip.schema.json; --write brings it up to date
   sim [OPTIONS]     the simulator: --seeds N, --from S; --seed N --trace replays one (--only, --requests and --without
-                    make it smaller); --script FILE plays a script; --bless writes all transcripts anew";
+                    make it smaller); --script FILE plays a script; --bless writes all transcripts anew
+  bench WHAT        restart [INSTANCES], sleep [ROUNDS] or density [FUNCTIONS] [PAUSED]: figures, with the machine and its load
+  soak              the tests that take minutes: the server killed again and again under load";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -57,6 +60,11 @@ fn run(arguments: &[String]) -> Result<bool> {
         ["errors"] => errors::run(false),
         ["errors", "--write"] => errors::run(true),
         ["sim", rest @ ..] => sim::task(rest),
+        ["bench", rest @ ..] => bench::task(rest),
+        ["soak"] => command::show(command::command(
+            "cargo",
+            &["test", "--release", "-p", "kip", "--test", "binary", "--", "--ignored", "--nocapture"],
+        )),
         ["schema"] => schema::run(false),
         ["schema", "--write"] => schema::run(true),
         [] | ["help" | "--help" | "-h"] => {

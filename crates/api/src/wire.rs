@@ -25,6 +25,9 @@ pub struct About {
     pub pause_method: String,
     /// Why there is no cgroup for instances, where there is none.
     pub cgroup_missing: Option<String>,
+    /// Which declared limits cannot be enforced, where some cannot.
+    #[serde(default)]
+    pub limits_missing: Option<String>,
 }
 
 /// `GET /api/v1/status`.

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use kip_engine::{Alive, Body as _, Found, Inherited};
-use kip_fleet::{CoreNumber, Event, Place, Rung, ToPlacer};
+use kip_fleet::{CoreNumber, Event, Kind, Place, Rung, ToPlacer};
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use kip_store::{DecisionRecord, Record};
 
@@ -47,12 +47,9 @@ impl Shared {
                 (Some(cell), Some(version), Ok(alive)) => {
                     adopted += 1;
                     self.adopted.write().unwrap_or_else(PoisonError::into_inner).insert(found.instance, cell.clone());
-                    self.hold(&cell, &version, found.instance, seen(*alive, place));
-                    links.push((
-                        cell,
-                        Link::new(found.instance, version, alive.address, alive.process),
-                        seen(*alive, place),
-                    ));
+                    let found_as = seen(*alive, &found.memo, place);
+                    self.hold(&cell, &version, found.instance, found_as);
+                    links.push((cell, Link::new(found.instance, version, alive.address, alive.process), found_as));
                 }
                 (..) => {
                     ended += 1;
@@ -132,6 +129,12 @@ impl Shared {
         }
     }
 
+    /// What the next server must know of an instance beside its devices: why it is there.
+    pub(crate) fn memo(&self, cell: &Cell, instance: InstanceId) -> String {
+        let kind = cell.look(&cell.lock(), |core| core.instance(instance).map(|instance| instance.kind)).flatten();
+        kind.unwrap_or_default().name().to_owned()
+    }
+
     /// An instance is gone.
     pub(crate) fn disown(&self, instance: InstanceId) {
         if instance.boot != self.boot {
@@ -140,12 +143,8 @@ impl Shared {
     }
 }
 
-fn seen(alive: Alive, place: Place) -> kip_fleet::Found {
-    kip_fleet::Found {
-        asleep: alive.asleep.then_some(Rung::Paused),
-        busy: alive.busy,
-        born: alive.born,
-        provisioned: false,
-        place,
-    }
+fn seen(alive: Alive, memo: &str, place: Place) -> kip_fleet::Found {
+    let asleep = alive.asleep.then_some(Rung::Paused);
+    let provisioned = memo == Kind::Provisioned.name();
+    kip_fleet::Found { asleep, busy: alive.busy, born: alive.born, provisioned, place }
 }

@@ -419,7 +419,8 @@ impl Control {
     /// An instance by its id.
     pub fn instance(&self, id: InstanceId) -> Option<InstanceInfo> {
         let cell = self.shared.owner(id)?;
-        cell.instance_infos().into_iter().find(|info| info.id == id)
+        let info = cell.instance_infos().into_iter().find(|info| info.id == id)?;
+        Some(InstanceInfo { peak_memory: self.shared.body.peak_memory(id), ..info })
     }
 }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kip_engine::{Body as _, Ended, StartError, StartProblem, StopOrder};
+use kip_engine::{Body as _, Ended, Order, StartError, StartProblem, StopOrder};
 use kip_fleet::{Change, Effect, Event, Exit, Operate, OperationNumber, Seen, StartFailure, State};
-use kip_spec::{FunctionName, InstanceId, Millis, VersionId};
+use kip_spec::{Bytes, FunctionName, InstanceId, Millis, VersionId, code};
 use kip_store::{DecisionRecord, Record};
 
 use crate::cell::Cell;
@@ -112,7 +112,9 @@ impl Shared {
         let result = match what {
             Operate::Start { place } => {
                 let devices = devices::of_place(&self.options.inventory, place);
-                let started = self.body.start(version.order(instance, &self.options.kip, devices)).await;
+                let order = version.order(instance, &self.options.kip, devices);
+                let order = Order { memo: self.memo(cell, instance), ..order };
+                let started = self.body.start(order).await;
                 let early = {
                     let mut inner = cell.lock();
                     inner.starting.retain(|starting| *starting != instance);
@@ -206,7 +208,15 @@ impl Shared {
                 return;
             }
         }
-        let detail = format!("instance {} ended", ended.instance);
+        let detail = match ended.out_of_memory.filter(|_| matches!(ended.signal, None | Some(9))) {
+            Some(limit) => format!(
+                "{}: instance {} was killed for memory, at its limit of {} (resources.memory)",
+                code::OUT_OF_MEMORY,
+                ended.instance,
+                Bytes(limit)
+            ),
+            None => format!("instance {} ended", ended.instance),
+        };
         let problem = StartProblem::Exited { code: ended.code, signal: ended.signal };
         let asked_for = cell
             .look(&cell.lock(), |core| core.instance(ended.instance).is_none_or(|i| i.state == State::Stopping))
@@ -276,6 +286,7 @@ fn failure_of(error: &StartError) -> StartFailure {
         StartProblem::WorkingDirectory => StartFailure::WorkingDirectory,
         StartProblem::SpawnFailed => StartFailure::SpawnFailed,
         StartProblem::Exited { code, signal } => StartFailure::Exited(Exit { code, signal }),
+        StartProblem::OutOfMemory { limit } => StartFailure::OutOfMemory { limit },
         StartProblem::NeverReady => StartFailure::NeverReady,
         StartProblem::WrongPort { port } => StartFailure::WrongPort { port },
         StartProblem::PortTaken => StartFailure::PortTaken,

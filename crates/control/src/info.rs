@@ -118,6 +118,9 @@ pub struct InstanceInfo {
     pub process: Option<u32>,
     /// Where it listens, once it is ready.
     pub address: Option<String>,
+    /// The most memory that it ever used, in bytes; only where one instance is asked for and where it is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<u64>,
 }
 
 /// The host as users see it.
@@ -282,6 +285,7 @@ impl Cell {
                     served: instance.served,
                     process: link.map(|link| link.process),
                     address: link.map(|link| link.address.to_string()),
+                    peak_memory: None,
                 }
             };
             core.instances().filter(|instance| !matches!(instance.state, State::Gone(_))).map(info).collect()

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use kip_spec::function::{Hook, ReadyProbe};
-use kip_spec::{FunctionName, InstanceId, Millis, VersionId};
+use kip_spec::{Bytes, FunctionName, InstanceId, MilliCpu, Millis, VersionId};
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -25,8 +25,12 @@ pub struct Order {
     pub directory: PathBuf,
     /// Variables on top of the contract's.
     pub env: BTreeMap<String, String>,
-    /// Declared memory in MiB, for the contract's variables.
-    pub memory_mib: Option<u64>,
+    /// Declared memory: a limit, and told to the program.
+    pub memory: Option<Bytes>,
+    /// Declared share of CPU: a limit.
+    pub cpu: Option<MilliCpu>,
+    /// What the one who orders wants to be told again when the instance is adopted.
+    pub memo: String,
     /// How readiness is found out.
     pub ready: ReadyProbe,
     /// How long that may take.
@@ -77,6 +81,8 @@ pub struct Ended {
     pub code: Option<i32>,
     /// Signal, if one ended it.
     pub signal: Option<i32>,
+    /// It was ended because it reached its memory limit, of so many bytes.
+    pub out_of_memory: Option<u64>,
 }
 
 /// Why an instance did not become ready, with what helps to see it.
@@ -107,6 +113,11 @@ pub enum StartProblem {
         code: Option<i32>,
         /// Signal, if one ended it.
         signal: Option<i32>,
+    },
+    /// It was killed first, at its memory limit.
+    OutOfMemory {
+        /// The limit in bytes.
+        limit: u64,
     },
     /// It ran and did not become ready.
     NeverReady,

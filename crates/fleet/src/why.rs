@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use kip_spec::{Code, Millis, code};
+use kip_spec::{Bytes, Code, Millis, code};
 use serde::{Deserialize, Serialize};
 
 use crate::{Lack, Unhealthy};
@@ -32,6 +32,11 @@ pub enum StartFailure {
     Exited(Exit),
     /// It was ready and ended soon after.
     ExitedSoon(Exit),
+    /// It was killed because it reached its memory limit.
+    OutOfMemory {
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// It ran and was not ready in time.
     NeverReady,
     /// It ran and listened elsewhere.
@@ -224,6 +229,7 @@ impl StartFailure {
             Self::SpawnFailed => code::SPAWN_FAILED,
             Self::Exited(_) => code::EXITED_BEFORE_READY,
             Self::ExitedSoon(_) => code::CRASH_LOOP,
+            Self::OutOfMemory { .. } => code::OUT_OF_MEMORY,
             Self::NeverReady => code::NEVER_READY,
             Self::WrongPort { .. } => code::WRONG_PORT,
             Self::PortTaken => code::INSTANCE_PORT_TAKEN,
@@ -252,6 +258,9 @@ impl fmt::Display for StartFailure {
             Self::SpawnFailed => f.write_str("the operating system refused to start the program"),
             Self::Exited(exit) => write!(f, "the program ended before it was ready, with {exit}"),
             Self::ExitedSoon(exit) => write!(f, "the program ended soon after it was ready, with {exit}"),
+            Self::OutOfMemory { limit } => {
+                write!(f, "the program was killed for memory before it was ready, at its limit of {}", Bytes(*limit))
+            }
             Self::NeverReady => f.write_str("the program did not become ready in time"),
             Self::WrongPort { port } => {
                 write!(f, "the program listens on port {port} instead of the one in the variable PORT")

@@ -8,6 +8,7 @@ pub mod directory;
 pub mod disk;
 pub mod environment;
 pub mod http_client;
+pub mod limits;
 pub mod processes;
 pub mod random;
 pub mod sockets;

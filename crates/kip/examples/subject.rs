@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Requests under way, and the most there ever were.
@@ -16,6 +16,9 @@ static MOST: AtomicUsize = AtomicUsize::new(0);
 static DROPPED: AtomicUsize = AtomicUsize::new(0);
 /// Calls of `/initialize`.
 static INITIALIZED: AtomicUsize = AtomicUsize::new(0);
+
+/// Its port is to be closed.
+static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// What the command line asks for.
 #[derive(Debug, Default)]
@@ -79,6 +82,17 @@ fn main() -> io::Result<()> {
             "--fork" => {
                 Command::new("sh").args(["-c", "setsid sleep 1000 &"]).status()?;
             }
+            // A numbered line every so many microseconds, from the beginning on.
+            "--tick" => {
+                let pause = Duration::from_micros(number());
+                in_background(move || {
+                    for tick in 0u64.. {
+                        say(&format!("tick {tick}"));
+                        std::thread::sleep(pause);
+                    }
+                });
+            }
+            "--eat" => eat(number()),
             "--port-file" => {
                 let file = arguments.next().cloned().unwrap_or_default();
                 std::fs::write(format!("{file}.new"), port().to_string())?;
@@ -94,6 +108,24 @@ fn main() -> io::Result<()> {
         }
     }
     serve(switches)
+}
+
+/// Takes so many MiB of memory and keeps them.
+fn eat(mebibytes: u64) {
+    let bytes = usize::try_from(mebibytes << 20).unwrap_or(usize::MAX);
+    let mut memory = vec![0u8; bytes];
+    memory.iter_mut().step_by(4_096).for_each(|byte| *byte = 1);
+    Box::leak(memory.into_boxed_slice());
+}
+
+/// Writes so many MiB to standard output, in lines of 64 bytes or without an end.
+fn write_much(mebibytes: u64, line: &[u8; 64]) -> io::Result<()> {
+    let piece: Vec<u8> = line.iter().copied().cycle().take(1 << 20).collect();
+    let mut out = io::stdout().lock();
+    for _ in 0..mebibytes {
+        out.write_all(&piece)?;
+    }
+    out.flush()
 }
 
 fn port() -> u16 {
@@ -130,6 +162,12 @@ fn serve(switches: Switches) -> io::Result<()> {
     }
     for stream in listener.incoming() {
         let stream = stream?;
+        if CLOSED.load(Ordering::SeqCst) {
+            drop(listener);
+            loop {
+                std::thread::park();
+            }
+        }
         in_background(move || {
             let _ = connection(stream, switches, ready);
         });
@@ -316,11 +354,6 @@ fn answer(
             }
             text(request, out, 200, &std::process::id().to_string())
         }
-        // Memory that is used and never given back.
-        "eat" => {
-            let eaten: &'static [u8] = vec![1; usize::try_from(number()).unwrap_or(0) << 20].leak();
-            text(request, out, 200, &eaten.len().to_string())
-        }
         // Well, unless the file names this process.
         "live" => {
             let dead = std::fs::read_to_string(variable("DEAD_FILE")).unwrap_or_default();
@@ -346,6 +379,48 @@ fn answer(
                 say(&format!("subject: line {line}"));
             }
             text(request, out, 200, "logged\n")
+        }
+        "write" => {
+            write_much(number(), b"012345678901234567890123456789012345678901234567890123456789012\n")?;
+            say("subject: written");
+            text(request, out, 200, "written\n")
+        }
+        "endless" => {
+            write_much(number(), &[b'x'; 64])?;
+            say("");
+            say("subject: written");
+            text(request, out, 200, "written\n")
+        }
+        // Lines between Function Compute's marks, which do not name the request themselves.
+        "marked" => {
+            let id = request.header("x-fc-request-id").unwrap_or_default();
+            say(&format!("FC Invoke Start RequestId: {id}"));
+            say("subject: marked work");
+            say(&format!("FC Invoke End RequestId: {id}"));
+            text(request, out, 200, id)
+        }
+        "json" => {
+            let id = request.header("x-fc-request-id").unwrap_or_default();
+            say(&format!("{{\"level\":\"WARN\",\"message\":\"as JSON\",\"request_id\":{}}}", json(id)));
+            text(request, out, 200, id)
+        }
+        "unnamed" => {
+            say("subject: unnamed work");
+            text(request, out, 200, request.header("x-fc-request-id").unwrap_or_default())
+        }
+        "traceback" => {
+            let lines = "Traceback (most recent call last):\n  File \"a.py\", line 1, in f\n    g()\nValueError: no\n";
+            io::stderr().lock().write_all(lines.as_bytes())?;
+            text(request, out, 200, "traced\n")
+        }
+        "eat" => {
+            eat(number());
+            text(request, out, 200, "eaten\n")
+        }
+        "close-port" => {
+            CLOSED.store(true, Ordering::SeqCst);
+            drop(TcpStream::connect((Ipv4Addr::LOCALHOST, port())));
+            text(request, out, 200, "closed\n").map(|_| false)
         }
         "status" => {
             let status = u16::try_from(number()).unwrap_or(500);

@@ -10,6 +10,7 @@ use kip_control::Control;
 use kip_engine::{Body as _, ProcessBody};
 use kip_gateway::Gateway;
 use kip_host::directory::DataDirectory;
+use kip_host::disk::Pressure;
 use kip_spec::{Problem, code};
 use kip_store::{ControlStore, SqliteControl};
 use serde::Serialize;
@@ -23,6 +24,8 @@ use crate::output::Output;
 
 /// Ends of instances that may wait to be looked at.
 const ENDS: usize = 1_024;
+/// With fewer open files than this a server meets the limit soon.
+pub(crate) const FEW_FILES: u64 = 4_096;
 /// How long callers may take to read the rest of their answers when the server ends.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -70,6 +73,14 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     // Both before anything is started: a signal during the start must end it in order.
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
+    let files = kip_host::limits::raise_open_files();
+    if files < FEW_FILES {
+        tracing::warn!(
+            allowed = files,
+            "few open files are allowed: each instance and each connection needs some; raise it before the start: ulimit -n {}",
+            FEW_FILES * 4
+        );
+    }
     let directory = DataDirectory::lock(data).map_err(directory_problem)?;
     let data = directory.path();
     let gateway_listener = kip_gateway::bind(config.gateway).map_err(Problem::from)?;
@@ -81,7 +92,10 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let (keys, key) = Keys::open(store.as_ref(), data).await.map_err(keys_problem)?;
 
     let (ends, ended) = mpsc::channel(ENDS);
-    let body = Arc::new(ProcessBody::new(body_options(data, &identity.server), ends).map_err(|e| unusable(data, &e))?);
+    let body = Arc::new(
+        ProcessBody::new(body_options(data, &identity.server, disk.pressure.clone()), ends)
+            .map_err(|e| unusable(data, &e))?,
+    );
     let capabilities = body.capabilities().clone();
     let options = kip_control::Options {
         boot: identity.boot,
@@ -104,6 +118,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
         boot: identity.boot,
         pause_method: pause_method.to_owned(),
         cgroup_missing: capabilities.cgroup_missing,
+        limits_missing: capabilities.limits_missing,
     };
     let ready = Ready {
         gateway: format!("http://{}", about.gateway),
@@ -187,8 +202,9 @@ impl Left {
     }
 }
 
-fn body_options(data: &Path, server: &str) -> kip_engine::Options {
-    kip_engine::Options { server: server.to_owned(), instances: data.join("instances"), logs: data.join("logs") }
+fn body_options(data: &Path, server: &str, pressure: Pressure) -> kip_engine::Options {
+    let (instances, logs) = (data.join("instances"), data.join("logs"));
+    kip_engine::Options { server: server.to_owned(), instances, logs, pressure }
 }
 
 /// Ends the instances that a server left which does not run any more, and says how many there were.
@@ -201,7 +217,8 @@ pub(crate) async fn end_left(data: &Path) -> anyhow::Result<usize> {
     let store = SqliteControl::open(&data.join("control.db")).map_err(store_problem)?;
     let identity = store.begin_boot().await.map_err(store_problem)?;
     let (ends, _ended) = mpsc::channel(ENDS);
-    let body = ProcessBody::new(body_options(data, &identity.server), ends).map_err(|error| unusable(data, &error))?;
+    let body = ProcessBody::new(body_options(data, &identity.server, Pressure::default()), ends)
+        .map_err(|e| unusable(data, &e))?;
     let (left, _) = body.find();
     let ending = left.iter().map(|found| body.kill(found.instance));
     let failed = futures_util::future::join_all(ending).await.into_iter().find_map(Result::err);

@@ -38,7 +38,7 @@ pub(crate) struct Fate {
 #[derive(Debug)]
 pub(crate) enum Fates {
     /// The seed.
-    Seeded(Seeded),
+    Seeded(Box<Seeded>),
     /// A script; what it does not mention goes well.
     Scripted(Scripted),
 }

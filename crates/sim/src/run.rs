@@ -40,7 +40,7 @@ pub struct Outcome {
 /// function; then a shutdown.
 pub fn run(seed: u64, cut: &Cut, plant: Option<Plant>, detail: Detail) -> Outcome {
     let setup = Setup::draw(seed, cut);
-    let fates = Fates::Seeded(Seeded::new(seed, setup.functions.len(), setup.rates.clone()));
+    let fates = Fates::Seeded(Box::new(Seeded::new(seed, setup.functions.len(), setup.rates.clone())));
     let names = ('a'..='z').take(setup.functions.len()).map(String::from).collect();
     let mut world = World::new(names, setup.inventory.clone(), fates, detail);
     world.plant = plant;

@@ -71,6 +71,7 @@ codes! {
     4007 INSTANCE_PORT_TAKEN 502 "another program holds the instance's port";
     4008 WORKING_DIRECTORY 502 "the working directory does not exist";
     4009 SPAWN_FAILED 502 "the operating system refused to start the program";
+    4010 OUT_OF_MEMORY 502 "the program was killed at its memory limit";
     6001 MODEL_NOT_FOUND 404 "there is no model at this path or of this name";
     6002 MODEL_UNREADABLE 500 "the model cannot be loaded";
     6003 MODEL_CARD_INVALID 500 "the model.json beside the model is not valid";

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kip_host::processes;
-use kip_host::sockets::{self, Connection};
+use kip_host::sockets::{self, Connection, Listener};
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use tokio::sync::watch;
 
 use super::journal::{self, Journal, Stage};
 use super::logs::LogFile;
-use super::{Process, ProcessBody, cgroup, contract, ready, streams, watch as pidfd};
+use super::{Process, ProcessBody, cgroup, contract, streams, watch as pidfd};
 use crate::body::Ended;
 
 /// How long an instance that was caught falling asleep may take to be so.
@@ -35,6 +35,8 @@ pub struct Found {
     pub version: Option<VersionId>,
     /// The names of its devices.
     pub devices: Vec<String>,
+    /// What its order asked to be told again.
+    pub memo: String,
     /// How it is, or why it cannot go on.
     pub state: Result<Alive, String>,
 }
@@ -98,7 +100,9 @@ impl ProcessBody {
         let mut ids: BTreeSet<InstanceId> = names(&self.options.instances);
         ids.extend(self.capabilities.cgroup.iter().flat_map(|root| names(root)));
         ids.extend(marked.keys());
+        // Once for all of them: these tables are long where there is much traffic.
         let connections = sockets::connections().unwrap_or_default();
+        let listeners = sockets::listeners().unwrap_or_default();
         let (mut all, mut inherited) = (Vec::new(), Inherited::default());
         for id in ids {
             let folder = self.folder_of(id);
@@ -107,15 +111,16 @@ impl ProcessBody {
             let found = match journal {
                 Some(journal) => {
                     let (function, version) = (Some(journal.function.clone()), Some(journal.version));
-                    let devices = journal.devices.clone();
-                    let found = self.look_at(id, journal, &processes);
-                    found.map(|state| Found { instance: id, function, version, devices, state })
+                    let (devices, memo) = (journal.devices.clone(), journal.memo.clone());
+                    let state = self.look_at(id, journal, &processes, &listeners);
+                    state.map(|state| Found { instance: id, function, version, devices, memo, state })
                 }
                 None => self.without_journal(id, &processes).map(|reason| Found {
                     instance: id,
                     function,
                     version: None,
                     devices: Vec::new(),
+                    memo: String::new(),
                     state: Err(reason),
                 }),
             };
@@ -139,7 +144,13 @@ impl ProcessBody {
     }
 
     /// An instance with a journal. None if nothing of it is left.
-    fn look_at(&self, id: InstanceId, journal: Journal, marked: &[u32]) -> Option<Result<Alive, String>> {
+    fn look_at(
+        &self,
+        id: InstanceId,
+        journal: Journal,
+        marked: &[u32],
+        listeners: &[Listener],
+    ) -> Option<Result<Alive, String>> {
         let main = processes::look(journal.process).filter(|main| main.started == journal.started && !main.has_ended());
         let others = journal.cgroup.as_deref().map(cgroup::processes).unwrap_or_default();
         if main.is_none() && others.is_empty() && marked.is_empty() {
@@ -160,7 +171,8 @@ impl ProcessBody {
         }
         let Some(address) = journal.address else { return Some(Err("it listened nowhere".to_owned())) };
         let asleep = process.settle_asleep();
-        if !ready::own_listeners(&process).iter().any(|listener| listener.address.port() == address.port()) {
+        let inodes = sockets::inodes_of(&process.members());
+        if !listeners.iter().any(|l| l.address.port() == address.port() && inodes.contains(&l.inode)) {
             return Some(Err(format!("it does not listen on its port {} any more", address.port())));
         }
         self.read_on(&process, &journal);
@@ -190,6 +202,7 @@ impl ProcessBody {
             initialize: false,
             stage: Stage::Ending,
             address: None,
+            memo: String::new(),
             headers: Vec::new(),
         };
         self.take_hold(id, nothing, false);
@@ -199,12 +212,13 @@ impl ProcessBody {
     /// Puts it into the table as if we had started it.
     fn take_hold(&self, id: InstanceId, journal: Journal, main_lives: bool) -> Arc<Process> {
         let (ended, watch) = watch::channel(None);
+        let limited = journal.clone();
         let watched = main_lives
-            && pidfd::adopted(id, journal.process, ended.clone(), self.ended.clone())
+            && pidfd::adopted(id, journal.process, ended.clone(), self.ended.clone(), move || limited.out_of_memory())
                 .inspect_err(|error| tracing::warn!(instance = %id, %error, "it ended in this moment"))
                 .is_ok();
         if !watched {
-            let _ = ended.send(Some(Ended { instance: id, code: None, signal: None }));
+            let _ = ended.send(Some(Ended { instance: id, code: None, signal: None, out_of_memory: None }));
         }
         let process = Arc::new(Process {
             id,

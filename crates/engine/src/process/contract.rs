@@ -31,7 +31,7 @@ pub(super) fn environment(order: &Order, server: &str, port: u16) -> BTreeMap<St
     set("FC_FUNC_CODE_PATH", code_path);
     set("FC_REGION", "local".to_owned());
     set("FC_ACCOUNT_ID", "kipwake".to_owned());
-    if let Some(memory) = order.memory_mib {
+    if let Some(memory) = order.memory.map(|memory| memory.0 >> 20) {
         set("FC_MEMORY_SIZE", memory.to_string());
         set("FC_FUNCTION_MEMORY_SIZE", memory.to_string());
     }
@@ -68,7 +68,7 @@ pub(super) fn headers(order: &Order) -> HeaderMap {
     set("x-fc-version-id", &order.version.to_string());
     set("x-fc-region", "local");
     set("x-fc-account-id", "kipwake");
-    if let Some(memory) = order.memory_mib {
+    if let Some(memory) = order.memory.map(|memory| memory.0 >> 20) {
         set("x-fc-function-memory", &memory.to_string());
     }
     if let Some(hook) = &order.initialize {

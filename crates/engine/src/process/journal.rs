@@ -10,6 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use kip_spec::{FunctionName, VersionId};
 use serde::{Deserialize, Serialize};
 
+use super::limits;
+
 /// The file's name.
 const FILE: &str = "journal.json";
 
@@ -54,6 +56,9 @@ pub(super) struct Journal {
     pub(super) stage: Stage,
     /// Where it listens, once ready.
     pub(super) address: Option<SocketAddr>,
+    /// What the control room wants to be told again.
+    #[serde(default)]
+    pub(super) memo: String,
     /// What hooks are called with.
     pub(super) headers: Vec<(String, String)>,
 }
@@ -68,6 +73,16 @@ impl Journal {
     pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
         let text = serde_json::to_vec(self).map_err(io::Error::other)?;
         kip_host::directory::write_unsynced(&folder.join(FILE), &text)
+    }
+
+    /// Every cgroup that is its own.
+    pub(super) fn cgroups(&self) -> Vec<&Path> {
+        self.cgroup.iter().chain(&self.limits).map(PathBuf::as_path).collect()
+    }
+
+    /// Its memory limit, if it was ended for reaching it.
+    pub(super) fn out_of_memory(&self) -> Option<u64> {
+        self.memory.filter(|_| limits::out_of_memory(&self.cgroups()) > 0)
     }
 
     /// Whether it had come as far as serving requests, and nobody has told it to end since.

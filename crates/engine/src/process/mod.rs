@@ -6,6 +6,7 @@ mod cgroup;
 mod contract;
 mod expand;
 mod journal;
+mod limits;
 mod logs;
 mod members;
 mod pump;
@@ -30,6 +31,7 @@ use tokio::sync::mpsc;
 use crate::body::{Body, Ended, Error, Order, Running, StartError, StopOrder};
 use crate::failpoint::reached;
 use journal::{Journal, Stage};
+use limits::Limits;
 use pump::Pump;
 
 pub use adopt::{Alive, Found, Inherited};
@@ -49,6 +51,8 @@ pub struct Options {
     pub instances: PathBuf,
     /// Folder for the instances' logs.
     pub logs: PathBuf,
+    /// How the disk stands: while it is nearly full, what instances write is left out.
+    pub pressure: kip_host::disk::Pressure,
 }
 
 /// What this host lets us do to processes, found out once.
@@ -58,6 +62,8 @@ pub struct Capabilities {
     pub cgroup: Option<PathBuf>,
     /// Why there is none.
     pub cgroup_missing: Option<String>,
+    /// Which declared limits cannot be enforced, where some cannot.
+    pub limits_missing: Option<String>,
 }
 
 impl Capabilities {
@@ -119,6 +125,7 @@ pub struct ProcessBody {
     processes: Mutex<Table>,
     ended: mpsc::Sender<Ended>,
     pump: Pump,
+    limits: Limits,
 }
 
 impl ProcessBody {
@@ -133,8 +140,10 @@ impl ProcessBody {
             Ok(path) => (Some(path), None),
             Err(reason) => (None, Some(reason)),
         };
-        let capabilities = Capabilities { cgroup, cgroup_missing };
-        Ok(Self { options, capabilities, processes: Mutex::default(), ended, pump: Pump::start()? })
+        let limits = Limits::find(&options.server, cgroup.as_deref());
+        let capabilities = Capabilities { cgroup, cgroup_missing, limits_missing: limits.missing() };
+        let pump = Pump::start(options.pressure.clone())?;
+        Ok(Self { options, capabilities, processes: Mutex::default(), ended, pump, limits })
     }
 
     /// Takes hold of everything that an earlier server left. What is not adopted must be killed. To be called once,
@@ -169,6 +178,14 @@ impl ProcessBody {
         if let Some(cgroup) = &self.capabilities.cgroup {
             cgroup::remove(cgroup);
         }
+        self.limits.clean_up();
+    }
+
+    /// The most memory that an instance ever used, in bytes, where it is counted.
+    pub fn peak_memory(&self, instance: InstanceId) -> Option<u64> {
+        let process = self.known(instance).ok()?;
+        let journal = process.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        limits::peak_memory(&journal.cgroups())
     }
 
     fn known(&self, id: InstanceId) -> Result<Arc<Process>, Error> {

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use kip_host::disk::Pressure;
 use kip_spec::InstanceId;
 use rustix::pipe::{PipeFlags, SpliceFlags};
 use tokio::runtime::Handle;
@@ -38,6 +39,7 @@ pub(super) struct Pump {
     runtime: Handle,
     streams: Arc<Mutex<HashMap<InstanceId, Vec<Arc<Stream>>>>>,
     workspace: Arc<Mutex<Workspace>>,
+    pressure: Pressure,
     /// Set at the end; the thread goes then.
     end: watch::Sender<bool>,
 }
@@ -48,6 +50,7 @@ struct Stream {
     pipe: Arc<OwnedFd>,
     log: LogFile,
     longest: usize,
+    pressure: Pressure,
     /// Bytes that could not be written down.
     lost: Mutex<u64>,
 }
@@ -87,7 +90,7 @@ enum Rest {
 
 impl Pump {
     /// Starts the thread.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start(pressure: Pressure) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (end, mut ended) = watch::channel(false);
@@ -97,7 +100,7 @@ impl Pump {
         let shelf = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let _ = rustix::pipe::fcntl_setpipe_size(&shelf.0, 1 << 20);
         let workspace = Workspace { shelf, buffer: vec![0; CHUNK], records: Vec::new() };
-        Ok(Self { runtime: handle, streams: Arc::default(), workspace: Arc::new(Mutex::new(workspace)), end })
+        Ok(Self { runtime: handle, streams: Arc::default(), workspace: Arc::new(Mutex::new(workspace)), pressure, end })
     }
 
     /// Reads a stream of an instance until nobody can write to it any more.
@@ -105,7 +108,8 @@ impl Pump {
         let capacity = rustix::pipe::fcntl_getpipe_size(&pipe).unwrap_or(4_096);
         // A pipe may be full at half its size, when every write begins a page: a line must be cut before that.
         let longest = LONGEST_LINE.min(capacity / 4);
-        let stream = Arc::new(Stream { name, pipe: Arc::new(pipe.into()), log, longest, lost: Mutex::new(0) });
+        let (pipe, pressure, lost) = (Arc::new(pipe.into()), self.pressure.clone(), Mutex::new(0));
+        let stream = Arc::new(Stream { name, pipe, log, longest, pressure, lost });
         lock(&self.streams).entry(instance).or_default().push(stream.clone());
         let (streams, workspace) = (self.streams.clone(), self.workspace.clone());
         kip_host::tasks::spawn_on(&self.runtime, "read output", async move {
@@ -274,16 +278,18 @@ impl Stream {
 
     fn write_down(&self, records: &[u8], bytes: usize) {
         let mut lost = lock(&self.lost);
-        if *lost > 0 {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let room = if self.pressure.sheds() { Err(full()) } else { Ok(()) };
+        if *lost > 0 && room.is_ok() {
             let remark =
-                format!("{} kip F {lost} bytes of its {} were lost: the disk took no more\n", stamp(), self.name);
+                format!("{} kip F {lost} bytes of its {} were left out: the disk was full\n", stamp(), self.name);
             if self.log.append(remark.as_bytes()).is_ok() {
                 *lost = 0;
             }
         }
-        if let Err(error) = self.log.append(records) {
+        if let Err(error) = room.and_then(|()| self.log.append(records)) {
             if *lost == 0 {
-                tracing::error!(instance = %self.log.instance(), %error, "what it writes is lost");
+                tracing::error!(instance = %self.log.instance(), %error, "what it writes is left out");
             }
             *lost += bytes as u64;
         }
@@ -314,7 +320,7 @@ mod tests {
     fn bench() -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let log = LogFile::of(folder.path(), "f", id());
-        let pump = Pump::start().unwrap();
+        let pump = Pump::start(Pressure::default()).unwrap();
         let (ours, theirs) = streams::make(folder.path(), "out").unwrap();
         pump.read(id(), "out", ours, log.clone());
         Bench { folder, pump, log, pipe: Some(theirs) }
@@ -372,7 +378,7 @@ mod tests {
     fn what_was_written_while_nobody_read_is_found_by_the_next() {
         let mut bench = bench();
         bench.write(b"begun");
-        drop(std::mem::replace(&mut bench.pump, Pump::start().unwrap()));
+        drop(std::mem::replace(&mut bench.pump, Pump::start(Pressure::default()).unwrap()));
         let lines: String = (0..1_000).map(|number| format!(" {number}\n")).collect();
         bench.write(lines.as_bytes());
         let ours = streams::open(bench.folder.path(), "out").unwrap();
@@ -380,6 +386,26 @@ mod tests {
         bench.until(|records| records.len() == 1_000);
         let records = bench.records();
         assert_eq!((records[0].text.as_str(), records[999].text.as_str()), ("begun 0", " 999"));
+    }
+
+    #[test]
+    fn a_nearly_full_disk_costs_lines_and_that_is_said_afterwards() {
+        let mut bench = bench();
+        bench.write(b"before\n");
+        bench.until(|records| records.len() == 1);
+        bench.pump.pressure.set(kip_host::disk::Level::Low);
+        bench.write(b"left out\n");
+        let end = kip_host::clock::boot_millis() + 20_000;
+        let lost = || lock(&bench.pump.streams)[&id()].iter().map(|stream| *lock(&stream.lost)).sum::<u64>();
+        while lost() != 9 {
+            assert!(kip_host::clock::boot_millis() < end, "{} bytes are left out", lost());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        bench.pump.pressure.set(kip_host::disk::Level::Ok);
+        bench.write(b"after\n");
+        bench.until(|records| records.len() == 3);
+        let texts: Vec<String> = bench.records().into_iter().map(|record| record.text).collect();
+        assert_eq!(texts, ["before", "9 bytes of its out were left out: the disk was full", "after"]);
     }
 
     #[tokio::test]

@@ -9,10 +9,11 @@ use kip_spec::function::ReadyProbe;
 use tokio::net::TcpStream;
 
 use super::Process;
-use crate::body::{Order, Running, StartProblem};
+use crate::body::{Ended, Order, Running, StartProblem};
 
-/// Between two probes: quick at first, for programs that start in milliseconds.
-const FIRST_PAUSE: Duration = Duration::from_millis(2);
+/// Between two probes: quick at first, for programs that start in milliseconds, then a fifth longer each time, so that
+/// readiness is seen late by a fifth of the start at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// One probe may take this long; a model that is loading often accepts and does not answer.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
@@ -25,8 +26,12 @@ pub(super) async fn wait(process: &Process, order: &Order, port: u16) -> Result<
     tokio::select! {
         end = ended.wait_for(Option::is_some) => {
             let end = end.ok().and_then(|end| *end);
-            let (code, signal) = end.map_or((None, None), |end| (end.code, end.signal));
-            Err((StartProblem::Exited { code, signal }, String::new()))
+            let problem = match end {
+                Some(Ended { out_of_memory: Some(limit), .. }) => StartProblem::OutOfMemory { limit },
+                Some(end) => StartProblem::Exited { code: end.code, signal: end.signal },
+                None => StartProblem::Exited { code: None, signal: None },
+            };
+            Err((problem, String::new()))
         }
         checked = tokio::time::timeout(order.startup.to_std(), probe_and_check(process, order, port)) => {
             checked.unwrap_or_else(|_| Err(explain(process, order, port)))
@@ -58,7 +63,7 @@ async fn probe(order: &Order, port: u16) -> SocketAddr {
             }
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        pause = (pause * 6 / 5).min(LONGEST_PAUSE);
     }
 }
 
@@ -75,7 +80,7 @@ async fn answers(order: &Order, address: SocketAddr) -> bool {
 }
 
 /// The listeners of an instance's own processes.
-pub(super) fn own_listeners(process: &Process) -> Vec<Listener> {
+fn own_listeners(process: &Process) -> Vec<Listener> {
     let inodes = sockets::inodes_of(&process.members());
     let all = sockets::listeners().unwrap_or_default();
     all.into_iter().filter(|listener| inodes.contains(&listener.inode)).collect()

@@ -45,19 +45,20 @@ impl ProcessBody {
         let (our_stdout, stdout) = streams::make(&folder, out).map_err(io("its output cannot be piped"))?;
         let (our_stderr, stderr) = streams::make(&folder, err).map_err(io("its output cannot be piped"))?;
         let cgroup = self.cgroup_of(order.instance);
-        let procs = match &cgroup {
-            Some(folder) => {
-                cgroup::create(folder).map_err(io("its cgroup cannot be made"))?;
-                let open = OpenOptions::new().write(true).open(folder.join("cgroup.procs"));
-                Some(open.map_err(io("its cgroup cannot be joined"))?)
-            }
-            None => None,
-        };
+        if let Some(folder) = &cgroup {
+            cgroup::create(folder).map_err(io("its cgroup cannot be made"))?;
+        }
+        let limits = self.limits.apply(order, cgroup.as_deref()).map_err(io("its limits cannot be set"))?;
+        let mut procs = Vec::new();
+        for folder in cgroup.iter().chain(&limits.folders) {
+            let open = OpenOptions::new().write(true).open(folder.join("cgroup.procs"));
+            procs.push(open.map_err(io("its cgroup cannot be joined"))?);
+        }
 
         let mut command = Command::new(&program);
         command.arg0(name).args(arguments).env_clear().envs(&env).current_dir(&order.directory);
         command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0);
-        unsafe_spawn::before_exec(&mut command, procs);
+        unsafe_spawn::before_exec(&mut command, procs, kip_host::limits::open_files_at_start());
         // Held over the spawn, so that an end that is ordered meanwhile finds either the process or no start.
         let mut table = self.lock();
         if table.cancelled.remove(&order.instance) {
@@ -67,9 +68,7 @@ impl ProcessBody {
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => {
-                if let Some(folder) = &cgroup {
-                    cgroup::remove(folder);
-                }
+                cgroup.iter().chain(&limits.folders).for_each(|folder| cgroup::remove(folder));
                 return Err(fail(explain(&error, &program)));
             }
         };
@@ -78,14 +77,6 @@ impl ProcessBody {
         drop(command);
         let pid = child.id().unwrap_or_default();
         let (ended, watch) = watch::channel(None);
-        let (id, report) = (order.instance, self.ended.clone());
-        kip_host::tasks::spawn("wait for instance", async move {
-            let status = child.wait().await;
-            let (code, signal) = status.map_or((None, None), |status| (status.code(), status.signal()));
-            let end = Ended { instance: id, code, signal };
-            let _ = ended.send(Some(end));
-            let _ = report.send(end).await;
-        });
         let headers = contract::headers(order);
         let journal = Journal {
             host_boot: kip_host::clock::boot_id().unwrap_or_default(),
@@ -95,14 +86,23 @@ impl ProcessBody {
             started: kip_host::processes::look(pid).map_or(0, |process| process.started),
             port,
             cgroup: cgroup.clone(),
-            limits: Vec::new(),
-            memory: None,
+            limits: limits.folders,
+            memory: limits.memory,
             devices: order.devices.as_ref().map(|devices| devices.names.clone()).unwrap_or_default(),
             initialize: order.initialize.is_some(),
             stage: Stage::Starting,
             address: None,
+            memo: order.memo.clone(),
             headers: journal::listed(&headers),
         };
+        let (id, report, limited) = (order.instance, self.ended.clone(), journal.clone());
+        kip_host::tasks::spawn("wait for instance", async move {
+            let status = child.wait().await;
+            let (code, signal) = status.map_or((None, None), |status| (status.code(), status.signal()));
+            let end = Ended { instance: id, code, signal, out_of_memory: limited.out_of_memory() };
+            let _ = ended.send(Some(end));
+            let _ = report.send(end).await;
+        });
         let (address, journal) = (Mutex::default(), Mutex::new(journal));
         let process =
             Arc::new(Process { id, pid, leads_group: true, cgroup, folder, journal, ended: watch, headers, address });

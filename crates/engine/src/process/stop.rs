@@ -1,10 +1,11 @@
 //! How an instance ends, and how we know that nothing of it is left.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{Process, cgroup, contract, members};
+use super::{Process, cgroup, contract, limits, members};
 use crate::body::{Error, StopOrder};
 
 /// After SIGKILL the kernel needs a moment, longer if memory must be written or freed.
@@ -46,9 +47,11 @@ impl Process {
         if give_up.await.is_err() {
             return Err(Error::Slow { what: "end", instance: self.id });
         }
-        if let Some(folder) = &self.cgroup {
-            cgroup::remove(folder);
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peak) = limits::peak_memory(&journal.cgroups()) {
+            tracing::info!(instance = %self.id, peak_memory = peak, "nothing of it is left");
         }
+        journal.cgroups().into_iter().for_each(cgroup::remove);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ pub(super) fn adopted(
     process: u32,
     ended: watch::Sender<Option<Ended>>,
     report: mpsc::Sender<Ended>,
+    out_of_memory: impl Fn() -> Option<u64> + Send + 'static,
 ) -> io::Result<()> {
     let pid = i32::try_from(process).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     let descriptor = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
@@ -26,7 +27,7 @@ pub(super) fn adopted(
             tracing::error!(%instance, %error, "its end will not be noticed");
             return;
         }
-        let end = Ended { instance, code: None, signal: None };
+        let end = Ended { instance, code: None, signal: None, out_of_memory: out_of_memory() };
         let _ = ended.send(Some(end));
         let _ = report.send(end).await;
     });

@@ -30,7 +30,7 @@ impl FunctionCore {
         self.revisions.entry(version).or_insert_with(|| Revision::new(Role::Retiring, policy));
         let kind = if found.provisioned { Kind::Provisioned } else { Kind::OnDemand };
         let mut instance = Instance::adopted(id, version, kind, found.place, now);
-        instance.born = found.born.min(now);
+        (instance.born, instance.hot_since) = (found.born.min(now), found.born.min(now));
         instance.in_flight = left;
         instance.inherited = (left > 0).then_some((left, until));
         instance.state = match (found.asleep, left) {

@@ -126,7 +126,7 @@ impl FunctionCore {
                 // One that finishes its work and then sleeps counts as what it will be.
                 Class::Leaving if matches!(instance.goal, Some((Goal::Sleep(_), _))) => counts.asleep += 1,
                 // Its successor is there already, beside it.
-                Class::Leaving if instance.replace.is_some() => {}
+                Class::Leaving if matches!(instance.goal, Some((_, Why::Succeeded))) => {}
                 Class::Leaving => counts.leaving += 1,
                 Class::Gone => {}
             }

@@ -264,6 +264,10 @@ impl Placer {
                     // Asked for again, because it has become more urgent.
                     (waiter.urgency, waiter.number) = (waiter.urgency.min(urgency), number);
                 } else if self.fits_somewhere(instance, need) {
+                    if self.holdings.values().all(|holding| holding.function != function) {
+                        // Its core may have been made anew since it was pressed.
+                        self.pressed.remove(&function);
+                    }
                     let (chosen, switching, told) = (None, None, None);
                     let waiter = Waiter {
                         function,

@@ -8,6 +8,7 @@ use super::survival::{Danger, dangers};
 use crate::arguments::Connection;
 use crate::client::{Client, data_directory};
 use crate::output::{Output, clock};
+use crate::serve::FEW_FILES;
 use crate::start;
 
 /// One finding.
@@ -108,11 +109,8 @@ fn disk(host: &HostInfo) -> Vec<Finding> {
     findings
 }
 
-/// Each connection and each instance needs a few file descriptors.
-const FEW_FILES: u64 = 4_096;
-
 fn files() -> Finding {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let (state, hint) = if limit < FEW_FILES {
         (State::Note, Some(format!("raise it before `kip serve`: ulimit -n {}", FEW_FILES * 4)))
     } else {
@@ -154,6 +152,11 @@ async fn server(connection: &Connection) -> Vec<Finding> {
         );
         findings.push(Finding { what: "cgroup", state: State::Note, detail: reason.clone(), hint });
     }
+    let limits = match &about.limits_missing {
+        Some(missing) => (State::Note, missing.clone()),
+        None => (State::Ok, "resources.memory and resources.cpu are enforced".to_owned()),
+    };
+    findings.push(Finding { what: "limits", state: limits.0, detail: limits.1, hint: None });
     findings.extend(disk(&status.host));
     for event in status.events.iter().rev().take(3).rev() {
         let detail = format!("{} {}", clock(event.at), event.what);

@@ -20,7 +20,7 @@ pub(crate) async fn run(client: &Client, options: &Logs, output: Output) -> anyh
     let show = |line: LogLine| {
         // A remark about the lines is no line.
         if line.instance.is_empty() && !output.is_json() {
-            output.say(&format!("note: {}", line.line));
+            output.remark(&format!("note: {}", line.line));
             return Ok(());
         }
         output.line(&line, text)

@@ -226,6 +226,12 @@ impl Server {
         self.kip(&[arguments, &["-o", "json"]].concat()).ok().json()
     }
 
+    /// A client command's results, one JSON value a line.
+    pub(crate) fn ask_lines(&self, arguments: &[&str]) -> Vec<Value> {
+        let ran = self.kip(&[arguments, &["-o", "json"]].concat()).ok();
+        ran.stdout.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    }
+
     /// Writes a manifest into a folder of its own and deploys it.
     pub(crate) fn try_deploy(&self, manifest: &str) -> Ran {
         fs::write(self.folder.path().join("kip.yaml"), manifest).unwrap();

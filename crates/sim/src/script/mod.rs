@@ -119,10 +119,6 @@ impl Stage {
                 self.world.ails(function, id, false);
             }
             ["restart"] => self.world.restart(),
-            ["settle", instance] => {
-                let (function, id) = self.instance(instance)?;
-                self.world.settles(function, id);
-            }
             ["leave", requests @ ..] => {
                 for request in requests {
                     let (function, ticket) = *self.requests.get(*request).ok_or("there is no such request")?;

@@ -1,0 +1,45 @@
+//! Measurements of what the design promises, on a server of their own. Each prints the machine and its load with the
+//! figures; nothing here fails because of a figure.
+
+mod density;
+mod restart;
+mod server;
+mod sleep;
+
+use anyhow::{Result, bail};
+
+use crate::command::{command, read, show};
+
+pub(crate) fn task(arguments: &[&str]) -> Result<()> {
+    show(command("cargo", &["build", "--release", "--quiet", "-p", "kip", "--bins", "--example", "subject"]))?;
+    let number = |text: Option<&&str>, default: usize| text.map_or(Ok(default), |text| text.parse());
+    machine()?;
+    match arguments {
+        ["restart", rest @ ..] => restart::run(number(rest.first(), 100)?),
+        ["sleep", rest @ ..] => sleep::run(number(rest.first(), 200)?),
+        ["density", rest @ ..] => density::run(number(rest.first(), 10_000)?, number(rest.get(1), 1_000)?),
+        _ => bail!("bench restart [INSTANCES] | bench sleep [ROUNDS] | bench density [FUNCTIONS] [PAUSED]"),
+    }
+}
+
+fn machine() -> Result<()> {
+    let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let processors = file("/proc/cpuinfo").lines().filter(|line| line.starts_with("processor")).count();
+    let model = file("/proc/cpuinfo");
+    let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let kernel = read(command("uname", &["-r"]))?;
+    println!("machine: {processors} cores{}, Linux {}", model.replace('\t', " "), kernel.trim());
+    println!("load before: {}", file("/proc/loadavg").trim());
+    Ok(())
+}
+
+/// A part of the sorted figures: 50 for the median.
+fn percentile(figures: &mut [u64], percent: usize) -> u64 {
+    figures.sort_unstable();
+    figures.get((figures.len().saturating_sub(1)) * percent / 100).copied().unwrap_or(0)
+}
+
+/// Microseconds as milliseconds.
+fn millis(micros: u64) -> String {
+    format!("{}.{:03} ms", micros / 1_000, micros % 1_000)
+}

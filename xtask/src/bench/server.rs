@@ -1,0 +1,189 @@
+//! A server to measure.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::command::root;
+
+/// No measured step takes this long.
+const LIMIT: u64 = 300_000;
+
+pub(super) struct Server {
+    folder: tempfile::TempDir,
+    child: Child,
+    pub(super) gateway: SocketAddr,
+    api: SocketAddr,
+    key: String,
+    pub(super) pid: u32,
+    /// Starts the server by way of this command line.
+    prefix: Vec<String>,
+}
+
+pub(super) fn binary(name: &str) -> PathBuf {
+    let target = kip_host::environment::read("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join("release").join(name)
+}
+
+/// Asks again and again until something is so.
+pub(super) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T> {
+    let end = kip_host::clock::boot_millis() + LIMIT;
+    while kip_host::clock::boot_millis() < end {
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    bail!("waited in vain until {what}")
+}
+
+impl Server {
+    pub(super) fn start(prefix: &[&str]) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let prefix: Vec<String> = prefix.iter().map(|word| (*word).to_owned()).collect();
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
+        let child = spawn(&prefix, &folder, nobody)?;
+        let mut server = Self { folder, child, gateway: nobody, api: nobody, key: String::new(), pid: 0, prefix };
+        server.wait_ready()?;
+        Ok(server)
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let mut line = String::new();
+        BufReader::new(self.child.stdout.take().context("it has a standard output")?).read_line(&mut line)?;
+        let ready: Value = serde_json::from_str(&line).context("the server did not start")?;
+        let address = |name: &str| ready[name].as_str().unwrap_or_default().trim_start_matches("http://").parse();
+        (self.gateway, self.api) = (address("gateway")?, address("api")?);
+        self.key = ready["key"].as_str().unwrap_or_default().to_owned();
+        self.pid = u32::try_from(ready["pid"].as_u64().unwrap_or_default())?;
+        Ok(())
+    }
+
+    /// Kills it and starts the next one on the same port; does not wait until that is ready.
+    pub(super) fn replace(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = spawn(&self.prefix, &self.folder, self.gateway)?;
+        Ok(())
+    }
+
+    /// What the server logged since its last start, the lines with this word.
+    pub(super) fn logged(&self, word: &str) -> String {
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        log.lines().filter(|line| line.contains(word)).collect::<Vec<_>>().join("\n")
+    }
+
+    pub(super) fn settle(&mut self) -> Result<()> {
+        self.wait_ready()
+    }
+
+    pub(super) fn deploy(&self, functions: &str) -> Result<()> {
+        let text = format!("api: kip/v1\nfunctions:\n{functions}");
+        let body = serde_json::json!({"file": "kip.yaml", "text": text, "directory": self.folder.path()}).to_string();
+        let (status, answer) = exchange(self.api, "POST", "/api/v1/deployments", &self.key, body.as_bytes())?;
+        if status != 200 {
+            bail!("the deployment was refused: {answer}");
+        }
+        Ok(())
+    }
+
+    pub(super) fn ask(&self, path: &str) -> Result<Value> {
+        Ok(serde_json::from_str(&exchange(self.api, "GET", path, &self.key, b"")?.1)?)
+    }
+
+    /// Calls a function on a connection of its own; microseconds to the whole answer.
+    pub(super) fn call(&self, target: &str) -> Result<u64> {
+        let begin = kip_host::clock::monotonic_micros();
+        let (status, answer) = exchange(self.gateway, "GET", target, "", b"")?;
+        if status != 200 {
+            bail!("{target}: {status} {answer}");
+        }
+        Ok(kip_host::clock::monotonic_micros() - begin)
+    }
+
+    pub(super) fn states(&self, state: &str) -> Result<usize> {
+        let all = self.ask("/api/v1/instances")?;
+        Ok(all.as_array().map_or(0, |all| all.iter().filter(|one| one["state"] == state).count()))
+    }
+
+    /// The server's resident memory in bytes.
+    pub(super) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1_024
+    }
+
+    /// The server's CPU time in milliseconds.
+    pub(super) fn cpu(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let fields: Vec<&str> = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ').collect();
+        let ticks = |place: usize| fields.get(place).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+        (ticks(11) + ticks(12)) * 10
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let stop = exchange(self.api, "POST", "/api/v1/stop", &self.key, b"{}");
+        if stop.is_err() {
+            let _ = self.child.kill();
+        }
+        let _ = self.child.wait();
+        let stop =
+            Command::new(binary("kip")).arg("--data-dir").arg(self.folder.path().join("data")).arg("stop").output();
+        drop(stop);
+    }
+}
+
+fn spawn(prefix: &[String], folder: &tempfile::TempDir, gateway: SocketAddr) -> Result<Child> {
+    let kip = binary("kip");
+    let mut command = match prefix.split_first() {
+        Some((program, rest)) => {
+            let mut command = Command::new(program);
+            command.args(rest).arg(kip);
+            command
+        }
+        None => Command::new(kip),
+    };
+    command.arg("--data-dir").arg(folder.path().join("data"));
+    command.args(["serve", "-o", "json", "--api", "127.0.0.1:0", "--gateway", &gateway.to_string()]);
+    let log = std::fs::File::create(folder.path().join("log"))?;
+    command.env("KIPWAKE_LOG", "info").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    command.spawn().context("the server cannot be started")
+}
+
+/// One request on a connection of its own.
+pub(super) fn exchange(to: SocketAddr, method: &str, target: &str, key: &str, body: &[u8]) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect(to)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_millis(LIMIT)))?;
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(&[head.as_bytes(), body].concat())?;
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no answer")?;
+    let mut length = None;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse::<u64>().ok();
+        }
+    }
+    let mut answer = Vec::new();
+    match length {
+        Some(length) => reader.take(length).read_to_end(&mut answer)?,
+        None => reader.read_to_end(&mut answer)?,
+    };
+    Ok((status, String::from_utf8_lossy(&answer).into_owned()))
+}
