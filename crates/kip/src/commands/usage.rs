@@ -22,8 +22,7 @@ fn shown(usage: &FunctionUsage) -> String {
                 rows.push(vec![version.version.to_string(), kind.clone(), state.clone(), millis(*time)]);
             }
         }
-        let all =
-            format!("{} instances, {} of them now, {} requests", version.instances, version.living, version.served);
+        let all = format!("{} of {} live, {} served", version.living, version.instances, version.served);
         rows.push(vec![version.version.to_string(), "all".to_owned(), all, millis(version.total_ms)]);
     }
     format!("since {}\n{}", clock(since), table(&["VERSION", "KIND", "STATE", "#TIME"], &rows))
@@ -35,6 +34,7 @@ pub(crate) async fn rotate(client: &Client, names: &Names, output: Output) -> an
         let rotation: Rotation = client.post(&path, &serde_json::json!({})).await?;
         output.line(&rotation, |rotation| match rotation.replacing {
             0 => format!("{name} has no instances to replace"),
+            1 => format!("{name}: 1 instance is being replaced; `kip why {name}` tells how it goes"),
             count => format!("{name}: {count} instances are being replaced; `kip why {name}` tells how it goes"),
         })?;
     }

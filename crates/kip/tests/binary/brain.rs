@@ -63,7 +63,7 @@ fn rotation_under_load_fails_no_request() {
     let mut present = until("it serves", || hot(&server).pop());
     for _ in 0..3 {
         let said = server.kip(&["rotate", "f"]).ok();
-        assert!(said.stdout.contains("1 instances are being replaced"), "{said:?}");
+        assert!(said.stdout.contains("1 instance is being replaced"), "{said:?}");
         let next = until("a successor serves alone", || {
             let hot = hot(&server);
             hot.first().filter(|id| hot.len() == 1 && **id != present && server.instances().len() == 1).cloned()
@@ -373,7 +373,7 @@ fn usage_adds_up_to_the_life() {
     let life = at("gone") - at("requested");
     assert!((i64::try_from(sum).unwrap() - life).abs() <= 500, "{sum} of {life}");
     let shown = server.kip(&["usage", "f"]).ok().stdout;
-    assert!(shown.contains("1 instances, 0 of them now, 3 requests"), "{shown}");
+    assert!(shown.contains("0 of 1 live, 3 served"), "{shown}");
 }
 
 #[test]
