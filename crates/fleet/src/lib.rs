@@ -23,6 +23,7 @@ pub mod queue;
 pub mod room;
 pub mod router;
 pub mod scaler;
+mod sparse;
 pub mod state;
 pub mod why;
 

@@ -27,7 +27,7 @@ impl FunctionCore {
         // How many requests the earlier server left is not known, so it counts as full until they are over.
         let left = if found.busy && found.asleep.is_none() { policy.concurrency.hard } else { 0 };
         let until = now.saturating_add(policy.limits.request);
-        self.revisions.entry(version).or_insert_with(|| Revision::new(Role::Retiring, policy));
+        self.revisions.get_or_insert_with(version, || Revision::new(Role::Retiring, policy));
         let kind = if found.provisioned { Kind::Provisioned } else { Kind::OnDemand };
         let mut instance = Instance::adopted(id, version, kind, found.place, now);
         (instance.born, instance.hot_since) = (found.born.min(now), found.born.min(now));

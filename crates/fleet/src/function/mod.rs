@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::alias::Alias;
 use crate::instance::Instance;
+use crate::sparse::Sparse;
 use crate::why::{Gone, Refusal, Why};
 use crate::{
     AliasNumber, Change, Class, CoreNumber, Effect, Event, FromPlacer, Now, OperationNumber, State, Ticket, ToPlacer,
@@ -38,9 +39,9 @@ pub use waits::Waits;
 pub struct FunctionCore {
     boot: u32,
     number: CoreNumber,
-    revisions: BTreeMap<VersionId, Revision>,
+    revisions: Sparse<VersionId, Revision>,
     aliases: BTreeMap<AliasNumber, Alias>,
-    instances: BTreeMap<InstanceId, Instance>,
+    instances: Sparse<InstanceId, Instance>,
     placed: BTreeMap<Ticket, Placed>,
     next_instance: u32,
     next_operation: u64,
@@ -75,9 +76,9 @@ impl FunctionCore {
         Self {
             boot,
             number,
-            revisions: BTreeMap::new(),
+            revisions: Sparse::default(),
             aliases: BTreeMap::new(),
-            instances: BTreeMap::new(),
+            instances: Sparse::default(),
             placed: BTreeMap::new(),
             next_instance: sequence,
             next_operation: 0,
@@ -191,7 +192,7 @@ impl FunctionCore {
     fn expire(&mut self, now: u64, effects: &mut Vec<Effect>) {
         let no_room = |instance: &&Instance| instance.state == State::Requested || instance.wants_room;
         let waits_for_room: Vec<VersionId> = self.instances.values().filter(no_room).map(|i| i.version).collect();
-        for (version, revision) in &mut self.revisions {
+        for (version, revision) in self.revisions.iter_mut() {
             while let Some((ticket, waiting)) = revision.queue.pop_expired(now) {
                 let refusal = if waits_for_room.contains(version) {
                     Refusal::NoCapacity

@@ -99,12 +99,13 @@ impl FunctionCore {
         let Some((old, _)) = revision.rotation else { return };
         let blocked = revision.backoff.blocks(now).is_some();
         let follows = |instance: &&Instance| instance.version == version && instance.id != old;
-        let mut successors = self
+        let successor = self
             .instances
             .values()
             .filter(follows)
-            .filter(|instance| instance.state.class() == Class::Starting || instance.wants_room);
-        let Some(next) = successors.next().map(|instance| (instance.id, instance.state, instance.waits_for)) else {
+            .find(|instance| instance.state.class() == Class::Starting || instance.wants_room)
+            .map(|instance| (instance.id, instance.state, instance.waits_for));
+        let Some(next) = successor else {
             if !blocked {
                 let why = self.instances.get(&old).and_then(|instance| instance.replace).unwrap_or(Why::Rotated);
                 self.set_goal(now, old, Goal::Stop, why, effects);

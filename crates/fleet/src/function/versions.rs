@@ -26,7 +26,7 @@ impl FunctionCore {
 
     /// A version serves that served before this core was made.
     pub(super) fn serve(&mut self, version: VersionId, policy: Arc<Policy>) {
-        self.revisions.entry(version).or_insert_with(|| Revision::new(Role::Serving, policy)).role = Role::Serving;
+        self.revisions.get_or_insert_with(version, || Revision::new(Role::Serving, policy)).role = Role::Serving;
     }
 
     /// Makes a version the serving one; the one before drains its own queue, as long as it has an instance to do so.
@@ -74,16 +74,14 @@ impl FunctionCore {
             self.aliases.insert(alias, Alias::new(targets, provisioned));
         }
         for target in targets {
-            let revision = self
-                .revisions
-                .entry(target.version)
-                .or_insert_with(|| Revision::new(Role::Named, target.policy.clone()));
+            let revision =
+                self.revisions.get_or_insert_with(target.version, || Revision::new(Role::Named, target.policy.clone()));
             if revision.role == Role::Retiring {
                 revision.role = Role::Named;
             }
         }
         let aliases = &self.aliases;
-        for (version, revision) in &mut self.revisions {
+        for (version, revision) in self.revisions.iter_mut() {
             revision.named_minimum = aliases.values().map(|alias| alias.provisioned(*version)).sum();
             let named = aliases.values().any(|alias| alias.versions().any(|target| target == *version));
             if revision.role == Role::Named && !named {
