@@ -89,10 +89,11 @@ fn main() {
     let node = |key: usize, value: usize| 11 * (key + value) + 16;
     let instance = size_of::<kip_fleet::instance::Instance>();
     let revision = size_of::<kip_fleet::function::Revision>();
-    let asleep = fixed + node(8, revision) + node(12, instance) + size_of::<Policy>() + 16;
+    let pointer = size_of::<usize>();
+    let asleep = fixed + node(8, pointer) + revision + node(12, pointer) + instance + 2 * 16 + size_of::<Policy>() + 16;
     println!(
         "memory of a core, one instance asleep        about {asleep} B ({revision} a version, {instance} an instance)"
     );
-    println!("memory of a core, one request in flight      about {} B", asleep + node(8, 12));
+    println!("memory of a core, one request in flight      about {} B", asleep + node(8, 24));
     println!("memory of a function without a core          0 B (the core is dropped)");
 }
