@@ -26,13 +26,15 @@ pub struct Link {
     sign: AtomicU64,
     /// Streams that go on only when their caller reads or writes.
     with_callers: AtomicU32,
+    /// The most memory it was seen to use, in bytes; 0 while nobody has looked.
+    peak_memory: AtomicU64,
 }
 
 impl Link {
     pub(crate) fn new(instance: InstanceId, version: Arc<Version>, address: SocketAddr, process: u32) -> Self {
         let sign = AtomicU64::new(kip_host::clock::boot_millis());
         let (epoch, with_callers) = (watch::Sender::new(0), AtomicU32::new(0));
-        Self { instance, version, address, process, epoch, sign, with_callers }
+        Self { instance, version, address, process, epoch, sign, with_callers, peak_memory: AtomicU64::new(0) }
     }
 
     /// The present epoch, and a way to wait for its end. Idle connections close when it ends.
@@ -43,6 +45,16 @@ impl Link {
     /// Ends the epoch: the instance is about to sleep or to end.
     pub(crate) fn end_epoch(&self) {
         self.epoch.send_modify(|epoch| *epoch += 1);
+    }
+
+    /// It was seen to use so many bytes.
+    pub(crate) fn uses(&self, memory: u64) {
+        self.peak_memory.fetch_max(memory, Ordering::Relaxed);
+    }
+
+    /// The most memory it was seen to use so far, in bytes, where that is looked at.
+    pub fn peak_memory(&self) -> Option<u64> {
+        Some(self.peak_memory.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
     }
 
     /// The instance gave a sign of life: a byte came from it, it took one, or a request was given to it.

@@ -249,6 +249,7 @@ impl List {
                 (entry.live_failures >= FAILURES).then_some(Said::Event(Event::Unhealthy { instance, how }))
             }
             (_, Found::Uses(memory)) => {
+                entry.link.uses(memory);
                 let limit = entry.link.version.spec.rotation.max_memory;
                 let outgrown = limit.is_some_and(|limit| memory > limit.0);
                 let declared = entry.link.version.spec.resources.memory.is_some();

@@ -68,9 +68,9 @@ impl Trace {
         self.cell.kind_of(self.link.as_ref()?.instance).map(kip_fleet::Kind::name)
     }
 
-    /// The most memory the instance has used. The one place to fill in once the engine reads it.
+    /// The most memory the instance was seen to use by now.
     fn peak_memory(&self) -> Option<u64> {
-        None
+        self.link.as_ref()?.peak_memory()
     }
 
     /// Microseconds since the request arrived.

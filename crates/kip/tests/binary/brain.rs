@@ -101,6 +101,10 @@ fn an_instance_past_its_memory_is_replaced() {
     assert_eq!(server.get("/eat/80").status(), 200);
     until_true("another one serves", || pid(&server.get("/pid")) != first);
     decision(&server, "more memory than rotation.max_memory");
+    // A look at it was what led to its end, so the requests after that carry what was seen.
+    server.until_record("how much it used", |record| {
+        record["peak_memory"].as_u64().is_some_and(|bytes| bytes > 80 << 20)
+    });
 }
 
 #[test]
