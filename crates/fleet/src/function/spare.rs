@@ -12,6 +12,8 @@ use crate::{Class, Effect, Kind, Lack, Operate, OperationNumber, Place, Rung, St
 
 /// An instance serves at least this many times as long as it takes to have it back.
 const TURN: u64 = 3;
+/// One that works, for this long at least: letting it off costs what it could do meanwhile. Milliseconds.
+const BUSY_TURN: u64 = 2_000;
 /// And never longer than this while others wait, milliseconds.
 const LONGEST_TURN: u64 = 60_000;
 
@@ -139,7 +141,7 @@ impl FunctionCore {
                 Some(instance.hot_since.saturating_add(turn))
             }
             // One that always works is let off, when others have waited for as long as it has served.
-            State::Busy if quiet => Some(instance.hot_since.max(since).saturating_add(turn)),
+            State::Busy if quiet => Some(instance.hot_since.max(since).saturating_add(turn.max(BUSY_TURN))),
             _ => None,
         }
     }
