@@ -242,6 +242,13 @@ impl Cell {
                 }
                 Effect::Changed(change) => {
                     let autopsy = inner.autopsies.remove(&change.instance);
+                    // One that ends by itself has its own story to tell.
+                    if change.to == State::Stopping
+                        && !matches!(change.why, Why::Exited(_))
+                        && let Some(link) = inner.links.get(&change.instance)
+                    {
+                        link.ends(change.why);
+                    }
                     if let Some(shared) = self.shared.upgrade() {
                         let detail = autopsy.as_ref().or_else(|| {
                             let by_program = matches!(change.why, Why::StartFailed(_) | Why::Exited(_));

@@ -245,10 +245,13 @@ impl Cell {
                 let age = revision.queue.oldest().map(|since| now.boot.saturating_sub(since));
                 info.oldest_waiting_ms = info.oldest_waiting_ms.max(age);
                 info.failed_starts = info.failed_starts.max(revision.backoff.failures());
+                info.last_failure =
+                    revision.backoff.last().map(|failure| failure.to_string()).or(info.last_failure.take());
             }
         });
         if info.failed_starts > 0 {
-            info.last_failure = failure.map(|text| text.to_string());
+            info.last_failure =
+                failure.filter(|text| !text.is_empty()).map_or(info.last_failure, |text| Some(text.to_string()));
         }
         info
     }

@@ -1,9 +1,10 @@
 //! What the data plane needs of an instance, and how it learns that its connections must go.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use kip_fleet::Why;
 use kip_spec::InstanceId;
 use tokio::sync::watch;
 
@@ -28,13 +29,25 @@ pub struct Link {
     with_callers: AtomicU32,
     /// The most memory it was seen to use, in bytes; 0 while nobody has looked.
     peak_memory: AtomicU64,
+    /// Why it is being ended, once it is.
+    end: OnceLock<Why>,
 }
 
 impl Link {
     pub(crate) fn new(instance: InstanceId, version: Arc<Version>, address: SocketAddr, process: u32) -> Self {
         let sign = AtomicU64::new(kip_host::clock::boot_millis());
         let (epoch, with_callers) = (watch::Sender::new(0), AtomicU32::new(0));
-        Self { instance, version, address, process, epoch, sign, with_callers, peak_memory: AtomicU64::new(0) }
+        Self {
+            instance,
+            version,
+            address,
+            process,
+            epoch,
+            sign,
+            with_callers,
+            peak_memory: AtomicU64::new(0),
+            end: OnceLock::new(),
+        }
     }
 
     /// The present epoch, and a way to wait for its end. Idle connections close when it ends.
@@ -45,6 +58,16 @@ impl Link {
     /// Ends the epoch: the instance is about to sleep or to end.
     pub(crate) fn end_epoch(&self) {
         self.epoch.send_modify(|epoch| *epoch += 1);
+    }
+
+    /// It is being ended.
+    pub(crate) fn ends(&self, why: Why) {
+        let _ = self.end.set(why);
+    }
+
+    /// Why it is being ended, where that was decided here.
+    pub fn end(&self) -> Option<&Why> {
+        self.end.get()
     }
 
     /// It was seen to use so many bytes.

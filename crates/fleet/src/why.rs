@@ -5,7 +5,7 @@ use std::fmt;
 use kip_spec::{Bytes, Code, Millis, code};
 use serde::{Deserialize, Serialize};
 
-use crate::{Lack, Unhealthy};
+use crate::{Lack, Need, Unhealthy};
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ pub enum StartFailure {
     },
     /// Somebody else answers on its port.
     PortTaken,
-    /// It needs more room than the host has in all.
+    /// It needs more room than there is in all.
     NoRoom,
     /// No room became free in time.
     NoRoomInTime,
@@ -96,6 +96,11 @@ pub enum Refusal {
     },
     /// The host has no room.
     NoCapacity,
+    /// An instance needs more than there is in all.
+    NeverFits {
+        /// What it needs.
+        need: Need,
+    },
     /// The function has no such version any more.
     NoVersion,
     /// The function is gone.
@@ -201,7 +206,7 @@ impl Refusal {
             Self::QueueTimeout { .. } => code::QUEUE_TIMEOUT,
             Self::StartFailed(failure) => failure.code(),
             Self::Backoff { .. } => code::START_BACKOFF,
-            Self::NoCapacity => code::NO_CAPACITY,
+            Self::NoCapacity | Self::NeverFits { .. } => code::NO_CAPACITY,
             Self::NoVersion => code::VERSION_NOT_FOUND,
             Self::Removed => code::FUNCTION_REMOVED,
             Self::ShuttingDown => code::SHUTTING_DOWN,
@@ -266,7 +271,7 @@ impl fmt::Display for StartFailure {
                 write!(f, "the program listens on port {port} instead of the one in the variable PORT")
             }
             Self::PortTaken => f.write_str("another program listens on the instance's port"),
-            Self::NoRoom => f.write_str("an instance needs more room than the host has in all"),
+            Self::NoRoom => f.write_str("an instance needs more room than any host has, or than the quota allows"),
             Self::NoRoomInTime => f.write_str("no room for an instance became free in time"),
             Self::InitializeFailed { status: 0 } => f.write_str("the initialize hook did not answer"),
             Self::InitializeFailed { status } => write!(f, "the initialize hook answered {status}"),
@@ -284,6 +289,9 @@ impl fmt::Display for Refusal {
                 write!(f, "{failure}; the next start is tried in {}", Millis(*retry_in))
             }
             Self::NoCapacity => f.write_str("the host has no room for an instance"),
+            Self::NeverFits { need } => {
+                write!(f, "an instance needs {need}, which is more than any host has or the quota allows")
+            }
             Self::NoVersion => f.write_str("the function has no such version any more"),
             Self::Removed => f.write_str("the function was removed"),
             Self::ShuttingDown => f.write_str("the server is shutting down"),

@@ -72,6 +72,17 @@ impl DataDirectory {
     }
 }
 
+/// Who holds a data directory's lock: the process id, or `unknown`. `None` if nobody does, or there is no lock to look at.
+pub fn owner(path: &Path) -> Option<String> {
+    let mut lock = File::open(path.join("lock")).ok()?;
+    if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
+        return None;
+    }
+    let mut owner = String::new();
+    lock.read_to_string(&mut owner).ok()?;
+    Some(if owner.trim().is_empty() { "unknown".to_owned() } else { owner.trim().to_owned() })
+}
+
 /// Makes a directory and its parents, readable by the owner only.
 ///
 /// # Errors

@@ -176,6 +176,13 @@ pub(crate) fn found(data: &Path) -> Option<Found> {
 }
 
 fn nobody(data: &Path) -> Problem {
+    if let Some(owner) = kip_host::directory::owner(data) {
+        let message = format!("the server of {} (process {owner}) is just starting or stopping", data.display());
+        return Problem::new(code::SERVER_UNREACHABLE, message).hint(
+            "try again in a moment: one that stops waits for requests in flight, for `server.patience` at most; \
+             `kip stop` waits for it and ends what it leaves",
+        );
+    }
     Problem::new(code::SERVER_UNREACHABLE, format!("no server runs on the data directory {}", data.display()))
         .hint("`kip serve` or `kip up DIR` starts one; --api or --data-dir names another")
 }

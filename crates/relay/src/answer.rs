@@ -65,7 +65,11 @@ fn hint(function: &str, refusal: Refusal) -> String {
                 Millis(retry_in)
             )
         }
-        Refusal::NoCapacity => "make room, or lower resources.memory; `kip ps` shows who holds memory".to_owned(),
+        Refusal::NoCapacity => "make room, or ask for less below `resources`; `kip ps` shows who holds what".to_owned(),
+        Refusal::NeverFits { .. } => {
+            "ask for less below `resources`, or give the host more in kipwake.toml; `kip ps` shows what it has"
+                .to_owned()
+        }
         Refusal::NoVersion => format!("`kip inspect {function}` lists the versions there are"),
         Refusal::Removed => "`kip ls` lists the functions there are".to_owned(),
         Refusal::ShuttingDown => "try again when the server is back".to_owned(),

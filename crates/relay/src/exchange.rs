@@ -204,7 +204,10 @@ impl Relay {
                             return Err(Failure { code: code::BAD_REQUEST, detail: String::new(), again: None });
                         }
                         back => {
-                            let detail = format!("instance {}: {}", link.instance, error.error());
+                            let detail = match link.end() {
+                                Some(why) => format!("instance {} was ended: {why}", link.instance),
+                                None => format!("instance {}: {}", link.instance, error.error()),
+                            };
                             let again = back.or(copy);
                             return Err(Failure { code: code::INSTANCE_BROKE_OFF, detail, again });
                         }

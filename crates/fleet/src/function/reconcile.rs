@@ -8,7 +8,7 @@ use super::{FunctionCore, Role};
 use crate::instance::{Goal, Instance, Operation};
 use crate::placer::Urgency;
 use crate::scaler::{Desired, Observation, Scaler};
-use crate::why::{Gone, Refusal, Why};
+use crate::why::{Gone, Refusal, StartFailure, Why};
 use crate::{Change, Class, Effect, Kind, Rung, State, ToPlacer};
 
 /// How many instances of a version are in each class.
@@ -21,6 +21,8 @@ struct Counts {
     leaving: u32,
     /// Of those starting, new ones that were told that there is no room.
     stranded: u32,
+    /// Hot, but not ready for those that wait.
+    unready: u32,
 }
 
 impl Counts {
@@ -30,7 +32,7 @@ impl Counts {
     }
 
     fn alive(self) -> u32 {
-        self.hot + self.starting + self.asleep
+        self.hot + self.unready + self.starting + self.asleep
     }
 }
 
@@ -66,8 +68,11 @@ impl FunctionCore {
         self.scratch.idle.clear();
         self.scratch.asleep.clear();
         let (mut in_flight, mut busy) = (0u32, 0u32);
+        let queued = revision.queue.depth();
         for instance in self.instances.values().filter(|instance| instance.version == version) {
             match instance.state {
+                // Who waits cannot count on it.
+                State::Ready | State::Busy if instance.unready && queued > 0 => {}
                 State::Busy => {
                     busy += 1;
                     in_flight += instance.in_flight;
@@ -79,7 +84,6 @@ impl FunctionCore {
         }
         self.scratch.idle.sort_unstable();
         self.scratch.asleep.sort_unstable();
-        let queued = revision.queue.depth();
         let minimum = revision.minimum();
         let seen = Observation {
             in_flight,
@@ -110,9 +114,11 @@ impl FunctionCore {
     /// One that is being replaced is not counted: its successor is.
     fn counts(&self, version: VersionId) -> Counts {
         let mut counts = Counts::default();
+        let waiting = self.revisions.get(&version).is_some_and(|revision| !revision.queue.is_empty());
         for instance in self.instances.values().filter(|instance| instance.version == version) {
             match instance.state.class() {
                 _ if self.is_replaced(instance) => {}
+                Class::Hot if instance.unready && waiting => counts.unready += 1,
                 Class::Hot => counts.hot += 1,
                 Class::Starting => {
                     counts.starting += 1;
@@ -291,7 +297,11 @@ impl FunctionCore {
         let Some(revision) = self.revisions.get_mut(&version) else { return };
         let Some((retry_in, failure)) = revision.backoff.blocks(now) else { return };
         while let Some((ticket, _)) = revision.queue.pop() {
-            effects.push(Effect::Refuse { ticket, refusal: Refusal::Backoff { retry_in, failure } });
+            let refusal = match failure {
+                StartFailure::NoRoom => Refusal::NeverFits { need: revision.policy.need },
+                failure => Refusal::Backoff { retry_in, failure },
+            };
+            effects.push(Effect::Refuse { ticket, refusal });
         }
     }
 

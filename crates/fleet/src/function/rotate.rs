@@ -20,8 +20,7 @@ impl FunctionCore {
 
     pub(super) fn mark(&mut self, id: InstanceId, why: Why) {
         if let Some(instance) = self.instances.get_mut(&id)
-            && matches!(instance.state.class(), Class::Hot | Class::Asleep | Class::Starting)
-            && instance.state != State::Requested
+            && (matches!(instance.state.class(), Class::Hot | Class::Asleep) || instance.state == State::Waking)
         {
             instance.replace.get_or_insert(why);
         }

@@ -68,7 +68,7 @@ impl FunctionCore {
         self.gone(now, id, Gone::NoRoom, Why::NoCapacity, effects);
         let Some(revision) = self.revisions.get_mut(&version) else { return };
         while let Some((ticket, _)) = revision.queue.pop() {
-            effects.push(Effect::Refuse { ticket, refusal: Refusal::NoCapacity });
+            effects.push(Effect::Refuse { ticket, refusal: Refusal::NeverFits { need: revision.policy.need } });
         }
         // Without a pause the minimum would ask again at once, for ever.
         revision.backoff.failed(now, StartFailure::NoRoom);

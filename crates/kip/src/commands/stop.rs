@@ -15,6 +15,13 @@ const LIMIT: Duration = Duration::from_secs(600);
 pub(crate) async fn stop(connection: &Connection, output: Output) -> anyhow::Result<()> {
     if connection.api.is_none() {
         let data = data_directory(connection)?;
+        // One that is starting or stopping already is waited for.
+        let settled = async {
+            while start::running(&data).await.is_none() && kip_host::directory::owner(&data).is_some() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let _ = tokio::time::timeout(LIMIT, settled).await;
         // Nobody answers: what a server left that was killed, or told to keep its instances, is to end.
         if start::running(&data).await.is_none()
             && let Ok(ended @ 1..) = serve::end_left(&data).await

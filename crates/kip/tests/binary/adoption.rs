@@ -116,6 +116,22 @@ fn sigterm_keeps_instances_and_says_so() {
     assert_ne!(pid(&server.get("/pid")), first);
 }
 
+#[test]
+fn kip_stop_waits_for_a_server_that_ends_already() {
+    let mut server = Server::start();
+    server.deploy_subject(&[], "instances: {max: 1}");
+    let first = pid(&server.get("/pid"));
+    let flying = server.later("GET", "/delay/1500");
+    until_true("it is in flight", || server.function()["in_flight"] == 1);
+    server.signal(Signal::TERM);
+    until_true("it is stopping", || server.log().contains("stopping: requests in flight may end"));
+    server.kip(&["ls"]).failed(&["KW-7005", "just starting or stopping", "try: "]);
+    let stopped = server.kip(&["stop"]).ok();
+    assert!(stopped.stdout.contains("ended the 1 instances"), "{stopped:?}");
+    assert_eq!(flying.join().unwrap().text(), "delayed\n");
+    assert!(server.wait().success() && !is_alive(first));
+}
+
 fn requests_go_on_after_a_crash(concurrency: u32) {
     let mut server = Server::start();
     server.deploy_subject(&[], &format!("instances: {{max: 1, concurrency: {concurrency}}}\nidle: {{pause: 100ms}}"));
