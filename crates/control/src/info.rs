@@ -246,7 +246,7 @@ impl Cell {
                 info.oldest_waiting_ms = info.oldest_waiting_ms.max(age);
                 info.failed_starts = info.failed_starts.max(revision.backoff.failures());
                 info.last_failure =
-                    revision.backoff.last().map(|failure| failure.to_string()).or(info.last_failure.take());
+                    revision.backoff.last().map(|failure| failure.to_string()).or_else(|| info.last_failure.take());
             }
         });
         if info.failed_starts > 0 {

@@ -157,8 +157,8 @@ pub enum Unhealthy {
 pub struct Found {
     /// It sleeps, and on which rung.
     pub asleep: Option<Rung>,
-    /// Requests of the earlier server are still with it.
-    pub busy: bool,
+    /// Requests of the earlier server that may still be with it.
+    pub busy: u32,
     /// When its program was started, boot time.
     pub born: u64,
     /// It was kept by policy, not started by requests.

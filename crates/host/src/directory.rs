@@ -1,7 +1,7 @@
 //! The data directory: its lock, its private files, and writes that are whole or not there.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,10 @@ pub enum Error {
         owner: String,
     },
 }
+
+/// How often, and after what pause, a lock is tried whose owner is dead.
+const TRIES: u32 = 200;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// A data directory that this process alone uses, until dropped or killed.
 #[derive(Debug)]
@@ -56,13 +60,23 @@ impl DataDirectory {
             .mode(0o600)
             .open(&file)
             .map_err(failed(&file))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut tries = 0;
+        while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut owner = String::new();
             let _ = lock.read_to_string(&mut owner);
             let owner = if owner.trim().is_empty() { "unknown".to_owned() } else { owner.trim().to_owned() };
-            return Err(Error::InUse { path, owner });
+            // A child that the dead server was just starting holds the lock until it has become its program.
+            tries += 1;
+            if tries > TRIES || owner == "unknown" || Path::new("/proc").join(&owner).exists() {
+                return Err(Error::InUse { path, owner });
+            }
+            std::thread::sleep(PAUSE);
+            lock.rewind().map_err(failed(&file))?;
         }
-        lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id())).map_err(failed(&file))?;
+        lock.set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| write!(lock, "{}", std::process::id()))
+            .map_err(failed(&file))?;
         Ok(Self { path, _lock: lock })
     }
 

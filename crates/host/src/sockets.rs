@@ -46,7 +46,7 @@ fn listening_part(path: &str) -> io::Result<String> {
 /// The state LISTEN, as the tables write it.
 const LISTEN: &str = "0A";
 
-/// A connection that this end has not closed; the other end may have.
+/// A connection that this end has not closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Connection {
     /// This end.
@@ -55,24 +55,31 @@ pub struct Connection {
     pub peer: SocketAddr,
 }
 
-/// All TCP connections of this network namespace whose local end is open: ESTABLISHED, or CLOSE_WAIT, where only the
-/// other end has closed.
+/// All TCP connections of this network namespace whose local end is open and whose other end has been closed, because its
+/// process closed it or is dead. Connections that somebody still holds at the other end are not among them.
 ///
 /// # Errors
 /// When `/proc/net/tcp` cannot be read.
 pub fn connections() -> io::Result<Vec<Connection>> {
-    const OPEN: [&str; 2] = ["01", "08"];
+    const ESTABLISHED: &str = "01";
+    const CLOSE_WAIT: &str = "08";
+    /// The end has been sent, or is to be.
+    const CLOSING: [&str; 3] = ["04", "05", "0B"];
     let mut tables = fs::read_to_string("/proc/net/tcp")?;
     tables.push_str(&fs::read_to_string("/proc/net/tcp6").unwrap_or_default());
-    let line = |line: &str| {
+    fn read(line: &str) -> Option<(Connection, &str)> {
         let mut fields = line.split_whitespace().skip(1);
         let (local, peer, state) = (fields.next()?, fields.next()?, fields.next()?);
-        if !OPEN.contains(&state) {
-            return None;
-        }
-        Some(Connection { local: parse_address(local)?, peer: parse_address(peer)? })
+        Some((Connection { local: parse_address(local)?, peer: parse_address(peer)? }, state))
+    }
+    let all: BTreeMap<Connection, &str> = tables.lines().filter_map(read).collect();
+    // Closed by the other end, which has told so, or has not come to it because much was still to be sent.
+    let left = |(connection, state): (&Connection, &&str)| {
+        let other = Connection { local: connection.peer, peer: connection.local };
+        let closing = || all.get(&other).is_some_and(|state| CLOSING.contains(state));
+        (*state == CLOSE_WAIT || *state == ESTABLISHED && closing()).then_some(*connection)
     };
-    Ok(tables.lines().filter_map(line).collect())
+    Ok(all.iter().filter_map(left).collect())
 }
 
 /// The sockets that any of these processes holds open, by inode.

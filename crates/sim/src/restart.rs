@@ -73,7 +73,7 @@ impl World {
                 Condition::Frozen(rung) if plant != Some(Plant::AdoptedAwake) => Some(rung),
                 _ => None,
             };
-            let busy = body.in_flight > 0 && asleep.is_none();
+            let busy = if asleep.is_none() { body.in_flight } else { 0 };
             if lives(body) {
                 found.push((*id, Found { asleep, busy, born: body.born, provisioned: false, place: body.place }));
                 (body.in_flight, body.stuck, body.asked, body.news, body.born) = (0, 0, None, 0, now);
@@ -104,7 +104,7 @@ impl World {
             let cell = &self.cells[function];
             let Some(version) = cell.bodies.get(&instance).map(|body| body.version) else { continue };
             let Some(policy) = cell.versions.get(&version).cloned() else { continue };
-            if found.busy {
+            if found.busy > 0 {
                 let ends = self.now + u64::from(instance.sequence) * 97 % LAST_WORK;
                 self.plan(ends, function, Happening::Settles(instance));
             }

@@ -57,8 +57,8 @@ pub struct Alive {
     pub process: u32,
     /// It gets no CPU.
     pub asleep: bool,
-    /// The earlier server's connections are still open on its side.
-    pub busy: bool,
+    /// Connections that the earlier server closed by ending and that are still open on its side.
+    pub busy: u32,
     /// When its program was started, boot time.
     pub born: u64,
 }
@@ -134,7 +134,7 @@ impl ProcessBody {
                     connections.iter().filter(|connection| connection.local.port() == port).copied().collect();
                 // One that sleeps had nothing to do; it has not seen yet that its connections were closed.
                 if !open.is_empty() && !alive.asleep {
-                    alive.busy = true;
+                    alive.busy = u32::try_from(open.len()).unwrap_or(u32::MAX);
                     inherited.0.insert(id, open);
                 }
             }
@@ -176,7 +176,7 @@ impl ProcessBody {
             return Some(Err(format!("it does not listen on its port {} any more", address.port())));
         }
         self.read_on(&process, &journal);
-        Some(Ok(Alive { address, process: journal.process, asleep, busy: false, born: main.born() }))
+        Some(Ok(Alive { address, process: journal.process, asleep, busy: 0, born: main.born() }))
     }
 
     /// An instance without a journal: its server ended between its start and the writing of one, or the file was lost.

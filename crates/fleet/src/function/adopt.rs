@@ -24,14 +24,14 @@ impl FunctionCore {
             return;
         }
         let need = policy.need;
-        // How many requests the earlier server left is not known, so it counts as full until they are over.
-        let left = if found.busy && found.asleep.is_none() { policy.concurrency.hard } else { 0 };
+        let left = if found.asleep.is_none() { found.busy.min(policy.concurrency.hard) } else { 0 };
+        let watch = policy.stall.filter(|_| left > 0).map(|stall| now.saturating_add(stall));
         let until = now.saturating_add(policy.limits.request);
         self.revisions.get_or_insert_with(version, || Revision::new(Role::Retiring, policy));
         let kind = if found.provisioned { Kind::Provisioned } else { Kind::OnDemand };
         let mut instance = Instance::adopted(id, version, kind, found.place, now);
         (instance.born, instance.hot_since) = (found.born.min(now), found.born.min(now));
-        instance.in_flight = left;
+        (instance.in_flight, instance.watch) = (left, watch);
         instance.inherited = (left > 0).then_some((left, until));
         instance.state = match (found.asleep, left) {
             (Some(rung), _) => rung.state(),

@@ -153,16 +153,13 @@ impl FunctionCore {
             _ => {
                 let (version, uptime) = (instance.version, now.saturating_sub(instance.hot_since));
                 let soon = uptime < STABLE && instance.hot_from == StartKind::Cold && instance.goal.is_none();
-                // One that ends without having served is as good as one that never started.
-                let useless = soon && instance.served == 0;
-                let mut looping = false;
-                if let Some(revision) = self.revisions.get_mut(&version) {
-                    match (useless, soon) {
-                        (true, _) => looping = revision.backoff.failed(now, StartFailure::ExitedSoon(exit)),
-                        (_, true) => looping = revision.backoff.crashed(now, StartFailure::ExitedSoon(exit)),
-                        _ => revision.backoff.stable(),
+                let looping = self.revisions.get_mut(&version).is_some_and(|revision| {
+                    if soon {
+                        return revision.backoff.crashed(now, StartFailure::ExitedSoon(exit));
                     }
-                }
+                    revision.backoff.stable();
+                    false
+                });
                 self.tell_loop(version, looping, effects);
                 self.kill(now, id, Why::Exited(exit), false, effects);
             }
@@ -210,7 +207,7 @@ impl FunctionCore {
         }
         revision.backoff.started();
         let role = revision.role;
-        if !revision.policy.need.is_nothing() {
+        if from == StartKind::Cold || !revision.policy.need.is_nothing() {
             effects.push(Effect::Tell(ToPlacer::Serving { instance: id }));
         }
         if role == Role::Candidate {

@@ -104,7 +104,7 @@ impl FunctionCore {
                 }
             }
             Event::Deploy { version, policy } => self.deploy(now, version, policy, effects),
-            Event::Serve { version, policy } => self.serve(version, policy),
+            Event::Serve { version, policy } => self.serve(now, version, policy, effects),
             Event::Alias { alias, targets, provisioned } => self.point(alias, &targets, provisioned),
             Event::Remove => self.close(now, Refusal::Removed, Why::Removed, effects),
             Event::Shutdown => self.close(now, Refusal::ShuttingDown, Why::ShuttingDown, effects),
@@ -255,8 +255,12 @@ impl FunctionCore {
         let from = instance.state;
         instance.enter(to, now);
         effects.push(Effect::Changed(Change { instance: id, version: instance.version, from: Some(from), to, why }));
-        if !matches!(to.class(), Class::Hot) {
-            (instance.unready, instance.watch) = (false, None);
+        if to.class() != Class::Hot {
+            instance.unready = false;
+        }
+        // What an instance still works at while it drains is watched as before.
+        if to.class() != Class::Hot && to != State::Draining {
+            instance.watch = None;
         }
         if let Some(rung) = to.rung() {
             effects.push(Effect::Tell(ToPlacer::Rests { instance: id, rung }));

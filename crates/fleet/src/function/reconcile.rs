@@ -46,7 +46,7 @@ impl FunctionCore {
             let desired = self.desired(now, version);
             self.fewer(now, version, desired, effects);
             self.more(now, version, desired, effects);
-            self.continue_rotation(now, version, effects);
+            self.continue_rotation(now, version, desired, effects);
             self.refuse_the_hopeless(now, version, effects);
             self.settle_kinds(now, version);
         }
@@ -138,6 +138,13 @@ impl FunctionCore {
             }
         }
         counts
+    }
+
+    /// Whether there are fewer than there should be, the one that is being replaced not counted.
+    pub(super) fn lacks_somebody(&self, version: VersionId, desired: Desired) -> bool {
+        let counts = self.counts(version);
+        let minimum = self.revisions.get(&version).map_or(0, |revision| revision.minimum());
+        counts.coming() < desired.hot || counts.alive() < minimum
     }
 
     /// Wakes and starts what is missing.

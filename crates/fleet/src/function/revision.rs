@@ -91,7 +91,7 @@ impl Revision {
         let need = &self.policy.need;
         let rungs = self.policy.rungs;
         match (need.memory > 0, need.gpu) {
-            (false, Gpu::None) if self.policy.idle.pause.is_some() => self.costs.wake(Rung::Paused),
+            (false, Gpu::None) if need.cpu > 0 && self.policy.idle.pause.is_some() => self.costs.wake(Rung::Paused),
             (true, _) if rungs.spill => self.costs.wake(Rung::Spilled),
             (false, _) if rungs.park => self.costs.wake(Rung::Parked),
             _ => self.costs.start,
@@ -201,7 +201,8 @@ impl Backoff {
 
     /// Whether it goes on like this.
     pub fn is_crash_loop(&self) -> bool {
-        self.failures >= FAILURES || self.crashes >= CRASHES
+        let never_started = self.last == Some(StartFailure::NoRoom);
+        !never_started && (self.failures >= FAILURES || self.crashes >= CRASHES)
     }
 
     /// The last failure, if any.

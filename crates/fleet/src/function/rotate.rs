@@ -8,6 +8,7 @@ use kip_spec::{InstanceId, VersionId};
 
 use super::{FunctionCore, Role};
 use crate::instance::{Goal, Instance};
+use crate::scaler::Desired;
 use crate::why::{Gone, Why};
 use crate::{Class, Effect, State};
 
@@ -93,7 +94,13 @@ impl FunctionCore {
     }
 
     /// After what is missing was started: lets the old one go if nobody is to follow, or if both have no room.
-    pub(super) fn continue_rotation(&mut self, now: u64, version: VersionId, effects: &mut Vec<Effect>) {
+    pub(super) fn continue_rotation(
+        &mut self,
+        now: u64,
+        version: VersionId,
+        desired: Desired,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(revision) = self.revisions.get(&version) else { return };
         let Some((old, _)) = revision.rotation else { return };
         let blocked = revision.backoff.blocks(now).is_some();
@@ -105,7 +112,8 @@ impl FunctionCore {
             .find(|instance| instance.state.class() == Class::Starting || instance.wants_room)
             .map(|instance| (instance.id, instance.state, instance.waits_for));
         let Some(next) = successor else {
-            if !blocked {
+            // Nobody is wanted, rather than nobody could be made now.
+            if !blocked && !self.lacks_somebody(version, desired) {
                 let why = self.instances.get(&old).and_then(|instance| instance.replace).unwrap_or(Why::Rotated);
                 self.set_goal(now, old, Goal::Stop, why, effects);
                 self.end_rotation(version);

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use kip_spec::VersionId;
+use kip_spec::{InstanceId, VersionId};
 
 use super::{FunctionCore, Revision, Role};
 use crate::alias::Alias;
+use crate::instance::Goal;
 use crate::why::{Refusal, StartFailure, Why};
-use crate::{AliasNumber, Class, Effect, Policy, Target};
+use crate::{AliasNumber, Class, Effect, Policy, State, Target};
 
 impl FunctionCore {
     pub(super) fn deploy(&mut self, now: u64, version: VersionId, policy: Arc<Policy>, effects: &mut Vec<Effect>) {
@@ -25,8 +26,16 @@ impl FunctionCore {
     }
 
     /// A version serves that served before this core was made.
-    pub(super) fn serve(&mut self, version: VersionId, policy: Arc<Policy>) {
-        self.revisions.get_or_insert_with(version, || Revision::new(Role::Serving, policy)).role = Role::Serving;
+    pub(super) fn serve(&mut self, now: u64, version: VersionId, policy: Arc<Policy>, effects: &mut Vec<Effect>) {
+        let revision = self.revisions.get_or_insert_with(version, || Revision::new(Role::Serving, policy));
+        revision.role = Role::Serving;
+        let maximum = usize::try_from(revision.maximum()).unwrap_or(usize::MAX);
+        // More than there may be: the earlier server was replacing one, which was to finish what it had and then to go.
+        let own = || self.instances.values().filter(|instance| instance.version == version);
+        let surplus = own().count().saturating_sub(maximum);
+        let busy = own().filter(|instance| instance.inherited.is_some());
+        let leaving: Vec<InstanceId> = busy.map(|instance| instance.id).take(surplus).collect();
+        leaving.into_iter().for_each(|id| self.set_goal(now, id, Goal::Stop, Why::NoLongerNeeded, effects));
     }
 
     /// Makes a version the serving one; the one before drains its own queue, as long as it has an instance to do so.
@@ -34,7 +43,8 @@ impl FunctionCore {
         for before in self.in_role(Role::Serving).into_iter().filter(|before| *before != version) {
             self.step_down(before);
             let lives = self.instances.values().any(|instance| {
-                instance.version == before && matches!(instance.state.class(), Class::Hot | Class::Starting)
+                let works = matches!(instance.state.class(), Class::Hot | Class::Starting);
+                instance.version == before && works && instance.state != State::Requested
             });
             if !lives {
                 self.hand_over(before, version);

@@ -6,7 +6,7 @@ use kip_spec::InstanceId;
 use serde::{Deserialize, Serialize};
 
 use super::{Holding, Placer, Waiter};
-use crate::room::{Gpu, Host, Inventory, Lack, Need, Place};
+use crate::room::{DeviceKind, Gpu, Host, Inventory, Lack, Need, Place};
 
 /// Devices of one host that are looked at; more would not fit into [`Place::devices`].
 const DEVICES: usize = 64;
@@ -193,18 +193,23 @@ impl Placer {
         })
     }
 
-    /// Where a waiter fits now. `closed`: what nobody may take, because somebody has waited too long for it.
+    /// Where a waiter fits now. `closed`: what nobody may take, because somebody has waited too long for it, and of which
+    /// type of device that is.
     ///
     /// # Errors
     /// What it lacks where it lacks least.
-    pub(super) fn place(&self, waiter: &Waiter, used: &Used, closed: Lack) -> Result<Place, Lack> {
+    pub(super) fn place(&self, waiter: &Waiter, used: &Used, closed: &[(Lack, DeviceKind)]) -> Result<Place, Lack> {
         let missing = self.missing(waiter);
         let over = self.over_quota(waiter, &missing, used);
         if !over.is_nothing() {
             return Err(over);
         }
         let holding = self.holdings.get(&waiter.instance);
-        let closed = closed.touched_by(&missing, holding.is_none());
+        let kind = missing.kind;
+        let closed = closed.iter().fold(Lack::default(), |all, (lack, other)| {
+            let same = other.accepts(kind) || kind.accepts(*other) || kind == DeviceKind::ANY;
+            all.and(Lack { gpu: lack.gpu && same, ..*lack }.touched_by(&missing, holding.is_none()))
+        });
         if !closed.is_nothing() {
             return Err(closed);
         }

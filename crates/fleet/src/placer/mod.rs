@@ -169,6 +169,17 @@ pub enum Urgency {
     Minimum,
 }
 
+impl Urgency {
+    /// A new version takes its place in the order like a request: else the old one would take the room for its last requests.
+    fn steps(self) -> u64 {
+        match self {
+            Self::Demand | Self::Candidate => 0,
+            Self::Rotation => 2,
+            Self::Minimum => 3,
+        }
+    }
+}
+
 /// By how much a step of urgency counts as having come later, in milliseconds.
 const URGENCY_STEP: u64 = 5_000;
 /// By how much each instance that a function holds already counts as its having come later: fairness between functions.
@@ -349,11 +360,11 @@ impl Placer {
         while !self.waiting.is_empty() {
             let order = self.order();
             let mut used = self.used();
-            let mut closed = Lack::default();
+            let mut closed = Vec::new();
             let mut granted = None;
             for index in order {
                 let waiter = self.waiting[index];
-                match self.place(&waiter, &used, closed) {
+                match self.place(&waiter, &used, &closed) {
                     Ok(place) => {
                         granted = Some((index, place));
                         break;
@@ -364,7 +375,7 @@ impl Placer {
                         if let Some(place) = waiter.chosen {
                             used.reserve(place, &self.missing(&waiter), self.holdings.contains_key(&waiter.instance));
                         } else if now.saturating_sub(waiter.since) >= OVERTAKEN_AT_MOST && self.may_insist(&waiter) {
-                            closed = closed.and(lack);
+                            closed.push((lack, waiter.need.kind));
                         }
                     }
                 }
@@ -383,7 +394,7 @@ impl Placer {
         let mut own = Used::default();
         let like = |holding: &&Holding| (holding.function, holding.version) == (waiter.function, waiter.version);
         self.holdings.values().filter(like).for_each(|holding| own.add_holding(holding));
-        waiter.urgency <= Urgency::Candidate && self.place(waiter, &own, Lack::default()).is_ok()
+        waiter.urgency <= Urgency::Candidate && self.place(waiter, &own, &[]).is_ok()
     }
 
     /// Whose turn it is: indices of `waiting`.
@@ -394,7 +405,8 @@ impl Placer {
         });
         let rank = |waiter: &Waiter| {
             let held = held.get(&waiter.function).copied().unwrap_or(0);
-            waiter.since.saturating_add(waiter.urgency as u64 * URGENCY_STEP).saturating_add(held * FAIR_STEP)
+            let later = waiter.urgency.steps() * URGENCY_STEP + held * FAIR_STEP;
+            waiter.since.saturating_add(later)
         };
         let mut order: Vec<usize> = (0..self.waiting.len()).collect();
         order.sort_by_key(|index| {

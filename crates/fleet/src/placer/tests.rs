@@ -180,6 +180,24 @@ fn types_of_devices_are_respected() {
     assert_eq!(desk.step(ask(1, need("h200"))), [grant_on(1, 0b10)]);
     assert_eq!(desk.step(ask(2, need("a100"))), [FromPlacer::Refuse { instance: id(2, 1) }]);
     assert_eq!(desk.step(ask(3, need("any"))), [grant_on(3, 0b01)]);
+    // Who has waited long for one type keeps nobody from another.
+    assert_eq!(desk.step(ask(4, need("h200")))[..1], [waits(4, GPU)]);
+    desk.step(release(3));
+    assert_eq!(desk.at(60_000, ask(5, need("l4")))[..1], [grant_on(5, 0b01)]);
+    assert_eq!(desk.step(ask(6, need("any")))[..1], [waits(6, GPU)]);
+}
+
+#[test]
+fn a_quota_that_cannot_be_kept_costs_nobody_anything() {
+    let mut desk = Desk::devices(&[10, 10]);
+    desk.placer.inventory.quota.cards = Some(1);
+    assert_eq!(desk.step(ask(1, slice(4))), [grant_on(1, 0b01)]);
+    assert_eq!(desk.step(ask(2, slice(4))), [grant_on(2, 0b01)]);
+    let card = Need { gpu: Gpu::Cards(1), ..Need::default() };
+    desk.step(ask(3, card));
+    assert_eq!(desk.step(offer(2, 1, 0)), [], "the first one would still hold its part of the only card there may be");
+    assert_eq!(desk.step(offer(1, 1, 0)), [evict(1, GPU)], "both together help, one after the other");
+    assert_eq!(desk.step(release(1))[..1], [evict(2, GPU)]);
 }
 
 #[test]
