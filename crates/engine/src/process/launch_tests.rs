@@ -5,8 +5,8 @@ use super::super::cgroup;
 use super::*;
 
 /// What a child says of itself.
-const LOOK: &str = "echo \"$$ $1 $(pwd) $(ulimit -n)\"; cat /proc/$$/stat; env; ls /proc/$$/fd | tr '\\n' ' '; \
-    readlink /proc/$$/fd/0; grep -E 'SigBlk|SigIgn|NoNewPrivs' /proc/$$/status; cat /proc/$$/cgroup";
+const LOOK: &str = "echo \"$$ $1 $(pwd) $(ulimit -n)\"; cat /proc/$$/stat; env; ls -l /proc/$$/fd; \
+    grep -E 'SigBlk|SigIgn|NoNewPrivs' /proc/$$/status; cat /proc/$$/cgroup";
 
 fn plan(folder: &Path, program: &Path, arguments: &[&str], cgroup: Option<&Path>) -> Plan {
     let environment = [("NAME", "value"), ("PATH", "/usr/bin:/bin")].map(|(name, value)| (name.into(), value.into()));
@@ -31,6 +31,7 @@ fn end(child: Pid) -> rustix::process::WaitIdStatus {
 
 fn look(cgroup: Option<&Path>, change: impl FnOnce(&mut Plan)) -> (Pid, String) {
     let folder = tempfile::tempdir().expect("a folder");
+    let _open = File::open(folder.path()).expect("the folder");
     let mut plan = plan(folder.path(), Path::new("/bin/sh"), &["name", "-c", LOOK, "zero", "one"], cgroup);
     change(&mut plan);
     let child = launch(plan).expect("starts");
@@ -45,10 +46,15 @@ fn look(cgroup: Option<&Path>, change: impl FnOnce(&mut Plan)) -> (Pid, String) 
     let group = said.lines().nth(1).and_then(|stat| stat.rsplit(") ").next()?.split(' ').nth(2)?.parse().ok());
     assert_eq!(group, Some(number), "{said}");
     assert!(said.contains("NAME=value\n") && !said.contains("CARGO"), "{said}");
-    assert!(said.contains("0 1 2 /dev/null\n"), "{said}");
-    for clear in ["SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000", "NoNewPrivs:\t1"] {
+    // Not the files that were opened for its start, nor those of the rest of this process, of which the folder is one.
+    assert!(said.contains(" 0 -> /dev/null\n"), "{said}");
+    assert_eq!(said.matches(&format!("-> {}/output\n", place.display())).count(), 2, "{said}");
+    assert!(!said.contains(&format!("-> {}\n", place.display())), "{said}");
+    for clear in ["SigBlk:\t0000000000000000", "NoNewPrivs:\t1"] {
         assert!(said.contains(clear), "{said}");
     }
+    let ignored = said.split("SigIgn:\t").nth(1).and_then(|rest| u64::from_str_radix(rest.get(..16)?, 16).ok());
+    assert_eq!(ignored.map(|set| set & (1 << (libc::SIGPIPE - 1))), Some(0), "{said}");
     (child, said)
 }
 
