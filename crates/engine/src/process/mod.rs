@@ -339,3 +339,37 @@ impl Body for ProcessBody {
         self.known(instance).ok().map(|process| process.pid)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_end_waits_for_a_start_that_has_no_process_yet() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = Options {
+            server: format!("test-{:x}", kip_host::random::bits()),
+            instances: folder.path().join("instances"),
+            logs: folder.path().join("logs"),
+            pressure: kip_host::disk::Pressure::default(),
+        };
+        let body = ProcessBody::new(options, mpsc::channel(1).0).expect("a body");
+        let id = InstanceId { boot: 1, core: 1, sequence: 1 };
+        let starting = body.begin(id).expect("not cancelled");
+        let mut kill = body.kill(id);
+        // Asked twice: it is still waiting after it has looked.
+        for _ in 0..2 {
+            let asked = std::future::poll_fn(|context| std::task::Poll::Ready(kill.as_mut().poll(context))).await;
+            assert!(asked.is_pending());
+        }
+        // As a start does that failed.
+        body.lock().failed.insert(id);
+        drop(starting);
+        kill.await.expect("nothing to end");
+        let other = InstanceId { sequence: 2, ..id };
+        body.kill(other).await.expect("nothing to end");
+        assert!(body.begin(other).is_none(), "it was cancelled before it began");
+        assert!(body.begin(id).is_some(), "the failed one left nothing behind");
+        body.clean_up();
+    }
+}
