@@ -15,7 +15,8 @@ use tokio::sync::watch;
 
 use super::journal::{self, Journal, Stage};
 use super::logs::LogFile;
-use super::{Process, ProcessBody, cgroup, contract, streams, watch as pidfd};
+use super::watch::Watcher;
+use super::{Process, ProcessBody, cgroup, contract, streams};
 use crate::body::Ended;
 
 /// How long an instance that was caught falling asleep may take to be so.
@@ -214,9 +215,15 @@ impl ProcessBody {
         let (ended, watch) = watch::channel(None);
         let limited = journal.clone();
         let watched = main_lives
-            && pidfd::adopted(id, journal.process, ended.clone(), self.ended.clone(), move || limited.out_of_memory())
-                .inspect_err(|error| tracing::warn!(instance = %id, %error, "it ended in this moment"))
-                .is_ok();
+            && Watcher {
+                instance: id,
+                ended: ended.clone(),
+                report: self.ended.clone(),
+                out_of_memory: move || limited.out_of_memory(),
+            }
+            .adopted(journal.process)
+            .inspect_err(|error| tracing::warn!(instance = %id, %error, "it ended in this moment"))
+            .is_ok();
         if !watched {
             let _ = ended.send(Some(Ended { instance: id, code: None, signal: None, out_of_memory: None }));
         }

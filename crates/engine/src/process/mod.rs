@@ -6,6 +6,7 @@ mod cgroup;
 mod contract;
 mod expand;
 mod journal;
+mod launch;
 mod limits;
 mod logs;
 mod members;
@@ -28,7 +29,7 @@ use kip_spec::InstanceId;
 use kip_spec::function::Hook;
 use tokio::sync::mpsc;
 
-use crate::body::{Body, Ended, Error, Order, Running, StartError, StopOrder};
+use crate::body::{Body, Ended, Error, Order, Running, StartError, StartProblem, StopOrder};
 use crate::failpoint::reached;
 use journal::{Journal, Stage};
 use limits::Limits;
@@ -37,8 +38,6 @@ use pump::Pump;
 pub use adopt::{Alive, Found, Inherited};
 pub use logs::{LogFile, Record};
 
-/// What a start says that was ordered to end before it had a process.
-const CANCELLED: &str = "the start was cancelled";
 /// How long a pause may take to be seen.
 const FREEZE_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -100,7 +99,9 @@ pub(crate) struct Table {
     running: HashMap<InstanceId, Arc<Process>>,
     /// The ports they were given.
     ports: HashMap<InstanceId, u16>,
-    /// Told to end before their start got as far as a process.
+    /// Their start has neither a process yet nor failed. Whoever is to end one waits for that.
+    starting: HashSet<InstanceId>,
+    /// Told to end before their start began.
     cancelled: HashSet<InstanceId>,
     /// Their start failed without a process; the end that follows has nothing to do.
     failed: HashSet<InstanceId>,
@@ -123,6 +124,8 @@ pub struct ProcessBody {
     options: Options,
     capabilities: Capabilities,
     processes: Mutex<Table>,
+    /// Something has left [`Table::starting`].
+    spawned: tokio::sync::Notify,
     ended: mpsc::Sender<Ended>,
     pump: Pump,
     limits: Limits,
@@ -143,7 +146,15 @@ impl ProcessBody {
         let limits = Limits::find(&options.server, cgroup.as_deref());
         let capabilities = Capabilities { cgroup, cgroup_missing, limits_missing: limits.missing() };
         let pump = Pump::start(options.pressure.clone())?;
-        Ok(Self { options, capabilities, processes: Mutex::default(), ended, pump, limits })
+        Ok(Self {
+            options,
+            capabilities,
+            processes: Mutex::default(),
+            spawned: tokio::sync::Notify::new(),
+            ended,
+            pump,
+            limits,
+        })
     }
 
     /// Takes hold of everything that an earlier server left. What is not adopted must be killed. To be called once,
@@ -209,13 +220,32 @@ impl ProcessBody {
     }
 
     /// The instance's process; one that is not there yet will not be started.
-    fn find_or_cancel(&self, id: InstanceId) -> Option<Arc<Process>> {
-        let mut table = self.lock();
-        let found = table.running.get(&id).cloned();
-        if found.is_none() && !table.failed.remove(&id) {
-            table.cancelled.insert(id);
+    async fn find_or_cancel(&self, id: InstanceId) -> Option<Arc<Process>> {
+        loop {
+            // Made before the look, so that no change in between is missed.
+            let spawned = self.spawned.notified();
+            {
+                let mut table = self.lock();
+                if !table.starting.contains(&id) {
+                    let found = table.running.get(&id).cloned();
+                    if found.is_none() && !table.failed.remove(&id) {
+                        table.cancelled.insert(id);
+                    }
+                    return found;
+                }
+            }
+            spawned.await;
         }
-        found
+    }
+
+    /// Begins a start, unless it was cancelled.
+    fn begin(&self, id: InstanceId) -> Option<Starting<'_>> {
+        let mut table = self.lock();
+        if table.cancelled.remove(&id) {
+            return None;
+        }
+        table.starting.insert(id);
+        Some(Starting { body: self, id })
     }
 
     fn cgroup_of(&self, id: InstanceId) -> Option<PathBuf> {
@@ -223,15 +253,31 @@ impl ProcessBody {
     }
 }
 
+/// A start that has no process yet; while it lasts, whoever is to end the instance waits.
+struct Starting<'body> {
+    body: &'body ProcessBody,
+    id: InstanceId,
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        self.body.lock().starting.remove(&self.id);
+        self.body.spawned.notify_waiters();
+    }
+}
+
 #[async_trait]
 impl Body for ProcessBody {
     async fn start(&self, order: Order) -> Result<Running, StartError> {
-        let (process, port) = self.spawn(&order).inspect_err(|error| {
+        let Some(starting) = self.begin(order.instance) else {
+            let (problem, detail) = (StartProblem::SpawnFailed, "the start was cancelled".to_owned());
+            return Err(StartError { problem, detail, last_lines: Vec::new() });
+        };
+        let (process, port) = self.spawn(&order).await.inspect_err(|_| {
             self.forget(order.instance);
-            if error.detail != CANCELLED {
-                self.lock().failed.insert(order.instance);
-            }
+            self.lock().failed.insert(order.instance);
         })?;
+        drop(starting);
         let ready = ready::wait(&process, &order, port).await;
         match ready {
             Ok(running) => {
@@ -271,7 +317,7 @@ impl Body for ProcessBody {
     }
 
     async fn stop(&self, instance: InstanceId, order: StopOrder) -> Result<(), Error> {
-        let Some(process) = self.find_or_cancel(instance) else { return Ok(()) };
+        let Some(process) = self.find_or_cancel(instance).await else { return Ok(()) };
         process.note(|journal| journal.stage = Stage::Ending);
         reached("stop: noted");
         process.end_gently(&order).await;
@@ -283,7 +329,7 @@ impl Body for ProcessBody {
     }
 
     async fn kill(&self, instance: InstanceId) -> Result<(), Error> {
-        let Some(process) = self.find_or_cancel(instance) else { return Ok(()) };
+        let Some(process) = self.find_or_cancel(instance).await else { return Ok(()) };
         process.end_by_force(&self.options.server).await?;
         self.forget(instance);
         Ok(())
@@ -291,5 +337,39 @@ impl Body for ProcessBody {
 
     fn process(&self, instance: InstanceId) -> Option<u32> {
         self.known(instance).ok().map(|process| process.pid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_end_waits_for_a_start_that_has_no_process_yet() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = Options {
+            server: format!("test-{:x}", kip_host::random::bits()),
+            instances: folder.path().join("instances"),
+            logs: folder.path().join("logs"),
+            pressure: kip_host::disk::Pressure::default(),
+        };
+        let body = ProcessBody::new(options, mpsc::channel(1).0).expect("a body");
+        let id = InstanceId { boot: 1, core: 1, sequence: 1 };
+        let starting = body.begin(id).expect("not cancelled");
+        let mut kill = body.kill(id);
+        // Asked twice: it is still waiting after it has looked.
+        for _ in 0..2 {
+            let asked = std::future::poll_fn(|context| std::task::Poll::Ready(kill.as_mut().poll(context))).await;
+            assert!(asked.is_pending());
+        }
+        // As a start does that failed.
+        body.lock().failed.insert(id);
+        drop(starting);
+        kill.await.expect("nothing to end");
+        let other = InstanceId { sequence: 2, ..id };
+        body.kill(other).await.expect("nothing to end");
+        assert!(body.begin(other).is_none(), "it was cancelled before it began");
+        assert!(body.begin(id).is_some(), "the failed one left nothing behind");
+        body.clean_up();
     }
 }

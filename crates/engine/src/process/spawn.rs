@@ -1,24 +1,25 @@
 //! From an order to a running child.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use kip_spec::InstanceId;
 use tokio::sync::watch;
 
 use super::journal::{self, Journal, Stage};
+use super::launch::{Failed, Launch, launch};
 use super::logs::LogFile;
-use super::{CANCELLED, Process, ProcessBody, cgroup, contract, expand, streams, unsafe_spawn};
-use crate::body::{Ended, Order, StartError, StartProblem};
+use super::unsafe_spawn::Step;
+use super::watch::Watcher;
+use super::{Process, ProcessBody, cgroup, contract, expand, streams};
+use crate::body::{Order, StartError, StartProblem};
 use crate::failpoint::reached;
 
 impl ProcessBody {
     /// Starts the program; it is not ready yet. Also gives the port that it was told to listen on.
-    pub(super) fn spawn(&self, order: &Order) -> Result<(Arc<Process>, u16), StartError> {
+    pub(super) async fn spawn(&self, order: &Order) -> Result<(Arc<Process>, u16), StartError> {
         let fail = |(problem, detail)| StartError { problem, detail, last_lines: Vec::new() };
         let io =
             |what: &'static str| move |error: io::Error| fail((StartProblem::SpawnFailed, format!("{what}: {error}")));
@@ -29,7 +30,7 @@ impl ProcessBody {
         let port = self.reserve_port(order.instance).map_err(io("no free port"))?;
         let env = contract::environment(order, &self.options.server, port);
         let argv: Vec<String> = order.argv.iter().map(|word| expand::expand(word, &env)).collect();
-        let Some((name, arguments)) = argv.split_first() else {
+        let Some(name) = argv.first() else {
             return Err(fail((StartProblem::CommandNotFound, "the command is empty".to_owned())));
         };
         let program = match &order.program {
@@ -49,33 +50,29 @@ impl ProcessBody {
             cgroup::create(folder).map_err(io("its cgroup cannot be made"))?;
         }
         let limits = self.limits.apply(order, cgroup.as_deref()).map_err(io("its limits cannot be set"))?;
-        let mut procs = Vec::new();
-        for folder in cgroup.iter().chain(&limits.folders) {
-            let open = OpenOptions::new().write(true).open(folder.join("cgroup.procs"));
-            procs.push(open.map_err(io("its cgroup cannot be joined"))?);
+        let plan = Launch {
+            program: &program,
+            arguments: &argv,
+            environment: &env,
+            directory: &order.directory,
+            stdout,
+            stderr,
+            cgroup: cgroup.as_deref(),
+            limits: &limits.folders,
         }
-
-        let mut command = Command::new(&program);
-        command.arg0(name).args(arguments).env_clear().envs(&env).current_dir(&order.directory);
-        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0);
-        unsafe_spawn::before_exec(&mut command, procs, kip_host::limits::open_files_at_start());
-        // Held over the spawn, so that an end that is ordered meanwhile finds either the process or no start.
-        let mut table = self.lock();
-        if table.cancelled.remove(&order.instance) {
-            return Err(fail((StartProblem::SpawnFailed, CANCELLED.to_owned())));
-        }
-        let mut command = tokio::process::Command::from(command);
-        let mut child = match command.spawn() {
-            Ok(child) => child,
-            Err(error) => {
-                cgroup.iter().chain(&limits.folders).for_each(|folder| cgroup::remove(folder));
-                return Err(fail(explain(&error, &program)));
-            }
-        };
+        .plan()
+        .map_err(io("its start cannot be prepared"))?;
+        // On a thread that may wait: the kernel may take milliseconds until the program has begun.
+        let launched = kip_host::tasks::blocking("start instance", move || launch(plan)).await;
+        let launched = launched.unwrap_or_else(|| {
+            Err(Failed { step: Step::Program, error: io::Error::other("the server is about to end") })
+        });
+        let child = launched.map_err(|failed| {
+            cgroup.iter().chain(&limits.folders).for_each(|folder| cgroup::remove(folder));
+            fail(explain(&failed, &program, &order.directory))
+        })?;
         reached("start: spawned");
-        // It holds our copies of its ends of the pipes, which would keep them from ever ending.
-        drop(command);
-        let pid = child.id().unwrap_or_default();
+        let pid = child.as_raw_nonzero().get().unsigned_abs();
         let (ended, watch) = watch::channel(None);
         let headers = contract::headers(order);
         let journal = Journal {
@@ -95,19 +92,13 @@ impl ProcessBody {
             memo: order.memo.clone(),
             headers: journal::listed(&headers),
         };
-        let (id, report, limited) = (order.instance, self.ended.clone(), journal.clone());
-        kip_host::tasks::spawn("wait for instance", async move {
-            let status = child.wait().await;
-            let (code, signal) = status.map_or((None, None), |status| (status.code(), status.signal()));
-            let end = Ended { instance: id, code, signal, out_of_memory: limited.out_of_memory() };
-            let _ = ended.send(Some(end));
-            let _ = report.send(end).await;
-        });
+        let (id, limited) = (order.instance, journal.clone());
+        let out_of_memory = move || limited.out_of_memory();
+        Watcher { instance: id, ended, report: self.ended.clone(), out_of_memory }.own(child);
         let (address, journal) = (Mutex::default(), Mutex::new(journal));
         let process =
             Arc::new(Process { id, pid, leads_group: true, cgroup, folder, journal, ended: watch, headers, address });
-        table.running.insert(id, process.clone());
-        drop(table);
+        self.lock().running.insert(id, process.clone());
         process.note(|_| {});
         reached("start: noted");
         self.pump.read(id, out, our_stdout, log.clone());
@@ -136,17 +127,22 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-fn explain(error: &io::Error, program: &std::path::Path) -> (StartProblem, String) {
-    let program = program.display();
-    match error.kind() {
+fn explain(failed: &Failed, program: &Path, directory: &Path) -> (StartProblem, String) {
+    let (program, error) = (program.display(), &failed.error);
+    match (failed.step, error.kind()) {
         // The file was there a moment ago, so it is the interpreter in its first line that is not.
-        io::ErrorKind::NotFound => (
+        (Step::Program, io::ErrorKind::NotFound) => (
             StartProblem::CommandNotExecutable,
             format!("the interpreter in the first line of {program} does not exist"),
         ),
-        io::ErrorKind::PermissionDenied => {
+        (Step::Program, io::ErrorKind::PermissionDenied) => {
             (StartProblem::CommandNotExecutable, format!("{program}: permission denied"))
         }
-        _ => (StartProblem::SpawnFailed, format!("{program}: {error}")),
+        (Step::Program, _) => (StartProblem::SpawnFailed, format!("{program}: {error}")),
+        (Step::Directory, _) => (StartProblem::WorkingDirectory, format!("{}: {error}", directory.display())),
+        (Step::Streams, _) => (StartProblem::SpawnFailed, format!("its output cannot be piped: {error}")),
+        (Step::Group, _) => (StartProblem::SpawnFailed, format!("it cannot have a process group: {error}")),
+        (Step::Cgroup, _) => (StartProblem::SpawnFailed, format!("its cgroup cannot be joined: {error}")),
+        (Step::Limits, _) => (StartProblem::SpawnFailed, format!("its limits cannot be set: {error}")),
     }
 }

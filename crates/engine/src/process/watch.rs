@@ -1,35 +1,81 @@
-//! The ends of processes that are not our children: a process file descriptor becomes readable when its process ends.
+//! The ends of main processes: a process file descriptor becomes readable when its process ends. How it ended only its
+//! parent is told, so not of those that an earlier server started.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use kip_spec::InstanceId;
-use rustix::process::{Pid, PidfdFlags};
-use tokio::sync::{mpsc, watch};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::unsafe_readable::readable;
 use crate::body::Ended;
 
-/// Watches the main process of an instance that an earlier server started, and reports its end to both. Whether it ended
-/// by itself or by a signal only its parent is told.
-pub(super) fn adopted(
-    instance: InstanceId,
-    process: u32,
-    ended: watch::Sender<Option<Ended>>,
-    report: mpsc::Sender<Ended>,
-    out_of_memory: impl Fn() -> Option<u64> + Send + 'static,
-) -> io::Result<()> {
-    let pid = i32::try_from(process).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
-    let descriptor = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-    let descriptor = readable(Arc::new(descriptor))?;
-    kip_host::tasks::spawn("wait for adopted instance", async move {
-        if let Err(error) = descriptor.readable().await {
-            tracing::error!(%instance, %error, "its end will not be noticed");
-            return;
-        }
-        let end = Ended { instance, code: None, signal: None, out_of_memory: out_of_memory() };
-        let _ = ended.send(Some(end));
-        let _ = report.send(end).await;
-    });
-    Ok(())
+/// Who is told of an end.
+#[derive(Debug)]
+pub(super) struct Watcher<Memory> {
+    pub(super) instance: InstanceId,
+    pub(super) ended: watch::Sender<Option<Ended>>,
+    pub(super) report: mpsc::Sender<Ended>,
+    pub(super) out_of_memory: Memory,
+}
+
+impl<Memory: Fn() -> Option<u64> + Send + Sync + 'static> Watcher<Memory> {
+    /// Watches the main process of an instance that an earlier server started.
+    pub(super) fn adopted(self, process: u32) -> io::Result<()> {
+        let pid = i32::try_from(process).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        let descriptor = open(pid)?;
+        kip_host::tasks::spawn("wait for adopted instance", async move {
+            match descriptor.readable().await {
+                Ok(_) => self.tell((None, None)).await,
+                Err(error) => tracing::error!(instance = %self.instance, %error, "its end will not be noticed"),
+            }
+        });
+        Ok(())
+    }
+
+    /// Watches a child of ours, and lets the kernel forget it once it has ended.
+    pub(super) fn own(self, child: Pid) {
+        let descriptor = open(child);
+        kip_host::tasks::spawn("wait for instance", async move {
+            let seen = match &descriptor {
+                Ok(descriptor) => descriptor.readable().await.is_ok(),
+                Err(_) => false,
+            };
+            let how = if seen { reap(child) } else { on_a_thread(child).await };
+            self.tell(how).await;
+        });
+    }
+
+    async fn tell(&self, (code, signal): (Option<i32>, Option<i32>)) {
+        let end = Ended { instance: self.instance, code, signal, out_of_memory: (self.out_of_memory)() };
+        let _ = self.ended.send(Some(end));
+        let _ = self.report.send(end).await;
+    }
+}
+
+fn open(process: Pid) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    readable(Arc::new(rustix::process::pidfd_open(process, PidfdFlags::NONBLOCK)?))
+}
+
+/// Waits for the end of a child: its exit code, or the signal that ended it.
+fn reap(child: Pid) -> (Option<i32>, Option<i32>) {
+    let wait = || rustix::process::waitid(WaitId::Pid(child), WaitIdOptions::EXITED);
+    let status = rustix::io::retry_on_intr(wait).ok().flatten();
+    status.map_or((None, None), |status| (status.exit_status(), status.terminating_signal()))
+}
+
+/// For old kernels, and where no file descriptor is left.
+async fn on_a_thread(child: Pid) -> (Option<i32>, Option<i32>) {
+    let (tell, told) = oneshot::channel();
+    let wait = move || {
+        let _ = tell.send(reap(child));
+    };
+    if let Err(error) = kip_host::tasks::thread("wait-instance", wait) {
+        tracing::error!(%error, process = child.as_raw_nonzero(), "its end will not be noticed");
+        std::future::pending::<()>().await;
+    }
+    told.await.unwrap_or_default()
 }

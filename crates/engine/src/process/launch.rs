@@ -1,0 +1,77 @@
+//! The parent's side of a start: prepares what the child needs, and waits until its program has begun.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, WaitId, WaitIdOptions};
+
+use super::unsafe_spawn::{self, Cgroup, Plan, Step};
+
+/// A program and where it is to run.
+#[derive(Debug)]
+pub(super) struct Launch<'order> {
+    pub(super) program: &'order Path,
+    pub(super) arguments: &'order [String],
+    pub(super) environment: &'order BTreeMap<String, String>,
+    pub(super) directory: &'order Path,
+    pub(super) stdout: File,
+    pub(super) stderr: File,
+    pub(super) cgroup: Option<&'order Path>,
+    /// Its folders in the hierarchies of v1.
+    pub(super) limits: &'order [PathBuf],
+}
+
+/// Why no program began.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) step: Step,
+    pub(super) error: io::Error,
+}
+
+impl Launch<'_> {
+    /// Allocates and opens all that the child needs.
+    pub(super) fn plan(self) -> io::Result<Plan> {
+        let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
+        let write = |file: PathBuf| OpenOptions::new().write(true).open(file);
+        let variable = |(name, value): (&String, &String)| text(OsStr::new(&format!("{name}={value}")));
+        let cgroup = |folder: &Path| {
+            Ok::<_, io::Error>(Cgroup { folder: File::open(folder)?, procs: write(folder.join("cgroup.procs"))? })
+        };
+        Ok(Plan {
+            program: text(self.program.as_os_str())?,
+            arguments: self.arguments.iter().map(|word| text(OsStr::new(word))).collect::<io::Result<_>>()?,
+            environment: self.environment.iter().map(variable).collect::<io::Result<_>>()?,
+            directory: text(self.directory.as_os_str())?,
+            streams: [File::open("/dev/null")?, self.stdout, self.stderr],
+            files: kip_host::limits::open_files_at_start(),
+            cgroup: self.cgroup.map(cgroup).transpose()?,
+            tasks: self.limits.iter().map(|folder| write(folder.join("tasks"))).collect::<io::Result<_>>()?,
+        })
+    }
+}
+
+/// Starts the program and waits until it has begun. The plan ends with it, for it holds our copies of the child's ends of its
+/// pipes, which would keep them from ever ending.
+pub(super) fn launch(plan: Plan) -> Result<Pid, Failed> {
+    let failed = |error: io::Error| Failed { step: Step::Program, error };
+    let (reports, report) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+    let child = unsafe_spawn::start(&plan, report.as_fd()).map_err(failed)?;
+    drop((report, plan));
+    let mut said = Vec::new();
+    // Ends without a word when the program begins, or when the child was killed before; then its end is seen as any other.
+    let _ = File::from(reports).read_to_end(&mut said);
+    let [step, a, b, c, d] = *said.as_slice() else { return Ok(child) };
+    let _ = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::Pid(child), WaitIdOptions::EXITED));
+    let step = Step::ALL.into_iter().find(|known| *known as u8 == step).unwrap_or(Step::Program);
+    Err(Failed { step, error: io::Error::from_raw_os_error(i32::from_ne_bytes([a, b, c, d])) })
+}
+
+#[cfg(test)]
+#[path = "launch_tests.rs"]
+mod tests;
