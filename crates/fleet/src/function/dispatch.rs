@@ -93,7 +93,10 @@ impl FunctionCore {
         // A timer that fires in time anyway is left alone: this is what keeps a hot request free of timers.
         let rest =
             [revision.policy.idle.pause, revision.policy.idle.stop].into_iter().flatten().map(|limit| limit.0).min();
-        self.pressed.is_none() && rest.is_none_or(|rest| self.fires_before(now.saturating_add(rest)))
+        let own = self.instances.values().filter(|instance| instance.version == version).count();
+        // Its maximum may have been lowered while it was busy.
+        let too_many = own > usize::try_from(revision.maximum()).unwrap_or(usize::MAX);
+        !too_many && self.pressed.is_none() && rest.is_none_or(|rest| self.fires_before(now.saturating_add(rest)))
     }
 
     /// Gives waiting requests to free instances, in their order.
