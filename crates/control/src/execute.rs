@@ -32,7 +32,11 @@ impl Shared {
                 });
             }
             Effect::AskProgress { instance } => {
-                let last = cell.lock().links.get(&instance).map(|link| link.last_sign());
+                let last = {
+                    let inner = cell.lock();
+                    let exchanges = cell.look(&inner, |core| core.instance(instance).map_or(0, |i| i.in_flight));
+                    inner.links.get(&instance).map(|link| link.last_sign(exchanges.unwrap_or(0)))
+                };
                 if let Some(last) = last {
                     cell.step(Event::Progress { instance, last });
                 }

@@ -85,9 +85,10 @@ impl Link {
         self.sign.store(kip_host::clock::boot_millis(), Ordering::Relaxed);
     }
 
-    /// When it last did, boot time. While the next step is a caller's, the instance is not to blame for silence.
-    pub(crate) fn last_sign(&self) -> u64 {
-        if self.with_callers.load(Ordering::Relaxed) > 0 {
+    /// When it last did, boot time. While the next step of all its exchanges is a caller's, the instance is not to blame for
+    /// silence; one slow caller does not speak for the others.
+    pub(crate) fn last_sign(&self, exchanges: u32) -> u64 {
+        if self.with_callers.load(Ordering::Relaxed) >= exchanges.max(1) {
             return kip_host::clock::boot_millis();
         }
         self.sign.load(Ordering::Relaxed)
@@ -149,11 +150,12 @@ mod tests {
         let id = InstanceId { boot: 1, core: 1, sequence: 1 };
         let link = Arc::new(Link::new(id, version, SocketAddr::from(([127, 0, 0, 1], 1)), 1));
         link.sign.store(5, Ordering::Relaxed);
-        assert_eq!(link.last_sign(), 5);
+        assert_eq!(link.last_sign(1), 5);
         let mut turn = Turn::new(link.clone());
         turn.of_caller();
         turn.of_caller();
-        assert!(link.last_sign() > 5);
+        assert!(link.last_sign(1) > 5);
+        assert_eq!(link.last_sign(2), 5, "the other exchange waits for the instance");
         assert_eq!(link.sign.load(Ordering::Relaxed), 5);
         drop(turn);
         assert_eq!(link.with_callers.load(Ordering::Relaxed), 0);
