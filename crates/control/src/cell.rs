@@ -14,12 +14,9 @@ use tokio::sync::oneshot;
 
 use crate::Version;
 use crate::control::Shared;
-use crate::info::VersionStatus;
+use crate::info::{Outcomes, VersionStatus};
 use crate::link::Link;
 use crate::permit::{Permit, Refused, Verdict, Waiting};
-
-/// Outcomes of deployments that are remembered.
-const REMEMBERED_OUTCOMES: usize = 16;
 
 /// One function.
 #[derive(Debug)]
@@ -46,7 +43,7 @@ pub(crate) struct Inner {
     pub(crate) starting: Vec<InstanceId>,
     /// Those of them whose program has ended, perhaps after its start was seen to succeed.
     pub(crate) ended_early: Vec<Ended>,
-    pub(crate) outcomes: BTreeMap<VersionId, VersionStatus>,
+    pub(crate) outcomes: Outcomes,
     last_failure: Option<Arc<str>>,
     /// What was kept of instances before they were ended by force, until that is written down.
     pub(crate) autopsies: HashMap<InstanceId, Arc<str>>,
@@ -89,7 +86,7 @@ impl Cell {
             links: HashMap::new(),
             starting: Vec::new(),
             ended_early: Vec::new(),
-            outcomes: BTreeMap::new(),
+            outcomes: Outcomes::default(),
             last_failure: None,
             autopsies: HashMap::new(),
             effects: Vec::new(),
@@ -149,13 +146,8 @@ impl Cell {
     pub(crate) fn deploy(self: &Arc<Self>, version: Arc<Version>) {
         let mut inner = self.lock();
         inner.closing = false;
-        for outcome in inner.outcomes.values_mut().filter(|outcome| **outcome == VersionStatus::Candidate) {
-            *outcome = VersionStatus::Replaced { by: version.id };
-        }
-        inner.outcomes.insert(version.id, VersionStatus::Candidate);
-        while inner.outcomes.len() > REMEMBERED_OUTCOMES {
-            inner.outcomes.pop_first();
-        }
+        inner.outcomes.overtaken(version.id);
+        inner.outcomes.set(version.id, VersionStatus::Candidate);
         let event = Event::Deploy { version: version.id, policy: version.policy.clone() };
         inner.versions.insert(version.id, version);
         let after = self.run(&mut inner, event, None);
@@ -300,13 +292,13 @@ impl Cell {
                 if let Some(version) = inner.versions.get(version) {
                     inner.serving = version.clone();
                 }
-                inner.outcomes.insert(*version, VersionStatus::Serving);
+                inner.outcomes.set(*version, VersionStatus::Serving);
             }
             Effect::VersionFailed { version, failure } => {
                 let known = inner.last_failure.as_deref().filter(|_| *failure != StartFailure::NoRoom);
                 let detail = known.unwrap_or_default().to_owned();
                 let status = VersionStatus::Failed { code: failure.code(), why: failure.to_string(), detail };
-                inner.outcomes.insert(*version, status);
+                inner.outcomes.set(*version, status);
             }
             Effect::Changed(change) if matches!(change.to, State::Gone(_)) => {
                 inner.links.remove(&change.instance);

@@ -1,10 +1,13 @@
 //! One request: its id, its route, whether it may, and then the relay.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{ALLOW, AUTHORIZATION, HOST, LOCATION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use bytes::Bytes;
+use http::header::{ALLOW, AUTHORIZATION, CONNECTION, HOST, LOCATION};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use kip_auth::Keys;
 use kip_control::{Cell, Control};
@@ -12,6 +15,10 @@ use kip_relay::{Answer, Body, Call, Relay};
 use kip_spec::function::{HttpAuth, HttpTrigger};
 use kip_spec::{Problem, RequestId, code};
 
+use crate::connection::fault::Fault;
+use crate::connection::{Bounds, GuardedBody, REFUSED, State, is_host};
+use crate::grpc;
+use crate::model::{self, Missing};
 use crate::route::{Route, route};
 
 /// What a thread needs to answer requests.
@@ -20,50 +27,194 @@ pub(crate) struct Door {
     pub(crate) control: Control,
     pub(crate) keys: Keys,
     pub(crate) relay: Relay,
+    pub(crate) bounds: Bounds,
+    /// Proxies whose word about callers is taken.
+    pub(crate) proxies: Rc<[IpAddr]>,
+}
+
+/// Where a request goes.
+struct Place {
+    cell: Arc<Cell>,
+    target: Uri,
+    prefix: Option<String>,
+    /// What was read of its body already.
+    read: Bytes,
+}
+
+/// Where a request came in.
+#[derive(Debug, Clone)]
+pub(crate) struct Inbound {
+    pub(crate) peer: IpAddr,
+    /// Over TLS.
+    pub(crate) secure: bool,
+    /// Callers need a key whatever their function says.
+    pub(crate) keyed: bool,
+    /// Shared with the guard of an HTTP/1 connection.
+    pub(crate) state: Option<Arc<State>>,
 }
 
 impl Door {
     /// Answers a request.
-    pub(crate) async fn answer(&self, peer: IpAddr, mut request: Request<Incoming>) -> Answer {
+    pub(crate) async fn answer(&self, inbound: Inbound, request: Request<Incoming>) -> Response<GuardedBody> {
+        let id = request_id(request.headers());
+        let state = inbound.state.clone();
+        if request.method().as_str() == REFUSED {
+            let problem = state
+                .as_ref()
+                .and_then(|state| state.fault())
+                .map_or_else(|| bad("its method is not taken here"), Fault::problem);
+            return kip_relay::problem(problem, &id).map(|body| GuardedBody::new(body, None));
+        }
+        let grpc = kip_relay::is_grpc(request.headers());
+        let upgrade = kip_relay::asked_upgrade(&request).is_some();
+        let mut answer = self.exchange(&inbound, request, &id).await;
+        if let Some(state) = &state {
+            // What was wrong with the body is known to the guard alone.
+            if let Some(fault) = state.fault().filter(|_| answer.headers().contains_key("x-kip-error")) {
+                answer = kip_relay::problem(fault.problem(), &id);
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            if upgrade {
+                state.decide(answer.status() == StatusCode::SWITCHING_PROTOCOLS);
+            }
+        }
+        if grpc {
+            answer = grpc::told(answer);
+        }
+        answer.map(|body| GuardedBody::new(body, state))
+    }
+
+    async fn exchange(&self, inbound: &Inbound, mut request: Request<Incoming>, id: &RequestId) -> Answer {
+        if let Err(fault) = self.check_http2(&request) {
+            return kip_relay::problem(fault.problem(), id);
+        }
         // A target in absolute form replaces what Host says (RFC 9112, section 3.2.2), for the function too.
         let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-        let one_host = request.headers().get_all(HOST).iter().nth(1).is_none();
-        if let Some(host) = authority.filter(|_| one_host) {
+        if let Some(host) = authority {
             request.headers_mut().insert(HOST, host);
         }
-        let id = request_id(request.headers());
-        match self.admit(&request, &id, peer) {
-            Ok(call) => self.relay.exchange(call, request).await,
+        match self.place(&mut request, id).await {
+            Ok(place) => match self.admit(place, &request, id, inbound) {
+                Ok(call) => self.relay.exchange(call, request).await,
+                Err(answer) => *answer,
+            },
             Err(answer) => *answer,
         }
     }
 
-    fn admit(&self, request: &Request<Incoming>, id: &RequestId, peer: IpAddr) -> Result<Call, Box<Answer>> {
+    /// Finds out where a request goes, which may take a look at its body.
+    async fn place(&self, request: &mut Request<Incoming>, id: &RequestId) -> Result<Place, Box<Answer>> {
         let refuse = |problem: Problem| Box::new(kip_relay::problem(problem, id));
-        if request.method() == Method::CONNECT {
+        if request.method() == Method::CONNECT && kip_relay::asked_upgrade(request).is_none() {
             return Err(refuse(bad("CONNECT is not taken here")));
         }
-        let (cell, target, prefix) = match route(request.uri(), request.headers()) {
+        let own = request.uri().path_and_query().cloned().map(Uri::from).unwrap_or_default();
+        let named = |model: &str| self.control.cell(model).ok_or_else(|| refuse(self.unknown_model(model)));
+        let (cell, target, prefix, read) = match route(request.uri(), request.headers()) {
             Route::Host { label, target } => {
                 let cell = self.control.cell_by_host(&label).ok_or_else(|| refuse(self.unknown(&label)))?;
-                (cell, target, None)
+                (cell, target, None, Bytes::new())
             }
             Route::Path { function, target, prefix } => {
                 let cell = self.control.cell(&function).ok_or_else(|| refuse(self.unknown(&function)))?;
-                (cell, target, Some(prefix))
+                (cell, target, Some(prefix), Bytes::new())
             }
+            Route::Model { model } => (named(&model)?, own, None, Bytes::new()),
+            Route::OpenAi => {
+                if let Some(answer) = self.openai_list(request) {
+                    return Err(Box::new(answer));
+                }
+                let (read, model) = self.model_of(request).await.map_err(refuse)?;
+                (named(&model)?, own, None, read)
+            }
+            Route::Server => return Err(Box::new(self.kserve_server(request))),
             Route::AddSlash { location } => return Err(Box::new(redirect(&location))),
             Route::Unknown => return Err(refuse(nothing_here(request.uri().path()))),
             Route::Bad(reason) => return Err(refuse(bad(reason))),
         };
-        self.authorise(&cell, request, id)?;
-        Ok(Call { cell, target, prefix, request: id.clone(), peer: Some(peer) })
+        Ok(Place { cell, target, prefix, read })
     }
 
-    fn authorise(&self, cell: &Arc<Cell>, request: &Request<Incoming>, id: &RequestId) -> Result<(), Box<Answer>> {
+    /// The model that a request in the OpenAI style names, and what was read of its body to find out.
+    async fn model_of(&self, request: &mut Request<Incoming>) -> Result<(Bytes, String), Problem> {
+        let query = request.uri().query().and_then(model::in_query);
+        if let Some(model) = query.filter(|_| request.body().is_end_stream()) {
+            return Ok((Bytes::new(), model));
+        }
+        let headers = std::mem::take(request.headers_mut());
+        let (read, found) = model::find(&headers, request.body_mut(), self.bounds.model).await;
+        *request.headers_mut() = headers;
+        let problem = |why: &str| {
+            Problem::new(code::MODEL_NOT_NAMED, format!("the request {why}"))
+                .hint("send a JSON object whose `model` is the name of a function; `kip ls` lists them")
+        };
+        match found {
+            Ok(model) => Ok((read, model)),
+            Err(Missing::NotNamed) => Err(problem("names no model")),
+            Err(Missing::TooFar) => Err(problem("names no model in the first part of its body")
+                .hint("put `model` before what is large, or raise limits.model in kipwake.toml")),
+            Err(Missing::BrokeOff) => Err(bad("its body broke off")),
+        }
+    }
+
+    /// What the guard asks of heads of HTTP/1 and h2 leaves open.
+    fn check_http2(&self, request: &Request<Incoming>) -> Result<(), Fault> {
+        if request.version() != Version::HTTP_2 {
+            return Ok(());
+        }
+        let mut hosts = request.headers().get_all(HOST).iter();
+        let (host, second) = (hosts.next(), hosts.next());
+        let authority = request.uri().authority().map(http::uri::Authority::as_str);
+        match (authority, host) {
+            _ if second.is_some() => return Err(Fault::TwoHosts),
+            (None, None) => return Err(Fault::NoHost),
+            (Some(authority), Some(host)) if !authority.as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
+                return Err(Fault::TwoHosts);
+            }
+            (authority, host) => {
+                let named = authority.map_or_else(|| host.map_or(&b""[..], HeaderValue::as_bytes), str::as_bytes);
+                if !is_host(named) {
+                    return Err(Fault::Host);
+                }
+            }
+        }
+        if request.headers().len() > self.bounds.head.headers {
+            return Err(Fault::TooManyHeaders);
+        }
+        let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+        if target > self.bounds.head.target {
+            return Err(Fault::TargetTooLong);
+        }
+        if request.body().size_hint().lower() > self.bounds.body {
+            return Err(Fault::BodyTooLarge);
+        }
+        Ok(())
+    }
+
+    fn admit(
+        &self,
+        place: Place,
+        request: &Request<Incoming>,
+        id: &RequestId,
+        inbound: &Inbound,
+    ) -> Result<Call, Box<Answer>> {
+        let Place { cell, target, prefix, read } = place;
+        self.authorise(&cell, request, id, inbound.keyed)?;
+        let (peer, secure) = self.origin(inbound, request.headers());
+        Ok(Call { cell, target, prefix, read, request: id.clone(), peer: Some(peer), secure })
+    }
+
+    fn authorise(
+        &self,
+        cell: &Arc<Cell>,
+        request: &Request<Incoming>,
+        id: &RequestId,
+        keyed: bool,
+    ) -> Result<(), Box<Answer>> {
         let version = cell.serving();
         let HttpTrigger { auth, methods } = &version.spec.http;
-        let method = request.method().as_str();
+        // A WebSocket over HTTP/2 is what a GET begins over HTTP/1.1.
+        let method = if request.method() == Method::CONNECT { "GET" } else { request.method().as_str() };
         if !methods.is_empty() && !methods.iter().any(|allowed| allowed == method) {
             let allowed = methods.join(", ");
             let problem =
@@ -75,18 +226,13 @@ impl Door {
             }
             return Err(Box::new(answer));
         }
-        if *auth == HttpAuth::Key {
+        if keyed || *auth == HttpAuth::Key {
             let sent = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
             self.keys.check(sent).map_err(|problem| {
                 let mut answer = kip_relay::problem(problem, id);
                 answer.headers_mut().insert("www-authenticate", HeaderValue::from_static("Bearer"));
                 Box::new(answer)
             })?;
-        }
-        if request.headers().contains_key(UPGRADE) && is_upgrade(request.headers()) {
-            let problem =
-                Problem::new(code::UPGRADE_NOT_YET, "connection upgrades such as WebSocket are not forwarded yet");
-            return Err(Box::new(kip_relay::problem(problem, id)));
         }
         if request
             .headers()
@@ -100,6 +246,25 @@ impl Door {
         Ok(())
     }
 
+    /// Who called, and whether nobody could read along: what a named proxy in front says, else what the connection says.
+    fn origin(&self, inbound: &Inbound, headers: &HeaderMap) -> (IpAddr, bool) {
+        if !self.proxies.contains(&inbound.peer) {
+            return (inbound.peer, inbound.secure);
+        }
+        let last = |name: &str| {
+            let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
+            value.rsplit(',').next().map(str::trim).map(str::to_owned)
+        };
+        // The last entry is the proxy's own word; those before it are the caller's.
+        let peer = last("x-forwarded-for").and_then(|text| text.parse().ok()).unwrap_or(inbound.peer);
+        (peer, last("x-forwarded-proto").is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")))
+    }
+
+    fn unknown_model(&self, model: &str) -> Problem {
+        let told = self.unknown(model);
+        Problem { code: code::MODEL_UNKNOWN, message: format!("no function serves a model `{model}`"), ..told }
+    }
+
     fn unknown(&self, name: &str) -> Problem {
         let problem = Problem::new(code::ROUTE_UNKNOWN_FUNCTION, format!("there is no function `{name}`"));
         match self.control.require(name) {
@@ -109,12 +274,6 @@ impl Door {
             _ => problem.hint("`kip ls` lists the functions there are, `kip deploy` adds one"),
         }
     }
-}
-
-/// `Upgrade` without being named by `Connection` asks for nothing (RFC 9110, section 7.8).
-fn is_upgrade(headers: &HeaderMap) -> bool {
-    let named = headers.get_all(http::header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    named.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
 }
 
 /// The caller's id if it is fit for logs, else one of ours.

@@ -4,9 +4,13 @@
 //! This room knows how requests come in and where they are to go; it never chooses an instance and never touches a disk.
 
 mod admission;
+mod connection;
+mod grpc;
 mod listen;
+mod lists;
+mod model;
 mod route;
 mod serve;
 
-pub use listen::{Error, bind};
-pub use serve::{Gateway, Options};
+pub use listen::{Error, Reach, adopt, bind};
+pub use serve::{Entry, Gateway, Limits, Options};

@@ -39,19 +39,28 @@ impl From<Error> for Problem {
             Error::Taken { .. } => Self::new(code::ADDRESS_TAKEN, text)
                 .hint("end the other program, or choose another port: `kip serve --gateway 127.0.0.1:0 --api 127.0.0.1:0` picks free ones"),
             Error::NotLoopback { .. } => Self::new(code::ADDRESS_NOT_LOOPBACK, text)
-                .cause("callers beyond loopback need keys with roles and TLS, which are not available yet")
-                .hint("listen on 127.0.0.1 and put a proxy with TLS in front"),
+                .cause("what callers send, their keys among it, could be read on the way")
+                .hint("let the gateway speak TLS there (tls.listen, tls.certificate, tls.key), or name the proxy with TLS in front in server.proxies"),
             Error::Io { source, .. } => Self::new(code::ADDRESS_TAKEN, text).cause(source.to_string()),
         }
     }
 }
 
-/// Binds an address on loopback; port 0 picks a free one. A port just left by an earlier server is taken at once.
+/// Who may reach a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Programs of this machine only: what is said can be read on the way.
+    Loopback,
+    /// Anybody: TLS is spoken, here or by a named proxy in front.
+    Everywhere,
+}
+
+/// Binds an address; port 0 picks a free one. A port just left by an earlier server is taken at once.
 ///
 /// # Errors
 /// [`Error`], with the owner of a taken port.
-pub fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
-    if !address.ip().is_loopback() {
+pub fn bind(address: SocketAddr, reach: Reach) -> Result<TcpListener, Error> {
+    if reach == Reach::Loopback && !address.ip().is_loopback() {
         return Err(Error::NotLoopback { address });
     }
     // The standard library sets SO_REUSEADDR, so connections of an earlier server do not stand in the way.
@@ -65,15 +74,29 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
     })
 }
 
+/// Takes over a listener that whoever started this process holds open for it.
+///
+/// # Errors
+/// [`Error::NotLoopback`] where others could reach it that may not.
+pub fn adopt(listener: TcpListener, reach: Reach) -> Result<TcpListener, Error> {
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    let address = listener.local_addr().map_err(|source| Error::Io { address: unknown, source })?;
+    if reach == Reach::Loopback && !address.ip().is_loopback() {
+        return Err(Error::NotLoopback { address });
+    }
+    listener.set_nonblocking(true).map_err(|source| Error::Io { address, source })?;
+    Ok(listener)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_taken_port_names_its_owner_and_the_world_is_refused() {
-        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let error = bind(first.local_addr().unwrap()).unwrap_err();
+        let first = bind("127.0.0.1:0".parse().unwrap(), Reach::Loopback).unwrap();
+        let error = bind(first.local_addr().unwrap(), Reach::Loopback).unwrap_err();
         assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
-        assert!(matches!(bind("0.0.0.0:0".parse().unwrap()), Err(Error::NotLoopback { .. })));
+        assert!(matches!(bind("0.0.0.0:0".parse().unwrap(), Reach::Loopback), Err(Error::NotLoopback { .. })));
     }
 }

@@ -10,6 +10,12 @@ pub(crate) enum Route {
     Host { label: String, target: Uri },
     /// To a function by `/f/{function}/…`, the rest of the path.
     Path { function: String, target: Uri, prefix: String },
+    /// To the function of the model that the request names, the OpenAI style: `/v1/…`.
+    OpenAi,
+    /// To the function of the model in the path, KServe's style: `/v2/models/{model}/…`.
+    Model { model: String },
+    /// What KServe's clients ask a server itself: `/v2`, its health and its list.
+    Server,
     /// `/f/{function}` without a slash: relative links would break.
     AddSlash { location: String },
     /// Nowhere we know.
@@ -41,7 +47,7 @@ pub(crate) fn route(uri: &Uri, headers: &http::HeaderMap) -> Route {
     if let Some(label) = host.and_then(function_label) {
         return Route::Host { label, target: Uri::from(target.clone()) };
     }
-    let Some(rest) = target.path().strip_prefix("/f/") else { return Route::Unknown };
+    let Some(rest) = target.path().strip_prefix("/f/") else { return by_model(target.path()) };
     let Some((function, _)) = rest.split_once('/') else {
         if rest.is_empty() {
             return Route::Unknown;
@@ -54,6 +60,21 @@ pub(crate) fn route(uri: &Uri, headers: &http::HeaderMap) -> Route {
     match after.parse::<PathAndQuery>() {
         Ok(target) => Route::Path { function: function.to_owned(), target: Uri::from(target), prefix },
         Err(_) => Route::Bad("its path cannot be read"),
+    }
+}
+
+/// Paths that belong to a style of calling models, whatever the function.
+fn by_model(path: &str) -> Route {
+    if path.starts_with("/v1/") {
+        return Route::OpenAi;
+    }
+    match path.strip_prefix("/v2") {
+        Some("" | "/" | "/health/live" | "/health/ready" | "/repository/index") => Route::Server,
+        Some(rest) => match rest.strip_prefix("/models/").and_then(|rest| rest.split('/').next()) {
+            Some(model) if !model.is_empty() => Route::Model { model: model.to_owned() },
+            _ => Route::Unknown,
+        },
+        None => Route::Unknown,
     }
 }
 
@@ -102,7 +123,18 @@ mod tests {
             ("/f/digits?q", Route::AddSlash { location: "/f/digits/?q".to_owned() }),
             ("/f/", Route::Unknown),
             ("/", Route::Unknown),
-            ("/v1/models", Route::Unknown),
+            ("/v1/models", Route::OpenAi),
+            ("/v1", Route::Unknown),
+            ("/v2/models/digits/infer?x", Route::Model { model: "digits".to_owned() }),
+            ("/v2/models/digits", Route::Model { model: "digits".to_owned() }),
+            ("/v2/health/ready", Route::Server),
+            ("/v2", Route::Server),
+            ("/v2/models/", Route::Unknown),
+            ("/v2x", Route::Unknown),
+            ("/./f/digits/", Route::Unknown),
+            ("//f/digits/", Route::Unknown),
+            ("/f/../digits/", by_path("..", "/digits/")),
+            ("/f/%64igits/", by_path("%64igits", "/")),
         ] {
             assert_eq!(find(uri, "127.0.0.1:5470"), expected, "{uri}");
         }

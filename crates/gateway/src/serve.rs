@@ -1,29 +1,77 @@
 //! The threads of the data plane.
 
-use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::Response;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use kip_auth::Keys;
 use kip_control::Control;
+use kip_host::tls::Certificate;
 use kip_relay::Relay;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::admission::Door;
+use crate::connection::{self, Bounds, Stream};
 
 /// What the gateway needs.
 #[derive(Debug)]
 pub struct Options {
-    /// Where requests come in.
-    pub listener: TcpListener,
+    /// Where requests come in; the first is told to those who ask.
+    pub doors: Vec<Entry>,
     /// How many threads serve them.
     pub threads: usize,
+    /// What callers may do.
+    pub limits: Limits,
+    /// Proxies whose word about callers is taken.
+    pub proxies: Vec<IpAddr>,
+}
+
+/// A place where requests come in.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its socket.
+    pub listener: TcpListener,
+    /// What TLS is spoken with; none speaks in the clear.
+    pub certificate: Option<Certificate>,
+    /// Whether callers need a key whatever their function says.
+    pub keyed: bool,
+}
+
+/// What callers may do. `docs/limits.md` explains each.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Bytes of a request's head.
+    pub head: usize,
+    /// Headers of a request.
+    pub headers: usize,
+    /// Bytes of a request's target.
+    pub target: usize,
+    /// Bytes of a request's body.
+    pub body: u64,
+    /// Bytes of a body that are searched for the model it is for.
+    pub model: usize,
+    /// From the first byte of a head to its last.
+    pub head_time: Duration,
+    /// Between two pieces of a body that an instance waits for.
+    pub body_idle: Duration,
+    /// Between two requests on a connection.
+    pub idle: Duration,
+    /// How long a caller may take nothing of what is sent to it.
+    pub write_idle: Duration,
+}
+
+impl Limits {
+    fn bounds(&self) -> Bounds {
+        let head = connection::Limits { head: self.head, headers: self.headers, target: self.target };
+        let Self { body, model, head_time, body_idle, idle, write_idle, .. } = *self;
+        Bounds { head, body, model, head_time, body_idle, idle, write_idle }
+    }
 }
 
 /// The running gateway.
@@ -34,8 +82,8 @@ pub struct Gateway {
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
-/// How long a caller may take to send a request's head.
-const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// How long a caller may take to agree on TLS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 impl Gateway {
     /// Starts the threads.
@@ -43,14 +91,17 @@ impl Gateway {
     /// # Errors
     /// When the system has no room for them.
     pub fn start(options: Options, control: &Control, keys: &Keys) -> std::io::Result<Self> {
-        let address = options.listener.local_addr()?;
+        let first = options.doors.first().ok_or(std::io::ErrorKind::InvalidInput)?;
+        let address = first.listener.local_addr()?;
         let closing = watch::Sender::new(false);
         let mut threads = Vec::with_capacity(options.threads);
-        for number in 0..options.threads.max(1) {
-            let listener = options.listener.try_clone()?;
+        let shared = Arc::new(options);
+        let open = Arc::new(AtomicUsize::new(0));
+        for number in 0..shared.threads.max(1) {
+            let (options, open) = (shared.clone(), open.clone());
             let (control, keys, closed) = (control.clone(), keys.clone(), closing.subscribe());
             let body = move || {
-                if let Err(error) = run(listener, control, keys, closed) {
+                if let Err(error) = run(&options, &open, control, keys, closed) {
                     tracing::error!(%error, "a gateway thread ended");
                 }
             };
@@ -78,25 +129,71 @@ impl Gateway {
     }
 }
 
-fn run(listener: TcpListener, control: Control, keys: Keys, mut closing: watch::Receiver<bool>) -> std::io::Result<()> {
+fn run(
+    options: &Options,
+    open: &Arc<AtomicUsize>,
+    control: Control,
+    keys: Keys,
+    closing: watch::Receiver<bool>,
+) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
     let relay = Relay::new(control.clone());
-    let door = Door { control, keys, relay };
+    let (bounds, proxies) = (options.limits.bounds(), options.proxies.clone().into());
+    let door = Door { control, keys, relay: relay.clone(), bounds, proxies };
     local.block_on(&runtime, async move {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let mut entries = tokio::task::JoinSet::new();
+        for entry in &options.doors {
+            let porter = Porter {
+                listener: tokio::net::TcpListener::from_std(entry.listener.try_clone()?)?,
+                certificate: entry.certificate.clone(),
+                keyed: entry.keyed,
+                door: door.clone(),
+                most: options.limits.connections,
+                open: open.clone(),
+            };
+            entries.spawn_local(porter.take(closing.clone()));
+        }
+        while entries.join_next().await.is_some() {}
+        relay.tunnels_over().await;
+        Ok(())
+    })
+}
+
+/// Takes the connections of one listener on one thread.
+struct Porter {
+    listener: tokio::net::TcpListener,
+    certificate: Option<Certificate>,
+    keyed: bool,
+    door: Door,
+    most: usize,
+    /// Connections of all threads.
+    open: Arc<AtomicUsize>,
+}
+
+impl Porter {
+    /// Takes connections until the gateway closes, then waits for them to end.
+    async fn take(self, mut closing: watch::Receiver<bool>) {
         let mut connections = tokio::task::JoinSet::new();
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = self.listener.accept() => accepted,
                 _ = closing.wait_for(|closing| *closing) => break,
                 // Ended connections are collected as they end.
                 Some(_) = connections.join_next() => continue,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    connections.spawn_local(connection(door.clone(), stream, peer, closing.clone()));
-                }
+                Ok((stream, peer)) => match Opened::count(&self.open, self.most) {
+                    Some(opened) => {
+                        let (door, closing) = (self.door.clone(), closing.clone());
+                        let (certificate, keyed) = (self.certificate.clone(), self.keyed);
+                        connections.spawn_local(async move {
+                            let _opened = opened;
+                            connection(door, certificate, keyed, stream, peer, closing).await;
+                        });
+                    }
+                    None => turn_away(stream, self.certificate.is_some()),
+                },
                 Err(error) => {
                     // Out of file descriptors, most likely: those under way end and make room.
                     tracing::warn!(%error, "a connection could not be taken");
@@ -104,27 +201,66 @@ fn run(listener: TcpListener, control: Control, keys: Keys, mut closing: watch::
                 }
             }
         }
-        drop(listener);
+        drop(self.listener);
         while connections.join_next().await.is_some() {}
-        Ok(())
-    })
+    }
 }
 
-async fn connection(door: Door, stream: TcpStream, peer: SocketAddr, mut closing: watch::Receiver<bool>) {
+async fn connection(
+    door: Door,
+    certificate: Option<Certificate>,
+    keyed: bool,
+    stream: TcpStream,
+    peer: SocketAddr,
+    closing: watch::Receiver<bool>,
+) {
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
-        let door = door.clone();
-        async move { Ok::<Response<kip_relay::Body>, Infallible>(door.answer(peer.ip(), request).await) }
-    });
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).keep_alive(true);
-    let connection = server.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        _ = connection.as_mut() => {}
-        _ = closing.wait_for(|closing| *closing) => {
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
+    let stream = match certificate {
+        None => Stream::Plain(stream),
+        Some(certificate) => match tokio::time::timeout(HANDSHAKE, certificate.acceptor().accept(stream)).await {
+            Ok(Ok(stream)) => Stream::Tls(Box::new(stream)),
+            Ok(Err(error)) => return tracing::debug!(%peer, %error, "a caller did not agree on TLS"),
+            Err(_) => return tracing::debug!(%peer, "a caller took too long to agree on TLS"),
+        },
+    };
+    connection::serve(door, stream, peer, keyed, closing).await;
+}
+
+/// One of the connections that are counted.
+struct Opened(Arc<AtomicUsize>);
+
+impl Opened {
+    fn count(open: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        if open.fetch_add(1, Ordering::Relaxed) >= most {
+            open.fetch_sub(1, Ordering::Relaxed);
+            return None;
         }
+        Some(Self(open.clone()))
     }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Tells a caller in one piece that there are too many, without waiting for what it wants.
+fn turn_away(mut stream: TcpStream, secure: bool) {
+    const LIMIT: Duration = Duration::from_secs(1);
+    if secure {
+        return;
+    }
+    drop(kip_host::tasks::spawn_local("turn away", async move {
+        let said = async {
+            let answer = kip_relay::refused_connection();
+            stream.write_all(answer.as_bytes()).await?;
+            stream.shutdown().await?;
+            // What the caller sent is taken, or the answer would be lost with it.
+            let mut sink = [0u8; 1_024];
+            while tokio::io::AsyncReadExt::read(&mut stream, &mut sink).await? > 0 {}
+            std::io::Result::Ok(())
+        };
+        let _ = tokio::time::timeout(LIMIT, said).await;
+    }));
 }

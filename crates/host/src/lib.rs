@@ -13,3 +13,7 @@ pub mod processes;
 pub mod random;
 pub mod sockets;
 pub mod tasks;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[expect(unsafe_code, reason = "a descriptor passed by the parent can only be taken by its number")]
+mod unsafe_inherited;

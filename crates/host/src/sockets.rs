@@ -5,6 +5,8 @@ use std::fs;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+pub use crate::unsafe_inherited::inherited;
+
 /// A socket in the state LISTEN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listener {

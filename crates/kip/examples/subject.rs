@@ -1,5 +1,5 @@
 //! The program that tests of the real binary run as an instance: a small web server with switches for every way in which
-//! a program can misbehave. Standard library only, one thread a connection.
+//! a program can misbehave. One thread a connection.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
@@ -328,10 +328,57 @@ fn answer(
         }
         "drops" => text(request, out, 200, &DROPPED.load(Ordering::SeqCst).to_string()),
         // Says nothing of closing, and closes.
-        "once" => text(request, out, 200, "once\n").map(|_| false),
+        "once" => {
+            // Both in one segment: whoever has the answer can know that the connection is over.
+            rustix::net::sockopt::set_tcp_cork(&*out, true)?;
+            text(request, out, 200, "once\n").map(|_| false)
+        }
         "garbage" => {
             out.write_all(b"\x16\x03\x01 this is not HTTP\r\n\r\n")?;
             Ok(false)
+        }
+        // Heads that could be taken for two.
+        "split" => {
+            let head: &[u8] = match parts.next().unwrap_or_default() {
+                "feed" => b"HTTP/1.1 200 OK\r\nx-a: 1\rx-injected: 1\r\ncontent-length: 0\r\n\r\n",
+                "nul" => b"HTTP/1.1 200 OK\r\nx-a: 1\0x-injected: 1\r\ncontent-length: 0\r\n\r\n",
+                "fold" => b"HTTP/1.1 200 OK\r\nx-a: 1\r\n x-injected: 1\r\ncontent-length: 0\r\n\r\n",
+                _ => b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 50\r\n\r\nhello",
+            };
+            out.write_all(head)?;
+            Ok(false)
+        }
+        // A WebSocket's beginning, and then every byte back. Who does not ask for one is told so.
+        "websocket" => {
+            let asks = request.header("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket"));
+            if !asks || path.ends_with("/refuse") {
+                return text(request, out, 426, "no\n");
+            }
+            let key = request.header("sec-websocket-key").unwrap_or_default();
+            write!(
+                out,
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: of {key}\r\n\r\n"
+            )?;
+            let mut piece = [0; 4_096];
+            loop {
+                let read = reader.read(&mut piece)?;
+                if read == 0 {
+                    say("subject: websocket over");
+                    return Ok(false);
+                }
+                out.write_all(&piece[..read])?;
+                if piece[..read].ends_with(b"die") {
+                    end(9);
+                }
+            }
+        }
+        // Trailers behind a body in chunks.
+        "trailers" => {
+            write!(
+                out,
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n"
+            )?;
+            Ok(true)
         }
         "pid" => text(request, out, 200, &std::process::id().to_string()),
         "env" => {

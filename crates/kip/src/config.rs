@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use kip_fleet::Inventory;
@@ -67,6 +67,51 @@ const SETTINGS: &[Setting] = &[
         form: Form::Size,
     },
     Setting {
+        key: "limits.body",
+        default: "none",
+        about: "bytes of a request's body that the gateway takes",
+        form: Form::Size,
+    },
+    Setting {
+        key: "limits.body_idle",
+        default: "60s",
+        about: "how long a caller may send nothing of a body that an instance waits for",
+        form: Form::Duration,
+    },
+    Setting {
+        key: "limits.connections",
+        default: "10000",
+        about: "connections to the gateway at once",
+        form: Form::Count,
+    },
+    Setting { key: "limits.head", default: "64KiB", about: "bytes of a request's head", form: Form::Size },
+    Setting {
+        key: "limits.head_time",
+        default: "30s",
+        about: "from the first byte of a request's head to its last",
+        form: Form::Duration,
+    },
+    Setting { key: "limits.headers", default: "100", about: "headers of a request", form: Form::Count },
+    Setting {
+        key: "limits.idle",
+        default: "75s",
+        about: "how long a connection to the gateway may have no request",
+        form: Form::Duration,
+    },
+    Setting {
+        key: "limits.model",
+        default: "16MiB",
+        about: "bytes of a body that are kept while the model it is for is looked for in it",
+        form: Form::Size,
+    },
+    Setting { key: "limits.target", default: "16KiB", about: "bytes of a request's target", form: Form::Size },
+    Setting {
+        key: "limits.write_idle",
+        default: "60s",
+        about: "how long a caller may take nothing of what is sent to it",
+        form: Form::Duration,
+    },
+    Setting {
         key: "log.filter",
         default: "info",
         about: "what the server logs, such as info or kip_control=debug",
@@ -110,12 +155,34 @@ const SETTINGS: &[Setting] = &[
         form: Form::Duration,
     },
     Setting {
+        key: "server.proxies",
+        default: "none",
+        about: "addresses of proxies in front, by commas: what they say of callers is believed",
+        form: Form::Text,
+    },
+    Setting {
         key: "server.threads",
         default: "auto",
         about: "threads of the gateway; auto is one a core",
         form: Form::Count,
     },
+    Setting {
+        key: "tls.certificate",
+        default: "none",
+        about: "file of the certificate and those between it and its root, PEM; read again when it changes",
+        form: Form::Text,
+    },
+    Setting { key: "tls.key", default: "none", about: "file of the certificate's key, PEM", form: Form::Text },
+    Setting {
+        key: "tls.listen",
+        default: "none",
+        about: "where inference requests come in over TLS, such as 0.0.0.0:5443",
+        form: Form::Text,
+    },
 ];
+
+/// Threads of the gateway at most.
+const MOST_THREADS: usize = 1_024;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -166,6 +233,17 @@ pub(crate) struct Config {
     pub(crate) reserve: u64,
     pub(crate) network: bool,
     pub(crate) retention: kip_control::Retention,
+    pub(crate) limits: kip_gateway::Limits,
+    /// Proxies whose word about callers is taken.
+    pub(crate) proxies: Vec<IpAddr>,
+    pub(crate) tls: Option<Tls>,
+}
+
+/// Where TLS is spoken, and with what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tls {
+    pub(crate) listen: SocketAddr,
+    pub(crate) files: kip_host::tls::Files,
 }
 
 /// What the command line says.
@@ -242,10 +320,13 @@ impl Config {
                 count: parse(&values, "records.count", "a number such as 100000")?,
                 age: parse::<Millis>(&values, "records.age", "a duration such as 30d")?.0,
             },
+            limits: limits(&values)?,
+            proxies: proxies(get("server.proxies"))?,
+            tls: tls(&values)?,
             values,
         };
-        if config.threads == 0 {
-            return Err(invalid("server.threads must be at least 1".to_owned()));
+        if config.threads == 0 || config.threads > MOST_THREADS {
+            return Err(invalid(format!("server.threads must be at least 1 and at most {MOST_THREADS}")));
         }
         if let Err(error) = config.filter.parse::<tracing_subscriber::EnvFilter>() {
             return Err(
@@ -263,6 +344,71 @@ impl Config {
         };
         let settings = self.values.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
         settings.chain(self.devices.iter().map(device)).collect()
+    }
+}
+
+/// What callers of the gateway may do.
+fn limits(values: &BTreeMap<&'static str, Value>) -> Result<kip_gateway::Limits, Problem> {
+    let size = |key: &'static str| -> Result<usize, Problem> {
+        let bytes = parse::<Bytes>(values, key, "a size such as 64KiB")?.0;
+        Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
+    };
+    let count = |key: &'static str| parse::<usize>(values, key, "a number such as 100");
+    let time =
+        |key: &'static str| parse::<Millis>(values, key, "a duration such as 30s").map(|duration| duration.to_std());
+    let limits = kip_gateway::Limits {
+        connections: count("limits.connections")?,
+        head: size("limits.head")?,
+        headers: count("limits.headers")?,
+        target: size("limits.target")?,
+        body: match values["limits.body"].value.as_str() {
+            "none" => u64::MAX,
+            _ => parse::<Bytes>(values, "limits.body", "a size such as 64MiB, or none")?.0,
+        },
+        model: size("limits.model")?,
+        head_time: time("limits.head_time")?,
+        body_idle: time("limits.body_idle")?,
+        idle: time("limits.idle")?,
+        write_idle: time("limits.write_idle")?,
+    };
+    if limits.connections == 0 || limits.headers == 0 || limits.head < LEAST_HEAD || limits.target == 0 {
+        return Err(invalid("the limits must leave room for a request".to_owned())
+            .hint("limits.connections, limits.headers and limits.target are at least 1, limits.head at least 1KiB"));
+    }
+    // hyper knows no longer targets, and holds heads of a mebibyte at most.
+    if limits.target > LONGEST_TARGET || limits.head > LARGEST_HEAD {
+        return Err(invalid("limits.target is at most 63KiB and limits.head at most 256KiB".to_owned()));
+    }
+    Ok(limits)
+}
+
+const LEAST_HEAD: usize = 1 << 10;
+const LARGEST_HEAD: usize = 256 << 10;
+const LONGEST_TARGET: usize = 63 << 10;
+
+fn proxies(text: &str) -> Result<Vec<IpAddr>, Problem> {
+    if text == "none" {
+        return Ok(Vec::new());
+    }
+    let one = |text: &str| {
+        text.trim().parse().map_err(|_| {
+            invalid(format!("server.proxies: `{}` is not an address", text.trim()))
+                .hint("write the addresses that the proxies connect from, such as \"127.0.0.1, 10.0.0.7\"")
+        })
+    };
+    text.split(',').map(one).collect()
+}
+
+fn tls(values: &BTreeMap<&'static str, Value>) -> Result<Option<Tls>, Problem> {
+    let given = |key: &'static str| Some(values[key].value.as_str()).filter(|value| *value != "none");
+    match (given("tls.listen"), given("tls.certificate"), given("tls.key")) {
+        (None, None, None) => Ok(None),
+        (Some(_), Some(certificate), Some(key)) => {
+            let files = kip_host::tls::Files { certificate: certificate.into(), key: key.into() };
+            Ok(Some(Tls { listen: parse(values, "tls.listen", "an address such as 0.0.0.0:5443")?, files }))
+        }
+        _ => Err(invalid("tls.listen, tls.certificate and tls.key are needed together".to_owned())
+            .hint("give all three, or none of them")),
     }
 }
 
@@ -431,6 +577,11 @@ mod tests {
             ("[quota]\ncards = \"few\"", "is not a number"),
             ("[quota]\ninstances = 0", "at least 1"),
             ("[[device]]\nname = \"gpu0\"\nmemory = \"24\"", "has no unit"),
+            ("[limits]\nhead = \"1B\"", "leave room for a request"),
+            ("[limits]\ntarget = \"1MiB\"", "at most 63KiB"),
+            ("[limits]\nidle = \"soon\"", "is not a duration"),
+            ("[server]\nproxies = \"front\"", "is not an address"),
+            ("[tls]\nlisten = \"127.0.0.1:0\"", "are needed together"),
             ("[[devices]]\nname = \"gpu0\"", "there is no setting `devices`"),
         ] {
             let problem = read(text).unwrap_err();

@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod devices;
 mod disk;
+mod listeners;
 mod output;
 mod problem;
 mod serve;

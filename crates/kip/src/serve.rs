@@ -83,8 +83,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     }
     let directory = DataDirectory::lock(data).map_err(directory_problem)?;
     let data = directory.path();
-    let gateway_listener = kip_gateway::bind(config.gateway).map_err(Problem::from)?;
-    let api_listener = kip_gateway::bind(config.api).map_err(Problem::from)?;
+    let listeners = crate::listeners::open(&config)?;
 
     let disk = crate::disk::prepare(data, &config)?;
     let (store, records) = crate::disk::open(data, &disk).map_err(store_problem)?;
@@ -106,8 +105,14 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     };
     let control = Control::open(options, store, records, body, ended).await.map_err(Problem::from)?;
 
-    let options = kip_gateway::Options { listener: gateway_listener, threads: config.threads };
+    let options = kip_gateway::Options {
+        doors: listeners.doors,
+        threads: config.threads,
+        limits: config.limits.clone(),
+        proxies: config.proxies.clone(),
+    };
     let gateway = Gateway::start(options, &control, &keys)?;
+    let api_listener = listeners.api;
     let pause_method = capabilities.pause_method();
     let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),

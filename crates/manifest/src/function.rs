@@ -5,7 +5,7 @@ use std::path::Path;
 use kip_spec::FunctionName;
 use kip_spec::code;
 use kip_spec::function::{
-    Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, Program, ReadyProbe, defaults,
+    Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, defaults,
 };
 
 use crate::report::{Report, shown};
@@ -50,6 +50,7 @@ pub(crate) fn read_shared(
     let rotation = limits::rotation(section, report);
     check_scaling(section, report);
     let dispatch = dispatch(section, report);
+    let protocol = protocol(section, report);
     let http = http(section, report);
     move |name, program| FunctionSpec {
         name,
@@ -67,6 +68,7 @@ pub(crate) fn read_shared(
         rotation,
         dispatch,
         http,
+        protocol,
     }
 }
 
@@ -145,6 +147,11 @@ fn dispatch(function: &Section<'_>, report: &mut Report<'_>) -> Dispatch {
     const WORDS: [(&str, Dispatch); 2] = [("packed", Dispatch::Packed), ("balanced", Dispatch::Balanced)];
     let field = function.field("dispatch");
     field.and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or(defaults::DISPATCH)
+}
+
+fn protocol(function: &Section<'_>, report: &mut Report<'_>) -> Option<Protocol> {
+    const WORDS: [(&str, Protocol); 2] = [("http1", Protocol::Http1), ("h2c", Protocol::Http2)];
+    function.field("protocol").and_then(|field| word(&field, &WORDS, &[], report))
 }
 
 fn http(function: &Section<'_>, report: &mut Report<'_>) -> HttpTrigger {

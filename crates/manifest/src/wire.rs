@@ -87,6 +87,9 @@ pub(crate) struct Function {
     /// Which free instance takes a request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dispatch: Option<DispatchWord>,
+    /// What an instance speaks; HTTP/1.1, and HTTP/2 for gRPC, if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) protocol: Option<ProtocolWord>,
     /// What calls the function.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) trigger: Option<Trigger>,
@@ -301,6 +304,16 @@ pub(crate) enum DispatchWord {
     Packed,
     /// All instances share the load.
     Balanced,
+}
+
+/// What an instance speaks.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ProtocolWord {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 without TLS, begun with its preface.
+    H2c,
 }
 
 /// What calls the function.

@@ -1,10 +1,10 @@
 //! Functions back into the text of a manifest, with every value spelled out.
 
-use kip_spec::function::{self, Dispatch, FunctionSpec, GpuNeed, HttpAuth, Program, ReadyProbe};
+use kip_spec::function::{self, Dispatch, FunctionSpec, GpuNeed, HttpAuth, Program, Protocol, ReadyProbe};
 
 use crate::wire::{
     Api, Auth, Call, Concurrency, DispatchWord, Document, Function, Gpu, Hook, Http, Idle, Instances, Lifecycle,
-    Limits, Probes, Queue, Resources, Rotation, Run, Timeouts, Trigger, Watchdog,
+    Limits, Probes, ProtocolWord, Queue, Resources, Rotation, Run, Timeouts, Trigger, Watchdog,
 };
 use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size};
 
@@ -66,6 +66,10 @@ impl From<&FunctionSpec> for Function {
             dispatch: Some(match spec.dispatch {
                 Dispatch::Packed => DispatchWord::Packed,
                 Dispatch::Balanced => DispatchWord::Balanced,
+            }),
+            protocol: spec.protocol.map(|protocol| match protocol {
+                Protocol::Http1 => ProtocolWord::Http1,
+                Protocol::Http2 => ProtocolWord::H2c,
             }),
             trigger: Some(Trigger {
                 http: Some(Http {

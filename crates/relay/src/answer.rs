@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, StatusCode};
 use kip_control::Refused;
 use kip_fleet::Refusal;
 use kip_spec::problem::Envelope;
-use kip_spec::{Millis, Problem, RequestId};
+use kip_spec::{Millis, Problem, RequestId, code};
 
 use crate::body::Body;
 
@@ -27,6 +27,22 @@ pub fn problem(mut problem: Problem, request: &RequestId) -> Answer {
     }
     set_request_id(headers, request);
     answer
+}
+
+/// What a connection gets that is one too many, as it goes over the wire.
+pub fn refused_connection() -> String {
+    let id = RequestId::from_bits(kip_host::random::bits());
+    let mut problem = Problem::new(code::TOO_MANY_CONNECTIONS, "the gateway has as many connections as it takes")
+        .hint("try again later, or raise limits.connections in kipwake.toml");
+    problem.request_id = Some(id.as_str().to_owned());
+    let code = problem.code;
+    let text = serde_json::to_string(&Envelope { error: problem }).unwrap_or_default() + "\n";
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nx-kip-error: {code}\r\n\
+         x-kip-request-id: {id}\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
+        text.len(),
+        id = id.as_str(),
+    )
 }
 
 /// A refusal as an answer, with `Retry-After` where that can help.

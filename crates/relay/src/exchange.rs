@@ -4,11 +4,14 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::request::Parts as Head;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use kip_control::{Admission, Cell, Control, Permit, Refused};
 use kip_fleet::StartKind;
+use kip_spec::function::{FunctionSpec, Protocol};
 use kip_spec::{Code, Problem, RequestId, code};
 use tokio::time::Instant;
 
@@ -18,6 +21,8 @@ use crate::headers::{self, Forwarding};
 use crate::pool::{Pool, Sender};
 use crate::prefix::Upload;
 use crate::trace::{Outcome, Trace, Tracer};
+use crate::tunnel::{Tunnel, Tunnels};
+use crate::upgrade::{self, Asked};
 
 /// A call of a function, with its route resolved.
 #[derive(Debug)]
@@ -28,10 +33,14 @@ pub struct Call {
     pub target: Uri,
     /// What was taken off the path to get there.
     pub prefix: Option<String>,
+    /// What was read of the request's body already.
+    pub read: Bytes,
     /// The request's id.
     pub request: RequestId,
     /// Who called.
     pub peer: Option<IpAddr>,
+    /// Whether nobody could read along.
+    pub secure: bool,
 }
 
 /// The exchange, of one thread.
@@ -39,6 +48,7 @@ pub struct Call {
 pub struct Relay {
     pool: Rc<Pool>,
     tracer: Rc<Tracer>,
+    tunnels: Rc<Tunnels>,
 }
 
 /// How an attempt failed, and whether another one is safe.
@@ -52,19 +62,25 @@ struct Failure {
 impl Relay {
     /// A relay for the current thread.
     pub fn new(control: Control) -> Self {
-        Self { pool: Rc::default(), tracer: Rc::new(Tracer::new(control)) }
+        Self { pool: Rc::default(), tracer: Rc::new(Tracer::new(control)), tunnels: Rc::default() }
+    }
+
+    /// Waits until no connection is left that became another protocol's.
+    pub async fn tunnels_over(&self) {
+        self.tunnels.over().await;
     }
 
     /// Calls a function and gives its answer, or a problem in its place. The exchange goes on in the answer's body;
-    /// dropping this future or that body at any time frees the place.
-    pub async fn exchange(&self, call: Call, request: Request<Incoming>) -> Answer {
+    /// dropping this future or that body at any time frees the place. A WebSocket goes on in a task of its own.
+    pub async fn exchange(&self, call: Call, mut request: Request<Incoming>) -> Answer {
+        let caller = upgrade::asked(&request).map(|asked| (asked, hyper::upgrade::on(&mut request)));
         let (head, body) = request.into_parts();
         let path = call.target.path_and_query().map_or("/", |path| path.as_str());
         let trace = Trace::new(call.request.clone(), call.cell.clone(), head.method.clone(), path);
-        let upload = Upload::new(body, trace.bytes_in.clone());
+        let upload = Upload::new(call.read.clone(), body, trace.bytes_in.clone());
         // Until the answer's head is there, a caller that leaves drops this.
         let mut guard = Guard { tracer: self.tracer.clone(), trace: Some(trace) };
-        match self.attempt(&call, head, upload, &mut guard).await {
+        match self.attempt(&call, head, upload, caller, &mut guard).await {
             Ok(answer) => answer,
             Err(answer) => {
                 let outcome = if answer.status().as_u16() == 502 { Outcome::Broken } else { Outcome::Refused };
@@ -79,12 +95,14 @@ impl Relay {
         call: &Call,
         head: Head,
         mut upload: Upload,
+        mut caller: Option<(Asked, OnUpgrade)>,
         guard: &mut Guard,
     ) -> Result<Answer, Box<Answer>> {
+        let asked = caller.as_ref().map(|(asked, _)| *asked);
         let total = call.cell.serving().spec.timeouts.total.to_std();
         let limit = in_future(total);
         let mut permit = self.permit(call, &mut upload, limit, guard).await?;
-        let mut request = build(call, head, upload, &permit);
+        let mut request = build(call, head, upload, &permit, asked);
         let mut retried = false;
         loop {
             if let Some(trace) = &mut guard.trace {
@@ -96,9 +114,17 @@ impl Relay {
                 };
             }
             request.body_mut().follow(permit.link());
-            let failure = match self.send(&permit, request, limit).await {
-                Ok((response, connection)) => return Ok(self.answer(permit, response, connection, limit, guard)),
-                Err(failure) => failure,
+            let failure = match (self.send(&permit, request, limit, asked).await, caller) {
+                (Ok((response, _)), Some((asked, caller))) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    return Ok(self.switch(permit, response, asked, caller, guard));
+                }
+                (Ok((response, connection)), _) => {
+                    return Ok(self.answer(permit, response, connection, limit, guard));
+                }
+                (Err(failure), unused) => {
+                    caller = unused;
+                    failure
+                }
             };
             match failure.again {
                 // Once: the core then gives another instance, or this one if it lives.
@@ -160,8 +186,11 @@ impl Relay {
         permit: &Permit,
         mut request: Request<Upload>,
         limit: Instant,
+        asked: Option<Asked>,
     ) -> Result<(Response<Incoming>, Sender), Failure> {
         let link = permit.link();
+        let protocol = protocol_of(&link.version.spec, request.headers(), asked);
+        let once = !is_idempotent(request.method());
         let timeouts = &link.version.spec.timeouts;
         let first_byte = in_future(timeouts.first_byte.to_std());
         let late = || {
@@ -174,11 +203,11 @@ impl Relay {
         };
         let exchange = async {
             loop {
-                let pooled = self.pool.take(link.instance);
+                let pooled = self.pool.take(link.instance, protocol, once);
                 let fresh = pooled.is_none();
                 let mut connection = match pooled {
                     Some(connection) => connection,
-                    None => match self.pool.connect(link).await {
+                    None => match self.pool.connect(link, protocol).await {
                         Ok(connection) => connection,
                         Err(error) => {
                             let detail = format!("instance {} on {}: {error}", link.instance, link.address);
@@ -187,9 +216,9 @@ impl Relay {
                     },
                 };
                 let copy = copy_of(&request);
-                match connection.try_send_request(request).await {
-                    Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                        let detail = format!("instance {} switched protocols, which nobody asked for", link.instance);
+                match connection.send(request).await {
+                    Ok(response) if is_stray_switch(&response, asked) => {
+                        let detail = format!("instance {} switched to a protocol nobody asked for", link.instance);
                         return Err(Failure { code: code::INSTANCE_BROKE_OFF, detail, again: None });
                     }
                     Ok(response) => {
@@ -231,25 +260,32 @@ impl Relay {
     ) -> Answer {
         let (mut head, body) = response.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
-        headers::strip_ours(&mut head.headers, "x-kip-");
-        head.version = http::Version::HTTP_11;
-        head.extensions.clear();
         let idle = permit.link().version.spec.timeouts.idle.to_std();
-        let Some(mut trace) = guard.trace.take() else { return Response::from_parts(head, crate::Body::Text(None)) };
-        trace.status = head.status.as_u16();
-        trace.first_byte = trace.elapsed().saturating_sub(trace.queue);
-        answer::set_request_id(&mut head.headers, &trace.request);
-        let mut set = |name: &'static str, value: &str| {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                head.headers.insert(name, value);
-            }
+        let Some(trace) = finish_head(&mut head, &permit, guard) else {
+            return Response::from_parts(head, crate::Body::Text(None));
         };
-        set("server-timing", &trace.server_timing());
-        set("x-kip-instance", &permit.link().instance.to_string());
-        set("x-kip-start", trace.start.unwrap_or(StartKind::Warm).name());
         let (pool, tracer) = (self.pool.clone(), self.tracer.clone());
         let parts = Parts { body, permit, connection, pool, tracer, trace, idle, limit };
         Response::from_parts(head, Stream::start(parts))
+    }
+
+    /// The instance took a WebSocket: the bytes go both ways from here on, in a task of their own.
+    fn switch(
+        &self,
+        permit: Permit,
+        mut response: Response<Incoming>,
+        asked: Asked,
+        caller: OnUpgrade,
+        guard: &mut Guard,
+    ) -> Answer {
+        let instance = hyper::upgrade::on(&mut response);
+        let (mut head, _) = response.into_parts();
+        upgrade::accepted(&mut head, asked);
+        if let Some(trace) = finish_head(&mut head, &permit, guard) {
+            let tunnel = Tunnel { caller, instance, permit, tracer: self.tracer.clone(), trace };
+            self.tunnels.open(tunnel);
+        }
+        Response::from_parts(head, crate::Body::Text(None))
     }
 
     fn failed(&self, call: &Call, guard: &mut Guard, code: Code, detail: String) -> Box<Answer> {
@@ -263,6 +299,39 @@ impl Relay {
         );
         Box::new(answer::problem(problem, &call.request))
     }
+}
+
+/// What an answer's head says about the exchange, and what only we may say.
+fn finish_head(head: &mut http::response::Parts, permit: &Permit, guard: &mut Guard) -> Option<Trace> {
+    headers::strip_ours(&mut head.headers, "x-kip-");
+    head.version = http::Version::HTTP_11;
+    head.extensions.clear();
+    let mut trace = guard.trace.take()?;
+    trace.status = head.status.as_u16();
+    trace.first_byte = trace.elapsed().saturating_sub(trace.queue);
+    answer::set_request_id(&mut head.headers, &trace.request);
+    let mut set = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            head.headers.insert(name, value);
+        }
+    };
+    set("server-timing", &trace.server_timing());
+    set("x-kip-instance", &permit.link().instance.to_string());
+    set("x-kip-start", trace.start.unwrap_or(StartKind::Warm).name());
+    Some(trace)
+}
+
+/// How an instance is spoken to: as its function says, else HTTP/1.1, and HTTP/2 for gRPC, which needs it.
+fn protocol_of(spec: &FunctionSpec, headers: &http::HeaderMap, asked: Option<Asked>) -> Protocol {
+    let usual = || if upgrade::is_grpc(headers) { Protocol::Http2 } else { Protocol::Http1 };
+    // Servers take WebSockets by HTTP/1.1, hardly any by HTTP/2.
+    if asked.is_some() { Protocol::Http1 } else { spec.protocol.unwrap_or_else(usual) }
+}
+
+/// Whether an instance switched to what it was not asked for.
+fn is_stray_switch(response: &Response<Incoming>, asked: Option<Asked>) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && !(asked.is_some() && upgrade::names_websocket(response.headers()))
 }
 
 /// Whether sending failed because the caller's body did: that error is then the cause of this one.
@@ -299,26 +368,36 @@ impl Drop for Guard {
 }
 
 /// The request as the instance gets it.
-fn build(call: &Call, mut head: Head, upload: Upload, permit: &Permit) -> Request<Upload> {
+fn build(call: &Call, mut head: Head, upload: Upload, permit: &Permit, asked: Option<Asked>) -> Request<Upload> {
     let version = &permit.link().version;
     let prefix = call.prefix.as_deref();
     headers::toward_instance(
         &mut head.headers,
-        &Forwarding { version, request: &call.request, peer: call.peer, prefix },
+        &Forwarding { version, request: &call.request, peer: call.peer, secure: call.secure, prefix },
     );
     head.uri = call.target.clone();
     head.version = http::Version::HTTP_11;
     head.extensions.clear();
-    Request::from_parts(head, upload)
+    if let Some(asked) = asked {
+        upgrade::ask(&mut head, asked);
+    }
+    let mut request = Request::from_parts(head, upload);
+    if protocol_of(&version.spec, request.headers(), asked) == Protocol::Http2 {
+        headers::for_http2(&mut request);
+    }
+    request
+}
+
+fn is_idempotent(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
 
 /// A copy to send again after the request may have reached the instance: only where that is safe by its method
 /// (RFC 9110, section 9.2.2) and all of its body is here.
 fn copy_of(request: &Request<Upload>) -> Option<Request<Upload>> {
-    let idempotent =
-        matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-    let body = idempotent.then(|| request.body().copy())??;
+    let body = is_idempotent(request.method()).then(|| request.body().copy())??;
     let mut copy = Request::new(body);
+    *copy.version_mut() = request.version();
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();

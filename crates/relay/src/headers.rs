@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use kip_control::Version;
 use kip_spec::RequestId;
@@ -31,9 +31,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    for name in
-        [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TRAILER, TRANSFER_ENCODING, UPGRADE]
-    {
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TRANSFER_ENCODING, UPGRADE] {
         headers.remove(name);
     }
     if headers.get(TE).is_some_and(|value| value != "trailers") {
@@ -52,6 +50,9 @@ pub(crate) fn strip_ours(headers: &mut HeaderMap, prefix: &str) {
 /// Makes a caller's head fit for the instance: what only we may say is removed and said by us.
 pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &Forwarding<'_>) {
     strip_hop_by_hop(headers);
+    // Answered here: the body is asked for when there is somebody to take it.
+    headers.remove(EXPECT);
+    join_cookies(headers);
     strip_ours(headers, "x-fc-");
     strip_ours(headers, "x-kip-");
     for name in FORWARDED {
@@ -74,7 +75,7 @@ pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &Forwarding<'_>) {
     if let Some(peer) = call.peer {
         set("x-forwarded-for", &peer.to_string());
     }
-    set("x-forwarded-proto", "http");
+    set("x-forwarded-proto", if call.secure { "https" } else { "http" });
     if let Some(prefix) = call.prefix {
         set("x-forwarded-prefix", prefix);
     }
@@ -84,11 +85,34 @@ pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &Forwarding<'_>) {
     }
 }
 
+/// HTTP/2 may split cookies over several headers; HTTP/1.1 knows one (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Makes a request fit for HTTP/2: the host is part of its target there.
+pub(crate) fn for_http2<T>(request: &mut http::Request<T>) {
+    let host = request.headers_mut().remove(HOST);
+    let host = host.as_ref().and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty()).unwrap_or("localhost");
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    if let Ok(uri) = format!("http://{host}{target}").parse() {
+        *request.uri_mut() = uri;
+    }
+    *request.version_mut() = http::Version::HTTP_2;
+}
+
 /// What is said to the instance about a call.
 pub(crate) struct Forwarding<'a> {
     pub(crate) version: &'a Version,
     pub(crate) request: &'a RequestId,
     pub(crate) peer: Option<IpAddr>,
+    pub(crate) secure: bool,
     pub(crate) prefix: Option<&'a str>,
 }
 

@@ -11,7 +11,10 @@ mod headers;
 mod pool;
 mod prefix;
 mod trace;
+mod tunnel;
+mod upgrade;
 
-pub use answer::{Answer, problem, refusal};
-pub use body::Body;
+pub use answer::{Answer, problem, refusal, refused_connection};
+pub use body::{Body, BrokenOff};
 pub use exchange::{Call, Relay};
+pub use upgrade::{asked as asked_upgrade, is_grpc};

@@ -3,63 +3,225 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
 
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use kip_control::Link;
+use kip_host::clock::boot_millis;
 use kip_spec::InstanceId;
+use kip_spec::function::Protocol;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::prefix::Upload;
 
 /// Idle connections kept for each instance and thread.
 const IDLE: usize = 64;
+/// A request that cannot be sent twice takes no connection that was idle for longer, in milliseconds: many servers close
+/// theirs after 2 to 5 seconds, and a request that crosses that close on its way is lost.
+const FRESH: u64 = 1_000;
+/// What an instance may send before it is taken, on HTTP/2: of one stream, and of a connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
 
-pub(crate) type Sender = SendRequest<Upload>;
+/// A connection to an instance.
+#[derive(Debug)]
+pub(crate) enum Sender {
+    /// For one exchange at a time.
+    Http1 {
+        sender: http1::SendRequest<Upload>,
+        /// To see whether the instance has closed it.
+        socket: Weak<TcpStream>,
+    },
+    /// Shared by all exchanges of a thread with the instance.
+    Http2(http2::SendRequest<Upload>),
+}
 
-/// Idle connections by instance.
+impl Sender {
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        match self {
+            Self::Http1 { sender, .. } => sender.try_send_request(request).await,
+            Self::Http2(sender) => sender.try_send_request(request).await,
+        }
+    }
+}
+
+/// Connections by instance.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    idle: RefCell<HashMap<InstanceId, Vec<Sender>>>,
+    known: RefCell<HashMap<InstanceId, Connections>>,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    /// Idle ones, each with the time it fell idle.
+    idle: Vec<(Sender, u64)>,
+    shared: Option<http2::SendRequest<Upload>>,
 }
 
 impl Pool {
-    /// An idle connection that is alive, if there is one.
-    pub(crate) fn take(&self, instance: InstanceId) -> Option<Sender> {
-        let mut idle = self.idle.borrow_mut();
-        let connections = idle.get_mut(&instance)?;
-        connections.retain(|connection| !connection.is_closed());
-        let place = connections.iter().rposition(SendRequest::is_ready)?;
-        Some(connections.swap_remove(place))
+    /// A connection that is alive and free, if there is one. `once` is for a request that cannot be sent twice.
+    pub(crate) fn take(&self, instance: InstanceId, protocol: Protocol, once: bool) -> Option<Sender> {
+        let mut known = self.known.borrow_mut();
+        let connections = known.get_mut(&instance)?;
+        if protocol == Protocol::Http2 {
+            connections.shared = connections.shared.take().filter(|sender| !sender.is_closed());
+            return connections.shared.clone().map(Sender::Http2);
+        }
+        // The latest first: the others age, and are closed by whichever side tires first.
+        while let Some((sender, since)) = connections.idle.pop() {
+            let Sender::Http1 { sender: exchange, socket } = &sender else { continue };
+            let fresh = !once || boot_millis().saturating_sub(since) <= FRESH;
+            if fresh && exchange.is_ready() && !is_over(socket) {
+                return Some(sender);
+            }
+            if !fresh {
+                // Those below it are older still.
+                connections.idle.push((sender, since));
+                return None;
+            }
+        }
+        None
     }
 
     /// Gives a connection back after its exchange has ended well.
     pub(crate) fn put(&self, instance: InstanceId, connection: Sender) {
-        if connection.is_closed() {
+        let Sender::Http1 { sender, .. } = &connection else { return };
+        if sender.is_closed() {
             return;
         }
-        let mut idle = self.idle.borrow_mut();
-        let connections = idle.entry(instance).or_default();
-        if connections.len() < IDLE {
-            connections.push(connection);
+        let mut known = self.known.borrow_mut();
+        let idle = &mut known.entry(instance).or_default().idle;
+        if idle.len() >= IDLE {
+            idle.remove(0);
         }
+        idle.push((connection, boot_millis()));
     }
 
     /// A new connection. Its task ends it when the instance's epoch ends and forgets what the pool holds of it.
-    pub(crate) async fn connect(self: &Rc<Self>, link: &Arc<Link>) -> std::io::Result<Sender> {
+    pub(crate) async fn connect(self: &Rc<Self>, link: &Arc<Link>, protocol: Protocol) -> io::Result<Sender> {
         let mut epoch = link.epoch();
         let stream = TcpStream::connect(link.address).await?;
         stream.set_nodelay(true)?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
         let (pool, instance) = (self.clone(), link.instance);
-        kip_host::tasks::spawn_local("instance connection", async move {
-            tokio::select! {
-                _ = connection => {}
-                _ = epoch.changed() => drop(pool.idle.borrow_mut().remove(&instance)),
+        let until_epoch_ends = async move {
+            let _ = epoch.changed().await;
+            drop(pool.known.borrow_mut().remove(&instance));
+        };
+        if protocol == Protocol::Http2 {
+            let (sender, connection) = http2::Builder::new(Local)
+                .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .handshake(TokioIo::new(stream))
+                .await
+                .map_err(io::Error::other)?;
+            spawn(connection, until_epoch_ends);
+            self.known.borrow_mut().entry(instance).or_default().shared = Some(sender.clone());
+            return Ok(Sender::Http2(sender));
+        }
+        let stream = Arc::new(stream);
+        let socket = Arc::downgrade(&stream);
+        let (sender, connection) = http1::handshake(TokioIo::new(Socket(stream))).await.map_err(io::Error::other)?;
+        spawn(connection.with_upgrades(), until_epoch_ends);
+        Ok(Sender::Http1 { sender, socket })
+    }
+}
+
+fn spawn(connection: impl Future + 'static, until_epoch_ends: impl Future + 'static) {
+    drop(kip_host::tasks::spawn_local("instance connection", async move {
+        tokio::select! {
+            _ = connection => {}
+            _ = until_epoch_ends => {}
+        }
+    }));
+}
+
+/// Whether an idle connection's other side has closed it, or sent what nobody asked for, though the runtime has not seen it
+/// yet.
+fn is_over(socket: &Weak<TcpStream>) -> bool {
+    let Some(socket) = socket.upgrade() else { return true };
+    let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+    let waiting = rustix::net::recv(&*socket, &mut [0u8; 1][..], flags);
+    !matches!(waiting, Err(rustix::io::Errno::AGAIN))
+}
+
+/// A connection's socket, which the pool can look at while hyper has it.
+#[derive(Debug)]
+struct Socket(Arc<TcpStream>);
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_read_ready(context))?;
+            match self.0.try_read_buf(buffer) {
+                Ok(_) => return Poll::Ready(Ok(())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
             }
-        });
-        Ok(sender)
+        }
+    }
+}
+
+impl Socket {
+    fn poll_with<T>(
+        &self,
+        context: &mut Context<'_>,
+        write: impl Fn(&TcpStream) -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            ready!(self.0.poll_write_ready(context))?;
+            match write(&self.0) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_with(context, |stream| stream.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_with(context, |stream| stream.try_write_vectored(pieces))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(rustix::net::shutdown(&*self.0, rustix::net::Shutdown::Write).map_err(io::Error::from))
+    }
+}
+
+/// Streams are tasks of the thread that their connection is on.
+#[derive(Debug, Clone, Copy)]
+struct Local;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        drop(kip_host::tasks::spawn_local("http2 stream", future));
     }
 }

@@ -29,9 +29,10 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    pub(crate) fn new(body: Incoming, sent: Arc<AtomicU64>) -> Self {
+    /// A body of which some was read already.
+    pub(crate) fn new(read: Bytes, body: Incoming, sent: Arc<AtomicU64>) -> Self {
         let rest = (!body.is_end_stream()).then_some(body);
-        Self { read: Bytes::new(), rest, sent, turn: None }
+        Self { read, rest, sent, turn: None }
     }
 
     /// Reads on, up to the limit. False if the body broke off: nobody is there any more to be answered.

@@ -51,8 +51,16 @@ codes! {
     2010 INSTANCE_BROKE_OFF 502 "the instance broke off the connection before it answered";
     2011 BAD_REQUEST 400 "the request is not acceptable HTTP";
     2012 SHUTTING_DOWN 503 "the server is shutting down";
-    2013 UPGRADE_NOT_YET 501 "connection upgrades are not forwarded yet";
     2014 ASYNC_NOT_YET 501 "asynchronous invocations are not taken yet";
+    2020 FRAMING 400 "it cannot be told for certain where the request ends";
+    2021 HEAD_TOO_LARGE 431 "the request's head is too large";
+    2022 TARGET_TOO_LONG 414 "the request's target is too long";
+    2023 REQUEST_LATE 408 "the request did not come in time";
+    2024 VERSION_UNKNOWN 505 "the request is of a version of HTTP that is not spoken here";
+    2025 BODY_TOO_LARGE 413 "the request's body is larger than the gateway takes";
+    2026 TOO_MANY_CONNECTIONS 503 "the gateway has as many connections as it takes";
+    2027 MODEL_NOT_NAMED 400 "the request does not say which model it is for";
+    2028 MODEL_UNKNOWN 404 "no function serves a model of this name";
     3001 FUNCTION_NOT_FOUND 404 "there is no function of this name on the server";
     3002 INSTANCE_NOT_FOUND 404 "there is no instance of this id";
     3003 START_BACKOFF 503 "the function's instances failed to start and the next try is not due yet";
@@ -98,7 +106,7 @@ codes! {
     8004 SCHEMA_NEWER 500 "the data directory was written by a newer version";
     8005 STORE_FAILED 500 "the store failed";
     8006 CONFIG_INVALID 400 "the configuration is not valid";
-    8007 ADDRESS_NOT_LOOPBACK 400 "listening beyond loopback is not allowed yet";
+    8007 ADDRESS_NOT_LOOPBACK 400 "listening beyond loopback needs TLS or a named proxy in front";
     8008 SERVER_DID_NOT_START 500 "the server did not start";
     8009 CHECK_FAILED 500 "the self-check failed";
     8010 COMMAND_FAILED 500 "the command failed for a reason outside Kipwake";
@@ -111,6 +119,7 @@ codes! {
     8017 BACKUP_FOREIGN 409 "the backup was taken of another server";
     8018 DATA_DIRECTORY_NETWORK 500 "the data directory is on a network file system";
     8019 SERVICE_FAILED 500 "the service could not be installed or removed";
+    8020 TLS_UNUSABLE 400 "the certificate or its key cannot be used";
 }
 
 impl Code {

@@ -43,6 +43,9 @@ pub struct FunctionSpec {
     pub dispatch: Dispatch,
     /// Who may call it over HTTP, and how.
     pub http: HttpTrigger,
+    /// What an instance speaks; `None` is HTTP/1.1, and HTTP/2 for gRPC.
+    #[serde(default)]
+    pub protocol: Option<Protocol>,
 }
 
 /// What an instance executes.
@@ -202,6 +205,16 @@ pub struct Idle {
     pub pause: Option<Millis>,
     /// Idle or asleep for this long: stopped, unless among the kept minimum.
     pub stop: Option<Millis>,
+}
+
+/// What an instance speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 without TLS, begun with its preface.
+    Http2,
 }
 
 /// Which free instance takes a request.

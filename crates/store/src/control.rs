@@ -277,6 +277,7 @@ mod tests {
             idle: defaults::IDLE,
             dispatch: defaults::DISPATCH,
             http: HttpTrigger { auth: HttpAuth::Anonymous, methods: Vec::new() },
+            protocol: None,
         }
     }
 

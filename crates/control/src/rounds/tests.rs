@@ -28,6 +28,7 @@ pub(crate) fn spec() -> FunctionSpec {
         rotation: Rotation { max_age: None, max_memory: Some(kip_spec::Bytes(10 << 20)) },
         dispatch: Dispatch::Packed,
         http: HttpTrigger { auth: HttpAuth::Anonymous, methods: Vec::new() },
+        protocol: None,
     }
 }
 

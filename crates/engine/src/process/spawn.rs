@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use kip_spec::InstanceId;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::journal::{self, Journal, Stage};
 use super::launch::{Failed, Launch, launch};
@@ -16,6 +16,10 @@ use super::watch::Watcher;
 use super::{Process, ProcessBody, cgroup, contract, expand, streams};
 use crate::body::{Order, StartError, StartProblem};
 use crate::failpoint::reached;
+
+/// Programs that are on their way into the kernel at once.
+const LAUNCHES_AT_ONCE: usize = 16;
+static LAUNCHES: Semaphore = Semaphore::const_new(LAUNCHES_AT_ONCE);
 
 impl ProcessBody {
     /// Starts the program; it is not ready yet. Also gives the port that it was told to listen on.
@@ -62,8 +66,11 @@ impl ProcessBody {
         }
         .plan()
         .map_err(io("its start cannot be prepared"))?;
-        // On a thread that may wait: the kernel may take milliseconds until the program has begun.
+        // On a thread that may wait: the kernel may take milliseconds until the program has begun. On few of them: each
+        // thread keeps memory of its own, and a thousand starts at once would leave it behind.
+        let turn = LAUNCHES.acquire().await;
         let launched = kip_host::tasks::blocking("start instance", move || launch(plan)).await;
+        drop(turn);
         let launched = launched.unwrap_or_else(|| {
             Err(Failed { step: Step::Program, error: io::Error::other("the server is about to end") })
         });

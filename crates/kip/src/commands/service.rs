@@ -1,5 +1,7 @@
-//! `kip service`: a systemd unit whose restart keeps instances, and a slice whose stop ends them.
+//! `kip service`: a systemd unit whose restart keeps instances, sockets whose callers wait for it, and a slice whose stop ends
+//! them all.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,17 +12,29 @@ use serde::Serialize;
 use super::survival::is_systemd_running;
 use crate::arguments::{Connection, Install, Service};
 use crate::client::data_directory;
+use crate::config::{Config, Flags};
 use crate::output::Output;
 
 const SERVER: &str = "kipwake.service";
 const INSTANCES: &str = "kipwake-instances.service";
 const SLICE: &str = "kipwake.slice";
+/// Sockets, each with the name that the server knows it by.
+const SOCKETS: [(&str, &str); 3] =
+    [("kipwake-gateway.socket", "gateway"), ("kipwake-api.socket", "api"), ("kipwake-tls.socket", "tls")];
 
 /// A file of the service manager.
 #[derive(Debug, Serialize)]
 struct Unit {
     path: PathBuf,
     text: String,
+}
+
+impl Unit {
+    /// Its name, if it is a socket's.
+    fn socket(&self) -> Option<String> {
+        let name = self.path.file_name()?.to_str()?;
+        name.ends_with(".socket").then(|| name.to_owned())
+    }
 }
 
 /// What was done, or what there is.
@@ -40,15 +54,14 @@ pub(crate) fn run(connection: &Connection, command: &Service, output: Output) ->
         Service::Uninstall { user } => uninstall(*user, output),
         Service::Status { user } => {
             let folder = folder(*user)?;
-            let units: Vec<PathBuf> =
-                names().map(|name| folder.join(name)).into_iter().filter(|path| path.exists()).collect();
+            let units: Vec<PathBuf> = names().map(|name| folder.join(name)).filter(|path| path.exists()).collect();
             report(*user, units, output, "there is no unit; `kip service install` writes it")
         }
     }
 }
 
-fn names() -> [&'static str; 3] {
-    [SERVER, INSTANCES, SLICE]
+fn names() -> impl Iterator<Item = &'static str> {
+    [SERVER, INSTANCES, SLICE].into_iter().chain(SOCKETS.map(|(name, _)| name))
 }
 
 /// Where units are kept.
@@ -66,7 +79,9 @@ fn install(connection: &Connection, options: &Install, output: Output) -> anyhow
     let data = data_directory(connection)?;
     let folder = folder(options.user)?;
     let program = std::env::current_exe()?;
-    let units = units(&program, &data, &folder, options.user)?;
+    let config = Config::read(&data, None, &Flags::default())?;
+    let addresses = [Some(config.gateway), Some(config.api), config.tls.map(|tls| tls.listen)];
+    let units = units(&program, &data, &folder, options.user, addresses)?;
     if options.print {
         return output.result(&units, |units| {
             units.iter().map(|unit| format!("# {}\n{}\n", unit.path.display(), unit.text)).collect()
@@ -81,7 +96,9 @@ fn install(connection: &Connection, options: &Install, output: Output) -> anyhow
     }
     if is_systemd_running() {
         systemctl(options.user, &["daemon-reload"])?;
-        systemctl(options.user, &["enable", "--now", SERVER])?;
+        let sockets: Vec<String> = units.iter().filter_map(Unit::socket).collect();
+        let sockets = sockets.iter().map(String::as_str);
+        systemctl(options.user, &["enable", "--now"].into_iter().chain(sockets).chain([SERVER]).collect::<Vec<_>>())?;
     }
     let paths = units.into_iter().map(|unit| unit.path).collect();
     report(options.user, paths, output, "")
@@ -98,10 +115,12 @@ fn write(unit: &Unit) -> std::io::Result<()> {
 
 fn uninstall(user: bool, output: Output) -> anyhow::Result<()> {
     let folder = folder(user)?;
-    let there: Vec<PathBuf> = names().map(|name| folder.join(name)).into_iter().filter(|path| path.exists()).collect();
+    let there: Vec<PathBuf> = names().map(|name| folder.join(name)).filter(|path| path.exists()).collect();
     if is_systemd_running() && !there.is_empty() {
         systemctl(user, &["stop", SLICE])?;
-        systemctl(user, &["disable", SERVER])?;
+        let there = there.iter().filter_map(|path| path.file_name()?.to_str());
+        let enabled = there.filter(|name| *name == SERVER || name.ends_with(".socket"));
+        systemctl(user, &["disable"].into_iter().chain(enabled).collect::<Vec<_>>())?;
     }
     for path in &there {
         std::fs::remove_file(path).map_err(|error| {
@@ -167,8 +186,19 @@ fn systemctl(user: bool, arguments: &[&str]) -> Result<(), Problem> {
 
 /// The unit's files. `KillMode=process`: stopping the server's unit ends the server only. The second service is stopped
 /// before the first, but not with it: only stopping the slice stops both, and then `kip stop` ends all instances.
-fn units(program: &Path, data: &Path, folder: &Path, user: bool) -> Result<Vec<Unit>, Problem> {
+fn units(
+    program: &Path,
+    data: &Path,
+    folder: &Path,
+    user: bool,
+    addresses: [Option<SocketAddr>; 3],
+) -> Result<Vec<Unit>, Problem> {
     let (kip, data) = (quoted(program)?, quoted(data)?);
+    // A port that is to be picked cannot be held open for the next server.
+    let held = SOCKETS.into_iter().zip(addresses);
+    let held: Vec<_> = held.filter_map(|(socket, at)| Some((socket, at.filter(|at| at.port() > 0)?))).collect();
+    let names: Vec<&str> = held.iter().map(|((name, _), _)| *name).collect();
+    let sockets = if names.is_empty() { String::new() } else { format!("Sockets={}\n", names.join(" ")) };
     let wanted = if user { "default.target" } else { "multi-user.target" };
     let server = format!(
         "[Unit]
@@ -178,7 +208,7 @@ Wants={INSTANCES}
 [Service]
 Type=exec
 ExecStart={kip} --data-dir {data} serve
-Slice={SLICE}
+{sockets}Slice={SLICE}
 Delegate=yes
 KillMode=process
 Restart=on-failure
@@ -207,8 +237,26 @@ TimeoutStopSec=10min
 Description=Kipwake and its instances
 "
     .to_owned();
+    let socket = |name: &str, address: SocketAddr| {
+        format!(
+            "[Unit]
+Description=Callers of Kipwake, who wait here while it restarts ({name})
+
+[Socket]
+ListenStream={address}
+FileDescriptorName={name}
+Service={SERVER}
+Slice={SLICE}
+Backlog=4096
+
+[Install]
+WantedBy=sockets.target
+"
+        )
+    };
+    let sockets = held.into_iter().map(|((unit, name), address)| (unit, socket(name, address)));
     let texts = [(SERVER, server), (INSTANCES, instances), (SLICE, slice)];
-    Ok(texts.into_iter().map(|(name, text)| Unit { path: folder.join(name), text }).collect())
+    Ok(texts.into_iter().chain(sockets).map(|(name, text)| Unit { path: folder.join(name), text }).collect())
 }
 
 /// A path as a word of a unit's command line.
@@ -227,12 +275,19 @@ mod tests {
 
     #[test]
     fn a_restart_keeps_instances_and_the_slice_ends_them() {
-        let made = units(Path::new("/opt/ki p"), Path::new("/data/50%$"), Path::new("/etc"), false).unwrap();
+        let address = |text: &str| Some(text.parse().unwrap());
+        let addresses = [address("127.0.0.1:5470"), address("127.0.0.1:0"), None];
+        let made = units(Path::new("/opt/ki p"), Path::new("/data/50%$"), Path::new("/etc"), false, addresses).unwrap();
         let text: Vec<&str> = made.iter().map(|unit| unit.text.as_str()).collect();
         assert!(text[0].contains("KillMode=process\n") && text[0].contains("Delegate=yes\n"), "{}", text[0]);
         assert!(text[0].contains("ExecStart=\"/opt/ki p\" --data-dir \"/data/50%%$$\" serve\n"), "{}", text[0]);
         assert!(text[0].contains("Slice=kipwake.slice\n") && text[1].contains("Slice=kipwake.slice\n"));
         assert!(text[1].contains("\" stop\n") && !text[1].contains("Requires") && !text[1].contains("PartOf"));
+        assert!(text[0].contains("\nSockets=kipwake-gateway.socket\n"), "{}", text[0]);
+        assert_eq!(text.len(), 4, "a port that is picked at each start has no socket of its own");
+        assert!(text[3].contains("ListenStream=127.0.0.1:5470\nFileDescriptorName=gateway\n"), "{}", text[3]);
+        // Or a caller would start the server again after the slice was stopped.
+        assert!(text[3].contains("Slice=kipwake.slice\n"), "{}", text[3]);
         assert!(quoted(Path::new("/a\nb")).is_err());
     }
 }

@@ -178,6 +178,17 @@ impl Caller {
         std::io::copy(&mut self.reader.by_ref().take(length), &mut std::io::sink()).unwrap_or(0)
     }
 
+    pub(crate) fn read_exact(&mut self, bytes: &mut [u8]) {
+        self.reader.read_exact(bytes).expect("as many bytes");
+    }
+
+    /// All that comes until the server closes the connection.
+    pub(crate) fn everything(&mut self) -> String {
+        let mut all = Vec::new();
+        self.reader.read_to_end(&mut all).expect("an end");
+        String::from_utf8_lossy(&all).into_owned()
+    }
+
     /// Whether the server has closed the connection.
     pub(crate) fn is_closed(&mut self) -> bool {
         let stream = self.reader.get_ref();

@@ -36,9 +36,9 @@ fn a_users_units_are_installed_and_removed() {
     let installed = service(home.path(), &["install", "--user"]).ok();
     assert!(installed.stdout.contains("systemd does not run here"), "{installed:?}");
     let folder = home.path().join("systemd/user");
-    assert_eq!(fs::read_dir(&folder).unwrap().count(), 3);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 5);
     let status = service(home.path(), &["status", "--user", "-o", "json"]).ok().json();
-    assert_eq!(status["units"].as_array().unwrap().len(), 3, "{status}");
+    assert_eq!(status["units"].as_array().unwrap().len(), 5, "{status}");
     service(home.path(), &["install", "--user"]).ok();
     service(home.path(), &["uninstall", "--user"]).ok();
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
@@ -56,7 +56,13 @@ fn systemd_finds_nothing_wrong_with_them() {
     let folder = home.path().join("systemd/user");
     let mut command = Command::new("systemd-analyze");
     command.args(["verify", "--man=no"]);
-    for name in ["kipwake.service", "kipwake-instances.service", "kipwake.slice"] {
+    for name in [
+        "kipwake.service",
+        "kipwake-instances.service",
+        "kipwake.slice",
+        "kipwake-gateway.socket",
+        "kipwake-api.socket",
+    ] {
         command.arg(folder.join(name));
     }
     let Ok(output) = command.output() else {

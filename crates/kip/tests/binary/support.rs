@@ -340,6 +340,12 @@ impl Server {
         self.wait();
     }
 
+    /// Ends the server as its unit's restart does: instances stay.
+    pub(crate) fn terminate(&mut self) {
+        self.signal(rustix::process::Signal::TERM);
+        self.wait();
+    }
+
     /// What the server printed on standard output since its last start.
     pub(crate) fn printed(&self) -> String {
         fs::read_to_string(self.folder.path().join(format!("serve.{}.out", self.starts))).unwrap_or_default()

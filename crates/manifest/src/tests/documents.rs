@@ -134,6 +134,7 @@ fn the_table_of_defaults_is_true() {
         ("idle.stop", never(defaults::IDLE.stop)),
         ("scaling.mode", "fixed".to_owned()),
         ("dispatch", if defaults::DISPATCH == Dispatch::Packed { "packed" } else { "balanced" }.to_owned()),
+        ("protocol", if empty.protocol.is_none() { "http1, for gRPC h2c" } else { "?" }.to_owned()),
         ("trigger.http.auth", if empty.http.auth == HttpAuth::Anonymous { "anonymous" } else { "key" }.to_owned()),
         ("trigger.http.methods", if empty.http.methods.is_empty() { "all" } else { "?" }.to_owned()),
     ];

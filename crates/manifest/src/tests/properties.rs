@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use kip_spec::function::{
     Concurrency, Dispatch, FunctionSpec, GpuNeed, GpuResources, Hook, HttpAuth, HttpTrigger, Idle, Instances,
-    Lifecycle, LiveProbe, Program, ReadyProbe, Resources, Rotation, Timeouts, Watchdog,
+    Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, Resources, Rotation, Timeouts, Watchdog,
 };
 use kip_spec::{Bytes, MilliCpu, Millis};
 use proptest::prelude::*;
@@ -115,7 +115,7 @@ prop_compose! {
         (initialize, pre_stop) in (hook(), hook()),
         times in prop::array::uniform6(millis(1)),
         (depth, pause, stop) in (1u32..1_000_000, prop::option::of(millis(0)), prop::option::of(millis(0))),
-        (balanced, key) in any::<(bool, bool)>(),
+        (balanced, key, protocol) in (any::<bool>(), any::<bool>(), prop::option::of(any::<bool>())),
         methods in prop::sample::subsequence(crate::value::METHODS.as_slice(), 0..7),
     ) -> FunctionSpec {
         let [startup, queue, first_byte, idle, total, grace] = times;
@@ -145,6 +145,7 @@ prop_compose! {
                 auth: if key { HttpAuth::Key } else { HttpAuth::Anonymous },
                 methods: methods.into_iter().map(str::to_owned).collect(),
             },
+            protocol: protocol.map(|h2| if h2 { Protocol::Http2 } else { Protocol::Http1 }),
         }
     }
 }

@@ -21,6 +21,7 @@ fn spec(name: &str, memory: Option<u64>) -> FunctionSpec {
         idle: defaults::IDLE,
         dispatch: defaults::DISPATCH,
         http: HttpTrigger { auth: HttpAuth::Anonymous, methods: Vec::new() },
+        protocol: None,
     }
 }
 

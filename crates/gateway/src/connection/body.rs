@@ -1,0 +1,60 @@
+//! An answer's body with what must be told when it is over.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use kip_relay::{Body, BrokenOff};
+
+use super::{One, State};
+
+/// An answer on its way to a caller.
+#[derive(Debug)]
+pub(crate) struct GuardedBody {
+    body: Body,
+    /// Held for its drop.
+    _over: Over,
+    _stream: Option<One>,
+}
+
+/// Tells the connection's guard that an answer is over.
+#[derive(Debug, Default)]
+struct Over(Option<Arc<State>>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        if let Some(state) = &self.0 {
+            state.end();
+        }
+    }
+}
+
+impl GuardedBody {
+    pub(crate) fn new(body: Body, state: Option<Arc<State>>) -> Self {
+        Self { body, _over: Over(state), _stream: None }
+    }
+
+    pub(super) fn counted(mut self, one: One) -> Self {
+        self._stream = Some(one);
+        self
+    }
+}
+
+impl http_body::Body for GuardedBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

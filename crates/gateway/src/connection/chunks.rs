@@ -1,0 +1,169 @@
+//! Chunks of a request's body, followed byte by byte so that its end is known. Pure; data is skipped, not looked at.
+
+/// Bytes of extensions that one chunk may have; nobody is known to send any.
+const EXTENSION: usize = 256;
+/// Bytes of trailers.
+const TRAILERS: usize = 8 << 10;
+/// Hexadecimal digits of a chunk's size: 64 PiB and more are refused.
+const DIGITS: u8 = 14;
+
+/// How far a body has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Chunks {
+    at: At,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Size {
+        digits: u8,
+        size: u64,
+    },
+    Extension {
+        size: u64,
+        length: usize,
+    },
+    SizeEnd {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
+    DataEnd,
+    DataEndFeed,
+    /// At the start of a trailer line, or of the empty one.
+    Trailer {
+        length: usize,
+    },
+    TrailerLine {
+        length: usize,
+    },
+    TrailerFeed {
+        length: usize,
+    },
+    LastFeed,
+    Over,
+}
+
+/// What was found in a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// All of the piece belongs to the body, and more of it follows.
+    More,
+    /// The body ends behind so many bytes.
+    End(usize),
+    /// At this byte something is wrong.
+    Wrong(usize),
+}
+
+impl Default for Chunks {
+    fn default() -> Self {
+        Self { at: At::Size { digits: 0, size: 0 } }
+    }
+}
+
+impl Chunks {
+    /// Follows the body through its next piece.
+    pub(crate) fn follow(&mut self, piece: &[u8]) -> Found {
+        let mut place = 0;
+        while let Some(byte) = piece.get(place).copied() {
+            if let At::Data { left } = self.at {
+                let here = (piece.len() - place) as u64;
+                let taken = left.min(here);
+                self.at = if taken == left { At::DataEnd } else { At::Data { left: left - taken } };
+                place += usize::try_from(taken).unwrap_or(piece.len() - place);
+                continue;
+            }
+            match self.step(byte) {
+                Some(true) => return Found::End(place + 1),
+                Some(false) => place += 1,
+                None => return Found::Wrong(place),
+            }
+        }
+        Found::More
+    }
+
+    /// Whether the last byte was seen.
+    pub(crate) fn is_over(&self) -> bool {
+        self.at == At::Over
+    }
+
+    /// Takes one byte that is not data: whether it was the last, or nothing if it does not belong there.
+    fn step(&mut self, byte: u8) -> Option<bool> {
+        self.at = match (self.at, byte) {
+            (At::Size { digits, size }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < DIGITS => {
+                let digit = char::from(byte).to_digit(16)?;
+                At::Size { digits: digits + 1, size: size * 16 + u64::from(digit) }
+            }
+            (At::Size { digits: 1.., size }, b';') => At::Extension { size, length: 0 },
+            (At::Size { digits: 1.., size }, b'\r') => At::SizeEnd { size },
+            (At::Extension { size, .. }, b'\r') => At::SizeEnd { size },
+            (At::Extension { size, length }, 0x20..=0x7e | b'\t') if length < EXTENSION => {
+                At::Extension { size, length: length + 1 }
+            }
+            (At::SizeEnd { size: 0 }, b'\n') => At::Trailer { length: 0 },
+            (At::SizeEnd { size }, b'\n') => At::Data { left: size },
+            (At::DataEnd, b'\r') => At::DataEndFeed,
+            (At::DataEndFeed, b'\n') => At::Size { digits: 0, size: 0 },
+            (At::Trailer { .. }, b'\r') => At::LastFeed,
+            (At::LastFeed, b'\n') => {
+                self.at = At::Over;
+                return Some(true);
+            }
+            // A line that begins with a blank would be a folded one.
+            (At::Trailer { length }, 0x21..=0x7e) => At::TrailerLine { length: length + 1 },
+            (At::TrailerLine { length }, b'\r') => At::TrailerFeed { length },
+            (At::TrailerLine { length }, b'\t' | 0x20..=0x7e | 0x80..) if length < TRAILERS => {
+                At::TrailerLine { length: length + 1 }
+            }
+            (At::TrailerFeed { length }, b'\n') => At::Trailer { length },
+            _ => return None,
+        };
+        Some(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_end_where_they_end_however_they_are_cut() {
+        for (body, end) in [
+            ("0\r\n\r\nGET", 5),
+            ("3\r\nabc\r\n0\r\n\r\n", 13),
+            ("A;name=value\r\n0123456789\r\n00\r\nx: 1\r\n\r\nrest", 39),
+        ] {
+            assert_eq!(Chunks::default().follow(body.as_bytes()), Found::End(end), "{body:?}");
+            let mut chunks = Chunks::default();
+            let found = body.bytes().enumerate().find_map(|(place, byte)| match chunks.follow(&[byte]) {
+                Found::More => None,
+                other => Some((place, other)),
+            });
+            assert_eq!(found, Some((end - 1, Found::End(1))), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_chunk_is_found() {
+        let long = format!("1;{}\r\nx", "e".repeat(300));
+        for body in [
+            "\r\n",
+            "x\r\n",
+            "3\nabc",
+            "3 \r\nabc",
+            "3\r\nabcd",
+            "3\r\nabc\n",
+            "-1\r\n",
+            "0x1\r\n",
+            "0\r\n x: 1\r\n\r\n",
+            "0\r\nx: 1\n\r\n",
+            "fffffffffffffff\r\n",
+            "1;\n",
+            "1;\0\r\n",
+            &long,
+        ] {
+            assert!(matches!(Chunks::default().follow(body.as_bytes()), Found::Wrong(_)), "{body:?}");
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! Between the socket and hyper: every request's bytes are looked at first, and none may take for ever to come.
+//!
+//! What is wrong with a request is answered by us, with a code: the parser gets a request of ours in its place
+//! ([`REFUSED`]) and then the end of the stream, so that earlier requests on the connection are answered first.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use kip_host::clock::boot_millis;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+use super::chunks::{Chunks, Found};
+use super::fault::Fault;
+use super::head::{Framing, Limits, check, end_of_head};
+use super::state::{Decision, State};
+
+/// The method of the request that stands for a bad one. A caller that sends it itself is refused as well.
+pub(crate) const REFUSED: &str = "KIP-REFUSED";
+const REFUSED_HEAD: &[u8] = b"KIP-REFUSED / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+/// What is read of a caller that was to wait for the answer to its upgrade.
+const EARLY: usize = 16 << 10;
+/// What is read at once while a head is not complete.
+const PIECE: usize = 8 << 10;
+
+/// How long things may take, and how large they may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) head: Limits,
+    /// Bytes of a body.
+    pub(crate) body: u64,
+    /// Bytes of a body that are searched for the model it is for.
+    pub(crate) model: usize,
+    /// From a head's first byte to its last.
+    pub(crate) head_time: Duration,
+    /// Between two pieces of a body that somebody waits for.
+    pub(crate) body_idle: Duration,
+    /// Between two requests.
+    pub(crate) idle: Duration,
+    /// How long a caller may take nothing of what is sent to it.
+    pub(crate) write_idle: Duration,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Head,
+    Length(u64),
+    Chunks(Chunks, u64),
+    /// Until the function has answered a request for another protocol.
+    Upgrade,
+    /// Another protocol; nothing is looked at.
+    Raw,
+    /// Nothing more is let through.
+    Closed,
+}
+
+/// What the next byte is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// Nothing: an answer is under way.
+    Nothing,
+    Request,
+    Head,
+    Body,
+}
+
+/// A connection whose bytes are looked at.
+#[derive(Debug)]
+pub(crate) struct Guard<S> {
+    stream: S,
+    state: Arc<State>,
+    bounds: Bounds,
+    phase: Phase,
+    /// Looked at, and on its way to the parser.
+    cleared: BytesMut,
+    /// Not looked at yet.
+    held: BytesMut,
+    /// How far the end of a head was looked for in `held`.
+    searched: usize,
+    wait: Wait,
+    /// Since when, boot time.
+    since: u64,
+    timer: Timer,
+    /// Since when the caller takes nothing.
+    blocked_since: Option<u64>,
+    blocked: Timer,
+}
+
+/// One timer for all waits of a kind; it is moved when it fires or is too late, not with each wait.
+#[derive(Debug, Default)]
+struct Timer {
+    sleep: Option<(u64, Pin<Box<Sleep>>)>,
+}
+
+impl Timer {
+    /// Whether a wait since then has reached its limit. If not, the task is woken when it has.
+    fn is_over(&mut self, since: u64, limit: Duration, context: &mut Context<'_>) -> bool {
+        let due = since.saturating_add(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
+        loop {
+            let now = boot_millis();
+            if now >= due {
+                return true;
+            }
+            let (_, sleep) = match &mut self.sleep {
+                Some(armed) if armed.0 <= due => armed,
+                empty => empty.insert((due, Box::pin(tokio::time::sleep(Duration::from_millis(due - now))))),
+            };
+            if sleep.as_mut().poll(context).is_pending() {
+                return false;
+            }
+            self.sleep = None;
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
+    /// Guards a connection of which some bytes were read already.
+    pub(crate) fn new(stream: S, read: BytesMut, bounds: Bounds, state: Arc<State>) -> Self {
+        Self {
+            stream,
+            state,
+            bounds,
+            phase: Phase::Head,
+            cleared: BytesMut::new(),
+            held: read,
+            searched: 0,
+            wait: Wait::Request,
+            since: boot_millis(),
+            timer: Timer::default(),
+            blocked_since: None,
+            blocked: Timer::default(),
+        }
+    }
+
+    /// A connection whose bytes are none of ours, with those that were read already.
+    pub(crate) fn raw(stream: S, read: BytesMut, bounds: Bounds) -> Self {
+        let mut guard = Self::new(stream, read, bounds, Arc::default());
+        guard.phase = Phase::Raw;
+        guard
+    }
+
+    fn refuse(&mut self, fault: Fault) {
+        self.state.set_fault(fault);
+        self.phase = Phase::Closed;
+        self.cleared.extend_from_slice(REFUSED_HEAD);
+    }
+
+    /// Looks at the start of `held` and clears what may pass.
+    fn clear(&mut self) {
+        match &mut self.phase {
+            Phase::Head => {
+                // Empty lines before a request mean nothing (RFC 9112, section 2.2).
+                while self.searched == 0 && self.held.starts_with(b"\r\n") {
+                    self.held.advance(2);
+                }
+                match end_of_head(&self.held, self.searched) {
+                    Some(end) => {
+                        let head = self.held.split_to(end);
+                        self.searched = 0;
+                        match self.begin(&head) {
+                            Ok(()) => self.cleared.unsplit(head),
+                            Err(fault) => self.refuse(fault),
+                        }
+                    }
+                    None if self.held.len() > self.bounds.head.head => self.refuse(Fault::HeadTooLarge),
+                    None => self.searched = self.held.len(),
+                }
+            }
+            Phase::Length(left) => {
+                let here = self.held.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= here as u64;
+                if *left == 0 {
+                    self.phase = Phase::Head;
+                }
+                self.cleared.unsplit(self.held.split_to(here));
+            }
+            Phase::Chunks(..) => {
+                let held = std::mem::take(&mut self.held);
+                let (passes, rest) = held.split_at(self.follow_chunks(&held));
+                self.cleared.extend_from_slice(passes);
+                self.held.extend_from_slice(rest);
+            }
+            Phase::Raw => self.cleared.unsplit(self.held.split()),
+            Phase::Upgrade | Phase::Closed => {}
+        }
+    }
+
+    /// A whole head: what comes after it.
+    fn begin(&mut self, head: &[u8]) -> Result<(), Fault> {
+        self.phase = match check(head, &self.bounds.head)? {
+            Framing::Length(0) => Phase::Head,
+            Framing::Length(length) if length > self.bounds.body => return Err(Fault::BodyTooLarge),
+            Framing::Length(length) => Phase::Length(length),
+            Framing::Chunked => Phase::Chunks(Chunks::default(), 0),
+            // Which request the function's answer is about would not be clear.
+            Framing::Upgrade if self.state.is_busy() => return Err(Fault::EarlyUpgrade),
+            Framing::Upgrade => Phase::Upgrade,
+        };
+        self.state.begin();
+        Ok(())
+    }
+
+    /// How much of a piece of chunks may pass. If something is wrong nothing comes after it, and the parser gives the body
+    /// up as one that broke off.
+    fn follow_chunks(&mut self, piece: &[u8]) -> usize {
+        let Phase::Chunks(chunks, total) = &mut self.phase else { return 0 };
+        let (passes, fault) = match chunks.follow(piece) {
+            Found::More => (piece.len(), None),
+            Found::End(end) => (end, None),
+            Found::Wrong(place) => (place, Some(Fault::Chunk)),
+        };
+        *total += passes as u64;
+        let fault = if *total > self.bounds.body { Some(Fault::BodyTooLarge) } else { fault };
+        if let Some(fault) = fault {
+            self.state.set_fault(fault);
+            self.phase = Phase::Closed;
+        } else if chunks.is_over() {
+            self.phase = Phase::Head;
+        }
+        passes
+    }
+
+    /// Looks at what was just read into the parser's own buffer, from `start` on: in most cases nothing has to be moved.
+    fn in_place(&mut self, buffer: &mut ReadBuf<'_>, start: usize) {
+        let piece = &buffer.filled()[start..];
+        match &mut self.phase {
+            // A whole head and nothing behind it.
+            Phase::Head if end_of_head(piece, 0) == Some(piece.len()) && !piece.starts_with(b"\r\n") => {
+                if let Err(fault) = self.begin(piece) {
+                    buffer.set_filled(start);
+                    self.refuse(fault);
+                }
+            }
+            Phase::Length(left) if piece.len() as u64 <= *left => {
+                *left -= piece.len() as u64;
+                if *left == 0 {
+                    self.phase = Phase::Head;
+                }
+            }
+            Phase::Chunks(..) => {
+                let passes = self.follow_chunks(piece);
+                self.held.extend_from_slice(&piece[passes..]);
+                buffer.set_filled(start + passes);
+            }
+            Phase::Raw => {}
+            // Anything else goes the long way.
+            _ => {
+                self.held.extend_from_slice(piece);
+                buffer.set_filled(start);
+            }
+        }
+    }
+
+    /// Whether the wait for a byte has lasted too long.
+    fn overdue(&mut self, context: &mut Context<'_>) -> bool {
+        let wait = match self.phase {
+            Phase::Head if !self.held.is_empty() => Wait::Head,
+            Phase::Head if self.state.is_busy() => Wait::Nothing,
+            Phase::Head => Wait::Request,
+            Phase::Length(_) | Phase::Chunks(..) => Wait::Body,
+            Phase::Upgrade | Phase::Raw | Phase::Closed => Wait::Nothing,
+        };
+        if wait != self.wait {
+            self.wait = wait;
+            self.since = boot_millis();
+        }
+        let limit = match wait {
+            Wait::Nothing => return false,
+            Wait::Request => self.bounds.idle,
+            Wait::Head => self.bounds.head_time,
+            Wait::Body => self.bounds.body_idle,
+        };
+        self.timer.is_over(self.since, limit, context)
+    }
+
+    fn late(&mut self) {
+        match self.wait {
+            Wait::Head => self.refuse(Fault::HeadLate),
+            Wait::Body => {
+                self.state.set_fault(Fault::BodyLate);
+                self.phase = Phase::Closed;
+            }
+            Wait::Request | Wait::Nothing => self.phase = Phase::Closed,
+        }
+    }
+
+    /// Reads what may not pass yet.
+    fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.held.reserve(PIECE);
+        tokio_util::io::poll_read_buf(Pin::new(&mut self.stream), context, &mut self.held)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if !this.cleared.is_empty() {
+                let length = this.cleared.len().min(buffer.remaining());
+                buffer.put_slice(&this.cleared[..length]);
+                this.cleared.advance(length);
+                return Poll::Ready(Ok(()));
+            }
+            match (&this.phase, this.state.decision()) {
+                (Phase::Closed, _) => return Poll::Ready(Ok(())),
+                (Phase::Upgrade, Decision::Granted) => this.phase = Phase::Raw,
+                (Phase::Upgrade, Decision::Refused) => this.phase = Phase::Head,
+                (Phase::Upgrade, Decision::Open) if this.held.len() > EARLY => return Poll::Pending,
+                (Phase::Upgrade, Decision::Open) => {
+                    if ready!(this.poll_ahead(context))? == 0 {
+                        this.phase = Phase::Closed;
+                    }
+                }
+                _ if !this.held.is_empty() => {
+                    this.clear();
+                    // A head that is not complete.
+                    if this.cleared.is_empty() && matches!(this.phase, Phase::Head) {
+                        match this.poll_ahead(context) {
+                            Poll::Ready(read) => {
+                                if read? == 0 {
+                                    this.phase = Phase::Closed;
+                                }
+                            }
+                            Poll::Pending if this.overdue(context) => this.late(),
+                            Poll::Pending => return Poll::Pending,
+                        }
+                    }
+                }
+                _ => {
+                    let start = buffer.filled().len();
+                    match Pin::new(&mut this.stream).poll_read(context, buffer) {
+                        Poll::Ready(read) => {
+                            read?;
+                            if buffer.filled().len() == start {
+                                return Poll::Ready(Ok(()));
+                            }
+                            if this.wait == Wait::Body {
+                                this.since = boot_millis();
+                            }
+                            this.in_place(buffer, start);
+                            if buffer.filled().len() > start {
+                                return Poll::Ready(Ok(()));
+                            }
+                        }
+                        Poll::Pending if this.overdue(context) => this.late(),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
+    /// What came of a write; one that nobody takes for long ends the connection.
+    fn written<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.blocked_since = None;
+            return written;
+        }
+        let since = *self.blocked_since.get_or_insert_with(boot_millis);
+        if self.blocked.is_over(since, self.bounds.write_idle, context) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the caller takes nothing of its answer")));
+        }
+        Poll::Pending
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.written(context, written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(context, pieces);
+        this.written(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(context);
+        this.written(context, flushed)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}

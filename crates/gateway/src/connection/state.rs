@@ -1,0 +1,72 @@
+//! What a connection's guard and the requests on it tell each other.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use super::fault::Fault;
+
+const NONE: u8 = u8::MAX;
+const UNDECIDED: u8 = 0;
+const REFUSED: u8 = 1;
+const GRANTED: u8 = 2;
+
+/// Shared by one connection's guard and its requests, which one thread serves: the atomics only satisfy types that ask for
+/// more.
+#[derive(Debug)]
+pub(crate) struct State {
+    fault: AtomicU8,
+    busy: AtomicU32,
+    upgrade: AtomicU8,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { fault: AtomicU8::new(NONE), busy: AtomicU32::new(0), upgrade: AtomicU8::new(UNDECIDED) }
+    }
+}
+
+/// Whether a request that asked for another protocol got it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decision {
+    Open,
+    Refused,
+    Granted,
+}
+
+impl State {
+    /// What is wrong with the bytes of this connection. The last request on it is then about that.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        Fault::from_number(self.fault.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_fault(&self, fault: Fault) {
+        self.fault.store(fault as u8, Ordering::Relaxed);
+    }
+
+    /// A request is under way: its caller owes nothing.
+    pub(super) fn begin(&self) {
+        self.upgrade.store(UNDECIDED, Ordering::Relaxed);
+        self.busy.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Its answer is over.
+    pub(crate) fn end(&self) {
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) > 0
+    }
+
+    /// The function took, or did not take, an upgrade that was asked for.
+    pub(crate) fn decide(&self, granted: bool) {
+        self.upgrade.store(if granted { GRANTED } else { REFUSED }, Ordering::Relaxed);
+    }
+
+    pub(super) fn decision(&self) -> Decision {
+        match self.upgrade.load(Ordering::Relaxed) {
+            GRANTED => Decision::Granted,
+            REFUSED => Decision::Refused,
+            _ => Decision::Open,
+        }
+    }
+}

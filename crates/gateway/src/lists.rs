@@ -1,0 +1,57 @@
+//! What clients ask the server itself, in the styles of OpenAI and KServe: which models there are, and whether it is well.
+//! These answers wake nobody.
+
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use kip_relay::{Answer, Body};
+use serde_json::{Value, json};
+
+use crate::admission::Door;
+
+impl Door {
+    /// `GET /v1/models` and `GET /v1/models/{model}`.
+    pub(crate) fn openai_list<B>(&self, request: &Request<B>) -> Option<Answer> {
+        if request.method() != Method::GET {
+            return None;
+        }
+        let rest = request.uri().path().strip_prefix("/v1/models")?;
+        let model = |name: &str| json!({"id": name, "object": "model", "created": 0, "owned_by": "kipwake"});
+        match rest {
+            "" | "/" => {
+                let all: Vec<Value> =
+                    self.control.functions().iter().map(|function| model(function.name.as_str())).collect();
+                Some(answer(StatusCode::OK, &json!({"object": "list", "data": all})))
+            }
+            _ => {
+                let name = rest.strip_prefix('/')?;
+                self.control.cell(name).map(|_| answer(StatusCode::OK, &model(name)))
+            }
+        }
+    }
+
+    /// `/v2`, `/v2/health/live`, `/v2/health/ready` and `/v2/repository/index`.
+    pub(crate) fn kserve_server<B>(&self, request: &Request<B>) -> Answer {
+        match request.uri().path() {
+            "/v2/repository/index" => {
+                let all = self.control.functions();
+                let entry = |function: &kip_control::FunctionInfo| {
+                    // One that sleeps or was never started is woken by its first request.
+                    json!({"name": function.name.as_str(), "version": function.version.to_string(), "state": "READY"})
+                };
+                answer(StatusCode::OK, &Value::Array(all.iter().map(entry).collect()))
+            }
+            "/v2/health/live" | "/v2/health/ready" => Response::new(Body::text("")),
+            _ => {
+                let about = json!({"name": "kipwake", "version": env!("CARGO_PKG_VERSION"), "extensions": []});
+                answer(StatusCode::OK, &about)
+            }
+        }
+    }
+}
+
+fn answer(status: StatusCode, value: &Value) -> Answer {
+    let mut answer = Response::new(Body::text(format!("{value}\n")));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}

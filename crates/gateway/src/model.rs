@@ -1,0 +1,211 @@
+//! Which model a request is for, where that is not in its path: the OpenAI style says it in the body.
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+/// Why no model was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// The body is not an object or a form with one.
+    NotNamed,
+    /// It may come later, but that much of a body is not kept.
+    TooFar,
+    /// The body broke off.
+    BrokeOff,
+}
+
+/// Reads a body until the model is known. What was read of it is given too, for whoever gets the request.
+pub(crate) async fn find(headers: &HeaderMap, body: &mut Incoming, most: usize) -> (Bytes, Result<String, Missing>) {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let mut scan = if kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data") {
+        Scan::Form { searched: 0 }
+    } else {
+        Scan::Json(Json::default())
+    };
+    let mut read = BytesMut::new();
+    loop {
+        match scan.next(&read) {
+            Some(Some(model)) => return (read.freeze(), Ok(model)),
+            Some(None) => return (read.freeze(), Err(Missing::NotNamed)),
+            None if read.len() >= most => return (read.freeze(), Err(Missing::TooFar)),
+            None => {}
+        }
+        match body.frame().await {
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    read.extend_from_slice(&data);
+                }
+            }
+            Some(Err(_)) => return (read.freeze(), Err(Missing::BrokeOff)),
+            None => return (read.freeze(), Err(Missing::NotNamed)),
+        }
+    }
+}
+
+/// The value of `model` in a query.
+pub(crate) fn in_query(query: &str) -> Option<String> {
+    let value = query.split('&').find_map(|pair| pair.strip_prefix("model="))?;
+    // Names of functions need no escapes; one that has any is unknown anyway.
+    Some(value.to_owned())
+}
+
+/// A search that goes on as more of a body comes.
+#[derive(Debug)]
+enum Scan {
+    Json(Json),
+    Form { searched: usize },
+}
+
+impl Scan {
+    /// Looks at all that was read so far: the model, or that there is none; nothing while that is open.
+    fn next(&mut self, read: &[u8]) -> Option<Option<String>> {
+        match self {
+            Self::Json(json) => json.next(read),
+            Self::Form { searched } => form(read, searched),
+        }
+    }
+}
+
+/// The part of a form that is called `model`.
+fn form(read: &[u8], searched: &mut usize) -> Option<Option<String>> {
+    const NAME: &[u8] = b"name=\"model\"";
+    let from = searched.saturating_sub(NAME.len());
+    let Some(name) = memchr::memmem::find(&read[from..], NAME).map(|at| from + at + NAME.len()) else {
+        *searched = read.len();
+        return None;
+    };
+    // Found again with the next piece, if the value is not complete.
+    let start = name + memchr::memmem::find(&read[name..], b"\r\n\r\n")? + 4;
+    let length = memchr::memmem::find(&read[start..], b"\r\n")?;
+    Some(String::from_utf8(read[start..start + length].to_vec()).ok())
+}
+
+/// The key `model` of a JSON object, found without building the rest.
+#[derive(Debug, Default)]
+struct Json {
+    at: usize,
+    state: State,
+    escaped: bool,
+    /// The key whose value comes is `model`.
+    wanted: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Start,
+    Key,
+    InKey(usize),
+    Colon,
+    Value,
+    /// In a value that is a string, from its opening quote on.
+    InString(usize),
+    /// In a value this deep.
+    Nested(u32),
+    NestedString(u32),
+    Scalar,
+    Comma,
+}
+
+impl Json {
+    fn next(&mut self, read: &[u8]) -> Option<Option<String>> {
+        while let Some(byte) = read.get(self.at).copied() {
+            if self.escaped {
+                self.escaped = false;
+                self.at += 1;
+                continue;
+            }
+            let blank = byte.is_ascii_whitespace();
+            self.state = match (self.state, byte) {
+                (State::InKey(_) | State::InString(_) | State::NestedString(_), b'\\') => {
+                    self.escaped = true;
+                    self.state
+                }
+                (State::InKey(start), b'"') => {
+                    self.wanted =
+                        serde_json::from_slice::<String>(&read[start..=self.at]).is_ok_and(|key| key == "model");
+                    State::Colon
+                }
+                (State::InString(start), b'"') if self.wanted => {
+                    return Some(serde_json::from_slice(&read[start..=self.at]).ok());
+                }
+                (State::InString(_), b'"') => State::Comma,
+                (State::NestedString(depth), b'"') => State::Nested(depth),
+                (State::InKey(_) | State::InString(_) | State::NestedString(_), _) => self.state,
+                (State::Nested(depth), b'"') => State::NestedString(depth),
+                (State::Nested(depth), b'{' | b'[') => State::Nested(depth + 1),
+                (State::Nested(1), b'}' | b']') => State::Comma,
+                (State::Nested(depth), b'}' | b']') => State::Nested(depth - 1),
+                (State::Nested(depth), _) => State::Nested(depth),
+                (_, _) if blank && self.state != State::Scalar => self.state,
+                (State::Start, b'{') => State::Key,
+                (State::Key, b'"') => State::InKey(self.at),
+                (State::Colon, b':') => State::Value,
+                (State::Value, b'"') => State::InString(self.at),
+                (State::Value, _) if self.wanted => return Some(None),
+                (State::Value, b'{' | b'[') => State::Nested(1),
+                (State::Value, _) => State::Scalar,
+                (State::Scalar | State::Comma, b',') => State::Key,
+                (State::Scalar, b'}') | (State::Comma | State::Key, _) | (State::Start | State::Colon, _) => {
+                    return Some(None);
+                }
+                (State::Scalar, _) => State::Scalar,
+            };
+            self.at += 1;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> Option<Option<String>> {
+        let mut scan = Scan::Json(Json::default());
+        // However it is cut.
+        let mut found = None;
+        for end in 1..=text.len() {
+            found = scan.next(&text.as_bytes()[..end]);
+            if found.is_some() {
+                break;
+            }
+        }
+        assert_eq!(found, Scan::Json(Json::default()).next(text.as_bytes()), "{text}");
+        found
+    }
+
+    #[test]
+    fn the_model_is_found_wherever_it_stands() {
+        let named = |name: &str| Some(Some(name.to_owned()));
+        for (text, expected) in [
+            (r#"{"model": "qwen"}"#, named("qwen")),
+            (
+                r#" { "messages" : [{"model": "no", "x": "}]\"{"}], "n": 1.5e3 , "stream":true,"model":"a\u0062c" }"#,
+                named("abc"),
+            ),
+            (r#"{"a": {"model": "no"}, "m\u006fdel": "yes"}"#, named("yes")),
+            (r#"{"a": null}"#, Some(None)),
+            (r#"{"model": 5}"#, Some(None)),
+            (r#"["model"]"#, Some(None)),
+            ("", None),
+            (r#"{"a": "model", "b": [1, 2"#, None),
+            ("{}", Some(None)),
+        ] {
+            assert_eq!(json(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_form_names_it_too() {
+        let body = b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\nRIFF\r\n--b\r\n\
+                     Content-Disposition: form-data; name=\"model\"\r\n\r\nwhisper\r\n--b--\r\n";
+        let mut scan = Scan::Form { searched: 0 };
+        let found = (1..=body.len()).find_map(|end| scan.next(&body[..end]));
+        assert_eq!(found, Some(Some("whisper".to_owned())));
+        assert_eq!(in_query("a=b&model=x"), Some("x".to_owned()));
+    }
+}

@@ -1,0 +1,129 @@
+//! TLS for listeners: one certificate from two files, read again when they change, without dropping a connection.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+pub use tokio_rustls::server::TlsStream;
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Why TLS cannot be offered.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file is not what it should be.
+    #[error("{what} {} cannot be used: {why}", path.display())]
+    File {
+        /// Certificate or key.
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Certificate and key do not belong together, or are of a kind that is not spoken.
+    #[error("the certificate and the key cannot be used together: {0}")]
+    Pair(#[from] rustls::Error),
+}
+
+/// The files of a certificate and its key, PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// The certificate, followed by those between it and its root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// A certificate in use. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    files: Arc<Files>,
+    current: Arc<RwLock<(Stamp, Arc<ServerConfig>)>>,
+}
+
+/// When the files were last changed, and how long they are.
+type Stamp = [Option<(SystemTime, u64)>; 2];
+
+impl Certificate {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// When they cannot be read or do not fit.
+    pub fn open(files: Files) -> Result<Self, Error> {
+        let current = (stamp(&files), load(&files)?);
+        Ok(Self { files: Arc::new(files), current: Arc::new(RwLock::new(current)) })
+    }
+
+    /// What accepts connections with the certificate as it is now.
+    pub fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        tokio_rustls::TlsAcceptor::from(current.1.clone())
+    }
+
+    /// Reads the files again if they changed: whether they did. What cannot be used is left out.
+    ///
+    /// # Errors
+    /// When the new files cannot be used; the old certificate stays.
+    pub fn renew(&self) -> Result<bool, Error> {
+        let now = stamp(&self.files);
+        if self.current.read().unwrap_or_else(PoisonError::into_inner).0 == now {
+            return Ok(false);
+        }
+        let renewed = load(&self.files);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        // Remembered either way: what is wrong with a pair of files is said once.
+        current.0 = now;
+        current.1 = renewed?;
+        Ok(true)
+    }
+
+    /// Looks at the files for as long as the runtime lives.
+    pub async fn watch(self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let certificate = self.clone();
+            match crate::tasks::blocking("certificate", move || certificate.renew()).await {
+                Some(Ok(true)) => {
+                    tracing::info!(file = %self.files.certificate.display(), "the certificate was renewed")
+                }
+                Some(Err(error)) => tracing::warn!(%error, "the certificate was not renewed; the old one stays in use"),
+                Some(Ok(false)) => {}
+                None => return,
+            }
+        }
+    }
+}
+
+fn stamp(files: &Files) -> Stamp {
+    [&files.certificate, &files.key].map(|path| {
+        let data = std::fs::metadata(path).ok()?;
+        Some((data.modified().ok()?, data.len()))
+    })
+}
+
+fn load(files: &Files) -> Result<Arc<ServerConfig>, Error> {
+    let wrong = |what: &'static str, path: &Path| {
+        let path = path.to_owned();
+        move |why: rustls::pki_types::pem::Error| Error::File { what, path, why: why.to_string() }
+    };
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&files.certificate)
+        .and_then(Iterator::collect)
+        .map_err(wrong("the certificate", &files.certificate))?;
+    if chain.is_empty() {
+        let (what, path) = ("the certificate", files.certificate.clone());
+        return Err(Error::File { what, path, why: "there is no CERTIFICATE block in it".to_owned() });
+    }
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(wrong("the key", &files.key))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
