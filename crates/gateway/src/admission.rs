@@ -3,22 +3,22 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{ALLOW, AUTHORIZATION, HOST, LOCATION, UPGRADE};
+use http::header::{ALLOW, HOST, LOCATION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use kip_auth::Keys;
 use kip_control::{Cell, Control};
-use kip_relay::{Answer, Body, Call, Relay};
-use kip_spec::function::{HttpAuth, HttpTrigger};
+use kip_relay::{Answer, Body, Call, Caller, Relay};
+use kip_spec::function::HttpTrigger;
 use kip_spec::{Problem, RequestId, code};
 
+use crate::authorise::Authority;
 use crate::route::{Route, route};
 
 /// What a thread needs to answer requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Door {
     pub(crate) control: Control,
-    pub(crate) keys: Keys,
+    pub(crate) authority: Authority,
     pub(crate) relay: Relay,
 }
 
@@ -56,11 +56,16 @@ impl Door {
             Route::Unknown => return Err(refuse(nothing_here(request.uri().path()))),
             Route::Bad(reason) => return Err(refuse(bad(reason))),
         };
-        self.authorise(&cell, request, id)?;
-        Ok(Call { cell, target, prefix, request: id.clone(), peer: Some(peer) })
+        let caller = self.authorise(&cell, request, id)?;
+        Ok(Call { cell, target, prefix, request: id.clone(), peer: Some(peer), caller })
     }
 
-    fn authorise(&self, cell: &Arc<Cell>, request: &Request<Incoming>, id: &RequestId) -> Result<(), Box<Answer>> {
+    fn authorise(
+        &self,
+        cell: &Arc<Cell>,
+        request: &Request<Incoming>,
+        id: &RequestId,
+    ) -> Result<Option<Caller>, Box<Answer>> {
         let version = cell.serving();
         let HttpTrigger { auth, methods } = &version.spec.http;
         let method = request.method().as_str();
@@ -75,14 +80,7 @@ impl Door {
             }
             return Err(Box::new(answer));
         }
-        if *auth == HttpAuth::Key {
-            let sent = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-            self.keys.check(sent).map_err(|problem| {
-                let mut answer = kip_relay::problem(problem, id);
-                answer.headers_mut().insert("www-authenticate", HeaderValue::from_static("Bearer"));
-                Box::new(answer)
-            })?;
-        }
+        let caller = self.authority.authorise(*auth, cell.name().as_str(), request.headers(), id)?;
         if request.headers().contains_key(UPGRADE) && is_upgrade(request.headers()) {
             let problem =
                 Problem::new(code::UPGRADE_NOT_YET, "connection upgrades such as WebSocket are not forwarded yet");
@@ -97,7 +95,7 @@ impl Door {
                 .hint("leave out the header x-fc-invocation-type to call synchronously");
             return Err(Box::new(kip_relay::problem(problem, id)));
         }
-        Ok(())
+        Ok(caller)
     }
 
     fn unknown(&self, name: &str) -> Problem {

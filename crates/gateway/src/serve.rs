@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::admission::Door;
+use crate::authorise::Authority;
 
 /// What the gateway needs.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Options {
     pub listener: TcpListener,
     /// How many threads serve them.
     pub threads: usize,
+    /// Whether every function asks for a key, whatever it declares.
+    pub require_everywhere: bool,
 }
 
 /// The running gateway.
@@ -46,11 +49,12 @@ impl Gateway {
         let address = options.listener.local_addr()?;
         let closing = watch::Sender::new(false);
         let mut threads = Vec::with_capacity(options.threads);
+        let authority = Authority::new(keys.clone(), options.require_everywhere);
         for number in 0..options.threads.max(1) {
             let listener = options.listener.try_clone()?;
-            let (control, keys, closed) = (control.clone(), keys.clone(), closing.subscribe());
+            let (control, authority, closed) = (control.clone(), authority.clone(), closing.subscribe());
             let body = move || {
-                if let Err(error) = run(listener, control, keys, closed) {
+                if let Err(error) = run(listener, control, authority, closed) {
                     tracing::error!(%error, "a gateway thread ended");
                 }
             };
@@ -78,11 +82,16 @@ impl Gateway {
     }
 }
 
-fn run(listener: TcpListener, control: Control, keys: Keys, mut closing: watch::Receiver<bool>) -> std::io::Result<()> {
+fn run(
+    listener: TcpListener,
+    control: Control,
+    authority: Authority,
+    mut closing: watch::Receiver<bool>,
+) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
     let relay = Relay::new(control.clone());
-    let door = Door { control, keys, relay };
+    let door = Door { control, authority, relay };
     local.block_on(&runtime, async move {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let mut connections = tokio::task::JoinSet::new();

@@ -17,7 +17,7 @@ use crate::body::{Parts, Stream, in_future};
 use crate::headers::{self, Forwarding};
 use crate::pool::{Pool, Sender};
 use crate::prefix::Upload;
-use crate::trace::{Outcome, Trace, Tracer};
+use crate::trace::{Caller, Outcome, Trace, Tracer};
 
 /// A call of a function, with its route resolved.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct Call {
     pub request: RequestId,
     /// Who called.
     pub peer: Option<IpAddr>,
+    /// With which key, where one was sent.
+    pub caller: Option<Caller>,
 }
 
 /// The exchange, of one thread.
@@ -57,10 +59,11 @@ impl Relay {
 
     /// Calls a function and gives its answer, or a problem in its place. The exchange goes on in the answer's body;
     /// dropping this future or that body at any time frees the place.
-    pub async fn exchange(&self, call: Call, request: Request<Incoming>) -> Answer {
+    pub async fn exchange(&self, mut call: Call, request: Request<Incoming>) -> Answer {
         let (head, body) = request.into_parts();
+        let caller = call.caller.take();
         let path = call.target.path_and_query().map_or("/", |path| path.as_str());
-        let trace = Trace::new(call.request.clone(), call.cell.clone(), head.method.clone(), path);
+        let trace = Trace::new(call.request.clone(), call.cell.clone(), caller, head.method.clone(), path);
         let upload = Upload::new(body, trace.bytes_in.clone());
         // Until the answer's head is there, a caller that leaves drops this.
         let mut guard = Guard { tracer: self.tracer.clone(), trace: Some(trace) };
