@@ -9,8 +9,9 @@ use axum::http::StatusCode;
 use kip_control::{BackupManifest, Restored};
 
 use crate::error::ApiResult;
+use crate::guard::Who;
 use crate::wire::{Backup, Health, Restore};
-use crate::{Api, bad_request};
+use crate::{Api, bad_request, key_problem};
 
 fn absolute(file: &str) -> ApiResult<PathBuf> {
     if FilePath::new(file).is_absolute() {
@@ -21,19 +22,23 @@ fn absolute(file: &str) -> ApiResult<PathBuf> {
 
 pub(crate) async fn backup(
     State(api): State<Api>,
+    who: Who,
     body: Result<Json<Backup>, JsonRejection>,
 ) -> ApiResult<Json<BackupManifest>> {
     let Json(backup) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
+    who.changes(backup.file.clone());
     Ok(Json(api.control.backup(&absolute(&backup.file)?, backup.force).await?))
 }
 
 pub(crate) async fn restore(
     State(api): State<Api>,
+    who: Who,
     body: Result<Json<Restore>, JsonRejection>,
 ) -> ApiResult<Json<Restored>> {
     let Json(restore) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
+    who.changes(restore.file.clone());
     let restored = api.control.restore(&absolute(&restore.file)?, restore.force, restore.records).await?;
-    api.keys.add(&api.control.stored_keys().await?);
+    api.keys.reload().await.map_err(key_problem)?;
     Ok(Json(restored))
 }
 

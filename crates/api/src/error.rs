@@ -44,6 +44,10 @@ impl IntoResponse for ApiError {
         if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
             tracing::error!(code = %first.code, problem = %first, "the API answers with an error");
         }
-        (status, Json(Errors { error: first, errors: problems })).into_response()
+        let code = first.code;
+        let mut response = (status, Json(Errors { error: first, errors: problems })).into_response();
+        // For the audit record.
+        response.extensions_mut().insert(code);
+        response
     }
 }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
+use crate::guard::Who;
 use crate::wire::{Deployment, DeploymentMade, Rotation, VersionMade};
 use crate::{Api, bad_request};
 
@@ -28,6 +29,7 @@ impl Most {
 
 pub(crate) async fn deploy(
     State(api): State<Api>,
+    who: Who,
     body: Result<Json<Deployment>, JsonRejection>,
 ) -> ApiResult<Json<DeploymentMade>> {
     let Json(deployment) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
@@ -45,6 +47,9 @@ pub(crate) async fn deploy(
     if !only.is_empty() {
         specs.retain(|spec| only.iter().any(|name| *name == spec.name.as_str()));
     }
+    let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+    who.changes(names.join(","));
+    names.iter().try_for_each(|name| who.require_function(name))?;
     let deployed = api.control.deploy(specs, text, "kip.yaml").await?;
     let deployed =
         deployed.into_iter().map(|made| VersionMade { function: made.function, version: made.version }).collect();
@@ -61,8 +66,10 @@ async fn read_manifest(file: String, text: String, directory: String) -> ApiResu
     Ok(done.map_err(|error| bad_request(format!("the manifest could not be read: {error}")))??)
 }
 
-pub(crate) async fn list(State(api): State<Api>) -> Json<Vec<FunctionInfo>> {
-    Json(api.control.functions())
+pub(crate) async fn list(State(api): State<Api>, who: Who) -> Json<Vec<FunctionInfo>> {
+    let mut functions = api.control.functions();
+    functions.retain(|info| who.sees(info.name.as_str()));
+    Json(functions)
 }
 
 pub(crate) async fn show(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<FunctionInfo>> {

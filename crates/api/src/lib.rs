@@ -1,37 +1,44 @@
-//! The control plane over HTTP: the native API under `/api/v1`. Every path but `/healthz` and `/readyz` wants a bearer key.
+//! The control plane over HTTP: the native API under `/api/v1`. Every path but `/healthz` and `/readyz` wants a key with the
+//! role that its entry in [`routes`] names.
 //!
 //! Wire types live here and become validated values once; errors are problems with stable codes. This room decides
 //! nothing: it asks `control`.
 
+mod audit;
 mod backup;
 mod error;
 mod extract;
 mod functions;
+mod guard;
+mod keys;
 mod logs;
 mod requests;
+mod routes;
 mod server;
 pub mod wire;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::header::AUTHORIZATION;
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
-use axum::routing::{get, post};
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use kip_auth::Keys;
 use kip_control::Control;
-use kip_spec::{Problem, code};
+use kip_spec::{Code, Problem, code};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::error::{ApiError, ApiResult};
+use crate::error::ApiError;
+use crate::guard::Peer;
 
 /// What the API's handlers share.
 #[derive(Debug, Clone)]
@@ -40,6 +47,8 @@ pub struct Api {
     keys: Keys,
     about: Arc<wire::About>,
     stop: watch::Sender<bool>,
+    /// When a key was last refused something, by key, action and code: see [`guard`].
+    refusals: Arc<Mutex<HashMap<(u64, &'static str, Code), i64>>>,
 }
 
 /// The largest body the API takes: a manifest of the largest size, escaped as JSON.
@@ -50,7 +59,7 @@ const HEAD_LIMIT: Duration = Duration::from_secs(10);
 impl Api {
     /// An API over a control room. Setting `stop` asks the server to end.
     pub fn new(control: Control, keys: Keys, about: wire::About, stop: watch::Sender<bool>) -> Self {
-        Self { control, keys, about: Arc::new(about), stop }
+        Self { control, keys, about: Arc::new(about), stop, refusals: Arc::default() }
     }
 
     /// Serves until `closing` is set; requests under way end, callers that have not finished asking are left.
@@ -64,7 +73,9 @@ impl Api {
                 Some(_) = connections.join_next() => continue,
             };
             match accepted {
-                Ok((stream, _)) => drop(connections.spawn(connection(router.clone(), stream, closing.clone()))),
+                Ok((stream, peer)) => {
+                    drop(connections.spawn(connection(router.clone(), stream, peer, closing.clone())))
+                }
                 Err(error) => {
                     // Out of file descriptors, most likely: those under way end and make room.
                     tracing::warn!(%error, "a connection to the API could not be taken");
@@ -77,26 +88,10 @@ impl Api {
     }
 
     fn router(self) -> Router {
-        let keyed = Router::new()
-            .route("/api/v1/status", get(server::status))
-            .route("/api/v1/stop", post(server::stop))
-            .route("/api/v1/backup", post(backup::backup))
-            .route("/api/v1/restore", post(backup::restore))
-            .route("/api/v1/deployments", post(functions::deploy))
-            .route("/api/v1/functions", get(functions::list))
-            .route("/api/v1/functions/{name}", get(functions::show).delete(functions::remove))
-            .route("/api/v1/functions/{name}/versions", get(functions::versions))
-            .route("/api/v1/functions/{name}/decisions", get(functions::decisions))
-            .route("/api/v1/functions/{name}/usage", get(functions::usage))
-            .route("/api/v1/functions/{name}/rotate", post(functions::rotate))
-            .route("/api/v1/functions/{name}/requests", get(requests::of_function))
-            .route("/api/v1/functions/{name}/logs", get(logs::logs))
-            .route("/api/v1/requests", get(requests::all))
-            .route("/api/v1/instances", get(server::instances))
-            .route("/api/v1/instances/{id}", get(server::instance))
+        let keyed = routes::router(&self)
             .method_not_allowed_fallback(server::wrong_method)
             .fallback(server::unknown_path)
-            .layer(from_fn_with_state(self.clone(), authorise));
+            .layer(from_fn_with_state(self.clone(), guard::authenticate));
         keyed
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(backup::ready))
@@ -110,11 +105,16 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
-async fn connection(router: Router, stream: TcpStream, mut closing: watch::Receiver<bool>) {
+async fn connection(router: Router, stream: TcpStream, peer: SocketAddr, mut closing: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true);
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
-    let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        router.call(request)
+    });
+    let connection = server.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => {}
@@ -125,10 +125,12 @@ async fn connection(router: Router, stream: TcpStream, mut closing: watch::Recei
     }
 }
 
-async fn authorise(State(api): State<Api>, request: Request, next: Next) -> ApiResult<Response> {
-    let sent = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    api.keys.check(sent)?;
-    Ok(next.run(request).await)
+/// A failure of keys, with the store's own failures told as everywhere.
+fn key_problem(error: kip_auth::Error) -> ApiError {
+    match error {
+        kip_auth::Error::Store(error) => kip_control::Error::Store(error).into(),
+        other => Problem::from(other).into(),
+    }
 }
 
 fn bad_request(message: impl Into<String>) -> ApiError {

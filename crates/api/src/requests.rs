@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Path, Query};
+use crate::guard::Who;
 use crate::{Api, bad_request};
 
 /// Records given unless said otherwise.
@@ -34,6 +35,8 @@ pub(crate) struct Filters {
     slower_than: Option<Millis>,
     outcome: Option<String>,
     id: Option<String>,
+    key: Option<String>,
+    tenant: Option<String>,
 }
 
 impl Filters {
@@ -57,12 +60,15 @@ impl Filters {
             slower_than: self.slower_than.map(|limit| limit.0.saturating_mul(1_000)),
             outcome: one_of("outcome", self.outcome, &["done", "refused", "broken", "left"])?,
             id: self.id,
+            key: self.key,
+            tenant: self.tenant,
+            among: Vec::new(),
             limit: self.limit.unwrap_or(FEW).min(MANY),
         })
     }
 }
 
-fn since(text: &str) -> Result<i64, ApiError> {
+pub(crate) fn since(text: &str) -> Result<i64, ApiError> {
     if let Ok(at) = text.parse::<i64>() {
         return Ok(at);
     }
@@ -89,8 +95,13 @@ pub(crate) async fn of_function(
     find(&api, filters.parse(Some(name))?).await
 }
 
-pub(crate) async fn all(State(api): State<Api>, Query(filters): Query<Filters>) -> ApiResult<Json<Vec<RequestRecord>>> {
-    find(&api, filters.parse(None)?).await
+pub(crate) async fn all(
+    State(api): State<Api>,
+    who: Who,
+    Query(filters): Query<Filters>,
+) -> ApiResult<Json<Vec<RequestRecord>>> {
+    let among = who.only().unwrap_or_default();
+    find(&api, RequestFilter { among, ..filters.parse(None)? }).await
 }
 
 async fn find(api: &Api, filter: RequestFilter) -> ApiResult<Json<Vec<RequestRecord>>> {

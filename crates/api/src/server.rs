@@ -8,15 +8,18 @@ use kip_spec::{InstanceId, Problem, code};
 
 use crate::error::{ApiError, ApiResult};
 use crate::extract::Path;
+use crate::guard::Who;
 use crate::wire::Status;
 use crate::{Api, bad_request};
 
-pub(crate) async fn status(State(api): State<Api>) -> Json<Status> {
+pub(crate) async fn status(State(api): State<Api>, who: Who) -> Json<Status> {
+    let functions = api.control.functions();
+    let instances = api.control.instances();
     Json(Status {
         about: api.about.as_ref().clone(),
         host: api.control.host(),
-        functions: api.control.functions().len(),
-        instances: api.control.instances().len(),
+        functions: functions.iter().filter(|info| who.sees(info.name.as_str())).count(),
+        instances: instances.iter().filter(|info| who.sees(info.function.as_str())).count(),
         events: api.control.events(),
     })
 }
@@ -27,16 +30,23 @@ pub(crate) async fn stop(State(api): State<Api>) -> Json<serde_json::Value> {
     Json(serde_json::json!({"stopping": true}))
 }
 
-pub(crate) async fn instances(State(api): State<Api>) -> Json<Vec<InstanceInfo>> {
-    Json(api.control.instances())
+pub(crate) async fn instances(State(api): State<Api>, who: Who) -> Json<Vec<InstanceInfo>> {
+    let mut instances = api.control.instances();
+    instances.retain(|info| who.sees(info.function.as_str()));
+    Json(instances)
 }
 
-pub(crate) async fn instance(State(api): State<Api>, Path(id): Path<String>) -> ApiResult<Json<InstanceInfo>> {
+pub(crate) async fn instance(
+    State(api): State<Api>,
+    who: Who,
+    Path(id): Path<String>,
+) -> ApiResult<Json<InstanceInfo>> {
     let id: InstanceId = id.parse().map_err(|error: kip_spec::id::IdError| bad_request(error.to_string()))?;
     let found = api.control.instance(id).ok_or_else(|| {
         Problem::new(code::INSTANCE_NOT_FOUND, format!("there is no instance {id}"))
             .hint("`kip ps` lists the instances there are")
     })?;
+    who.require_function(found.function.as_str())?;
     Ok(Json(found))
 }
 

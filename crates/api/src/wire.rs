@@ -1,5 +1,7 @@
 //! What crosses the wire, for the API and its clients alike.
 
+pub mod keys;
+
 use std::net::SocketAddr;
 
 use kip_control::{HostInfo, ServerEvent};

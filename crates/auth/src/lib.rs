@@ -1,39 +1,59 @@
-//! Who may call. Bearer keys are 256 random bits; only their SHA-256 is kept, which is enough for secrets that cannot be
-//! guessed. The first start makes an administrator key in a file that only its owner can read.
+//! Who may call, and what. Bearer keys are 256 random bits; only their SHA-256 is kept, which is enough for secrets that
+//! cannot be guessed. The first start makes an administrator key in a file that only its owner can read.
+//!
+//! Checking a key is one lookup in memory: this room touches a disk when keys change, and once a minute to keep when they
+//! were used. It decides nothing about requests; rates are kept by the gateway.
 
-use std::collections::HashSet;
+mod audit;
+mod error;
+mod key;
+mod manage;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use kip_host::clock::wall_millis;
 use kip_spec::{Problem, code};
-use kip_store::{ControlStore, StoredKey};
+use kip_store::ControlStore;
 use sha2::{Digest, Sha256};
+
+pub use error::Error;
+pub use key::{DEFAULT_TENANT, Key, KeyInfo, Role};
+pub use kip_store::{AuditFilter, AuditRecord};
+pub use manage::{KeyChange, Made, NewKey};
 
 /// What a key begins with, so that one in a log or a repository is recognised.
 const PREFIX: &str = "kw_";
 /// The name of the key that the first start makes.
 const ADMINISTRATOR: &str = "admin";
+/// Where clients send keys besides `Authorization`: Anthropic's and Azure's.
+const OTHER_HEADERS: [&str; 2] = ["x-api-key", "api-key"];
 
-/// Why keys could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The store failed.
-    #[error("the keys cannot be read or stored")]
-    Store(#[from] kip_store::Error),
-    /// The key's file failed.
-    #[error("cannot write the administrator key to {}", path.display())]
-    File {
-        /// Where it was to be.
-        path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
-}
-
-/// The keys that this server knows. Cheap to clone; asks no disk.
+/// The keys that this server knows. Cheap to clone; asking asks no disk.
 #[derive(Debug, Clone)]
 pub struct Keys {
-    hashes: Arc<RwLock<HashSet<[u8; 32]>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn ControlStore>,
+    data: PathBuf,
+    table: RwLock<Table>,
+    /// Held over a change: store and table change as one.
+    changes: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By the hash of a secret; a time is when this secret, which was replaced, ends.
+    by_hash: HashMap<[u8; 32], (Arc<Key>, Option<i64>)>,
+    by_name: BTreeMap<String, Arc<Key>>,
 }
 
 /// Where the administrator key of a data directory is.
@@ -41,56 +61,156 @@ pub fn administrator_file(data: &Path) -> PathBuf {
     data.join("admin.key")
 }
 
+/// The key that a request brings: as a bearer token, in `x-api-key` or in `api-key`. What looks like one of ours wins, since
+/// a function may want a credential of its own in the same request.
+pub fn credential(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| {
+        let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    });
+    let others = OTHER_HEADERS.iter().map(|name| Some(headers.get(*name)?.to_str().ok()?.trim()));
+    let mut first = None;
+    for sent in std::iter::once(bearer).chain(others).flatten() {
+        if is_ours(sent) {
+            return Some(sent);
+        }
+        first = first.or(Some(sent));
+    }
+    first
+}
+
+/// Whether a text looks like one of our keys.
+pub fn is_ours(credential: &str) -> bool {
+    credential.starts_with(PREFIX)
+}
+
 impl Keys {
-    /// Reads the keys; makes the administrator's if its file is missing. Gives it too, for whoever starts the server.
+    /// Reads the keys; makes the administrator's if its file is missing, or if no administrator key can be used any more.
+    /// Gives the secret of that file too, for whoever starts the server.
     ///
     /// # Errors
     /// When the store or the file fails.
-    pub async fn open(store: &dyn ControlStore, data: &Path) -> Result<(Self, String), Error> {
+    pub async fn open(store: Arc<dyn ControlStore>, data: &Path) -> Result<(Self, String), Error> {
+        let shared =
+            Shared { store, data: data.to_owned(), table: RwLock::default(), changes: tokio::sync::Mutex::default() };
+        let keys = Self { shared: Arc::new(shared) };
+        keys.reload().await?;
         let path = administrator_file(data);
-        let failed = |source| Error::File { path: path.clone(), source };
-        let stored = store.keys().await?;
-        let mut hashes: HashSet<[u8; 32]> = stored.iter().map(|key| key.hash).collect();
-        let administrator = match std::fs::read_to_string(&path) {
-            Ok(key) if hashes.contains(&hash(key.trim())) => key.trim().to_owned(),
-            _ => {
-                let key = generate();
-                let count = stored.iter().filter(|stored| stored.name.starts_with(ADMINISTRATOR)).count();
-                let name = if count == 0 { ADMINISTRATOR.to_owned() } else { format!("{ADMINISTRATOR}-{}", count + 1) };
-                let entry = StoredKey { name, hash: hash(&key), created: kip_host::clock::wall_millis() };
-                hashes.insert(entry.hash);
-                store.add_key(entry).await?;
-                kip_host::directory::write_whole(&path, format!("{key}\n").as_bytes()).map_err(failed)?;
-                key
-            }
+        let now = wall_millis();
+        let kept = std::fs::read_to_string(&path).map(|text| text.trim().to_owned()).ok();
+        let is_known = |secret: &String| keys.lookup(&hash(secret)).is_some_and(|(_, until)| until.is_none());
+        let all = keys.all();
+        let someone = all.iter().any(|key| key.role() == Role::Admin && key.usable(now).is_ok());
+        if let Some(secret) = kept.filter(|secret| someone && is_known(secret)) {
+            return Ok((keys, secret));
+        }
+        let numbered = |number: usize| match number {
+            1 => ADMINISTRATOR.to_owned(),
+            _ => format!("{ADMINISTRATOR}-{number}"),
         };
-        Ok((Self { hashes: Arc::new(RwLock::new(hashes)) }, administrator))
+        let name = (1..).map(numbered).find(|name| keys.find(name).is_err()).unwrap_or_default();
+        let made = keys.create(NewKey { name, role: Role::Admin, change: KeyChange::default() }).await?;
+        kip_host::directory::write_whole(&path, format!("{}\n", made.secret).as_bytes())
+            .map_err(|source| Error::File { path, source })?;
+        Ok((keys, made.secret))
     }
 
-    /// Takes keys in that the store got since, by a restore.
-    pub fn add(&self, stored: &[StoredKey]) {
-        self.hashes.write().unwrap_or_else(PoisonError::into_inner).extend(stored.iter().map(|key| key.hash));
-    }
-
-    /// Checks the value of an `Authorization` header.
+    /// Reads the keys anew: after a change, and after a restore.
     ///
     /// # Errors
-    /// A problem with code KW-7001 if there is no bearer key, KW-7002 if it is not known.
-    pub fn check(&self, authorization: Option<&str>) -> Result<(), Problem> {
-        let bearer = authorization.and_then(|value| {
-            let (scheme, key) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
-        });
-        let Some(key) = bearer else {
+    /// When the store fails; the keys stay as they were.
+    pub async fn reload(&self) -> Result<(), Error> {
+        let stored = self.shared.store.keys().await?;
+        let mut table = self.shared.table.write().unwrap_or_else(PoisonError::into_inner);
+        let earlier: HashMap<u64, Arc<Key>> = table.by_name.values().map(|key| (key.id(), key.clone())).collect();
+        let mut fresh = Table::default();
+        for stored in stored {
+            let used = earlier.get(&stored.id).map(|key| key.used.clone()).unwrap_or_default();
+            let key = Arc::new(Key::new(stored, used));
+            if let Some((previous, until)) = key.stored.previous {
+                fresh.by_hash.insert(previous, (key.clone(), Some(until)));
+            }
+            fresh.by_hash.insert(key.stored.hash, (key.clone(), None));
+            fresh.by_name.insert(key.stored.name.clone(), key);
+        }
+        *table = fresh;
+        Ok(())
+    }
+
+    /// The key whose secret this is.
+    ///
+    /// # Errors
+    /// A problem with code KW-7001 if nothing was sent, KW-7002 if it is not known, KW-7010 or KW-7011 if it is not taken now.
+    pub fn check(&self, credential: Option<&str>) -> Result<Arc<Key>, Problem> {
+        let Some(secret) = credential else {
             return Err(Problem::new(code::KEY_MISSING, "a key is needed and none was sent")
                 .hint("send the header `Authorization: Bearer <key>`; the administrator key is in admin.key in the data directory"));
         };
         // Looking up a hash tells a caller nothing about other keys, whatever the time it takes.
-        if self.hashes.read().unwrap_or_else(PoisonError::into_inner).contains(&hash(key)) {
+        let Some((key, until)) = self.lookup(&hash(secret)) else {
+            return Err(Problem::new(code::KEY_WRONG, "the key is not known to this server")
+                .hint("the administrator key is in admin.key in the data directory of the server that is asked"));
+        };
+        let now = wall_millis();
+        key.usable(now)?;
+        if until.is_some_and(|until| now >= until) {
+            let said = format!(
+                "the key `{}` has a new secret, and the time in which the old one was taken is over",
+                key.name()
+            );
+            return Err(Problem::new(code::KEY_EXPIRED, said).hint("use the secret that `kip key rotate` printed"));
+        }
+        key.touch(now);
+        Ok(key)
+    }
+
+    /// All keys as people see them, by name.
+    pub fn list(&self) -> Vec<KeyInfo> {
+        let now = wall_millis();
+        self.all().iter().map(|key| key.info(now)).collect()
+    }
+
+    /// A key as people see it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn show(&self, name: &str) -> Result<KeyInfo, Error> {
+        Ok(self.find(name)?.info(wall_millis()))
+    }
+
+    /// Writes down when keys were last used, those only that were used since this was last done.
+    ///
+    /// # Errors
+    /// When the store fails; it is tried again the next time.
+    pub async fn write_uses(&self) -> Result<(), Error> {
+        let _changing = self.shared.changes.lock().await;
+        let now = wall_millis();
+        let uses: Vec<(u64, i64)> = self
+            .all()
+            .iter()
+            .filter_map(|key| {
+                let used = key.info(now).last_use?;
+                (Some(used) > key.stored.last_use).then_some((key.id(), used))
+            })
+            .collect();
+        if uses.is_empty() {
             return Ok(());
         }
-        Err(Problem::new(code::KEY_WRONG, "the key is not known to this server")
-            .hint("the administrator key is in admin.key in the data directory of the server that is asked"))
+        self.shared.store.keys_used(uses).await?;
+        self.reload().await
+    }
+
+    fn lookup(&self, hash: &[u8; 32]) -> Option<(Arc<Key>, Option<i64>)> {
+        self.shared.table.read().unwrap_or_else(PoisonError::into_inner).by_hash.get(hash).cloned()
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Key>, Error> {
+        let table = self.shared.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.by_name.get(name).cloned().ok_or_else(|| Error::NotFound { name: name.to_owned() })
+    }
+
+    fn all(&self) -> Vec<Arc<Key>> {
+        self.shared.table.read().unwrap_or_else(PoisonError::into_inner).by_name.values().cloned().collect()
     }
 }
 
@@ -102,40 +222,4 @@ fn generate() -> String {
     let mut secret = [0u8; 32];
     kip_host::random::fill(&mut secret);
     secret.iter().fold(PREFIX.to_owned(), |key, byte| key + &format!("{byte:02x}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use kip_store::SqliteControl;
-    use std::os::unix::fs::PermissionsExt;
-
-    #[tokio::test]
-    async fn the_administrator_key_is_made_once_kept_private_and_works() {
-        let data = tempfile::tempdir().unwrap();
-        let store = SqliteControl::open(&data.path().join("control.db")).unwrap();
-        let (keys, key) = Keys::open(&store, data.path()).await.unwrap();
-        let (_, again) = Keys::open(&store, data.path()).await.unwrap();
-        assert_eq!(key, again);
-        let mode = std::fs::metadata(administrator_file(data.path())).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        assert!(keys.check(Some(&format!("Bearer {key}"))).is_ok());
-        assert!(keys.check(Some(&format!("bearer {key}"))).is_ok());
-        assert_eq!(keys.check(None).unwrap_err().code, code::KEY_MISSING);
-        assert_eq!(keys.check(Some("Basic x")).unwrap_err().code, code::KEY_MISSING);
-        assert_eq!(keys.check(Some("Bearer kw_nope")).unwrap_err().code, code::KEY_WRONG);
-        let stored = std::fs::read(data.path().join("control.db")).unwrap();
-        assert!(!stored.windows(key.len()).any(|window| window == key.as_bytes()), "the key itself is never stored");
-    }
-
-    #[tokio::test]
-    async fn a_lost_key_file_is_made_anew() {
-        let data = tempfile::tempdir().unwrap();
-        let store = SqliteControl::open(&data.path().join("control.db")).unwrap();
-        let (_, first) = Keys::open(&store, data.path()).await.unwrap();
-        std::fs::remove_file(administrator_file(data.path())).unwrap();
-        let (keys, second) = Keys::open(&store, data.path()).await.unwrap();
-        assert_ne!(first, second);
-        assert!(keys.check(Some(&format!("Bearer {second}"))).is_ok());
-    }
 }

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use kip_fleet::Event;
 use kip_spec::{Code, FunctionName, Problem, code};
-use kip_store::StoredKey;
 use kip_store::backup::{self, Manifest};
 use serde::{Deserialize, Serialize};
 
@@ -66,14 +65,6 @@ impl Control {
         let shared = &self.shared;
         let written = backup::write(file, overwrite, env!("CARGO_PKG_VERSION"), shared.store.as_ref(), self.records());
         written.await.map_err(backup_problem)
-    }
-
-    /// The keys that the store has.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub async fn stored_keys(&self) -> Result<Vec<StoredKey>, Error> {
-        Ok(self.shared.store.keys().await?)
     }
 
     /// Puts the functions of a backup in the place of ours, as one change. Functions whose version is the same keep their

@@ -5,16 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, CONNECTION, HOST, LOCATION};
+use http::header::{ALLOW, CONNECTION, HOST, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use kip_auth::Keys;
 use kip_control::{Cell, Control};
-use kip_relay::{Answer, Body, Call, Relay};
+use kip_relay::{Answer, Body, Call, Caller, Relay};
 use kip_spec::function::{HttpAuth, HttpTrigger};
 use kip_spec::{Problem, RequestId, code};
 
+use crate::authorise::Authority;
 use crate::connection::fault::Fault;
 use crate::connection::{Bounds, GuardedBody, REFUSED, State, is_host};
 use crate::grpc;
@@ -25,7 +25,7 @@ use crate::route::{Route, route};
 #[derive(Debug, Clone)]
 pub(crate) struct Door {
     pub(crate) control: Control,
-    pub(crate) keys: Keys,
+    pub(crate) authority: Authority,
     pub(crate) relay: Relay,
     pub(crate) bounds: Bounds,
     /// Proxies whose word about callers is taken.
@@ -92,6 +92,12 @@ impl Door {
         let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         if let Some(host) = authority {
             request.headers_mut().insert(HOST, host);
+        }
+        // Before anything is told or read of somebody's body.
+        if inbound.keyed
+            && let Err(answer) = self.authority.require_key(request.headers(), id)
+        {
+            return *answer;
         }
         match self.place(&mut request, id).await {
             Ok(place) => match self.admit(place, &request, id, inbound) {
@@ -199,9 +205,9 @@ impl Door {
         inbound: &Inbound,
     ) -> Result<Call, Box<Answer>> {
         let Place { cell, target, prefix, read } = place;
-        self.authorise(&cell, request, id, inbound.keyed)?;
+        let caller = self.authorise(&cell, request, id, inbound.keyed)?;
         let (peer, secure) = self.origin(inbound, request.headers());
-        Ok(Call { cell, target, prefix, read, request: id.clone(), peer: Some(peer), secure })
+        Ok(Call { cell, target, prefix, read, request: id.clone(), peer: Some(peer), secure, caller })
     }
 
     fn authorise(
@@ -210,7 +216,7 @@ impl Door {
         request: &Request<Incoming>,
         id: &RequestId,
         keyed: bool,
-    ) -> Result<(), Box<Answer>> {
+    ) -> Result<Option<Caller>, Box<Answer>> {
         let version = cell.serving();
         let HttpTrigger { auth, methods } = &version.spec.http;
         // A WebSocket over HTTP/2 is what a GET begins over HTTP/1.1.
@@ -226,14 +232,8 @@ impl Door {
             }
             return Err(Box::new(answer));
         }
-        if keyed || *auth == HttpAuth::Key {
-            let sent = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-            self.keys.check(sent).map_err(|problem| {
-                let mut answer = kip_relay::problem(problem, id);
-                answer.headers_mut().insert("www-authenticate", HeaderValue::from_static("Bearer"));
-                Box::new(answer)
-            })?;
-        }
+        let auth = if keyed { HttpAuth::Key } else { *auth };
+        let caller = self.authority.authorise(auth, cell.name().as_str(), request.headers(), id)?;
         if request
             .headers()
             .get("x-fc-invocation-type")
@@ -243,7 +243,7 @@ impl Door {
                 .hint("leave out the header x-fc-invocation-type to call synchronously");
             return Err(Box::new(kip_relay::problem(problem, id)));
         }
-        Ok(())
+        Ok(caller)
     }
 
     /// Who called, and whether nobody could read along: what a named proxy in front says, else what the connection says.

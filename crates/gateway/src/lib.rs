@@ -4,6 +4,7 @@
 //! This room knows how requests come in and where they are to go; it never chooses an instance and never touches a disk.
 
 mod admission;
+mod authorise;
 mod connection;
 mod grpc;
 mod listen;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::admission::Door;
+use crate::authorise::Authority;
 use crate::connection::{self, Bounds, Stream};
 
 /// What the gateway needs.
@@ -95,13 +96,14 @@ impl Gateway {
         let address = first.listener.local_addr()?;
         let closing = watch::Sender::new(false);
         let mut threads = Vec::with_capacity(options.threads);
+        let authority = Authority::new(keys.clone());
         let shared = Arc::new(options);
         let open = Arc::new(AtomicUsize::new(0));
         for number in 0..shared.threads.max(1) {
             let (options, open) = (shared.clone(), open.clone());
-            let (control, keys, closed) = (control.clone(), keys.clone(), closing.subscribe());
+            let (control, authority, closed) = (control.clone(), authority.clone(), closing.subscribe());
             let body = move || {
-                if let Err(error) = run(&options, &open, control, keys, closed) {
+                if let Err(error) = run(&options, &open, control, authority, closed) {
                     tracing::error!(%error, "a gateway thread ended");
                 }
             };
@@ -133,14 +135,14 @@ fn run(
     options: &Options,
     open: &Arc<AtomicUsize>,
     control: Control,
-    keys: Keys,
+    authority: Authority,
     closing: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
     let relay = Relay::new(control.clone());
     let (bounds, proxies) = (options.limits.bounds(), options.proxies.clone().into());
-    let door = Door { control, keys, relay: relay.clone(), bounds, proxies };
+    let door = Door { control, authority, relay: relay.clone(), bounds, proxies };
     local.block_on(&runtime, async move {
         let mut entries = tokio::task::JoinSet::new();
         for entry in &options.doors {

@@ -1,9 +1,13 @@
 //! The command line.
 
+mod keys;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use self::keys::{Audit, Key, Settings};
 
 /// Function compute for AI models on your own machines.
 #[derive(Debug, Parser)]
@@ -73,6 +77,11 @@ pub(crate) enum Command {
     Stop,
     /// Look at this host and the server, and say what is amiss.
     Doctor,
+    /// Make, change and remove the keys that callers and operators use.
+    #[command(subcommand)]
+    Key(Key),
+    /// List who changed what through the API.
+    Audit(Audit),
     /// Write functions, keys and records into one file, while the server runs or not.
     Backup(Backup),
     /// Put the functions of a backup in the place of the present ones, while the server runs or not.
@@ -212,6 +221,12 @@ pub(crate) struct Requests {
     /// With this request id.
     #[arg(long)]
     pub(crate) id: Option<String>,
+    /// Called with the key of this name.
+    #[arg(long = "by", value_name = "KEY")]
+    pub(crate) by: Option<String>,
+    /// Called with a key of this tenant.
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
 }
 
 #[derive(Debug, Args)]

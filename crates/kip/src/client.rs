@@ -100,6 +100,14 @@ impl Client {
         self.call(Method::POST, path, Some(serde_json::to_vec(body)?)).await
     }
 
+    pub(crate) async fn patch<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> anyhow::Result<T> {
+        self.call(Method::PATCH, path, Some(serde_json::to_vec(body)?)).await
+    }
+
     async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<T> {
         let authority = http_client::authority(&self.base)
             .map_err(|error| Problem::new(code::SERVER_UNREACHABLE, error.to_string()))?;

@@ -114,6 +114,12 @@ pub(crate) fn clock(at: i64) -> String {
     time.strftime("%H:%M:%S%.3f").to_string()
 }
 
+/// A day and a time of it, local, from milliseconds since 1970.
+pub(crate) fn date(at: i64) -> String {
+    let time = jiff::Timestamp::from_millisecond(at).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
+    time.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

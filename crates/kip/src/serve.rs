@@ -26,6 +26,8 @@ use crate::output::Output;
 const ENDS: usize = 1_024;
 /// With fewer open files than this a server meets the limit soon.
 pub(crate) const FEW_FILES: u64 = 4_096;
+/// How often it is written down when keys were last used; what a crash forgets at most.
+const USES_APART: Duration = Duration::from_secs(60);
 /// How long callers may take to read the rest of their answers when the server ends.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -88,7 +90,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let disk = crate::disk::prepare(data, &config)?;
     let (store, records) = crate::disk::open(data, &disk).map_err(store_problem)?;
     let identity = store.begin_boot().await.map_err(store_problem)?;
-    let (keys, key) = Keys::open(store.as_ref(), data).await.map_err(keys_problem)?;
+    let (keys, key) = Keys::open(store.clone(), data).await.map_err(keys_problem)?;
 
     let (ends, ended) = mpsc::channel(ENDS);
     let body = Arc::new(
@@ -133,7 +135,9 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     };
     let (stop, mut stopped) = watch::channel(false);
     let closing = watch::Sender::new(false);
-    let api = Api::new(control.clone(), keys, about, stop);
+    let uses = keys.clone();
+    kip_host::tasks::spawn("key uses", async move { note_uses(&uses).await });
+    let api = Api::new(control.clone(), keys.clone(), about, stop);
     let listener = tokio::net::TcpListener::from_std(api_listener)?;
     let api = kip_host::tasks::spawn("api", api.serve(listener, closing.subscribe()));
 
@@ -171,6 +175,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
         _ = interrupted.recv() => end(Duration::ZERO).await,
         _ = terminated.recv() => end(Duration::ZERO).await,
     };
+    write_uses(&keys).await;
     let joined = tokio::task::spawn_blocking(move || gateway.join());
     let _ = tokio::time::timeout(LAST_WORDS, joined).await;
     match kept {
@@ -267,12 +272,23 @@ pub(crate) fn store_problem(error: kip_store::Error) -> Problem {
     }
 }
 
+/// Keeps when keys were last used, for ever.
+async fn note_uses(keys: &Keys) {
+    loop {
+        tokio::time::sleep(USES_APART).await;
+        write_uses(keys).await;
+    }
+}
+
+async fn write_uses(keys: &Keys) {
+    if let Err(error) = keys.write_uses().await {
+        tracing::warn!(%error, "when keys were last used is not written down");
+    }
+}
+
 fn keys_problem(error: kip_auth::Error) -> Problem {
     match error {
         kip_auth::Error::Store(error) => store_problem(error),
-        kip_auth::Error::File { ref source, .. } => {
-            let cause = source.to_string();
-            Problem::new(code::DATA_DIRECTORY_UNUSABLE, error.to_string()).cause(cause)
-        }
+        other => other.into(),
     }
 }

@@ -20,7 +20,7 @@ use crate::body::{Parts, Stream, in_future};
 use crate::headers::{self, Forwarding};
 use crate::pool::{Pool, Sender};
 use crate::prefix::Upload;
-use crate::trace::{Outcome, Trace, Tracer};
+use crate::trace::{Caller, Outcome, Trace, Tracer};
 use crate::tunnel::{Tunnel, Tunnels};
 use crate::upgrade::{self, Asked};
 
@@ -41,6 +41,8 @@ pub struct Call {
     pub peer: Option<IpAddr>,
     /// Whether nobody could read along.
     pub secure: bool,
+    /// With which key, where one was sent.
+    pub caller: Option<Caller>,
 }
 
 /// The exchange, of one thread.
@@ -72,15 +74,16 @@ impl Relay {
 
     /// Calls a function and gives its answer, or a problem in its place. The exchange goes on in the answer's body;
     /// dropping this future or that body at any time frees the place. A WebSocket goes on in a task of its own.
-    pub async fn exchange(&self, call: Call, mut request: Request<Incoming>) -> Answer {
-        let caller = upgrade::asked(&request).map(|asked| (asked, hyper::upgrade::on(&mut request)));
+    pub async fn exchange(&self, mut call: Call, mut request: Request<Incoming>) -> Answer {
+        let asker = upgrade::asked(&request).map(|asked| (asked, hyper::upgrade::on(&mut request)));
         let (head, body) = request.into_parts();
+        let caller = call.caller.take();
         let path = call.target.path_and_query().map_or("/", |path| path.as_str());
-        let trace = Trace::new(call.request.clone(), call.cell.clone(), head.method.clone(), path);
+        let trace = Trace::new(call.request.clone(), call.cell.clone(), caller, head.method.clone(), path);
         let upload = Upload::new(call.read.clone(), body, trace.bytes_in.clone());
         // Until the answer's head is there, a caller that leaves drops this.
         let mut guard = Guard { tracer: self.tracer.clone(), trace: Some(trace) };
-        match self.attempt(&call, head, upload, caller, &mut guard).await {
+        match self.attempt(&call, head, upload, asker, &mut guard).await {
             Ok(answer) => answer,
             Err(answer) => {
                 let outcome = if answer.status().as_u16() == 502 { Outcome::Broken } else { Outcome::Refused };

@@ -10,6 +10,8 @@ use kip_control::Version;
 use kip_spec::RequestId;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const FORWARDED: [&str; 6] =
     ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix", "x-real-ip"];
@@ -59,8 +61,11 @@ pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &Forwarding<'_>) {
         headers.remove(name);
     }
     let our_key = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("kw_"));
-    if headers.get(AUTHORIZATION).is_some_and(our_key) {
-        headers.remove(AUTHORIZATION);
+    // A credential of the function's own goes through.
+    for name in [AUTHORIZATION, X_API_KEY, API_KEY] {
+        if headers.get_all(&name).iter().any(our_key) {
+            headers.remove(name);
+        }
     }
     for (name, value) in &call.version.headers {
         headers.insert(name.clone(), value.clone());

@@ -9,10 +9,23 @@ use kip_fleet::StartKind;
 use kip_host::clock::{monotonic_micros, wall_millis};
 use kip_spec::{Code, RequestId};
 
+use crate::limits::Slot;
+
 /// Warm and successful requests recorded each second by each thread; of more, some are left out and counted.
 const WARM_RECORDS_PER_SECOND: u32 = 500;
 /// A request this slow is always recorded, in microseconds.
 const SLOW: u64 = 1_000_000;
+
+/// Whose key a request was sent with, and its place among that key's requests in flight.
+#[derive(Debug)]
+pub struct Caller {
+    /// The key's name.
+    pub key: Arc<str>,
+    /// Whose it is.
+    pub tenant: Arc<str>,
+    /// Given back when the request is over, however it ends.
+    pub slot: Option<Slot>,
+}
 
 /// One request's memory.
 #[derive(Debug)]
@@ -32,6 +45,7 @@ pub(crate) struct Trace {
     pub(crate) bytes: u64,
     /// Counted by the body on its way up, which the connection to the instance owns.
     pub(crate) bytes_in: Arc<AtomicU64>,
+    caller: Option<Caller>,
 }
 
 /// How a request ended.
@@ -44,7 +58,13 @@ pub(crate) enum Outcome {
 }
 
 impl Trace {
-    pub(crate) fn new(request: RequestId, cell: Arc<kip_control::Cell>, method: http::Method, path: &str) -> Self {
+    pub(crate) fn new(
+        request: RequestId,
+        cell: Arc<kip_control::Cell>,
+        caller: Option<Caller>,
+        method: http::Method,
+        path: &str,
+    ) -> Self {
         Self {
             request,
             arrived: monotonic_micros(),
@@ -60,6 +80,7 @@ impl Trace {
             code: None,
             bytes: 0,
             bytes_in: Arc::default(),
+            caller,
         }
     }
 
@@ -144,6 +165,8 @@ impl Tracer {
                 Outcome::Left => "left",
             }
             .to_owned(),
+            key: trace.caller.as_ref().map(|caller| caller.key.to_string()),
+            tenant: trace.caller.as_ref().map(|caller| caller.tenant.to_string()),
         });
     }
 }

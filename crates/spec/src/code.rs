@@ -100,6 +100,17 @@ codes! {
     7005 SERVER_UNREACHABLE 503 "no server answers";
     7006 API_METHOD 405 "the API does not take this method at this path";
     7007 COMMAND_INPUT 400 "what the command was given cannot be used";
+    7008 ROLE_TOO_LOW 403 "the key's role does not allow this";
+    7009 KEY_OTHER_FUNCTION 403 "the key is not for this function";
+    7010 KEY_EXPIRED 401 "the key has expired";
+    7011 KEY_DISABLED 401 "the key is disabled";
+    7012 KEY_RATE 429 "the key sends more requests than it may";
+    7013 KEY_CONCURRENCY 429 "the key has as many requests in flight as it may";
+    7014 KEY_NOT_FOUND 404 "there is no key of this name";
+    7015 KEY_EXISTS 409 "there is a key of this name already";
+    7016 KEY_LAST_ADMINISTRATOR 409 "the last usable administrator key must stay";
+    7017 KEY_INVALID 400 "what was given for the key cannot be used";
+    7018 KEY_UNKNOWN_FUNCTION 404 "the key names a function that does not exist";
     8001 DATA_DIRECTORY_IN_USE 409 "another server uses this data directory";
     8002 ADDRESS_TAKEN 409 "the address is taken by another program";
     8003 DATA_DIRECTORY_UNUSABLE 500 "the data directory cannot be used";

@@ -7,9 +7,11 @@ pub mod code;
 pub mod function;
 pub mod id;
 pub mod problem;
+pub mod rate;
 pub mod units;
 
 pub use code::Code;
 pub use id::{FunctionName, InstanceId, RequestId, VersionId};
 pub use problem::Problem;
+pub use rate::Rate;
 pub use units::{Bytes, MilliCpu, Millis};

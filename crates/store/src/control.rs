@@ -10,9 +10,11 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::backup::Staged;
 use crate::database::{Database, Error, Sync};
 use crate::health::{Care, Condition};
-use crate::{ControlStore, Identity, StoredKey, StoredVersion, VersionSource};
+use crate::keys::{self, AuditFilter, AuditRecord, StoredKey};
+use crate::{ControlStore, Identity, StoredVersion, VersionSource};
 
-pub(crate) const MIGRATIONS: &[&str] = &["
+pub(crate) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE server (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, boot INTEGER NOT NULL) STRICT;
     CREATE TABLE documents (id INTEGER PRIMARY KEY, text TEXT NOT NULL, facade TEXT NOT NULL) STRICT;
     CREATE TABLE versions (
@@ -30,7 +32,9 @@ pub(crate) const MIGRATIONS: &[&str] = &["
         serving INTEGER REFERENCES versions (id)
     ) STRICT;
     CREATE TABLE keys (hash BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL) STRICT;
-"];
+",
+    keys::MIGRATION,
+];
 
 /// Documents that no version was made from any more.
 const FORGET_DOCUMENTS: &str = "DELETE FROM documents WHERE id NOT IN (SELECT document FROM versions)";
@@ -152,16 +156,32 @@ impl ControlStore for SqliteControl {
             .await
     }
 
-    async fn add_key(&self, key: StoredKey) -> Result<(), Error> {
-        let insert = "INSERT INTO keys (hash, name, created) VALUES (?1, ?2, ?3)";
-        self.database.change(move |c| c.execute(insert, params![key.hash, key.name, key.created])).await?;
-        Ok(())
+    async fn put_key(&self, key: StoredKey) -> Result<u64, Error> {
+        self.database.change(move |c| keys::put(c, &key)).await
+    }
+
+    async fn remove_key(&self, id: u64) -> Result<bool, Error> {
+        self.database.change(move |c| keys::remove(c, id)).await
+    }
+
+    async fn keys_used(&self, uses: Vec<(u64, i64)>) -> Result<(), Error> {
+        self.database.change(move |c| keys::used(c, &uses)).await
     }
 
     async fn keys(&self) -> Result<Vec<StoredKey>, Error> {
-        let query = "SELECT hash, name, created FROM keys ORDER BY name";
-        let read = |row: &Row<'_>| Ok(StoredKey { hash: row.get(0)?, name: row.get(1)?, created: row.get(2)? });
-        self.database.read(move |c| c.prepare(query)?.query_map([], read)?.collect()).await
+        self.database.read(|c| keys::all(c)).await
+    }
+
+    async fn audit_begin(&self, record: AuditRecord) -> Result<i64, Error> {
+        self.database.change(move |c| keys::audit_begin(c, &record)).await
+    }
+
+    async fn audit_end(&self, record: i64, object: String, result: String) -> Result<(), Error> {
+        self.database.change(move |c| keys::audit_end(c, record, &object, &result)).await
+    }
+
+    async fn audit(&self, filter: AuditFilter) -> Result<Vec<AuditRecord>, Error> {
+        self.database.read(move |c| keys::audit(c, &filter)).await
     }
 
     async fn identity(&self) -> Result<Option<Identity>, Error> {
@@ -196,20 +216,19 @@ impl ControlStore for SqliteControl {
     }
 }
 
-/// Everything of the backup instead of everything of ours, but for who we are and the keys that open us.
+/// Everything of the backup instead of everything of ours, but for who we are and the keys that open us. Keys are merged
+/// before it, while it can still be told whose backup it is.
 const REPLACE: &str = "
     DELETE FROM functions; DELETE FROM versions; DELETE FROM documents;
     INSERT INTO documents SELECT id, text, facade FROM backup.documents;
     INSERT INTO versions SELECT id, function, spec, created, document FROM backup.versions;
     INSERT INTO functions SELECT name, latest, serving FROM backup.functions;
-    INSERT INTO keys SELECT hash,
-        CASE WHEN name IN (SELECT name FROM main.keys) THEN name || '-' || lower(hex(substr(hash, 1, 8))) ELSE name END,
-        created FROM backup.keys WHERE hash NOT IN (SELECT hash FROM main.keys);
     INSERT OR IGNORE INTO server SELECT one, id, boot FROM backup.server;
 ";
 
 fn replace(c: &mut Connection, renew: &[FunctionName]) -> Result<(), rusqlite::Error> {
     let transaction = c.transaction()?;
+    transaction.execute_batch(keys::MERGE)?;
     transaction.execute_batch(REPLACE)?;
     for name in renew {
         let copy = "INSERT INTO versions (function, spec, created, document)

@@ -29,6 +29,12 @@ pub struct RequestFilter {
     pub outcome: Option<String>,
     /// With this id.
     pub id: Option<String>,
+    /// Called with the key of this name.
+    pub key: Option<String>,
+    /// Called with a key of this tenant.
+    pub tenant: Option<String>,
+    /// Of one of these functions; empty means all.
+    pub among: Vec<String>,
     /// At most so many.
     pub limit: u32,
 }
@@ -91,11 +97,17 @@ impl RequestFilter {
             ("instance = ?", &self.instance),
             ("outcome = ?", &self.outcome),
             ("request = ?", &self.id),
+            ("key = ?", &self.key),
+            ("tenant = ?", &self.tenant),
         ];
         for (term, text) in texts {
             if let Some(text) = text {
                 add(term, Value::Text(text.clone()));
             }
+        }
+        if !self.among.is_empty() {
+            let names = serde_json::Value::from(self.among.clone()).to_string();
+            add("function IN (SELECT value FROM json_each(?))", Value::Text(names));
         }
         if let Some(start) = &self.start {
             add(

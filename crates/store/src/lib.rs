@@ -8,6 +8,7 @@ mod control;
 mod database;
 mod filter;
 mod health;
+mod keys;
 mod records;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub use control::SqliteControl;
 pub use database::Error;
 pub use filter::RequestFilter;
 pub use health::{Care, Condition};
+pub use keys::{AuditFilter, AuditRecord, StoredKey};
 pub use records::SqliteRecords;
 
 /// An immutable version as stored.
@@ -44,17 +46,6 @@ pub struct VersionSource {
     pub facade: String,
     /// The document it was made from.
     pub source: String,
-}
-
-/// A bearer key as stored: never the key itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredKey {
-    /// Its name.
-    pub name: String,
-    /// SHA-256 of the key.
-    pub hash: [u8; 32],
-    /// When it was made, milliseconds since 1970.
-    pub created: i64,
 }
 
 /// Who this data directory's server is.
@@ -88,10 +79,20 @@ pub trait ControlStore: Send + Sync + std::fmt::Debug {
     async fn set_serving(&self, function: FunctionName, version: VersionId) -> Result<(), Error>;
     /// Removes a function and its versions. False if there was none.
     async fn remove_function(&self, function: FunctionName) -> Result<bool, Error>;
-    /// Stores a key.
-    async fn add_key(&self, key: StoredKey) -> Result<(), Error>;
-    /// All keys.
+    /// Stores a key, a new one if its number is 0, and gives its number. Its last use is left as it is.
+    async fn put_key(&self, key: StoredKey) -> Result<u64, Error>;
+    /// Removes a key. False if there was none.
+    async fn remove_key(&self, id: u64) -> Result<bool, Error>;
+    /// Notes when keys were last used: numbers and milliseconds since 1970.
+    async fn keys_used(&self, uses: Vec<(u64, i64)>) -> Result<(), Error>;
+    /// All keys, by name.
     async fn keys(&self) -> Result<Vec<StoredKey>, Error>;
+    /// Writes down that a change begins, and gives the record's number. The oldest records go.
+    async fn audit_begin(&self, record: AuditRecord) -> Result<i64, Error>;
+    /// Writes down what was changed and how that ended.
+    async fn audit_end(&self, record: i64, object: String, result: String) -> Result<(), Error>;
+    /// The audit records that fit, newest first.
+    async fn audit(&self, filter: AuditFilter) -> Result<Vec<AuditRecord>, Error>;
     /// Whose file it is; none before the first start.
     async fn identity(&self) -> Result<Option<Identity>, Error>;
     /// Writes a copy that is consistent in itself into a file that must not exist or be empty.
@@ -147,6 +148,12 @@ pub struct RequestRecord {
     pub peak_memory: Option<u64>,
     /// How it ended: `done`, `refused`, `broken` or `left`.
     pub outcome: String,
+    /// The name of the key that called, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// That key's tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 /// One decision about an instance, with its reason.

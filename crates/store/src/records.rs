@@ -48,6 +48,12 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     CREATE INDEX usage_by_function ON usage (function, id);
     CREATE INDEX usage_by_time ON usage (at);
 ",
+    "
+    ALTER TABLE requests ADD COLUMN key TEXT AS (record ->> '$.key') VIRTUAL;
+    ALTER TABLE requests ADD COLUMN tenant TEXT AS (record ->> '$.tenant') VIRTUAL;
+    CREATE INDEX requests_by_key ON requests (key, id) WHERE key IS NOT NULL;
+    CREATE INDEX requests_by_tenant ON requests (tenant, id) WHERE tenant IS NOT NULL;
+",
 ];
 
 /// The tables, all of one shape.
@@ -268,6 +274,8 @@ mod tests {
             kind: Some("on-demand".to_owned()),
             peak_memory: None,
             outcome: if number == 20 { "left" } else { "done" }.to_owned(),
+            key: (number == 30).then(|| "k".to_owned()),
+            tenant: (number == 31).then(|| "t".to_owned()),
         }
     }
 
@@ -279,7 +287,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteRecords::open(&folder.path().join("records.db")).unwrap();
         store.append((0..40).map(|number| Record::Request(request(number))).collect()).await.unwrap();
-        let cases: [(Set, &[&str], &str); 10] = [
+        let cases: [(Set, &[&str], &str); 13] = [
+            (|f| f.key = Some("k".to_owned()), &["r30"], "requests_by_key"),
+            (|f| f.tenant = Some("t".to_owned()), &["r31"], "requests_by_tenant"),
+            (|f| (f.among, f.limit) = (vec!["f".to_owned(), "g".to_owned()], 1), &["r39"], ""),
             (|f| f.id = Some("r7".to_owned()), &["r7"], "requests_by_id"),
             (|f| f.since = Some(38_000), &["r39", "r38"], "requests_by_time"),
             (|f| f.status = "5xx".parse().ok(), &["r30", "r20", "r10", "r0"], "requests_failed"),
@@ -332,7 +343,7 @@ mod tests {
         let filter = RequestFilter { id: Some("r3".to_owned()), limit: 9, ..RequestFilter::default() };
         let found = store.requests(filter).await.unwrap();
         assert_eq!(found, [RequestRecord { bytes_in: 0, kind: None, ..request(3) }]);
-        let copy = rusqlite::Connection::open(folder.path().join("records.before-schema-3.db")).unwrap();
+        let copy = rusqlite::Connection::open(folder.path().join("records.before-schema-4.db")).unwrap();
         let version: u32 = copy.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
         let kept: u32 = copy.query_row("SELECT count(*) FROM requests", [], |row| row.get(0)).unwrap();
         assert_eq!((version, kept), (1, 1));

@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub(crate) mod infer;
 pub(crate) mod inspect;
 pub(crate) mod invoke;
+pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod requests;
@@ -34,6 +35,8 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Rotate(options) => usage::rotate(&Client::find(connection)?, &options, output).await,
         Command::Usage(options) => usage::usage(&Client::find(connection)?, &options, output).await,
         Command::Rm(options) => stop::remove(&Client::find(connection)?, &options, output).await,
+        Command::Key(command) => key::run(&Client::find(connection)?, &command, output).await,
+        Command::Audit(options) => key::audit(&Client::find(connection)?, &options, output).await,
         Command::Stop => stop::stop(connection, output).await,
         Command::Backup(options) => backup::backup(connection, &options, output).await,
         Command::Restore(options) => backup::restore(connection, &options, output).await,

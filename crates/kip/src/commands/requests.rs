@@ -35,6 +35,8 @@ fn query(options: &Requests) -> Result<String, Problem> {
         ("slower_than", &options.slower_than),
         ("outcome", &options.outcome),
         ("id", &options.id),
+        ("key", &options.by),
+        ("tenant", &options.tenant),
     ];
     for (name, value) in given {
         if let Some(value) = value {
@@ -45,7 +47,7 @@ fn query(options: &Requests) -> Result<String, Problem> {
 }
 
 /// A time as milliseconds since 1970; a duration as it is, for the server's clock to count back from.
-fn since(text: &str) -> Result<String, Problem> {
+pub(crate) fn since(text: &str) -> Result<String, Problem> {
     if text.parse::<kip_spec::Millis>().is_ok() {
         return Ok(text.to_owned());
     }
@@ -72,6 +74,7 @@ fn request_table(requests: &[RequestRecord]) -> String {
             micros(record.first_byte_us),
             micros(record.total_us),
             record.instance.clone().unwrap_or_default(),
+            record.key.clone().unwrap_or_default(),
         ]
     };
     let rows: Vec<Vec<String>> = requests.iter().map(row).collect();
@@ -89,6 +92,7 @@ fn request_table(requests: &[RequestRecord]) -> String {
             "#FIRST BYTE",
             "#TOTAL",
             "INSTANCE",
+            "KEY",
         ],
         &rows,
     )

@@ -12,6 +12,7 @@ mod crash;
 mod hostile;
 mod http;
 mod journey;
+mod keys;
 mod lifecycle;
 mod logs;
 mod protocols;

@@ -76,8 +76,8 @@ async fn what_was_backed_up_comes_back_and_numbers_are_never_reused() {
     let file = world.backup("one").await;
     assert_eq!(world.left_behind(), ["one"]);
     let newer = world.deploy(&["a", "c"]).await;
-    let key = StoredKey { name: "later".to_owned(), hash: [7; 32], created: 1 };
-    world.control.add_key(key.clone()).await.unwrap();
+    let key = StoredKey::new("later", [7; 32], 1, "admin", "default");
+    let key = StoredKey { id: world.control.put_key(key.clone()).await.unwrap(), ..key };
 
     let staged = world.stage(&file).unwrap();
     assert_eq!((staged.manifest.functions, staged.manifest.by.as_str()), (2, "0.1.0"));
@@ -91,6 +91,28 @@ async fn what_was_backed_up_comes_back_and_numbers_are_never_reused() {
     assert_eq!(world.control.identity().await.unwrap().unwrap().server, world.server);
     assert_eq!(world.left_behind(), ["one"]);
     assert!(world.deploy(&["d"]).await[0] > restored[0].id.0);
+}
+
+#[tokio::test]
+async fn keys_of_another_server_come_along_but_what_was_taken_from_a_key_stays_taken() {
+    let (world, other) = (World::new().await, World::new().await);
+    let key = |name: &str, secret: u8| StoredKey::new(name, [secret; 32], 1, "deploy", "default");
+    let gone = world.control.put_key(key("gone", 1)).await.unwrap();
+    let rotated = world.control.put_key(key("rotated", 2)).await.unwrap();
+    let file = world.backup("one").await;
+    world.control.remove_key(gone).await.unwrap();
+    let fresh = StoredKey { id: rotated, previous: Some(([2; 32], 9)), ..key("rotated", 3) };
+    world.control.put_key(fresh.clone()).await.unwrap();
+    world.control.replace(&world.stage(&file).unwrap(), Vec::new()).await.unwrap();
+    assert_eq!(world.control.keys().await.unwrap(), [fresh], "a removed key does not come back, nor an old secret");
+
+    other.control.put_key(StoredKey { previous: Some(([2; 32], 9)), ..key("gone", 5) }).await.unwrap();
+    let staged = stage(&file, other.folder.path(), None).unwrap();
+    other.control.replace(&staged, Vec::new()).await.unwrap();
+    let keys = other.control.keys().await.unwrap();
+    let found: Vec<(&str, u8, &str)> =
+        keys.iter().map(|key| (key.name.as_str(), key.hash[0], key.role.as_str())).collect();
+    assert_eq!(found, [("gone", 5, "deploy"), ("gone-0101010101010101", 1, "deploy")]);
 }
 
 #[tokio::test]

@@ -1,0 +1,151 @@
+//! Between a request and its handler: the key it brings, whether its role and its functions allow this, and the audit record.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{Extension, FromRequestParts, RawPathParams, Request, State};
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use kip_auth::{Key, Role};
+use kip_host::clock::wall_millis;
+use kip_spec::{Code, Problem};
+
+use crate::Api;
+use crate::error::{ApiError, ApiResult};
+
+/// Refusals of one kind to one key are recorded once in so many milliseconds: a caller must not be able to fill the record.
+const REFUSALS_APART: i64 = 60_000;
+
+/// The address that a connection comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Who asks. Handlers that change something say here what that was.
+#[derive(Debug, Clone)]
+pub(crate) struct Who {
+    key: Arc<Key>,
+    peer: IpAddr,
+    object: Arc<Mutex<Option<String>>>,
+}
+
+impl Who {
+    /// The functions that may be shown, if not all.
+    pub(crate) fn only(&self) -> Option<Vec<String>> {
+        self.key.only()
+    }
+
+    /// Whether a function may be shown.
+    pub(crate) fn sees(&self, function: &str) -> bool {
+        self.key.is_for(function)
+    }
+
+    /// Whether a function may be touched.
+    pub(crate) fn require_function(&self, function: &str) -> ApiResult<()> {
+        Ok(self.key.require_function(function)?)
+    }
+
+    /// Names what a change is about, for the audit record.
+    pub(crate) fn changes(&self, object: impl Into<String>) {
+        *self.object.lock().unwrap_or_else(PoisonError::into_inner) = Some(object.into());
+    }
+
+    fn object(&self) -> Option<String> {
+        self.object.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Who {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        let who = parts.extensions.get::<Self>().cloned();
+        who.ok_or_else(|| Problem::new(kip_spec::code::KEY_MISSING, "a key is needed and none was sent").into())
+    }
+}
+
+/// Lets a request with a key in, whatever its role: even what is not there is not shown without a key.
+pub(crate) async fn authenticate(State(api): State<Api>, mut request: Request, next: Next) -> ApiResult<Response> {
+    let key = api.keys.check(kip_auth::credential(request.headers()))?;
+    let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    request.extensions_mut().insert(Who { key, peer, object: Arc::default() });
+    Ok(next.run(request).await)
+}
+
+/// What one entry of the table asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate {
+    pub(crate) api: Api,
+    pub(crate) role: Role,
+    pub(crate) action: Option<&'static str>,
+    pub(crate) of_function: bool,
+}
+
+/// Lets a request through to its handler if its key may, and keeps the audit record of what changes something.
+pub(crate) async fn guard(
+    State(gate): State<Gate>,
+    parameters: Result<RawPathParams, RawPathParamsRejection>,
+    Extension(who): Extension<Who>,
+    request: Request,
+    next: Next,
+) -> Response {
+    // A path that cannot be read is refused by the handler, which reads it too.
+    let object = parameters.ok().and_then(|all| all.iter().next().map(|(_, value)| value.to_owned()));
+    let allowed = who.key.require(gate.role).and_then(|()| match &object {
+        Some(function) if gate.of_function => who.key.require_function(function),
+        _ => Ok(()),
+    });
+    let Some(action) = gate.action else {
+        return match allowed {
+            Ok(()) => next.run(request).await,
+            Err(problem) => ApiError::from(problem).into_response(),
+        };
+    };
+    let object = object.unwrap_or_default();
+    if let Err(problem) = allowed {
+        gate.note_refusal(&who, action, object, problem.code).await;
+        return ApiError::from(problem).into_response();
+    }
+    let record = gate.begin(&who, action, &object).await;
+    let response = next.run(request).await;
+    let result = match response.extensions().get::<Code>() {
+        Some(code) => code.to_string(),
+        None if response.status().is_success() => "done".to_owned(),
+        None => response.status().as_u16().to_string(),
+    };
+    gate.end(record, who.object().unwrap_or(object), result).await;
+    response
+}
+
+impl Gate {
+    /// A change is not held up by a disk that takes no record of it: it is in the log at least.
+    async fn begin(&self, who: &Who, action: &str, object: &str) -> Option<i64> {
+        let begun = self.api.keys.audit_begin(&who.key, action, object, who.peer.to_string()).await;
+        begun
+            .inspect_err(
+                |error| tracing::error!(%error, key = %who.key.name(), action, object, "not in the audit record"),
+            )
+            .ok()
+    }
+
+    async fn end(&self, record: Option<i64>, object: String, result: String) {
+        let Some(record) = record else { return };
+        if let Err(error) = self.api.keys.audit_end(record, object, result).await {
+            tracing::error!(%error, "the result of a change is not in the audit record");
+        }
+    }
+
+    async fn note_refusal(&self, who: &Who, action: &'static str, object: String, code: Code) {
+        let now = wall_millis();
+        {
+            let mut refusals = self.api.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            refusals.retain(|_, at| now - *at < REFUSALS_APART);
+            if refusals.insert((who.key.id(), action, code), now).is_some() {
+                return;
+            }
+        }
+        let record = self.begin(who, action, &object).await;
+        self.end(record, object, code.to_string()).await;
+    }
+}

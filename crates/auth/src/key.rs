@@ -1,0 +1,247 @@
+//! One key: what it may do, and whether it is taken now.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use kip_spec::{Problem, Rate, code};
+use kip_store::StoredKey;
+use serde::{Deserialize, Serialize};
+
+/// The tenant of keys that name none.
+pub const DEFAULT_TENANT: &str = "default";
+
+/// The last use is noted to this many milliseconds, so that a busy key is not written by every thread at every request.
+const USE_STEP: i64 = 1_000;
+
+/// What a key may do. Each role includes those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Call functions through the gateway.
+    Invoke,
+    /// See everything through the API, and replace instances.
+    Operate,
+    /// Deploy and remove functions.
+    Deploy,
+    /// Keys, backups, the audit record, the end of the server.
+    Admin,
+}
+
+impl Role {
+    /// All of them, the lowest first.
+    pub const ALL: [Self; 4] = [Self::Invoke, Self::Operate, Self::Deploy, Self::Admin];
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Invoke => "invoke",
+            Self::Operate => "operate",
+            Self::Deploy => "deploy",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Role {
+    type Err = Problem;
+
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        Self::ALL.into_iter().find(|role| role.name() == text).ok_or_else(|| {
+            Problem::new(code::KEY_INVALID, format!("`{text}` is not a role"))
+                .hint("roles are invoke, operate, deploy and admin; each includes those before it")
+        })
+    }
+}
+
+/// A key as the server holds it. What changes makes a new one of these; only its last use is shared between them.
+#[derive(Debug, Clone)]
+pub struct Key {
+    pub(crate) stored: StoredKey,
+    name: Arc<str>,
+    tenant: Arc<str>,
+    role: Role,
+    pub(crate) used: Arc<AtomicI64>,
+}
+
+/// A key as people see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyInfo {
+    /// Its name.
+    pub name: String,
+    /// Its number, never given again.
+    pub id: u64,
+    /// What it may do.
+    pub role: Role,
+    /// `active`, `disabled` or `expired`.
+    pub state: String,
+    /// The only functions it is for; empty means all.
+    pub functions: Vec<String>,
+    /// How many requests it may send.
+    pub rate: Option<Rate>,
+    /// How many of them at once.
+    pub burst: Option<u32>,
+    /// How many it may have in flight.
+    pub concurrency: Option<u32>,
+    /// Whose it is.
+    pub tenant: String,
+    /// When it was made, milliseconds since 1970.
+    pub created: i64,
+    /// When it ends, milliseconds since 1970.
+    pub expires: Option<i64>,
+    /// When it was last used, milliseconds since 1970.
+    pub last_use: Option<i64>,
+    /// When its secret was last replaced, milliseconds since 1970.
+    pub rotated: Option<i64>,
+    /// Until when the secret before that is taken too, milliseconds since 1970.
+    pub previous_until: Option<i64>,
+}
+
+impl Key {
+    pub(crate) fn new(stored: StoredKey, used: Arc<AtomicI64>) -> Self {
+        used.fetch_max(stored.last_use.unwrap_or_default(), Ordering::Relaxed);
+        // A role that only a newer version knows gives the least.
+        let role = stored.role.parse().unwrap_or(Role::Invoke);
+        Self { name: stored.name.as_str().into(), tenant: stored.tenant.as_str().into(), role, used, stored }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u64 {
+        self.stored.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Whose it is.
+    pub fn tenant(&self) -> &Arc<str> {
+        &self.tenant
+    }
+
+    /// What it may do.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// How many requests it may send, and how many of them at once.
+    pub fn rate(&self) -> Option<(Rate, u32)> {
+        self.stored.rate.map(|rate| (rate, self.stored.burst.unwrap_or_else(|| rate.per_second())))
+    }
+
+    /// How many requests it may have in flight.
+    pub fn concurrency(&self) -> Option<u32> {
+        self.stored.concurrency
+    }
+
+    /// Whether it is for this function.
+    pub fn is_for(&self, function: &str) -> bool {
+        self.stored.functions.is_empty() || self.stored.functions.contains(function)
+    }
+
+    /// The functions it is for, if it is not for all.
+    pub fn only(&self) -> Option<Vec<String>> {
+        let functions = &self.stored.functions;
+        (!functions.is_empty()).then(|| functions.iter().map(ToString::to_string).collect())
+    }
+
+    /// Whether it is taken now.
+    ///
+    /// # Errors
+    /// A problem with code KW-7010 or KW-7011.
+    pub fn usable(&self, now: i64) -> Result<(), Problem> {
+        let name = &self.name;
+        if self.stored.disabled {
+            return Err(Problem::new(code::KEY_DISABLED, format!("the key `{name}` is disabled"))
+                .hint(format!("an administrator can enable it: kip key enable {name}")));
+        }
+        if self.stored.expires.is_some_and(|expires| now >= expires) {
+            return Err(Problem::new(code::KEY_EXPIRED, format!("the key `{name}` has expired")).hint(format!(
+                "an administrator can prolong it: kip key set {name} --expires 30d; or make another one: kip key create"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether its role is at least this one.
+    ///
+    /// # Errors
+    /// A problem with code KW-7008 that names the role.
+    pub fn require(&self, role: Role) -> Result<(), Problem> {
+        if self.role >= role {
+            return Ok(());
+        }
+        let said = format!("this needs a key with the role {role}; the key `{}` has the role {}", self.name, self.role);
+        Err(Problem::new(code::ROLE_TOO_LOW, said)
+            .hint(format!("use another key (--key, KIPWAKE_KEY), or have one made: kip key create NAME --role {role}")))
+    }
+
+    /// Whether it is for this function.
+    ///
+    /// # Errors
+    /// A problem with code KW-7009.
+    pub fn require_function(&self, function: &str) -> Result<(), Problem> {
+        if self.is_for(function) {
+            return Ok(());
+        }
+        let name = &self.name;
+        let only = self.only().unwrap_or_default().join(",");
+        Err(Problem::new(code::KEY_OTHER_FUNCTION, format!("the key `{name}` is not for the function `{function}`"))
+            .hint(format!("an administrator can add it: kip key set {name} --functions {only},{function}")))
+    }
+
+    pub(crate) fn touch(&self, now: i64) {
+        if now.saturating_sub(self.used.load(Ordering::Relaxed)) >= USE_STEP {
+            self.used.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// The key as people see it.
+    pub fn info(&self, now: i64) -> KeyInfo {
+        let stored = &self.stored;
+        let state = match self.usable(now) {
+            Ok(()) => "active",
+            Err(problem) if problem.code == code::KEY_DISABLED => "disabled",
+            Err(_) => "expired",
+        };
+        KeyInfo {
+            name: stored.name.clone(),
+            id: stored.id,
+            role: self.role,
+            state: state.to_owned(),
+            functions: self.only().unwrap_or_default(),
+            rate: stored.rate,
+            burst: self.rate().map(|(_, burst)| burst),
+            concurrency: stored.concurrency,
+            tenant: stored.tenant.clone(),
+            created: stored.created,
+            expires: stored.expires,
+            last_use: Some(self.used.load(Ordering::Relaxed)).filter(|at| *at > 0),
+            rotated: stored.rotated,
+            previous_until: stored.previous.map(|(_, until)| until).filter(|until| *until > now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_ordered_and_spelled_as_in_the_docs() {
+        assert!(Role::ALL.windows(2).all(|pair| pair[0] < pair[1]));
+        for role in Role::ALL {
+            assert_eq!(role.name().parse::<Role>().unwrap(), role);
+            assert_eq!(serde_json::to_value(role).unwrap(), role.name());
+        }
+        assert_eq!("Admin".parse::<Role>().unwrap_err().code, code::KEY_INVALID);
+    }
+}

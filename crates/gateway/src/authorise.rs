@@ -1,0 +1,115 @@
+//! Who calls, whether it may, and within which limits.
+//!
+//! For each request that brings a key this costs one hash and one lookup; a key with limits costs two atomic updates more.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue};
+use kip_auth::{Key, Keys};
+use kip_host::clock::monotonic_micros;
+use kip_relay::limits::{Allowance, Limiter, Over};
+use kip_relay::{Answer, Caller};
+use kip_spec::function::HttpAuth;
+use kip_spec::{Problem, RequestId, code};
+
+/// Nanoseconds in a second.
+const SECOND: u64 = 1_000_000_000;
+
+/// The keys, and the state of their limits. One for all threads of the gateway; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Authority {
+    keys: Keys,
+    /// By the key's number, for keys with limits only.
+    limiters: Arc<RwLock<HashMap<u64, Arc<Limiter>>>>,
+}
+
+impl Authority {
+    pub(crate) fn new(keys: Keys) -> Self {
+        Self { keys, limiters: Arc::default() }
+    }
+
+    /// Lets through who has a key of this server, whatever for.
+    pub(crate) fn require_key(&self, headers: &HeaderMap, id: &RequestId) -> Result<(), Box<Answer>> {
+        self.keys.check(kip_auth::credential(headers)).map(drop).map_err(|problem| refused(problem, id))
+    }
+
+    /// Who calls. Nobody in particular, where no key is asked for and none of ours was sent.
+    pub(crate) fn authorise(
+        &self,
+        auth: HttpAuth,
+        function: &str,
+        headers: &HeaderMap,
+        id: &RequestId,
+    ) -> Result<Option<Caller>, Box<Answer>> {
+        let sent = kip_auth::credential(headers);
+        let allowed = |sent| {
+            let key = self.keys.check(sent)?;
+            key.require_function(function)?;
+            Ok(key)
+        };
+        let key = if auth == HttpAuth::Key {
+            allowed(sent).map_err(|problem: Problem| refused(problem, id))?
+        } else {
+            // Whoever may call without a key loses nothing by sending one; where it is good, it is noted and counted.
+            let Some(ours) = sent.filter(|sent| kip_auth::is_ours(sent)) else { return Ok(None) };
+            match allowed(Some(ours)) {
+                Ok(key) => key,
+                Err(_) => return Ok(None),
+            }
+        };
+        let allowance = Allowance {
+            rate: key.rate().map(|(rate, burst)| (rate.interval(), burst)),
+            concurrency: key.concurrency(),
+        };
+        let slot = if allowance == Allowance::default() {
+            None
+        } else {
+            let now = monotonic_micros().saturating_mul(1_000);
+            let admitted = self.limiter(key.id()).admit(allowance, now);
+            Some(admitted.map_err(|over| over_the_limit(&key, over, id))?)
+        };
+        Ok(Some(Caller { key: key.name().clone(), tenant: key.tenant().clone(), slot }))
+    }
+
+    fn limiter(&self, key: u64) -> Arc<Limiter> {
+        if let Some(limiter) = self.limiters.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return limiter.clone();
+        }
+        let mut limiters = self.limiters.write().unwrap_or_else(PoisonError::into_inner);
+        // Keys come seldom; that is when the state of those that are gone goes too.
+        let kept: Vec<u64> = self.keys.list().iter().map(|info| info.id).collect();
+        limiters.retain(|known, _| kept.contains(known));
+        limiters.entry(key).or_default().clone()
+    }
+}
+
+fn refused(problem: Problem, id: &RequestId) -> Box<Answer> {
+    let unknown = problem.code.status() == 401;
+    let mut answer = kip_relay::problem(problem, id);
+    if unknown {
+        answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    Box::new(answer)
+}
+
+fn over_the_limit(key: &Key, over: Over, id: &RequestId) -> Box<Answer> {
+    let name = key.name();
+    let (problem, seconds) = match over {
+        Over::Rate { wait } => {
+            let rate = key.rate().map(|(rate, burst)| format!("{rate} with bursts of {burst}")).unwrap_or_default();
+            let said = format!("the key `{name}` sends more than it may: {rate}");
+            (Problem::new(code::KEY_RATE, said), wait.div_ceil(SECOND).max(1))
+        }
+        Over::Concurrency => {
+            let most = key.concurrency().unwrap_or_default();
+            let said = format!("the key `{name}` has {most} requests in flight, as many as it may");
+            (Problem::new(code::KEY_CONCURRENCY, said), 1)
+        }
+    };
+    let hint = format!("try again later; an administrator can change the limit: kip key set {name}");
+    let mut answer = kip_relay::problem(problem.hint(hint), id);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    Box::new(answer)
+}

@@ -1,0 +1,406 @@
+//! Keys and the audit record, as they stand in the control database.
+
+use std::collections::BTreeSet;
+
+use kip_spec::{FunctionName, Rate};
+use rusqlite::types::{Type, Value};
+use rusqlite::{Connection, Row, params, params_from_iter};
+use serde::{Deserialize, Serialize};
+
+/// A bearer key as stored: never the key itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredKey {
+    /// Its number, never given again; 0 for one that is to be stored anew.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of the key.
+    pub hash: [u8; 32],
+    /// When it was made, milliseconds since 1970.
+    pub created: i64,
+    /// What it may do.
+    pub role: String,
+    /// The only functions it is for; empty means all.
+    pub functions: BTreeSet<FunctionName>,
+    /// How many requests it may send.
+    pub rate: Option<Rate>,
+    /// How many of them at once.
+    pub burst: Option<u32>,
+    /// How many it may have in flight.
+    pub concurrency: Option<u32>,
+    /// Whose it is.
+    pub tenant: String,
+    /// When it ends, milliseconds since 1970.
+    pub expires: Option<i64>,
+    /// Not taken until it is enabled again.
+    pub disabled: bool,
+    /// When it was last used, milliseconds since 1970.
+    pub last_use: Option<i64>,
+    /// When its secret was last replaced, milliseconds since 1970.
+    pub rotated: Option<i64>,
+    /// SHA-256 of the secret before that, and until when it is taken too.
+    pub previous: Option<([u8; 32], i64)>,
+}
+
+impl StoredKey {
+    /// A key without limits that is to be stored anew.
+    pub fn new(name: &str, hash: [u8; 32], created: i64, role: &str, tenant: &str) -> Self {
+        Self {
+            id: 0,
+            name: name.to_owned(),
+            hash,
+            created,
+            role: role.to_owned(),
+            functions: BTreeSet::new(),
+            rate: None,
+            burst: None,
+            concurrency: None,
+            tenant: tenant.to_owned(),
+            expires: None,
+            disabled: false,
+            last_use: None,
+            rotated: None,
+            previous: None,
+        }
+    }
+}
+
+/// One change of the server that somebody asked for, or tried to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    /// When, milliseconds since 1970.
+    pub at: i64,
+    /// The name of the key that asked.
+    pub key: String,
+    /// The number of that key.
+    pub key_id: u64,
+    /// What was asked for, such as `function.remove`.
+    pub action: String,
+    /// Of what: names of functions or of a key, or a file.
+    pub object: String,
+    /// The address that asked.
+    pub peer: String,
+    /// `done`, the code of the refusal, or `unknown` if the server ended in the midst of it.
+    pub result: String,
+}
+
+/// Which audit records are asked for. What is given must all be so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Asked for by this key.
+    pub key: Option<String>,
+    /// Of this action, or of this group of actions: `key` finds `key.create`.
+    pub action: Option<String>,
+    /// Of this object.
+    pub object: Option<String>,
+    /// With this result.
+    pub result: Option<String>,
+    /// At this time or later, milliseconds since 1970.
+    pub since: Option<i64>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Audit records that are kept.
+const KEPT_RECORDS: u32 = 10_000;
+
+/// The second schema of the control database: keys with roles and limits, and the audit record. Keys there were are
+/// administrators', which is what they could do.
+pub(crate) const MIGRATION: &str = "
+    CREATE TABLE keys_2 (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL UNIQUE,
+        hash BLOB NOT NULL UNIQUE,
+        created INTEGER NOT NULL,
+        role TEXT NOT NULL,
+        functions TEXT NOT NULL,
+        rate TEXT,
+        burst INTEGER,
+        concurrency INTEGER,
+        tenant TEXT NOT NULL,
+        expires INTEGER,
+        disabled INTEGER NOT NULL,
+        last_use INTEGER,
+        rotated INTEGER,
+        previous BLOB,
+        previous_until INTEGER
+    ) STRICT;
+    INSERT INTO keys_2 (name, hash, created, role, functions, tenant, disabled)
+        SELECT name, hash, created, 'admin', '[]', 'default', 0 FROM keys ORDER BY created, name;
+    DROP TABLE keys;
+    ALTER TABLE keys_2 RENAME TO keys;
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY,
+        at INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        key_id INTEGER NOT NULL,
+        action TEXT NOT NULL,
+        object TEXT NOT NULL,
+        peer TEXT NOT NULL,
+        result TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX audit_by_key ON audit (key, id);
+    CREATE INDEX audit_by_object ON audit (object, id);
+";
+
+/// The keys of a backup beside ours. A key that is ours stays as it is here: the backup may know a secret of it that was
+/// replaced since. Nor does a backup of this very server bring back a key that was removed here.
+pub(crate) const MERGE: &str = "
+    INSERT INTO keys (name, hash, created, role, functions, rate, burst, concurrency, tenant, expires, disabled, last_use,
+        rotated, previous, previous_until)
+    SELECT CASE WHEN name IN (SELECT name FROM main.keys) THEN name || '-' || lower(hex(substr(hash, 1, 8))) ELSE name END,
+        hash, created, role, functions, rate, burst, concurrency, tenant, expires, disabled, last_use,
+        rotated, previous, previous_until
+    FROM backup.keys theirs
+    WHERE hash NOT IN (SELECT hash FROM main.keys)
+        AND NOT EXISTS (SELECT 1 FROM main.keys ours WHERE ours.previous = theirs.hash)
+        AND NOT EXISTS (SELECT 1 FROM main.server JOIN backup.server ON main.server.id = backup.server.id);
+";
+
+const COLUMNS: &str = "id, name, hash, created, role, functions, rate, burst, concurrency, tenant, expires, disabled, \
+                       last_use, rotated, previous, previous_until";
+
+/// Stores a key: a new one if its number is 0, else what is different of it. Gives its number.
+pub(crate) fn put(c: &Connection, key: &StoredKey) -> Result<u64, rusqlite::Error> {
+    let functions =
+        serde_json::to_string(&key.functions).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let id = if key.id == 0 { None } else { Some(signed(key.id)) };
+    let (previous, previous_until) = key.previous.map_or((None, None), |(hash, until)| (Some(hash), Some(until)));
+    // The use of a key is written apart from this and must not be put back.
+    let put = format!(
+        "INSERT INTO keys ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+         ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, role = excluded.role, functions = excluded.functions,
+         rate = excluded.rate, burst = excluded.burst, concurrency = excluded.concurrency, tenant = excluded.tenant,
+         expires = excluded.expires, disabled = excluded.disabled, rotated = excluded.rotated,
+         previous = excluded.previous, previous_until = excluded.previous_until"
+    );
+    c.execute(
+        &put,
+        params![
+            id,
+            key.name,
+            key.hash,
+            key.created,
+            key.role,
+            functions,
+            key.rate.map(|rate| rate.to_string()),
+            key.burst,
+            key.concurrency,
+            key.tenant,
+            key.expires,
+            key.disabled,
+            key.last_use,
+            key.rotated,
+            previous,
+            previous_until
+        ],
+    )?;
+    Ok(if key.id == 0 { c.last_insert_rowid().unsigned_abs() } else { key.id })
+}
+
+pub(crate) fn remove(c: &Connection, id: u64) -> Result<bool, rusqlite::Error> {
+    Ok(c.execute("DELETE FROM keys WHERE id = ?1", [signed(id)])? > 0)
+}
+
+pub(crate) fn all(c: &Connection) -> Result<Vec<StoredKey>, rusqlite::Error> {
+    c.prepare(&format!("SELECT {COLUMNS} FROM keys ORDER BY name"))?.query_map([], read)?.collect()
+}
+
+/// Notes when keys were used, all in one commit.
+pub(crate) fn used(c: &mut Connection, uses: &[(u64, i64)]) -> Result<(), rusqlite::Error> {
+    let transaction = c.transaction()?;
+    for (id, at) in uses {
+        transaction.execute(
+            "UPDATE keys SET last_use = max(coalesce(last_use, 0), ?2) WHERE id = ?1",
+            params![signed(*id), at],
+        )?;
+    }
+    transaction.commit()
+}
+
+fn read(row: &Row<'_>) -> Result<StoredKey, rusqlite::Error> {
+    let unreadable = |column: usize, error: Box<dyn std::error::Error + Send + Sync>| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error)
+    };
+    let id: i64 = row.get(0)?;
+    let functions: String = row.get(5)?;
+    let rate: Option<String> = row.get(6)?;
+    let previous: Option<[u8; 32]> = row.get(14)?;
+    let until: Option<i64> = row.get(15)?;
+    Ok(StoredKey {
+        id: id.unsigned_abs(),
+        name: row.get(1)?,
+        hash: row.get(2)?,
+        created: row.get(3)?,
+        role: row.get(4)?,
+        functions: serde_json::from_str(&functions).map_err(|error| unreadable(5, error.into()))?,
+        rate: rate
+            .map(|rate| rate.parse())
+            .transpose()
+            .map_err(|error: kip_spec::rate::RateError| unreadable(6, error.into()))?,
+        burst: row.get(7)?,
+        concurrency: row.get(8)?,
+        tenant: row.get(9)?,
+        expires: row.get(10)?,
+        disabled: row.get(11)?,
+        last_use: row.get(12)?,
+        rotated: row.get(13)?,
+        previous: previous.zip(until),
+    })
+}
+
+/// Writes a record down and forgets the oldest ones. Gives its number, by which its result is noted later.
+pub(crate) fn audit_begin(c: &mut Connection, record: &AuditRecord) -> Result<i64, rusqlite::Error> {
+    let AuditRecord { at, key, key_id, action, object, peer, result } = record;
+    let transaction = c.transaction()?;
+    transaction.execute(
+        "INSERT INTO audit (at, key, key_id, action, object, peer, result) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![at, key, signed(*key_id), action, object, peer, result],
+    )?;
+    let id = transaction.last_insert_rowid();
+    transaction.execute("DELETE FROM audit WHERE id <= ?1 - ?2", params![id, KEPT_RECORDS])?;
+    transaction.commit()?;
+    Ok(id)
+}
+
+pub(crate) fn audit_end(c: &Connection, id: i64, object: &str, result: &str) -> Result<(), rusqlite::Error> {
+    c.execute("UPDATE audit SET object = ?2, result = ?3 WHERE id = ?1", params![id, object, result]).map(drop)
+}
+
+/// The records that fit, newest first.
+pub(crate) fn audit(c: &Connection, filter: &AuditFilter) -> Result<Vec<AuditRecord>, rusqlite::Error> {
+    let mut terms: Vec<String> = Vec::new();
+    let mut values: Vec<Value> = Vec::new();
+    let mut add = |term: &str, value: Value| {
+        values.push(value);
+        terms.push(term.replace('?', &format!("?{}", values.len())));
+    };
+    let texts = [
+        ("key = ?", &filter.key),
+        ("object = ?", &filter.object),
+        ("result = ?", &filter.result),
+        ("substr(action || '.', 1, length(?) + 1) = ? || '.'", &filter.action),
+    ];
+    for (term, text) in texts {
+        if let Some(text) = text {
+            add(term, Value::Text(text.clone()));
+        }
+    }
+    if let Some(since) = filter.since {
+        add("at >= ?", Value::Integer(since));
+    }
+    values.push(Value::Integer(filter.limit.into()));
+    let condition = if terms.is_empty() { String::new() } else { format!("WHERE {}", terms.join(" AND ")) };
+    let query = format!(
+        "SELECT at, key, key_id, action, object, peer, result FROM audit {condition} ORDER BY id DESC LIMIT ?{}",
+        values.len()
+    );
+    let read = |row: &Row<'_>| {
+        let key_id: i64 = row.get(2)?;
+        Ok(AuditRecord {
+            at: row.get(0)?,
+            key: row.get(1)?,
+            key_id: key_id.unsigned_abs(),
+            action: row.get(3)?,
+            object: row.get(4)?,
+            peer: row.get(5)?,
+            result: row.get(6)?,
+        })
+    };
+    c.prepare(&query)?.query_map(params_from_iter(values), read)?.collect()
+}
+
+fn signed(id: u64) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ControlStore, SqliteControl};
+
+    fn key(name: &str, secret: u8) -> StoredKey {
+        StoredKey {
+            functions: ["a".parse().unwrap(), "b".parse().unwrap()].into(),
+            rate: Some("10/s".parse().unwrap()),
+            burst: Some(20),
+            concurrency: Some(4),
+            expires: Some(1_000),
+            ..StoredKey::new(name, [secret; 32], 7, "invoke", "t")
+        }
+    }
+
+    #[tokio::test]
+    async fn keys_are_stored_changed_and_their_numbers_never_given_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteControl::open(&folder.path().join("control.db")).unwrap();
+        let first = StoredKey { id: store.put_key(key("x", 1)).await.unwrap(), ..key("x", 1) };
+        assert_eq!(store.keys().await.unwrap(), std::slice::from_ref(&first));
+        store.keys_used(vec![(first.id, 50), (99, 1)]).await.unwrap();
+        let changed = StoredKey { hash: [2; 32], previous: Some(([1; 32], 90)), rotated: Some(60), ..first.clone() };
+        assert_eq!(store.put_key(changed.clone()).await.unwrap(), first.id);
+        store.keys_used(vec![(first.id, 40)]).await.unwrap();
+        assert_eq!(store.keys().await.unwrap(), [StoredKey { last_use: Some(50), ..changed }]);
+        assert!(store.put_key(key("x", 3)).await.is_err(), "names are unique");
+        assert!(store.remove_key(first.id).await.unwrap() && !store.remove_key(first.id).await.unwrap());
+        assert!(store.put_key(key("x", 1)).await.unwrap() > first.id);
+    }
+
+    #[tokio::test]
+    async fn keys_of_the_first_schema_are_administrators() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(crate::control::MIGRATIONS[0]).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        old.execute("INSERT INTO keys (hash, name, created) VALUES (?1, 'admin', 5)", [[9u8; 32]]).unwrap();
+        drop(old);
+        let keys = SqliteControl::open(&path).unwrap().keys().await.unwrap();
+        let [found] = keys.as_slice() else { panic!("{keys:?}") };
+        assert_eq!((found.name.as_str(), found.role.as_str(), found.hash), ("admin", "admin", [9; 32]));
+        assert!(!found.disabled && found.functions.is_empty() && found.expires.is_none());
+        assert!(folder.path().join("control.before-schema-2.db").exists());
+    }
+
+    #[tokio::test]
+    async fn audit_records_are_found_by_each_filter_and_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteControl::open(&folder.path().join("control.db")).unwrap();
+        let record = |number: i64| AuditRecord {
+            at: number,
+            key: if number % 2 == 0 { "even" } else { "odd" }.to_owned(),
+            key_id: 1,
+            action: if number == 3 { "key.create" } else { "keyring" }.to_owned(),
+            object: String::new(),
+            peer: "127.0.0.1".to_owned(),
+            result: "unknown".to_owned(),
+        };
+        let mut last = 0;
+        for number in 0..6 {
+            last = store.audit_begin(record(number)).await.unwrap();
+        }
+        store.audit_end(last, "f".to_owned(), "done".to_owned()).await.unwrap();
+        let found = async |set: fn(&mut AuditFilter)| -> Vec<i64> {
+            let mut filter = AuditFilter { limit: 100, ..AuditFilter::default() };
+            set(&mut filter);
+            store.audit(filter).await.unwrap().into_iter().map(|record| record.at).collect()
+        };
+        assert_eq!(found(|_| {}).await, [5, 4, 3, 2, 1, 0]);
+        assert_eq!(found(|f| f.limit = 1).await, [5]);
+        assert_eq!(found(|f| f.key = Some("even".to_owned())).await, [4, 2, 0]);
+        assert_eq!(found(|f| f.action = Some("key".to_owned())).await, [3]);
+        assert_eq!(found(|f| f.action = Some("key.create".to_owned())).await, [3]);
+        assert_eq!(found(|f| f.action = Some("%".to_owned())).await, [0; 0]);
+        assert_eq!(found(|f| f.object = Some("f".to_owned())).await, [5]);
+        assert_eq!(found(|f| (f.result, f.since) = (Some("unknown".to_owned()), Some(3))).await, [4, 3]);
+
+        let mut plain = Connection::open_in_memory().unwrap();
+        plain.execute_batch(crate::control::MIGRATIONS[0]).unwrap();
+        plain.execute_batch(MIGRATION).unwrap();
+        plain.execute("INSERT INTO audit VALUES (?1, 0, '', 0, '', '', '', '')", [1]).unwrap();
+        plain.execute("INSERT INTO audit VALUES (?1, 1, '', 0, '', '', '', '')", [KEPT_RECORDS]).unwrap();
+        audit_begin(&mut plain, &record(2)).unwrap();
+        let kept = audit(&plain, &AuditFilter { limit: 9, ..AuditFilter::default() }).unwrap();
+        assert_eq!(kept.iter().map(|record| record.at).collect::<Vec<_>>(), [2, 1]);
+    }
+}
