@@ -19,13 +19,20 @@ const FOR_PYTHON: [Package; 2] = [
     Package { name: "python3-venv", program: "python3", arguments: &["-c", "import ensurepip, venv"] },
 ];
 
+/// Clients that tests use as they are, and what fuzzing needs.
+const PROGRAMS: [Package; 4] = [
+    // Not a client: libFuzzer is C++.
+    Package { name: "g++", program: "g++", arguments: &["--version"] },
+    Package { name: "curl", program: "curl", arguments: &["--version"] },
+    Package { name: "nghttp2-client", program: "h2load", arguments: &["--version"] },
+    Package { name: "openssl", program: "openssl", arguments: &["version"] },
+];
+
 /// Installs what is missing. Where that is not possible, it says what to type; the tests that need it then say so and skip.
 pub(crate) fn run() -> Result<()> {
+    debian(&PROGRAMS)?;
     let root = root();
     let requirements = root.join("tests/requirements.txt");
-    if !requirements.exists() {
-        return Ok(());
-    }
     let wanted = std::fs::read_to_string(&requirements).context("tests/requirements.txt cannot be read")?;
     let loose = unpinned(&wanted);
     if !loose.is_empty() {

@@ -11,6 +11,7 @@ mod check;
 mod command;
 mod crates;
 mod errors;
+mod fuzz;
 mod install;
 mod schema;
 mod sim;
@@ -33,7 +34,9 @@ Tasks of development. Usage: cargo xtask <task>
   schema [--write]  docs/schema/kip.schema.json; --write brings it up to date
   sim [OPTIONS]     the simulator: --seeds N, --from S; --seed N --trace replays one (--only, --requests and --without
                     make it smaller); --script FILE plays a script; --bless writes all transcripts anew
-  bench WHAT        restart [INSTANCES], sleep [ROUNDS] or density [FUNCTIONS] [PAUSED]: figures, with the machine and its load
+  fuzz [SECONDS]    fuzz targets of the data plane, for a minute unless said otherwise
+  bench WHAT        restart [INSTANCES], sleep [ROUNDS], density [FUNCTIONS] [PAUSED], gateway [OPTIONS], gateway balance or
+                    gateway soak [SECONDS]: figures, with the machine and its load
   soak              the tests that take long: a million seeds; the server killed again and again under load";
 
 fn main() -> ExitCode {
@@ -70,6 +73,9 @@ fn run(arguments: &[String]) -> Result<bool> {
         ["errors", "--write"] => errors::run(true),
         ["sim", rest @ ..] => sim::task(rest),
         ["bench", rest @ ..] => bench::task(rest),
+        ["upstream"] => bench::upstream::serve(),
+        ["fuzz"] => fuzz::run(60),
+        ["fuzz", seconds] => seconds.parse().map_err(anyhow::Error::from).and_then(fuzz::run),
         ["soak"] => soak(),
         ["schema"] => schema::run(false),
         ["schema", "--write"] => schema::run(true),

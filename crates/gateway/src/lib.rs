@@ -6,6 +6,8 @@
 mod admission;
 mod authorise;
 mod connection;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod grpc;
 mod listen;
 mod lists;

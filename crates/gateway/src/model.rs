@@ -52,6 +52,22 @@ pub(crate) fn in_query(query: &str) -> Option<String> {
     Some(value.to_owned())
 }
 
+/// Looks for the model in a JSON body that comes in pieces of these lengths.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn scan(body: &[u8], lengths: &[usize]) -> Option<Option<String>> {
+    let mut scan = Scan::Json(Json::default());
+    let step = lengths.first().copied().unwrap_or(usize::MAX);
+    let mut end = 0usize;
+    while end < body.len() {
+        end = end.saturating_add(step).min(body.len());
+        let found = scan.next(&body[..end]);
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
 /// A search that goes on as more of a body comes.
 #[derive(Debug)]
 enum Scan {
@@ -165,16 +181,9 @@ mod tests {
     use super::*;
 
     fn json(text: &str) -> Option<Option<String>> {
-        let mut scan = Scan::Json(Json::default());
+        let found = scan(text.as_bytes(), &[]);
         // However it is cut.
-        let mut found = None;
-        for end in 1..=text.len() {
-            found = scan.next(&text.as_bytes()[..end]);
-            if found.is_some() {
-                break;
-            }
-        }
-        assert_eq!(found, Scan::Json(Json::default()).next(text.as_bytes()), "{text}");
+        assert!((1..9).all(|length| scan(text.as_bytes(), &[length]) == found), "{text}");
         found
     }
 

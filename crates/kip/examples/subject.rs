@@ -278,7 +278,8 @@ fn answer(
     ready: &AtomicUsize,
 ) -> io::Result<bool> {
     let path = request.target.split('?').next().unwrap_or_default();
-    let mut parts = path.trim_start_matches('/').split('/');
+    // The style of a caller says nothing about what is wanted.
+    let mut parts = path.trim_start_matches("/v1").trim_start_matches('/').split('/');
     let verb = parts.next().unwrap_or_default();
     let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok()).unwrap_or_default();
     let counted = (!matches!(verb, "count" | "ready" | "live" | "initialize" | "pre-stop")).then(Counted::new);

@@ -121,6 +121,31 @@ pub(crate) struct Forwarding<'a> {
     pub(crate) prefix: Option<&'a str>,
 }
 
+/// What a fuzz target calls: any headers, and panics if something that must hold does not.
+#[cfg(feature = "fuzzing")]
+pub fn fuzz(data: &[u8]) {
+    let mut headers = HeaderMap::new();
+    for line in data.split(|byte| *byte == b'\n').take(64) {
+        let (name, value) = line.split_at(line.iter().position(|byte| *byte == b':').unwrap_or(line.len()));
+        let value = value.get(1..).unwrap_or_default();
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            headers.append(name, value);
+        }
+    }
+    let before = headers.clone();
+    strip_hop_by_hop(&mut headers);
+    strip_ours(&mut headers, "x-fc-");
+    strip_ours(&mut headers, "x-kip-");
+    join_cookies(&mut headers);
+    for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION] {
+        assert!(!headers.contains_key(&name), "{name} stays: {before:?}");
+    }
+    assert_eq!(headers.get_all(HOST).iter().count(), before.get_all(HOST).iter().count(), "{before:?}");
+    assert!(headers.get_all(COOKIE).iter().nth(1).is_none());
+    assert!(headers.keys().all(|name| !name.as_str().starts_with("x-fc-") && !name.as_str().starts_with("x-kip-")));
+    assert!(headers.keys().all(|name| before.contains_key(name)), "nothing is added: {before:?}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,5 +18,7 @@ mod upgrade;
 pub use answer::{Answer, problem, refusal, refused_connection};
 pub use body::{Body, BrokenOff};
 pub use exchange::{Call, Relay};
+#[cfg(feature = "fuzzing")]
+pub use headers::fuzz as fuzz_headers;
 pub use trace::Caller;
 pub use upgrade::{asked as asked_upgrade, is_grpc};

@@ -2,9 +2,11 @@
 //! figures; nothing here fails because of a figure.
 
 mod density;
+mod gateway;
 mod restart;
 mod server;
 mod sleep;
+pub(crate) mod upstream;
 
 use anyhow::{Result, bail};
 
@@ -18,7 +20,10 @@ pub(crate) fn task(arguments: &[&str]) -> Result<()> {
         ["restart", rest @ ..] => restart::run(number(rest.first(), 100)?),
         ["sleep", rest @ ..] => sleep::run(number(rest.first(), 200)?),
         ["density", rest @ ..] => density::run(number(rest.first(), 10_000)?, number(rest.get(1), 1_000)?),
-        _ => bail!("bench restart [INSTANCES] | bench sleep [ROUNDS] | bench density [FUNCTIONS] [PAUSED]"),
+        ["gateway", rest @ ..] => gateway::run(rest),
+        _ => bail!(
+            "bench restart [INSTANCES] | bench sleep [ROUNDS] | bench density [FUNCTIONS] [PAUSED] | bench gateway …"
+        ),
     }
 }
 

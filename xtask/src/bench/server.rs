@@ -43,8 +43,19 @@ pub(super) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Resul
 }
 
 impl Server {
-    pub(super) fn start(prefix: &[&str]) -> Result<Self> {
+    /// One with these lines of `kipwake.toml`.
+    pub(super) fn start_with(settings: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
+        std::fs::create_dir(folder.path().join("data"))?;
+        std::fs::write(folder.path().join("data/kipwake.toml"), settings)?;
+        Self::start_in(folder, &[])
+    }
+
+    pub(super) fn start(prefix: &[&str]) -> Result<Self> {
+        Self::start_in(tempfile::tempdir()?, prefix)
+    }
+
+    fn start_in(folder: tempfile::TempDir, prefix: &[&str]) -> Result<Self> {
         let prefix: Vec<String> = prefix.iter().map(|word| (*word).to_owned()).collect();
         let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
         let child = spawn(&prefix, &folder, nobody)?;

@@ -45,6 +45,8 @@ faults! {
     Host BAD_REQUEST "has a Host header that is not a host and a port";
     /// Not three words.
     RequestLine BAD_REQUEST "does not begin with a method, a target and a version";
+    /// No function takes it, and what follows would not be HTTP.
+    Connect BAD_REQUEST "asks for CONNECT, which is not taken here";
     /// Not a target.
     Target BAD_REQUEST "has a target that is not a path or an http address";
     /// Not a version that is spoken.

@@ -28,6 +28,10 @@ const EARLY: usize = 16 << 10;
 /// What is read at once while a head is not complete.
 const PIECE: usize = 8 << 10;
 
+/// How long a refused caller may go on sending before its connection is closed for good.
+const LINGER_MILLIS: u64 = 1_000;
+const LINGER: Duration = Duration::from_millis(LINGER_MILLIS);
+
 /// How long things may take, and how large they may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
@@ -55,7 +59,9 @@ enum Phase {
     Upgrade,
     /// Another protocol; nothing is looked at.
     Raw,
-    /// Nothing more is let through.
+    /// A request of ours is the last one: its answer closes the connection. An end before that would take the answer away.
+    Refused,
+    /// Nothing more is let through: what was under way has broken off.
     Closed,
 }
 
@@ -89,6 +95,8 @@ pub(crate) struct Guard<S> {
     /// Since when the caller takes nothing.
     blocked_since: Option<u64>,
     blocked: Timer,
+    /// Since when the rest of what a refused caller sends is thrown away.
+    lingers_since: Option<u64>,
 }
 
 /// One timer for all waits of a kind; it is moved when it fires or is too late, not with each wait.
@@ -134,6 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
             timer: Timer::default(),
             blocked_since: None,
             blocked: Timer::default(),
+            lingers_since: None,
         }
     }
 
@@ -146,7 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
 
     fn refuse(&mut self, fault: Fault) {
         self.state.set_fault(fault);
-        self.phase = Phase::Closed;
+        self.phase = Phase::Refused;
         self.cleared.extend_from_slice(REFUSED_HEAD);
     }
 
@@ -155,8 +164,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
         match &mut self.phase {
             Phase::Head => {
                 // Empty lines before a request mean nothing (RFC 9112, section 2.2).
-                while self.searched == 0 && self.held.starts_with(b"\r\n") {
+                while self.held.starts_with(b"\r\n") {
                     self.held.advance(2);
+                    self.searched = 0;
                 }
                 match end_of_head(&self.held, self.searched) {
                     Some(end) => {
@@ -186,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
                 self.held.extend_from_slice(rest);
             }
             Phase::Raw => self.cleared.unsplit(self.held.split()),
-            Phase::Upgrade | Phase::Closed => {}
+            Phase::Upgrade | Phase::Refused | Phase::Closed => {}
         }
     }
 
@@ -263,19 +273,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
             Phase::Head if self.state.is_busy() => Wait::Nothing,
             Phase::Head => Wait::Request,
             Phase::Length(_) | Phase::Chunks(..) => Wait::Body,
-            Phase::Upgrade | Phase::Raw | Phase::Closed => Wait::Nothing,
+            Phase::Upgrade | Phase::Raw | Phase::Refused | Phase::Closed => Wait::Nothing,
         };
         if wait != self.wait {
             self.wait = wait;
             self.since = boot_millis();
         }
-        let limit = match wait {
-            Wait::Nothing => return false,
-            Wait::Request => self.bounds.idle,
-            Wait::Head => self.bounds.head_time,
-            Wait::Body => self.bounds.body_idle,
+        let (since, limit) = match wait {
+            // Nobody wakes us when the answer is over, so that is looked for now and then.
+            Wait::Nothing => return self.timer.is_over(boot_millis(), self.bounds.idle, context),
+            // By the clock of the last answer: this may be the first look since.
+            Wait::Request => (self.state.ended().unwrap_or(self.since), self.bounds.idle),
+            Wait::Head => (self.since, self.bounds.head_time),
+            Wait::Body => (self.since, self.bounds.body_idle),
         };
-        self.timer.is_over(self.since, limit, context)
+        self.timer.is_over(since, limit, context)
     }
 
     fn late(&mut self) {
@@ -307,6 +319,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
                 return Poll::Ready(Ok(()));
             }
             match (&this.phase, this.state.decision()) {
+                (Phase::Refused, _) => return Poll::Pending,
                 (Phase::Closed, _) => return Poll::Ready(Ok(())),
                 (Phase::Upgrade, Decision::Granted) => this.phase = Phase::Raw,
                 (Phase::Upgrade, Decision::Refused) => this.phase = Phase::Head,
@@ -399,6 +412,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+        // A socket closed with bytes unread takes the answer back that says what was wrong with them.
+        if !matches!(this.phase, Phase::Refused | Phase::Closed) {
+            return Poll::Ready(Ok(()));
+        }
+        let since = *this.lingers_since.get_or_insert_with(boot_millis);
+        loop {
+            this.held.clear();
+            match this.poll_ahead(context) {
+                Poll::Ready(Ok(1..)) if boot_millis().saturating_sub(since) < LINGER_MILLIS => {}
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending if this.timer.is_over(since, LINGER, context) => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
     }
 }

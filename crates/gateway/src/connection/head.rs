@@ -119,11 +119,16 @@ fn request_line(line: &[u8], limits: &Limits) -> Result<RequestLine, Fault> {
     if !target.iter().all(|byte| fits(*byte)) {
         return Err(Fault::Target);
     }
+    if method == b"CONNECT" {
+        return Err(Fault::Connect);
+    }
+    // What only the guard may say.
+    if method == super::guard::REFUSED.as_bytes() {
+        return Err(Fault::RequestLine);
+    }
     let whole = match target {
         [b'/', ..] => true,
         b"*" => method == b"OPTIONS",
-        // Authority form; the method is refused by name later.
-        _ if method == b"CONNECT" => true,
         _ => is_absolute(target),
     };
     if whole { Ok(RequestLine { current, get: method == b"GET" }) } else { Err(Fault::Target) }

@@ -1,6 +1,8 @@
 //! What a connection's guard and the requests on it tell each other.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use kip_host::clock::boot_millis;
 
 use super::fault::Fault;
 
@@ -16,11 +18,18 @@ pub(crate) struct State {
     fault: AtomicU8,
     busy: AtomicU32,
     upgrade: AtomicU8,
+    /// When the last answer was over, boot time; 0 before the first.
+    ended: AtomicU64,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { fault: AtomicU8::new(NONE), busy: AtomicU32::new(0), upgrade: AtomicU8::new(UNDECIDED) }
+        Self {
+            fault: AtomicU8::new(NONE),
+            busy: AtomicU32::new(0),
+            upgrade: AtomicU8::new(UNDECIDED),
+            ended: AtomicU64::new(0),
+        }
     }
 }
 
@@ -51,6 +60,17 @@ impl State {
     /// Its answer is over.
     pub(crate) fn end(&self) {
         self.busy.fetch_sub(1, Ordering::Relaxed);
+        self.ended.store(boot_millis(), Ordering::Relaxed);
+    }
+
+    /// When the last answer was over, boot time.
+    pub(super) fn ended(&self) -> Option<u64> {
+        Some(self.ended.load(Ordering::Relaxed)).filter(|at| *at > 0)
+    }
+
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.is_busy()
     }
 
     pub(super) fn is_busy(&self) -> bool {

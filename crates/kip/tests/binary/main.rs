@@ -8,6 +8,7 @@
 mod adoption;
 mod bad_input;
 mod brain;
+mod clients;
 mod crash;
 mod hostile;
 mod http;
