@@ -17,7 +17,6 @@ mod routes;
 mod server;
 pub mod wire;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,7 +31,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use kip_auth::Keys;
 use kip_control::Control;
-use kip_spec::{Code, Problem, code};
+use kip_spec::{Problem, code};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -48,7 +47,7 @@ pub struct Api {
     about: Arc<wire::About>,
     stop: watch::Sender<bool>,
     /// When a key was last refused something, by key, action and code: see [`guard`].
-    refusals: Arc<Mutex<HashMap<(u64, &'static str, Code), i64>>>,
+    refusals: Arc<Mutex<guard::Refusals>>,
 }
 
 /// The largest body the API takes: a manifest of the largest size, escaped as JSON.
