@@ -34,7 +34,10 @@ impl Door {
         let id = request_id(request.headers());
         match self.admit(&request, &id, peer) {
             Ok(call) => self.relay.exchange(call, request).await,
-            Err(answer) => *answer,
+            Err(answer) => {
+                self.note_refusal(&request, &answer, &id, peer);
+                *answer
+            }
         }
     }
 

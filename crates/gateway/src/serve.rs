@@ -11,6 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use kip_auth::Keys;
 use kip_control::Control;
 use kip_relay::Relay;
+use kip_relay::metrics::Metrics;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
@@ -27,6 +28,8 @@ pub struct Options {
     pub threads: usize,
     /// Whether every function asks for a key, whatever it declares.
     pub require_everywhere: bool,
+    /// Where requests are counted.
+    pub metrics: Metrics,
 }
 
 /// The running gateway.
@@ -49,12 +52,13 @@ impl Gateway {
         let address = options.listener.local_addr()?;
         let closing = watch::Sender::new(false);
         let mut threads = Vec::with_capacity(options.threads);
-        let authority = Authority::new(keys.clone(), options.require_everywhere);
+        let authority = Authority::new(keys.clone(), options.require_everywhere, options.metrics.clone());
         for number in 0..options.threads.max(1) {
             let listener = options.listener.try_clone()?;
             let (control, authority, closed) = (control.clone(), authority.clone(), closing.subscribe());
+            let metrics = options.metrics.clone();
             let body = move || {
-                if let Err(error) = run(listener, control, authority, closed) {
+                if let Err(error) = run(listener, control, authority, &metrics, closed) {
                     tracing::error!(%error, "a gateway thread ended");
                 }
             };
@@ -86,11 +90,12 @@ fn run(
     listener: TcpListener,
     control: Control,
     authority: Authority,
+    metrics: &Metrics,
     mut closing: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
-    let relay = Relay::new(control.clone());
+    let relay = Relay::new(control.clone(), metrics);
     let door = Door { control, authority, relay };
     local.block_on(&runtime, async move {
         let listener = tokio::net::TcpListener::from_std(listener)?;

@@ -13,3 +13,4 @@ pub mod processes;
 pub mod random;
 pub mod sockets;
 pub mod tasks;
+pub mod usage;

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use kip_control::{AccessLogOptions, AccessLogTarget};
 use kip_fleet::Inventory;
 use kip_fleet::room::{Host, Pool, Quota};
 use kip_spec::{Bytes, MilliCpu, Millis, Problem, code};
@@ -30,6 +31,8 @@ enum Form {
     Duration,
     Size,
     Text,
+    /// true or false.
+    Switch,
 }
 
 /// Where instances' memory is not declared, this share of the host's is theirs.
@@ -55,6 +58,24 @@ const SETTINGS: &[Setting] = &[
         form: Form::Size,
     },
     Setting {
+        key: "gateway.access_log",
+        default: "off",
+        about: "where each request is written down as a line of JSON: a file, relative to the data directory, stderr, or off",
+        form: Form::Text,
+    },
+    Setting {
+        key: "gateway.access_log_query",
+        default: "false",
+        about: "whether queries are in the access log: they can hold secrets",
+        form: Form::Switch,
+    },
+    Setting {
+        key: "gateway.access_log_size",
+        default: "64MiB",
+        about: "how large the access log grows before it is renamed to .1 and begun anew",
+        form: Form::Size,
+    },
+    Setting {
         key: "host.cpu",
         default: "auto",
         about: "cores that instances may reserve, such as 8 or 7500m; auto is those there are",
@@ -71,6 +92,18 @@ const SETTINGS: &[Setting] = &[
         default: "info",
         about: "what the server logs, such as info or kip_control=debug",
         form: Form::Text,
+    },
+    Setting {
+        key: "metrics.functions",
+        default: "1000",
+        about: "how many functions have series of their own at /metrics; all others are counted together",
+        form: Form::Count,
+    },
+    Setting {
+        key: "metrics.open",
+        default: "false",
+        about: "whether /metrics is shown without a key, on loopback only",
+        form: Form::Switch,
     },
     Setting {
         key: "quota.cards",
@@ -166,6 +199,17 @@ pub(crate) struct Config {
     pub(crate) reserve: u64,
     pub(crate) network: bool,
     pub(crate) retention: kip_control::Retention,
+    pub(crate) access_log: Option<AccessLogOptions>,
+    pub(crate) metrics: Metrics,
+}
+
+/// What is shown at `/metrics`, and to whom.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Metrics {
+    /// Functions with series of their own.
+    pub(crate) functions: usize,
+    /// Without a key.
+    pub(crate) open: bool,
 }
 
 /// What the command line says.
@@ -211,10 +255,15 @@ impl Config {
             let value = address.trim_start_matches("http://").trim_end_matches('/').to_owned();
             values.insert("server.api", Value { value, origin: Origin::Flag { flag: "--api" } });
         }
-        Self::resolve(values, devices, file)
+        Self::resolve(data, values, devices, file)
     }
 
-    fn resolve(values: BTreeMap<&'static str, Value>, devices: Vec<Device>, file: PathBuf) -> Result<Self, Problem> {
+    fn resolve(
+        data: &Path,
+        values: BTreeMap<&'static str, Value>,
+        devices: Vec<Device>,
+        file: PathBuf,
+    ) -> Result<Self, Problem> {
         let get = |key: &'static str| &values[key].value;
         let auto = |key: &'static str| get(key) == "auto";
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -242,6 +291,11 @@ impl Config {
                 count: parse(&values, "records.count", "a number such as 100000")?,
                 age: parse::<Millis>(&values, "records.age", "a duration such as 30d")?.0,
             },
+            access_log: access_log(data, &values)?,
+            metrics: Metrics {
+                functions: parse(&values, "metrics.functions", "a number such as 1000")?,
+                open: parse(&values, "metrics.open", "true or false")?,
+            },
             values,
         };
         if config.threads == 0 {
@@ -264,6 +318,17 @@ impl Config {
         let settings = self.values.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
         settings.chain(self.devices.iter().map(device)).collect()
     }
+}
+
+fn access_log(data: &Path, values: &BTreeMap<&'static str, Value>) -> Result<Option<AccessLogOptions>, Problem> {
+    let most = parse::<Bytes>(values, "gateway.access_log_size", "a size such as 64MiB")?.0;
+    let query = parse(values, "gateway.access_log_query", "true or false")?;
+    let target = match values["gateway.access_log"].value.as_str() {
+        "off" => return Ok(None),
+        "stderr" => AccessLogTarget::Stderr,
+        path => AccessLogTarget::File { path: data.join(path), most },
+    };
+    Ok(Some(AccessLogOptions { target, query }))
 }
 
 /// What instances may take of this host, the only one there is.
@@ -336,6 +401,7 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
             let value = match value {
                 toml::Value::String(text) => text.clone(),
                 toml::Value::Integer(number) if setting.form == Form::Count => number.to_string(),
+                toml::Value::Boolean(switch) if setting.form == Form::Switch => switch.to_string(),
                 other => {
                     let problem = invalid(format!(
                         "{}: {key} must be written as text with its unit, not as {}",
@@ -368,10 +434,10 @@ pub(crate) fn schema() -> serde_json::Value {
     let mut sections: BTreeMap<&str, serde_json::Map<String, serde_json::Value>> = BTreeMap::new();
     for setting in SETTINGS {
         let Some((section, name)) = setting.key.split_once('.') else { continue };
-        let kind = if setting.form == Form::Count {
-            serde_json::json!(["string", "integer"])
-        } else {
-            serde_json::json!("string")
+        let kind = match setting.form {
+            Form::Count => serde_json::json!(["string", "integer"]),
+            Form::Switch => serde_json::json!(["string", "boolean"]),
+            _ => serde_json::json!("string"),
         };
         let entry = serde_json::json!({"type": kind, "default": setting.default, "description": setting.about});
         sections.entry(section).or_default().insert(name.to_owned(), entry);
@@ -430,6 +496,9 @@ mod tests {
             ("[host]\ncpu = \"many\"", "is not a number of cores"),
             ("[quota]\ncards = \"few\"", "is not a number"),
             ("[quota]\ninstances = 0", "at least 1"),
+            ("[metrics]\nopen = \"perhaps\"", "is not true or false"),
+            ("[metrics]\nfunctions = true", "must be written as text"),
+            ("[gateway]\naccess_log_size = \"64\"", "has no unit"),
             ("[[device]]\nname = \"gpu0\"\nmemory = \"24\"", "has no unit"),
             ("[[devices]]\nname = \"gpu0\"", "there is no setting `devices`"),
         ] {
@@ -449,6 +518,16 @@ mod tests {
         assert_eq!((host.cpu, host.memory, host.devices.len()), (2_500, 8 << 30, 1));
         assert_eq!(config.inventory.quota, Quota { cards: Some(1), instances: None });
         assert_eq!(config.values()["device.gpu0"].value, "24GiB, type L4");
+    }
+
+    #[test]
+    fn the_access_log_is_off_unless_it_has_a_place() {
+        assert!(read("").unwrap().access_log.is_none());
+        let stderr = read("[gateway]\naccess_log = \"stderr\"\naccess_log_query = true").unwrap().access_log.unwrap();
+        assert_eq!((stderr.target, stderr.query), (AccessLogTarget::Stderr, true));
+        let file = read("[gateway]\naccess_log = \"logs/a\"").unwrap().access_log.unwrap();
+        let AccessLogTarget::File { path, most } = file.target else { panic!("{file:?}") };
+        assert!(path.is_absolute() && path.ends_with("logs/a") && most == 64 << 20 && !file.query, "{path:?}");
     }
 
     /// The example of docs/devices.md is read as it stands.

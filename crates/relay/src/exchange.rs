@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::answer::{self, Answer};
 use crate::body::{Parts, Stream, in_future};
 use crate::headers::{self, Forwarding};
+use crate::metrics::Metrics;
 use crate::pool::{Pool, Sender};
 use crate::prefix::Upload;
 use crate::trace::{Caller, Outcome, Trace, Tracer};
@@ -53,15 +54,20 @@ struct Failure {
 
 impl Relay {
     /// A relay for the current thread.
-    pub fn new(control: Control) -> Self {
-        Self { pool: Rc::default(), tracer: Rc::new(Tracer::new(control)) }
+    pub fn new(control: Control, metrics: &Metrics) -> Self {
+        Self { pool: Rc::default(), tracer: Rc::new(Tracer::new(control, metrics.meter())) }
+    }
+
+    /// Notes a request that was answered before it came to a function.
+    pub fn refused(&self, refused: crate::trace::Refused<'_>) {
+        self.tracer.refused(refused);
     }
 
     /// Calls a function and gives its answer, or a problem in its place. The exchange goes on in the answer's body;
     /// dropping this future or that body at any time frees the place.
     pub async fn exchange(&self, mut call: Call, request: Request<Incoming>) -> Answer {
         let (head, body) = request.into_parts();
-        let caller = call.caller.take();
+        let caller = (call.caller.take(), call.peer);
         let path = call.target.path_and_query().map_or("/", |path| path.as_str());
         let trace = Trace::new(call.request.clone(), call.cell.clone(), caller, head.method.clone(), path);
         let upload = Upload::new(body, trace.bytes_in.clone());

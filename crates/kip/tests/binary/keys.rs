@@ -43,7 +43,7 @@ fn field<'a>(records: &'a [Value], name: &str) -> Vec<&'a str> {
 fn documented() -> Vec<(String, String, usize)> {
     let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/keys.md");
     let text = std::fs::read_to_string(page).unwrap();
-    let rows = text.lines().filter(|line| line.contains("`/api/v1/")).map(|line| {
+    let rows = text.lines().filter(|line| line.contains(" `/") && line.starts_with("| ")).map(|line| {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         let (method, path) = cells[1].split_once(' ').unwrap();
         let path = path

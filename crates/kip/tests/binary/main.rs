@@ -15,6 +15,7 @@ mod journey;
 mod keys;
 mod lifecycle;
 mod logs;
+mod metrics;
 mod relay;
 mod service;
 mod storage;
