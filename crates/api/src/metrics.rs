@@ -68,7 +68,7 @@ fn fold(api: &Api, all: Vec<Figures>, only: Option<&[String]>) -> (Vec<Figures>,
         all.into_iter().partition(|figures| api.metrics.is_own(figures.number));
     let shown = |name: &str| only.is_none_or(|only| only.iter().any(|known| known == name));
     let own = own.into_iter().filter(|figures| shown(figures.name.as_str())).collect();
-    let other = others.into_iter().filter(|_| only.is_none()).reduce(Figures::add);
+    let other = others.into_iter().filter(|_| only.is_none()).reduce(Figures::together);
     (own, other)
 }
 

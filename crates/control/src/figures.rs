@@ -66,7 +66,7 @@ pub struct Figures {
 impl Figures {
     /// What is now of both together. What has happened is left at that of the first: it would fall when one of them goes.
     #[must_use]
-    pub fn add(mut self, other: Self) -> Self {
+    pub fn together(mut self, other: Self) -> Self {
         self.in_flight += other.in_flight;
         self.queued += other.queued;
         self.oldest = self.oldest.max(other.oldest);
