@@ -76,6 +76,12 @@ const SETTINGS: &[Setting] = &[
         form: Form::Size,
     },
     Setting {
+        key: "gateway.require_keys",
+        default: "false",
+        about: "whether every function asks for a key, whatever its trigger says",
+        form: Form::Switch,
+    },
+    Setting {
         key: "host.cpu",
         default: "auto",
         about: "cores that instances may reserve, such as 8 or 7500m; auto is those there are",
@@ -200,6 +206,7 @@ pub(crate) struct Config {
     pub(crate) network: bool,
     pub(crate) retention: kip_control::Retention,
     pub(crate) access_log: Option<AccessLogOptions>,
+    pub(crate) require_keys: bool,
     pub(crate) metrics: Metrics,
 }
 
@@ -292,6 +299,7 @@ impl Config {
                 age: parse::<Millis>(&values, "records.age", "a duration such as 30d")?.0,
             },
             access_log: access_log(data, &values)?,
+            require_keys: parse(&values, "gateway.require_keys", "true or false")?,
             metrics: Metrics {
                 functions: parse(&values, "metrics.functions", "a number such as 1000")?,
                 open: parse(&values, "metrics.open", "true or false")?,

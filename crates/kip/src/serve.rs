@@ -114,8 +114,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let options = kip_gateway::Options {
         listener: gateway_listener,
         threads: config.threads,
-        // Until it can listen beyond loopback, functions say for themselves whether they want a key.
-        require_everywhere: false,
+        require_everywhere: config.require_keys,
         metrics: metrics.clone(),
     };
     let gateway = Gateway::start(options, &control, &keys)?;

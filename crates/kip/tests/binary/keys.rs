@@ -184,6 +184,20 @@ fn clients_send_keys_in_several_ways_and_functions_see_none_of_them() {
 }
 
 #[test]
+fn a_gateway_may_ask_for_keys_everywhere() {
+    let server = Server::with("[gateway]\nrequire_keys = true");
+    server.deploy_subject(&[], "trigger: {http: {auth: anonymous}}");
+    let refused = server.get("/");
+    assert_eq!((refused.status(), refused.code().as_str()), (401, "KW-7001"));
+    assert_eq!(server.call_with("GET", "/", "x-api-key: of-the-function\r\n", b"").code(), "KW-7002");
+    assert!(server.instances().is_empty(), "nothing is started for a stranger");
+    let secret = server.make_key(&["k"]);
+    assert_eq!(server.call_with("GET", "/", &bearer(&secret), b"").status(), 200);
+    let shown = server.kip(&["config", "show"]).ok().stdout;
+    assert!(shown.lines().any(|line| line.starts_with("gateway.require_keys") && line.contains("true")), "{shown}");
+}
+
+#[test]
 fn limits_are_kept_over_all_threads_and_places_come_back() {
     let server = Server::start();
     server.deploy_subject(&[], "trigger: {http: {auth: key}}\ninstances: {max: 1, concurrency: 16}");
