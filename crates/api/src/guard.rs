@@ -1,5 +1,6 @@
 //! Between a request and its handler: the key it brings, whether its role and its functions allow this, and the audit record.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,6 +18,9 @@ use crate::error::{ApiError, ApiResult};
 
 /// Refusals of one kind to one key are recorded once in so many milliseconds: a caller must not be able to fill the record.
 const REFUSALS_APART: i64 = 60_000;
+
+/// When a key was last refused something, by key, action and code.
+pub(crate) type Refusals = HashMap<(u64, &'static str, Code), i64>;
 
 /// The address that a connection comes from.
 #[derive(Debug, Clone, Copy)]

@@ -12,12 +12,12 @@ mod functions;
 mod guard;
 mod keys;
 mod logs;
+mod metrics;
 mod requests;
 mod routes;
 mod server;
 pub mod wire;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,7 +32,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use kip_auth::Keys;
 use kip_control::Control;
-use kip_spec::{Code, Problem, code};
+use kip_relay::metrics::Metrics;
+use kip_spec::{Problem, code};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -46,9 +47,12 @@ pub struct Api {
     control: Control,
     keys: Keys,
     about: Arc<wire::About>,
+    metrics: Metrics,
+    /// Metrics are shown without a key.
+    metrics_open: bool,
     stop: watch::Sender<bool>,
     /// When a key was last refused something, by key, action and code: see [`guard`].
-    refusals: Arc<Mutex<HashMap<(u64, &'static str, Code), i64>>>,
+    refusals: Arc<Mutex<guard::Refusals>>,
 }
 
 /// The largest body the API takes: a manifest of the largest size, escaped as JSON.
@@ -58,8 +62,16 @@ const HEAD_LIMIT: Duration = Duration::from_secs(10);
 
 impl Api {
     /// An API over a control room. Setting `stop` asks the server to end.
-    pub fn new(control: Control, keys: Keys, about: wire::About, stop: watch::Sender<bool>) -> Self {
-        Self { control, keys, about: Arc::new(about), stop, refusals: Arc::default() }
+    pub fn new(control: Control, keys: Keys, about: wire::About, stop: watch::Sender<bool>, metrics: Metrics) -> Self {
+        let about = Arc::new(about);
+        Self { control, keys, about, metrics, metrics_open: false, stop, refusals: Arc::default() }
+    }
+
+    /// Shows metrics without a key, where no other machine can reach it.
+    #[must_use]
+    pub fn with_open_metrics(mut self, open: bool) -> Self {
+        self.metrics_open = open && self.about.api.ip().is_loopback();
+        self
     }
 
     /// Serves until `closing` is set; requests under way end, callers that have not finished asking are left.
@@ -92,7 +104,10 @@ impl Api {
             .method_not_allowed_fallback(server::wrong_method)
             .fallback(server::unknown_path)
             .layer(from_fn_with_state(self.clone(), guard::authenticate));
+        let open =
+            if self.metrics_open { Router::new().route(routes::METRICS, get(metrics::open)) } else { Router::new() };
         keyed
+            .merge(open)
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(backup::ready))
             .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))

@@ -9,7 +9,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use kip_auth::Role;
 
 use crate::guard::{Gate, guard};
-use crate::{Api, audit, backup, functions, keys, logs, requests, server};
+use crate::{Api, audit, backup, functions, keys, logs, metrics, requests, server};
 
 /// A method at a path.
 pub(crate) struct Entry {
@@ -46,6 +46,7 @@ fn table() -> Vec<Entry> {
     let delete = || (Method::DELETE, MethodFilter::DELETE);
     vec![
         shows("/api/v1/status", Operate, server::status),
+        shows(METRICS, Operate, metrics::metrics),
         shows("/api/v1/functions", Operate, functions::list),
         shows("/api/v1/functions/{name}", Operate, functions::show),
         shows("/api/v1/functions/{name}/versions", Operate, functions::versions),
@@ -74,13 +75,16 @@ fn table() -> Vec<Entry> {
 
 /// All of it as a router. Whoever comes here has a key already.
 pub(crate) fn router(api: &Api) -> Router<Api> {
-    table().into_iter().fold(Router::new(), |router, entry| {
+    let keyed = table().into_iter().filter(|entry| entry.path != METRICS || !api.metrics_open);
+    keyed.fold(Router::new(), |router, entry| {
         let Entry { path, role, action, handler, .. } = entry;
         let gate = Gate { api: api.clone(), role, action, of_function: path.starts_with(OF_FUNCTION) };
         router.route(path, handler.route_layer(from_fn_with_state(gate, guard)))
     })
 }
 
+/// Where metrics are; without a key if the settings say so.
+pub(crate) const METRICS: &str = "/metrics";
 /// Paths about one function.
 const OF_FUNCTION: &str = "/api/v1/functions/{name}";
 
@@ -95,7 +99,8 @@ mod tests {
     fn the_page_about_keys_lists_each_path_with_its_role() {
         let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/keys.md");
         let text = std::fs::read_to_string(page).unwrap();
-        let listed: BTreeSet<&str> = text.lines().filter(|line| line.contains("`/api/v1/")).collect();
+        let listed: BTreeSet<&str> =
+            text.lines().filter(|line| line.contains(" `/") && line.starts_with("| ")).collect();
         let lines: Vec<String> = table()
             .iter()
             .map(|entry| {

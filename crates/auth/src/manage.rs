@@ -148,7 +148,8 @@ fn apply(stored: &mut StoredKey, change: &KeyChange) {
     stored.functions = functions.unwrap_or_else(|| std::mem::take(&mut stored.functions));
     stored.rate = rate.unwrap_or(stored.rate);
     // A burst belongs to the rate it was given with.
-    stored.burst = burst.unwrap_or(if rate == Some(None) { None } else { stored.burst });
+    let kept = if rate == Some(None) { None } else { stored.burst };
+    stored.burst = burst.unwrap_or(kept);
     stored.concurrency = concurrency.unwrap_or(stored.concurrency);
     stored.tenant = tenant.unwrap_or_else(|| std::mem::take(&mut stored.tenant));
     stored.expires = expires.unwrap_or(stored.expires);

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::Version;
 use crate::control::Shared;
+use crate::figures::Tally;
 use crate::info::{Outcomes, VersionStatus};
 use crate::link::Link;
 use crate::permit::{Permit, Refused, Verdict, Waiting};
@@ -24,6 +25,7 @@ pub struct Cell {
     pub(crate) number: CoreNumber,
     name: FunctionName,
     shared: Weak<Shared>,
+    pub(crate) tally: Tally,
     inner: Mutex<Inner>,
 }
 
@@ -93,7 +95,7 @@ impl Cell {
             closing: false,
             leaving: false,
         };
-        Self { number, name: version.spec.name.clone(), shared, inner: Mutex::new(inner) }
+        Self { number, name: version.spec.name.clone(), shared, tally: Tally::default(), inner: Mutex::new(inner) }
     }
 
     /// The function's name.
@@ -233,6 +235,7 @@ impl Cell {
                     }
                 }
                 Effect::Changed(change) => {
+                    self.tally.note(&change);
                     let autopsy = inner.autopsies.remove(&change.instance);
                     // One that ends by itself has its own story to tell.
                     if change.to == State::Stopping

@@ -15,6 +15,7 @@ use kip_store::{ControlStore, RecordStore, Retention, StoredVersion, VersionSour
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
+use crate::access_log::{AccessLog, AccessLogOptions};
 use crate::cell::{Cell, now};
 use crate::disk::{DiskOptions, DiskWatch, ServerEvent};
 use crate::info::{FunctionInfo, HostInfo, InstanceInfo};
@@ -36,6 +37,8 @@ pub struct Options {
     pub disk: DiskOptions,
     /// How many records stay, and for how long.
     pub retention: Retention,
+    /// Where each request is written down as a line, if it is.
+    pub access_log: Option<AccessLogOptions>,
 }
 
 /// Why something could not be done.
@@ -63,6 +66,9 @@ pub enum Error {
     /// The server ends.
     #[error("the server is shutting down")]
     ShuttingDown,
+    /// The access log cannot be written.
+    #[error("the access log cannot be opened")]
+    AccessLog(#[source] std::io::Error),
 }
 
 impl Error {
@@ -73,6 +79,7 @@ impl Error {
             Self::NoFunction { .. } => code::FUNCTION_NOT_FOUND,
             Self::NameCase { .. } => code::FUNCTION_NAME_CASE,
             Self::ShuttingDown => code::SHUTTING_DOWN,
+            Self::AccessLog(_) => code::CONFIG_INVALID,
         }
     }
 }
@@ -96,6 +103,9 @@ impl From<Error> for Problem {
             Error::NoFunction { .. } => problem.hint("`kip ls` lists the functions there are"),
             Error::NameCase { .. } => problem.hint("choose another name"),
             Error::ShuttingDown => problem,
+            Error::AccessLog(source) => problem
+                .cause(source.to_string())
+                .hint("gateway.access_log in kipwake.toml names a file that the server may write to, stderr, or off"),
         }
     }
 }
@@ -162,7 +172,10 @@ impl Control {
         mut ended: mpsc::Receiver<Ended>,
     ) -> Result<Self, Error> {
         let disk = Arc::new(DiskWatch::new(options.disk.clone(), store.clone(), records.clone()));
-        let recorder = Recorder::start(records.clone(), options.disk.pressure.clone(), options.retention);
+        let pressure = options.disk.pressure.clone();
+        let access_log = options.access_log.clone().map(|log| AccessLog::start(&log, pressure.clone()));
+        let access_log = access_log.transpose().map_err(Error::AccessLog)?;
+        let recorder = Recorder::start(records.clone(), pressure, options.retention, access_log);
         let shared = Arc::new(Shared {
             boot: options.boot,
             runtime: Handle::current(),
@@ -410,7 +423,7 @@ impl Control {
         self.instances().len()
     }
 
-    fn sorted(&self) -> Vec<Arc<Cell>> {
+    pub(crate) fn sorted(&self) -> Vec<Arc<Cell>> {
         let mut cells: Vec<Arc<Cell>> = self.shared.cells().by_name.values().cloned().collect();
         cells.sort_by(|a, b| a.name().cmp(b.name()));
         cells

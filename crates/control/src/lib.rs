@@ -5,12 +5,14 @@
 //! leave) and touches nothing else. Whatever an effect costs is done outside the lock, on the control runtime. This
 //! room decides nothing by itself: no state of an instance changes here without the core having said so.
 
+mod access_log;
 mod adopt;
 mod cell;
 mod control;
 mod devices;
 mod disk;
 mod execute;
+mod figures;
 mod info;
 mod link;
 mod permit;
@@ -21,9 +23,11 @@ mod timers;
 mod usage;
 mod version;
 
+pub use access_log::{AccessLogOptions, AccessLogTarget};
 pub use cell::{Admission, Cell};
 pub use control::{Control, Deployed, Error, Options};
 pub use disk::{DiskInfo, DiskOptions, ServerEvent};
+pub use figures::Figures;
 pub use info::{DeviceInfo, FunctionInfo, HostInfo, InstanceInfo, QuotaInfo, VersionStatus, WaitInfo};
 pub use link::{Link, Turn};
 pub use permit::{Permit, Refused, Waiting};

@@ -1,5 +1,6 @@
 //! From the hot path to the record store: a bounded channel, a batch writer, and a count of what had to be dropped.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,6 +8,8 @@ use std::time::Duration;
 use kip_host::disk::Pressure;
 use kip_store::{Condition, Record, RecordStore, RequestRecord, Retention};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::access_log::{AccessLog, Entry};
 
 /// Records that may wait; more are dropped and counted.
 const WAITING: usize = 16_384;
@@ -31,6 +34,7 @@ pub struct Recorder {
     dropped: Arc<AtomicU64>,
     shed: Arc<AtomicU64>,
     pressure: Pressure,
+    access_log: Option<AccessLog>,
 }
 
 impl std::fmt::Debug for Item {
@@ -44,12 +48,17 @@ impl std::fmt::Debug for Item {
 
 impl Recorder {
     /// Starts the writer on the current runtime.
-    pub(crate) fn start(store: Arc<dyn RecordStore>, pressure: Pressure, retention: Retention) -> Self {
+    pub(crate) fn start(
+        store: Arc<dyn RecordStore>,
+        pressure: Pressure,
+        retention: Retention,
+        access_log: Option<AccessLog>,
+    ) -> Self {
         let (items, queue) = mpsc::channel(WAITING);
         let shed = Arc::default();
         let writer = Writer { store, shed: Arc::clone(&shed), pressure: pressure.clone(), retention };
         kip_host::tasks::spawn("record writer", writer.run(queue));
-        Self { items, dropped: Arc::default(), shed, pressure }
+        Self { items, dropped: Arc::default(), shed, pressure, access_log }
     }
 
     /// Hands in a record, or drops and counts it when the disk does not keep up.
@@ -73,8 +82,28 @@ impl Recorder {
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits until everything handed in before is in the store.
+    /// Whether each request is to be handed to [`log`](Self::log), also those that are not recorded.
+    pub fn logs(&self) -> bool {
+        self.access_log.is_some()
+    }
+
+    /// Hands in a line of the access log, if there is one.
+    pub fn log(&self, record: RequestRecord, peer: Option<IpAddr>) {
+        if let Some(access_log) = &self.access_log {
+            access_log.hand_in(Entry { record, peer });
+        }
+    }
+
+    /// Lines of the access log that were not written.
+    pub fn lines_dropped(&self) -> u64 {
+        self.access_log.as_ref().map_or(0, AccessLog::dropped)
+    }
+
+    /// Waits until everything handed in before is in the store, and in the access log.
     pub async fn flush(&self) {
+        if let Some(access_log) = &self.access_log {
+            access_log.flush().await;
+        }
         let (done, flushed) = oneshot::channel();
         if self.items.send(Item::Flush(done)).await.is_ok() {
             let _ = flushed.await;

@@ -85,27 +85,33 @@ impl Door {
     }
 
     async fn exchange(&self, inbound: &Inbound, mut request: Request<Incoming>, id: &RequestId) -> Answer {
-        if let Err(fault) = self.check_http2(&request) {
-            return kip_relay::problem(fault.problem(), id);
-        }
         // A target in absolute form replaces what Host says (RFC 9112, section 3.2.2), for the function too.
         let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         if let Some(host) = authority {
             request.headers_mut().insert(HOST, host);
         }
-        // Before anything is told or read of somebody's body.
-        if inbound.keyed
-            && let Err(answer) = self.authority.require_key(request.headers(), id)
-        {
-            return *answer;
+        match self.admitted(&mut request, id, inbound).await {
+            Ok(call) => self.relay.exchange(call, request).await,
+            Err(answer) => {
+                self.note_refusal(&request, &answer, id, inbound.peer);
+                *answer
+            }
         }
-        match self.place(&mut request, id).await {
-            Ok(place) => match self.admit(place, &request, id, inbound) {
-                Ok(call) => self.relay.exchange(call, request).await,
-                Err(answer) => *answer,
-            },
-            Err(answer) => *answer,
+    }
+
+    async fn admitted(
+        &self,
+        request: &mut Request<Incoming>,
+        id: &RequestId,
+        inbound: &Inbound,
+    ) -> Result<Call, Box<Answer>> {
+        self.check_http2(request).map_err(|fault| Box::new(kip_relay::problem(fault.problem(), id)))?;
+        // Before anything is told, or read of somebody's body.
+        if inbound.keyed {
+            self.authority.require_key(request.headers(), id)?;
         }
+        let place = self.place(request, id).await?;
+        self.admit(place, request, id, inbound)
     }
 
     /// Finds out where a request goes, which may take a look at its body.

@@ -3,16 +3,21 @@
 //! For each request that brings a key this costs one hash and one lookup; a key with limits costs two atomic updates more.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Request};
+use hyper::body::Incoming;
 use kip_auth::{Key, Keys};
 use kip_host::clock::monotonic_micros;
 use kip_relay::limits::{Allowance, Limiter, Over};
-use kip_relay::{Answer, Caller};
+use kip_relay::metrics::Metrics;
+use kip_relay::{Answer, Caller, Refused};
 use kip_spec::function::HttpAuth;
 use kip_spec::{Problem, RequestId, code};
+
+use crate::admission::Door;
 
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
@@ -23,11 +28,12 @@ pub(crate) struct Authority {
     keys: Keys,
     /// By the key's number, for keys with limits only.
     limiters: Arc<RwLock<HashMap<u64, Arc<Limiter>>>>,
+    metrics: Metrics,
 }
 
 impl Authority {
-    pub(crate) fn new(keys: Keys) -> Self {
-        Self { keys, limiters: Arc::default() }
+    pub(crate) fn new(keys: Keys, metrics: Metrics) -> Self {
+        Self { keys, limiters: Arc::default(), metrics }
     }
 
     /// Lets through who has a key of this server, whatever for.
@@ -68,7 +74,7 @@ impl Authority {
         } else {
             let now = monotonic_micros().saturating_mul(1_000);
             let admitted = self.limiter(key.id()).admit(allowance, now);
-            Some(admitted.map_err(|over| over_the_limit(&key, over, id))?)
+            Some(admitted.map_err(|over| self.over_the_limit(&key, over, id))?)
         };
         Ok(Some(Caller { key: key.name().clone(), tenant: key.tenant().clone(), slot }))
     }
@@ -83,6 +89,28 @@ impl Authority {
         limiters.retain(|known, _| kept.contains(known));
         limiters.entry(key).or_default().clone()
     }
+
+    fn over_the_limit(&self, key: &Key, over: Over, id: &RequestId) -> Box<Answer> {
+        let name = key.name();
+        let limit = if over == Over::Concurrency { "concurrency" } else { "rate" };
+        self.metrics.key_refused(key.name(), limit);
+        let (problem, seconds) = match over {
+            Over::Rate { wait } => {
+                let rate = key.rate().map(|(rate, burst)| format!("{rate} with bursts of {burst}")).unwrap_or_default();
+                let said = format!("the key `{name}` sends more than it may: {rate}");
+                (Problem::new(code::KEY_RATE, said), wait.div_ceil(SECOND).max(1))
+            }
+            Over::Concurrency => {
+                let most = key.concurrency().unwrap_or_default();
+                let said = format!("the key `{name}` has {most} requests in flight, as many as it may");
+                (Problem::new(code::KEY_CONCURRENCY, said), 1)
+            }
+        };
+        let hint = format!("try again later; an administrator can change the limit: kip key set {name}");
+        let mut answer = kip_relay::problem(problem.hint(hint), id);
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        Box::new(answer)
+    }
 }
 
 fn refused(problem: Problem, id: &RequestId) -> Box<Answer> {
@@ -94,22 +122,17 @@ fn refused(problem: Problem, id: &RequestId) -> Box<Answer> {
     Box::new(answer)
 }
 
-fn over_the_limit(key: &Key, over: Over, id: &RequestId) -> Box<Answer> {
-    let name = key.name();
-    let (problem, seconds) = match over {
-        Over::Rate { wait } => {
-            let rate = key.rate().map(|(rate, burst)| format!("{rate} with bursts of {burst}")).unwrap_or_default();
-            let said = format!("the key `{name}` sends more than it may: {rate}");
-            (Problem::new(code::KEY_RATE, said), wait.div_ceil(SECOND).max(1))
-        }
-        Over::Concurrency => {
-            let most = key.concurrency().unwrap_or_default();
-            let said = format!("the key `{name}` has {most} requests in flight, as many as it may");
-            (Problem::new(code::KEY_CONCURRENCY, said), 1)
-        }
-    };
-    let hint = format!("try again later; an administrator can change the limit: kip key set {name}");
-    let mut answer = kip_relay::problem(problem.hint(hint), id);
-    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-    Box::new(answer)
+impl Door {
+    /// Counts what was answered here, before it came to a function, and logs it where that is asked for.
+    pub(crate) fn note_refusal(&self, request: &Request<Incoming>, answer: &Answer, id: &RequestId, peer: IpAddr) {
+        let code = answer.headers().get("x-kip-error").and_then(|code| code.to_str().ok()?.parse().ok());
+        self.relay.refused(Refused {
+            request: id,
+            peer: Some(peer),
+            method: request.method(),
+            path: request.uri().path_and_query().map_or("/", |path| path.as_str()),
+            status: answer.status().as_u16(),
+            code,
+        });
+    }
 }

@@ -9,6 +9,7 @@ use kip_auth::Keys;
 use kip_control::Control;
 use kip_host::tls::Certificate;
 use kip_relay::Relay;
+use kip_relay::metrics::Metrics;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -29,6 +30,8 @@ pub struct Options {
     pub limits: Limits,
     /// Proxies whose word about callers is taken.
     pub proxies: Vec<IpAddr>,
+    /// Where requests are counted.
+    pub metrics: Metrics,
 }
 
 /// A place where requests come in.
@@ -96,7 +99,7 @@ impl Gateway {
         let address = first.listener.local_addr()?;
         let closing = watch::Sender::new(false);
         let mut threads = Vec::with_capacity(options.threads);
-        let authority = Authority::new(keys.clone());
+        let authority = Authority::new(keys.clone(), options.metrics.clone());
         let shared = Arc::new(options);
         let open = Arc::new(AtomicUsize::new(0));
         for number in 0..shared.threads.max(1) {
@@ -140,7 +143,7 @@ fn run(
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
-    let relay = Relay::new(control.clone());
+    let relay = Relay::new(control.clone(), &options.metrics);
     let (bounds, proxies) = (options.limits.bounds(), options.proxies.clone().into());
     let door = Door { control, authority, relay: relay.clone(), bounds, proxies };
     local.block_on(&runtime, async move {

@@ -17,3 +17,4 @@ pub mod tasks;
 pub mod tls;
 #[expect(unsafe_code, reason = "a descriptor passed by the parent can only be taken by its number")]
 mod unsafe_inherited;
+pub mod usage;

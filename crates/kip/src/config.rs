@@ -1,16 +1,20 @@
 //! The server's settings: defaults, `kipwake.toml`, environment, flags, in this order; each value knows where it comes from.
 
+mod gateway;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use kip_control::AccessLogOptions;
 use kip_fleet::Inventory;
 use kip_fleet::room::{Host, Pool, Quota};
 use kip_spec::{Bytes, MilliCpu, Millis, Problem, code};
 use serde::Serialize;
 
+pub(crate) use self::gateway::Tls;
 use crate::devices::{self, Device};
 
 /// One setting. The table below is the only place that knows them.
@@ -30,6 +34,8 @@ enum Form {
     Duration,
     Size,
     Text,
+    /// true or false.
+    Switch,
 }
 
 /// Where instances' memory is not declared, this share of the host's is theirs.
@@ -53,6 +59,30 @@ const SETTINGS: &[Setting] = &[
         default: "16MiB",
         about: "room that is kept for state in the file `reserve` of the data directory",
         form: Form::Size,
+    },
+    Setting {
+        key: "gateway.access_log",
+        default: "off",
+        about: "where each request is written down as a line of JSON: a file, relative to the data directory, stderr, or off",
+        form: Form::Text,
+    },
+    Setting {
+        key: "gateway.access_log_query",
+        default: "false",
+        about: "whether queries are in the access log: they can hold secrets",
+        form: Form::Switch,
+    },
+    Setting {
+        key: "gateway.access_log_size",
+        default: "64MiB",
+        about: "how large the access log grows before it is renamed to .1 and begun anew",
+        form: Form::Size,
+    },
+    Setting {
+        key: "gateway.require_keys",
+        default: "false",
+        about: "whether every function asks for a key, whatever its trigger says",
+        form: Form::Switch,
     },
     Setting {
         key: "host.cpu",
@@ -116,6 +146,18 @@ const SETTINGS: &[Setting] = &[
         default: "info",
         about: "what the server logs, such as info or kip_control=debug",
         form: Form::Text,
+    },
+    Setting {
+        key: "metrics.functions",
+        default: "1000",
+        about: "how many functions have series of their own at /metrics; all others are counted together",
+        form: Form::Count,
+    },
+    Setting {
+        key: "metrics.open",
+        default: "false",
+        about: "whether /metrics is shown without a key, on loopback only",
+        form: Form::Switch,
     },
     Setting {
         key: "quota.cards",
@@ -233,17 +275,22 @@ pub(crate) struct Config {
     pub(crate) reserve: u64,
     pub(crate) network: bool,
     pub(crate) retention: kip_control::Retention,
+    pub(crate) access_log: Option<AccessLogOptions>,
+    pub(crate) require_keys: bool,
+    pub(crate) metrics: Metrics,
     pub(crate) limits: kip_gateway::Limits,
     /// Proxies whose word about callers is taken.
     pub(crate) proxies: Vec<IpAddr>,
     pub(crate) tls: Option<Tls>,
 }
 
-/// Where TLS is spoken, and with what.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Tls {
-    pub(crate) listen: SocketAddr,
-    pub(crate) files: kip_host::tls::Files,
+/// What is shown at `/metrics`, and to whom.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Metrics {
+    /// Functions with series of their own.
+    pub(crate) functions: usize,
+    /// Without a key.
+    pub(crate) open: bool,
 }
 
 /// What the command line says.
@@ -289,10 +336,15 @@ impl Config {
             let value = address.trim_start_matches("http://").trim_end_matches('/').to_owned();
             values.insert("server.api", Value { value, origin: Origin::Flag { flag: "--api" } });
         }
-        Self::resolve(values, devices, file)
+        Self::resolve(data, values, devices, file)
     }
 
-    fn resolve(values: BTreeMap<&'static str, Value>, devices: Vec<Device>, file: PathBuf) -> Result<Self, Problem> {
+    fn resolve(
+        data: &Path,
+        values: BTreeMap<&'static str, Value>,
+        devices: Vec<Device>,
+        file: PathBuf,
+    ) -> Result<Self, Problem> {
         let get = |key: &'static str| &values[key].value;
         let auto = |key: &'static str| get(key) == "auto";
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -320,9 +372,15 @@ impl Config {
                 count: parse(&values, "records.count", "a number such as 100000")?,
                 age: parse::<Millis>(&values, "records.age", "a duration such as 30d")?.0,
             },
-            limits: limits(&values)?,
-            proxies: proxies(get("server.proxies"))?,
-            tls: tls(&values)?,
+            limits: gateway::limits(&values)?,
+            proxies: gateway::proxies(get("server.proxies"))?,
+            tls: gateway::tls(&values)?,
+            access_log: gateway::access_log(data, &values)?,
+            require_keys: parse(&values, "gateway.require_keys", "true or false")?,
+            metrics: Metrics {
+                functions: parse(&values, "metrics.functions", "a number such as 1000")?,
+                open: parse(&values, "metrics.open", "true or false")?,
+            },
             values,
         };
         if config.threads == 0 || config.threads > MOST_THREADS {
@@ -344,71 +402,6 @@ impl Config {
         };
         let settings = self.values.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
         settings.chain(self.devices.iter().map(device)).collect()
-    }
-}
-
-/// What callers of the gateway may do.
-fn limits(values: &BTreeMap<&'static str, Value>) -> Result<kip_gateway::Limits, Problem> {
-    let size = |key: &'static str| -> Result<usize, Problem> {
-        let bytes = parse::<Bytes>(values, key, "a size such as 64KiB")?.0;
-        Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
-    };
-    let count = |key: &'static str| parse::<usize>(values, key, "a number such as 100");
-    let time =
-        |key: &'static str| parse::<Millis>(values, key, "a duration such as 30s").map(|duration| duration.to_std());
-    let limits = kip_gateway::Limits {
-        connections: count("limits.connections")?,
-        head: size("limits.head")?,
-        headers: count("limits.headers")?,
-        target: size("limits.target")?,
-        body: match values["limits.body"].value.as_str() {
-            "none" => u64::MAX,
-            _ => parse::<Bytes>(values, "limits.body", "a size such as 64MiB, or none")?.0,
-        },
-        model: size("limits.model")?,
-        head_time: time("limits.head_time")?,
-        body_idle: time("limits.body_idle")?,
-        idle: time("limits.idle")?,
-        write_idle: time("limits.write_idle")?,
-    };
-    if limits.connections == 0 || limits.headers == 0 || limits.head < LEAST_HEAD || limits.target == 0 {
-        return Err(invalid("the limits must leave room for a request".to_owned())
-            .hint("limits.connections, limits.headers and limits.target are at least 1, limits.head at least 1KiB"));
-    }
-    // hyper knows no longer targets, and holds heads of a mebibyte at most.
-    if limits.target > LONGEST_TARGET || limits.head > LARGEST_HEAD {
-        return Err(invalid("limits.target is at most 63KiB and limits.head at most 256KiB".to_owned()));
-    }
-    Ok(limits)
-}
-
-const LEAST_HEAD: usize = 1 << 10;
-const LARGEST_HEAD: usize = 256 << 10;
-const LONGEST_TARGET: usize = 63 << 10;
-
-fn proxies(text: &str) -> Result<Vec<IpAddr>, Problem> {
-    if text == "none" {
-        return Ok(Vec::new());
-    }
-    let one = |text: &str| {
-        text.trim().parse().map_err(|_| {
-            invalid(format!("server.proxies: `{}` is not an address", text.trim()))
-                .hint("write the addresses that the proxies connect from, such as \"127.0.0.1, 10.0.0.7\"")
-        })
-    };
-    text.split(',').map(one).collect()
-}
-
-fn tls(values: &BTreeMap<&'static str, Value>) -> Result<Option<Tls>, Problem> {
-    let given = |key: &'static str| Some(values[key].value.as_str()).filter(|value| *value != "none");
-    match (given("tls.listen"), given("tls.certificate"), given("tls.key")) {
-        (None, None, None) => Ok(None),
-        (Some(_), Some(certificate), Some(key)) => {
-            let files = kip_host::tls::Files { certificate: certificate.into(), key: key.into() };
-            Ok(Some(Tls { listen: parse(values, "tls.listen", "an address such as 0.0.0.0:5443")?, files }))
-        }
-        _ => Err(invalid("tls.listen, tls.certificate and tls.key are needed together".to_owned())
-            .hint("give all three, or none of them")),
     }
 }
 
@@ -482,6 +475,7 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
             let value = match value {
                 toml::Value::String(text) => text.clone(),
                 toml::Value::Integer(number) if setting.form == Form::Count => number.to_string(),
+                toml::Value::Boolean(switch) if setting.form == Form::Switch => switch.to_string(),
                 other => {
                     let problem = invalid(format!(
                         "{}: {key} must be written as text with its unit, not as {}",
@@ -514,10 +508,10 @@ pub(crate) fn schema() -> serde_json::Value {
     let mut sections: BTreeMap<&str, serde_json::Map<String, serde_json::Value>> = BTreeMap::new();
     for setting in SETTINGS {
         let Some((section, name)) = setting.key.split_once('.') else { continue };
-        let kind = if setting.form == Form::Count {
-            serde_json::json!(["string", "integer"])
-        } else {
-            serde_json::json!("string")
+        let kind = match setting.form {
+            Form::Count => serde_json::json!(["string", "integer"]),
+            Form::Switch => serde_json::json!(["string", "boolean"]),
+            _ => serde_json::json!("string"),
         };
         let entry = serde_json::json!({"type": kind, "default": setting.default, "description": setting.about});
         sections.entry(section).or_default().insert(name.to_owned(), entry);
@@ -576,6 +570,9 @@ mod tests {
             ("[host]\ncpu = \"many\"", "is not a number of cores"),
             ("[quota]\ncards = \"few\"", "is not a number"),
             ("[quota]\ninstances = 0", "at least 1"),
+            ("[metrics]\nopen = \"perhaps\"", "is not true or false"),
+            ("[metrics]\nfunctions = true", "must be written as text"),
+            ("[gateway]\naccess_log_size = \"64\"", "has no unit"),
             ("[[device]]\nname = \"gpu0\"\nmemory = \"24\"", "has no unit"),
             ("[limits]\nhead = \"1B\"", "leave room for a request"),
             ("[limits]\ntarget = \"1MiB\"", "at most 63KiB"),
@@ -600,6 +597,16 @@ mod tests {
         assert_eq!((host.cpu, host.memory, host.devices.len()), (2_500, 8 << 30, 1));
         assert_eq!(config.inventory.quota, Quota { cards: Some(1), instances: None });
         assert_eq!(config.values()["device.gpu0"].value, "24GiB, type L4");
+    }
+
+    #[test]
+    fn the_access_log_is_off_unless_it_has_a_place() {
+        assert!(read("").unwrap().access_log.is_none());
+        let stderr = read("[gateway]\naccess_log = \"stderr\"\naccess_log_query = true").unwrap().access_log.unwrap();
+        assert_eq!((stderr.target, stderr.query), (kip_control::AccessLogTarget::Stderr, true));
+        let file = read("[gateway]\naccess_log = \"logs/a\"").unwrap().access_log.unwrap();
+        let kip_control::AccessLogTarget::File { path, most } = file.target else { panic!("{file:?}") };
+        assert!(path.is_absolute() && path.ends_with("logs/a") && most == 64 << 20 && !file.query, "{path:?}");
     }
 
     /// The example of docs/devices.md is read as it stands.

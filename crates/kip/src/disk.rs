@@ -64,7 +64,12 @@ pub(crate) fn open(
     let care = Care::with_reserve(disk.pressure.clone(), disk.reserve.clone());
     let control = SqliteControl::open_with(&data.join("control.db"), care)?;
     let care = Care::without_reserve(disk.pressure.clone());
-    let records = SqliteRecords::open_with(&data.join("records.db"), care)?;
+    let open = || SqliteRecords::open_with(&data.join("records.db"), care.clone());
+    let records = match open() {
+        // State needed no room to be opened, perhaps because its last server was killed; a server must start all the same.
+        Err(kip_store::Error::Full { .. }) if disk.reserve.release() => open()?,
+        other => other?,
+    };
     Ok((Arc::new(control), Arc::new(records)))
 }
 

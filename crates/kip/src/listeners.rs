@@ -26,7 +26,7 @@ pub(crate) fn open(config: &Config) -> Result<Listeners, Problem> {
     };
     let entry = |listener: TcpListener, certificate: Option<Certificate>| {
         let local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-        Entry { listener, certificate, keyed: !local }
+        Entry { listener, certificate, keyed: config.require_keys || !local }
     };
     let mut doors = vec![entry(listen("gateway", config.gateway, clear)?, None)];
     if let Some(tls) = &config.tls {

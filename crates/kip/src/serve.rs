@@ -11,6 +11,7 @@ use kip_engine::{Body as _, ProcessBody};
 use kip_gateway::Gateway;
 use kip_host::directory::DataDirectory;
 use kip_host::disk::Pressure;
+use kip_relay::metrics::Metrics;
 use kip_spec::{Problem, code};
 use kip_store::{ControlStore, SqliteControl};
 use serde::Serialize;
@@ -104,14 +105,17 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
         kip: own_program(),
         disk,
         retention: config.retention,
+        access_log: config.access_log.clone(),
     };
     let control = Control::open(options, store, records, body, ended).await.map_err(Problem::from)?;
 
+    let metrics = Metrics::new(config.metrics.functions);
     let options = kip_gateway::Options {
         doors: listeners.doors,
         threads: config.threads,
         limits: config.limits.clone(),
         proxies: config.proxies.clone(),
+        metrics: metrics.clone(),
     };
     let gateway = Gateway::start(options, &control, &keys)?;
     let api_listener = listeners.api;
@@ -136,8 +140,8 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let (stop, mut stopped) = watch::channel(false);
     let closing = watch::Sender::new(false);
     let uses = keys.clone();
-    kip_host::tasks::spawn("key uses", async move { note_uses(&uses).await });
-    let api = Api::new(control.clone(), keys.clone(), about, stop);
+    let noting = kip_host::tasks::spawn("key uses", async move { note_uses(&uses).await });
+    let api = Api::new(control.clone(), keys.clone(), about, stop, metrics).with_open_metrics(config.metrics.open);
     let listener = tokio::net::TcpListener::from_std(api_listener)?;
     let api = kip_host::tasks::spawn("api", api.serve(listener, closing.subscribe()));
 
@@ -175,7 +179,9 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
         _ = interrupted.recv() => end(Duration::ZERO).await,
         _ = terminated.recv() => end(Duration::ZERO).await,
     };
+    noting.abort();
     write_uses(&keys).await;
+    drop(keys);
     let joined = tokio::task::spawn_blocking(move || gateway.join());
     let _ = tokio::time::timeout(LAST_WORDS, joined).await;
     match kept {

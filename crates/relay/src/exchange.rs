@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::answer::{self, Answer};
 use crate::body::{Parts, Stream, in_future};
 use crate::headers::{self, Forwarding};
+use crate::metrics::Metrics;
 use crate::pool::{Pool, Sender};
 use crate::prefix::Upload;
 use crate::trace::{Caller, Outcome, Trace, Tracer};
@@ -63,8 +64,13 @@ struct Failure {
 
 impl Relay {
     /// A relay for the current thread.
-    pub fn new(control: Control) -> Self {
-        Self { pool: Rc::default(), tracer: Rc::new(Tracer::new(control)), tunnels: Rc::default() }
+    pub fn new(control: Control, metrics: &Metrics) -> Self {
+        Self { pool: Rc::default(), tracer: Rc::new(Tracer::new(control, metrics.meter())), tunnels: Rc::default() }
+    }
+
+    /// Notes a request that was answered before it came to a function.
+    pub fn refused(&self, refused: crate::trace::Refused<'_>) {
+        self.tracer.refused(refused);
     }
 
     /// Waits until no connection is left that became another protocol's.
@@ -77,7 +83,7 @@ impl Relay {
     pub async fn exchange(&self, mut call: Call, mut request: Request<Incoming>) -> Answer {
         let asker = upgrade::asked(&request).map(|asked| (asked, hyper::upgrade::on(&mut request)));
         let (head, body) = request.into_parts();
-        let caller = call.caller.take();
+        let caller = (call.caller.take(), call.peer);
         let path = call.target.path_and_query().map_or("/", |path| path.as_str());
         let trace = Trace::new(call.request.clone(), call.cell.clone(), caller, head.method.clone(), path);
         let upload = Upload::new(call.read.clone(), body, trace.bytes_in.clone());

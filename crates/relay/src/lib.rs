@@ -9,6 +9,7 @@ mod body;
 mod exchange;
 mod headers;
 pub mod limits;
+pub mod metrics;
 mod pool;
 mod prefix;
 mod trace;
@@ -20,5 +21,5 @@ pub use body::{Body, BrokenOff};
 pub use exchange::{Call, Relay};
 #[cfg(feature = "fuzzing")]
 pub use headers::fuzz as fuzz_headers;
-pub use trace::Caller;
+pub use trace::{Caller, Refused};
 pub use upgrade::{asked as asked_upgrade, is_grpc};

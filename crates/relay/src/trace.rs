@@ -1,6 +1,7 @@
 //! What is remembered of a request: its phases while it runs, one record when it is over.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,6 +11,7 @@ use kip_host::clock::{monotonic_micros, wall_millis};
 use kip_spec::{Code, RequestId};
 
 use crate::limits::Slot;
+use crate::metrics::{Meter, Observation};
 
 /// Warm and successful requests recorded each second by each thread; of more, some are left out and counted.
 const WARM_RECORDS_PER_SECOND: u32 = 500;
@@ -46,6 +48,7 @@ pub(crate) struct Trace {
     /// Counted by the body on its way up, which the connection to the instance owns.
     pub(crate) bytes_in: Arc<AtomicU64>,
     caller: Option<Caller>,
+    peer: Option<IpAddr>,
 }
 
 /// How a request ended.
@@ -61,7 +64,7 @@ impl Trace {
     pub(crate) fn new(
         request: RequestId,
         cell: Arc<kip_control::Cell>,
-        caller: Option<Caller>,
+        (caller, peer): (Option<Caller>, Option<IpAddr>),
         method: http::Method,
         path: &str,
     ) -> Self {
@@ -81,6 +84,7 @@ impl Trace {
             bytes: 0,
             bytes_in: Arc::default(),
             caller,
+            peer,
         }
     }
 
@@ -115,10 +119,28 @@ pub(crate) fn millis(micros: u64) -> String {
     format!("{}.{:03}", micros / 1_000, micros % 1_000)
 }
 
-/// Turns traces into records, not more than the disk should see.
+/// A request that was answered before it came to a function.
+#[derive(Debug)]
+pub struct Refused<'a> {
+    /// Its id.
+    pub request: &'a RequestId,
+    /// Who sent it.
+    pub peer: Option<IpAddr>,
+    /// Its method.
+    pub method: &'a http::Method,
+    /// Its path and query, as they were sent.
+    pub path: &'a str,
+    /// The status it was answered with.
+    pub status: u16,
+    /// The error code, if it was one.
+    pub code: Option<Code>,
+}
+
+/// Turns traces into counts and records, not more than the disk should see.
 #[derive(Debug)]
 pub(crate) struct Tracer {
     control: Control,
+    meter: Arc<Meter>,
     sample: Sample,
 }
 
@@ -130,17 +152,23 @@ struct Sample {
 }
 
 impl Tracer {
-    pub(crate) fn new(control: Control) -> Self {
-        Self { control, sample: Sample::default() }
+    pub(crate) fn new(control: Control, meter: Arc<Meter>) -> Self {
+        Self { control, meter, sample: Sample::default() }
     }
 
     pub(crate) fn end(&self, trace: &Trace, outcome: Outcome) {
-        let plain = is_plain(outcome, trace.status, trace.start, trace.elapsed());
-        if plain && !self.sample.takes(trace.wall / 1_000) {
-            self.control.recorder().leave_out();
-            return;
+        let total = trace.elapsed();
+        self.count(trace, total);
+        let recorder = self.control.recorder();
+        let plain = is_plain(outcome, trace.status, trace.start, total);
+        let records = !plain || self.sample.takes(trace.wall / 1_000);
+        if !records {
+            recorder.leave_out();
+            if !recorder.logs() {
+                return;
+            }
         }
-        self.control.recorder().request(kip_control::RequestRecord {
+        let record = kip_control::RequestRecord {
             id: trace.request.as_str().to_owned(),
             at: trace.wall,
             function: trace.cell.name().to_string(),
@@ -153,7 +181,7 @@ impl Tracer {
             start: trace.start.map(|start| start.name().to_owned()),
             queue_us: trace.queue,
             first_byte_us: trace.first_byte,
-            total_us: trace.elapsed(),
+            total_us: total,
             bytes: trace.bytes,
             bytes_in: trace.bytes_in.load(Ordering::Relaxed),
             kind: trace.kind().map(str::to_owned),
@@ -167,7 +195,62 @@ impl Tracer {
             .to_owned(),
             key: trace.caller.as_ref().map(|caller| caller.key.to_string()),
             tenant: trace.caller.as_ref().map(|caller| caller.tenant.to_string()),
-        });
+        };
+        if recorder.logs() {
+            recorder.log(record.clone(), trace.peer);
+        }
+        if records {
+            recorder.request(record);
+        }
+    }
+
+    fn count(&self, trace: &Trace, total: u64) {
+        let seen = Observation {
+            version: trace.link.as_ref().map(|link| link.version.id.0),
+            status: trace.status,
+            start: trace.start,
+            code: trace.code,
+            queue: trace.queue,
+            first_byte: trace.first_byte,
+            total,
+            bytes_in: trace.bytes_in.load(Ordering::Relaxed),
+            bytes_out: trace.bytes,
+        };
+        self.meter.observe(trace.cell.number(), trace.cell.name(), &seen);
+    }
+
+    /// A request that came to no function: it is counted, and logged where that is asked for.
+    pub(crate) fn refused(&self, refused: Refused<'_>) {
+        if let Some(code) = refused.code {
+            self.meter.refused(code);
+        }
+        let recorder = self.control.recorder();
+        if !recorder.logs() {
+            return;
+        }
+        let record = kip_control::RequestRecord {
+            id: refused.request.as_str().to_owned(),
+            at: wall_millis(),
+            function: String::new(),
+            version: None,
+            instance: None,
+            method: refused.method.to_string(),
+            path: refused.path.to_owned(),
+            status: refused.status,
+            code: refused.code.map(|code| code.to_string()),
+            start: None,
+            queue_us: 0,
+            first_byte_us: 0,
+            total_us: 0,
+            bytes: 0,
+            bytes_in: 0,
+            kind: None,
+            peak_memory: None,
+            outcome: "refused".to_owned(),
+            key: None,
+            tenant: None,
+        };
+        recorder.log(record, refused.peer);
     }
 }
 

@@ -43,7 +43,7 @@ fn field<'a>(records: &'a [Value], name: &str) -> Vec<&'a str> {
 fn documented() -> Vec<(String, String, usize)> {
     let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/keys.md");
     let text = std::fs::read_to_string(page).unwrap();
-    let rows = text.lines().filter(|line| line.contains("`/api/v1/")).map(|line| {
+    let rows = text.lines().filter(|line| line.contains(" `/") && line.starts_with("| ")).map(|line| {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         let (method, path) = cells[1].split_once(' ').unwrap();
         let path = path
@@ -181,6 +181,20 @@ fn clients_send_keys_in_several_ways_and_functions_see_none_of_them() {
     let shown = server.ask(&["key", "show", "shop"]);
     assert!(shown["last_use"].as_i64() > shown["created"].as_i64(), "{shown}");
     assert!(server.kip(&["key", "ls"]).ok().stdout.contains("sales"));
+}
+
+#[test]
+fn a_gateway_may_ask_for_keys_everywhere() {
+    let server = Server::with("[gateway]\nrequire_keys = true");
+    server.deploy_subject(&[], "trigger: {http: {auth: anonymous}}");
+    let refused = server.get("/");
+    assert_eq!((refused.status(), refused.code().as_str()), (401, "KW-7001"));
+    assert_eq!(server.call_with("GET", "/", "x-api-key: of-the-function\r\n", b"").code(), "KW-7002");
+    assert!(server.instances().is_empty(), "nothing is started for a stranger");
+    let secret = server.make_key(&["k"]);
+    assert_eq!(server.call_with("GET", "/", &bearer(&secret), b"").status(), 200);
+    let shown = server.kip(&["config", "show"]).ok().stdout;
+    assert!(shown.lines().any(|line| line.starts_with("gateway.require_keys") && line.contains("true")), "{shown}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod journey;
 mod keys;
 mod lifecycle;
 mod logs;
+mod metrics;
 mod protocols;
 mod relay;
 mod safety;

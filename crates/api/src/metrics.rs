@@ -1,0 +1,116 @@
+//! `GET /metrics`: everything that is counted, in the two text forms that scrapers ask for.
+
+mod family;
+
+use std::collections::HashSet;
+
+use axum::extract::State;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use kip_control::Figures;
+use kip_relay::metrics::{Counted, Sheet};
+use prometheus_client::registry::Registry;
+
+use crate::Api;
+use crate::guard::Who;
+use family::Scrape;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) async fn metrics(State(api): State<Api>, who: Who, headers: HeaderMap) -> Response {
+    answer(&api, who.only().as_deref(), &headers)
+}
+
+/// Without a key, where the settings say so.
+pub(crate) async fn open(State(api): State<Api>, headers: HeaderMap) -> Response {
+    answer(&api, None, &headers)
+}
+
+fn answer(api: &Api, only: Option<&[String]>, headers: &HeaderMap) -> Response {
+    let accepts = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text = encode(api, only);
+    let (text, kind) = match accepts.contains("application/openmetrics-text") {
+        true => (text, OPEN_METRICS),
+        false => (plain(&text), PLAIN),
+    };
+    ([(CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
+}
+
+fn encode(api: &Api, only: Option<&[String]>) -> String {
+    let mut figures = api.control.figures();
+    figures.sort_unstable_by_key(|figures| figures.number);
+    let live: HashSet<u32> = figures.iter().map(|figures| figures.number).collect();
+    let keys: HashSet<String> = api.keys.list().into_iter().map(|key| key.name).collect();
+    let counted = api.metrics.counted(|number| live.contains(&number), |key| keys.contains(key));
+    let (functions, other) = fold(api, figures, only);
+    let scrape = Scrape {
+        version: api.about.version.clone(),
+        functions,
+        other,
+        counted: select(counted, only),
+        records_dropped: api.control.recorder().dropped(),
+        lines_dropped: api.control.recorder().lines_dropped(),
+        usage: kip_host::usage::look(),
+        gateway_cpu: kip_host::usage::cpu_of_threads("gateway-"),
+    };
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(scrape));
+    let mut text = String::new();
+    // Writing into memory does not fail.
+    let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+    text
+}
+
+/// Functions with series of their own, and all others together. Who belongs to which is decided where requests are counted.
+fn fold(api: &Api, all: Vec<Figures>, only: Option<&[String]>) -> (Vec<Figures>, Option<Figures>) {
+    let (own, others): (Vec<Figures>, Vec<Figures>) =
+        all.into_iter().partition(|figures| api.metrics.is_own(figures.number));
+    let shown = |name: &str| only.is_none_or(|only| only.iter().any(|known| known == name));
+    let own = own.into_iter().filter(|figures| shown(figures.name.as_str())).collect();
+    let other = others.into_iter().filter(|_| only.is_none()).reduce(Figures::together);
+    (own, other)
+}
+
+/// What a key for some functions may see.
+fn select(mut counted: Counted, only: Option<&[String]>) -> Counted {
+    if let Some(only) = only {
+        counted.functions.retain(|name, _| only.iter().any(|known| known == name.as_str()));
+        counted.other = Sheet::default();
+        counted.keys.clear();
+    }
+    counted
+}
+
+/// OpenMetrics as the older text form: there, the type of a counter is that of its sample's name, and there are neither
+/// units nor an end.
+fn plain(open: &str) -> String {
+    let counters: HashSet<&str> =
+        open.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let mut text = String::with_capacity(open.len());
+    for line in open.lines().filter(|line| !line.starts_with("# UNIT ") && *line != "# EOF") {
+        let described = ["# HELP ", "# TYPE "].iter().find_map(|kind| Some((*kind, line.strip_prefix(kind)?)));
+        match described.and_then(|(kind, rest)| Some((kind, rest.split_once(' ')?))) {
+            Some((kind, (name, rest))) if counters.contains(name) => {
+                text.push_str(&format!("{kind}{name}_total {rest}"))
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_form_names_counters_by_their_samples() {
+        let open = "# HELP a_seconds Time.\n# TYPE a_seconds counter\n# UNIT a_seconds seconds\na_seconds_total 1\n\
+                    # HELP b Now.\n# TYPE b gauge\nb{x=\"# EOF\"} 2\n# EOF\n";
+        let expected = "# HELP a_seconds_total Time.\n# TYPE a_seconds_total counter\na_seconds_total 1\n\
+                        # HELP b Now.\n# TYPE b gauge\nb{x=\"# EOF\"} 2\n";
+        assert_eq!(plain(open), expected);
+    }
+}

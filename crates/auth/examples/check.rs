@@ -1,0 +1,33 @@
+//! What checking a key costs, in nanoseconds, with few keys and with many.
+//!
+//! `cargo run --release -p kip-auth --example check`
+#![expect(clippy::print_stdout, reason = "it prints what it measured")]
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use kip_auth::{KeyChange, Keys, NewKey, Role, credential};
+use kip_host::clock::monotonic_micros;
+use kip_store::SqliteControl;
+
+const CHECKS: u64 = 1_000_000;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let data = tempfile::tempdir()?;
+    let store = SqliteControl::open(&data.path().join("control.db"))?;
+    let (keys, secret) = Keys::open(Arc::new(store), data.path()).await?;
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", format!("Bearer {secret}").parse()?);
+    for count in [1, 500] {
+        for number in keys.list().len()..count {
+            let name = format!("k{number}");
+            keys.create(NewKey { name, role: Role::Invoke, change: KeyChange::default() }).await?;
+        }
+        let begun = monotonic_micros();
+        let good = (0..CHECKS).filter(|_| keys.check(credential(&headers)).is_ok()).count();
+        let cost = (monotonic_micros() - begun) * 1_000 / CHECKS;
+        println!("{count} keys: {cost} ns a check ({good} of {CHECKS} good)");
+    }
+    Ok(())
+}

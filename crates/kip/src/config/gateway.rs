@@ -1,0 +1,96 @@
+//! Settings of the data plane: what callers may do, who is believed, TLS, the access log.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use kip_control::{AccessLogOptions, AccessLogTarget};
+use kip_spec::{Bytes, Millis, Problem};
+
+use super::{Value, invalid, parse};
+
+/// Where TLS is spoken, and with what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tls {
+    pub(crate) listen: SocketAddr,
+    pub(crate) files: kip_host::tls::Files,
+}
+
+/// What callers of the gateway may do.
+pub(super) fn limits(values: &BTreeMap<&'static str, Value>) -> Result<kip_gateway::Limits, Problem> {
+    let size = |key: &'static str| -> Result<usize, Problem> {
+        let bytes = parse::<Bytes>(values, key, "a size such as 64KiB")?.0;
+        Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
+    };
+    let count = |key: &'static str| parse::<usize>(values, key, "a number such as 100");
+    let time =
+        |key: &'static str| parse::<Millis>(values, key, "a duration such as 30s").map(|duration| duration.to_std());
+    let limits = kip_gateway::Limits {
+        connections: count("limits.connections")?,
+        head: size("limits.head")?,
+        headers: count("limits.headers")?,
+        target: size("limits.target")?,
+        body: match values["limits.body"].value.as_str() {
+            "none" => u64::MAX,
+            _ => parse::<Bytes>(values, "limits.body", "a size such as 64MiB, or none")?.0,
+        },
+        model: size("limits.model")?,
+        head_time: time("limits.head_time")?,
+        body_idle: time("limits.body_idle")?,
+        idle: time("limits.idle")?,
+        write_idle: time("limits.write_idle")?,
+    };
+    if limits.connections == 0 || limits.headers == 0 || limits.head < LEAST_HEAD || limits.target == 0 {
+        return Err(invalid("the limits must leave room for a request".to_owned())
+            .hint("limits.connections, limits.headers and limits.target are at least 1, limits.head at least 1KiB"));
+    }
+    // hyper knows no longer targets, and holds heads of a mebibyte at most.
+    if limits.target > LONGEST_TARGET || limits.head > LARGEST_HEAD {
+        return Err(invalid("limits.target is at most 63KiB and limits.head at most 256KiB".to_owned()));
+    }
+    Ok(limits)
+}
+
+const LEAST_HEAD: usize = 1 << 10;
+const LARGEST_HEAD: usize = 256 << 10;
+const LONGEST_TARGET: usize = 63 << 10;
+
+pub(super) fn proxies(text: &str) -> Result<Vec<IpAddr>, Problem> {
+    if text == "none" {
+        return Ok(Vec::new());
+    }
+    let one = |text: &str| {
+        text.trim().parse().map_err(|_| {
+            invalid(format!("server.proxies: `{}` is not an address", text.trim()))
+                .hint("write the addresses that the proxies connect from, such as \"127.0.0.1, 10.0.0.7\"")
+        })
+    };
+    text.split(',').map(one).collect()
+}
+
+pub(super) fn tls(values: &BTreeMap<&'static str, Value>) -> Result<Option<Tls>, Problem> {
+    let given = |key: &'static str| Some(values[key].value.as_str()).filter(|value| *value != "none");
+    match (given("tls.listen"), given("tls.certificate"), given("tls.key")) {
+        (None, None, None) => Ok(None),
+        (Some(_), Some(certificate), Some(key)) => {
+            let files = kip_host::tls::Files { certificate: certificate.into(), key: key.into() };
+            Ok(Some(Tls { listen: parse(values, "tls.listen", "an address such as 0.0.0.0:5443")?, files }))
+        }
+        _ => Err(invalid("tls.listen, tls.certificate and tls.key are needed together".to_owned())
+            .hint("give all three, or none of them")),
+    }
+}
+
+pub(super) fn access_log(
+    data: &Path,
+    values: &BTreeMap<&'static str, Value>,
+) -> Result<Option<AccessLogOptions>, Problem> {
+    let most = parse::<Bytes>(values, "gateway.access_log_size", "a size such as 64MiB")?.0;
+    let query = parse(values, "gateway.access_log_query", "true or false")?;
+    let target = match values["gateway.access_log"].value.as_str() {
+        "off" => return Ok(None),
+        "stderr" => AccessLogTarget::Stderr,
+        path => AccessLogTarget::File { path: data.join(path), most },
+    };
+    Ok(Some(AccessLogOptions { target, query }))
+}
