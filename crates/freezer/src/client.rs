@@ -91,8 +91,9 @@ impl Helper {
         let deadline_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let request = Request { id: self.next, deadline_ms, ask };
         match tokio::time::timeout(limit, self.exchange(&request)).await {
-            Ok(Some(reply)) => Ok((reply.answer, Duration::from_micros(reply.took_us))),
-            Ok(None) => Err(Lost::Ended(describe(ask))),
+            Ok(Ok(Some(reply))) => Ok((reply.answer, Duration::from_micros(reply.took_us))),
+            Ok(Ok(None)) => Err(Lost::Ended(describe(ask))),
+            Ok(Err(_)) => Err(Lost::NotAsked(describe(ask))),
             Err(_) => {
                 // Not waited for: a process that hangs in the kernel does not die at once.
                 let _ = self.child.start_kill();
@@ -101,18 +102,20 @@ impl Helper {
         }
     }
 
-    async fn exchange(&mut self, request: &Request) -> Option<Reply> {
-        let mut line = serde_json::to_vec(request).ok()?;
+    /// An error is a request that did not reach it, `None` an answer that did not come.
+    async fn exchange(&mut self, request: &Request) -> std::io::Result<Option<Reply>> {
+        let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
-        self.requests.write_all(&line).await.ok()?;
-        loop {
-            let line = self.lines.next_line().await.ok()??;
-            let reply: Reply = serde_json::from_str(&line).ok()?;
-            // Answers to others are of no use to anybody.
-            if reply.id == request.id {
-                return Some(reply);
+        self.requests.write_all(&line).await?;
+        while let Ok(Some(line)) = self.lines.next_line().await {
+            match serde_json::from_str::<Reply>(&line) {
+                Ok(reply) if reply.id == request.id => return Ok(Some(reply)),
+                // Answers to others are of no use to anybody.
+                Ok(_) => {}
+                Err(_) => return Ok(None),
             }
         }
+        Ok(None)
     }
 }
 

@@ -95,6 +95,20 @@ impl Desk {
     /// # Errors
     /// When no helper could be had, and when it ended or hung.
     pub async fn ask(&self, ask: Ask, limit: Duration) -> Result<(Answer, Duration), Lost> {
+        let is_look = !matches!(ask, Ask::Act { .. });
+        // As many as can have been killed while they waited, and one more.
+        for _ in 0..=KEPT {
+            match self.ask_one(ask, limit).await {
+                // Nothing was done, or nothing that matters: another one may be asked.
+                Err(Lost::NotAsked(_)) => {}
+                Err(Lost::Ended(_)) if is_look => {}
+                other => return other,
+            }
+        }
+        self.ask_one(ask, limit).await
+    }
+
+    async fn ask_one(&self, ask: Ask, limit: Duration) -> Result<(Answer, Duration), Lost> {
         let mut helper = match self.take() {
             Some(helper) => helper,
             None => Helper::start(&self.0.options).await?,

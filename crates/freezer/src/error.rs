@@ -12,6 +12,9 @@ pub enum Lost {
     /// It could not be started.
     #[error("the GPU helper could not be started")]
     Start(#[source] std::io::Error),
+    /// It had ended before it could be asked: nothing was done.
+    #[error("the GPU helper had ended before {0}")]
+    NotAsked(String),
     /// It ended.
     #[error("the GPU helper ended in the midst of {0}")]
     Ended(String),

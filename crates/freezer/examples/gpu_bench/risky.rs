@@ -81,8 +81,8 @@ pub(crate) async fn full(world: &World) -> Result<()> {
     world.freeze(&world.desk, &order).await?;
     let report = world.desk.report().await?;
     let device = report.devices.iter().find(|device| device.uuid == world.device.uuid).context("the device is gone")?;
-    // So much that less than half of it is left.
-    let filler = world.probe(device.memory.free.saturating_sub(bytes / 2 + (512 << 20))).await?;
+    // So much that half of it is left, and what the filler's own context takes.
+    let filler = world.probe(device.memory.free.saturating_sub(bytes / 2 + world.size(1) / 2)).await?;
     for case in ["first", "again"] {
         let ask = Ask::Act { call: Call::Restore, pid: probe.pid(), timeout_ms: 0 };
         let answer = world.desk.ask(ask, Duration::from_secs(30)).await;

@@ -145,8 +145,13 @@ pub async fn find(desk: &Desk, processes: &[u32], limit: Duration) -> Result<Vec
 /// Bytes that these processes hold on these devices, as NVML tells; `None` where it cannot.
 pub async fn held(desk: &Desk, members: &[Member], devices: &[String]) -> Result<Option<u64>, Error> {
     let report = desk.report().await?;
+    let there: Vec<_> = report.devices.iter().filter(|device| devices.contains(&device.uuid)).collect();
+    // A device that NVML does not show holds nobody knows what.
+    if there.len() < devices.len() {
+        return Ok(None);
+    }
     let mut sum = 0;
-    for device in report.devices.iter().filter(|device| devices.contains(&device.uuid)) {
+    for device in there {
         for holder in device.holders.iter().filter(|holder| members.iter().any(|member| member.pid == holder.pid)) {
             let Some(bytes) = holder.bytes else { return Ok(None) };
             sum += bytes;

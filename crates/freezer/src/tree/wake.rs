@@ -61,6 +61,9 @@ pub async fn wake(desk: &Desk, order: &Order, journal: &dyn Journal) -> Woken {
 /// Whether the devices show as much free memory as is needed. What was reserved in a ledger is not what is free.
 async fn room(desk: &Desk, order: &Order) -> Result<(), Error> {
     let report = desk.report().await?;
+    if let Some(why) = &report.nvml_missing {
+        return Err(Error::CannotFreeze(format!("whether there is room cannot be verified: {why}")));
+    }
     let devices: Vec<_> = report.devices.iter().filter(|device| order.devices.contains(&device.uuid)).collect();
     let free: u64 = devices.iter().map(|device| device.memory.free).sum();
     let wanted = order.bytes.saturating_add(MARGIN);

@@ -11,7 +11,7 @@ async fn with(host: &Host, knobs: &str, limits: kip_freezer::tree::Limits) -> Re
     let task = Task { probe: host.probe_options(), limits };
     let mut said = Vec::new();
     let result = qualify(&desk, DEVICE, &task, |line| said.push(line.to_owned())).await?;
-    assert_eq!(result.failed.is_none(), said.iter().any(|line| line.contains("cycle 3 of 3")), "{said:?} {result:?}");
+    assert!(result.failed.is_some() || said.iter().any(|line| line.contains("cycle 3 of 3")), "{said:?} {result:?}");
     assert_eq!(result.driver, "580.159.00-standin");
     Ok(result.failed)
 }
