@@ -34,6 +34,8 @@ Tasks of development. Usage: cargo xtask <task>
   sim [OPTIONS]     the simulator: --seeds N, --from S; --seed N --trace replays one (--only, --requests and --without
                     make it smaller); --script FILE plays a script; --bless writes all transcripts anew
   bench WHAT        restart [INSTANCES], sleep [ROUNDS] or density [FUNCTIONS] [PAUSED]: figures, with the machine and its load
+  bench gpu [OPTS]  freezing and waking on the GPU of this machine; --dry-run on a stand-in, whose figures mean nothing;
+                    --budget SECONDS; --out DIR; --pack only puts together what another machine needs
   soak              the tests that take long: a million seeds; the server killed again and again under load";
 
 fn main() -> ExitCode {

@@ -92,8 +92,7 @@ pub(crate) fn add(device: u64, bytes: u64) -> bool {
             return false;
         }
         let started = stat(process).map_or(0, |stat| stat.1);
-        let fresh =
-            Entry { started, state: RUNNING, device, bytes: 0, present: 0, managed: false, corrupt: false };
+        let fresh = Entry { started, state: RUNNING, device, bytes: 0, present: 0, managed: false, corrupt: false };
         let mut entry = load(&directory, process).unwrap_or(fresh);
         entry.bytes += bytes;
         entry.present += bytes;
@@ -141,8 +140,7 @@ fn used(directory: &Path, device: u64) -> u64 {
 fn all(directory: &Path) -> Vec<(u32, Entry)> {
     let entries = fs::read_dir(directory.join("processes")).into_iter().flatten().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut all: Vec<(u32, Entry)> =
-        numbers.filter_map(|process| Some((process, load(directory, process)?))).collect();
+    let mut all: Vec<(u32, Entry)> = numbers.filter_map(|process| Some((process, load(directory, process)?))).collect();
     all.sort_by_key(|(process, _)| *process);
     all
 }
@@ -164,8 +162,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_read_as_it_was_written() {
-        let entry =
-            Entry { started: 9, state: LOCKED, device: 1, bytes: 7, present: 3, managed: true, corrupt: false };
+        let entry = Entry { started: 9, state: LOCKED, device: 1, bytes: 7, present: 3, managed: true, corrupt: false };
         assert_eq!(Entry::read(&entry.write()), Some(entry));
         assert_eq!(Entry::read("9 1"), None);
     }

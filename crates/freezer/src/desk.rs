@@ -115,7 +115,7 @@ impl Desk {
         };
         let result = helper.ask(ask, limit).await;
         match result {
-            Ok(_) => self.idle().push(helper),
+            Ok(_) => self.0.keep(helper, true),
             Err(ref lost) => {
                 tracing::warn!(error = %lost, "a GPU helper was replaced");
                 drop(helper);
@@ -200,11 +200,22 @@ impl Desk {
                 let Some(inner) = inner.upgrade() else { return };
                 *inner.coming.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
                 match started {
-                    // At the bottom: the one that was used last is used next.
-                    Ok(helper) => inner.idle.lock().unwrap_or_else(PoisonError::into_inner).insert(0, helper),
+                    // The one that was used last is used next.
+                    Ok(helper) => inner.keep(helper, false),
                     Err(error) => tracing::warn!(%error, "there is no spare GPU helper"),
                 }
             });
+        }
+    }
+}
+
+impl Inner {
+    /// Keeps a helper for later. One too many is let go: it was started while others were.
+    fn keep(&self, helper: Helper, is_next: bool) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < KEPT {
+            let at = if is_next { idle.len() } else { 0 };
+            idle.insert(at, helper);
         }
     }
 }

@@ -17,10 +17,7 @@ use crate::driver::{Driver, Failed, Nvml};
 use crate::report::Report;
 use crate::wire::{Answer, Ask, Hello, Reply, Request};
 
-/// How long a helper may go on without a server when no request says anything else: what `cuInit` may take.
-const ORPHAN_LIMIT_MS: u64 = 60_000;
-
-/// Boot time until which the present work is wanted.
+/// Boot time until which the present work is wanted. Before the first request nothing is.
 static WANTED_UNTIL: AtomicU64 = AtomicU64::new(0);
 
 /// Serves until the other end of standard input is closed.
@@ -30,7 +27,6 @@ static WANTED_UNTIL: AtomicU64 = AtomicU64::new(0);
 pub fn serve() -> std::io::Result<()> {
     let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let mut answers = socket.try_clone()?;
-    WANTED_UNTIL.store(clock::boot_millis() + ORPHAN_LIMIT_MS, Ordering::Relaxed);
     // One request may wait while one is worked on; the server sends no more.
     let (sender, requests) = sync_channel(1);
     tasks::thread("gpu-requests", move || take(&socket, &sender))?;

@@ -49,7 +49,8 @@ pub async fn qualify(desk: &Desk, uuid: &str, task: &Task, mut say: impl FnMut(&
     let mut options = task.probe.clone();
     options.arguments.push(bytes.to_string().into());
     let probe = Probe::start(&options, Some(uuid), PROBE_LIMIT).await?;
-    let mut run = Run { desk, device: &device, limits: task.limits, bytes, times: Times::default(), was_restored: false };
+    let mut run =
+        Run { desk, device: &device, limits: task.limits, bytes, times: Times::default(), was_restored: false };
     let result = run.all(probe, &mut say).await;
     let failed = result.err().map(|error| error.problem()).map(|problem| match problem.cause {
         Some(cause) => format!("{}: {cause}", problem.message),
@@ -108,7 +109,10 @@ impl Run<'_> {
         result?;
         if let Retired::Holds(bytes, error) = retired {
             let error = error.map(|error| format!(": {error}")).unwrap_or_default();
-            return Err(not("its end", format!("it could not be emptied before its kill, {bytes:?} bytes left{error}")));
+            return Err(not(
+                "its end",
+                format!("it could not be emptied before its kill, {bytes:?} bytes left{error}"),
+            ));
         }
         say("its end: emptied, killed");
         self.given_back(process).await
@@ -130,8 +134,11 @@ impl Run<'_> {
             let order = self.order(members.clone(), held);
             let frozen = match tree::freeze(self.desk, &order, &Unwritten).await {
                 Frozen::Parked { times, residue: Some(0) } => times,
-                Frozen::Parked { residue, .. } => {
-                    return Err(not("freeze", format!("NVML still shows {residue:?} bytes of it")));
+                Frozen::Parked { residue: Some(bytes), .. } => {
+                    return Err(not("freeze", format!("NVML still shows {bytes} bytes of it")));
+                }
+                Frozen::Parked { residue: None, .. } => {
+                    return Err(not("freeze", "that its memory is free cannot be verified".to_owned()));
                 }
                 Frozen::Unlocked(error) | Frozen::MustDie(error) => return Err(error),
             };

@@ -119,7 +119,10 @@ impl Report {
         });
         vec![
             Rung { name: "paused", missing: None },
-            Rung { name: "parked by the engine's hook", missing: Some("this version does not call hooks yet".to_owned()) },
+            Rung {
+                name: "parked by the engine's hook",
+                missing: Some("this version does not call hooks yet".to_owned()),
+            },
             Rung { name: "parked by the driver", missing: driver },
         ]
     }

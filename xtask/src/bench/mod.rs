@@ -2,6 +2,7 @@
 //! figures; nothing here fails because of a figure.
 
 mod density;
+mod gpu;
 mod restart;
 mod server;
 mod sleep;
@@ -11,6 +12,9 @@ use anyhow::{Result, bail};
 use crate::command::{command, read, show};
 
 pub(crate) fn task(arguments: &[&str]) -> Result<()> {
+    if let ["gpu", rest @ ..] = arguments {
+        return gpu::run(rest);
+    }
     show(command("cargo", &["build", "--release", "--quiet", "-p", "kip", "--bins", "--example", "subject"]))?;
     let number = |text: Option<&&str>, default: usize| text.map_or(Ok(default), |text| text.parse());
     machine()?;
@@ -18,7 +22,7 @@ pub(crate) fn task(arguments: &[&str]) -> Result<()> {
         ["restart", rest @ ..] => restart::run(number(rest.first(), 100)?),
         ["sleep", rest @ ..] => sleep::run(number(rest.first(), 200)?),
         ["density", rest @ ..] => density::run(number(rest.first(), 10_000)?, number(rest.get(1), 1_000)?),
-        _ => bail!("bench restart [INSTANCES] | bench sleep [ROUNDS] | bench density [FUNCTIONS] [PAUSED]"),
+        _ => bail!("bench restart [INSTANCES] | bench sleep [ROUNDS] | bench density [FUNCTIONS] [PAUSED] | bench gpu"),
     }
 }
 

@@ -16,9 +16,11 @@ pub(crate) fn run(world: &World) -> Result<()> {
     for round in 0..3 {
         copies(world, "pageable", round, &device, &mut pageable)?;
     }
-    let (registered, pin_us) = timed(|| context.while_registered(&mut pageable, |memory| {
-        (0..3).try_for_each(|round| copies(world, "registered", round, &device, memory))
-    }));
+    let (registered, pin_us) = timed(|| {
+        context.while_registered(&mut pageable, |memory| {
+            (0..3).try_for_each(|round| copies(world, "registered", round, &device, memory))
+        })
+    });
     registered??;
     world.note("registered", &json!({"bytes": bytes, "with_copies_us": pin_us}));
     let (pinned, allocate_us) = timed(|| context.pinned(bytes));

@@ -53,7 +53,10 @@ pub(crate) async fn killed(world: &World) -> Result<()> {
     world.freeze(&world.desk, &order).await?;
     let frozen = world.used().await?;
     probe.kill(PROBE_LIMIT).await?;
-    world.note("checkpointed", &json!({"used_before": before, "used_frozen": frozen, "used_after": world.used().await?}));
+    world.note(
+        "checkpointed",
+        &json!({"used_before": before, "used_frozen": frozen, "used_after": world.used().await?}),
+    );
     Ok(())
 }
 

@@ -36,10 +36,13 @@ pub(crate) fn render(head: &Value, lines: &[Value]) -> String {
             cases.push((key, Case::default()));
         }
         let Some((_, case)) = cases.get_mut(at) else { continue };
-        for (name, value) in line.as_object().into_iter().flatten().filter(|(name, _)| !LABELS.contains(&name.as_str())) {
+        for (name, value) in line.as_object().into_iter().flatten().filter(|(name, _)| !LABELS.contains(&name.as_str()))
+        {
             match value.as_u64() {
                 Some(figure) => case.figures.entry(name.clone()).or_default().push(figure),
-                None => case.words.push(format!("{name} = {}", value.as_str().map_or(value.to_string(), str::to_owned))),
+                None => {
+                    case.words.push(format!("{name} = {}", value.as_str().map_or(value.to_string(), str::to_owned)))
+                }
             }
         }
     }

@@ -21,9 +21,7 @@ impl Mapping {
         let file = File::open(path)?;
         let bytes = content.len();
         // SAFETY: a new mapping at an address of the kernel's choosing touches no memory that is in use.
-        let address = unsafe {
-            mmap(std::ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::PRIVATE, &file, 0)?
-        };
+        let address = unsafe { mmap(std::ptr::null_mut(), bytes, ProtFlags::READ, MapFlags::PRIVATE, &file, 0)? };
         Ok(Self { address, bytes })
     }
 

@@ -180,7 +180,14 @@ impl World {
 /// A measurement is to see how long things take, so limits are far out.
 fn generous() -> Limits {
     let minute = Duration::from_secs(60);
-    Limits { lock: minute / 2, checkpoint: minute, restore: minute, unlock: minute / 2, look: minute / 2, ..Limits::default() }
+    Limits {
+        lock: minute / 2,
+        checkpoint: minute,
+        restore: minute,
+        unlock: minute / 2,
+        look: minute / 2,
+        ..Limits::default()
+    }
 }
 
 /// This program as a helper.

@@ -256,7 +256,11 @@ mod tests {
             for code in &codes {
                 let advice = Code(*code).advice(call);
                 let touched = matches!(call, Call::Checkpoint | Call::Restore) && !matches!(code, 3 | 4);
-                assert_eq!(advice == Advice::Kill, touched || (call == Call::Unlock && matches!(code, 1 | 401)), "{call:?} {code}");
+                assert_eq!(
+                    advice == Advice::Kill,
+                    touched || (call == Call::Unlock && matches!(code, 1 | 401)),
+                    "{call:?} {code}"
+                );
                 if call == Call::Lock {
                     assert_ne!(advice, Advice::Kill, "a lock that fails never costs the instance: {code}");
                 }

@@ -50,8 +50,8 @@ impl Context {
     /// # Errors
     /// When there is no driver or no device, or the device has no room.
     pub fn create() -> Result<Self, Failed> {
-        let library = open(environment::CUDA_LIBRARY, CUDA_LIBRARY)
-            .map_err(|_| Failed::missing(Library::Cuda, CUDA_LIBRARY))?;
+        let library =
+            open(environment::CUDA_LIBRARY, CUDA_LIBRARY).map_err(|_| Failed::missing(Library::Cuda, CUDA_LIBRARY))?;
         let (mut device, mut context) = (0, std::ptr::null_mut());
         // SAFETY: the types are those of `cuda.h`, and all pointers are good for their call.
         unsafe {

@@ -147,7 +147,8 @@ impl Nvml {
     fn persistence(&self, handle: Device_) -> Option<bool> {
         let mut mode = 0;
         // SAFETY: the type is that of `nvml.h`, the handle is of this library, the pointer is good for the call.
-        let code = unsafe { self.function::<DeviceNumber>("nvmlDeviceGetPersistenceMode").ok()?(handle, &raw mut mode) };
+        let code =
+            unsafe { self.function::<DeviceNumber>("nvmlDeviceGetPersistenceMode").ok()?(handle, &raw mut mode) };
         (code == 0).then_some(mode != 0)
     }
 
@@ -155,8 +156,7 @@ impl Nvml {
         let (mut current, mut pending) = (0, 0);
         let name = "nvmlDeviceGetMigMode";
         // SAFETY: the type is that of `nvml.h`, the handle is of this library, the pointers are good for the call.
-        let code =
-            unsafe { self.function::<DeviceNumbers>(name).ok()?(handle, &raw mut current, &raw mut pending) };
+        let code = unsafe { self.function::<DeviceNumbers>(name).ok()?(handle, &raw mut current, &raw mut pending) };
         (code == 0).then_some(current != 0)
     }
 

@@ -172,8 +172,7 @@ async fn a_helper_lost_at_an_unlock() {
 async fn an_abort_that_cannot_unlock_says_that_the_tree_must_die() {
     let host = Host::new();
     for code in [304, 401] {
-        let fault =
-            format!("inject.cuCheckpointProcessLock = 600,1\ninject.cuCheckpointProcessUnlock = {code}");
+        let fault = format!("inject.cuCheckpointProcessLock = 600,1\ninject.cuCheckpointProcessUnlock = {code}");
         assert_eq!(run(&host, &fault, None).await, End::MustDie, "{fault}");
     }
 }

@@ -9,6 +9,7 @@ mod adoption;
 mod bad_input;
 mod brain;
 mod crash;
+mod gpu;
 mod hostile;
 mod http;
 mod journey;
