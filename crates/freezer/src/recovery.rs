@@ -140,7 +140,7 @@ mod tests {
             (Step::Unlocking, [R, L], Unlock(vec![8]), Unlock(vec![8])),
             (Step::Unlocking, [C, L], kill.clone(), kill.clone()),
             (Step::Retiring, [R, R], kill.clone(), kill.clone()),
-            (Step::Retiring, [C, C], kill.clone(), kill.clone()),
+            (Step::Retiring, [C, C], kill.clone(), kill),
         ] {
             for (now, expected) in [(99, before), (100, after)] {
                 let decision = match decide(&entry(step), &seen, now, BOOT) {

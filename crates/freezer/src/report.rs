@@ -154,7 +154,7 @@ mod tests {
             (Report { symbols_missing: vec!["cuA".to_owned()], ..good.clone() }, "lacks cuA; 570"),
             (Report { cuda_failed: text("cuInit"), ..good.clone() }, "does not start"),
             (Report { nvml_missing: text("gone"), ..good.clone() }, "cannot be verified"),
-            (Report { devices: Vec::new(), ..good.clone() }, "no device"),
+            (Report { devices: Vec::new(), ..good }, "no device"),
         ] {
             assert!(report.cannot_freeze().is_some_and(|why| why.contains(said)), "{report:?}");
         }

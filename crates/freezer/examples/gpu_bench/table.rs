@@ -40,9 +40,9 @@ pub(crate) fn render(head: &Value, lines: &[Value]) -> String {
         {
             match value.as_u64() {
                 Some(figure) => case.figures.entry(name.clone()).or_default().push(figure),
-                None => {
-                    case.words.push(format!("{name} = {}", value.as_str().map_or(value.to_string(), str::to_owned)))
-                }
+                None => case
+                    .words
+                    .push(format!("{name} = {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))),
             }
         }
     }

@@ -148,8 +148,5 @@ async fn until_done(desk: &Desk, order: &Order, step: Step) {
     if before > 0 {
         return;
     }
-    crate::support::until("the call has done its work", async || {
-        states(desk, order).await.iter().any(|state| *state == to)
-    })
-    .await;
+    crate::support::until("the call has done its work", async || states(desk, order).await.contains(&to)).await;
 }
