@@ -175,9 +175,12 @@ pub struct ProbeOptions {
     pub arguments: Vec<OsString>,
     /// Variables beside those of the caller.
     pub environment: Vec<(String, String)>,
+    /// Whether it is killed when it is dropped. Otherwise it ends by itself, for its standard input ends, which is the only
+    /// way for one that may have been restored and could not be emptied.
+    pub kill_on_drop: bool,
 }
 
-/// A probe process, from outside. Dropping it kills it: retire it first if it was ever restored.
+/// A probe process, from outside. Retire it before it is killed if it was ever restored.
 #[derive(Debug)]
 pub struct Probe {
     child: Child,
@@ -200,7 +203,7 @@ impl Probe {
         if let Some(device) = device {
             command.env("CUDA_VISIBLE_DEVICES", device);
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(options.kill_on_drop);
         let mut child = command.spawn().map_err(failed)?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Error::Probe("it has no pipes".to_owned()));

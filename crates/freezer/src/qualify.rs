@@ -100,11 +100,7 @@ impl Run<'_> {
         // Whatever happened, it ends as gently as it can.
         let members = journal_member(process);
         let _ = signal(process, Signal::CONT);
-        let retired = if result.is_ok() {
-            tree::retire(self.desk, &self.order(members, 0), &Unwritten).await
-        } else {
-            Retired::NotNeeded
-        };
+        let retired = tree::retire(self.desk, &self.order(members, 0), &Unwritten).await;
         probe.kill(PROBE_LIMIT).await?;
         result?;
         if let Retired::Holds(bytes, error) = retired {
@@ -145,11 +141,11 @@ impl Run<'_> {
             // As it is with an instance: the CPU after the GPU, and back in the opposite order.
             signal(process, Signal::STOP)?;
             signal(process, Signal::CONT)?;
+            self.was_restored = true;
             let woken = match tree::wake(self.desk, &order, &Unwritten).await {
                 Woken::Awake { times, .. } => times,
                 Woken::Parked(error) | Woken::MustDie(error) => return Err(error),
             };
-            self.was_restored = true;
             self.times = Times {
                 lock_us: frozen.lock_us,
                 checkpoint_us: frozen.checkpoint_us,

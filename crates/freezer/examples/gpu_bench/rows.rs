@@ -172,7 +172,8 @@ async fn weight(world: &World) -> Result<()> {
         }
         let bytes = world.size(1).to_string();
         let arguments = vec![file.clone().into(), "--bytes".into(), bytes.into(), "--weight".into(), weight.into()];
-        let options = ProbeOptions { program: "python3".into(), arguments, environment: Vec::new() };
+        let options =
+            ProbeOptions { program: "python3".into(), arguments, environment: Vec::new(), kill_on_drop: false };
         let mut probe = match Probe::start(&options, Some(&world.device.uuid), PROBE_LIMIT).await {
             Ok(probe) => probe,
             Err(error) => {

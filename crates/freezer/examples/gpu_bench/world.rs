@@ -112,7 +112,7 @@ impl World {
     pub(crate) async fn probe(&self, bytes: u64) -> Result<Probe> {
         let program = std::env::current_exe()?;
         let arguments = vec!["probe".into(), bytes.to_string().into()];
-        let options = ProbeOptions { program, arguments, environment: Vec::new() };
+        let options = ProbeOptions { program, arguments, environment: Vec::new(), kill_on_drop: false };
         Ok(Probe::start(&options, Some(&self.device.uuid), PROBE_LIMIT).await?)
     }
 

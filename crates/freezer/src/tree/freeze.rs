@@ -1,7 +1,9 @@
 //! Freezing a tree: lock all, checkpoint all, see that the device's memory is free.
 
+use kip_spec::{Problem, code};
+
 use super::step::{Came, all_run, call, settled, unlock_all};
-use super::{Order, Times, all, note};
+use super::{Order, Times, all, note, told};
 use crate::desk::Desk;
 use crate::driver::Call;
 use crate::error::Error;
@@ -22,6 +24,17 @@ pub enum Frozen {
     Unlocked(Error),
     /// It must be ended: there is no way back.
     MustDie(Error),
+}
+
+impl Frozen {
+    /// What a person is told of a freeze that was not to be.
+    pub fn problem(&self) -> Option<Problem> {
+        match self {
+            Self::Parked { .. } => None,
+            Self::Unlocked(error) => Some(told(code::FREEZE_ABORTED, "it was not frozen and goes on as before", error)),
+            Self::MustDie(error) => Some(told(code::FREEZE_LOST, "it was lost while it was frozen", error)),
+        }
+    }
 }
 
 /// Freezes a tree that has nothing in flight and whose processes get CPU.

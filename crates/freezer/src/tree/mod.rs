@@ -13,7 +13,7 @@ mod wake;
 use std::time::Duration;
 
 use kip_host::clock;
-use kip_spec::InstanceId;
+use kip_spec::{Code, InstanceId, Problem};
 use serde::{Deserialize, Serialize};
 
 use crate::desk::Desk;
@@ -174,6 +174,13 @@ async fn note(journal: &dyn Journal, order: &Order, step: Step, limit: Duration)
         until: clock::boot_millis() + u64::try_from(limit.as_millis()).unwrap_or(u64::MAX / 2),
     };
     journal.write(&entry).await.map_err(Error::Journal)
+}
+
+/// An end of an operation for people, with the error behind it as its cause.
+fn told(code: Code, message: &str, error: &Error) -> Problem {
+    let inner = error.problem();
+    let cause = inner.cause.map_or_else(|| inner.message.clone(), |cause| format!("{}: {cause}", inner.message));
+    Problem::new(code, message).cause(cause).hint("`kip doctor` says what this host can do")
 }
 
 /// How long a call may take for all members, one after the other.

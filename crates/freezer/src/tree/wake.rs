@@ -1,7 +1,9 @@
 //! Waking a tree: see that there is room, restore all, unlock all.
 
+use kip_spec::{Problem, code};
+
 use super::step::{Came, all_run, call, settled, unlock_all};
-use super::{Order, Times, all, note};
+use super::{Order, Times, all, note, told};
 use crate::desk::Desk;
 use crate::driver::Call;
 use crate::error::Error;
@@ -21,6 +23,17 @@ pub enum Woken {
     Parked(Error),
     /// It must be ended: a restore is never repeated.
     MustDie(Error),
+}
+
+impl Woken {
+    /// What a person is told of a wake that was not to be.
+    pub fn problem(&self) -> Option<Problem> {
+        match self {
+            Self::Awake { .. } => None,
+            Self::Parked(error) => Some(error.problem()),
+            Self::MustDie(error) => Some(told(code::FREEZE_LOST, "it was lost while it was woken", error)),
+        }
+    }
 }
 
 /// What must be free beside what the tree held: a restore that finds no room costs the instance, and the driver itself

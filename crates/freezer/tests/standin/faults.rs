@@ -4,6 +4,7 @@ use kip_freezer::driver::{Call, State};
 use kip_freezer::journal::Unwritten;
 use kip_freezer::tree::{self, Frozen, Order, Woken};
 use kip_freezer::{Desk, Error};
+use kip_spec::code;
 
 use crate::support::{Host, LIMIT, SHORT, order, states};
 
@@ -56,10 +57,18 @@ async fn run(host: &Host, fault: &str, limited: Option<Call>) -> End {
 }
 
 async fn freeze_and_wake(desk: &Desk, order: &Order) -> End {
-    match tree::freeze(desk, order, &Unwritten).await {
+    let frozen = tree::freeze(desk, order, &Unwritten).await;
+    let told = frozen.problem().map(|problem| problem.code);
+    match frozen {
         Frozen::Parked { .. } => {}
-        Frozen::Unlocked(_) => return End::Unlocked,
-        Frozen::MustDie(_) => return End::MustDie,
+        Frozen::Unlocked(_) => {
+            assert_eq!(told, Some(code::FREEZE_ABORTED));
+            return End::Unlocked;
+        }
+        Frozen::MustDie(_) => {
+            assert_eq!(told, Some(code::FREEZE_LOST));
+            return End::MustDie;
+        }
     }
     match tree::wake(desk, order, &Unwritten).await {
         Woken::Awake { .. } => End::Whole,

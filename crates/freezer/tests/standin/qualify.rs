@@ -64,3 +64,14 @@ async fn what_cannot_be_tried_is_an_error() {
     let error = with(&host, "mig = 1", patient()).await.unwrap_err();
     assert!(error.to_string().contains("MIG"), "{error}");
 }
+
+/// Also when it did not pass: on some drivers the kill of a process that is alive and was restored hangs the host.
+#[tokio::test]
+async fn what_was_restored_is_emptied_before_its_kill_whatever_came_of_it() {
+    let host = Host::new();
+    // The content is lost at the first wake. That freezes once; the second checkpoint is the one before the kill.
+    let knobs = "inject.cuCheckpointProcessRestore = corrupt\ninject.cuCheckpointProcessCheckpoint = 0,9";
+    let failed = with(&host, knobs, patient()).await.unwrap().unwrap();
+    assert!(failed.contains("content has changed"), "{failed}");
+    assert_eq!(host.calls("cuCheckpointProcessCheckpoint"), 2);
+}

@@ -104,7 +104,12 @@ impl Host {
     }
 
     pub(crate) fn probe_options(&self) -> ProbeOptions {
-        ProbeOptions { program: program(), arguments: vec!["probe".into()], environment: self.environment() }
+        ProbeOptions {
+            program: program(),
+            arguments: vec!["probe".into()],
+            environment: self.environment(),
+            kill_on_drop: true,
+        }
     }
 
     pub(crate) async fn probe(&self) -> Probe {

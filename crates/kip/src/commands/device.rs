@@ -102,6 +102,7 @@ async fn prove(data: &Path, options: &Qualify, output: Output) -> anyhow::Result
         program: std::env::current_exe()?,
         arguments: vec!["gpu-probe".into()],
         environment: Vec::new(),
+        kill_on_drop: false,
     };
     let task = Task { probe, limits: Limits::default() };
     let result = qualify(&desk, &device.uuid, &task, |line| output.remark(line)).await;
