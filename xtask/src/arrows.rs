@@ -32,8 +32,9 @@ const EVERYBODY: [&str; 2] = ["spec", "host"];
 /// The binary, which may know every room.
 const BINARY: &str = "kip";
 
-/// Tools beside the rooms: they may know these, and no room may know them.
-const TOOLS: [(&str, &[&str]); 1] = [("xtask", &["spec", "host", "manifest", "sim"])];
+/// Tools beside the rooms: they may know these, and no room may know them, not even for its tests. The stand-in of the GPU
+/// driver is never shipped and knows nobody.
+const TOOLS: [(&str, &[&str]); 2] = [("xtask", &["spec", "host", "manifest", "sim"]), ("kip-cuda-standin", &[])];
 
 /// Fails on any arrow that the table does not have. Dependencies of tests and of build scripts count too.
 pub(crate) fn run() -> Result<()> {
@@ -119,6 +120,8 @@ mod tests {
             package("kip-host", &[("kip-spec", None)]),
             package("kip-spec", &[("serde", None), ("kip-spec", Some("dev"))]),
             package("xtask", &[("kip-manifest", None)]),
+            package("kip-freezer", &[("kip-spec", None), ("kip-host", None)]),
+            package("kip-cuda-standin", &[("tempfile", Some("dev"))]),
         ];
         assert_eq!(faults_of(&packages), Vec::<String>::new());
     }
@@ -133,6 +136,8 @@ mod tests {
             package("kip", &[("xtask", None)]),
             package("kip-cellar", &[]),
             package("xtask", &[("kip-fleet", None)]),
+            package("kip-freezer", &[("kip-fleet", None), ("kip-cuda-standin", Some("dev"))]),
+            package("kip-cuda-standin", &[("kip-spec", None)]),
         ];
         assert_eq!(
             faults_of(&packages),
@@ -146,6 +151,9 @@ mod tests {
                 "kip -> xtask",
                 "kip-cellar: the design has no such room",
                 "xtask -> kip-fleet",
+                "kip-freezer -> kip-fleet",
+                "kip-freezer -> kip-cuda-standin (dev-dependency)",
+                "kip-cuda-standin -> kip-spec",
             ]
         );
     }

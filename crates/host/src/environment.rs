@@ -12,6 +12,10 @@ pub const DATA_DIR: &str = "KIPWAKE_DATA_DIR";
 pub const LOG: &str = "KIPWAKE_LOG";
 /// Path of an ONNX Runtime library that the model server should use.
 pub const ONNXRUNTIME: &str = "KIPWAKE_ONNXRUNTIME";
+/// Path of the CUDA driver library, in place of `libcuda.so.1`; read by the GPU helper and probe.
+pub const CUDA_LIBRARY: &str = "KIPWAKE_CUDA_LIBRARY";
+/// Path of the NVML library, in place of `libnvidia-ml.so.1`; read by the GPU helper.
+pub const NVML_LIBRARY: &str = "KIPWAKE_NVML_LIBRARY";
 /// Where a server under test kills itself; read only by builds with the feature `failpoints`.
 pub const FAIL_POINT: &str = "KIPWAKE_FAIL_POINT";
 /// Prefix of settings: `KIPWAKE_SERVER_GATEWAY` sets `[server] gateway`.

@@ -96,6 +96,18 @@ pub(crate) enum Command {
     Config(Config),
     /// Print the JSON schema of kip.yaml.
     Schema,
+    /// Look at the devices of this host, and qualify them for freezing.
+    #[command(subcommand)]
+    Device(Device),
+    /// Talk to the GPU driver for a server, over standard input.
+    #[command(hide = true)]
+    GpuHelper,
+    /// Hold memory of a GPU, to be frozen and woken.
+    #[command(hide = true)]
+    GpuProbe {
+        /// How much.
+        bytes: u64,
+    },
     /// Serve one ONNX model (what `model:` in kip.yaml runs).
     #[cfg(feature = "infer")]
     Infer(Infer),
@@ -308,6 +320,23 @@ pub(crate) struct Serve {
     /// The settings file, instead of kipwake.toml in the data directory.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Device {
+    /// List devices with their memory and who holds it.
+    Ls,
+    /// Prove that a device can freeze and wake processes with this driver, so that instances may be parked by it.
+    Qualify(Qualify),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Qualify {
+    /// The device: gpu0, its UUID, or its name in kipwake.toml.
+    pub(crate) device: String,
+    /// Also while other programs use the device.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Subcommand)]

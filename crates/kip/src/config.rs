@@ -268,7 +268,7 @@ pub(crate) struct Config {
     pub(crate) patience: Millis,
     /// What instances may take of this host.
     pub(crate) inventory: Inventory,
-    devices: Vec<Device>,
+    pub(crate) devices: Vec<Device>,
     file: PathBuf,
     pub(crate) filter: String,
     pub(crate) low: u64,

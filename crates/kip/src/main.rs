@@ -31,6 +31,8 @@ fn main() -> ExitCode {
         // These build their own runtimes.
         #[cfg(feature = "infer")]
         Command::Infer(options) => commands::infer::run(options),
+        Command::GpuHelper => kip_freezer::helper::serve().map_err(Into::into),
+        Command::GpuProbe { bytes } => kip_freezer::probe::serve(bytes).map_err(Into::into),
         Command::Up(ref options) => up::run(&arguments.connection, options, output),
         Command::Serve(ref options) => serve::run(&arguments.connection, options, output),
         command => {

@@ -80,6 +80,16 @@ codes! {
     4008 WORKING_DIRECTORY 502 "the working directory does not exist";
     4009 SPAWN_FAILED 502 "the operating system refused to start the program";
     4010 OUT_OF_MEMORY 502 "the program was killed at its memory limit";
+    4011 GPU_DRIVER_MISSING 503 "there is no GPU driver that can be used";
+    4012 GPU_CANNOT_FREEZE 503 "this driver or device cannot freeze processes";
+    4013 GPU_CALL_FAILED 502 "a call of the GPU driver failed";
+    4014 GPU_HELPER_LOST 503 "the GPU helper process hung or ended";
+    4015 FREEZE_ABORTED 503 "a process could not be frozen and goes on as before";
+    4016 FREEZE_LOST 502 "a process was lost while it was frozen or woken";
+    4017 WAKE_NO_MEMORY 503 "the device has no room to wake a process";
+    4018 DEVICE_UNKNOWN 404 "there is no device of this name";
+    4019 DEVICE_IN_USE 409 "the device is in use";
+    4020 QUALIFICATION_FAILED 502 "the device did not pass its qualification";
     6001 MODEL_NOT_FOUND 404 "there is no model at this path or of this name";
     6002 MODEL_UNREADABLE 500 "the model cannot be loaded";
     6003 MODEL_CARD_INVALID 500 "the model.json beside the model is not valid";

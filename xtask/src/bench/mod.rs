@@ -3,6 +3,7 @@
 
 mod density;
 mod gateway;
+mod gpu;
 mod restart;
 mod server;
 mod sleep;
@@ -13,6 +14,9 @@ use anyhow::{Result, bail};
 use crate::command::{command, read, show};
 
 pub(crate) fn task(arguments: &[&str]) -> Result<()> {
+    if let ["gpu", rest @ ..] = arguments {
+        return gpu::run(rest);
+    }
     show(command("cargo", &["build", "--release", "--quiet", "-p", "kip", "--bins", "--example", "subject"]))?;
     let number = |text: Option<&&str>, default: usize| text.map_or(Ok(default), |text| text.parse());
     machine()?;
@@ -22,7 +26,7 @@ pub(crate) fn task(arguments: &[&str]) -> Result<()> {
         ["density", rest @ ..] => density::run(number(rest.first(), 10_000)?, number(rest.get(1), 1_000)?),
         ["gateway", rest @ ..] => gateway::run(rest),
         _ => bail!(
-            "bench restart [INSTANCES] | bench sleep [ROUNDS] | bench density [FUNCTIONS] [PAUSED] | bench gateway …"
+            "bench restart [INSTANCES] | bench sleep [ROUNDS] | bench density [FUNCTIONS] [PAUSED] | bench gateway … | bench gpu …"
         ),
     }
 }

@@ -323,8 +323,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
                 (Phase::Closed, _) => return Poll::Ready(Ok(())),
                 (Phase::Upgrade, Decision::Granted) => this.phase = Phase::Raw,
                 (Phase::Upgrade, Decision::Refused) => this.phase = Phase::Head,
-                (Phase::Upgrade, Decision::Open) if this.held.len() > EARLY => return Poll::Pending,
                 (Phase::Upgrade, Decision::Open) => {
+                    this.state.wait(context.waker());
+                    if this.held.len() > EARLY {
+                        return Poll::Pending;
+                    }
                     if ready!(this.poll_ahead(context))? == 0 {
                         this.phase = Phase::Closed;
                     }

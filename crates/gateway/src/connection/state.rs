@@ -1,6 +1,8 @@
 //! What a connection's guard and the requests on it tell each other.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
 
 use kip_host::clock::boot_millis;
 
@@ -20,6 +22,8 @@ pub(crate) struct State {
     upgrade: AtomicU8,
     /// When the last answer was over, boot time; 0 before the first.
     ended: AtomicU64,
+    /// Who waits for the decision about an upgrade.
+    waits: Mutex<Option<Waker>>,
 }
 
 impl Default for State {
@@ -80,6 +84,14 @@ impl State {
     /// The function took, or did not take, an upgrade that was asked for.
     pub(crate) fn decide(&self, granted: bool) {
         self.upgrade.store(if granted { GRANTED } else { REFUSED }, Ordering::Relaxed);
+        // The parser reads on only when its socket has something for it, and that was taken already.
+        if let Some(waits) = self.waits.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            waits.wake();
+        }
+    }
+
+    pub(super) fn wait(&self, waker: &Waker) {
+        *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
     }
 
     pub(super) fn decision(&self) -> Decision {

@@ -4,6 +4,7 @@ use kip_control::{HostInfo, InstanceInfo};
 use kip_host::disk::Kind;
 use serde::Serialize;
 
+use super::gpu;
 use super::survival::{Danger, dangers};
 use crate::arguments::Connection;
 use crate::client::{Client, data_directory};
@@ -13,17 +14,17 @@ use crate::start;
 
 /// One finding.
 #[derive(Debug, Serialize)]
-struct Finding {
-    what: &'static str,
-    state: State,
-    detail: String,
+pub(super) struct Finding {
+    pub(super) what: &'static str,
+    pub(super) state: State,
+    pub(super) detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
+    pub(super) hint: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum State {
+pub(super) enum State {
     Ok,
     Note,
     Bad,
@@ -33,7 +34,7 @@ pub(crate) async fn run(connection: &Connection, output: Output) -> anyhow::Resu
     let mut findings = vec![data(connection), files()];
     findings.extend(file_system(connection));
     findings.extend(server(connection).await);
-    findings.extend(devices());
+    findings.extend(gpu::findings(connection).await);
     output.result(&findings, |findings| {
         let line = |finding: &Finding| {
             let mark = match finding.state {
@@ -183,13 +184,4 @@ async fn server(connection: &Connection) -> Vec<Finding> {
         });
     }
     findings
-}
-
-fn devices() -> Option<Finding> {
-    let cards = std::fs::read_dir("/proc/driver/nvidia/gpus").map(|entries| entries.flatten().count()).unwrap_or(0);
-    let detail = match cards {
-        0 => "no NVIDIA card seen; functions run on the CPU".to_owned(),
-        count => format!("{count} NVIDIA cards seen; this version does not manage their memory yet"),
-    };
-    Some(Finding { what: "devices", state: State::Note, detail, hint: None })
 }

@@ -3,7 +3,9 @@
 pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod deploy;
+pub(crate) mod device;
 pub(crate) mod doctor;
+pub(crate) mod gpu;
 #[cfg(feature = "infer")]
 pub(crate) mod infer;
 pub(crate) mod inspect;
@@ -44,8 +46,9 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Doctor => doctor::run(connection, output).await,
         Command::Config(command) => config::run(connection, &command, output),
         Command::Schema => output.data((serde_json::to_string_pretty(&kip_manifest::schema())? + "\n").as_bytes()),
-        // Run by `main` with runtimes of their own.
-        Command::Up(_) | Command::Serve(_) => Ok(()),
+        Command::Device(command) => device::run(connection, &command, output).await,
+        // Run by `main` with runtimes of their own, or with none.
+        Command::Up(_) | Command::Serve(_) | Command::GpuHelper | Command::GpuProbe { .. } => Ok(()),
         #[cfg(feature = "infer")]
         Command::Infer(_) => Ok(()),
     }

@@ -10,6 +10,7 @@ mod bad_input;
 mod brain;
 mod clients;
 mod crash;
+mod gpu;
 mod hostile;
 mod http;
 mod journey;

@@ -45,7 +45,7 @@ fn echoed(stream: &mut TcpStream, bytes: &[u8]) {
 #[test]
 fn a_websocket_starts_an_instance_counts_as_load_and_is_recorded() {
     let server = Server::start();
-    server.deploy_subject(&[], "idle: {pause: 200ms}\ntimeouts: {total: 2s}");
+    server.deploy_subject(&[], "instances: {max: 1}\nidle: {pause: 200ms}\ntimeouts: {total: 2s}");
     let mut first = upgraded(&server, "/websocket");
     echoed(&mut first, b"one");
     // Longer than a request may take in all, and than an idle instance stays awake.

@@ -1,0 +1,30 @@
+//! Freezing processes that use a GPU, and waking them: their device memory goes to the host and back, while they know
+//! nothing of it.
+//!
+//! [`driver`] is NVIDIA's driver, loaded at run time; [`helper`] the process that alone may load it; [`Desk`] where the
+//! server asks helpers; [`tree`] whole trees of processes; [`journal`] and [`recovery`] what must be written down and what
+//! is made of it; [`probe`] and [`qualify`] how a device proves that all this works on it.
+//!
+//! This room freezes and wakes what it is told to and says what came of it. It never decides whom or when, and knows
+//! nothing of functions, queues or ledgers.
+
+mod client;
+mod desk;
+pub mod driver;
+mod error;
+pub mod helper;
+pub mod journal;
+pub mod probe;
+pub mod qualification;
+pub mod qualify;
+pub mod recovery;
+pub mod report;
+pub mod tree;
+mod wire;
+
+pub use client::Options;
+pub use desk::{Desk, Turn};
+pub use error::{Error, Lost};
+pub use qualification::Qualifications;
+pub use report::Report;
+pub use wire::{Answer, Ask};

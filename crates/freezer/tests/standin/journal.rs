@@ -1,0 +1,152 @@
+//! The journal: when it cannot be written, and what a later server makes of it at each step.
+
+use kip_freezer::driver::State;
+use kip_freezer::journal::{Step, Unwritten};
+use kip_freezer::recovery::{Decision, Seen, decide};
+use kip_freezer::tree::{self, Frozen, Order, Woken};
+use kip_freezer::{Desk, Error};
+use kip_host::clock;
+
+use crate::support::{Host, Kept, LIMIT, order, states};
+
+#[tokio::test]
+async fn no_step_is_taken_that_could_not_be_written_down() {
+    let host = Host::new();
+    let desk = host.desk().await;
+    let probes = host.tree().await;
+    let order = order(&desk, &probes).await;
+    for step in [Step::Locking, Step::Checkpointing] {
+        let journal = Kept { fails_at: Some(step), ..Kept::default() };
+        let frozen = tree::freeze(&desk, &order, &journal).await;
+        assert!(matches!(frozen, Frozen::Unlocked(Error::Journal(_))), "{step:?}: {frozen:?}");
+        assert_eq!(states(&desk, &order).await, [State::Running; 2], "{step:?}");
+    }
+    // What is written after the fact is not worth an instance.
+    let journal = Kept { fails_at: Some(Step::Parked), ..Kept::default() };
+    assert!(matches!(tree::freeze(&desk, &order, &journal).await, Frozen::Parked { .. }));
+    let journal = Kept { fails_at: Some(Step::Restoring), ..Kept::default() };
+    let woken = tree::wake(&desk, &order, &journal).await;
+    assert!(matches!(woken, Woken::Parked(Error::Journal(_))), "{woken:?}");
+    assert_eq!(states(&desk, &order).await, [State::Checkpointed; 2]);
+    let journal = Kept { fails_at: Some(Step::Unlocking), ..Kept::default() };
+    assert!(matches!(tree::wake(&desk, &order, &journal).await, Woken::Awake { .. }));
+}
+
+/// What a later server sees and decides.
+async fn recover(host: &Host, journal: &Kept, now: u64) -> (Desk, Decision) {
+    let desk = host.desk().await;
+    let entry = journal.last();
+    let mut seen = Vec::new();
+    for member in &entry.members {
+        seen.push(match desk.state(member.pid, LIMIT).await {
+            Ok(state) if member.lives() => Seen::Is(state),
+            _ => Seen::Ended,
+        });
+    }
+    let decision = decide(&entry, &seen, now, &clock::boot_id().unwrap());
+    (desk, decision)
+}
+
+/// The server and its helpers end right after they have written down what comes next, or in the midst of it.
+#[tokio::test]
+async fn whoever_comes_after_knows_what_to_do() {
+    let late = u64::MAX;
+    for (step, fault, expected) in [
+        (Step::Locking, "", Decision::Serve),
+        (Step::Locking, "inject.cuCheckpointProcessLock = hang-after,0,1", Decision::Unlock(vec![0])),
+        (Step::Checkpointing, "", Decision::Unlock(vec![0, 1])),
+        (Step::Checkpointing, "inject.cuCheckpointProcessCheckpoint = hang-after,0,1", Decision::Kill("")),
+        (Step::Checkpointing, "inject.cuCheckpointProcessCheckpoint = hang-after,1,1", Decision::Keep),
+        (Step::Parked, "", Decision::Keep),
+        (Step::Restoring, "", Decision::Kill("")),
+        (Step::Restoring, "inject.cuCheckpointProcessRestore = hang-after,0,1", Decision::Kill("")),
+        (Step::Restoring, "inject.cuCheckpointProcessRestore = hang-after,1,1", Decision::Unlock(vec![0, 1])),
+        (Step::Unlocking, "", Decision::Unlock(vec![0, 1])),
+        (Step::Unlocking, "inject.cuCheckpointProcessUnlock = hang-after,0,1", Decision::Unlock(vec![1])),
+        (Step::Unlocking, "inject.cuCheckpointProcessUnlock = hang-after,1,1", Decision::Serve),
+    ] {
+        let host = Host::new();
+        let desk = host.desk().await;
+        let mut probes = host.tree().await;
+        let sum = probes[1].tell("sum", LIMIT).await.unwrap().sum;
+        let order = order(&desk, &probes).await;
+        host.knobs(fault);
+        let journal = broken_off(&host, &desk, &order, step, fault).await;
+        drop(desk);
+        host.knobs("");
+        let (desk, decision) = recover(&host, &journal, late).await;
+        let pids = |members: &[usize]| Decision::Unlock(members.iter().map(|at| order.members[*at].pid).collect());
+        let expected = match expected {
+            Decision::Unlock(members) => pids(&members.iter().map(|at| *at as usize).collect::<Vec<_>>()),
+            other => other,
+        };
+        let decision = if let Decision::Kill(_) = decision { Decision::Kill("") } else { decision };
+        assert_eq!(decision, expected, "{step:?} {fault}");
+        // What was decided can be done, and leads where it should.
+        match decision {
+            Decision::Unlock(members) => {
+                for pid in members {
+                    let act = kip_freezer::Ask::Act { call: kip_freezer::driver::Call::Unlock, pid, timeout_ms: 0 };
+                    assert_eq!(desk.ask(act, LIMIT).await.unwrap().0, kip_freezer::Answer::Done);
+                }
+            }
+            Decision::Keep => {
+                assert!(matches!(tree::wake(&desk, &order, &Unwritten).await, Woken::Awake { .. }), "{step:?}");
+            }
+            Decision::Serve => {}
+            _ => continue,
+        }
+        assert_eq!(probes[1].tell("sum", LIMIT).await.unwrap().sum, sum, "{step:?} {fault}");
+    }
+}
+
+/// Runs until a step is written down, or until the fault has struck after it, and ends there as a server that is killed.
+async fn broken_off(host: &Host, desk: &Desk, order: &Order, step: Step, fault: &str) -> Kept {
+    let wakes = matches!(step, Step::Restoring | Step::Unlocking);
+    if wakes {
+        assert!(matches!(tree::freeze(desk, order, &Unwritten).await, Frozen::Parked { .. }));
+    }
+    let journal = Kept { stops_at: fault.is_empty().then_some(step), ..Kept::default() };
+    let work = async {
+        if wakes {
+            drop(tree::wake(desk, order, &journal).await);
+        } else {
+            drop(tree::freeze(desk, order, &journal).await);
+        }
+    };
+    let there = async {
+        let hung = |knob: &str| {
+            let call = knob.trim_start_matches("inject.").split_whitespace().next().unwrap().to_owned();
+            let skip: u64 = knob.split(',').nth(1).unwrap().trim().parse().unwrap();
+            host.calls(&call) > skip
+        };
+        let is_there = || journal.steps().last() == Some(&step) && (fault.is_empty() || hung(fault));
+        while !is_there() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        // The count is taken before the call does its work: until it is done, its state is not the one that is meant.
+        if !fault.is_empty() {
+            until_done(desk, order, step).await;
+        }
+    };
+    tokio::select! {
+        () = work => panic!("it came to its end: {step:?} {fault}"),
+        () = there => {}
+    }
+    journal
+}
+
+/// Waits until the process whose call hangs after its work shows the state that the work leads to.
+async fn until_done(desk: &Desk, order: &Order, step: Step) {
+    let to = match step {
+        Step::Locking | Step::Restoring => State::Locked,
+        Step::Checkpointing => State::Checkpointed,
+        _ => State::Running,
+    };
+    // Members go one after the other, so the last one that shows it is the one that hangs; a helper answers meanwhile.
+    let before = states(desk, order).await.iter().filter(|state| **state == to).count();
+    if before > 0 {
+        return;
+    }
+    crate::support::until("the call has done its work", async || states(desk, order).await.contains(&to)).await;
+}

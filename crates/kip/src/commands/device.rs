@@ -1,0 +1,191 @@
+//! `kip device`: the devices of this host, and their qualification for freezing.
+
+use std::path::Path;
+
+use kip_control::InstanceInfo;
+use kip_freezer::probe::ProbeOptions;
+use kip_freezer::qualification::Qualification;
+use kip_freezer::qualify::{Task, qualify};
+use kip_freezer::tree::Limits;
+use kip_freezer::{Desk, Qualifications, Report, report};
+use kip_spec::{Problem, code};
+use serde::Serialize;
+
+use super::gpu;
+use crate::arguments::{Connection, Device, Qualify};
+use crate::client::data_directory;
+use crate::config::{Config, Flags};
+use crate::output::{Output, table};
+use crate::start;
+
+/// A device, as it is listed.
+#[derive(Debug, Serialize)]
+struct Row {
+    label: String,
+    /// Its name in kipwake.toml.
+    declared: Option<String>,
+    device: report::Device,
+    /// yes, no, or why it failed.
+    qualified: String,
+}
+
+pub(crate) async fn run(connection: &Connection, command: &Device, output: Output) -> anyhow::Result<()> {
+    let data = data_directory(connection)?;
+    match command {
+        Device::Ls => list(&data, output).await,
+        Device::Qualify(options) => prove(&data, options, output).await,
+    }
+}
+
+async fn list(data: &Path, output: Output) -> anyhow::Result<()> {
+    let (_, report) = gpu::look().await?;
+    let qualifications = Qualifications::read(data);
+    let names = declared(data);
+    if report.devices.is_empty() {
+        let why = report.cuda_missing.clone().or_else(|| report.nvml_missing.clone());
+        output.remark(&format!("no devices found{}", why.map(|why| format!(": {why}")).unwrap_or_default()));
+    }
+    let rows = report.devices.iter().map(|device| Row {
+        label: device.label(),
+        declared: names.get(device.index as usize).cloned(),
+        device: device.clone(),
+        qualified: state(&qualifications, &report, device),
+    });
+    output.result(&rows.collect::<Vec<_>>(), |rows| {
+        let cells = |row: &Row| {
+            let holders: Vec<String> = row.device.holders.iter().map(gpu::held_by).collect();
+            vec![
+                row.label.clone(),
+                row.declared.clone().unwrap_or_else(|| "-".to_owned()),
+                row.device.name.clone(),
+                gpu::size(row.device.memory.free),
+                gpu::size(row.device.memory.total),
+                row.qualified.clone(),
+                if holders.is_empty() { "-".to_owned() } else { holders.join(", ") },
+            ]
+        };
+        let header = ["DEVICE", "DECLARED AS", "PRODUCT", "#FREE", "#MEMORY", "QUALIFIED", "HELD BY"];
+        table(&header, &rows.iter().map(cells).collect::<Vec<_>>())
+    })
+}
+
+fn state(qualifications: &Qualifications, report: &Report, device: &report::Device) -> String {
+    let found = report.driver.as_deref().and_then(|driver| qualifications.find(&device.uuid, driver));
+    match found {
+        None => "no".to_owned(),
+        Some(Qualification { failed: None, .. }) => "yes".to_owned(),
+        Some(Qualification { failed: Some(_), .. }) => "failed".to_owned(),
+    }
+}
+
+/// Names in `kipwake.toml`, in the order of the devices. None where there is no such file, or not a valid one.
+fn declared(data: &Path) -> Vec<String> {
+    let config = Config::read(data, None, &Flags::default());
+    config.map(|config| config.devices.iter().map(|device| device.name.clone()).collect()).unwrap_or_default()
+}
+
+async fn prove(data: &Path, options: &Qualify, output: Output) -> anyhow::Result<()> {
+    let (looked, report) = gpu::look().await?;
+    drop(looked);
+    let names = declared(data);
+    let device = pick(&report, &names, &options.device)?;
+    let name = names.get(device.index as usize).map_or_else(|| device.label(), Clone::clone);
+    let _alone = alone(data, &device.uuid)?;
+    unused(data, &device, &name, options.force).await?;
+    output.remark(&format!(
+        "{} is frozen and woken with a process of its own. On a driver with faults that can hang the device or the host. \
+         Start nothing on it until this is done; a server started meanwhile is not kept from it.",
+        device.label()
+    ));
+    let desk = Desk::open(gpu::options()?).await.map_err(|lost| kip_freezer::Error::from(lost).problem())?;
+    let probe = ProbeOptions {
+        program: std::env::current_exe()?,
+        arguments: vec!["gpu-probe".into()],
+        environment: Vec::new(),
+        kill_on_drop: false,
+    };
+    let task = Task { probe, limits: Limits::default() };
+    let result = qualify(&desk, &device.uuid, &task, |line| output.remark(line)).await;
+    let result = result.map_err(|error| error.problem())?;
+    Qualifications::read(data).keep(data, result.clone()).map_err(|error| {
+        let message = format!("the result cannot be kept in {}", data.display());
+        Problem::new(code::DATA_DIRECTORY_UNUSABLE, message).cause(error.to_string())
+    })?;
+    if let Some(why) = &result.failed {
+        let message = format!("{} does not freeze and wake with driver {}", device.label(), result.driver);
+        return Err(Problem::new(code::QUALIFICATION_FAILED, message)
+            .cause(why.clone())
+            .hint("instances are not parked by the driver on it; docs/gpu.md says what each failure means")
+            .into());
+    }
+    output.result(&result, |result| {
+        format!(
+            "{} is qualified with driver {}: {} MiB frozen and woken {} times, content as before\n",
+            device.label(),
+            result.driver,
+            result.bytes >> 20,
+            result.cycles
+        )
+    })
+}
+
+/// The device of a name: `gpu0`, a UUID, or what kipwake.toml calls it.
+fn pick(report: &Report, names: &[String], wanted: &str) -> anyhow::Result<report::Device> {
+    if let Some(why) = &report.cuda_missing {
+        return Err(kip_freezer::Error::NoDriver(why.clone()).problem().into());
+    }
+    if let Some(why) = report.cannot_freeze() {
+        return Err(kip_freezer::Error::CannotFreeze(why).problem().into());
+    }
+    let named = |device: &&report::Device| {
+        let declared = names.get(device.index as usize);
+        declared.is_some_and(|name| name == wanted) || device.uuid == wanted
+    };
+    let by_label = |device: &&report::Device| device.label() == wanted;
+    // What the operator calls a device goes before what it is called here.
+    let found = report.devices.iter().find(named).or_else(|| report.devices.iter().find(by_label));
+    found.cloned().ok_or_else(|| {
+        let labels: Vec<String> = report.devices.iter().map(report::Device::label).collect();
+        Problem::new(code::DEVICE_UNKNOWN, format!("there is no device `{wanted}`"))
+            .hint(format!(
+                "there {} {}; `kip device ls` shows them",
+                if labels.len() == 1 { "is" } else { "are" },
+                labels.join(", ")
+            ))
+            .into()
+    })
+}
+
+/// Two qualifications of one device would disturb each other.
+fn alone(data: &Path, uuid: &str) -> anyhow::Result<std::fs::File> {
+    kip_host::directory::create_private(data)?;
+    let path = data.join(format!("qualify-{uuid}.lock"));
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err(Problem::new(code::DEVICE_IN_USE, "the device is being qualified already").into()),
+    }
+}
+
+/// The placer cannot take a device out of use yet, so one that anybody uses is refused.
+async fn unused(data: &Path, device: &report::Device, name: &str, force: bool) -> anyhow::Result<()> {
+    if let Some(client) = start::running(data).await {
+        let instances: Vec<InstanceInfo> = client.get("/api/v1/instances").await?;
+        let on_it = instances.iter().filter(|one| one.devices.iter().any(|other| other == name));
+        let on_it: Vec<String> = on_it.map(|instance| instance.id.to_string()).collect();
+        if !on_it.is_empty() {
+            let message = format!("instances of the running server are on {name}: {}", on_it.join(", "));
+            return Err(Problem::new(code::DEVICE_IN_USE, message)
+                .hint("remove their functions, or stop the server with `kip stop`, and try again")
+                .into());
+        }
+    }
+    if !force && !device.holders.is_empty() {
+        let holders: Vec<String> = device.holders.iter().map(gpu::held_by).collect();
+        let message = format!("other programs use {}: {}", device.label(), holders.join(", "));
+        return Err(Problem::new(code::DEVICE_IN_USE, message)
+            .hint("end them, or say --force if they may be lost")
+            .into());
+    }
+    Ok(())
+}
