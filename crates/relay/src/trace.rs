@@ -246,12 +246,17 @@ impl Tracer {
             bytes_in: 0,
             kind: None,
             peak_memory: None,
-            outcome: "refused".to_owned(),
+            outcome: answered(refused.status).to_owned(),
             key: None,
             tenant: None,
         };
         recorder.log(record, refused.peer);
     }
+}
+
+/// How a request ended that needed no function: a redirect or a list is no refusal.
+fn answered(status: u16) -> &'static str {
+    if status < 400 { "done" } else { "refused" }
 }
 
 /// Whether nothing about a request is remarkable: not cold, not woken, not slow, not failed.
@@ -272,6 +277,11 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_redirect_is_no_refusal() {
+        assert_eq!([200, 308, 401, 429, 503].map(answered), ["done", "done", "refused", "refused", "refused"]);
+    }
 
     #[test]
     fn only_what_is_plain_may_be_left_out() {
