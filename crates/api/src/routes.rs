@@ -40,11 +40,12 @@ fn changes<H: Handler<T, Api>, T: 'static>(
 
 /// The table.
 fn table() -> Vec<Entry> {
-    use Role::{Admin, Deploy, Operate};
+    use Role::{Admin, Deploy, Invoke, Operate};
     let post = || (Method::POST, MethodFilter::POST);
     let patch = || (Method::PATCH, MethodFilter::PATCH);
     let delete = || (Method::DELETE, MethodFilter::DELETE);
     vec![
+        shows("/api/v1/gateway", Invoke, server::gateway),
         shows("/api/v1/status", Operate, server::status),
         shows(METRICS, Operate, metrics::metrics),
         shows("/api/v1/functions", Operate, functions::list),

@@ -10,7 +10,12 @@ use crate::error::{ApiError, ApiResult};
 use crate::extract::Path;
 use crate::guard::Who;
 use crate::wire::Status;
-use crate::{Api, bad_request};
+use crate::{Api, bad_request, wire};
+
+/// Where functions are called: all that somebody who may only call them needs of the API.
+pub(crate) async fn gateway(State(api): State<Api>) -> Json<wire::Gateway> {
+    Json(wire::Gateway { gateway: api.about.gateway })
+}
 
 pub(crate) async fn status(State(api): State<Api>, who: Who) -> Json<Status> {
     let functions = api.control.functions();

@@ -8,6 +8,13 @@ use kip_control::{HostInfo, ServerEvent};
 use kip_spec::{FunctionName, Problem, VersionId};
 use serde::{Deserialize, Serialize};
 
+/// Where functions are called.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Gateway {
+    /// The gateway's address.
+    pub gateway: SocketAddr,
+}
+
 /// Who the server is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {

@@ -59,11 +59,11 @@ impl Door {
         let id = request_id(request.headers());
         let state = inbound.state.clone();
         if request.method().as_str() == REFUSED {
-            let problem = state
-                .as_ref()
-                .and_then(|state| state.fault())
-                .map_or_else(|| bad("its method is not taken here"), Fault::problem);
-            return kip_relay::problem(problem, &id).map(|body| GuardedBody::new(body, None));
+            let fault = state.as_ref().and_then(|state| state.fault());
+            let problem = fault.map_or_else(|| bad("its method is not taken here"), Fault::problem);
+            let answer = kip_relay::problem(problem, &id);
+            self.note_refusal(&request, &answer, &id, inbound.peer);
+            return answer.map(|body| GuardedBody::new(body, None));
         }
         let grpc = kip_relay::is_grpc(request.headers());
         let upgrade = kip_relay::asked_upgrade(&request).is_some();

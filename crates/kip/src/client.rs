@@ -79,6 +79,17 @@ impl Client {
         self.get("/api/v1/status").await
     }
 
+    /// Where functions are called.
+    pub(crate) async fn gateway(&self) -> anyhow::Result<String> {
+        let gateway: kip_api::wire::Gateway = self.get("/api/v1/gateway").await?;
+        Ok(gateway.gateway.to_string())
+    }
+
+    /// What a function that asks for a key wants to see.
+    pub(crate) fn bearer(&self) -> String {
+        format!("Bearer {}", self.key)
+    }
+
     /// Who the server is, in short.
     pub(crate) async fn about(&self) -> anyhow::Result<About> {
         Ok(self.status().await?.about)
@@ -118,8 +129,7 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<Request<Full<Bytes>>> {
-        let mut request =
-            Request::builder().method(method).uri(path).header(AUTHORIZATION, format!("Bearer {}", self.key));
+        let mut request = Request::builder().method(method).uri(path).header(AUTHORIZATION, self.bearer());
         if body.is_some() {
             request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }

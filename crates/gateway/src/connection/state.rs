@@ -33,6 +33,7 @@ impl Default for State {
             busy: AtomicU32::new(0),
             upgrade: AtomicU8::new(UNDECIDED),
             ended: AtomicU64::new(0),
+            waits: Mutex::default(),
         }
     }
 }

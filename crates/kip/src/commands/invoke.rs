@@ -53,7 +53,11 @@ pub(crate) async fn run(client: &Client, options: &Invoke, output: Output) -> an
         });
         headers.push(parts.ok_or_else(|| unusable(format!("`{header}` is not a header")).hint("write `Name: value`"))?);
     }
-    let gateway = client.about().await?.gateway.to_string();
+    // The caller's own word first, which may be for the function and none of ours.
+    if !headers.iter().any(|(name, _)| matches!(name.as_str(), "authorization" | "x-api-key" | "api-key")) {
+        headers.push((http::header::AUTHORIZATION, HeaderValue::from_str(&client.bearer())?));
+    }
+    let gateway = client.gateway().await?;
     let path = format!("/f/{}/{}", segment(&options.function), options.path.strip_prefix('/').unwrap_or(&options.path));
     let called = call(&gateway, &method, &path, headers, body.unwrap_or_default().into()).await?;
     output.remark(&format!(

@@ -352,3 +352,17 @@ fn every_change_is_in_the_audit_record() {
     let stop = until("the stop is in the record", || server.audit(&["--action", "server.stop"]).first().cloned());
     assert_eq!(stop["result"], "done");
 }
+
+/// Who may only call functions can do so by the command line too, and `kip invoke` brings its key along.
+#[test]
+fn a_key_that_may_only_call_is_enough_for_invoke() {
+    let server = Server::start();
+    server.deploy_subject(&[], "trigger: {http: {auth: key}}");
+    let made = server.ask(&["key", "create", "caller", "--role", "invoke"]);
+    let secret = made["secret"].as_str().expect("a secret");
+    let called = server.kip(&["--key", secret, "invoke", "f", "/pid"]).ok();
+    assert!(called.stdout.parse::<u32>().is_ok(), "{called:?}");
+    server.kip(&["--key", secret, "ls"]).failed(&["KW-7009"]);
+    let record = server.until_record("the call is recorded", |record| record["path"] == "/pid");
+    assert_eq!(record["key"], "caller", "{record}");
+}

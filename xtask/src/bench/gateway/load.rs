@@ -75,7 +75,9 @@ impl Load {
                                 let now = monotonic_micros();
                                 tokio::time::sleep(Duration::from_micros(due.saturating_sub(now))).await;
                                 // From when it was due: a stall of the generator's own connection counts.
-                                std::mem::replace(&mut due, due + pace)
+                                let this = due;
+                                due += pace;
+                                this
                             }
                         };
                         let sent = caller.once().await;
