@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use http::HeaderValue;
 use kip_fleet::Why;
 use kip_spec::InstanceId;
 use tokio::sync::watch;
@@ -21,6 +22,8 @@ pub struct Link {
     pub address: SocketAddr,
     /// Its main process.
     pub process: u32,
+    /// Its id as a header's value: every answer carries it.
+    pub label: Option<HeaderValue>,
     /// Counts its sleeps. Connections of an earlier count are closed: a paused instance must have none that look alive.
     epoch: watch::Sender<u64>,
     /// When a byte last went either way or a request was last given to it, boot time.
@@ -38,6 +41,7 @@ impl Link {
         let sign = AtomicU64::new(kip_host::clock::boot_millis());
         let (epoch, with_callers) = (watch::Sender::new(0), AtomicU32::new(0));
         Self {
+            label: HeaderValue::from_str(&instance.to_string()).ok(),
             instance,
             version,
             address,

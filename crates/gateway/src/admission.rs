@@ -285,7 +285,7 @@ impl Door {
 /// The caller's id if it is fit for logs, else one of ours.
 fn request_id(headers: &HeaderMap) -> RequestId {
     let sent = headers.get("x-request-id").and_then(|value| value.to_str().ok());
-    sent.and_then(RequestId::parse).unwrap_or_else(|| RequestId::from_bits(kip_host::random::bits()))
+    sent.and_then(RequestId::parse).unwrap_or_else(|| RequestId::from_bits(kip_host::random::unique()))
 }
 
 fn bad(reason: &str) -> Problem {

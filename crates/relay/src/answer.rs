@@ -92,8 +92,10 @@ fn hint(function: &str, refusal: Refusal) -> String {
     }
 }
 
+const REQUEST_ID: http::HeaderName = http::HeaderName::from_static("x-kip-request-id");
+
 pub(crate) fn set_request_id(headers: &mut http::HeaderMap, request: &RequestId) {
     if let Ok(value) = HeaderValue::from_str(request.as_str()) {
-        headers.insert("x-kip-request-id", value);
+        headers.insert(REQUEST_ID, value);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts as Head;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use kip_control::{Admission, Cell, Control, Permit, Refused};
@@ -310,6 +310,12 @@ impl Relay {
     }
 }
 
+/// Headers that every answer gets from us.
+const OURS: usize = 4;
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const INSTANCE: HeaderName = HeaderName::from_static("x-kip-instance");
+const START: HeaderName = HeaderName::from_static("x-kip-start");
+
 /// What an answer's head says about the exchange, and what only we may say.
 fn finish_head(head: &mut http::response::Parts, permit: &Permit, guard: &mut Guard) -> Option<Trace> {
     headers::strip_ours(&mut head.headers, "x-kip-");
@@ -318,15 +324,15 @@ fn finish_head(head: &mut http::response::Parts, permit: &Permit, guard: &mut Gu
     let mut trace = guard.trace.take()?;
     trace.status = head.status.as_u16();
     trace.first_byte = trace.elapsed().saturating_sub(trace.queue);
+    head.headers.reserve(OURS);
     answer::set_request_id(&mut head.headers, &trace.request);
-    let mut set = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            head.headers.insert(name, value);
-        }
-    };
-    set("server-timing", &trace.server_timing());
-    set("x-kip-instance", &permit.link().instance.to_string());
-    set("x-kip-start", trace.start.unwrap_or(StartKind::Warm).name());
+    if let Ok(timing) = HeaderValue::try_from(trace.server_timing()) {
+        head.headers.insert(SERVER_TIMING, timing);
+    }
+    if let Some(label) = &permit.link().label {
+        head.headers.insert(INSTANCE, label.clone());
+    }
+    head.headers.insert(START, HeaderValue::from_static(trace.start.unwrap_or(StartKind::Warm).name()));
     Some(trace)
 }
 

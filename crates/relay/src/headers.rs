@@ -13,8 +13,22 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const FORWARDED: [&str; 6] =
-    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix", "x-real-ip"];
+const FC_REQUEST_ID: HeaderName = HeaderName::from_static("x-fc-request-id");
+const KIP_REQUEST_ID: HeaderName = HeaderName::from_static("x-kip-request-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const FORWARDED: [HeaderName; 6] = [
+    FORWARDED_FOR,
+    FORWARDED_HOST,
+    FORWARDED_PROTO,
+    FORWARDED_PREFIX,
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("x-real-ip"),
+];
+/// Headers that every request gets from us.
+const OURS: usize = 9;
 
 /// Removes headers that concern one connection (RFC 9110, section 7.6.1), those named by `Connection` included.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -57,7 +71,7 @@ pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &Forwarding<'_>) {
     join_cookies(headers);
     strip_ours(headers, "x-fc-");
     strip_ours(headers, "x-kip-");
-    for name in FORWARDED {
+    for name in &FORWARDED {
         headers.remove(name);
     }
     let our_key = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("kw_"));
@@ -67,26 +81,29 @@ pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &Forwarding<'_>) {
             headers.remove(name);
         }
     }
+    // Three of the contract's, and those below.
+    headers.reserve(OURS);
     for (name, value) in &call.version.headers {
         headers.insert(name.clone(), value.clone());
     }
-    let mut set = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    };
-    set("x-fc-request-id", call.request.as_str());
-    set("x-kip-request-id", call.request.as_str());
-    if let Some(peer) = call.peer {
-        set("x-forwarded-for", &peer.to_string());
+    if let Ok(id) = HeaderValue::from_str(call.request.as_str()) {
+        headers.insert(FC_REQUEST_ID, id.clone());
+        headers.insert(KIP_REQUEST_ID, id);
     }
-    set("x-forwarded-proto", if call.secure { "https" } else { "http" });
-    if let Some(prefix) = call.prefix {
-        set("x-forwarded-prefix", prefix);
+    if let Some(peer) = call.peer
+        && let Ok(peer) = HeaderValue::try_from(peer.to_string())
+    {
+        headers.insert(FORWARDED_FOR, peer);
+    }
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(if call.secure { "https" } else { "http" }));
+    if let Some(prefix) = call.prefix
+        && let Ok(prefix) = HeaderValue::from_str(prefix)
+    {
+        headers.insert(FORWARDED_PREFIX, prefix);
     }
     let host = headers.get(HOST).cloned();
     if let Some(host) = host {
-        headers.insert("x-forwarded-host", host);
+        headers.insert(FORWARDED_HOST, host);
     }
 }
 

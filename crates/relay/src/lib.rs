@@ -14,6 +14,8 @@ mod pool;
 mod prefix;
 mod trace;
 mod tunnel;
+#[expect(unsafe_code, reason = "hyper owns the socket that is looked at")]
+mod unsafe_peek;
 mod upgrade;
 
 pub use answer::{Answer, problem, refusal, refused_connection};

@@ -5,10 +5,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -18,10 +16,10 @@ use kip_control::Link;
 use kip_host::clock::boot_millis;
 use kip_spec::InstanceId;
 use kip_spec::function::Protocol;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::prefix::Upload;
+use crate::unsafe_peek::{Peek, Socket};
 
 /// Idle connections kept for each instance and thread.
 const IDLE: usize = 64;
@@ -39,7 +37,7 @@ pub(crate) enum Sender {
     Http1 {
         sender: http1::SendRequest<Upload>,
         /// To see whether the instance has closed it.
-        socket: Weak<TcpStream>,
+        peek: Peek,
     },
     /// Shared by all exchanges of a thread with the instance.
     Http2(http2::SendRequest<Upload>),
@@ -81,9 +79,10 @@ impl Pool {
         }
         // The latest first: the others age, and are closed by whichever side tires first.
         while let Some((sender, since)) = connections.idle.pop() {
-            let Sender::Http1 { sender: exchange, socket } = &sender else { continue };
+            let Sender::Http1 { sender: exchange, peek } = &sender else { continue };
             let fresh = !once || boot_millis().saturating_sub(since) <= FRESH;
-            if fresh && exchange.is_ready() && !is_over(socket) {
+            // A look that costs a system call; whatever can be sent twice does without.
+            if fresh && exchange.is_ready() && !(once && peek.is_over()) {
                 return Some(sender);
             }
             if !fresh {
@@ -131,11 +130,10 @@ impl Pool {
             self.known.borrow_mut().entry(instance).or_default().shared = Some(sender.clone());
             return Ok(Sender::Http2(sender));
         }
-        let stream = Arc::new(stream);
-        let socket = Arc::downgrade(&stream);
-        let (sender, connection) = http1::handshake(TokioIo::new(Socket(stream))).await.map_err(io::Error::other)?;
+        let (socket, peek) = Socket::new(stream);
+        let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(io::Error::other)?;
         spawn(connection.with_upgrades(), until_epoch_ends);
-        Ok(Sender::Http1 { sender, socket })
+        Ok(Sender::Http1 { sender, peek })
     }
 }
 
@@ -146,74 +144,6 @@ fn spawn(connection: impl Future + 'static, until_epoch_ends: impl Future + 'sta
             _ = until_epoch_ends => {}
         }
     }));
-}
-
-/// Whether an idle connection's other side has closed it, or sent what nobody asked for, though the runtime has not seen it
-/// yet.
-fn is_over(socket: &Weak<TcpStream>) -> bool {
-    let Some(socket) = socket.upgrade() else { return true };
-    let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-    let waiting = rustix::net::recv(&*socket, &mut [0u8; 1][..], flags);
-    !matches!(waiting, Err(rustix::io::Errno::AGAIN))
-}
-
-/// A connection's socket, which the pool can look at while hyper has it.
-#[derive(Debug)]
-struct Socket(Arc<TcpStream>);
-
-impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.0.poll_read_ready(context))?;
-            match self.0.try_read_buf(buffer) {
-                Ok(_) => return Poll::Ready(Ok(())),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-}
-
-impl Socket {
-    fn poll_with<T>(
-        &self,
-        context: &mut Context<'_>,
-        write: impl Fn(&TcpStream) -> io::Result<T>,
-    ) -> Poll<io::Result<T>> {
-        loop {
-            ready!(self.0.poll_write_ready(context))?;
-            match write(&self.0) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_with(context, |stream| stream.try_write(bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_with(context, |stream| stream.try_write_vectored(pieces))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(rustix::net::shutdown(&*self.0, rustix::net::Shutdown::Write).map_err(io::Error::from))
-    }
 }
 
 /// Streams are tasks of the thread that their connection is on.

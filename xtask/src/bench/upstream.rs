@@ -54,7 +54,10 @@ struct Busy {
 
 async fn answer(mut request: Request<Incoming>, large: Bytes, busy: Rc<Busy>) -> Result<Response<Body>, Infallible> {
     let path = request.uri().path().to_owned();
-    let (verb, number) = path.rsplit_once('/').unwrap_or((&path, ""));
+    let (verb, number) = match path[1..].find('/') {
+        Some(at) => (&path[..=at], &path[at + 2..]),
+        None => (path.as_str(), ""),
+    };
     let small = large.slice(..1_024);
     let whole = |bytes: Bytes| Response::new(Full::new(bytes).boxed());
     Ok(match verb {

@@ -35,6 +35,8 @@ pub(crate) use self::stream::Stream;
 
 /// What a connection that speaks HTTP/2 without TLS begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Headers that hyper keeps on its stack.
+const HYPERS_HEADERS: usize = 100;
 /// Streams at once on one connection.
 const STREAMS: u32 = 256;
 /// What a caller may send before it is taken: of one stream, and of a connection.
@@ -97,13 +99,18 @@ async fn has_preface(stream: &mut Stream, read: &mut BytesMut) -> io::Result<boo
 }
 
 async fn serve_http1(door: Door, io: TokioIo<Guard<Stream>>, inbound: Inbound, mut closing: watch::Receiver<bool>) {
+    let headers = door.bounds.head.headers;
     let service = service_fn(move |request| {
         let (door, inbound) = (door.clone(), inbound.clone());
         async move { Ok::<Response<GuardedBody>, Infallible>(door.answer(inbound, request).await) }
     });
     let mut server = http1::Builder::new();
-    // Times and sizes are the guard's; these only must not be smaller than what it lets through.
-    server.header_read_timeout(None).max_headers(usize::from(u16::MAX)).keep_alive(true).half_close(false);
+    // Times and sizes are the guard's; these only must not be smaller than what it lets through. Up to hyper's own number of
+    // headers it needs no memory for them.
+    server.header_read_timeout(None).keep_alive(true).half_close(false);
+    if headers > HYPERS_HEADERS {
+        server.max_headers(headers);
+    }
     let connection = server.serve_connection(io, service).with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
