@@ -12,6 +12,11 @@ assert client.get_server_metadata()["name"] == "kipwake"
 assert [entry["name"] for entry in client.get_model_repository_index()] == [model]
 assert client.is_model_ready(model)
 assert not client.is_model_ready("nobody")
+try:
+    client.get_model_metadata("nobody")
+    raise AssertionError("there is no such model")
+except triton.InferenceServerException as error:
+    assert "KW-2028" in str(error) and error.status() == "404", error
 
 about = client.get_model_metadata(model)
 given = about["inputs"][0]

@@ -144,12 +144,12 @@ impl Keys {
     pub fn check(&self, credential: Option<&str>) -> Result<Arc<Key>, Problem> {
         let Some(secret) = credential else {
             return Err(Problem::new(code::KEY_MISSING, "a key is needed and none was sent")
-                .hint("send the header `Authorization: Bearer <key>`; the administrator key is in admin.key in the data directory"));
+                .hint("send the header `Authorization: Bearer <key>`; `kip key create NAME` makes one, and the administrator's is in admin.key in the data directory"));
         };
         // Looking up a hash tells a caller nothing about other keys, whatever the time it takes.
         let Some((key, until)) = self.lookup(&hash(secret)) else {
             return Err(Problem::new(code::KEY_WRONG, "the key is not known to this server")
-                .hint("the administrator key is in admin.key in the data directory of the server that is asked"));
+                .hint("`kip key ls` lists the keys there are, `kip key create NAME` makes one; the administrator's is in admin.key in the data directory of the server that is asked"));
         };
         let now = wall_millis();
         key.usable(now)?;

@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, HOST, LOCATION};
+use http::header::{ALLOW, CONNECTION, EXPECT, HOST, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use kip_control::{Cell, Control};
 use kip_relay::{Answer, Body, Call, Caller, Relay};
@@ -18,6 +20,7 @@ use crate::authorise::Authority;
 use crate::connection::fault::Fault;
 use crate::connection::{Bounds, GuardedBody, REFUSED, State, is_host};
 use crate::grpc;
+use crate::lists;
 use crate::model::{self, Missing};
 use crate::route::{Route, route};
 
@@ -62,10 +65,13 @@ impl Door {
             let fault = state.as_ref().and_then(|state| state.fault());
             let problem = fault.map_or_else(|| bad("its method is not taken here"), Fault::problem);
             let answer = kip_relay::problem(problem, &id);
-            self.note_refusal(&request, &answer, &id, inbound.peer);
+            let line = state.as_ref().and_then(|state| state.line());
+            let (method, target) = line.unwrap_or_else(|| ("-".to_owned(), "-".to_owned()));
+            self.note_refusal((&method, &target), &answer, &id, inbound.peer);
             return answer.map(|body| GuardedBody::new(body, None));
         }
         let grpc = kip_relay::is_grpc(request.headers());
+        let kserve = request.uri().path().starts_with("/v2");
         let upgrade = kip_relay::asked_upgrade(&request).is_some();
         let mut answer = self.exchange(&inbound, request, &id).await;
         if let Some(state) = &state {
@@ -80,6 +86,8 @@ impl Door {
         }
         if grpc {
             answer = grpc::told(answer);
+        } else if kserve {
+            answer = lists::told_kserve(answer);
         }
         answer.map(|body| GuardedBody::new(body, state))
     }
@@ -93,7 +101,10 @@ impl Door {
         match self.admitted(&mut request, id, inbound).await {
             Ok(call) => self.relay.exchange(call, request).await,
             Err(answer) => {
-                self.note_refusal(&request, &answer, id, inbound.peer);
+                let sent =
+                    (request.method().as_str(), request.uri().path_and_query().map_or("/", |path| path.as_str()));
+                self.note_refusal(sent, &answer, id, inbound.peer);
+                take_rest(&mut request).await;
                 *answer
             }
         }
@@ -213,7 +224,20 @@ impl Door {
         let Place { cell, target, prefix, read } = place;
         let caller = self.authorise(&cell, request, id, inbound.keyed)?;
         let (peer, secure) = self.origin(inbound, request.headers());
-        Ok(Call { cell, target, prefix, read, request: id.clone(), peer: Some(peer), secure, caller })
+        let blame = inbound.state.clone().map(|state| state as Arc<dyn kip_relay::Blame>);
+        let largest_body = self.bounds.body;
+        Ok(Call {
+            cell,
+            target,
+            prefix,
+            read,
+            request: id.clone(),
+            peer: Some(peer),
+            secure,
+            blame,
+            largest_body,
+            caller,
+        })
     }
 
     fn authorise(
@@ -280,6 +304,26 @@ impl Door {
             _ => problem.hint("`kip ls` lists the functions there are, `kip deploy` adds one"),
         }
     }
+}
+
+/// Takes what a refused caller still sends, for a while: a connection or a stream that is closed with bytes unread takes the
+/// answer back. Who asked first whether to send anything is spared that.
+async fn take_rest(request: &mut Request<Incoming>) {
+    const LONGEST: Duration = Duration::from_millis(500);
+    const MOST: u64 = 8 << 20;
+    if request.body().is_end_stream() || request.headers().contains_key(EXPECT) {
+        return;
+    }
+    let body = request.body_mut();
+    let all = async {
+        let mut taken = 0;
+        while taken < MOST
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            taken += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+    };
+    let _ = tokio::time::timeout(LONGEST, all).await;
 }
 
 /// The caller's id if it is fit for logs, else one of ours.

@@ -7,8 +7,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Request};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue};
 use kip_auth::{Key, Keys};
 use kip_host::clock::monotonic_micros;
 use kip_relay::limits::{Allowance, Limiter, Over};
@@ -124,15 +123,9 @@ fn refused(problem: Problem, id: &RequestId) -> Box<Answer> {
 
 impl Door {
     /// Counts what was answered here, before it came to a function, and logs it where that is asked for.
-    pub(crate) fn note_refusal(&self, request: &Request<Incoming>, answer: &Answer, id: &RequestId, peer: IpAddr) {
+    pub(crate) fn note_refusal(&self, (method, path): (&str, &str), answer: &Answer, id: &RequestId, peer: IpAddr) {
         let code = answer.headers().get("x-kip-error").and_then(|code| code.to_str().ok()?.parse().ok());
-        self.relay.refused(Refused {
-            request: id,
-            peer: Some(peer),
-            method: request.method(),
-            path: request.uri().path_and_query().map_or("/", |path| path.as_str()),
-            status: answer.status().as_u16(),
-            code,
-        });
+        let status = answer.status().as_u16();
+        self.relay.refused(Refused { request: id, peer: Some(peer), method, path, status, code });
     }
 }

@@ -222,13 +222,32 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let stream = match certificate {
         None => Stream::Plain(stream),
-        Some(certificate) => match tokio::time::timeout(HANDSHAKE, certificate.acceptor().accept(stream)).await {
-            Ok(Ok(stream)) => Stream::Tls(Box::new(stream)),
+        Some(certificate) => match tokio::time::timeout(HANDSHAKE, handshake(&certificate, stream)).await {
+            Ok(Ok(Some(stream))) => Stream::Tls(Box::new(stream)),
+            Ok(Ok(None)) => return,
             Ok(Err(error)) => return tracing::debug!(%peer, %error, "a caller did not agree on TLS"),
             Err(_) => return tracing::debug!(%peer, "a caller took too long to agree on TLS"),
         },
     };
     connection::serve(door, stream, peer, keyed, closing).await;
+}
+
+/// Agrees on TLS, or tells a caller that does not speak it so, in the clear.
+async fn handshake(
+    certificate: &Certificate,
+    mut stream: TcpStream,
+) -> std::io::Result<Option<kip_host::tls::TlsStream<TcpStream>>> {
+    /// What TLS begins with.
+    const HANDSHAKE_RECORD: u8 = 22;
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE_RECORD {
+        stream.write_all(kip_relay::in_the_clear().as_bytes()).await?;
+        stream.shutdown().await?;
+        let mut sink = [0u8; 1_024];
+        while tokio::io::AsyncReadExt::read(&mut stream, &mut sink).await? > 0 {}
+        return Ok(None);
+    }
+    certificate.acceptor().accept(stream).await.map(Some)
 }
 
 /// One of the connections that are counted.

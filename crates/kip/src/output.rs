@@ -1,5 +1,5 @@
 //! What is printed: data on standard output, everything else on standard error.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this module is where the command line prints")]
+#![expect(clippy::print_stderr, reason = "this module is where the command line prints")]
 
 use std::io::{IsTerminal, Write};
 
@@ -46,7 +46,8 @@ impl Output {
     /// A line for people, on standard output where that is what was asked for (`kip up`), else left out.
     pub(crate) fn say(self, line: &str) {
         if !self.is_json() {
-            println!("{line}");
+            // A reader that has left, or a full disk, must not end what is being done.
+            let _ = writeln!(std::io::stdout().lock(), "{line}");
         }
     }
 

@@ -31,15 +31,26 @@ pub fn problem(mut problem: Problem, request: &RequestId) -> Answer {
 
 /// What a connection gets that is one too many, as it goes over the wire.
 pub fn refused_connection() -> String {
-    let id = RequestId::from_bits(kip_host::random::bits());
-    let mut problem = Problem::new(code::TOO_MANY_CONNECTIONS, "the gateway has as many connections as it takes")
+    let problem = Problem::new(code::TOO_MANY_CONNECTIONS, "the gateway has as many connections as it takes")
         .hint("try again later, or raise limits.connections in kipwake.toml");
+    on_the_wire("503 Service Unavailable", "retry-after: 1\r\n", problem)
+}
+
+/// What a caller gets that does not speak TLS where it is spoken, as it goes over the wire.
+pub fn in_the_clear() -> String {
+    let problem = Problem::new(code::BAD_REQUEST, "the request is in the clear, and this port speaks TLS")
+        .hint("write https:// in place of http://");
+    on_the_wire("400 Bad Request", "", problem)
+}
+
+fn on_the_wire(status: &str, headers: &str, mut problem: Problem) -> String {
+    let id = RequestId::from_bits(kip_host::random::unique());
     problem.request_id = Some(id.as_str().to_owned());
     let code = problem.code;
     let text = serde_json::to_string(&Envelope { error: problem }).unwrap_or_default() + "\n";
     format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nx-kip-error: {code}\r\n\
-         x-kip-request-id: {id}\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{text}",
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nx-kip-error: {code}\r\n\
+         x-kip-request-id: {id}\r\n{headers}connection: close\r\ncontent-length: {}\r\n\r\n{text}",
         text.len(),
         id = id.as_str(),
     )

@@ -20,7 +20,7 @@ use crate::body::{Parts, Stream, in_future};
 use crate::headers::{self, Forwarding};
 use crate::metrics::Metrics;
 use crate::pool::{Pool, Sender};
-use crate::prefix::Upload;
+use crate::prefix::{Fault, Upload};
 use crate::trace::{Caller, Outcome, Trace, Tracer};
 use crate::tunnel::{Tunnel, Tunnels};
 use crate::upgrade::{self, Asked};
@@ -42,8 +42,18 @@ pub struct Call {
     pub peer: Option<IpAddr>,
     /// Whether nobody could read along.
     pub secure: bool,
+    /// Knows what was wrong with how the request came in, if anything was.
+    pub blame: Option<Arc<dyn Blame>>,
+    /// Bytes of a body that are taken, where nobody else counts them.
+    pub largest_body: u64,
     /// With which key, where one was sent.
     pub caller: Option<Caller>,
+}
+
+/// Whoever reads a caller's bytes, and so knows best why a body broke off.
+pub trait Blame: std::fmt::Debug + Send + Sync {
+    /// The code of what is wrong.
+    fn code(&self) -> Option<Code>;
 }
 
 /// The exchange, of one thread.
@@ -86,7 +96,7 @@ impl Relay {
         let caller = (call.caller.take(), call.peer);
         let path = call.target.path_and_query().map_or("/", |path| path.as_str());
         let trace = Trace::new(call.request.clone(), call.cell.clone(), caller, head.method.clone(), path);
-        let upload = Upload::new(call.read.clone(), body, trace.bytes_in.clone());
+        let upload = Upload::new(call.read.clone(), body, trace.bytes_in.clone(), call.largest_body);
         // Until the answer's head is there, a caller that leaves drops this.
         let mut guard = Guard { tracer: self.tracer.clone(), trace: Some(trace) };
         match self.attempt(&call, head, upload, asker, &mut guard).await {
@@ -145,6 +155,7 @@ impl Relay {
                     permit = self.permit(call, request.body_mut(), limit, guard).await?;
                 }
                 _ if failure.code == code::BAD_REQUEST => return Err(body_broke_off(call, guard)),
+                _ if failure.code == code::BODY_TOO_LARGE => return Err(body_refused(call, guard, failure.code)),
                 _ => return Err(self.failed(call, guard, failure.code, failure.detail)),
             }
         }
@@ -234,14 +245,15 @@ impl Relay {
                         link.sign();
                         return Ok((response, connection));
                     }
-                    Err(mut error) => match error.take_message() {
+                    Err(mut error) => match (error.take_message(), of_the_body(error.error())) {
                         // Never delivered: the idle connection had been closed. Another one, to the same instance.
-                        Some(back) if !fresh => request = back,
+                        (Some(back), _) if !fresh => request = back,
                         // The body from the caller failed, not the instance.
-                        None if is_of_the_body(error.error()) => {
-                            return Err(Failure { code: code::BAD_REQUEST, detail: String::new(), again: None });
+                        (None, Some(fault)) => {
+                            let code = if fault.is_too_large() { code::BODY_TOO_LARGE } else { code::BAD_REQUEST };
+                            return Err(Failure { code, detail: String::new(), again: None });
                         }
-                        back => {
+                        (back, _) => {
                             let detail = match link.end() {
                                 Some(why) => format!("instance {} was ended: {why}", link.instance),
                                 None => format!("instance {}: {}", link.instance, error.error()),
@@ -349,16 +361,29 @@ fn is_stray_switch(response: &Response<Incoming>, asked: Option<Asked>) -> bool 
         && !(asked.is_some() && upgrade::names_websocket(response.headers()))
 }
 
-/// Whether sending failed because the caller's body did: that error is then the cause of this one.
-fn is_of_the_body(error: &hyper::Error) -> bool {
-    error.is_user() && std::error::Error::source(error).is_some_and(|cause| cause.is::<hyper::Error>())
+/// What was wrong with the caller's body, if sending failed because of it: that error is then the cause of this one.
+fn of_the_body(error: &hyper::Error) -> Option<&Fault> {
+    std::error::Error::source(error).filter(|_| error.is_user())?.downcast_ref()
 }
 
-/// The caller left in the midst of its body, or its body is not HTTP; hardly anybody reads this answer.
+/// The caller left in the midst of its body, or its body is not as it should be.
 fn body_broke_off(call: &Call, guard: &mut Guard) -> Box<Answer> {
+    if let Some(code) = call.blame.as_ref().and_then(|blame| blame.code()) {
+        return body_refused(call, guard, code);
+    }
     guard.end(0, Outcome::Left);
+    // Hardly anybody reads this.
     let problem = Problem::new(code::BAD_REQUEST, "the request is not acceptable: its body broke off");
     Box::new(answer::problem(problem, &call.request))
+}
+
+fn body_refused(call: &Call, guard: &mut Guard, code: Code) -> Box<Answer> {
+    if let Some(trace) = &mut guard.trace {
+        trace.code = Some(code);
+    }
+    guard.end(code.status(), Outcome::Refused);
+    let title = code.entry().map_or("its body is not acceptable", |entry| entry.title);
+    Box::new(answer::problem(Problem::new(code, title), &call.request))
 }
 
 /// Writes the record of a request that ends before its answer has a head.

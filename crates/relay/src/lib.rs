@@ -18,9 +18,9 @@ mod tunnel;
 mod unsafe_peek;
 mod upgrade;
 
-pub use answer::{Answer, problem, refusal, refused_connection};
+pub use answer::{Answer, in_the_clear, problem, refusal, refused_connection};
 pub use body::{Body, BrokenOff};
-pub use exchange::{Call, Relay};
+pub use exchange::{Blame, Call, Relay};
 #[cfg(feature = "fuzzing")]
 pub use headers::fuzz as fuzz_headers;
 pub use trace::{Caller, Refused};

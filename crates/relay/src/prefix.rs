@@ -17,6 +17,32 @@ use kip_control::{Link, Turn};
 /// How much of a waiting request's body is read.
 const LIMIT: usize = 64 << 10;
 
+/// Why a body cannot be passed on.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The caller left, or what it sent is not HTTP.
+    Caller(hyper::Error),
+    /// It is larger than the gateway takes.
+    TooLarge,
+}
+
+impl Fault {
+    pub(crate) fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooLarge)
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Caller(error) => write!(f, "the caller's body: {error}"),
+            Self::TooLarge => f.write_str("the caller's body is too large"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
 /// A body toward an instance.
 #[derive(Debug)]
 pub(crate) struct Upload {
@@ -26,13 +52,15 @@ pub(crate) struct Upload {
     sent: Arc<AtomicU64>,
     /// Whose turn it is, once it is on its way to an instance.
     turn: Option<Turn>,
+    /// Bytes that are taken.
+    most: u64,
 }
 
 impl Upload {
     /// A body of which some was read already.
-    pub(crate) fn new(read: Bytes, body: Incoming, sent: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(read: Bytes, body: Incoming, sent: Arc<AtomicU64>, most: u64) -> Self {
         let rest = (!body.is_end_stream()).then_some(body);
-        Self { read, rest, sent, turn: None }
+        Self { read, rest, sent, turn: None, most }
     }
 
     /// Reads on, up to the limit. False if the body broke off: nobody is there any more to be answered.
@@ -61,7 +89,8 @@ impl Upload {
 
     /// A second copy, if all of it is here.
     pub(crate) fn copy(&self) -> Option<Self> {
-        let again = || Self { read: self.read.clone(), rest: None, sent: self.sent.clone(), turn: None };
+        let again =
+            || Self { read: self.read.clone(), rest: None, sent: self.sent.clone(), turn: None, most: self.most };
         self.rest.is_none().then(again)
     }
 
@@ -73,9 +102,9 @@ impl Upload {
 
 impl http_body::Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Fault;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let this = self.get_mut();
         if !this.read.is_empty() {
             let read = std::mem::take(&mut this.read);
@@ -88,7 +117,12 @@ impl http_body::Body for Upload {
         if let Poll::Ready(Some(Ok(frame))) = &piece
             && let Some(data) = frame.data_ref()
         {
-            this.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+            let sent = this.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+            if sent + data.len() as u64 > this.most {
+                this.turn = None;
+                this.rest = None;
+                return Poll::Ready(Some(Err(Fault::TooLarge)));
+            }
         }
         let over = matches!(piece, Poll::Ready(None | Some(Err(_)))) || body.is_end_stream();
         if over {
@@ -97,7 +131,7 @@ impl http_body::Body for Upload {
             // More is asked for once the instance has taken what there was before.
             if piece.is_pending() { turn.of_caller() } else { turn.moved() }
         }
-        piece
+        piece.map(|piece| piece.map(|piece| piece.map_err(Fault::Caller)))
     }
 
     fn is_end_stream(&self) -> bool {

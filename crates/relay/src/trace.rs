@@ -126,8 +126,8 @@ pub struct Refused<'a> {
     pub request: &'a RequestId,
     /// Who sent it.
     pub peer: Option<IpAddr>,
-    /// Its method.
-    pub method: &'a http::Method,
+    /// Its method, as it was sent.
+    pub method: &'a str,
     /// Its path and query, as they were sent.
     pub path: &'a str,
     /// The status it was answered with.

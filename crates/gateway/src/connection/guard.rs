@@ -61,7 +61,9 @@ enum Phase {
     Raw,
     /// A request of ours is the last one: its answer closes the connection. An end before that would take the answer away.
     Refused,
-    /// Nothing more is let through: what was under way has broken off.
+    /// A body is not what it should be: it breaks off, and the answer about that is the last one.
+    Broken,
+    /// Nothing more is let through.
     Closed,
 }
 
@@ -169,12 +171,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
                     self.searched = 0;
                 }
                 match end_of_head(&self.held, self.searched) {
+                    // Not a method's first letter: TLS, most likely, whose caller would wait for an answer for long.
+                    _ if self.held.first().is_some_and(|byte| !byte.is_ascii_graphic() && *byte != b'\r') => {
+                        self.refuse(Fault::RequestLine);
+                    }
                     Some(end) => {
                         let head = self.held.split_to(end);
                         self.searched = 0;
                         match self.begin(&head) {
                             Ok(()) => self.cleared.unsplit(head),
-                            Err(fault) => self.refuse(fault),
+                            Err(fault) => {
+                                self.state.set_line(&head);
+                                self.refuse(fault);
+                            }
                         }
                     }
                     None if self.held.len() > self.bounds.head.head => self.refuse(Fault::HeadTooLarge),
@@ -196,7 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
                 self.held.extend_from_slice(rest);
             }
             Phase::Raw => self.cleared.unsplit(self.held.split()),
-            Phase::Upgrade | Phase::Refused | Phase::Closed => {}
+            Phase::Upgrade | Phase::Refused | Phase::Broken | Phase::Closed => {}
         }
     }
 
@@ -228,7 +237,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
         let fault = if *total > self.bounds.body { Some(Fault::BodyTooLarge) } else { fault };
         if let Some(fault) = fault {
             self.state.set_fault(fault);
-            self.phase = Phase::Closed;
+            self.phase = Phase::Broken;
         } else if chunks.is_over() {
             self.phase = Phase::Head;
         }
@@ -242,6 +251,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
             // A whole head and nothing behind it.
             Phase::Head if end_of_head(piece, 0) == Some(piece.len()) && !piece.starts_with(b"\r\n") => {
                 if let Err(fault) = self.begin(piece) {
+                    self.state.set_line(piece);
                     buffer.set_filled(start);
                     self.refuse(fault);
                 }
@@ -273,7 +283,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
             Phase::Head if self.state.is_busy() => Wait::Nothing,
             Phase::Head => Wait::Request,
             Phase::Length(_) | Phase::Chunks(..) => Wait::Body,
-            Phase::Upgrade | Phase::Raw | Phase::Refused | Phase::Closed => Wait::Nothing,
+            Phase::Upgrade | Phase::Raw | Phase::Refused | Phase::Broken | Phase::Closed => Wait::Nothing,
         };
         if wait != self.wait {
             self.wait = wait;
@@ -295,7 +305,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
             Wait::Head => self.refuse(Fault::HeadLate),
             Wait::Body => {
                 self.state.set_fault(Fault::BodyLate);
-                self.phase = Phase::Closed;
+                self.phase = Phase::Broken;
             }
             Wait::Request | Wait::Nothing => self.phase = Phase::Closed,
         }
@@ -320,6 +330,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
             }
             match (&this.phase, this.state.decision()) {
                 (Phase::Refused, _) => return Poll::Pending,
+                (Phase::Broken, _) => {
+                    // One end breaks the body off; a second would be taken for the caller's leaving, and end the answer too.
+                    this.phase = Phase::Refused;
+                    return Poll::Ready(Ok(()));
+                }
                 (Phase::Closed, _) => return Poll::Ready(Ok(())),
                 (Phase::Upgrade, Decision::Granted) => this.phase = Phase::Raw,
                 (Phase::Upgrade, Decision::Refused) => this.phase = Phase::Head,

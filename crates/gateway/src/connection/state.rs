@@ -22,6 +22,8 @@ pub(crate) struct State {
     upgrade: AtomicU8,
     /// When the last answer was over, boot time; 0 before the first.
     ended: AtomicU64,
+    /// Method and target of a request that was refused, as far as they can be told.
+    line: Mutex<Option<(String, String)>>,
     /// Who waits for the decision about an upgrade.
     waits: Mutex<Option<Waker>>,
 }
@@ -33,6 +35,7 @@ impl Default for State {
             busy: AtomicU32::new(0),
             upgrade: AtomicU8::new(UNDECIDED),
             ended: AtomicU64::new(0),
+            line: Mutex::default(),
             waits: Mutex::default(),
         }
     }
@@ -54,6 +57,18 @@ impl State {
 
     pub(super) fn set_fault(&self, fault: Fault) {
         self.fault.store(fault as u8, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_line(&self, head: &[u8]) {
+        let line = head.split(|byte| *byte == b'\r' || *byte == b'\n').next().unwrap_or_default();
+        let mut words = line.split(|byte| *byte == b' ').map(|word| String::from_utf8_lossy(word).into_owned());
+        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = Some((method, target));
+    }
+
+    /// Method and target of the request that was refused, as they were sent.
+    pub(crate) fn line(&self) -> Option<(String, String)> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A request is under way: its caller owes nothing.
@@ -101,5 +116,11 @@ impl State {
             REFUSED => Decision::Refused,
             _ => Decision::Open,
         }
+    }
+}
+
+impl kip_relay::Blame for State {
+    fn code(&self) -> Option<kip_spec::Code> {
+        self.fault().map(Fault::code)
     }
 }

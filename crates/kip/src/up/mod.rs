@@ -65,15 +65,20 @@ async fn background(connection: &Connection, options: &Up, output: Output) -> an
             about.api,
             data.display()
         ));
-        client
+        // Started or found with the administrator's key; what is done with it is done with the key that was given.
+        match &connection.key {
+            Some(_) => Client::find(connection)?,
+            None => client,
+        }
     };
     let summary = show(&client, &options.path, false, output).await?;
     if output.is_json() {
         return output.result(&summary, |_| String::new());
     }
     output.say(&format!(
-        "Next      kip ps · kip logs -f NAME · kip why NAME · edit {} and `kip up` again · kip stop",
-        file.display()
+        "Next      kip ps · kip logs -f NAME · kip why NAME · edit {} and `kip up {}` again · kip stop",
+        file.display(),
+        options.path.display()
     ));
     if options.no_follow || !output.is_terminal() {
         return Ok(());

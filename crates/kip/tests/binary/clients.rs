@@ -22,7 +22,7 @@ fn python(module: &str) -> Option<PathBuf> {
 }
 
 /// A program of the host, or a line that says why not.
-fn program(name: &str) -> Option<&str> {
+pub(crate) fn program(name: &str) -> Option<&str> {
     let there = Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
     if !there {
         println!("skipped: {name} is not installed; `cargo xtask test` installs it");

@@ -365,3 +365,15 @@ fn a_key_that_may_only_call_is_enough_for_invoke() {
     let record = server.until_record("the call is recorded", |record| record["path"] == "/pid");
     assert_eq!(record["key"], "caller", "{record}");
 }
+
+/// `kip up` finds its server by itself, but deploys with the key it was given.
+#[test]
+fn up_uses_the_key_that_is_given() {
+    let server = Server::start();
+    server.deploy_subject(&[], "");
+    let caller = server.make_key(&["caller", "--role", "invoke"]);
+    for (key, code) in [("kw_bogus", "KW-7002"), (caller.as_str(), "KW-7008")] {
+        let ran = server.kip(&["--key", key, "up", ".", "--no-follow"]);
+        assert!(ran.code == Some(1) && ran.stderr.contains(code), "{ran:?}");
+    }
+}

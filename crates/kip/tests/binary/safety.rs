@@ -168,6 +168,11 @@ fn slow_callers_are_told_and_let_off() {
     assert!(late.starts_with("HTTP/1.1 408 ") && late.contains("KW-2023"), "{late}");
     let late = exchange(&server, b"POST /f/f/echo HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc");
     assert!(late.starts_with("HTTP/1.1 408 ") && late.contains("KW-2023"), "{late}");
+    let record = server.until_record("it is recorded", |record| record["code"] == "KW-2023");
+    assert_eq!((&record["outcome"], &record["status"]), (&"refused".into(), &408.into()), "{record}");
+    // What is no HTTP at all waits for nothing.
+    let tls = exchange(&server, b"\x16\x03\x01\x02");
+    assert!(tls.starts_with("HTTP/1.1 400 "), "{tls}");
     let mut idle = server.connect();
     idle.send("GET", "/f/f/pid", "");
     assert_eq!(idle.answer("GET").status(), 200);
@@ -190,6 +195,26 @@ fn bodies_and_connections_have_limits_where_they_are_set() {
     let large = chunked.answer("POST");
     assert_eq!((large.status(), large.code().as_str()), (413, "KW-2025"), "{large:?}");
     drop(chunked);
+    // However it is sent, and however much: the caller is told, and the record does not blame it for leaving.
+    if let Some(curl) = crate::clients::program("curl") {
+        let file = server.folder().join("large");
+        std::fs::write(&file, vec![b'x'; 1 << 20]).unwrap();
+        let (upload, url) = (format!("@{}", file.display()), format!("http://{}/f/f/echo", server.gateway));
+        let file = file.display().to_string();
+        for how in [
+            &["--http1.1", "--data-binary", &upload][..],
+            &["--http1.1", "-H", "transfer-encoding: chunked", "-H", "expect:", "--data-binary", &upload],
+            &["--http2-prior-knowledge", "--data-binary", &upload],
+            &["--http2-prior-knowledge", "-H", "content-length:", "-X", "POST", "-T", &file],
+        ] {
+            let arguments = [&["-sS", "--max-time", "30", "-w", "|%{http_code}"], how, &[&url]].concat();
+            let ran = crate::support::run(std::process::Command::new(curl).args(arguments));
+            assert!(ran.stdout.contains("KW-2025") && ran.stdout.ends_with("|413"), "{how:?}: {ran:?}");
+        }
+        let records = server.api_get("/api/v1/functions/f/requests?limit=1000").json();
+        let left = records.as_array().unwrap().iter().filter(|record| record["outcome"] == "left").count();
+        assert_eq!(left, 0, "{records}");
+    }
     let held: Vec<Caller> = (0..2).map(|_| until("there is a place", || answered(&server))).collect();
     let mut third = server.connect();
     let refused = third.answer("GET");
