@@ -17,6 +17,12 @@ pub(crate) fn task(arguments: &[&str]) -> Result<()> {
     if let ["gpu", rest @ ..] = arguments {
         return gpu::run(rest);
     }
+    if let ["gateway", rest @ ..] = arguments {
+        // As it is handed out: the others are.
+        server::build_by("dist")?;
+        machine()?;
+        return gateway::run(rest);
+    }
     show(command("cargo", &["build", "--release", "--quiet", "-p", "kip", "--bins", "--example", "subject"]))?;
     let number = |text: Option<&&str>, default: usize| text.map_or(Ok(default), |text| text.parse());
     machine()?;
@@ -24,7 +30,6 @@ pub(crate) fn task(arguments: &[&str]) -> Result<()> {
         ["restart", rest @ ..] => restart::run(number(rest.first(), 100)?),
         ["sleep", rest @ ..] => sleep::run(number(rest.first(), 200)?),
         ["density", rest @ ..] => density::run(number(rest.first(), 10_000)?, number(rest.get(1), 1_000)?),
-        ["gateway", rest @ ..] => gateway::run(rest),
         _ => bail!(
             "bench restart [INSTANCES] | bench sleep [ROUNDS] | bench density [FUNCTIONS] [PAUSED] | bench gateway … | bench gpu …"
         ),

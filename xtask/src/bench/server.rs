@@ -4,12 +4,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::command::root;
+use crate::command::{command, root, show};
 
 /// No measured step takes this long.
 const LIMIT: u64 = 300_000;
@@ -25,9 +26,21 @@ pub(super) struct Server {
     prefix: Vec<String>,
 }
 
+/// The profile of `kip` itself, where it is not the usual one.
+static PROFILE: OnceLock<&str> = OnceLock::new();
+
+/// Has `kip` built by this profile, without the model server, and uses that one.
+pub(super) fn build_by(profile: &'static str) -> Result<()> {
+    let arguments = ["build", "--quiet", "--profile", profile, "-p", "kip", "--bin", "kip", "--no-default-features"];
+    show(command("cargo", &arguments))?;
+    PROFILE.get_or_init(|| profile);
+    Ok(())
+}
+
 pub(super) fn binary(name: &str) -> PathBuf {
     let target = kip_host::environment::read("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join("release").join(name)
+    let profile = PROFILE.get().filter(|_| name == "kip").copied().unwrap_or("release");
+    target.join(profile).join(name)
 }
 
 /// Asks again and again until something is so.

@@ -326,6 +326,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
                 let length = this.cleared.len().min(buffer.remaining());
                 buffer.put_slice(&this.cleared[..length]);
                 this.cleared.advance(length);
+                // Connections wait for most of their life, and need no memory for it.
+                if this.cleared.is_empty() {
+                    this.cleared = BytesMut::new();
+                }
+                if this.held.is_empty() {
+                    this.held = BytesMut::new();
+                }
                 return Poll::Ready(Ok(()));
             }
             match (&this.phase, this.state.decision()) {

@@ -35,6 +35,8 @@ pub(crate) use self::stream::Stream;
 
 /// What a connection that speaks HTTP/2 without TLS begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What is read at once to find out what a caller speaks: most first requests are whole then.
+const FIRST_READ: usize = 4 << 10;
 /// Headers that hyper keeps on its stack.
 const HYPERS_HEADERS: usize = 100;
 /// Streams at once on one connection.
@@ -58,7 +60,7 @@ pub(crate) async fn serve(
 ) {
     let bounds = door.bounds;
     let secure = stream.is_secure();
-    let mut read = BytesMut::new();
+    let mut read = BytesMut::with_capacity(FIRST_READ);
     let speaks = async {
         match stream.negotiated() {
             Some(protocol) => Ok(protocol == b"h2"),
