@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kip_host::disk::Pressure;
 use kip_store::{Condition, Record, RecordStore, RequestRecord, Retention};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::access_log::{AccessLog, Entry};
 
@@ -35,6 +35,8 @@ pub struct Recorder {
     shed: Arc<AtomicU64>,
     pressure: Pressure,
     access_log: Option<AccessLog>,
+    /// Somebody waits for what was handed in.
+    urgent: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Item {
@@ -56,9 +58,11 @@ impl Recorder {
     ) -> Self {
         let (items, queue) = mpsc::channel(WAITING);
         let shed = Arc::default();
-        let writer = Writer { store, shed: Arc::clone(&shed), pressure: pressure.clone(), retention };
+        let urgent = Arc::<Notify>::default();
+        let writer =
+            Writer { store, shed: Arc::clone(&shed), pressure: pressure.clone(), retention, urgent: urgent.clone() };
         kip_host::tasks::spawn("record writer", writer.run(queue));
-        Self { items, dropped: Arc::default(), shed, pressure, access_log }
+        Self { items, dropped: Arc::default(), shed, pressure, access_log, urgent }
     }
 
     /// Hands in a record, or drops and counts it when the disk does not keep up.
@@ -106,6 +110,7 @@ impl Recorder {
         }
         let (done, flushed) = oneshot::channel();
         if self.items.send(Item::Flush(done)).await.is_ok() {
+            self.urgent.notify_one();
             let _ = flushed.await;
         }
     }
@@ -127,6 +132,7 @@ struct Writer {
     shed: Arc<AtomicU64>,
     pressure: Pressure,
     retention: Retention,
+    urgent: Arc<Notify>,
 }
 
 impl Writer {
@@ -144,15 +150,13 @@ impl Writer {
                 }
             }
             if !items.iter().any(|item| matches!(item, Item::Flush(_))) && items.len() < BATCH {
-                let more = async {
-                    while items.len() < BATCH && !matches!(items.last(), Some(Item::Flush(_))) {
-                        match queue.recv().await {
-                            Some(item) => items.push(item),
-                            None => return,
-                        }
-                    }
-                };
-                let _ = tokio::time::timeout(GATHER, more).await;
+                // Asleep, and not waiting for the next one: a record that comes then wakes nobody.
+                let _ = tokio::time::timeout(GATHER, self.urgent.notified()).await;
+                while items.len() < BATCH
+                    && let Ok(item) = queue.try_recv()
+                {
+                    items.push(item);
+                }
             }
             let mut flushes = Vec::new();
             let mut batch = Vec::with_capacity(items.len());

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, EXPECT, HOST, LOCATION};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -16,7 +17,7 @@ use kip_relay::{Answer, Body, Call, Caller, Relay};
 use kip_spec::function::{HttpAuth, HttpTrigger};
 use kip_spec::{Problem, RequestId, code};
 
-use crate::authorise::Authority;
+use crate::authorise::{Authority, Sight};
 use crate::connection::fault::Fault;
 use crate::connection::{Bounds, GuardedBody, REFUSED, State, is_host};
 use crate::grpc;
@@ -33,6 +34,8 @@ pub(crate) struct Door {
     pub(crate) bounds: Bounds,
     /// Proxies whose word about callers is taken.
     pub(crate) proxies: Rc<[IpAddr]>,
+    /// Bytes that are kept to find models in, of all threads.
+    pub(crate) searching: Arc<AtomicUsize>,
 }
 
 /// Where a request goes.
@@ -68,15 +71,16 @@ impl Door {
             let line = state.as_ref().and_then(|state| state.line());
             let (method, target) = line.unwrap_or_else(|| ("-".to_owned(), "-".to_owned()));
             self.note_refusal((&method, &target), &answer, &id, inbound.peer);
-            return answer.map(|body| GuardedBody::new(body, None));
+            return answer.map(|body| GuardedBody::new(body, None, Version::HTTP_11));
         }
         let grpc = kip_relay::is_grpc(request.headers());
+        let version = request.version();
         let kserve = request.uri().path().starts_with("/v2");
         let upgrade = kip_relay::asked_upgrade(&request).is_some();
         let mut answer = self.exchange(&inbound, request, &id).await;
         if let Some(state) = &state {
             // What was wrong with the body is known to the guard alone.
-            if let Some(fault) = state.fault().filter(|_| answer.headers().contains_key("x-kip-error")) {
+            if let Some(fault) = state.body_fault().filter(|_| answer.headers().contains_key("x-kip-error")) {
                 answer = kip_relay::problem(fault.problem(), &id);
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -89,7 +93,7 @@ impl Door {
         } else if kserve {
             answer = lists::told_kserve(answer);
         }
-        answer.map(|body| GuardedBody::new(body, state))
+        answer.map(|body| GuardedBody::new(body, state, version))
     }
 
     async fn exchange(&self, inbound: &Inbound, mut request: Request<Incoming>, id: &RequestId) -> Answer {
@@ -132,25 +136,26 @@ impl Door {
             return Err(refuse(bad("CONNECT is not taken here")));
         }
         let own = request.uri().path_and_query().cloned().map(Uri::from).unwrap_or_default();
-        let named = |model: &str| self.control.cell(model).ok_or_else(|| refuse(self.unknown_model(model)));
+        let sight = self.authority.sight(request.headers());
+        let named = |model: &str| self.control.cell(model).ok_or_else(|| refuse(self.unknown_model(model, &sight)));
         let (cell, target, prefix, read) = match route(request.uri(), request.headers()) {
             Route::Host { label, target } => {
-                let cell = self.control.cell_by_host(&label).ok_or_else(|| refuse(self.unknown(&label)))?;
+                let cell = self.control.cell_by_host(&label).ok_or_else(|| refuse(self.unknown(&label, &sight)))?;
                 (cell, target, None, Bytes::new())
             }
             Route::Path { function, target, prefix } => {
-                let cell = self.control.cell(&function).ok_or_else(|| refuse(self.unknown(&function)))?;
+                let cell = self.control.cell(&function).ok_or_else(|| refuse(self.unknown(&function, &sight)))?;
                 (cell, target, Some(prefix), Bytes::new())
             }
             Route::Model { model } => (named(&model)?, own, None, Bytes::new()),
             Route::OpenAi => {
-                if let Some(answer) = self.openai_list(request) {
+                if let Some(answer) = self.openai_list(request, &sight) {
                     return Err(Box::new(answer));
                 }
                 let (read, model) = self.model_of(request).await.map_err(refuse)?;
                 (named(&model)?, own, None, read)
             }
-            Route::Server => return Err(Box::new(self.kserve_server(request))),
+            Route::Server => return Err(Box::new(self.kserve_server(request, &sight))),
             Route::AddSlash { location } => return Err(Box::new(redirect(&location))),
             Route::Unknown => return Err(refuse(nothing_here(request.uri().path()))),
             Route::Bad(reason) => return Err(refuse(bad(reason))),
@@ -165,7 +170,7 @@ impl Door {
             return Ok((Bytes::new(), model));
         }
         let headers = std::mem::take(request.headers_mut());
-        let (read, found) = model::find(&headers, request.body_mut(), self.bounds.model).await;
+        let (read, found) = model::find(&headers, request.body_mut(), &self.bounds, &self.searching).await;
         *request.headers_mut() = headers;
         let problem = |why: &str| {
             Problem::new(code::MODEL_NOT_NAMED, format!("the request {why}"))
@@ -176,6 +181,12 @@ impl Door {
             Err(Missing::NotNamed) => Err(problem("names no model")),
             Err(Missing::TooFar) => Err(problem("names no model in the first part of its body")
                 .hint("put `model` before what is large, or raise limits.model in kipwake.toml")),
+            Err(Missing::NoRoom) => Err(Problem::new(
+                code::MODEL_SEARCH_FULL,
+                "too many large requests are being searched for the model they are for",
+            )
+            .hint("try again later, put `model` first in the body, or call the function by its own address: /f/{function}/v1/…")),
+            Err(Missing::Late) => Err(Fault::BodyLate.problem()),
             Err(Missing::BrokeOff) => Err(bad("its body broke off")),
         }
     }
@@ -200,6 +211,9 @@ impl Door {
                     return Err(Fault::Host);
                 }
             }
+        }
+        if request.headers().get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+            return Err(Fault::TwoLengths);
         }
         if request.headers().len() > self.bounds.head.headers {
             return Err(Fault::TooManyHeaders);
@@ -226,6 +240,8 @@ impl Door {
         let (peer, secure) = self.origin(inbound, request.headers());
         let blame = inbound.state.clone().map(|state| state as Arc<dyn kip_relay::Blame>);
         let largest_body = self.bounds.body;
+        // The guard keeps the time of HTTP/1.
+        let body_idle = inbound.state.is_none().then_some(self.bounds.body_idle);
         Ok(Call {
             cell,
             target,
@@ -236,6 +252,7 @@ impl Door {
             secure,
             blame,
             largest_body,
+            body_idle,
             caller,
         })
     }
@@ -290,15 +307,17 @@ impl Door {
         (peer, last("x-forwarded-proto").is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")))
     }
 
-    fn unknown_model(&self, model: &str) -> Problem {
-        let told = self.unknown(model);
+    fn unknown_model(&self, model: &str, sight: &Sight) -> Problem {
+        let told = self.unknown(model, sight);
         Problem { code: code::MODEL_UNKNOWN, message: format!("no function serves a model `{model}`"), ..told }
     }
 
-    fn unknown(&self, name: &str) -> Problem {
+    fn unknown(&self, name: &str, sight: &Sight) -> Problem {
         let problem = Problem::new(code::ROUTE_UNKNOWN_FUNCTION, format!("there is no function `{name}`"));
         match self.control.require(name) {
-            Err(kip_control::Error::NoFunction { nearest: Some(nearest), .. }) => {
+            Err(kip_control::Error::NoFunction { nearest: Some(nearest), .. })
+                if self.control.cell(&nearest).is_some_and(|cell| sight.sees(&cell)) =>
+            {
                 problem.hint(format!("did you mean `{nearest}`?"))
             }
             _ => problem.hint("`kip ls` lists the functions there are, `kip deploy` adds one"),

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue};
 use kip_auth::{Key, Keys};
+use kip_control::Cell;
 use kip_host::clock::monotonic_micros;
 use kip_relay::limits::{Allowance, Limiter, Over};
 use kip_relay::metrics::Metrics;
@@ -33,6 +34,12 @@ pub(crate) struct Authority {
 impl Authority {
     pub(crate) fn new(keys: Keys, metrics: Metrics) -> Self {
         Self { keys, limiters: Arc::default(), metrics }
+    }
+
+    /// What the caller of a request may know of.
+    pub(crate) fn sight(&self, headers: &HeaderMap) -> Sight {
+        let key = kip_auth::credential(headers).filter(|sent| kip_auth::is_ours(sent));
+        Sight(key.and_then(|sent| self.keys.check(Some(sent)).ok()))
     }
 
     /// Lets through who has a key of this server, whatever for.
@@ -119,6 +126,20 @@ fn refused(problem: Problem, id: &RequestId) -> Box<Answer> {
         answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     Box::new(answer)
+}
+
+/// Which functions a caller may know of.
+#[derive(Debug)]
+pub(crate) struct Sight(Option<Arc<Key>>);
+
+impl Sight {
+    /// With a key what the key is for, without one what anybody may call.
+    pub(crate) fn sees(&self, cell: &Cell) -> bool {
+        match &self.0 {
+            Some(key) => key.require_function(cell.name().as_str()).is_ok(),
+            None => cell.serving().spec.http.auth == HttpAuth::Anonymous,
+        }
+    }
 }
 
 impl Door {

@@ -11,7 +11,7 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Uri};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-use crate::connection::{Bounds, Guard, Limits, REFUSED, State};
+use crate::connection::{Bounds, Guard, Limits, REFUSED, Reset, State};
 use crate::route::{Route, route};
 
 const BOUNDS: Bounds = Bounds {
@@ -43,6 +43,10 @@ impl AsyncRead for Pieces<'_> {
         this.bytes = rest;
         Poll::Ready(Ok(()))
     }
+}
+
+impl Reset for Pieces<'_> {
+    fn reset(&self) {}
 }
 
 impl AsyncWrite for Pieces<'_> {

@@ -1,10 +1,14 @@
 //! Which model a request is for, where that is not in its path: the OpenAI style says it in the body.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+
+use crate::connection::Bounds;
 
 /// Why no model was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,12 +17,44 @@ pub(crate) enum Missing {
     NotNamed,
     /// It may come later, but that much of a body is not kept.
     TooFar,
+    /// So much is kept for other searches already.
+    NoRoom,
+    /// Nothing more came for too long.
+    Late,
     /// The body broke off.
     BrokeOff,
 }
 
+/// Bodies of the largest size that may be searched at once, all threads together; nearly all are much smaller.
+const SEARCHES: usize = 16;
+
+/// What one search keeps of what all of them may.
+struct Kept<'a> {
+    searching: &'a AtomicUsize,
+    bytes: usize,
+}
+
+impl Kept<'_> {
+    fn more(&mut self, bytes: usize, most: usize) -> bool {
+        self.bytes += bytes;
+        self.searching.fetch_add(bytes, Ordering::Relaxed) + bytes <= most
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.searching.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// Reads a body until the model is known. What was read of it is given too, for whoever gets the request.
-pub(crate) async fn find(headers: &HeaderMap, body: &mut Incoming, most: usize) -> (Bytes, Result<String, Missing>) {
+pub(crate) async fn find(
+    headers: &HeaderMap,
+    body: &mut Incoming,
+    bounds: &Bounds,
+    searching: &AtomicUsize,
+) -> (Bytes, Result<String, Missing>) {
+    let mut kept = Kept { searching, bytes: 0 };
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let mut scan = if kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data") {
         Scan::Form { searched: 0 }
@@ -30,12 +66,18 @@ pub(crate) async fn find(headers: &HeaderMap, body: &mut Incoming, most: usize) 
         match scan.next(&read) {
             Some(Some(model)) => return (read.freeze(), Ok(model)),
             Some(None) => return (read.freeze(), Err(Missing::NotNamed)),
-            None if read.len() >= most => return (read.freeze(), Err(Missing::TooFar)),
+            None if read.len() >= bounds.model => return (read.freeze(), Err(Missing::TooFar)),
             None => {}
         }
-        match body.frame().await {
+        let Ok(frame) = tokio::time::timeout(bounds.body_idle, body.frame()).await else {
+            return (read.freeze(), Err(Missing::Late));
+        };
+        match frame {
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
+                    if !kept.more(data.len(), bounds.model.saturating_mul(SEARCHES)) {
+                        return (read.freeze(), Err(Missing::NoRoom));
+                    }
                     read.extend_from_slice(&data);
                 }
             }
@@ -93,11 +135,24 @@ fn form(read: &[u8], searched: &mut usize) -> Option<Option<String>> {
         *searched = read.len();
         return None;
     };
-    // Found again with the next piece, if the value is not complete.
-    let start = name + memchr::memmem::find(&read[name..], b"\r\n\r\n")? + 4;
-    let length = memchr::memmem::find(&read[start..], b"\r\n")?;
-    Some(String::from_utf8(read[start..start + length].to_vec()).ok())
+    // Found again with the next piece, if the value is not complete; little is looked at again.
+    *searched = name;
+    let rest = &read[name..];
+    let head = &rest[..rest.len().min(LONGEST_PART_HEAD)];
+    let Some(start) = memchr::memmem::find(head, b"\r\n\r\n").map(|at| at + 4) else {
+        return (rest.len() >= LONGEST_PART_HEAD).then_some(None);
+    };
+    let value = &rest[start..rest.len().min(start + LONGEST_NAME)];
+    let Some(length) = memchr::memmem::find(value, b"\r\n") else {
+        return (value.len() >= LONGEST_NAME).then_some(None);
+    };
+    Some(String::from_utf8(value[..length].to_vec()).ok())
 }
+
+/// Bytes of the head of a form's part, behind its name.
+const LONGEST_PART_HEAD: usize = 1 << 10;
+/// Bytes of a model's name in a form; functions have shorter ones.
+const LONGEST_NAME: usize = 256;
 
 /// The key `model` of a JSON object, found without building the rest.
 #[derive(Debug, Default)]

@@ -101,12 +101,12 @@ impl Gateway {
         let mut threads = Vec::with_capacity(options.threads);
         let authority = Authority::new(keys.clone(), options.metrics.clone());
         let shared = Arc::new(options);
-        let open = Arc::new(AtomicUsize::new(0));
+        let (open, searching) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         for number in 0..shared.threads.max(1) {
-            let (options, open) = (shared.clone(), open.clone());
+            let (options, counts) = (shared.clone(), (open.clone(), searching.clone()));
             let (control, authority, closed) = (control.clone(), authority.clone(), closing.subscribe());
             let body = move || {
-                if let Err(error) = run(&options, &open, control, authority, closed) {
+                if let Err(error) = run(&options, counts, control, authority, closed) {
                     tracing::error!(%error, "a gateway thread ended");
                 }
             };
@@ -136,7 +136,7 @@ impl Gateway {
 
 fn run(
     options: &Options,
-    open: &Arc<AtomicUsize>,
+    (open, searching): (Arc<AtomicUsize>, Arc<AtomicUsize>),
     control: Control,
     authority: Authority,
     closing: watch::Receiver<bool>,
@@ -145,7 +145,7 @@ fn run(
     let local = LocalSet::new();
     let relay = Relay::new(control.clone(), &options.metrics);
     let (bounds, proxies) = (options.limits.bounds(), options.proxies.clone().into());
-    let door = Door { control, authority, relay: relay.clone(), bounds, proxies };
+    let door = Door { control, authority, relay: relay.clone(), bounds, proxies, searching };
     local.block_on(&runtime, async move {
         let mut entries = tokio::task::JoinSet::new();
         for entry in &options.doors {

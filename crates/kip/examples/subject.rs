@@ -343,6 +343,11 @@ fn answer(
             let head: &[u8] = match parts.next().unwrap_or_default() {
                 "feed" => b"HTTP/1.1 200 OK\r\nx-a: 1\rx-injected: 1\r\ncontent-length: 0\r\n\r\n",
                 "nul" => b"HTTP/1.1 200 OK\r\nx-a: 1\0x-injected: 1\r\ncontent-length: 0\r\n\r\n",
+                "both" => {
+                    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n"
+                }
+                "list" => b"HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n\r\nhello",
+                "coding" => b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
                 "fold" => b"HTTP/1.1 200 OK\r\nx-a: 1\r\n x-injected: 1\r\ncontent-length: 0\r\n\r\n",
                 _ => b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 50\r\n\r\nhello",
             };

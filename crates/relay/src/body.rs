@@ -243,7 +243,7 @@ impl Stream {
                 if ended {
                     self.end();
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(crate::headers::trailers_toward_caller(frame))))
             }
             Poll::Ready(Some(Err(_))) => {
                 fail(&self.live, code::INSTANCE_BROKE_OFF);

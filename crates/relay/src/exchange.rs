@@ -3,10 +3,13 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts as Head;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use kip_control::{Admission, Cell, Control, Permit, Refused};
@@ -46,6 +49,8 @@ pub struct Call {
     pub blame: Option<Arc<dyn Blame>>,
     /// Bytes of a body that are taken, where nobody else counts them.
     pub largest_body: u64,
+    /// How long the caller may send nothing of a body that is waited for, where nobody else keeps the time.
+    pub body_idle: Option<Duration>,
     /// With which key, where one was sent.
     pub caller: Option<Caller>,
 }
@@ -96,7 +101,7 @@ impl Relay {
         let caller = (call.caller.take(), call.peer);
         let path = call.target.path_and_query().map_or("/", |path| path.as_str());
         let trace = Trace::new(call.request.clone(), call.cell.clone(), caller, head.method.clone(), path);
-        let upload = Upload::new(call.read.clone(), body, trace.bytes_in.clone(), call.largest_body);
+        let upload = Upload::new(call.read.clone(), body, trace.bytes_in.clone(), (call.largest_body, call.body_idle));
         // Until the answer's head is there, a caller that leaves drops this.
         let mut guard = Guard { tracer: self.tracer.clone(), trace: Some(trace) };
         match self.attempt(&call, head, upload, asker, &mut guard).await {
@@ -155,7 +160,9 @@ impl Relay {
                     permit = self.permit(call, request.body_mut(), limit, guard).await?;
                 }
                 _ if failure.code == code::BAD_REQUEST => return Err(body_broke_off(call, guard)),
-                _ if failure.code == code::BODY_TOO_LARGE => return Err(body_refused(call, guard, failure.code)),
+                _ if matches!(failure.code, code::BODY_TOO_LARGE | code::REQUEST_LATE) => {
+                    return Err(body_refused(call, guard, failure.code));
+                }
                 _ => return Err(self.failed(call, guard, failure.code, failure.detail)),
             }
         }
@@ -241,6 +248,11 @@ impl Relay {
                         let detail = format!("instance {} switched to a protocol nobody asked for", link.instance);
                         return Err(Failure { code: code::INSTANCE_BROKE_OFF, detail, again: None });
                     }
+                    Ok(response) if let_down(&response, asked).is_some() => {
+                        let why = let_down(&response, asked).unwrap_or_default();
+                        let detail = format!("instance {} answered with {why}", link.instance);
+                        return Err(Failure { code: code::INSTANCE_BROKE_OFF, detail, again: None });
+                    }
                     Ok(response) => {
                         link.sign();
                         return Ok((response, connection));
@@ -250,7 +262,7 @@ impl Relay {
                         (Some(back), _) if !fresh => request = back,
                         // The body from the caller failed, not the instance.
                         (None, Some(fault)) => {
-                            let code = if fault.is_too_large() { code::BODY_TOO_LARGE } else { code::BAD_REQUEST };
+                            let code = fault.code();
                             return Err(Failure { code, detail: String::new(), again: None });
                         }
                         (back, _) => {
@@ -355,6 +367,29 @@ fn protocol_of(spec: &FunctionSpec, headers: &http::HeaderMap, asked: Option<Ask
     if asked.is_some() { Protocol::Http1 } else { spec.protocol.unwrap_or_else(usual) }
 }
 
+/// What of an answer's head nobody can be given: two servers could read it in two ways.
+fn let_down(response: &Response<Incoming>, asked: Option<Asked>) -> Option<&'static str> {
+    let headers = response.headers();
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next() {
+        if lengths.next().is_some() || headers.contains_key(TRANSFER_ENCODING) {
+            return Some("two lengths");
+        }
+        if !length.as_bytes().iter().all(u8::is_ascii_digit) {
+            return Some("a length that is not one number");
+        }
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        || codings.next().is_some()
+    {
+        return Some("a transfer coding other than chunked");
+    }
+    // To the caller that would mean consent (RFC 8441, section 5).
+    (asked == Some(Asked::Http2) && response.status().is_success())
+        .then_some("success to a WebSocket that it did not take")
+}
+
 /// Whether an instance switched to what it was not asked for.
 fn is_stray_switch(response: &Response<Incoming>, asked: Option<Asked>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -422,6 +457,11 @@ fn build(call: &Call, mut head: Head, upload: Upload, permit: &Permit, asked: Op
         upgrade::ask(&mut head, asked);
     }
     let mut request = Request::from_parts(head, upload);
+    // Or hyper would leave out a body that a GET has.
+    let open_end = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
+    if open_end && protocol_of(&version.spec, request.headers(), asked) == Protocol::Http1 {
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     if protocol_of(&version.spec, request.headers(), asked) == Protocol::Http2 {
         headers::for_http2(&mut request);
     }

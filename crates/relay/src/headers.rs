@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
+
 use http::header::{
     AUTHORIZATION, CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
+use http_body::Frame;
 use kip_control::Version;
 use kip_spec::RequestId;
 
@@ -19,14 +22,6 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-const FORWARDED: [HeaderName; 6] = [
-    FORWARDED_FOR,
-    FORWARDED_HOST,
-    FORWARDED_PROTO,
-    FORWARDED_PREFIX,
-    HeaderName::from_static("forwarded"),
-    HeaderName::from_static("x-real-ip"),
-];
 /// Headers that every request gets from us.
 const OURS: usize = 9;
 
@@ -55,11 +50,46 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes headers that only we may set.
+/// Removes headers that only we may set. A line in place of a dash makes no difference: some servers take one for the other.
 pub(crate) fn strip_ours(headers: &mut HeaderMap, prefix: &str) {
-    let ours: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(prefix)).cloned().collect();
+    let begins = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with(prefix) || (name.contains('_') && name.replace('_', "-").starts_with(prefix))
+    };
+    let ours: Vec<HeaderName> = headers.keys().filter(|name| begins(name)).cloned().collect();
     for name in ours {
         headers.remove(name);
+    }
+}
+
+/// What a caller may not say, in trailers either.
+fn strip_claims(headers: &mut HeaderMap) {
+    for prefix in ["x-fc-", "x-kip-", "x-forwarded-", "forwarded", "x-real-ip"] {
+        strip_ours(headers, prefix);
+    }
+}
+
+/// Trailers of a request, without what only we may say.
+pub(crate) fn trailers_toward_instance(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            strip_hop_by_hop(&mut trailers);
+            strip_claims(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
+
+/// Trailers of an answer, likewise.
+pub(crate) fn trailers_toward_caller(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            strip_hop_by_hop(&mut trailers);
+            strip_ours(&mut trailers, "x-kip-");
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }
 
@@ -69,11 +99,7 @@ pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &Forwarding<'_>) {
     // Answered here: the body is asked for when there is somebody to take it.
     headers.remove(EXPECT);
     join_cookies(headers);
-    strip_ours(headers, "x-fc-");
-    strip_ours(headers, "x-kip-");
-    for name in &FORWARDED {
-        headers.remove(name);
-    }
+    strip_claims(headers);
     let our_key = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("kw_"));
     // A credential of the function's own goes through.
     for name in [AUTHORIZATION, X_API_KEY, API_KEY] {

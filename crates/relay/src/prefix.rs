@@ -3,16 +3,22 @@
 //! While a request waits for an instance, its body is read up to a limit. That is what lets the server notice that the
 //! caller has left (an unread body hides the end of a connection), and what lets a request be sent a second time.
 
+use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use kip_control::{Link, Turn};
+use kip_spec::{Code, code};
+use tokio::time::Sleep;
+
+use crate::headers;
 
 /// How much of a waiting request's body is read.
 const LIMIT: usize = 64 << 10;
@@ -24,11 +30,17 @@ pub(crate) enum Fault {
     Caller(hyper::Error),
     /// It is larger than the gateway takes.
     TooLarge,
+    /// Nothing of it came for too long.
+    Late,
 }
 
 impl Fault {
-    pub(crate) fn is_too_large(&self) -> bool {
-        matches!(self, Self::TooLarge)
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Caller(_) => code::BAD_REQUEST,
+            Self::TooLarge => code::BODY_TOO_LARGE,
+            Self::Late => code::REQUEST_LATE,
+        }
     }
 }
 
@@ -37,6 +49,7 @@ impl std::fmt::Display for Fault {
         match self {
             Self::Caller(error) => write!(f, "the caller's body: {error}"),
             Self::TooLarge => f.write_str("the caller's body is too large"),
+            Self::Late => f.write_str("the caller sends nothing of its body"),
         }
     }
 }
@@ -54,13 +67,21 @@ pub(crate) struct Upload {
     turn: Option<Turn>,
     /// Bytes that are taken.
     most: u64,
+    /// How long nothing may come, and the time of the present wait.
+    idle: Option<Duration>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Upload {
     /// A body of which some was read already.
-    pub(crate) fn new(read: Bytes, body: Incoming, sent: Arc<AtomicU64>, most: u64) -> Self {
+    pub(crate) fn new(
+        read: Bytes,
+        body: Incoming,
+        sent: Arc<AtomicU64>,
+        (most, idle): (u64, Option<Duration>),
+    ) -> Self {
         let rest = (!body.is_end_stream()).then_some(body);
-        Self { read, rest, sent, turn: None, most }
+        Self { read, rest, sent, turn: None, most, idle, timer: None }
     }
 
     /// Reads on, up to the limit. False if the body broke off: nobody is there any more to be answered.
@@ -89,8 +110,15 @@ impl Upload {
 
     /// A second copy, if all of it is here.
     pub(crate) fn copy(&self) -> Option<Self> {
-        let again =
-            || Self { read: self.read.clone(), rest: None, sent: self.sent.clone(), turn: None, most: self.most };
+        let again = || Self {
+            read: self.read.clone(),
+            rest: None,
+            sent: self.sent.clone(),
+            turn: None,
+            most: self.most,
+            idle: None,
+            timer: None,
+        };
         self.rest.is_none().then(again)
     }
 
@@ -124,6 +152,16 @@ impl http_body::Body for Upload {
                 return Poll::Ready(Some(Err(Fault::TooLarge)));
             }
         }
+        if let (true, Some(idle)) = (piece.is_pending(), this.idle) {
+            let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+            if timer.as_mut().poll(context).is_ready() {
+                this.turn = None;
+                this.rest = None;
+                return Poll::Ready(Some(Err(Fault::Late)));
+            }
+        } else {
+            this.timer = None;
+        }
         let over = matches!(piece, Poll::Ready(None | Some(Err(_)))) || body.is_end_stream();
         if over {
             this.turn = None;
@@ -131,7 +169,7 @@ impl http_body::Body for Upload {
             // More is asked for once the instance has taken what there was before.
             if piece.is_pending() { turn.of_caller() } else { turn.moved() }
         }
-        piece.map(|piece| piece.map(|piece| piece.map_err(Fault::Caller)))
+        piece.map(|piece| piece.map(|piece| piece.map(headers::trailers_toward_instance).map_err(Fault::Caller)))
     }
 
     fn is_end_stream(&self) -> bool {

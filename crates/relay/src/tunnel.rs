@@ -17,7 +17,7 @@ use crate::trace::{Outcome, Trace, Tracer};
 /// Bytes taken at once from one side.
 const PIECE: usize = 16 << 10;
 /// How long the other side may take to end after one has.
-const FAREWELL: Duration = Duration::from_secs(10);
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What a tunnel is made of.
 #[derive(Debug)]
@@ -108,7 +108,10 @@ async fn carry(caller: Upgraded, instance: Upgraded, permit: &Permit, trace: &mu
         tokio::pin!(upward, downward);
         tokio::select! {
             end = &mut upward => {
-                let _ = tokio::time::timeout(FAREWELL, downward).await;
+                // A side that broke off is waited for by nobody.
+                if end == End::Over {
+                    let _ = tokio::time::timeout(FAREWELL, downward).await;
+                }
                 match end {
                     End::Over => (Outcome::Done, None),
                     End::Source => (Outcome::Left, None),
@@ -116,7 +119,9 @@ async fn carry(caller: Upgraded, instance: Upgraded, permit: &Permit, trace: &mu
                 }
             }
             end = &mut downward => {
-                let _ = tokio::time::timeout(FAREWELL, upward).await;
+                if end == End::Over {
+                    let _ = tokio::time::timeout(FAREWELL, upward).await;
+                }
                 match end {
                     End::Over => (Outcome::Done, None),
                     End::Source => (Outcome::Broken, Some(code::INSTANCE_BROKE_OFF)),

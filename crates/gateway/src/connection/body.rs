@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Frame, SizeHint};
 use kip_relay::{Body, BrokenOff};
 
@@ -14,8 +15,10 @@ use super::{One, State};
 #[derive(Debug)]
 pub(crate) struct GuardedBody {
     body: Body,
+    /// The end of the connection is the end of the answer (HTTP/1.0): one that breaks off must not end like a whole one.
+    by_end: bool,
     /// Held for its drop.
-    _over: Over,
+    over: Over,
     _stream: Option<One>,
 }
 
@@ -32,8 +35,8 @@ impl Drop for Over {
 }
 
 impl GuardedBody {
-    pub(crate) fn new(body: Body, state: Option<Arc<State>>) -> Self {
-        Self { body, _over: Over(state), _stream: None }
+    pub(crate) fn new(body: Body, state: Option<Arc<State>>, version: Version) -> Self {
+        Self { body, by_end: version == Version::HTTP_10, over: Over(state), _stream: None }
     }
 
     pub(super) fn counted(mut self, one: One) -> Self {
@@ -47,7 +50,12 @@ impl http_body::Body for GuardedBody {
     type Error = BrokenOff;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(context)
+        let this = self.get_mut();
+        let piece = Pin::new(&mut this.body).poll_frame(context);
+        if let (Poll::Ready(Some(Err(_))), true, Some(state)) = (&piece, this.by_end, &this.over.0) {
+            state.reset();
+        }
+        piece
     }
 
     fn is_end_stream(&self) -> bool {

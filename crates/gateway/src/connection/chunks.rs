@@ -11,6 +11,8 @@ const DIGITS: u8 = 14;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chunks {
     at: At,
+    /// Bytes of data that were announced, framing apart.
+    data: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +60,7 @@ pub(crate) enum Found {
 
 impl Default for Chunks {
     fn default() -> Self {
-        Self { at: At::Size { digits: 0, size: 0 } }
+        Self { at: At::Size { digits: 0, size: 0 }, data: 0 }
     }
 }
 
@@ -83,6 +85,11 @@ impl Chunks {
         Found::More
     }
 
+    /// Bytes of data in the chunks that have begun.
+    pub(crate) fn data(&self) -> u64 {
+        self.data
+    }
+
     /// Whether the last byte was seen.
     pub(crate) fn is_over(&self) -> bool {
         self.at == At::Over
@@ -102,7 +109,10 @@ impl Chunks {
                 At::Extension { size, length: length + 1 }
             }
             (At::SizeEnd { size: 0 }, b'\n') => At::Trailer { length: 0 },
-            (At::SizeEnd { size }, b'\n') => At::Data { left: size },
+            (At::SizeEnd { size }, b'\n') => {
+                self.data = self.data.saturating_add(size);
+                At::Data { left: size }
+            }
             (At::DataEnd, b'\r') => At::DataEndFeed,
             (At::DataEndFeed, b'\n') => At::Size { digits: 0, size: 0 },
             (At::Trailer { .. }, b'\r') => At::LastFeed,

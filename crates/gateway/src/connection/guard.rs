@@ -54,7 +54,7 @@ pub(crate) struct Bounds {
 enum Phase {
     Head,
     Length(u64),
-    Chunks(Chunks, u64),
+    Chunks(Chunks),
     /// Until the function has answered a request for another protocol.
     Upgrade,
     /// Another protocol; nothing is looked at.
@@ -77,9 +77,23 @@ enum Wait {
     Body,
 }
 
+/// A socket that can end so that the other side does not take it for a clean end.
+pub(crate) trait Reset {
+    /// Its close will be a reset.
+    fn reset(&self);
+}
+
+impl<S: Reset> Drop for Guard<S> {
+    fn drop(&mut self) {
+        if self.state.is_reset() {
+            self.stream.reset();
+        }
+    }
+}
+
 /// A connection whose bytes are looked at.
 #[derive(Debug)]
-pub(crate) struct Guard<S> {
+pub(crate) struct Guard<S: Reset> {
     stream: S,
     state: Arc<State>,
     bounds: Bounds,
@@ -93,6 +107,8 @@ pub(crate) struct Guard<S> {
     wait: Wait,
     /// Since when, boot time.
     since: u64,
+    /// The last look at the socket found nothing.
+    pending: bool,
     timer: Timer,
     /// Since when the caller takes nothing.
     blocked_since: Option<u64>,
@@ -128,7 +144,7 @@ impl Timer {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Reset> Guard<S> {
     /// Guards a connection of which some bytes were read already.
     pub(crate) fn new(stream: S, read: BytesMut, bounds: Bounds, state: Arc<State>) -> Self {
         Self {
@@ -141,6 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
             searched: 0,
             wait: Wait::Request,
             since: boot_millis(),
+            pending: false,
             timer: Timer::default(),
             blocked_since: None,
             blocked: Timer::default(),
@@ -198,7 +215,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
                 }
                 self.cleared.unsplit(self.held.split_to(here));
             }
-            Phase::Chunks(..) => {
+            Phase::Chunks(_) => {
                 let held = std::mem::take(&mut self.held);
                 let (passes, rest) = held.split_at(self.follow_chunks(&held));
                 self.cleared.extend_from_slice(passes);
@@ -215,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
             Framing::Length(0) => Phase::Head,
             Framing::Length(length) if length > self.bounds.body => return Err(Fault::BodyTooLarge),
             Framing::Length(length) => Phase::Length(length),
-            Framing::Chunked => Phase::Chunks(Chunks::default(), 0),
+            Framing::Chunked => Phase::Chunks(Chunks::default()),
             // Which request the function's answer is about would not be clear.
             Framing::Upgrade if self.state.is_busy() => return Err(Fault::EarlyUpgrade),
             Framing::Upgrade => Phase::Upgrade,
@@ -227,16 +244,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
     /// How much of a piece of chunks may pass. If something is wrong nothing comes after it, and the parser gives the body
     /// up as one that broke off.
     fn follow_chunks(&mut self, piece: &[u8]) -> usize {
-        let Phase::Chunks(chunks, total) = &mut self.phase else { return 0 };
-        let (passes, fault) = match chunks.follow(piece) {
+        let Phase::Chunks(chunks) = &mut self.phase else { return 0 };
+        let (mut passes, mut fault) = match chunks.follow(piece) {
             Found::More => (piece.len(), None),
             Found::End(end) => (end, None),
             Found::Wrong(place) => (place, Some(Fault::Chunk)),
         };
-        *total += passes as u64;
-        let fault = if *total > self.bounds.body { Some(Fault::BodyTooLarge) } else { fault };
+        if chunks.data() > self.bounds.body {
+            // None of this piece: its end must not look like the body's.
+            (passes, fault) = (0, Some(Fault::BodyTooLarge));
+        }
         if let Some(fault) = fault {
-            self.state.set_fault(fault);
+            self.state.set_body_fault(fault);
             self.phase = Phase::Broken;
         } else if chunks.is_over() {
             self.phase = Phase::Head;
@@ -262,7 +281,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
                     self.phase = Phase::Head;
                 }
             }
-            Phase::Chunks(..) => {
+            Phase::Chunks(_) => {
                 let passes = self.follow_chunks(piece);
                 self.held.extend_from_slice(&piece[passes..]);
                 buffer.set_filled(start + passes);
@@ -282,7 +301,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
             Phase::Head if !self.held.is_empty() => Wait::Head,
             Phase::Head if self.state.is_busy() => Wait::Nothing,
             Phase::Head => Wait::Request,
-            Phase::Length(_) | Phase::Chunks(..) => Wait::Body,
+            Phase::Length(_) | Phase::Chunks(_) => Wait::Body,
             Phase::Upgrade | Phase::Raw | Phase::Refused | Phase::Broken | Phase::Closed => Wait::Nothing,
         };
         if wait != self.wait {
@@ -304,7 +323,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
         match self.wait {
             Wait::Head => self.refuse(Fault::HeadLate),
             Wait::Body => {
-                self.state.set_fault(Fault::BodyLate);
+                self.state.set_body_fault(Fault::BodyLate);
                 self.phase = Phase::Broken;
             }
             Wait::Request | Wait::Nothing => self.phase = Phase::Closed,
@@ -318,7 +337,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Reset> AsyncRead for Guard<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
@@ -377,16 +396,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
                             if buffer.filled().len() == start {
                                 return Poll::Ready(Ok(()));
                             }
-                            if this.wait == Wait::Body {
-                                this.since = boot_millis();
-                            }
+                            this.pending = false;
                             this.in_place(buffer, start);
                             if buffer.filled().len() > start {
                                 return Poll::Ready(Ok(()));
                             }
                         }
-                        Poll::Pending if this.overdue(context) => this.late(),
-                        Poll::Pending => return Poll::Pending,
+                        Poll::Pending => {
+                            // The wait for a body begins when somebody asks for its next piece, not when the last one came.
+                            if !std::mem::replace(&mut this.pending, true) && this.wait == Wait::Body {
+                                this.since = boot_millis();
+                            }
+                            if !this.overdue(context) {
+                                return Poll::Pending;
+                            }
+                            this.late();
+                        }
                     }
                 }
             }
@@ -394,7 +419,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Reset> Guard<S> {
     /// What came of a write; one that nobody takes for long ends the connection.
     fn written<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
@@ -409,7 +434,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Reset> AsyncWrite for Guard<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);

@@ -233,8 +233,15 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
     })
 }
 
-fn trimmed(value: &[u8]) -> &[u8] {
-    value.trim_ascii()
+/// Without blanks around it. Other white space is no blank to HTTP, and is found as what it is.
+fn trimmed(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = value {
+        value = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 /// A character of a method or a header's name (RFC 9110, section 5.6.2).
@@ -284,6 +291,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nhost: a\r\nx: 1\n\n", Fault::BareLineFeed),
             ("GET / HTTP/1.1\r\nhost: a\r\nx: 1\r2\r\n\r\n", Fault::HeaderValue),
             ("GET / HTTP/1.1\r\nhost: a\r\nx: \0\r\n\r\n", Fault::HeaderValue),
+            ("GET / HTTP/1.1\r\nhost: a\r\nx: \x0c1\r\n\r\n", Fault::HeaderValue),
             ("GET / HTTP/1.1\r\nhost: a\r\nx: 1\r\n 2\r\n\r\n", Fault::Folded),
             ("GET / HTTP/1.1\r\nhost: a\r\nx : 1\r\n\r\n", Fault::HeaderName),
             ("GET / HTTP/1.1\r\nhost: a\r\n: 1\r\n\r\n", Fault::HeaderName),

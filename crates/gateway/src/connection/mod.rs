@@ -28,6 +28,8 @@ use tokio::sync::watch;
 use crate::admission::{Door, Inbound};
 
 pub(crate) use self::body::GuardedBody;
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::guard::Reset;
 pub(crate) use self::guard::{Bounds, Guard, REFUSED};
 pub(crate) use self::head::{Limits, is_host};
 pub(crate) use self::state::State;
@@ -47,6 +49,8 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 /// A caller that does not answer for this long is gone.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);
+/// How long a connection without streams may take to end once it was told to.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Streams that a caller may begin and reset before they were looked at; one more ends the connection (rapid reset).
 const RESETS: usize = 20;
 
@@ -159,7 +163,11 @@ async fn serve_http2(
         () = load.idle(bounds.idle) => {}
     }
     connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
+    // A caller that does not follow, or never said a word, must not hold its place for that.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = load.idle(FAREWELL) => {}
+    }
 }
 
 /// Streams of one HTTP/2 connection.

@@ -1,6 +1,6 @@
 //! What a connection's guard and the requests on it tell each other.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
@@ -22,6 +22,10 @@ pub(crate) struct State {
     upgrade: AtomicU8,
     /// When the last answer was over, boot time; 0 before the first.
     ended: AtomicU64,
+    /// The connection is to end with a reset.
+    reset: AtomicBool,
+    /// What was wrong was a body.
+    body: AtomicBool,
     /// Method and target of a request that was refused, as far as they can be told.
     line: Mutex<Option<(String, String)>>,
     /// Who waits for the decision about an upgrade.
@@ -35,6 +39,8 @@ impl Default for State {
             busy: AtomicU32::new(0),
             upgrade: AtomicU8::new(UNDECIDED),
             ended: AtomicU64::new(0),
+            reset: AtomicBool::new(false),
+            body: AtomicBool::new(false),
             line: Mutex::default(),
             waits: Mutex::default(),
         }
@@ -57,6 +63,26 @@ impl State {
 
     pub(super) fn set_fault(&self, fault: Fault) {
         self.fault.store(fault as u8, Ordering::Relaxed);
+    }
+
+    /// The body of the request under way is not what it should be.
+    pub(super) fn set_body_fault(&self, fault: Fault) {
+        self.body.store(true, Ordering::Relaxed);
+        self.set_fault(fault);
+    }
+
+    /// What is wrong with the body of the request under way. What is wrong with a later request is not its affair.
+    pub(crate) fn body_fault(&self) -> Option<Fault> {
+        self.fault().filter(|_| self.body.load(Ordering::Relaxed))
+    }
+
+    /// The connection is to end so that nobody takes it for the end of an answer.
+    pub(super) fn reset(&self) {
+        self.reset.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_reset(&self) -> bool {
+        self.reset.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_line(&self, head: &[u8]) {
@@ -121,6 +147,6 @@ impl State {
 
 impl kip_relay::Blame for State {
     fn code(&self) -> Option<kip_spec::Code> {
-        self.fault().map(Fault::code)
+        self.body_fault().map(Fault::code)
     }
 }

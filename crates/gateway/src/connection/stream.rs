@@ -8,6 +8,8 @@ use kip_host::tls::TlsStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::guard::Reset;
+
 /// A caller's socket.
 #[derive(Debug)]
 pub(crate) enum Stream {
@@ -27,6 +29,16 @@ impl Stream {
             Self::Plain(_) => None,
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
         }
+    }
+}
+
+impl Reset for Stream {
+    fn reset(&self) {
+        let socket = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        let _ = rustix::net::sockopt::set_socket_linger(socket, Some(std::time::Duration::ZERO));
     }
 }
 

@@ -377,3 +377,31 @@ fn up_uses_the_key_that_is_given() {
         assert!(ran.code == Some(1) && ran.stderr.contains(code), "{ran:?}");
     }
 }
+
+/// Lists and hints of the gateway name what a caller may call, and nothing else.
+#[test]
+fn the_gateway_names_only_what_its_caller_may_call() {
+    let server = Server::start();
+    let locked = "trigger: {http: {auth: key}}";
+    server.deploy(&manifest(&[
+        function("open", &[], ""),
+        function("secret", &[], locked),
+        function("hidden", &[], locked),
+    ]));
+    let secret = server.make_key(&["one", "--role", "invoke", "--functions", "secret"]);
+    let listed = |headers: &str| {
+        let all = call(server.gateway, "GET", "/v1/models", headers, b"").json();
+        let index = call(server.gateway, "POST", "/v2/repository/index", headers, b"").json();
+        let names = |list: &serde_json::Value, field: &str| -> Vec<String> {
+            list.as_array().unwrap().iter().map(|one| one[field].as_str().unwrap().to_owned()).collect()
+        };
+        let models = names(&all["data"], "id");
+        assert_eq!(models, names(&index, "name"));
+        models
+    };
+    assert_eq!(listed(""), ["open"]);
+    assert_eq!(listed(&bearer(&secret)), ["secret"]);
+    assert_eq!(listed(&bearer(&server.key)), ["hidden", "open", "secret"]);
+    let unknown = |headers: &str| call(server.gateway, "GET", "/f/hiddem/", headers, b"").said();
+    assert!(!unknown("").contains("hidden") && unknown(&bearer(&server.key)).contains("did you mean `hidden`"));
+}

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::http::Caller;
 use crate::support::{self, LIMIT, Server, call, function, manifest, until, until_true};
@@ -172,7 +172,10 @@ fn models_are_found_by_name() {
 
     let answer = ask("POST", "/v2/models/qwen/infer?x=1", "", b"{}");
     assert_eq!(answer.text(), "subject\n");
-    assert_eq!(ask("GET", "/v2/models/nobody/ready", "", b"").code(), "KW-2028");
+    let unknown = ask("GET", "/v2/models/nobody/ready", "", b"");
+    assert_eq!((unknown.status(), unknown.header("x-kip-error")), (404, Some("KW-2028")), "{unknown:?}");
+    let said = unknown.json()["error"].as_str().unwrap_or_default().to_owned();
+    assert!(said.starts_with("[KW-2028] ") && said.contains("kip ls"), "KServe's clients want one text: {said}");
     assert_eq!(ask("GET", "/v2", "", b"").json()["name"], "kipwake");
     assert_eq!(ask("GET", "/v2/health/ready", "", b"").status(), 200);
     let index = ask("POST", "/v2/repository/index", "", b"").json();
@@ -208,7 +211,7 @@ fn tls_is_spoken_and_its_certificate_renewed() {
     server.terminate();
     let folder = server.folder().display().to_string();
     let settings = format!(
-        "[server]\nthreads = 2\npatience = \"5s\"\n[tls]\nlisten = \"{free}\"\ncertificate = \"{folder}/cert.pem\"\nkey = \"{folder}/key.pem\"\n"
+        "[limits]\nidle = \"1s\"\n[server]\nthreads = 2\npatience = \"5s\"\n[tls]\nlisten = \"{free}\"\ncertificate = \"{folder}/cert.pem\"\nkey = \"{folder}/key.pem\"\n"
     );
     std::fs::write(server.data().join("kipwake.toml"), settings).unwrap();
     server.start_again();
@@ -222,6 +225,13 @@ fn tls_is_spoken_and_its_certificate_renewed() {
     assert!(ask("--http1.1").ok().stdout.ends_with("1.1 0"));
     let plain = curl(&server, &[&format!("http://localhost:{}/", free.port())]);
     assert!(plain.stdout.contains("KW-2011") && plain.stdout.contains("https://"), "{plain:?}");
+
+    // Agreed on HTTP/2, and then silent: it is closed like any other, and holds no place.
+    let mut silent = Command::new("openssl");
+    silent.args(["s_client", "-quiet", "-alpn", "h2", "-connect", &free.to_string()]);
+    silent.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut silent = support::Guarded::spawn(&mut silent);
+    until("it is closed", || silent.ended());
 
     certificate(server.folder(), "second");
     until_true("the new certificate is used", || ask("--http2").code == Some(0));

@@ -138,6 +138,40 @@ fn what_comes_before_a_refused_request_is_answered_first() {
     assert_eq!(statuses, ["200", "200", "400"], "{answer}");
 }
 
+/// What is wrong with a later request says nothing about an earlier one.
+#[test]
+fn each_request_has_its_own_answer() {
+    let server = Server::start();
+    server.deploy_subject(&[], "");
+    let answer = exchange(&server, b"GET /f/f/drop HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\nhost: a\n\n");
+    let codes: Vec<&str> = answer.split("x-kip-error: ").skip(1).map(|rest| &rest[..7]).collect();
+    assert_eq!(codes, ["KW-2010", "KW-2011"], "{answer}");
+}
+
+/// To a caller of HTTP/1.0 the end of the connection is the end of the answer: half of one must not end like a whole one.
+#[test]
+fn half_an_answer_does_not_end_like_a_whole_one_for_old_callers() {
+    let server = Server::start();
+    server.deploy_subject(&[], "");
+    let mut stream = TcpStream::connect(server.gateway).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.write_all(b"GET /f/f/half HTTP/1.0\r\n\r\n").unwrap();
+    let mut all = Vec::new();
+    let error = stream.read_to_end(&mut all).expect_err("no clean end");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_get_keeps_its_body_whatever_its_length() {
+    let server = Server::start();
+    server.deploy_subject(&[], "");
+    let mut caller = server.connect();
+    caller.send("GET", "/f/f/echo", "transfer-encoding: chunked\r\n");
+    caller.chunk(b"hello");
+    caller.chunk(b"");
+    assert_eq!(caller.answer("GET").json()["length"], 5);
+}
+
 #[test]
 fn heads_may_come_in_any_pieces() {
     let server = Server::start();
@@ -195,6 +229,12 @@ fn bodies_and_connections_have_limits_where_they_are_set() {
     let large = chunked.answer("POST");
     assert_eq!((large.status(), large.code().as_str()), (413, "KW-2025"), "{large:?}");
     drop(chunked);
+    let mut just_fits = server.connect();
+    just_fits.send("POST", "/f/f/echo", "transfer-encoding: chunked\r\n");
+    just_fits.chunk(&[b'x'; 1_024]);
+    just_fits.chunk(b"");
+    assert_eq!(just_fits.answer("POST").json()["length"], 1_024);
+    drop(just_fits);
     // However it is sent, and however much: the caller is told, and the record does not blame it for leaving.
     if let Some(curl) = crate::clients::program("curl") {
         let file = server.folder().join("large");
@@ -238,7 +278,9 @@ fn answered(server: &Server) -> Option<Caller> {
 fn answers_cannot_be_split() {
     let server = Server::start();
     server.deploy_subject(&[], "instances: {concurrency: 4}");
-    for path in ["/split/feed", "/split/nul", "/split/fold", "/split/lengths"] {
+    for path in
+        ["/split/feed", "/split/nul", "/split/fold", "/split/lengths", "/split/both", "/split/list", "/split/coding"]
+    {
         let answer = server.get(path);
         assert!(answer.status() == 502 || answer.header("x-injected").is_none(), "{path}: {answer:?}");
         assert_eq!(answer.status(), 502, "{path}: {answer:?}");
