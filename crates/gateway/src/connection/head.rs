@@ -193,7 +193,8 @@ impl Seen {
                 }
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                if std::mem::replace(&mut self.coding, true) || !value.eq_ignore_ascii_case(b"chunked") {
+                let second = std::mem::replace(&mut self.coding, true);
+                if second || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(Fault::Coding);
                 }
             }

@@ -17,7 +17,7 @@ fn python(module: &str) -> Option<PathBuf> {
     if has.is_ok_and(|output| output.status.success()) {
         return Some(python);
     }
-    println!("skipped: no Python with {module} in .venv; `cargo xtask test` installs it");
+    eprintln!("skipped: no Python with {module} in .venv; `cargo xtask test` installs it");
     None
 }
 
@@ -25,7 +25,7 @@ fn python(module: &str) -> Option<PathBuf> {
 pub(crate) fn program(name: &str) -> Option<&str> {
     let there = Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
     if !there {
-        println!("skipped: {name} is not installed; `cargo xtask test` installs it");
+        eprintln!("skipped: {name} is not installed; `cargo xtask test` installs it");
     }
     there.then_some(name)
 }

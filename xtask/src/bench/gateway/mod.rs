@@ -140,7 +140,8 @@ fn compare(plan: &Plan) -> Result<()> {
 
 /// One target's figures of one turn.
 struct Turn {
-    rate: f64,
+    /// Requests a second.
+    rate: u64,
     p50: u64,
     p99: u64,
     /// Nanoseconds a request.
@@ -150,7 +151,7 @@ struct Turn {
 fn turn(case: &Case, target: &Target, time: Duration) -> Result<Turn> {
     let before = target.cpu();
     let outcome = if case.name.starts_with("TLS") {
-        let Some(tls) = target.tls else { return Ok(Turn { rate: 0.0, p50: 0, p99: 0, cpu: 0 }) };
+        let Some(tls) = target.tls else { return Ok(Turn { rate: 0, p50: 0, p99: 0, cpu: 0 }) };
         over_tls(case, &target.host, tls, time)?
     } else {
         let load = Load { kind: case.kind, connections: case.connections, time, rate: case.rate };
@@ -158,13 +159,14 @@ fn turn(case: &Case, target: &Target, time: Duration) -> Result<Turn> {
         load.run(to, &target.host, case.path).with_context(|| format!("{} through {}", case.name, target.name))?
     };
     let used = target.cpu() - before;
-    if outcome.failed > 0 || outcome.times.is_empty() {
+    // nginx ends an HTTP/2 connection now and then, and the requests on their way with it.
+    if outcome.failed * 100 > outcome.times.len() || outcome.times.is_empty() {
         bail!("{} through {}: {} of {} failed", case.name, target.name, outcome.failed, outcome.times.len());
     }
     let Outcome { mut times, elapsed, .. } = outcome;
     let count = times.len() as u64;
     Ok(Turn {
-        rate: count as f64 * 1e6 / elapsed as f64,
+        rate: count * 1_000_000 / elapsed.max(1),
         p50: percentile(&mut times, 50),
         p99: percentile(&mut times, 99),
         cpu: used / count,
@@ -196,7 +198,7 @@ fn over_tls(case: &Case, host: &str, to: SocketAddr, time: Duration) -> Result<O
 
 fn print_row(case: &Case, target: &Target, turns: &[Turn], nginx: &[Turn]) {
     let median = |of: &dyn Fn(&Turn) -> u64| percentile(&mut turns.iter().map(of).collect::<Vec<_>>(), 50);
-    if turns.iter().all(|turn| turn.rate == 0.0) {
+    if turns.iter().all(|turn| turn.rate == 0) {
         return;
     }
     let mut ratios: Vec<u64> = turns
@@ -218,7 +220,7 @@ fn print_row(case: &Case, target: &Target, turns: &[Turn], nginx: &[Turn]) {
         "| {name} | {} | {} | {} | {} | {} | {cpu} | {over} |",
         case.connections,
         target.name,
-        median(&|turn| turn.rate as u64),
+        median(&|turn| turn.rate),
         super::millis(median(&|turn| turn.p50)),
         super::millis(median(&|turn| turn.p99)),
     );
