@@ -351,7 +351,7 @@ mod tests {
         let head = b"GET / HTTP/1.1\r\nhost: a\r\n\r\nbody";
         for from in 0..head.len() {
             let found = end_of_head(head, from);
-            assert_eq!(found, (from <= 27).then_some(27), "{from}");
+            assert_eq!(found, (from <= 26).then_some(27), "{from}");
         }
         assert_eq!(end_of_head(b"GET / HTTP/1.1\n\nx", 0), Some(16));
         assert_eq!(end_of_head(b"GET / HTTP/1.1\r\nhost: a\r\n\r", 0), None);
