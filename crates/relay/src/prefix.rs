@@ -128,6 +128,22 @@ impl Upload {
     }
 }
 
+/// Takes what comes of a body that nobody wants, for a while: a stream that is reset with bytes on their way loses its answer
+/// with some callers.
+async fn take(mut body: Incoming) {
+    const LONGEST: Duration = Duration::from_millis(500);
+    const MOST: u64 = 8 << 20;
+    let all = async {
+        let mut taken = 0;
+        while taken < MOST
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            taken += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+    };
+    let _ = tokio::time::timeout(LONGEST, all).await;
+}
+
 impl http_body::Body for Upload {
     type Data = Bytes;
     type Error = Fault;
@@ -148,7 +164,9 @@ impl http_body::Body for Upload {
             let sent = this.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
             if sent + data.len() as u64 > this.most {
                 this.turn = None;
-                this.rest = None;
+                if let Some(rest) = this.rest.take() {
+                    drop(kip_host::tasks::spawn_local("rest of a body", take(rest)));
+                }
                 return Poll::Ready(Some(Err(Fault::TooLarge)));
             }
         }
