@@ -4,13 +4,11 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use kip_control::{Cell, Control};
 use kip_relay::{Answer, Body, Call, Caller, Relay};
@@ -108,7 +106,10 @@ impl Door {
                 let sent =
                     (request.method().as_str(), request.uri().path_and_query().map_or("/", |path| path.as_str()));
                 self.note_refusal(sent, &answer, id, inbound.peer);
-                take_rest(&mut request).await;
+                // Who asked first whether to send anything is spared that.
+                if !request.body().is_end_stream() && !request.headers().contains_key(EXPECT) {
+                    kip_relay::take_rest(request.body_mut()).await;
+                }
                 *answer
             }
         }
@@ -323,26 +324,6 @@ impl Door {
             _ => problem.hint("`kip ls` lists the functions there are, `kip deploy` adds one"),
         }
     }
-}
-
-/// Takes what a refused caller still sends, for a while: a connection or a stream that is closed with bytes unread takes the
-/// answer back. Who asked first whether to send anything is spared that.
-async fn take_rest(request: &mut Request<Incoming>) {
-    const LONGEST: Duration = Duration::from_millis(500);
-    const MOST: u64 = 8 << 20;
-    if request.body().is_end_stream() || request.headers().contains_key(EXPECT) {
-        return;
-    }
-    let body = request.body_mut();
-    let all = async {
-        let mut taken = 0;
-        while taken < MOST
-            && let Some(Ok(frame)) = body.frame().await
-        {
-            taken += frame.data_ref().map_or(0, |data| data.len() as u64);
-        }
-    };
-    let _ = tokio::time::timeout(LONGEST, all).await;
 }
 
 /// The caller's id if it is fit for logs, else one of ours.

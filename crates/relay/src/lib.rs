@@ -23,5 +23,6 @@ pub use body::{Body, BrokenOff};
 pub use exchange::{Blame, Call, Relay};
 #[cfg(feature = "fuzzing")]
 pub use headers::fuzz as fuzz_headers;
+pub use prefix::take_rest;
 pub use trace::{Caller, Refused};
 pub use upgrade::{asked as asked_upgrade, is_grpc};

@@ -128,9 +128,9 @@ impl Upload {
     }
 }
 
-/// Takes what comes of a body that nobody wants, for a while: a stream that is reset with bytes on their way loses its answer
-/// with some callers.
-async fn take(mut body: Incoming) {
+/// Takes what still comes of a body that nobody wants, for a while: a connection or a stream that is closed with bytes on their
+/// way takes the answer back.
+pub async fn take_rest(body: &mut Incoming) {
     const LONGEST: Duration = Duration::from_millis(500);
     const MOST: u64 = 8 << 20;
     let all = async {
@@ -164,8 +164,8 @@ impl http_body::Body for Upload {
             let sent = this.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
             if sent + data.len() as u64 > this.most {
                 this.turn = None;
-                if let Some(rest) = this.rest.take() {
-                    drop(kip_host::tasks::spawn_local("rest of a body", take(rest)));
+                if let Some(mut rest) = this.rest.take() {
+                    drop(kip_host::tasks::spawn_local("rest of a body", async move { take_rest(&mut rest).await }));
                 }
                 return Poll::Ready(Some(Err(Fault::TooLarge)));
             }
