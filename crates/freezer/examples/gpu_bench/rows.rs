@@ -7,18 +7,26 @@ use kip_freezer::Desk;
 use kip_freezer::probe::{Probe, ProbeOptions};
 use serde_json::json;
 
-use crate::world::{PROBE_LIMIT, Settings, World, helper, resident};
-use crate::{ceilings, risky};
+use crate::world::{PROBE_LIMIT, Settings, World, helper, memory, note};
+use crate::{ceilings, cpu, pinning, risky};
 
 pub(crate) fn run(name: &str, settings: &Settings) -> Result<()> {
+    if name == "cpu" {
+        if let Err(error) = cpu::run(name, settings) {
+            note(name, "-", &json!({"failed": format!("{error:#}")}));
+        }
+        return Ok(());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let world = World::open(name, settings).await?;
         let done = match name {
             "start" => start(&world).await,
             "ceilings" => ceilings::run(&world),
+            "pinning" => pinning::run(&world),
             "freeze" => freeze(&world).await,
             "helpers" => helpers(&world).await,
+            "prefault" => prefault(&world).await,
             "hook" => hook(&world).await,
             "weight" => weight(&world).await,
             "platform" => {
@@ -82,7 +90,7 @@ async fn cycles(world: &World, desk: &Desk, case: &str, probe: &mut Probe) -> Re
         }
         let used = world.used().await?;
         let (frozen, residue) = world.freeze(desk, &order).await?;
-        let (used_frozen, resident) = (world.used().await?, resident(probe.pid()));
+        let (used_frozen, resident) = (world.used().await?, memory(probe.pid(), "VmRSS:"));
         let woken = world.wake(desk, &order).await?;
         let first = probe.tell("first", PROBE_LIMIT).await?;
         let same = probe.tell("sum", PROBE_LIMIT).await?.sum == sum;
@@ -118,6 +126,45 @@ async fn helpers(world: &World) -> Result<()> {
     }
     world.end(probe, true).await?;
     done
+}
+
+/// Whether a restore is faster when all memory of its process on the host is there already, or may not leave. The three
+/// take turns, so that whatever changes meanwhile meets all of them.
+async fn prefault(world: &World) -> Result<()> {
+    let mut probe = world.probe(world.size(4)).await?;
+    let order = world.order(&[probe.pid()]).await?;
+    let sum = probe.tell("sum", PROBE_LIMIT).await?.sum;
+    for cycle in 1..=world.cycles().min(5) {
+        for (case, word) in [("none", None), ("populated", Some("populate")), ("locked", Some("lock"))] {
+            if !world.has_time(case, order.bytes) {
+                continue;
+            }
+            world.freeze(&world.desk, &order).await?;
+            let resident_frozen = memory(probe.pid(), "VmRSS:");
+            let prepared = match word {
+                Some(word) => Some(probe.tell(word, PROBE_LIMIT).await?),
+                None => None,
+            };
+            let refused = prepared.as_ref().is_some_and(|prepared| prepared.sum == 0);
+            let resident_ready = memory(probe.pid(), "VmRSS:");
+            let woken = world.wake(&world.desk, &order).await?;
+            let first = probe.tell("first", PROBE_LIMIT).await?;
+            probe.tell("unlock", PROBE_LIMIT).await?;
+            if refused {
+                world.note(case, &json!({"refused": "not allowed on this host"}));
+                continue;
+            }
+            let figures = json!({
+                "cycle": cycle, "bytes": order.bytes, "prepare_us": prepared.map_or(0, |prepared| prepared.took_us),
+                "resident_frozen": resident_frozen, "resident_ready": resident_ready, "restore_us": woken.restore_us,
+                "unlock_us": woken.unlock_us, "first_us": first.took_us,
+            });
+            world.note(case, &figures);
+        }
+    }
+    let same = probe.tell("sum", PROBE_LIMIT).await?.sum == sum;
+    world.end(probe, true).await?;
+    if same { Ok(()) } else { bail!("content has changed") }
 }
 
 /// An engine that keeps a pinned copy and gives its device memory back by itself; then the driver for what is left.
