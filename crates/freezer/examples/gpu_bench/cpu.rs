@@ -94,6 +94,13 @@ impl Target {
         i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("it has ended")
     }
 
+    /// Bytes that were ever read from a disk on its behalf.
+    fn read_from_disk(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("read_bytes: "));
+        line.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
+    }
+
     /// Asks for something, and answers how long that took.
     fn ask(&mut self, word: u8) -> Result<u64> {
         let begun = monotonic_micros();
@@ -196,9 +203,13 @@ pub(crate) fn run(row: &str, settings: &Settings) -> Result<()> {
                 say(case, json!({"refused": error.to_string()}));
                 break;
             }
+            // What left the process may still lie in the page cache; what is read from the disk again did not.
+            let read_before = target.read_from_disk();
+            let read_all_us = target.ask(word)?;
+            let from_disk = target.read_from_disk().saturating_sub(read_before);
             let figures = json!({
                 "cycle": cycle, "bytes": bytes, "halt_us": halt_us, "page_out_us": page_out_us,
-                "given_back": given_back, "first_us": first_us, "read_all_us": target.ask(word)?,
+                "given_back": given_back, "first_us": first_us, "read_all_us": read_all_us, "from_disk": from_disk,
                 "read_all_before_us": warm_us,
             });
             say(case, figures);

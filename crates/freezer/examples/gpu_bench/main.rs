@@ -10,6 +10,7 @@ mod cpu;
 mod group;
 mod pinning;
 mod plan;
+mod prefault;
 mod risky;
 mod rows;
 mod table;

@@ -8,7 +8,7 @@ use kip_freezer::probe::{Probe, ProbeOptions};
 use serde_json::json;
 
 use crate::world::{PROBE_LIMIT, Settings, World, helper, memory, note};
-use crate::{ceilings, cpu, pinning, risky};
+use crate::{ceilings, cpu, pinning, prefault, risky};
 
 pub(crate) fn run(name: &str, settings: &Settings) -> Result<()> {
     if name == "cpu" {
@@ -26,7 +26,7 @@ pub(crate) fn run(name: &str, settings: &Settings) -> Result<()> {
             "pinning" => pinning::run(&world),
             "freeze" => freeze(&world).await,
             "helpers" => helpers(&world).await,
-            "prefault" => prefault(&world).await,
+            "prefault" => prefault::run(&world).await,
             "hook" => hook(&world).await,
             "weight" => weight(&world).await,
             "platform" => {
@@ -126,45 +126,6 @@ async fn helpers(world: &World) -> Result<()> {
     }
     world.end(probe, true).await?;
     done
-}
-
-/// Whether a restore is faster when all memory of its process on the host is there already, or may not leave. The three
-/// take turns, so that whatever changes meanwhile meets all of them.
-async fn prefault(world: &World) -> Result<()> {
-    let mut probe = world.probe(world.size(4)).await?;
-    let order = world.order(&[probe.pid()]).await?;
-    let sum = probe.tell("sum", PROBE_LIMIT).await?.sum;
-    for cycle in 1..=world.cycles().min(5) {
-        for (case, word) in [("none", None), ("populated", Some("populate")), ("locked", Some("lock"))] {
-            if !world.has_time(case, order.bytes) {
-                continue;
-            }
-            world.freeze(&world.desk, &order).await?;
-            let resident_frozen = memory(probe.pid(), "VmRSS:");
-            let prepared = match word {
-                Some(word) => Some(probe.tell(word, PROBE_LIMIT).await?),
-                None => None,
-            };
-            let refused = prepared.as_ref().is_some_and(|prepared| prepared.sum == 0);
-            let resident_ready = memory(probe.pid(), "VmRSS:");
-            let woken = world.wake(&world.desk, &order).await?;
-            let first = probe.tell("first", PROBE_LIMIT).await?;
-            probe.tell("unlock", PROBE_LIMIT).await?;
-            if refused {
-                world.note(case, &json!({"refused": "not allowed on this host"}));
-                continue;
-            }
-            let figures = json!({
-                "cycle": cycle, "bytes": order.bytes, "prepare_us": prepared.map_or(0, |prepared| prepared.took_us),
-                "resident_frozen": resident_frozen, "resident_ready": resident_ready, "restore_us": woken.restore_us,
-                "unlock_us": woken.unlock_us, "first_us": first.took_us,
-            });
-            world.note(case, &figures);
-        }
-    }
-    let same = probe.tell("sum", PROBE_LIMIT).await?.sum == sum;
-    world.end(probe, true).await?;
-    if same { Ok(()) } else { bail!("content has changed") }
 }
 
 /// An engine that keeps a pinned copy and gives its device memory back by itself; then the driver for what is left.
