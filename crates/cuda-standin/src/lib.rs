@@ -14,6 +14,7 @@ mod unsafe_checkpoint;
 mod unsafe_device;
 mod unsafe_memory;
 mod unsafe_nvml;
+mod unsafe_stream;
 
 /// `CUDA_SUCCESS` and `NVML_SUCCESS`.
 const DONE: i32 = 0;

@@ -133,6 +133,20 @@ pub(crate) fn stat(process: u32) -> Option<(char, u64)> {
     Some((fields.first()?.chars().next()?, fields.get(19)?.parse().ok()?))
 }
 
+/// Whether it gets no CPU: stopped by a signal, or frozen by its cgroup of v2, which the state does not show.
+pub(crate) fn is_halted(process: u32) -> bool {
+    if stat(process).is_some_and(|(state, _)| state == 'T') {
+        return true;
+    }
+    let text = fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
+    let Some(own) = text.lines().find_map(|line| line.strip_prefix("0::/")) else { return false };
+    // Alone, or beside hierarchies of v1.
+    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].iter().any(|mount| {
+        let events = fs::read_to_string(Path::new(mount).join(own).join("cgroup.events"));
+        events.is_ok_and(|events| events.lines().any(|line| line == "frozen 1"))
+    })
+}
+
 fn used(directory: &Path, device: u64) -> u64 {
     all(directory).iter().filter(|(_, entry)| entry.device == device).map(|(_, entry)| entry.present).sum()
 }

@@ -115,7 +115,7 @@ fn with_effect(call: &str, process: i32, work: impl FnOnce(u32, Effect) -> i32) 
     if let Effect::Code(code) = effect {
         return code;
     }
-    while !call.contains("Get") && registry::stat(process).is_some_and(|(state, _)| state == 'T') {
+    while !call.contains("Get") && registry::is_halted(process) {
         sleep(Duration::from_millis(2));
     }
     let code = work(process, effect);

@@ -70,6 +70,11 @@ extern "C" fn cuMemAllocHost_v2(address: Option<&mut usize>, bytes: usize) -> i3
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn cuMemHostAlloc(address: Option<&mut usize>, bytes: usize, _flags: u32) -> i32 {
+    cuMemAllocHost_v2(address, bytes)
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn cuMemFreeHost(address: usize) -> i32 {
     take_back(address).map_or(INVALID_VALUE, |_| DONE)
 }
@@ -85,13 +90,13 @@ extern "C" fn cuMemHostUnregister(_address: usize) -> i32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuMemcpyHtoD_v2(to: u64, from: *const u8, bytes: usize) -> i32 {
+pub(crate) extern "C" fn cuMemcpyHtoD_v2(to: u64, from: *const u8, bytes: usize) -> i32 {
     wait();
     copy(from, to as *mut u8, bytes)
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn cuMemcpyDtoH_v2(to: *mut u8, from: u64, bytes: usize) -> i32 {
+pub(crate) extern "C" fn cuMemcpyDtoH_v2(to: *mut u8, from: u64, bytes: usize) -> i32 {
     wait();
     let source = from as *mut u8;
     let lost = registry::change(std::process::id(), |entry| std::mem::take(&mut entry.corrupt)).unwrap_or(false);

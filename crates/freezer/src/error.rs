@@ -50,7 +50,7 @@ pub enum Error {
     #[error("process {0} has ended")]
     Ended(u32),
     /// A process gets no CPU, so the driver's work inside it would never be done.
-    #[error("process {0} is stopped: the driver's work is done inside it, so it must run")]
+    #[error("process {0} is stopped or frozen: the driver's work is done inside it, so it must run")]
     Stopped(u32),
     /// The driver said that it was done, and it was not.
     #[error("{call} of process {process} was not done though the driver said so: it is {state}")]

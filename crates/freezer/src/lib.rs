@@ -2,7 +2,7 @@
 //! nothing of it.
 //!
 //! [`driver`] is NVIDIA's driver, loaded at run time; [`helper`] the process that alone may load it; [`Desk`] where the
-//! server asks helpers; [`tree`] whole trees of processes; [`journal`] and [`recovery`] what must be written down and what
+//! server asks helpers; [`tree`] whole trees of processes; [`halt`] whether they get CPU; [`journal`] and [`recovery`] what must be written down and what
 //! is made of it; [`probe`] and [`qualify`] how a device proves that all this works on it.
 //!
 //! This room freezes and wakes what it is told to and says what came of it. It never decides whom or when, and knows
@@ -12,6 +12,7 @@ mod client;
 mod desk;
 pub mod driver;
 mod error;
+pub mod halt;
 pub mod helper;
 pub mod journal;
 pub mod probe;
@@ -20,6 +21,7 @@ pub mod qualify;
 pub mod recovery;
 pub mod report;
 pub mod tree;
+mod unsafe_prefault;
 mod wire;
 
 pub use client::Options;

@@ -34,7 +34,9 @@ pub struct Said {
 
 /// Holds so many bytes and answers lines on standard input until that ends: `sum` reads everything back; `first` copies a
 /// page, as the first thing after a wake; `drop` moves everything into pinned memory of the host and frees the device,
-/// and `reload` brings it back, as an engine's own hook does; `managed` takes what cannot be frozen.
+/// and `reload` brings it back, as an engine's own hook does; `managed` takes what cannot be frozen; `populate` brings in all memory of
+/// its own, whose bytes are the sum that it says, and `lock` and `unlock` keep it there, 1 if that was allowed: none of the
+/// three calls the driver, so they are answered while it is frozen.
 ///
 /// # Errors
 /// When standard output is closed. Errors of the driver are answers.
@@ -96,6 +98,9 @@ impl Holder {
             "first" => self.first(),
             "drop" => self.drop_to_host(),
             "reload" => self.reload(),
+            "populate" => Ok(crate::unsafe_prefault::populate()),
+            "lock" => Ok(u64::from(crate::unsafe_prefault::lock(true))),
+            "unlock" => Ok(u64::from(crate::unsafe_prefault::lock(false))),
             "managed" => {
                 self.managed.push(self.context.allocate_managed(1 << 20)?);
                 Ok(0)

@@ -1,7 +1,7 @@
 //! What copies between host and device could be at best here, by the kind of memory on the host.
 
 use anyhow::Result;
-use kip_freezer::driver::{Buffer, Context};
+use kip_freezer::driver::{Buffer, Context, HostBuffer};
 use kip_host::clock::monotonic_micros;
 use serde_json::json;
 
@@ -29,6 +29,7 @@ pub(crate) fn run(world: &World) -> Result<()> {
     for round in 0..3 {
         copies(world, "pinned", round, &device, pinned.bytes())?;
     }
+    duplex(world, &context, &device, &mut pinned)?;
     let mapping = Mapping::of_file(&world.settings.out.join("mapped.bin"), &pageable)?;
     for round in 0..3 {
         let (done, to_device_us) = timed(|| device.write(0, mapping.bytes()));
@@ -37,6 +38,20 @@ pub(crate) fn run(world: &World) -> Result<()> {
     }
     drop(mapping);
     std::fs::remove_file(world.settings.out.join("mapped.bin"))?;
+    Ok(())
+}
+
+/// Both directions at once: whether a victim could go while its successor comes.
+fn duplex(world: &World, context: &Context, device: &Buffer, pinned: &mut HostBuffer) -> Result<()> {
+    let bytes = device.bytes;
+    let other_device = context.allocate(bytes)?;
+    let mut other = context.pinned(bytes)?;
+    let streams = context.duplex()?;
+    for round in 0..3 {
+        let (done, both_us) = timed(|| streams.copy(device, pinned.bytes(), &other_device, other.bytes()));
+        done?;
+        world.note("pinned, both ways at once", &json!({"round": round, "bytes_each_way": bytes, "both_us": both_us}));
+    }
     Ok(())
 }
 
@@ -50,7 +65,7 @@ fn copies(world: &World, case: &str, round: u32, device: &Buffer, memory: &mut [
     Ok(())
 }
 
-fn timed<T>(work: impl FnOnce() -> T) -> (T, u64) {
+pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (T, u64) {
     let begun = monotonic_micros();
     let result = work();
     (result, monotonic_micros() - begun)

@@ -6,11 +6,16 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool of development talks to the terminal")]
 
 mod ceilings;
+mod cpu;
+mod group;
+mod pinning;
 mod plan;
+mod prefault;
 mod risky;
 mod rows;
 mod table;
 mod unsafe_mapping;
+mod unsafe_pageout;
 mod world;
 
 use std::process::ExitCode;
@@ -33,6 +38,7 @@ fn run(arguments: &[String]) -> Result<()> {
     match words.as_slice() {
         ["helper"] => Ok(kip_freezer::helper::serve()?),
         ["probe", bytes] => Ok(kip_freezer::probe::serve(bytes.parse().context("bytes")?)?),
+        ["target", port, file, bytes] => cpu::serve(port.parse()?, file, bytes.parse().context("bytes")?),
         ["row", name, rest @ ..] => rows::run(name, &world::Settings::parse(rest)?),
         ["run", rest @ ..] => plan::run(&world::Settings::parse(rest)?),
         _ => bail!("gpu_bench run --out DIR [--budget SECONDS] [--dry-run] [--torch FILE]"),

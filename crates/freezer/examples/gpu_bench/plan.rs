@@ -12,14 +12,17 @@ use crate::table;
 use crate::world::{Settings, helper};
 
 /// Rows and their most seconds. Those that could harm the driver come last.
-const ROWS: [(&str, u64); 12] = [
+const ROWS: [(&str, u64); 15] = [
     ("start", 60),
     ("ceilings", 60),
+    ("pinning", 60),
     ("freeze", 240),
     ("helpers", 60),
+    ("prefault", 60),
     ("hook", 90),
     ("weight", 120),
     ("platform", 5),
+    ("cpu", 60),
     ("order", 60),
     ("managed", 60),
     ("killed", 60),

@@ -6,33 +6,82 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use kip_freezer::driver::Call;
 use kip_freezer::journal::Unwritten;
+use kip_freezer::probe::Probe;
 use kip_freezer::tree::{self, Frozen, Retired};
 use kip_freezer::{Answer, Ask};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
+use crate::group::Group;
 use crate::world::{PROBE_LIMIT, World};
 
-/// A restore of a stopped process: it must hang, and come to its end when the process runs again.
+/// A restore of a process that gets no CPU, stopped by a signal and frozen by its cgroup: it must hang, and come to its end
+/// when the process runs again.
 pub(crate) async fn order(world: &World) -> Result<()> {
-    let mut probe = world.probe(world.size(1)).await?;
+    for halt in ["stopped", "cgroup"] {
+        let probe = world.probe(world.size(1)).await?;
+        let process = probe.pid();
+        if halt == "stopped" {
+            let halted = Halted { halt: || signal(process, Signal::STOP), go_on: || signal(process, Signal::CONT) };
+            restored_halted(world, halt, probe, halted).await?;
+            continue;
+        }
+        match Group::around(process) {
+            Ok(group) => {
+                let halted = Halted { halt: || Ok(group.freeze()?), go_on: || Ok(group.thaw()?) };
+                restored_halted(world, halt, probe, halted).await?;
+            }
+            Err(why) => {
+                world.note(halt, &json!({"skipped": why}));
+                world.end(probe, false).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A way to take the CPU from a process and to give it back.
+struct Halted<H, G> {
+    halt: H,
+    go_on: G,
+}
+
+async fn restored_halted<H, G>(world: &World, case: &str, mut probe: Probe, way: Halted<H, G>) -> Result<()>
+where
+    H: Fn() -> Result<()>,
+    G: Fn() -> Result<()>,
+{
     let order = world.order(&[probe.pid()]).await?;
     let sum = probe.tell("sum", PROBE_LIMIT).await?.sum;
     world.freeze(&world.desk, &order).await?;
-    signal(probe.pid(), Signal::STOP)?;
+    (way.halt)()?;
+    // The driver is asked directly, for the freezer itself refuses such a restore.
+    let seen = comes_to_rest(probe.pid()).await;
     let watchdog = if world.settings.dry { Duration::from_millis(300) } else { Duration::from_secs(10) };
     let ask = Ask::Act { call: Call::Restore, pid: probe.pid(), timeout_ms: 0 };
     let asked = world.desk.ask(ask, watchdog).await;
-    signal(probe.pid(), Signal::CONT)?;
+    (way.go_on)()?;
     // The helper was killed; whether the process was restored by its own thread all the same is the question.
     let state = world.desk.state(probe.pid(), Duration::from_secs(10)).await;
-    world.note("stopped", &json!({"hung": asked.is_err(), "state_after": format!("{state:?}")}));
+    let figures = json!({"seen": seen, "hung": asked.is_err(), "state_after": format!("{state:?}")});
+    world.note(case, &figures);
     if asked.is_err() && matches!(state, Ok(kip_freezer::driver::State::Checkpointed)) {
         world.wake(&world.desk, &order).await?;
         let same = probe.tell("sum", PROBE_LIMIT).await?.sum == sum;
-        world.note("restored after it", &json!({"same": same}));
+        world.note(&format!("{case}, restored after it"), &json!({"same": same}));
     }
     world.end(probe, true).await
+}
+
+/// Whether it is seen to get no CPU. A signal takes a moment to stop it.
+async fn comes_to_rest(process: u32) -> bool {
+    for _ in 0..1_000 {
+        if kip_freezer::halt::is_halted(process) {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    false
 }
 
 /// A process with managed memory: its checkpoint must be refused.

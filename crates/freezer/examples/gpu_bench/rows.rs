@@ -7,18 +7,26 @@ use kip_freezer::Desk;
 use kip_freezer::probe::{Probe, ProbeOptions};
 use serde_json::json;
 
-use crate::world::{PROBE_LIMIT, Settings, World, helper, resident};
-use crate::{ceilings, risky};
+use crate::world::{PROBE_LIMIT, Settings, World, helper, memory, note};
+use crate::{ceilings, cpu, pinning, prefault, risky};
 
 pub(crate) fn run(name: &str, settings: &Settings) -> Result<()> {
+    if name == "cpu" {
+        if let Err(error) = cpu::run(name, settings) {
+            note(name, "-", &json!({"failed": format!("{error:#}")}));
+        }
+        return Ok(());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let world = World::open(name, settings).await?;
         let done = match name {
             "start" => start(&world).await,
             "ceilings" => ceilings::run(&world),
+            "pinning" => pinning::run(&world),
             "freeze" => freeze(&world).await,
             "helpers" => helpers(&world).await,
+            "prefault" => prefault::run(&world).await,
             "hook" => hook(&world).await,
             "weight" => weight(&world).await,
             "platform" => {
@@ -82,7 +90,7 @@ async fn cycles(world: &World, desk: &Desk, case: &str, probe: &mut Probe) -> Re
         }
         let used = world.used().await?;
         let (frozen, residue) = world.freeze(desk, &order).await?;
-        let (used_frozen, resident) = (world.used().await?, resident(probe.pid()));
+        let (used_frozen, resident) = (world.used().await?, memory(probe.pid(), "VmRSS:"));
         let woken = world.wake(desk, &order).await?;
         let first = probe.tell("first", PROBE_LIMIT).await?;
         let same = probe.tell("sum", PROBE_LIMIT).await?.sum == sum;

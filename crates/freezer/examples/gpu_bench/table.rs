@@ -17,7 +17,9 @@ struct Case {
 pub(crate) fn render(head: &Value, lines: &[Value]) -> String {
     let mut text = String::from("# GPU benchmark\n\n");
     if head["is_gpu"] != Value::Bool(true) {
-        text.push_str("**Not a GPU: this is a dry run, and no figure below means anything.**\n\n");
+        text.push_str(
+            "**Not a GPU: this is a dry run, and no figure below means anything, but those of row `cpu`.**\n\n",
+        );
     }
     let devices = head["devices"].as_array().map(|all| all.iter().filter_map(Value::as_str).collect::<Vec<_>>());
     text.push_str(&format!(

@@ -102,11 +102,7 @@ impl World {
 
     /// One thing that was measured.
     pub(crate) fn note(&self, case: &str, what: &Value) {
-        let mut line = json!({"row": self.row, "case": case});
-        if let (Some(line), Some(what)) = (line.as_object_mut(), what.as_object()) {
-            line.extend(what.clone());
-        }
-        println!("{line}");
+        note(&self.row, case, what);
     }
 
     pub(crate) async fn probe(&self, bytes: u64) -> Result<Probe> {
@@ -198,9 +194,18 @@ pub(crate) fn helper() -> Result<Options> {
     Ok(options)
 }
 
-/// Resident memory of a process, in bytes.
-pub(crate) fn resident(process: u32) -> u64 {
+/// One thing that was measured in a row.
+pub(crate) fn note(row: &str, case: &str, what: &Value) {
+    let mut line = json!({"row": row, "case": case});
+    if let (Some(line), Some(what)) = (line.as_object_mut(), what.as_object()) {
+        line.extend(what.clone());
+    }
+    println!("{line}");
+}
+
+/// Memory of a process by its name in `status` (`VmRSS:` is what is resident), in bytes.
+pub(crate) fn memory(process: u32, kind: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(kind)).unwrap_or_default();
     line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1_024
 }

@@ -9,12 +9,14 @@ mod state;
 mod unsafe_library;
 mod unsafe_memory;
 mod unsafe_nvml;
+mod unsafe_stream;
 
 pub use code::{Advice, Call, Code, Failed, Library, NvmlCode};
 pub use state::State;
 pub(crate) use unsafe_library::Driver;
 pub use unsafe_memory::{Buffer, Context, HostBuffer};
 pub(crate) use unsafe_nvml::Nvml;
+pub use unsafe_stream::Duplex;
 
 /// The names that the loader looks for.
 const CUDA_LIBRARY: &str = "libcuda.so.1";

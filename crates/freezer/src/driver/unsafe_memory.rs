@@ -16,6 +16,7 @@ type Allocate = unsafe extern "C" fn(*mut u64, usize) -> c_int;
 type AllocateManaged = unsafe extern "C" fn(*mut u64, usize, c_uint) -> c_int;
 type Free = unsafe extern "C" fn(u64) -> c_int;
 type AllocateHost = unsafe extern "C" fn(*mut *mut c_void, usize) -> c_int;
+type HostAlloc = unsafe extern "C" fn(*mut *mut c_void, usize, c_uint) -> c_int;
 type FreeHost = unsafe extern "C" fn(*mut c_void) -> c_int;
 type Register = unsafe extern "C" fn(*mut c_void, usize, c_uint) -> c_int;
 type ToDevice = unsafe extern "C" fn(u64, *const c_void, usize) -> c_int;
@@ -24,7 +25,7 @@ type ToHost = unsafe extern "C" fn(*mut c_void, u64, usize) -> c_int;
 /// A context on the first device that this process sees.
 #[derive(Debug)]
 pub struct Context {
-    library: &'static libloading::Library,
+    pub(super) library: &'static libloading::Library,
 }
 
 /// Memory on the device; freed with the process, or when it is dropped.
@@ -99,6 +100,18 @@ impl Context {
         Ok(HostBuffer { library: self.library, address: address.cast(), bytes })
     }
 
+    /// Pinned memory of the host by the other call that makes it, for seeing whether that is faster.
+    ///
+    /// # Errors
+    /// When there is not enough.
+    pub fn pinned_by_host_alloc(&self, bytes: usize) -> Result<HostBuffer, Failed> {
+        let mut address = std::ptr::null_mut();
+        let name = "cuMemHostAlloc";
+        // SAFETY: the type is that of `cuda.h`, and the pointer is good for the call; without flags it is the same memory.
+        check(name, unsafe { function::<HostAlloc>(self.library, name)?(&raw mut address, bytes, 0) })?;
+        Ok(HostBuffer { library: self.library, address: address.cast(), bytes })
+    }
+
     /// Pins memory that is there already, for as long as the work takes.
     ///
     /// # Errors
@@ -139,7 +152,7 @@ impl Buffer {
         check(name, unsafe { function::<ToHost>(self.library, name)?(to.as_mut_ptr().cast(), from, to.len()) })
     }
 
-    fn address_of(&self, at: usize, bytes: usize, name: &str) -> Result<u64, Failed> {
+    pub(super) fn address_of(&self, at: usize, bytes: usize, name: &str) -> Result<u64, Failed> {
         let fits = at.checked_add(bytes).is_some_and(|end| end <= self.bytes);
         if fits { Ok(self.address + at as u64) } else { Err(Failed::cuda(name, super::Code::INVALID_VALUE.0)) }
     }
@@ -178,11 +191,11 @@ impl Drop for HostBuffer {
 
 /// # Safety
 /// `F` must be the type of a function of this name.
-unsafe fn function<F: Copy>(library: &libloading::Library, name: &str) -> Result<F, Failed> {
+pub(super) unsafe fn function<F: Copy>(library: &libloading::Library, name: &str) -> Result<F, Failed> {
     // SAFETY: the caller's promise.
     unsafe { find(library, name) }.ok_or_else(|| Failed::missing(Library::Cuda, name))
 }
 
-fn check(name: &str, code: c_int) -> Result<(), Failed> {
+pub(super) fn check(name: &str, code: c_int) -> Result<(), Failed> {
     if code == 0 { Ok(()) } else { Err(Failed::cuda(name, code)) }
 }

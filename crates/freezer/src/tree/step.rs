@@ -116,7 +116,7 @@ pub(super) fn all_run(order: &Order) -> Result<(), Error> {
         if !member.lives() {
             return Err(Error::Ended(member.pid));
         }
-        if kip_host::processes::look(member.pid).is_some_and(|process| process.is_stopped()) {
+        if crate::halt::is_halted(member.pid) {
             return Err(Error::Stopped(member.pid));
         }
     }

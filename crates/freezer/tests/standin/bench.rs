@@ -26,13 +26,23 @@ fn every_row_runs_on_the_stand_in() {
     }
     let skipped: BTreeSet<&str> =
         lines.iter().filter(|line| !line["skipped"].is_null()).map(|line| line["row"].as_str().unwrap()).collect();
-    assert_eq!(skipped, BTreeSet::from(["platform", "weight"]));
+    // The rest may lack a cgroup or swap here.
+    let may_skip = BTreeSet::from(["cpu", "order", "platform", "prefault", "weight"]);
+    assert!(skipped.is_subset(&may_skip), "{skipped:?}");
     let of = |row: &str, key: &str| -> Vec<&Value> {
         lines.iter().filter(|line| line["row"] == row).map(|line| &line[key]).filter(|value| !value.is_null()).collect()
     };
     assert_eq!(of("freeze", "same").len(), 12);
     assert!(of("freeze", "residue").iter().all(|residue| **residue == 0));
-    assert_eq!(of("order", "hung"), [true]);
+    assert_eq!(of("ceilings", "both_us").len(), 3);
+    assert_eq!((of("pinning", "allocate_us").len(), of("pinning", "register_us").len() % 3), (6, 0));
+    assert!(of("prefault", "restore_us").len() >= 4);
+    // These are figures, whatever stands in for a GPU.
+    assert!(of("cpu", "first_us").len() >= 10 && of("cpu", "given_back").len() + of("cpu", "refused").len() >= 1);
+    // Once by a signal, and once by a cgroup where one can be made.
+    let order = of("order", "hung");
+    assert_eq!(order.len(), if skipped.contains("order") { 1 } else { 2 });
+    assert!(order.iter().chain(&of("order", "seen")).all(|is| **is == true));
     assert!(of("managed", "came")[0].as_str().unwrap().contains("801"));
     assert_eq!(of("killed", "used_after"), [0]);
     assert_eq!(of("retire", "emptied"), [true]);

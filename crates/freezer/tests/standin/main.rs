@@ -4,6 +4,8 @@
 
 mod bench;
 mod faults;
+#[path = "../../examples/gpu_bench/group.rs"]
+mod group;
 mod helper;
 mod journal;
 mod qualify;

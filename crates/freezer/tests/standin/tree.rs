@@ -133,6 +133,31 @@ async fn a_stopped_process_is_refused_before_anything_hangs() {
 }
 
 #[tokio::test]
+async fn a_process_frozen_by_its_cgroup_is_refused_too() {
+    let host = Host::new();
+    let desk = host.desk().await;
+    let probes = host.tree().await;
+    let order = order(&desk, &probes).await;
+    let halted = probes[1].pid();
+    let group = match crate::group::Group::around(halted) {
+        Ok(group) => group,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    group.freeze().unwrap();
+    // This is why a look at the state alone is not enough.
+    assert!(!kip_host::processes::look(halted).unwrap().is_stopped());
+    let frozen = tree::freeze(&desk, &order, &Unwritten).await;
+    assert!(matches!(frozen, Frozen::Unlocked(Error::Stopped(process)) if process == halted), "{frozen:?}");
+    group.thaw().unwrap();
+    assert!(matches!(tree::freeze(&desk, &order, &Unwritten).await, Frozen::Parked { .. }));
+    group.freeze().unwrap();
+    let woken = tree::wake(&desk, &order, &Unwritten).await;
+    assert!(matches!(woken, Woken::Parked(Error::Stopped(process)) if process == halted), "{woken:?}");
+    group.thaw().unwrap();
+    assert!(matches!(tree::wake(&desk, &order, &Unwritten).await, Woken::Awake { .. }));
+}
+
+#[tokio::test]
 async fn another_process_of_the_same_number_is_left_alone() {
     let host = Host::new();
     let desk = host.desk().await;
