@@ -115,10 +115,10 @@ async fn broken_off(host: &Host, desk: &Desk, order: &Order, step: Step, fault: 
         }
     };
     let there = async {
+        let skip = |knob: &str| knob.split(',').nth(1).unwrap().trim().parse::<u64>().unwrap();
         let hung = |knob: &str| {
             let call = knob.trim_start_matches("inject.").split_whitespace().next().unwrap().to_owned();
-            let skip: u64 = knob.split(',').nth(1).unwrap().trim().parse().unwrap();
-            host.calls(&call) > skip
+            host.calls(&call) > skip(knob)
         };
         let is_there = || journal.steps().last() == Some(&step) && (fault.is_empty() || hung(fault));
         while !is_there() {
@@ -126,7 +126,8 @@ async fn broken_off(host: &Host, desk: &Desk, order: &Order, step: Step, fault: 
         }
         // The count is taken before the call does its work: until it is done, its state is not the one that is meant.
         if !fault.is_empty() {
-            until_done(desk, order, step).await;
+            let members = usize::try_from(skip(fault)).unwrap() + 1;
+            until_done(desk, order, step, members).await;
         }
     };
     tokio::select! {
@@ -136,17 +137,16 @@ async fn broken_off(host: &Host, desk: &Desk, order: &Order, step: Step, fault: 
     journal
 }
 
-/// Waits until the process whose call hangs after its work shows the state that the work leads to.
-async fn until_done(desk: &Desk, order: &Order, step: Step) {
+/// Waits until so many processes show the state that the work leads to: members go one after the other, and the last of them is
+/// the one whose call hangs after its work. A helper answers meanwhile.
+async fn until_done(desk: &Desk, order: &Order, step: Step, members: usize) {
     let to = match step {
         Step::Locking | Step::Restoring => State::Locked,
         Step::Checkpointing => State::Checkpointed,
         _ => State::Running,
     };
-    // Members go one after the other, so the last one that shows it is the one that hangs; a helper answers meanwhile.
-    let before = states(desk, order).await.iter().filter(|state| **state == to).count();
-    if before > 0 {
-        return;
-    }
-    crate::support::until("the call has done its work", async || states(desk, order).await.contains(&to)).await;
+    crate::support::until("the call has done its work", async || {
+        states(desk, order).await.into_iter().filter(|state| *state == to).count() >= members
+    })
+    .await;
 }
