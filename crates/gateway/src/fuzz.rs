@@ -86,7 +86,7 @@ async fn let_through(bytes: &[u8], lengths: &[u8]) -> Vec<u8> {
 pub fn guard(data: &[u8]) {
     let Some((count, rest)) = data.split_first() else { return };
     let (lengths, bytes) = rest.split_at(usize::from(count % 8).min(rest.len()));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(false).build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let Ok(runtime) = runtime else { return };
     runtime.block_on(async {
         let whole = let_through(bytes, &[]).await;
