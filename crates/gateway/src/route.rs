@@ -55,6 +55,9 @@ pub(crate) fn route(uri: &Uri, headers: &http::HeaderMap) -> Route {
         let query = target.query().map(|query| format!("?{query}")).unwrap_or_default();
         return Route::AddSlash { location: format!("/f/{rest}/{query}") };
     };
+    if function.is_empty() {
+        return Route::Unknown;
+    }
     let prefix = format!("/f/{function}");
     let after = &target.as_str()[prefix.len()..];
     match after.parse::<PathAndQuery>() {
@@ -122,6 +125,7 @@ mod tests {
             ("/f/digits", Route::AddSlash { location: "/f/digits/".to_owned() }),
             ("/f/digits?q", Route::AddSlash { location: "/f/digits/?q".to_owned() }),
             ("/f/", Route::Unknown),
+            ("/f//digits/x", Route::Unknown),
             ("/", Route::Unknown),
             ("/v1/models", Route::OpenAi),
             ("/v1", Route::Unknown),
