@@ -34,7 +34,8 @@ Tasks of development. Usage: cargo xtask <task>
   schema [--write]  docs/schema/kip.schema.json; --write brings it up to date
   sim [OPTIONS]     the simulator: --seeds N, --from S; --seed N --trace replays one (--only, --requests and --without
                     make it smaller); --script FILE plays a script; --bless writes all transcripts anew
-  fuzz [SECONDS]    fuzz targets of the data plane, for a minute unless said otherwise
+  fuzz [SECONDS]    fuzz targets of the data plane, for a minute unless said otherwise, repeatable;
+                    with --explore by new dice, from what earlier such runs found
   bench WHAT        restart [INSTANCES], sleep [ROUNDS], density [FUNCTIONS] [PAUSED], gateway [OPTIONS], gateway balance or
                     gateway soak [SECONDS]: figures, with the machine and its load
   bench gpu [OPTS]  freezing and waking on the GPU of this machine; --dry-run on a stand-in, whose figures mean nothing;
@@ -76,8 +77,13 @@ fn run(arguments: &[String]) -> Result<bool> {
         ["sim", rest @ ..] => sim::task(rest),
         ["bench", rest @ ..] => bench::task(rest),
         ["upstream"] => bench::upstream::serve(),
-        ["fuzz"] => fuzz::run(60),
-        ["fuzz", seconds] => seconds.parse().map_err(anyhow::Error::from).and_then(fuzz::run),
+        ["fuzz"] => fuzz::run(60, fuzz::From::Seeds),
+        ["fuzz", seconds] => {
+            seconds.parse().map_err(Into::into).and_then(|seconds| fuzz::run(seconds, fuzz::From::Seeds))
+        }
+        ["fuzz", seconds, "--explore"] => {
+            seconds.parse().map_err(Into::into).and_then(|seconds| fuzz::run(seconds, fuzz::From::Corpus))
+        }
         ["soak"] => soak(),
         ["schema"] => schema::run(false),
         ["schema", "--write"] => schema::run(true),
