@@ -131,6 +131,21 @@ impl Cell {
         admission
     }
 
+    /// An instance that can answer now, for a request that takes no place, wakes nobody and holds nobody; or the state of the instance
+    /// that is nearest to that, if there is one.
+    ///
+    /// # Errors
+    /// When no instance can answer now.
+    pub fn beside(self: &Arc<Self>) -> Result<Permit, Option<State>> {
+        let inner = self.lock();
+        let instances = || inner.core.as_deref().into_iter().flat_map(FunctionCore::instances);
+        let hot = instances().filter(|instance| instance.state.class() == Class::Hot && !instance.unready);
+        match hot.filter_map(|instance| inner.links.get(&instance.id)).next() {
+            Some(link) => Ok(Permit::beside(self.clone(), link.clone())),
+            None => Err(instances().map(|instance| instance.state).min_by_key(|state| state.class())),
+        }
+    }
+
     /// Hands the core an event and carries out what it wants.
     pub(crate) fn step(self: &Arc<Self>, event: Event) {
         let mut inner = self.lock();

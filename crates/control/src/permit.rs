@@ -36,6 +36,15 @@ pub struct Permit {
     start: StartKind,
 }
 
+impl Permit {
+    /// For a request that takes no place.
+    pub(crate) fn beside(cell: Arc<Cell>, link: Arc<Link>) -> Self {
+        // No ticket has this number; and nothing is given back.
+        let hold = Hold { cell, ticket: Ticket(u64::MAX), released: true };
+        Self { hold, link, start: StartKind::Warm }
+    }
+}
+
 /// A place in the queue or on an instance.
 #[derive(Debug)]
 struct Hold {

@@ -15,8 +15,9 @@ use crate::access_log::{AccessLog, Entry};
 const WAITING: usize = 16_384;
 /// Records in one transaction.
 const BATCH: usize = 1_024;
-/// How long a record may wait for company.
-const GATHER: Duration = Duration::from_millis(100);
+/// How long a record may wait for company: what a loss of power may take. Each writing costs a transaction and a dozen pages, so few
+/// large ones are cheap; who asks for records has them written first.
+const GATHER: Duration = Duration::from_secs(1);
 /// Records between two prunings.
 const PRUNE_EVERY: usize = 10_000;
 /// Old ones go at least so often, even if none come.
@@ -73,6 +74,9 @@ impl Recorder {
         }
         if self.items.try_send(Item::Record(Box::new(record))).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.items.capacity() == WAITING / 2 {
+            self.urgent.notify_one();
         }
     }
 

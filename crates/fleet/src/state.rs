@@ -83,8 +83,8 @@ impl Rung {
     }
 }
 
-/// What a scaler counts an instance as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What a scaler counts an instance as; those that serve sooner come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
     /// Will be hot without further decision.

@@ -237,12 +237,14 @@ impl Door {
         inbound: &Inbound,
     ) -> Result<Call, Box<Answer>> {
         let Place { cell, target, prefix, read } = place;
-        let caller = self.authorise(&cell, request, id, inbound.keyed)?;
+        let http = &cell.serving().spec.http;
+        let caller = self.authorise(&cell, http, request, id, inbound.keyed)?;
         let (peer, secure) = self.origin(inbound, request.headers());
         let blame = inbound.state.clone().map(|state| state as Arc<dyn kip_relay::Blame>);
         let largest_body = self.bounds.body;
         // The guard keeps the time of HTTP/1.
         let body_idle = inbound.state.is_none().then_some(self.bounds.body_idle);
+        let exempt = http.exempts(target.path());
         Ok(Call {
             cell,
             target,
@@ -255,18 +257,19 @@ impl Door {
             largest_body,
             body_idle,
             caller,
+            exempt,
         })
     }
 
     fn authorise(
         &self,
         cell: &Arc<Cell>,
+        http: &HttpTrigger,
         request: &Request<Incoming>,
         id: &RequestId,
         keyed: bool,
     ) -> Result<Option<Caller>, Box<Answer>> {
-        let version = cell.serving();
-        let HttpTrigger { auth, methods } = &version.spec.http;
+        let HttpTrigger { auth, methods, .. } = http;
         // A WebSocket over HTTP/2 is what a GET begins over HTTP/1.1.
         let method = if request.method() == Method::CONNECT { "GET" } else { request.method().as_str() };
         if !methods.is_empty() && !methods.iter().any(|allowed| allowed == method) {

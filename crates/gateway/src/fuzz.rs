@@ -11,7 +11,7 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Uri};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-use crate::connection::{Bounds, Guard, Limits, REFUSED, Reset, State};
+use crate::connection::{Bounds, Guard, Limits, REFUSED, Socket, State};
 use crate::route::{Route, route};
 
 const BOUNDS: Bounds = Bounds {
@@ -45,8 +45,12 @@ impl AsyncRead for Pieces<'_> {
     }
 }
 
-impl Reset for Pieces<'_> {
+impl Socket for Pieces<'_> {
     fn reset(&self) {}
+
+    fn is_left(&self) -> bool {
+        false
+    }
 }
 
 impl AsyncWrite for Pieces<'_> {

@@ -12,8 +12,8 @@ use kip_relay::Relay;
 use kip_relay::metrics::Metrics;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 
 use crate::admission::Door;
 use crate::authorise::Authority;
@@ -89,6 +89,9 @@ pub struct Gateway {
 /// How long a caller may take to agree on TLS.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// Shorter than the usual limits of requests.
+const PULSE: Duration = Duration::from_secs(1);
+
 impl Gateway {
     /// Starts the threads.
     ///
@@ -141,12 +144,12 @@ fn run(
     authority: Authority,
     closing: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = LocalSet::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let relay = Relay::new(control.clone(), &options.metrics);
     let (bounds, proxies) = (options.limits.bounds(), options.proxies.clone().into());
     let door = Door { control, authority, relay: relay.clone(), bounds, proxies, searching };
-    local.block_on(&runtime, async move {
+    runtime.block_on(async move {
+        drop(kip_host::tasks::spawn_local("pulse", pulse()));
         let mut entries = tokio::task::JoinSet::new();
         for entry in &options.doors {
             let porter = Porter {
@@ -163,6 +166,14 @@ fn run(
         relay.tunnels_over().await;
         Ok(())
     })
+}
+
+/// Keeps a timer due soon. One that is due before all others wakes the thread that sets it, by a system call, and each request sets one
+/// that is due after this.
+async fn pulse() {
+    loop {
+        tokio::time::sleep(PULSE).await;
+    }
 }
 
 /// Takes the connections of one listener on one thread.

@@ -26,7 +26,7 @@ where
     runtime.spawn(future)
 }
 
-/// Spawns a task on the current thread's local set.
+/// Spawns a task on the current thread, whose runtime is a local one.
 #[expect(clippy::disallowed_methods, reason = "this module is where tasks are spawned")]
 pub fn spawn_local<F>(name: &'static str, future: F) -> JoinHandle<F::Output>
 where

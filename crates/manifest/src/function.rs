@@ -9,9 +9,9 @@ use kip_spec::function::{
 };
 
 use crate::report::{Report, shown};
-use crate::section::{Layer, Section};
+use crate::section::{Field, Layer, Section};
 use crate::tree::{At, Kind, Node};
-use crate::value::{METHODS, duration, path, refuse, word, wrong_type};
+use crate::value::{METHODS, duration, path, path_of, refuse, word, wrong_type};
 use crate::{environment, keys, limits, program};
 
 /// Reads one function. `None` if anything in it is wrong, which is then in the report.
@@ -157,34 +157,61 @@ fn protocol(function: &Section<'_>, report: &mut Report<'_>) -> Option<Protocol>
 fn http(function: &Section<'_>, report: &mut Report<'_>) -> HttpTrigger {
     const WORDS: [(&str, HttpAuth); 2] = [("anonymous", HttpAuth::Anonymous), ("key", HttpAuth::Key)];
     const LATER: [(&str, &str); 1] = [("jwt", "write `key`: callers send a key of this server")];
-    let mut trigger = HttpTrigger { auth: HttpAuth::Anonymous, methods: Vec::new() };
     let section = function.section("trigger", &keys::TRIGGER, report);
     let Some(section) = section.and_then(|section| section.section("http", &keys::HTTP, report)) else {
-        return trigger;
+        return HttpTrigger { auth: HttpAuth::Anonymous, methods: Vec::new(), exempt: Vec::new() };
     };
-    if let Some(auth) = section.field("auth").and_then(|field| word(&field, &WORDS, &LATER, report)) {
-        trigger.auth = auth;
+    HttpTrigger {
+        auth: section
+            .field("auth")
+            .and_then(|field| word(&field, &WORDS, &LATER, report))
+            .unwrap_or(HttpAuth::Anonymous),
+        methods: section.field("methods").map(|field| methods(&field, report)).unwrap_or_default(),
+        exempt: section.field("exempt").map(|field| exempt(&field, report)).unwrap_or_default(),
     }
-    let Some(field) = section.field("methods") else { return trigger };
+}
+
+fn exempt(field: &Field<'_>, report: &mut Report<'_>) -> Vec<String> {
     let Kind::List(items) = &field.node.kind else {
-        wrong_type(&field, "a list of methods such as [GET, POST]", report);
-        return trigger;
+        wrong_type(field, "a list of paths such as [/metrics, /health/*]", report);
+        return Vec::new();
+    };
+    let mut paths = Vec::new();
+    for item in items {
+        let text = item.scalar().unwrap_or_default();
+        let Some(path) = path_of(text, field, item.at, report) else { continue };
+        if path.trim_end_matches('*').contains(['*', '?']) || path.ends_with("**") {
+            let message = format!("`{}` is not a path that can be exempt", shown(text));
+            let problem = refuse(field, code::MANIFEST_BAD_VALUE, message);
+            report.add(item.at, problem.hint("write one path without its query; one `*` may stand at its end"));
+        } else if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    paths
+}
+
+fn methods(field: &Field<'_>, report: &mut Report<'_>) -> Vec<String> {
+    let mut methods: Vec<String> = Vec::new();
+    let Kind::List(items) = &field.node.kind else {
+        wrong_type(field, "a list of methods such as [GET, POST]", report);
+        return methods;
     };
     if items.is_empty() {
-        let problem = refuse(&field, code::MANIFEST_BAD_VALUE, "an empty list would let no request through");
+        let problem = refuse(field, code::MANIFEST_BAD_VALUE, "an empty list would let no request through");
         report.add(field.node.at, problem.hint("leave `methods` out to take all"));
     }
     for item in items {
         let text = item.scalar().unwrap_or_default();
         match METHODS.iter().find(|method| **method == text) {
-            Some(method) if trigger.methods.iter().any(|taken| taken == method) => {}
-            Some(method) => trigger.methods.push((*method).to_owned()),
+            Some(method) if methods.iter().any(|taken| taken == method) => {}
+            Some(method) => methods.push((*method).to_owned()),
             None => {
                 let message = format!("`{}` is not a method that a function takes", shown(text));
-                let problem = refuse(&field, code::MANIFEST_BAD_VALUE, message);
+                let problem = refuse(field, code::MANIFEST_BAD_VALUE, message);
                 report.add(item.at, problem.hint(format!("choose from {}", METHODS.join(", "))));
             }
         }
     }
-    trigger
+    methods
 }

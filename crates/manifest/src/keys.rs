@@ -162,7 +162,7 @@ pub(crate) const TRIGGER: Keys = Keys {
     ],
 };
 
-pub(crate) const HTTP: Keys = Keys { name: "trigger.http", known: &["auth", "methods"], later: &[] };
+pub(crate) const HTTP: Keys = Keys { name: "trigger.http", known: &["auth", "methods", "exempt"], later: &[] };
 
 /// Every map, for finding a key in another place and for the test against the schema.
 pub(crate) const ALL: &[&Keys] = &[

@@ -10,7 +10,7 @@ use kip_spec::{Code, Millis, Problem, code};
 use crate::keys;
 use crate::report::{Report, shown};
 use crate::section::Field;
-use crate::tree::Kind;
+use crate::tree::{At, Kind};
 
 /// A longer duration is a slip of the pen, and sums of such stay far from overflow.
 const LONGEST: Millis = Millis::from_secs(366 * 24 * 3_600);
@@ -120,6 +120,11 @@ pub(crate) fn path(field: &Field<'_>, report: &mut Report<'_>) -> Option<String>
         wrong_type(field, "a path such as /healthz", report);
         return None;
     };
+    path_of(text, field, field.node.at, report)
+}
+
+/// A path, or one in a list, that is written here.
+pub(crate) fn path_of(text: &str, field: &Field<'_>, at: At, report: &mut Report<'_>) -> Option<String> {
     let fault = if !text.starts_with('/') {
         Some("does not begin with `/`")
     } else if text.len() > LONGEST_PATH {
@@ -133,10 +138,10 @@ pub(crate) fn path(field: &Field<'_>, report: &mut Report<'_>) -> Option<String>
     };
     if let Some(fault) = fault {
         let message = format!("`{}` {fault}", shown(text));
-        report.add(field.node.at, refuse(field, code::MANIFEST_BAD_VALUE, message));
+        report.add(at, refuse(field, code::MANIFEST_BAD_VALUE, message));
         return None;
     }
-    Some(text.clone())
+    Some(text.to_owned())
 }
 
 /// Says what a value must be and what it is.

@@ -333,6 +333,9 @@ pub(crate) struct Http {
     /// Methods let through; all if left out.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub(crate) methods: Vec<Method>,
+    /// Paths whose requests neither wake an instance nor keep it awake; `*` at the end stands for anything.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) exempt: Vec<PathOnInstance>,
 }
 
 /// Whether callers need a key.

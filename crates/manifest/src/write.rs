@@ -78,6 +78,7 @@ impl From<&FunctionSpec> for Function {
                         HttpAuth::Key => Auth::Key,
                     }),
                     methods: spec.http.methods.iter().cloned().map(Method).collect(),
+                    exempt: spec.http.exempt.iter().cloned().map(PathOnInstance).collect(),
                 }),
             }),
         }

@@ -1,13 +1,14 @@
 //! Answers of our own: problems as JSON.
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use kip_control::Refused;
-use kip_fleet::Refusal;
+use kip_fleet::{Refusal, State};
 use kip_spec::problem::Envelope;
 use kip_spec::{Millis, Problem, RequestId, code};
 
 use crate::body::Body;
+use crate::exchange::Call;
 
 /// What goes back to a caller.
 pub type Answer = Response<Body>;
@@ -26,6 +27,25 @@ pub fn problem(mut problem: Problem, request: &RequestId) -> Answer {
         headers.insert("x-kip-error", value);
     }
     set_request_id(headers, request);
+    answer
+}
+
+/// What we say in place of a function without an instance that could, for a path that wakes nobody: how it is. Readers of metrics get
+/// a text without any.
+pub(crate) fn state(call: &Call, state: Option<State>, headers: &HeaderMap) -> Answer {
+    let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let (name, state) = (call.cell.name().as_str(), state.map_or("none", State::name));
+    let (kind, text) = if accepts.contains("application/openmetrics-text") {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", "# EOF\n".to_owned())
+    } else if accepts.contains("text/plain") {
+        ("text/plain; version=0.0.4; charset=utf-8", format!("# function {name}, instance {state}\n"))
+    } else {
+        ("application/json", serde_json::json!({"function": name, "instance": state}).to_string() + "\n")
+    };
+    let mut answer = Response::new(Body::text(text));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer.headers_mut().insert("x-kip-state", HeaderValue::from_static(state));
+    set_request_id(answer.headers_mut(), &call.request);
     answer
 }
 

@@ -53,6 +53,8 @@ pub struct Call {
     pub body_idle: Option<Duration>,
     /// With which key, where one was sent.
     pub caller: Option<Caller>,
+    /// It wakes nobody, keeps nobody awake and takes no place.
+    pub exempt: bool,
 }
 
 /// Whoever reads a caller's bytes, and so knows best why a body broke off.
@@ -96,6 +98,11 @@ impl Relay {
     /// Calls a function and gives its answer, or a problem in its place. The exchange goes on in the answer's body;
     /// dropping this future or that body at any time frees the place. A WebSocket goes on in a task of its own.
     pub async fn exchange(&self, mut call: Call, mut request: Request<Incoming>) -> Answer {
+        let beside = call.exempt.then(|| call.cell.beside()).transpose();
+        let beside = match beside {
+            Ok(beside) => beside,
+            Err(state) => return answer::state(&call, state, request.headers()),
+        };
         let asker = upgrade::asked(&request).map(|asked| (asked, hyper::upgrade::on(&mut request)));
         let (head, body) = request.into_parts();
         let caller = (call.caller.take(), call.peer);
@@ -104,7 +111,7 @@ impl Relay {
         let upload = Upload::new(call.read.clone(), body, trace.bytes_in.clone(), (call.largest_body, call.body_idle));
         // Until the answer's head is there, a caller that leaves drops this.
         let mut guard = Guard { tracer: self.tracer.clone(), trace: Some(trace) };
-        match self.attempt(&call, head, upload, asker, &mut guard).await {
+        match self.attempt(&call, beside, head, upload, asker, &mut guard).await {
             Ok(answer) => answer,
             Err(answer) => {
                 let outcome = if answer.status().as_u16() == 502 { Outcome::Broken } else { Outcome::Refused };
@@ -117,6 +124,7 @@ impl Relay {
     async fn attempt(
         &self,
         call: &Call,
+        beside: Option<Permit>,
         head: Head,
         mut upload: Upload,
         mut caller: Option<(Asked, OnUpgrade)>,
@@ -125,7 +133,10 @@ impl Relay {
         let asked = caller.as_ref().map(|(asked, _)| *asked);
         let total = call.cell.serving().spec.timeouts.total.to_std();
         let limit = in_future(total);
-        let mut permit = self.permit(call, &mut upload, limit, guard).await?;
+        let mut permit = match beside {
+            Some(permit) => permit,
+            None => self.permit(call, &mut upload, limit, guard).await?,
+        };
         let mut request = build(call, head, upload, &permit, asked);
         let mut retried = false;
         loop {
@@ -152,7 +163,7 @@ impl Relay {
             };
             match failure.again {
                 // Once: the core then gives another instance, or this one if it lives.
-                Some(again) if !retried => {
+                Some(again) if !retried && !call.exempt => {
                     permit.instance_ended().await;
                     drop(permit);
                     retried = true;
@@ -342,7 +353,7 @@ const START: HeaderName = HeaderName::from_static("x-kip-start");
 
 /// What an answer's head says about the exchange, and what only we may say.
 fn finish_head(head: &mut http::response::Parts, permit: &Permit, guard: &mut Guard) -> Option<Trace> {
-    headers::strip_ours(&mut head.headers, "x-kip-");
+    headers::strip_ours(&mut head.headers, headers::OURS_TO_CALLERS);
     head.version = http::Version::HTTP_11;
     head.extensions.clear();
     let mut trace = guard.trace.take()?;

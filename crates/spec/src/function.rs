@@ -234,6 +234,19 @@ pub struct HttpTrigger {
     pub auth: HttpAuth,
     /// Methods let through; empty means all.
     pub methods: Vec<String>,
+    /// Paths of the instance whose requests neither wake an instance nor keep it awake, each whole or, with `*` at its end, by how it
+    /// begins.
+    pub exempt: Vec<String>,
+}
+
+impl HttpTrigger {
+    /// Whether requests for this path, as it was sent, neither wake nor hold an instance.
+    pub fn exempts(&self, path: &str) -> bool {
+        self.exempt.iter().any(|exempt| match exempt.strip_suffix('*') {
+            Some(beginning) => path.starts_with(beginning),
+            None => path == exempt,
+        })
+    }
 }
 
 /// Whether callers of the gateway need a key.

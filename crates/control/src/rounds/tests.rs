@@ -27,7 +27,7 @@ pub(crate) fn spec() -> FunctionSpec {
         watchdog: Watchdog::default(),
         rotation: Rotation { max_age: None, max_memory: Some(kip_spec::Bytes(10 << 20)) },
         dispatch: Dispatch::Packed,
-        http: HttpTrigger { auth: HttpAuth::Anonymous, methods: Vec::new() },
+        http: HttpTrigger { auth: HttpAuth::Anonymous, methods: Vec::new(), exempt: Vec::new() },
         protocol: None,
     }
 }

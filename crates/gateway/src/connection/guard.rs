@@ -32,6 +32,9 @@ const PIECE: usize = 8 << 10;
 const LINGER_MILLIS: u64 = 1_000;
 const LINGER: Duration = Duration::from_millis(LINGER_MILLIS);
 
+/// How often to look whether a caller is still there of whose body nobody reads on.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How long things may take, and how large they may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
@@ -77,13 +80,16 @@ enum Wait {
     Body,
 }
 
-/// A socket that can end so that the other side does not take it for a clean end.
-pub(crate) trait Reset {
-    /// Its close will be a reset.
+/// What a guard does with a caller's socket besides reading and writing.
+pub(crate) trait Socket {
+    /// Its close will be a reset, which nobody takes for a clean end.
     fn reset(&self);
+
+    /// Whether the other side sends nothing more after what waits here. Looks only; takes nothing.
+    fn is_left(&self) -> bool;
 }
 
-impl<S: Reset> Drop for Guard<S> {
+impl<S: Socket> Drop for Guard<S> {
     fn drop(&mut self) {
         if self.state.is_reset() {
             self.stream.reset();
@@ -93,7 +99,7 @@ impl<S: Reset> Drop for Guard<S> {
 
 /// A connection whose bytes are looked at.
 #[derive(Debug)]
-pub(crate) struct Guard<S: Reset> {
+pub(crate) struct Guard<S: Socket> {
     stream: S,
     state: Arc<State>,
     bounds: Bounds,
@@ -110,6 +116,9 @@ pub(crate) struct Guard<S: Reset> {
     /// The last look at the socket found nothing.
     pending: bool,
     timer: Timer,
+    /// When it was last looked whether a caller whose body nobody reads is still there, boot time.
+    looked: u64,
+    look: Timer,
     /// Since when the caller takes nothing.
     blocked_since: Option<u64>,
     blocked: Timer,
@@ -144,7 +153,7 @@ impl Timer {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Reset> Guard<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Socket> Guard<S> {
     /// Guards a connection of which some bytes were read already.
     pub(crate) fn new(stream: S, read: BytesMut, bounds: Bounds, state: Arc<State>) -> Self {
         Self {
@@ -159,6 +168,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Reset> Guard<S> {
             since: boot_millis(),
             pending: false,
             timer: Timer::default(),
+            looked: 0,
+            look: Timer::default(),
             blocked_since: None,
             blocked: Timer::default(),
             lingers_since: None,
@@ -237,6 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Reset> Guard<S> {
             Framing::Upgrade if self.state.is_busy() => return Err(Fault::EarlyUpgrade),
             Framing::Upgrade => Phase::Upgrade,
         };
+        self.looked = boot_millis();
         self.state.begin();
         Ok(())
     }
@@ -337,7 +349,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Reset> Guard<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Reset> AsyncRead for Guard<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Socket> AsyncRead for Guard<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
@@ -419,7 +431,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Reset> AsyncRead for Guard<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Reset> Guard<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Socket> Guard<S> {
+    /// Whether the caller left in the midst of a body that nobody reads on: of one that waits for an instance only so much is taken,
+    /// and the parser notices an end only where it reads.
+    fn has_left(&mut self, context: &mut Context<'_>) -> bool {
+        if self.pending || !matches!(self.phase, Phase::Length(_) | Phase::Chunks(_)) {
+            return false;
+        }
+        if !self.look.is_over(self.looked, LOOK, context) {
+            return false;
+        }
+        self.looked = boot_millis();
+        self.stream.is_left() || self.look.is_over(self.looked, LOOK, context)
+    }
+
     /// What came of a write; one that nobody takes for long ends the connection.
     fn written<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
@@ -434,7 +459,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Reset> Guard<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Reset> AsyncWrite for Guard<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Socket> AsyncWrite for Guard<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
@@ -457,6 +482,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Reset> AsyncWrite for Guard<S> {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.has_left(context) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let flushed = Pin::new(&mut this.stream).poll_flush(context);
         this.written(context, flushed)
     }

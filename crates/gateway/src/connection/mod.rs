@@ -29,7 +29,7 @@ use crate::admission::{Door, Inbound};
 
 pub(crate) use self::body::GuardedBody;
 #[cfg(feature = "fuzzing")]
-pub(crate) use self::guard::Reset;
+pub(crate) use self::guard::Socket;
 pub(crate) use self::guard::{Bounds, Guard, REFUSED};
 pub(crate) use self::head::{Limits, is_host};
 pub(crate) use self::state::State;

@@ -5,10 +5,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use kip_host::tls::TlsStream;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::guard::Reset;
+use super::guard::Socket;
 
 /// A caller's socket.
 #[derive(Debug)]
@@ -23,6 +24,13 @@ impl Stream {
         matches!(self, Self::Tls(_))
     }
 
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
     /// The protocol that both sides agreed on, where TLS asks for it.
     pub(crate) fn negotiated(&self) -> Option<&[u8]> {
         match self {
@@ -32,13 +40,15 @@ impl Stream {
     }
 }
 
-impl Reset for Stream {
+impl Socket for Stream {
     fn reset(&self) {
-        let socket = match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-        };
-        let _ = rustix::net::sockopt::set_socket_linger(socket, Some(std::time::Duration::ZERO));
+        let _ = rustix::net::sockopt::set_socket_linger(self.socket(), Some(std::time::Duration::ZERO));
+    }
+
+    fn is_left(&self) -> bool {
+        let mut look = [PollFd::new(self.socket(), PollFlags::RDHUP)];
+        // Hang-ups and errors are told without being asked for.
+        matches!(poll(&mut look, Some(&Timespec::default())), Ok(1..))
     }
 }
 

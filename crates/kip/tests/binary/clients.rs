@@ -71,6 +71,15 @@ fn websockets() {
 }
 
 #[test]
+fn websockets_over_http2() {
+    let Some(python) = python("websockets, h2") else { return };
+    let server = Server::start();
+    server.deploy(&manifest(&[scripted("f", &python, "web_server.py", "instances: {concurrency: 4}")]));
+    client(&server, &python, "websocket_h2_client.py", &["f"]);
+    server.until_quiet();
+}
+
+#[test]
 fn httpx() {
     let Some(python) = python("httpx, h2") else { return };
     let server = Server::start();

@@ -121,11 +121,15 @@ fn callers_that_leave_free_their_place() {
     let server = single(&[], "");
     let holding = holder(&server);
     let mut queued = Vec::new();
+    // More than is read of a body that waits.
+    let large = "x".repeat(300_000);
     for (method, headers, body) in [
         ("GET", "", ""),
         ("POST", "content-length: 4\r\n", "all\n"),
         ("POST", "content-length: 40000\r\n", "a part of it"),
         ("POST", "transfer-encoding: chunked\r\n", "5\r\nhello\r\n"),
+        ("POST", "content-length: 300000\r\n", &large),
+        ("POST", "content-length: 400000\r\n", &large),
     ] {
         let mut caller = server.connect();
         caller.send(method, "/f/f/echo", headers);

@@ -137,6 +137,7 @@ fn the_table_of_defaults_is_true() {
         ("protocol", if empty.protocol.is_none() { "http1, for gRPC h2c" } else { "?" }.to_owned()),
         ("trigger.http.auth", if empty.http.auth == HttpAuth::Anonymous { "anonymous" } else { "key" }.to_owned()),
         ("trigger.http.methods", if empty.http.methods.is_empty() { "all" } else { "?" }.to_owned()),
+        ("trigger.http.exempt", if empty.http.exempt.is_empty() { "none" } else { "?" }.to_owned()),
     ];
     let expected: BTreeMap<String, String> = expected.map(|(key, value)| (key.to_owned(), value)).into();
     assert_eq!(rows, expected);

@@ -117,6 +117,7 @@ prop_compose! {
         (depth, pause, stop) in (1u32..1_000_000, prop::option::of(millis(0)), prop::option::of(millis(0))),
         (balanced, key, protocol) in (any::<bool>(), any::<bool>(), prop::option::of(any::<bool>())),
         methods in prop::sample::subsequence(crate::value::METHODS.as_slice(), 0..7),
+        exempt in prop::collection::btree_set(path(), 0..3),
     ) -> FunctionSpec {
         let [startup, queue, first_byte, idle, total, grace] = times;
         FunctionSpec {
@@ -144,6 +145,7 @@ prop_compose! {
             http: HttpTrigger {
                 auth: if key { HttpAuth::Key } else { HttpAuth::Anonymous },
                 methods: methods.into_iter().map(str::to_owned).collect(),
+                exempt: exempt.into_iter().filter(|path| !path.contains(['*', '?'])).collect(),
             },
             protocol: protocol.map(|h2| if h2 { Protocol::Http2 } else { Protocol::Http1 }),
         }

@@ -180,7 +180,7 @@ fn over_tls(case: &Case, host: &str, to: SocketAddr, time: Duration) -> Result<O
     let output = std::process::Command::new("h2load")
         .args(["--h1", "-c", &clients, "-D", &format!("{}", time.as_secs_f64().ceil()), "--log-file"])
         .arg(log.path())
-        .args(["-H", &format!("host: {host}"), &format!("https://{to}{}", case.path)])
+        .args([&format!("--connect-to={to}"), &format!("https://{host}{}", case.path)])
         .output()
         .context("h2load cannot be started: apt-get install nghttp2-client")?;
     let text = std::fs::read_to_string(log.path())?;
