@@ -1,5 +1,7 @@
 //! Chunks of a request's body, followed byte by byte so that its end is known. Pure; data is skipped, not looked at.
 
+use super::fault::Fault;
+
 /// Bytes of extensions that one chunk may have; nobody is known to send any.
 const EXTENSION: usize = 256;
 /// Bytes of trailers.
@@ -11,8 +13,8 @@ const DIGITS: u8 = 14;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chunks {
     at: At,
-    /// Bytes of data that were announced, framing apart.
-    data: u64,
+    /// Bytes of data, framing apart, that may still be announced.
+    left: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,16 +57,15 @@ pub(crate) enum Found {
     /// The body ends behind so many bytes.
     End(usize),
     /// At this byte something is wrong.
-    Wrong(usize),
-}
-
-impl Default for Chunks {
-    fn default() -> Self {
-        Self { at: At::Size { digits: 0, size: 0 }, data: 0 }
-    }
+    Wrong(usize, Fault),
 }
 
 impl Chunks {
+    /// Those of a body of which so many bytes are taken.
+    pub(crate) fn new(most: u64) -> Self {
+        Self { at: At::Size { digits: 0, size: 0 }, left: most }
+    }
+
     /// Follows the body through its next piece.
     pub(crate) fn follow(&mut self, piece: &[u8]) -> Found {
         let mut place = 0;
@@ -77,17 +78,12 @@ impl Chunks {
                 continue;
             }
             match self.step(byte) {
-                Some(true) => return Found::End(place + 1),
-                Some(false) => place += 1,
-                None => return Found::Wrong(place),
+                Ok(true) => return Found::End(place + 1),
+                Ok(false) => place += 1,
+                Err(fault) => return Found::Wrong(place, fault),
             }
         }
         Found::More
-    }
-
-    /// Bytes of data in the chunks that have begun.
-    pub(crate) fn data(&self) -> u64 {
-        self.data
     }
 
     /// Whether the last byte was seen.
@@ -95,11 +91,11 @@ impl Chunks {
         self.at == At::Over
     }
 
-    /// Takes one byte that is not data: whether it was the last, or nothing if it does not belong there.
-    fn step(&mut self, byte: u8) -> Option<bool> {
+    /// Takes one byte that is not data: whether it was the last.
+    fn step(&mut self, byte: u8) -> Result<bool, Fault> {
         self.at = match (self.at, byte) {
             (At::Size { digits, size }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < DIGITS => {
-                let digit = char::from(byte).to_digit(16)?;
+                let digit = char::from(byte).to_digit(16).ok_or(Fault::Chunk)?;
                 At::Size { digits: digits + 1, size: size * 16 + u64::from(digit) }
             }
             (At::Size { digits: 1.., size }, b';') => At::Extension { size, length: 0 },
@@ -110,7 +106,7 @@ impl Chunks {
             }
             (At::SizeEnd { size: 0 }, b'\n') => At::Trailer { length: 0 },
             (At::SizeEnd { size }, b'\n') => {
-                self.data = self.data.saturating_add(size);
+                self.left = self.left.checked_sub(size).ok_or(Fault::BodyTooLarge)?;
                 At::Data { left: size }
             }
             (At::DataEnd, b'\r') => At::DataEndFeed,
@@ -118,7 +114,7 @@ impl Chunks {
             (At::Trailer { .. }, b'\r') => At::LastFeed,
             (At::LastFeed, b'\n') => {
                 self.at = At::Over;
-                return Some(true);
+                return Ok(true);
             }
             // A line that begins with a blank would be a folded one.
             (At::Trailer { length }, 0x21..=0x7e) => At::TrailerLine { length: length + 1 },
@@ -127,9 +123,9 @@ impl Chunks {
                 At::TrailerLine { length: length + 1 }
             }
             (At::TrailerFeed { length }, b'\n') => At::Trailer { length },
-            _ => return None,
+            _ => return Err(Fault::Chunk),
         };
-        Some(false)
+        Ok(false)
     }
 }
 
@@ -144,14 +140,27 @@ mod tests {
             ("3\r\nabc\r\n0\r\n\r\n", 13),
             ("A;name=value\r\n0123456789\r\n00\r\nx: 1\r\n\r\nrest", 38),
         ] {
-            assert_eq!(Chunks::default().follow(body.as_bytes()), Found::End(end), "{body:?}");
-            let mut chunks = Chunks::default();
+            assert_eq!(Chunks::new(1 << 20).follow(body.as_bytes()), Found::End(end), "{body:?}");
+            let mut chunks = Chunks::new(1 << 20);
             let found = body.bytes().enumerate().find_map(|(place, byte)| match chunks.follow(&[byte]) {
                 Found::More => None,
                 other => Some((place, other)),
             });
             assert_eq!(found, Some((end - 1, Found::End(1))), "{body:?}");
         }
+    }
+
+    #[test]
+    fn too_much_is_found_where_it_is_announced() {
+        let body = b"3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n";
+        let too_much = Found::Wrong(10, Fault::BodyTooLarge);
+        assert_eq!(Chunks::new(6).follow(body), too_much);
+        assert_eq!(Chunks::new(7).follow(body), Found::End(body.len()));
+        let mut chunks = Chunks::new(6);
+        assert_eq!(
+            (chunks.follow(&body[..9]), chunks.follow(&body[9..])),
+            (Found::More, Found::Wrong(1, Fault::BodyTooLarge))
+        );
     }
 
     #[test]
@@ -173,7 +182,7 @@ mod tests {
             "1;\0\r\n",
             &long,
         ] {
-            assert!(matches!(Chunks::default().follow(body.as_bytes()), Found::Wrong(_)), "{body:?}");
+            assert!(matches!(Chunks::new(1 << 20).follow(body.as_bytes()), Found::Wrong(_, Fault::Chunk)), "{body:?}");
         }
     }
 }

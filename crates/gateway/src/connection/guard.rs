@@ -243,7 +243,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Socket> Guard<S> {
             Framing::Length(0) => Phase::Head,
             Framing::Length(length) if length > self.bounds.body => return Err(Fault::BodyTooLarge),
             Framing::Length(length) => Phase::Length(length),
-            Framing::Chunked => Phase::Chunks(Chunks::default()),
+            Framing::Chunked => Phase::Chunks(Chunks::new(self.bounds.body)),
             // Which request the function's answer is about would not be clear.
             Framing::Upgrade if self.state.is_busy() => return Err(Fault::EarlyUpgrade),
             Framing::Upgrade => Phase::Upgrade,
@@ -257,15 +257,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Socket> Guard<S> {
     /// up as one that broke off.
     fn follow_chunks(&mut self, piece: &[u8]) -> usize {
         let Phase::Chunks(chunks) = &mut self.phase else { return 0 };
-        let (mut passes, mut fault) = match chunks.follow(piece) {
+        let (passes, fault) = match chunks.follow(piece) {
             Found::More => (piece.len(), None),
             Found::End(end) => (end, None),
-            Found::Wrong(place) => (place, Some(Fault::Chunk)),
+            Found::Wrong(place, fault) => (place, Some(fault)),
         };
-        if chunks.data() > self.bounds.body {
-            // None of this piece: its end must not look like the body's.
-            (passes, fault) = (0, Some(Fault::BodyTooLarge));
-        }
         if let Some(fault) = fault {
             self.state.set_body_fault(fault);
             self.phase = Phase::Broken;
