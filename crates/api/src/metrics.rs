@@ -51,6 +51,7 @@ fn encode(api: &Api, only: Option<&[String]>) -> String {
         counted: select(counted, only),
         records_dropped: api.control.recorder().dropped(),
         lines_dropped: api.control.recorder().lines_dropped(),
+        traces_dropped: api.control.recorder().traces().map_or(0, kip_control::Traces::dropped),
         usage: kip_host::usage::look(),
         gateway_cpu: kip_host::usage::cpu_of_threads("gateway-"),
     };

@@ -22,6 +22,7 @@ use crate::info::{FunctionInfo, HostInfo, InstanceInfo};
 use crate::recorder::Recorder;
 use crate::rounds::Rounds;
 use crate::timers::Timers;
+use crate::traces::{TraceOptions, Traces};
 use crate::version::Version;
 
 /// What the control room is told when it opens.
@@ -39,6 +40,8 @@ pub struct Options {
     pub retention: Retention,
     /// Where each request is written down as a line, if it is.
     pub access_log: Option<AccessLogOptions>,
+    /// Where traces of requests go, if anywhere.
+    pub traces: Option<TraceOptions>,
 }
 
 /// Why something could not be done.
@@ -175,7 +178,13 @@ impl Control {
         let pressure = options.disk.pressure.clone();
         let access_log = options.access_log.clone().map(|log| AccessLog::start(&log, pressure.clone()));
         let access_log = access_log.transpose().map_err(Error::AccessLog)?;
-        let recorder = Recorder::start(records.clone(), pressure, options.retention, access_log);
+        let recorder = Recorder::start(
+            records.clone(),
+            pressure,
+            options.retention,
+            access_log,
+            options.traces.as_ref().map(Traces::start),
+        );
         let shared = Arc::new(Shared {
             boot: options.boot,
             runtime: Handle::current(),

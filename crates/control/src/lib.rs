@@ -20,6 +20,7 @@ mod recorder;
 mod restore;
 mod rounds;
 mod timers;
+mod traces;
 mod usage;
 mod version;
 
@@ -33,6 +34,7 @@ pub use link::{Link, Turn};
 pub use permit::{Permit, Refused, Waiting};
 pub use recorder::Recorder;
 pub use restore::{BEFORE_RESTORE, Restored, backup_problem};
+pub use traces::{Spans, TraceOptions, Traces};
 pub use usage::{FunctionUsage, VersionUsage};
 pub use version::Version;
 

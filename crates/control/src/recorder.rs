@@ -10,6 +10,7 @@ use kip_store::{Condition, Record, RecordStore, RequestRecord, Retention};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::access_log::{AccessLog, Entry};
+use crate::traces::Traces;
 
 /// Records that may wait; more are dropped and counted.
 const WAITING: usize = 16_384;
@@ -36,6 +37,7 @@ pub struct Recorder {
     shed: Arc<AtomicU64>,
     pressure: Pressure,
     access_log: Option<AccessLog>,
+    traces: Option<Traces>,
     /// Somebody waits for what was handed in.
     urgent: Arc<Notify>,
 }
@@ -56,6 +58,7 @@ impl Recorder {
         pressure: Pressure,
         retention: Retention,
         access_log: Option<AccessLog>,
+        traces: Option<Traces>,
     ) -> Self {
         let (items, queue) = mpsc::channel(WAITING);
         let shed = Arc::default();
@@ -63,7 +66,7 @@ impl Recorder {
         let writer =
             Writer { store, shed: Arc::clone(&shed), pressure: pressure.clone(), retention, urgent: urgent.clone() };
         kip_host::tasks::spawn("record writer", writer.run(queue));
-        Self { items, dropped: Arc::default(), shed, pressure, access_log, urgent }
+        Self { items, dropped: Arc::default(), shed, pressure, access_log, traces, urgent }
     }
 
     /// Hands in a record, or drops and counts it when the disk does not keep up.
@@ -100,6 +103,11 @@ impl Recorder {
         if let Some(access_log) = &self.access_log {
             access_log.hand_in(Entry { record, peer });
         }
+    }
+
+    /// Where traces of requests go, if anywhere.
+    pub fn traces(&self) -> Option<&Traces> {
+        self.traces.as_ref()
     }
 
     /// Lines of the access log that were not written.

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use kip_control::AccessLogOptions;
+use kip_control::{AccessLogOptions, TraceOptions};
 use kip_fleet::Inventory;
 use kip_fleet::room::{Host, Pool, Quota};
 use kip_spec::{Bytes, MilliCpu, Millis, Problem, code};
@@ -75,6 +75,7 @@ pub(crate) struct Config {
     pub(crate) network: bool,
     pub(crate) retention: kip_control::Retention,
     pub(crate) access_log: Option<AccessLogOptions>,
+    pub(crate) traces: Option<TraceOptions>,
     pub(crate) require_keys: bool,
     pub(crate) metrics: Metrics,
     pub(crate) limits: kip_gateway::Limits,
@@ -175,6 +176,7 @@ impl Config {
             proxies: gateway::proxies(get("server.proxies"))?,
             tls: gateway::tls(&values)?,
             access_log: gateway::access_log(data, &values)?,
+            traces: gateway::traces(&values)?,
             require_keys: parse(&values, "gateway.require_keys", "true or false")?,
             metrics: Metrics {
                 functions: parse(&values, "metrics.functions", "a number such as 1000")?,
@@ -273,7 +275,8 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
             let setting = SETTINGS.iter().find(|setting| setting.key == key).ok_or_else(|| unknown(&key))?;
             let value = match value {
                 toml::Value::String(text) => text.clone(),
-                toml::Value::Integer(number) if setting.form == Form::Count => number.to_string(),
+                toml::Value::Integer(number) if matches!(setting.form, Form::Count | Form::Share) => number.to_string(),
+                toml::Value::Float(number) if setting.form == Form::Share => number.to_string(),
                 toml::Value::Boolean(switch) if setting.form == Form::Switch => switch.to_string(),
                 other => {
                     let problem = invalid(format!(
@@ -309,6 +312,7 @@ pub(crate) fn schema() -> serde_json::Value {
         let Some((section, name)) = setting.key.split_once('.') else { continue };
         let kind = match setting.form {
             Form::Count => serde_json::json!(["string", "integer"]),
+            Form::Share => serde_json::json!(["string", "number"]),
             Form::Switch => serde_json::json!(["string", "boolean"]),
             _ => serde_json::json!("string"),
         };
@@ -378,6 +382,8 @@ mod tests {
             ("[limits]\nidle = \"soon\"", "is not a duration"),
             ("[server]\nproxies = \"front\"", "is not an address"),
             ("[tls]\nlisten = \"127.0.0.1:0\"", "are needed together"),
+            ("[traces]\nendpoint = \"collector\"", "is not an address"),
+            ("[traces]\nshare = 2", "from 0 to 1"),
             ("[[devices]]\nname = \"gpu0\"", "there is no setting `devices`"),
         ] {
             let problem = read(text).unwrap_err();

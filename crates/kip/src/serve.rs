@@ -106,6 +106,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
         disk,
         retention: config.retention,
         access_log: config.access_log.clone(),
+        traces: config.traces.clone(),
     };
     let control = Control::open(options, store, records, body, ended).await.map_err(Problem::from)?;
 

@@ -24,7 +24,7 @@ use crate::headers::{self, Forwarding};
 use crate::metrics::Metrics;
 use crate::pool::{Pool, Sender};
 use crate::prefix::{Fault, Upload};
-use crate::trace::{Caller, Outcome, Trace, Tracer};
+use crate::trace::{Caller, Outcome, TRACEPARENT, Trace, Tracer};
 use crate::tunnel::{Tunnel, Tunnels};
 use crate::upgrade::{self, Asked};
 
@@ -107,7 +107,8 @@ impl Relay {
         let (head, body) = request.into_parts();
         let caller = (call.caller.take(), call.peer);
         let path = call.target.path_and_query().map_or("/", |path| path.as_str());
-        let trace = Trace::new(call.request.clone(), call.cell.clone(), caller, head.method.clone(), path);
+        let mut trace = Trace::new(call.request.clone(), call.cell.clone(), caller, head.method.clone(), path);
+        trace.spans = self.tracer.spans(&head.headers);
         let upload = Upload::new(call.read.clone(), body, trace.bytes_in.clone(), (call.largest_body, call.body_idle));
         // Until the answer's head is there, a caller that leaves drops this.
         let mut guard = Guard { tracer: self.tracer.clone(), trace: Some(trace) };
@@ -138,6 +139,11 @@ impl Relay {
             None => self.permit(call, &mut upload, limit, guard).await?,
         };
         let mut request = build(call, head, upload, &permit, asked);
+        if let Some(spans) = guard.trace.as_ref().and_then(|trace| trace.spans)
+            && let Ok(value) = HeaderValue::try_from(spans.toward_instance())
+        {
+            request.headers_mut().insert(TRACEPARENT, value);
+        }
         let mut retried = false;
         loop {
             if let Some(trace) = &mut guard.trace {

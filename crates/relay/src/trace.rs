@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kip_control::{Control, Link};
+use http::{HeaderMap, HeaderName};
+use kip_control::{Control, Link, Spans};
 use kip_fleet::StartKind;
 use kip_host::clock::{monotonic_micros, wall_millis};
 use kip_spec::{Code, RequestId};
@@ -15,6 +16,8 @@ use crate::metrics::{Meter, Observation};
 
 /// Warm and successful requests recorded each second by each thread; of more, some are left out and counted.
 const WARM_RECORDS_PER_SECOND: u32 = 500;
+/// What names a request's place in a trace (W3C, "Trace Context").
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// A request this slow is always recorded, in microseconds.
 const SLOW: u64 = 1_000_000;
 
@@ -49,6 +52,8 @@ pub(crate) struct Trace {
     pub(crate) bytes_in: Arc<AtomicU64>,
     caller: Option<Caller>,
     peer: Option<IpAddr>,
+    /// Where a collector wants to hear of it.
+    pub(crate) spans: Option<Spans>,
 }
 
 /// How a request ended.
@@ -85,6 +90,7 @@ impl Trace {
             bytes_in: Arc::default(),
             caller,
             peer,
+            spans: None,
         }
     }
 
@@ -156,6 +162,12 @@ impl Tracer {
         Self { control, meter, sample: Sample::default() }
     }
 
+    /// Whether a collector wants to hear of a request that comes with these headers.
+    pub(crate) fn spans(&self, headers: &HeaderMap) -> Option<Spans> {
+        let parent = |headers: &HeaderMap| headers.get(TRACEPARENT)?.to_str().ok().map(str::to_owned);
+        self.control.recorder().traces()?.begin(parent(headers).as_deref())
+    }
+
     pub(crate) fn end(&self, trace: &Trace, outcome: Outcome) {
         let total = trace.elapsed();
         self.count(trace, total);
@@ -164,7 +176,7 @@ impl Tracer {
         let records = !plain || self.sample.takes(trace.wall / 1_000);
         if !records {
             recorder.leave_out();
-            if !recorder.logs() {
+            if !recorder.logs() && trace.spans.is_none() {
                 return;
             }
         }
@@ -198,6 +210,9 @@ impl Tracer {
         };
         if recorder.logs() {
             recorder.log(record.clone(), trace.peer);
+        }
+        if let (Some(traces), Some(spans)) = (recorder.traces(), trace.spans) {
+            traces.end(spans, record.clone());
         }
         if records {
             recorder.request(record);

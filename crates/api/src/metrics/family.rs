@@ -21,6 +21,7 @@ pub(super) struct Scrape {
     pub(super) counted: Counted,
     pub(super) records_dropped: u64,
     pub(super) lines_dropped: u64,
+    pub(super) traces_dropped: u64,
     pub(super) usage: Usage,
     pub(super) gateway_cpu: f64,
 }
@@ -216,6 +217,14 @@ pub(super) const FAMILIES: &[Family] = &[
         labels: "",
         help: "Lines of the access log that were not written.",
         write: |scrape, out| out.encode_counter::<NoLabelSet, _, u64>(&scrape.lines_dropped, None),
+    },
+    Family {
+        name: "kip_traces_dropped",
+        unit: None,
+        kind: MetricType::Counter,
+        labels: "",
+        help: "Requests whose traces did not reach the collector.",
+        write: |scrape, out| out.encode_counter::<NoLabelSet, _, u64>(&scrape.traces_dropped, None),
     },
     Family {
         name: "kip_gateway_cpu",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use kip_control::{AccessLogOptions, AccessLogTarget};
+use kip_control::{AccessLogOptions, AccessLogTarget, TraceOptions};
 use kip_spec::{Bytes, Millis, Problem};
 
 use super::{Value, invalid, parse};
@@ -93,4 +93,22 @@ pub(super) fn access_log(
         path => AccessLogTarget::File { path: data.join(path), most },
     };
     Ok(Some(AccessLogOptions { target, query }))
+}
+
+pub(super) fn traces(values: &BTreeMap<&'static str, Value>) -> Result<Option<TraceOptions>, Problem> {
+    let share: f64 = parse(values, "traces.share", "a share such as 0.1, from 0 to 1")?;
+    if !(0.0..=1.0).contains(&share) {
+        return Err(invalid(format!("traces.share is from 0 to 1, not {share}")));
+    }
+    let endpoint = match values["traces.endpoint"].value.as_str() {
+        "none" => return Ok(None),
+        endpoint => endpoint.to_owned(),
+    };
+    if let Err(error) = kip_host::http_client::authority(&endpoint) {
+        return Err(invalid(format!("traces.endpoint: {error}"))
+            .hint("write the address of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318"));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from none to a million")]
+    let share = (share * 1e6).round() as u32;
+    Ok(Some(TraceOptions { endpoint, share }))
 }

@@ -17,6 +17,8 @@ pub(super) enum Form {
     Duration,
     Size,
     Text,
+    /// A number from 0 to 1.
+    Share,
     /// true or false.
     Switch,
 }
@@ -200,5 +202,17 @@ pub(super) const SETTINGS: &[Setting] = &[
         default: "none",
         about: "where inference requests come in over TLS, such as 0.0.0.0:5443",
         form: Form::Text,
+    },
+    Setting {
+        key: "traces.endpoint",
+        default: "none",
+        about: "a collector that takes traces of requests by OTLP over HTTP, such as http://127.0.0.1:4318",
+        form: Form::Text,
+    },
+    Setting {
+        key: "traces.share",
+        default: "1",
+        about: "of requests that come without a trace, the share that gets one, from 0 to 1",
+        form: Form::Share,
     },
 ];

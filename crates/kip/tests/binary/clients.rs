@@ -1,10 +1,15 @@
 //! Other people's clients against functions that they start. The scripts are in `tests/clients`; `cargo xtask test` installs
 //! what they need.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
-use crate::support::{Ran, Server, function, manifest, run, until_true};
+use serde_json::Value;
+
+use crate::support::{Ran, Server, apart, function, manifest, run, until, until_true};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -143,4 +148,79 @@ fn h2load() {
         assert!(ran.stdout.contains("2000 succeeded, 0 failed, 0 errored"), "{ran:?}");
     }
     server.until_quiet();
+}
+
+/// A collector: answers each batch with the next of these statuses, then with 200, and keeps what it took.
+fn collector(mut statuses: Vec<u16>) -> (std::net::SocketAddr, Arc<Mutex<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, taken) = (listener.local_addr().unwrap(), Arc::<Mutex<String>>::default());
+    let kept = taken.clone();
+    apart(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            let (mut line, mut length) = (String::new(), 0);
+            while reader.read_line(&mut line).unwrap() > 2 {
+                if let Some(value) = line.strip_prefix("content-length: ") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let status = if statuses.is_empty() { 200 } else { statuses.remove(0) };
+            if status == 200 {
+                *kept.lock().unwrap() += &format!("{}\n", String::from_utf8(body).unwrap());
+            }
+            let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            reader.get_mut().write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    (address, taken)
+}
+
+#[test]
+fn a_collector_of_traces() {
+    let Some(python) = python("opentelemetry.proto.collector.trace.v1.trace_service_pb2") else { return };
+    // The first batch is refused for now, and offered again.
+    let (address, taken) = collector(vec![503]);
+    let server = Server::with(&format!("[traces]\nendpoint = \"http://{address}\"\nshare = 0"));
+    server.deploy(&manifest(&[function("f", &[], "instances: {max: 1}")]));
+    let of_caller = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let traced = |flags: &str| format!("traceparent: 00-{of_caller}-00f067aa0ba902b7-{flags}\r\ntracestate: a=1\r\n");
+    let seen = |headers: &str| server.call_with("GET", "/seen", headers, b"").text().to_lowercase();
+    let cold = seen(&traced("01"));
+    assert!(cold.contains("tracestate: a=1"), "{cold}");
+    let told = cold.lines().find_map(|line| line.strip_prefix("traceparent: ")).unwrap().to_owned();
+    let parts: Vec<&str> = told.trim().split('-').collect();
+    assert_eq!((parts[0], parts[1], parts[3]), ("00", of_caller, "01"));
+    // What its caller does not trace passes as it is, and with a share of none no trace is begun.
+    assert!(seen(&traced("00")).contains(traced("00").trim_end()));
+    assert!(!seen("").contains("traceparent"));
+    assert_eq!(server.call_with("POST", "/status/500", &traced("01"), b"x").status(), 500);
+
+    let spans = until("both traces are there", || {
+        let file = server.folder().join("batches");
+        std::fs::write(&file, taken.lock().unwrap().as_str()).unwrap();
+        let mut command = Command::new(&python);
+        let ran = run(command.arg(root().join("tests/clients/otlp_check.py")).arg(file));
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let spans = ran.json().as_array().unwrap().clone();
+        (spans.iter().filter(|span| span["kind"] == 2).count() == 2).then_some(spans)
+    });
+    let found = |fits: &dyn Fn(&Value) -> bool| spans.iter().find(|span| fits(span)).unwrap().clone();
+    let whole = found(&|span| span["name"] == "GET f");
+    assert_eq!((&whole["trace"], &whole["parent"]), (&of_caller.into(), &"00f067aa0ba902b7".into()));
+    let attributes = &whole["attributes"];
+    assert_eq!(attributes["faas.coldstart"], true);
+    assert_eq!((&attributes["http.response.status_code"], &attributes["url.path"]), (&200.into(), &"/seen".into()));
+    let start = found(&|span| span["name"] == "start");
+    let instance = found(&|span| span["id"] == parts[2]);
+    for part in [&start, &instance] {
+        assert_eq!((&part["trace"], &part["parent"]), (&whole["trace"], &whole["id"]));
+    }
+    let micros = |span: &Value| span["micros"].as_u64().unwrap();
+    assert!(micros(&start) + micros(&instance) <= micros(&whole) + 1 && micros(&start) > 0, "{spans:?}");
+    let failed = found(&|span| span["name"] == "POST f");
+    assert_eq!((&failed["status"], &failed["attributes"]["faas.coldstart"]), (&2.into(), &false.into()));
+    assert_eq!(spans.iter().filter(|span| span["trace"] != of_caller).count(), 0, "nothing else is traced");
 }

@@ -313,3 +313,50 @@ fn a_passed_listener_outlives_the_server() {
     one.send("GET", "/f/f/pid", "");
     assert_eq!(one.answer("GET").status(), 200);
 }
+
+#[test]
+fn exempt_paths_wake_nobody_and_keep_nobody_awake() {
+    let server = Server::start();
+    server.deploy_subject(
+        &[],
+        "instances: {max: 1}\nidle: {pause: 300ms}\ntrigger: {http: {exempt: [/count, /stall, /headers*]}}",
+    );
+    let state = |accept: &str, path: &str| {
+        let answer = call(server.gateway, "GET", &format!("/f/f{path}"), accept, b"");
+        assert_eq!(answer.status(), 200);
+        let state = answer.header("x-kip-state").map(str::to_owned);
+        (state, answer.header("content-type").unwrap_or_default().to_owned(), answer.text())
+    };
+    let json = |state: &str| {
+        let body = format!("{{\"function\":\"f\",\"instance\":\"{state}\"}}\n");
+        (Some(state.to_owned()), "application/json".to_owned(), body)
+    };
+    assert_eq!(state("", "/count"), json("none"));
+    assert_eq!(server.instances().len(), 0, "nothing was started");
+
+    assert_eq!(server.get("/pid").status(), 200);
+    assert_eq!(state("", "/count").0, None, "an instance that is awake answers itself");
+    // Asked all the time, it still falls asleep.
+    until_true("it sleeps", || {
+        let _ = state("", "/headers/x?y");
+        server.instances()[0]["state"] == "paused"
+    });
+    assert_eq!(state("", "/count?q"), json("paused"));
+    let scraped = state("accept: text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n", "/count");
+    assert_eq!(
+        (scraped.1.as_str(), scraped.2.as_str()),
+        ("text/plain; version=0.0.4; charset=utf-8", "# function f, instance paused\n")
+    );
+    let scraped = state("accept: application/openmetrics-text;version=1.0.0,text/plain\r\n", "/count");
+    assert_eq!(scraped.2, "# EOF\n");
+    assert_eq!(server.instances()[0]["state"], "paused");
+
+    // A stream beside other requests takes no place of the only one there is, and nothing awake is held by it.
+    assert_eq!(server.get("/pid").status(), 200);
+    let mut stream = server.connect();
+    stream.send("GET", "/f/f/stall", "");
+    assert_eq!(stream.head().status, 200);
+    assert_eq!((server.function()["in_flight"].clone(), server.get("/pid").status()), (0.into(), 200));
+    server.until_state("paused");
+    assert_eq!(server.get("/pid").status(), 200, "what is not exempt wakes it");
+}
