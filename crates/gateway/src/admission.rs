@@ -64,7 +64,8 @@ impl Door {
         let state = inbound.state.clone();
         if request.method().as_str() == REFUSED {
             let fault = state.as_ref().and_then(|state| state.fault());
-            let problem = fault.map_or_else(|| bad("its method is not taken here"), Fault::problem);
+            let problem =
+                fault.map_or_else(|| bad("its method is not taken here"), |fault| fault.problem(&self.bounds));
             let answer = kip_relay::problem(problem, &id);
             let line = state.as_ref().and_then(|state| state.line());
             let (method, target) = line.unwrap_or_else(|| ("-".to_owned(), "-".to_owned()));
@@ -79,7 +80,7 @@ impl Door {
         if let Some(state) = &state {
             // What was wrong with the body is known to the guard alone.
             if let Some(fault) = state.body_fault().filter(|_| answer.headers().contains_key("x-kip-error")) {
-                answer = kip_relay::problem(fault.problem(), &id);
+                answer = kip_relay::problem(fault.problem(&self.bounds), &id);
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             if upgrade {
@@ -121,7 +122,7 @@ impl Door {
         id: &RequestId,
         inbound: &Inbound,
     ) -> Result<Call, Box<Answer>> {
-        self.check_http2(request).map_err(|fault| Box::new(kip_relay::problem(fault.problem(), id)))?;
+        self.check_http2(request).map_err(|fault| Box::new(kip_relay::problem(fault.problem(&self.bounds), id)))?;
         // Before anything is told, or read of somebody's body.
         if inbound.keyed {
             self.authority.require_key(request.headers(), id)?;
@@ -187,7 +188,7 @@ impl Door {
                 "too many large requests are being searched for the model they are for",
             )
             .hint("try again later, put `model` first in the body, or call the function by its own address: /f/{function}/v1/…")),
-            Err(Missing::Late) => Err(Fault::BodyLate.problem()),
+            Err(Missing::Late) => Err(Fault::BodyLate.problem(&self.bounds)),
             Err(Missing::BrokeOff) => Err(bad("its body broke off")),
         }
     }

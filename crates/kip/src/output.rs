@@ -1,6 +1,7 @@
 //! What is printed: data on standard output, everything else on standard error.
 #![expect(clippy::print_stderr, reason = "this module is where the command line prints")]
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
@@ -60,6 +61,28 @@ impl Output {
     pub(crate) fn is_terminal(self) -> bool {
         !self.is_json() && std::io::stdout().is_terminal()
     }
+}
+
+/// What others wrote, fit for a terminal: colours are left out, and other control characters are shown instead of obeyed.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(|c| c.is_control() && c != '\t') {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        let colour = rest
+            .strip_prefix('[')
+            .filter(|_| c == '\x1b')
+            .and_then(|codes| codes.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').strip_prefix('m'));
+        match colour {
+            Some(after) => rest = after,
+            None if c.is_control() && c != '\t' => shown.extend(c.escape_default()),
+            None => shown.push(c),
+        }
+    }
+    shown.into()
 }
 
 /// A table with aligned columns; columns whose name begins with `#` are right-aligned numbers.
@@ -124,6 +147,15 @@ pub(crate) fn date(at: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_programs_write_does_not_steer_the_terminal() {
+        assert_eq!(printable("plain\tä"), "plain\tä");
+        assert_eq!(
+            printable("\x1b[1;32mINFO\x1b[0m: \x1b]0;title\x07 \x1b[2J\r"),
+            "INFO: \\u{1b}]0;title\\u{7} \\u{1b}[2J\\r"
+        );
+    }
 
     #[test]
     fn columns_are_aligned() {

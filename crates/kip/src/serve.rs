@@ -149,7 +149,8 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let found = Found { gateway: ready.gateway.clone(), api: ready.api.clone(), pid: ready.pid };
     let file = data.join(FOUND);
     kip_host::directory::write_whole(&file, &serde_json::to_vec(&found)?).map_err(|error| unusable(data, &error))?;
-    tracing::info!(gateway = ready.gateway, api = ready.api, pause = pause_method, "serving");
+    let tls = config.tls.as_ref().map(|tls| format!("https://{}", tls.listen));
+    tracing::info!(gateway = ready.gateway, tls, api = ready.api, pause = pause_method, "serving");
     announce(&ready);
 
     let (why, keep) = tokio::select! {

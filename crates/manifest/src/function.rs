@@ -159,7 +159,7 @@ fn http(function: &Section<'_>, report: &mut Report<'_>) -> HttpTrigger {
     const LATER: [(&str, &str); 1] = [("jwt", "write `key`: callers send a key of this server")];
     let section = function.section("trigger", &keys::TRIGGER, report);
     let Some(section) = section.and_then(|section| section.section("http", &keys::HTTP, report)) else {
-        return HttpTrigger { auth: HttpAuth::Anonymous, methods: Vec::new(), exempt: Vec::new() };
+        return HttpTrigger::default();
     };
     HttpTrigger {
         auth: section

@@ -116,13 +116,24 @@ impl Trace {
             Some(StartKind::Woken) => "wake",
             _ => "queue",
         };
-        format!("{waited};dur={}, first_byte;dur={}", millis(self.queue), millis(self.first_byte))
+        // Each answer has one: so not by the formatter.
+        let mut text = String::with_capacity(64);
+        text.push_str(waited);
+        text.push_str(";dur=");
+        push_millis(&mut text, self.queue);
+        text.push_str(", first_byte;dur=");
+        push_millis(&mut text, self.first_byte);
+        text
     }
 }
 
 /// Microseconds as milliseconds with three places.
-pub(crate) fn millis(micros: u64) -> String {
-    format!("{}.{:03}", micros / 1_000, micros % 1_000)
+fn push_millis(text: &mut String, micros: u64) {
+    let mut digits = itoa::Buffer::new();
+    text.push_str(digits.format(micros / 1_000));
+    text.push('.');
+    // Its first digit only keeps the places.
+    text.push_str(&digits.format(1_000 + micros % 1_000)[1..]);
 }
 
 /// A request that was answered before it came to a function.
@@ -292,6 +303,16 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn milliseconds_have_three_places() {
+        let shown = |micros| {
+            let mut text = String::new();
+            push_millis(&mut text, micros);
+            text
+        };
+        assert_eq!([0, 7, 1_000, 61_234_050].map(shown), ["0.000", "0.007", "1.000", "61234.050"]);
+    }
 
     #[test]
     fn a_redirect_is_no_refusal() {

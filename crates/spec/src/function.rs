@@ -48,6 +48,30 @@ pub struct FunctionSpec {
     pub protocol: Option<Protocol>,
 }
 
+impl FunctionSpec {
+    /// This program with every default.
+    pub fn new(name: FunctionName, program: Program) -> Self {
+        Self {
+            name,
+            program,
+            env: BTreeMap::new(),
+            resources: Resources::default(),
+            instances: defaults::INSTANCES,
+            ready: ReadyProbe::Tcp,
+            live: None,
+            lifecycle: Lifecycle::default(),
+            timeouts: defaults::TIMEOUTS,
+            queue_depth: defaults::QUEUE_DEPTH,
+            idle: defaults::IDLE,
+            watchdog: Watchdog::default(),
+            rotation: Rotation::default(),
+            dispatch: defaults::DISPATCH,
+            http: HttpTrigger::default(),
+            protocol: None,
+        }
+    }
+}
+
 /// What an instance executes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -228,7 +252,7 @@ pub enum Dispatch {
 }
 
 /// Who may call a function over HTTP, and how.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpTrigger {
     /// Whether a key is asked for.
     pub auth: HttpAuth,
@@ -236,6 +260,7 @@ pub struct HttpTrigger {
     pub methods: Vec<String>,
     /// Paths of the instance whose requests neither wake an instance nor keep it awake, each whole or, with `*` at its end, by how it
     /// begins.
+    #[serde(default)]
     pub exempt: Vec<String>,
 }
 
@@ -250,10 +275,11 @@ impl HttpTrigger {
 }
 
 /// Whether callers of the gateway need a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HttpAuth {
     /// Anyone who reaches the gateway.
+    #[default]
     Anonymous,
     /// A bearer key of this server.
     Key,

@@ -275,29 +275,12 @@ fn signed(version: VersionId) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kip_spec::function::{
-        HttpAuth, HttpTrigger, Lifecycle, Program, ReadyProbe, Resources, Rotation, Watchdog, defaults,
-    };
+    use kip_spec::function::Program;
 
     fn spec(name: &str) -> FunctionSpec {
-        FunctionSpec {
-            name: name.parse().unwrap(),
-            program: Program::Command { argv: vec!["true".to_owned()], dir: "/".into() },
-            env: [("A".to_owned(), "ä".to_owned())].into(),
-            resources: Resources::default(),
-            instances: defaults::INSTANCES,
-            ready: ReadyProbe::Tcp,
-            live: None,
-            watchdog: Watchdog::default(),
-            rotation: Rotation::default(),
-            lifecycle: Lifecycle::default(),
-            timeouts: defaults::TIMEOUTS,
-            queue_depth: defaults::QUEUE_DEPTH,
-            idle: defaults::IDLE,
-            dispatch: defaults::DISPATCH,
-            http: HttpTrigger { auth: HttpAuth::Anonymous, methods: Vec::new() },
-            protocol: None,
-        }
+        let program = Program::Command { argv: vec!["true".to_owned()], dir: "/".into() };
+        let env = [("A".to_owned(), "ä".to_owned())].into();
+        FunctionSpec { env, ..FunctionSpec::new(name.parse().unwrap(), program) }
     }
 
     #[tokio::test]

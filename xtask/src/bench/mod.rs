@@ -18,8 +18,11 @@ pub(crate) fn task(arguments: &[&str]) -> Result<()> {
         return gpu::run(rest);
     }
     if let ["gateway", rest @ ..] = arguments {
-        // As it is handed out: the others are.
-        server::build_by("dist")?;
+        let rest = match rest {
+            ["--program", program, rest @ ..] => server::use_program(program).map(|()| rest)?,
+            // As it is handed out: the others are.
+            rest => server::build_by("dist").map(|()| rest)?,
+        };
         machine()?;
         return gateway::run(rest);
     }

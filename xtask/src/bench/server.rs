@@ -26,21 +26,31 @@ pub(super) struct Server {
     prefix: Vec<String>,
 }
 
-/// The profile of `kip` itself, where it is not the usual one.
-static PROFILE: OnceLock<&str> = OnceLock::new();
+/// The `kip` that is measured, where it is not the usual one.
+static KIP: OnceLock<PathBuf> = OnceLock::new();
+
+/// Measures this program, somebody's earlier build perhaps.
+pub(super) fn use_program(program: &str) -> Result<()> {
+    let program = std::fs::canonicalize(program).with_context(|| format!("there is no program {program}"))?;
+    KIP.get_or_init(|| program);
+    Ok(())
+}
 
 /// Has `kip` built by this profile, without the model server, and uses that one.
 pub(super) fn build_by(profile: &'static str) -> Result<()> {
     let arguments = ["build", "--quiet", "--profile", profile, "-p", "kip", "--bin", "kip", "--no-default-features"];
     show(command("cargo", &arguments))?;
-    PROFILE.get_or_init(|| profile);
+    KIP.get_or_init(|| target().join(profile).join("kip"));
     Ok(())
 }
 
+fn target() -> PathBuf {
+    kip_host::environment::read("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 pub(super) fn binary(name: &str) -> PathBuf {
-    let target = kip_host::environment::read("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let profile = PROFILE.get().filter(|_| name == "kip").copied().unwrap_or("release");
-    target.join(profile).join(name)
+    let other = KIP.get().filter(|_| name == "kip").cloned();
+    other.unwrap_or_else(|| target().join("release").join(name))
 }
 
 /// Asks again and again until something is so.

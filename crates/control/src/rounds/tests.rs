@@ -3,32 +3,18 @@
 use std::net::SocketAddr;
 
 use kip_spec::VersionId;
-use kip_spec::function::{
-    Dispatch, FunctionSpec, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, Program, ReadyProbe, Resources, Rotation,
-    Watchdog, defaults,
-};
+use kip_spec::function::{FunctionSpec, LiveProbe, Program, ReadyProbe, Rotation};
 
 use super::*;
 use crate::Version;
 
 pub(crate) fn spec() -> FunctionSpec {
+    let program = Program::Command { argv: vec!["x".to_owned()], dir: "/".into() };
     FunctionSpec {
-        name: "f".parse().unwrap(),
-        program: Program::Command { argv: vec!["x".to_owned()], dir: "/".into() },
-        env: std::collections::BTreeMap::new(),
-        resources: Resources { memory: Some(kip_spec::Bytes(1 << 30)), ..Resources::default() },
-        instances: defaults::INSTANCES,
         ready: ReadyProbe::Http { path: "/ready".to_owned() },
         live: Some(LiveProbe { path: "/live".to_owned() }),
-        lifecycle: Lifecycle::default(),
-        timeouts: defaults::TIMEOUTS,
-        queue_depth: 1,
-        idle: defaults::IDLE,
-        watchdog: Watchdog::default(),
         rotation: Rotation { max_age: None, max_memory: Some(kip_spec::Bytes(10 << 20)) },
-        dispatch: Dispatch::Packed,
-        http: HttpTrigger { auth: HttpAuth::Anonymous, methods: Vec::new(), exempt: Vec::new() },
-        protocol: None,
+        ..FunctionSpec::new("f".parse().unwrap(), program)
     }
 }
 

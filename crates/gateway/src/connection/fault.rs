@@ -1,6 +1,10 @@
 //! What may be wrong with how a request comes in, and what its sender is told.
 
-use kip_spec::{Code, Problem, code};
+use std::time::Duration;
+
+use kip_spec::{Bytes, Code, Millis, Problem, code};
+
+use super::guard::Bounds;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident $code:ident $text:literal;)*) => {
@@ -81,14 +85,26 @@ faults! {
 
 impl Fault {
     /// What its sender is told.
-    pub(crate) fn problem(self) -> Problem {
+    pub(crate) fn problem(self, bounds: &Bounds) -> Problem {
         let problem = Problem::new(self.code(), format!("the request {}", self.text()));
-        match self.code() {
-            code::HEAD_TOO_LARGE | code::TARGET_TOO_LONG | code::REQUEST_LATE | code::BODY_TOO_LARGE => {
-                problem.hint("`kip config show` lists the gateway's limits; kipwake.toml sets them")
-            }
-            _ => problem.hint("docs/protocols.md lists what is refused and why"),
+        match self.limit(bounds) {
+            Some(limit) => problem.cause(limit).hint("the limits are set in kipwake.toml, see docs/limits.md"),
+            None => problem.hint("docs/protocols.md lists what is refused and why"),
         }
+    }
+
+    /// The limit that was passed.
+    fn limit(self, bounds: &Bounds) -> Option<String> {
+        let time = |time: Duration| Millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        Some(match self {
+            Self::HeadTooLarge => format!("limits.head is {}", Bytes(bounds.head.head as u64)),
+            Self::TooManyHeaders => format!("limits.headers is {}", bounds.head.headers),
+            Self::TargetTooLong => format!("limits.target is {}", Bytes(bounds.head.target as u64)),
+            Self::HeadLate => format!("limits.head_time is {}", time(bounds.head_time)),
+            Self::BodyLate => format!("limits.body_idle is {}", time(bounds.body_idle)),
+            Self::BodyTooLarge => format!("limits.body is {}", Bytes(bounds.body)),
+            _ => return None,
+        })
     }
 
     pub(super) fn from_number(number: u8) -> Option<Self> {

@@ -8,6 +8,7 @@ use super::gpu;
 use super::survival::{Danger, dangers};
 use crate::arguments::Connection;
 use crate::client::{Client, data_directory};
+use crate::config::{Config, Flags};
 use crate::output::{Output, clock};
 use crate::serve::FEW_FILES;
 use crate::start;
@@ -31,7 +32,7 @@ pub(super) enum State {
 }
 
 pub(crate) async fn run(connection: &Connection, output: Output) -> anyhow::Result<()> {
-    let mut findings = vec![data(connection), files()];
+    let mut findings = vec![data(connection), settings(connection), files()];
     findings.extend(file_system(connection));
     findings.extend(server(connection).await);
     findings.extend(gpu::findings(connection).await);
@@ -65,6 +66,25 @@ fn data(connection: &Connection) -> Finding {
             Finding { what, state: State::Note, detail: format!("{} will be made", path.display()), hint: None }
         }
         Err(error) => Finding { what, state: State::Bad, detail: error.to_string(), hint: None },
+    }
+}
+
+/// Whether a server that starts now would take its settings.
+fn settings(connection: &Connection) -> Finding {
+    let (what, bad) = ("settings", State::Bad);
+    let read = data_directory(connection).map_err(|error| (error.to_string(), None)).and_then(|path| {
+        let config = Config::read(&path, None, &Flags::default()).map_err(|problem| (problem.message, problem.hint))?;
+        let tls = config.tls.as_ref().map(|tls| kip_host::tls::Certificate::open(tls.files.clone())).transpose();
+        tls.map_err(|error| (error.to_string(), Some("tls.certificate and tls.key name its files".to_owned())))?;
+        Ok(config)
+    });
+    match read {
+        Ok(config) => {
+            let tls = config.tls.map(|tls| format!(", over TLS on {}", tls.listen)).unwrap_or_default();
+            let detail = format!("usable: gateway on {}{tls}, API on {}", config.gateway, config.api);
+            Finding { what, state: State::Ok, detail, hint: None }
+        }
+        Err((detail, hint)) => Finding { what, state: bad, detail, hint },
     }
 }
 

@@ -4,7 +4,7 @@ use kip_api::wire::LogLine;
 
 use crate::arguments::Logs;
 use crate::client::{Client, segment};
-use crate::output::{Output, clock};
+use crate::output::{Output, clock, printable};
 
 pub(crate) async fn run(client: &Client, options: &Logs, output: Output) -> anyhow::Result<()> {
     let Logs { function, follow, tail, instance, since, request, join } = options;
@@ -15,7 +15,8 @@ pub(crate) async fn run(client: &Client, options: &Logs, output: Output) -> anyh
     path.extend(since.iter().map(|since| format!("&since={}", since.0)));
     let text = |line: &LogLine| {
         let goes_on = if line.cut { " …" } else { "" };
-        format!("{} {} {} | {}{goes_on}", clock(line.at), line.instance, line.stream, line.line)
+        let shown = if output.is_terminal() { printable(&line.line) } else { line.line.as_str().into() };
+        format!("{} {} {} | {shown}{goes_on}", clock(line.at), line.instance, line.stream)
     };
     let show = |line: LogLine| {
         // A remark about the lines is no line.

@@ -187,32 +187,34 @@ fn a_collector_of_traces() {
     server.deploy(&manifest(&[function("f", &[], "instances: {max: 1}")]));
     let of_caller = "4bf92f3577b34da6a3ce929d0e0e4736";
     let traced = |flags: &str| format!("traceparent: 00-{of_caller}-00f067aa0ba902b7-{flags}\r\ntracestate: a=1\r\n");
-    let seen = |headers: &str| server.call_with("GET", "/seen", headers, b"").text().to_lowercase();
-    let cold = seen(&traced("01"));
-    assert!(cold.contains("tracestate: a=1"), "{cold}");
-    let told = cold.lines().find_map(|line| line.strip_prefix("traceparent: ")).unwrap().to_owned();
-    let parts: Vec<&str> = told.trim().split('-').collect();
+    let seen = |headers: &str, name: &str| {
+        let echo = server.call_with("GET", "/echo", headers, b"").json();
+        let found = echo["headers"].as_array().unwrap().iter().find(|header| header[0] == name).cloned();
+        found.map(|header| header[1].as_str().unwrap().to_owned())
+    };
+    let told = seen(&traced("01"), "traceparent").unwrap();
+    let parts: Vec<&str> = told.split('-').collect();
     assert_eq!((parts[0], parts[1], parts[3]), ("00", of_caller, "01"));
     // What its caller does not trace passes as it is, and with a share of none no trace is begun.
-    assert!(seen(&traced("00")).contains(traced("00").trim_end()));
-    assert!(!seen("").contains("traceparent"));
+    assert_eq!(seen(&traced("00"), "traceparent"), Some(format!("00-{of_caller}-00f067aa0ba902b7-00")));
+    assert_eq!((seen(&traced("01"), "tracestate"), seen("", "traceparent")), (Some("a=1".to_owned()), None));
     assert_eq!(server.call_with("POST", "/status/500", &traced("01"), b"x").status(), 500);
 
-    let spans = until("both traces are there", || {
+    let spans = until("all traces are there", || {
         let file = server.folder().join("batches");
         std::fs::write(&file, taken.lock().unwrap().as_str()).unwrap();
         let mut command = Command::new(&python);
         let ran = run(command.arg(root().join("tests/clients/otlp_check.py")).arg(file));
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         let spans = ran.json().as_array().unwrap().clone();
-        (spans.iter().filter(|span| span["kind"] == 2).count() == 2).then_some(spans)
+        (spans.iter().filter(|span| span["kind"] == 2).count() == 3).then_some(spans)
     });
     let found = |fits: &dyn Fn(&Value) -> bool| spans.iter().find(|span| fits(span)).unwrap().clone();
-    let whole = found(&|span| span["name"] == "GET f");
+    let whole = found(&|span| span["attributes"]["faas.coldstart"] == true);
+    assert_eq!(whole["name"], "GET f");
     assert_eq!((&whole["trace"], &whole["parent"]), (&of_caller.into(), &"00f067aa0ba902b7".into()));
     let attributes = &whole["attributes"];
-    assert_eq!(attributes["faas.coldstart"], true);
-    assert_eq!((&attributes["http.response.status_code"], &attributes["url.path"]), (&200.into(), &"/seen".into()));
+    assert_eq!((&attributes["http.response.status_code"], &attributes["url.path"]), (&200.into(), &"/echo".into()));
     let start = found(&|span| span["name"] == "start");
     let instance = found(&|span| span["id"] == parts[2]);
     for part in [&start, &instance] {

@@ -223,6 +223,7 @@ fn bodies_and_connections_have_limits_where_they_are_set() {
     server.deploy_subject(&[], "");
     let large = server.call_with("POST", "/echo", "", &[b'x'; 2_000]);
     assert_eq!((large.status(), large.code().as_str()), (413, "KW-2025"), "{large:?}");
+    assert!(large.text().contains("limits.body is 1KiB"), "{}", large.text());
     let mut chunked = server.connect();
     chunked.send("POST", "/f/f/echo", "transfer-encoding: chunked\r\n");
     chunked.chunk(&[b'x'; 2_000]);

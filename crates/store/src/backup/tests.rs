@@ -1,28 +1,11 @@
 use super::*;
 use crate::{DecisionRecord, Record, RequestFilter, SqliteControl, SqliteRecords, StoredKey};
-use kip_spec::function::{
-    FunctionSpec, HttpAuth, HttpTrigger, Lifecycle, Program, ReadyProbe, Resources, Rotation, Watchdog, defaults,
-};
+use kip_spec::function::{FunctionSpec, Program, Resources};
 
 fn spec(name: &str, memory: Option<u64>) -> FunctionSpec {
-    FunctionSpec {
-        name: name.parse().unwrap(),
-        program: Program::Command { argv: vec!["true".to_owned()], dir: "/".into() },
-        env: std::collections::BTreeMap::new(),
-        resources: Resources { memory: memory.map(kip_spec::Bytes), ..Resources::default() },
-        instances: defaults::INSTANCES,
-        ready: ReadyProbe::Tcp,
-        live: None,
-        watchdog: Watchdog::default(),
-        rotation: Rotation::default(),
-        lifecycle: Lifecycle::default(),
-        timeouts: defaults::TIMEOUTS,
-        queue_depth: defaults::QUEUE_DEPTH,
-        idle: defaults::IDLE,
-        dispatch: defaults::DISPATCH,
-        http: HttpTrigger { auth: HttpAuth::Anonymous, methods: Vec::new() },
-        protocol: None,
-    }
+    let program = Program::Command { argv: vec!["true".to_owned()], dir: "/".into() };
+    let resources = Resources { memory: memory.map(kip_spec::Bytes), ..Resources::default() };
+    FunctionSpec { resources, ..FunctionSpec::new(name.parse().unwrap(), program) }
 }
 
 struct World {

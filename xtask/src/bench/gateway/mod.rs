@@ -73,7 +73,7 @@ pub(super) fn run(arguments: &[&str]) -> Result<()> {
             "--seconds" => plan.time = Duration::from_secs_f64(value.parse()?),
             "--only" => plan.only = Some((*value).to_owned()),
             _ => bail!(
-                "bench gateway [--rounds N] [--seconds S] [--only CASE] | bench gateway soak [SECONDS] | bench gateway balance"
+                "bench gateway [--program KIP] [--rounds N] [--seconds S] [--only CASE] | bench gateway soak [SECONDS] | bench gateway balance"
             ),
         }
     }

@@ -88,7 +88,7 @@ http {{
     std::fs::write(&file, text)?;
     let mut command = Command::new("nginx");
     command.arg("-p").arg(folder).arg("-c").arg(&file);
-    let mut target = started("nginx", command, plain)?;
+    let mut target = started("nginx", command, plain, 2)?;
     (target.tls, target.http2) = (Some(local(tls)), local(http2));
     Ok(target)
 }
@@ -135,7 +135,7 @@ backend instance2
     std::fs::write(&file, text)?;
     let mut command = Command::new("haproxy");
     command.arg("-db").arg("-f").arg(&file);
-    let mut target = started("haproxy", command, plain)?;
+    let mut target = started("haproxy", command, plain, 0)?;
     (target.tls, target.http2) = (Some(local(tls)), local(http2));
     Ok(target)
 }
@@ -144,15 +144,20 @@ fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-fn started(name: &'static str, mut command: Command, port: u16) -> Result<Target> {
+fn started(name: &'static str, mut command: Command, port: u16, workers: usize) -> Result<Target> {
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let child = child.with_context(|| format!("{name} cannot be started: apt-get install {name}"))?;
     let parent = child.id();
     let mut target = Target::new(name, local(port), "localhost", vec![parent]);
     target.child = Some(child);
     until("the proxy listens", || TcpStream::connect(local(port)).ok())?;
-    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-    target.processes.extend(children.split_whitespace().filter_map(|word| word.parse::<u32>().ok()));
+    // It may listen before it has workers.
+    let workers = until("the proxy has its workers", || {
+        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+        let children: Vec<u32> = children.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        (children.len() >= workers).then_some(children)
+    })?;
+    target.processes.extend(workers);
     Ok(target)
 }
 
