@@ -95,8 +95,8 @@ assert caller.heads[one]["x-kip-start"] == "cold", caller.heads[one]
 # What is said of the handshake in HTTP/1.1 has no place here.
 assert not {"sec-websocket-accept", "upgrade", "connection"} & set(caller.heads[one]), caller.heads[one]
 
-two = caller.open(f"{base}/y")
-assert caller.heads[two][":status"] == "200"
+two = caller.open(f"{base}/y", [("sec-websocket-protocol", "a")])
+assert caller.heads[two][":status"] == "200", caller.heads[two]
 for length in (0, 125, 126, 65536, 1 << 20):
     for stream in (one, two):
         caller.send(stream, Opcode.BINARY, b"x" * length)

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use kip_spec::VersionId;
-use kip_spec::function::{FunctionSpec, LiveProbe, Program, ReadyProbe, Rotation};
+use kip_spec::function::{FunctionSpec, LiveProbe, Program, ReadyProbe, Resources, Rotation};
 
 use super::*;
 use crate::Version;
