@@ -76,7 +76,7 @@ impl Blobs {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             other => {
                 other?;
-                sync_folder(folder.parent().unwrap_or(folder))?;
+                sync_folder(parent(folder))?;
             }
         }
         Ok(Self { folder: folder.to_owned(), shared: Arc::default() })
@@ -155,6 +155,11 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// A new or renamed file is only there after a loss of power if its folder was synced.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+/// The folder that a path lies in.
+pub(crate) fn parent(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

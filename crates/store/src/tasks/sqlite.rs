@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::Connection;
 
-use super::blobs::{Blobs, Hold, Pin, sync_folder};
+use super::blobs::{Blobs, Hold, Pin, parent, sync_folder};
 use super::checkpoint::{self, Checkpointer};
 use super::read::{self, Stored};
 use super::writer::Writer;
@@ -61,7 +61,7 @@ impl SqliteTasks {
         let connection = database::connect_with_room(path, sync, &care, apply::MIGRATIONS)?;
         let io = |error: std::io::Error| io_error(path, &error);
         // SQLite syncs its files, not that they are there.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let folder = parent(path);
         sync_folder(folder).map_err(io)?;
         let blobs = Blobs::open(&path.with_extension("blobs")).map_err(io)?;
         let known = read::blobs(&connection).map_err(|error| plain(path, &error))?;

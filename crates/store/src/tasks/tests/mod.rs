@@ -65,3 +65,28 @@ pub(super) fn store() -> (tempfile::TempDir, SqliteTasks) {
     let store = SqliteTasks::open(&folder.path().join("tasks.db")).unwrap();
     (folder, store)
 }
+
+/// Runs one of these tests, marked `ignored`, in a process of its own with a C library before the system's. The test works in
+/// the folder. False without a C compiler.
+pub(super) fn run_below(source: &str, test: &str, folder: &std::path::Path, variable: (&str, &str)) -> bool {
+    use std::process::Command;
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
+    let library = folder.join("below.so");
+    let built =
+        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-pthread", "-o"]).arg(&library).arg(source).status();
+    if !built.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: there is no C compiler");
+        return false;
+    }
+    let name = format!("tasks::tests::{test}");
+    let ran = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", &name, "--nocapture", "--test-threads", "1"])
+        .current_dir(folder)
+        .env("LD_PRELOAD", &library)
+        .env(variable.0, folder.join(variable.1))
+        .output()
+        .unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    true
+}
