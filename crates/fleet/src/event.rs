@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
+use crate::function::Backlog;
 use crate::why::{Exit, StartFailure};
 use crate::{AliasNumber, FromPlacer, OperationNumber, Place, Policy, Qualifier, Rung, Target, Ticket};
 
@@ -45,6 +46,13 @@ pub enum Event {
         ticket: Ticket,
         /// What it asks for.
         call: Call,
+    },
+    /// So many tasks are ready for a version outside of the core, those that were offered a place not among them.
+    Backlog {
+        /// Which version.
+        version: VersionId,
+        /// How many, and since when.
+        backlog: Backlog,
     },
     /// A request is over, or its caller left: queued or in flight, its place is free.
     Leave {

@@ -96,7 +96,9 @@ impl Trace {
                 instance.hash(&mut self.hash);
             }
             Event::Placer(message) => discriminant(message).hash(&mut self.hash),
-            Event::Deploy { version, .. } | Event::Serve { version, .. } => version.0.hash(&mut self.hash),
+            Event::Deploy { version, .. } | Event::Serve { version, .. } | Event::Backlog { version, .. } => {
+                version.0.hash(&mut self.hash)
+            }
             Event::Alias { alias, .. } => alias.hash(&mut self.hash),
             Event::Remove | Event::Shutdown | Event::Tick | Event::Rotate => {}
         }
@@ -130,6 +132,7 @@ impl Trace {
                 let request = self.request(function, cell, *ticket);
                 self.tell(now, || format!("{request} goes to {} ({})", name_of(cell, *instance), start.name()));
             }
+            Effect::Offer { ticket, instance, .. } => (ticket, instance).hash(&mut self.hash),
             Effect::Refuse { ticket, refusal } => {
                 (ticket, discriminant(refusal)).hash(&mut self.hash);
                 let request = self.request(function, cell, *ticket);

@@ -61,7 +61,7 @@ impl Checkpointer {
         }
         // A look costs a call of the system.
         self.commits = self.commits.wrapping_add(1);
-        if self.commits % 16 == 0
+        if self.commits.is_multiple_of(16)
             && size(&self.log) >= LARGE_LOG
             && let Err(TrySendError::Disconnected(())) = self.wake.try_send(())
         {
