@@ -83,6 +83,11 @@ impl Permit {
         let _ = tokio::time::timeout(LIMIT, noticed).await;
     }
 
+    /// The work is to stop: its instance is ended, unless others work on it too. To be called before this is dropped.
+    pub fn halt(&self) {
+        self.hold.cell.step(Event::Halt { ticket: self.hold.ticket });
+    }
+
     /// The function it is for.
     pub fn cell(&self) -> &Arc<Cell> {
         &self.hold.cell

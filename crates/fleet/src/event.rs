@@ -59,6 +59,12 @@ pub enum Event {
         /// Its number.
         ticket: Ticket,
     },
+    /// Work was told to stop: its instance gets nothing new, and ends when the place is given back. Where others work beside it,
+    /// the instance stays, and the end of the connection has to be word enough.
+    Halt {
+        /// The work's place.
+        ticket: Ticket,
+    },
     /// An operation ended.
     Observed {
         /// On which instance.

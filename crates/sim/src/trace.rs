@@ -82,7 +82,9 @@ impl Trace {
         self.hash.write_u64(function as u64);
         discriminant(event).hash(&mut self.hash);
         match event {
-            Event::Arrive { ticket, .. } | Event::Leave { ticket } => ticket.hash(&mut self.hash),
+            Event::Arrive { ticket, .. } | Event::Leave { ticket } | Event::Halt { ticket } => {
+                ticket.hash(&mut self.hash)
+            }
             Event::Observed { instance, operation, seen } => {
                 (instance, operation, discriminant(seen)).hash(&mut self.hash);
             }

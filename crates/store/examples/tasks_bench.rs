@@ -96,10 +96,10 @@ impl Subject for Store {
             return;
         }
         let claim = step(number, (TaskState::Enqueued, 0), progressed(TaskState::Running, 1));
-        assert!(self.0.advance(claim).await.unwrap());
+        assert!(self.0.advance(claim).await.unwrap().applied);
         let mut end = step(number, (TaskState::Running, 1), progressed(TaskState::Succeeded, 1));
         end.output = Some(Output { head: "200".to_owned(), body: noise(RESULT) });
-        assert!(self.0.advance(end).await.unwrap());
+        assert!(self.0.advance(end).await.unwrap().applied);
     }
 }
 

@@ -5,6 +5,8 @@ use kip_spec::VersionId;
 use serde::{Deserialize, Serialize};
 
 use super::{FunctionCore, Role};
+use crate::instance::Goal;
+use crate::why::Why;
 use crate::{Effect, Priority, StartKind, Ticket};
 
 /// Tasks that are ready.
@@ -32,6 +34,15 @@ impl FunctionCore {
     pub(super) fn backlog(&mut self, version: VersionId, backlog: Backlog) {
         if let Some(revision) = self.revisions.get_mut(&version) {
             revision.backlog = backlog;
+        }
+    }
+
+    /// See [`crate::Event::Halt`].
+    pub(super) fn halt(&mut self, now: u64, ticket: Ticket, effects: &mut Vec<Effect>) {
+        let Some(id) = self.placed.get(&ticket).map(|placed| placed.on) else { return };
+        let alone = self.instances.get(&id).is_some_and(|instance| instance.in_flight == 1 && instance.goal.is_none());
+        if alone {
+            self.set_goal(now, id, Goal::Stop, Why::TaskStopped, effects);
         }
     }
 

@@ -108,6 +108,7 @@ impl FunctionCore {
                     return;
                 }
             }
+            Event::Halt { ticket } => self.halt(now, ticket, effects),
             Event::Backlog { version, backlog } => self.backlog(version, backlog),
             Event::Deploy { version, policy } => self.deploy(now, version, policy, effects),
             Event::Serve { version, policy } => self.serve(now, version, policy, effects),

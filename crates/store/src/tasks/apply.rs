@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::blobs::{INLINE, Pin};
-use super::{Accepted, Delivered, NewTask, OPEN_BELOW, Output, Step, TaskNumber};
+use super::{Accepted, Delivered, NewTask, OPEN_BELOW, Output, Step, Stepped, TaskNumber};
 
 /// `tasks_open` is the one index: what is ready, claimed or expiring is found through it and ordered in memory. `ids` holds
 /// only what callers chose; a generated id is the row's number. What is given and answered is apart, because a row is
@@ -53,6 +53,8 @@ pub(crate) const MIGRATIONS: &[&str] = &["
         id INTEGER PRIMARY KEY, task INTEGER NOT NULL, target TEXT NOT NULL, attempts INTEGER NOT NULL,
         run_at INTEGER NOT NULL
     ) STRICT;
+    CREATE TABLE configs (function TEXT NOT NULL, qualifier TEXT NOT NULL, text TEXT NOT NULL,
+        PRIMARY KEY (function, qualifier)) STRICT, WITHOUT ROWID;
     CREATE TABLE blobs (hash TEXT PRIMARY KEY, refs INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 "];
 
@@ -158,7 +160,7 @@ pub(super) fn is_referred_to(c: &Connection, hash: &str) -> bool {
     c.query_row("SELECT count(*) FROM blobs WHERE hash = ?1", [hash], |row| row.get::<_, i64>(0)).unwrap_or(1) > 0
 }
 
-pub(super) fn advance(c: &Connection, step: &Step, blob: Option<&Pin>, loose: &mut Vec<String>) -> Result<bool> {
+pub(super) fn advance(c: &Connection, step: &Step, blob: Option<&Pin>, loose: &mut Vec<String>) -> Result<Stepped> {
     let to = &step.to;
     let changed = c
         .prepare_cached(
@@ -188,7 +190,7 @@ pub(super) fn advance(c: &Connection, step: &Step, blob: Option<&Pin>, loose: &m
             step.events
         ])?;
     if changed == 0 {
-        return Ok(false);
+        return Ok(Stepped::default());
     }
     if let Some(Output { head, body }) = &step.output {
         forget_output(c, step.number, loose)?;
@@ -201,11 +203,13 @@ pub(super) fn advance(c: &Connection, step: &Step, blob: Option<&Pin>, loose: &m
         ])?;
         refer(c, hash)?;
     }
+    let mut deliveries = Vec::new();
     for delivery in &step.deliveries {
         c.prepare_cached("INSERT INTO deliveries (task, target, attempts, run_at) VALUES (?1, ?2, 0, ?3)")?
             .execute(params![signed(step.number.0), delivery.target, delivery.run_at])?;
+        deliveries.push(c.last_insert_rowid().unsigned_abs());
     }
-    Ok(true)
+    Ok(Stepped { applied: true, deliveries })
 }
 
 pub(super) fn renew(c: &Connection, claims: &[(TaskNumber, u32)], until: u64) -> Result<Vec<bool>> {
@@ -253,6 +257,18 @@ pub(super) fn delivered(c: &Connection, id: u64, result: &Delivered) -> Result<(
     lines.push(mark + &outcome.replace('\n', " "));
     c.prepare_cached("UPDATE tasks SET destinations = ?2 WHERE number = ?1")?
         .execute(params![task, lines.join("\n")])?;
+    Ok(())
+}
+
+pub(super) fn put_config(c: &Connection, function: &str, qualifier: &str, text: Option<&str>) -> Result<()> {
+    match text {
+        Some(text) => c
+            .prepare_cached("INSERT INTO configs VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET text = ?3")?
+            .execute([function, qualifier, text])?,
+        None => c
+            .prepare_cached("DELETE FROM configs WHERE function = ?1 AND qualifier = ?2")?
+            .execute([function, qualifier])?,
+    };
     Ok(())
 }
 

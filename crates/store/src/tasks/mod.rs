@@ -221,6 +221,15 @@ pub struct Step {
     pub deliveries: Vec<NewDelivery>,
 }
 
+/// What became of a step.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stepped {
+    /// False: it came too late, and nothing was changed.
+    pub applied: bool,
+    /// The numbers of the words that it caused, in their order.
+    pub deliveries: Vec<u64>,
+}
+
 /// What a function answered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Output {
@@ -353,16 +362,21 @@ pub struct SyncTimes {
 pub trait TaskStore: Send + Sync + std::fmt::Debug {
     /// Stores a task, or finds the one with its id or key.
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error>;
-    /// Applies a step. False if the task is not in its state and epoch any more, and nothing was changed.
-    async fn advance(&self, step: Step) -> Result<bool, Error>;
+    /// Applies a step, unless the task is not in its state and epoch any more.
+    async fn advance(&self, step: Step) -> Result<Stepped, Error>;
     /// Applies steps in one commit, each for itself.
-    async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<bool>, Error>;
+    async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<Stepped>, Error>;
     /// Notes that claims hold until then (boot-time milliseconds), each with its epoch. The answer says which still did.
     async fn renew(&self, claims: Vec<(TaskNumber, u32)>, until: u64) -> Result<Vec<bool>, Error>;
     /// Notes what the function said of its progress in a claim. False if it is not that claim's any more.
     async fn note_progress(&self, number: TaskNumber, epoch: u32, text: String, events: String) -> Result<bool, Error>;
     /// Notes what became of an attempt to send a word.
     async fn delivered(&self, id: u64, result: Delivered) -> Result<(), Error>;
+    /// Keeps what a function and a version or alias of it want for their tasks, in words that this store does not read; none
+    /// takes it away.
+    async fn put_config(&self, function: String, qualifier: String, text: Option<String>) -> Result<(), Error>;
+    /// All of these: function, qualifier, text.
+    async fn configs(&self) -> Result<Vec<(String, String, String)>, Error>;
     /// A task by its number.
     async fn task(&self, number: TaskNumber) -> Result<Option<Task>, Error>;
     /// The number of a function's task by the id that its caller chose.

@@ -170,6 +170,12 @@ pub(super) fn deliveries(c: &Connection) -> Result<Vec<Delivery>> {
         .collect()
 }
 
+pub(super) fn configs(c: &Connection) -> Result<Vec<(String, String, String)>> {
+    c.prepare("SELECT function, qualifier, text FROM configs ORDER BY function, qualifier")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect()
+}
+
 /// Every file that a row refers to.
 pub(super) fn blobs(c: &Connection) -> Result<std::collections::HashSet<String>> {
     c.prepare("SELECT hash FROM blobs")?.query_map([], |row| row.get(0))?.collect()

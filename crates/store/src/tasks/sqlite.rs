@@ -12,7 +12,8 @@ use super::checkpoint::{self, Checkpointer};
 use super::read::{self, Stored};
 use super::writer::Writer;
 use super::{
-    Accepted, Delivered, Delivery, NewTask, Output, Step, SyncTimes, Task, TaskFilter, TaskNumber, TaskStore, apply,
+    Accepted, Delivered, Delivery, NewTask, Output, Step, Stepped, SyncTimes, Task, TaskFilter, TaskNumber, TaskStore,
+    apply,
 };
 use crate::database::{self, Database, Error, Sync, plain};
 use crate::health::{Care, Condition};
@@ -157,11 +158,11 @@ impl TaskStore for SqliteTasks {
         self.writer.change(bytes, move |c, scratch| apply::accept(c, &task, pin.as_ref(), &mut scratch.next)).await
     }
 
-    async fn advance(&self, step: Step) -> Result<bool, Error> {
-        Ok(self.advance_all(vec![step]).await?.first().copied().unwrap_or(false))
+    async fn advance(&self, step: Step) -> Result<Stepped, Error> {
+        Ok(self.advance_all(vec![step]).await?.pop().unwrap_or_default())
     }
 
-    async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<bool>, Error> {
+    async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<Stepped>, Error> {
         let mut pinned = Vec::with_capacity(steps.len());
         let mut bytes = 0;
         for step in steps {
@@ -189,6 +190,14 @@ impl TaskStore for SqliteTasks {
 
     async fn delivered(&self, id: u64, result: Delivered) -> Result<(), Error> {
         self.writer.change(64, move |c, _| apply::delivered(c, id, &result)).await
+    }
+
+    async fn put_config(&self, function: String, qualifier: String, text: Option<String>) -> Result<(), Error> {
+        self.writer.change(256, move |c, _| apply::put_config(c, &function, &qualifier, text.as_deref())).await
+    }
+
+    async fn configs(&self) -> Result<Vec<(String, String, String)>, Error> {
+        self.reader.read(|c| read::configs(c)).await
     }
 
     async fn task(&self, number: TaskNumber) -> Result<Option<Task>, Error> {

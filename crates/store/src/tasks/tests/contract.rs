@@ -31,6 +31,7 @@ held_by_sqlite!(
     open_tasks_are_listed_in_order,
     lists_filter_and_page,
     words_are_stored_with_the_end_and_outlive_attempts,
+    configurations_are_kept_by_function_and_qualifier,
     what_is_over_is_forgotten_and_the_rest_stays,
     pruning_goes_by_age_and_waits_for_words
 );
@@ -51,7 +52,7 @@ mod parts {
     async fn claimed(store: &Store) -> TaskNumber {
         let number = add(store, task()).await;
         let step = claim(&look(store.as_ref(), number).await, 7);
-        assert!(store.advance(step).await.unwrap());
+        assert!(store.advance(step).await.unwrap().applied);
         number
     }
 
@@ -81,7 +82,7 @@ mod parts {
     pub(super) async fn numbers_are_never_used_again(store: Store) {
         let first = add(&store, task()).await;
         let over = end(&look(store.as_ref(), first).await, TaskState::Stopped);
-        assert!(store.advance(over).await.unwrap());
+        assert!(store.advance(over).await.unwrap().applied);
         assert_eq!(store.forget(vec![first]).await.unwrap(), 1);
         assert!(add(&store, task()).await > first);
     }
@@ -117,13 +118,13 @@ mod parts {
         let before = look(store.as_ref(), number).await;
         let mut stale = claim(&before, 1);
         stale.epoch = 4;
-        assert!(!store.advance(stale).await.unwrap());
+        assert!(!store.advance(stale).await.unwrap().applied);
         let mut wrong = claim(&before, 1);
         wrong.from = TaskState::Retrying;
-        assert!(!store.advance(wrong).await.unwrap());
+        assert!(!store.advance(wrong).await.unwrap().applied);
         assert_eq!(look(store.as_ref(), number).await, before, "a refused step leaves no trace");
-        assert!(store.advance(claim(&before, 1)).await.unwrap());
-        assert!(!store.advance(claim(&before, 1)).await.unwrap(), "nobody claims twice");
+        assert!(store.advance(claim(&before, 1)).await.unwrap().applied);
+        assert!(!store.advance(claim(&before, 1)).await.unwrap().applied, "nobody claims twice");
         let after = look(store.as_ref(), number).await;
         assert_eq!((after.now.state, after.now.epoch, after.now.boot), (TaskState::Running, 1, 1));
         assert_eq!(after.events, "2000 Running\n");
@@ -136,10 +137,10 @@ mod parts {
             error: Some("it said no".to_owned()),
             ..after.now.clone()
         };
-        assert!(store.advance(step(&after, retry.clone(), "3000 Retrying\n")).await.unwrap());
+        assert!(store.advance(step(&after, retry.clone(), "3000 Retrying\n")).await.unwrap().applied);
         let again = look(store.as_ref(), number).await;
         assert_eq!((again.now, again.events.as_str()), (retry, "2000 Running\n3000 Retrying\n"));
-        assert!(!store.advance(TaskNumberStep::unknown(&after)).await.unwrap());
+        assert!(!store.advance(TaskNumberStep::unknown(&after)).await.unwrap().applied);
     }
 
     struct TaskNumberStep;
@@ -159,7 +160,8 @@ mod parts {
             steps.push(claim(&look(store.as_ref(), number).await, 1));
         }
         steps[1].epoch = 9;
-        assert_eq!(store.advance_all(steps).await.unwrap(), [true, false, true]);
+        let applied: Vec<bool> = store.advance_all(steps).await.unwrap().iter().map(|step| step.applied).collect();
+        assert_eq!(applied, [true, false, true]);
         let running = TaskFilter { states: vec![TaskState::Running], ..TaskFilter::default() };
         assert_eq!(store.count(running, 10).await.unwrap(), 2);
     }
@@ -169,7 +171,7 @@ mod parts {
         let running = look(store.as_ref(), number).await;
         let ends = [TaskState::Succeeded, TaskState::Stopped, TaskState::Failed].map(|state| {
             let (store, step) = (store.clone(), end(&running, state));
-            kip_host::tasks::spawn("end", async move { store.advance(step).await.unwrap() })
+            kip_host::tasks::spawn("end", async move { store.advance(step).await.unwrap().applied })
         });
         let mut won = 0;
         for end in ends {
@@ -191,12 +193,12 @@ mod parts {
         assert_eq!(running.progress.as_deref(), Some("half"));
         // Somebody else has claimed it.
         let lost = Progressed { state: TaskState::Running, epoch: 2, ..running.now.clone() };
-        assert!(store.advance(step(&running, lost, "")).await.unwrap());
-        assert!(!store.advance(end(&running, TaskState::Succeeded)).await.unwrap());
+        assert!(store.advance(step(&running, lost, "")).await.unwrap().applied);
+        assert!(!store.advance(end(&running, TaskState::Succeeded)).await.unwrap().applied);
         assert_eq!(store.renew(vec![(number, 1)], 50_000).await.unwrap(), [false]);
         let mut over = end(&look(store.as_ref(), number).await, TaskState::Succeeded);
         over.output = Some(Output { head: "200".to_owned(), body: Bytes::from_static(b"done") });
-        assert!(store.advance(over).await.unwrap());
+        assert!(store.advance(over).await.unwrap().applied);
         assert_eq!(store.renew(vec![(number, 2)], 60_000).await.unwrap(), [false], "what is over has no claim");
         assert!(!store.note_progress(number, 2, "more".to_owned(), String::new()).await.unwrap());
         assert_eq!(store.output(number).await.unwrap().unwrap().body, "done");
@@ -209,7 +211,7 @@ mod parts {
             let number = add(&store, NewTask { payload: large.clone(), ..task() }).await;
             let mut over = end(&look(store.as_ref(), number).await, TaskState::Succeeded);
             over.output = Some(Output { head: "200".to_owned(), body: large.clone() });
-            assert!(store.advance(over).await.unwrap());
+            assert!(store.advance(over).await.unwrap().applied);
             numbers.push(number);
         }
         let (first, second) = (numbers[0], numbers[1]);
@@ -227,7 +229,7 @@ mod parts {
             numbers.push(add(&store, task()).await);
         }
         let over = end(&look(store.as_ref(), numbers[3]).await, TaskState::Succeeded);
-        assert!(store.advance(over).await.unwrap());
+        assert!(store.advance(over).await.unwrap().applied);
         let first = store.open(TaskNumber(0), 4).await.unwrap();
         let rest = store.open(first[3].number, 4).await.unwrap();
         let seen: Vec<_> = first.iter().chain(&rest).map(|task| task.number).collect();
@@ -244,7 +246,7 @@ mod parts {
             if n < 3 {
                 let mut step = claim(&look(store.as_ref(), number).await, 1);
                 step.to.started = 2_000 + i64::from(n);
-                assert!(store.advance(step).await.unwrap());
+                assert!(store.advance(step).await.unwrap().applied);
             }
         }
         let numbers = async |filter: TaskFilter| -> Vec<u64> {
@@ -277,12 +279,13 @@ mod parts {
         let mut late = end(&look(store.as_ref(), number).await, TaskState::Failed);
         late.epoch = 0;
         late.deliveries = vec![word("never")];
-        assert!(!store.advance(late).await.unwrap());
+        assert!(!store.advance(late).await.unwrap().applied);
         assert_eq!(store.deliveries().await.unwrap(), [], "an end that is refused sends nothing");
         let mut over = end(&look(store.as_ref(), number).await, TaskState::Succeeded);
         over.deliveries = vec![word("a"), word("b")];
-        assert!(store.advance(over).await.unwrap());
+        let caused = store.advance(over).await.unwrap().deliveries;
         let words = store.deliveries().await.unwrap();
+        assert_eq!(caused, words.iter().map(|word| word.id).collect::<Vec<_>>());
         assert_eq!(
             words.iter().map(|word| (word.task, word.target.as_str())).collect::<Vec<_>>(),
             [(number, "a"), (number, "b")]
@@ -299,11 +302,25 @@ mod parts {
         assert!(lines.contains("a took it") && lines.contains("b took it"), "{lines}");
     }
 
+    pub(super) async fn configurations_are_kept_by_function_and_qualifier(store: Store) {
+        let put = async |function: &str, qualifier: &str, text: Option<&str>| {
+            let text = text.map(str::to_owned);
+            store.put_config(function.to_owned(), qualifier.to_owned(), text).await.unwrap();
+        };
+        put("f", "LATEST", Some("one")).await;
+        put("f", "prod", Some("two")).await;
+        put("f", "LATEST", Some("three")).await;
+        put("g", "LATEST", Some("four")).await;
+        put("g", "LATEST", None).await;
+        let row = |qualifier: &str, text: &str| ("f".to_owned(), qualifier.to_owned(), text.to_owned());
+        assert_eq!(store.configs().await.unwrap(), [row("LATEST", "three"), row("prod", "two")]);
+    }
+
     pub(super) async fn what_is_over_is_forgotten_and_the_rest_stays(store: Store) {
         let named = NewTask { id: Some("x".to_owned()), key: Some("k".to_owned()), ..task() };
         let over = add(&store, named.clone()).await;
         let step = end(&look(store.as_ref(), over).await, TaskState::Succeeded);
-        assert!(store.advance(step).await.unwrap());
+        assert!(store.advance(step).await.unwrap().applied);
         let waits = add(&store, task()).await;
         assert_eq!(store.forget(vec![over, waits, TaskNumber(77)]).await.unwrap(), 1);
         assert_eq!(store.task(over).await.unwrap(), None);
@@ -321,7 +338,7 @@ mod parts {
             if n == 1 {
                 step.deliveries = vec![NewDelivery { target: "a".to_owned(), run_at: 0 }];
             }
-            assert!(store.advance(step).await.unwrap());
+            assert!(store.advance(step).await.unwrap().applied);
             numbers.push(number);
         }
         let waits = add(&store, task()).await;

@@ -262,11 +262,11 @@ mod below {
                         let new = NewTask { id: Some(id.clone()), payload: content(&id), ..task() };
                         let number = store.accept(new).await.unwrap().number();
                         answer("a", number);
-                        assert!(store.advance(claim(&look(store.as_ref(), number).await, 1)).await.unwrap());
+                        assert!(store.advance(claim(&look(store.as_ref(), number).await, 1)).await.unwrap().applied);
                         answer("c", number);
                         let mut over = end(&look(store.as_ref(), number).await, TaskState::Succeeded);
                         over.output = Some(Output { head: String::new(), body: content(&id) });
-                        assert!(store.advance(over).await.unwrap());
+                        assert!(store.advance(over).await.unwrap().applied);
                         answer("e", number);
                     }
                 })
