@@ -71,6 +71,7 @@ fn progressed(state: TaskState, epoch: u32) -> Progressed {
         boot: 1,
         lease_until: 15_000,
         run_at: 0,
+        expires_at: i64::MAX,
         started: 1,
         ended: 0,
         errors: 0,

@@ -15,6 +15,8 @@ const PRIORITY_STEP: i64 = 10_000;
 /// What is remembered of an open task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
+    /// The id that its caller chose.
+    pub id: Option<Arc<str>>,
     /// Its function.
     pub function: Arc<str>,
     /// Which version or alias of it.
@@ -58,7 +60,8 @@ impl Entry {
             kind: task.kind,
             order: task.order.clone(),
             created: task.created,
-            expires_at: task.expires_at,
+            id: task.id.as_deref().map(Arc::from),
+            expires_at: task.now.expires_at,
             state: task.now.state,
             epoch: task.now.epoch,
             run_at: task.now.run_at,

@@ -142,6 +142,7 @@ mod tests {
             boot: 1,
             lease_until: 9,
             run_at: 0,
+            expires_at: 1_000_000,
             started: 5,
             ended: 0,
             errors: 0,

@@ -166,7 +166,7 @@ pub(super) fn advance(c: &Connection, step: &Step, blob: Option<&Pin>, loose: &m
         .prepare_cached(
             "UPDATE tasks SET state = ?4, epoch = ?5, boot = ?6, lease_until = ?7, run_at = ?8, started = ?9, ended = ?10,
              errors = ?11, crashes = ?12, refusals = ?13, instance = ?14, status = ?15, error_kind = ?16, error = ?17,
-             events = events || ?18
+             events = events || ?18, expires_at = ?19
              WHERE number = ?1 AND state = ?2 AND epoch = ?3",
         )?
         .execute(params![
@@ -187,7 +187,8 @@ pub(super) fn advance(c: &Connection, step: &Step, blob: Option<&Pin>, loose: &m
             to.status,
             to.error_kind,
             to.error,
-            step.events
+            step.events,
+            to.expires_at
         ])?;
     if changed == 0 {
         return Ok(Stepped::default());

@@ -182,6 +182,8 @@ pub struct Progressed {
     pub lease_until: u64,
     /// Not to be run before.
     pub run_at: i64,
+    /// Not to be begun after.
+    pub expires_at: i64,
     /// When its latest run began; 0 before the first.
     pub started: i64,
     /// When it was over; 0 before.
@@ -301,8 +303,6 @@ pub struct Task {
     pub order: Option<Arc<str>>,
     /// When it was accepted.
     pub created: i64,
-    /// Not to be begun after.
-    pub expires_at: i64,
     /// What changes.
     pub now: Progressed,
     /// Lines, oldest first.

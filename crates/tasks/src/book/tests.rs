@@ -2,6 +2,7 @@ use super::*;
 
 fn entry(tenant: &str) -> Entry {
     Entry {
+        id: None,
         function: Arc::from("f"),
         qualifier: Arc::from("LATEST"),
         tenant: Arc::from(tenant),

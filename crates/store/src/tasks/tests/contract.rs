@@ -68,7 +68,7 @@ mod parts {
         let found = look(store.as_ref(), number).await;
         assert_eq!((&*found.function, &*found.qualifier, &*found.tenant), ("f", "LATEST", "default"));
         assert_eq!((found.id.as_deref(), found.kind, found.priority), (Some("mine"), 1, 3));
-        assert_eq!((found.order.as_deref(), found.created, found.expires_at), (Some("customer-7"), 1_000, 90_000));
+        assert_eq!((found.order.as_deref(), found.created, found.now.expires_at), (Some("customer-7"), 1_000, 90_000));
         assert_eq!((found.now.state, found.now.epoch, found.now.run_at), (TaskState::Enqueued, 0, 1_000));
         assert_eq!(found.envelope, "{}");
         assert_eq!(store.payload(number).await.unwrap().unwrap(), "work");
