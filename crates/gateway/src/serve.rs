@@ -10,6 +10,7 @@ use kip_control::Control;
 use kip_host::tls::Certificate;
 use kip_relay::Relay;
 use kip_relay::metrics::Metrics;
+use kip_tasks::Tasks;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -32,6 +33,8 @@ pub struct Options {
     pub proxies: Vec<IpAddr>,
     /// Where requests are counted.
     pub metrics: Metrics,
+    /// What becomes of requests that nobody waits for.
+    pub tasks: Tasks,
 }
 
 /// A place where requests come in.
@@ -145,7 +148,8 @@ fn run(
     let local = LocalSet::new();
     let relay = Relay::new(control.clone(), &options.metrics);
     let (bounds, proxies) = (options.limits.bounds(), options.proxies.clone().into());
-    let door = Door { control, authority, relay: relay.clone(), bounds, proxies, searching };
+    let tasks = options.tasks.clone();
+    let door = Door { control, authority, relay: relay.clone(), bounds, proxies, tasks, searching };
     local.block_on(&runtime, async move {
         let mut entries = tokio::task::JoinSet::new();
         for entry in &options.doors {

@@ -170,10 +170,9 @@ async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, Troubl
                 call: Some(Call::event(Some("application/json".to_owned()))),
                 payload: Bytes::from(text),
                 request: format!("word-{}", word.id),
-                internal: true,
                 ..Submission::default()
             };
-            match (Tasks { shared: shared.clone() }).submit(submission).await {
+            match (Tasks { shared: shared.clone() }).submit_up_to(submission, usize::MAX).await {
                 Ok(receipt) => Ok(format!("{name}: task {}", receipt.id)),
                 Err(error @ (Error::Full { .. } | Error::Busy | Error::Control(_))) => {
                     Err(passing(format!("{name}: {error}")))

@@ -15,6 +15,7 @@ mod desk;
 mod dispatch;
 pub mod envelope;
 mod error;
+mod headers;
 mod progress;
 mod recover;
 mod rounds;
@@ -27,6 +28,7 @@ mod words;
 
 pub use desk::{Bulk, BulkWhat, FunctionTasks, Summary};
 pub use error::Error;
+pub use headers::is_async;
 pub use service::{LEASE, Receipt, Submission, Tasks};
 pub use stats::Counted;
 

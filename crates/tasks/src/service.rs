@@ -57,8 +57,6 @@ pub struct Submission {
     pub payload: Bytes,
     /// The id of the request that brings it.
     pub request: String,
-    /// It comes from within, and may be as large as it is.
-    pub(crate) internal: bool,
 }
 
 /// What a submission got.
@@ -280,6 +278,16 @@ impl Tasks {
         Ok(Self { shared })
     }
 
+    /// Where it is all kept.
+    pub fn store(&self) -> &Arc<dyn TaskStore> {
+        &self.shared.store
+    }
+
+    /// Bytes of a payload that are taken.
+    pub fn largest_payload(&self) -> usize {
+        self.shared.options.payload
+    }
+
     /// Where instances reach the API, as `http://HOST:PORT`.
     pub fn reached_at(&self, address: String) {
         let _ = self.shared.address.set(address);
@@ -306,7 +314,12 @@ impl Tasks {
     /// # Errors
     /// Any of [`Error`]; nothing is stored then, except after a failure of the disk, where it may be.
     pub async fn submit(&self, submission: Submission) -> Result<Receipt, Error> {
-        let (new, envelope) = self.shared.prepare(submission)?;
+        self.submit_up_to(submission, self.shared.options.payload).await
+    }
+
+    /// The same with another limit for the payload, bytes.
+    pub(crate) async fn submit_up_to(&self, submission: Submission, largest: usize) -> Result<Receipt, Error> {
+        let (new, envelope) = self.shared.prepare(submission, largest)?;
         let shared = self.shared.clone();
         // By itself: a caller that leaves now must not take away what is on the disk already.
         let accepted = kip_host::tasks::spawn("accept task", async move { shared.accept(new, envelope).await });
@@ -347,7 +360,7 @@ impl Tasks {
 
 impl Shared {
     /// Settles how a submission is to be run.
-    fn prepare(&self, submission: Submission) -> Result<(NewTask, Envelope), Error> {
+    fn prepare(&self, submission: Submission, largest: usize) -> Result<(NewTask, Envelope), Error> {
         let Submission { function, qualifier, id, idempotency, payload, .. } = submission;
         let cell = self.control.require(&function)?;
         if self.is_closing() || self.control.is_closing() {
@@ -375,8 +388,8 @@ impl Shared {
         if [submission.delay, submission.max_age].into_iter().flatten().any(|time| time > longest) {
             return wrong(format!("delay and maximum age are at most {} days", LONGEST / crate::config::DAY));
         }
-        if payload.len() > self.options.payload && !submission.internal {
-            return Err(Error::TooLarge { bytes: payload.len(), limit: self.options.payload });
+        if payload.len() > largest {
+            return Err(Error::TooLarge { bytes: payload.len(), limit: largest });
         }
         let qualifier = qualifier.unwrap_or_else(|| LATEST.to_owned());
         let config = self.config(cell.name().as_str(), &qualifier);

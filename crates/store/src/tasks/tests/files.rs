@@ -46,7 +46,7 @@ async fn files_go_with_their_last_row_and_strangers_at_the_start() {
     // After its answer, so one has to wait a moment.
     until_files(folder.path(), 0).await;
     let over = end(&look(&store, small).await, TaskState::Succeeded);
-    store.advance(over).await.unwrap().applied;
+    assert!(store.advance(over).await.unwrap().applied);
     store.accept(NewTask { payload: large, ..task() }).await.unwrap();
     drop(store);
     fs::write(folder.path().join("tasks.blobs/new-of-a-crash"), "x").unwrap();
