@@ -40,6 +40,16 @@ impl Who {
         self.key.only()
     }
 
+    /// Whose the key is.
+    pub(crate) fn tenant(&self) -> &str {
+        self.key.tenant()
+    }
+
+    /// The key's name.
+    pub(crate) fn name(&self) -> &str {
+        self.key.name()
+    }
+
     /// Whether a function may be shown.
     pub(crate) fn sees(&self, function: &str) -> bool {
         self.key.is_for(function)

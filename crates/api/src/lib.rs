@@ -16,6 +16,7 @@ mod metrics;
 mod requests;
 mod routes;
 mod server;
+mod tasks;
 pub mod wire;
 
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -34,9 +35,12 @@ use kip_auth::Keys;
 use kip_control::Control;
 use kip_relay::metrics::Metrics;
 use kip_spec::{Problem, code};
+use kip_tasks::Tasks;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+pub use crate::tasks::{Standing, Taken, TaskList, TaskQuery};
 
 use crate::error::ApiError;
 use crate::guard::Peer;
@@ -48,6 +52,7 @@ pub struct Api {
     keys: Keys,
     about: Arc<wire::About>,
     metrics: Metrics,
+    tasks: Tasks,
     /// Metrics are shown without a key.
     metrics_open: bool,
     stop: watch::Sender<bool>,
@@ -62,9 +67,16 @@ const HEAD_LIMIT: Duration = Duration::from_secs(10);
 
 impl Api {
     /// An API over a control room. Setting `stop` asks the server to end.
-    pub fn new(control: Control, keys: Keys, about: wire::About, stop: watch::Sender<bool>, metrics: Metrics) -> Self {
+    pub fn new(
+        control: Control,
+        keys: Keys,
+        about: wire::About,
+        stop: watch::Sender<bool>,
+        metrics: Metrics,
+        tasks: Tasks,
+    ) -> Self {
         let about = Arc::new(about);
-        Self { control, keys, about, metrics, metrics_open: false, stop, refusals: Arc::default() }
+        Self { control, keys, about, metrics, tasks, metrics_open: false, stop, refusals: Arc::default() }
     }
 
     /// Shows metrics without a key, where no other machine can reach it.
@@ -110,6 +122,7 @@ impl Api {
             .merge(open)
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(backup::ready))
+            .route("/api/v1/progress/{number}/{epoch}/{token}", post(tasks::progress))
             .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
             .with_state(self)
     }

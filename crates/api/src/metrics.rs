@@ -54,6 +54,7 @@ fn encode(api: &Api, only: Option<&[String]>) -> String {
         traces_dropped: api.control.recorder().traces().map_or(0, kip_control::Traces::dropped),
         usage: kip_host::usage::look(),
         gateway_cpu: kip_host::usage::cpu_of_threads("gateway-"),
+        tasks: tasks_of(api, only),
     };
     let mut registry = Registry::default();
     registry.register_collector(Box::new(scrape));
@@ -61,6 +62,16 @@ fn encode(api: &Api, only: Option<&[String]>) -> String {
     // Writing into memory does not fail.
     let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
     text
+}
+
+/// Tasks of the functions that have series of their own.
+fn tasks_of(api: &Api, only: Option<&[String]>) -> kip_tasks::Summary {
+    let mut summary = api.tasks.summary();
+    summary.functions.retain(|of| {
+        let shown = only.is_none_or(|only| only.contains(&of.function));
+        shown && api.control.cell(&of.function).is_some_and(|cell| api.metrics.is_own(cell.number()))
+    });
+    summary
 }
 
 /// Functions with series of their own, and all others together. Who belongs to which is decided where requests are counted.

@@ -9,7 +9,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use kip_auth::Role;
 
 use crate::guard::{Gate, guard};
-use crate::{Api, audit, backup, functions, keys, logs, metrics, requests, server};
+use crate::{Api, audit, backup, functions, keys, logs, metrics, requests, server, tasks};
 
 /// A method at a path.
 pub(crate) struct Entry {
@@ -38,12 +38,19 @@ fn changes<H: Handler<T, Api>, T: 'static>(
     Entry { method, path, role, action: Some(action), handler: on(filter, handler) }
 }
 
+/// A path that gives a function work, as the gateway does: it is recorded as a task, not as a change.
+fn works<H: Handler<T, Api>, T: 'static>(path: &'static str, handler: H) -> Entry {
+    let handler = on(MethodFilter::POST, handler);
+    Entry { method: Method::POST, path, role: Role::Invoke, action: None, handler }
+}
+
 /// The table.
 fn table() -> Vec<Entry> {
     use Role::{Admin, Deploy, Invoke, Operate};
     let post = || (Method::POST, MethodFilter::POST);
     let patch = || (Method::PATCH, MethodFilter::PATCH);
     let delete = || (Method::DELETE, MethodFilter::DELETE);
+    let put = || (Method::PUT, MethodFilter::PUT);
     vec![
         shows("/api/v1/gateway", Invoke, server::gateway),
         shows("/api/v1/status", Operate, server::status),
@@ -61,6 +68,23 @@ fn table() -> Vec<Entry> {
         changes(post(), "/api/v1/functions/{name}/rotate", Operate, "function.rotate", functions::rotate),
         changes(post(), "/api/v1/deployments", Deploy, "function.deploy", functions::deploy),
         changes(delete(), "/api/v1/functions/{name}", Deploy, "function.remove", functions::remove),
+        works(TASKS_OF_FUNCTION, tasks::submit),
+        shows(TASKS_OF_FUNCTION, Operate, tasks::of_function),
+        shows("/api/v1/functions/{name}/tasks/{id}", Invoke, tasks::show),
+        shows("/api/v1/functions/{name}/tasks/{id}/payload", Operate, tasks::payload),
+        shows("/api/v1/functions/{name}/tasks/{id}/result", Invoke, tasks::result),
+        shows("/api/v1/functions/{name}/tasks/{id}/events", Invoke, tasks::events),
+        changes(put(), "/api/v1/functions/{name}/tasks/{id}/stop", Operate, "task.stop", tasks::stop),
+        changes(post(), "/api/v1/functions/{name}/tasks/{id}/retry", Operate, "task.retry", tasks::retry),
+        changes(delete(), "/api/v1/functions/{name}/tasks/{id}", Operate, "task.purge", tasks::purge),
+        shows("/api/v1/tasks", Operate, tasks::all),
+        shows("/api/v1/tasks/summary", Operate, tasks::summary),
+        changes(post(), "/api/v1/tasks/stop", Operate, "tasks.stop", tasks::stop_all),
+        changes(post(), "/api/v1/tasks/retry", Operate, "tasks.retry", tasks::retry_all),
+        changes(post(), "/api/v1/tasks/purge", Operate, "tasks.purge", tasks::purge_all),
+        shows(ASYNC_CONFIG, Operate, tasks::config),
+        changes(put(), ASYNC_CONFIG, Deploy, "function.async", tasks::put_config),
+        changes(delete(), ASYNC_CONFIG, Deploy, "function.async.remove", tasks::remove_config),
         shows("/api/v1/keys", Admin, keys::list),
         shows("/api/v1/keys/{name}", Admin, keys::show),
         changes(post(), "/api/v1/keys", Admin, "key.create", keys::create),
@@ -86,6 +110,10 @@ pub(crate) fn router(api: &Api) -> Router<Api> {
 
 /// Where metrics are; without a key if the settings say so.
 pub(crate) const METRICS: &str = "/metrics";
+/// Where tasks of a function are submitted and listed.
+const TASKS_OF_FUNCTION: &str = "/api/v1/functions/{name}/tasks";
+/// What a function wants for its tasks.
+const ASYNC_CONFIG: &str = "/api/v1/functions/{name}/async-invoke-config";
 /// Paths about one function.
 const OF_FUNCTION: &str = "/api/v1/functions/{name}";
 
@@ -121,7 +149,8 @@ mod tests {
         let changing: Vec<&str> = table.iter().filter_map(|entry| entry.action).collect();
         assert_eq!(changing.iter().collect::<BTreeSet<_>>().len(), changing.len());
         for entry in &table {
-            assert_eq!(entry.action.is_none(), entry.method == Method::GET, "{}", entry.path);
+            let works = entry.path == TASKS_OF_FUNCTION;
+            assert_eq!(entry.action.is_none(), entry.method == Method::GET || works, "{}", entry.path);
             assert!(!entry.path.starts_with("/api/v1/keys") || entry.role == Role::Admin, "{}", entry.path);
         }
     }

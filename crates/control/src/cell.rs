@@ -1,13 +1,14 @@
 //! One function in the server: a short mutex around its core, made on first use and dropped when nothing of it is left.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use kip_engine::{Ended, StartError};
 use kip_fleet::router::Message;
 use kip_fleet::{
-    Call, Class, CoreNumber, Effect, Event, Found, FunctionCore, Inventory, Now, Refusal, StartFailure, State, Ticket,
-    Why,
+    Backlog, Call, Class, CoreNumber, Effect, Event, Found, FunctionCore, Inventory, Now, Refusal, StartFailure, State,
+    Ticket, Why,
 };
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use tokio::sync::oneshot;
@@ -26,6 +27,8 @@ pub struct Cell {
     name: FunctionName,
     shared: Weak<Shared>,
     pub(crate) tally: Tally,
+    /// Places offered to tasks and not yet taken.
+    offered: AtomicU32,
     inner: Mutex<Inner>,
 }
 
@@ -95,7 +98,14 @@ impl Cell {
             closing: false,
             leaving: false,
         };
-        Self { number, name: version.spec.name.clone(), shared, tally: Tally::default(), inner: Mutex::new(inner) }
+        Self {
+            number,
+            name: version.spec.name.clone(),
+            shared,
+            tally: Tally::default(),
+            offered: AtomicU32::new(0),
+            inner: Mutex::new(inner),
+        }
     }
 
     /// The function's name.
@@ -116,8 +126,8 @@ impl Cell {
         }
         let ticket = Ticket(inner.next_ticket);
         inner.next_ticket += 1;
-        let after = self.run(&mut inner, Event::Arrive { ticket, call: Call::default() }, Some(ticket));
-        let admission = match after.own {
+        let mut after = self.run(&mut inner, Event::Arrive { ticket, call: Call::default() }, Some(ticket));
+        let admission = match after.own.take() {
             Some(Verdict::Go { link, start }) => Admission::Granted(Permit::new(self.clone(), ticket, link, start)),
             Some(Verdict::Refused(refused)) => Admission::Refused(refused),
             None => {
@@ -127,7 +137,7 @@ impl Cell {
             }
         };
         drop(inner);
-        self.carry_out(after.effects);
+        self.carry_out(after);
         admission
     }
 
@@ -146,12 +156,34 @@ impl Cell {
         }
     }
 
+    /// So many tasks are ready, the oldest since then (boot-time milliseconds). Places come through [`crate::Control::offers`].
+    pub fn backlog(self: &Arc<Self>, ready: u32, oldest: u64) {
+        let mut inner = self.lock();
+        if inner.leaving {
+            return;
+        }
+        // Those that are on their way to a task already are not to be offered again.
+        let count = ready.saturating_sub(self.offered.load(Ordering::Relaxed));
+        if inner.core.is_none() && count == 0 {
+            return;
+        }
+        let event = Event::Backlog { version: inner.serving.id, backlog: Backlog { count, oldest } };
+        let after = self.run(&mut inner, event, None);
+        drop(inner);
+        self.carry_out(after);
+    }
+
+    /// A place that was offered has been given to a task, or is given back.
+    pub fn offer_taken(&self) {
+        self.offered.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Hands the core an event and carries out what it wants.
     pub(crate) fn step(self: &Arc<Self>, event: Event) {
         let mut inner = self.lock();
         let after = self.run(&mut inner, event, None);
         drop(inner);
-        self.carry_out(after.effects);
+        self.carry_out(after);
     }
 
     /// What there is for instances; nothing once the server is gone.
@@ -169,7 +201,7 @@ impl Cell {
         inner.versions.insert(version.id, version);
         let after = self.run(&mut inner, event, None);
         drop(inner);
-        self.carry_out(after.effects);
+        self.carry_out(after);
     }
 
     /// Takes over an instance of an earlier server.
@@ -181,7 +213,7 @@ impl Cell {
         let event = Event::Adopt { instance, version: version.id, policy: version.policy.clone(), found };
         let after = self.run(&mut inner, event, None);
         drop(inner);
-        self.carry_out(after.effects);
+        self.carry_out(after);
     }
 
     /// Every instance of an earlier server is known.
@@ -220,18 +252,24 @@ impl Cell {
         if inner.core.is_none() && !self.make_core(inner, &event, &mut effects) {
             inner.effects = effects;
             let refused = Refused { refusal: Refusal::Removed, detail: None };
-            return After { own: own.map(|_| Verdict::Refused(refused)), effects: Vec::new() };
+            return After { own: own.map(|_| Verdict::Refused(refused)), effects: Vec::new(), offers: Vec::new() };
         }
         if let Some(core) = inner.core.as_deref_mut() {
             core.step(now(), event, &mut effects);
         }
-        let mut after = After { own: None, effects: Vec::new() };
+        let mut after = After { own: None, effects: Vec::new(), offers: Vec::new() };
         for effect in effects.drain(..) {
             match effect {
                 Effect::Dispatch { ticket, instance, start } => {
                     let Some(link) = inner.links.get(&instance).cloned() else { continue };
                     link.sign();
                     after.deliver(inner, own, ticket, Verdict::Go { link, start });
+                }
+                Effect::Offer { ticket, instance, start } => {
+                    let Some(link) = inner.links.get(&instance).cloned() else { continue };
+                    link.sign();
+                    self.offered.fetch_add(1, Ordering::Relaxed);
+                    after.offers.push(Permit::new(self.clone(), ticket, link, start));
                 }
                 Effect::Refuse { ticket, refusal } => {
                     let detail = match refusal {
@@ -289,7 +327,10 @@ impl Cell {
 
     /// A core on first use. There is none for events that concern nothing.
     fn make_core(&self, inner: &mut Inner, event: &Event, effects: &mut Vec<Effect>) -> bool {
-        let needed = matches!(event, Event::Arrive { .. } | Event::Deploy { .. } | Event::Adopt { .. } | Event::Tick);
+        let needed = matches!(
+            event,
+            Event::Arrive { .. } | Event::Backlog { .. } | Event::Deploy { .. } | Event::Adopt { .. } | Event::Tick
+        );
         let Some(shared) = self.shared.upgrade().filter(|_| needed && !inner.closing) else { return false };
         let mut core = Box::new(FunctionCore::new(shared.boot, self.number, inner.sequence));
         let serving = &inner.serving;
@@ -366,7 +407,14 @@ impl Cell {
         inner.last_failure.clone()
     }
 
-    fn carry_out(self: &Arc<Self>, effects: Vec<Effect>) {
+    fn carry_out(self: &Arc<Self>, After { effects, offers, .. }: After) {
+        for permit in offers {
+            // Not under the lock: one that nobody takes is given back at once.
+            let offered = self.shared.upgrade().is_some_and(|shared| shared.offer(permit));
+            if !offered {
+                self.offer_taken();
+            }
+        }
         if effects.is_empty() {
             return;
         }
@@ -382,6 +430,7 @@ impl Cell {
 struct After {
     own: Option<Verdict>,
     effects: Vec<Effect>,
+    offers: Vec<Permit>,
 }
 
 impl After {

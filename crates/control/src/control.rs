@@ -19,11 +19,15 @@ use crate::access_log::{AccessLog, AccessLogOptions};
 use crate::cell::{Cell, now};
 use crate::disk::{DiskOptions, DiskWatch, ServerEvent};
 use crate::info::{FunctionInfo, HostInfo, InstanceInfo};
+use crate::permit::Permit;
 use crate::recorder::Recorder;
 use crate::rounds::Rounds;
 use crate::timers::Timers;
 use crate::traces::{TraceOptions, Traces};
 use crate::version::Version;
+
+/// Places for tasks that may be on their way.
+const OFFERS: usize = 4_096;
 
 /// What the control room is told when it opens.
 #[derive(Debug, Clone)]
@@ -149,6 +153,9 @@ pub(crate) struct Shared {
     router: Mutex<Router>,
     posted: Notify,
     closing: AtomicBool,
+    /// Where places for tasks go, and where they come out until somebody has taken that.
+    offers: mpsc::Sender<Permit>,
+    offered: Mutex<Option<mpsc::Receiver<Permit>>>,
     disk: Arc<DiskWatch>,
     /// Held over a deployment, a removal and the beginning of a shutdown: store and map change as one.
     pub(crate) changes: tokio::sync::Mutex<()>,
@@ -185,6 +192,7 @@ impl Control {
             access_log,
             options.traces.as_ref().map(Traces::start),
         );
+        let (offers, offered) = mpsc::channel(OFFERS);
         let shared = Arc::new(Shared {
             boot: options.boot,
             runtime: Handle::current(),
@@ -202,6 +210,8 @@ impl Control {
             router: Mutex::default(),
             posted: Notify::new(),
             closing: AtomicBool::new(false),
+            offers,
+            offered: Mutex::new(Some(offered)),
             disk: disk.clone(),
             changes: tokio::sync::Mutex::new(()),
             options,
@@ -377,6 +387,16 @@ impl Control {
         self.shared.disk.events()
     }
 
+    /// Places for tasks, as they are offered. They are given to the first who asks.
+    pub fn offers(&self) -> Option<mpsc::Receiver<Permit>> {
+        self.shared.offered.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// How often this server was started, this time included.
+    pub fn boot(&self) -> u32 {
+        self.shared.boot
+    }
+
     /// Where records are handed in.
     pub fn recorder(&self) -> &Recorder {
         &self.shared.recorder
@@ -472,6 +492,11 @@ impl Shared {
 
     pub(crate) fn cell_named(&self, name: &str) -> Option<Arc<Cell>> {
         self.cells().by_name.get(name).cloned()
+    }
+
+    /// Offers a place to whoever has tasks. False if it comes back at once.
+    pub(crate) fn offer(&self, permit: Permit) -> bool {
+        self.offers.try_send(permit).is_ok()
     }
 
     fn add_cell(self: &Arc<Self>, version: Arc<Version>) -> Arc<Cell> {

@@ -21,7 +21,11 @@ impl Shared {
     pub(crate) fn carry_out(self: &Arc<Self>, cell: &Arc<Cell>, effect: Effect) {
         match effect {
             // Done by the cell, under its lock.
-            Effect::Dispatch { .. } | Effect::Refuse { .. } | Effect::Tell(_) | Effect::Changed(_) => {}
+            Effect::Dispatch { .. }
+            | Effect::Offer { .. }
+            | Effect::Refuse { .. }
+            | Effect::Tell(_)
+            | Effect::Changed(_) => {}
             Effect::Operate { instance, version, operation, what } => {
                 let (shared, cell) = (self.clone(), cell.clone());
                 if matches!(what, Operate::Start { .. }) {

@@ -31,7 +31,7 @@ pub use disk::{DiskInfo, DiskOptions, ServerEvent};
 pub use figures::Figures;
 pub use info::{DeviceInfo, FunctionInfo, HostInfo, InstanceInfo, QuotaInfo, VersionStatus, WaitInfo};
 pub use link::{Link, Turn};
-pub use permit::{Permit, Refused, Waiting};
+pub use permit::{Brake, Permit, Refused, Waiting};
 pub use recorder::Recorder;
 pub use restore::{BEFORE_RESTORE, Restored, backup_problem};
 pub use traces::{Spans, TraceOptions, Traces};

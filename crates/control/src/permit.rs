@@ -92,9 +92,29 @@ impl Permit {
         let _ = tokio::time::timeout(LIMIT, noticed).await;
     }
 
+    /// What can stop the work that this is given to.
+    pub fn brake(&self) -> Brake {
+        Brake { cell: self.hold.cell.clone(), ticket: self.hold.ticket }
+    }
+
     /// The function it is for.
     pub fn cell(&self) -> &Arc<Cell> {
         &self.hold.cell
+    }
+}
+
+/// Stops work on an instance.
+#[derive(Debug)]
+pub struct Brake {
+    cell: Arc<Cell>,
+    ticket: Ticket,
+}
+
+impl Brake {
+    /// The instance gets nothing new and ends when the place is given back, unless others work on it too. To be called before
+    /// the permit is dropped.
+    pub fn pull(&self) {
+        self.cell.step(Event::Halt { ticket: self.ticket });
     }
 }
 

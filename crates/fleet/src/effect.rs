@@ -20,6 +20,15 @@ pub enum Effect {
         /// What it had to wait for.
         start: StartKind,
     },
+    /// A task of the backlog may go to the instance; the shell reports its end, or that none takes it, with `Leave`.
+    Offer {
+        /// The place's own ticket.
+        ticket: Ticket,
+        /// Where to.
+        instance: InstanceId,
+        /// What it had to wait for.
+        start: StartKind,
+    },
     /// The request is over.
     Refuse {
         /// Which request.

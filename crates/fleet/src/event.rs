@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
+use crate::function::Backlog;
 use crate::why::{Exit, StartFailure};
 use crate::{AliasNumber, FromPlacer, OperationNumber, Place, Policy, Qualifier, Rung, Target, Ticket};
 
@@ -46,9 +47,22 @@ pub enum Event {
         /// What it asks for.
         call: Call,
     },
+    /// So many tasks are ready for a version outside of the core, those that were offered a place not among them.
+    Backlog {
+        /// Which version.
+        version: VersionId,
+        /// How many, and since when.
+        backlog: Backlog,
+    },
     /// A request is over, or its caller left: queued or in flight, its place is free.
     Leave {
         /// Its number.
+        ticket: Ticket,
+    },
+    /// Work was told to stop: its instance gets nothing new, and ends when the place is given back. Where others work beside it,
+    /// the instance stays, and the end of the connection has to be word enough.
+    Halt {
+        /// The work's place.
         ticket: Ticket,
     },
     /// An operation ended.

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use alias::{AliasNumber, Qualifier, Target};
 pub use effect::{Change, Effect, Kind, Operate, StartKind, Usage};
 pub use event::{Call, Event, Found, Priority, Seen, Unhealthy};
-pub use function::FunctionCore;
+pub use function::{Backlog, FunctionCore};
 pub use placer::{FromPlacer, Placer, ToPlacer};
 pub use policy::Policy;
 pub use room::{Device, DeviceKind, Inventory, Lack, Need, Place};

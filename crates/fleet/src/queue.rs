@@ -51,6 +51,11 @@ impl Queue {
         self.waiting.first_key_value().map(|(_, waiting)| waiting.since)
     }
 
+    /// The rank of the one whose turn it is.
+    pub(crate) fn next_rank(&self) -> Option<u64> {
+        self.order.first().map(|(rank, _)| *rank)
+    }
+
     /// The earliest deadline, boot time.
     pub fn next_deadline(&self) -> Option<u64> {
         self.deadlines.first().map(|(deadline, _)| *deadline)

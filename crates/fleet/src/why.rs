@@ -161,6 +161,8 @@ pub enum Why {
         /// What that is.
         lack: Lack,
     },
+    /// The task it worked on was told to stop.
+    TaskStopped,
     /// It was asked for by `kip rotate`.
     Rotated,
     /// It is older than `rotation.max_age`.
@@ -321,6 +323,7 @@ impl fmt::Display for Why {
             Self::Removed => f.write_str("the function was removed"),
             Self::ShuttingDown => f.write_str("the server is shutting down"),
             Self::Evicted { lack } => write!(f, "another instance waits for {lack}"),
+            Self::TaskStopped => f.write_str("the task it worked on was told to stop"),
             Self::Rotated => f.write_str("it was asked to be replaced"),
             Self::TooOld { age } => write!(f, "it is {} old, past rotation.max_age", Millis(*age)),
             Self::Outgrown => f.write_str("it uses more memory than rotation.max_memory"),

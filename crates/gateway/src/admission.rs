@@ -14,6 +14,7 @@ use kip_control::{Cell, Control};
 use kip_relay::{Answer, Body, Call, Caller, Relay};
 use kip_spec::function::{HttpAuth, HttpTrigger};
 use kip_spec::{Problem, RequestId, code};
+use kip_tasks::Tasks;
 
 use crate::authorise::{Authority, Sight};
 use crate::connection::fault::Fault;
@@ -32,6 +33,8 @@ pub(crate) struct Door {
     pub(crate) bounds: Bounds,
     /// Proxies whose word about callers is taken.
     pub(crate) proxies: Rc<[IpAddr]>,
+    /// What becomes of requests that nobody waits for.
+    pub(crate) tasks: Tasks,
     /// Bytes that are kept to find models in, of all threads.
     pub(crate) searching: Arc<AtomicUsize>,
 }
@@ -102,6 +105,7 @@ impl Door {
             request.headers_mut().insert(HOST, host);
         }
         match self.admitted(&mut request, id, inbound).await {
+            Ok(call) if kip_tasks::is_async(request.headers()) => self.submit(call, request, id).await,
             Ok(call) => self.relay.exchange(call, request).await,
             Err(answer) => {
                 let sent =
@@ -286,15 +290,6 @@ impl Door {
         }
         let auth = if keyed { HttpAuth::Key } else { *auth };
         let caller = self.authority.authorise(auth, cell.name().as_str(), request.headers(), id)?;
-        if request
-            .headers()
-            .get("x-fc-invocation-type")
-            .is_some_and(|kind| kind.as_bytes().eq_ignore_ascii_case(b"async"))
-        {
-            let problem = Problem::new(code::ASYNC_NOT_YET, "asynchronous invocations are not taken yet")
-                .hint("leave out the header x-fc-invocation-type to call synchronously");
-            return Err(Box::new(kip_relay::problem(problem, id)));
-        }
         Ok(caller)
     }
 

@@ -14,6 +14,7 @@ mod lists;
 mod model;
 mod route;
 mod serve;
+mod tasks;
 
 pub use listen::{Error, Reach, adopt, bind};
 pub use serve::{Entry, Gateway, Limits, Options};

@@ -10,9 +10,9 @@ use kip_control::Control;
 use kip_host::tls::Certificate;
 use kip_relay::Relay;
 use kip_relay::metrics::Metrics;
+use kip_tasks::Tasks;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 
 use crate::admission::Door;
@@ -32,6 +32,8 @@ pub struct Options {
     pub proxies: Vec<IpAddr>,
     /// Where requests are counted.
     pub metrics: Metrics,
+    /// What becomes of requests that nobody waits for.
+    pub tasks: Tasks,
 }
 
 /// A place where requests come in.
@@ -144,10 +146,11 @@ fn run(
     authority: Authority,
     closing: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let runtime = kip_host::tasks::local_runtime()?;
     let relay = Relay::new(control.clone(), &options.metrics);
     let (bounds, proxies) = (options.limits.bounds(), options.proxies.clone().into());
-    let door = Door { control, authority, relay: relay.clone(), bounds, proxies, searching };
+    let tasks = options.tasks.clone();
+    let door = Door { control, authority, relay: relay.clone(), bounds, proxies, tasks, searching };
     runtime.block_on(async move {
         drop(kip_host::tasks::spawn_local("pulse", pulse()));
         let mut entries = tokio::task::JoinSet::new();

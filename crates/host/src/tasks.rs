@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, LocalOptions, LocalRuntime};
 use tokio::task::JoinHandle;
 
 /// Spawns a task on the current runtime. The name says what it does, for traces and thread dumps.
@@ -35,6 +35,14 @@ where
 {
     let _ = name;
     tokio::task::spawn_local(future)
+}
+
+/// A runtime for one thread, whose tasks need not be fit for others: [`spawn_local`] works on it.
+///
+/// # Errors
+/// When the operating system has no room for its event queue.
+pub fn local_runtime() -> std::io::Result<LocalRuntime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
 }
 
 /// Runs what may wait for a disk on a thread that may. None if it panicked or the runtime ended.

@@ -287,12 +287,18 @@ fn answer(
         return tee(request, reader, out);
     }
     let (mut length, mut sum) = (0u64, Sum::default());
+    let is_work = matches!(verb, "invoke" | "task");
+    let mut script = Vec::new();
     request.body(reader, |piece| {
+        if is_work {
+            script.extend_from_slice(piece);
+        }
         length += piece.len() as u64;
         sum.add(piece);
         Ok(())
     })?;
     match verb {
+        "invoke" | "task" => work(request, &String::from_utf8_lossy(&script), out),
         "echo" => text(request, out, 200, &echo(request, length, &sum)),
         "delay" => {
             std::thread::sleep(Duration::from_millis(number()));
@@ -512,6 +518,76 @@ fn stream(out: &mut TcpStream, pieces: u64, pause: u64) -> io::Result<bool> {
 }
 
 /// Sends each piece of the body back while the rest is still coming.
+/// Work as its own body describes it, a step a line. What is begun and ended is written into the file LEDGER, synced: that
+/// is what tests count by, whatever the server thinks.
+fn work(request: &Request, script: &str, out: &mut TcpStream) -> io::Result<bool> {
+    let header = |name: &str| request.header(name).unwrap_or("-").to_owned();
+    let (id, attempt, epoch) = (header("x-kip-task-id"), header("x-kip-task-attempt"), header("x-kip-task-epoch"));
+    let note = |what: &str| {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(variable("LEDGER"));
+        let line = format!("{what} {id} {attempt} {epoch} {}\n", std::process::id());
+        if let Ok(mut file) = file {
+            let _ = file.write_all(line.as_bytes()).and_then(|()| file.sync_data());
+        }
+    };
+    note("begin");
+    let mut answer = "done\n".to_owned();
+    for step in script.lines() {
+        let (step, argument) = step.split_once(' ').unwrap_or((step, ""));
+        let number = argument.parse::<u64>().unwrap_or_default();
+        match step {
+            "sleep" => std::thread::sleep(Duration::from_millis(number)),
+            "wait" => {
+                while !std::fs::exists(argument).unwrap_or(false) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            "die" => {
+                note("dies");
+                end(9);
+            }
+            "hang" => loop {
+                std::thread::sleep(Duration::from_secs(1));
+            },
+            // Runs up to this one fail.
+            "fail-until" if attempt.parse::<u64>().unwrap_or_default() <= number => {
+                note("failed");
+                return text(request, out, 500, "not yet\n");
+            }
+            "fail" => {
+                note("failed");
+                return text(request, out, u16::try_from(number).unwrap_or(500), "no\n");
+            }
+            "later" => {
+                note("later");
+                write!(out, "HTTP/1.1 503 Later\r\nretry-after: {number}\r\ncontent-length: 0\r\n\r\n")?;
+                return Ok(true);
+            }
+            "progress" => note(&format!("progress-{}", report(request, argument)?)),
+            "large" => answer = "x".repeat(usize::try_from(number).unwrap_or_default()),
+            "answer" => answer = argument.to_owned(),
+            _ => {}
+        }
+    }
+    note("end");
+    text(request, out, 200, &answer)
+}
+
+/// Says how far it has come, where the request says that this is to be said, and gives the status of the answer.
+fn report(request: &Request, what: &str) -> io::Result<String> {
+    let address = request.header("x-kip-task-progress").unwrap_or_default().trim_start_matches("http://");
+    let (host, path) = address.split_once('/').unwrap_or((address, ""));
+    let mut stream = TcpStream::connect(host)?;
+    let length = what.len();
+    write!(
+        stream,
+        "POST /{path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{what}"
+    )?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(line.split_whitespace().nth(1).unwrap_or_default().to_owned())
+}
+
 fn tee(request: &Request, reader: &mut impl BufRead, out: &mut TcpStream) -> io::Result<bool> {
     write!(out, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
     request.body(reader, |piece| {

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod keys;
+pub(crate) mod tasks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -59,6 +60,9 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Call a function through the gateway.
     Invoke(Invoke),
+    /// Look at tasks, what is run without anybody waiting; stop, retry and forget them.
+    #[command(subcommand)]
+    Tasks(tasks::Tasks),
     /// Show what a function's instances wrote.
     Logs(Logs),
     /// List the latest requests with their phases.
@@ -170,6 +174,8 @@ pub(crate) struct Invoke {
     /// A header, `Name: value`; may be repeated.
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
     pub(crate) headers: Vec<String>,
+    #[command(flatten)]
+    pub(crate) later: tasks::Later,
 }
 
 #[derive(Debug, Args)]

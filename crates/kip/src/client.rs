@@ -119,6 +119,42 @@ impl Client {
         self.call(Method::PATCH, path, Some(serde_json::to_vec(body)?)).await
     }
 
+    pub(crate) async fn put<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> anyhow::Result<T> {
+        self.call(Method::PUT, path, Some(serde_json::to_vec(body)?)).await
+    }
+
+    /// A request without a body.
+    pub(crate) async fn send<T: DeserializeOwned>(&self, method: Method, path: &str) -> anyhow::Result<T> {
+        self.call(method, path, None).await
+    }
+
+    /// A `DELETE` that is answered without a body.
+    pub(crate) async fn remove(&self, path: &str) -> anyhow::Result<()> {
+        self.answer(Method::DELETE, path, None).await.map(drop)
+    }
+
+    /// What is not JSON.
+    pub(crate) async fn bytes(&self, path: &str) -> anyhow::Result<Bytes> {
+        Ok(self.answer(Method::GET, path, None).await?.body)
+    }
+
+    /// An answer that is a success, whatever it holds.
+    async fn answer(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<Answer> {
+        let authority = http_client::authority(&self.base)
+            .map_err(|error| Problem::new(code::SERVER_UNREACHABLE, error.to_string()))?;
+        let answer = http_client::call(authority, self.request(method, path, body)?, LIMIT)
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        if !(200..300).contains(&answer.status) {
+            read::<serde_json::Value>(&answer)?;
+        }
+        Ok(answer)
+    }
+
     async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<T> {
         let authority = http_client::authority(&self.base)
             .map_err(|error| Problem::new(code::SERVER_UNREACHABLE, error.to_string()))?;

@@ -2,6 +2,7 @@
 
 mod gateway;
 mod settings;
+mod tasks;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -82,6 +83,8 @@ pub(crate) struct Config {
     /// Proxies whose word about callers is taken.
     pub(crate) proxies: Vec<IpAddr>,
     pub(crate) tls: Option<Tls>,
+    /// What bounds tasks.
+    pub(crate) tasks: kip_tasks::config::Options,
 }
 
 /// What is shown at `/metrics`, and to whom.
@@ -175,6 +178,7 @@ impl Config {
             limits: gateway::limits(&values)?,
             proxies: gateway::proxies(get("server.proxies"))?,
             tls: gateway::tls(&values)?,
+            tasks: tasks::options(&values)?,
             access_log: gateway::access_log(data, &values)?,
             traces: gateway::traces(&values)?,
             require_keys: parse(&values, "gateway.require_keys", "true or false")?,

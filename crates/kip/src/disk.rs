@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kip_control::DiskOptions;
 use kip_host::disk::{Kind, Pressure, Reserve};
 use kip_spec::{Problem, code};
+use kip_store::tasks::{SqliteTasks, Tuning};
 use kip_store::{Care, SqliteControl, SqliteRecords};
 
 use crate::config::Config;
@@ -56,13 +57,15 @@ fn judge(data: &Path, kind: Kind, network_allowed: bool) -> Result<(), Problem> 
     Ok(())
 }
 
-/// Opens both stores; the reserve is for control objects only.
+/// Opens the stores; the reserve is for control objects and tasks.
 pub(crate) fn open(
     data: &Path,
     disk: &DiskOptions,
-) -> Result<(Arc<SqliteControl>, Arc<SqliteRecords>), kip_store::Error> {
+) -> Result<(Arc<SqliteControl>, Arc<SqliteRecords>, Arc<SqliteTasks>), kip_store::Error> {
     let care = Care::with_reserve(disk.pressure.clone(), disk.reserve.clone());
     let control = SqliteControl::open_with(&data.join("control.db"), care)?;
+    let care = Care::with_reserve(disk.pressure.clone(), disk.reserve.clone());
+    let tasks = SqliteTasks::open_with(&data.join("tasks.db"), care, Tuning::default())?;
     let care = Care::without_reserve(disk.pressure.clone());
     let open = || SqliteRecords::open_with(&data.join("records.db"), care.clone());
     let records = match open() {
@@ -70,7 +73,7 @@ pub(crate) fn open(
         Err(kip_store::Error::Full { .. }) if disk.reserve.release() => open()?,
         other => other?,
     };
-    Ok((Arc::new(control), Arc::new(records)))
+    Ok((Arc::new(control), Arc::new(records), Arc::new(tasks)))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use kip_host::disk::Pressure;
 use kip_relay::metrics::Metrics;
 use kip_spec::{Problem, code};
 use kip_store::{ControlStore, SqliteControl};
+use kip_tasks::Tasks;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -89,7 +90,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let listeners = crate::listeners::open(&config)?;
 
     let disk = crate::disk::prepare(data, &config)?;
-    let (store, records) = crate::disk::open(data, &disk).map_err(store_problem)?;
+    let (store, records, tasks) = crate::disk::open(data, &disk).map_err(store_problem)?;
     let identity = store.begin_boot().await.map_err(store_problem)?;
     let (keys, key) = Keys::open(store.clone(), data).await.map_err(keys_problem)?;
 
@@ -111,12 +112,15 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let control = Control::open(options, store, records, body, ended).await.map_err(Problem::from)?;
 
     let metrics = Metrics::new(config.metrics.functions);
+    let options = kip_tasks::config::Options { secret: task_secret(data)?, ..config.tasks.clone() };
+    let tasks = Tasks::open(tasks, control.clone(), metrics.clone(), options).await.map_err(Problem::from)?;
     let options = kip_gateway::Options {
         doors: listeners.doors,
         threads: config.threads,
         limits: config.limits.clone(),
         proxies: config.proxies.clone(),
         metrics: metrics.clone(),
+        tasks: tasks.clone(),
     };
     let gateway = Gateway::start(options, &control, &keys)?;
     let api_listener = listeners.api;
@@ -142,7 +146,9 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let closing = watch::Sender::new(false);
     let uses = keys.clone();
     let noting = kip_host::tasks::spawn("key uses", async move { note_uses(&uses).await });
-    let api = Api::new(control.clone(), keys.clone(), about, stop, metrics).with_open_metrics(config.metrics.open);
+    tasks.reached_at(ready.api.clone());
+    let api = Api::new(control.clone(), keys.clone(), about, stop, metrics, tasks.clone())
+        .with_open_metrics(config.metrics.open);
     let listener = tokio::net::TcpListener::from_std(api_listener)?;
     let api = kip_host::tasks::spawn("api", api.serve(listener, closing.subscribe()));
 
@@ -162,6 +168,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     tracing::info!(why, patience = %config.patience, "stopping: requests in flight may end, then {then}");
     let _ = std::fs::remove_file(&file);
     gateway.close();
+    tasks.close();
     let end = async |patience: Duration| match keep {
         true => Some(control.leave(patience).await),
         false => {
@@ -171,6 +178,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     };
     let ended = async {
         let kept = end(config.patience.to_std()).await;
+        tasks.closed().await;
         closing.send_replace(true);
         let _ = tokio::time::timeout(LAST_WORDS, api).await;
         kept
@@ -193,6 +201,20 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
         None => tracing::info!("stopped"),
     }
     Ok(Left { kept, data: data.to_owned() })
+}
+
+/// What addresses for the progress of tasks are made with: made once, so that they outlive a restart.
+fn task_secret(data: &Path) -> anyhow::Result<Vec<u8>> {
+    let file = data.join("tasks.secret");
+    if let Ok(secret) = std::fs::read(&file)
+        && secret.len() >= 32
+    {
+        return Ok(secret);
+    }
+    let mut secret = vec![0; 32];
+    kip_host::random::fill(&mut secret);
+    kip_host::directory::write_whole(&file, &secret).map_err(|error| unusable(data, &error))?;
+    Ok(secret)
 }
 
 /// What a server leaves when it ends.

@@ -67,16 +67,16 @@ pub trait Blame: std::fmt::Debug + Send + Sync {
 #[derive(Debug, Clone)]
 pub struct Relay {
     pool: Rc<Pool>,
-    tracer: Rc<Tracer>,
+    pub(crate) tracer: Rc<Tracer>,
     tunnels: Rc<Tunnels>,
 }
 
 /// How an attempt failed, and whether another one is safe.
-struct Failure {
-    code: Code,
-    detail: String,
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    pub(crate) detail: String,
     /// The request again, if it can be sent a second time.
-    again: Option<Request<Upload>>,
+    pub(crate) again: Option<Request<Upload>>,
 }
 
 impl Relay {
@@ -160,7 +160,7 @@ impl Relay {
                     return Ok(self.switch(permit, response, asked, caller, guard));
                 }
                 (Ok((response, connection)), _) => {
-                    return Ok(self.answer(permit, response, connection, limit, guard));
+                    return Ok(self.answer(permit, response, connection, (None, limit), guard));
                 }
                 (Err(failure), unused) => {
                     caller = unused;
@@ -228,15 +228,26 @@ impl Relay {
     async fn send(
         &self,
         permit: &Permit,
-        mut request: Request<Upload>,
+        request: Request<Upload>,
         limit: Instant,
+        asked: Option<Asked>,
+    ) -> Result<(Response<Incoming>, Sender), Failure> {
+        let first_byte = in_future(permit.link().version.spec.timeouts.first_byte.to_std());
+        self.send_until(permit, request, (first_byte, limit), asked).await
+    }
+
+    /// The same with other limits for the answer's head and for all of it.
+    pub(crate) async fn send_until(
+        &self,
+        permit: &Permit,
+        mut request: Request<Upload>,
+        (first_byte, limit): (Instant, Instant),
         asked: Option<Asked>,
     ) -> Result<(Response<Incoming>, Sender), Failure> {
         let link = permit.link();
         let protocol = protocol_of(&link.version.spec, request.headers(), asked);
         let once = !is_idempotent(request.method());
         let timeouts = &link.version.spec.timeouts;
-        let first_byte = in_future(timeouts.first_byte.to_std());
         let late = || {
             let (code, what) = if first_byte <= limit {
                 (code::FIRST_BYTE_TIMEOUT, format!("no answer within timeouts.first_byte, {}", timeouts.first_byte))
@@ -300,17 +311,17 @@ impl Relay {
         }
     }
 
-    fn answer(
+    pub(crate) fn answer(
         &self,
         permit: Permit,
         response: Response<Incoming>,
         connection: Sender,
-        limit: Instant,
+        (idle, limit): (Option<Duration>, Instant),
         guard: &mut Guard,
     ) -> Answer {
         let (mut head, body) = response.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
-        let idle = permit.link().version.spec.timeouts.idle.to_std();
+        let idle = idle.unwrap_or_else(|| permit.link().version.spec.timeouts.idle.to_std());
         let Some(trace) = finish_head(&mut head, &permit, guard) else {
             return Response::from_parts(head, crate::Body::Text(None));
         };
@@ -439,13 +450,13 @@ fn body_refused(call: &Call, guard: &mut Guard, code: Code) -> Box<Answer> {
 }
 
 /// Writes the record of a request that ends before its answer has a head.
-struct Guard {
-    tracer: Rc<Tracer>,
-    trace: Option<Trace>,
+pub(crate) struct Guard {
+    pub(crate) tracer: Rc<Tracer>,
+    pub(crate) trace: Option<Trace>,
 }
 
 impl Guard {
-    fn end(&mut self, status: u16, outcome: Outcome) {
+    pub(crate) fn end(&mut self, status: u16, outcome: Outcome) {
         if let Some(mut trace) = self.trace.take() {
             trace.status = status;
             self.tracer.end(&trace, outcome);
@@ -460,7 +471,13 @@ impl Drop for Guard {
 }
 
 /// The request as the instance gets it.
-fn build(call: &Call, mut head: Head, upload: Upload, permit: &Permit, asked: Option<Asked>) -> Request<Upload> {
+pub(crate) fn build(
+    call: &Call,
+    mut head: Head,
+    upload: Upload,
+    permit: &Permit,
+    asked: Option<Asked>,
+) -> Request<Upload> {
     let version = &permit.link().version;
     let prefix = call.prefix.as_deref();
     headers::toward_instance(

@@ -6,6 +6,7 @@
 
 mod answer;
 mod body;
+mod deliver;
 mod exchange;
 mod headers;
 pub mod limits;
@@ -20,6 +21,7 @@ mod upgrade;
 
 pub use answer::{Answer, in_the_clear, problem, refusal, refused_connection};
 pub use body::{Body, BrokenOff};
+pub use deliver::{Delivery, Undelivered};
 pub use exchange::{Blame, Call, Relay};
 #[cfg(feature = "fuzzing")]
 pub use headers::fuzz as fuzz_headers;

@@ -84,6 +84,11 @@ impl Upload {
         Self { read, rest, sent, turn: None, most, idle, timer: None }
     }
 
+    /// A body that is here as a whole.
+    pub(crate) fn whole(read: Bytes, sent: Arc<AtomicU64>) -> Self {
+        Self { read, rest: None, sent, turn: None, most: u64::MAX, idle: None, timer: None }
+    }
+
     /// Reads on, up to the limit. False if the body broke off: nobody is there any more to be answered.
     pub(crate) async fn read_ahead(&mut self) -> bool {
         while self.read.len() < LIMIT

@@ -15,6 +15,8 @@ impl World {
     pub(crate) fn carry_out(&mut self, function: usize, effect: Effect) {
         match effect {
             Effect::Dispatch { ticket, instance, .. } => self.dispatched(function, ticket, instance),
+            // There are no tasks in this world.
+            Effect::Offer { ticket, .. } => self.fail("offers", format!("{ticket:?} is offered to nobody")),
             Effect::Refuse { ticket, .. } => {
                 let cell = &mut self.cells[function];
                 match cell.requests.remove(&ticket) {

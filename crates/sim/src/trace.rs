@@ -82,7 +82,9 @@ impl Trace {
         self.hash.write_u64(function as u64);
         discriminant(event).hash(&mut self.hash);
         match event {
-            Event::Arrive { ticket, .. } | Event::Leave { ticket } => ticket.hash(&mut self.hash),
+            Event::Arrive { ticket, .. } | Event::Leave { ticket } | Event::Halt { ticket } => {
+                ticket.hash(&mut self.hash)
+            }
             Event::Observed { instance, operation, seen } => {
                 (instance, operation, discriminant(seen)).hash(&mut self.hash);
             }
@@ -96,7 +98,9 @@ impl Trace {
                 instance.hash(&mut self.hash);
             }
             Event::Placer(message) => discriminant(message).hash(&mut self.hash),
-            Event::Deploy { version, .. } | Event::Serve { version, .. } => version.0.hash(&mut self.hash),
+            Event::Deploy { version, .. } | Event::Serve { version, .. } | Event::Backlog { version, .. } => {
+                version.0.hash(&mut self.hash)
+            }
             Event::Alias { alias, .. } => alias.hash(&mut self.hash),
             Event::Remove | Event::Shutdown | Event::Tick | Event::Rotate => {}
         }
@@ -130,6 +134,7 @@ impl Trace {
                 let request = self.request(function, cell, *ticket);
                 self.tell(now, || format!("{request} goes to {} ({})", name_of(cell, *instance), start.name()));
             }
+            Effect::Offer { ticket, instance, .. } => (ticket, instance).hash(&mut self.hash),
             Effect::Refuse { ticket, refusal } => {
                 (ticket, discriminant(refusal)).hash(&mut self.hash);
                 let request = self.request(function, cell, *ticket);

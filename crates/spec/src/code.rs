@@ -51,7 +51,6 @@ codes! {
     2010 INSTANCE_BROKE_OFF 502 "the instance broke off the connection before it answered";
     2011 BAD_REQUEST 400 "the request is not acceptable HTTP";
     2012 SHUTTING_DOWN 503 "the server is shutting down";
-    2014 ASYNC_NOT_YET 501 "asynchronous invocations are not taken yet";
     2020 FRAMING 400 "it cannot be told for certain where the request ends";
     2021 HEAD_TOO_LARGE 431 "the request's head is too large";
     2022 TARGET_TOO_LONG 414 "the request's target is too long";
@@ -91,6 +90,15 @@ codes! {
     4018 DEVICE_UNKNOWN 404 "there is no device of this name";
     4019 DEVICE_IN_USE 409 "the device is in use";
     4020 QUALIFICATION_FAILED 502 "the device did not pass its qualification";
+    5001 TASK_NOT_FOUND 404 "there is no task of this id";
+    5002 TASK_CONFLICT 409 "the task id or idempotency key stands for another request";
+    5003 TASKS_FULL 429 "too many tasks wait";
+    5004 TASK_TOO_LARGE 413 "the task's payload is too large";
+    5005 TASK_NOT_ACCEPTABLE 400 "the task is not acceptable";
+    5006 TASK_CONFIG_INVALID 400 "the configuration of a function's tasks is not acceptable";
+    5007 TASK_STATE 409 "the task is not in a state for this";
+    5008 TASK_STALE 409 "another run of the task has taken over";
+    5009 TASK_CONFIG_MISSING 404 "nothing is kept for the tasks of this function and qualifier";
     6001 MODEL_NOT_FOUND 404 "there is no model at this path or of this name";
     6002 MODEL_UNREADABLE 500 "the model cannot be loaded";
     6003 MODEL_CARD_INVALID 500 "the model.json beside the model is not valid";

@@ -47,6 +47,12 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// More changes wait than the disk keeps up with.
+    #[error("more changes wait for {} than its disk keeps up with", path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
     /// A write or a sync failed earlier or now; nothing is written any more.
     #[error("{} is not durable: {detail}", path.display())]
     NotDurable {
@@ -89,11 +95,17 @@ impl Database {
         care: Care,
         migrations: &'static [&'static str],
     ) -> Result<Self, Error> {
-        let connection = match connect(path, sync, migrations) {
-            // A server must be able to start on a full disk.
-            Err(Error::Full { .. }) if care.make_room() => connect(path, sync, migrations)?,
-            other => other?,
-        };
+        Self::start(path, connect_with_room(path, sync, &care, migrations)?, care)
+    }
+
+    /// Another thread on a file that is open already, to read from it.
+    pub(crate) fn attach(path: &Path, care: Care) -> Result<Self, Error> {
+        let connection = Connection::open(path).map_err(|error| plain(path, &error))?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(|error| plain(path, &error))?;
+        Self::start(path, connection, care)
+    }
+
+    fn start(path: &Path, connection: Connection, care: Care) -> Result<Self, Error> {
         let (jobs, queue) = sync_channel::<Job>(JOBS);
         kip_host::tasks::thread("store", move || work(connection, &queue)).map_err(|error| Error::Database {
             path: path.to_owned(),
@@ -191,30 +203,43 @@ fn checkpoint(c: &Connection, path: &Path, care: &Care) {
     }
 }
 
-fn poison(c: &Connection, care: &Care, error: &rusqlite::Error) {
+pub(crate) fn poison(c: &Connection, care: &Care, error: &rusqlite::Error) {
     care.not_durable(&error.to_string());
     // Closing must not try to sync it either.
     let _ = c.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
 }
 
-fn plain(path: &Path, error: &rusqlite::Error) -> Error {
+pub(crate) fn plain(path: &Path, error: &rusqlite::Error) -> Error {
     if is_full(error) {
         return Error::Full { path: path.to_owned() };
     }
     Error::Database { path: path.to_owned(), detail: error.to_string() }
 }
 
-fn is_full(error: &rusqlite::Error) -> bool {
+pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::SqliteFailure(failure, _)
         if failure.code == ErrorCode::DiskFull || failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE)
 }
 
 /// Whether something that was to be written may be lost.
-fn is_lost(error: &rusqlite::Error) -> bool {
+pub(crate) fn is_lost(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::SqliteFailure(failure, _)
         if failure.code == ErrorCode::SystemIoFailure
             && failure.extended_code != ffi::SQLITE_IOERR_READ
             && failure.extended_code != ffi::SQLITE_IOERR_SHORT_READ)
+}
+
+/// Opens a database. Where there is no room for that, the reserve is given up: a server must be able to start on a full disk.
+pub(crate) fn connect_with_room(
+    path: &Path,
+    sync: Sync,
+    care: &Care,
+    migrations: &[&str],
+) -> Result<Connection, Error> {
+    match connect(path, sync, migrations) {
+        Err(Error::Full { .. }) if care.make_room() => connect(path, sync, migrations),
+        other => other,
+    }
 }
 
 fn connect(path: &Path, sync: Sync, migrations: &[&str]) -> Result<Connection, Error> {

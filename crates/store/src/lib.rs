@@ -1,5 +1,6 @@
-//! Durable state. Two SQLite files and an async trait for each: *control* (functions, versions, keys; every
-//! acknowledged write is synced) and *records* (requests, decisions; the last second may be lost with the power).
+//! Durable state. Three SQLite files and an async trait for each: *control* (functions, versions, keys; every
+//! acknowledged write is synced), *tasks* (the same promise, made for many writes) and *records* (requests, decisions; the
+//! last second may be lost with the power).
 //!
 //! This room stores values and gives them back. It decides nothing and knows no other room.
 
@@ -10,6 +11,7 @@ mod filter;
 mod health;
 mod keys;
 mod records;
+pub mod tasks;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

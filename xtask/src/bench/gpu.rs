@@ -63,7 +63,7 @@ fn parse(arguments: &[&str]) -> Result<Options> {
 }
 
 /// Where cargo puts what it builds: this program lies in a folder of it.
-fn target() -> Result<PathBuf> {
+pub(super) fn target() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let target = own.parent().and_then(Path::parent).context("this program lies in no target folder")?;
     Ok(target.to_owned())

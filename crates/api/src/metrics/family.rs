@@ -6,6 +6,7 @@ use std::fmt::Error;
 use kip_control::Figures;
 use kip_host::usage::Usage;
 use kip_relay::metrics::{BOUNDS, Counted, Histogram, OTHER, Sheet};
+use kip_tasks::{FunctionTasks, Summary};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -24,6 +25,7 @@ pub(super) struct Scrape {
     pub(super) traces_dropped: u64,
     pub(super) usage: Usage,
     pub(super) gateway_cpu: f64,
+    pub(super) tasks: Summary,
 }
 
 /// One family. Names are without the unit and without `_total`, which the encoder adds.
@@ -203,6 +205,79 @@ pub(super) const FAMILIES: &[Family] = &[
         write: |scrape, out| tallies(scrape, out, |figures| figures.evictions),
     },
     Family {
+        name: "kip_tasks_waiting",
+        unit: None,
+        kind: MetricType::Gauge,
+        labels: "function",
+        help: "Tasks that wait: for their turn, for their time, or for another one.",
+        write: |scrape, out| tasks(scrape, out, |of| of.ready + of.later + of.held),
+    },
+    Family {
+        name: "kip_tasks_running",
+        unit: None,
+        kind: MetricType::Gauge,
+        labels: "function",
+        help: "Tasks that run now.",
+        write: |scrape, out| tasks(scrape, out, |of| of.running),
+    },
+    Family {
+        name: "kip_tasks_oldest_age",
+        unit: Some(Unit::Seconds),
+        kind: MetricType::Gauge,
+        labels: "function",
+        help: "How long the task that is ready longest has waited; 0 if none is.",
+        write: |scrape, out| tasks(scrape, out, |of| of.oldest_ms.unwrap_or(0) / 1_000),
+    },
+    Family {
+        name: "kip_tasks_accepted",
+        unit: None,
+        kind: MetricType::Counter,
+        labels: "function",
+        help: "Tasks that were taken.",
+        write: |scrape, out| {
+            for of in &scrape.tasks.functions {
+                let labels = [("function", of.function.as_str())];
+                out.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&of.counted.accepted, None)?;
+            }
+            Ok(())
+        },
+    },
+    Family {
+        name: "kip_tasks_ended",
+        unit: None,
+        kind: MetricType::Counter,
+        labels: "function, status",
+        help: "Tasks that are over, by how, and runs that are tried again.",
+        write: ends_of_tasks,
+    },
+    Family {
+        name: "kip_tasks_deliveries_waiting",
+        unit: None,
+        kind: MetricType::Gauge,
+        labels: "",
+        help: "Words about tasks that are still to be delivered.",
+        write: |scrape, out| out.encode_gauge(&signed(scrape.tasks.deliveries)),
+    },
+    Family {
+        name: "kip_tasks_commit",
+        unit: Some(Unit::Seconds),
+        kind: MetricType::Gauge,
+        labels: "",
+        help: "What a commit of the task store takes with its sync, on average of late.",
+        write: |scrape, out| {
+            let time = std::time::Duration::from_micros(scrape.tasks.sync.recent_us);
+            out.encode_gauge(&time.as_secs_f64())
+        },
+    },
+    Family {
+        name: "kip_tasks_writable",
+        unit: None,
+        kind: MetricType::Gauge,
+        labels: "",
+        help: "1 while the task store takes changes, else 0.",
+        write: |scrape, out| out.encode_gauge(&i64::from(scrape.tasks.store == "writable")),
+    },
+    Family {
         name: "kip_records_dropped",
         unit: None,
         kind: MetricType::Counter,
@@ -296,6 +371,31 @@ fn requests(scrape: &Scrape, out: &mut MetricEncoder<'_>) -> Result<(), Error> {
             let start = labels.start.map_or("none", |start| start.name());
             let labels = [("function", function), ("version", &version), ("code", &code), ("start", start)];
             out.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+    }
+    Ok(())
+}
+
+fn tasks(scrape: &Scrape, out: &mut MetricEncoder<'_>, of: fn(&FunctionTasks) -> u64) -> Result<(), Error> {
+    for function in &scrape.tasks.functions {
+        out.encode_family(&[("function", function.function.as_str())])?.encode_gauge(&signed(of(function)))?;
+    }
+    Ok(())
+}
+
+fn ends_of_tasks(scrape: &Scrape, out: &mut MetricEncoder<'_>) -> Result<(), Error> {
+    for of in &scrape.tasks.functions {
+        let counted = &of.counted;
+        for (status, count) in [
+            ("Succeeded", counted.succeeded),
+            ("Failed", counted.failed),
+            ("Stopped", counted.stopped),
+            ("Expired", counted.expired),
+            ("Invalid", counted.invalid),
+            ("Retrying", counted.retried),
+        ] {
+            let labels = [("function", of.function.as_str()), ("status", status)];
+            out.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
     }
     Ok(())

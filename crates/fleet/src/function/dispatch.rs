@@ -83,7 +83,8 @@ impl FunctionCore {
         instance.settle(now);
         let idle = instance.state == State::Ready;
         let serves = matches!(revision.role, Role::Serving | Role::Named);
-        if !serves || !revision.queue.is_empty() || revision.rotation.is_some() {
+        let waiting = !revision.queue.is_empty() || revision.backlog.count > 0;
+        if !serves || waiting || revision.rotation.is_some() {
             self.drain_queue(now, version, effects);
             return false;
         }
@@ -99,19 +100,36 @@ impl FunctionCore {
         !too_many && self.pressed.is_none() && rest.is_none_or(|rest| self.fires_before(now.saturating_add(rest)))
     }
 
-    /// Gives waiting requests to free instances, in their order.
+    /// Gives waiting requests to free instances, in their order, and places to tasks in theirs.
     pub(super) fn drain_queue(&mut self, now: u64, version: VersionId, effects: &mut Vec<Effect>) {
-        while self.revisions.get(&version).is_some_and(|revision| !revision.queue.is_empty()) {
+        loop {
+            if self.offer_place(now, version, effects) {
+                continue;
+            }
+            if self.revisions.get(&version).is_none_or(|revision| revision.queue.is_empty()) {
+                return;
+            }
             let Some(instance) = self.free_instance(version) else { return };
-            let Some(revision) = self.revisions.get_mut(&version) else { return };
-            let Some((ticket, waiting)) = revision.queue.pop() else { return };
-            let became_hot_since = self.instances.get(&instance).filter(|instance| instance.hot_since >= waiting.since);
-            let start = became_hot_since.map_or(StartKind::Warm, |instance| instance.hot_from);
-            self.put(now, ticket, instance, start, effects);
+            self.serve_next(now, version, instance, effects);
         }
     }
 
-    fn put(&mut self, now: u64, ticket: Ticket, id: InstanceId, start: StartKind, effects: &mut Vec<Effect>) {
+    fn serve_next(&mut self, now: u64, version: VersionId, instance: InstanceId, effects: &mut Vec<Effect>) {
+        let Some(revision) = self.revisions.get_mut(&version) else { return };
+        let Some((ticket, waiting)) = revision.queue.pop() else { return };
+        let became_hot_since = self.instances.get(&instance).filter(|instance| instance.hot_since >= waiting.since);
+        let start = became_hot_since.map_or(StartKind::Warm, |instance| instance.hot_from);
+        self.put(now, ticket, instance, start, effects);
+    }
+
+    pub(super) fn put(
+        &mut self,
+        now: u64,
+        ticket: Ticket,
+        id: InstanceId,
+        start: StartKind,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         instance.in_flight += 1;
         instance.served += 1;
@@ -136,7 +154,7 @@ impl FunctionCore {
     }
 
     /// The instance that the next request should go to.
-    fn free_instance(&self, version: VersionId) -> Option<InstanceId> {
+    pub(super) fn free_instance(&self, version: VersionId) -> Option<InstanceId> {
         let policy = &self.revisions.get(&version)?.policy;
         let (hard, soft) = (policy.concurrency.hard, policy.concurrency.soft);
         let free = || {

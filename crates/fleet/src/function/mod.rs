@@ -5,6 +5,7 @@
 //! with what is and starts, wakes, pauses or stops the difference.
 
 mod adopt;
+mod backlog;
 mod dispatch;
 mod health;
 mod lifecycle;
@@ -31,6 +32,7 @@ use crate::{
     Usage,
 };
 
+pub use backlog::Backlog;
 pub use revision::{Backoff, Costs, Revision, Role};
 pub use waits::Waits;
 
@@ -45,6 +47,8 @@ pub struct FunctionCore {
     placed: BTreeMap<Ticket, Placed>,
     next_instance: u32,
     next_operation: u64,
+    /// Places offered to tasks so far.
+    next_offer: u64,
     /// When the shell will call `Tick`, boot time.
     armed: Option<u64>,
     /// Set once the function is on its way out, with what its callers are told.
@@ -82,6 +86,7 @@ impl FunctionCore {
             placed: BTreeMap::new(),
             next_instance: sequence,
             next_operation: 0,
+            next_offer: 0,
             armed: None,
             closing: None,
             pressed: None,
@@ -103,6 +108,8 @@ impl FunctionCore {
                     return;
                 }
             }
+            Event::Halt { ticket } => self.halt(now, ticket, effects),
+            Event::Backlog { version, backlog } => self.backlog(version, backlog),
             Event::Deploy { version, policy } => self.deploy(now, version, policy, effects),
             Event::Serve { version, policy } => self.serve(now, version, policy, effects),
             Event::Alias { alias, targets, provisioned } => self.point(alias, &targets, provisioned),
@@ -147,6 +154,7 @@ impl FunctionCore {
             && self.aliases.is_empty()
             && self.revisions.values().all(|revision| {
                 revision.queue.is_empty()
+                    && revision.backlog.count == 0
                     && revision.backoff.is_clear()
                     && revision.role != Role::Candidate
                     && revision.minimum() == 0

@@ -62,13 +62,14 @@ impl FunctionCore {
 
     fn desired(&mut self, now: u64, version: VersionId) -> Desired {
         let nothing = Desired { hot: 0, asleep: 0 };
+        let tasks = self.tasks_waiting(version).count;
         let Some(revision) = self.revisions.get_mut(&version) else { return nothing };
         revision.backoff.expire(now);
         let pause = revision.policy.idle.pause.map_or(0, |pause| pause.0);
         self.scratch.idle.clear();
         self.scratch.asleep.clear();
         let (mut in_flight, mut busy) = (0u32, 0u32);
-        let queued = revision.queue.depth();
+        let queued = revision.queue.depth().saturating_add(tasks);
         for instance in self.instances.values().filter(|instance| instance.version == version) {
             match instance.state {
                 // Who waits cannot count on it.
@@ -114,7 +115,8 @@ impl FunctionCore {
     /// One that is being replaced is not counted: its successor is.
     fn counts(&self, version: VersionId) -> Counts {
         let mut counts = Counts::default();
-        let waiting = self.revisions.get(&version).is_some_and(|revision| !revision.queue.is_empty());
+        let waiting = self.tasks_waiting(version).count > 0
+            || self.revisions.get(&version).is_some_and(|revision| !revision.queue.is_empty());
         for instance in self.instances.values().filter(|instance| instance.version == version) {
             match instance.state.class() {
                 _ if self.is_replaced(instance) => {}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kip_spec::InstanceId;
 use serde::{Deserialize, Serialize};
 
+use super::backlog::Backlog;
 use crate::policy::{GRACE, GRACE_TENTHS, LONGEST_GRACE};
 use crate::queue::Queue;
 use crate::room::Gpu;
@@ -35,6 +36,8 @@ pub struct Revision {
     pub policy: Arc<Policy>,
     /// Requests that wait for it.
     pub queue: Queue,
+    /// Tasks that wait for it outside.
+    pub backlog: Backlog,
     /// Who decides how many instances it has.
     pub scaler: Scalers,
     /// What its failed starts forbid.
@@ -57,6 +60,7 @@ impl Revision {
             role,
             policy,
             queue: Queue::default(),
+            backlog: Backlog::default(),
             scaler,
             backoff: Backoff::default(),
             named_minimum: 0,

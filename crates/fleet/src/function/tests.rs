@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kip_spec::function::{Concurrency, Dispatch, Idle};
 use kip_spec::{InstanceId, Millis, VersionId};
 
+use super::Backlog;
 use crate::placer::Urgency;
 use crate::policy::{Limits, Rungs};
 use crate::room::Inventory;
@@ -62,6 +63,7 @@ struct World {
     failed: Vec<(VersionId, StartFailure)>,
     asked: Vec<InstanceId>,
     loops: Vec<u32>,
+    offers: Vec<Ticket>,
     usage: Vec<Usage>,
     changes: Vec<Change>,
     log: Vec<String>,
@@ -87,6 +89,7 @@ impl World {
             failed: Vec::new(),
             asked: Vec::new(),
             loops: Vec::new(),
+            offers: Vec::new(),
             usage: Vec::new(),
             changes: Vec::new(),
             log: Vec::new(),
@@ -132,6 +135,10 @@ impl World {
             Effect::Dispatch { ticket, instance, start } => {
                 assert!(self.waiting.remove(&ticket), "{ticket:?} dispatched but not waiting");
                 self.running.insert(ticket, (instance, start));
+            }
+            Effect::Offer { ticket, instance, start } => {
+                assert!(self.running.insert(ticket, (instance, start)).is_none());
+                self.offers.push(ticket);
             }
             Effect::Refuse { ticket, refusal } => {
                 assert!(self.waiting.remove(&ticket), "{ticket:?} refused but not waiting");
@@ -203,6 +210,10 @@ impl World {
 
     fn deploy(&mut self, version: u64, policy: Policy) {
         self.step(Event::Deploy { version: VersionId(version), policy: Arc::new(policy) });
+    }
+
+    fn backlog(&mut self, count: u32, oldest: u64) {
+        self.step(Event::Backlog { version: VersionId(1), backlog: Backlog { count, oldest } });
     }
 
     /// Lets virtual time pass, event by event.
@@ -303,6 +314,69 @@ fn a_backlog_starts_all_it_needs_at_once_and_not_twice() {
     assert_eq!(world.states().len(), 11);
     world.advance(5);
     assert_eq!(world.states().len(), 11);
+}
+
+#[test]
+fn tasks_wake_a_function_from_zero_scale_in_one_step_and_let_it_sleep() {
+    let mut world = World::calm();
+    world.deploy(1, policy());
+    world.backlog(5, 1_000);
+    assert_eq!(world.states().len(), 3, "as many as there may be, at once");
+    assert!(!world.core.is_vacant());
+    world.advance(90);
+    let first = world.offers.clone();
+    assert_eq!(first.len(), 3);
+    assert_eq!(world.running[&first[0]].1, StartKind::Cold);
+    world.leave(first[0]);
+    world.leave(first[1]);
+    assert_eq!(world.offers.len(), 5, "a place that is free is offered again");
+    for ticket in world.offers.clone().into_iter().skip(2) {
+        world.leave(ticket);
+    }
+    assert_eq!((world.offers.len(), world.running.len()), (5, 0), "nobody is left to be offered one");
+    world.advance(200);
+    assert!(world.states().iter().all(|state| *state == State::Paused), "{:?}", world.states());
+    world.backlog(1, world.now);
+    world.advance(20);
+    assert_eq!(world.running[&world.offers[5]].1, StartKind::Woken);
+    world.leave(world.offers[5]);
+    world.advance(30_000);
+    assert!(world.core.is_vacant());
+}
+
+#[test]
+fn tasks_wait_behind_requests_until_they_have_waited_long_enough() {
+    let mut world = World::calm();
+    world.deploy(1, Policy { max: 1, queue_timeout: 1_000_000, ..policy() });
+    let first = world.arrive();
+    world.advance(100);
+    let second = world.arrive();
+    world.backlog(1, world.now - 90);
+    world.leave(first);
+    assert!(world.running.contains_key(&second) && world.offers.is_empty(), "a request goes first, even a later one");
+    let third = world.arrive();
+    world.leave(second);
+    assert!(world.running.contains_key(&third), "{:?}", world.running);
+    world.advance(crate::Priority::STEP);
+    world.arrive();
+    world.leave(third);
+    assert_eq!(world.offers.len(), 1, "a task that has waited so long goes before a fresh request");
+}
+
+#[test]
+fn a_new_version_takes_the_tasks_that_wait() {
+    let mut world = World::calm();
+    world.deploy(1, Policy { max: 1, ..policy() });
+    world.backlog(3, world.now);
+    world.advance(100);
+    let on_old = world.offers[0];
+    world.deploy(2, policy());
+    world.advance(200);
+    world.leave(on_old);
+    assert_eq!(world.offers.len(), 1, "a version on its way out is given no task");
+    world.step(Event::Backlog { version: VersionId(2), backlog: Backlog { count: 2, oldest: world.now } });
+    world.advance(200);
+    assert_eq!(world.offers.len(), 3);
 }
 
 #[test]

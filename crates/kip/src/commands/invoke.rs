@@ -10,9 +10,11 @@ use kip_host::clock::monotonic_micros;
 use kip_host::http_client;
 use kip_spec::problem::Envelope;
 use kip_spec::{Problem, code};
+use kip_tasks::view::TaskInfo;
 use serde::Serialize;
 
 use crate::arguments::Invoke;
+use crate::arguments::tasks::Later;
 use crate::client::{Client, segment};
 use crate::output::{Output, micros};
 
@@ -26,6 +28,9 @@ pub(crate) struct Called {
     pub(crate) instance: Option<String>,
     pub(crate) start: Option<String>,
     pub(crate) request_id: Option<String>,
+    /// The task that it became, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) task: Option<String>,
     /// The code, where the answer is Kipwake's and not the program's.
     pub(crate) error: Option<String>,
     pub(crate) wait_us: u64,
@@ -57,9 +62,16 @@ pub(crate) async fn run(client: &Client, options: &Invoke, output: Output) -> an
     if !headers.iter().any(|(name, _)| matches!(name.as_str(), "authorization" | "x-api-key" | "api-key")) {
         headers.push((http::header::AUTHORIZATION, HeaderValue::from_str(&client.bearer())?));
     }
+    let later = &options.later;
+    if later.later {
+        headers.extend(later_headers(later)?);
+    }
     let gateway = client.gateway().await?;
     let path = format!("/f/{}/{}", segment(&options.function), options.path.strip_prefix('/').unwrap_or(&options.path));
     let called = call(&gateway, &method, &path, headers, body.unwrap_or_default().into()).await?;
+    if let (true, 202, Some(id)) = (later.later, called.status, &called.task) {
+        return taken(client, options, id, &called, output).await;
+    }
     output.remark(&format!(
         "{} {} on {}: wait {}, first byte {}, total {}",
         called.status,
@@ -118,12 +130,63 @@ pub(crate) async fn call(
         instance: header("x-kip-instance"),
         start: header("x-kip-start"),
         request_id: header("x-kip-request-id"),
+        task: header("x-fc-async-task-id"),
         error: header("x-kip-error"),
         wait_us: duration(&timing, &["queue", "start", "wake"]),
         first_byte_us: duration(&timing, &["first_byte"]),
         total_us,
         body: answer.body,
     })
+}
+
+/// What is said of a call that nobody waits for.
+fn later_headers(later: &Later) -> anyhow::Result<Vec<(HeaderName, HeaderValue)>> {
+    let number = |number: Option<u32>| number.map(|number| number.to_string());
+    let all = [
+        ("x-fc-invocation-type", Some("Async".to_owned())),
+        ("x-fc-async-task-id", later.task_id.clone()),
+        ("idempotency-key", later.idempotency_key.clone()),
+        ("x-kip-task-delay", later.delay.map(|time| time.to_string())),
+        ("x-kip-task-priority", number(later.priority.map(u32::from))),
+        ("x-kip-task-order", later.order.clone()),
+        ("x-kip-task-max-age", later.max_age.map(|time| time.to_string())),
+        ("x-kip-task-retries", number(later.retries)),
+    ];
+    let mut headers = Vec::new();
+    for (name, value) in all {
+        if let Some(value) = value {
+            headers.push((HeaderName::from_static(name), HeaderValue::try_from(value)?));
+        }
+    }
+    Ok(headers)
+}
+
+/// The call is a task now.
+async fn taken(client: &Client, options: &Invoke, id: &str, called: &Called, output: Output) -> anyhow::Result<()> {
+    let function = &options.function;
+    if !options.later.wait {
+        return output.result(called, |_| {
+            format!("task {id}; `kip tasks watch {function} {id}` follows it, `kip tasks result {function} {id}` is its answer\n")
+        });
+    }
+    let path = format!("/api/v1/functions/{}/tasks/{}", segment(function), segment(id));
+    let task = loop {
+        let task: TaskInfo = client.get(&format!("{path}?wait=20")).await?;
+        if task.end_time.is_some() {
+            break task;
+        }
+    };
+    if task.status != "Succeeded" {
+        let why = task.task_error_message.clone().unwrap_or_default();
+        return Err(Problem::new(code::TASK_STATE, format!("task {id} is {}", task.status))
+            .cause(why)
+            .hint(format!("`kip tasks show {function} {id}` shows its steps"))
+            .into());
+    }
+    if output.is_json() {
+        return output.result(&task, |_| String::new());
+    }
+    output.data(&client.bytes(&format!("{path}/result")).await?)
 }
 
 /// The duration of the first of these entries of a `Server-Timing` header, in microseconds.

@@ -17,6 +17,7 @@ pub(crate) mod requests;
 pub(crate) mod service;
 pub(crate) mod stop;
 pub(crate) mod survival;
+pub(crate) mod tasks;
 pub(crate) mod usage;
 
 use crate::arguments::{Command, Connection};
@@ -33,6 +34,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Why(options) => inspect::why(&Client::find(connection)?, &options, output).await,
         Command::Inspect(options) => inspect::inspect(&Client::find(connection)?, &options, output).await,
         Command::Invoke(options) => invoke::run(&Client::find(connection)?, &options, output).await,
+        Command::Tasks(command) => tasks::run(&Client::find(connection)?, &command, output).await,
         Command::Logs(options) => logs::run(&Client::find(connection)?, &options, output).await,
         Command::Rotate(options) => usage::rotate(&Client::find(connection)?, &options, output).await,
         Command::Usage(options) => usage::usage(&Client::find(connection)?, &options, output).await,

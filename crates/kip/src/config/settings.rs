@@ -191,6 +191,38 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Count,
     },
     Setting {
+        key: "tasks.delivery",
+        default: "1d",
+        about: "how long it is tried to tell a destination that a task is over",
+        form: Form::Duration,
+    },
+    Setting { key: "tasks.payload", default: "128KiB", about: "bytes that a task may be given", form: Form::Size },
+    Setting {
+        key: "tasks.per_function",
+        default: "1000000",
+        about: "tasks of one function that may wait; more are refused with 429",
+        form: Form::Count,
+    },
+    Setting {
+        key: "tasks.result",
+        default: "16MiB",
+        about: "bytes of a task's result that are kept; of a longer one, the beginning",
+        form: Form::Size,
+    },
+    Setting {
+        key: "tasks.retention",
+        default: "7d",
+        about: "how long a task that is over can be asked for",
+        form: Form::Duration,
+    },
+    Setting { key: "tasks.threads", default: "2", about: "threads that run tasks", form: Form::Count },
+    Setting {
+        key: "tasks.waiting",
+        default: "2000000",
+        about: "tasks of all functions that may wait; more are refused with 429",
+        form: Form::Count,
+    },
+    Setting {
         key: "tls.certificate",
         default: "none",
         about: "file of the certificate and those between it and its root, PEM; read again when it changes",

@@ -1,0 +1,454 @@
+//! Tasks: submitted, asked for, watched, stopped, run again, forgotten; and what functions want for theirs.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::extract::rejection::{BytesRejection, JsonRejection};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use kip_spec::{Code, Problem, RequestId, code};
+use kip_tasks::config::{AsyncConfig, LATEST};
+use kip_tasks::view::TaskInfo;
+use kip_tasks::{Bulk, BulkWhat, Error, Submission, Summary, TaskFilter, TaskNumber, TaskState};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ApiError, ApiResult};
+use crate::extract::{Path, Query};
+use crate::guard::Who;
+use crate::{Api, bad_request};
+
+/// Tasks given unless said otherwise, and at most.
+const FEW: u32 = 20;
+const MANY: u32 = 1_000;
+/// A caller that waits for news is answered after this at the latest.
+const LONGEST_WAIT: u64 = 60;
+/// A stream without news says so, so that nobody takes it for dead.
+const QUIET: Duration = Duration::from_secs(15);
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        Problem::from(error).into()
+    }
+}
+
+/// An answer about a task that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Taken {
+    /// The id that it is known by.
+    pub task_id: String,
+    /// The id of the request that brought it.
+    pub request_id: String,
+    /// The same request was taken before.
+    pub known: bool,
+}
+
+/// Some tasks, and where to go on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TaskList {
+    /// The tasks.
+    pub tasks: Vec<TaskInfo>,
+    /// What to ask for next; none at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_token: Option<String>,
+}
+
+/// The filters of lists, as Function Compute writes them.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct TaskQuery {
+    /// Of this version or alias.
+    pub qualifier: Option<String>,
+    /// Whose ids begin so.
+    pub prefix: Option<String>,
+    /// In this state; several are separated by commas.
+    pub status: Option<String>,
+    /// Begun at or after, milliseconds since 1970.
+    pub started_time_begin: Option<i64>,
+    /// Begun at or before, milliseconds since 1970.
+    pub started_time_end: Option<i64>,
+    /// `asc` or `desc`.
+    pub sort_order_by_time: Option<String>,
+    /// With what they were given.
+    pub include_payload: Option<bool>,
+    /// How many.
+    pub limit: Option<u32>,
+    /// Where to go on.
+    pub next_token: Option<String>,
+    /// Of this function.
+    pub function: Option<String>,
+    /// Of this tenant.
+    pub tenant: Option<String>,
+    /// `invocation`, `task` or `job`.
+    pub kind: Option<String>,
+    /// Count only.
+    pub count: Option<bool>,
+}
+
+impl TaskQuery {
+    fn parse(&self) -> Result<TaskFilter, ApiError> {
+        let mut states = Vec::new();
+        for name in self.status.iter().flat_map(|text| text.split(',')).filter(|name| !name.is_empty()) {
+            // A task is claimed and sent in one step.
+            let name = if name.eq_ignore_ascii_case("Dequeued") { "Running" } else { name };
+            let names: Vec<&str> = TaskState::ALL.iter().map(|state| state.name()).collect();
+            let state = TaskState::named(name)
+                .ok_or_else(|| bad_request(format!("`status` is one of {}, not `{name}`", names.join(", "))))?;
+            states.push(state);
+        }
+        let ascending = match self.sort_order_by_time.as_deref() {
+            None | Some("desc") => false,
+            Some("asc") => true,
+            Some(other) => return Err(bad_request(format!("`sortOrderByTime` is asc or desc, not `{other}`"))),
+        };
+        let after =
+            self.next_token.as_deref().filter(|token| !token.is_empty()).map(|token| {
+                token.parse().map(TaskNumber).map_err(|_| bad_request("`nextToken` is one that a list gave"))
+            });
+        let kind = match self.kind.as_deref() {
+            None => None,
+            Some("invocation") => Some(0),
+            Some("task") => Some(1),
+            Some("job") => Some(2),
+            Some(other) => return Err(bad_request(format!("`kind` is invocation, task or job, not `{other}`"))),
+        };
+        Ok(TaskFilter {
+            function: self.function.clone(),
+            qualifier: self.qualifier.clone(),
+            states,
+            prefix: self.prefix.clone(),
+            started_from: self.started_time_begin,
+            started_to: self.started_time_end,
+            tenant: self.tenant.clone(),
+            kind,
+            ascending,
+            after: after.transpose()?,
+            limit: self.limit.unwrap_or(FEW).clamp(1, MANY),
+        })
+    }
+}
+
+pub(crate) async fn submit(
+    State(api): State<Api>,
+    who: Who,
+    Path(function): Path<String>,
+    Query(of): Query<OfQualifier>,
+    headers: HeaderMap,
+    payload: Result<Bytes, BytesRejection>,
+) -> ApiResult<Response> {
+    let payload = payload.map_err(|rejection| bad_request(rejection.body_text()))?;
+    let request = RequestId::from_bits(kip_host::random::unique());
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let submission = Submission {
+        function,
+        qualifier: of.qualifier,
+        tenant: Some(who.tenant().to_owned()),
+        key: Some(who.name().to_owned()),
+        stateful: of.stateful.unwrap_or(false),
+        call: Some(kip_tasks::envelope::Call::event(content_type)),
+        payload,
+        request: request.as_str().to_owned(),
+        ..Submission::of_headers(&headers)?
+    };
+    match api.tasks.submit(submission).await {
+        Ok(receipt) => {
+            let request_id = request.as_str().to_owned();
+            let headers = [("x-fc-request-id", request_id.clone()), ("x-fc-async-task-id", receipt.id.clone())];
+            let taken = Taken { task_id: receipt.id, request_id, known: receipt.known };
+            Ok((StatusCode::ACCEPTED, headers, Json(taken)).into_response())
+        }
+        Err(error) => {
+            let retry_after = error.retry_after();
+            let mut response = ApiError::from(error).into_response();
+            if let Some(seconds) = retry_after {
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            Ok(response)
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct OfQualifier {
+    qualifier: Option<String>,
+    stateful: Option<bool>,
+}
+
+pub(crate) async fn of_function(
+    State(api): State<Api>,
+    Path(function): Path<String>,
+    Query(query): Query<TaskQuery>,
+) -> ApiResult<Json<TaskList>> {
+    list(&api, TaskQuery { function: Some(function), ..query }, None).await
+}
+
+pub(crate) async fn all(State(api): State<Api>, who: Who, Query(query): Query<TaskQuery>) -> ApiResult<Json<TaskList>> {
+    list(&api, query, Some(&who)).await
+}
+
+async fn list(api: &Api, query: TaskQuery, who: Option<&Who>) -> ApiResult<Json<TaskList>> {
+    let filter = query.parse()?;
+    let (mut tasks, next) = api.tasks.list(filter, query.include_payload.unwrap_or(false)).await?;
+    if let Some(who) = who {
+        tasks.retain(|task| who.sees(&task.function_name));
+    }
+    Ok(Json(TaskList { tasks, next_token: next.map(|next| next.0.to_string()) }))
+}
+
+pub(crate) async fn summary(State(api): State<Api>, who: Who) -> Json<Summary> {
+    let mut summary = api.tasks.summary();
+    summary.functions.retain(|of| who.sees(&of.function));
+    Json(summary)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct Show {
+    include_payload: Option<bool>,
+    /// Seconds to wait for its end.
+    wait: Option<u64>,
+    qualifier: Option<String>,
+}
+
+pub(crate) async fn show(
+    State(api): State<Api>,
+    Path((function, id)): Path<(String, String)>,
+    Query(show): Query<Show>,
+) -> ApiResult<Json<TaskInfo>> {
+    let _ = show.qualifier;
+    if let Some(seconds) = show.wait {
+        let number = api.tasks.number(&function, &id).await?;
+        let end = kip_host::clock::boot_millis() + seconds.min(LONGEST_WAIT) * 1_000;
+        let mut behind = 0;
+        loop {
+            let left = end.saturating_sub(kip_host::clock::boot_millis());
+            let (events, over) = api.tasks.events(number, behind, Duration::from_millis(left)).await?;
+            behind = events.last().map_or(behind, |event| event.event_id);
+            if over || left == 0 {
+                break;
+            }
+        }
+    }
+    Ok(Json(api.tasks.show(&function, &id, show.include_payload.unwrap_or(false)).await?))
+}
+
+pub(crate) async fn payload(
+    State(api): State<Api>,
+    Path((function, id)): Path<(String, String)>,
+) -> ApiResult<Response> {
+    let bytes = api.tasks.payload(&function, &id).await?;
+    Ok(([(CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+/// What the function answered; 204 if it did not.
+pub(crate) async fn result(
+    State(api): State<Api>,
+    Path((function, id)): Path<(String, String)>,
+) -> ApiResult<Response> {
+    let Some((head, bytes)) = api.tasks.result(&function, &id).await? else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let kind = head.content_type.unwrap_or_else(|| "application/octet-stream".to_owned());
+    let kind = HeaderValue::from_str(&kind).unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"));
+    let mut response = ([(CONTENT_TYPE, kind)], bytes).into_response();
+    response.headers_mut().insert("x-kip-task-status", HeaderValue::from(head.status));
+    if head.cut {
+        response.headers_mut().insert("x-kip-task-result-cut", HeaderValue::from_static("1"));
+    }
+    Ok(response)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Watch {
+    /// Seconds to wait for news, and answer with what there is then; without it, the answer is a stream.
+    wait: Option<u64>,
+    /// The number of the last event that is known.
+    after: Option<u64>,
+}
+
+/// The steps of a task: as server-sent events for those who accept them, else as a line each, until it is over.
+pub(crate) async fn events(
+    State(api): State<Api>,
+    Path((function, id)): Path<(String, String)>,
+    Query(watch): Query<Watch>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let number = api.tasks.number(&function, &id).await?;
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let last: Option<u64> = header("last-event-id").and_then(|id| id.parse().ok());
+    let behind = last.or(watch.after).unwrap_or(0);
+    if let Some(seconds) = watch.wait {
+        let wait = Duration::from_secs(seconds.min(LONGEST_WAIT));
+        let (events, _) = api.tasks.events(number, behind, wait).await?;
+        return Ok(Json(events).into_response());
+    }
+    let sse = header(ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream"));
+    let stream = futures_util::stream::unfold(Some((api, behind)), move |state| async move {
+        let (api, behind) = state?;
+        let (events, over) = api.tasks.events(number, behind, QUIET).await.ok()?;
+        let mut text = String::new();
+        for event in &events {
+            let json = serde_json::to_string(event).unwrap_or_default();
+            if sse {
+                text.push_str(&format!("id: {}\nevent: {}\ndata: {json}\n\n", event.event_id, event.status));
+            } else {
+                text.push_str(&format!("{json}\n"));
+            }
+        }
+        if sse && events.is_empty() {
+            text.push_str(": nothing new\n\n");
+        }
+        let behind = events.last().map_or(behind, |event| event.event_id);
+        let next = (!over && !api.control.is_closing()).then_some((api, behind));
+        Some((Ok::<_, Infallible>(text), next))
+    });
+    let kind = if sse { "text/event-stream" } else { "application/x-ndjson" };
+    Ok(([(CONTENT_TYPE, kind)], Body::from_stream(stream)).into_response())
+}
+
+/// Where a task stands after it was told to stop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Its state.
+    pub status: String,
+}
+
+pub(crate) async fn stop(
+    State(api): State<Api>,
+    who: Who,
+    Path((function, id)): Path<(String, String)>,
+) -> ApiResult<Json<Standing>> {
+    who.changes(format!("{function}/{id}"));
+    let state = api.tasks.stop(&function, &id).await?;
+    Ok(Json(Standing { status: state.name().to_owned() }))
+}
+
+pub(crate) async fn retry(
+    State(api): State<Api>,
+    who: Who,
+    Path((function, id)): Path<(String, String)>,
+) -> ApiResult<Json<Standing>> {
+    who.changes(format!("{function}/{id}"));
+    api.tasks.retry(&function, &id).await?;
+    Ok(Json(Standing { status: TaskState::Enqueued.name().to_owned() }))
+}
+
+pub(crate) async fn purge(
+    State(api): State<Api>,
+    who: Who,
+    Path((function, id)): Path<(String, String)>,
+) -> ApiResult<Json<Bulk>> {
+    who.changes(format!("{function}/{id}"));
+    api.tasks.purge(&function, &id).await?;
+    Ok(Json(Bulk { matched: 1, changed: 1 }))
+}
+
+pub(crate) async fn stop_all(
+    State(api): State<Api>,
+    who: Who,
+    body: Result<Json<TaskQuery>, JsonRejection>,
+) -> ApiResult<Json<Bulk>> {
+    bulk(&api, &who, BulkWhat::Stop, body).await
+}
+
+pub(crate) async fn retry_all(
+    State(api): State<Api>,
+    who: Who,
+    body: Result<Json<TaskQuery>, JsonRejection>,
+) -> ApiResult<Json<Bulk>> {
+    bulk(&api, &who, BulkWhat::Retry, body).await
+}
+
+pub(crate) async fn purge_all(
+    State(api): State<Api>,
+    who: Who,
+    body: Result<Json<TaskQuery>, JsonRejection>,
+) -> ApiResult<Json<Bulk>> {
+    bulk(&api, &who, BulkWhat::Purge, body).await
+}
+
+async fn bulk(
+    api: &Api,
+    who: &Who,
+    what: BulkWhat,
+    body: Result<Json<TaskQuery>, JsonRejection>,
+) -> ApiResult<Json<Bulk>> {
+    let Json(query) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
+    who.changes(query.function.clone().unwrap_or_else(|| "*".to_owned()));
+    match &query.function {
+        Some(function) => who.require_function(function)?,
+        None if who.only().is_some() => return Err(bad_request("this key is for some functions only: name one")),
+        None => {}
+    }
+    let filter = query.parse()?;
+    Ok(Json(api.tasks.bulk(what, filter, query.count.unwrap_or(false)).await?))
+}
+
+pub(crate) async fn config(
+    State(api): State<Api>,
+    Path(function): Path<String>,
+    Query(of): Query<OfQualifier>,
+) -> ApiResult<Json<AsyncConfig>> {
+    api.control.require(&function)?;
+    let qualifier = of.qualifier.unwrap_or_else(|| LATEST.to_owned());
+    let config = api.tasks.config(&function, &qualifier).ok_or_else(|| {
+        Problem::new(code::TASK_CONFIG_MISSING, format!("nothing is kept for tasks of `{function}` and `{qualifier}`"))
+            .hint("then the defaults hold: docs/tasks.md lists them")
+    })?;
+    Ok(Json(hidden(config)))
+}
+
+/// A secret is written, never read.
+fn hidden(mut config: AsyncConfig) -> AsyncConfig {
+    let both = &mut config.destination_config;
+    for destination in [&mut both.on_success, &mut both.on_failure].into_iter().flatten() {
+        if destination.secret.is_some() {
+            destination.secret = Some("***".to_owned());
+        }
+    }
+    config
+}
+
+pub(crate) async fn put_config(
+    State(api): State<Api>,
+    Path(function): Path<String>,
+    Query(of): Query<OfQualifier>,
+    body: Result<Json<AsyncConfig>, JsonRejection>,
+) -> ApiResult<Json<AsyncConfig>> {
+    let Json(config) = body.map_err(|rejection| {
+        Problem::new(code::TASK_CONFIG_INVALID, "the configuration is not taken").cause(rejection.body_text())
+    })?;
+    let qualifier = of.qualifier.unwrap_or_else(|| LATEST.to_owned());
+    api.tasks.put_config(&function, &qualifier, Some(config.clone())).await?;
+    Ok(Json(hidden(config)))
+}
+
+pub(crate) async fn remove_config(
+    State(api): State<Api>,
+    Path(function): Path<String>,
+    Query(of): Query<OfQualifier>,
+) -> ApiResult<StatusCode> {
+    let qualifier = of.qualifier.unwrap_or_else(|| LATEST.to_owned());
+    api.tasks.put_config(&function, &qualifier, None).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What a run says of its progress. The address is the key.
+pub(crate) async fn progress(
+    State(api): State<Api>,
+    Path((number, epoch, token)): Path<(u64, u32, String)>,
+    body: String,
+) -> Result<StatusCode, ApiError> {
+    let noted = api.tasks.note_progress(TaskNumber(number), epoch, &token, &body).await;
+    noted.map(|()| StatusCode::NO_CONTENT).map_err(|error| {
+        let code: Code = error.code();
+        Problem { code, ..Problem::from(error) }.into()
+    })
+}

@@ -1,0 +1,67 @@
+//! A request that says `x-fc-invocation-type: Async` becomes a task: its body is taken as a whole, and the answer is 202 once
+//! it is on the disk.
+
+use bytes::BytesMut;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use kip_relay::{Answer, Body, Call};
+use kip_spec::{Problem, RequestId, code};
+use kip_tasks::{Error, Submission};
+
+use crate::admission::Door;
+
+impl Door {
+    /// Takes an admitted request as a task.
+    pub(crate) async fn submit(&self, call: Call, request: Request<Incoming>, id: &RequestId) -> Answer {
+        match self.accept(call, request, id).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let retry_after = error.retry_after();
+                let mut answer = kip_relay::problem(Problem::from(error), id);
+                if let Some(seconds) = retry_after {
+                    answer.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
+                }
+                answer
+            }
+        }
+    }
+
+    async fn accept(&self, call: Call, request: Request<Incoming>, id: &RequestId) -> Result<Answer, Error> {
+        let (head, mut body) = request.into_parts();
+        let mut payload = BytesMut::from(&call.read[..]);
+        let limit = self.tasks.largest_payload();
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                let problem = Problem::new(code::BAD_REQUEST, "the request is not acceptable: its body broke off");
+                return Ok(kip_relay::problem(problem, id));
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            payload.extend_from_slice(&data);
+            if payload.len() > limit {
+                kip_relay::take_rest(&mut body).await;
+                return Err(Error::TooLarge { bytes: payload.len(), limit });
+            }
+        }
+        let submission = Submission {
+            function: call.cell.name().to_string(),
+            tenant: call.caller.as_ref().map(|caller| caller.tenant.to_string()).filter(|tenant| !tenant.is_empty()),
+            key: call.caller.as_ref().map(|caller| caller.key.to_string()),
+            call: Some(kip_tasks::envelope::Call::of_request(&head.method, &call.target, &head.headers)),
+            payload: payload.freeze(),
+            request: id.as_str().to_owned(),
+            ..Submission::of_headers(&head.headers)?
+        };
+        let receipt = self.tasks.submit(submission).await?;
+        let mut answer = Response::new(Body::text(""));
+        *answer.status_mut() = StatusCode::ACCEPTED;
+        for (name, value) in
+            [("x-fc-request-id", id.as_str()), ("x-kip-request-id", id.as_str()), ("x-fc-async-task-id", &receipt.id)]
+        {
+            answer
+                .headers_mut()
+                .extend(HeaderValue::from_str(value).map(|value| (http::HeaderName::from_static(name), value)));
+        }
+        Ok(answer)
+    }
+}

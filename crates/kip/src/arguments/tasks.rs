@@ -1,0 +1,168 @@
+//! The command line of tasks.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use kip_spec::Millis;
+
+/// What an asynchronous invocation may say.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Later {
+    /// Do not wait for the answer: the call is stored and run, and its task can be asked for.
+    #[arg(long = "async")]
+    pub(crate) later: bool,
+    /// An id for the task, taken once for each function.
+    #[arg(long, value_name = "ID", requires = "later")]
+    pub(crate) task_id: Option<String>,
+    /// A key by which a repetition of the same call is known.
+    #[arg(long, value_name = "KEY", requires = "later")]
+    pub(crate) idempotency_key: Option<String>,
+    /// Not before this time has passed, such as 10m.
+    #[arg(long, value_name = "DURATION", requires = "later")]
+    pub(crate) delay: Option<Millis>,
+    /// Who goes first: 0 to 9, lower ones do.
+    #[arg(long, requires = "later")]
+    pub(crate) priority: Option<u8>,
+    /// Tasks of a function with the same key run one after another.
+    #[arg(long, value_name = "KEY", requires = "later")]
+    pub(crate) order: Option<String>,
+    /// How long it may wait to be run, such as 2h.
+    #[arg(long, value_name = "DURATION", requires = "later")]
+    pub(crate) max_age: Option<Millis>,
+    /// How often it is run again after an error of the function, 0 to 8.
+    #[arg(long, requires = "later")]
+    pub(crate) retries: Option<u32>,
+    /// Wait for the end of the task and print what the function answered.
+    #[arg(long, requires = "later")]
+    pub(crate) wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tasks {
+    /// Say how many tasks wait, run and ended, by function.
+    Stat,
+    /// List tasks, the newest first.
+    Ls(List),
+    /// Show a task with its steps.
+    Show(One),
+    /// Print what a task was given.
+    Payload(One),
+    /// Print what the function answered.
+    Result(One),
+    /// Follow a task's steps until it is over.
+    Watch(One),
+    /// Stop a task, or all that fit.
+    Stop(Some),
+    /// Run a task that failed, expired or was stopped once more, or all that fit.
+    Retry(Some),
+    /// Forget a task that is over, or all that fit.
+    Purge(Some),
+    /// Show or change what a function wants for its tasks.
+    #[command(subcommand)]
+    Config(Config),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only this function's.
+    pub(crate) function: Option<String>,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// How many.
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub(crate) limit: u32,
+    /// The oldest first.
+    #[arg(long)]
+    pub(crate) oldest: bool,
+    /// Go on behind the list that ended with this.
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) next: Option<String>,
+}
+
+/// Which tasks.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Which {
+    /// In this state, such as Enqueued or Failed; several by commas.
+    #[arg(long, value_name = "STATE")]
+    pub(crate) status: Option<String>,
+    /// Whose ids begin so.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prefix: Option<String>,
+    /// Of this tenant.
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// Of this kind: invocation, task or job.
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// The function.
+    pub(crate) function: String,
+    /// The task's id.
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Some {
+    /// The function; none with --all is every function.
+    pub(crate) function: Option<String>,
+    /// The task's id.
+    #[arg(conflicts_with = "all")]
+    pub(crate) id: Option<String>,
+    /// All that fit, after saying how many that are.
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Do it to all of them; without this, they are only counted.
+    #[arg(long, requires = "all")]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Show what is kept for a function.
+    Show(Configured),
+    /// Keep this for tasks that come in from now on; what is left out gets its default.
+    Set(Set),
+    /// Take it away: then the defaults hold.
+    Rm(Configured),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Configured {
+    /// The function.
+    pub(crate) function: String,
+    /// A version or alias of it.
+    #[arg(long, default_value = "LATEST")]
+    pub(crate) qualifier: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    #[command(flatten)]
+    pub(crate) of: Configured,
+    /// Tasks are stateful.
+    #[arg(long)]
+    pub(crate) stateful: bool,
+    /// How often one is run again after an error of the function, 0 to 8.
+    #[arg(long)]
+    pub(crate) retries: Option<u32>,
+    /// How long one may wait to be run, such as 2h.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) max_age: Option<Millis>,
+    /// How long a run may take, such as 24h.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<Millis>,
+    /// Who is told of success: function:NAME, http://HOST:PORT/PATH or file:/FOLDER.
+    #[arg(long, value_name = "DESTINATION")]
+    pub(crate) on_success: Option<String>,
+    /// Who is told of failure.
+    #[arg(long, value_name = "DESTINATION")]
+    pub(crate) on_failure: Option<String>,
+    /// A file with what the signatures of webhooks are made with.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+}

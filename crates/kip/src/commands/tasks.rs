@@ -1,0 +1,261 @@
+//! `kip tasks`: look at tasks, and stop, retry and forget them.
+
+use std::fmt::Write as _;
+
+use http::Method;
+use kip_api::{Standing, TaskList, TaskQuery};
+use kip_spec::{Millis, Problem, code};
+use kip_tasks::config::{AsyncConfig, Destination, Destinations};
+use kip_tasks::view::{TaskEvent, TaskInfo};
+use kip_tasks::{Bulk, Summary};
+use serde_json::json;
+
+use crate::arguments::tasks::{Config, Configured, List, One, Set, Some as Chosen, Tasks, Which};
+use crate::client::{Client, segment};
+use crate::output::{Output, clock, date, millis, table};
+
+pub(crate) async fn run(client: &Client, command: &Tasks, output: Output) -> anyhow::Result<()> {
+    match command {
+        Tasks::Stat => stat(client, output).await,
+        Tasks::Ls(options) => list(client, options, output).await,
+        Tasks::Show(one) => {
+            let info: TaskInfo = client.get(&format!("{}?includePayload=true", path(one))).await?;
+            output.result(&info, shown)
+        }
+        Tasks::Payload(one) => raw(client, one, "payload", output).await,
+        Tasks::Result(one) => raw(client, one, "result", output).await,
+        Tasks::Watch(one) => watch(client, one, output).await,
+        Tasks::Stop(some) => change(client, some, "stop", Method::PUT, output).await,
+        Tasks::Retry(some) => change(client, some, "retry", Method::POST, output).await,
+        Tasks::Purge(some) => change(client, some, "purge", Method::DELETE, output).await,
+        Tasks::Config(command) => config(client, command, output).await,
+    }
+}
+
+fn path(one: &One) -> String {
+    format!("/api/v1/functions/{}/tasks/{}", segment(&one.function), segment(&one.id))
+}
+
+async fn stat(client: &Client, output: Output) -> anyhow::Result<()> {
+    let summary: Summary = client.get("/api/v1/tasks/summary").await?;
+    output.result(&summary, |summary| {
+        let header = ["FUNCTION", "#READY", "#LATER", "#HELD", "#RUNNING", "OLDEST", "#SUCCEEDED", "#FAILED", "#STOPPED", "#EXPIRED", "MEAN"];
+        let rows: Vec<Vec<String>> = summary.functions.iter().map(|of| {
+            let counted = &of.counted;
+            let oldest = of.oldest_ms.map_or_else(|| "-".to_owned(), millis);
+            let mean = if counted.mean_ms > 0 { millis(counted.mean_ms) } else { "-".to_owned() };
+            let number = |number: u64| number.to_string();
+            vec![
+                of.function.clone(), number(of.ready), number(of.later), number(of.held), number(of.running), oldest,
+                number(counted.succeeded), number(counted.failed), number(counted.stopped), number(counted.expired), mean,
+            ]
+        }).collect();
+        let mut text = table(&header, &rows);
+        let sync = &summary.sync;
+        let _ = writeln!(
+            text,
+            "{} wait, {} words to destinations; a commit takes {} µs (a sync alone {} µs), {} changes in {} commits; the store is {}",
+            summary.queued, summary.deliveries, sync.recent_us, sync.probe_us, sync.changes, sync.commits, summary.store
+        );
+        text
+    })
+}
+
+fn query(which: &Which, function: Option<&String>) -> TaskQuery {
+    TaskQuery {
+        function: function.cloned(),
+        status: which.status.clone(),
+        prefix: which.prefix.clone(),
+        tenant: which.tenant.clone(),
+        kind: which.kind.clone(),
+        ..TaskQuery::default()
+    }
+}
+
+async fn list(client: &Client, options: &List, output: Output) -> anyhow::Result<()> {
+    let query = TaskQuery {
+        limit: Some(options.limit),
+        next_token: options.next.clone(),
+        sort_order_by_time: options.oldest.then(|| "asc".to_owned()),
+        ..query(&options.which, options.function.as_ref())
+    };
+    let mut text = String::new();
+    if let serde_json::Value::Object(all) = serde_json::to_value(&query)? {
+        for (name, value) in all.into_iter().filter(|(_, value)| !value.is_null()) {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let _ = write!(text, "&{name}={}", segment(&value));
+        }
+    }
+    let list: TaskList = client.get(&format!("/api/v1/tasks?{}", text.trim_start_matches('&'))).await?;
+    output.result(&list, |list| {
+        let header = ["FUNCTION", "TASK", "STATUS", "KIND", "CREATED", "TOOK", "#RUNS", "ERROR"];
+        let rows: Vec<Vec<String>> = list.tasks.iter().map(row).collect();
+        let mut text = table(&header, &rows);
+        if let Some(next) = &list.next_token {
+            let _ = writeln!(text, "there are more: --next {next}");
+        }
+        text
+    })
+}
+
+fn row(task: &TaskInfo) -> Vec<String> {
+    let took = task.duration_ms.map_or_else(|| "-".to_owned(), |took| millis(took.unsigned_abs()));
+    vec![
+        task.function_name.clone(),
+        task.task_id.clone(),
+        task.status.clone(),
+        task.kind.clone(),
+        date(task.created_time),
+        took,
+        task.epoch.to_string(),
+        task.error_kind.clone().unwrap_or_default(),
+    ]
+}
+
+fn shown(task: &TaskInfo) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:<14}{value}");
+    };
+    line("task", &format!("{} of function {} ({})", task.task_id, task.function_name, task.kind));
+    let progress = task.progress.as_ref().map(|progress| format!(": {progress}")).unwrap_or_default();
+    line("status", &format!("{}{progress}", task.status));
+    line("created", &date(task.created_time));
+    if let Some(started) = task.started_time {
+        line("started", &date(started));
+    }
+    if let Some(ended) = task.end_time {
+        line("ended", &date(ended));
+    }
+    let counts = format!(
+        "{}, {} errors, {} crashes, {} times without room",
+        task.epoch, task.errors, task.crashes, task.refusals
+    );
+    line("runs", &counts);
+    if let Some(ahead) = task.ahead {
+        let wait = task.estimated_wait_ms.map(|wait| format!(", about {} to wait", millis(wait))).unwrap_or_default();
+        line("queue", &format!("{ahead} before it{wait}"));
+    }
+    for (name, value) in [
+        ("instance", &task.instance_id),
+        ("error", &task.task_error_message),
+        ("destinations", &task.destination_status),
+        ("payload", &task.task_payload),
+        ("result", &task.return_payload),
+    ] {
+        if let Some(value) = value {
+            line(name, value);
+        }
+    }
+    for event in &task.events {
+        text.push_str(&event_line(event));
+        text.push('\n');
+    }
+    text
+}
+
+fn event_line(event: &TaskEvent) -> String {
+    format!("{}  {:<10}  {}", clock(event.timestamp), event.status, event.event_detail).trim_end().to_owned()
+}
+
+async fn raw(client: &Client, one: &One, what: &str, output: Output) -> anyhow::Result<()> {
+    let bytes = client.bytes(&format!("{}/{what}", path(one))).await?;
+    if output.is_json() {
+        return output.result(&json!({ "taskId": one.id, what: kip_tasks::view::text_of(&bytes) }), |_| String::new());
+    }
+    output.data(&bytes)
+}
+
+async fn watch(client: &Client, one: &One, output: Output) -> anyhow::Result<()> {
+    client.lines(&format!("{}/events", path(one)), |event: TaskEvent| output.line(&event, event_line)).await
+}
+
+async fn change(client: &Client, some: &Chosen, what: &str, method: Method, output: Output) -> anyhow::Result<()> {
+    if some.all {
+        return all(client, some, what, output).await;
+    }
+    let (Some(function), Some(id)) = (&some.function, &some.id) else {
+        return Err(Problem::new(code::COMMAND_INPUT, "which task is meant is not said")
+            .hint(format!("kip tasks {what} FUNCTION ID, or --all with --status, --prefix, --tenant or --kind"))
+            .into());
+    };
+    let one = One { function: function.clone(), id: id.clone() };
+    let path = if what == "purge" { path(&one) } else { format!("{}/{what}", path(&one)) };
+    if what == "purge" {
+        let bulk: Bulk = client.send(method, &path).await?;
+        return output.result(&bulk, |_| format!("{id} is forgotten\n"));
+    }
+    let standing: Standing = client.send(method, &path).await?;
+    output.result(&standing, |standing| format!("{id} is {}\n", standing.status))
+}
+
+async fn all(client: &Client, some: &Chosen, what: &str, output: Output) -> anyhow::Result<()> {
+    let query = TaskQuery { count: Some(!some.yes), ..query(&some.which, some.function.as_ref()) };
+    let bulk: Bulk = client.post(&format!("/api/v1/tasks/{what}"), &query).await?;
+    output.result(&bulk, |bulk| {
+        if some.yes {
+            format!("{what}: {} of {} tasks\n", bulk.changed, bulk.matched)
+        } else {
+            format!("{} tasks fit; `--yes` does it\n", bulk.matched)
+        }
+    })
+}
+
+fn config_path(of: &Configured) -> String {
+    format!("/api/v1/functions/{}/async-invoke-config?qualifier={}", segment(&of.function), segment(&of.qualifier))
+}
+
+async fn config(client: &Client, command: &Config, output: Output) -> anyhow::Result<()> {
+    let shown: AsyncConfig = match command {
+        Config::Show(of) => client.get(&config_path(of)).await?,
+        Config::Set(set) => client.put(&config_path(&set.of), &wanted(set)?).await?,
+        Config::Rm(of) => {
+            client.remove(&config_path(of)).await?;
+            return output.result(&json!({ "removed": of.function }), |_| "the defaults hold again\n".to_owned());
+        }
+    };
+    output.result(&shown, |config| {
+        let seconds = |seconds: u64| Millis(seconds * 1_000).to_string();
+        let mut text = format!(
+            "{}, {} retries, may wait {}, a run may take {}\n",
+            if config.async_task { "stateful tasks" } else { "plain invocations" },
+            config.max_async_retry_attempts,
+            seconds(config.max_async_event_age_in_seconds),
+            seconds(config.timeout_in_seconds),
+        );
+        let Destinations { on_success, on_failure } = &config.destination_config;
+        for (name, destination) in [("success", on_success), ("failure", on_failure)] {
+            if let Some(destination) = destination {
+                let _ = writeln!(text, "{name}: {}", destination.destination);
+            }
+        }
+        text
+    })
+}
+
+fn wanted(set: &Set) -> anyhow::Result<AsyncConfig> {
+    let secret = match &set.secret_file {
+        None => None,
+        Some(file) => Some(
+            std::fs::read_to_string(file)
+                .map_err(|error| {
+                    Problem::new(code::COMMAND_INPUT, format!("{} cannot be read", file.display()))
+                        .cause(error.to_string())
+                })?
+                .trim_end()
+                .to_owned(),
+        ),
+    };
+    let to = |destination: &Option<String>| {
+        destination.clone().map(|destination| Destination { destination, secret: secret.clone() })
+    };
+    let default = AsyncConfig::default();
+    let seconds = |time: Option<Millis>, usual: u64| time.map_or(usual, |time| time.0.div_ceil(1_000));
+    Ok(AsyncConfig {
+        async_task: set.stateful,
+        max_async_retry_attempts: set.retries.unwrap_or(default.max_async_retry_attempts),
+        max_async_event_age_in_seconds: seconds(set.max_age, default.max_async_event_age_in_seconds),
+        timeout_in_seconds: seconds(set.timeout, default.timeout_in_seconds),
+        destination_config: Destinations { on_success: to(&set.on_success), on_failure: to(&set.on_failure) },
+    })
+}

@@ -1,0 +1,38 @@
+//! Settings of tasks.
+
+use std::collections::BTreeMap;
+
+use kip_spec::{Bytes, Millis, Problem};
+use kip_tasks::config::Options;
+
+use super::{Value, invalid, parse};
+
+/// The longest that a payload may be: it is held in memory.
+const LARGEST: u64 = 256 << 20;
+
+/// What bounds tasks.
+pub(super) fn options(values: &BTreeMap<&'static str, Value>) -> Result<Options, Problem> {
+    let size = |key: &'static str| -> Result<usize, Problem> {
+        let bytes = parse::<Bytes>(values, key, "a size such as 128KiB")?.0;
+        if bytes == 0 || bytes > LARGEST {
+            return Err(invalid(format!("{key} is at least 1B and at most {}", Bytes(LARGEST))));
+        }
+        Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
+    };
+    let count = |key: &'static str| parse::<u64>(values, key, "a number such as 1000000");
+    let time = |key: &'static str| parse::<Millis>(values, key, "a duration such as 7d").map(|time| time.to_std());
+    let threads = parse::<usize>(values, "tasks.threads", "a number such as 2")?;
+    if threads == 0 || threads > super::MOST_THREADS {
+        return Err(invalid(format!("tasks.threads must be at least 1 and at most {}", super::MOST_THREADS)));
+    }
+    Ok(Options {
+        per_function: count("tasks.per_function")?,
+        overall: count("tasks.waiting")?,
+        payload: size("tasks.payload")?,
+        result: size("tasks.result")?,
+        retention: time("tasks.retention")?,
+        threads,
+        delivery: time("tasks.delivery")?,
+        secret: Vec::new(),
+    })
+}

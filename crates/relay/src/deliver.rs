@@ -1,0 +1,112 @@
+//! The exchange of work that nobody waits for: its place is there already, its body as a whole, and its limit is its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use kip_control::{Cell, Permit};
+use kip_spec::{Code, RequestId, code};
+
+use crate::answer::Answer;
+use crate::body::in_future;
+use crate::exchange::{Call, Guard, Relay, build};
+use crate::prefix::Upload;
+use crate::trace::{Caller, Outcome, Trace};
+
+/// Work for an instance.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The function.
+    pub cell: Arc<Cell>,
+    /// What is sent, its target as the instance will see it.
+    pub request: Request<Bytes>,
+    /// Headers that only we may set, added last.
+    pub ours: Vec<(HeaderName, HeaderValue)>,
+    /// The request's id.
+    pub id: RequestId,
+    /// On whose behalf.
+    pub caller: Option<Caller>,
+    /// How long it may take, from now to the end of the answer.
+    pub limit: Duration,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Undelivered {
+    /// The instance never got it.
+    NotSent {
+        /// What happened.
+        detail: String,
+    },
+    /// The instance got it, and the connection broke.
+    BrokeOff {
+        /// What happened.
+        detail: String,
+    },
+    /// It took longer than it may.
+    TooLong,
+}
+
+impl Relay {
+    /// Sends work to the place that was offered for it. The answer's body holds the place; dropping this future or that body
+    /// gives it back, and closes the connection to the instance.
+    ///
+    /// # Errors
+    /// [`Undelivered`]; nothing is tried a second time.
+    pub async fn deliver(&self, permit: Permit, delivery: Delivery) -> Result<Answer, Undelivered> {
+        let Delivery { cell, request, ours, id, caller, limit } = delivery;
+        let limit = in_future(limit);
+        let (head, body) = request.into_parts();
+        let target = head.uri.clone();
+        let path = target.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let mut trace = Trace::new(id.clone(), cell.clone(), (caller, None), head.method.clone(), &path);
+        let upload = Upload::whole(body, trace.bytes_in.clone());
+        trace.link = Some(permit.link().clone());
+        trace.start = Some(permit.start());
+        let mut guard = Guard { tracer: self.tracer.clone(), trace: Some(trace) };
+        let call = Call {
+            cell,
+            target,
+            prefix: None,
+            read: Bytes::new(),
+            request: id,
+            peer: None,
+            secure: false,
+            blame: None,
+            largest_body: u64::MAX,
+            body_idle: None,
+            caller: None,
+            exempt: false,
+        };
+        let mut request = build(&call, head, upload, &permit, None);
+        add(request.headers_mut(), ours);
+        match self.send_until(&permit, request, (limit, limit), None).await {
+            Ok((response, connection)) => {
+                // Work may be silent for as long as it may take.
+                Ok(self.answer(permit, response, connection, (Some(Duration::MAX), limit), &mut guard))
+            }
+            Err(failure) => {
+                if let Some(trace) = &mut guard.trace {
+                    trace.code = Some(failure.code);
+                }
+                guard.end(failure.code.status(), Outcome::Broken);
+                Err(undelivered(failure.code, failure.detail))
+            }
+        }
+    }
+}
+
+fn add(headers: &mut HeaderMap, ours: Vec<(HeaderName, HeaderValue)>) {
+    for (name, value) in ours {
+        headers.insert(name, value);
+    }
+}
+
+fn undelivered(code: Code, detail: String) -> Undelivered {
+    match code {
+        code::FIRST_BYTE_TIMEOUT | code::TOTAL_TIMEOUT => Undelivered::TooLong,
+        code::INSTANCE_UNREACHABLE => Undelivered::NotSent { detail },
+        _ => Undelivered::BrokeOff { detail },
+    }
+}

@@ -1,0 +1,182 @@
+//! Questions about tasks.
+
+use bytes::Bytes;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
+
+use super::apply::{BY_ID, signed};
+use super::{Delivery, Progressed, Task, TaskFilter, TaskNumber, TaskState};
+
+type Result<T> = std::result::Result<T, rusqlite::Error>;
+
+const COLUMNS: &str = "number, function, qualifier, tenant, id, kind, priority, order_key, created, expires_at, state,
+    epoch, boot, lease_until, run_at, started, ended, errors, crashes, refusals, instance, status, error_kind, error";
+
+fn task_of(row: &Row<'_>) -> Result<Task> {
+    let state: u8 = row.get(10)?;
+    let state = TaskState::of_number(state).ok_or(rusqlite::Error::IntegralValueOutOfRange(10, state.into()))?;
+    Ok(Task {
+        number: TaskNumber(row.get::<_, i64>(0)?.unsigned_abs()),
+        function: row.get(1)?,
+        qualifier: row.get(2)?,
+        tenant: row.get(3)?,
+        id: row.get(4)?,
+        kind: row.get(5)?,
+        priority: row.get(6)?,
+        order: row.get(7)?,
+        created: row.get(8)?,
+        now: Progressed {
+            state,
+            epoch: row.get(11)?,
+            boot: row.get(12)?,
+            lease_until: row.get::<_, i64>(13)?.unsigned_abs(),
+            run_at: row.get(14)?,
+            expires_at: row.get(9)?,
+            started: row.get(15)?,
+            ended: row.get(16)?,
+            errors: row.get(17)?,
+            crashes: row.get(18)?,
+            refusals: row.get(19)?,
+            instance: row.get(20)?,
+            status: row.get(21)?,
+            error_kind: row.get(22)?,
+            error: row.get(23)?,
+        },
+        events: String::new(),
+        destinations: String::new(),
+        progress: None,
+        envelope: String::new(),
+    })
+}
+
+fn whole_task_of(row: &Row<'_>) -> Result<Task> {
+    let mut task = task_of(row)?;
+    (task.events, task.destinations) = (row.get(24)?, row.get(25)?);
+    (task.progress, task.envelope) = (row.get(26)?, row.get(27)?);
+    Ok(task)
+}
+
+const WHOLE: &str = "events, destinations, progress, envelope FROM tasks JOIN inputs USING (number)";
+
+pub(super) fn task(c: &Connection, number: TaskNumber) -> Result<Option<Task>> {
+    c.prepare_cached(&format!("SELECT {COLUMNS}, {WHOLE} WHERE number = ?1"))?
+        .query_row([signed(number.0)], whole_task_of)
+        .optional()
+}
+
+pub(super) fn find(c: &Connection, function: &str, id: &str) -> Result<Option<TaskNumber>> {
+    c.prepare_cached("SELECT number FROM ids WHERE function = ?1 AND kind = ?2 AND id = ?3")?
+        .query_row((function, BY_ID, id), |row| row.get::<_, i64>(0))
+        .optional()
+        .map(|number| number.map(|number| TaskNumber(number.unsigned_abs())))
+}
+
+/// Bytes as they are stored: in the row, or in the file of this name.
+#[derive(Debug)]
+pub(super) enum Stored {
+    Inline(Bytes),
+    Blob(String),
+}
+
+fn stored(bytes: Option<Vec<u8>>, blob: Option<String>) -> Stored {
+    blob.map_or_else(|| Stored::Inline(bytes.unwrap_or_default().into()), Stored::Blob)
+}
+
+pub(super) fn payload(c: &Connection, number: TaskNumber) -> Result<Option<Stored>> {
+    c.prepare_cached("SELECT bytes, blob FROM inputs WHERE number = ?1")?
+        .query_row([signed(number.0)], |row| Ok(stored(row.get(0)?, row.get(1)?)))
+        .optional()
+}
+
+pub(super) fn output(c: &Connection, number: TaskNumber) -> Result<Option<(String, Stored)>> {
+    c.prepare_cached("SELECT head, bytes, blob FROM outputs WHERE number = ?1")?
+        .query_row([signed(number.0)], |row| Ok((row.get(0)?, stored(row.get(1)?, row.get(2)?))))
+        .optional()
+}
+
+/// A filter as SQL and what is to be put into it.
+fn condition(filter: &TaskFilter) -> (String, Vec<Value>) {
+    let mut parts: Vec<String> = Vec::new();
+    let mut values: Vec<Value> = Vec::new();
+    let mut add = |part: &str, value: Value| {
+        values.push(value);
+        parts.push(part.replace('?', &format!("?{}", values.len())));
+    };
+    let equal = [("function", &filter.function), ("qualifier", &filter.qualifier), ("tenant", &filter.tenant)];
+    for (column, value) in equal {
+        if let Some(value) = value {
+            add(&format!("{column} = ?"), value.clone().into());
+        }
+    }
+    if let Some(kind) = filter.kind {
+        add("kind = ?", i64::from(kind).into());
+    }
+    if let Some(prefix) = &filter.prefix {
+        add("substr(coalesce(id, 't' || number), 1, length(?)) = ?", prefix.clone().into());
+    }
+    if let Some(from) = filter.started_from {
+        add("started >= ?", from.into());
+    }
+    if let Some(to) = filter.started_to {
+        add("started <= ?", to.into());
+    }
+    match (filter.after, filter.ascending) {
+        (Some(after), true) => add("number > ?", signed(after.0).into()),
+        (Some(after), false) => add("number < ?", signed(after.0).into()),
+        (None, _) => {}
+    }
+    if !filter.states.is_empty() {
+        let numbers: Vec<String> = filter.states.iter().map(|state| state.number().to_string()).collect();
+        parts.push(format!("state IN ({})", numbers.join(", ")));
+        // Said on its own, so that the index of open tasks is used.
+        if filter.states.iter().all(|state| !state.is_terminal()) {
+            parts.push("state < 10".to_owned());
+        }
+    }
+    let text = if parts.is_empty() { "1".to_owned() } else { parts.join(" AND ") };
+    (text, values)
+}
+
+pub(super) fn list(c: &Connection, filter: &TaskFilter) -> Result<Vec<Task>> {
+    let (condition, values) = condition(filter);
+    let order = if filter.ascending { "ASC" } else { "DESC" };
+    let text = format!("SELECT {COLUMNS}, {WHOLE} WHERE {condition} ORDER BY number {order} LIMIT {}", filter.limit);
+    c.prepare(&text)?.query_map(params_from_iter(values), whole_task_of)?.collect()
+}
+
+pub(super) fn count(c: &Connection, filter: &TaskFilter, most: u64) -> Result<u64> {
+    let (condition, values) = condition(filter);
+    let text = format!("SELECT count(*) FROM (SELECT 1 FROM tasks WHERE {condition} LIMIT {most})");
+    c.query_row(&text, params_from_iter(values), |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+}
+
+pub(super) fn open(c: &Connection, after: TaskNumber, most: u32) -> Result<Vec<Task>> {
+    c.prepare_cached(&format!("SELECT {COLUMNS} FROM tasks WHERE state < 10 AND number > ?1 ORDER BY number LIMIT ?2"))?
+        .query_map((signed(after.0), most), task_of)?
+        .collect()
+}
+
+pub(super) fn deliveries(c: &Connection) -> Result<Vec<Delivery>> {
+    c.prepare("SELECT id, task, target, attempts, run_at FROM deliveries ORDER BY id")?
+        .query_map([], |row| {
+            Ok(Delivery {
+                id: row.get::<_, i64>(0)?.unsigned_abs(),
+                task: TaskNumber(row.get::<_, i64>(1)?.unsigned_abs()),
+                target: row.get(2)?,
+                attempts: row.get(3)?,
+                run_at: row.get(4)?,
+            })
+        })?
+        .collect()
+}
+
+pub(super) fn configs(c: &Connection) -> Result<Vec<(String, String, String)>> {
+    c.prepare("SELECT function, qualifier, text FROM configs ORDER BY function, qualifier")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect()
+}
+
+/// Every file that a row refers to.
+pub(super) fn blobs(c: &Connection) -> Result<std::collections::HashSet<String>> {
+    c.prepare("SELECT hash FROM blobs")?.query_map([], |row| row.get(0))?.collect()
+}

@@ -1,0 +1,88 @@
+//! What is beside the database: blobs, the log, copies, older and newer files.
+
+use std::fs;
+
+use bytes::Bytes;
+
+use super::{end, look, store, task};
+use crate::database::Error;
+use crate::tasks::{NewTask, Output, SqliteTasks, TaskNumber, TaskState, TaskStore};
+
+fn files(folder: &std::path::Path) -> usize {
+    fs::read_dir(folder.join("tasks.blobs")).unwrap().count()
+}
+
+/// Waits until there are so many, for as long as a healthy disk may take.
+async fn until_files(folder: &std::path::Path, many: usize) {
+    for _ in 0..3_000 {
+        if files(folder) == many {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("{} files in place of {many}", files(folder));
+}
+
+#[tokio::test]
+async fn files_go_with_their_last_row_and_strangers_at_the_start() {
+    let (folder, store) = store();
+    let large = Bytes::from(vec![7u8; 100_000]);
+    let mut numbers = Vec::new();
+    for _ in 0..2 {
+        let number = store.accept(NewTask { payload: large.clone(), ..task() }).await.unwrap().number();
+        let mut over = end(&look(&store, number).await, TaskState::Succeeded);
+        over.output = Some(Output { head: String::new(), body: Bytes::from(vec![9u8; 100_000]) });
+        assert!(store.advance(over).await.unwrap().applied);
+        numbers.push(number);
+    }
+    assert_eq!(files(folder.path()), 2, "the same content is stored once");
+    let copy = folder.path().join("copy.db");
+    let hold = store.copy_to(copy.clone()).await.unwrap();
+    store.forget(numbers).await.unwrap();
+    store.accept(task()).await.unwrap();
+    assert_eq!(files(folder.path()), 2, "a backup needs them");
+    drop(hold);
+    let small = store.accept(task()).await.unwrap().number();
+    // After its answer, so one has to wait a moment.
+    until_files(folder.path(), 0).await;
+    let over = end(&look(&store, small).await, TaskState::Succeeded);
+    assert!(store.advance(over).await.unwrap().applied);
+    store.accept(NewTask { payload: large, ..task() }).await.unwrap();
+    drop(store);
+    fs::write(folder.path().join("tasks.blobs/new-of-a-crash"), "x").unwrap();
+    fs::write(folder.path().join("tasks.blobs/0123"), "x").unwrap();
+    let store = SqliteTasks::open(&folder.path().join("tasks.db")).unwrap();
+    assert_eq!(files(folder.path()), 1, "only what a row refers to");
+    assert!(store.task(TaskNumber(5)).await.unwrap().is_some());
+    let copied = rusqlite::Connection::open(copy).unwrap();
+    let rows: i64 = copied.query_row("SELECT count(*) FROM tasks", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 2, "the copy is of the moment it was made");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_does_not_grow_without_end() {
+    let (folder, store) = store();
+    let log = folder.path().join("tasks.db-wal");
+    let mut largest = 0;
+    // About 160 MiB through a log that is to stay below its limit and what one checkpoint takes.
+    for _ in 0..80 {
+        let batch = (0..64).map(|_| store.accept(NewTask { payload: Bytes::from(vec![3u8; 32_000]), ..task() }));
+        futures_util::future::join_all(batch).await.into_iter().for_each(|accepted| assert!(accepted.is_ok()));
+        largest = largest.max(fs::metadata(&log).unwrap().len());
+    }
+    assert!(largest < 120 << 20, "{largest}");
+}
+
+#[tokio::test]
+async fn a_newer_file_is_refused_and_an_own_one_opens_again() {
+    let (folder, store) = store();
+    let path = folder.path().join("tasks.db");
+    let number = store.accept(task()).await.unwrap().number();
+    assert!(store.sync_times().probe_us > 0 && store.sync_times().commits == 1);
+    drop(store);
+    let again = SqliteTasks::open(&path).unwrap();
+    assert!(again.task(number).await.unwrap().is_some());
+    drop(again);
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    assert!(matches!(SqliteTasks::open(&path), Err(Error::Newer { found: 99, .. })));
+}

@@ -1,0 +1,417 @@
+//! All open tasks in memory, in the order in which they are to run. Pure: time comes in, nothing goes out but what is asked.
+//!
+//! Within a function tenants take turns (deficit round robin, so that a flood of one does not hold up another), within a
+//! tenant the priority decides, with ageing, then who came first. Of tasks with the same ordering key one is let in at a time,
+//! in the order of their numbers, and the next only when it is over.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use kip_store::tasks::{Task, TaskNumber, TaskState};
+
+/// What one step of priority is worth, in milliseconds of waiting.
+const PRIORITY_STEP: i64 = 10_000;
+
+/// What is remembered of an open task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The id that its caller chose.
+    pub id: Option<Arc<str>>,
+    /// Its function.
+    pub function: Arc<str>,
+    /// Which version or alias of it.
+    pub qualifier: Arc<str>,
+    /// Whose it is.
+    pub tenant: Arc<str>,
+    /// Who goes first: lower numbers do.
+    pub priority: u8,
+    /// What kind it is.
+    pub kind: u8,
+    /// One at a time of those with the same.
+    pub order: Option<Arc<str>>,
+    /// When it was accepted, milliseconds since 1970.
+    pub created: i64,
+    /// Not to be begun after, milliseconds since 1970.
+    pub expires_at: i64,
+    /// Where it stands.
+    pub state: TaskState,
+    /// Counts claims.
+    pub epoch: u32,
+    /// Not before, milliseconds since 1970.
+    pub run_at: i64,
+    /// When its latest run began, milliseconds since 1970.
+    pub started: i64,
+    /// Runs that ended with an error.
+    pub errors: u32,
+    /// Runs that ended with the instance or the server.
+    pub crashes: u32,
+    /// Times without room.
+    pub refusals: u32,
+}
+
+impl Entry {
+    /// What of a stored task is remembered.
+    pub fn of(task: &Task) -> Self {
+        Self {
+            function: task.function.clone(),
+            qualifier: task.qualifier.clone(),
+            tenant: task.tenant.clone(),
+            priority: task.priority,
+            kind: task.kind,
+            order: task.order.clone(),
+            created: task.created,
+            id: task.id.as_deref().map(Arc::from),
+            expires_at: task.now.expires_at,
+            state: task.now.state,
+            epoch: task.now.epoch,
+            run_at: task.now.run_at,
+            started: task.now.started,
+            errors: task.now.errors,
+            crashes: task.now.crashes,
+            refusals: task.now.refusals,
+        }
+    }
+
+    fn rank(&self) -> i64 {
+        self.run_at.saturating_add(i64::from(self.priority) * PRIORITY_STEP)
+    }
+}
+
+/// Where a task is within this book.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Its time has not come.
+    Later,
+    /// It waits for its turn.
+    Ready,
+    /// Another one with its ordering key goes first.
+    Held,
+    /// It was taken to be run.
+    Out,
+}
+
+#[derive(Debug, Default)]
+struct Tenant {
+    ready: BTreeSet<(i64, TaskNumber)>,
+    /// Tasks that it may still have in this turn.
+    credit: u32,
+    weight: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Key {
+    owner: TaskNumber,
+    held: BTreeSet<TaskNumber>,
+}
+
+/// The open tasks of one function.
+#[derive(Debug, Default)]
+struct Lane {
+    tenants: BTreeMap<Arc<str>, Tenant>,
+    turns: VecDeque<Arc<str>>,
+    /// By the time since which they are ready.
+    since: BTreeSet<(i64, TaskNumber)>,
+    keys: BTreeMap<Arc<str>, Key>,
+    later: u64,
+    held: u64,
+    out: u64,
+    retrying: u64,
+}
+
+/// How many open tasks a function has, and where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// They wait for their turn.
+    pub ready: u64,
+    /// They wait for their time: delayed, or to be retried.
+    pub later: u64,
+    /// They wait for another one with their ordering key.
+    pub held: u64,
+    /// They run.
+    pub running: u64,
+    /// Of those that wait, they failed before.
+    pub retrying: u64,
+    /// Since when the oldest that is ready is, milliseconds since 1970.
+    pub oldest: Option<i64>,
+}
+
+impl Counts {
+    /// All that wait.
+    pub fn queued(&self) -> u64 {
+        self.ready + self.later + self.held
+    }
+}
+
+/// The open tasks.
+#[derive(Debug, Default)]
+pub struct Book {
+    entries: BTreeMap<TaskNumber, (Entry, Place)>,
+    lanes: BTreeMap<Arc<str>, Lane>,
+    later: BTreeSet<(i64, TaskNumber)>,
+    expiry: BTreeSet<(i64, TaskNumber)>,
+    queued: u64,
+}
+
+impl Book {
+    /// Takes a task in at its place.
+    pub fn admit(&mut self, number: TaskNumber, entry: Entry, now: i64) {
+        if self.entries.contains_key(&number) {
+            return;
+        }
+        self.lanes.entry(entry.function.clone()).or_default();
+        let running = matches!(entry.state, TaskState::Running | TaskState::Stopping);
+        self.entries.insert(number, (entry, Place::Out));
+        if running { self.note_out(number) } else { self.queue(number, now) }
+    }
+
+    /// A task by its number.
+    pub fn entry(&self, number: TaskNumber) -> Option<&Entry> {
+        self.entries.get(&number).map(|(entry, _)| entry)
+    }
+
+    /// Whether it was taken to be run.
+    pub fn is_out(&self, number: TaskNumber) -> bool {
+        self.entries.get(&number).is_some_and(|(_, place)| *place == Place::Out)
+    }
+
+    /// All that wait, of all functions.
+    pub fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    /// The functions with open tasks.
+    pub fn functions(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.lanes.keys()
+    }
+
+    /// How many open tasks a function has.
+    pub fn counts(&self, function: &str) -> Counts {
+        let Some(lane) = self.lanes.get(function) else { return Counts::default() };
+        Counts {
+            ready: lane.since.len() as u64,
+            later: lane.later,
+            held: lane.held,
+            running: lane.out,
+            retrying: lane.retrying,
+            oldest: lane.since.first().map(|(since, _)| *since),
+        }
+    }
+
+    /// The tasks that run.
+    pub fn running(&self) -> impl Iterator<Item = (TaskNumber, &Entry)> {
+        self.entries.iter().filter(|(_, (_, place))| *place == Place::Out).map(|(number, (entry, _))| (*number, entry))
+    }
+
+    /// The open tasks of a function.
+    pub fn of_function<'a>(&'a self, function: &'a str) -> impl Iterator<Item = TaskNumber> + 'a {
+        self.entries.iter().filter(move |(_, (entry, _))| &*entry.function == function).map(|(number, _)| *number)
+    }
+
+    /// How many of its function's tasks go before it, as far as that can be said now. None if it does not wait for its turn.
+    pub fn ahead(&self, number: TaskNumber) -> Option<u64> {
+        let (entry, place) = self.entries.get(&number)?;
+        if *place != Place::Ready {
+            return None;
+        }
+        let lane = self.lanes.get(&entry.function)?;
+        let own = lane.tenants.get(&entry.tenant)?;
+        let before = own.ready.range(..(entry.rank(), number)).count() as u64;
+        // Others take turns with it.
+        let others = lane.tenants.iter().filter(|(name, _)| **name != entry.tenant);
+        Some(before + others.map(|(_, tenant)| (tenant.ready.len() as u64).min(before)).sum::<u64>())
+    }
+
+    /// Gives the next task of a function out to be run.
+    pub fn take(&mut self, function: &str) -> Option<TaskNumber> {
+        let lane = self.lanes.get_mut(function)?;
+        loop {
+            let name = lane.turns.front()?.clone();
+            let Some(tenant) = lane.tenants.get_mut(&name) else {
+                lane.turns.pop_front();
+                continue;
+            };
+            if tenant.ready.is_empty() {
+                tenant.credit = 0;
+                lane.turns.pop_front();
+                lane.tenants.remove(&name);
+                continue;
+            }
+            if tenant.credit == 0 {
+                tenant.credit = tenant.weight.unwrap_or(1).max(1);
+            }
+            let (_, number) = tenant.ready.pop_first()?;
+            tenant.credit -= 1;
+            if tenant.credit == 0 {
+                lane.turns.rotate_left(1);
+            }
+            self.forget_wait(number);
+            self.note_out(number);
+            return Some(number);
+        }
+    }
+
+    /// Writes down what became of a task that is out, or that was stopped while it waited. One that is over leaves the book and
+    /// lets the next with its ordering key in. A claim that was not stored comes back with its old state.
+    pub fn settle(&mut self, number: TaskNumber, change: impl FnOnce(&mut Entry), now: i64) {
+        let Some((entry, place)) = self.entries.get_mut(&number) else { return };
+        let place = *place;
+        let mut changed = entry.clone();
+        change(&mut changed);
+        let stays_out = matches!(changed.state, TaskState::Running | TaskState::Stopping);
+        if place == Place::Out && stays_out {
+            *entry = changed;
+            return;
+        }
+        self.withdraw(number, place);
+        let Some((entry, _)) = self.entries.get_mut(&number) else { return };
+        *entry = changed;
+        if entry.state.is_terminal() {
+            self.close(number, now);
+        } else if stays_out {
+            self.note_out(number);
+        } else {
+            self.queue(number, now);
+        }
+    }
+
+    /// Lets those in whose time has come. The functions concerned.
+    pub fn due(&mut self, now: i64) -> BTreeSet<Arc<str>> {
+        let mut touched = BTreeSet::new();
+        while let Some((at, number)) = self.later.first().copied()
+            && at <= now
+        {
+            self.withdraw(number, Place::Later);
+            self.queue(number, now);
+            touched.extend(self.entry(number).map(|entry| entry.function.clone()));
+        }
+        touched
+    }
+
+    /// Those that wait and are too old by now.
+    pub fn expired(&self, now: i64, most: usize) -> Vec<TaskNumber> {
+        self.expiry.iter().take_while(|(at, _)| *at < now).take(most).map(|(_, number)| *number).collect()
+    }
+
+    /// When something is due next, milliseconds since 1970.
+    pub fn next_due(&self) -> Option<i64> {
+        let later = self.later.first().map(|(at, _)| *at);
+        let expiry = self.expiry.first().map(|(at, _)| at.saturating_add(1));
+        later.into_iter().chain(expiry).min()
+    }
+
+    /// Puts a task that waits at its place.
+    fn queue(&mut self, number: TaskNumber, now: i64) {
+        let Some((entry, place)) = self.entries.get_mut(&number) else { return };
+        let Some(lane) = self.lanes.get_mut(&entry.function) else { return };
+        self.queued += 1;
+        lane.retrying += u64::from(entry.state == TaskState::Retrying);
+        self.expiry.insert((entry.expires_at, number));
+        if let Some(name) = &entry.order {
+            let key = lane.keys.entry(name.clone()).or_insert(Key { owner: number, held: BTreeSet::new() });
+            if key.owner != number {
+                key.held.insert(number);
+                lane.held += 1;
+                *place = Place::Held;
+                return;
+            }
+        }
+        if entry.run_at > now {
+            *place = Place::Later;
+            lane.later += 1;
+            self.later.insert((entry.run_at, number));
+            return;
+        }
+        *place = Place::Ready;
+        lane.since.insert((entry.run_at, number));
+        let tenant = lane.tenants.entry(entry.tenant.clone()).or_insert_with(|| {
+            lane.turns.push_back(entry.tenant.clone());
+            Tenant::default()
+        });
+        tenant.ready.insert((entry.rank(), number));
+    }
+
+    /// Takes a task out of where it is.
+    fn withdraw(&mut self, number: TaskNumber, place: Place) {
+        let Some((entry, _)) = self.entries.get(&number) else { return };
+        let Some(lane) = self.lanes.get_mut(&entry.function) else { return };
+        match place {
+            Place::Out => {
+                lane.out -= 1;
+                return;
+            }
+            Place::Later => {
+                lane.later -= 1;
+                self.later.remove(&(entry.run_at, number));
+            }
+            Place::Held => {
+                lane.held -= 1;
+                if let Some(key) = entry.order.as_ref().and_then(|name| lane.keys.get_mut(name)) {
+                    key.held.remove(&number);
+                }
+            }
+            Place::Ready => {
+                if let Some(tenant) = lane.tenants.get_mut(&entry.tenant) {
+                    tenant.ready.remove(&(entry.rank(), number));
+                }
+                return self.forget_wait(number);
+            }
+        }
+        self.forget_queued(number);
+    }
+
+    /// One that was ready is so no more, and is gone from its tenant already.
+    fn forget_wait(&mut self, number: TaskNumber) {
+        let Some((entry, _)) = self.entries.get(&number) else { return };
+        if let Some(lane) = self.lanes.get_mut(&entry.function) {
+            lane.since.remove(&(entry.run_at, number));
+        }
+        self.forget_queued(number);
+    }
+
+    fn forget_queued(&mut self, number: TaskNumber) {
+        let Some((entry, _)) = self.entries.get(&number) else { return };
+        self.queued -= 1;
+        self.expiry.remove(&(entry.expires_at, number));
+        if let Some(lane) = self.lanes.get_mut(&entry.function) {
+            lane.retrying -= u64::from(entry.state == TaskState::Retrying);
+        }
+    }
+
+    fn note_out(&mut self, number: TaskNumber) {
+        let Some((entry, place)) = self.entries.get_mut(&number) else { return };
+        *place = Place::Out;
+        let Some(lane) = self.lanes.get_mut(&entry.function) else { return };
+        lane.out += 1;
+        if let Some(name) = &entry.order {
+            lane.keys.entry(name.clone()).or_insert(Key { owner: number, held: BTreeSet::new() });
+        }
+    }
+
+    /// Takes a task that is over out of the book.
+    fn close(&mut self, number: TaskNumber, now: i64) {
+        let Some((entry, _)) = self.entries.remove(&number) else { return };
+        let Some(lane) = self.lanes.get_mut(&entry.function) else { return };
+        let mut next = None;
+        if let Some(name) = &entry.order
+            && let Some(key) = lane.keys.get_mut(name)
+            && key.owner == number
+        {
+            match key.held.pop_first() {
+                Some(held) => (key.owner, next) = (held, Some(held)),
+                None => drop(lane.keys.remove(name)),
+            }
+        }
+        if let Some(next) = next {
+            lane.held -= 1;
+            self.forget_queued(next);
+            self.queue(next, now);
+        }
+        let empty = |lane: &Lane| lane.since.is_empty() && lane.later + lane.held + lane.out == 0;
+        if self.lanes.get(&entry.function).is_some_and(empty) {
+            self.lanes.remove(&entry.function);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! How a function's tasks are to be run: what is kept for it and its qualifiers, and what a single submission may say.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Retries are at most this many, as in Function Compute.
+pub const MOST_RETRIES: u32 = 8;
+/// Retries where nothing else is said.
+pub const RETRIES: u32 = 3;
+/// How long a task may wait to be run where nothing else is said, and how long one may run, seconds.
+pub const DAY: u64 = 86_400;
+/// The longest that either may be, seconds.
+pub const LONGEST: u64 = 30 * DAY;
+
+/// What a function, or a version or alias of it, wants for its tasks. The words are those of Function Compute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AsyncConfig {
+    /// Tasks have a life that can be asked for step by step; without, they are plain invocations. Both can be listed and stopped.
+    pub async_task: bool,
+    /// Errors of the function after which it is run again, 0 to 8.
+    pub max_async_retry_attempts: u32,
+    /// How long a task may wait to be run, seconds.
+    pub max_async_event_age_in_seconds: u64,
+    /// How long one run may take, seconds.
+    pub timeout_in_seconds: u64,
+    /// Who is told.
+    pub destination_config: Destinations,
+}
+
+impl Default for AsyncConfig {
+    fn default() -> Self {
+        Self {
+            async_task: false,
+            max_async_retry_attempts: RETRIES,
+            max_async_event_age_in_seconds: DAY,
+            timeout_in_seconds: DAY,
+            destination_config: Destinations::default(),
+        }
+    }
+}
+
+/// Who is told when a task is over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Destinations {
+    /// Of success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_success: Option<Destination>,
+    /// Of failure, expiry, and a function that is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<Destination>,
+}
+
+/// One of those that are told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Destination {
+    /// `function:NAME`, `http://HOST/PATH`, or `file:/FOLDER`.
+    pub destination: String,
+    /// What a webhook's signature is made with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+}
+
+/// What kind of destination it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A function is invoked asynchronously.
+    Function(String),
+    /// A `POST` to this host and port, and path.
+    Webhook {
+        /// Host and port.
+        authority: String,
+        /// Path and query.
+        path: String,
+    },
+    /// A file in this folder.
+    Folder(PathBuf),
+}
+
+impl Destination {
+    /// What it says.
+    ///
+    /// # Errors
+    /// A sentence about what is wrong with it.
+    pub fn target(&self) -> Result<Target, String> {
+        let text = self.destination.as_str();
+        if let Some(name) = text.strip_prefix("function:") {
+            let name: kip_spec::FunctionName = name.parse().map_err(|error| format!("{error}"))?;
+            return Ok(Target::Function(name.to_string()));
+        }
+        if let Some(folder) = text.strip_prefix("file:") {
+            let folder = PathBuf::from(folder);
+            return if folder.is_absolute() {
+                Ok(Target::Folder(folder))
+            } else {
+                Err(format!("`{text}` must name a folder by its whole path: file:/FOLDER"))
+            };
+        }
+        if let Some(rest) = text.strip_prefix("http://") {
+            let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+            let fits = !authority.is_empty() && path.parse::<http::uri::PathAndQuery>().is_ok();
+            if !fits || authority.parse::<http::uri::Authority>().is_err() || authority.contains('@') {
+                return Err(format!("`{text}` is not an address: http://HOST:PORT/PATH"));
+            }
+            let port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            let authority = if port { authority.to_owned() } else { format!("{authority}:80") };
+            return Ok(Target::Webhook { authority, path });
+        }
+        Err(format!("`{text}` is no destination: function:NAME, http://HOST:PORT/PATH or file:/FOLDER"))
+    }
+}
+
+impl AsyncConfig {
+    /// Whether it can be kept.
+    ///
+    /// # Errors
+    /// A sentence about the first thing that is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        if self.max_async_retry_attempts > MOST_RETRIES {
+            return Err(format!("maxAsyncRetryAttempts is {}; 0 to {MOST_RETRIES}", self.max_async_retry_attempts));
+        }
+        for (name, seconds) in [
+            ("maxAsyncEventAgeInSeconds", self.max_async_event_age_in_seconds),
+            ("timeoutInSeconds", self.timeout_in_seconds),
+        ] {
+            if seconds == 0 || seconds > LONGEST {
+                return Err(format!("{name} is {seconds}; 1 to {LONGEST}"));
+            }
+        }
+        let both = [&self.destination_config.on_success, &self.destination_config.on_failure];
+        both.into_iter().flatten().try_for_each(|destination| destination.target().map(drop))
+    }
+}
+
+/// What is kept for functions: by name and qualifier.
+pub(crate) type Configs = BTreeMap<(String, String), AsyncConfig>;
+
+/// The qualifier where none is said.
+pub const LATEST: &str = "LATEST";
+
+/// What bounds tasks as a whole.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Tasks of a function that may wait.
+    pub per_function: u64,
+    /// Tasks that may wait.
+    pub overall: u64,
+    /// Bytes of a payload.
+    pub payload: usize,
+    /// Bytes of a result that are kept; a larger one is cut, and says so.
+    pub result: usize,
+    /// How long what is over can be asked for.
+    pub retention: Duration,
+    /// Threads that run tasks.
+    pub threads: usize,
+    /// Attempts to send a word end after this.
+    pub delivery: Duration,
+    /// Tells our progress addresses from others'. At least 16 bytes nobody else knows.
+    pub secret: Vec<u8>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            per_function: 1_000_000,
+            overall: 2_000_000,
+            payload: 128 << 10,
+            result: 16 << 20,
+            retention: Duration::from_secs(7 * DAY),
+            threads: 2,
+            delivery: Duration::from_secs(DAY),
+            secret: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(text: &str) -> Result<Target, String> {
+        Destination { destination: text.to_owned(), secret: None }.target()
+    }
+
+    #[test]
+    fn destinations_are_functions_addresses_and_folders() {
+        assert_eq!(target("function:resize"), Ok(Target::Function("resize".to_owned())));
+        let hook = |authority: &str, path: &str| {
+            Ok(Target::Webhook { authority: authority.to_owned(), path: path.to_owned() })
+        };
+        assert_eq!(target("http://a.example/x?y=1"), hook("a.example:80", "/x?y=1"));
+        assert_eq!(target("http://127.0.0.1:81"), hook("127.0.0.1:81", "/"));
+        assert_eq!(target("file:/tmp/out"), Ok(Target::Folder("/tmp/out".into())));
+        for bad in ["file:out", "http://", "http://a b/", "https://a/", "queue:x", "function:1", "", "http://u@h/"] {
+            assert!(target(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn configurations_are_checked() {
+        let parse = |text: &str| serde_json::from_str::<AsyncConfig>(text).unwrap().check();
+        assert_eq!(parse("{}"), Ok(()));
+        assert_eq!(parse(r#"{"asyncTask":true,"maxAsyncRetryAttempts":8}"#), Ok(()));
+        for bad in [
+            r#"{"maxAsyncRetryAttempts":9}"#,
+            r#"{"maxAsyncEventAgeInSeconds":0}"#,
+            r#"{"timeoutInSeconds":99999999}"#,
+            r#"{"destinationConfig":{"onSuccess":{"destination":"x"}}}"#,
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert!(serde_json::from_str::<AsyncConfig>(r#"{"retries":1}"#).is_err(), "no key is overlooked");
+    }
+}

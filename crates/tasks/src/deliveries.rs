@@ -1,0 +1,217 @@
+//! Words on their way: a durable queue of its own. A receiver that is down, slow or wrong holds up nobody but itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use kip_host::clock::wall_millis;
+use kip_store::tasks::{Delivered, Delivery, NewDelivery, TaskNumber};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::config::Target;
+use crate::envelope::Call;
+use crate::error::Error;
+use crate::service::{Shared, Submission, Tasks};
+use crate::sign::{hexadecimal, hmac};
+use crate::words::{self, Word};
+
+/// Words on their way at once.
+const AT_ONCE: usize = 64;
+/// How long a receiver may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The first pause after a failure, milliseconds; each further one may be twice as long, up to five minutes.
+const BASE: u64 = 1_000;
+const LONGEST: u64 = 300_000;
+
+/// Words that are still to be sent.
+#[derive(Debug, Default)]
+pub(crate) struct Post {
+    waiting: Mutex<Waiting>,
+    more: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    by_time: BTreeSet<(i64, u64)>,
+    words: BTreeMap<u64, Delivery>,
+}
+
+impl Post {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Words that were stored under these numbers.
+    pub(crate) fn add(&self, task: TaskNumber, words: Vec<NewDelivery>, ids: &[u64]) {
+        for (NewDelivery { target, run_at }, id) in words.into_iter().zip(ids) {
+            self.put_back(Delivery { id: *id, task, target, attempts: 0, run_at });
+        }
+    }
+
+    pub(crate) fn put_back(&self, word: Delivery) {
+        let mut waiting = self.lock();
+        waiting.by_time.insert((word.run_at, word.id));
+        waiting.words.insert(word.id, word);
+        self.more.notify_one();
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().words.len()
+    }
+
+    /// One whose time has come, or when the next one's will.
+    fn next(&self, now: i64) -> Result<Delivery, Option<i64>> {
+        let mut waiting = self.lock();
+        let Some((at, id)) = waiting.by_time.first().copied() else { return Err(None) };
+        if at > now {
+            return Err(Some(at));
+        }
+        waiting.by_time.remove(&(at, id));
+        waiting.words.remove(&id).ok_or(Some(now))
+    }
+}
+
+pub(crate) fn start(shared: &Arc<Shared>) {
+    let shared = shared.clone();
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    kip_host::tasks::spawn("words about tasks", async move {
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let word = loop {
+                match shared.post.next(wall_millis()) {
+                    Ok(word) => break word,
+                    Err(at) => {
+                        let pause =
+                            at.map_or(1_000, |at| at.saturating_sub(wall_millis()).clamp(1, 1_000).unsigned_abs());
+                        let _ = tokio::time::timeout(Duration::from_millis(pause), shared.post.more.notified()).await;
+                    }
+                }
+            };
+            let shared = shared.clone();
+            kip_host::tasks::spawn("word about a task", async move {
+                send(&shared, word).await;
+                drop(place);
+            });
+        }
+    });
+}
+
+/// Tries once, and writes down what came of it.
+async fn send(shared: &Arc<Shared>, mut word: Delivery) {
+    let now = wall_millis();
+    let result = attempt(shared, &word).await;
+    let (result, again) = match result {
+        Ok(outcome) => (Delivered::Done { outcome }, None),
+        Err(trouble) => {
+            let age = now.saturating_sub(first_time(shared, &word).await);
+            let limit = i64::try_from(shared.options.delivery.as_millis()).unwrap_or(i64::MAX);
+            if age >= limit || !trouble.may_pass {
+                (Delivered::Done { outcome: format!("given up: {}", trouble.what) }, None)
+            } else {
+                let window = (BASE << word.attempts.min(20)).min(LONGEST);
+                let dice = u64::try_from(kip_host::random::unique() >> 64).unwrap_or_default();
+                let pause = window / 2 + dice % (window / 2 + 1);
+                let run_at = wall_millis().saturating_add(i64::try_from(pause).unwrap_or(i64::MAX));
+                let outcome = format!("tried {} times: {}", word.attempts + 1, trouble.what);
+                (Delivered::Again { run_at, outcome }, Some(run_at))
+            }
+        }
+    };
+    let task = word.task;
+    if let Err(error) = shared.store.delivered(word.id, result).await {
+        // It may be sent twice for that, never too seldom.
+        tracing::warn!(%error, "what became of a word about a task is not written down");
+        word.run_at = wall_millis().saturating_add(5_000);
+        shared.post.put_back(word);
+    } else if let Some(run_at) = again {
+        (word.attempts, word.run_at) = (word.attempts + 1, run_at);
+        shared.post.put_back(word);
+    }
+    shared.tell(task);
+}
+
+async fn first_time(shared: &Shared, word: &Delivery) -> i64 {
+    shared.store.task(word.task).await.ok().flatten().map_or(0, |task| task.now.ended)
+}
+
+/// Why an attempt failed.
+struct Trouble {
+    what: String,
+    may_pass: bool,
+}
+
+fn passing(what: impl std::fmt::Display) -> Trouble {
+    Trouble { what: what.to_string(), may_pass: true }
+}
+
+fn for_good(what: impl std::fmt::Display) -> Trouble {
+    Trouble { what: what.to_string(), may_pass: false }
+}
+
+async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, Trouble> {
+    let Word { condition, to } = serde_json::from_str(&word.target).map_err(for_good)?;
+    let store = &shared.store;
+    let task = store.task(word.task).await.map_err(passing)?.ok_or_else(|| for_good("its task is forgotten"))?;
+    let payload = store.payload(word.task).await.map_err(passing)?.unwrap_or_default();
+    let output = store.output(word.task).await.map_err(passing)?;
+    let text = words::text(&task, &condition, &payload, output.as_ref()).to_string();
+    let name = to.destination.clone();
+    match to.target().map_err(for_good)? {
+        Target::Function(function) => {
+            let submission = Submission {
+                function,
+                // The same word is the same task, however often it is sent.
+                idempotency: Some(format!("kip-word-{}-{}", word.task.0, word.id)),
+                tenant: Some(task.tenant.to_string()),
+                call: Some(Call::event(Some("application/json".to_owned()))),
+                payload: Bytes::from(text),
+                request: format!("word-{}", word.id),
+                ..Submission::default()
+            };
+            match (Tasks { shared: shared.clone() }).submit_up_to(submission, usize::MAX).await {
+                Ok(receipt) => Ok(format!("{name}: task {}", receipt.id)),
+                Err(error @ (Error::Full { .. } | Error::Busy | Error::Control(_))) => {
+                    Err(passing(format!("{name}: {error}")))
+                }
+                Err(error) => Err(for_good(format!("{name}: {error}"))),
+            }
+        }
+        Target::Webhook { authority, path } => {
+            let mut request = Request::post(path)
+                .header("content-type", "application/json")
+                .header("user-agent", "kipwake")
+                .header("x-kip-delivery", word.id)
+                .header("x-kip-delivery-attempt", word.attempts + 1);
+            if let Some(secret) = &to.secret {
+                let at = wall_millis() / 1_000;
+                let signed = format!("{at}.{text}");
+                let signature = hexadecimal(&hmac(secret.as_bytes(), signed.as_bytes()));
+                request = request.header("x-kip-signature", format!("t={at},v1={signature}"));
+            }
+            let request = request.body(Full::new(Bytes::from(text))).map_err(for_good)?;
+            let answer = kip_host::http_client::call(&authority, request, PATIENCE).await;
+            let answer = answer.map_err(|error| passing(format!("{name}: {error}")))?;
+            match answer.status {
+                200..300 => Ok(format!("{name}: {}", answer.status)),
+                status => Err(passing(format!("{name} answered {status}"))),
+            }
+        }
+        Target::Folder(folder) => {
+            let id = crate::view::id_of(task.number, task.id.as_deref());
+            let file = folder.join(format!("{}-{id}.json", task.function));
+            let written = kip_host::tasks::blocking("word into a file", move || {
+                std::fs::create_dir_all(&folder)?;
+                kip_host::directory::write_whole(&file, text.as_bytes())
+            });
+            match written.await {
+                Some(Ok(())) => Ok(name),
+                Some(Err(error)) => Err(passing(format!("{name}: {error}"))),
+                None => Err(passing("the server ends")),
+            }
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! What is asked of tasks by those who look after them: show, list, count, stop, retry, forget.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kip_host::clock::wall_millis;
+use kip_store::tasks::{Output, Progressed, Step, SyncTimes, Task, TaskFilter, TaskNumber, TaskState};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::book::Entry;
+use crate::envelope::Head;
+use crate::error::Error;
+use crate::rounds::end_waiting;
+use crate::service::{Tasks, progressed};
+use crate::stats::Counted;
+use crate::view::{SHOWN, TaskEvent, TaskInfo, events_of, head_of, info_of, line};
+
+/// Tasks that one bulk operation takes at most in one go.
+const BULK: u32 = 500;
+
+/// How a function's tasks stand.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FunctionTasks {
+    /// The function.
+    pub function: String,
+    /// They wait for their turn.
+    pub ready: u64,
+    /// They wait for their time.
+    pub later: u64,
+    /// They wait for another one with their ordering key.
+    pub held: u64,
+    /// Of those that wait, they failed before.
+    pub retrying: u64,
+    /// They run.
+    pub running: u64,
+    /// How long the oldest that is ready has waited, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_ms: Option<u64>,
+    /// What was counted since the server started.
+    #[serde(flatten)]
+    pub counted: Counted,
+}
+
+/// How tasks stand as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Summary {
+    /// All that wait.
+    pub queued: u64,
+    /// Words on their way.
+    pub deliveries: u64,
+    /// How long syncs take.
+    pub sync: SyncTimes,
+    /// `writable`, `full` or what failed.
+    pub store: String,
+    /// By function.
+    pub functions: Vec<FunctionTasks>,
+}
+
+/// What a bulk operation did, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bulk {
+    /// Tasks that fit.
+    pub matched: u64,
+    /// Tasks that were changed.
+    pub changed: u64,
+}
+
+/// What a bulk operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BulkWhat {
+    /// Stop what is open.
+    Stop,
+    /// Run again what failed, expired or was stopped.
+    Retry,
+    /// Forget what is over.
+    Purge,
+}
+
+impl BulkWhat {
+    /// The states that it is for.
+    pub fn states(self) -> Vec<TaskState> {
+        let all = TaskState::ALL.into_iter();
+        match self {
+            Self::Stop => all.filter(|state| !state.is_terminal() && *state != TaskState::Stopping).collect(),
+            Self::Retry => {
+                vec![TaskState::Failed, TaskState::Expired, TaskState::Stopped, TaskState::Invalid]
+            }
+            Self::Purge => all.filter(|state| state.is_terminal()).collect(),
+        }
+    }
+}
+
+impl Tasks {
+    /// A task as it is shown, with its payload if asked for.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] or what the store says.
+    pub async fn show(&self, function: &str, id: &str, payload: bool) -> Result<TaskInfo, Error> {
+        let task = self.stored(function, id).await?;
+        self.info(&task, payload).await
+    }
+
+    async fn info(&self, task: &Task, payload: bool) -> Result<TaskInfo, Error> {
+        let store = &self.shared.store;
+        let output = if task.now.state.is_terminal() { store.output(task.number).await? } else { None };
+        let given = if payload { store.payload(task.number).await? } else { None };
+        let given = given.map(|given| given.slice(..given.len().min(SHOWN)));
+        let mut info = info_of(task, output.as_ref(), given.as_deref(), wall_millis());
+        self.add_position(task.number, &mut info);
+        Ok(info)
+    }
+
+    /// Its place and how long that will take, as far as it can be said.
+    fn add_position(&self, number: TaskNumber, info: &mut TaskInfo) {
+        let (ahead, running) = {
+            let book = self.shared.book();
+            (book.ahead(number), book.counts(&info.function_name).running)
+        };
+        info.ahead = ahead;
+        let mean = self.shared.stats.of(&info.function_name).mean_ms;
+        if let Some(ahead) = ahead
+            && mean > 0
+        {
+            info.estimated_wait_ms = Some((ahead + 1).saturating_mul(mean) / running.max(1));
+        }
+    }
+
+    /// The tasks that fit, and the number behind which to go on; none at the end.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn list(&self, filter: TaskFilter, payload: bool) -> Result<(Vec<TaskInfo>, Option<TaskNumber>), Error> {
+        let limit = filter.limit.clamp(1, 1_000);
+        let mut rows = self.shared.store.list(TaskFilter { limit: limit + 1, ..filter }).await?;
+        let more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        let next = if more { rows.last().map(|task| task.number) } else { None };
+        let mut infos = Vec::with_capacity(rows.len());
+        for task in &rows {
+            let info = if payload {
+                self.info(task, true).await?
+            } else {
+                let mut info = info_of(task, None, None, wall_millis());
+                info.events.clear();
+                self.add_position(task.number, &mut info);
+                info
+            };
+            infos.push(info);
+        }
+        Ok((infos, next))
+    }
+
+    /// What a task was given.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] or what the store says.
+    pub async fn payload(&self, function: &str, id: &str) -> Result<Bytes, Error> {
+        let number = self.number(function, id).await?;
+        Ok(self.shared.store.payload(number).await?.unwrap_or_default())
+    }
+
+    /// What a task's function answered; none if it did not, or not yet.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] or what the store says.
+    pub async fn result(&self, function: &str, id: &str) -> Result<Option<(Head, Bytes)>, Error> {
+        let number = self.number(function, id).await?;
+        let output = self.shared.store.output(number).await?;
+        Ok(output.map(|output: Output| (head_of(&output), output.body)))
+    }
+
+    /// The steps of a task behind the given one, and whether it is over. Waits for news for so long if there are none.
+    ///
+    /// # Errors
+    /// What the store says; a task that is forgotten is over.
+    pub async fn events(
+        &self,
+        number: TaskNumber,
+        behind: u64,
+        wait: Duration,
+    ) -> Result<(Vec<TaskEvent>, bool), Error> {
+        let look = async || -> Result<(Vec<TaskEvent>, bool), Error> {
+            let Some(task) = self.shared.store.task(number).await? else { return Ok((Vec::new(), true)) };
+            let new = events_of(&task).into_iter().filter(|event| event.event_id > behind).collect();
+            Ok((new, task.now.state.is_terminal()))
+        };
+        // Asked for first, so that news between the look and the wait is not missed for long.
+        let (events, over) = look().await?;
+        if !events.is_empty() || over || wait.is_zero() {
+            return Ok((events, over));
+        }
+        // A look now and then covers news that came in between.
+        let end = kip_host::clock::boot_millis() + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        loop {
+            let left = end.saturating_sub(kip_host::clock::boot_millis());
+            self.news(number, Duration::from_millis(left.min(500))).await;
+            let (events, over) = look().await?;
+            if !events.is_empty() || over || left <= 500 {
+                return Ok((events, over));
+            }
+        }
+    }
+
+    /// Stops a task: one that waits at once, one that runs by way of its instance. One that is over stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] or what the store says.
+    pub async fn stop(&self, function: &str, id: &str) -> Result<TaskState, Error> {
+        let number = self.number(function, id).await?;
+        self.stop_number(number).await
+    }
+
+    async fn stop_number(&self, number: TaskNumber) -> Result<TaskState, Error> {
+        let shared = &self.shared;
+        loop {
+            if end_waiting(shared, number, TaskState::Stopped, "", &Value::Null).await? {
+                return Ok(TaskState::Stopped);
+            }
+            let Some(task) = shared.store.task(number).await? else { return Ok(TaskState::Stopped) };
+            let state = task.now.state;
+            if state.is_terminal() {
+                return Ok(state);
+            }
+            if state == TaskState::Running {
+                let now = wall_millis();
+                let to = Progressed { state: TaskState::Stopping, ..task.now.clone() };
+                let step = Step {
+                    number,
+                    from: state,
+                    epoch: task.now.epoch,
+                    to,
+                    events: line(now, "Stopping", &Value::Null),
+                    output: None,
+                    deliveries: Vec::new(),
+                };
+                if !shared.advance(step).await? {
+                    continue;
+                }
+                self.halt(number);
+                return Ok(TaskState::Stopping);
+            }
+            if state == TaskState::Stopping {
+                self.halt(number);
+                return Ok(state);
+            }
+            // It is on its way from one state to the next.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// The instance first, so that it is given nothing new; then the exchange, which gives its place back.
+    fn halt(&self, number: TaskNumber) {
+        let mut runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(run) = runs.get_mut(&number) else { return };
+        let Some(cancel) = run.cancel.take() else { return };
+        run.brake.pull();
+        let _ = cancel.send(());
+    }
+
+    /// Runs a task that is over once more, with all its retries.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it is not over or went well; [`Error::Unknown`] or what the store says.
+    pub async fn retry(&self, function: &str, id: &str) -> Result<(), Error> {
+        let task = self.stored(function, id).await?;
+        let state = task.now.state;
+        if !BulkWhat::Retry.states().contains(&state) || !self.retry_stored(&task).await? {
+            let (wanted, what) = ("one that failed, expired or was stopped", "retried");
+            return Err(Error::State { id: id.to_owned(), state: state.name(), wanted, what });
+        }
+        Ok(())
+    }
+
+    async fn retry_stored(&self, task: &Task) -> Result<bool, Error> {
+        let now = wall_millis();
+        let age = task.now.expires_at.saturating_sub(task.created).max(60_000);
+        let mut entry = Entry::of(task);
+        entry.state = TaskState::Enqueued;
+        (entry.run_at, entry.expires_at) = (now, now.saturating_add(age));
+        (entry.errors, entry.crashes, entry.refusals) = (0, 0, 0);
+        let to = progressed(&entry);
+        let step = Step {
+            number: task.number,
+            from: task.now.state,
+            epoch: task.now.epoch,
+            to,
+            events: line(now, "Enqueued", &json!({ "again": true })),
+            output: None,
+            deliveries: Vec::new(),
+        };
+        if !self.shared.store.advance(step).await?.applied {
+            return Ok(false);
+        }
+        self.shared.book().admit(task.number, entry, now);
+        self.shared.report(&task.function);
+        self.shared.tell(task.number);
+        Ok(true)
+    }
+
+    /// Forgets a task that is over.
+    ///
+    /// # Errors
+    /// [`Error::State`] if it is not over; [`Error::Unknown`] or what the store says.
+    pub async fn purge(&self, function: &str, id: &str) -> Result<(), Error> {
+        let task = self.stored(function, id).await?;
+        if self.shared.store.forget(vec![task.number]).await? == 0 {
+            let (wanted, what) = ("one that is over", "forgotten");
+            return Err(Error::State { id: id.to_owned(), state: task.now.state.name(), wanted, what });
+        }
+        Ok(())
+    }
+
+    /// Does the same to all tasks that fit, or only counts them.
+    ///
+    /// # Errors
+    /// What the store says; some may be changed by then.
+    pub async fn bulk(&self, what: BulkWhat, filter: TaskFilter, only_count: bool) -> Result<Bulk, Error> {
+        let mut states = what.states();
+        if !filter.states.is_empty() {
+            states.retain(|state| filter.states.contains(state));
+        }
+        if states.is_empty() {
+            return Ok(Bulk::default());
+        }
+        let mut filter = TaskFilter { states, ascending: true, after: None, limit: BULK, ..filter };
+        let matched = self.shared.store.count(filter.clone(), u64::from(u32::MAX)).await?;
+        let mut bulk = Bulk { matched, changed: 0 };
+        if only_count {
+            return Ok(bulk);
+        }
+        loop {
+            let page = self.shared.store.list(filter.clone()).await?;
+            let Some(last) = page.last() else { return Ok(bulk) };
+            filter.after = Some(last.number);
+            match what {
+                BulkWhat::Purge => {
+                    let numbers = page.iter().map(|task| task.number).collect();
+                    bulk.changed += self.shared.store.forget(numbers).await?;
+                }
+                BulkWhat::Stop => {
+                    for task in &page {
+                        let state = self.stop_number(task.number).await?;
+                        bulk.changed += u64::from(matches!(state, TaskState::Stopped | TaskState::Stopping));
+                    }
+                }
+                BulkWhat::Retry => {
+                    for task in &page {
+                        bulk.changed += u64::from(self.retry_stored(task).await?);
+                    }
+                }
+            }
+        }
+    }
+
+    /// How tasks stand.
+    pub fn summary(&self) -> Summary {
+        let shared = &self.shared;
+        let now = wall_millis();
+        let mut names = shared.stats.functions();
+        names.extend(shared.book().functions().cloned());
+        names.sort();
+        names.dedup();
+        let functions = names.iter().map(|name| {
+            let counts = shared.book().counts(name);
+            FunctionTasks {
+                function: name.to_string(),
+                ready: counts.ready,
+                later: counts.later,
+                held: counts.held,
+                retrying: counts.retrying,
+                running: counts.running,
+                oldest_ms: counts.oldest.map(|oldest| now.saturating_sub(oldest).max(0).unsigned_abs()),
+                counted: shared.stats.of(name),
+            }
+        });
+        let store = match shared.store.condition() {
+            kip_store::Condition::Writable => "writable".to_owned(),
+            kip_store::Condition::Full => "full".to_owned(),
+            kip_store::Condition::NotDurable(detail) => format!("not durable: {detail}"),
+        };
+        Summary {
+            queued: shared.book().queued(),
+            deliveries: shared.post.len() as u64,
+            sync: shared.store.sync_times(),
+            store,
+            functions: functions.collect(),
+        }
+    }
+}

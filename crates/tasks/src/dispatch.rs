@@ -1,0 +1,356 @@
+//! Places that the brain offers meet tasks that are ready: claimed in one commit for all places of a moment, then each sent to
+//! its instance. Nothing is sent that is not claimed on the disk, and no result is seen before it is there.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, Request};
+use http_body_util::BodyExt;
+use kip_control::Permit;
+use kip_host::clock::{boot_millis, wall_millis};
+use kip_relay::{Answer, Caller, Delivery, Relay, Undelivered};
+use kip_spec::RequestId;
+use kip_store::tasks::{Output, Progressed, Step, TaskNumber, TaskState};
+use serde_json::json;
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use crate::book::Entry;
+use crate::envelope::{Envelope, Head};
+use crate::rules::{Allowance, Ended, after};
+use crate::service::{LEASE, Run, Shared, progressed};
+use crate::view::{id_of, line};
+use crate::{progress, words};
+
+/// Places that are looked at together.
+const TOGETHER: usize = 256;
+/// After a commit that failed, what was to be claimed waits this long, milliseconds.
+const PAUSE: i64 = 1_000;
+
+type Offers = Arc<Mutex<mpsc::Receiver<Permit>>>;
+
+/// Starts the threads that run tasks.
+pub(crate) fn start(shared: &Arc<Shared>) {
+    let Some(offers) = shared.control.offers() else { return };
+    let offers: Offers = Arc::new(Mutex::new(offers));
+    for number in 0..shared.options.threads.max(1) {
+        let (shared, offers) = (shared.clone(), offers.clone());
+        let started = kip_host::tasks::thread(&format!("tasks-{number}"), move || {
+            let Ok(runtime) = kip_host::tasks::local_runtime() else { return };
+            let relay = Relay::new(shared.control.clone(), &shared.metrics);
+            runtime.block_on(work(shared, relay, offers));
+        });
+        if let Err(error) = started {
+            tracing::error!(%error, "a thread that runs tasks cannot be started");
+        }
+    }
+}
+
+async fn work(shared: Arc<Shared>, relay: Relay, offers: Offers) {
+    loop {
+        let mut permits = Vec::new();
+        let some = offers.lock().await.recv_many(&mut permits, TOGETHER).await;
+        if some == 0 {
+            return;
+        }
+        claim(&shared, &relay, permits).await;
+    }
+}
+
+/// A task that was taken for a place.
+struct Claim {
+    number: TaskNumber,
+    entry: Entry,
+    permit: Permit,
+}
+
+async fn claim(shared: &Arc<Shared>, relay: &Relay, permits: Vec<Permit>) {
+    let mut claims = Vec::new();
+    let mut functions = BTreeSet::new();
+    for permit in permits {
+        let name = permit.cell().name().clone();
+        let taken = {
+            let mut book = shared.book();
+            let number = if shared.is_closing() { None } else { book.take(name.as_str()) };
+            number.and_then(|number| Some((number, book.entry(number)?.clone())))
+        };
+        permit.cell().offer_taken();
+        functions.insert(name);
+        // Nobody needs the place: dropping it gives it back.
+        let Some((number, entry)) = taken else { continue };
+        claims.push(Claim { number, entry, permit });
+    }
+    let now = wall_millis();
+    let steps: Vec<Step> = claims.iter().map(|claim| claim.step(shared.boot, now)).collect();
+    if !steps.is_empty() {
+        match shared.store.advance_all(steps.clone()).await {
+            Ok(stepped) => {
+                for ((claim, step), stepped) in claims.into_iter().zip(steps).zip(stepped) {
+                    if stepped.applied {
+                        begin(shared, relay, claim, step.to);
+                    }
+                    // Else it was stopped in this moment, and whoever did that has taken it out of the book.
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, tasks = claims.len(), "tasks cannot be claimed");
+                let mut book = shared.book();
+                for claim in &claims {
+                    book.settle(claim.number, |entry| entry.run_at = entry.run_at.max(now + PAUSE), now);
+                }
+            }
+        }
+    }
+    functions.iter().for_each(|name| shared.report(name.as_str()));
+}
+
+impl Claim {
+    fn step(&self, boot: u32, now: i64) -> Step {
+        let instance = self.permit.link().instance.to_string();
+        let to = Progressed {
+            state: TaskState::Running,
+            epoch: self.entry.epoch + 1,
+            boot,
+            lease_until: boot_millis() + LEASE,
+            started: now,
+            instance: Some(Arc::from(instance.as_str())),
+            ..progressed(&self.entry)
+        };
+        let events = line(now, "Dequeued", &serde_json::Value::Null)
+            + &line(now, "Running", &json!({ "instance": instance, "epoch": to.epoch }));
+        Step {
+            number: self.number,
+            from: self.entry.state,
+            epoch: self.entry.epoch,
+            to,
+            events,
+            output: None,
+            deliveries: Vec::new(),
+        }
+    }
+}
+
+/// The claim is on the disk: the task runs.
+fn begin(shared: &Arc<Shared>, relay: &Relay, claim: Claim, to: Progressed) {
+    let (cancel, cancelled) = oneshot::channel();
+    let run =
+        Run { epoch: to.epoch, brake: claim.permit.brake(), link: claim.permit.link().clone(), cancel: Some(cancel) };
+    shared.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(claim.number, run);
+    shared.applied(claim.number, &to);
+    let (shared, relay) = (shared.clone(), relay.clone());
+    drop(kip_host::tasks::spawn_local("task", async move {
+        let number = claim.number;
+        let epoch = to.epoch;
+        let (ended, output, envelope) = run_one(&shared, &relay, claim, &to, cancelled).await;
+        finish(&shared, number, epoch, &to, ended, output, envelope.as_deref()).await;
+        let mut runs = shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        if runs.get(&number).is_some_and(|run| run.epoch == epoch) {
+            runs.remove(&number);
+        }
+    }));
+}
+
+type Outcome = (Ended, Option<Output>, Option<Arc<Envelope>>);
+
+async fn run_one(
+    shared: &Arc<Shared>,
+    relay: &Relay,
+    claim: Claim,
+    to: &Progressed,
+    cancelled: oneshot::Receiver<()>,
+) -> Outcome {
+    let Claim { number, entry, permit } = claim;
+    let no_room = |detail: String| Ended::NoRoom { detail, retry_after: None };
+    let (envelope, payload) = match shared.work_of(number).await {
+        Ok(Some(work)) => work,
+        Ok(None) => {
+            let kind = "TaskUnreadable";
+            let detail = "what it was to be run with is gone".to_owned();
+            return (Ended::Error { status: 0, kind, detail, retry_after: None }, None, None);
+        }
+        Err(error) => return (no_room(error.to_string()), None, None),
+    };
+    let id = id_of(number, entry.id.as_deref());
+    let delivery = match delivery(shared, &permit, &envelope, payload, (&id, number), to) {
+        Ok(delivery) => delivery,
+        Err(detail) => {
+            let ended = Ended::Error { status: 0, kind: "TaskUnreadable", detail, retry_after: None };
+            return (ended, None, Some(envelope));
+        }
+    };
+    let exchange = async {
+        match relay.deliver(permit, delivery).await {
+            Ok(answer) => read(answer, shared.options.result).await,
+            Err(Undelivered::NotSent { detail }) => (no_room(detail), None),
+            Err(Undelivered::BrokeOff { detail }) => (Ended::Crashed { detail }, None),
+            Err(Undelivered::TooLong) => {
+                let detail = format!("it took longer than {} s", envelope.timeout / 1_000);
+                (Ended::Error { status: 0, kind: "FunctionTimeout", detail, retry_after: None }, None)
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        Ok(()) = cancelled => (Ended::Stopped, None, Some(envelope)),
+        (ended, output) = exchange => {
+            let ended = match ended {
+                // The server takes its instances down: no fault of the task.
+                Ended::Crashed { detail } if shared.is_closing() => no_room(detail),
+                ended => ended,
+            };
+            (ended, output, Some(envelope))
+        }
+    }
+}
+
+fn delivery(
+    shared: &Shared,
+    permit: &Permit,
+    envelope: &Envelope,
+    payload: Bytes,
+    (id, number): (&str, TaskNumber),
+    to: &Progressed,
+) -> Result<Delivery, String> {
+    let call = &envelope.call;
+    let mut request = Request::builder().method(call.method.as_str()).uri(&call.path);
+    for (name, value) in &call.headers {
+        request = request.header(name, value);
+    }
+    let length = payload.len();
+    let mut request = request.body(payload).map_err(|error| error.to_string())?;
+    request.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+    if !request.headers().contains_key(http::header::HOST) {
+        request.headers_mut().insert(http::header::HOST, HeaderValue::from_static("localhost"));
+    }
+    let mut ours = Vec::new();
+    let mut add = |name: &'static str, value: String| {
+        ours.extend(HeaderValue::try_from(value).map(|value| (HeaderName::from_static(name), value)));
+    };
+    add("x-fc-invocation-type", "Async".to_owned());
+    add("x-fc-async-task-id", id.to_owned());
+    add("x-kip-task-id", id.to_owned());
+    add("x-kip-task-attempt", (to.errors + to.crashes + 1).to_string());
+    add("x-kip-task-epoch", to.epoch.to_string());
+    if let Some(address) = progress::address(shared, number, to.epoch) {
+        add("x-kip-task-progress", address);
+    }
+    let id = RequestId::parse(&envelope.request).unwrap_or_else(|| RequestId::from_bits(kip_host::random::unique()));
+    let caller = envelope.key.as_deref().map(|key| Caller { key: key.into(), tenant: "".into(), slot: None });
+    Ok(Delivery {
+        cell: permit.cell().clone(),
+        request,
+        ours,
+        id,
+        caller,
+        limit: Duration::from_millis(envelope.timeout),
+    })
+}
+
+/// Takes an answer and says what it means.
+async fn read(answer: Answer, most: usize) -> (Ended, Option<Output>) {
+    let (head, mut body) = answer.into_parts();
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let content_type = text("content-type").map(str::to_owned);
+    let told = text("x-fc-status").and_then(|status| status.parse::<u16>().ok());
+    let retry_after =
+        text("retry-after").and_then(|value| value.parse::<u64>().ok()).map(|seconds| seconds.min(86_400) * 1_000);
+    let status = head.status.as_u16();
+    let mut bytes = BytesMut::new();
+    let mut cut = false;
+    loop {
+        match body.frame().await {
+            Some(Ok(frame)) => {
+                let Ok(data) = frame.into_data() else { continue };
+                let room = most.saturating_sub(bytes.len());
+                cut |= data.len() > room;
+                bytes.extend_from_slice(&data[..data.len().min(room)]);
+            }
+            Some(Err(error)) => return (Ended::Crashed { detail: error.to_string() }, None),
+            None => break,
+        }
+    }
+    let output = Output {
+        head: serde_json::to_string(&Head { status, content_type, cut }).unwrap_or_default(),
+        body: bytes.freeze(),
+    };
+    let failed = told.map_or(status >= 400, |told| !(200..300).contains(&told));
+    let said = || {
+        let text = String::from_utf8_lossy(&output.body[..output.body.len().min(500)]).into_owned();
+        format!("the function answered {status}: {}", text.trim())
+    };
+    let ended = match status {
+        429 => Ended::NoRoom { detail: said(), retry_after },
+        _ if failed => Ended::Error { status, kind: "UnhandledInvocationError", detail: said(), retry_after },
+        _ => Ended::Well { status },
+    };
+    (ended, Some(output))
+}
+
+/// Writes down how a run ended, for as long as there is hope.
+async fn finish(
+    shared: &Arc<Shared>,
+    number: TaskNumber,
+    epoch: u32,
+    ran: &Progressed,
+    ended: Ended,
+    output: Option<Output>,
+    envelope: Option<&Envelope>,
+) {
+    loop {
+        let (entry, waiting) = {
+            let book = shared.book();
+            let Some(entry) = book.entry(number).filter(|entry| entry.epoch == epoch).cloned() else { return };
+            let waiting = book.counts(&entry.function).retrying;
+            (entry, waiting)
+        };
+        let now = wall_millis();
+        let from = Progressed { boot: ran.boot, instance: ran.instance.clone(), ..progressed(&entry) };
+        let allowed = Allowance {
+            retries: envelope.map_or(0, |envelope| envelope.retries),
+            expires_at: if shared.is_closing() { i64::MAX } else { entry.expires_at },
+        };
+        let dice = u64::try_from(kip_host::random::unique() >> 64).unwrap_or_default();
+        let to = after(&from, &ended, allowed, now, waiting, dice);
+        let detail = match &to.error_kind {
+            Some(kind) => json!({ "Error": kind, "message": to.error, "runAt": to.run_at }),
+            None => serde_json::Value::Null,
+        };
+        let step = Step {
+            number,
+            from: entry.state,
+            epoch,
+            events: line(now, to.state.name(), &detail),
+            output: output.clone().filter(|_| to.state.is_terminal()),
+            deliveries: envelope.map_or_else(Vec::new, |envelope| words::caused(envelope, &to)),
+            to,
+        };
+        match shared.advance(step).await {
+            Ok(true) => return,
+            // It was told to stop in this moment; the book knows that soon.
+            Ok(false) => match shared.store.task(number).await {
+                Ok(Some(task)) if task.now.epoch == epoch && !task.now.state.is_terminal() => {
+                    shared.book().settle(number, |entry| entry.state = task.now.state, now);
+                }
+                _ => return,
+            },
+            Err(error) => {
+                tracing::warn!(task = number.0, %error, "the result of a task is not written down yet");
+                if !passes(&error) {
+                    // The next start finds it running and counts a crash.
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+}
+
+/// Whether it may go better later: a full disk is emptied, a failed one stays failed.
+fn passes(error: &crate::Error) -> bool {
+    match error {
+        crate::Error::Busy => true,
+        crate::Error::Control(kip_control::Error::Store(error)) => matches!(error, kip_store::Error::Full { .. }),
+        _ => false,
+    }
+}

@@ -1,0 +1,132 @@
+//! What a submission says in its headers.
+
+use std::time::Duration;
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use kip_spec::Millis;
+
+use crate::envelope::Call;
+use crate::error::Error;
+use crate::service::Submission;
+
+/// Headers of a submission that are not for the function.
+fn is_ours(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    let connection = [CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE].contains(name);
+    connection || text == "keep-alive" || ["x-fc-", "x-kip-", "proxy-"].iter().any(|prefix| text.starts_with(prefix))
+}
+
+/// Whether a request asks to be run later: some clients write the word as a JSON string.
+pub fn is_async(headers: &HeaderMap) -> bool {
+    let value = headers.get("x-fc-invocation-type").map(http::HeaderValue::as_bytes).unwrap_or_default();
+    let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
+    value.eq_ignore_ascii_case(b"async")
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Result<Option<String>, Error> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let value = value.to_str().map_err(|_| Error::Submission(format!("the header {name} is not readable")))?.trim();
+    let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+    Ok(Some(bare.to_owned()))
+}
+
+fn time(headers: &HeaderMap, name: &str) -> Result<Option<Duration>, Error> {
+    let Some(text) = text(headers, name)? else { return Ok(None) };
+    let parsed: Result<Millis, _> = text.parse();
+    parsed.map(|time| Some(time.to_std())).map_err(|error| Error::Submission(format!("{name} is a duration: {error}")))
+}
+
+fn number<T: std::str::FromStr>(headers: &HeaderMap, name: &str) -> Result<Option<T>, Error> {
+    let Some(text) = text(headers, name)? else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| Error::Submission(format!("{name} is a number, not `{text}`")))
+}
+
+impl Submission {
+    /// What headers say of a submission.
+    ///
+    /// # Errors
+    /// [`Error::Submission`] about the first that cannot be read.
+    pub fn of_headers(headers: &HeaderMap) -> Result<Self, Error> {
+        Ok(Self {
+            id: text(headers, "x-fc-async-task-id")?.filter(|id| !id.is_empty()),
+            idempotency: text(headers, "idempotency-key")?,
+            delay: time(headers, "x-kip-task-delay")?,
+            priority: number(headers, "x-kip-task-priority")?,
+            order: text(headers, "x-kip-task-order")?,
+            max_age: time(headers, "x-kip-task-max-age")?,
+            retries: number(headers, "x-kip-task-retries")?,
+            ..Self::default()
+        })
+    }
+}
+
+impl Call {
+    /// A request as it is to be sent later: without what belonged to its connection, and without our keys.
+    pub fn of_request(method: &http::Method, target: &http::Uri, headers: &HeaderMap) -> Self {
+        let of_function = |name: &HeaderName, value: &str| {
+            let key = *name == AUTHORIZATION || name == "x-api-key" || name == "api-key";
+            !(is_ours(name) || (key && value.contains("kw_")))
+        };
+        let kept = headers.iter().filter_map(|(name, value)| Some((name, value.to_str().ok()?)));
+        Self {
+            method: method.to_string(),
+            path: target.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            headers: kept
+                .filter(|(name, value)| of_function(name, value))
+                .map(|(name, value)| (name.to_string(), value.to_owned()))
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), http::HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn the_word_is_read_as_clients_write_it() {
+        for async_word in ["Async", "async", "\"Async\""] {
+            assert!(is_async(&headers(&[("x-fc-invocation-type", async_word)])), "{async_word}");
+        }
+        assert!(!is_async(&headers(&[("x-fc-invocation-type", "Sync")])) && !is_async(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn what_a_submission_says_is_read_or_refused() {
+        let lines = [("x-fc-async-task-id", "\"a-1\""), ("x-kip-task-delay", "10s"), ("x-kip-task-priority", "2")];
+        let read = Submission::of_headers(&headers(&lines)).unwrap();
+        assert_eq!(
+            (read.id.as_deref(), read.delay, read.priority),
+            (Some("a-1"), Some(Duration::from_secs(10)), Some(2))
+        );
+        for bad in [("x-kip-task-delay", "soon"), ("x-kip-task-priority", "high"), ("x-kip-task-retries", "-1")] {
+            assert!(Submission::of_headers(&headers(&[bad])).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_stored_request_keeps_no_key_of_ours() {
+        let lines = [
+            ("authorization", "Bearer kw_secret"),
+            ("x-api-key", "of-the-function"),
+            ("content-length", "3"),
+            ("x-fc-invocation-type", "Async"),
+            ("x-own", "1"),
+        ];
+        let call = Call::of_request(&http::Method::POST, &"/a?b=1".parse().unwrap(), &headers(&lines));
+        assert_eq!((call.method.as_str(), call.path.as_str()), ("POST", "/a?b=1"));
+        let mut names: Vec<&str> = call.headers.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["x-api-key", "x-own"]);
+    }
+}

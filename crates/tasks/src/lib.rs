@@ -1,0 +1,36 @@
+//! Work that nobody waits for: accepted once it is on the disk, run until it is over, told about afterwards.
+//!
+//! A task is run at least once, and at most once more than its instance or the server crashed under it and it may be retried.
+//! It ends in exactly one state, and the words about that are stored with it. [`rules`] says what becomes of a task, [`book`]
+//! whose turn it is; both are pure. The rest asks the brain for places, sends work through the relay, and keeps everything in
+//! the store before anybody hears of it.
+//!
+//! This room decides nothing about instances: it tells the brain how much waits and takes the places that it is offered.
+
+pub mod book;
+pub mod config;
+mod configs;
+mod deliveries;
+mod desk;
+mod dispatch;
+pub mod envelope;
+mod error;
+mod headers;
+mod progress;
+mod recover;
+mod rounds;
+pub mod rules;
+mod service;
+mod sign;
+mod stats;
+pub mod view;
+mod words;
+
+pub use desk::{Bulk, BulkWhat, FunctionTasks, Summary};
+pub use error::Error;
+pub use headers::is_async;
+pub use service::{LEASE, Receipt, Submission, Tasks};
+pub use stats::Counted;
+
+/// What lists are filtered by, and the states there are.
+pub use kip_store::tasks::{TaskFilter, TaskNumber, TaskState};

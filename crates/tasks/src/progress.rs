@@ -1,0 +1,53 @@
+//! What functions say of their progress: to an address that stands in the head of their request, with a token in it that
+//! only we can make.
+
+use std::sync::PoisonError;
+
+use kip_host::clock::wall_millis;
+use kip_store::tasks::TaskNumber;
+use serde_json::json;
+
+use crate::error::Error;
+use crate::service::{Shared, Tasks};
+use crate::sign::{equal, hexadecimal, hmac};
+use crate::view::line;
+
+/// Characters of a word about progress that are kept.
+const MOST: usize = 1_024;
+
+fn token(shared: &Shared, number: TaskNumber, epoch: u32) -> String {
+    let text = format!("progress {} {epoch}", number.0);
+    hexadecimal(&hmac(&shared.options.secret, text.as_bytes())[..16])
+}
+
+/// Where a run reports its progress.
+pub(crate) fn address(shared: &Shared, number: TaskNumber, epoch: u32) -> Option<String> {
+    let base = shared.address.get()?;
+    Some(format!("{base}/api/v1/progress/{}/{epoch}/{}", number.0, token(shared, number, epoch)))
+}
+
+impl Tasks {
+    /// Takes what a run says of its progress.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for a token that we did not make, [`Error::Stale`] if another run has taken over.
+    pub async fn note_progress(&self, number: TaskNumber, epoch: u32, said: &str, text: &str) -> Result<(), Error> {
+        if !equal(token(&self.shared, number, epoch).as_bytes(), said.as_bytes()) {
+            return Err(Error::Unknown { function: "?".to_owned(), id: format!("t{}", number.0) });
+        }
+        {
+            let runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(run) = runs.get(&number).filter(|run| run.epoch == epoch) {
+                // A sign of life, as a byte of an answer would be.
+                run.link.sign();
+            }
+        }
+        let text: String = text.chars().filter(|c| !c.is_control()).take(MOST).collect();
+        let event = line(wall_millis(), "Progress", &json!({ "text": text }));
+        if !self.shared.store.note_progress(number, epoch, text, event).await? {
+            return Err(Error::Stale);
+        }
+        self.shared.tell(number);
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! What an earlier server left: what waited waits again, what ran crashed, what was told to stop is stopped. Claims of earlier
+//! starts are void at once; nobody waits for a lease to end.
+
+use std::sync::Arc;
+
+use kip_host::clock::wall_millis;
+use kip_store::tasks::{Step, Task, TaskNumber, TaskState};
+use serde_json::json;
+
+use crate::book::Entry;
+use crate::error::Error;
+use crate::rules::{Allowance, Ended, after};
+use crate::service::Shared;
+use crate::view::line;
+use crate::words;
+
+/// Rows that are read at once.
+const PAGE: u32 = 10_000;
+
+pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), Error> {
+    let mut behind = TaskNumber(0);
+    let mut waiting = 0u64;
+    let mut left = Vec::new();
+    loop {
+        let page = shared.store.open(behind, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        behind = last.number;
+        let now = wall_millis();
+        for task in page {
+            match task.now.state {
+                TaskState::Running | TaskState::Stopping => left.push(task.number),
+                _ => {
+                    waiting += 1;
+                    shared.book().admit(task.number, Entry::of(&task), now);
+                }
+            }
+        }
+    }
+    let crashed = left.len();
+    for some in left.chunks(256) {
+        interrupted(shared, some).await?;
+    }
+    for delivery in shared.store.deliveries().await? {
+        shared.post.put_back(delivery);
+    }
+    if waiting > 0 || crashed > 0 {
+        tracing::info!(waiting, crashed, "tasks of an earlier server");
+    }
+    Ok(())
+}
+
+/// Ends runs of an earlier server, in one commit.
+async fn interrupted(shared: &Arc<Shared>, numbers: &[TaskNumber]) -> Result<(), Error> {
+    let mut steps = Vec::new();
+    let mut tasks: Vec<Task> = Vec::new();
+    for number in numbers {
+        let Some(task) = shared.store.task(*number).await? else { continue };
+        shared.book().admit(task.number, Entry::of(&task), wall_millis());
+        steps.push(crash_of(&task));
+        tasks.push(task);
+    }
+    let stepped = shared.store.advance_all(steps.clone()).await?;
+    for (step, stepped) in steps.into_iter().zip(stepped) {
+        if stepped.applied {
+            shared.applied(step.number, &step.to);
+            shared.post.add(step.number, step.deliveries, &stepped.deliveries);
+        }
+    }
+    Ok(())
+}
+
+/// The step of a task whose run ended with the server.
+fn crash_of(task: &Task) -> Step {
+    let now = wall_millis();
+    let ended = Ended::Crashed { detail: "the server ended while the task was running".to_owned() };
+    let envelope = words::envelope(task);
+    let allowed = Allowance { retries: envelope.as_ref().map_or(0, |envelope| envelope.retries), expires_at: i64::MAX };
+    let mut to = after(&task.now, &ended, allowed, now, 0, 0);
+    // At once: nobody else had a part in this.
+    to.run_at = now;
+    let detail = json!({ "Error": to.error_kind, "instance": task.now.instance });
+    Step {
+        number: task.number,
+        from: task.now.state,
+        epoch: task.now.epoch,
+        events: line(now, to.state.name(), &detail),
+        deliveries: envelope.map_or_else(Vec::new, |envelope| words::caused(&envelope, &to)),
+        to,
+        output: None,
+    }
+}

@@ -1,0 +1,508 @@
+//! The handle that everybody holds, and what is behind it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kip_control::{Brake, Control, Link};
+use kip_host::clock::{boot_millis, wall_millis};
+use kip_relay::metrics::Metrics;
+use kip_store::tasks::{Accepted, NewTask, Progressed, Step, Task, TaskNumber, TaskState, TaskStore};
+use tokio::sync::{Notify, oneshot};
+
+use crate::book::{Book, Entry};
+use crate::config::{AsyncConfig, Configs, LATEST, LONGEST, Options};
+use crate::deliveries::Post;
+use crate::envelope::{Call, Envelope};
+use crate::error::Error;
+use crate::stats::Stats;
+use crate::view::{generated, id_of, may_be_chosen};
+
+/// A lease that is not renewed for this long is void, milliseconds of boot time.
+pub const LEASE: u64 = 15_000;
+/// Bytes of payloads that are kept in memory until they are run.
+const FRESH: usize = 64 << 20;
+
+/// A task as it is submitted.
+#[derive(Debug, Clone, Default)]
+pub struct Submission {
+    /// Its function.
+    pub function: String,
+    /// Which version or alias; none is the one that serves.
+    pub qualifier: Option<String>,
+    /// Whose it is.
+    pub tenant: Option<String>,
+    /// The name of the key that it came with.
+    pub key: Option<String>,
+    /// The id that the caller chose.
+    pub id: Option<String>,
+    /// The caller's idempotency key.
+    pub idempotency: Option<String>,
+    /// Not before this has passed.
+    pub delay: Option<Duration>,
+    /// Who goes first: 0 to 9, lower numbers do; 5 where none is said.
+    pub priority: Option<u8>,
+    /// One at a time of those with the same.
+    pub order: Option<String>,
+    /// How long it may wait to be run, where that is not for the function to say.
+    pub max_age: Option<Duration>,
+    /// How often it may be run again, where that is not for the function to say.
+    pub retries: Option<u32>,
+    /// It is a stateful task, whatever the function says.
+    pub stateful: bool,
+    /// What the function is called with; none is an event.
+    pub call: Option<Call>,
+    /// What it is given.
+    pub payload: Bytes,
+    /// The id of the request that brings it.
+    pub request: String,
+}
+
+/// What a submission got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its number.
+    pub number: TaskNumber,
+    /// The id that it is known by.
+    pub id: String,
+    /// It was known already: the same id or key, the same request.
+    pub known: bool,
+}
+
+/// A run that is under way.
+pub(crate) struct Run {
+    pub(crate) epoch: u32,
+    pub(crate) brake: Brake,
+    pub(crate) link: Arc<Link>,
+    pub(crate) cancel: Option<oneshot::Sender<()>>,
+}
+
+/// What was accepted lately and not run yet.
+#[derive(Default)]
+struct Fresh {
+    work: HashMap<TaskNumber, (Arc<Envelope>, Bytes)>,
+    bytes: usize,
+}
+
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn TaskStore>,
+    pub(crate) control: Control,
+    pub(crate) metrics: Metrics,
+    pub(crate) options: Options,
+    pub(crate) boot: u32,
+    book: Mutex<Book>,
+    fresh: Mutex<Fresh>,
+    pub(crate) runs: Mutex<HashMap<TaskNumber, Run>>,
+    pub(crate) configs: RwLock<Configs>,
+    pub(crate) stats: Stats,
+    pub(crate) post: Post,
+    /// Something may be due earlier than thought.
+    pub(crate) earlier: Notify,
+    /// Those who wait for news of a task.
+    watchers: Mutex<HashMap<TaskNumber, Arc<Notify>>>,
+    /// Where instances reach us.
+    pub(crate) address: OnceLock<String>,
+    pub(crate) closing: tokio::sync::watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tasks").field("boot", &self.boot).finish_non_exhaustive()
+    }
+}
+
+/// Tasks. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Tasks {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Shared {
+    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Tells the brain how many tasks of a function are ready.
+    pub(crate) fn report(&self, function: &str) {
+        let Some(cell) = self.control.cell(function) else { return };
+        let counts = self.book().counts(function);
+        let count = if self.is_closing() { 0 } else { u32::try_from(counts.ready).unwrap_or(u32::MAX) };
+        let age = counts.oldest.map_or(0, |oldest| wall_millis().saturating_sub(oldest).max(0).unsigned_abs());
+        cell.backlog(count, boot_millis().saturating_sub(age));
+    }
+
+    /// Whoever watches a task should look again.
+    pub(crate) fn tell(&self, number: TaskNumber) {
+        let watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(notify) = watchers.get(&number) {
+            notify.notify_waiters();
+        }
+    }
+
+    fn keep_fresh(&self, number: TaskNumber, envelope: Arc<Envelope>, payload: Bytes) {
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = payload.len() + 512;
+        if fresh.bytes + bytes <= FRESH {
+            fresh.bytes += bytes;
+            fresh.work.insert(number, (envelope, payload));
+        }
+    }
+
+    /// What is to be run, from memory or from the disk.
+    pub(crate) async fn work_of(&self, number: TaskNumber) -> Result<Option<(Arc<Envelope>, Bytes)>, Error> {
+        let kept = {
+            let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+            let kept = fresh.work.remove(&number);
+            fresh.bytes -= kept.as_ref().map_or(0, |(_, payload)| payload.len() + 512);
+            kept
+        };
+        if kept.is_some() {
+            return Ok(kept);
+        }
+        let Some(task) = self.store.task(number).await? else { return Ok(None) };
+        let Ok(envelope) = serde_json::from_str::<Envelope>(&task.envelope) else { return Ok(None) };
+        Ok(self.store.payload(number).await?.map(|payload| (Arc::new(envelope), payload)))
+    }
+
+    pub(crate) fn config(&self, function: &str, qualifier: &str) -> AsyncConfig {
+        let configs = self.configs.read().unwrap_or_else(PoisonError::into_inner);
+        let of = |qualifier: &str| configs.get(&(function.to_owned(), qualifier.to_owned())).cloned();
+        of(qualifier).or_else(|| of(LATEST)).unwrap_or_default()
+    }
+
+    /// Applies a step and, if it was in time, what follows from it: the book, the words, the watchers. False if it was too late.
+    pub(crate) async fn advance(&self, step: Step) -> Result<bool, Error> {
+        let (number, to) = (step.number, step.to.clone());
+        let words = step.deliveries.clone();
+        let stepped = self.store.advance(step).await?;
+        if stepped.applied {
+            self.applied(number, &to);
+            self.post.add(number, words, &stepped.deliveries);
+        }
+        Ok(stepped.applied)
+    }
+
+    /// A step of a task is on the disk.
+    pub(crate) fn applied(&self, number: TaskNumber, to: &Progressed) {
+        let now = wall_millis();
+        let function = {
+            let mut book = self.book();
+            let function = book.entry(number).map(|entry| entry.function.clone());
+            book.settle(number, |entry| follow(entry, to), now);
+            function
+        };
+        if to.state.is_terminal() {
+            let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((_, payload)) = fresh.work.remove(&number) {
+                fresh.bytes -= payload.len() + 512;
+            }
+        }
+        if let Some(function) = &function {
+            self.stats.note(function, to, now);
+            self.report(function);
+        }
+        self.tell(number);
+        self.earlier.notify_one();
+    }
+}
+
+/// Makes an entry of the book what was stored.
+fn follow(entry: &mut Entry, to: &Progressed) {
+    entry.state = to.state;
+    entry.epoch = to.epoch;
+    (entry.run_at, entry.expires_at) = (to.run_at, to.expires_at);
+    entry.started = to.started;
+    (entry.errors, entry.crashes, entry.refusals) = (to.errors, to.crashes, to.refusals);
+}
+
+/// What is stored of an entry when it takes its next step.
+pub(crate) fn progressed(entry: &Entry) -> Progressed {
+    Progressed {
+        state: entry.state,
+        epoch: entry.epoch,
+        boot: 0,
+        lease_until: 0,
+        run_at: entry.run_at,
+        expires_at: entry.expires_at,
+        started: entry.started,
+        ended: 0,
+        errors: entry.errors,
+        crashes: entry.crashes,
+        refusals: entry.refusals,
+        instance: None,
+        status: 0,
+        error_kind: None,
+        error: None,
+    }
+}
+
+impl Tasks {
+    /// Opens the room on the current runtime: what an earlier server left is taken up, and work begins.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn open(
+        store: Arc<dyn TaskStore>,
+        control: Control,
+        metrics: Metrics,
+        options: Options,
+    ) -> Result<Self, Error> {
+        let boot = control.boot();
+        let configs = crate::configs::load(store.as_ref()).await?;
+        let shared = Arc::new(Shared {
+            store,
+            control,
+            metrics,
+            options,
+            boot,
+            book: Mutex::default(),
+            fresh: Mutex::default(),
+            runs: Mutex::default(),
+            configs: RwLock::new(configs),
+            stats: Stats::default(),
+            post: Post::default(),
+            earlier: Notify::new(),
+            watchers: Mutex::default(),
+            address: OnceLock::new(),
+            closing: tokio::sync::watch::Sender::new(false),
+        });
+        crate::recover::recover(&shared).await?;
+        crate::rounds::start(&shared);
+        crate::deliveries::start(&shared);
+        crate::dispatch::start(&shared);
+        Ok(Self { shared })
+    }
+
+    /// Where it is all kept.
+    pub fn store(&self) -> &Arc<dyn TaskStore> {
+        &self.shared.store
+    }
+
+    /// Bytes of a payload that are taken.
+    pub fn largest_payload(&self) -> usize {
+        self.shared.options.payload
+    }
+
+    /// Where instances reach the API, as `http://HOST:PORT`.
+    pub fn reached_at(&self, address: String) {
+        let _ = self.shared.address.set(address);
+    }
+
+    /// Begins no more work. What runs goes on until its instance or the server ends; that costs it nothing.
+    pub fn close(&self) {
+        self.shared.closing.send_replace(true);
+    }
+
+    /// Waits until every run that ended is written down, for a moment at most.
+    pub async fn closed(&self) {
+        const LIMIT: Duration = Duration::from_secs(3);
+        let over = async {
+            while !self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let _ = tokio::time::timeout(LIMIT, over).await;
+    }
+
+    /// Takes a task. When this returns it is on the disk and will be run.
+    ///
+    /// # Errors
+    /// Any of [`Error`]; nothing is stored then, except after a failure of the disk, where it may be.
+    pub async fn submit(&self, submission: Submission) -> Result<Receipt, Error> {
+        self.submit_up_to(submission, self.shared.options.payload).await
+    }
+
+    /// The same with another limit for the payload, bytes.
+    pub(crate) async fn submit_up_to(&self, submission: Submission, largest: usize) -> Result<Receipt, Error> {
+        let (new, envelope) = self.shared.prepare(submission, largest)?;
+        let shared = self.shared.clone();
+        // By itself: a caller that leaves now must not take away what is on the disk already.
+        let accepted = kip_host::tasks::spawn("accept task", async move { shared.accept(new, envelope).await });
+        accepted.await.map_err(|_| Error::Control(kip_control::Error::ShuttingDown))?
+    }
+
+    /// Waits until there is news of a task, at most so long.
+    pub async fn news(&self, number: TaskNumber, limit: Duration) {
+        let notify = {
+            let mut watchers = self.shared.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+            // Those that nobody waits for any more.
+            watchers.retain(|_, notify| Arc::strong_count(notify) > 1);
+            watchers.entry(number).or_default().clone()
+        };
+        let _ = tokio::time::timeout(limit, notify.notified()).await;
+    }
+
+    /// The number of a function's task by its id.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`].
+    pub async fn number(&self, function: &str, id: &str) -> Result<TaskNumber, Error> {
+        Ok(self.stored(function, id).await?.number)
+    }
+
+    /// A function's task by its id, as stored.
+    pub(crate) async fn stored(&self, function: &str, id: &str) -> Result<Task, Error> {
+        let unknown = || Error::Unknown { function: function.to_owned(), id: id.to_owned() };
+        let store = &self.shared.store;
+        let number = match generated(id) {
+            Some(number) => number,
+            None => store.find(function.to_owned(), id.to_owned()).await?.ok_or_else(unknown)?,
+        };
+        let task = store.task(number).await?.filter(|task| &*task.function == function);
+        task.filter(|task| task.id.is_none() == generated(id).is_some()).ok_or_else(unknown)
+    }
+}
+
+impl Shared {
+    /// Settles how a submission is to be run.
+    fn prepare(&self, submission: Submission, largest: usize) -> Result<(NewTask, Envelope), Error> {
+        let Submission { function, qualifier, id, idempotency, payload, .. } = submission;
+        let cell = self.control.require(&function)?;
+        if self.is_closing() || self.control.is_closing() {
+            return Err(kip_control::Error::ShuttingDown.into());
+        }
+        let wrong = |text: String| Err(Error::Submission(text));
+        if let Some(id) = id.as_deref().filter(|id| !may_be_chosen(id)) {
+            return wrong(format!(
+                "`{id}` is no task id: a letter or `_`, then letters, digits, `_` and `-`, at most 128; `t` and a number is ours"
+            ));
+        }
+        if idempotency.as_ref().is_some_and(|key| key.is_empty() || key.len() > 255) {
+            return wrong("an idempotency key has 1 to 255 characters".to_owned());
+        }
+        if submission.order.as_ref().is_some_and(|key| key.is_empty() || key.len() > 255) {
+            return wrong("an ordering key has 1 to 255 characters".to_owned());
+        }
+        if submission.priority.is_some_and(|priority| priority > 9) {
+            return wrong("a priority is a number from 0 (first) to 9".to_owned());
+        }
+        if submission.retries.is_some_and(|retries| retries > crate::config::MOST_RETRIES) {
+            return wrong(format!("retries are 0 to {}", crate::config::MOST_RETRIES));
+        }
+        let longest = Duration::from_secs(LONGEST);
+        if [submission.delay, submission.max_age].into_iter().flatten().any(|time| time > longest) {
+            return wrong(format!("delay and maximum age are at most {} days", LONGEST / crate::config::DAY));
+        }
+        if payload.len() > largest {
+            return Err(Error::TooLarge { bytes: payload.len(), limit: largest });
+        }
+        let qualifier = qualifier.unwrap_or_else(|| LATEST.to_owned());
+        let config = self.config(cell.name().as_str(), &qualifier);
+        let call = submission.call.unwrap_or_else(|| Call::event(None));
+        let now = wall_millis();
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let age = submission.max_age.unwrap_or_else(|| Duration::from_secs(config.max_async_event_age_in_seconds));
+        let run_at = now.saturating_add(submission.delay.map_or(0, millis));
+        let fingerprint = fingerprint(&call, &payload);
+        let kind = u8::from(config.async_task || submission.stateful);
+        let envelope = Envelope {
+            request: submission.request,
+            key: submission.key,
+            call,
+            retries: submission.retries.unwrap_or(config.max_async_retry_attempts),
+            timeout: config.timeout_in_seconds.saturating_mul(1_000),
+            destinations: config.destination_config,
+        };
+        let new = NewTask {
+            function: Arc::from(cell.name().as_str()),
+            qualifier: Arc::from(qualifier),
+            tenant: Arc::from(submission.tenant.unwrap_or_else(|| "default".to_owned())),
+            id,
+            key: idempotency,
+            fingerprint,
+            kind,
+            priority: submission.priority.unwrap_or(5),
+            order: submission.order.map(Arc::from),
+            created: now,
+            run_at,
+            // Its age counts from when it may run.
+            expires_at: run_at.saturating_add(millis(age)),
+            envelope: serde_json::to_string(&envelope).unwrap_or_default(),
+            payload,
+        };
+        let (waiting, overall) = {
+            let book = self.book();
+            (book.counts(&new.function).queued(), book.queued())
+        };
+        let options = &self.options;
+        let of_function = format!("for function `{function}`");
+        for (waiting, limit, of_what) in
+            [(waiting, options.per_function, of_function), (overall, options.overall, "in all".to_owned())]
+        {
+            if waiting >= limit {
+                return Err(Error::Full { waiting, limit, of_what });
+            }
+        }
+        Ok((new, envelope))
+    }
+
+    async fn accept(&self, new: NewTask, envelope: Envelope) -> Result<Receipt, Error> {
+        let entry = Entry {
+            id: new.id.as_deref().map(Arc::from),
+            function: new.function.clone(),
+            qualifier: new.qualifier.clone(),
+            tenant: new.tenant.clone(),
+            priority: new.priority,
+            kind: new.kind,
+            order: new.order.clone(),
+            created: new.created,
+            expires_at: new.expires_at,
+            state: TaskState::Enqueued,
+            epoch: 0,
+            run_at: new.run_at,
+            started: 0,
+            errors: 0,
+            crashes: 0,
+            refusals: 0,
+        };
+        let (id, key, payload) = (new.id.clone(), new.key.clone(), new.payload.clone());
+        let accepted = self.store.accept(new).await?;
+        let number = accepted.number();
+        match accepted {
+            Accepted::New(_) => {}
+            Accepted::Known(_) => {
+                let known = self.store.task(number).await?;
+                let id = known.map_or_else(|| id_of(number, id.as_deref()), |task| id_of(number, task.id.as_deref()));
+                return Ok(Receipt { number, id, known: true });
+            }
+            Accepted::Conflict(_) => {
+                let known = self.store.task(number).await?.and_then(|task| task.id);
+                let id = id.or(key).unwrap_or_default();
+                return Err(Error::Conflict { id, task: id_of(number, known.as_deref()) });
+            }
+        }
+        let function = entry.function.clone();
+        self.keep_fresh(number, Arc::new(envelope), payload);
+        self.book().admit(number, entry, wall_millis());
+        self.stats.accepted(&function);
+        self.report(&function);
+        self.earlier.notify_one();
+        Ok(Receipt { number, id: id_of(number, id.as_deref()), known: false })
+    }
+}
+
+/// Tells whether two submissions ask for the same.
+fn fingerprint(call: &Call, payload: &[u8]) -> [u8; 16] {
+    use sha2::{Digest, Sha256};
+    let mut digest = Sha256::new();
+    for part in [call.method.as_bytes(), call.path.as_bytes(), payload] {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    let mut short = [0; 16];
+    short.copy_from_slice(&digest.finalize()[..16]);
+    short
+}
+
+/// What is kept for functions, from the disk.
+pub(crate) fn parse_configs(rows: Vec<(String, String, String)>) -> Configs {
+    let parse = |(function, qualifier, text): (String, String, String)| {
+        Some(((function, qualifier), serde_json::from_str::<AsyncConfig>(&text).ok()?))
+    };
+    rows.into_iter().filter_map(parse).collect::<BTreeMap<_, _>>()
+}

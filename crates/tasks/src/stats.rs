@@ -1,0 +1,73 @@
+//! What was counted since the start, by function.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kip_store::tasks::{Progressed, TaskState};
+use serde::{Deserialize, Serialize};
+
+/// What was counted of a function's tasks since the server started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counted {
+    /// Taken.
+    pub accepted: u64,
+    /// Begun runs.
+    pub runs: u64,
+    /// Over, by how.
+    pub succeeded: u64,
+    /// See above.
+    pub failed: u64,
+    /// See above.
+    pub stopped: u64,
+    /// See above.
+    pub expired: u64,
+    /// See above.
+    pub invalid: u64,
+    /// Runs that failed and are tried again.
+    pub retried: u64,
+    /// What a run takes, milliseconds: the mean, the latest counting most.
+    pub mean_ms: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Stats(Mutex<BTreeMap<Arc<str>, Counted>>);
+
+impl Stats {
+    fn with<T>(&self, function: &Arc<str>, change: impl FnOnce(&mut Counted) -> T) -> T {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(all.entry(function.clone()).or_default())
+    }
+
+    pub(crate) fn accepted(&self, function: &Arc<str>) {
+        self.with(function, |counted| counted.accepted += 1);
+    }
+
+    pub(crate) fn note(&self, function: &Arc<str>, to: &Progressed, now: i64) {
+        self.with(function, |counted| {
+            let count = match to.state {
+                TaskState::Running => &mut counted.runs,
+                TaskState::Retrying => &mut counted.retried,
+                TaskState::Succeeded => &mut counted.succeeded,
+                TaskState::Failed => &mut counted.failed,
+                TaskState::Stopped => &mut counted.stopped,
+                TaskState::Expired => &mut counted.expired,
+                TaskState::Invalid => &mut counted.invalid,
+                TaskState::Enqueued | TaskState::Stopping => return,
+            };
+            *count += 1;
+            if to.state == TaskState::Succeeded {
+                let took = now.saturating_sub(to.started).max(0).unsigned_abs();
+                counted.mean_ms = if counted.mean_ms == 0 { took } else { (counted.mean_ms * 7 + took) / 8 };
+            }
+        });
+    }
+
+    pub(crate) fn of(&self, function: &str) -> Counted {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(function).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn functions(&self) -> Vec<Arc<str>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+}

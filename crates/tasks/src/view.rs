@@ -1,0 +1,236 @@
+//! A task as it is shown. The names are those of Function Compute; what it does not have comes after them.
+
+use kip_store::tasks::{Output, Progressed, Task, TaskNumber, TaskState};
+use serde::{Deserialize, Serialize};
+
+use crate::envelope::{Envelope, Head};
+
+/// Results up to this size are shown with their task, bytes.
+pub const SHOWN: usize = 1 << 20;
+
+/// A task as it is shown. Times are milliseconds since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TaskInfo {
+    /// Its id.
+    pub task_id: String,
+    /// Where it stands.
+    pub status: String,
+    /// The id of the request that brought it.
+    pub request_id: String,
+    /// The instance of its latest run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<String>,
+    /// Which version or alias of the function.
+    pub qualifier: String,
+    /// The function.
+    pub function_name: String,
+    /// When its latest run began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_time: Option<i64>,
+    /// When it was over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<i64>,
+    /// From the one to the other, or to now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<i64>,
+    /// How often it was run again after an error.
+    pub already_retried_times: u32,
+    /// What went wrong last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_error_message: Option<String>,
+    /// What it was given, if that was asked for: text, or base64 after `base64:`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_payload: Option<String>,
+    /// What the function answered, up to 1 MiB: text, or base64 after `base64:`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub return_payload: Option<String>,
+    /// What became of the words about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination_status: Option<String>,
+    /// Its steps, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<TaskEvent>,
+    /// `task`, `invocation` or `job`.
+    pub kind: String,
+    /// Its number.
+    pub number: u64,
+    /// Whose it is.
+    pub tenant: String,
+    /// Who goes first: lower numbers do.
+    pub priority: u8,
+    /// One at a time of those with the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ordering_key: Option<String>,
+    /// When it was accepted.
+    pub created_time: i64,
+    /// Not before.
+    pub run_at: i64,
+    /// Not to be begun after.
+    pub expires_at: i64,
+    /// Counts its runs: the function sees it too.
+    pub epoch: u32,
+    /// Runs that ended with an error.
+    pub errors: u32,
+    /// Runs that ended with the instance or the server.
+    pub crashes: u32,
+    /// Times without room.
+    pub refusals: u32,
+    /// What kind of failure it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_kind: Option<String>,
+    /// The status that the function answered with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status_code: Option<u16>,
+    /// What the function said of its progress last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
+    /// How many of the function's tasks go before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<u64>,
+    /// How long it will wait, by what the last tasks took and how many run at once; none where nothing is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimated_wait_ms: Option<u64>,
+}
+
+/// A step of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskEvent {
+    /// Counts them, from 1.
+    pub event_id: u64,
+    /// What it became, or `Progress`.
+    pub status: String,
+    /// When.
+    pub timestamp: i64,
+    /// More about it, as JSON.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub event_detail: String,
+}
+
+/// The id that a task is known by.
+pub fn id_of(number: TaskNumber, chosen: Option<&str>) -> String {
+    chosen.map_or_else(|| format!("t{}", number.0), str::to_owned)
+}
+
+/// The number in a generated id.
+pub fn generated(id: &str) -> Option<TaskNumber> {
+    let digits = id.strip_prefix('t').filter(|digits| !digits.is_empty() && !digits.starts_with('0'))?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok().map(TaskNumber)).flatten()
+}
+
+/// Whether a caller may choose this id: a letter or `_`, then letters, digits, `_` and `-`, at most 128, and none that we
+/// make ourselves.
+pub fn may_be_chosen(id: &str) -> bool {
+    let first = id.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    let rest = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    first && rest && id.len() <= 128 && generated(id).is_none()
+}
+
+/// One line of a task's events, as stored.
+pub(crate) fn line(at: i64, what: &str, detail: &serde_json::Value) -> String {
+    if detail.is_null() { format!("{at} {what}\n") } else { format!("{at} {what} {detail}\n") }
+}
+
+/// The steps that are stored, with that of its acceptance, which is not.
+pub(crate) fn events_of(task: &Task) -> Vec<TaskEvent> {
+    let accepted =
+        TaskEvent { event_id: 1, status: "Enqueued".to_owned(), timestamp: task.created, event_detail: String::new() };
+    let stored = task.events.lines().zip(2..).map(|(line, event_id)| {
+        let mut words = line.splitn(3, ' ');
+        let timestamp = words.next().and_then(|word| word.parse().ok()).unwrap_or_default();
+        let status = words.next().unwrap_or_default().to_owned();
+        TaskEvent { event_id, status, timestamp, event_detail: words.next().unwrap_or_default().to_owned() }
+    });
+    std::iter::once(accepted).chain(stored).collect()
+}
+
+/// What a kind is called.
+pub fn kind_name(kind: u8) -> &'static str {
+    match kind {
+        1 => "task",
+        2 => "job",
+        _ => "invocation",
+    }
+}
+
+/// Bytes as text, or as base64 that says so.
+pub fn text_of(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => format!("base64:{}", base64::engine::general_purpose::STANDARD.encode(bytes)),
+    }
+}
+
+pub(crate) fn info_of(task: &Task, output: Option<&Output>, payload: Option<&[u8]>, now: i64) -> TaskInfo {
+    let envelope: Option<Envelope> = serde_json::from_str(&task.envelope).ok();
+    let state = &task.now;
+    let set = |at: i64| (at > 0).then_some(at);
+    let ended = set(state.ended);
+    let outcomes: Vec<&str> =
+        task.destinations.lines().filter_map(|line| line.split_once(' ').map(|(_, text)| text)).collect();
+    TaskInfo {
+        task_id: id_of(task.number, task.id.as_deref()),
+        status: state.state.name().to_owned(),
+        request_id: envelope.map(|envelope| envelope.request).unwrap_or_default(),
+        instance_id: state.instance.as_deref().map(str::to_owned),
+        qualifier: task.qualifier.to_string(),
+        function_name: task.function.to_string(),
+        started_time: set(state.started),
+        end_time: ended,
+        duration_ms: set(state.started).map(|started| ended.unwrap_or(now).saturating_sub(started).max(0)),
+        already_retried_times: retried(state),
+        task_error_message: state.error.clone(),
+        task_payload: payload.map(text_of),
+        return_payload: output.map(|output| text_of(&output.body[..output.body.len().min(SHOWN)])),
+        destination_status: (!outcomes.is_empty()).then(|| outcomes.join("; ")),
+        events: events_of(task),
+        kind: kind_name(task.kind).to_owned(),
+        number: task.number.0,
+        tenant: task.tenant.to_string(),
+        priority: task.priority,
+        ordering_key: task.order.as_deref().map(str::to_owned),
+        created_time: task.created,
+        run_at: state.run_at,
+        expires_at: state.expires_at,
+        epoch: state.epoch,
+        errors: state.errors,
+        crashes: state.crashes,
+        refusals: state.refusals,
+        error_kind: state.error_kind.clone(),
+        status_code: (state.status > 0).then_some(state.status),
+        progress: task.progress.clone(),
+        ahead: None,
+        estimated_wait_ms: None,
+    }
+}
+
+/// The last error of a task that failed was followed by no run.
+fn retried(state: &Progressed) -> u32 {
+    state.errors.saturating_sub(u32::from(state.state == TaskState::Failed))
+}
+
+/// The head of a stored answer.
+pub fn head_of(output: &Output) -> Head {
+    serde_json::from_str(&output.head).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids() {
+        for good in ["a", "_x", "order-17", "t", "t0", "t01", "t1x", "T5"] {
+            assert!(may_be_chosen(good), "{good}");
+        }
+        for bad in ["", "1a", "-a", "a b", "t5", "t17", &"x".repeat(129)] {
+            assert!(!may_be_chosen(bad), "{bad}");
+        }
+        assert_eq!(generated("t17"), Some(TaskNumber(17)));
+        assert_eq!(id_of(TaskNumber(17), None), "t17");
+        assert_eq!(id_of(TaskNumber(17), Some("mine")), "mine");
+        assert_eq!(generated("t99999999999999999999999"), None);
+    }
+}
