@@ -7,6 +7,7 @@ mod document;
 mod environment;
 mod function;
 mod keys;
+pub mod knative;
 mod limits;
 mod program;
 mod report;

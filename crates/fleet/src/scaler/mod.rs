@@ -1,6 +1,8 @@
 //! Scalers choose how many instances are hot and how many asleep. Which rung of sleep is not theirs to say.
 
+pub mod fc;
 mod fixed;
+pub mod kpa;
 
 use serde::{Deserialize, Serialize};
 
