@@ -10,6 +10,7 @@ mod keys;
 pub mod knative;
 mod limits;
 mod program;
+pub mod provision;
 mod report;
 mod schema;
 mod section;

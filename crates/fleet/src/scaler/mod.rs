@@ -3,6 +3,7 @@
 pub mod fc;
 mod fixed;
 pub mod kpa;
+pub mod session;
 
 use serde::{Deserialize, Serialize};
 

@@ -23,7 +23,8 @@ use go::Duration;
 /// The prefix of annotations.
 pub const GROUP: &str = "autoscaling.knative.dev";
 const PROGRESS: [&str; 2] = ["serving.knative.dev/progress-deadline", "serving.knative.dev/progressDeadline"];
-const KPA: &str = "kpa.autoscaling.knative.dev";
+/// The class that is decided here.
+pub const KPA: &str = "kpa.autoscaling.knative.dev";
 const HPA: &str = "hpa.autoscaling.knative.dev";
 /// The most requests at once that Knative lets one instance declare.
 const MOST_CONCURRENCY: i64 = 1_000;

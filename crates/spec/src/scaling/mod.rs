@@ -65,4 +65,18 @@ impl Fc {
         let (period, hold, coefficient) = (Self::PERIOD, Self::HOLD, Self::COEFFICIENT);
         Self { provision, period, hold, coefficient, disable_ondemand: false }
     }
+
+    /// What is out of range, each with its key.
+    pub fn check(&self) -> Vec<String> {
+        let (period, hold, coefficient) = (self.period, self.hold, self.coefficient);
+        let rows = [
+            (!(100..=3_600_000).contains(&period.0), format!("period: {period} is not from 100ms to 1h")),
+            (!(1..=1_000).contains(&hold), format!("hold: {hold} is not from 1 to 1000 periods")),
+            (
+                coefficient.get() <= 0.0 || coefficient.get() > 1.0,
+                format!("coefficient: {coefficient} is not above 0 and at most 1"),
+            ),
+        ];
+        rows.into_iter().filter_map(|(wrong, text)| wrong.then_some(text)).collect()
+    }
 }

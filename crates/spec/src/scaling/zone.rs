@@ -16,6 +16,11 @@ pub fn find(name: &str) -> Option<TimeZone> {
     }
 }
 
+/// The zone of what names none.
+pub const fn utc() -> TimeZone {
+    TimeZone::UTC
+}
+
 /// Why a time was not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a time: write 2024-07-01T08:00:00Z, or without the Z for the policy's time zone")]
