@@ -52,7 +52,11 @@ impl World {
                 let states: Vec<State> = own.iter().map(|instance| instance.state).collect();
                 let number = u32::try_from(states.len()).unwrap_or(u32::MAX);
                 let minimum = revision.minimum();
-                let most = if policy.idle.stop.is_some() { minimum } else { revision.maximum() };
+                let wanted = revision.scaler.applied();
+                let most =
+                    if policy.idle.stop.is_some() { minimum.max(wanted.unwrap_or(0)) } else { revision.maximum() };
+                // Those are kept hot, or were provisioned just now.
+                let warm = wanted.is_some() || revision.provisioned > 0;
                 // What is kept may have to wait for room that others keep.
                 let rests = |instance: &&Instance| {
                     instance.state.rung().is_some() && !instance.wants_room || instance.state == State::Requested
@@ -65,9 +69,10 @@ impl World {
                     fault(format!("{version} is still {:?} with {states:?}", revision.role));
                 } else if !hopeless && number < minimum || number > most + u32::from(ages) {
                     fault(format!("{version} rests with {number} instances, not {minimum} to {most}: {states:?}"));
-                } else if policy.idle.pause.is_some() && !ages && !own.iter().all(rests) {
+                } else if policy.idle.pause.is_some() && !ages && !warm && !own.iter().all(rests) {
                     fault(format!("{version} does not sleep: {states:?}"));
                 } else if !ages
+                    && !warm
                     && own.iter().any(|instance| instance.kind == Kind::OnDemand && instance.state == State::Requested)
                 {
                     fault(format!("{version} waits for room that nobody needs: {states:?}"));

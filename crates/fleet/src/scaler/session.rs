@@ -81,6 +81,9 @@ pub struct FcLine {
     /// `GPUMemUtilization`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu_memory: Option<f64>,
+    /// No period ends; the calendar alone is looked at.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub calendar: bool,
     /// Provisioned instances; as many as were wanted last where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<u32>,
@@ -173,7 +176,10 @@ impl FcSession {
         {
             metrics[metric.index()] = value.or_else(|| metrics[metric.index()]);
         }
-        let decided = self.tracker.period(&self.settings, wall, metrics, current);
+        let decided = match line.calendar {
+            true => self.tracker.look(&self.settings, wall, metrics, current),
+            false => self.tracker.period(&self.settings, wall, metrics, current),
+        };
         Ok(FcDecision { t: line.t.clone(), target: decided.target, reason: decided.why.tell(&self.settings) })
     }
 }

@@ -110,6 +110,11 @@ impl Tracker {
         Self { policies: vec![Followed::default(); provision.tracking.len()], target: None }
     }
 
+    /// Policies that are active begin with this, instead of with what there is.
+    pub fn begin(&mut self, target: Option<u32>) {
+        self.policies.iter_mut().for_each(|followed| followed.target = target);
+    }
+
     /// What was decided last.
     pub fn target(&self) -> Option<u32> {
         self.target
@@ -117,6 +122,15 @@ impl Tracker {
 
     /// A period is over: what it measured, and how many provisioned instances there are. Says what should be.
     pub fn period(&mut self, settings: &Settings, wall: i64, metrics: Metrics, current: u32) -> Target {
+        self.step(settings, wall, metrics, current, true)
+    }
+
+    /// No period is over, but the calendar may have something new. Says what should be.
+    pub fn look(&mut self, settings: &Settings, wall: i64, metrics: Metrics, current: u32) -> Target {
+        self.step(settings, wall, metrics, current, false)
+    }
+
+    fn step(&mut self, settings: &Settings, wall: i64, metrics: Metrics, current: u32, over: bool) -> Target {
         let provision = &settings.provision;
         self.policies.resize(provision.tracking.len(), Followed::default());
         for (policy, followed) in provision.tracking.iter().zip(&mut self.policies) {
@@ -124,11 +138,18 @@ impl Tracker {
                 *followed = Followed::default();
                 continue;
             }
-            followed.follow(settings, policy.target.get(), metrics[policy.metric.index()], current, wall);
+            if over {
+                followed.follow(settings, policy.target.get(), metrics[policy.metric.index()], current, wall);
+            }
             let wanted = followed.target.unwrap_or(current);
             followed.target = Some(wanted.clamp(policy.min, policy.max));
         }
         self.effective(settings, wall, metrics, current)
+    }
+
+    /// Whether a policy is active, and none of those waits for more periods to act.
+    pub fn is_settled(&self) -> bool {
+        self.policies.iter().all(|followed| followed.target.is_none() || followed.step != Step::Held)
     }
 
     /// The largest of what is active now, else the default.

@@ -81,6 +81,16 @@ impl Applier {
         applier
     }
 
+    /// It was up before this was made.
+    pub(super) fn was_up(&mut self, settings: &Kpa, now: u64, ready: u32) {
+        self.initialized = true;
+        if ready == 0 {
+            let least = settings.min_scale.max(u32::from(!settings.scale_to_zero));
+            (self.activity, self.since, self.applied) = (Activity::Inactive, now, least);
+        }
+        self.settle(settings, now, None, ready, true);
+    }
+
     /// What is applied.
     pub(super) fn applied(&self) -> u32 {
         self.applied

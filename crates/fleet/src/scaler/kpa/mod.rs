@@ -4,7 +4,7 @@
 mod apply;
 mod autoscaler;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod window;
 
 use std::fmt;
@@ -34,7 +34,7 @@ pub struct Kpa {
 }
 
 /// What a decision is made of.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Averages {
     /// Over the stable window.
     pub stable: f64,
@@ -90,6 +90,19 @@ impl Kpa {
             desired: None,
             excess_burst_capacity: autoscaler::assumed_excess(settings),
         }
+    }
+
+    /// Of a version that was up before: it has reached its first scale, and rests if it has no instance.
+    pub fn again(settings: &Settings, now: u64, ready: u32) -> Self {
+        let mut kpa = Self::new(settings, now, ready, true);
+        kpa.applier.was_up(settings, now, ready);
+        kpa.desired = (ready == 0).then_some(0);
+        kpa
+    }
+
+    /// Whether nothing was reported for a stable window.
+    pub fn is_silent(&self, now: u64) -> bool {
+        self.stable.is_empty(now)
     }
 
     /// Takes what was measured over the last second, or a part of it: requests in flight on average, or requests that came.

@@ -5,7 +5,7 @@ use kip_spec::scaling::kpa::Algorithm;
 
 use super::*;
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         metric: Metric::Concurrency,
         target: Finite::whole(10),
