@@ -12,6 +12,7 @@ mod limits;
 mod program;
 pub mod provision;
 mod report;
+mod scaling;
 mod schema;
 mod section;
 mod syntax;

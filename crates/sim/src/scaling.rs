@@ -1,7 +1,7 @@
 //! Scaling policies drawn from the seed, and what is provisioned from outside.
 
 use kip_fleet::Policy;
-use kip_spec::scaling::kpa::{Algorithm, Metric};
+use kip_spec::scaling::kpa::{Algorithm, Declared, Metric};
 use kip_spec::scaling::provision::{self, Provision, Scheduled, Tracking, When, Window};
 use kip_spec::scaling::{Fc, Kpa, Scaling};
 use kip_spec::{Finite, Millis};
@@ -46,6 +46,7 @@ fn kpa(policy: &Policy, random: &mut Random) -> Kpa {
         max_scale_up_rate: Finite::constant(random.pick(&[1.1, 2.0, 1000.0])),
         max_scale_down_rate: Finite::constant(random.pick(&[1.1, 2.0, 10.0])),
         progress_deadline: seconds(random, 20),
+        declared: Declared::default(),
     }
 }
 

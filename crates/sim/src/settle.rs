@@ -3,6 +3,7 @@
 use kip_fleet::function::Role;
 use kip_fleet::instance::Instance;
 use kip_fleet::{Call, Event, Kind, State};
+use kip_spec::scaling::Scaling;
 
 use crate::setup::Setup;
 use crate::world::World;
@@ -50,7 +51,9 @@ impl World {
                 let policy = &revision.policy;
                 let own: Vec<&Instance> = core.instances().filter(|i| i.version == version).collect();
                 let states: Vec<State> = own.iter().map(|instance| instance.state).collect();
-                let number = u32::try_from(states.len()).unwrap_or(u32::MAX);
+                // A calendar may have released some just now.
+                let going = |state: &&State| core.provisions().is_empty() || **state != State::Stopping;
+                let number = u32::try_from(states.iter().filter(going).count()).unwrap_or(u32::MAX);
                 let minimum = revision.minimum();
                 let wanted = revision.scaler.applied();
                 let most =
@@ -101,7 +104,8 @@ impl World {
         // The next function is asked only when this one rests again: idle hot instances are not asked for their room yet.
         self.run_until(self.now + LONG);
         // Others may have to be waited for until they have had their turn.
-        let possible = setup.fits(&policy) && policy.queue_timeout >= PATIENT;
+        let waits_for_ever = matches!(&policy.scaling, Scaling::Fc(fc) if fc.disable_ondemand);
+        let possible = !waits_for_ever && setup.fits(&policy) && policy.queue_timeout >= PATIENT;
         let ends = self.cells[function].ends;
         if possible && ends.left != before.left + 1 && self.failure.is_none() {
             let (name, placer) = (&self.cells[function].name, &self.placer);

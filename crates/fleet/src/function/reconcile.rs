@@ -43,7 +43,9 @@ impl FunctionCore {
         for version in versions {
             self.drain_queue(now, version, effects);
             self.begin_rotation(now, version, effects);
-            self.settle_kinds(now, version);
+            if self.revisions.get(&version).is_some_and(|revision| revision.shrunk) {
+                self.settle_kinds(now, version);
+            }
             let desired = self.desired(now, version);
             if desired.decided {
                 effects.push(Effect::Scaled { version });
@@ -162,7 +164,7 @@ impl FunctionCore {
         let counts = self.counts(version);
         let mut to_wake = desired.hot.saturating_sub(counts.coming());
         let urgency = match self.revisions.get(&version) {
-            Some(revision) if revision.queue.is_empty() && desired.hot <= revision.minimum() => Urgency::Minimum,
+            Some(revision) if revision.queue.is_empty() && desired.hot <= revision.kept() => Urgency::Minimum,
             _ => Urgency::Demand,
         };
         while to_wake > 0
@@ -211,9 +213,9 @@ impl FunctionCore {
     /// Asks for room are repeated when they have become more urgent, because requests wait, or less, because none do.
     fn hasten(&mut self, version: VersionId, desired: Desired, effects: &mut Vec<Effect>) {
         let Some(revision) = self.revisions.get(&version) else { return };
-        let (need, minimum, queued) = (revision.policy.need, revision.minimum(), revision.queue.depth());
+        let (need, kept, queued) = (revision.policy.need, revision.kept(), revision.queue.depth());
         let urgency = match queued {
-            0 if desired.hot <= minimum => Urgency::Minimum,
+            0 if desired.hot <= kept => Urgency::Minimum,
             0 => return,
             _ => Urgency::Demand,
         };
@@ -353,7 +355,7 @@ impl FunctionCore {
     /// As many instances as are kept by policy are called so, the oldest first.
     fn settle_kinds(&mut self, now: u64, version: VersionId) {
         let Some(revision) = self.revisions.get_mut(&version) else { return };
-        let (minimum, shrunk) = (revision.minimum(), std::mem::take(&mut revision.shrunk));
+        let (minimum, shrunk) = (revision.kept(), std::mem::take(&mut revision.shrunk));
         let counts = |instance: &&Instance| {
             instance.version == version && !matches!(instance.state.class(), Class::Leaving | Class::Gone)
         };

@@ -89,6 +89,12 @@ impl Revision {
         }
     }
 
+    /// How many instances a policy wants to be there whether requests come or not.
+    pub fn kept(&self) -> u32 {
+        let serves = matches!(self.role, Role::Serving | Role::Named);
+        self.minimum().max(self.scaler.applied().filter(|_| serves).unwrap_or(0))
+    }
+
     /// Never more instances than this.
     pub fn maximum(&self) -> u32 {
         self.policy.max.max(self.minimum())

@@ -11,7 +11,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use kip_spec::scaling::Kpa;
-use kip_spec::scaling::kpa::{Algorithm, Metric};
+use kip_spec::scaling::kpa::{self, Algorithm, Metric};
 use kip_spec::{Finite, Millis};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,7 @@ const PROGRESS: [&str; 2] = ["serving.knative.dev/progress-deadline", "serving.k
 pub const KPA: &str = "kpa.autoscaling.knative.dev";
 const HPA: &str = "hpa.autoscaling.knative.dev";
 /// The most requests at once that Knative lets one instance declare.
-const MOST_CONCURRENCY: i64 = 1_000;
+pub const MOST_CONCURRENCY: u32 = 1_000;
 
 /// What scaling is declared by. Keys and values as in Knative, values as strings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -58,12 +58,23 @@ pub struct Resolved {
 }
 
 impl Declared {
+    /// Whether a bound or target is written, for the version or for all.
+    pub fn says(&self, key: &str) -> bool {
+        let names = annotations::NAMES.iter().filter(|(dashed, _)| *dashed == key);
+        let camel = |name: &&(&str, &'static str)| {
+            !name.1.is_empty() && self.annotations.contains_key(&format!("{GROUP}/{}", name.1))
+        };
+        self.annotations.contains_key(&format!("{GROUP}/{key}"))
+            || names.clone().any(|name| camel(&name))
+            || self.config.contains_key(key)
+    }
+
     /// Checks everything and fills in what is left out; an error is a list of Knative's own error lines.
     pub fn resolve(&self) -> Result<Resolved, Vec<String>> {
         let (config, read) = Config::read(&self.config);
         let annotations = Annotations(&self.annotations);
         let mut errors: Errors = annotations.check(&config);
-        if !(0..=MOST_CONCURRENCY).contains(&self.container_concurrency) {
+        if !(0..=i64::from(MOST_CONCURRENCY)).contains(&self.container_concurrency) {
             errors.outside(0, self.container_concurrency, MOST_CONCURRENCY, "containerConcurrency");
         }
         let lines: Vec<String> = read.err().into_iter().chain(errors.lines()).collect();
@@ -123,6 +134,7 @@ impl Declared {
             max_scale_up_rate: Finite::constant(config.max_scale_up_rate),
             max_scale_down_rate: Finite::constant(config.max_scale_down_rate),
             progress_deadline: deadline.map_or(Kpa::PROGRESS_DEADLINE, Duration::millis),
+            declared: kpa::Declared { annotations: self.annotations.clone(), config: self.config.clone() },
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Knative's autoscaler as one version uses it: annotations over the operator's configuration, resolved.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Finite, Millis};
@@ -79,6 +81,20 @@ pub struct Kpa {
     pub max_scale_down_rate: Finite,
     /// A version that is not up after this, and half a minute more, may go to zero.
     pub progress_deadline: Millis,
+    /// What it was resolved from, for showing.
+    #[serde(default)]
+    pub declared: Declared,
+}
+
+/// Knative's own keys and values, as they were written.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Declared {
+    /// Of the version.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// Of the operator.
+    #[serde(default)]
+    pub config: BTreeMap<String, String>,
 }
 
 impl Kpa {

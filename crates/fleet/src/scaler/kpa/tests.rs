@@ -27,6 +27,7 @@ pub(crate) fn settings() -> Settings {
         max_scale_up_rate: Finite::whole(10),
         max_scale_down_rate: Finite::whole(10),
         progress_deadline: Millis::from_secs(600),
+        declared: Default::default(),
     }
 }
 
