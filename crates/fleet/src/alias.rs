@@ -13,7 +13,7 @@ use crate::Policy;
 pub struct AliasNumber(pub u32);
 
 /// Which version is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Qualifier {
     /// The one that serves.
@@ -80,8 +80,13 @@ impl Alias {
 
     /// How many of the alias's provisioned instances are of a version.
     pub fn provisioned(&self, version: VersionId) -> u32 {
+        self.share(self.provisioned, version)
+    }
+
+    /// How many of so many instances are of a version.
+    pub fn share(&self, total: u32, version: VersionId) -> u32 {
         let weights: Vec<u32> = self.shares.iter().map(|share| share.weight).collect();
-        let parts = split(self.provisioned, &weights);
+        let parts = split(total, &weights);
         self.shares.iter().zip(parts).filter(|(share, _)| share.version == version).map(|(_, part)| part).sum()
     }
 }

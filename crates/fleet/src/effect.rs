@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::STATES;
 use crate::why::{Refusal, StartFailure, Why};
-use crate::{OperationNumber, Place, Rung, State, Ticket, ToPlacer};
+use crate::{OperationNumber, Place, Qualifier, Rung, State, Ticket, ToPlacer};
 
 /// An output of a [`crate::FunctionCore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +67,16 @@ pub enum Effect {
     },
     /// An instance is gone; this is all that its time was spent on.
     Ended(Usage),
+    /// A scaling policy of a version decided: [`crate::FunctionCore::revisions`] knows what.
+    Scaled {
+        /// Which version.
+        version: VersionId,
+    },
+    /// What is provisioned was looked at: [`crate::FunctionCore::provisions`] knows with which result.
+    Provisioned {
+        /// For whom.
+        qualifier: Qualifier,
+    },
     /// For the decision log.
     Changed(Change),
     /// The version serves from now on.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use kip_spec::{InstanceId, VersionId};
+use kip_spec::scaling::Fc;
+use kip_spec::{Finite, InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::function::Backlog;
@@ -39,6 +40,22 @@ pub enum Event {
         targets: Vec<Target>,
         /// Instances kept for it, split over the versions by weight.
         provisioned: u32,
+    },
+    /// What is provisioned for whoever is meant, from now on; nothing: what the version declares itself.
+    Provision {
+        /// For whom.
+        qualifier: Qualifier,
+        /// What.
+        settings: Option<Arc<Fc>>,
+    },
+    /// What instances of a version use, as a share of what they declare; what is not measured is left out.
+    Measured {
+        /// Which version.
+        version: VersionId,
+        /// CPU time.
+        cpu: Option<Finite>,
+        /// Device memory.
+        gpu_memory: Option<Finite>,
     },
     /// A request wants an instance.
     Arrive {

@@ -80,6 +80,8 @@ pub struct Instance {
     pub watch: Option<u64>,
     /// It is to be replaced, and why.
     pub replace: Option<Why>,
+    /// It was provisioned and is not any more: it ends when it is idle.
+    pub released: bool,
     /// What the placer was told it could have, while somebody waits for room.
     pub offered: Option<Offer>,
     /// When the present span of time began that is not in `times` yet, boot time.
@@ -117,6 +119,7 @@ impl Instance {
             unready: false,
             watch: None,
             replace: None,
+            released: false,
             offered: None,
             counted: now,
             times: [[0; STATES]; 2],

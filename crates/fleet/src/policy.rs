@@ -1,6 +1,7 @@
 //! What the brain needs of a version's declaration; everything else of it is the shell's business.
 
 use kip_spec::function::{Concurrency, Dispatch, FunctionSpec, Idle};
+use kip_spec::scaling::Scaling;
 use serde::{Deserialize, Serialize};
 
 use crate::room::Need;
@@ -18,6 +19,8 @@ pub struct Policy {
     pub queue_depth: u32,
     /// How long a request may wait.
     pub queue_timeout: u64,
+    /// How the number of instances follows the load.
+    pub scaling: Scaling,
     /// When idle instances sleep and end.
     pub idle: Idle,
     /// Which free instance takes a request.
@@ -86,6 +89,7 @@ impl From<&FunctionSpec> for Policy {
             concurrency: spec.instances.concurrency,
             queue_depth: spec.queue_depth,
             queue_timeout: spec.timeouts.queue.0,
+            scaling: spec.scaling.clone(),
             idle: spec.idle,
             dispatch: spec.dispatch,
             need: Need::from(&spec.resources),

@@ -120,6 +120,21 @@ pub enum Why {
     },
     /// `instances.min` wants it.
     KeepMinimum,
+    /// Provisioned instances are wanted.
+    Provisioned {
+        /// How many.
+        target: u32,
+    },
+    /// There are more than the provisioned target.
+    Released {
+        /// How many there are to be.
+        target: u32,
+    },
+    /// Knative's autoscaler wants so many.
+    Autoscaled {
+        /// How many.
+        to: u32,
+    },
     /// A new version must prove itself before it serves.
     NewVersion,
     /// The placer gave room.
@@ -307,6 +322,9 @@ impl fmt::Display for Why {
             Self::RequestsWait { queued: 1 } => f.write_str("1 request waits and no hot instance is free"),
             Self::RequestsWait { queued } => write!(f, "{queued} requests wait and no hot instance is free"),
             Self::KeepMinimum => f.write_str("instances.min asks for it"),
+            Self::Provisioned { target } => write!(f, "{target} are to be provisioned"),
+            Self::Released { target } => write!(f, "no more than {target} are to be provisioned"),
+            Self::Autoscaled { to } => write!(f, "the autoscaler wants {to}"),
             Self::NewVersion => f.write_str("a new version proves itself before it serves"),
             Self::RoomGranted => f.write_str("the host has room"),
             Self::ProgramReady => f.write_str("the ready probe succeeded"),

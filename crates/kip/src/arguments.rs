@@ -1,6 +1,7 @@
 //! The command line.
 
 mod keys;
+mod scaler;
 pub(crate) mod tasks;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::keys::{Audit, Key, Settings};
+pub(crate) use self::scaler::{Lines, Scaler};
 
 /// Function compute for AI models on your own machines.
 #[derive(Debug, Parser)]
@@ -98,6 +100,9 @@ pub(crate) enum Command {
     /// Show the server's settings and where each comes from.
     #[command(subcommand)]
     Config(Config),
+    /// Try scaling policies without running anything.
+    #[command(subcommand)]
+    Scaler(Scaler),
     /// Print the JSON schema of kip.yaml.
     Schema,
     /// Look at the devices of this host, and qualify them for freezing.

@@ -12,7 +12,7 @@ use crate::report::{Report, shown};
 use crate::section::{Field, Layer, Section};
 use crate::tree::{At, Kind, Node};
 use crate::value::{METHODS, duration, path, path_of, refuse, word, wrong_type};
-use crate::{environment, keys, limits, program};
+use crate::{environment, keys, limits, program, scaling};
 
 /// Reads one function. `None` if anything in it is wrong, which is then in the report.
 pub(crate) fn read(
@@ -48,7 +48,7 @@ pub(crate) fn read_shared(
     let idle = limits::idle(section, report);
     let watchdog = limits::watchdog(section, report);
     let rotation = limits::rotation(section, report);
-    check_scaling(section, report);
+    let (scaling, instances) = scaling::read(section, instances, report);
     let dispatch = dispatch(section, report);
     let protocol = protocol(section, report);
     let http = http(section, report);
@@ -63,6 +63,7 @@ pub(crate) fn read_shared(
         lifecycle,
         timeouts,
         queue_depth,
+        scaling,
         idle,
         watchdog,
         rotation,
@@ -131,16 +132,6 @@ fn hook(section: &Section<'_>, key: &'static str, report: &mut Report<'_>) -> Op
         return None;
     };
     path(&path_field, report).map(|path| Hook { path, timeout })
-}
-
-/// Only one mode works so far, so there is nothing to keep.
-fn check_scaling(function: &Section<'_>, report: &mut Report<'_>) {
-    const TODAY: &str = "write `fixed` or leave it out: waiting requests start instances up to `instances.max`";
-    const LATER: [(&str, &str); 3] = [("auto", TODAY), ("fc", TODAY), ("kpa", TODAY)];
-    let field = function.section("scaling", &keys::SCALING, report).and_then(|section| section.field("mode"));
-    if let Some(field) = field {
-        word(&field, &[("fixed", ())], &LATER, report);
-    }
 }
 
 fn dispatch(function: &Section<'_>, report: &mut Report<'_>) -> Dispatch {

@@ -143,13 +143,8 @@ pub(crate) const ROTATION: Keys = Keys { name: "rotation", known: &["max_age", "
 
 pub(crate) const SCALING: Keys = Keys {
     name: "scaling",
-    known: &["mode"],
-    later: &[
-        ("class", "leave it out, and bound the number of instances with `instances`"),
-        ("target", "set `instances.concurrency.soft`"),
-        ("window", "leave it out: a waiting request starts an instance at once"),
-        ("schedules", "`instances.min` keeps instances alive all day"),
-    ],
+    known: &["mode", "annotations", "config", "provision", "period", "hold", "coefficient", "disable_ondemand"],
+    later: &[("class", "leave it out, and bound the number of instances with `instances`")],
 };
 
 pub(crate) const TRIGGER: Keys = Keys {

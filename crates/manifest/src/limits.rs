@@ -11,7 +11,7 @@ use crate::section::{Field, Section};
 use crate::tree::{At, Kind};
 use crate::value::{count, duration, duration_or_never, quantity, refuse, wrong_type};
 
-const MOST_INSTANCES: u32 = 10_000;
+pub(crate) const MOST_INSTANCES: u32 = 10_000;
 const MOST_AT_ONCE: u32 = 100_000;
 const MOST_WAITING: u32 = 1_000_000;
 const MOST_CARDS: u32 = 64;

@@ -283,17 +283,58 @@ pub(crate) struct Rotation {
 #[derive(Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Scaling {
-    /// Waiting requests start instances up to the maximum.
+    /// Which policy.
     pub(crate) mode: Option<ScalingMode>,
+    /// Of mode kpa: Knative's annotations, without their prefix, such as `target: 5` and `window: 60s`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub(crate) annotations: BTreeMap<String, Scalar>,
+    /// Of mode kpa: keys of Knative's `config-autoscaler`, such as `max-scale-up-rate: 10`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub(crate) config: BTreeMap<String, Scalar>,
+    /// Of mode fc: Function Compute's provision input: `defaultTarget`, `targetTrackingPolicies`, `scheduledActions`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) provision: Option<ProvisionInput>,
+    /// Of mode fc: how long a metric is averaged; 1s if left out, 60s is Function Compute's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) period: Option<Duration>,
+    /// Of mode fc: periods in a row that a metric must be off its target; 1 if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000))]
+    pub(crate) hold: Option<u32>,
+    /// Of mode fc: what part of a surplus goes at once, above 0 and at most 1, which is the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) coefficient: Option<f64>,
+    /// Of mode fc: requests start no instances; false if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disable_ondemand: Option<bool>,
 }
 
 /// Ways of scaling.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[expect(dead_code, reason = "the only mode is the default and need not be written")]
+#[expect(dead_code, reason = "the default need not be written")]
 pub(crate) enum ScalingMode {
-    /// The only one so far.
+    /// Waiting requests start instances up to the maximum.
     Fixed,
+    /// As Function Compute: provisioned instances by policies and schedules, more on demand.
+    Fc,
+    /// As Knative: averages over two windows, decided every two seconds.
+    Kpa,
+}
+
+/// Provision input as Function Compute takes it: an object, or a list of policies or actions.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(crate) struct ProvisionInput(pub(crate) serde_json::Value);
+
+impl JsonSchema for ProvisionInput {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ProvisionInput".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": ["object", "array"] })
+    }
 }
 
 /// Which free instance takes a request.

@@ -1,10 +1,14 @@
 //! Functions back into the text of a manifest, with every value spelled out.
 
+use std::collections::BTreeMap;
+
 use kip_spec::function::{self, Dispatch, FunctionSpec, GpuNeed, HttpAuth, Program, Protocol, ReadyProbe};
+use kip_spec::scaling;
 
 use crate::wire::{
     Api, Auth, Call, Concurrency, DispatchWord, Document, Function, Gpu, Hook, Http, Idle, Instances, Lifecycle,
-    Limits, Probes, ProtocolWord, Queue, Resources, Rotation, Run, Timeouts, Trigger, Watchdog,
+    Limits, Probes, ProtocolWord, ProvisionInput, Queue, Resources, Rotation, Run, Scaling, ScalingMode, Timeouts,
+    Trigger, Watchdog,
 };
 use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size};
 
@@ -62,7 +66,7 @@ impl From<&FunctionSpec> for Function {
             }),
             watchdog: spec.watchdog.stall.map(|stall| Watchdog { stall: Some(DurationOrNever(Some(stall))) }),
             rotation: rotation(spec.rotation),
-            scaling: None,
+            scaling: scaling(&spec.scaling),
             dispatch: Some(match spec.dispatch {
                 Dispatch::Packed => DispatchWord::Packed,
                 Dispatch::Balanced => DispatchWord::Balanced,
@@ -97,6 +101,38 @@ fn resources(resources: &function::Resources) -> Option<Resources> {
         Gpu { memory, cards, kind: gpu.kind.clone().map(Scalar) }
     });
     Some(Resources { cpu: resources.cpu, memory: resources.memory.map(Size), gpu })
+}
+
+fn scaling(policy: &scaling::Scaling) -> Option<Scaling> {
+    let empty = Scaling {
+        mode: None,
+        annotations: BTreeMap::new(),
+        config: BTreeMap::new(),
+        provision: None,
+        period: None,
+        hold: None,
+        coefficient: None,
+        disable_ondemand: None,
+    };
+    let texts = |map: &BTreeMap<String, String>| {
+        map.iter().map(|(key, value)| (key.clone(), Scalar(value.clone()))).collect::<BTreeMap<String, Scalar>>()
+    };
+    match policy {
+        scaling::Scaling::Fixed => None,
+        scaling::Scaling::Fc(fc) => Some(Scaling {
+            mode: Some(ScalingMode::Fc),
+            provision: Some(ProvisionInput(crate::provision::write(&fc.provision))),
+            period: Some(Duration(fc.period)),
+            hold: Some(fc.hold),
+            coefficient: Some(fc.coefficient.get()),
+            disable_ondemand: Some(fc.disable_ondemand),
+            ..empty
+        }),
+        scaling::Scaling::Kpa(kpa) => {
+            let (annotations, config) = (texts(&kpa.declared.annotations), texts(&kpa.declared.config));
+            Some(Scaling { mode: Some(ScalingMode::Kpa), annotations, config, ..empty })
+        }
+    }
 }
 
 fn rotation(rotation: function::Rotation) -> Option<Rotation> {

@@ -13,6 +13,7 @@ use kip_fleet::{
 use kip_host::clock::monotonic_micros;
 use kip_spec::VersionId;
 use kip_spec::function::{Concurrency, Dispatch, Idle};
+use kip_spec::scaling::Scaling;
 
 const REQUESTS: u64 = 1_000_000;
 
@@ -23,6 +24,7 @@ fn policy() -> Arc<Policy> {
         concurrency: Concurrency { hard: 8, soft: 8 },
         queue_depth: 1_000,
         queue_timeout: 60_000,
+        scaling: Scaling::Fixed,
         idle: Idle { pause: Some(kip_spec::Millis::from_secs(30)), stop: None },
         dispatch: Dispatch::Packed,
         need: Need::default(),

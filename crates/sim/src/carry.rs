@@ -59,6 +59,7 @@ impl World {
             },
             Effect::Promoted { version } => self.cells[function].serving = version,
             Effect::VersionFailed { .. } | Effect::CrashLoop { .. } => {}
+            Effect::Scaled { .. } | Effect::Provisioned { .. } => {}
             Effect::AskProgress { instance } => self.tell_progress(function, instance),
             Effect::Ended(usage) => self.check_usage(function, &usage),
         }

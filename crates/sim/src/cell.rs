@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kip_fleet::{AliasNumber, CoreNumber, Effect, Event, FunctionCore, Now, Policy, Refusal, Target, Ticket};
+use kip_fleet::{
+    AliasNumber, CoreNumber, Effect, Event, FunctionCore, Now, Policy, Qualifier, Refusal, Target, Ticket,
+};
+use kip_spec::scaling::Fc;
 use kip_spec::{InstanceId, VersionId};
 
 use crate::body::Body;
@@ -19,6 +22,8 @@ pub(crate) struct Cell {
     pub(crate) boot: u32,
     /// Where aliases point.
     pub(crate) aliases: BTreeMap<AliasNumber, (Vec<Target>, u32)>,
+    /// What is provisioned from outside.
+    pub(crate) provision: Option<Arc<Fc>>,
     /// The last instance's sequence while there is no core.
     sequence: u32,
     pub(crate) serving: VersionId,
@@ -63,6 +68,7 @@ impl Cell {
             core: None,
             boot: 1,
             aliases: BTreeMap::new(),
+            provision: None,
             sequence: 0,
             serving: VersionId(0),
             versions: BTreeMap::new(),
@@ -91,7 +97,9 @@ impl Cell {
                 self.aliases.insert(*alias, (targets.clone(), *provisioned));
                 self.aliases.retain(|_, (targets, _)| !targets.is_empty());
             }
+            Event::Provision { settings, .. } => self.provision = settings.clone(),
             Event::Remove | Event::Shutdown => {
+                self.provision = None;
                 self.closed = true;
                 self.serving = VersionId(0);
                 self.aliases.clear();
@@ -112,7 +120,12 @@ impl Cell {
     fn make_core(&mut self, now: Now, event: &Event, effects: &mut Vec<Effect>) -> bool {
         let needed = matches!(
             event,
-            Event::Arrive { .. } | Event::Deploy { .. } | Event::Adopt { .. } | Event::Alias { .. } | Event::Tick
+            Event::Arrive { .. }
+                | Event::Deploy { .. }
+                | Event::Adopt { .. }
+                | Event::Alias { .. }
+                | Event::Tick
+                | Event::Provision { .. }
         );
         let serving = self.serving;
         let Some(policy) = self.versions.get(&serving).filter(|_| needed && !self.closed).cloned() else {
@@ -121,6 +134,10 @@ impl Cell {
         let mut core = Box::new(FunctionCore::new(self.boot, self.number, self.sequence));
         if !matches!(event, Event::Adopt { .. }) {
             core.step(now, Event::Serve { version: serving, policy }, effects);
+            if let Some(settings) = self.provision.clone().filter(|_| !matches!(event, Event::Provision { .. })) {
+                let settings = Some(settings);
+                core.step(now, Event::Provision { qualifier: Qualifier::Latest, settings }, effects);
+            }
         }
         self.core = Some(core);
         true

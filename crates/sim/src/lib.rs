@@ -19,6 +19,7 @@ mod random;
 mod restart;
 mod room;
 mod run;
+mod scaling;
 mod script;
 mod settle;
 mod setup;

@@ -1,7 +1,8 @@
 //! The server is killed and started again: cores, placer and everything under way are gone; programs go on, and are adopted.
 
-use kip_fleet::{Event, Found, Placer, Router, ToPlacer};
+use kip_fleet::{Event, Found, Placer, Qualifier, Router, ToPlacer};
 use kip_spec::InstanceId;
+use kip_spec::scaling::Scaling;
 
 use crate::body::{Body, Condition};
 use crate::plant::Plant;
@@ -117,12 +118,19 @@ impl World {
             self.step(function, Event::Serve { version, policy });
         }
         let cell = &self.cells[function];
-        let minimum = cell.versions.get(&cell.serving).map_or(0, |policy| policy.min);
+        let serving = cell.versions.get(&cell.serving);
+        let minimum = serving.map_or(0, |policy| policy.min);
+        let scales =
+            serving.is_some_and(|policy| !matches!(policy.scaling, Scaling::Fixed)) || cell.provision.is_some();
         let (closed, aliases) = (cell.closed, cell.aliases.clone());
+        // A core made by an adoption was not told of it.
+        if let Some(settings) = cell.provision.clone().filter(|_| !closed) {
+            self.step(function, Event::Provision { qualifier: Qualifier::Latest, settings: Some(settings) });
+        }
         for (alias, (targets, provisioned)) in aliases {
             self.step(function, Event::Alias { alias, targets, provisioned });
         }
-        if !closed && minimum > 0 {
+        if !closed && (minimum > 0 || scales) {
             self.step(function, Event::Tick);
         }
     }

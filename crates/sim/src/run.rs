@@ -7,13 +7,15 @@ use kip_fleet::policy::{Limits, Rungs};
 use kip_fleet::{AliasNumber, Call, Event, Inventory, Policy, Priority, Qualifier};
 use kip_spec::VersionId;
 use kip_spec::function::{Concurrency, Dispatch, Idle};
+use kip_spec::scaling::{Fc, Scaling};
 
 use crate::fate::{Fates, Scripted, Seeded};
 use crate::fault::Fault;
 use crate::invariant::Failure;
 use crate::plant::Plant;
 use crate::random::Random;
-use crate::setup::{Cut, Setup};
+use crate::scaling;
+use crate::setup::{Cut, FunctionSetup, Setup};
 use crate::trace::Detail;
 use crate::world::{Happening, World};
 
@@ -67,6 +69,8 @@ enum Change {
     Deploy(Option<Arc<Policy>>),
     /// An alias is pointed at up to three of the versions there are, with these weights.
     Alias([u32; 3], u32),
+    /// Something is provisioned from outside, or not any more.
+    Provision(Option<Arc<Fc>>),
     /// Every instance is replaced.
     Rotate,
     /// The first hot instance uses too much memory.
@@ -101,6 +105,17 @@ fn changes(world: &mut World, setup: &Setup) -> Vec<(u64, usize, Change)> {
             }
         }
     }
+    let used = |(_, drawn): &(usize, &FunctionSetup)| !drawn.changes.is_empty();
+    for (function, _) in setup.functions.iter().enumerate().filter(used) {
+        let mut random = Random::stream(setup.seed, "provision", function);
+        for _ in 0..3 {
+            let (at, settings) = (random.below(setup.horizon), Arc::new(scaling::fc(&mut random)));
+            let (puts, removes) = (random.per_mille(setup.rates.of(Fault::Alias)), random.one_in(3));
+            if puts {
+                changes.push((at, function, Change::Provision((!removes).then_some(settings))));
+            }
+        }
+    }
     changes.extend(world.fates.restarts(setup.horizon).into_iter().map(|at| (at, 0, Change::Restart)));
     changes.sort_by_key(|(at, function, _)| (*at, *function));
     changes
@@ -111,6 +126,7 @@ fn change(world: &mut World, function: usize, change: Change) {
         Change::Deploy(Some(policy)) => world.deploy(function, policy),
         Change::Deploy(None) => world.step(function, Event::Remove),
         Change::Alias(weights, provisioned) => world.point(function, &weights, provisioned),
+        Change::Provision(settings) => world.provision(function, settings),
         Change::Rotate => world.step(function, Event::Rotate),
         Change::Outgrow => {
             if let Some(instance) = world.cells[function].bodies.keys().next().copied() {
@@ -188,6 +204,7 @@ pub fn steady(requests: u64) -> u64 {
         concurrency: Concurrency { hard: 4, soft: 4 },
         queue_depth: 100,
         queue_timeout: 60_000,
+        scaling: Scaling::Fixed,
         idle: Idle { pause: None, stop: None },
         dispatch: Dispatch::Packed,
         need: Need::default(),

@@ -3,6 +3,7 @@
 use kip_fleet::function::Role;
 use kip_fleet::instance::Instance;
 use kip_fleet::{Call, Event, Kind, State};
+use kip_spec::scaling::Scaling;
 
 use crate::setup::Setup;
 use crate::world::World;
@@ -50,9 +51,15 @@ impl World {
                 let policy = &revision.policy;
                 let own: Vec<&Instance> = core.instances().filter(|i| i.version == version).collect();
                 let states: Vec<State> = own.iter().map(|instance| instance.state).collect();
-                let number = u32::try_from(states.len()).unwrap_or(u32::MAX);
+                // A calendar may have released some just now.
+                let going = |state: &&State| core.provisions().is_empty() || **state != State::Stopping;
+                let number = u32::try_from(states.iter().filter(going).count()).unwrap_or(u32::MAX);
                 let minimum = revision.minimum();
-                let most = if policy.idle.stop.is_some() { minimum } else { revision.maximum() };
+                let wanted = revision.scaler.applied();
+                let most =
+                    if policy.idle.stop.is_some() { minimum.max(wanted.unwrap_or(0)) } else { revision.maximum() };
+                // Those are kept hot, or were provisioned just now.
+                let warm = wanted.is_some() || revision.provisioned > 0;
                 // What is kept may have to wait for room that others keep.
                 let rests = |instance: &&Instance| {
                     instance.state.rung().is_some() && !instance.wants_room || instance.state == State::Requested
@@ -65,9 +72,10 @@ impl World {
                     fault(format!("{version} is still {:?} with {states:?}", revision.role));
                 } else if !hopeless && number < minimum || number > most + u32::from(ages) {
                     fault(format!("{version} rests with {number} instances, not {minimum} to {most}: {states:?}"));
-                } else if policy.idle.pause.is_some() && !ages && !own.iter().all(rests) {
+                } else if policy.idle.pause.is_some() && !ages && !warm && !own.iter().all(rests) {
                     fault(format!("{version} does not sleep: {states:?}"));
                 } else if !ages
+                    && !warm
                     && own.iter().any(|instance| instance.kind == Kind::OnDemand && instance.state == State::Requested)
                 {
                     fault(format!("{version} waits for room that nobody needs: {states:?}"));
@@ -96,7 +104,8 @@ impl World {
         // The next function is asked only when this one rests again: idle hot instances are not asked for their room yet.
         self.run_until(self.now + LONG);
         // Others may have to be waited for until they have had their turn.
-        let possible = setup.fits(&policy) && policy.queue_timeout >= PATIENT;
+        let waits_for_ever = matches!(&policy.scaling, Scaling::Fc(fc) if fc.disable_ondemand);
+        let possible = !waits_for_ever && setup.fits(&policy) && policy.queue_timeout >= PATIENT;
         let ends = self.cells[function].ends;
         if possible && ends.left != before.left + 1 && self.failure.is_none() {
             let (name, placer) = (&self.cells[function].name, &self.placer);

@@ -7,9 +7,11 @@ use kip_fleet::room::{Device, DeviceKind, Gpu, Host, Pool, Quota};
 use kip_fleet::{Inventory, Need, Policy};
 use kip_spec::Millis;
 use kip_spec::function::{Concurrency, Dispatch, Idle};
+use kip_spec::scaling::Scaling;
 
 use crate::fault::{Fault, Rates};
 use crate::random::Random;
+use crate::scaling;
 use crate::workload::Workload;
 
 /// What is left out of a run, to find the smallest one that still fails. The default leaves out nothing.
@@ -114,12 +116,13 @@ impl FunctionSetup {
         let mut random = Random::stream(seed, "function", function);
         let workload = Workload::draw(&mut random, function, horizon);
         let work = random.scale(1, 2_000);
-        let first = Arc::new(policy(&mut random));
+        let mut ways = Random::stream(seed, "scaling", function);
+        let first = Arc::new(scaling::scaled(policy(&mut random), &mut ways));
         let mut changes = vec![(random.below(500), Some(first))];
         let mut random = Random::stream(seed, "changes", function);
         for _ in 0..6 {
             let at = random.below(horizon);
-            let next = Arc::new(policy(&mut random));
+            let next = Arc::new(scaling::scaled(policy(&mut random), &mut ways));
             // Both are drawn, so that leaving one kind out does not shift the other.
             let (deploys, removes) =
                 (random.per_mille(rates.of(Fault::Deploy)), random.per_mille(rates.of(Fault::Remove) / 4));
@@ -167,6 +170,7 @@ fn policy(random: &mut Random) -> Policy {
         concurrency: Concurrency { hard, soft: random.small(1, hard) },
         queue_depth: random.small(1, 40),
         queue_timeout: random.scale(100, 600_000),
+        scaling: Scaling::Fixed,
         idle: Idle { pause, stop },
         dispatch: if random.one_in(2) { Dispatch::Packed } else { Dispatch::Balanced },
         need,

@@ -102,6 +102,8 @@ impl Trace {
                 version.0.hash(&mut self.hash)
             }
             Event::Alias { alias, .. } => alias.hash(&mut self.hash),
+            Event::Provision { settings, .. } => settings.is_some().hash(&mut self.hash),
+            Event::Measured { version, .. } => version.0.hash(&mut self.hash),
             Event::Remove | Event::Shutdown | Event::Tick | Event::Rotate => {}
         }
         if self.all() {
@@ -179,6 +181,8 @@ impl Trace {
                     format!("{} {version} is in a crash loop, {failures} in a row: {failure}", cell.name)
                 });
             }
+            Effect::Scaled { version } => version.0.hash(&mut self.hash),
+            Effect::Provisioned { .. } => {}
             Effect::Ended(usage) => usage.times.hash(&mut self.hash),
         }
     }

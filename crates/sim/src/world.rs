@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kip_fleet::router::Message;
-use kip_fleet::{AliasNumber, Target};
+use kip_fleet::{AliasNumber, Qualifier, Target};
 use kip_fleet::{
     Call, CoreNumber, Effect, Event, Exit, Inventory, Now, Operate, OperationNumber, Placer, Policy, Router, Ticket,
     ToPlacer,
 };
+use kip_spec::scaling::Fc;
 use kip_spec::{InstanceId, VersionId};
 
 use crate::body::Condition;
@@ -178,6 +179,13 @@ impl World {
             .map(|((version, policy), weight)| Target { version: *version, policy: policy.clone(), weight: *weight })
             .collect();
         self.step(function, Event::Alias { alias: AliasNumber(0), targets, provisioned });
+    }
+
+    /// Something is provisioned from outside, or not any more.
+    pub(crate) fn provision(&mut self, function: usize, settings: Option<Arc<Fc>>) {
+        if !self.cells[function].closed {
+            self.step(function, Event::Provision { qualifier: Qualifier::Latest, settings });
+        }
     }
 
     /// A request arrives.

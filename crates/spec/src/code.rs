@@ -39,6 +39,7 @@ codes! {
     1007 NOT_YET 501 "the manifest uses something this version cannot do yet";
     1008 MANIFEST_MISSING_KEY 400 "the manifest lacks a key that it needs";
     1009 MANIFEST_CONTRADICTION 400 "two values in the manifest contradict each other";
+    1020 SCALING_INVALID 400 "a scaling policy is not valid";
     2001 ROUTE_UNKNOWN_FUNCTION 404 "there is no function of this name";
     2002 ROUTE_UNKNOWN_PATH 404 "the gateway has nothing at this path";
     2003 ROUTE_METHOD 405 "the function does not take this method";

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::scaling::Scaling;
 use crate::{Bytes, FunctionName, MilliCpu, Millis};
 
 /// What a version of a function is.
@@ -33,6 +34,9 @@ pub struct FunctionSpec {
     pub queue_depth: u32,
     /// When idle instances sleep and end.
     pub idle: Idle,
+    /// How the number of instances follows the load.
+    #[serde(default)]
+    pub scaling: Scaling,
     /// When an instance that works counts as stuck.
     #[serde(default)]
     pub watchdog: Watchdog,
@@ -65,6 +69,7 @@ impl FunctionSpec {
             idle: defaults::IDLE,
             watchdog: Watchdog::default(),
             rotation: Rotation::default(),
+            scaling: Scaling::default(),
             dispatch: defaults::DISPATCH,
             http: HttpTrigger::default(),
             protocol: None,

@@ -4,13 +4,17 @@
 //! once. This crate knows no clock, file, socket or random number, and no other room.
 
 pub mod code;
+pub mod finite;
 pub mod function;
 pub mod id;
 pub mod problem;
 pub mod rate;
+pub mod round;
+pub mod scaling;
 pub mod units;
 
 pub use code::Code;
+pub use finite::Finite;
 pub use id::{FunctionName, InstanceId, RequestId, VersionId};
 pub use problem::Problem;
 pub use rate::Rate;

@@ -27,7 +27,7 @@ impl FunctionCore {
         let left = if found.asleep.is_none() { found.busy.min(policy.concurrency.hard) } else { 0 };
         let watch = policy.stall.filter(|_| left > 0).map(|stall| now.saturating_add(stall));
         let until = now.saturating_add(policy.limits.request);
-        self.revisions.get_or_insert_with(version, || Revision::new(Role::Retiring, policy));
+        self.revisions.get_or_insert_with(version, || Revision::new(Role::Retiring, policy, false));
         let kind = if found.provisioned { Kind::Provisioned } else { Kind::OnDemand };
         let mut instance = Instance::adopted(id, version, kind, found.place, now);
         (instance.born, instance.hot_since) = (found.born.min(now), found.born.min(now));

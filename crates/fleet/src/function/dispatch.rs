@@ -23,6 +23,8 @@ impl FunctionCore {
             Ok(version) => version,
             Err(refusal) => return refuse(refusal, effects),
         };
+        let Some(revision) = self.revisions.get_mut(&version) else { return refuse(Refusal::NoVersion, effects) };
+        revision.arrivals = revision.arrivals.wrapping_add(1);
         let Some(revision) = self.revisions.get(&version) else { return refuse(Refusal::NoVersion, effects) };
         if revision.queue.is_empty()
             && let Some(instance) = self.free_instance(version)
@@ -96,7 +98,9 @@ impl FunctionCore {
             [revision.policy.idle.pause, revision.policy.idle.stop].into_iter().flatten().map(|limit| limit.0).min();
         let own = self.instances.values().filter(|instance| instance.version == version).count();
         // Its maximum may have been lowered while it was busy.
-        let too_many = own > usize::try_from(revision.maximum()).unwrap_or(usize::MAX);
+        let too_many = own > usize::try_from(revision.maximum()).unwrap_or(usize::MAX)
+            || revision.scaler.applied().is_some_and(|wanted| own > usize::try_from(wanted).unwrap_or(usize::MAX))
+            || self.instances.get(&placed.on).is_some_and(|instance| instance.released);
         !too_many && self.pressed.is_none() && rest.is_none_or(|rest| self.fires_before(now.saturating_add(rest)))
     }
 
@@ -165,6 +169,7 @@ impl FunctionCore {
                     && !instance.unready
             })
         };
+        let provisions = !self.provisions.is_empty();
         // What is kept anyway works first, and what costs extra last.
         let stack = |instance: &&Instance| (instance.kind == Kind::OnDemand, instance.place.pool, instance.id);
         match policy.dispatch {
@@ -174,7 +179,11 @@ impl FunctionCore {
                     .min_by_key(stack)
                     .or_else(|| free().min_by_key(|instance| (instance.in_flight, stack(instance))))
             }
-            Dispatch::Balanced => free().min_by_key(|instance| (instance.in_flight, instance.last_used, instance.id)),
+            Dispatch::Balanced => {
+                // What is provisioned serves first; what was started beside it takes the rest.
+                let beside = |instance: &Instance| provisions && instance.kind == Kind::OnDemand;
+                free().min_by_key(|i| (beside(i), i.in_flight, i.last_used, i.id))
+            }
         }
         .map(|instance| instance.id)
     }

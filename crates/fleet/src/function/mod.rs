@@ -9,6 +9,8 @@ mod backlog;
 mod dispatch;
 mod health;
 mod lifecycle;
+mod metering;
+mod provisioning;
 mod reconcile;
 mod revision;
 mod rotate;
@@ -33,6 +35,7 @@ use crate::{
 };
 
 pub use backlog::Backlog;
+pub use provisioning::Provisioned;
 pub use revision::{Backoff, Costs, Revision, Role};
 pub use waits::Waits;
 
@@ -43,12 +46,16 @@ pub struct FunctionCore {
     number: CoreNumber,
     revisions: Sparse<VersionId, Revision>,
     aliases: BTreeMap<AliasNumber, Alias>,
+    /// What is provisioned, and for whom.
+    provisions: Vec<Provisioned>,
     instances: Sparse<InstanceId, Instance>,
     placed: BTreeMap<Ticket, Placed>,
     next_instance: u32,
     next_operation: u64,
     /// Places offered to tasks so far.
     next_offer: u64,
+    /// The time of the present step, milliseconds since 1970.
+    wall: i64,
     /// When the shell will call `Tick`, boot time.
     armed: Option<u64>,
     /// Set once the function is on its way out, with what its callers are told.
@@ -82,11 +89,13 @@ impl FunctionCore {
             number,
             revisions: Sparse::default(),
             aliases: BTreeMap::new(),
+            provisions: Vec::new(),
             instances: Sparse::default(),
             placed: BTreeMap::new(),
             next_instance: sequence,
             next_operation: 0,
             next_offer: 0,
+            wall: 0,
             armed: None,
             closing: None,
             pressed: None,
@@ -96,7 +105,20 @@ impl FunctionCore {
 
     /// Takes one event and appends what is to be done.
     pub fn step(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) {
-        let now = now.boot;
+        self.wall = now.wall;
+        let counts = self.counts_requests();
+        if counts {
+            self.count_until(now.boot);
+        }
+        self.take(now, event, effects);
+        if counts || self.counts_requests() {
+            self.count_from(now.boot);
+            self.arm(now.boot, effects);
+        }
+    }
+
+    fn take(&mut self, whole: Now, event: Event, effects: &mut Vec<Effect>) {
+        let now = whole.boot;
         match event {
             Event::Arrive { ticket, call } => {
                 if self.arrive(now, ticket, call, effects) {
@@ -112,6 +134,8 @@ impl FunctionCore {
             Event::Backlog { version, backlog } => self.backlog(version, backlog),
             Event::Deploy { version, policy } => self.deploy(now, version, policy, effects),
             Event::Serve { version, policy } => self.serve(now, version, policy, effects),
+            Event::Provision { qualifier, settings } => self.put_provision(now, qualifier, settings),
+            Event::Measured { version, cpu, gpu_memory } => return self.measured(now, version, cpu, gpu_memory),
             Event::Alias { alias, targets, provisioned } => self.point(alias, &targets, provisioned),
             Event::Remove => self.close(now, Refusal::Removed, Why::Removed, effects),
             Event::Shutdown => self.close(now, Refusal::ShuttingDown, Why::ShuttingDown, effects),
@@ -132,6 +156,7 @@ impl FunctionCore {
                 self.expire(now, effects);
             }
         }
+        self.provision(now, effects);
         self.reconcile(now, effects);
         self.arm(now, effects);
     }
@@ -149,15 +174,18 @@ impl FunctionCore {
 
     /// Whether nothing of the function is left but its declaration, so that the core may be dropped and made anew on next use.
     pub fn is_vacant(&self) -> bool {
+        use crate::scaler::Scaler;
         self.instances.is_empty()
             && self.placed.is_empty()
             && self.aliases.is_empty()
+            && self.provisions.iter().all(Provisioned::is_at_rest)
             && self.revisions.values().all(|revision| {
                 revision.queue.is_empty()
                     && revision.backlog.count == 0
                     && revision.backoff.is_clear()
                     && revision.role != Role::Candidate
                     && revision.minimum() == 0
+                    && revision.scaler.is_at_rest()
             })
     }
 
@@ -184,6 +212,11 @@ impl FunctionCore {
     /// Its versions, oldest first.
     pub fn revisions(&self) -> impl Iterator<Item = (VersionId, &Revision)> {
         self.revisions.iter().map(|(version, revision)| (*version, revision))
+    }
+
+    /// What is provisioned, and for whom.
+    pub fn provisions(&self) -> &[Provisioned] {
+        &self.provisions
     }
 
     /// Whether the function is on its way out.
@@ -225,7 +258,6 @@ impl FunctionCore {
 
     /// The earliest time at which something is due, boot time.
     fn next_deadline(&self, now: u64) -> Option<u64> {
-        use crate::scaler::Scaler;
         let instances = self.instances.values().flat_map(|instance| {
             [
                 instance.operation.and_then(|operation| operation.deadline),
@@ -236,11 +268,13 @@ impl FunctionCore {
             ]
         });
         let revisions = self.revisions.values().flat_map(|revision| {
+            use crate::scaler::Scaler;
             let scales = matches!(revision.role, Role::Serving | Role::Named);
             let scaler = scales.then(|| revision.scaler.next_tick()).flatten();
             [revision.queue.next_deadline(), scaler, revision.backoff.retry_at()]
         });
-        instances.chain(revisions).flatten().min()
+        let provisions = self.provisions.iter().map(Provisioned::due);
+        instances.chain(revisions).chain(provisions).flatten().min()
     }
 
     fn arm(&mut self, now: u64, effects: &mut Vec<Effect>) {

@@ -9,7 +9,7 @@ use crate::instance::{Goal, Instance, Operation};
 use crate::placer::Urgency;
 use crate::scaler::{Desired, Observation, Scaler};
 use crate::why::{Gone, Refusal, StartFailure, Why};
-use crate::{Change, Class, Effect, Kind, Rung, State, ToPlacer};
+use crate::{Change, Class, Effect, Kind, Now, Rung, State, ToPlacer};
 
 /// How many instances of a version are in each class.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,7 +43,13 @@ impl FunctionCore {
         for version in versions {
             self.drain_queue(now, version, effects);
             self.begin_rotation(now, version, effects);
+            if self.revisions.get(&version).is_some_and(|revision| revision.shrunk) {
+                self.settle_kinds(now, version);
+            }
             let desired = self.desired(now, version);
+            if desired.decided {
+                effects.push(Effect::Scaled { version });
+            }
             self.fewer(now, version, desired, effects);
             self.more(now, version, desired, effects);
             self.continue_rotation(now, version, desired, effects);
@@ -61,9 +67,10 @@ impl FunctionCore {
     }
 
     fn desired(&mut self, now: u64, version: VersionId) -> Desired {
-        let nothing = Desired { hot: 0, asleep: 0 };
         let tasks = self.tasks_waiting(version).count;
-        let Some(revision) = self.revisions.get_mut(&version) else { return nothing };
+        let load = self.load(version);
+        let time = Now { boot: now, wall: self.wall };
+        let Some(revision) = self.revisions.get_mut(&version) else { return Desired::default() };
         revision.backoff.expire(now);
         let pause = revision.policy.idle.pause.map_or(0, |pause| pause.0);
         self.scratch.idle.clear();
@@ -78,6 +85,8 @@ impl FunctionCore {
                     busy += 1;
                     in_flight += instance.in_flight;
                 }
+                // It is as good as gone.
+                _ if instance.released => {}
                 State::Ready => self.scratch.idle.push(instance.resting_since(pause)),
                 state if state.class() == Class::Asleep => self.scratch.asleep.push(instance.last_used),
                 _ => {}
@@ -94,20 +103,23 @@ impl FunctionCore {
             asleep_since: &self.scratch.asleep,
             minimum,
             maximum: revision.maximum(),
+            kept_hot: revision.kept_hot,
+            on_demand: revision.on_demand(),
         };
         match revision.role {
             Role::Serving | Role::Named => {
-                let Desired { hot, asleep } = revision.scaler.decide(now, &seen);
+                revision.scaler.observe(now, load);
+                let Desired { hot, asleep, decided } = revision.scaler.decide(time, &seen);
                 // The bound may have been lowered since they were started.
                 let hot = hot.min(seen.maximum.max(busy));
-                Desired { hot, asleep: asleep.min(seen.maximum.saturating_sub(hot)) }
+                Desired { hot, asleep: asleep.min(seen.maximum.saturating_sub(hot)), decided }
             }
             // Its scaler is not asked: it keeps what it works with, and proves itself with one instance.
-            Role::Candidate => Desired { hot: 1, asleep: 0 },
+            Role::Candidate => Desired { hot: 1, ..Desired::default() },
             Role::Retiring => {
                 let soft = revision.policy.concurrency.soft.max(1);
                 let demand = queued.saturating_add(in_flight).div_ceil(soft).min(revision.maximum());
-                Desired { hot: if queued > 0 { demand.max(busy) } else { 0 }, asleep: 0 }
+                Desired { hot: if queued > 0 { demand.max(busy) } else { 0 }, ..Desired::default() }
             }
         }
     }
@@ -154,7 +166,7 @@ impl FunctionCore {
         let counts = self.counts(version);
         let mut to_wake = desired.hot.saturating_sub(counts.coming());
         let urgency = match self.revisions.get(&version) {
-            Some(revision) if revision.queue.is_empty() && desired.hot <= revision.minimum() => Urgency::Minimum,
+            Some(revision) if revision.queue.is_empty() && desired.hot <= revision.kept() => Urgency::Minimum,
             _ => Urgency::Demand,
         };
         while to_wake > 0
@@ -172,6 +184,7 @@ impl FunctionCore {
         }
         let queued = revision.queue.depth();
         let (role, minimum, maximum) = (revision.role, revision.minimum(), revision.maximum());
+        let (scales, provisioned) = (revision.scaler.counts(), revision.provisioned);
         let replaced = revision.rotation.and_then(|(old, _)| self.instances.get(&old)?.replace);
         // One that is falling asleep will be woken when it has fallen; starting another for it would count the work twice.
         let falls = |i: &&Instance| {
@@ -185,9 +198,13 @@ impl FunctionCore {
         let for_minimum = minimum.saturating_sub(counts.alive() + missing);
         let (why, urgency) = match (role, replaced) {
             (Role::Candidate, _) => (Why::NewVersion, Urgency::Candidate),
+            _ if scales => {
+                (Why::Autoscaled { to: desired.hot }, if queued > 0 { Urgency::Demand } else { Urgency::Minimum })
+            }
             _ if queued > 0 => (Why::RequestsWait { queued }, Urgency::Demand),
             (_, Some(why)) => (why, Urgency::Rotation),
             _ if desired.hot > minimum => (Why::RequestsWait { queued: 0 }, Urgency::Demand),
+            _ if provisioned > 0 => (Why::Provisioned { target: minimum }, Urgency::Minimum),
             _ => (Why::KeepMinimum, Urgency::Minimum),
         };
         for _ in 0..(missing + for_minimum).min(room) {
@@ -198,9 +215,9 @@ impl FunctionCore {
     /// Asks for room are repeated when they have become more urgent, because requests wait, or less, because none do.
     fn hasten(&mut self, version: VersionId, desired: Desired, effects: &mut Vec<Effect>) {
         let Some(revision) = self.revisions.get(&version) else { return };
-        let (need, minimum, queued) = (revision.policy.need, revision.minimum(), revision.queue.depth());
+        let (need, kept, queued) = (revision.policy.need, revision.kept(), revision.queue.depth());
         let urgency = match queued {
-            0 if desired.hot <= minimum => Urgency::Minimum,
+            0 if desired.hot <= kept => Urgency::Minimum,
             0 => return,
             _ => Urgency::Demand,
         };
@@ -265,6 +282,12 @@ impl FunctionCore {
             }
         }
 
+        let scales = self.revisions.get(&version).is_some_and(|revision| revision.scaler.counts());
+        let surplus_why = |idle, id: InstanceId, core: &Self| match core.instances.get(&id) {
+            _ if scales => Why::Autoscaled { to: desired.hot },
+            Some(instance) if instance.released => Why::Released { target: minimum },
+            _ => Why::IdleForStop { idle },
+        };
         let counts = self.counts(version);
         let mut surplus = counts.hot.saturating_sub(desired.hot);
         let mut beds = desired.asleep.saturating_sub(counts.asleep);
@@ -276,7 +299,7 @@ impl FunctionCore {
                 beds -= 1;
                 (Goal::Sleep(Rung::Paused), Why::IdleForPause { idle })
             } else {
-                (Goal::Stop, leaving_why.unwrap_or(Why::IdleForStop { idle }))
+                (Goal::Stop, leaving_why.unwrap_or_else(|| surplus_why(idle, id, self)))
             };
             self.set_goal(now, id, goal, why, effects);
             surplus -= 1;
@@ -290,7 +313,7 @@ impl FunctionCore {
             && let Some(id) = self.least_wanted(version, |i| i.state.rung().is_some() && !i.wants_room)
         {
             let idle = self.instances.get(&id).map_or(0, |instance| now.saturating_sub(instance.last_used));
-            let why = leaving_why.unwrap_or(Why::IdleForStop { idle });
+            let why = leaving_why.unwrap_or_else(|| surplus_why(idle, id, self));
             self.set_goal(now, id, Goal::Stop, why, effects);
             surplus -= 1;
         }
@@ -333,7 +356,8 @@ impl FunctionCore {
 
     /// As many instances as are kept by policy are called so, the oldest first.
     fn settle_kinds(&mut self, now: u64, version: VersionId) {
-        let Some(minimum) = self.revisions.get(&version).map(|revision| revision.minimum()) else { return };
+        let Some(revision) = self.revisions.get_mut(&version) else { return };
+        let (minimum, shrunk) = (revision.kept(), std::mem::take(&mut revision.shrunk));
         let counts = |instance: &&Instance| {
             instance.version == version && !matches!(instance.state.class(), Class::Leaving | Class::Gone)
         };
@@ -354,6 +378,7 @@ impl FunctionCore {
         for id in ids.into_iter().take(change as usize) {
             if let Some(instance) = self.instances.get_mut(&id) {
                 instance.become_kind(to, now);
+                instance.released = to == Kind::OnDemand && shrunk;
             }
         }
     }
@@ -369,7 +394,8 @@ impl FunctionCore {
             instance.version == version && which(instance) && instance.goal.is_none() && !self.is_replaced(instance)
         });
         let rank = |instance: &&Instance| {
-            (Reverse(instance.place.pool), instance.kind == Kind::Provisioned, instance.last_used, Reverse(instance.id))
+            let kept = instance.kind == Kind::Provisioned;
+            (!instance.released, Reverse(instance.place.pool), kept, instance.last_used, Reverse(instance.id))
         };
         among.min_by_key(rank).map(|instance| instance.id)
     }

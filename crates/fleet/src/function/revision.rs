@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use kip_spec::InstanceId;
+use kip_spec::scaling::Scaling;
 use serde::{Deserialize, Serialize};
 
 use super::backlog::Backlog;
 use crate::policy::{GRACE, GRACE_TENTHS, LONGEST_GRACE};
 use crate::queue::Queue;
 use crate::room::Gpu;
-use crate::scaler::{Fixed, Scalers};
+use crate::scaler::Scalers;
 use crate::why::StartFailure;
 use crate::{Policy, Rung};
 
@@ -44,6 +45,14 @@ pub struct Revision {
     pub backoff: Backoff,
     /// Provisioned instances that aliases want of it, on top of its own minimum.
     pub named_minimum: u32,
+    /// Provisioned instances that policies and calendars want of it, instead of its own minimum if that is less.
+    pub provisioned: u32,
+    /// Fewer are to be provisioned than just before.
+    pub shrunk: bool,
+    /// Of those that are kept, so many do not sleep when they are idle.
+    pub kept_hot: u32,
+    /// Requests that ever came; it goes round at the end.
+    pub arrivals: u32,
     /// What starting and waking it takes.
     pub costs: Costs,
     /// The longest request it has served, milliseconds.
@@ -54,8 +63,9 @@ pub struct Revision {
 
 impl Revision {
     /// A version with nothing waiting.
-    pub fn new(role: Role, policy: Arc<Policy>) -> Self {
-        let scaler = Scalers::Fixed(Fixed::new(&policy));
+    /// A fresh one was never up before.
+    pub fn new(role: Role, policy: Arc<Policy>, fresh: bool) -> Self {
+        let scaler = Scalers::new(&policy, fresh);
         Self {
             role,
             policy,
@@ -64,6 +74,10 @@ impl Revision {
             scaler,
             backoff: Backoff::default(),
             named_minimum: 0,
+            provisioned: 0,
+            shrunk: false,
+            kept_hot: 0,
+            arrivals: 0,
             costs: Costs::default(),
             longest: 0,
             rotation: None,
@@ -73,15 +87,26 @@ impl Revision {
     /// How many instances are kept for it.
     pub fn minimum(&self) -> u32 {
         match self.role {
-            Role::Serving => self.policy.min.saturating_add(self.named_minimum),
-            Role::Named => self.named_minimum,
+            Role::Serving => self.policy.min.max(self.provisioned).saturating_add(self.named_minimum),
+            Role::Named => self.provisioned.saturating_add(self.named_minimum),
             Role::Candidate | Role::Retiring => 0,
         }
+    }
+
+    /// How many instances a policy wants to be there whether requests come or not.
+    pub fn kept(&self) -> u32 {
+        let serves = matches!(self.role, Role::Serving | Role::Named);
+        self.minimum().max(self.scaler.applied().filter(|_| serves).unwrap_or(0))
     }
 
     /// Never more instances than this.
     pub fn maximum(&self) -> u32 {
         self.policy.max.max(self.minimum())
+    }
+
+    /// Whether requests may start instances beyond those that are kept.
+    pub fn on_demand(&self) -> bool {
+        !matches!(&self.policy.scaling, Scaling::Fc(fc) if fc.disable_ondemand)
     }
 
     /// From SIGTERM to SIGKILL, milliseconds.

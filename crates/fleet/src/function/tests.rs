@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use kip_spec::function::{Concurrency, Dispatch, Idle};
+use kip_spec::scaling::Scaling;
 use kip_spec::{InstanceId, Millis, VersionId};
 
 use super::Backlog;
@@ -19,6 +20,9 @@ use crate::{
 };
 use crate::{Change, Usage};
 
+/// 2024-07-01T00:00:00Z, when the host booted.
+const WALL: i64 = 1_719_792_000_000;
+
 fn policy() -> Policy {
     Policy {
         min: 0,
@@ -26,6 +30,7 @@ fn policy() -> Policy {
         concurrency: Concurrency { hard: 1, soft: 1 },
         queue_depth: 10,
         queue_timeout: 1_000,
+        scaling: Scaling::Fixed,
         idle: Idle { pause: Some(Millis(100)), stop: Some(Millis(10_000)) },
         dispatch: Dispatch::Packed,
         need: Need::default(),
@@ -64,6 +69,7 @@ struct World {
     asked: Vec<InstanceId>,
     loops: Vec<u32>,
     offers: Vec<Ticket>,
+    decisions: u32,
     usage: Vec<Usage>,
     changes: Vec<Change>,
     log: Vec<String>,
@@ -90,6 +96,7 @@ impl World {
             asked: Vec::new(),
             loops: Vec::new(),
             offers: Vec::new(),
+            decisions: 0,
             usage: Vec::new(),
             changes: Vec::new(),
             log: Vec::new(),
@@ -109,7 +116,7 @@ impl World {
 
     fn step(&mut self, event: Event) {
         let mut effects = Vec::new();
-        let now = Now { boot: self.now, wall: 0 };
+        let now = Now { boot: self.now, wall: WALL + i64::try_from(self.now).expect("small") };
         self.log.push(format!("{} {event:?}", self.now));
         assert!(self.log.len() < 100_000, "no progress:\n{}", self.log[99_900..].join("\n"));
         self.core.step(now, event, &mut effects);
@@ -175,6 +182,7 @@ impl World {
             Effect::VersionFailed { version, failure } => self.failed.push((version, failure)),
             Effect::AskProgress { instance } => self.asked.push(instance),
             Effect::CrashLoop { failures, .. } => self.loops.push(failures),
+            Effect::Scaled { .. } | Effect::Provisioned { .. } => self.decisions += 1,
             Effect::Ended(usage) => {
                 assert_eq!(usage.times.iter().flatten().sum::<u64>(), usage.until - usage.since, "{usage:?}");
                 self.usage.push(usage);
@@ -580,3 +588,5 @@ fn a_core_is_written_down_and_read_back() {
     let back: FunctionCore = serde_json::from_str(&text).expect("deserializes");
     assert_eq!(serde_json::to_string(&back).expect("serializes"), text);
 }
+
+mod scaling;

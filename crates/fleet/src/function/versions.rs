@@ -19,7 +19,7 @@ impl FunctionCore {
         }
         let serving = self.revisions.values().any(|revision| revision.role == Role::Serving);
         let role = if serving && something_runs { Role::Candidate } else { Role::Serving };
-        self.revisions.insert(version, Revision::new(role, policy));
+        self.revisions.insert(version, Revision::new(role, policy, true));
         if role == Role::Serving {
             self.promote(now, version, effects);
         }
@@ -27,7 +27,7 @@ impl FunctionCore {
 
     /// A version serves that served before this core was made.
     pub(super) fn serve(&mut self, now: u64, version: VersionId, policy: Arc<Policy>, effects: &mut Vec<Effect>) {
-        let revision = self.revisions.get_or_insert_with(version, || Revision::new(Role::Serving, policy));
+        let revision = self.revisions.get_or_insert_with(version, || Revision::new(Role::Serving, policy, false));
         revision.role = Role::Serving;
         let maximum = usize::try_from(revision.maximum()).unwrap_or(usize::MAX);
         // More than there may be: the earlier server was replacing one, which was to finish what it had and then to go.
@@ -84,8 +84,9 @@ impl FunctionCore {
             self.aliases.insert(alias, Alias::new(targets, provisioned));
         }
         for target in targets {
-            let revision =
-                self.revisions.get_or_insert_with(target.version, || Revision::new(Role::Named, target.policy.clone()));
+            let revision = self
+                .revisions
+                .get_or_insert_with(target.version, || Revision::new(Role::Named, target.policy.clone(), false));
             if revision.role == Role::Retiring {
                 revision.role = Role::Named;
             }
@@ -103,8 +104,9 @@ impl FunctionCore {
     pub(super) fn close(&mut self, now: u64, refusal: Refusal, why: Why, effects: &mut Vec<Effect>) {
         self.closing = Some((refusal, why));
         self.aliases.clear();
+        self.provisions.clear();
         for revision in self.revisions.values_mut() {
-            (revision.role, revision.named_minimum) = (Role::Retiring, 0);
+            (revision.role, revision.named_minimum, revision.provisioned) = (Role::Retiring, 0, 0);
             while let Some((ticket, _)) = revision.queue.pop() {
                 effects.push(Effect::Refuse { ticket, refusal });
             }

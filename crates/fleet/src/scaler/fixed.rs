@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Desired, Observation, Scaler};
-use crate::Policy;
+use super::{Desired, Load, Observation, Scaler};
+use crate::{Now, Policy};
 
-/// The scaler of `scaling: {mode: fixed}`.
+/// The scaler of `scaling: {mode: fixed}`, and of `fc`, where what is provisioned moves the bounds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Fixed {
     soft: u32,
@@ -27,15 +27,19 @@ impl Fixed {
 }
 
 impl Scaler for Fixed {
-    fn decide(&mut self, now: u64, seen: &Observation<'_>) -> Desired {
-        let demand = seen.in_flight.saturating_add(seen.queued).div_ceil(self.soft).min(seen.maximum);
+    fn observe(&mut self, _: u64, _: Load) {}
+
+    fn decide(&mut self, now: Now, seen: &Observation<'_>) -> Desired {
+        let now = now.boot;
+        let most = if seen.on_demand { seen.maximum } else { seen.minimum };
+        let demand = seen.in_flight.saturating_add(seen.queued).div_ceil(self.soft).min(most);
         let resting = |since: u64, limit: Option<u64>| limit.is_some_and(|limit| now >= since.saturating_add(limit));
         let rest = || seen.idle_since.iter().chain(seen.asleep_since).copied();
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
 
         let fresh = |since: &&u64| !resting(**since, self.pause) && !resting(**since, self.stop);
         let warm = count(seen.idle_since.iter().filter(fresh).count());
-        let kept_hot = if self.pause.is_none() { seen.minimum } else { 0 };
+        let kept_hot = if self.pause.is_none() { seen.minimum } else { seen.kept_hot };
         let hot = demand.max(seen.busy.saturating_add(warm)).max(kept_hot);
 
         let kept = count(rest().filter(|since| !resting(*since, self.stop)).count()).saturating_add(seen.busy);
@@ -44,11 +48,15 @@ impl Scaler for Fixed {
         let pause_at = seen.idle_since.iter().filter_map(|since| Some(since.saturating_add(self.pause?)));
         let stop_at = rest().filter_map(|since| Some(since.saturating_add(self.stop?)));
         self.next_tick = pause_at.chain(stop_at).filter(|at| *at > now).min();
-        Desired { hot, asleep }
+        Desired { hot, asleep, decided: false }
     }
 
     fn next_tick(&self) -> Option<u64> {
         self.next_tick
+    }
+
+    fn is_at_rest(&self) -> bool {
+        true
     }
 }
 
@@ -99,7 +107,8 @@ mod tests {
             ),
         ];
         for (name, mut scaler, observation, (hot, asleep), tick) in rows {
-            assert_eq!(scaler.decide(100, &observation), Desired { hot, asleep }, "{name}");
+            let desired = Desired { hot, asleep, decided: false };
+            assert_eq!(scaler.decide(Now { boot: 100, wall: 0 }, &observation), desired, "{name}");
             assert_eq!(scaler.next_tick(), tick, "{name}");
         }
     }
@@ -113,6 +122,7 @@ mod tests {
         idle_since: &'a [u64],
         asleep_since: &'a [u64],
     ) -> Observation<'a> {
-        Observation { in_flight, queued, busy, idle_since, asleep_since, minimum, maximum }
+        let (kept_hot, on_demand) = (0, true);
+        Observation { in_flight, queued, busy, idle_since, asleep_since, minimum, maximum, kept_hot, on_demand }
     }
 }

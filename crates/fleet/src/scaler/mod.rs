@@ -1,10 +1,29 @@
 //! Scalers choose how many instances are hot and how many asleep. Which rung of sleep is not theirs to say.
 
+pub mod fc;
 mod fixed;
+mod knative;
+pub mod kpa;
+pub mod session;
 
+use kip_spec::scaling::Scaling;
 use serde::{Deserialize, Serialize};
 
 pub use fixed::Fixed;
+pub use knative::{Knative, Taken};
+
+use crate::{Now, Policy};
+
+/// What a version has to do, from now until something else is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Load {
+    /// Requests that wait or are in flight.
+    pub requests: u32,
+    /// Requests that ever came; it goes round at the end.
+    pub arrivals: u32,
+    /// Instances that can serve.
+    pub ready: u32,
+}
 
 /// What a scaler sees of a version. Times are boot-time milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -19,47 +38,103 @@ pub struct Observation<'a> {
     pub idle_since: &'a [u64],
     /// Instances asleep: since when each is unused, longest first.
     pub asleep_since: &'a [u64],
-    /// Instances that are kept, by the version's own declaration and by aliases.
+    /// Instances that are kept, by the version's own declaration, by what is provisioned, and by aliases.
     pub minimum: u32,
     /// Never more than this many.
     pub maximum: u32,
+    /// Of those that are kept, so many do not sleep when they are idle.
+    pub kept_hot: u32,
+    /// Whether requests may start instances beyond those that are kept.
+    pub on_demand: bool,
 }
 
 /// What a scaler wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Desired {
     /// Instances that should be hot or on the way there.
     pub hot: u32,
     /// Instances that should be asleep.
     pub asleep: u32,
+    /// It was worth writing down: a tick of a policy that has ticks.
+    pub decided: bool,
 }
 
 /// A scaling policy. It is told what is, and says what should be; it does nothing itself.
 pub trait Scaler {
+    /// What there is to do changed, or time passed.
+    fn observe(&mut self, now: u64, load: Load);
     /// What should be, given what is.
-    fn decide(&mut self, now: u64, observation: &Observation<'_>) -> Desired;
+    fn decide(&mut self, now: Now, observation: &Observation<'_>) -> Desired;
     /// When it wants to decide again even if nothing happens, boot time.
     fn next_tick(&self) -> Option<u64>;
+    /// Whether it may be forgotten: one made anew would decide the same.
+    fn is_at_rest(&self) -> bool;
 }
 
 /// The scalers there are. An enum, so that a core can be cloned and written down.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scalers {
-    /// By backlog, between two bounds.
+    /// By backlog, between two bounds, which what is provisioned moves.
     Fixed(Fixed),
+    /// As Knative does.
+    Knative(Box<Knative>),
+}
+
+impl Scalers {
+    /// By a version's declaration; a fresh one was never up before.
+    pub fn new(policy: &Policy, fresh: bool) -> Self {
+        match &policy.scaling {
+            Scaling::Fixed | Scaling::Fc(_) => Self::Fixed(Fixed::new(policy)),
+            Scaling::Kpa(settings) => Self::Knative(Box::new(Knative::new(settings.clone(), fresh))),
+        }
+    }
+
+    /// Whether it must be told of every request.
+    pub fn counts(&self) -> bool {
+        matches!(self, Self::Knative(_))
+    }
+
+    /// How many it wants, if it says so from tick to tick.
+    pub fn applied(&self) -> Option<u32> {
+        self.knative().map(Knative::applied)
+    }
+
+    /// Knative's, if it is.
+    pub fn knative(&self) -> Option<&Knative> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Knative(scaler) => Some(scaler),
+        }
+    }
 }
 
 impl Scaler for Scalers {
-    fn decide(&mut self, now: u64, observation: &Observation<'_>) -> Desired {
+    fn observe(&mut self, now: u64, load: Load) {
+        match self {
+            Self::Fixed(scaler) => scaler.observe(now, load),
+            Self::Knative(scaler) => scaler.observe(now, load),
+        }
+    }
+
+    fn decide(&mut self, now: Now, observation: &Observation<'_>) -> Desired {
         match self {
             Self::Fixed(scaler) => scaler.decide(now, observation),
+            Self::Knative(scaler) => scaler.decide(now, observation),
         }
     }
 
     fn next_tick(&self) -> Option<u64> {
         match self {
             Self::Fixed(scaler) => scaler.next_tick(),
+            Self::Knative(scaler) => scaler.next_tick(),
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        match self {
+            Self::Fixed(scaler) => scaler.is_at_rest(),
+            Self::Knative(scaler) => scaler.is_at_rest(),
         }
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod requests;
+pub(crate) mod scaler;
 pub(crate) mod service;
 pub(crate) mod stop;
 pub(crate) mod survival;
@@ -47,6 +48,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Service(command) => service::run(connection, &command, output),
         Command::Doctor => doctor::run(connection, output).await,
         Command::Config(command) => config::run(connection, &command, output),
+        Command::Scaler(command) => scaler::run(&command, output),
         Command::Schema => output.data((serde_json::to_string_pretty(&kip_manifest::schema())? + "\n").as_bytes()),
         Command::Device(command) => device::run(connection, &command, output).await,
         // Run by `main` with runtimes of their own, or with none.

@@ -7,6 +7,7 @@ use kip_spec::function::{
     Concurrency, Dispatch, FunctionSpec, GpuNeed, GpuResources, Hook, HttpAuth, HttpTrigger, Idle, Instances,
     Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, Resources, Rotation, Timeouts, Watchdog,
 };
+use kip_spec::scaling::Scaling;
 use kip_spec::{Bytes, MilliCpu, Millis};
 use proptest::prelude::*;
 
@@ -138,6 +139,7 @@ prop_compose! {
             lifecycle: Lifecycle { initialize, pre_stop },
             timeouts: Timeouts { startup, queue, first_byte, idle, total, grace: Some(grace) },
             queue_depth: depth,
+            scaling: Scaling::Fixed,
             idle: Idle { pause, stop },
             watchdog: Watchdog { stall },
             rotation: Rotation { max_age, max_memory: max_memory.map(Bytes) },

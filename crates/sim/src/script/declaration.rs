@@ -4,6 +4,7 @@ use kip_fleet::policy::{Limits, Rungs};
 use kip_fleet::room::{Device, DeviceKind, Gpu, Host, Pool};
 use kip_fleet::{AliasNumber, Call, Inventory, Need, Policy, Priority, Qualifier, Target};
 use kip_spec::function::{Dispatch, Idle, defaults};
+use kip_spec::scaling::Scaling;
 use kip_spec::{Bytes, Millis, VersionId};
 
 use crate::cell::Cell;
@@ -18,6 +19,7 @@ pub(super) fn read(settings: &[&str]) -> Result<(Policy, Takes), String> {
         concurrency: defaults::CONCURRENCY,
         queue_depth: defaults::QUEUE_DEPTH,
         queue_timeout: defaults::TIMEOUTS.queue.0,
+        scaling: Scaling::Fixed,
         idle: Idle { pause: Some(Millis::from_secs(30)), stop: None },
         dispatch: Dispatch::Packed,
         need: Need::default(),

@@ -1,0 +1,283 @@
+//! Provisioned instances: whose they are, what policies and calendars want of them, and how busy they are.
+
+use std::sync::Arc;
+
+use kip_spec::scaling::provision::Metric;
+use kip_spec::scaling::{Fc, Scaling};
+use kip_spec::{Finite, VersionId};
+use serde::{Deserialize, Serialize};
+
+use super::{FunctionCore, Role};
+use crate::scaler::fc::{FcWhy, Metrics, Tracker};
+use crate::{Class, Effect, Kind, Qualifier};
+
+/// Clocks may be set: a calendar is looked at again after this long, milliseconds.
+const CALENDAR: u64 = 60_000;
+/// What was measured of an instance from outside is good for this long, milliseconds.
+const FRESH: u64 = 60_000;
+
+/// What is provisioned for a qualifier.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Provisioned {
+    /// For whom.
+    pub qualifier: Qualifier,
+    /// By which policies.
+    pub settings: Arc<Fc>,
+    /// The version that declares it; `None` if it was put from outside.
+    pub declared_by: Option<VersionId>,
+    tracker: Tracker,
+    target: u32,
+    last: Option<Looked>,
+    /// When the period began, boot time.
+    period: u64,
+    /// When it is looked at next, boot time.
+    due: Option<u64>,
+    /// Requests in flight on its provisioned instances, and what these can take.
+    in_flight: u32,
+    places: u32,
+    current: u32,
+    /// Since when, boot time.
+    since: u64,
+    /// Requests times milliseconds since the period began.
+    used: u64,
+    /// CPU and device memory, each with the time it was measured.
+    cpu: Option<(u64, f64)>,
+    gpu_memory: Option<(u64, f64)>,
+}
+
+/// A look at what is provisioned: what was seen, and what it led to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Looked {
+    /// When, milliseconds since 1970.
+    pub wall: i64,
+    /// No period ended; the calendar had something new.
+    pub calendar: bool,
+    /// What the period measured.
+    pub metrics: Metrics,
+    /// Provisioned instances there were.
+    pub current: u32,
+    /// What is wanted.
+    pub target: u32,
+    /// Why.
+    pub why: FcWhy,
+}
+
+impl Provisioned {
+    fn new(qualifier: Qualifier, settings: Arc<Fc>, declared_by: Option<VersionId>, now: u64) -> Self {
+        Self {
+            qualifier,
+            tracker: Tracker::new(&settings.provision),
+            settings,
+            declared_by,
+            target: 0,
+            last: None,
+            period: now,
+            due: Some(now),
+            in_flight: 0,
+            places: 0,
+            current: 0,
+            since: now,
+            used: 0,
+            cpu: None,
+            gpu_memory: None,
+        }
+    }
+
+    /// When it is looked at next, boot time.
+    pub fn due(&self) -> Option<u64> {
+        self.due
+    }
+
+    /// What is wanted.
+    pub fn target(&self) -> u32 {
+        self.target
+    }
+
+    /// Provisioned instances there are.
+    pub fn current(&self) -> u32 {
+        self.current
+    }
+
+    /// The latest look.
+    pub fn last(&self) -> Option<&Looked> {
+        self.last.as_ref()
+    }
+
+    /// Whether nothing is wanted and nothing will be.
+    pub fn is_at_rest(&self) -> bool {
+        self.due.is_none() && self.target == 0
+    }
+
+    pub(super) fn count(&mut self, now: u64) {
+        let passed = now.saturating_sub(self.since);
+        self.used += u64::from(self.in_flight) * passed;
+        self.since = now.max(self.since);
+    }
+
+    fn metrics(&self, now: u64) -> Metrics {
+        let fresh = |measured: Option<(u64, f64)>| {
+            measured.filter(|(at, _)| at.saturating_add(FRESH) > now).map(|(_, value)| value)
+        };
+        let mut metrics = Metrics::default();
+        // By the instances that there are now, which is what the next count is reckoned from.
+        let could = u64::from(self.places) * now.saturating_sub(self.period);
+        metrics[Metric::Concurrency.index()] = (could > 0).then(|| self.used as f64 / could as f64);
+        metrics[Metric::Cpu.index()] = fresh(self.cpu);
+        metrics[Metric::GpuMemory.index()] = fresh(self.gpu_memory);
+        metrics
+    }
+
+    /// Looks at period and calendar.
+    fn look(&mut self, now: u64, wall: i64) {
+        let settings = self.settings.clone();
+        let over = now >= self.period.saturating_add(settings.period.0);
+        let metrics = if over { self.metrics(now) } else { Metrics::default() };
+        let decided = match over {
+            true => self.tracker.period(&settings, wall, metrics, self.current),
+            false => self.tracker.look(&settings, wall, metrics, self.current),
+        };
+        let before = std::mem::replace(&mut self.target, decided.target);
+        let (current, target, why) = (self.current, decided.target, decided.why);
+        self.last = Some(Looked { wall, calendar: !over, metrics, current, target, why });
+        let tracking = &settings.provision.tracking;
+        let active = || tracking.iter().filter(|policy| policy.window.outside(wall).is_none());
+        // With nothing to do and nothing new, the next period would say the same.
+        let idle = self.in_flight == 0 && self.used == 0 && over;
+        let only_requests = active().all(|policy| policy.metric == Metric::Concurrency);
+        let steady = before == self.target && self.current == self.target && self.tracker.is_settled();
+        let rests = idle && only_requests && steady;
+        if over {
+            (self.period, self.used) = (now, 0);
+        }
+        let follows = (active().next().is_some() && !rests).then(|| self.period.saturating_add(settings.period.0));
+        let changes = settings
+            .provision
+            .next_change(wall)
+            .map(|at| now.saturating_add(u64::try_from(at.saturating_sub(wall)).unwrap_or(0).clamp(1, CALENDAR)));
+        self.due = follows.into_iter().chain(changes).min();
+    }
+
+    /// Something is to do again.
+    fn resume(&mut self, now: u64) {
+        let period = self.settings.period.0;
+        if self.settings.provision.tracking.is_empty() || self.in_flight == 0 {
+            return;
+        }
+        // It was at rest if no period is under way.
+        if now.saturating_sub(self.period) > period {
+            (self.period, self.used) = (now, 0);
+        }
+        let end = self.period.saturating_add(period);
+        self.due = Some(self.due.map_or(end, |due| due.min(end)));
+    }
+}
+
+impl FunctionCore {
+    /// What is provisioned for a qualifier is put, or taken away.
+    pub(super) fn put_provision(&mut self, now: u64, qualifier: Qualifier, settings: Option<Arc<Fc>>) {
+        self.provisions.retain(|provisioned| provisioned.qualifier != qualifier);
+        if self.closing.is_some() {
+            return;
+        }
+        if let Some(settings) = settings {
+            self.provisions.push(Provisioned::new(qualifier, settings, None, now));
+            self.provisions.sort_by_key(|provisioned| provisioned.qualifier);
+        }
+    }
+
+    /// What was measured of a version's instances.
+    pub(super) fn measured(&mut self, now: u64, version: VersionId, cpu: Option<Finite>, gpu_memory: Option<Finite>) {
+        for index in 0..self.provisions.len() {
+            if self.share(&self.provisions[index], version, 1_000) == 0 {
+                continue;
+            }
+            let provisioned = &mut self.provisions[index];
+            provisioned.cpu = cpu.map(|value| (now, value.get())).or(provisioned.cpu);
+            provisioned.gpu_memory = gpu_memory.map(|value| (now, value.get())).or(provisioned.gpu_memory);
+        }
+    }
+
+    /// What the serving version declares itself, unless something else was put for it.
+    fn declare(&mut self, now: u64) {
+        let serving = self.revisions.iter().find(|(_, revision)| revision.role == Role::Serving);
+        let declared = serving.and_then(|(version, revision)| match &revision.policy.scaling {
+            Scaling::Fc(fc) if self.closing.is_none() => Some((*version, fc)),
+            _ => None,
+        });
+        let put = self.provisions.iter().any(|p| p.qualifier == Qualifier::Latest && p.declared_by.is_none());
+        let wanted = declared.filter(|_| !put);
+        let by = wanted.as_ref().map(|(version, _)| *version);
+        if self.provisions.iter().any(|p| p.declared_by.is_some() && p.declared_by == by) {
+            return;
+        }
+        let settings = wanted.map(|(version, fc)| (version, Arc::new(fc.clone())));
+        let before = self.provisions.iter().find(|p| p.declared_by.is_some()).map(|p| p.target);
+        self.provisions.retain(|provisioned| provisioned.declared_by.is_none());
+        if let Some((version, settings)) = settings {
+            let mut provisioned = Provisioned::new(Qualifier::Latest, settings, Some(version), now);
+            // A new version begins with as many as the one before had.
+            provisioned.tracker.begin(before);
+            self.provisions.insert(0, provisioned);
+        }
+    }
+
+    /// How many of so many instances for a qualifier are of a version.
+    fn share(&self, provisioned: &Provisioned, version: VersionId, total: u32) -> u32 {
+        let role = self.revisions.get(&version).map(|revision| revision.role);
+        match provisioned.qualifier {
+            Qualifier::Latest if role == Some(Role::Serving) => total,
+            Qualifier::Version(named) if named == version && matches!(role, Some(Role::Serving | Role::Named)) => total,
+            Qualifier::Alias(alias) => self.aliases.get(&alias).map_or(0, |alias| alias.share(total, version)),
+            _ => 0,
+        }
+    }
+
+    /// Looks at what is due, and tells versions what is wanted of them.
+    pub(super) fn provision(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        self.declare(now);
+        if self.provisions.is_empty() && self.revisions.values().all(|r| r.provisioned == 0 && r.kept_hot == 0) {
+            return;
+        }
+        self.count_provisioned(now);
+        let wall = self.wall;
+        for provisioned in
+            self.provisions.iter_mut().filter(|provisioned| provisioned.due.is_some_and(|due| due <= now))
+        {
+            provisioned.look(now, wall);
+            effects.push(Effect::Provisioned { qualifier: provisioned.qualifier });
+        }
+        let versions: Vec<VersionId> = self.revisions.keys().copied().collect();
+        for version in versions {
+            let parts =
+                self.provisions.iter().map(|p| (self.share(p, version, p.target), p.settings.provision.idle_mode()));
+            let (all, hot) = parts.fold((0u32, 0u32), |(all, hot), (part, sleeps)| {
+                (all.saturating_add(part), hot.saturating_add(if sleeps { 0 } else { part }))
+            });
+            if let Some(revision) = self.revisions.get_mut(&version) {
+                revision.shrunk |= all < revision.provisioned;
+                (revision.provisioned, revision.kept_hot) = (all, hot);
+            }
+        }
+    }
+
+    /// What is provisioned now, and how busy it is, from now on.
+    pub(super) fn count_provisioned(&mut self, now: u64) {
+        for index in 0..self.provisions.len() {
+            let (mut in_flight, mut places, mut current) = (0u32, 0u32, 0u32);
+            for instance in self.instances.values().filter(|instance| instance.kind == Kind::Provisioned) {
+                let alive = matches!(instance.state.class(), Class::Hot | Class::Asleep);
+                if !alive || self.share(&self.provisions[index], instance.version, 1_000) == 0 {
+                    continue;
+                }
+                current += 1;
+                in_flight += instance.in_flight;
+                let revision = self.revisions.get(&instance.version);
+                places += revision.map_or(0, |revision| revision.policy.concurrency.hard);
+            }
+            let provisioned = &mut self.provisions[index];
+            provisioned.count(now);
+            (provisioned.in_flight, provisioned.places, provisioned.current) = (in_flight, places, current);
+            provisioned.resume(now);
+        }
+    }
+}

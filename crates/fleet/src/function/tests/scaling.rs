@@ -1,0 +1,195 @@
+//! Scaling policies in a core: Knative's, and what is provisioned.
+
+use kip_spec::Finite;
+use kip_spec::scaling::provision::{Metric, Provision, Scheduled, Tracking, When, Window};
+use kip_spec::scaling::{Fc, Kpa};
+
+use super::*;
+use crate::{AliasNumber, Kind, Qualifier, Target};
+
+fn knative(settings: Kpa) -> Policy {
+    Policy { max: 100, queue_depth: 1_000, queue_timeout: 60_000, scaling: Scaling::Kpa(settings), ..policy() }
+}
+
+fn one_each() -> Kpa {
+    Kpa { target: Finite::whole(1), total: Finite::whole(1), ..crate::scaler::kpa::tests::settings() }
+}
+
+fn hot(world: &World) -> usize {
+    world.core.instances().filter(|instance| instance.state.class() == Class::Hot).count()
+}
+
+#[test]
+fn knative_from_its_first_scale_over_a_burst_to_zero_and_back() {
+    let mut world = World::calm();
+    world.deploy(1, knative(one_each()));
+    assert_eq!(world.states(), [State::Starting], "initial scale is one");
+    world.advance(200);
+    let first: Vec<Ticket> = (0..10).map(|_| world.arrive()).collect();
+    assert_eq!((world.running.len(), world.waiting.len()), (1, 9), "nothing starts before the tick");
+    world.advance(4_200);
+    assert_eq!(hot(&world), 10, "and then all that is needed does");
+    assert_eq!(world.running.len(), 10);
+    first.into_iter().for_each(|ticket| world.leave(ticket));
+    world.advance(30_000);
+    assert_eq!(hot(&world), 10, "a panic keeps them");
+    world.advance(60_000);
+    assert!(hot(&world) <= 1, "and then they go");
+    world.advance(120_000);
+    assert_eq!(world.states(), []);
+    assert!(world.core.is_vacant(), "at zero nothing of it is left");
+    assert!(world.changes.iter().any(|change| change.why == crate::Why::Autoscaled { to: 10 }));
+    let decisions = world.decisions;
+    world.advance(600_000);
+    assert_eq!(world.decisions, decisions, "at zero it costs nothing");
+    world.arrive();
+    assert_eq!(world.states(), [State::Starting], "a request does not wait for a tick");
+}
+
+#[test]
+fn knative_never_removes_a_busy_instance() {
+    let quick = Kpa { panic_threshold: Finite::whole(1_000), ..one_each() };
+    let mut world = World::calm();
+    world.deploy(1, knative(quick));
+    let all: Vec<Ticket> = (0..5).map(|_| world.arrive()).collect();
+    world.advance(5_000);
+    assert_eq!(hot(&world), 5);
+    let [stays, go @ ..] = &all[..] else { unreachable!("there are five") };
+    go.iter().for_each(|ticket| world.leave(*ticket));
+    let busy = world.running[stays].0;
+    world.advance(200_000);
+    assert_eq!(world.core.instances().map(|instance| instance.id).collect::<Vec<_>>(), [busy]);
+}
+
+fn provision(default_target: u32, tracking: Vec<Tracking>, scheduled: Vec<Scheduled>) -> Fc {
+    Fc::new(Provision { default_target, tracking, scheduled, ..Provision::default() })
+}
+
+fn always() -> Window {
+    Window::new(None, None, "").expect("UTC")
+}
+
+fn half() -> Tracking {
+    let (metric, target) = (Metric::Concurrency, Finite::constant(0.5));
+    Tracking { name: "half".to_owned(), window: always(), metric, target, min: 1, max: 6 }
+}
+
+fn kept(world: &World) -> usize {
+    world.core.instances().filter(|instance| instance.kind == Kind::Provisioned).count()
+}
+
+fn fc(settings: Fc) -> Policy {
+    Policy { max: 20, queue_timeout: 60_000, queue_depth: 100, scaling: Scaling::Fc(settings), ..policy() }
+}
+
+#[test]
+fn provisioned_serve_first_and_the_rest_goes_on_demand() {
+    let mut world = World::calm();
+    world.deploy(1, fc(provision(2, vec![], vec![])));
+    world.advance(200);
+    assert_eq!((hot(&world), kept(&world)), (2, 2));
+    let all: Vec<Ticket> = (0..5).map(|_| world.arrive()).collect();
+    world.advance(200);
+    assert_eq!((hot(&world), kept(&world), world.running.len()), (5, 2, 5));
+    all.into_iter().for_each(|ticket| world.leave(ticket));
+    world.advance(1_000);
+    assert_eq!((hot(&world), kept(&world)), (2, 2), "those that are provisioned stay hot, the others sleep");
+    let again = world.arrive();
+    assert_eq!(world.core.instance(world.running[&again].0).expect("it lives").kind, Kind::Provisioned);
+}
+
+#[test]
+fn without_on_demand_requests_wait_for_what_is_provisioned() {
+    let mut world = World::calm();
+    world.deploy(1, fc(Fc { disable_ondemand: true, ..provision(2, vec![], vec![]) }));
+    world.advance(200);
+    let all: Vec<Ticket> = (0..5).map(|_| world.arrive()).collect();
+    world.advance(1_000);
+    assert_eq!((hot(&world), world.running.len(), world.waiting.len()), (2, 2, 3));
+    all.into_iter().for_each(|ticket| world.leave(ticket));
+}
+
+#[test]
+fn idle_mode_lets_them_sleep_and_toggling_it_keeps_their_number() {
+    let mut world = World::calm();
+    world.deploy(1, fc(provision(2, vec![], vec![])));
+    world.advance(500);
+    assert_eq!(world.states(), [State::Ready; 2]);
+    let mut idle = provision(2, vec![], vec![]);
+    idle.provision.always_allocate_cpu = false;
+    world.step(Event::Provision { qualifier: Qualifier::Latest, settings: Some(Arc::new(idle)) });
+    world.advance(500);
+    assert_eq!((world.states(), kept(&world)), (vec![State::Paused; 2], 2));
+    let ticket = world.arrive();
+    world.advance(50);
+    assert_eq!(world.running[&ticket].1, StartKind::Woken);
+    world.leave(ticket);
+    world.step(Event::Provision { qualifier: Qualifier::Latest, settings: None });
+    world.advance(500);
+    assert_eq!((world.states(), kept(&world)), (vec![State::Ready; 2], 2));
+}
+
+#[test]
+fn a_policy_follows_use_and_what_it_gives_up_ends() {
+    let mut world = World::calm();
+    world.deploy(1, fc(provision(0, vec![half()], vec![])));
+    world.advance(500);
+    assert_eq!(kept(&world), 1);
+    let all: Vec<Ticket> = (0..3).map(|_| world.arrive()).collect();
+    world.advance(10_000);
+    assert_eq!(kept(&world), 6, "three of six is half");
+    all.into_iter().for_each(|ticket| world.leave(ticket));
+    world.advance(5_000);
+    assert_eq!((kept(&world), world.states().len()), (1, 1), "what was released is gone");
+    let decisions = world.decisions;
+    world.advance(60_000);
+    assert_eq!(world.decisions, decisions, "with nothing to do, nothing is looked at");
+    world.arrive();
+    world.advance(3_000);
+    assert_eq!(kept(&world), 2, "and then it goes on");
+}
+
+#[test]
+fn a_schedule_wakes_a_function_that_nobody_uses() {
+    let minute = When::Cron("30 * * * * *".parse().expect("a cron"));
+    let later = When::At(WALL + 100_000);
+    let action = |name: &str, when, target| Scheduled { name: name.to_owned(), window: always(), when, target };
+    let mut world = World::calm();
+    // Every minute at 30 s five are wanted, from 100 s on none for the rest of the minute.
+    world.deploy(1, fc(provision(0, vec![], vec![action("five", minute, 5), action("none", later, 0)])));
+    world.step(Event::Tick);
+    let counts: Vec<usize> = [31_000, 60_000, 31_000]
+        .map(|millis| {
+            world.advance(millis);
+            kept(&world)
+        })
+        .to_vec();
+    // At 32 s and 92 s five; at 123 s none, for the other one fired at 100 s.
+    assert_eq!(counts, [5, 5, 0]);
+    assert!(!world.core.is_vacant(), "it waits for the next time");
+}
+
+#[test]
+fn a_weighted_alias_splits_what_is_provisioned_for_it() {
+    let mut world = World::calm();
+    world.deploy(1, policy());
+    let target = |version, weight| Target {
+        version: VersionId(version),
+        policy: Arc::new(Policy { max: 20, ..policy() }),
+        weight,
+    };
+    let targets = vec![target(2, 90), target(3, 10)];
+    world.step(Event::Alias { alias: AliasNumber(7), targets, provisioned: 0 });
+    let settings = Some(Arc::new(provision(10, vec![], vec![])));
+    world.step(Event::Provision { qualifier: Qualifier::Alias(AliasNumber(7)), settings });
+    world.advance(500);
+    let of = |world: &World, version| world.core.instances().filter(|i| i.version == VersionId(version)).count();
+    assert_eq!([1, 2, 3].map(|version| of(&world, version)), [0, 9, 1]);
+    let targets = vec![target(2, 50), target(3, 50)];
+    world.step(Event::Alias { alias: AliasNumber(7), targets, provisioned: 0 });
+    world.advance(1_000);
+    assert_eq!([1, 2, 3].map(|version| of(&world, version)), [0, 5, 5]);
+    world.step(Event::Provision { qualifier: Qualifier::Alias(AliasNumber(7)), settings: None });
+    world.advance(1_000);
+    assert_eq!(kept(&world), 0);
+}

@@ -1,0 +1,219 @@
+//! A policy that is told what was seen and says what it would do, line by line: without instances, requests or clocks. The
+//! server writes the same lines down of what it decides, so that its decisions can be repeated.
+
+use kip_spec::scaling::provision::Metric;
+use kip_spec::scaling::{Fc as FcSettings, Kpa as KpaSettings, zone};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::fc::{Tracker, utilization};
+use super::kpa::{Averages, Kpa};
+
+/// What is seen of a version that Knative's autoscaler scales: a report, a tick, or averages.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KpaLine {
+    /// When, milliseconds on any clock that only goes forward.
+    pub t_ms: u64,
+    /// Instances that can serve; `null` where they cannot be counted; as before where it is left out.
+    #[serde(default, deserialize_with = "some", skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Option<u32>>,
+    /// The average over the stable window, instead of reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<f64>,
+    /// The average over the panic window, instead of reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub panic: Option<f64>,
+    /// What was measured over the last second: requests in flight on average, or requests that came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<f64>,
+    /// A decision is due.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tick: bool,
+    /// The report is of a request that found nothing: a version that is at zero decides at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub poke: bool,
+    /// Whether requests can reach the version; as before where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reachable: Option<bool>,
+}
+
+/// Tells `null` from nothing at all.
+fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u32>>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
+}
+
+/// What Knative's autoscaler decided.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KpaDecision {
+    /// When.
+    pub t_ms: u64,
+    /// What it wants; `null` where it cannot know.
+    pub desired: Option<i32>,
+    /// Whether it panics.
+    pub panic: bool,
+    /// The average over the stable window.
+    pub stable: Option<f64>,
+    /// The average over the panic window.
+    pub panic_average: Option<f64>,
+    /// Room for requests beyond the burst that is to be taken.
+    pub excess_burst_capacity: i32,
+    /// What is applied, after bounds and the steps to zero.
+    pub applied: u32,
+    /// Why.
+    pub reason: String,
+}
+
+/// What is seen of provisioned instances over a period that ends.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FcLine {
+    /// When the period ends.
+    pub t: String,
+    /// The metric of every policy for which none of the other fields says more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utilization: Option<f64>,
+    /// Requests in flight on provisioned instances on average, instead of their utilisation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<f64>,
+    /// `CPUUtilization`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<f64>,
+    /// `GPUMemUtilization`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_memory: Option<f64>,
+    /// No period ends; the calendar alone is looked at.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub calendar: bool,
+    /// Provisioned instances; as many as were wanted last where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<u32>,
+}
+
+/// What Function Compute's policies decided.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FcDecision {
+    /// When.
+    pub t: String,
+    /// Provisioned instances that should be.
+    pub target: u32,
+    /// Why.
+    pub reason: String,
+}
+
+/// Knative's autoscaler, told line by line.
+#[derive(Debug, Clone)]
+pub struct KpaSession {
+    settings: KpaSettings,
+    kpa: Kpa,
+    ready: u32,
+    reachable: bool,
+}
+
+impl KpaSession {
+    /// Of a version that has so many ready instances at a time.
+    pub fn new(settings: KpaSettings, now: u64, ready: u32, reachable: bool) -> Self {
+        let kpa = Kpa::new(&settings, now, ready, reachable);
+        Self { settings, kpa, ready, reachable }
+    }
+
+    /// Takes a line. A report alone makes no decision, unless it is of a request that finds the version at zero.
+    pub fn line(&mut self, line: &KpaLine) -> Option<KpaDecision> {
+        self.reachable = line.reachable.unwrap_or(self.reachable);
+        let ready = line.ready.unwrap_or(Some(self.ready));
+        self.ready = ready.unwrap_or(self.ready);
+        let now = line.t_ms;
+        if let Some(report) = line.report {
+            self.kpa.report(now, report);
+            let wakes = line.poke && report != 0.0 && self.kpa.desired() == Some(0);
+            if !line.tick && !wakes {
+                return None;
+            }
+        }
+        let averages = match (line.stable, line.panic) {
+            (None, None) => self.kpa.averages(&self.settings, now),
+            (stable, panic) => {
+                let either = stable.or(panic).unwrap_or_default();
+                Some(Averages { stable: stable.unwrap_or(either), panic: panic.unwrap_or(either) })
+            }
+        };
+        let decided = self.kpa.decide(&self.settings, now, averages, ready, self.reachable);
+        Some(KpaDecision {
+            t_ms: now,
+            desired: decided.desired,
+            panic: decided.panic,
+            stable: decided.stable,
+            panic_average: decided.panic_average,
+            excess_burst_capacity: decided.excess_burst_capacity,
+            applied: decided.applied,
+            reason: decided.why.to_string(),
+        })
+    }
+}
+
+/// Function Compute's policies, told line by line.
+#[derive(Debug, Clone)]
+pub struct FcSession {
+    settings: FcSettings,
+    concurrency: u32,
+    tracker: Tracker,
+}
+
+impl FcSession {
+    /// Of a function whose instances take so many requests at once.
+    pub fn new(settings: FcSettings, concurrency: u32) -> Self {
+        let tracker = Tracker::new(&settings.provision);
+        Self { settings, concurrency, tracker }
+    }
+
+    /// Takes a period.
+    pub fn line(&mut self, line: &FcLine) -> Result<FcDecision, zone::TimeError> {
+        let wall = zone::moment(&line.t, &zone::utc())?;
+        let current = line.current.or_else(|| self.tracker.target()).unwrap_or(0);
+        let measured = line.in_flight.and_then(|in_flight| utilization(in_flight, current, self.concurrency));
+        let mut metrics = [line.utilization; 3];
+        for (metric, value) in
+            [(Metric::Concurrency, measured), (Metric::Cpu, line.cpu), (Metric::GpuMemory, line.gpu_memory)]
+        {
+            metrics[metric.index()] = value.or_else(|| metrics[metric.index()]);
+        }
+        let decided = match line.calendar {
+            true => self.tracker.look(&self.settings, wall, metrics, current),
+            false => self.tracker.period(&self.settings, wall, metrics, current),
+        };
+        Ok(FcDecision { t: line.t.clone(), target: decided.target, reason: decided.why.tell(&self.settings) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kpa(settings: &str) -> KpaSettings {
+        serde_json::from_str(settings).expect("settings")
+    }
+
+    /// As it is resolved from a target of 13.33, three quarters of it, and a burst of 100.
+    const SETTINGS: &str = r#"{"metric":"concurrency","target":10,"total":13.3333,"algorithm":"linear",
+        "stable_window":"60s","panic_window":"6s","panic_threshold":2,"min_scale":0,"max_scale":0,"initial_scale":1,
+        "activation_scale":0,"scale_down_delay":"0s","retention":"0s","grace":"30s","scale_to_zero":true,
+        "target_burst_capacity":100,"activator_capacity":100,"max_scale_up_rate":1000,"max_scale_down_rate":2,
+        "progress_deadline":"600s"}"#;
+
+    #[test]
+    fn averages_reports_ticks_and_pokes() {
+        let mut session = KpaSession::new(kpa(SETTINGS), 0, 1, true);
+        let mut tell = |line: &str| {
+            let line: KpaLine = serde_json::from_str(line).expect(line);
+            session.line(&line).map(|decision| (decision.desired, decision.applied, decision.excess_burst_capacity))
+        };
+        assert_eq!(tell(r#"{"t_ms":0,"tick":true}"#), Some((None, 1, -86)));
+        assert_eq!(tell(r#"{"t_ms":1000,"report":10.1}"#), None);
+        assert_eq!(tell(r#"{"t_ms":2000,"tick":true,"ready":1}"#), Some((Some(2), 2, -97)));
+        assert_eq!(tell(r#"{"t_ms":4000,"ready":1,"stable":50,"panic":50}"#), Some((Some(5), 5, -137)));
+        assert_eq!(tell(r#"{"t_ms":6000,"ready":null,"stable":50,"panic":50}"#), Some((None, 5, -137)));
+        assert_eq!(tell(r#"{"t_ms":90000,"ready":5,"stable":0}"#), Some((Some(2), 2, -34)));
+        assert_eq!(tell(r#"{"t_ms":92000,"ready":1,"stable":0}"#), Some((Some(0), 2, -87)));
+        assert_eq!(tell(r#"{"t_ms":93000,"report":1}"#), None);
+        assert_eq!(tell(r#"{"t_ms":93500,"report":1,"poke":true,"ready":0}"#), Some((Some(1), 1, -102)));
+    }
+}

@@ -1,0 +1,201 @@
+//! The section `scaling`: which policy, and what it is set to.
+
+use std::collections::BTreeMap;
+
+use kip_spec::function::Instances;
+use kip_spec::scaling::{Fc, Kpa, Scaling};
+use kip_spec::{Finite, Problem, code};
+use serde_json::{Map, Number, Value};
+
+use crate::report::{Report, shown};
+use crate::section::{Field, Section};
+use crate::tree::{Kind, Node};
+use crate::value::{count, duration, refuse, word, wrong_type};
+use crate::{keys, knative, limits, provision};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Fixed,
+    Fc,
+    Kpa,
+}
+
+/// Keys that only one mode has.
+const OWN: [(&str, Mode, &str); 7] = [
+    ("annotations", Mode::Kpa, "kpa"),
+    ("config", Mode::Kpa, "kpa"),
+    ("provision", Mode::Fc, "fc"),
+    ("period", Mode::Fc, "fc"),
+    ("hold", Mode::Fc, "fc"),
+    ("coefficient", Mode::Fc, "fc"),
+    ("disable_ondemand", Mode::Fc, "fc"),
+];
+
+/// Reads the section; a policy with bounds of its own says how many instances there are.
+pub(crate) fn read(function: &Section<'_>, instances: Instances, report: &mut Report<'_>) -> (Scaling, Instances) {
+    const WORDS: [(&str, Mode); 3] = [("fixed", Mode::Fixed), ("fc", Mode::Fc), ("kpa", Mode::Kpa)];
+    const LATER: [(&str, &str); 1] =
+        [("auto", "write `fixed` or leave it out: waiting requests start instances up to `instances.max`")];
+    let Some(section) = function.section("scaling", &keys::SCALING, report) else { return (Scaling::Fixed, instances) };
+    let mode = section.field("mode").and_then(|field| word(&field, &WORDS, &LATER, report)).unwrap_or(Mode::Fixed);
+    // Functions may choose the mode for which `defaults` holds values.
+    for (key, own, name) in OWN.iter().filter(|(_, own, _)| *own != mode && !section.is_partial) {
+        if let Some(field) = section.field(key).filter(|field| !field.path.starts_with("defaults.")) {
+            let problem = refuse(&field, code::MANIFEST_CONTRADICTION, format!("`{key}` is a key of mode `{name}`"));
+            report.add(field.key_at, problem.hint(format!("write `mode: {name}`, or leave `{key}` out")));
+        }
+        debug_assert!(*own != Mode::Fixed);
+    }
+    match mode {
+        Mode::Fixed => (Scaling::Fixed, instances),
+        Mode::Fc => (fc(&section, report).map_or(Scaling::Fixed, Scaling::Fc), instances),
+        Mode::Kpa => match kpa(function, &section, instances, report) {
+            Some(kpa) => {
+                let instances = Instances { min: kpa.min_scale, max: kpa.max_scale, ..instances };
+                (Scaling::Kpa(kpa), instances)
+            }
+            None => (Scaling::Fixed, instances),
+        },
+    }
+}
+
+fn invalid(field: &Field<'_>, errors: &[String], report: &mut Report<'_>) {
+    for error in errors {
+        let problem = Problem::new(code::SCALING_INVALID, format!("`{}`: {error}", field.path));
+        report.add(field.node.at, problem.hint("try it with `kip scaler validate`"));
+    }
+}
+
+fn fc(section: &Section<'_>, report: &mut Report<'_>) -> Option<Fc> {
+    let before = report.count();
+    let mut fc = Fc::new(kip_spec::scaling::Provision::default());
+    if let Some(field) = section.field("provision") {
+        match provision::read(&json(field.node)) {
+            Ok(provision) => fc.provision = provision,
+            Err(errors) => invalid(&field, &errors, report),
+        }
+    }
+    if let Some(period) = section.field("period").and_then(|field| duration(&field, false, report)) {
+        fc.period = period;
+    }
+    if let Some(hold) = section.field("hold").and_then(|field| count(&field, 1..=1_000, report)) {
+        fc.hold = hold;
+    }
+    if let Some(field) = section.field("coefficient") {
+        let number = match &field.node.kind {
+            Kind::Number(text) => text.parse().ok().and_then(Finite::new),
+            _ => None,
+        };
+        match number {
+            Some(number) => fc.coefficient = number,
+            None => wrong_type(&field, "a number above 0 and at most 1", report),
+        }
+    }
+    if let Some(field) = section.field("disable_ondemand") {
+        match field.node.kind {
+            Kind::Flag(flag) => fc.disable_ondemand = flag,
+            _ => wrong_type(&field, "true or false", report),
+        }
+    }
+    let errors = fc.check();
+    if let Some(field) = ["period", "coefficient"].into_iter().find_map(|key| section.field(key)) {
+        invalid(&field, &errors, report);
+    }
+    (report.count() == before).then_some(fc)
+}
+
+fn kpa(function: &Section<'_>, section: &Section<'_>, instances: Instances, report: &mut Report<'_>) -> Option<Kpa> {
+    let mut texts = |key: &'static str| {
+        let mut map = BTreeMap::new();
+        for field in section.entries(key, report) {
+            match field.node.scalar() {
+                Some(text) => drop(map.insert(field.key.to_owned(), text.to_owned())),
+                None => wrong_type(&field, "text or a number", report),
+            }
+        }
+        map
+    };
+    let (annotations, config) = (texts("annotations"), texts("config"));
+    let annotations = annotations.into_iter().map(|(key, value)| {
+        if key.contains('/') { (key, value) } else { (format!("{}/{key}", knative::GROUP), value) }
+    });
+    let declared = knative::Declared {
+        annotations: annotations.collect(),
+        config,
+        container_concurrency: i64::from(instances.concurrency.hard.min(knative::MOST_CONCURRENCY)),
+    };
+    let place = section.field("annotations").or_else(|| section.field("config")).or_else(|| section.field("mode"))?;
+    let resolved = match declared.resolve() {
+        Ok(resolved) => resolved,
+        Err(errors) => {
+            invalid(&place, &errors, report);
+            return None;
+        }
+    };
+    for key in &resolved.unknown {
+        let problem =
+            Problem::new(code::MANIFEST_UNKNOWN_KEY, format!("`{}`: `{}` means nothing", place.path, shown(key)));
+        report.warn(place.node.at, problem);
+    }
+    let mut kpa = resolved.kpa;
+    // The soft limit is what scaling aims at, unless a target says otherwise.
+    let concurrency = instances.concurrency;
+    let says = |key: &str| declared.says(key);
+    if concurrency.soft < concurrency.hard
+        && !says("target")
+        && kpa.metric == kip_spec::scaling::kpa::Metric::Concurrency
+    {
+        let share = kpa.target.get() / kpa.total.get();
+        let total = f64::from(concurrency.soft);
+        (kpa.total, kpa.target) =
+            (Finite::whole(concurrency.soft), Finite::constant((total * share).max(Kpa::LEAST_TARGET)));
+    }
+    // Knative's word for no limit; here there is one for everybody.
+    if kpa.max_scale == 0 && says("max-scale") {
+        kpa.max_scale = limits::MOST_INSTANCES;
+    }
+    let bounds = function.section("instances", &keys::INSTANCES, report);
+    let bound = |key: &'static str| bounds.as_ref().and_then(|section| section.field(key));
+    for (own, key, value, ours) in
+        [("min-scale", "min", kpa.min_scale, instances.min), ("max-scale", "max", kpa.max_scale, instances.max)]
+    {
+        if let Some(field) = bound(key).filter(|_| says(own) && value != ours && !section.is_partial) {
+            let problem =
+                refuse(&field, code::MANIFEST_CONTRADICTION, format!("{ours} is not {own}, which is {value}"));
+            report.add(field.node.at, problem.hint(format!("keep one of both: `{key}` or {own}")));
+            return None;
+        }
+    }
+    if !says("min-scale") {
+        kpa.min_scale = kpa.min_scale.max(instances.min);
+    }
+    kpa.max_scale = match kpa.max_scale {
+        0 => instances.max,
+        max => max.min(limits::MOST_INSTANCES),
+    };
+    if kpa.min_scale > kpa.max_scale {
+        let message = format!("min-scale, {}, is more than max-scale, {}", kpa.min_scale, kpa.max_scale);
+        report.add(place.node.at, refuse(&place, code::MANIFEST_CONTRADICTION, message));
+        return None;
+    }
+    Some(kpa)
+}
+
+/// A node as JSON, which is how provision input is read wherever it comes from.
+fn json(node: &Node) -> Value {
+    match &node.kind {
+        Kind::Null => Value::Null,
+        Kind::Flag(flag) => Value::Bool(*flag),
+        Kind::Number(text) => match (text.parse::<i64>(), text.parse::<f64>()) {
+            (Ok(number), _) => Value::Number(number.into()),
+            (_, Ok(number)) => Number::from_f64(number).map_or_else(|| Value::String(text.clone()), Value::Number),
+            _ => Value::String(text.clone()),
+        },
+        Kind::Text(text) => Value::String(text.clone()),
+        Kind::List(items) => Value::Array(items.iter().map(json).collect()),
+        Kind::Map(pairs) => {
+            let pair = |(key, value): &(Node, Node)| (key.scalar().unwrap_or_default().to_owned(), json(value));
+            Value::Object(pairs.iter().map(pair).collect::<Map<String, Value>>())
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Cron expressions of six fields: second, minute, hour, day of month, month, day of week.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+use super::zone::Moments;
+
+/// A cron expression. What it matches is a local time:
+///
+/// * one that clocks skip (daylight saving begins) fires at the moment they are put forward, once however many are skipped;
+/// * one that clocks show twice (daylight saving ends) fires the first time only;
+/// * but an expression for every hour follows real time: it fires in both repeated hours and in no skipped one.
+///
+/// If both day fields are restricted, either suffices, as in all crons.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Cron {
+    text: String,
+    seconds: u64,
+    minutes: u64,
+    hours: u64,
+    days: u64,
+    last_day: bool,
+    months: u64,
+    weekdays: u64,
+    any_day: bool,
+    any_weekday: bool,
+}
+
+/// Why a cron expression was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CronError {
+    /// Not six fields.
+    #[error("`{text}` has {count} fields: write six, second minute hour day-of-month month day-of-week")]
+    Fields {
+        /// What was given.
+        text: String,
+        /// How many it has.
+        count: usize,
+    },
+    /// A field that is not understood.
+    #[error("`{part}` is no {what}: write {least} to {most}, a list, a range or a step such as 0/15")]
+    Field {
+        /// The part of the field.
+        part: String,
+        /// Which field.
+        what: &'static str,
+        /// From.
+        least: u32,
+        /// To.
+        most: u32,
+    },
+    /// No day matches.
+    #[error("`{text}` never fires: no month has such a day")]
+    Never {
+        /// What was given.
+        text: String,
+    },
+}
+
+const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
+const LENGTHS: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+/// 29 February on a given day of the week comes back within 40 years, over 2100 too.
+const LONGEST_SEARCH: i32 = 41 * 366;
+const ALL_HOURS: u64 = (1 << 24) - 1;
+
+struct Field {
+    what: &'static str,
+    least: u32,
+    most: u32,
+    names: &'static [&'static str],
+}
+
+impl Field {
+    fn number(&self, text: &str) -> Option<u32> {
+        let named = self.names.iter().position(|name| name.eq_ignore_ascii_case(text));
+        match named {
+            Some(at) => Some(u32::try_from(at).ok()? + self.least),
+            None if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
+            None => None,
+        }
+        .filter(|number| (self.least..=self.most).contains(number))
+    }
+
+    fn part(&self, part: &str) -> Option<u64> {
+        let (range, step) = match part.split_once('/') {
+            Some((range, step)) => (range, Some(step.parse::<u32>().ok().filter(|step| *step > 0)?)),
+            None => (part, None),
+        };
+        let (from, to) = match range.split_once('-') {
+            _ if range == "*" || range == "?" => (self.least, self.most),
+            Some((from, to)) => (self.number(from)?, self.number(to)?),
+            None if step.is_some() => (self.number(range)?, self.most),
+            None => (self.number(range)?, self.number(range)?),
+        };
+        let step = usize::try_from(step.unwrap_or(1)).ok()?;
+        (from <= to).then(|| (from..=to).step_by(step).fold(0, |bits, number| bits | 1 << number))
+    }
+
+    fn read(&self, text: &str) -> Result<u64, CronError> {
+        text.split(',').try_fold(0, |bits, part| match self.part(part) {
+            Some(more) => Ok(bits | more),
+            None => {
+                let Self { what, least, most, .. } = *self;
+                Err(CronError::Field { part: part.to_owned(), what, least, most })
+            }
+        })
+    }
+}
+
+impl FromStr for Cron {
+    type Err = CronError;
+
+    fn from_str(text: &str) -> Result<Self, CronError> {
+        let fields: Vec<&str> = text.split_ascii_whitespace().collect();
+        let [second, minute, hour, day, month, weekday] = fields[..] else {
+            return Err(CronError::Fields { text: text.to_owned(), count: fields.len() });
+        };
+        let field = |what, least, most, names| Field { what, least, most, names };
+        let last_day = day.eq_ignore_ascii_case("L");
+        let any = |field: &str| matches!(field, "*" | "?");
+        // 7 is Sunday too.
+        let weekdays = field("day of the week", 0, 7, &WEEKDAYS).read(weekday)?;
+        let cron = Self {
+            text: fields.join(" "),
+            seconds: field("second", 0, 59, &[]).read(second)?,
+            minutes: field("minute", 0, 59, &[]).read(minute)?,
+            hours: field("hour", 0, 23, &[]).read(hour)?,
+            days: if last_day { 0 } else { field("day of the month", 1, 31, &[]).read(day)? },
+            last_day,
+            months: field("month", 1, 12, &MONTHS).read(month)?,
+            weekdays: (weekdays | weekdays >> 7) & 0x7f,
+            any_day: any(day),
+            any_weekday: any(weekday),
+        };
+        let possible = (1..=12u32).zip(LENGTHS).any(|(month, length)| {
+            cron.months & 1 << month != 0 && (cron.last_day || cron.days & ((1 << (length + 1)) - 1) != 0)
+        });
+        let by_weekday_too = !cron.any_day && !cron.any_weekday;
+        if !possible && !by_weekday_too {
+            return Err(CronError::Never { text: cron.text });
+        }
+        Ok(cron)
+    }
+}
+
+impl Cron {
+    /// The last time it fired at or before `now` and not before `since`, milliseconds since 1970.
+    pub fn last(&self, now: i64, since: i64, zone: &TimeZone) -> Option<i64> {
+        let mut date = local(now, zone)?.date();
+        let first = local(since, zone).map_or(Date::MIN, |since| since.date());
+        for _ in 0..LONGEST_SEARCH {
+            let found = self.moments(date, zone).filter(|at| *at <= now).max();
+            if let Some(found) = found {
+                return (found >= since).then_some(found);
+            }
+            if date <= first {
+                return None;
+            }
+            date = date.yesterday().ok()?;
+        }
+        None
+    }
+
+    /// The next time it fires after `now`, milliseconds since 1970.
+    pub fn next(&self, now: i64, zone: &TimeZone) -> Option<i64> {
+        let mut date = local(now, zone)?.date();
+        for _ in 0..LONGEST_SEARCH {
+            let found = self.moments(date, zone).filter(|at| *at > now).min();
+            if found.is_some() {
+                return found;
+            }
+            date = date.tomorrow().ok()?;
+        }
+        None
+    }
+
+    fn matches(&self, date: Date) -> bool {
+        let bit = |bits: u64, number: i8| bits & 1 << number.unsigned_abs() != 0;
+        let last = self.last_day && date.day() == date.days_in_month();
+        let day = last || bit(self.days, date.day());
+        let weekday = bit(self.weekdays, date.weekday().to_sunday_zero_offset());
+        let suits = if self.any_day || self.any_weekday { day && weekday } else { day || weekday };
+        bit(self.months, date.month()) && suits
+    }
+
+    /// All moments of a day.
+    fn moments(&self, date: Date, zone: &TimeZone) -> impl Iterator<Item = i64> {
+        let hours = if self.matches(date) { self.hours } else { 0 };
+        let every_hour = self.hours == ALL_HOURS;
+        // A day of 24 hours needs no look at the zone for each of its times.
+        let midnight = (hours != 0).then(|| regular_midnight(date, zone)).flatten();
+        let times = numbers(hours).flat_map(move |hour| {
+            let minutes = numbers(self.minutes);
+            minutes.flat_map(move |minute| numbers(self.seconds).map(move |second| (hour, minute, second)))
+        });
+        let moments = move |(hour, minute, second): (i8, i8, i8)| {
+            if let Some(midnight) = midnight {
+                let seconds = (i64::from(hour) * 60 + i64::from(minute)) * 60 + i64::from(second);
+                return [Some(midnight + seconds * 1_000), None];
+            }
+            match Moments::of(date.at(hour, minute, second, 0), zone) {
+                Moments::Once(at) => [Some(at), None],
+                Moments::Twice(first, second) => [Some(first), every_hour.then_some(second)],
+                Moments::Skipped(at) => [(!every_hour).then_some(at), None],
+                Moments::Outside => [None, None],
+            }
+        };
+        times.flat_map(moments).flatten()
+    }
+}
+
+/// When a day begins, if no clocks change in it.
+fn regular_midnight(date: Date, zone: &TimeZone) -> Option<i64> {
+    const DAY: i64 = 86_400_000;
+    let Moments::Once(from) = Moments::of(date.at(0, 0, 0, 0), zone) else { return None };
+    let Moments::Once(to) = Moments::of(date.tomorrow().ok()?.at(0, 0, 0, 0), zone) else { return None };
+    (to - from == DAY).then_some(from)
+}
+
+fn numbers(bits: u64) -> impl Iterator<Item = i8> + Clone {
+    (0..60i8).filter(move |number| bits & 1 << number.unsigned_abs() != 0)
+}
+
+fn local(at: i64, zone: &TimeZone) -> Option<DateTime> {
+    Some(zone.to_datetime(jiff::Timestamp::from_millisecond(at).ok()?))
+}
+
+impl fmt::Display for Cron {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl TryFrom<String> for Cron {
+    type Error = CronError;
+
+    fn try_from(text: String) -> Result<Self, CronError> {
+        text.parse()
+    }
+}
+
+impl From<Cron> for String {
+    fn from(cron: Cron) -> Self {
+        cron.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scaling::zone;
+
+    fn at(text: &str) -> i64 {
+        text.parse::<jiff::Timestamp>().expect("a time").as_millisecond()
+    }
+
+    fn shown(at: Option<i64>) -> String {
+        at.map_or_else(|| "never".to_owned(), |at| jiff::Timestamp::from_millisecond(at).expect("a time").to_string())
+    }
+
+    #[test]
+    fn the_times_before_and_after() {
+        let rows = [
+            ("0 0 4 * * *", "UTC", "2024-07-02T03:59:59Z", "2024-07-01T04:00:00Z", "2024-07-02T04:00:00Z"),
+            ("0 0 4 * * *", "Asia/Shanghai", "2024-07-02T03:00:00Z", "2024-07-01T20:00:00Z", "2024-07-02T20:00:00Z"),
+            ("0 0 4 * * *", "UTC", "2024-07-02T04:00:00Z", "2024-07-02T04:00:00Z", "2024-07-03T04:00:00Z"),
+            ("0 */15 9-17 ? * MON-FRI", "UTC", "2024-07-06T12:00:00Z", "2024-07-05T17:45:00Z", "2024-07-08T09:00:00Z"),
+            ("0 0 0 L * *", "UTC", "2024-02-10T00:00:00Z", "2024-01-31T00:00:00Z", "2024-02-29T00:00:00Z"),
+            ("0 0 0 29 2 *", "UTC", "2024-03-10T00:00:00Z", "2024-02-29T00:00:00Z", "2028-02-29T00:00:00Z"),
+            ("0 0 12 13 * FRI", "UTC", "2024-09-10T00:00:00Z", "2024-09-06T12:00:00Z", "2024-09-13T12:00:00Z"),
+            ("30 0 0 1 JAN 7", "UTC", "2024-07-01T00:00:00Z", "2024-01-28T00:00:30Z", "2025-01-01T00:00:30Z"),
+            // Spring: 02:30 is skipped and fires as clocks jump from 02:00 to 03:00.
+            ("0 30 2 * * *", "Europe/Berlin", "2024-03-31T12:00:00Z", "2024-03-31T01:00:00Z", "2024-04-01T00:30:00Z"),
+            // Autumn: 02:30 comes twice and fires once.
+            ("0 30 2 * * *", "Europe/Berlin", "2024-10-27T01:30:00Z", "2024-10-27T00:30:00Z", "2024-10-28T01:30:00Z"),
+            // What is for every hour follows real time.
+            ("0 30 * * * *", "Europe/Berlin", "2024-10-27T01:00:00Z", "2024-10-27T00:30:00Z", "2024-10-27T01:30:00Z"),
+            ("0 30 * * * *", "Europe/Berlin", "2024-03-31T01:10:00Z", "2024-03-31T00:30:00Z", "2024-03-31T01:30:00Z"),
+            ("* * * * * *", "UTC", "2024-07-01T00:00:00.5Z", "2024-07-01T00:00:00Z", "2024-07-01T00:00:01Z"),
+        ];
+        for (text, name, now, last, next) in rows {
+            let cron: Cron = text.parse().expect(text);
+            let zone = zone::find(name).expect(name);
+            assert_eq!(shown(cron.last(at(now), i64::MIN, &zone)), last, "{text} before {now}");
+            assert_eq!(shown(cron.next(at(now), &zone)), next, "{text} after {now}");
+        }
+        let daily: Cron = "0 0 4 * * *".parse().expect("a cron");
+        assert_eq!(daily.last(at("2024-07-02T03:00:00Z"), at("2024-07-01T05:00:00Z"), &TimeZone::UTC), None);
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let rows = [
+            ("0 0 4 * *", "has 5 fields"),
+            ("0 0 24 * * *", "`24` is no hour"),
+            ("0 0 4 30 2 *", "never fires"),
+            ("0 0 4 31 4,6,9,11 ?", "never fires"),
+            ("0 5-3 4 * * *", "`5-3` is no minute"),
+            ("0 0/0 4 * * *", "`0/0` is no minute"),
+            ("x 0 4 * * *", "`x` is no second"),
+            ("0 0 4 * SOMETIME *", "is no month"),
+        ];
+        for (text, message) in rows {
+            let error = text.parse::<Cron>().expect_err(text).to_string();
+            assert!(error.contains(message), "{text}: {error}");
+        }
+    }
+}
