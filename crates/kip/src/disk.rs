@@ -57,11 +57,16 @@ fn judge(data: &Path, kind: Kind, network_allowed: bool) -> Result<(), Problem> 
     Ok(())
 }
 
+/// Where state is kept.
+#[derive(Debug)]
+pub(crate) struct Stores {
+    pub(crate) control: Arc<SqliteControl>,
+    pub(crate) records: Arc<SqliteRecords>,
+    pub(crate) tasks: Arc<SqliteTasks>,
+}
+
 /// Opens the stores; the reserve is for control objects and tasks.
-pub(crate) fn open(
-    data: &Path,
-    disk: &DiskOptions,
-) -> Result<(Arc<SqliteControl>, Arc<SqliteRecords>, Arc<SqliteTasks>), kip_store::Error> {
+pub(crate) fn open(data: &Path, disk: &DiskOptions) -> Result<Stores, kip_store::Error> {
     let care = Care::with_reserve(disk.pressure.clone(), disk.reserve.clone());
     let control = SqliteControl::open_with(&data.join("control.db"), care)?;
     let care = Care::with_reserve(disk.pressure.clone(), disk.reserve.clone());
@@ -73,7 +78,7 @@ pub(crate) fn open(
         Err(kip_store::Error::Full { .. }) if disk.reserve.release() => open()?,
         other => other?,
     };
-    Ok((Arc::new(control), Arc::new(records), Arc::new(tasks)))
+    Ok(Stores { control: Arc::new(control), records: Arc::new(records), tasks: Arc::new(tasks) })
 }
 
 #[cfg(test)]

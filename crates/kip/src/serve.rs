@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use crate::arguments::{Connection, Serve};
 use crate::client::{FOUND, Found, data_directory};
 use crate::config::{Config, Flags};
+use crate::disk::Stores;
 use crate::output::Output;
 
 /// Ends of instances that may wait to be looked at.
@@ -90,7 +91,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let listeners = crate::listeners::open(&config)?;
 
     let disk = crate::disk::prepare(data, &config)?;
-    let (store, records, tasks) = crate::disk::open(data, &disk).map_err(store_problem)?;
+    let Stores { control: store, records, tasks } = crate::disk::open(data, &disk).map_err(store_problem)?;
     let identity = store.begin_boot().await.map_err(store_problem)?;
     let (keys, key) = Keys::open(store.clone(), data).await.map_err(keys_problem)?;
 
