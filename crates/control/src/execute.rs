@@ -22,6 +22,7 @@ impl Shared {
         match effect {
             // Done by the cell, under its lock.
             Effect::Dispatch { .. } | Effect::Refuse { .. } | Effect::Tell(_) | Effect::Changed(_) => {}
+            Effect::Scaled { .. } | Effect::Provisioned { .. } => {}
             Effect::Operate { instance, version, operation, what } => {
                 let (shared, cell) = (self.clone(), cell.clone());
                 if matches!(what, Operate::Start { .. }) {

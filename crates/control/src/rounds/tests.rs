@@ -23,6 +23,7 @@ pub(crate) fn spec() -> FunctionSpec {
         lifecycle: Lifecycle::default(),
         timeouts: defaults::TIMEOUTS,
         queue_depth: 1,
+        scaling: kip_spec::scaling::Scaling::Fixed,
         idle: defaults::IDLE,
         watchdog: Watchdog::default(),
         rotation: Rotation { max_age: None, max_memory: Some(kip_spec::Bytes(10 << 20)) },

@@ -18,6 +18,7 @@ fn spec(name: &str, memory: Option<u64>) -> FunctionSpec {
         lifecycle: Lifecycle::default(),
         timeouts: defaults::TIMEOUTS,
         queue_depth: defaults::QUEUE_DEPTH,
+        scaling: kip_spec::scaling::Scaling::Fixed,
         idle: defaults::IDLE,
         dispatch: defaults::DISPATCH,
         http: HttpTrigger { auth: HttpAuth::Anonymous, methods: Vec::new() },
