@@ -51,9 +51,25 @@ pub(crate) async fn deploy(
     who.changes(names.join(","));
     names.iter().try_for_each(|name| who.require_function(name))?;
     let deployed = api.control.deploy(specs, text, "kip.yaml").await?;
-    let deployed =
+    let deployed: Vec<VersionMade> =
         deployed.into_iter().map(|made| VersionMade { function: made.function, version: made.version }).collect();
-    Ok(Json(DeploymentMade { deployed, warnings: read.warnings }))
+    let mut warnings = read.warnings;
+    for made in &deployed {
+        warnings.extend(warned(&api, made).await);
+    }
+    Ok(Json(DeploymentMade { deployed, warnings }))
+}
+
+/// What was measured of earlier versions may speak against the new one's settings.
+async fn warned(api: &Api, made: &VersionMade) -> Vec<Problem> {
+    let Ok(advised) = api.control.advise(made.function.as_str()).await else { return Vec::new() };
+    let scaling = advised.advice.into_iter().filter(|advice| advice.setting.starts_with("scaling."));
+    scaling
+        .map(|advice| {
+            let message = format!("`functions.{}.{}` is {}", made.function, advice.setting, advice.now);
+            Problem::new(code::SCALING_ADVICE, message).cause(advice.why).hint(format!("write {}", advice.better))
+        })
+        .collect()
 }
 
 /// Reads the manifest away from the runtime's threads: it looks at folders and may be large.

@@ -13,6 +13,7 @@ mod guard;
 mod keys;
 mod logs;
 mod metrics;
+mod provision;
 mod requests;
 mod routes;
 mod server;

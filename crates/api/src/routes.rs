@@ -9,7 +9,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use kip_auth::Role;
 
 use crate::guard::{Gate, guard};
-use crate::{Api, audit, backup, functions, keys, logs, metrics, requests, server, tasks};
+use crate::{Api, audit, backup, functions, keys, logs, metrics, provision, requests, server, tasks};
 
 /// A method at a path.
 pub(crate) struct Entry {
@@ -49,8 +49,8 @@ fn table() -> Vec<Entry> {
     use Role::{Admin, Deploy, Invoke, Operate};
     let post = || (Method::POST, MethodFilter::POST);
     let patch = || (Method::PATCH, MethodFilter::PATCH);
-    let delete = || (Method::DELETE, MethodFilter::DELETE);
     let put = || (Method::PUT, MethodFilter::PUT);
+    let delete = || (Method::DELETE, MethodFilter::DELETE);
     vec![
         shows("/api/v1/gateway", Invoke, server::gateway),
         shows("/api/v1/status", Operate, server::status),
@@ -62,6 +62,12 @@ fn table() -> Vec<Entry> {
         shows("/api/v1/functions/{name}/usage", Operate, functions::usage),
         shows("/api/v1/functions/{name}/requests", Operate, requests::of_function),
         shows("/api/v1/functions/{name}/logs", Operate, logs::logs),
+        shows("/api/v1/functions/{name}/scaling", Operate, provision::history),
+        shows("/api/v1/functions/{name}/advice", Operate, provision::advice),
+        shows("/api/v1/functions/{name}/provision", Operate, provision::show),
+        changes(put(), "/api/v1/functions/{name}/provision", Operate, "provision.put", provision::put),
+        changes(delete(), "/api/v1/functions/{name}/provision", Operate, "provision.remove", provision::remove),
+        shows("/api/v1/provisions", Operate, provision::list),
         shows("/api/v1/requests", Operate, requests::all),
         shows("/api/v1/instances", Operate, server::instances),
         shows("/api/v1/instances/{id}", Operate, server::instance),

@@ -1,6 +1,7 @@
 //! What crosses the wire, for the API and its clients alike.
 
 pub mod keys;
+pub mod provision;
 
 use std::net::SocketAddr;
 

@@ -10,6 +10,7 @@ use kip_fleet::{
     Backlog, Call, Class, CoreNumber, Effect, Event, Found, FunctionCore, Inventory, Now, Refusal, StartFailure, State,
     Ticket, Why,
 };
+use kip_spec::scaling::Fc;
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use tokio::sync::oneshot;
 
@@ -19,6 +20,7 @@ use crate::figures::Tally;
 use crate::info::{Outcomes, VersionStatus};
 use crate::link::Link;
 use crate::permit::{Permit, Refused, Verdict, Waiting};
+use crate::scaling::{self, Looked, Told};
 
 /// One function.
 #[derive(Debug)]
@@ -42,6 +44,9 @@ pub(crate) struct Inner {
     serving: Arc<Version>,
     /// Every version that the core may speak of.
     pub(crate) versions: BTreeMap<VersionId, Arc<Version>>,
+    /// What is provisioned from outside, by qualifier.
+    pub(crate) provisions: BTreeMap<String, Arc<Fc>>,
+    told: Told,
     waiters: HashMap<Ticket, oneshot::Sender<Verdict>>,
     pub(crate) links: HashMap<InstanceId, Arc<Link>>,
     /// Instances whose start is under way: their end is reported by the start itself.
@@ -87,6 +92,8 @@ impl Cell {
             next_ticket: 0,
             versions: BTreeMap::from([(version.id, version.clone())]),
             serving: version.clone(),
+            provisions: BTreeMap::new(),
+            told: Told::new(),
             waiters: HashMap::new(),
             links: HashMap::new(),
             starting: Vec::new(),
@@ -220,6 +227,20 @@ impl Cell {
     pub(crate) fn adopted(self: &Arc<Self>) {
         let serving = self.serving();
         self.step(Event::Serve { version: serving.id, policy: serving.policy.clone() });
+        let events = scaling::events(&self.lock());
+        events.into_iter().for_each(|event| self.step(event));
+    }
+
+    /// Whether it wants instances without being asked.
+    pub(crate) fn wants_by_itself(&self) -> bool {
+        scaling::wants_by_itself(&self.lock())
+    }
+
+    fn scaled(&self, inner: &mut Inner, looked: Looked) {
+        let Inner { core, told, .. } = inner;
+        if let (Some(core), Some(shared)) = (core.as_deref(), self.shared.upgrade()) {
+            self.note_scaling(&shared, core, told, looked);
+        }
     }
 
     /// Refuses every request that waits, because the server ends. Those that come now are refused as well.
@@ -312,6 +333,8 @@ impl Cell {
                     }
                     self.note(inner, &effect);
                 }
+                Effect::Scaled { version } => self.scaled(inner, Looked::Version(version)),
+                Effect::Provisioned { qualifier } => self.scaled(inner, Looked::Qualifier(qualifier)),
                 other => {
                     self.note(inner, &other);
                     after.effects.push(other);
@@ -329,7 +352,12 @@ impl Cell {
     fn make_core(&self, inner: &mut Inner, event: &Event, effects: &mut Vec<Effect>) -> bool {
         let needed = matches!(
             event,
-            Event::Arrive { .. } | Event::Backlog { .. } | Event::Deploy { .. } | Event::Adopt { .. } | Event::Tick
+            Event::Arrive { .. }
+                | Event::Backlog { .. }
+                | Event::Deploy { .. }
+                | Event::Adopt { .. }
+                | Event::Tick
+                | Event::Provision { .. }
         );
         let Some(shared) = self.shared.upgrade().filter(|_| needed && !inner.closing) else { return false };
         let mut core = Box::new(FunctionCore::new(shared.boot, self.number, inner.sequence));
@@ -339,6 +367,9 @@ impl Cell {
         // Nor is anything decided before all instances of an earlier server are known.
         if !is_first && !matches!(event, Event::Adopt { .. }) {
             core.step(now(), Event::Serve { version: serving.id, policy: serving.policy.clone() }, effects);
+        }
+        if !matches!(event, Event::Adopt { .. } | Event::Provision { .. }) {
+            scaling::events(inner).into_iter().for_each(|event| core.step(now(), event, effects));
         }
         inner.core = Some(core);
         true

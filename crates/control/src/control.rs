@@ -70,6 +70,22 @@ pub enum Error {
         /// The name there is.
         existing: String,
     },
+    /// The function has nobody of this name.
+    #[error("the function `{function}` has no version or alias `{qualifier}` that serves")]
+    NoQualifier {
+        /// The function.
+        function: String,
+        /// The name asked for.
+        qualifier: String,
+    },
+    /// Nothing is provisioned.
+    #[error("nothing is provisioned for `{qualifier}` of the function `{function}`")]
+    NoProvision {
+        /// The function.
+        function: String,
+        /// For whom.
+        qualifier: String,
+    },
     /// The server ends.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -85,6 +101,8 @@ impl Error {
             Self::Store(error) => crate::restore::store_code(error),
             Self::NoFunction { .. } => code::FUNCTION_NOT_FOUND,
             Self::NameCase { .. } => code::FUNCTION_NAME_CASE,
+            Self::NoQualifier { .. } => code::VERSION_NOT_FOUND,
+            Self::NoProvision { .. } => code::NO_PROVISION,
             Self::ShuttingDown => code::SHUTTING_DOWN,
             Self::AccessLog(_) => code::CONFIG_INVALID,
         }
@@ -109,6 +127,8 @@ impl From<Error> for Problem {
             }
             Error::NoFunction { .. } => problem.hint("`kip ls` lists the functions there are"),
             Error::NameCase { .. } => problem.hint("choose another name"),
+            Error::NoQualifier { .. } => problem.hint("leave the qualifier out, or write LATEST: whatever serves"),
+            Error::NoProvision { .. } => problem.hint("`kip provision list` shows what is"),
             Error::ShuttingDown => problem,
             Error::AccessLog(source) => problem
                 .cause(source.to_string())
@@ -220,9 +240,14 @@ impl Control {
         for stored in versions {
             shared.add_cell(Arc::new(Version::new(stored.id, stored.spec)));
         }
+        for (function, qualifier, settings) in shared.store.provisions().await? {
+            if let Some(cell) = shared.cell_named(function.as_str()) {
+                cell.lock().provisions.insert(qualifier, Arc::new(settings));
+            }
+        }
         shared.adopt_all().await?;
         for cell in shared.all_cells() {
-            if cell.serving().policy.min > 0 {
+            if cell.wants_by_itself() {
                 cell.awaken();
             }
         }

@@ -25,7 +25,9 @@ impl Shared {
             | Effect::Offer { .. }
             | Effect::Refuse { .. }
             | Effect::Tell(_)
-            | Effect::Changed(_) => {}
+            | Effect::Changed(_)
+            | Effect::Scaled { .. }
+            | Effect::Provisioned { .. } => {}
             Effect::Operate { instance, version, operation, what } => {
                 let (shared, cell) = (self.clone(), cell.clone());
                 if matches!(what, Operate::Start { .. }) {

@@ -8,6 +8,7 @@ use kip_spec::FunctionName;
 
 use crate::cell::{Cell, now};
 use crate::control::Control;
+use crate::scaling::ScalingInfo;
 
 /// What has happened to a function's instances.
 #[derive(Debug, Default)]
@@ -61,6 +62,8 @@ pub struct Figures {
     pub wakes: u64,
     /// Instances that gave way to others.
     pub evictions: u64,
+    /// What scaling policies want.
+    pub scaling: Vec<ScalingInfo>,
 }
 
 impl Figures {
@@ -97,10 +100,12 @@ impl Cell {
             failed: read(&self.tally.failed),
             wakes: read(&self.tally.wakes),
             evictions: read(&self.tally.evictions),
+            scaling: Vec::new(),
         };
         let now = now();
         let inner = self.lock();
         self.look(&inner, |core| {
+            figures.scaling = Self::scaling_infos(core);
             for instance in core.instances().filter(|instance| !matches!(instance.state, State::Gone(_))) {
                 figures.in_flight += u64::from(instance.in_flight);
                 *figures.states.entry(instance.state.name()).or_default() += 1;

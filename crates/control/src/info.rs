@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::cell::{Cell, now};
 use crate::devices;
 use crate::disk::DiskInfo;
+use crate::scaling::ScalingInfo;
 
 /// What became of a version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +91,9 @@ pub struct FunctionInfo {
     /// What requests wait for, by version; only versions for which some do.
     #[serde(default)]
     pub waits: Vec<WaitInfo>,
+    /// What scaling policies want, and why.
+    #[serde(default)]
+    pub scaling: Vec<ScalingInfo>,
     /// Starts that failed in a row.
     pub failed_starts: u32,
     /// A version of which starts fail, or instances end, again and again.
@@ -250,6 +254,7 @@ impl Cell {
             queued: 0,
             oldest_waiting_ms: None,
             waits: Vec::new(),
+            scaling: Vec::new(),
             failed_starts: 0,
             crash_loop: None,
             last_failure: None,
@@ -259,6 +264,7 @@ impl Cell {
         let failure = Self::last_failure(&inner);
         let now = now();
         self.look(&inner, |core| {
+            info.scaling = Self::scaling_infos(core);
             for instance in core.instances() {
                 info.in_flight += instance.in_flight;
                 match instance.state.class() {

@@ -7,6 +7,7 @@
 
 mod access_log;
 mod adopt;
+mod advice;
 mod cell;
 mod control;
 mod devices;
@@ -19,12 +20,14 @@ mod permit;
 mod recorder;
 mod restore;
 mod rounds;
+mod scaling;
 mod timers;
 mod traces;
 mod usage;
 mod version;
 
 pub use access_log::{AccessLogOptions, AccessLogTarget};
+pub use advice::{Advice, Advised, Measured};
 pub use cell::{Admission, Cell};
 pub use control::{Control, Deployed, Error, Options};
 pub use disk::{DiskInfo, DiskOptions, ServerEvent};
@@ -34,6 +37,7 @@ pub use link::{Link, Turn};
 pub use permit::{Brake, Permit, Refused, Waiting};
 pub use recorder::Recorder;
 pub use restore::{BEFORE_RESTORE, Restored, backup_problem};
+pub use scaling::{LATEST, ProvisionInfo, ScalingInfo};
 pub use traces::{Spans, TraceOptions, Traces};
 pub use usage::{FunctionUsage, VersionUsage};
 pub use version::Version;
@@ -43,4 +47,6 @@ pub use kip_engine::{LogFile, Record as LogRecord};
 
 /// Records as they are asked for.
 pub use kip_store::backup::Manifest as BackupManifest;
-pub use kip_store::{DecisionRecord, RequestFilter, RequestRecord, Retention, UsageRecord, VersionSource};
+pub use kip_store::{
+    DecisionRecord, RequestFilter, RequestRecord, Retention, ScalingRecord, UsageRecord, VersionSource,
+};

@@ -1,5 +1,6 @@
 //! The only place that reads a clock.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -10,12 +11,21 @@ pub fn boot_millis() -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
+/// What is added to the wall clock of this process, milliseconds.
+static SHIFT: AtomicI64 = AtomicI64::new(0);
+
+/// Lets this process believe that it is another time, so that calendars can be tried. Boot time is not touched.
+pub fn pretend(wall: i64) {
+    SHIFT.store(0, Ordering::Relaxed);
+    SHIFT.store(wall - wall_millis(), Ordering::Relaxed);
+}
+
 /// Milliseconds since 1970. For calendars and records only: it may be stepped.
 pub fn wall_millis() -> i64 {
     #[expect(clippy::disallowed_methods, reason = "this module is where the clock is read")]
     let now = SystemTime::now();
     let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX).saturating_add(SHIFT.load(Ordering::Relaxed))
 }
 
 /// A point in time for measuring phases of a request, in microseconds; its zero has no meaning.

@@ -16,6 +16,8 @@ pub const ONNXRUNTIME: &str = "KIPWAKE_ONNXRUNTIME";
 pub const CUDA_LIBRARY: &str = "KIPWAKE_CUDA_LIBRARY";
 /// Path of the NVML library, in place of `libnvidia-ml.so.1`; read by the GPU helper.
 pub const NVML_LIBRARY: &str = "KIPWAKE_NVML_LIBRARY";
+/// The time that a server believes it is when it starts, such as `2024-07-01T07:59:55Z`: for trying schedules.
+pub const CLOCK: &str = "KIPWAKE_CLOCK";
 /// Where a server under test kills itself; read only by builds with the feature `failpoints`.
 pub const FAIL_POINT: &str = "KIPWAKE_FAIL_POINT";
 /// Prefix of settings: `KIPWAKE_SERVER_GATEWAY` sets `[server] gateway`.

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod keys;
+mod provision;
 mod scaler;
 pub(crate) mod tasks;
 
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::keys::{Audit, Key, Settings};
+pub(crate) use self::provision::{Advise, Provision, Put, Whom, json_or_file};
 pub(crate) use self::scaler::{Lines, Scaler};
 
 /// Function compute for AI models on your own machines.
@@ -100,6 +102,11 @@ pub(crate) enum Command {
     /// Show the server's settings and where each comes from.
     #[command(subcommand)]
     Config(Config),
+    /// Keep instances for a function, by policies and schedules.
+    #[command(subcommand)]
+    Provision(Provision),
+    /// Say what measured figures advise about a function's settings.
+    Advise(Advise),
     /// Try scaling policies without running anything.
     #[command(subcommand)]
     Scaler(Scaler),

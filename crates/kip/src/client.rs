@@ -111,6 +111,14 @@ impl Client {
         self.call(Method::POST, path, Some(serde_json::to_vec(body)?)).await
     }
 
+    pub(crate) async fn put<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> anyhow::Result<T> {
+        self.call(Method::PUT, path, Some(serde_json::to_vec(body)?)).await
+    }
+
     pub(crate) async fn patch<B: Serialize + Sync, T: DeserializeOwned>(
         &self,
         path: &str,

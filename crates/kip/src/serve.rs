@@ -49,11 +49,22 @@ pub(crate) fn run(connection: &Connection, options: &Serve, output: Output) -> a
     let flags = Flags { gateway: options.gateway, api: connection.api.clone() };
     let config = Config::read(&data, options.config.as_deref(), &flags)?;
     start_logging(&config);
+    pretend()?;
     let runtime = runtime()?;
     let served = runtime.block_on(serve(&data, config, |ready| announce(ready, output)));
     // Callers that still read an answer must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     served.map(|left| left.say(output))
+}
+
+/// A server may be told what time it is, so that schedules can be tried.
+fn pretend() -> anyhow::Result<()> {
+    let Some(text) = kip_host::environment::read(kip_host::environment::CLOCK) else { return Ok(()) };
+    let zone = kip_spec::scaling::zone::utc();
+    let wall = kip_spec::scaling::zone::moment(&text, &zone)?;
+    kip_host::clock::pretend(wall);
+    tracing::warn!(clock = text, "{} says what time it is", kip_host::environment::CLOCK);
+    Ok(())
 }
 
 /// The runtime of everything but the data plane.

@@ -40,6 +40,7 @@ codes! {
     1008 MANIFEST_MISSING_KEY 400 "the manifest lacks a key that it needs";
     1009 MANIFEST_CONTRADICTION 400 "two values in the manifest contradict each other";
     1020 SCALING_INVALID 400 "a scaling policy is not valid";
+    1021 SCALING_ADVICE 400 "a scaling setting speaks against what was measured";
     2001 ROUTE_UNKNOWN_FUNCTION 404 "there is no function of this name";
     2002 ROUTE_UNKNOWN_PATH 404 "the gateway has nothing at this path";
     2003 ROUTE_METHOD 405 "the function does not take this method";
@@ -71,6 +72,7 @@ codes! {
     3007 VERSION_NOT_FOUND 404 "the function has no such version";
     3008 CRASH_LOOP 503 "the program ends again and again soon after it is ready";
     3009 VERSION_REPLACED 409 "a newer version was deployed before this one served";
+    3020 NO_PROVISION 404 "nothing is provisioned for this version or alias";
     4001 COMMAND_NOT_FOUND 502 "the command does not exist";
     4002 COMMAND_NOT_EXECUTABLE 502 "the command cannot be executed";
     4003 EXITED_BEFORE_READY 502 "the program ended before it was ready";

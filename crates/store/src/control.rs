@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use kip_spec::function::FunctionSpec;
+use kip_spec::scaling::Fc;
 use kip_spec::{FunctionName, VersionId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -34,6 +35,14 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     CREATE TABLE keys (hash BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL) STRICT;
 ",
     keys::MIGRATION,
+    "
+    CREATE TABLE provisions (
+        function TEXT NOT NULL,
+        qualifier TEXT NOT NULL,
+        settings TEXT NOT NULL,
+        PRIMARY KEY (function, qualifier)
+    ) STRICT;
+",
 ];
 
 /// Documents that no version was made from any more.
@@ -149,9 +158,49 @@ impl ControlStore for SqliteControl {
                 let transaction = c.transaction()?;
                 let removed = transaction.execute("DELETE FROM functions WHERE name = ?1", [function.as_str()])?;
                 transaction.execute("DELETE FROM versions WHERE function = ?1", [function.as_str()])?;
+                transaction.execute("DELETE FROM provisions WHERE function = ?1", [function.as_str()])?;
                 transaction.execute(FORGET_DOCUMENTS, [])?;
                 transaction.commit()?;
                 Ok(removed > 0)
+            })
+            .await
+    }
+
+    async fn put_provision(
+        &self,
+        function: FunctionName,
+        qualifier: String,
+        settings: Option<Fc>,
+    ) -> Result<bool, Error> {
+        self.database
+            .change(move |c| {
+                let Some(settings) = &settings else {
+                    let forget = "DELETE FROM provisions WHERE function = ?1 AND qualifier = ?2";
+                    return Ok(c.execute(forget, params![function.as_str(), qualifier])? > 0);
+                };
+                let text = serde_json::to_string(settings);
+                let text = text.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+                let put = "INSERT OR REPLACE INTO provisions (function, qualifier, settings) VALUES (?1, ?2, ?3)";
+                c.execute(put, params![function.as_str(), qualifier, text]).map(|_| true)
+            })
+            .await
+    }
+
+    async fn provisions(&self) -> Result<Vec<(FunctionName, String, Fc)>, Error> {
+        self.database
+            .read(|c| {
+                let mut query = c.prepare("SELECT function, qualifier, settings FROM provisions ORDER BY 1, 2")?;
+                let rows =
+                    query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get::<_, String>(2)?)))?;
+                let mut all = Vec::new();
+                for row in rows {
+                    let (function, qualifier, text): (String, String, String) = row?;
+                    // What an older build wrote otherwise is left out rather than making the rest unreadable.
+                    if let (Ok(function), Ok(settings)) = (function.parse(), serde_json::from_str(&text)) {
+                        all.push((function, qualifier, settings));
+                    }
+                }
+                Ok(all)
             })
             .await
     }
@@ -223,6 +272,8 @@ const REPLACE: &str = "
     INSERT INTO documents SELECT id, text, facade FROM backup.documents;
     INSERT INTO versions SELECT id, function, spec, created, document FROM backup.versions;
     INSERT INTO functions SELECT name, latest, serving FROM backup.functions;
+    DELETE FROM provisions;
+    INSERT INTO provisions SELECT function, qualifier, settings FROM backup.provisions;
     INSERT OR IGNORE INTO server SELECT one, id, boot FROM backup.server;
 ";
 

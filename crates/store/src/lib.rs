@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use kip_spec::function::FunctionSpec;
+use kip_spec::scaling::Fc;
 use kip_spec::{FunctionName, VersionId};
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +82,15 @@ pub trait ControlStore: Send + Sync + std::fmt::Debug {
     async fn set_serving(&self, function: FunctionName, version: VersionId) -> Result<(), Error>;
     /// Removes a function and its versions. False if there was none.
     async fn remove_function(&self, function: FunctionName) -> Result<bool, Error>;
+    /// Stores what is provisioned for a function's qualifier, or forgets it. False if there was nothing to forget.
+    async fn put_provision(
+        &self,
+        function: FunctionName,
+        qualifier: String,
+        settings: Option<Fc>,
+    ) -> Result<bool, Error>;
+    /// What is provisioned: function, qualifier, settings.
+    async fn provisions(&self) -> Result<Vec<(FunctionName, String, Fc)>, Error>;
     /// Stores a key, a new one if its number is 0, and gives its number. Its last use is left as it is.
     async fn put_key(&self, key: StoredKey) -> Result<u64, Error>;
     /// Removes a key. False if there was none.
@@ -198,6 +208,33 @@ pub struct UsageRecord {
     pub times: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
+/// One look of a scaling policy, with everything that is needed to repeat it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScalingRecord {
+    /// When, milliseconds since 1970.
+    pub at: i64,
+    /// Its function.
+    pub function: String,
+    /// `kpa` or `fc`.
+    pub mode: String,
+    /// The version it decides about; none if it decides for a qualifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// For whom it provisions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qualifier: Option<String>,
+    /// What was seen, as a line for `kip scaler decide`.
+    pub observation: serde_json::Value,
+    /// What was decided, as `kip scaler decide` would answer.
+    pub decision: serde_json::Value,
+    /// Instances that could serve.
+    pub actual: u32,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// Requests that waited.
+    pub queued: u32,
+}
+
 /// A record of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
@@ -207,6 +244,8 @@ pub enum Record {
     Decision(DecisionRecord),
     /// The time of an instance.
     Usage(UsageRecord),
+    /// A look of a scaling policy.
+    Scaling(ScalingRecord),
 }
 
 /// How many records stay, and for how long.
@@ -235,6 +274,8 @@ pub trait RecordStore: Send + Sync + std::fmt::Debug {
     async fn decisions(&self, function: String, most: u32) -> Result<Vec<DecisionRecord>, Error>;
     /// What the instances of a function that are gone spent their time on, oldest first.
     async fn usage(&self, function: String) -> Result<Vec<UsageRecord>, Error>;
+    /// The latest looks of a function's scaling policies, newest first.
+    async fn scaling(&self, function: String, most: u32) -> Result<Vec<ScalingRecord>, Error>;
     /// Forgets what the retention does not keep; `now` is milliseconds since 1970.
     async fn prune(&self, retention: Retention, now: i64) -> Result<(), Error>;
     /// Writes a copy that is consistent in itself into a file that must not exist or be empty.

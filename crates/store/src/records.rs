@@ -12,7 +12,7 @@ use crate::backup::Staged;
 use crate::database::{Database, Error, Sync};
 use crate::filter::RequestFilter;
 use crate::health::{Care, Condition};
-use crate::{DecisionRecord, Record, RecordStore, RequestRecord, Retention, UsageRecord};
+use crate::{DecisionRecord, Record, RecordStore, RequestRecord, Retention, ScalingRecord, UsageRecord};
 
 pub(crate) const MIGRATIONS: &[&str] = &[
     "
@@ -54,10 +54,16 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     CREATE INDEX requests_by_key ON requests (key, id) WHERE key IS NOT NULL;
     CREATE INDEX requests_by_tenant ON requests (tenant, id) WHERE tenant IS NOT NULL;
 ",
+    "
+    CREATE TABLE scaling (id INTEGER PRIMARY KEY, function TEXT NOT NULL, record TEXT NOT NULL) STRICT;
+    ALTER TABLE scaling ADD COLUMN at INTEGER AS (record ->> '$.at') VIRTUAL;
+    CREATE INDEX scaling_by_function ON scaling (function, id);
+    CREATE INDEX scaling_by_time ON scaling (at);
+",
 ];
 
 /// The tables, all of one shape.
-const TABLES: [&str; 3] = ["requests", "decisions", "usage"];
+const TABLES: [&str; 4] = ["requests", "decisions", "usage", "scaling"];
 
 /// The record store in a SQLite file.
 #[derive(Debug, Clone)]
@@ -115,6 +121,8 @@ impl RecordStore for SqliteRecords {
                         transaction.prepare_cached("INSERT INTO decisions (function, record) VALUES (?1, ?2)")?;
                     let mut usage =
                         transaction.prepare_cached("INSERT INTO usage (function, record) VALUES (?1, ?2)")?;
+                    let mut scaling =
+                        transaction.prepare_cached("INSERT INTO scaling (function, record) VALUES (?1, ?2)")?;
                     for record in &batch {
                         let json = |result: Result<String, serde_json::Error>| {
                             result.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
@@ -128,6 +136,9 @@ impl RecordStore for SqliteRecords {
                             }
                             Record::Usage(record) => {
                                 usage.execute(params![record.function, json(serde_json::to_string(&record))?])?
+                            }
+                            Record::Scaling(record) => {
+                                scaling.execute(params![record.function, json(serde_json::to_string(&record))?])?
                             }
                         };
                     }
@@ -150,6 +161,11 @@ impl RecordStore for SqliteRecords {
     async fn usage(&self, function: String) -> Result<Vec<UsageRecord>, Error> {
         let query = "SELECT record FROM usage WHERE function = ?1 ORDER BY id";
         self.read(query.to_owned(), vec![Value::Text(function)]).await
+    }
+
+    async fn scaling(&self, function: String, most: u32) -> Result<Vec<ScalingRecord>, Error> {
+        let query = "SELECT record FROM scaling WHERE function = ?1 ORDER BY id DESC LIMIT ?2";
+        self.read(query.to_owned(), vec![Value::Text(function), Value::Integer(most.into())]).await
     }
 
     async fn prune(&self, retention: Retention, now: i64) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 
 use std::fmt::Error;
 
-use kip_control::Figures;
+use kip_control::{Figures, ScalingInfo};
 use kip_host::usage::Usage;
 use kip_relay::metrics::{BOUNDS, Counted, Histogram, OTHER, Sheet};
 use kip_tasks::{FunctionTasks, Summary};
@@ -167,6 +167,64 @@ pub(super) const FAMILIES: &[Family] = &[
                 for (state, count) in &figures.states {
                     let labels = [("function", label), ("state", *state)];
                     out.encode_family(&labels)?.encode_gauge(&signed(*count))?;
+                }
+            }
+            Ok(())
+        },
+    },
+    Family {
+        name: "kip_scaling_desired",
+        unit: None,
+        kind: MetricType::Gauge,
+        labels: "function, policy",
+        help: "Instances that a scaling policy wants in the end.",
+        write: |scrape, out| {
+            for (label, policy) in scrape.policies() {
+                let labels = [("function", label), ("policy", policy.whom.as_str())];
+                out.encode_family(&labels)?.encode_gauge(&i64::from(policy.target))?;
+            }
+            Ok(())
+        },
+    },
+    Family {
+        name: "kip_scaling_actual",
+        unit: None,
+        kind: MetricType::Gauge,
+        labels: "function, policy",
+        help: "Instances there are for a scaling policy.",
+        write: |scrape, out| {
+            for (label, policy) in scrape.policies() {
+                let labels = [("function", label), ("policy", policy.whom.as_str())];
+                out.encode_family(&labels)?.encode_gauge(&i64::from(policy.current))?;
+            }
+            Ok(())
+        },
+    },
+    Family {
+        name: "kip_scaling_panic",
+        unit: None,
+        kind: MetricType::Gauge,
+        labels: "function, policy",
+        help: "Whether a scaling policy panics: 1 or 0.",
+        write: |scrape, out| {
+            for (label, policy) in scrape.policies() {
+                let labels = [("function", label), ("policy", policy.whom.as_str())];
+                out.encode_family(&labels)?.encode_gauge(&i64::from(policy.panic))?;
+            }
+            Ok(())
+        },
+    },
+    Family {
+        name: "kip_scaling_average",
+        unit: None,
+        kind: MetricType::Gauge,
+        labels: "function, policy, of",
+        help: "What a scaling policy goes by: the averages of its windows, or the metrics of its period.",
+        write: |scrape, out| {
+            for (label, policy) in scrape.policies() {
+                for (of, average) in &policy.averages {
+                    let labels = [("function", label), ("policy", policy.whom.as_str()), ("of", of.as_str())];
+                    out.encode_family(&labels)?.encode_gauge(average)?;
                 }
             }
             Ok(())
@@ -350,6 +408,11 @@ impl Scrape {
     fn figures(&self) -> impl Iterator<Item = (&str, &Figures)> {
         let own = self.functions.iter().map(|figures| (figures.name.as_str(), figures));
         own.chain(self.other.iter().map(|other| (OTHER, other)))
+    }
+
+    /// Scaling policies, with their functions' labels.
+    fn policies(&self) -> impl Iterator<Item = (&str, &ScalingInfo)> {
+        self.functions.iter().flat_map(|figures| figures.scaling.iter().map(|policy| (figures.name.as_str(), policy)))
     }
 
     /// The functions' counters by label, those without series of their own last.

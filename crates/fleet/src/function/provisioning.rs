@@ -27,6 +27,8 @@ pub struct Provisioned {
     pub declared_by: Option<VersionId>,
     tracker: Tracker,
     target: u32,
+    /// What its policies begin with, until the first look.
+    begins: Option<Option<u32>>,
     last: Option<Looked>,
     /// When the period began, boot time.
     period: u64,
@@ -50,6 +52,8 @@ pub struct Provisioned {
 pub struct Looked {
     /// When, milliseconds since 1970.
     pub wall: i64,
+    /// It is the first: the policies begin with this, or with what there is.
+    pub began: Option<Option<u32>>,
     /// No period ended; the calendar had something new.
     pub calendar: bool,
     /// What the period measured.
@@ -70,6 +74,7 @@ impl Provisioned {
             settings,
             declared_by,
             target: 0,
+            begins: Some(None),
             last: None,
             period: now,
             due: Some(now),
@@ -96,6 +101,11 @@ impl Provisioned {
     /// Provisioned instances there are.
     pub fn current(&self) -> u32 {
         self.current
+    }
+
+    /// Requests at once that its instances take.
+    pub fn concurrency(&self) -> u32 {
+        self.places.checked_div(self.current).unwrap_or(1)
     }
 
     /// The latest look.
@@ -138,7 +148,8 @@ impl Provisioned {
         };
         let before = std::mem::replace(&mut self.target, decided.target);
         let (current, target, why) = (self.current, decided.target, decided.why);
-        self.last = Some(Looked { wall, calendar: !over, metrics, current, target, why });
+        let began = self.begins.take();
+        self.last = Some(Looked { wall, began, calendar: !over, metrics, current, target, why });
         let tracking = &settings.provision.tracking;
         let active = || tracking.iter().filter(|policy| policy.window.outside(wall).is_none());
         // With nothing to do and nothing new, the next period would say the same.
@@ -217,6 +228,7 @@ impl FunctionCore {
             let mut provisioned = Provisioned::new(Qualifier::Latest, settings, Some(version), now);
             // A new version begins with as many as the one before had.
             provisioned.tracker.begin(before);
+            provisioned.begins = Some(before);
             self.provisions.insert(0, provisioned);
         }
     }

@@ -28,6 +28,7 @@ pub struct Knative {
     poked: bool,
     next: Option<u64>,
     last: Option<(Taken, Decision)>,
+    began: Option<Began>,
 }
 
 /// What a decision was made of, as `kip scaler decide` takes it.
@@ -39,6 +40,19 @@ pub struct Taken {
     pub averages: Option<Averages>,
     /// Instances that could serve.
     pub ready: u32,
+    /// With how many the scaler began, and when, if this is its first decision.
+    pub began: Option<Began>,
+}
+
+/// How a scaler began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Began {
+    /// When, boot time.
+    pub at: u64,
+    /// Instances that could serve.
+    pub ready: u32,
+    /// The version was never up before.
+    pub fresh: bool,
 }
 
 impl Knative {
@@ -56,6 +70,7 @@ impl Knative {
             poked: false,
             next: None,
             last: None,
+            began: None,
         }
     }
 
@@ -79,6 +94,7 @@ impl Knative {
         let (settings, fresh) = (&self.settings, self.fresh);
         if self.kpa.is_none() {
             self.counted = now;
+            self.began = Some(Began { at: now, ready, fresh });
             let rests = !fresh && ready == 0 && settings.min_scale == 0 && settings.scale_to_zero;
             self.next = (!rests).then(|| now.saturating_add(Settings::TICK.0));
         }
@@ -139,7 +155,8 @@ impl Scaler for Knative {
         let Some(kpa) = self.kpa.as_mut().filter(|_| due) else { return self.desired(seen) };
         let averages = kpa.averages(&self.settings, now);
         let decision = kpa.decide(&self.settings, now, averages, Some(ready), true);
-        self.last = Some((Taken { at: now, averages, ready }, decision));
+        let began = self.began.take();
+        self.last = Some((Taken { at: now, averages, ready, began }, decision));
         let rests = kpa.applied() == 0 && self.load.requests == 0 && kpa.is_silent(now);
         self.poked = false;
         self.next = (!rests).then(|| now.saturating_add(Settings::TICK.0));

@@ -10,7 +10,7 @@ use kip_spec::scaling::Scaling;
 use serde::{Deserialize, Serialize};
 
 pub use fixed::Fixed;
-pub use knative::{Knative, Taken};
+pub use knative::{Began, Knative, Taken};
 
 use crate::{Now, Policy};
 

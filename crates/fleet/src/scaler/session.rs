@@ -72,6 +72,9 @@ pub struct FcLine {
     /// The metric of every policy for which none of the other fields says more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub utilization: Option<f64>,
+    /// `ProvisionedConcurrencyUtilization`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<f64>,
     /// Requests in flight on provisioned instances on average, instead of their utilisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<f64>,
@@ -110,9 +113,12 @@ pub struct KpaSession {
 }
 
 impl KpaSession {
-    /// Of a version that has so many ready instances at a time.
-    pub fn new(settings: KpaSettings, now: u64, ready: u32, reachable: bool) -> Self {
-        let kpa = Kpa::new(&settings, now, ready, reachable);
+    /// Of a version that has so many ready instances at a time. A fresh one was never up before.
+    pub fn new(settings: KpaSettings, now: u64, ready: u32, reachable: bool, fresh: bool) -> Self {
+        let kpa = match fresh {
+            true => Kpa::new(&settings, now, ready, reachable),
+            false => Kpa::again(&settings, now, ready),
+        };
         Self { settings, kpa, ready, reachable }
     }
 
@@ -160,8 +166,10 @@ pub struct FcSession {
 
 impl FcSession {
     /// Of a function whose instances take so many requests at once.
-    pub fn new(settings: FcSettings, concurrency: u32) -> Self {
-        let tracker = Tracker::new(&settings.provision);
+    /// Its policies begin with `begin`, if that is known, or else with what there is.
+    pub fn new(settings: FcSettings, concurrency: u32, begin: Option<u32>) -> Self {
+        let mut tracker = Tracker::new(&settings.provision);
+        tracker.begin(begin);
         Self { settings, concurrency, tracker }
     }
 
@@ -169,7 +177,9 @@ impl FcSession {
     pub fn line(&mut self, line: &FcLine) -> Result<FcDecision, zone::TimeError> {
         let wall = zone::moment(&line.t, &zone::utc())?;
         let current = line.current.or_else(|| self.tracker.target()).unwrap_or(0);
-        let measured = line.in_flight.and_then(|in_flight| utilization(in_flight, current, self.concurrency));
+        let measured = line
+            .concurrency
+            .or_else(|| line.in_flight.and_then(|in_flight| utilization(in_flight, current, self.concurrency)));
         let mut metrics = [line.utilization; 3];
         for (metric, value) in
             [(Metric::Concurrency, measured), (Metric::Cpu, line.cpu), (Metric::GpuMemory, line.gpu_memory)]
@@ -201,7 +211,7 @@ mod tests {
 
     #[test]
     fn averages_reports_ticks_and_pokes() {
-        let mut session = KpaSession::new(kpa(SETTINGS), 0, 1, true);
+        let mut session = KpaSession::new(kpa(SETTINGS), 0, 1, true, true);
         let mut tell = |line: &str| {
             let line: KpaLine = serde_json::from_str(line).expect(line);
             session.line(&line).map(|decision| (decision.desired, decision.applied, decision.excess_burst_capacity))

@@ -1,6 +1,6 @@
 //! `kip inspect` and `kip why`.
 
-use kip_control::{DecisionRecord, FunctionInfo, InstanceInfo};
+use kip_control::{DecisionRecord, FunctionInfo, InstanceInfo, ScalingInfo};
 use kip_spec::InstanceId;
 use serde::Serialize;
 
@@ -72,10 +72,16 @@ fn present(info: &FunctionInfo) -> String {
         let age = info.oldest_waiting_ms.map(millis).unwrap_or_default();
         text.push_str(&format!("; {} wait, the oldest for {age}", info.queued));
     }
-    if info.hot + info.starting + info.asleep == 0 && info.failed_starts == 0 {
+    let scaled = !info.scaling.is_empty();
+    if info.hot + info.starting + info.asleep == 0 && info.failed_starts == 0 && !scaled {
         text.push_str("; nothing runs because nothing was asked of it lately");
     }
     text.push('\n');
+    for scaling in &info.scaling {
+        let ScalingInfo { whom, mode, target, current, why, .. } = scaling;
+        let panic = if scaling.panic { ", in a panic" } else { "" };
+        text.push_str(&format!("{whom} by {mode}: {target} wanted, {current} there{panic}; {why}\n"));
+    }
     for wait in &info.waits {
         text.push_str(&format!("requests of {} wait because {}\n", wait.version, wait.why));
     }

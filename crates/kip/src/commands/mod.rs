@@ -13,6 +13,7 @@ pub(crate) mod invoke;
 pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod provision;
 pub(crate) mod requests;
 pub(crate) mod scaler;
 pub(crate) mod service;
@@ -48,6 +49,8 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Service(command) => service::run(connection, &command, output),
         Command::Doctor => doctor::run(connection, output).await,
         Command::Config(command) => config::run(connection, &command, output),
+        Command::Provision(command) => provision::run(&Client::find(connection)?, &command, output).await,
+        Command::Advise(options) => provision::advise(&Client::find(connection)?, &options, output).await,
         Command::Scaler(command) => scaler::run(&command, output),
         Command::Schema => output.data((serde_json::to_string_pretty(&kip_manifest::schema())? + "\n").as_bytes()),
         Command::Device(command) => device::run(connection, &command, output).await,

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 
 use kip_fleet::scaler::session::{FcLine, FcSession, KpaLine, KpaSession};
 use kip_manifest::{knative, provision};
-use kip_spec::scaling::Fc;
+use kip_spec::scaling::{Fc, Kpa};
 use kip_spec::{Finite, Millis, Problem, code};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -66,14 +66,24 @@ enum Header {
         /// When the scaler is made.
         #[serde(default)]
         t_ms: u64,
+        /// The version was never up before, so that its first scale counts.
+        #[serde(default = "yes")]
+        fresh: bool,
+        /// Settings as the server resolved them, instead of annotations and config.
+        settings: Option<Box<Kpa>>,
     },
     Fc {
+        #[serde(default)]
         provision: Value,
         #[serde(default = "one")]
         concurrency: u32,
         period_ms: Option<u64>,
         hold: Option<u32>,
         coefficient: Option<f64>,
+        /// What tracking policies begin with, instead of what there is.
+        begin: Option<u32>,
+        /// Settings as the server has them, instead of all the above.
+        settings: Option<Box<Fc>>,
         /// For `validate`: the time that is asked about.
         t: Option<String>,
     },
@@ -127,6 +137,12 @@ impl Header {
 
     fn resolve(&self) -> Result<Checked, Vec<String>> {
         match self {
+            Self::Kpa { settings: Some(kpa), .. } => {
+                let (class, unknown) = (knative::KPA.to_owned(), Vec::new());
+                let kpa = Kpa::clone(kpa);
+                Ok(Checked::Kpa(Box::new(knative::Resolved { class, kpa, max_scale_limit: 0, unknown })))
+            }
+            Self::Fc { settings: Some(fc), .. } => Ok(Checked::Fc(Fc::clone(fc))),
             Self::Kpa { annotations, config, container_concurrency, .. } => {
                 // Values are strings in Knative; a number is taken for its text.
                 let texts = |map: &serde_json::Map<String, Value>| {
@@ -161,14 +177,16 @@ impl Header {
     fn session(&self) -> anyhow::Result<Session> {
         let resolved = self.resolve().map_err(|errors| invalid("the policy is not valid").cause(errors.join("\n")))?;
         Ok(match (resolved, self) {
-            (Checked::Kpa(resolved), Self::Kpa { initial_ready, reachable, t_ms, .. }) => {
+            (Checked::Kpa(resolved), Self::Kpa { initial_ready, reachable, t_ms, fresh, .. }) => {
                 if resolved.class != knative::KPA {
                     let message = format!("`{}` is not a class that is decided here", resolved.class);
                     return Err(invalid(message).hint(format!("leave `class` out, or write {}", knative::KPA)).into());
                 }
-                Session::Kpa(Box::new(KpaSession::new(resolved.kpa, *t_ms, *initial_ready, *reachable)))
+                Session::Kpa(Box::new(KpaSession::new(resolved.kpa, *t_ms, *initial_ready, *reachable, *fresh)))
             }
-            (Checked::Fc(fc), Self::Fc { concurrency, .. }) => Session::Fc(Box::new(FcSession::new(fc, *concurrency))),
+            (Checked::Fc(fc), Self::Fc { concurrency, begin, .. }) => {
+                Session::Fc(Box::new(FcSession::new(fc, *concurrency, *begin)))
+            }
             _ => return Err(invalid("the first line is not a policy").into()),
         })
     }

@@ -1,0 +1,35 @@
+//! What is provisioned, as it crosses the wire.
+
+use kip_manifest::provision::Standing;
+use kip_spec::{FunctionName, Millis};
+use serde::{Deserialize, Serialize};
+
+/// `GET /api/v1/functions/{name}/provision`, and an item of `GET /api/v1/provisions`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Provision {
+    /// The function.
+    pub function: FunctionName,
+    /// For whom.
+    pub qualifier: String,
+    /// It is the version's own declaration, not put from outside.
+    pub declared: bool,
+    /// Provisioned instances that are wanted now.
+    pub target: u32,
+    /// Those there are.
+    pub current: u32,
+    /// Why there are fewer, if there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_error: Option<String>,
+    /// Why so many are wanted.
+    pub why: String,
+    /// Policies and scheduled actions, and which of them count now.
+    pub policies: Vec<Standing>,
+    /// How long a metric is averaged.
+    pub period: Millis,
+    /// Periods in a row that it must be off its target.
+    pub hold: u32,
+    /// What part of a surplus goes at once.
+    pub coefficient: f64,
+    /// The input, as it would be put.
+    pub input: serde_json::Value,
+}

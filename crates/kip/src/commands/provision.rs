@@ -1,0 +1,189 @@
+//! `kip provision` and `kip advise`.
+
+use kip_api::wire::provision::Provision as Shown;
+use kip_control::Advised;
+use kip_spec::Millis;
+use serde_json::{Map, Value, json};
+
+use crate::arguments::{Advise, Provision, Put, Whom, json_or_file};
+use crate::client::{Client, segment};
+use crate::output::{Output, table};
+
+pub(crate) async fn run(client: &Client, command: &Provision, output: Output) -> anyhow::Result<()> {
+    match command {
+        Provision::Put(options) => {
+            let shown: Shown = client.put(&path(&options.whom), &body(options)?).await?;
+            output.result(&shown, one)
+        }
+        Provision::Get(whom) => {
+            let shown: Shown = client.get(&path(whom)).await?;
+            output.result(&shown, one)
+        }
+        Provision::Rm(whom) => {
+            let removed: Value = client.delete(&path(whom)).await?;
+            output.result(&removed, |_| {
+                format!("nothing is provisioned for {} {} any more\n", whom.function, whom.qualifier)
+            })
+        }
+        Provision::List => {
+            let all: Vec<Shown> = client.get("/api/v1/provisions").await?;
+            output.result(&all, |all| list(all))
+        }
+    }
+}
+
+fn path(whom: &Whom) -> String {
+    format!("/api/v1/functions/{}/provision?qualifier={}", segment(&whom.function), segment(&whom.qualifier))
+}
+
+/// The input that the options say.
+fn body(options: &Put) -> anyhow::Result<Value> {
+    let mut body = match &options.input {
+        Some(text) => json_or_file(text)?,
+        None => Value::Object(Map::new()),
+    };
+    let lists = [
+        ("targetTrackingPolicies", &options.target_tracking_policies),
+        ("scheduledActions", &options.scheduled_actions),
+    ];
+    let mut extra = Map::new();
+    for (key, text) in lists {
+        let Some(text) = text else { continue };
+        let value = json_or_file(text)?;
+        // Wrapped, or bare.
+        let list = value.get(key).cloned().unwrap_or(value);
+        extra.insert(key.to_owned(), list);
+    }
+    let flags = [
+        ("defaultTarget", options.target.map(Value::from)),
+        ("alwaysAllocateCPU", options.always_allocate_cpu.map(Value::from)),
+        ("alwaysAllocateGPU", options.always_allocate_gpu.map(Value::from)),
+        ("period", options.period.map(|period| Value::from(period.to_string()))),
+        ("hold", options.hold.map(Value::from)),
+        ("coefficient", options.coefficient.map(Value::from)),
+    ];
+    extra.extend(flags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
+    if extra.is_empty() {
+        return Ok(body);
+    }
+    // A bare list is one of policies or of actions.
+    if let Value::Array(items) = &body {
+        let actions = items.iter().any(|item| item.get("scheduleExpression").is_some());
+        let key = if actions { "scheduledActions" } else { "targetTrackingPolicies" };
+        body = Value::Object(Map::from_iter([(key.to_owned(), json!(items))]));
+    }
+    if let Value::Object(map) = &mut body {
+        if extra.contains_key("defaultTarget") {
+            map.remove("target");
+        }
+        map.extend(extra);
+    }
+    Ok(body)
+}
+
+fn one(shown: &Shown) -> String {
+    let Shown { function, qualifier, target, current, why, .. } = shown;
+    let mut text = format!("{function} {qualifier}: {target} wanted, {current} there; {why}\n");
+    if let Some(error) = &shown.current_error {
+        text.push_str(&format!("fewer than wanted: {error}\n"));
+    }
+    for policy in &shown.policies {
+        let state = policy.why.as_deref().map_or_else(|| "active".to_owned(), |why| format!("inactive: {why}"));
+        text.push_str(&format!("  {}: {state}\n", policy.name));
+    }
+    let Shown { period, hold, coefficient, .. } = shown;
+    text.push_str(&format!("looked at every {period}, hold {hold}, coefficient {coefficient}\n"));
+    text
+}
+
+fn list(all: &[Shown]) -> String {
+    let policies = |shown: &Shown| {
+        let each = shown.policies.iter().map(|policy| match &policy.why {
+            None => format!("{} (active)", policy.name),
+            Some(why) => format!("{} (inactive: {why})", policy.name),
+        });
+        let text = each.collect::<Vec<_>>().join(", ");
+        if text.is_empty() { "-".to_owned() } else { text }
+    };
+    let row = |shown: &Shown| {
+        vec![
+            shown.function.to_string(),
+            shown.qualifier.clone(),
+            shown.target.to_string(),
+            shown.current.to_string(),
+            policies(shown),
+            shown.current_error.clone().unwrap_or_else(|| shown.why.clone()),
+        ]
+    };
+    let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+    table(&["FUNCTION", "QUALIFIER", "#TARGET", "#CURRENT", "POLICIES", "WHY"], &rows)
+}
+
+pub(crate) async fn advise(client: &Client, options: &Advise, output: Output) -> anyhow::Result<()> {
+    let advised: Advised = client.get(&format!("/api/v1/functions/{}/advice", segment(&options.function))).await?;
+    output.result(&advised, |advised| {
+        let measured = &advised.measured;
+        let long = |millis: Option<u64>| millis.map_or_else(|| "-".to_owned(), |millis| Millis(millis).to_string());
+        let mut text = format!(
+            "measured: {} starts, {} requests; a request takes {}, the longest {}; {} at once at most\n",
+            measured.starts,
+            measured.requests,
+            long(measured.service_ms),
+            long(measured.longest_ms),
+            measured.peak_in_flight
+        );
+        for (beside, millis) in &measured.start_ms {
+            let who = match beside {
+                1 => "one alone",
+                4 => "two to four at once",
+                _ => "more at once",
+            };
+            text.push_str(&format!("a start takes {}, {who}\n", Millis(*millis)));
+        }
+        if advised.advice.is_empty() {
+            text.push_str("nothing to advise\n");
+        }
+        for advice in &advised.advice {
+            text.push_str(&format!("{}: {} → {}\n    {}\n", advice.setting, advice.now, advice.better, advice.why));
+        }
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(change: impl FnOnce(&mut Put)) -> Put {
+        let whom = Whom { function: "f".to_owned(), qualifier: "LATEST".to_owned() };
+        let mut put = Put {
+            whom,
+            input: None,
+            target: None,
+            target_tracking_policies: None,
+            scheduled_actions: None,
+            always_allocate_cpu: None,
+            always_allocate_gpu: None,
+            period: None,
+            hold: None,
+            coefficient: None,
+        };
+        change(&mut put);
+        put
+    }
+
+    #[test]
+    fn wrapped_bare_inline_and_by_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("provision.json");
+        std::fs::write(&file, r#"{"targetTrackingPolicies": [{"name": "p"}]}"#).expect("written");
+        let file = file.to_string_lossy().into_owned();
+        let wanted = json!({"defaultTarget": 1, "targetTrackingPolicies": [{"name": "p"}]});
+        for text in [file.as_str(), r#"[{"name": "p"}]"#, r#"{"targetTrackingPolicies": [{"name": "p"}]}"#] {
+            let options = put(|put| (put.target, put.target_tracking_policies) = (Some(1), Some(text.to_owned())));
+            assert_eq!(body(&options).expect("valid"), wanted, "{text}");
+        }
+        let whole = put(|put| (put.target, put.input) = (Some(1), Some(r#"[{"name": "p"}]"#.to_owned())));
+        assert_eq!(body(&whole).expect("valid"), wanted);
+    }
+}
