@@ -27,7 +27,8 @@ pub(crate) async fn backup(
 ) -> ApiResult<Json<BackupManifest>> {
     let Json(backup) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
     who.changes(backup.file.clone());
-    Ok(Json(api.control.backup(&absolute(&backup.file)?, backup.force).await?))
+    let tasks = api.tasks.store().as_ref();
+    Ok(Json(api.control.backup(&absolute(&backup.file)?, backup.force, Some(tasks)).await?))
 }
 
 pub(crate) async fn restore(

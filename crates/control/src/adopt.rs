@@ -129,6 +129,13 @@ impl Shared {
         }
     }
 
+    /// Somebody waits for what an earlier server left on this instance.
+    pub(crate) fn patient_with(&self, instance: InstanceId) {
+        if let Some(cell) = self.owner(instance) {
+            cell.step(Event::Patience { instance });
+        }
+    }
+
     /// What the next server must know of an instance beside its devices: why it is there.
     pub(crate) fn memo(&self, cell: &Cell, instance: InstanceId) -> String {
         let kind = cell.look(&cell.lock(), |core| core.instance(instance).map(|instance| instance.kind)).flatten();

@@ -417,6 +417,13 @@ impl Control {
         self.shared.offered.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// What an earlier server left on this instance may take as long as it takes: somebody waits for it.
+    pub fn patient_with(&self, instance: &str) {
+        if let Ok(instance) = instance.parse() {
+            self.shared.patient_with(instance);
+        }
+    }
+
     /// How often this server was started, this time included.
     pub fn boot(&self) -> u32 {
         self.shared.boot

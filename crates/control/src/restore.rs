@@ -6,6 +6,7 @@ use std::path::Path;
 use kip_fleet::Event;
 use kip_spec::{Code, FunctionName, Problem, code};
 use kip_store::backup::{self, Manifest};
+use kip_store::tasks::TaskStore;
 use serde::{Deserialize, Serialize};
 
 use crate::control::{Control, Error};
@@ -55,15 +56,21 @@ pub(crate) fn store_code(error: &kip_store::Error) -> Code {
 }
 
 impl Control {
-    /// Writes functions, keys and records into one file.
+    /// Writes functions, keys and records into one file, and tasks if they are handed in.
     ///
     /// # Errors
     /// As [`backup_problem`] says.
-    pub async fn backup(&self, file: &Path, overwrite: bool) -> Result<Manifest, Problem> {
+    pub async fn backup(
+        &self,
+        file: &Path,
+        overwrite: bool,
+        tasks: Option<&dyn TaskStore>,
+    ) -> Result<Manifest, Problem> {
         // What the recorder holds still belongs to it.
         self.recorder().flush().await;
         let shared = &self.shared;
-        let written = backup::write(file, overwrite, env!("CARGO_PKG_VERSION"), shared.store.as_ref(), self.records());
+        let written =
+            backup::write(file, overwrite, env!("CARGO_PKG_VERSION"), shared.store.as_ref(), self.records(), tasks);
         written.await.map_err(backup_problem)
     }
 
@@ -85,7 +92,7 @@ impl Control {
         let staged = kip_host::tasks::blocking("restore", move || backup::stage(&from, &within, ours.as_deref()));
         let staged = staged.await.ok_or_else(|| Problem::new(code::BACKUP_FILE, "looking at the backup broke off"))?;
         let staged = staged.map_err(backup_problem)?;
-        self.backup(&directory.join(BEFORE_RESTORE), true).await?;
+        self.backup(&directory.join(BEFORE_RESTORE), true, None).await?;
 
         let current = staged.current_versions().map_err(backup_problem)?;
         let mut restored = Restored::default();

@@ -4,7 +4,6 @@
 //! and it knows nothing of queues, versions or requests.
 
 pub mod body;
-mod failpoint;
 pub mod process;
 
 pub use body::{Body, Devices, Ended, Error, Order, Running, StartError, StartProblem, StopOrder};

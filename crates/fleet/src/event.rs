@@ -114,6 +114,11 @@ pub enum Event {
         /// On which instance.
         instance: InstanceId,
     },
+    /// What an earlier server left on an adopted instance may take as long as it takes: somebody waits for it.
+    Patience {
+        /// On which instance.
+        instance: InstanceId,
+    },
     /// The version's ready probe of a hot instance has another answer than before.
     Readiness {
         /// Of which instance.

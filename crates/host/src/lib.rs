@@ -7,6 +7,7 @@ pub mod clock;
 pub mod directory;
 pub mod disk;
 pub mod environment;
+pub mod failpoint;
 pub mod http_client;
 pub mod limits;
 pub mod processes;

@@ -118,6 +118,12 @@ pub(crate) enum Command {
     /// Talk to the GPU driver for a server, over standard input.
     #[command(hide = true)]
     GpuHelper,
+    /// Hold the exchange of one run of a task, so that it outlives the server.
+    #[command(hide = true)]
+    TaskHolder {
+        /// What it is to do, and where it leaves what came of it.
+        folder: PathBuf,
+    },
     /// Hold memory of a GPU, to be frozen and woken.
     #[command(hide = true)]
     GpuProbe {
@@ -278,6 +284,9 @@ pub(crate) struct Restore {
     /// Put the records of requests and decisions back too.
     #[arg(long)]
     pub(crate) records: bool,
+    /// Put tasks back too, in the place of those there are; only while no server runs.
+    #[arg(long)]
+    pub(crate) tasks: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -124,7 +124,13 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let control = Control::open(options, store, records, body, ended).await.map_err(Problem::from)?;
 
     let metrics = Metrics::new(config.metrics.functions);
-    let options = kip_tasks::config::Options { secret: task_secret(data)?, ..config.tasks.clone() };
+    let holders = kip_tasks::config::Holders {
+        program: own_program(),
+        command: "task-holder".to_owned(),
+        folder: data.join("held"),
+    };
+    let options =
+        kip_tasks::config::Options { secret: task_secret(data)?, holders: Some(holders), ..config.tasks.clone() };
     let tasks = Tasks::open(tasks, control.clone(), metrics.clone(), options).await.map_err(Problem::from)?;
     let options = kip_gateway::Options {
         doors: listeners.doors,

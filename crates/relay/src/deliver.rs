@@ -65,20 +65,7 @@ impl Relay {
         trace.link = Some(permit.link().clone());
         trace.start = Some(permit.start());
         let mut guard = Guard { tracer: self.tracer.clone(), trace: Some(trace) };
-        let call = Call {
-            cell,
-            target,
-            prefix: None,
-            read: Bytes::new(),
-            request: id,
-            peer: None,
-            secure: false,
-            blame: None,
-            largest_body: u64::MAX,
-            body_idle: None,
-            caller: None,
-            exempt: false,
-        };
+        let call = call_of(cell, target, id);
         let mut request = build(&call, head, upload, &permit, None);
         add(request.headers_mut(), ours);
         match self.send_until(&permit, request, (limit, limit), None).await {
@@ -94,6 +81,37 @@ impl Relay {
                 Err(undelivered(failure.code, failure.detail))
             }
         }
+    }
+}
+
+/// The head of work as its instance is to get it, for whoever sends it by other ways.
+pub fn compose(permit: &Permit, delivery: &Delivery) -> http::request::Parts {
+    let mut copy = Request::new(Bytes::new());
+    *copy.method_mut() = delivery.request.method().clone();
+    *copy.uri_mut() = delivery.request.uri().clone();
+    *copy.headers_mut() = delivery.request.headers().clone();
+    let (head, body) = copy.into_parts();
+    let call = call_of(delivery.cell.clone(), head.uri.clone(), delivery.id.clone());
+    let upload = Upload::whole(body, Arc::default());
+    let mut request = build(&call, head, upload, permit, None);
+    add(request.headers_mut(), delivery.ours.clone());
+    request.into_parts().0
+}
+
+fn call_of(cell: Arc<Cell>, target: http::Uri, request: RequestId) -> Call {
+    Call {
+        cell,
+        target,
+        prefix: None,
+        read: Bytes::new(),
+        request,
+        peer: None,
+        secure: false,
+        blame: None,
+        largest_body: u64::MAX,
+        body_idle: None,
+        caller: None,
+        exempt: false,
     }
 }
 

@@ -21,7 +21,7 @@ mod upgrade;
 
 pub use answer::{Answer, in_the_clear, problem, refusal, refused_connection};
 pub use body::{Body, BrokenOff};
-pub use deliver::{Delivery, Undelivered};
+pub use deliver::{Delivery, Undelivered, compose};
 pub use exchange::{Blame, Call, Relay};
 #[cfg(feature = "fuzzing")]
 pub use headers::fuzz as fuzz_headers;

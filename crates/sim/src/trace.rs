@@ -91,6 +91,7 @@ impl Trace {
             Event::Exited { instance, .. }
             | Event::Adopt { instance, .. }
             | Event::Settled { instance }
+            | Event::Patience { instance }
             | Event::Readiness { instance, .. }
             | Event::Unhealthy { instance, .. }
             | Event::Progress { instance, .. }

@@ -1,4 +1,4 @@
-//! One file that holds both databases: a SQLite file with a manifest and the pieces of each, so that it can be checked and
+//! One file that holds the databases, and what tasks keep beside theirs: a SQLite file with a manifest and the pieces of each, so that it can be checked and
 //! looked at with ordinary tools. It is written under another name, synced and then renamed.
 
 use std::fs::{self, File, OpenOptions};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::database::{self, migrate};
+use crate::tasks::{BlobHold, TaskStore};
 use crate::{ControlStore, RecordStore, control, records};
 
 /// Marks the file as ours: `KipB`.
@@ -22,6 +23,9 @@ const APPLICATION_AT: usize = 68;
 const MAGIC: &[u8] = b"SQLite format 3\0";
 /// The form of the file that this version writes.
 const FORMAT: u32 = 1;
+/// The database of tasks, and the folder beside it.
+const TASKS: &str = "tasks.db";
+const BLOBS: &str = "tasks.blobs";
 /// Bytes of a piece.
 const PIECE: usize = 1 << 20;
 
@@ -117,6 +121,8 @@ pub struct Staged {
     pub manifest: Manifest,
     pub(crate) control: PathBuf,
     pub(crate) records: PathBuf,
+    /// Tasks, if the backup has them.
+    tasks: Option<PathBuf>,
     folder: PathBuf,
 }
 
@@ -155,6 +161,29 @@ impl Staged {
         serde_json::from_str(&text).map_err(|error| self.damaged(&error))
     }
 
+    /// Whether it holds tasks.
+    pub fn has_tasks(&self) -> bool {
+        self.tasks.is_some()
+    }
+
+    /// Puts its tasks into a data directory that has none, and whose server does not run.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] or [`Error::Io`].
+    pub fn put_tasks(&self, data: &Path) -> Result<(), Error> {
+        let Some(tasks) = &self.tasks else { return Ok(()) };
+        let (file, blobs) = (data.join(TASKS), data.join(BLOBS));
+        for path in [&file, &blobs] {
+            if fs::symlink_metadata(path).is_ok() {
+                return Err(Error::Exists { path: path.clone() });
+            }
+        }
+        let io = |error: std::io::Error| Error::Io { path: file.clone(), detail: error.to_string() };
+        fs::rename(self.folder.join(BLOBS), &blobs).map_err(io)?;
+        fs::rename(tasks, &file).map_err(io)?;
+        File::open(data).and_then(|data| data.sync_all()).map_err(io)
+    }
+
     fn damaged(&self, error: &dyn std::fmt::Display) -> Error {
         Error::Damaged { path: self.control.clone(), detail: error.to_string() }
     }
@@ -181,7 +210,7 @@ fn beside(file: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// Writes a backup of both stores. Each database is consistent in itself; control objects are copied first.
+/// Writes a backup of the stores. Each database is consistent in itself; control objects are copied first.
 ///
 /// # Errors
 /// [`Error::Exists`] unless `overwrite`; [`Error::Io`] or [`Error::Store`]. No file is left behind then.
@@ -191,15 +220,19 @@ pub async fn write(
     by: &str,
     control: &dyn ControlStore,
     records: &dyn RecordStore,
+    tasks: Option<&dyn TaskStore>,
 ) -> Result<Manifest, Error> {
     let exists = || Error::Exists { path: file.to_owned() };
     if !overwrite && fs::symlink_metadata(file).is_ok() {
         return Err(exists());
     }
-    let copies = [
+    let mut copies = vec![
         ("control.db", Temporary(beside(file, "control.new"))),
         ("records.db", Temporary(beside(file, "records.new"))),
     ];
+    if tasks.is_some() {
+        copies.push((TASKS, Temporary(beside(file, "tasks.new"))));
+    }
     let failed = |error: database::Error| {
         let detail = match error {
             database::Error::Full { .. } => "there is no room on its disk".to_owned(),
@@ -215,6 +248,11 @@ pub async fn write(
     }
     control.copy_to(copies[0].1.0.clone()).await.map_err(failed)?;
     records.copy_to(copies[1].1.0.clone()).await.map_err(failed)?;
+    // What tasks keep in files stays until it is packed.
+    let hold = match tasks {
+        Some(tasks) => Some(tasks.copy_to(copies[2].1.0.clone()).await.map_err(failed)?),
+        None => None,
+    };
     let identity = control.identity().await?;
     let functions = control.current_versions().await?.len();
     let mut manifest = Manifest {
@@ -226,14 +264,22 @@ pub async fn write(
         files: Vec::new(),
     };
     let file = file.to_owned();
-    let packed =
-        kip_host::tasks::blocking("backup", move || pack(&file, overwrite, &copies, &mut manifest).map(|()| manifest));
+    let packed = kip_host::tasks::blocking("backup", move || {
+        let blobs = hold.as_ref().map(BlobHold::folder);
+        pack(&file, overwrite, &copies, blobs, &mut manifest).map(|()| manifest)
+    });
     packed
         .await
         .unwrap_or_else(|| Err(Error::Io { path: PathBuf::new(), detail: "the work on it broke off".to_owned() }))
 }
 
-fn pack(file: &Path, overwrite: bool, copies: &[(&str, Temporary)], manifest: &mut Manifest) -> Result<(), Error> {
+fn pack(
+    file: &Path,
+    overwrite: bool,
+    copies: &[(&str, Temporary)],
+    blobs: Option<&Path>,
+    manifest: &mut Manifest,
+) -> Result<(), Error> {
     let failed = |path: &Path, detail: String| Error::Io { path: path.to_owned(), detail };
     let new = Temporary(beside(file, "new"));
     let _ = fs::remove_file(&new.0);
@@ -246,8 +292,16 @@ fn pack(file: &Path, overwrite: bool, copies: &[(&str, Temporary)], manifest: &m
         let transaction = c.transaction()?;
         transaction.execute_batch(TABLES)?;
         for (name, copy) in copies {
-            let part = pack_one(&transaction, name, &copy.0)?;
-            manifest.files.push(part);
+            let schema = Connection::open(&copy.0)?.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            manifest.files.push(pack_one(&transaction, name, &copy.0, schema)?);
+        }
+        if let Some(((_, copy), folder)) = copies.get(2).zip(blobs) {
+            let copy = Connection::open(&copy.0)?;
+            let mut hashes = copy.prepare("SELECT hash FROM blobs ORDER BY hash")?;
+            for hash in hashes.query_map([], |row| row.get::<_, String>(0))? {
+                let hash = hash?;
+                manifest.files.push(pack_one(&transaction, &format!("{BLOBS}/{hash}"), &folder.join(&hash), 0)?);
+            }
         }
         let text = serde_json::to_string_pretty(manifest)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
@@ -279,9 +333,8 @@ fn pack(file: &Path, overwrite: bool, copies: &[(&str, Temporary)], manifest: &m
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
 }
 
-fn pack_one(c: &Connection, name: &str, copy: &Path) -> Result<Part, rusqlite::Error> {
+fn pack_one(c: &Connection, name: &str, copy: &Path, schema: u32) -> Result<Part, rusqlite::Error> {
     let io = |error: std::io::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
-    let schema = Connection::open(copy)?.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let mut file = File::open(copy).map_err(io)?;
     let mut digest = Sha256::new();
     let mut insert = c.prepare("INSERT INTO pieces VALUES (?1, ?2, ?3)")?;
@@ -330,8 +383,14 @@ pub fn stage(file: &Path, within: &Path, ours: Option<&str>) -> Result<Staged, E
     let folder = within.join(format!("restore.{}.new", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
     kip_host::directory::create_private(&folder).map_err(io)?;
-    let staged = Staged { control: folder.join("control.db"), records: folder.join("records.db"), manifest, folder };
-    for (target, migrations) in [(&staged.control, control::MIGRATIONS), (&staged.records, records::MIGRATIONS)] {
+    kip_host::directory::create_private(&folder.join(BLOBS)).map_err(io)?;
+    // Backups of earlier versions have no tasks.
+    let tasks = manifest.files.iter().any(|part| part.name == TASKS).then(|| folder.join(TASKS));
+    let (control, records) = (folder.join("control.db"), folder.join("records.db"));
+    let staged = Staged { control, records, tasks, manifest, folder };
+    let databases = [(&staged.control, control::MIGRATIONS), (&staged.records, records::MIGRATIONS)];
+    let tasks = staged.tasks.as_ref().map(|tasks| (tasks, crate::tasks::MIGRATIONS));
+    for (target, migrations) in databases.into_iter().chain(tasks) {
         let name = target.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let part = staged.manifest.files.iter().find(|part| part.name == name);
         let part = part.ok_or_else(|| damaged(format!("{name} is missing")))?;
@@ -341,6 +400,13 @@ pub fn stage(file: &Path, within: &Path, ours: Option<&str>) -> Result<Staged, E
         }
         unpack(&c, part, target).map_err(&damaged)?;
         prepare(target, migrations).map_err(|error| damaged(format!("{name}: {error}")))?;
+    }
+    for part in &staged.manifest.files {
+        let Some(hash) = part.name.strip_prefix(BLOBS).and_then(|name| name.strip_prefix('/')) else { continue };
+        if hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(damaged(format!("{} is no name of a payload", part.name)));
+        }
+        unpack(&c, part, &staged.folder.join(BLOBS).join(hash)).map_err(&damaged)?;
     }
     Ok(staged)
 }
@@ -354,8 +420,11 @@ pub fn is_usable(database: &Path) -> bool {
         let c = Connection::open(database)?;
         let check: String = c.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         let schema: u32 = c.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        let newest =
-            if database.ends_with("records.db") { records::MIGRATIONS.len() } else { control::MIGRATIONS.len() };
+        let newest = match database.file_name().and_then(|name| name.to_str()) {
+            Some("records.db") => records::MIGRATIONS.len(),
+            Some(TASKS) => crate::tasks::MIGRATIONS.len(),
+            _ => control::MIGRATIONS.len(),
+        };
         Ok(check == "ok" && schema as usize <= newest)
     };
     look().unwrap_or(false)

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::hold::Holders;
+
 /// Retries are at most this many, as in Function Compute.
 pub const MOST_RETRIES: u32 = 8;
 /// Retries where nothing else is said.
@@ -161,6 +163,8 @@ pub struct Options {
     pub threads: usize,
     /// Attempts to send a word end after this.
     pub delivery: Duration,
+    /// How runs that may take hours are held over a restart; none where they are not.
+    pub holders: Option<Holders>,
     /// Tells our progress addresses from others'. At least 16 bytes nobody else knows.
     pub secret: Vec<u8>,
 }
@@ -175,6 +179,7 @@ impl Default for Options {
             retention: Duration::from_secs(7 * DAY),
             threads: 2,
             delivery: Duration::from_secs(DAY),
+            holders: None,
             secret: Vec::new(),
         }
     }

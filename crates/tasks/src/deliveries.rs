@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use kip_host::clock::wall_millis;
+use kip_host::failpoint::reached;
 use kip_store::tasks::{Delivered, Delivery, NewDelivery, TaskNumber};
 use tokio::sync::{Notify, Semaphore};
 
@@ -103,7 +104,9 @@ pub(crate) fn start(shared: &Arc<Shared>) {
 /// Tries once, and writes down what came of it.
 async fn send(shared: &Arc<Shared>, mut word: Delivery) {
     let now = wall_millis();
+    reached("task: before word");
     let result = attempt(shared, &word).await;
+    reached("task: word sent");
     let (result, again) = match result {
         Ok(outcome) => (Delivered::Done { outcome }, None),
         Err(trouble) => {

@@ -13,7 +13,7 @@ use crate::book::Entry;
 use crate::envelope::Head;
 use crate::error::Error;
 use crate::rounds::end_waiting;
-use crate::service::{Tasks, progressed};
+use crate::service::{Cancel, Tasks, progressed};
 use crate::stats::Counted;
 use crate::view::{SHOWN, TaskEvent, TaskInfo, events_of, head_of, info_of, line};
 
@@ -258,8 +258,10 @@ impl Tasks {
         let mut runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(run) = runs.get_mut(&number) else { return };
         let Some(cancel) = run.cancel.take() else { return };
-        run.brake.pull();
-        let _ = cancel.send(());
+        if let Some(brake) = &run.brake {
+            brake.pull();
+        }
+        let _ = cancel.send(Cancel::Stop);
     }
 
     /// Runs a task that is over once more, with all its retries.
@@ -362,7 +364,8 @@ impl Tasks {
         let shared = &self.shared;
         let now = wall_millis();
         let mut names = shared.stats.functions();
-        names.extend(shared.book().functions().cloned());
+        let open: Vec<_> = shared.book().functions().cloned().collect();
+        names.extend(open);
         names.sort();
         names.dedup();
         let functions = names.iter().map(|name| {
@@ -383,12 +386,8 @@ impl Tasks {
             kip_store::Condition::Full => "full".to_owned(),
             kip_store::Condition::NotDurable(detail) => format!("not durable: {detail}"),
         };
-        Summary {
-            queued: shared.book().queued(),
-            deliveries: shared.post.len() as u64,
-            sync: shared.store.sync_times(),
-            store,
-            functions: functions.collect(),
-        }
+        let functions = functions.collect();
+        let queued = shared.book().queued();
+        Summary { queued, deliveries: shared.post.len() as u64, sync: shared.store.sync_times(), store, functions }
     }
 }

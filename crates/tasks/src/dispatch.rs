@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Request};
 use http_body_util::BodyExt;
 use kip_control::Permit;
 use kip_host::clock::{boot_millis, wall_millis};
+use kip_host::failpoint::reached;
 use kip_relay::{Answer, Caller, Delivery, Relay, Undelivered};
 use kip_spec::RequestId;
 use kip_store::tasks::{Output, Progressed, Step, TaskNumber, TaskState};
@@ -18,8 +19,9 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::book::Entry;
 use crate::envelope::{Envelope, Head};
+use crate::hold::{self, Held, Holders};
 use crate::rules::{Allowance, Ended, after};
-use crate::service::{LEASE, Run, Shared, progressed};
+use crate::service::{Cancel, LEASE, Run, Shared, progressed};
 use crate::view::{id_of, line};
 use crate::{progress, words};
 
@@ -84,8 +86,10 @@ async fn claim(shared: &Arc<Shared>, relay: &Relay, permits: Vec<Permit>) {
     let now = wall_millis();
     let steps: Vec<Step> = claims.iter().map(|claim| claim.step(shared.boot, now)).collect();
     if !steps.is_empty() {
+        reached("task: before claim");
         match shared.store.advance_all(steps.clone()).await {
             Ok(stepped) => {
+                reached("task: claimed");
                 for ((claim, step), stepped) in claims.into_iter().zip(steps).zip(stepped) {
                     if stepped.applied {
                         begin(shared, relay, claim, step.to);
@@ -134,16 +138,20 @@ impl Claim {
 /// The claim is on the disk: the task runs.
 fn begin(shared: &Arc<Shared>, relay: &Relay, claim: Claim, to: Progressed) {
     let (cancel, cancelled) = oneshot::channel();
-    let run =
-        Run { epoch: to.epoch, brake: claim.permit.brake(), link: claim.permit.link().clone(), cancel: Some(cancel) };
+    let (brake, link) = (claim.permit.brake(), claim.permit.link().clone());
+    let run = Run { epoch: to.epoch, brake: Some(brake), link: Some(link), cancel: Some(cancel) };
     shared.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(claim.number, run);
     shared.applied(claim.number, &to);
     let (shared, relay) = (shared.clone(), relay.clone());
     drop(kip_host::tasks::spawn_local("task", async move {
         let number = claim.number;
         let epoch = to.epoch;
-        let (ended, output, envelope) = run_one(&shared, &relay, claim, &to, cancelled).await;
-        finish(&shared, number, epoch, &to, ended, output, envelope.as_deref()).await;
+        if let Some((ended, output, envelope, held)) = run_one(&shared, &relay, claim, &to, cancelled).await {
+            finish(&shared, number, epoch, &to, ended, output, envelope.as_deref()).await;
+            if let Some(held) = held {
+                held.forget();
+            }
+        }
         let mut runs = shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
         if runs.get(&number).is_some_and(|run| run.epoch == epoch) {
             runs.remove(&number);
@@ -151,15 +159,15 @@ fn begin(shared: &Arc<Shared>, relay: &Relay, claim: Claim, to: Progressed) {
     }));
 }
 
-type Outcome = (Ended, Option<Output>, Option<Arc<Envelope>>);
+type Outcome = (Ended, Option<Output>, Option<Arc<Envelope>>, Option<Held>);
 
 async fn run_one(
     shared: &Arc<Shared>,
     relay: &Relay,
     claim: Claim,
     to: &Progressed,
-    cancelled: oneshot::Receiver<()>,
-) -> Outcome {
+    cancelled: oneshot::Receiver<Cancel>,
+) -> Option<Outcome> {
     let Claim { number, entry, permit } = claim;
     let no_room = |detail: String| Ended::NoRoom { detail, retry_after: None };
     let (envelope, payload) = match shared.work_of(number).await {
@@ -167,18 +175,21 @@ async fn run_one(
         Ok(None) => {
             let kind = "TaskUnreadable";
             let detail = "what it was to be run with is gone".to_owned();
-            return (Ended::Error { status: 0, kind, detail, retry_after: None }, None, None);
+            return Some((Ended::Error { status: 0, kind, detail, retry_after: None }, None, None, None));
         }
-        Err(error) => return (no_room(error.to_string()), None, None),
+        Err(error) => return Some((no_room(error.to_string()), None, None, None)),
     };
     let id = id_of(number, entry.id.as_deref());
     let delivery = match delivery(shared, &permit, &envelope, payload, (&id, number), to) {
         Ok(delivery) => delivery,
         Err(detail) => {
             let ended = Ended::Error { status: 0, kind: "TaskUnreadable", detail, retry_after: None };
-            return (ended, None, Some(envelope));
+            return Some((ended, None, Some(envelope), None));
         }
     };
+    if let Some(holders) = shared.options.holders.as_ref().filter(|_| entry.kind == 1) {
+        return run_held(shared, holders, (&permit, &delivery), (number, to.epoch), envelope, cancelled).await;
+    }
     let exchange = async {
         match relay.deliver(permit, delivery).await {
             Ok(answer) => read(answer, shared.options.result).await,
@@ -192,16 +203,57 @@ async fn run_one(
     };
     tokio::select! {
         biased;
-        Ok(()) = cancelled => (Ended::Stopped, None, Some(envelope)),
+        Ok(why) = cancelled => {
+            let ended = match why {
+                Cancel::Stop => Ended::Stopped,
+                Cancel::Leave => no_room("the server was stopped".to_owned()),
+            };
+            Some((ended, None, Some(envelope), None))
+        }
         (ended, output) = exchange => {
             let ended = match ended {
                 // The server takes its instances down: no fault of the task.
                 Ended::Crashed { detail } if shared.is_closing() => no_room(detail),
                 ended => ended,
             };
-            (ended, output, Some(envelope))
+            Some((ended, output, Some(envelope), None))
         }
     }
+}
+
+/// The same by way of a process that outlives this server. None if the run goes on without us.
+async fn run_held(
+    shared: &Shared,
+    holders: &Holders,
+    (permit, delivery): (&Permit, &Delivery),
+    run: (TaskNumber, u32),
+    envelope: Arc<Envelope>,
+    cancelled: oneshot::Receiver<Cancel>,
+) -> Option<Outcome> {
+    let no_room = |detail: String| Ended::NoRoom { detail, retry_after: None };
+    let mut held = match hold::begin(holders, permit, delivery, run) {
+        Ok(held) => held,
+        Err(error) => {
+            let detail = format!("the process that is to hold its exchange cannot be started: {error}");
+            return Some((no_room(detail), None, Some(envelope), None));
+        }
+    };
+    let (ended, output) = tokio::select! {
+        biased;
+        Ok(why) = cancelled => match why {
+            Cancel::Leave => return None,
+            Cancel::Stop => {
+                held.kill();
+                (Ended::Stopped, None)
+            }
+        },
+        (outcome, answer) = held.outcome() => hold::ended(outcome, answer, shared.options.result, envelope.timeout),
+    };
+    let ended = match ended {
+        Ended::Crashed { detail } if shared.is_closing() => no_room(detail),
+        ended => ended,
+    };
+    Some((ended, output, Some(envelope), Some(held)))
 }
 
 fn delivery(
@@ -250,12 +302,6 @@ fn delivery(
 /// Takes an answer and says what it means.
 async fn read(answer: Answer, most: usize) -> (Ended, Option<Output>) {
     let (head, mut body) = answer.into_parts();
-    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-    let content_type = text("content-type").map(str::to_owned);
-    let told = text("x-fc-status").and_then(|status| status.parse::<u16>().ok());
-    let retry_after =
-        text("retry-after").and_then(|value| value.parse::<u64>().ok()).map(|seconds| seconds.min(86_400) * 1_000);
-    let status = head.status.as_u16();
     let mut bytes = BytesMut::new();
     let mut cut = false;
     loop {
@@ -270,10 +316,22 @@ async fn read(answer: Answer, most: usize) -> (Ended, Option<Output>) {
             None => break,
         }
     }
-    let output = Output {
-        head: serde_json::to_string(&Head { status, content_type, cut }).unwrap_or_default(),
-        body: bytes.freeze(),
-    };
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    meaning(head.status.as_u16(), text, bytes.freeze(), cut)
+}
+
+/// What an answer means for the task.
+pub(crate) fn meaning<'a>(
+    status: u16,
+    header: impl Fn(&str) -> Option<&'a str>,
+    body: Bytes,
+    cut: bool,
+) -> (Ended, Option<Output>) {
+    let content_type = header("content-type").map(str::to_owned);
+    let told = header("x-fc-status").and_then(|status| status.parse::<u16>().ok());
+    let retry_after =
+        header("retry-after").and_then(|value| value.parse::<u64>().ok()).map(|seconds| seconds.min(86_400) * 1_000);
+    let output = Output { head: serde_json::to_string(&Head { status, content_type, cut }).unwrap_or_default(), body };
     let failed = told.map_or(status >= 400, |told| !(200..300).contains(&told));
     let said = || {
         let text = String::from_utf8_lossy(&output.body[..output.body.len().min(500)]).into_owned();
@@ -288,7 +346,7 @@ async fn read(answer: Answer, most: usize) -> (Ended, Option<Output>) {
 }
 
 /// Writes down how a run ended, for as long as there is hope.
-async fn finish(
+pub(crate) async fn finish(
     shared: &Arc<Shared>,
     number: TaskNumber,
     epoch: u32,
@@ -325,8 +383,9 @@ async fn finish(
             deliveries: envelope.map_or_else(Vec::new, |envelope| words::caused(envelope, &to)),
             to,
         };
+        reached("task: answered");
         match shared.advance(step).await {
-            Ok(true) => return,
+            Ok(true) => return reached("task: ended"),
             // It was told to stop in this moment; the book knows that soon.
             Ok(false) => match shared.store.task(number).await {
                 Ok(Some(task)) if task.now.epoch == epoch && !task.now.state.is_terminal() => {

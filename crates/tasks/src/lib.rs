@@ -16,6 +16,8 @@ mod dispatch;
 pub mod envelope;
 mod error;
 mod headers;
+mod hold;
+pub mod holder;
 mod progress;
 mod recover;
 mod rounds;

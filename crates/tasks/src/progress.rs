@@ -37,9 +37,10 @@ impl Tasks {
         }
         {
             let runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(run) = runs.get(&number).filter(|run| run.epoch == epoch) {
+            let run = runs.get(&number).filter(|run| run.epoch == epoch);
+            if let Some(link) = run.and_then(|run| run.link.as_ref()) {
                 // A sign of life, as a byte of an answer would be.
-                run.link.sign();
+                link.sign();
             }
         }
         let text: String = text.chars().filter(|c| !c.is_control()).take(MOST).collect();

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::book::Entry;
 use crate::error::Error;
+use crate::hold::{self, Held};
 use crate::rules::{Allowance, Ended, after};
 use crate::service::Shared;
 use crate::view::line;
@@ -40,6 +41,14 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), Error> {
     for some in left.chunks(256) {
         interrupted(shared, some).await?;
     }
+    if let Some(holders) = &shared.options.holders {
+        let book = shared.book();
+        let runs = |number: u64, epoch: u32| {
+            let entry = book.entry(TaskNumber(number));
+            entry.is_some_and(|entry| entry.epoch == epoch && entry.state == TaskState::Running)
+        };
+        hold::sweep(holders, runs);
+    }
     for delivery in shared.store.deliveries().await? {
         shared.post.put_back(delivery);
     }
@@ -52,12 +61,16 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), Error> {
 /// Ends runs of an earlier server, in one commit.
 async fn interrupted(shared: &Arc<Shared>, numbers: &[TaskNumber]) -> Result<(), Error> {
     let mut steps = Vec::new();
-    let mut tasks: Vec<Task> = Vec::new();
     for number in numbers {
         let Some(task) = shared.store.task(*number).await? else { continue };
         shared.book().admit(task.number, Entry::of(&task), wall_millis());
+        let running = task.now.state == TaskState::Running;
+        let holders = shared.options.holders.as_ref().filter(|_| running);
+        if let Some(held) = holders.and_then(|holders| Held::of_task(holders, &task)) {
+            hold::resume(shared, task, held);
+            continue;
+        }
         steps.push(crash_of(&task));
-        tasks.push(task);
     }
     let stepped = shared.store.advance_all(steps.clone()).await?;
     for (step, stepped) in steps.into_iter().zip(stepped) {

@@ -16,8 +16,8 @@ use crate::words;
 const LOOK: Duration = Duration::from_secs(1);
 /// How often leases are renewed.
 const RENEW: Duration = Duration::from_secs(5);
-/// How often what is old enough is forgotten.
-const FORGET: Duration = Duration::from_secs(20);
+/// How often what is old enough is forgotten, at least where it is kept for longer.
+const FORGET: Duration = Duration::from_secs(600);
 /// Tasks that expire in one go.
 const EXPIRE: usize = 256;
 
@@ -39,7 +39,7 @@ pub(crate) fn start(shared: &Arc<Shared>) {
             if let Err(error) = forget(&old).await {
                 tracing::warn!(%error, "old tasks are not forgotten");
             }
-            tokio::time::sleep(FORGET).await;
+            tokio::time::sleep(old.options.retention.clamp(Duration::from_secs(1), FORGET)).await;
         }
     });
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kip_control::{Brake, Control, Link};
 use kip_host::clock::{boot_millis, wall_millis};
+use kip_host::failpoint::reached;
 use kip_relay::metrics::Metrics;
 use kip_store::tasks::{Accepted, NewTask, Progressed, Step, Task, TaskNumber, TaskState, TaskStore};
 use tokio::sync::{Notify, oneshot};
@@ -73,9 +74,19 @@ pub struct Receipt {
 /// A run that is under way.
 pub(crate) struct Run {
     pub(crate) epoch: u32,
-    pub(crate) brake: Brake,
-    pub(crate) link: Arc<Link>,
-    pub(crate) cancel: Option<oneshot::Sender<()>>,
+    /// None for a run that an earlier server began.
+    pub(crate) brake: Option<Brake>,
+    pub(crate) link: Option<Arc<Link>>,
+    pub(crate) cancel: Option<oneshot::Sender<Cancel>>,
+}
+
+/// Why a run is cut short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cancel {
+    /// The task was told to stop.
+    Stop,
+    /// The server ends in order: the task is run again by the next one, and that is no fault of it.
+    Leave,
 }
 
 /// What was accepted lately and not run yet.
@@ -298,8 +309,13 @@ impl Tasks {
         self.shared.closing.send_replace(true);
     }
 
-    /// Waits until every run that ended is written down, for a moment at most.
+    /// Cuts short what still runs, so that it is written down and not found as a crash, and waits a moment for that.
     pub async fn closed(&self) {
+        for run in self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
+            if let Some(cancel) = run.cancel.take() {
+                let _ = cancel.send(Cancel::Leave);
+            }
+        }
         const LIMIT: Duration = Duration::from_secs(3);
         let over = async {
             while !self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
@@ -461,7 +477,9 @@ impl Shared {
             refusals: 0,
         };
         let (id, key, payload) = (new.id.clone(), new.key.clone(), new.payload.clone());
+        reached("task: before accept");
         let accepted = self.store.accept(new).await?;
+        reached("task: accepted");
         let number = accepted.number();
         match accepted {
             Accepted::New(_) => {}

@@ -30,8 +30,8 @@ use kip_spec::function::Hook;
 use tokio::sync::mpsc;
 
 use crate::body::{Body, Ended, Error, Order, Running, StartError, StartProblem, StopOrder};
-use crate::failpoint::reached;
 use journal::{Journal, Stage};
+use kip_host::failpoint::reached;
 use limits::Limits;
 use pump::Pump;
 

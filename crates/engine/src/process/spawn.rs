@@ -15,7 +15,7 @@ use super::unsafe_spawn::Step;
 use super::watch::Watcher;
 use super::{Process, ProcessBody, cgroup, contract, expand, streams};
 use crate::body::{Order, StartError, StartProblem};
-use crate::failpoint::reached;
+use kip_host::failpoint::reached;
 
 /// Programs that are on their way into the kernel at once.
 const LAUNCHES_AT_ONCE: usize = 16;

@@ -46,6 +46,14 @@ impl FunctionCore {
         effects.push(Effect::Tell(ToPlacer::Hold { function, instance: id, version, need, place, rung }));
     }
 
+    /// What an earlier server left on an instance is waited for without an end.
+    pub(super) fn patience(&mut self, id: InstanceId) {
+        let inherited = self.instances.get_mut(&id).and_then(|instance| instance.inherited.as_mut());
+        if let Some((_, until)) = inherited {
+            *until = u64::MAX;
+        }
+    }
+
     /// What an earlier server left on an instance is over.
     pub(super) fn settled(&mut self, now: u64, id: InstanceId) {
         let Some(instance) = self.instances.get_mut(&id) else { return };

@@ -145,6 +145,7 @@ impl FunctionCore {
                 return self.adopt(now, instance, version, policy, found, effects);
             }
             Event::Settled { instance } => self.settled(now, instance),
+            Event::Patience { instance } => self.patience(instance),
             Event::Readiness { instance, ready } => self.readiness(instance, ready),
             Event::Unhealthy { instance, how } => self.unhealthy(now, instance, how, effects),
             Event::Progress { instance, last } => self.progress(now, instance, last, effects),

@@ -6,6 +6,7 @@ use kip_api::wire;
 use kip_control::{BEFORE_RESTORE, BackupManifest, Restored, backup_problem};
 use kip_host::directory::DataDirectory;
 use kip_spec::{Problem, code};
+use kip_store::tasks::SqliteTasks;
 use kip_store::{ControlStore, RecordStore, SqliteControl, SqliteRecords, backup};
 
 use crate::arguments::{Backup, Connection, Restore};
@@ -13,6 +14,9 @@ use crate::client::{Client, data_directory};
 use crate::output::Output;
 use crate::serve::{directory_problem, store_problem};
 use crate::start;
+
+/// Where tasks are.
+const TASKS: &str = "tasks.db";
 
 /// The server to ask; none where nobody runs on the data directory.
 async fn server(connection: &Connection) -> anyhow::Result<Option<Client>> {
@@ -40,7 +44,11 @@ pub(crate) async fn backup(connection: &Connection, options: &Backup, output: Ou
             let directory = DataDirectory::lock(&data).map_err(directory_problem)?;
             let (control, records) = open(directory.path()).map_err(store_problem)?;
             let by = env!("CARGO_PKG_VERSION");
-            backup::write(Path::new(&file), options.force, by, &control, &records).await.map_err(backup_problem)?
+            let tasks = tasks_of(directory.path()).map_err(store_problem)?;
+            let file = Path::new(&file);
+            let written =
+                backup::write(file, options.force, by, &control, &records, tasks.as_ref().map(|tasks| tasks as _));
+            written.await.map_err(backup_problem)?
         }
     };
     output.result(&made, |made| {
@@ -52,6 +60,11 @@ pub(crate) async fn backup(connection: &Connection, options: &Backup, output: Ou
 pub(crate) async fn restore(connection: &Connection, options: &Restore, output: Output) -> anyhow::Result<()> {
     let file = absolute(&options.file)?;
     let restored = match server(connection).await? {
+        Some(_) if options.tasks => {
+            return Err(Problem::new(code::COMMAND_INPUT, "tasks cannot be put back while a server runs")
+                .hint("`kip stop` ends it; its data directory is enough to restore")
+                .into());
+        }
         Some(client) => {
             let body = wire::Restore { file: file.clone(), force: options.force, records: options.records };
             client.post("/api/v1/restore", &body).await?
@@ -79,6 +92,12 @@ fn existing(connection: &Connection) -> anyhow::Result<PathBuf> {
     Err(problem.hint("name the server's data directory: --data-dir DIR").into())
 }
 
+/// The tasks of a data directory, if it has any.
+fn tasks_of(data: &Path) -> Result<Option<SqliteTasks>, kip_store::Error> {
+    let file = data.join(TASKS);
+    file.exists().then(|| SqliteTasks::open(&file)).transpose()
+}
+
 fn open(data: &Path) -> Result<(SqliteControl, SqliteRecords), kip_store::Error> {
     Ok((SqliteControl::open(&data.join("control.db"))?, SqliteRecords::open(&data.join("records.db"))?))
 }
@@ -89,7 +108,7 @@ async fn alone(data: &Path, file: &Path, options: &Restore) -> anyhow::Result<Re
     let data = directory.path();
     // Looked at before anything is set aside: what is not whole must change nothing.
     drop(backup::stage(file, data, None).map_err(backup_problem)?);
-    for name in ["control.db", "records.db"] {
+    for name in ["control.db", "records.db", TASKS] {
         if !backup::is_usable(&data.join(name)) {
             set_aside(data, name)?;
         }
@@ -102,12 +121,19 @@ async fn alone(data: &Path, file: &Path, options: &Restore) -> anyhow::Result<Re
     if !fresh {
         let copy = data.join(BEFORE_RESTORE);
         let by = env!("CARGO_PKG_VERSION");
-        backup::write(&copy, true, by, &control, &records).await.map_err(backup_problem)?;
+        let tasks = if options.tasks { None } else { tasks_of(data).map_err(store_problem)? };
+        let tasks = tasks.as_ref().map(|tasks| tasks as _);
+        backup::write(&copy, true, by, &control, &records, tasks).await.map_err(backup_problem)?;
     }
     let before = control.current_versions().await.map_err(store_problem)?;
     let after = control.replace(&staged, Vec::new()).await.map_err(store_problem)?;
     if options.records || fresh {
         records.replace(&staged).await.map_err(store_problem)?;
+    }
+    if staged.has_tasks() && (options.tasks || !data.join(TASKS).exists()) {
+        set_aside(data, TASKS)?;
+        set_aside(data, "tasks.blobs")?;
+        staged.put_tasks(data).map_err(backup_problem)?;
     }
     let mut restored = Restored::default();
     for version in &after {

@@ -56,6 +56,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Device(command) => device::run(connection, &command, output).await,
         // Run by `main` with runtimes of their own, or with none.
         Command::Up(_) | Command::Serve(_) | Command::GpuHelper | Command::GpuProbe { .. } => Ok(()),
+        Command::TaskHolder { .. } => Ok(()),
         #[cfg(feature = "infer")]
         Command::Infer(_) => Ok(()),
     }

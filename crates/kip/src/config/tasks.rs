@@ -33,6 +33,7 @@ pub(super) fn options(values: &BTreeMap<&'static str, Value>) -> Result<Options,
         retention: time("tasks.retention")?,
         threads,
         delivery: time("tasks.delivery")?,
+        holders: None,
         secret: Vec::new(),
     })
 }

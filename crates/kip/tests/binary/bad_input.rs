@@ -187,7 +187,6 @@ fn callers_who_ask_for_what_is_not_there() {
     assert_eq!((answer.code().as_str(), answer.header("allow")), ("KW-2003", Some("GET, HEAD")), "{answer:?}");
     let moved = gateway("GET", "/f/f?x=1", "");
     assert_eq!((moved.status(), moved.header("location")), (308, Some("/f/f/?x=1")));
-    assert_eq!(gateway("GET", "/f/f/", "x-fc-invocation-type: Async\r\n").code(), "KW-2014");
     assert!(server.instances().is_empty(), "none of these starts anything");
 
     let hints =

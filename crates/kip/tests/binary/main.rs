@@ -24,3 +24,5 @@ mod safety;
 mod service;
 mod storage;
 mod support;
+mod tasks;
+mod tasks_faults;

@@ -24,13 +24,13 @@ fn faults_library() -> Option<&'static Path> {
 }
 
 /// A server on a disk, or with a clock, that can be made to misbehave.
-struct Faulty {
-    server: Server,
+pub(crate) struct Faulty {
+    pub(crate) server: Server,
     rules: PathBuf,
 }
 
 impl Faulty {
-    fn start(settings: &str) -> Option<Self> {
+    pub(crate) fn start(settings: &str) -> Option<Self> {
         let library = faults_library();
         if library.is_none() {
             eprintln!("skipped: there is no C compiler to build the library that makes the disk fail");
@@ -47,13 +47,13 @@ impl Faulty {
     }
 
     /// From now on these rules hold, and no others.
-    fn rules(&self, rules: &str) {
+    pub(crate) fn rules(&self, rules: &str) {
         let new = self.rules.with_extension("new");
         fs::write(&new, rules).unwrap();
         fs::rename(new, &self.rules).unwrap();
     }
 
-    fn start_again_without_faults(&mut self) {
+    pub(crate) fn start_again_without_faults(&mut self) {
         self.rules("");
         stop(&mut self.server);
         self.server.start_again();

@@ -35,7 +35,7 @@ impl World {
     }
 
     async fn backup(&self, name: &str) -> PathBuf {
-        write(&self.path(name), false, "0.1.0", &self.control, &self.records).await.unwrap();
+        write(&self.path(name), false, "0.1.0", &self.control, &self.records, None).await.unwrap();
         self.path(name)
     }
 
@@ -127,12 +127,12 @@ async fn a_file_is_never_overwritten_unasked() {
     let world = World::new().await;
     let file = world.path("one");
     fs::write(&file, "mine").unwrap();
-    let again = write(&file, false, "0.1.0", &world.control, &world.records).await;
+    let again = write(&file, false, "0.1.0", &world.control, &world.records, None).await;
     assert!(matches!(again, Err(Error::Exists { .. })), "{again:?}");
     assert_eq!(fs::read(&file).unwrap(), b"mine");
-    write(&file, true, "0.1.0", &world.control, &world.records).await.unwrap();
+    write(&file, true, "0.1.0", &world.control, &world.records, None).await.unwrap();
     world.stage(&file).unwrap();
-    let nowhere = write(&world.path("no/where"), false, "0.1.0", &world.control, &world.records).await;
+    let nowhere = write(&world.path("no/where"), false, "0.1.0", &world.control, &world.records, None).await;
     assert!(nowhere.is_err());
     assert_eq!(world.left_behind(), ["one"]);
 }
@@ -218,7 +218,8 @@ async fn a_backup_of_an_older_schema_is_brought_along() {
         files: Vec::new(),
     };
     let file = world.path("backup");
-    pack(&file, false, &[("control.db", Temporary(control)), ("records.db", Temporary(old))], &mut manifest).unwrap();
+    pack(&file, false, &[("control.db", Temporary(control)), ("records.db", Temporary(old))], None, &mut manifest)
+        .unwrap();
     let staged = world.stage(&file).unwrap();
     world.records.replace(&staged).await.unwrap();
     let c = Connection::open(world.path("records.db")).unwrap();

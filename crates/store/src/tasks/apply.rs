@@ -321,10 +321,15 @@ pub(super) fn prune(
     let mut last = after;
     let mut over = Vec::new();
     let mut rows =
-        c.prepare_cached("SELECT number, state, ended FROM tasks WHERE number > ?1 ORDER BY number LIMIT ?2")?;
+        c.prepare_cached("SELECT number, state, ended, created FROM tasks WHERE number > ?1 ORDER BY number LIMIT ?2")?;
     let mut rows = rows.query(params![signed(after.0), signed(LOOK as u64)])?;
     let number_of = |row: &Row<'_>| row.get::<_, i64>(0).map(|number| TaskNumber(number.unsigned_abs()));
     while let Some(row) = rows.next()? {
+        // What was accepted later was over later.
+        if row.get::<_, i64>(3)? >= ended_before {
+            seen = 0;
+            break;
+        }
         seen += 1;
         last = number_of(row)?;
         if row.get::<_, u8>(1)? >= OPEN_BELOW && row.get::<_, i64>(2)? < ended_before {

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::database::Error;
 use crate::health::Condition;
 
+pub(crate) use apply::MIGRATIONS;
 pub use sqlite::{SqliteTasks, Tuning};
 
 /// Where a task stands. The words are those of Function Compute.

@@ -1,0 +1,202 @@
+//! Runs that may take hours are held by a process of their own each ([`crate::holder`]): here they are started, waited for, taken
+//! up by the next server, and ended.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kip_control::Permit;
+use kip_relay::Delivery;
+use kip_store::tasks::{Task, TaskNumber};
+use tokio::sync::oneshot;
+
+use crate::dispatch::{finish, meaning};
+use crate::holder::{Order, Outcome, living};
+use crate::rules::Ended;
+use crate::service::{Cancel, Run, Shared};
+use crate::words;
+
+/// Between two looks for an outcome: quick at first, for most runs are short after all.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// How runs are held.
+#[derive(Debug, Clone)]
+pub struct Holders {
+    /// Our own program.
+    pub program: PathBuf,
+    /// The hidden command of it that holds, which takes a folder.
+    pub command: String,
+    /// Where each has a folder of its own.
+    pub folder: PathBuf,
+}
+
+impl Holders {
+    fn folder_of(&self, number: TaskNumber, epoch: u32) -> PathBuf {
+        self.folder.join(format!("{}-{epoch}", number.0))
+    }
+}
+
+/// A run that is held. Dropping it leaves the process to itself.
+pub(crate) struct Held {
+    folder: PathBuf,
+    child: Option<Child>,
+}
+
+/// Has a run held by a process.
+pub(crate) fn begin(
+    holders: &Holders,
+    permit: &Permit,
+    delivery: &Delivery,
+    (number, epoch): (TaskNumber, u32),
+) -> std::io::Result<Held> {
+    let folder = holders.folder_of(number, epoch);
+    kip_host::directory::create_private(&holders.folder)?;
+    kip_host::directory::create_private(&folder)?;
+    let head = kip_relay::compose(permit, delivery);
+    let headers =
+        head.headers.iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+    let order = Order {
+        address: permit.link().address.to_string(),
+        method: head.method.to_string(),
+        path: head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+        headers: headers.filter(|(name, _)| name != "host" && name != "content-length").collect(),
+        limit: u64::try_from(delivery.limit.as_millis()).unwrap_or(u64::MAX),
+    };
+    kip_host::directory::write_unsynced(&folder.join("body"), delivery.request.body())?;
+    kip_host::directory::write_unsynced(&folder.join("order"), &serde_json::to_vec(&order)?)?;
+    let mut command = Command::new(&holders.program);
+    command.arg(&holders.command).arg(&folder).env_clear();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // Its own group: what ends the server by a signal to its group is not for it.
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    Ok(Held { folder, child: Some(command.spawn()?) })
+}
+
+impl Held {
+    /// What an earlier server left of a run: a process that lives, or its outcome.
+    pub(crate) fn of_task(holders: &Holders, task: &Task) -> Option<Self> {
+        let folder = holders.folder_of(task.number, task.now.epoch);
+        let there = folder.join("outcome").exists() || living(&folder).is_some();
+        there.then_some(Self { folder, child: None })
+    }
+
+    /// Waits for the outcome.
+    pub(crate) async fn outcome(&mut self) -> (Outcome, Bytes) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            // Looked at first: the outcome is there before the process is gone.
+            let over = match &mut self.child {
+                Some(child) => child.try_wait().map_or(true, |ended| ended.is_some()),
+                None => living(&self.folder).is_none(),
+            };
+            if let Some(outcome) = read(&self.folder) {
+                return outcome;
+            }
+            if over {
+                let detail = "the process that held the exchange ended".to_owned();
+                return (Outcome::BrokeOff(detail), Bytes::new());
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Ends the process, and with it the connection to the instance.
+    pub(crate) fn kill(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        } else if let Some(process) = living(&self.folder)
+            && let Some(process) = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw)
+        {
+            let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+        }
+    }
+
+    /// Its outcome is on the disk elsewhere.
+    pub(crate) fn forget(mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.wait();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn read(folder: &Path) -> Option<(Outcome, Bytes)> {
+    let outcome = serde_json::from_slice(&fs::read(folder.join("outcome")).ok()?).ok()?;
+    Some((outcome, Bytes::from(fs::read(folder.join("answer")).unwrap_or_default())))
+}
+
+/// What an outcome means for the task.
+pub(crate) fn ended(
+    outcome: Outcome,
+    answer: Bytes,
+    most: usize,
+    timeout: u64,
+) -> (Ended, Option<kip_store::tasks::Output>) {
+    match outcome {
+        Outcome::Answered { status, headers } => {
+            let header = |name: &str| headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+            let cut = answer.len() > most;
+            meaning(status, header, answer.slice(..answer.len().min(most)), cut)
+        }
+        Outcome::NotSent(detail) => (Ended::NoRoom { detail, retry_after: None }, None),
+        Outcome::BrokeOff(detail) => (Ended::Crashed { detail }, None),
+        Outcome::TooLong => {
+            let detail = format!("it took longer than {} s", timeout / 1_000);
+            (Ended::Error { status: 0, kind: "FunctionTimeout", detail, retry_after: None }, None)
+        }
+    }
+}
+
+/// Takes up a run that an earlier server left. It is in the book as running.
+pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
+    let (cancel, cancelled) = oneshot::channel();
+    let run = Run { epoch: task.now.epoch, brake: None, link: None, cancel: Some(cancel) };
+    shared.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(task.number, run);
+    if let Some(instance) = &task.now.instance {
+        // Else an instance whose requests are not over in time is taken for stuck.
+        shared.control.patient_with(instance);
+    }
+    let shared = shared.clone();
+    drop(kip_host::tasks::spawn("task of an earlier server", async move {
+        let number = task.number;
+        let envelope = words::envelope(&task);
+        let most = shared.options.result;
+        let timeout = envelope.as_ref().map_or(0, |envelope| envelope.timeout);
+        let result = tokio::select! {
+            biased;
+            Ok(why) = cancelled => match why {
+                Cancel::Leave => None,
+                Cancel::Stop => {
+                    held.kill();
+                    Some((Ended::Stopped, None))
+                }
+            },
+            (outcome, answer) = held.outcome() => Some(ended(outcome, answer, most, timeout)),
+        };
+        if let Some((ended, output)) = result {
+            finish(&shared, number, task.now.epoch, &task.now, ended, output, envelope.as_ref()).await;
+            held.forget();
+        }
+        shared.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    }));
+}
+
+/// Ends what is held for tasks that do not run any more.
+pub(crate) fn sweep(holders: &Holders, runs: impl Fn(u64, u32) -> bool) {
+    for entry in fs::read_dir(&holders.folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let parts = name.to_str().and_then(|name| name.split_once('-'));
+        let parts = parts.and_then(|(number, epoch)| Some((number.parse().ok()?, epoch.parse().ok()?)));
+        if parts.is_none_or(|(number, epoch)| !runs(number, epoch)) {
+            let mut held = Held { folder: entry.path(), child: None };
+            held.kill();
+            held.forget();
+        }
+    }
+}
