@@ -127,14 +127,6 @@ impl Client {
         self.call(Method::PATCH, path, Some(serde_json::to_vec(body)?)).await
     }
 
-    pub(crate) async fn put<B: Serialize + Sync, T: DeserializeOwned>(
-        &self,
-        path: &str,
-        body: &B,
-    ) -> anyhow::Result<T> {
-        self.call(Method::PUT, path, Some(serde_json::to_vec(body)?)).await
-    }
-
     /// A request without a body.
     pub(crate) async fn send<T: DeserializeOwned>(&self, method: Method, path: &str) -> anyhow::Result<T> {
         self.call(method, path, None).await
