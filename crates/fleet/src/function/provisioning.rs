@@ -155,7 +155,7 @@ impl Provisioned {
         // With nothing to do and nothing new, the next period would say the same.
         let idle = self.in_flight == 0 && self.used == 0 && over;
         let only_requests = active().all(|policy| policy.metric == Metric::Concurrency);
-        let steady = before == self.target && self.current == self.target && self.tracker.is_settled();
+        let steady = before == self.target && self.tracker.is_settled();
         let rests = idle && only_requests && steady;
         if over {
             (self.period, self.used) = (now, 0);
@@ -168,10 +168,10 @@ impl Provisioned {
         self.due = follows.into_iter().chain(changes).min();
     }
 
-    /// Something is to do again.
-    fn resume(&mut self, now: u64) {
+    /// Something is to do again, or there is another number of instances.
+    fn resume(&mut self, now: u64, changed: bool) {
         let period = self.settings.period.0;
-        if self.settings.provision.tracking.is_empty() || self.in_flight == 0 {
+        if self.settings.provision.tracking.is_empty() || self.in_flight == 0 && !changed {
             return;
         }
         // It was at rest if no period is under way.
@@ -288,8 +288,9 @@ impl FunctionCore {
             }
             let provisioned = &mut self.provisions[index];
             provisioned.count(now);
+            let changed = provisioned.current != current;
             (provisioned.in_flight, provisioned.places, provisioned.current) = (in_flight, places, current);
-            provisioned.resume(now);
+            provisioned.resume(now, changed);
         }
     }
 }

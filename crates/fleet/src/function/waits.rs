@@ -5,6 +5,7 @@ use std::fmt;
 use kip_spec::{Millis, VersionId};
 
 use super::FunctionCore;
+use crate::scaler::Scaler;
 use crate::why::StartFailure;
 use crate::{Class, Lack, Now, State};
 
@@ -41,6 +42,18 @@ pub enum Waits {
     Unready,
     /// Instances are on their way out, and others follow when they are gone.
     Leaving,
+    /// All instances are busy, and Knative's autoscaler wants no more before its next tick.
+    Autoscaler {
+        /// How many it wants.
+        wants: u32,
+        /// How long until it decides again, milliseconds.
+        tick_in: Option<u64>,
+    },
+    /// All provisioned instances are busy, and requests start none beside them.
+    Provisioned {
+        /// How many there are to be.
+        target: u32,
+    },
     /// All instances are busy.
     Busy,
 }
@@ -70,9 +83,18 @@ impl FunctionCore {
         }
         let instances = u32::try_from(own().count()).unwrap_or(u32::MAX);
         Some(match () {
-            () if hot().next().is_none() => Waits::Leaving,
+            () if hot().next().is_none() && revision.on_demand() => Waits::Leaving,
+            () if !revision.on_demand() && instances >= revision.minimum() => {
+                Waits::Provisioned { target: revision.minimum() }
+            }
             () if instances >= revision.maximum() => Waits::AtMaximum { instances },
-            () => Waits::Busy,
+            () => match revision.scaler.applied() {
+                Some(wants) => {
+                    let tick = revision.scaler.next_tick();
+                    Waits::Autoscaler { wants, tick_in: tick.map(|at| at.saturating_sub(now.boot)) }
+                }
+                None => Waits::Busy,
+            },
         })
     }
 }
@@ -94,6 +116,16 @@ impl fmt::Display for Waits {
             }
             Self::Unready => f.write_str("every hot instance fails its ready probe"),
             Self::Leaving => f.write_str("an instance is ending, and the next one follows"),
+            Self::Autoscaler { wants, tick_in } => {
+                write!(f, "all instances are busy, and the autoscaler wants {wants}")?;
+                tick_in.map_or(Ok(()), |tick| write!(f, "; it decides again in {}", Millis(tick)))
+            }
+            Self::Provisioned { target } => {
+                write!(
+                    f,
+                    "the {target} provisioned instances are busy, and scaling.disable_ondemand starts none beside them"
+                )
+            }
             Self::Busy => f.write_str("all instances are busy"),
         }
     }

@@ -37,6 +37,8 @@ pub(crate) async fn functions(client: &Client, output: Output) -> anyhow::Result
 
 pub(crate) async fn instances(client: &Client, output: Output) -> anyhow::Result<()> {
     let instances: Vec<InstanceInfo> = client.get("/api/v1/instances").await?;
+    let functions: Vec<FunctionInfo> =
+        if output.is_json() { Vec::new() } else { client.get("/api/v1/functions").await? };
     let host = if output.is_json() { None } else { Some(client.status().await?.host) };
     output.result(&instances, |instances| {
         let devices = host.as_ref().is_some_and(|host| !host.devices.is_empty());
@@ -62,8 +64,21 @@ pub(crate) async fn instances(client: &Client, output: Output) -> anyhow::Result
             vec!["INSTANCE", "FUNCTION", "VERSION", "STATE", "#FOR", "KIND", "#IN FLIGHT", "#SERVED", "#PROCESS"];
         header.extend(devices.then_some("DEVICES"));
         let holders = host.as_ref().map(|host| holders(host, instances)).unwrap_or_default();
-        format!("{}{holders}", table(&header, &rows))
+        format!("{}{}{holders}", table(&header, &rows), wanted(&functions))
     })
+}
+
+/// What scaling policies want of functions, and why.
+fn wanted(functions: &[FunctionInfo]) -> String {
+    let mut text = String::new();
+    for info in functions {
+        for scaling in &info.scaling {
+            let (name, target, current) = (&info.name, scaling.target, scaling.current);
+            let (whom, mode, why) = (&scaling.whom, &scaling.mode, &scaling.why);
+            text.push_str(&format!("{name} {whom} by {mode}: {target} wanted, {current} there; {why}\n"));
+        }
+    }
+    text
 }
 
 /// The state, and what is amiss with it.

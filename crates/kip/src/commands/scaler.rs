@@ -15,9 +15,7 @@ use crate::problem::Shown;
 
 pub(crate) fn run(command: &Scaler, output: Output) -> anyhow::Result<()> {
     match command {
-        Scaler::Decide(lines) => {
-            decide(open(lines)?, &mut |line| output.data((serde_json::to_string(&line)? + "\n").as_bytes()))
-        }
+        Scaler::Decide(lines) => decide(open(lines)?, &mut |line| output.data((line + "\n").as_bytes())),
         Scaler::Validate(lines) => {
             let mut valid = true;
             for value in serde_json::Deserializer::from_reader(open(lines)?).into_iter::<Value>() {
@@ -198,24 +196,25 @@ enum Session {
 }
 
 impl Session {
-    fn line(&mut self, line: Value) -> Result<Option<Value>, String> {
+    /// The answer is in the order of its fields, not of the alphabet.
+    fn line(&mut self, line: Value) -> Result<Option<String>, String> {
         let text = |error: serde_json::Error| error.to_string();
         match self {
             Self::Kpa(session) => {
                 let line: KpaLine = serde_json::from_value(line).map_err(text)?;
-                session.line(&line).map(serde_json::to_value).transpose().map_err(text)
+                session.line(&line).as_ref().map(serde_json::to_string).transpose().map_err(text)
             }
             Self::Fc(session) => {
                 let line: FcLine = serde_json::from_value(line).map_err(text)?;
                 let decision = session.line(&line).map_err(|error| error.to_string())?;
-                serde_json::to_value(decision).map(Some).map_err(text)
+                serde_json::to_string(&decision).map(Some).map_err(text)
             }
         }
     }
 }
 
 /// Decides line by line. A line with a `policy` begins anew.
-fn decide(input: impl BufRead, answer: &mut dyn FnMut(Value) -> anyhow::Result<()>) -> anyhow::Result<()> {
+fn decide(input: impl BufRead, answer: &mut dyn FnMut(String) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mut session: Option<Session> = None;
     for (index, text) in input.lines().enumerate() {
         let text = text?;
@@ -265,7 +264,7 @@ mod tests {
     fn decided(lines: &str) -> anyhow::Result<Vec<Value>> {
         let mut answers = Vec::new();
         decide(lines.as_bytes(), &mut |answer| {
-            answers.push(answer);
+            answers.push(serde_json::from_str(&answer)?);
             Ok(())
         })?;
         Ok(answers)

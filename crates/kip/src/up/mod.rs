@@ -1,5 +1,6 @@
 //! `kip up`: from a folder to a function that answers, with proof.
 
+mod burst;
 mod check;
 mod follow;
 mod samples;
@@ -20,6 +21,7 @@ use crate::config::{Config, Flags};
 use crate::output::Output;
 use crate::start::{self, Listen};
 use crate::{problem, serve};
+use burst::BurstFile;
 use samples::TryFile;
 use tryout::Report;
 
@@ -31,6 +33,8 @@ pub(crate) struct Summary {
     pub(crate) deployed: Vec<VersionMade>,
     #[serde(rename = "try")]
     pub(crate) tried: Option<Report>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) burst: Vec<burst::Seen>,
 }
 
 /// Runs `kip up`. It builds its own runtime, because with `--foreground` the server runs in it.
@@ -122,6 +126,10 @@ pub(crate) async fn show(client: &Client, path: &Path, prove: bool, output: Outp
         Some(try_file) => Some(tryout::run(client, &gateway, &directory, try_file, prove, output).await?),
         None => None,
     };
+    let burst = match BurstFile::read(&directory)? {
+        Some(file) => burst::run(client, &gateway, &directory, &file, output).await?,
+        None => Vec::new(),
+    };
     output.say("");
     for made in &made.deployed {
         let host = made.function.as_str().to_ascii_lowercase();
@@ -137,6 +145,7 @@ pub(crate) async fn show(client: &Client, path: &Path, prove: bool, output: Outp
         api: format!("http://{}", about.api),
         deployed: made.deployed,
         tried,
+        burst,
     })
 }
 

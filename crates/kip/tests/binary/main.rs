@@ -21,6 +21,7 @@ mod metrics;
 mod protocols;
 mod relay;
 mod safety;
+mod scaling;
 mod service;
 mod storage;
 mod support;

@@ -72,7 +72,8 @@ impl Declared {
     /// Checks everything and fills in what is left out; an error is a list of Knative's own error lines.
     pub fn resolve(&self) -> Result<Resolved, Vec<String>> {
         let (config, read) = Config::read(&self.config);
-        let annotations = Annotations(&self.annotations);
+        let full = self.full();
+        let annotations = Annotations(&full);
         let mut errors: Errors = annotations.check(&config);
         if !(0..=i64::from(MOST_CONCURRENCY)).contains(&self.container_concurrency) {
             errors.outside(0, self.container_concurrency, MOST_CONCURRENCY, "containerConcurrency");
@@ -87,6 +88,15 @@ impl Declared {
         let max_scale_limit = count(config.max_scale_limit);
         let kpa = self.kpa(annotations, &config);
         Ok(Resolved { class, kpa, max_scale_limit, unknown })
+    }
+
+    /// Annotations with their prefix, which may be left out.
+    fn full(&self) -> BTreeMap<String, String> {
+        let full = |(key, value): (&String, &String)| {
+            let key = if key.contains('/') { key.clone() } else { format!("{GROUP}/{key}") };
+            (key, value.clone())
+        };
+        self.annotations.iter().map(full).collect()
     }
 
     fn kpa(&self, of: Annotations<'_>, config: &Config) -> Kpa {

@@ -1,0 +1,216 @@
+//! Scaling policies on the real binary: a burst by Knative's autoscaler, a schedule by a clock of the test's own, what is
+//! recorded against what `kip scaler decide` makes of it, and the examples of the pages.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{Server, apart, call, kip, run, until, until_within};
+
+/// Windows of several seconds, one after another.
+const LONG: Duration = Duration::from_secs(180);
+
+/// Callers that go on until they are stopped.
+fn load(
+    server: &Server,
+    callers: usize,
+    path: &'static str,
+    stop: &Arc<AtomicBool>,
+) -> Vec<std::thread::JoinHandle<bool>> {
+    let caller = |_| {
+        let (gateway, stop) = (server.gateway, stop.clone());
+        apart(move || {
+            let mut well = true;
+            while !stop.load(Ordering::SeqCst) {
+                well &= call(gateway, "GET", path, "", b"").status() == 200;
+            }
+            well
+        })
+    };
+    (0..callers).map(caller).collect()
+}
+
+fn end(stop: &AtomicBool, callers: Vec<std::thread::JoinHandle<bool>>) {
+    stop.store(true, Ordering::SeqCst);
+    assert!(callers.into_iter().all(|caller| caller.join().unwrap()), "a request failed");
+}
+
+/// What scaling policies of `f` saw and decided, oldest first.
+fn history(server: &Server) -> Vec<Value> {
+    let mut all = server.api_get("/api/v1/functions/f/scaling?limit=10000").json().as_array().expect("a list").clone();
+    all.reverse();
+    all
+}
+
+/// Feeds what was seen to `kip scaler decide`: it must decide the same again.
+fn decides_the_same(server: &Server, history: &[Value]) {
+    let seen: Vec<String> = history.iter().map(|record| record["observation"].to_string()).collect();
+    let file = server.folder().join("seen.jsonl");
+    fs::write(&file, seen.join("\n")).unwrap();
+    let again = server.kip(&["scaler", "decide", &file.to_string_lossy()]).ok();
+    let again: Vec<Value> = again.stdout.lines().map(|line| serde_json::from_str(line).expect("a decision")).collect();
+    let decided: Vec<&Value> = history.iter().map(|record| &record["decision"]).filter(|one| !one.is_null()).collect();
+    assert_eq!(decided.len(), again.len());
+    for (number, (decided, again)) in decided.into_iter().zip(&again).enumerate() {
+        assert_eq!(decided, again, "decision {number} of {}", history.len());
+    }
+}
+
+fn hot(server: &Server) -> usize {
+    server.instances().iter().filter(|line| line["state"] == "ready" || line["state"] == "busy").count()
+}
+
+#[test]
+fn knatives_autoscaler_from_zero_over_a_burst_and_a_panic_back_to_zero() {
+    let mut server = Server::start();
+    server.deploy_subject(
+        &[],
+        "instances: {max: 6}
+         scaling: {mode: kpa, annotations: {target: 1, target-utilization-percentage: 100, window: 6s, target-burst-capacity: -1}, config: {scale-to-zero-grace-period: 1s}}",
+    );
+    until_within(LONG, "the first scale went back to zero", || {
+        (history(&server).len() > 3 && server.instances().is_empty()).then_some(())
+    });
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers = load(&server, 6, "/f/f/delay/50", &stop);
+    until_within(LONG, "the burst has what it needs", || (hot(&server) >= 5).then_some(()));
+    let panics = until("it panics and says so", || {
+        let scaling = server.function()["scaling"][0].clone();
+        (scaling["panic"] == true).then_some(scaling)
+    });
+    assert!(panics["why"].as_str().unwrap().contains("panic for"), "{panics}");
+    let said = server.kip(&["why", "f"]).ok().stdout;
+    assert!(said.contains("by kpa:") && said.contains("in a panic") && said.contains("scale to"), "{said}");
+    end(&stop, callers);
+    until_within(LONG, "calm is back", || (server.function()["scaling"][0]["panic"] == false).then_some(()));
+    until_within(LONG, "it is at zero", || server.instances().is_empty().then_some(()));
+    let seen = history(&server);
+    assert!(seen.iter().any(|record| record["decision"]["panic"] == true));
+    let most = seen.iter().filter_map(|record| record["decision"]["applied"].as_u64()).max();
+    assert!(most.is_some_and(|most| (5..=6).contains(&most)), "{most:?}");
+    decides_the_same(&server, &seen);
+    server.terminate();
+    server.start_again();
+    assert!(history(&server).len() >= seen.len(), "the history is kept");
+    assert!(server.instances().is_empty(), "what was at zero stays there");
+}
+
+/// Starts the server anew and lets it believe that it is this time.
+fn pretend(server: &mut Server, time: &str) {
+    server.terminate();
+    let mut command = server.serve_command();
+    command.env("KIPWAKE_CLOCK", time);
+    server.start_by(command);
+}
+
+fn kept(server: &Server) -> Vec<String> {
+    let kept = |line: &&Value| line["kind"] == "provisioned";
+    server.instances().iter().filter(kept).map(|line| line["state"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_schedule_begins_and_ends_by_the_clock_and_the_rest_goes_on_demand() {
+    let mut server = Server::start();
+    server.deploy_subject(
+        &[],
+        r#"instances: {max: 6}
+         idle: {pause: 200ms, stop: 1h}
+         scaling: {mode: fc, provision: {defaultTarget: 0, scheduledActions: [{name: day, startTime: "2024-07-01T00:00:00", endTime: "2024-07-31T00:00:00", timeZone: Asia/Shanghai, scheduleExpression: cron(0 0 8 * * *), target: 2}, {name: night, startTime: "2024-07-01T00:00:00", endTime: "2024-07-31T00:00:00", timeZone: Asia/Shanghai, scheduleExpression: cron(20 0 8 * * *), target: 1}]}}"#,
+    );
+    assert_eq!(server.instances(), Vec::<Value>::new(), "July 2024 is over");
+    let listed = server.ask(&["provision", "list"]);
+    let why = listed[0]["policies"][0]["why"].as_str().unwrap();
+    assert_eq!((listed[0]["target"].as_u64(), why), (Some(0), "its window ended at 2024-07-30T16:00:00Z"));
+
+    pretend(&mut server, "2024-07-01T07:59:57+08:00");
+    until("the day begins with two", || (kept(&server) == ["ready", "ready"]).then_some(()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers = load(&server, 4, "/f/f/delay/20", &stop);
+    until("more are started on demand", || (hot(&server) == 4 && kept(&server).len() == 2).then_some(()));
+    end(&stop, callers);
+    until("those on demand sleep, the provisioned do not", || {
+        let states: Vec<String> =
+            server.instances().iter().map(|line| format!("{} {}", line["kind"], line["state"])).collect();
+        let count = |what: &str| states.iter().filter(|state| *state == what).count();
+        let asleep = count("\"on-demand\" \"paused\"");
+        (count("\"provisioned\" \"ready\"") == 2 && asleep == states.len() - 2).then_some(())
+    });
+    until_within(LONG, "the night begins with one", || (kept(&server).len() == 1).then_some(()));
+    let said = server.kip(&["why", "f"]).ok().stdout;
+    assert!(said.contains("LATEST by fc: 1 wanted") && said.contains("`night`"), "{said}");
+    decides_the_same(&server, &history(&server));
+}
+
+#[test]
+fn provisioned_from_outside_in_the_words_of_function_compute() {
+    let mut server = Server::start();
+    server.deploy_subject(&[], "idle: {pause: 200ms, stop: 1h}");
+    let policy = r#"{"targetTrackingPolicies": [{"name": "demo", "startTime": "2024-07-01T16:00:00.000Z",
+        "endTime": "2024-07-30T16:00:00.000Z", "metricType": "ProvisionedConcurrencyUtilization", "metricTarget": 0.3,
+        "minCapacity": 0, "maxCapacity": 13}]}"#;
+    fs::write(server.folder().join("provision.json"), policy).unwrap();
+    let words = ["provision", "put", "f", "--target", "1", "--targetTrackingPolicies", "./provision.json"];
+    let put = server.ask(&[&words[..], &["--qualifier", "LATEST"]].concat());
+    assert_eq!(put["policies"][0]["active"], false, "{put}");
+    until("the default target is kept hot", || (kept(&server) == ["ready"]).then_some(()));
+    let listed = server.kip(&["provision", "list"]).ok().stdout;
+    assert!(listed.contains("demo (inactive: its window ended at 2024-07-30T16:00:00Z)"), "{listed}");
+
+    server.ask(&["provision", "put", "f", "--target", "2", "--ac", "false"]);
+    until("in idle mode two sleep", || (kept(&server) == ["paused", "paused"]).then_some(()));
+    assert_eq!(server.get("/").status(), 200);
+    server.crash();
+    server.start_again();
+    until("a new server keeps them", || (kept(&server).len() == 2).then_some(()));
+
+    let wrong = r#"[{"name": "p", "metricType": "Luck", "metricTarget": 3, "minCapacity": 4, "maxCapacity": 2}]"#;
+    let refused = server.kip(&["provision", "put", "f", "--target-tracking-policies", wrong]);
+    refused.failed(&["KW-1020", "`Luck` is not known", "3 is not a ratio", "4 is more than maxCapacity, 2"]);
+    server.kip(&["provision", "get", "f", "--qualifier", "v999"]).failed(&["KW-3007"]);
+    server.ask(&["provision", "rm", "f"]);
+    until("they are released", || server.instances().is_empty().then_some(()));
+    server.kip(&["provision", "rm", "f"]).failed(&["KW-3020"]);
+    assert_eq!(server.ask(&["provision", "list"]), serde_json::json!([]));
+    let advice = server.ask(&["advise", "f"]);
+    assert!(advice["measured"]["starts"].as_u64().unwrap() >= 2, "{advice}");
+}
+
+/// The blocks of a page: what stands behind the fence, and the text.
+fn blocks(text: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let Some(info) = line.strip_prefix("```").filter(|info| !info.is_empty()) else { continue };
+        let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        blocks.push((info.to_owned(), block.join("\n") + "\n"));
+    }
+    blocks
+}
+
+#[test]
+fn the_examples_of_the_pages_are_as_they_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let mut examples = 0;
+    for page in ["scaling.md", "scaling-kpa.md", "scaling-fc.md"] {
+        let blocks = blocks(&fs::read_to_string(pages.join(page)).unwrap());
+        for (block, answer) in blocks.iter().zip(blocks.iter().skip(1)) {
+            let (command, format) = match block.0.as_str() {
+                "jsonl decide" => ("decide", "text"),
+                "json validate" => ("validate", "text"),
+                _ => continue,
+            };
+            let file = folder.path().join("example.jsonl");
+            fs::write(&file, &block.1).unwrap();
+            let ran = run(kip(folder.path()).args(["scaler", command, "-o", format]).arg(&file));
+            assert_eq!(answer.0, "text answer", "{page}: an example without an answer:\n{}", block.1);
+            assert_eq!(ran.stdout, answer.1, "{page}: {}", block.1);
+            examples += 1;
+        }
+    }
+    assert!(examples >= 6, "only {examples} examples");
+}
