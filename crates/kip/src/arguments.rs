@@ -64,6 +64,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Call a function through the gateway.
     Invoke(Invoke),
+    /// Run a program to its end as a job: placed, stopped, retried and counted like a task.
+    Run(tasks::Run),
     /// Look at tasks, what is run without anybody waiting; stop, retry and forget them.
     #[command(subcommand)]
     Tasks(tasks::Tasks),
@@ -118,6 +120,13 @@ pub(crate) enum Command {
     /// Talk to the GPU driver for a server, over standard input.
     #[command(hide = true)]
     GpuHelper,
+    /// Run a program for each request (what an instance of a job runs).
+    #[command(hide = true)]
+    JobRunner {
+        /// The program and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        program: Vec<String>,
+    },
     /// Hold the exchange of one run of a task, so that it outlives the server.
     #[command(hide = true)]
     TaskHolder {

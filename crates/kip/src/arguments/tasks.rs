@@ -5,6 +5,38 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use kip_spec::Millis;
 
+/// What is run to its end.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The job's name; `job-` and the program's otherwise.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Memory of a device, such as 20GiB.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) gpu: Option<kip_spec::Bytes>,
+    /// Memory of the host, such as 4GiB.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<kip_spec::Bytes>,
+    /// Cores, such as 2 or 500m.
+    #[arg(long)]
+    pub(crate) cpu: Option<String>,
+    /// A variable for it, NAME=VALUE; may be repeated.
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// How often it is run again if it fails, 0 to 8.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) retries: u32,
+    /// How long a run may take, such as 12h; a day otherwise.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<Millis>,
+    /// Do not wait for its end.
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// The program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<String>,
+}
+
 /// What an asynchronous invocation may say.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Later {

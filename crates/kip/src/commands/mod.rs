@@ -10,11 +10,13 @@ pub(crate) mod gpu;
 pub(crate) mod infer;
 pub(crate) mod inspect;
 pub(crate) mod invoke;
+pub(crate) mod job_runner;
 pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod provision;
 pub(crate) mod requests;
+pub(crate) mod run;
 pub(crate) mod scaler;
 pub(crate) mod service;
 pub(crate) mod stop;
@@ -36,6 +38,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Why(options) => inspect::why(&Client::find(connection)?, &options, output).await,
         Command::Inspect(options) => inspect::inspect(&Client::find(connection)?, &options, output).await,
         Command::Invoke(options) => invoke::run(&Client::find(connection)?, &options, output).await,
+        Command::Run(options) => run::run(&Client::find(connection)?, &options, output).await,
         Command::Tasks(command) => tasks::run(&Client::find(connection)?, &command, output).await,
         Command::Logs(options) => logs::run(&Client::find(connection)?, &options, output).await,
         Command::Rotate(options) => usage::rotate(&Client::find(connection)?, &options, output).await,
@@ -56,7 +59,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Device(command) => device::run(connection, &command, output).await,
         // Run by `main` with runtimes of their own, or with none.
         Command::Up(_) | Command::Serve(_) | Command::GpuHelper | Command::GpuProbe { .. } => Ok(()),
-        Command::TaskHolder { .. } => Ok(()),
+        Command::TaskHolder { .. } | Command::JobRunner { .. } => Ok(()),
         #[cfg(feature = "infer")]
         Command::Infer(_) => Ok(()),
     }

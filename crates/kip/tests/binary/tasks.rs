@@ -521,6 +521,28 @@ fn a_long_run_outlives_its_server() {
     });
 }
 
+#[test]
+fn a_job_is_a_program_that_runs_to_its_end() {
+    let bench = Bench::start("");
+    let run = |options: &[&str], script: &str| {
+        let words = [&["run", "--name", "nightly"], options, &["--", "sh", "-c", script]].concat();
+        bench.server.kip(&words)
+    };
+    let result: Value = serde_json::from_str(&run(&[], "echo made > $KIPWAKE_OUT/result.txt").ok().stdout).unwrap();
+    assert_eq!((&result["exitCode"], &result["files"]), (&json!(0), &json!(["result.txt"])), "{result}");
+    let made = Path::new(result["out"].as_str().unwrap()).join("result.txt");
+    assert_eq!(fs::read_to_string(made).unwrap(), "made\n");
+    run(&[], "exit 3").failed(&["KW-5007", "nightly", "\"exitCode\":3"]);
+    run(&["--retries", "1"], "[ $KIPWAKE_TASK_ATTEMPT = 2 ]").ok();
+    run(&[], "kill -9 $$").failed(&["\"signal\":9"]);
+    let detached = bench.server.ask(&["run", "--name", "long", "--detach", "--", "sleep", "1000"]);
+    let id = detached["taskId"].as_str().unwrap();
+    until_true("it runs", || bench.server.ask(&["tasks", "show", "long", id])["status"] == "Running");
+    bench.server.kip(&["tasks", "stop", "long", id]).ok();
+    until_true("it is stopped", || bench.server.ask(&["tasks", "show", "long", id])["status"] == "Stopped");
+    bench.server.until_no_instance();
+}
+
 /// Lines by task, for those that check many.
 pub(crate) fn by_task(lines: &[Noted]) -> BTreeMap<&str, Vec<&Noted>> {
     let mut all: BTreeMap<&str, Vec<&Noted>> = BTreeMap::new();

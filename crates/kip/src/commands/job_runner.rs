@@ -1,0 +1,139 @@
+//! What an instance of a job runs: a web server that is as small as can be, which runs a program for each request it gets and answers
+//! with how that ended. So a job is a function like any other: placed, stopped, counted and retried as one.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use kip_host::environment::read;
+use serde_json::{Value, json};
+
+/// The variable with the folder in which each run gets a folder of its own.
+pub(crate) const RESULTS: &str = "JOB_RESULTS";
+/// Names of files that an answer lists at most.
+const MOST_FILES: usize = 1_000;
+
+/// Serves until it is ended.
+pub(crate) fn serve(argv: &[String]) -> anyhow::Result<()> {
+    let port: u16 = read("PORT").unwrap_or_default().parse()?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    for stream in listener.incoming() {
+        // One at a time: an instance of a job has one.
+        if let Ok(stream) = stream {
+            let _ = connection(stream, argv);
+        }
+    }
+    Ok(())
+}
+
+/// The head of a request, as far as it matters, and its body.
+struct Request {
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Request {
+    fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
+    }
+}
+
+fn connection(stream: TcpStream, argv: &[String]) -> std::io::Result<()> {
+    let mut writer = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    while let Some(request) = next(&mut reader)? {
+        let (status, answer) = if request.path == "/invoke" { run(&request, argv) } else { (404, Value::Null) };
+        let text = format!("{answer}\n");
+        write!(
+            writer,
+            "HTTP/1.1 {status} Over\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
+            text.len()
+        )?;
+    }
+    Ok(())
+}
+
+fn next(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut request = Request { path, headers: Vec::new(), body: Vec::new() };
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        request.headers.push((name.to_lowercase(), value.trim().to_owned()));
+    }
+    let length = request.header("content-length").parse().unwrap_or(0);
+    reader.take(length).read_to_end(&mut request.body)?;
+    Ok(Some(request))
+}
+
+/// Runs the program: what it is given comes in on its standard input, what it writes is the instance's log.
+fn run(request: &Request, argv: &[String]) -> (u16, Value) {
+    let id = request.header("x-kip-task-id");
+    // Ids are fit for file names: letters, digits, `_` and `-`.
+    let out = read(RESULTS).map(|folder| PathBuf::from(folder).join(id));
+    let Some((program, arguments)) = argv.split_first() else { return (500, json!({"error": "there is no program"})) };
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped());
+    for (name, header) in [
+        ("KIPWAKE_TASK_ID", "x-kip-task-id"),
+        ("KIPWAKE_TASK_ATTEMPT", "x-kip-task-attempt"),
+        ("KIPWAKE_TASK_EPOCH", "x-kip-task-epoch"),
+        ("KIPWAKE_PROGRESS", "x-kip-task-progress"),
+    ] {
+        command.env(name, request.header(header));
+    }
+    if let Some(out) = &out {
+        if let Err(error) = std::fs::create_dir_all(out) {
+            return (500, json!({"error": format!("{} cannot be made: {error}", out.display())}));
+        }
+        command.env("KIPWAKE_OUT", out);
+    }
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return (500, json!({"error": format!("`{program}` cannot be started: {error}")})),
+    };
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that does not read what it is given is none the worse for it.
+        let _ = stdin.write_all(&request.body);
+    }
+    match child.wait() {
+        Ok(status) => {
+            let answer = json!({
+                "exitCode": status.code(),
+                "signal": status.signal(),
+                "out": out.as_ref().map(|out| out.display().to_string()),
+                "files": out.map(files).unwrap_or_default(),
+            });
+            (if status.success() { 200 } else { 500 }, answer)
+        }
+        Err(error) => (500, json!({"error": error.to_string()})),
+    }
+}
+
+/// The files that a run left in its folder, by name.
+fn files(folder: PathBuf) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.clone()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+            } else if let Ok(name) = path.strip_prefix(&folder)
+                && found.len() < MOST_FILES
+            {
+                found.push(name.to_string_lossy().into_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
