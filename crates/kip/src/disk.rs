@@ -70,7 +70,11 @@ pub(crate) fn open(data: &Path, disk: &DiskOptions) -> Result<Stores, kip_store:
     let care = Care::with_reserve(disk.pressure.clone(), disk.reserve.clone());
     let control = SqliteControl::open_with(&data.join("control.db"), care)?;
     let care = Care::with_reserve(disk.pressure.clone(), disk.reserve.clone());
-    let tasks = SqliteTasks::open_with(&data.join("tasks.db"), care, Tuning::default())?;
+    let open = || SqliteTasks::open_with(&data.join("tasks.db"), care.clone(), Tuning::default());
+    let tasks = match open() {
+        Err(kip_store::Error::Full { .. }) if disk.reserve.release() => open()?,
+        other => other?,
+    };
     let care = Care::without_reserve(disk.pressure.clone());
     let open = || SqliteRecords::open_with(&data.join("records.db"), care.clone());
     let records = match open() {

@@ -250,6 +250,10 @@ fn connect(path: &Path, sync: Sync, migrations: &[&str]) -> Result<Connection, E
     connection
         .pragma_update(None, "synchronous", if sync == Sync::Full { "FULL" } else { "NORMAL" })
         .map_err(failed)?;
+    if sync == Sync::Full {
+        // Where a sync does not reach the disk by itself: macOS.
+        connection.pragma_update(None, "fullfsync", true).map_err(failed)?;
+    }
     connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(failed)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
     migrate(&mut connection, path, migrations)?;

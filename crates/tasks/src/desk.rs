@@ -1,6 +1,5 @@
 //! What is asked of tasks by those who look after them: show, list, count, stop, retry, forget.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +12,7 @@ use crate::book::Entry;
 use crate::envelope::Head;
 use crate::error::Error;
 use crate::rounds::end_waiting;
-use crate::service::{Cancel, Tasks, progressed};
+use crate::service::{Tasks, progressed};
 use crate::stats::Counted;
 use crate::view::{SHOWN, TaskEvent, TaskInfo, events_of, head_of, info_of, line};
 
@@ -241,27 +240,16 @@ impl Tasks {
                 if !shared.advance(step).await? {
                     continue;
                 }
-                self.halt(number);
+                shared.halt(number);
                 return Ok(TaskState::Stopping);
             }
             if state == TaskState::Stopping {
-                self.halt(number);
+                shared.halt(number);
                 return Ok(state);
             }
             // It is on its way from one state to the next.
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-    }
-
-    /// The instance first, so that it is given nothing new; then the exchange, which gives its place back.
-    fn halt(&self, number: TaskNumber) {
-        let mut runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(run) = runs.get_mut(&number) else { return };
-        let Some(cancel) = run.cancel.take() else { return };
-        if let Some(brake) = &run.brake {
-            brake.pull();
-        }
-        let _ = cancel.send(Cancel::Stop);
     }
 
     /// Runs a task that is over once more, with all its retries.

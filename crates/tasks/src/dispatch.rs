@@ -142,6 +142,7 @@ fn begin(shared: &Arc<Shared>, relay: &Relay, claim: Claim, to: Progressed) {
     let run = Run { epoch: to.epoch, brake: Some(brake), link: Some(link), cancel: Some(cancel) };
     shared.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(claim.number, run);
     shared.applied(claim.number, &to);
+    shared.halt_if_stopping(claim.number, to.epoch);
     let (shared, relay) = (shared.clone(), relay.clone());
     drop(kip_host::tasks::spawn_local("task", async move {
         let number = claim.number;
@@ -157,6 +158,30 @@ fn begin(shared: &Arc<Shared>, relay: &Relay, claim: Claim, to: Progressed) {
             runs.remove(&number);
         }
     }));
+}
+
+impl Shared {
+    /// Ends a run: the instance first, so that it is given nothing new; then the exchange, which gives its place back.
+    pub(crate) fn halt(&self, number: TaskNumber) {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(run) = runs.get_mut(&number) else { return };
+        let Some(cancel) = run.cancel.take() else { return };
+        if let Some(brake) = &run.brake {
+            brake.pull();
+        }
+        let _ = cancel.send(Cancel::Stop);
+    }
+
+    /// The same for one that was told to stop before its run was known.
+    fn halt_if_stopping(&self, number: TaskNumber, epoch: u32) {
+        let stopping = {
+            let book = self.book();
+            book.entry(number).is_some_and(|entry| entry.state == TaskState::Stopping && entry.epoch == epoch)
+        };
+        if stopping {
+            self.halt(number);
+        }
+    }
 }
 
 type Outcome = (Ended, Option<Output>, Option<Arc<Envelope>>, Option<Held>);

@@ -224,6 +224,10 @@ impl Shared {
 
 /// Makes an entry of the book what was stored.
 fn follow(entry: &mut Entry, to: &Progressed) {
+    // The word to stop overtook the news of the claim that it is for.
+    if entry.state == TaskState::Stopping && to.state == TaskState::Running && entry.epoch == to.epoch {
+        return;
+    }
     entry.state = to.state;
     entry.epoch = to.epoch;
     (entry.run_at, entry.expires_at) = (to.run_at, to.expires_at);

@@ -18,16 +18,17 @@ use crate::command::{command, show};
 const PAYLOAD: usize = 1024;
 
 /// `bench tasks [SECONDS] [ROWS] [FOLDER]`: seconds a figure, rows that wait in the last part (0 leaves it out), and where.
-/// `bench tasks api [SECONDS]`: end to end.
+/// `bench tasks api [SECONDS [as-built]]`: end to end, with the binary as it is if so said.
 pub(super) fn run(arguments: &[&str]) -> Result<()> {
     let (seconds, rows, folder) = match arguments {
-        ["api"] => return api(3),
-        ["api", seconds] => return api(seconds.parse()?),
+        ["api"] => return api(3, true),
+        ["api", seconds] => return api(seconds.parse()?, true),
+        ["api", seconds, "as-built"] => return api(seconds.parse()?, false),
         [] => ("2", "1000000", None),
         [seconds] => (*seconds, "1000000", None),
         [seconds, rows] => (*seconds, *rows, None),
         [seconds, rows, folder] => (*seconds, *rows, Some(*folder)),
-        _ => bail!("bench tasks [SECONDS] [ROWS] [FOLDER] | bench tasks api [SECONDS]"),
+        _ => bail!("bench tasks [SECONDS] [ROWS] [FOLDER] | bench tasks api [SECONDS [as-built]]"),
     };
     show(command("cargo", &["build", "--release", "--quiet", "-p", "kip-store", "--example", "tasks_bench"]))?;
     let target = target()?;
@@ -37,8 +38,10 @@ pub(super) fn run(arguments: &[&str]) -> Result<()> {
 }
 
 /// A server whose function answers at once; the load generator, the server and the function share the machine.
-fn api(seconds: u64) -> Result<()> {
-    show(command("cargo", &["build", "--release", "--quiet", "-p", "kip", "--bins"]))?;
+fn api(seconds: u64, build: bool) -> Result<()> {
+    if build {
+        show(command("cargo", &["build", "--release", "--quiet", "-p", "kip", "--bins"]))?;
+    }
     let server = Server::start(&[])?;
     let own = std::env::current_exe()?;
     server.deploy(&format!(

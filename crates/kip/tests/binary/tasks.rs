@@ -328,6 +328,17 @@ fn stop_ends_a_task_in_every_state() {
     assert_eq!(bench.runs(&last), 1);
 }
 
+/// The word to stop may come between a claim that is on the disk and the run that it is for.
+#[test]
+fn a_stop_that_meets_a_claim_is_not_lost() {
+    let bench = Bench::start("instances: {max: 4}\ntimeouts: {grace: 1s}");
+    for _ in 0..25 {
+        let id = bench.task("", "hang");
+        bench.stop(&id);
+        bench.until(&id, "Stopped");
+    }
+}
+
 #[test]
 fn a_task_that_finds_no_room_expires_and_is_not_run_later() {
     let bench = Bench::start("instances: {max: 1}");
@@ -535,7 +546,9 @@ fn a_job_is_a_program_that_runs_to_its_end() {
     run(&[], "exit 3").failed(&["KW-5007", "nightly", "\"exitCode\":3"]);
     run(&["--retries", "1"], "[ $KIPWAKE_TASK_ATTEMPT = 2 ]").ok();
     run(&[], "kill -9 $$").failed(&["\"signal\":9"]);
-    let detached = bench.server.ask(&["run", "--name", "long", "--detach", "--", "sleep", "1000"]);
+    // What is behind `--` is the program's, `-o` included.
+    let words = ["-o", "json", "run", "--name", "long", "--detach", "--", "sleep", "1000"];
+    let detached = bench.server.kip(&words).ok().json();
     let id = detached["taskId"].as_str().unwrap();
     until_true("it runs", || bench.server.ask(&["tasks", "show", "long", id])["status"] == "Running");
     bench.server.kip(&["tasks", "stop", "long", id]).ok();
