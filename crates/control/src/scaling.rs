@@ -283,18 +283,25 @@ impl Cell {
         if let Some(infos) = of_core.filter(|infos| !infos.is_empty()) {
             return infos;
         }
-        // A function at rest has none of it in memory but what was put.
-        let rests = |(name, settings): (&String, &Arc<Fc>)| ProvisionInfo {
+        // A function at rest has none of it in memory but what was put and what its version declares.
+        let rests = |qualifier: &str, declared: bool, settings: &Fc| ProvisionInfo {
             function: self.name().clone(),
-            qualifier: name.clone(),
-            declared: false,
-            settings: Fc::clone(settings),
+            qualifier: qualifier.to_owned(),
+            declared,
+            settings: settings.clone(),
             target: 0,
             current: 0,
             current_error: None,
             why: "nothing of it is active".to_owned(),
         };
-        inner.provisions.iter().map(rests).collect()
+        let mut infos: Vec<ProvisionInfo> =
+            inner.provisions.iter().map(|(name, settings)| rests(name, false, settings)).collect();
+        if let Scaling::Fc(fc) = &inner.serving().policy.scaling
+            && !inner.provisions.contains_key(LATEST)
+        {
+            infos.push(rests(LATEST, true, fc));
+        }
+        infos
     }
 
     /// Puts what is provisioned for whom, or takes it away.

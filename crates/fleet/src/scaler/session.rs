@@ -3,7 +3,7 @@
 
 use kip_spec::scaling::provision::Metric;
 use kip_spec::scaling::{Fc as FcSettings, Kpa as KpaSettings, zone};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::fc::{Tracker, utilization};
 use super::kpa::{Averages, Kpa};
@@ -42,6 +42,16 @@ fn some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u32>
     Deserialize::deserialize(deserializer).map(Some)
 }
 
+/// Whole numbers without a point, as they are usually written.
+#[expect(clippy::cast_possible_truncation, reason = "it is whole and small enough")]
+fn short<S: Serializer>(number: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match number {
+        Some(number) if number.fract() == 0.0 && number.abs() < 1e15 => serializer.serialize_i64(*number as i64),
+        Some(number) => serializer.serialize_f64(*number),
+        None => serializer.serialize_none(),
+    }
+}
+
 /// What Knative's autoscaler decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KpaDecision {
@@ -52,8 +62,10 @@ pub struct KpaDecision {
     /// Whether it panics.
     pub panic: bool,
     /// The average over the stable window.
+    #[serde(serialize_with = "short")]
     pub stable: Option<f64>,
     /// The average over the panic window.
+    #[serde(serialize_with = "short")]
     pub panic_average: Option<f64>,
     /// Room for requests beyond the burst that is to be taken.
     pub excess_burst_capacity: i32,
