@@ -185,7 +185,12 @@ pub(crate) async fn of_function(
     Path(function): Path<String>,
     Query(query): Query<TaskQuery>,
 ) -> ApiResult<Json<TaskList>> {
-    list(&api, TaskQuery { function: Some(function), ..query }, None).await
+    let list = list(&api, TaskQuery { function: Some(function.clone()), ..query }, None).await?;
+    if list.0.tasks.is_empty() {
+        // Tasks of one that was removed can be looked at still.
+        api.control.require(&function)?;
+    }
+    Ok(list)
 }
 
 pub(crate) async fn all(State(api): State<Api>, who: Who, Query(query): Query<TaskQuery>) -> ApiResult<Json<TaskList>> {
@@ -420,14 +425,26 @@ pub(crate) async fn put_config(
     State(api): State<Api>,
     Path(function): Path<String>,
     Query(of): Query<OfQualifier>,
-    body: Result<Json<AsyncConfig>, JsonRejection>,
+    body: Result<Json<serde_json::Value>, JsonRejection>,
 ) -> ApiResult<Json<AsyncConfig>> {
-    let Json(config) = body.map_err(|rejection| {
-        Problem::new(code::TASK_CONFIG_INVALID, "the configuration is not taken").cause(rejection.body_text())
-    })?;
+    let refused = |why: String| Problem::new(code::TASK_CONFIG_INVALID, "the configuration is not taken").cause(why);
+    let Json(given) = body.map_err(|rejection| refused(rejection.body_text()))?;
+    if has_list(&given) {
+        // Such a list would be read as fields by their place.
+        return Err(refused("it is an object of named fields, without lists".to_owned()).into());
+    }
+    let config: AsyncConfig = serde_json::from_value(given).map_err(|error| refused(error.to_string()))?;
     let qualifier = of.qualifier.unwrap_or_else(|| LATEST.to_owned());
     api.tasks.put_config(&function, &qualifier, Some(config.clone())).await?;
     Ok(Json(hidden(config)))
+}
+
+fn has_list(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Array(_) => true,
+        serde_json::Value::Object(fields) => fields.values().any(has_list),
+        _ => false,
+    }
 }
 
 pub(crate) async fn remove_config(

@@ -105,7 +105,8 @@ impl Door {
             request.headers_mut().insert(HOST, host);
         }
         match self.admitted(&mut request, id, inbound).await {
-            Ok(call) if kip_tasks::is_async(request.headers()) => self.submit(call, request, id).await,
+            // What it asks for instead is refused there.
+            Ok(call) if kip_tasks::is_async(request.headers()).unwrap_or(true) => self.submit(call, request, id).await,
             Ok(call) => self.relay.exchange(call, request).await,
             Err(answer) => {
                 let sent =

@@ -121,6 +121,9 @@ impl Tasks {
             (book.ahead(number), book.counts(&info.function_name).running)
         };
         info.ahead = ahead;
+        if ahead.is_some() {
+            info.waits_for = self.shared.trouble_of(&info.function_name);
+        }
         let mean = self.shared.stats.of(&info.function_name).mean_ms;
         if let Some(ahead) = ahead
             && mean > 0

@@ -27,6 +27,8 @@ use crate::{progress, words};
 
 /// Places that are looked at together.
 const TOGETHER: usize = 256;
+/// The exchange itself may take so much longer than a run: who ends a run that takes too long ends its instance first.
+const AFTER: Duration = Duration::from_secs(5);
 /// After a commit that failed, what was to be claimed waits this long, milliseconds.
 const PAUSE: i64 = 1_000;
 
@@ -172,6 +174,15 @@ impl Shared {
         let _ = cancel.send(Cancel::Stop);
     }
 
+    /// A run has taken too long: its instance is to be given nothing new and to end, or its place would be another's while the program
+    /// still works. To be called while the place is held.
+    fn too_long(&self, number: TaskNumber) {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(brake) = runs.get(&number).and_then(|run| run.brake.as_ref()) {
+            brake.pull();
+        }
+    }
+
     /// The same for one that was told to stop before its run was known.
     fn halt_if_stopping(&self, number: TaskNumber, epoch: u32) {
         let stopping = {
@@ -215,15 +226,18 @@ async fn run_one(
     if let Some(holders) = shared.options.holders.as_ref().filter(|_| entry.kind == 1) {
         return run_held(shared, holders, (&permit, &delivery), (number, to.epoch), envelope, cancelled).await;
     }
+    let limit = delivery.limit;
+    let delivery = Delivery { limit: limit.saturating_add(AFTER), ..delivery };
+    let late = async {
+        tokio::time::sleep(limit).await;
+        shared.too_long(number);
+    };
     let exchange = async {
         match relay.deliver(permit, delivery).await {
             Ok(answer) => read(answer, shared.options.result).await,
             Err(Undelivered::NotSent { detail }) => (no_room(detail), None),
             Err(Undelivered::BrokeOff { detail }) => (Ended::Crashed { detail }, None),
-            Err(Undelivered::TooLong) => {
-                let detail = format!("it took longer than {} s", envelope.timeout / 1_000);
-                (Ended::Error { status: 0, kind: "FunctionTimeout", detail, retry_after: None }, None)
-            }
+            Err(Undelivered::TooLong) => (hold::timed_out(envelope.timeout), None),
         }
     };
     tokio::select! {
@@ -235,6 +249,8 @@ async fn run_one(
             };
             Some((ended, None, Some(envelope), None))
         }
+        // The place is given back once this has been seen.
+        () = late => Some((hold::timed_out(envelope.timeout), None, Some(envelope), None)),
         (ended, output) = exchange => {
             let ended = match ended {
                 // The server takes its instances down: no fault of the task.
@@ -272,7 +288,12 @@ async fn run_held(
                 (Ended::Stopped, None)
             }
         },
-        (outcome, answer) = held.outcome() => hold::ended(outcome, answer, shared.options.result, envelope.timeout),
+        (outcome, answer) = held.outcome() => {
+            if matches!(outcome, crate::holder::Outcome::TooLong) {
+                shared.too_long(run.0);
+            }
+            hold::ended(outcome, answer, shared.options.result, envelope.timeout)
+        }
     };
     let ended = match ended {
         Ended::Crashed { detail } if shared.is_closing() => no_room(detail),

@@ -19,15 +19,28 @@ fn is_ours(name: &HeaderName) -> bool {
     connection || text == "keep-alive" || ["x-fc-", "x-kip-", "proxy-"].iter().any(|prefix| text.starts_with(prefix))
 }
 
+/// What may be said of a task, `x-kip-task-` apart.
+const SAID: [&str; 5] = ["delay", "priority", "order", "max-age", "retries"];
+
 /// Whether a request asks to be run later: some clients write the word as a JSON string.
-pub fn is_async(headers: &HeaderMap) -> bool {
-    let value = headers.get("x-fc-invocation-type").map(http::HeaderValue::as_bytes).unwrap_or_default();
-    let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
-    value.eq_ignore_ascii_case(b"async")
+///
+/// # Errors
+/// [`Error::Submission`] if it asks for something else than that or to be run at once.
+pub fn is_async(headers: &HeaderMap) -> Result<bool, Error> {
+    let Some(word) = text(headers, "x-fc-invocation-type")? else { return Ok(false) };
+    let is = |known: &str| word.eq_ignore_ascii_case(known);
+    if is("async") || is("sync") || word.is_empty() {
+        return Ok(is("async"));
+    }
+    Err(Error::Submission("x-fc-invocation-type is Sync or Async".to_owned()))
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Result<Option<String>, Error> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Error::Submission(format!("the header {name} is there twice")));
+    }
     let value = value.to_str().map_err(|_| Error::Submission(format!("the header {name} is not readable")))?.trim();
     let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
     Ok(Some(bare.to_owned()))
@@ -41,7 +54,7 @@ fn time(headers: &HeaderMap, name: &str) -> Result<Option<Duration>, Error> {
 
 fn number<T: std::str::FromStr>(headers: &HeaderMap, name: &str) -> Result<Option<T>, Error> {
     let Some(text) = text(headers, name)? else { return Ok(None) };
-    text.parse().map(Some).map_err(|_| Error::Submission(format!("{name} is a number, not `{text}`")))
+    text.parse().map(Some).map_err(|_| Error::Submission(format!("{name} is not a number in its range")))
 }
 
 impl Submission {
@@ -50,8 +63,14 @@ impl Submission {
     /// # Errors
     /// [`Error::Submission`] about the first that cannot be read.
     pub fn of_headers(headers: &HeaderMap) -> Result<Self, Error> {
+        is_async(headers)?;
+        let mut names = headers.keys().filter_map(|name| name.as_str().strip_prefix("x-kip-task-"));
+        if let Some(unknown) = names.find(|name| !SAID.contains(name)) {
+            let known = SAID.join(", ");
+            return Err(Error::Submission(format!("there is no x-kip-task-{unknown}; what can be said: {known}")));
+        }
         Ok(Self {
-            id: text(headers, "x-fc-async-task-id")?.filter(|id| !id.is_empty()),
+            id: text(headers, "x-fc-async-task-id")?,
             idempotency: text(headers, "idempotency-key")?,
             delay: time(headers, "x-kip-task-delay")?,
             priority: number(headers, "x-kip-task-priority")?,
@@ -96,9 +115,11 @@ mod tests {
     #[test]
     fn the_word_is_read_as_clients_write_it() {
         for async_word in ["Async", "async", "\"Async\""] {
-            assert!(is_async(&headers(&[("x-fc-invocation-type", async_word)])), "{async_word}");
+            assert!(is_async(&headers(&[("x-fc-invocation-type", async_word)])).unwrap(), "{async_word}");
         }
-        assert!(!is_async(&headers(&[("x-fc-invocation-type", "Sync")])) && !is_async(&HeaderMap::new()));
+        assert!(!is_async(&headers(&[("x-fc-invocation-type", "Sync")])).unwrap());
+        assert!(!is_async(&HeaderMap::new()).unwrap());
+        assert!(is_async(&headers(&[("x-fc-invocation-type", "later")])).is_err());
     }
 
     #[test]
@@ -109,7 +130,12 @@ mod tests {
             (read.id.as_deref(), read.delay, read.priority),
             (Some("a-1"), Some(Duration::from_secs(10)), Some(2))
         );
-        for bad in [("x-kip-task-delay", "soon"), ("x-kip-task-priority", "high"), ("x-kip-task-retries", "-1")] {
+        for bad in [
+            ("x-kip-task-delay", "soon"),
+            ("x-kip-task-priority", "high"),
+            ("x-kip-task-retries", "-1"),
+            ("x-kip-task-bogus", "1"),
+        ] {
             assert!(Submission::of_headers(&headers(&[bad])).is_err(), "{bad:?}");
         }
     }

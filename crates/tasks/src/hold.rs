@@ -146,11 +146,14 @@ pub(crate) fn ended(
         }
         Outcome::NotSent(detail) => (Ended::NoRoom { detail, retry_after: None }, None),
         Outcome::BrokeOff(detail) => (Ended::Crashed { detail }, None),
-        Outcome::TooLong => {
-            let detail = format!("it took longer than {} s", timeout / 1_000);
-            (Ended::Error { status: 0, kind: "FunctionTimeout", detail, retry_after: None }, None)
-        }
+        Outcome::TooLong => (timed_out(timeout), None),
     }
+}
+
+/// A run that took longer than it may, milliseconds.
+pub(crate) fn timed_out(limit: u64) -> Ended {
+    let detail = format!("it took longer than {}", kip_spec::Millis(limit));
+    Ended::Error { status: 0, kind: "FunctionTimeout", detail, retry_after: None }
 }
 
 /// Takes up a run that an earlier server left. It is in the book as running.

@@ -78,8 +78,14 @@ async fn work(shared: &Arc<Shared>) {
 async fn expire(shared: &Arc<Shared>, now: i64) -> Result<(), Error> {
     let too_old = shared.book().expired(now, EXPIRE);
     for number in too_old {
-        let detail = json!({ "Error": "EventAgeExceeded" });
-        end_waiting(shared, number, TaskState::Expired, "it waited longer than its maximum age", &detail).await?;
+        let function = shared.book().entry(number).map(|entry| entry.function.clone());
+        let trouble = function.and_then(|function| shared.trouble_of(&function));
+        let why = match &trouble {
+            Some(trouble) => format!("it waited longer than its maximum age: {trouble}"),
+            None => "it waited longer than its maximum age".to_owned(),
+        };
+        let detail = json!({ "Error": "EventAgeExceeded", "message": why });
+        end_waiting(shared, number, TaskState::Expired, &why, &detail).await?;
     }
     Ok(())
 }

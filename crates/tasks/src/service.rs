@@ -138,6 +138,14 @@ impl Shared {
         *self.closing.borrow()
     }
 
+    /// What keeps a function from taking up work, if it is known: that it does not start, or what it waits for.
+    pub(crate) fn trouble_of(&self, function: &str) -> Option<String> {
+        let info = self.control.cell(function)?.info();
+        let failure = info.last_failure.filter(|_| info.failed_starts > 0);
+        let failure = failure.map(|text| format!("it does not start: {}", text.lines().next().unwrap_or_default()));
+        failure.or_else(|| info.waits.into_iter().next().map(|wait| wait.why))
+    }
+
     /// Tells the brain how many tasks of a function are ready.
     pub(crate) fn report(&self, function: &str) {
         let Some(cell) = self.control.cell(function) else { return };
@@ -388,8 +396,9 @@ impl Shared {
         }
         let wrong = |text: String| Err(Error::Submission(text));
         if let Some(id) = id.as_deref().filter(|id| !may_be_chosen(id)) {
+            let shown: String = id.chars().take(64).collect();
             return wrong(format!(
-                "`{id}` is no task id: a letter or `_`, then letters, digits, `_` and `-`, at most 128; `t` and a number is ours"
+                "`{shown}` is no task id: a letter or `_`, then letters, digits, `_` and `-`, at most 128; `t` and a number is ours"
             ));
         }
         if idempotency.as_ref().is_some_and(|key| key.is_empty() || key.len() > 255) {
@@ -405,6 +414,9 @@ impl Shared {
             return wrong(format!("retries are 0 to {}", crate::config::MOST_RETRIES));
         }
         let longest = Duration::from_secs(LONGEST);
+        if submission.max_age.is_some_and(|age| age < Duration::from_secs(1)) {
+            return wrong("its maximum age is a second or more".to_owned());
+        }
         if [submission.delay, submission.max_age].into_iter().flatten().any(|time| time > longest) {
             return wrong(format!("delay and maximum age are at most {} days", LONGEST / crate::config::DAY));
         }

@@ -45,6 +45,9 @@ pub struct TaskInfo {
     /// What the function answered, up to 1 MiB: text, or base64 after `base64:`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub return_payload: Option<String>,
+    /// The answer was longer than `tasks.result`, and only its beginning is kept.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub result_cut: bool,
     /// What became of the words about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination_status: Option<String>,
@@ -88,6 +91,9 @@ pub struct TaskInfo {
     /// How many of the function's tasks go before it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ahead: Option<u64>,
+    /// Why its function has no room for it now, where it waits and that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     /// How long it will wait, by what the last tasks took and how many run at once; none where nothing is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated_wait_ms: Option<u64>,
@@ -184,6 +190,7 @@ pub(crate) fn info_of(task: &Task, output: Option<&Output>, payload: Option<&[u8
         task_error_message: state.error.clone(),
         task_payload: payload.map(text_of),
         return_payload: output.map(|output| text_of(&output.body[..output.body.len().min(SHOWN)])),
+        result_cut: output.is_some_and(|output| head_of(output).cut),
         destination_status: (!outcomes.is_empty()).then(|| outcomes.join("; ")),
         events: events_of(task),
         kind: kind_name(task.kind).to_owned(),
@@ -202,6 +209,7 @@ pub(crate) fn info_of(task: &Task, output: Option<&Output>, payload: Option<&[u8
         status_code: (state.status > 0).then_some(state.status),
         progress: task.progress.clone(),
         ahead: None,
+        waits_for: None,
         estimated_wait_ms: None,
     }
 }
