@@ -57,11 +57,11 @@ fn judge(data: &Path, kind: Kind, network_allowed: bool) -> Result<(), Problem> 
     Ok(())
 }
 
+/// The three databases.
+pub(crate) type Stores = (Arc<SqliteControl>, Arc<SqliteRecords>, Arc<SqliteTasks>);
+
 /// Opens the stores; the reserve is for control objects and tasks.
-pub(crate) fn open(
-    data: &Path,
-    disk: &DiskOptions,
-) -> Result<(Arc<SqliteControl>, Arc<SqliteRecords>, Arc<SqliteTasks>), kip_store::Error> {
+pub(crate) fn open(data: &Path, disk: &DiskOptions) -> Result<Stores, kip_store::Error> {
     let care = Care::with_reserve(disk.pressure.clone(), disk.reserve.clone());
     let control = SqliteControl::open_with(&data.join("control.db"), care)?;
     let care = Care::with_reserve(disk.pressure.clone(), disk.reserve.clone());

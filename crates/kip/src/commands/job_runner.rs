@@ -19,11 +19,9 @@ const MOST_FILES: usize = 1_000;
 pub(crate) fn serve(argv: &[String]) -> anyhow::Result<()> {
     let port: u16 = read("PORT").unwrap_or_default().parse()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
-    for stream in listener.incoming() {
-        // One at a time: an instance of a job has one.
-        if let Ok(stream) = stream {
-            let _ = connection(stream, argv);
-        }
+    // One at a time: an instance of a job has one.
+    for stream in listener.incoming().flatten() {
+        let _ = connection(stream, argv);
     }
     Ok(())
 }
