@@ -142,6 +142,12 @@ impl Client {
         Ok(self.answer(Method::GET, path, None).await?.body)
     }
 
+    /// The same, and whether the answer has this header.
+    pub(crate) async fn marked_bytes(&self, path: &str, mark: &str) -> anyhow::Result<(bool, Bytes)> {
+        let answer = self.answer(Method::GET, path, None).await?;
+        Ok((answer.headers.contains_key(mark), answer.body))
+    }
+
     /// An answer that is a success, whatever it holds.
     async fn answer(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<Answer> {
         let authority = http_client::authority(&self.base)

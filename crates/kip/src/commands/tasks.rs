@@ -136,6 +136,9 @@ fn shown(task: &TaskInfo) -> String {
         let wait = task.estimated_wait_ms.map(|wait| format!(", about {} to wait", millis(wait))).unwrap_or_default();
         line("queue", &format!("{ahead} before it{wait}"));
     }
+    if let Some(trouble) = &task.waits_for {
+        line("waits for", trouble);
+    }
     for (name, value) in [
         ("instance", &task.instance_id),
         ("error", &task.task_error_message),
@@ -146,6 +149,9 @@ fn shown(task: &TaskInfo) -> String {
         if let Some(value) = value {
             line(name, value);
         }
+    }
+    if task.result_cut {
+        line("", "(the result was longer than tasks.result; its rest is not kept)");
     }
     for event in &task.events {
         text.push_str(&event_line(event));
@@ -159,7 +165,10 @@ fn event_line(event: &TaskEvent) -> String {
 }
 
 async fn raw(client: &Client, one: &One, what: &str, output: Output) -> anyhow::Result<()> {
-    let bytes = client.bytes(&format!("{}/{what}", path(one))).await?;
+    let (cut, bytes) = client.marked_bytes(&format!("{}/{what}", path(one)), "x-kip-task-result-cut").await?;
+    if cut {
+        output.remark("the result was longer than tasks.result; its rest is not kept");
+    }
     if output.is_json() {
         return output.result(&json!({ "taskId": one.id, what: kip_tasks::view::text_of(&bytes) }), |_| String::new());
     }
