@@ -63,11 +63,11 @@ fn counts_by_averages() {
     decides("at zero one counts for rates", &base, 0, &[(0, 0, 1000.0, 888.0, 10, true, -988)]);
     let slow = Settings { max_scale_up_rate: Finite::constant(1.1), ..one };
     decides("one more is always possible", &slow, 1, &[(0, 2, 3.0, 3.1, 3, true, -101)]);
-    let slow = Settings { max_scale_down_rate: Finite::constant(1.1), ..base };
+    let slow = Settings { max_scale_down_rate: Finite::constant(1.1), ..base.clone() };
     decides("ninety of a hundred", &slow, 1, &[(0, 100, 1.0, 1.0, 90, false, 1232)]);
-    let always = Settings { target_burst_capacity: Finite::constant(-1.0), ..base };
+    let always = Settings { target_burst_capacity: Finite::constant(-1.0), ..base.clone() };
     decides("always buffered", &always, 1, &[(0, 1, 21.0, 26.0, 3, true, -1)]);
-    let never = Settings { target_burst_capacity: Finite::whole(0), ..base };
+    let never = Settings { target_burst_capacity: Finite::whole(0), ..base.clone() };
     decides("never buffered", &never, 1, &[(0, 1, 50.0, 49.0, 5, true, 0)]);
     let activation = Settings { activation_scale: 2, ..base };
     decides("activation", &activation, 1, &[(0, 1, 0.0, 0.0, 0, false, -87), (0, 1, 1.0, 0.0, 2, false, -87)]);
@@ -170,7 +170,7 @@ fn the_steps_to_zero() {
     rows.extend([(62, Some(1), Some(0.0), 0)]);
     applies("always buffered: no grace", &buffered, 1, true, &rows);
 
-    let retained = Settings { retention: Millis::from_secs(100), ..buffered };
+    let retained = Settings { retention: Millis::from_secs(100), ..buffered.clone() };
     let mut rows = quiet.to_vec();
     rows.extend([(62, Some(1), Some(0.0), 1), (158, Some(1), Some(0.0), 1), (160, Some(1), Some(0.0), 0)]);
     applies("the last one is retained", &retained, 1, true, &rows);
@@ -237,7 +237,7 @@ fn reports_become_averages() {
     assert_eq!(kpa.averages(&settings, 2_000), None);
     (1..=10u32).for_each(|second| kpa.report(u64::from(second) * 1_000, f64::from(second)));
     assert_eq!(kpa.averages(&settings, 10_000), Some(Averages { stable: 5.5, panic: 7.5 }));
-    let silent = Settings { target_burst_capacity: Finite::constant(-1.0), ..settings };
+    let silent = Settings { target_burst_capacity: Finite::constant(-1.0), ..settings.clone() };
     assert_eq!(kpa.averages(&settings, 80_000), None);
     assert_eq!(kpa.averages(&silent, 80_000), Some(Averages { stable: 0.0, panic: 0.0 }));
 }
