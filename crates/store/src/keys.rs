@@ -359,7 +359,7 @@ mod tests {
         let [found] = keys.as_slice() else { panic!("{keys:?}") };
         assert_eq!((found.name.as_str(), found.role.as_str(), found.hash), ("admin", "admin", [9; 32]));
         assert!(!found.disabled && found.functions.is_empty() && found.expires.is_none());
-        assert!(folder.path().join("control.before-schema-2.db").exists());
+        assert!(folder.path().join(format!("control.before-schema-{}.db", crate::control::MIGRATIONS.len())).exists());
     }
 
     #[tokio::test]

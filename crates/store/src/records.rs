@@ -359,7 +359,9 @@ mod tests {
         let filter = RequestFilter { id: Some("r3".to_owned()), limit: 9, ..RequestFilter::default() };
         let found = store.requests(filter).await.unwrap();
         assert_eq!(found, [RequestRecord { bytes_in: 0, kind: None, ..request(3) }]);
-        let copy = rusqlite::Connection::open(folder.path().join("records.before-schema-4.db")).unwrap();
+        let copy =
+            rusqlite::Connection::open(folder.path().join(format!("records.before-schema-{}.db", MIGRATIONS.len())))
+                .unwrap();
         let version: u32 = copy.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
         let kept: u32 = copy.query_row("SELECT count(*) FROM requests", [], |row| row.get(0)).unwrap();
         assert_eq!((version, kept), (1, 1));

@@ -414,8 +414,8 @@ impl Shared {
             return wrong(format!("retries are 0 to {}", crate::config::MOST_RETRIES));
         }
         let longest = Duration::from_secs(LONGEST);
-        if submission.max_age.is_some_and(|age| age < Duration::from_secs(1)) {
-            return wrong("its maximum age is a second or more".to_owned());
+        if submission.max_age.is_some_and(|age| age.is_zero()) {
+            return wrong("its maximum age is more than nothing".to_owned());
         }
         if [submission.delay, submission.max_age].into_iter().flatten().any(|time| time > longest) {
             return wrong(format!("delay and maximum age are at most {} days", LONGEST / crate::config::DAY));

@@ -13,6 +13,7 @@ pub(crate) fn spec() -> FunctionSpec {
     FunctionSpec {
         ready: ReadyProbe::Http { path: "/ready".to_owned() },
         live: Some(LiveProbe { path: "/live".to_owned() }),
+        resources: Resources { memory: Some(kip_spec::Bytes(1 << 30)), ..Resources::default() },
         rotation: Rotation { max_age: None, max_memory: Some(kip_spec::Bytes(10 << 20)) },
         ..FunctionSpec::new("f".parse().unwrap(), program)
     }

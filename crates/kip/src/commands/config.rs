@@ -10,9 +10,6 @@ pub(crate) fn run(connection: &Connection, command: &Command, output: Output) ->
         Command::Schema => output.data((serde_json::to_string_pretty(&schema())? + "\n").as_bytes()),
         Command::Show => {
             let config = Config::read(&data_directory(connection)?, None, &Flags::default())?;
-            if !output.is_json() {
-                output.remark("what a server takes that starts now; one that runs keeps what it was started with");
-            }
             output.result(&config.values(), |values| {
                 let row = |(key, value): (&String, &crate::config::Value)| {
                     vec![key.clone(), value.value.clone(), value.origin.to_string()]
