@@ -187,8 +187,7 @@ pub fn fuzz(data: &[u8]) {
     }
     let before = headers.clone();
     strip_hop_by_hop(&mut headers);
-    strip_ours(&mut headers, "x-fc-");
-    strip_ours(&mut headers, "x-kip-");
+    strip_ours(&mut headers, CLAIMS);
     join_cookies(&mut headers);
     for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION] {
         assert!(!headers.contains_key(&name), "{name} stays: {before:?}");
