@@ -175,12 +175,29 @@ fn what_is_not_acceptable_is_refused_with_a_code() {
     assert_eq!(code("x-fc-async-task-id: 1a\r\n", ""), (400, "KW-5005".to_owned()));
     assert_eq!(code("x-fc-async-task-id: t17\r\n", ""), (400, "KW-5005".to_owned()));
     assert_eq!(code("x-kip-task-delay: soon\r\n", ""), (400, "KW-5005".to_owned()));
-    assert_eq!(code("x-kip-task-priority: 10\r\n", ""), (400, "KW-5005".to_owned()));
+    for headers in [
+        "x-kip-task-priority: 10\r\n",
+        "x-kip-task-max-age: 0s\r\n",
+        "x-kip-task-bogus: 1\r\n",
+        "x-fc-async-task-id: a\r\nx-fc-async-task-id: b\r\n",
+        "x-fc-async-task-id: \r\n",
+    ] {
+        assert_eq!(code(headers, ""), (400, "KW-5005".to_owned()), "{headers}");
+    }
+    // Another word than the two is not taken for a call that somebody waits for.
+    let word = call(bench.server.gateway, "POST", "/f/f/task", "x-fc-invocation-type: later\r\n", b"");
+    assert_eq!((word.status(), word.code().as_str()), (400, "KW-5005"));
+    assert!(noted(&bench.ledger).is_empty(), "nothing was run");
     assert_eq!(code("", &"x".repeat(2_000)), (413, "KW-5004".to_owned()));
     let config = bench.api("PUT", "/api/v1/functions/f/async-invoke-config", r#"{"maxAsyncRetryAttempts": 9}"#);
     assert_eq!((config.status(), refused(&config).as_str()), (400, "KW-5006"));
     let unknown = bench.api("PUT", "/api/v1/functions/f/async-invoke-config", r#"{"retries": 1}"#);
     assert_eq!(refused(&unknown), "KW-5006");
+    for list in ["[]", "[true, 1, 5, 6, {}]", r#"{"destinationConfig": [null, null]}"#] {
+        let answer = bench.api("PUT", "/api/v1/functions/f/async-invoke-config", list);
+        assert_eq!((answer.status(), refused(&answer).as_str()), (400, "KW-5006"), "{list}");
+    }
+    assert_eq!(bench.api("GET", "/api/v1/functions/g/tasks", "").status(), 404);
     assert_eq!(refused(&bench.api("GET", "/api/v1/functions/f/async-invoke-config", "")), "KW-5009");
     assert_eq!(bench.api("POST", "/api/v1/functions/g/tasks", "").status(), 404);
     for _ in 0..2 {
@@ -487,6 +504,41 @@ fn a_large_result_is_kept_and_shown_in_part() {
     bench.until(&cut, "Succeeded");
     let result = bench.server.api_get(&format!("/api/v1/functions/f/tasks/{cut}/result"));
     assert_eq!((result.body.len(), result.header("x-kip-task-result-cut")), (2 << 20, Some("1")));
+    assert_eq!((&bench.show(&cut)["resultCut"], &bench.show(&whole)["resultCut"]), (&json!(true), &Value::Null));
+    let printed = bench.server.kip(&["tasks", "result", "f", &cut]).ok();
+    assert!(printed.stderr.contains("tasks.result"), "{}", printed.stderr);
+}
+
+#[test]
+fn a_run_that_takes_too_long_ends_its_instance_before_another_has_its_place() {
+    for stateful in [false, true] {
+        let bench = Bench::start("instances: {max: 1}");
+        bench.configure(&json!({"asyncTask": stateful, "maxAsyncRetryAttempts": 0, "timeoutInSeconds": 1}));
+        let long = bench.task("", "hang");
+        let process = bench.until_begun(&long);
+        let next = bench.task("", "");
+        assert_eq!(bench.until(&long, "Failed")["errorKind"], "FunctionTimeout");
+        bench.until(&next, "Succeeded");
+        assert_ne!(bench.until_begun(&next), process, "the next one has an instance of its own");
+        until_true("the program that hangs has ended", || !is_alive(process));
+    }
+}
+
+#[test]
+fn a_task_of_a_function_that_does_not_start_says_so() {
+    let bench = Bench::start("");
+    bench.server.deploy(&manifest(&["  broken:\n    run: [\"false\"]\n".to_owned()]));
+    let headers = format!("authorization: Bearer {}\r\nx-kip-task-max-age: 20s\r\n", bench.server.key);
+    let other = call(bench.server.api, "POST", "/api/v1/functions/broken/tasks", &headers, b"");
+    assert_eq!(other.status(), 202, "{other:?}");
+    let id = other.json()["taskId"].as_str().unwrap().to_owned();
+    let show = || bench.server.api_get(&format!("/api/v1/functions/broken/tasks/{id}")).json();
+    until_true("what keeps it waiting is known", || {
+        show()["waitsFor"].as_str().is_some_and(|why| why.starts_with("it does not start: "))
+    });
+    let expired = until("it has expired", || Some(show()).filter(|task| task["status"] == "Expired"));
+    let said = expired["taskErrorMessage"].as_str().unwrap_or_default();
+    assert!(said.contains("it does not start: "), "{said}");
 }
 
 /// A run of a stateful task is held by a process of its own: the server can be killed, restarted and replaced in the midst of it.
