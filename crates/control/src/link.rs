@@ -26,6 +26,8 @@ pub struct Link {
     pub label: Option<HeaderValue>,
     /// Counts its sleeps. Connections of an earlier count are closed: a paused instance must have none that look alive.
     epoch: watch::Sender<u64>,
+    /// Who alone keeps idle connections to it; 0 is nobody. See [`keep`](Self::keep).
+    keeper: watch::Sender<u64>,
     /// When a byte last went either way or a request was last given to it, boot time.
     sign: AtomicU64,
     /// Streams that go on only when their caller reads or writes.
@@ -47,6 +49,7 @@ impl Link {
             address,
             process,
             epoch,
+            keeper: watch::Sender::new(0),
             sign,
             with_callers,
             peak_memory: AtomicU64::new(0),
@@ -62,6 +65,27 @@ impl Link {
     /// Ends the epoch: the instance is about to sleep or to end.
     pub(crate) fn end_epoch(&self) {
         self.epoch.send_modify(|epoch| *epoch += 1);
+    }
+
+    /// From here on `keeper` alone keeps idle connections to this instance; others close theirs. A program that serves one connection
+    /// after the other would otherwise wait for the next request on one that is idle, and never take the one that has it.
+    pub fn keep(&self, keeper: u64) {
+        self.keeper.send_if_modified(|now| std::mem::replace(now, keeper) != keeper);
+    }
+
+    /// Whether this one may keep idle connections.
+    pub fn is_kept_by(&self, keeper: u64) -> bool {
+        *self.keeper.borrow() == keeper
+    }
+
+    /// Who may keep idle connections now, and a way to wait for another one.
+    pub fn keeper(&self) -> watch::Receiver<u64> {
+        self.keeper.subscribe()
+    }
+
+    /// Whether it works on one request at a time, so that one idle connection can be in the way of another.
+    pub fn takes_one(&self) -> bool {
+        self.version.spec.instances.concurrency.hard == 1
     }
 
     /// It is being ended.

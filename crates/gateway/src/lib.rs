@@ -6,6 +6,7 @@
 mod admission;
 mod authorise;
 mod connection;
+mod crew;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod grpc;

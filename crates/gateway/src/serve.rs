@@ -1,8 +1,9 @@
 //! The threads of the data plane.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use kip_auth::Keys;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use crate::admission::Door;
 use crate::authorise::Authority;
 use crate::connection::{self, Bounds, Stream};
+use crate::crew::{Arrival, Crew, Inbox};
 
 /// What the gateway needs.
 #[derive(Debug)]
@@ -106,12 +108,13 @@ impl Gateway {
         let mut threads = Vec::with_capacity(options.threads);
         let authority = Authority::new(keys.clone(), options.metrics.clone());
         let shared = Arc::new(options);
-        let (open, searching) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        for number in 0..shared.threads.max(1) {
-            let (options, counts) = (shared.clone(), (open.clone(), searching.clone()));
+        let searching = Arc::new(AtomicUsize::new(0));
+        let (crew, inboxes) = Crew::new(shared.threads.max(1), shared.limits.connections);
+        for (number, inbox) in inboxes.into_iter().enumerate() {
+            let (options, crew, searching) = (shared.clone(), crew.clone(), searching.clone());
             let (control, authority, closed) = (control.clone(), authority.clone(), closing.subscribe());
             let body = move || {
-                if let Err(error) = run(&options, counts, control, authority, closed) {
+                if let Err(error) = run(&options, (number, crew, inbox), searching, control, authority, closed) {
                     tracing::error!(%error, "a gateway thread ended");
                 }
             };
@@ -141,7 +144,8 @@ impl Gateway {
 
 fn run(
     options: &Options,
-    (open, searching): (Arc<AtomicUsize>, Arc<AtomicUsize>),
+    (number, crew, inbox): (usize, Arc<Crew>, Inbox),
+    searching: Arc<AtomicUsize>,
     control: Control,
     authority: Authority,
     closing: watch::Receiver<bool>,
@@ -151,20 +155,16 @@ fn run(
     let (bounds, proxies) = (options.limits.bounds(), options.proxies.clone().into());
     let tasks = options.tasks.clone();
     let door = Door { control, authority, relay: relay.clone(), bounds, proxies, tasks, searching };
+    let ways = options.doors.iter().map(|entry| (entry.certificate.clone(), entry.keyed)).collect();
+    let porter = Rc::new(Porter { number, crew, door, ways, closing });
     runtime.block_on(async move {
         drop(kip_host::tasks::spawn_local("pulse", pulse()));
         let mut entries = tokio::task::JoinSet::new();
-        for entry in &options.doors {
-            let porter = Porter {
-                listener: tokio::net::TcpListener::from_std(entry.listener.try_clone()?)?,
-                certificate: entry.certificate.clone(),
-                keyed: entry.keyed,
-                door: door.clone(),
-                most: options.limits.connections,
-                open: open.clone(),
-            };
-            entries.spawn_local(porter.take(closing.clone()));
+        for (number, entry) in options.doors.iter().enumerate() {
+            let listener = tokio::net::TcpListener::from_std(entry.listener.try_clone()?)?;
+            entries.spawn_local(porter.clone().take(listener, number));
         }
+        entries.spawn_local(porter.receive(inbox));
         while entries.join_next().await.is_some() {}
         relay.tunnels_over().await;
         Ok(())
@@ -179,40 +179,41 @@ async fn pulse() {
     }
 }
 
-/// Takes the connections of one listener on one thread.
+/// Takes connections on one thread.
 struct Porter {
-    listener: tokio::net::TcpListener,
-    certificate: Option<Certificate>,
-    keyed: bool,
+    number: usize,
+    crew: Arc<Crew>,
     door: Door,
-    most: usize,
-    /// Connections of all threads.
-    open: Arc<AtomicUsize>,
+    /// Of each listener: what TLS is spoken with, and whether callers need a key.
+    ways: Vec<(Option<Certificate>, bool)>,
+    closing: watch::Receiver<bool>,
 }
 
 impl Porter {
-    /// Takes connections until the gateway closes, then waits for them to end.
-    async fn take(self, mut closing: watch::Receiver<bool>) {
+    /// Takes the connections of one listener until the gateway closes, then waits for them to end.
+    async fn take(self: Rc<Self>, listener: tokio::net::TcpListener, entry: usize) {
         let mut connections = tokio::task::JoinSet::new();
+        let mut closing = self.closing.clone();
         loop {
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                accepted = listener.accept() => accepted,
                 _ = closing.wait_for(|closing| *closing) => break,
                 // Ended connections are collected as they end.
                 Some(_) = connections.join_next() => continue,
             };
-            match accepted {
-                Ok((stream, peer)) => match Opened::count(&self.open, self.most) {
-                    Some(opened) => {
-                        let (door, closing) = (self.door.clone(), closing.clone());
-                        let (certificate, keyed) = (self.certificate.clone(), self.keyed);
-                        connections.spawn_local(async move {
-                            let _opened = opened;
-                            connection(door, certificate, keyed, stream, peer, closing).await;
-                        });
+            let given = match accepted {
+                Ok((stream, peer)) => match self.crew.open(self.number) {
+                    Some(opened) => opened.give(self.number, stream, peer, entry),
+                    None => {
+                        turn_away(stream, self.ways.get(entry).is_some_and(|(certificate, _)| certificate.is_some()));
+                        continue;
                     }
-                    None => turn_away(stream, self.certificate.is_some()),
                 },
+                Err(error) => Err(error),
+            };
+            match given {
+                Ok(Some((stream, arrival))) => drop(connections.spawn_local(self.clone().serve(stream, arrival))),
+                Ok(None) => {}
                 Err(error) => {
                     // Out of file descriptors, most likely: those under way end and make room.
                     tracing::warn!(%error, "a connection could not be taken");
@@ -220,8 +221,36 @@ impl Porter {
                 }
             }
         }
-        drop(self.listener);
+        drop(listener);
         while connections.join_next().await.is_some() {}
+    }
+
+    /// Serves what other threads give until the gateway closes, then waits for it to end.
+    async fn receive(self: Rc<Self>, mut inbox: Inbox) {
+        let mut connections = tokio::task::JoinSet::new();
+        let mut closing = self.closing.clone();
+        loop {
+            let handed = tokio::select! {
+                handed = inbox.recv() => handed,
+                _ = closing.wait_for(|closing| *closing), if !inbox.is_closed() => {
+                    inbox.close();
+                    continue;
+                }
+                Some(_) = connections.join_next() => continue,
+            };
+            let Some(handed) = handed else { break };
+            match handed.take() {
+                Ok((stream, arrival)) => drop(connections.spawn_local(self.clone().serve(stream, arrival))),
+                Err(error) => tracing::warn!(%error, "a connection could not be taken"),
+            }
+        }
+        while connections.join_next().await.is_some() {}
+    }
+
+    async fn serve(self: Rc<Self>, stream: TcpStream, arrival: Arrival) {
+        let Arrival { peer, entry, opened: _opened } = arrival;
+        let (certificate, keyed) = self.ways.get(entry).cloned().unwrap_or((None, true));
+        connection(self.door.clone(), certificate, keyed, stream, peer, self.closing.clone()).await;
     }
 }
 
@@ -262,25 +291,6 @@ async fn handshake(
         return Ok(None);
     }
     certificate.acceptor().accept(stream).await.map(Some)
-}
-
-/// One of the connections that are counted.
-struct Opened(Arc<AtomicUsize>);
-
-impl Opened {
-    fn count(open: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        if open.fetch_add(1, Ordering::Relaxed) >= most {
-            open.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Self(open.clone()))
-    }
-}
-
-impl Drop for Opened {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// Tells a caller in one piece that there are too many, without waiting for what it wants.

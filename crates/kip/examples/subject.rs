@@ -29,6 +29,7 @@ struct Switches {
     ready_after: u64,
     initialize_status: u16,
     initialize_delay: u64,
+    one_connection: bool,
 }
 
 #[expect(clippy::exit, reason = "ending at once, in the midst of things, is what it is for")]
@@ -61,6 +62,7 @@ fn main() -> io::Result<()> {
                 });
             }
             "--never-listen" => switches.never_listen = true,
+            "--one-connection" => switches.one_connection = true,
             "--ready-after" => switches.ready_after = number(),
             "--initialize-status" => switches.initialize_status = u16::try_from(number()).unwrap_or(500),
             "--initialize-delay" => switches.initialize_delay = number(),
@@ -167,6 +169,11 @@ fn serve(switches: Switches) -> io::Result<()> {
             loop {
                 std::thread::park();
             }
+        }
+        // As the servers of some languages do it: the next one when this one closes.
+        if switches.one_connection {
+            let _ = connection(stream, switches, ready);
+            continue;
         }
         in_background(move || {
             let _ = connection(stream, switches, ready);

@@ -169,10 +169,10 @@ impl Hold {
         let Self { turn, permit, connection, pool, tracer, trace } = self;
         drop(turn);
         tracer.end(&trace, outcome);
-        let instance = permit.link().instance;
+        let link = permit.link().clone();
         drop(permit);
         if outcome == Outcome::Done {
-            pool.put(instance, connection);
+            pool.put(&link, connection);
         }
     }
 }

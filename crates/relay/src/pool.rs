@@ -7,6 +7,7 @@ use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -21,8 +22,9 @@ use tokio::net::TcpStream;
 use crate::prefix::Upload;
 use crate::unsafe_peek::{Peek, Socket};
 
-/// Idle connections kept for each instance and thread.
-const IDLE: usize = 64;
+/// Idle connections kept for each instance and thread. Answers come in bunches: with fewer than are in use at once, some would be
+/// closed at each bunch and opened anew for the next requests.
+const IDLE: usize = 256;
 /// A request that cannot be sent twice takes no connection that was idle for longer, in milliseconds: many servers close
 /// theirs after 2 to 5 seconds, and a request that crosses that close on its way is lost.
 const FRESH: u64 = 1_000;
@@ -56,9 +58,18 @@ impl Sender {
 }
 
 /// Connections by instance.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pool {
+    /// Tells pools apart.
+    number: u64,
     known: RefCell<HashMap<InstanceId, Connections>>,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        static POOLS: AtomicU64 = AtomicU64::new(1);
+        Self { number: POOLS.fetch_add(1, Ordering::Relaxed), known: RefCell::default() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -95,13 +106,13 @@ impl Pool {
     }
 
     /// Gives a connection back after its exchange has ended well.
-    pub(crate) fn put(&self, instance: InstanceId, connection: Sender) {
+    pub(crate) fn put(&self, link: &Link, connection: Sender) {
         let Sender::Http1 { sender, .. } = &connection else { return };
-        if sender.is_closed() {
+        if sender.is_closed() || link.takes_one() && !link.is_kept_by(self.number) {
             return;
         }
         let mut known = self.known.borrow_mut();
-        let idle = &mut known.entry(instance).or_default().idle;
+        let idle = &mut known.entry(link.instance).or_default().idle;
         if idle.len() >= IDLE {
             idle.remove(0);
         }
@@ -111,12 +122,32 @@ impl Pool {
     /// A new connection. Its task ends it when the instance's epoch ends and forgets what the pool holds of it.
     pub(crate) async fn connect(self: &Rc<Self>, link: &Arc<Link>, protocol: Protocol) -> io::Result<Sender> {
         let mut epoch = link.epoch();
+        let mut keeper = link.takes_one().then(|| {
+            link.keep(self.number);
+            link.keeper()
+        });
         let stream = TcpStream::connect(link.address).await?;
         stream.set_nodelay(true)?;
         let (pool, instance) = (self.clone(), link.instance);
         let until_epoch_ends = async move {
-            let _ = epoch.changed().await;
-            drop(pool.known.borrow_mut().remove(&instance));
+            loop {
+                let another_keeps = async {
+                    match &mut keeper {
+                        Some(keeper) => keeper.wait_for(|keeper| *keeper != pool.number).await.is_ok(),
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    _ = epoch.changed() => return drop(pool.known.borrow_mut().remove(&instance)),
+                    _ = another_keeps => {
+                        // One that is in use comes back, and is not kept then.
+                        if let Some(known) = pool.known.borrow_mut().get_mut(&instance) {
+                            known.idle.clear();
+                        }
+                        keeper = None;
+                    }
+                }
+            }
         };
         if protocol == Protocol::Http2 {
             let (sender, connection) = http2::Builder::new(Local)

@@ -23,6 +23,9 @@ use crate::words;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
+/// Keeps an instance's idle connections from being in the way of a holder's, which is closed when it is over.
+const HOLDER: u64 = u64::MAX;
+
 /// How runs are held.
 #[derive(Debug, Clone)]
 pub struct Holders {
@@ -53,6 +56,9 @@ pub(crate) fn begin(
     delivery: &Delivery,
     (number, epoch): (TaskNumber, u32),
 ) -> std::io::Result<Held> {
+    if permit.link().takes_one() {
+        permit.link().keep(HOLDER);
+    }
     let folder = holders.folder_of(number, epoch);
     kip_host::directory::create_private(&holders.folder)?;
     kip_host::directory::create_private(&folder)?;

@@ -50,6 +50,8 @@ pub(crate) fn serve() -> Result<()> {
 struct Busy {
     micros: Cell<u64>,
     requests: Cell<u64>,
+    /// Held by the one request that `/serial` works on.
+    one: tokio::sync::Mutex<()>,
 }
 
 async fn answer(mut request: Request<Incoming>, large: Bytes, busy: Rc<Busy>) -> Result<Response<Body>, Infallible> {
@@ -62,7 +64,9 @@ async fn answer(mut request: Request<Incoming>, large: Bytes, busy: Rc<Busy>) ->
     let whole = |bytes: Bytes| Response::new(Full::new(bytes).boxed());
     Ok(match verb {
         "/large" => whole(large),
-        "/delay" => {
+        "/delay" | "/serial" => {
+            // A model that takes one request at a time, whoever sends more.
+            let _one = if verb == "/serial" { Some(busy.one.lock().await) } else { None };
             let begin = kip_host::clock::monotonic_micros();
             tokio::time::sleep(Duration::from_micros(number.parse().unwrap_or(1_000))).await;
             busy.micros.set(busy.micros.get() + kip_host::clock::monotonic_micros() - begin);

@@ -541,6 +541,25 @@ fn a_task_of_a_function_that_does_not_start_says_so() {
     assert!(said.contains("it does not start: "), "{said}");
 }
 
+/// A program that serves one connection after the other is never left with one that is idle, whoever has it: the threads of the
+/// gateway, a thread of tasks, or the process that holds a stateful run.
+#[test]
+fn a_program_that_serves_one_connection_at_a_time_is_never_stuck() {
+    let bench = Bench::start("");
+    let settings = format!("env: {{LEDGER: {}}}\ninstances: {{max: 1}}", bench.ledger.display());
+    bench.server.deploy(&manifest(&[function("f", &["--one-connection"], &settings)]));
+    let mut callers: Vec<Caller> = (0..4).map(|_| bench.server.connect()).collect();
+    for stateful in [false, true, false] {
+        for caller in &mut callers {
+            caller.send("GET", "/f/f/pid", "");
+            assert_eq!(caller.answer("GET").status(), 200);
+        }
+        bench.configure(&json!({"asyncTask": stateful}));
+        let task = bench.task("", "answer done");
+        bench.until(&task, "Succeeded");
+    }
+}
+
 /// A run of a stateful task is held by a process of its own: the server can be killed, restarted and replaced in the midst of it.
 #[test]
 fn a_long_run_outlives_its_server() {

@@ -9,12 +9,17 @@ use kip_host::clock::monotonic_micros;
 
 use super::super::percentile;
 use super::super::server::{exchange, until};
-use super::{function, prepared, proxies};
+use super::proxies::Choice;
+use super::{prepared, proxies};
 
 const THREE: &str = "    instances: {min: 3, max: 3, concurrency: 1}\n    queue: {depth: 10000}\n    idle: {pause: never}\n    dispatch: balanced\n";
-const BURSTS: usize = 40;
-/// Requests of a burst, and what they take on the instance, in microseconds: nine short ones and one long.
-const LENGTHS: [u64; 10] = [4_000, 4_000, 40_000, 4_000, 4_000, 4_000, 4_000, 4_000, 4_000, 4_000];
+const BURSTS: usize = 250;
+/// Requests of a burst.
+const REQUESTS: usize = 10;
+/// What they take on the instance, in microseconds.
+const SHORT: u64 = 4_000;
+/// The same for one of them, whose place changes from burst to burst.
+const LONG: u64 = 40_000;
 const BETWEEN: Duration = Duration::from_millis(60);
 
 pub(super) fn run() -> Result<()> {
@@ -27,20 +32,23 @@ pub(super) fn run() -> Result<()> {
         list.as_array()?.iter().map(|one| one["address"].as_str()?.parse().ok()).collect()
     };
     let instances = addresses(&listed).context("instances have addresses")?;
-    let round_robin = proxies::haproxy(folder.path(), &instances, true)?;
-    let _ = function;
+    let round_robin = proxies::haproxy(folder.path(), &instances, Choice::RoundRobin)?;
+    let least = proxies::haproxy(folder.path(), &instances, Choice::LeastOfOne)?;
     println!(
-        "{BURSTS} bursts of {} requests, {} ms apart, one of them 40 ms and the others 4 ms long; one request at a time",
-        LENGTHS.len(),
+        "{BURSTS} bursts of {} requests, {} ms apart, one of them 40 ms and the others 4 ms long; an instance works on one at a time",
+        REQUESTS,
         BETWEEN.as_millis()
     );
     println!("\n| dispatch | busy shares of the three | requests of the three | p50 | p99 |");
     println!("|---|---|---|---|---|");
     for round in 0..3 {
-        let mut both =
-            [("kip balanced", server.gateway, "f.localhost"), ("haproxy roundrobin", round_robin.address, "x")];
-        both.rotate_left(round % 2);
-        for (name, to, host) in both {
+        let mut all = [
+            ("kip balanced", server.gateway, "f.localhost"),
+            ("haproxy roundrobin", round_robin.address, "x"),
+            ("haproxy leastconn, maxconn 1", least.address, "x"),
+        ];
+        all.rotate_left(round);
+        for (name, to, host) in all {
             let before = busy(&instances)?;
             let mut times = bursts(to, host)?;
             let after = busy(&instances)?;
@@ -78,8 +86,9 @@ fn bursts(to: SocketAddr, host: &str) -> Result<Vec<u64>> {
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         let mut calls = Vec::new();
-        for _ in 0..BURSTS {
-            for length in LENGTHS {
+        for burst in 0..BURSTS {
+            for place in 0..REQUESTS {
+                let length = if place == (burst * burst + 3 * burst) % REQUESTS { LONG } else { SHORT };
                 let host = host.to_owned();
                 calls.push(kip_host::tasks::spawn_local("call", async move { call(to, &host, length).await }));
             }
@@ -97,7 +106,7 @@ async fn call(to: SocketAddr, host: &str, length: u64) -> Result<u64> {
     let stream = tokio::net::TcpStream::connect(to).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await?;
     drop(kip_host::tasks::spawn_local("connection", async move { drop(connection.await) }));
-    let request = hyper::Request::get(format!("/delay/{length}"))
+    let request = hyper::Request::get(format!("/serial/{length}"))
         .header("host", host)
         .body(http_body_util::Empty::<bytes::Bytes>::new())?;
     let begin = monotonic_micros();

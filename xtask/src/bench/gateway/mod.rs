@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use self::load::{Kind, Load, Outcome};
-use self::proxies::Target;
+use self::proxies::{Choice, Target};
 use super::percentile;
 use super::server::{Server, binary};
 use super::upstream::EVENTS;
@@ -106,7 +106,7 @@ fn compare(plan: &Plan) -> Result<()> {
     let targets = [
         Target::new("direct", instance, "localhost", vec![]),
         proxies::nginx(folder.path(), &[instance])?,
-        proxies::haproxy(folder.path(), &[instance], false)?,
+        proxies::haproxy(folder.path(), &[instance], Choice::RoundRobin)?,
         kip,
     ];
     println!(

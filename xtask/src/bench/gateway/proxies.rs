@@ -93,10 +93,22 @@ http {{
     Ok(target)
 }
 
-/// haproxy in front of the instances; `one_each` gives each instance one request at a time and queues the others.
-pub(super) fn haproxy(folder: &Path, instances: &[SocketAddr], one_each: bool) -> Result<Target> {
+/// How haproxy chooses among instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// Each in turn, whatever it has to do.
+    RoundRobin,
+    /// One with the fewest, and one request at a time; the others wait in front of all.
+    LeastOfOne,
+}
+
+/// haproxy in front of the instances.
+pub(super) fn haproxy(folder: &Path, instances: &[SocketAddr], choice: Choice) -> Result<Target> {
     let [plain, tls, http2] = [free_port()?, free_port()?, free_port()?];
-    let most = if one_each { " maxconn 1" } else { "" };
+    let (balance, most, file) = match choice {
+        Choice::RoundRobin => ("roundrobin", "", "haproxy.cfg"),
+        Choice::LeastOfOne => ("leastconn", " maxconn 1", "haproxy-one.cfg"),
+    };
     let servers = |protocol: &str| -> String {
         let line = |(number, at): (usize, &SocketAddr)| format!("  server s{number} {at}{protocol}{most}\n");
         instances.iter().enumerate().map(line).collect()
@@ -119,7 +131,7 @@ frontend plain
   bind 127.0.0.1:{tls} ssl crt {both}
   default_backend instance
 backend instance
-  balance roundrobin
+  balance {balance}
   option forwardfor
 {servers}
 frontend http2
@@ -131,7 +143,7 @@ backend instance2
         servers = servers(""),
         servers2 = servers(" proto h2"),
     );
-    let file = folder.join(if one_each { "haproxy-one.cfg" } else { "haproxy.cfg" });
+    let file = folder.join(file);
     std::fs::write(&file, text)?;
     let mut command = Command::new("haproxy");
     command.arg("-db").arg("-f").arg(&file);
