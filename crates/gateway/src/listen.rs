@@ -40,7 +40,7 @@ impl From<Error> for Problem {
                 .hint("end the other program, or choose another port: `kip serve --gateway 127.0.0.1:0 --api 127.0.0.1:0` picks free ones"),
             Error::NotLoopback { .. } => Self::new(code::ADDRESS_NOT_LOOPBACK, text)
                 .cause("what callers send, their keys among it, could be read on the way")
-                .hint("let the gateway speak TLS there (tls.listen, tls.certificate, tls.key), or name the proxy with TLS in front in server.proxies"),
+                .hint("name the proxy with TLS in front in server.proxies, or go through `ssh -L`; the gateway can speak TLS itself (tls.listen, tls.certificate, tls.key)"),
             Error::Io { source, .. } => Self::new(code::ADDRESS_TAKEN, text).cause(source.to_string()),
         }
     }

@@ -218,9 +218,9 @@ pub(crate) struct Logs {
     /// Only this instance.
     #[arg(long)]
     pub(crate) instance: Option<String>,
-    /// Only what was written within this time before now, such as 10m.
-    #[arg(long, value_name = "DURATION")]
-    pub(crate) since: Option<kip_spec::Millis>,
+    /// Not older than this: a duration such as 10m, or a time such as 2026-11-22T10:00:00Z.
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) since: Option<String>,
     /// Only the lines of this request.
     #[arg(long, value_name = "ID")]
     pub(crate) request: Option<String>,

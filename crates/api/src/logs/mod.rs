@@ -31,8 +31,8 @@ pub(crate) struct Which {
     follow: bool,
     tail: Option<usize>,
     instance: Option<String>,
-    /// Milliseconds before now.
-    since: Option<u64>,
+    /// A duration before now, or milliseconds since 1970.
+    since: Option<String>,
     request: Option<String>,
     #[serde(default)]
     join: bool,
@@ -54,7 +54,7 @@ pub(crate) async fn logs(
     }
     api.control.body().settle_logs(&name).await;
     let now = kip_host::clock::wall_millis();
-    let since = which.since.map(|millis| now.saturating_sub(i64::try_from(millis).unwrap_or(i64::MAX)));
+    let since = which.since.as_deref().map(crate::requests::since).transpose()?;
     let tail = which.tail.unwrap_or(200);
     let select = |wanted: Wanted| Selection { only, since, wanted, join: which.join, tail, follow: which.follow };
     let wanted = which.request.clone().map_or(Wanted::All, Wanted::Request);

@@ -9,10 +9,10 @@ use crate::output::{Output, clock, printable};
 pub(crate) async fn run(client: &Client, options: &Logs, output: Output) -> anyhow::Result<()> {
     let Logs { function, follow, tail, instance, since, request, join } = options;
     let mut path = format!("/api/v1/functions/{}/logs?follow={follow}&tail={tail}&join={join}", segment(function));
-    for (name, value) in [("instance", instance), ("request", request)] {
+    let since = since.as_deref().map(crate::commands::requests::since).transpose()?;
+    for (name, value) in [("instance", instance), ("request", request), ("since", &since)] {
         path.extend(value.iter().map(|value| format!("&{name}={}", segment(value))));
     }
-    path.extend(since.iter().map(|since| format!("&since={}", since.0)));
     let text = |line: &LogLine| {
         let goes_on = if line.cut { " …" } else { "" };
         let shown = if output.is_terminal() { printable(&line.line) } else { line.line.as_str().into() };

@@ -90,6 +90,7 @@ fn the_end_of_a_log_as_it_grows() {
     let lines = server.ask_lines(&["logs", "f", "--instance", one]);
     assert!(!lines.is_empty() && lines.iter().all(|line| line["instance"] == one.as_str()));
     assert!(server.ask_lines(&["logs", "f", "--since", "1h"]).len() >= 8);
+    assert!(server.ask_lines(&["logs", "f", "--since", "2020-01-01T00:00:00Z"]).len() >= 8);
     until_true("nothing is new", || server.ask_lines(&["logs", "f", "--since", "100ms"]).is_empty());
 }
 
