@@ -28,6 +28,14 @@ impl Door {
     }
 
     async fn accept(&self, call: Call, request: Request<Incoming>, id: &RequestId) -> Result<Answer, Error> {
+        let what = match () {
+            () if kip_relay::is_grpc(request.headers()) => Some("a gRPC call says in trailers what came of it"),
+            () if kip_relay::asked_upgrade(&request).is_some() => Some("a WebSocket needs somebody at its other end"),
+            () => None,
+        };
+        if let Some(why) = what {
+            return Err(Error::Submission(format!("{why}: call it without x-fc-invocation-type, or send plain HTTP")));
+        }
         let (head, mut body) = request.into_parts();
         let mut payload = BytesMut::from(&call.read[..]);
         let limit = self.tasks.largest_payload();

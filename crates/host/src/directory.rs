@@ -113,9 +113,26 @@ pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.new", std::process::id()));
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
+    let written = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// The same for what each start writes anew: a full disk still has the room that the last one's took.
+///
+/// # Errors
+/// What the operating system says.
+pub fn write_again(path: &Path, content: &[u8]) -> io::Result<()> {
+    match write_whole(path, content) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            let mut file = OpenOptions::new().write(true).open(path).map_err(|_| error)?;
+            file.write_all(content)?;
+            file.set_len(content.len() as u64)
+        }
+        written => written,
+    }
 }
 
 /// The same without the sync, for what need not outlive the host: readers see the old or the new content, and after a

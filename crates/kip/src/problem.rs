@@ -60,6 +60,11 @@ pub(crate) fn of(error: &anyhow::Error) -> Vec<Problem> {
     }
 }
 
+/// A problem that did not keep anything from being done, in lines.
+pub(crate) fn warning(problem: &Problem) -> String {
+    render(problem).replacen("error[", "warning[", 1)
+}
+
 /// A problem in lines.
 pub(crate) fn render(problem: &Problem) -> String {
     let mut text = format!("error[{}]: {}", problem.code, problem.message);

@@ -172,7 +172,11 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
 
     let found = Found { gateway: ready.gateway.clone(), api: ready.api.clone(), pid: ready.pid };
     let file = data.join(FOUND);
-    kip_host::directory::write_whole(&file, &serde_json::to_vec(&found)?).map_err(|error| unusable(data, &error))?;
+    if let Err(error) = kip_host::directory::write_again(&file, &serde_json::to_vec(&found)?) {
+        // It serves all the same: whoever looks for it has to be told where, by --api. An old word would lead astray.
+        let _ = std::fs::remove_file(&file);
+        tracing::warn!(%error, file = %file.display(), "where the server is to be found cannot be written down");
+    }
     let tls = config.tls.as_ref().map(|tls| format!("https://{}", tls.listen));
     tracing::info!(gateway = ready.gateway, tls, api = ready.api, pause = pause_method, "serving");
     announce(&ready);

@@ -13,6 +13,7 @@ use kip_host::clock::{boot_millis, wall_millis};
 use kip_host::failpoint::reached;
 use kip_relay::{Answer, Caller, Delivery, Relay, Undelivered};
 use kip_spec::RequestId;
+use kip_spec::function::Protocol;
 use kip_store::tasks::{Output, Progressed, Step, TaskNumber, TaskState};
 use serde_json::json;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -223,7 +224,9 @@ async fn run_one(
             return Some((ended, None, Some(envelope), None));
         }
     };
-    if let Some(holders) = shared.options.holders.as_ref().filter(|_| entry.kind == 1) {
+    // What holds a run speaks HTTP/1.1.
+    let held = entry.kind == 1 && permit.link().version.spec.protocol != Some(Protocol::Http2);
+    if let Some(holders) = shared.options.holders.as_ref().filter(|_| held) {
         return run_held(shared, holders, (&permit, &delivery), (number, to.epoch), envelope, cancelled).await;
     }
     let limit = delivery.limit;

@@ -10,7 +10,7 @@ use kip_spec::{Problem, code};
 use crate::arguments::Deploy;
 use crate::client::Client;
 use crate::output::Output;
-use crate::problem::render;
+use crate::problem::warning;
 
 pub(crate) async fn run(client: &Client, options: &Deploy, output: Output) -> anyhow::Result<()> {
     let made = deploy(client, &options.path, options.only.clone(), output).await?;
@@ -42,9 +42,7 @@ pub(crate) async fn deploy(
         only,
     };
     let made: DeploymentMade = client.post("/api/v1/deployments", &deployment).await?;
-    for warning in &made.warnings {
-        output.remark(&render(warning).replacen("error[", "warning[", 1));
-    }
+    made.warnings.iter().for_each(|one| output.remark(&warning(one)));
     Ok(made)
 }
 

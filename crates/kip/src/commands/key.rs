@@ -8,7 +8,7 @@ use crate::arguments::{Audit, Key, Settings};
 use crate::client::{Client, segment};
 use crate::commands::requests::since;
 use crate::output::{Output, date, table};
-use crate::problem::render;
+use crate::problem::warning;
 
 /// What takes a limit away.
 const NONE: &str = "none";
@@ -68,13 +68,13 @@ async fn switch(client: &Client, names: &[String], disabled: bool, output: Outpu
 
 async fn change(client: &Client, name: &str, settings: &KeySettings, output: Output) -> anyhow::Result<()> {
     let answer: KeyAnswer = client.patch(&path(name), settings).await?;
-    answer.warnings.iter().for_each(|warning| output.remark(&render(warning)));
+    answer.warnings.iter().for_each(|one| output.remark(&warning(one)));
     output.result(&answer, |answer| shown(&answer.key))
 }
 
 /// The secret alone on standard output, so that it can be caught; everything else beside it.
 fn secret(made: &KeyAnswer, output: Output, what: &str) -> anyhow::Result<()> {
-    made.warnings.iter().for_each(|warning| output.remark(&render(warning)));
+    made.warnings.iter().for_each(|one| output.remark(&warning(one)));
     let KeyInfo { name, role, previous_until, .. } = &made.key;
     output.remark(&format!("{what} `{name}` with the role {role}; its secret is shown this once only"));
     if let Some(until) = previous_until {

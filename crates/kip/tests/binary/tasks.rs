@@ -181,6 +181,7 @@ fn what_is_not_acceptable_is_refused_with_a_code() {
         "x-kip-task-bogus: 1\r\n",
         "x-fc-async-task-id: a\r\nx-fc-async-task-id: b\r\n",
         "x-fc-async-task-id: \r\n",
+        "content-type: application/grpc\r\n",
     ] {
         assert_eq!(code(headers, ""), (400, "KW-5005".to_owned()), "{headers}");
     }

@@ -241,7 +241,7 @@ impl TaskStore for SqliteTasks {
 
     async fn forget(&self, numbers: Vec<TaskNumber>) -> Result<u64, Error> {
         self.writer
-            .change(numbers.len() * 64, move |c: &Connection, scratch| {
+            .clear(numbers.len() * 64, move |c: &Connection, scratch| {
                 let mut gone = 0;
                 for number in &numbers {
                     gone += u64::from(apply::forget(c, *number, scratch.next, &mut scratch.loose)?);
@@ -253,7 +253,7 @@ impl TaskStore for SqliteTasks {
 
     async fn prune(&self, after: TaskNumber, ended_before: i64) -> Result<Option<TaskNumber>, Error> {
         self.writer
-            .change(0, move |c, scratch| apply::prune(c, after, ended_before, scratch.next, &mut scratch.loose))
+            .clear(0, move |c, scratch| apply::prune(c, after, ended_before, scratch.next, &mut scratch.loose))
             .await
     }
 

@@ -38,10 +38,13 @@ trait Work: Send {
     fn apply(&mut self, c: &Connection, scratch: &mut Scratch) -> Result<(), rusqlite::Error>;
     fn answer(self: Box<Self>, failed: Option<Error>);
     fn bytes(&self) -> usize;
+    /// Whether it makes room, and so is worth a try on a full disk.
+    fn frees(&self) -> bool;
 }
 
 struct Job<T, F> {
     bytes: usize,
+    frees: bool,
     work: F,
     done: Option<T>,
     answer: oneshot::Sender<Result<T, Error>>,
@@ -69,6 +72,10 @@ where
 
     fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn frees(&self) -> bool {
+        self.frees
     }
 }
 
@@ -121,8 +128,25 @@ impl Writer {
         T: Send + 'static,
         F: Fn(&Connection, &mut Scratch) -> Result<T, rusqlite::Error> + Send + 'static,
     {
+        self.send(bytes, false, work).await
+    }
+
+    /// The same for a change that takes things away: it is tried on a full disk too.
+    pub(super) async fn clear<T, F>(&self, bytes: usize, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Fn(&Connection, &mut Scratch) -> Result<T, rusqlite::Error> + Send + 'static,
+    {
+        self.send(bytes, true, work).await
+    }
+
+    async fn send<T, F>(&self, bytes: usize, frees: bool, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Fn(&Connection, &mut Scratch) -> Result<T, rusqlite::Error> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
-        let job = Box::new(Job { bytes, work, done: None, answer });
+        let job = Box::new(Job { bytes, frees, work, done: None, answer });
         self.jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => Error::Busy { path: self.path.clone() },
             TrySendError::Disconnected(_) => Error::Closed { path: self.path.clone() },
@@ -158,8 +182,15 @@ impl Desk {
 
     fn commit(&mut self, mut batch: Vec<Box<dyn Work>>) {
         if let Some(refused) = self.refusal() {
-            batch.into_iter().for_each(|job| job.answer(Some(refused())));
-            return;
+            let full = self.care.condition() == Condition::Full;
+            let (free, others) = batch.into_iter().partition::<Vec<_>, _>(|job| full && job.frees());
+            others.into_iter().for_each(|job| job.answer(Some(refused())));
+            if free.is_empty() {
+                return;
+            }
+            // What is in the log goes where it belongs, which takes no room, and the log's room is there for this.
+            let _ = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+            batch = free;
         }
         let mut done = self.attempt(&mut batch);
         if done.as_ref().is_err_and(is_full) && self.care.make_room() {

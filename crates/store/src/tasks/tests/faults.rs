@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use kip_host::disk::{Pressure, Reserve};
 
-use super::{claim, look, run_below, task};
+use super::{claim, end, look, run_below, task};
 use crate::database::Error;
 use crate::health::{Care, Condition};
 use crate::tasks::{NewTask, SqliteTasks, TaskFilter, TaskNumber, TaskState, TaskStore, Tuning};
@@ -93,6 +93,8 @@ mod below {
             let care = Care::with_reserve(Pressure::default(), reserve.clone());
             let path = format!("{round}/tasks.db");
             let store = SqliteTasks::open_with(Path::new(&path), care, Tuning::default()).unwrap();
+            let over = store.accept(task()).await.unwrap().number();
+            assert!(store.advance(end(&look(&store, over).await, TaskState::Stopped)).await.unwrap().applied);
             let here = std::env::current_dir().unwrap();
             rules(&format!("{rule} {}/{round}/reserve", here.display()));
             let first = store.accept(large(1)).await.unwrap().number();
@@ -102,6 +104,13 @@ mod below {
                 let failed = store.accept(large(2)).await;
                 assert!(matches!(failed, Err(Error::Full { .. })), "{rule}: {failed:?}");
                 assert_eq!(store.condition(), Condition::Full);
+            }
+            // What makes room is tried all the same; whether it goes depends on what has none.
+            let forgotten = store.forget(vec![over]).await;
+            if rule.contains("blobs") {
+                assert_eq!(forgotten.unwrap(), 1, "{rule}");
+            } else {
+                assert!(matches!(forgotten, Err(Error::Full { .. })), "{rule}: {forgotten:?}");
             }
             rules("");
             store.room_again();
