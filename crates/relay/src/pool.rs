@@ -2,12 +2,13 @@
 //! instance is paused or ended, the epoch ends and the connection closes.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -28,6 +29,9 @@ const IDLE: usize = 256;
 /// A request that cannot be sent twice takes no connection that was idle for longer, in milliseconds: many servers close
 /// theirs after 2 to 5 seconds, and a request that crosses that close on its way is lost.
 const FRESH: u64 = 1_000;
+/// How long a connection stays idle to an instance that takes one request at a time. While it does, a program that serves one
+/// connection after the other answers nobody else: no probe, and nobody who talks to it past the gateway.
+const BRIEF: u64 = 300;
 /// What an instance may send before it is taken, on HTTP/2: of one stream, and of a connection.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
@@ -63,12 +67,14 @@ pub(crate) struct Pool {
     /// Tells pools apart.
     number: u64,
     known: RefCell<HashMap<InstanceId, Connections>>,
+    /// Connections that stay idle briefly, in the order in which they fell idle: of which instance, and until when.
+    brief: RefCell<VecDeque<(InstanceId, u64)>>,
 }
 
 impl Default for Pool {
     fn default() -> Self {
         static POOLS: AtomicU64 = AtomicU64::new(1);
-        Self { number: POOLS.fetch_add(1, Ordering::Relaxed), known: RefCell::default() }
+        Self { number: POOLS.fetch_add(1, Ordering::Relaxed), known: RefCell::default(), brief: RefCell::default() }
     }
 }
 
@@ -106,7 +112,7 @@ impl Pool {
     }
 
     /// Gives a connection back after its exchange has ended well.
-    pub(crate) fn put(&self, link: &Link, connection: Sender) {
+    pub(crate) fn put(self: &Rc<Self>, link: &Link, connection: Sender) {
         let Sender::Http1 { sender, .. } = &connection else { return };
         if sender.is_closed() || link.takes_one() && !link.is_kept_by(self.number) {
             return;
@@ -116,7 +122,28 @@ impl Pool {
         if idle.len() >= IDLE {
             idle.remove(0);
         }
-        idle.push((connection, boot_millis()));
+        let now = boot_millis();
+        idle.push((connection, now));
+        drop(known);
+        if link.takes_one() {
+            let mut brief = self.brief.borrow_mut();
+            brief.push_back((link.instance, now + BRIEF));
+            if brief.len() == 1 {
+                drop(kip_host::tasks::spawn_local("idle connections", self.clone().close_brief()));
+            }
+        }
+    }
+
+    /// Closes connections that were idle briefly and were not used since, until there are none.
+    async fn close_brief(self: Rc<Self>) {
+        loop {
+            let Some((instance, until)) = self.brief.borrow().front().copied() else { return };
+            tokio::time::sleep(Duration::from_millis(until.saturating_sub(boot_millis()))).await;
+            self.brief.borrow_mut().pop_front();
+            if let Some(connections) = self.known.borrow_mut().get_mut(&instance) {
+                connections.idle.retain(|(_, since)| since + BRIEF > until);
+            }
+        }
     }
 
     /// A new connection. Its task ends it when the instance's epoch ends and forgets what the pool holds of it.

@@ -1,12 +1,12 @@
 //! Moves the write-ahead log into the database on a thread of its own, so that no commit waits for it.
 //!
 //! Under constant writing such a checkpoint never reaches the log's end, and the log would grow without end. So when it has
-//! moved nearly everything and the log is large, the writer itself moves the rest between two commits, which is little; the
-//! log then starts anew.
+//! moved nearly everything and the log is long, the writer itself moves the rest between two commits, which is little; the
+//! log then starts anew, in the same file: what is written over costs less than what is appended.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use rusqlite::Connection;
@@ -14,65 +14,67 @@ use rusqlite::Connection;
 use crate::database::{Error, is_lost, plain, poison};
 use crate::health::{Care, Condition};
 
-/// A log of this size is worth moving, bytes.
-const LARGE_LOG: u64 = 4 << 20;
-/// A log of this size has to start anew, bytes.
-const HUGE_LOG: u64 = 32 << 20;
+/// So many pages of 4 KiB, and so many more, are worth moving.
+const MANY: u32 = 4_096;
+/// A log of so many pages has to start anew.
+const TOO_MANY: u32 = 16_384;
 
 #[derive(Debug)]
 pub(super) struct Checkpointer {
-    log: PathBuf,
     wake: SyncSender<()>,
+    /// Pages in the log.
+    pages: Arc<AtomicU32>,
     /// The writer is to move the rest.
     finish: Arc<AtomicBool>,
-    commits: u32,
+    /// How many pages there were when the thread was last woken, or none if the log has begun anew since.
+    seen: u32,
 }
 
 impl Checkpointer {
-    /// Starts the thread with a connection of its own.
-    pub(super) fn start(path: &Path, connection: Connection, care: Care) -> Result<Self, Error> {
-        let mut log = path.as_os_str().to_owned();
-        log.push("-wal");
-        let log = PathBuf::from(log);
+    /// Starts the thread with a connection of its own, and counts what the writer's adds to the log.
+    pub(super) fn start(path: &Path, writer: &mut Connection, own: Connection, care: Care) -> Result<Self, Error> {
         let (wake, woken) = sync_channel::<()>(1);
-        let finish = Arc::new(AtomicBool::new(false));
-        let (own_log, own_finish, own_path) = (log.clone(), finish.clone(), path.to_owned());
+        let (finish, pages) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let counted = pages.clone();
+        let hook = move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
+            counted.store(pages.unsigned_abs(), Ordering::Relaxed);
+            Ok(())
+        };
+        writer.wal_hook(Some(hook)).map_err(|error| plain(path, &error))?;
+        let (too_long, length) = (finish.clone(), pages.clone());
         kip_host::tasks::thread("tasks-log", move || {
             while woken.recv().is_ok() {
                 if care.condition() != Condition::Writable {
                     continue;
                 }
-                move_log(&connection, &care);
-                own_finish.store(size(&own_log) >= HUGE_LOG, Ordering::Release);
+                move_log(&own, &care);
+                too_long.store(length.load(Ordering::Relaxed) >= TOO_MANY, Ordering::Release);
             }
-            drop(own_path);
         })
         .map_err(|error| Error::Database {
             path: path.to_owned(),
             detail: format!("the thread of its log cannot be started: {error}"),
         })?;
-        Ok(Self { log, wake, finish, commits: 0 })
+        Ok(Self { wake, pages, finish, seen: 0 })
     }
 
-    /// Looks at the log's size now and then. Called by the writer after a commit.
+    /// Looks at the log's length. Called by the writer after a commit.
     pub(super) fn committed(&mut self, c: &Connection, care: &Care) {
         if self.finish.swap(false, Ordering::Acquire) {
             move_log(c, care);
         }
-        // A look costs a call of the system.
-        self.commits = self.commits.wrapping_add(1);
-        if self.commits.is_multiple_of(16)
-            && size(&self.log) >= LARGE_LOG
-            && let Err(TrySendError::Disconnected(())) = self.wake.try_send(())
-        {
-            // Without the thread the writer does it.
-            move_log(c, care);
+        let pages = self.pages.load(Ordering::Relaxed);
+        if pages < self.seen {
+            self.seen = 0;
+        }
+        if pages >= self.seen + MANY {
+            self.seen = pages;
+            if let Err(TrySendError::Disconnected(())) = self.wake.try_send(()) {
+                // Without the thread the writer does it.
+                move_log(c, care);
+            }
         }
     }
-}
-
-fn size(log: &Path) -> u64 {
-    std::fs::metadata(log).map_or(0, |file| file.len())
 }
 
 fn move_log(c: &Connection, care: &Care) {

@@ -18,6 +18,9 @@ use super::{
 use crate::database::{self, Database, Error, Sync, plain};
 use crate::health::{Care, Condition};
 
+/// The writer's pages in memory; SQLite takes a negative number for KiB.
+const CACHE: i64 = -32_768;
+
 /// How a store is run. The default is what a server uses; the rest is for measurements and for tests that must see a loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuning {
@@ -59,7 +62,9 @@ impl SqliteTasks {
     /// As [`open`](Self::open).
     pub fn open_with(path: &Path, care: Care, tuning: Tuning) -> Result<Self, Error> {
         let sync = if tuning.synced { Sync::Full } else { Sync::Normal };
-        let connection = database::connect_with_room(path, sync, &care, apply::MIGRATIONS)?;
+        let mut connection = database::connect_with_room(path, sync, &care, apply::MIGRATIONS)?;
+        // What was accepted lately is what is claimed and ended next.
+        connection.pragma_update(None, "cache_size", CACHE).map_err(|error| plain(path, &error))?;
         let io = |error: std::io::Error| io_error(path, &error);
         // SQLite syncs its files, not that they are there.
         let folder = parent(path);
@@ -67,7 +72,7 @@ impl SqliteTasks {
         let blobs = Blobs::open(&path.with_extension("blobs")).map_err(io)?;
         let known = read::blobs(&connection).map_err(|error| plain(path, &error))?;
         blobs.sweep(|name| known.contains(name)).map_err(io)?;
-        let checkpointer = Checkpointer::start(path, checkpoint::connect(path)?, care.clone())?;
+        let checkpointer = Checkpointer::start(path, &mut connection, checkpoint::connect(path)?, care.clone())?;
         let writer = Writer::start(path, connection, care.clone(), blobs.clone(), checkpointer, tuning.batch)?;
         let reader = Database::attach(path, care.clone())?;
         // A server must start on a full disk too, where there is nothing to be measured.
