@@ -145,9 +145,9 @@ pub(crate) fn ended(
     timeout: u64,
 ) -> (Ended, Option<kip_store::tasks::Output>) {
     match outcome {
-        Outcome::Answered { status, headers } => {
+        Outcome::Answered { status, headers, cut } => {
             let header = |name: &str| headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-            let cut = answer.len() > most;
+            let cut = cut || answer.len() > most;
             meaning(status, header, answer.slice(..answer.len().min(most)), cut)
         }
         Outcome::NotSent(detail) => (Ended::NoRoom { detail, retry_after: None }, None),

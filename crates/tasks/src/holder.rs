@@ -8,9 +8,9 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::Request;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use serde::{Deserialize, Serialize};
 
 /// What a holder is to do: the file `order`. The body is in the file `body`.
@@ -37,6 +37,9 @@ pub(crate) enum Outcome {
         status: u16,
         /// The headers that can be read.
         headers: Vec<(String, String)>,
+        /// The body was longer than what is kept of one, which is its beginning.
+        #[serde(default)]
+        cut: bool,
     },
     /// The instance never got it.
     NotSent(String),
@@ -65,7 +68,7 @@ pub fn serve(folder: &Path) -> io::Result<()> {
 }
 
 async fn exchange(order: &Order, body: Bytes) -> (Outcome, Bytes) {
-    use kip_host::http_client::Error;
+    use kip_host::http_client::{Error, LARGEST_ANSWER};
     let mut request = Request::builder().method(order.method.as_str()).uri(&order.path);
     for (name, value) in &order.headers {
         request = request.header(name, value);
@@ -75,13 +78,24 @@ async fn exchange(order: &Order, body: Bytes) -> (Outcome, Bytes) {
         Err(error) => return (Outcome::NotSent(error.to_string()), Bytes::new()),
     };
     let limit = Duration::from_millis(order.limit);
-    match kip_host::http_client::call(&order.address, request, limit).await {
-        Ok(answer) => {
-            let headers = answer
+    let exchange = async {
+        let (head, mut body) = kip_host::http_client::open(&order.address, request).await?.into_parts();
+        let (mut kept, mut cut) = (BytesMut::new(), false);
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|error| Error::Body(error.to_string()))?.into_data() else { continue };
+            let room = LARGEST_ANSWER - kept.len();
+            cut |= data.len() > room;
+            kept.extend_from_slice(&data[..data.len().min(room)]);
+        }
+        Ok((head, kept.freeze(), cut))
+    };
+    match tokio::time::timeout(limit, exchange).await.unwrap_or(Err(Error::Timeout(limit))) {
+        Ok((head, body, cut)) => {
+            let headers = head
                 .headers
                 .iter()
                 .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
-            (Outcome::Answered { status: answer.status, headers: headers.collect() }, answer.body)
+            (Outcome::Answered { status: head.status.as_u16(), headers: headers.collect(), cut }, body)
         }
         Err(Error::Timeout(_)) => (Outcome::TooLong, Bytes::new()),
         Err(error @ (Error::Address(_) | Error::Connect { .. })) => (Outcome::NotSent(error.to_string()), Bytes::new()),

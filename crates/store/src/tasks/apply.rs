@@ -6,9 +6,10 @@ use super::blobs::{INLINE, Pin};
 use super::{Accepted, Delivered, NewTask, OPEN_BELOW, Output, Step, Stepped, TaskNumber};
 
 /// `tasks_open` is the one index: what is ready, claimed or expiring is found through it and ordered in memory. `ids` holds
-/// only what callers chose; a generated id is the row's number. What is given and answered is apart, because a row is
-/// written anew at each step.
-pub(crate) const MIGRATIONS: &[&str] = &["
+/// only what callers chose; a generated id is the row's number. A delivery's number never comes back: receivers tell
+/// repetitions by it. What is given and answered is apart, because a row is written anew at each step.
+pub(crate) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL) STRICT;
     INSERT INTO meta VALUES (1, 1);
     CREATE TABLE tasks (
@@ -56,7 +57,17 @@ pub(crate) const MIGRATIONS: &[&str] = &["
     CREATE TABLE configs (function TEXT NOT NULL, qualifier TEXT NOT NULL, text TEXT NOT NULL,
         PRIMARY KEY (function, qualifier)) STRICT, WITHOUT ROWID;
     CREATE TABLE blobs (hash TEXT PRIMARY KEY, refs INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE deliveries RENAME TO earlier;
+    CREATE TABLE deliveries (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, task INTEGER NOT NULL, target TEXT NOT NULL, attempts INTEGER NOT NULL,
+        run_at INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO deliveries SELECT id, task, target, attempts, run_at FROM earlier;
+    DROP TABLE earlier;
+",
+];
 
 /// In `ids`: an id that a caller chose, or its idempotency key.
 pub(super) const BY_ID: u8 = 0;

@@ -300,6 +300,12 @@ mod parts {
         let lines = look(store.as_ref(), number).await.destinations;
         assert_eq!(lines.lines().count(), 2, "{lines}");
         assert!(lines.contains("a took it") && lines.contains("b took it"), "{lines}");
+        // A receiver tells repetitions by the number, so none comes back when the list is empty.
+        let number = claimed(&store).await;
+        let mut over = end(&look(store.as_ref(), number).await, TaskState::Succeeded);
+        over.deliveries = vec![word("c")];
+        let later = store.advance(over).await.unwrap().deliveries;
+        assert!(later.iter().all(|id| !caused.contains(id)), "{later:?} after {caused:?}");
     }
 
     pub(super) async fn configurations_are_kept_by_function_and_qualifier(store: Store) {
