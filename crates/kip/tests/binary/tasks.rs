@@ -181,10 +181,12 @@ fn what_is_not_acceptable_is_refused_with_a_code() {
         "x-kip-task-bogus: 1\r\n",
         "x-fc-async-task-id: a\r\nx-fc-async-task-id: b\r\n",
         "x-fc-async-task-id: \r\n",
-        "content-type: application/grpc\r\n",
     ] {
         assert_eq!(code(headers, ""), (400, "KW-5005".to_owned()), "{headers}");
     }
+    // A gRPC call is told in gRPC's way.
+    let grpc = bench.submit("content-type: application/grpc\r\n", "");
+    assert_eq!((grpc.header("x-kip-error"), grpc.header("grpc-status")), (Some("KW-5005"), Some("3")));
     // Another word than the two is not taken for a call that somebody waits for.
     let word = call(bench.server.gateway, "POST", "/f/f/task", "x-fc-invocation-type: later\r\n", b"");
     assert_eq!((word.status(), word.code().as_str()), (400, "KW-5005"));
