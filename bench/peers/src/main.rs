@@ -17,7 +17,8 @@ mod subjects;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
 
 use measure::{Figure, measure, millis};
 use subjects::{Round, Subject};
@@ -37,10 +38,12 @@ trait Peer: Send + Sync {
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
+    let mut told = signal(SignalKind::terminate())?;
     tokio::select! {
         result = compare() => result,
         // Whoever is interrupted still ends what it started.
-        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = told.recv() => bail!("told to end"),
     }
 }
 
@@ -65,6 +68,7 @@ async fn compare() -> Result<()> {
                     let subject = peers[index].subject(round, callers).await;
                     let subject = subject.with_context(|| peers[index].name())?;
                     let figure = measure(subject, round, callers, seconds).await;
+                    eprintln!("turn {turn}: {} {round:?} {callers}: {figure:?}", peers[index].name());
                     figures[place + index].push(figure);
                 }
                 place += peers.len();
