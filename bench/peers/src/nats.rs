@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -19,13 +20,12 @@ use crate::Peer;
 use crate::server::{Server, free_port, programs, said};
 use crate::subjects::{PAYLOAD, Round, Subject, noise};
 
-const STREAM: &str = "tasks";
-
 struct Nats {
     _server: Server,
     port: u16,
     version: String,
     synced: bool,
+    made: AtomicUsize,
 }
 
 pub(crate) fn start(folder: &Path) -> Result<Vec<Box<dyn Peer>>> {
@@ -62,7 +62,7 @@ fn one(program: &Path, home: PathBuf) -> Result<Nats> {
     let mut server = Server::start(command, &log, Signal::TERM)?;
     server.listens(port, &log)?;
     let version = version.trim_start_matches("nats-server: v").to_owned();
-    Ok(Nats { _server: server, port, version, synced })
+    Ok(Nats { _server: server, port, version, synced, made: AtomicUsize::new(0) })
 }
 
 #[async_trait::async_trait]
@@ -95,10 +95,15 @@ impl Peer for Nats {
             .timeout(Duration::from_secs(60))
             .ack_timeout(Duration::from_secs(60))
             .build(client.clone());
-        let _ = context.delete_stream(STREAM).await;
+        let made = self.made.fetch_add(1, Ordering::Relaxed);
+        // Another name, so that nobody who used the one before has a part in it.
+        let name = format!("tasks-{made}");
+        if made > 0 {
+            context.delete_stream(format!("tasks-{}", made - 1)).await?;
+        }
         let stream = context
             .create_stream(Config {
-                name: STREAM.to_owned(),
+                name: name.clone(),
                 retention: RetentionPolicy::WorkQueue,
                 storage: StorageType::File,
                 ..Config::default()
@@ -124,11 +129,12 @@ impl Peer for Nats {
                 }
             }));
         }
-        Ok(Arc::new(Queue { client, context, delivered: Mutex::new(delivered) }))
+        Ok(Arc::new(Queue { name, client, context, delivered: Mutex::new(delivered) }))
     }
 }
 
 struct Queue {
+    name: String,
     client: Client,
     context: Context,
     delivered: Mutex<mpsc::Receiver<Address>>,
@@ -137,7 +143,7 @@ struct Queue {
 #[async_trait::async_trait]
 impl Subject for Queue {
     async fn round(&self, round: Round) -> Option<u64> {
-        self.context.publish(STREAM, noise(PAYLOAD)).await.unwrap().await.unwrap();
+        self.context.publish(self.name.clone(), noise(PAYLOAD)).await.unwrap().await.unwrap();
         if round == Round::Cycle {
             let reply = self.delivered.lock().await.recv().await.unwrap();
             // As a request, so that the acknowledgement is acknowledged.

@@ -106,7 +106,16 @@ pub(crate) async fn start(folder: &Path) -> Result<Vec<Box<dyn Peer>>> {
     let mut server = Server::start(command, &log, Signal::INT)?;
     server.listens(port, &log)?;
     let mut started = Postgres { _server: server, port, about: String::new() };
-    let client = started.connect().await?;
+    let until = kip_host::clock::boot_millis() + 30_000;
+    let client = loop {
+        match started.connect().await {
+            // It listens before it is ready.
+            Err(error) if kip_host::clock::boot_millis() < until && format!("{error:#}").contains("starting up") => {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            other => break other?,
+        }
+    };
     let mut about = Vec::new();
     for name in
         ["server_version", "fsync", "synchronous_commit", "full_page_writes", "wal_sync_method", "shared_buffers"]

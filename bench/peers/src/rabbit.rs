@@ -23,7 +23,6 @@ use crate::subjects::{PAYLOAD, Round, Subject, noise};
 
 /// Channels that publish, and as many that consume, each on a connection of its own.
 const CHANNELS: usize = 4;
-const QUEUE: &str = "tasks";
 
 pub(crate) struct Rabbit {
     // Ended before the one that knows where it listens.
@@ -31,6 +30,9 @@ pub(crate) struct Rabbit {
     _names: Server,
     port: u16,
     version: String,
+    /// The latest queue and who uses it.
+    latest: Mutex<Option<(String, Vec<Connection>)>>,
+    made: AtomicUsize,
 }
 
 pub(crate) fn start(folder: &Path) -> Result<Rabbit> {
@@ -77,7 +79,7 @@ pub(crate) fn start(folder: &Path) -> Result<Rabbit> {
     let mut server = Server::start(command, &log, Signal::TERM)?;
     server.listens(port, &log)?;
     let version = said(Command::new("dpkg-query").args(["-W", "-f", "${Version}", package])).unwrap_or_default();
-    Ok(Rabbit { _server: server, _names: epmd, port, version })
+    Ok(Rabbit { _server: server, _names: epmd, port, version, latest: Mutex::new(None), made: AtomicUsize::new(0) })
 }
 
 impl Rabbit {
@@ -103,12 +105,21 @@ impl Peer for Rabbit {
     }
 
     async fn subject(&self, round: Round, callers: usize) -> Result<Arc<dyn Subject>> {
+        let mut latest = self.latest.lock().await;
+        let queue = format!("tasks-{}", self.made.fetch_add(1, Ordering::Relaxed));
         let connections = vec![self.connect().await?, self.connect().await?];
         let first = connections[0].create_channel().await?;
-        first.queue_delete(QUEUE.into(), QueueDeleteOptions::default()).await?;
+        if let Some((queue, connections)) = latest.take() {
+            for connection in connections {
+                connection.close(200, "over".into()).await?;
+            }
+            first.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
+        }
         let mut kind = FieldTable::default();
         kind.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-        first.queue_declare(QUEUE.into(), QueueDeclareOptions { durable: true, ..Default::default() }, kind).await?;
+        first
+            .queue_declare(queue.as_str().into(), QueueDeclareOptions { durable: true, ..Default::default() }, kind)
+            .await?;
         let mut channels = Vec::new();
         for _ in 0..CHANNELS {
             let channel = connections[0].create_channel().await?;
@@ -118,26 +129,28 @@ impl Peer for Rabbit {
         let (deliveries, delivered) = mpsc::channel(4_096);
         if round == Round::Cycle {
             for at in 0..CHANNELS {
-                consume(&connections[1], at, callers, deliveries.clone()).await?;
+                consume(&connections[1], &queue, at, callers, deliveries.clone()).await?;
             }
         }
-        Ok(Arc::new(Queue {
-            channels,
-            next: AtomicUsize::new(0),
-            delivered: Mutex::new(delivered),
-            _connections: connections,
-        }))
+        *latest = Some((queue.clone(), connections));
+        Ok(Arc::new(Queue { name: queue, channels, next: AtomicUsize::new(0), delivered: Mutex::new(delivered) }))
     }
 }
 
-async fn consume(connection: &Connection, at: usize, callers: usize, to: mpsc::Sender<Delivery>) -> Result<()> {
+async fn consume(
+    connection: &Connection,
+    queue: &str,
+    at: usize,
+    callers: usize,
+    to: mpsc::Sender<Delivery>,
+) -> Result<()> {
     let channel = connection.create_channel().await?;
     // Two for each caller: one that is worked on and one on its way.
     let prefetch = u16::try_from((callers * 2).div_ceil(CHANNELS).max(2)).context("too many callers")?;
     channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let tag = format!("consumer-{at}");
     let consumer =
-        channel.basic_consume(QUEUE.into(), tag.as_str().into(), BasicConsumeOptions::default(), FieldTable::default());
+        channel.basic_consume(queue.into(), tag.as_str().into(), BasicConsumeOptions::default(), FieldTable::default());
     let mut consumer = consumer.await?;
     drop(kip_host::tasks::spawn("consumer", async move {
         let _channel = channel;
@@ -151,10 +164,10 @@ async fn consume(connection: &Connection, at: usize, callers: usize, to: mpsc::S
 }
 
 struct Queue {
+    name: String,
     channels: Vec<Channel>,
     next: AtomicUsize,
     delivered: Mutex<mpsc::Receiver<Delivery>>,
-    _connections: Vec<Connection>,
 }
 
 #[async_trait::async_trait]
@@ -163,7 +176,13 @@ impl Subject for Queue {
         let channel = &self.channels[self.next.fetch_add(1, Ordering::Relaxed) % self.channels.len()];
         let lasting = BasicProperties::default().with_delivery_mode(2);
         let payload = noise(PAYLOAD);
-        let sent = channel.basic_publish("".into(), QUEUE.into(), BasicPublishOptions::default(), &payload, lasting);
+        let sent = channel.basic_publish(
+            "".into(),
+            self.name.as_str().into(),
+            BasicPublishOptions::default(),
+            &payload,
+            lasting,
+        );
         assert_eq!(sent.await.unwrap().await.unwrap(), Confirmation::Ack(None));
         if round == Round::Cycle {
             let delivery = self.delivered.lock().await.recv().await.unwrap();
