@@ -189,7 +189,7 @@ struct Single(Arc<Postgres>);
 #[async_trait::async_trait]
 impl Peer for Single {
     fn name(&self) -> String {
-        "PostgreSQL, statement a step".to_owned()
+        "PostgreSQL, a statement a step".to_owned()
     }
 
     fn kept(&self) -> String {
