@@ -83,7 +83,10 @@ fn restart(words: &[&str]) -> Result<()> {
     println!("| waiting tasks | start to ready | start to first task over | server resident |");
     println!("|---|---|---|---|");
     for rows in ["1000", rows] {
-        until("none is left", || (server.ask("/api/v1/tasks/summary").ok()?["queued"] == 0).then_some(()))?;
+        until("none is left", || {
+            let summary = server.ask("/api/v1/tasks/summary").ok()?;
+            (summary["queued"] == 0 && summary["functions"][0]["running"] == 0).then_some(())
+        })?;
         let mut begun = 0;
         server.replace_after(|data| {
             let file = data.join("tasks.db").display().to_string();
