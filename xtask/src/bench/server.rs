@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -100,8 +100,14 @@ impl Server {
 
     /// Kills it and starts the next one on the same port; does not wait until that is ready.
     pub(super) fn replace(&mut self) -> Result<()> {
+        self.replace_after(|_| Ok(()))
+    }
+
+    /// The same, with something done to its data folder while there is no server.
+    pub(super) fn replace_after(&mut self, work: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
+        work(&self.folder.path().join("data"))?;
         self.child = spawn(&self.prefix, &self.folder, self.gateway)?;
         Ok(())
     }

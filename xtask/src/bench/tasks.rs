@@ -1,5 +1,6 @@
 //! Tasks: what a durable accept costs, and accept, claim and complete, beside a raw log on the same disk; and the same end to end,
-//! through the gateway of a server with a function behind it.
+//! through the gateway of a server with a function behind it; and how long a server with many waiting tasks takes to go on after
+//! a restart. `bench/peers`, which this starts, measures other systems beside the store.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,29 +13,95 @@ use anyhow::{Context, Result, bail};
 use super::gpu::target;
 use super::server::{Server, until};
 use super::{millis, percentile};
-use crate::command::{command, show};
+use crate::command::{command, root, show};
 
 /// Bytes of a payload.
 const PAYLOAD: usize = 1024;
 
 /// `bench tasks [SECONDS] [ROWS] [FOLDER]`: seconds a figure, rows that wait in the last part (0 leaves it out), and where.
 /// `bench tasks api [SECONDS [as-built]]`: end to end, with the binary as it is if so said.
+/// `bench tasks restart [ROWS [PROGRAM]]`: a server that finds so many waiting tasks; of this `kip`, or of one that is built.
+/// `bench tasks peers [SECONDS [ROUNDS]]`: beside PostgreSQL, RabbitMQ and NATS, as far as they are installed.
 pub(super) fn run(arguments: &[&str]) -> Result<()> {
     let (seconds, rows, folder) = match arguments {
         ["api"] => return api(3, true),
         ["api", seconds] => return api(seconds.parse()?, true),
         ["api", seconds, "as-built"] => return api(seconds.parse()?, false),
+        ["peers", rest @ ..] => return peers(rest),
+        ["restart", rest @ ..] => return restart(rest),
         [] => ("2", "1000000", None),
         [seconds] => (*seconds, "1000000", None),
         [seconds, rows] => (*seconds, *rows, None),
         [seconds, rows, folder] => (*seconds, *rows, Some(*folder)),
-        _ => bail!("bench tasks [SECONDS] [ROWS] [FOLDER] | bench tasks api [SECONDS [as-built]]"),
+        _ => bail!(
+            "bench tasks [SECONDS] [ROWS] [FOLDER] | bench tasks api [SECONDS [as-built]] | bench tasks restart [ROWS [PROGRAM]] | bench tasks peers [SECONDS [ROUNDS]]"
+        ),
     };
+    let own = target()?.display().to_string();
+    show(command(&store_bench()?, &[folder.unwrap_or(&own), seconds, rows]))
+}
+
+/// The program that measures the store alone.
+fn store_bench() -> Result<String> {
     show(command("cargo", &["build", "--release", "--quiet", "-p", "kip-store", "--example", "tasks_bench"]))?;
+    Ok(target()?.join("release/examples/tasks_bench").display().to_string())
+}
+
+/// Other systems need clients that nobody else here needs, so this is built apart.
+fn peers(words: &[&str]) -> Result<()> {
     let target = target()?;
-    let own = target.display().to_string();
-    let program = target.join("release/examples/tasks_bench");
-    show(command(&program.display().to_string(), &[folder.unwrap_or(&own), seconds, rows]))
+    let mut build = command("cargo", &["build", "--release", "--quiet", "--locked"]);
+    build.current_dir(root().join("bench/peers")).env("CARGO_TARGET_DIR", target.join("peers"));
+    show(build)?;
+    let program = target.join("peers/release/kip-bench-peers").display().to_string();
+    let folder = target.display().to_string();
+    show(command(&program, &[&[folder.as_str()], words].concat()))
+}
+
+/// A function that takes one call, then a server that is killed, and the next one, which finds this many more of the same.
+fn restart(words: &[&str]) -> Result<()> {
+    let (rows, program) = match words {
+        [] => ("1000000", None),
+        [rows] => (*rows, None),
+        [rows, program] => (*rows, Some(*program)),
+        _ => bail!("bench tasks restart [ROWS [PROGRAM]]"),
+    };
+    match program {
+        Some(program) => super::server::use_program(program)?,
+        None => show(command("cargo", &["build", "--release", "--quiet", "-p", "kip", "--bins"]))?,
+    }
+    let fill = store_bench()?;
+    let mut server = Server::start(&[])?;
+    let own = std::env::current_exe()?;
+    server.deploy(&format!(
+        "  f:\n    run: [{}, upstream]\n    instances: {{max: 1, concurrency: {{hard: 256, soft: 256}}}}\n    idle: {{pause: never}}\n",
+        own.display()
+    ))?;
+    // An instance is there and stays there, so that its own start is no part of what follows.
+    server.call("/f/f/small")?;
+    load(server.gateway, 1, 1)?;
+    println!("| waiting tasks | start to ready | start to first task over | server resident |");
+    println!("|---|---|---|---|");
+    for rows in ["1000", rows] {
+        until("none is left", || {
+            let summary = server.ask("/api/v1/tasks/summary").ok()?;
+            (summary["queued"] == 0 && summary["functions"][0]["running"] == 0).then_some(())
+        })?;
+        let mut begun = 0;
+        server.replace_after(|data| {
+            let file = data.join("tasks.db").display().to_string();
+            show(command(&fill, &["fill", &file, rows]))?;
+            begun = kip_host::clock::monotonic_micros();
+            Ok(())
+        })?;
+        server.settle()?;
+        let ready = kip_host::clock::monotonic_micros() - begun;
+        until("the first is over", || (ended(&server).ok()? > 0).then_some(()))?;
+        let first = kip_host::clock::monotonic_micros() - begun;
+        println!("| {rows} | {} | {} | {} MiB |", millis(ready), millis(first), server.resident() >> 20);
+    }
+    println!("{}", server.logged("earlier server"));
+    Ok(())
 }
 
 /// A server whose function answers at once; the load generator, the server and the function share the machine.

@@ -1,6 +1,7 @@
 mod contract;
 mod faults;
 mod files;
+mod million;
 mod power;
 
 use std::sync::Arc;
