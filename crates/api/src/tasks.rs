@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use kip_spec::{Code, Problem, RequestId, code};
 use kip_tasks::config::{AsyncConfig, LATEST};
-use kip_tasks::view::TaskInfo;
+use kip_tasks::view::{self, TaskInfo};
 use kip_tasks::{Bulk, BulkWhat, Error, Submission, Summary, TaskFilter, TaskNumber, TaskState};
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +91,13 @@ pub struct TaskQuery {
 }
 
 impl TaskQuery {
+    fn limit(&self) -> Result<u32, ApiError> {
+        match self.limit.unwrap_or(FEW) {
+            limit @ 1..=MANY => Ok(limit),
+            other => Err(bad_request(format!("`limit` is 1 to {MANY}, not {other}"))),
+        }
+    }
+
     fn parse(&self) -> Result<TaskFilter, ApiError> {
         let mut states = Vec::new();
         for name in self.status.iter().flat_map(|text| text.split(',')).filter(|name| !name.is_empty()) {
@@ -112,9 +119,9 @@ impl TaskQuery {
             });
         let kind = match self.kind.as_deref() {
             None => None,
-            Some("invocation") => Some(0),
-            Some("task") => Some(1),
-            Some("job") => Some(2),
+            Some("invocation") => Some(view::INVOCATION),
+            Some("task") => Some(view::TASK),
+            Some("job") => Some(view::JOB),
             Some(other) => return Err(bad_request(format!("`kind` is invocation, task or job, not `{other}`"))),
         };
         Ok(TaskFilter {
@@ -128,7 +135,7 @@ impl TaskQuery {
             kind,
             ascending,
             after: after.transpose()?,
-            limit: self.limit.unwrap_or(FEW).clamp(1, MANY),
+            limit: self.limit()?,
         })
     }
 }
@@ -157,7 +164,7 @@ pub(crate) async fn submit(
     };
     match api.tasks.submit(submission).await {
         Ok(receipt) => {
-            let request_id = request.as_str().to_owned();
+            let request_id = receipt.request;
             let headers = [("x-fc-request-id", request_id.clone()), ("x-fc-async-task-id", receipt.id.clone())];
             let taken = Taken { task_id: receipt.id, request_id, known: receipt.known };
             Ok((StatusCode::ACCEPTED, headers, Json(taken)).into_response())

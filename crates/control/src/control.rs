@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::access_log::{AccessLog, AccessLogOptions};
 use crate::cell::{Cell, now};
 use crate::disk::{DiskOptions, DiskWatch, ServerEvent};
 use crate::info::{FunctionInfo, HostInfo, InstanceInfo};
-use crate::permit::Permit;
+use crate::permit::{Brake, Permit};
 use crate::recorder::Recorder;
 use crate::rounds::Rounds;
 use crate::timers::Timers;
@@ -36,8 +36,10 @@ pub struct Options {
     pub boot: u32,
     /// What there is for instances.
     pub inventory: Inventory,
-    /// Our own program, which serves models.
+    /// Our own program, which serves models and runs jobs.
     pub kip: PathBuf,
+    /// Where jobs leave their files, a folder for each job.
+    pub results: PathBuf,
     /// The disk that state is on.
     pub disk: DiskOptions,
     /// How many records stay, and for how long.
@@ -173,6 +175,7 @@ pub(crate) struct Shared {
     router: Mutex<Router>,
     posted: Notify,
     closing: AtomicBool,
+    changed_functions: AtomicU64,
     /// Where places for tasks go, and where they come out until somebody has taken that.
     offers: mpsc::Sender<Permit>,
     offered: Mutex<Option<mpsc::Receiver<Permit>>>,
@@ -230,6 +233,7 @@ impl Control {
             router: Mutex::default(),
             posted: Notify::new(),
             closing: AtomicBool::new(false),
+            changed_functions: AtomicU64::new(0),
             offers,
             offered: Mutex::new(Some(offered)),
             disk: disk.clone(),
@@ -355,6 +359,7 @@ impl Control {
             cells.by_name.remove(cell.name());
             cells.by_host.remove(&cell.name().as_str().to_lowercase());
         }
+        self.shared.changed_functions.fetch_add(1, Ordering::Relaxed);
         cell.close(event);
         let shared = self.shared.clone();
         kip_host::tasks::spawn_on(&self.shared.runtime, "forget removed function", async move {
@@ -417,11 +422,23 @@ impl Control {
         self.shared.offered.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// What an earlier server left on this instance may take as long as it takes: somebody waits for it.
-    pub fn patient_with(&self, instance: &str) {
-        if let Ok(instance) = instance.parse() {
-            self.shared.patient_with(instance);
-        }
+    /// What an earlier server left on this instance may take as long as it takes: somebody waits for it. What can stop it.
+    pub fn patient_with(&self, instance: &str) -> Option<Brake> {
+        let instance = instance.parse().ok()?;
+        self.shared.patient_with(instance);
+        Some(Brake::of_inherited(self.shared.owner(instance)?, instance))
+    }
+
+    /// Counts deployments and removals: while it stays the same, so do the functions there are.
+    pub fn changes(&self) -> u64 {
+        self.shared.changed_functions.load(Ordering::Relaxed)
+    }
+
+    /// The functions that are jobs, by name.
+    pub fn jobs(&self) -> Vec<Arc<Cell>> {
+        let mut cells = self.sorted();
+        cells.retain(|cell| cell.serving().spec.job.is_some());
+        cells
     }
 
     /// How often this server was started, this time included.
@@ -547,6 +564,7 @@ impl Shared {
         let known = self.cells().by_name.get(&deployed.function).cloned();
         let cell = known.unwrap_or_else(|| self.add_cell(version.clone()));
         cell.deploy(version);
+        self.changed_functions.fetch_add(1, Ordering::Relaxed);
         deployed
     }
 

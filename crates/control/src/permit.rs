@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use kip_fleet::{Event, Refusal, StartKind, Ticket};
+use kip_spec::InstanceId;
 use tokio::sync::oneshot;
 
 use crate::cell::Cell;
@@ -94,7 +95,7 @@ impl Permit {
 
     /// What can stop the work that this is given to.
     pub fn brake(&self) -> Brake {
-        Brake { cell: self.hold.cell.clone(), ticket: self.hold.ticket }
+        Brake { cell: self.hold.cell.clone(), event: Event::Halt { ticket: self.hold.ticket } }
     }
 
     /// The function it is for.
@@ -107,14 +108,19 @@ impl Permit {
 #[derive(Debug)]
 pub struct Brake {
     cell: Arc<Cell>,
-    ticket: Ticket,
+    event: Event,
 }
 
 impl Brake {
+    /// Of what an earlier server left on an instance.
+    pub(crate) fn of_inherited(cell: Arc<Cell>, instance: InstanceId) -> Self {
+        Self { cell, event: Event::HaltInherited { instance } }
+    }
+
     /// The instance gets nothing new and ends when the place is given back, unless others work on it too. To be called before
     /// the permit is dropped.
     pub fn pull(&self) {
-        self.cell.step(Event::Halt { ticket: self.ticket });
+        self.cell.step(self.event.clone());
     }
 }
 

@@ -82,6 +82,11 @@ pub enum Event {
         /// The work's place.
         ticket: Ticket,
     },
+    /// What an earlier server left on an instance was told to stop: likewise.
+    HaltInherited {
+        /// Which instance.
+        instance: InstanceId,
+    },
     /// An operation ended.
     Observed {
         /// On which instance.

@@ -116,6 +116,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
         boot: identity.boot,
         inventory: config.inventory.clone(),
         kip: own_program(),
+        results: data.join("jobs"),
         disk,
         retention: config.retention,
         access_log: config.access_log.clone(),

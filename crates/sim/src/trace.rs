@@ -92,6 +92,7 @@ impl Trace {
             | Event::Adopt { instance, .. }
             | Event::Settled { instance }
             | Event::Patience { instance }
+            | Event::HaltInherited { instance }
             | Event::Readiness { instance, .. }
             | Event::Unhealthy { instance, .. }
             | Event::Progress { instance, .. }

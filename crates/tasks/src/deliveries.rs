@@ -19,6 +19,8 @@ use crate::service::{Shared, Submission, Tasks};
 use crate::sign::{hexadecimal, hmac};
 use crate::words::{self, Word};
 
+/// Tasks in a row, each the destination of the one before; configurations may be changed into a circle while words are on their way.
+const LONGEST_CHAIN: u8 = 16;
 /// Words on their way at once.
 const AT_ONCE: usize = 64;
 /// How long a receiver may take.
@@ -165,6 +167,12 @@ async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, Troubl
     let name = to.destination.clone();
     match to.target().map_err(for_good)? {
         Target::Function(function) => {
+            let depth = words::envelope(&task).map_or(0, |envelope| envelope.depth).saturating_add(1);
+            if depth > LONGEST_CHAIN {
+                return Err(for_good(format!(
+                    "{name}: {LONGEST_CHAIN} tasks, each the destination of another, led here"
+                )));
+            }
             let submission = Submission {
                 function,
                 // The same word is the same task, however often it is sent.
@@ -173,6 +181,7 @@ async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, Troubl
                 call: Some(Call::event(Some("application/json".to_owned()))),
                 payload: Bytes::from(text),
                 request: format!("word-{}", word.id),
+                depth,
                 ..Submission::default()
             };
             match (Tasks { shared: shared.clone() }).submit_up_to(submission, usize::MAX).await {

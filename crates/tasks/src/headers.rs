@@ -8,7 +8,7 @@ use http::header::{
 };
 use kip_spec::Millis;
 
-use crate::envelope::Call;
+use crate::envelope::{Call, Origin};
 use crate::error::Error;
 use crate::service::Submission;
 
@@ -71,7 +71,7 @@ impl Submission {
         }
         Ok(Self {
             id: text(headers, "x-fc-async-task-id")?,
-            idempotency: text(headers, "idempotency-key")?,
+            idempotency: text(headers, "idempotency-key")?.map(ours_apart).transpose()?,
             delay: time(headers, "x-kip-task-delay")?,
             priority: number(headers, "x-kip-task-priority")?,
             order: text(headers, "x-kip-task-order")?,
@@ -82,9 +82,17 @@ impl Submission {
     }
 }
 
+/// Keys that begin so are made here: nobody else may stand in for them.
+fn ours_apart(key: String) -> Result<String, Error> {
+    if key.starts_with("kip-word-") {
+        return Err(Error::Submission("an idempotency key does not begin with `kip-word-`".to_owned()));
+    }
+    Ok(key)
+}
+
 impl Call {
     /// A request as it is to be sent later: without what belonged to its connection, and without our keys.
-    pub fn of_request(method: &http::Method, target: &http::Uri, headers: &HeaderMap) -> Self {
+    pub fn of_request(method: &http::Method, target: &http::Uri, headers: &HeaderMap, origin: Origin) -> Self {
         let of_function = |name: &HeaderName, value: &str| {
             let key = *name == AUTHORIZATION || name == "x-api-key" || name == "api-key";
             !(is_ours(name) || (key && value.contains("kw_")))
@@ -97,6 +105,7 @@ impl Call {
                 .filter(|(name, value)| of_function(name, value))
                 .map(|(name, value)| (name.to_string(), value.to_owned()))
                 .collect(),
+            origin,
         }
     }
 }
@@ -149,7 +158,8 @@ mod tests {
             ("x-fc-invocation-type", "Async"),
             ("x-own", "1"),
         ];
-        let call = Call::of_request(&http::Method::POST, &"/a?b=1".parse().unwrap(), &headers(&lines));
+        let target = "/a?b=1".parse().unwrap();
+        let call = Call::of_request(&http::Method::POST, &target, &headers(&lines), Origin::default());
         assert_eq!((call.method.as_str(), call.path.as_str()), ("POST", "/a?b=1"));
         let mut names: Vec<&str> = call.headers.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();

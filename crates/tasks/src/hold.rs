@@ -8,12 +8,14 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kip_control::Permit;
+use kip_control::{Permit, RequestRecord};
+use kip_host::clock::wall_millis;
 use kip_relay::Delivery;
-use kip_store::tasks::{Task, TaskNumber};
+use kip_store::tasks::{Output, Progressed, Task, TaskNumber};
 use tokio::sync::oneshot;
 
 use crate::dispatch::{finish, meaning};
+use crate::envelope::Envelope;
 use crate::holder::{Order, Outcome, living};
 use crate::rules::Ended;
 use crate::service::{Cancel, Run, Shared};
@@ -63,7 +65,7 @@ pub(crate) fn begin(
         address: permit.link().address.to_string(),
         method: head.method.to_string(),
         path: head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
-        headers: headers.filter(|(name, _)| name != "host" && name != "content-length").collect(),
+        headers: headers.filter(|(name, _)| name != "content-length").collect(),
         limit: u64::try_from(delivery.limit.as_millis()).unwrap_or(u64::MAX),
     };
     kip_host::directory::write_unsynced(&folder.join("body"), delivery.request.body())?;
@@ -82,6 +84,49 @@ impl Held {
         let folder = holders.folder_of(task.number, task.now.epoch);
         let there = folder.join("outcome").exists() || living(&folder).is_some();
         there.then_some(Self { folder, child: None })
+    }
+
+    /// Writes down the run as the request that it was.
+    pub(crate) fn record(
+        &self,
+        shared: &Shared,
+        function: &str,
+        ran: &Progressed,
+        envelope: Option<&Envelope>,
+        (ended, output): (&Ended, Option<&Output>),
+    ) {
+        let instance = ran.instance.as_deref().and_then(|instance| instance.parse().ok());
+        let instance = instance.and_then(|instance| shared.control.instance(instance));
+        let took = wall_millis().saturating_sub(ran.started).max(0).unsigned_abs().saturating_mul(1_000);
+        let (status, outcome) = match ended {
+            Ended::Well { status } => (*status, "done"),
+            Ended::Error { status, .. } if *status > 0 => (*status, "done"),
+            Ended::Error { .. } | Ended::Crashed { .. } => (0, "broken"),
+            Ended::NoRoom { .. } => (0, "refused"),
+            Ended::Stopped => (0, "left"),
+        };
+        shared.control.recorder().request(RequestRecord {
+            id: envelope.map(|envelope| envelope.request.clone()).unwrap_or_default(),
+            at: ran.started,
+            function: function.to_owned(),
+            version: instance.as_ref().map(|instance| instance.version.0),
+            instance: ran.instance.as_deref().map(str::to_owned),
+            method: envelope.map(|envelope| envelope.call.method.clone()).unwrap_or_default(),
+            path: envelope.map(|envelope| envelope.call.path.clone()).unwrap_or_default(),
+            status,
+            code: None,
+            start: None,
+            queue_us: 0,
+            first_byte_us: took,
+            total_us: took,
+            bytes: output.map_or(0, |output| output.body.len() as u64),
+            bytes_in: fs::metadata(self.folder.join("body")).map_or(0, |body| body.len()),
+            kind: None,
+            peak_memory: instance.and_then(|instance| instance.peak_memory),
+            outcome: outcome.to_owned(),
+            key: envelope.and_then(|envelope| envelope.key.clone()),
+            tenant: None,
+        });
     }
 
     /// Waits for the outcome.
@@ -119,9 +164,7 @@ impl Held {
 
     /// Its outcome is on the disk elsewhere.
     pub(crate) fn forget(mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.wait();
-        }
+        self.kill();
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -153,17 +196,19 @@ pub(crate) fn ended(
 /// A run that took longer than it may, milliseconds.
 pub(crate) fn timed_out(limit: u64) -> Ended {
     let detail = format!("it took longer than {}", kip_spec::Millis(limit));
-    Ended::Error { status: 0, kind: "FunctionTimeout", detail, retry_after: None }
+    Ended::Error { status: 0, kind: "FunctionTimeout", detail, retry_after: None, exit: None }
 }
 
 /// Takes up a run that an earlier server left. It is in the book as running.
 pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
     let (cancel, cancelled) = oneshot::channel();
-    let run = Run { epoch: task.now.epoch, brake: None, link: None, cancel: Some(cancel) };
+    // Else an instance whose requests are not over in time is taken for stuck.
+    let brake = task.now.instance.as_deref().and_then(|instance| shared.control.patient_with(instance));
+    let run = Run { epoch: task.now.epoch, brake, link: None, cancel: Some(cancel) };
     shared.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(task.number, run);
-    if let Some(instance) = &task.now.instance {
-        // Else an instance whose requests are not over in time is taken for stuck.
-        shared.control.patient_with(instance);
+    if matches!(read(&held.folder), Some((Outcome::TooLong, _))) {
+        // Before its instance is given anything else.
+        shared.too_long(task.number);
     }
     let shared = shared.clone();
     drop(kip_host::tasks::spawn("task of an earlier server", async move {
@@ -180,9 +225,15 @@ pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
                     Some((Ended::Stopped, None))
                 }
             },
-            (outcome, answer) = held.outcome() => Some(ended(outcome, answer, most, timeout)),
+            (outcome, answer) = held.outcome() => {
+                if matches!(outcome, Outcome::TooLong) {
+                    shared.too_long(number);
+                }
+                Some(ended(outcome, answer, most, timeout))
+            }
         };
         if let Some((ended, output)) = result {
+            held.record(&shared, &task.function, &task.now, envelope.as_ref(), (&ended, output.as_ref()));
             finish(&shared, number, task.now.epoch, &task.now, ended, output, envelope.as_ref()).await;
             held.forget();
         }

@@ -131,6 +131,7 @@ impl FunctionCore {
                 }
             }
             Event::Halt { ticket } => self.halt(now, ticket, effects),
+            Event::HaltInherited { instance } => self.halt_inherited(now, instance, effects),
             Event::Backlog { version, backlog } => self.backlog(version, backlog),
             Event::Deploy { version, policy } => self.deploy(now, version, policy, effects),
             Event::Serve { version, policy } => self.serve(now, version, policy, effects),

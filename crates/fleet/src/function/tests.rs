@@ -39,6 +39,7 @@ fn policy() -> Policy {
         grace: Some(0),
         stall: None,
         max_age: None,
+        unproven: false,
         limits: Limits { start: 500, initialize: 500, sleep: 50, park: 200, stop: 100, request: 10_000 },
     }
 }

@@ -121,8 +121,14 @@ fn shown(task: &TaskInfo) -> String {
     let progress = task.progress.as_ref().map(|progress| format!(": {progress}")).unwrap_or_default();
     line("status", &format!("{}{progress}", task.status));
     line("created", &date(task.created_time));
-    if let Some(started) = task.started_time {
+    if let Some(due) = task.scheduled_time {
+        line("scheduled", &date(due));
+    }
+    if let Some(started) = task.first_started_time {
         line("started", &date(started));
+    }
+    if let Some(again) = task.started_time.filter(|again| Some(*again) != task.first_started_time) {
+        line("last run", &date(again));
     }
     if let Some(ended) = task.end_time {
         line("ended", &date(ended));
@@ -214,9 +220,19 @@ fn config_path(of: &Configured) -> String {
     format!("/api/v1/functions/{}/async-invoke-config?qualifier={}", segment(&of.function), segment(&of.qualifier))
 }
 
+fn is_missing(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Problem>().is_some_and(|problem| problem.code == code::TASK_CONFIG_MISSING)
+}
+
 async fn config(client: &Client, command: &Config, output: Output) -> anyhow::Result<()> {
     let shown: AsyncConfig = match command {
-        Config::Show(of) => client.get(&config_path(of)).await?,
+        Config::Show(of) => match client.get(&config_path(of)).await {
+            Err(error) if is_missing(&error) => {
+                output.remark("nothing is kept for it: these are the defaults");
+                AsyncConfig::default()
+            }
+            other => other?,
+        },
         Config::Set(set) => client.put(&config_path(&set.of), &wanted(set)?).await?,
         Config::Rm(of) => {
             client.remove(&config_path(of)).await?;

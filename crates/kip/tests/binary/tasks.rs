@@ -199,6 +199,29 @@ fn what_is_not_acceptable_is_refused_with_a_code() {
     }
     assert_eq!(bench.api("GET", "/api/v1/functions/g/tasks", "").status(), 404);
     assert_eq!(refused(&bench.api("GET", "/api/v1/functions/f/async-invoke-config", "")), "KW-5009");
+    let usual = bench.server.ask(&["tasks", "config", "show", "f"]);
+    assert_eq!(usual["maxAsyncRetryAttempts"], 3, "the defaults: {usual}");
+    // There are no versions and aliases to choose from yet.
+    for path in ["async-invoke-config?qualifier=blue", "tasks?qualifier=1"] {
+        let method = if path.starts_with("tasks") { "POST" } else { "PUT" };
+        let answer = bench.api(method, &format!("/api/v1/functions/f/{path}"), "{}");
+        assert_eq!((answer.status(), refused(&answer).as_str()), (404, "KW-3007"), "{path}");
+    }
+    // A destination that is not there, and those that would lead back.
+    let to = |function: &str, to: &str| {
+        let text = json!({"destinationConfig": {"onSuccess": {"destination": to}}}).to_string();
+        let answer = bench.api("PUT", &format!("/api/v1/functions/{function}/async-invoke-config"), &text);
+        (answer.status(), answer.text())
+    };
+    assert!(matches!(to("f", "function:nobody"), (400, text) if text.contains("KW-5006") && text.contains("nobody")));
+    assert!(
+        matches!(to("f", "function:f"), (400, text) if text.contains("KW-5006") && text.contains("without an end"))
+    );
+    bench.server.deploy(&manifest(&[bench.function("f", "instances: {max: 1}"), bench.function("h", "")]));
+    assert_eq!(to("f", "function:h").0, 200);
+    assert!(matches!(to("h", "function:f"), (400, text) if text.contains("by way of h")), "a circle");
+    assert_eq!(bench.api("DELETE", "/api/v1/functions/f/async-invoke-config", "").status(), 204);
+    assert_eq!(bench.api("GET", "/api/v1/functions/f/tasks?limit=0", "").status(), 400);
     assert_eq!(bench.api("POST", "/api/v1/functions/g/tasks", "").status(), 404);
     for _ in 0..2 {
         bench.task("x-kip-task-delay: 1h\r\n", "");
@@ -573,11 +596,39 @@ fn a_long_run_outlives_its_server() {
     assert_eq!((&task["returnPayload"], &task["crashes"], bench.runs(&away)), (&json!("away"), &json!(0), 1), "{task}");
     // Stopped by the next server.
     let stopped = bench.task("", &format!("wait {}", third.display()));
-    bench.until_begun(&stopped);
+    let process = bench.until_begun(&stopped);
     bench.server.crash();
     bench.server.start_again();
     assert_eq!(bench.stop(&stopped), "Stopping");
     bench.until(&stopped, "Stopped");
+    until_true("its instance has ended", || !is_alive(process));
+    // It takes too long for the next server.
+    bench.configure(&json!({"asyncTask": true, "timeoutInSeconds": 3, "maxAsyncRetryAttempts": 0}));
+    let long = bench.task("", "hang");
+    let process = bench.until_begun(&long);
+    bench.server.crash();
+    bench.server.start_again();
+    assert_eq!(bench.until(&long, "Failed")["errorKind"], "FunctionTimeout");
+    until_true("its instance has ended", || !is_alive(process));
+    // And while there is none.
+    let away = bench.task("", "hang");
+    let process = bench.until_begun(&away);
+    bench.server.crash();
+    until_true("it is over", || {
+        let held = fs::read_dir(bench.server.data().join("held")).unwrap().flatten().any(|held| {
+            fs::read_to_string(held.path().join("outcome")).is_ok_and(|outcome| outcome.contains("TooLong"))
+        });
+        held
+    });
+    bench.server.start_again();
+    assert_eq!(bench.until(&away, "Failed")["errorKind"], "FunctionTimeout");
+    until_true("its instance has ended", || !is_alive(process));
+    for task in [&through, &stopped] {
+        let request = bench.show(task)["requestId"].as_str().unwrap().to_owned();
+        let record = bench.server.until_record("a held run has a record", |record| record["id"] == request);
+        let outcome = if *task == through { "done" } else { "left" };
+        assert_eq!((&record["outcome"], &record["path"]), (&json!(outcome), &json!("/task")), "{record}");
+    }
     fs::write(&third, "").unwrap();
     until_true("nothing is held any more", || {
         fs::read_dir(bench.server.data().join("held")).is_ok_and(|mut left| left.next().is_none())
@@ -598,6 +649,17 @@ fn a_job_is_a_program_that_runs_to_its_end() {
     run(&[], "exit 3").failed(&["KW-5007", "nightly", "\"exitCode\":3"]);
     run(&["--retries", "1"], "[ $KIPWAKE_TASK_ATTEMPT = 2 ]").ok();
     run(&[], "kill -9 $$").failed(&["\"signal\":9"]);
+    // By exit code: one that is never worth a retry, one that is, and a program that is not there.
+    let runs = |options: &[&str], script: &str| {
+        drop(run(options, script));
+        let last = bench.server.ask(&["tasks", "ls", "nightly", "-n", "1"])["tasks"][0].clone();
+        assert_eq!((&last["kind"], &last["errorKind"]), (&json!("job"), &json!("ProgramFailed")), "{last}");
+        last["epoch"].as_u64().unwrap()
+    };
+    assert_eq!(runs(&["--retries", "3", "--retry-never", "2,3"], "exit 3"), 1);
+    assert_eq!(runs(&["--retries", "3", "--retry-only", "75"], "[ $KIPWAKE_TASK_ATTEMPT = 2 ] && exit 4; exit 75"), 2);
+    assert_eq!(runs(&["--retry-only", "137", "--retries", "1"], "kill -9 $$"), 2, "128 and the signal");
+    bench.server.kip(&["run", "--", "/nowhere/at-all"]).failed(&["\"exitCode\":127"]);
     // What is behind `--` is the program's, `-o` included.
     let words = ["-o", "json", "run", "--name", "long", "--detach", "--", "sleep", "1000"];
     let detached = bench.server.kip(&words).ok().json();
