@@ -139,19 +139,18 @@ fn timer(job: &Section<'_>, report: &mut Report<'_>) -> Option<Timer> {
         return None;
     }
     let section = job.section("schedule", &keys::SCHEDULE, report)?;
-    let Some(times) = section.field("cron") else {
-        let problem = refuse(&field, code::MANIFEST_MISSING_KEY, "`cron` is missing");
-        report.add(field.node.at, problem.hint("write when it runs: `cron: \"30 3 * * *\"`"));
-        return None;
-    };
-    let cron = cron(&times, report);
     let overlap = section.field("overlap").and_then(|field| word(&field, &Overlap::ALL, &[], report));
     let missed = section.field("missed").and_then(|field| word(&field, &Missed::ALL, &[], report));
     let deadline = section.field("deadline").and_then(|field| run_time(&field, report));
     let paused = section.field("paused").is_some_and(|field| flag(&field, report));
     let zone = section.field("zone").and_then(|field| zone_name(&field, report)).unwrap_or_default();
+    let Some(times) = section.field("cron") else {
+        let problem = refuse(&field, code::MANIFEST_MISSING_KEY, "`cron` is missing");
+        report.add(field.node.at, problem.hint("write when it runs: `cron: \"30 3 * * *\"`"));
+        return None;
+    };
     Some(Timer {
-        cron: cron?,
+        cron: cron(&times, report)?,
         zone,
         overlap: overlap.unwrap_or_default(),
         missed: missed.unwrap_or_default(),

@@ -177,9 +177,6 @@ pub(crate) const ALL: &[&Keys] = &[
     &DOCUMENT,
     &FUNCTION,
     &DEFAULTS,
-    &JOB,
-    &RETRIES,
-    &SCHEDULE,
     &RESOURCES,
     &GPU,
     &INSTANCES,
@@ -195,6 +192,9 @@ pub(crate) const ALL: &[&Keys] = &[
     &SCALING,
     &TRIGGER,
     &HTTP,
+    &JOB,
+    &RETRIES,
+    &SCHEDULE,
 ];
 
 /// Words of other tools for ours.

@@ -95,7 +95,6 @@ struct Tenant {
     ready: BTreeSet<(i64, TaskNumber)>,
     /// Tasks that it may still have in this turn.
     credit: u32,
-    weight: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -150,9 +149,16 @@ pub struct Book {
     later: BTreeSet<(i64, TaskNumber)>,
     expiry: BTreeSet<(i64, TaskNumber)>,
     queued: u64,
+    /// Tasks in a row that a tenant may have when its turn comes; one where nothing is said.
+    weights: BTreeMap<String, u32>,
 }
 
 impl Book {
+    /// An empty one in which these tenants have more than one task in a row.
+    pub fn weighted(weights: BTreeMap<String, u32>) -> Self {
+        Self { weights, ..Self::default() }
+    }
+
     /// Takes a task in at its place.
     pub fn admit(&mut self, number: TaskNumber, entry: Entry, now: i64) {
         if self.entries.contains_key(&number) {
@@ -237,7 +243,7 @@ impl Book {
                 continue;
             }
             if tenant.credit == 0 {
-                tenant.credit = tenant.weight.unwrap_or(1).max(1);
+                tenant.credit = self.weights.get(&*name).copied().unwrap_or(1).max(1);
             }
             let (_, number) = tenant.ready.pop_first()?;
             tenant.credit -= 1;

@@ -1,6 +1,7 @@
 //! Words on their way: a durable queue of its own. A receiver that is down, slow or wrong holds up nobody but itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,8 +10,10 @@ use http::Request;
 use http_body_util::Full;
 use kip_host::clock::wall_millis;
 use kip_host::failpoint::reached;
+use kip_host::http_client;
+use kip_host::tls::Trust;
 use kip_store::tasks::{Delivered, Delivery, NewDelivery, TaskNumber};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OnceCell, Semaphore};
 
 use crate::config::Target;
 use crate::envelope::Call;
@@ -34,6 +37,8 @@ const LONGEST: u64 = 300_000;
 pub(crate) struct Post {
     waiting: Mutex<Waiting>,
     more: Notify,
+    /// Who is trusted over TLS, once somebody was to be told so.
+    trust: OnceCell<Trust>,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +64,15 @@ impl Post {
         waiting.by_time.insert((word.run_at, word.id));
         waiting.words.insert(word.id, word);
         self.more.notify_one();
+    }
+
+    /// Whom to trust, by the certificates of this file or of the system. What failed is tried again.
+    async fn trust(&self, file: Option<PathBuf>) -> Result<Trust, String> {
+        let read = || async move {
+            let read = kip_host::tasks::blocking("trusted certificates", move || Trust::of(file.as_deref())).await;
+            read.ok_or("the server ends")?.map_err(|error| error.to_string())
+        };
+        self.trust.get_or_try_init(read).await.cloned()
     }
 
     /// How many wait.
@@ -139,6 +153,14 @@ async fn send(shared: &Arc<Shared>, mut word: Delivery) {
     shared.tell(task);
 }
 
+/// An error with what is behind it: of TLS, that says what is wrong.
+fn chain(error: &http_client::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
 async fn first_time(shared: &Shared, word: &Delivery) -> i64 {
     shared.store.task(word.task).await.ok().flatten().map_or(0, |task| task.now.ended)
 }
@@ -192,7 +214,7 @@ async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, Troubl
                 Err(error) => Err(for_good(format!("{name}: {error}"))),
             }
         }
-        Target::Webhook { authority, path } => {
+        Target::Webhook { secure, authority, path } => {
             let mut request = Request::post(path)
                 .header("content-type", "application/json")
                 .header("user-agent", "kipwake")
@@ -205,8 +227,13 @@ async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, Troubl
                 request = request.header("x-kip-signature", format!("t={at},v1={signature}"));
             }
             let request = request.body(Full::new(Bytes::from(text))).map_err(for_good)?;
-            let answer = kip_host::http_client::call(&authority, request, PATIENCE).await;
-            let answer = answer.map_err(|error| passing(format!("{name}: {error}")))?;
+            let answer = if secure {
+                let trust = shared.post.trust(shared.options.ca.clone()).await.map_err(passing)?;
+                http_client::call_tls(&trust, &authority, request, PATIENCE).await
+            } else {
+                http_client::call(&authority, request, PATIENCE).await
+            };
+            let answer = answer.map_err(|error| passing(format!("{name}: {}", chain(&error))))?;
             match answer.status {
                 200..300 => Ok(format!("{name}: {}", answer.status)),
                 status => Err(passing(format!("{name} answered {status}"))),

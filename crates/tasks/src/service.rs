@@ -286,13 +286,14 @@ impl Tasks {
         let boot = control.boot();
         let rows = store.configs().await?;
         let (jobs, configs) = (Jobs::of_rows(&rows), parse_configs(rows));
+        let book = Book::weighted(options.weights.clone());
         let shared = Arc::new(Shared {
             store,
             control,
             metrics,
             options,
             boot,
-            book: Mutex::default(),
+            book: Mutex::new(book),
             fresh: Mutex::default(),
             runs: Mutex::default(),
             configs: RwLock::new(configs),

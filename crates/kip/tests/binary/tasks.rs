@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Caller};
-use crate::support::{Server, apart, call, function, is_alive, manifest, until, until_true};
+use crate::support::{KIP, Server, apart, call, function, is_alive, manifest, until, until_true};
 
 /// A server with a function `f` whose runs are in a ledger.
 pub(crate) struct Bench {
@@ -137,6 +137,21 @@ fn what_is_accepted_is_run_once_and_shown() {
     let result = bench.server.api_get("/api/v1/functions/f/tasks/first/result");
     assert_eq!((result.text().as_str(), result.header("x-kip-task-status")), ("hello", Some("200")));
     assert_eq!(bench.server.api_get("/api/v1/functions/f/tasks/first/payload").text(), "answer hello");
+    // The function is told of the caller what it would be told in a call that somebody waits for.
+    let told = |answer: &Value| -> Vec<Value> {
+        let tells = |header: &&Value| {
+            let name = header[0].as_str().unwrap();
+            name == "host" || name.starts_with("x-forwarded-")
+        };
+        let mut told: Vec<Value> = answer["headers"].as_array().unwrap().iter().filter(tells).cloned().collect();
+        told.sort_by_key(Value::to_string);
+        told
+    };
+    let now = told(&call(bench.server.gateway, "POST", "/f/f/echo", "", b"x").json());
+    let later = call(bench.server.gateway, "POST", "/f/f/echo", "x-fc-invocation-type: Async\r\n", b"x");
+    let later = bench.until(later.header("x-fc-async-task-id").unwrap(), "Succeeded");
+    assert_eq!((told(&serde_json::from_str(later["returnPayload"].as_str().unwrap()).unwrap()), now.len()), (now, 5));
+    bench.server.kip(&["tasks", "purge", "f", later["taskId"].as_str().unwrap()]).ok();
     // The native way, an event.
     let taken = bench.api("POST", "/api/v1/functions/f/tasks", "answer 2");
     assert_eq!(taken.status(), 202, "{taken:?}");
@@ -278,7 +293,10 @@ fn one_id_is_one_task_for_a_hundred_callers_and_over_a_crash() {
     }
     bench.server.crash();
     bench.server.start_again();
-    assert_eq!(bench.task("x-fc-async-task-id: one\r\n", "answer once"), "one");
+    let again = bench.submit("x-fc-async-task-id: one\r\n", "answer once");
+    assert_eq!((again.status(), again.header("x-fc-async-task-id")), (202, Some("one")));
+    let first = bench.show("one")["requestId"].as_str().unwrap().to_owned();
+    assert_eq!(again.header("x-fc-request-id"), Some(first.as_str()), "the request that brought it");
     let other = bench.submit("x-fc-async-task-id: one\r\n", "answer twice");
     assert_eq!((other.status(), other.code().as_str()), (409, "KW-5002"));
     let other = bench.submit("idempotency-key: two\r\n", "answer twice");
@@ -573,7 +591,14 @@ fn a_long_run_outlives_its_server() {
     let through = bench.task("", &format!("wait {}\nanswer through", first.display()));
     let process = bench.until_begun(&through);
     bench.server.crash();
-    bench.server.start_again();
+    // Another binary takes it up, as after an upgrade.
+    let upgraded = bench.server.folder().join("kip-upgraded");
+    fs::copy(KIP, &upgraded).unwrap();
+    let known = bench.server.serve_command();
+    let mut command = std::process::Command::new(&upgraded);
+    command.args(known.get_args());
+    known.get_envs().filter(|(_, value)| value.is_none()).for_each(|(name, _)| drop(command.env_remove(name)));
+    bench.server.start_by(command);
     assert_eq!(bench.show(&through)["status"], "Running");
     // Longer than any request of the function may take.
     let then = kip_host::clock::boot_millis() + 2_500;
