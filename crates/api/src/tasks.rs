@@ -151,16 +151,17 @@ pub(crate) async fn submit(
     let payload = payload.map_err(|rejection| bad_request(rejection.body_text()))?;
     let request = RequestId::from_bits(kip_host::random::unique());
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let said = Submission::of_headers(&headers)?;
     let submission = Submission {
         function,
         qualifier: of.qualifier,
         tenant: Some(who.tenant().to_owned()),
         key: Some(who.name().to_owned()),
-        stateful: of.stateful.unwrap_or(false),
+        stateful: of.stateful.unwrap_or(said.stateful),
         call: Some(kip_tasks::envelope::Call::event(content_type)),
         payload,
         request: request.as_str().to_owned(),
-        ..Submission::of_headers(&headers)?
+        ..said
     };
     match api.tasks.submit(submission).await {
         Ok(receipt) => {

@@ -19,7 +19,7 @@ use crate::access_log::{AccessLog, AccessLogOptions};
 use crate::cell::{Cell, now};
 use crate::disk::{DiskOptions, DiskWatch, ServerEvent};
 use crate::info::{FunctionInfo, HostInfo, InstanceInfo};
-use crate::permit::{Brake, Permit};
+use crate::permit::Permit;
 use crate::recorder::Recorder;
 use crate::rounds::Rounds;
 use crate::timers::Timers;
@@ -40,6 +40,8 @@ pub struct Options {
     pub kip: PathBuf,
     /// Where jobs leave their files, a folder for each job.
     pub results: PathBuf,
+    /// Instances on which work of an earlier server goes on that somebody holds, one for each piece of work.
+    pub held: Vec<InstanceId>,
     /// The disk that state is on.
     pub disk: DiskOptions,
     /// How many records stay, and for how long.
@@ -179,6 +181,8 @@ pub(crate) struct Shared {
     /// Where places for tasks go, and where they come out until somebody has taken that.
     offers: mpsc::Sender<Permit>,
     offered: Mutex<Option<mpsc::Receiver<Permit>>>,
+    /// Places of work of an earlier server, until somebody asks for them.
+    pub(crate) held: Mutex<Vec<(InstanceId, Permit)>>,
     disk: Arc<DiskWatch>,
     /// Held over a deployment, a removal and the beginning of a shutdown: store and map change as one.
     pub(crate) changes: tokio::sync::Mutex<()>,
@@ -236,6 +240,7 @@ impl Control {
             changed_functions: AtomicU64::new(0),
             offers,
             offered: Mutex::new(Some(offered)),
+            held: Mutex::default(),
             disk: disk.clone(),
             changes: tokio::sync::Mutex::new(()),
             options,
@@ -422,11 +427,20 @@ impl Control {
         self.shared.offered.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// What an earlier server left on this instance may take as long as it takes: somebody waits for it. What can stop it.
-    pub fn patient_with(&self, instance: &str) -> Option<Brake> {
-        let instance = instance.parse().ok()?;
-        self.shared.patient_with(instance);
-        Some(Brake::of_inherited(self.shared.owner(instance)?, instance))
+    /// The place of work of an earlier server that was told to be held when this room was opened. Each is given once; those that are
+    /// not wanted are to be asked for and dropped.
+    pub fn take_held(&self, instance: &str) -> Option<Permit> {
+        let instance: InstanceId = instance.parse().ok()?;
+        let mut held = self.shared.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = held.iter().position(|(known, _)| *known == instance)?;
+        Some(held.swap_remove(at).1)
+    }
+
+    /// Nobody asks for what is held any more.
+    pub fn release_held(&self) {
+        // Their cells are stepped when they are dropped: not under this lock.
+        let left = std::mem::take(&mut *self.shared.held.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(left);
     }
 
     /// Counts deployments and removals: while it stays the same, so do the functions there are.
@@ -494,7 +508,7 @@ impl Control {
         drop(self.shared.changes.lock().await);
         let cells = self.shared.all_cells();
         cells.iter().for_each(|cell| cell.refuse_waiting());
-        let quiet = || cells.iter().all(|cell| cell.info().in_flight == 0);
+        let quiet = || cells.iter().all(|cell| cell.info().in_flight <= cell.outliving.load(Ordering::Relaxed));
         let _ = tokio::time::timeout(patience, self.shared.until(quiet)).await;
         cells.iter().for_each(|cell| self.shared.used_until_now(cell));
         self.shared.recorder.flush().await;

@@ -3,11 +3,11 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use kip_fleet::{Event, Refusal, StartKind, Ticket};
-use kip_spec::InstanceId;
 use tokio::sync::oneshot;
 
 use crate::cell::Cell;
@@ -41,7 +41,7 @@ impl Permit {
     /// For a request that takes no place.
     pub(crate) fn beside(cell: Arc<Cell>, link: Arc<Link>) -> Self {
         // No ticket has this number; and nothing is given back.
-        let hold = Hold { cell, ticket: Ticket(u64::MAX), released: true };
+        let hold = Hold { cell, ticket: Ticket(u64::MAX), released: true, outlives: false };
         Self { hold, link, start: StartKind::Warm }
     }
 }
@@ -52,10 +52,15 @@ struct Hold {
     cell: Arc<Cell>,
     ticket: Ticket,
     released: bool,
+    /// The work goes on when the server ends.
+    outlives: bool,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        if self.outlives {
+            self.cell.outliving.fetch_sub(1, Ordering::Relaxed);
+        }
         if !self.released {
             self.cell.step(Event::Leave { ticket: self.ticket });
         }
@@ -64,7 +69,7 @@ impl Drop for Hold {
 
 impl Permit {
     pub(crate) fn new(cell: Arc<Cell>, ticket: Ticket, link: Arc<Link>, start: StartKind) -> Self {
-        Self { hold: Hold { cell, ticket, released: false }, link, start }
+        Self { hold: Hold { cell, ticket, released: false, outlives: false }, link, start }
     }
 
     /// The instance it is for.
@@ -95,7 +100,21 @@ impl Permit {
 
     /// What can stop the work that this is given to.
     pub fn brake(&self) -> Brake {
-        Brake { cell: self.hold.cell.clone(), event: Event::Halt { ticket: self.hold.ticket } }
+        Brake { cell: self.hold.cell.clone(), ticket: self.hold.ticket }
+    }
+
+    /// The work goes on when the server ends: nobody need wait for it then.
+    pub fn outlives(&mut self) {
+        if !self.hold.outlives {
+            self.hold.outlives = true;
+            self.hold.cell.outliving.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The server ends and the work goes on: its place is not given back, so that its instance is left alone until the next server
+    /// has taken hold of it.
+    pub fn leave_to_next(mut self) {
+        self.hold.released = true;
     }
 
     /// The function it is for.
@@ -108,19 +127,14 @@ impl Permit {
 #[derive(Debug)]
 pub struct Brake {
     cell: Arc<Cell>,
-    event: Event,
+    ticket: Ticket,
 }
 
 impl Brake {
-    /// Of what an earlier server left on an instance.
-    pub(crate) fn of_inherited(cell: Arc<Cell>, instance: InstanceId) -> Self {
-        Self { cell, event: Event::HaltInherited { instance } }
-    }
-
     /// The instance gets nothing new and ends when the place is given back, unless others work on it too. To be called before
     /// the permit is dropped.
     pub fn pull(&self) {
-        self.cell.step(self.event.clone());
+        self.cell.step(Event::Halt { ticket: self.ticket });
     }
 }
 
@@ -133,7 +147,7 @@ pub struct Waiting {
 
 impl Waiting {
     pub(crate) fn new(cell: Arc<Cell>, ticket: Ticket, verdict: oneshot::Receiver<Verdict>) -> Self {
-        Self { hold: Some(Hold { cell, ticket, released: false }), verdict }
+        Self { hold: Some(Hold { cell, ticket, released: false, outlives: false }), verdict }
     }
 }
 

@@ -155,6 +155,7 @@ codes! {
     8020 TLS_UNUSABLE 400 "the certificate or its key cannot be used";
     8021 JOB_UNKNOWN 404 "the function is no job";
     8022 JOB_NO_SCHEDULE 409 "the job has no schedule";
+    8023 JOB_NOT_CALLED 405 "a job is run as a task and answers no calls";
 }
 
 impl Code {

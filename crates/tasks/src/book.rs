@@ -77,6 +77,17 @@ impl Entry {
     }
 }
 
+/// What a task waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Its time has not come.
+    Time,
+    /// Its turn: a place for it, or those before it.
+    Turn,
+    /// Another one with its ordering key.
+    Order,
+}
+
 /// Where a task is within this book.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -178,6 +189,16 @@ impl Book {
     /// Whether it was taken to be run.
     pub fn is_out(&self, number: TaskNumber) -> bool {
         self.entries.get(&number).is_some_and(|(_, place)| *place == Place::Out)
+    }
+
+    /// What it waits for; none if it does not.
+    pub fn wait(&self, number: TaskNumber) -> Option<Wait> {
+        match self.entries.get(&number)?.1 {
+            Place::Later => Some(Wait::Time),
+            Place::Ready => Some(Wait::Turn),
+            Place::Held => Some(Wait::Order),
+            Place::Out => None,
+        }
     }
 
     /// All that wait, of all functions.

@@ -109,13 +109,14 @@ impl Destination {
         if let Some((secure, rest)) = plain.or_else(|| text.strip_prefix("https://").map(|rest| (true, rest))) {
             let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
             let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-            let fits = !authority.is_empty() && path.parse::<http::uri::PathAndQuery>().is_ok();
+            let port = authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+            let no_port = port.is_some_and(|(_, port)| port.parse::<u16>().map_or(true, |port| port == 0));
+            let fits = !no_port && !authority.is_empty() && path.parse::<http::uri::PathAndQuery>().is_ok();
             if !fits || authority.parse::<http::uri::Authority>().is_err() || authority.contains('@') {
                 return Err(format!("`{text}` is not an address: http://HOST:PORT/PATH"));
             }
-            let port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
             let usual = if secure { 443 } else { 80 };
-            let authority = if port { authority.to_owned() } else { format!("{authority}:{usual}") };
+            let authority = if port.is_some() { authority.to_owned() } else { format!("{authority}:{usual}") };
             return Ok(Target::Webhook { secure, authority, path });
         }
         Err(format!("`{text}` is no destination: function:NAME, http(s)://HOST:PORT/PATH or file:/FOLDER"))
@@ -220,6 +221,7 @@ mod tests {
             "http://a b/",
             "https://u@a/",
             "ftp://a/",
+            "http://a:99999/",
             "queue:x",
             "function:1",
             "",

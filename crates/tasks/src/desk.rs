@@ -1,5 +1,6 @@
 //! What is asked of tasks by those who look after them: show, list, count, stop, retry, forget.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use kip_store::tasks::{Output, Progressed, Step, SyncTimes, Task, TaskFilter, Ta
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::book::Entry;
+use crate::book::{Entry, Wait};
 use crate::envelope::Head;
 use crate::error::Error;
 use crate::rounds::end_waiting;
@@ -116,20 +117,35 @@ impl Tasks {
 
     /// Its place and how long that will take, as far as it can be said.
     fn add_position(&self, number: TaskNumber, info: &mut TaskInfo) {
-        let (ahead, running) = {
+        let now = wall_millis();
+        let (ahead, running, wait) = {
             let book = self.shared.book();
-            (book.ahead(number), book.counts(&info.function_name).running)
+            (book.ahead(number), book.counts(&info.function_name).running, book.wait(number))
         };
         info.ahead = ahead;
-        if ahead.is_some() {
-            info.waits_for = self.shared.trouble_of(&info.function_name);
-        }
-        let mean = self.shared.stats.of(&info.function_name).mean_ms;
+        info.waits_for = match wait {
+            Some(Wait::Turn) => self.shared.trouble_of(&info.function_name),
+            Some(Wait::Order) => Some("another task with its ordering key goes first".to_owned()),
+            Some(Wait::Time) | None => None,
+        };
+        // What runs already for longer than others took says more than those.
+        let longest = if ahead.is_some() { self.longest_run(&info.function_name, now) } else { 0 };
+        let mean = self.shared.stats.of(&info.function_name).mean_ms.max(longest);
         if let Some(ahead) = ahead
             && mean > 0
         {
             info.estimated_wait_ms = Some((ahead + 1).saturating_mul(mean) / running.max(1));
         }
+    }
+
+    /// How long the oldest of a function's runs under way has taken, milliseconds.
+    fn longest_run(&self, function: &str, now: i64) -> u64 {
+        let runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs: Vec<TaskNumber> = runs.keys().copied().collect();
+        let book = self.shared.book();
+        let entries = runs.into_iter().filter_map(|number| book.entry(number));
+        let took = entries.filter(|entry| *entry.function == *function).map(|entry| now.saturating_sub(entry.started));
+        took.max().and_then(|took| u64::try_from(took).ok()).unwrap_or(0)
     }
 
     /// The tasks that fit, and the number behind which to go on; none at the end.
@@ -166,13 +182,17 @@ impl Tasks {
         Ok(self.shared.store.payload(number).await?.unwrap_or_default())
     }
 
-    /// What a task's function answered; none if it did not, or not yet.
+    /// What a task's function answered; none if it did not.
     ///
     /// # Errors
-    /// [`Error::Unknown`] or what the store says.
+    /// [`Error::State`] if it is not over; [`Error::Unknown`] or what the store says.
     pub async fn result(&self, function: &str, id: &str) -> Result<Option<(Head, Bytes)>, Error> {
-        let number = self.number(function, id).await?;
-        let output = self.shared.store.output(number).await?;
+        let task = self.stored(function, id).await?;
+        if !task.now.state.is_terminal() {
+            let (wanted, what) = ("one that is over", "asked for its result");
+            return Err(Error::State { id: id.to_owned(), state: task.now.state.name(), wanted, what });
+        }
+        let output = self.shared.store.output(task.number).await?;
         Ok(output.map(|output: Output| (head_of(&output), output.body)))
     }
 

@@ -227,7 +227,13 @@ async fn run_one(
         }
     };
     if let Some(holders) = shared.options.holders.as_ref().filter(|_| entry.kind != INVOCATION) {
-        return run_held(shared, holders, (&permit, &delivery), (number, to), envelope, cancelled).await;
+        let mut permit = permit;
+        permit.outlives();
+        let outcome = run_held(shared, holders, (&permit, &delivery), (number, to), envelope, cancelled).await;
+        if outcome.is_none() {
+            permit.leave_to_next();
+        }
+        return outcome;
     }
     let limit = delivery.limit;
     let delivery = Delivery { limit: limit.saturating_add(AFTER), ..delivery };
@@ -395,13 +401,19 @@ pub(crate) fn meaning<'a>(
     let failed = told.map_or(status >= 400, |told| !(200..300).contains(&told));
     let said = || {
         let text = String::from_utf8_lossy(&output.body[..output.body.len().min(500)]).into_owned();
-        format!("the function answered {status}: {}", text.trim())
+        let told = told.map(|told| format!(" with x-fc-status {told}")).unwrap_or_default();
+        format!("the function answered {status}{told}: {}", text.trim())
     };
     let exit = header(EXIT).and_then(|code| code.parse::<u8>().ok());
     let ended = match status {
         429 => Ended::NoRoom { detail: said(), retry_after },
         _ if failed && exit.is_some() => {
-            let detail = format!("the program ended with exit code {}", exit.unwrap_or_default());
+            let told: serde_json::Value = serde_json::from_slice(&output.body).unwrap_or_default();
+            let detail = match (told["error"].as_str(), told["signal"].as_i64()) {
+                (Some(why), _) => why.to_owned(),
+                (None, Some(signal)) => format!("the program was ended by signal {signal}"),
+                (None, None) => format!("the program ended with exit code {}", exit.unwrap_or_default()),
+            };
             Ended::Error { status, kind: "ProgramFailed", detail, retry_after, exit }
         }
         _ if failed => Ended::Error { status, kind: "UnhandledInvocationError", detail: said(), retry_after, exit },
@@ -437,6 +449,7 @@ pub(crate) async fn finish(
         let dice = u64::try_from(kip_host::random::unique() >> 64).unwrap_or_default();
         let to = after(&from, &ended, allowed, now, waiting, dice);
         let detail = match &to.error_kind {
+            Some(kind) if to.state.is_terminal() => json!({ "Error": kind, "message": to.error }),
             Some(kind) => json!({ "Error": kind, "message": to.error, "runAt": to.run_at }),
             None => serde_json::Value::Null,
         };

@@ -20,7 +20,7 @@ fn is_ours(name: &HeaderName) -> bool {
 }
 
 /// What may be said of a task, `x-kip-task-` apart.
-const SAID: [&str; 5] = ["delay", "priority", "order", "max-age", "retries"];
+const SAID: [&str; 6] = ["delay", "priority", "order", "max-age", "retries", "stateful"];
 
 /// Whether a request asks to be run later: some clients write the word as a JSON string.
 ///
@@ -57,6 +57,14 @@ fn number<T: std::str::FromStr>(headers: &HeaderMap, name: &str) -> Result<Optio
     text.parse().map(Some).map_err(|_| Error::Submission(format!("{name} is not a number in its range")))
 }
 
+fn switch(headers: &HeaderMap, name: &str) -> Result<bool, Error> {
+    match text(headers, name)?.as_deref() {
+        None | Some("0" | "false") => Ok(false),
+        Some("1" | "true") => Ok(true),
+        Some(_) => Err(Error::Submission(format!("{name} is 1 or 0"))),
+    }
+}
+
 impl Submission {
     /// What headers say of a submission.
     ///
@@ -77,6 +85,7 @@ impl Submission {
             order: text(headers, "x-kip-task-order")?,
             max_age: time(headers, "x-kip-task-max-age")?,
             retries: number(headers, "x-kip-task-retries")?,
+            stateful: switch(headers, "x-kip-task-stateful")?,
             ..Self::default()
         })
     }
@@ -144,6 +153,7 @@ mod tests {
             ("x-kip-task-priority", "high"),
             ("x-kip-task-retries", "-1"),
             ("x-kip-task-bogus", "1"),
+            ("x-kip-task-stateful", "perhaps"),
         ] {
             assert!(Submission::of_headers(&headers(&[bad])).is_err(), "{bad:?}");
         }

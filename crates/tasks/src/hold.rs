@@ -11,7 +11,8 @@ use bytes::Bytes;
 use kip_control::{Permit, RequestRecord};
 use kip_host::clock::wall_millis;
 use kip_relay::Delivery;
-use kip_store::tasks::{Output, Progressed, Task, TaskNumber};
+use kip_spec::InstanceId;
+use kip_store::tasks::{Output, Progressed, Task, TaskNumber, TaskStore};
 use tokio::sync::oneshot;
 
 use crate::dispatch::{finish, meaning};
@@ -174,6 +175,29 @@ fn read(folder: &Path) -> Option<(Outcome, Bytes)> {
     Some((outcome, Bytes::from(fs::read(folder.join("answer")).unwrap_or_default())))
 }
 
+/// The instances on which runs of an earlier server go on that are held, one for each run: their places must be taken before anything is
+/// decided about them.
+///
+/// # Errors
+/// What the store says.
+pub async fn instances(store: &dyn TaskStore, holders: &Holders) -> Result<Vec<InstanceId>, kip_store::Error> {
+    let mut held = Vec::new();
+    for entry in fs::read_dir(&holders.folder).into_iter().flatten().flatten() {
+        let Some((number, epoch)) = run_of(&entry.file_name()) else { continue };
+        let task = store.task(TaskNumber(number)).await?;
+        let runs = |task: &Task| task.now.epoch == epoch && !task.now.state.is_terminal();
+        let Some(task) = task.filter(|task| runs(task) && Held::of_task(holders, task).is_some()) else { continue };
+        held.extend(task.now.instance.as_deref().and_then(|instance| instance.parse::<InstanceId>().ok()));
+    }
+    Ok(held)
+}
+
+/// The task and epoch that a folder is of.
+fn run_of(name: &std::ffi::OsStr) -> Option<(u64, u32)> {
+    let (number, epoch) = name.to_str()?.split_once('-')?;
+    Some((number.parse().ok()?, epoch.parse().ok()?))
+}
+
 /// What an outcome means for the task.
 pub(crate) fn ended(
     outcome: Outcome,
@@ -202,14 +226,13 @@ pub(crate) fn timed_out(limit: u64) -> Ended {
 /// Takes up a run that an earlier server left. It is in the book as running.
 pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
     let (cancel, cancelled) = oneshot::channel();
-    // Else an instance whose requests are not over in time is taken for stuck.
-    let brake = task.now.instance.as_deref().and_then(|instance| shared.control.patient_with(instance));
-    let run = Run { epoch: task.now.epoch, brake, link: None, cancel: Some(cancel) };
-    shared.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(task.number, run);
-    if matches!(read(&held.folder), Some((Outcome::TooLong, _))) {
-        // Before its instance is given anything else.
-        shared.too_long(task.number);
+    let mut permit = task.now.instance.as_deref().and_then(|instance| shared.control.take_held(instance));
+    if let Some(permit) = &mut permit {
+        permit.outlives();
     }
+    let (brake, link) = (permit.as_ref().map(Permit::brake), permit.as_ref().map(|permit| permit.link().clone()));
+    let run = Run { epoch: task.now.epoch, brake, link, cancel: Some(cancel) };
+    shared.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(task.number, run);
     let shared = shared.clone();
     drop(kip_host::tasks::spawn("task of an earlier server", async move {
         let number = task.number;
@@ -236,7 +259,11 @@ pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
             held.record(&shared, &task.function, &task.now, envelope.as_ref(), (&ended, output.as_ref()));
             finish(&shared, number, task.now.epoch, &task.now, ended, output, envelope.as_ref()).await;
             held.forget();
+        } else if let Some(permit) = permit.take() {
+            permit.leave_to_next();
         }
+        // Its place is given back once all is written down.
+        drop(permit);
         shared.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
     }));
 }
@@ -244,10 +271,7 @@ pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
 /// Ends what is held for tasks that do not run any more.
 pub(crate) fn sweep(holders: &Holders, runs: impl Fn(u64, u32) -> bool) {
     for entry in fs::read_dir(&holders.folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let parts = name.to_str().and_then(|name| name.split_once('-'));
-        let parts = parts.and_then(|(number, epoch)| Some((number.parse().ok()?, epoch.parse().ok()?)));
-        if parts.is_none_or(|(number, epoch)| !runs(number, epoch)) {
+        if run_of(&entry.file_name()).is_none_or(|(number, epoch)| !runs(number, epoch)) {
             let mut held = Held { folder: entry.path(), child: None };
             held.kill();
             held.forget();

@@ -46,9 +46,6 @@ pub(crate) enum Outcome {
     TooLong,
 }
 
-/// How long the connection of an exchange that took too long is kept, for a server to see that and end the instance.
-const LINGER: Duration = Duration::from_secs(5);
-
 /// Does what its folder says. For a process of its own.
 ///
 /// # Errors
@@ -60,25 +57,10 @@ pub fn serve(folder: &Path) -> io::Result<()> {
     let order: Order = serde_json::from_slice(&fs::read(folder.join("order"))?)?;
     let body = Bytes::from(fs::read(folder.join("body"))?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut exchange = std::pin::pin!(exchange(&order, body));
-        let limit = Duration::from_millis(order.limit);
-        match tokio::time::timeout(limit, &mut exchange).await {
-            Ok((outcome, answer)) => leave(folder, &outcome, &answer),
-            Err(_) => {
-                leave(folder, &Outcome::TooLong, &[])?;
-                // As long as the connection is there the instance is taken to be at work: so it can be ended first.
-                let _ = tokio::time::timeout(LINGER, exchange).await;
-                Ok(())
-            }
-        }
-    })
-}
-
-fn leave(folder: &Path, outcome: &Outcome, answer: &[u8]) -> io::Result<()> {
-    kip_host::directory::write_whole(&folder.join("answer"), answer)?;
+    let (outcome, answer) = runtime.block_on(exchange(&order, body));
+    kip_host::directory::write_whole(&folder.join("answer"), &answer)?;
     // Last: who sees it sees all.
-    kip_host::directory::write_whole(&folder.join("outcome"), &serde_json::to_vec(outcome)?)?;
+    kip_host::directory::write_whole(&folder.join("outcome"), &serde_json::to_vec(&outcome)?)?;
     File::open(folder)?.sync_all()
 }
 
@@ -92,7 +74,8 @@ async fn exchange(order: &Order, body: Bytes) -> (Outcome, Bytes) {
         Ok(request) => request,
         Err(error) => return (Outcome::NotSent(error.to_string()), Bytes::new()),
     };
-    match kip_host::http_client::call(&order.address, request, Duration::MAX).await {
+    let limit = Duration::from_millis(order.limit);
+    match kip_host::http_client::call(&order.address, request, limit).await {
         Ok(answer) => {
             let headers = answer
                 .headers
@@ -100,6 +83,7 @@ async fn exchange(order: &Order, body: Bytes) -> (Outcome, Bytes) {
                 .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
             (Outcome::Answered { status: answer.status, headers: headers.collect() }, answer.body)
         }
+        Err(Error::Timeout(_)) => (Outcome::TooLong, Bytes::new()),
         Err(error @ (Error::Address(_) | Error::Connect { .. })) => (Outcome::NotSent(error.to_string()), Bytes::new()),
         Err(error) => (Outcome::BrokeOff(error.to_string()), Bytes::new()),
     }

@@ -33,6 +33,7 @@ pub use desk::{Bulk, BulkWhat, FunctionTasks, Summary};
 pub use dispatch::EXIT;
 pub use error::Error;
 pub use headers::is_async;
+pub use hold::instances as held_instances;
 pub use service::{LEASE, Receipt, Submission, Tasks};
 pub use stats::Counted;
 

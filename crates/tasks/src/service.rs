@@ -449,7 +449,8 @@ impl Shared {
         let config = self.config(cell.name().as_str(), &qualifier);
         let version = cell.serving();
         let job = version.spec.job.as_ref();
-        let call = submission.call.unwrap_or_else(|| Call::event(None));
+        // However it was asked for, a job is given its input and nothing else.
+        let call = submission.call.filter(|_| job.is_none()).unwrap_or_else(|| Call::event(None));
         let now = wall_millis();
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         let age = submission.max_age.unwrap_or_else(|| Duration::from_secs(config.max_async_event_age_in_seconds));

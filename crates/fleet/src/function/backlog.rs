@@ -1,7 +1,7 @@
 //! Work that waits outside of the core and can wait longer than a request: tasks. The core is told how many are ready and how
 //! old the oldest is, scales for them as for requests, and offers them places when no request has the better claim.
 
-use kip_spec::{InstanceId, VersionId};
+use kip_spec::VersionId;
 use serde::{Deserialize, Serialize};
 
 use super::{FunctionCore, Role};
@@ -26,9 +26,6 @@ impl Backlog {
     }
 }
 
-/// Places that are offered have tickets of their own, from here on; the shell counts its own from zero.
-const OFFERED: u64 = 1 << 63;
-
 impl FunctionCore {
     /// So many tasks are ready for a version, those that were offered a place not among them.
     pub(super) fn backlog(&mut self, version: VersionId, backlog: Backlog) {
@@ -41,18 +38,6 @@ impl FunctionCore {
     pub(super) fn halt(&mut self, now: u64, ticket: Ticket, effects: &mut Vec<Effect>) {
         let Some(id) = self.placed.get(&ticket).map(|placed| placed.on) else { return };
         let alone = self.instances.get(&id).is_some_and(|instance| instance.in_flight == 1 && instance.goal.is_none());
-        if alone {
-            self.set_goal(now, id, Goal::Stop, Why::TaskStopped, effects);
-        }
-    }
-
-    /// See [`crate::Event::HaltInherited`].
-    pub(super) fn halt_inherited(&mut self, now: u64, id: InstanceId, effects: &mut Vec<Effect>) {
-        let alone = self.instances.get(&id).is_some_and(|instance| {
-            let inherited = instance.inherited.map_or(0, |(left, _)| left);
-            // Its connection may be gone already, and the program work on.
-            instance.in_flight == inherited && inherited <= 1 && instance.goal.is_none()
-        });
         if alone {
             self.set_goal(now, id, Goal::Stop, Why::TaskStopped, effects);
         }
@@ -82,7 +67,7 @@ impl FunctionCore {
             revision.backlog.count -= 1;
         }
         self.next_offer += 1;
-        let ticket = Ticket(OFFERED | self.next_offer);
+        let ticket = Ticket::offered(self.next_offer);
         self.put(now, ticket, instance, start, effects);
         // It is the shell that knows which task it is for.
         if let Some(Effect::Dispatch { ticket, instance, start }) = effects.pop() {

@@ -97,6 +97,9 @@ pub(crate) struct Later {
     /// How often it is run again after an error of the function, 0 to 8.
     #[arg(long, requires = "later")]
     pub(crate) retries: Option<u32>,
+    /// It is a stateful task: its run outlives the server.
+    #[arg(long, requires = "later")]
+    pub(crate) stateful: bool,
     /// Wait for the end of the task and print what the function answered.
     #[arg(long, requires = "later")]
     pub(crate) wait: bool,

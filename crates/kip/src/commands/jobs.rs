@@ -51,14 +51,25 @@ pub(crate) async fn follow(client: &Client, name: &str, detach: bool, output: Ou
         });
     }
     output.remark(&format!("task {id} of job {name}; it goes on if this is ended: kip tasks watch {name} {id}"));
+    let mut told = None;
+    // Soon at first, for what keeps it waiting should be known soon.
+    let mut wait = 1;
     let task = loop {
-        let task: TaskInfo = client.get(&format!("{base}/tasks/{id}?wait=20")).await?;
+        let task: TaskInfo = client.get(&format!("{base}/tasks/{id}?wait={wait}")).await?;
         if task.end_time.is_some() {
             break task;
         }
+        if task.waits_for.is_some() && task.waits_for != told {
+            output.remark(&format!("it waits: {}", task.waits_for.as_deref().unwrap_or_default()));
+            told = task.waits_for;
+        }
+        wait = 5;
     };
     if task.status != "Succeeded" {
-        let why = task.return_payload.clone().or_else(|| task.task_error_message.clone()).unwrap_or_default();
+        let mut why = task.task_error_message.clone().unwrap_or_default();
+        if let Some(result) = &task.return_payload {
+            why = format!("{why}\n{result}").trim().to_owned();
+        }
         return Err(Problem::new(code::TASK_STATE, format!("job {name} is {}", task.status))
             .cause(why)
             .hint(format!("`kip logs {name}` shows what it wrote, `kip tasks show {name} {id}` its steps"))

@@ -1,7 +1,7 @@
 //! `kip run`: a program that runs to its end, as a run of a job that is made for it.
 
 use kip_api::wire::{Deployment, DeploymentMade};
-use kip_spec::{Problem, code};
+use kip_spec::{FunctionName, Problem, code};
 use kip_tasks::jobs::JobInfo;
 use serde_json::{Map, Value, json};
 
@@ -12,6 +12,11 @@ use crate::output::Output;
 
 pub(crate) async fn run(client: &Client, options: &Run, output: Output) -> anyhow::Result<()> {
     let name = options.name.clone().unwrap_or_else(|| name_of(&options.program[0]));
+    name.parse::<FunctionName>().map_err(|error| {
+        Problem::new(code::COMMAND_INPUT, format!("`{name}` cannot be a job's name"))
+            .cause(error.to_string())
+            .hint("use 1 to 63 letters, digits, `-` or `_`, beginning with a letter: --name NAME")
+    })?;
     spare(client, &name).await?;
     let text = manifest(options, &name)?;
     let directory = std::env::current_dir()?.to_string_lossy().into_owned();

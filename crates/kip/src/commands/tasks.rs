@@ -142,6 +142,10 @@ fn shown(task: &TaskInfo) -> String {
         let wait = task.estimated_wait_ms.map(|wait| format!(", about {} to wait", millis(wait))).unwrap_or_default();
         line("queue", &format!("{ahead} before it{wait}"));
     }
+    let waits = matches!(task.status.as_str(), "Enqueued" | "Retrying");
+    if waits && task.run_at > kip_host::clock::wall_millis() {
+        line("not before", &date(task.run_at));
+    }
     if let Some(trouble) = &task.waits_for {
         line("waits for", trouble);
     }
@@ -153,7 +157,7 @@ fn shown(task: &TaskInfo) -> String {
         ("result", &task.return_payload),
     ] {
         if let Some(value) = value {
-            line(name, value);
+            line(name, &short(value));
         }
     }
     if task.result_cut {
@@ -164,6 +168,15 @@ fn shown(task: &TaskInfo) -> String {
         text.push('\n');
     }
     text
+}
+
+/// As much of a payload or result as a person looks at; `kip tasks payload` and `result` print all of it.
+fn short(text: &str) -> String {
+    const MOST: usize = 500;
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}… ({} bytes)", &text[..at], text.len()),
+        None => text.to_owned(),
+    }
 }
 
 fn event_line(event: &TaskEvent) -> String {
@@ -251,7 +264,8 @@ async fn config(client: &Client, command: &Config, output: Output) -> anyhow::Re
         let Destinations { on_success, on_failure } = &config.destination_config;
         for (name, destination) in [("success", on_success), ("failure", on_failure)] {
             if let Some(destination) = destination {
-                let _ = writeln!(text, "{name}: {}", destination.destination);
+                let signed = if destination.secret.is_some() { " (signed)" } else { "" };
+                let _ = writeln!(text, "{name}: {}{signed}", destination.destination);
             }
         }
         text

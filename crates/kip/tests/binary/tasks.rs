@@ -660,6 +660,48 @@ fn a_long_run_outlives_its_server() {
     });
 }
 
+/// What is held is the instance's work for the next server too: it neither sleeps nor ends, and finishes though a newer version
+/// takes its place. Nor does a server that ends in order wait for it.
+#[test]
+fn a_held_run_keeps_its_instance_at_work_under_the_next_server() {
+    let mut bench = Bench::start("");
+    let settings = "instances: {max: 1, concurrency: 2}\nidle: {pause: 300ms, stop: 1s}\ntimeouts: {total: 1s}";
+    bench.server.deploy(&manifest(&[bench.function("f", settings)]));
+    bench.configure(&json!({"asyncTask": true}));
+    let gate = bench.server.folder().join("gate");
+    let ids = ["", ""].map(|headers| bench.task(headers, &format!("wait {}", gate.display())));
+    let pids = ids.each_ref().map(|id| bench.until_begun(id));
+    let script = format!("echo begun >> {0}.job; while [ ! -e {0} ]; do sleep 0.05; done", gate.display());
+    let words = ["-o", "json", "run", "--name", "job", "--detach", "--", "sh", "-c", &script];
+    let job = bench.server.kip(&words).ok().json();
+    let job = job["taskId"].as_str().unwrap();
+    until_true("the job runs", || gate.with_extension("job").exists());
+    bench.server.terminate();
+    bench.server.start_again();
+    let passes = |millis: u64| {
+        let then = kip_host::clock::boot_millis() + millis;
+        until_true("time passes", || kip_host::clock::boot_millis() > then);
+    };
+    passes(2_000);
+    bench.server.crash();
+    bench.server.start_again();
+    let busy = |server: &Server| server.instances().iter().filter(|instance| instance["state"] == "busy").count();
+    assert_eq!(busy(&bench.server), 2, "{:?}", bench.server.instances());
+    passes(2_500);
+    assert_eq!(busy(&bench.server), 2, "{:?}", bench.server.instances());
+    bench.server.deploy(&manifest(&[bench.function("f", &format!("{settings}\nqueue: {{depth: 7}}"))]));
+    passes(2_500);
+    assert!(is_alive(pids[0]), "it is left to finish");
+    fs::write(&gate, "").unwrap();
+    for id in &ids {
+        let task = bench.until(id, "Succeeded");
+        assert_eq!((&task["crashes"], bench.runs(id)), (&json!(0), 1), "{task}");
+    }
+    until_true("the job is over", || bench.server.ask(&["tasks", "show", "job", job])["status"] == "Succeeded");
+    assert_eq!(fs::read_to_string(gate.with_extension("job")).unwrap(), "begun\n");
+    until_true("then it goes", || !is_alive(pids[0]));
+}
+
 #[test]
 fn a_job_is_a_program_that_runs_to_its_end() {
     let bench = Bench::start("");
@@ -671,9 +713,9 @@ fn a_job_is_a_program_that_runs_to_its_end() {
     assert_eq!((&result["exitCode"], &result["files"]), (&json!(0), &json!(["result.txt"])), "{result}");
     let made = Path::new(result["out"].as_str().unwrap()).join("result.txt");
     assert_eq!(fs::read_to_string(made).unwrap(), "made\n");
-    run(&[], "exit 3").failed(&["KW-5007", "nightly", "\"exitCode\":3"]);
+    run(&[], "exit 3").failed(&["KW-5007", "nightly", "exit code 3", "\"exitCode\":3"]);
     run(&["--retries", "1"], "[ $KIPWAKE_TASK_ATTEMPT = 2 ]").ok();
-    run(&[], "kill -9 $$").failed(&["\"signal\":9"]);
+    run(&[], "kill -9 $$").failed(&["ended by signal 9"]);
     // By exit code: one that is never worth a retry, one that is, and a program that is not there.
     let runs = |options: &[&str], script: &str| {
         drop(run(options, script));
@@ -684,7 +726,15 @@ fn a_job_is_a_program_that_runs_to_its_end() {
     assert_eq!(runs(&["--retries", "3", "--retry-never", "2,3"], "exit 3"), 1);
     assert_eq!(runs(&["--retries", "3", "--retry-only", "75"], "[ $KIPWAKE_TASK_ATTEMPT = 2 ] && exit 4; exit 75"), 2);
     assert_eq!(runs(&["--retry-only", "137", "--retries", "1"], "kill -9 $$"), 2, "128 and the signal");
-    bench.server.kip(&["run", "--", "/nowhere/at-all"]).failed(&["\"exitCode\":127"]);
+    bench
+        .server
+        .kip(&["run", "--", "/nowhere/at-all"])
+        .failed(&["/nowhere/at-all` cannot be started", "\"exitCode\":127"]);
+    bench.server.kip(&["run", "--name", "bad name", "--", "true"]).failed(&["KW-7007", "bad name"]);
+    bench.server.kip(&["run", "--name", "f", "--", "true"]).failed(&["KW-7007", "a function"]);
+    let key = format!("authorization: Bearer {}\r\n", bench.server.key);
+    let called = call(bench.server.gateway, "POST", "/f/nightly/invoke", &key, b"");
+    assert_eq!((called.status(), called.code().as_str()), (405, "KW-8023"));
     // What is behind `--` is the program's, `-o` included.
     let words = ["-o", "json", "run", "--name", "long", "--detach", "--", "sleep", "1000"];
     let detached = bench.server.kip(&words).ok().json();
