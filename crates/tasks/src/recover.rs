@@ -72,6 +72,10 @@ async fn interrupted(shared: &Arc<Shared>, numbers: &[TaskNumber]) -> Result<usi
             hold::resume(shared, task, held);
             continue;
         }
+        if let Some(permit) = task.now.instance.as_deref().and_then(|instance| shared.control.take_held(instance)) {
+            // It was told to stop: its program has to end before its place is another's.
+            permit.brake().pull();
+        }
         steps.push(crash_of(&task));
     }
     let count = steps.len();

@@ -112,7 +112,8 @@ impl Jobs {
 pub(crate) fn start(shared: &Arc<Shared>) {
     let shared = shared.clone();
     kip_host::tasks::spawn("timers of jobs", async move {
-        let mut timed: Vec<Arc<Cell>> = Vec::new();
+        // Each with the time before which nothing of it is due.
+        let mut timed: Vec<(Arc<Cell>, Option<i64>)> = Vec::new();
         let mut seen = None;
         loop {
             if shared.is_closing() {
@@ -120,24 +121,28 @@ pub(crate) fn start(shared: &Arc<Shared>) {
             }
             let changes = shared.control.changes();
             if seen != Some(changes) {
-                timed = shared.control.jobs();
+                timed = shared.control.jobs().into_iter().map(|cell| (cell, None)).collect();
                 seen = Some(changes);
                 if let Err(error) = forget_gone(&shared).await {
                     tracing::warn!(%error, "what was kept of timers that are gone is not forgotten");
                     seen = None;
                 }
             }
-            let mut next: Option<i64> = None;
-            for cell in &timed {
+            let now = wall_millis();
+            for (cell, next) in timed.iter_mut().filter(|(_, next)| next.is_none_or(|next| next <= now)) {
                 match look(&shared, cell).await {
-                    Ok(at) => next = next.into_iter().chain(at).min(),
+                    // One that never runs is looked at again when something is said about it.
+                    Ok(at) => *next = Some(at.unwrap_or(i64::MAX)),
                     Err(error) => tracing::warn!(job = %cell.name(), %error, "a run that is due is not taken yet"),
                 }
             }
+            let next = timed.iter().filter_map(|(_, next)| *next).min();
             let until = next.map_or(LOOK, |next| {
                 Duration::from_millis(next.saturating_sub(wall_millis()).max(1).unsigned_abs()).min(LOOK)
             });
-            let _ = tokio::time::timeout(until, shared.jobs.earlier.notified()).await;
+            if tokio::time::timeout(until, shared.jobs.earlier.notified()).await.is_ok() {
+                timed.iter_mut().for_each(|(_, next)| *next = None);
+            }
         }
     });
 }
