@@ -26,6 +26,8 @@ const FEW: u32 = 20;
 const MANY: u32 = 1_000;
 /// A caller that waits for news is answered after this at the latest.
 const LONGEST_WAIT: u64 = 60;
+/// Bytes of a word about progress that are looked at.
+const LONGEST_LINE: usize = 8 << 10;
 /// A stream without news says so, so that nobody takes it for dead.
 const QUIET: Duration = Duration::from_secs(15);
 
@@ -360,7 +362,7 @@ pub(crate) async fn purge(
 ) -> ApiResult<Json<Bulk>> {
     who.changes(format!("{function}/{id}"));
     api.tasks.purge(&function, &id).await?;
-    Ok(Json(Bulk { matched: 1, changed: 1 }))
+    Ok(Json(Bulk { matched: 1, changed: 1, next: None }))
 }
 
 pub(crate) async fn stop_all(
@@ -469,9 +471,11 @@ pub(crate) async fn remove_config(
 pub(crate) async fn progress(
     State(api): State<Api>,
     Path((number, epoch, token)): Path<(u64, u32, String)>,
-    body: String,
+    body: Bytes,
 ) -> Result<StatusCode, ApiError> {
-    let noted = api.tasks.note_progress(TaskNumber(number), epoch, &token, &body).await;
+    // Only a line of it is kept.
+    let text = String::from_utf8_lossy(&body[..body.len().min(LONGEST_LINE)]);
+    let noted = api.tasks.note_progress(TaskNumber(number), epoch, &token, &text).await;
     noted.map(|()| StatusCode::NO_CONTENT).map_err(|error| {
         let code: Code = error.code();
         Problem { code, ..Problem::from(error) }.into()

@@ -79,13 +79,7 @@ async fn interrupted(shared: &Arc<Shared>, numbers: &[TaskNumber]) -> Result<usi
         steps.push(crash_of(&task));
     }
     let count = steps.len();
-    let stepped = shared.store.advance_all(steps.clone()).await?;
-    for (step, stepped) in steps.into_iter().zip(stepped) {
-        if stepped.applied {
-            shared.applied(step.number, &step.to);
-            shared.post.add(step.number, step.deliveries, &stepped.deliveries);
-        }
-    }
+    shared.advance_all(steps).await?;
     Ok(count)
 }
 

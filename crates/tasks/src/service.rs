@@ -214,6 +214,19 @@ impl Shared {
         Ok(stepped.applied)
     }
 
+    /// The same for many in one commit; which of them were in time.
+    pub(crate) async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<bool>, Error> {
+        let stepped = self.store.advance_all(steps.clone()).await?;
+        let each = steps.into_iter().zip(stepped).map(|(step, stepped)| {
+            if stepped.applied {
+                self.applied(step.number, &step.to);
+                self.post.add(step.number, step.deliveries, &stepped.deliveries);
+            }
+            stepped.applied
+        });
+        Ok(each.collect())
+    }
+
     /// A step of a task is on the disk.
     pub(crate) fn applied(&self, number: TaskNumber, to: &Progressed) {
         let now = wall_millis();

@@ -121,6 +121,7 @@ fn run(request: &Request, argv: &[String]) -> Ended {
         }
         command.env("KIPWAKE_OUT", out);
     }
+    let killed_before = killed_for_memory();
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -136,18 +137,35 @@ fn run(request: &Request, argv: &[String]) -> Ended {
     }
     match child.wait() {
         Ok(status) => {
-            let answer = json!({
+            let mut answer = json!({
                 "exitCode": status.code(),
                 "signal": status.signal(),
                 "out": out.as_ref().map(|out| out.display().to_string()),
                 "files": out.map(files).unwrap_or_default(),
             });
+            if status.signal() == Some(9) && killed_for_memory() > killed_before {
+                answer["error"] = json!("the program was killed for its memory limit (resources.memory)");
+            }
             let signal = status.signal().map(|signal| signal.saturating_add(128));
             let code = status.code().or(signal).and_then(|code| u8::try_from(code).ok());
             Ended::with_code(code.unwrap_or(u8::MAX), answer)
         }
         Err(error) => Ended::refused(500, &error.to_string()),
     }
+}
+
+/// How many processes of our cgroup the kernel has killed because its memory was used up; 0 where that is not counted.
+fn killed_for_memory() -> u64 {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let count = groups.lines().find_map(|line| {
+        let file = match line.strip_prefix("0::") {
+            Some(path) => format!("/sys/fs/cgroup{path}/memory.events"),
+            None => format!("/sys/fs/cgroup/memory{}/memory.oom_control", line.split_once(":memory:")?.1),
+        };
+        let text = std::fs::read_to_string(file).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    });
+    count.unwrap_or(0)
 }
 
 /// The files that a run left in its folder, by name.

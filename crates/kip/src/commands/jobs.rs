@@ -1,13 +1,13 @@
 //! `kip jobs`: what runs by a timer, or when it is told to.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use http::Method;
 use kip_api::Taken;
 use kip_spec::{Millis, Problem, code};
 use kip_tasks::jobs::{JobInfo, JobRun};
 use kip_tasks::view::TaskInfo;
-use serde_json::json;
 
 use crate::arguments::tasks::{Job, Jobs};
 use crate::client::{Client, segment};
@@ -43,7 +43,7 @@ async fn change(client: &Client, job: &Job, what: &str, output: Output) -> anyho
 /// Makes a run and, unless it is to be left alone, waits for its end.
 pub(crate) async fn follow(client: &Client, name: &str, detach: bool, output: Output) -> anyhow::Result<()> {
     let base = format!("/api/v1/functions/{}", segment(name));
-    let taken: Taken = client.post(&format!("{base}/tasks"), &json!({})).await?;
+    let taken: Taken = client.send(Method::POST, &format!("{base}/tasks")).await?;
     let id = &taken.task_id;
     if detach {
         return output.result(&taken, |_| {
@@ -51,11 +51,23 @@ pub(crate) async fn follow(client: &Client, name: &str, detach: bool, output: Ou
         });
     }
     output.remark(&format!("task {id} of job {name}; it goes on if this is ended: kip tasks watch {name} {id}"));
-    let mut told = None;
+    let (mut told, mut away) = (None, 0);
     // Soon at first, for what keeps it waiting should be known soon.
     let mut wait = 1;
     let task = loop {
-        let task: TaskInfo = client.get(&format!("{base}/tasks/{id}?wait={wait}")).await?;
+        let task = match client.get::<TaskInfo>(&format!("{base}/tasks/{id}?wait={wait}")).await {
+            // The run goes on while the server is started anew.
+            Err(error) if away < PATIENCE && is_away(&error) => {
+                if away == 0 {
+                    output.remark("the server does not answer; the run goes on");
+                }
+                away += 1;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+            other => other?,
+        };
+        away = 0;
         if task.end_time.is_some() {
             break task;
         }
@@ -76,6 +88,14 @@ pub(crate) async fn follow(client: &Client, name: &str, detach: bool, output: Ou
             .into());
     }
     output.result(&task, |task| task.return_payload.clone().unwrap_or_default())
+}
+
+/// Seconds for which a server may be away.
+const PATIENCE: u32 = 120;
+
+fn is_away(error: &anyhow::Error) -> bool {
+    let problem = error.downcast_ref::<Problem>().map(|problem| problem.code);
+    matches!(problem, Some(code::SERVER_UNREACHABLE | code::SHUTTING_DOWN))
 }
 
 async fn list(client: &Client, output: Output) -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::arguments::tasks::{Config, Configured, List, One, Set, Some as Chosen, Tasks, Which};
 use crate::client::{Client, segment};
-use crate::output::{Output, clock, date, millis, table};
+use crate::output::{Output, clock, date, millis, printable, table};
 
 pub(crate) async fn run(client: &Client, command: &Tasks, output: Output) -> anyhow::Result<()> {
     match command {
@@ -157,7 +157,7 @@ fn shown(task: &TaskInfo) -> String {
         ("result", &task.return_payload),
     ] {
         if let Some(value) = value {
-            line(name, &short(value));
+            line(name, &printable(&short(value)));
         }
     }
     if task.result_cut {
@@ -180,7 +180,8 @@ fn short(text: &str) -> String {
 }
 
 fn event_line(event: &TaskEvent) -> String {
-    format!("{}  {:<10}  {}", clock(event.timestamp), event.status, event.event_detail).trim_end().to_owned()
+    let detail = printable(&event.event_detail);
+    format!("{}  {:<10}  {detail}", clock(event.timestamp), event.status).trim_end().to_owned()
 }
 
 async fn raw(client: &Client, one: &One, what: &str, output: Output) -> anyhow::Result<()> {
@@ -218,8 +219,16 @@ async fn change(client: &Client, some: &Chosen, what: &str, method: Method, outp
 }
 
 async fn all(client: &Client, some: &Chosen, what: &str, output: Output) -> anyhow::Result<()> {
-    let query = TaskQuery { count: Some(!some.yes), ..query(&some.which, some.function.as_ref()) };
-    let bulk: Bulk = client.post(&format!("/api/v1/tasks/{what}"), &query).await?;
+    let mut query = TaskQuery { count: Some(!some.yes), ..query(&some.which, some.function.as_ref()) };
+    let path = format!("/api/v1/tasks/{what}");
+    let mut bulk: Bulk = client.post(&path, &query).await?;
+    // Very many are done in pieces, so that each is answered soon.
+    while let Some(next) = bulk.next {
+        output.remark(&format!("{what}: {} of {} tasks so far", bulk.changed, bulk.matched));
+        query.next_token = Some(next.0.to_string());
+        let more: Bulk = client.post(&path, &query).await?;
+        bulk = Bulk { changed: bulk.changed + more.changed, next: more.next, ..bulk };
+    }
     output.result(&bulk, |bulk| {
         if some.yes {
             format!("{what}: {} of {} tasks\n", bulk.changed, bulk.matched)

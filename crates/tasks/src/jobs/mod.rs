@@ -249,6 +249,7 @@ async fn fire(
                 states: TaskState::ALL.into_iter().filter(|state| !state.is_terminal()).collect(),
                 ..Default::default()
             };
+            // Of one job hardly anybody has more than one call takes; what is left waits behind this run.
             tasks.bulk(BulkWhat::Stop, open, false).await?;
         }
         Overlap::Forbid | Overlap::Queue | Overlap::Replace | Overlap::Allow => {}
