@@ -597,7 +597,9 @@ fn a_long_run_outlives_its_server() {
     let known = bench.server.serve_command();
     let mut command = std::process::Command::new(&upgraded);
     command.args(known.get_args());
-    known.get_envs().filter(|(_, value)| value.is_none()).for_each(|(name, _)| drop(command.env_remove(name)));
+    for (name, _) in known.get_envs().filter(|(_, value)| value.is_none()) {
+        command.env_remove(name);
+    }
     bench.server.start_by(command);
     assert_eq!(bench.show(&through)["status"], "Running");
     // Longer than any request of the function may take.
