@@ -1,12 +1,13 @@
 //! Functions: deploy, list, show, remove, and what happened to them.
 
+use std::collections::BTreeSet;
 use std::path::Path as FilePath;
 
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use kip_control::{DecisionRecord, FunctionInfo, FunctionUsage, VersionSource};
-use kip_spec::{Problem, code};
+use kip_spec::{FunctionName, Problem, code};
 use serde::Deserialize;
 
 use crate::error::ApiResult;
@@ -50,9 +51,14 @@ pub(crate) async fn deploy(
     let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
     who.changes(names.join(","));
     names.iter().try_for_each(|name| who.require_function(name))?;
+    let jobs: BTreeSet<FunctionName> =
+        specs.iter().filter(|spec| spec.job.is_some()).map(|spec| spec.name.clone()).collect();
     let deployed = api.control.deploy(specs, text, "kip.yaml").await?;
-    let deployed: Vec<VersionMade> =
-        deployed.into_iter().map(|made| VersionMade { function: made.function, version: made.version }).collect();
+    api.tasks.jobs_changed();
+    let deployed: Vec<VersionMade> = deployed
+        .into_iter()
+        .map(|made| VersionMade { job: jobs.contains(&made.function), function: made.function, version: made.version })
+        .collect();
     let mut warnings = read.warnings;
     for made in &deployed {
         warnings.extend(warned(&api, made).await);

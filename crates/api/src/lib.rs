@@ -10,6 +10,7 @@ mod error;
 mod extract;
 mod functions;
 mod guard;
+mod jobs;
 mod keys;
 mod logs;
 mod metrics;

@@ -9,7 +9,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use kip_auth::Role;
 
 use crate::guard::{Gate, guard};
-use crate::{Api, audit, backup, functions, keys, logs, metrics, provision, requests, server, tasks};
+use crate::{Api, audit, backup, functions, jobs, keys, logs, metrics, provision, requests, server, tasks};
 
 /// A method at a path.
 pub(crate) struct Entry {
@@ -83,6 +83,10 @@ fn table() -> Vec<Entry> {
         changes(put(), "/api/v1/functions/{name}/tasks/{id}/stop", Operate, "task.stop", tasks::stop),
         changes(post(), "/api/v1/functions/{name}/tasks/{id}/retry", Operate, "task.retry", tasks::retry),
         changes(delete(), "/api/v1/functions/{name}/tasks/{id}", Operate, "task.purge", tasks::purge),
+        shows("/api/v1/jobs", Operate, jobs::list),
+        shows("/api/v1/functions/{name}/job", Operate, jobs::show),
+        changes(put(), "/api/v1/functions/{name}/job/pause", Operate, "job.pause", jobs::pause),
+        changes(put(), "/api/v1/functions/{name}/job/resume", Operate, "job.resume", jobs::resume),
         shows("/api/v1/tasks", Operate, tasks::all),
         shows("/api/v1/tasks/summary", Operate, tasks::summary),
         changes(post(), "/api/v1/tasks/stop", Operate, "tasks.stop", tasks::stop_all),

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use kip_spec::{Code, Problem, RequestId, code};
 use kip_tasks::config::{AsyncConfig, LATEST};
-use kip_tasks::view::TaskInfo;
+use kip_tasks::view::{self, TaskInfo};
 use kip_tasks::{Bulk, BulkWhat, Error, Submission, Summary, TaskFilter, TaskNumber, TaskState};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,8 @@ const FEW: u32 = 20;
 const MANY: u32 = 1_000;
 /// A caller that waits for news is answered after this at the latest.
 const LONGEST_WAIT: u64 = 60;
+/// Bytes of a word about progress that are looked at.
+const LONGEST_LINE: usize = 8 << 10;
 /// A stream without news says so, so that nobody takes it for dead.
 const QUIET: Duration = Duration::from_secs(15);
 
@@ -91,6 +93,13 @@ pub struct TaskQuery {
 }
 
 impl TaskQuery {
+    fn limit(&self) -> Result<u32, ApiError> {
+        match self.limit.unwrap_or(FEW) {
+            limit @ 1..=MANY => Ok(limit),
+            other => Err(bad_request(format!("`limit` is 1 to {MANY}, not {other}"))),
+        }
+    }
+
     fn parse(&self) -> Result<TaskFilter, ApiError> {
         let mut states = Vec::new();
         for name in self.status.iter().flat_map(|text| text.split(',')).filter(|name| !name.is_empty()) {
@@ -112,9 +121,9 @@ impl TaskQuery {
             });
         let kind = match self.kind.as_deref() {
             None => None,
-            Some("invocation") => Some(0),
-            Some("task") => Some(1),
-            Some("job") => Some(2),
+            Some("invocation") => Some(view::INVOCATION),
+            Some("task") => Some(view::TASK),
+            Some("job") => Some(view::JOB),
             Some(other) => return Err(bad_request(format!("`kind` is invocation, task or job, not `{other}`"))),
         };
         Ok(TaskFilter {
@@ -128,7 +137,7 @@ impl TaskQuery {
             kind,
             ascending,
             after: after.transpose()?,
-            limit: self.limit.unwrap_or(FEW).clamp(1, MANY),
+            limit: self.limit()?,
         })
     }
 }
@@ -144,20 +153,21 @@ pub(crate) async fn submit(
     let payload = payload.map_err(|rejection| bad_request(rejection.body_text()))?;
     let request = RequestId::from_bits(kip_host::random::unique());
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let said = Submission::of_headers(&headers)?;
     let submission = Submission {
         function,
         qualifier: of.qualifier,
         tenant: Some(who.tenant().to_owned()),
         key: Some(who.name().to_owned()),
-        stateful: of.stateful.unwrap_or(false),
+        stateful: of.stateful.unwrap_or(said.stateful),
         call: Some(kip_tasks::envelope::Call::event(content_type)),
         payload,
         request: request.as_str().to_owned(),
-        ..Submission::of_headers(&headers)?
+        ..said
     };
     match api.tasks.submit(submission).await {
         Ok(receipt) => {
-            let request_id = request.as_str().to_owned();
+            let request_id = receipt.request;
             let headers = [("x-fc-request-id", request_id.clone()), ("x-fc-async-task-id", receipt.id.clone())];
             let taken = Taken { task_id: receipt.id, request_id, known: receipt.known };
             Ok((StatusCode::ACCEPTED, headers, Json(taken)).into_response())
@@ -352,7 +362,7 @@ pub(crate) async fn purge(
 ) -> ApiResult<Json<Bulk>> {
     who.changes(format!("{function}/{id}"));
     api.tasks.purge(&function, &id).await?;
-    Ok(Json(Bulk { matched: 1, changed: 1 }))
+    Ok(Json(Bulk { matched: 1, changed: 1, next: None }))
 }
 
 pub(crate) async fn stop_all(
@@ -461,9 +471,11 @@ pub(crate) async fn remove_config(
 pub(crate) async fn progress(
     State(api): State<Api>,
     Path((number, epoch, token)): Path<(u64, u32, String)>,
-    body: String,
+    body: Bytes,
 ) -> Result<StatusCode, ApiError> {
-    let noted = api.tasks.note_progress(TaskNumber(number), epoch, &token, &body).await;
+    // Only a line of it is kept.
+    let text = String::from_utf8_lossy(&body[..body.len().min(LONGEST_LINE)]);
+    let noted = api.tasks.note_progress(TaskNumber(number), epoch, &token, &text).await;
     noted.map(|()| StatusCode::NO_CONTENT).map_err(|error| {
         let code: Code = error.code();
         Problem { code, ..Problem::from(error) }.into()

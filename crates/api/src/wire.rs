@@ -127,6 +127,9 @@ pub struct VersionMade {
     pub function: FunctionName,
     /// Its number.
     pub version: VersionId,
+    /// It is a job, which nobody calls.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub job: bool,
 }
 
 /// The answer of `POST /api/v1/functions/{name}/rotate`.

@@ -60,6 +60,9 @@ impl Shared {
         let cells: BTreeMap<CoreNumber, Arc<Cell>> =
             links.iter().map(|(cell, _, _)| (cell.number, cell.clone())).collect();
         links.into_iter().for_each(|(cell, link, found)| cell.adopt(link, found));
+        let held = self.options.held.iter();
+        let held = held.filter_map(|instance| Some((*instance, self.owner(*instance)?.occupy(*instance)?)));
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).extend(held);
         cells.values().for_each(|cell| cell.adopted());
         let took = (kip_host::clock::monotonic_micros() - began) / 1_000;
         tracing::info!(adopted, ended, took_ms = took, "instances of an earlier server");
@@ -126,13 +129,6 @@ impl Shared {
                     cell.step(Event::Settled { instance });
                 }
             }
-        }
-    }
-
-    /// Somebody waits for what an earlier server left on this instance.
-    pub(crate) fn patient_with(&self, instance: InstanceId) {
-        if let Some(cell) = self.owner(instance) {
-            cell.step(Event::Patience { instance });
         }
     }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use kip_engine::{Ended, StartError};
 use kip_fleet::router::Message;
 use kip_fleet::{
-    Backlog, Call, Class, CoreNumber, Effect, Event, Found, FunctionCore, Inventory, Now, Refusal, StartFailure, State,
-    Ticket, Why,
+    Backlog, Call, Class, CoreNumber, Effect, Event, Found, FunctionCore, Inventory, Now, Refusal, StartFailure,
+    StartKind, State, Ticket, Why,
 };
 use kip_spec::scaling::Fc;
 use kip_spec::{FunctionName, InstanceId, VersionId};
@@ -31,6 +31,8 @@ pub struct Cell {
     pub(crate) tally: Tally,
     /// Places offered to tasks and not yet taken.
     offered: AtomicU32,
+    /// Places whose work goes on when the server ends.
+    pub(crate) outliving: AtomicU32,
     inner: Mutex<Inner>,
 }
 
@@ -111,6 +113,7 @@ impl Cell {
             shared,
             tally: Tally::default(),
             offered: AtomicU32::new(0),
+            outliving: AtomicU32::new(0),
             inner: Mutex::new(inner),
         }
     }
@@ -221,6 +224,18 @@ impl Cell {
         let after = self.run(&mut inner, event, None);
         drop(inner);
         self.carry_out(after);
+    }
+
+    /// A place for work of an earlier server that goes on on an adopted instance. None if that is not awake.
+    pub(crate) fn occupy(self: &Arc<Self>, instance: InstanceId) -> Option<Permit> {
+        let mut inner = self.lock();
+        let link = inner.links.get(&instance)?.clone();
+        let ticket = Ticket::inherited(inner.next_ticket);
+        inner.next_ticket += 1;
+        let after = self.run(&mut inner, Event::Occupy { ticket, instance }, None);
+        drop(inner);
+        self.carry_out(after);
+        self.is_placed(ticket).then(|| Permit::new(self.clone(), ticket, link, StartKind::Warm))
     }
 
     /// Every instance of an earlier server is known.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -36,8 +36,12 @@ pub struct Options {
     pub boot: u32,
     /// What there is for instances.
     pub inventory: Inventory,
-    /// Our own program, which serves models.
+    /// Our own program, which serves models and runs jobs.
     pub kip: PathBuf,
+    /// Where jobs leave their files, a folder for each job.
+    pub results: PathBuf,
+    /// Instances on which work of an earlier server goes on that somebody holds, one for each piece of work.
+    pub held: Vec<InstanceId>,
     /// The disk that state is on.
     pub disk: DiskOptions,
     /// How many records stay, and for how long.
@@ -173,9 +177,12 @@ pub(crate) struct Shared {
     router: Mutex<Router>,
     posted: Notify,
     closing: AtomicBool,
+    changed_functions: AtomicU64,
     /// Where places for tasks go, and where they come out until somebody has taken that.
     offers: mpsc::Sender<Permit>,
     offered: Mutex<Option<mpsc::Receiver<Permit>>>,
+    /// Places of work of an earlier server, until somebody asks for them.
+    pub(crate) held: Mutex<Vec<(InstanceId, Permit)>>,
     disk: Arc<DiskWatch>,
     /// Held over a deployment, a removal and the beginning of a shutdown: store and map change as one.
     pub(crate) changes: tokio::sync::Mutex<()>,
@@ -230,8 +237,10 @@ impl Control {
             router: Mutex::default(),
             posted: Notify::new(),
             closing: AtomicBool::new(false),
+            changed_functions: AtomicU64::new(0),
             offers,
             offered: Mutex::new(Some(offered)),
+            held: Mutex::default(),
             disk: disk.clone(),
             changes: tokio::sync::Mutex::new(()),
             options,
@@ -355,6 +364,7 @@ impl Control {
             cells.by_name.remove(cell.name());
             cells.by_host.remove(&cell.name().as_str().to_lowercase());
         }
+        self.shared.changed_functions.fetch_add(1, Ordering::Relaxed);
         cell.close(event);
         let shared = self.shared.clone();
         kip_host::tasks::spawn_on(&self.shared.runtime, "forget removed function", async move {
@@ -417,11 +427,32 @@ impl Control {
         self.shared.offered.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// What an earlier server left on this instance may take as long as it takes: somebody waits for it.
-    pub fn patient_with(&self, instance: &str) {
-        if let Ok(instance) = instance.parse() {
-            self.shared.patient_with(instance);
-        }
+    /// The place of work of an earlier server that was told to be held when this room was opened. Each is given once; those that are
+    /// not wanted are to be asked for and dropped.
+    pub fn take_held(&self, instance: &str) -> Option<Permit> {
+        let instance: InstanceId = instance.parse().ok()?;
+        let mut held = self.shared.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = held.iter().position(|(known, _)| *known == instance)?;
+        Some(held.swap_remove(at).1)
+    }
+
+    /// Nobody asks for what is held any more.
+    pub fn release_held(&self) {
+        // Their cells are stepped when they are dropped: not under this lock.
+        let left = std::mem::take(&mut *self.shared.held.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(left);
+    }
+
+    /// Counts deployments and removals: while it stays the same, so do the functions there are.
+    pub fn changes(&self) -> u64 {
+        self.shared.changed_functions.load(Ordering::Relaxed)
+    }
+
+    /// The functions that are jobs, by name.
+    pub fn jobs(&self) -> Vec<Arc<Cell>> {
+        let mut cells = self.sorted();
+        cells.retain(|cell| cell.serving().spec.job.is_some());
+        cells
     }
 
     /// How often this server was started, this time included.
@@ -477,7 +508,7 @@ impl Control {
         drop(self.shared.changes.lock().await);
         let cells = self.shared.all_cells();
         cells.iter().for_each(|cell| cell.refuse_waiting());
-        let quiet = || cells.iter().all(|cell| cell.info().in_flight == 0);
+        let quiet = || cells.iter().all(|cell| cell.info().in_flight <= cell.outliving.load(Ordering::Relaxed));
         let _ = tokio::time::timeout(patience, self.shared.until(quiet)).await;
         cells.iter().for_each(|cell| self.shared.used_until_now(cell));
         self.shared.recorder.flush().await;
@@ -547,6 +578,7 @@ impl Shared {
         let known = self.cells().by_name.get(&deployed.function).cloned();
         let cell = known.unwrap_or_else(|| self.add_cell(version.clone()));
         cell.deploy(version);
+        self.changed_functions.fetch_add(1, Ordering::Relaxed);
         deployed
     }
 

@@ -122,7 +122,7 @@ impl Shared {
         let result = match what {
             Operate::Start { place } => {
                 let devices = devices::of_place(&self.options.inventory, place);
-                let order = version.order(instance, &self.options.kip, devices);
+                let order = version.order(instance, &self.options.kip, &self.options.results, devices);
                 let order = Order { memo: self.memo(cell, instance), ..order };
                 let started = self.body.start(order).await;
                 let early = {

@@ -40,7 +40,7 @@ pub use restore::{BEFORE_RESTORE, Restored, backup_problem};
 pub use scaling::{LATEST, ProvisionInfo, ScalingInfo};
 pub use traces::{Spans, TraceOptions, Traces};
 pub use usage::{FunctionUsage, VersionUsage};
-pub use version::Version;
+pub use version::{RESULTS, Version};
 
 /// Logs as they are read.
 pub use kip_engine::{LogFile, Record as LogRecord};

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ impl Permit {
     /// For a request that takes no place.
     pub(crate) fn beside(cell: Arc<Cell>, link: Arc<Link>) -> Self {
         // No ticket has this number; and nothing is given back.
-        let hold = Hold { cell, ticket: Ticket(u64::MAX), released: true };
+        let hold = Hold { cell, ticket: Ticket(u64::MAX), released: true, outlives: false };
         Self { hold, link, start: StartKind::Warm }
     }
 }
@@ -51,10 +52,15 @@ struct Hold {
     cell: Arc<Cell>,
     ticket: Ticket,
     released: bool,
+    /// The work goes on when the server ends.
+    outlives: bool,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        if self.outlives {
+            self.cell.outliving.fetch_sub(1, Ordering::Relaxed);
+        }
         if !self.released {
             self.cell.step(Event::Leave { ticket: self.ticket });
         }
@@ -63,7 +69,7 @@ impl Drop for Hold {
 
 impl Permit {
     pub(crate) fn new(cell: Arc<Cell>, ticket: Ticket, link: Arc<Link>, start: StartKind) -> Self {
-        Self { hold: Hold { cell, ticket, released: false }, link, start }
+        Self { hold: Hold { cell, ticket, released: false, outlives: false }, link, start }
     }
 
     /// The instance it is for.
@@ -97,6 +103,20 @@ impl Permit {
         Brake { cell: self.hold.cell.clone(), ticket: self.hold.ticket }
     }
 
+    /// The work goes on when the server ends: nobody need wait for it then.
+    pub fn outlives(&mut self) {
+        if !self.hold.outlives {
+            self.hold.outlives = true;
+            self.hold.cell.outliving.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The server ends and the work goes on: its place is not given back, so that its instance is left alone until the next server
+    /// has taken hold of it.
+    pub fn leave_to_next(mut self) {
+        self.hold.released = true;
+    }
+
     /// The function it is for.
     pub fn cell(&self) -> &Arc<Cell> {
         &self.hold.cell
@@ -127,7 +147,7 @@ pub struct Waiting {
 
 impl Waiting {
     pub(crate) fn new(cell: Arc<Cell>, ticket: Ticket, verdict: oneshot::Receiver<Verdict>) -> Self {
-        Self { hold: Some(Hold { cell, ticket, released: false }), verdict }
+        Self { hold: Some(Hold { cell, ticket, released: false, outlives: false }), verdict }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A version as the shell holds it: the declaration, and what the brain and the engine need of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
@@ -11,6 +11,9 @@ use kip_spec::{InstanceId, VersionId};
 
 /// Where the built-in model server says whether it is ready.
 const MODEL_READY: &str = "/v2/health/ready";
+
+/// The variable by which a job's instance knows the folder in which each run gets a folder of its own.
+pub const RESULTS: &str = "KIPWAKE_JOB_RESULTS";
 
 /// An immutable version.
 #[derive(Debug)]
@@ -48,10 +51,17 @@ impl Version {
         }
     }
 
-    /// What the engine is to start. `kip` is our own program, which serves models.
-    pub(crate) fn order(&self, instance: InstanceId, kip: &std::path::Path, devices: Option<Devices>) -> Order {
+    /// What the engine is to start. `kip` is our own program, which serves models and runs jobs; `results` is where jobs leave files.
+    pub(crate) fn order(&self, instance: InstanceId, kip: &Path, results: &Path, devices: Option<Devices>) -> Order {
         let spec = &self.spec;
+        let mut env = spec.env.clone();
         let (program, argv, ready): (Option<PathBuf>, Vec<String>, ReadyProbe) = match &spec.program {
+            Program::Command { argv, .. } if spec.job.is_some() => {
+                let folder = results.join(spec.name.as_str());
+                env.insert(RESULTS.to_owned(), folder.to_string_lossy().into_owned());
+                let words = ["kip", "job-runner", "--"].into_iter().map(str::to_owned);
+                (Some(kip.to_owned()), words.chain(argv.iter().cloned()).collect(), ReadyProbe::Tcp)
+            }
             Program::Command { argv, .. } => (None, argv.clone(), spec.ready.clone()),
             Program::Model { path } => {
                 let words = ["kip", "infer", "--port", "${PORT}", "--name", spec.name.as_str(), "--model"];
@@ -67,7 +77,7 @@ impl Version {
             program,
             argv,
             directory: spec.program.working_directory(),
-            env: spec.env.clone(),
+            env,
             memory: spec.resources.memory,
             cpu: spec.resources.cpu,
             memo: String::new(),

@@ -82,6 +82,14 @@ pub enum Event {
         /// The work's place.
         ticket: Ticket,
     },
+    /// Work that an earlier server gave to an instance goes on there, and somebody holds it: it has a place like any other. Before
+    /// [`Event::Serve`].
+    Occupy {
+        /// The number of its place.
+        ticket: Ticket,
+        /// Which instance.
+        instance: InstanceId,
+    },
     /// An operation ended.
     Observed {
         /// On which instance.
@@ -111,11 +119,6 @@ pub enum Event {
     },
     /// The requests that an earlier server left on an adopted instance are over.
     Settled {
-        /// On which instance.
-        instance: InstanceId,
-    },
-    /// What an earlier server left on an adopted instance may take as long as it takes: somebody waits for it.
-    Patience {
         /// On which instance.
         instance: InstanceId,
     },

@@ -54,6 +54,27 @@ pub struct Now {
 #[serde(transparent)]
 pub struct Ticket(pub u64);
 
+impl Ticket {
+    /// Places of tasks have numbers from here on; the shell counts requests from zero.
+    const OFFERED: u64 = 1 << 63;
+    const INHERITED: u64 = Self::OFFERED | 1 << 62;
+
+    /// The place of the core's own offer of this number to a task.
+    pub(crate) fn offered(number: u64) -> Self {
+        Self(Self::OFFERED | number)
+    }
+
+    /// The place of a task that an earlier server began; the shell numbers them.
+    pub fn inherited(number: u64) -> Self {
+        Self(Self::INHERITED | number)
+    }
+
+    /// Whether it is a task's, which may take longer than any request.
+    pub(crate) fn is_task(self) -> bool {
+        self.0 & Self::OFFERED != 0
+    }
+}
+
 /// The number of an operation on an instance. Observations echo it; those of another number are late and are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

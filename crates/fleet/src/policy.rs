@@ -37,6 +37,9 @@ pub struct Policy {
     pub stall: Option<u64>,
     /// An instance of this age is replaced.
     pub max_age: Option<u64>,
+    /// A new version serves at once: there is nothing to be learned by starting it first.
+    #[serde(default)]
+    pub unproven: bool,
     /// How long each operation may take.
     pub limits: Limits,
 }
@@ -98,6 +101,8 @@ impl From<&FunctionSpec> for Policy {
             grace: spec.timeouts.grace.map(|grace| grace.0),
             stall: spec.watchdog.stall.map(|stall| stall.0),
             max_age: spec.rotation.max_age.map(|age| age.0),
+            // What is ready is our own program, whatever the job's is like.
+            unproven: spec.job.is_some(),
             limits: Limits {
                 start: spec.timeouts.startup.0.saturating_add(MARGIN),
                 initialize: hook(&spec.lifecycle.initialize).saturating_add(MARGIN),

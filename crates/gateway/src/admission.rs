@@ -243,8 +243,15 @@ impl Door {
         inbound: &Inbound,
     ) -> Result<Call, Box<Answer>> {
         let Place { cell, target, prefix, read } = place;
-        let http = &cell.serving().spec.http;
+        let version = cell.serving();
+        let http = &version.spec.http;
         let caller = self.authorise(&cell, http, request, id, inbound.keyed)?;
+        if version.spec.job.is_some() && !kip_tasks::is_async(request.headers()).unwrap_or(true) {
+            let problem =
+                Problem::new(code::JOB_NOT_CALLED, format!("`{}` is a job, and answers no calls", cell.name()));
+            let hint = "run it as a task: kip jobs run, or the header x-fc-invocation-type: Async";
+            return Err(Box::new(kip_relay::problem(problem.hint(hint), id)));
+        }
         let (peer, secure) = self.origin(inbound, request.headers());
         let blame = inbound.state.clone().map(|state| state as Arc<dyn kip_relay::Blame>);
         let largest_body = self.bounds.body;

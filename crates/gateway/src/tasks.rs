@@ -7,6 +7,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use kip_relay::{Answer, Body, Call};
 use kip_spec::{Problem, RequestId, code};
+use kip_tasks::envelope::Origin;
 use kip_tasks::{Error, Submission};
 
 use crate::admission::Door;
@@ -51,11 +52,15 @@ impl Door {
                 return Err(Error::TooLarge { bytes: payload.len(), limit });
             }
         }
+        let host = head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+        let host = host.or_else(|| head.uri.authority().map(|authority| authority.as_str()));
+        let origin =
+            Origin { host: host.map(str::to_owned), peer: call.peer, secure: call.secure, prefix: call.prefix.clone() };
         let submission = Submission {
             function: call.cell.name().to_string(),
             tenant: call.caller.as_ref().map(|caller| caller.tenant.to_string()).filter(|tenant| !tenant.is_empty()),
             key: call.caller.as_ref().map(|caller| caller.key.to_string()),
-            call: Some(kip_tasks::envelope::Call::of_request(&head.method, &call.target, &head.headers)),
+            call: Some(kip_tasks::envelope::Call::of_request(&head.method, &call.target, &head.headers, origin)),
             payload: payload.freeze(),
             request: id.as_str().to_owned(),
             ..Submission::of_headers(&head.headers)?
@@ -63,9 +68,12 @@ impl Door {
         let receipt = self.tasks.submit(submission).await?;
         let mut answer = Response::new(Body::text(""));
         *answer.status_mut() = StatusCode::ACCEPTED;
-        for (name, value) in
-            [("x-fc-request-id", id.as_str()), ("x-kip-request-id", id.as_str()), ("x-fc-async-task-id", &receipt.id)]
-        {
+        // The first names the task's request, which was another one if the task is known; the second this one.
+        for (name, value) in [
+            ("x-fc-request-id", receipt.request.as_str()),
+            ("x-kip-request-id", id.as_str()),
+            ("x-fc-async-task-id", &receipt.id),
+        ] {
             answer
                 .headers_mut()
                 .extend(HeaderValue::from_str(value).map(|value| (http::HeaderName::from_static(name), value)));

@@ -8,6 +8,7 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::tasks;
@@ -69,11 +70,23 @@ pub fn authority(base: &str) -> Result<&str, Error> {
 ///
 /// # Errors
 /// Any of [`Error`] but those about the body.
-pub async fn open(authority: &str, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+pub async fn open(authority: &str, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+    open_over(connect(authority).await?, authority, request).await
+}
+
+async fn connect(authority: &str) -> Result<TcpStream, Error> {
     let connect = |source| Error::Connect { address: authority.to_owned(), source };
-    let exchange = |source| Error::Exchange { address: authority.to_owned(), source };
     let stream = TcpStream::connect(authority).await.map_err(connect)?;
     let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+async fn open_over(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    authority: &str,
+    mut request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, Error> {
+    let exchange = |source| Error::Exchange { address: authority.to_owned(), source };
     let host = authority.parse().map_err(|_| Error::Address(authority.to_owned()))?;
     request.headers_mut().entry(http::header::HOST).or_insert(host);
     let (mut sender, connection) =
@@ -87,13 +100,34 @@ pub async fn open(authority: &str, mut request: Request<Full<Bytes>>) -> Result<
 /// # Errors
 /// Any of [`Error`].
 pub async fn call(authority: &str, request: Request<Full<Bytes>>, limit: Duration) -> Result<Answer, Error> {
+    let exchange = async { whole(open(authority, request).await?).await };
+    tokio::time::timeout(limit, exchange).await.map_err(|_| Error::Timeout(limit))?
+}
+
+/// The same over TLS, if whoever is at `authority` can be trusted to be that.
+///
+/// # Errors
+/// Any of [`Error`].
+#[cfg(feature = "tls")]
+pub async fn call_tls(
+    trust: &crate::tls::Trust,
+    authority: &str,
+    request: Request<Full<Bytes>>,
+    limit: Duration,
+) -> Result<Answer, Error> {
     let exchange = async {
-        let (head, body) = open(authority, request).await?.into_parts();
-        let body =
-            Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|error| Error::Body(error.to_string()))?;
-        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes() })
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        let untrusted = |source| Error::Connect { address: format!("https://{authority}"), source };
+        let stream = trust.connect(host, connect(authority).await?).await.map_err(untrusted)?;
+        whole(open_over(stream, authority, request).await?).await
     };
     tokio::time::timeout(limit, exchange).await.map_err(|_| Error::Timeout(limit))?
+}
+
+async fn whole(answer: Response<Incoming>) -> Result<Answer, Error> {
+    let (head, body) = answer.into_parts();
+    let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|error| Error::Body(error.to_string()))?;
+    Ok(Answer { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes() })
 }
 
 /// A `GET` of a path on a loopback instance; the status alone.

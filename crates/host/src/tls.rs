@@ -1,12 +1,14 @@
-//! TLS for listeners: one certificate from two files, read again when they change, without dropping a connection.
+//! TLS for listeners: one certificate from two files, read again when they change, without dropping a connection. And for calls
+//! to others: whom to trust.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
 pub use tokio_rustls::server::TlsStream;
 
 /// How often the files are looked at.
@@ -96,6 +98,57 @@ impl Certificate {
                 None => return,
             }
         }
+    }
+}
+
+/// Where systems keep the certificates that they trust.
+const SYSTEM: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Whom we believe to be who they say when we call them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Trust(Arc<ClientConfig>);
+
+impl Trust {
+    /// Whom the certificates of a file vouch for, or without one those that the system trusts.
+    ///
+    /// # Errors
+    /// When there is no such file, or nothing in it that can be used.
+    pub fn of(file: Option<&Path>) -> Result<Self, Error> {
+        let system = || SYSTEM.into_iter().map(Path::new).find(|path| path.is_file());
+        let path = file.or_else(system).unwrap_or_else(|| Path::new(SYSTEM[0]));
+        let wrong = |why: String| Error::File { what: "the file of trusted certificates", path: path.to_owned(), why };
+        let all: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect)
+            .map_err(|error| wrong(error.to_string()))?;
+        let mut roots = RootCertStore::empty();
+        let (taken, _) = roots.add_parsable_certificates(all);
+        if taken == 0 {
+            return Err(wrong("there is no CERTIFICATE block in it that can be used".to_owned()));
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// Speaks TLS with whoever is at the other end, if it is this host.
+    ///
+    /// # Errors
+    /// When it is not, or nobody there speaks TLS.
+    pub async fn connect(
+        &self,
+        host: &str,
+        stream: TcpStream,
+    ) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(std::io::Error::other)?;
+        tokio_rustls::TlsConnector::from(self.0.clone()).connect(name, stream).await
     }
 }
 

@@ -66,6 +66,9 @@ pub(crate) enum Command {
     Invoke(Invoke),
     /// Run a program to its end as a job: placed, stopped, retried and counted like a task.
     Run(tasks::Run),
+    /// Look at jobs, programs that run to their end by a timer or when told to; run one, let it rest.
+    #[command(subcommand)]
+    Jobs(tasks::Jobs),
     /// Look at tasks, what is run without anybody waiting; stop, retry and forget them.
     #[command(subcommand)]
     Tasks(tasks::Tasks),

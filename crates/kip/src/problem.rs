@@ -5,7 +5,7 @@ use std::fmt;
 use kip_api::wire::Errors;
 use kip_spec::{Problem, code};
 
-use crate::output::Output;
+use crate::output::{Output, printable};
 
 /// Several problems of one document.
 #[derive(Debug)]
@@ -78,7 +78,9 @@ pub(crate) fn render(problem: &Problem) -> String {
         }
     }
     if let Some(cause) = problem.cause.as_deref().filter(|cause| !cause.is_empty()) {
-        text.push_str(&format!("\n  why: {}", cause.replace('\n', "\n       ")));
+        // What a program wrote may be among it.
+        let lines: Vec<_> = cause.lines().map(printable).collect();
+        text.push_str(&format!("\n  why: {}", lines.join("\n       ")));
     }
     if let Some(hint) = &problem.hint {
         text.push_str(&format!("\n  try: {hint}"));

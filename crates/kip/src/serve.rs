@@ -112,10 +112,18 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
             .map_err(|e| unusable(data, &e))?,
     );
     let capabilities = body.capabilities().clone();
+    let holders = kip_tasks::config::Holders {
+        program: own_program(),
+        command: "task-holder".to_owned(),
+        folder: data.join("held"),
+    };
+    let held = kip_tasks::held_instances(tasks.as_ref(), &holders).await.map_err(store_problem)?;
     let options = kip_control::Options {
         boot: identity.boot,
         inventory: config.inventory.clone(),
         kip: own_program(),
+        results: data.join("jobs"),
+        held,
         disk,
         retention: config.retention,
         access_log: config.access_log.clone(),
@@ -124,11 +132,6 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let control = Control::open(options, store, records, body, ended).await.map_err(Problem::from)?;
 
     let metrics = Metrics::new(config.metrics.functions);
-    let holders = kip_tasks::config::Holders {
-        program: own_program(),
-        command: "task-holder".to_owned(),
-        folder: data.join("held"),
-    };
     let options =
         kip_tasks::config::Options { secret: task_secret(data)?, holders: Some(holders), ..config.tasks.clone() };
     let tasks = Tasks::open(tasks, control.clone(), metrics.clone(), options).await.map_err(Problem::from)?;

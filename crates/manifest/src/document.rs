@@ -7,9 +7,9 @@ use kip_spec::function::FunctionSpec;
 use kip_spec::{FunctionName, Problem, code};
 
 use crate::report::{self, Report};
-use crate::section::{Layer, Section};
+use crate::section::{Field, Layer, Section};
 use crate::tree::{At, Kind, Node};
-use crate::{MOST_FUNCTIONS, function, keys};
+use crate::{MOST_FUNCTIONS, function, job, keys};
 
 /// Bytes that the text of all functions of one manifest may take in memory once defaults are merged into each. The most
 /// functions with thirty variables each stay below.
@@ -24,24 +24,40 @@ pub(crate) fn read(root: &Node, directory: &Path, report: &mut Report<'_>) -> Ve
     let section = Section::root(pairs, root.at, &keys::DOCUMENT, report);
     check_api(&section, report);
     let defaults = section.field("defaults").and_then(|field| read_defaults(field.node, report));
-    let Some(field) = section.field("functions") else {
+    let functions = section.field("functions").map(|field| named(&field, report));
+    let jobs = section.field("jobs").map(|field| named(&field, report));
+    if functions.is_none() && jobs.is_none() {
         let problem =
             Problem::new(code::MANIFEST_MISSING_KEY, "the manifest declares no functions: `functions` is missing")
                 .hint("begin with:\nfunctions:\n  hello:\n    run: python3 app.py");
         report.add(root.at, problem);
-        return Vec::new();
+    }
+    let declared =
+        Declared { functions: functions.flatten().unwrap_or_default(), jobs: jobs.flatten().unwrap_or_default() };
+    read_all(&declared, defaults, directory, report)
+}
+
+/// What is declared, by its names.
+struct Declared<'a> {
+    functions: &'a [(Node, Node)],
+    jobs: &'a [(Node, Node)],
+}
+
+/// A map from names to what they name, with at least one in it.
+fn named<'a>(field: &Field<'a>, report: &mut Report<'_>) -> Option<&'a [(Node, Node)]> {
+    let (plural, one) = if field.key == "jobs" { ("jobs", "job") } else { ("functions", "function") };
+    let Kind::Map(pairs) = &field.node.kind else {
+        let message = format!("`{plural}` must be a map from names to {plural}; here it is {}", field.node.described());
+        let problem = Problem::new(code::MANIFEST_WRONG_TYPE, message);
+        report.add(field.node.at, problem.hint(format!("write each {one}'s name as a key below `{plural}:`")));
+        return None;
     };
-    let Kind::Map(functions) = &field.node.kind else {
-        let what = field.node.described();
-        let message = format!("`functions` must be a map from names to functions; here it is {what}");
-        report.add(
-            field.node.at,
-            Problem::new(code::MANIFEST_WRONG_TYPE, message)
-                .hint("write each function's name as a key below `functions:`"),
-        );
-        return Vec::new();
-    };
-    read_functions(functions, field.node.at, defaults, directory, report)
+    if pairs.is_empty() {
+        let message = format!("`{plural}` is an empty map: the manifest declares nothing");
+        let problem = Problem::new(code::MANIFEST_MISSING_KEY, message);
+        report.add(field.node.at, problem.hint(format!("declare at least one {one}")));
+    }
+    Some(pairs)
 }
 
 fn not_a_document(root: &Node) -> Problem {
@@ -83,28 +99,31 @@ fn read_defaults<'a>(node: &'a Node, report: &mut Report<'_>) -> Option<Layer<'a
     (report.count() == before).then_some(layer)
 }
 
-fn read_functions(
-    functions: &[(Node, Node)],
-    at: At,
+fn read_all(
+    declared: &Declared<'_>,
     defaults: Option<Layer<'_>>,
     directory: &Path,
     report: &mut Report<'_>,
 ) -> Vec<FunctionSpec> {
-    if functions.is_empty() {
-        let message = "`functions` is an empty map: the manifest declares nothing";
-        report.add(at, Problem::new(code::MANIFEST_MISSING_KEY, message).hint("declare at least one function"));
-    }
-    if functions.len() > MOST_FUNCTIONS {
-        let message = format!("{} functions are declared; a manifest holds at most {MOST_FUNCTIONS}", functions.len());
+    let Declared { functions, jobs } = declared;
+    let count = functions.len() + jobs.len();
+    if count > MOST_FUNCTIONS {
+        let at = functions.first().or_else(|| jobs.first()).map_or(At { line: 1, column: 1 }, |(name, _)| name.at);
+        let message = format!("{count} functions are declared; a manifest holds at most {MOST_FUNCTIONS}");
         report.add(at, Problem::new(code::MANIFEST_TOO_LARGE, message).hint("split it into several files"));
         return Vec::new();
     }
-    let mut specs = Vec::with_capacity(functions.len());
+    let mut specs = Vec::with_capacity(count);
     let mut names: BTreeMap<String, (String, u64)> = BTreeMap::new();
     let mut expanded = 0usize;
-    for (key, node) in functions {
+    for (is_job, (key, node)) in functions.iter().map(|one| (false, one)).chain(jobs.iter().map(|one| (true, one))) {
         let Some(name) = function_name(key, &mut names, report) else { continue };
-        let Some(spec) = function::read(name, key.at, node, defaults, directory, report) else { continue };
+        let spec = if is_job {
+            job::read(name, key.at, node, directory, report)
+        } else {
+            function::read(name, key.at, node, defaults, directory, report)
+        };
+        let Some(spec) = spec else { continue };
         expanded = expanded.saturating_add(function::text_of(&spec));
         if expanded > MOST_EXPANDED {
             let message = "with the defaults merged into each, the functions take more than 64 MiB";

@@ -70,6 +70,7 @@ pub(crate) fn read_shared(
         dispatch,
         http,
         protocol,
+        job: None,
     }
 }
 

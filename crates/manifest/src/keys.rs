@@ -17,9 +17,8 @@ pub(crate) struct Keys {
 
 pub(crate) const DOCUMENT: Keys = Keys {
     name: "",
-    known: &["api", "defaults", "functions"],
+    known: &["api", "defaults", "functions", "jobs"],
     later: &[
-        ("jobs", "run the work by hand or from cron, or as a function that is called over HTTP"),
         ("models", "give each function its model as a path: `model: ./digits.onnx`"),
         ("pools", "all instances run on this host"),
         ("services", "put values that functions share under `defaults:`"),
@@ -78,13 +77,27 @@ const LATER_IN_A_FUNCTION: &[(&str, &str)] = &[
     ("canary", "check the function with `kip invoke` after a deploy"),
     ("retries", "let the caller repeat what failed"),
     ("destinations", "let the program send its result itself"),
-    ("schedules", "`instances.min` keeps instances alive all day"),
+    ("schedules", "`instances.min` keeps instances alive all day; a job has a `schedule`"),
     ("provisioned", "`instances.min` keeps instances alive"),
     ("mounts", "the program sees this host's files; give their paths in `env`"),
     ("secrets", "put the value into `env`, and keep the manifest readable by its owner only"),
     ("pool", "all instances run on this host"),
     ("labels", "name functions so that they sort together"),
 ];
+
+pub(crate) const JOB: Keys = Keys {
+    name: "jobs.<name>",
+    known: &["dir", "run", "env", "resources", "parallel", "retries", "timeout", "grace", "schedule"],
+    later: &[("destinations", "`kip tasks config set <job> --on-failure …` names who is told")],
+};
+
+pub(crate) const RETRIES: Keys = Keys { name: "jobs.<name>.retries", known: &["max", "only", "never"], later: &[] };
+
+pub(crate) const SCHEDULE: Keys = Keys {
+    name: "jobs.<name>.schedule",
+    known: &["cron", "zone", "overlap", "missed", "deadline", "paused"],
+    later: &[],
+};
 
 pub(crate) const RESOURCES: Keys = Keys {
     name: "resources",
@@ -151,7 +164,7 @@ pub(crate) const TRIGGER: Keys = Keys {
     name: "trigger",
     known: &["http"],
     later: &[
-        ("timer", "call the function from cron: `kip invoke <name>`"),
+        ("timer", "declare a job with a `schedule` that calls the function: docs/jobs.md"),
         ("queue", "let a program of your own take from the queue and call the function over HTTP"),
         ("object_store", "let a program of your own watch the store and call the function over HTTP"),
     ],
@@ -179,6 +192,9 @@ pub(crate) const ALL: &[&Keys] = &[
     &SCALING,
     &TRIGGER,
     &HTTP,
+    &JOB,
+    &RETRIES,
+    &SCHEDULE,
 ];
 
 /// Words of other tools for ours.
@@ -198,6 +214,14 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("limits", "resources"),
     ("version", "api"),
     ("apiVersion", "api"),
+    ("timezone", "zone"),
+    ("timeZone", "zone"),
+    ("tz", "zone"),
+    ("concurrencyPolicy", "overlap"),
+    ("startingDeadlineSeconds", "deadline"),
+    ("suspend", "paused"),
+    ("backoffLimit", "retries"),
+    ("timer", "schedule"),
 ];
 
 impl Keys {

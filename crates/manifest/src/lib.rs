@@ -6,6 +6,7 @@
 mod document;
 mod environment;
 mod function;
+mod job;
 mod keys;
 pub mod knative;
 mod limits;
@@ -54,7 +55,7 @@ pub struct Source<'a> {
 /// What a manifest declares.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
-    /// In the order of the file; names differ, in more than upper and lower case.
+    /// In the order of the file, jobs after the others; names differ, in more than upper and lower case.
     pub functions: Vec<FunctionSpec>,
     /// What is allowed but hardly meant.
     pub warnings: Vec<Problem>,

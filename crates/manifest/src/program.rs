@@ -58,6 +58,22 @@ pub(crate) fn read(function: &Section<'_>, key_at: At, directory: &Path, report:
     }
 }
 
+/// The program of a job.
+pub(crate) fn of_job(job: &Section<'_>, key_at: At, directory: &Path, report: &mut Report<'_>) -> Option<Program> {
+    let Some(run) = job.field("run") else {
+        // A misspelt `run` has been told already.
+        if !job.own_keys().any(|key| keys::JOB.meant(key) == Some("run")) {
+            let message = format!("`{}` names no program: `run` is missing", job.owner());
+            let problem = Problem::new(code::MANIFEST_MISSING_KEY, message);
+            report.add(key_at, problem.hint("write `run:` with the command that does the work and ends"));
+        }
+        return None;
+    };
+    let dir = job.field("dir");
+    let dir = dir.map_or_else(|| Some(directory.to_owned()), |field| working_directory(&field, directory, report));
+    Some(Program::Command { argv: command(&run, report)?, dir: dir? })
+}
+
 fn working_directory(field: &Field<'_>, base: &Path, report: &mut Report<'_>) -> Option<PathBuf> {
     let Kind::Text(text) = &field.node.kind else {
         wrong_type(field, "the path of a directory", report);

@@ -17,10 +17,13 @@ pub fn schema() -> Value {
         json!("Values for every function that does not say otherwise; maps are merged key by key.");
     definitions["Defaults"] = defaults;
     definitions["Function"]["oneOf"] = json!([{ "required": ["run"] }, { "required": ["model"] }]);
-    let functions = &mut schema["properties"]["functions"];
-    functions["propertyNames"] = json!({ "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,62}$" });
-    functions["minProperties"] = json!(1);
-    functions["maxProperties"] = json!(crate::MOST_FUNCTIONS);
+    for key in ["functions", "jobs"] {
+        let named = &mut schema["properties"][key];
+        named["propertyNames"] = json!({ "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,62}$" });
+        named["minProperties"] = json!(1);
+        named["maxProperties"] = json!(crate::MOST_FUNCTIONS);
+    }
+    schema["anyOf"] = json!([{ "required": ["functions"] }, { "required": ["jobs"] }]);
     tidy(&mut schema);
     schema
 }

@@ -3,19 +3,23 @@
 use std::collections::BTreeMap;
 
 use kip_spec::function::{self, Dispatch, FunctionSpec, GpuNeed, HttpAuth, Program, Protocol, ReadyProbe};
+use kip_spec::job::{Missed, Overlap};
 use kip_spec::scaling;
 
 use crate::wire::{
-    Api, Auth, Call, Concurrency, DispatchWord, Document, Function, Gpu, Hook, Http, Idle, Instances, Lifecycle,
-    Limits, Probes, ProtocolWord, ProvisionInput, Queue, Resources, Rotation, Run, Scaling, ScalingMode, Timeouts,
-    Trigger, Watchdog,
+    Api, Auth, Call, Concurrency, DispatchWord, Document, Function, Gpu, Hook, Http, Idle, Instances, Job, Lifecycle,
+    Limits, MissedWord, OverlapWord, Probes, ProtocolWord, ProvisionInput, Queue, Resources, Retries, RetriesByCode,
+    Rotation, Run, Scaling, ScalingMode, Schedule, Timeouts, Timer, Trigger, Watchdog,
 };
 use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size};
 
 /// Functions as a `kip.yaml` that reads back to the same.
 pub fn write(functions: &[FunctionSpec]) -> String {
-    let functions = functions.iter().map(|spec| (spec.name.to_string(), Function::from(spec))).collect();
-    let document = Document { api: Api::KipV1, defaults: None, functions };
+    let named = |spec: &FunctionSpec| spec.name.to_string();
+    let jobs = functions.iter().filter_map(|spec| Some((named(spec), job(spec, spec.job.as_ref()?)))).collect();
+    let functions = functions.iter().filter(|spec| spec.job.is_none());
+    let functions = functions.map(|spec| (named(spec), Function::from(spec))).collect();
+    let document = Document { api: Api::KipV1, defaults: None, functions, jobs };
     // Maps, text and numbers alone: there is nothing that could not be written.
     serde_saphyr::to_string(&document).unwrap_or_default()
 }
@@ -86,6 +90,48 @@ impl From<&FunctionSpec> for Function {
                 }),
             }),
         }
+    }
+}
+
+/// A job is made of fewer keys than its function has.
+fn job(spec: &FunctionSpec, job: &kip_spec::job::Job) -> Job {
+    let (argv, dir) = match &spec.program {
+        Program::Command { argv, dir } => (argv.clone(), Some(dir.display().to_string())),
+        // No job serves a model.
+        Program::Model { .. } => (Vec::new(), None),
+    };
+    Job {
+        dir,
+        run: Run::Words(argv.into_iter().map(Scalar).collect()),
+        env: spec.env.iter().map(|(name, value)| (name.clone(), Scalar(value.clone()))).collect(),
+        resources: resources(&spec.resources),
+        parallel: Some(spec.instances.max),
+        retries: Some(Retries::ByCode(RetriesByCode {
+            max: job.retries,
+            only: job.exits.only.as_ref().map(|codes| codes.iter().copied().collect()),
+            never: job.exits.never.iter().copied().collect(),
+        })),
+        timeout: Some(Duration(job.timeout)),
+        grace: spec.timeouts.grace.map(Duration),
+        schedule: job.timer.as_ref().map(|timer| {
+            Schedule::Full(Timer {
+                cron: timer.cron.to_string(),
+                zone: timer.zone.clone(),
+                overlap: Some(match timer.overlap {
+                    Overlap::Forbid => OverlapWord::Forbid,
+                    Overlap::Queue => OverlapWord::Queue,
+                    Overlap::Replace => OverlapWord::Replace,
+                    Overlap::Allow => OverlapWord::Allow,
+                }),
+                missed: Some(match timer.missed {
+                    Missed::Skip => MissedWord::Skip,
+                    Missed::Once => MissedWord::Once,
+                    Missed::Each => MissedWord::Each,
+                }),
+                deadline: timer.deadline.map(Duration),
+                paused: Some(timer.paused),
+            })
+        }),
     }
 }
 

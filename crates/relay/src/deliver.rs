@@ -1,5 +1,6 @@
 //! The exchange of work that nobody waits for: its place is there already, its body as a whole, and its limit is its own.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,12 @@ pub struct Delivery {
     pub id: RequestId,
     /// On whose behalf.
     pub caller: Option<Caller>,
+    /// Who called.
+    pub peer: Option<IpAddr>,
+    /// Whether nobody could read along.
+    pub secure: bool,
+    /// What was taken off the path.
+    pub prefix: Option<String>,
     /// How long it may take, from now to the end of the answer.
     pub limit: Duration,
 }
@@ -55,17 +62,17 @@ impl Relay {
     /// # Errors
     /// [`Undelivered`]; nothing is tried a second time.
     pub async fn deliver(&self, permit: Permit, delivery: Delivery) -> Result<Answer, Undelivered> {
-        let Delivery { cell, request, ours, id, caller, limit } = delivery;
+        let Delivery { cell, request, ours, id, caller, peer, secure, prefix, limit } = delivery;
         let limit = in_future(limit);
         let (head, body) = request.into_parts();
         let target = head.uri.clone();
         let path = target.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        let mut trace = Trace::new(id.clone(), cell.clone(), (caller, None), head.method.clone(), &path);
+        let mut trace = Trace::new(id.clone(), cell.clone(), (caller, peer), head.method.clone(), &path);
         let upload = Upload::whole(body, trace.bytes_in.clone());
         trace.link = Some(permit.link().clone());
         trace.start = Some(permit.start());
         let mut guard = Guard { tracer: self.tracer.clone(), trace: Some(trace) };
-        let call = call_of(cell, target, id);
+        let call = Call { peer, secure, prefix, ..call_of(cell, target, id) };
         let mut request = build(&call, head, upload, &permit, None);
         add(request.headers_mut(), ours);
         match self.send_until(&permit, request, (limit, limit), None).await {
@@ -91,7 +98,9 @@ pub fn compose(permit: &Permit, delivery: &Delivery) -> http::request::Parts {
     *copy.uri_mut() = delivery.request.uri().clone();
     *copy.headers_mut() = delivery.request.headers().clone();
     let (head, body) = copy.into_parts();
+    let Delivery { peer, secure, .. } = *delivery;
     let call = call_of(delivery.cell.clone(), head.uri.clone(), delivery.id.clone());
+    let call = Call { peer, secure, prefix: delivery.prefix.clone(), ..call };
     let upload = Upload::whole(body, Arc::default());
     let mut request = build(&call, head, upload, permit, None);
     add(request.headers_mut(), delivery.ours.clone());

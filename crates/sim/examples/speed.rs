@@ -33,6 +33,7 @@ fn policy() -> Arc<Policy> {
         grace: None,
         stall: None,
         max_age: None,
+        unproven: false,
         limits: Limits { start: 5_000, initialize: 1_000, sleep: 1_000, park: 10_000, stop: 1_000, request: 60_000 },
     })
 }

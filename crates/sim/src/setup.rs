@@ -179,6 +179,7 @@ fn policy(random: &mut Random) -> Policy {
         grace: Some(random.between(1, 200)),
         stall: random.one_in(2).then(|| random.scale(300, 20_000)),
         max_age: random.one_in(6).then(|| random.scale(2_000, 100_000)),
+        unproven: false,
         limits: Limits {
             start: random.between(450, 3_000),
             initialize: random.between(60, 500),

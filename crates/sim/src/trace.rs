@@ -82,16 +82,16 @@ impl Trace {
         self.hash.write_u64(function as u64);
         discriminant(event).hash(&mut self.hash);
         match event {
-            Event::Arrive { ticket, .. } | Event::Leave { ticket } | Event::Halt { ticket } => {
-                ticket.hash(&mut self.hash)
-            }
+            Event::Arrive { ticket, .. }
+            | Event::Leave { ticket }
+            | Event::Halt { ticket }
+            | Event::Occupy { ticket, .. } => ticket.hash(&mut self.hash),
             Event::Observed { instance, operation, seen } => {
                 (instance, operation, discriminant(seen)).hash(&mut self.hash);
             }
             Event::Exited { instance, .. }
             | Event::Adopt { instance, .. }
             | Event::Settled { instance }
-            | Event::Patience { instance }
             | Event::Readiness { instance, .. }
             | Event::Unhealthy { instance, .. }
             | Event::Progress { instance, .. }

@@ -153,6 +153,9 @@ codes! {
     8018 DATA_DIRECTORY_NETWORK 500 "the data directory is on a network file system";
     8019 SERVICE_FAILED 500 "the service could not be installed or removed";
     8020 TLS_UNUSABLE 400 "the certificate or its key cannot be used";
+    8021 JOB_UNKNOWN 404 "the function is no job";
+    8022 JOB_NO_SCHEDULE 409 "the job has no schedule";
+    8023 JOB_NOT_CALLED 405 "a job is run as a task and answers no calls";
 }
 
 impl Code {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::job::Job;
 use crate::scaling::Scaling;
 use crate::{Bytes, FunctionName, MilliCpu, Millis};
 
@@ -50,6 +51,9 @@ pub struct FunctionSpec {
     /// What an instance speaks; `None` is HTTP/1.1, and HTTP/2 for gRPC.
     #[serde(default)]
     pub protocol: Option<Protocol>,
+    /// What makes it a job: its program is no web server and runs to its end for each task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Job>,
 }
 
 impl FunctionSpec {
@@ -73,6 +77,7 @@ impl FunctionSpec {
             dispatch: defaults::DISPATCH,
             http: HttpTrigger::default(),
             protocol: None,
+            job: None,
         }
     }
 }

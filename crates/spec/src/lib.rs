@@ -7,6 +7,7 @@ pub mod code;
 pub mod finite;
 pub mod function;
 pub mod id;
+pub mod job;
 pub mod problem;
 pub mod rate;
 pub mod round;

@@ -77,6 +77,17 @@ impl Entry {
     }
 }
 
+/// What a task waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Its time has not come.
+    Time,
+    /// Its turn: a place for it, or those before it.
+    Turn,
+    /// Another one with its ordering key.
+    Order,
+}
+
 /// Where a task is within this book.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -95,7 +106,6 @@ struct Tenant {
     ready: BTreeSet<(i64, TaskNumber)>,
     /// Tasks that it may still have in this turn.
     credit: u32,
-    weight: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -150,9 +160,16 @@ pub struct Book {
     later: BTreeSet<(i64, TaskNumber)>,
     expiry: BTreeSet<(i64, TaskNumber)>,
     queued: u64,
+    /// Tasks in a row that a tenant may have when its turn comes; one where nothing is said.
+    weights: BTreeMap<String, u32>,
 }
 
 impl Book {
+    /// An empty one in which these tenants have more than one task in a row.
+    pub fn weighted(weights: BTreeMap<String, u32>) -> Self {
+        Self { weights, ..Self::default() }
+    }
+
     /// Takes a task in at its place.
     pub fn admit(&mut self, number: TaskNumber, entry: Entry, now: i64) {
         if self.entries.contains_key(&number) {
@@ -172,6 +189,16 @@ impl Book {
     /// Whether it was taken to be run.
     pub fn is_out(&self, number: TaskNumber) -> bool {
         self.entries.get(&number).is_some_and(|(_, place)| *place == Place::Out)
+    }
+
+    /// What it waits for; none if it does not.
+    pub fn wait(&self, number: TaskNumber) -> Option<Wait> {
+        match self.entries.get(&number)?.1 {
+            Place::Later => Some(Wait::Time),
+            Place::Ready => Some(Wait::Turn),
+            Place::Held => Some(Wait::Order),
+            Place::Out => None,
+        }
     }
 
     /// All that wait, of all functions.
@@ -237,7 +264,7 @@ impl Book {
                 continue;
             }
             if tenant.credit == 0 {
-                tenant.credit = tenant.weight.unwrap_or(1).max(1);
+                tenant.credit = self.weights.get(&*name).copied().unwrap_or(1).max(1);
             }
             let (_, number) = tenant.ready.pop_first()?;
             tenant.credit -= 1;

@@ -61,7 +61,7 @@ pub struct Destinations {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Destination {
-    /// `function:NAME`, `http://HOST/PATH`, or `file:/FOLDER`.
+    /// `function:NAME`, `http://HOST/PATH`, `https://HOST/PATH`, or `file:/FOLDER`.
     pub destination: String,
     /// What a webhook's signature is made with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,6 +75,8 @@ pub enum Target {
     Function(String),
     /// A `POST` to this host and port, and path.
     Webhook {
+        /// Over TLS.
+        secure: bool,
         /// Host and port.
         authority: String,
         /// Path and query.
@@ -103,18 +105,21 @@ impl Destination {
                 Err(format!("`{text}` must name a folder by its whole path: file:/FOLDER"))
             };
         }
-        if let Some(rest) = text.strip_prefix("http://") {
+        let plain = text.strip_prefix("http://").map(|rest| (false, rest));
+        if let Some((secure, rest)) = plain.or_else(|| text.strip_prefix("https://").map(|rest| (true, rest))) {
             let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
             let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-            let fits = !authority.is_empty() && path.parse::<http::uri::PathAndQuery>().is_ok();
+            let port = authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+            let no_port = port.is_some_and(|(_, port)| port.parse::<u16>().map_or(true, |port| port == 0));
+            let fits = !no_port && !authority.is_empty() && path.parse::<http::uri::PathAndQuery>().is_ok();
             if !fits || authority.parse::<http::uri::Authority>().is_err() || authority.contains('@') {
                 return Err(format!("`{text}` is not an address: http://HOST:PORT/PATH"));
             }
-            let port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-            let authority = if port { authority.to_owned() } else { format!("{authority}:80") };
-            return Ok(Target::Webhook { authority, path });
+            let usual = if secure { 443 } else { 80 };
+            let authority = if port.is_some() { authority.to_owned() } else { format!("{authority}:{usual}") };
+            return Ok(Target::Webhook { secure, authority, path });
         }
-        Err(format!("`{text}` is no destination: function:NAME, http://HOST:PORT/PATH or file:/FOLDER"))
+        Err(format!("`{text}` is no destination: function:NAME, http(s)://HOST:PORT/PATH or file:/FOLDER"))
     }
 }
 
@@ -165,6 +170,10 @@ pub struct Options {
     pub delivery: Duration,
     /// How runs that may take hours are held over a restart; none where they are not.
     pub holders: Option<Holders>,
+    /// A file of certificates that webhooks are trusted by; none is those of the system.
+    pub ca: Option<PathBuf>,
+    /// Tasks in a row that a tenant may have when its turn comes; 1 for those that are not here.
+    pub weights: BTreeMap<String, u32>,
     /// Tells our progress addresses from others'. At least 16 bytes nobody else knows.
     pub secret: Vec<u8>,
 }
@@ -180,6 +189,8 @@ impl Default for Options {
             threads: 2,
             delivery: Duration::from_secs(DAY),
             holders: None,
+            ca: None,
+            weights: BTreeMap::new(),
             secret: Vec::new(),
         }
     }
@@ -197,12 +208,25 @@ mod tests {
     fn destinations_are_functions_addresses_and_folders() {
         assert_eq!(target("function:resize"), Ok(Target::Function("resize".to_owned())));
         let hook = |authority: &str, path: &str| {
-            Ok(Target::Webhook { authority: authority.to_owned(), path: path.to_owned() })
+            Ok(Target::Webhook { secure: false, authority: authority.to_owned(), path: path.to_owned() })
         };
+        let secure = Target::Webhook { secure: true, authority: "a:443".to_owned(), path: "/x".to_owned() };
+        assert_eq!(target("https://a/x"), Ok(secure));
         assert_eq!(target("http://a.example/x?y=1"), hook("a.example:80", "/x?y=1"));
         assert_eq!(target("http://127.0.0.1:81"), hook("127.0.0.1:81", "/"));
         assert_eq!(target("file:/tmp/out"), Ok(Target::Folder("/tmp/out".into())));
-        for bad in ["file:out", "http://", "http://a b/", "https://a/", "queue:x", "function:1", "", "http://u@h/"] {
+        for bad in [
+            "file:out",
+            "http://",
+            "http://a b/",
+            "https://u@a/",
+            "ftp://a/",
+            "http://a:99999/",
+            "queue:x",
+            "function:1",
+            "",
+            "http://u@h/",
+        ] {
             assert!(target(bad).is_err(), "{bad}");
         }
     }

@@ -2,15 +2,9 @@
 
 use std::sync::PoisonError;
 
-use kip_store::tasks::TaskStore;
-
-use crate::config::{AsyncConfig, Configs};
+use crate::config::{AsyncConfig, LATEST, Target};
 use crate::error::Error;
-use crate::service::{Tasks, parse_configs};
-
-pub(crate) async fn load(store: &dyn TaskStore) -> Result<Configs, Error> {
-    Ok(parse_configs(store.configs().await?))
-}
+use crate::service::{Shared, Tasks};
 
 impl Tasks {
     /// What is kept for a function and a qualifier; none if nothing is.
@@ -34,8 +28,10 @@ impl Tasks {
     /// [`Error::Config`] or [`Error::Control`].
     pub async fn put_config(&self, function: &str, qualifier: &str, config: Option<AsyncConfig>) -> Result<(), Error> {
         self.shared.control.require(function)?;
+        self.shared.only_latest(function, qualifier)?;
         if let Some(config) = &config {
             config.check().map_err(Error::Config)?;
+            self.shared.leads_nowhere_twice(function, config).map_err(Error::Config)?;
         }
         let text = config.as_ref().map(|config| serde_json::to_string(config).unwrap_or_default());
         self.shared.store.put_config(function.to_owned(), qualifier.to_owned(), text).await?;
@@ -47,4 +43,37 @@ impl Tasks {
         }
         Ok(())
     }
+}
+
+impl Shared {
+    /// Whether each function that is told exists, and none leads back to where it began: such tasks would never end.
+    fn leads_nowhere_twice(&self, function: &str, config: &AsyncConfig) -> Result<(), String> {
+        let mut seen = Vec::new();
+        let mut next: Vec<String> = functions_of(config).collect();
+        if let Some(missing) = next.iter().find(|name| self.control.cell(name).is_none()) {
+            return Err(format!("function `{missing}`, which is to be told, does not exist"));
+        }
+        while let Some(name) = next.pop() {
+            if name == function {
+                let by = if seen.is_empty() { String::new() } else { format!(" by way of {}", seen.join(" and ")) };
+                return Err(format!("its tasks would lead to `{function}` again{by}, without an end"));
+            }
+            if !seen.contains(&name) {
+                next.extend(functions_of(&self.config(&name, LATEST)));
+                seen.push(name);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The functions that are told.
+fn functions_of(config: &AsyncConfig) -> impl Iterator<Item = String> {
+    let both = &config.destination_config;
+    let targets = [&both.on_success, &both.on_failure].into_iter().flatten().map(|to| to.target());
+    let functions = targets.filter_map(|target| match target {
+        Ok(Target::Function(name)) => Some(name),
+        _ => None,
+    });
+    functions.collect::<Vec<_>>().into_iter()
 }

@@ -1,6 +1,7 @@
 //! Words on their way: a durable queue of its own. A receiver that is down, slow or wrong holds up nobody but itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,8 +10,10 @@ use http::Request;
 use http_body_util::Full;
 use kip_host::clock::wall_millis;
 use kip_host::failpoint::reached;
+use kip_host::http_client;
+use kip_host::tls::Trust;
 use kip_store::tasks::{Delivered, Delivery, NewDelivery, TaskNumber};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OnceCell, Semaphore};
 
 use crate::config::Target;
 use crate::envelope::Call;
@@ -19,6 +22,8 @@ use crate::service::{Shared, Submission, Tasks};
 use crate::sign::{hexadecimal, hmac};
 use crate::words::{self, Word};
 
+/// Tasks in a row, each the destination of the one before; configurations may be changed into a circle while words are on their way.
+const LONGEST_CHAIN: u8 = 16;
 /// Words on their way at once.
 const AT_ONCE: usize = 64;
 /// How long a receiver may take.
@@ -32,6 +37,8 @@ const LONGEST: u64 = 300_000;
 pub(crate) struct Post {
     waiting: Mutex<Waiting>,
     more: Notify,
+    /// Who is trusted over TLS, once somebody was to be told so.
+    trust: OnceCell<Trust>,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +64,15 @@ impl Post {
         waiting.by_time.insert((word.run_at, word.id));
         waiting.words.insert(word.id, word);
         self.more.notify_one();
+    }
+
+    /// Whom to trust, by the certificates of this file or of the system. What failed is tried again.
+    async fn trust(&self, file: Option<PathBuf>) -> Result<Trust, String> {
+        let read = || async move {
+            let read = kip_host::tasks::blocking("trusted certificates", move || Trust::of(file.as_deref())).await;
+            read.ok_or("the server ends")?.map_err(|error| error.to_string())
+        };
+        self.trust.get_or_try_init(read).await.cloned()
     }
 
     /// How many wait.
@@ -137,6 +153,14 @@ async fn send(shared: &Arc<Shared>, mut word: Delivery) {
     shared.tell(task);
 }
 
+/// An error with what is behind it: of TLS, that says what is wrong.
+fn chain(error: &http_client::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
 async fn first_time(shared: &Shared, word: &Delivery) -> i64 {
     shared.store.task(word.task).await.ok().flatten().map_or(0, |task| task.now.ended)
 }
@@ -165,6 +189,12 @@ async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, Troubl
     let name = to.destination.clone();
     match to.target().map_err(for_good)? {
         Target::Function(function) => {
+            let depth = words::envelope(&task).map_or(0, |envelope| envelope.depth).saturating_add(1);
+            if depth > LONGEST_CHAIN {
+                return Err(for_good(format!(
+                    "{name}: {LONGEST_CHAIN} tasks, each the destination of another, led here"
+                )));
+            }
             let submission = Submission {
                 function,
                 // The same word is the same task, however often it is sent.
@@ -173,6 +203,7 @@ async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, Troubl
                 call: Some(Call::event(Some("application/json".to_owned()))),
                 payload: Bytes::from(text),
                 request: format!("word-{}", word.id),
+                depth,
                 ..Submission::default()
             };
             match (Tasks { shared: shared.clone() }).submit_up_to(submission, usize::MAX).await {
@@ -183,7 +214,7 @@ async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, Troubl
                 Err(error) => Err(for_good(format!("{name}: {error}"))),
             }
         }
-        Target::Webhook { authority, path } => {
+        Target::Webhook { secure, authority, path } => {
             let mut request = Request::post(path)
                 .header("content-type", "application/json")
                 .header("user-agent", "kipwake")
@@ -196,8 +227,13 @@ async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, Troubl
                 request = request.header("x-kip-signature", format!("t={at},v1={signature}"));
             }
             let request = request.body(Full::new(Bytes::from(text))).map_err(for_good)?;
-            let answer = kip_host::http_client::call(&authority, request, PATIENCE).await;
-            let answer = answer.map_err(|error| passing(format!("{name}: {error}")))?;
+            let answer = if secure {
+                let trust = shared.post.trust(shared.options.ca.clone()).await.map_err(passing)?;
+                http_client::call_tls(&trust, &authority, request, PATIENCE).await
+            } else {
+                http_client::call(&authority, request, PATIENCE).await
+            };
+            let answer = answer.map_err(|error| passing(format!("{name}: {}", chain(&error))))?;
             match answer.status {
                 200..300 => Ok(format!("{name}: {}", answer.status)),
                 status => Err(passing(format!("{name} answered {status}"))),

@@ -1,5 +1,6 @@
 //! What is asked of tasks by those who look after them: show, list, count, stop, retry, forget.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,16 +9,18 @@ use kip_store::tasks::{Output, Progressed, Step, SyncTimes, Task, TaskFilter, Ta
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::book::Entry;
+use crate::book::{Entry, Wait};
 use crate::envelope::Head;
 use crate::error::Error;
-use crate::rounds::end_waiting;
+use crate::rounds::{end_waiting, ends};
 use crate::service::{Tasks, progressed};
 use crate::stats::Counted;
 use crate::view::{SHOWN, TaskEvent, TaskInfo, events_of, head_of, info_of, line};
 
-/// Tasks that one bulk operation takes at most in one go.
+/// Tasks that a bulk operation changes in one commit.
 const BULK: u32 = 500;
+/// Commits of one bulk operation: who asks has to be answered, and may go on.
+const BULKS: u32 = 50;
 
 /// How a function's tasks stand.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +44,26 @@ pub struct FunctionTasks {
     /// What was counted since the server started.
     #[serde(flatten)]
     pub counted: Counted,
+}
+
+/// A task that is over, as it waits to be run once more.
+fn again(task: &Task) -> (Entry, Step) {
+    let now = wall_millis();
+    let age = task.now.expires_at.saturating_sub(task.created).max(60_000);
+    let mut entry = Entry::of(task);
+    entry.state = TaskState::Enqueued;
+    (entry.run_at, entry.expires_at) = (now, now.saturating_add(age));
+    (entry.errors, entry.crashes, entry.refusals) = (0, 0, 0);
+    let step = Step {
+        number: task.number,
+        from: task.now.state,
+        epoch: task.now.epoch,
+        to: progressed(&entry),
+        events: line(now, "Enqueued", &json!({ "again": true })),
+        output: None,
+        deliveries: Vec::new(),
+    };
+    (entry, step)
 }
 
 /// How tasks stand as a whole.
@@ -67,6 +90,9 @@ pub struct Bulk {
     pub matched: u64,
     /// Tasks that were changed.
     pub changed: u64,
+    /// Behind which number to go on; none if all were looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<TaskNumber>,
 }
 
 /// What a bulk operation does.
@@ -116,20 +142,35 @@ impl Tasks {
 
     /// Its place and how long that will take, as far as it can be said.
     fn add_position(&self, number: TaskNumber, info: &mut TaskInfo) {
-        let (ahead, running) = {
+        let now = wall_millis();
+        let (ahead, running, wait) = {
             let book = self.shared.book();
-            (book.ahead(number), book.counts(&info.function_name).running)
+            (book.ahead(number), book.counts(&info.function_name).running, book.wait(number))
         };
         info.ahead = ahead;
-        if ahead.is_some() {
-            info.waits_for = self.shared.trouble_of(&info.function_name);
-        }
-        let mean = self.shared.stats.of(&info.function_name).mean_ms;
+        info.waits_for = match wait {
+            Some(Wait::Turn) => self.shared.trouble_of(&info.function_name),
+            Some(Wait::Order) => Some("another task with its ordering key goes first".to_owned()),
+            Some(Wait::Time) | None => None,
+        };
+        // What runs already for longer than others took says more than those.
+        let longest = if ahead.is_some() { self.longest_run(&info.function_name, now) } else { 0 };
+        let mean = self.shared.stats.of(&info.function_name).mean_ms.max(longest);
         if let Some(ahead) = ahead
             && mean > 0
         {
             info.estimated_wait_ms = Some((ahead + 1).saturating_mul(mean) / running.max(1));
         }
+    }
+
+    /// How long the oldest of a function's runs under way has taken, milliseconds.
+    fn longest_run(&self, function: &str, now: i64) -> u64 {
+        let runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs: Vec<TaskNumber> = runs.keys().copied().collect();
+        let book = self.shared.book();
+        let entries = runs.into_iter().filter_map(|number| book.entry(number));
+        let took = entries.filter(|entry| *entry.function == *function).map(|entry| now.saturating_sub(entry.started));
+        took.max().and_then(|took| u64::try_from(took).ok()).unwrap_or(0)
     }
 
     /// The tasks that fit, and the number behind which to go on; none at the end.
@@ -166,13 +207,17 @@ impl Tasks {
         Ok(self.shared.store.payload(number).await?.unwrap_or_default())
     }
 
-    /// What a task's function answered; none if it did not, or not yet.
+    /// What a task's function answered; none if it did not.
     ///
     /// # Errors
-    /// [`Error::Unknown`] or what the store says.
+    /// [`Error::State`] if it is not over; [`Error::Unknown`] or what the store says.
     pub async fn result(&self, function: &str, id: &str) -> Result<Option<(Head, Bytes)>, Error> {
-        let number = self.number(function, id).await?;
-        let output = self.shared.store.output(number).await?;
+        let task = self.stored(function, id).await?;
+        if !task.now.state.is_terminal() {
+            let (wanted, what) = ("one that is over", "asked for its result");
+            return Err(Error::State { id: id.to_owned(), state: task.now.state.name(), wanted, what });
+        }
+        let output = self.shared.store.output(task.number).await?;
         Ok(output.map(|output: Output| (head_of(&output), output.body)))
     }
 
@@ -270,29 +315,47 @@ impl Tasks {
     }
 
     async fn retry_stored(&self, task: &Task) -> Result<bool, Error> {
-        let now = wall_millis();
-        let age = task.now.expires_at.saturating_sub(task.created).max(60_000);
-        let mut entry = Entry::of(task);
-        entry.state = TaskState::Enqueued;
-        (entry.run_at, entry.expires_at) = (now, now.saturating_add(age));
-        (entry.errors, entry.crashes, entry.refusals) = (0, 0, 0);
-        let to = progressed(&entry);
-        let step = Step {
-            number: task.number,
-            from: task.now.state,
-            epoch: task.now.epoch,
-            to,
-            events: line(now, "Enqueued", &json!({ "again": true })),
-            output: None,
-            deliveries: Vec::new(),
-        };
-        if !self.shared.store.advance(step).await?.applied {
-            return Ok(false);
+        Ok(self.retry_all(std::slice::from_ref(task)).await? > 0)
+    }
+
+    /// Runs all of these once more, in one commit. How many.
+    async fn retry_all(&self, tasks: &[Task]) -> Result<u64, Error> {
+        let again: Vec<(Entry, Step)> = tasks.iter().map(again).collect();
+        let steps = again.iter().map(|(_, step)| step.clone()).collect();
+        let stepped = self.shared.store.advance_all(steps).await?;
+        let mut changed = 0;
+        for ((entry, step), _) in again.into_iter().zip(stepped).filter(|(_, stepped)| stepped.applied) {
+            let function = entry.function.clone();
+            self.shared.book().admit(step.number, entry, wall_millis());
+            self.shared.report(&function);
+            self.shared.tell(step.number);
+            changed += 1;
         }
-        self.shared.book().admit(task.number, entry, now);
-        self.shared.report(&task.function);
-        self.shared.tell(task.number);
-        Ok(true)
+        Ok(changed)
+    }
+
+    /// Stops all of these: those that wait in one commit. How many were stopped or are about to be.
+    async fn stop_all(&self, tasks: &[Task]) -> Result<u64, Error> {
+        let mut steps = Vec::new();
+        let mut others = Vec::new();
+        for task in tasks {
+            let book = self.shared.book();
+            let waits = |entry: &&Entry| matches!(entry.state, TaskState::Enqueued | TaskState::Retrying);
+            match book.entry(task.number).filter(waits) {
+                Some(entry) => steps.push(ends(task, entry, TaskState::Stopped, "", &Value::Null)),
+                None => others.push(task.number),
+            }
+        }
+        let numbers: Vec<TaskNumber> = steps.iter().map(|step| step.number).collect();
+        let stepped = if steps.is_empty() { Vec::new() } else { self.shared.advance_all(steps).await? };
+        let late = numbers.into_iter().zip(&stepped).filter(|(_, in_time)| !**in_time);
+        others.extend(late.map(|(number, _)| number));
+        let mut changed = stepped.iter().filter(|in_time| **in_time).count() as u64;
+        for number in others {
+            let state = self.stop_number(number).await?;
+            changed += u64::from(matches!(state, TaskState::Stopped | TaskState::Stopping));
+        }
+        Ok(changed)
     }
 
     /// Forgets a task that is over.
@@ -308,7 +371,7 @@ impl Tasks {
         Ok(())
     }
 
-    /// Does the same to all tasks that fit, or only counts them.
+    /// Does the same to all tasks that fit, or only counts them. Of very many it does some and says behind which number to go on.
     ///
     /// # Errors
     /// What the store says; some may be changed by then.
@@ -320,34 +383,29 @@ impl Tasks {
         if states.is_empty() {
             return Ok(Bulk::default());
         }
-        let mut filter = TaskFilter { states, ascending: true, after: None, limit: BULK, ..filter };
+        let mut filter = TaskFilter { states, ascending: true, limit: BULK, ..filter };
         let matched = self.shared.store.count(filter.clone(), u64::from(u32::MAX)).await?;
-        let mut bulk = Bulk { matched, changed: 0 };
+        let mut bulk = Bulk { matched, ..Bulk::default() };
         if only_count {
             return Ok(bulk);
         }
-        loop {
+        for _ in 0..BULKS {
             let page = self.shared.store.list(filter.clone()).await?;
-            let Some(last) = page.last() else { return Ok(bulk) };
-            filter.after = Some(last.number);
+            let Some(last) = page.last() else {
+                bulk.next = None;
+                return Ok(bulk);
+            };
+            (filter.after, bulk.next) = (Some(last.number), Some(last.number));
             match what {
                 BulkWhat::Purge => {
                     let numbers = page.iter().map(|task| task.number).collect();
                     bulk.changed += self.shared.store.forget(numbers).await?;
                 }
-                BulkWhat::Stop => {
-                    for task in &page {
-                        let state = self.stop_number(task.number).await?;
-                        bulk.changed += u64::from(matches!(state, TaskState::Stopped | TaskState::Stopping));
-                    }
-                }
-                BulkWhat::Retry => {
-                    for task in &page {
-                        bulk.changed += u64::from(self.retry_stored(task).await?);
-                    }
-                }
+                BulkWhat::Stop => bulk.changed += self.stop_all(&page).await?,
+                BulkWhat::Retry => bulk.changed += self.retry_all(&page).await?,
             }
         }
+        Ok(bulk)
     }
 
     /// How tasks stand.

@@ -23,7 +23,7 @@ use crate::envelope::{Envelope, Head};
 use crate::hold::{self, Held, Holders};
 use crate::rules::{Allowance, Ended, after};
 use crate::service::{Cancel, LEASE, Run, Shared, progressed};
-use crate::view::{id_of, line};
+use crate::view::{INVOCATION, id_of, line};
 use crate::{progress, words};
 
 /// Places that are looked at together.
@@ -75,9 +75,12 @@ async fn claim(shared: &Arc<Shared>, relay: &Relay, permits: Vec<Permit>) {
     let mut functions = BTreeSet::new();
     for permit in permits {
         let name = permit.cell().name().clone();
+        // A job runs what was deployed last, though an instance of what was before may still be there.
+        let outdated =
+            permit.link().version.spec.job.is_some() && permit.link().version.id != permit.cell().serving().id;
         let taken = {
             let mut book = shared.book();
-            let number = if shared.is_closing() { None } else { book.take(name.as_str()) };
+            let number = if shared.is_closing() || outdated { None } else { book.take(name.as_str()) };
             number.and_then(|number| Some((number, book.entry(number)?.clone())))
         };
         permit.cell().offer_taken();
@@ -177,7 +180,7 @@ impl Shared {
 
     /// A run has taken too long: its instance is to be given nothing new and to end, or its place would be another's while the program
     /// still works. To be called while the place is held.
-    fn too_long(&self, number: TaskNumber) {
+    pub(crate) fn too_long(&self, number: TaskNumber) {
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(brake) = runs.get(&number).and_then(|run| run.brake.as_ref()) {
             brake.pull();
@@ -212,7 +215,7 @@ async fn run_one(
         Ok(None) => {
             let kind = "TaskUnreadable";
             let detail = "what it was to be run with is gone".to_owned();
-            return Some((Ended::Error { status: 0, kind, detail, retry_after: None }, None, None, None));
+            return Some((Ended::Error { status: 0, kind, detail, retry_after: None, exit: None }, None, None, None));
         }
         Err(error) => return Some((no_room(error.to_string()), None, None, None)),
     };
@@ -220,14 +223,20 @@ async fn run_one(
     let delivery = match delivery(shared, &permit, &envelope, payload, (&id, number), to) {
         Ok(delivery) => delivery,
         Err(detail) => {
-            let ended = Ended::Error { status: 0, kind: "TaskUnreadable", detail, retry_after: None };
+            let ended = Ended::Error { status: 0, kind: "TaskUnreadable", detail, retry_after: None, exit: None };
             return Some((ended, None, Some(envelope), None));
         }
     };
     // What holds a run speaks HTTP/1.1.
-    let held = entry.kind == 1 && permit.link().version.spec.protocol != Some(Protocol::Http2);
-    if let Some(holders) = shared.options.holders.as_ref().filter(|_| held) {
-        return run_held(shared, holders, (&permit, &delivery), (number, to.epoch), envelope, cancelled).await;
+    let holdable = permit.link().version.spec.protocol != Some(Protocol::Http2);
+    if let Some(holders) = shared.options.holders.as_ref().filter(|_| holdable && entry.kind != INVOCATION) {
+        let mut permit = permit;
+        permit.outlives();
+        let outcome = run_held(shared, holders, (&permit, &delivery), (number, to), envelope, cancelled).await;
+        if outcome.is_none() {
+            permit.leave_to_next();
+        }
+        return outcome;
     }
     let limit = delivery.limit;
     let delivery = Delivery { limit: limit.saturating_add(AFTER), ..delivery };
@@ -270,12 +279,12 @@ async fn run_held(
     shared: &Shared,
     holders: &Holders,
     (permit, delivery): (&Permit, &Delivery),
-    run: (TaskNumber, u32),
+    (number, to): (TaskNumber, &Progressed),
     envelope: Arc<Envelope>,
     cancelled: oneshot::Receiver<Cancel>,
 ) -> Option<Outcome> {
     let no_room = |detail: String| Ended::NoRoom { detail, retry_after: None };
-    let mut held = match hold::begin(holders, permit, delivery, run) {
+    let mut held = match hold::begin(holders, permit, delivery, (number, to.epoch)) {
         Ok(held) => held,
         Err(error) => {
             let detail = format!("the process that is to hold its exchange cannot be started: {error}");
@@ -293,7 +302,7 @@ async fn run_held(
         },
         (outcome, answer) = held.outcome() => {
             if matches!(outcome, crate::holder::Outcome::TooLong) {
-                shared.too_long(run.0);
+                shared.too_long(number);
             }
             hold::ended(outcome, answer, shared.options.result, envelope.timeout)
         }
@@ -302,6 +311,7 @@ async fn run_held(
         Ended::Crashed { detail } if shared.is_closing() => no_room(detail),
         ended => ended,
     };
+    held.record(shared, permit.cell().name().as_str(), to, Some(&envelope), (&ended, output.as_ref()));
     Some((ended, output, Some(envelope), Some(held)))
 }
 
@@ -321,9 +331,9 @@ fn delivery(
     let length = payload.len();
     let mut request = request.body(payload).map_err(|error| error.to_string())?;
     request.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
-    if !request.headers().contains_key(http::header::HOST) {
-        request.headers_mut().insert(http::header::HOST, HeaderValue::from_static("localhost"));
-    }
+    let host = call.origin.host.as_deref().and_then(|host| HeaderValue::from_str(host).ok());
+    let host = host.unwrap_or(HeaderValue::from_static("localhost"));
+    request.headers_mut().insert(http::header::HOST, host);
     let mut ours = Vec::new();
     let mut add = |name: &'static str, value: String| {
         ours.extend(HeaderValue::try_from(value).map(|value| (HeaderName::from_static(name), value)));
@@ -333,6 +343,10 @@ fn delivery(
     add("x-kip-task-id", id.to_owned());
     add("x-kip-task-attempt", (to.errors + to.crashes + 1).to_string());
     add("x-kip-task-epoch", to.epoch.to_string());
+    if let Some(due) = envelope.due {
+        let due = jiff::Timestamp::from_millisecond(due).map(|due| due.to_string());
+        add("x-kip-task-due", due.unwrap_or_default());
+    }
     if let Some(address) = progress::address(shared, number, to.epoch) {
         add("x-kip-task-progress", address);
     }
@@ -344,6 +358,9 @@ fn delivery(
         ours,
         id,
         caller,
+        peer: call.origin.peer,
+        secure: call.origin.secure,
+        prefix: call.origin.prefix.clone(),
         limit: Duration::from_millis(envelope.timeout),
     })
 }
@@ -369,6 +386,9 @@ async fn read(answer: Answer, most: usize) -> (Ended, Option<Output>) {
     meaning(head.status.as_u16(), text, bytes.freeze(), cut)
 }
 
+/// The header in which the runner of a job says how the program ended.
+pub const EXIT: &str = "x-job-exit-code";
+
 /// What an answer means for the task.
 pub(crate) fn meaning<'a>(
     status: u16,
@@ -384,11 +404,22 @@ pub(crate) fn meaning<'a>(
     let failed = told.map_or(status >= 400, |told| !(200..300).contains(&told));
     let said = || {
         let text = String::from_utf8_lossy(&output.body[..output.body.len().min(500)]).into_owned();
-        format!("the function answered {status}: {}", text.trim())
+        let told = told.map(|told| format!(" with x-fc-status {told}")).unwrap_or_default();
+        format!("the function answered {status}{told}: {}", text.trim())
     };
+    let exit = header(EXIT).and_then(|code| code.parse::<u8>().ok());
     let ended = match status {
         429 => Ended::NoRoom { detail: said(), retry_after },
-        _ if failed => Ended::Error { status, kind: "UnhandledInvocationError", detail: said(), retry_after },
+        _ if failed && exit.is_some() => {
+            let told: serde_json::Value = serde_json::from_slice(&output.body).unwrap_or_default();
+            let detail = match (told["error"].as_str(), told["signal"].as_i64()) {
+                (Some(why), _) => why.to_owned(),
+                (None, Some(signal)) => format!("the program was ended by signal {signal}"),
+                (None, None) => format!("the program ended with exit code {}", exit.unwrap_or_default()),
+            };
+            Ended::Error { status, kind: "ProgramFailed", detail, retry_after, exit }
+        }
+        _ if failed => Ended::Error { status, kind: "UnhandledInvocationError", detail: said(), retry_after, exit },
         _ => Ended::Well { status },
     };
     (ended, Some(output))
@@ -416,10 +447,12 @@ pub(crate) async fn finish(
         let allowed = Allowance {
             retries: envelope.map_or(0, |envelope| envelope.retries),
             expires_at: if shared.is_closing() { i64::MAX } else { entry.expires_at },
-        };
+        }
+        .after(&ended, envelope.and_then(|envelope| envelope.exits.as_ref()));
         let dice = u64::try_from(kip_host::random::unique() >> 64).unwrap_or_default();
         let to = after(&from, &ended, allowed, now, waiting, dice);
         let detail = match &to.error_kind {
+            Some(kind) if to.state.is_terminal() => json!({ "Error": kind, "message": to.error }),
             Some(kind) => json!({ "Error": kind, "message": to.error, "runAt": to.run_at }),
             None => serde_json::Value::Null,
         };

@@ -1,6 +1,9 @@
 //! How a task is to be run, as it is stored with it: settled when it is accepted, so that a later change of the function's
 //! configuration does not touch work that is on its way.
 
+use std::net::IpAddr;
+
+use kip_spec::job::Exits;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Destinations;
@@ -22,6 +25,19 @@ pub struct Envelope {
     /// Who is told.
     #[serde(default)]
     pub destinations: Destinations,
+    /// Of a job: which exit codes are worth another run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exits: Option<Exits>,
+    /// Of a job: for which time of its timer, milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<i64>,
+    /// How many tasks before it led to it, each as the destination of the one before.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub depth: u8,
+}
+
+fn is_none(depth: &u8) -> bool {
+    *depth == 0
 }
 
 /// What the function is called with.
@@ -33,6 +49,33 @@ pub struct Call {
     pub path: String,
     /// Headers, without those that only we may set.
     pub headers: Vec<(String, String)>,
+    /// What an instance is told of the connection that it came by; nothing of an event.
+    #[serde(default, skip_serializing_if = "Origin::is_unknown")]
+    pub origin: Origin,
+}
+
+/// The connection that a request came by, as an instance is told of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Origin {
+    /// What the caller took for our name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Who called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<IpAddr>,
+    /// It came over TLS.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub secure: bool,
+    /// What of the path was ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+}
+
+impl Origin {
+    fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Call {
@@ -43,6 +86,7 @@ impl Call {
             method: "POST".to_owned(),
             path: "/invoke".to_owned(),
             headers: vec![("content-type".to_owned(), content_type)],
+            origin: Origin::default(),
         }
     }
 }

@@ -8,7 +8,7 @@ use http::header::{
 };
 use kip_spec::Millis;
 
-use crate::envelope::Call;
+use crate::envelope::{Call, Origin};
 use crate::error::Error;
 use crate::service::Submission;
 
@@ -20,7 +20,7 @@ fn is_ours(name: &HeaderName) -> bool {
 }
 
 /// What may be said of a task, `x-kip-task-` apart.
-const SAID: [&str; 5] = ["delay", "priority", "order", "max-age", "retries"];
+const SAID: [&str; 6] = ["delay", "priority", "order", "max-age", "retries", "stateful"];
 
 /// Whether a request asks to be run later: some clients write the word as a JSON string.
 ///
@@ -57,6 +57,14 @@ fn number<T: std::str::FromStr>(headers: &HeaderMap, name: &str) -> Result<Optio
     text.parse().map(Some).map_err(|_| Error::Submission(format!("{name} is not a number in its range")))
 }
 
+fn switch(headers: &HeaderMap, name: &str) -> Result<bool, Error> {
+    match text(headers, name)?.as_deref() {
+        None | Some("0" | "false") => Ok(false),
+        Some("1" | "true") => Ok(true),
+        Some(_) => Err(Error::Submission(format!("{name} is 1 or 0"))),
+    }
+}
+
 impl Submission {
     /// What headers say of a submission.
     ///
@@ -71,20 +79,29 @@ impl Submission {
         }
         Ok(Self {
             id: text(headers, "x-fc-async-task-id")?,
-            idempotency: text(headers, "idempotency-key")?,
+            idempotency: text(headers, "idempotency-key")?.map(ours_apart).transpose()?,
             delay: time(headers, "x-kip-task-delay")?,
             priority: number(headers, "x-kip-task-priority")?,
             order: text(headers, "x-kip-task-order")?,
             max_age: time(headers, "x-kip-task-max-age")?,
             retries: number(headers, "x-kip-task-retries")?,
+            stateful: switch(headers, "x-kip-task-stateful")?,
             ..Self::default()
         })
     }
 }
 
+/// Keys that begin so are made here: nobody else may stand in for them.
+fn ours_apart(key: String) -> Result<String, Error> {
+    if key.starts_with("kip-word-") {
+        return Err(Error::Submission("an idempotency key does not begin with `kip-word-`".to_owned()));
+    }
+    Ok(key)
+}
+
 impl Call {
     /// A request as it is to be sent later: without what belonged to its connection, and without our keys.
-    pub fn of_request(method: &http::Method, target: &http::Uri, headers: &HeaderMap) -> Self {
+    pub fn of_request(method: &http::Method, target: &http::Uri, headers: &HeaderMap, origin: Origin) -> Self {
         let of_function = |name: &HeaderName, value: &str| {
             let key = *name == AUTHORIZATION || name == "x-api-key" || name == "api-key";
             !(is_ours(name) || (key && value.contains("kw_")))
@@ -97,6 +114,7 @@ impl Call {
                 .filter(|(name, value)| of_function(name, value))
                 .map(|(name, value)| (name.to_string(), value.to_owned()))
                 .collect(),
+            origin,
         }
     }
 }
@@ -135,6 +153,7 @@ mod tests {
             ("x-kip-task-priority", "high"),
             ("x-kip-task-retries", "-1"),
             ("x-kip-task-bogus", "1"),
+            ("x-kip-task-stateful", "perhaps"),
         ] {
             assert!(Submission::of_headers(&headers(&[bad])).is_err(), "{bad:?}");
         }
@@ -149,7 +168,8 @@ mod tests {
             ("x-fc-invocation-type", "Async"),
             ("x-own", "1"),
         ];
-        let call = Call::of_request(&http::Method::POST, &"/a?b=1".parse().unwrap(), &headers(&lines));
+        let target = "/a?b=1".parse().unwrap();
+        let call = Call::of_request(&http::Method::POST, &target, &headers(&lines), Origin::default());
         assert_eq!((call.method.as_str(), call.path.as_str()), ("POST", "/a?b=1"));
         let mut names: Vec<&str> = call.headers.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();

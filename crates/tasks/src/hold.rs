@@ -8,12 +8,15 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kip_control::Permit;
+use kip_control::{Permit, RequestRecord};
+use kip_host::clock::wall_millis;
 use kip_relay::Delivery;
-use kip_store::tasks::{Task, TaskNumber};
+use kip_spec::InstanceId;
+use kip_store::tasks::{Output, Progressed, Task, TaskNumber, TaskStore};
 use tokio::sync::oneshot;
 
 use crate::dispatch::{finish, meaning};
+use crate::envelope::Envelope;
 use crate::holder::{Order, Outcome, living};
 use crate::rules::Ended;
 use crate::service::{Cancel, Run, Shared};
@@ -69,7 +72,7 @@ pub(crate) fn begin(
         address: permit.link().address.to_string(),
         method: head.method.to_string(),
         path: head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
-        headers: headers.filter(|(name, _)| name != "host" && name != "content-length").collect(),
+        headers: headers.filter(|(name, _)| name != "content-length").collect(),
         limit: u64::try_from(delivery.limit.as_millis()).unwrap_or(u64::MAX),
     };
     kip_host::directory::write_unsynced(&folder.join("body"), delivery.request.body())?;
@@ -88,6 +91,49 @@ impl Held {
         let folder = holders.folder_of(task.number, task.now.epoch);
         let there = folder.join("outcome").exists() || living(&folder).is_some();
         there.then_some(Self { folder, child: None })
+    }
+
+    /// Writes down the run as the request that it was.
+    pub(crate) fn record(
+        &self,
+        shared: &Shared,
+        function: &str,
+        ran: &Progressed,
+        envelope: Option<&Envelope>,
+        (ended, output): (&Ended, Option<&Output>),
+    ) {
+        let instance = ran.instance.as_deref().and_then(|instance| instance.parse().ok());
+        let instance = instance.and_then(|instance| shared.control.instance(instance));
+        let took = wall_millis().saturating_sub(ran.started).max(0).unsigned_abs().saturating_mul(1_000);
+        let (status, outcome) = match ended {
+            Ended::Well { status } => (*status, "done"),
+            Ended::Error { status, .. } if *status > 0 => (*status, "done"),
+            Ended::Error { .. } | Ended::Crashed { .. } => (0, "broken"),
+            Ended::NoRoom { .. } => (0, "refused"),
+            Ended::Stopped => (0, "left"),
+        };
+        shared.control.recorder().request(RequestRecord {
+            id: envelope.map(|envelope| envelope.request.clone()).unwrap_or_default(),
+            at: ran.started,
+            function: function.to_owned(),
+            version: instance.as_ref().map(|instance| instance.version.0),
+            instance: ran.instance.as_deref().map(str::to_owned),
+            method: envelope.map(|envelope| envelope.call.method.clone()).unwrap_or_default(),
+            path: envelope.map(|envelope| envelope.call.path.clone()).unwrap_or_default(),
+            status,
+            code: None,
+            start: None,
+            queue_us: 0,
+            first_byte_us: took,
+            total_us: took,
+            bytes: output.map_or(0, |output| output.body.len() as u64),
+            bytes_in: fs::metadata(self.folder.join("body")).map_or(0, |body| body.len()),
+            kind: None,
+            peak_memory: instance.and_then(|instance| instance.peak_memory),
+            outcome: outcome.to_owned(),
+            key: envelope.and_then(|envelope| envelope.key.clone()),
+            tenant: None,
+        });
     }
 
     /// Waits for the outcome.
@@ -125,9 +171,7 @@ impl Held {
 
     /// Its outcome is on the disk elsewhere.
     pub(crate) fn forget(mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.wait();
-        }
+        self.kill();
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -135,6 +179,29 @@ impl Held {
 fn read(folder: &Path) -> Option<(Outcome, Bytes)> {
     let outcome = serde_json::from_slice(&fs::read(folder.join("outcome")).ok()?).ok()?;
     Some((outcome, Bytes::from(fs::read(folder.join("answer")).unwrap_or_default())))
+}
+
+/// The instances on which runs of an earlier server go on that are held, one for each run: their places must be taken before anything is
+/// decided about them.
+///
+/// # Errors
+/// What the store says.
+pub async fn instances(store: &dyn TaskStore, holders: &Holders) -> Result<Vec<InstanceId>, kip_store::Error> {
+    let mut held = Vec::new();
+    for entry in fs::read_dir(&holders.folder).into_iter().flatten().flatten() {
+        let Some((number, epoch)) = run_of(&entry.file_name()) else { continue };
+        let task = store.task(TaskNumber(number)).await?;
+        let runs = |task: &Task| task.now.epoch == epoch && !task.now.state.is_terminal();
+        let Some(task) = task.filter(|task| runs(task) && Held::of_task(holders, task).is_some()) else { continue };
+        held.extend(task.now.instance.as_deref().and_then(|instance| instance.parse::<InstanceId>().ok()));
+    }
+    Ok(held)
+}
+
+/// The task and epoch that a folder is of.
+fn run_of(name: &std::ffi::OsStr) -> Option<(u64, u32)> {
+    let (number, epoch) = name.to_str()?.split_once('-')?;
+    Some((number.parse().ok()?, epoch.parse().ok()?))
 }
 
 /// What an outcome means for the task.
@@ -159,18 +226,19 @@ pub(crate) fn ended(
 /// A run that took longer than it may, milliseconds.
 pub(crate) fn timed_out(limit: u64) -> Ended {
     let detail = format!("it took longer than {}", kip_spec::Millis(limit));
-    Ended::Error { status: 0, kind: "FunctionTimeout", detail, retry_after: None }
+    Ended::Error { status: 0, kind: "FunctionTimeout", detail, retry_after: None, exit: None }
 }
 
 /// Takes up a run that an earlier server left. It is in the book as running.
 pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
     let (cancel, cancelled) = oneshot::channel();
-    let run = Run { epoch: task.now.epoch, brake: None, link: None, cancel: Some(cancel) };
-    shared.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(task.number, run);
-    if let Some(instance) = &task.now.instance {
-        // Else an instance whose requests are not over in time is taken for stuck.
-        shared.control.patient_with(instance);
+    let mut permit = task.now.instance.as_deref().and_then(|instance| shared.control.take_held(instance));
+    if let Some(permit) = &mut permit {
+        permit.outlives();
     }
+    let (brake, link) = (permit.as_ref().map(Permit::brake), permit.as_ref().map(|permit| permit.link().clone()));
+    let run = Run { epoch: task.now.epoch, brake, link, cancel: Some(cancel) };
+    shared.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(task.number, run);
     let shared = shared.clone();
     drop(kip_host::tasks::spawn("task of an earlier server", async move {
         let number = task.number;
@@ -186,12 +254,22 @@ pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
                     Some((Ended::Stopped, None))
                 }
             },
-            (outcome, answer) = held.outcome() => Some(ended(outcome, answer, most, timeout)),
+            (outcome, answer) = held.outcome() => {
+                if matches!(outcome, Outcome::TooLong) {
+                    shared.too_long(number);
+                }
+                Some(ended(outcome, answer, most, timeout))
+            }
         };
         if let Some((ended, output)) = result {
+            held.record(&shared, &task.function, &task.now, envelope.as_ref(), (&ended, output.as_ref()));
             finish(&shared, number, task.now.epoch, &task.now, ended, output, envelope.as_ref()).await;
             held.forget();
+        } else if let Some(permit) = permit.take() {
+            permit.leave_to_next();
         }
+        // Its place is given back once all is written down.
+        drop(permit);
         shared.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
     }));
 }
@@ -199,10 +277,7 @@ pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
 /// Ends what is held for tasks that do not run any more.
 pub(crate) fn sweep(holders: &Holders, runs: impl Fn(u64, u32) -> bool) {
     for entry in fs::read_dir(&holders.folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let parts = name.to_str().and_then(|name| name.split_once('-'));
-        let parts = parts.and_then(|(number, epoch)| Some((number.parse().ok()?, epoch.parse().ok()?)));
-        if parts.is_none_or(|(number, epoch)| !runs(number, epoch)) {
+        if run_of(&entry.file_name()).is_none_or(|(number, epoch)| !runs(number, epoch)) {
             let mut held = Held { folder: entry.path(), child: None };
             held.kill();
             held.forget();

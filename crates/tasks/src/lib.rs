@@ -18,6 +18,7 @@ mod error;
 mod headers;
 mod hold;
 pub mod holder;
+pub mod jobs;
 mod progress;
 mod recover;
 mod rounds;
@@ -29,8 +30,10 @@ pub mod view;
 mod words;
 
 pub use desk::{Bulk, BulkWhat, FunctionTasks, Summary};
+pub use dispatch::EXIT;
 pub use error::Error;
 pub use headers::is_async;
+pub use hold::instances as held_instances;
 pub use service::{LEASE, Receipt, Submission, Tasks};
 pub use stats::Counted;
 

@@ -37,10 +37,12 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), Error> {
             }
         }
     }
-    let crashed = left.len();
+    let mut crashed = 0;
     for some in left.chunks(256) {
-        interrupted(shared, some).await?;
+        crashed += interrupted(shared, some).await?;
     }
+    let held = left.len() - crashed;
+    shared.control.release_held();
     if let Some(holders) = &shared.options.holders {
         let book = shared.book();
         let runs = |number: u64, epoch: u32| {
@@ -52,14 +54,14 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), Error> {
     for delivery in shared.store.deliveries().await? {
         shared.post.put_back(delivery);
     }
-    if waiting > 0 || crashed > 0 {
-        tracing::info!(waiting, crashed, "tasks of an earlier server");
+    if waiting > 0 || !left.is_empty() {
+        tracing::info!(waiting, crashed, held, "tasks of an earlier server");
     }
     Ok(())
 }
 
-/// Ends runs of an earlier server, in one commit.
-async fn interrupted(shared: &Arc<Shared>, numbers: &[TaskNumber]) -> Result<(), Error> {
+/// Ends runs of an earlier server, in one commit, but for those that are held. How many ended.
+async fn interrupted(shared: &Arc<Shared>, numbers: &[TaskNumber]) -> Result<usize, Error> {
     let mut steps = Vec::new();
     for number in numbers {
         let Some(task) = shared.store.task(*number).await? else { continue };
@@ -70,16 +72,15 @@ async fn interrupted(shared: &Arc<Shared>, numbers: &[TaskNumber]) -> Result<(),
             hold::resume(shared, task, held);
             continue;
         }
+        if let Some(permit) = task.now.instance.as_deref().and_then(|instance| shared.control.take_held(instance)) {
+            // It was told to stop: its program has to end before its place is another's.
+            permit.brake().pull();
+        }
         steps.push(crash_of(&task));
     }
-    let stepped = shared.store.advance_all(steps.clone()).await?;
-    for (step, stepped) in steps.into_iter().zip(stepped) {
-        if stepped.applied {
-            shared.applied(step.number, &step.to);
-            shared.post.add(step.number, step.deliveries, &stepped.deliveries);
-        }
-    }
-    Ok(())
+    let count = steps.len();
+    shared.advance_all(steps).await?;
+    Ok(count)
 }
 
 /// The step of a task whose run ended with the server.

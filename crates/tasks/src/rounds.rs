@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kip_host::clock::{boot_millis, wall_millis};
-use kip_store::tasks::{Step, TaskNumber, TaskState};
+use kip_store::tasks::{Step, Task, TaskNumber, TaskState};
 use serde_json::{Value, json};
 
+use crate::book::Entry;
 use crate::error::Error;
 use crate::service::{LEASE, Shared, progressed};
 use crate::view::line;
@@ -104,21 +105,25 @@ pub(crate) async fn end_waiting(
     };
     let Some(entry) = entry else { return Ok(false) };
     let Some(task) = shared.store.task(number).await? else { return Ok(false) };
+    shared.advance(ends(&task, &entry, state, why, detail)).await
+}
+
+/// The step of a task that ends while it waits.
+pub(crate) fn ends(task: &Task, entry: &Entry, state: TaskState, why: &str, detail: &Value) -> Step {
     let now = wall_millis();
-    let mut to = progressed(&entry);
+    let mut to = progressed(entry);
     (to.state, to.ended) = (state, now);
     to.error_kind = detail["Error"].as_str().map(str::to_owned);
     to.error = (!why.is_empty()).then(|| why.to_owned());
-    let step = Step {
-        number,
+    Step {
+        number: task.number,
         from: entry.state,
         epoch: entry.epoch,
         events: line(now, state.name(), detail),
         output: None,
-        deliveries: words::envelope(&task).map_or_else(Vec::new, |envelope| words::caused(&envelope, &to)),
+        deliveries: words::envelope(task).map_or_else(Vec::new, |envelope| words::caused(&envelope, &to)),
         to,
-    };
-    shared.advance(step).await
+    }
 }
 
 /// Tells the brain again how many wait, in case a new version serves by now, and ends tasks of functions that are gone.

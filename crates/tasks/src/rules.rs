@@ -4,6 +4,7 @@
 //! retries. *Crashes* are runs that ended with the instance or the server; a task that takes its instance down again and again
 //! ends at the cap. *Refusals* are times without room, which cost a task nothing but time: its age decides.
 
+use kip_spec::job::Exits;
 use kip_store::tasks::{Progressed, TaskState};
 
 /// Runs of a task that may end with its instance or the server; the next ends the task.
@@ -38,6 +39,8 @@ pub enum Ended {
         detail: String,
         /// How long the function wants to be left alone, milliseconds.
         retry_after: Option<u64>,
+        /// Of a job: what its program ended with.
+        exit: Option<u8>,
     },
     /// The instance or the server ended in the midst of it.
     Crashed {
@@ -64,6 +67,19 @@ pub struct Allowance {
     pub expires_at: i64,
 }
 
+impl Allowance {
+    /// The same without retries if this end is none that is worth one.
+    #[must_use]
+    pub fn after(self, ended: &Ended, exits: Option<&Exits>) -> Self {
+        match (ended, exits) {
+            (Ended::Error { exit: Some(code), .. }, Some(exits)) if !exits.retries(*code) => {
+                Self { retries: 0, ..self }
+            }
+            _ => self,
+        }
+    }
+}
+
 /// Why a task failed for good, as a destination is told.
 pub const RETRIES_EXHAUSTED: &str = "RetriesExhausted";
 /// Why a task expired, as a destination is told.
@@ -78,7 +94,7 @@ pub fn after(task: &Progressed, ended: &Ended, allowed: Allowance, now: i64, wai
         next.error_kind = Some(kind.to_owned());
         next.error = Some(detail.to_owned());
     };
-    let pause = match ended {
+    let (pause, asked) = match ended {
         Ended::Well { status } => {
             next.status = *status;
             over(&mut next, TaskState::Succeeded);
@@ -88,7 +104,7 @@ pub fn after(task: &Progressed, ended: &Ended, allowed: Allowance, now: i64, wai
             over(&mut next, TaskState::Stopped);
             return next;
         }
-        Ended::Error { status, kind, detail, retry_after } => {
+        Ended::Error { status, kind, detail, retry_after, .. } => {
             fail(kind, detail);
             next.status = *status;
             next.errors += 1;
@@ -97,7 +113,7 @@ pub fn after(task: &Progressed, ended: &Ended, allowed: Allowance, now: i64, wai
                 return next;
             }
             let window = (BASE << (next.errors - 1).min(20)).max(waiting * SPREAD).min(LONGEST);
-            (dice % (window + 1)).max(retry_after.unwrap_or(0))
+            (dice % (window + 1), retry_after.unwrap_or(0))
         }
         Ended::Crashed { detail } => {
             fail("InstanceCrashed", detail);
@@ -108,13 +124,13 @@ pub fn after(task: &Progressed, ended: &Ended, allowed: Allowance, now: i64, wai
                 return next;
             }
             let window = (BASE << (next.crashes - 1).min(20)).max(waiting * SPREAD).min(LONGEST);
-            dice % (window + 1)
+            (dice % (window + 1), 0)
         }
         Ended::NoRoom { detail, retry_after } => {
             fail("NoCapacity", detail);
             next.refusals += 1;
             let window = (ROOM_BASE << (next.refusals - 1).min(20)).max(waiting * SPREAD).min(ROOM_LONGEST);
-            (window / 2 + dice % (window / 2 + 1)).max(retry_after.unwrap_or(0))
+            (window / 2 + dice % (window / 2 + 1), retry_after.unwrap_or(0))
         }
     };
     // One that was told to stop is not run again, whatever became of this run.
@@ -122,11 +138,13 @@ pub fn after(task: &Progressed, ended: &Ended, allowed: Allowance, now: i64, wai
         over(&mut next, TaskState::Stopped);
         return next;
     }
-    next.run_at = now.saturating_add(i64::try_from(pause).unwrap_or(i64::MAX));
-    if next.run_at > allowed.expires_at {
+    let later = |pause: u64| now.saturating_add(i64::try_from(pause).unwrap_or(i64::MAX));
+    if later(asked) > allowed.expires_at {
         over(&mut next, TaskState::Expired);
         return next;
     }
+    // The pause that we choose is none that could end it: what may still be run is run, at the last moment if need be.
+    next.run_at = later(pause).min(allowed.expires_at).max(later(asked));
     next.state = TaskState::Retrying;
     next
 }
@@ -158,7 +176,13 @@ mod tests {
     const ALLOWED: Allowance = Allowance { retries: 2, expires_at: 1_000_000 };
 
     fn error() -> Ended {
-        Ended::Error { status: 500, kind: "UnhandledInvocationError", detail: "no".to_owned(), retry_after: None }
+        Ended::Error {
+            status: 500,
+            kind: "UnhandledInvocationError",
+            detail: "no".to_owned(),
+            retry_after: None,
+            exit: None,
+        }
     }
 
     fn crash() -> Ended {
@@ -221,9 +245,35 @@ mod tests {
     #[test]
     fn a_retry_that_would_come_too_late_is_none() {
         let allowed = Allowance { retries: 8, expires_at: 100 };
-        let late = Ended::Error { status: 503, kind: "x", detail: String::new(), retry_after: Some(5_000) };
+        let late = Ended::Error { status: 503, kind: "x", detail: String::new(), retry_after: Some(5_000), exit: None };
         assert_eq!(after(&running(), &late, allowed, 0, 0, 1).state, TaskState::Expired);
         assert_eq!(after(&running(), &late, ALLOWED, 0, 0, 1).run_at, 5_000, "what the function asks for is honoured");
+    }
+
+    #[test]
+    fn a_pause_of_ours_ends_no_task_before_its_time() {
+        let allowed = Allowance { retries: 8, expires_at: 700 };
+        for ended in [error(), crash(), no_room()] {
+            for dice in 0..2_000 {
+                let next = after(&Progressed { errors: 5, ..running() }, &ended, allowed, 100, 0, dice);
+                assert_eq!(next.state, TaskState::Retrying, "{ended:?}");
+                assert!(next.run_at <= 700, "{ended:?}: {}", next.run_at);
+            }
+            assert_eq!(after(&running(), &ended, allowed, 701, 0, 1).state, TaskState::Expired, "{ended:?}");
+        }
+    }
+
+    #[test]
+    fn an_exit_code_that_is_not_worth_a_retry_gets_none() {
+        let exits = Exits { only: None, never: [2].into() };
+        let ended =
+            |code| Ended::Error { status: 500, kind: "x", detail: String::new(), retry_after: None, exit: Some(code) };
+        let allowed = Allowance { retries: 3, expires_at: 1_000_000 };
+        let state = |code, exits| after(&running(), &ended(code), allowed.after(&ended(code), exits), 0, 0, 1).state;
+        assert_eq!(state(2, Some(&exits)), TaskState::Failed);
+        assert_eq!(state(3, Some(&exits)), TaskState::Retrying);
+        assert_eq!(state(2, None), TaskState::Retrying);
+        assert_eq!(allowed.after(&crash(), Some(&exits)), allowed, "an instance that crashed has no exit code");
     }
 
     /// Ten thousand fail in the same moment; of their retries no second may hold more than a twentieth.

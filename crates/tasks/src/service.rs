@@ -17,8 +17,9 @@ use crate::config::{AsyncConfig, Configs, LATEST, LONGEST, Options};
 use crate::deliveries::Post;
 use crate::envelope::{Call, Envelope};
 use crate::error::Error;
+use crate::jobs::{Jobs, KEPT};
 use crate::stats::Stats;
-use crate::view::{generated, id_of, may_be_chosen};
+use crate::view::{self, generated, id_of, may_be_chosen};
 
 /// A lease that is not renewed for this long is void, milliseconds of boot time.
 pub const LEASE: u64 = 15_000;
@@ -58,6 +59,10 @@ pub struct Submission {
     pub payload: Bytes,
     /// The id of the request that brings it.
     pub request: String,
+    /// Of a job: for which time of its timer it is, milliseconds since 1970.
+    pub due: Option<i64>,
+    /// How many tasks before it led to it.
+    pub depth: u8,
 }
 
 /// What a submission got.
@@ -67,6 +72,8 @@ pub struct Receipt {
     pub number: TaskNumber,
     /// The id that it is known by.
     pub id: String,
+    /// The id of the request that brought it: of the first one, if it was known.
+    pub request: String,
     /// It was known already: the same id or key, the same request.
     pub known: bool,
 }
@@ -108,6 +115,7 @@ pub(crate) struct Shared {
     pub(crate) configs: RwLock<Configs>,
     pub(crate) stats: Stats,
     pub(crate) post: Post,
+    pub(crate) jobs: Jobs,
     /// Something may be due earlier than thought.
     pub(crate) earlier: Notify,
     /// Those who wait for news of a task.
@@ -206,6 +214,19 @@ impl Shared {
         Ok(stepped.applied)
     }
 
+    /// The same for many in one commit; which of them were in time.
+    pub(crate) async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<bool>, Error> {
+        let stepped = self.store.advance_all(steps.clone()).await?;
+        let each = steps.into_iter().zip(stepped).map(|(step, stepped)| {
+            if stepped.applied {
+                self.applied(step.number, &step.to);
+                self.post.add(step.number, step.deliveries, &stepped.deliveries);
+            }
+            stepped.applied
+        });
+        Ok(each.collect())
+    }
+
     /// A step of a task is on the disk.
     pub(crate) fn applied(&self, number: TaskNumber, to: &Progressed) {
         let now = wall_millis();
@@ -276,19 +297,22 @@ impl Tasks {
         options: Options,
     ) -> Result<Self, Error> {
         let boot = control.boot();
-        let configs = crate::configs::load(store.as_ref()).await?;
+        let rows = store.configs().await?;
+        let (jobs, configs) = (Jobs::of_rows(&rows), parse_configs(rows));
+        let book = Book::weighted(options.weights.clone());
         let shared = Arc::new(Shared {
             store,
             control,
             metrics,
             options,
             boot,
-            book: Mutex::default(),
+            book: Mutex::new(book),
             fresh: Mutex::default(),
             runs: Mutex::default(),
             configs: RwLock::new(configs),
             stats: Stats::default(),
             post: Post::default(),
+            jobs,
             earlier: Notify::new(),
             watchers: Mutex::default(),
             address: OnceLock::new(),
@@ -298,6 +322,7 @@ impl Tasks {
         crate::rounds::start(&shared);
         crate::deliveries::start(&shared);
         crate::dispatch::start(&shared);
+        crate::jobs::start(&shared);
         Ok(Self { shared })
     }
 
@@ -387,6 +412,15 @@ impl Tasks {
 }
 
 impl Shared {
+    /// There are no versions or aliases to choose from yet.
+    pub(crate) fn only_latest(&self, function: &str, qualifier: &str) -> Result<(), Error> {
+        if qualifier == LATEST {
+            return Ok(());
+        }
+        let (function, qualifier) = (function.to_owned(), qualifier.to_owned());
+        Err(kip_control::Error::NoQualifier { function, qualifier }.into())
+    }
+
     /// Settles how a submission is to be run.
     fn prepare(&self, submission: Submission, largest: usize) -> Result<(NewTask, Envelope), Error> {
         let Submission { function, qualifier, id, idempotency, payload, .. } = submission;
@@ -424,21 +458,33 @@ impl Shared {
             return Err(Error::TooLarge { bytes: payload.len(), limit: largest });
         }
         let qualifier = qualifier.unwrap_or_else(|| LATEST.to_owned());
+        self.only_latest(cell.name().as_str(), &qualifier)?;
         let config = self.config(cell.name().as_str(), &qualifier);
-        let call = submission.call.unwrap_or_else(|| Call::event(None));
+        let version = cell.serving();
+        let job = version.spec.job.as_ref();
+        // However it was asked for, a job is given its input and nothing else.
+        let call = submission.call.filter(|_| job.is_none()).unwrap_or_else(|| Call::event(None));
         let now = wall_millis();
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         let age = submission.max_age.unwrap_or_else(|| Duration::from_secs(config.max_async_event_age_in_seconds));
         let run_at = now.saturating_add(submission.delay.map_or(0, millis));
         let fingerprint = fingerprint(&call, &payload);
-        let kind = u8::from(config.async_task || submission.stateful);
+        let kind = match job {
+            Some(_) => view::JOB,
+            None if config.async_task || submission.stateful => view::TASK,
+            None => view::INVOCATION,
+        };
+        let retries = job.map_or(config.max_async_retry_attempts, |job| job.retries);
         let envelope = Envelope {
             request: submission.request,
             key: submission.key,
             call,
-            retries: submission.retries.unwrap_or(config.max_async_retry_attempts),
-            timeout: config.timeout_in_seconds.saturating_mul(1_000),
+            retries: submission.retries.unwrap_or(retries),
+            timeout: job.map_or_else(|| config.timeout_in_seconds.saturating_mul(1_000), |job| job.timeout.0),
             destinations: config.destination_config,
+            exits: job.map(|job| job.exits.clone()),
+            due: submission.due,
+            depth: submission.depth,
         };
         let new = NewTask {
             function: Arc::from(cell.name().as_str()),
@@ -501,8 +547,9 @@ impl Shared {
             Accepted::New(_) => {}
             Accepted::Known(_) => {
                 let known = self.store.task(number).await?;
+                let first = known.as_ref().and_then(crate::words::envelope).map(|envelope| envelope.request);
                 let id = known.map_or_else(|| id_of(number, id.as_deref()), |task| id_of(number, task.id.as_deref()));
-                return Ok(Receipt { number, id, known: true });
+                return Ok(Receipt { number, id, request: first.unwrap_or(envelope.request), known: true });
             }
             Accepted::Conflict(_) => {
                 let known = self.store.task(number).await?.and_then(|task| task.id);
@@ -511,12 +558,13 @@ impl Shared {
             }
         }
         let function = entry.function.clone();
+        let request = envelope.request.clone();
         self.keep_fresh(number, Arc::new(envelope), payload);
         self.book().admit(number, entry, wall_millis());
         self.stats.accepted(&function);
         self.report(&function);
         self.earlier.notify_one();
-        Ok(Receipt { number, id: id_of(number, id.as_deref()), known: false })
+        Ok(Receipt { number, id: id_of(number, id.as_deref()), request, known: false })
     }
 }
 
@@ -538,5 +586,5 @@ pub(crate) fn parse_configs(rows: Vec<(String, String, String)>) -> Configs {
     let parse = |(function, qualifier, text): (String, String, String)| {
         Some(((function, qualifier), serde_json::from_str::<AsyncConfig>(&text).ok()?))
     };
-    rows.into_iter().filter_map(parse).collect::<BTreeMap<_, _>>()
+    rows.into_iter().filter(|(_, qualifier, _)| qualifier != KEPT).filter_map(parse).collect::<BTreeMap<_, _>>()
 }

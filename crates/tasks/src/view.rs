@@ -28,6 +28,12 @@ pub struct TaskInfo {
     /// When its latest run began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_time: Option<i64>,
+    /// When its first run began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_started_time: Option<i64>,
+    /// Its runs, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
     /// When it was over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_time: Option<i64>,
@@ -71,6 +77,9 @@ pub struct TaskInfo {
     pub run_at: i64,
     /// Not to be begun after.
     pub expires_at: i64,
+    /// Of a job: for which time of its schedule it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduled_time: Option<i64>,
     /// Counts its runs: the function sees it too.
     pub epoch: u32,
     /// Runs that ended with an error.
@@ -97,6 +106,51 @@ pub struct TaskInfo {
     /// How long it will wait, by what the last tasks took and how many run at once; none where nothing is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated_wait_ms: Option<u64>,
+}
+
+/// A run of a task. Times are milliseconds since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Attempt {
+    /// Which: the function sees it too.
+    pub epoch: u32,
+    /// On which instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<String>,
+    /// When it began.
+    pub started_time: i64,
+    /// When it was over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<i64>,
+    /// What its task became by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+}
+
+/// The runs that steps tell of.
+fn attempts_of(events: &[TaskEvent]) -> Vec<Attempt> {
+    let mut attempts: Vec<Attempt> = Vec::new();
+    for event in events {
+        match event.status.as_str() {
+            "Running" => {
+                let detail: serde_json::Value = serde_json::from_str(&event.event_detail).unwrap_or_default();
+                attempts.push(Attempt {
+                    epoch: detail["epoch"].as_u64().and_then(|epoch| u32::try_from(epoch).ok()).unwrap_or_default(),
+                    instance_id: detail["instance"].as_str().map(str::to_owned),
+                    started_time: event.timestamp,
+                    ..Attempt::default()
+                });
+            }
+            "Enqueued" | "Dequeued" | "Stopping" | "Progress" => {}
+            ended => {
+                // One that ends while it waits has no run that could end.
+                if let Some(last) = attempts.last_mut().filter(|last| last.end_time.is_none()) {
+                    (last.end_time, last.outcome) = (Some(event.timestamp), Some(ended.to_owned()));
+                }
+            }
+        }
+    }
+    attempts
 }
 
 /// A step of a task.
@@ -151,11 +205,18 @@ pub(crate) fn events_of(task: &Task) -> Vec<TaskEvent> {
     std::iter::once(accepted).chain(stored).collect()
 }
 
+/// A plain asynchronous invocation, as stored.
+pub const INVOCATION: u8 = 0;
+/// A stateful task, as stored.
+pub const TASK: u8 = 1;
+/// A run of a job, as stored.
+pub const JOB: u8 = 2;
+
 /// What a kind is called.
 pub fn kind_name(kind: u8) -> &'static str {
     match kind {
-        1 => "task",
-        2 => "job",
+        TASK => "task",
+        JOB => "job",
         _ => "invocation",
     }
 }
@@ -174,16 +235,21 @@ pub(crate) fn info_of(task: &Task, output: Option<&Output>, payload: Option<&[u8
     let state = &task.now;
     let set = |at: i64| (at > 0).then_some(at);
     let ended = set(state.ended);
+    let events = events_of(task);
+    let attempts = attempts_of(&events);
     let outcomes: Vec<&str> =
         task.destinations.lines().filter_map(|line| line.split_once(' ').map(|(_, text)| text)).collect();
     TaskInfo {
         task_id: id_of(task.number, task.id.as_deref()),
         status: state.state.name().to_owned(),
+        scheduled_time: envelope.as_ref().and_then(|envelope| envelope.due),
         request_id: envelope.map(|envelope| envelope.request).unwrap_or_default(),
         instance_id: state.instance.as_deref().map(str::to_owned),
         qualifier: task.qualifier.to_string(),
         function_name: task.function.to_string(),
         started_time: set(state.started),
+        first_started_time: attempts.first().map(|first| first.started_time).or_else(|| set(state.started)),
+        attempts,
         end_time: ended,
         duration_ms: set(state.started).map(|started| ended.unwrap_or(now).saturating_sub(started).max(0)),
         already_retried_times: retried(state),
@@ -192,7 +258,7 @@ pub(crate) fn info_of(task: &Task, output: Option<&Output>, payload: Option<&[u8
         return_payload: output.map(|output| text_of(&output.body[..output.body.len().min(SHOWN)])),
         result_cut: output.is_some_and(|output| head_of(output).cut),
         destination_status: (!outcomes.is_empty()).then(|| outcomes.join("; ")),
-        events: events_of(task),
+        events,
         kind: kind_name(task.kind).to_owned(),
         number: task.number.0,
         tenant: task.tenant.to_string(),
@@ -227,6 +293,34 @@ pub fn head_of(output: &Output) -> Head {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_are_told_from_steps() {
+        let event = |number: i64, status: &str, detail: &str| TaskEvent {
+            event_id: number.unsigned_abs(),
+            status: status.to_owned(),
+            timestamp: number * 10,
+            event_detail: detail.to_owned(),
+        };
+        let running = |number, epoch: u32| event(number, "Running", &format!(r#"{{"instance":"i","epoch":{epoch}}}"#));
+        let steps = [
+            event(1, "Enqueued", ""),
+            running(2, 1),
+            event(3, "Retrying", ""),
+            running(4, 2),
+            event(5, "Progress", ""),
+            event(6, "Succeeded", ""),
+        ];
+        let run = |epoch, started_time, end: i64, outcome: &str| Attempt {
+            epoch,
+            instance_id: Some("i".to_owned()),
+            started_time,
+            end_time: Some(end),
+            outcome: Some(outcome.to_owned()),
+        };
+        assert_eq!(attempts_of(&steps), [run(1, 20, 30, "Retrying"), run(2, 40, 60, "Succeeded")]);
+        assert_eq!(attempts_of(&[event(1, "Enqueued", ""), event(2, "Stopped", "")]), []);
+    }
 
     #[test]
     fn ids() {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use kip_spec::{InstanceId, VersionId};
 
-use super::{FunctionCore, Revision, Role};
+use super::{FunctionCore, Placed, Revision, Role};
 use crate::instance::Instance;
 use crate::why::Why;
-use crate::{Change, Effect, Found, Kind, Policy, State, ToPlacer};
+use crate::{Change, Class, Effect, Found, Kind, Policy, State, Ticket, ToPlacer};
 
 impl FunctionCore {
     /// Takes over an instance. One of a version that does not serve is let go as if it had just been replaced.
@@ -46,12 +46,16 @@ impl FunctionCore {
         effects.push(Effect::Tell(ToPlacer::Hold { function, instance: id, version, need, place, rung }));
     }
 
-    /// What an earlier server left on an instance is waited for without an end.
-    pub(super) fn patience(&mut self, id: InstanceId) {
-        let inherited = self.instances.get_mut(&id).and_then(|instance| instance.inherited.as_mut());
-        if let Some((_, until)) = inherited {
-            *until = u64::MAX;
-        }
+    /// See [`crate::Event::Occupy`].
+    pub(super) fn occupy(&mut self, now: u64, ticket: Ticket, id: InstanceId) {
+        let Some(instance) = self.instances.get_mut(&id).filter(|instance| instance.state.class() == Class::Hot) else {
+            return;
+        };
+        instance.in_flight += 1;
+        instance.settle(now);
+        let stall = self.revisions.get(&instance.version).and_then(|revision| revision.policy.stall);
+        instance.watch = instance.watch.or_else(|| stall.map(|stall| now.saturating_add(stall)));
+        self.placed.insert(ticket, Placed { on: id, since: now });
     }
 
     /// What an earlier server left on an instance is over.

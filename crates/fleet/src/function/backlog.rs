@@ -26,9 +26,6 @@ impl Backlog {
     }
 }
 
-/// Places that are offered have tickets of their own, from here on; the shell counts its own from zero.
-const OFFERED: u64 = 1 << 63;
-
 impl FunctionCore {
     /// So many tasks are ready for a version, those that were offered a place not among them.
     pub(super) fn backlog(&mut self, version: VersionId, backlog: Backlog) {
@@ -70,7 +67,7 @@ impl FunctionCore {
             revision.backlog.count -= 1;
         }
         self.next_offer += 1;
-        let ticket = Ticket(OFFERED | self.next_offer);
+        let ticket = Ticket::offered(self.next_offer);
         self.put(now, ticket, instance, start, effects);
         // It is the shell that knows which task it is for.
         if let Some(Effect::Dispatch { ticket, instance, start }) = effects.pop() {

@@ -173,6 +173,14 @@ impl FunctionCore {
             State::Starting => self.start_failed(now, id, StartFailure::NeverReady, effects),
             State::Initializing => self.start_failed(now, id, StartFailure::InitializeFailed { status: 0 }, effects),
             State::Requested => self.no_room_in_time(now, id, effects),
+            // Tasks have times of their own, and are ended by whoever keeps those.
+            State::Draining if self.placed.iter().any(|(ticket, placed)| placed.on == id && ticket.is_task()) => {
+                let deadline = now.saturating_add(self.limits(id).request.max(1_000));
+                let number = self.next_operation();
+                if let Some(instance) = self.instances.get_mut(&id) {
+                    instance.operation = Some(Operation { number, deadline: Some(deadline) });
+                }
+            }
             // Its requests had as long as any request may have.
             State::Draining => {
                 let why = instance.goal.map_or(Why::Deadline, |(_, why)| why);

@@ -131,6 +131,7 @@ impl FunctionCore {
                 }
             }
             Event::Halt { ticket } => self.halt(now, ticket, effects),
+            Event::Occupy { ticket, instance } => return self.occupy(now, ticket, instance),
             Event::Backlog { version, backlog } => self.backlog(version, backlog),
             Event::Deploy { version, policy } => self.deploy(now, version, policy, effects),
             Event::Serve { version, policy } => self.serve(now, version, policy, effects),
@@ -145,7 +146,6 @@ impl FunctionCore {
                 return self.adopt(now, instance, version, policy, found, effects);
             }
             Event::Settled { instance } => self.settled(now, instance),
-            Event::Patience { instance } => self.patience(instance),
             Event::Readiness { instance, ready } => self.readiness(instance, ready),
             Event::Unhealthy { instance, how } => self.unhealthy(now, instance, how, effects),
             Event::Progress { instance, last } => self.progress(now, instance, last, effects),

@@ -39,6 +39,7 @@ fn policy() -> Policy {
         grace: Some(0),
         stall: None,
         max_age: None,
+        unproven: false,
         limits: Limits { start: 500, initialize: 500, sleep: 50, park: 200, stop: 100, request: 10_000 },
     }
 }
@@ -590,3 +591,48 @@ fn a_core_is_written_down_and_read_back() {
 }
 
 mod scaling;
+
+/// A task may take longer than any request: an instance that is to go waits for it, and for nothing else so long.
+#[test]
+fn an_instance_that_is_to_go_waits_for_its_task() {
+    let mut world = World::calm();
+    world.deploy(1, policy());
+    world.backlog(1, world.now);
+    world.advance(100);
+    let ticket = world.offers[0];
+    world.deploy(2, Policy { unproven: true, ..policy() });
+    world.advance(100_000);
+    assert!(world.states().contains(&State::Draining), "{:?}", world.states());
+    world.leave(ticket);
+    world.advance(1_000);
+    assert!(!world.states().contains(&State::Draining), "{:?}", world.states());
+}
+
+/// What an earlier server began and somebody holds keeps its instance awake, and lets it finish when its version is replaced.
+#[test]
+fn a_held_run_of_an_earlier_server_keeps_its_instance_at_work() {
+    let id = InstanceId { boot: 0, core: 0, sequence: 1 };
+    let adopted = |serving: u64| {
+        let mut world = World::calm();
+        let found =
+            crate::Found { asleep: None, busy: 0, born: world.now, provisioned: false, place: crate::Place::default() };
+        let policy = Arc::new(policy());
+        let (version, ticket) = (VersionId(1), Ticket::inherited(0));
+        world.step(Event::Adopt { instance: id, version, policy: policy.clone(), found });
+        world.step(Event::Occupy { ticket, instance: id });
+        world.step(Event::Serve { version: VersionId(serving), policy });
+        world.advance(100_000);
+        (world, ticket)
+    };
+    let (mut same, ticket) = adopted(1);
+    assert_eq!(same.states(), [State::Busy], "neither paused nor stopped");
+    same.step(Event::Leave { ticket });
+    same.advance(200);
+    assert_eq!(same.states(), [State::Paused]);
+    let (mut replaced, ticket) = adopted(2);
+    assert_eq!(replaced.states(), [State::Draining]);
+    // Told to stop, its instance ends with its place.
+    replaced.step(Event::Leave { ticket });
+    replaced.advance(1_000);
+    assert_eq!(replaced.states(), []);
+}

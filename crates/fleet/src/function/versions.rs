@@ -18,7 +18,7 @@ impl FunctionCore {
             self.step_down(candidate);
         }
         let serving = self.revisions.values().any(|revision| revision.role == Role::Serving);
-        let role = if serving && something_runs { Role::Candidate } else { Role::Serving };
+        let role = if serving && something_runs && !policy.unproven { Role::Candidate } else { Role::Serving };
         self.revisions.insert(version, Revision::new(role, policy, true));
         if role == Role::Serving {
             self.promote(now, version, effects);

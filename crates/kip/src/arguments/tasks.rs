@@ -26,6 +26,12 @@ pub(crate) struct Run {
     /// How often it is run again if it fails, 0 to 8.
     #[arg(long, default_value_t = 0)]
     pub(crate) retries: u32,
+    /// Run it again only after these exit codes, such as 75,137; a signal is 128 and its number.
+    #[arg(long, value_name = "CODES", value_delimiter = ',', requires = "retries")]
+    pub(crate) retry_only: Vec<u8>,
+    /// Never run it again after these.
+    #[arg(long, value_name = "CODES", value_delimiter = ',', requires = "retries")]
+    pub(crate) retry_never: Vec<u8>,
     /// How long a run may take, such as 12h; a day otherwise.
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<Millis>,
@@ -35,6 +41,33 @@ pub(crate) struct Run {
     /// The program and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<String>,
+}
+
+/// What runs to its end, by a timer or when it is told to.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Jobs {
+    /// List jobs with their next and last runs.
+    Ls,
+    /// Show a job with its latest runs.
+    Show(Job),
+    /// Run a job now, whatever its schedule says.
+    Run {
+        #[command(flatten)]
+        job: Job,
+        /// Do not wait for its end.
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Let a job's schedule rest; runs under way go on.
+    Pause(Job),
+    /// Let a job's schedule go on with the next time that comes.
+    Resume(Job),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Job {
+    /// The job.
+    pub(crate) name: String,
 }
 
 /// What an asynchronous invocation may say.
@@ -64,6 +97,9 @@ pub(crate) struct Later {
     /// How often it is run again after an error of the function, 0 to 8.
     #[arg(long, requires = "later")]
     pub(crate) retries: Option<u32>,
+    /// It is a stateful task: its run outlives the server.
+    #[arg(long, requires = "later")]
+    pub(crate) stateful: bool,
     /// Wait for the end of the task and print what the function answered.
     #[arg(long, requires = "later")]
     pub(crate) wait: bool,
@@ -100,8 +136,8 @@ pub(crate) struct List {
     pub(crate) function: Option<String>,
     #[command(flatten)]
     pub(crate) which: Which,
-    /// How many.
-    #[arg(short = 'n', long, default_value_t = 20)]
+    /// How many, 1 to 1000.
+    #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) limit: u32,
     /// The oldest first.
     #[arg(long)]

@@ -20,6 +20,9 @@ pub(crate) async fn run(client: &Client, options: &Deploy, output: Output) -> an
     let gateway = client.about().await?.gateway;
     output.result(&made.deployed, |deployed| {
         let line = |made: &VersionMade| {
+            if made.job {
+                return format!("{0} {1} is a job: kip jobs show {0}\n", made.function, made.version);
+            }
             let state = if options.no_wait { "" } else { " serves" };
             format!("{} {}{state}  http://{gateway}/f/{}/\n", made.function, made.version, made.function)
         };

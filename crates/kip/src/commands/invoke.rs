@@ -151,6 +151,7 @@ fn later_headers(later: &Later) -> anyhow::Result<Vec<(HeaderName, HeaderValue)>
         ("x-kip-task-order", later.order.clone()),
         ("x-kip-task-max-age", later.max_age.map(|time| time.to_string())),
         ("x-kip-task-retries", number(later.retries)),
+        ("x-kip-task-stateful", later.stateful.then(|| "1".to_owned())),
     ];
     let mut headers = Vec::new();
     for (name, value) in all {

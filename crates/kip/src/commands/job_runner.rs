@@ -7,11 +7,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use kip_control::RESULTS;
 use kip_host::environment::read;
+use kip_tasks::EXIT;
 use serde_json::{Value, json};
 
-/// The variable with the folder in which each run gets a folder of its own.
-pub(crate) const RESULTS: &str = "JOB_RESULTS";
 /// Names of files that an answer lists at most.
 const MOST_FILES: usize = 1_000;
 
@@ -43,11 +43,13 @@ fn connection(stream: TcpStream, argv: &[String]) -> std::io::Result<()> {
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     while let Some(request) = next(&mut reader)? {
-        let (status, answer) = if request.path == "/invoke" { run(&request, argv) } else { (404, Value::Null) };
-        let text = format!("{answer}\n");
+        let ended = if request.path == "/invoke" { run(&request, argv) } else { Ended::refused(404, "no such path") };
+        let text = format!("{}\n", ended.answer);
+        let code = ended.code.map(|code| format!("{EXIT}: {code}\r\n")).unwrap_or_default();
         write!(
             writer,
-            "HTTP/1.1 {status} Over\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
+            "HTTP/1.1 {} Over\r\ncontent-type: application/json\r\n{code}content-length: {}\r\n\r\n{text}",
+            ended.status,
             text.len()
         )?;
     }
@@ -72,31 +74,62 @@ fn next(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
     Ok(Some(request))
 }
 
+/// How a run ended, as it is answered.
+struct Ended {
+    status: u16,
+    /// The program's exit code, as a shell would have it.
+    code: Option<u8>,
+    answer: Value,
+}
+
+impl Ended {
+    fn refused(status: u16, why: &str) -> Self {
+        Self { status, code: None, answer: json!({ "error": why }) }
+    }
+
+    fn with_code(code: u8, answer: Value) -> Self {
+        Self { status: if code == 0 { 200 } else { 500 }, code: Some(code), answer }
+    }
+}
+
 /// Runs the program: what it is given comes in on its standard input, what it writes is the instance's log.
-fn run(request: &Request, argv: &[String]) -> (u16, Value) {
+fn run(request: &Request, argv: &[String]) -> Ended {
     let id = request.header("x-kip-task-id");
+    if id.is_empty() {
+        return Ended::refused(409, "a job is run as a task: kip jobs run, or x-fc-invocation-type: Async");
+    }
     // Ids are fit for file names: letters, digits, `_` and `-`.
     let out = read(RESULTS).map(|folder| PathBuf::from(folder).join(id));
-    let Some((program, arguments)) = argv.split_first() else { return (500, json!({"error": "there is no program"})) };
+    let Some((program, arguments)) = argv.split_first() else { return Ended::refused(500, "there is no program") };
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::piped());
+    command.args(arguments).stdin(Stdio::piped()).env_remove(RESULTS);
     for (name, header) in [
         ("KIPWAKE_TASK_ID", "x-kip-task-id"),
         ("KIPWAKE_TASK_ATTEMPT", "x-kip-task-attempt"),
         ("KIPWAKE_TASK_EPOCH", "x-kip-task-epoch"),
+        ("KIPWAKE_TASK_DUE", "x-kip-task-due"),
         ("KIPWAKE_PROGRESS", "x-kip-task-progress"),
     ] {
-        command.env(name, request.header(header));
+        let value = request.header(header);
+        if !value.is_empty() {
+            command.env(name, value);
+        }
     }
     if let Some(out) = &out {
         if let Err(error) = std::fs::create_dir_all(out) {
-            return (500, json!({"error": format!("{} cannot be made: {error}", out.display())}));
+            return Ended::refused(500, &format!("{} cannot be made: {error}", out.display()));
         }
         command.env("KIPWAKE_OUT", out);
     }
+    let killed_before = killed_for_memory();
     let mut child = match command.spawn() {
         Ok(child) => child,
-        Err(error) => return (500, json!({"error": format!("`{program}` cannot be started: {error}")})),
+        Err(error) => {
+            // As a shell says it.
+            let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
+            let why = format!("`{program}` cannot be started: {error}");
+            return Ended::with_code(code, json!({ "exitCode": code, "error": why }));
+        }
     };
     if let Some(mut stdin) = child.stdin.take() {
         // A program that does not read what it is given is none the worse for it.
@@ -104,16 +137,35 @@ fn run(request: &Request, argv: &[String]) -> (u16, Value) {
     }
     match child.wait() {
         Ok(status) => {
-            let answer = json!({
+            let mut answer = json!({
                 "exitCode": status.code(),
                 "signal": status.signal(),
                 "out": out.as_ref().map(|out| out.display().to_string()),
                 "files": out.map(files).unwrap_or_default(),
             });
-            (if status.success() { 200 } else { 500 }, answer)
+            if status.signal() == Some(9) && killed_for_memory() > killed_before {
+                answer["error"] = json!("the program was killed for its memory limit (resources.memory)");
+            }
+            let signal = status.signal().map(|signal| signal.saturating_add(128));
+            let code = status.code().or(signal).and_then(|code| u8::try_from(code).ok());
+            Ended::with_code(code.unwrap_or(u8::MAX), answer)
         }
-        Err(error) => (500, json!({"error": error.to_string()})),
+        Err(error) => Ended::refused(500, &error.to_string()),
     }
+}
+
+/// How many processes of our cgroup the kernel has killed because its memory was used up; 0 where that is not counted.
+fn killed_for_memory() -> u64 {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let count = groups.lines().find_map(|line| {
+        let file = match line.strip_prefix("0::") {
+            Some(path) => format!("/sys/fs/cgroup{path}/memory.events"),
+            None => format!("/sys/fs/cgroup/memory{}/memory.oom_control", line.split_once(":memory:")?.1),
+        };
+        let text = std::fs::read_to_string(file).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    });
+    count.unwrap_or(0)
 }
 
 /// The files that a run left in its folder, by name.

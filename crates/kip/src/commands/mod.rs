@@ -11,6 +11,7 @@ pub(crate) mod infer;
 pub(crate) mod inspect;
 pub(crate) mod invoke;
 pub(crate) mod job_runner;
+pub(crate) mod jobs;
 pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod logs;
@@ -39,6 +40,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Inspect(options) => inspect::inspect(&Client::find(connection)?, &options, output).await,
         Command::Invoke(options) => invoke::run(&Client::find(connection)?, &options, output).await,
         Command::Run(options) => run::run(&Client::find(connection)?, &options, output).await,
+        Command::Jobs(command) => jobs::run(&Client::find(connection)?, &command, output).await,
         Command::Tasks(command) => tasks::run(&Client::find(connection)?, &command, output).await,
         Command::Logs(options) => logs::run(&Client::find(connection)?, &options, output).await,
         Command::Rotate(options) => usage::rotate(&Client::find(connection)?, &options, output).await,

@@ -63,9 +63,18 @@ fn is_zombie(pid: u32) -> bool {
 }
 
 pub(crate) async fn remove(client: &Client, names: &Names, output: Output) -> anyhow::Result<()> {
+    // Who may remove functions may see their tasks.
+    let tasks: kip_tasks::Summary = client.get("/api/v1/tasks/summary").await?;
     for name in &names.functions {
+        let of = tasks.functions.iter().find(|of| of.function == *name);
+        let waiting = of.map_or(0, |of| of.ready + of.later + of.held);
         let removed: serde_json::Value = client.delete(&format!("/api/v1/functions/{}", segment(name))).await?;
         output.line(&removed, |_| format!("removed {name}"))?;
+        if waiting > 0 {
+            output.remark(&format!(
+                "{waiting} tasks of {name} waited and are not run: kip tasks ls {name} --status Invalid"
+            ));
+        }
     }
     Ok(())
 }

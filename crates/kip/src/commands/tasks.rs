@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::arguments::tasks::{Config, Configured, List, One, Set, Some as Chosen, Tasks, Which};
 use crate::client::{Client, segment};
-use crate::output::{Output, clock, date, millis, table};
+use crate::output::{Output, clock, date, millis, printable, table};
 
 pub(crate) async fn run(client: &Client, command: &Tasks, output: Output) -> anyhow::Result<()> {
     match command {
@@ -121,8 +121,14 @@ fn shown(task: &TaskInfo) -> String {
     let progress = task.progress.as_ref().map(|progress| format!(": {progress}")).unwrap_or_default();
     line("status", &format!("{}{progress}", task.status));
     line("created", &date(task.created_time));
-    if let Some(started) = task.started_time {
+    if let Some(due) = task.scheduled_time {
+        line("scheduled", &date(due));
+    }
+    if let Some(started) = task.first_started_time {
         line("started", &date(started));
+    }
+    if let Some(again) = task.started_time.filter(|again| Some(*again) != task.first_started_time) {
+        line("last run", &date(again));
     }
     if let Some(ended) = task.end_time {
         line("ended", &date(ended));
@@ -136,6 +142,10 @@ fn shown(task: &TaskInfo) -> String {
         let wait = task.estimated_wait_ms.map(|wait| format!(", about {} to wait", millis(wait))).unwrap_or_default();
         line("queue", &format!("{ahead} before it{wait}"));
     }
+    let waits = matches!(task.status.as_str(), "Enqueued" | "Retrying");
+    if waits && task.run_at > kip_host::clock::wall_millis() {
+        line("not before", &date(task.run_at));
+    }
     if let Some(trouble) = &task.waits_for {
         line("waits for", trouble);
     }
@@ -147,7 +157,7 @@ fn shown(task: &TaskInfo) -> String {
         ("result", &task.return_payload),
     ] {
         if let Some(value) = value {
-            line(name, value);
+            line(name, &printable(&short(value)));
         }
     }
     if task.result_cut {
@@ -160,8 +170,18 @@ fn shown(task: &TaskInfo) -> String {
     text
 }
 
+/// As much of a payload or result as a person looks at; `kip tasks payload` and `result` print all of it.
+fn short(text: &str) -> String {
+    const MOST: usize = 500;
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}… ({} bytes)", &text[..at], text.len()),
+        None => text.to_owned(),
+    }
+}
+
 fn event_line(event: &TaskEvent) -> String {
-    format!("{}  {:<10}  {}", clock(event.timestamp), event.status, event.event_detail).trim_end().to_owned()
+    let detail = printable(&event.event_detail);
+    format!("{}  {:<10}  {detail}", clock(event.timestamp), event.status).trim_end().to_owned()
 }
 
 async fn raw(client: &Client, one: &One, what: &str, output: Output) -> anyhow::Result<()> {
@@ -199,8 +219,16 @@ async fn change(client: &Client, some: &Chosen, what: &str, method: Method, outp
 }
 
 async fn all(client: &Client, some: &Chosen, what: &str, output: Output) -> anyhow::Result<()> {
-    let query = TaskQuery { count: Some(!some.yes), ..query(&some.which, some.function.as_ref()) };
-    let bulk: Bulk = client.post(&format!("/api/v1/tasks/{what}"), &query).await?;
+    let mut query = TaskQuery { count: Some(!some.yes), ..query(&some.which, some.function.as_ref()) };
+    let path = format!("/api/v1/tasks/{what}");
+    let mut bulk: Bulk = client.post(&path, &query).await?;
+    // Very many are done in pieces, so that each is answered soon.
+    while let Some(next) = bulk.next {
+        output.remark(&format!("{what}: {} of {} tasks so far", bulk.changed, bulk.matched));
+        query.next_token = Some(next.0.to_string());
+        let more: Bulk = client.post(&path, &query).await?;
+        bulk = Bulk { changed: bulk.changed + more.changed, next: more.next, ..bulk };
+    }
     output.result(&bulk, |bulk| {
         if some.yes {
             format!("{what}: {} of {} tasks\n", bulk.changed, bulk.matched)
@@ -214,9 +242,19 @@ fn config_path(of: &Configured) -> String {
     format!("/api/v1/functions/{}/async-invoke-config?qualifier={}", segment(&of.function), segment(&of.qualifier))
 }
 
+fn is_missing(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Problem>().is_some_and(|problem| problem.code == code::TASK_CONFIG_MISSING)
+}
+
 async fn config(client: &Client, command: &Config, output: Output) -> anyhow::Result<()> {
     let shown: AsyncConfig = match command {
-        Config::Show(of) => client.get(&config_path(of)).await?,
+        Config::Show(of) => match client.get(&config_path(of)).await {
+            Err(error) if is_missing(&error) => {
+                output.remark("nothing is kept for it: these are the defaults");
+                AsyncConfig::default()
+            }
+            other => other?,
+        },
         Config::Set(set) => client.put(&config_path(&set.of), &wanted(set)?).await?,
         Config::Rm(of) => {
             client.remove(&config_path(of)).await?;
@@ -235,7 +273,8 @@ async fn config(client: &Client, command: &Config, output: Output) -> anyhow::Re
         let Destinations { on_success, on_failure } = &config.destination_config;
         for (name, destination) in [("success", on_success), ("failure", on_failure)] {
             if let Some(destination) = destination {
-                let _ = writeln!(text, "{name}: {}", destination.destination);
+                let signed = if destination.secret.is_some() { " (signed)" } else { "" };
+                let _ = writeln!(text, "{name}: {}{signed}", destination.destination);
             }
         }
         text

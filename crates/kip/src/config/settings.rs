@@ -191,6 +191,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Count,
     },
     Setting {
+        key: "tasks.ca",
+        default: "system",
+        about: "whose certificates https destinations may have: a PEM file, or those that the system trusts",
+        form: Form::Text,
+    },
+    Setting {
         key: "tasks.delivery",
         default: "1d",
         about: "how long it is tried to tell a destination that a task is over",
@@ -221,6 +227,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         default: "2000000",
         about: "tasks of all functions that may wait; more are refused with 429",
         form: Form::Count,
+    },
+    Setting {
+        key: "tasks.weights",
+        default: "none",
+        about: "tasks in a row that tenants have when their turn comes, such as team-a=3, team-b=2; 1 for all others",
+        form: Form::Text,
     },
     Setting {
         key: "tls.certificate",

@@ -1,6 +1,7 @@
 //! Settings of tasks.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use kip_spec::{Bytes, Millis, Problem};
 use kip_tasks::config::Options;
@@ -9,6 +10,9 @@ use super::{Value, invalid, parse};
 
 /// The longest that a payload may be: it is held in memory.
 const LARGEST: u64 = 256 << 20;
+
+/// The largest weight of a tenant.
+const HEAVIEST: u32 = 1_000;
 
 /// What bounds tasks.
 pub(super) fn options(values: &BTreeMap<&'static str, Value>) -> Result<Options, Problem> {
@@ -34,6 +38,30 @@ pub(super) fn options(values: &BTreeMap<&'static str, Value>) -> Result<Options,
         threads,
         delivery: time("tasks.delivery")?,
         holders: None,
+        ca: ca(&values["tasks.ca"].value)?,
+        weights: weights(&values["tasks.weights"].value)?,
         secret: Vec::new(),
     })
+}
+
+/// A file of certificates, read once to see that it can be.
+fn ca(text: &str) -> Result<Option<PathBuf>, Problem> {
+    if text == "system" {
+        return Ok(None);
+    }
+    let path = PathBuf::from(text);
+    kip_host::tls::Trust::of(Some(&path)).map_err(|error| invalid(format!("tasks.ca: {error}")))?;
+    Ok(Some(path))
+}
+
+/// `a=3, b=2`: tenants and how many tasks in a row they may have.
+fn weights(text: &str) -> Result<BTreeMap<String, u32>, Problem> {
+    let pair = |pair: &str| {
+        let (tenant, weight) = pair.split_once('=')?;
+        let weight = weight.trim().parse().ok().filter(|weight| (1..=HEAVIEST).contains(weight))?;
+        Some((tenant.trim().to_owned(), weight))
+    };
+    let pairs = text.split(',').map(str::trim).filter(|part| !part.is_empty() && *part != "none");
+    let wrong = |part: &str| invalid(format!("tasks.weights: `{part}` is not TENANT=WEIGHT, 1 to {HEAVIEST}"));
+    pairs.map(|part| pair(part).ok_or_else(|| wrong(part))).collect()
 }

@@ -131,7 +131,10 @@ pub(crate) async fn show(client: &Client, path: &Path, prove: bool, output: Outp
         None => Vec::new(),
     };
     output.say("");
-    for made in &made.deployed {
+    for made in made.deployed.iter().filter(|made| made.job) {
+        output.say(&format!("Job       kip jobs show {0} · kip jobs run {0}", made.function));
+    }
+    for made in made.deployed.iter().filter(|made| !made.job) {
         let host = made.function.as_str().to_ascii_lowercase();
         output.say(&format!(
             "URL       http://{gateway}/f/{}/  and  http://{host}.localhost:{}/",

@@ -13,6 +13,7 @@ mod crash;
 mod gpu;
 mod hostile;
 mod http;
+mod jobs;
 mod journey;
 mod keys;
 mod lifecycle;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Caller};
-use crate::support::{Server, apart, call, function, is_alive, manifest, until, until_true};
+use crate::support::{KIP, Server, apart, call, function, is_alive, manifest, until, until_true};
 
 /// A server with a function `f` whose runs are in a ledger.
 pub(crate) struct Bench {
@@ -137,6 +137,21 @@ fn what_is_accepted_is_run_once_and_shown() {
     let result = bench.server.api_get("/api/v1/functions/f/tasks/first/result");
     assert_eq!((result.text().as_str(), result.header("x-kip-task-status")), ("hello", Some("200")));
     assert_eq!(bench.server.api_get("/api/v1/functions/f/tasks/first/payload").text(), "answer hello");
+    // The function is told of the caller what it would be told in a call that somebody waits for.
+    let told = |answer: &Value| -> Vec<Value> {
+        let tells = |header: &&Value| {
+            let name = header[0].as_str().unwrap();
+            name == "host" || name.starts_with("x-forwarded-")
+        };
+        let mut told: Vec<Value> = answer["headers"].as_array().unwrap().iter().filter(tells).cloned().collect();
+        told.sort_by_key(Value::to_string);
+        told
+    };
+    let now = told(&call(bench.server.gateway, "POST", "/f/f/echo", "", b"x").json());
+    let later = call(bench.server.gateway, "POST", "/f/f/echo", "x-fc-invocation-type: Async\r\n", b"x");
+    let later = bench.until(later.header("x-fc-async-task-id").unwrap(), "Succeeded");
+    assert_eq!((told(&serde_json::from_str(later["returnPayload"].as_str().unwrap()).unwrap()), now.len()), (now, 5));
+    bench.server.kip(&["tasks", "purge", "f", later["taskId"].as_str().unwrap()]).ok();
     // The native way, an event.
     let taken = bench.api("POST", "/api/v1/functions/f/tasks", "answer 2");
     assert_eq!(taken.status(), 202, "{taken:?}");
@@ -153,7 +168,7 @@ fn what_is_accepted_is_run_once_and_shown() {
     let rest = bench.server.ask(&["tasks", "ls", "-n", "2", "--next", page["nextToken"].as_str().unwrap()]);
     assert_eq!((rest["tasks"].as_array().unwrap().len(), &rest["nextToken"]), (1, &Value::Null), "{rest}");
     let stat = bench.server.ask(&["tasks", "stat"]);
-    assert_eq!((&stat["functions"][0]["succeeded"], &stat["queued"]), (&json!(3), &json!(0)), "{stat}");
+    assert_eq!((&stat["functions"][0]["succeeded"], &stat["queued"]), (&json!(4), &json!(0)), "{stat}");
     let steps = bench.server.ask_lines(&["tasks", "watch", "f", "first"]);
     assert_eq!(steps.len(), 4);
     bench.server.kip(&["tasks", "show", "f", "nothing"]).failed(&["KW-5001", "nothing"]);
@@ -162,7 +177,7 @@ fn what_is_accepted_is_run_once_and_shown() {
     assert_eq!(bench.server.ask(&["tasks", "purge", "--all"])["matched"], 2, "counted only");
     assert_eq!(bench.server.ask(&["tasks", "purge", "--all", "--yes"])["changed"], 2);
     let metrics = bench.server.api_get("/metrics").text();
-    assert!(metrics.contains("kip_tasks_ended_total{function=\"f\",status=\"Succeeded\"} 3"), "{metrics}");
+    assert!(metrics.contains("kip_tasks_ended_total{function=\"f\",status=\"Succeeded\"} 4"), "{metrics}");
 }
 
 #[test]
@@ -202,6 +217,29 @@ fn what_is_not_acceptable_is_refused_with_a_code() {
     }
     assert_eq!(bench.api("GET", "/api/v1/functions/g/tasks", "").status(), 404);
     assert_eq!(refused(&bench.api("GET", "/api/v1/functions/f/async-invoke-config", "")), "KW-5009");
+    let usual = bench.server.ask(&["tasks", "config", "show", "f"]);
+    assert_eq!(usual["maxAsyncRetryAttempts"], 3, "the defaults: {usual}");
+    // There are no versions and aliases to choose from yet.
+    for path in ["async-invoke-config?qualifier=blue", "tasks?qualifier=1"] {
+        let method = if path.starts_with("tasks") { "POST" } else { "PUT" };
+        let answer = bench.api(method, &format!("/api/v1/functions/f/{path}"), "{}");
+        assert_eq!((answer.status(), refused(&answer).as_str()), (404, "KW-3007"), "{path}");
+    }
+    // A destination that is not there, and those that would lead back.
+    let to = |function: &str, to: &str| {
+        let text = json!({"destinationConfig": {"onSuccess": {"destination": to}}}).to_string();
+        let answer = bench.api("PUT", &format!("/api/v1/functions/{function}/async-invoke-config"), &text);
+        (answer.status(), answer.text())
+    };
+    assert!(matches!(to("f", "function:nobody"), (400, text) if text.contains("KW-5006") && text.contains("nobody")));
+    assert!(
+        matches!(to("f", "function:f"), (400, text) if text.contains("KW-5006") && text.contains("without an end"))
+    );
+    bench.server.deploy(&manifest(&[bench.function("f", "instances: {max: 1}"), bench.function("h", "")]));
+    assert_eq!(to("f", "function:h").0, 200);
+    assert!(matches!(to("h", "function:f"), (400, text) if text.contains("by way of f")), "a circle");
+    assert_eq!(bench.api("DELETE", "/api/v1/functions/f/async-invoke-config", "").status(), 204);
+    assert_eq!(bench.api("GET", "/api/v1/functions/f/tasks?limit=0", "").status(), 400);
     assert_eq!(bench.api("POST", "/api/v1/functions/g/tasks", "").status(), 404);
     for _ in 0..2 {
         bench.task("x-kip-task-delay: 1h\r\n", "");
@@ -258,7 +296,10 @@ fn one_id_is_one_task_for_a_hundred_callers_and_over_a_crash() {
     }
     bench.server.crash();
     bench.server.start_again();
-    assert_eq!(bench.task("x-fc-async-task-id: one\r\n", "answer once"), "one");
+    let again = bench.submit("x-fc-async-task-id: one\r\n", "answer once");
+    assert_eq!((again.status(), again.header("x-fc-async-task-id")), (202, Some("one")));
+    let first = bench.show("one")["requestId"].as_str().unwrap().to_owned();
+    assert_eq!(again.header("x-fc-request-id"), Some(first.as_str()), "the request that brought it");
     let other = bench.submit("x-fc-async-task-id: one\r\n", "answer twice");
     assert_eq!((other.status(), other.code().as_str()), (409, "KW-5002"));
     let other = bench.submit("idempotency-key: two\r\n", "answer twice");
@@ -572,7 +613,16 @@ fn a_long_run_outlives_its_server() {
     let through = bench.task("", &format!("wait {}\nanswer through", first.display()));
     let process = bench.until_begun(&through);
     bench.server.crash();
-    bench.server.start_again();
+    // Another binary takes it up, as after an upgrade.
+    let upgraded = bench.server.folder().join("kip-upgraded");
+    fs::copy(KIP, &upgraded).unwrap();
+    let known = bench.server.serve_command();
+    let mut command = std::process::Command::new(&upgraded);
+    command.args(known.get_args());
+    for (name, _) in known.get_envs().filter(|(_, value)| value.is_none()) {
+        command.env_remove(name);
+    }
+    bench.server.start_by(command);
     assert_eq!(bench.show(&through)["status"], "Running");
     // Longer than any request of the function may take.
     let then = kip_host::clock::boot_millis() + 2_500;
@@ -584,6 +634,13 @@ fn a_long_run_outlives_its_server() {
     assert_eq!((&task["returnPayload"], &task["crashes"], &task["epoch"]), (&json!("through"), &json!(0), &json!(1)));
     assert_eq!(bench.runs(&through), 1);
     assert!(is_alive(process), "its instance goes on");
+    // A held run has a record as any request has; before the next kill, which may take the last second's.
+    let recorded = |bench: &Bench, id: &str, outcome: &str| {
+        let request = bench.show(id)["requestId"].as_str().unwrap().to_owned();
+        let record = bench.server.until_record("a held run has a record", |record| record["id"] == request);
+        assert_eq!((&record["outcome"], &record["path"]), (&json!(outcome), &json!("/task")), "{record}");
+    };
+    recorded(&bench, &through, "done");
     // Over while nobody was there.
     let away = bench.task("", &format!("wait {}\nanswer away", second.display()));
     bench.until_begun(&away);
@@ -595,15 +652,80 @@ fn a_long_run_outlives_its_server() {
     assert_eq!((&task["returnPayload"], &task["crashes"], bench.runs(&away)), (&json!("away"), &json!(0), 1), "{task}");
     // Stopped by the next server.
     let stopped = bench.task("", &format!("wait {}", third.display()));
-    bench.until_begun(&stopped);
+    let process = bench.until_begun(&stopped);
     bench.server.crash();
     bench.server.start_again();
     assert_eq!(bench.stop(&stopped), "Stopping");
     bench.until(&stopped, "Stopped");
+    until_true("its instance has ended", || !is_alive(process));
+    recorded(&bench, &stopped, "left");
+    // It takes too long for the next server.
+    bench.configure(&json!({"asyncTask": true, "timeoutInSeconds": 3, "maxAsyncRetryAttempts": 0}));
+    let long = bench.task("", "hang");
+    let process = bench.until_begun(&long);
+    bench.server.crash();
+    bench.server.start_again();
+    assert_eq!(bench.until(&long, "Failed")["errorKind"], "FunctionTimeout");
+    until_true("its instance has ended", || !is_alive(process));
+    // And while there is none.
+    let away = bench.task("", "hang");
+    let process = bench.until_begun(&away);
+    bench.server.crash();
+    until_true("it is over", || {
+        let held = fs::read_dir(bench.server.data().join("held")).unwrap().flatten().any(|held| {
+            fs::read_to_string(held.path().join("outcome")).is_ok_and(|outcome| outcome.contains("TooLong"))
+        });
+        held
+    });
+    bench.server.start_again();
+    assert_eq!(bench.until(&away, "Failed")["errorKind"], "FunctionTimeout");
+    until_true("its instance has ended", || !is_alive(process));
     fs::write(&third, "").unwrap();
     until_true("nothing is held any more", || {
         fs::read_dir(bench.server.data().join("held")).is_ok_and(|mut left| left.next().is_none())
     });
+}
+
+/// What is held is the instance's work for the next server too: it neither sleeps nor ends, and finishes though a newer version
+/// takes its place. Nor does a server that ends in order wait for it.
+#[test]
+fn a_held_run_keeps_its_instance_at_work_under_the_next_server() {
+    let mut bench = Bench::start("");
+    let settings = "instances: {max: 1, concurrency: 2}\nidle: {pause: 300ms, stop: 1s}\ntimeouts: {total: 1s}";
+    bench.server.deploy(&manifest(&[bench.function("f", settings)]));
+    bench.configure(&json!({"asyncTask": true}));
+    let gate = bench.server.folder().join("gate");
+    let ids = ["", ""].map(|headers| bench.task(headers, &format!("wait {}", gate.display())));
+    let pids = ids.each_ref().map(|id| bench.until_begun(id));
+    let script = format!("echo begun >> {0}.job; while [ ! -e {0} ]; do sleep 0.05; done", gate.display());
+    let words = ["-o", "json", "run", "--name", "job", "--detach", "--", "sh", "-c", &script];
+    let job = bench.server.kip(&words).ok().json();
+    let job = job["taskId"].as_str().unwrap();
+    until_true("the job runs", || gate.with_extension("job").exists());
+    bench.server.terminate();
+    bench.server.start_again();
+    let passes = |millis: u64| {
+        let then = kip_host::clock::boot_millis() + millis;
+        until_true("time passes", || kip_host::clock::boot_millis() > then);
+    };
+    passes(2_000);
+    bench.server.crash();
+    bench.server.start_again();
+    let busy = |server: &Server| server.instances().iter().filter(|instance| instance["state"] == "busy").count();
+    assert_eq!(busy(&bench.server), 2, "{:?}", bench.server.instances());
+    passes(2_500);
+    assert_eq!(busy(&bench.server), 2, "{:?}", bench.server.instances());
+    bench.server.deploy(&manifest(&[bench.function("f", &format!("{settings}\nqueue: {{depth: 7}}"))]));
+    passes(2_500);
+    assert!(is_alive(pids[0]), "it is left to finish");
+    fs::write(&gate, "").unwrap();
+    for id in &ids {
+        let task = bench.until(id, "Succeeded");
+        assert_eq!((&task["crashes"], bench.runs(id)), (&json!(0), 1), "{task}");
+    }
+    until_true("the job is over", || bench.server.ask(&["tasks", "show", "job", job])["status"] == "Succeeded");
+    assert_eq!(fs::read_to_string(gate.with_extension("job")).unwrap(), "begun\n");
+    until_true("then it goes", || !is_alive(pids[0]));
 }
 
 #[test]
@@ -617,9 +739,28 @@ fn a_job_is_a_program_that_runs_to_its_end() {
     assert_eq!((&result["exitCode"], &result["files"]), (&json!(0), &json!(["result.txt"])), "{result}");
     let made = Path::new(result["out"].as_str().unwrap()).join("result.txt");
     assert_eq!(fs::read_to_string(made).unwrap(), "made\n");
-    run(&[], "exit 3").failed(&["KW-5007", "nightly", "\"exitCode\":3"]);
+    run(&[], "exit 3").failed(&["KW-5007", "nightly", "exit code 3", "\"exitCode\":3"]);
     run(&["--retries", "1"], "[ $KIPWAKE_TASK_ATTEMPT = 2 ]").ok();
-    run(&[], "kill -9 $$").failed(&["\"signal\":9"]);
+    run(&[], "kill -9 $$").failed(&["ended by signal 9"]);
+    // By exit code: one that is never worth a retry, one that is, and a program that is not there.
+    let runs = |options: &[&str], script: &str| {
+        drop(run(options, script));
+        let last = bench.server.ask(&["tasks", "ls", "nightly", "-n", "1"])["tasks"][0].clone();
+        assert_eq!((&last["kind"], &last["errorKind"]), (&json!("job"), &json!("ProgramFailed")), "{last}");
+        last["epoch"].as_u64().unwrap()
+    };
+    assert_eq!(runs(&["--retries", "3", "--retry-never", "2,3"], "exit 3"), 1);
+    assert_eq!(runs(&["--retries", "3", "--retry-only", "75"], "[ $KIPWAKE_TASK_ATTEMPT = 2 ] && exit 4; exit 75"), 2);
+    assert_eq!(runs(&["--retry-only", "137", "--retries", "1"], "kill -9 $$"), 2, "128 and the signal");
+    bench
+        .server
+        .kip(&["run", "--", "/nowhere/at-all"])
+        .failed(&["/nowhere/at-all` cannot be started", "\"exitCode\":127"]);
+    bench.server.kip(&["run", "--name", "bad name", "--", "true"]).failed(&["KW-7007", "bad name"]);
+    bench.server.kip(&["run", "--name", "f", "--", "true"]).failed(&["KW-7007", "a function"]);
+    let key = format!("authorization: Bearer {}\r\n", bench.server.key);
+    let called = call(bench.server.gateway, "POST", "/f/nightly/invoke", &key, b"");
+    assert_eq!((called.status(), called.code().as_str()), (405, "KW-8023"));
     // What is behind `--` is the program's, `-o` included.
     let words = ["-o", "json", "run", "--name", "long", "--detach", "--", "sleep", "1000"];
     let detached = bench.server.kip(&words).ok().json();

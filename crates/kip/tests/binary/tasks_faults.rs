@@ -1,6 +1,7 @@
 //! Tasks when things go wrong: the server killed at every moment, the disk full or failing, receivers that are down.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -11,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::storage::Faulty;
-use crate::support::{apart, manifest, until, until_true};
+use crate::support::{apart, call, kill, manifest, until, until_true};
 use crate::tasks::{Bench, by_task, noted, submit};
 
 /// Submitters hammer the server while it is killed again and again. Whatever was answered with 202 must end, once, and be run
@@ -364,4 +365,106 @@ fn a_backup_under_load_holds_tasks_that_can_be_put_back() {
         let number = store.find("f".to_owned(), kept.clone()).await.unwrap().expect("the task is in the backup");
         assert_eq!(store.payload(number).await.unwrap().unwrap(), "answer later");
     });
+}
+
+/// The instances are frozen for longer than a lease holds, and the server's clock is put forward by hours: the runs go on, once each.
+#[test]
+fn a_frozen_instance_and_a_stepped_clock_cost_no_run() {
+    let Some(faulty) = Faulty::start("") else { return };
+    let ledger = faulty.server.folder().join("ledger");
+    let settings = format!("instances: {{max: 2}}\nenv: {{LEDGER: {}}}", ledger.display());
+    faulty.server.deploy(&manifest(&[crate::support::function("f", &[], &settings)]));
+    let gate = faulty.server.folder().join("gate");
+    let script = format!("wait {}", gate.display());
+    let headers = format!("authorization: Bearer {}\r\nx-fc-async-task-id: long\r\n", faulty.server.key);
+    let path = "/api/v1/functions/f/tasks?stateful=true";
+    assert_eq!(call(faulty.server.api, "POST", path, &headers, script.as_bytes()).status(), 202);
+    assert_eq!(submit(faulty.server.gateway, "x-fc-async-task-id: short\r\n", &script).status(), 202);
+    let pids = until("both run", || {
+        let pids: Vec<u32> = noted(&ledger).iter().map(|line| line.pid).collect();
+        (pids.len() == 2).then_some(pids)
+    });
+    pids.iter().for_each(|pid| kill(*pid, Signal::STOP));
+    faulty.rules("clock 7200");
+    let then = kip_host::clock::boot_millis() + kip_tasks::LEASE + 1_500;
+    until_true("a lease would be over", || kip_host::clock::boot_millis() > then);
+    pids.iter().for_each(|pid| kill(*pid, Signal::CONT));
+    fs::write(&gate, "").unwrap();
+    for id in ["long", "short"] {
+        let show = || faulty.server.api_get(&format!("/api/v1/functions/f/tasks/{id}")).json();
+        let task = until("it is over", || Some(show()).filter(|task| task["endTime"].is_number()));
+        assert_eq!((&task["status"], &task["crashes"], &task["epoch"]), (&json!("Succeeded"), &json!(0), &json!(1)));
+        let begun = noted(&ledger).iter().filter(|line| line.what == "begin" && line.id == id).count();
+        assert_eq!(begun, 1, "{id}");
+    }
+}
+
+/// Many that fail in one moment do not come back in one.
+#[test]
+fn failures_of_one_moment_are_retried_spread() {
+    const COUNT: usize = 120;
+    let bench = Bench::start("instances: {max: 2, concurrency: 60}");
+    let gate = bench.server.folder().join("gate");
+    let script = format!("wait {}\nfail-until 1", gate.display());
+    let ids: Vec<String> = (0..COUNT).map(|_| bench.task("", &script)).collect();
+    until_true("all run", || noted(&bench.ledger).len() == COUNT);
+    fs::write(&gate, "").unwrap();
+    let mut times = Vec::new();
+    for id in &ids {
+        let task = bench.until(id, "Succeeded");
+        let events = task["events"].as_array().unwrap();
+        let retrying = events.iter().find(|event| event["status"] == "Retrying").unwrap();
+        let detail: serde_json::Value = serde_json::from_str(retrying["eventDetail"].as_str().unwrap()).unwrap();
+        times.push(detail["runAt"].as_i64().unwrap());
+        assert_eq!(bench.runs(id), 2);
+    }
+    times.sort_unstable();
+    let most = times.iter().map(|at| times.iter().filter(|other| (*at..*at + 250).contains(*other)).count()).max();
+    assert!(most.unwrap() < COUNT / 2, "{most:?} within a quarter of a second: {times:?}");
+}
+
+/// The receiver is a function of our own behind TLS.
+#[test]
+fn a_word_goes_over_tls_to_whom_a_trusted_certificate_vouches_for() {
+    let made = tempfile::tempdir().unwrap();
+    let folder = made.path();
+    fs::write(folder.join("of"), "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n").unwrap();
+    let openssl = |words: &str| {
+        let made = std::process::Command::new("openssl").args(words.split(' ')).current_dir(folder).output();
+        let made = made.expect("openssl is installed");
+        assert!(made.status.success(), "{words}: {}", String::from_utf8_lossy(&made.stderr));
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(&format!("req -x509 {key} -days 2 -subj /CN=authority -keyout ca.key -out ca.pem"));
+    openssl(&format!("req {key} -subj /CN=hook -keyout key.pem -out hook.csr"));
+    openssl("x509 -req -in hook.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile of -out cert.pem");
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let settings = |ca: &str| {
+        format!(
+            "[tasks]\nca = \"{ca}\"\nweights = \"team-a=3\"\n[tls]\nlisten = \"127.0.0.1:{port}\"\n\
+             certificate = \"{0}/cert.pem\"\nkey = \"{0}/key.pem\"",
+            folder.display()
+        )
+    };
+    let mut bench = Bench::with(&settings(&folder.join("ca.pem").display().to_string()), "");
+    let hook = format!("https://localhost:{port}/f/f/task");
+    bench.configure(&json!({"destinationConfig": {"onSuccess": {"destination": hook}}}));
+    let outcome = |id: &str, part: &str| {
+        until("the word was sent", || {
+            bench.show(id)["destinationStatus"].as_str().filter(|status| status.contains(part)).map(str::to_owned)
+        })
+    };
+    let id = bench.task("", "answer 1");
+    assert_eq!(outcome(&id, "200"), format!("{hook}: 200"));
+    // By the system's certificates nobody vouches for it.
+    let text = fs::read_to_string(bench.server.data().join("kipwake.toml")).unwrap();
+    let other = text.replace(&folder.join("ca.pem").display().to_string(), "system");
+    fs::write(bench.server.data().join("kipwake.toml"), other).unwrap();
+    bench.server.terminate();
+    bench.server.start_again();
+    let id = bench.task("", "answer 2");
+    let tried = until("the word was tried", || {
+        bench.show(&id)["destinationStatus"].as_str().filter(|status| status.contains("tried")).map(str::to_owned)
+    });
+    assert!(tried.contains("certificate"), "{tried}");
 }

@@ -16,9 +16,9 @@ fn document(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The examples of docs/kip-yaml.md.
+/// The examples of the pages about the format.
 fn examples() -> Vec<String> {
-    let text = document("kip-yaml.md");
+    let text = document("kip-yaml.md") + &document("jobs.md");
     let blocks = text.split("```yaml\n").skip(1);
     blocks.map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
 }
@@ -60,6 +60,11 @@ fn the_schema_refuses_what_the_reader_refuses() {
         "{api: kip/v1, functions: {f: {run: x, rotation: {max_memory: 5}}}}",
         "{api: kip/v1, functions: {f: {run: x, trigger: {http: {methods: [get]}}}}}",
         "{api: kip/v1, defaults: {run: x}, functions: {f: {run: x}}}",
+        "{api: kip/v1}",
+        "{api: kip/v1, jobs: {f: {}}}",
+        "{api: kip/v1, jobs: {f: {run: x, retries: 9}}}",
+        "{api: kip/v1, jobs: {f: {run: x, schedule: {zone: UTC}}}}",
+        "{api: kip/v1, jobs: {f: {run: x, schedule: {cron: '@daily', overlap: maybe}}}}",
     ] {
         let value: Value = serde_saphyr::from_str(text).unwrap();
         assert!(fits(&schema, &schema, &value, "").is_err(), "{text}");

@@ -34,7 +34,7 @@ refused! {
     no_functions: "api: kip/v1\nfunctions: {}\n";
     names: "api: kip/v1\nfunctions:\n  2x: {run: x}\n  a.b: {run: x}\n  [a]: {run: x}\n  5: {run: x}\n  Ocr: {run: x}\n  ocr: {run: x}\n  Ocr: {run: x}\n";
     unknown_keys: "api: kip/v1\nfunction: {}\nfunctions:\n  f:\n    runn: x\n    command: x\n    name: f\n    max: 3\n    idle: {pauze: 5s, after: 1s}\n    instances: {first_byte: 1s}\n    timeouts: {first-byte: 1s}\n";
-    later_keys: "api: kip/v1\njobs: {}\nmodels: {}\npools: {}\nfunctions:\n  f:\n    image: x\n    preset: vllm\n    resources: {disk: 6GiB}\n    probes: {startup: /x}\n    canary: {post: /x}\n    idle: {park: when-needed, spill: 1h, pause: when-needed}\n    scaling: {mode: auto, class: balanced}\n    trigger: {timer: {every: 1h}}\n  g: {model: org/name}\n";
+    later_keys: "api: kip/v1\nmodels: {}\npools: {}\nfunctions:\n  f:\n    image: x\n    preset: vllm\n    resources: {disk: 6GiB}\n    probes: {startup: /x}\n    canary: {post: /x}\n    idle: {park: when-needed, spill: 1h, pause: when-needed}\n    scaling: {mode: auto, class: balanced}\n    trigger: {timer: {every: 1h}}\n  g: {model: org/name}\n";
     units: "api: kip/v1\nfunctions:\n  f:\n    run: x\n    idle: {pause: 5, stop: 5x}\n    timeouts: {total: soon, queue: -1s, startup: 0s, grace: 9999d}\n    resources: {cpu: 2cores, memory: 4}\n  g: {run: x, resources: {cpu: 0, memory: 4B}}\n";
     wrong_types: "api: kip/v1\nfunctions:\n  f:\n    run: {a: b}\n    dir: [x]\n    env: [A, B]\n    resources: 5\n    instances: {min: \"1\", max: lots, concurrency: [1]}\n    probes: {ready: [a]}\n    lifecycle: {initialize: 5}\n    timeouts: {total: [1s], queue: true}\n    queue: 5\n    idle: {pause: no}\n    dispatch: [packed]\n    trigger: {http: yes}\n  g:\n  h: x\n";
     counts: "api: kip/v1\nfunctions:\n  f: {run: x, instances: {min: -1, max: 1.5, concurrency: 0}, queue: {depth: 0}}\n";
@@ -49,5 +49,6 @@ refused! {
     watchdog_and_rotation: "api: kip/v1\nfunctions:\n  f: {run: x, watchdog: {stall: 0s}, rotation: {max_age: 5, max_memory: 1KiB}, probes: {live: tcp}}\n  g: {run: x, watchdog: {stal: 5s}, rotation: 24h}\n";
     paths: "api: kip/v1\nfunctions:\n  f: {run: x, probes: {ready: healthz}, lifecycle: {initialize: {timeout: 5s}, pre_stop: {path: /a b}}}\n";
     words: "api: kip/v1\nfunctions:\n  f: {run: x, dispatch: random, scaling: {mode: manual}, trigger: {http: {auth: jwt, methods: [get, TRACE, 5]}}}\n  g: {run: x, trigger: {http: {auth: none, methods: []}}}\n";
+    jobs: "api: kip/v1\nfunctions:\n  f: {run: x}\njobs:\n  f: {run: x}\n  a: {command: x, instances: {max: 2}}\n  b: {run: x, retries: 9, timeout: 31d, parallel: 0}\n  c: {run: x, retries: {only: [0, 256, x], never: 2}}\n  d: {run: x, schedule: 5}\n  e: {run: x, schedule: \"61 * * * *\"}\n  g: {run: x, schedule: {zone: Mars/Olympus, overlap: maybe, missed: all}}\n  h: {run: x, schedule: {cron: \"@daily\", zone: Mars/Olympus, suspend: true, deadline: 0s, paused: 1}}\n";
     wrong_defaults_are_told_once: "api: kip/v1\ndefaults: {idle: {pause: 5}, run: x, instances: {min: 20}}\nfunctions:\n  f: {run: x}\n  g: {run: x, idle: {stop: 5}}\n";
 }

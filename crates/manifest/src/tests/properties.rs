@@ -150,6 +150,7 @@ prop_compose! {
                 exempt: exempt.into_iter().filter(|path| !path.contains(['*', '?'])).collect(),
             },
             protocol: protocol.map(|h2| if h2 { Protocol::Http2 } else { Protocol::Http1 }),
+            job: None,
         }
     }
 }

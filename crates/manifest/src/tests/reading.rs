@@ -186,3 +186,39 @@ fn a_function_fills_and_undoes_what_defaults_say() {
     assert_eq!((spec.watchdog.stall, spec.rotation), (None, Rotation::default()));
     assert_eq!((&manifest.functions[1].resources.gpu, manifest.functions[1].instances.max), (&None, 10));
 }
+
+#[test]
+fn jobs_are_functions_that_run_to_their_end() {
+    use kip_spec::job::{Missed, Overlap};
+    let text = "jobs:
+  nightly:
+    run: python nightly.py
+    env: {A: 1}
+    resources: {gpu: {memory: 20GiB}}
+    retries: {max: 3, only: [75, 137], never: [2]}
+    timeout: 12h
+    grace: 5s
+    schedule: {cron: '30 3 * * 1-5', zone: Europe/Berlin, overlap: allow, missed: each, deadline: 6h, paused: true}
+  plain: {run: x, schedule: '@daily'}
+  wide: {run: x, schedule: {cron: '@hourly', overlap: allow}}
+";
+    let folder = folder();
+    let read =
+        |text: &str| read_in(folder.path(), text).map_err(|problems| format!("{problems:#?}")).unwrap().functions;
+    let specs = read(&format!("api: kip/v1\n{text}"));
+    let [nightly, plain, wide] = &specs[..] else { panic!("{specs:?}") };
+    let job = nightly.job.as_ref().unwrap();
+    assert_eq!((job.retries, job.timeout), (3, kip_spec::Millis::from_secs(12 * 3_600)));
+    assert!(job.exits.retries(137) && !job.exits.retries(2) && !job.exits.retries(1));
+    let timer = job.timer.as_ref().unwrap();
+    assert_eq!((timer.cron.to_string().as_str(), timer.zone.as_str()), ("0 30 3 * * 1-5", "Europe/Berlin"));
+    assert_eq!((timer.overlap, timer.missed, timer.paused), (Overlap::Allow, Missed::Each, true));
+    assert_eq!(timer.deadline, Some(kip_spec::Millis::from_secs(6 * 3_600)));
+    assert_eq!((nightly.instances.max, nightly.timeouts.total), (1, job.timeout), "one device, one run");
+    assert_eq!(nightly.timeouts.grace, Some(kip_spec::Millis::from_secs(5)));
+    let timer = plain.job.as_ref().unwrap().timer.as_ref().unwrap();
+    assert_eq!((timer.overlap, timer.missed, timer.paused), (Overlap::Forbid, Missed::Once, false));
+    assert_eq!((plain.instances.max, wide.instances.max), (1, 10));
+    let written = crate::write(&specs);
+    assert_eq!(read(&written), specs, "{written}");
+}

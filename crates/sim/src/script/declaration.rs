@@ -28,6 +28,7 @@ pub(super) fn read(settings: &[&str]) -> Result<(Policy, Takes), String> {
         grace: None,
         stall: None,
         max_age: None,
+        unproven: false,
         limits: Limits {
             start: 60_000,
             initialize: 10_000,

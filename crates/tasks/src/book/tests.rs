@@ -58,6 +58,14 @@ fn a_flood_of_one_tenant_does_not_hold_up_another() {
     let order = drain(&mut many);
     let last_quiet = order.iter().rposition(|number| *number >= 2_000).unwrap();
     assert!(last_quiet <= 20, "{last_quiet}");
+    // One with a weight of three has three in a row.
+    let mut heavy = Book::weighted([("quiet".to_owned(), 3)].into());
+    for number in 0..40 {
+        heavy.admit(TaskNumber(number + 1), entry(if number < 20 { "flood" } else { "quiet" }), 0);
+    }
+    let order = drain(&mut heavy);
+    let quiet = order[..20].iter().filter(|number| **number > 20).count();
+    assert_eq!(quiet, 15, "{order:?}");
     assert_eq!(order.len(), 1_010);
 }
 
@@ -190,4 +198,36 @@ mod any_order {
             prop_assert_eq!(book.functions().count(), 0);
         }
     }
+}
+
+/// Ten thousand run and fail in one moment. Their retries come back over minutes, as the rules spread them by how many wait.
+#[test]
+fn ten_thousand_failures_at_once_come_back_spread() {
+    use crate::rules::{Allowance, Ended, after};
+    const COUNT: u64 = 10_000;
+    let running = Entry { state: TaskState::Running, expires_at: i64::MAX, ..entry("a") };
+    let mut book = book((0..COUNT).map(|_| running.clone()));
+    let ended = Ended::Error { status: 500, kind: "x", detail: String::new(), retry_after: None, exit: None };
+    let allowed = Allowance { retries: 3, expires_at: i64::MAX };
+    let mut dice = 0x9E37_79B9_7F4A_7C15u64;
+    for number in 1..=COUNT {
+        let number = TaskNumber(number);
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        let from = crate::service::progressed(book.entry(number).unwrap());
+        let to = after(&from, &ended, allowed, 0, book.counts("f").retrying, dice);
+        assert_eq!(to.state, TaskState::Retrying);
+        book.settle(number, |entry| (entry.state, entry.run_at, entry.errors) = (to.state, to.run_at, to.errors), 0);
+    }
+    assert_eq!(book.counts("f").retrying, COUNT);
+    let mut most = 0;
+    let mut ready = 0;
+    for second in 1..=300 {
+        book.due(second * 1_000);
+        let now = book.counts("f").ready;
+        (most, ready) = (most.max(now - ready), now);
+    }
+    assert_eq!(ready, COUNT, "all come back");
+    assert!(most <= 500, "{most} in one second");
 }

@@ -1,0 +1,312 @@
+//! Jobs that run by a timer. A run that is due becomes a task whose id is made of its time, so that it is taken once whatever
+//! happens between the task's commit and ours; behind which time all has been looked at is written down after that.
+
+mod plan;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use kip_control::Cell;
+use kip_host::clock::wall_millis;
+use kip_host::failpoint::reached;
+use kip_spec::RequestId;
+use kip_spec::job::{Overlap, Timer};
+use kip_spec::scaling::zone;
+use kip_store::tasks::TaskState;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use crate::desk::BulkWhat;
+use crate::envelope::Call;
+use crate::error::Error;
+use crate::service::{Shared, Submission, Tasks};
+
+pub use view::{JobInfo, JobRun, ScheduleInfo};
+
+use plan::LeftOut;
+
+/// Where what is kept of a timer stands among what is kept for functions. No version or alias has such a name.
+pub(crate) const KEPT: &str = "@timer";
+/// How often timers are looked at, at least: the wall clock may step, and jobs come and go.
+const LOOK: Duration = Duration::from_secs(1);
+/// Runs of a job by the same key follow one another.
+const ORDER: &str = "timer";
+
+/// Timers as they stand.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs {
+    kept: Mutex<BTreeMap<String, Kept>>,
+    pub(crate) earlier: Notify,
+}
+
+/// What is kept of a job's timer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// What the rest is about: another timer begins anew.
+    timer: Timer,
+    /// All times up to this one have been looked at, milliseconds since 1970.
+    behind: i64,
+    /// What was said about pausing it since it was deployed.
+    #[serde(default)]
+    paused: Option<bool>,
+    /// Times that were left out, and the latest of them.
+    #[serde(default)]
+    left_out: u64,
+    #[serde(default)]
+    last_left_out: Option<Skipped>,
+}
+
+/// A time at which a job did not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Skipped {
+    /// Which, milliseconds since 1970.
+    pub at: i64,
+    /// Why.
+    pub why: String,
+}
+
+impl Kept {
+    fn new(timer: Timer, now: i64) -> Self {
+        Self { timer, behind: now, paused: None, left_out: 0, last_left_out: None }
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused.unwrap_or(self.timer.paused)
+    }
+
+    fn leave_out(&mut self, at: i64, why: impl Into<String>) {
+        self.left_out += 1;
+        self.last_left_out = Some(Skipped { at, why: why.into() });
+    }
+}
+
+/// The id of the run that is due at a time, milliseconds since 1970.
+pub(crate) fn id_at(at: i64) -> String {
+    let time = jiff::Timestamp::from_millisecond(at).map(|time| time.strftime("%Y%m%dT%H%M%SZ").to_string());
+    format!("at-{}", time.unwrap_or_else(|_| at.to_string()))
+}
+
+/// A time zone that was checked when it was declared.
+fn zone_of(timer: &Timer) -> TimeZone {
+    zone::find(&timer.zone).unwrap_or(TimeZone::UTC)
+}
+
+impl Jobs {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is kept of timers, from the disk.
+    pub(crate) fn of_rows(rows: &[(String, String, String)]) -> Self {
+        let kept = rows.iter().filter(|(_, qualifier, _)| qualifier == KEPT);
+        let parse =
+            |(function, _, text): &(String, String, String)| Some((function.clone(), serde_json::from_str(text).ok()?));
+        Self { kept: Mutex::new(kept.filter_map(parse).collect()), earlier: Notify::new() }
+    }
+}
+
+pub(crate) fn start(shared: &Arc<Shared>) {
+    let shared = shared.clone();
+    kip_host::tasks::spawn("timers of jobs", async move {
+        // Each with the time before which nothing of it is due.
+        let mut timed: Vec<(Arc<Cell>, Option<i64>)> = Vec::new();
+        let mut seen = None;
+        loop {
+            if shared.is_closing() {
+                return;
+            }
+            let changes = shared.control.changes();
+            if seen != Some(changes) {
+                timed = shared.control.jobs().into_iter().map(|cell| (cell, None)).collect();
+                seen = Some(changes);
+                if let Err(error) = forget_gone(&shared).await {
+                    tracing::warn!(%error, "what was kept of timers that are gone is not forgotten");
+                    seen = None;
+                }
+            }
+            let now = wall_millis();
+            for (cell, next) in timed.iter_mut().filter(|(_, next)| next.is_none_or(|next| next <= now)) {
+                match look(&shared, cell).await {
+                    // One that never runs is looked at again when something is said about it.
+                    Ok(at) => *next = Some(at.unwrap_or(i64::MAX)),
+                    Err(error) => tracing::warn!(job = %cell.name(), %error, "a run that is due is not taken yet"),
+                }
+            }
+            let next = timed.iter().filter_map(|(_, next)| *next).min();
+            let until = next.map_or(LOOK, |next| {
+                Duration::from_millis(next.saturating_sub(wall_millis()).max(1).unsigned_abs()).min(LOOK)
+            });
+            if tokio::time::timeout(until, shared.jobs.earlier.notified()).await.is_ok() {
+                timed.iter_mut().for_each(|(_, next)| *next = None);
+            }
+        }
+    });
+}
+
+/// Forgets timers of jobs that were removed.
+async fn forget_gone(shared: &Arc<Shared>) -> Result<(), Error> {
+    let names: Vec<String> = shared.jobs.lock().keys().cloned().collect();
+    for name in names {
+        let timer = shared.control.cell(&name).and_then(|cell| timer_of(&cell));
+        if timer.is_none() {
+            shared.store.put_config(name.clone(), KEPT.to_owned(), None).await?;
+            shared.jobs.lock().remove(&name);
+        }
+    }
+    Ok(())
+}
+
+fn timer_of(cell: &Cell) -> Option<Timer> {
+    cell.serving().spec.job.as_ref()?.timer.clone()
+}
+
+impl Shared {
+    /// What is kept of a job's timer; a new timer, or one that was changed, begins now.
+    fn kept(&self, name: &str, timer: &Timer, now: i64) -> (Kept, bool) {
+        match self.jobs.lock().get(name) {
+            Some(kept) if kept.timer == *timer => (kept.clone(), false),
+            _ => (Kept::new(timer.clone(), now), true),
+        }
+    }
+
+    async fn keep(&self, name: &str, kept: Kept) -> Result<(), Error> {
+        let text = serde_json::to_string(&kept).unwrap_or_default();
+        self.store.put_config(name.to_owned(), KEPT.to_owned(), Some(text)).await?;
+        self.jobs.lock().insert(name.to_owned(), kept);
+        Ok(())
+    }
+
+    /// Tasks of a function that are not over.
+    fn open_of(&self, function: &str) -> u64 {
+        let counts = self.book().counts(function);
+        counts.queued() + counts.running
+    }
+}
+
+/// Takes what is due of a job, and says when to look next.
+async fn look(shared: &Arc<Shared>, cell: &Arc<Cell>) -> Result<Option<i64>, Error> {
+    let Some(timer) = timer_of(cell) else { return Ok(None) };
+    let name = cell.name().as_str();
+    let now = wall_millis();
+    let zone = zone_of(&timer);
+    let (mut kept, new) = shared.kept(name, &timer, now);
+    if new {
+        shared.keep(name, kept.clone()).await?;
+    }
+    if kept.is_paused() {
+        return Ok(None);
+    }
+    let due = plan::due(&timer, &zone, kept.behind, now);
+    if let Some((at, why)) = due.left_out {
+        let why = match why {
+            LeftOut::Missed => "no server ran at that time",
+            LeftOut::TooLate => "it could not begin before its deadline",
+        };
+        kept.leave_out(at, why);
+        kept.behind = at;
+        // Those to be run come behind it, or before it and are all of them late.
+        if due.runs.is_empty() {
+            shared.keep(name, kept.clone()).await?;
+        }
+    }
+    for at in due.runs {
+        reached("job: due");
+        if let Some(why) = fire(shared, cell, &timer, at, now).await? {
+            kept.leave_out(at, why);
+        }
+        reached("job: fired");
+        kept.behind = at;
+        shared.keep(name, kept.clone()).await?;
+    }
+    Ok(timer.cron.next(now, &zone))
+}
+
+/// Makes the task of a run, unless its overlap forbids it: then the answer says why.
+async fn fire(
+    shared: &Arc<Shared>,
+    cell: &Arc<Cell>,
+    timer: &Timer,
+    at: i64,
+    now: i64,
+) -> Result<Option<&'static str>, Error> {
+    let name = cell.name().as_str();
+    let tasks = Tasks { shared: shared.clone() };
+    let id = id_at(at);
+    // It may be there already, if the server ended between the two commits.
+    let known = shared.store.find(name.to_owned(), id.clone()).await?;
+    if known.is_some() {
+        return Ok(None);
+    }
+    match timer.overlap {
+        Overlap::Forbid if shared.open_of(name) > 0 => return Ok(Some("a run before it was not over")),
+        Overlap::Replace if shared.open_of(name) > 0 => {
+            let open = kip_store::tasks::TaskFilter {
+                function: Some(name.to_owned()),
+                states: TaskState::ALL.into_iter().filter(|state| !state.is_terminal()).collect(),
+                ..Default::default()
+            };
+            // Of one job hardly anybody has more than one call takes; what is left waits behind this run.
+            tasks.bulk(BulkWhat::Stop, open, false).await?;
+        }
+        Overlap::Forbid | Overlap::Queue | Overlap::Replace | Overlap::Allow => {}
+    }
+    let one_by_one = matches!(timer.overlap, Overlap::Queue | Overlap::Replace);
+    let late = u64::try_from(now - at).unwrap_or(0);
+    let left = timer.deadline.map(|deadline| Duration::from_millis(deadline.0.saturating_sub(late).max(1)));
+    let submission = Submission {
+        function: name.to_owned(),
+        id: Some(id),
+        order: one_by_one.then(|| ORDER.to_owned()),
+        max_age: left,
+        due: Some(at),
+        call: Some(Call::event(Some("application/json".to_owned()))),
+        request: RequestId::from_bits(kip_host::random::unique()).as_str().to_owned(),
+        ..Submission::default()
+    };
+    match tasks.submit(submission).await {
+        // Somebody made a task with this id by hand: that is the run.
+        Ok(_) | Err(Error::Conflict { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Tasks {
+    /// Functions were deployed: there may be new timers among them.
+    pub fn jobs_changed(&self) {
+        self.shared.jobs.earlier.notify_one();
+    }
+
+    /// Lets a job's timer rest, or go on with the next time that comes; what came meanwhile is not made up for.
+    ///
+    /// # Errors
+    /// [`Error::NoTimer`], or what the store says.
+    pub async fn pause_job(&self, name: &str, paused: bool) -> Result<(), Error> {
+        let shared = &self.shared;
+        let cell = shared.control.require(name)?;
+        let timer = timer_of(&cell).ok_or_else(|| Error::NoTimer { name: name.to_owned() })?;
+        let now = wall_millis();
+        let (mut kept, _) = shared.kept(name, &timer, now);
+        if kept.is_paused() != paused {
+            kept.paused = Some(paused);
+            kept.behind = kept.behind.max(now);
+            shared.keep(name, kept).await?;
+            shared.jobs.earlier.notify_one();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runs_id_is_its_time() {
+        assert_eq!(id_at(1_719_806_400_000), "at-20240701T040000Z");
+        assert!(crate::view::may_be_chosen(&id_at(1_719_806_400_000)));
+    }
+}
