@@ -44,6 +44,7 @@ fn shown(info: ProvisionInfo) -> Provision {
         current: info.current,
         current_error: info.current_error,
         why: info.why,
+        reminder: info.reminder,
         policies: standing,
         period: info.settings.period,
         hold: info.settings.hold,

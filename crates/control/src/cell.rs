@@ -20,6 +20,7 @@ use crate::figures::Tally;
 use crate::info::{Outcomes, VersionStatus};
 use crate::link::Link;
 use crate::permit::{Permit, Refused, Verdict, Waiting};
+use crate::reminder::Unused;
 use crate::scaling::{self, Looked, Told};
 
 /// One function.
@@ -47,6 +48,8 @@ pub(crate) struct Inner {
     /// What is provisioned from outside, by qualifier.
     pub(crate) provisions: BTreeMap<String, Arc<Fc>>,
     told: Told,
+    /// What is provisioned and nobody uses, as it was last found.
+    pub(crate) unused: Option<Box<Unused>>,
     waiters: HashMap<Ticket, oneshot::Sender<Verdict>>,
     pub(crate) links: HashMap<InstanceId, Arc<Link>>,
     /// Instances whose start is under way: their end is reported by the start itself.
@@ -94,6 +97,7 @@ impl Cell {
             serving: version.clone(),
             provisions: BTreeMap::new(),
             told: Told::new(),
+            unused: None,
             waiters: HashMap::new(),
             links: HashMap::new(),
             starting: Vec::new(),
@@ -274,6 +278,9 @@ impl Cell {
             inner.effects = effects;
             let refused = Refused { refusal: Refusal::Removed, detail: None };
             return After { own: own.map(|_| Verdict::Refused(refused)), effects: Vec::new(), offers: Vec::new() };
+        }
+        if matches!(event, Event::Arrive { .. } | Event::Provision { .. }) {
+            inner.unused = None;
         }
         if let Some(core) = inner.core.as_deref_mut() {
             core.step(now(), event, &mut effects);

@@ -19,6 +19,7 @@ use crate::access_log::{AccessLog, AccessLogOptions};
 use crate::cell::{Cell, now};
 use crate::disk::{DiskOptions, DiskWatch, ServerEvent};
 use crate::info::{FunctionInfo, HostInfo, InstanceInfo};
+use crate::meter::Meter;
 use crate::permit::Permit;
 use crate::recorder::Recorder;
 use crate::rounds::Rounds;
@@ -127,7 +128,9 @@ impl From<Error> for Problem {
             }
             Error::NoFunction { .. } => problem.hint("`kip ls` lists the functions there are"),
             Error::NameCase { .. } => problem.hint("choose another name"),
-            Error::NoQualifier { .. } => problem.hint("leave the qualifier out, or write LATEST: whatever serves"),
+            Error::NoQualifier { .. } => problem
+                .cause("there are no aliases yet: a qualifier is LATEST, or the version that serves, such as v3")
+                .hint("leave the qualifier out, or write LATEST: whatever serves; `kip inspect` shows the version"),
             Error::NoProvision { .. } => problem.hint("`kip provision list` shows what is"),
             Error::ShuttingDown => problem,
             Error::AccessLog(source) => problem
@@ -159,10 +162,11 @@ pub(crate) struct Shared {
     pub(crate) runtime: Handle,
     pub(crate) body: Arc<ProcessBody>,
     pub(crate) store: Arc<dyn ControlStore>,
-    records: Arc<dyn RecordStore>,
+    pub(crate) records: Arc<dyn RecordStore>,
     pub(crate) recorder: Recorder,
     pub(crate) timers: Timers,
     pub(crate) rounds: Rounds,
+    pub(crate) meter: Meter,
     /// Woken when an instance is gone or a version decided.
     pub(crate) changed: Notify,
     cells: RwLock<Cells>,
@@ -222,6 +226,7 @@ impl Control {
             records,
             timers: Timers::default(),
             rounds: Rounds::default(),
+            meter: Meter::default(),
             changed: Notify::new(),
             cells: RwLock::default(),
             adopted: RwLock::default(),
@@ -263,6 +268,10 @@ impl Control {
         });
         let asking = shared.clone();
         kip_host::tasks::spawn("rounds", async move { asking.rounds.run(asking.clone()).await });
+        let measuring = shared.clone();
+        kip_host::tasks::spawn("meter", async move { measuring.meter.run(measuring.clone()).await });
+        let reminding = shared.clone();
+        kip_host::tasks::spawn("reminders", async move { reminding.remind().await });
         let routing = shared.clone();
         kip_host::tasks::spawn("router", async move { routing.route().await });
         let reaping = shared.clone();

@@ -62,6 +62,8 @@ pub struct ProvisionInfo {
     pub current_error: Option<String>,
     /// Why so many are wanted.
     pub why: String,
+    /// That nobody has used them for hours, and what releases them.
+    pub reminder: Option<String>,
 }
 
 /// For whom, by its name: `LATEST`, or a version such as `v3` or `3`.
@@ -73,7 +75,7 @@ pub(crate) fn qualifier(name: &str) -> Option<Qualifier> {
     Some(Qualifier::Version(VersionId(number)))
 }
 
-fn name_of(qualifier: Qualifier) -> String {
+pub(crate) fn name_of(qualifier: Qualifier) -> String {
     match qualifier {
         Qualifier::Latest => LATEST.to_owned(),
         Qualifier::Version(version) => version.to_string(),
@@ -161,6 +163,7 @@ impl Cell {
             }),
             Looked::Qualifier(qualifier) => {
                 let provisioned = core.provisions().iter().find(|provisioned| provisioned.qualifier == qualifier);
+                provisioned.into_iter().for_each(|provisioned| shared.meter.arm(self.number, provisioned));
                 provisioned.and_then(|provisioned| {
                     let (header, line, decision) = fc_lines(provisioned)?;
                     let (change, why) = ((i64::from(decision.target), decision.target), decision.reason.clone());
@@ -277,6 +280,11 @@ impl Cell {
                 current: provisioned.current(),
                 current_error: (provisioned.current() < provisioned.target()).then(|| waits(core)),
                 why: provisioned.last().map(|looked| looked.why.tell(&provisioned.settings)).unwrap_or_default(),
+                reminder: inner
+                    .unused
+                    .as_ref()
+                    .filter(|unused| unused.qualifier == name_of(provisioned.qualifier))
+                    .map(|unused| unused.tell(now().wall)),
             };
             core.provisions().iter().map(info).collect::<Vec<_>>()
         });
@@ -293,6 +301,7 @@ impl Cell {
             current: 0,
             current_error: None,
             why: "nothing of it is active".to_owned(),
+            reminder: None,
         };
         let mut infos: Vec<ProvisionInfo> =
             inner.provisions.iter().map(|(name, settings)| rests(name, false, settings)).collect();

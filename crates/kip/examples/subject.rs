@@ -306,6 +306,15 @@ fn answer(
             drop(counted);
             text(request, out, 200, "delayed\n")
         }
+        // Uses the CPU all the time.
+        "burn" => {
+            let end = std::time::Instant::now() + Duration::from_millis(number());
+            while std::time::Instant::now() < end {
+                std::hint::spin_loop();
+            }
+            drop(counted);
+            text(request, out, 200, "burnt\n")
+        }
         "stream" => stream(out, number(), number()),
         "big" => big(out, number()),
         "hang" => loop {

@@ -22,6 +22,9 @@ pub struct Provision {
     pub current_error: Option<String>,
     /// Why so many are wanted.
     pub why: String,
+    /// That nobody has used them for hours, and what releases them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reminder: Option<String>,
     /// Policies and scheduled actions, and which of them count now.
     pub policies: Vec<Standing>,
     /// How long a metric is averaged.

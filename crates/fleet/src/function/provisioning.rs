@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kip_spec::scaling::provision::Metric;
+use kip_spec::scaling::provision::{Metric, Tracking};
 use kip_spec::scaling::{Fc, Scaling};
 use kip_spec::{Finite, VersionId};
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ pub struct Provisioned {
     in_flight: u32,
     places: u32,
     current: u32,
+    /// Of these, instances that are awake: only they use anything anew.
+    awake: u32,
     /// Since when, boot time.
     since: u64,
     /// Requests times milliseconds since the period began.
@@ -81,6 +83,7 @@ impl Provisioned {
             in_flight: 0,
             places: 0,
             current: 0,
+            awake: 0,
             since: now,
             used: 0,
             cpu: None,
@@ -111,6 +114,13 @@ impl Provisioned {
     /// The latest look.
     pub fn last(&self) -> Option<&Looked> {
         self.last.as_ref()
+    }
+
+    /// Whether a policy that was active at the latest look follows this.
+    pub fn follows(&self, metric: Metric) -> bool {
+        let Some(looked) = self.last else { return false };
+        let active = |policy: &Tracking| policy.metric == metric && policy.window.outside(looked.wall).is_none();
+        self.settings.provision.tracking.iter().any(active)
     }
 
     /// Whether nothing is wanted and nothing will be.
@@ -154,9 +164,10 @@ impl Provisioned {
         let active = || tracking.iter().filter(|policy| policy.window.outside(wall).is_none());
         // With nothing to do and nothing new, the next period would say the same.
         let idle = self.in_flight == 0 && self.used == 0 && over;
-        let only_requests = active().all(|policy| policy.metric == Metric::Concurrency);
+        // Who sleeps uses no CPU, and holds what it held.
+        let unchanged = active().all(|policy| policy.metric == Metric::Concurrency) || self.awake == 0;
         let steady = before == self.target && self.tracker.is_settled();
-        let rests = idle && only_requests && steady;
+        let rests = idle && unchanged && steady;
         if over {
             (self.period, self.used) = (now, 0);
         }
@@ -275,13 +286,14 @@ impl FunctionCore {
     /// What is provisioned now, and how busy it is, from now on.
     pub(super) fn count_provisioned(&mut self, now: u64) {
         for index in 0..self.provisions.len() {
-            let (mut in_flight, mut places, mut current) = (0u32, 0u32, 0u32);
+            let (mut in_flight, mut places, mut current, mut awake) = (0u32, 0u32, 0u32, 0u32);
             for instance in self.instances.values().filter(|instance| instance.kind == Kind::Provisioned) {
                 let alive = matches!(instance.state.class(), Class::Hot | Class::Asleep);
                 if !alive || self.share(&self.provisions[index], instance.version, 1_000) == 0 {
                     continue;
                 }
                 current += 1;
+                awake += u32::from(instance.state.class() == Class::Hot);
                 in_flight += instance.in_flight;
                 let revision = self.revisions.get(&instance.version);
                 places += revision.map_or(0, |revision| revision.policy.concurrency.hard);
@@ -289,8 +301,11 @@ impl FunctionCore {
             let provisioned = &mut self.provisions[index];
             provisioned.count(now);
             let changed = provisioned.current != current;
-            (provisioned.in_flight, provisioned.places, provisioned.current) = (in_flight, places, current);
-            provisioned.resume(now, changed);
+            // One that woke for something else than a request uses CPU as well.
+            let woke = provisioned.awake == 0 && awake > 0;
+            (provisioned.in_flight, provisioned.places) = (in_flight, places);
+            (provisioned.current, provisioned.awake) = (current, awake);
+            provisioned.resume(now, changed || woke);
         }
     }
 }

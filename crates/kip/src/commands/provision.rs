@@ -87,6 +87,9 @@ fn one(shown: &Shown) -> String {
     if let Some(error) = &shown.current_error {
         text.push_str(&format!("fewer than wanted: {error}\n"));
     }
+    if let Some(reminder) = &shown.reminder {
+        text.push_str(&format!("reminder: {reminder}\n"));
+    }
     for policy in &shown.policies {
         let state = policy.why.as_deref().map_or_else(|| "active".to_owned(), |why| format!("inactive: {why}"));
         text.push_str(&format!("  {}: {state}\n", policy.name));
@@ -112,7 +115,7 @@ fn list(all: &[Shown]) -> String {
             shown.target.to_string(),
             shown.current.to_string(),
             policies(shown),
-            shown.current_error.clone().unwrap_or_else(|| shown.why.clone()),
+            shown.current_error.clone().or_else(|| shown.reminder.clone()).unwrap_or_else(|| shown.why.clone()),
         ]
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();

@@ -71,9 +71,9 @@ impl Declared {
 
     /// Checks everything and fills in what is left out; an error is a list of Knative's own error lines.
     pub fn resolve(&self) -> Result<Resolved, Vec<String>> {
-        let (config, read) = Config::read(&self.config);
         let full = self.full();
         let annotations = Annotations(&full);
+        let (config, read) = Config::read(&self.config, annotations.get(annotations::MAX).is_some());
         let mut errors: Errors = annotations.check(&config);
         if !(0..=i64::from(MOST_CONCURRENCY)).contains(&self.container_concurrency) {
             errors.outside(0, self.container_concurrency, MOST_CONCURRENCY, "containerConcurrency");

@@ -246,6 +246,7 @@ impl FcWhy {
                 let since = since.unwrap_or_default();
                 let hold = settings.hold;
                 let step = match step {
+                    Step::NoData if current == 0 => "with no provisioned instance to measure".to_owned(),
                     Step::NoData => "nothing to follow".to_owned(),
                     Step::Level => "at its target".to_owned(),
                     Step::Out => format!("above{since}: {current} × metric ÷ target"),
