@@ -4,6 +4,7 @@ mod rules;
 
 use std::collections::BTreeMap;
 
+use kip_spec::function::FunctionSpec;
 use kip_spec::{InstanceId, Millis};
 use kip_store::{DecisionRecord, RequestFilter, RequestRecord};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ pub struct Measured {
     pub service_ms: Option<u64>,
     /// The longest request, milliseconds.
     pub longest_ms: Option<u64>,
+    /// The longest time that a request was with an instance, milliseconds.
+    #[serde(default)]
+    pub longest_service_ms: Option<u64>,
     /// Requests that were counted.
     pub requests: usize,
     /// The most memory that an instance used, bytes.
@@ -114,6 +118,7 @@ fn measure(decisions: &[DecisionRecord], requests: &[RequestRecord]) -> Measured
     Measured {
         start_ms,
         starts,
+        longest_service_ms: times.iter().copied().max(),
         service_ms: median(times),
         longest_ms: served().map(|request| request.total_us.div_ceil(1_000)).max(),
         requests: served().count(),
@@ -130,20 +135,13 @@ impl Control {
     /// [`Error::NoFunction`] or [`Error::Store`].
     pub async fn advise(&self, name: &str) -> Result<Advised, Error> {
         let cell = self.require(name)?;
-        self.recorder().flush().await;
-        let mut decisions = self.records().decisions(name.to_owned(), MOST).await?;
-        decisions.reverse();
-        let filter = RequestFilter { function: Some(name.to_owned()), limit: MOST, ..RequestFilter::default() };
-        let mut requests = self.records().requests(filter).await?;
-        requests.reverse();
         let spec = cell.serving().spec.clone();
-        let mut measured = measure(&decisions, &requests);
+        let Advised { mut measured, mut advice } = self.advise_for(name, &spec).await?;
         if spec.resources.gpu.is_some() {
             let living: Vec<InstanceId> = cell.instance_infos().into_iter().map(|info| info.id).collect();
             let held = self.shared.meter.device_memory(&self.shared, &living).await;
             measured.device_memory = held.into_values().max().filter(|bytes| *bytes > 0);
         }
-        let mut advice = rules::settings(&spec, &measured);
         advice.extend(rules::device(&spec, &measured, &self.shared.options.inventory));
         if let Some(unused) = self.shared.unused(&cell).await? {
             advice.push(Advice {
@@ -153,6 +151,23 @@ impl Control {
                 why: format!("nothing was asked of them for {}", Millis(unused.for_ms / 60_000 * 60_000)),
             });
         }
+        Ok(Advised { measured, advice })
+    }
+
+    /// What figures that were measured of a function say about settings that are to be its own.
+    ///
+    /// # Errors
+    /// As [`Control::advise`].
+    pub async fn advise_for(&self, name: &str, spec: &FunctionSpec) -> Result<Advised, Error> {
+        self.require(name)?;
+        self.recorder().flush().await;
+        let mut decisions = self.records().decisions(name.to_owned(), MOST).await?;
+        decisions.reverse();
+        let filter = RequestFilter { function: Some(name.to_owned()), limit: MOST, ..RequestFilter::default() };
+        let mut requests = self.records().requests(filter).await?;
+        requests.reverse();
+        let measured = measure(&decisions, &requests);
+        let advice = rules::settings(spec, &measured);
         Ok(Advised { measured, advice })
     }
 }

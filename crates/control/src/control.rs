@@ -10,6 +10,7 @@ use kip_engine::{Body as _, Ended, ProcessBody};
 use kip_fleet::router::Message;
 use kip_fleet::{CoreNumber, Event, Inventory, Placer, Router, ToPlacer};
 use kip_spec::function::FunctionSpec;
+use kip_spec::scaling::Scaling;
 use kip_spec::{Code, FunctionName, InstanceId, Problem, VersionId, code};
 use kip_store::{ControlStore, RecordStore, Retention, StoredVersion, VersionSource};
 use tokio::runtime::Handle;
@@ -29,6 +30,8 @@ use crate::version::Version;
 
 /// Places for tasks that may be on their way.
 const OFFERS: usize = 4_096;
+/// The latest looks of scaling policies, among which a server finds what the one before had reached.
+const LOOKS: u32 = 200;
 
 /// What the control room is told when it opens.
 #[derive(Debug, Clone)]
@@ -87,6 +90,12 @@ pub enum Error {
         /// For whom.
         qualifier: String,
     },
+    /// What is provisioned was not put, so that it cannot be taken away.
+    #[error("what is provisioned for `{function}` was not put: its manifest declares it")]
+    Declared {
+        /// The function.
+        function: String,
+    },
     /// The server ends.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -103,7 +112,7 @@ impl Error {
             Self::NoFunction { .. } => code::FUNCTION_NOT_FOUND,
             Self::NameCase { .. } => code::FUNCTION_NAME_CASE,
             Self::NoQualifier { .. } => code::VERSION_NOT_FOUND,
-            Self::NoProvision { .. } => code::NO_PROVISION,
+            Self::NoProvision { .. } | Self::Declared { .. } => code::NO_PROVISION,
             Self::ShuttingDown => code::SHUTTING_DOWN,
             Self::AccessLog(_) => code::CONFIG_INVALID,
         }
@@ -132,6 +141,9 @@ impl From<Error> for Problem {
                 .cause("there are no aliases yet: a qualifier is LATEST, or the version that serves, such as v3")
                 .hint("leave the qualifier out, or write LATEST: whatever serves; `kip inspect` shows the version"),
             Error::NoProvision { .. } => problem.hint("`kip provision list` shows what is"),
+            Error::Declared { function } => problem.hint(format!(
+                "change scaling.provision in kip.yaml and deploy it, or put something else over it: `kip provision put {function} --target 0`"
+            )),
             Error::ShuttingDown => problem,
             Error::AccessLog(source) => problem
                 .cause(source.to_string())
@@ -248,6 +260,13 @@ impl Control {
         for (function, qualifier, settings) in shared.store.provisions().await? {
             if let Some(cell) = shared.cell_named(function.as_str()) {
                 cell.lock().provisions.insert(qualifier, Arc::new(settings));
+            }
+        }
+        for cell in shared.all_cells() {
+            let by_fc = matches!(cell.serving().policy.scaling, Scaling::Fc(_)) || !cell.lock().provisions.is_empty();
+            if by_fc {
+                let looks = shared.records.scaling(cell.name().to_string(), LOOKS).await?;
+                cell.lock().reached = crate::scaling::reached(&looks);
             }
         }
         shared.adopt_all().await?;

@@ -54,7 +54,7 @@ pub(crate) fn read(
     }
     match mode {
         Mode::Fixed => (Scaling::Fixed, instances),
-        Mode::Fc => (fc(&section, resources, report).map_or(Scaling::Fixed, Scaling::Fc), instances),
+        Mode::Fc => (fc(&section, resources, instances.min, report).map_or(Scaling::Fixed, Scaling::Fc), instances),
         Mode::Kpa => match kpa(function, &section, instances, report) {
             Some(kpa) => {
                 let instances = Instances { min: kpa.min_scale, max: kpa.max_scale, ..instances };
@@ -72,7 +72,7 @@ fn invalid(field: &Field<'_>, errors: &[String], report: &mut Report<'_>) {
     }
 }
 
-fn fc(section: &Section<'_>, resources: &Resources, report: &mut Report<'_>) -> Option<Fc> {
+fn fc(section: &Section<'_>, resources: &Resources, min: u32, report: &mut Report<'_>) -> Option<Fc> {
     let before = report.count();
     let mut fc = Fc::new(Provision::default());
     if let Some(field) = section.field("provision") {
@@ -106,9 +106,19 @@ fn fc(section: &Section<'_>, resources: &Resources, report: &mut Report<'_>) -> 
             _ => wrong_type(&field, "true or false", report),
         }
     }
-    let errors = fc.check();
-    if let Some(field) = ["period", "coefficient"].into_iter().find_map(|key| section.field(key)) {
-        invalid(&field, &errors, report);
+    for error in fc.check() {
+        let key = ["period", "hold", "coefficient"].into_iter().find(|key| error.starts_with(key));
+        if let Some(field) = key.and_then(|key| section.field(key)) {
+            invalid(&field, &[error], report);
+        }
+    }
+    let empty = fc.provision.default_target == 0
+        && fc.provision.tracking.iter().all(|policy| policy.min == 0)
+        && fc.provision.scheduled.iter().all(|action| action.target == 0);
+    if let Some(field) = section.field("disable_ondemand").filter(|_| fc.disable_ondemand && empty && min == 0) {
+        let message = format!("`{}`: nothing is provisioned, and no request starts an instance", field.path);
+        let problem = Problem::new(code::SCALING_SERVES_NOTHING, message);
+        report.warn(field.node.at, problem.hint("provision at least one, or leave `disable_ondemand` out"));
     }
     (report.count() == before).then_some(fc)
 }
@@ -163,10 +173,23 @@ fn kpa(function: &Section<'_>, section: &Section<'_>, instances: Instances, repo
             return None;
         }
     };
+    if resolved.class != knative::KPA {
+        let problem = Problem::new(
+            code::SCALING_INVALID,
+            format!("`{}`: class `{}` is not decided here", place.path, shown(&resolved.class)),
+        );
+        report.add(place.node.at, problem.hint(format!("leave `class` out, or write {}", knative::KPA)));
+        return None;
+    }
     for key in &resolved.unknown {
-        let problem =
-            Problem::new(code::MANIFEST_UNKNOWN_KEY, format!("`{}`: `{}` means nothing", place.path, shown(key)));
-        report.warn(place.node.at, problem);
+        let of_config = declared.config.contains_key(key);
+        let field = section.field(if of_config { "config" } else { "annotations" });
+        let (at, path) = field.as_ref().map_or((place.node.at, &place.path), |field| (field.node.at, &field.path));
+        let mut problem = Problem::new(code::MANIFEST_UNKNOWN_KEY, format!("`{path}`: `{}` means nothing", shown(key)));
+        if let Some(near) = knative::nearest(key) {
+            problem = problem.hint(format!("did you mean `{near}`?"));
+        }
+        report.warn(at, problem);
     }
     let mut kpa = resolved.kpa;
     // The soft limit is what scaling aims at, unless a target says otherwise.

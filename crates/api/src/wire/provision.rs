@@ -13,6 +13,9 @@ pub struct Provision {
     pub qualifier: String,
     /// It is the version's own declaration, not put from outside.
     pub declared: bool,
+    /// It was put, and holds instead of what the version declares.
+    #[serde(default)]
+    pub overrides: bool,
     /// Provisioned instances that are wanted now.
     pub target: u32,
     /// Those there are.

@@ -15,6 +15,8 @@ const VERY_SLOW: u64 = 10_000;
 const QUICK: u64 = 1_000;
 /// Fewer requests say little about the longest one.
 const ENOUGH: usize = 20;
+/// Fewer say nothing about one that was not seen yet.
+const MANY: usize = 1_000;
 
 fn advice(setting: &str, now: impl ToString, better: impl ToString, why: String) -> Advice {
     Advice { setting: setting.to_owned(), now: now.to_string(), better: better.to_string(), why }
@@ -37,13 +39,7 @@ pub(super) fn settings(spec: &FunctionSpec, measured: &Measured) -> Vec<Advice> 
         all.extend(slowest.into_iter().flat_map(|start| windows(kpa, start)));
         all.extend(initial(kpa, measured));
     }
-    if let Some(longest) = measured.longest_ms.filter(|_| measured.requests >= ENOUGH) {
-        let (now, total) = (spec.timeouts.total, whole(and_a_fifth(longest)));
-        if now.0 < total.0 || now.0 > total.0.saturating_mul(20) {
-            let why = format!("the longest of {} requests took {}", measured.requests, Millis(longest));
-            all.push(advice("timeouts.total", now, total, format!("{why}; 1.2 times that is enough")));
-        }
-    }
+    all.extend(timeout(spec, measured, slowest));
     let concurrency = spec.instances.concurrency.hard;
     if spec.resources.gpu.is_some() && concurrency > 1 {
         let why =
@@ -58,6 +54,22 @@ pub(super) fn settings(spec: &FunctionSpec, measured: &Measured) -> Vec<Advice> 
         all.push(advice("resources.memory", declared, Bytes(and_a_fifth(peak)), why));
     }
     all
+}
+
+/// The total timeout, which counts from the arrival on, so that a start is part of the first request.
+fn timeout(spec: &FunctionSpec, measured: &Measured, slowest: Option<u64>) -> Option<Advice> {
+    let longest = measured.longest_ms?;
+    let first = slowest.unwrap_or(0) + measured.longest_service_ms.unwrap_or(longest);
+    let (now, total) = (spec.timeouts.total, whole(and_a_fifth(longest.max(first))));
+    let too_short = measured.requests >= ENOUGH && now.0 < total.0;
+    let far_too_long = measured.requests >= MANY && now.0 > total.0.saturating_mul(20);
+    (too_short || far_too_long).then(|| {
+        let why = match slowest.filter(|_| first > longest) {
+            Some(start) => format!("a request that waits for a start of {} may take {}", Millis(start), Millis(first)),
+            None => format!("the longest of {} requests took {}", measured.requests, Millis(longest)),
+        };
+        advice("timeouts.total", now, total, format!("{why}; 1.2 times that is enough"))
+    })
 }
 
 /// Windows and threshold against the time that a start takes.
@@ -217,6 +229,8 @@ mod tests {
     fn each_rule_speaks_when_its_figures_do() {
         let kpa = |settings: &[(&str, f64)]| knative(settings);
         let many = |millis, requests| Measured { longest_ms: Some(millis), requests, ..Measured::default() };
+        let first = Measured { longest_service_ms: Some(3_000), ..many(4_000, 20) };
+        let first = Measured { start_ms: BTreeMap::from([(1, 9_000)]), ..first };
         let mut tight = spec();
         tight.timeouts.total = Millis::from_secs(10);
         let mut kept = spec();
@@ -255,7 +269,10 @@ mod tests {
                 vec!["scaling.annotations.initial-scale: 1 → 4"],
             ),
             ("a request of 12 s", tight.clone(), many(12_000, 20), vec!["timeouts.total: 10s → 15s"]),
-            ("few requests say nothing of the longest", tight, many(12_000, 19), vec![]),
+            ("few requests say nothing of the longest", tight.clone(), many(12_000, 19), vec![]),
+            ("a start is part of the first request", tight, first, vec!["timeouts.total: 10s → 15s"]),
+            ("what was not seen yet", spec(), many(1_000, 100), vec![]),
+            ("is to be expected only after many", spec(), many(1_000, 1_000), vec!["timeouts.total: 10m → 2s"]),
             (
                 "three were busy, and starts are very slow",
                 spec(),

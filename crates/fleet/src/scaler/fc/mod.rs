@@ -166,7 +166,9 @@ impl Tracker {
                 let periods = followed.above.max(followed.below);
                 let bound = match target {
                     target if target == policy.max && followed.above > 0 => Some(Bound::Max),
-                    target if target == policy.min && followed.below > 0 => Some(Bound::Min),
+                    target if target == policy.min && (followed.below > 0 || current == 0 && target > 0) => {
+                        Some(Bound::Min)
+                    }
                     _ => None,
                 };
                 let metric = metrics[policy.metric.index()];
