@@ -30,8 +30,8 @@ use crate::instance::Instance;
 use crate::sparse::Sparse;
 use crate::why::{Gone, Refusal, Why};
 use crate::{
-    AliasNumber, Change, Class, CoreNumber, Effect, Event, FromPlacer, Now, OperationNumber, State, Ticket, ToPlacer,
-    Usage,
+    AliasNumber, Change, Class, CoreNumber, Effect, Event, FromPlacer, Now, OperationNumber, Qualifier, State, Ticket,
+    ToPlacer, Usage,
 };
 
 pub use backlog::Backlog;
