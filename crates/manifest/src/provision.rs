@@ -110,7 +110,8 @@ fn policy(reader: &Reader<'_>, errors: &mut Vec<String>) -> Option<Tracking> {
         }
         Finite::new(target).filter(|_| ratio)
     });
-    let (min, max) = (reader.count("minCapacity", errors)?, reader.count("maxCapacity", errors)?);
+    let (min, max) = (reader.count("minCapacity", errors), reader.count("maxCapacity", errors));
+    let (min, max) = (min?, max?);
     if min > max {
         errors.push(format!("{place}minCapacity: {min} is more than maxCapacity, {max}"));
     }

@@ -318,6 +318,28 @@ mod tests {
     }
 
     #[test]
+    fn a_session_goes_on_from_what_was_remembered() {
+        let line = |second: u64| KpaLine {
+            t_ms: second * 1_000,
+            ready: Some(Some(if second < 20 { 1 } else { 3 })),
+            stable: (second != 40).then_some(if second < 30 { 50.0 } else { 1.0 }),
+            panic: (second != 40).then_some(if second < 30 { 90.0 } else { 1.0 }),
+            ..KpaLine::default()
+        };
+        let settings = KpaSettings { scale_down_delay: kip_spec::Millis::from_secs(20), ..kpa(SETTINGS) };
+        let mut whole = KpaSession::new(settings.clone(), 0, 1, true, true);
+        let mut tell = |session: &mut KpaSession, from: u64, to: u64| -> Vec<KpaDecision> {
+            (from..to).step_by(2).filter_map(|second| session.line(&line(second)).expect("a line")).collect()
+        };
+        tell(&mut whole, 0, 26);
+        let state = serde_json::to_string(&whole.kpa).expect("JSON");
+        let mut later = KpaSession::resume(settings, serde_json::from_str(&state).expect("a state"), 3, true);
+        let decided = tell(&mut whole, 26, 140);
+        assert_eq!(tell(&mut later, 26, 140), decided);
+        assert!(decided.iter().any(|one| one.panic) && decided.iter().any(|one| one.applied == 1), "{decided:?}");
+    }
+
+    #[test]
     fn lines_that_cannot_be() {
         let mut session = KpaSession::new(kpa(SETTINGS), 0, 1, true, true);
         let rows = [

@@ -62,7 +62,7 @@ fn open(lines: &Lines) -> anyhow::Result<Box<dyn BufRead>> {
 
 fn invalid(message: impl Into<String>) -> Problem {
     Problem::new(code::SCALING_INVALID, message)
-        .hint("see `kip scaler decide --help` and docs/scaling.md for the form of the lines")
+        .hint("docs/scaling.md, docs/scaling-kpa.md and docs/scaling-fc.md show the form of the lines")
 }
 
 /// The first line: which policy, and how it is set.
@@ -328,9 +328,31 @@ mod tests {
     }
 
     #[test]
+    fn a_first_line_may_bring_what_was_remembered() {
+        let declared = knative::Declared::default().resolve().expect("valid");
+        let state = KpaState::new(&declared.kpa, 0, 7, true);
+        let kpa = json!({"policy": "kpa", "settings": declared.kpa, "state": state, "initial_ready": 7});
+        let policy = r#"[{"name":"p","metricType":"CPUUtilization","metricTarget":0.5,"minCapacity":0,"maxCapacity":9}]"#;
+        let fc = Fc::new(provision::read(&serde_json::from_str(policy).expect("JSON")).expect("valid"));
+        let mut tracker = Tracker::new(&fc.provision);
+        tracker.begin(Some(6));
+        let fc = json!({"policy": "fc", "settings": fc, "state": tracker});
+        let lines = format!(
+            "{kpa}\n{}\n{fc}\n{}",
+            r#"{"t_ms":2000,"ready":7,"stable":0,"panic":0}"#,
+            r#"{"t":"2024-07-02T00:00:00Z","calendar":true,"current":2}"#
+        );
+        let answers = decided(&lines).expect("valid");
+        assert_eq!((&answers[0]["desired"], &answers[0]["panic"]), (&json!(7), &json!(true)));
+        assert_eq!(answers[1]["target"], 6);
+    }
+
+    #[test]
     fn what_is_not_understood_names_its_line() {
         let error = |lines: &str| decided(lines).expect_err(lines).to_string();
+        assert!(error("").contains("there is no line"));
         assert!(error("{\"t_ms\":0}").contains("line 1"));
+        assert!(error("{\"policy\":\"kpa\"}\n{\"t_ms\":0,\"stable\":1}").contains("line 2"));
         assert!(error("{\"policy\":\"kpa\"}\n{\"t_ms\":0,\"redy\":1}").contains("line 2"));
         assert!(
             error("{\"policy\":\"kpa\",\"annotations\":{\"autoscaling.knative.dev/class\":\"x.org\"}}")

@@ -229,3 +229,47 @@ fn a_policy_follows_what_is_measured_from_outside_and_rests_while_all_sleep() {
     world.advance(2_500);
     assert!(kept(&world) >= 2, "and with a request it goes on");
 }
+
+#[test]
+fn a_timer_that_comes_late_loses_no_period() {
+    let mut world = World::calm();
+    world.deploy(1, fc(provision(0, vec![half()], vec![])));
+    world.advance(500);
+    let mut ticket = world.arrive();
+    let mut measured = BTreeSet::new();
+    for _ in 0..50 {
+        // A request ends and another one comes after the end of a period, and before the timer.
+        world.now += 251;
+        world.leave(ticket);
+        ticket = world.arrive();
+        world.advance(0);
+        let looked = world.core.provisions()[0].last().expect("a look");
+        measured.extend(looked.metrics[Metric::Concurrency.index()].map(|_| looked.wall));
+    }
+    assert!(measured.len() >= 10, "{measured:?}");
+    assert_eq!(kept(&world), 2, "one of two is half");
+}
+
+#[test]
+fn what_is_provisioned_stays_within_the_maximum_and_goes_on_from_where_it_was() {
+    let mut world = World::calm();
+    world.step(Event::Provision {
+        qualifier: Qualifier::Latest,
+        settings: Some(Arc::new(provision(30, vec![], vec![]))),
+    });
+    world.deploy(1, fc(provision(1, vec![], vec![])));
+    assert_eq!(world.states().len(), 20, "what was put before it served is known from the start");
+    world.advance(2_000);
+    assert_eq!(kept(&world), 20);
+    let provisioned = &world.core.provisions()[0];
+    assert_eq!((provisioned.target(), provisioned.wanted()), (30, 20));
+    assert_eq!(provisioned.tell(), "the default target; instances.max limits it to 20");
+
+    let mut world = World::calm();
+    world.step(Event::Reached { qualifier: Qualifier::Latest, target: 4 });
+    world.deploy(1, fc(provision(0, vec![half()], vec![])));
+    world.advance(900);
+    assert_eq!(kept(&world), 4, "it goes on from there");
+    world.advance(1_000);
+    assert_eq!(kept(&world), 1, "and then by what is measured");
+}
