@@ -328,7 +328,7 @@ mod tests {
         };
         let settings = KpaSettings { scale_down_delay: kip_spec::Millis::from_secs(20), ..kpa(SETTINGS) };
         let mut whole = KpaSession::new(settings.clone(), 0, 1, true, true);
-        let mut tell = |session: &mut KpaSession, from: u64, to: u64| -> Vec<KpaDecision> {
+        let tell = |session: &mut KpaSession, from: u64, to: u64| -> Vec<KpaDecision> {
             (from..to).step_by(2).filter_map(|second| session.line(&line(second)).expect("a line")).collect()
         };
         tell(&mut whole, 0, 26);
