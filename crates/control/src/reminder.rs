@@ -14,7 +14,7 @@ use crate::scaling::{self, LATEST};
 
 /// So long without a request is worth a word, milliseconds.
 const UNUSED: u64 = 2 * 3_600_000;
-/// A server looks first when it has just begun, then this often.
+/// A server looks first when it has just begun, then less and less often, and at last this often.
 const FIRST: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(600);
 /// Decisions in which the beginning of an instance is looked for.
@@ -53,7 +53,7 @@ impl Shared {
         let mut pause = FIRST;
         loop {
             tokio::time::sleep(pause).await;
-            pause = AGAIN;
+            pause = (pause * 3).min(AGAIN);
             for cell in self.all_cells() {
                 match self.unused(&cell).await {
                     Ok(unused) => self.note_unused(&cell, unused),

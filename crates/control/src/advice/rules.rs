@@ -51,7 +51,7 @@ pub(super) fn settings(spec: &FunctionSpec, measured: &Measured) -> Vec<Advice> 
         && declared.0 > peak.saturating_mul(2)
     {
         let why = format!("no instance used more than {}", Bytes(peak));
-        all.push(advice("resources.memory", declared, Bytes(and_a_fifth(peak)), why));
+        all.push(advice("resources.memory", declared, mebibytes(peak), why));
     }
     all
 }
@@ -285,7 +285,7 @@ mod tests {
                 "memory that is not used",
                 memory,
                 Measured { peak_memory: Some(GIB), ..Measured::default() },
-                vec!["resources.memory: 4GiB → 1.2GiB"],
+                vec!["resources.memory: 4GiB → 1229MiB"],
             ),
         ];
         for (name, spec, measured, expected) in rows {

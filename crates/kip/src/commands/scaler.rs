@@ -332,7 +332,8 @@ mod tests {
         let declared = knative::Declared::default().resolve().expect("valid");
         let state = KpaState::new(&declared.kpa, 0, 7, true);
         let kpa = json!({"policy": "kpa", "settings": declared.kpa, "state": state, "initial_ready": 7});
-        let policy = r#"[{"name":"p","metricType":"CPUUtilization","metricTarget":0.5,"minCapacity":0,"maxCapacity":9}]"#;
+        let policy =
+            r#"[{"name":"p","metricType":"CPUUtilization","metricTarget":0.5,"minCapacity":0,"maxCapacity":9}]"#;
         let fc = Fc::new(provision::read(&serde_json::from_str(policy).expect("JSON")).expect("valid"));
         let mut tracker = Tracker::new(&fc.provision);
         tracker.begin(Some(6));
