@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use kip_control::{DecisionRecord, FunctionInfo, FunctionUsage, VersionSource};
+use kip_spec::function::FunctionSpec;
 use kip_spec::{FunctionName, Problem, code};
 use serde::Deserialize;
 
@@ -53,6 +54,7 @@ pub(crate) async fn deploy(
     names.iter().try_for_each(|name| who.require_function(name))?;
     let jobs: BTreeSet<FunctionName> =
         specs.iter().filter(|spec| spec.job.is_some()).map(|spec| spec.name.clone()).collect();
+    let settings = specs.clone();
     let deployed = api.control.deploy(specs, text, "kip.yaml").await?;
     api.tasks.jobs_changed();
     let deployed: Vec<VersionMade> = deployed
@@ -60,19 +62,19 @@ pub(crate) async fn deploy(
         .map(|made| VersionMade { job: jobs.contains(&made.function), function: made.function, version: made.version })
         .collect();
     let mut warnings = read.warnings;
-    for made in &deployed {
-        warnings.extend(warned(&api, made).await);
+    for spec in &settings {
+        warnings.extend(warned(&api, spec).await);
     }
     Ok(Json(DeploymentMade { deployed, warnings }))
 }
 
 /// What was measured of earlier versions may speak against the new one's settings.
-async fn warned(api: &Api, made: &VersionMade) -> Vec<Problem> {
-    let Ok(advised) = api.control.advise(made.function.as_str()).await else { return Vec::new() };
+async fn warned(api: &Api, spec: &FunctionSpec) -> Vec<Problem> {
+    let Ok(advised) = api.control.advise_for(spec.name.as_str(), spec).await else { return Vec::new() };
     let scaling = advised.advice.into_iter().filter(|advice| advice.setting.starts_with("scaling."));
     scaling
         .map(|advice| {
-            let message = format!("`functions.{}.{}` is {}", made.function, advice.setting, advice.now);
+            let message = format!("`functions.{}.{}` is {}", spec.name, advice.setting, advice.now);
             Problem::new(code::SCALING_ADVICE, message).cause(advice.why).hint(format!("write {}", advice.better))
         })
         .collect()

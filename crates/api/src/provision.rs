@@ -34,16 +34,21 @@ pub(crate) struct Most {
     limit: Option<u32>,
 }
 
+/// Said of an input with nothing in it.
+const NOTHING: &str = "nothing is in it: write defaultTarget, targetTrackingPolicies or scheduledActions";
+
 fn shown(info: ProvisionInfo) -> Provision {
     let standing = provision::standing(&info.settings.provision, kip_host::clock::wall_millis());
     Provision {
         function: info.function,
         qualifier: info.qualifier,
         declared: info.declared,
+        overrides: info.overrides,
         target: info.target,
         current: info.current,
         current_error: info.current_error,
         why: info.why,
+        reminder: info.reminder,
         policies: standing,
         period: info.settings.period,
         hold: info.settings.hold,
@@ -55,7 +60,7 @@ fn shown(info: ProvisionInfo) -> Provision {
 pub(crate) async fn list(State(api): State<Api>, who: Who) -> Json<Vec<Provision>> {
     let all = api.control.provisions().into_iter().filter(|info| who.sees(info.function.as_str()));
     // What was put with nothing in it is as good as not put.
-    Json(all.filter(|info| info.declared || !info.settings.provision.is_empty()).map(shown).collect())
+    Json(all.filter(|info| info.declared || info.overrides || !info.settings.provision.is_empty()).map(shown).collect())
 }
 
 pub(crate) async fn show(
@@ -73,11 +78,28 @@ pub(crate) async fn put(
     body: Result<Json<Value>, JsonRejection>,
 ) -> ApiResult<Json<Provision>> {
     let Json(mut input) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
-    let own = match &api.control.require(&name)?.serving().spec.scaling {
+    let mut own = match &api.control.require(&name)?.serving().spec.scaling {
         Scaling::Fc(fc) => fc.clone(),
         _ => Fc::new(kip_spec::scaling::Provision::default()),
     };
     let mut errors = Vec::new();
+    let flags = ["alwaysAllocateCPU", "alwaysAllocateGPU", "period", "hold", "coefficient"];
+    match &mut input {
+        Value::Object(map) if map.keys().all(|key| flags.contains(&key.as_str())) && !map.is_empty() => {
+            // How, and not how many: that stays as it is.
+            if let Ok(info) = api.control.provision(&name, whom.get()) {
+                let mut there = provision::write(&info.settings.provision);
+                own = info.settings;
+                if let Some(there) = there.as_object_mut() {
+                    there.append(map);
+                    std::mem::swap(there, map);
+                }
+            }
+        }
+        Value::Object(map) if map.is_empty() => errors.push(NOTHING.to_owned()),
+        Value::Array(items) if items.is_empty() => errors.push(NOTHING.to_owned()),
+        _ => {}
+    }
     let mut fc = match input.as_object_mut() {
         Some(map) => extras(own, map, &mut errors),
         None => own,

@@ -1,10 +1,11 @@
 //! What measured figures say about a function's scaling settings.
 
+mod rules;
+
 use std::collections::BTreeMap;
 
 use kip_spec::function::FunctionSpec;
-use kip_spec::scaling::Scaling;
-use kip_spec::{Bytes, Millis};
+use kip_spec::{InstanceId, Millis};
 use kip_store::{DecisionRecord, RequestFilter, RequestRecord};
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +13,6 @@ use crate::control::{Control, Error};
 
 /// Records that are looked at.
 const MOST: u32 = 10_000;
-/// Provisioned instances that were not used for this long are worth a word, milliseconds.
-const UNUSED: u64 = 2 * 3_600_000;
 
 /// What was measured of a function.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -27,12 +26,18 @@ pub struct Measured {
     pub service_ms: Option<u64>,
     /// The longest request, milliseconds.
     pub longest_ms: Option<u64>,
+    /// The longest time that a request was with an instance, milliseconds.
+    #[serde(default)]
+    pub longest_service_ms: Option<u64>,
     /// Requests that were counted.
     pub requests: usize,
     /// The most memory that an instance used, bytes.
     pub peak_memory: Option<u64>,
     /// The most requests that were with instances at once.
     pub peak_in_flight: u32,
+    /// The most device memory that a living instance holds, bytes, where the driver tells.
+    #[serde(default)]
+    pub device_memory: Option<u64>,
 }
 
 /// A piece of advice.
@@ -113,95 +118,14 @@ fn measure(decisions: &[DecisionRecord], requests: &[RequestRecord]) -> Measured
     Measured {
         start_ms,
         starts,
+        longest_service_ms: times.iter().copied().max(),
         service_ms: median(times),
         longest_ms: served().map(|request| request.total_us.div_ceil(1_000)).max(),
         requests: served().count(),
         peak_memory: served().filter_map(|request| request.peak_memory).max(),
         peak_in_flight: overlap(requests),
+        device_memory: None,
     }
-}
-
-/// What the figures say about the settings.
-fn advise(spec: &FunctionSpec, measured: &Measured) -> Vec<Advice> {
-    let mut all = Vec::new();
-    let mut say = |setting: &str, now: String, better: String, why: String| {
-        all.push(Advice { setting: setting.to_owned(), now, better, why });
-    };
-    let slowest = measured.start_ms.values().copied().max();
-    let whole = |millis: u64| Millis::from_secs(millis.div_ceil(1_000).max(1));
-    if let Scaling::Kpa(kpa) = &spec.scaling {
-        if let Some(start) = slowest {
-            let window = whole(2 * start).max(Millis::from_secs(6));
-            if kpa.stable_window.0 < 2 * start {
-                let why = format!(
-                    "a start takes {}: a window shorter than twice that forgets what it was started for",
-                    Millis(start)
-                );
-                say("scaling.annotations.window", kpa.stable_window.to_string(), window.to_string(), why);
-            }
-            if kpa.panic_window.0 > start {
-                let percent = (start as f64 * 100.0 / kpa.stable_window.0.max(1) as f64).clamp(1.0, 100.0);
-                let why = format!(
-                    "a start takes {}: the panic window should be shorter, so that a burst is seen before it is over",
-                    Millis(start)
-                );
-                let better = format!("{percent:.0}");
-                say(
-                    "scaling.annotations.panic-window-percentage",
-                    format!("{} ({} s)", kpa.panic_window, kpa.panic_window.0 / 1_000),
-                    better,
-                    why,
-                );
-            }
-        }
-        if kpa.panic_threshold.get() >= 2.0 && slowest.is_some_and(|start| start > 2_000) {
-            let now = format!("{:.0}", kpa.panic_threshold.get() * 100.0);
-            let why = "starts are slow: below 200 % the count grows before twice the load is there".to_owned();
-            say("scaling.annotations.panic-threshold-percentage", now, "150".to_owned(), why);
-        }
-        if measured.peak_in_flight > 0 {
-            let needed = f64::from(measured.peak_in_flight) / kpa.total.get().max(0.01);
-            let better = kip_spec::round::up_decimal(needed * 1.2).min(kpa.max_scale.max(1));
-            if better > kpa.initial_scale.max(1) {
-                let why =
-                    format!("{} requests were in flight at once; 1.2 times what they need", measured.peak_in_flight);
-                say("scaling.annotations.initial-scale", kpa.initial_scale.to_string(), better.to_string(), why);
-            }
-        }
-    }
-    if let Some(longest) = measured.longest_ms.filter(|_| measured.requests >= 20) {
-        let total = whole(longest * 12 / 10);
-        if spec.timeouts.total.0 < total.0 || spec.timeouts.total.0 > total.0.saturating_mul(20) {
-            let why = format!(
-                "the longest of {} requests took {}; 1.2 times that is enough",
-                measured.requests,
-                Millis(longest)
-            );
-            say("timeouts.total", spec.timeouts.total.to_string(), total.to_string(), why);
-        }
-    }
-    if spec.resources.gpu.is_some() && spec.instances.concurrency.hard > 1 {
-        let why =
-            "one device computes one thing at a time, unless the program batches: then write the size of its batch"
-                .to_owned();
-        say(
-            "instances.concurrency",
-            spec.instances.concurrency.hard.to_string(),
-            "1, or the batch size".to_owned(),
-            why,
-        );
-    }
-    if spec.instances.min == 0 && slowest.is_some_and(|start| start > 10_000) && measured.requests > 0 {
-        let why = format!("the first request waits for a start, which takes {}", Millis(slowest.unwrap_or(0)));
-        say("instances.min", "0".to_owned(), "1, and asleep when it is idle".to_owned(), why);
-    }
-    if let (Some(peak), Some(declared)) = (measured.peak_memory, spec.resources.memory)
-        && declared.0 > peak.saturating_mul(2)
-    {
-        let why = format!("no instance used more than {}", Bytes(peak));
-        say("resources.memory", declared.to_string(), Bytes(peak / 10 * 12).to_string(), why);
-    }
-    all
 }
 
 impl Control {
@@ -211,6 +135,31 @@ impl Control {
     /// [`Error::NoFunction`] or [`Error::Store`].
     pub async fn advise(&self, name: &str) -> Result<Advised, Error> {
         let cell = self.require(name)?;
+        let spec = cell.serving().spec.clone();
+        let Advised { mut measured, mut advice } = self.advise_for(name, &spec).await?;
+        if spec.resources.gpu.is_some() {
+            let living: Vec<InstanceId> = cell.instance_infos().into_iter().map(|info| info.id).collect();
+            let held = self.shared.meter.device_memory(&self.shared, &living).await;
+            measured.device_memory = held.into_values().max().filter(|bytes| *bytes > 0);
+        }
+        advice.extend(rules::device(&spec, &measured, &self.shared.options.inventory));
+        if let Some(unused) = self.shared.unused(&cell).await? {
+            advice.push(Advice {
+                setting: "provision".to_owned(),
+                now: format!("{} instances are kept", unused.instances),
+                better: unused.release,
+                why: format!("nothing was asked of them for {}", Millis(unused.for_ms / 60_000 * 60_000)),
+            });
+        }
+        Ok(Advised { measured, advice })
+    }
+
+    /// What figures that were measured of a function say about settings that are to be its own.
+    ///
+    /// # Errors
+    /// As [`Control::advise`].
+    pub async fn advise_for(&self, name: &str, spec: &FunctionSpec) -> Result<Advised, Error> {
+        self.require(name)?;
         self.recorder().flush().await;
         let mut decisions = self.records().decisions(name.to_owned(), MOST).await?;
         decisions.reverse();
@@ -218,20 +167,7 @@ impl Control {
         let mut requests = self.records().requests(filter).await?;
         requests.reverse();
         let measured = measure(&decisions, &requests);
-        let mut advice = advise(&cell.serving().spec, &measured);
-        let provisioned = cell.provisions().iter().any(|info| info.current > 0);
-        let now = kip_host::clock::wall_millis();
-        let last = requests.last().map(|request| request.at);
-        let since = decisions.last().map(|decision| decision.at);
-        let unused = last.or(since).map_or(0, |at| u64::try_from(now - at).unwrap_or(0));
-        if provisioned && unused > UNUSED {
-            advice.push(Advice {
-                setting: "provision".to_owned(),
-                now: "instances are kept".to_owned(),
-                better: format!("kip provision rm {name}"),
-                why: format!("nothing was asked of them for {}", Millis(unused / 60_000 * 60_000)),
-            });
-        }
+        let advice = rules::settings(spec, &measured);
         Ok(Advised { measured, advice })
     }
 }

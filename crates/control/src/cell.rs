@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use kip_engine::{Ended, StartError};
 use kip_fleet::router::Message;
 use kip_fleet::{
-    Backlog, Call, Class, CoreNumber, Effect, Event, Found, FunctionCore, Inventory, Now, Refusal, StartFailure,
-    StartKind, State, Ticket, Why,
+    Backlog, Call, Class, CoreNumber, Effect, Event, Found, FunctionCore, Inventory, Now, Qualifier, Refusal,
+    StartFailure, StartKind, State, Ticket, Why,
 };
 use kip_spec::scaling::Fc;
 use kip_spec::{FunctionName, InstanceId, VersionId};
@@ -20,6 +20,7 @@ use crate::figures::Tally;
 use crate::info::{Outcomes, VersionStatus};
 use crate::link::Link;
 use crate::permit::{Permit, Refused, Verdict, Waiting};
+use crate::reminder::Unused;
 use crate::scaling::{self, Looked, Told};
 
 /// One function.
@@ -48,7 +49,11 @@ pub(crate) struct Inner {
     pub(crate) versions: BTreeMap<VersionId, Arc<Version>>,
     /// What is provisioned from outside, by qualifier.
     pub(crate) provisions: BTreeMap<String, Arc<Fc>>,
+    /// What an earlier server had reached, until the core is told.
+    pub(crate) reached: BTreeMap<Qualifier, u32>,
     told: Told,
+    /// What is provisioned and nobody uses, as it was last found.
+    pub(crate) unused: Option<Box<Unused>>,
     waiters: HashMap<Ticket, oneshot::Sender<Verdict>>,
     pub(crate) links: HashMap<InstanceId, Arc<Link>>,
     /// Instances whose start is under way: their end is reported by the start itself.
@@ -95,7 +100,9 @@ impl Cell {
             versions: BTreeMap::from([(version.id, version.clone())]),
             serving: version.clone(),
             provisions: BTreeMap::new(),
+            reached: BTreeMap::new(),
             told: Told::new(),
+            unused: None,
             waiters: HashMap::new(),
             links: HashMap::new(),
             starting: Vec::new(),
@@ -240,10 +247,9 @@ impl Cell {
 
     /// Every instance of an earlier server is known.
     pub(crate) fn adopted(self: &Arc<Self>) {
-        let serving = self.serving();
-        self.step(Event::Serve { version: serving.id, policy: serving.policy.clone() });
-        let events = scaling::events(&self.lock());
+        let (serving, events) = (self.serving(), scaling::events(&mut self.lock()));
         events.into_iter().for_each(|event| self.step(event));
+        self.step(Event::Serve { version: serving.id, policy: serving.policy.clone() });
     }
 
     /// Whether it wants instances without being asked.
@@ -289,6 +295,9 @@ impl Cell {
             inner.effects = effects;
             let refused = Refused { refusal: Refusal::Removed, detail: None };
             return After { own: own.map(|_| Verdict::Refused(refused)), effects: Vec::new(), offers: Vec::new() };
+        }
+        if matches!(event, Event::Arrive { .. } | Event::Provision { .. }) {
+            inner.unused = None;
         }
         if let Some(core) = inner.core.as_deref_mut() {
             core.step(now(), event, &mut effects);
@@ -376,15 +385,15 @@ impl Cell {
         );
         let Some(shared) = self.shared.upgrade().filter(|_| needed && !inner.closing) else { return false };
         let mut core = Box::new(FunctionCore::new(shared.boot, self.number, inner.sequence));
-        let serving = &inner.serving;
+        let serving = inner.serving.clone();
         // A function's first version comes with the event itself; handed in twice, it would be its own candidate.
         let is_first = matches!(event, Event::Deploy { version, .. } if *version == serving.id);
         // Nor is anything decided before all instances of an earlier server are known.
-        if !is_first && !matches!(event, Event::Adopt { .. }) {
-            core.step(now(), Event::Serve { version: serving.id, policy: serving.policy.clone() }, effects);
-        }
         if !matches!(event, Event::Adopt { .. } | Event::Provision { .. }) {
             scaling::events(inner).into_iter().for_each(|event| core.step(now(), event, effects));
+        }
+        if !is_first && !matches!(event, Event::Adopt { .. }) {
+            core.step(now(), Event::Serve { version: serving.id, policy: serving.policy.clone() }, effects);
         }
         inner.core = Some(core);
         true

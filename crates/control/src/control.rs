@@ -10,6 +10,7 @@ use kip_engine::{Body as _, Ended, ProcessBody};
 use kip_fleet::router::Message;
 use kip_fleet::{CoreNumber, Event, Inventory, Placer, Router, ToPlacer};
 use kip_spec::function::FunctionSpec;
+use kip_spec::scaling::Scaling;
 use kip_spec::{Code, FunctionName, InstanceId, Problem, VersionId, code};
 use kip_store::{ControlStore, RecordStore, Retention, StoredVersion, VersionSource};
 use tokio::runtime::Handle;
@@ -19,6 +20,7 @@ use crate::access_log::{AccessLog, AccessLogOptions};
 use crate::cell::{Cell, now};
 use crate::disk::{DiskOptions, DiskWatch, ServerEvent};
 use crate::info::{FunctionInfo, HostInfo, InstanceInfo};
+use crate::meter::Meter;
 use crate::permit::Permit;
 use crate::recorder::Recorder;
 use crate::rounds::Rounds;
@@ -28,6 +30,8 @@ use crate::version::Version;
 
 /// Places for tasks that may be on their way.
 const OFFERS: usize = 4_096;
+/// The latest looks of scaling policies, among which a server finds what the one before had reached.
+const LOOKS: u32 = 200;
 
 /// What the control room is told when it opens.
 #[derive(Debug, Clone)]
@@ -90,6 +94,12 @@ pub enum Error {
         /// For whom.
         qualifier: String,
     },
+    /// What is provisioned was not put, so that it cannot be taken away.
+    #[error("what is provisioned for `{function}` was not put: its manifest declares it")]
+    Declared {
+        /// The function.
+        function: String,
+    },
     /// The server ends.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -106,7 +116,7 @@ impl Error {
             Self::NoFunction { .. } => code::FUNCTION_NOT_FOUND,
             Self::NameCase { .. } => code::FUNCTION_NAME_CASE,
             Self::NoQualifier { .. } => code::VERSION_NOT_FOUND,
-            Self::NoProvision { .. } => code::NO_PROVISION,
+            Self::NoProvision { .. } | Self::Declared { .. } => code::NO_PROVISION,
             Self::ShuttingDown => code::SHUTTING_DOWN,
             Self::AccessLog(_) => code::CONFIG_INVALID,
         }
@@ -131,8 +141,13 @@ impl From<Error> for Problem {
             }
             Error::NoFunction { .. } => problem.hint("`kip ls` lists the functions there are"),
             Error::NameCase { .. } => problem.hint("choose another name"),
-            Error::NoQualifier { .. } => problem.hint("leave the qualifier out, or write LATEST: whatever serves"),
+            Error::NoQualifier { .. } => problem
+                .cause("there are no aliases yet: a qualifier is LATEST, or the version that serves, such as v3")
+                .hint("leave the qualifier out, or write LATEST: whatever serves; `kip inspect` shows the version"),
             Error::NoProvision { .. } => problem.hint("`kip provision list` shows what is"),
+            Error::Declared { function } => problem.hint(format!(
+                "change scaling.provision in kip.yaml and deploy it, or put something else over it: `kip provision put {function} --target 0`"
+            )),
             Error::ShuttingDown => problem,
             Error::AccessLog(source) => problem
                 .cause(source.to_string())
@@ -163,10 +178,11 @@ pub(crate) struct Shared {
     pub(crate) runtime: Handle,
     pub(crate) body: Arc<ProcessBody>,
     pub(crate) store: Arc<dyn ControlStore>,
-    records: Arc<dyn RecordStore>,
+    pub(crate) records: Arc<dyn RecordStore>,
     pub(crate) recorder: Recorder,
     pub(crate) timers: Timers,
     pub(crate) rounds: Rounds,
+    pub(crate) meter: Meter,
     /// Woken when an instance is gone or a version decided.
     pub(crate) changed: Notify,
     cells: RwLock<Cells>,
@@ -229,6 +245,7 @@ impl Control {
             records,
             timers: Timers::default(),
             rounds: Rounds::default(),
+            meter: Meter::default(),
             changed: Notify::new(),
             cells: RwLock::default(),
             adopted: RwLock::default(),
@@ -254,6 +271,13 @@ impl Control {
                 cell.lock().provisions.insert(qualifier, Arc::new(settings));
             }
         }
+        for cell in shared.all_cells() {
+            let by_fc = matches!(cell.serving().policy.scaling, Scaling::Fc(_)) || !cell.lock().provisions.is_empty();
+            if by_fc {
+                let looks = shared.records.scaling(cell.name().to_string(), LOOKS).await?;
+                cell.lock().reached = crate::scaling::reached(&looks);
+            }
+        }
         shared.adopt_all().await?;
         for cell in shared.all_cells() {
             if cell.wants_by_itself() {
@@ -272,6 +296,10 @@ impl Control {
         });
         let asking = shared.clone();
         kip_host::tasks::spawn("rounds", async move { asking.rounds.run(asking.clone()).await });
+        let measuring = shared.clone();
+        kip_host::tasks::spawn("meter", async move { measuring.meter.run(measuring.clone()).await });
+        let reminding = shared.clone();
+        kip_host::tasks::spawn("reminders", async move { reminding.remind().await });
         let routing = shared.clone();
         kip_host::tasks::spawn("router", async move { routing.route().await });
         let reaping = shared.clone();

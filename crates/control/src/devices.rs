@@ -15,6 +15,13 @@ pub(crate) fn names(inventory: &Inventory, place: Place) -> Vec<String> {
     place.devices().filter_map(|number| Some(host.devices.get(number)?.name.clone())).collect()
 }
 
+/// Bytes of all devices of a place; nothing where it has none.
+pub(crate) fn memory(inventory: &Inventory, place: Place) -> Option<u64> {
+    let devices = &host(inventory, place)?.devices;
+    let bytes = place.devices().filter_map(|number| Some(devices.get(number)?.memory));
+    Some(bytes.fold(0, u64::saturating_add)).filter(|bytes| *bytes > 0)
+}
+
 /// What an instance is told of its devices; nothing where its host has none.
 pub(crate) fn of_place(inventory: &Inventory, place: Place) -> Option<Devices> {
     let any = host(inventory, place).is_some_and(|host| !host.devices.is_empty());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kip_engine::{Body as _, Ended, Order, StartError, StartProblem, StopOrder};
 use kip_fleet::{Change, Effect, Event, Exit, Operate, OperationNumber, Seen, StartFailure, State};
+use kip_spec::scaling::Scaling;
 use kip_spec::{Bytes, FunctionName, InstanceId, Millis, VersionId, code};
 use kip_store::{DecisionRecord, Record};
 
@@ -55,8 +56,16 @@ impl Shared {
             Effect::WakeAt(at) => self.timers.set(cell.number, at),
             Effect::Promoted { version } => {
                 let proven = cell.lock().links.values().any(|link| link.version.id == version);
-                let why =
-                    if proven { "it is ready" } else { "nothing of the function runs; its first request starts it" };
+                let by_itself = {
+                    let inner = cell.lock();
+                    let kpa = matches!(&inner.serving().policy.scaling, Scaling::Kpa(kpa) if kpa.initial_scale > 0);
+                    kpa || crate::scaling::wants_by_itself(&inner)
+                };
+                let why = match () {
+                    () if proven => "it is ready",
+                    () if by_itself => "nothing of the function runs yet; instances are started for it",
+                    () => "nothing of the function runs; its first request starts it",
+                };
                 self.version_decided(cell, version, "serving", why.to_owned());
                 let (store, name) = (self.store.clone(), cell.name().clone());
                 kip_host::tasks::spawn_on(&self.runtime, "store serving version", async move {

@@ -94,6 +94,9 @@ pub struct FunctionInfo {
     /// What scaling policies want, and why.
     #[serde(default)]
     pub scaling: Vec<ScalingInfo>,
+    /// That nobody has used its provisioned instances for hours, and what releases them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reminder: Option<String>,
     /// Starts that failed in a row.
     pub failed_starts: u32,
     /// A version of which starts fail, or instances end, again and again.
@@ -255,6 +258,7 @@ impl Cell {
             oldest_waiting_ms: None,
             waits: Vec::new(),
             scaling: Vec::new(),
+            reminder: inner.unused.as_ref().map(|unused| unused.tell(now().wall)),
             failed_starts: 0,
             crash_loop: None,
             last_failure: None,

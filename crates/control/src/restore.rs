@@ -128,6 +128,7 @@ impl Control {
                 shared.deploy(stored);
             }
         }
+        self.provision_again().await?;
         if records {
             self.records().replace(&staged).await.map_err(Error::Store)?;
         }

@@ -9,7 +9,7 @@ use kip_fleet::scaler::{Knative, Scaler as _};
 use kip_fleet::{Class, Event, FunctionCore, Qualifier};
 use kip_spec::scaling::provision::{Metric, shown};
 use kip_spec::scaling::{Fc, Scaling};
-use kip_spec::{FunctionName, VersionId};
+use kip_spec::{FunctionName, Millis, VersionId};
 use kip_store::{DecisionRecord, Record, ScalingRecord};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -52,6 +52,8 @@ pub struct ProvisionInfo {
     pub qualifier: String,
     /// It is the version's own declaration, not put from outside.
     pub declared: bool,
+    /// It holds instead of what the version declares.
+    pub overrides: bool,
     /// The policies.
     pub settings: Fc,
     /// What is wanted now.
@@ -62,6 +64,8 @@ pub struct ProvisionInfo {
     pub current_error: Option<String>,
     /// Why so many are wanted.
     pub why: String,
+    /// That nobody has used them for hours, and what releases them.
+    pub reminder: Option<String>,
 }
 
 /// For whom, by its name: `LATEST`, or a version such as `v3` or `3`.
@@ -73,7 +77,7 @@ pub(crate) fn qualifier(name: &str) -> Option<Qualifier> {
     Some(Qualifier::Version(VersionId(number)))
 }
 
-fn name_of(qualifier: Qualifier) -> String {
+pub(crate) fn name_of(qualifier: Qualifier) -> String {
     match qualifier {
         Qualifier::Latest => LATEST.to_owned(),
         Qualifier::Version(version) => version.to_string(),
@@ -107,6 +111,21 @@ fn kpa_lines(scaler: &Knative) -> Option<(Option<Value>, Value, KpaDecision)> {
     Some((header, json!(line), decision))
 }
 
+/// A first line from which the lines after this moment can be repeated, whatever went before.
+fn kpa_state(scaler: &Knative) -> Option<Value> {
+    let (taken, _) = scaler.last()?;
+    let (state, ready) = (scaler.state()?, taken.ready);
+    Some(
+        json!({"policy": "kpa", "settings": scaler.settings(), "initial_ready": ready, "t_ms": taken.at, "state": state}),
+    )
+}
+
+/// The same of what is provisioned.
+fn fc_state(provisioned: &Provisioned) -> Value {
+    let (settings, concurrency) = (&*provisioned.settings, provisioned.concurrency());
+    json!({"policy": "fc", "settings": settings, "concurrency": concurrency, "state": provisioned.tracker()})
+}
+
 /// A look at what is provisioned, as lines for `kip scaler decide`.
 fn fc_lines(provisioned: &Provisioned) -> Option<(Option<Value>, Value, FcDecision)> {
     let looked = provisioned.last()?;
@@ -135,8 +154,11 @@ pub(crate) enum Looked {
     Qualifier(Qualifier),
 }
 
-/// What was last written into the decision log, by policy: only changes are.
-pub(crate) type Told = BTreeMap<String, (i64, u32)>;
+/// Looks between two first lines, so that the latest ones can always be repeated.
+const LOOKS: u32 = 200;
+
+/// By policy, what was last written into the decision log, where only changes are, and looks since the last first line.
+pub(crate) type Told = BTreeMap<String, (u32, u32)>;
 
 impl Cell {
     /// Writes down what a policy decided. Called under the cell's lock, right after the step.
@@ -155,15 +177,15 @@ impl Cell {
         let lines = match looked {
             Looked::Version(version) => core.revisions().find(|(id, _)| *id == version).and_then(|(_, revision)| {
                 let (header, line, decision) = kpa_lines(revision.scaler.knative()?)?;
-                let change = (i64::from(decision.desired.unwrap_or(-1)), decision.applied);
-                let why = decision.reason.clone();
-                Some((header, line, json!(decision), change, why, Some(version.0), None, hot))
+                let (applied, why) = (decision.applied, decision.reason.clone());
+                Some((header, line, json!(decision), applied, why, Some(version.0), None, hot))
             }),
             Looked::Qualifier(qualifier) => {
                 let provisioned = core.provisions().iter().find(|provisioned| provisioned.qualifier == qualifier);
+                provisioned.into_iter().for_each(|provisioned| shared.meter.arm(self.number, provisioned));
                 provisioned.and_then(|provisioned| {
                     let (header, line, decision) = fc_lines(provisioned)?;
-                    let (change, why) = ((i64::from(decision.target), decision.target), decision.reason.clone());
+                    let (change, why) = (provisioned.wanted(), provisioned.tell());
                     let actual = provisioned.current();
                     Some((header, line, json!(decision), change, why, None, Some(name_of(qualifier)), actual))
                 })
@@ -186,23 +208,52 @@ impl Cell {
             };
             shared.recorder.record(Record::Scaling(record));
         };
+        let key = qualifier.clone().unwrap_or_else(|| format!("v{}", version.unwrap_or_default()));
+        let before = told.get(&key).copied();
+        let looks = if header.is_some() { 0 } else { before.map_or(0, |(_, looks)| looks + 1) };
+        told.insert(key, (change, looks % LOOKS));
         if let Some(header) = header {
             record(header, Value::Null);
         }
         record(line, decision);
-        let key = qualifier.clone().unwrap_or_else(|| format!("v{}", version.unwrap_or_default()));
-        if told.insert(key, change) != Some(change) {
+        if looks == LOOKS {
+            let state = match looked {
+                Looked::Version(own) => core
+                    .revisions()
+                    .find(|(id, _)| *id == own)
+                    .and_then(|(_, revision)| kpa_state(revision.scaler.knative()?)),
+                Looked::Qualifier(own) => core.provisions().iter().find(|one| one.qualifier == own).map(fc_state),
+            };
+            state.into_iter().for_each(|state| record(state, Value::Null));
+        }
+        if before.map(|(told, _)| told) != Some(change) {
             shared.recorder.record(Record::Decision(DecisionRecord {
                 at,
                 function: self.name().to_string(),
                 version: version.unwrap_or(0),
                 instance: qualifier,
                 from: None,
-                to: format!("scale to {}", change.1),
+                to: format!("scale to {change}"),
                 why,
                 detail: None,
             }));
         }
+    }
+
+    /// What keeps the count of these versions from what is wanted: room, or starts that fail.
+    fn held_back(core: &FunctionCore, concerns: impl Fn(VersionId) -> bool) -> Option<String> {
+        let of = core.instances().filter(|instance| concerns(instance.version));
+        let lacks: Vec<_> = of.filter_map(|instance| instance.waits_for).collect();
+        if let Some(lack) = lacks.first() {
+            let count = lacks.len();
+            return Some(format!("{count} more {} for {lack}", if count == 1 { "waits" } else { "wait" }));
+        }
+        core.revisions().filter(|(version, _)| concerns(*version)).find_map(|(_, revision)| {
+            let failure = revision.backoff.last()?;
+            let again = revision.backoff.retry_at().map(|at| at.saturating_sub(now().boot)).filter(|left| *left > 0);
+            let again = again.map(|left| format!(", the next is tried in {}", Millis(left))).unwrap_or_default();
+            Some(format!("the last start failed ({failure}){again}"))
+        })
     }
 
     /// What scaling policies want, as users see it.
@@ -235,22 +286,34 @@ impl Cell {
             if scaler.is_at_rest() {
                 info.why = "nothing was asked of it lately; the next request starts it at once".to_owned();
             }
+            let max = revision.policy.max;
+            if info.target > max {
+                (info.target, info.why) = (max, format!("{}; instances.max limits it to {max}", info.why));
+            }
+            if info.current < info.target
+                && let Some(held) = Self::held_back(core, |own| own == version)
+            {
+                info.why = format!("{}; {held}", info.why);
+            }
             Some(info)
         });
         let fc = core.provisions().iter().map(|provisioned| {
             let looked = provisioned.last();
             let metrics = looked.map(|looked| looked.metrics).unwrap_or_default();
             let named = Metric::ALL.into_iter().zip(metrics);
+            let held =
+                (provisioned.current() < provisioned.wanted()).then(|| Self::held_back(core, |_| true)).flatten();
+            let held = held.map(|held| format!("; {held}")).unwrap_or_default();
             ScalingInfo {
                 whom: name_of(provisioned.qualifier),
                 mode: "fc".to_owned(),
                 desired: Some(i64::from(provisioned.target())),
-                target: provisioned.target(),
+                target: provisioned.wanted(),
                 current: provisioned.current(),
                 averages: named.filter_map(|(metric, value)| Some((metric.name().to_owned(), value?))).collect(),
                 panic: false,
                 at: looked.map(|looked| looked.wall),
-                why: looked.map(|looked| looked.why.tell(&provisioned.settings)).unwrap_or_default(),
+                why: provisioned.tell() + &held,
             }
         });
         kpa.chain(fc).collect()
@@ -260,23 +323,42 @@ impl Cell {
     pub fn provisions(&self) -> Vec<ProvisionInfo> {
         let inner = self.lock();
         let waits = |core: &FunctionCore| {
-            let lacks = core.instances().find_map(|instance| instance.waits_for);
-            let failure = core.revisions().find_map(|(_, revision)| revision.backoff.last());
-            lacks
-                .map(|lack| format!("an instance waits for {lack}"))
-                .or_else(|| failure.map(|failure| failure.to_string()))
-                .unwrap_or_else(|| "instances are starting".to_owned())
+            Self::held_back(core, |_| true).unwrap_or_else(|| "instances are starting".to_owned())
+        };
+        let serving = inner.serving().clone();
+        // What is put holds instead of what the version declares.
+        let over = |qualifier: &str, declared: bool| {
+            let own = matches!(&serving.policy.scaling, Scaling::Fc(fc) if !fc.provision.is_empty());
+            own && !declared && qualifier == LATEST
+        };
+        // Of a version that serves no more nothing is kept.
+        let idle = |qualifier: Qualifier| matches!(qualifier, Qualifier::Version(version) if version != serving.id);
+        let serves_not = |qualifier: &str| {
+            let name = self.name();
+            format!(
+                "{qualifier} does not serve any more; `kip provision rm {name} --qualifier {qualifier}` removes this"
+            )
         };
         let of_core = self.look(&inner, |core| {
             let info = |provisioned: &Provisioned| ProvisionInfo {
                 function: self.name().clone(),
                 qualifier: name_of(provisioned.qualifier),
                 declared: provisioned.declared_by.is_some(),
+                overrides: over(&name_of(provisioned.qualifier), provisioned.declared_by.is_some()),
                 settings: Fc::clone(&provisioned.settings),
-                target: provisioned.target(),
+                target: if idle(provisioned.qualifier) { 0 } else { provisioned.wanted() },
                 current: provisioned.current(),
-                current_error: (provisioned.current() < provisioned.target()).then(|| waits(core)),
-                why: provisioned.last().map(|looked| looked.why.tell(&provisioned.settings)).unwrap_or_default(),
+                current_error: (provisioned.current() < provisioned.wanted() && !idle(provisioned.qualifier))
+                    .then(|| waits(core)),
+                why: match idle(provisioned.qualifier) {
+                    true => serves_not(&name_of(provisioned.qualifier)),
+                    false => provisioned.tell(),
+                },
+                reminder: inner
+                    .unused
+                    .as_ref()
+                    .filter(|unused| unused.qualifier == name_of(provisioned.qualifier))
+                    .map(|unused| unused.tell(now().wall)),
             };
             core.provisions().iter().map(info).collect::<Vec<_>>()
         });
@@ -284,15 +366,20 @@ impl Cell {
             return infos;
         }
         // A function at rest has none of it in memory but what was put and what its version declares.
-        let rests = |qualifier: &str, declared: bool, settings: &Fc| ProvisionInfo {
+        let rests = |whom: &str, declared: bool, settings: &Fc| ProvisionInfo {
             function: self.name().clone(),
-            qualifier: qualifier.to_owned(),
+            qualifier: whom.to_owned(),
             declared,
+            overrides: over(whom, declared),
             settings: settings.clone(),
             target: 0,
             current: 0,
             current_error: None,
-            why: "nothing of it is active".to_owned(),
+            why: match qualifier(whom).is_some_and(idle) {
+                true => serves_not(whom),
+                false => "nothing of it is active".to_owned(),
+            },
+            reminder: None,
         };
         let mut infos: Vec<ProvisionInfo> =
             inner.provisions.iter().map(|(name, settings)| rests(name, false, settings)).collect();
@@ -305,7 +392,7 @@ impl Cell {
     }
 
     /// Puts what is provisioned for whom, or takes it away.
-    fn provision(self: &Arc<Self>, name: &str, settings: Option<Arc<Fc>>) {
+    pub(crate) fn provision(self: &Arc<Self>, name: &str, settings: Option<Arc<Fc>>) {
         let Some(qualifier) = qualifier(name) else { return };
         {
             let mut inner = self.lock();
@@ -318,13 +405,28 @@ impl Cell {
     }
 }
 
-/// What a core made anew is told of what was put.
-pub(crate) fn events(inner: &Inner) -> Vec<Event> {
+/// What a core made anew is told of what was put, and of what an earlier server had reached; before it serves.
+pub(crate) fn events(inner: &mut Inner) -> Vec<Event> {
+    let reached = std::mem::take(&mut inner.reached).into_iter();
+    let mut events: Vec<Event> = reached.map(|(qualifier, target)| Event::Reached { qualifier, target }).collect();
     let event = |(name, settings): (&String, &Arc<Fc>)| {
         let qualifier = qualifier(name)?;
         Some(Event::Provision { qualifier, settings: Some(settings.clone()) })
     };
-    inner.provisions.iter().filter_map(event).collect()
+    events.extend(inner.provisions.iter().filter_map(event));
+    events
+}
+
+/// What the latest looks of Function Compute's policies wanted, by qualifier. Newest first.
+pub(crate) fn reached(records: &[ScalingRecord]) -> BTreeMap<Qualifier, u32> {
+    let mut reached = BTreeMap::new();
+    for record in records {
+        let target = record.decision["target"].as_u64().and_then(|target| u32::try_from(target).ok());
+        if let (Some(whom), Some(target)) = (record.qualifier.as_deref().and_then(qualifier), target) {
+            reached.entry(whom).or_insert(target);
+        }
+    }
+    reached
 }
 
 /// Whether a function wants instances without being asked.
@@ -346,7 +448,7 @@ impl Control {
     pub async fn put_provision(&self, name: &str, whom: &str, settings: Fc) -> Result<ProvisionInfo, Error> {
         let _changing = self.shared.changes.lock().await;
         let cell = self.require(name)?;
-        let whom = self.known(&cell, whom)?;
+        let whom = self.known(&cell, whom, true)?;
         self.shared.store.put_provision(cell.name().clone(), whom.clone(), Some(settings.clone())).await?;
         cell.provision(&whom, Some(Arc::new(settings)));
         self.provision(name, &whom)
@@ -359,12 +461,35 @@ impl Control {
     pub async fn remove_provision(&self, name: &str, whom: &str) -> Result<bool, Error> {
         let _changing = self.shared.changes.lock().await;
         let cell = self.require(name)?;
-        let whom = self.known(&cell, whom)?;
+        let whom = self.known(&cell, whom, false)?;
+        let declares = matches!(&cell.serving().policy.scaling, Scaling::Fc(fc) if !fc.provision.is_empty());
+        if whom == LATEST && declares && !cell.lock().provisions.contains_key(LATEST) {
+            return Err(Error::Declared { function: name.to_owned() });
+        }
         let removed = self.shared.store.put_provision(cell.name().clone(), whom.clone(), None).await?;
         if removed {
             cell.provision(&whom, None);
         }
         Ok(removed)
+    }
+
+    /// Holds what the store says is provisioned, after it was replaced.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub(crate) async fn provision_again(&self) -> Result<(), Error> {
+        let stored = self.shared.store.provisions().await?;
+        for cell in self.sorted() {
+            let of = stored.iter().filter(|(function, ..)| function == cell.name());
+            let wanted: BTreeMap<String, Arc<Fc>> =
+                of.map(|(_, whom, settings)| (whom.clone(), Arc::new(settings.clone()))).collect();
+            let there = cell.lock().provisions.clone();
+            there.keys().filter(|whom| !wanted.contains_key(*whom)).for_each(|whom| cell.provision(whom, None));
+            for (whom, settings) in wanted.into_iter().filter(|(whom, settings)| there.get(whom) != Some(settings)) {
+                cell.provision(&whom, Some(settings));
+            }
+        }
+        Ok(())
     }
 
     /// What is provisioned for a function's qualifier.
@@ -373,7 +498,7 @@ impl Control {
     /// [`Error::NoFunction`] or [`Error::NoQualifier`]; the latter too if nothing is provisioned for it.
     pub fn provision(&self, name: &str, whom: &str) -> Result<ProvisionInfo, Error> {
         let cell = self.require(name)?;
-        let whom = self.known(&cell, whom)?;
+        let whom = self.known(&cell, whom, false)?;
         let found = cell.provisions().into_iter().find(|info| info.qualifier == whom);
         found.ok_or_else(|| Error::NoProvision { function: name.to_owned(), qualifier: whom })
     }
@@ -389,15 +514,29 @@ impl Control {
     /// [`Error::Store`].
     pub async fn scaling_history(&self, name: &str, most: u32) -> Result<Vec<ScalingRecord>, Error> {
         self.shared.recorder.flush().await;
-        Ok(self.records().scaling(name.to_owned(), most).await?)
+        let mut records = self.records().scaling(name.to_owned(), most).await?;
+        // What is older than the oldest first line of its policy cannot be repeated.
+        let whose = |record: &ScalingRecord| (record.mode.clone(), record.version, record.qualifier.clone());
+        let mut begins = BTreeMap::new();
+        for (place, record) in records.iter().enumerate().filter(|(_, record)| record.decision.is_null()) {
+            begins.insert(whose(record), place);
+        }
+        let mut place = 0;
+        records.retain(|record| {
+            place += 1;
+            begins.get(&whose(record)).is_none_or(|first| place <= first + 1)
+        });
+        Ok(records)
     }
 
-    /// A qualifier as it is kept: in one spelling.
-    fn known(&self, cell: &Cell, whom: &str) -> Result<String, Error> {
+    /// A qualifier as it is kept: in one spelling. What was put for a version that serves no more can still be seen and
+    /// removed.
+    fn known(&self, cell: &Cell, whom: &str, serves: bool) -> Result<String, Error> {
         let unknown = || Error::NoQualifier { function: cell.name().to_string(), qualifier: whom.to_owned() };
         let qualifier = qualifier(whom).ok_or_else(unknown)?;
         if let Qualifier::Version(version) = qualifier
             && cell.lock().serving().id != version
+            && (serves || !cell.lock().provisions.contains_key(&name_of(qualifier)))
         {
             return Err(unknown());
         }

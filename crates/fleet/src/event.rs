@@ -48,6 +48,13 @@ pub enum Event {
         /// What.
         settings: Option<Arc<Fc>>,
     },
+    /// So many were wanted for whoever is meant before this core began anew. Its policies go on from there.
+    Reached {
+        /// For whom.
+        qualifier: Qualifier,
+        /// How many.
+        target: u32,
+    },
     /// What instances of a version use, as a share of what they declare; what is not measured is left out.
     Measured {
         /// Which version.

@@ -42,9 +42,20 @@ pub fn cpu_of_threads(beginning: &str) -> f64 {
     seconds(nanos)
 }
 
+/// The CPU time, in nanoseconds, of a process and of those of its children that have ended and were waited for.
+pub fn cpu_of_process(process: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    Some(sum_of_ticks(&stat, 4))
+}
+
 fn in_ticks(stat: &str) -> u64 {
+    sum_of_ticks(stat, 2)
+}
+
+/// Of a process itself the first two, of its children the next two.
+fn sum_of_ticks(stat: &str, count: usize) -> u64 {
     let fields = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ')).into_iter().flatten();
-    let used: u64 = fields.skip(11).take(2).filter_map(|text| text.parse::<u64>().ok()).sum();
+    let used: u64 = fields.skip(11).take(count).filter_map(|text| text.parse::<u64>().ok()).sum();
     used.saturating_mul(1_000_000_000 / ticks())
 }
 
@@ -77,5 +88,8 @@ mod tests {
         let usage = look();
         assert!(usage.cpu >= 0.0 && usage.resident > 1 << 16 && usage.files >= 3, "{usage:?}");
         assert_eq!(cpu_of_threads("no such thread"), 0.0);
+        assert!(
+            cpu_of_process(std::process::id()).is_some_and(|nanos| nanos > 0) && cpu_of_process(u32::MAX).is_none()
+        );
     }
 }

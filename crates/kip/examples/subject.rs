@@ -313,6 +313,15 @@ fn answer(
             drop(counted);
             text(request, out, 200, "delayed\n")
         }
+        // Uses the CPU all the time.
+        "burn" => {
+            let end = kip_host::clock::boot_millis() + number();
+            while kip_host::clock::boot_millis() < end {
+                std::hint::spin_loop();
+            }
+            drop(counted);
+            text(request, out, 200, "burnt\n")
+        }
         "stream" => stream(out, number(), number()),
         "big" => big(out, number()),
         "hang" => loop {

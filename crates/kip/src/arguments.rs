@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::keys::{Audit, Key, Settings};
 pub(crate) use self::provision::{Advise, Provision, Put, Whom, json_or_file};
-pub(crate) use self::scaler::{Lines, Scaler};
+pub(crate) use self::scaler::{History, Lines, Scaler};
 
 /// Function compute for AI models on your own machines.
 #[derive(Debug, Parser)]

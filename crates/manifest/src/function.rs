@@ -48,7 +48,7 @@ pub(crate) fn read_shared(
     let idle = limits::idle(section, report);
     let watchdog = limits::watchdog(section, report);
     let rotation = limits::rotation(section, report);
-    let (scaling, instances) = scaling::read(section, instances, report);
+    let (scaling, instances) = scaling::read(section, &resources, instances, report);
     let dispatch = dispatch(section, report);
     let protocol = protocol(section, report);
     let http = http(section, report);

@@ -23,6 +23,10 @@ pub fn read(input: &Value) -> Result<Provision, Vec<String>> {
             let key = if items.iter().any(is_action) { SCHEDULED } else { TRACKING };
             whole(&Map::from_iter([(key.to_owned(), input.clone())]), &mut errors)
         }
+        // As it stands in s.yaml.
+        Value::Object(map) if map.len() == 1 && map.get("provisionConfig").is_some_and(Value::is_object) => {
+            return read(&map["provisionConfig"]);
+        }
         Value::Object(map) => whole(map, &mut errors),
         _ => {
             errors
@@ -39,6 +43,12 @@ fn whole(map: &Map<String, Value>, errors: &mut Vec<String>) -> Provision {
     let reader = Reader { map, place: String::new() };
     reader.only(&known, errors);
     // `target` is what it was called before; in answers it is the effective one.
+    let both = TARGETS.map(|key| map.get(key));
+    if both[0].is_some() && both[1].is_some() && both[0] != both[1] && !ANSWERS.iter().any(|key| map.contains_key(*key))
+    {
+        let [new, old] = both.map(|value| value.map(Value::to_string).unwrap_or_default());
+        errors.push(format!("target: {old} is not defaultTarget, which is {new}: write one of both"));
+    }
     let target = TARGETS.into_iter().find(|key| map.contains_key(*key));
     let default_target = target.map_or(0, |key| reader.count(key, errors).unwrap_or(0));
     let list = |key: &str, errors: &mut Vec<String>| match map.get(key) {
@@ -100,7 +110,8 @@ fn policy(reader: &Reader<'_>, errors: &mut Vec<String>) -> Option<Tracking> {
         }
         Finite::new(target).filter(|_| ratio)
     });
-    let (min, max) = (reader.count("minCapacity", errors)?, reader.count("maxCapacity", errors)?);
+    let (min, max) = (reader.count("minCapacity", errors), reader.count("maxCapacity", errors));
+    let (min, max) = (min?, max?);
     if min > max {
         errors.push(format!("{place}minCapacity: {min} is more than maxCapacity, {max}"));
     }
@@ -113,7 +124,10 @@ fn action(reader: &Reader<'_>, errors: &mut Vec<String>) -> Option<Scheduled> {
     let window = reader.window(errors);
     let target = reader.count("target", errors);
     let text = reader.text("scheduleExpression", errors)?;
-    let inner = |word: &str| text.trim().strip_prefix(word)?.strip_prefix('(')?.strip_suffix(')');
+    let inner = |word: &str| {
+        let (name, rest) = text.trim().split_once('(')?;
+        rest.strip_suffix(')').filter(|_| name.trim().eq_ignore_ascii_case(word))
+    };
     let zone = window.as_ref().map_or_else(zone::utc, |window| window.zone().clone());
     let when = match (inner("cron"), inner("at")) {
         (_, Some(time)) => zone::moment(time.trim(), &zone).map(When::At).map_err(|error| error.to_string()),
@@ -133,6 +147,7 @@ impl<'a> Reader<'a> {
     fn only(&self, known: &[&str], errors: &mut Vec<String>) {
         for key in self.map.keys().filter(|key| !known.contains(&key.as_str())) {
             let like = known.iter().max_by(|a, b| strsim::jaro(a, key).total_cmp(&strsim::jaro(b, key)));
+            let like = like.filter(|like| strsim::jaro(like, key) > 0.8);
             let hint = like.map(|like| format!(": did you mean `{like}`?")).unwrap_or_default();
             errors.push(format!("{}{key}: there is no such key{hint}", self.place));
         }
@@ -154,7 +169,8 @@ impl<'a> Reader<'a> {
         let value = self.needed(key, errors)?;
         let text = value.as_str().filter(|text| !text.is_empty());
         if text.is_none() {
-            errors.push(format!("{}{key}: is {}: write a text", self.place, kind(value)));
+            let is = if value.as_str() == Some("") { "empty" } else { kind(value) };
+            errors.push(format!("{}{key}: is {is}: write a text", self.place));
         }
         text
     }
@@ -192,7 +208,8 @@ impl<'a> Reader<'a> {
         let unbounded = unbounded.map_err(|error| errors.push(format!("{}timeZone: {error}", self.place))).ok()?;
         let mut edge = |key: &str| -> Result<Option<i64>, ()> {
             let Some(value) = self.get(key).filter(|value| value.as_str() != Some("")) else { return Ok(None) };
-            let moment = zone::moment(value.as_str().unwrap_or_default(), unbounded.zone());
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let moment = zone::moment(&text, unbounded.zone());
             moment.map(Some).map_err(|error| errors.push(format!("{}{key}: {error}", self.place)))
         };
         let (start, end) = (edge("startTime"), edge("endTime"));
@@ -340,6 +357,11 @@ mod tests {
             (json!([changed(evening(), "scheduleExpression", json!("cron(0 0 4 30 2 *)"))]), "never fires"),
             (json!([changed(evening(), "scheduleExpression", json!("at(soon)"))]), "`soon` is not a time"),
             (json!([changed(evening(), "target", json!(-1))]), "target: -1 is not a whole number"),
+            (json!({"defaultTarget": 1, "target": 2}), "target: 2 is not defaultTarget, which is 1"),
+            (json!({"provisionConfig": {"defaultTarget": -1}}), "defaultTarget: -1 is not a whole number"),
+            (json!([changed(july(), "name", json!(""))]), "name: is empty: write a text"),
+            (json!([changed(july(), "startTime", json!(1234))]), "startTime: `1234` is not a time"),
+            (json!([changed(july(), "wholly", json!(1))]), "wholly: there is no such key"),
             (json!({"defaultTarget": 10_001}), "defaultTarget: 10001 is not a whole number from 0 to 10000"),
             (json!("demo"), "the input is a text"),
             (json!({TRACKING: {}}), "targetTrackingPolicies: is an object: write a list"),

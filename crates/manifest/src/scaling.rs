@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use kip_spec::function::Instances;
+use kip_spec::function::{Instances, Resources};
+use kip_spec::scaling::provision::{Metric, Provision};
 use kip_spec::scaling::{Fc, Kpa, Scaling};
 use kip_spec::{Finite, Problem, code};
 use serde_json::{Map, Number, Value};
@@ -32,7 +33,12 @@ const OWN: [(&str, Mode, &str); 7] = [
 ];
 
 /// Reads the section; a policy with bounds of its own says how many instances there are.
-pub(crate) fn read(function: &Section<'_>, instances: Instances, report: &mut Report<'_>) -> (Scaling, Instances) {
+pub(crate) fn read(
+    function: &Section<'_>,
+    resources: &Resources,
+    instances: Instances,
+    report: &mut Report<'_>,
+) -> (Scaling, Instances) {
     const WORDS: [(&str, Mode); 3] = [("fixed", Mode::Fixed), ("fc", Mode::Fc), ("kpa", Mode::Kpa)];
     const LATER: [(&str, &str); 1] =
         [("auto", "write `fixed` or leave it out: waiting requests start instances up to `instances.max`")];
@@ -48,7 +54,7 @@ pub(crate) fn read(function: &Section<'_>, instances: Instances, report: &mut Re
     }
     match mode {
         Mode::Fixed => (Scaling::Fixed, instances),
-        Mode::Fc => (fc(&section, report).map_or(Scaling::Fixed, Scaling::Fc), instances),
+        Mode::Fc => (fc(&section, resources, instances.min, report).map_or(Scaling::Fixed, Scaling::Fc), instances),
         Mode::Kpa => match kpa(function, &section, instances, report) {
             Some(kpa) => {
                 let instances = Instances { min: kpa.min_scale, max: kpa.max_scale, ..instances };
@@ -66,12 +72,15 @@ fn invalid(field: &Field<'_>, errors: &[String], report: &mut Report<'_>) {
     }
 }
 
-fn fc(section: &Section<'_>, report: &mut Report<'_>) -> Option<Fc> {
+fn fc(section: &Section<'_>, resources: &Resources, min: u32, report: &mut Report<'_>) -> Option<Fc> {
     let before = report.count();
-    let mut fc = Fc::new(kip_spec::scaling::Provision::default());
+    let mut fc = Fc::new(Provision::default());
     if let Some(field) = section.field("provision") {
         match provision::read(&json(field.node)) {
-            Ok(provision) => fc.provision = provision,
+            Ok(provision) => {
+                unmeasured(&provision, resources, &field, report);
+                fc.provision = provision;
+            }
             Err(errors) => invalid(&field, &errors, report),
         }
     }
@@ -97,11 +106,43 @@ fn fc(section: &Section<'_>, report: &mut Report<'_>) -> Option<Fc> {
             _ => wrong_type(&field, "true or false", report),
         }
     }
-    let errors = fc.check();
-    if let Some(field) = ["period", "coefficient"].into_iter().find_map(|key| section.field(key)) {
-        invalid(&field, &errors, report);
+    for error in fc.check() {
+        let key = ["period", "hold", "coefficient"].into_iter().find(|key| error.starts_with(key));
+        if let Some(field) = key.and_then(|key| section.field(key)) {
+            invalid(&field, &[error], report);
+        }
+    }
+    let empty = fc.provision.default_target == 0
+        && fc.provision.tracking.iter().all(|policy| policy.min == 0)
+        && fc.provision.scheduled.iter().all(|action| action.target == 0);
+    if let Some(field) = section.field("disable_ondemand").filter(|_| fc.disable_ondemand && empty && min == 0) {
+        let message = format!("`{}`: nothing is provisioned, and no request starts an instance", field.path);
+        let problem = Problem::new(code::SCALING_SERVES_NOTHING, message);
+        report.warn(field.node.at, problem.hint("provision at least one, or leave `disable_ondemand` out"));
     }
     (report.count() == before).then_some(fc)
+}
+
+/// Policies that can be followed in part only, or not at all.
+fn unmeasured(provision: &Provision, resources: &Resources, field: &Field<'_>, report: &mut Report<'_>) {
+    for policy in &provision.tracking {
+        let (name, metric) = (&policy.name, policy.metric.name());
+        let (what, hint) = match policy.metric {
+            Metric::GpuMemory if resources.gpu.is_none() => {
+                ("the function declares no `resources.gpu` to measure against", "declare it, or follow another metric")
+            }
+            Metric::Cpu if resources.cpu.is_none() => {
+                ("the function declares no `resources.cpu`: one CPU counts as all there is", "declare what it may use")
+            }
+            _ if policy.min == 0 => (
+                "with `minCapacity` 0 nothing is left to measure at zero, and it stays there",
+                "write `minCapacity: 1`",
+            ),
+            _ => continue,
+        };
+        let message = format!("`{}`: policy `{name}` follows {metric}; {what}", field.path);
+        report.warn(field.node.at, Problem::new(code::SCALING_NOT_MEASURED, message).hint(hint));
+    }
 }
 
 fn kpa(function: &Section<'_>, section: &Section<'_>, instances: Instances, report: &mut Report<'_>) -> Option<Kpa> {
@@ -132,10 +173,23 @@ fn kpa(function: &Section<'_>, section: &Section<'_>, instances: Instances, repo
             return None;
         }
     };
+    if resolved.class != knative::KPA {
+        let problem = Problem::new(
+            code::SCALING_INVALID,
+            format!("`{}`: class `{}` is not decided here", place.path, shown(&resolved.class)),
+        );
+        report.add(place.node.at, problem.hint(format!("leave `class` out, or write {}", knative::KPA)));
+        return None;
+    }
     for key in &resolved.unknown {
-        let problem =
-            Problem::new(code::MANIFEST_UNKNOWN_KEY, format!("`{}`: `{}` means nothing", place.path, shown(key)));
-        report.warn(place.node.at, problem);
+        let of_config = declared.config.contains_key(key);
+        let field = section.field(if of_config { "config" } else { "annotations" });
+        let (at, path) = field.as_ref().map_or((place.node.at, &place.path), |field| (field.node.at, &field.path));
+        let mut problem = Problem::new(code::MANIFEST_UNKNOWN_KEY, format!("`{path}`: `{}` means nothing", shown(key)));
+        if let Some(near) = knative::nearest(key) {
+            problem = problem.hint(format!("did you mean `{near}`?"));
+        }
+        report.warn(at, problem);
     }
     let mut kpa = resolved.kpa;
     // The soft limit is what scaling aims at, unless a target says otherwise.

@@ -105,6 +105,7 @@ impl Trace {
             Event::Alias { alias, .. } => alias.hash(&mut self.hash),
             Event::Provision { settings, .. } => settings.is_some().hash(&mut self.hash),
             Event::Measured { version, .. } => version.0.hash(&mut self.hash),
+            Event::Reached { target, .. } => target.hash(&mut self.hash),
             Event::Remove | Event::Shutdown | Event::Tick | Event::Rotate => {}
         }
         if self.all() {

@@ -361,6 +361,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_provisioned_is_kept_until_it_or_its_function_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.db");
+        let name = |name: &str| name.parse::<FunctionName>().unwrap();
+        let two = Fc::new(kip_spec::scaling::Provision { default_target: 2, ..Default::default() });
+        let store = SqliteControl::open(&path).unwrap();
+        store.add_versions(vec![spec("a"), spec("b")], String::new(), "kip.yaml").await.unwrap();
+        let put = async |store: &SqliteControl, function, qualifier: &str, settings| {
+            store.put_provision(name(function), qualifier.to_owned(), settings).await.unwrap()
+        };
+        put(&store, "b", "LATEST", Some(Fc::new(kip_spec::scaling::Provision::default()))).await;
+        put(&store, "b", "LATEST", Some(two.clone())).await;
+        put(&store, "a", "v1", Some(two.clone())).await;
+        drop(store);
+        let store = SqliteControl::open(&path).unwrap();
+        let all = [(name("a"), "v1".to_owned(), two.clone()), (name("b"), "LATEST".to_owned(), two)];
+        assert_eq!(store.provisions().await.unwrap(), all);
+        assert!(!put(&store, "a", "LATEST", None).await && put(&store, "a", "v1", None).await);
+        assert_eq!(store.provisions().await.unwrap(), all[1..]);
+        store.remove_function(name("b")).await.unwrap();
+        assert_eq!(store.provisions().await.unwrap(), []);
+    }
+
+    #[tokio::test]
     async fn old_versions_go_but_never_the_serving_one() {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteControl::open(&folder.path().join("control.db")).unwrap();

@@ -270,6 +270,36 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn what_scaling_policies_saw_is_bounded_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("records.db");
+        let look = |function: &str, at: i64| ScalingRecord {
+            at,
+            function: function.to_owned(),
+            mode: "kpa".to_owned(),
+            version: Some(2),
+            qualifier: None,
+            observation: serde_json::json!({"t_ms": at, "ready": null, "stable": 0.25}),
+            decision: serde_json::Value::Null,
+            actual: 1,
+            in_flight: 2,
+            queued: 3,
+        };
+        let store = SqliteRecords::open(&file).unwrap();
+        let looks = (0..50).flat_map(|at| [look("f", at), look("g", at)]).map(Record::Scaling);
+        store.append(looks.collect()).await.unwrap();
+        drop(store);
+        let store = SqliteRecords::open(&file).unwrap();
+        let of = async |function: &str| store.scaling(function.to_owned(), 100).await.unwrap();
+        assert_eq!(of("f").await.len(), 50);
+        assert_eq!(store.scaling("f".to_owned(), 2).await.unwrap(), [look("f", 49), look("f", 48)]);
+        store.prune(Retention { count: 10, age: 1_000 }, 50).await.unwrap();
+        assert_eq!((of("f").await.len(), of("g").await.len()), (5, 5), "the latest ten of all");
+        store.prune(Retention { count: 10, age: 2 }, 50).await.unwrap();
+        assert_eq!(of("f").await, [look("f", 49), look("f", 48)]);
+    }
+
     fn request(number: u16) -> RequestRecord {
         RequestRecord {
             id: format!("r{number}"),

@@ -13,6 +13,9 @@ pub struct Provision {
     pub qualifier: String,
     /// It is the version's own declaration, not put from outside.
     pub declared: bool,
+    /// It was put, and holds instead of what the version declares.
+    #[serde(default)]
+    pub overrides: bool,
     /// Provisioned instances that are wanted now.
     pub target: u32,
     /// Those there are.
@@ -22,6 +25,9 @@ pub struct Provision {
     pub current_error: Option<String>,
     /// Why so many are wanted.
     pub why: String,
+    /// That nobody has used them for hours, and what releases them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reminder: Option<String>,
     /// Policies and scheduled actions, and which of them count now.
     pub policies: Vec<Standing>,
     /// How long a metric is averaged.

@@ -1,11 +1,11 @@
-//! What can be seen of an instance's processes from outside: the memory they use, and where they stand.
+//! What can be seen of an instance's processes from outside: memory and CPU they use, and where they stand.
 
 use std::collections::HashMap;
 use std::fs;
 
 use kip_spec::InstanceId;
 
-use super::ProcessBody;
+use super::{ProcessBody, cgroup};
 
 /// Threads that are looked at; more say the same again.
 const MOST_THREADS: usize = 64;
@@ -15,21 +15,37 @@ const MOST_FRAMES: usize = 12;
 impl ProcessBody {
     /// Bytes of memory that instances use: the resident memory of their processes, shared pages counted in each.
     pub fn memory_of(&self, instances: &[InstanceId]) -> HashMap<InstanceId, u64> {
+        let sum = |members: Vec<u32>| members.into_iter().filter_map(resident).sum();
+        self.members_of(instances).into_iter().map(|(id, members)| (id, sum(members))).collect()
+    }
+
+    /// Nanoseconds of CPU time that instances used since they were started: all of it where they have a cgroup; else that
+    /// of the processes there are, and of their children that have ended.
+    pub fn cpu_of(&self, instances: &[InstanceId]) -> HashMap<InstanceId, u64> {
+        let known = instances.iter().filter_map(|id| self.known(*id).ok());
+        let counted = known.filter_map(|process| Some((process.id, cgroup::cpu_time(process.cgroup.as_deref()?)?)));
+        let mut used: HashMap<InstanceId, u64> = counted.collect();
+        let left: Vec<InstanceId> = instances.iter().copied().filter(|id| !used.contains_key(id)).collect();
+        if !left.is_empty() {
+            let sum = |members: Vec<u32>| members.into_iter().filter_map(kip_host::usage::cpu_of_process).sum();
+            used.extend(self.members_of(&left).into_iter().map(|(id, members)| (id, sum(members))));
+        }
+        used
+    }
+
+    /// The processes of instances. Without cgroups one look at `/proc` serves for all of them.
+    pub fn members_of(&self, instances: &[InstanceId]) -> HashMap<InstanceId, Vec<u32>> {
         let known: Vec<_> = instances.iter().filter_map(|id| self.known(*id).ok()).collect();
-        // Without cgroups one look at `/proc` serves for all of them.
         let by_group = match known.iter().any(|process| process.cgroup.is_none()) {
             true => kip_host::sockets::processes_by_group(),
             false => std::collections::BTreeMap::new(),
         };
-        let used = |process: &super::Process| {
-            let members = match &process.cgroup {
-                Some(_) => process.members(),
-                None if process.leads_group => by_group.get(&process.pid).cloned().unwrap_or_default(),
-                None => Vec::new(),
-            };
-            members.into_iter().filter_map(resident).sum()
+        let members = |process: &super::Process| match &process.cgroup {
+            Some(_) => process.members(),
+            None if process.leads_group => by_group.get(&process.pid).cloned().unwrap_or_default(),
+            None => Vec::new(),
         };
-        known.iter().map(|process| (process.id, used(process))).collect()
+        known.iter().map(|process| (process.id, members(process))).collect()
     }
 
     /// Where the threads of an instance stand: name, state and, as far as we may see them, the kernel's function they wait

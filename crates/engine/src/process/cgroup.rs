@@ -73,6 +73,13 @@ pub(super) fn is_frozen(folder: &Path) -> io::Result<bool> {
     Ok(fs::read_to_string(folder.join("cgroup.events"))?.lines().any(|line| line == "frozen 1"))
 }
 
+/// Nanoseconds of CPU time that all processes that were ever in it used. Counted without any controller.
+pub(super) fn cpu_time(folder: &Path) -> Option<u64> {
+    let text = fs::read_to_string(folder.join("cpu.stat")).ok()?;
+    let micros: u64 = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?.trim().parse().ok()?;
+    Some(micros.saturating_mul(1_000))
+}
+
 /// Ends every process in it at once, forks included.
 pub(super) fn kill(folder: &Path) -> io::Result<()> {
     fs::write(folder.join("cgroup.kill"), "1")

@@ -30,8 +30,8 @@ use crate::instance::Instance;
 use crate::sparse::Sparse;
 use crate::why::{Gone, Refusal, Why};
 use crate::{
-    AliasNumber, Change, Class, CoreNumber, Effect, Event, FromPlacer, Now, OperationNumber, State, Ticket, ToPlacer,
-    Usage,
+    AliasNumber, Change, Class, CoreNumber, Effect, Event, FromPlacer, Now, OperationNumber, Qualifier, State, Ticket,
+    ToPlacer, Usage,
 };
 
 pub use backlog::Backlog;
@@ -48,6 +48,8 @@ pub struct FunctionCore {
     aliases: BTreeMap<AliasNumber, Alias>,
     /// What is provisioned, and for whom.
     provisions: Vec<Provisioned>,
+    /// What was wanted before the server began anew, until somebody goes on from there.
+    reached: BTreeMap<Qualifier, u32>,
     instances: Sparse<InstanceId, Instance>,
     placed: BTreeMap<Ticket, Placed>,
     next_instance: u32,
@@ -90,6 +92,7 @@ impl FunctionCore {
             revisions: Sparse::default(),
             aliases: BTreeMap::new(),
             provisions: Vec::new(),
+            reached: BTreeMap::new(),
             instances: Sparse::default(),
             placed: BTreeMap::new(),
             next_instance: sequence,
@@ -135,7 +138,17 @@ impl FunctionCore {
             Event::Backlog { version, backlog } => self.backlog(version, backlog),
             Event::Deploy { version, policy } => self.deploy(now, version, policy, effects),
             Event::Serve { version, policy } => self.serve(now, version, policy, effects),
-            Event::Provision { qualifier, settings } => self.put_provision(now, qualifier, settings),
+            Event::Provision { qualifier, settings } => {
+                self.put_provision(now, qualifier, settings);
+                // What is put again when a server begins is known before anything is decided.
+                if !self.revisions.values().any(|revision| revision.role == Role::Serving) {
+                    return;
+                }
+            }
+            Event::Reached { qualifier, target } => {
+                self.reached.insert(qualifier, target);
+                return;
+            }
             Event::Measured { version, cpu, gpu_memory } => return self.measured(now, version, cpu, gpu_memory),
             Event::Alias { alias, targets, provisioned } => self.point(alias, &targets, provisioned),
             Event::Remove => self.close(now, Refusal::Removed, Why::Removed, effects),

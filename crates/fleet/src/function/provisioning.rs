@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kip_spec::scaling::provision::Metric;
+use kip_spec::scaling::provision::{Metric, Tracking};
 use kip_spec::scaling::{Fc, Scaling};
 use kip_spec::{Finite, VersionId};
 use serde::{Deserialize, Serialize};
@@ -32,12 +32,20 @@ pub struct Provisioned {
     last: Option<Looked>,
     /// When the period began, boot time.
     period: u64,
+    /// A period is under way: policies follow something that may change.
+    under_way: bool,
     /// When it is looked at next, boot time.
     due: Option<u64>,
     /// Requests in flight on its provisioned instances, and what these can take.
     in_flight: u32,
     places: u32,
     current: u32,
+    /// Requests at once that one of its instances takes.
+    concurrency: u32,
+    /// The least and the most instances that the version means to have, where it is for one version.
+    bounds: Option<(u32, u32)>,
+    /// Instances of it that are awake: only they use anything anew.
+    awake: u32,
     /// Since when, boot time.
     since: u64,
     /// Requests times milliseconds since the period began.
@@ -77,15 +85,25 @@ impl Provisioned {
             begins: Some(None),
             last: None,
             period: now,
+            under_way: false,
             due: Some(now),
             in_flight: 0,
             places: 0,
             current: 0,
+            concurrency: 1,
+            bounds: None,
+            awake: 0,
             since: now,
             used: 0,
             cpu: None,
             gpu_memory: None,
         }
+    }
+
+    /// Its policies begin with this, if it is known.
+    fn begin(&mut self, target: Option<u32>) {
+        self.tracker.begin(target);
+        self.begins = Some(target);
     }
 
     /// When it is looked at next, boot time.
@@ -105,12 +123,44 @@ impl Provisioned {
 
     /// Requests at once that its instances take.
     pub fn concurrency(&self) -> u32 {
-        self.places.checked_div(self.current).unwrap_or(1)
+        self.concurrency
+    }
+
+    /// The least and the most instances that its version means to have; none for an alias, which has several.
+    pub fn bounds(&self) -> Option<(u32, u32)> {
+        self.bounds
+    }
+
+    /// What of the target is kept: never more than `instances.max`.
+    pub fn wanted(&self) -> u32 {
+        self.bounds.map_or(self.target, |(_, max)| self.target.min(max))
+    }
+
+    /// Why so many are wanted, with the version's own bounds if they matter.
+    pub fn tell(&self) -> String {
+        let why = self.last.map(|looked| looked.why.tell(&self.settings)).unwrap_or_default();
+        match self.bounds {
+            Some((_, max)) if self.target > max => format!("{why}; instances.max limits it to {max}"),
+            Some((min, _)) if self.target < min => format!("{why}; instances.min keeps {min}"),
+            _ => why,
+        }
+    }
+
+    /// What is remembered of its policies.
+    pub fn tracker(&self) -> &Tracker {
+        &self.tracker
     }
 
     /// The latest look.
     pub fn last(&self) -> Option<&Looked> {
         self.last.as_ref()
+    }
+
+    /// Whether a policy that was active at the latest look follows this.
+    pub fn follows(&self, metric: Metric) -> bool {
+        let Some(looked) = self.last else { return false };
+        let active = |policy: &Tracking| policy.metric == metric && policy.window.outside(looked.wall).is_none();
+        self.settings.provision.tracking.iter().any(active)
     }
 
     /// Whether nothing is wanted and nothing will be.
@@ -154,13 +204,15 @@ impl Provisioned {
         let active = || tracking.iter().filter(|policy| policy.window.outside(wall).is_none());
         // With nothing to do and nothing new, the next period would say the same.
         let idle = self.in_flight == 0 && self.used == 0 && over;
-        let only_requests = active().all(|policy| policy.metric == Metric::Concurrency);
+        // Who sleeps uses no CPU, and holds what it held.
+        let unchanged = active().all(|policy| policy.metric == Metric::Concurrency) || self.awake == 0;
         let steady = before == self.target && self.tracker.is_settled();
-        let rests = idle && only_requests && steady;
+        let rests = idle && unchanged && steady;
         if over {
             (self.period, self.used) = (now, 0);
         }
-        let follows = (active().next().is_some() && !rests).then(|| self.period.saturating_add(settings.period.0));
+        self.under_way = active().next().is_some() && !rests;
+        let follows = self.under_way.then(|| self.period.saturating_add(settings.period.0));
         let changes = settings
             .provision
             .next_change(wall)
@@ -174,8 +226,8 @@ impl Provisioned {
         if self.settings.provision.tracking.is_empty() || self.in_flight == 0 && !changed {
             return;
         }
-        // It was at rest if no period is under way.
-        if now.saturating_sub(self.period) > period {
+        // One that is over and was not looked at yet stays: what it measured is wanted.
+        if !std::mem::replace(&mut self.under_way, true) {
             (self.period, self.used) = (now, 0);
         }
         let end = self.period.saturating_add(period);
@@ -191,7 +243,9 @@ impl FunctionCore {
             return;
         }
         if let Some(settings) = settings {
-            self.provisions.push(Provisioned::new(qualifier, settings, None, now));
+            let mut provisioned = Provisioned::new(qualifier, settings, None, now);
+            provisioned.begin(self.reached.remove(&qualifier));
+            self.provisions.push(provisioned);
             self.provisions.sort_by_key(|provisioned| provisioned.qualifier);
         }
     }
@@ -223,12 +277,12 @@ impl FunctionCore {
         }
         let settings = wanted.map(|(version, fc)| (version, Arc::new(fc.clone())));
         let before = self.provisions.iter().find(|p| p.declared_by.is_some()).map(|p| p.target);
+        let before = before.or_else(|| self.reached.remove(&Qualifier::Latest).filter(|_| settings.is_some()));
         self.provisions.retain(|provisioned| provisioned.declared_by.is_none());
         if let Some((version, settings)) = settings {
             let mut provisioned = Provisioned::new(Qualifier::Latest, settings, Some(version), now);
             // A new version begins with as many as the one before had.
-            provisioned.tracker.begin(before);
-            provisioned.begins = Some(before);
+            provisioned.begin(before);
             self.provisions.insert(0, provisioned);
         }
     }
@@ -261,27 +315,41 @@ impl FunctionCore {
         let versions: Vec<VersionId> = self.revisions.keys().copied().collect();
         for version in versions {
             let parts =
-                self.provisions.iter().map(|p| (self.share(p, version, p.target), p.settings.provision.idle_mode()));
+                self.provisions.iter().map(|p| (self.share(p, version, p.wanted()), p.settings.provision.idle_mode()));
             let (all, hot) = parts.fold((0u32, 0u32), |(all, hot), (part, sleeps)| {
                 (all.saturating_add(part), hot.saturating_add(if sleeps { 0 } else { part }))
             });
             if let Some(revision) = self.revisions.get_mut(&version) {
+                let (all, hot) = (all.min(revision.policy.max), hot.min(revision.policy.max));
                 revision.shrunk |= all < revision.provisioned;
                 (revision.provisioned, revision.kept_hot) = (all, hot);
             }
         }
     }
 
+    /// What the versions of a qualifier say that matters to it.
+    fn know(&mut self, index: usize) {
+        let one = !matches!(self.provisions[index].qualifier, Qualifier::Alias(_));
+        let of =
+            |(version, _): &(&VersionId, &super::Revision)| self.share(&self.provisions[index], **version, 1_000) > 0;
+        let Some((_, revision)) = self.revisions.iter().find(of) else { return };
+        let policy = &revision.policy;
+        let (concurrency, bounds) = (policy.concurrency.hard, one.then_some((policy.min, policy.max)));
+        (self.provisions[index].concurrency, self.provisions[index].bounds) = (concurrency, bounds);
+    }
+
     /// What is provisioned now, and how busy it is, from now on.
     pub(super) fn count_provisioned(&mut self, now: u64) {
         for index in 0..self.provisions.len() {
-            let (mut in_flight, mut places, mut current) = (0u32, 0u32, 0u32);
+            self.know(index);
+            let (mut in_flight, mut places, mut current, mut awake) = (0u32, 0u32, 0u32, 0u32);
             for instance in self.instances.values().filter(|instance| instance.kind == Kind::Provisioned) {
                 let alive = matches!(instance.state.class(), Class::Hot | Class::Asleep);
                 if !alive || self.share(&self.provisions[index], instance.version, 1_000) == 0 {
                     continue;
                 }
                 current += 1;
+                awake += u32::from(instance.state.class() == Class::Hot);
                 in_flight += instance.in_flight;
                 let revision = self.revisions.get(&instance.version);
                 places += revision.map_or(0, |revision| revision.policy.concurrency.hard);
@@ -289,8 +357,11 @@ impl FunctionCore {
             let provisioned = &mut self.provisions[index];
             provisioned.count(now);
             let changed = provisioned.current != current;
-            (provisioned.in_flight, provisioned.places, provisioned.current) = (in_flight, places, current);
-            provisioned.resume(now, changed);
+            // One that woke for something else than a request uses CPU as well.
+            let woke = provisioned.awake == 0 && awake > 0;
+            (provisioned.in_flight, provisioned.places) = (in_flight, places);
+            (provisioned.current, provisioned.awake) = (current, awake);
+            provisioned.resume(now, changed || woke);
         }
     }
 }

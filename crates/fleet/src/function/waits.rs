@@ -120,6 +120,9 @@ impl fmt::Display for Waits {
                 write!(f, "all instances are busy, and the autoscaler wants {wants}")?;
                 tick_in.map_or(Ok(()), |tick| write!(f, "; it decides again in {}", Millis(tick)))
             }
+            Self::Provisioned { target: 0 } => {
+                f.write_str("nothing is provisioned, and scaling.disable_ondemand starts nothing for a request")
+            }
             Self::Provisioned { target } => {
                 write!(
                     f,

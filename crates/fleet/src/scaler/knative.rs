@@ -84,6 +84,11 @@ impl Knative {
         &self.settings
     }
 
+    /// What is remembered from one decision to the next.
+    pub fn state(&self) -> Option<&Kpa> {
+        self.kpa.as_ref()
+    }
+
     /// The last decision, and what it was made of.
     pub fn last(&self) -> Option<&(Taken, Decision)> {
         self.last.as_ref()

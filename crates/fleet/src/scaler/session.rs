@@ -124,6 +124,70 @@ pub struct KpaSession {
     reachable: bool,
 }
 
+/// Why a line is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LineError {
+    /// A time that is not understood.
+    #[error(transparent)]
+    Time(#[from] zone::TimeError),
+    /// A figure that cannot be.
+    #[error("`{key}` is {value}: it cannot be below 0, nor above a thousand million")]
+    Figure {
+        /// Which.
+        key: &'static str,
+        /// What it is.
+        value: String,
+    },
+    /// Half of what belongs together.
+    #[error("`{0}` is missing: `stable` and `panic` come together")]
+    Half(&'static str),
+    /// Two that say the same.
+    #[error("`{0}` and `{1}` cannot be in one line")]
+    Both(&'static str, &'static str),
+}
+
+/// Figures above this are a mistake.
+const MOST: f64 = 1e9;
+
+/// A figure that can be.
+fn figures<const N: usize>(all: [(&'static str, Option<f64>); N]) -> Result<(), LineError> {
+    let wrong =
+        all.into_iter().find_map(|(key, value)| Some((key, value.filter(|value| !(0.0..=MOST).contains(value))?)));
+    wrong.map_or(Ok(()), |(key, value)| Err(LineError::Figure { key, value: format!("{value:e}") }))
+}
+
+impl KpaLine {
+    /// What cannot be, or means two things.
+    fn check(&self) -> Result<(), LineError> {
+        figures([("stable", self.stable), ("panic", self.panic), ("report", self.report)])?;
+        match (self.stable, self.panic) {
+            (Some(_), None) => Err(LineError::Half("panic")),
+            (None, Some(_)) => Err(LineError::Half("stable")),
+            (Some(_), Some(_)) if self.report.is_some() => Err(LineError::Both("stable", "report")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl FcLine {
+    /// What cannot be, or means two things.
+    fn check(&self) -> Result<(), LineError> {
+        let Self { utilization, concurrency, in_flight, cpu, gpu_memory, .. } = *self;
+        figures([
+            ("utilization", utilization),
+            ("concurrency", concurrency),
+            ("in_flight", in_flight),
+            ("cpu", cpu),
+            ("gpu_memory", gpu_memory),
+        ])?;
+        match (in_flight, utilization, concurrency) {
+            (Some(_), Some(_), _) => Err(LineError::Both("in_flight", "utilization")),
+            (Some(_), _, Some(_)) => Err(LineError::Both("in_flight", "concurrency")),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl KpaSession {
     /// Of a version that has so many ready instances at a time. A fresh one was never up before.
     pub fn new(settings: KpaSettings, now: u64, ready: u32, reachable: bool, fresh: bool) -> Self {
@@ -134,8 +198,17 @@ impl KpaSession {
         Self { settings, kpa, ready, reachable }
     }
 
+    /// Goes on from what was remembered.
+    pub fn resume(settings: KpaSettings, kpa: Kpa, ready: u32, reachable: bool) -> Self {
+        Self { settings, kpa, ready, reachable }
+    }
+
     /// Takes a line. A report alone makes no decision, unless it is of a request that finds the version at zero.
-    pub fn line(&mut self, line: &KpaLine) -> Option<KpaDecision> {
+    ///
+    /// # Errors
+    /// [`LineError`]; the line counts for nothing then.
+    pub fn line(&mut self, line: &KpaLine) -> Result<Option<KpaDecision>, LineError> {
+        line.check()?;
         self.reachable = line.reachable.unwrap_or(self.reachable);
         let ready = line.ready.unwrap_or(Some(self.ready));
         self.ready = ready.unwrap_or(self.ready);
@@ -144,18 +217,13 @@ impl KpaSession {
             self.kpa.report(now, report);
             let wakes = line.poke && report != 0.0 && self.kpa.desired() == Some(0);
             if !line.tick && !wakes {
-                return None;
+                return Ok(None);
             }
         }
-        let averages = match (line.stable, line.panic) {
-            (None, None) => self.kpa.averages(&self.settings, now),
-            (stable, panic) => {
-                let either = stable.or(panic).unwrap_or_default();
-                Some(Averages { stable: stable.unwrap_or(either), panic: panic.unwrap_or(either) })
-            }
-        };
+        let told = line.stable.zip(line.panic).map(|(stable, panic)| Averages { stable, panic });
+        let averages = told.or_else(|| self.kpa.averages(&self.settings, now));
         let decided = self.kpa.decide(&self.settings, now, averages, ready, self.reachable);
-        Some(KpaDecision {
+        Ok(Some(KpaDecision {
             t_ms: now,
             desired: decided.desired,
             panic: decided.panic,
@@ -164,7 +232,7 @@ impl KpaSession {
             excess_burst_capacity: decided.excess_burst_capacity,
             applied: decided.applied,
             reason: decided.why.to_string(),
-        })
+        }))
     }
 }
 
@@ -185,8 +253,17 @@ impl FcSession {
         Self { settings, concurrency, tracker }
     }
 
+    /// Goes on from what was remembered.
+    pub fn resume(settings: FcSettings, concurrency: u32, tracker: Tracker) -> Self {
+        Self { settings, concurrency, tracker }
+    }
+
     /// Takes a period.
-    pub fn line(&mut self, line: &FcLine) -> Result<FcDecision, zone::TimeError> {
+    ///
+    /// # Errors
+    /// [`LineError`]; the line counts for nothing then.
+    pub fn line(&mut self, line: &FcLine) -> Result<FcDecision, LineError> {
+        line.check()?;
         let wall = zone::moment(&line.t, &zone::utc())?;
         let current = line.current.or_else(|| self.tracker.target()).unwrap_or(0);
         let measured = line
@@ -226,16 +303,64 @@ mod tests {
         let mut session = KpaSession::new(kpa(SETTINGS), 0, 1, true, true);
         let mut tell = |line: &str| {
             let line: KpaLine = serde_json::from_str(line).expect(line);
-            session.line(&line).map(|decision| (decision.desired, decision.applied, decision.excess_burst_capacity))
+            let decided = session.line(&line).expect("a line");
+            decided.map(|decision| (decision.desired, decision.applied, decision.excess_burst_capacity))
         };
         assert_eq!(tell(r#"{"t_ms":0,"tick":true}"#), Some((None, 1, -86)));
         assert_eq!(tell(r#"{"t_ms":1000,"report":10.1}"#), None);
         assert_eq!(tell(r#"{"t_ms":2000,"tick":true,"ready":1}"#), Some((Some(2), 2, -97)));
         assert_eq!(tell(r#"{"t_ms":4000,"ready":1,"stable":50,"panic":50}"#), Some((Some(5), 5, -137)));
         assert_eq!(tell(r#"{"t_ms":6000,"ready":null,"stable":50,"panic":50}"#), Some((None, 5, -137)));
-        assert_eq!(tell(r#"{"t_ms":90000,"ready":5,"stable":0}"#), Some((Some(2), 2, -34)));
-        assert_eq!(tell(r#"{"t_ms":92000,"ready":1,"stable":0}"#), Some((Some(0), 2, -87)));
+        assert_eq!(tell(r#"{"t_ms":90000,"ready":5,"stable":0,"panic":0}"#), Some((Some(2), 2, -34)));
+        assert_eq!(tell(r#"{"t_ms":92000,"ready":1,"stable":0,"panic":0}"#), Some((Some(0), 2, -87)));
         assert_eq!(tell(r#"{"t_ms":93000,"report":1}"#), None);
         assert_eq!(tell(r#"{"t_ms":93500,"report":1,"poke":true,"ready":0}"#), Some((Some(1), 1, -102)));
+    }
+
+    #[test]
+    fn a_session_goes_on_from_what_was_remembered() {
+        let line = |second: u64| KpaLine {
+            t_ms: second * 1_000,
+            ready: Some(Some(if second < 20 { 1 } else { 3 })),
+            stable: (second != 40).then_some(if second < 30 { 50.0 } else { 1.0 }),
+            panic: (second != 40).then_some(if second < 30 { 90.0 } else { 1.0 }),
+            ..KpaLine::default()
+        };
+        let settings = KpaSettings { scale_down_delay: kip_spec::Millis::from_secs(20), ..kpa(SETTINGS) };
+        let mut whole = KpaSession::new(settings.clone(), 0, 1, true, true);
+        let tell = |session: &mut KpaSession, from: u64, to: u64| -> Vec<KpaDecision> {
+            (from..to).step_by(2).filter_map(|second| session.line(&line(second)).expect("a line")).collect()
+        };
+        tell(&mut whole, 0, 26);
+        let state = serde_json::to_string(&whole.kpa).expect("JSON");
+        let mut later = KpaSession::resume(settings, serde_json::from_str(&state).expect("a state"), 3, true);
+        let decided = tell(&mut whole, 26, 140);
+        assert_eq!(tell(&mut later, 26, 140), decided);
+        assert!(decided.iter().any(|one| one.panic) && decided.iter().any(|one| one.applied == 1), "{decided:?}");
+    }
+
+    #[test]
+    fn lines_that_cannot_be() {
+        let mut session = KpaSession::new(kpa(SETTINGS), 0, 1, true, true);
+        let rows = [
+            (r#"{"t_ms":0,"stable":1}"#, "`panic` is missing"),
+            (r#"{"t_ms":0,"stable":1,"panic":1,"report":3}"#, "`stable` and `report` cannot be in one line"),
+            (r#"{"t_ms":0,"stable":-5,"panic":1}"#, "`stable` is -5e0"),
+            (r#"{"t_ms":0,"report":1e308}"#, "`report` is 1e308"),
+        ];
+        for (line, message) in rows {
+            let error = session.line(&serde_json::from_str(line).expect(line)).expect_err(line).to_string();
+            assert!(error.contains(message), "{line}: {error}");
+        }
+        let mut session = FcSession::new(FcSettings::new(kip_spec::scaling::Provision::default()), 1, None);
+        let rows = [
+            (r#"{"t":"2024-07-01T00:00:00Z","utilization":-5}"#, "`utilization` is -5e0"),
+            (r#"{"t":"2024-07-01T00:00:00Z","utilization":1,"in_flight":1}"#, "cannot be in one line"),
+            (r#"{"t":"soon"}"#, "`soon` is not a time"),
+        ];
+        for (line, message) in rows {
+            let error = session.line(&serde_json::from_str(line).expect(line)).expect_err(line).to_string();
+            assert!(error.contains(message), "{line}: {error}");
+        }
     }
 }

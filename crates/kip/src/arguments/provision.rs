@@ -33,8 +33,8 @@ pub(crate) struct Put {
     #[arg(long, short = 'f', alias = "config", value_name = "JSON|FILE")]
     pub(crate) input: Option<String>,
     /// Instances that are kept where no policy is active.
-    #[arg(long, visible_alias = "default-target", alias = "defaultTarget")]
-    pub(crate) target: Option<u32>,
+    #[arg(long, visible_alias = "default-target", alias = "defaultTarget", allow_negative_numbers = true)]
+    pub(crate) target: Option<i64>,
     /// Policies that follow a metric, as JSON or a file of it: a list, or an object that has one.
     #[arg(long, alias = "targetTrackingPolicies", value_name = "JSON|FILE")]
     pub(crate) target_tracking_policies: Option<String>,

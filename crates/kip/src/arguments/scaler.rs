@@ -10,6 +10,17 @@ pub(crate) enum Scaler {
     Decide(Lines),
     /// Check scaling settings, and show them with every default filled in.
     Validate(Lines),
+    /// Print what a function's policies saw, as lines for `kip scaler decide`, oldest first, policy by policy.
+    History(History),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// The function.
+    pub(crate) function: String,
+    /// The latest looks that are printed.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) limit: u32,
 }
 
 #[derive(Debug, Args)]

@@ -82,6 +82,9 @@ fn present(info: &FunctionInfo) -> String {
         let panic = if scaling.panic { ", in a panic" } else { "" };
         text.push_str(&format!("{whom} by {mode}: {target} wanted, {current} there{panic}; {why}\n"));
     }
+    if let Some(reminder) = &info.reminder {
+        text.push_str(&format!("reminder: {reminder}\n"));
+    }
     for wait in &info.waits {
         text.push_str(&format!("requests of {} wait because {}\n", wait.version, wait.why));
     }

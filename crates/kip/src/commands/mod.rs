@@ -25,7 +25,7 @@ pub(crate) mod survival;
 pub(crate) mod tasks;
 pub(crate) mod usage;
 
-use crate::arguments::{Command, Connection};
+use crate::arguments::{Command, Connection, Scaler};
 use crate::client::Client;
 use crate::output::Output;
 
@@ -56,6 +56,9 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Config(command) => config::run(connection, &command, output),
         Command::Provision(command) => provision::run(&Client::find(connection)?, &command, output).await,
         Command::Advise(options) => provision::advise(&Client::find(connection)?, &options, output).await,
+        Command::Scaler(Scaler::History(options)) => {
+            scaler::history(&Client::find(connection)?, &options, output).await
+        }
         Command::Scaler(command) => scaler::run(&command, output),
         Command::Schema => output.data((serde_json::to_string_pretty(&kip_manifest::schema())? + "\n").as_bytes()),
         Command::Device(command) => device::run(connection, &command, output).await,

@@ -2,7 +2,7 @@
 
 use kip_api::wire::provision::Provision as Shown;
 use kip_control::Advised;
-use kip_spec::Millis;
+use kip_spec::{Millis, Problem, code};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{Advise, Provision, Put, Whom, json_or_file};
@@ -12,7 +12,15 @@ use crate::output::{Output, table};
 pub(crate) async fn run(client: &Client, command: &Provision, output: Output) -> anyhow::Result<()> {
     match command {
         Provision::Put(options) => {
-            let shown: Shown = client.put(&path(&options.whom), &body(options)?).await?;
+            let mut body = body(options)?;
+            // Without a target, what is not said stays as it is.
+            if options.input.is_none() && options.target.is_none() {
+                if body.as_object().is_some_and(Map::is_empty) {
+                    return Err(nothing(&options.whom).into());
+                }
+                body = over(present(client, &options.whom).await?, body);
+            }
+            let shown: Shown = client.put(&path(&options.whom), &body).await?;
             output.result(&shown, one)
         }
         Provision::Get(whom) => {
@@ -36,6 +44,35 @@ fn path(whom: &Whom) -> String {
     format!("/api/v1/functions/{}/provision?qualifier={}", segment(&whom.function), segment(&whom.qualifier))
 }
 
+fn nothing(whom: &Whom) -> Problem {
+    let hint =
+        format!("write --target, a policy, or --input; `kip provision rm {}` takes away what was put", whom.function);
+    Problem::new(code::SCALING_INVALID, "there is nothing to put").hint(hint)
+}
+
+/// What is provisioned now, as it would be put; nothing if nothing is.
+async fn present(client: &Client, whom: &Whom) -> anyhow::Result<Value> {
+    match client.get::<Shown>(&path(whom)).await {
+        Ok(shown) => {
+            let Shown { input, period, hold, coefficient, .. } = shown;
+            let own = json!({"period": period.to_string(), "hold": hold, "coefficient": coefficient});
+            Ok(over(input, own))
+        }
+        Err(error) if crate::problem::of(&error).iter().any(|problem| problem.code == code::NO_PROVISION) => {
+            Ok(Value::Object(Map::new()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// An object with another one's keys over its own.
+fn over(mut base: Value, keys: Value) -> Value {
+    if let (Value::Object(base), Value::Object(keys)) = (&mut base, keys) {
+        base.extend(keys);
+    }
+    base
+}
+
 /// The input that the options say.
 fn body(options: &Put) -> anyhow::Result<Value> {
     let mut body = match &options.input {
@@ -51,8 +88,10 @@ fn body(options: &Put) -> anyhow::Result<Value> {
         let Some(text) = text else { continue };
         let value = json_or_file(text)?;
         // Wrapped, or bare.
-        let list = value.get(key).cloned().unwrap_or(value);
-        extra.insert(key.to_owned(), list);
+        match value {
+            Value::Object(map) if map.contains_key(key) => extra.extend(map),
+            list => drop(extra.insert(key.to_owned(), list)),
+        }
     }
     let flags = [
         ("defaultTarget", options.target.map(Value::from)),
@@ -83,9 +122,13 @@ fn body(options: &Put) -> anyhow::Result<Value> {
 
 fn one(shown: &Shown) -> String {
     let Shown { function, qualifier, target, current, why, .. } = shown;
-    let mut text = format!("{function} {qualifier}: {target} wanted, {current} there; {why}\n");
+    let from = from(shown);
+    let mut text = format!("{function} {qualifier}: {target} wanted, {current} there; {why}\nfrom: {from}\n");
     if let Some(error) = &shown.current_error {
         text.push_str(&format!("fewer than wanted: {error}\n"));
+    }
+    if let Some(reminder) = &shown.reminder {
+        text.push_str(&format!("reminder: {reminder}\n"));
     }
     for policy in &shown.policies {
         let state = policy.why.as_deref().map_or_else(|| "active".to_owned(), |why| format!("inactive: {why}"));
@@ -94,6 +137,15 @@ fn one(shown: &Shown) -> String {
     let Shown { period, hold, coefficient, .. } = shown;
     text.push_str(&format!("looked at every {period}, hold {hold}, coefficient {coefficient}\n"));
     text
+}
+
+/// Where it comes from.
+fn from(shown: &Shown) -> &'static str {
+    match (shown.declared, shown.overrides) {
+        (true, _) => "kip.yaml",
+        (false, true) => "put, over kip.yaml",
+        (false, false) => "put",
+    }
 }
 
 fn list(all: &[Shown]) -> String {
@@ -109,14 +161,15 @@ fn list(all: &[Shown]) -> String {
         vec![
             shown.function.to_string(),
             shown.qualifier.clone(),
+            from(shown).to_owned(),
             shown.target.to_string(),
             shown.current.to_string(),
             policies(shown),
-            shown.current_error.clone().unwrap_or_else(|| shown.why.clone()),
+            shown.current_error.clone().or_else(|| shown.reminder.clone()).unwrap_or_else(|| shown.why.clone()),
         ]
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
-    table(&["FUNCTION", "QUALIFIER", "#TARGET", "#CURRENT", "POLICIES", "WHY"], &rows)
+    table(&["FUNCTION", "QUALIFIER", "FROM", "#TARGET", "#CURRENT", "POLICIES", "WHY"], &rows)
 }
 
 pub(crate) async fn advise(client: &Client, options: &Advise, output: Output) -> anyhow::Result<()> {

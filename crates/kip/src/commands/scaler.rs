@@ -1,7 +1,11 @@
 //! `kip scaler`: what a policy would do, by the code that decides in the server.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 
+use kip_control::ScalingRecord;
+use kip_fleet::scaler::fc::Tracker;
+use kip_fleet::scaler::kpa::Kpa as KpaState;
 use kip_fleet::scaler::session::{FcLine, FcSession, KpaLine, KpaSession};
 use kip_manifest::{knative, provision};
 use kip_spec::scaling::{Fc, Kpa};
@@ -9,7 +13,8 @@ use kip_spec::{Finite, Millis, Problem, code};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::arguments::{Lines, Scaler};
+use crate::arguments::{History, Lines, Scaler};
+use crate::client::{Client, segment};
 use crate::output::Output;
 use crate::problem::Shown;
 
@@ -28,7 +33,21 @@ pub(crate) fn run(command: &Scaler, output: Output) -> anyhow::Result<()> {
             }
             if valid { Ok(()) } else { Err(Shown.into()) }
         }
+        // It asks a server.
+        Scaler::History(_) => Ok(()),
     }
+}
+
+/// What policies saw, so that it can be decided again; with `-o json` also what they decided.
+pub(crate) async fn history(client: &Client, options: &History, output: Output) -> anyhow::Result<()> {
+    let path = format!("/api/v1/functions/{}/scaling?limit={}", segment(&options.function), options.limit);
+    let records: Vec<ScalingRecord> = client.get(&path).await?;
+    let mut by_policy: BTreeMap<_, Vec<ScalingRecord>> = BTreeMap::new();
+    for record in records.into_iter().rev() {
+        let whose = (record.mode.clone(), record.version, record.qualifier.clone());
+        by_policy.entry(whose).or_default().push(record);
+    }
+    by_policy.values().flatten().try_for_each(|record| output.line(record, |record| record.observation.to_string()))
 }
 
 fn open(lines: &Lines) -> anyhow::Result<Box<dyn BufRead>> {
@@ -43,7 +62,7 @@ fn open(lines: &Lines) -> anyhow::Result<Box<dyn BufRead>> {
 
 fn invalid(message: impl Into<String>) -> Problem {
     Problem::new(code::SCALING_INVALID, message)
-        .hint("see `kip scaler decide --help` and docs/scaling.md for the form of the lines")
+        .hint("docs/scaling.md, docs/scaling-kpa.md and docs/scaling-fc.md show the form of the lines")
 }
 
 /// The first line: which policy, and how it is set.
@@ -69,6 +88,8 @@ enum Header {
         fresh: bool,
         /// Settings as the server resolved them, instead of annotations and config.
         settings: Option<Box<Kpa>>,
+        /// What the server remembered at that time: it goes on from there.
+        state: Option<Box<KpaState>>,
     },
     Fc {
         #[serde(default)]
@@ -82,6 +103,8 @@ enum Header {
         begin: Option<u32>,
         /// Settings as the server has them, instead of all the above.
         settings: Option<Box<Fc>>,
+        /// What the server remembered at that time: it goes on from there.
+        state: Option<Box<Tracker>>,
         /// For `validate`: the time that is asked about.
         t: Option<String>,
     },
@@ -175,6 +198,13 @@ impl Header {
     fn session(&self) -> anyhow::Result<Session> {
         let resolved = self.resolve().map_err(|errors| invalid("the policy is not valid").cause(errors.join("\n")))?;
         Ok(match (resolved, self) {
+            (Checked::Kpa(resolved), Self::Kpa { state: Some(state), initial_ready, reachable, .. }) => {
+                let state = KpaState::clone(state);
+                Session::Kpa(Box::new(KpaSession::resume(resolved.kpa, state, *initial_ready, *reachable)))
+            }
+            (Checked::Fc(fc), Self::Fc { state: Some(state), concurrency, .. }) => {
+                Session::Fc(Box::new(FcSession::resume(fc, *concurrency, Tracker::clone(state))))
+            }
             (Checked::Kpa(resolved), Self::Kpa { initial_ready, reachable, t_ms, fresh, .. }) => {
                 if resolved.class != knative::KPA {
                     let message = format!("`{}` is not a class that is decided here", resolved.class);
@@ -202,7 +232,8 @@ impl Session {
         match self {
             Self::Kpa(session) => {
                 let line: KpaLine = serde_json::from_value(line).map_err(text)?;
-                session.line(&line).as_ref().map(serde_json::to_string).transpose().map_err(text)
+                let decision = session.line(&line).map_err(|error| error.to_string())?;
+                decision.as_ref().map(serde_json::to_string).transpose().map_err(text)
             }
             Self::Fc(session) => {
                 let line: FcLine = serde_json::from_value(line).map_err(text)?;
@@ -235,7 +266,12 @@ fn decide(input: impl BufRead, answer: &mut dyn FnMut(String) -> anyhow::Result<
             answer(decision)?;
         }
     }
-    Ok(())
+    match session {
+        Some(_) => Ok(()),
+        None => {
+            Err(invalid("there is no line").cause("the first line is a policy, such as {\"policy\":\"kpa\"}").into())
+        }
+    }
 }
 
 fn validated(checked: Result<Value, Vec<String>>) -> Value {
@@ -251,6 +287,10 @@ fn text(validated: &Value) -> String {
         return errors.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n");
     }
     let line = |(key, value): (&String, &Value)| match value {
+        Value::Array(all) if key == "unknown" => {
+            let all: Vec<&str> = all.iter().filter_map(Value::as_str).collect();
+            format!("unknown, and without effect: {}", all.join(", "))
+        }
         Value::String(text) => format!("{key}: {text}"),
         other => format!("{key}: {other}"),
     };
@@ -288,9 +328,32 @@ mod tests {
     }
 
     #[test]
+    fn a_first_line_may_bring_what_was_remembered() {
+        let declared = knative::Declared::default().resolve().expect("valid");
+        let state = KpaState::new(&declared.kpa, 0, 7, true);
+        let kpa = json!({"policy": "kpa", "settings": declared.kpa, "state": state, "initial_ready": 7});
+        let policy =
+            r#"[{"name":"p","metricType":"CPUUtilization","metricTarget":0.5,"minCapacity":0,"maxCapacity":9}]"#;
+        let fc = Fc::new(provision::read(&serde_json::from_str(policy).expect("JSON")).expect("valid"));
+        let mut tracker = Tracker::new(&fc.provision);
+        tracker.begin(Some(6));
+        let fc = json!({"policy": "fc", "settings": fc, "state": tracker});
+        let lines = format!(
+            "{kpa}\n{}\n{fc}\n{}",
+            r#"{"t_ms":2000,"ready":7,"stable":0,"panic":0}"#,
+            r#"{"t":"2024-07-02T00:00:00Z","calendar":true,"current":2}"#
+        );
+        let answers = decided(&lines).expect("valid");
+        assert_eq!((&answers[0]["desired"], &answers[0]["panic"]), (&json!(7), &json!(true)));
+        assert_eq!(answers[1]["target"], 6);
+    }
+
+    #[test]
     fn what_is_not_understood_names_its_line() {
         let error = |lines: &str| decided(lines).expect_err(lines).to_string();
+        assert!(error("").contains("there is no line"));
         assert!(error("{\"t_ms\":0}").contains("line 1"));
+        assert!(error("{\"policy\":\"kpa\"}\n{\"t_ms\":0,\"stable\":1}").contains("line 2"));
         assert!(error("{\"policy\":\"kpa\"}\n{\"t_ms\":0,\"redy\":1}").contains("line 2"));
         assert!(
             error("{\"policy\":\"kpa\",\"annotations\":{\"autoscaling.knative.dev/class\":\"x.org\"}}")

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::{Guarded, KIP, Ran, Server, kip, run, until, until_true};
 
 /// The stand-in, built once: no crate depends on it, so cargo does not do it by itself.
-fn standin() -> &'static Path {
+pub(crate) fn standin() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let target = Path::new(KIP).parent().and_then(Path::parent).unwrap().to_owned();

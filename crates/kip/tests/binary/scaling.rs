@@ -172,13 +172,133 @@ fn provisioned_from_outside_in_the_words_of_function_compute() {
     let wrong = r#"[{"name": "p", "metricType": "Luck", "metricTarget": 3, "minCapacity": 4, "maxCapacity": 2}]"#;
     let refused = server.kip(&["provision", "put", "f", "--target-tracking-policies", wrong]);
     refused.failed(&["KW-1020", "`Luck` is not known", "3 is not a ratio", "4 is more than maxCapacity, 2"]);
-    server.kip(&["provision", "get", "f", "--qualifier", "v999"]).failed(&["KW-3007"]);
+    for words in [["put", "f", "--target", "1"].as_slice(), &["get", "f"], &["rm", "f"]] {
+        for qualifier in ["prod", "v999"] {
+            let refused = server.kip(&[&["provision"], words, &["--qualifier", qualifier]].concat());
+            refused.failed(&["KW-3007", "no version or alias", qualifier, "there are no aliases yet", "LATEST"]);
+        }
+    }
     server.ask(&["provision", "rm", "f"]);
     until("they are released", || server.instances().is_empty().then_some(()));
     server.kip(&["provision", "rm", "f"]).failed(&["KW-3020"]);
     assert_eq!(server.ask(&["provision", "list"]), serde_json::json!([]));
     let advice = server.ask(&["advise", "f"]);
     assert!(advice["measured"]["starts"].as_u64().unwrap() >= 2, "{advice}");
+}
+
+#[test]
+fn a_policy_follows_the_cpu_that_is_used_and_lets_go_when_it_is_calm() {
+    let server = Server::start();
+    server.deploy_subject(
+        &[],
+        "resources: {cpu: 0.1}
+         scaling: {mode: fc, provision: {targetTrackingPolicies: [{name: hot, metricType: CPUUtilization, metricTarget: 0.5, minCapacity: 1, maxCapacity: 3}]}}",
+    );
+    until("one is kept", || (kept(&server).len() == 1).then_some(()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers = load(&server, 2, "/f/f/burn/50", &stop);
+    until_within(LONG, "what burns is given more", || (kept(&server).len() == 3).then_some(()));
+    let said = server.kip(&["why", "f"]).ok().stdout;
+    assert!(said.contains("policy `hot`: CPUUtilization") && said.contains("held by maxCapacity"), "{said}");
+    end(&stop, callers);
+    until_within(LONG, "calm gives it back", || (kept(&server).len() == 1).then_some(()));
+    let seen = history(&server);
+    let cpu = seen.iter().filter_map(|record| record["observation"]["cpu"].as_f64());
+    assert!(cpu.fold(0.0, f64::max) > 0.5, "{seen:?}");
+    decides_the_same(&server, &seen);
+}
+
+#[test]
+fn a_policy_follows_the_device_memory_that_the_driver_tells() {
+    let mut server = Server::with("[[device]]\nname = \"gpu0\"\nmemory = \"512MiB\"\n");
+    let driver = server.folder().join("driver");
+    fs::create_dir(&driver).unwrap();
+    fs::write(driver.join("knobs"), "capacity = 536870912\n").unwrap();
+    let library = crate::gpu::standin();
+    let variables = [
+        ("KIPWAKE_CUDA_LIBRARY", library),
+        ("KIPWAKE_NVML_LIBRARY", library),
+        ("KIPWAKE_STANDIN_DIR", driver.as_path()),
+    ];
+    server.terminate();
+    let mut command = server.serve_command();
+    command.envs(variables);
+    server.start_by(command);
+    // Beside the subject a process holds 64 MiB, and as much again for its context.
+    let variables: String = variables.iter().map(|(name, value)| format!("{name}={} ", value.display())).collect();
+    let (kip, subject) = (crate::support::KIP, crate::support::subject());
+    let script = format!("sleep 100000 | {variables} {kip} gpu-probe 67108864 >/dev/null & exec {}", subject.display());
+    server.deploy(&format!(
+        "api: kip/v1\nfunctions:\n  f:\n    run: [sh, -c, '{script}']\n    resources: {{gpu: {{memory: 160MiB}}}}
+    scaling: {{mode: fc, provision: {{targetTrackingPolicies: [{{name: full, metricType: GPUMemUtilization, metricTarget: 0.5, minCapacity: 1, maxCapacity: 2}}]}}}}\n"
+    ));
+    until_within(LONG, "what is full is given another", || (kept(&server).len() == 2).then_some(()));
+    let said = server.kip(&["why", "f"]).ok().stdout;
+    assert!(said.contains("policy `full`: GPUMemUtilization 0.8 against 0.5"), "{said}");
+    let advice = server.ask(&["advise", "f"]);
+    assert!(advice["measured"]["device_memory"].as_u64() >= Some(128 << 20), "{advice}");
+    // It holds for nothing when nobody follows it.
+    server.ask(&["provision", "put", "f", "--target", "1"]);
+    until("one is enough", || (kept(&server).len() == 1).then_some(()));
+}
+
+#[test]
+fn provisioned_instances_that_nobody_uses_are_reminded_of() {
+    let mut server = Server::start();
+    server.deploy_subject(&[], "idle: {pause: 200ms, stop: 1h}");
+    server.ask(&["provision", "put", "f", "--target", "1"]);
+    until("one is kept", || (kept(&server) == ["ready"]).then_some(()));
+    assert_eq!(server.get("/").status(), 200);
+    until("the request is written down", || (!server.ask(&["requests", "f"]).as_array()?.is_empty()).then_some(()));
+    let later = |hours: i64| (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(hours)).to_string();
+    pretend(&mut server, &later(1));
+    until("it is there again", || (kept(&server) == ["ready"]).then_some(()));
+    assert!(!server.kip(&["why", "f"]).ok().stdout.contains("reminder"), "an hour is not long");
+    pretend(&mut server, &later(5));
+    let reminder = "nothing was asked of 1 provisioned instance for 5h";
+    let said = until("five hours are", || {
+        Some(server.kip(&["why", "f"]).ok().stdout).filter(|said| said.contains("reminder"))
+    });
+    assert!(said.contains(reminder) && said.contains("`kip provision rm f` releases it"), "{said}");
+    assert!(server.log().contains("provisioned instances are unused"), "{}", server.log());
+    assert!(server.kip(&["provision", "list"]).ok().stdout.contains(reminder));
+    let advice = server.ask(&["advise", "f"]);
+    let advised = advice["advice"].as_array().unwrap().iter().find(|advice| advice["setting"] == "provision").unwrap();
+    assert_eq!(advised["better"], "kip provision rm f");
+    // A request is a use.
+    assert_eq!(server.get("/").status(), 200);
+    assert!(!server.kip(&["why", "f"]).ok().stdout.contains("reminder:"));
+    server.kip(&["provision", "rm", "f"]).ok();
+    until("it is released", || kept(&server).is_empty().then_some(()));
+}
+
+#[test]
+fn the_burst_of_the_examples_shows_what_it_says() {
+    let server = Server::start();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/burst");
+    let ran = server.kip(&["up", &example.to_string_lossy(), "--no-follow", "-o", "json"]).ok();
+    let steps = ran.json()["burst"].as_array().expect("steps").clone();
+    let [asleep, burst, calm, one] = &steps[..] else { panic!("{steps:?}") };
+    let most = |step: &Value, what: &str| step["most"][what].as_u64().unwrap_or(0);
+    let all = |step: &Value, kind: &str| {
+        let counts = step["most"].as_object().unwrap().iter().filter(|(what, _)| what.starts_with(kind));
+        counts.filter_map(|(_, count)| count.as_u64()).max().unwrap_or(0)
+    };
+    let reasons = |step: &Value, to: &str, why: &str| {
+        let decisions = step["decisions"].as_array().unwrap().iter();
+        decisions.filter(|one| one["to"] == to && one["why"].as_str().unwrap().contains(why)).count()
+    };
+    assert_eq!(most(asleep, "provisioned paused"), 2, "{asleep}");
+    assert!(all(burst, "on-demand") >= 1 && burst["answered"].as_u64() > Some(0), "{burst}");
+    assert!(burst["refused"] == 0 && reasons(burst, "waking", "") >= 2, "{burst}");
+    assert!(reasons(calm, "stopping", "unused") >= 1 && most(calm, "provisioned paused") == 2, "{calm}");
+    assert!(one["answered"].as_u64() > Some(0) && all(one, "on-demand") == 0, "{one}");
+    // People see the same, with why.
+    for part in
+        ["== a burst", "2 provisioned paused", "2 wanted: the default target", "starting", "answered, 0 refused"]
+    {
+        assert!(ran.stderr.contains(part), "`{part}` is not shown: {}", ran.stderr);
+    }
 }
 
 /// The blocks of a page: what stands behind the fence, and the text.

@@ -101,10 +101,11 @@ fn read<T>(data: &Data, key: &str, into: &mut T, parse: impl Fn(&str) -> Result<
 }
 
 impl Config {
-    /// Reads the configuration as far as it goes; the error is the first one, in Knative's words.
-    pub(crate) fn read(data: &Data) -> (Self, Result<(), String>) {
+    /// Reads the configuration as far as it goes; the error is the first one, in Knative's words. A version that says its
+    /// own `max-scale` does not care for the default, so that it is not held against the limit.
+    pub(crate) fn read(data: &Data, says_max: bool) -> (Self, Result<(), String>) {
         let mut config = Self::default();
-        let done = config.parse(data).and_then(|()| config.check());
+        let done = config.parse(data).and_then(|()| config.check(says_max));
         (config, done)
     }
 
@@ -146,7 +147,7 @@ impl Config {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self, says_max: bool) -> Result<(), String> {
         let fail = |wrong: bool, text: &dyn Fn() -> String| if wrong { Err(text()) } else { Ok(()) };
         let precision = "must be specified with at most second precision";
         let shown = go::shown;
@@ -203,7 +204,8 @@ impl Config {
         })?;
         fail(self.min_scale < 0, &|| format!("min-scale = {}, must be at least 0", self.min_scale))?;
         let (limit, least) = (self.max_scale_limit, i32::from(self.max_scale_limit > 0));
-        fail(self.max_scale < least || limit > 0 && self.max_scale > limit, &|| {
+        let default_matters = limit <= 0 || !says_max;
+        fail(default_matters && (self.max_scale < least || limit > 0 && self.max_scale > limit), &|| {
             format!("max-scale = {}, must be in [{least}, max-scale-limit({limit})] range", self.max_scale)
         })?;
         fail(limit < 0, &|| format!("max-scale-limit = {limit}, must be at least 0"))?;

@@ -71,9 +71,9 @@ impl Declared {
 
     /// Checks everything and fills in what is left out; an error is a list of Knative's own error lines.
     pub fn resolve(&self) -> Result<Resolved, Vec<String>> {
-        let (config, read) = Config::read(&self.config);
         let full = self.full();
         let annotations = Annotations(&full);
+        let (config, read) = Config::read(&self.config, annotations.get(annotations::MAX).is_some());
         let mut errors: Errors = annotations.check(&config);
         if !(0..=i64::from(MOST_CONCURRENCY)).contains(&self.container_concurrency) {
             errors.outside(0, self.container_concurrency, MOST_CONCURRENCY, "containerConcurrency");
@@ -149,6 +149,14 @@ impl Declared {
     }
 }
 
+/// The key that is nearly this one, in its newer spelling.
+pub fn nearest(key: &str) -> Option<&'static str> {
+    let name = key.strip_prefix(GROUP).map_or(key, |rest| rest.trim_start_matches('/'));
+    let known = annotations::NAMES.iter().map(|(dashed, _)| *dashed).chain(config::KEYS);
+    let scored = known.map(|known| (strsim::damerau_levenshtein(name, known), known));
+    scored.min().filter(|(distance, _)| *distance <= 2).map(|(_, known)| known)
+}
+
 fn count(number: i32) -> u32 {
     u32::try_from(number).unwrap_or(0)
 }
@@ -164,7 +172,7 @@ pub fn shown(resolved: &Resolved) -> serde_json::Value {
     let Kpa { metric, algorithm, .. } = resolved.kpa;
     let kpa = &resolved.kpa;
     let long = |millis: Millis| Duration::from(millis).to_string();
-    serde_json::json!({
+    let mut shown = serde_json::json!({
         "class": resolved.class,
         "metric": metric,
         "target": kpa.target,
@@ -187,5 +195,20 @@ pub fn shown(resolved: &Resolved) -> serde_json::Value {
         "max-scale-up-rate": kpa.max_scale_up_rate,
         "max-scale-down-rate": kpa.max_scale_down_rate,
         "progress-deadline": long(kpa.progress_deadline),
-    })
+    });
+    // Another class has metrics of its own.
+    let asked = kpa
+        .declared
+        .annotations
+        .iter()
+        .find(|(key, _)| key.trim_start_matches(GROUP).trim_start_matches('/') == "metric");
+    if let Some((_, asked)) = asked.filter(|_| resolved.class != KPA) {
+        shown["metric"] = asked.as_str().into();
+    }
+    if !resolved.unknown.is_empty() {
+        let of =
+            |key: &String| nearest(key).map_or_else(|| key.clone(), |near| format!("{key} (did you mean {near}?)"));
+        shown["unknown"] = resolved.unknown.iter().map(of).collect::<Vec<_>>().into();
+    }
+    shown
 }

@@ -17,7 +17,7 @@ fn declared(annotations: &[(&str, &str)], config: &[(&str, &str)]) -> Declared {
 #[test]
 fn annotations_that_are_refused() {
     type Row<'a> = (&'a [(&'a str, &'a str)], &'a [(&'a str, &'a str)], &'a [&'a str]);
-    let rows: [Row<'_>; 40] = [
+    let rows: [Row<'_>; 43] = [
         (&[("class", "unsupported.knative.dev")], &[], &["invalid value: unsupported.knative.dev: G/class"]),
         (&[("min-scale", "-1")], &[], &["expected 0 <= -1 <= 2147483647: G/min-scale"]),
         (&[("max-scale", "2147483648")], &[], &["expected 0 <= 2147483648 <= 2147483647: G/max-scale"]),
@@ -40,6 +40,10 @@ fn annotations_that_are_refused() {
             &[("max-scale-limit", "10"), ("max-scale", "1")],
             &["max-scale=0 (unlimited), must be less than 10: G/max-scale"],
         ),
+        // A default that the version does not use is not held against it.
+        (&[("max-scale", "14")], &[("max-scale-limit", "12")], &["expected 1 <= 14 <= 12: G/max-scale"]),
+        (&[("maxScale", "7")], &[("max-scale-limit", "12")], &[]),
+        (&[("max-scale", "7")], &[("max-scale-limit", "12"), ("max-scale", "13")], &[]),
         (&[("activation-scale", "1")], &[], &["activation-scale=1 must be greater than 1: G/activation-scale"]),
         (
             &[("min-scale", "3"), ("activation-scale", "2")],

@@ -157,6 +157,27 @@ fn what_is_hardly_meant_is_a_warning() {
 }
 
 #[test]
+fn policies_that_cannot_be_followed_are_warned_of() {
+    let folder = folder();
+    let with = |resources: &str, metric: &str, least: u32| {
+        let policy =
+            format!("{{name: p, metricType: {metric}, metricTarget: 0.5, minCapacity: {least}, maxCapacity: 3}}");
+        let scaling = format!("{{mode: fc, provision: {{targetTrackingPolicies: [{policy}]}}}}");
+        let text = format!(
+            "api: kip/v1\nfunctions:\n  f: {{run: x, instances: {{concurrency: 1}}, resources: {resources}, scaling: {scaling}}}\n"
+        );
+        let warnings = read_in(folder.path(), &text).unwrap().warnings;
+        warnings.into_iter().map(|warning| warning.message).collect::<Vec<_>>().join("\n")
+    };
+    assert!(with("{}", "GPUMemUtilization", 1).contains("declares no `resources.gpu`"));
+    assert_eq!(with("{gpu: {memory: 1GiB}}", "GPUMemUtilization", 1), "");
+    assert!(with("{}", "CPUUtilization", 1).contains("one CPU counts as all"));
+    assert_eq!(with("{cpu: 2}", "CPUUtilization", 1), "");
+    assert!(with("{}", "ProvisionedConcurrencyUtilization", 0).contains("stays there"));
+    assert_eq!(with("{}", "ProvisionedConcurrencyUtilization", 1), "");
+}
+
+#[test]
 fn devices_watchdog_rotation_and_the_live_probe_are_read() {
     let spec = one("resources: {gpu: {memory: 6GiB, type: L4}}, probes: {live: /alive}, watchdog: {stall: 60s}, \
                     rotation: {max_age: 24h, max_memory: 6GiB}");

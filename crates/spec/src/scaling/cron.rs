@@ -154,6 +154,14 @@ impl Cron {
     pub fn last(&self, now: i64, since: i64, zone: &TimeZone) -> Option<i64> {
         let mut date = local(now, zone)?.date();
         let first = local(since, zone).map_or(Date::MIN, |since| since.date());
+        // Where clocks change about midnight, what is shown now may be of the day before what was.
+        if regular_midnight(date, zone).is_none() {
+            let near = [date.tomorrow().ok(), Some(date)].into_iter().flatten();
+            let found = near.flat_map(|date| self.moments(date, zone)).filter(|at| *at <= now).max();
+            if let Some(found) = found {
+                return (found >= since).then_some(found);
+            }
+        }
         for _ in 0..LONGEST_SEARCH {
             let found = self.moments(date, zone).filter(|at| *at <= now).max();
             if let Some(found) = found {
@@ -170,6 +178,13 @@ impl Cron {
     /// The next time it fires after `now`, milliseconds since 1970.
     pub fn next(&self, now: i64, zone: &TimeZone) -> Option<i64> {
         let mut date = local(now, zone)?.date();
+        if regular_midnight(date, zone).is_none() {
+            let near = [date.yesterday().ok(), Some(date), date.tomorrow().ok()].into_iter().flatten();
+            let found = near.flat_map(|date| self.moments(date, zone)).filter(|at| *at > now).min();
+            if found.is_some() {
+                return found;
+            }
+        }
         for _ in 0..LONGEST_SEARCH {
             let found = self.moments(date, zone).filter(|at| *at > now).min();
             if found.is_some() {
@@ -282,6 +297,9 @@ mod tests {
             // What is for every hour follows real time.
             ("0 30 * * * *", "Europe/Berlin", "2024-10-27T01:00:00Z", "2024-10-27T00:30:00Z", "2024-10-27T01:30:00Z"),
             ("0 30 * * * *", "Europe/Berlin", "2024-03-31T01:10:00Z", "2024-03-31T00:30:00Z", "2024-03-31T01:30:00Z"),
+            // Clocks go back over midnight: it comes twice and fires the first time, on a day that is not over yet.
+            ("0 0 0 * * *", "America/St_Johns", "2006-10-29T02:45:00Z", "2006-10-29T02:30:00Z", "2006-10-30T03:30:00Z"),
+            ("0 0 0 * * *", "America/St_Johns", "2006-10-29T02:00:00Z", "2006-10-28T02:30:00Z", "2006-10-29T02:30:00Z"),
             ("* * * * * *", "UTC", "2024-07-01T00:00:00.5Z", "2024-07-01T00:00:00Z", "2024-07-01T00:00:01Z"),
         ];
         for (text, name, now, last, next) in rows {

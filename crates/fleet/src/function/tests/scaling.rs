@@ -193,3 +193,83 @@ fn a_weighted_alias_splits_what_is_provisioned_for_it() {
     world.advance(1_000);
     assert_eq!(kept(&world), 0);
 }
+
+#[test]
+fn a_policy_follows_what_is_measured_from_outside_and_rests_while_all_sleep() {
+    let by = |metric, name: &str| Tracking { metric, name: name.to_owned(), ..half() };
+    let mut settings = provision(0, vec![by(Metric::Cpu, "cpu"), by(Metric::GpuMemory, "gpu")], vec![]);
+    settings.provision.always_allocate_cpu = false;
+    let mut world = World::calm();
+    world.deploy(1, fc(settings));
+    world.advance(500);
+    assert_eq!(kept(&world), 1);
+    let measured = |world: &mut World, cpu: f64, gpu_memory: f64| {
+        let (cpu, gpu_memory) = (Finite::new(cpu), Finite::new(gpu_memory));
+        world.step(Event::Measured { version: VersionId(1), cpu, gpu_memory });
+    };
+    // It is kept awake by a request, or it would sleep.
+    let ticket = world.arrive();
+    measured(&mut world, 1.0, 0.1);
+    world.advance(900);
+    assert_eq!(kept(&world), 2, "by CPU");
+    measured(&mut world, 0.1, 0.75);
+    world.advance(900);
+    assert_eq!(kept(&world), 3, "the larger of both, here by device memory");
+    let why = world.core.provisions()[0].last().expect("a look").why.tell(&world.core.provisions()[0].settings.clone());
+    assert!(why.starts_with("policy `gpu`: GPUMemUtilization 0.75 against 0.5, above since"), "{why}");
+    world.leave(ticket);
+    measured(&mut world, 0.0, 0.1);
+    world.advance(5_000);
+    assert_eq!((kept(&world), world.states()), (1, vec![State::Paused]));
+    let decisions = world.decisions;
+    world.advance(60_000);
+    assert_eq!(world.decisions, decisions, "who sleeps uses nothing, so nothing is looked at");
+    world.arrive();
+    measured(&mut world, 1.0, 0.1);
+    world.advance(2_500);
+    assert!(kept(&world) >= 2, "and with a request it goes on");
+}
+
+#[test]
+fn a_timer_that_comes_late_loses_no_period() {
+    let mut world = World::calm();
+    world.deploy(1, fc(provision(0, vec![half()], vec![])));
+    world.advance(500);
+    let mut ticket = world.arrive();
+    let mut measured = BTreeSet::new();
+    for _ in 0..50 {
+        // A request ends and another one comes after the end of a period, and before the timer.
+        world.now += 251;
+        world.leave(ticket);
+        ticket = world.arrive();
+        world.advance(0);
+        let looked = world.core.provisions()[0].last().expect("a look");
+        measured.extend(looked.metrics[Metric::Concurrency.index()].map(|_| looked.wall));
+    }
+    assert!(measured.len() >= 10, "{measured:?}");
+    assert_eq!(kept(&world), 2, "one of two is half");
+}
+
+#[test]
+fn what_is_provisioned_stays_within_the_maximum_and_goes_on_from_where_it_was() {
+    let mut world = World::calm();
+    world.step(Event::Provision {
+        qualifier: Qualifier::Latest,
+        settings: Some(Arc::new(provision(30, vec![], vec![]))),
+    });
+    world.deploy(1, fc(provision(1, vec![], vec![])));
+    assert_eq!(world.states().len(), 20, "what was put before it served is known from the start");
+    world.advance(2_000);
+    assert_eq!(kept(&world), 20);
+    let provisioned = &world.core.provisions()[0];
+    assert_eq!((provisioned.target(), provisioned.wanted()), (30, 20));
+    assert_eq!(provisioned.tell(), "the default target; instances.max limits it to 20");
+
+    let mut world = World::calm();
+    world.step(Event::Reached { qualifier: Qualifier::Latest, target: 4 });
+    world.deploy(1, fc(provision(0, vec![half()], vec![])));
+    world.advance(900);
+    assert_eq!(kept(&world), 4, "it goes on from there");
+    world.advance(1_000);
+    assert_eq!(kept(&world), 1, "and then by what is measured");
+}

@@ -166,7 +166,9 @@ impl Tracker {
                 let periods = followed.above.max(followed.below);
                 let bound = match target {
                     target if target == policy.max && followed.above > 0 => Some(Bound::Max),
-                    target if target == policy.min && followed.below > 0 => Some(Bound::Min),
+                    target if target == policy.min && (followed.below > 0 || current == 0 && target > 0) => {
+                        Some(Bound::Min)
+                    }
                     _ => None,
                 };
                 let metric = metrics[policy.metric.index()];
@@ -246,6 +248,7 @@ impl FcWhy {
                 let since = since.unwrap_or_default();
                 let hold = settings.hold;
                 let step = match step {
+                    Step::NoData if current == 0 => "with no provisioned instance to measure".to_owned(),
                     Step::NoData => "nothing to follow".to_owned(),
                     Step::Level => "at its target".to_owned(),
                     Step::Out => format!("above{since}: {current} × metric ÷ target"),

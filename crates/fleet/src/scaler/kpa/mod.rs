@@ -158,7 +158,11 @@ impl Kpa {
         // Without a new wish the last one stands.
         let ready_count = ready.unwrap_or_else(|| self.applier.applied());
         let excess = self.excess_burst_capacity;
-        let change = self.applier.apply(settings, now, self.desired, excess, ready_count, reachable);
+        // What cannot be counted changes nothing.
+        let change = match ready {
+            Some(ready) => self.applier.apply(settings, now, self.desired, excess, ready, reachable),
+            None => Some(Change::Unchanged),
+        };
         let by_panic = matches!(wish.map(|wish| wish.because), Some(Because::Panic | Because::PanicHolds));
         let average = known.map_or(0.0, |(averages, _)| if by_panic { averages.panic } else { averages.stable });
         let applied = self.applier.applied();

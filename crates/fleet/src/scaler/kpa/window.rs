@@ -125,7 +125,8 @@ impl Window {
 
 fn six_digits(number: f64) -> f64 {
     const DIGITS: f64 = 1e6;
-    (number * DIGITS).round() / DIGITS
+    // What rounds to nothing from below is nothing, not minus nothing.
+    (number * DIGITS).round() / DIGITS + 0.0
 }
 
 /// The largest of the values of the latest slots of time.
@@ -175,7 +176,7 @@ mod tests {
     #[test]
     fn linear_averages() {
         type Row<'a> = (&'a str, u64, &'a [(u64, f64)], u64, f64);
-        let rows: [Row<'_>; 12] = [
+        let rows: [Row<'_>; 13] = [
             ("nothing yet", 5, &[], 7_000, 0.0),
             ("the part that was written", 60, &[(1_000, 10.0), (2_000, 20.0)], 2_000, 15.0),
             ("a second sums up", 60, &[(1_000, 10.0), (1_900, 5.0)], 1_999, 15.0),
@@ -187,6 +188,7 @@ mod tests {
             ("a silent window is nothing", 3, &[(1_000, 9.0), (2_000, 6.0), (3_000, 3.0)], 6_000, 0.0),
             ("a late report counts", 5, &[(1_000, 4.0), (4_000, 8.0), (2_000, 8.0)], 4_000, 5.0),
             ("one older than the window does not", 2, &[(10_000, 4.0), (8_000, 50.0)], 10_000, 4.0),
+            ("never minus nothing", 3, &[(1_000, 0.1), (2_000, 0.2), (3_000, -0.3)], 3_000, 0.0),
             ("six digits", 3, &[(1_000, 1.0), (2_000, 0.0), (3_000, 0.0)], 3_000, 0.333_333),
         ];
         for (name, seconds, reports, now, average) in rows {

@@ -1,0 +1,335 @@
+//! What provisioned instances use of CPU and device memory, for the policies that follow it: measured a moment before each
+//! period of such a policy ends. Where no policy follows it, nothing is measured and no driver is asked.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kip_fleet::function::Provisioned;
+use kip_fleet::{Class, CoreNumber, Event, FunctionCore, Inventory, Kind, Place};
+use kip_freezer::{Desk, Options, Report};
+use kip_host::clock::boot_millis;
+use kip_spec::function::{FunctionSpec, GpuNeed};
+use kip_spec::scaling::provision::Metric;
+use kip_spec::{Finite, InstanceId, VersionId};
+
+use crate::control::Shared;
+use crate::devices;
+use crate::timers::Timers;
+
+/// So long before the end of a period, milliseconds; a tenth of a short one.
+const LEAD: u64 = 100;
+/// The process that asks the driver ends when nobody wanted to know anything for so long, milliseconds.
+const DESK_UNUSED: u64 = 60_000;
+/// What a program may use that declares no CPU: one of them, in thousandths.
+const UNDECLARED_CPU: u64 = 1_000;
+
+/// When which function is measured, and what was read before.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    timers: Timers,
+    before: Mutex<HashMap<CoreNumber, Readings>>,
+    desk: tokio::sync::Mutex<Asked>,
+}
+
+/// The driver's answers come through this.
+#[derive(Debug, Default)]
+struct Asked {
+    desk: Option<Desk>,
+    /// When it was used last, boot time.
+    at: u64,
+    /// It was said that it does not answer.
+    warned: bool,
+}
+
+type Readings = HashMap<InstanceId, Reading>;
+
+/// CPU time of an instance at a moment.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    /// Boot time.
+    at: u64,
+    nanos: u64,
+    asleep: bool,
+}
+
+/// A provisioned instance.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    id: InstanceId,
+    version: VersionId,
+    asleep: bool,
+    place: Place,
+}
+
+/// What is to be measured of a function.
+#[derive(Debug, Default)]
+struct Wanted {
+    cpu: bool,
+    gpu_memory: bool,
+    instances: Vec<Seen>,
+}
+
+impl Wanted {
+    fn of(core: &FunctionCore) -> Self {
+        let follows = |metric| core.provisions().iter().any(|provisioned| provisioned.follows(metric));
+        let provisioned = core.instances().filter(|instance| instance.kind == Kind::Provisioned);
+        let seen = |instance: &kip_fleet::instance::Instance| {
+            let asleep = match instance.state.class() {
+                Class::Hot => false,
+                Class::Asleep => true,
+                _ => return None,
+            };
+            Some(Seen { id: instance.id, version: instance.version, asleep, place: instance.place })
+        };
+        let instances = provisioned.filter_map(seen).collect();
+        Self { cpu: follows(Metric::Cpu), gpu_memory: follows(Metric::GpuMemory), instances }
+    }
+}
+
+impl Meter {
+    /// After a look at what is provisioned: the next one is to find fresh figures, if its policies follow any.
+    pub(crate) fn arm(&self, core: CoreNumber, provisioned: &Provisioned) {
+        if !provisioned.follows(Metric::Cpu) && !provisioned.follows(Metric::GpuMemory) {
+            return;
+        }
+        if let Some(due) = provisioned.due() {
+            let lead = LEAD.min(provisioned.settings.period.0 / 10).max(1);
+            self.timers.set(core, due.saturating_sub(lead));
+        }
+    }
+
+    /// Measures what is due, for ever.
+    pub(crate) async fn run(&self, shared: Arc<Shared>) {
+        loop {
+            match tokio::time::timeout(Duration::from_millis(DESK_UNUSED), self.timers.next()).await {
+                Ok(core) => {
+                    let shared = shared.clone();
+                    // Each by itself: a driver may take its time.
+                    kip_host::tasks::spawn("measure", async move { shared.meter.measure(&shared, core).await });
+                }
+                Err(_) => self.let_go().await,
+            }
+        }
+    }
+
+    /// Ends the process that asks the driver, if nobody used it for long.
+    async fn let_go(&self) {
+        let mut asked = self.desk.lock().await;
+        if asked.desk.is_some() && boot_millis().saturating_sub(asked.at) >= DESK_UNUSED {
+            asked.desk = None;
+        }
+    }
+
+    async fn measure(&self, shared: &Shared, core: CoreNumber) {
+        let Some(cell) = shared.cell_of(core) else { return };
+        let (wanted, specs) = {
+            let inner = cell.lock();
+            let wanted = cell.look(&inner, Wanted::of).unwrap_or_default();
+            let specs: BTreeMap<VersionId, Arc<crate::Version>> =
+                inner.versions.iter().map(|(id, version)| (*id, version.clone())).collect();
+            (wanted, specs)
+        };
+        let mut figures: BTreeMap<VersionId, [Share; 2]> = BTreeMap::new();
+        let mut of = |version: VersionId, which: usize, share: Share| {
+            figures.entry(version).or_default()[which].add(share);
+        };
+        let spec = |version: &VersionId| specs.get(version).map(|version| &version.spec);
+        if wanted.cpu {
+            for (seen, passed, nanos) in self.cpu(shared, core, &wanted.instances).await {
+                let declared = spec(&seen.version).and_then(|spec| spec.resources.cpu);
+                let thousandths = declared.map_or(UNDECLARED_CPU, |cpu| cpu.0).max(1);
+                let could = passed.saturating_mul(1_000).saturating_mul(thousandths);
+                of(seen.version, 0, Share { used: nanos, could });
+            }
+        } else {
+            self.before.lock().unwrap_or_else(PoisonError::into_inner).remove(&core);
+        }
+        if wanted.gpu_memory {
+            let ids: Vec<InstanceId> = wanted.instances.iter().map(|seen| seen.id).collect();
+            let held = self.device_memory(shared, &ids).await;
+            for seen in &wanted.instances {
+                let declared =
+                    spec(&seen.version).and_then(|spec| reserved(spec, &shared.options.inventory, seen.place));
+                if let (Some(could), Some(used)) = (declared, held.get(&seen.id)) {
+                    of(seen.version, 1, Share { used: *used, could });
+                }
+            }
+        }
+        for (version, [cpu, gpu_memory]) in figures {
+            cell.step(Event::Measured { version, cpu: cpu.ratio(), gpu_memory: gpu_memory.ratio() });
+        }
+    }
+
+    /// Milliseconds that passed since the look before, and nanoseconds of CPU time used in them. An instance that was not
+    /// seen before has nothing yet.
+    async fn cpu(&self, shared: &Shared, core: CoreNumber, instances: &[Seen]) -> Vec<(Seen, u64, u64)> {
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).remove(&core).unwrap_or_default();
+        // Who slept before and sleeps now used nothing.
+        let slept = |seen: &Seen| seen.asleep && before.get(&seen.id).is_some_and(|reading| reading.asleep);
+        let asked: Vec<InstanceId> = instances.iter().filter(|seen| !slept(seen)).map(|seen| seen.id).collect();
+        let body = shared.body.clone();
+        let read = match asked.is_empty() {
+            true => HashMap::new(),
+            false => kip_host::tasks::blocking("look at CPU", move || body.cpu_of(&asked)).await.unwrap_or_default(),
+        };
+        let at = boot_millis();
+        let mut after = Readings::new();
+        let mut used = Vec::new();
+        for seen in instances {
+            let last = before.get(&seen.id);
+            let Some(nanos) = read.get(&seen.id).copied().or_else(|| last.map(|last| last.nanos)) else { continue };
+            after.insert(seen.id, Reading { at, nanos, asleep: seen.asleep });
+            if let Some(last) = last.filter(|last| last.at < at) {
+                used.push((*seen, at - last.at, nanos.saturating_sub(last.nanos)));
+            }
+        }
+        self.before.lock().unwrap_or_else(PoisonError::into_inner).insert(core, after);
+        used
+    }
+
+    /// Bytes of device memory that instances hold, as the driver says; none where it cannot tell.
+    pub(crate) async fn device_memory(&self, shared: &Shared, instances: &[InstanceId]) -> HashMap<InstanceId, u64> {
+        let Some(report) = self.report(shared.options.kip.clone()).await else { return HashMap::new() };
+        let (body, ids) = (shared.body.clone(), instances.to_vec());
+        let members = kip_host::tasks::blocking("look at processes", move || body.members_of(&ids)).await;
+        held(&report, &members.unwrap_or_default(), |process| Path::new(&format!("/proc/{process}")).exists())
+    }
+
+    async fn report(&self, program: std::path::PathBuf) -> Option<Report> {
+        let mut asked = self.desk.lock().await;
+        asked.at = boot_millis();
+        let desk = match &asked.desk {
+            Some(desk) => desk.clone(),
+            None => match Desk::single(Options::new(program)).await {
+                Ok(desk) => asked.desk.insert(desk).clone(),
+                Err(error) => {
+                    asked.warn(&error.to_string());
+                    return None;
+                }
+            },
+        };
+        match desk.report().await {
+            Ok(Report { nvml_missing: Some(why), .. }) => {
+                asked.warn(&why);
+                None
+            }
+            Ok(report) => {
+                asked.warned = false;
+                Some(report)
+            }
+            Err(error) => {
+                asked.desk = None;
+                asked.warn(&error.to_string());
+                None
+            }
+        }
+    }
+}
+
+impl Asked {
+    /// Once, until it answers again.
+    fn warn(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.warned, true) {
+            tracing::warn!(why, "device memory is not measured: policies that follow it keep what they have");
+        }
+    }
+}
+
+/// How much of what could be used was.
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
+    used: u64,
+    could: u64,
+}
+
+impl Share {
+    fn add(&mut self, other: Self) {
+        self.used = self.used.saturating_add(other.used);
+        self.could = self.could.saturating_add(other.could);
+    }
+
+    fn ratio(self) -> Option<Finite> {
+        if self.could == 0 { None } else { Finite::new(self.used as f64 / self.could as f64) }
+    }
+}
+
+/// Bytes of device memory that an instance reserves: what it declares, or all of its cards.
+pub(crate) fn reserved(spec: &FunctionSpec, inventory: &Inventory, place: Place) -> Option<u64> {
+    match spec.resources.gpu.as_ref()?.need {
+        GpuNeed::Memory(bytes) => Some(bytes.0),
+        GpuNeed::Cards(_) => devices::memory(inventory, place),
+    }
+}
+
+/// What each instance's processes hold together. An instance is left out if the driver does not know what one of them
+/// holds; all are if it counts processes in another way than we do, as it does for containers.
+fn held(
+    report: &Report,
+    members: &HashMap<InstanceId, Vec<u32>>,
+    exists: impl Fn(u32) -> bool,
+) -> HashMap<InstanceId, u64> {
+    let holders = || report.devices.iter().flat_map(|device| &device.holders);
+    let known = holders().any(|holder| members.values().flatten().any(|process| *process == holder.pid));
+    if !known && holders().any(|holder| !exists(holder.pid)) {
+        return HashMap::new();
+    }
+    let of = |processes: &Vec<u32>| {
+        let own = holders().filter(|holder| processes.contains(&holder.pid));
+        own.map(|holder| holder.bytes).try_fold(0u64, |sum, bytes| Some(sum.saturating_add(bytes?)))
+    };
+    members.iter().filter_map(|(id, processes)| Some((*id, of(processes)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kip_freezer::report::{Device, Holder, Memory};
+
+    fn instance(sequence: u32) -> InstanceId {
+        InstanceId { boot: 1, core: 1, sequence }
+    }
+
+    fn report(holders: &[(u32, Option<u64>)]) -> Report {
+        let holders = holders.iter().map(|(pid, bytes)| Holder { pid: *pid, bytes: *bytes }).collect();
+        let device = Device {
+            index: 0,
+            uuid: "GPU-1".to_owned(),
+            name: "card".to_owned(),
+            memory: Memory::default(),
+            holders,
+            persistence: None,
+            partitioned: false,
+        };
+        Report { devices: vec![device], ..Report::default() }
+    }
+
+    #[test]
+    fn what_instances_hold_of_devices() {
+        let members = HashMap::from([(instance(1), vec![10, 11]), (instance(2), vec![20])]);
+        let held = |holders: &[(u32, Option<u64>)], exists: bool| held(&report(holders), &members, |_| exists);
+        let both = held(&[(10, Some(5)), (11, Some(2)), (99, Some(100))], true);
+        assert_eq!(both, HashMap::from([(instance(1), 7), (instance(2), 0)]), "other programs do not count");
+        assert_eq!(
+            held(&[(10, None), (20, Some(3))], true),
+            HashMap::from([(instance(2), 3)]),
+            "not known is not zero"
+        );
+        assert_eq!(held(&[(7, Some(5))], true), HashMap::from([(instance(1), 0), (instance(2), 0)]));
+        assert_eq!(
+            held(&[(7, Some(5))], false),
+            HashMap::new(),
+            "counted as the host counts, outside of our container"
+        );
+    }
+
+    #[test]
+    fn shares_add_up() {
+        let mut share = Share::default();
+        assert_eq!(share.ratio(), None);
+        share.add(Share { used: 1, could: 4 });
+        share.add(Share { used: 5, could: 4 });
+        assert_eq!(share.ratio(), Finite::new(0.75));
+    }
+}

@@ -1,0 +1,123 @@
+//! Provisioned instances that nobody uses: looked for now and then, told in the log, the decisions and by `kip why`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kip_fleet::Kind;
+use kip_spec::Millis;
+use kip_store::{DecisionRecord, Record, RequestFilter};
+
+use crate::cell::{Cell, now};
+use crate::control::{Error, Shared};
+use crate::scaling::{self, LATEST};
+
+/// So long without a request is worth a word, milliseconds.
+const UNUSED: u64 = 2 * 3_600_000;
+/// A server looks first when it has just begun, then less and less often, and at last this often.
+const FIRST: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_secs(600);
+/// Decisions in which the beginning of an instance is looked for.
+const MOST: u32 = 10_000;
+
+/// Provisioned instances that nobody uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unused {
+    /// Since when, milliseconds since 1970: since the last request, or since they are there.
+    pub(crate) since: i64,
+    /// How long that is.
+    pub(crate) for_ms: u64,
+    /// How many.
+    pub(crate) instances: u32,
+    /// For whom they are kept.
+    pub(crate) qualifier: String,
+    /// The command that releases them.
+    pub(crate) release: String,
+}
+
+impl Unused {
+    /// The reminder.
+    pub(crate) fn tell(&self, wall: i64) -> String {
+        let hours = Millis(u64::try_from(wall - self.since).unwrap_or(0) / 60_000 * 60_000);
+        let release = &self.release;
+        match self.instances {
+            1 => format!("nothing was asked of 1 provisioned instance for {hours}: `{release}` releases it"),
+            many => format!("nothing was asked of {many} provisioned instances for {hours}: `{release}` releases them"),
+        }
+    }
+}
+
+impl Shared {
+    /// Looks for what nobody uses, for ever.
+    pub(crate) async fn remind(self: &Arc<Self>) {
+        let mut pause = FIRST;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3).min(AGAIN);
+            for cell in self.all_cells() {
+                match self.unused(&cell).await {
+                    Ok(unused) => self.note_unused(&cell, unused),
+                    Err(error) => tracing::warn!(function = %cell.name(), %error, "whether it is used cannot be read"),
+                }
+            }
+        }
+    }
+
+    fn note_unused(&self, cell: &Cell, unused: Option<Unused>) {
+        let wall = now().wall;
+        let known = std::mem::replace(&mut cell.lock().unused, unused.clone().map(Box::new));
+        let Some(unused) = unused.filter(|unused| known.is_none_or(|known| known.since != unused.since)) else {
+            return;
+        };
+        let why = unused.tell(wall);
+        tracing::warn!(function = %cell.name(), why, "provisioned instances are unused");
+        self.recorder.record(Record::Decision(DecisionRecord {
+            at: wall,
+            function: cell.name().to_string(),
+            version: cell.lock().serving().id.0,
+            instance: Some(unused.qualifier),
+            from: None,
+            to: "unused".to_owned(),
+            why,
+            detail: None,
+        }));
+    }
+
+    /// The provisioned instances of a function, if nothing was asked of it for long.
+    pub(crate) async fn unused(&self, cell: &Cell) -> Result<Option<Unused>, Error> {
+        let looked = {
+            let inner = cell.lock();
+            cell.look(&inner, |core| {
+                let busy = core.instances().any(|instance| instance.in_flight > 0);
+                let kept = core.provisions().iter().find(|provisioned| provisioned.current() > 0);
+                let kept = kept.filter(|_| !busy)?;
+                let of = core.instances().filter(|instance| instance.kind == Kind::Provisioned);
+                let ids: BTreeSet<String> = of.map(|instance| instance.id.to_string()).collect();
+                Some((scaling::name_of(kept.qualifier), kept.declared_by.is_some(), kept.current(), ids))
+            })
+        };
+        let Some((qualifier, declared, instances, ids)) = looked.flatten() else { return Ok(None) };
+        self.recorder.flush().await;
+        let (wall, function) = (now().wall, cell.name().to_string());
+        let for_ms = |since: i64| u64::try_from(wall.saturating_sub(since)).unwrap_or(0);
+        let filter = RequestFilter { function: Some(function.clone()), limit: 1, ..RequestFilter::default() };
+        let last = self.records.requests(filter).await?.first().map(|request| request.at);
+        if last.is_some_and(|last| for_ms(last) < UNUSED) {
+            return Ok(None);
+        }
+        // Newest first: what remains of each is its first.
+        let decisions = self.records.decisions(function.clone(), MOST).await?;
+        let born = |id: &String| {
+            decisions.iter().rev().find(|decision| decision.instance.as_ref() == Some(id)).map(|decision| decision.at)
+        };
+        let there = ids.iter().filter_map(born).min();
+        let Some(since) = last.max(there).filter(|since| for_ms(*since) >= UNUSED) else { return Ok(None) };
+        let of = if qualifier == LATEST { String::new() } else { format!(" --qualifier {qualifier}") };
+        let release = match declared {
+            // What a version declares is not put, so it is put as nothing.
+            true => format!("kip provision put {function}{of} --target 0"),
+            false => format!("kip provision rm {function}{of}"),
+        };
+        Ok(Some(Unused { since, for_ms: for_ms(since), instances, qualifier, release }))
+    }
+}
