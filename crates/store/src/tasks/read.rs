@@ -1,5 +1,7 @@
 //! Questions about tasks.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
@@ -12,14 +14,29 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 const COLUMNS: &str = "number, function, qualifier, tenant, id, kind, priority, order_key, created, expires_at, state,
     epoch, boot, lease_until, run_at, started, ended, errors, crashes, refusals, instance, status, error_kind, error";
 
-fn task_of(row: &Row<'_>) -> Result<Task> {
+/// Names of the row before: those of the next are mostly the same, and then shared.
+#[derive(Debug, Default)]
+struct Names([Option<Arc<str>>; 3]);
+
+impl Names {
+    fn of(&mut self, row: &Row<'_>, column: usize, place: usize) -> Result<Arc<str>> {
+        let text = row.get_ref(column)?.as_str()?;
+        let Some(last) = self.0.get_mut(place) else { return Ok(Arc::from(text)) };
+        match last {
+            Some(name) if **name == *text => Ok(name.clone()),
+            last => Ok(last.insert(Arc::from(text)).clone()),
+        }
+    }
+}
+
+fn task_of(row: &Row<'_>, names: &mut Names) -> Result<Task> {
     let state: u8 = row.get(10)?;
     let state = TaskState::of_number(state).ok_or(rusqlite::Error::IntegralValueOutOfRange(10, state.into()))?;
     Ok(Task {
         number: TaskNumber(row.get::<_, i64>(0)?.unsigned_abs()),
-        function: row.get(1)?,
-        qualifier: row.get(2)?,
-        tenant: row.get(3)?,
+        function: names.of(row, 1, 0)?,
+        qualifier: names.of(row, 2, 1)?,
+        tenant: names.of(row, 3, 2)?,
         id: row.get(4)?,
         kind: row.get(5)?,
         priority: row.get(6)?,
@@ -50,7 +67,7 @@ fn task_of(row: &Row<'_>) -> Result<Task> {
 }
 
 fn whole_task_of(row: &Row<'_>) -> Result<Task> {
-    let mut task = task_of(row)?;
+    let mut task = task_of(row, &mut Names::default())?;
     (task.events, task.destinations) = (row.get(24)?, row.get(25)?);
     (task.progress, task.envelope) = (row.get(26)?, row.get(27)?);
     Ok(task)
@@ -151,8 +168,9 @@ pub(super) fn count(c: &Connection, filter: &TaskFilter, most: u64) -> Result<u6
 }
 
 pub(super) fn open(c: &Connection, after: TaskNumber, most: u32) -> Result<Vec<Task>> {
+    let mut names = Names::default();
     c.prepare_cached(&format!("SELECT {COLUMNS} FROM tasks WHERE state < 10 AND number > ?1 ORDER BY number LIMIT ?2"))?
-        .query_map((signed(after.0), most), task_of)?
+        .query_map((signed(after.0), most), |row| task_of(row, &mut names))?
         .collect()
 }
 
