@@ -61,7 +61,9 @@ fn function(name: &str, settings: &str) -> Result<String> {
 pub(super) fn run(arguments: &[&str]) -> Result<()> {
     match arguments {
         ["balance"] => return balance::run(),
-        ["soak", rest @ ..] => return soak(rest.first().map_or(Ok(600), |text| text.parse())?),
+        ["soak"] => return soak(600, None),
+        ["soak", seconds] => return soak(seconds.parse()?, None),
+        ["soak", seconds, rate] => return soak(seconds.parse()?, Some(rate.parse()?)),
         _ => {}
     }
     let mut plan = Plan { rounds: 5, time: Duration::from_secs(2), only: None };
@@ -73,7 +75,7 @@ pub(super) fn run(arguments: &[&str]) -> Result<()> {
             "--seconds" => plan.time = Duration::from_secs_f64(value.parse()?),
             "--only" => plan.only = Some((*value).to_owned()),
             _ => bail!(
-                "bench gateway [--program KIP] [--rounds N] [--seconds S] [--only CASE] | bench gateway soak [SECONDS] | bench gateway balance"
+                "bench gateway [--program KIP] [--rounds N] [--seconds S] [--only CASE] | bench gateway soak [SECONDS [RATE]] | bench gateway balance"
             ),
         }
     }
@@ -226,8 +228,8 @@ fn print_row(case: &Case, target: &Target, turns: &[Turn], nginx: &[Turn]) {
     );
 }
 
-/// A steady load for long, and the server's memory meanwhile.
-fn soak(seconds: u64) -> Result<()> {
+/// A steady load for long, so many requests a second or as many as there can be, and the server's memory meanwhile.
+fn soak(seconds: u64, rate: Option<u64>) -> Result<()> {
     let folder = tempfile::tempdir()?;
     proxies::certificate(folder.path())?;
     let (server, _, _) = prepared(folder.path(), ONE)?;
@@ -236,7 +238,7 @@ fn soak(seconds: u64) -> Result<()> {
     println!("|---|---|---|");
     let mut requests = 0;
     for round in 1..=10 {
-        let load = Load { kind: Kind::Get, connections: 64, time: part, rate: None };
+        let load = Load { kind: Kind::Get, connections: 64, time: part, rate };
         requests += load.run(server.gateway, "f.localhost", "/small")?.times.len();
         println!("| {} | {requests} | {} KiB |", part.as_secs() * round, server.resident() >> 10);
     }
