@@ -19,20 +19,26 @@ use crate::words;
 const PAGE: u32 = 10_000;
 
 pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), Error> {
-    let mut behind = TaskNumber(0);
     let mut waiting = 0u64;
     let mut left = Vec::new();
+    // The next rows are read while these are taken in.
+    let read = |behind: TaskNumber| {
+        let store = shared.store.clone();
+        kip_host::tasks::spawn("open tasks", async move { store.open(behind, PAGE).await })
+    };
+    let mut reading = read(TaskNumber(0));
     loop {
-        let page = shared.store.open(behind, PAGE).await?;
+        let page = reading.await.map_err(|_| Error::Control(kip_control::Error::ShuttingDown))??;
         let Some(last) = page.last() else { break };
-        behind = last.number;
+        reading = read(last.number);
         let now = wall_millis();
+        let mut book = shared.book();
         for task in page {
             match task.now.state {
                 TaskState::Running | TaskState::Stopping => left.push(task.number),
                 _ => {
                     waiting += 1;
-                    shared.book().admit(task.number, Entry::of(&task), now);
+                    book.admit(task.number, Entry::of(&task), now);
                 }
             }
         }
