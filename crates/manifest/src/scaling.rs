@@ -54,7 +54,17 @@ pub(crate) fn read(
     }
     match mode {
         Mode::Fixed => (Scaling::Fixed, instances),
-        Mode::Fc => (fc(&section, resources, instances.min, report).map_or(Scaling::Fixed, Scaling::Fc), instances),
+        Mode::Fc => match fc(&section, resources, instances.min, report) {
+            Some(fc) => {
+                // Where no maximum is written, what is provisioned has room.
+                let bounds = function.section("instances", &keys::INSTANCES, report);
+                let written = bounds.is_some_and(|bounds| bounds.field("max").is_some());
+                let most = if written { 0 } else { fc.provision.most().min(limits::MOST_INSTANCES) };
+                let instances = Instances { max: instances.max.max(most), ..instances };
+                (Scaling::Fc(fc), instances)
+            }
+            None => (Scaling::Fixed, instances),
+        },
         Mode::Kpa => match kpa(function, &section, instances, report) {
             Some(kpa) => {
                 let instances = Instances { min: kpa.min_scale, max: kpa.max_scale, ..instances };

@@ -3,7 +3,7 @@
 use kip_fleet::{
     Effect, Event, Exit, FromPlacer, Need, Operate, OperationNumber, Seen, StartFailure, State, Ticket, ToPlacer, Why,
 };
-use kip_spec::{Finite, InstanceId};
+use kip_spec::InstanceId;
 
 use crate::body::{Asked, Body, Condition};
 use crate::fate::{End, Fate};
@@ -59,8 +59,7 @@ impl World {
             },
             Effect::Promoted { version } => self.cells[function].serving = version,
             Effect::VersionFailed { .. } | Effect::CrashLoop { .. } => {}
-            Effect::Scaled { .. } => {}
-            Effect::Provisioned { .. } => self.measure(function),
+            Effect::Scaled { .. } | Effect::Provisioned { .. } => {}
             Effect::AskProgress { instance } => self.tell_progress(function, instance),
             Effect::Ended(usage) => self.check_usage(function, &usage),
         }
@@ -197,15 +196,6 @@ impl World {
         let blind = self.plant == Some(Plant::BlindWatchdog);
         let last = if body.stuck > 0 && !blind { body.last_byte } else { self.now };
         self.plan(self.now, function, Happening::Told(Event::Progress { instance, last }));
-    }
-
-    /// What a function's instances use, as if it had been measured: now more than it should be, now less, now unknown.
-    fn measure(&mut self, function: usize) {
-        let version = self.cells[function].serving;
-        let tenths = |every: u64| u32::try_from(self.now / every % 12).ok().filter(|tenths| *tenths < 11);
-        let share = |tenths: u32| Finite::new(f64::from(tenths) / 10.0);
-        let (cpu, gpu_memory) = (tenths(700).and_then(share), tenths(1_900).and_then(share));
-        self.plan(self.now, function, Happening::Told(Event::Measured { version, cpu, gpu_memory }));
     }
 
     /// What the placer is told, after planted bugs; `None` if it never hears of it.

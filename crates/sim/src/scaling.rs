@@ -62,8 +62,7 @@ pub(crate) fn fc(random: &mut Random) -> Fc {
         Tracking {
             name: format!("policy {number}"),
             window: window(random),
-            // Not drawn, so that what is drawn after it stays.
-            metric: provision::Metric::ALL[usize::try_from((u64::from(min) + number) % 3).unwrap_or(0)],
+            metric: provision::Metric::Concurrency,
             target: Finite::constant(random.pick(&[0.3, 0.5, 1.0])),
             min,
             max: min + random.small(0, 3),

@@ -157,6 +157,13 @@ fn what_is_hardly_meant_is_a_warning() {
 }
 
 #[test]
+fn what_is_provisioned_has_room_unless_a_maximum_is_written() {
+    let with =
+        |more: &str| one(&format!("{more}scaling: {{mode: fc, provision: {{defaultTarget: 77}}}}")).instances.max;
+    assert_eq!((with(""), with("instances: {max: 5}, ")), (77, 5));
+}
+
+#[test]
 fn policies_that_cannot_be_followed_are_warned_of() {
     let folder = folder();
     let with = |resources: &str, metric: &str, least: u32| {

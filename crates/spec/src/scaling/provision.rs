@@ -264,6 +264,12 @@ impl Provision {
         !self.always_allocate_cpu || !self.always_allocate_gpu
     }
 
+    /// The most instances that it may ever ask for.
+    pub fn most(&self) -> u32 {
+        let tracked = self.tracking.iter().map(|policy| policy.max);
+        tracked.chain(self.scheduled.iter().map(|action| action.target)).max().unwrap_or(0).max(self.default_target)
+    }
+
     /// Whether it says nothing at all.
     pub fn is_empty(&self) -> bool {
         self.default_target == 0 && self.tracking.is_empty() && self.scheduled.is_empty()
