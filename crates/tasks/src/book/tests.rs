@@ -63,9 +63,9 @@ fn a_flood_of_one_tenant_does_not_hold_up_another() {
     for number in 0..40 {
         heavy.admit(TaskNumber(number + 1), entry(if number < 20 { "flood" } else { "quiet" }), 0);
     }
-    let order = drain(&mut heavy);
-    let quiet = order[..20].iter().filter(|number| **number > 20).count();
-    assert_eq!(quiet, 15, "{order:?}");
+    let weighted = drain(&mut heavy);
+    let quiet = weighted[..20].iter().filter(|number| **number > 20).count();
+    assert_eq!(quiet, 15, "{weighted:?}");
     assert_eq!(order.len(), 1_010);
 }
 
