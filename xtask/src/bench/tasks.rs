@@ -19,14 +19,14 @@ use crate::command::{command, root, show};
 const PAYLOAD: usize = 1024;
 
 /// `bench tasks [SECONDS] [ROWS] [FOLDER]`: seconds a figure, rows that wait in the last part (0 leaves it out), and where.
-/// `bench tasks api [SECONDS [as-built]]`: end to end, with the binary as it is if so said.
+/// `bench tasks api [SECONDS [PROGRAM]]`: end to end, with this `kip` or one that is built.
 /// `bench tasks restart [ROWS [PROGRAM]]`: a server that finds so many waiting tasks; of this `kip`, or of one that is built.
 /// `bench tasks peers [SECONDS [ROUNDS]]`: beside PostgreSQL, RabbitMQ and NATS, as far as they are installed.
 pub(super) fn run(arguments: &[&str]) -> Result<()> {
     let (seconds, rows, folder) = match arguments {
-        ["api"] => return api(3, true),
-        ["api", seconds] => return api(seconds.parse()?, true),
-        ["api", seconds, "as-built"] => return api(seconds.parse()?, false),
+        ["api"] => return api(3, None),
+        ["api", seconds] => return api(seconds.parse()?, None),
+        ["api", seconds, program] => return api(seconds.parse()?, Some(program)),
         ["peers", rest @ ..] => return peers(rest),
         ["restart", rest @ ..] => return restart(rest),
         [] => ("2", "1000000", None),
@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &[&str]) -> Result<()> {
         [seconds, rows] => (*seconds, *rows, None),
         [seconds, rows, folder] => (*seconds, *rows, Some(*folder)),
         _ => bail!(
-            "bench tasks [SECONDS] [ROWS] [FOLDER] | bench tasks api [SECONDS [as-built]] | bench tasks restart [ROWS [PROGRAM]] | bench tasks peers [SECONDS [ROUNDS]]"
+            "bench tasks [SECONDS] [ROWS] [FOLDER] | bench tasks api [SECONDS [PROGRAM]] | bench tasks restart [ROWS [PROGRAM]] | bench tasks peers [SECONDS [ROUNDS]]"
         ),
     };
     let own = target()?.display().to_string();
@@ -66,19 +66,8 @@ fn restart(words: &[&str]) -> Result<()> {
         [rows, program] => (*rows, Some(*program)),
         _ => bail!("bench tasks restart [ROWS [PROGRAM]]"),
     };
-    match program {
-        Some(program) => super::server::use_program(program)?,
-        None => show(command("cargo", &["build", "--release", "--quiet", "-p", "kip", "--bins"]))?,
-    }
     let fill = store_bench()?;
-    let mut server = Server::start(&[])?;
-    let own = std::env::current_exe()?;
-    server.deploy(&format!(
-        "  f:\n    run: [{}, upstream]\n    instances: {{max: 1, concurrency: {{hard: 256, soft: 256}}}}\n    idle: {{pause: never}}\n",
-        own.display()
-    ))?;
-    // An instance is there and stays there, so that its own start is no part of what follows.
-    server.call("/f/f/small")?;
+    let mut server = serving(program)?;
     load(server.gateway, 1, 1)?;
     println!("| waiting tasks | start to ready | start to first task over | server resident |");
     println!("|---|---|---|---|");
@@ -104,10 +93,12 @@ fn restart(words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// A server whose function answers at once; the load generator, the server and the function share the machine.
-fn api(seconds: u64, build: bool) -> Result<()> {
-    if build {
-        show(command("cargo", &["build", "--release", "--quiet", "-p", "kip", "--bins"]))?;
+/// A server of this program, or of one that is built, whose function answers at once. Its instance is there and stays there, so that
+/// its own start is no part of what follows.
+fn serving(program: Option<&str>) -> Result<Server> {
+    match program {
+        Some(program) => super::server::use_program(program)?,
+        None => show(command("cargo", &["build", "--release", "--quiet", "-p", "kip", "--bins"]))?,
     }
     let server = Server::start(&[])?;
     let own = std::env::current_exe()?;
@@ -116,6 +107,12 @@ fn api(seconds: u64, build: bool) -> Result<()> {
         own.display()
     ))?;
     server.call("/f/f/small")?;
+    Ok(server)
+}
+
+/// The load generator, the server and the function share the machine.
+fn api(seconds: u64, program: Option<&str>) -> Result<()> {
+    let server = serving(program)?;
     println!("| callers | accepted/s | accept p50 | accept p99 | ended/s meanwhile | all ended after |");
     println!("|---|---|---|---|---|---|");
     for callers in [1, 64, 1_024] {
