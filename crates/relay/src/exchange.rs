@@ -105,6 +105,7 @@ impl Relay {
         };
         let asker = upgrade::asked(&request).map(|asked| (asked, hyper::upgrade::on(&mut request)));
         let (head, body) = request.into_parts();
+        let asked_beside = beside.is_some().then(|| head.headers.clone());
         let caller = (call.caller.take(), call.peer);
         let path = call.target.path_and_query().map_or("/", |path| path.as_str());
         let mut trace = Trace::new(call.request.clone(), call.cell.clone(), caller, head.method.clone(), path);
@@ -115,6 +116,11 @@ impl Relay {
         match self.attempt(&call, beside, head, upload, asker, &mut guard).await {
             Ok(answer) => answer,
             Err(answer) => {
+                // It fell asleep in this moment.
+                if let (Some(headers), Err(state)) = (&asked_beside, call.cell.beside()) {
+                    guard.trace = None;
+                    return answer::state(&call, state, headers);
+                }
                 let outcome = if answer.status().as_u16() == 502 { Outcome::Broken } else { Outcome::Refused };
                 guard.end(answer.status().as_u16(), outcome);
                 *answer
