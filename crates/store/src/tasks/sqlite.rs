@@ -18,8 +18,8 @@ use super::{
 use crate::database::{self, Database, Error, Sync, plain};
 use crate::health::{Care, Condition};
 
-/// The writer's pages in memory; SQLite takes a negative number for KiB.
-const CACHE: i64 = -32_768;
+/// The writer's pages in memory; SQLite takes a negative number for KiB, and looks through all of them at each commit.
+const CACHE: i64 = -8_192;
 
 /// How a store is run. The default is what a server uses; the rest is for measurements and for tests that must see a loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
