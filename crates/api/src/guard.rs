@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{Extension, FromRequestParts, RawPathParams, Request, State};
@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use kip_auth::{Key, Role};
 use kip_host::clock::wall_millis;
 use kip_spec::{Code, Problem};
+use parking_lot::Mutex;
 
 use crate::Api;
 use crate::error::{ApiError, ApiResult};
@@ -62,11 +63,11 @@ impl Who {
 
     /// Names what a change is about, for the audit record.
     pub(crate) fn changes(&self, object: impl Into<String>) {
-        *self.object.lock().unwrap_or_else(PoisonError::into_inner) = Some(object.into());
+        *self.object.lock() = Some(object.into());
     }
 
     fn object(&self) -> Option<String> {
-        self.object.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.object.lock().clone()
     }
 }
 
@@ -153,7 +154,7 @@ impl Gate {
     async fn note_refusal(&self, who: &Who, action: &'static str, object: String, code: Code) {
         let now = wall_millis();
         {
-            let mut refusals = self.api.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut refusals = self.api.refusals.lock();
             refusals.retain(|_, at| now - *at < REFUSALS_APART);
             if refusals.insert((who.key.id(), action, code), now).is_some() {
                 return;

@@ -22,7 +22,7 @@ mod tasks;
 pub mod wire;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -38,6 +38,7 @@ use kip_control::Control;
 use kip_relay::metrics::Metrics;
 use kip_spec::{Problem, code};
 use kip_tasks::Tasks;
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;

@@ -13,13 +13,14 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use kip_host::clock::wall_millis;
 use kip_spec::{Problem, code};
 use kip_store::ControlStore;
+use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 
 pub use error::Error;
@@ -121,7 +122,7 @@ impl Keys {
     /// When the store fails; the keys stay as they were.
     pub async fn reload(&self) -> Result<(), Error> {
         let stored = self.shared.store.keys().await?;
-        let mut table = self.shared.table.write().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.shared.table.write();
         let earlier: HashMap<u64, Arc<Key>> = table.by_name.values().map(|key| (key.id(), key.clone())).collect();
         let mut fresh = Table::default();
         for stored in stored {
@@ -201,16 +202,16 @@ impl Keys {
     }
 
     fn lookup(&self, hash: &[u8; 32]) -> Option<(Arc<Key>, Option<i64>)> {
-        self.shared.table.read().unwrap_or_else(PoisonError::into_inner).by_hash.get(hash).cloned()
+        self.shared.table.read().by_hash.get(hash).cloned()
     }
 
     fn find(&self, name: &str) -> Result<Arc<Key>, Error> {
-        let table = self.shared.table.read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.shared.table.read();
         table.by_name.get(name).cloned().ok_or_else(|| Error::NotFound { name: name.to_owned() })
     }
 
     fn all(&self) -> Vec<Arc<Key>> {
-        self.shared.table.read().unwrap_or_else(PoisonError::into_inner).by_name.values().cloned().collect()
+        self.shared.table.read().by_name.values().cloned().collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Instances of an earlier server: handed to their functions, or ended with a reason in the decision log.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kip_engine::{Alive, Body as _, Found, Inherited};
@@ -46,7 +46,7 @@ impl Shared {
             match (cell, version, &found.state) {
                 (Some(cell), Some(version), Ok(alive)) => {
                     adopted += 1;
-                    self.adopted.write().unwrap_or_else(PoisonError::into_inner).insert(found.instance, cell.clone());
+                    self.adopted.write().insert(found.instance, cell.clone());
                     let found_as = seen(*alive, &found.memo, place);
                     self.hold(&cell, &version, found.instance, found_as);
                     links.push((cell, Link::new(found.instance, version, alive.address, alive.process), found_as));
@@ -62,7 +62,7 @@ impl Shared {
         links.into_iter().for_each(|(cell, link, found)| cell.adopt(link, found));
         let held = self.options.held.iter();
         let held = held.filter_map(|instance| Some((*instance, self.owner(*instance)?.occupy(*instance)?)));
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).extend(held);
+        self.held.lock().extend(held);
         cells.values().for_each(|cell| cell.adopted());
         let took = (kip_host::clock::monotonic_micros() - began) / 1_000;
         tracing::info!(adopted, ended, took_ms = took, "instances of an earlier server");
@@ -141,7 +141,7 @@ impl Shared {
     /// An instance is gone.
     pub(crate) fn disown(&self, instance: InstanceId) {
         if instance.boot != self.boot {
-            self.adopted.write().unwrap_or_else(PoisonError::into_inner).remove(&instance);
+            self.adopted.write().remove(&instance);
         }
     }
 }

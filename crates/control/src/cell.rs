@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use kip_engine::{Ended, StartError};
 use kip_fleet::router::Message;
@@ -12,6 +12,7 @@ use kip_fleet::{
 };
 use kip_spec::scaling::Fc;
 use kip_spec::{FunctionName, InstanceId, VersionId};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::Version;
@@ -286,7 +287,7 @@ impl Cell {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     fn run(self: &Arc<Self>, inner: &mut Inner, event: Event, own: Option<Ticket>) -> After {

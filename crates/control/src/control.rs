@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use kip_engine::{Body as _, Ended, ProcessBody};
@@ -13,6 +13,7 @@ use kip_spec::function::FunctionSpec;
 use kip_spec::scaling::Scaling;
 use kip_spec::{Code, FunctionName, InstanceId, Problem, VersionId, code};
 use kip_store::{ControlStore, RecordStore, Retention, StoredVersion, VersionSource};
+use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
@@ -388,7 +389,7 @@ impl Control {
     pub(crate) fn forget(&self, name: &FunctionName, event: Event) {
         let Some(cell) = self.cell(name.as_str()) else { return };
         {
-            let mut cells = self.shared.cells.write().unwrap_or_else(PoisonError::into_inner);
+            let mut cells = self.shared.cells.write();
             cells.by_name.remove(cell.name());
             cells.by_host.remove(&cell.name().as_str().to_lowercase());
         }
@@ -397,7 +398,7 @@ impl Control {
         let shared = self.shared.clone();
         kip_host::tasks::spawn_on(&self.shared.runtime, "forget removed function", async move {
             shared.until(|| cell.is_finished()).await;
-            shared.cells.write().unwrap_or_else(PoisonError::into_inner).by_number.remove(&cell.number);
+            shared.cells.write().by_number.remove(&cell.number);
         });
     }
 
@@ -424,7 +425,7 @@ impl Control {
 
     /// The host's ledger.
     pub fn host(&self) -> HostInfo {
-        let placer = self.shared.placer.lock().unwrap_or_else(PoisonError::into_inner);
+        let placer = self.shared.placer.lock();
         let host = HostInfo::of_placer(&placer, now());
         drop(placer);
         HostInfo {
@@ -452,14 +453,14 @@ impl Control {
 
     /// Places for tasks, as they are offered. They are given to the first who asks.
     pub fn offers(&self) -> Option<mpsc::Receiver<Permit>> {
-        self.shared.offered.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.shared.offered.lock().take()
     }
 
     /// The place of work of an earlier server that was told to be held when this room was opened. Each is given once; those that are
     /// not wanted are to be asked for and dropped.
     pub fn take_held(&self, instance: &str) -> Option<Permit> {
         let instance: InstanceId = instance.parse().ok()?;
-        let mut held = self.shared.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.shared.held.lock();
         let at = held.iter().position(|(known, _)| *known == instance)?;
         Some(held.swap_remove(at).1)
     }
@@ -467,7 +468,7 @@ impl Control {
     /// Nobody asks for what is held any more.
     pub fn release_held(&self) {
         // Their cells are stepped when they are dropped: not under this lock.
-        let left = std::mem::take(&mut *self.shared.held.lock().unwrap_or_else(PoisonError::into_inner));
+        let left = std::mem::take(&mut *self.shared.held.lock());
         drop(left);
     }
 
@@ -558,8 +559,8 @@ impl Control {
 }
 
 impl Shared {
-    fn cells(&self) -> std::sync::RwLockReadGuard<'_, Cells> {
-        self.cells.read().unwrap_or_else(PoisonError::into_inner)
+    fn cells(&self) -> parking_lot::RwLockReadGuard<'_, Cells> {
+        self.cells.read()
     }
 
     pub(crate) fn cell_of(&self, number: CoreNumber) -> Option<Arc<Cell>> {
@@ -578,7 +579,7 @@ impl Shared {
         if instance.boot == self.boot {
             return self.cell_of(CoreNumber(instance.core));
         }
-        self.adopted.read().unwrap_or_else(PoisonError::into_inner).get(&instance).cloned()
+        self.adopted.read().get(&instance).cloned()
     }
 
     pub(crate) fn cell_named(&self, name: &str) -> Option<Arc<Cell>> {
@@ -593,7 +594,7 @@ impl Shared {
     fn add_cell(self: &Arc<Self>, version: Arc<Version>) -> Arc<Cell> {
         let number = CoreNumber(self.next_core.fetch_add(1, Ordering::Relaxed));
         let cell = Arc::new(Cell::new(number, version, Arc::downgrade(self)));
-        let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
+        let mut cells = self.cells.write();
         cells.by_name.insert(cell.name().clone(), cell.clone());
         cells.by_host.insert(cell.name().as_str().to_lowercase(), cell.clone());
         cells.by_number.insert(number, cell.clone());
@@ -611,21 +612,21 @@ impl Shared {
     }
 
     pub(crate) fn post(&self, message: Message) {
-        self.router.lock().unwrap_or_else(PoisonError::into_inner).post(message);
+        self.router.lock().post(message);
         self.posted.notify_one();
     }
 
     /// Hands the placer one message and posts what it answers.
     pub(crate) fn tell_placer(&self, message: ToPlacer) {
         let mut answers = Vec::new();
-        self.placer.lock().unwrap_or_else(PoisonError::into_inner).step(now(), message, &mut answers);
+        self.placer.lock().step(now(), message, &mut answers);
         answers.drain(..).for_each(|answer| self.post(answer));
     }
 
     /// Takes messages one at a time and steps their receivers; no two locks are held.
     async fn route(self: Arc<Self>) {
         loop {
-            let message = self.router.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let message = self.router.lock().take();
             match message {
                 None => self.posted.notified().await,
                 Some(Message::ToPlacer(message)) => self.tell_placer(message),

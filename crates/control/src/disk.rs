@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kip_host::disk::{Kind, Level, Pressure, Reserve, Space};
 use kip_store::{Condition, ControlStore, RecordStore};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 /// Between two looks.
@@ -107,8 +108,7 @@ impl DiskWatch {
             });
         }
         let condition = self.store.condition();
-        let known =
-            std::mem::replace(&mut *self.condition.lock().unwrap_or_else(PoisonError::into_inner), condition.clone());
+        let known = std::mem::replace(&mut *self.condition.lock(), condition.clone());
         if known != condition {
             self.note(match condition {
                 Condition::Writable => "functions can be deployed and removed again".to_owned(),
@@ -128,7 +128,7 @@ impl DiskWatch {
 
     fn note(&self, what: String) {
         tracing::warn!(what, "the disk of the data directory");
-        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut events = self.events.lock();
         if events.len() == EVENTS {
             events.pop_front();
         }
@@ -136,7 +136,7 @@ impl DiskWatch {
     }
 
     pub(crate) fn events(&self) -> Vec<ServerEvent> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.events.lock().iter().cloned().collect()
     }
 
     pub(crate) fn info(&self) -> DiskInfo {

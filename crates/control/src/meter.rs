@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kip_fleet::function::Provisioned;
@@ -13,6 +13,7 @@ use kip_host::clock::boot_millis;
 use kip_spec::function::{FunctionSpec, GpuNeed};
 use kip_spec::scaling::provision::Metric;
 use kip_spec::{Finite, InstanceId, VersionId};
+use parking_lot::Mutex;
 
 use crate::control::Shared;
 use crate::devices;
@@ -144,7 +145,7 @@ impl Meter {
                 of(seen.version, 0, Share { used: nanos, could });
             }
         } else {
-            self.before.lock().unwrap_or_else(PoisonError::into_inner).remove(&core);
+            self.before.lock().remove(&core);
         }
         if wanted.gpu_memory {
             let ids: Vec<InstanceId> = wanted.instances.iter().map(|seen| seen.id).collect();
@@ -165,7 +166,7 @@ impl Meter {
     /// Milliseconds that passed since the look before, and nanoseconds of CPU time used in them. An instance that was not
     /// seen before has nothing yet.
     async fn cpu(&self, shared: &Shared, core: CoreNumber, instances: &[Seen]) -> Vec<(Seen, u64, u64)> {
-        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).remove(&core).unwrap_or_default();
+        let before = self.before.lock().remove(&core).unwrap_or_default();
         // Who slept before and sleeps now used nothing.
         let slept = |seen: &Seen| seen.asleep && before.get(&seen.id).is_some_and(|reading| reading.asleep);
         let asked: Vec<InstanceId> = instances.iter().filter(|seen| !slept(seen)).map(|seen| seen.id).collect();
@@ -185,7 +186,7 @@ impl Meter {
                 used.push((*seen, at - last.at, nanos.saturating_sub(last.nanos)));
             }
         }
-        self.before.lock().unwrap_or_else(PoisonError::into_inner).insert(core, after);
+        self.before.lock().insert(core, after);
         used
     }
 

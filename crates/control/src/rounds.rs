@@ -5,7 +5,7 @@
 //! found out about it meanwhile is dropped.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -13,6 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use kip_fleet::router::Message;
 use kip_fleet::{Event, ToPlacer, Unhealthy};
 use kip_spec::InstanceId;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::cell::Cell;
@@ -186,7 +187,7 @@ impl Rounds {
     }
 
     fn list(&self) -> MutexGuard<'_, List> {
-        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock()
     }
 }
 

@@ -1,10 +1,10 @@
 //! One timer for each core that wants one, all in one task: ten thousand sleeping functions cost ten thousand entries, not tasks.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use kip_fleet::CoreNumber;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// The wakes that cores asked for.
@@ -24,7 +24,7 @@ impl Timers {
     /// Sets a core's wake, boot time. Of two settings the earlier stays: they may arrive in another order than they were
     /// made, and a wake too many costs nothing.
     pub(crate) fn set(&self, core: CoreNumber, at: u64) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.lock();
         match entries.by_core.get(&core).copied() {
             Some(before) if before <= at => return,
             Some(before) => drop(entries.by_time.remove(&(before, core))),
@@ -42,7 +42,7 @@ impl Timers {
     pub(crate) async fn next(&self) -> CoreNumber {
         loop {
             let wait = {
-                let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut entries = self.entries.lock();
                 let now = kip_host::clock::boot_millis();
                 match entries.by_time.first().copied() {
                     Some((at, core)) if at <= now => {

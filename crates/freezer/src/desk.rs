@@ -4,10 +4,11 @@
 //! own operation, because the next one takes the spare and another spare is started.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kip_host::tasks;
+use parking_lot::Mutex;
 use tokio::sync::{Mutex as Gate, OwnedMutexGuard};
 
 use crate::client::{Helper, Options};
@@ -82,7 +83,7 @@ impl Desk {
         let mut held = Vec::new();
         for device in wanted {
             let gate = {
-                let mut gates = self.0.gates.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut gates = self.0.gates.lock();
                 Arc::clone(gates.entry(device).or_default())
             };
             held.push(gate.lock_owned().await);
@@ -159,8 +160,8 @@ impl Desk {
         }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Helper>> {
-        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn idle(&self) -> parking_lot::MutexGuard<'_, Vec<Helper>> {
+        self.0.idle.lock()
     }
 
     /// The resident helper, or the spare; those that have ended meanwhile are thrown away.
@@ -186,7 +187,7 @@ impl Desk {
     /// Starts what is missing, in the background.
     fn refill(&self) {
         let missing = {
-            let mut coming = self.0.coming.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut coming = self.0.coming.lock();
             let missing = KEPT.saturating_sub(self.idle().len() + *coming);
             *coming += missing;
             missing
@@ -198,7 +199,7 @@ impl Desk {
                 let started = Helper::start(&options).await;
                 // The desk may be gone by now; then so is the helper.
                 let Some(inner) = inner.upgrade() else { return };
-                *inner.coming.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+                *inner.coming.lock() -= 1;
                 match started {
                     // The one that was used last is used next.
                     Ok(helper) => inner.keep(helper, false),
@@ -212,7 +213,7 @@ impl Desk {
 impl Inner {
     /// Keeps a helper for later. One too many is let go: it was started while others were.
     fn keep(&self, helper: Helper, is_next: bool) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         if idle.len() < KEPT {
             let at = if is_next { idle.len() } else { 0 };
             idle.insert(at, helper);

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue};
@@ -16,6 +16,7 @@ use kip_relay::metrics::Metrics;
 use kip_relay::{Answer, Caller, Refused};
 use kip_spec::function::HttpAuth;
 use kip_spec::{Problem, RequestId, code};
+use parking_lot::RwLock;
 
 use crate::admission::Door;
 
@@ -86,10 +87,10 @@ impl Authority {
     }
 
     fn limiter(&self, key: u64) -> Arc<Limiter> {
-        if let Some(limiter) = self.limiters.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some(limiter) = self.limiters.read().get(&key) {
             return limiter.clone();
         }
-        let mut limiters = self.limiters.write().unwrap_or_else(PoisonError::into_inner);
+        let mut limiters = self.limiters.write();
         // Keys come seldom; that is when the state of those that are gone goes too.
         let kept: Vec<u64> = self.keys.list().iter().map(|info| info.id).collect();
         limiters.retain(|known, _| kept.contains(known));

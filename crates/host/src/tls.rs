@@ -2,9 +2,10 @@
 //! to others: whom to trust.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::RwLock;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -63,7 +64,7 @@ impl Certificate {
 
     /// What accepts connections with the certificate as it is now.
     pub fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.read();
         tokio_rustls::TlsAcceptor::from(current.1.clone())
     }
 
@@ -73,11 +74,11 @@ impl Certificate {
     /// When the new files cannot be used; the old certificate stays.
     pub fn renew(&self) -> Result<bool, Error> {
         let now = stamp(&self.files);
-        if self.current.read().unwrap_or_else(PoisonError::into_inner).0 == now {
+        if self.current.read().0 == now {
             return Ok(false);
         }
         let renewed = load(&self.files);
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.write();
         // Remembered either way: what is wrong with a pair of files is said once.
         current.0 = now;
         current.1 = renewed?;

@@ -5,11 +5,12 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use kip_host::{clock, tasks};
 use kip_spec::Millis;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::engine::Engine;
@@ -112,7 +113,7 @@ impl Drop for Batcher {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     fn work(&self) {
@@ -131,7 +132,7 @@ impl Shared {
                 if queue.closed {
                     return None;
                 }
-                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                self.changed.wait(&mut queue);
                 continue;
             };
             let delay = self.limits.delay.0.saturating_mul(1_000);
@@ -147,7 +148,7 @@ impl Shared {
                 return Some(taken);
             }
             let rest = std::time::Duration::from_micros(delay - waited);
-            queue = self.changed.wait_timeout(queue, rest).unwrap_or_else(PoisonError::into_inner).0;
+            self.changed.wait_for(&mut queue, rest);
         }
     }
 

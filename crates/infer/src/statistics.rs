@@ -1,8 +1,8 @@
 //! Counts of runs by batch size, in the form of the protocol's statistics extension.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 /// Runs and time spent in them.
@@ -37,7 +37,7 @@ impl Count {
 impl Statistics {
     /// Counts a run.
     pub(crate) fn ran(&self, rows: usize, micros: u64, succeeded: bool) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.0.lock();
         if succeeded {
             counts.rows += rows as u64;
             counts.succeeded.add(micros);
@@ -48,6 +48,6 @@ impl Statistics {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 }

@@ -5,10 +5,11 @@
 //! Labels are bounded: so many functions have series of their own, for as long as they exist; all others are counted together.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use kip_fleet::StartKind;
 use kip_spec::{Code, FunctionName};
+use parking_lot::{Mutex, MutexGuard};
 
 /// Upper bounds of the histograms' buckets, in microseconds.
 pub const BOUNDS: [u64; 18] = [
@@ -304,7 +305,7 @@ impl Meter {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Whether a database takes changes, and the room that is kept for it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use kip_host::disk::{Level, Pressure, Reserve};
+use parking_lot::Mutex;
 
 /// Whether a database takes changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,12 +39,12 @@ impl Care {
 
     /// Whether changes are taken.
     pub fn condition(&self) -> Condition {
-        self.condition.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.condition.lock().clone()
     }
 
     /// The disk has room again. What is not durable stays so.
     pub fn room_again(&self) {
-        let mut condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut condition = self.condition.lock();
         if *condition == Condition::Full {
             *condition = Condition::Writable;
         }
@@ -57,13 +58,13 @@ impl Care {
 
     pub(crate) fn full(&self) {
         self.pressure.set(Level::Full);
-        let mut condition = self.condition.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut condition = self.condition.lock();
         if *condition == Condition::Writable {
             *condition = Condition::Full;
         }
     }
 
     pub(crate) fn not_durable(&self, detail: &str) {
-        *self.condition.lock().unwrap_or_else(PoisonError::into_inner) = Condition::NotDurable(detail.to_owned());
+        *self.condition.lock() = Condition::NotDurable(detail.to_owned());
     }
 }

@@ -1,7 +1,5 @@
 //! What is kept for functions and their qualifiers: asked for, changed, taken away.
 
-use std::sync::PoisonError;
-
 use crate::config::{AsyncConfig, LATEST, Target};
 use crate::error::Error;
 use crate::service::{Shared, Tasks};
@@ -9,13 +7,13 @@ use crate::service::{Shared, Tasks};
 impl Tasks {
     /// What is kept for a function and a qualifier; none if nothing is.
     pub fn config(&self, function: &str, qualifier: &str) -> Option<AsyncConfig> {
-        let configs = self.shared.configs.read().unwrap_or_else(PoisonError::into_inner);
+        let configs = self.shared.configs.read();
         configs.get(&(function.to_owned(), qualifier.to_owned())).cloned()
     }
 
     /// All that is kept: function, qualifier, configuration.
     pub fn configs(&self) -> Vec<(String, String, AsyncConfig)> {
-        let configs = self.shared.configs.read().unwrap_or_else(PoisonError::into_inner);
+        let configs = self.shared.configs.read();
         configs
             .iter()
             .map(|((function, qualifier), config)| (function.clone(), qualifier.clone(), config.clone()))
@@ -35,7 +33,7 @@ impl Tasks {
         }
         let text = config.as_ref().map(|config| serde_json::to_string(config).unwrap_or_default());
         self.shared.store.put_config(function.to_owned(), qualifier.to_owned(), text).await?;
-        let mut configs = self.shared.configs.write().unwrap_or_else(PoisonError::into_inner);
+        let mut configs = self.shared.configs.write();
         let key = (function.to_owned(), qualifier.to_owned());
         match config {
             Some(config) => drop(configs.insert(key, config)),

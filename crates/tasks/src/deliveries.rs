@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use kip_host::failpoint::reached;
 use kip_host::http_client;
 use kip_host::tls::Trust;
 use kip_store::tasks::{Delivered, Delivery, NewDelivery, TaskNumber};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, OnceCell, Semaphore};
 
 use crate::config::Target;
@@ -49,7 +50,7 @@ struct Waiting {
 
 impl Post {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 
     /// Words that were stored under these numbers.

@@ -1,6 +1,5 @@
 //! What is asked of tasks by those who look after them: show, list, count, stop, retry, forget.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -165,7 +164,7 @@ impl Tasks {
 
     /// How long the oldest of a function's runs under way has taken, milliseconds.
     fn longest_run(&self, function: &str, now: i64) -> u64 {
-        let runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs = self.shared.runs.lock();
         let runs: Vec<TaskNumber> = runs.keys().copied().collect();
         let book = self.shared.book();
         let entries = runs.into_iter().filter_map(|number| book.entry(number));

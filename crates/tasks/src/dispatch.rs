@@ -2,7 +2,7 @@
 //! its instance. Nothing is sent that is not claimed on the disk, and no result is seen before it is there.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -146,7 +146,7 @@ fn begin(shared: &Arc<Shared>, relay: &Relay, claim: Claim, to: Progressed) {
     let (cancel, cancelled) = oneshot::channel();
     let (brake, link) = (claim.permit.brake(), claim.permit.link().clone());
     let run = Run { epoch: to.epoch, brake: Some(brake), link: Some(link), cancel: Some(cancel) };
-    shared.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(claim.number, run);
+    shared.runs.lock().insert(claim.number, run);
     shared.applied(claim.number, &to);
     shared.halt_if_stopping(claim.number, to.epoch);
     let (shared, relay) = (shared.clone(), relay.clone());
@@ -159,7 +159,7 @@ fn begin(shared: &Arc<Shared>, relay: &Relay, claim: Claim, to: Progressed) {
                 held.forget();
             }
         }
-        let mut runs = shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut runs = shared.runs.lock();
         if runs.get(&number).is_some_and(|run| run.epoch == epoch) {
             runs.remove(&number);
         }
@@ -169,7 +169,7 @@ fn begin(shared: &Arc<Shared>, relay: &Relay, claim: Claim, to: Progressed) {
 impl Shared {
     /// Ends a run: the instance first, so that it is given nothing new; then the exchange, which gives its place back.
     pub(crate) fn halt(&self, number: TaskNumber) {
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut runs = self.runs.lock();
         let Some(run) = runs.get_mut(&number) else { return };
         let Some(cancel) = run.cancel.take() else { return };
         if let Some(brake) = &run.brake {
@@ -181,7 +181,7 @@ impl Shared {
     /// A run has taken too long: its instance is to be given nothing new and to end, or its place would be another's while the program
     /// still works. To be called while the place is held.
     pub(crate) fn too_long(&self, number: TaskNumber) {
-        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs = self.runs.lock();
         if let Some(brake) = runs.get(&number).and_then(|run| run.brake.as_ref()) {
             brake.pull();
         }

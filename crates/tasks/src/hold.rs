@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -238,7 +238,7 @@ pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
     }
     let (brake, link) = (permit.as_ref().map(Permit::brake), permit.as_ref().map(|permit| permit.link().clone()));
     let run = Run { epoch: task.now.epoch, brake, link, cancel: Some(cancel) };
-    shared.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(task.number, run);
+    shared.runs.lock().insert(task.number, run);
     let shared = shared.clone();
     drop(kip_host::tasks::spawn("task of an earlier server", async move {
         let number = task.number;
@@ -270,7 +270,7 @@ pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
         }
         // Its place is given back once all is written down.
         drop(permit);
-        shared.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        shared.runs.lock().remove(&number);
     }));
 }
 

@@ -1,8 +1,6 @@
 //! What functions say of their progress: to an address that stands in the head of their request, with a token in it that
 //! only we can make.
 
-use std::sync::PoisonError;
-
 use kip_host::clock::wall_millis;
 use kip_store::tasks::TaskNumber;
 use serde_json::json;
@@ -36,7 +34,7 @@ impl Tasks {
             return Err(Error::Unknown { function: "?".to_owned(), id: format!("t{}", number.0) });
         }
         {
-            let runs = self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner);
+            let runs = self.shared.runs.lock();
             let run = runs.get(&number).filter(|run| run.epoch == epoch);
             if let Some(link) = run.and_then(|run| run.link.as_ref()) {
                 // A sign of life, as a byte of an answer would be.

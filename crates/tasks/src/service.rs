@@ -1,7 +1,7 @@
 //! The handle that everybody holds, and what is behind it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use kip_host::clock::{boot_millis, wall_millis};
 use kip_host::failpoint::reached;
 use kip_relay::metrics::Metrics;
 use kip_store::tasks::{Accepted, NewTask, Progressed, Step, Task, TaskNumber, TaskState, TaskStore};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, oneshot};
 
 use crate::book::{Book, Entry};
@@ -139,7 +140,7 @@ pub struct Tasks {
 
 impl Shared {
     pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        self.book.lock()
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -165,14 +166,14 @@ impl Shared {
 
     /// Whoever watches a task should look again.
     pub(crate) fn tell(&self, number: TaskNumber) {
-        let watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let watchers = self.watchers.lock();
         if let Some(notify) = watchers.get(&number) {
             notify.notify_waiters();
         }
     }
 
     fn keep_fresh(&self, number: TaskNumber, envelope: Arc<Envelope>, payload: Bytes) {
-        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fresh = self.fresh.lock();
         let bytes = payload.len() + 512;
         if fresh.bytes + bytes <= FRESH {
             fresh.bytes += bytes;
@@ -183,7 +184,7 @@ impl Shared {
     /// What is to be run, from memory or from the disk.
     pub(crate) async fn work_of(&self, number: TaskNumber) -> Result<Option<(Arc<Envelope>, Bytes)>, Error> {
         let kept = {
-            let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut fresh = self.fresh.lock();
             let kept = fresh.work.remove(&number);
             fresh.bytes -= kept.as_ref().map_or(0, |(_, payload)| payload.len() + 512);
             kept
@@ -197,7 +198,7 @@ impl Shared {
     }
 
     pub(crate) fn config(&self, function: &str, qualifier: &str) -> AsyncConfig {
-        let configs = self.configs.read().unwrap_or_else(PoisonError::into_inner);
+        let configs = self.configs.read();
         let of = |qualifier: &str| configs.get(&(function.to_owned(), qualifier.to_owned())).cloned();
         of(qualifier).or_else(|| of(LATEST)).unwrap_or_default()
     }
@@ -237,7 +238,7 @@ impl Shared {
             function
         };
         if to.state.is_terminal() {
-            let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut fresh = self.fresh.lock();
             if let Some((_, payload)) = fresh.work.remove(&number) {
                 fresh.bytes -= payload.len() + 512;
             }
@@ -348,14 +349,14 @@ impl Tasks {
 
     /// Cuts short what still runs, so that it is written down and not found as a crash, and waits a moment for that.
     pub async fn closed(&self) {
-        for run in self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
+        for run in self.shared.runs.lock().values_mut() {
             if let Some(cancel) = run.cancel.take() {
                 let _ = cancel.send(Cancel::Leave);
             }
         }
         const LIMIT: Duration = Duration::from_secs(3);
         let over = async {
-            while !self.shared.runs.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            while !self.shared.runs.lock().is_empty() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -382,7 +383,7 @@ impl Tasks {
     /// Waits until there is news of a task, at most so long.
     pub async fn news(&self, number: TaskNumber, limit: Duration) {
         let notify = {
-            let mut watchers = self.shared.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut watchers = self.shared.watchers.lock();
             // Those that nobody waits for any more.
             watchers.retain(|_, notify| Arc::strong_count(notify) > 1);
             watchers.entry(number).or_default().clone()

@@ -1,9 +1,10 @@
 //! What was counted since the start, by function.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use kip_store::tasks::{Progressed, TaskState};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 /// What was counted of a function's tasks since the server started.
@@ -35,7 +36,7 @@ pub(crate) struct Stats(Mutex<BTreeMap<Arc<str>, Counted>>);
 
 impl Stats {
     fn with<T>(&self, function: &Arc<str>, change: impl FnOnce(&mut Counted) -> T) -> T {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         change(all.entry(function.clone()).or_default())
     }
 
@@ -64,10 +65,10 @@ impl Stats {
     }
 
     pub(crate) fn of(&self, function: &str) -> Counted {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(function).copied().unwrap_or_default()
+        self.0.lock().get(function).copied().unwrap_or_default()
     }
 
     pub(crate) fn functions(&self) -> Vec<Arc<str>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        self.0.lock().keys().cloned().collect()
     }
 }

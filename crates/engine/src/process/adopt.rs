@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kip_host::processes;
 use kip_host::sockets::{self, Connection, Listener};
 use kip_spec::{FunctionName, InstanceId, VersionId};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::journal::{self, Journal, Stage};

@@ -2,7 +2,6 @@
 //! Source: shared reference on the FC 3.0 API, section 4.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use kip_spec::function::Hook;
@@ -89,7 +88,7 @@ pub(super) async fn call_hook(
     hook: &Hook,
 ) -> Result<(), Error> {
     let failed = |status, detail| Error::Hook { hook: name, instance: process.id, status, detail };
-    let address = *process.address.lock().unwrap_or_else(PoisonError::into_inner);
+    let address = *process.address.lock();
     let address = address.ok_or_else(|| failed(0, "the instance was never ready".to_owned()))?;
     let mut headers = process.headers.clone();
     let request_id = format!("r-{:032x}", kip_host::random::bits());

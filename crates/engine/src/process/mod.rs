@@ -22,11 +22,12 @@ mod watch;
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use kip_spec::InstanceId;
 use kip_spec::function::Hook;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::body::{Body, Ended, Error, Order, Running, StartError, StartProblem, StopOrder};
@@ -110,7 +111,7 @@ pub(crate) struct Table {
 impl Process {
     /// Writes down how far it has come. If that fails it serves on, and the next server ends it.
     fn note(&self, change: impl FnOnce(&mut Journal)) {
-        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut journal = self.journal.lock();
         change(&mut journal);
         if let Err(error) = journal.write(&self.folder) {
             tracing::error!(instance = %self.id, %error, "its journal is not written; a restart of the server would end it");
@@ -195,7 +196,7 @@ impl ProcessBody {
     /// The most memory that an instance ever used, in bytes, where it is counted.
     pub fn peak_memory(&self, instance: InstanceId) -> Option<u64> {
         let process = self.known(instance).ok()?;
-        let journal = process.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let journal = process.journal.lock();
         limits::peak_memory(&journal.cgroups())
     }
 
@@ -203,8 +204,8 @@ impl ProcessBody {
         self.lock().running.get(&id).cloned().ok_or(Error::Unknown(id))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
-        self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Table> {
+        self.processes.lock()
     }
 
     /// Nothing of it is left: its folder and its port are free.
@@ -281,7 +282,7 @@ impl Body for ProcessBody {
         let ready = ready::wait(&process, &order, port).await;
         match ready {
             Ok(running) => {
-                *process.address.lock().unwrap_or_else(PoisonError::into_inner) = Some(running.address);
+                *process.address.lock() = Some(running.address);
                 reached("start: ready");
                 process.note(|journal| (journal.stage, journal.address) = (Stage::Ready, Some(running.address)));
                 reached("start: ready noted");

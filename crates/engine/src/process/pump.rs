@@ -9,11 +9,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kip_host::disk::Pressure;
 use kip_spec::InstanceId;
+use parking_lot::Mutex;
 use rustix::pipe::{PipeFlags, SpliceFlags};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -296,8 +297,8 @@ impl Stream {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> parking_lot::MutexGuard<'_, T> {
+    mutex.lock()
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use kip_spec::InstanceId;
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use super::journal::{self, Journal, Stage};

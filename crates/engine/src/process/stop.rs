@@ -1,6 +1,5 @@
 //! How an instance ends, and how we know that nothing of it is left.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -47,7 +46,7 @@ impl Process {
         if give_up.await.is_err() {
             return Err(Error::Slow { what: "end", instance: self.id });
         }
-        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let journal = self.journal.lock();
         if let Some(peak) = limits::peak_memory(&journal.cgroups()) {
             tracing::info!(instance = %self.id, peak_memory = peak, "nothing of it is left");
         }

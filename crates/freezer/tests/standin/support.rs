@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use kip_freezer::probe::{Probe, ProbeOptions};
 use kip_freezer::tree::{self, Limits, Order};
 use kip_freezer::{Desk, Options};
 use kip_host::clock::boot_millis;
+use parking_lot::Mutex;
 
 /// Nothing takes this long here, however busy the machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -184,11 +185,11 @@ pub(crate) struct Kept {
 
 impl Kept {
     pub(crate) fn steps(&self) -> Vec<Step> {
-        self.entries.lock().unwrap().iter().map(|entry| entry.step).collect()
+        self.entries.lock().iter().map(|entry| entry.step).collect()
     }
 
     pub(crate) fn last(&self) -> Entry {
-        self.entries.lock().unwrap().last().unwrap().clone()
+        self.entries.lock().last().unwrap().clone()
     }
 }
 
@@ -201,7 +202,7 @@ impl Journal for Kept {
         if self.fails_at == Some(step) {
             return Err("no room".to_owned());
         }
-        self.entries.lock().unwrap().push(entry);
+        self.entries.lock().push(entry);
         if self.stops_at == Some(step) {
             std::future::pending::<()>().await;
         }

@@ -1,10 +1,10 @@
 //! What a connection's guard and the requests on it tell each other.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
 use kip_host::clock::boot_millis;
+use parking_lot::Mutex;
 
 use super::fault::Fault;
 
@@ -89,12 +89,12 @@ impl State {
         let line = head.split(|byte| *byte == b'\r' || *byte == b'\n').next().unwrap_or_default();
         let mut words = line.split(|byte| *byte == b' ').map(|word| String::from_utf8_lossy(word).into_owned());
         let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = Some((method, target));
+        *self.line.lock() = Some((method, target));
     }
 
     /// Method and target of the request that was refused, as they were sent.
     pub(crate) fn line(&self) -> Option<(String, String)> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.line.lock().clone()
     }
 
     /// A request is under way: its caller owes nothing.
@@ -127,13 +127,13 @@ impl State {
     pub(crate) fn decide(&self, granted: bool) {
         self.upgrade.store(if granted { GRANTED } else { REFUSED }, Ordering::Relaxed);
         // The parser reads on only when its socket has something for it, and that was taken already.
-        if let Some(waits) = self.waits.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(waits) = self.waits.lock().take() {
             waits.wake();
         }
     }
 
     pub(super) fn wait(&self, waker: &Waker) {
-        *self.waits.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+        *self.waits.lock() = Some(waker.clone());
     }
 
     pub(super) fn decision(&self) -> Decision {

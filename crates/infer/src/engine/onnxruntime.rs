@@ -2,11 +2,12 @@
 
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use ort::environment::Environment;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, PrimitiveTensorElementType, Tensor as OrtTensor};
+use parking_lot::Mutex;
 use tract_onnx::prelude::f16;
 
 use super::Engine;
@@ -69,7 +70,7 @@ impl Engine for OnnxRuntimeEngine {
             .zip(&inputs)
             .map(|(port, tensor)| Ok((port.name.as_str(), to_ort(tensor).map_err(|error| error.to_string())?.into())))
             .collect::<Result<_, String>>()?;
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut session = self.session.lock();
         let outputs = session.run(values).map_err(|error| error.to_string())?;
         self.outputs
             .iter()

@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::{
     DatumType, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable, IntoTValue, TDim, TValue,
@@ -109,7 +110,7 @@ impl TractEngine {
             Plans::ByShape { model, kept } => (model, kept),
         };
         let shapes: Shapes = inputs.iter().map(|input| input.shape().to_vec()).collect();
-        let lock = || kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || kept.lock();
         if let Some((_, plan)) = lock().iter().find(|(known, _)| *known == shapes) {
             return Ok(Arc::clone(plan));
         }

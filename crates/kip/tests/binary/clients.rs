@@ -5,8 +5,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::support::{Ran, Server, apart, function, manifest, run, until, until_true};
@@ -169,7 +170,7 @@ fn collector(mut statuses: Vec<u16>) -> (std::net::SocketAddr, Arc<Mutex<String>
             reader.read_exact(&mut body).unwrap();
             let status = if statuses.is_empty() { 200 } else { statuses.remove(0) };
             if status == 200 {
-                *kept.lock().unwrap() += &format!("{}\n", String::from_utf8(body).unwrap());
+                *kept.lock() += &format!("{}\n", String::from_utf8(body).unwrap());
             }
             let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
             reader.get_mut().write_all(answer.as_bytes()).unwrap();
@@ -202,7 +203,7 @@ fn a_collector_of_traces() {
 
     let spans = until("all traces are there", || {
         let file = server.folder().join("batches");
-        std::fs::write(&file, taken.lock().unwrap().as_str()).unwrap();
+        std::fs::write(&file, taken.lock().as_str()).unwrap();
         let mut command = Command::new(&python);
         let ran = run(command.arg(root().join("tests/clients/otlp_check.py")).arg(file));
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);

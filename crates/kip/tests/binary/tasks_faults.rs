@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 
 use kip_host::environment::FAIL_POINT;
+use parking_lot::Mutex;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -42,7 +43,7 @@ fn rounds_of_kills(rounds: u32, submitters: u32) {
                         break;
                     }
                     let id = format!("s{number}-{n}");
-                    let address = *gateway.lock().unwrap();
+                    let address = *gateway.lock();
                     let Ok(mut stream) = TcpStream::connect(address) else {
                         std::thread::sleep(std::time::Duration::from_millis(20));
                         continue;
@@ -72,7 +73,7 @@ fn rounds_of_kills(rounds: u32, submitters: u32) {
         bench.server.crash();
         kills += 1;
         bench.server.start_again();
-        *gateway.lock().unwrap() = bench.server.gateway;
+        *gateway.lock() = bench.server.gateway;
     }
     over.store(true, Ordering::SeqCst);
     let taken: BTreeSet<String> = callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect();
@@ -191,7 +192,7 @@ impl Receiver {
                 let status = if manner == "500" { "500 No" } else { "200 Well" };
                 if manner == "well" {
                     count.fetch_add(1, Ordering::SeqCst);
-                    kept.lock().unwrap().push(text);
+                    kept.lock().push(text);
                 }
                 let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
             }
@@ -265,7 +266,7 @@ fn a_word_reaches_a_receiver_that_is_down_slow_or_wrong_at_first() {
         task["destinationStatus"].as_str().filter(|status| status.ends_with(": 200")).map(str::to_owned)
     });
     assert!(done.contains("/hook"), "{done}");
-    let text = receiver.heads.lock().unwrap()[0].clone();
+    let text = receiver.heads.lock()[0].clone();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let signature = head.lines().find_map(|line| line.strip_prefix("x-kip-signature: ")).unwrap();
     let (at, sum) = signature.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();

@@ -1,7 +1,6 @@
 //! Tasks in a SQLite file.
 
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -269,7 +268,7 @@ impl TaskStore for SqliteTasks {
     }
 
     fn sync_times(&self) -> SyncTimes {
-        let times = *self.writer.times().lock().unwrap_or_else(PoisonError::into_inner);
+        let times = *self.writer.times().lock();
         SyncTimes { probe_us: self.probe_us, ..times }
     }
 

@@ -5,9 +5,10 @@
 //! until the next start. A change that fails for another reason is told from its neighbours by applying each alone.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
@@ -256,7 +257,7 @@ impl Desk {
         let before = kip_host::clock::monotonic_micros();
         transaction.commit()?;
         let took = kip_host::clock::monotonic_micros().saturating_sub(before);
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut times = self.times.lock();
         times.recent_us = if times.commits == 0 { took } else { (times.recent_us * 15 + took) / 16 };
         times.worst_us = times.worst_us.max(took);
         times.commits += 1;

@@ -5,7 +5,7 @@ mod plan;
 mod view;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -16,6 +16,7 @@ use kip_spec::RequestId;
 use kip_spec::job::{Overlap, Timer};
 use kip_spec::scaling::zone;
 use kip_store::tasks::TaskState;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -97,7 +98,7 @@ fn zone_of(timer: &Timer) -> TimeZone {
 
 impl Jobs {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock()
     }
 
     /// What is kept of timers, from the disk.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::Mutex;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::{claim, end, look, run_below, task};
 use crate::tasks::{NewTask, Output, SqliteTasks, TaskNumber, TaskState, TaskStore, Tuning};
@@ -257,7 +257,7 @@ mod below {
                         let id = format!("task-{caller}-{n}");
                         let answer = |stage: &str, number: TaskNumber| {
                             let line = format!("{stage} {} {id}\n", number.0);
-                            answers.lock().unwrap().write_all(line.as_bytes()).unwrap();
+                            answers.lock().write_all(line.as_bytes()).unwrap();
                         };
                         let new = NewTask { id: Some(id.clone()), payload: content(&id), ..task() };
                         let number = store.accept(new).await.unwrap().number();
