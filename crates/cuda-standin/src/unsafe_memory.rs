@@ -4,8 +4,10 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::knobs::{self, Effect};
 use crate::registry::{self, RUNNING};
@@ -136,12 +138,12 @@ fn hand_out(bytes: usize) -> Option<usize> {
     if address == 0 {
         return None;
     }
-    HANDED_OUT.lock().unwrap_or_else(PoisonError::into_inner).insert(address, bytes);
+    HANDED_OUT.lock().insert(address, bytes);
     Some(address)
 }
 
 fn take_back(address: usize) -> Option<usize> {
-    let bytes = HANDED_OUT.lock().unwrap_or_else(PoisonError::into_inner).remove(&address)?;
+    let bytes = HANDED_OUT.lock().remove(&address)?;
     let layout = layout(bytes)?;
     // SAFETY: it was handed out with this layout and is forgotten by now, so it is given back once.
     unsafe { dealloc(address as *mut u8, layout) };
