@@ -9,6 +9,8 @@ use std::time::Duration;
 use kip_engine::{Body as _, Ended, ProcessBody};
 use kip_fleet::router::Message;
 use kip_fleet::{CoreNumber, Event, Inventory, Placer, Router, ToPlacer};
+use kip_host::failpoint::reached;
+use kip_host::tasks::Supervisor;
 use kip_spec::function::FunctionSpec;
 use kip_spec::scaling::Scaling;
 use kip_spec::{Code, FunctionName, InstanceId, Problem, VersionId, code};
@@ -55,6 +57,8 @@ pub struct Options {
     pub access_log: Option<AccessLogOptions>,
     /// Where traces of requests go, if anywhere.
     pub traces: Option<TraceOptions>,
+    /// Ends the server when a task that it cannot do without has ended.
+    pub supervisor: Supervisor,
 }
 
 /// Why something could not be done.
@@ -223,7 +227,7 @@ impl Control {
         store: Arc<dyn ControlStore>,
         records: Arc<dyn RecordStore>,
         body: Arc<ProcessBody>,
-        mut ended: mpsc::Receiver<Ended>,
+        ended: mpsc::Receiver<Ended>,
     ) -> Result<Self, Error> {
         let disk = Arc::new(DiskWatch::new(options.disk.clone(), store.clone(), records.clone()));
         let pressure = options.disk.pressure.clone();
@@ -235,6 +239,7 @@ impl Control {
             options.retention,
             access_log,
             options.traces.as_ref().map(Traces::start),
+            &options.supervisor,
         );
         let (offers, offered) = mpsc::channel(OFFERS);
         let shared = Arc::new(Shared {
@@ -285,34 +290,7 @@ impl Control {
                 cell.awaken();
             }
         }
-        kip_host::tasks::spawn("disk watch", disk.run());
-        let ticking = shared.clone();
-        kip_host::tasks::spawn("timers", async move {
-            loop {
-                let number = ticking.timers.next().await;
-                if let Some(cell) = ticking.cell_of(number) {
-                    cell.step(Event::Tick);
-                }
-            }
-        });
-        let asking = shared.clone();
-        kip_host::tasks::spawn("rounds", async move { asking.rounds.run(asking.clone()).await });
-        let measuring = shared.clone();
-        kip_host::tasks::spawn("meter", async move { measuring.meter.run(measuring.clone()).await });
-        let reminding = shared.clone();
-        kip_host::tasks::spawn("reminders", async move { reminding.remind().await });
-        let routing = shared.clone();
-        kip_host::tasks::spawn("router", async move { routing.route().await });
-        let reaping = shared.clone();
-        kip_host::tasks::spawn("ends of instances", async move {
-            while let Some(end) = ended.recv().await {
-                if let Some(cell) = reaping.owner(end.instance) {
-                    let reaping = reaping.clone();
-                    // Each by itself: the last lines of one that writes much may take a moment.
-                    kip_host::tasks::spawn("end of instance", async move { reaping.ended(&cell, end).await });
-                }
-            }
-        });
+        shared.clone().supervise(disk, ended);
         Ok(Self { shared })
     }
 
@@ -559,6 +537,42 @@ impl Control {
 }
 
 impl Shared {
+    /// Starts the loops without which nothing would go on.
+    fn supervise(self: Arc<Self>, disk: Arc<DiskWatch>, mut ended: mpsc::Receiver<Ended>) {
+        let supervisor = self.options.supervisor.clone();
+        supervisor.vital("disk watch", disk.run());
+        let ticking = self.clone();
+        supervisor.vital("timers", async move {
+            loop {
+                let number = ticking.timers.next().await;
+                reached("timers: due");
+                if let Some(cell) = ticking.cell_of(number) {
+                    cell.step(Event::Tick);
+                }
+            }
+        });
+        let asking = self.clone();
+        supervisor.vital("rounds", async move { asking.rounds.run(asking.clone()).await });
+        let measuring = self.clone();
+        supervisor.vital("meter", async move { measuring.meter.run(measuring.clone()).await });
+        let routing = self.clone();
+        supervisor.vital("router", async move { routing.route().await });
+        // Only reminders are lost with it.
+        let reminding = self.clone();
+        kip_host::tasks::spawn("reminders", async move { reminding.remind().await });
+        let ends = supervisor.clone();
+        supervisor.vital("ends of instances", async move {
+            while let Some(end) = ended.recv().await {
+                reached("ends: taken");
+                if let Some(cell) = self.owner(end.instance) {
+                    let shared = self.clone();
+                    // Each by itself: the last lines of one that writes much may take a moment.
+                    ends.critical("end of instance", async move { shared.ended(&cell, end).await });
+                }
+            }
+        });
+    }
+
     fn cells(&self) -> parking_lot::RwLockReadGuard<'_, Cells> {
         self.cells.read()
     }
@@ -627,6 +641,7 @@ impl Shared {
     async fn route(self: Arc<Self>) {
         loop {
             let message = self.router.lock().take();
+            reached("router: message");
             match message {
                 None => self.posted.notified().await,
                 Some(Message::ToPlacer(message)) => self.tell_placer(message),

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kip_host::disk::Pressure;
+use kip_host::failpoint::reached;
+use kip_host::tasks::Supervisor;
 use kip_store::{Condition, Record, RecordStore, RequestRecord, Retention};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -59,13 +61,14 @@ impl Recorder {
         retention: Retention,
         access_log: Option<AccessLog>,
         traces: Option<Traces>,
+        supervisor: &Supervisor,
     ) -> Self {
         let (items, queue) = mpsc::channel(WAITING);
         let shed = Arc::default();
         let urgent = Arc::<Notify>::default();
         let writer =
             Writer { store, shed: Arc::clone(&shed), pressure: pressure.clone(), retention, urgent: urgent.clone() };
-        kip_host::tasks::spawn("record writer", writer.run(queue));
+        supervisor.vital("record writer", writer.run(queue));
         Self { items, dropped: Arc::default(), shed, pressure, access_log, traces, urgent }
     }
 
@@ -78,7 +81,8 @@ impl Recorder {
         if self.items.try_send(Item::Record(Box::new(record))).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
-        if self.items.capacity() == WAITING / 2 {
+        // At most: several threads hand records in, and one value can be stepped over.
+        if self.items.capacity() <= WAITING / 2 {
             self.urgent.notify_one();
         }
     }
@@ -191,6 +195,7 @@ impl Writer {
     }
 
     async fn append(&self, batch: Vec<Record>) {
+        reached("record writer: batch");
         let count = batch.len() as u64;
         if count == 0 {
             return;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use kip_auth::Keys;
 use kip_control::Control;
+use kip_host::tasks::Supervisor;
 use kip_host::tls::Certificate;
 use kip_relay::Relay;
 use kip_relay::metrics::Metrics;
@@ -36,6 +37,8 @@ pub struct Options {
     pub metrics: Metrics,
     /// What becomes of requests that nobody waits for.
     pub tasks: Tasks,
+    /// Ends the server when a thread has ended.
+    pub supervisor: Supervisor,
 }
 
 /// A place where requests come in.
@@ -118,7 +121,7 @@ impl Gateway {
                     tracing::error!(%error, "a gateway thread ended");
                 }
             };
-            threads.push(kip_host::tasks::thread(&format!("gateway-{number}"), body)?);
+            threads.push(shared.supervisor.vital_thread(format!("gateway-{number}"), body)?);
         }
         Ok(Self { address, closing, threads })
     }
@@ -165,7 +168,14 @@ fn run(
             entries.spawn_local(porter.clone().take(listener, number));
         }
         entries.spawn_local(porter.receive(inbox));
-        while entries.join_next().await.is_some() {}
+        while let Some(ended) = entries.join_next().await {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                // Without it this thread would take no connections, or none of others.
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
         relay.tunnels_over().await;
         Ok(())
     })

@@ -11,6 +11,7 @@ use kip_engine::{Body as _, ProcessBody};
 use kip_gateway::Gateway;
 use kip_host::directory::DataDirectory;
 use kip_host::disk::Pressure;
+use kip_host::tasks::Supervisor;
 use kip_relay::metrics::Metrics;
 use kip_spec::{Problem, code};
 use kip_store::{ControlStore, SqliteControl};
@@ -49,6 +50,7 @@ pub(crate) fn run(connection: &Connection, options: &Serve, output: Output) -> a
     let flags = Flags { gateway: options.gateway, api: connection.api.clone() };
     let config = Config::read(&data, options.config.as_deref(), &flags)?;
     start_logging(&config);
+    kip_host::tasks::log_panics();
     pretend()?;
     let runtime = runtime()?;
     let served = runtime.block_on(serve(&data, config, |ready| announce(ready, output)));
@@ -101,6 +103,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let data = directory.path();
     let listeners = crate::listeners::open(&config)?;
 
+    let supervisor = Supervisor::default();
     let disk = crate::disk::prepare(data, &config)?;
     let Stores { control: store, records, tasks } = crate::disk::open(data, &disk).map_err(store_problem)?;
     let identity = store.begin_boot().await.map_err(store_problem)?;
@@ -128,6 +131,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
         retention: config.retention,
         access_log: config.access_log.clone(),
         traces: config.traces.clone(),
+        supervisor: supervisor.clone(),
     };
     let control = Control::open(options, store, records, body, ended).await.map_err(Problem::from)?;
 
@@ -142,6 +146,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
         proxies: config.proxies.clone(),
         metrics: metrics.clone(),
         tasks: tasks.clone(),
+        supervisor: supervisor.clone(),
     };
     let gateway = Gateway::start(options, &control, &keys)?;
     let api_listener = listeners.api;
@@ -171,7 +176,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let api = Api::new(control.clone(), keys.clone(), about, stop, metrics, tasks.clone())
         .with_open_metrics(config.metrics.open);
     let listener = tokio::net::TcpListener::from_std(api_listener)?;
-    let api = kip_host::tasks::spawn("api", api.serve(listener, closing.subscribe()));
+    let api = supervisor.vital("api", api.serve(listener, closing.subscribe()));
 
     let found = Found { gateway: ready.gateway.clone(), api: ready.api.clone(), pid: ready.pid };
     let file = data.join(FOUND);
@@ -184,11 +189,17 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     tracing::info!(gateway = ready.gateway, tls, api = ready.api, pause = pause_method, "serving");
     announce(&ready);
 
+    let mut failed = None;
     let (why, keep) = tokio::select! {
         _ = interrupted.recv() => ("interrupted", false),
         _ = terminated.recv() => ("terminated", true),
         _ = stopped.wait_for(|stopped| *stopped) => ("stopped through the API", false),
+        failure = supervisor.failed() => {
+            failed = Some(failure);
+            ("a task ended that the server cannot do without", true)
+        }
     };
+    supervisor.close();
     let then = if keep { "the instances stay" } else { "all instances end" };
     tracing::info!(why, patience = %config.patience, "stopping: requests in flight may end, then {then}");
     let _ = std::fs::remove_file(&file);
@@ -224,6 +235,17 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
             tracing::info!(kept, "stopped; the next start adopts the instances that stay, `kip stop` ends them")
         }
         None => tracing::info!("stopped"),
+    }
+    if let Some(failure) = failed {
+        // Last in the log, so that it is what is found there.
+        tracing::error!(%failure, "the server ended because of this; its instances go on, and the next start adopts them");
+        let problem = Problem::new(
+            code::VITAL_TASK_ENDED,
+            "the server ended, because a task ended that it cannot do without",
+        )
+        .cause(failure.to_string())
+        .hint("start it again: `kip serve`; it adopts the instances. Please report this with the end of server.log");
+        return Err(problem.into());
     }
     Ok(Left { kept, data: data.to_owned() })
 }

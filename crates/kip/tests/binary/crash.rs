@@ -167,3 +167,38 @@ fn five_rounds_under_load() {
 fn fifty_rounds_under_load() {
     rounds_under_load(50);
 }
+
+#[test]
+fn a_vital_task_that_panics_ends_the_server_in_order_and_the_next_one_adopts() {
+    let mut server = Server::start();
+    server.deploy_subject(&[], "idle: {pause: 10ms}\ninstances: {max: 1}");
+    let first = pid(&server.get("/pid"));
+    for (point, task) in [
+        ("router: message", "router"),
+        ("timers: due", "timers"),
+        ("record writer: batch", "record writer"),
+        ("ends: taken", "ends of instances"),
+    ] {
+        server.until_state("paused");
+        server.signal(Signal::TERM);
+        server.wait();
+        start_failing(&mut server, &format!("panic: {point}"));
+        match task {
+            "ends of instances" => kill(first, Signal::KILL),
+            // A request wakes it, and it falls asleep again: timers, the placer and the records have work.
+            _ => call_into_the_crash(&server),
+        }
+        let status = server.wait();
+        assert_eq!(status.code(), Some(1), "after a panic at `{point}`: {}", server.log());
+        let log = server.log();
+        let last = log.lines().rfind(|line| line.contains("ERROR")).unwrap_or_default();
+        assert!(last.contains(&format!("the task `{task}` panicked")), "the log ends with another reason: {log}");
+        assert!(log.contains("KW-8024"), "{log}");
+        server.start_again();
+        if task != "ends of instances" {
+            assert_eq!(pid(&server.get("/pid")), first, "adopted after a panic at `{point}`");
+        }
+        until_no_orphan(&server);
+    }
+    assert_eq!(server.get("/pid").status(), 200);
+}
