@@ -47,7 +47,7 @@ pub(crate) async fn instance(
     Path(id): Path<String>,
 ) -> ApiResult<Json<InstanceInfo>> {
     let id: InstanceId = id.parse().map_err(|error: kip_spec::id::IdError| bad_request(error.to_string()))?;
-    let found = api.control.instance(id).ok_or_else(|| {
+    let found = api.control.instance(id).await.ok_or_else(|| {
         Problem::new(code::INSTANCE_NOT_FOUND, format!("there is no instance {id}"))
             .hint("`kip ps` lists the instances there are")
     })?;

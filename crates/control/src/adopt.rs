@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kip_engine::{Alive, Body as _, Found, Inherited};
+use kip_engine::{Alive, Found, Inherited};
 use kip_fleet::{CoreNumber, Event, Kind, Place, Rung, ToPlacer};
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use kip_store::{DecisionRecord, Record};
@@ -26,18 +26,24 @@ impl Shared {
     /// When the store cannot say what a version is.
     pub(crate) async fn adopt_all(self: &Arc<Self>) -> Result<(), Error> {
         let began = kip_host::clock::monotonic_micros();
-        let (all, inherited) = self.body.find();
-        if all.is_empty() {
+        let adoptions = self.bodies.adopt().await;
+        if adoptions.iter().all(|(_, adoption)| adoption.found.is_empty()) {
             return Ok(());
+        }
+        let mut inherited = Vec::new();
+        let mut all = Vec::new();
+        for (pool, adoption) in adoptions {
+            inherited.push(adoption.inherited);
+            all.extend(adoption.found.into_iter().map(|found| (pool, found)));
         }
         let (mut adopted, mut ended) = (0, 0);
         let mut links = Vec::new();
-        for mut found in all {
-            let place = devices::place_of(&self.options.inventory, &found.devices);
+        for (pool, mut found) in all {
+            let place = devices::place_of(&self.options.inventory, pool, &found.devices);
             if let (Err(device), true) = (&place, found.state.is_ok()) {
                 found.state = Err(format!("its device {device} is not declared any more"));
             }
-            let place = place.unwrap_or_default();
+            let place = place.unwrap_or(pool);
             let cell = found.function.as_ref().and_then(|name| self.cell_named(name.as_str()));
             let version = match (&cell, found.version) {
                 (Some(cell), Some(version)) => self.version_of(cell, version).await?,
@@ -47,13 +53,14 @@ impl Shared {
                 (Some(cell), Some(version), Ok(alive)) => {
                     adopted += 1;
                     self.adopted.write().insert(found.instance, cell.clone());
-                    let found_as = seen(*alive, &found.memo, place);
+                    let found_as = seen(alive, &found.memo, place);
                     self.hold(&cell, &version, found.instance, found_as);
-                    links.push((cell, Link::new(found.instance, version, alive.address, alive.process), found_as));
+                    let link = Link::new(found.instance, version, alive.endpoint.clone(), alive.life.clone());
+                    links.push((cell, link, found_as));
                 }
                 (..) => {
                     ended += 1;
-                    self.end_left(found);
+                    self.end_left(pool, found);
                 }
             }
         }
@@ -66,7 +73,7 @@ impl Shared {
         cells.values().for_each(|cell| cell.adopted());
         let took = (kip_host::clock::monotonic_micros() - began) / 1_000;
         tracing::info!(adopted, ended, took_ms = took, "instances of an earlier server");
-        if !inherited.is_empty() {
+        for inherited in inherited.into_iter().filter(|inherited| !inherited.is_empty()) {
             let shared = self.clone();
             kip_host::tasks::spawn("requests of an earlier server", async move { shared.settle(inherited).await });
         }
@@ -90,7 +97,7 @@ impl Shared {
     }
 
     /// Ends what cannot be adopted, without waiting for it.
-    fn end_left(self: &Arc<Self>, found: Found) {
+    fn end_left(self: &Arc<Self>, pool: Place, found: Found) {
         let (instance, there) = (found.instance, found.was_there());
         let why = found.state.err().unwrap_or_else(|| "its function or version was removed".to_owned());
         let name = found.function.as_ref().map(FunctionName::as_str);
@@ -112,7 +119,7 @@ impl Shared {
         }
         let shared = self.clone();
         kip_host::tasks::spawn("end left instance", async move {
-            if let Err(error) = shared.body.kill(instance).await {
+            if let Err(error) = shared.bodies.at(pool).kill(instance).await {
                 tracing::error!(%instance, %error, "an instance of an earlier server is still there");
             }
         });
@@ -146,7 +153,7 @@ impl Shared {
     }
 }
 
-fn seen(alive: Alive, memo: &str, place: Place) -> kip_fleet::Found {
+fn seen(alive: &Alive, memo: &str, place: Place) -> kip_fleet::Found {
     let asleep = alive.asleep.then_some(Rung::Paused);
     let provisioned = memo == Kind::Provisioned.name();
     kip_fleet::Found { asleep, busy: alive.busy, born: alive.born, provisioned, place }

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::Version;
+use crate::bodies::Bodies;
 use crate::control::Shared;
 use crate::figures::Tally;
 use crate::info::{Outcomes, VersionStatus};
@@ -205,6 +206,10 @@ impl Cell {
     }
 
     /// What there is for instances; nothing once the server is gone.
+    pub(crate) fn bodies(&self) -> Option<Bodies> {
+        self.shared.upgrade().map(|shared| shared.bodies.clone())
+    }
+
     pub(crate) fn inventory(&self) -> Option<Inventory> {
         self.shared.upgrade().map(|shared| shared.options.inventory.clone())
     }
@@ -336,6 +341,11 @@ impl Cell {
                 Effect::Changed(change) => {
                     self.tally.note(&change);
                     let autopsy = inner.autopsies.remove(&change.instance);
+                    if matches!(change.to, State::Stopping | State::Gone(_))
+                        && let Some(link) = inner.links.get(&change.instance)
+                    {
+                        link.is_over();
+                    }
                     // One that ends by itself has its own story to tell.
                     if change.to == State::Stopping
                         && !matches!(change.why, Why::Exited(_))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use kip_engine::{Body as _, Ended, ProcessBody};
+use kip_engine::{BodyEvent, Measure};
 use kip_fleet::router::Message;
 use kip_fleet::{CoreNumber, Event, Inventory, Placer, Router, ToPlacer};
 use kip_host::failpoint::reached;
@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
 use crate::access_log::{AccessLog, AccessLogOptions};
+use crate::bodies::Bodies;
 use crate::cell::{Cell, now};
 use crate::disk::{DiskOptions, DiskWatch, ServerEvent};
 use crate::info::{FunctionInfo, HostInfo, InstanceInfo};
@@ -45,6 +46,8 @@ pub struct Options {
     pub inventory: Inventory,
     /// Our own program, which serves models and runs jobs.
     pub kip: PathBuf,
+    /// The log store: a folder for each function.
+    pub logs: PathBuf,
     /// Where jobs leave their files, a folder for each job.
     pub results: PathBuf,
     /// Instances on which work of an earlier server goes on that somebody holds, one for each piece of work.
@@ -181,7 +184,7 @@ pub(crate) struct Shared {
     pub(crate) boot: u32,
     pub(crate) options: Options,
     pub(crate) runtime: Handle,
-    pub(crate) body: Arc<ProcessBody>,
+    pub(crate) bodies: Bodies,
     pub(crate) store: Arc<dyn ControlStore>,
     pub(crate) records: Arc<dyn RecordStore>,
     pub(crate) recorder: Recorder,
@@ -226,8 +229,8 @@ impl Control {
         options: Options,
         store: Arc<dyn ControlStore>,
         records: Arc<dyn RecordStore>,
-        body: Arc<ProcessBody>,
-        ended: mpsc::Receiver<Ended>,
+        bodies: Bodies,
+        events: mpsc::Receiver<BodyEvent>,
     ) -> Result<Self, Error> {
         let disk = Arc::new(DiskWatch::new(options.disk.clone(), store.clone(), records.clone()));
         let pressure = options.disk.pressure.clone();
@@ -245,7 +248,7 @@ impl Control {
         let shared = Arc::new(Shared {
             boot: options.boot,
             runtime: Handle::current(),
-            body,
+            bodies,
             store,
             recorder,
             records,
@@ -290,7 +293,7 @@ impl Control {
                 cell.awaken();
             }
         }
-        shared.clone().supervise(disk, ended);
+        shared.clone().supervise(disk, events);
         Ok(Self { shared })
     }
 
@@ -477,9 +480,14 @@ impl Control {
         self.shared.records.as_ref()
     }
 
-    /// The engine's process body, for logs and the doctor.
-    pub fn body(&self) -> &ProcessBody {
-        &self.shared.body
+    /// The folder of a function's logs.
+    pub fn log_folder(&self, function: &str) -> PathBuf {
+        self.shared.options.logs.join(function)
+    }
+
+    /// Waits until what a function's instances wrote up to now is in its logs.
+    pub async fn settle_logs(&self, function: &str) {
+        self.shared.bodies.settle_logs(function, None).await;
     }
 
     /// Whether the server ends.
@@ -499,13 +507,13 @@ impl Control {
         let all_gone = self.shared.until(|| self.instances().is_empty());
         if tokio::time::timeout(patience, all_gone).await.is_err() {
             for instance in self.instances() {
-                if let Err(error) = self.shared.body.kill(instance.id).await {
+                if let Err(error) = self.shared.kill(instance.id).await {
                     tracing::error!(instance = %instance.id, %error, "an instance is left behind");
                 }
             }
         }
         self.shared.recorder.flush().await;
-        self.shared.body.clean_up();
+        self.shared.bodies.clean_up().await;
     }
 
     /// Ends the server and keeps its instances: waiting requests are refused, those in flight get `patience`. The next
@@ -529,16 +537,17 @@ impl Control {
     }
 
     /// An instance by its id.
-    pub fn instance(&self, id: InstanceId) -> Option<InstanceInfo> {
+    pub async fn instance(&self, id: InstanceId) -> Option<InstanceInfo> {
         let cell = self.shared.owner(id)?;
         let info = cell.instance_infos().into_iter().find(|info| info.id == id)?;
-        Some(InstanceInfo { peak_memory: self.shared.body.peak_memory(id), ..info })
+        let peak_memory = self.shared.bodies.measure(&[id], Measure::PeakMemory).await.remove(&id);
+        Some(InstanceInfo { peak_memory, ..info })
     }
 }
 
 impl Shared {
     /// Starts the loops without which nothing would go on.
-    fn supervise(self: Arc<Self>, disk: Arc<DiskWatch>, mut ended: mpsc::Receiver<Ended>) {
+    fn supervise(self: Arc<Self>, disk: Arc<DiskWatch>, mut events: mpsc::Receiver<BodyEvent>) {
         let supervisor = self.options.supervisor.clone();
         supervisor.vital("disk watch", disk.run());
         let ticking = self.clone();
@@ -562,15 +571,28 @@ impl Shared {
         kip_host::tasks::spawn("reminders", async move { reminding.remind().await });
         let ends = supervisor.clone();
         supervisor.vital("ends of instances", async move {
-            while let Some(end) = ended.recv().await {
+            while let Some(event) = events.recv().await {
                 reached("ends: taken");
-                if let Some(cell) = self.owner(end.instance) {
-                    let shared = self.clone();
-                    // Each by itself: the last lines of one that writes much may take a moment.
-                    ends.critical("end of instance", async move { shared.ended(&cell, end).await });
+                match event {
+                    BodyEvent::Ended(end) => {
+                        if let Some(cell) = self.owner(end.instance) {
+                            let shared = self.clone();
+                            // Each by itself: the last lines of one that writes much may take a moment.
+                            ends.critical("end of instance", async move { shared.ended(&cell, end).await });
+                        }
+                    }
+                    BodyEvent::Unreachable(instance) => self.reach(instance, false),
+                    BodyEvent::Reachable(instance) => self.reach(instance, true),
                 }
             }
         });
+    }
+
+    /// A body lost touch with an instance, or is in touch with it again: meanwhile requests go to others.
+    fn reach(&self, instance: InstanceId, reachable: bool) {
+        if let Some(cell) = self.owner(instance) {
+            cell.step(Event::Readiness { instance, ready: reachable });
+        }
     }
 
     fn cells(&self) -> parking_lot::RwLockReadGuard<'_, Cells> {
@@ -594,6 +616,12 @@ impl Shared {
             return self.cell_of(CoreNumber(instance.core));
         }
         self.adopted.read().get(&instance).cloned()
+    }
+
+    /// Ends an instance by force, whatever its function thinks of it.
+    async fn kill(&self, instance: InstanceId) -> Result<(), kip_engine::Error> {
+        let Some(cell) = self.owner(instance) else { return Ok(()) };
+        self.bodies.of(&cell, instance).kill(instance).await
     }
 
     pub(crate) fn cell_named(&self, name: &str) -> Option<Arc<Cell>> {

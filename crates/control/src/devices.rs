@@ -32,9 +32,9 @@ pub(crate) fn of_place(inventory: &Inventory, place: Place) -> Option<Devices> {
 ///
 /// # Errors
 /// The name of a device that is not declared any more.
-pub(crate) fn place_of(inventory: &Inventory, names: &[String]) -> Result<Place, String> {
-    // All of them are this host's: no other is known yet.
-    let mut place = Place::default();
+pub(crate) fn place_of(inventory: &Inventory, pool: Place, names: &[String]) -> Result<Place, String> {
+    // All of them are of its first host: no other is known yet.
+    let mut place = pool;
     let devices = host(inventory, place).map(|host| host.devices.as_slice()).unwrap_or_default();
     for name in names {
         let number = devices.iter().position(|device| device.name == *name).ok_or_else(|| name.clone())?;
@@ -62,10 +62,10 @@ mod tests {
         let place = Place { devices: 0b110, ..Place::default() };
         let told = of_place(&before, place).unwrap();
         assert_eq!((told.numbers, told.names.clone()), (vec![1, 2], vec!["b".to_owned(), "c".to_owned()]));
-        assert_eq!(place_of(&before, &told.names), Ok(place));
+        assert_eq!(place_of(&before, Place::default(), &told.names), Ok(place));
         let after = inventory(&["c", "b"]);
-        assert_eq!(place_of(&after, &told.names), Ok(Place { devices: 0b11, ..Place::default() }));
-        assert_eq!(place_of(&inventory(&["c"]), &told.names), Err("b".to_owned()));
+        assert_eq!(place_of(&after, Place::default(), &told.names), Ok(Place { devices: 0b11, ..Place::default() }));
+        assert_eq!(place_of(&inventory(&["c"]), Place::default(), &told.names), Err("b".to_owned()));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kip_engine::{Body as _, Ended, Order, StartError, StartProblem, StopOrder};
-use kip_fleet::{Change, Effect, Event, Exit, Operate, OperationNumber, Seen, StartFailure, State};
+use kip_engine::{Ended, LogFile, Order, StartError, StartProblem, StopOrder};
+use kip_fleet::{Change, Effect, Event, Exit, FunctionCore, Operate, OperationNumber, Seen, StartFailure, State};
 use kip_spec::scaling::Scaling;
 use kip_spec::{Bytes, FunctionName, InstanceId, Millis, VersionId, code};
 use kip_store::{DecisionRecord, Record};
@@ -14,6 +14,8 @@ use crate::control::Shared;
 use crate::devices;
 use crate::link::Link;
 
+/// Lines of a program that are shown with its failure.
+const LAST_LINES: usize = 12;
 /// How long the look at an instance that is to be ended may take.
 const AUTOPSY_LIMIT: Duration = Duration::from_secs(2);
 
@@ -128,23 +130,36 @@ impl Shared {
     ) {
         let Some(version) = cell.lock().versions.get(&version).cloned() else { return };
         let spec = &version.spec;
+        let body = match what {
+            Operate::Start { place } => self.bodies.at(place),
+            _ => self.bodies.of(cell, instance),
+        };
         let result = match what {
             Operate::Start { place } => {
                 let devices = devices::of_place(&self.options.inventory, place);
                 let order = version.order(instance, &self.options.kip, &self.options.results, devices);
                 let order = Order { memo: self.memo(cell, instance), ..order };
-                let started = self.body.start(order).await;
-                let early = {
+                let started = body.start(order).await;
+                let (early, wanted) = {
                     let mut inner = cell.lock();
                     inner.starting.retain(|starting| *starting != instance);
                     let early = inner.ended_early.iter().position(|ended| ended.instance == instance);
                     let early = early.map(|place| inner.ended_early.swap_remove(place));
-                    if let (Ok(running), None) = (&started, early) {
-                        let link = Link::new(instance, version.clone(), running.address, running.process);
+                    // One that was ended meanwhile is gone or on its way: nothing may find it any more.
+                    let starts = |core: &FunctionCore| {
+                        core.instance(instance).is_some_and(|instance| instance.state == State::Starting)
+                    };
+                    let wanted = cell.look(&inner, starts).unwrap_or(false);
+                    if let (Ok(running), None, true) = (&started, early, wanted) {
+                        let link = Link::new(instance, version.clone(), running.endpoint.clone(), running.life.clone());
                         inner.links.insert(instance, Arc::new(link));
                     }
-                    early
+                    (early, wanted)
                 };
+                if !wanted {
+                    // The core has ended it, and this says nothing of why.
+                    return;
+                }
                 match (started, early) {
                     (Ok(_), Some(Ended { code, signal, .. })) => {
                         let (problem, detail) = (StartProblem::Exited { code, signal }, String::new());
@@ -163,7 +178,7 @@ impl Shared {
             Operate::Initialize => {
                 let hook = spec.lifecycle.initialize.as_ref();
                 let called = match hook {
-                    Some(hook) => self.body.initialize(instance, hook).await,
+                    Some(hook) => body.initialize(instance, hook).await,
                     None => Ok(()),
                 };
                 Ok(match called {
@@ -173,32 +188,25 @@ impl Shared {
             }
             Operate::Pause => {
                 end_epoch(cell, instance);
-                self.body
-                    .pause(instance)
-                    .await
-                    .map(|()| Seen::Paused)
-                    .or_else(|error| failed(&error, Seen::PauseFailed))
+                body.pause(instance).await.map(|()| Seen::Paused).or_else(|error| failed(&error, Seen::PauseFailed))
             }
             // Never asked for: no rung below paused is offered yet.
             Operate::Park => Ok(Seen::ParkFailed),
             Operate::Spill => Ok(Seen::SpillFailed),
-            Operate::Resume { .. } => self
-                .body
-                .resume(instance)
-                .await
-                .map(|()| Seen::Resumed)
-                .or_else(|error| failed(&error, Seen::ResumeFailed)),
+            Operate::Resume { .. } => {
+                body.resume(instance).await.map(|()| Seen::Resumed).or_else(|error| failed(&error, Seen::ResumeFailed))
+            }
             Operate::Stop { grace } => {
                 end_epoch(cell, instance);
                 let order = StopOrder { pre_stop: spec.lifecycle.pre_stop.clone(), grace: Millis(grace) };
-                self.body.stop(instance, order).await.map(|()| Seen::Stopped)
+                body.stop(instance, order).await.map(|()| Seen::Stopped)
             }
             Operate::Kill { autopsy } => {
                 if autopsy {
                     self.autopsy(cell, instance).await;
                 }
                 end_epoch(cell, instance);
-                self.body.kill(instance).await.map(|()| Seen::Stopped)
+                body.kill(instance).await.map(|()| Seen::Stopped)
             }
         };
         match result {
@@ -251,9 +259,7 @@ impl Shared {
     async fn autopsy(&self, cell: &Cell, instance: InstanceId) {
         let look = async {
             let mut text = self.last_lines(cell, instance).await.join("\n");
-            let body = self.body.clone();
-            let stacks = kip_host::tasks::blocking("look at stacks", move || body.stacks(instance)).await;
-            for line in stacks.unwrap_or_default() {
+            for line in self.bodies.of(cell, instance).stacks(instance).await {
                 text.push_str(if text.is_empty() { "" } else { "\n" });
                 text.push_str(&line);
             }
@@ -268,7 +274,10 @@ impl Shared {
     }
 
     async fn last_lines(&self, cell: &Cell, instance: InstanceId) -> Vec<String> {
-        self.body.last_lines(cell.name().as_str(), instance, 12).await
+        let function = cell.name().as_str();
+        self.bodies.of(cell, instance).settle_logs(function, Some(instance)).await;
+        let log = LogFile::of(&self.options.logs, function, instance);
+        kip_host::tasks::blocking("last lines", move || log.last_lines(LAST_LINES)).await.unwrap_or_default()
     }
 }
 

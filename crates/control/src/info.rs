@@ -314,6 +314,7 @@ impl Cell {
         let inner = self.lock();
         let now = now();
         let inventory = self.inventory();
+        let bodies = self.bodies();
         let list = |core: &kip_fleet::FunctionCore| {
             let info = |instance: &kip_fleet::instance::Instance| {
                 let link = inner.links.get(&instance.id);
@@ -330,8 +331,8 @@ impl Cell {
                     for_ms: now.boot.saturating_sub(instance.since),
                     in_flight: instance.in_flight,
                     served: instance.served,
-                    process: link.map(|link| link.process),
-                    address: link.map(|link| link.address.to_string()),
+                    process: bodies.as_ref().and_then(|bodies| bodies.process(instance.id)),
+                    address: link.map(|link| link.endpoint.to_string()),
                     peak_memory: None,
                 }
             };

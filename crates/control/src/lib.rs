@@ -8,6 +8,7 @@
 mod access_log;
 mod adopt;
 mod advice;
+mod bodies;
 mod cell;
 mod control;
 mod devices;
@@ -23,13 +24,19 @@ mod reminder;
 mod restore;
 mod rounds;
 mod scaling;
+#[cfg(any(test, feature = "fake"))]
+pub mod testing;
 mod timers;
 mod traces;
 mod usage;
 mod version;
 
+#[cfg(test)]
+mod tests;
+
 pub use access_log::{AccessLogOptions, AccessLogTarget};
 pub use advice::{Advice, Advised, Measured};
+pub use bodies::Bodies;
 pub use cell::{Admission, Cell};
 pub use control::{Control, Deployed, Error, Options};
 pub use disk::{DiskInfo, DiskOptions, ServerEvent};

@@ -1,11 +1,13 @@
 //! What the data plane needs of an instance, and how it learns that its connections must go.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::HeaderValue;
+use kip_engine::Life;
 use kip_fleet::Why;
+use kip_host::endpoint::Endpoint;
 use kip_spec::InstanceId;
 use tokio::sync::watch;
 
@@ -18,10 +20,12 @@ pub struct Link {
     pub instance: InstanceId,
     /// Its version.
     pub version: Arc<Version>,
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Its main process.
-    pub process: u32,
+    /// Where it is reached.
+    pub endpoint: Endpoint,
+    /// Whether it lives, as its body says.
+    life: watch::Receiver<Life>,
+    /// Set when its function has seen that it ends.
+    over: watch::Sender<bool>,
     /// Its id as a header's value: every answer carries it.
     pub label: Option<HeaderValue>,
     /// Counts its sleeps. Connections of an earlier count are closed: a paused instance must have none that look alive.
@@ -39,15 +43,21 @@ pub struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(instance: InstanceId, version: Arc<Version>, address: SocketAddr, process: u32) -> Self {
+    pub(crate) fn new(
+        instance: InstanceId,
+        version: Arc<Version>,
+        endpoint: Endpoint,
+        life: watch::Receiver<Life>,
+    ) -> Self {
         let sign = AtomicU64::new(kip_host::clock::boot_millis());
         let (epoch, with_callers) = (watch::Sender::new(0), AtomicU32::new(0));
         Self {
             label: HeaderValue::from_str(&instance.to_string()).ok(),
             instance,
             version,
-            address,
-            process,
+            endpoint,
+            life,
+            over: watch::Sender::new(false),
             epoch,
             keeper: watch::Sender::new(0),
             sign,
@@ -91,6 +101,28 @@ impl Link {
     /// It is being ended.
     pub(crate) fn ends(&self, why: Why) {
         let _ = self.end.set(why);
+    }
+
+    /// Its function knows that it is gone or going: no request is given to it any more.
+    pub(crate) fn is_over(&self) {
+        self.over.send_replace(true);
+    }
+
+    /// Waits until its end is known, if it is ending: first to its body, then to its function. False if it lives.
+    pub(crate) async fn ended(&self) -> bool {
+        /// A program's sockets close a moment before its end is reported.
+        const REPORT: Duration = Duration::from_millis(25);
+        /// Only a server that hangs takes this long to notice.
+        const NOTICE: Duration = Duration::from_secs(5);
+        let (mut life, mut over) = (self.life.clone(), self.over.subscribe());
+        if *over.borrow() {
+            return true;
+        }
+        let reported = tokio::time::timeout(REPORT, life.wait_for(|life| *life == Life::Ended)).await;
+        if reported.is_ok() {
+            let _ = tokio::time::timeout(NOTICE, over.wait_for(|over| *over)).await;
+        }
+        reported.is_ok()
     }
 
     /// Why it is being ended, where that was decided here.
@@ -176,7 +208,8 @@ mod tests {
         let spec = crate::rounds::tests_spec();
         let version = Arc::new(Version::new(VersionId(1), spec));
         let id = InstanceId { boot: 1, core: 1, sequence: 1 };
-        let link = Arc::new(Link::new(id, version, SocketAddr::from(([127, 0, 0, 1], 1)), 1));
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let link = Arc::new(Link::new(id, version, address.into(), watch::channel(Life::Alive).1));
         link.sign.store(5, Ordering::Relaxed);
         assert_eq!(link.last_sign(1), 5);
         let mut turn = Turn::new(link.clone());

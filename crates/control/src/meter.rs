@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kip_engine::Measure;
 use kip_fleet::function::Provisioned;
 use kip_fleet::{Class, CoreNumber, Event, FunctionCore, Inventory, Kind, Place};
 use kip_freezer::{Desk, Options, Report};
@@ -170,10 +171,9 @@ impl Meter {
         // Who slept before and sleeps now used nothing.
         let slept = |seen: &Seen| seen.asleep && before.get(&seen.id).is_some_and(|reading| reading.asleep);
         let asked: Vec<InstanceId> = instances.iter().filter(|seen| !slept(seen)).map(|seen| seen.id).collect();
-        let body = shared.body.clone();
         let read = match asked.is_empty() {
             true => HashMap::new(),
-            false => kip_host::tasks::blocking("look at CPU", move || body.cpu_of(&asked)).await.unwrap_or_default(),
+            false => shared.bodies.measure(&asked, Measure::CpuTime).await,
         };
         let at = boot_millis();
         let mut after = Readings::new();
@@ -193,8 +193,8 @@ impl Meter {
     /// Bytes of device memory that instances hold, as the driver says; none where it cannot tell.
     pub(crate) async fn device_memory(&self, shared: &Shared, instances: &[InstanceId]) -> HashMap<InstanceId, u64> {
         let Some(report) = self.report(shared.options.kip.clone()).await else { return HashMap::new() };
-        let (body, ids) = (shared.body.clone(), instances.to_vec());
-        let members = kip_host::tasks::blocking("look at processes", move || body.members_of(&ids)).await;
+        let (bodies, ids) = (shared.bodies.clone(), instances.to_vec());
+        let members = kip_host::tasks::blocking("look at processes", move || bodies.members(&ids)).await;
         held(&report, &members.unwrap_or_default(), |process| Path::new(&format!("/proc/{process}")).exists())
     }
 

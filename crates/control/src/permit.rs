@@ -5,9 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use kip_fleet::{Event, Refusal, StartKind, Ticket};
+use kip_fleet::{Event, Refusal, StartKind, Ticket, Unhealthy};
 use tokio::sync::oneshot;
 
 use crate::cell::Cell;
@@ -82,20 +81,18 @@ impl Permit {
         self.start
     }
 
-    /// Waits until the end of the instance has been seen, if its process is ending. Another request would else be given
-    /// the same instance.
+    /// Waits until the end of the instance has been seen, if it is ending. Another request would else be given the same instance.
     pub async fn instance_ended(&self) {
-        /// Only a server that hangs takes this long to notice.
-        const LIMIT: Duration = Duration::from_secs(5);
-        if !kip_host::sockets::is_ending(self.link.process) {
-            return;
+        self.link.ended().await;
+    }
+
+    /// The instance refused a connection. If it is not ending, its program does not listen any more, and the instance is replaced
+    /// at once.
+    pub async fn connection_refused(&self) {
+        if !self.link.ended().await {
+            let instance = self.link.instance;
+            self.hold.cell.step(Event::Unhealthy { instance, how: Unhealthy::Refused });
         }
-        let noticed = async {
-            while self.hold.cell.is_placed(self.hold.ticket) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        let _ = tokio::time::timeout(LIMIT, noticed).await;
     }
 
     /// What can stop the work that this is given to.

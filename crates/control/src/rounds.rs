@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use kip_engine::{Health, Measure};
 use kip_fleet::router::Message;
 use kip_fleet::{Event, ToPlacer, Unhealthy};
 use kip_spec::InstanceId;
@@ -276,10 +277,7 @@ async fn ask(shared: Arc<Shared>, all: Vec<Due>) -> Vec<(Due, Found)> {
         all.iter().filter(|due| due.look == Look::Memory).map(|due| due.instance).collect();
     let uses = match instances.is_empty() {
         true => HashMap::new(),
-        false => {
-            let body = shared.body.clone();
-            kip_host::tasks::blocking("look at memory", move || body.memory_of(&instances)).await.unwrap_or_default()
-        }
+        false => shared.bodies.measure(&instances, Measure::Memory).await,
     };
     for due in all {
         let (path, limit) = match due.look {
@@ -288,7 +286,7 @@ async fn ask(shared: Arc<Shared>, all: Vec<Due>) -> Vec<(Due, Found)> {
             Look::Memory => (None, LIVE_LIMIT),
         };
         let found = match path {
-            Some(path) => probe(&due.link, path, limit).await,
+            Some(path) => probe(&shared, &due, path, limit).await,
             None => uses.get(&due.instance).map_or(Found::Well, |memory| Found::Uses(*memory)),
         };
         answers.push((due, found));
@@ -296,12 +294,12 @@ async fn ask(shared: Arc<Shared>, all: Vec<Due>) -> Vec<(Due, Found)> {
     answers
 }
 
-async fn probe(link: &Link, path: &str, limit: Duration) -> Found {
-    let headers = http::HeaderMap::new();
-    match kip_host::http_client::status_of(http::Method::GET, link.address, path, &headers, limit).await {
-        Ok(status) if (200..400).contains(&status) => Found::Well,
-        Err(kip_host::http_client::Error::Timeout(_)) => Found::Slow,
-        Ok(_) | Err(_) => Found::Refused,
+async fn probe(shared: &Shared, due: &Due, path: &str, limit: Duration) -> Found {
+    let Some(cell) = shared.owner(due.instance) else { return Found::Refused };
+    match shared.bodies.of(&cell, due.instance).probe(due.instance, path, limit).await {
+        Health::Well => Found::Well,
+        Health::Slow => Found::Slow,
+        Health::Refused => Found::Refused,
     }
 }
 

@@ -1,12 +1,17 @@
 //! The trait that every kind of body fulfils, and the values that cross it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use kip_host::endpoint::Endpoint;
 use kip_spec::function::{Hook, ReadyProbe};
 use kip_spec::{Bytes, FunctionName, InstanceId, MilliCpu, Millis, VersionId};
+use tokio::sync::watch;
+
+use crate::adoption::Adoption;
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -52,13 +57,24 @@ pub struct Devices {
     pub names: Vec<String>,
 }
 
+/// Whether an instance lives, as far as its body knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// It lives.
+    Alive,
+    /// Its body has lost touch with it: the link to the engine that runs it is down. It may live.
+    Unreachable,
+    /// Its main process has ended.
+    Ended,
+}
+
 /// An instance that is ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Running {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Its main process.
-    pub process: u32,
+    /// Where it is reached.
+    pub endpoint: Endpoint,
+    /// Whether it lives; the body changes it.
+    pub life: watch::Receiver<Life>,
     /// It can be reached from other machines, on this address, which nobody asked for.
     pub exposed: Option<SocketAddr>,
 }
@@ -72,7 +88,18 @@ pub struct StopOrder {
     pub grace: Millis,
 }
 
-/// The main process of an instance ended, asked to or not.
+/// What a body reports by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyEvent {
+    /// The main process of an instance ended, asked to or not.
+    Ended(Ended),
+    /// The body lost touch with an instance.
+    Unreachable(InstanceId),
+    /// The body is in touch with it again.
+    Reachable(InstanceId),
+}
+
+/// How the main process of an instance ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
     /// Which instance.
@@ -168,14 +195,48 @@ pub enum Error {
     },
 }
 
-/// One kind of body. Every call may be repeated; calls on an instance come one at a time, but for `kill`, which may
-/// come at any time and makes the others return.
+/// What a probe found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It answered 200 to 399.
+    Well,
+    /// It refused, broke off, or answered otherwise.
+    Refused,
+    /// It did not answer in time.
+    Slow,
+}
+
+/// A figure of an instance that a body can measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Bytes of memory in use now.
+    Memory,
+    /// The most bytes of memory that were in use since its start.
+    PeakMemory,
+    /// Nanoseconds of CPU time since its start.
+    CpuTime,
+}
+
+/// One kind of body: what runs the instances of a pool. Every call may be repeated. Calls on an instance come one at a time, but
+/// for `kill`, which may come at any time and makes the others return. Instance ids are never used twice, so that a late call
+/// cannot meet another instance; the numbers of operations fence what is observed, in the brain.
 #[async_trait]
 pub trait Body: Send + Sync + std::fmt::Debug {
-    /// Starts an instance and returns when it is ready.
+    /// Takes hold of everything that earlier servers of this data directory left. What is not adopted must be killed. Called
+    /// once, before the first start.
+    async fn adopt(&self) -> Adoption;
+    /// Starts an instance and returns when it is ready. May take minutes.
     async fn start(&self, order: Order) -> Result<Running, StartError>;
     /// Calls the initialize hook. `POST`, empty body.
     async fn initialize(&self, instance: InstanceId, hook: &Hook) -> Result<(), Error>;
+    /// Sends a `GET` for a path, to see how the instance does.
+    async fn probe(&self, instance: InstanceId, path: &str, limit: Duration) -> Health;
+    /// Measures instances together: one look can serve for many. What cannot be measured is left out.
+    async fn measure(&self, instances: &[InstanceId], what: Measure) -> HashMap<InstanceId, u64>;
+    /// Where the threads of an instance stand, as far as that can be seen.
+    async fn stacks(&self, instance: InstanceId) -> Vec<String>;
+    /// Waits until what an instance of a function, or all of them, wrote up to now is in the log store.
+    async fn settle_logs(&self, function: &str, instance: Option<InstanceId>);
     /// Takes its CPU away; returns when that is so.
     async fn pause(&self, instance: InstanceId) -> Result<(), Error>;
     /// Gives its CPU back.
@@ -184,6 +245,16 @@ pub trait Body: Send + Sync + std::fmt::Debug {
     async fn stop(&self, instance: InstanceId, order: StopOrder) -> Result<(), Error>;
     /// Ends it by force; returns when nothing of it is left.
     async fn kill(&self, instance: InstanceId) -> Result<(), Error>;
-    /// Its main process, if it runs.
+    /// Removes what was made for all instances, once none is left.
+    async fn clean_up(&self);
+    /// What only a body can do whose instances are processes of this host.
+    fn local(&self) -> Option<&dyn LocalBody>;
+}
+
+/// Instances that are processes of this host: they can be looked into and frozen by the driver.
+pub trait LocalBody: Send + Sync {
+    /// The main process of an instance.
     fn process(&self, instance: InstanceId) -> Option<u32>;
+    /// All processes of instances. May read much of `/proc`: not for a runtime's thread.
+    fn members(&self, instances: &[InstanceId]) -> HashMap<InstanceId, Vec<u32>>;
 }

@@ -3,8 +3,15 @@
 //! This room starts, probes, pauses, wakes and ends what it is told to, and reports what it saw. It never decides when,
 //! and it knows nothing of queues, versions or requests.
 
+mod adoption;
 pub mod body;
+#[cfg(feature = "fake")]
+pub mod fake;
 pub mod process;
 
-pub use body::{Body, Devices, Ended, Error, Order, Running, StartError, StartProblem, StopOrder};
-pub use process::{Alive, Capabilities, Found, Inherited, LogFile, Options, ProcessBody, Record};
+pub use adoption::{Adoption, Alive, Found, Inherited};
+pub use body::{
+    Body, BodyEvent, Devices, Ended, Error, Health, Life, LocalBody, Measure, Order, Running, StartError, StartProblem,
+    StopOrder,
+};
+pub use process::{Capabilities, LogFile, Options, ProcessBody, Record};

@@ -7,6 +7,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Milliseconds since the host booted, suspend included. It goes on over a restart of the server; [`boot_id`] fences it.
 pub fn boot_millis() -> u64 {
+    #[cfg(feature = "paused-time")]
+    if let Some(millis) = paused::millis() {
+        return millis;
+    }
     let time = clock_gettime(ClockId::Boottime);
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
 }
@@ -40,4 +44,35 @@ pub fn monotonic_micros() -> u64 {
 /// When `/proc` is not mounted.
 pub fn boot_id() -> std::io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// This thread's boot time can be that of its runtime, which a test pauses and advances.
+#[cfg(feature = "paused-time")]
+pub mod paused {
+    use std::cell::Cell;
+
+    use tokio::time::Instant;
+
+    thread_local! {
+        static BEGAN: Cell<Option<(u64, Instant)>> = const { Cell::new(None) };
+    }
+
+    /// Pauses the time of the current runtime, which must be a current-thread one, and has this thread's boot time follow it.
+    pub fn pause() {
+        let now = super::boot_millis();
+        if BEGAN.replace(None).is_none() {
+            tokio::time::pause();
+        }
+        BEGAN.set(Some((now, instant())));
+    }
+
+    pub(super) fn millis() -> Option<u64> {
+        let (began, at) = BEGAN.get()?;
+        Some(began + u64::try_from(instant().duration_since(at).as_millis()).unwrap_or(u64::MAX))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this module is where the clock is read")]
+    fn instant() -> Instant {
+        Instant::now()
+    }
 }

@@ -1,6 +1,5 @@
 //! One small HTTP/1.1 client for hooks, probes and our own API: a connection per call, bodies bounded.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::endpoint::Endpoint;
 use crate::tasks;
 
 /// Answers beyond this are an error, not memory.
@@ -130,13 +130,13 @@ async fn whole(answer: Response<Incoming>) -> Result<Answer, Error> {
     Ok(Answer { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes() })
 }
 
-/// A `GET` of a path on a loopback instance; the status alone.
+/// A call of a path on an instance; the status alone.
 ///
 /// # Errors
 /// Any of [`Error`].
 pub async fn status_of(
     method: http::Method,
-    address: SocketAddr,
+    endpoint: &Endpoint,
     path: &str,
     headers: &HeaderMap,
     limit: Duration,
@@ -145,5 +145,11 @@ pub async fn status_of(
     *request.method_mut() = method;
     *request.uri_mut() = path.parse().map_err(|_| Error::Address(path.to_owned()))?;
     *request.headers_mut() = headers.clone();
-    Ok(call(&address.to_string(), request, limit).await?.status)
+    let authority = endpoint.to_string();
+    let exchange = async {
+        let connect = |source| Error::Connect { address: authority.clone(), source };
+        let stream = endpoint.connect().await.map_err(connect)?;
+        whole(open_over(stream, &authority, request).await?).await
+    };
+    Ok(tokio::time::timeout(limit, exchange).await.map_err(|_| Error::Timeout(limit))??.status)
 }

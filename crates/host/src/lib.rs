@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod directory;
 pub mod disk;
+pub mod endpoint;
 pub mod environment;
 pub mod failpoint;
 pub mod http_client;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use kip_api::{Api, wire::About};
 use kip_auth::Keys;
-use kip_control::Control;
-use kip_engine::{Body as _, ProcessBody};
+use kip_control::{Bodies, Control};
+use kip_engine::{Body, ProcessBody};
 use kip_gateway::Gateway;
 use kip_host::directory::DataDirectory;
 use kip_host::disk::Pressure;
@@ -109,9 +109,9 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let identity = store.begin_boot().await.map_err(store_problem)?;
     let (keys, key) = Keys::open(store.clone(), data).await.map_err(keys_problem)?;
 
-    let (ends, ended) = mpsc::channel(ENDS);
+    let (report, events) = mpsc::channel(ENDS);
     let body = Arc::new(
-        ProcessBody::new(body_options(data, &identity.server, disk.pressure.clone()), ends)
+        ProcessBody::new(body_options(data, &identity.server, disk.pressure.clone()), report)
             .map_err(|e| unusable(data, &e))?,
     );
     let capabilities = body.capabilities().clone();
@@ -125,6 +125,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
         boot: identity.boot,
         inventory: config.inventory.clone(),
         kip: own_program(),
+        logs: data.join("logs"),
         results: data.join("jobs"),
         held,
         disk,
@@ -133,7 +134,9 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
         traces: config.traces.clone(),
         supervisor: supervisor.clone(),
     };
-    let control = Control::open(options, store, records, body, ended).await.map_err(Problem::from)?;
+    let control = Control::open(options, store, records, Bodies::from(body as Arc<dyn Body>), events)
+        .await
+        .map_err(Problem::from)?;
 
     let metrics = Metrics::new(config.metrics.functions);
     let options =
@@ -306,10 +309,10 @@ pub(crate) async fn end_left(data: &Path) -> anyhow::Result<usize> {
     let (ends, _ended) = mpsc::channel(ENDS);
     let body = ProcessBody::new(body_options(data, &identity.server, Pressure::default()), ends)
         .map_err(|e| unusable(data, &e))?;
-    let (left, _) = body.find();
+    let left = body.adopt().await.found;
     let ending = left.iter().map(|found| body.kill(found.instance));
     let failed = futures_util::future::join_all(ending).await.into_iter().find_map(Result::err);
-    body.clean_up();
+    body.clean_up().await;
     match failed {
         Some(error) => Err(error.into()),
         None => Ok(left.iter().filter(|found| found.was_there()).count()),

@@ -271,7 +271,10 @@ impl Relay {
                     None => match self.pool.connect(link, protocol).await {
                         Ok(connection) => connection,
                         Err(error) => {
-                            let detail = format!("instance {} on {}: {error}", link.instance, link.address);
+                            if error.kind() == std::io::ErrorKind::ConnectionRefused {
+                                permit.connection_refused().await;
+                            }
+                            let detail = format!("instance {} on {}: {error}", link.instance, link.endpoint);
                             return Err(Failure { code: code::INSTANCE_UNREACHABLE, detail, again: Some(request) });
                         }
                     },

@@ -18,7 +18,6 @@ use kip_control::Link;
 use kip_host::clock::boot_millis;
 use kip_spec::InstanceId;
 use kip_spec::function::Protocol;
-use tokio::net::TcpStream;
 
 use crate::prefix::Upload;
 use crate::unsafe_peek::{Peek, Socket};
@@ -134,6 +133,21 @@ impl Pool {
         }
     }
 
+    /// The instance closed a connection: what is kept of it goes, and the entry with the last one.
+    fn drop_closed(&self, instance: InstanceId) {
+        let mut known = self.known.borrow_mut();
+        let Some(connections) = known.get_mut(&instance) else { return };
+        let is_open = |sender: &Sender| match sender {
+            Sender::Http1 { sender, .. } => !sender.is_closed(),
+            Sender::Http2(sender) => !sender.is_closed(),
+        };
+        connections.idle.retain(|(sender, _)| is_open(sender));
+        connections.shared = connections.shared.take().filter(|sender| !sender.is_closed());
+        if connections.idle.is_empty() && connections.shared.is_none() {
+            known.remove(&instance);
+        }
+    }
+
     /// Closes connections that were idle briefly and were not used since, until there are none.
     async fn close_brief(self: Rc<Self>) {
         loop {
@@ -153,8 +167,7 @@ impl Pool {
             link.keep(self.number);
             link.keeper()
         });
-        let stream = TcpStream::connect(link.address).await?;
-        stream.set_nodelay(true)?;
+        let stream = link.endpoint.connect().await?;
         let (pool, instance) = (self.clone(), link.instance);
         let until_epoch_ends = async move {
             loop {
@@ -184,21 +197,26 @@ impl Pool {
                 .handshake(TokioIo::new(stream))
                 .await
                 .map_err(io::Error::other)?;
-            spawn(connection, until_epoch_ends);
+            spawn(self.clone(), instance, connection, until_epoch_ends);
             self.known.borrow_mut().entry(instance).or_default().shared = Some(sender.clone());
             return Ok(Sender::Http2(sender));
         }
         let (socket, peek) = Socket::new(stream);
         let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(io::Error::other)?;
-        spawn(connection.with_upgrades(), until_epoch_ends);
+        spawn(self.clone(), instance, connection.with_upgrades(), until_epoch_ends);
         Ok(Sender::Http1 { sender, peek })
     }
 }
 
-fn spawn(connection: impl Future + 'static, until_epoch_ends: impl Future + 'static) {
+fn spawn(
+    pool: Rc<Pool>,
+    instance: InstanceId,
+    connection: impl Future + 'static,
+    until_epoch_ends: impl Future + 'static,
+) {
     drop(kip_host::tasks::spawn_local("instance connection", async move {
         tokio::select! {
-            _ = connection => {}
+            _ = connection => pool.drop_closed(instance),
             _ = until_epoch_ends => {}
         }
     }));

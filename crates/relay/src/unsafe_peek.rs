@@ -1,18 +1,18 @@
 //! A look at a socket that hyper has: whether its other side has closed it, though the runtime has not seen that yet.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
+use kip_host::endpoint::Connection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// A socket that can be looked at for as long as it is open.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    stream: TcpStream,
+    stream: Connection,
     /// Dropped with the stream, and before it: fields go in the order of their declaration, but see [`Drop`].
     open: Option<Arc<()>>,
 }
@@ -20,14 +20,15 @@ pub(crate) struct Socket {
 /// Looks at a [`Socket`] from elsewhere on its thread.
 #[derive(Debug)]
 pub(crate) struct Peek {
-    number: RawFd,
+    /// None for a connection that is not a socket.
+    number: Option<RawFd>,
     open: Weak<()>,
 }
 
 impl Socket {
-    pub(crate) fn new(stream: TcpStream) -> (Self, Peek) {
+    pub(crate) fn new(stream: Connection) -> (Self, Peek) {
         let open = Arc::new(());
-        let peek = Peek { number: stream.as_raw_fd(), open: Arc::downgrade(&open) };
+        let peek = Peek { number: stream.descriptor(), open: Arc::downgrade(&open) };
         (Self { stream, open: Some(open) }, peek)
     }
 }
@@ -43,10 +44,11 @@ impl Peek {
     /// Whether the other side has closed the connection, or sent what nobody asked for.
     pub(crate) fn is_over(&self) -> bool {
         let Some(_open) = self.open.upgrade() else { return true };
+        let Some(number) = self.number else { return false };
         // SAFETY: the descriptor is open while `open` can be upgraded: the socket gives its part up before it closes the
         // stream. Nothing can come in between, because both belong to one thread: connections are tasks of a local set, and
         // pools are not `Send`.
-        let socket = unsafe { BorrowedFd::borrow_raw(self.number) };
+        let socket = unsafe { BorrowedFd::borrow_raw(number) };
         let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
         !matches!(rustix::net::recv(socket, &mut [0u8; 1][..], flags), Err(rustix::io::Errno::AGAIN))
     }
@@ -91,7 +93,7 @@ mod tests {
     #[tokio::test]
     async fn a_closed_connection_is_seen_at_once_and_an_open_one_is_not_called_over() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stream = kip_host::endpoint::Endpoint::Tcp(listener.local_addr().unwrap()).connect().await.unwrap();
         let (other, _) = listener.accept().await.unwrap();
         let (socket, peek) = Socket::new(stream);
         assert!(!peek.is_over());

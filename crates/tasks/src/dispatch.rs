@@ -311,7 +311,7 @@ async fn run_held(
         Ended::Crashed { detail } if shared.is_closing() => no_room(detail),
         ended => ended,
     };
-    held.record(shared, permit.cell().name().as_str(), to, Some(&envelope), (&ended, output.as_ref()));
+    held.record(shared, permit.cell().name().as_str(), to, Some(&envelope), (&ended, output.as_ref())).await;
     Some((ended, output, Some(envelope), Some(held)))
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn begin(
     let headers =
         head.headers.iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
     let order = Order {
-        address: permit.link().address.to_string(),
+        address: permit.link().endpoint.to_string(),
         method: head.method.to_string(),
         path: head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
         headers: headers.filter(|(name, _)| name != "content-length").collect(),
@@ -94,7 +94,7 @@ impl Held {
     }
 
     /// Writes down the run as the request that it was.
-    pub(crate) fn record(
+    pub(crate) async fn record(
         &self,
         shared: &Shared,
         function: &str,
@@ -103,7 +103,10 @@ impl Held {
         (ended, output): (&Ended, Option<&Output>),
     ) {
         let instance = ran.instance.as_deref().and_then(|instance| instance.parse().ok());
-        let instance = instance.and_then(|instance| shared.control.instance(instance));
+        let instance = match instance {
+            Some(instance) => shared.control.instance(instance).await,
+            None => None,
+        };
         let took = wall_millis().saturating_sub(ran.started).max(0).unsigned_abs().saturating_mul(1_000);
         let (status, outcome) = match ended {
             Ended::Well { status } => (*status, "done"),
@@ -262,7 +265,7 @@ pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
             }
         };
         if let Some((ended, output)) = result {
-            held.record(&shared, &task.function, &task.now, envelope.as_ref(), (&ended, output.as_ref()));
+            held.record(&shared, &task.function, &task.now, envelope.as_ref(), (&ended, output.as_ref())).await;
             finish(&shared, number, task.now.epoch, &task.now, ended, output, envelope.as_ref()).await;
             held.forget();
         } else if let Some(permit) = permit.take() {

@@ -48,11 +48,11 @@ pub(crate) async fn logs(
         None => None,
     };
     // A removed function's logs stay readable while they are kept; a name that never was has none.
-    let folder = api.control.body().log_folder(&name);
+    let folder = api.control.log_folder(&name);
     if name.parse::<FunctionName>().is_err() || !folder.is_dir() {
         api.control.require(&name)?;
     }
-    api.control.body().settle_logs(&name).await;
+    api.control.settle_logs(&name).await;
     let now = kip_host::clock::wall_millis();
     let since = which.since.as_deref().map(crate::requests::since).transpose()?;
     let tail = which.tail.unwrap_or(200);

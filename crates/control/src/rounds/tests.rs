@@ -2,8 +2,11 @@
 
 use std::net::SocketAddr;
 
+use kip_engine::Life;
 use kip_spec::VersionId;
 use kip_spec::function::{FunctionSpec, LiveProbe, Program, ReadyProbe, Resources, Rotation};
+
+use tokio::sync::watch;
 
 use super::*;
 use crate::Version;
@@ -23,7 +26,8 @@ const ID: InstanceId = InstanceId { boot: 1, core: 1, sequence: 1 };
 
 fn awake(rounds: &Rounds, spec: FunctionSpec) -> Arc<Link> {
     let version = Arc::new(Version::new(VersionId(1), spec));
-    let link = Arc::new(Link::new(ID, version, SocketAddr::from(([127, 0, 0, 1], 1)), 1));
+    let link =
+        Arc::new(Link::new(ID, version, SocketAddr::from(([127, 0, 0, 1], 1)).into(), watch::channel(Life::Alive).1));
     rounds.awake(&link, Weak::new());
     link
 }

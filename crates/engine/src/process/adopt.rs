@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,85 +17,18 @@ use super::journal::{self, Journal, Stage};
 use super::logs::LogFile;
 use super::watch::Watcher;
 use super::{Process, ProcessBody, cgroup, contract, streams};
-use crate::body::Ended;
+use crate::adoption::{Adoption, Alive, ENDED, Found, Inherited};
+use crate::body::{Ended, Life};
 
 /// How long an instance that was caught falling asleep may take to be so.
 const FALL_ASLEEP: Duration = Duration::from_millis(200);
-
-/// Said of an instance of which nothing is left.
-const ENDED: &str = "it ended while no server ran";
-
-/// An instance of an earlier server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// Its id.
-    pub instance: InstanceId,
-    /// Its function, as far as it is known.
-    pub function: Option<FunctionName>,
-    /// Its version, as far as it is known.
-    pub version: Option<VersionId>,
-    /// The names of its devices.
-    pub devices: Vec<String>,
-    /// What its order asked to be told again.
-    pub memo: String,
-    /// How it is, or why it cannot go on.
-    pub state: Result<Alive, String>,
-}
-
-impl Found {
-    /// Whether some process of it was still there.
-    pub fn was_there(&self) -> bool {
-        !self.state.as_ref().is_err_and(|reason| reason == ENDED)
-    }
-}
-
-/// How an instance that can go on was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Alive {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Its main process.
-    pub process: u32,
-    /// It gets no CPU.
-    pub asleep: bool,
-    /// Connections that the earlier server closed by ending and that are still open on its side.
-    pub busy: u32,
-    /// When its program was started, boot time.
-    pub born: u64,
-}
-
-/// Connections that an earlier server left on instances.
-#[derive(Debug, Default)]
-pub struct Inherited(BTreeMap<InstanceId, Vec<Connection>>);
-
-impl Inherited {
-    /// Whether there are none any more.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The instances that have closed the last of theirs since the last look.
-    pub fn settled(&mut self) -> Vec<InstanceId> {
-        let Ok(open) = sockets::connections() else { return Vec::new() };
-        let open: BTreeSet<Connection> = open.into_iter().collect();
-        let mut settled = Vec::new();
-        self.0.retain(|instance, connections| {
-            connections.retain(|connection| open.contains(connection));
-            if connections.is_empty() {
-                settled.push(*instance);
-            }
-            !connections.is_empty()
-        });
-        settled
-    }
-}
 
 /// Processes that carry our server's mark, by the instance that they name.
 type Marked = BTreeMap<InstanceId, (Option<FunctionName>, Vec<u32>)>;
 
 impl ProcessBody {
     /// Looks for instances of earlier servers and takes hold of all of them; those that cannot go on must be killed.
-    pub(super) fn find_left(&self) -> (Vec<Found>, Inherited) {
+    pub(super) fn find_left(&self) -> Adoption {
         let marked = marked(&self.options.server);
         let host_boot = kip_host::clock::boot_id().unwrap_or_default();
         let mut ids: BTreeSet<InstanceId> = names(&self.options.instances);
@@ -130,8 +62,10 @@ impl ProcessBody {
                 let _ = fs::remove_dir_all(&folder);
                 continue;
             };
-            if let Ok(alive) = &mut found.state {
-                let port = alive.address.port();
+            if let (Ok(alive), Some(address)) =
+                (&mut found.state, self.known(id).ok().and_then(|known| *known.address.lock()))
+            {
+                let port = address.port();
                 let open: Vec<Connection> =
                     connections.iter().filter(|connection| connection.local.port() == port).copied().collect();
                 // One that sleeps had nothing to do; it has not seen yet that its connections were closed.
@@ -142,7 +76,7 @@ impl ProcessBody {
             }
             all.push(found);
         }
-        (all, inherited)
+        Adoption { found: all, inherited }
     }
 
     /// An instance with a journal. None if nothing of it is left.
@@ -178,7 +112,8 @@ impl ProcessBody {
             return Some(Err(format!("it does not listen on its port {} any more", address.port())));
         }
         self.read_on(&process, &journal);
-        Some(Ok(Alive { address, process: journal.process, asleep, busy: 0, born: main.born() }))
+        let life = process.life.clone();
+        Some(Ok(Alive { endpoint: address.into(), life, asleep, busy: 0, born: main.born() }))
     }
 
     /// An instance without a journal: its server ended between its start and the writing of one, or the file was lost.
@@ -214,18 +149,21 @@ impl ProcessBody {
     /// Puts it into the table as if we had started it.
     fn take_hold(&self, id: InstanceId, journal: Journal, main_lives: bool) -> Arc<Process> {
         let (ended, watch) = watch::channel(None);
+        let (life, alive) = watch::channel(Life::Alive);
         let limited = journal.clone();
         let watched = main_lives
             && Watcher {
                 instance: id,
                 ended: ended.clone(),
-                report: self.ended.clone(),
+                life: life.clone(),
+                report: self.events.clone(),
                 out_of_memory: move || limited.out_of_memory(),
             }
             .adopted(journal.process)
             .inspect_err(|error| tracing::warn!(instance = %id, %error, "it ended in this moment"))
             .is_ok();
         if !watched {
+            life.send_replace(Life::Ended);
             let _ = ended.send(Some(Ended { instance: id, code: None, signal: None, out_of_memory: None }));
         }
         let process = Arc::new(Process {
@@ -235,6 +173,7 @@ impl ProcessBody {
             cgroup: journal.cgroup.clone(),
             folder: self.folder_of(id),
             ended: watch,
+            life: alive,
             headers: journal::headers(&journal.headers),
             address: Mutex::new(journal.address),
             journal: Mutex::new(journal.clone()),

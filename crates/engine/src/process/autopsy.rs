@@ -2,76 +2,82 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::sync::Arc;
 
 use kip_spec::InstanceId;
 
-use super::{ProcessBody, cgroup};
+use super::{Process, cgroup, limits};
 
 /// Threads that are looked at; more say the same again.
 const MOST_THREADS: usize = 64;
 /// Lines of one thread's kernel stack.
 const MOST_FRAMES: usize = 12;
 
-impl ProcessBody {
-    /// Bytes of memory that instances use: the resident memory of their processes, shared pages counted in each.
-    pub fn memory_of(&self, instances: &[InstanceId]) -> HashMap<InstanceId, u64> {
-        let sum = |members: Vec<u32>| members.into_iter().filter_map(resident).sum();
-        self.members_of(instances).into_iter().map(|(id, members)| (id, sum(members))).collect()
-    }
+/// Bytes of memory that instances use: the resident memory of their processes, shared pages counted in each.
+pub(super) fn memory_of(instances: &[Arc<Process>]) -> HashMap<InstanceId, u64> {
+    let sum = |members: Vec<u32>| members.into_iter().filter_map(resident).sum();
+    members_of(instances).into_iter().map(|(id, members)| (id, sum(members))).collect()
+}
 
-    /// Nanoseconds of CPU time that instances used since they were started: all of it where they have a cgroup; else that
-    /// of the processes there are, and of their children that have ended.
-    pub fn cpu_of(&self, instances: &[InstanceId]) -> HashMap<InstanceId, u64> {
-        let known = instances.iter().filter_map(|id| self.known(*id).ok());
-        let counted = known.filter_map(|process| Some((process.id, cgroup::cpu_time(process.cgroup.as_deref()?)?)));
-        let mut used: HashMap<InstanceId, u64> = counted.collect();
-        let left: Vec<InstanceId> = instances.iter().copied().filter(|id| !used.contains_key(id)).collect();
-        if !left.is_empty() {
-            let sum = |members: Vec<u32>| members.into_iter().filter_map(kip_host::usage::cpu_of_process).sum();
-            used.extend(self.members_of(&left).into_iter().map(|(id, members)| (id, sum(members))));
-        }
-        used
-    }
+/// The most bytes of memory that instances ever used, where that is counted.
+pub(super) fn peak_memory_of(instances: &[Arc<Process>]) -> HashMap<InstanceId, u64> {
+    let peak = |process: &Arc<Process>| {
+        let journal = process.journal.lock();
+        Some((process.id, limits::peak_memory(&journal.cgroups())?))
+    };
+    instances.iter().filter_map(peak).collect()
+}
 
-    /// The processes of instances. Without cgroups one look at `/proc` serves for all of them.
-    pub fn members_of(&self, instances: &[InstanceId]) -> HashMap<InstanceId, Vec<u32>> {
-        let known: Vec<_> = instances.iter().filter_map(|id| self.known(*id).ok()).collect();
-        let by_group = match known.iter().any(|process| process.cgroup.is_none()) {
-            true => kip_host::sockets::processes_by_group(),
-            false => std::collections::BTreeMap::new(),
-        };
-        let members = |process: &super::Process| match &process.cgroup {
-            Some(_) => process.members(),
-            None if process.leads_group => by_group.get(&process.pid).cloned().unwrap_or_default(),
-            None => Vec::new(),
-        };
-        known.iter().map(|process| (process.id, members(process))).collect()
+/// Nanoseconds of CPU time that instances used since they were started: all of it where they have a cgroup; else that
+/// of the processes there are, and of their children that have ended.
+pub(super) fn cpu_of(instances: &[Arc<Process>]) -> HashMap<InstanceId, u64> {
+    let counted =
+        instances.iter().filter_map(|process| Some((process.id, cgroup::cpu_time(process.cgroup.as_deref()?)?)));
+    let mut used: HashMap<InstanceId, u64> = counted.collect();
+    let left: Vec<Arc<Process>> = instances.iter().filter(|process| !used.contains_key(&process.id)).cloned().collect();
+    if !left.is_empty() {
+        let sum = |members: Vec<u32>| members.into_iter().filter_map(kip_host::usage::cpu_of_process).sum();
+        used.extend(members_of(&left).into_iter().map(|(id, members)| (id, sum(members))));
     }
+    used
+}
 
-    /// Where the threads of an instance stand: name, state and, as far as we may see them, the kernel's function they wait
-    /// in and its stack.
-    pub fn stacks(&self, instance: InstanceId) -> Vec<String> {
-        let Ok(process) = self.known(instance) else { return Vec::new() };
-        let mut lines = Vec::new();
-        let mut left = MOST_THREADS;
-        for member in process.members() {
-            let mut threads: Vec<u32> = fs::read_dir(format!("/proc/{member}/task"))
-                .into_iter()
-                .flatten()
-                .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-                .collect();
-            threads.sort_unstable();
-            for thread in threads {
-                if left == 0 {
-                    lines.push("more threads are not shown".to_owned());
-                    return lines;
-                }
-                left -= 1;
-                lines.extend(stack(member, thread));
+/// The processes of instances. Without cgroups one look at `/proc` serves for all of them.
+pub(super) fn members_of(instances: &[Arc<Process>]) -> HashMap<InstanceId, Vec<u32>> {
+    let by_group = match instances.iter().any(|process| process.cgroup.is_none()) {
+        true => kip_host::sockets::processes_by_group(),
+        false => std::collections::BTreeMap::new(),
+    };
+    let members = |process: &Process| match &process.cgroup {
+        Some(_) => process.members(),
+        None if process.leads_group => by_group.get(&process.pid).cloned().unwrap_or_default(),
+        None => Vec::new(),
+    };
+    instances.iter().map(|process| (process.id, members(process))).collect()
+}
+
+/// Where the threads of an instance stand: name, state and, as far as we may see them, the kernel's function they wait
+/// in and its stack.
+pub(super) fn stacks(process: &Process) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut left = MOST_THREADS;
+    for member in process.members() {
+        let mut threads: Vec<u32> = fs::read_dir(format!("/proc/{member}/task"))
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        threads.sort_unstable();
+        for thread in threads {
+            if left == 0 {
+                lines.push("more threads are not shown".to_owned());
+                return lines;
             }
+            left -= 1;
+            lines.extend(stack(member, thread));
         }
-        lines
     }
+    lines
 }
 
 fn stack(process: u32, thread: u32) -> Vec<String> {

@@ -98,7 +98,7 @@ pub(super) async fn call_hook(
     if let Ok(value) = HeaderValue::from_str(&hook.path) {
         headers.insert("x-fc-control-path", value);
     }
-    match kip_host::http_client::status_of(method, address, &hook.path, &headers, hook.timeout.to_std()).await {
+    match kip_host::http_client::status_of(method, &address.into(), &hook.path, &headers, hook.timeout.to_std()).await {
         Ok(status) if (200..300).contains(&status) => Ok(()),
         Ok(status) => Err(failed(status, format!("{} answered {status}", hook.path))),
         Err(error) => Err(failed(0, error.to_string())),

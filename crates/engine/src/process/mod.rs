@@ -23,20 +23,26 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use kip_spec::InstanceId;
 use kip_spec::function::Hook;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::sync::watch::Receiver;
 
-use crate::body::{Body, Ended, Error, Order, Running, StartError, StartProblem, StopOrder};
+use crate::adoption::Adoption;
+use crate::body::{
+    Body, BodyEvent, Ended, Error, Health, Life, LocalBody, Measure, Order, Running, StartError, StartProblem,
+    StopOrder,
+};
 use journal::{Journal, Stage};
 use kip_host::failpoint::reached;
+use kip_host::http_client;
 use limits::Limits;
 use pump::Pump;
 
-pub use adopt::{Alive, Found, Inherited};
 pub use logs::{LogFile, Record};
 
 /// How long a pause may take to be seen.
@@ -87,7 +93,9 @@ pub(crate) struct Process {
     /// What the next server is told of it.
     journal: Mutex<Journal>,
     /// Set once the main process has ended.
-    ended: tokio::sync::watch::Receiver<Option<Ended>>,
+    ended: Receiver<Option<Ended>>,
+    /// The same for others.
+    life: Receiver<Life>,
     /// Headers for hooks.
     headers: http::HeaderMap,
     /// Known once ready.
@@ -127,17 +135,17 @@ pub struct ProcessBody {
     processes: Mutex<Table>,
     /// Something has left [`Table::starting`].
     spawned: tokio::sync::Notify,
-    ended: mpsc::Sender<Ended>,
+    events: mpsc::Sender<BodyEvent>,
     pump: Pump,
     limits: Limits,
 }
 
 impl ProcessBody {
-    /// Probes the host, and is ready to start instances. The ends of main processes are reported to `ended`.
+    /// Probes the host, and is ready to start instances. The ends of main processes are reported to `events`.
     ///
     /// # Errors
     /// When the folders cannot be made.
-    pub fn new(options: Options, ended: mpsc::Sender<Ended>) -> std::io::Result<Self> {
+    pub fn new(options: Options, events: mpsc::Sender<BodyEvent>) -> std::io::Result<Self> {
         kip_host::directory::create_private(&options.logs)?;
         kip_host::directory::create_private(&options.instances)?;
         let (cgroup, cgroup_missing) = match cgroup::prepare(&options.server) {
@@ -152,16 +160,10 @@ impl ProcessBody {
             capabilities,
             processes: Mutex::default(),
             spawned: tokio::sync::Notify::new(),
-            ended,
+            events,
             pump,
             limits,
         })
-    }
-
-    /// Takes hold of everything that an earlier server left. What is not adopted must be killed. To be called once,
-    /// before the first start.
-    pub fn find(&self) -> (Vec<Found>, Inherited) {
-        self.find_left()
     }
 
     /// What this host lets us do.
@@ -170,34 +172,9 @@ impl ProcessBody {
     }
 
     /// The last lines that an instance wrote, up to now.
-    pub async fn last_lines(&self, function: &str, instance: InstanceId, most: usize) -> Vec<String> {
+    async fn last_lines(&self, function: &str, instance: InstanceId, most: usize) -> Vec<String> {
         self.pump.settle(instance).await;
         LogFile::of(&self.options.logs, function, instance).last_lines(most)
-    }
-
-    /// Waits until what a function's instances have written up to now is in their logs.
-    pub async fn settle_logs(&self, function: &str) {
-        self.pump.settle_folder(&self.log_folder(function)).await;
-    }
-
-    /// The folder of a function's logs.
-    pub fn log_folder(&self, function: &str) -> PathBuf {
-        self.options.logs.join(function)
-    }
-
-    /// Removes what the body made on the host, once all instances are gone.
-    pub fn clean_up(&self) {
-        if let Some(cgroup) = &self.capabilities.cgroup {
-            cgroup::remove(cgroup);
-        }
-        self.limits.clean_up();
-    }
-
-    /// The most memory that an instance ever used, in bytes, where it is counted.
-    pub fn peak_memory(&self, instance: InstanceId) -> Option<u64> {
-        let process = self.known(instance).ok()?;
-        let journal = process.journal.lock();
-        limits::peak_memory(&journal.cgroups())
     }
 
     fn known(&self, id: InstanceId) -> Result<Arc<Process>, Error> {
@@ -269,6 +246,10 @@ impl Drop for Starting<'_> {
 
 #[async_trait]
 impl Body for ProcessBody {
+    async fn adopt(&self) -> Adoption {
+        self.find_left()
+    }
+
     async fn start(&self, order: Order) -> Result<Running, StartError> {
         let Some(starting) = self.begin(order.instance) else {
             let (problem, detail) = (StartProblem::SpawnFailed, "the start was cancelled".to_owned());
@@ -282,9 +263,9 @@ impl Body for ProcessBody {
         let ready = ready::wait(&process, &order, port).await;
         match ready {
             Ok(running) => {
-                *process.address.lock() = Some(running.address);
                 reached("start: ready");
-                process.note(|journal| (journal.stage, journal.address) = (Stage::Ready, Some(running.address)));
+                let address = *process.address.lock();
+                process.note(|journal| (journal.stage, journal.address) = (Stage::Ready, address));
                 reached("start: ready noted");
                 Ok(running)
             }
@@ -336,8 +317,59 @@ impl Body for ProcessBody {
         Ok(())
     }
 
+    async fn probe(&self, instance: InstanceId, path: &str, limit: Duration) -> Health {
+        let address = self.known(instance).ok().and_then(|process| *process.address.lock());
+        let Some(address) = address else { return Health::Refused };
+        let headers = http::HeaderMap::new();
+        match http_client::status_of(http::Method::GET, &address.into(), path, &headers, limit).await {
+            Ok(status) if (200..400).contains(&status) => Health::Well,
+            Err(http_client::Error::Timeout(_)) => Health::Slow,
+            Ok(_) | Err(_) => Health::Refused,
+        }
+    }
+
+    async fn measure(&self, instances: &[InstanceId], what: Measure) -> HashMap<InstanceId, u64> {
+        let processes: Vec<Arc<Process>> = instances.iter().filter_map(|id| self.known(*id).ok()).collect();
+        let measured = kip_host::tasks::blocking("measure instances", move || match what {
+            Measure::Memory => autopsy::memory_of(&processes),
+            Measure::PeakMemory => autopsy::peak_memory_of(&processes),
+            Measure::CpuTime => autopsy::cpu_of(&processes),
+        });
+        measured.await.unwrap_or_default()
+    }
+
+    async fn stacks(&self, instance: InstanceId) -> Vec<String> {
+        let Ok(process) = self.known(instance) else { return Vec::new() };
+        kip_host::tasks::blocking("look at stacks", move || autopsy::stacks(&process)).await.unwrap_or_default()
+    }
+
+    async fn settle_logs(&self, function: &str, instance: Option<InstanceId>) {
+        match instance {
+            Some(instance) => self.pump.settle(instance).await,
+            None => self.pump.settle_folder(&self.options.logs.join(function)).await,
+        }
+    }
+
+    async fn clean_up(&self) {
+        if let Some(cgroup) = &self.capabilities.cgroup {
+            cgroup::remove(cgroup);
+        }
+        self.limits.clean_up();
+    }
+
+    fn local(&self) -> Option<&dyn LocalBody> {
+        Some(self)
+    }
+}
+
+impl LocalBody for ProcessBody {
     fn process(&self, instance: InstanceId) -> Option<u32> {
         self.known(instance).ok().map(|process| process.pid)
+    }
+
+    fn members(&self, instances: &[InstanceId]) -> HashMap<InstanceId, Vec<u32>> {
+        let processes: Vec<Arc<Process>> = instances.iter().filter_map(|id| self.known(*id).ok()).collect();
+        autopsy::members_of(&processes)
     }
 }
 
@@ -371,6 +403,6 @@ mod tests {
         body.kill(other).await.expect("nothing to end");
         assert!(body.begin(other).is_none(), "it was cancelled before it began");
         assert!(body.begin(id).is_some(), "the failed one left nothing behind");
-        body.clean_up();
+        body.clean_up().await;
     }
 }

@@ -73,7 +73,7 @@ async fn answers(order: &Order, address: SocketAddr) -> bool {
         ReadyProbe::Http { path } => {
             let headers = HeaderMap::new();
             let status =
-                kip_host::http_client::status_of(http::Method::GET, address, path, &headers, PROBE_LIMIT).await;
+                kip_host::http_client::status_of(http::Method::GET, &address.into(), path, &headers, PROBE_LIMIT).await;
             status.is_ok_and(|status| (200..400).contains(&status))
         }
     }
@@ -101,7 +101,8 @@ fn check_owner(process: &Process, order: &Order, address: SocketAddr) -> Result<
             "the instance listens beyond loopback: others on the network can call it past the gateway; let it listen on 127.0.0.1"
         );
     }
-    Ok(Running { address, process: process.pid, exposed })
+    *process.address.lock() = Some(address);
+    Ok(Running { endpoint: address.into(), life: process.life.clone(), exposed })
 }
 
 /// It had its time: does it listen elsewhere?

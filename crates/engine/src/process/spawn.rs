@@ -15,7 +15,7 @@ use super::logs::LogFile;
 use super::unsafe_spawn::Step;
 use super::watch::Watcher;
 use super::{Process, ProcessBody, cgroup, contract, expand, streams};
-use crate::body::{Order, StartError, StartProblem};
+use crate::body::{Life, Order, StartError, StartProblem};
 use kip_host::failpoint::reached;
 
 /// Programs that are on their way into the kernel at once.
@@ -82,6 +82,7 @@ impl ProcessBody {
         reached("start: spawned");
         let pid = child.as_raw_nonzero().get().unsigned_abs();
         let (ended, watch) = watch::channel(None);
+        let (life, alive) = watch::channel(Life::Alive);
         let headers = contract::headers(order);
         let journal = Journal {
             host_boot: kip_host::clock::boot_id().unwrap_or_default(),
@@ -102,10 +103,20 @@ impl ProcessBody {
         };
         let (id, limited) = (order.instance, journal.clone());
         let out_of_memory = move || limited.out_of_memory();
-        Watcher { instance: id, ended, report: self.ended.clone(), out_of_memory }.own(child);
+        Watcher { instance: id, ended, life, report: self.events.clone(), out_of_memory }.own(child);
         let (address, journal) = (Mutex::default(), Mutex::new(journal));
-        let process =
-            Arc::new(Process { id, pid, leads_group: true, cgroup, folder, journal, ended: watch, headers, address });
+        let process = Arc::new(Process {
+            id,
+            pid,
+            leads_group: true,
+            cgroup,
+            folder,
+            journal,
+            ended: watch,
+            life: alive,
+            headers,
+            address,
+        });
         self.lock().running.insert(id, process.clone());
         process.note(|_| {});
         reached("start: noted");

@@ -1,5 +1,6 @@
 //! Samples sent, answers compared, the function left alone until it sleeps, and woken.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use http::header::CONTENT_TYPE;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kip_control::{DecisionRecord, FunctionInfo, InstanceInfo};
 use kip_host::clock::boot_millis;
+use kip_host::endpoint::Endpoint;
 use kip_host::http_client;
 use kip_spec::problem::Envelope;
 use serde::Serialize;
@@ -158,9 +160,10 @@ const SILENCE: Duration = Duration::from_millis(300);
 /// Calls sleepers directly. The kernel takes the connection for a frozen process; only an answer would show that it runs.
 async fn all_silent(asleep: &[InstanceInfo]) -> bool {
     for instance in asleep {
-        let Some(address) = instance.address.as_deref().and_then(|address| address.parse().ok()) else { return false };
+        let address = instance.address.as_deref().and_then(|address| address.parse::<SocketAddr>().ok());
+        let Some(endpoint) = address.map(Endpoint::from) else { return false };
         let headers = http::HeaderMap::new();
-        if http_client::status_of(http::Method::GET, address, "/", &headers, SILENCE).await.is_ok() {
+        if http_client::status_of(http::Method::GET, &endpoint, "/", &headers, SILENCE).await.is_ok() {
             return false;
         }
     }

@@ -1,0 +1,87 @@
+//! What an earlier server of this data directory left, as a body found it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kip_host::endpoint::Endpoint;
+use kip_host::sockets::{self, Connection};
+use kip_spec::{FunctionName, InstanceId, VersionId};
+use tokio::sync::watch;
+
+use crate::body::Life;
+
+/// All that was found.
+#[derive(Debug, Default)]
+pub struct Adoption {
+    /// The instances, those included that cannot go on.
+    pub found: Vec<Found>,
+    /// Connections of the earlier server to instances that go on.
+    pub inherited: Inherited,
+}
+
+/// Said of an instance of which nothing is left.
+pub(crate) const ENDED: &str = "it ended while no server ran";
+
+/// An instance of an earlier server.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its id.
+    pub instance: InstanceId,
+    /// Its function, as far as it is known.
+    pub function: Option<FunctionName>,
+    /// Its version, as far as it is known.
+    pub version: Option<VersionId>,
+    /// The names of its devices.
+    pub devices: Vec<String>,
+    /// What its order asked to be told again.
+    pub memo: String,
+    /// How it is, or why it cannot go on.
+    pub state: Result<Alive, String>,
+}
+
+impl Found {
+    /// Whether some process of it was still there.
+    pub fn was_there(&self) -> bool {
+        !self.state.as_ref().is_err_and(|reason| reason == ENDED)
+    }
+}
+
+/// How an instance that can go on was found.
+#[derive(Debug, Clone)]
+pub struct Alive {
+    /// Where it is reached.
+    pub endpoint: Endpoint,
+    /// Whether it lives; the body changes it.
+    pub life: watch::Receiver<Life>,
+    /// It gets no CPU.
+    pub asleep: bool,
+    /// Connections that the earlier server closed by ending and that are still open on its side.
+    pub busy: u32,
+    /// When its program was started, boot time.
+    pub born: u64,
+}
+
+/// Connections that an earlier server left on instances.
+#[derive(Debug, Default)]
+pub struct Inherited(pub(crate) BTreeMap<InstanceId, Vec<Connection>>);
+
+impl Inherited {
+    /// Whether there are none any more.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The instances that have closed the last of theirs since the last look.
+    pub fn settled(&mut self) -> Vec<InstanceId> {
+        let Ok(open) = sockets::connections() else { return Vec::new() };
+        let open: BTreeSet<Connection> = open.into_iter().collect();
+        let mut settled = Vec::new();
+        self.0.retain(|instance, connections| {
+            connections.retain(|connection| open.contains(connection));
+            if connections.is_empty() {
+                settled.push(*instance);
+            }
+            !connections.is_empty()
+        });
+        settled
+    }
+}
