@@ -66,7 +66,7 @@ pub trait Blame: std::fmt::Debug + Send + Sync {
 /// The exchange, of one thread.
 #[derive(Debug, Clone)]
 pub struct Relay {
-    pool: Rc<Pool>,
+    pub(crate) pool: Rc<Pool>,
     pub(crate) tracer: Rc<Tracer>,
     tunnels: Rc<Tunnels>,
 }

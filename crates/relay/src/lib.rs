@@ -19,6 +19,9 @@ mod tunnel;
 mod unsafe_peek;
 mod upgrade;
 
+#[cfg(test)]
+mod tests;
+
 pub use answer::{Answer, in_the_clear, problem, refusal, refused_connection};
 pub use body::{Body, BrokenOff};
 pub use deliver::{Delivery, Undelivered, compose};

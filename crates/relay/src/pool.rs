@@ -148,6 +148,12 @@ impl Pool {
         }
     }
 
+    /// The instances it keeps connections to.
+    #[cfg(test)]
+    pub(crate) fn instances(&self) -> Vec<InstanceId> {
+        self.known.borrow().keys().copied().collect()
+    }
+
     /// Closes connections that were idle briefly and were not used since, until there are none.
     async fn close_brief(self: Rc<Self>) {
         loop {
