@@ -19,8 +19,7 @@ use kip_tasks::Tasks;
 use crate::authorise::{Authority, Sight};
 use crate::connection::fault::Fault;
 use crate::connection::{Bounds, GuardedBody, REFUSED, State, is_host};
-use crate::grpc;
-use crate::lists;
+use crate::dialect::Dialect;
 use crate::model::{self, Missing};
 use crate::route::{Route, route};
 
@@ -73,16 +72,15 @@ impl Door {
             let line = state.as_ref().and_then(|state| state.line());
             let (method, target) = line.unwrap_or_else(|| ("-".to_owned(), "-".to_owned()));
             self.note_refusal((&method, &target), &answer, &id, inbound.peer);
-            return answer.map(|body| GuardedBody::new(body, None, Version::HTTP_11));
+            return Dialect::Native.render(answer).map(|body| GuardedBody::new(body, None, Version::HTTP_11));
         }
-        let grpc = kip_relay::is_grpc(request.headers());
+        let dialect = Dialect::of(&request);
         let version = request.version();
-        let kserve = request.uri().path().starts_with("/v2");
         let upgrade = kip_relay::asked_upgrade(&request).is_some();
         let mut answer = self.exchange(&inbound, request, &id).await;
         if let Some(state) = &state {
             // What was wrong with the body is known to the guard alone.
-            if let Some(fault) = state.body_fault().filter(|_| answer.headers().contains_key("x-kip-error")) {
+            if let Some(fault) = state.body_fault().filter(|_| answer.body().problem().is_some()) {
                 answer = kip_relay::problem(fault.problem(&self.bounds), &id);
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -90,12 +88,7 @@ impl Door {
                 state.decide(answer.status() == StatusCode::SWITCHING_PROTOCOLS);
             }
         }
-        if grpc {
-            answer = grpc::told(answer);
-        } else if kserve {
-            answer = lists::told_kserve(answer);
-        }
-        answer.map(|body| GuardedBody::new(body, state, version))
+        dialect.render(answer).map(|body| GuardedBody::new(body, state, version))
     }
 
     async fn exchange(&self, inbound: &Inbound, mut request: Request<Incoming>, id: &RequestId) -> Answer {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderValue};
 use kip_auth::{Key, Keys};
 use kip_control::Cell;
@@ -114,9 +114,7 @@ impl Authority {
             }
         };
         let hint = format!("try again later; an administrator can change the limit: kip key set {name}");
-        let mut answer = kip_relay::problem(problem.hint(hint), id);
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-        Box::new(answer)
+        Box::new(kip_relay::problem(Problem { retry_after: Some(seconds), ..problem.hint(hint) }, id))
     }
 }
 
@@ -146,7 +144,7 @@ impl Sight {
 impl Door {
     /// Counts what was answered here, before it came to a function, and logs it where that is asked for.
     pub(crate) fn note_refusal(&self, (method, path): (&str, &str), answer: &Answer, id: &RequestId, peer: IpAddr) {
-        let code = answer.headers().get("x-kip-error").and_then(|code| code.to_str().ok()?.parse().ok());
+        let code = answer.body().problem().map(|problem| problem.code);
         let status = answer.status().as_u16();
         self.relay.refused(Refused { request: id, peer: Some(peer), method, path, status, code });
     }

@@ -7,9 +7,9 @@ mod admission;
 mod authorise;
 mod connection;
 mod crew;
+mod dialect;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
-mod grpc;
 mod listen;
 mod lists;
 mod model;

@@ -55,23 +55,6 @@ impl Door {
     }
 }
 
-/// A problem as KServe's clients read it: the error is one text. An instance's answer stays as it is.
-pub(crate) fn told_kserve(answer: Answer) -> Answer {
-    let Some(code) = answer.headers().get("x-kip-error").and_then(|code| code.to_str().ok()).map(str::to_owned) else {
-        return answer;
-    };
-    let (head, body) = answer.into_parts();
-    let read: Option<Value> = match &body {
-        Body::Text(Some(text)) => serde_json::from_slice(text).ok(),
-        _ => None,
-    };
-    let part = |name: &str| read.as_ref().and_then(|value| value.get("error")?.get(name)?.as_str().map(str::to_owned));
-    let Some(message) = part("message") else { return Response::from_parts(head, body) };
-    let hint = part("hint").map(|hint| format!("; {hint}")).unwrap_or_default();
-    let text = json!({"error": format!("[{code}] {message}{hint}")});
-    Response::from_parts(head, Body::text(format!("{text}\n")))
-}
-
 fn answer(status: StatusCode, value: &Value) -> Answer {
     let mut answer = Response::new(Body::text(format!("{value}\n")));
     *answer.status_mut() = status;

@@ -19,11 +19,7 @@ impl Door {
             Ok(answer) => answer,
             Err(error) => {
                 let retry_after = error.retry_after();
-                let mut answer = kip_relay::problem(Problem::from(error), id);
-                if let Some(seconds) = retry_after {
-                    answer.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
-                }
-                answer
+                kip_relay::problem(Problem { retry_after, ..error.into() }, id)
             }
         }
     }

@@ -13,18 +13,20 @@ use crate::exchange::Call;
 /// What goes back to a caller.
 pub type Answer = Response<Body>;
 
-/// A problem as an answer, with the status of its code.
+/// A problem as an answer, with the status of its code. Its body is rendered where the caller's dialect is known.
 pub fn problem(mut problem: Problem, request: &RequestId) -> Answer {
     problem.request_id = Some(request.as_str().to_owned());
     let code = problem.code;
     let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let text = serde_json::to_string(&Envelope { error: problem }).unwrap_or_default();
-    let mut answer = Response::new(Body::text(text + "\n"));
+    let retry_after = problem.retry_after;
+    let mut answer = Response::new(Body::Problem(Box::new(problem)));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Ok(value) = HeaderValue::from_str(&code.to_string()) {
         headers.insert("x-kip-error", value);
+    }
+    if let Some(seconds) = retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     set_request_id(headers, request);
     answer
@@ -84,11 +86,8 @@ pub fn refusal(function: &str, refused: &Refused, request: &RequestId) -> Answer
     if let Some(detail) = refused.detail.as_deref().filter(|detail| !detail.is_empty()) {
         said = said.cause(detail);
     }
-    let mut answer = problem(said, request);
-    if let Some(seconds) = reason.retry_after_seconds() {
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    answer
+    said.retry_after = reason.retry_after_seconds();
+    problem(said, request)
 }
 
 fn hint(function: &str, refusal: Refusal) -> String {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use kip_control::{Permit, Turn};
-use kip_spec::code;
+use kip_spec::{Problem, code};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 
@@ -37,9 +37,19 @@ pub enum Body {
     Text(Option<Bytes>),
     /// As the instance sends it.
     Stream(Pin<Box<Stream>>),
+    /// An error of ours. It has no bytes until a renderer has given it those of the caller's dialect.
+    Problem(Box<Problem>),
 }
 
 impl Body {
+    /// The error, if this is one of ours.
+    pub fn problem(&self) -> Option<&Problem> {
+        match self {
+            Self::Problem(problem) => Some(problem),
+            Self::Text(_) | Self::Stream(_) => None,
+        }
+    }
+
     /// A text of ours.
     pub fn text(text: impl Into<Bytes>) -> Self {
         let text = text.into();
@@ -193,6 +203,7 @@ impl http_body::Body for Body {
         match self.get_mut() {
             Self::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Self::Stream(stream) => stream.as_mut().get_mut().poll_piece(context),
+            Self::Problem(_) => Poll::Ready(None),
         }
     }
 
@@ -200,6 +211,7 @@ impl http_body::Body for Body {
         match self {
             Self::Text(text) => text.is_none(),
             Self::Stream(stream) => stream.done,
+            Self::Problem(_) => true,
         }
     }
 
@@ -209,6 +221,7 @@ impl http_body::Body for Body {
             Self::Stream(stream) => {
                 stream.live.borrow().as_ref().map_or_else(SizeHint::new, |live| live.body.size_hint())
             }
+            Self::Problem(_) => SizeHint::with_exact(0),
         }
     }
 }

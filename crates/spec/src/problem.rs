@@ -25,6 +25,9 @@ pub struct Problem {
     /// The request it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// When another try can help, seconds from now: the header `Retry-After`.
+    #[serde(skip)]
+    pub retry_after: Option<u64>,
 }
 
 /// A place in a text file; line and column count from 1.
@@ -51,7 +54,15 @@ pub struct Envelope {
 impl Problem {
     /// A problem with a code and a one-line message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), cause: None, hint: None, place: None, request_id: None }
+        Self {
+            code,
+            message: message.into(),
+            cause: None,
+            hint: None,
+            place: None,
+            request_id: None,
+            retry_after: None,
+        }
     }
 
     /// Adds why.
