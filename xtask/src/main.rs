@@ -26,7 +26,8 @@ const HELP: &str = "\
 Tasks of development. Usage: cargo xtask <task>
 
   check             everything below but the tests, and format, lints and API documentation
-  test [ARGS]       installs what tests need, runs them all, and counts them; ARGS replace `--workspace`
+  test [SUITE...]   installs what tests need, runs all suites or these, and counts: rooms, brain, models, freezer, server;
+                    words for cargo, such as `-p kip-fleet`, run what cargo makes of them
   install           only installs what tests need
   arrows            which room may depend on which
   crates            banned crates, and how many the server is built from

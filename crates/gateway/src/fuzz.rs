@@ -140,3 +140,29 @@ pub fn model(data: &[u8]) {
         }
     }
 }
+
+/// Seeds, which are also what coverage fuzzing begins with, and each beginning of each.
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn seeds_and_their_beginnings_pass() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds");
+        let mut tried = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let seed = std::fs::read(entry.unwrap().path()).unwrap();
+            let Some((target, rest)) = seed.split_first() else { continue };
+            for end in 0..=rest.len() {
+                let input = &rest[..end];
+                match target {
+                    b'g' => super::guard(input),
+                    b'r' => super::router(input),
+                    b'm' => super::model(input),
+                    // The relay's.
+                    _ => continue,
+                }
+                tried += 1;
+            }
+        }
+        assert!(tried > 500, "{tried} inputs: the seeds are not there");
+    }
+}

@@ -8,7 +8,7 @@ mod authorise;
 mod connection;
 mod crew;
 mod dialect;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod listen;
 mod lists;

@@ -175,7 +175,7 @@ pub(crate) struct Forwarding<'a> {
 }
 
 /// What a fuzz target calls: any headers, and panics if something that must hold does not.
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub fn fuzz(data: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in data.split(|byte| *byte == b'\n').take(64) {
@@ -201,6 +201,14 @@ pub fn fuzz(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Seeds of coverage fuzzing, and each beginning of each.
+    #[test]
+    fn seeds_and_their_beginnings_pass() {
+        let seed = include_bytes!("../../../fuzz/seeds/headers");
+        assert_eq!(seed[0], b'h');
+        (1..=seed.len()).for_each(|end| fuzz(&seed[1..end]));
+    }
 
     #[test]
     fn connection_names_headers_to_drop() {

@@ -26,7 +26,7 @@ pub use answer::{Answer, in_the_clear, problem, refusal, refused_connection};
 pub use body::{Body, BrokenOff};
 pub use deliver::{Delivery, Undelivered, compose};
 pub use exchange::{Blame, Call, Relay};
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub use headers::fuzz as fuzz_headers;
 pub use prefix::take_rest;
 pub use trace::{Caller, Refused};

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use crate::admission::{Door, Inbound};
 
 pub(crate) use self::body::GuardedBody;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::guard::Socket;
 pub(crate) use self::guard::{Bounds, Guard, REFUSED};
 pub(crate) use self::head::{Limits, is_host};

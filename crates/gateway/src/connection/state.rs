@@ -114,7 +114,7 @@ impl State {
         Some(self.ended.load(Ordering::Relaxed)).filter(|at| *at > 0)
     }
 
-    #[cfg(feature = "fuzzing")]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn is_under_way(&self) -> bool {
         self.is_busy()
     }

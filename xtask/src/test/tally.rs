@@ -1,63 +1,18 @@
-//! The tests, all of them, and one line that says how many passed, failed and were skipped.
-//!
-//! Plain `cargo test` runs them too; this also installs what they need and counts honestly: a test that prints a line
-//! beginning with `skipped: ` did not test anything and does not count as passed.
-
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
-
-use anyhow::{Context, Result};
-
-use crate::check::timed;
-use crate::command::command;
-use crate::install;
-
-/// Answers whether all passed. The line with the counts is the last one, so nothing is said after it.
-pub(crate) fn run(arguments: &[&str]) -> Result<bool> {
-    install::run()?;
-    let which = if arguments.is_empty() { &["--workspace"] } else { arguments };
-    let (result, took) = timed(|| stream(which));
-    let (tally, clean) = result?;
-    if !tally.reasons.is_empty() {
-        println!("\nskipped:");
-        tally.reasons.iter().for_each(|reason| println!("  {reason}"));
-    }
-    println!("\nthe tests took {:.0} s, building included", took.as_secs_f64());
-    println!("{}", tally.line(clean));
-    Ok(tally.failed == 0 && clean)
-}
-
-/// Runs cargo, shows what it writes, and counts. The second value is whether cargo itself was content.
-fn stream(which: &[&str]) -> Result<(Tally, bool)> {
-    // Without --show-output the harness keeps the `skipped:` lines of passing tests to itself.
-    let arguments = [&["test", "--release", "--no-fail-fast"], which, &["--", "--show-output"]].concat();
-    let mut child = command("cargo", &arguments).stdout(Stdio::piped()).spawn().context("cargo cannot be started")?;
-    let output = child.stdout.take().context("cargo has no output")?;
-    let mut tally = Tally::default();
-    let mut reader = BufReader::new(output);
-    let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line)? > 0 {
-        let text = String::from_utf8_lossy(&line);
-        if tally.take(text.trim_end_matches(['\n', '\r'])) {
-            print!("{text}");
-        }
-        line.clear();
-    }
-    Ok((tally, child.wait()?.success()))
-}
+//! Counts test results honestly: a test that prints a line beginning with `skipped: ` did not test anything and does not count as
+//! passed.
 
 /// What the lines of a test run add up to.
 #[derive(Debug, Default, PartialEq)]
-struct Tally {
-    passed: u64,
-    failed: u64,
+pub(super) struct Tally {
+    pub(super) passed: u64,
+    pub(super) failed: u64,
     ignored: u64,
     /// Lines beginning with `skipped: `.
     skipped_lines: u64,
     /// Tests that wrote such lines.
     skipped_tests: u64,
     /// Why, one for each that was skipped.
-    reasons: Vec<String>,
+    pub(super) reasons: Vec<String>,
     /// Within the output of passing tests, which nobody wants to read.
     quiet: bool,
     /// The test whose output is being read.
@@ -68,7 +23,7 @@ struct Tally {
 
 impl Tally {
     /// Takes a line; answers whether to show it.
-    fn take(&mut self, line: &str) -> bool {
+    pub(super) fn take(&mut self, line: &str) -> bool {
         if line == "successes:" {
             self.quiet = true;
         } else if line == "failures:" || line.starts_with("test result: ") {
@@ -120,7 +75,7 @@ impl Tally {
     }
 
     /// The closing line. A crash or a build that failed leaves no count of its own, so it counts as one.
-    fn line(&self, clean: bool) -> String {
+    pub(super) fn line(&self, clean: bool) -> String {
         let failed = if clean { self.failed } else { self.failed.max(1) };
         let passed = self.passed.saturating_sub(self.skipped_tests);
         format!("tests: {passed} passed, {failed} failed, {} skipped", self.ignored + self.skipped_lines)
