@@ -162,7 +162,10 @@ impl World {
         if done && what == Operate::Pause {
             self.may_die(function, instance, Fault::DeathAtWork, 5_000);
         }
-        if matches!(fate.end, End::Silent { .. }) {
+        let unheard = self.plant == Some(Plant::EndlessStop) && instance.sequence.is_multiple_of(7);
+        if matches!(fate.end, End::Silent { .. })
+            || unheard && matches!(what, Operate::Stop { .. } | Operate::Kill { .. })
+        {
             return;
         }
         let seen = match (what, done) {
@@ -206,8 +209,10 @@ impl World {
                 if self.plant == Some(Plant::BlindLedger) {
                     need = Need { kind: need.kind, ..Need::default() };
                 }
-                Some(ToPlacer::Ask { function, instance, version, need, urgency, number })
+                let lost = self.plant == Some(Plant::LostAsk) && self.now.is_multiple_of(7);
+                (!lost).then_some(ToPlacer::Ask { function, instance, version, need, urgency, number })
             }
+            ToPlacer::Cancel { .. } => (self.plant != Some(Plant::ForgottenCancel)).then_some(message),
             ToPlacer::Hold { instance, need, place, rung, .. } => {
                 self.rooms.held(instance, need, place, rung);
                 Some(message)
@@ -243,7 +248,8 @@ impl World {
                 true
             }
             FromPlacer::Evict { .. } => self.plant != Some(Plant::ForgottenEvict),
-            FromPlacer::Waits { .. } | FromPlacer::Press { .. } | FromPlacer::Relax => true,
+            FromPlacer::Waits { .. } => self.plant != Some(Plant::SwallowedWaits),
+            FromPlacer::Press { .. } | FromPlacer::Relax => true,
         }
     }
 }

@@ -128,7 +128,7 @@ impl World {
         if hot && body.stuck > 0 && stall.is_some_and(|stall| silent > 2 * stall + 2 * TIMER_SLACK) {
             return Err(("watchdog", format!("{} gave no byte for {silent} ms", instance.id)));
         }
-        let lifetime: u64 = instance.usage(self.now).times.iter().flatten().sum();
+        let lifetime = instance.lifetime(self.now);
         if lifetime != self.now - body.born {
             return Err(("meter", format!("{} was metered for {lifetime} ms: {body:?}", instance.id)));
         }

@@ -1,8 +1,8 @@
 //! Scaling policies in a core: Knative's, and what is provisioned.
 
 use kip_spec::Finite;
-use kip_spec::scaling::provision::{Metric, Provision, Scheduled, Tracking, When, Window};
 use kip_spec::scaling::kpa::Algorithm;
+use kip_spec::scaling::provision::{Metric, Provision, Scheduled, Tracking, When, Window};
 use kip_spec::scaling::{Fc, Kpa};
 
 use super::*;
