@@ -55,6 +55,12 @@ impl World {
                         self.fail("nothing is left", format!("{} is called gone but is {body:?}", change.instance));
                     }
                 }
+                (Some(_), State::Stopping) if matches!(change.why, Why::CoreFailed | Why::Quarantined) => {
+                    // Whatever it works at: nobody knows its state any more.
+                    if let Some(body) = self.cells[function].bodies.get_mut(&change.instance) {
+                        body.not_live = true;
+                    }
+                }
                 _ => {}
             },
             Effect::Promoted { version } => self.cells[function].serving = version,

@@ -65,7 +65,7 @@ impl World {
             if !cell.requests.is_empty() {
                 fault(format!("requests have not ended: {:?}", cell.requests));
             }
-            let Some(core) = &cell.core else { continue };
+            let Some(core) = cell.core() else { continue };
             for (version, revision) in core.revisions() {
                 let policy = &revision.policy;
                 let own: Vec<&Instance> = core.instances().filter(|i| i.version == version).collect();
@@ -108,7 +108,7 @@ impl World {
         }
         let (reserved, _, _) = self.placer.ledger();
         let needed = self.rooms.memory();
-        let instances = self.cells.iter().filter_map(|cell| cell.core.as_ref()).flat_map(|core| core.instances());
+        let instances = self.cells.iter().filter_map(|cell| cell.core()).flat_map(|core| core.instances());
         let wants = |i: &&Instance| i.state == State::Requested || i.wants_room;
         let wanting: BTreeSet<InstanceId> = instances.filter(wants).map(|instance| instance.id).collect();
         let waiting: BTreeSet<InstanceId> = self.placer.waiting().collect();
@@ -122,7 +122,11 @@ impl World {
     /// A function at rest must answer a request, unless it cannot in the time or room it was given.
     fn probe(&mut self, function: usize, setup: &Setup) {
         let cell = &self.cells[function];
-        let Some(policy) = cell.versions.get(&cell.serving).filter(|_| !cell.closed).cloned() else { return };
+        let Some(policy) =
+            cell.versions.get(&cell.serving).filter(|_| !cell.closed && !cell.host.is_quarantined()).cloned()
+        else {
+            return;
+        };
         let before = cell.ends;
         self.arrive(function, 10, None, Call::default());
         let end = self.now + policy.queue_timeout + PROMPT;
@@ -147,7 +151,7 @@ impl World {
         let (reserved, _, waiting) = self.placer.ledger();
         for cell in &self.cells {
             let ends = cell.ends;
-            if cell.core.is_some() || !cell.bodies.is_empty() || !cell.requests.is_empty() {
+            if cell.core().is_some() || !cell.bodies.is_empty() || !cell.requests.is_empty() {
                 let text = format!("{} is left after shutdown: {:?} {:?}", cell.name, cell.bodies, cell.requests);
                 return self.fail("end", text);
             }
