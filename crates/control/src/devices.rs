@@ -42,7 +42,7 @@ pub(crate) fn place_of(inventory: &Inventory, pool: Place, names: &[String]) -> 
 mod tests {
     use super::*;
     use kip_fleet::Device;
-    use kip_fleet::room::Pool;
+    use kip_fleet::room::{Host, Pool};
 
     fn inventory(names: &[&str]) -> Inventory {
         let devices = names.iter().map(|name| Device { name: (*name).to_owned(), ..Device::default() }).collect();
