@@ -70,7 +70,7 @@ impl Shared {
         let held = self.options.held.iter();
         let held = held.filter_map(|instance| Some((*instance, self.owner(*instance)?.occupy(*instance)?)));
         self.held.lock().extend(held);
-        cells.values().for_each(|cell| cell.adopted());
+        cells.values().for_each(Cell::begin);
         let took = (kip_host::clock::monotonic_micros() - began) / 1_000;
         tracing::info!(adopted, ended, took_ms = took, "instances of an earlier server");
         for inherited in inherited.into_iter().filter(|inherited| !inherited.is_empty()) {

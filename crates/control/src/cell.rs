@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use kip_engine::{Ended, StartError};
 use kip_fleet::router::Message;
 use kip_fleet::{
-    Backlog, Call, Class, CoreNumber, Effect, Event, Found, FunctionCore, Inventory, Now, Qualifier, Refusal,
+    Backlog, Call, Class, CoreHost, CoreNumber, Effect, Event, Found, FunctionCore, Inventory, Now, Recovery, Refusal,
     StartFailure, StartKind, State, Ticket, Why,
 };
 use kip_spec::scaling::Fc;
@@ -23,7 +23,7 @@ use crate::info::{Outcomes, VersionStatus};
 use crate::link::Link;
 use crate::permit::{Permit, Refused, Verdict, Waiting};
 use crate::reminder::Unused;
-use crate::scaling::{self, Looked, Told};
+use crate::scaling::{Looked, Told};
 
 /// One function.
 #[derive(Debug)]
@@ -41,9 +41,7 @@ pub struct Cell {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    core: Option<Box<FunctionCore>>,
-    /// The sequence of the last instance, while there is no core.
-    sequence: u32,
+    host: CoreHost,
     next_ticket: u64,
     /// The version that serves, as far as routes and triggers are concerned.
     serving: Arc<Version>,
@@ -51,8 +49,6 @@ pub(crate) struct Inner {
     pub(crate) versions: BTreeMap<VersionId, Arc<Version>>,
     /// What is provisioned from outside, by qualifier.
     pub(crate) provisions: BTreeMap<String, Arc<Fc>>,
-    /// What an earlier server had reached, until the core is told.
-    pub(crate) reached: BTreeMap<Qualifier, u32>,
     told: Told,
     /// What is provisioned and nobody uses, as it was last found.
     pub(crate) unused: Option<Box<Unused>>,
@@ -87,6 +83,11 @@ pub(crate) fn now() -> Now {
     Now { boot: kip_host::clock::boot_millis(), wall: kip_host::clock::wall_millis() }
 }
 
+/// Hands the core an event.
+fn step(event: Event) -> impl FnOnce(&mut CoreHost, &mut Vec<Effect>) -> Option<Recovery> {
+    move |host, effects| host.step(now(), event, effects)
+}
+
 impl Inner {
     pub(crate) fn serving(&self) -> &Arc<Version> {
         &self.serving
@@ -95,14 +96,13 @@ impl Inner {
 
 impl Cell {
     pub(crate) fn new(number: CoreNumber, version: Arc<Version>, shared: Weak<Shared>) -> Self {
+        let boot = shared.upgrade().map_or(0, |shared| shared.boot);
         let inner = Inner {
-            core: None,
-            sequence: 0,
+            host: CoreHost::new(boot, number, Some((version.id, version.policy.clone()))),
             next_ticket: 0,
             versions: BTreeMap::from([(version.id, version.clone())]),
             serving: version.clone(),
             provisions: BTreeMap::new(),
-            reached: BTreeMap::new(),
             told: Told::new(),
             unused: None,
             waiters: HashMap::new(),
@@ -145,7 +145,8 @@ impl Cell {
         }
         let ticket = Ticket(inner.next_ticket);
         inner.next_ticket += 1;
-        let mut after = self.run(&mut inner, Event::Arrive { ticket, call: Call::default() }, Some(ticket));
+        inner.unused = None;
+        let mut after = self.run(&mut inner, step(Event::Arrive { ticket, call: Call::default() }), Some(ticket));
         let admission = match after.own.take() {
             Some(Verdict::Go { link, start }) => Admission::Granted(Permit::new(self.clone(), ticket, link, start)),
             Some(Verdict::Refused(refused)) => Admission::Refused(refused),
@@ -167,7 +168,7 @@ impl Cell {
     /// When no instance can answer now.
     pub fn beside(self: &Arc<Self>) -> Result<Permit, Option<State>> {
         let inner = self.lock();
-        let instances = || inner.core.as_deref().into_iter().flat_map(FunctionCore::instances);
+        let instances = || inner.host.core().into_iter().flat_map(FunctionCore::instances);
         let hot = instances().filter(|instance| instance.state.class() == Class::Hot && !instance.unready);
         match hot.filter_map(|instance| inner.links.get(&instance.id)).next() {
             Some(link) => Ok(Permit::beside(self.clone(), link.clone())),
@@ -183,11 +184,11 @@ impl Cell {
         }
         // Those that are on their way to a task already are not to be offered again.
         let count = ready.saturating_sub(self.offered.load(Ordering::Relaxed));
-        if inner.core.is_none() && count == 0 {
+        if inner.host.core().is_none() && count == 0 {
             return;
         }
         let event = Event::Backlog { version: inner.serving.id, backlog: Backlog { count, oldest } };
-        let after = self.run(&mut inner, event, None);
+        let after = self.run(&mut inner, step(event), None);
         drop(inner);
         self.carry_out(after);
     }
@@ -200,7 +201,7 @@ impl Cell {
     /// Hands the core an event and carries out what it wants.
     pub(crate) fn step(self: &Arc<Self>, event: Event) {
         let mut inner = self.lock();
-        let after = self.run(&mut inner, event, None);
+        let after = self.run(&mut inner, step(event), None);
         drop(inner);
         self.carry_out(after);
     }
@@ -222,7 +223,7 @@ impl Cell {
         inner.outcomes.set(version.id, VersionStatus::Candidate);
         let event = Event::Deploy { version: version.id, policy: version.policy.clone() };
         inner.versions.insert(version.id, version);
-        let after = self.run(&mut inner, event, None);
+        let after = self.run(&mut inner, step(event), None);
         drop(inner);
         self.carry_out(after);
     }
@@ -234,7 +235,7 @@ impl Cell {
         inner.versions.insert(version.id, version.clone());
         inner.links.insert(instance, Arc::new(link));
         let event = Event::Adopt { instance, version: version.id, policy: version.policy.clone(), found };
-        let after = self.run(&mut inner, event, None);
+        let after = self.run(&mut inner, step(event), None);
         drop(inner);
         self.carry_out(after);
     }
@@ -245,27 +246,34 @@ impl Cell {
         let link = inner.links.get(&instance)?.clone();
         let ticket = Ticket::inherited(inner.next_ticket);
         inner.next_ticket += 1;
-        let after = self.run(&mut inner, Event::Occupy { ticket, instance }, None);
+        let after = self.run(&mut inner, step(Event::Occupy { ticket, instance }), None);
         drop(inner);
         self.carry_out(after);
         self.is_placed(ticket).then(|| Permit::new(self.clone(), ticket, link, StartKind::Warm))
     }
 
-    /// Every instance of an earlier server is known.
-    pub(crate) fn adopted(self: &Arc<Self>) {
-        let (serving, events) = (self.serving(), scaling::events(&mut self.lock()));
-        events.into_iter().for_each(|event| self.step(event));
-        self.step(Event::Serve { version: serving.id, policy: serving.policy.clone() });
+    /// Decisions begin: every instance of an earlier server is known. Makes the core of a function that wants something by
+    /// itself.
+    pub(crate) fn begin(self: &Arc<Self>) {
+        let mut inner = self.lock();
+        let after = self.run(&mut inner, |host, effects| host.serve(now(), effects), None);
+        drop(inner);
+        self.carry_out(after);
+    }
+
+    /// What was declared before this server began.
+    pub(crate) fn remember(&self, event: &Event) {
+        self.lock().host.remember(event);
     }
 
     /// Whether it wants instances without being asked.
     pub(crate) fn wants_by_itself(&self) -> bool {
-        scaling::wants_by_itself(&self.lock())
+        self.lock().host.wants_by_itself()
     }
 
     fn scaled(&self, inner: &mut Inner, looked: Looked) {
-        let Inner { core, told, .. } = inner;
-        if let (Some(core), Some(shared)) = (core.as_deref(), self.shared.upgrade()) {
+        let Inner { host, told, .. } = inner;
+        if let (Some(core), Some(shared)) = (host.core(), self.shared.upgrade()) {
             self.note_scaling(&shared, core, told, looked);
         }
     }
@@ -280,11 +288,6 @@ impl Cell {
         drop(waiters);
     }
 
-    /// Makes the core if there is none, so that a minimum is kept without waiting for a request.
-    pub(crate) fn awaken(self: &Arc<Self>) {
-        self.step(Event::Tick);
-    }
-
     /// Closes the function for good, with the given event.
     pub(crate) fn close(self: &Arc<Self>, event: Event) {
         self.lock().closing = true;
@@ -295,18 +298,15 @@ impl Cell {
         self.inner.lock()
     }
 
-    fn run(self: &Arc<Self>, inner: &mut Inner, event: Event, own: Option<Ticket>) -> After {
+    fn run(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        act: impl FnOnce(&mut CoreHost, &mut Vec<Effect>) -> Option<Recovery>,
+        own: Option<Ticket>,
+    ) -> After {
         let mut effects = std::mem::take(&mut inner.effects);
-        if inner.core.is_none() && !self.make_core(inner, &event, &mut effects) {
-            inner.effects = effects;
-            let refused = Refused { refusal: Refusal::Removed, detail: None };
-            return After { own: own.map(|_| Verdict::Refused(refused)), effects: Vec::new(), offers: Vec::new() };
-        }
-        if matches!(event, Event::Arrive { .. } | Event::Provision { .. }) {
-            inner.unused = None;
-        }
-        if let Some(core) = inner.core.as_deref_mut() {
-            core.step(now(), event, &mut effects);
+        if let Some(Recovery { cause, quarantined }) = act(&mut inner.host, &mut effects) {
+            tracing::error!(function = %self.name, cause, quarantined, "a fault in what decides for a function");
         }
         let mut after = After { own: None, effects: Vec::new(), offers: Vec::new() };
         for effect in effects.drain(..) {
@@ -377,37 +377,7 @@ impl Cell {
             }
         }
         inner.effects = effects;
-        if inner.core.as_ref().is_some_and(|core| core.is_vacant()) {
-            inner.sequence = inner.core.take().map_or(inner.sequence, |core| core.sequence());
-        }
         after
-    }
-
-    /// A core on first use. There is none for events that concern nothing.
-    fn make_core(&self, inner: &mut Inner, event: &Event, effects: &mut Vec<Effect>) -> bool {
-        let needed = matches!(
-            event,
-            Event::Arrive { .. }
-                | Event::Backlog { .. }
-                | Event::Deploy { .. }
-                | Event::Adopt { .. }
-                | Event::Tick
-                | Event::Provision { .. }
-        );
-        let Some(shared) = self.shared.upgrade().filter(|_| needed && !inner.closing) else { return false };
-        let mut core = Box::new(FunctionCore::new(shared.boot, self.number, inner.sequence));
-        let serving = inner.serving.clone();
-        // A function's first version comes with the event itself; handed in twice, it would be its own candidate.
-        let is_first = matches!(event, Event::Deploy { version, .. } if *version == serving.id);
-        // Nor is anything decided before all instances of an earlier server are known.
-        if !matches!(event, Event::Adopt { .. } | Event::Provision { .. }) {
-            scaling::events(inner).into_iter().for_each(|event| core.step(now(), event, effects));
-        }
-        if !is_first && !matches!(event, Event::Adopt { .. }) {
-            core.step(now(), Event::Serve { version: serving.id, policy: serving.policy.clone() }, effects);
-        }
-        inner.core = Some(core);
-        true
     }
 
     /// What the shell itself must remember of an effect.
@@ -430,9 +400,9 @@ impl Cell {
                 if let Some(shared) = self.shared.upgrade() {
                     shared.disown(change.instance);
                 }
-                let (core, serving) = (&inner.core, inner.serving.id);
+                let (core, serving) = (inner.host.core(), inner.serving.id);
                 let known: Vec<VersionId> =
-                    core.as_ref().map(|core| core.revisions().map(|(id, _)| id).collect()).unwrap_or_default();
+                    core.map(|core| core.revisions().map(|(id, _)| id).collect()).unwrap_or_default();
                 inner.versions.retain(|id, _| *id == serving || known.contains(id));
             }
             _ => {}
@@ -455,7 +425,7 @@ impl Cell {
 
     /// Looks at the core, if there is one.
     pub(crate) fn look<T>(&self, inner: &Inner, with: impl FnOnce(&FunctionCore) -> T) -> Option<T> {
-        inner.core.as_deref().map(with)
+        inner.host.core().map(with)
     }
 
     /// Whether a request still has its place on an instance.
@@ -466,7 +436,7 @@ impl Cell {
     /// Whether nothing of a closed function is left.
     pub(crate) fn is_finished(&self) -> bool {
         let inner = self.lock();
-        inner.closing && inner.core.as_ref().is_none_or(|core| core.instances().next().is_none())
+        inner.closing && inner.host.core().is_none_or(|core| core.instances().next().is_none())
     }
 
     pub(crate) fn last_failure(inner: &Inner) -> Option<Arc<str>> {

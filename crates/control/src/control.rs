@@ -277,22 +277,20 @@ impl Control {
         }
         for (function, qualifier, settings) in shared.store.provisions().await? {
             if let Some(cell) = shared.cell_named(function.as_str()) {
-                cell.lock().provisions.insert(qualifier, Arc::new(settings));
+                cell.remember_provision(qualifier, Arc::new(settings));
             }
         }
         for cell in shared.all_cells() {
             let by_fc = matches!(cell.serving().policy.scaling, Scaling::Fc(_)) || !cell.lock().provisions.is_empty();
             if by_fc {
                 let looks = shared.records.scaling(cell.name().to_string(), LOOKS).await?;
-                cell.lock().reached = crate::scaling::reached(&looks);
+                for (qualifier, target) in crate::scaling::reached(&looks) {
+                    cell.remember(&Event::Reached { qualifier, target });
+                }
             }
         }
         shared.adopt_all().await?;
-        for cell in shared.all_cells() {
-            if cell.wants_by_itself() {
-                cell.awaken();
-            }
-        }
+        shared.all_cells().iter().for_each(Cell::begin);
         shared.clone().supervise(disk, events);
         Ok(Self { shared })
     }

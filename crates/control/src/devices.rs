@@ -2,29 +2,24 @@
 //! instance keeps the names, because the list in the settings may be another one after a restart.
 
 use kip_engine::Devices;
-use kip_fleet::room::Host;
 use kip_fleet::{Inventory, Place};
-
-fn host(inventory: &Inventory, place: Place) -> Option<&Host> {
-    inventory.pools.get(usize::from(place.pool))?.hosts.get(usize::from(place.host))
-}
 
 /// The names of the devices of a place.
 pub(crate) fn names(inventory: &Inventory, place: Place) -> Vec<String> {
-    let Some(host) = host(inventory, place) else { return Vec::new() };
+    let Some(host) = inventory.host(place) else { return Vec::new() };
     place.devices().filter_map(|number| Some(host.devices.get(number)?.name.clone())).collect()
 }
 
 /// Bytes of all devices of a place; nothing where it has none.
 pub(crate) fn memory(inventory: &Inventory, place: Place) -> Option<u64> {
-    let devices = &host(inventory, place)?.devices;
+    let devices = &inventory.host(place)?.devices;
     let bytes = place.devices().filter_map(|number| Some(devices.get(number)?.memory));
     Some(bytes.fold(0, u64::saturating_add)).filter(|bytes| *bytes > 0)
 }
 
 /// What an instance is told of its devices; nothing where its host has none.
 pub(crate) fn of_place(inventory: &Inventory, place: Place) -> Option<Devices> {
-    let any = host(inventory, place).is_some_and(|host| !host.devices.is_empty());
+    let any = inventory.host(place).is_some_and(|host| !host.devices.is_empty());
     any.then(|| Devices { numbers: place.devices().collect(), names: names(inventory, place) })
 }
 
@@ -35,7 +30,7 @@ pub(crate) fn of_place(inventory: &Inventory, place: Place) -> Option<Devices> {
 pub(crate) fn place_of(inventory: &Inventory, pool: Place, names: &[String]) -> Result<Place, String> {
     // All of them are of its first host: no other is known yet.
     let mut place = pool;
-    let devices = host(inventory, place).map(|host| host.devices.as_slice()).unwrap_or_default();
+    let devices = inventory.host(place).map(|host| host.devices.as_slice()).unwrap_or_default();
     for name in names {
         let number = devices.iter().position(|device| device.name == *name).ok_or_else(|| name.clone())?;
         place.devices |= 1 << number;
@@ -47,7 +42,7 @@ pub(crate) fn place_of(inventory: &Inventory, pool: Place, names: &[String]) -> 
 mod tests {
     use super::*;
     use kip_fleet::Device;
-    use kip_fleet::room::Pool;
+    use kip_fleet::room::{Host, Pool};
 
     fn inventory(names: &[&str]) -> Inventory {
         let devices = names.iter().map(|name| Device { name: (*name).to_owned(), ..Device::default() }).collect();

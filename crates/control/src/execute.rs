@@ -58,11 +58,9 @@ impl Shared {
             Effect::WakeAt(at) => self.timers.set(cell.number, at),
             Effect::Promoted { version } => {
                 let proven = cell.lock().links.values().any(|link| link.version.id == version);
-                let by_itself = {
-                    let inner = cell.lock();
-                    let kpa = matches!(&inner.serving().policy.scaling, Scaling::Kpa(kpa) if kpa.initial_scale > 0);
-                    kpa || crate::scaling::wants_by_itself(&inner)
-                };
+                let serving = cell.serving();
+                let kpa = matches!(&serving.policy.scaling, Scaling::Kpa(kpa) if kpa.initial_scale > 0);
+                let by_itself = kpa || cell.wants_by_itself();
                 let why = match () {
                     () if proven => "it is ready",
                     () if by_itself => "nothing of the function runs yet; instances are started for it",

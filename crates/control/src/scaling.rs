@@ -14,7 +14,7 @@ use kip_store::{DecisionRecord, Record, ScalingRecord};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::cell::{Cell, Inner, now};
+use crate::cell::{Cell, now};
 use crate::control::{Control, Error, Shared};
 
 /// The qualifier that means whatever serves.
@@ -391,11 +391,20 @@ impl Cell {
         infos
     }
 
+    /// What the store has of what is provisioned.
+    pub(crate) fn remember_provision(&self, name: String, settings: Arc<Fc>) {
+        if let Some(qualifier) = qualifier(&name) {
+            self.remember(&Event::Provision { qualifier, settings: Some(settings.clone()) });
+        }
+        self.lock().provisions.insert(name, settings);
+    }
+
     /// Puts what is provisioned for whom, or takes it away.
     pub(crate) fn provision(self: &Arc<Self>, name: &str, settings: Option<Arc<Fc>>) {
         let Some(qualifier) = qualifier(name) else { return };
         {
             let mut inner = self.lock();
+            inner.unused = None;
             match &settings {
                 Some(settings) => drop(inner.provisions.insert(name.to_owned(), settings.clone())),
                 None => drop(inner.provisions.remove(name)),
@@ -403,18 +412,6 @@ impl Cell {
         }
         self.step(Event::Provision { qualifier, settings });
     }
-}
-
-/// What a core made anew is told of what was put, and of what an earlier server had reached; before it serves.
-pub(crate) fn events(inner: &mut Inner) -> Vec<Event> {
-    let reached = std::mem::take(&mut inner.reached).into_iter();
-    let mut events: Vec<Event> = reached.map(|(qualifier, target)| Event::Reached { qualifier, target }).collect();
-    let event = |(name, settings): (&String, &Arc<Fc>)| {
-        let qualifier = qualifier(name)?;
-        Some(Event::Provision { qualifier, settings: Some(settings.clone()) })
-    };
-    events.extend(inner.provisions.iter().filter_map(event));
-    events
 }
 
 /// What the latest looks of Function Compute's policies wanted, by qualifier. Newest first.
@@ -427,17 +424,6 @@ pub(crate) fn reached(records: &[ScalingRecord]) -> BTreeMap<Qualifier, u32> {
         }
     }
     reached
-}
-
-/// Whether a function wants instances without being asked.
-pub(crate) fn wants_by_itself(inner: &Inner) -> bool {
-    let policy = &inner.serving().policy;
-    let scales = match &policy.scaling {
-        Scaling::Fixed => false,
-        Scaling::Fc(fc) => !fc.provision.is_empty(),
-        Scaling::Kpa(kpa) => !kpa.scale_to_zero,
-    };
-    policy.min > 0 || scales || !inner.provisions.is_empty()
 }
 
 impl Control {

@@ -164,8 +164,14 @@ impl Instance {
     pub fn usage(&self, now: u64) -> Usage {
         let mut times = self.times;
         times[self.kind.index()][self.state.index()] += now.saturating_sub(self.counted);
-        let since = self.counted - self.times.iter().flatten().sum::<u64>();
+        let since = self.counted - self.lifetime(self.counted);
         Usage { instance: self.id, version: self.version, since, until: now, served: self.served, times }
+    }
+
+    /// How long it has lived up to now, as its times say, milliseconds.
+    pub fn lifetime(&self, now: u64) -> u64 {
+        let times = self.times.as_flattened().iter();
+        times.fold(0, |sum: u64, time| sum.wrapping_add(*time)) + now.saturating_sub(self.counted)
     }
 
     fn count(&mut self, now: u64) {

@@ -51,6 +51,11 @@ impl Queue {
         self.waiting.first_key_value().map(|(_, waiting)| waiting.since)
     }
 
+    /// All that wait, in the order of arrival.
+    pub fn tickets(&self) -> impl Iterator<Item = Ticket> {
+        self.waiting.keys().copied()
+    }
+
     /// The rank of the one whose turn it is.
     pub(crate) fn next_rank(&self) -> Option<u64> {
         self.order.first().map(|(rank, _)| *rank)

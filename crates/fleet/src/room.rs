@@ -106,9 +106,9 @@ impl Need {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Place {
     /// Its pool, in the order of priority.
-    pub pool: u8,
+    pub pool: u16,
     /// Its host within the pool.
-    pub host: u8,
+    pub host: u32,
     /// Its devices on that host, a bit for each.
     pub devices: u64,
 }
@@ -224,6 +224,11 @@ pub struct Quota {
 }
 
 impl Inventory {
+    /// The host of a place, if there is such a one.
+    pub fn host(&self, place: Place) -> Option<&Host> {
+        self.pools.get(usize::from(place.pool))?.hosts.get(usize::try_from(place.host).ok()?)
+    }
+
     /// One machine with this much memory, any CPU and no device.
     pub fn of_memory(memory: u64) -> Self {
         let host = Host { cpu: u64::MAX, memory, devices: Vec::new() };

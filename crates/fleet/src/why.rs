@@ -107,6 +107,10 @@ pub enum Refusal {
     Removed,
     /// The server ends.
     ShuttingDown,
+    /// A fault of the server's own ended what decides for the function, and it begins anew.
+    CoreFailed,
+    /// That happened twice within a minute.
+    Quarantined,
 }
 
 /// Why an instance changed its state.
@@ -213,6 +217,10 @@ pub enum Why {
     },
     /// An earlier server started it.
     Adopted,
+    /// A fault of the server's own left its state unknown.
+    CoreFailed,
+    /// Such a fault came twice within a minute.
+    Quarantined,
 }
 
 impl Refusal {
@@ -227,15 +235,18 @@ impl Refusal {
             Self::NoVersion => code::VERSION_NOT_FOUND,
             Self::Removed => code::FUNCTION_REMOVED,
             Self::ShuttingDown => code::SHUTTING_DOWN,
+            Self::CoreFailed => code::CORE_FAILED,
+            Self::Quarantined => code::QUARANTINED,
         }
     }
 
     /// When to try again, in whole seconds, where that can help.
     pub const fn retry_after_seconds(self) -> Option<u64> {
         match self {
-            Self::QueueFull { .. } | Self::NoCapacity => Some(1),
+            Self::QueueFull { .. } | Self::NoCapacity | Self::CoreFailed => Some(1),
             Self::Backoff { retry_in, .. } => Some(retry_in.div_ceil(1_000)),
             Self::ShuttingDown => Some(5),
+            Self::Quarantined => Some(60),
             _ => None,
         }
     }
@@ -312,6 +323,12 @@ impl fmt::Display for Refusal {
             Self::NoVersion => f.write_str("the function has no such version any more"),
             Self::Removed => f.write_str("the function was removed"),
             Self::ShuttingDown => f.write_str("the server is shutting down"),
+            Self::CoreFailed => {
+                f.write_str("the server made a fault while it decided for the function, and began anew")
+            }
+            Self::Quarantined => {
+                f.write_str("the server made two faults within a minute for the function, and takes no requests for it")
+            }
         }
     }
 }
@@ -356,6 +373,8 @@ impl fmt::Display for Why {
             Self::ParkFailed => f.write_str("giving memory back failed"),
             Self::NoLongerNeeded => f.write_str("nothing waits for it any more"),
             Self::NoCapacity => f.write_str("the host has no room for it"),
+            Self::CoreFailed => f.write_str("a fault of the server left its state unknown"),
+            Self::Quarantined => f.write_str("the server made two faults within a minute for its function"),
             Self::Adopted => f.write_str("an earlier server started it and it lives"),
             Self::WokenForRequests { queued: 1 } => f.write_str("1 request waits"),
             Self::WokenForRequests { queued } => write!(f, "{queued} requests wait"),

@@ -119,6 +119,12 @@ fn hint(function: &str, refusal: Refusal) -> String {
         Refusal::NoVersion => format!("`kip inspect {function}` lists the versions there are"),
         Refusal::Removed => "`kip ls` lists the functions there are".to_owned(),
         Refusal::ShuttingDown => "try again when the server is back".to_owned(),
+        Refusal::CoreFailed => "try again; server.log has the fault, which is worth a report".to_owned(),
+        Refusal::Quarantined => {
+            format!(
+                "deploy {function} again to take it back into service; server.log has the faults, which are worth a report"
+            )
+        }
     }
 }
 

@@ -55,6 +55,12 @@ impl World {
                         self.fail("nothing is left", format!("{} is called gone but is {body:?}", change.instance));
                     }
                 }
+                (Some(_), State::Stopping) if matches!(change.why, Why::CoreFailed | Why::Quarantined) => {
+                    // Whatever it works at: nobody knows its state any more.
+                    if let Some(body) = self.cells[function].bodies.get_mut(&change.instance) {
+                        body.not_live = true;
+                    }
+                }
                 _ => {}
             },
             Effect::Promoted { version } => self.cells[function].serving = version,
@@ -162,7 +168,10 @@ impl World {
         if done && what == Operate::Pause {
             self.may_die(function, instance, Fault::DeathAtWork, 5_000);
         }
-        if matches!(fate.end, End::Silent { .. }) {
+        let unheard = self.plant == Some(Plant::EndlessStop) && instance.sequence.is_multiple_of(7);
+        if matches!(fate.end, End::Silent { .. })
+            || unheard && matches!(what, Operate::Stop { .. } | Operate::Kill { .. })
+        {
             return;
         }
         let seen = match (what, done) {
@@ -206,8 +215,10 @@ impl World {
                 if self.plant == Some(Plant::BlindLedger) {
                     need = Need { kind: need.kind, ..Need::default() };
                 }
-                Some(ToPlacer::Ask { function, instance, version, need, urgency, number })
+                let lost = self.plant == Some(Plant::LostAsk) && self.now.is_multiple_of(7);
+                (!lost).then_some(ToPlacer::Ask { function, instance, version, need, urgency, number })
             }
+            ToPlacer::Cancel { .. } => (self.plant != Some(Plant::ForgottenCancel)).then_some(message),
             ToPlacer::Hold { instance, need, place, rung, .. } => {
                 self.rooms.held(instance, need, place, rung);
                 Some(message)
@@ -243,7 +254,8 @@ impl World {
                 true
             }
             FromPlacer::Evict { .. } => self.plant != Some(Plant::ForgottenEvict),
-            FromPlacer::Waits { .. } | FromPlacer::Press { .. } | FromPlacer::Relax => true,
+            FromPlacer::Waits { .. } => self.plant != Some(Plant::SwallowedWaits),
+            FromPlacer::Press { .. } | FromPlacer::Relax => true,
         }
     }
 }

@@ -1,11 +1,12 @@
-//! One function of the world: its core, made on first use and dropped when vacant as the server does it, and what the
-//! world itself knows of its requests and bodies.
+//! One function of the world: its core, hosted as the server hosts it, and what the world itself knows of its requests and
+//! bodies.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kip_fleet::{
-    AliasNumber, CoreNumber, Effect, Event, FunctionCore, Now, Policy, Qualifier, Refusal, Target, Ticket,
+    AliasNumber, CoreHost, CoreNumber, Effect, Event, FunctionCore, Now, Policy, Qualifier, Recovery, Subject, Target,
+    Ticket,
 };
 use kip_spec::scaling::Fc;
 use kip_spec::{InstanceId, VersionId};
@@ -17,15 +18,13 @@ use crate::body::Body;
 pub(crate) struct Cell {
     pub(crate) name: String,
     pub(crate) number: CoreNumber,
-    pub(crate) core: Option<Box<FunctionCore>>,
+    pub(crate) host: CoreHost,
     /// How often the server was started.
-    pub(crate) boot: u32,
+    boot: u32,
     /// Where aliases point.
     pub(crate) aliases: BTreeMap<AliasNumber, (Vec<Target>, u32)>,
     /// What is provisioned from outside.
-    pub(crate) provision: Option<Arc<Fc>>,
-    /// The last instance's sequence while there is no core.
-    sequence: u32,
+    provision: Option<Arc<Fc>>,
     pub(crate) serving: VersionId,
     pub(crate) versions: BTreeMap<VersionId, Arc<Policy>>,
     /// Removed, or never deployed.
@@ -65,11 +64,10 @@ impl Cell {
         Self {
             name,
             number,
-            core: None,
+            host: CoreHost::new(1, number, None),
             boot: 1,
             aliases: BTreeMap::new(),
             provision: None,
-            sequence: 0,
             serving: VersionId(0),
             versions: BTreeMap::new(),
             closed: true,
@@ -82,15 +80,16 @@ impl Cell {
         }
     }
 
-    /// Hands the core an event, as the server's cell does.
-    pub(crate) fn step(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) {
+    pub(crate) fn core(&self) -> Option<&FunctionCore> {
+        self.host.core()
+    }
+
+    /// Hands the core an event. Where `fails` is set, its step is taken for one that panicked.
+    pub(crate) fn step(&mut self, now: Now, event: Event, fails: bool, effects: &mut Vec<Effect>) -> Option<Recovery> {
         match &event {
             Event::Deploy { version, policy } => {
                 self.closed = false;
                 self.versions.insert(*version, policy.clone());
-                if self.core.is_none() && self.serving == VersionId(0) {
-                    self.core = Some(Box::new(FunctionCore::new(self.boot, self.number, self.sequence)));
-                }
             }
             Event::Alias { alias, targets, provisioned } => {
                 self.versions.extend(targets.iter().map(|target| (target.version, target.policy.clone())));
@@ -106,67 +105,39 @@ impl Cell {
             }
             _ => {}
         }
-        if self.core.is_none() && !self.make_core(now, &event, effects) {
-            if let Event::Arrive { ticket, .. } = event {
-                effects.push(Effect::Refuse { ticket, refusal: Refusal::Removed });
-            }
-            return;
-        }
-        if let Some(core) = self.core.as_deref_mut() {
-            core.step(now, event, effects);
+        let subject = Subject::of(&event);
+        let recovery = self.host.step(now, event, effects);
+        match recovery {
+            None if fails => Some(self.host.recover(now, subject, 0, &"a fault that was drawn", effects)),
+            recovery => recovery,
         }
     }
 
-    fn make_core(&mut self, now: Now, event: &Event, effects: &mut Vec<Effect>) -> bool {
-        let needed = matches!(
-            event,
-            Event::Arrive { .. }
-                | Event::Deploy { .. }
-                | Event::Adopt { .. }
-                | Event::Alias { .. }
-                | Event::Tick
-                | Event::Provision { .. }
-        );
-        let serving = self.serving;
-        let Some(policy) = self.versions.get(&serving).filter(|_| needed && !self.closed).cloned() else {
-            return false;
-        };
-        let mut core = Box::new(FunctionCore::new(self.boot, self.number, self.sequence));
-        if !matches!(event, Event::Adopt { .. }) {
-            core.step(now, Event::Serve { version: serving, policy }, effects);
-            if let Some(settings) = self.provision.clone().filter(|_| !matches!(event, Event::Provision { .. })) {
-                let settings = Some(settings);
-                core.step(now, Event::Provision { qualifier: Qualifier::Latest, settings }, effects);
-            }
-        }
-        self.core = Some(core);
-        true
-    }
-
-    /// The server was killed and is started again: what it kept in memory is gone.
+    /// The server was killed and is started again: what it kept in memory is gone, what was declared is read again.
     pub(crate) fn restart(&mut self) {
         self.ends.broken += self.requests.len() as u64;
         self.requests.clear();
-        (self.waiting, self.alarm, self.core) = (0, None, None);
-        // Instances are counted from the beginning: their ids differ by the boot.
-        (self.sequence, self.boot) = (0, self.boot + 1);
-    }
-
-    /// Drops a core of which nothing is left.
-    pub(crate) fn tidy(&mut self) {
-        if let Some(core) = self.core.as_ref().filter(|core| core.is_vacant()) {
-            self.sequence = core.sequence();
-            self.core = None;
+        (self.waiting, self.alarm, self.boot) = (0, None, self.boot + 1);
+        let serving = self.versions.get(&self.serving).filter(|_| !self.closed);
+        self.host = CoreHost::new(self.boot, self.number, serving.map(|policy| (self.serving, policy.clone())));
+        if self.closed {
+            return;
+        }
+        if let Some(settings) = self.provision.clone() {
+            self.host.remember(&Event::Provision { qualifier: Qualifier::Latest, settings: Some(settings) });
+        }
+        for (alias, (targets, provisioned)) in self.aliases.clone() {
+            self.host.remember(&Event::Alias { alias, targets, provisioned });
         }
     }
 
     /// Versions that nothing speaks of any more are forgotten.
     pub(crate) fn forget_versions(&mut self) {
-        let Self { core, versions, serving, aliases, .. } = self;
+        let Self { host, versions, serving, aliases, .. } = self;
         versions.retain(|version, _| {
             version == serving
                 || aliases.values().any(|(targets, _)| targets.iter().any(|target| target.version == *version))
-                || core.as_ref().is_some_and(|core| core.revisions().any(|(id, _)| id == *version))
+                || host.core().is_some_and(|core| core.revisions().any(|(id, _)| id == *version))
         });
     }
 }

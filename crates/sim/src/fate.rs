@@ -56,6 +56,7 @@ pub(crate) struct Seeded {
     news: Vec<Random>,
     router: Random,
     timers: Random,
+    panics: Vec<Random>,
 }
 
 /// Fixed durations, and ends that were asked for.
@@ -97,6 +98,7 @@ impl Seeded {
             news: streams("news"),
             router: Random::stream(seed, "messages", 0),
             timers: Random::stream(seed, "timers", 0),
+            panics: streams("panics"),
         }
     }
 
@@ -245,6 +247,14 @@ impl Fates {
         let Self::Seeded(seeded) = self else { return 0 };
         let late = seeded.timers.per_mille(seeded.rates.of(Fault::Timer));
         if late { seeded.timers.scale(1, 200) } else { 0 }
+    }
+
+    /// Whether a step of a core panics.
+    pub(crate) fn panics(&mut self, function: usize) -> bool {
+        let Self::Seeded(seeded) = self else { return false };
+        let rate = seeded.rates.of(Fault::Panic);
+        // Twice within a minute is the end of a function, so it must be rare.
+        rate > 0 && seeded.panics[function].below(200_000) < rate
     }
 
     /// From now on nothing goes wrong.

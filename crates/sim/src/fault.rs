@@ -54,10 +54,12 @@ pub enum Fault {
     Restart,
     /// The wall clock is set forwards and backwards.
     Clock,
+    /// A step of a core panics.
+    Panic,
 }
 
 /// All kinds, in the order of their numbers.
-pub const FAULTS: [(Fault, &str); 23] = [
+pub const FAULTS: [(Fault, &str); 24] = [
     (Fault::Start, "start"),
     (Fault::Initialize, "initialize"),
     (Fault::Pause, "pause"),
@@ -81,6 +83,7 @@ pub const FAULTS: [(Fault, &str); 23] = [
     (Fault::Stuck, "stuck"),
     (Fault::Restart, "restart"),
     (Fault::Clock, "clock"),
+    (Fault::Panic, "panic"),
 ];
 
 impl fmt::Display for Fault {

@@ -34,7 +34,7 @@ impl World {
     /// After each step of a function.
     pub(crate) fn check(&mut self, function: usize) {
         let cell = &self.cells[function];
-        let verdict = match &cell.core {
+        let verdict = match cell.core() {
             Some(core) => self.check_core(cell, core),
             None if cell.waiting > 0 || !cell.bodies.is_empty() => Err((
                 "the core is dropped last",
@@ -128,7 +128,7 @@ impl World {
         if hot && body.stuck > 0 && stall.is_some_and(|stall| silent > 2 * stall + 2 * TIMER_SLACK) {
             return Err(("watchdog", format!("{} gave no byte for {silent} ms", instance.id)));
         }
-        let lifetime: u64 = instance.usage(self.now).times.iter().flatten().sum();
+        let lifetime = instance.lifetime(self.now);
         if lifetime != self.now - body.born {
             return Err(("meter", format!("{} was metered for {lifetime} ms: {body:?}", instance.id)));
         }
@@ -138,7 +138,7 @@ impl World {
     /// When a request goes to an instance.
     pub(crate) fn check_dispatch(&mut self, function: usize, id: InstanceId) {
         let cell = &self.cells[function];
-        let believed = cell.core.as_ref().and_then(|core| core.instance(id));
+        let believed = cell.core().and_then(|core| core.instance(id));
         let policy = believed.and_then(|instance| cell.versions.get(&instance.version));
         let (Some(body), Some(policy)) = (cell.bodies.get(&id), policy) else {
             self.fail("dispatch", format!("{id} has no version"));

@@ -26,10 +26,18 @@ pub enum Plant {
     LostAdoption,
     /// An adopted sleeper is taken for one that is awake.
     AdoptedAwake,
+    /// Nobody is told that there is no room for it now.
+    SwallowedWaits,
+    /// Some asks for room never reach the placer.
+    LostAsk,
+    /// A sleeper that does not want to wake any more is still given room.
+    ForgottenCancel,
+    /// Some instances end, and their core never hears of it.
+    EndlessStop,
 }
 
 /// All of them.
-pub const PLANTS: [Plant; 11] = [
+pub const PLANTS: [Plant; 15] = [
     Plant::ForgottenLeave,
     Plant::ForgottenRelease,
     Plant::ForgottenEvict,
@@ -41,4 +49,8 @@ pub const PLANTS: [Plant; 11] = [
     Plant::BlindWatchdog,
     Plant::LostAdoption,
     Plant::AdoptedAwake,
+    Plant::SwallowedWaits,
+    Plant::LostAsk,
+    Plant::ForgottenCancel,
+    Plant::EndlessStop,
 ];

@@ -1,8 +1,7 @@
 //! The server is killed and started again: cores, placer and everything under way are gone; programs go on, and are adopted.
 
-use kip_fleet::{Event, Found, Placer, Qualifier, Router, ToPlacer};
+use kip_fleet::{Event, Found, Placer, Router, ToPlacer};
 use kip_spec::InstanceId;
-use kip_spec::scaling::Scaling;
 
 use crate::body::{Body, Condition};
 use crate::plant::Plant;
@@ -99,7 +98,7 @@ impl World {
         self.placer_told(ToPlacer::Hold { function, instance, version, need, place, rung });
     }
 
-    /// What a server does when it starts: versions from the store, then what lives, then what is to be kept.
+    /// What a server does when it starts: what lives is handed in, then decisions begin.
     fn adopt_all(&mut self, function: usize, found: Vec<(InstanceId, Found)>) {
         for (instance, found) in found {
             let cell = &self.cells[function];
@@ -111,28 +110,7 @@ impl World {
             }
             self.step(function, Event::Adopt { instance, version, policy, found });
         }
-        let cell = &self.cells[function];
-        let version = cell.serving;
-        let policy = cell.versions.get(&version).filter(|_| cell.core.is_some()).cloned();
-        if let Some(policy) = policy {
-            self.step(function, Event::Serve { version, policy });
-        }
-        let cell = &self.cells[function];
-        let serving = cell.versions.get(&cell.serving);
-        let minimum = serving.map_or(0, |policy| policy.min);
-        let scales =
-            serving.is_some_and(|policy| !matches!(policy.scaling, Scaling::Fixed)) || cell.provision.is_some();
-        let (closed, aliases) = (cell.closed, cell.aliases.clone());
-        // A core made by an adoption was not told of it.
-        if let Some(settings) = cell.provision.clone().filter(|_| !closed) {
-            self.step(function, Event::Provision { qualifier: Qualifier::Latest, settings: Some(settings) });
-        }
-        for (alias, (targets, provisioned)) in aliases {
-            self.step(function, Event::Alias { alias, targets, provisioned });
-        }
-        if !closed && (minimum > 0 || scales) {
-            self.step(function, Event::Tick);
-        }
+        self.serve(function);
     }
 
     pub(crate) fn settles(&mut self, function: usize, instance: InstanceId) {

@@ -80,12 +80,12 @@ impl Rooms {
 
     /// What is given out twice or does not exist, if anything.
     pub(crate) fn excess(&self, inventory: &Inventory) -> Option<String> {
-        for (pool, declared) in (0u8..).zip(&inventory.pools) {
+        for (pool, declared) in (0u16..).zip(&inventory.pools) {
             let in_pool = self.granted_needs().filter(|(place, _)| place.pool == pool).count();
             if declared.max.is_some_and(|max| in_pool > max as usize) {
                 return Some(format!("{in_pool} instances in pool {}", declared.name));
             }
-            for (host, machine) in (0u8..).zip(&declared.hosts) {
+            for (host, machine) in (0u32..).zip(&declared.hosts) {
                 let here = || self.granted_needs().filter(move |(place, _)| (place.pool, place.host) == (pool, host));
                 let memory: u64 = here().map(|(_, need)| need.memory).sum();
                 let cpu: u64 = here().map(|(_, need)| need.cpu.min(machine.cpu)).sum();

@@ -1,8 +1,11 @@
 //! Liveness: once traffic and faults have ended, everything must come to the declared rest, still serve, and end when asked.
 
+use std::collections::BTreeSet;
+
 use kip_fleet::function::Role;
 use kip_fleet::instance::Instance;
 use kip_fleet::{Call, Event, Kind, State};
+use kip_spec::InstanceId;
 use kip_spec::scaling::Scaling;
 
 use crate::setup::Setup;
@@ -14,20 +17,23 @@ const LONG: u64 = 600_000;
 const PROMPT: u64 = 4_000;
 /// Who waits this long gets room, whatever others hold: they have had the longest turn there is, stretched or not.
 const PATIENT: u64 = 200_000;
+/// How often it is looked whether everything rests, milliseconds, and how often in a row it must.
+const LOOK: u64 = 10_000;
+const LOOKS: u32 = 3;
+/// Without faults no stop and no kill takes longer than this with all durations that are drawn.
+const LONGEST_STOP: u64 = 5_000;
 
 impl World {
     /// After the horizon; faults are off.
     pub(crate) fn settle(&mut self, setup: &Setup) {
         self.run_until(self.now + LONG);
-        self.check_rest(setup);
+        self.rest(setup);
         for function in 0..self.cells.len() {
             if self.failure.is_some() {
                 return;
             }
             self.probe(function, setup);
         }
-        self.run_until(self.now + LONG);
-        self.check_rest(setup);
         for function in 0..self.cells.len() {
             self.step(function, Event::Shutdown);
         }
@@ -35,25 +41,40 @@ impl World {
         self.check_end();
     }
 
-    /// Whether each function has what was declared and nothing else.
-    fn check_rest(&mut self, setup: &Setup) {
-        if self.failure.is_some() {
-            return;
+    /// Lets time pass until everything rests, and stays so for a while; it must come to that.
+    fn rest(&mut self, setup: &Setup) {
+        let (end, mut calm) = (self.now + LONG, 0);
+        while self.failure.is_none() {
+            let faults = self.unrest(setup);
+            calm = if faults.is_empty() { calm + 1 } else { 0 };
+            if calm == LOOKS {
+                return;
+            }
+            if self.now >= end && !faults.is_empty() {
+                return self.fail("rest", format!("{}; {:?}", faults.join("; "), self.placer));
+            }
+            self.run_until(self.now + LOOK);
         }
+    }
+
+    /// Where a function has something else than what was declared.
+    fn unrest(&self, setup: &Setup) -> Vec<String> {
         let mut faults = Vec::new();
         for cell in &self.cells {
             let mut fault = |text: String| faults.push(format!("{}: {text}", cell.name));
             if !cell.requests.is_empty() {
                 fault(format!("requests have not ended: {:?}", cell.requests));
             }
-            let Some(core) = &cell.core else { continue };
+            let Some(core) = cell.core() else { continue };
             for (version, revision) in core.revisions() {
                 let policy = &revision.policy;
                 let own: Vec<&Instance> = core.instances().filter(|i| i.version == version).collect();
                 let states: Vec<State> = own.iter().map(|instance| instance.state).collect();
                 // A calendar may have released some just now.
                 let going = |state: &&State| core.provisions().is_empty() || **state != State::Stopping;
-                let number = u32::try_from(states.iter().filter(going).count()).unwrap_or(u32::MAX);
+                let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+                let number = count(states.iter().filter(going).count());
+                let stops = |i: &&Instance| i.state == State::Stopping && i.since + LONGEST_STOP < self.now;
                 let minimum = revision.minimum();
                 let wanted = revision.scaler.applied();
                 let most =
@@ -66,11 +87,14 @@ impl World {
                 };
                 let stays = matches!(revision.role, Role::Serving | Role::Named);
                 let hopeless = !setup.fits(policy);
-                // Those that grow old are replaced for ever, one at a time.
+                // Those that grow old are replaced for ever, one at a time; its successor may follow when it is gone.
                 let ages = policy.max_age.is_some();
+                let least = if ages { count(states.len()) } else { number };
                 if !stays {
                     fault(format!("{version} is still {:?} with {states:?}", revision.role));
-                } else if !hopeless && number < minimum || number > most + u32::from(ages) {
+                } else if own.iter().any(stops) {
+                    fault(format!("{version} does not end what it stops: {states:?}"));
+                } else if !hopeless && least < minimum || number > most + u32::from(ages) {
                     fault(format!("{version} rests with {number} instances, not {minimum} to {most}: {states:?}"));
                 } else if policy.idle.pause.is_some() && !ages && !warm && !own.iter().all(rests) {
                     fault(format!("{version} does not sleep: {states:?}"));
@@ -82,27 +106,36 @@ impl World {
                 }
             }
         }
-        let (reserved, _, waiting) = self.placer.ledger();
+        let (reserved, _, _) = self.placer.ledger();
         let needed = self.rooms.memory();
-        let requested = self.cells.iter().filter_map(|cell| cell.core.as_ref()).flat_map(|core| core.instances());
-        let requested = requested.filter(|instance| instance.state == State::Requested).count();
-        if waiting > requested + self.cells.len() || reserved != needed {
-            faults.push(format!("{reserved} reserved, {needed} needed, {waiting} wait for room"));
+        let instances = self.cells.iter().filter_map(|cell| cell.core()).flat_map(|core| core.instances());
+        let wants = |i: &&Instance| i.state == State::Requested || i.wants_room;
+        let wanting: BTreeSet<InstanceId> = instances.filter(wants).map(|instance| instance.id).collect();
+        let waiting: BTreeSet<InstanceId> = self.placer.waiting().collect();
+        if wanting != waiting || reserved != needed {
+            faults
+                .push(format!("{reserved} reserved, {needed} needed; {waiting:?} wait for room, {wanting:?} want it"));
         }
-        if !faults.is_empty() {
-            self.fail("rest", format!("{}; {:?}", faults.join("; "), self.placer));
-        }
+        faults
     }
 
     /// A function at rest must answer a request, unless it cannot in the time or room it was given.
     fn probe(&mut self, function: usize, setup: &Setup) {
         let cell = &self.cells[function];
-        let Some(policy) = cell.versions.get(&cell.serving).filter(|_| !cell.closed).cloned() else { return };
+        let Some(policy) =
+            cell.versions.get(&cell.serving).filter(|_| !cell.closed && !cell.host.is_quarantined()).cloned()
+        else {
+            return;
+        };
         let before = cell.ends;
         self.arrive(function, 10, None, Call::default());
-        self.run_until(self.now + policy.queue_timeout + PROMPT);
+        let end = self.now + policy.queue_timeout + PROMPT;
+        while !self.cells[function].requests.is_empty() && self.now < end && self.failure.is_none() {
+            let next = self.next_at().map_or(end, |next| next.min(end));
+            self.run_until(next);
+        }
         // The next function is asked only when this one rests again: idle hot instances are not asked for their room yet.
-        self.run_until(self.now + LONG);
+        self.rest(setup);
         // Others may have to be waited for until they have had their turn.
         let waits_for_ever = matches!(&policy.scaling, Scaling::Fc(fc) if fc.disable_ondemand);
         let possible = !waits_for_ever && setup.fits(&policy) && policy.queue_timeout >= PATIENT;
@@ -118,7 +151,7 @@ impl World {
         let (reserved, _, waiting) = self.placer.ledger();
         for cell in &self.cells {
             let ends = cell.ends;
-            if cell.core.is_some() || !cell.bodies.is_empty() || !cell.requests.is_empty() {
+            if cell.core().is_some() || !cell.bodies.is_empty() || !cell.requests.is_empty() {
                 let text = format!("{} is left after shutdown: {:?} {:?}", cell.name, cell.bodies, cell.requests);
                 return self.fail("end", text);
             }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use kip_fleet::router::Message;
 use kip_fleet::{AliasNumber, Qualifier, Target};
 use kip_fleet::{
-    Call, CoreNumber, Effect, Event, Exit, Inventory, Now, Operate, OperationNumber, Placer, Policy, Router, Ticket,
-    ToPlacer,
+    Call, CoreNumber, Effect, Event, Exit, Inventory, Now, Operate, OperationNumber, Placer, Policy, Recovery, Router,
+    Ticket, ToPlacer,
 };
 use kip_spec::scaling::Fc;
 use kip_spec::{InstanceId, VersionId};
@@ -285,16 +285,30 @@ impl World {
             self.fail("progress", format!("{name} is stepped for ever at one moment; the last event was {event:?}"));
             return;
         }
+        self.trace.event(self.now, function, &self.cells[function], &event);
+        let fails = self.fates.panics(function);
+        self.drive(function, |cell, now, effects| cell.step(now, event, fails, effects));
+    }
+
+    /// Every instance of an earlier server was handed in.
+    pub(crate) fn serve(&mut self, function: usize) {
+        self.drive(function, |cell, now, effects| cell.host.serve(now, effects));
+    }
+
+    fn drive(&mut self, function: usize, act: impl FnOnce(&mut Cell, Now, &mut Vec<Effect>) -> Option<Recovery>) {
         let mut effects = std::mem::take(&mut self.effects);
         let now = Now { boot: self.now, wall: self.fates.wall(self.now) };
-        self.trace.event(self.now, function, &self.cells[function], &event);
-        self.cells[function].step(now, event, &mut effects);
+        let recovery = act(&mut self.cells[function], now, &mut effects);
+        if let Some(Recovery { cause, quarantined }) = recovery {
+            let name = self.cells[function].name.clone();
+            let after = if quarantined { "is put into quarantine" } else { "begins anew" };
+            self.trace.tell(self.now, || format!("{name} {after}: {cause}"));
+        }
         for effect in effects.drain(..) {
             self.trace.effect(self.now, function, &self.cells[function], &effect);
             self.carry_out(function, effect);
         }
         self.effects = effects;
-        self.cells[function].tidy();
         self.route();
         if self.checked {
             self.check(function);

@@ -74,6 +74,8 @@ codes! {
     3007 VERSION_NOT_FOUND 404 "the function has no such version";
     3008 CRASH_LOOP 503 "the program ends again and again soon after it is ready";
     3009 VERSION_REPLACED 409 "a newer version was deployed before this one served";
+    3010 CORE_FAILED 503 "the server made a fault while it decided for the function, and began anew";
+    3011 QUARANTINED 503 "the server made two faults within a minute for the function, and takes no requests for it";
     3020 NO_PROVISION 404 "nothing is provisioned for this version or alias";
     4001 COMMAND_NOT_FOUND 502 "the command does not exist";
     4002 COMMAND_NOT_EXECUTABLE 502 "the command cannot be executed";

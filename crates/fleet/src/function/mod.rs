@@ -11,12 +11,13 @@ mod health;
 mod lifecycle;
 mod metering;
 mod provisioning;
+mod rebuild;
 mod reconcile;
 mod revision;
 mod rotate;
 mod spare;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod versions;
 mod waits;
 
@@ -221,6 +222,11 @@ impl FunctionCore {
     /// Whether a request still has its place on an instance; it loses it when the instance ends.
     pub fn is_placed(&self, ticket: Ticket) -> bool {
         self.placed.contains_key(&ticket)
+    }
+
+    /// The requests that wait, by version.
+    pub fn waiting(&self) -> impl Iterator<Item = Ticket> {
+        self.revisions.values().flat_map(|revision| revision.queue.tickets())
     }
 
     /// Its versions, oldest first.

@@ -110,6 +110,8 @@ impl FunctionCore {
             Role::Serving | Role::Named => {
                 revision.scaler.observe(now, load);
                 let Desired { hot, asleep, decided } = revision.scaler.decide(time, &seen);
+                // A policy that goes by averages may forget requests that still wait for their first instance.
+                let hot = hot.max(u32::from(queued > 0 && seen.on_demand));
                 // The bound may have been lowered since they were started.
                 let hot = hot.min(seen.maximum.max(busy));
                 Desired { hot, asleep: asleep.min(seen.maximum.saturating_sub(hot)), decided }

@@ -104,25 +104,32 @@ impl FunctionCore {
         let Some(revision) = self.revisions.get(&version) else { return };
         let Some((old, _)) = revision.rotation else { return };
         let blocked = revision.backoff.blocks(now).is_some();
-        let follows = |instance: &&Instance| instance.version == version && instance.id != old;
-        let successor = self
-            .instances
-            .values()
-            .filter(follows)
-            .find(|instance| instance.state.class() == Class::Starting || instance.wants_room)
-            .map(|instance| (instance.id, instance.state, instance.waits_for));
-        let Some(next) = successor else {
-            // Nobody is wanted, rather than nobody could be made now.
-            if !blocked && !self.lacks_somebody(version, desired) {
-                let why = self.instances.get(&old).and_then(|instance| instance.replace).unwrap_or(Why::Rotated);
-                self.set_goal(now, old, Goal::Stop, why, effects);
-                self.end_rotation(version);
-            }
-            return;
+        let comes = |instance: &&Instance| {
+            let moves = instance.state.class() == Class::Starting || instance.wants_room;
+            instance.version == version && instance.id != old && moves
         };
-        if let (id, State::Requested, Some(_)) = next {
-            self.gone(now, id, Gone::NoRoom, Why::ReplacedInPlace, effects);
+        let (mut any, mut moves, mut stranded) = (false, false, None);
+        for instance in self.instances.values().filter(comes) {
+            any = true;
+            moves |= instance.waits_for.is_none();
+            if instance.state == State::Requested {
+                stranded = stranded.or(Some(instance.id));
+            }
+        }
+        if moves {
+            return;
+        }
+        if let Some(next) = stranded {
+            self.gone(now, next, Gone::NoRoom, Why::ReplacedInPlace, effects);
+        }
+        if any {
+            // Where only a sleeper waits, it takes the room that the old one leaves.
             self.set_goal(now, old, Goal::Stop, Why::ReplacedInPlace, effects);
+            self.end_rotation(version);
+        } else if !blocked && !self.lacks_somebody(version, desired) {
+            // Nobody is wanted, rather than nobody could be made now.
+            let why = self.instances.get(&old).and_then(|instance| instance.replace).unwrap_or(Why::Rotated);
+            self.set_goal(now, old, Goal::Stop, why, effects);
             self.end_rotation(version);
         }
     }

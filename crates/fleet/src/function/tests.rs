@@ -23,7 +23,7 @@ use crate::{Change, Usage};
 /// 2024-07-01T00:00:00Z, when the host booted.
 const WALL: i64 = 1_719_792_000_000;
 
-fn policy() -> Policy {
+pub(crate) fn policy() -> Policy {
     Policy {
         min: 0,
         max: 3,

@@ -6,7 +6,7 @@ use kip_spec::InstanceId;
 use serde::{Deserialize, Serialize};
 
 use super::{Holding, Placer, Waiter};
-use crate::room::{DeviceKind, Gpu, Host, Inventory, Lack, Need, Place};
+use crate::room::{DeviceKind, Gpu, Inventory, Lack, Need, Place};
 
 /// Devices of one host that are looked at; more would not fit into [`Place::devices`].
 const DEVICES: usize = 64;
@@ -14,9 +14,9 @@ const DEVICES: usize = 64;
 /// What is granted, by pool and host.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Used {
-    hosts: BTreeMap<(u8, u8), HostUse>,
+    hosts: BTreeMap<(u16, u32), HostUse>,
     /// Instances by pool.
-    pools: BTreeMap<u8, u32>,
+    pools: BTreeMap<u16, u32>,
     /// Instances in all.
     instances: u32,
 }
@@ -91,7 +91,8 @@ impl Used {
     fn cards(&self, inventory: &Inventory, more: &Need) -> u64 {
         let mut parts = 0u64;
         for ((pool, host), used) in &self.hosts {
-            let Some(host) = host_of(inventory, *pool, *host) else { continue };
+            let place = Place { pool: *pool, host: *host, devices: 0 };
+            let Some(host) = inventory.host(place) else { continue };
             for (index, granted) in &used.devices {
                 let Some(device) = host.devices.get(*index) else { continue };
                 let share = granted.bytes.saturating_mul(1_000) / device.memory.max(1);
@@ -110,14 +111,14 @@ impl Used {
 
     pub(super) fn devices(&self, inventory: &Inventory) -> Vec<DeviceUse> {
         let mut all = Vec::new();
-        for (pool, declared) in (0u8..).zip(&inventory.pools) {
-            for (host, machine) in (0u8..).zip(&declared.hosts) {
+        for (pool, declared) in (0u16..).zip(&inventory.pools) {
+            for (host, machine) in (0u32..).zip(&declared.hosts) {
                 let used = self.host(Place { pool, host, devices: 0 });
                 for (index, device) in machine.devices.iter().enumerate() {
                     let granted = used.devices.get(&index).copied().unwrap_or_default();
                     all.push(DeviceUse {
                         pool: declared.name.clone(),
-                        host: usize::from(host),
+                        host: host as usize,
                         device: index,
                         name: device.name.clone(),
                         granted: if granted.whole { device.memory } else { granted.bytes },
@@ -156,10 +157,6 @@ impl Lack {
     }
 }
 
-fn host_of(inventory: &Inventory, pool: u8, host: u8) -> Option<&Host> {
-    inventory.pools.get(usize::from(pool))?.hosts.get(usize::from(host))
-}
-
 impl Placer {
     /// What a waiter needs beyond what it holds.
     pub(super) fn missing(&self, waiter: &Waiter) -> Need {
@@ -188,8 +185,8 @@ impl Placer {
 
     /// Every host, in the order of the pools.
     pub(super) fn hosts(&self) -> impl Iterator<Item = Place> {
-        (0u8..).zip(&self.inventory.pools).flat_map(|(pool, declared)| {
-            (0u8..).zip(&declared.hosts).map(move |(host, _)| Place { pool, host, devices: 0 })
+        (0u16..).zip(&self.inventory.pools).flat_map(|(pool, declared)| {
+            (0u32..).zip(&declared.hosts).map(move |(host, _)| Place { pool, host, devices: 0 })
         })
     }
 
@@ -249,7 +246,7 @@ impl Placer {
 
     /// What is lacking for this much at a place whose devices are settled.
     pub(super) fn lack_at(&self, place: Place, missing: &Need, used: &Used) -> Option<Lack> {
-        let host = host_of(&self.inventory, place.pool, place.host)?;
+        let host = self.inventory.host(place)?;
         let taken = used.host(place);
         let gpu = place.devices().any(|index| match (host.devices.get(index), missing.gpu) {
             (_, Gpu::None) => false,
@@ -267,7 +264,7 @@ impl Placer {
 
     /// Where on a host it fits: of several devices the fullest that has room, so that large pieces stay free.
     fn fit(&self, host: Place, missing: &Need, used: &Used) -> Result<Place, Lack> {
-        let Some(machine) = host_of(&self.inventory, host.pool, host.host) else {
+        let Some(machine) = self.inventory.host(host) else {
             return Err(Lack { quota: true, ..Lack::default() });
         };
         let rest = self.lack_at(host, &Need { gpu: Gpu::None, ..*missing }, used).unwrap_or_default();
@@ -300,7 +297,7 @@ impl Placer {
 
     /// Sets of devices on a host that could be cleared for this much, each with the holdings in the way.
     pub(super) fn device_choices(&self, host: Place, missing: &Need) -> Vec<u64> {
-        let Some(machine) = host_of(&self.inventory, host.pool, host.host) else { return Vec::new() };
+        let Some(machine) = self.inventory.host(host) else { return Vec::new() };
         let fitting =
             machine.devices.iter().enumerate().take(DEVICES).filter(|(_, device)| {
                 missing.kind.accepts(device.kind) && device_has(device.memory, None, missing.gpu)
@@ -310,7 +307,7 @@ impl Placer {
 
     /// How many bytes of a resource are too few at a place: CPU, memory, device memory.
     pub(super) fn deficits(&self, place: Place, missing: &Need, used: &Used) -> Option<(u64, u64, u64)> {
-        let host = host_of(&self.inventory, place.pool, place.host)?;
+        let host = self.inventory.host(place)?;
         let taken = used.host(place);
         let over = |taken: u64, more: u64, there: u64| {
             if more == 0 { 0 } else { taken.saturating_add(more).saturating_sub(there) }
@@ -336,7 +333,7 @@ impl Placer {
     /// What a device grant of this holding amounts to in bytes, on the devices of a place.
     pub(super) fn device_bytes(&self, holding: &Holding, place: Place) -> u64 {
         let shared = Place { devices: holding.place.devices & place.devices, ..holding.place };
-        let Some(host) = host_of(&self.inventory, holding.place.pool, holding.place.host) else { return 0 };
+        let Some(host) = self.inventory.host(holding.place) else { return 0 };
         let bytes = shared.devices().map(|index| match holding.room().gpu {
             Gpu::None => 0,
             Gpu::Slice(bytes) => bytes,
@@ -352,7 +349,7 @@ impl Placer {
     }
 
     /// Whether a pool has as many instances as it may.
-    pub(super) fn pool_is_full(&self, pool: u8, used: &Used) -> bool {
+    pub(super) fn pool_is_full(&self, pool: u16, used: &Used) -> bool {
         let max = self.inventory.pools.get(usize::from(pool)).and_then(|pool| pool.max);
         max.is_some_and(|max| used.pools.get(&pool).copied().unwrap_or(0) >= max)
     }

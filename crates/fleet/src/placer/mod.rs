@@ -251,6 +251,11 @@ impl Placer {
         (self.holdings.values().map(|holding| holding.room().memory).sum(), memory, self.waiting.len())
     }
 
+    /// The instances that wait for room.
+    pub fn waiting(&self) -> impl Iterator<Item = InstanceId> {
+        self.waiting.iter().map(|waiter| waiter.instance)
+    }
+
     /// What there is.
     pub fn inventory(&self) -> &Inventory {
         &self.inventory

@@ -212,8 +212,8 @@ impl Stage {
         let mut lines = Vec::new();
         for cell in &self.world.cells {
             let instances: Vec<String> = cell
-                .core
-                .iter()
+                .core()
+                .into_iter()
                 .flat_map(|core| core.instances())
                 .map(|instance| {
                     let since = Millis(now - instance.since);
@@ -225,7 +225,7 @@ impl Stage {
             let all = if instances.is_empty() { "no instances".to_owned() } else { instances.join(", ") };
             lines.push(format!("{}: {} waiting; {all}", cell.name, cell.waiting));
             let now = Now { boot: now, wall: 0 };
-            let waits = cell.core.iter().flat_map(|core| {
+            let waits = cell.core().into_iter().flat_map(|core| {
                 core.revisions()
                     .filter_map(|(version, _)| Some(format!("{version} waits: {}", core.waits(version, now)?)))
             });

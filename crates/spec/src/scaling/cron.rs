@@ -68,6 +68,10 @@ const LENGTHS: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 /// 29 February on a given day of the week comes back within 40 years, over 2100 too.
 const LONGEST_SEARCH: i32 = 41 * 366;
 const ALL_HOURS: u64 = (1 << 24) - 1;
+/// Milliseconds.
+const SECOND: i64 = 1_000;
+const MINUTE: i64 = 60 * SECOND;
+const HOUR: i64 = 60 * MINUTE;
 
 struct Field {
     what: &'static str,
@@ -163,7 +167,10 @@ impl Cron {
             }
         }
         for _ in 0..LONGEST_SEARCH {
-            let found = self.moments(date, zone).filter(|at| *at <= now).max();
+            let found = match self.regular(date, zone) {
+                Some(midnight) => self.last_of_day(now.saturating_sub(midnight)).map(|at| midnight + at),
+                None => self.moments(date, zone).filter(|at| *at <= now).max(),
+            };
             if let Some(found) = found {
                 return (found >= since).then_some(found);
             }
@@ -186,7 +193,10 @@ impl Cron {
             }
         }
         for _ in 0..LONGEST_SEARCH {
-            let found = self.moments(date, zone).filter(|at| *at > now).min();
+            let found = match self.regular(date, zone) {
+                Some(midnight) => self.next_of_day(now.saturating_sub(midnight)).map(|at| midnight + at),
+                None => self.moments(date, zone).filter(|at| *at > now).min(),
+            };
             if found.is_some() {
                 return found;
             }
@@ -202,6 +212,34 @@ impl Cron {
         let weekday = bit(self.weekdays, date.weekday().to_sunday_zero_offset());
         let suits = if self.any_day || self.any_weekday { day && weekday } else { day || weekday };
         bit(self.months, date.month()) && suits
+    }
+
+    /// The midnight of a day of 24 hours on which it fires: there its times ascend with the clock.
+    fn regular(&self, date: Date, zone: &TimeZone) -> Option<i64> {
+        self.matches(date).then(|| regular_midnight(date, zone)).flatten()
+    }
+
+    /// The last time of a day of 24 hours that is at most so long after midnight, in milliseconds after midnight.
+    fn last_of_day(&self, limit: i64) -> Option<i64> {
+        let parts = |bits: u64, unit: i64, before: i64| {
+            numbers(bits).rev().map(move |number| before + i64::from(number) * unit).filter(move |at| *at <= limit)
+        };
+        let hours = parts(self.hours, HOUR, 0);
+        let minutes = hours.flat_map(|hour| parts(self.minutes, MINUTE, hour));
+        minutes.flat_map(|minute| parts(self.seconds, SECOND, minute)).next()
+    }
+
+    /// The first time of a day of 24 hours that is longer after midnight, in milliseconds after midnight.
+    fn next_of_day(&self, limit: i64) -> Option<i64> {
+        // What ends before the limit has no time after it.
+        let parts = |bits: u64, unit: i64, before: i64| {
+            numbers(bits).map(move |number| before + i64::from(number) * unit).filter(move |at| at + unit > limit)
+        };
+        let hours = parts(self.hours, HOUR, 0);
+        let minutes = hours.flat_map(|hour| parts(self.minutes, MINUTE, hour));
+        let seconds = minutes.flat_map(|minute| parts(self.seconds, SECOND, minute));
+        let mut seconds = seconds;
+        seconds.find(|at| *at > limit)
     }
 
     /// All moments of a day.
@@ -238,7 +276,7 @@ fn regular_midnight(date: Date, zone: &TimeZone) -> Option<i64> {
     (to - from == DAY).then_some(from)
 }
 
-fn numbers(bits: u64) -> impl Iterator<Item = i8> + Clone {
+fn numbers(bits: u64) -> impl DoubleEndedIterator<Item = i8> + Clone {
     (0..60i8).filter(move |number| bits & 1 << number.unsigned_abs() != 0)
 }
 
@@ -310,6 +348,26 @@ mod tests {
         }
         let daily: Cron = "0 0 4 * * *".parse().expect("a cron");
         assert_eq!(daily.last(at("2024-07-02T03:00:00Z"), at("2024-07-01T05:00:00Z"), &TimeZone::UTC), None);
+    }
+
+    /// The quick way through a day of 24 hours finds the same as a look at all of its times.
+    #[test]
+    fn the_quick_way_through_a_day() {
+        let mut dice = 0x9E37_79B9_7F4A_7C15u64;
+        let zone = TimeZone::UTC;
+        for text in ["*/20 * * * * *", "0 * * * * *", "30 */2 * * * *", "7,59 13 0,9-11,23 * * *", "0 0 0 * * *"] {
+            let cron: Cron = text.parse().expect(text);
+            for _ in 0..40 {
+                dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let now = i64::try_from(dice >> 33).expect("31 bits") * 7 % (20 * 24 * HOUR);
+                let date = local(now, &zone).expect("a date").date();
+                let days = [date.yesterday().expect("a day"), date, date.tomorrow().expect("a day")];
+                let all: Vec<i64> = days.into_iter().flat_map(|date| cron.moments(date, &zone)).collect();
+                let last = all.iter().copied().filter(|at| *at <= now).max();
+                let next = all.iter().copied().filter(|at| *at > now).min();
+                assert_eq!((cron.last(now, i64::MIN / 2, &zone), cron.next(now, &zone)), (last, next), "{text} {now}");
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Scaling policies in a core: Knative's, and what is provisioned.
 
 use kip_spec::Finite;
+use kip_spec::scaling::kpa::Algorithm;
 use kip_spec::scaling::provision::{Metric, Provision, Scheduled, Tracking, When, Window};
 use kip_spec::scaling::{Fc, Kpa};
 
@@ -272,4 +273,65 @@ fn what_is_provisioned_stays_within_the_maximum_and_goes_on_from_where_it_was() 
     assert_eq!(kept(&world), 4, "it goes on from there");
     world.advance(1_000);
     assert_eq!(kept(&world), 1, "and then by what is measured");
+}
+
+/// Somebody else has all of the room.
+fn full_house(world: &mut World) {
+    let (function, instance, version) = (CoreNumber(7), InstanceId { boot: 1, core: 7, sequence: 1 }, VersionId(1));
+    let need = Need { memory: 100, ..Need::default() };
+    let hold = ToPlacer::Hold { function, instance, version, need, place: crate::Place::default(), rung: None };
+    world.placer.step(Now { boot: world.now, wall: WALL }, hold, &mut Vec::new());
+}
+
+#[test]
+fn knative_keeps_asking_for_room_while_requests_wait_whatever_its_window_says() {
+    let mut world = World::new(1, 100, Faults { per_cent: 0, hang_per_cent: 0 });
+    let (metric, algorithm) = (kip_spec::scaling::kpa::Metric::Rps, Algorithm::WeightedExponential);
+    let (window, deadline) = (Millis(6_000), Millis(4_000));
+    let rps = Kpa {
+        metric,
+        algorithm,
+        target: Finite::whole(4),
+        stable_window: window,
+        panic_window: window,
+        grace: deadline,
+        progress_deadline: deadline,
+        retention: Millis(2_000),
+        total: Finite::whole(4),
+        panic_threshold: Finite::whole(10),
+        max_scale: 2,
+        target_burst_capacity: Finite::constant(-1.0),
+        max_scale_up_rate: Finite::whole(2),
+        max_scale_down_rate: Finite::whole(10),
+        ..one_each()
+    };
+    let patient = Policy { need: Need { memory: 60, ..Need::default() }, queue_timeout: 600_000, ..knative(rps) };
+    world.deploy(1, patient);
+    world.advance(30_000);
+    assert_eq!(world.states(), [], "it was up and is at zero");
+    full_house(&mut world);
+    world.arrive();
+    world.advance(19_000);
+    world.arrive();
+    world.arrive();
+    world.advance(60_000);
+    assert_eq!((world.states(), world.waiting.len()), (vec![State::Requested], 3), "they came and have not ended");
+}
+
+#[test]
+fn an_instance_is_replaced_in_place_though_a_sleeper_waits_for_room_as_well() {
+    let mut world = World::new(1, 100, Faults { per_cent: 0, hang_per_cent: 0 });
+    let kept = Kpa { min_scale: 2, max_scale: 2, ..one_each() };
+    let (need, rungs) = (Need { memory: 60, ..Need::default() }, Rungs { park: true, spill: true });
+    world.deploy(1, Policy { min: 2, max: 2, need, rungs, ..knative(kept) });
+    world.advance(1_000);
+    let first = world.core.instances().next().expect("one has room").id;
+    let lack = crate::Lack { memory: true, ..crate::Lack::default() };
+    world.step(Event::Placer(crate::FromPlacer::Evict { instance: first, lack }));
+    world.advance(2_000);
+    assert_eq!(world.states(), [State::Spilled, State::Ready], "the second got the room, and the first wants it back");
+    let second = world.core.instances().nth(1).expect("it is there").id;
+    world.step(Event::Rotate);
+    world.advance(5_000);
+    assert!(world.core.instance(second).is_none(), "there is no room for a successor beside it: {:?}", world.states());
 }

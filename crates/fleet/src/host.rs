@@ -1,0 +1,415 @@
+//! The one way to host a core, for the server and the simulator alike.
+//!
+//! A core exists only while something of its function does. The host makes it on first use, tells it what it must know
+//! before it decides, drops it when nothing of it is left, and replaces it when a step of it panics.
+//!
+//! What a core made anew is told, in this order: [`Event::Adopt`] and [`Event::Occupy`] for what an earlier server left,
+//! [`Event::Reached`], [`Event::Provision`], then [`Event::Serve`], then [`Event::Alias`]. Between the first `Adopt` and
+//! [`CoreHost::serve`] every other event is kept and delivered afterwards, so that nothing is decided too early.
+//!
+//! A panic costs the requests that wait (they are refused, 503 with `Retry-After`) and the instances that were between two
+//! states (they are killed). Requests in flight keep their places, and room is held as before. A second panic within a
+//! minute quarantines the function: it ends its instances and refuses everything until it is deployed again.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use kip_spec::scaling::{Fc, Scaling};
+use kip_spec::{InstanceId, VersionId};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AliasNumber, CoreNumber, Effect, Event, FunctionCore, Now, Operate, OperationNumber, Policy, Qualifier, Refusal,
+    Target, Ticket,
+};
+
+/// Two panics within this long quarantine a function, milliseconds.
+const QUARANTINE: u64 = 60_000;
+
+/// One function: its core while there is one, and what the next core must be told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CoreHost {
+    boot: u32,
+    number: CoreNumber,
+    /// The sequence of the last instance, while there is no core.
+    sequence: u32,
+    core: Option<Box<FunctionCore>>,
+    serving: Option<(VersionId, Arc<Policy>)>,
+    declared: Option<Box<Declared>>,
+    /// Instances of an earlier server are handed in.
+    adoption: Option<Box<Adoption>>,
+    /// The function was removed, or the server ends.
+    closed: Option<Refusal>,
+    /// When a step last panicked, boot time.
+    failed_at: Option<u64>,
+    quarantined: bool,
+}
+
+/// What was declared besides versions; most functions have nothing of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Declared {
+    aliases: BTreeMap<AliasNumber, (Vec<Target>, u32)>,
+    provisions: BTreeMap<Qualifier, Arc<Fc>>,
+    reached: BTreeMap<Qualifier, u32>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Adoption {
+    /// What happened meanwhile.
+    later: Vec<Event>,
+}
+
+/// A step panicked, and this became of the function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// The panic's message.
+    pub cause: String,
+    /// It was the second within a minute.
+    pub quarantined: bool,
+}
+
+/// What an event was about, in case its step fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A request came.
+    Arrival(Ticket),
+    /// A request, or a task's place, is over.
+    Departure(Ticket),
+    /// An instance ended or is not well.
+    Instance(InstanceId),
+    /// Something was declared or handed in; the fresh core is told once more.
+    Declaration(Box<Event>),
+    /// What is between two states is ended anyway, and everything else comes again.
+    Nothing,
+}
+
+impl Subject {
+    /// Of an event.
+    pub fn of(event: &Event) -> Self {
+        match event {
+            Event::Arrive { ticket, .. } => Self::Arrival(*ticket),
+            Event::Leave { ticket } => Self::Departure(*ticket),
+            Event::Exited { instance, .. } | Event::Unhealthy { instance, .. } => Self::Instance(*instance),
+            Event::Adopt { .. }
+            | Event::Occupy { .. }
+            | Event::Settled { .. }
+            | Event::Deploy { .. }
+            | Event::Remove
+            | Event::Shutdown
+            | Event::Alias { .. }
+            | Event::Provision { .. }
+            | Event::Backlog { .. } => Self::Declaration(Box::new(event.clone())),
+            _ => Self::Nothing,
+        }
+    }
+}
+
+impl CoreHost {
+    /// A function without a core. `boot` counts the server's starts, `number` is unique within one. `serving` is what served
+    /// before, if anything did.
+    pub fn new(boot: u32, number: CoreNumber, serving: Option<(VersionId, Arc<Policy>)>) -> Self {
+        Self {
+            boot,
+            number,
+            sequence: 0,
+            core: None,
+            serving,
+            declared: None,
+            adoption: None,
+            closed: None,
+            failed_at: None,
+            quarantined: false,
+        }
+    }
+
+    /// The core, if there is one.
+    pub fn core(&self) -> Option<&FunctionCore> {
+        self.core.as_deref()
+    }
+
+    /// The version that serves, if one does.
+    pub fn serving(&self) -> Option<VersionId> {
+        self.serving.as_ref().map(|(version, _)| *version)
+    }
+
+    /// Whether the function was removed, or the server ends.
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    /// Whether two panics within a minute put the function out of service.
+    pub fn is_quarantined(&self) -> bool {
+        self.quarantined
+    }
+
+    /// Takes one event and appends what is to be done. A panic of the core ends here.
+    pub fn step(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) -> Option<Recovery> {
+        let (subject, from) = (Subject::of(&event), effects.len());
+        let panic = catch_unwind(AssertUnwindSafe(|| self.advance(now, event, effects))).err()?;
+        Some(self.recover(now, subject, from, &*panic, effects))
+    }
+
+    /// The server has begun and every instance of an earlier one was handed in: decisions begin. Without such an instance a
+    /// core is made only if the function wants something by itself.
+    pub fn serve(&mut self, now: Now, effects: &mut Vec<Effect>) -> Option<Recovery> {
+        let adoption = self.adoption.take();
+        let begins = self.core.is_none() && self.closed.is_none() && !self.quarantined && self.wants_by_itself();
+        if adoption.is_none() && !begins {
+            return None;
+        }
+        let from = effects.len();
+        let panic = catch_unwind(AssertUnwindSafe(|| {
+            if self.core.is_none() {
+                self.core = Some(Box::new(FunctionCore::new(self.boot, self.number, self.sequence)));
+            }
+            self.replay(now, true, effects);
+            let later = adoption.map(|adoption| adoption.later).unwrap_or_default();
+            later.into_iter().for_each(|event| self.advance(now, event, effects));
+            self.tidy();
+        }));
+        let panic = panic.err()?;
+        Some(self.recover(now, Subject::Nothing, from, &*panic, effects))
+    }
+
+    /// Whether the function wants instances without being asked.
+    pub fn wants_by_itself(&self) -> bool {
+        let declared = self.declared.as_deref();
+        let provisioned = declared.is_some_and(|declared| !declared.provisions.is_empty());
+        let named = declared.is_some_and(|declared| declared.aliases.values().any(|(_, kept)| *kept > 0));
+        let by_policy = |policy: &Policy| match &policy.scaling {
+            _ if policy.min > 0 => true,
+            Scaling::Fixed => false,
+            Scaling::Fc(fc) => !fc.provision.is_empty(),
+            Scaling::Kpa(kpa) => !kpa.scale_to_zero,
+        };
+        provisioned || named || self.serving.as_ref().is_some_and(|(_, policy)| by_policy(policy))
+    }
+
+    fn advance(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) {
+        let handed_in = matches!(event, Event::Adopt { .. } | Event::Occupy { .. });
+        if let Some(adoption) = self.adoption.as_deref_mut()
+            && !handed_in
+        {
+            adoption.later.push(event);
+            return;
+        }
+        let lifts = self.quarantined && matches!(event, Event::Deploy { .. });
+        self.learn(&event);
+        let declares = matches!(event, Event::Alias { .. } | Event::Provision { .. });
+        if self.quarantined && declares {
+            // The core ends; the next one is told.
+            return;
+        }
+        if self.core.is_none() {
+            if !self.is_needed(&event) {
+                if let Event::Arrive { ticket, .. } = event {
+                    effects.push(Effect::Refuse { ticket, refusal: self.refusal() });
+                }
+                return;
+            }
+            let core = FunctionCore::new(self.boot, self.number, self.sequence);
+            self.core = Some(Box::new(core));
+            if let Event::Adopt { .. } = event {
+                self.adoption = Some(Box::default());
+            } else {
+                // A first version comes with the event itself; handed in twice, it would be its own candidate.
+                let first = matches!(&event, Event::Deploy { version, .. } if self.serving() == Some(*version));
+                self.replay(now, !first, effects);
+                if declares {
+                    // It was among the declarations.
+                    return self.tidy();
+                }
+            }
+        } else if lifts {
+            self.hand(now, event, effects);
+            self.provide(now, effects);
+            return self.point(now, effects);
+        }
+        self.hand(now, event, effects);
+        self.tidy();
+    }
+
+    /// Something that was declared before: the next core is told, and none is made for it.
+    pub fn remember(&mut self, event: &Event) {
+        self.learn(event);
+    }
+
+    /// What the next core must be told.
+    fn learn(&mut self, event: &Event) {
+        match event {
+            Event::Deploy { .. } => (self.closed, self.quarantined) = (None, false),
+            Event::Remove => self.close(Refusal::Removed),
+            Event::Shutdown => self.close(Refusal::ShuttingDown),
+            _ if self.closed.is_some() => {}
+            Event::Alias { alias, targets, .. } if targets.is_empty() => {
+                if let Some(declared) = self.declared.as_deref_mut() {
+                    declared.aliases.remove(alias);
+                }
+            }
+            Event::Alias { alias, targets, provisioned } => {
+                self.declared.get_or_insert_default().aliases.insert(*alias, (targets.clone(), *provisioned));
+            }
+            Event::Provision { qualifier, settings: Some(settings) } => {
+                self.declared.get_or_insert_default().provisions.insert(*qualifier, settings.clone());
+            }
+            Event::Provision { qualifier, settings: None } => {
+                if let Some(declared) = self.declared.as_deref_mut() {
+                    declared.provisions.remove(qualifier);
+                }
+            }
+            Event::Reached { qualifier, target } if self.core.is_none() => {
+                self.declared.get_or_insert_default().reached.insert(*qualifier, *target);
+            }
+            _ => return,
+        }
+        let nothing = |d: &mut Box<Declared>| d.aliases.is_empty() && d.provisions.is_empty() && d.reached.is_empty();
+        self.declared.take_if(nothing);
+    }
+
+    fn close(&mut self, refusal: Refusal) {
+        (self.closed, self.declared, self.serving) = (Some(refusal), None, None);
+    }
+
+    /// Whether an event is worth a core.
+    fn is_needed(&self, event: &Event) -> bool {
+        if self.closed.is_some() || self.quarantined {
+            return false;
+        }
+        match event {
+            Event::Deploy { .. } => true,
+            _ if self.serving.is_none() => false,
+            Event::Arrive { .. } | Event::Adopt { .. } | Event::Provision { .. } => true,
+            Event::Backlog { backlog, .. } => backlog.count > 0,
+            Event::Alias { targets, .. } => !targets.is_empty(),
+            _ => false,
+        }
+    }
+
+    fn refusal(&self) -> Refusal {
+        if self.quarantined { Refusal::Quarantined } else { self.closed.unwrap_or(Refusal::Removed) }
+    }
+
+    /// Tells a core made anew everything that was declared.
+    fn replay(&mut self, now: Now, serve: bool, effects: &mut Vec<Effect>) {
+        let declared = self.declared.as_deref_mut();
+        let reached = declared.map(|declared| std::mem::take(&mut declared.reached)).unwrap_or_default();
+        for (qualifier, target) in reached {
+            self.hand(now, Event::Reached { qualifier, target }, effects);
+        }
+        self.provide(now, effects);
+        if let Some((version, policy)) = self.serving.clone().filter(|_| serve) {
+            self.hand(now, Event::Serve { version, policy }, effects);
+        }
+        self.point(now, effects);
+    }
+
+    /// Whether the fresh core has taken over what an event brings.
+    fn knows(&self, event: &Event) -> bool {
+        let Some(core) = self.core.as_deref() else { return false };
+        match event {
+            Event::Deploy { version, .. } => core.revisions().any(|(id, _)| id == *version),
+            Event::Adopt { instance, .. } => core.instance(*instance).is_some(),
+            Event::Occupy { ticket, .. } => core.is_placed(*ticket),
+            _ => false,
+        }
+    }
+
+    /// Tells the core what is provisioned.
+    fn provide(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let provisions = self.declared.as_deref().map(|declared| declared.provisions.clone()).unwrap_or_default();
+        for (qualifier, settings) in provisions {
+            self.hand(now, Event::Provision { qualifier, settings: Some(settings) }, effects);
+        }
+    }
+
+    /// Tells the core where aliases point.
+    fn point(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let aliases = self.declared.as_deref().map(|declared| declared.aliases.clone()).unwrap_or_default();
+        for (alias, (targets, provisioned)) in aliases {
+            self.hand(now, Event::Alias { alias, targets, provisioned }, effects);
+        }
+    }
+
+    fn hand(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) {
+        let Some(core) = self.core.as_deref_mut() else { return };
+        let from = effects.len();
+        core.step(now, event, effects);
+        for effect in effects.iter().skip(from) {
+            if let Effect::Promoted { version } = effect
+                && let Some((_, revision)) = core.revisions().find(|(id, _)| id == version)
+            {
+                self.serving = Some((*version, revision.policy.clone()));
+            }
+        }
+    }
+
+    /// Drops a core of which nothing is left.
+    fn tidy(&mut self) {
+        if let Some(core) = self.core.take_if(|core| self.adoption.is_none() && core.is_vacant()) {
+            self.sequence = core.sequence();
+        }
+    }
+
+    /// A step panicked: replaces the half-stepped core. `from` is where the step's effects begin, `subject` what its event was
+    /// about. [`CoreHost::step`] calls it; a shell that catches panics itself may.
+    pub fn recover(
+        &mut self,
+        now: Now,
+        subject: Subject,
+        from: usize,
+        panic: &(dyn Any + Send),
+        effects: &mut Vec<Effect>,
+    ) -> Recovery {
+        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let cause = text.unwrap_or("a panic without a message").to_owned();
+        let again = self.failed_at.is_some_and(|at| now.boot.saturating_sub(at) <= QUARANTINE);
+        (self.failed_at, self.quarantined) = (Some(now.boot), self.quarantined || again);
+        let half = effects.split_off(from.min(effects.len()));
+        let Some(broken) = self.core.take() else {
+            // Nothing was made yet, so nothing is lost but the request itself.
+            let refused = |ticket| Effect::Refuse { ticket, refusal: Refusal::CoreFailed };
+            effects.extend(if let Subject::Arrival(ticket) = subject { Some(refused(ticket)) } else { None });
+            return Recovery { cause, quarantined: self.quarantined };
+        };
+        let safe = effects.len();
+        let quarantined = self.quarantined;
+        let fresh = catch_unwind(AssertUnwindSafe(|| broken.rebuilt(now, &subject, half, quarantined, effects)));
+        self.core = fresh.ok().map(Box::new);
+        let settled = catch_unwind(AssertUnwindSafe(|| {
+            if let Subject::Declaration(event) = subject
+                && !self.knows(&event)
+            {
+                self.advance(now, *event, effects);
+            }
+            if !self.quarantined {
+                self.provide(now, effects);
+            }
+            if self.adoption.is_none() {
+                self.hand(now, Event::Tick, effects);
+            }
+            self.tidy();
+        }));
+        if (self.core.is_none() && effects.len() == safe) || settled.is_err() {
+            self.abandon(&broken, safe, effects);
+        }
+        Recovery { cause, quarantined: self.quarantined }
+    }
+
+    /// Not even a fresh core can be had: whoever waits is refused, and every instance is ended as it is.
+    fn abandon(&mut self, broken: &FunctionCore, safe: usize, effects: &mut Vec<Effect>) {
+        effects.truncate(safe);
+        (self.core, self.quarantined, self.sequence) = (None, true, broken.sequence());
+        for ticket in broken.waiting() {
+            effects.push(Effect::Refuse { ticket, refusal: Refusal::Quarantined });
+        }
+        for instance in broken.instances() {
+            let (instance, version, operation) = (instance.id, instance.version, OperationNumber(u64::MAX));
+            effects.push(Effect::Operate { instance, version, operation, what: Operate::Kill { autopsy: false } });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
