@@ -8,7 +8,7 @@ use kip_engine::{Ended, StartError};
 use kip_fleet::router::Message;
 use kip_fleet::{
     Backlog, Call, Class, CoreHost, CoreNumber, Effect, Event, Found, FunctionCore, Inventory, Now, Recovery, Refusal,
-    StartFailure, StartKind, State, Ticket, Why,
+    StartFailure, StartKind, State, Ticket, Unhealthy, Why,
 };
 use kip_spec::scaling::Fc;
 use kip_spec::{FunctionName, InstanceId, VersionId};
@@ -309,15 +309,28 @@ impl Cell {
             tracing::error!(function = %self.name, cause, quarantined, "a fault in what decides for a function");
         }
         let mut after = After { own: None, effects: Vec::new(), offers: Vec::new() };
+        let mut lost = Vec::new();
         for effect in effects.drain(..) {
             match effect {
                 Effect::Dispatch { ticket, instance, start } => {
-                    let Some(link) = inner.links.get(&instance).cloned() else { continue };
+                    let Some(link) = inner.links.get(&instance).cloned() else {
+                        after.deliver(
+                            inner,
+                            own,
+                            ticket,
+                            Verdict::Refused(Refused { refusal: Refusal::CoreFailed, detail: None }),
+                        );
+                        lost.push((ticket, instance));
+                        continue;
+                    };
                     link.sign();
                     after.deliver(inner, own, ticket, Verdict::Go { link, start });
                 }
                 Effect::Offer { ticket, instance, start } => {
-                    let Some(link) = inner.links.get(&instance).cloned() else { continue };
+                    let Some(link) = inner.links.get(&instance).cloned() else {
+                        lost.push((ticket, instance));
+                        continue;
+                    };
                     link.sign();
                     self.offered.fetch_add(1, Ordering::Relaxed);
                     after.offers.push(Permit::new(self.clone(), ticket, link, start));
@@ -377,7 +390,23 @@ impl Cell {
             }
         }
         inner.effects = effects;
+        for (ticket, instance) in lost {
+            let more = self.replace_unknown(inner, ticket, instance);
+            after.effects.extend(more.effects);
+            after.offers.extend(more.offers);
+        }
         after
+    }
+
+    /// The core gave a place on an instance that the shell does not know, which must not be: the instance goes, and its place with it.
+    fn replace_unknown(self: &Arc<Self>, inner: &mut Inner, ticket: Ticket, instance: InstanceId) -> After {
+        tracing::error!(function = %self.name, %instance, "a place on an instance that is not known; it is replaced");
+        let act = |host: &mut CoreHost, effects: &mut Vec<Effect>| {
+            let unhealthy = Event::Unhealthy { instance, how: Unhealthy::Refused };
+            let first = host.step(now(), unhealthy, effects);
+            host.step(now(), Event::Leave { ticket }, effects).or(first)
+        };
+        self.run(inner, act, None)
     }
 
     /// What the shell itself must remember of an effect.

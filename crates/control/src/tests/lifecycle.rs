@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kip_engine::fake::{Call, Course};
-use kip_fleet::{Refusal, StartFailure, StartKind};
+use kip_fleet::{Event, Refusal, StartFailure, StartKind};
 use kip_spec::Millis;
 use kip_spec::function::Hook;
 
@@ -114,13 +114,26 @@ async fn a_start_that_ends_after_its_instance_was_ended_leaves_nothing() {
         let cell = room.cell();
         let waiting = tokio::time::timeout(SECOND, place(&room)).await;
         assert!(waiting.is_err());
-        room.control.remove("f").await.unwrap();
+        // As a removal does once it is stored; waiting for the store would let the paused time run.
+        room.control.forget(cell.name(), Event::Remove);
         until("it is ended", || !room.body.calls(Call::Kill).is_empty()).await;
         tokio::time::sleep(20 * SECOND).await;
         assert!(cell.lock().links.is_empty(), "a link of an instance that is gone");
         assert!(cell.lock().starting.is_empty());
         assert_eq!(Cell::last_failure(&cell.lock()), None, "it was ended, and did not fail by itself");
     }
+}
+
+#[tokio::test]
+async fn a_place_on_an_instance_that_is_not_known_is_refused_and_given_back() {
+    let room = Room::open(|spec| spec.instances.max = 1).await;
+    let instance = warm(&room).await;
+    room.cell().lock().links.clear();
+    let refused = tokio::time::timeout(SECOND, place(&room)).await.expect("an answer").unwrap_err();
+    assert_eq!(refused.refusal.code().status(), 503, "{refused:?}");
+    let permit = tokio::time::timeout(SECOND, place(&room)).await.expect("an answer").unwrap();
+    assert_ne!(permit.link().instance, instance);
+    assert_eq!(room.cell().info().in_flight, 1, "the other place is free again");
 }
 
 #[tokio::test]
