@@ -457,6 +457,12 @@ impl Cell {
         inner.host.core().map(with)
     }
 
+    /// Requests that instances have.
+    pub(crate) fn in_flight(&self) -> u32 {
+        let sum = |core: &FunctionCore| core.instances().map(|instance| instance.in_flight).sum();
+        self.look(&self.lock(), sum).unwrap_or(0)
+    }
+
     /// Whether a request still has its place on an instance.
     pub(crate) fn is_placed(&self, ticket: Ticket) -> bool {
         self.look(&self.lock(), |core| core.is_placed(ticket)).unwrap_or(false)

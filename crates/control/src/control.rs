@@ -521,7 +521,7 @@ impl Control {
         drop(self.shared.changes.lock().await);
         let cells = self.shared.all_cells();
         cells.iter().for_each(|cell| cell.refuse_waiting());
-        let quiet = || cells.iter().all(|cell| cell.info().in_flight <= cell.outliving.load(Ordering::Relaxed));
+        let quiet = || cells.iter().all(|cell| cell.in_flight() <= cell.outliving.load(Ordering::Relaxed));
         let _ = tokio::time::timeout(patience, self.shared.until(quiet)).await;
         cells.iter().for_each(|cell| self.shared.used_until_now(cell));
         self.shared.recorder.flush().await;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kip_engine::Body;
+pub use kip_engine::fake;
 use kip_engine::fake::FakeBody;
 use kip_fleet::Inventory;
 use kip_fleet::room::{Host, Pool};

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use kip_control::testing::Room;
-use kip_engine::fake::{Call as Operation, Course, Reply};
+use kip_control::testing::fake::{Call as Operation, Course, Reply};
 use kip_host::clock::boot_millis;
 use kip_spec::function::FunctionSpec;
 use kip_spec::{Millis, RequestId, code};
