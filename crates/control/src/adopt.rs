@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kip_engine::{Alive, Found, Inherited};
+use kip_engine::{Alive, Found, Inherited, StopOrder};
 use kip_fleet::{CoreNumber, Event, Kind, Place, Rung, ToPlacer};
-use kip_spec::{FunctionName, InstanceId, VersionId};
+use kip_spec::function::Stop;
+use kip_spec::{FunctionName, InstanceId, Millis, VersionId};
 use kip_store::{DecisionRecord, Record};
 
 use crate::Version;
@@ -98,7 +99,7 @@ impl Shared {
 
     /// Ends what cannot be adopted, without waiting for it.
     fn end_left(self: &Arc<Self>, pool: Place, found: Found) {
-        let (instance, there) = (found.instance, found.was_there());
+        let (instance, there, has_grace) = (found.instance, found.was_there(), found.has_grace);
         let why = found.state.err().unwrap_or_else(|| "its function or version was removed".to_owned());
         let name = found.function.as_ref().map(FunctionName::as_str);
         tracing::warn!(%instance, function = name, why, "an instance of an earlier server does not go on");
@@ -119,7 +120,15 @@ impl Shared {
         }
         let shared = self.clone();
         kip_host::tasks::spawn("end left instance", async move {
-            if let Err(error) = shared.bodies.at(pool).kill(instance).await {
+            let body = shared.bodies.at(pool);
+            let ended = match has_grace {
+                // Its hook was called and its signal sent; the rest of its grace is in its journal.
+                true => {
+                    body.stop(instance, StopOrder { pre_stop: None, grace: Millis(0), stop: Stop::default() }).await
+                }
+                false => body.kill(instance).await,
+            };
+            if let Err(error) = ended {
                 tracing::error!(%instance, %error, "an instance of an earlier server is still there");
             }
         });

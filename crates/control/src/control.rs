@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use kip_engine::{BodyEvent, Measure};
+use kip_engine::{BodyEvent, Measure, StopOrder};
 use kip_fleet::router::Message;
 use kip_fleet::{CoreNumber, Event, Inventory, Placer, Router, ToPlacer};
 use kip_host::failpoint::reached;
 use kip_host::tasks::Supervisor;
 use kip_spec::function::FunctionSpec;
 use kip_spec::scaling::Scaling;
-use kip_spec::{Code, FunctionName, InstanceId, Problem, VersionId, code};
+use kip_spec::{Code, FunctionName, InstanceId, Millis, Problem, VersionId, code};
 use kip_store::{ControlStore, RecordStore, Retention, StoredVersion, VersionSource};
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
@@ -32,6 +32,8 @@ use crate::timers::Timers;
 use crate::traces::{TraceOptions, Traces};
 use crate::version::Version;
 
+/// From SIGTERM to SIGKILL for those that are still at work when the server has waited long enough, unless their function says.
+const SHORTEST_GRACE: Millis = Millis::from_secs(10);
 /// Places for tasks that may be on their way.
 const OFFERS: usize = 4_096;
 /// The latest looks of scaling policies, among which a server finds what the one before had reached.
@@ -504,11 +506,8 @@ impl Control {
         drop(changing);
         let all_gone = self.shared.until(|| self.instances().is_empty());
         if tokio::time::timeout(patience, all_gone).await.is_err() {
-            for instance in self.instances() {
-                if let Err(error) = self.shared.kill(instance.id).await {
-                    tracing::error!(instance = %instance.id, %error, "an instance is left behind");
-                }
-            }
+            let ending = self.instances().into_iter().map(|instance| self.shared.stop(instance.id));
+            futures_util::future::join_all(ending).await;
         }
         self.shared.recorder.flush().await;
         self.shared.bodies.clean_up().await;
@@ -616,10 +615,15 @@ impl Shared {
         self.adopted.read().get(&instance).cloned()
     }
 
-    /// Ends an instance by force, whatever its function thinks of it.
-    async fn kill(&self, instance: InstanceId) -> Result<(), kip_engine::Error> {
-        let Some(cell) = self.owner(instance) else { return Ok(()) };
-        self.bodies.of(&cell, instance).kill(instance).await
+    /// Ends an instance, whatever its function thinks of it; its program gets its grace.
+    async fn stop(&self, instance: InstanceId) {
+        let Some(cell) = self.owner(instance) else { return };
+        let spec = &cell.serving().spec;
+        let grace = spec.timeouts.grace.unwrap_or(SHORTEST_GRACE);
+        let order = StopOrder { pre_stop: None, grace, stop: spec.lifecycle.stop };
+        if let Err(error) = self.bodies.of(&cell, instance).stop(instance, order).await {
+            tracing::error!(%instance, %error, "an instance is left behind");
+        }
     }
 
     pub(crate) fn cell_named(&self, name: &str) -> Option<Arc<Cell>> {

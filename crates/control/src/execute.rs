@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kip_engine::{Ended, LogFile, Order, StartError, StartProblem, StopOrder};
 use kip_fleet::{Change, Effect, Event, Exit, FunctionCore, Operate, OperationNumber, Seen, StartFailure, State};
+use kip_spec::function::Lifecycle;
 use kip_spec::scaling::Scaling;
 use kip_spec::{Bytes, FunctionName, InstanceId, Millis, VersionId, code};
 use kip_store::{DecisionRecord, Record};
@@ -196,7 +197,8 @@ impl Shared {
             }
             Operate::Stop { grace } => {
                 end_epoch(cell, instance);
-                let order = StopOrder { pre_stop: spec.lifecycle.pre_stop.clone(), grace: Millis(grace) };
+                let Lifecycle { pre_stop, stop, .. } = spec.lifecycle.clone();
+                let order = StopOrder { pre_stop, grace: Millis(grace), stop };
                 body.stop(instance, order).await.map(|()| Seen::Stopped)
             }
             Operate::Kill { autopsy } => {

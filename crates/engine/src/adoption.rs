@@ -36,6 +36,8 @@ pub struct Found {
     pub memo: String,
     /// How it is, or why it cannot go on.
     pub state: Result<Alive, String>,
+    /// It was asked to end and has a rest of its grace: it is to be stopped, not killed.
+    pub has_grace: bool,
 }
 
 impl Found {

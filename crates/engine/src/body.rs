@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kip_host::endpoint::Endpoint;
-use kip_spec::function::{Hook, ReadyProbe};
+use kip_spec::function::{Hook, ReadyProbe, Stop};
 use kip_spec::{Bytes, FunctionName, InstanceId, MilliCpu, Millis, VersionId};
 use tokio::sync::watch;
 
@@ -84,8 +84,10 @@ pub struct Running {
 pub struct StopOrder {
     /// Called first, if declared and if the instance is awake.
     pub pre_stop: Option<Hook>,
-    /// From SIGTERM to SIGKILL.
+    /// From the signal to SIGKILL. One that an earlier server began to stop keeps what is left of its grace.
     pub grace: Millis,
+    /// The signal, and which processes get it first.
+    pub stop: Stop,
 }
 
 /// What a body reports by itself.

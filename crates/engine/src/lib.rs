@@ -14,4 +14,5 @@ pub use body::{
     Body, BodyEvent, Devices, Ended, Error, Health, Life, LocalBody, Measure, Order, Running, StartError, StartProblem,
     StopOrder,
 };
+pub use process::stop::target_of as stop_target_of;
 pub use process::{Capabilities, LogFile, Options, ProcessBody, Record};

@@ -5,7 +5,8 @@ use std::path::Path;
 use kip_spec::FunctionName;
 use kip_spec::code;
 use kip_spec::function::{
-    Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, defaults,
+    Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, Stop,
+    StopSignal, StopTarget, defaults,
 };
 
 use crate::report::{Report, shown};
@@ -106,7 +107,24 @@ fn ready(section: &Section<'_>, report: &mut Report<'_>) -> ReadyProbe {
 
 fn lifecycle(function: &Section<'_>, report: &mut Report<'_>) -> Lifecycle {
     let Some(section) = function.section("lifecycle", &keys::LIFECYCLE, report) else { return Lifecycle::default() };
-    Lifecycle { initialize: hook(&section, "initialize", report), pre_stop: hook(&section, "pre_stop", report) }
+    let stop = section.section("stop", &keys::STOP, report).map(|stop| read_stop(&stop, report)).unwrap_or_default();
+    Lifecycle { initialize: hook(&section, "initialize", report), pre_stop: hook(&section, "pre_stop", report), stop }
+}
+
+fn read_stop(stop: &Section<'_>, report: &mut Report<'_>) -> Stop {
+    const SIGNALS: [(&str, StopSignal); 6] = [
+        ("term", StopSignal::Term),
+        ("int", StopSignal::Int),
+        ("quit", StopSignal::Quit),
+        ("hup", StopSignal::Hup),
+        ("usr1", StopSignal::Usr1),
+        ("usr2", StopSignal::Usr2),
+    ];
+    const TARGETS: [(&str, StopTarget); 2] = [("main", StopTarget::Main), ("group", StopTarget::Group)];
+    Stop {
+        signal: stop.field("signal").and_then(|field| word(&field, &SIGNALS, &[], report)),
+        to: stop.field("to").and_then(|field| word(&field, &TARGETS, &[], report)),
+    }
 }
 
 /// A path alone, or a map of path and timeout.

@@ -123,12 +123,14 @@ pub(crate) const PROBES: Keys = Keys {
 
 pub(crate) const LIFECYCLE: Keys = Keys {
     name: "lifecycle",
-    known: &["initialize", "pre_stop"],
+    known: &["initialize", "pre_stop", "stop"],
     later: &[
         ("pre_freeze", "idle instances are paused without a call"),
         ("post_wake", "idle instances go on without a call"),
     ],
 };
+
+pub(crate) const STOP: Keys = Keys { name: "lifecycle.stop", known: &["signal", "to"], later: &[] };
 
 pub(crate) const HOOK: Keys = Keys { name: "lifecycle.initialize", known: &["path", "timeout"], later: &[] };
 

@@ -318,6 +318,49 @@ pub(crate) struct Lifecycle {
     /// `GET` before the instance is stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pre_stop: Option<Hook>,
+    /// How its end is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stop: Option<Stop>,
+}
+
+/// The signal that asks an instance to end.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Stop {
+    /// `term`, `int`, `quit`, `hup`, `usr1` or `usr2`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) signal: Option<StopSignalWord>,
+    /// `main`: the main process first, then whatever is left; `group`: all of its process group at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) to: Option<StopTargetWord>,
+}
+
+/// A signal that asks a program to end.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StopSignalWord {
+    /// SIGTERM.
+    Term,
+    /// SIGINT.
+    Int,
+    /// SIGQUIT.
+    Quit,
+    /// SIGHUP.
+    Hup,
+    /// SIGUSR1.
+    Usr1,
+    /// SIGUSR2.
+    Usr2,
+}
+
+/// Which processes get it first.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StopTargetWord {
+    /// The main process.
+    Main,
+    /// The process group.
+    Group,
 }
 
 /// A call: its path alone, or path and timeout.

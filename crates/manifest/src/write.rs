@@ -9,7 +9,8 @@ use kip_spec::scaling;
 use crate::wire::{
     Api, Auth, Call, Concurrency, DispatchWord, Document, Function, Gpu, Hook, Http, Idle, Instances, Job, Lifecycle,
     Limits, MissedWord, OverlapWord, Probes, ProtocolWord, ProvisionInput, Queue, Resources, Retries, RetriesByCode,
-    Rotation, Run, Scaling, ScalingMode, Schedule, Timeouts, Timer, Trigger, Watchdog,
+    Rotation, Run, Scaling, ScalingMode, Schedule, Stop, StopSignalWord, StopTargetWord, Timeouts, Timer, Trigger,
+    Watchdog,
 };
 use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size};
 
@@ -194,7 +195,23 @@ fn lifecycle(spec: &FunctionSpec) -> Option<Lifecycle> {
             Hook::Full(Call { path: PathOnInstance(hook.path.clone()), timeout: Some(Duration(hook.timeout)) })
         })
     };
-    let lifecycle =
-        Lifecycle { initialize: hook(&spec.lifecycle.initialize), pre_stop: hook(&spec.lifecycle.pre_stop) };
-    (lifecycle.initialize.is_some() || lifecycle.pre_stop.is_some()).then_some(lifecycle)
+    let function::Lifecycle { initialize, pre_stop, stop } = &spec.lifecycle;
+    let lifecycle = Lifecycle { initialize: hook(initialize), pre_stop: hook(pre_stop), stop: write_stop(*stop) };
+    (spec.lifecycle != function::Lifecycle::default()).then_some(lifecycle)
+}
+
+fn write_stop(stop: function::Stop) -> Option<Stop> {
+    let signal = |signal| match signal {
+        function::StopSignal::Term => StopSignalWord::Term,
+        function::StopSignal::Int => StopSignalWord::Int,
+        function::StopSignal::Quit => StopSignalWord::Quit,
+        function::StopSignal::Hup => StopSignalWord::Hup,
+        function::StopSignal::Usr1 => StopSignalWord::Usr1,
+        function::StopSignal::Usr2 => StopSignalWord::Usr2,
+    };
+    let target = |target| match target {
+        function::StopTarget::Main => StopTargetWord::Main,
+        function::StopTarget::Group => StopTargetWord::Group,
+    };
+    (stop != function::Stop::default()).then(|| Stop { signal: stop.signal.map(signal), to: stop.to.map(target) })
 }

@@ -213,6 +213,46 @@ pub struct Lifecycle {
     pub initialize: Option<Hook>,
     /// `GET` before the instance is stopped.
     pub pre_stop: Option<Hook>,
+    /// How its end is asked for.
+    #[serde(default)]
+    pub stop: Stop,
+}
+
+/// How the end of an instance is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stop {
+    /// The signal; `None` is SIGTERM.
+    pub signal: Option<StopSignal>,
+    /// Which of its processes get it first; `None` decides by what the main process is.
+    pub to: Option<StopTarget>,
+}
+
+/// A signal that asks a program to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopSignal {
+    /// SIGTERM.
+    Term,
+    /// SIGINT.
+    Int,
+    /// SIGQUIT.
+    Quit,
+    /// SIGHUP.
+    Hup,
+    /// SIGUSR1.
+    Usr1,
+    /// SIGUSR2.
+    Usr2,
+}
+
+/// Which processes of an instance get the signal first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopTarget {
+    /// Its main process; whatever is left after that has ended gets SIGTERM then.
+    Main,
+    /// Its whole process group.
+    Group,
 }
 
 /// Limits in time.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kip_host::clock::boot_millis;
 use kip_host::processes;
 use kip_host::sockets::{self, Connection, Listener};
 use kip_spec::{FunctionName, InstanceId, VersionId};
@@ -46,8 +47,9 @@ impl ProcessBody {
                 Some(journal) => {
                     let (function, version) = (Some(journal.function.clone()), Some(journal.version));
                     let (devices, memo) = (journal.devices.clone(), journal.memo.clone());
+                    let has_grace = journal.ending.is_some_and(|ending| ending.until > boot_millis());
                     let state = self.look_at(id, journal, &processes, &listeners);
-                    state.map(|state| Found { instance: id, function, version, devices, memo, state })
+                    state.map(|state| Found { instance: id, function, version, devices, memo, state, has_grace })
                 }
                 None => self.without_journal(id, &processes).map(|reason| Found {
                     instance: id,
@@ -56,6 +58,7 @@ impl ProcessBody {
                     devices: Vec::new(),
                     memo: String::new(),
                     state: Err(reason),
+                    has_grace: false,
                 }),
             };
             let Some(mut found) = found else {
@@ -138,6 +141,7 @@ impl ProcessBody {
             devices: Vec::new(),
             initialize: false,
             stage: Stage::Ending,
+            ending: None,
             address: None,
             memo: String::new(),
             headers: Vec::new(),
@@ -198,8 +202,8 @@ impl ProcessBody {
 impl Process {
     /// Whether it sleeps. One that was caught between waking and sleeping does either afterwards.
     fn settle_asleep(&self) -> bool {
-        let end = kip_host::clock::boot_millis() + u64::try_from(FALL_ASLEEP.as_millis()).unwrap_or(0);
-        let in_time = || kip_host::clock::boot_millis() < end;
+        let end = boot_millis() + u64::try_from(FALL_ASLEEP.as_millis()).unwrap_or(0);
+        let in_time = || boot_millis() < end;
         let asleep = match &self.cgroup {
             Some(folder) if !cgroup::is_told_to_freeze(folder) => return false,
             Some(folder) => loop {

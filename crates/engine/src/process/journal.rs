@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use kip_spec::function::StopTarget;
 use kip_spec::{FunctionName, VersionId};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,17 @@ pub(super) enum Stage {
     Initialized,
     /// It was told to end.
     Ending,
+}
+
+/// A stop that is under way: the next server goes on with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ending {
+    /// Which processes got the signal.
+    pub(super) to: StopTarget,
+    /// When the grace is over, boot time.
+    pub(super) until: u64,
+    /// What was left after the end of the main process got its SIGTERM.
+    pub(super) rest_signalled: bool,
 }
 
 /// What is written down of an instance.
@@ -54,6 +66,9 @@ pub(super) struct Journal {
     /// Whether it must be initialized before it may serve.
     pub(super) initialize: bool,
     pub(super) stage: Stage,
+    /// Its end was asked for.
+    #[serde(default)]
+    pub(super) ending: Option<Ending>,
     /// Where it listens, once ready.
     pub(super) address: Option<SocketAddr>,
     /// What the control room wants to be told again.

@@ -86,6 +86,13 @@ pub(super) fn marked_instance(server: &str, instance: &str) -> Vec<u32> {
     of_server.into_iter().filter(|process| of_instance.contains(process)).collect()
 }
 
+/// Asks a process to end; one that is gone already is fine.
+pub(super) fn terminate(process: u32) {
+    if let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, Signal::TERM);
+    }
+}
+
 /// Ends a process by force; one that is gone already is fine.
 pub(super) fn kill(process: u32) {
     if let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) {

@@ -13,7 +13,7 @@ mod members;
 mod pump;
 mod ready;
 mod spawn;
-mod stop;
+pub mod stop;
 mod streams;
 mod unsafe_readable;
 mod unsafe_spawn;
@@ -302,7 +302,7 @@ impl Body for ProcessBody {
         let Some(process) = self.find_or_cancel(instance).await else { return Ok(()) };
         process.note(|journal| journal.stage = Stage::Ending);
         reached("stop: noted");
-        process.end_gently(&order).await;
+        process.end_gently(&order, &self.options.server).await;
         reached("stop: asked");
         process.end_by_force(&self.options.server).await?;
         reached("stop: gone");

@@ -97,6 +97,7 @@ impl ProcessBody {
             devices: order.devices.as_ref().map(|devices| devices.names.clone()).unwrap_or_default(),
             initialize: order.initialize.is_some(),
             stage: Stage::Starting,
+            ending: None,
             address: None,
             memo: order.memo.clone(),
             headers: journal::listed(&headers),

@@ -1,33 +1,128 @@
 //! How an instance ends, and how we know that nothing of it is left.
+//!
+//! One rule for functions and jobs. The signal goes to the main process, which knows what its children are and ends them in its own
+//! order; to the whole group, if the main process is a shell or launcher that waits for a child and hands no signals on. When the main
+//! process has ended, whatever is left gets one SIGTERM and the rest of the grace. SIGKILL comes when the grace is over.
 
+use std::fs;
+use std::io;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use kip_host::clock::boot_millis;
+use kip_host::failpoint::reached;
+use kip_spec::function::{Stop, StopSignal, StopTarget};
+use rustix::process::{Pid, Signal};
 
+use super::journal::Ending;
 use super::{Process, cgroup, contract, limits, members};
 use crate::body::{Error, StopOrder};
 
 /// After SIGKILL the kernel needs a moment, longer if memory must be written or freed.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// Between two looks at what is left of an instance: quick at first.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Programs that start another one, wait for it, and do not hand signals on to it. `uv run` does.
+const LAUNCHERS: [&str; 13] =
+    ["sh", "bash", "dash", "ash", "zsh", "ksh", "fish", "busybox", "make", "time", "conda", "script", "watch"];
+/// The same of programs that put the script's name behind theirs.
+const SCRIPT_RUNNERS: [&str; 4] = ["npm", "npx", "yarn", "pnpm"];
+
+/// Which processes of a group should be asked to end first, by what its main process is.
+pub fn target_of(main: u32) -> StopTarget {
+    let name = fs::read_to_string(format!("/proc/{main}/comm")).unwrap_or_default();
+    let name = name.trim_end();
+    let first = name.split(' ').next().unwrap_or_default();
+    let launches = LAUNCHERS.contains(&name) || SCRIPT_RUNNERS.contains(&first);
+    if launches && has_children(main) { StopTarget::Group } else { StopTarget::Main }
+}
+
+/// A shell that runs its own script and nothing else now is asked as any program is.
+fn has_children(main: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{main}/task")).into_iter().flatten().flatten();
+    threads.into_iter().any(|thread| {
+        fs::read_to_string(thread.path().join("children")).is_ok_and(|children| !children.trim().is_empty())
+    })
+}
+
+fn signal_of(stop: Stop) -> Signal {
+    match stop.signal.unwrap_or(StopSignal::Term) {
+        StopSignal::Term => Signal::TERM,
+        StopSignal::Int => Signal::INT,
+        StopSignal::Quit => Signal::QUIT,
+        StopSignal::Hup => Signal::HUP,
+        StopSignal::Usr1 => Signal::USR1,
+        StopSignal::Usr2 => Signal::USR2,
+    }
+}
 
 impl Process {
-    /// Hook, SIGTERM, grace. Returns early when the main process has ended.
-    pub(super) async fn end_gently(&self, order: &StopOrder) {
-        if self.ended.borrow().is_some() {
+    /// Hook, signal, grace. Returns early when nothing is left. A stop that an earlier server began goes on where it was.
+    pub(super) async fn end_gently(&self, order: &StopOrder, server: &str) {
+        let begun = self.journal.lock().ending;
+        if self.ended.borrow().is_some() && begun.is_none() {
             return;
         }
         if let Err(error) = self.thaw() {
             tracing::warn!(instance = %self.id, %error, "it could not be resumed before its stop");
         }
+        let ending = match begun {
+            Some(ending) => ending,
+            None => self.ask_to_end(order).await,
+        };
+        let left = || Duration::from_millis(ending.until.saturating_sub(boot_millis()));
+        let mut ended = self.ended.clone();
+        if tokio::time::timeout(left(), ended.wait_for(Option::is_some)).await.is_err() {
+            return;
+        }
+        self.end_rest(ending, server).await;
+    }
+
+    /// Calls the hook and sends the signal.
+    async fn ask_to_end(&self, order: &StopOrder) -> Ending {
         if let Some(hook) = &order.pre_stop
             && let Err(error) = contract::call_hook(self, "pre_stop", http::Method::GET, hook).await
         {
             tracing::warn!(instance = %self.id, %error, "its stop goes on");
         }
-        if self.signal_group(Signal::TERM).is_ok() {
-            let mut ended = self.ended.clone();
-            let _ = tokio::time::timeout(order.grace.to_std(), ended.wait_for(Option::is_some)).await;
+        let to = order.stop.to.unwrap_or_else(|| target_of(self.pid));
+        let ending = Ending { to, until: boot_millis().saturating_add(order.grace.0), rest_signalled: false };
+        // Before the signal: a program must not get it twice because a server ended in between.
+        self.note(|journal| journal.ending = Some(ending));
+        let signal = signal_of(order.stop);
+        let sent = match to {
+            StopTarget::Group => self.signal_group(signal),
+            StopTarget::Main => self.signal_main(signal),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(instance = %self.id, %error, "it ended in this moment");
         }
+        reached("stop: signalled");
+        ending
+    }
+
+    /// The main process has ended: whatever is left gets SIGTERM, unless it got the signal already, and the rest of the grace.
+    async fn end_rest(&self, ending: Ending, server: &str) {
+        let mut rest = self.leftover(server);
+        if !rest.is_empty() && ending.to == StopTarget::Main && !ending.rest_signalled {
+            self.note(|journal| journal.ending = Some(Ending { rest_signalled: true, ..ending }));
+            rest.iter().copied().for_each(members::terminate);
+        }
+        let mut pause = FIRST_PAUSE;
+        while !rest.is_empty() && boot_millis() < ending.until {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            rest = self.leftover(server);
+        }
+    }
+
+    fn signal_main(&self, signal: Signal) -> io::Result<()> {
+        if self.ended.borrow().is_some() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let main = i32::try_from(self.pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(rustix::process::kill_process(main, signal)?)
     }
 
     /// SIGKILL to everything of it, until nothing is left.
@@ -40,7 +135,7 @@ impl Process {
                     return;
                 }
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_millis(100));
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         });
         if give_up.await.is_err() {

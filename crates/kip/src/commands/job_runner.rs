@@ -1,29 +1,93 @@
 //! What an instance of a job runs: a web server that is as small as can be, which runs a program for each request it gets and answers
 //! with how that ended. So a job is a function like any other: placed, stopped, counted and retried as one.
+//!
+//! It is not the main process that a stop is meant for: its program is. SIGTERM is handed on to the program, whose end is waited for
+//! and answered as any other.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use kip_control::RESULTS;
 use kip_host::environment::read;
+use kip_spec::function::StopTarget;
 use kip_tasks::EXIT;
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Names of files that an answer lists at most.
 const MOST_FILES: usize = 1_000;
 
+/// The program that runs, and whether the end was asked for.
+#[derive(Debug, Default)]
+struct Program {
+    process: Option<u32>,
+    ending: bool,
+}
+
+type Shared = Arc<Mutex<Program>>;
+
 /// Serves until it is ended.
 pub(crate) fn serve(argv: &[String]) -> anyhow::Result<()> {
     let port: u16 = read("PORT").unwrap_or_default().parse()?;
+    let program = Shared::default();
+    hand_signals_on(program.clone())?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     // One at a time: an instance of a job has one.
     for stream in listener.incoming().flatten() {
-        let _ = connection(stream, argv);
+        let _ = connection(stream, argv, &program);
+        if program.lock().ending {
+            break;
+        }
     }
     Ok(())
+}
+
+/// From here on SIGTERM is caught, and what runs gets it: a handler is not inherited, as an ignored signal would be.
+fn hand_signals_on(program: Shared) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let mut terminated = {
+        let _entered = runtime.enter();
+        signal(SignalKind::terminate())?
+    };
+    kip_host::tasks::thread("signals", move || {
+        runtime.block_on(async {
+            while terminated.recv().await.is_some() {
+                let mut program = program.lock();
+                if std::mem::replace(&mut program.ending, true) {
+                    continue;
+                }
+                match program.process {
+                    Some(process) => hand_on(process),
+                    None => end_at_once(),
+                }
+            }
+        });
+    })?;
+    Ok(())
+}
+
+/// Asks the program to end, or the group that it shares with us if it would not ask its own children.
+fn hand_on(process: u32) {
+    let group = kip_engine::stop_target_of(process) == StopTarget::Group;
+    let sent = match i32::try_from(process).ok().and_then(Pid::from_raw) {
+        Some(_) if group => rustix::process::kill_current_process_group(Signal::TERM),
+        Some(process) => rustix::process::kill_process(process, Signal::TERM),
+        None => Ok(()),
+    };
+    if let Err(error) = sent {
+        tracing::debug!(%error, "the program ended in this moment");
+    }
+}
+
+#[expect(clippy::exit, reason = "nothing runs, and the listener waits for connections that nobody will make")]
+fn end_at_once() {
+    std::process::exit(0);
 }
 
 /// The head of a request, as far as it matters, and its body.
@@ -39,11 +103,14 @@ impl Request {
     }
 }
 
-fn connection(stream: TcpStream, argv: &[String]) -> std::io::Result<()> {
+fn connection(stream: TcpStream, argv: &[String], program: &Shared) -> std::io::Result<()> {
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     while let Some(request) = next(&mut reader)? {
-        let ended = if request.path == "/invoke" { run(&request, argv) } else { Ended::refused(404, "no such path") };
+        let ended = match request.path.as_str() {
+            "/invoke" => run(&request, argv, program),
+            _ => Ended::refused(404, "no such path"),
+        };
         let text = format!("{}\n", ended.answer);
         let code = ended.code.map(|code| format!("{EXIT}: {code}\r\n")).unwrap_or_default();
         write!(
@@ -93,7 +160,7 @@ impl Ended {
 }
 
 /// Runs the program: what it is given comes in on its standard input, what it writes is the instance's log.
-fn run(request: &Request, argv: &[String]) -> Ended {
+fn run(request: &Request, argv: &[String], running: &Shared) -> Ended {
     let id = request.header("x-kip-task-id");
     if id.is_empty() {
         return Ended::refused(409, "a job is run as a task: kip jobs run, or x-fc-invocation-type: Async");
@@ -122,8 +189,17 @@ fn run(request: &Request, argv: &[String]) -> Ended {
         command.env("KIPWAKE_OUT", out);
     }
     let killed_before = killed_for_memory();
+    // Under the lock: a signal that comes now finds the program, or finds that there is none to be started.
+    let mut now = running.lock();
+    if now.ending {
+        return Ended::refused(503, "the instance ends");
+    }
     let mut child = match command.spawn() {
-        Ok(child) => child,
+        Ok(child) => {
+            now.process = Some(child.id());
+            drop(now);
+            child
+        }
         Err(error) => {
             // As a shell says it.
             let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
@@ -135,7 +211,9 @@ fn run(request: &Request, argv: &[String]) -> Ended {
         // A program that does not read what it is given is none the worse for it.
         let _ = stdin.write_all(&request.body);
     }
-    match child.wait() {
+    let waited = child.wait();
+    running.lock().process = None;
+    match waited {
         Ok(status) => {
             let mut answer = json!({
                 "exitCode": status.code(),

@@ -24,6 +24,7 @@ mod relay;
 mod safety;
 mod scaling;
 mod service;
+mod stops;
 mod storage;
 mod support;
 mod tasks;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use kip_spec::function::{
     Concurrency, Dispatch, FunctionSpec, GpuNeed, GpuResources, Hook, HttpAuth, HttpTrigger, Idle, Instances,
-    Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, Resources, Rotation, Timeouts, Watchdog,
+    Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, Resources, Rotation, Stop, StopSignal, StopTarget, Timeouts,
+    Watchdog,
 };
 use kip_spec::scaling::Scaling;
 use kip_spec::{Bytes, MilliCpu, Millis};
@@ -102,6 +103,12 @@ fn gpu() -> impl Strategy<Value = Option<GpuResources>> {
     prop::option::of((need, prop::option::of(kind)).prop_map(|(need, kind)| GpuResources { need, kind }))
 }
 
+fn stop() -> impl Strategy<Value = Stop> {
+    let signal = prop::sample::select(&[StopSignal::Term, StopSignal::Int, StopSignal::Quit, StopSignal::Usr1][..]);
+    let to = prop::sample::select(&[StopTarget::Main, StopTarget::Group][..]);
+    (prop::option::of(signal), prop::option::of(to)).prop_map(|(signal, to)| Stop { signal, to })
+}
+
 prop_compose! {
     fn spec()(
         name in "[A-Za-z][A-Za-z0-9_-]{0,20}",
@@ -113,9 +120,9 @@ prop_compose! {
         (gpu, stall, max_age, max_memory) in
             (gpu(), prop::option::of(millis(1)), prop::option::of(millis(1)), prop::option::of(1u64 << 20..1 << 50)),
         (ready, live) in (prop::option::of(path()), prop::option::of(path())),
-        (initialize, pre_stop) in (hook(), hook()),
+        (initialize, pre_stop, stop) in (hook(), hook(), stop()),
         times in prop::array::uniform6(millis(1)),
-        (depth, pause, stop) in (1u32..1_000_000, prop::option::of(millis(0)), prop::option::of(millis(0))),
+        (depth, pause, gone) in (1u32..1_000_000, prop::option::of(millis(0)), prop::option::of(millis(0))),
         (balanced, key, protocol) in (any::<bool>(), any::<bool>(), prop::option::of(any::<bool>())),
         methods in prop::sample::subsequence(crate::value::METHODS.as_slice(), 0..7),
         exempt in prop::collection::btree_set(path(), 0..3),
@@ -136,11 +143,11 @@ prop_compose! {
             },
             ready: ready.map_or(ReadyProbe::Tcp, |path| ReadyProbe::Http { path }),
             live: live.map(|path| LiveProbe { path }),
-            lifecycle: Lifecycle { initialize, pre_stop },
+            lifecycle: Lifecycle { initialize, pre_stop, stop },
             timeouts: Timeouts { startup, queue, first_byte, idle, total, grace: Some(grace) },
             queue_depth: depth,
             scaling: Scaling::Fixed,
-            idle: Idle { pause, stop },
+            idle: Idle { pause, stop: gone },
             watchdog: Watchdog { stall },
             rotation: Rotation { max_age, max_memory: max_memory.map(Bytes) },
             dispatch: if balanced { Dispatch::Balanced } else { Dispatch::Packed },

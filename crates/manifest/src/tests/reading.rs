@@ -2,7 +2,7 @@
 
 use kip_spec::function::{
     Concurrency, Dispatch, GpuNeed, GpuResources, Hook, HttpAuth, Idle, Instances, LiveProbe, Program, ReadyProbe,
-    Resources, Rotation, defaults,
+    Resources, Rotation, Stop, StopSignal, StopTarget, defaults,
 };
 use kip_spec::{Bytes, MilliCpu, Millis, code};
 
@@ -37,7 +37,7 @@ fn the_smallest_function_has_every_default() {
 fn every_key_arrives() {
     let spec = one("env: {A: x}, resources: {cpu: 500m, memory: 4GiB}, queue: {depth: 7}, dispatch: balanced, \
          instances: {min: 1, max: 3, concurrency: {hard: 4, soft: 3}}, probes: {ready: /healthz}, \
-         lifecycle: {initialize: {path: /initialize, timeout: 5s}, pre_stop: /bye}, \
+         lifecycle: {initialize: {path: /initialize, timeout: 5s}, pre_stop: /bye, stop: {signal: int, to: group}}, \
          timeouts: {startup: 1s, queue: 2s, first_byte: 3s, idle: 4s, total: 5s, grace: 0s}, \
          idle: {pause: never, stop: 1d}, scaling: {mode: fixed}, trigger: {http: {auth: key, methods: [GET, POST, GET]}}");
     assert_eq!(spec.env["A"], "x");
@@ -47,6 +47,7 @@ fn every_key_arrives() {
     let hook = |path: &str, timeout| Some(Hook { path: path.to_owned(), timeout });
     assert_eq!(spec.lifecycle.initialize, hook("/initialize", Millis::from_secs(5)));
     assert_eq!(spec.lifecycle.pre_stop, hook("/bye", defaults::HOOK_TIMEOUT));
+    assert_eq!(spec.lifecycle.stop, Stop { signal: Some(StopSignal::Int), to: Some(StopTarget::Group) });
     assert_eq!(spec.timeouts.first_byte, Millis::from_secs(3));
     assert_eq!(spec.timeouts.grace, Some(Millis(0)));
     assert_eq!(spec.idle, Idle { pause: None, stop: Some(Millis(86_400_000)) });
