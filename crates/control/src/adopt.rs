@@ -92,7 +92,7 @@ impl Shared {
         if serving.id == version {
             return Ok(Some(serving));
         }
-        let stored = self.store.version(version).await?.filter(|stored| stored.spec.name == *cell.name());
+        let stored = self.changes.read().revision(version).await?.filter(|stored| stored.spec.name == *cell.name());
         Ok(stored.map(|stored| Arc::new(Version::new(stored.id, stored.spec))))
     }
 

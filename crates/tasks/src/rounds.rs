@@ -128,9 +128,6 @@ pub(crate) fn ends(task: &Task, entry: &Entry, state: TaskState, why: &str, deta
 
 /// Tells the brain again how many wait, in case a new version serves by now, and ends tasks of functions that are gone.
 async fn look_at_functions(shared: &Arc<Shared>) -> Result<(), Error> {
-    if shared.control.host().disk.level != "full" {
-        shared.store.room_again();
-    }
     let functions: Vec<Arc<str>> = shared.book().functions().cloned().collect();
     for function in functions {
         if shared.control.cell(&function).is_some() {

@@ -14,7 +14,6 @@ mod sqlite;
 mod tests;
 mod writer;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -399,15 +398,10 @@ pub trait TaskStore: Send + Sync + std::fmt::Debug {
     /// Looks at up to 5,000 tasks in the order of numbers, forgets up to 500 that were over before `ended_before`
     /// (milliseconds since 1970) and have nothing to send, and says behind which number to go on; none at the end.
     async fn prune(&self, after: TaskNumber, ended_before: i64) -> Result<Option<TaskNumber>, Error>;
-    /// Writes a copy that is consistent in itself into a file that must not exist or be empty. What the copy refers to
-    /// outside of it stays for as long as the answer is held.
-    async fn copy_to(&self, file: PathBuf) -> Result<BlobHold, Error>;
     /// How long syncs take.
     fn sync_times(&self) -> SyncTimes;
     /// Whether changes are taken.
     fn condition(&self) -> Condition;
-    /// The disk has room again.
-    fn room_again(&self);
 }
 
 pub use blobs::Hold as BlobHold;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kip_host::disk::{Pressure, Reserve};
 
 use super::{claim, end, look, run_below, task};
+use crate::SqliteFile as _;
 use crate::database::Error;
 use crate::health::{Care, Condition};
 use crate::tasks::{NewTask, SqliteTasks, TaskFilter, TaskNumber, TaskState, TaskStore, Tuning};

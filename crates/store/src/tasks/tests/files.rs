@@ -5,6 +5,7 @@ use std::fs;
 use bytes::Bytes;
 
 use super::{end, look, store, task};
+use crate::SqliteFile as _;
 use crate::database::Error;
 use crate::tasks::{NewTask, Output, SqliteTasks, TaskNumber, TaskState, TaskStore};
 
