@@ -1,4 +1,4 @@
--- Schema 2. Made by `cargo run -p kip-store --example schema`; changed by a migration only.
+-- Schema 3. Made by `cargo run -p kip-store --example schema`; changed by a migration only.
 
 CREATE TABLE blobs (hash TEXT PRIMARY KEY, refs INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
@@ -22,6 +22,10 @@ CREATE TABLE inputs (
 CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL) STRICT;
 
 CREATE TABLE outputs (number INTEGER PRIMARY KEY, head TEXT NOT NULL, bytes BLOB, blob TEXT) STRICT;
+
+CREATE TABLE progress (
+    task INTEGER NOT NULL, event INTEGER NOT NULL, at INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (task, event)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE tasks (
     number INTEGER PRIMARY KEY,
@@ -51,6 +55,6 @@ CREATE TABLE tasks (
     events TEXT NOT NULL,
     destinations TEXT NOT NULL,
     progress TEXT
-) STRICT;
+, function_id INTEGER NOT NULL DEFAULT 0, server TEXT NOT NULL DEFAULT '', revision INTEGER NOT NULL DEFAULT 0, last_event INTEGER NOT NULL DEFAULT 1) STRICT;
 
 CREATE INDEX tasks_open ON tasks (number) WHERE state < 10;

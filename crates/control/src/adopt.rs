@@ -93,7 +93,7 @@ impl Shared {
             return Ok(Some(serving));
         }
         let stored = self.changes.read().revision(version).await?.filter(|stored| stored.spec.name == *cell.name());
-        Ok(stored.map(|stored| Arc::new(Version::new(stored.id, stored.spec))))
+        Ok(stored.map(|stored| Arc::new(Version::stored(stored))))
     }
 
     /// Ends what cannot be adopted, without waiting for it.

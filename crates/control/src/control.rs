@@ -298,7 +298,7 @@ impl Control {
             options,
         });
         for stored in shared.changes.read().current_revisions().await? {
-            shared.add_cell(Arc::new(Version::new(stored.id, stored.spec)));
+            shared.add_cell(Arc::new(Version::stored(stored)));
         }
         for (function, qualifier, settings) in shared.stored_provisions().await? {
             if let Some(cell) = shared.cell_named(function.as_str()) {
@@ -475,6 +475,11 @@ impl Control {
     /// What happened to the server itself lately, oldest first.
     pub fn events(&self) -> Vec<ServerEvent> {
         self.shared.disk.events()
+    }
+
+    /// Something about the stores that an operator has to look at.
+    pub fn report(&self, what: String) {
+        self.shared.disk.report(what);
     }
 
     /// Places for tasks, as they are offered. They are given to the first who asks.
@@ -687,7 +692,7 @@ impl Shared {
     }
 
     pub(crate) fn deploy(self: &Arc<Self>, stored: StoredRevision) -> Deployed {
-        let version = Arc::new(Version::new(stored.id, stored.spec));
+        let version = Arc::new(Version::stored(stored));
         let deployed = Deployed { function: version.spec.name.clone(), version: version.id };
         let known = self.cells().by_name.get(&deployed.function).cloned();
         let cell = known.unwrap_or_else(|| self.add_cell(version.clone()));

@@ -3,17 +3,13 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use kip_engine::ProcessBody;
-use kip_fleet::Inventory;
-use kip_host::disk::{Pressure, Reserve};
-use kip_spec::function::{FunctionSpec, Program};
+use kip_spec::function::FunctionSpec;
 use kip_spec::scaling::{Fc, Provision};
 use kip_store::gate::{Gate, GatedControl};
 use kip_store::tasks::SqliteTasks;
-use kip_store::{Author, Changes, ControlReader as _, Retention, Seq, SqliteControl, SqliteRecords};
-use tokio::sync::mpsc;
+use kip_store::{Author, Changes, ControlReader as _, Seq, SqliteControl, SqliteRecords};
 
-use crate::{Control, DiskOptions, Files, LATEST, Options, Stores};
+use crate::{Control, Files, LATEST, Stores};
 
 struct World {
     data: tempfile::TempDir,
@@ -30,38 +26,13 @@ async fn world() -> World {
     let tasks = Arc::new(SqliteTasks::open(&path("tasks.db")).unwrap());
     let gate = Gate::default();
     let changes = Changes::of_file(Arc::new(GatedControl { store: store.clone(), gate: gate.clone() }));
-    let (ends, ended) = mpsc::channel(8);
-    let options = kip_engine::Options {
-        server: "test".to_owned(),
-        instances: path("instances"),
-        logs: path("logs"),
-        pressure: Pressure::default(),
-    };
-    let body = Arc::new(ProcessBody::new(options, ends).unwrap());
-    let disk = DiskOptions {
-        directory: data.path().to_owned(),
-        low: 0,
-        reserve: Reserve::new(path("reserve"), 0),
-        pressure: Pressure::default(),
-    };
-    let options = Options {
-        boot: 1,
-        inventory: Inventory::default(),
-        kip: "/bin/false".into(),
-        results: path("jobs"),
-        held: Vec::new(),
-        disk,
-        retention: Retention::default(),
-        access_log: None,
-        traces: None,
-    };
     let stores = Stores { changes, records: records.clone(), files: Some(Files { records, tasks }) };
-    let control = Control::open(options, stores, body, ended).await.unwrap();
+    let control = crate::testing::open(data.path(), stores).await.unwrap();
     World { data, control, store, gate }
 }
 
 fn spec(name: &str) -> FunctionSpec {
-    FunctionSpec::new(name.parse().unwrap(), Program::Command { argv: vec!["true".to_owned()], dir: "/".into() })
+    crate::testing::spec(name).unwrap()
 }
 
 fn author() -> Author {

@@ -141,8 +141,12 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let control = Control::open(options, stores, bodies, events).await.map_err(Problem::from)?;
 
     let metrics = Metrics::new(config.metrics.functions);
-    let options =
-        kip_tasks::config::Options { secret: task_secret(data)?, holders: Some(holders), ..config.tasks.clone() };
+    let options = kip_tasks::config::Options {
+        secret: task_secret(data)?,
+        holders: Some(holders),
+        server: identity.server.clone(),
+        ..config.tasks.clone()
+    };
     let tasks = Tasks::open(tasks, control.clone(), metrics.clone(), options).await.map_err(Problem::from)?;
     let options = kip_gateway::Options {
         doors: listeners.doors,

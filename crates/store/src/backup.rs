@@ -181,6 +181,9 @@ impl Staged {
             }
         }
         let io = |error: std::io::Error| Error::Io { path: file.clone(), detail: error.to_string() };
+        // Claims in it are of no server that lives: whoever opens it voids them.
+        let disown = || Connection::open(tasks)?.execute("UPDATE tasks SET server = '' WHERE state < 10", []);
+        disown().map_err(|error| self.damaged(&error))?;
         fs::rename(self.folder.join(BLOBS), &blobs).map_err(io)?;
         fs::rename(tasks, &file).map_err(io)?;
         File::open(data).and_then(|data| data.sync_all()).map_err(io)

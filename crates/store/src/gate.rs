@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use kip_spec::{FunctionName, VersionId};
 use tokio::sync::Semaphore;
 
@@ -16,13 +17,17 @@ use crate::database::Error;
 use crate::health::Condition;
 use crate::keys::{AuditFilter, AuditRecord, StoredKey};
 use crate::sqlite::{ControlFile, SqliteFile};
-use crate::tasks::BlobHold;
+use crate::tasks::{
+    Accepted, BlobHold, Delivered, Delivery, NewTask, Output, SqliteTasks, Step, Stepped, SyncTimes, Task, TaskFilter,
+    TaskNumber, TaskReader, TaskStore,
+};
 use crate::{Identity, SqliteControl, VersionSource};
 
 /// Where commits wait. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Gate {
     shut: Arc<AtomicBool>,
+    lost: Arc<AtomicBool>,
     waiting: Arc<Waiting>,
 }
 
@@ -42,6 +47,11 @@ impl Gate {
     /// The next commit waits.
     pub fn shut(&self) {
         self.shut.store(true, Ordering::SeqCst);
+    }
+
+    /// The next commit of tasks is on the disk, but its caller is told that it failed.
+    pub fn lose(&self) {
+        self.lost.store(true, Ordering::SeqCst);
     }
 
     /// Returns when a commit is on the disk and waits.
@@ -171,5 +181,110 @@ impl ControlFile for GatedControl {
         let done = self.store.replace(by, staged, renew).await;
         self.gate.pass().await;
         done
+    }
+}
+
+/// A store of tasks behind a gate.
+#[derive(Debug)]
+pub struct GatedTasks {
+    /// The store.
+    pub store: SqliteTasks,
+    /// The gate.
+    pub gate: Gate,
+}
+
+impl GatedTasks {
+    async fn pass<T>(&self, done: Result<T, Error>) -> Result<T, Error> {
+        self.gate.pass().await;
+        if self.gate.lost.swap(false, Ordering::SeqCst) {
+            return Err(Error::Busy { database: "its answer was lost".to_owned() });
+        }
+        done
+    }
+}
+
+#[async_trait]
+impl TaskReader for GatedTasks {
+    async fn configs(&self) -> Result<Vec<(String, String, String)>, Error> {
+        self.store.configs().await
+    }
+
+    async fn task(&self, number: TaskNumber) -> Result<Option<Task>, Error> {
+        self.store.task(number).await
+    }
+
+    async fn find(&self, function: String, id: String) -> Result<Option<TaskNumber>, Error> {
+        self.store.find(function, id).await
+    }
+
+    async fn payload(&self, number: TaskNumber) -> Result<Option<Bytes>, Error> {
+        self.store.payload(number).await
+    }
+
+    async fn output(&self, number: TaskNumber) -> Result<Option<Output>, Error> {
+        self.store.output(number).await
+    }
+
+    async fn list(&self, filter: TaskFilter) -> Result<Vec<Task>, Error> {
+        self.store.list(filter).await
+    }
+
+    async fn count(&self, filter: TaskFilter, most: u64) -> Result<u64, Error> {
+        self.store.count(filter, most).await
+    }
+
+    async fn open(&self, after: TaskNumber, most: u32) -> Result<Vec<Task>, Error> {
+        self.store.open(after, most).await
+    }
+
+    async fn deliveries(&self) -> Result<Vec<Delivery>, Error> {
+        self.store.deliveries().await
+    }
+
+    fn sync_times(&self) -> SyncTimes {
+        self.store.sync_times()
+    }
+
+    fn condition(&self) -> Condition {
+        TaskReader::condition(&self.store)
+    }
+}
+
+#[async_trait]
+impl TaskStore for GatedTasks {
+    async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
+        self.pass(self.store.accept(task).await).await
+    }
+
+    async fn advance(&self, step: Step) -> Result<Stepped, Error> {
+        self.pass(self.store.advance(step).await).await
+    }
+
+    async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<Stepped>, Error> {
+        self.pass(self.store.advance_all(steps).await).await
+    }
+
+    async fn renew(&self, claims: Vec<(TaskNumber, u32)>, until: u64) -> Result<Vec<bool>, Error> {
+        self.store.renew(claims, until).await
+    }
+
+    async fn note_progress(&self, number: TaskNumber, epoch: u32, at: i64, text: String) -> Result<bool, Error> {
+        self.pass(self.store.note_progress(number, epoch, at, text).await).await
+    }
+
+    async fn delivered(&self, id: u64, result: Delivered) -> Result<(), Error> {
+        self.pass(self.store.delivered(id, result).await).await
+    }
+
+    async fn put_config(&self, function: String, qualifier: String, text: Option<String>) -> Result<(), Error> {
+        self.pass(self.store.put_config(function, qualifier, text).await).await
+    }
+
+    async fn forget(&self, numbers: Vec<TaskNumber>) -> Result<u64, Error> {
+        self.pass(self.store.forget(numbers).await).await
+    }
+
+    async fn prune(&self, after: TaskNumber, ended_before: i64) -> Result<Option<TaskNumber>, Error> {
+        self.store.prune(after, ended_before).await
     }
 }

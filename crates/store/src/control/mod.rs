@@ -31,7 +31,7 @@ pub(crate) use schema::MIGRATIONS;
 /// The control store in a SQLite file.
 #[derive(Debug, Clone)]
 pub struct SqliteControl {
-    database: Database,
+    pub(crate) database: Database,
 }
 
 impl SqliteControl {

@@ -11,8 +11,8 @@ use super::checkpoint::{self, Checkpointer};
 use super::read::{self, Stored};
 use super::writer::Writer;
 use super::{
-    Accepted, Delivered, Delivery, NewTask, Output, Step, Stepped, SyncTimes, Task, TaskFilter, TaskNumber, TaskStore,
-    apply,
+    Accepted, Delivered, Delivery, NewTask, Output, Step, Stepped, SyncTimes, Task, TaskFilter, TaskNumber, TaskReader,
+    TaskStore, apply,
 };
 use crate::database::{self, Error, Readers, Sync, name, plain};
 use crate::health::{Care, Condition};
@@ -157,51 +157,7 @@ fn tempfile_in(folder: &Path) -> std::io::Result<std::fs::File> {
 }
 
 #[async_trait]
-impl TaskStore for SqliteTasks {
-    async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
-        let pin = self.put_aside(&task.payload).await?;
-        let bytes = if pin.is_some() { 0 } else { task.payload.len() } + task.envelope.len();
-        self.writer.change(bytes, move |c, scratch| apply::accept(c, &task, pin.as_ref(), &mut scratch.next)).await
-    }
-
-    async fn advance(&self, step: Step) -> Result<Stepped, Error> {
-        Ok(self.advance_all(vec![step]).await?.pop().unwrap_or_default())
-    }
-
-    async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<Stepped>, Error> {
-        let mut pinned = Vec::with_capacity(steps.len());
-        let mut bytes = 0;
-        for step in steps {
-            let pin = match &step.output {
-                Some(output) => self.put_aside(&output.body).await?,
-                None => None,
-            };
-            bytes += step.output.as_ref().filter(|_| pin.is_none()).map_or(0, |output| output.body.len());
-            pinned.push((step, pin));
-        }
-        self.writer
-            .change(bytes, move |c, scratch| {
-                pinned.iter().map(|(step, pin)| apply::advance(c, step, pin.as_ref(), &mut scratch.loose)).collect()
-            })
-            .await
-    }
-
-    async fn renew(&self, claims: Vec<(TaskNumber, u32)>, until: u64) -> Result<Vec<bool>, Error> {
-        self.writer.change(claims.len() * 16, move |c, _| apply::renew(c, &claims, until)).await
-    }
-
-    async fn note_progress(&self, number: TaskNumber, epoch: u32, text: String, events: String) -> Result<bool, Error> {
-        self.writer.change(text.len(), move |c, _| apply::note_progress(c, number, epoch, &text, &events)).await
-    }
-
-    async fn delivered(&self, id: u64, result: Delivered) -> Result<(), Error> {
-        self.writer.change(64, move |c, _| apply::delivered(c, id, &result)).await
-    }
-
-    async fn put_config(&self, function: String, qualifier: String, text: Option<String>) -> Result<(), Error> {
-        self.writer.change(256, move |c, _| apply::put_config(c, &function, &qualifier, text.as_deref())).await
-    }
-
+impl TaskReader for SqliteTasks {
     async fn configs(&self) -> Result<Vec<(String, String, String)>, Error> {
         self.readers.read_wide(|c| read::configs(c)).await
     }
@@ -244,6 +200,62 @@ impl TaskStore for SqliteTasks {
         self.readers.read_wide(|c| read::deliveries(c)).await
     }
 
+    fn sync_times(&self) -> SyncTimes {
+        let times = *self.writer.times().lock();
+        SyncTimes { probe_us: self.probe_us, ..times }
+    }
+
+    fn condition(&self) -> Condition {
+        self.care.condition()
+    }
+}
+
+#[async_trait]
+impl TaskStore for SqliteTasks {
+    async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
+        let pin = self.put_aside(&task.payload).await?;
+        let bytes = if pin.is_some() { 0 } else { task.payload.len() } + task.envelope.len();
+        self.writer.change(bytes, move |c, scratch| apply::accept(c, &task, pin.as_ref(), &mut scratch.next)).await
+    }
+
+    async fn advance(&self, step: Step) -> Result<Stepped, Error> {
+        Ok(self.advance_all(vec![step]).await?.pop().unwrap_or_default())
+    }
+
+    async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<Stepped>, Error> {
+        let mut pinned = Vec::with_capacity(steps.len());
+        let mut bytes = 0;
+        for step in steps {
+            let pin = match &step.output {
+                Some(output) => self.put_aside(&output.body).await?,
+                None => None,
+            };
+            bytes += step.output.as_ref().filter(|_| pin.is_none()).map_or(0, |output| output.body.len());
+            pinned.push((step, pin));
+        }
+        self.writer
+            .change(bytes, move |c, scratch| {
+                pinned.iter().map(|(step, pin)| apply::advance(c, step, pin.as_ref(), scratch)).collect()
+            })
+            .await
+    }
+
+    async fn renew(&self, claims: Vec<(TaskNumber, u32)>, until: u64) -> Result<Vec<bool>, Error> {
+        self.writer.change(claims.len() * 16, move |c, _| apply::renew(c, &claims, until)).await
+    }
+
+    async fn note_progress(&self, number: TaskNumber, epoch: u32, at: i64, text: String) -> Result<bool, Error> {
+        self.writer.change(text.len(), move |c, _| apply::note_progress(c, number, epoch, at, &text)).await
+    }
+
+    async fn delivered(&self, id: u64, result: Delivered) -> Result<(), Error> {
+        self.writer.change(64, move |c, _| apply::delivered(c, id, &result)).await
+    }
+
+    async fn put_config(&self, function: String, qualifier: String, text: Option<String>) -> Result<(), Error> {
+        self.writer.change(256, move |c, _| apply::put_config(c, &function, &qualifier, text.as_deref())).await
+    }
+
     async fn forget(&self, numbers: Vec<TaskNumber>) -> Result<u64, Error> {
         self.writer
             .clear(numbers.len() * 64, move |c: &Connection, scratch| {
@@ -260,15 +272,6 @@ impl TaskStore for SqliteTasks {
         self.writer
             .clear(0, move |c, scratch| apply::prune(c, after, ended_before, scratch.next, &mut scratch.loose))
             .await
-    }
-
-    fn sync_times(&self) -> SyncTimes {
-        let times = *self.writer.times().lock();
-        SyncTimes { probe_us: self.probe_us, ..times }
-    }
-
-    fn condition(&self) -> Condition {
-        self.care.condition()
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Scratch {
     pub(super) next: u64,
     /// Files that lost their last reference in this transaction.
     pub(super) loose: Vec<String>,
+    /// Steps that were applied since the start.
+    pub(super) steps: u64,
 }
 
 trait Work: Send {
@@ -107,7 +109,7 @@ impl Writer {
         let next = apply::next_number(&connection).map_err(|error| plain(path, &error))?;
         let (jobs, queue) = sync_channel(WAITING);
         let times = Arc::new(Mutex::new(SyncTimes::default()));
-        let scratch = Scratch { next, loose: Vec::new() };
+        let scratch = Scratch { next, loose: Vec::new(), steps: 0 };
         let batch = batch.clamp(1, BATCH);
         let mut desk =
             Desk { path: path.to_owned(), connection, care, blobs, checkpointer, scratch, times: times.clone(), batch };
