@@ -178,7 +178,7 @@ async fn memory_has_each_setting_though_its_caller_left() {
     until("its removal", async || tasks.config("f", LATEST).is_none()).await;
 
     let timer = Timer {
-        cron: "@yearly".parse().unwrap(),
+        cron: "0 0 0 1 1 *".parse().unwrap(),
         zone: "UTC".to_owned(),
         overlap: kip_spec::job::Overlap::default(),
         missed: kip_spec::job::Missed::default(),

@@ -103,7 +103,7 @@ async fn tasks_of_the_schema_before_are_found_again() {
 5 Running {"instance":"i-4-1-1","epoch":1}
 6 Progress {"text":"half"}
 ', '', 'half');
-           INSERT INTO inputs VALUES (7, '{}', 'work', NULL, NULL, zeroblob(16));"#,
+           INSERT INTO inputs VALUES (7, '{}', x'77', NULL, NULL, zeroblob(16));"#,
     )
     .unwrap();
     drop(old);
