@@ -12,7 +12,8 @@ use kip_fleet::Inventory;
 use kip_fleet::room::{Host, Pool};
 use kip_host::disk::{Pressure, Reserve};
 use kip_spec::function::{FunctionSpec, Program};
-use kip_store::{Author, Changes, ControlStore, SqliteControl, SqliteRecords};
+use kip_store::gate::{Gate, GatedControl};
+use kip_store::{Author, Changes, ControlStore as _, SqliteControl, SqliteRecords};
 
 use crate::{Bodies, Cell, Control, DiskOptions, Options, Retention, Stores};
 
@@ -26,11 +27,11 @@ pub struct Room {
     folder: tempfile::TempDir,
 }
 
-/// Opens a control room over these stores, with its files in `data`.
-pub async fn open(data: &Path, boot: u32, stores: Stores) -> (Control, Arc<FakeBody>) {
+/// Opens a control room over these stores, with its files in `data`. Without a host nothing ever starts.
+pub async fn open(data: &Path, boot: u32, stores: Stores, host: bool) -> (Control, Arc<FakeBody>) {
     let (body, events) = FakeBody::new();
-    let host = Host { cpu: 64_000, memory: 1 << 40, devices: Vec::new() };
-    let pool = Pool { name: "local".to_owned(), max: None, hosts: vec![host] };
+    let hosts = if host { vec![Host { cpu: 64_000, memory: 1 << 40, devices: Vec::new() }] } else { Vec::new() };
+    let pool = Pool { name: "local".to_owned(), max: None, hosts };
     let options = Options {
         boot,
         inventory: Inventory { pools: vec![pool], ..Inventory::default() },
@@ -63,11 +64,12 @@ impl Room {
     /// Opens a room, deploys `f` as `change` leaves it, and pauses the time: it goes on when everything waits.
     pub async fn open(change: impl FnOnce(&mut FunctionSpec)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = Arc::new(SqliteControl::open(&folder.path().join("control.db")).expect("a control store"));
+        let store = SqliteControl::open(&folder.path().join("control.db")).expect("a control store");
         let records = Arc::new(SqliteRecords::open(&folder.path().join("records.db")).expect("a record store"));
         let identity = store.begin_boot().await.expect("an identity");
-        let stores = Stores { changes: Changes::of_file(store), records, files: None };
-        let (control, body) = open(folder.path(), identity.boot, stores).await;
+        let store = GatedControl { store, gate: Gate::default() };
+        let stores = Stores { changes: Changes::new(Arc::new(store)), records, files: None };
+        let (control, body) = open(folder.path(), identity.boot, stores, true).await;
         let room = Self { control, body, folder };
         room.deploy(change).await;
         kip_host::clock::paused::pause();

@@ -1,5 +1,6 @@
 //! A store whose commits wait after they are on the disk, until a test lets them go on: a caller can leave in between.
 
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,6 +88,16 @@ impl SqliteControl {
     }
 }
 
+/// Waits for the disk in real time: while this runs, a test's paused time does not go on by itself.
+async fn in_real_time<T, F>(work: F) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    let done = kip_host::tasks::blocking("commit", move || tokio::runtime::Handle::current().block_on(work)).await;
+    done.unwrap_or_else(|| Err(Error::Closed { database: "the runtime".to_owned() }))
+}
+
 /// A control store behind a gate.
 #[derive(Debug)]
 pub struct GatedControl {
@@ -142,7 +153,8 @@ impl ControlStore for GatedControl {
     }
 
     async fn commit(&self, proposal: Proposal) -> Result<Committed, Error> {
-        let done = self.store.commit(proposal).await;
+        let store = self.store.clone();
+        let done = in_real_time(async move { store.commit(proposal).await }).await;
         self.gate.pass().await;
         done
     }

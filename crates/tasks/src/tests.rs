@@ -39,8 +39,8 @@ async fn world() -> World {
     let path = |name: &str| data.path().join(name);
     let changes = Changes::of_file(Arc::new(SqliteControl::open(&path("control.db")).unwrap()));
     let records = Arc::new(SqliteRecords::open(&path("records.db")).unwrap());
-    let control = testing::open(data.path(), Stores { changes, records, files: None }).await.unwrap();
-    deploy(&control, testing::spec("f").unwrap()).await;
+    let (control, _body) = testing::open(data.path(), 1, Stores { changes, records, files: None }, false).await;
+    deploy(&control, testing::spec("f")).await;
     let store = SqliteTasks::open(&path("tasks.db")).unwrap();
     let gate = Gate::default();
     let tasks = open(&control, &store, &gate).await;
@@ -186,11 +186,12 @@ async fn memory_has_each_setting_though_its_caller_left() {
         paused: false,
     };
     let job = Job { timer: Some(timer), ..Job::default() };
-    deploy(&world.control, FunctionSpec { job: Some(job), ..testing::spec("job").unwrap() }).await;
+    deploy(&world.control, FunctionSpec { job: Some(job), ..testing::spec("job") }).await;
     tasks.jobs_changed();
     until("the timer", async || world.store.configs().await.unwrap().len() == 1).await;
-    let paused =
-        async |expected: bool| tasks.job("job", 1).await.unwrap().schedule.is_some_and(|timer| timer.paused == expected);
+    let paused = async |expected: bool| {
+        tasks.job("job", 1).await.unwrap().schedule.is_some_and(|timer| timer.paused == expected)
+    };
     world.leave(tasks.pause_job("job", true)).await;
     until("the pause", async || paused(true).await).await;
     world.leave(tasks.pause_job("job", false)).await;
@@ -280,7 +281,7 @@ async fn tasks_of_a_function_that_was_removed_are_not_those_of_its_name() {
     let world = world().await;
     let number = world.submit("old").await;
     world.control.remove("f", Author::default()).await.unwrap();
-    deploy(&world.control, testing::spec("f").unwrap()).await;
+    deploy(&world.control, testing::spec("f")).await;
     let new = world.submit("new").await;
     look_at_functions(&world.tasks.shared).await.unwrap();
     until("the end of the old one", async || world.state(number).await == TaskState::Invalid).await;
