@@ -27,8 +27,7 @@ pub(crate) async fn backup(
 ) -> ApiResult<Json<BackupManifest>> {
     let Json(backup) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
     who.changes(backup.file.clone());
-    let tasks = api.tasks.store().as_ref();
-    Ok(Json(api.control.backup(&absolute(&backup.file)?, backup.force, Some(tasks)).await?))
+    Ok(Json(api.control.backup(&absolute(&backup.file)?, backup.force, true).await?))
 }
 
 pub(crate) async fn restore(
@@ -38,7 +37,8 @@ pub(crate) async fn restore(
 ) -> ApiResult<Json<Restored>> {
     let Json(restore) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
     who.changes(restore.file.clone());
-    let restored = api.control.restore(&absolute(&restore.file)?, restore.force, restore.records).await?;
+    let by = who.name().to_owned();
+    let restored = api.control.restore(&absolute(&restore.file)?, restore.force, restore.records, by).await?;
     api.keys.reload().await.map_err(key_problem)?;
     Ok(Json(restored))
 }

@@ -6,14 +6,16 @@ use std::path::Path as FilePath;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::response::Response;
 use kip_control::{DecisionRecord, FunctionInfo, FunctionUsage, VersionSource};
 use kip_spec::function::FunctionSpec;
 use kip_spec::{FunctionName, Problem, code};
+use kip_store::Object;
 use serde::Deserialize;
 
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
-use crate::guard::Who;
+use crate::guard::{Who, tagged};
 use crate::wire::{Deployment, DeploymentMade, Rotation, VersionMade};
 use crate::{Api, bad_request};
 
@@ -55,7 +57,11 @@ pub(crate) async fn deploy(
     let jobs: BTreeSet<FunctionName> =
         specs.iter().filter(|spec| spec.job.is_some()).map(|spec| spec.name.clone()).collect();
     let settings = specs.clone();
-    let deployed = api.control.deploy(specs, text, "kip.yaml").await?;
+    let author = who.author();
+    if author.if_match.is_some() && specs.len() != 1 {
+        return Err(bad_request("If-Match is the revision of one function: deploy it alone, with `only`"));
+    }
+    let deployed = api.control.deploy(specs, text, "kip.yaml", author).await?;
     api.tasks.jobs_changed();
     let deployed: Vec<VersionMade> = deployed
         .into_iter()
@@ -96,12 +102,18 @@ pub(crate) async fn list(State(api): State<Api>, who: Who) -> Json<Vec<FunctionI
     Json(functions)
 }
 
-pub(crate) async fn show(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<FunctionInfo>> {
-    Ok(Json(api.control.require(&name)?.info()))
+pub(crate) async fn show(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Response> {
+    let cell = api.control.require(&name)?;
+    let rev = api.control.rev(Object::Function(cell.name().clone())).await?;
+    Ok(tagged(rev, cell.info()))
 }
 
-pub(crate) async fn remove(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<serde_json::Value>> {
-    api.control.remove(&name).await?;
+pub(crate) async fn remove(
+    State(api): State<Api>,
+    who: Who,
+    Path(name): Path<String>,
+) -> ApiResult<Json<serde_json::Value>> {
+    api.control.remove(&name, who.author()).await?;
     Ok(Json(serde_json::json!({"removed": name})))
 }
 

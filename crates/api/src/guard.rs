@@ -4,18 +4,23 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{Extension, FromRequestParts, RawPathParams, Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::{ETAG, IF_MATCH};
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use kip_auth::{Key, Role};
 use kip_host::clock::wall_millis;
 use kip_spec::{Code, Problem};
+use kip_store::{Author, Seq};
 use parking_lot::Mutex;
+use serde::Serialize;
 
-use crate::Api;
 use crate::error::{ApiError, ApiResult};
+use crate::{Api, bad_request};
 
 /// Refusals of one kind to one key are recorded once in so many milliseconds: a caller must not be able to fill the record.
 const REFUSALS_APART: i64 = 60_000;
@@ -33,6 +38,8 @@ pub(crate) struct Who {
     key: Arc<Key>,
     peer: IpAddr,
     object: Arc<Mutex<Option<String>>>,
+    /// The revision that the caller read, by `If-Match`.
+    if_match: Option<Seq>,
 }
 
 impl Who {
@@ -61,6 +68,11 @@ impl Who {
         Ok(self.key.require_function(function)?)
     }
 
+    /// The caller of a change.
+    pub(crate) fn author(&self) -> Author {
+        Author { by: self.name().to_owned(), if_match: self.if_match }
+    }
+
     /// Names what a change is about, for the audit record.
     pub(crate) fn changes(&self, object: impl Into<String>) {
         *self.object.lock() = Some(object.into());
@@ -84,9 +96,39 @@ impl<S: Send + Sync> FromRequestParts<S> for Who {
 pub(crate) async fn authenticate(State(api): State<Api>, mut request: Request, next: Next) -> ApiResult<Response> {
     let key = api.keys.check(kip_auth::credential(request.headers()))?;
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
-    request.extensions_mut().insert(Who { key, peer, object: Arc::default() });
+    let if_match = if_match(request.headers())?;
+    request.extensions_mut().insert(Who { key, peer, object: Arc::default(), if_match });
     Ok(next.run(request).await)
 }
+
+/// The revision in `If-Match`, as `ETag` gave it. `*` asks for any.
+fn if_match(headers: &HeaderMap) -> ApiResult<Option<Seq>> {
+    let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    match text.trim_matches('"').parse() {
+        Ok(rev) => Ok(Some(Seq(rev))),
+        Err(_) => Err(bad_request(format!("If-Match: `{text}` is not a revision: it is a number, as ETag gives it"))),
+    }
+}
+
+/// An answer with the object's revision as `ETag`.
+pub(crate) fn tagged<T: Serialize>(rev: Seq, answer: T) -> Response {
+    ([(ETAG, format!("\"{rev}\""))], Json(answer)).into_response()
+}
+
+/// Changes of one object, which compare its revision if the caller names one.
+const COMPARED: [&str; 7] = [
+    "function.deploy",
+    "function.remove",
+    "provision.put",
+    "provision.remove",
+    "key.change",
+    "key.rotate",
+    "key.remove",
+];
 
 /// What one entry of the table asks for.
 #[derive(Debug, Clone)]
@@ -122,15 +164,22 @@ pub(crate) async fn guard(
         gate.note_refusal(&who, action, object, problem.code).await;
         return ApiError::from(problem).into_response();
     }
-    let record = gate.begin(&who, action, &object).await;
-    let response = next.run(request).await;
-    let result = match response.extensions().get::<Code>() {
-        Some(code) => code.to_string(),
-        None if response.status().is_success() => "done".to_owned(),
-        None => response.status().as_u16().to_string(),
+    if who.if_match.is_some() && !COMPARED.contains(&action) {
+        return bad_request("If-Match is not taken here: this is no change of one object").into_response();
+    }
+    // As a task of its own: a caller that leaves takes neither the change nor the end of its record along.
+    let work = async move {
+        let record = gate.begin(&who, action, &object).await;
+        let response = next.run(request).await;
+        let result = match response.extensions().get::<Code>() {
+            Some(code) => code.to_string(),
+            None if response.status().is_success() => "done".to_owned(),
+            None => response.status().as_u16().to_string(),
+        };
+        gate.end(record, who.object().unwrap_or(object), result).await;
+        response
     };
-    gate.end(record, who.object().unwrap_or(object), result).await;
-    response
+    kip_store::detached("change through the API", work).await
 }
 
 impl Gate {

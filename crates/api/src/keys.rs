@@ -3,13 +3,15 @@
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::response::Response;
 use kip_auth::{KeyChange, KeyInfo, Made, NewKey, Role};
 use kip_host::clock::wall_millis;
 use kip_spec::{FunctionName, Millis, Problem, Rate, code};
+use kip_store::Seq;
 
 use crate::error::ApiResult;
 use crate::extract::Path;
-use crate::guard::Who;
+use crate::guard::{Who, tagged};
 use crate::wire::keys::{KeyAnswer, KeyRotation, KeySettings};
 use crate::{Api, bad_request, key_problem};
 
@@ -17,8 +19,9 @@ pub(crate) async fn list(State(api): State<Api>) -> Json<Vec<KeyInfo>> {
     Json(api.keys.list())
 }
 
-pub(crate) async fn show(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<KeyInfo>> {
-    Ok(Json(api.keys.show(&name).map_err(key_problem)?))
+pub(crate) async fn show(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Response> {
+    let key = api.keys.show(&name).map_err(key_problem)?;
+    Ok(tagged(Seq(key.rev), key))
 }
 
 pub(crate) async fn create(
@@ -33,12 +36,13 @@ pub(crate) async fn create(
     let role: Role =
         role.ok_or_else(|| invalid("a key needs a role", "give `role`: invoke, operate, deploy or admin"))?.parse()?;
     let change = parse(settings)?;
-    let made = api.keys.create(NewKey { name, role, change }).await.map_err(key_problem)?;
+    let made = api.keys.create(NewKey { name, role, change }, who.author()).await.map_err(key_problem)?;
     Ok(Json(answer(&api, made)))
 }
 
 pub(crate) async fn change(
     State(api): State<Api>,
+    who: Who,
     Path(name): Path<String>,
     body: Result<Json<KeySettings>, JsonRejection>,
 ) -> ApiResult<Json<KeyAnswer>> {
@@ -46,13 +50,14 @@ pub(crate) async fn change(
     if settings.name.is_some() {
         return Err(invalid("a key keeps its name", "make another key and remove this one").into());
     }
-    let key = api.keys.change(&name, parse(settings)?).await.map_err(key_problem)?;
+    let key = api.keys.change(&name, parse(settings)?, who.author()).await.map_err(key_problem)?;
     let warnings = warnings(&api, &key);
     Ok(Json(KeyAnswer { key, secret: None, warnings }))
 }
 
 pub(crate) async fn rotate(
     State(api): State<Api>,
+    who: Who,
     Path(name): Path<String>,
     body: Result<Json<KeyRotation>, JsonRejection>,
 ) -> ApiResult<Json<KeyAnswer>> {
@@ -63,12 +68,16 @@ pub(crate) async fn rotate(
         })?,
         None => Millis(0),
     };
-    let made = api.keys.rotate(&name, overlap).await.map_err(key_problem)?;
+    let made = api.keys.rotate(&name, overlap, who.author()).await.map_err(key_problem)?;
     Ok(Json(answer(&api, made)))
 }
 
-pub(crate) async fn remove(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<serde_json::Value>> {
-    api.keys.remove(&name).await.map_err(key_problem)?;
+pub(crate) async fn remove(
+    State(api): State<Api>,
+    who: Who,
+    Path(name): Path<String>,
+) -> ApiResult<Json<serde_json::Value>> {
+    api.keys.remove(&name, who.author()).await.map_err(key_problem)?;
     Ok(Json(serde_json::json!({"removed": name})))
 }
 

@@ -3,16 +3,18 @@
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::response::Response;
 use kip_control::{Advised, LATEST, ProvisionInfo, ScalingRecord};
 use kip_manifest::provision;
 use kip_spec::scaling::{Fc, Scaling};
 use kip_spec::{Finite, Millis, Problem, code};
+use kip_store::Object;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
-use crate::guard::Who;
+use crate::guard::{Who, tagged};
 use crate::wire::provision::Provision;
 use crate::{Api, bad_request};
 
@@ -67,12 +69,15 @@ pub(crate) async fn show(
     State(api): State<Api>,
     Path(name): Path<String>,
     Query(whom): Query<Whom>,
-) -> ApiResult<Json<Provision>> {
-    Ok(Json(shown(api.control.provision(&name, whom.get())?)))
+) -> ApiResult<Response> {
+    let info = api.control.provision(&name, whom.get())?;
+    let rev = api.control.rev(Object::Provision(info.function.clone(), info.qualifier.clone())).await?;
+    Ok(tagged(rev, shown(info)))
 }
 
 pub(crate) async fn put(
     State(api): State<Api>,
+    who: Who,
     Path(name): Path<String>,
     Query(whom): Query<Whom>,
     body: Result<Json<Value>, JsonRejection>,
@@ -113,7 +118,7 @@ pub(crate) async fn put(
         let problem = |error| Problem::new(code::SCALING_INVALID, error).hint("try it with `kip scaler validate`");
         return Err(errors.into_iter().map(problem).collect::<Vec<Problem>>().into());
     }
-    Ok(Json(shown(api.control.put_provision(&name, whom.get(), fc).await?)))
+    Ok(Json(shown(api.control.put_provision(&name, whom.get(), fc, who.author()).await?)))
 }
 
 /// Takes our own keys out of the input: how policies are evaluated here.
@@ -142,10 +147,11 @@ fn extras(mut fc: Fc, map: &mut Map<String, Value>, errors: &mut Vec<String>) ->
 
 pub(crate) async fn remove(
     State(api): State<Api>,
+    who: Who,
     Path(name): Path<String>,
     Query(whom): Query<Whom>,
 ) -> ApiResult<Json<Value>> {
-    if !api.control.remove_provision(&name, whom.get()).await? {
+    if !api.control.remove_provision(&name, whom.get(), who.author()).await? {
         let missing = kip_control::Error::NoProvision { function: name, qualifier: whom.get().to_owned() };
         return Err(missing.into());
     }

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use kip_auth::{KeyChange, Keys, NewKey, Role, credential};
+use kip_auth::{Author, KeyChange, Keys, NewKey, Role, credential};
 use kip_host::clock::monotonic_micros;
-use kip_store::SqliteControl;
+use kip_store::{Changes, SqliteControl};
 
 const CHECKS: u64 = 1_000_000;
 
@@ -16,13 +16,13 @@ const CHECKS: u64 = 1_000_000;
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let data = tempfile::tempdir()?;
     let store = SqliteControl::open(&data.path().join("control.db"))?;
-    let (keys, secret) = Keys::open(Arc::new(store), data.path()).await?;
+    let (keys, secret) = Keys::open(Changes::of_file(Arc::new(store)), data.path()).await?;
     let mut headers = HeaderMap::new();
     headers.insert("authorization", format!("Bearer {secret}").parse()?);
     for count in [1, 500] {
         for number in keys.list().len()..count {
             let name = format!("k{number}");
-            keys.create(NewKey { name, role: Role::Invoke, change: KeyChange::default() }).await?;
+            keys.create(NewKey { name, role: Role::Invoke, change: KeyChange::default() }, Author::default()).await?;
         }
         let begun = monotonic_micros();
         let good = (0..CHECKS).filter(|_| keys.check(credential(&headers)).is_ok()).count();

@@ -23,7 +23,7 @@ impl Keys {
             peer,
             result: UNKNOWN.to_owned(),
         };
-        Ok(self.shared.store.audit_begin(record).await?)
+        Ok(self.shared.changes.audit_begin(record).await?)
     }
 
     /// Notes what was changed and how that ended: `done`, or the code of the refusal.
@@ -31,7 +31,7 @@ impl Keys {
     /// # Errors
     /// When the store fails.
     pub async fn audit_end(&self, record: i64, object: String, result: String) -> Result<(), Error> {
-        Ok(self.shared.store.audit_end(record, object, result).await?)
+        Ok(self.shared.changes.audit_end(record, object, result).await?)
     }
 
     /// The records that fit, newest first.
@@ -39,6 +39,6 @@ impl Keys {
     /// # Errors
     /// When the store fails.
     pub async fn audit(&self, filter: AuditFilter) -> Result<Vec<AuditRecord>, Error> {
-        Ok(self.shared.store.audit(filter).await?)
+        Ok(self.shared.changes.read().audit(filter).await?)
     }
 }

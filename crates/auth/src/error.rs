@@ -50,6 +50,8 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         match error {
+            Error::Store(source @ kip_store::Error::Stale { .. }) => Self::new(code::STALE, source.to_string())
+                .hint("read the key again and decide anew; without If-Match the last change wins"),
             Error::Store(source) => Self::new(code::STORE_FAILED, text).cause(source.to_string()),
             Error::File { source, .. } => Self::new(code::DATA_DIRECTORY_UNUSABLE, text).cause(source.to_string()),
             Error::NotFound { .. } => {

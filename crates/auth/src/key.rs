@@ -78,6 +78,9 @@ pub struct KeyInfo {
     pub name: String,
     /// Its number, never given again.
     pub id: u64,
+    /// Its revision: the number of the commit that changed it last.
+    #[serde(default)]
+    pub rev: u64,
     /// What it may do.
     pub role: Role,
     /// `active`, `disabled` or `expired`.
@@ -215,6 +218,7 @@ impl Key {
         KeyInfo {
             name: stored.name.clone(),
             id: stored.id,
+            rev: stored.rev.0,
             role: self.role,
             state: state.to_owned(),
             functions: self.only().unwrap_or_default(),

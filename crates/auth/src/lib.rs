@@ -19,13 +19,13 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use kip_host::clock::wall_millis;
 use kip_spec::{Problem, code};
-use kip_store::ControlStore;
+use kip_store::{Changes, StoredKey};
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 
 pub use error::Error;
 pub use key::{DEFAULT_TENANT, Key, KeyInfo, Role};
-pub use kip_store::{AuditFilter, AuditRecord};
+pub use kip_store::{AuditFilter, AuditRecord, Author};
 pub use manage::{KeyChange, Made, NewKey};
 
 /// What a key begins with, so that one in a log or a repository is recognised.
@@ -43,11 +43,10 @@ pub struct Keys {
 
 #[derive(Debug)]
 struct Shared {
-    store: Arc<dyn ControlStore>,
+    /// The one way to the store: a change and the table are one unit.
+    changes: Changes,
     data: PathBuf,
     table: RwLock<Table>,
-    /// Held over a change: store and table change as one.
-    changes: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +54,30 @@ struct Table {
     /// By the hash of a secret; a time is when this secret, which was replaced, ends.
     by_hash: HashMap<[u8; 32], (Arc<Key>, Option<i64>)>,
     by_name: BTreeMap<String, Arc<Key>>,
+}
+
+impl Table {
+    fn insert(&mut self, key: Key) {
+        let key = Arc::new(key);
+        if let Some((previous, until)) = key.stored.previous {
+            self.by_hash.insert(previous, (key.clone(), Some(until)));
+        }
+        self.by_hash.insert(key.stored.hash, (key.clone(), None));
+        self.by_name.insert(key.stored.name.clone(), key);
+    }
+
+    /// Takes a key out, by its number.
+    fn remove(&mut self, id: u64) -> Option<Arc<Key>> {
+        self.by_hash.retain(|_, (key, _)| key.id() != id);
+        let name = self.by_name.iter().find(|(_, key)| key.id() == id).map(|(name, _)| name.clone())?;
+        self.by_name.remove(&name)
+    }
+
+    /// Puts a key as it was committed in the place of what it was.
+    fn put(&mut self, stored: StoredKey) {
+        let used = self.remove(stored.id).map(|earlier| earlier.used.clone()).unwrap_or_default();
+        self.insert(Key::new(stored, used));
+    }
 }
 
 /// Where the administrator key of a data directory is.
@@ -91,9 +114,8 @@ impl Keys {
     ///
     /// # Errors
     /// When the store or the file fails.
-    pub async fn open(store: Arc<dyn ControlStore>, data: &Path) -> Result<(Self, String), Error> {
-        let shared =
-            Shared { store, data: data.to_owned(), table: RwLock::default(), changes: tokio::sync::Mutex::default() };
+    pub async fn open(changes: Changes, data: &Path) -> Result<(Self, String), Error> {
+        let shared = Shared { changes, data: data.to_owned(), table: RwLock::default() };
         let keys = Self { shared: Arc::new(shared) };
         keys.reload().await?;
         let path = administrator_file(data);
@@ -110,29 +132,25 @@ impl Keys {
             _ => format!("{ADMINISTRATOR}-{number}"),
         };
         let name = (1..).map(numbered).find(|name| keys.find(name).is_err()).unwrap_or_default();
-        let made = keys.create(NewKey { name, role: Role::Admin, change: KeyChange::default() }).await?;
+        let made =
+            keys.create(NewKey { name, role: Role::Admin, change: KeyChange::default() }, Author::default()).await?;
         kip_host::directory::write_whole(&path, format!("{}\n", made.secret).as_bytes())
             .map_err(|source| Error::File { path, source })?;
         Ok((keys, made.secret))
     }
 
-    /// Reads the keys anew: after a change, and after a restore.
+    /// Reads the keys anew: at the start, and after a restore.
     ///
     /// # Errors
     /// When the store fails; the keys stay as they were.
     pub async fn reload(&self) -> Result<(), Error> {
-        let stored = self.shared.store.keys().await?;
+        let stored = self.shared.changes.read().keys().await?;
         let mut table = self.shared.table.write();
         let earlier: HashMap<u64, Arc<Key>> = table.by_name.values().map(|key| (key.id(), key.clone())).collect();
         let mut fresh = Table::default();
         for stored in stored {
             let used = earlier.get(&stored.id).map(|key| key.used.clone()).unwrap_or_default();
-            let key = Arc::new(Key::new(stored, used));
-            if let Some((previous, until)) = key.stored.previous {
-                fresh.by_hash.insert(previous, (key.clone(), Some(until)));
-            }
-            fresh.by_hash.insert(key.stored.hash, (key.clone(), None));
-            fresh.by_name.insert(key.stored.name.clone(), key);
+            fresh.insert(Key::new(stored, used));
         }
         *table = fresh;
         Ok(())
@@ -184,21 +202,29 @@ impl Keys {
     /// # Errors
     /// When the store fails; it is tried again the next time.
     pub async fn write_uses(&self) -> Result<(), Error> {
-        let _changing = self.shared.changes.lock().await;
-        let now = wall_millis();
-        let uses: Vec<(u64, i64)> = self
-            .all()
-            .iter()
-            .filter_map(|key| {
-                let used = key.info(now).last_use?;
-                (Some(used) > key.stored.last_use).then_some((key.id(), used))
-            })
-            .collect();
-        if uses.is_empty() {
-            return Ok(());
-        }
-        self.shared.store.keys_used(uses).await?;
-        self.reload().await
+        let keys = self.clone();
+        let unit = self.shared.changes.unit(move |turn| async move {
+            let now = wall_millis();
+            let uses: Vec<(u64, i64)> = keys
+                .all()
+                .iter()
+                .filter_map(|key| {
+                    let used = key.info(now).last_use?;
+                    (Some(used) > key.stored.last_use).then_some((key.id(), used))
+                })
+                .collect();
+            if uses.is_empty() {
+                return Ok(());
+            }
+            turn.keys_used(uses.clone()).await?;
+            let mut table = keys.shared.table.write();
+            for (id, used) in uses {
+                let stored = table.by_name.values().find(|key| key.id() == id).map(|key| key.stored.clone());
+                stored.into_iter().for_each(|stored| table.put(StoredKey { last_use: Some(used), ..stored }));
+            }
+            Ok(())
+        });
+        unit.await
     }
 
     fn lookup(&self, hash: &[u8; 32]) -> Option<(Arc<Key>, Option<i64>)> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use kip_host::clock::wall_millis;
 use kip_spec::{FunctionName, Millis, Rate};
-use kip_store::StoredKey;
+use kip_store::{Author, Change, Effect, Object, StoredKey, Turn};
 
 use crate::key::{DEFAULT_TENANT, Key, KeyInfo, Role};
 use crate::{Error, Keys, administrator_file, generate, hash};
@@ -57,76 +57,96 @@ impl Keys {
     ///
     /// # Errors
     /// [`Error::Exists`], [`Error::Invalid`] or [`Error::Store`].
-    pub async fn create(&self, new: NewKey) -> Result<Made, Error> {
-        let _changing = self.shared.changes.lock().await;
-        check_label("a key's name", &new.name)?;
-        if self.find(&new.name).is_ok() {
-            return Err(Error::Exists { name: new.name });
-        }
-        let secret = generate();
-        let now = wall_millis();
-        let mut stored = StoredKey::new(&new.name, hash(&secret), now, new.role.name(), DEFAULT_TENANT);
-        apply(&mut stored, &new.change);
-        check(&stored, new.role, &new.change, now)?;
-        self.shared.store.put_key(stored).await?;
-        self.reload().await?;
-        Ok(Made { info: self.show(&new.name)?, secret, file: None })
+    pub async fn create(&self, new: NewKey, author: Author) -> Result<Made, Error> {
+        let keys = self.clone();
+        let unit = self.shared.changes.unit(move |turn| async move {
+            check_label("a key's name", &new.name)?;
+            if keys.find(&new.name).is_ok() {
+                return Err(Error::Exists { name: new.name });
+            }
+            let secret = generate();
+            let now = wall_millis();
+            let mut stored = StoredKey::new(&new.name, hash(&secret), now, new.role.name(), DEFAULT_TENANT);
+            apply(&mut stored, &new.change);
+            check(&stored, new.role, &new.change, now)?;
+            keys.put(&turn, stored, &author).await?;
+            Ok(Made { info: keys.show(&new.name)?, secret, file: None })
+        });
+        unit.await
     }
 
     /// Changes what a key may do.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::LastAdministrator`], [`Error::Invalid`] or [`Error::Store`].
-    pub async fn change(&self, name: &str, change: KeyChange) -> Result<KeyInfo, Error> {
-        let _changing = self.shared.changes.lock().await;
-        let key = self.find(name)?;
-        let now = wall_millis();
-        let mut stored = key.stored.clone();
-        apply(&mut stored, &change);
-        let changed = Key::new(stored.clone(), key.used.clone());
-        check(&stored, changed.role(), &change, now)?;
-        self.keep_an_administrator(&key, Some(&changed), now)?;
-        self.shared.store.put_key(stored).await?;
-        self.reload().await?;
-        self.show(name)
+    pub async fn change(&self, name: &str, change: KeyChange, author: Author) -> Result<KeyInfo, Error> {
+        let (keys, name) = (self.clone(), name.to_owned());
+        let unit = self.shared.changes.unit(move |turn| async move {
+            let key = keys.find(&name)?;
+            let now = wall_millis();
+            let mut stored = key.stored.clone();
+            apply(&mut stored, &change);
+            let changed = Key::new(stored.clone(), key.used.clone());
+            check(&stored, changed.role(), &change, now)?;
+            keys.keep_an_administrator(&key, Some(&changed), now)?;
+            keys.put(&turn, stored, &author).await?;
+            keys.show(&name)
+        });
+        unit.await
     }
 
     /// Gives a key a new secret. The one it had is taken for `overlap` more.
     ///
     /// # Errors
     /// [`Error::NotFound`] or [`Error::Store`].
-    pub async fn rotate(&self, name: &str, overlap: Millis) -> Result<Made, Error> {
-        let _changing = self.shared.changes.lock().await;
-        let key = self.find(name)?;
-        let now = wall_millis();
-        let secret = generate();
-        let until = now.saturating_add(i64::try_from(overlap.0).unwrap_or(i64::MAX));
-        let mut stored = key.stored.clone();
-        let earlier = std::mem::replace(&mut stored.hash, hash(&secret));
-        stored.previous = (until > now).then_some((earlier, until));
-        stored.rotated = Some(now);
-        self.shared.store.put_key(stored).await?;
-        self.reload().await?;
-        let path = administrator_file(&self.shared.data);
-        // The command line on this machine finds its key there.
-        let mut file = None;
-        if std::fs::read_to_string(&path).is_ok_and(|kept| hash(kept.trim()) == earlier) {
-            let written = kip_host::directory::write_whole(&path, format!("{secret}\n").as_bytes());
-            file = written.err().map(|source| Error::File { path, source });
-        }
-        Ok(Made { info: self.show(name)?, secret, file })
+    pub async fn rotate(&self, name: &str, overlap: Millis, author: Author) -> Result<Made, Error> {
+        let (keys, name) = (self.clone(), name.to_owned());
+        let unit = self.shared.changes.unit(move |turn| async move {
+            let key = keys.find(&name)?;
+            let now = wall_millis();
+            let secret = generate();
+            let until = now.saturating_add(i64::try_from(overlap.0).unwrap_or(i64::MAX));
+            let mut stored = key.stored.clone();
+            let earlier = std::mem::replace(&mut stored.hash, hash(&secret));
+            stored.previous = (until > now).then_some((earlier, until));
+            stored.rotated = Some(now);
+            keys.put(&turn, stored, &author).await?;
+            let path = administrator_file(&keys.shared.data);
+            // The command line on this machine finds its key there.
+            let mut file = None;
+            if std::fs::read_to_string(&path).is_ok_and(|kept| hash(kept.trim()) == earlier) {
+                let written = kip_host::directory::write_whole(&path, format!("{secret}\n").as_bytes());
+                file = written.err().map(|source| Error::File { path, source });
+            }
+            Ok(Made { info: keys.show(&name)?, secret, file })
+        });
+        unit.await
     }
 
     /// Removes a key; both its secrets are worth nothing from now on.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::LastAdministrator`] or [`Error::Store`].
-    pub async fn remove(&self, name: &str) -> Result<(), Error> {
-        let _changing = self.shared.changes.lock().await;
-        let key = self.find(name)?;
-        self.keep_an_administrator(&key, None, wall_millis())?;
-        self.shared.store.remove_key(key.id()).await?;
-        self.reload().await
+    pub async fn remove(&self, name: &str, author: Author) -> Result<(), Error> {
+        let (keys, name) = (self.clone(), name.to_owned());
+        let unit = self.shared.changes.unit(move |turn| async move {
+            let key = keys.find(&name)?;
+            keys.keep_an_administrator(&key, None, wall_millis())?;
+            turn.commit(author.proposal(Object::Key(key.id()), Change::RemoveKey(key.id()))).await?;
+            keys.shared.table.write().remove(key.id());
+            Ok(())
+        });
+        unit.await
+    }
+
+    /// Stores a key, then holds it: from the value, so that no failed reading leaves an old secret in force.
+    async fn put(&self, turn: &Turn, stored: StoredKey, author: &Author) -> Result<(), Error> {
+        let proposal = author.proposal(Object::Key(stored.id), Change::PutKey(Box::new(stored.clone())));
+        let committed = turn.commit(proposal).await?;
+        if let Effect::Key(id) = committed.effect {
+            self.shared.table.write().put(StoredKey { id, rev: committed.seq, ..stored });
+        }
+        Ok(())
     }
 
     /// Refuses a change after which no usable key could manage the others, if one can now.

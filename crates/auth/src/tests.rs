@@ -4,17 +4,23 @@ use std::os::unix::fs::PermissionsExt;
 
 use http::HeaderValue;
 use kip_spec::{Code, Millis};
-use kip_store::SqliteControl;
+use kip_store::{Changes, SqliteControl};
 
 use super::*;
 
+mod leaving;
+
 async fn open(data: &Path) -> (Keys, String) {
     let store = SqliteControl::open(&data.join("control.db")).unwrap();
-    Keys::open(Arc::new(store), data).await.unwrap()
+    Keys::open(Changes::of_file(Arc::new(store)), data).await.unwrap()
 }
 
 fn new(name: &str, role: Role) -> NewKey {
     NewKey { name: name.to_owned(), role, change: KeyChange::default() }
+}
+
+fn author() -> Author {
+    Author::default()
 }
 
 fn code_of<T: std::fmt::Debug>(result: Result<T, Error>) -> Code {
@@ -85,7 +91,7 @@ async fn a_key_lives_is_changed_and_goes() {
         tenant: Some("team".to_owned()),
         ..KeyChange::default()
     };
-    let made = keys.create(NewKey { change, ..new("ci", Role::Deploy) }).await.unwrap();
+    let made = keys.create(NewKey { change, ..new("ci", Role::Deploy) }, author()).await.unwrap();
     assert_eq!((made.info.burst, made.info.state.as_str(), made.info.last_use), (Some(10), "active", None));
     let key = keys.check(Some(&made.secret)).unwrap();
     assert!(key.is_for("a") && !key.is_for("c"));
@@ -93,30 +99,30 @@ async fn a_key_lives_is_changed_and_goes() {
     assert!(key.require(Role::Operate).is_ok() && key.require(Role::Deploy).is_ok());
     let refused = key.require(Role::Admin).unwrap_err();
     assert!(refused.code == code::ROLE_TOO_LOW && refused.message.contains("role admin"), "{refused}");
-    assert_eq!(code_of(keys.create(new("ci", Role::Invoke)).await), code::KEY_EXISTS);
+    assert_eq!(code_of(keys.create(new("ci", Role::Invoke), author()).await), code::KEY_EXISTS);
 
     let off = KeyChange { disabled: Some(true), rate: Some(None), ..KeyChange::default() };
-    let info = keys.change("ci", off).await.unwrap();
+    let info = keys.change("ci", off, author()).await.unwrap();
     assert_eq!((info.state.as_str(), info.rate, info.burst, info.functions.len()), ("disabled", None, None, 2));
     assert_eq!(keys.check(Some(&made.secret)).unwrap_err().code, code::KEY_DISABLED);
-    keys.change("ci", KeyChange { disabled: Some(false), ..KeyChange::default() }).await.unwrap();
+    keys.change("ci", KeyChange { disabled: Some(false), ..KeyChange::default() }, author()).await.unwrap();
     assert!(keys.check(Some(&made.secret)).is_ok());
-    keys.remove("ci").await.unwrap();
+    keys.remove("ci", author()).await.unwrap();
     assert_eq!(keys.check(Some(&made.secret)).unwrap_err().code, code::KEY_WRONG);
-    assert_eq!(code_of(keys.remove("ci").await), code::KEY_NOT_FOUND);
+    assert_eq!(code_of(keys.remove("ci", author()).await), code::KEY_NOT_FOUND);
 }
 
 #[tokio::test]
 async fn the_last_use_is_kept_over_a_restart_and_written_only_if_there_was_one() {
     let data = tempfile::tempdir().unwrap();
     let (keys, _) = open(data.path()).await;
-    let made = keys.create(new("k", Role::Invoke)).await.unwrap();
+    let made = keys.create(new("k", Role::Invoke), author()).await.unwrap();
     keys.write_uses().await.unwrap();
     assert_eq!(keys.show("k").unwrap().last_use, None);
     keys.check(Some(&made.secret)).unwrap();
     let used = keys.show("k").unwrap().last_use;
     assert!(used.is_some_and(|used| (wall_millis() - used) < 60_000), "{used:?}");
-    assert_eq!(keys.shared.store.keys().await.unwrap().iter().filter(|key| key.last_use.is_some()).count(), 0);
+    assert_eq!(keys.shared.changes.read().keys().await.unwrap().iter().filter(|key| key.last_use.is_some()).count(), 0);
     keys.write_uses().await.unwrap();
     let (again, _) = open(data.path()).await;
     assert_eq!(again.show("k").unwrap().last_use, used);
@@ -127,23 +133,23 @@ async fn the_last_use_is_kept_over_a_restart_and_written_only_if_there_was_one()
 async fn a_rotated_key_takes_both_secrets_for_a_while() {
     let data = tempfile::tempdir().unwrap();
     let (keys, administrator) = open(data.path()).await;
-    let first = keys.create(new("k", Role::Invoke)).await.unwrap();
-    let second = keys.rotate("k", Millis(3_600_000)).await.unwrap();
+    let first = keys.create(new("k", Role::Invoke), author()).await.unwrap();
+    let second = keys.rotate("k", Millis(3_600_000), author()).await.unwrap();
     assert_ne!(first.secret, second.secret);
     assert!(second.info.previous_until.is_some() && second.info.rotated.is_some());
     let ids = [&first.secret, &second.secret].map(|secret| keys.check(Some(secret)).unwrap().id());
     assert_eq!(ids[0], ids[1], "both are the same key, with one set of limits");
-    let third = keys.rotate("k", Millis(0)).await.unwrap();
+    let third = keys.rotate("k", Millis(0), author()).await.unwrap();
     for gone in [&first.secret, &second.secret] {
         assert_eq!(keys.check(Some(gone)).unwrap_err().code, code::KEY_WRONG);
     }
     assert!(keys.check(Some(&third.secret)).is_ok());
-    let fourth = keys.rotate("k", Millis(1)).await.unwrap();
+    let fourth = keys.rotate("k", Millis(1), author()).await.unwrap();
     while wall_millis() < fourth.info.rotated.unwrap() + 1 {}
     assert_eq!(keys.check(Some(&third.secret)).unwrap_err().code, code::KEY_EXPIRED);
     assert!(keys.check(Some(&fourth.secret)).is_ok());
 
-    let rotated = keys.rotate("admin", Millis(0)).await.unwrap();
+    let rotated = keys.rotate("admin", Millis(0), author()).await.unwrap();
     assert_eq!(keys.check(Some(&administrator)).unwrap_err().code, code::KEY_WRONG);
     let (_, kept) = open(data.path()).await;
     assert_eq!(kept, rotated.secret, "the file of the data directory follows");
@@ -155,17 +161,21 @@ async fn an_administrator_stays() {
     let (keys, _) = open(data.path()).await;
     let demote = KeyChange { role: Some(Role::Deploy), ..KeyChange::default() };
     let disable = KeyChange { disabled: Some(true), ..KeyChange::default() };
-    keys.create(new("d", Role::Deploy)).await.unwrap();
-    let second = keys.create(new("second", Role::Admin)).await.unwrap();
-    keys.change("second", disable.clone()).await.unwrap();
-    assert_eq!(code_of(keys.remove("admin").await), code::KEY_LAST_ADMINISTRATOR, "a disabled one does not count");
+    keys.create(new("d", Role::Deploy), author()).await.unwrap();
+    let second = keys.create(new("second", Role::Admin), author()).await.unwrap();
+    keys.change("second", disable.clone(), author()).await.unwrap();
+    assert_eq!(
+        code_of(keys.remove("admin", author()).await),
+        code::KEY_LAST_ADMINISTRATOR,
+        "a disabled one does not count"
+    );
     for change in [demote.clone(), disable.clone()] {
-        assert_eq!(code_of(keys.change("admin", change).await), code::KEY_LAST_ADMINISTRATOR);
+        assert_eq!(code_of(keys.change("admin", change, author()).await), code::KEY_LAST_ADMINISTRATOR);
     }
-    keys.remove("d").await.unwrap();
-    keys.change("second", KeyChange { disabled: Some(false), ..KeyChange::default() }).await.unwrap();
-    keys.change("admin", demote).await.unwrap();
-    assert_eq!(code_of(keys.change("second", disable).await), code::KEY_LAST_ADMINISTRATOR);
+    keys.remove("d", author()).await.unwrap();
+    keys.change("second", KeyChange { disabled: Some(false), ..KeyChange::default() }, author()).await.unwrap();
+    keys.change("admin", demote, author()).await.unwrap();
+    assert_eq!(code_of(keys.change("second", disable, author()).await), code::KEY_LAST_ADMINISTRATOR);
     assert!(keys.check(Some(&second.secret)).is_ok());
 }
 
@@ -174,7 +184,7 @@ async fn where_no_administrator_is_left_a_start_makes_one() {
     let data = tempfile::tempdir().unwrap();
     let (keys, first) = open(data.path()).await;
     let soon = wall_millis() + 50;
-    keys.change("admin", KeyChange { expires: Some(Some(soon)), ..KeyChange::default() }).await.unwrap();
+    keys.change("admin", KeyChange { expires: Some(Some(soon)), ..KeyChange::default() }, author()).await.unwrap();
     while wall_millis() < soon {}
     assert_eq!(keys.check(Some(&first)).unwrap_err().code, code::KEY_EXPIRED);
     let (again, second) = open(data.path()).await;
@@ -197,7 +207,7 @@ async fn what_cannot_be_is_refused_by_name() {
         ("x", Role::Invoke, KeyChange { expires: Some(Some(wall_millis())), ..all.clone() }),
     ];
     for (name, role, change) in wrong {
-        let refused = keys.create(NewKey { name: name.to_owned(), role, change: change.clone() }).await;
+        let refused = keys.create(NewKey { name: name.to_owned(), role, change: change.clone() }, author()).await;
         assert_eq!(code_of(refused), code::KEY_INVALID, "{name} {change:?}");
     }
     assert_eq!(keys.list().len(), 1);

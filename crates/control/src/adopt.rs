@@ -93,8 +93,8 @@ impl Shared {
         if serving.id == version {
             return Ok(Some(serving));
         }
-        let stored = self.store.version(version).await?.filter(|stored| stored.spec.name == *cell.name());
-        Ok(stored.map(|stored| Arc::new(Version::new(stored.id, stored.spec))))
+        let stored = self.changes.read().revision(version).await?.filter(|stored| stored.spec.name == *cell.name());
+        Ok(stored.map(|stored| Arc::new(Version::stored(stored))))
     }
 
     /// Ends what cannot be adopted, without waiting for it.

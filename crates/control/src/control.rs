@@ -14,7 +14,10 @@ use kip_host::tasks::Supervisor;
 use kip_spec::function::FunctionSpec;
 use kip_spec::scaling::Scaling;
 use kip_spec::{Code, FunctionName, InstanceId, Millis, Problem, VersionId, code};
-use kip_store::{ControlStore, RecordStore, Retention, StoredVersion, VersionSource};
+use kip_store::{
+    Author, Change, Changes, Effect, IfMatch, Object, Proposal, RecordStore, RecordsFile, Retention, Seq, SqliteFile,
+    StoredRevision, VersionSource,
+};
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
@@ -64,6 +67,26 @@ pub struct Options {
     pub traces: Option<TraceOptions>,
     /// Ends the server when a task that it cannot do without has ended.
     pub supervisor: Supervisor,
+}
+
+/// The stores of a server.
+#[derive(Debug, Clone)]
+pub struct Stores {
+    /// Control objects.
+    pub changes: Changes,
+    /// Records.
+    pub records: Arc<dyn RecordStore>,
+    /// The stores as files, where they are some: for backups, restores and the watch over the disk.
+    pub files: Option<Files>,
+}
+
+/// Stores in files on this machine, besides that of control objects.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// Records.
+    pub records: Arc<dyn RecordsFile>,
+    /// Tasks.
+    pub tasks: Arc<dyn SqliteFile>,
 }
 
 /// Why something could not be done.
@@ -143,6 +166,9 @@ impl From<Error> for Problem {
             Error::Store(source @ kip_store::Error::NotDurable { .. }) => problem
                 .cause(source.to_string())
                 .hint("look at the disk (dmesg), then start the server again; functions go on serving until then"),
+            Error::Store(source @ kip_store::Error::Stale { .. }) => problem
+                .cause(source.to_string())
+                .hint("read it again and decide anew; without If-Match the last change wins"),
             Error::Store(source) => {
                 problem.cause(source.to_string()).hint("look at the disk of the data directory: kip doctor")
             }
@@ -187,8 +213,10 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) runtime: Handle,
     pub(crate) bodies: Bodies,
-    pub(crate) store: Arc<dyn ControlStore>,
+    /// The one way to change control objects: store and memory are one unit.
+    pub(crate) changes: Changes,
     pub(crate) records: Arc<dyn RecordStore>,
+    pub(crate) files: Option<Files>,
     pub(crate) recorder: Recorder,
     pub(crate) timers: Timers,
     pub(crate) rounds: Rounds,
@@ -209,9 +237,7 @@ pub(crate) struct Shared {
     offered: Mutex<Option<mpsc::Receiver<Permit>>>,
     /// Places of work of an earlier server, until somebody asks for them.
     pub(crate) held: Mutex<Vec<(InstanceId, Permit)>>,
-    disk: Arc<DiskWatch>,
-    /// Held over a deployment, a removal and the beginning of a shutdown: store and map change as one.
-    pub(crate) changes: tokio::sync::Mutex<()>,
+    pub(crate) disk: Arc<DiskWatch>,
 }
 
 #[derive(Debug, Default)]
@@ -229,12 +255,12 @@ impl Control {
     /// [`Error::Store`].
     pub async fn open(
         options: Options,
-        store: Arc<dyn ControlStore>,
-        records: Arc<dyn RecordStore>,
+        stores: Stores,
         bodies: Bodies,
         events: mpsc::Receiver<BodyEvent>,
     ) -> Result<Self, Error> {
-        let disk = Arc::new(DiskWatch::new(options.disk.clone(), store.clone(), records.clone()));
+        let Stores { changes, records, files } = stores;
+        let disk = Arc::new(DiskWatch::new(options.disk.clone(), changes.clone(), files.clone()));
         let pressure = options.disk.pressure.clone();
         let access_log = options.access_log.clone().map(|log| AccessLog::start(&log, pressure.clone()));
         let access_log = access_log.transpose().map_err(Error::AccessLog)?;
@@ -251,9 +277,10 @@ impl Control {
             boot: options.boot,
             runtime: Handle::current(),
             bodies,
-            store,
+            changes,
             recorder,
             records,
+            files,
             timers: Timers::default(),
             rounds: Rounds::default(),
             meter: Meter::default(),
@@ -270,14 +297,12 @@ impl Control {
             offered: Mutex::new(Some(offered)),
             held: Mutex::default(),
             disk: disk.clone(),
-            changes: tokio::sync::Mutex::new(()),
             options,
         });
-        let versions = shared.store.current_versions().await?;
-        for stored in versions {
-            shared.add_cell(Arc::new(Version::new(stored.id, stored.spec)));
+        for stored in shared.changes.read().current_revisions().await? {
+            shared.add_cell(Arc::new(Version::stored(stored)));
         }
-        for (function, qualifier, settings) in shared.store.provisions().await? {
+        for (function, qualifier, settings) in shared.stored_provisions().await? {
             if let Some(cell) = shared.cell_named(function.as_str()) {
                 cell.remember_provision(qualifier, Arc::new(settings));
             }
@@ -330,40 +355,62 @@ impl Control {
         near.first().map(|name| (*name).to_owned())
     }
 
-    /// Stores a new version of each function, all or none, and hands them to the brain.
+    /// Stores a new version of each function, all or none, and hands them to the brain. `author` can name the revision of the
+    /// function it read, if it deploys only one.
     ///
     /// # Errors
     /// [`Error::NameCase`], [`Error::Store`] or [`Error::ShuttingDown`]; nothing is changed then.
     pub async fn deploy(
         &self,
         specs: Vec<FunctionSpec>,
-        source: String,
+        document: String,
         facade: &'static str,
+        author: Author,
     ) -> Result<Vec<Deployed>, Error> {
-        let _changing = self.shared.changes.lock().await;
-        if self.is_closing() {
-            return Err(Error::ShuttingDown);
-        }
-        for spec in &specs {
-            let lower = spec.name.as_str().to_lowercase();
-            if let Some(cell) = self.cell_by_host(&lower).filter(|cell| *cell.name() != spec.name) {
-                return Err(Error::NameCase { name: spec.name.to_string(), existing: cell.name().to_string() });
+        let control = self.clone();
+        let unit = self.shared.changes.unit(move |turn| async move {
+            if control.is_closing() {
+                return Err(Error::ShuttingDown);
             }
-        }
-        let stored = self.shared.store.add_versions(specs, source, facade).await?;
-        Ok(stored.into_iter().map(|stored| self.shared.deploy(stored)).collect())
+            for spec in &specs {
+                let lower = spec.name.as_str().to_lowercase();
+                if let Some(cell) = control.cell_by_host(&lower).filter(|cell| *cell.name() != spec.name) {
+                    return Err(Error::NameCase { name: spec.name.to_string(), existing: cell.name().to_string() });
+                }
+            }
+            let rev = author.if_match.unwrap_or_default();
+            let object = |spec: &FunctionSpec| IfMatch { object: Object::Function(spec.name.clone()), rev };
+            let if_match = specs.iter().filter(|_| author.if_match.is_some()).map(object).collect();
+            let change = Change::Deploy { specs, document, facade };
+            let committed = turn.commit(Proposal { by: author.by, change, if_match }).await?;
+            let Effect::Deployed(revisions) = committed.effect else { return Ok(Vec::new()) };
+            Ok(revisions.into_iter().map(|stored| control.shared.deploy(stored)).collect())
+        });
+        unit.await
     }
 
     /// Removes a function: waiting requests are refused, those in flight end, instances stop.
     ///
     /// # Errors
     /// [`Error::NoFunction`] or [`Error::Store`].
-    pub async fn remove(&self, name: &str) -> Result<(), Error> {
-        let _changing = self.shared.changes.lock().await;
-        let cell = self.require(name)?;
-        self.shared.store.remove_function(cell.name().clone()).await?;
-        self.forget(cell.name(), Event::Remove);
-        Ok(())
+    pub async fn remove(&self, name: &str, author: Author) -> Result<(), Error> {
+        let (control, name) = (self.clone(), name.to_owned());
+        let unit = self.shared.changes.unit(move |turn| async move {
+            let cell = control.require(&name)?;
+            let object = Object::Function(cell.name().clone());
+            turn.commit(author.proposal(object, Change::RemoveFunction(cell.name().clone()))).await?;
+            control.forget(cell.name(), Event::Remove);
+            Ok(())
+        });
+        unit.await
+    }
+
+    /// The revision of an object: the number of the commit that changed it last.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn rev(&self, object: Object) -> Result<Seq, Error> {
+        Ok(self.shared.changes.read().rev(object).await?)
     }
 
     /// Takes a function out of the map and ends what runs of it. The store has forgotten it already.
@@ -401,7 +448,7 @@ impl Control {
     /// # Errors
     /// [`Error::Store`].
     pub async fn versions(&self, function: FunctionName) -> Result<Vec<VersionSource>, Error> {
-        Ok(self.shared.store.versions(function).await?)
+        Ok(self.shared.changes.read().revisions(function).await?)
     }
 
     /// The host's ledger.
@@ -430,6 +477,11 @@ impl Control {
     /// What happened to the server itself lately, oldest first.
     pub fn events(&self) -> Vec<ServerEvent> {
         self.shared.disk.events()
+    }
+
+    /// Something about the stores that an operator has to look at.
+    pub fn report(&self, what: String) {
+        self.shared.disk.report(what);
     }
 
     /// Places for tasks, as they are offered. They are given to the first who asks.
@@ -499,11 +551,9 @@ impl Control {
     pub async fn shutdown(&self, patience: Duration) {
         self.shared.closing.store(true, Ordering::Relaxed);
         // A deployment under way is waited for; later ones see that the server ends.
-        let changing = self.shared.changes.lock().await;
-        for cell in self.shared.all_cells() {
-            cell.close(Event::Shutdown);
-        }
-        drop(changing);
+        let shared = self.shared.clone();
+        let close = move || shared.all_cells().iter().for_each(|cell| cell.close(Event::Shutdown));
+        self.shared.changes.unit(move |_turn| async move { close() }).await;
         let all_gone = self.shared.until(|| self.instances().is_empty());
         if tokio::time::timeout(patience, all_gone).await.is_err() {
             let ending = self.instances().into_iter().map(|instance| self.shared.stop(instance.id));
@@ -517,7 +567,7 @@ impl Control {
     /// server adopts what is left, which this counts.
     pub async fn leave(&self, patience: Duration) -> usize {
         self.shared.closing.store(true, Ordering::Relaxed);
-        drop(self.shared.changes.lock().await);
+        self.shared.changes.unit(|_turn| async {}).await;
         let cells = self.shared.all_cells();
         cells.iter().for_each(|cell| cell.refuse_waiting());
         let quiet = || cells.iter().all(|cell| cell.in_flight() <= cell.outliving.load(Ordering::Relaxed));
@@ -645,8 +695,8 @@ impl Shared {
         cell
     }
 
-    pub(crate) fn deploy(self: &Arc<Self>, stored: StoredVersion) -> Deployed {
-        let version = Arc::new(Version::new(stored.id, stored.spec));
+    pub(crate) fn deploy(self: &Arc<Self>, stored: StoredRevision) -> Deployed {
+        let version = Arc::new(Version::stored(stored));
         let deployed = Deployed { function: version.spec.name.clone(), version: version.id };
         let known = self.cells().by_name.get(&deployed.function).cloned();
         let cell = known.unwrap_or_else(|| self.add_cell(version.clone()));

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kip_host::disk::{Kind, Level, Pressure, Reserve, Space};
-use kip_store::{Condition, ControlStore, RecordStore};
+use kip_store::{Changes, Condition, SqliteFile};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+
+use crate::control::Files;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -67,15 +69,15 @@ pub struct ServerEvent {
 #[derive(Debug)]
 pub(crate) struct DiskWatch {
     options: DiskOptions,
-    store: Arc<dyn ControlStore>,
-    records: Arc<dyn RecordStore>,
+    changes: Changes,
+    files: Option<Files>,
     events: Mutex<VecDeque<ServerEvent>>,
     condition: Mutex<Condition>,
 }
 
 impl DiskWatch {
-    pub(crate) fn new(options: DiskOptions, store: Arc<dyn ControlStore>, records: Arc<dyn RecordStore>) -> Self {
-        Self { options, store, records, events: Mutex::default(), condition: Mutex::default() }
+    pub(crate) fn new(options: DiskOptions, changes: Changes, files: Option<Files>) -> Self {
+        Self { options, changes, files, events: Mutex::default(), condition: Mutex::default() }
     }
 
     /// Looks every second, for as long as the server runs.
@@ -94,8 +96,11 @@ impl DiskWatch {
         let Ok(space) = kip_host::disk::space(&self.options.directory) else { return before };
         let room = self.may_hold(space) && self.options.reserve.hold().is_ok();
         if room {
-            self.store.room_again();
-            self.records.room_again();
+            self.changes.file().into_iter().for_each(SqliteFile::room_again);
+            if let Some(files) = &self.files {
+                files.records.room_again();
+                files.tasks.room_again();
+            }
         }
         let level = if room { level(space, self.options.low, before) } else { Level::Full };
         self.options.pressure.set(level);
@@ -107,7 +112,7 @@ impl DiskWatch {
                 Level::Full => format!("the disk is full ({free} free): only state is written, from the reserve"),
             });
         }
-        let condition = self.store.condition();
+        let condition = self.changes.read().condition();
         let known = std::mem::replace(&mut *self.condition.lock(), condition.clone());
         if known != condition {
             self.note(match condition {
@@ -128,6 +133,16 @@ impl DiskWatch {
 
     fn note(&self, what: String) {
         tracing::warn!(what, "the disk of the data directory");
+        self.remember(what);
+    }
+
+    /// Something about the stores that an operator has to look at.
+    pub(crate) fn report(&self, what: String) {
+        tracing::error!(what, "the store");
+        self.remember(what);
+    }
+
+    fn remember(&self, what: String) {
         let mut events = self.events.lock();
         if events.len() == EVENTS {
             events.pop_front();
@@ -141,7 +156,7 @@ impl DiskWatch {
 
     pub(crate) fn info(&self) -> DiskInfo {
         let space = kip_host::disk::space(&self.options.directory).unwrap_or(Space { free: 0, total: 0 });
-        let (state, state_detail) = match self.store.condition() {
+        let (state, state_detail) = match self.changes.read().condition() {
             Condition::Writable => ("writable", None),
             Condition::Full => ("full", None),
             Condition::NotDurable(detail) => ("not_durable", Some(detail)),

@@ -8,7 +8,7 @@ use kip_fleet::{Change, Effect, Event, Exit, FunctionCore, Operate, OperationNum
 use kip_spec::function::Lifecycle;
 use kip_spec::scaling::Scaling;
 use kip_spec::{Bytes, FunctionName, InstanceId, Millis, VersionId, code};
-use kip_store::{DecisionRecord, Record};
+use kip_store::{DecisionRecord, Proposal, Record};
 
 use crate::cell::Cell;
 use crate::control::Shared;
@@ -68,9 +68,11 @@ impl Shared {
                     () => "nothing of the function runs; its first request starts it",
                 };
                 self.version_decided(cell, version, "serving", why.to_owned());
-                let (store, name) = (self.store.clone(), cell.name().clone());
+                let change = kip_store::Change::Serve { function: cell.name().clone(), revision: version };
+                let changes = self.changes.clone();
                 kip_host::tasks::spawn_on(&self.runtime, "store serving version", async move {
-                    if let Err(error) = store.set_serving(name, version).await {
+                    let stored = changes.unit(|turn| async move { turn.commit(Proposal::own(change)).await });
+                    if let Err(error) = stored.await {
                         tracing::error!(%error, "the serving version is not stored");
                     }
                 });

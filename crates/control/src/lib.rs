@@ -16,6 +16,8 @@ mod disk;
 mod execute;
 mod figures;
 mod info;
+#[cfg(test)]
+mod leaving;
 mod link;
 mod meter;
 mod permit;
@@ -38,7 +40,7 @@ pub use access_log::{AccessLogOptions, AccessLogTarget};
 pub use advice::{Advice, Advised, Measured};
 pub use bodies::Bodies;
 pub use cell::{Admission, Cell};
-pub use control::{Control, Deployed, Error, Options};
+pub use control::{Control, Deployed, Error, Files, Options, Stores};
 pub use disk::{DiskInfo, DiskOptions, ServerEvent};
 pub use figures::Figures;
 pub use info::{DeviceInfo, FunctionInfo, HostInfo, InstanceInfo, QuotaInfo, VersionStatus, WaitInfo};

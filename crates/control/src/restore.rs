@@ -1,12 +1,12 @@
 //! Backups of a running server, and the way back.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kip_fleet::Event;
 use kip_spec::{Code, FunctionName, Problem, code};
 use kip_store::backup::{self, Manifest};
-use kip_store::tasks::TaskStore;
+use kip_store::{Effect, Turn};
 use serde::{Deserialize, Serialize};
 
 use crate::control::{Control, Error};
@@ -51,26 +51,24 @@ pub(crate) fn store_code(error: &kip_store::Error) -> Code {
     match error {
         kip_store::Error::Full { .. } => code::STORE_FULL,
         kip_store::Error::NotDurable { .. } => code::STORE_NOT_DURABLE,
+        kip_store::Error::Stale { .. } => code::STALE,
         _ => code::STORE_FAILED,
     }
 }
 
 impl Control {
-    /// Writes functions, keys and records into one file, and tasks if they are handed in.
+    /// Writes functions, keys and records into one file, and tasks if they are wanted.
     ///
     /// # Errors
     /// As [`backup_problem`] says.
-    pub async fn backup(
-        &self,
-        file: &Path,
-        overwrite: bool,
-        tasks: Option<&dyn TaskStore>,
-    ) -> Result<Manifest, Problem> {
+    pub async fn backup(&self, file: &Path, overwrite: bool, tasks: bool) -> Result<Manifest, Problem> {
         // What the recorder holds still belongs to it.
         self.recorder().flush().await;
         let shared = &self.shared;
-        let written =
-            backup::write(file, overwrite, env!("CARGO_PKG_VERSION"), shared.store.as_ref(), self.records(), tasks);
+        let no_file = || Error::Store(kip_store::Error::NoFile);
+        let (control, files) = shared.changes.file().zip(shared.files.as_ref()).ok_or_else(no_file)?;
+        let files = backup::Files { control, records: &*files.records, tasks: tasks.then_some(&*files.tasks) };
+        let written = backup::write(file, overwrite, env!("CARGO_PKG_VERSION"), shared.changes.read(), files);
         written.await.map_err(backup_problem)
     }
 
@@ -79,20 +77,35 @@ impl Control {
     ///
     /// # Errors
     /// As [`backup_problem`] says; nothing is changed then.
-    pub async fn restore(&self, file: &Path, foreign: bool, records: bool) -> Result<Restored, Problem> {
+    pub async fn restore(&self, file: &Path, foreign: bool, records: bool, by: String) -> Result<Restored, Problem> {
+        let (control, file) = (self.clone(), file.to_owned());
+        let unit = self
+            .shared
+            .changes
+            .unit(move |turn| async move { control.replace(&turn, file, foreign, records, by).await });
+        unit.await
+    }
+
+    async fn replace(
+        &self,
+        turn: &Turn,
+        file: PathBuf,
+        foreign: bool,
+        records: bool,
+        by: String,
+    ) -> Result<Restored, Problem> {
         let shared = &self.shared;
-        let _changing = shared.changes.lock().await;
         if self.is_closing() {
             return Err(Error::ShuttingDown.into());
         }
         let directory = shared.options.disk.directory.clone();
-        let identity = shared.store.identity().await.map_err(Error::Store)?;
+        let identity = turn.read().identity().await.map_err(Error::Store)?;
         let ours = identity.filter(|_| !foreign).map(|identity| identity.server);
-        let (from, within) = (file.to_owned(), directory.clone());
-        let staged = kip_host::tasks::blocking("restore", move || backup::stage(&from, &within, ours.as_deref()));
+        let within = directory.clone();
+        let staged = kip_host::tasks::blocking("restore", move || backup::stage(&file, &within, ours.as_deref()));
         let staged = staged.await.ok_or_else(|| Problem::new(code::BACKUP_FILE, "looking at the backup broke off"))?;
         let staged = staged.map_err(backup_problem)?;
-        self.backup(&directory.join(BEFORE_RESTORE), true, None).await?;
+        self.backup(&directory.join(BEFORE_RESTORE), true, false).await?;
 
         let current = staged.current_versions().map_err(backup_problem)?;
         let mut restored = Restored::default();
@@ -115,7 +128,8 @@ impl Control {
                 renew.push(name.clone());
             }
         }
-        let versions = shared.store.replace(&staged, renew).await.map_err(Error::Store)?;
+        let committed = turn.replace(by, &staged, renew).await.map_err(Error::Store)?;
+        let Effect::Replaced(revisions) = committed.effect else { return Ok(restored) };
         let wanted: BTreeSet<&FunctionName> = current.iter().map(|(name, _)| name).collect();
         for info in self.functions() {
             if !wanted.contains(&info.name) {
@@ -123,14 +137,15 @@ impl Control {
                 restored.removed.push(info.name);
             }
         }
-        for stored in versions {
+        for stored in revisions {
             if restored.deployed.contains(&stored.spec.name) {
                 shared.deploy(stored);
             }
         }
         self.provision_again().await?;
         if records {
-            self.records().replace(&staged).await.map_err(Error::Store)?;
+            let files = shared.files.as_ref().ok_or(Error::Store(kip_store::Error::NoFile))?;
+            files.records.replace(&staged).await.map_err(Error::Store)?;
         }
         tracing::warn!(
             kept = restored.kept.len(),

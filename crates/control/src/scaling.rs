@@ -10,7 +10,7 @@ use kip_fleet::{Class, Event, FunctionCore, Qualifier};
 use kip_spec::scaling::provision::{Metric, shown};
 use kip_spec::scaling::{Fc, Scaling};
 use kip_spec::{FunctionName, Millis, VersionId};
-use kip_store::{DecisionRecord, Record, ScalingRecord};
+use kip_store::{Author, Change, DecisionRecord, Effect, Object, Record, ScalingRecord, StoredProvision, Unreadable};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -426,37 +426,69 @@ pub(crate) fn reached(records: &[ScalingRecord]) -> BTreeMap<Qualifier, u32> {
     reached
 }
 
+impl Shared {
+    /// What is provisioned by the store. A row that cannot be read stays there and is reported: it must not be lost in silence.
+    pub(crate) async fn stored_provisions(&self) -> Result<Vec<StoredProvision>, Error> {
+        let (stored, unreadable) = self.changes.read().provisions().await?;
+        for Unreadable { object, detail } in unreadable {
+            self.disk.report(format!(
+                "{object} is stored in a form that this version cannot read, and does not hold: {detail}"
+            ));
+        }
+        Ok(stored)
+    }
+}
+
 impl Control {
     /// Provisions instances for a function's qualifier by these policies.
     ///
     /// # Errors
     /// [`Error::NoFunction`], [`Error::NoQualifier`] or [`Error::Store`].
-    pub async fn put_provision(&self, name: &str, whom: &str, settings: Fc) -> Result<ProvisionInfo, Error> {
-        let _changing = self.shared.changes.lock().await;
-        let cell = self.require(name)?;
-        let whom = self.known(&cell, whom, true)?;
-        self.shared.store.put_provision(cell.name().clone(), whom.clone(), Some(settings.clone())).await?;
-        cell.provision(&whom, Some(Arc::new(settings)));
-        self.provision(name, &whom)
+    pub async fn put_provision(
+        &self,
+        name: &str,
+        whom: &str,
+        settings: Fc,
+        author: Author,
+    ) -> Result<ProvisionInfo, Error> {
+        let (control, name, whom) = (self.clone(), name.to_owned(), whom.to_owned());
+        let unit = self.shared.changes.unit(move |turn| async move {
+            let cell = control.require(&name)?;
+            let (function, qualifier) = (cell.name().clone(), control.known(&cell, &whom, true)?);
+            let object = Object::Provision(function.clone(), qualifier.clone());
+            let (shown, held) = (qualifier.clone(), Arc::new(settings.clone()));
+            let change = Change::PutProvision { function, qualifier, settings: Box::new(settings) };
+            turn.commit(author.proposal(object, change)).await?;
+            cell.provision(&shown, Some(held));
+            control.provision(&name, &shown)
+        });
+        unit.await
     }
 
     /// Takes away what was put for a function's qualifier. False if there was nothing.
     ///
     /// # Errors
     /// As [`Control::put_provision`].
-    pub async fn remove_provision(&self, name: &str, whom: &str) -> Result<bool, Error> {
-        let _changing = self.shared.changes.lock().await;
-        let cell = self.require(name)?;
-        let whom = self.known(&cell, whom, false)?;
-        let declares = matches!(&cell.serving().policy.scaling, Scaling::Fc(fc) if !fc.provision.is_empty());
-        if whom == LATEST && declares && !cell.lock().provisions.contains_key(LATEST) {
-            return Err(Error::Declared { function: name.to_owned() });
-        }
-        let removed = self.shared.store.put_provision(cell.name().clone(), whom.clone(), None).await?;
-        if removed {
-            cell.provision(&whom, None);
-        }
-        Ok(removed)
+    pub async fn remove_provision(&self, name: &str, whom: &str, author: Author) -> Result<bool, Error> {
+        let (control, name, whom) = (self.clone(), name.to_owned(), whom.to_owned());
+        let unit = self.shared.changes.unit(move |turn| async move {
+            let cell = control.require(&name)?;
+            let (function, qualifier) = (cell.name().clone(), control.known(&cell, &whom, false)?);
+            let declares = matches!(&cell.serving().policy.scaling, Scaling::Fc(fc) if !fc.provision.is_empty());
+            if qualifier == LATEST && declares && !cell.lock().provisions.contains_key(LATEST) {
+                return Err(Error::Declared { function: name });
+            }
+            let object = Object::Provision(function.clone(), qualifier.clone());
+            let gone = qualifier.clone();
+            let committed =
+                turn.commit(author.proposal(object, Change::RemoveProvision { function, qualifier })).await?;
+            let removed = committed.effect != Effect::Nothing;
+            if removed {
+                cell.provision(&gone, None);
+            }
+            Ok(removed)
+        });
+        unit.await
     }
 
     /// Holds what the store says is provisioned, after it was replaced.
@@ -464,7 +496,7 @@ impl Control {
     /// # Errors
     /// [`Error::Store`].
     pub(crate) async fn provision_again(&self) -> Result<(), Error> {
-        let stored = self.shared.store.provisions().await?;
+        let stored = self.shared.stored_provisions().await?;
         for cell in self.sorted() {
             let of = stored.iter().filter(|(function, ..)| function == cell.name());
             let wanted: BTreeMap<String, Arc<Fc>> =

@@ -8,6 +8,7 @@ use kip_engine::{Devices, Order};
 use kip_fleet::Policy;
 use kip_spec::function::{FunctionSpec, Program, ReadyProbe};
 use kip_spec::{InstanceId, VersionId};
+use kip_store::{FunctionId, StoredRevision};
 
 /// Where the built-in model server says whether it is ready.
 const MODEL_READY: &str = "/v2/health/ready";
@@ -20,6 +21,8 @@ pub const RESULTS: &str = "KIPWAKE_JOB_RESULTS";
 pub struct Version {
     /// Its number.
     pub id: VersionId,
+    /// Its function: a name that is made again is another one.
+    pub function: FunctionId,
     /// What was declared.
     pub spec: FunctionSpec,
     /// What the brain needs of it.
@@ -39,7 +42,12 @@ impl Version {
         add("x-fc-function-name", spec.name.as_str());
         add("x-fc-qualifier", "LATEST");
         add("x-fc-version-id", &id.to_string());
-        Self { id, spec, policy, headers }
+        Self { id, function: FunctionId::default(), spec, policy, headers }
+    }
+
+    /// From the store.
+    pub fn stored(revision: StoredRevision) -> Self {
+        Self { function: revision.function, ..Self::new(revision.id, revision.spec) }
     }
 
     /// The path that says whether an instance is ready, where there is one.

@@ -14,7 +14,7 @@ use kip_host::disk::Pressure;
 use kip_host::tasks::Supervisor;
 use kip_relay::metrics::Metrics;
 use kip_spec::{Problem, code};
-use kip_store::{ControlStore, SqliteControl};
+use kip_store::{Changes, ControlStore, SqliteControl};
 use kip_tasks::Tasks;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
@@ -107,7 +107,8 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let disk = crate::disk::prepare(data, &config)?;
     let Stores { control: store, records, tasks } = crate::disk::open(data, &disk).map_err(store_problem)?;
     let identity = store.begin_boot().await.map_err(store_problem)?;
-    let (keys, key) = Keys::open(store.clone(), data).await.map_err(keys_problem)?;
+    let changes = Changes::of_file(store);
+    let (keys, key) = Keys::open(changes.clone(), data).await.map_err(keys_problem)?;
 
     let (report, events) = mpsc::channel(ENDS);
     let body = Arc::new(
@@ -134,13 +135,18 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
         traces: config.traces.clone(),
         supervisor: supervisor.clone(),
     };
-    let control = Control::open(options, store, records, Bodies::from(body as Arc<dyn Body>), events)
-        .await
-        .map_err(Problem::from)?;
+    let files = kip_control::Files { records: records.clone(), tasks: tasks.clone() };
+    let stores = kip_control::Stores { changes, records, files: Some(files) };
+    let bodies = Bodies::from(body as Arc<dyn Body>);
+    let control = Control::open(options, stores, bodies, events).await.map_err(Problem::from)?;
 
     let metrics = Metrics::new(config.metrics.functions);
-    let options =
-        kip_tasks::config::Options { secret: task_secret(data)?, holders: Some(holders), ..config.tasks.clone() };
+    let options = kip_tasks::config::Options {
+        secret: task_secret(data)?,
+        holders: Some(holders),
+        server: identity.server.clone(),
+        ..config.tasks.clone()
+    };
     let tasks = Tasks::open(tasks, control.clone(), metrics.clone(), options).await.map_err(Problem::from)?;
     let options = kip_gateway::Options {
         doors: listeners.doors,

@@ -186,6 +186,7 @@ pub(crate) const ALL: &[&Keys] = &[
     &PROBES,
     &LIFECYCLE,
     &HOOK,
+    &STOP,
     &TIMEOUTS,
     &QUEUE,
     &IDLE,

@@ -161,6 +161,7 @@ codes! {
     8022 JOB_NO_SCHEDULE 409 "the job has no schedule";
     8023 JOB_NOT_CALLED 405 "a job is run as a task and answers no calls";
     8024 VITAL_TASK_ENDED 500 "a part of the server ended that it cannot do without";
+    8025 STALE 412 "the object was changed since it was read";
 }
 
 impl Code {

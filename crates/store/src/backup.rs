@@ -12,9 +12,11 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::change::ControlReader;
 use crate::database::{self, migrate};
-use crate::tasks::{BlobHold, TaskStore};
-use crate::{ControlStore, RecordStore, control, records};
+use crate::sqlite::SqliteFile;
+use crate::tasks::BlobHold;
+use crate::{control, records};
 
 /// Marks the file as ours: `KipB`.
 const APPLICATION: i32 = 0x4B69_7042;
@@ -133,7 +135,7 @@ impl Staged {
     /// [`Error::Damaged`].
     pub fn current_versions(&self) -> Result<Vec<(FunctionName, VersionId)>, Error> {
         let read = || -> Result<Vec<(String, i64)>, rusqlite::Error> {
-            let query = "SELECT name, coalesce(serving, latest) FROM functions ORDER BY name";
+            let query = "SELECT name, coalesce(serving, desired) FROM functions ORDER BY name";
             Connection::open(&self.control)?
                 .prepare(query)?
                 .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -155,7 +157,7 @@ impl Staged {
         let read = || -> Result<String, rusqlite::Error> {
             let id = i64::try_from(version.0).unwrap_or(i64::MAX);
             Connection::open(&self.control)?
-                .query_row("SELECT spec FROM versions WHERE id = ?1", [id], |row| row.get(0))
+                .query_row("SELECT spec FROM revisions WHERE id = ?1", [id], |row| row.get(0))
         };
         let text = read().map_err(|error| self.damaged(&error))?;
         serde_json::from_str(&text).map_err(|error| self.damaged(&error))
@@ -179,6 +181,9 @@ impl Staged {
             }
         }
         let io = |error: std::io::Error| Error::Io { path: file.clone(), detail: error.to_string() };
+        // Claims in it are of no server that lives: whoever opens it voids them.
+        let disown = || Connection::open(tasks)?.execute("UPDATE tasks SET server = '' WHERE state < 10", []);
+        disown().map_err(|error| self.damaged(&error))?;
         fs::rename(self.folder.join(BLOBS), &blobs).map_err(io)?;
         fs::rename(tasks, &file).map_err(io)?;
         File::open(data).and_then(|data| data.sync_all()).map_err(io)
@@ -210,6 +215,17 @@ fn beside(file: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
+/// The files that go into a backup.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'a> {
+    /// Control objects.
+    pub control: &'a dyn SqliteFile,
+    /// Records.
+    pub records: &'a dyn SqliteFile,
+    /// Tasks, if they are to be in it.
+    pub tasks: Option<&'a dyn SqliteFile>,
+}
+
 /// Writes a backup of the stores. Each database is consistent in itself; control objects are copied first.
 ///
 /// # Errors
@@ -218,10 +234,10 @@ pub async fn write(
     file: &Path,
     overwrite: bool,
     by: &str,
-    control: &dyn ControlStore,
-    records: &dyn RecordStore,
-    tasks: Option<&dyn TaskStore>,
+    reader: &dyn ControlReader,
+    files: Files<'_>,
 ) -> Result<Manifest, Error> {
+    let Files { control, records, tasks } = files;
     let exists = || Error::Exists { path: file.to_owned() };
     if !overwrite && fs::symlink_metadata(file).is_ok() {
         return Err(exists());
@@ -250,11 +266,11 @@ pub async fn write(
     records.copy_to(copies[1].1.0.clone()).await.map_err(failed)?;
     // What tasks keep in files stays until it is packed.
     let hold = match tasks {
-        Some(tasks) => Some(tasks.copy_to(copies[2].1.0.clone()).await.map_err(failed)?),
+        Some(tasks) => tasks.copy_to(copies[2].1.0.clone()).await.map_err(failed)?,
         None => None,
     };
-    let identity = control.identity().await?;
-    let functions = control.current_versions().await?.len();
+    let identity = reader.identity().await?;
+    let functions = reader.current_revisions().await?.len();
     let mut manifest = Manifest {
         format: FORMAT,
         server: identity.map(|identity| identity.server).unwrap_or_default(),

@@ -1,66 +1,83 @@
-//! A SQLite file with one thread that works on it. Callers hand in closures and await the answer, so no connection is
-//! ever held across an await.
+//! A SQLite file with threads that work on it. Callers hand in closures and await the answer, so no connection is ever held
+//! across an await, and a full queue makes its caller wait without a thread.
 //!
-//! Reads and changes are told apart. A change that meets a full disk is tried once more after the reserve was given up; one
-//! that meets a failed write or sync ends all changes until the server is started again, because the kernel forgets what
-//! it could not write and would call the next sync a success.
+//! Reads and changes are told apart. One thread writes. Reads have threads and connections of their own: quick ones, wide ones
+//! (lists), and one connection for each copy of the file, so that none waits behind another kind. A change that meets a full
+//! disk is tried once more after the reserve was given up; one that meets a failed write or sync ends all changes until the server
+//! is started again, because the kernel forgets what it could not write and would call the next sync a success.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, ffi};
-use tokio::sync::oneshot;
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
+use tokio::sync::{mpsc, oneshot};
 
+use crate::change::{Object, Seq};
 use crate::health::{Care, Condition};
 
-/// Why the store failed.
+/// Why the store failed. `database` says which: the file, or the address of a server.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// SQLite said no.
-    #[error("the database {} failed: {detail}", path.display())]
+    /// The database refused.
+    #[error("the database {database} failed: {detail}")]
     Database {
-        /// The file.
-        path: PathBuf,
-        /// What it said.
+        /// Which.
+        database: String,
+        /// Its message.
         detail: String,
     },
-    /// The file was written by a newer version of Kipwake.
-    #[error("{} has schema {found}; this version knows up to {known}", path.display())]
+    /// It was written by a newer version of Kipwake.
+    #[error("{database} has schema {found}; this version knows up to {known}")]
     Newer {
-        /// The file.
-        path: PathBuf,
-        /// The schema's number in the file.
+        /// Which.
+        database: String,
+        /// The schema's number there.
         found: u32,
         /// The newest one we know.
         known: u32,
     },
     /// The database's thread has ended.
-    #[error("the database {} is closed", path.display())]
+    #[error("the database {database} is closed")]
     Closed {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        database: String,
     },
     /// The disk is full, the reserve is used up.
-    #[error("there is no room on the disk for {}", path.display())]
+    #[error("there is no room on the disk for {database}")]
     Full {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        database: String,
     },
     /// More changes wait than the disk keeps up with.
-    #[error("more changes wait for {} than its disk keeps up with", path.display())]
+    #[error("more changes wait for {database} than its disk keeps up with")]
     Busy {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        database: String,
     },
     /// A write or a sync failed earlier or now; nothing is written any more.
-    #[error("{} is not durable: {detail}", path.display())]
+    #[error("{database} is not durable: {detail}")]
     NotDurable {
-        /// The file.
-        path: PathBuf,
+        /// Which.
+        database: String,
         /// What failed.
         detail: String,
     },
+    /// An object has changed since its caller read it.
+    #[error("{object} has revision {found}, not {expected}")]
+    Stale {
+        /// The object.
+        object: Object,
+        /// The revision that the caller read.
+        expected: Seq,
+        /// The revision there is; 0 if the object does not exist.
+        found: Seq,
+    },
+    /// The store is no file on this machine.
+    #[error("this store is no file that could be copied or replaced")]
+    NoFile,
 }
 
 /// How carefully writes reach the disk.
@@ -74,18 +91,21 @@ pub(crate) enum Sync {
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// A handle; clones share the thread, which ends with the last of them.
+/// A handle; clones share the threads, which end with the last of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     path: PathBuf,
-    jobs: SyncSender<Job>,
+    jobs: mpsc::Sender<Job>,
+    readers: Readers,
     care: Care,
 }
 
-/// Jobs that may wait for the thread.
+/// Jobs that may wait for a thread.
 const JOBS: usize = 256;
-/// A write-ahead log of this size is moved into the database.
+/// A write-ahead log of this size, and each time it has grown by so much again, is moved into the database.
 const LARGE_LOG: u64 = 4 << 20;
+/// How long a statement waits for another connection's lock.
+const BUSY: Duration = Duration::from_secs(5);
 
 impl Database {
     /// Opens or makes the file and brings its schema to the newest: `migrations[n]` leads from schema n to n + 1.
@@ -95,23 +115,15 @@ impl Database {
         care: Care,
         migrations: &'static [&'static str],
     ) -> Result<Self, Error> {
-        Self::start(path, connect_with_room(path, sync, &care, migrations)?, care)
-    }
-
-    /// Another thread on a file that is open already, to read from it.
-    pub(crate) fn attach(path: &Path, care: Care) -> Result<Self, Error> {
-        let connection = Connection::open(path).map_err(|error| plain(path, &error))?;
-        connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(|error| plain(path, &error))?;
-        Self::start(path, connection, care)
-    }
-
-    fn start(path: &Path, connection: Connection, care: Care) -> Result<Self, Error> {
-        let (jobs, queue) = sync_channel::<Job>(JOBS);
-        kip_host::tasks::thread("store", move || work(connection, &queue)).map_err(|error| Error::Database {
-            path: path.to_owned(),
-            detail: format!("its thread cannot be started: {error}"),
+        let mut connection = connect_with_room(path, sync, &care, migrations)?;
+        let (jobs, mut queue) = mpsc::channel::<Job>(JOBS);
+        start(path, "store", move || {
+            while let Some(job) = queue.blocking_recv() {
+                run(job, &mut connection);
+            }
         })?;
-        Ok(Self { path: path.to_owned(), jobs, care })
+        let readers = Readers::open(path, 1)?;
+        Ok(Self { path: path.to_owned(), jobs, readers, care })
     }
 
     /// What is known of the disk below it.
@@ -119,14 +131,22 @@ impl Database {
         &self.care
     }
 
-    /// Runs a closure that only reads on the connection.
+    /// Runs a closure that reads a few rows.
     pub(crate) async fn read<T, F>(&self, job: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     {
-        let path = self.path.clone();
-        self.run(move |c| job(c).map_err(|error| plain(&path, &error))).await
+        self.readers.read(job).await
+    }
+
+    /// Runs a closure that may read very many rows.
+    pub(crate) async fn read_wide<T, F>(&self, job: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
+    {
+        self.readers.read_wide(job).await
     }
 
     /// Runs a closure that changes something, in a transaction of its own. It may be run twice.
@@ -136,23 +156,112 @@ impl Database {
         F: Fn(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     {
         let (path, care) = (self.path.clone(), self.care.clone());
-        self.run(move |c| attempt(c, &path, &care, &job)).await
+        send(&self.path, &self.jobs, move |c| attempt(c, &path, &care, &job)).await
     }
 
-    async fn run<T, F>(&self, job: F) -> Result<T, Error>
+    /// Writes a copy that is consistent in itself, on a connection of its own.
+    pub(crate) async fn copy_to(&self, file: PathBuf) -> Result<(), Error> {
+        copy(&self.path, file).await
+    }
+}
+
+/// Threads that read, each with a connection of its own.
+#[derive(Debug, Clone)]
+pub(crate) struct Readers {
+    path: PathBuf,
+    quick: mpsc::Sender<Job>,
+    wide: mpsc::Sender<Job>,
+}
+
+impl Readers {
+    /// On a file that is open already. So many threads are for quick reads, and one is for wide ones.
+    pub(crate) fn open(path: &Path, quick: usize) -> Result<Self, Error> {
+        Ok(Self { path: path.to_owned(), quick: read_from(path, quick)?, wide: read_from(path, 1)? })
+    }
+
+    pub(crate) async fn read<T, F>(&self, job: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
-        let closed = || Error::Closed { path: self.path.clone() };
-        let job: Job = Box::new(move |connection| {
-            let _ = answer.send(job(connection));
-        });
-        // The channel is full only when the disk stalls; then a caller's thread waits with it rather than memory growing.
-        self.jobs.send(job).map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())?
+        let path = self.path.clone();
+        send(&self.path, &self.quick, move |c| job(c).map_err(|error| plain(&path, &error))).await
     }
+
+    pub(crate) async fn read_wide<T, F>(&self, job: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
+    {
+        let path = self.path.clone();
+        send(&self.path, &self.wide, move |c| job(c).map_err(|error| plain(&path, &error))).await
+    }
+}
+
+fn read_from(path: &Path, threads: usize) -> Result<mpsc::Sender<Job>, Error> {
+    let (jobs, queue) = mpsc::channel::<Job>(JOBS);
+    let queue = Arc::new(Mutex::new(queue));
+    for _ in 0..threads {
+        let mut connection = read_only(path)?;
+        let queue = queue.clone();
+        start(path, "store-reader", move || {
+            loop {
+                // The lock is held while one of the threads waits; the others wait for the lock.
+                let Some(job) = queue.lock().blocking_recv() else { return };
+                run(job, &mut connection);
+            }
+        })?;
+    }
+    Ok(jobs)
+}
+
+/// A connection that cannot write. Nor can it move the log when it is closed.
+fn read_only(path: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags).map_err(|error| plain(path, &error))
+}
+
+/// Copies a database that others write to, on a connection and a thread of its own.
+pub(crate) async fn copy(path: &Path, file: PathBuf) -> Result<(), Error> {
+    let from = path.to_owned();
+    let copied = kip_host::tasks::blocking("copy of a database", move || {
+        let c = read_only(&from)?;
+        c.execute("VACUUM INTO ?1", [file.to_string_lossy()]).map(drop).map_err(|error| plain(&from, &error))
+    });
+    copied.await.unwrap_or_else(|| Err(Error::Closed { database: name(path) }))
+}
+
+fn start(path: &Path, thread: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    kip_host::tasks::thread(thread, work).map(drop).map_err(|error| Error::Database {
+        database: name(path),
+        detail: format!("its thread cannot be started: {error}"),
+    })
+}
+
+/// A panic ends the job and not the thread: its caller hears that there is no answer.
+fn run(job: Job, connection: &mut Connection) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(connection))).is_err() {
+        tracing::error!("a job of the store panicked");
+    }
+}
+
+async fn send<T, F>(path: &Path, jobs: &mpsc::Sender<Job>, job: F) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
+{
+    let (answer, answered) = oneshot::channel();
+    let closed = || Error::Closed { database: name(path) };
+    let job: Job = Box::new(move |connection| {
+        let _ = answer.send(job(connection));
+    });
+    jobs.send(job).await.map_err(|_| closed())?;
+    answered.await.map_err(|_| closed())?
+}
+
+/// A database as it is named in messages.
+pub(crate) fn name(path: &Path) -> String {
+    path.display().to_string()
 }
 
 /// Checked in the database's thread: a change that waited behind the failed one must not be tried as if nothing had been.
@@ -164,8 +273,8 @@ fn attempt<T>(
 ) -> Result<T, Error> {
     match care.condition() {
         Condition::Writable => {}
-        Condition::Full => return Err(Error::Full { path: path.to_owned() }),
-        Condition::NotDurable(detail) => return Err(Error::NotDurable { path: path.to_owned(), detail }),
+        Condition::Full => return Err(Error::Full { database: name(path) }),
+        Condition::NotDurable(detail) => return Err(Error::NotDurable { database: name(path), detail }),
     }
     let mut done = job(c);
     if done.as_ref().is_err_and(is_full) && care.make_room() {
@@ -178,11 +287,11 @@ fn attempt<T>(
         }
         Err(error) if is_full(&error) => {
             care.full();
-            Err(Error::Full { path: path.to_owned() })
+            Err(Error::Full { database: name(path) })
         }
         Err(error) if is_lost(&error) => {
             poison(c, care, &error);
-            Err(Error::NotDurable { path: path.to_owned(), detail: error.to_string() })
+            Err(Error::NotDurable { database: name(path), detail: error.to_string() })
         }
         Err(error) => Err(plain(path, &error)),
     }
@@ -192,14 +301,19 @@ fn attempt<T>(
 fn checkpoint(c: &Connection, path: &Path, care: &Care) {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
-    if std::fs::metadata(log).map_or(0, |file| file.len()) < LARGE_LOG {
+    let length = std::fs::metadata(&log).map_or(0, |file| file.len());
+    if length < LARGE_LOG.saturating_add(care.log_left()) {
         return;
     }
-    let done = c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-    if let Err(error) = done
-        && is_lost(&error)
-    {
-        poison(c, care, &error);
+    // While a copy is read the log cannot end: what can be moved is, and the next commits do not wait for the reader.
+    let done = c
+        .busy_timeout(Duration::ZERO)
+        .and_then(|()| c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)));
+    let _ = c.busy_timeout(BUSY);
+    match done {
+        Ok(busy) => care.set_log_left(if busy == 0 { 0 } else { length }),
+        Err(error) if is_lost(&error) => poison(c, care, &error),
+        Err(_) => care.set_log_left(length),
     }
 }
 
@@ -211,9 +325,9 @@ pub(crate) fn poison(c: &Connection, care: &Care, error: &rusqlite::Error) {
 
 pub(crate) fn plain(path: &Path, error: &rusqlite::Error) -> Error {
     if is_full(error) {
-        return Error::Full { path: path.to_owned() };
+        return Error::Full { database: name(path) };
     }
-    Error::Database { path: path.to_owned(), detail: error.to_string() }
+    Error::Database { database: name(path), detail: error.to_string() }
 }
 
 pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
@@ -269,15 +383,9 @@ pub(crate) fn keep_private(path: &Path) -> Result<(), Error> {
         file.set_permissions(std::fs::Permissions::from_mode(0o600))
     };
     private().map_err(|error| match error.kind() {
-        std::io::ErrorKind::StorageFull => Error::Full { path: path.to_owned() },
-        _ => Error::Database { path: path.to_owned(), detail: error.to_string() },
+        std::io::ErrorKind::StorageFull => Error::Full { database: name(path) },
+        _ => Error::Database { database: name(path), detail: error.to_string() },
     })
-}
-
-fn work(mut connection: Connection, queue: &Receiver<Job>) {
-    while let Ok(job) = queue.recv() {
-        job(&mut connection);
-    }
 }
 
 /// Brings a database to the newest schema, after a copy of it was made beside it.
@@ -286,7 +394,7 @@ pub(crate) fn migrate(connection: &mut Connection, path: &Path, migrations: &[&s
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
     let known = u32::try_from(migrations.len()).unwrap_or(u32::MAX);
     if found > known {
-        return Err(Error::Newer { path: path.to_owned(), found, known });
+        return Err(Error::Newer { database: name(path), found, known });
     }
     if found > 0 && found < known {
         let copy = path.with_extension(format!("before-schema-{known}.db"));

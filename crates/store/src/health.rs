@@ -1,6 +1,7 @@
 //! Whether a database takes changes, and the room that is kept for it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use kip_host::disk::{Level, Pressure, Reserve};
 use parking_lot::Mutex;
@@ -24,17 +25,19 @@ pub struct Care {
     pressure: Pressure,
     /// Kept for control objects only.
     reserve: Option<Arc<Reserve>>,
+    /// Bytes of the write-ahead log that the last checkpoint had to leave.
+    log_left: Arc<AtomicU64>,
 }
 
 impl Care {
     /// For state: the reserve is given up for it.
     pub fn with_reserve(pressure: Pressure, reserve: Reserve) -> Self {
-        Self { condition: Arc::default(), pressure, reserve: Some(Arc::new(reserve)) }
+        Self { condition: Arc::default(), pressure, reserve: Some(Arc::new(reserve)), log_left: Arc::default() }
     }
 
     /// For what can be left out.
     pub fn without_reserve(pressure: Pressure) -> Self {
-        Self { condition: Arc::default(), pressure, reserve: None }
+        Self { condition: Arc::default(), pressure, reserve: None, log_left: Arc::default() }
     }
 
     /// Whether changes are taken.
@@ -48,6 +51,14 @@ impl Care {
         if *condition == Condition::Full {
             *condition = Condition::Writable;
         }
+    }
+
+    pub(crate) fn log_left(&self) -> u64 {
+        self.log_left.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_log_left(&self, bytes: u64) {
+        self.log_left.store(bytes, Ordering::Relaxed);
     }
 
     /// Gives the reserve up. False if there was none.

@@ -7,6 +7,8 @@ use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, Row, params, params_from_iter};
 use serde::{Deserialize, Serialize};
 
+use crate::change::Seq;
+
 /// A bearer key as stored: never the key itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredKey {
@@ -40,6 +42,8 @@ pub struct StoredKey {
     pub rotated: Option<i64>,
     /// SHA-256 of the secret before that, and until when it is taken too.
     pub previous: Option<([u8; 32], i64)>,
+    /// The commit that changed it last. The store sets it.
+    pub rev: Seq,
 }
 
 impl StoredKey {
@@ -61,6 +65,7 @@ impl StoredKey {
             last_use: None,
             rotated: None,
             previous: None,
+            rev: Seq(0),
         }
     }
 }
@@ -147,10 +152,10 @@ pub(crate) const MIGRATION: &str = "
 /// replaced since. Nor does a backup of this very server bring back a key that was removed here.
 pub(crate) const MERGE: &str = "
     INSERT INTO keys (name, hash, created, role, functions, rate, burst, concurrency, tenant, expires, disabled, last_use,
-        rotated, previous, previous_until)
+        rotated, previous, previous_until, rev)
     SELECT CASE WHEN name IN (SELECT name FROM main.keys) THEN name || '-' || lower(hex(substr(hash, 1, 8))) ELSE name END,
         hash, created, role, functions, rate, burst, concurrency, tenant, expires, disabled, last_use,
-        rotated, previous, previous_until
+        rotated, previous, previous_until, (SELECT max(seq) FROM main.changes)
     FROM backup.keys theirs
     WHERE hash NOT IN (SELECT hash FROM main.keys)
         AND NOT EXISTS (SELECT 1 FROM main.keys ours WHERE ours.previous = theirs.hash)
@@ -158,21 +163,22 @@ pub(crate) const MERGE: &str = "
 ";
 
 const COLUMNS: &str = "id, name, hash, created, role, functions, rate, burst, concurrency, tenant, expires, disabled, \
-                       last_use, rotated, previous, previous_until";
+                       last_use, rotated, previous, previous_until, rev";
 
 /// Stores a key: a new one if its number is 0, else what is different of it. Gives its number.
-pub(crate) fn put(c: &Connection, key: &StoredKey) -> Result<u64, rusqlite::Error> {
+pub(crate) fn put(c: &Connection, key: &StoredKey, seq: Seq) -> Result<u64, rusqlite::Error> {
     let functions =
         serde_json::to_string(&key.functions).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     let id = if key.id == 0 { None } else { Some(signed(key.id)) };
     let (previous, previous_until) = key.previous.map_or((None, None), |(hash, until)| (Some(hash), Some(until)));
     // The use of a key is written apart from this and must not be put back.
     let put = format!(
-        "INSERT INTO keys ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+        "INSERT INTO keys ({COLUMNS})
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
          ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, role = excluded.role, functions = excluded.functions,
          rate = excluded.rate, burst = excluded.burst, concurrency = excluded.concurrency, tenant = excluded.tenant,
          expires = excluded.expires, disabled = excluded.disabled, rotated = excluded.rotated,
-         previous = excluded.previous, previous_until = excluded.previous_until"
+         previous = excluded.previous, previous_until = excluded.previous_until, rev = excluded.rev"
     );
     c.execute(
         &put,
@@ -192,7 +198,8 @@ pub(crate) fn put(c: &Connection, key: &StoredKey) -> Result<u64, rusqlite::Erro
             key.last_use,
             key.rotated,
             previous,
-            previous_until
+            previous_until,
+            signed(seq.0)
         ],
     )?;
     Ok(if key.id == 0 { c.last_insert_rowid().unsigned_abs() } else { key.id })
@@ -246,6 +253,7 @@ fn read(row: &Row<'_>) -> Result<StoredKey, rusqlite::Error> {
         last_use: row.get(12)?,
         rotated: row.get(13)?,
         previous: previous.zip(until),
+        rev: Seq(row.get::<_, i64>(16)?.unsigned_abs()),
     })
 }
 
@@ -315,92 +323,4 @@ fn signed(id: u64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{ControlStore, SqliteControl};
-
-    fn key(name: &str, secret: u8) -> StoredKey {
-        StoredKey {
-            functions: ["a".parse().unwrap(), "b".parse().unwrap()].into(),
-            rate: Some("10/s".parse().unwrap()),
-            burst: Some(20),
-            concurrency: Some(4),
-            expires: Some(1_000),
-            ..StoredKey::new(name, [secret; 32], 7, "invoke", "t")
-        }
-    }
-
-    #[tokio::test]
-    async fn keys_are_stored_changed_and_their_numbers_never_given_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = SqliteControl::open(&folder.path().join("control.db")).unwrap();
-        let first = StoredKey { id: store.put_key(key("x", 1)).await.unwrap(), ..key("x", 1) };
-        assert_eq!(store.keys().await.unwrap(), std::slice::from_ref(&first));
-        store.keys_used(vec![(first.id, 50), (99, 1)]).await.unwrap();
-        let changed = StoredKey { hash: [2; 32], previous: Some(([1; 32], 90)), rotated: Some(60), ..first.clone() };
-        assert_eq!(store.put_key(changed.clone()).await.unwrap(), first.id);
-        store.keys_used(vec![(first.id, 40)]).await.unwrap();
-        assert_eq!(store.keys().await.unwrap(), [StoredKey { last_use: Some(50), ..changed }]);
-        assert!(store.put_key(key("x", 3)).await.is_err(), "names are unique");
-        assert!(store.remove_key(first.id).await.unwrap() && !store.remove_key(first.id).await.unwrap());
-        assert!(store.put_key(key("x", 1)).await.unwrap() > first.id);
-    }
-
-    #[tokio::test]
-    async fn keys_of_the_first_schema_are_administrators() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("control.db");
-        let old = Connection::open(&path).unwrap();
-        old.execute_batch(crate::control::MIGRATIONS[0]).unwrap();
-        old.pragma_update(None, "user_version", 1).unwrap();
-        old.execute("INSERT INTO keys (hash, name, created) VALUES (?1, 'admin', 5)", [[9u8; 32]]).unwrap();
-        drop(old);
-        let keys = SqliteControl::open(&path).unwrap().keys().await.unwrap();
-        let [found] = keys.as_slice() else { panic!("{keys:?}") };
-        assert_eq!((found.name.as_str(), found.role.as_str(), found.hash), ("admin", "admin", [9; 32]));
-        assert!(!found.disabled && found.functions.is_empty() && found.expires.is_none());
-        assert!(folder.path().join(format!("control.before-schema-{}.db", crate::control::MIGRATIONS.len())).exists());
-    }
-
-    #[tokio::test]
-    async fn audit_records_are_found_by_each_filter_and_bounded() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = SqliteControl::open(&folder.path().join("control.db")).unwrap();
-        let record = |number: i64| AuditRecord {
-            at: number,
-            key: if number % 2 == 0 { "even" } else { "odd" }.to_owned(),
-            key_id: 1,
-            action: if number == 3 { "key.create" } else { "keyring" }.to_owned(),
-            object: String::new(),
-            peer: "127.0.0.1".to_owned(),
-            result: "unknown".to_owned(),
-        };
-        let mut last = 0;
-        for number in 0..6 {
-            last = store.audit_begin(record(number)).await.unwrap();
-        }
-        store.audit_end(last, "f".to_owned(), "done".to_owned()).await.unwrap();
-        let found = async |set: fn(&mut AuditFilter)| -> Vec<i64> {
-            let mut filter = AuditFilter { limit: 100, ..AuditFilter::default() };
-            set(&mut filter);
-            store.audit(filter).await.unwrap().into_iter().map(|record| record.at).collect()
-        };
-        assert_eq!(found(|_| {}).await, [5, 4, 3, 2, 1, 0]);
-        assert_eq!(found(|f| f.limit = 1).await, [5]);
-        assert_eq!(found(|f| f.key = Some("even".to_owned())).await, [4, 2, 0]);
-        assert_eq!(found(|f| f.action = Some("key".to_owned())).await, [3]);
-        assert_eq!(found(|f| f.action = Some("key.create".to_owned())).await, [3]);
-        assert_eq!(found(|f| f.action = Some("%".to_owned())).await, [0; 0]);
-        assert_eq!(found(|f| f.object = Some("f".to_owned())).await, [5]);
-        assert_eq!(found(|f| (f.result, f.since) = (Some("unknown".to_owned()), Some(3))).await, [4, 3]);
-
-        let mut plain = Connection::open_in_memory().unwrap();
-        plain.execute_batch(crate::control::MIGRATIONS[0]).unwrap();
-        plain.execute_batch(MIGRATION).unwrap();
-        plain.execute("INSERT INTO audit VALUES (?1, 0, '', 0, '', '', '', '')", [1]).unwrap();
-        plain.execute("INSERT INTO audit VALUES (?1, 1, '', 0, '', '', '', '')", [KEPT_RECORDS]).unwrap();
-        audit_begin(&mut plain, &record(2)).unwrap();
-        let kept = audit(&plain, &AuditFilter { limit: 9, ..AuditFilter::default() }).unwrap();
-        assert_eq!(kept.iter().map(|record| record.at).collect::<Vec<_>>(), [2, 1]);
-    }
-}
+mod tests;

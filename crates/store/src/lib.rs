@@ -5,44 +5,47 @@
 //! This room stores values and gives them back. It decides nothing and knows no other room.
 
 pub mod backup;
+mod change;
+mod changes;
 mod control;
 mod database;
 mod filter;
+#[cfg(any(test, feature = "gate"))]
+pub mod gate;
 mod health;
 mod keys;
 mod records;
+pub mod schema;
+mod sqlite;
 pub mod tasks;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use async_trait::async_trait;
-use kip_spec::function::FunctionSpec;
-use kip_spec::scaling::Fc;
-use kip_spec::{FunctionName, VersionId};
+use kip_spec::VersionId;
 use serde::{Deserialize, Serialize};
 
+pub use change::{
+    Author, Change, Committed, ControlReader, ControlStore, Effect, FunctionId, IfMatch, Object, Proposal, Seq,
+    StoredProvision, StoredRevision, Unreadable,
+};
+pub use changes::{Changes, Turn, detached};
 pub use control::SqliteControl;
 pub use database::Error;
 pub use filter::RequestFilter;
 pub use health::{Care, Condition};
 pub use keys::{AuditFilter, AuditRecord, StoredKey};
 pub use records::SqliteRecords;
-
-/// An immutable version as stored.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredVersion {
-    /// Its number.
-    pub id: VersionId,
-    /// What it is.
-    pub spec: FunctionSpec,
-}
+pub use sqlite::{ControlFile, RecordsFile, SqliteFile};
 
 /// Where a version came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionSource {
     /// Its number.
     pub id: VersionId,
+    /// Counts the revisions of its function, from 1.
+    #[serde(default)]
+    pub ordinal: u64,
     /// When it was made, milliseconds since 1970.
     pub created: i64,
     /// In whose words it was declared.
@@ -58,64 +61,6 @@ pub struct Identity {
     pub server: String,
     /// How often a server was started on it, this time included.
     pub boot: u32,
-}
-
-/// Functions, versions and keys. Every method that returns `Ok` after a change has it on disk.
-#[async_trait]
-pub trait ControlStore: Send + Sync + std::fmt::Debug {
-    /// Counts a start of the server.
-    async fn begin_boot(&self) -> Result<Identity, Error>;
-    /// Stores a new version of each function, all or none, as the latest of its function.
-    async fn add_versions(
-        &self,
-        specs: Vec<FunctionSpec>,
-        source: String,
-        facade: &'static str,
-    ) -> Result<Vec<StoredVersion>, Error>;
-    /// The version that each function serves, or the latest if none has served yet.
-    async fn current_versions(&self) -> Result<Vec<StoredVersion>, Error>;
-    /// A version by its number, whether it serves or not; none that was removed or forgotten.
-    async fn version(&self, version: VersionId) -> Result<Option<StoredVersion>, Error>;
-    /// The versions of a function with their documents, oldest first.
-    async fn versions(&self, function: FunctionName) -> Result<Vec<VersionSource>, Error>;
-    /// Notes that a version serves from now on.
-    async fn set_serving(&self, function: FunctionName, version: VersionId) -> Result<(), Error>;
-    /// Removes a function and its versions. False if there was none.
-    async fn remove_function(&self, function: FunctionName) -> Result<bool, Error>;
-    /// Stores what is provisioned for a function's qualifier, or forgets it. False if there was nothing to forget.
-    async fn put_provision(
-        &self,
-        function: FunctionName,
-        qualifier: String,
-        settings: Option<Fc>,
-    ) -> Result<bool, Error>;
-    /// What is provisioned: function, qualifier, settings.
-    async fn provisions(&self) -> Result<Vec<(FunctionName, String, Fc)>, Error>;
-    /// Stores a key, a new one if its number is 0, and gives its number. Its last use is left as it is.
-    async fn put_key(&self, key: StoredKey) -> Result<u64, Error>;
-    /// Removes a key. False if there was none.
-    async fn remove_key(&self, id: u64) -> Result<bool, Error>;
-    /// Notes when keys were last used: numbers and milliseconds since 1970.
-    async fn keys_used(&self, uses: Vec<(u64, i64)>) -> Result<(), Error>;
-    /// All keys, by name.
-    async fn keys(&self) -> Result<Vec<StoredKey>, Error>;
-    /// Writes down that a change begins, and gives the record's number. The oldest records go.
-    async fn audit_begin(&self, record: AuditRecord) -> Result<i64, Error>;
-    /// Writes down what was changed and how that ended.
-    async fn audit_end(&self, record: i64, object: String, result: String) -> Result<(), Error>;
-    /// The audit records that fit, newest first.
-    async fn audit(&self, filter: AuditFilter) -> Result<Vec<AuditRecord>, Error>;
-    /// Whose file it is; none before the first start.
-    async fn identity(&self) -> Result<Option<Identity>, Error>;
-    /// Writes a copy that is consistent in itself into a file that must not exist or be empty.
-    async fn copy_to(&self, file: PathBuf) -> Result<(), Error>;
-    /// Puts a backup's functions, versions and documents in the place of ours, all or nothing. Keys are added, and who we
-    /// are stays. The functions of `renew` get a new version with what the backup has as current.
-    async fn replace(&self, staged: &backup::Staged, renew: Vec<FunctionName>) -> Result<Vec<StoredVersion>, Error>;
-    /// Whether changes are taken.
-    fn condition(&self) -> Condition;
-    /// The disk has room again.
-    fn room_again(&self);
 }
 
 /// One request, as it is asked for afterwards. Times in microseconds.
@@ -278,12 +223,6 @@ pub trait RecordStore: Send + Sync + std::fmt::Debug {
     async fn scaling(&self, function: String, most: u32) -> Result<Vec<ScalingRecord>, Error>;
     /// Forgets what the retention does not keep; `now` is milliseconds since 1970.
     async fn prune(&self, retention: Retention, now: i64) -> Result<(), Error>;
-    /// Writes a copy that is consistent in itself into a file that must not exist or be empty.
-    async fn copy_to(&self, file: PathBuf) -> Result<(), Error>;
-    /// Puts a backup's records in the place of ours, all or nothing.
-    async fn replace(&self, staged: &backup::Staged) -> Result<(), Error>;
     /// Whether changes are taken.
     fn condition(&self) -> Condition;
-    /// The disk has room again.
-    fn room_again(&self);
 }

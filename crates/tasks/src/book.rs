@@ -19,6 +19,10 @@ pub struct Entry {
     pub id: Option<Arc<str>>,
     /// Its function.
     pub function: Arc<str>,
+    /// The function's id: a name that is made again is another function.
+    pub function_id: u64,
+    /// The place of its latest step in the order of commits.
+    pub step: u64,
     /// Which version or alias of it.
     pub qualifier: Arc<str>,
     /// Whose it is.
@@ -54,6 +58,8 @@ impl Entry {
     pub fn of(task: &Task) -> Self {
         Self {
             function: task.function.clone(),
+            function_id: task.function_id.0,
+            step: 0,
             qualifier: task.qualifier.clone(),
             tenant: task.tenant.clone(),
             priority: task.priority,

@@ -176,6 +176,8 @@ pub struct Options {
     pub weights: BTreeMap<String, u32>,
     /// Tells our progress addresses from others'. At least 16 bytes nobody else knows.
     pub secret: Vec<u8>,
+    /// The id of this server: claims carry it.
+    pub server: String,
 }
 
 impl Default for Options {
@@ -192,6 +194,7 @@ impl Default for Options {
             ca: None,
             weights: BTreeMap::new(),
             secret: Vec::new(),
+            server: String::new(),
         }
     }
 }

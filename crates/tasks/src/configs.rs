@@ -31,15 +31,18 @@ impl Tasks {
             config.check().map_err(Error::Config)?;
             self.shared.leads_nowhere_twice(function, config).map_err(Error::Config)?;
         }
-        let text = config.as_ref().map(|config| serde_json::to_string(config).unwrap_or_default());
-        self.shared.store.put_config(function.to_owned(), qualifier.to_owned(), text).await?;
-        let mut configs = self.shared.configs.write();
-        let key = (function.to_owned(), qualifier.to_owned());
-        match config {
-            Some(config) => drop(configs.insert(key, config)),
-            None => drop(configs.remove(&key)),
-        }
-        Ok(())
+        let (shared, key) = (self.shared.clone(), (function.to_owned(), qualifier.to_owned()));
+        let unit = self.shared.commits.ordered("configuration", move |store| async move {
+            let text = config.as_ref().map(|config| serde_json::to_string(config).unwrap_or_default());
+            store.put_config(key.0.clone(), key.1.clone(), text).await?;
+            let mut configs = shared.configs.write();
+            match config {
+                Some(config) => drop(configs.insert(key, config)),
+                None => drop(configs.remove(&key)),
+            }
+            Ok(())
+        });
+        unit.await
     }
 }
 

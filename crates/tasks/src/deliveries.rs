@@ -1,6 +1,6 @@
 //! Words on their way: a durable queue of its own. A receiver that is down, slow or wrong holds up nobody but itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use kip_host::failpoint::reached;
 use kip_host::http_client;
 use kip_host::tls::Trust;
 use kip_store::tasks::{Delivered, Delivery, NewDelivery, TaskNumber};
-use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::{Notify, OnceCell, Semaphore};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OnceCell};
 
 use crate::config::Target;
 use crate::envelope::Call;
@@ -25,8 +25,9 @@ use crate::words::{self, Word};
 
 /// Tasks in a row, each the destination of the one before; configurations may be changed into a circle while words are on their way.
 const LONGEST_CHAIN: u8 = 16;
-/// Words on their way at once.
-const AT_ONCE: usize = 64;
+/// Words on their way at once, and to one receiver.
+const AT_ONCE: usize = 512;
+const BY_RECEIVER: usize = 8;
 /// How long a receiver may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The first pause after a failure, milliseconds; each further one may be twice as long, up to five minutes.
@@ -42,17 +43,88 @@ pub(crate) struct Post {
     trust: OnceCell<Trust>,
 }
 
+/// By receiver, each with a queue and slots of its own: a slow receiver takes nobody else's.
 #[derive(Debug, Default)]
 struct Waiting {
-    by_time: BTreeSet<(i64, u64)>,
-    words: BTreeMap<u64, Delivery>,
+    receivers: BTreeMap<Arc<str>, Receiver>,
+    /// The receiver that was served last: the next one's turn comes behind it.
+    last: Option<Arc<str>>,
+    busy: usize,
+}
+
+#[derive(Debug, Default)]
+struct Receiver {
+    by_time: BTreeMap<(i64, u64), Delivery>,
+    busy: usize,
+}
+
+/// A receiver's slot, taken until it is dropped.
+pub(crate) struct Slot {
+    shared: Arc<Shared>,
+    receiver: Arc<str>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.shared.post.waiting.lock().free(&self.receiver);
+        self.shared.post.more.notify_one();
+    }
+}
+
+/// Who a delivery is for, as far as slots go: a host, a function, a folder.
+fn receiver_of(delivery: &Delivery) -> Arc<str> {
+    let target = serde_json::from_str::<Word>(&delivery.target).map_err(|error| error.to_string());
+    match target.and_then(|word| word.to.target()) {
+        Ok(Target::Webhook { authority, .. }) => Arc::from(authority),
+        Ok(Target::Function(function)) => Arc::from(format!("function:{function}")),
+        Ok(Target::Folder(folder)) => Arc::from(format!("file:{}", folder.display())),
+        Err(_) => Arc::from(""),
+    }
+}
+
+impl Waiting {
+    fn put(&mut self, delivery: Delivery) {
+        let receiver = self.receivers.entry(receiver_of(&delivery)).or_default();
+        receiver.by_time.insert((delivery.run_at, delivery.id), delivery);
+    }
+
+    /// One whose time has come, of the next receiver that has a free slot; else when to look again, where that is known.
+    fn next(&mut self, now: i64) -> Result<(Arc<str>, Delivery), Option<i64>> {
+        if self.busy >= AT_ONCE {
+            return Err(None);
+        }
+        let is_due = |receiver: &Receiver| {
+            receiver.busy < BY_RECEIVER && receiver.by_time.first_key_value().is_some_and(|((at, _), _)| *at <= now)
+        };
+        let behind = |name: &Arc<str>| self.last.as_ref().is_none_or(|last| name > last);
+        let found = self.receivers.iter().find(|(name, receiver)| behind(name) && is_due(receiver));
+        let found = found.or_else(|| self.receivers.iter().find(|(_, receiver)| is_due(receiver)));
+        let Some(name) = found.map(|(name, _)| name.clone()) else {
+            let free = self.receivers.values().filter(|receiver| receiver.busy < BY_RECEIVER);
+            return Err(free.filter_map(|receiver| Some(receiver.by_time.first_key_value()?.0.0)).min());
+        };
+        self.last = Some(name.clone());
+        let first = self.receivers.get_mut(&name).and_then(|receiver| {
+            let (_, delivery) = receiver.by_time.pop_first()?;
+            receiver.busy += 1;
+            Some(delivery)
+        });
+        let Some(delivery) = first else { return Err(None) };
+        self.busy += 1;
+        Ok((name, delivery))
+    }
+
+    fn free(&mut self, name: &str) {
+        let Some(receiver) = self.receivers.get_mut(name) else { return };
+        receiver.busy -= 1;
+        self.busy -= 1;
+        if receiver.busy == 0 && receiver.by_time.is_empty() {
+            self.receivers.remove(name);
+        }
+    }
 }
 
 impl Post {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock()
-    }
-
     /// Words that were stored under these numbers.
     pub(crate) fn add(&self, task: TaskNumber, words: Vec<NewDelivery>, ids: &[u64]) {
         for (NewDelivery { target, run_at }, id) in words.into_iter().zip(ids) {
@@ -61,9 +133,7 @@ impl Post {
     }
 
     pub(crate) fn put_back(&self, word: Delivery) {
-        let mut waiting = self.lock();
-        waiting.by_time.insert((word.run_at, word.id));
-        waiting.words.insert(word.id, word);
+        self.waiting.lock().put(word);
         self.more.notify_one();
     }
 
@@ -78,42 +148,28 @@ impl Post {
 
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
-        self.lock().words.len()
-    }
-
-    /// One whose time has come, or when the next one's will.
-    fn next(&self, now: i64) -> Result<Delivery, Option<i64>> {
-        let mut waiting = self.lock();
-        let Some((at, id)) = waiting.by_time.first().copied() else { return Err(None) };
-        if at > now {
-            return Err(Some(at));
-        }
-        waiting.by_time.remove(&(at, id));
-        waiting.words.remove(&id).ok_or(Some(now))
+        self.waiting.lock().receivers.values().map(|receiver| receiver.by_time.len()).sum()
     }
 }
 
 pub(crate) fn start(shared: &Arc<Shared>) {
     let shared = shared.clone();
-    let places = Arc::new(Semaphore::new(AT_ONCE));
     kip_host::tasks::spawn("words about tasks", async move {
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            let word = loop {
-                match shared.post.next(wall_millis()) {
-                    Ok(word) => break word,
-                    Err(at) => {
-                        let pause =
-                            at.map_or(1_000, |at| at.saturating_sub(wall_millis()).clamp(1, 1_000).unsigned_abs());
-                        let _ = tokio::time::timeout(Duration::from_millis(pause), shared.post.more.notified()).await;
-                    }
+            let next = shared.post.waiting.lock().next(wall_millis());
+            match next {
+                Ok((receiver, word)) => {
+                    let (shared, slot) = (shared.clone(), Slot { shared: shared.clone(), receiver });
+                    kip_host::tasks::spawn("word about a task", async move {
+                        send(&shared, word).await;
+                        drop(slot);
+                    });
                 }
-            };
-            let shared = shared.clone();
-            kip_host::tasks::spawn("word about a task", async move {
-                send(&shared, word).await;
-                drop(place);
-            });
+                Err(at) => {
+                    let pause = at.map_or(1_000, |at| at.saturating_sub(wall_millis()).clamp(1, 1_000).unsigned_abs());
+                    let _ = tokio::time::timeout(Duration::from_millis(pause), shared.post.more.notified()).await;
+                }
+            }
         }
     });
 }
@@ -142,7 +198,10 @@ async fn send(shared: &Arc<Shared>, mut word: Delivery) {
         }
     };
     let task = word.task;
-    if let Err(error) = shared.store.delivered(word.id, result).await {
+    let id = word.id;
+    let noted =
+        shared.commits.unit("outcome of a delivery", move |store| async move { store.delivered(id, result).await });
+    if let Err(error) = noted.await {
         // It may be sent twice for that, never too seldom.
         tracing::warn!(%error, "what became of a word about a task is not written down");
         word.run_at = wall_millis().saturating_add(5_000);
@@ -163,7 +222,7 @@ fn chain(error: &http_client::Error) -> String {
 }
 
 async fn first_time(shared: &Shared, word: &Delivery) -> i64 {
-    shared.store.task(word.task).await.ok().flatten().map_or(0, |task| task.now.ended)
+    shared.read().task(word.task).await.ok().flatten().map_or(0, |task| task.now.ended)
 }
 
 /// Why an attempt failed.
@@ -182,7 +241,7 @@ fn for_good(what: impl std::fmt::Display) -> Trouble {
 
 async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, Trouble> {
     let Word { condition, to } = serde_json::from_str(&word.target).map_err(for_good)?;
-    let store = &shared.store;
+    let store = shared.read();
     let task = store.task(word.task).await.map_err(passing)?.ok_or_else(|| for_good("its task is forgotten"))?;
     let payload = store.payload(word.task).await.map_err(passing)?.unwrap_or_default();
     let output = store.output(word.task).await.map_err(passing)?;
@@ -253,5 +312,48 @@ async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, Troubl
                 None => Err(passing("the server ends")),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Destination;
+
+    fn delivery(id: u64, host: &str, run_at: i64) -> Delivery {
+        let to = Destination { destination: format!("http://{host}/hook"), secret: None };
+        let target = serde_json::to_string(&Word { condition: "Success".to_owned(), to }).unwrap();
+        Delivery { id, task: TaskNumber(id), target, attempts: 0, run_at }
+    }
+
+    #[test]
+    fn a_slow_receiver_takes_nobody_elses_slots() {
+        let mut waiting = Waiting::default();
+        (0..1_000).for_each(|id| waiting.put(delivery(id, "slow", 0)));
+        waiting.put(delivery(5_000, "quick", 5));
+        let mut taken = Vec::new();
+        while let Ok((receiver, delivery)) = waiting.next(10) {
+            taken.push((receiver.to_string(), delivery.id));
+        }
+        assert_eq!(taken.len(), BY_RECEIVER + 1, "{taken:?}");
+        assert!(taken.contains(&("quick:80".to_owned(), 5_000)));
+        assert_eq!(waiting.next(10), Err(None), "a slot has to become free");
+        waiting.free("slow:80");
+        assert_eq!(waiting.next(10).unwrap().1.id, BY_RECEIVER as u64, "the oldest of its receiver goes first");
+    }
+
+    #[test]
+    fn receivers_take_turns_and_nothing_is_kept_of_those_that_are_done() {
+        let mut waiting = Waiting::default();
+        for id in 0..3 {
+            waiting.put(delivery(id, "a", 0));
+            waiting.put(delivery(10 + id, "b", 0));
+        }
+        waiting.put(delivery(20, "c", 99));
+        let order: Vec<u64> = std::iter::from_fn(|| Some(waiting.next(10).ok()?.1.id)).collect();
+        assert_eq!(order, [0, 10, 1, 11, 2, 12]);
+        assert_eq!(waiting.next(10), Err(Some(99)));
+        (0..3).for_each(|_| waiting.free("a:80"));
+        assert_eq!(waiting.receivers.len(), 2);
     }
 }

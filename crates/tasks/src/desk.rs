@@ -6,15 +6,15 @@ use bytes::Bytes;
 use kip_host::clock::wall_millis;
 use kip_store::tasks::{Output, Progressed, Step, SyncTimes, Task, TaskFilter, TaskNumber, TaskState};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::book::{Entry, Wait};
 use crate::envelope::Head;
 use crate::error::Error;
-use crate::rounds::{end_waiting, ends};
+use crate::event::Event;
+use crate::rounds::{End, end_all_waiting, step};
 use crate::service::{Tasks, progressed};
 use crate::stats::Counted;
-use crate::view::{SHOWN, TaskEvent, TaskInfo, events_of, head_of, info_of, line};
+use crate::view::{SHOWN, TaskEvent, TaskInfo, events_of, head_of, info_of};
 
 /// Tasks that a bulk operation changes in one commit.
 const BULK: u32 = 500;
@@ -55,10 +55,11 @@ fn again(task: &Task) -> (Entry, Step) {
     (entry.errors, entry.crashes, entry.refusals) = (0, 0, 0);
     let step = Step {
         number: task.number,
+        function: None,
         from: task.now.state,
         epoch: task.now.epoch,
         to: progressed(&entry),
-        events: line(now, "Enqueued", &json!({ "again": true })),
+        events: vec![Event::Enqueued { again: true }.at(now)],
         output: None,
         deliveries: Vec::new(),
     };
@@ -130,7 +131,7 @@ impl Tasks {
     }
 
     async fn info(&self, task: &Task, payload: bool) -> Result<TaskInfo, Error> {
-        let store = &self.shared.store;
+        let store = self.shared.read();
         let output = if task.now.state.is_terminal() { store.output(task.number).await? } else { None };
         let given = if payload { store.payload(task.number).await? } else { None };
         let given = given.map(|given| given.slice(..given.len().min(SHOWN)));
@@ -178,7 +179,7 @@ impl Tasks {
     /// What the store says.
     pub async fn list(&self, filter: TaskFilter, payload: bool) -> Result<(Vec<TaskInfo>, Option<TaskNumber>), Error> {
         let limit = filter.limit.clamp(1, 1_000);
-        let mut rows = self.shared.store.list(TaskFilter { limit: limit + 1, ..filter }).await?;
+        let mut rows = self.shared.read().list(TaskFilter { limit: limit + 1, ..filter }).await?;
         let more = rows.len() > limit as usize;
         rows.truncate(limit as usize);
         let next = if more { rows.last().map(|task| task.number) } else { None };
@@ -203,7 +204,7 @@ impl Tasks {
     /// [`Error::Unknown`] or what the store says.
     pub async fn payload(&self, function: &str, id: &str) -> Result<Bytes, Error> {
         let number = self.number(function, id).await?;
-        Ok(self.shared.store.payload(number).await?.unwrap_or_default())
+        Ok(self.shared.read().payload(number).await?.unwrap_or_default())
     }
 
     /// What a task's function answered; none if it did not.
@@ -216,7 +217,7 @@ impl Tasks {
             let (wanted, what) = ("one that is over", "asked for its result");
             return Err(Error::State { id: id.to_owned(), state: task.now.state.name(), wanted, what });
         }
-        let output = self.shared.store.output(task.number).await?;
+        let output = self.shared.read().output(task.number).await?;
         Ok(output.map(|output: Output| (head_of(&output), output.body)))
     }
 
@@ -231,7 +232,7 @@ impl Tasks {
         wait: Duration,
     ) -> Result<(Vec<TaskEvent>, bool), Error> {
         let look = async || -> Result<(Vec<TaskEvent>, bool), Error> {
-            let Some(task) = self.shared.store.task(number).await? else { return Ok((Vec::new(), true)) };
+            let Some(task) = self.shared.read().task(number).await? else { return Ok((Vec::new(), true)) };
             let new = events_of(&task).into_iter().filter(|event| event.event_id > behind).collect();
             Ok((new, task.now.state.is_terminal()))
         };
@@ -258,16 +259,18 @@ impl Tasks {
     /// [`Error::Unknown`] or what the store says.
     pub async fn stop(&self, function: &str, id: &str) -> Result<TaskState, Error> {
         let number = self.number(function, id).await?;
-        self.stop_number(number).await
+        let tasks = self.clone();
+        // The step and the end of the run belong together.
+        kip_store::detached("stop task", async move { tasks.stop_number(number).await }).await
     }
 
     async fn stop_number(&self, number: TaskNumber) -> Result<TaskState, Error> {
         let shared = &self.shared;
         loop {
-            if end_waiting(shared, number, TaskState::Stopped, "", &Value::Null).await? {
+            if !end_all_waiting(shared, vec![(number, End::STOPPED)]).await?.is_empty() {
                 return Ok(TaskState::Stopped);
             }
-            let Some(task) = shared.store.task(number).await? else { return Ok(TaskState::Stopped) };
+            let Some(task) = shared.read().task(number).await? else { return Ok(TaskState::Stopped) };
             let state = task.now.state;
             if state.is_terminal() {
                 return Ok(state);
@@ -277,10 +280,11 @@ impl Tasks {
                 let to = Progressed { state: TaskState::Stopping, ..task.now.clone() };
                 let step = Step {
                     number,
+                    function: None,
                     from: state,
                     epoch: task.now.epoch,
                     to,
-                    events: line(now, "Stopping", &Value::Null),
+                    events: vec![Event::Stopping.at(now)],
                     output: None,
                     deliveries: Vec::new(),
                 };
@@ -320,17 +324,18 @@ impl Tasks {
     /// Runs all of these once more, in one commit. How many.
     async fn retry_all(&self, tasks: &[Task]) -> Result<u64, Error> {
         let again: Vec<(Entry, Step)> = tasks.iter().map(again).collect();
-        let steps = again.iter().map(|(_, step)| step.clone()).collect();
-        let stepped = self.shared.store.advance_all(steps).await?;
-        let mut changed = 0;
-        for ((entry, step), _) in again.into_iter().zip(stepped).filter(|(_, stepped)| stepped.applied) {
-            let function = entry.function.clone();
-            self.shared.book().admit(step.number, entry, wall_millis());
-            self.shared.report(&function);
-            self.shared.tell(step.number);
-            changed += 1;
-        }
-        Ok(changed)
+        let shared = self.shared.clone();
+        let unit = self.shared.commits.unit("retry tasks", move |store| async move {
+            let steps = again.iter().map(|(_, step)| step.clone()).collect();
+            let stepped = store.advance_all(steps).await?;
+            let mut changed = 0;
+            for ((entry, step), stepped) in again.into_iter().zip(stepped).filter(|(_, stepped)| stepped.applied) {
+                shared.admitted_again(step.number, entry, stepped.order);
+                changed += 1;
+            }
+            Ok(changed)
+        });
+        unit.await
     }
 
     /// Stops all of these: those that wait in one commit. How many were stopped or are about to be.
@@ -341,7 +346,7 @@ impl Tasks {
             let book = self.shared.book();
             let waits = |entry: &&Entry| matches!(entry.state, TaskState::Enqueued | TaskState::Retrying);
             match book.entry(task.number).filter(waits) {
-                Some(entry) => steps.push(ends(task, entry, TaskState::Stopped, "", &Value::Null)),
+                Some(entry) => steps.push(step(task, entry, &End::STOPPED)),
                 None => others.push(task.number),
             }
         }
@@ -363,11 +368,16 @@ impl Tasks {
     /// [`Error::State`] if it is not over; [`Error::Unknown`] or what the store says.
     pub async fn purge(&self, function: &str, id: &str) -> Result<(), Error> {
         let task = self.stored(function, id).await?;
-        if self.shared.store.forget(vec![task.number]).await? == 0 {
+        if self.forget(vec![task.number]).await? == 0 {
             let (wanted, what) = ("one that is over", "forgotten");
             return Err(Error::State { id: id.to_owned(), state: task.now.state.name(), wanted, what });
         }
         Ok(())
+    }
+
+    async fn forget(&self, numbers: Vec<TaskNumber>) -> Result<u64, Error> {
+        let unit = self.shared.commits.unit("forget tasks", move |store| async move { store.forget(numbers).await });
+        Ok(unit.await?)
     }
 
     /// Does the same to all tasks that fit, or only counts them. Of very many it does some and says behind which number to go on.
@@ -383,13 +393,13 @@ impl Tasks {
             return Ok(Bulk::default());
         }
         let mut filter = TaskFilter { states, ascending: true, limit: BULK, ..filter };
-        let matched = self.shared.store.count(filter.clone(), u64::from(u32::MAX)).await?;
+        let matched = self.shared.read().count(filter.clone(), u64::from(u32::MAX)).await?;
         let mut bulk = Bulk { matched, ..Bulk::default() };
         if only_count {
             return Ok(bulk);
         }
         for _ in 0..BULKS {
-            let page = self.shared.store.list(filter.clone()).await?;
+            let page = self.shared.read().list(filter.clone()).await?;
             let Some(last) = page.last() else {
                 bulk.next = None;
                 return Ok(bulk);
@@ -398,7 +408,7 @@ impl Tasks {
             match what {
                 BulkWhat::Purge => {
                     let numbers = page.iter().map(|task| task.number).collect();
-                    bulk.changed += self.shared.store.forget(numbers).await?;
+                    bulk.changed += self.forget(numbers).await?;
                 }
                 BulkWhat::Stop => bulk.changed += self.stop_all(&page).await?,
                 BulkWhat::Retry => bulk.changed += self.retry_all(&page).await?,
@@ -429,13 +439,13 @@ impl Tasks {
                 counted: shared.stats.of(name),
             }
         });
-        let store = match shared.store.condition() {
+        let store = match shared.read().condition() {
             kip_store::Condition::Writable => "writable".to_owned(),
             kip_store::Condition::Full => "full".to_owned(),
             kip_store::Condition::NotDurable(detail) => format!("not durable: {detail}"),
         };
         let functions = functions.collect();
         let queued = shared.book().queued();
-        Summary { queued, deliveries: shared.post.len() as u64, sync: shared.store.sync_times(), store, functions }
+        Summary { queued, deliveries: shared.post.len() as u64, sync: shared.read().sync_times(), store, functions }
     }
 }

@@ -14,16 +14,16 @@ use kip_host::failpoint::reached;
 use kip_relay::{Answer, Caller, Delivery, Relay, Undelivered};
 use kip_spec::RequestId;
 use kip_spec::function::Protocol;
-use kip_store::tasks::{Output, Progressed, Step, TaskNumber, TaskState};
-use serde_json::json;
+use kip_store::tasks::{Output, Progressed, Step, Task, TaskNumber, TaskState};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::book::Entry;
 use crate::envelope::{Envelope, Head};
+use crate::event::Event;
 use crate::hold::{self, Held, Holders};
 use crate::rules::{Allowance, Ended, after};
 use crate::service::{Cancel, LEASE, Run, Shared, progressed};
-use crate::view::{INVOCATION, id_of, line};
+use crate::view::{INVOCATION, id_of};
 use crate::{progress, words};
 
 /// Places that are looked at together.
@@ -32,6 +32,8 @@ const TOGETHER: usize = 256;
 const AFTER: Duration = Duration::from_secs(5);
 /// After a commit that failed, what was to be claimed waits this long, milliseconds.
 const PAUSE: i64 = 1_000;
+/// Between two questions whether a claim is on the disk.
+const AGAIN: Duration = Duration::from_millis(500);
 
 type Offers = Arc<Mutex<mpsc::Receiver<Permit>>>;
 
@@ -90,47 +92,102 @@ async fn claim(shared: &Arc<Shared>, relay: &Relay, permits: Vec<Permit>) {
         claims.push(Claim { number, entry, permit });
     }
     let now = wall_millis();
-    let steps: Vec<Step> = claims.iter().map(|claim| claim.step(shared.boot, now)).collect();
+    let steps: Vec<Step> = claims.iter().map(|claim| claim.step(shared, now)).collect();
     if !steps.is_empty() {
         reached("task: before claim");
-        match shared.store.advance_all(steps.clone()).await {
+        let sent = steps.clone();
+        match shared.commits.unit("claim tasks", move |store| async move { store.advance_all(sent).await }).await {
             Ok(stepped) => {
                 reached("task: claimed");
                 for ((claim, step), stepped) in claims.into_iter().zip(steps).zip(stepped) {
                     if stepped.applied {
-                        begin(shared, relay, claim, step.to);
+                        begin(shared, relay, claim, step.to, stepped.order);
+                    } else {
+                        // It was stopped in this moment, or is of an earlier function of the name: its row says what it is.
+                        settle(shared, claim.number, None);
                     }
-                    // Else it was stopped in this moment, and whoever did that has taken it out of the book.
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, tasks = claims.len(), "tasks cannot be claimed");
-                let mut book = shared.book();
-                for claim in &claims {
-                    book.settle(claim.number, |entry| entry.run_at = entry.run_at.max(now + PAUSE), now);
-                }
+                tracing::warn!(%error, tasks = claims.len(), "tasks may not be claimed");
+                claims.into_iter().zip(steps).for_each(|(claim, step)| settle(shared, claim.number, Some(step.to)));
             }
         }
     }
     functions.iter().for_each(|name| shared.report(name.as_str()));
 }
 
+/// Finds out what became of a task whose claim was not applied, or may have been: `claim` is what it would be then. It is out of the
+/// book's queues until that is known. Its place was given back, so that a claim that is on the disk after all is one without room.
+pub(crate) fn settle(shared: &Arc<Shared>, number: TaskNumber, claim: Option<Progressed>) {
+    let shared = shared.clone();
+    drop(kip_host::tasks::spawn("unsettled claim", async move {
+        loop {
+            match shared.read().task(number).await {
+                Ok(Some(task)) => return settled(&shared, &task, claim).await,
+                // Forgotten, which only what is over can be.
+                Ok(None) => {
+                    return shared.book().settle(number, |entry| entry.state = TaskState::Stopped, wall_millis());
+                }
+                Err(error) => tracing::warn!(task = number.0, %error, "it is not known yet whether a task is claimed"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }));
+}
+
+async fn settled(shared: &Arc<Shared>, task: &Task, claim: Option<Progressed>) {
+    let now = wall_millis();
+    let is_claimed = |claim: &Progressed| {
+        (claim.epoch, claim.boot, &claim.server) == (task.now.epoch, task.now.boot, &task.now.server)
+    };
+    match claim.filter(is_claimed) {
+        Some(claim) => {
+            shared.book().settle(
+                task.number,
+                |entry| (entry.state, entry.epoch) = (task.now.state, task.now.epoch),
+                now,
+            );
+            let detail = "it is not known in time that it was claimed".to_owned();
+            let ended = Ended::NoRoom { detail, retry_after: None };
+            let envelope = words::envelope(task);
+            finish(shared, task.number, task.now.epoch, &claim, ended, None, envelope.as_ref()).await;
+        }
+        None => {
+            let waits = matches!(task.now.state, TaskState::Enqueued | TaskState::Retrying);
+            let pause = |run_at: i64| if waits { run_at.max(now + PAUSE) } else { run_at };
+            let back = |entry: &mut Entry| {
+                // What is further than the row was when it was read stays.
+                if entry.epoch <= task.now.epoch && !entry.state.is_terminal() {
+                    (entry.state, entry.epoch, entry.run_at) = (task.now.state, task.now.epoch, pause(task.now.run_at));
+                }
+            };
+            shared.book().settle(task.number, back, now);
+            shared.report(&task.function);
+            shared.earlier.notify_one();
+        }
+    }
+}
+
 impl Claim {
-    fn step(&self, boot: u32, now: i64) -> Step {
+    fn step(&self, shared: &Shared, now: i64) -> Step {
+        let version = &self.permit.link().version;
         let instance = self.permit.link().instance.to_string();
         let to = Progressed {
             state: TaskState::Running,
             epoch: self.entry.epoch + 1,
-            boot,
+            server: shared.server.clone(),
+            boot: shared.boot,
+            revision: version.id.0,
             lease_until: boot_millis() + LEASE,
             started: now,
             instance: Some(Arc::from(instance.as_str())),
             ..progressed(&self.entry)
         };
-        let events = line(now, "Dequeued", &serde_json::Value::Null)
-            + &line(now, "Running", &json!({ "instance": instance, "epoch": to.epoch }));
+        let events = vec![Event::Dequeued.at(now), Event::became(&to).at(now)];
         Step {
             number: self.number,
+            function: Some(version.function),
             from: self.entry.state,
             epoch: self.entry.epoch,
             to,
@@ -142,12 +199,12 @@ impl Claim {
 }
 
 /// The claim is on the disk: the task runs.
-fn begin(shared: &Arc<Shared>, relay: &Relay, claim: Claim, to: Progressed) {
+fn begin(shared: &Arc<Shared>, relay: &Relay, claim: Claim, to: Progressed, order: u64) {
     let (cancel, cancelled) = oneshot::channel();
     let (brake, link) = (claim.permit.brake(), claim.permit.link().clone());
     let run = Run { epoch: to.epoch, brake: Some(brake), link: Some(link), cancel: Some(cancel) };
     shared.runs.lock().insert(claim.number, run);
-    shared.applied(claim.number, &to);
+    shared.applied(claim.number, &to, order);
     shared.halt_if_stopping(claim.number, to.epoch);
     let (shared, relay) = (shared.clone(), relay.clone());
     drop(kip_host::tasks::spawn_local("task", async move {
@@ -443,7 +500,13 @@ pub(crate) async fn finish(
             (entry, waiting)
         };
         let now = wall_millis();
-        let from = Progressed { boot: ran.boot, instance: ran.instance.clone(), ..progressed(&entry) };
+        let from = Progressed {
+            server: ran.server.clone(),
+            boot: ran.boot,
+            revision: ran.revision,
+            instance: ran.instance.clone(),
+            ..progressed(&entry)
+        };
         let allowed = Allowance {
             retries: envelope.map_or(0, |envelope| envelope.retries),
             expires_at: if shared.is_closing() { i64::MAX } else { entry.expires_at },
@@ -451,16 +514,12 @@ pub(crate) async fn finish(
         .after(&ended, envelope.and_then(|envelope| envelope.exits.as_ref()));
         let dice = u64::try_from(kip_host::random::unique() >> 64).unwrap_or_default();
         let to = after(&from, &ended, allowed, now, waiting, dice);
-        let detail = match &to.error_kind {
-            Some(kind) if to.state.is_terminal() => json!({ "Error": kind, "message": to.error }),
-            Some(kind) => json!({ "Error": kind, "message": to.error, "runAt": to.run_at }),
-            None => serde_json::Value::Null,
-        };
         let step = Step {
             number,
+            function: None,
             from: entry.state,
             epoch,
-            events: line(now, to.state.name(), &detail),
+            events: vec![Event::became(&to).at(now)],
             output: output.clone().filter(|_| to.state.is_terminal()),
             deliveries: envelope.map_or_else(Vec::new, |envelope| words::caused(envelope, &to)),
             to,
@@ -469,7 +528,7 @@ pub(crate) async fn finish(
         match shared.advance(step).await {
             Ok(true) => return reached("task: ended"),
             // It was told to stop in this moment; the book knows that soon.
-            Ok(false) => match shared.store.task(number).await {
+            Ok(false) => match shared.read().task(number).await {
                 Ok(Some(task)) if task.now.epoch == epoch && !task.now.state.is_terminal() => {
                     shared.book().settle(number, |entry| entry.state = task.now.state, now);
                 }

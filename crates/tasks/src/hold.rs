@@ -12,7 +12,7 @@ use kip_control::{Permit, RequestRecord};
 use kip_host::clock::wall_millis;
 use kip_relay::Delivery;
 use kip_spec::InstanceId;
-use kip_store::tasks::{Output, Progressed, Task, TaskNumber, TaskStore};
+use kip_store::tasks::{Output, Progressed, Task, TaskNumber, TaskReader};
 use tokio::sync::oneshot;
 
 use crate::dispatch::{finish, meaning};
@@ -189,7 +189,7 @@ fn read(folder: &Path) -> Option<(Outcome, Bytes)> {
 ///
 /// # Errors
 /// What the store says.
-pub async fn instances(store: &dyn TaskStore, holders: &Holders) -> Result<Vec<InstanceId>, kip_store::Error> {
+pub async fn instances(store: &dyn TaskReader, holders: &Holders) -> Result<Vec<InstanceId>, kip_store::Error> {
     let mut held = Vec::new();
     for entry in fs::read_dir(&holders.folder).into_iter().flatten().flatten() {
         let Some((number, epoch)) = run_of(&entry.file_name()) else { continue };

@@ -8,6 +8,7 @@
 //! This room decides nothing about instances: it tells the brain how much waits and takes the places that it is offered.
 
 pub mod book;
+mod commits;
 pub mod config;
 mod configs;
 mod deliveries;
@@ -15,6 +16,7 @@ mod desk;
 mod dispatch;
 pub mod envelope;
 mod error;
+mod event;
 mod headers;
 mod hold;
 pub mod holder;
@@ -26,6 +28,8 @@ pub mod rules;
 mod service;
 mod sign;
 mod stats;
+#[cfg(test)]
+mod tests;
 pub mod view;
 mod words;
 

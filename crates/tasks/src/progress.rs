@@ -3,17 +3,15 @@
 
 use kip_host::clock::wall_millis;
 use kip_store::tasks::TaskNumber;
-use serde_json::json;
 
 use crate::error::Error;
 use crate::service::{Shared, Tasks};
 use crate::sign::{equal, hexadecimal, hmac};
-use crate::view::line;
 
 /// Characters of a word about progress that are kept.
 const MOST: usize = 1_024;
 
-fn token(shared: &Shared, number: TaskNumber, epoch: u32) -> String {
+pub(crate) fn token(shared: &Shared, number: TaskNumber, epoch: u32) -> String {
     let text = format!("progress {} {epoch}", number.0);
     hexadecimal(&hmac(&shared.options.secret, text.as_bytes())[..16])
 }
@@ -42,11 +40,14 @@ impl Tasks {
             }
         }
         let text: String = text.chars().filter(|c| !c.is_control()).take(MOST).collect();
-        let event = line(wall_millis(), "Progress", &json!({ "text": text }));
-        if !self.shared.store.note_progress(number, epoch, text, event).await? {
-            return Err(Error::Stale);
-        }
-        self.shared.tell(number);
-        Ok(())
+        let shared = self.shared.clone();
+        let unit = self.shared.commits.unit("progress of a task", move |store| async move {
+            if !store.note_progress(number, epoch, wall_millis(), text).await? {
+                return Err(Error::Stale);
+            }
+            shared.tell(number);
+            Ok(())
+        });
+        unit.await
     }
 }

@@ -5,25 +5,24 @@ use std::sync::Arc;
 
 use kip_host::clock::wall_millis;
 use kip_store::tasks::{Step, Task, TaskNumber, TaskState};
-use serde_json::json;
 
 use crate::book::Entry;
 use crate::error::Error;
+use crate::event::Event;
 use crate::hold::{self, Held};
 use crate::rules::{Allowance, Ended, after};
 use crate::service::Shared;
-use crate::view::line;
 use crate::words;
 
 /// Rows that are read at once.
 const PAGE: u32 = 10_000;
 
 pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), Error> {
-    let mut waiting = 0u64;
+    let (mut waiting, mut others) = (0u64, 0u64);
     let mut left = Vec::new();
     // The next rows are read while these are taken in.
     let read = |behind: TaskNumber| {
-        let store = shared.store.clone();
+        let store = shared.commits.reader();
         kip_host::tasks::spawn("open tasks", async move { store.open(behind, PAGE).await })
     };
     let mut reading = read(TaskNumber(0));
@@ -35,6 +34,11 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), Error> {
         let mut book = shared.book();
         for task in page {
             match task.now.state {
+                // Claims of another server are its own: it renews them, ends them or voids them.
+                TaskState::Running | TaskState::Stopping if shared.is_others(&task) => {
+                    others += 1;
+                    book.admit(task.number, Entry::of(&task), now);
+                }
                 TaskState::Running | TaskState::Stopping => left.push(task.number),
                 _ => {
                     waiting += 1;
@@ -57,20 +61,27 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), Error> {
         };
         hold::sweep(holders, runs);
     }
-    for delivery in shared.store.deliveries().await? {
+    for delivery in shared.read().deliveries().await? {
         shared.post.put_back(delivery);
     }
-    if waiting > 0 || !left.is_empty() {
-        tracing::info!(waiting, crashed, held, "tasks of an earlier server");
+    if waiting > 0 || others > 0 || !left.is_empty() {
+        tracing::info!(waiting, crashed, held, others, "tasks of an earlier server");
     }
     Ok(())
+}
+
+impl Shared {
+    /// Whether a task was claimed by another server. An empty name is of whoever opens the store.
+    fn is_others(&self, task: &Task) -> bool {
+        !task.now.server.is_empty() && task.now.server != self.server
+    }
 }
 
 /// Ends runs of an earlier server, in one commit, but for those that are held. How many ended.
 async fn interrupted(shared: &Arc<Shared>, numbers: &[TaskNumber]) -> Result<usize, Error> {
     let mut steps = Vec::new();
     for number in numbers {
-        let Some(task) = shared.store.task(*number).await? else { continue };
+        let Some(task) = shared.read().task(*number).await? else { continue };
         shared.book().admit(task.number, Entry::of(&task), wall_millis());
         let running = task.now.state == TaskState::Running;
         let holders = shared.options.holders.as_ref().filter(|_| running);
@@ -98,12 +109,12 @@ fn crash_of(task: &Task) -> Step {
     let mut to = after(&task.now, &ended, allowed, now, 0, 0);
     // At once: nobody else had a part in this.
     to.run_at = now;
-    let detail = json!({ "Error": to.error_kind, "instance": task.now.instance });
     Step {
         number: task.number,
+        function: None,
         from: task.now.state,
         epoch: task.now.epoch,
-        events: line(now, to.state.name(), &detail),
+        events: vec![Event::became(&to).at(now)],
         deliveries: envelope.map_or_else(Vec::new, |envelope| words::caused(&envelope, &to)),
         to,
         output: None,

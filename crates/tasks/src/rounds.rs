@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use kip_host::clock::{boot_millis, wall_millis};
 use kip_store::tasks::{Step, Task, TaskNumber, TaskState};
-use serde_json::{Value, json};
 
 use crate::book::Entry;
 use crate::error::Error;
+use crate::event::Event;
 use crate::service::{LEASE, Shared, progressed};
-use crate::view::line;
 use crate::words;
 
 /// How often everything is looked at even if nothing is known to be due.
@@ -46,7 +45,7 @@ pub(crate) fn start(shared: &Arc<Shared>) {
 }
 
 async fn work(shared: &Arc<Shared>) {
-    let mut looked = 0;
+    let (mut looked, mut seen) = (0, None);
     loop {
         let now = wall_millis();
         let touched = shared.book().due(now);
@@ -57,6 +56,7 @@ async fn work(shared: &Arc<Shared>) {
         }
         if boot_millis() >= looked + 1_000 {
             looked = boot_millis();
+            forget_counts(shared, &mut seen);
             if let Err(error) = look_at_functions(shared).await {
                 tracing::warn!(%error, "tasks of functions that are gone are not ended");
             }
@@ -76,50 +76,76 @@ async fn work(shared: &Arc<Shared>) {
     }
 }
 
-async fn expire(shared: &Arc<Shared>, now: i64) -> Result<(), Error> {
+/// Ends what is too old, in one commit.
+pub(crate) async fn expire(shared: &Arc<Shared>, now: i64) -> Result<(), Error> {
     let too_old = shared.book().expired(now, EXPIRE);
-    for number in too_old {
+    let end = |number| {
         let function = shared.book().entry(number).map(|entry| entry.function.clone());
         let trouble = function.and_then(|function| shared.trouble_of(&function));
         let why = match &trouble {
             Some(trouble) => format!("it waited longer than its maximum age: {trouble}"),
             None => "it waited longer than its maximum age".to_owned(),
         };
-        let detail = json!({ "Error": "EventAgeExceeded", "message": why });
-        end_waiting(shared, number, TaskState::Expired, &why, &detail).await?;
-    }
-    Ok(())
+        End { state: TaskState::Expired, kind: Some(crate::rules::AGE_EXCEEDED), why: Some(why) }
+    };
+    let ends = too_old.into_iter().map(|number| (number, end(number))).collect();
+    end_all_waiting(shared, ends).await.map(drop)
 }
 
-/// Ends a task that waits. False if it does not wait any more.
-pub(crate) async fn end_waiting(
-    shared: &Shared,
-    number: TaskNumber,
-    state: TaskState,
-    why: &str,
-    detail: &Value,
-) -> Result<bool, Error> {
-    let entry = {
-        let book = shared.book();
-        book.entry(number).filter(|entry| matches!(entry.state, TaskState::Enqueued | TaskState::Retrying)).cloned()
-    };
-    let Some(entry) = entry else { return Ok(false) };
-    let Some(task) = shared.store.task(number).await? else { return Ok(false) };
-    shared.advance(ends(&task, &entry, state, why, detail)).await
+/// How a task ends that waits.
+#[derive(Debug, Clone)]
+pub(crate) struct End {
+    pub(crate) state: TaskState,
+    /// What kind of failure it is.
+    pub(crate) kind: Option<&'static str>,
+    /// In a sentence.
+    pub(crate) why: Option<String>,
+}
+
+impl End {
+    /// Somebody stopped it.
+    pub(crate) const STOPPED: Self = Self { state: TaskState::Stopped, kind: None, why: None };
+
+    /// Its function is gone.
+    pub(crate) fn orphan() -> Self {
+        let why = Some("its function is gone".to_owned());
+        Self { state: TaskState::Invalid, kind: Some("FunctionNotFound"), why }
+    }
+}
+
+/// Ends tasks that wait, in one commit. Which of them did and were in time.
+pub(crate) async fn end_all_waiting(
+    shared: &Arc<Shared>,
+    ends: Vec<(TaskNumber, End)>,
+) -> Result<Vec<TaskNumber>, Error> {
+    let mut steps = Vec::with_capacity(ends.len());
+    for (number, end) in ends {
+        let waits = |entry: &&Entry| matches!(entry.state, TaskState::Enqueued | TaskState::Retrying);
+        let entry = shared.book().entry(number).filter(waits).cloned();
+        let Some(entry) = entry else { continue };
+        let Some(task) = shared.read().task(number).await? else { continue };
+        steps.push(step(&task, &entry, &end));
+    }
+    if steps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let numbers: Vec<TaskNumber> = steps.iter().map(|step| step.number).collect();
+    let applied = shared.advance_all(steps).await?;
+    Ok(numbers.into_iter().zip(applied).filter(|(_, applied)| *applied).map(|(number, _)| number).collect())
 }
 
 /// The step of a task that ends while it waits.
-pub(crate) fn ends(task: &Task, entry: &Entry, state: TaskState, why: &str, detail: &Value) -> Step {
+pub(crate) fn step(task: &Task, entry: &Entry, end: &End) -> Step {
     let now = wall_millis();
     let mut to = progressed(entry);
-    (to.state, to.ended) = (state, now);
-    to.error_kind = detail["Error"].as_str().map(str::to_owned);
-    to.error = (!why.is_empty()).then(|| why.to_owned());
+    (to.state, to.ended) = (end.state, now);
+    (to.error_kind, to.error) = (end.kind.map(str::to_owned), end.why.clone());
     Step {
         number: task.number,
+        function: None,
         from: entry.state,
         epoch: entry.epoch,
-        events: line(now, state.name(), detail),
+        events: vec![Event::became(&to).at(now)],
         output: None,
         deliveries: words::envelope(task).map_or_else(Vec::new, |envelope| words::caused(&envelope, &to)),
         to,
@@ -127,29 +153,45 @@ pub(crate) fn ends(task: &Task, entry: &Entry, state: TaskState, why: &str, deta
 }
 
 /// Tells the brain again how many wait, in case a new version serves by now, and ends tasks of functions that are gone.
-async fn look_at_functions(shared: &Arc<Shared>) -> Result<(), Error> {
-    if shared.control.host().disk.level != "full" {
-        shared.store.room_again();
-    }
+pub(crate) async fn look_at_functions(shared: &Arc<Shared>) -> Result<(), Error> {
     let functions: Vec<Arc<str>> = shared.book().functions().cloned().collect();
     for function in functions {
-        if shared.control.cell(&function).is_some() {
+        // A name that was made again is another function; tasks from before functions had ids belong to their name.
+        let id = shared.control.cell(&function).map(|cell| cell.serving().function.0);
+        if id.is_some() {
             shared.report(&function);
-            continue;
         }
-        let waiting: Vec<TaskNumber> = shared.book().of_function(&function).take(EXPIRE).collect();
-        for number in waiting {
-            let detail = json!({ "Error": "FunctionNotFound" });
-            end_waiting(shared, number, TaskState::Invalid, "its function is gone", &detail).await?;
-        }
+        let gone: Vec<TaskNumber> = {
+            let book = shared.book();
+            let of = book.of_function(&function);
+            let gone = of.filter(|number| match (id, book.entry(*number).map_or(0, |entry| entry.function_id)) {
+                (None, _) => true,
+                (Some(_), 0) => false,
+                (Some(id), own) => own != id,
+            });
+            gone.take(EXPIRE).collect()
+        };
+        let ends = gone.into_iter().map(|number| (number, End::orphan())).collect();
+        end_all_waiting(shared, ends).await?;
     }
     Ok(())
+}
+
+/// Forgets what was counted of functions that are gone, when functions have come or gone.
+pub(crate) fn forget_counts(shared: &Shared, seen: &mut Option<u64>) {
+    let changes = shared.control.changes();
+    if *seen != Some(changes) {
+        *seen = Some(changes);
+        let open: std::collections::BTreeSet<Arc<str>> = shared.book().functions().cloned().collect();
+        shared.stats.keep(|function| open.contains(function) || shared.control.cell(function).is_some());
+    }
 }
 
 async fn renew(shared: &Arc<Shared>) -> Result<(), Error> {
     let claims: Vec<(TaskNumber, u32)> = shared.book().running().map(|(number, entry)| (number, entry.epoch)).collect();
     if !claims.is_empty() {
-        shared.store.renew(claims, boot_millis() + LEASE).await?;
+        let until = boot_millis() + LEASE;
+        shared.commits.unit("leases", move |store| async move { store.renew(claims, until).await }).await?;
     }
     Ok(())
 }
@@ -158,7 +200,9 @@ async fn forget(shared: &Arc<Shared>) -> Result<(), Error> {
     let retention = i64::try_from(shared.options.retention.as_millis()).unwrap_or(i64::MAX);
     let before = wall_millis().saturating_sub(retention);
     let mut behind = TaskNumber(0);
-    while let Some(next) = shared.store.prune(behind, before).await? {
+    loop {
+        let prune = shared.commits.unit("prune tasks", move |store| async move { store.prune(behind, before).await });
+        let Some(next) = prune.await? else { break };
         behind = next;
         // Others come first.
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -157,7 +157,9 @@ mod tests {
         Progressed {
             state: TaskState::Running,
             epoch: 3,
+            server: std::sync::Arc::from(""),
             boot: 1,
+            revision: 0,
             lease_until: 9,
             run_at: 0,
             expires_at: 1_000_000,

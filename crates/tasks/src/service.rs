@@ -9,11 +9,12 @@ use kip_control::{Brake, Control, Link};
 use kip_host::clock::{boot_millis, wall_millis};
 use kip_host::failpoint::reached;
 use kip_relay::metrics::Metrics;
-use kip_store::tasks::{Accepted, NewTask, Progressed, Step, Task, TaskNumber, TaskState, TaskStore};
+use kip_store::tasks::{Accepted, NewTask, Progressed, Step, Task, TaskNumber, TaskReader, TaskState, TaskStore};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, oneshot};
 
 use crate::book::{Book, Entry};
+use crate::commits::Commits;
 use crate::config::{AsyncConfig, Configs, LATEST, LONGEST, Options};
 use crate::deliveries::Post;
 use crate::envelope::{Call, Envelope};
@@ -105,10 +106,11 @@ struct Fresh {
 }
 
 pub(crate) struct Shared {
-    pub(crate) store: Arc<dyn TaskStore>,
+    pub(crate) commits: Commits,
     pub(crate) control: Control,
     pub(crate) metrics: Metrics,
     pub(crate) options: Options,
+    pub(crate) server: Arc<str>,
     pub(crate) boot: u32,
     book: Mutex<Book>,
     fresh: Mutex<Fresh>,
@@ -192,9 +194,9 @@ impl Shared {
         if kept.is_some() {
             return Ok(kept);
         }
-        let Some(task) = self.store.task(number).await? else { return Ok(None) };
+        let Some(task) = self.read().task(number).await? else { return Ok(None) };
         let Ok(envelope) = serde_json::from_str::<Envelope>(&task.envelope) else { return Ok(None) };
-        Ok(self.store.payload(number).await?.map(|payload| (Arc::new(envelope), payload)))
+        Ok(self.read().payload(number).await?.map(|payload| (Arc::new(envelope), payload)))
     }
 
     pub(crate) fn config(&self, function: &str, qualifier: &str) -> AsyncConfig {
@@ -203,38 +205,40 @@ impl Shared {
         of(qualifier).or_else(|| of(LATEST)).unwrap_or_default()
     }
 
+    /// Questions to the store.
+    pub(crate) fn read(&self) -> &dyn TaskReader {
+        self.commits.read()
+    }
+
     /// Applies a step and, if it was in time, what follows from it: the book, the words, the watchers. False if it was too late.
-    pub(crate) async fn advance(&self, step: Step) -> Result<bool, Error> {
-        let (number, to) = (step.number, step.to.clone());
-        let words = step.deliveries.clone();
-        let stepped = self.store.advance(step).await?;
-        if stepped.applied {
-            self.applied(number, &to);
-            self.post.add(number, words, &stepped.deliveries);
-        }
-        Ok(stepped.applied)
+    pub(crate) async fn advance(self: &Arc<Self>, step: Step) -> Result<bool, Error> {
+        Ok(self.advance_all(vec![step]).await?.first().copied().unwrap_or_default())
     }
 
     /// The same for many in one commit; which of them were in time.
-    pub(crate) async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<bool>, Error> {
-        let stepped = self.store.advance_all(steps.clone()).await?;
-        let each = steps.into_iter().zip(stepped).map(|(step, stepped)| {
-            if stepped.applied {
-                self.applied(step.number, &step.to);
-                self.post.add(step.number, step.deliveries, &stepped.deliveries);
-            }
-            stepped.applied
+    pub(crate) async fn advance_all(self: &Arc<Self>, steps: Vec<Step>) -> Result<Vec<bool>, Error> {
+        let shared = self.clone();
+        let unit = self.commits.unit("step of tasks", move |store| async move {
+            let stepped = store.advance_all(steps.clone()).await?;
+            let each = steps.into_iter().zip(stepped).map(|(step, stepped)| {
+                if stepped.applied {
+                    shared.applied(step.number, &step.to, stepped.order);
+                    shared.post.add(step.number, step.deliveries, &stepped.deliveries);
+                }
+                stepped.applied
+            });
+            Ok(each.collect())
         });
-        Ok(each.collect())
+        unit.await
     }
 
-    /// A step of a task is on the disk.
-    pub(crate) fn applied(&self, number: TaskNumber, to: &Progressed) {
+    /// A step of a task is on the disk, at this place in the order of commits.
+    pub(crate) fn applied(&self, number: TaskNumber, to: &Progressed, order: u64) {
         let now = wall_millis();
         let function = {
             let mut book = self.book();
             let function = book.entry(number).map(|entry| entry.function.clone());
-            book.settle(number, |entry| follow(entry, to), now);
+            book.settle(number, |entry| follow(entry, to, order), now);
             function
         };
         if to.state.is_terminal() {
@@ -250,14 +254,31 @@ impl Shared {
         self.tell(number);
         self.earlier.notify_one();
     }
+
+    /// A task that was over waits again, by a step at this place in the order of commits.
+    pub(crate) fn admitted_again(&self, number: TaskNumber, entry: Entry, order: u64) {
+        let now = wall_millis();
+        let function = entry.function.clone();
+        {
+            let mut book = self.book();
+            // The news of its end may still be on its way; it comes too late then.
+            if book.entry(number).is_some_and(|known| known.step < order) {
+                book.settle(number, |known| known.state = TaskState::Failed, now);
+            }
+            book.admit(number, Entry { step: order, ..entry }, now);
+        }
+        self.report(&function);
+        self.tell(number);
+        self.earlier.notify_one();
+    }
 }
 
-/// Makes an entry of the book what was stored.
-fn follow(entry: &mut Entry, to: &Progressed) {
-    // The word to stop overtook the news of the claim that it is for.
-    if entry.state == TaskState::Stopping && to.state == TaskState::Running && entry.epoch == to.epoch {
+/// Makes an entry of the book what was stored, unless the book is further already.
+fn follow(entry: &mut Entry, to: &Progressed, order: u64) {
+    if entry.step > order {
         return;
     }
+    entry.step = order;
     entry.state = to.state;
     entry.epoch = to.epoch;
     (entry.run_at, entry.expires_at) = (to.run_at, to.expires_at);
@@ -270,7 +291,9 @@ pub(crate) fn progressed(entry: &Entry) -> Progressed {
     Progressed {
         state: entry.state,
         epoch: entry.epoch,
+        server: Arc::from(""),
         boot: 0,
+        revision: 0,
         lease_until: 0,
         run_at: entry.run_at,
         expires_at: entry.expires_at,
@@ -298,13 +321,16 @@ impl Tasks {
         options: Options,
     ) -> Result<Self, Error> {
         let boot = control.boot();
-        let rows = store.configs().await?;
-        let (jobs, configs) = (Jobs::of_rows(&rows), parse_configs(rows));
+        let (jobs, configs, unreadable) = parse_configs(store.configs().await?);
+        for object in unreadable {
+            control.report(format!("{object} is stored in a form that this version cannot read, and does not hold"));
+        }
         let book = Book::weighted(options.weights.clone());
         let shared = Arc::new(Shared {
-            store,
+            commits: Commits::new(store),
             control,
             metrics,
+            server: Arc::from(options.server.as_str()),
             options,
             boot,
             book: Mutex::new(book),
@@ -325,11 +351,6 @@ impl Tasks {
         crate::dispatch::start(&shared);
         crate::jobs::start(&shared);
         Ok(Self { shared })
-    }
-
-    /// Where it is all kept.
-    pub fn store(&self) -> &Arc<dyn TaskStore> {
-        &self.shared.store
     }
 
     /// Bytes of a payload that are taken.
@@ -375,9 +396,11 @@ impl Tasks {
     pub(crate) async fn submit_up_to(&self, submission: Submission, largest: usize) -> Result<Receipt, Error> {
         let (new, envelope) = self.shared.prepare(submission, largest)?;
         let shared = self.shared.clone();
-        // By itself: a caller that leaves now must not take away what is on the disk already.
-        let accepted = kip_host::tasks::spawn("accept task", async move { shared.accept(new, envelope).await });
-        accepted.await.map_err(|_| Error::Control(kip_control::Error::ShuttingDown))?
+        let unit = self
+            .shared
+            .commits
+            .unit("accept task", move |store| async move { shared.accept(store.as_ref(), new, envelope).await });
+        unit.await
     }
 
     /// Waits until there is news of a task, at most so long.
@@ -402,7 +425,7 @@ impl Tasks {
     /// A function's task by its id, as stored.
     pub(crate) async fn stored(&self, function: &str, id: &str) -> Result<Task, Error> {
         let unknown = || Error::Unknown { function: function.to_owned(), id: id.to_owned() };
-        let store = &self.shared.store;
+        let store = self.shared.read();
         let number = match generated(id) {
             Some(number) => number,
             None => store.find(function.to_owned(), id.to_owned()).await?.ok_or_else(unknown)?,
@@ -489,6 +512,7 @@ impl Shared {
         };
         let new = NewTask {
             function: Arc::from(cell.name().as_str()),
+            function_id: version.function,
             qualifier: Arc::from(qualifier),
             tenant: Arc::from(submission.tenant.unwrap_or_else(|| "default".to_owned())),
             id,
@@ -520,10 +544,12 @@ impl Shared {
         Ok((new, envelope))
     }
 
-    async fn accept(&self, new: NewTask, envelope: Envelope) -> Result<Receipt, Error> {
+    async fn accept(&self, store: &dyn TaskStore, new: NewTask, envelope: Envelope) -> Result<Receipt, Error> {
         let entry = Entry {
             id: new.id.as_deref().map(Arc::from),
             function: new.function.clone(),
+            function_id: new.function_id.0,
+            step: 0,
             qualifier: new.qualifier.clone(),
             tenant: new.tenant.clone(),
             priority: new.priority,
@@ -541,19 +567,19 @@ impl Shared {
         };
         let (id, key, payload) = (new.id.clone(), new.key.clone(), new.payload.clone());
         reached("task: before accept");
-        let accepted = self.store.accept(new).await?;
+        let accepted = store.accept(new).await?;
         reached("task: accepted");
         let number = accepted.number();
         match accepted {
             Accepted::New(_) => {}
             Accepted::Known(_) => {
-                let known = self.store.task(number).await?;
+                let known = store.task(number).await?;
                 let first = known.as_ref().and_then(crate::words::envelope).map(|envelope| envelope.request);
                 let id = known.map_or_else(|| id_of(number, id.as_deref()), |task| id_of(number, task.id.as_deref()));
                 return Ok(Receipt { number, id, request: first.unwrap_or(envelope.request), known: true });
             }
             Accepted::Conflict(_) => {
-                let known = self.store.task(number).await?.and_then(|task| task.id);
+                let known = store.task(number).await?.and_then(|task| task.id);
                 let id = id.or(key).unwrap_or_default();
                 return Err(Error::Conflict { id, task: id_of(number, known.as_deref()) });
             }
@@ -582,10 +608,37 @@ fn fingerprint(call: &Call, payload: &[u8]) -> [u8; 16] {
     short
 }
 
-/// What is kept for functions, from the disk.
-pub(crate) fn parse_configs(rows: Vec<(String, String, String)>) -> Configs {
-    let parse = |(function, qualifier, text): (String, String, String)| {
-        Some(((function, qualifier), serde_json::from_str::<AsyncConfig>(&text).ok()?))
-    };
-    rows.into_iter().filter(|(_, qualifier, _)| qualifier != KEPT).filter_map(parse).collect::<BTreeMap<_, _>>()
+/// What is kept for functions, from the disk: of timers, configurations, and the names of rows that cannot be read.
+pub(crate) fn parse_configs(rows: Vec<(String, String, String)>) -> (Jobs, Configs, Vec<String>) {
+    let (mut timers, mut configs, mut unreadable) = (BTreeMap::new(), Configs::new(), Vec::new());
+    for (function, qualifier, text) in rows {
+        let name = format!("the asynchronous configuration {function}/{qualifier}");
+        if qualifier == KEPT {
+            match serde_json::from_str(&text) {
+                Ok(kept) => drop(timers.insert(function, kept)),
+                Err(error) => unreadable.push(format!("the timer of {function} ({error})")),
+            }
+        } else {
+            match serde_json::from_str(&text) {
+                Ok(config) => drop(configs.insert((function, qualifier), config)),
+                Err(error) => unreadable.push(format!("{name} ({error})")),
+            }
+        }
+    }
+    (Jobs::new(timers), configs, unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_that_cannot_be_read_are_named() {
+        let row = |qualifier: &str, text: &str| ("f".to_owned(), qualifier.to_owned(), text.to_owned());
+        let rows = vec![row("LATEST", "{}"), row("v1", r#"{"newer": 1}"#), row(KEPT, "spoilt")];
+        let (_, configs, unreadable) = parse_configs(rows);
+        assert_eq!(configs.len(), 1);
+        assert_eq!(unreadable.len(), 2, "{unreadable:?}");
+        assert!(unreadable[0].contains("f/v1") && unreadable[1].contains("timer of f"), "{unreadable:?}");
+    }
 }

@@ -68,6 +68,11 @@ impl Stats {
         self.0.lock().get(function).copied().unwrap_or_default()
     }
 
+    /// Forgets what was counted of the others.
+    pub(crate) fn keep(&self, stays: impl Fn(&Arc<str>) -> bool) {
+        self.0.lock().retain(|function, _| stays(function));
+    }
+
     pub(crate) fn functions(&self) -> Vec<Arc<str>> {
         self.0.lock().keys().cloned().collect()
     }

@@ -1,9 +1,10 @@
 //! A task as it is shown. The names are those of Function Compute; what it does not have comes after them.
 
-use kip_store::tasks::{Output, Progressed, Task, TaskNumber, TaskState};
+use kip_store::tasks::{Output, Progressed, StoredEvent, Task, TaskNumber, TaskState};
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::{Envelope, Head};
+use crate::event::{self, Event};
 
 /// Results up to this size are shown with their task, bytes.
 pub const SHOWN: usize = 1 << 20;
@@ -127,25 +128,28 @@ pub struct Attempt {
     pub outcome: Option<String>,
 }
 
-/// The runs that steps tell of.
-fn attempts_of(events: &[TaskEvent]) -> Vec<Attempt> {
+/// The runs that events tell of.
+fn attempts_of(events: &[StoredEvent]) -> Vec<Attempt> {
     let mut attempts: Vec<Attempt> = Vec::new();
-    for event in events {
-        match event.status.as_str() {
-            "Running" => {
-                let detail: serde_json::Value = serde_json::from_str(&event.event_detail).unwrap_or_default();
-                attempts.push(Attempt {
-                    epoch: detail["epoch"].as_u64().and_then(|epoch| u32::try_from(epoch).ok()).unwrap_or_default(),
-                    instance_id: detail["instance"].as_str().map(str::to_owned),
-                    started_time: event.timestamp,
-                    ..Attempt::default()
-                });
-            }
-            "Enqueued" | "Dequeued" | "Stopping" | "Progress" => {}
-            ended => {
-                // One that ends while it waits has no run that could end.
+    for stored in events {
+        let Some(event) = Event::read(stored) else { continue };
+        match event {
+            Event::Running { instance, epoch } => attempts.push(Attempt {
+                epoch,
+                instance_id: Some(instance),
+                started_time: stored.at,
+                ..Attempt::default()
+            }),
+            Event::Enqueued { .. } | Event::Dequeued | Event::Stopping | Event::Progress { .. } => {}
+            Event::Retrying(_)
+            | Event::Succeeded
+            | Event::Failed(_)
+            | Event::Stopped(_)
+            | Event::Expired(_)
+            | Event::Invalid(_) => {
+                // A task that ends while it waits has no run that could end.
                 if let Some(last) = attempts.last_mut().filter(|last| last.end_time.is_none()) {
-                    (last.end_time, last.outcome) = (Some(event.timestamp), Some(ended.to_owned()));
+                    (last.end_time, last.outcome) = (Some(stored.at), Some(event::shown(stored).0));
                 }
             }
         }
@@ -187,20 +191,13 @@ pub fn may_be_chosen(id: &str) -> bool {
     first && rest && id.len() <= 128 && generated(id).is_none()
 }
 
-/// One line of a task's events, as stored.
-pub(crate) fn line(at: i64, what: &str, detail: &serde_json::Value) -> String {
-    if detail.is_null() { format!("{at} {what}\n") } else { format!("{at} {what} {detail}\n") }
-}
-
-/// The steps that are stored, with that of its acceptance, which is not.
+/// The events that are stored, with that of its acceptance, which is not.
 pub(crate) fn events_of(task: &Task) -> Vec<TaskEvent> {
     let accepted =
         TaskEvent { event_id: 1, status: "Enqueued".to_owned(), timestamp: task.created, event_detail: String::new() };
-    let stored = task.events.lines().zip(2..).map(|(line, event_id)| {
-        let mut words = line.splitn(3, ' ');
-        let timestamp = words.next().and_then(|word| word.parse().ok()).unwrap_or_default();
-        let status = words.next().unwrap_or_default().to_owned();
-        TaskEvent { event_id, status, timestamp, event_detail: words.next().unwrap_or_default().to_owned() }
+    let stored = task.events.iter().map(|stored| {
+        let (status, event_detail) = event::shown(stored);
+        TaskEvent { event_id: stored.number, status, timestamp: stored.at, event_detail }
     });
     std::iter::once(accepted).chain(stored).collect()
 }
@@ -236,7 +233,7 @@ pub(crate) fn info_of(task: &Task, output: Option<&Output>, payload: Option<&[u8
     let set = |at: i64| (at > 0).then_some(at);
     let ended = set(state.ended);
     let events = events_of(task);
-    let attempts = attempts_of(&events);
+    let attempts = attempts_of(&task.events);
     let outcomes: Vec<&str> =
         task.destinations.lines().filter_map(|line| line.split_once(' ').map(|(_, text)| text)).collect();
     TaskInfo {
@@ -296,20 +293,18 @@ mod tests {
 
     #[test]
     fn runs_are_told_from_steps() {
-        let event = |number: i64, status: &str, detail: &str| TaskEvent {
-            event_id: number.unsigned_abs(),
-            status: status.to_owned(),
-            timestamp: number * 10,
-            event_detail: detail.to_owned(),
+        let event = |number: i64, value: &Event| StoredEvent {
+            number: number.unsigned_abs(),
+            at: number * 10,
+            value: value.at(0).value,
         };
-        let running = |number, epoch: u32| event(number, "Running", &format!(r#"{{"instance":"i","epoch":{epoch}}}"#));
+        let running = |number, epoch: u32| event(number, &Event::Running { instance: "i".to_owned(), epoch });
         let steps = [
-            event(1, "Enqueued", ""),
             running(2, 1),
-            event(3, "Retrying", ""),
+            event(3, &Event::Retrying(None)),
             running(4, 2),
-            event(5, "Progress", ""),
-            event(6, "Succeeded", ""),
+            event(5, &Event::Progress { text: "half".to_owned() }),
+            event(6, &Event::Succeeded),
         ];
         let run = |epoch, started_time, end: i64, outcome: &str| Attempt {
             epoch,
@@ -319,7 +314,7 @@ mod tests {
             outcome: Some(outcome.to_owned()),
         };
         assert_eq!(attempts_of(&steps), [run(1, 20, 30, "Retrying"), run(2, 40, 60, "Succeeded")]);
-        assert_eq!(attempts_of(&[event(1, "Enqueued", ""), event(2, "Stopped", "")]), []);
+        assert_eq!(attempts_of(&[event(2, &Event::Stopped(None))]), []);
     }
 
     #[test]

@@ -59,7 +59,7 @@ async fn an_instance_that_outgrows_its_limit_is_replaced() {
         spec.instances.min = 1;
     })
     .await;
-    let first = warm(&room).await;
+    let first = place(&room).await.unwrap().link().instance;
     room.body.uses(first, 1_001);
     until("another one is there", || !room.body.living().contains(&first) && states(&room) == ["ready"]).await;
 }

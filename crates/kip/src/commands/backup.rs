@@ -7,7 +7,7 @@ use kip_control::{BEFORE_RESTORE, BackupManifest, Restored, backup_problem};
 use kip_host::directory::DataDirectory;
 use kip_spec::{Problem, code};
 use kip_store::tasks::SqliteTasks;
-use kip_store::{ControlStore, RecordStore, SqliteControl, SqliteRecords, backup};
+use kip_store::{ControlFile as _, ControlReader as _, RecordsFile as _, SqliteControl, SqliteRecords, backup};
 
 use crate::arguments::{Backup, Connection, Restore};
 use crate::client::{Client, data_directory};
@@ -46,9 +46,9 @@ pub(crate) async fn backup(connection: &Connection, options: &Backup, output: Ou
             let by = env!("CARGO_PKG_VERSION");
             let tasks = tasks_of(directory.path()).map_err(store_problem)?;
             let file = Path::new(&file);
-            let written =
-                backup::write(file, options.force, by, &control, &records, tasks.as_ref().map(|tasks| tasks as _));
-            written.await.map_err(backup_problem)?
+            let files =
+                backup::Files { control: &control, records: &records, tasks: tasks.as_ref().map(|tasks| tasks as _) };
+            backup::write(file, options.force, by, &control, files).await.map_err(backup_problem)?
         }
     };
     output.result(&made, |made| {
@@ -122,11 +122,13 @@ async fn alone(data: &Path, file: &Path, options: &Restore) -> anyhow::Result<Re
         let copy = data.join(BEFORE_RESTORE);
         let by = env!("CARGO_PKG_VERSION");
         let tasks = if options.tasks { None } else { tasks_of(data).map_err(store_problem)? };
-        let tasks = tasks.as_ref().map(|tasks| tasks as _);
-        backup::write(&copy, true, by, &control, &records, tasks).await.map_err(backup_problem)?;
+        let files =
+            backup::Files { control: &control, records: &records, tasks: tasks.as_ref().map(|tasks| tasks as _) };
+        backup::write(&copy, true, by, &control, files).await.map_err(backup_problem)?;
     }
-    let before = control.current_versions().await.map_err(store_problem)?;
-    let after = control.replace(&staged, Vec::new()).await.map_err(store_problem)?;
+    let before = control.current_revisions().await.map_err(store_problem)?;
+    control.replace(String::new(), &staged, Vec::new()).await.map_err(store_problem)?;
+    let after = control.current_revisions().await.map_err(store_problem)?;
     if options.records || fresh {
         records.replace(&staged).await.map_err(store_problem)?;
     }
@@ -137,7 +139,8 @@ async fn alone(data: &Path, file: &Path, options: &Restore) -> anyhow::Result<Re
     }
     let mut restored = Restored::default();
     for version in &after {
-        let same = before.iter().any(|earlier| earlier == version);
+        // On a fresh directory everything is new.
+        let same = before.iter().any(|earlier| earlier.id == version.id && earlier.spec == version.spec);
         if same { &mut restored.kept } else { &mut restored.deployed }.push(version.spec.name.clone());
     }
     let gone = before.iter().filter(|earlier| !after.iter().any(|version| version.spec.name == earlier.spec.name));

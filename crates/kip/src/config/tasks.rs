@@ -41,6 +41,7 @@ pub(super) fn options(values: &BTreeMap<&'static str, Value>) -> Result<Options,
         ca: ca(&values["tasks.ca"].value)?,
         weights: weights(&values["tasks.weights"].value)?,
         secret: Vec::new(),
+        server: String::new(),
     })
 }
 

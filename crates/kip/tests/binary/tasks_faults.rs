@@ -362,7 +362,7 @@ fn a_backup_under_load_holds_tasks_that_can_be_put_back() {
     let store = kip_store::tasks::SqliteTasks::open(&data.join("tasks.db")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        use kip_store::tasks::TaskStore;
+        use kip_store::tasks::TaskReader;
         let number = store.find("f".to_owned(), kept.clone()).await.unwrap().expect("the task is in the backup");
         assert_eq!(store.payload(number).await.unwrap().unwrap(), "answer later");
     });

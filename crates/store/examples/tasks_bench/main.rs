@@ -11,7 +11,7 @@ mod subjects;
 use std::path::Path;
 use std::sync::Arc;
 
-use kip_store::tasks::{NewTask, SqliteTasks, TaskFilter, TaskNumber, TaskStore};
+use kip_store::tasks::{NewTask, SqliteTasks, TaskFilter, TaskNumber, TaskReader as _, TaskStore};
 
 use measure::{measure, millis};
 use subjects::{Log, Round, Store, Subject, open, task};

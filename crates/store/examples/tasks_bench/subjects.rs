@@ -9,7 +9,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use bytes::Bytes;
 use kip_store::Care;
-use kip_store::tasks::{NewTask, Output, Progressed, SqliteTasks, Step, TaskNumber, TaskState, TaskStore, Tuning};
+use kip_store::tasks::{
+    NewEvent, NewTask, Output, Progressed, SqliteTasks, Step, TaskNumber, TaskState, TaskStore, Tuning,
+};
 use tokio::sync::oneshot;
 
 /// Bytes of a payload.
@@ -64,7 +66,9 @@ fn progressed(state: TaskState, epoch: u32) -> Progressed {
     Progressed {
         state,
         epoch,
+        server: Arc::from("0123456789abcdef"),
         boot: 1,
+        revision: 7,
         lease_until: 15_000,
         run_at: 0,
         expires_at: i64::MAX,
@@ -81,8 +85,9 @@ fn progressed(state: TaskState, epoch: u32) -> Progressed {
 }
 
 fn step(number: TaskNumber, from: (TaskState, u32), to: Progressed) -> Step {
-    let events = "1764000000000 Running i-1-4-2\n".to_owned();
-    Step { number, from: from.0, epoch: from.1, to, events, output: None, deliveries: Vec::new() }
+    let value = r#"{"Running":{"instance":"i-1-4-2","epoch":1}}"#.to_owned();
+    let events = vec![NewEvent { at: 1_764_000_000_000, value }];
+    Step { number, function: None, from: from.0, epoch: from.1, to, events, output: None, deliveries: Vec::new() }
 }
 
 /// Opens the store as a server does.

@@ -1,12 +1,9 @@
 use super::*;
-use crate::{DecisionRecord, Record, RequestFilter, SqliteControl, SqliteRecords, StoredKey};
-use kip_spec::function::{FunctionSpec, Program, Resources};
-
-fn spec(name: &str, memory: Option<u64>) -> FunctionSpec {
-    let program = Program::Command { argv: vec!["true".to_owned()], dir: "/".into() };
-    let resources = Resources { memory: memory.map(kip_spec::Bytes), ..Resources::default() };
-    FunctionSpec { resources, ..FunctionSpec::new(name.parse().unwrap(), program) }
-}
+use crate::control::contract::{commit, deploy, put_key};
+use crate::{
+    Change, ControlFile as _, ControlStore as _, DecisionRecord, Effect, Record, RecordStore as _, RecordsFile as _,
+    RequestFilter, Seq, SqliteControl, SqliteRecords, StoredKey, StoredRevision,
+};
 
 struct World {
     folder: tempfile::TempDir,
@@ -29,13 +26,31 @@ impl World {
     }
 
     async fn deploy(&self, names: &[&str]) -> Vec<u64> {
-        let specs = names.iter().map(|name| spec(name, None)).collect();
-        let made = self.control.add_versions(specs, "text".to_owned(), "kip.yaml").await.unwrap();
-        made.iter().map(|made| made.id.0).collect()
+        deploy(&self.control, names).await.iter().map(|made| made.id.0).collect()
+    }
+
+    async fn write(&self, file: &Path, overwrite: bool) -> Result<Manifest, Error> {
+        let files = Files { control: &self.control, records: &self.records, tasks: None };
+        write(file, overwrite, "0.1.0", &self.control, files).await
+    }
+
+    /// Restores a backup of the control objects; the revisions that serve then.
+    async fn replace(&self, staged: &Staged, renew: &[&str]) -> Vec<StoredRevision> {
+        let renew = renew.iter().map(|name| name.parse().unwrap()).collect();
+        match self.control.replace(String::new(), staged, renew).await.unwrap().effect {
+            Effect::Replaced(revisions) => revisions,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The keys without their revisions.
+    async fn keys(&self) -> Vec<StoredKey> {
+        let keys = self.control.keys().await.unwrap();
+        keys.into_iter().map(|key| StoredKey { rev: Seq(0), ..key }).collect()
     }
 
     async fn backup(&self, name: &str) -> PathBuf {
-        write(&self.path(name), false, "0.1.0", &self.control, &self.records, None).await.unwrap();
+        self.write(&self.path(name), false).await.unwrap();
         self.path(name)
     }
 
@@ -60,17 +75,17 @@ async fn what_was_backed_up_comes_back_and_numbers_are_never_reused() {
     assert_eq!(world.left_behind(), ["one"]);
     let newer = world.deploy(&["a", "c"]).await;
     let key = StoredKey::new("later", [7; 32], 1, "admin", "default");
-    let key = StoredKey { id: world.control.put_key(key.clone()).await.unwrap(), ..key };
+    let key = StoredKey { id: put_key(&world.control, key.clone()).await, ..key };
 
     let staged = world.stage(&file).unwrap();
     assert_eq!((staged.manifest.functions, staged.manifest.by.as_str()), (2, "0.1.0"));
-    let restored = world.control.replace(&staged, vec!["a".parse().unwrap()]).await.unwrap();
+    let restored = world.replace(&staged, &["a"]).await;
     drop(staged);
     let names: Vec<&str> = restored.iter().map(|version| version.spec.name.as_str()).collect();
     assert_eq!(names, ["a", "b"]);
     assert!(restored[0].id.0 > newer[1], "a renewed version has a number of its own: {restored:?}");
     assert_eq!(restored[1].id.0, 2, "what did not change keeps its number");
-    assert_eq!(world.control.keys().await.unwrap(), [key], "keys that open the server stay");
+    assert_eq!(world.keys().await, [key], "keys that open the server stay");
     assert_eq!(world.control.identity().await.unwrap().unwrap().server, world.server);
     assert_eq!(world.left_behind(), ["one"]);
     assert!(world.deploy(&["d"]).await[0] > restored[0].id.0);
@@ -80,19 +95,19 @@ async fn what_was_backed_up_comes_back_and_numbers_are_never_reused() {
 async fn keys_of_another_server_come_along_but_what_was_taken_from_a_key_stays_taken() {
     let (world, other) = (World::new().await, World::new().await);
     let key = |name: &str, secret: u8| StoredKey::new(name, [secret; 32], 1, "deploy", "default");
-    let gone = world.control.put_key(key("gone", 1)).await.unwrap();
-    let rotated = world.control.put_key(key("rotated", 2)).await.unwrap();
+    let gone = put_key(&world.control, key("gone", 1)).await;
+    let rotated = put_key(&world.control, key("rotated", 2)).await;
     let file = world.backup("one").await;
-    world.control.remove_key(gone).await.unwrap();
+    commit(&world.control, Change::RemoveKey(gone)).await;
     let fresh = StoredKey { id: rotated, previous: Some(([2; 32], 9)), ..key("rotated", 3) };
-    world.control.put_key(fresh.clone()).await.unwrap();
-    world.control.replace(&world.stage(&file).unwrap(), Vec::new()).await.unwrap();
-    assert_eq!(world.control.keys().await.unwrap(), [fresh], "a removed key does not come back, nor an old secret");
+    put_key(&world.control, fresh.clone()).await;
+    world.replace(&world.stage(&file).unwrap(), &[]).await;
+    assert_eq!(world.keys().await, [fresh], "a removed key does not come back, nor an old secret");
 
-    other.control.put_key(StoredKey { previous: Some(([2; 32], 9)), ..key("gone", 5) }).await.unwrap();
+    put_key(&other.control, StoredKey { previous: Some(([2; 32], 9)), ..key("gone", 5) }).await;
     let staged = stage(&file, other.folder.path(), None).unwrap();
-    other.control.replace(&staged, Vec::new()).await.unwrap();
-    let keys = other.control.keys().await.unwrap();
+    other.replace(&staged, &[]).await;
+    let keys = other.keys().await;
     let found: Vec<(&str, u8, &str)> =
         keys.iter().map(|key| (key.name.as_str(), key.hash[0], key.role.as_str())).collect();
     assert_eq!(found, [("gone", 5, "deploy"), ("gone-0101010101010101", 1, "deploy")]);
@@ -127,12 +142,12 @@ async fn a_file_is_never_overwritten_unasked() {
     let world = World::new().await;
     let file = world.path("one");
     fs::write(&file, "mine").unwrap();
-    let again = write(&file, false, "0.1.0", &world.control, &world.records, None).await;
+    let again = world.write(&file, false).await;
     assert!(matches!(again, Err(Error::Exists { .. })), "{again:?}");
     assert_eq!(fs::read(&file).unwrap(), b"mine");
-    write(&file, true, "0.1.0", &world.control, &world.records, None).await.unwrap();
+    world.write(&file, true).await.unwrap();
     world.stage(&file).unwrap();
-    let nowhere = write(&world.path("no/where"), false, "0.1.0", &world.control, &world.records, None).await;
+    let nowhere = world.write(&world.path("no/where"), false).await;
     assert!(nowhere.is_err());
     assert_eq!(world.left_behind(), ["one"]);
 }

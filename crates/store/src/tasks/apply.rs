@@ -3,6 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::blobs::{INLINE, Pin};
+use super::events;
+use super::writer::Scratch;
 use super::{Accepted, Delivered, NewTask, OPEN_BELOW, Output, Step, Stepped, TaskNumber};
 
 /// `tasks_open` is the one index: what is ready, claimed or expiring is found through it and ordered in memory. `ids` holds
@@ -67,6 +69,18 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     INSERT INTO deliveries SELECT id, task, target, attempts, run_at FROM earlier;
     DROP TABLE earlier;
 ",
+    // `server`: claims of another server are not ours to void. `last_event` counts what happened, and reports of progress are apart,
+    // because a row is written anew at each step and may not grow with them.
+    "
+    ALTER TABLE tasks ADD COLUMN function_id INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE tasks ADD COLUMN server TEXT NOT NULL DEFAULT '';
+    ALTER TABLE tasks ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE tasks ADD COLUMN last_event INTEGER NOT NULL DEFAULT 1;
+    UPDATE tasks SET last_event = 1 + length(events) - length(replace(events, char(10), ''));
+    CREATE TABLE progress (
+        task INTEGER NOT NULL, event INTEGER NOT NULL, at INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (task, event)
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// In `ids`: an id that a caller chose, or its idempotency key.
@@ -108,8 +122,10 @@ pub(super) fn accept(c: &Connection, task: &NewTask, blob: Option<&Pin>, next: &
     }
     let number = signed(*next);
     c.prepare_cached(
-        "INSERT INTO tasks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 0, 0, 0, ?11, 0, 0, 0, 0, 0, NULL, 0,
-         NULL, NULL, '', '', NULL)",
+        "INSERT INTO tasks (number, function, qualifier, tenant, id, kind, priority, order_key, created, expires_at, run_at,
+             function_id, state, epoch, boot, lease_until, started, ended, errors, crashes, refusals, status, events,
+             destinations)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', '')",
     )?
     .execute(params![
         number,
@@ -122,7 +138,8 @@ pub(super) fn accept(c: &Connection, task: &NewTask, blob: Option<&Pin>, next: &
         task.order,
         task.created,
         task.expires_at,
-        task.run_at
+        task.run_at,
+        signed(task.function_id.0)
     ])?;
     let inline = blob.is_none().then_some(&task.payload[..]);
     let hash = blob.map(|pin| pin.hash.as_str());
@@ -171,14 +188,15 @@ pub(super) fn is_referred_to(c: &Connection, hash: &str) -> bool {
     c.query_row("SELECT count(*) FROM blobs WHERE hash = ?1", [hash], |row| row.get::<_, i64>(0)).unwrap_or(1) > 0
 }
 
-pub(super) fn advance(c: &Connection, step: &Step, blob: Option<&Pin>, loose: &mut Vec<String>) -> Result<Stepped> {
-    let to = &step.to;
+pub(super) fn advance(c: &Connection, step: &Step, blob: Option<&Pin>, scratch: &mut Scratch) -> Result<Stepped> {
+    let (to, loose) = (&step.to, &mut scratch.loose);
     let changed = c
         .prepare_cached(
             "UPDATE tasks SET state = ?4, epoch = ?5, boot = ?6, lease_until = ?7, run_at = ?8, started = ?9, ended = ?10,
              errors = ?11, crashes = ?12, refusals = ?13, instance = ?14, status = ?15, error_kind = ?16, error = ?17,
-             events = events || ?18, expires_at = ?19
-             WHERE number = ?1 AND state = ?2 AND epoch = ?3",
+             events = events || iif(?20 = 0, '', (last_event + 1) || ?18), expires_at = ?19, last_event = last_event + ?20,
+             server = ?21, revision = ?22
+             WHERE number = ?1 AND state = ?2 AND epoch = ?3 AND (?23 IS NULL OR function_id IN (0, ?23))",
         )?
         .execute(params![
             signed(step.number.0),
@@ -198,8 +216,12 @@ pub(super) fn advance(c: &Connection, step: &Step, blob: Option<&Pin>, loose: &m
             to.status,
             to.error_kind,
             to.error,
-            step.events,
-            to.expires_at
+            events::lines(&step.events),
+            to.expires_at,
+            i64::try_from(step.events.len()).unwrap_or(i64::MAX),
+            to.server,
+            signed(to.revision),
+            step.function.map(|id| signed(id.0))
         ])?;
     if changed == 0 {
         return Ok(Stepped::default());
@@ -221,7 +243,8 @@ pub(super) fn advance(c: &Connection, step: &Step, blob: Option<&Pin>, loose: &m
             .execute(params![signed(step.number.0), delivery.target, delivery.run_at])?;
         deliveries.push(c.last_insert_rowid().unsigned_abs());
     }
-    Ok(Stepped { applied: true, deliveries })
+    scratch.steps += 1;
+    Ok(Stepped { applied: true, order: scratch.steps, deliveries })
 }
 
 pub(super) fn renew(c: &Connection, claims: &[(TaskNumber, u32)], until: u64) -> Result<Vec<bool>> {
@@ -233,13 +256,30 @@ pub(super) fn renew(c: &Connection, claims: &[(TaskNumber, u32)], until: u64) ->
         .collect()
 }
 
-pub(super) fn note_progress(c: &Connection, number: TaskNumber, epoch: u32, text: &str, events: &str) -> Result<bool> {
-    let changed = c
+/// Reports of progress of a task that are kept.
+const KEPT_REPORTS: u32 = 100;
+
+pub(super) fn note_progress(c: &Connection, number: TaskNumber, epoch: u32, at: i64, text: &str) -> Result<bool> {
+    let event: Option<i64> = c
         .prepare_cached(
-            "UPDATE tasks SET progress = ?3, events = events || ?4 WHERE number = ?1 AND epoch = ?2 AND state IN (1, 3)",
+            "UPDATE tasks SET progress = ?3, last_event = last_event + 1
+             WHERE number = ?1 AND epoch = ?2 AND state IN (1, 3) RETURNING last_event",
         )?
-        .execute(params![signed(number.0), epoch, text, events])?;
-    Ok(changed > 0)
+        .query_row(params![signed(number.0), epoch, text], |row| row.get(0))
+        .optional()?;
+    let Some(event) = event else { return Ok(false) };
+    c.prepare_cached("INSERT INTO progress VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        signed(number.0),
+        event,
+        at,
+        text
+    ])?;
+    c.prepare_cached(
+        "DELETE FROM progress WHERE task = ?1
+         AND event <= (SELECT event FROM progress WHERE task = ?1 ORDER BY event DESC LIMIT 1 OFFSET ?2)",
+    )?
+    .execute(params![signed(number.0), KEPT_REPORTS])?;
+    Ok(true)
 }
 
 pub(super) fn delivered(c: &Connection, id: u64, result: &Delivered) -> Result<()> {
@@ -315,6 +355,7 @@ pub(super) fn forget(c: &Connection, number: TaskNumber, next: u64, loose: &mut 
             .execute(params![function, kind, id, row])?;
     }
     c.prepare_cached("DELETE FROM deliveries WHERE task = ?1")?.execute([row])?;
+    c.prepare_cached("DELETE FROM progress WHERE task = ?1")?.execute([row])?;
     Ok(true)
 }
 

@@ -11,7 +11,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use rusqlite::Connection;
 
-use crate::database::{Error, is_lost, plain, poison};
+use crate::database::{Error, is_lost, name, plain, poison};
 use crate::health::{Care, Condition};
 
 /// So many pages of 4 KiB, and so many more, are worth moving.
@@ -52,7 +52,7 @@ impl Checkpointer {
             }
         })
         .map_err(|error| Error::Database {
-            path: path.to_owned(),
+            database: name(path),
             detail: format!("the thread of its log cannot be started: {error}"),
         })?;
         Ok(Self { wake, pages, finish, seen: 0 })

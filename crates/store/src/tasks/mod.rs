@@ -8,19 +8,20 @@
 mod apply;
 mod blobs;
 mod checkpoint;
+mod events;
 mod read;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::change::FunctionId;
 use crate::database::Error;
 use crate::health::Condition;
 
@@ -122,6 +123,8 @@ pub struct TaskNumber(pub u64);
 pub struct NewTask {
     /// Its function.
     pub function: Arc<str>,
+    /// The function's id: a name that is made again is another function.
+    pub function_id: FunctionId,
     /// Which version or alias of it.
     pub qualifier: Arc<str>,
     /// Whose it is.
@@ -177,8 +180,12 @@ pub struct Progressed {
     pub state: TaskState,
     /// Counts claims; what belongs to an earlier one comes too late.
     pub epoch: u32,
-    /// The server start that claimed it.
+    /// The server that claimed it. Empty: this one, whichever that is.
+    pub server: Arc<str>,
+    /// The start of that server.
     pub boot: u32,
+    /// The revision that its latest run was on, 0 before the first.
+    pub revision: u64,
     /// Until when the claim holds without being renewed, boot-time milliseconds of the host.
     pub lease_until: u64,
     /// Not to be run before.
@@ -205,19 +212,41 @@ pub struct Progressed {
     pub error: Option<String>,
 }
 
+/// Something that happened to a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// When, milliseconds since 1970.
+    pub at: i64,
+    /// What, as JSON that this store does not read.
+    pub value: String,
+}
+
+/// An event as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Counts the events of its task; the first one, which is not stored, is that it was accepted.
+    pub number: u64,
+    /// When, milliseconds since 1970.
+    pub at: i64,
+    /// What, as JSON that this store does not read.
+    pub value: String,
+}
+
 /// A change of one task: applied only if the task is still in that state and epoch.
 #[derive(Debug, Clone)]
 pub struct Step {
     /// Which task.
     pub number: TaskNumber,
+    /// Only if the task is still of the function with this id.
+    pub function: Option<FunctionId>,
     /// The state it must be in.
     pub from: TaskState,
     /// The epoch it must be in.
     pub epoch: u32,
     /// What it is from then on.
     pub to: Progressed,
-    /// Lines to be added to its events.
-    pub events: String,
+    /// What happened to it.
+    pub events: Vec<NewEvent>,
     /// What the function answered, where that is kept.
     pub output: Option<Output>,
     /// Words that this causes. They are stored with it or not at all.
@@ -229,6 +258,8 @@ pub struct Step {
 pub struct Stepped {
     /// False: it came too late, and nothing was changed.
     pub applied: bool,
+    /// Its place in the order of this store's steps since it was opened, from 1. Memory follows a task in this order.
+    pub order: u64,
     /// The numbers of the words that it caused, in their order.
     pub deliveries: Vec<u64>,
 }
@@ -290,6 +321,8 @@ pub struct Task {
     pub number: TaskNumber,
     /// Its function.
     pub function: Arc<str>,
+    /// The function's id; 0 for a task from before functions had ids.
+    pub function_id: FunctionId,
     /// Which version or alias of it.
     pub qualifier: Arc<str>,
     /// Whose it is.
@@ -306,8 +339,8 @@ pub struct Task {
     pub created: i64,
     /// What changes.
     pub now: Progressed,
-    /// Lines, oldest first.
-    pub events: String,
+    /// What happened to it, oldest first; of its reports of progress, the latest hundred.
+    pub events: Vec<StoredEvent>,
     /// Lines about the words sent, by target.
     pub destinations: String,
     /// What the function said of its progress last.
@@ -358,25 +391,10 @@ pub struct SyncTimes {
     pub changes: u64,
 }
 
-/// Tasks. Every method that returns `Ok` after a change has it on disk.
+/// Questions about tasks.
 #[async_trait]
-pub trait TaskStore: Send + Sync + std::fmt::Debug {
-    /// Stores a task, or finds the one with its id or key.
-    async fn accept(&self, task: NewTask) -> Result<Accepted, Error>;
-    /// Applies a step, unless the task is not in its state and epoch any more.
-    async fn advance(&self, step: Step) -> Result<Stepped, Error>;
-    /// Applies steps in one commit, each for itself.
-    async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<Stepped>, Error>;
-    /// Notes that claims hold until then (boot-time milliseconds), each with its epoch. The answer says which still did.
-    async fn renew(&self, claims: Vec<(TaskNumber, u32)>, until: u64) -> Result<Vec<bool>, Error>;
-    /// Notes what the function said of its progress in a claim. False if it is not that claim's any more.
-    async fn note_progress(&self, number: TaskNumber, epoch: u32, text: String, events: String) -> Result<bool, Error>;
-    /// Notes what became of an attempt to send a word.
-    async fn delivered(&self, id: u64, result: Delivered) -> Result<(), Error>;
-    /// Keeps what a function and a version or alias of it want for their tasks, in words that this store does not read; none
-    /// takes it away.
-    async fn put_config(&self, function: String, qualifier: String, text: Option<String>) -> Result<(), Error>;
-    /// All of these: function, qualifier, text.
+pub trait TaskReader: Send + Sync + std::fmt::Debug {
+    /// All configurations: function, qualifier, text.
     async fn configs(&self) -> Result<Vec<(String, String, String)>, Error>;
     /// A task by its number.
     async fn task(&self, number: TaskNumber) -> Result<Option<Task>, Error>;
@@ -394,20 +412,35 @@ pub trait TaskStore: Send + Sync + std::fmt::Debug {
     async fn open(&self, after: TaskNumber, most: u32) -> Result<Vec<Task>, Error>;
     /// All words that are still to be sent.
     async fn deliveries(&self) -> Result<Vec<Delivery>, Error>;
+    /// How long syncs take.
+    fn sync_times(&self) -> SyncTimes;
+    /// Whether changes are taken.
+    fn condition(&self) -> Condition;
+}
+
+/// Changes of tasks. Every method that returns `Ok` has the change on the disk.
+#[async_trait]
+pub trait TaskStore: TaskReader {
+    /// Stores a task, or finds the one with its id or key.
+    async fn accept(&self, task: NewTask) -> Result<Accepted, Error>;
+    /// Applies a step, unless the task is not in its state and epoch any more.
+    async fn advance(&self, step: Step) -> Result<Stepped, Error>;
+    /// Applies steps in one commit, each for itself.
+    async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<Stepped>, Error>;
+    /// Notes that claims hold until then (boot-time milliseconds), each with its epoch. The answer says which still did.
+    async fn renew(&self, claims: Vec<(TaskNumber, u32)>, until: u64) -> Result<Vec<bool>, Error>;
+    /// Notes what the function said of its progress in a claim, at a time. False if it is not that claim's any more.
+    async fn note_progress(&self, number: TaskNumber, epoch: u32, at: i64, text: String) -> Result<bool, Error>;
+    /// Notes what became of an attempt to send a word.
+    async fn delivered(&self, id: u64, result: Delivered) -> Result<(), Error>;
+    /// Keeps what a function and a version or alias of it want for their tasks, in words that this store does not read; none
+    /// takes it away.
+    async fn put_config(&self, function: String, qualifier: String, text: Option<String>) -> Result<(), Error>;
     /// Forgets tasks that are over, with what belongs to them. Open ones stay. Says how many went.
     async fn forget(&self, numbers: Vec<TaskNumber>) -> Result<u64, Error>;
     /// Looks at up to 5,000 tasks in the order of numbers, forgets up to 500 that were over before `ended_before`
     /// (milliseconds since 1970) and have nothing to send, and says behind which number to go on; none at the end.
     async fn prune(&self, after: TaskNumber, ended_before: i64) -> Result<Option<TaskNumber>, Error>;
-    /// Writes a copy that is consistent in itself into a file that must not exist or be empty. What the copy refers to
-    /// outside of it stays for as long as the answer is held.
-    async fn copy_to(&self, file: PathBuf) -> Result<BlobHold, Error>;
-    /// How long syncs take.
-    fn sync_times(&self) -> SyncTimes;
-    /// Whether changes are taken.
-    fn condition(&self) -> Condition;
-    /// The disk has room again.
-    fn room_again(&self);
 }
 
 pub use blobs::Hold as BlobHold;

@@ -7,16 +7,18 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use super::apply::{BY_ID, signed};
-use super::{Delivery, Progressed, Task, TaskFilter, TaskNumber, TaskState};
+use super::{Delivery, Progressed, StoredEvent, Task, TaskFilter, TaskNumber, TaskState, events};
+use crate::change::FunctionId;
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 const COLUMNS: &str = "number, function, qualifier, tenant, id, kind, priority, order_key, created, expires_at, state,
-    epoch, boot, lease_until, run_at, started, ended, errors, crashes, refusals, instance, status, error_kind, error";
+    epoch, boot, lease_until, run_at, started, ended, errors, crashes, refusals, instance, status, error_kind, error,
+    function_id, server, revision";
 
 /// Names of the row before: those of the next are mostly the same, and then shared.
 #[derive(Debug, Default)]
-struct Names([Option<Arc<str>>; 3]);
+struct Names([Option<Arc<str>>; 4]);
 
 impl Names {
     fn of(&mut self, row: &Row<'_>, column: usize, place: usize) -> Result<Arc<str>> {
@@ -35,6 +37,7 @@ fn task_of(row: &Row<'_>, names: &mut Names) -> Result<Task> {
     Ok(Task {
         number: TaskNumber(row.get::<_, i64>(0)?.unsigned_abs()),
         function: names.of(row, 1, 0)?,
+        function_id: FunctionId(row.get::<_, i64>(24)?.unsigned_abs()),
         qualifier: names.of(row, 2, 1)?,
         tenant: names.of(row, 3, 2)?,
         id: row.get(4)?,
@@ -45,7 +48,9 @@ fn task_of(row: &Row<'_>, names: &mut Names) -> Result<Task> {
         now: Progressed {
             state,
             epoch: row.get(11)?,
+            server: names.of(row, 25, 3)?,
             boot: row.get(12)?,
+            revision: row.get::<_, i64>(26)?.unsigned_abs(),
             lease_until: row.get::<_, i64>(13)?.unsigned_abs(),
             run_at: row.get(14)?,
             expires_at: row.get(9)?,
@@ -59,26 +64,48 @@ fn task_of(row: &Row<'_>, names: &mut Names) -> Result<Task> {
             error_kind: row.get(22)?,
             error: row.get(23)?,
         },
-        events: String::new(),
+        events: Vec::new(),
         destinations: String::new(),
         progress: None,
         envelope: String::new(),
     })
 }
 
-fn whole_task_of(row: &Row<'_>) -> Result<Task> {
+/// A task with the number of its last event.
+fn whole_task_of(row: &Row<'_>) -> Result<(Task, u64)> {
     let mut task = task_of(row, &mut Names::default())?;
-    (task.events, task.destinations) = (row.get(24)?, row.get(25)?);
-    (task.progress, task.envelope) = (row.get(26)?, row.get(27)?);
-    Ok(task)
+    let text = row.get_ref(27)?.as_str()?;
+    (task.events, task.destinations) = (events::read(text), row.get(28)?);
+    (task.progress, task.envelope) = (row.get(29)?, row.get(30)?);
+    let last: i64 = row.get(31)?;
+    Ok((task, last.unsigned_abs()))
 }
 
-const WHOLE: &str = "events, destinations, progress, envelope FROM tasks JOIN inputs USING (number)";
+const WHOLE: &str = "events, destinations, progress, envelope, last_event FROM tasks JOIN inputs USING (number)";
 
 pub(super) fn task(c: &Connection, number: TaskNumber) -> Result<Option<Task>> {
     c.prepare_cached(&format!("SELECT {COLUMNS}, {WHOLE} WHERE number = ?1"))?
         .query_row([signed(number.0)], whole_task_of)
-        .optional()
+        .optional()?
+        .map(|(task, last)| with_reports(c, task, last))
+        .transpose()
+}
+
+/// Adds the reports of progress to the events, if there are some.
+fn with_reports(c: &Connection, mut task: Task, last: u64) -> Result<Task> {
+    if task.events.len() as u64 + 1 < last {
+        let report = |row: &Row<'_>| {
+            let text: String = row.get(2)?;
+            let value = serde_json::json!({ "Progress": { "text": text } }).to_string();
+            Ok(StoredEvent { number: row.get::<_, i64>(0)?.unsigned_abs(), at: row.get(1)?, value })
+        };
+        let mut query = c.prepare_cached("SELECT event, at, text FROM progress WHERE task = ?1")?;
+        for report in query.query_map([signed(task.number.0)], report)? {
+            task.events.push(report?);
+        }
+        task.events.sort_by_key(|event| event.number);
+    }
+    Ok(task)
 }
 
 pub(super) fn find(c: &Connection, function: &str, id: &str) -> Result<Option<TaskNumber>> {
@@ -158,7 +185,9 @@ pub(super) fn list(c: &Connection, filter: &TaskFilter) -> Result<Vec<Task>> {
     let (condition, values) = condition(filter);
     let order = if filter.ascending { "ASC" } else { "DESC" };
     let text = format!("SELECT {COLUMNS}, {WHOLE} WHERE {condition} ORDER BY number {order} LIMIT {}", filter.limit);
-    c.prepare(&text)?.query_map(params_from_iter(values), whole_task_of)?.collect()
+    let rows: Vec<(Task, u64)> =
+        c.prepare(&text)?.query_map(params_from_iter(values), whole_task_of)?.collect::<Result<_>>()?;
+    rows.into_iter().map(|(task, last)| with_reports(c, task, last)).collect()
 }
 
 pub(super) fn count(c: &Connection, filter: &TaskFilter, most: u64) -> Result<u64> {

@@ -11,11 +11,12 @@ use super::checkpoint::{self, Checkpointer};
 use super::read::{self, Stored};
 use super::writer::Writer;
 use super::{
-    Accepted, Delivered, Delivery, NewTask, Output, Step, Stepped, SyncTimes, Task, TaskFilter, TaskNumber, TaskStore,
-    apply,
+    Accepted, Delivered, Delivery, NewTask, Output, Step, Stepped, SyncTimes, Task, TaskFilter, TaskNumber, TaskReader,
+    TaskStore, apply,
 };
-use crate::database::{self, Database, Error, Sync, plain};
+use crate::database::{self, Error, Readers, Sync, name, plain};
 use crate::health::{Care, Condition};
+use crate::sqlite::SqliteFile;
 
 /// The writer's pages in memory; SQLite takes a negative number for KiB, and looks through all of them at each commit.
 const CACHE: i64 = -8_192;
@@ -41,7 +42,7 @@ pub struct SqliteTasks {
     path: PathBuf,
     care: Care,
     writer: Writer,
-    reader: Database,
+    readers: Readers,
     blobs: Blobs,
     probe_us: u64,
 }
@@ -73,10 +74,10 @@ impl SqliteTasks {
         blobs.sweep(|name| known.contains(name)).map_err(io)?;
         let checkpointer = Checkpointer::start(path, &mut connection, checkpoint::connect(path)?, care.clone())?;
         let writer = Writer::start(path, connection, care.clone(), blobs.clone(), checkpointer, tuning.batch)?;
-        let reader = Database::attach(path, care.clone())?;
+        let readers = Readers::open(path, 2)?;
         // A server must start on a full disk too, where there is nothing to be measured.
         let probe_us = probe(folder).unwrap_or_default();
-        Ok(Self { path: path.to_owned(), care, writer, reader, blobs, probe_us })
+        Ok(Self { path: path.to_owned(), care, writer, readers, blobs, probe_us })
     }
 
     /// Writes what is large into a file, on a thread that may wait for the disk.
@@ -86,15 +87,15 @@ impl SqliteTasks {
         }
         match self.care.condition() {
             Condition::Writable => {}
-            Condition::Full => return Err(Error::Full { path: self.path.clone() }),
-            Condition::NotDurable(detail) => return Err(Error::NotDurable { path: self.path.clone(), detail }),
+            Condition::Full => return Err(Error::Full { database: name(&self.path) }),
+            Condition::NotDurable(detail) => return Err(Error::NotDurable { database: name(&self.path), detail }),
         }
         let (blobs, bytes, care) = (self.blobs.clone(), bytes.clone(), self.care.clone());
         let put = kip_host::tasks::blocking("blob", move || match blobs.put(&bytes) {
             Err(error) if error.kind() == std::io::ErrorKind::StorageFull && care.make_room() => blobs.put(&bytes),
             other => other,
         });
-        let put = put.await.ok_or_else(|| Error::Closed { path: self.path.clone() })?;
+        let put = put.await.ok_or_else(|| Error::Closed { database: name(&self.path) })?;
         put.map(Some).map_err(|error| {
             if error.kind() == std::io::ErrorKind::StorageFull {
                 self.care.full();
@@ -102,7 +103,7 @@ impl SqliteTasks {
                 self.care.not_durable(&error.to_string());
             }
             match self.care.condition() {
-                Condition::NotDurable(detail) => Error::NotDurable { path: self.path.clone(), detail },
+                Condition::NotDurable(detail) => Error::NotDurable { database: name(&self.path), detail },
                 _ => io_error(&self.path, &error),
             }
         })
@@ -114,7 +115,7 @@ impl SqliteTasks {
             Stored::Blob(hash) => {
                 let (blobs, path) = (self.blobs.clone(), self.path.clone());
                 let read = kip_host::tasks::blocking("blob", move || blobs.get(&hash));
-                let read = read.await.ok_or(Error::Closed { path })?;
+                let read = read.await.ok_or_else(|| Error::Closed { database: name(&path) })?;
                 read.map_err(|error| io_error(&self.path, &error))
             }
         }
@@ -123,8 +124,8 @@ impl SqliteTasks {
 
 fn io_error(path: &Path, error: &std::io::Error) -> Error {
     match error.kind() {
-        std::io::ErrorKind::StorageFull => Error::Full { path: path.to_owned() },
-        _ => Error::Database { path: path.to_owned(), detail: error.to_string() },
+        std::io::ErrorKind::StorageFull => Error::Full { database: name(path) },
+        _ => Error::Database { database: name(path), detail: error.to_string() },
     }
 }
 
@@ -156,6 +157,60 @@ fn tempfile_in(folder: &Path) -> std::io::Result<std::fs::File> {
 }
 
 #[async_trait]
+impl TaskReader for SqliteTasks {
+    async fn configs(&self) -> Result<Vec<(String, String, String)>, Error> {
+        self.readers.read_wide(|c| read::configs(c)).await
+    }
+
+    async fn task(&self, number: TaskNumber) -> Result<Option<Task>, Error> {
+        self.readers.read(move |c| read::task(c, number)).await
+    }
+
+    async fn find(&self, function: String, id: String) -> Result<Option<TaskNumber>, Error> {
+        self.readers.read(move |c| read::find(c, &function, &id)).await
+    }
+
+    async fn payload(&self, number: TaskNumber) -> Result<Option<Bytes>, Error> {
+        match self.readers.read(move |c| read::payload(c, number)).await? {
+            Some(stored) => self.fetch(stored).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn output(&self, number: TaskNumber) -> Result<Option<Output>, Error> {
+        match self.readers.read(move |c| read::output(c, number)).await? {
+            Some((head, stored)) => Ok(Some(Output { head, body: self.fetch(stored).await? })),
+            None => Ok(None),
+        }
+    }
+
+    async fn list(&self, filter: TaskFilter) -> Result<Vec<Task>, Error> {
+        self.readers.read_wide(move |c| read::list(c, &filter)).await
+    }
+
+    async fn count(&self, filter: TaskFilter, most: u64) -> Result<u64, Error> {
+        self.readers.read_wide(move |c| read::count(c, &filter, most)).await
+    }
+
+    async fn open(&self, after: TaskNumber, most: u32) -> Result<Vec<Task>, Error> {
+        self.readers.read_wide(move |c| read::open(c, after, most)).await
+    }
+
+    async fn deliveries(&self) -> Result<Vec<Delivery>, Error> {
+        self.readers.read_wide(|c| read::deliveries(c)).await
+    }
+
+    fn sync_times(&self) -> SyncTimes {
+        let times = *self.writer.times().lock();
+        SyncTimes { probe_us: self.probe_us, ..times }
+    }
+
+    fn condition(&self) -> Condition {
+        self.care.condition()
+    }
+}
+
+#[async_trait]
 impl TaskStore for SqliteTasks {
     async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
         let pin = self.put_aside(&task.payload).await?;
@@ -180,7 +235,7 @@ impl TaskStore for SqliteTasks {
         }
         self.writer
             .change(bytes, move |c, scratch| {
-                pinned.iter().map(|(step, pin)| apply::advance(c, step, pin.as_ref(), &mut scratch.loose)).collect()
+                pinned.iter().map(|(step, pin)| apply::advance(c, step, pin.as_ref(), scratch)).collect()
             })
             .await
     }
@@ -189,8 +244,8 @@ impl TaskStore for SqliteTasks {
         self.writer.change(claims.len() * 16, move |c, _| apply::renew(c, &claims, until)).await
     }
 
-    async fn note_progress(&self, number: TaskNumber, epoch: u32, text: String, events: String) -> Result<bool, Error> {
-        self.writer.change(text.len(), move |c, _| apply::note_progress(c, number, epoch, &text, &events)).await
+    async fn note_progress(&self, number: TaskNumber, epoch: u32, at: i64, text: String) -> Result<bool, Error> {
+        self.writer.change(text.len(), move |c, _| apply::note_progress(c, number, epoch, at, &text)).await
     }
 
     async fn delivered(&self, id: u64, result: Delivered) -> Result<(), Error> {
@@ -199,48 +254,6 @@ impl TaskStore for SqliteTasks {
 
     async fn put_config(&self, function: String, qualifier: String, text: Option<String>) -> Result<(), Error> {
         self.writer.change(256, move |c, _| apply::put_config(c, &function, &qualifier, text.as_deref())).await
-    }
-
-    async fn configs(&self) -> Result<Vec<(String, String, String)>, Error> {
-        self.reader.read(|c| read::configs(c)).await
-    }
-
-    async fn task(&self, number: TaskNumber) -> Result<Option<Task>, Error> {
-        self.reader.read(move |c| read::task(c, number)).await
-    }
-
-    async fn find(&self, function: String, id: String) -> Result<Option<TaskNumber>, Error> {
-        self.reader.read(move |c| read::find(c, &function, &id)).await
-    }
-
-    async fn payload(&self, number: TaskNumber) -> Result<Option<Bytes>, Error> {
-        match self.reader.read(move |c| read::payload(c, number)).await? {
-            Some(stored) => self.fetch(stored).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    async fn output(&self, number: TaskNumber) -> Result<Option<Output>, Error> {
-        match self.reader.read(move |c| read::output(c, number)).await? {
-            Some((head, stored)) => Ok(Some(Output { head, body: self.fetch(stored).await? })),
-            None => Ok(None),
-        }
-    }
-
-    async fn list(&self, filter: TaskFilter) -> Result<Vec<Task>, Error> {
-        self.reader.read(move |c| read::list(c, &filter)).await
-    }
-
-    async fn count(&self, filter: TaskFilter, most: u64) -> Result<u64, Error> {
-        self.reader.read(move |c| read::count(c, &filter, most)).await
-    }
-
-    async fn open(&self, after: TaskNumber, most: u32) -> Result<Vec<Task>, Error> {
-        self.reader.read(move |c| read::open(c, after, most)).await
-    }
-
-    async fn deliveries(&self) -> Result<Vec<Delivery>, Error> {
-        self.reader.read(|c| read::deliveries(c)).await
     }
 
     async fn forget(&self, numbers: Vec<TaskNumber>) -> Result<u64, Error> {
@@ -260,20 +273,14 @@ impl TaskStore for SqliteTasks {
             .clear(0, move |c, scratch| apply::prune(c, after, ended_before, scratch.next, &mut scratch.loose))
             .await
     }
+}
 
-    async fn copy_to(&self, file: PathBuf) -> Result<Hold, Error> {
+#[async_trait]
+impl SqliteFile for SqliteTasks {
+    async fn copy_to(&self, file: PathBuf) -> Result<Option<Hold>, Error> {
         let hold = self.blobs.hold();
-        self.reader.read(move |c| c.execute("VACUUM INTO ?1", [file.to_string_lossy()]).map(drop)).await?;
-        Ok(hold)
-    }
-
-    fn sync_times(&self) -> SyncTimes {
-        let times = *self.writer.times().lock();
-        SyncTimes { probe_us: self.probe_us, ..times }
-    }
-
-    fn condition(&self) -> Condition {
-        self.care.condition()
+        database::copy(&self.path, file).await?;
+        Ok(Some(hold))
     }
 
     fn room_again(&self) {

@@ -16,7 +16,7 @@ use super::SyncTimes;
 use super::apply;
 use super::blobs::Blobs;
 use super::checkpoint::Checkpointer;
-use crate::database::{Error, is_full, is_lost, plain, poison};
+use crate::database::{Error, is_full, is_lost, name, plain, poison};
 use crate::health::{Care, Condition};
 
 /// Changes of one commit.
@@ -33,6 +33,8 @@ pub(super) struct Scratch {
     pub(super) next: u64,
     /// Files that lost their last reference in this transaction.
     pub(super) loose: Vec<String>,
+    /// Steps that were applied since the start.
+    pub(super) steps: u64,
 }
 
 trait Work: Send {
@@ -107,12 +109,12 @@ impl Writer {
         let next = apply::next_number(&connection).map_err(|error| plain(path, &error))?;
         let (jobs, queue) = sync_channel(WAITING);
         let times = Arc::new(Mutex::new(SyncTimes::default()));
-        let scratch = Scratch { next, loose: Vec::new() };
+        let scratch = Scratch { next, loose: Vec::new(), steps: 0 };
         let batch = batch.clamp(1, BATCH);
         let mut desk =
             Desk { path: path.to_owned(), connection, care, blobs, checkpointer, scratch, times: times.clone(), batch };
         kip_host::tasks::thread("tasks-store", move || desk.work(&queue)).map_err(|error| Error::Database {
-            path: path.to_owned(),
+            database: name(path),
             detail: format!("its thread cannot be started: {error}"),
         })?;
         Ok(Self { path: path.to_owned(), jobs, times })
@@ -149,10 +151,10 @@ impl Writer {
         let (answer, answered) = oneshot::channel();
         let job = Box::new(Job { bytes, frees, work, done: None, answer });
         self.jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => Error::Busy { path: self.path.clone() },
-            TrySendError::Disconnected(_) => Error::Closed { path: self.path.clone() },
+            TrySendError::Full(_) => Error::Busy { database: name(&self.path) },
+            TrySendError::Disconnected(_) => Error::Closed { database: name(&self.path) },
         })?;
-        answered.await.map_err(|_| Error::Closed { path: self.path.clone() })?
+        answered.await.map_err(|_| Error::Closed { database: name(&self.path) })?
     }
 }
 
@@ -201,13 +203,13 @@ impl Desk {
             Ok(()) => batch.into_iter().for_each(|job| job.answer(None)),
             Err(error) if is_full(&error) => {
                 self.care.full();
-                batch.into_iter().for_each(|job| job.answer(Some(Error::Full { path: self.path.clone() })));
+                batch.into_iter().for_each(|job| job.answer(Some(Error::Full { database: name(&self.path) })));
                 return;
             }
             Err(error) if is_lost(&error) => {
                 poison(&self.connection, &self.care, &error);
                 let detail = error.to_string();
-                let lost = || Error::NotDurable { path: self.path.clone(), detail: detail.clone() };
+                let lost = || Error::NotDurable { database: name(&self.path), detail: detail.clone() };
                 batch.into_iter().for_each(|job| job.answer(Some(lost())));
                 return;
             }
@@ -231,9 +233,9 @@ impl Desk {
         let path = self.path.clone();
         match self.care.condition() {
             Condition::Writable => None,
-            Condition::Full => Some(Box::new(move || Error::Full { path: path.clone() })),
+            Condition::Full => Some(Box::new(move || Error::Full { database: name(&path) })),
             Condition::NotDurable(detail) => {
-                Some(Box::new(move || Error::NotDurable { path: path.clone(), detail: detail.clone() }))
+                Some(Box::new(move || Error::NotDurable { database: name(&path), detail: detail.clone() }))
             }
         }
     }

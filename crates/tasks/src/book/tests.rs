@@ -4,6 +4,8 @@ fn entry(tenant: &str) -> Entry {
     Entry {
         id: None,
         function: Arc::from("f"),
+        function_id: 1,
+        step: 0,
         qualifier: Arc::from("LATEST"),
         tenant: Arc::from(tenant),
         priority: 1,

@@ -101,12 +101,8 @@ impl Jobs {
         self.kept.lock()
     }
 
-    /// What is kept of timers, from the disk.
-    pub(crate) fn of_rows(rows: &[(String, String, String)]) -> Self {
-        let kept = rows.iter().filter(|(_, qualifier, _)| qualifier == KEPT);
-        let parse =
-            |(function, _, text): &(String, String, String)| Some((function.clone(), serde_json::from_str(text).ok()?));
-        Self { kept: Mutex::new(kept.filter_map(parse).collect()), earlier: Notify::new() }
+    pub(crate) fn new(kept: BTreeMap<String, Kept>) -> Self {
+        Self { kept: Mutex::new(kept), earlier: Notify::new() }
     }
 }
 
@@ -154,8 +150,7 @@ async fn forget_gone(shared: &Arc<Shared>) -> Result<(), Error> {
     for name in names {
         let timer = shared.control.cell(&name).and_then(|cell| timer_of(&cell));
         if timer.is_none() {
-            shared.store.put_config(name.clone(), KEPT.to_owned(), None).await?;
-            shared.jobs.lock().remove(&name);
+            shared.keep(&name, None).await?;
         }
     }
     Ok(())
@@ -174,11 +169,20 @@ impl Shared {
         }
     }
 
-    async fn keep(&self, name: &str, kept: Kept) -> Result<(), Error> {
-        let text = serde_json::to_string(&kept).unwrap_or_default();
-        self.store.put_config(name.to_owned(), KEPT.to_owned(), Some(text)).await?;
-        self.jobs.lock().insert(name.to_owned(), kept);
-        Ok(())
+    /// Stores what is kept of a job's timer, then holds it; none forgets it.
+    async fn keep(self: &Arc<Self>, name: &str, kept: Option<Kept>) -> Result<(), Error> {
+        let (shared, name) = (self.clone(), name.to_owned());
+        let unit = self.commits.ordered("timer of a job", move |store| async move {
+            let text = kept.as_ref().map(|kept| serde_json::to_string(kept).unwrap_or_default());
+            store.put_config(name.clone(), KEPT.to_owned(), text).await?;
+            let mut jobs = shared.jobs.lock();
+            match kept {
+                Some(kept) => drop(jobs.insert(name, kept)),
+                None => drop(jobs.remove(&name)),
+            }
+            Ok(())
+        });
+        unit.await
     }
 
     /// Tasks of a function that are not over.
@@ -196,7 +200,7 @@ async fn look(shared: &Arc<Shared>, cell: &Arc<Cell>) -> Result<Option<i64>, Err
     let zone = zone_of(&timer);
     let (mut kept, new) = shared.kept(name, &timer, now);
     if new {
-        shared.keep(name, kept.clone()).await?;
+        shared.keep(name, Some(kept.clone())).await?;
     }
     if kept.is_paused() {
         return Ok(None);
@@ -211,7 +215,7 @@ async fn look(shared: &Arc<Shared>, cell: &Arc<Cell>) -> Result<Option<i64>, Err
         kept.behind = at;
         // Those to be run come behind it, or before it and are all of them late.
         if due.runs.is_empty() {
-            shared.keep(name, kept.clone()).await?;
+            shared.keep(name, Some(kept.clone())).await?;
         }
     }
     for at in due.runs {
@@ -221,7 +225,7 @@ async fn look(shared: &Arc<Shared>, cell: &Arc<Cell>) -> Result<Option<i64>, Err
         }
         reached("job: fired");
         kept.behind = at;
-        shared.keep(name, kept.clone()).await?;
+        shared.keep(name, Some(kept.clone())).await?;
     }
     Ok(timer.cron.next(now, &zone))
 }
@@ -238,7 +242,7 @@ async fn fire(
     let tasks = Tasks { shared: shared.clone() };
     let id = id_at(at);
     // It may be there already, if the server ended between the two commits.
-    let known = shared.store.find(name.to_owned(), id.clone()).await?;
+    let known = shared.read().find(name.to_owned(), id.clone()).await?;
     if known.is_some() {
         return Ok(None);
     }
@@ -294,7 +298,7 @@ impl Tasks {
         if kept.is_paused() != paused {
             kept.paused = Some(paused);
             kept.behind = kept.behind.max(now);
-            shared.keep(name, kept).await?;
+            shared.keep(name, Some(kept)).await?;
             shared.jobs.earlier.notify_one();
         }
         Ok(())

@@ -150,7 +150,7 @@ impl Tasks {
         let Some(job) = &spec.job else { return Ok(None) };
         let name = cell.name().to_string();
         let filter = TaskFilter { function: Some(name.clone()), limit: runs, ..TaskFilter::default() };
-        let tasks = self.shared.store.list(filter).await?;
+        let tasks = self.shared.read().list(filter).await?;
         let mut runs: Vec<JobRun> = tasks.iter().map(JobRun::of).collect();
         let last = runs.first().cloned();
         if runs.len() == 1 {

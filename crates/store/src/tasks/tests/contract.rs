@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{claim, end, look, step, store, task};
+use crate::change::FunctionId;
 use crate::tasks::{
     Accepted, Delivered, NewDelivery, NewTask, Output, Progressed, TaskFilter, TaskNumber, TaskState, TaskStore,
 };
@@ -27,6 +28,9 @@ held_by_sqlite!(
     steps_of_one_commit_stand_for_themselves,
     the_first_of_two_ends_wins,
     a_late_claim_changes_nothing,
+    reports_of_progress_are_bounded_and_keep_their_numbers,
+    a_step_can_name_the_function_and_the_claim_its_server,
+    steps_are_numbered_in_the_order_of_their_commits,
     large_payloads_and_results_come_back,
     open_tasks_are_listed_in_order,
     lists_filter_and_page,
@@ -127,7 +131,7 @@ mod parts {
         assert!(!store.advance(claim(&before, 1)).await.unwrap().applied, "nobody claims twice");
         let after = look(store.as_ref(), number).await;
         assert_eq!((after.now.state, after.now.epoch, after.now.boot), (TaskState::Running, 1, 1));
-        assert_eq!(after.events, "2000 Running\n");
+        assert_eq!(values(&after), ["\"Running\""]);
         let retry = Progressed {
             state: TaskState::Retrying,
             run_at: 5_000,
@@ -137,9 +141,10 @@ mod parts {
             error: Some("it said no".to_owned()),
             ..after.now.clone()
         };
-        assert!(store.advance(step(&after, retry.clone(), "3000 Retrying\n")).await.unwrap().applied);
+        assert!(store.advance(step(&after, retry.clone(), "\"Retrying\"")).await.unwrap().applied);
         let again = look(store.as_ref(), number).await;
-        assert_eq!((again.now, again.events.as_str()), (retry, "2000 Running\n3000 Retrying\n"));
+        assert_eq!(values(&again), ["\"Running\"", "\"Retrying\""]);
+        assert_eq!(again.now, retry);
         assert!(!store.advance(TaskNumberStep::unknown(&after)).await.unwrap().applied);
     }
 
@@ -180,27 +185,77 @@ mod parts {
         assert_eq!(won, 1);
         let over = look(store.as_ref(), number).await;
         assert!(over.now.state.is_terminal());
-        assert_eq!(over.events.matches("over").count(), 1);
+        assert_eq!(values(&over).iter().filter(|value| value.contains("over")).count(), 1);
+    }
+
+    fn values(task: &crate::tasks::Task) -> Vec<&str> {
+        task.events.iter().map(|event| event.value.as_str()).collect()
+    }
+
+    pub(super) async fn reports_of_progress_are_bounded_and_keep_their_numbers(store: Store) {
+        let number = claimed(&store).await;
+        for report in 0..250 {
+            assert!(store.note_progress(number, 1, 3_000 + report, format!("{report} of 250")).await.unwrap());
+        }
+        let running = look(store.as_ref(), number).await;
+        assert_eq!(running.progress.as_deref(), Some("249 of 250"));
+        assert!(store.advance(end(&running, TaskState::Succeeded)).await.unwrap().applied);
+        let over = look(store.as_ref(), number).await;
+        assert_eq!(over.events.len(), 102, "the claim, the latest hundred reports, the end");
+        let found: Vec<(u64, &str)> = over.events.iter().map(|event| (event.number, event.value.as_str())).collect();
+        assert_eq!(found[0], (2, "\"Running\""));
+        assert_eq!(found[1], (153, r#"{"Progress":{"text":"150 of 250"}}"#));
+        assert_eq!(found[101], (253, "\"over\""));
+        assert_eq!(store.forget(vec![number]).await.unwrap(), 1);
+    }
+
+    pub(super) async fn a_step_can_name_the_function_and_the_claim_its_server(store: Store) {
+        let number = add(&store, NewTask { function_id: FunctionId(3), ..task() }).await;
+        let before = look(store.as_ref(), number).await;
+        assert_eq!(before.function_id, FunctionId(3));
+        let mut other = claim(&before, 1);
+        other.function = Some(FunctionId(4));
+        assert!(!store.advance(other).await.unwrap().applied, "a name made again is another function");
+        let mut own = claim(&before, 1);
+        own.function = Some(FunctionId(3));
+        (own.to.server, own.to.revision) = (Arc::from("abc"), 7);
+        assert!(store.advance(own).await.unwrap().applied);
+        let running = look(store.as_ref(), number).await;
+        assert_eq!((&*running.now.server, running.now.boot, running.now.revision), ("abc", 1, 7));
+        let open = store.open(TaskNumber(0), 10).await.unwrap();
+        assert_eq!((&*open[0].now.server, open[0].function_id), ("abc", FunctionId(3)));
+    }
+
+    pub(super) async fn steps_are_numbered_in_the_order_of_their_commits(store: Store) {
+        let mut last = 0;
+        for _ in 0..3 {
+            let number = add(&store, task()).await;
+            let claimed = store.advance(claim(&look(store.as_ref(), number).await, 1)).await.unwrap();
+            assert!(claimed.order > last);
+            let over = end(&look(store.as_ref(), number).await, TaskState::Failed);
+            last = store.advance(over).await.unwrap().order;
+            assert!(last > claimed.order);
+        }
     }
 
     pub(super) async fn a_late_claim_changes_nothing(store: Store) {
         let number = claimed(&store).await;
         assert_eq!(store.renew(vec![(number, 1), (number, 2)], 40_000).await.unwrap(), [true, false]);
         assert_eq!(look(store.as_ref(), number).await.now.lease_until, 40_000);
-        assert!(store.note_progress(number, 1, "half".to_owned(), "2500 progress\n".to_owned()).await.unwrap());
-        assert!(!store.note_progress(number, 2, "all".to_owned(), String::new()).await.unwrap());
+        assert!(store.note_progress(number, 1, 2_500, "half".to_owned()).await.unwrap());
+        assert!(!store.note_progress(number, 2, 2_500, "all".to_owned()).await.unwrap());
         let running = look(store.as_ref(), number).await;
         assert_eq!(running.progress.as_deref(), Some("half"));
         // Somebody else has claimed it.
         let lost = Progressed { state: TaskState::Running, epoch: 2, ..running.now.clone() };
-        assert!(store.advance(step(&running, lost, "")).await.unwrap().applied);
+        assert!(store.advance(step(&running, lost, "\"lost\"")).await.unwrap().applied);
         assert!(!store.advance(end(&running, TaskState::Succeeded)).await.unwrap().applied);
         assert_eq!(store.renew(vec![(number, 1)], 50_000).await.unwrap(), [false]);
         let mut over = end(&look(store.as_ref(), number).await, TaskState::Succeeded);
         over.output = Some(Output { head: "200".to_owned(), body: Bytes::from_static(b"done") });
         assert!(store.advance(over).await.unwrap().applied);
         assert_eq!(store.renew(vec![(number, 2)], 60_000).await.unwrap(), [false], "what is over has no claim");
-        assert!(!store.note_progress(number, 2, "more".to_owned(), String::new()).await.unwrap());
+        assert!(!store.note_progress(number, 2, 2_500, "more".to_owned()).await.unwrap());
         assert_eq!(store.output(number).await.unwrap().unwrap().body, "done");
     }
 

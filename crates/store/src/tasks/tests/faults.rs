@@ -7,9 +7,10 @@ use bytes::Bytes;
 use kip_host::disk::{Pressure, Reserve};
 
 use super::{claim, end, look, run_below, task};
+use crate::SqliteFile as _;
 use crate::database::Error;
 use crate::health::{Care, Condition};
-use crate::tasks::{NewTask, SqliteTasks, TaskFilter, TaskNumber, TaskState, TaskStore, Tuning};
+use crate::tasks::{NewTask, SqliteTasks, TaskFilter, TaskNumber, TaskReader as _, TaskState, TaskStore, Tuning};
 
 fn with_faults(test: &str) {
     let folder = tempfile::tempdir().unwrap();

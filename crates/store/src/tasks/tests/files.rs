@@ -5,8 +5,9 @@ use std::fs;
 use bytes::Bytes;
 
 use super::{end, look, store, task};
+use crate::SqliteFile as _;
 use crate::database::Error;
-use crate::tasks::{NewTask, Output, SqliteTasks, TaskNumber, TaskState, TaskStore};
+use crate::tasks::{NewTask, Output, SqliteTasks, TaskNumber, TaskReader as _, TaskState, TaskStore};
 
 fn files(folder: &std::path::Path) -> usize {
     fs::read_dir(folder.join("tasks.blobs")).unwrap().count()
@@ -85,4 +86,36 @@ async fn a_newer_file_is_refused_and_an_own_one_opens_again() {
     drop(again);
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     assert!(matches!(SqliteTasks::open(&path), Err(Error::Newer { found: 99, .. })));
+}
+
+#[tokio::test]
+async fn tasks_of_the_schema_before_are_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tasks.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    for script in &crate::tasks::MIGRATIONS[..2] {
+        old.execute_batch(script).unwrap();
+    }
+    old.pragma_update(None, "user_version", 2).unwrap();
+    old.execute_batch(
+        r#"INSERT INTO tasks VALUES (7, 'f', 'LATEST', 'default', NULL, 0, 5, NULL, 1, 99, 1, 1, 4, 0, 1, 2, 0, 0, 0, 0,
+             'i-4-1-1', 0, NULL, NULL, '5 Dequeued
+5 Running {"instance":"i-4-1-1","epoch":1}
+6 Progress {"text":"half"}
+', '', 'half');
+           INSERT INTO inputs VALUES (7, '{}', x'77', NULL, NULL, zeroblob(16));"#,
+    )
+    .unwrap();
+    drop(old);
+    let store = SqliteTasks::open(&path).unwrap();
+    let task = look(&store, TaskNumber(7)).await;
+    assert_eq!((task.now.state, task.now.boot, &*task.now.server), (TaskState::Running, 4, ""));
+    let events: Vec<(u64, i64, &str)> =
+        task.events.iter().map(|event| (event.number, event.at, event.value.as_str())).collect();
+    let running = r#"{"Running":{"instance":"i-4-1-1","epoch":1}}"#;
+    assert_eq!(events, [(2, 5, r#"{"Dequeued":null}"#), (3, 5, running), (4, 6, r#"{"Progress":{"text":"half"}}"#)]);
+    assert!(store.note_progress(task.number, 1, 8, "all".to_owned()).await.unwrap());
+    assert!(store.advance(end(&task, TaskState::Succeeded)).await.unwrap().applied);
+    let numbers: Vec<u64> = look(&store, task.number).await.events.iter().map(|event| event.number).collect();
+    assert_eq!(numbers, [2, 3, 4, 5, 6]);
 }

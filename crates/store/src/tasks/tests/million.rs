@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::task;
 use crate::health::Care;
-use crate::tasks::{NewTask, SqliteTasks, TaskNumber, TaskState, TaskStore, Tuning};
+use crate::tasks::{NewTask, SqliteTasks, TaskNumber, TaskReader as _, TaskState, TaskStore, Tuning};
 
 const ROWS: u64 = 1_000_000;
 /// Submitted at once.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{NewTask, Progressed, SqliteTasks, Step, Task, TaskNumber, TaskState, TaskStore};
+use super::{NewEvent, NewTask, Progressed, SqliteTasks, Step, Task, TaskNumber, TaskState, TaskStore};
 
 /// A task of function `f` with nothing special about it.
 pub(super) fn task() -> NewTask {
@@ -36,21 +36,22 @@ pub(super) fn claim(task: &Task, boot: u32) -> Step {
         instance: Some(Arc::from("i-1-1-1")),
         ..task.now.clone()
     };
-    step(task, to, "2000 Running\n")
+    step(task, to, "\"Running\"")
 }
 
 /// The step that ends a task in this state.
 pub(super) fn end(task: &Task, state: TaskState) -> Step {
-    step(task, Progressed { state, ended: 3_000, ..task.now.clone() }, "3000 over\n")
+    step(task, Progressed { state, ended: 3_000, ..task.now.clone() }, "\"over\"")
 }
 
-pub(super) fn step(task: &Task, to: Progressed, events: &str) -> Step {
+pub(super) fn step(task: &Task, to: Progressed, event: &str) -> Step {
     Step {
         number: task.number,
+        function: None,
         from: task.now.state,
         epoch: task.now.epoch,
         to,
-        events: events.to_owned(),
+        events: vec![NewEvent { at: 2_000, value: event.to_owned() }],
         output: None,
         deliveries: Vec::new(),
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{claim, end, look, run_below, task};
-use crate::tasks::{NewTask, Output, SqliteTasks, TaskNumber, TaskState, TaskStore, Tuning};
+use crate::tasks::{NewTask, Output, SqliteTasks, TaskNumber, TaskReader as _, TaskState, TaskStore, Tuning};
 
 /// Cuts that are tried of one recording.
 const CUTS: u64 = 60;

@@ -1,0 +1,244 @@
+//! The changes of control objects as values, and the traits of the store that keeps them.
+//!
+//! Each commit has a number, [`Seq`]. Memory applies the commits in the order of these numbers, and so will a replica. The
+//! revision of an object is the number of the commit that changed it last; whoever changes an object can say which
+//! revision it read, and the store compares inside the transaction.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use kip_spec::function::FunctionSpec;
+use kip_spec::scaling::Fc;
+use kip_spec::{FunctionName, VersionId};
+use serde::{Deserialize, Serialize};
+
+use crate::database::Error;
+use crate::health::Condition;
+use crate::keys::{AuditFilter, AuditRecord, StoredKey};
+use crate::{Identity, VersionSource};
+
+/// The number of a commit. 0 is before the first commit: the revision of an object that does not exist.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seq(pub u64);
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The number of a function. A name that is made again gets another one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FunctionId(pub u64);
+
+/// An immutable revision of a function.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredRevision {
+    /// Its number, unique over all functions. Instances, journals and records hold it.
+    pub id: VersionId,
+    /// Its function.
+    pub function: FunctionId,
+    /// Counts the revisions of the function, from 1.
+    pub ordinal: u64,
+    /// The declaration.
+    pub spec: FunctionSpec,
+}
+
+/// Something that has a revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    /// A function: its declaration. Which revision serves is its state and does not count.
+    Function(FunctionName),
+    /// The instances that are provisioned for a qualifier.
+    Provision(FunctionName, String),
+    /// A key, by its number.
+    Key(u64),
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Function(name) => write!(f, "function/{name}"),
+            Self::Provision(name, qualifier) => write!(f, "provision/{name}/{qualifier}"),
+            Self::Key(id) => write!(f, "key/{id}"),
+        }
+    }
+}
+
+/// A condition of a commit: the object still has this revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IfMatch {
+    /// The object.
+    pub object: Object,
+    /// The revision that the caller read.
+    pub rev: Seq,
+}
+
+/// A change of control objects.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Makes a revision of each function, all or none; each is what its function is to serve. Functions are made as needed.
+    Deploy {
+        /// The declarations.
+        specs: Vec<FunctionSpec>,
+        /// The document they were read from.
+        document: String,
+        /// In whose words it is written.
+        facade: &'static str,
+    },
+    /// A revision serves from now on. Nothing, if it was removed meanwhile.
+    Serve {
+        /// Its function.
+        function: FunctionName,
+        /// The revision.
+        revision: VersionId,
+    },
+    /// Removes a function with its revisions and settings.
+    RemoveFunction(FunctionName),
+    /// Sets how many instances are provisioned for a qualifier. Nothing, if there is no such function.
+    PutProvision {
+        /// The function.
+        function: FunctionName,
+        /// The qualifier.
+        qualifier: String,
+        /// The policies.
+        settings: Box<Fc>,
+    },
+    /// Removes that again.
+    RemoveProvision {
+        /// The function.
+        function: FunctionName,
+        /// The qualifier.
+        qualifier: String,
+    },
+    /// Stores a key: a new one if its number is 0. When it was last used stays as it is.
+    PutKey(Box<StoredKey>),
+    /// Removes a key, by its number.
+    RemoveKey(u64),
+}
+
+impl Change {
+    /// Its name in the table of changes. The names are part of the file's format.
+    pub fn op(&self) -> &'static str {
+        match self {
+            Self::Deploy { .. } => "deploy",
+            Self::Serve { .. } => "serve",
+            Self::RemoveFunction(_) => "function.remove",
+            Self::PutProvision { .. } => "provision.put",
+            Self::RemoveProvision { .. } => "provision.remove",
+            Self::PutKey(_) => "key.put",
+            Self::RemoveKey(_) => "key.remove",
+        }
+    }
+}
+
+/// A change as it is asked for.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    /// The name of the key that asks; empty for the server itself.
+    pub by: String,
+    /// The change.
+    pub change: Change,
+    /// All of these must hold.
+    pub if_match: Vec<IfMatch>,
+}
+
+impl Proposal {
+    /// A change that the server makes by itself.
+    pub fn own(change: Change) -> Self {
+        Self { by: String::new(), change, if_match: Vec::new() }
+    }
+}
+
+/// The caller of a change: the name of its key, and the revision of the object that it read, if it says so.
+#[derive(Debug, Clone, Default)]
+pub struct Author {
+    /// The name of the key; empty for the server itself.
+    pub by: String,
+    /// The change is refused if the object's revision is another one.
+    pub if_match: Option<Seq>,
+}
+
+impl Author {
+    /// This caller's change of an object.
+    pub fn proposal(&self, object: Object, change: Change) -> Proposal {
+        let if_match = self.if_match.map(|rev| IfMatch { object, rev });
+        Proposal { by: self.by.clone(), change, if_match: if_match.into_iter().collect() }
+    }
+}
+
+/// A change that is on the disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Committed {
+    /// The commit's number; of the last commit, if nothing was changed.
+    pub seq: Seq,
+    /// The effect.
+    pub effect: Effect,
+}
+
+/// The effect of a change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// There was nothing to change, and there is no commit.
+    Nothing,
+    /// It is as the change says.
+    Done,
+    /// The new revisions, in the order of their declarations.
+    Deployed(Vec<StoredRevision>),
+    /// The number of the key that was stored.
+    Key(u64),
+    /// Everything was replaced; the revision that each function serves now.
+    Replaced(Vec<StoredRevision>),
+}
+
+/// Provisioned instances as stored: function, qualifier, policies.
+pub type StoredProvision = (FunctionName, String, Fc);
+
+/// Something in the store that this version cannot read. It stays there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The object, as in the table of changes.
+    pub object: String,
+    /// Why it cannot be read.
+    pub detail: String,
+}
+
+/// Questions about control objects.
+#[async_trait]
+pub trait ControlReader: Send + Sync + fmt::Debug {
+    /// The revision that each function serves, or the one that it is to serve if none has served yet; by name.
+    async fn current_revisions(&self) -> Result<Vec<StoredRevision>, Error>;
+    /// A revision by its number, whether it serves or not; none that was removed or collected.
+    async fn revision(&self, revision: VersionId) -> Result<Option<StoredRevision>, Error>;
+    /// The revisions of a function with their documents, oldest first.
+    async fn revisions(&self, function: FunctionName) -> Result<Vec<VersionSource>, Error>;
+    /// The revision of an object; 0 if it does not exist.
+    async fn rev(&self, object: Object) -> Result<Seq, Error>;
+    /// The provisioned instances, and the rows that cannot be read.
+    async fn provisions(&self) -> Result<(Vec<StoredProvision>, Vec<Unreadable>), Error>;
+    /// All keys, by name.
+    async fn keys(&self) -> Result<Vec<StoredKey>, Error>;
+    /// The audit records that fit, newest first.
+    async fn audit(&self, filter: AuditFilter) -> Result<Vec<AuditRecord>, Error>;
+    /// The server that this store belongs to; none before the first start.
+    async fn identity(&self) -> Result<Option<Identity>, Error>;
+    /// Whether changes are taken.
+    fn condition(&self) -> Condition;
+}
+
+/// Control objects. Every method that returns `Ok` after a change has it on the disk.
+#[async_trait]
+pub trait ControlStore: ControlReader {
+    /// Counts a start of the server.
+    async fn begin_boot(&self) -> Result<Identity, Error>;
+    /// Makes a change, all of it or nothing, unless one of its conditions does not hold: [`Error::Stale`].
+    async fn commit(&self, proposal: Proposal) -> Result<Committed, Error>;
+    /// Notes when keys were last used: numbers and milliseconds since 1970.
+    async fn keys_used(&self, uses: Vec<(u64, i64)>) -> Result<(), Error>;
+    /// Begins an audit record and gives its number. The oldest records are deleted.
+    async fn audit_begin(&self, record: AuditRecord) -> Result<i64, Error>;
+    /// Ends an audit record: what was changed, and the result.
+    async fn audit_end(&self, record: i64, object: String, result: String) -> Result<(), Error>;
+}

@@ -1,0 +1,162 @@
+//! Control objects in a SQLite file.
+
+mod commit;
+#[cfg(test)]
+pub(crate) mod contract;
+mod read;
+mod restore;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use kip_spec::{FunctionName, VersionId};
+use rusqlite::Connection;
+
+use crate::backup::Staged;
+use crate::change::{
+    Committed, ControlReader, ControlStore, Effect, Object, Proposal, Seq, StoredProvision, StoredRevision, Unreadable,
+};
+use crate::database::{Database, Error, Sync};
+use crate::health::{Care, Condition};
+use crate::keys::{self, AuditFilter, AuditRecord, StoredKey};
+use crate::sqlite::{ControlFile, SqliteFile};
+use crate::tasks::BlobHold;
+use crate::{Identity, VersionSource};
+
+pub(crate) use schema::MIGRATIONS;
+
+/// The control store in a SQLite file.
+#[derive(Debug, Clone)]
+pub struct SqliteControl {
+    pub(crate) database: Database,
+}
+
+impl SqliteControl {
+    /// Opens or makes the file.
+    ///
+    /// # Errors
+    /// [`Error::Newer`] for a file of a newer version, [`Error::Database`] otherwise.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_with(path, Care::default())
+    }
+
+    /// Opens or makes the file, with room that is kept for it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`Error::Full`] if there is no room even so.
+    pub fn open_with(path: &Path, care: Care) -> Result<Self, Error> {
+        Ok(Self { database: Database::open(path, Sync::Full, care, MIGRATIONS)? })
+    }
+}
+
+#[async_trait]
+impl ControlReader for SqliteControl {
+    async fn current_revisions(&self) -> Result<Vec<StoredRevision>, Error> {
+        self.database.read(|c| read::current_revisions(c)).await
+    }
+
+    async fn revision(&self, revision: VersionId) -> Result<Option<StoredRevision>, Error> {
+        self.database.read(move |c| read::revision(c, revision)).await
+    }
+
+    async fn revisions(&self, function: FunctionName) -> Result<Vec<VersionSource>, Error> {
+        self.database.read(move |c| read::revisions(c, &function)).await
+    }
+
+    async fn rev(&self, object: Object) -> Result<Seq, Error> {
+        self.database.read(move |c| commit::rev(c, &object)).await
+    }
+
+    async fn provisions(&self) -> Result<(Vec<StoredProvision>, Vec<Unreadable>), Error> {
+        self.database.read(|c| read::provisions(c)).await
+    }
+
+    async fn keys(&self) -> Result<Vec<StoredKey>, Error> {
+        self.database.read(|c| keys::all(c)).await
+    }
+
+    async fn audit(&self, filter: AuditFilter) -> Result<Vec<AuditRecord>, Error> {
+        self.database.read(move |c| keys::audit(c, &filter)).await
+    }
+
+    async fn identity(&self) -> Result<Option<Identity>, Error> {
+        self.database.read(|c| read::identity(c)).await
+    }
+
+    fn condition(&self) -> Condition {
+        self.database.care().condition()
+    }
+}
+
+#[async_trait]
+impl ControlStore for SqliteControl {
+    async fn begin_boot(&self) -> Result<Identity, Error> {
+        let fresh = format!("{:016x}", kip_host::random::bits() >> 64);
+        self.database
+            .change(move |c| {
+                // A transaction of its own: a statement that returns rows would keep an error of its commit to itself.
+                let transaction = c.transaction()?;
+                let identity = transaction.query_row(
+                    "INSERT INTO server VALUES (1, ?1, 1) ON CONFLICT (one) DO UPDATE SET boot = boot + 1 RETURNING id, boot",
+                    [fresh.as_str()],
+                    |row| Ok(Identity { server: row.get(0)?, boot: row.get(1)? }),
+                )?;
+                transaction.commit()?;
+                Ok(identity)
+            })
+            .await
+    }
+
+    async fn commit(&self, proposal: Proposal) -> Result<Committed, Error> {
+        let at = kip_host::clock::wall_millis();
+        let done = self.database.change(move |c| commit::commit(c, &proposal, at)).await?;
+        done.map_err(|commit::Mismatch { object, expected, found }| Error::Stale { object, expected, found })
+    }
+
+    async fn keys_used(&self, uses: Vec<(u64, i64)>) -> Result<(), Error> {
+        self.database.change(move |c| keys::used(c, &uses)).await
+    }
+
+    async fn audit_begin(&self, record: AuditRecord) -> Result<i64, Error> {
+        self.database.change(move |c| keys::audit_begin(c, &record)).await
+    }
+
+    async fn audit_end(&self, record: i64, object: String, result: String) -> Result<(), Error> {
+        self.database.change(move |c| keys::audit_end(c, record, &object, &result)).await
+    }
+}
+
+#[async_trait]
+impl SqliteFile for SqliteControl {
+    async fn copy_to(&self, file: PathBuf) -> Result<Option<BlobHold>, Error> {
+        self.database.copy_to(file).await.map(|()| None)
+    }
+
+    fn room_again(&self) {
+        self.database.care().room_again();
+    }
+}
+
+#[async_trait]
+impl ControlFile for SqliteControl {
+    async fn replace(&self, by: String, staged: &Staged, renew: Vec<FunctionName>) -> Result<Committed, Error> {
+        let file = staged.control.to_string_lossy().into_owned();
+        let at = kip_host::clock::wall_millis();
+        let (seq, revisions) = self
+            .database
+            .change(move |c: &mut Connection| {
+                // Attaching is not possible inside a transaction.
+                c.execute("ATTACH ?1 AS backup", [file.as_str()])?;
+                let replaced = restore::replace(c, &by, at, &renew);
+                let detached = c.execute_batch("DETACH backup");
+                let seq = replaced?;
+                detached?;
+                Ok((seq, read::current_revisions(c)?))
+            })
+            .await?;
+        Ok(Committed { seq, effect: Effect::Replaced(revisions) })
+    }
+}

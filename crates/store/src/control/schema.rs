@@ -1,0 +1,91 @@
+//! The tables of `control.db`, step by step.
+
+use crate::keys;
+
+pub(crate) const MIGRATIONS: &[&str] = &[FIRST, keys::MIGRATION, PROVISIONS, MODEL];
+
+const FIRST: &str = "
+    CREATE TABLE server (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, boot INTEGER NOT NULL) STRICT;
+    CREATE TABLE documents (id INTEGER PRIMARY KEY, text TEXT NOT NULL, facade TEXT NOT NULL) STRICT;
+    CREATE TABLE versions (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        function TEXT NOT NULL,
+        spec TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        document INTEGER NOT NULL REFERENCES documents (id)
+    ) STRICT;
+    CREATE INDEX versions_by_function ON versions (function, id);
+    CREATE INDEX versions_by_document ON versions (document);
+    CREATE TABLE functions (
+        name TEXT PRIMARY KEY,
+        latest INTEGER NOT NULL REFERENCES versions (id),
+        serving INTEGER REFERENCES versions (id)
+    ) STRICT;
+    CREATE TABLE keys (hash BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL) STRICT;
+";
+
+const PROVISIONS: &str = "
+    CREATE TABLE provisions (
+        function TEXT NOT NULL,
+        qualifier TEXT NOT NULL,
+        settings TEXT NOT NULL,
+        PRIMARY KEY (function, qualifier)
+    ) STRICT;
+";
+
+/// Functions with ids that are never reused, revisions that belong to an id, and a row for each commit. Revisions keep the numbers
+/// that versions had. The old tables are renamed first: a reference to `functions (id)` must find the new one.
+const MODEL: &str = "
+    CREATE TABLE changes (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        at INTEGER NOT NULL,
+        key TEXT NOT NULL,
+        object TEXT NOT NULL,
+        op TEXT NOT NULL
+    ) STRICT;
+    INSERT INTO changes (at, key, object, op) VALUES (CAST(unixepoch('subsec') * 1000 AS INTEGER), '', '', 'migrate');
+
+    ALTER TABLE functions RENAME TO functions_3;
+    ALTER TABLE versions RENAME TO versions_3;
+    DROP INDEX versions_by_function;
+    DROP INDEX versions_by_document;
+    CREATE TABLE functions (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL UNIQUE,
+        desired INTEGER NOT NULL REFERENCES revisions (id) DEFERRABLE INITIALLY DEFERRED,
+        serving INTEGER REFERENCES revisions (id) DEFERRABLE INITIALLY DEFERRED,
+        rev INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE revisions (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        function INTEGER NOT NULL REFERENCES functions (id) DEFERRABLE INITIALLY DEFERRED,
+        ordinal INTEGER NOT NULL,
+        spec TEXT NOT NULL,
+        document INTEGER NOT NULL REFERENCES documents (id),
+        created INTEGER NOT NULL,
+        UNIQUE (function, ordinal)
+    ) STRICT;
+    CREATE INDEX revisions_by_document ON revisions (document);
+    INSERT INTO functions (name, desired, serving, rev) SELECT name, latest, serving, 1 FROM functions_3 ORDER BY name;
+    INSERT INTO revisions (id, function, ordinal, spec, document, created)
+        SELECT v.id, f.id, row_number() OVER (PARTITION BY f.id ORDER BY v.id), v.spec, v.document, v.created
+        FROM versions_3 v JOIN functions f ON f.name = v.function ORDER BY v.id;
+    DELETE FROM sqlite_sequence WHERE name = 'revisions';
+    INSERT INTO sqlite_sequence (name, seq) SELECT 'revisions', seq FROM sqlite_sequence WHERE name = 'versions_3';
+
+    CREATE TABLE settings (
+        function INTEGER NOT NULL REFERENCES functions (id),
+        qualifier TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        config TEXT NOT NULL,
+        rev INTEGER NOT NULL,
+        PRIMARY KEY (function, qualifier, kind)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO settings SELECT f.id, p.qualifier, 'provision', p.settings, 1
+        FROM provisions p JOIN functions f ON f.name = p.function;
+    DROP TABLE provisions;
+    DROP TABLE functions_3;
+    DROP TABLE versions_3;
+
+    ALTER TABLE keys ADD COLUMN rev INTEGER NOT NULL DEFAULT 1;
+";

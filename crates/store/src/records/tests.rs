@@ -1,0 +1,176 @@
+use super::*;
+
+fn decision(number: i64) -> Record {
+    Record::Decision(DecisionRecord {
+        at: number,
+        function: if number % 2 == 0 { "even" } else { "odd" }.to_owned(),
+        version: 1,
+        instance: None,
+        from: None,
+        to: "ready".to_owned(),
+        why: "done".to_owned(),
+        detail: None,
+    })
+}
+
+#[tokio::test]
+async fn newest_first_by_function_and_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteRecords::open(&folder.path().join("records.db")).unwrap();
+    store.append((0..100).map(decision).collect()).await.unwrap();
+    let ats = |found: Vec<DecisionRecord>| found.into_iter().map(|record| record.at).collect::<Vec<_>>();
+    assert_eq!(ats(store.decisions("odd".to_owned(), 3).await.unwrap()), [99, 97, 95]);
+    store.prune(Retention { count: 4, age: 1_000 }, 100).await.unwrap();
+    assert_eq!(ats(store.decisions("even".to_owned(), 50).await.unwrap()), [98, 96]);
+    store.prune(Retention { count: 4, age: 2 }, 100).await.unwrap();
+    assert_eq!(ats(store.decisions("odd".to_owned(), 50).await.unwrap()), [99]);
+    assert_eq!(store.requests(RequestFilter { limit: 5, ..RequestFilter::default() }).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn usage_is_kept_by_function() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteRecords::open(&folder.path().join("records.db")).unwrap();
+    let usage = |function: &str, until| UsageRecord {
+        function: function.to_owned(),
+        version: 1,
+        instance: "i-1-1-1".to_owned(),
+        since: until - 7,
+        until,
+        served: 3,
+        times: [("on-demand".to_owned(), [("ready".to_owned(), 7)].into())].into(),
+    };
+    store.append(vec![Record::Usage(usage("f", 10)), Record::Usage(usage("g", 20))]).await.unwrap();
+    assert_eq!(store.usage("f".to_owned()).await.unwrap(), [usage("f", 10)]);
+    store.prune(Retention { count: 10, age: 5 }, 16).await.unwrap();
+    assert_eq!(
+        (store.usage("f".to_owned()).await.unwrap().len(), store.usage("g".to_owned()).await.unwrap().len()),
+        (0, 1)
+    );
+}
+
+#[tokio::test]
+async fn what_scaling_policies_saw_is_bounded_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("records.db");
+    let look = |function: &str, at: i64| ScalingRecord {
+        at,
+        function: function.to_owned(),
+        mode: "kpa".to_owned(),
+        version: Some(2),
+        qualifier: None,
+        observation: serde_json::json!({"t_ms": at, "ready": null, "stable": 0.25}),
+        decision: serde_json::Value::Null,
+        actual: 1,
+        in_flight: 2,
+        queued: 3,
+    };
+    let store = SqliteRecords::open(&file).unwrap();
+    let looks = (0..50).flat_map(|at| [look("f", at), look("g", at)]).map(Record::Scaling);
+    store.append(looks.collect()).await.unwrap();
+    drop(store);
+    let store = SqliteRecords::open(&file).unwrap();
+    let of = async |function: &str| store.scaling(function.to_owned(), 100).await.unwrap();
+    assert_eq!(of("f").await.len(), 50);
+    assert_eq!(store.scaling("f".to_owned(), 2).await.unwrap(), [look("f", 49), look("f", 48)]);
+    store.prune(Retention { count: 10, age: 1_000 }, 50).await.unwrap();
+    assert_eq!((of("f").await.len(), of("g").await.len()), (5, 5), "the latest ten of all");
+    store.prune(Retention { count: 10, age: 2 }, 50).await.unwrap();
+    assert_eq!(of("f").await, [look("f", 49), look("f", 48)]);
+}
+
+fn request(number: u16) -> RequestRecord {
+    RequestRecord {
+        id: format!("r{number}"),
+        at: i64::from(number) * 1_000,
+        function: "f".to_owned(),
+        version: Some(u64::from(number % 2)),
+        instance: Some(format!("i-1-1-{}", number % 3)),
+        method: "GET".to_owned(),
+        path: "/".to_owned(),
+        status: if number.is_multiple_of(10) { 500 + number / 10 } else { 200 },
+        code: (number == 10).then(|| "KW-2009".to_owned()),
+        start: Some(if number == 0 { "cold" } else { "warm" }.to_owned()),
+        queue_us: 0,
+        first_byte_us: 0,
+        total_us: u64::from(number),
+        bytes: 0,
+        bytes_in: 7,
+        kind: Some("on-demand".to_owned()),
+        peak_memory: None,
+        outcome: if number == 20 { "left" } else { "done" }.to_owned(),
+        key: (number == 30).then(|| "k".to_owned()),
+        tenant: (number == 31).then(|| "t".to_owned()),
+    }
+}
+
+/// Changes a filter.
+type Set = fn(&mut RequestFilter);
+
+#[tokio::test]
+async fn filters_choose_and_use_an_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteRecords::open(&folder.path().join("records.db")).unwrap();
+    store.append((0..40).map(|number| Record::Request(request(number))).collect()).await.unwrap();
+    let cases: [(Set, &[&str], &str); 13] = [
+        (|f| f.key = Some("k".to_owned()), &["r30"], "requests_by_key"),
+        (|f| f.tenant = Some("t".to_owned()), &["r31"], "requests_by_tenant"),
+        (|f| (f.among, f.limit) = (vec!["f".to_owned(), "g".to_owned()], 1), &["r39"], ""),
+        (|f| f.id = Some("r7".to_owned()), &["r7"], "requests_by_id"),
+        (|f| f.since = Some(38_000), &["r39", "r38"], "requests_by_time"),
+        (|f| f.status = "5xx".parse().ok(), &["r30", "r20", "r10", "r0"], "requests_failed"),
+        (|f| f.status = "502".parse().ok(), &["r20"], "requests_failed"),
+        (|f| f.code = Some("KW-2009".to_owned()), &["r10"], "requests_with_code"),
+        (|f| f.start = Some("cold".to_owned()), &["r0"], "requests_not_warm"),
+        (|f| f.slower_than = Some(37), &["r39", "r38"], "requests_by_total"),
+        (|f| (f.instance, f.limit) = (Some("i-1-1-1".to_owned()), 2), &["r37", "r34"], "requests_by_instance"),
+        (|f| (f.function, f.limit) = (Some("f".to_owned()), 1), &["r39"], "requests_by_function"),
+        (
+            |f| (f.outcome, f.version, f.kind) = (Some("left".to_owned()), Some(0), Some("on-demand".to_owned())),
+            &["r20"],
+            "",
+        ),
+    ];
+    for (set, expected, index) in cases {
+        let mut filter = RequestFilter { limit: 100, ..RequestFilter::default() };
+        set(&mut filter);
+        let ids: Vec<String> =
+            store.requests(filter.clone()).await.unwrap().into_iter().map(|record| record.id).collect();
+        assert_eq!(ids, expected, "{filter:?}");
+        let (query, values) = filter.query();
+        let plan: Vec<String> = store
+            .database
+            .read(move |c| {
+                let mut plan = c.prepare(&format!("EXPLAIN QUERY PLAN {query}"))?;
+                plan.query_map(params_from_iter(values), |row| row.get(3))?.collect()
+            })
+            .await
+            .unwrap();
+        assert!(plan.join("; ").contains(index), "{filter:?} is not answered by {index}: {plan:?}");
+    }
+}
+
+#[tokio::test]
+async fn records_of_the_first_schema_are_brought_along_after_a_copy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(MIGRATIONS[0]).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    let mut shape = serde_json::to_value(request(3)).unwrap();
+    for newer in ["bytes_in", "kind", "peak_memory"] {
+        shape.as_object_mut().unwrap().remove(newer);
+    }
+    old.execute("INSERT INTO requests (function, record) VALUES ('f', ?1)", [shape.to_string()]).unwrap();
+    drop(old);
+
+    let store = SqliteRecords::open(&path).unwrap();
+    let filter = RequestFilter { id: Some("r3".to_owned()), limit: 9, ..RequestFilter::default() };
+    let found = store.requests(filter).await.unwrap();
+    assert_eq!(found, [RequestRecord { bytes_in: 0, kind: None, ..request(3) }]);
+    let copy = rusqlite::Connection::open(folder.path().join(format!("records.before-schema-{}.db", MIGRATIONS.len())))
+        .unwrap();
+    let version: u32 = copy.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    let kept: u32 = copy.query_row("SELECT count(*) FROM requests", [], |row| row.get(0)).unwrap();
+    assert_eq!((version, kept), (1, 1));
+}

@@ -1,0 +1,76 @@
+-- Schema 4. Made by `cargo run -p kip-store --example schema`; changed by a migration only.
+
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    key_id INTEGER NOT NULL,
+    action TEXT NOT NULL,
+    object TEXT NOT NULL,
+    peer TEXT NOT NULL,
+    result TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX audit_by_key ON audit (key, id);
+
+CREATE INDEX audit_by_object ON audit (object, id);
+
+CREATE TABLE changes (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    object TEXT NOT NULL,
+    op TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE documents (id INTEGER PRIMARY KEY, text TEXT NOT NULL, facade TEXT NOT NULL) STRICT;
+
+CREATE TABLE functions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    desired INTEGER NOT NULL REFERENCES revisions (id) DEFERRABLE INITIALLY DEFERRED,
+    serving INTEGER REFERENCES revisions (id) DEFERRABLE INITIALLY DEFERRED,
+    rev INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE "keys" (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    hash BLOB NOT NULL UNIQUE,
+    created INTEGER NOT NULL,
+    role TEXT NOT NULL,
+    functions TEXT NOT NULL,
+    rate TEXT,
+    burst INTEGER,
+    concurrency INTEGER,
+    tenant TEXT NOT NULL,
+    expires INTEGER,
+    disabled INTEGER NOT NULL,
+    last_use INTEGER,
+    rotated INTEGER,
+    previous BLOB,
+    previous_until INTEGER
+, rev INTEGER NOT NULL DEFAULT 1) STRICT;
+
+CREATE TABLE revisions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    function INTEGER NOT NULL REFERENCES functions (id) DEFERRABLE INITIALLY DEFERRED,
+    ordinal INTEGER NOT NULL,
+    spec TEXT NOT NULL,
+    document INTEGER NOT NULL REFERENCES documents (id),
+    created INTEGER NOT NULL,
+    UNIQUE (function, ordinal)
+) STRICT;
+
+CREATE INDEX revisions_by_document ON revisions (document);
+
+CREATE TABLE server (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, boot INTEGER NOT NULL) STRICT;
+
+CREATE TABLE settings (
+    function INTEGER NOT NULL REFERENCES functions (id),
+    qualifier TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    config TEXT NOT NULL,
+    rev INTEGER NOT NULL,
+    PRIMARY KEY (function, qualifier, kind)
+) STRICT, WITHOUT ROWID;
