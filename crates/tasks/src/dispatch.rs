@@ -18,13 +18,13 @@ use kip_store::tasks::{Output, Progressed, Step, TaskNumber, TaskState};
 use serde_json::json;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use crate::book::Entry;
 use crate::envelope::{Envelope, Head};
 use crate::hold::{self, Held, Holders};
-use crate::rules::{Allowance, Ended, after};
-use crate::service::{Cancel, LEASE, Run, Shared, progressed};
+use crate::service::{Cancel, LEASE, Run, Shared};
 use crate::view::{INVOCATION, id_of, line};
 use crate::{progress, words};
+use kip_queue::book::Entry;
+use kip_queue::rules::{Allowance, Ended, after};
 
 /// Places that are looked at together.
 const TOGETHER: usize = 256;
@@ -125,7 +125,7 @@ impl Claim {
             lease_until: boot_millis() + LEASE,
             started: now,
             instance: Some(Arc::from(instance.as_str())),
-            ..progressed(&self.entry)
+            ..self.entry.progressed()
         };
         let events = line(now, "Dequeued", &serde_json::Value::Null)
             + &line(now, "Running", &json!({ "instance": instance, "epoch": to.epoch }));
@@ -443,7 +443,7 @@ pub(crate) async fn finish(
             (entry, waiting)
         };
         let now = wall_millis();
-        let from = Progressed { boot: ran.boot, instance: ran.instance.clone(), ..progressed(&entry) };
+        let from = Progressed { boot: ran.boot, instance: ran.instance.clone(), ..entry.progressed() };
         let allowed = Allowance {
             retries: envelope.map_or(0, |envelope| envelope.retries),
             expires_at: if shared.is_closing() { i64::MAX } else { entry.expires_at },

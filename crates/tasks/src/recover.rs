@@ -7,13 +7,12 @@ use kip_host::clock::wall_millis;
 use kip_store::tasks::{Step, Task, TaskNumber, TaskState};
 use serde_json::json;
 
-use crate::book::Entry;
 use crate::error::Error;
 use crate::hold::{self, Held};
-use crate::rules::{Allowance, Ended, after};
-use crate::service::Shared;
+use crate::service::{Shared, entry_of};
 use crate::view::line;
 use crate::words;
+use kip_queue::rules::{Allowance, Ended, after};
 
 /// Rows that are read at once.
 const PAGE: u32 = 10_000;
@@ -38,7 +37,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), Error> {
                 TaskState::Running | TaskState::Stopping => left.push(task.number),
                 _ => {
                     waiting += 1;
-                    book.admit(task.number, Entry::of(&task), now);
+                    book.admit(task.number, entry_of(&task), now);
                 }
             }
         }
@@ -71,7 +70,7 @@ async fn interrupted(shared: &Arc<Shared>, numbers: &[TaskNumber]) -> Result<usi
     let mut steps = Vec::new();
     for number in numbers {
         let Some(task) = shared.store.task(*number).await? else { continue };
-        shared.book().admit(task.number, Entry::of(&task), wall_millis());
+        shared.book().admit(task.number, entry_of(&task), wall_millis());
         let running = task.now.state == TaskState::Running;
         let holders = shared.options.holders.as_ref().filter(|_| running);
         if let Some(held) = holders.and_then(|holders| Held::of_task(holders, &task)) {

@@ -7,11 +7,11 @@ use kip_host::clock::{boot_millis, wall_millis};
 use kip_store::tasks::{Step, Task, TaskNumber, TaskState};
 use serde_json::{Value, json};
 
-use crate::book::Entry;
 use crate::error::Error;
-use crate::service::{LEASE, Shared, progressed};
+use crate::service::{LEASE, Shared};
 use crate::view::line;
 use crate::words;
+use kip_queue::book::Entry;
 
 /// How often everything is looked at even if nothing is known to be due.
 const LOOK: Duration = Duration::from_secs(1);
@@ -111,7 +111,7 @@ pub(crate) async fn end_waiting(
 /// The step of a task that ends while it waits.
 pub(crate) fn ends(task: &Task, entry: &Entry, state: TaskState, why: &str, detail: &Value) -> Step {
     let now = wall_millis();
-    let mut to = progressed(entry);
+    let mut to = entry.progressed();
     (to.state, to.ended) = (state, now);
     to.error_kind = detail["Error"].as_str().map(str::to_owned);
     to.error = (!why.is_empty()).then(|| why.to_owned());
