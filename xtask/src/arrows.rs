@@ -6,21 +6,22 @@ use serde_json::Value;
 use crate::tree;
 
 /// A room and the rooms it may know besides [`EVERYBODY`]. Rooms that do not exist yet are here already.
-const ROOMS: [(&str, &[&str]); 17] = [
+const ROOMS: [(&str, &[&str]); 18] = [
     ("gateway", &["relay", "auth", "tasks", "control"]),
     ("api", &["relay", "auth", "manifest", "control", "tasks", "events", "models", "store", "sim"]),
     ("events", &["tasks", "relay", "store"]),
-    ("tasks", &["relay", "control", "store"]),
+    ("tasks", &["queue", "relay", "control", "store"]),
     ("relay", &["fleet", "control"]),
     ("control", &["fleet", "engine", "freezer", "models", "store"]),
     ("engine", &[]),
     ("freezer", &[]),
     ("models", &["store"]),
     ("auth", &["store"]),
-    ("sim", &["fleet"]),
+    ("sim", &["fleet", "queue"]),
     ("store", &[]),
     ("manifest", &[]),
     ("fleet", &[]),
+    ("queue", &[]),
     ("infer", &[]),
     ("host", &[]),
     ("spec", &[]),

@@ -7,14 +7,14 @@ use kip_host::clock::wall_millis;
 use kip_store::tasks::{Output, Progressed, Step, SyncTimes, Task, TaskFilter, TaskNumber, TaskState};
 use serde::{Deserialize, Serialize};
 
-use crate::book::{Entry, Wait};
 use crate::envelope::Head;
 use crate::error::Error;
 use crate::event::Event;
 use crate::rounds::{End, end_all_waiting, step};
-use crate::service::{Tasks, progressed};
+use crate::service::{Tasks, entry_of};
 use crate::stats::Counted;
 use crate::view::{SHOWN, TaskEvent, TaskInfo, events_of, head_of, info_of};
+use kip_queue::book::{Entry, Wait};
 
 /// Tasks that a bulk operation changes in one commit.
 const BULK: u32 = 500;
@@ -49,7 +49,7 @@ pub struct FunctionTasks {
 fn again(task: &Task) -> (Entry, Step) {
     let now = wall_millis();
     let age = task.now.expires_at.saturating_sub(task.created).max(60_000);
-    let mut entry = Entry::of(task);
+    let mut entry = entry_of(task);
     entry.state = TaskState::Enqueued;
     (entry.run_at, entry.expires_at) = (now, now.saturating_add(age));
     (entry.errors, entry.crashes, entry.refusals) = (0, 0, 0);
@@ -58,7 +58,7 @@ fn again(task: &Task) -> (Entry, Step) {
         function: None,
         from: task.now.state,
         epoch: task.now.epoch,
-        to: progressed(&entry),
+        to: entry.progressed(),
         events: vec![Event::Enqueued { again: true }.at(now)],
         output: None,
         deliveries: Vec::new(),

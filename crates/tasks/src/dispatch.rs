@@ -17,14 +17,14 @@ use kip_spec::function::Protocol;
 use kip_store::tasks::{Output, Progressed, Step, Task, TaskNumber, TaskState};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use crate::book::Entry;
 use crate::envelope::{Envelope, Head};
 use crate::event::Event;
 use crate::hold::{self, Held, Holders};
-use crate::rules::{Allowance, Ended, after};
-use crate::service::{Cancel, LEASE, Run, Shared, progressed};
+use crate::service::{Cancel, LEASE, Run, Shared};
 use crate::view::{INVOCATION, id_of};
 use crate::{progress, words};
+use kip_queue::book::Entry;
+use kip_queue::rules::{Allowance, Ended, after};
 
 /// Places that are looked at together.
 const TOGETHER: usize = 256;
@@ -182,7 +182,7 @@ impl Claim {
             lease_until: boot_millis() + LEASE,
             started: now,
             instance: Some(Arc::from(instance.as_str())),
-            ..progressed(&self.entry)
+            ..self.entry.progressed()
         };
         let events = vec![Event::Dequeued.at(now), Event::became(&to).at(now)];
         Step {
@@ -505,7 +505,7 @@ pub(crate) async fn finish(
             boot: ran.boot,
             revision: ran.revision,
             instance: ran.instance.clone(),
-            ..progressed(&entry)
+            ..entry.progressed()
         };
         let allowed = Allowance {
             retries: envelope.map_or(0, |envelope| envelope.retries),

@@ -18,9 +18,9 @@ use tokio::sync::oneshot;
 use crate::dispatch::{finish, meaning};
 use crate::envelope::Envelope;
 use crate::holder::{Order, Outcome, living};
-use crate::rules::Ended;
 use crate::service::{Cancel, Run, Shared};
 use crate::words;
+use kip_queue::rules::Ended;
 
 /// Between two looks for an outcome: quick at first, for most runs are short after all.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);

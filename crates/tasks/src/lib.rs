@@ -1,13 +1,12 @@
 //! Work that nobody waits for: accepted once it is on the disk, run until it is over, told about afterwards.
 //!
 //! A task is run at least once, and at most once more than its instance or the server crashed under it and it may be retried.
-//! It ends in exactly one state, and the words about that are stored with it. [`rules`] says what becomes of a task, [`book`]
-//! whose turn it is; both are pure. The rest asks the brain for places, sends work through the relay, and keeps everything in
+//! It ends in exactly one state, and the words about that are stored with it. [`kip_queue`]
+//! says what becomes of a task and whose turn it is, and is pure. The rest asks the brain for places, sends work through the relay, and keeps everything in
 //! the store before anybody hears of it.
 //!
 //! This room decides nothing about instances: it tells the brain how much waits and takes the places that it is offered.
 
-pub mod book;
 mod commits;
 pub mod config;
 mod configs;
@@ -24,8 +23,7 @@ pub mod jobs;
 mod progress;
 mod recover;
 mod rounds;
-pub mod rules;
-mod service;
+pub mod service;
 mod sign;
 mod stats;
 #[cfg(test)]

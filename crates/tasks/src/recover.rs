@@ -6,13 +6,12 @@ use std::sync::Arc;
 use kip_host::clock::wall_millis;
 use kip_store::tasks::{Step, Task, TaskNumber, TaskState};
 
-use crate::book::Entry;
 use crate::error::Error;
 use crate::event::Event;
 use crate::hold::{self, Held};
-use crate::rules::{Allowance, Ended, after};
-use crate::service::Shared;
+use crate::service::{Shared, entry_of};
 use crate::words;
+use kip_queue::rules::{Allowance, Ended, after};
 
 /// Rows that are read at once.
 const PAGE: u32 = 10_000;
@@ -37,12 +36,12 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), Error> {
                 // Claims of another server are its own: it renews them, ends them or voids them.
                 TaskState::Running | TaskState::Stopping if shared.is_others(&task) => {
                     others += 1;
-                    book.admit(task.number, Entry::of(&task), now);
+                    book.admit(task.number, entry_of(&task), now);
                 }
                 TaskState::Running | TaskState::Stopping => left.push(task.number),
                 _ => {
                     waiting += 1;
-                    book.admit(task.number, Entry::of(&task), now);
+                    book.admit(task.number, entry_of(&task), now);
                 }
             }
         }
@@ -82,7 +81,7 @@ async fn interrupted(shared: &Arc<Shared>, numbers: &[TaskNumber]) -> Result<usi
     let mut steps = Vec::new();
     for number in numbers {
         let Some(task) = shared.read().task(*number).await? else { continue };
-        shared.book().admit(task.number, Entry::of(&task), wall_millis());
+        shared.book().admit(task.number, entry_of(&task), wall_millis());
         let running = task.now.state == TaskState::Running;
         let holders = shared.options.holders.as_ref().filter(|_| running);
         if let Some(held) = holders.and_then(|holders| Held::of_task(holders, &task)) {

@@ -6,11 +6,11 @@ use std::time::Duration;
 use kip_host::clock::{boot_millis, wall_millis};
 use kip_store::tasks::{Step, Task, TaskNumber, TaskState};
 
-use crate::book::Entry;
 use crate::error::Error;
 use crate::event::Event;
-use crate::service::{LEASE, Shared, progressed};
+use crate::service::{LEASE, Shared};
 use crate::words;
+use kip_queue::book::Entry;
 
 /// How often everything is looked at even if nothing is known to be due.
 const LOOK: Duration = Duration::from_secs(1);
@@ -86,7 +86,7 @@ pub(crate) async fn expire(shared: &Arc<Shared>, now: i64) -> Result<(), Error> 
             Some(trouble) => format!("it waited longer than its maximum age: {trouble}"),
             None => "it waited longer than its maximum age".to_owned(),
         };
-        End { state: TaskState::Expired, kind: Some(crate::rules::AGE_EXCEEDED), why: Some(why) }
+        End { state: TaskState::Expired, kind: Some(kip_queue::rules::AGE_EXCEEDED), why: Some(why) }
     };
     let ends = too_old.into_iter().map(|number| (number, end(number))).collect();
     end_all_waiting(shared, ends).await.map(drop)
@@ -137,7 +137,7 @@ pub(crate) async fn end_all_waiting(
 /// The step of a task that ends while it waits.
 pub(crate) fn step(task: &Task, entry: &Entry, end: &End) -> Step {
     let now = wall_millis();
-    let mut to = progressed(entry);
+    let mut to = entry.progressed();
     (to.state, to.ended) = (end.state, now);
     (to.error_kind, to.error) = (end.kind.map(str::to_owned), end.why.clone());
     Step {

@@ -13,7 +13,6 @@ use kip_store::tasks::{Accepted, NewTask, Progressed, Step, Task, TaskNumber, Ta
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, oneshot};
 
-use crate::book::{Book, Entry};
 use crate::commits::Commits;
 use crate::config::{AsyncConfig, Configs, LATEST, LONGEST, Options};
 use crate::deliveries::Post;
@@ -22,6 +21,7 @@ use crate::error::Error;
 use crate::jobs::{Jobs, KEPT};
 use crate::stats::Stats;
 use crate::view::{self, generated, id_of, may_be_chosen};
+use kip_queue::book::{Book, Entry};
 
 /// A lease that is not renewed for this long is void, milliseconds of boot time.
 pub const LEASE: u64 = 15_000;
@@ -286,26 +286,27 @@ fn follow(entry: &mut Entry, to: &Progressed, order: u64) {
     (entry.errors, entry.crashes, entry.refusals) = (to.errors, to.crashes, to.refusals);
 }
 
-/// What is stored of an entry when it takes its next step.
-pub(crate) fn progressed(entry: &Entry) -> Progressed {
-    Progressed {
-        state: entry.state,
-        epoch: entry.epoch,
-        server: Arc::from(""),
-        boot: 0,
-        revision: 0,
-        lease_until: 0,
-        run_at: entry.run_at,
-        expires_at: entry.expires_at,
-        started: entry.started,
-        ended: 0,
-        errors: entry.errors,
-        crashes: entry.crashes,
-        refusals: entry.refusals,
-        instance: None,
-        status: 0,
-        error_kind: None,
-        error: None,
+/// What the book keeps of a stored task.
+pub(crate) fn entry_of(task: &Task) -> Entry {
+    Entry {
+        function: task.function.clone(),
+        function_id: task.function_id.0,
+        step: 0,
+        qualifier: task.qualifier.clone(),
+        tenant: task.tenant.clone(),
+        priority: task.priority,
+        kind: task.kind,
+        order: task.order.clone(),
+        created: task.created,
+        id: task.id.as_deref().map(Arc::from),
+        expires_at: task.now.expires_at,
+        state: task.now.state,
+        epoch: task.now.epoch,
+        run_at: task.now.run_at,
+        started: task.now.started,
+        errors: task.now.errors,
+        crashes: task.now.crashes,
+        refusals: task.now.refusals,
     }
 }
 

@@ -20,7 +20,7 @@ use crate::dispatch::settle;
 use crate::event::Event;
 use crate::progress;
 use crate::rounds::{expire, forget_counts, look_at_functions};
-use crate::service::{Submission, Tasks, progressed};
+use crate::service::{Submission, Tasks};
 
 struct World {
     data: tempfile::TempDir,
@@ -110,7 +110,7 @@ impl World {
             boot: 1,
             started: wall_millis(),
             instance: Some(Arc::from("i-1-1-1")),
-            ..progressed(&entry)
+            ..entry.progressed()
         };
         let events = vec![Event::became(&to).at(wall_millis())];
         Step {
@@ -206,7 +206,7 @@ async fn a_task_that_is_stopped_frees_its_ordering_key_though_its_caller_left() 
     let second = world.tasks.submit(ordered("second")).await.unwrap().number;
     world.leave(world.tasks.stop("f", "first")).await;
     until("the stop", async || world.memory(first).is_none()).await;
-    assert_ne!(world.tasks.shared.book().wait(second), Some(crate::book::Wait::Order));
+    assert_ne!(world.tasks.shared.book().wait(second), Some(kip_queue::book::Wait::Order));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -215,7 +215,7 @@ async fn news_of_an_end_that_comes_behind_the_retry_changes_nothing() {
     let number = world.running("a").await;
     let failed = |world: &World| {
         let entry = world.tasks.shared.book().entry(number).unwrap().clone();
-        let to = Progressed { state: TaskState::Failed, ended: wall_millis(), ..progressed(&entry) };
+        let to = Progressed { state: TaskState::Failed, ended: wall_millis(), ..entry.progressed() };
         let (events, from, epoch) = (vec![Event::became(&to).at(1)], entry.state, entry.epoch);
         Step { number, function: None, from, epoch, to, events, output: None, deliveries: vec![] }
     };

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::config::Destination;
 use crate::envelope::Envelope;
-use crate::rules::{AGE_EXCEEDED, RETRIES_EXHAUSTED};
 use crate::view::{head_of, id_of, text_of};
+use kip_queue::rules::{AGE_EXCEEDED, RETRIES_EXHAUSTED};
 
 /// Bytes of a payload or result that a word carries; of a longer one, the task is to be asked.
 const CARRIED: usize = 128 << 10;

@@ -134,7 +134,7 @@ impl FunctionCore {
     fn turn_ends(&self, instance: &Instance) -> Option<u64> {
         let (since, stretch) = self.pressed?;
         let revision = self.revisions.get(&instance.version)?;
-        let quiet = instance.goal.is_none() && !instance.wants_room;
+        let quiet = instance.goal.is_none() && may_be_left(instance);
         let turn = revision.restore().saturating_mul(TURN).saturating_mul(u64::from(stretch)).min(LONGEST_TURN);
         match instance.state {
             State::Ready | State::Paused | State::Parked | State::Spilled if quiet => {
@@ -193,7 +193,7 @@ impl FunctionCore {
             State::Ready | State::Pausing => !self.is_replaced(instance),
             State::Busy => instance.offered.is_some_and(|offer| offer.busy),
             state if state.class() == Class::Leaving => return,
-            state => state.rung().is_some() && !instance.wants_room,
+            state => state.rung().is_some() && may_be_left(instance),
         };
         if !may || instance.goal.is_some_and(|(goal, _)| goal != Goal::Sleep(Rung::Paused)) {
             effects.push(Effect::Tell(ToPlacer::Declined { instance: id }));
@@ -225,4 +225,10 @@ impl FunctionCore {
             None => Goal::Stop,
         }
     }
+}
+
+/// Whether a sleeper may be asked for what it holds: one that waits for room itself only where no request waits for it, for
+/// else two that wait could each hold what the other needs.
+fn may_be_left(instance: &Instance) -> bool {
+    !instance.wants_room || instance.urgency > Urgency::Candidate
 }

@@ -335,3 +335,36 @@ fn an_instance_is_replaced_in_place_though_a_sleeper_waits_for_room_as_well() {
     world.advance(5_000);
     assert!(world.core.instance(second).is_none(), "there is no room for a successor beside it: {:?}", world.states());
 }
+
+#[test]
+fn a_sleeper_that_wants_to_wake_for_nobody_gives_up_what_it_holds() {
+    let (boot, instance) = (1_000, InstanceId { boot: 1, core: 0, sequence: 1 });
+    let mut core = FunctionCore::new(1, CoreNumber(0), 0);
+    let mut step = |event: Event| {
+        let mut effects = Vec::new();
+        core.step(Now { boot, wall: WALL }, event, &mut effects);
+        let operation = effects.iter().find_map(|effect| match effect {
+            Effect::Operate { operation, .. } => Some(*operation),
+            Effect::Tell(ToPlacer::Ask { number, .. }) => Some(*number),
+            _ => None,
+        });
+        (operation, effects, core.instance(instance).map(|instance| (instance.state, instance.wants_room)))
+    };
+    let need = Need { cpu: 1_000, memory: 60, ..Need::default() };
+    let kept = Policy { min: 1, need, ..knative(Kpa { min_scale: 1, ..one_each() }) };
+    let asked = step(Event::Serve { version: VersionId(1), policy: Arc::new(kept) }).0.expect("it asks for room");
+    let grant = crate::FromPlacer::Grant { instance, place: crate::Place::default(), number: asked };
+    let operation = step(Event::Placer(grant)).0.expect("it starts");
+    step(Event::Observed { instance, operation, seen: Seen::Started });
+    let evict = |cpu, memory| {
+        let lack = crate::Lack { cpu, memory, ..crate::Lack::default() };
+        Event::Placer(crate::FromPlacer::Evict { instance, lack })
+    };
+    let operation = step(evict(true, false)).0.expect("it falls asleep");
+    let (_, _, state) = step(Event::Observed { instance, operation, seen: Seen::Paused });
+    assert_eq!(state, Some((State::Paused, true)), "it is kept hot, so it wants its CPU back");
+    let (_, effects, state) = step(evict(false, true));
+    let declined = |effect: &Effect| matches!(effect, Effect::Tell(ToPlacer::Declined { .. }));
+    assert!(!effects.iter().any(declined), "somebody's requests wait for its memory");
+    assert_eq!(state, Some((State::Stopping, false)));
+}

@@ -5,7 +5,7 @@
 //! ends at the cap. *Refusals* are times without room, which cost a task nothing but time: its age decides.
 
 use kip_spec::job::Exits;
-use kip_store::tasks::{Progressed, TaskState};
+use kip_spec::task::{Progressed, TaskState};
 
 /// Runs of a task that may end with its instance or the server; the next ends the task.
 pub const CRASH_CAP: u32 = 3;

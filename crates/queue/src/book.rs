@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use kip_store::tasks::{Task, TaskNumber, TaskState};
+use kip_spec::task::{Progressed, TaskNumber, TaskState};
 
 /// What one step of priority is worth, in milliseconds of waiting.
 const PRIORITY_STEP: i64 = 10_000;
@@ -54,27 +54,26 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// What of a stored task is remembered.
-    pub fn of(task: &Task) -> Self {
-        Self {
-            function: task.function.clone(),
-            function_id: task.function_id.0,
-            step: 0,
-            qualifier: task.qualifier.clone(),
-            tenant: task.tenant.clone(),
-            priority: task.priority,
-            kind: task.kind,
-            order: task.order.clone(),
-            created: task.created,
-            id: task.id.as_deref().map(Arc::from),
-            expires_at: task.now.expires_at,
-            state: task.now.state,
-            epoch: task.now.epoch,
-            run_at: task.now.run_at,
-            started: task.now.started,
-            errors: task.now.errors,
-            crashes: task.now.crashes,
-            refusals: task.now.refusals,
+    /// What is stored of it when it takes its next step.
+    pub fn progressed(&self) -> Progressed {
+        Progressed {
+            state: self.state,
+            epoch: self.epoch,
+            server: Arc::from(""),
+            boot: 0,
+            revision: 0,
+            lease_until: 0,
+            run_at: self.run_at,
+            expires_at: self.expires_at,
+            started: self.started,
+            ended: 0,
+            errors: self.errors,
+            crashes: self.crashes,
+            refusals: self.refusals,
+            instance: None,
+            status: 0,
+            error_kind: None,
+            error: None,
         }
     }
 

@@ -217,7 +217,7 @@ fn ten_thousand_failures_at_once_come_back_spread() {
         dice ^= dice << 13;
         dice ^= dice >> 7;
         dice ^= dice << 17;
-        let from = crate::service::progressed(book.entry(number).unwrap());
+        let from = book.entry(number).unwrap().progressed();
         let to = after(&from, &ended, allowed, 0, book.counts("f").retrying, dice);
         assert_eq!(to.state, TaskState::Retrying);
         book.settle(number, |entry| (entry.state, entry.run_at, entry.errors) = (to.state, to.run_at, to.errors), 0);
