@@ -458,6 +458,7 @@ impl Control {
         drop(placer);
         HostInfo {
             dropped_records: self.shared.recorder.dropped(),
+            dropped_log_lines: kip_host::log::dropped(),
             shed_records: self.shared.recorder.shed(),
             disk: self.shared.disk.info(),
             ..host

@@ -187,6 +187,9 @@ pub struct HostInfo {
     pub waiting_for_room: usize,
     /// Records dropped because the disk did not keep up, or left out because there were enough of their kind.
     pub dropped_records: u64,
+    /// Lines of the server's log that could not be written.
+    #[serde(default)]
+    pub dropped_log_lines: u64,
     /// Of these, records left out because the disk is nearly full.
     pub shed_records: u64,
     /// The disk that state is on.
@@ -236,6 +239,7 @@ impl HostInfo {
             thrash_per_mille: placer.thrash(now),
             waiting_for_room,
             dropped_records: 0,
+            dropped_log_lines: 0,
             shed_records: 0,
             disk: DiskInfo::default(),
         }

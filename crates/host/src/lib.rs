@@ -11,6 +11,7 @@ pub mod environment;
 pub mod failpoint;
 pub mod http_client;
 pub mod limits;
+pub mod log;
 pub mod processes;
 pub mod random;
 pub mod sockets;

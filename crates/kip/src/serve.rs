@@ -32,6 +32,8 @@ const ENDS: usize = 1_024;
 pub(crate) const FEW_FILES: u64 = 4_096;
 /// How often it is written down when keys were last used; what a crash forgets at most.
 const USES_APART: Duration = Duration::from_secs(60);
+/// How long the last lines of the log may take to be written.
+pub(crate) const LAST_LINES: Duration = Duration::from_secs(1);
 /// How long callers may take to read the rest of their answers when the server ends.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -56,6 +58,7 @@ pub(crate) fn run(connection: &Connection, options: &Serve, output: Output) -> a
     let served = runtime.block_on(serve(&data, config, |ready| announce(ready, output)));
     // Callers that still read an answer must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    kip_host::log::flush(LAST_LINES);
     served.map(|left| left.say(output))
 }
 
@@ -77,7 +80,10 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// Log lines go to standard error.
 pub(crate) fn start_logging(config: &Config) {
     let filter = tracing_subscriber::EnvFilter::new(&config.filter);
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+    // Without a thread for it there is no log, and the server is none the worse for that.
+    let _ = kip_host::log::start(std::io::stderr());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(kip_host::log::line).with_ansi(false);
+    let _ = log.log_internal_errors(false).try_init();
 }
 
 fn announce(ready: &Ready, output: Output) {

@@ -1,6 +1,7 @@
 //! `kip doctor`: what this host offers, what the server says, and what is amiss.
 
 use kip_control::{HostInfo, InstanceInfo};
+use kip_host::directory::DataDirectory;
 use kip_host::disk::Kind;
 use serde::Serialize;
 
@@ -140,6 +141,23 @@ fn files() -> Finding {
     Finding { what: "open files", state, detail: format!("{limit} allowed for a process"), hint }
 }
 
+/// A server that holds the data directory and does not answer.
+fn silent_server(connection: &Connection) -> Option<Finding> {
+    let data = data_directory(connection).ok()?;
+    let found = crate::client::found(&data)?;
+    let holds = matches!(DataDirectory::lock(&data), Err(kip_host::directory::Error::InUse { .. }));
+    holds.then(|| Finding {
+        what: "server",
+        state: State::Bad,
+        detail: format!("process {} holds the data directory and does not answer on {}", found.pid, found.api),
+        hint: Some(format!(
+            "look at the end of {}; `kill {}` ends it and keeps its instances, `kip serve` adopts them",
+            data.join("server.log").display(),
+            found.pid
+        )),
+    })
+}
+
 async fn server(connection: &Connection) -> Vec<Finding> {
     let client = match data_directory(connection) {
         Ok(data) if connection.api.is_none() => start::running(&data).await,
@@ -150,6 +168,9 @@ async fn server(connection: &Connection) -> Vec<Finding> {
         None => None,
     };
     let Some(status) = status else {
+        if let Some(silent) = silent_server(connection) {
+            return vec![silent];
+        }
         let hint = Some("`kip serve` or `kip up DIR` starts one".to_owned());
         return vec![Finding { what: "server", state: State::Note, detail: "none answers".to_owned(), hint }];
     };
@@ -179,6 +200,11 @@ async fn server(connection: &Connection) -> Vec<Finding> {
     };
     findings.push(Finding { what: "limits", state: limits.0, detail: limits.1, hint: None });
     findings.extend(disk(&status.host));
+    if status.host.dropped_log_lines > 0 {
+        let detail = format!("{} lines could not be written since the start", status.host.dropped_log_lines);
+        let hint = Some("make room on the disk of server.log, or let somebody read standard error".to_owned());
+        findings.push(Finding { what: "server log", state: State::Note, detail, hint });
+    }
     for event in status.events.iter().rev().take(3).rev() {
         let detail = format!("{} {}", clock(event.at), event.what);
         findings.push(Finding { what: "event", state: State::Note, detail, hint: None });

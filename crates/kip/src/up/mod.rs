@@ -109,6 +109,7 @@ async fn foreground(connection: &Connection, options: &Up, output: Output) -> an
         }
     };
     let (served, ()) = tokio::join!(serving, showing);
+    kip_host::log::flush(serve::LAST_LINES);
     served.map(drop)
 }
 

@@ -569,3 +569,37 @@ fn records_are_found_by_what_they_say() {
     let unknown = server.api_get("/api/v1/requests?colour=red");
     assert_eq!(unknown.json()["error"]["code"], "KW-7003", "{unknown:?}");
 }
+
+/// Standard error on a full disk: where the log of a server in the background lies beside its state.
+#[test]
+fn a_log_that_cannot_be_written_costs_nothing_but_its_lines() {
+    let mut server = Server::start();
+    server.deploy_subject(&[], "idle: {pause: 10ms}");
+    server.terminate();
+    let serve = server.serve_command();
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" \"$@\" 2>/dev/full"]).arg(serve.get_program()).args(serve.get_args());
+    server.start_by(command);
+    for _ in 0..3 {
+        assert_eq!(server.get("/pid").status(), 200);
+        server.until_state("paused");
+    }
+    let status = server.api_get("/api/v1/status").json();
+    assert!(status["host"]["dropped_log_lines"].as_u64() > Some(0), "{status}");
+    let doctor = server.kip(&["doctor"]);
+    assert!(doctor.stdout.contains("lines could not be written"), "{doctor:?}");
+    server.deploy_subject(&[], "idle: {pause: never}");
+    assert_eq!(server.get("/pid").status(), 200);
+}
+
+#[test]
+fn doctor_says_that_a_server_does_not_answer() {
+    let server = Server::start();
+    server.signal(Signal::STOP);
+    let doctor = server.kip(&["doctor"]);
+    server.signal(Signal::CONT);
+    assert!(
+        doctor.stdout.contains(&format!("process {} holds the data directory and does not answer", server.pid)),
+        "{doctor:?}"
+    );
+}
