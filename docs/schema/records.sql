@@ -1,10 +1,15 @@
--- Schema 5. Made by `cargo run -p kip-store --example schema`; changed by a migration only.
+-- Schema 6. Made by `cargo run -p kip-store --example schema`; changed by a migration only.
 
 CREATE TABLE decisions (id INTEGER PRIMARY KEY, function TEXT NOT NULL, record TEXT NOT NULL, at INTEGER AS (record ->> '$.at') VIRTUAL) STRICT;
 
 CREATE INDEX decisions_by_function ON decisions (function, id);
 
 CREATE INDEX decisions_by_time ON decisions (at);
+
+CREATE TABLE reached (
+    function TEXT NOT NULL, qualifier TEXT NOT NULL, target INTEGER NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (function, qualifier)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE requests (id INTEGER PRIMARY KEY, function TEXT NOT NULL, record TEXT NOT NULL, request TEXT AS (record ->> '$.id') VIRTUAL, at INTEGER AS (record ->> '$.at') VIRTUAL, version INTEGER AS (record ->> '$.version') VIRTUAL, instance TEXT AS (record ->> '$.instance') VIRTUAL, status INTEGER AS (record ->> '$.status') VIRTUAL, code TEXT AS (record ->> '$.code') VIRTUAL, start TEXT AS (record ->> '$.start') VIRTUAL, kind TEXT AS (record ->> '$.kind') VIRTUAL, outcome TEXT AS (record ->> '$.outcome') VIRTUAL, total_us INTEGER AS (record ->> '$.total_us') VIRTUAL, key TEXT AS (record ->> '$.key') VIRTUAL, tenant TEXT AS (record ->> '$.tenant') VIRTUAL) STRICT;
 

@@ -13,6 +13,7 @@ use kip_store::{DecisionRecord, Record};
 use crate::Version;
 use crate::cell::Cell;
 use crate::control::{Error, Shared};
+use crate::decision::Decision;
 use crate::devices;
 use crate::link::Link;
 
@@ -113,6 +114,7 @@ impl Shared {
                 to: "gone".to_owned(),
                 why,
                 detail: None,
+                decision: Decision::NotAdopted.value(),
             }));
         }
         if !there {

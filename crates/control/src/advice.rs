@@ -4,12 +4,14 @@ mod rules;
 
 use std::collections::BTreeMap;
 
+use kip_fleet::State;
 use kip_spec::function::FunctionSpec;
 use kip_spec::{InstanceId, Millis};
 use kip_store::{DecisionRecord, RequestFilter, RequestRecord};
 use serde::{Deserialize, Serialize};
 
 use crate::control::{Control, Error};
+use crate::decision::Decision;
 
 /// Records that are looked at.
 const MOST: u32 = 10_000;
@@ -73,10 +75,11 @@ fn starts(decisions: &[DecisionRecord]) -> (BTreeMap<u32, u64>, usize) {
     let mut spans: Vec<(i64, i64)> = Vec::new();
     for decision in decisions {
         let Some(instance) = decision.instance.as_deref() else { continue };
-        match decision.to.as_str() {
-            "starting" => drop(begun.insert(instance, decision.at)),
-            "ready" => spans.extend(begun.remove(instance).map(|since| (since, decision.at))),
-            "stopping" | "gone" => drop(begun.remove(instance)),
+        let Some(Decision::Instance { to, .. }) = Decision::of(decision) else { continue };
+        match to {
+            State::Starting => drop(begun.insert(instance, decision.at)),
+            State::Ready => spans.extend(begun.remove(instance).map(|since| (since, decision.at))),
+            State::Stopping | State::Gone(_) => drop(begun.remove(instance)),
             _ => {}
         }
     }
@@ -175,8 +178,9 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kip_fleet::Why;
 
-    fn decision(at: i64, instance: &str, to: &str) -> DecisionRecord {
+    fn decision(at: i64, instance: &str, to: State) -> DecisionRecord {
         let text = |text: &str| text.to_owned();
         DecisionRecord {
             at,
@@ -184,21 +188,23 @@ mod tests {
             version: 1,
             instance: Some(text(instance)),
             from: None,
-            to: text(to),
+            // What the sentences say is nobody's business.
+            to: text("in other words"),
             why: text("why"),
             detail: None,
+            decision: Decision::Instance { from: None, to, why: Why::Done }.value(),
         }
     }
 
     #[test]
     fn starts_are_grouped_by_how_many_were_under_way() {
-        let mut decisions = vec![decision(0, "a", "starting"), decision(900, "a", "ready")];
+        let mut decisions = vec![decision(0, "a", State::Starting), decision(900, "a", State::Ready)];
         for (number, name) in ["b", "c", "d"].into_iter().enumerate() {
-            decisions.push(decision(10_000, name, "starting"));
-            decisions.push(decision(12_000 + i64::try_from(number).expect("small"), name, "ready"));
+            decisions.push(decision(10_000, name, State::Starting));
+            decisions.push(decision(12_000 + i64::try_from(number).expect("small"), name, State::Ready));
         }
-        decisions.push(decision(20_000, "e", "starting"));
-        decisions.push(decision(20_100, "e", "stopping"));
+        decisions.push(decision(20_000, "e", State::Starting));
+        decisions.push(decision(20_100, "e", State::Stopping));
         assert_eq!(starts(&decisions), (BTreeMap::from([(1, 900), (4, 2_001)]), 4));
     }
 }

@@ -12,7 +12,6 @@ use kip_fleet::{CoreNumber, Event, Inventory, Placer, Router, ToPlacer};
 use kip_host::failpoint::reached;
 use kip_host::tasks::Supervisor;
 use kip_spec::function::FunctionSpec;
-use kip_spec::scaling::Scaling;
 use kip_spec::{Code, FunctionName, InstanceId, Millis, Problem, VersionId, code};
 use kip_store::{
     Author, Change, Changes, Effect, IfMatch, Object, Proposal, RecordStore, RecordsFile, Retention, Seq, SqliteFile,
@@ -39,8 +38,6 @@ use crate::version::Version;
 const SHORTEST_GRACE: Millis = Millis::from_secs(10);
 /// Places for tasks that may be on their way.
 const OFFERS: usize = 4_096;
-/// The latest looks of scaling policies, among which a server finds what the one before had reached.
-const LOOKS: u32 = 200;
 
 /// What the control room is told when it opens.
 #[derive(Debug, Clone)]
@@ -307,15 +304,7 @@ impl Control {
                 cell.remember_provision(qualifier, Arc::new(settings));
             }
         }
-        for cell in shared.all_cells() {
-            let by_fc = matches!(cell.serving().policy.scaling, Scaling::Fc(_)) || !cell.lock().provisions.is_empty();
-            if by_fc {
-                let looks = shared.records.scaling(cell.name().to_string(), LOOKS).await?;
-                for (qualifier, target) in crate::scaling::reached(&looks) {
-                    cell.remember(&Event::Reached { qualifier, target });
-                }
-            }
-        }
+        shared.remember_reached().await?;
         shared.adopt_all().await?;
         shared.all_cells().iter().for_each(Cell::begin);
         shared.clone().supervise(disk, events);

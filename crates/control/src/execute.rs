@@ -12,6 +12,7 @@ use kip_store::{DecisionRecord, Proposal, Record};
 
 use crate::cell::Cell;
 use crate::control::Shared;
+use crate::decision::{Decision, Outcome};
 use crate::devices;
 use crate::link::Link;
 
@@ -54,7 +55,7 @@ impl Shared {
             Effect::Ended(usage) => self.used(cell.name(), &usage),
             Effect::CrashLoop { version, failures, failure } => {
                 let why = format!("{failures} starts in a row came to nothing: {failure}");
-                self.version_decided(cell, version, "crash loop", why);
+                self.version_decided(cell, version, Outcome::CrashLoop, why);
             }
             Effect::WakeAt(at) => self.timers.set(cell.number, at),
             Effect::Promoted { version } => {
@@ -67,7 +68,7 @@ impl Shared {
                     () if by_itself => "nothing of the function runs yet; instances are started for it",
                     () => "nothing of the function runs; its first request starts it",
                 };
-                self.version_decided(cell, version, "serving", why.to_owned());
+                self.version_decided(cell, version, Outcome::Serving, why.to_owned());
                 let change = kip_store::Change::Serve { function: cell.name().clone(), revision: version };
                 let changes = self.changes.clone();
                 kip_host::tasks::spawn_on(&self.runtime, "store serving version", async move {
@@ -78,7 +79,7 @@ impl Shared {
                 });
             }
             Effect::VersionFailed { version, failure } => {
-                self.version_decided(cell, version, "failed", failure.to_string());
+                self.version_decided(cell, version, Outcome::Failed, failure.to_string());
             }
         }
     }
@@ -100,23 +101,25 @@ impl Shared {
             to: change.to.name().to_owned(),
             why: change.why.to_string(),
             detail: detail.map(|detail| detail.to_string()),
+            decision: Decision::Instance { from: change.from, to: change.to, why: change.why }.value(),
         }));
         if matches!(change.to, State::Gone(_)) {
             self.changed.notify_waiters();
         }
     }
 
-    fn version_decided(&self, cell: &Arc<Cell>, version: VersionId, to: &str, why: String) {
-        tracing::info!(function = %cell.name(), %version, to, why, "version changed");
+    fn version_decided(&self, cell: &Arc<Cell>, version: VersionId, outcome: Outcome, why: String) {
+        tracing::info!(function = %cell.name(), %version, to = outcome.name(), why, "version changed");
         self.recorder.record(Record::Decision(DecisionRecord {
             at: kip_host::clock::wall_millis(),
             function: cell.name().to_string(),
             version: version.0,
             instance: None,
             from: None,
-            to: to.to_owned(),
+            to: outcome.name().to_owned(),
             why,
             detail: None,
+            decision: Decision::Version { outcome }.value(),
         }));
         self.changed.notify_waiters();
     }

@@ -11,6 +11,7 @@ mod advice;
 mod bodies;
 mod cell;
 mod control;
+mod decision;
 mod devices;
 mod disk;
 mod execute;

@@ -10,6 +10,7 @@ use kip_store::{DecisionRecord, Record, RequestFilter};
 
 use crate::cell::{Cell, now};
 use crate::control::{Error, Shared};
+use crate::decision::Decision;
 use crate::scaling::{self, LATEST};
 
 /// So long without a request is worth a word, milliseconds.
@@ -17,8 +18,6 @@ const UNUSED: u64 = 2 * 3_600_000;
 /// A server looks first when it has just begun, then less and less often, and at last this often.
 const FIRST: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(600);
-/// Decisions in which the beginning of an instance is looked for.
-const MOST: u32 = 10_000;
 
 /// Provisioned instances that nobody uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,11 +74,12 @@ impl Shared {
             at: wall,
             function: cell.name().to_string(),
             version: cell.lock().serving().id.0,
-            instance: Some(unused.qualifier),
+            instance: Some(unused.qualifier.clone()),
             from: None,
             to: "unused".to_owned(),
             why,
             detail: None,
+            decision: Decision::Unused { since: unused.since, instances: unused.instances }.value(),
         }));
     }
 
@@ -93,10 +93,12 @@ impl Shared {
                 let kept = kept.filter(|_| !busy)?;
                 let of = core.instances().filter(|instance| instance.kind == Kind::Provisioned);
                 let ids: BTreeSet<String> = of.map(|instance| instance.id.to_string()).collect();
-                Some((scaling::name_of(kept.qualifier), kept.declared_by.is_some(), kept.current(), ids))
+                let born = core.usage(now()).filter(|usage| ids.contains(&usage.instance.to_string()));
+                let born = born.map(|usage| usage.since).min();
+                Some((scaling::name_of(kept.qualifier), kept.declared_by.is_some(), kept.current(), ids, born))
             })
         };
-        let Some((qualifier, declared, instances, ids)) = looked.flatten() else { return Ok(None) };
+        let Some((qualifier, declared, instances, ids, born)) = looked.flatten() else { return Ok(None) };
         self.recorder.flush().await;
         let (wall, function) = (now().wall, cell.name().to_string());
         let for_ms = |since: i64| u64::try_from(wall.saturating_sub(since)).unwrap_or(0);
@@ -105,12 +107,11 @@ impl Shared {
         if last.is_some_and(|last| for_ms(last) < UNUSED) {
             return Ok(None);
         }
-        // Newest first: what remains of each is its first.
-        let decisions = self.records.decisions(function.clone(), MOST).await?;
-        let born = |id: &String| {
-            decisions.iter().rev().find(|decision| decision.instance.as_ref() == Some(id)).map(|decision| decision.at)
-        };
-        let there = ids.iter().filter_map(born).min();
+        // One that outlived a server has a record of its time under that.
+        let earlier = self.records.usage(function.clone()).await?;
+        let wall_of = |boot: u64| wall - i64::try_from(now().boot.saturating_sub(boot)).unwrap_or(0);
+        let earlier = earlier.iter().filter(|record| ids.contains(&record.instance)).map(|record| record.since);
+        let there = earlier.chain(born.map(wall_of)).min();
         let Some(since) = last.max(there).filter(|since| for_ms(*since) >= UNUSED) else { return Ok(None) };
         let of = if qualifier == LATEST { String::new() } else { format!(" --qualifier {qualifier}") };
         let release = match declared {

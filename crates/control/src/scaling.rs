@@ -1,6 +1,6 @@
 //! What scaling policies decided, written down so that it can be repeated, and what is provisioned from outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kip_fleet::function::Provisioned;
@@ -10,12 +10,15 @@ use kip_fleet::{Class, Event, FunctionCore, Qualifier};
 use kip_spec::scaling::provision::{Metric, shown};
 use kip_spec::scaling::{Fc, Scaling};
 use kip_spec::{FunctionName, Millis, VersionId};
-use kip_store::{Author, Change, DecisionRecord, Effect, Object, Record, ScalingRecord, StoredProvision, Unreadable};
+use kip_store::{
+    Author, Change, DecisionRecord, Effect, Object, ReachedTarget, Record, ScalingRecord, StoredProvision, Unreadable,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::cell::{Cell, now};
 use crate::control::{Control, Error, Shared};
+use crate::decision::Decision;
 
 /// The qualifier that means whatever serves.
 pub const LATEST: &str = "LATEST";
@@ -208,6 +211,12 @@ impl Cell {
             };
             shared.recorder.record(Record::Scaling(record));
         };
+        if let (Looked::Qualifier(own), Some(whom)) = (looked, &qualifier)
+            && let Some(of) = core.provisions().iter().find(|provisioned| provisioned.qualifier == own)
+        {
+            let (function, target) = (self.name().to_string(), of.target());
+            shared.recorder.record(Record::Reached(ReachedTarget { function, qualifier: whom.clone(), target, at }));
+        }
         let key = qualifier.clone().unwrap_or_else(|| format!("v{}", version.unwrap_or_default()));
         let before = told.get(&key).copied();
         let looks = if header.is_some() { 0 } else { before.map_or(0, |(_, looks)| looks + 1) };
@@ -236,6 +245,7 @@ impl Cell {
                 to: format!("scale to {change}"),
                 why,
                 detail: None,
+                decision: Decision::Scaled { to: change }.value(),
             }));
         }
     }
@@ -414,19 +424,25 @@ impl Cell {
     }
 }
 
-/// What the latest looks of Function Compute's policies wanted, by qualifier. Newest first.
-pub(crate) fn reached(records: &[ScalingRecord]) -> BTreeMap<Qualifier, u32> {
-    let mut reached = BTreeMap::new();
-    for record in records {
-        let target = record.decision["target"].as_u64().and_then(|target| u32::try_from(target).ok());
-        if let (Some(whom), Some(target)) = (record.qualifier.as_deref().and_then(qualifier), target) {
-            reached.entry(whom).or_insert(target);
-        }
-    }
-    reached
-}
-
 impl Shared {
+    /// Tells cells what an earlier server's policies had reached, and forgets it of functions that are gone.
+    pub(crate) async fn remember_reached(&self) -> Result<(), Error> {
+        let mut gone = BTreeSet::new();
+        for ReachedTarget { function, qualifier: whom, target, .. } in self.records.reached().await? {
+            let Some(cell) = self.cell_named(&function) else {
+                gone.insert(function);
+                continue;
+            };
+            if let Some(qualifier) = qualifier(&whom) {
+                cell.remember(&Event::Reached { qualifier, target });
+            }
+        }
+        if !gone.is_empty() {
+            self.records.forget_reached(gone.into_iter().collect()).await?;
+        }
+        Ok(())
+    }
+
     /// What is provisioned by the store. A row that cannot be read stays there and is reported: it must not be lost in silence.
     pub(crate) async fn stored_provisions(&self) -> Result<Vec<StoredProvision>, Error> {
         let (stored, unreadable) = self.changes.read().provisions().await?;

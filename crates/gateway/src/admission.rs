@@ -16,7 +16,7 @@ use kip_spec::function::{HttpAuth, HttpTrigger};
 use kip_spec::{Problem, RequestId, code};
 use kip_tasks::Tasks;
 
-use crate::authorise::{Authority, Sight};
+use crate::authorise::{Authority, Credential, Sight};
 use crate::connection::fault::Fault;
 use crate::connection::{Bounds, GuardedBody, REFUSED, State, is_host};
 use crate::dialect::Dialect;
@@ -122,21 +122,27 @@ impl Door {
     ) -> Result<Call, Box<Answer>> {
         self.check_http2(request).map_err(|fault| Box::new(kip_relay::problem(fault.problem(&self.bounds), id)))?;
         // Before anything is told, or read of somebody's body.
+        let sent = self.authority.look(request.headers());
         if inbound.keyed {
-            self.authority.require_key(request.headers(), id)?;
+            self.authority.require_key(&sent, id)?;
         }
-        let place = self.place(request, id).await?;
-        self.admit(place, request, id, inbound)
+        let place = self.place(request, &sent, id).await?;
+        self.admit(place, (request, &sent), id, inbound)
     }
 
     /// Finds out where a request goes, which may take a look at its body.
-    async fn place(&self, request: &mut Request<Incoming>, id: &RequestId) -> Result<Place, Box<Answer>> {
+    async fn place(
+        &self,
+        request: &mut Request<Incoming>,
+        sent: &Credential,
+        id: &RequestId,
+    ) -> Result<Place, Box<Answer>> {
         let refuse = |problem: Problem| Box::new(kip_relay::problem(problem, id));
         if request.method() == Method::CONNECT && kip_relay::asked_upgrade(request).is_none() {
             return Err(refuse(bad("CONNECT is not taken here")));
         }
         let own = request.uri().path_and_query().cloned().map(Uri::from).unwrap_or_default();
-        let sight = self.authority.sight(request.headers());
+        let sight = sent.sight();
         let named = |model: &str| self.control.cell(model).ok_or_else(|| refuse(self.unknown_model(model, &sight)));
         let (cell, target, prefix, read) = match route(request.uri(), request.headers()) {
             Route::Host { label, target } => {
@@ -231,14 +237,14 @@ impl Door {
     fn admit(
         &self,
         place: Place,
-        request: &Request<Incoming>,
+        (request, sent): (&Request<Incoming>, &Credential),
         id: &RequestId,
         inbound: &Inbound,
     ) -> Result<Call, Box<Answer>> {
         let Place { cell, target, prefix, read } = place;
         let version = cell.serving();
         let http = &version.spec.http;
-        let caller = self.authorise(&cell, http, request, id, inbound.keyed)?;
+        let caller = self.authorise(&cell, http, (request, sent), id, inbound.keyed)?;
         if version.spec.job.is_some() && !kip_tasks::is_async(request.headers()).unwrap_or(true) {
             let problem =
                 Problem::new(code::JOB_NOT_CALLED, format!("`{}` is a job, and answers no calls", cell.name()));
@@ -271,7 +277,7 @@ impl Door {
         &self,
         cell: &Arc<Cell>,
         http: &HttpTrigger,
-        request: &Request<Incoming>,
+        (request, sent): (&Request<Incoming>, &Credential),
         id: &RequestId,
         keyed: bool,
     ) -> Result<Option<Caller>, Box<Answer>> {
@@ -290,7 +296,7 @@ impl Door {
             return Err(Box::new(answer));
         }
         let auth = if keyed { HttpAuth::Key } else { *auth };
-        let caller = self.authority.authorise(auth, cell.name().as_str(), request.headers(), id)?;
+        let caller = self.authority.authorise(auth, cell.name().as_str(), sent, id)?;
         Ok(caller)
     }
 

@@ -37,15 +37,28 @@ impl Authority {
         Self { keys, limiters: Arc::default(), metrics }
     }
 
-    /// What the caller of a request may know of.
-    pub(crate) fn sight(&self, headers: &HeaderMap) -> Sight {
-        let key = kip_auth::credential(headers).filter(|sent| kip_auth::is_ours(sent));
-        Sight(key.and_then(|sent| self.keys.check(Some(sent)).ok()))
+    /// Looks at the key that a request brings, once: all that follows asks the answer.
+    pub(crate) fn look(&self, headers: &HeaderMap) -> Credential {
+        match kip_auth::credential(headers) {
+            None => Credential::Missing,
+            Some(sent) if kip_auth::is_ours(sent) => Credential::Ours(self.keys.check(Some(sent)).map_err(Box::new)),
+            Some(_) => Credential::Foreign,
+        }
     }
 
     /// Lets through who has a key of this server, whatever for.
-    pub(crate) fn require_key(&self, headers: &HeaderMap, id: &RequestId) -> Result<(), Box<Answer>> {
-        self.keys.check(kip_auth::credential(headers)).map(drop).map_err(|problem| refused(problem, id))
+    pub(crate) fn require_key(&self, sent: &Credential, id: &RequestId) -> Result<(), Box<Answer>> {
+        self.require(sent).map(drop).map_err(|problem| refused(problem, id))
+    }
+
+    /// The key; a problem without one.
+    fn require(&self, sent: &Credential) -> Result<Arc<Key>, Problem> {
+        match sent {
+            Credential::Ours(checked) => checked.clone().map_err(|problem| *problem),
+            Credential::Missing => self.keys.check(None),
+            // No key of ours looks like that; the check says so in its words.
+            Credential::Foreign => self.keys.check(Some("")),
+        }
     }
 
     /// Who calls. Nobody in particular, where no key is asked for and none of ours was sent.
@@ -53,24 +66,22 @@ impl Authority {
         &self,
         auth: HttpAuth,
         function: &str,
-        headers: &HeaderMap,
+        sent: &Credential,
         id: &RequestId,
     ) -> Result<Option<Caller>, Box<Answer>> {
-        let sent = kip_auth::credential(headers);
-        let allowed = |sent| {
-            let key = self.keys.check(sent)?;
+        let allowed = || {
+            let key = self.require(sent)?;
             key.require_function(function)?;
             Ok(key)
         };
-        let key = if auth == HttpAuth::Key {
-            allowed(sent).map_err(|problem: Problem| refused(problem, id))?
-        } else {
+        let key = match (auth, sent) {
+            (HttpAuth::Key, _) => allowed().map_err(|problem: Problem| refused(problem, id))?,
             // Whoever may call without a key loses nothing by sending one; where it is good, it is noted and counted.
-            let Some(ours) = sent.filter(|sent| kip_auth::is_ours(sent)) else { return Ok(None) };
-            match allowed(Some(ours)) {
+            (_, Credential::Ours(_)) => match allowed() {
                 Ok(key) => key,
                 Err(_) => return Ok(None),
-            }
+            },
+            _ => return Ok(None),
         };
         let allowance = Allowance {
             rate: key.rate().map(|(rate, burst)| (rate.interval(), burst)),
@@ -125,6 +136,27 @@ fn refused(problem: Problem, id: &RequestId) -> Box<Answer> {
         answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     Box::new(answer)
+}
+
+/// The key that a request brings.
+#[derive(Debug)]
+pub(crate) enum Credential {
+    /// None.
+    Missing,
+    /// Something that no key of ours looks like: the function's own, perhaps.
+    Foreign,
+    /// It looks like ours, and was checked.
+    Ours(Result<Arc<Key>, Box<Problem>>),
+}
+
+impl Credential {
+    /// What the caller may know of.
+    pub(crate) fn sight(&self) -> Sight {
+        match self {
+            Self::Ours(checked) => Sight(checked.as_ref().ok().cloned()),
+            Self::Missing | Self::Foreign => Sight(None),
+        }
+    }
 }
 
 /// Which functions a caller may know of.

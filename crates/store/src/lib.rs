@@ -132,6 +132,9 @@ pub struct DecisionRecord {
     pub why: String,
     /// More, where a start failed: the detail and the program's last lines.
     pub detail: Option<String>,
+    /// The decision as a value that this store does not read. Null in records of earlier versions.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub decision: serde_json::Value,
 }
 
 /// What the time of an instance that is gone was spent on.
@@ -180,9 +183,25 @@ pub struct ScalingRecord {
     pub queued: u32,
 }
 
+/// The target that a scaling policy has reached for a qualifier. A start of the server goes on from it, so it is no log: there is
+/// one for each function and qualifier, the latest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReachedTarget {
+    /// The function.
+    pub function: String,
+    /// The qualifier.
+    pub qualifier: String,
+    /// Instances.
+    pub target: u32,
+    /// When, milliseconds since 1970.
+    pub at: i64,
+}
+
 /// A record of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
+    /// What a scaling policy has reached.
+    Reached(ReachedTarget),
     /// A request.
     Request(RequestRecord),
     /// A decision.
@@ -221,6 +240,10 @@ pub trait RecordStore: Send + Sync + std::fmt::Debug {
     async fn usage(&self, function: String) -> Result<Vec<UsageRecord>, Error>;
     /// The latest looks of a function's scaling policies, newest first.
     async fn scaling(&self, function: String, most: u32) -> Result<Vec<ScalingRecord>, Error>;
+    /// What scaling policies have reached, of all functions.
+    async fn reached(&self) -> Result<Vec<ReachedTarget>, Error>;
+    /// Forgets what the policies of these functions have reached.
+    async fn forget_reached(&self, functions: Vec<String>) -> Result<(), Error>;
     /// Forgets what the retention does not keep; `now` is milliseconds since 1970.
     async fn prune(&self, retention: Retention, now: i64) -> Result<(), Error>;
     /// Whether changes are taken.

@@ -14,7 +14,7 @@ use crate::filter::RequestFilter;
 use crate::health::{Care, Condition};
 use crate::sqlite::{RecordsFile, SqliteFile};
 use crate::tasks::BlobHold;
-use crate::{DecisionRecord, Record, RecordStore, RequestRecord, Retention, ScalingRecord, UsageRecord};
+use crate::{DecisionRecord, ReachedTarget, Record, RecordStore, RequestRecord, Retention, ScalingRecord, UsageRecord};
 
 pub(crate) const MIGRATIONS: &[&str] = &[
     "
@@ -61,6 +61,16 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     ALTER TABLE scaling ADD COLUMN at INTEGER AS (record ->> '$.at') VIRTUAL;
     CREATE INDEX scaling_by_function ON scaling (function, id);
     CREATE INDEX scaling_by_time ON scaling (at);
+",
+    "
+    CREATE TABLE reached (
+        function TEXT NOT NULL, qualifier TEXT NOT NULL, target INTEGER NOT NULL, at INTEGER NOT NULL,
+        PRIMARY KEY (function, qualifier)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO reached
+        SELECT function, record ->> '$.qualifier', record ->> '$.decision.target', max(at) FROM scaling
+        WHERE record ->> '$.qualifier' IS NOT NULL AND typeof(record ->> '$.decision.target') = 'integer'
+        GROUP BY 1, 2;
 ",
 ];
 
@@ -125,6 +135,8 @@ impl RecordStore for SqliteRecords {
                         transaction.prepare_cached("INSERT INTO usage (function, record) VALUES (?1, ?2)")?;
                     let mut scaling =
                         transaction.prepare_cached("INSERT INTO scaling (function, record) VALUES (?1, ?2)")?;
+                    let mut reached =
+                        transaction.prepare_cached("INSERT OR REPLACE INTO reached VALUES (?1, ?2, ?3, ?4)")?;
                     for record in &batch {
                         let json = |result: Result<String, serde_json::Error>| {
                             result.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
@@ -138,6 +150,9 @@ impl RecordStore for SqliteRecords {
                             }
                             Record::Usage(record) => {
                                 usage.execute(params![record.function, json(serde_json::to_string(&record))?])?
+                            }
+                            Record::Reached(ReachedTarget { function, qualifier, target, at }) => {
+                                reached.execute(params![function, qualifier, target, at])?
                             }
                             Record::Scaling(record) => {
                                 scaling.execute(params![record.function, json(serde_json::to_string(&record))?])?
@@ -168,6 +183,26 @@ impl RecordStore for SqliteRecords {
     async fn scaling(&self, function: String, most: u32) -> Result<Vec<ScalingRecord>, Error> {
         let query = "SELECT record FROM scaling WHERE function = ?1 ORDER BY id DESC LIMIT ?2";
         self.read(query.to_owned(), vec![Value::Text(function), Value::Integer(most.into())]).await
+    }
+
+    async fn reached(&self) -> Result<Vec<ReachedTarget>, Error> {
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok(ReachedTarget { function: row.get(0)?, qualifier: row.get(1)?, target: row.get(2)?, at: row.get(3)? })
+        };
+        let query = "SELECT function, qualifier, target, at FROM reached ORDER BY 1, 2";
+        self.database.read_wide(move |c| c.prepare(query)?.query_map([], read)?.collect()).await
+    }
+
+    async fn forget_reached(&self, functions: Vec<String>) -> Result<(), Error> {
+        self.database
+            .change(move |c| {
+                let transaction = c.transaction()?;
+                for function in &functions {
+                    transaction.execute("DELETE FROM reached WHERE function = ?1", [function])?;
+                }
+                transaction.commit()
+            })
+            .await
     }
 
     async fn prune(&self, retention: Retention, now: i64) -> Result<(), Error> {
@@ -215,6 +250,8 @@ impl RecordsFile for SqliteRecords {
                              SELECT id, function, record FROM backup.{table};"
                         ))?;
                     }
+                    transaction
+                        .execute_batch("DELETE FROM reached; INSERT INTO reached SELECT * FROM backup.reached;")?;
                     transaction.commit()
                 };
                 let replaced = replace(c);

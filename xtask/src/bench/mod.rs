@@ -7,6 +7,7 @@ mod gpu;
 mod restart;
 mod server;
 mod sleep;
+mod stores;
 mod tasks;
 pub(crate) mod upstream;
 
@@ -17,6 +18,10 @@ use crate::command::{command, read, show};
 pub(crate) fn task(arguments: &[&str]) -> Result<()> {
     if let ["gpu", rest @ ..] = arguments {
         return gpu::run(rest);
+    }
+    if let ["stores", rest @ ..] = arguments {
+        machine()?;
+        return stores::run(rest);
     }
     if let ["tasks", rest @ ..] = arguments {
         machine()?;
@@ -39,7 +44,7 @@ pub(crate) fn task(arguments: &[&str]) -> Result<()> {
         ["sleep", rest @ ..] => sleep::run(number(rest.first(), 200)?),
         ["density", rest @ ..] => density::run(number(rest.first(), 10_000)?, number(rest.get(1), 1_000)?),
         _ => bail!(
-            "bench restart [INSTANCES] | bench sleep [ROUNDS] | bench density [FUNCTIONS] [PAUSED] | bench gateway … | bench gpu … | bench tasks …"
+            "bench restart [INSTANCES] | bench sleep [ROUNDS] | bench density [FUNCTIONS] [PAUSED] | bench gateway … | bench gpu … | bench tasks … | bench stores …"
         ),
     }
 }

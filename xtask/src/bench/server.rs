@@ -19,7 +19,7 @@ pub(super) struct Server {
     folder: tempfile::TempDir,
     child: Child,
     pub(super) gateway: SocketAddr,
-    api: SocketAddr,
+    pub(super) api: SocketAddr,
     key: String,
     pub(super) pid: u32,
     /// Starts the server by way of this command line.
@@ -116,6 +116,16 @@ impl Server {
     pub(super) fn logged(&self, word: &str) -> String {
         let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         log.lines().filter(|line| line.contains(word)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// A folder that goes with it.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its administrator's key.
+    pub(super) fn key(&self) -> &str {
+        &self.key
     }
 
     pub(super) fn settle(&mut self) -> Result<()> {

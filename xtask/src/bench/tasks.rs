@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &[&str]) -> Result<()> {
 }
 
 /// The program that measures the store alone.
-fn store_bench() -> Result<String> {
+pub(super) fn store_bench() -> Result<String> {
     show(command("cargo", &["build", "--release", "--quiet", "-p", "kip-store", "--example", "tasks_bench"]))?;
     Ok(target()?.join("release/examples/tasks_bench").display().to_string())
 }
@@ -95,7 +95,7 @@ fn restart(words: &[&str]) -> Result<()> {
 
 /// A server of this program, or of one that is built, whose function answers at once. Its instance is there and stays there, so that
 /// its own start is no part of what follows.
-fn serving(program: Option<&str>) -> Result<Server> {
+pub(super) fn serving(program: Option<&str>) -> Result<Server> {
     match program {
         Some(program) => super::server::use_program(program)?,
         None => show(command("cargo", &["build", "--release", "--quiet", "-p", "kip", "--bins"]))?,
@@ -142,7 +142,7 @@ fn ended(server: &Server) -> Result<u64> {
 }
 
 /// Callers with a connection each submit until the time is over: how many were taken, and what each took in microseconds.
-fn load(to: SocketAddr, callers: usize, seconds: u64) -> Result<(u64, Vec<u64>)> {
+pub(super) fn load(to: SocketAddr, callers: usize, seconds: u64) -> Result<(u64, Vec<u64>)> {
     let over = Arc::new(AtomicBool::new(false));
     let threads: Vec<_> = (0..callers)
         .map(|_| {

@@ -41,12 +41,16 @@ async fn fill(store: &SqliteTasks, rows: usize, task: impl Fn() -> NewTask) {
     }
 }
 
-/// Copies of the newest task.
-async fn copies(store: &SqliteTasks, rows: usize) {
+/// Milliseconds of a day.
+const DAY: i64 = 24 * 3_600_000;
+
+/// Copies of the newest task, which may run after this time, milliseconds.
+async fn copies(store: &SqliteTasks, rows: usize, delay: i64) {
     let newest = store.list(TaskFilter { limit: 1, ..TaskFilter::default() }).await.unwrap();
     let newest = newest.first().expect("there is no task to copy");
     let payload = store.payload(newest.number).await.unwrap().unwrap();
-    let expires_at = kip_host::clock::wall_millis() + 24 * 3_600_000;
+    let run_at = kip_host::clock::wall_millis() + delay;
+    let expires_at = run_at + DAY;
     fill(store, rows, || NewTask {
         function: newest.function.clone(),
         qualifier: newest.qualifier.clone(),
@@ -54,6 +58,7 @@ async fn copies(store: &SqliteTasks, rows: usize) {
         kind: newest.kind,
         priority: newest.priority,
         created: kip_host::clock::wall_millis(),
+        run_at,
         expires_at,
         envelope: newest.envelope.clone(),
         payload: payload.clone(),
@@ -67,10 +72,11 @@ async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |text: &str| text.parse().expect("a number");
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["fill", file, rows] => copies(&open(Path::new(file)), number(rows)).await,
+        ["fill", file, rows] => copies(&open(Path::new(file)), number(rows), 0).await,
+        ["fill-later", file, rows] => copies(&open(Path::new(file)), number(rows), 30 * DAY).await,
         [folder, seconds] => table(folder, seconds.parse().expect("SECONDS"), 0).await,
         [folder, seconds, rows] => table(folder, seconds.parse().expect("SECONDS"), number(rows)).await,
-        _ => panic!("FOLDER SECONDS [ROWS] | fill FILE ROWS"),
+        _ => panic!("FOLDER SECONDS [ROWS] | fill FILE ROWS | fill-later FILE ROWS"),
     }
 }
 

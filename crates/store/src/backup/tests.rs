@@ -126,6 +126,7 @@ async fn records_come_back_when_asked_for() {
             to: "ready".to_owned(),
             why: "done".to_owned(),
             detail: None,
+            decision: serde_json::Value::Null,
         })
     };
     world.records.append(vec![decision(1)]).await.unwrap();

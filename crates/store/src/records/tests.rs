@@ -10,6 +10,7 @@ fn decision(number: i64) -> Record {
         to: "ready".to_owned(),
         why: "done".to_owned(),
         detail: None,
+        decision: serde_json::Value::Null,
     })
 }
 
@@ -173,4 +174,45 @@ async fn records_of_the_first_schema_are_brought_along_after_a_copy() {
     let version: u32 = copy.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     let kept: u32 = copy.query_row("SELECT count(*) FROM requests", [], |row| row.get(0)).unwrap();
     assert_eq!((version, kept), (1, 1));
+}
+
+#[tokio::test]
+async fn what_was_reached_is_kept_once_and_never_pruned() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("records.db");
+    let store = SqliteRecords::open(&file).unwrap();
+    let reached = |function: &str, target, at| ReachedTarget {
+        function: function.to_owned(),
+        qualifier: "LATEST".to_owned(),
+        target,
+        at,
+    };
+    let all = (0..50).map(|at| Record::Reached(reached("f", u32::try_from(at).unwrap(), at)));
+    store.append(all.chain([Record::Reached(reached("g", 1, 1))]).collect()).await.unwrap();
+    store.prune(Retention { count: 0, age: 0 }, 1_000).await.unwrap();
+    drop(store);
+    let store = SqliteRecords::open(&file).unwrap();
+    assert_eq!(store.reached().await.unwrap(), [reached("f", 49, 49), reached("g", 1, 1)]);
+    store.forget_reached(vec!["f".to_owned()]).await.unwrap();
+    assert_eq!(store.reached().await.unwrap(), [reached("g", 1, 1)]);
+}
+
+#[tokio::test]
+async fn what_the_log_of_an_earlier_version_tells_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    for script in &MIGRATIONS[..5] {
+        old.execute_batch(script).unwrap();
+    }
+    old.pragma_update(None, "user_version", 5).unwrap();
+    for (at, target) in [(1, "3"), (3, "5"), (2, "4"), (4, "null")] {
+        let record = format!(
+            r#"{{"at":{at},"function":"f","mode":"fc","qualifier":"LATEST","decision":{{"target":{target}}}}}"#
+        );
+        old.execute("INSERT INTO scaling (function, record) VALUES ('f', ?1)", [record]).unwrap();
+    }
+    drop(old);
+    let found = SqliteRecords::open(&path).unwrap().reached().await.unwrap();
+    assert_eq!(found.iter().map(|reached| (reached.target, reached.at)).collect::<Vec<_>>(), [(5, 3)]);
 }

@@ -1,0 +1,74 @@
+//! Decisions as values. The log keeps them beside their sentences; whoever needs a fact of one reads the value.
+
+use kip_fleet::{State, Why};
+use kip_store::DecisionRecord;
+use serde::{Deserialize, Serialize};
+
+/// What was decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "about", rename_all = "snake_case")]
+pub(crate) enum Decision {
+    /// An instance changed its state.
+    Instance {
+        /// Before; none for a new one.
+        from: Option<State>,
+        /// After.
+        to: State,
+        /// Why.
+        why: Why,
+    },
+    /// An instance of an earlier server does not go on.
+    NotAdopted,
+    /// What became of a version.
+    Version {
+        /// Its outcome.
+        outcome: Outcome,
+    },
+    /// A scaling policy wants another number of instances.
+    Scaled {
+        /// How many.
+        to: u32,
+    },
+    /// Provisioned instances are unused.
+    Unused {
+        /// Since when, milliseconds since 1970.
+        since: i64,
+        /// How many.
+        instances: u32,
+    },
+}
+
+/// What became of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// It serves.
+    Serving,
+    /// It does not start, and another one serves on.
+    Failed,
+    /// Its instances end again and again.
+    CrashLoop,
+}
+
+impl Outcome {
+    /// As it is shown.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Failed => "failed",
+            Self::CrashLoop => "crash loop",
+        }
+    }
+}
+
+impl Decision {
+    /// As it is stored.
+    pub(crate) fn value(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    /// That of a record; none in those of earlier versions, and of newer ones that this version does not know.
+    pub(crate) fn of(record: &DecisionRecord) -> Option<Self> {
+        Self::deserialize(&record.decision).ok()
+    }
+}
