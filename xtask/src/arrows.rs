@@ -6,13 +6,20 @@ use serde_json::Value;
 use crate::tree;
 
 /// A room and the rooms it may know besides [`EVERYBODY`]. Rooms that do not exist yet are here already.
-const ROOMS: [(&str, &[&str]); 18] = [
-    ("gateway", &["relay", "auth", "tasks", "control"]),
-    ("api", &["relay", "auth", "manifest", "control", "tasks", "events", "models", "store", "sim"]),
+const ROOMS: [(&str, &[&str]); 22] = [
+    ("gateway", &["relay", "auth", "tasks", "control", "records"]),
+    ("api", &["wire", "relay", "auth", "manifest", "control", "tasks", "events", "models", "records", "store", "sim"]),
+    ("fc", &["wire", "relay", "auth", "manifest", "control", "tasks", "events", "models", "records", "store", "sim"]),
+    (
+        "knative",
+        &["wire", "relay", "auth", "manifest", "control", "tasks", "events", "models", "records", "store", "sim"],
+    ),
+    ("wire", &[]),
     ("events", &["tasks", "relay", "store"]),
     ("tasks", &["queue", "relay", "control", "store"]),
-    ("relay", &["fleet", "control"]),
-    ("control", &["fleet", "engine", "freezer", "models", "store"]),
+    ("relay", &["fleet", "control", "records"]),
+    ("control", &["fleet", "engine", "freezer", "models", "records", "store"]),
+    ("records", &["fleet", "store"]),
     ("engine", &[]),
     ("freezer", &[]),
     ("models", &["store"]),

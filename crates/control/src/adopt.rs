@@ -13,9 +13,9 @@ use kip_store::{DecisionRecord, Record};
 use crate::Version;
 use crate::cell::Cell;
 use crate::control::{Error, Shared};
-use crate::decision::Decision;
 use crate::devices;
 use crate::link::Link;
+use kip_records::decision::Decision;
 
 /// Between two looks at the connections that an earlier server left: quick at first, since most end at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);

@@ -21,18 +21,18 @@ use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
-use crate::access_log::{AccessLog, AccessLogOptions};
 use crate::bodies::Bodies;
 use crate::cell::{Cell, now};
 use crate::disk::{DiskOptions, DiskWatch, ServerEvent};
 use crate::info::{FunctionInfo, HostInfo, InstanceInfo};
 use crate::meter::Meter;
 use crate::permit::Permit;
-use crate::recorder::Recorder;
 use crate::rounds::Rounds;
 use crate::timers::Timers;
-use crate::traces::{TraceOptions, Traces};
 use crate::version::Version;
+use kip_records::Recorder;
+use kip_records::access_log::{AccessLog, AccessLogOptions};
+use kip_records::{TraceOptions, Traces};
 
 /// From SIGTERM to SIGKILL for those that are still at work when the server has waited long enough, unless their function says.
 const SHORTEST_GRACE: Millis = Millis::from_secs(10);

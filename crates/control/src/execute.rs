@@ -12,9 +12,9 @@ use kip_store::{DecisionRecord, Proposal, Record};
 
 use crate::cell::Cell;
 use crate::control::Shared;
-use crate::decision::{Decision, Outcome};
 use crate::devices;
 use crate::link::Link;
+use kip_records::decision::{Decision, Outcome};
 
 /// Lines of a program that are shown with its failure.
 const LAST_LINES: usize = 12;

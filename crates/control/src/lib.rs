@@ -5,13 +5,11 @@
 //! leave) and touches nothing else. Whatever an effect costs is done outside the lock, on the control runtime. This
 //! room decides nothing by itself: no state of an instance changes here without the core having said so.
 
-mod access_log;
 mod adopt;
 mod advice;
 mod bodies;
 mod cell;
 mod control;
-mod decision;
 mod devices;
 mod disk;
 mod execute;
@@ -22,7 +20,6 @@ mod leaving;
 mod link;
 mod meter;
 mod permit;
-mod recorder;
 mod reminder;
 mod restore;
 mod rounds;
@@ -30,15 +27,12 @@ mod scaling;
 #[cfg(any(test, feature = "fake"))]
 pub mod testing;
 mod timers;
-mod traces;
 mod usage;
 mod version;
 
 #[cfg(test)]
 mod tests;
 
-pub use access_log::{AccessLogOptions, AccessLogTarget};
-pub use advice::{Advice, Advised, Measured};
 pub use bodies::Bodies;
 pub use cell::{Admission, Cell};
 pub use control::{Control, Deployed, Error, Files, Options, Stores};
@@ -47,18 +41,19 @@ pub use figures::Figures;
 pub use info::{DeviceInfo, FunctionInfo, HostInfo, InstanceInfo, QuotaInfo, VersionStatus, WaitInfo};
 pub use link::{Link, Turn};
 pub use permit::{Brake, Permit, Refused, Waiting};
-pub use recorder::Recorder;
 pub use restore::{BEFORE_RESTORE, Restored, backup_problem};
 pub use scaling::{LATEST, ProvisionInfo, ScalingInfo};
-pub use traces::{Spans, TraceOptions, Traces};
-pub use usage::{FunctionUsage, VersionUsage};
 pub use version::{RESULTS, Version};
 
 /// Logs as they are read.
 pub use kip_engine::{LogFile, Record as LogRecord};
 
 /// Records as they are asked for.
-pub use kip_store::backup::Manifest as BackupManifest;
-pub use kip_store::{
-    DecisionRecord, RequestFilter, RequestRecord, Retention, ScalingRecord, UsageRecord, VersionSource,
+pub use kip_records::advice::{Advice, Advised, Measured};
+pub use kip_records::usage::{FunctionUsage, VersionUsage};
+pub use kip_records::{
+    AccessLogOptions, AccessLogTarget, DecisionRecord, Recorder, RequestFilter, RequestRecord, Retention,
+    ScalingRecord, Spans, TraceOptions, Traces, UsageRecord,
 };
+pub use kip_store::VersionSource;
+pub use kip_store::backup::Manifest as BackupManifest;

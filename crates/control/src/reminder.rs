@@ -10,8 +10,8 @@ use kip_store::{DecisionRecord, Record, RequestFilter};
 
 use crate::cell::{Cell, now};
 use crate::control::{Error, Shared};
-use crate::decision::Decision;
 use crate::scaling::{self, LATEST};
+use kip_records::decision::Decision;
 
 /// So long without a request is worth a word, milliseconds.
 const UNUSED: u64 = 2 * 3_600_000;

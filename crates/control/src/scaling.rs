@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::cell::{Cell, now};
 use crate::control::{Control, Error, Shared};
-use crate::decision::Decision;
+use kip_records::decision::Decision;
 
 /// The qualifier that means whatever serves.
 pub const LATEST: &str = "LATEST";

@@ -10,9 +10,9 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use kip_control::{AccessLogOptions, TraceOptions};
 use kip_fleet::Inventory;
 use kip_fleet::room::{Host, Pool, Quota};
+use kip_records::{AccessLogOptions, TraceOptions};
 use kip_spec::{Bytes, MilliCpu, Millis, Problem, code};
 use serde::Serialize;
 
@@ -74,7 +74,7 @@ pub(crate) struct Config {
     pub(crate) low: u64,
     pub(crate) reserve: u64,
     pub(crate) network: bool,
-    pub(crate) retention: kip_control::Retention,
+    pub(crate) retention: kip_records::Retention,
     pub(crate) access_log: Option<AccessLogOptions>,
     pub(crate) traces: Option<TraceOptions>,
     pub(crate) require_keys: bool,
@@ -171,7 +171,7 @@ impl Config {
                 "refuse" => false,
                 other => return Err(invalid(format!("disk.network is refuse or allow, not `{other}`"))),
             },
-            retention: kip_control::Retention {
+            retention: kip_records::Retention {
                 count: parse(&values, "records.count", "a number such as 100000")?,
                 age: parse::<Millis>(&values, "records.age", "a duration such as 30d")?.0,
             },
@@ -412,9 +412,9 @@ mod tests {
     fn the_access_log_is_off_unless_it_has_a_place() {
         assert!(read("").unwrap().access_log.is_none());
         let stderr = read("[gateway]\naccess_log = \"stderr\"\naccess_log_query = true").unwrap().access_log.unwrap();
-        assert_eq!((stderr.target, stderr.query), (kip_control::AccessLogTarget::Stderr, true));
+        assert_eq!((stderr.target, stderr.query), (kip_records::AccessLogTarget::Stderr, true));
         let file = read("[gateway]\naccess_log = \"logs/a\"").unwrap().access_log.unwrap();
-        let kip_control::AccessLogTarget::File { path, most } = file.target else { panic!("{file:?}") };
+        let kip_records::AccessLogTarget::File { path, most } = file.target else { panic!("{file:?}") };
         assert!(path.is_absolute() && path.ends_with("logs/a") && most == 64 << 20 && !file.query, "{path:?}");
     }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderMap, HeaderName};
-use kip_control::{Control, Link, Spans};
+use kip_control::{Control, Link};
 use kip_fleet::StartKind;
 use kip_host::clock::{monotonic_micros, wall_millis};
+use kip_records::{RequestRecord, Spans};
 use kip_spec::{Code, RequestId};
 
 use crate::limits::Slot;
@@ -191,7 +192,7 @@ impl Tracer {
                 return;
             }
         }
-        let record = kip_control::RequestRecord {
+        let record = RequestRecord {
             id: trace.request.as_str().to_owned(),
             at: trace.wall,
             function: trace.cell.name().to_string(),
@@ -254,7 +255,7 @@ impl Tracer {
         if !recorder.logs() {
             return;
         }
-        let record = kip_control::RequestRecord {
+        let record = RequestRecord {
             id: refused.request.as_str().to_owned(),
             at: wall_millis(),
             function: String::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use kip_control::{AccessLogOptions, AccessLogTarget, TraceOptions};
+use kip_records::{AccessLogOptions, AccessLogTarget, TraceOptions};
 use kip_spec::{Bytes, Millis, Problem};
 
 use super::{Value, invalid, parse};

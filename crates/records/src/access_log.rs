@@ -43,7 +43,7 @@ pub struct AccessLogOptions {
 
 /// Where lines are handed in. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct AccessLog {
+pub struct AccessLog {
     lines: SyncSender<Item>,
     dropped: Arc<AtomicU64>,
 }
@@ -56,9 +56,11 @@ enum Item {
 
 /// A request and who sent it.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) record: RequestRecord,
-    pub(crate) peer: Option<IpAddr>,
+pub struct Entry {
+    /// What the request was.
+    pub record: RequestRecord,
+    /// Its caller's address.
+    pub peer: Option<IpAddr>,
 }
 
 /// A line.
@@ -90,7 +92,7 @@ impl AccessLog {
     ///
     /// # Errors
     /// When the file cannot be opened or there is no room for a thread.
-    pub(crate) fn start(options: &AccessLogOptions, pressure: Pressure) -> io::Result<Self> {
+    pub fn start(options: &AccessLogOptions, pressure: Pressure) -> io::Result<Self> {
         let out = match &options.target {
             AccessLogTarget::Stderr => Out::Stderr(BufWriter::new(io::stderr())),
             AccessLogTarget::File { path, most } => Out::File(Kept::open(path, *most)?),
@@ -102,7 +104,8 @@ impl AccessLog {
         Ok(Self { lines, dropped })
     }
 
-    pub(crate) fn hand_in(&self, entry: Entry) {
+    /// Hands in a line, or drops and counts it when the writer does not keep up.
+    pub fn hand_in(&self, entry: Entry) {
         if self.lines.try_send(Item::Line(Box::new(entry))).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -116,7 +119,8 @@ impl AccessLog {
         }
     }
 
-    pub(crate) fn dropped(&self) -> u64 {
+    /// Lines that were not written since the start.
+    pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 }

@@ -55,7 +55,7 @@ impl std::fmt::Debug for Item {
 
 impl Recorder {
     /// Starts the writer on the current runtime.
-    pub(crate) fn start(
+    pub fn start(
         store: Arc<dyn RecordStore>,
         pressure: Pressure,
         retention: Retention,
@@ -73,7 +73,7 @@ impl Recorder {
     }
 
     /// Hands in a record, or drops and counts it when the disk does not keep up.
-    pub(crate) fn record(&self, record: Record) {
+    pub fn record(&self, record: Record) {
         if self.pressure.sheds() {
             self.shed.fetch_add(1, Ordering::Relaxed);
             return;

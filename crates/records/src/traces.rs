@@ -97,7 +97,7 @@ pub struct Traces {
 
 impl Traces {
     /// Starts the exporter on the current runtime.
-    pub(crate) fn start(options: &TraceOptions) -> Self {
+    pub fn start(options: &TraceOptions) -> Self {
         let (spans, queue) = mpsc::channel(WAITING);
         let dropped: Arc<AtomicU64> = Arc::default();
         let exporter = Exporter { endpoint: options.endpoint.clone(), dropped: dropped.clone(), failing: false };

@@ -32,7 +32,7 @@ fn and_a_fifth(number: u64) -> u64 {
 }
 
 /// What the figures say about the settings.
-pub(super) fn settings(spec: &FunctionSpec, measured: &Measured) -> Vec<Advice> {
+pub fn settings(spec: &FunctionSpec, measured: &Measured) -> Vec<Advice> {
     let mut all = Vec::new();
     let slowest = measured.start_ms.values().copied().max();
     if let Scaling::Kpa(kpa) = &spec.scaling {
@@ -134,7 +134,7 @@ fn minimum(spec: &FunctionSpec, measured: &Measured, slowest: Option<u64>) -> Op
 }
 
 /// What the figures say about the device: how much of one, and which.
-pub(super) fn device(spec: &FunctionSpec, measured: &Measured, inventory: &Inventory) -> Vec<Advice> {
+pub fn device(spec: &FunctionSpec, measured: &Measured, inventory: &Inventory) -> Vec<Advice> {
     let Some(gpu) = &spec.resources.gpu else { return Vec::new() };
     let kind = gpu.kind.as_deref().map_or(DeviceKind::ANY, DeviceKind::named);
     let devices = || inventory.pools.iter().flat_map(|pool| &pool.hosts).flat_map(|host| &host.devices);
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
     use kip_fleet::Device;
     use kip_fleet::room::{Host, Pool, Quota};
-    use kip_spec::function::GpuResources;
+    use kip_spec::function::{GpuResources, Program, Resources};
     use kip_spec::scaling::Fc;
     use std::collections::BTreeMap;
 
@@ -199,7 +199,11 @@ mod tests {
     }
 
     fn spec() -> FunctionSpec {
-        crate::rounds::tests_spec()
+        let program = Program::Command { argv: vec!["x".to_owned()], dir: "/".into() };
+        FunctionSpec {
+            resources: Resources { memory: Some(Bytes(1 << 30)), ..Resources::default() },
+            ..FunctionSpec::new("f".parse().unwrap(), program)
+        }
     }
 
     fn knative(annotations: &[(&str, f64)]) -> FunctionSpec {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// What was decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "about", rename_all = "snake_case")]
-pub(crate) enum Decision {
+pub enum Decision {
     /// An instance changed its state.
     Instance {
         /// Before; none for a new one.
@@ -41,7 +41,7 @@ pub(crate) enum Decision {
 /// What became of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// It serves.
     Serving,
     /// It does not start, and another one serves on.
@@ -52,7 +52,7 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// As it is shown.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Serving => "serving",
             Self::Failed => "failed",
@@ -63,12 +63,12 @@ impl Outcome {
 
 impl Decision {
     /// As it is stored.
-    pub(crate) fn value(&self) -> serde_json::Value {
+    pub fn value(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()
     }
 
     /// That of a record; none in those of earlier versions, and of newer ones that this version does not know.
-    pub(crate) fn of(record: &DecisionRecord) -> Option<Self> {
+    pub fn of(record: &DecisionRecord) -> Option<Self> {
         Self::deserialize(&record.decision).ok()
     }
 }
