@@ -232,9 +232,11 @@ impl World {
                 Some(message)
             }
             ToPlacer::Release { instance } => {
+                let waits = self.rooms.waits(instance);
                 self.rooms.released(instance);
                 self.check_release(instance);
-                let forgotten = self.plant == Some(Plant::ForgottenRelease) && self.now.is_multiple_of(7);
+                let forgotten = self.plant == Some(Plant::ForgottenRelease) && self.now.is_multiple_of(7)
+                    || self.plant == Some(Plant::ForgottenCancel) && waits;
                 (!forgotten).then_some(message)
             }
             _ => Some(message),

@@ -30,7 +30,7 @@ pub enum Plant {
     SwallowedWaits,
     /// Some asks for room never reach the placer.
     LostAsk,
-    /// A sleeper that does not want to wake any more is still given room.
+    /// An ask for room is never withdrawn.
     ForgottenCancel,
     /// Some instances end, and their core never hears of it.
     EndlessStop,
