@@ -12,7 +12,7 @@
 //! minute quarantines the function: it ends its instances and refuses everything until it is deployed again.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use kip_spec::scaling::{Fc, Scaling};
 use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
+use crate::function::settle_half;
 use crate::{
     AliasNumber, CoreNumber, Effect, Event, FunctionCore, Now, Operate, OperationNumber, Policy, Qualifier, Refusal,
     Target, Ticket,
@@ -368,9 +369,8 @@ impl CoreHost {
         (self.failed_at, self.quarantined) = (Some(now.boot), self.quarantined || again);
         let half = effects.split_off(from.min(effects.len()));
         let Some(broken) = self.core.take() else {
-            // Nothing was made yet, so nothing is lost but the request itself.
-            let refused = |ticket| Effect::Refuse { ticket, refusal: Refusal::CoreFailed };
-            effects.extend(if let Subject::Arrival(ticket) = subject { Some(refused(ticket)) } else { None });
+            // Nothing was made yet, or nothing is left: only the request itself can be lost.
+            settle_half(BTreeSet::new(), &subject, half, Refusal::CoreFailed, effects);
             return Recovery { cause, quarantined: self.quarantined };
         };
         let safe = effects.len();

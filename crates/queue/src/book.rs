@@ -414,9 +414,22 @@ impl Book {
         *place = Place::Out;
         let Some(lane) = self.lanes.get_mut(&entry.function) else { return };
         lane.out += 1;
-        if let Some(name) = &entry.order {
-            lane.keys.entry(name.clone()).or_insert(Key { owner: number, held: BTreeSet::new() });
+        let Some(name) = entry.order.clone() else { return };
+        let key = lane.keys.entry(name).or_insert(Key { owner: number, held: BTreeSet::new() });
+        let before = std::mem::replace(&mut key.owner, number);
+        if before != number {
+            self.hold_back(before);
         }
+    }
+
+    /// Another one with its ordering key runs already, though it was taken in later: after a restart.
+    fn hold_back(&mut self, number: TaskNumber) {
+        let Some(place) = self.entries.get(&number).map(|(_, place)| *place).filter(|place| *place != Place::Out)
+        else {
+            return;
+        };
+        self.withdraw(number, place);
+        self.queue(number, i64::MIN);
     }
 
     /// Takes a task that is over out of the book.

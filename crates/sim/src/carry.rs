@@ -15,8 +15,7 @@ impl World {
     pub(crate) fn carry_out(&mut self, function: usize, effect: Effect) {
         match effect {
             Effect::Dispatch { ticket, instance, .. } => self.dispatched(function, ticket, instance),
-            // There are no tasks in this world.
-            Effect::Offer { ticket, .. } => self.fail("offers", format!("{ticket:?} is offered to nobody")),
+            Effect::Offer { ticket, instance, .. } => self.offered(function, ticket, instance),
             Effect::Refuse { ticket, .. } => {
                 let cell = &mut self.cells[function];
                 match cell.requests.remove(&ticket) {
@@ -233,9 +232,11 @@ impl World {
                 Some(message)
             }
             ToPlacer::Release { instance } => {
+                let waits = self.rooms.waits(instance);
                 self.rooms.released(instance);
                 self.check_release(instance);
-                let forgotten = self.plant == Some(Plant::ForgottenRelease) && self.now.is_multiple_of(7);
+                let forgotten = self.plant == Some(Plant::ForgottenRelease) && self.now.is_multiple_of(7)
+                    || self.plant == Some(Plant::ForgottenCancel) && waits;
                 (!forgotten).then_some(message)
             }
             _ => Some(message),
@@ -253,7 +254,16 @@ impl World {
                 self.rooms.released(instance);
                 true
             }
-            FromPlacer::Evict { .. } => self.plant != Some(Plant::ForgottenEvict),
+            FromPlacer::Evict { instance, .. } => {
+                let cell = &self.cells[instance.core as usize];
+                let asleep =
+                    cell.core().and_then(|core| core.instance(instance)).is_some_and(|i| i.state.rung().is_some());
+                if asleep && self.plant == Some(Plant::Stubborn) {
+                    self.post(ToPlacer::Declined { instance });
+                    return false;
+                }
+                self.plant != Some(Plant::ForgottenEvict)
+            }
             FromPlacer::Waits { .. } => self.plant != Some(Plant::SwallowedWaits),
             FromPlacer::Press { .. } | FromPlacer::Relax => true,
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kip_fleet::{Operate, Rung};
+use kip_queue::Ended;
 
 use crate::fault::{Fault, Rates};
 use crate::random::Random;
@@ -57,6 +58,8 @@ pub(crate) struct Seeded {
     router: Random,
     timers: Random,
     panics: Vec<Random>,
+    runs: Vec<Random>,
+    store: Random,
 }
 
 /// Fixed durations, and ends that were asked for.
@@ -99,6 +102,8 @@ impl Seeded {
             router: Random::stream(seed, "messages", 0),
             timers: Random::stream(seed, "timers", 0),
             panics: streams("panics"),
+            runs: streams("runs"),
+            store: Random::stream(seed, "store", 0),
         }
     }
 
@@ -255,6 +260,41 @@ impl Fates {
         let rate = seeded.rates.of(Fault::Panic);
         // Twice within a minute is the end of a function, so it must be rare.
         rate > 0 && seeded.panics[function].below(200_000) < rate
+    }
+
+    /// How long a commit takes, or the way from there to memory.
+    pub(crate) fn commit(&mut self) -> u64 {
+        let Self::Seeded(seeded) = self else { return 1 };
+        seeded.store.scale(1, 20) - 1
+    }
+
+    /// Whether the store fails to write.
+    pub(crate) fn store_fails(&mut self) -> bool {
+        let Self::Seeded(seeded) = self else { return false };
+        let rate = seeded.rates.of(Fault::Store) / 4;
+        seeded.store.per_mille(rate)
+    }
+
+    /// How a run of a task ends, where nothing else ends it.
+    pub(crate) fn run(&mut self, function: usize) -> Ended {
+        let well = Ended::Well { status: 200 };
+        let Self::Seeded(seeded) = self else { return well };
+        let rate = seeded.rates.of(Fault::TaskError);
+        let random = &mut seeded.runs[function];
+        let (fails, room, asked) = (random.per_mille(rate), random.one_in(3), random.one_in(4));
+        let retry_after = asked.then(|| random.scale(10, 5_000));
+        let detail = String::new();
+        match (fails, room) {
+            (false, _) => well,
+            (true, true) => Ended::NoRoom { detail, retry_after },
+            (true, false) => Ended::Error { status: 500, kind: "drawn", detail, retry_after, exit: None },
+        }
+    }
+
+    /// Dice for the rules of tasks.
+    pub(crate) fn dice(&mut self, function: usize) -> u64 {
+        let Self::Seeded(seeded) = self else { return 0 };
+        seeded.runs[function].below(1 << 40)
     }
 
     /// From now on nothing goes wrong.

@@ -56,10 +56,18 @@ pub enum Fault {
     Clock,
     /// A step of a core panics.
     Panic,
+    /// Tasks are submitted.
+    Task,
+    /// Runs of tasks fail, or find no room.
+    TaskError,
+    /// Tasks are told to stop.
+    TaskStop,
+    /// The store fails to write.
+    Store,
 }
 
 /// All kinds, in the order of their numbers.
-pub const FAULTS: [(Fault, &str); 24] = [
+pub const FAULTS: [(Fault, &str); 28] = [
     (Fault::Start, "start"),
     (Fault::Initialize, "initialize"),
     (Fault::Pause, "pause"),
@@ -84,6 +92,10 @@ pub const FAULTS: [(Fault, &str); 24] = [
     (Fault::Restart, "restart"),
     (Fault::Clock, "clock"),
     (Fault::Panic, "panic"),
+    (Fault::Task, "task"),
+    (Fault::TaskError, "task-error"),
+    (Fault::TaskStop, "task-stop"),
+    (Fault::Store, "store"),
 ];
 
 impl fmt::Display for Fault {

@@ -1,4 +1,4 @@
-//! The simulator: whole worlds of functions around the brain, in virtual time.
+//! The simulator: whole worlds of functions and their tasks around the brain and the queue, in virtual time.
 //!
 //! It hands [`kip_fleet`]'s cores what a server would hand them, only worse: operations that fail, hang or answer late,
 //! programs that die, callers that leave, messages that overtake each other. After each step it compares what the cores
@@ -24,6 +24,8 @@ mod script;
 mod settle;
 mod setup;
 mod shrink;
+mod task;
+mod task_check;
 mod trace;
 mod workload;
 mod world;

@@ -30,14 +30,28 @@ pub enum Plant {
     SwallowedWaits,
     /// Some asks for room never reach the placer.
     LostAsk,
-    /// A sleeper that does not want to wake any more is still given room.
+    /// An ask for room is never withdrawn.
     ForgottenCancel,
     /// Some instances end, and their core never hears of it.
     EndlessStop,
+    /// A function that is asked for room of a sleeper always declines.
+    Stubborn,
+    /// Some tasks are accepted on the disk, and memory never hears of them.
+    LostAdmit,
+    /// A claim is written whatever has become of its task meanwhile.
+    UnfencedClaim,
+    /// The book is not told of ordering keys.
+    ForgottenOrder,
+    /// The book takes all tenants for one.
+    OneTenant,
+    /// Nobody tells cores that tasks wait.
+    DeafBacklog,
+    /// A restarted server runs held tasks again, though their runs go on.
+    DoubleRun,
 }
 
 /// All of them.
-pub const PLANTS: [Plant; 15] = [
+pub const PLANTS: [Plant; 22] = [
     Plant::ForgottenLeave,
     Plant::ForgottenRelease,
     Plant::ForgottenEvict,
@@ -53,4 +67,11 @@ pub const PLANTS: [Plant; 15] = [
     Plant::LostAsk,
     Plant::ForgottenCancel,
     Plant::EndlessStop,
+    Plant::Stubborn,
+    Plant::LostAdmit,
+    Plant::UnfencedClaim,
+    Plant::ForgottenOrder,
+    Plant::OneTenant,
+    Plant::DeafBacklog,
+    Plant::DoubleRun,
 ];

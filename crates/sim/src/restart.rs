@@ -1,5 +1,7 @@
 //! The server is killed and started again: cores, placer and everything under way are gone; programs go on, and are adopted.
 
+use std::collections::BTreeMap;
+
 use kip_fleet::{Event, Found, Placer, Router, ToPlacer};
 use kip_spec::InstanceId;
 
@@ -16,6 +18,7 @@ impl World {
     pub(crate) fn restart(&mut self) {
         self.trace.tell(self.now, || "the server is killed and started again".to_owned());
         self.lose_what_is_under_way();
+        self.forget_tasks();
         self.placer = Placer::new(self.placer.inventory().clone());
         self.router = Router::default();
         self.rooms = Rooms::default();
@@ -28,6 +31,7 @@ impl World {
             found.iter().for_each(|(id, found)| self.hold(function, *id, *found));
         }
         found.into_iter().enumerate().for_each(|(function, found)| self.adopt_all(function, found));
+        self.recover_tasks();
         self.checked = checked;
         if checked {
             (0..self.cells.len()).for_each(|function| self.check(function));
@@ -46,6 +50,11 @@ impl World {
                         body.apply(what);
                     }
                 }
+                Happening::Task(event) => {
+                    if let Some(event) = self.outlives(function, event) {
+                        self.future.insert(at, (function, Happening::Task(event)));
+                    }
+                }
                 Happening::Arrive | Happening::Dies(_) | Happening::Ready(..) | Happening::NotLive(..) => {
                     self.future.insert(at, (function, happening));
                 }
@@ -61,6 +70,8 @@ impl World {
     /// What lives and is known, by what it is; the new server ends everything else before it does anything.
     fn find(&mut self, function: usize) -> Vec<(InstanceId, Found)> {
         let plant = self.plant;
+        let held: BTreeMap<InstanceId, u32> =
+            self.cells[function].bodies.keys().map(|instance| (*instance, self.held_on(*instance))).collect();
         let (now, cell) = (self.now, &mut self.cells[function]);
         let lives = |body: &Body| {
             let policy = cell.versions.get(&body.version).filter(|_| !cell.closed);
@@ -73,7 +84,9 @@ impl World {
                 Condition::Frozen(rung) if plant != Some(Plant::AdoptedAwake) => Some(rung),
                 _ => None,
             };
-            let busy = if asleep.is_none() { body.in_flight } else { 0 };
+            // What is held is no connection of the earlier server.
+            let left = body.in_flight.saturating_sub(held.get(id).copied().unwrap_or(0));
+            let busy = if asleep.is_none() { left } else { 0 };
             if lives(body) {
                 found.push((*id, Found { asleep, busy, born: body.born, provisioned: false, place: body.place }));
                 (body.in_flight, body.stuck, body.asked, body.news, body.born) = (0, 0, None, 0, now);
@@ -86,6 +99,9 @@ impl World {
             let lost = found.pop().and_then(|(id, _)| cell.bodies.remove(&id));
             self.orphans += u32::from(lost.is_some());
         }
+        let bodies = &self.cells[function].bodies;
+        let gone = |instance: &InstanceId| instance.core as usize == function && !bodies.contains_key(instance);
+        self.tasks.working.retain(|_, on| !gone(on));
         found
     }
 
@@ -108,7 +124,11 @@ impl World {
                 let ends = self.now + u64::from(instance.sequence) * 97 % LAST_WORK;
                 self.plan(ends, function, Happening::Settles(instance));
             }
+            let awake = found.asleep.is_none();
             self.step(function, Event::Adopt { instance, version, policy, found });
+            if awake {
+                self.occupy_held(function, instance);
+            }
         }
         self.serve(function);
     }

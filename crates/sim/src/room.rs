@@ -55,6 +55,11 @@ impl Rooms {
         self.rooms.remove(&instance);
     }
 
+    /// Whether it waits for its first room.
+    pub(crate) fn waits(&self, instance: InstanceId) -> bool {
+        self.rooms.get(&instance).is_some_and(|room| room.place.is_none())
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.rooms.is_empty()
     }

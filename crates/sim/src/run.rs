@@ -16,6 +16,7 @@ use crate::plant::Plant;
 use crate::random::Random;
 use crate::scaling;
 use crate::setup::{Cut, FunctionSetup, Setup};
+use crate::task::{Submission, TaskEvent};
 use crate::trace::Detail;
 use crate::world::{Happening, World};
 
@@ -147,6 +148,7 @@ fn traffic(world: &mut World, setup: &Setup) {
             world.plan(first, function, Happening::Arrive);
         }
     }
+    submissions(world, setup);
     let mut changes = changes(world, setup).into_iter().peekable();
     let mut requests = 0;
     while world.failure.is_none() {
@@ -173,6 +175,37 @@ fn traffic(world: &mut World, setup: &Setup) {
         let call = call(world, function, &mut calls[function]);
         world.plan(next, function, Happening::Arrive);
         world.arrive(function, work, patience, call);
+    }
+}
+
+/// Tasks, in bursts and alone, of several tenants.
+fn submissions(world: &mut World, setup: &Setup) {
+    let (tasks, stops) = (setup.rates.of(Fault::Task), setup.rates.of(Fault::TaskStop));
+    for (function, drawn) in setup.functions.iter().enumerate() {
+        let mut random = Random::stream(setup.seed, "tasks", function);
+        if tasks == 0 || drawn.changes.is_empty() || random.one_in(3) {
+            continue;
+        }
+        let (number, together) = (random.scale(1, 60), random.scale(1, 20));
+        let mut at = random.below(setup.horizon);
+        for count in 0..number {
+            if count.is_multiple_of(together) {
+                at = random.below(setup.horizon);
+            }
+            let stop = random.per_mille(stops);
+            let submission = Submission {
+                order: random.pick(&[None, None, Some("x"), Some("y")]),
+                tenant: random.pick(&["heavy", "heavy", "b", "c"]),
+                priority: if random.one_in(4) { 0 } else { 1 },
+                held: random.one_in(3),
+                retries: random.small(0, 3),
+                work: random.below(drawn.work.saturating_mul(2)),
+                delay: if random.one_in(4) { random.scale(1, 20_000) } else { 0 },
+                expires: random.scale(1_000, 400_000),
+                stop: Some(random.scale(1, 5_000)).filter(|_| stop),
+            };
+            world.plan(at, function, Happening::Task(TaskEvent::Submit(submission)));
+        }
     }
 }
 

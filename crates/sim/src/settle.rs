@@ -106,6 +106,7 @@ impl World {
                 }
             }
         }
+        faults.extend(self.tasks_unrest());
         let (reserved, _, _) = self.placer.ledger();
         let needed = self.rooms.memory();
         let instances = self.cells.iter().filter_map(|cell| cell.core()).flat_map(|core| core.instances());

@@ -19,6 +19,7 @@ use crate::fault::Fault;
 use crate::invariant::Failure;
 use crate::plant::Plant;
 use crate::room::Rooms;
+use crate::task::{TaskEvent, Tasks};
 use crate::trace::{Detail, Trace};
 
 /// Something that will happen.
@@ -44,6 +45,8 @@ pub(crate) enum Happening {
     NotLive(InstanceId, bool),
     /// What an earlier server left on an instance ends.
     Settles(InstanceId),
+    /// Something about tasks.
+    Task(TaskEvent),
 }
 
 /// Everything that is, at one moment of virtual time.
@@ -60,6 +63,7 @@ pub(crate) struct World {
     pub(crate) lanes: BTreeMap<(usize, bool), u64>,
     /// Who really has what room.
     pub(crate) rooms: Rooms,
+    pub(crate) tasks: Tasks,
     pub(crate) fates: Fates,
     pub(crate) trace: Trace,
     pub(crate) plant: Option<Plant>,
@@ -86,6 +90,7 @@ impl World {
             router: Router::default(),
             lanes: BTreeMap::new(),
             rooms: Rooms::default(),
+            tasks: Tasks::new(),
             fates,
             trace: Trace::new(detail),
             plant: None,
@@ -159,6 +164,7 @@ impl World {
             Happening::Ready(instance, ready) => self.probed(function, instance, ready),
             Happening::NotLive(instance, slow) => self.ails(function, instance, slow),
             Happening::Settles(instance) => self.settles(function, instance),
+            Happening::Task(event) => self.task(function, event),
         }
     }
 
@@ -227,6 +233,7 @@ impl World {
             return;
         }
         self.step(function, Event::Leave { ticket });
+        self.place_lost(function, ticket);
     }
 
     /// A program ends by itself, if there is one.

@@ -36,6 +36,8 @@ use crate::{
 };
 
 pub use backlog::Backlog;
+pub(crate) use rebuild::settle_half;
+
 pub use provisioning::Provisioned;
 pub use revision::{Backoff, Costs, Revision, Role};
 pub use waits::Waits;

@@ -30,7 +30,7 @@ impl FunctionCore {
             core.reached = self.provisions.iter().map(|put| (put.qualifier, put.target())).collect();
         }
         let refusal = core.closing.map_or(Refusal::CoreFailed, |(refusal, _)| refusal);
-        let ended = self.settle_half(subject, half, refusal, effects);
+        let ended = settle_half(self.waiting().collect(), subject, half, refusal, effects);
         for (version, revision) in self.revisions.iter() {
             let role = if quarantined { Role::Retiring } else { revision.role };
             let mut fresh = Revision::new(role, revision.policy.clone(), false);
@@ -50,45 +50,6 @@ impl FunctionCore {
         let instances = &core.instances;
         core.placed.retain(|_, placed| instances.contains_key(&placed.on));
         core
-    }
-
-    /// Repeats what the failed step has told, and refuses who waits. The tickets that hold nothing any more.
-    fn settle_half(
-        &self,
-        subject: &Subject,
-        half: Vec<Effect>,
-        refusal: Refusal,
-        effects: &mut Vec<Effect>,
-    ) -> BTreeSet<Ticket> {
-        let mut ended: BTreeSet<Ticket> = BTreeSet::new();
-        let mut refused: BTreeSet<Ticket> = self.waiting().collect();
-        for effect in half {
-            match effect {
-                Effect::Dispatch { ticket, .. } => {
-                    ended.insert(ticket);
-                    refused.insert(ticket);
-                }
-                // Nobody knows of it.
-                Effect::Offer { ticket, .. } => drop(ended.insert(ticket)),
-                Effect::Refuse { ticket, .. } => {
-                    ended.insert(ticket);
-                    effects.push(effect);
-                }
-                Effect::Operate { .. } | Effect::WakeAt(_) | Effect::AskProgress { .. } => {}
-                told => effects.push(told),
-            }
-        }
-        match subject {
-            Subject::Arrival(ticket) if !ended.contains(ticket) => drop(refused.insert(*ticket)),
-            Subject::Departure(ticket) => {
-                ended.insert(*ticket);
-                refused.remove(ticket);
-            }
-            _ => {}
-        }
-        effects.extend(refused.iter().map(|ticket| Effect::Refuse { ticket: *ticket, refusal }));
-        ended.extend(refused);
-        ended
     }
 
     /// An instance that was at rest or at work goes on; one between two states is ended, since nobody knows which it reached.
@@ -129,4 +90,42 @@ impl FunctionCore {
         let (function, rung) = (self.number, state.rung());
         effects.push(Effect::Tell(ToPlacer::Hold { function, instance: id, version, need, place, rung }));
     }
+}
+
+/// Repeats what the failed step has told, and refuses who waits. The tickets that hold nothing any more.
+pub(crate) fn settle_half(
+    waiting: BTreeSet<Ticket>,
+    subject: &Subject,
+    half: Vec<Effect>,
+    refusal: Refusal,
+    effects: &mut Vec<Effect>,
+) -> BTreeSet<Ticket> {
+    let (mut ended, mut refused) = (BTreeSet::new(), waiting);
+    for effect in half {
+        match effect {
+            Effect::Dispatch { ticket, .. } => {
+                ended.insert(ticket);
+                refused.insert(ticket);
+            }
+            // Nobody knows of it.
+            Effect::Offer { ticket, .. } => drop(ended.insert(ticket)),
+            Effect::Refuse { ticket, .. } => {
+                ended.insert(ticket);
+                effects.push(effect);
+            }
+            Effect::Operate { .. } | Effect::WakeAt(_) | Effect::AskProgress { .. } => {}
+            told => effects.push(told),
+        }
+    }
+    match subject {
+        Subject::Arrival(ticket) if !ended.contains(ticket) => drop(refused.insert(*ticket)),
+        Subject::Departure(ticket) => {
+            ended.insert(*ticket);
+            refused.remove(ticket);
+        }
+        _ => {}
+    }
+    effects.extend(refused.iter().map(|ticket| Effect::Refuse { ticket: *ticket, refusal }));
+    ended.extend(refused);
+    ended
 }

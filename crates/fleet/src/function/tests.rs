@@ -382,10 +382,28 @@ fn a_new_version_takes_the_tasks_that_wait() {
     world.deploy(2, policy());
     world.advance(200);
     world.leave(on_old);
-    assert_eq!(world.offers.len(), 1, "a version on its way out is given no task");
-    world.step(Event::Backlog { version: VersionId(2), backlog: Backlog { count: 2, oldest: world.now } });
     world.advance(200);
     assert_eq!(world.offers.len(), 3);
+    let old = world.core.instances().find(|instance| instance.version == VersionId(1));
+    assert!(old.is_none(), "a version on its way out is given no task");
+}
+
+#[test]
+fn tasks_that_wait_go_over_to_the_version_that_serves_from_now_on() {
+    let mut world = World::calm();
+    let before = Policy { max: 1, ..policy() };
+    world.deploy(1, before.clone());
+    let targets = vec![crate::Target { version: VersionId(1), policy: Arc::new(before), weight: 1 }];
+    world.step(Event::Alias { alias: crate::AliasNumber(0), targets, provisioned: 0 });
+    world.backlog(3, world.now);
+    world.advance(100);
+    world.deploy(2, policy());
+    world.advance(200);
+    let waits = |version| {
+        world.core.revisions().find(|(id, _)| *id == VersionId(version)).map(|(_, revision)| revision.backlog.count)
+    };
+    assert_eq!((waits(1), waits(2)), (Some(0), Some(0)), "the alias's version wants no instance for them");
+    assert_eq!(world.offers.len(), 3, "and the next one has offered them places");
 }
 
 #[test]

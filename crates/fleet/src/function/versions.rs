@@ -50,8 +50,15 @@ impl FunctionCore {
                 self.hand_over(before, version);
             }
         }
+        // Tasks wait outside for whatever serves; how many there are is said again for the new version alone.
+        let waiting = self.revisions.iter_mut().filter(|(other, _)| **other != version);
+        let backlog =
+            waiting.map(|(_, revision)| std::mem::take(&mut revision.backlog)).find(|backlog| backlog.count > 0);
         if let Some(revision) = self.revisions.get_mut(&version) {
             revision.role = Role::Serving;
+            if revision.backlog.count == 0 {
+                revision.backlog = backlog.unwrap_or_default();
+            }
         }
         effects.push(Effect::Promoted { version });
         self.reconcile(now, effects);

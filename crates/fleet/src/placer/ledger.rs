@@ -23,16 +23,24 @@ pub(super) struct Used {
 
 #[derive(Debug, Clone, Default)]
 struct HostUse {
-    cpu: u64,
-    memory: u64,
+    cpu: u128,
+    memory: u128,
     devices: BTreeMap<usize, Granted>,
 }
 
 /// What is granted of one device.
 #[derive(Debug, Clone, Copy, Default)]
 struct Granted {
-    bytes: u64,
-    whole: bool,
+    bytes: u128,
+    /// How often it is given away whole: more than once only among adopted instances.
+    whole: u32,
+}
+
+impl Granted {
+    /// Bytes of a device with so many.
+    fn of(self, memory: u64) -> u64 {
+        if self.whole > 0 { memory } else { u64::try_from(self.bytes).unwrap_or(u64::MAX) }
+    }
 }
 
 /// A device and what is granted of it.
@@ -59,6 +67,27 @@ impl Used {
         self.instances += 1;
     }
 
+    /// Takes out exactly what was added.
+    pub(super) fn remove_holding(&mut self, holding: &Holding) {
+        let (place, room) = (holding.place, holding.room());
+        if let Some(host) = self.hosts.get_mut(&(place.pool, place.host)) {
+            host.cpu -= u128::from(room.cpu);
+            host.memory -= u128::from(room.memory);
+            for device in place.devices() {
+                let granted = host.devices.entry(device).or_default();
+                match room.gpu {
+                    Gpu::None => {}
+                    Gpu::Slice(bytes) => granted.bytes -= u128::from(bytes),
+                    Gpu::Cards(_) => granted.whole -= 1,
+                }
+            }
+        }
+        if let Some(instances) = self.pools.get_mut(&place.pool) {
+            *instances -= 1;
+        }
+        self.instances -= 1;
+    }
+
     /// Adds what an instance is to have at a place, beyond what it has.
     pub(super) fn reserve(&mut self, place: Place, missing: &Need, is_there: bool) {
         self.add(place, missing);
@@ -71,20 +100,21 @@ impl Used {
     /// Adds what an instance takes at a place.
     pub(super) fn add(&mut self, place: Place, room: &Need) {
         let host = self.hosts.entry((place.pool, place.host)).or_default();
-        host.cpu = host.cpu.saturating_add(room.cpu);
-        host.memory = host.memory.saturating_add(room.memory);
+        host.cpu += u128::from(room.cpu);
+        host.memory += u128::from(room.memory);
         for device in place.devices() {
             let granted = host.devices.entry(device).or_default();
             match room.gpu {
                 Gpu::None => {}
-                Gpu::Slice(bytes) => granted.bytes = granted.bytes.saturating_add(bytes),
-                Gpu::Cards(_) => granted.whole = true,
+                Gpu::Slice(bytes) => granted.bytes += u128::from(bytes),
+                Gpu::Cards(_) => granted.whole += 1,
             }
         }
     }
 
-    fn host(&self, place: Place) -> HostUse {
-        self.hosts.get(&(place.pool, place.host)).cloned().unwrap_or_default()
+    fn host(&self, place: Place) -> &HostUse {
+        const NOTHING: &HostUse = &HostUse { cpu: 0, memory: 0, devices: BTreeMap::new() };
+        self.hosts.get(&(place.pool, place.host)).unwrap_or(NOTHING)
     }
 
     /// Devices in use over everything, slices added up and rounded up.
@@ -95,8 +125,9 @@ impl Used {
             let Some(host) = inventory.host(place) else { continue };
             for (index, granted) in &used.devices {
                 let Some(device) = host.devices.get(*index) else { continue };
-                let share = granted.bytes.saturating_mul(1_000) / device.memory.max(1);
-                parts = parts.saturating_add(if granted.whole { 1_000 } else { share });
+                let share = granted.bytes * 1_000 / u128::from(device.memory.max(1));
+                let share = u64::try_from(share).unwrap_or(u64::MAX);
+                parts = parts.saturating_add(if granted.whole > 0 { 1_000 } else { share });
             }
         }
         let largest = inventory.pools.iter().flat_map(|pool| &pool.hosts).flat_map(|host| &host.devices);
@@ -107,6 +138,12 @@ impl Used {
             Gpu::Cards(cards) => u64::from(cards) * 1_000,
         };
         parts.saturating_add(more).div_ceil(1_000)
+    }
+
+    /// Bytes of host memory.
+    pub(super) fn memory(&self) -> u64 {
+        let sum: u128 = self.hosts.values().map(|host| host.memory).sum();
+        u64::try_from(sum).unwrap_or(u64::MAX)
     }
 
     pub(super) fn devices(&self, inventory: &Inventory) -> Vec<DeviceUse> {
@@ -121,7 +158,7 @@ impl Used {
                         host: host as usize,
                         device: index,
                         name: device.name.clone(),
-                        granted: if granted.whole { device.memory } else { granted.bytes },
+                        granted: granted.of(device.memory),
                         memory: device.memory,
                     });
                 }
@@ -160,7 +197,7 @@ impl Lack {
 impl Placer {
     /// What a waiter needs beyond what it holds.
     pub(super) fn missing(&self, waiter: &Waiter) -> Need {
-        let kept = self.holdings.get(&waiter.instance).map(Holding::room).unwrap_or_default();
+        let kept = self.holdings.get(waiter.instance).map(Holding::room).unwrap_or_default();
         Need {
             cpu: waiter.need.cpu.saturating_sub(kept.cpu),
             memory: waiter.need.memory.saturating_sub(kept.memory),
@@ -171,7 +208,7 @@ impl Placer {
 
     /// Whether it could ever fit on an empty host.
     pub(super) fn fits_somewhere(&self, instance: InstanceId, need: Need) -> bool {
-        if self.holdings.contains_key(&instance) {
+        if self.holdings.contains(instance) {
             return true;
         }
         let quota = self.inventory.quota;
@@ -201,7 +238,7 @@ impl Placer {
         if !over.is_nothing() {
             return Err(over);
         }
-        let holding = self.holdings.get(&waiter.instance);
+        let holding = self.holdings.get(waiter.instance);
         let kind = missing.kind;
         let closed = closed.iter().fold(Lack::default(), |all, (lack, other)| {
             let same = other.accepts(kind) || kind.accepts(*other) || kind == DeviceKind::ANY;
@@ -237,7 +274,7 @@ impl Placer {
     /// What the quota over everything forbids at present, told as what others would have to give up.
     fn over_quota(&self, waiter: &Waiter, missing: &Need, used: &Used) -> Lack {
         let quota = self.inventory.quota;
-        let new = !self.holdings.contains_key(&waiter.instance);
+        let new = !self.holdings.contains(waiter.instance);
         let instances = new && quota.instances.is_some_and(|most| used.instances >= most);
         let cards = missing.gpu != Gpu::None
             && quota.cards.is_some_and(|most| used.cards(&self.inventory, missing) > u64::from(most));
@@ -254,8 +291,8 @@ impl Placer {
             (Some(device), need) => !device_has(device.memory, taken.devices.get(&index).copied(), need),
         });
         let lack = Lack {
-            cpu: missing.cpu > 0 && taken.cpu.saturating_add(missing.cpu.min(host.cpu)) > host.cpu,
-            memory: missing.memory > 0 && taken.memory.saturating_add(missing.memory) > host.memory,
+            cpu: missing.cpu > 0 && taken.cpu + u128::from(missing.cpu.min(host.cpu)) > u128::from(host.cpu),
+            memory: missing.memory > 0 && taken.memory + u128::from(missing.memory) > u128::from(host.memory),
             gpu,
             quota: false,
         };
@@ -278,7 +315,7 @@ impl Placer {
             .filter(|(index, device)| device_has(device.memory, taken.devices.get(index).copied(), missing.gpu))
             .map(|(index, device)| {
                 let bytes = taken.devices.get(&index).map_or(0, |granted| granted.bytes);
-                (device.memory.saturating_sub(bytes), index)
+                (device.memory.saturating_sub(u64::try_from(bytes).unwrap_or(u64::MAX)), index)
             })
             .collect();
         free.sort_unstable();
@@ -309,16 +346,17 @@ impl Placer {
     pub(super) fn deficits(&self, place: Place, missing: &Need, used: &Used) -> Option<(u64, u64, u64)> {
         let host = self.inventory.host(place)?;
         let taken = used.host(place);
-        let over = |taken: u64, more: u64, there: u64| {
-            if more == 0 { 0 } else { taken.saturating_add(more).saturating_sub(there) }
+        let over = |taken: u128, more: u64, there: u64| {
+            let over = (taken + u128::from(more)).saturating_sub(u128::from(there));
+            if more == 0 { 0 } else { u64::try_from(over).unwrap_or(u64::MAX) }
         };
         let gpu = place.devices().map(|index| {
             let device = host.devices.get(index).map_or(0, |device| device.memory);
             let granted = taken.devices.get(&index).copied().unwrap_or_default();
-            let bytes = if granted.whole { device } else { granted.bytes };
+            let bytes = granted.of(device);
             match missing.gpu {
                 Gpu::None => 0,
-                Gpu::Slice(need) => over(bytes, need, device),
+                Gpu::Slice(need) => over(u128::from(bytes), need, device),
                 Gpu::Cards(_) => bytes,
             }
         });
@@ -368,7 +406,7 @@ fn device_has(memory: u64, granted: Option<Granted>, need: Gpu) -> bool {
     let granted = granted.unwrap_or_default();
     match need {
         Gpu::None => true,
-        Gpu::Slice(bytes) => !granted.whole && granted.bytes.saturating_add(bytes) <= memory,
-        Gpu::Cards(_) => !granted.whole && granted.bytes == 0,
+        Gpu::Slice(bytes) => granted.whole == 0 && granted.bytes + u128::from(bytes) <= u128::from(memory),
+        Gpu::Cards(_) => granted.whole == 0 && granted.bytes == 0,
     }
 }

@@ -9,22 +9,24 @@
 //! * [`victims`]: whose room is asked back.
 //! * [`thrash`]: how much of its time a place spends on changing hands.
 
+mod holdings;
 mod ledger;
 #[cfg(test)]
 mod tests;
 mod thrash;
 mod victims;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::room::{Gpu, Inventory, Lack, Need, Place};
+use crate::room::{DeviceKind, Gpu, Inventory, Lack, Need, Place};
 use crate::router::Message;
 use crate::state::Rung;
 use crate::{CoreNumber, Now, OperationNumber};
 
+use holdings::Holdings;
 use ledger::Used;
 use thrash::Thrash;
 
@@ -187,7 +189,7 @@ const FAIR_STEP: u64 = 1_000;
 /// One that has waited this long is not overtaken any more by those who need what it lacks.
 const OVERTAKEN_AT_MOST: u64 = 5_000;
 
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Holding {
     function: CoreNumber,
     version: VersionId,
@@ -232,23 +234,32 @@ struct Waiter {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Placer {
     inventory: Inventory,
-    holdings: BTreeMap<InstanceId, Holding>,
+    holdings: Holdings,
     waiting: Vec<Waiter>,
     pressed: BTreeMap<CoreNumber, u8>,
+    /// How all that hold room are pressed, while somebody waits.
+    stretch: Option<u8>,
     thrash: Vec<(Place, Thrash)>,
 }
 
 impl Placer {
     /// A ledger of what there is.
     pub fn new(inventory: Inventory) -> Self {
-        Self { inventory, holdings: BTreeMap::new(), waiting: Vec::new(), pressed: BTreeMap::new(), thrash: Vec::new() }
+        Self {
+            inventory,
+            holdings: Holdings::default(),
+            waiting: Vec::new(),
+            pressed: BTreeMap::new(),
+            stretch: None,
+            thrash: Vec::new(),
+        }
     }
 
     /// Bytes of host memory granted, bytes there are, and how many instances wait for room.
     pub fn ledger(&self) -> (u64, u64, usize) {
         let hosts = self.inventory.pools.iter().flat_map(|pool| &pool.hosts);
         let memory = hosts.fold(0u64, |sum, host| sum.saturating_add(host.memory));
-        (self.holdings.values().map(|holding| holding.room().memory).sum(), memory, self.waiting.len())
+        (self.holdings.used().memory(), memory, self.waiting.len())
     }
 
     /// The instances that wait for room.
@@ -263,7 +274,7 @@ impl Placer {
 
     /// Every device with what is granted of it, by pool, host and device.
     pub fn devices(&self) -> Vec<DeviceUse> {
-        self.used().devices(&self.inventory)
+        self.holdings.used().devices(&self.inventory)
     }
 
     /// The share of the last ten minutes, in a thousand, that the worst place spent on changing hands.
@@ -280,7 +291,7 @@ impl Placer {
                     // Asked for again, because it has become more or less urgent.
                     (waiter.urgency, waiter.number) = (urgency, number);
                 } else if self.fits_somewhere(instance, need) {
-                    if self.holdings.values().all(|holding| holding.function != function) {
+                    if !self.holdings.holds(function, true) {
                         // Its core may have been made anew since it was pressed.
                         self.pressed.remove(&function);
                     }
@@ -303,11 +314,11 @@ impl Placer {
                 }
             }
             ToPlacer::Hold { function, instance, version, need, place, rung } => {
-                self.hold(instance, Holding::new(function, version, need, place, rung));
+                self.holdings.insert(instance, Holding::new(function, version, need, place, rung));
             }
             ToPlacer::Release { instance } => {
                 self.forget_waiter(instance);
-                self.holdings.remove(&instance);
+                self.holdings.remove(instance);
             }
             ToPlacer::Rests { instance, rung } => self.with(instance, |holding| {
                 (holding.rung, holding.switching) = (Some(rung), None);
@@ -326,20 +337,18 @@ impl Placer {
                 // Whoever waited for it must look elsewhere.
                 self.waiting.iter_mut().for_each(|waiter| waiter.chosen = None);
             }
-            ToPlacer::Observed { instance, memory } => self.with(instance, |holding| holding.observed = memory),
+            ToPlacer::Observed { instance, memory } => {
+                if !self.holdings.change(instance, |holding| holding.observed = memory) {
+                    return;
+                }
+            }
         }
         self.grant(now, answers);
         self.press(now, answers);
     }
 
     fn with(&mut self, instance: InstanceId, change: impl FnOnce(&mut Holding)) {
-        if let Some(holding) = self.holdings.get_mut(&instance) {
-            change(holding);
-        }
-    }
-
-    fn hold(&mut self, instance: InstanceId, holding: Holding) {
-        self.holdings.insert(instance, holding);
+        self.holdings.change(instance, change);
     }
 
     fn forget_waiter(&mut self, instance: InstanceId) {
@@ -348,9 +357,9 @@ impl Placer {
 
     /// The change of hands is over.
     fn serving(&mut self, now: u64, instance: InstanceId) {
-        let Some(holding) = self.holdings.get_mut(&instance) else { return };
-        holding.rung = None;
-        if let Some(since) = holding.switching.take() {
+        let Some(holding) = self.holdings.get(instance).copied() else { return };
+        self.holdings.change(instance, |holding| (holding.rung, holding.switching) = (None, None));
+        if let Some(since) = holding.switching {
             let place = holding.place;
             let index = self.thrash.iter().position(|(other, _)| *other == place).unwrap_or_else(|| {
                 self.thrash.push((place, Thrash::default()));
@@ -363,28 +372,11 @@ impl Placer {
     /// Grants what fits, in the order of urgency, age and fairness; what does not fit asks others for their room.
     fn grant(&mut self, now: u64, answers: &mut Vec<Message>) {
         while !self.waiting.is_empty() {
-            let order = self.order();
-            let mut used = self.used();
-            let mut closed = Vec::new();
-            let mut granted = None;
-            for index in order {
-                let waiter = self.waiting[index];
-                match self.place(&waiter, &used, &closed) {
-                    Ok(place) => {
-                        granted = Some((index, place));
-                        break;
-                    }
-                    Err(lack) => {
-                        self.blocked(now, index, lack, &used, answers);
-                        let waiter = self.waiting[index];
-                        if let Some(place) = waiter.chosen {
-                            used.reserve(place, &self.missing(&waiter), self.holdings.contains_key(&waiter.instance));
-                        } else if now.saturating_sub(waiter.since) >= OVERTAKEN_AT_MOST && self.may_insist(&waiter) {
-                            closed.push((lack, waiter.need.kind));
-                        }
-                    }
-                }
-            }
+            let mut pass = Pass { used: self.holdings.used().clone(), closed: Vec::new(), hopeless: Vec::new() };
+            let granted = self
+                .order()
+                .into_iter()
+                .find_map(|index| Some((index, self.consider(now, index, &mut pass, answers)?)));
             let Some((index, place)) = granted else { return };
             let waiter = self.waiting.swap_remove(index);
             self.take(&waiter, place);
@@ -393,79 +385,125 @@ impl Placer {
         }
     }
 
+    /// Where a waiter may be now. If nowhere, others are asked for its sake, and what it is to have is kept from those behind.
+    fn consider(&mut self, now: u64, index: usize, pass: &mut Pass, answers: &mut Vec<Message>) -> Option<Place> {
+        let waiter = self.waiting[index];
+        // One like it found nothing in this pass and nobody to ask, and nothing has changed since: so will this one.
+        let own = self.holdings.contains(waiter.instance) || self.holdings.is_movable(waiter.function);
+        let alike = (waiter.need, waiter.urgency <= Urgency::Candidate);
+        let comparable = !own && waiter.chosen.is_none();
+        let known = pass.hopeless.iter().find(|(other, _)| comparable && *other == alike).map(|(_, lack)| *lack);
+        let lack = match known {
+            Some(lack) => {
+                self.tell_lack(index, lack, answers);
+                lack
+            }
+            None => match self.place(&waiter, &pass.used, &pass.closed) {
+                Ok(place) => return Some(place),
+                Err(lack) => {
+                    let asked = self.blocked(now, index, lack, &pass.used, answers);
+                    if asked {
+                        pass.hopeless.clear();
+                    } else if comparable && self.waiting[index].chosen.is_none() {
+                        pass.hopeless.push((alike, lack));
+                    }
+                    lack
+                }
+            },
+        };
+        let waiter = self.waiting[index];
+        if let Some(place) = waiter.chosen {
+            pass.used.reserve(place, &self.missing(&waiter), self.holdings.contains(waiter.instance));
+            pass.hopeless.clear();
+        } else if now.saturating_sub(waiter.since) >= OVERTAKEN_AT_MOST {
+            let closes = (lack, waiter.need.kind);
+            if !pass.closed.contains(&closes) && self.may_insist(&waiter) {
+                pass.closed.push(closes);
+                pass.hopeless.clear();
+            }
+        }
+        None
+    }
+
     /// Whether others have to stand back for a waiter: not for what never takes anything from anybody, and not for one
     /// that waits for its own like.
     fn may_insist(&self, waiter: &Waiter) -> bool {
         let mut own = Used::default();
-        let like = |holding: &&Holding| (holding.function, holding.version) == (waiter.function, waiter.version);
-        self.holdings.values().filter(like).for_each(|holding| own.add_holding(holding));
+        let like = self.holdings.of(waiter.function).filter(|holding| holding.version == waiter.version);
+        like.for_each(|holding| own.add_holding(holding));
         waiter.urgency <= Urgency::Candidate && self.place(waiter, &own, &[]).is_ok()
     }
 
     /// Whose turn it is: indices of `waiting`.
     fn order(&self) -> Vec<usize> {
-        let mut held: BTreeMap<CoreNumber, u64> = BTreeMap::new();
-        self.holdings.values().filter(|holding| holding.rung.is_none()).for_each(|holding| {
-            *held.entry(holding.function).or_default() += 1;
-        });
         let rank = |waiter: &Waiter| {
-            let held = held.get(&waiter.function).copied().unwrap_or(0);
+            let held = self.holdings.awake(waiter.function);
             let later = waiter.urgency.steps() * URGENCY_STEP + held * FAIR_STEP;
             waiter.since.saturating_add(later)
         };
         let mut order: Vec<usize> = (0..self.waiting.len()).collect();
-        order.sort_by_key(|index| {
+        order.sort_by_cached_key(|index| {
             (rank(&self.waiting[*index]), self.waiting[*index].since, self.waiting[*index].instance)
         });
         order
     }
 
     fn take(&mut self, waiter: &Waiter, place: Place) {
-        let holding = self
-            .holdings
-            .entry(waiter.instance)
-            .or_insert_with(|| Holding::new(waiter.function, waiter.version, waiter.need, place, None));
-        (holding.rung, holding.offer, holding.asked) = (None, None, None);
-        holding.switching = waiter.switching;
+        if !self.holdings.contains(waiter.instance) {
+            let holding = Holding::new(waiter.function, waiter.version, waiter.need, place, None);
+            self.holdings.insert(waiter.instance, holding);
+        }
+        self.holdings.change(waiter.instance, |holding| {
+            (holding.rung, holding.offer, holding.asked) = (None, None, None);
+            holding.switching = waiter.switching;
+        });
     }
 
-    /// Tells a waiter what it waits for, and asks others for it. `used` is what is granted, and what those before it are
-    /// to have.
-    fn blocked(&mut self, now: u64, index: usize, lack: Lack, used: &Used, answers: &mut Vec<Message>) {
-        let waiter = self.waiting[index];
+    fn tell_lack(&mut self, index: usize, lack: Lack, answers: &mut Vec<Message>) {
+        let waiter = &mut self.waiting[index];
         if waiter.told != Some(lack) {
-            self.waiting[index].told = Some(lack);
+            waiter.told = Some(lack);
             let message = FromPlacer::Waits { instance: waiter.instance, lack };
             answers.push(Message::ToFunction { function: waiter.function, message });
         }
+    }
+
+    /// Tells a waiter what it waits for, and asks others for it; true if it asked anybody. `used` is what is granted, and what
+    /// those before it are to have.
+    fn blocked(&mut self, now: u64, index: usize, lack: Lack, used: &Used, answers: &mut Vec<Message>) -> bool {
+        self.tell_lack(index, lack, answers);
+        let waiter = self.waiting[index];
         // What was chosen before may not be had any more.
         let anew = Waiter { chosen: None, ..waiter };
         let victims = self.victims(now, &waiter, used).or_else(|| self.victims(now, &anew, used));
         let Some((place, victims)) = victims else {
             self.waiting[index].chosen = None;
-            return;
+            return false;
         };
         let waiter = &mut self.waiting[index];
         waiter.chosen = Some(place);
-        if !victims.is_empty() {
+        let asks = !victims.is_empty();
+        if asks {
             waiter.switching.get_or_insert(now);
         }
         for (instance, lack) in victims {
-            let Some(holding) = self.holdings.get_mut(&instance) else { continue };
-            holding.asked = Some(lack);
+            let Some(function) = self.holdings.get(instance).map(|holding| holding.function) else { continue };
+            self.holdings.change(instance, |holding| holding.asked = Some(lack));
             let message = FromPlacer::Evict { instance, lack };
-            answers.push(Message::ToFunction { function: holding.function, message });
+            answers.push(Message::ToFunction { function, message });
         }
+        asks
     }
 
     /// Who holds room is pressed while somebody waits, and relaxed when nobody does.
     fn press(&mut self, now: u64, answers: &mut Vec<Message>) {
+        let touched = self.holdings.take_touched();
         if self.waiting.is_empty() {
             for function in std::mem::take(&mut self.pressed).into_keys() {
                 answers.push(Message::ToFunction { function, message: FromPlacer::Relax });
             }
-            self.holdings.values_mut().for_each(|holding| holding.offer = None);
-            return;
+            self.stretch = None;
+            return self.holdings.forget_offers();
         }
         let stretch = match self.thrash(Now { boot: now, wall: 0 }) {
             0..=250 => 1,
@@ -475,24 +513,26 @@ impl Placer {
         // Where instances are counted, those that hold nothing else are in the way as well.
         let counted =
             self.inventory.quota.instances.is_some() || self.inventory.pools.iter().any(|pool| pool.max.is_some());
-        let holders: BTreeSet<CoreNumber> = self
-            .holdings
-            .values()
-            .filter(|holding| counted || !holding.room().is_nothing())
-            .map(|h| h.function)
-            .collect();
-        for function in holders {
+        // Only what changed can be new to it, unless everybody is to be told something else.
+        let all = self.stretch.replace(stretch) != Some(stretch);
+        let looked_at: Vec<CoreNumber> =
+            if all { self.holdings.functions().collect() } else { touched.into_iter().collect() };
+        for function in looked_at.into_iter().filter(|function| self.holdings.holds(*function, counted)) {
             if self.pressed.insert(function, stretch) != Some(stretch) {
                 answers.push(Message::ToFunction { function, message: FromPlacer::Press { stretch } });
             }
         }
     }
+}
 
-    fn used(&self) -> Used {
-        let mut used = Used::default();
-        self.holdings.values().for_each(|holding| used.add_holding(holding));
-        used
-    }
+/// One way through those that wait.
+struct Pass {
+    /// What is granted, and what those before are to have.
+    used: Used,
+    /// What nobody may take, because somebody has waited too long for it, and of which type of device that is.
+    closed: Vec<(Lack, DeviceKind)>,
+    /// What finds no room as things are now, and nobody to ask for it: need, whether it is forceful, and what it lacks.
+    hopeless: Vec<((Need, bool), Lack)>,
 }
 
 impl Holding {

@@ -57,7 +57,7 @@ impl Placer {
     pub(super) fn victims(&self, now: u64, waiter: &Waiter, used: &Used) -> Option<(Place, Victims)> {
         let quota = self.quota_lack(waiter, used);
         let missing = self.missing(waiter);
-        let new = !self.holdings.contains_key(&waiter.instance);
+        let new = !self.holdings.contains(waiter.instance);
         let stop = Lack { quota: true, ..Lack::default() };
         let mut best: Option<(Cost, Place, Victims)> = None;
         for place in self.places(waiter, &missing) {
@@ -106,10 +106,10 @@ impl Placer {
         plan: &mut (Cost, Victims),
     ) -> bool {
         let covers = |asked: Lack| asked.and(lack) == asked;
-        if self.holdings.values().any(|holding| which(holding) && holding.asked.is_some_and(covers)) {
+        if self.holdings.asked().any(|holding| which(holding) && holding.asked.is_some_and(covers)) {
             return true;
         }
-        let planned = plan.1.iter_mut().find(|(id, _)| self.holdings.get(id).is_some_and(which));
+        let planned = plan.1.iter_mut().find(|(id, _)| self.holdings.get(*id).is_some_and(which));
         if let Some((_, planned)) = planned {
             *planned = planned.and(lack);
             return true;
@@ -123,7 +123,7 @@ impl Placer {
 
     /// Where it could be, if others left.
     fn places(&self, waiter: &Waiter, missing: &Need) -> Vec<Place> {
-        if let Some(holding) = self.holdings.get(&waiter.instance) {
+        if let Some(holding) = self.holdings.get(waiter.instance) {
             return vec![holding.place];
         }
         if let Some(chosen) = waiter.chosen {
@@ -142,7 +142,8 @@ impl Placer {
                     // The cheapest to clear, one by one: sets of devices are not compared with each other.
                     let choices = self.device_choices(host, missing);
                     let holders = |devices: u64| {
-                        self.holdings.values().filter(|h| same(h, host) && h.place.devices & devices != 0).count()
+                        let on = |h: &Holding| same(h, host) && h.place.devices & devices != 0;
+                        self.holdings.iter().filter(|(_, holding)| on(holding)).count()
                     };
                     let mut by_use: Vec<(usize, u64)> = choices.into_iter().map(|bit| (holders(bit), bit)).collect();
                     by_use.sort_unstable();
@@ -159,7 +160,7 @@ impl Placer {
     /// Whom to ask at one place.
     fn plan(&self, now: u64, waiter: &Waiter, place: Place, missing: &Need, used: &Used) -> Option<(Cost, Victims)> {
         let (mut cpu, mut memory, mut gpu) = self.deficits(place, missing, used)?;
-        for holding in self.holdings.values().filter(|holding| same(holding, place)) {
+        for holding in self.holdings.asked().filter(|holding| same(holding, place)) {
             let Some(asked) = holding.asked else { continue };
             let room = holding.room();
             // Without a rung to go to it gives everything.
@@ -232,14 +233,13 @@ impl Placer {
     fn candidates(&self, now: u64, waiter: &Waiter) -> impl Iterator<Item = (Cost, InstanceId, &Holding)> {
         let forceful = waiter.urgency <= Urgency::Candidate;
         let own = (waiter.function, waiter.version);
-        self.holdings
-            .iter()
-            .filter(move |(_, holding)| holding.asked.is_none() && (holding.function, holding.version) != own)
-            .filter_map(move |(id, holding)| {
+        self.holdings.offered().filter(move |(_, holding)| (holding.function, holding.version) != own).filter_map(
+            move |(id, holding)| {
                 let offer = holding.offer.filter(|offer| forceful || !offer.kept && !offer.busy)?;
                 let cost = Cost { busy: u32::from(offer.busy), kept: u32::from(offer.kept), loss: offer.loss(now) };
-                Some((cost, *id, holding))
-            })
+                Some((cost, id, holding))
+            },
+        )
     }
 }
 

@@ -233,3 +233,22 @@ fn ten_thousand_failures_at_once_come_back_spread() {
     assert_eq!(ready, COUNT, "all come back");
     assert!(most <= 500, "{most} in one second");
 }
+
+/// As after a restart: what waits is taken in first, and then what an earlier server had begun.
+#[test]
+fn a_run_that_goes_on_keeps_its_ordering_key_from_those_that_wait() {
+    let mut book = Book::default();
+    book.admit(TaskNumber(2), keyed("k"), 0);
+    book.admit(TaskNumber(3), keyed("k"), 0);
+    book.admit(TaskNumber(1), Entry { state: TaskState::Running, epoch: 1, ..keyed("k") }, 0);
+    assert_eq!(drain(&mut book), [] as [u64; 0], "the first is not over");
+    assert_eq!((book.counts("f").held, book.counts("f").running, book.queued()), (2, 1, 2));
+    book.settle(TaskNumber(1), |entry| (entry.state, entry.run_at) = (TaskState::Retrying, 5), 0);
+    assert_eq!(drain(&mut book), [] as [u64; 0], "it waits to be run again");
+    book.due(5);
+    assert_eq!(drain(&mut book), [1]);
+    end(&mut book, 1);
+    assert_eq!(drain(&mut book), [2]);
+    end(&mut book, 2);
+    assert_eq!(drain(&mut book), [3]);
+}
