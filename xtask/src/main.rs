@@ -8,6 +8,7 @@
 mod arrows;
 mod bench;
 mod check;
+mod circles;
 mod command;
 mod crates;
 mod errors;
@@ -30,6 +31,7 @@ Tasks of development. Usage: cargo xtask <task>
                     words for cargo, such as `-p kip-fleet`, run what cargo makes of them
   install           only installs what tests need
   arrows            which room may depend on which
+  circles           files that need each other, more than two in a ring
   crates            banned crates, and how many the server is built from
   errors [--write]  a page for every error code; --write brings the index up to date
   schema [--write]  docs/schema/kip.schema.json; --write brings it up to date
@@ -74,6 +76,7 @@ fn run(arguments: &[String]) -> Result<bool> {
         ["check"] => check::run(),
         ["install"] => install::run(),
         ["arrows"] => arrows::run(),
+        ["circles"] => circles::run(),
         ["crates"] => crates::run(),
         ["errors"] => errors::run(false),
         ["errors", "--write"] => errors::run(true),

@@ -200,6 +200,8 @@ impl Row {
     fn new(function: usize, submission: &Submission, now: i64) -> Self {
         let after = |millis: u64| now.saturating_add(i64::try_from(millis).unwrap_or(i64::MAX));
         let entry = Entry {
+            function_id: 0,
+            step: 0,
             id: None,
             function: Arc::from(""),
             qualifier: Arc::from("LATEST"),
@@ -238,6 +240,8 @@ impl Row {
     /// What the book keeps of it.
     fn entry(&self, name: &str) -> Entry {
         Entry {
+            function_id: 0,
+            step: 0,
             id: None,
             function: Arc::from(name),
             qualifier: Arc::from("LATEST"),
