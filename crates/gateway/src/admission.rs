@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, LOCATION};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, LOCATION, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use kip_control::{Cell, Control};
 use kip_relay::{Answer, Body, Call, Caller, Relay};
-use kip_spec::function::{HttpAuth, HttpTrigger};
+use kip_spec::function::{Cors, HttpAuth, HttpTrigger};
 use kip_spec::{Problem, RequestId, code};
 use kip_tasks::Tasks;
 
@@ -21,6 +21,7 @@ use crate::connection::fault::Fault;
 use crate::connection::{Bounds, GuardedBody, REFUSED, State, is_host};
 use crate::dialect::Dialect;
 use crate::model::{self, Missing};
+use crate::origin::{self, Names};
 use crate::route::{Route, route};
 
 /// What a thread needs to answer requests.
@@ -32,6 +33,8 @@ pub(crate) struct Door {
     pub(crate) bounds: Bounds,
     /// Proxies whose word about callers is taken.
     pub(crate) proxies: Rc<[IpAddr]>,
+    /// Names that we are called by, and pages that may call.
+    pub(crate) names: Rc<Names>,
     /// What becomes of requests that nobody waits for.
     pub(crate) tasks: Tasks,
     /// Bytes that are kept to find models in, of all threads.
@@ -77,7 +80,9 @@ impl Door {
         let dialect = Dialect::of(&request);
         let version = request.version();
         let upgrade = kip_relay::asked_upgrade(&request).is_some();
-        let mut answer = self.exchange(&inbound, request, &id).await;
+        // Pages of other origins are few; all others cost one look.
+        let page = request.headers().contains_key(ORIGIN).then(|| request.headers().clone());
+        let (mut answer, version_called) = self.exchange(&inbound, request, &id).await;
         if let Some(state) = &state {
             // What was wrong with the body is known to the guard alone.
             if let Some(fault) = state.body_fault().filter(|_| answer.body().problem().is_some()) {
@@ -88,10 +93,20 @@ impl Door {
                 state.decide(answer.status() == StatusCode::SWITCHING_PROTOCOLS);
             }
         }
+        if let Some(page) = page {
+            let cors = version_called.as_ref().and_then(|version| version.spec.http.cors.as_ref());
+            origin::allow(&self.names, cors, &page, answer.headers_mut());
+        }
         dialect.render(answer).map(|body| GuardedBody::new(body, state, version))
     }
 
-    async fn exchange(&self, inbound: &Inbound, mut request: Request<Incoming>, id: &RequestId) -> Answer {
+    /// The answer, and the version whose settings hold for it.
+    async fn exchange(
+        &self,
+        inbound: &Inbound,
+        mut request: Request<Incoming>,
+        id: &RequestId,
+    ) -> (Answer, Option<Arc<kip_control::Version>>) {
         // A target in absolute form replaces what Host says (RFC 9112, section 3.2.2), for the function too.
         let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         if let Some(host) = authority {
@@ -99,8 +114,15 @@ impl Door {
         }
         match self.admitted(&mut request, id, inbound).await {
             // What it asks for instead is refused there.
-            Ok(call) if kip_tasks::is_async(request.headers()).unwrap_or(true) => self.submit(call, request, id).await,
-            Ok(call) => self.relay.exchange(call, request).await,
+            Ok(call) => {
+                let version = call.cell.serving();
+                let is_task = kip_tasks::is_async(request.headers()).unwrap_or(true);
+                let answer = match is_task {
+                    true => self.submit(call, request, id).await,
+                    false => self.relay.exchange(call, request).await,
+                };
+                (answer, Some(version))
+            }
             Err(answer) => {
                 let sent =
                     (request.method().as_str(), request.uri().path_and_query().map_or("/", |path| path.as_str()));
@@ -109,7 +131,7 @@ impl Door {
                 if !request.body().is_end_stream() && !request.headers().contains_key(EXPECT) {
                     kip_relay::take_rest(request.body_mut()).await;
                 }
-                *answer
+                (*answer, None)
             }
         }
     }
@@ -123,10 +145,10 @@ impl Door {
         self.check_http2(request).map_err(|fault| Box::new(kip_relay::problem(fault.problem(&self.bounds), id)))?;
         // Before anything is told, or read of somebody's body.
         let sent = self.authority.look(request.headers());
-        if inbound.keyed {
+        if inbound.keyed && !origin::is_preflight(request) {
             self.authority.require_key(&sent, id)?;
         }
-        let place = self.place(request, &sent, id).await?;
+        let place = self.place(request, &sent, id, inbound).await?;
         self.admit(place, (request, &sent), id, inbound)
     }
 
@@ -136,6 +158,7 @@ impl Door {
         request: &mut Request<Incoming>,
         sent: &Credential,
         id: &RequestId,
+        inbound: &Inbound,
     ) -> Result<Place, Box<Answer>> {
         let refuse = |problem: Problem| Box::new(kip_relay::problem(problem, id));
         if request.method() == Method::CONNECT && kip_relay::asked_upgrade(request).is_none() {
@@ -144,7 +167,15 @@ impl Door {
         let own = request.uri().path_and_query().cloned().map(Uri::from).unwrap_or_default();
         let sight = sent.sight();
         let named = |model: &str| self.control.cell(model).ok_or_else(|| refuse(self.unknown_model(model, &sight)));
-        let (cell, target, prefix, read) = match route(request.uri(), request.headers()) {
+        let route = route(request.uri(), request.headers());
+        if matches!(route, Route::OpenAi | Route::Model { .. } | Route::Server) {
+            // Before a body is read: what holds for all models alike.
+            if origin::is_preflight(request) {
+                return Err(Box::new(origin::preflight(&self.names, None, &[], request)));
+            }
+            self.check_page(request, sent, None, inbound).map_err(refuse)?;
+        }
+        let (cell, target, prefix, read) = match route {
             Route::Host { label, target } => {
                 let cell = self.control.cell_by_host(&label).ok_or_else(|| refuse(self.unknown(&label, &sight)))?;
                 (cell, target, None, Bytes::new())
@@ -156,12 +187,14 @@ impl Door {
             Route::Model { model } => (named(&model)?, own, None, Bytes::new()),
             Route::OpenAi => {
                 if let Some(answer) = self.openai_list(request, &sight) {
-                    return Err(Box::new(answer));
+                    return Err(Box::new(
+                        answer.unwrap_or_else(|model| kip_relay::problem(self.unknown_model(&model, &sight), id)),
+                    ));
                 }
                 let (read, model) = self.model_of(request).await.map_err(refuse)?;
                 (named(&model)?, own, None, read)
             }
-            Route::Server => return Err(Box::new(self.kserve_server(request, &sight))),
+            Route::Server => return Err(Box::new(self.kserve_server(request, &sight, id))),
             Route::AddSlash { location } => return Err(Box::new(redirect(&location))),
             Route::Unknown => return Err(refuse(nothing_here(request.uri().path()))),
             Route::Bad(reason) => return Err(refuse(bad(reason))),
@@ -169,10 +202,26 @@ impl Door {
         Ok(Place { cell, target, prefix, read })
     }
 
+    /// A caller with a key of ours has shown that it is no page of elsewhere: such pages have none.
+    fn check_page(
+        &self,
+        request: &Request<Incoming>,
+        sent: &Credential,
+        cors: Option<&Cors>,
+        inbound: &Inbound,
+    ) -> Result<(), Problem> {
+        match sent {
+            Credential::Ours(Ok(_)) => Ok(()),
+            // From this machine, on which a browser may run.
+            _ if inbound.peer.is_loopback() => origin::check(&self.names, cors, request),
+            _ => Ok(()),
+        }
+    }
+
     /// The model that a request in the OpenAI style names, and what was read of its body to find out.
     async fn model_of(&self, request: &mut Request<Incoming>) -> Result<(Bytes, String), Problem> {
-        let query = request.uri().query().and_then(model::in_query);
-        if let Some(model) = query.filter(|_| request.body().is_end_stream()) {
+        // Who names it outside of the body spares us the search.
+        if let Some(model) = request.uri().query().and_then(model::in_query) {
             return Ok((Bytes::new(), model));
         }
         let headers = std::mem::take(request.headers_mut());
@@ -194,6 +243,8 @@ impl Door {
             .hint("try again later, put `model` first in the body, or call the function by its own address: /f/{function}/v1/…")),
             Err(Missing::Late) => Err(Fault::BodyLate.problem(&self.bounds)),
             Err(Missing::BrokeOff) => Err(bad("its body broke off")),
+            Err(Missing::Encoding) => Err(problem("names no model that can be read: its body is compressed in a way that the gateway does not know, or not as it says")
+                .hint("compress it as gzip, deflate, zstd or br, or name the model in the query: ?model=NAME")),
         }
     }
 
@@ -244,12 +295,24 @@ impl Door {
         let Place { cell, target, prefix, read } = place;
         let version = cell.serving();
         let http = &version.spec.http;
+        let refuse = |problem: Problem| Box::new(kip_relay::problem(problem, id));
+        let needs_key = inbound.keyed || http.auth == HttpAuth::Key;
+        // An open function without a declaration answers preflights itself, as it always did.
+        if origin::is_preflight(request) && (http.cors.is_some() || needs_key) {
+            return Err(Box::new(origin::preflight(&self.names, http.cors.as_ref(), &http.methods, request)));
+        }
+        if !origin::is_preflight(request) {
+            self.check_page(request, sent, http.cors.as_ref(), inbound).map_err(refuse)?;
+        }
         let caller = self.authorise(&cell, http, (request, sent), id, inbound.keyed)?;
         if version.spec.job.is_some() && !kip_tasks::is_async(request.headers()).unwrap_or(true) {
             let problem =
                 Problem::new(code::JOB_NOT_CALLED, format!("`{}` is a job, and answers no calls", cell.name()));
             let hint = "run it as a task: kip jobs run, or the header x-fc-invocation-type: Async";
-            return Err(Box::new(kip_relay::problem(problem.hint(hint), id)));
+            let mut answer = kip_relay::problem(problem.hint(hint), id);
+            // No method is taken without that header (RFC 9110, section 15.5.6: the list may be empty).
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static(""));
+            return Err(Box::new(answer));
         }
         let (peer, secure) = self.origin(inbound, request.headers());
         let blame = inbound.state.clone().map(|state| state as Arc<dyn kip_relay::Blame>);

@@ -7,15 +7,19 @@ mod admission;
 mod authorise;
 mod connection;
 mod crew;
+mod decode;
 mod dialect;
+mod form;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod listen;
 mod lists;
 mod model;
+mod origin;
 mod route;
 mod serve;
 mod tasks;
 
 pub use listen::{Error, Reach, adopt, bind};
+pub use origin::Names;
 pub use serve::{Entry, Gateway, Limits, Options};

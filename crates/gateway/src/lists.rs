@@ -1,9 +1,10 @@
 //! What clients ask the server itself, in the styles of OpenAI and KServe: which models there are, and whether it is well.
 //! These answers wake nobody.
 
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use kip_relay::{Answer, Body};
+use kip_spec::{Problem, RequestId, code};
 use serde_json::{Value, json};
 
 use crate::admission::Door;
@@ -16,8 +17,8 @@ impl Door {
         all
     }
 
-    /// `GET /v1/models` and `GET /v1/models/{model}`.
-    pub(crate) fn openai_list<B>(&self, request: &Request<B>, sight: &Sight) -> Option<Answer> {
+    /// `GET /v1/models` and `GET /v1/models/{model}`; the name of a model that there is not, in place of an answer.
+    pub(crate) fn openai_list<B>(&self, request: &Request<B>, sight: &Sight) -> Option<Result<Answer, String>> {
         if request.method() != Method::GET {
             return None;
         }
@@ -26,17 +27,27 @@ impl Door {
         match rest {
             "" | "/" => {
                 let all: Vec<Value> = self.seen(sight).iter().map(|function| model(function.name.as_str())).collect();
-                Some(answer(StatusCode::OK, &json!({"object": "list", "data": all})))
+                Some(Ok(answer(StatusCode::OK, &json!({"object": "list", "data": all}))))
             }
             _ => {
                 let name = rest.strip_prefix('/')?;
-                self.control.cell(name).filter(|cell| sight.sees(cell)).map(|_| answer(StatusCode::OK, &model(name)))
+                let known = self.control.cell(name).filter(|cell| sight.sees(cell));
+                Some(known.map(|_| answer(StatusCode::OK, &model(name))).ok_or_else(|| name.to_owned()))
             }
         }
     }
 
     /// `/v2`, `/v2/health/live`, `/v2/health/ready` and `/v2/repository/index`.
-    pub(crate) fn kserve_server<B>(&self, request: &Request<B>, sight: &Sight) -> Answer {
+    pub(crate) fn kserve_server<B>(&self, request: &Request<B>, sight: &Sight, id: &RequestId) -> Answer {
+        let path = request.uri().path();
+        // The list is asked for with POST as well (the protocol's extension of model repositories).
+        let allowed = if path == "/v2/repository/index" { "GET, HEAD, POST" } else { "GET, HEAD" };
+        if !allowed.split(", ").any(|method| method == request.method().as_str()) {
+            let problem = Problem::new(code::ROUTE_METHOD, format!("{path} does not take {}", request.method()));
+            let mut refused = kip_relay::problem(problem.hint(format!("it takes {allowed}")), id);
+            refused.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+            return refused;
+        }
         match request.uri().path() {
             "/v2/repository/index" => {
                 let all = self.seen(sight);

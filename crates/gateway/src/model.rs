@@ -9,6 +9,8 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use crate::connection::Bounds;
+use crate::decode::Decoder;
+use crate::form::Form;
 
 /// Why no model was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,10 +25,12 @@ pub(crate) enum Missing {
     Late,
     /// The body broke off.
     BrokeOff,
+    /// It is compressed in a way that is not known here, or not as it says.
+    Encoding,
 }
 
 /// Bodies of the largest size that may be searched at once, all threads together; nearly all are much smaller.
-const SEARCHES: usize = 16;
+const SEARCHES: usize = 8;
 
 /// What one search keeps of what all of them may.
 struct Kept<'a> {
@@ -47,7 +51,7 @@ impl Drop for Kept<'_> {
     }
 }
 
-/// Reads a body until the model is known. What was read of it is given too, for whoever gets the request.
+/// Reads a body until the model is known. What was read of it is given too, as it came, for whoever gets the request.
 pub(crate) async fn find(
     headers: &HeaderMap,
     body: &mut Incoming,
@@ -55,18 +59,17 @@ pub(crate) async fn find(
     searching: &AtomicUsize,
 ) -> (Bytes, Result<String, Missing>) {
     let mut kept = Kept { searching, bytes: 0 };
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let mut scan = if kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data") {
-        Scan::Form { searched: 0 }
-    } else {
-        Scan::Json(Json::default())
-    };
+    let most = bounds.model.saturating_mul(SEARCHES);
+    let Ok(mut decoder) = Decoder::of(headers, bounds.model) else { return (Bytes::new(), Err(Missing::Encoding)) };
+    let mut scan = Scan::of(headers);
     let mut read = BytesMut::new();
     loop {
-        match scan.next(&read) {
+        match scan.next(decoder.decoded(&read)) {
             Some(Some(model)) => return (read.freeze(), Ok(model)),
             Some(None) => return (read.freeze(), Err(Missing::NotNamed)),
-            None if read.len() >= bounds.model => return (read.freeze(), Err(Missing::TooFar)),
+            None if read.len().max(decoder.decoded(&read).len()) >= bounds.model => {
+                return (read.freeze(), Err(Missing::TooFar));
+            }
             None => {}
         }
         let Ok(frame) = tokio::time::timeout(bounds.body_idle, body.frame()).await else {
@@ -75,10 +78,11 @@ pub(crate) async fn find(
         match frame {
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
-                    if !kept.more(data.len(), bounds.model.saturating_mul(SEARCHES)) {
+                    read.extend_from_slice(&data);
+                    let Ok(decoded) = decoder.push(&data) else { return (read.freeze(), Err(Missing::Encoding)) };
+                    if !kept.more(data.len() + decoded, most) {
                         return (read.freeze(), Err(Missing::NoRoom));
                     }
-                    read.extend_from_slice(&data);
                 }
             }
             Some(Err(_)) => return (read.freeze(), Err(Missing::BrokeOff)),
@@ -114,45 +118,26 @@ pub(crate) fn scan(body: &[u8], lengths: &[usize]) -> Option<Option<String>> {
 #[derive(Debug)]
 enum Scan {
     Json(Json),
-    Form { searched: usize },
+    Form(Form),
 }
 
 impl Scan {
+    fn of(headers: &HeaderMap) -> Self {
+        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        match Form::of(kind) {
+            Some(form) => Self::Form(form),
+            None => Self::Json(Json::default()),
+        }
+    }
+
     /// Looks at all that was read so far: the model, or that there is none; nothing while that is open.
     fn next(&mut self, read: &[u8]) -> Option<Option<String>> {
         match self {
             Self::Json(json) => json.next(read),
-            Self::Form { searched } => form(read, searched),
+            Self::Form(form) => form.next(read),
         }
     }
 }
-
-/// The part of a form that is called `model`.
-fn form(read: &[u8], searched: &mut usize) -> Option<Option<String>> {
-    const NAME: &[u8] = b"name=\"model\"";
-    let from = searched.saturating_sub(NAME.len());
-    let Some(name) = memchr::memmem::find(&read[from..], NAME).map(|at| from + at + NAME.len()) else {
-        *searched = read.len();
-        return None;
-    };
-    // Found again with the next piece, if the value is not complete; little is looked at again.
-    *searched = name;
-    let rest = &read[name..];
-    let head = &rest[..rest.len().min(LONGEST_PART_HEAD)];
-    let Some(start) = memchr::memmem::find(head, b"\r\n\r\n").map(|at| at + 4) else {
-        return (rest.len() >= LONGEST_PART_HEAD).then_some(None);
-    };
-    let value = &rest[start..rest.len().min(start + LONGEST_NAME)];
-    let Some(length) = memchr::memmem::find(value, b"\r\n") else {
-        return (value.len() >= LONGEST_NAME).then_some(None);
-    };
-    Some(String::from_utf8(value[..length].to_vec()).ok())
-}
-
-/// Bytes of the head of a form's part, behind its name.
-const LONGEST_PART_HEAD: usize = 1 << 10;
-/// Bytes of a model's name in a form; functions have shorter ones.
-const LONGEST_NAME: usize = 256;
 
 /// The key `model` of a JSON object, found without building the rest.
 #[derive(Debug, Default)]
@@ -264,12 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_names_it_too() {
-        let body = b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\nRIFF\r\n--b\r\n\
-                     Content-Disposition: form-data; name=\"model\"\r\n\r\nwhisper\r\n--b--\r\n";
-        let mut scan = Scan::Form { searched: 0 };
-        let found = (1..=body.len()).find_map(|end| scan.next(&body[..end]));
-        assert_eq!(found, Some(Some("whisper".to_owned())));
+    fn a_query_names_it_too() {
         assert_eq!(in_query("a=b&model=x"), Some("x".to_owned()));
     }
 }

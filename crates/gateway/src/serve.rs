@@ -21,6 +21,7 @@ use crate::admission::Door;
 use crate::authorise::Authority;
 use crate::connection::{self, Bounds, Stream};
 use crate::crew::{Arrival, Crew, Inbox};
+use crate::origin::Names;
 
 /// What the gateway needs.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct Options {
     pub limits: Limits,
     /// Proxies whose word about callers is taken.
     pub proxies: Vec<IpAddr>,
+    /// Names that the server is called by, and pages that may call.
+    pub names: Names,
     /// Where requests are counted.
     pub metrics: Metrics,
     /// What becomes of requests that nobody waits for.
@@ -156,8 +159,8 @@ fn run(
     let runtime = kip_host::tasks::local_runtime()?;
     let relay = Relay::new(control.clone(), &options.metrics);
     let (bounds, proxies) = (options.limits.bounds(), options.proxies.clone().into());
-    let tasks = options.tasks.clone();
-    let door = Door { control, authority, relay: relay.clone(), bounds, proxies, tasks, searching };
+    let (tasks, names) = (options.tasks.clone(), Rc::new(options.names.clone()));
+    let door = Door { control, authority, relay: relay.clone(), bounds, proxies, names, tasks, searching };
     let ways = options.doors.iter().map(|entry| (entry.certificate.clone(), entry.keyed)).collect();
     let porter = Rc::new(Porter { number, crew, door, ways, closing });
     runtime.block_on(async move {

@@ -82,6 +82,7 @@ pub(crate) struct Config {
     pub(crate) limits: kip_gateway::Limits,
     /// Proxies whose word about callers is taken.
     pub(crate) proxies: Vec<IpAddr>,
+    pub(crate) names: kip_gateway::Names,
     pub(crate) tls: Option<Tls>,
     /// What bounds tasks.
     pub(crate) tasks: kip_tasks::config::Options,
@@ -177,6 +178,7 @@ impl Config {
             },
             limits: gateway::limits(&values)?,
             proxies: gateway::proxies(get("server.proxies"))?,
+            names: gateway::names(get("gateway.hosts"), get("gateway.origins"))?,
             tls: gateway::tls(&values)?,
             tasks: tasks::options(&values)?,
             access_log: gateway::access_log(data, &values)?,

@@ -159,6 +159,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
         threads: config.threads,
         limits: config.limits.clone(),
         proxies: config.proxies.clone(),
+        names: config.names.clone(),
         metrics: metrics.clone(),
         tasks: tasks.clone(),
         supervisor: supervisor.clone(),

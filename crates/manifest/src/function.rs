@@ -5,14 +5,14 @@ use std::path::Path;
 use kip_spec::FunctionName;
 use kip_spec::code;
 use kip_spec::function::{
-    Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, Stop,
-    StopSignal, StopTarget, defaults,
+    Cors, Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, Program, Protocol, ReadyProbe,
+    RequestBody, Stop, StopSignal, StopTarget, defaults,
 };
 
 use crate::report::{Report, shown};
 use crate::section::{Field, Layer, Section};
 use crate::tree::{At, Kind, Node};
-use crate::value::{METHODS, duration, path, path_of, refuse, word, wrong_type};
+use crate::value::{METHODS, duration, flag, path, path_of, refuse, word, wrong_type};
 use crate::{environment, keys, limits, program, scaling};
 
 /// Reads one function. `None` if anything in it is wrong, which is then in the report.
@@ -51,7 +51,7 @@ pub(crate) fn read_shared(
     let rotation = limits::rotation(section, report);
     let (scaling, instances) = scaling::read(section, &resources, instances, report);
     let dispatch = dispatch(section, report);
-    let protocol = protocol(section, report);
+    let (protocol, request_body) = (protocol(section, report), request_body(section, report));
     let http = http(section, report);
     move |name, program| FunctionSpec {
         name,
@@ -71,6 +71,7 @@ pub(crate) fn read_shared(
         dispatch,
         http,
         protocol,
+        request_body,
         job: None,
     }
 }
@@ -178,7 +179,61 @@ fn http(function: &Section<'_>, report: &mut Report<'_>) -> HttpTrigger {
             .unwrap_or(HttpAuth::Anonymous),
         methods: section.field("methods").map(|field| methods(&field, report)).unwrap_or_default(),
         exempt: section.field("exempt").map(|field| exempt(&field, report)).unwrap_or_default(),
+        cors: section.section("cors", &keys::CORS, report).map(|section| cors(&section, report)),
     }
+}
+
+fn cors(section: &Section<'_>, report: &mut Report<'_>) -> Cors {
+    let origins = section.field("origins").map(|field| texts(&field, is_origin, ORIGINS, report)).unwrap_or_default();
+    let headers = section.field("headers").map(|field| texts(&field, is_token, HEADERS, report)).unwrap_or_default();
+    let expose = section.field("expose").map(|field| texts(&field, is_token, HEADERS, report)).unwrap_or_default();
+    let credentials = section.field("credentials");
+    let with_cookies = credentials.as_ref().is_some_and(|field| flag(field, report));
+    if let Some(field) = credentials.filter(|_| with_cookies && origins.iter().any(|origin| origin == "*")) {
+        let problem = refuse(&field, code::MANIFEST_BAD_VALUE, "browsers send no cookies where every origin is let in");
+        report.add(field.node.at, problem.hint("name the origins in place of `*`"));
+    }
+    let max_age = section.field("max_age").and_then(|field| duration(&field, true, report));
+    Cors { origins, headers, expose, credentials: with_cookies, max_age: max_age.unwrap_or(defaults::CORS_MAX_AGE) }
+}
+
+const ORIGINS: &str =
+    "write origins such as [https://chat.example.com, http://localhost:3000], without a path, or [\"*\"]";
+const HEADERS: &str = "write names of headers such as [content-type, authorization]";
+
+/// `https://host` or with a port, or `*`.
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    text == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*']))
+}
+
+/// The name of a header (RFC 9110, section 5.6.2).
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// A list of texts that fit.
+fn texts(field: &Field<'_>, fits: fn(&str) -> bool, hint: &'static str, report: &mut Report<'_>) -> Vec<String> {
+    let Kind::List(items) = &field.node.kind else {
+        wrong_type(field, "a list", report);
+        return Vec::new();
+    };
+    let mut taken: Vec<String> = Vec::new();
+    for item in items {
+        let text = item.scalar().unwrap_or_default();
+        if !fits(text) {
+            let message = format!("`{}` does not belong here", shown(text));
+            report.add(item.at, refuse(field, code::MANIFEST_BAD_VALUE, message).hint(hint));
+        } else if !taken.iter().any(|known| known == text) {
+            taken.push(text.to_owned());
+        }
+    }
+    taken
+}
+
+fn request_body(function: &Section<'_>, report: &mut Report<'_>) -> RequestBody {
+    const WORDS: [(&str, RequestBody); 2] = [("measured", RequestBody::Measured), ("stream", RequestBody::Stream)];
+    function.field("request_body").and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or_default()
 }
 
 fn exempt(field: &Field<'_>, report: &mut Report<'_>) -> Vec<String> {

@@ -12,7 +12,7 @@ use crate::limits::MOST_INSTANCES;
 use crate::report::{Report, shown};
 use crate::section::{Field, Section};
 use crate::tree::{At, Kind, Node};
-use crate::value::{count, duration, refuse, word, wrong_type};
+use crate::value::{count, duration, flag, refuse, word, wrong_type};
 use crate::{environment, keys, limits, program};
 
 /// Instances of a job end so soon after their work.
@@ -61,7 +61,7 @@ fn of(name: FunctionName, program: Program, job: Job, parallel: u32) -> Function
         idle: IDLE,
         timeouts,
         // Whoever reaches the gateway must not be able to run it.
-        http: HttpTrigger { auth: HttpAuth::Key, methods: vec!["POST".to_owned()], exempt: Vec::new() },
+        http: HttpTrigger { auth: HttpAuth::Key, methods: vec!["POST".to_owned()], exempt: Vec::new(), cors: None },
         job: Some(job),
         ..spec
     }
@@ -180,14 +180,4 @@ fn zone_name(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
         );
     }
     known.map(str::to_owned)
-}
-
-fn flag(field: &Field<'_>, report: &mut Report<'_>) -> bool {
-    match field.node.kind {
-        Kind::Flag(flag) => flag,
-        _ => {
-            wrong_type(field, "true or false", report);
-            false
-        }
-    }
 }

@@ -45,6 +45,7 @@ pub(crate) const FUNCTION: Keys = Keys {
         "scaling",
         "dispatch",
         "protocol",
+        "request_body",
         "trigger",
     ],
     later: LATER_IN_A_FUNCTION,
@@ -66,6 +67,7 @@ pub(crate) const DEFAULTS: Keys = Keys {
         "scaling",
         "dispatch",
         "protocol",
+        "request_body",
         "trigger",
     ],
     later: LATER_IN_A_FUNCTION,
@@ -172,7 +174,10 @@ pub(crate) const TRIGGER: Keys = Keys {
     ],
 };
 
-pub(crate) const HTTP: Keys = Keys { name: "trigger.http", known: &["auth", "methods", "exempt"], later: &[] };
+pub(crate) const HTTP: Keys = Keys { name: "trigger.http", known: &["auth", "methods", "exempt", "cors"], later: &[] };
+
+pub(crate) const CORS: Keys =
+    Keys { name: "trigger.http.cors", known: &["origins", "headers", "expose", "credentials", "max_age"], later: &[] };
 
 /// Every map, for finding a key in another place and for the test against the schema.
 pub(crate) const ALL: &[&Keys] = &[
@@ -195,6 +200,7 @@ pub(crate) const ALL: &[&Keys] = &[
     &SCALING,
     &TRIGGER,
     &HTTP,
+    &CORS,
     &JOB,
     &RETRIES,
     &SCHEDULE,

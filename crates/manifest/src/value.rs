@@ -155,3 +155,13 @@ pub(crate) fn wrong_type(field: &Field<'_>, what: &str, report: &mut Report<'_>)
     }
     report.add(field.node.at, problem);
 }
+
+pub(crate) fn flag(field: &Field<'_>, report: &mut Report<'_>) -> bool {
+    match field.node.kind {
+        Kind::Flag(flag) => flag,
+        _ => {
+            wrong_type(field, "true or false", report);
+            false
+        }
+    }
+}

@@ -94,6 +94,9 @@ pub(crate) struct Function {
     /// What an instance speaks; HTTP/1.1, and HTTP/2 for gRPC, if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) protocol: Option<ProtocolWord>,
+    /// How bodies of unknown length go to an instance over HTTP/1.1; `measured` if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) request_body: Option<RequestBodyWord>,
     /// What calls the function.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) trigger: Option<Trigger>,
@@ -521,6 +524,16 @@ pub(crate) enum ProtocolWord {
     H2c,
 }
 
+/// How bodies of unknown length go to an instance.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RequestBodyWord {
+    /// With their length, if they end within 64 KiB.
+    Measured,
+    /// As they come.
+    Stream,
+}
+
 /// What calls the function.
 #[derive(Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -541,6 +554,29 @@ pub(crate) struct Http {
     /// Paths whose requests neither wake an instance nor keep it awake; `*` at the end stands for anything.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub(crate) exempt: Vec<PathOnInstance>,
+    /// Which web pages of other origins may call it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cors: Option<Cors>,
+}
+
+/// Which web pages may call a function, and what they may send and see.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cors {
+    /// Origins such as https://chat.example.com, or `*` for all.
+    pub(crate) origins: Vec<String>,
+    /// Request headers that pages may send; those that they ask for, if left out.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) headers: Vec<String>,
+    /// Headers of answers that pages may read beyond the usual ones.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) expose: Vec<String>,
+    /// Whether pages may send cookies; false if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) credentials: Option<bool>,
+    /// How long a browser may remember the answer to a preflight; 10m if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_age: Option<Duration>,
 }
 
 /// Whether callers need a key.

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use kip_spec::function::{self, Dispatch, FunctionSpec, GpuNeed, HttpAuth, Program, Protocol, ReadyProbe};
+use kip_spec::function::{self, Dispatch, FunctionSpec, GpuNeed, HttpAuth, Program, Protocol, ReadyProbe, RequestBody};
 use kip_spec::job::{Missed, Overlap};
 use kip_spec::scaling;
 
 use crate::wire::{
-    Api, Auth, Call, Concurrency, DispatchWord, Document, Function, Gpu, Hook, Http, Idle, Instances, Job, Lifecycle,
-    Limits, MissedWord, OverlapWord, Probes, ProtocolWord, ProvisionInput, Queue, Resources, Retries, RetriesByCode,
-    Rotation, Run, Scaling, ScalingMode, Schedule, Stop, StopSignalWord, StopTargetWord, Timeouts, Timer, Trigger,
-    Watchdog,
+    Api, Auth, Call, Concurrency, Cors, DispatchWord, Document, Function, Gpu, Hook, Http, Idle, Instances, Job,
+    Lifecycle, Limits, MissedWord, OverlapWord, Probes, ProtocolWord, ProvisionInput, Queue, RequestBodyWord,
+    Resources, Retries, RetriesByCode, Rotation, Run, Scaling, ScalingMode, Schedule, Stop, StopSignalWord,
+    StopTargetWord, Timeouts, Timer, Trigger, Watchdog,
 };
 use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size};
 
@@ -80,6 +80,10 @@ impl From<&FunctionSpec> for Function {
                 Protocol::Http1 => ProtocolWord::Http1,
                 Protocol::Http2 => ProtocolWord::H2c,
             }),
+            request_body: Some(match spec.request_body {
+                RequestBody::Measured => RequestBodyWord::Measured,
+                RequestBody::Stream => RequestBodyWord::Stream,
+            }),
             trigger: Some(Trigger {
                 http: Some(Http {
                     auth: Some(match spec.http.auth {
@@ -88,6 +92,13 @@ impl From<&FunctionSpec> for Function {
                     }),
                     methods: spec.http.methods.iter().cloned().map(Method).collect(),
                     exempt: spec.http.exempt.iter().cloned().map(PathOnInstance).collect(),
+                    cors: spec.http.cors.as_ref().map(|cors| Cors {
+                        origins: cors.origins.clone(),
+                        headers: cors.headers.clone(),
+                        expose: cors.expose.clone(),
+                        credentials: Some(cors.credentials),
+                        max_age: Some(Duration(cors.max_age)),
+                    }),
                 }),
             }),
         }

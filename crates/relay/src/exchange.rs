@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use kip_control::{Admission, Cell, Control, Permit, Refused};
 use kip_fleet::StartKind;
-use kip_spec::function::{FunctionSpec, Protocol};
+use kip_spec::function::{FunctionSpec, Protocol, RequestBody};
 use kip_spec::{Code, Problem, RequestId, code};
 use tokio::time::Instant;
 
@@ -140,6 +140,12 @@ impl Relay {
         let asked = caller.as_ref().map(|(asked, _)| *asked);
         let total = call.cell.serving().spec.timeouts.total.to_std();
         let limit = in_future(total);
+        if measures(call, &head) && !upload.is_measured() && asked.is_none() {
+            // Before a place is taken: a caller that sends slowly must hold none.
+            if let Err(code) = upload.read_ahead().await {
+                return Err(body_failed(call, guard, code));
+            }
+        }
         let mut permit = match beside {
             Some(permit) => permit,
             None => self.permit(call, &mut upload, limit, guard).await?,
@@ -213,15 +219,15 @@ impl Relay {
                 let verdict = async {
                     tokio::pin!(waiting);
                     tokio::select! {
-                        verdict = &mut waiting => return Some(verdict),
-                        whole = upload.read_ahead() => if !whole { return None },
+                        verdict = &mut waiting => return Ok(verdict),
+                        whole = upload.read_ahead() => if let Err(code) = whole { return Err(code) },
                     }
-                    Some(waiting.await)
+                    Ok(waiting.await)
                 };
                 match tokio::time::timeout_at(limit, verdict).await {
-                    Ok(Some(Ok(permit))) => Ok(permit),
-                    Ok(Some(Err(reason))) => refused(reason, guard),
-                    Ok(None) => Err(body_broke_off(call, guard)),
+                    Ok(Ok(Ok(permit))) => Ok(permit),
+                    Ok(Ok(Err(reason))) => refused(reason, guard),
+                    Ok(Err(code)) => Err(body_failed(call, guard, code)),
                     Err(_) => {
                         Err(self.failed(call, guard, code::TOTAL_TIMEOUT, "it waited for an instance".to_owned()))
                     }
@@ -447,6 +453,18 @@ fn body_broke_off(call: &Call, guard: &mut Guard) -> Box<Answer> {
     // Hardly anybody reads this.
     let problem = Problem::new(code::BAD_REQUEST, "the request is not acceptable: its body broke off");
     Box::new(answer::problem(problem, &call.request))
+}
+
+/// A body that was read ahead could not be read.
+fn body_failed(call: &Call, guard: &mut Guard, code: Code) -> Box<Answer> {
+    if code == code::BAD_REQUEST { body_broke_off(call, guard) } else { body_refused(call, guard, code) }
+}
+
+/// Whether a body of unknown length is read as far as it may have to be, so that the instance is told its length: many programs read no
+/// others. The form does not depend on whether the instance was awake.
+fn measures(call: &Call, head: &Head) -> bool {
+    let spec = &call.cell.serving().spec;
+    spec.request_body == RequestBody::Measured && protocol_of(spec, &head.headers, None) == Protocol::Http1
 }
 
 fn body_refused(call: &Call, guard: &mut Guard, code: Code) -> Box<Answer> {

@@ -22,6 +22,8 @@ use kip_spec::function::Protocol;
 use crate::prefix::Upload;
 use crate::unsafe_peek::{Peek, Socket};
 
+/// Headers of an answer. Other proxies take 100 (Envoy) or count bytes only (nginx, HAProxy).
+const MOST_HEADERS: usize = 256;
 /// Idle connections kept for each instance and thread. Answers come in bunches: with fewer than are in use at once, some would be
 /// closed at each bunch and opened anew for the next requests.
 const IDLE: usize = 256;
@@ -208,7 +210,11 @@ impl Pool {
             return Ok(Sender::Http2(sender));
         }
         let (socket, peek) = Socket::new(stream);
-        let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(io::Error::other)?;
+        let (sender, connection) = http1::Builder::new()
+            .max_headers(MOST_HEADERS)
+            .handshake(TokioIo::new(socket))
+            .await
+            .map_err(io::Error::other)?;
         spawn(self.clone(), instance, connection.with_upgrades(), until_epoch_ends);
         Ok(Sender::Http1 { sender, peek })
     }

@@ -89,13 +89,26 @@ impl Upload {
         Self { read, rest: None, sent, turn: None, most: u64::MAX, idle: None, timer: None }
     }
 
-    /// Reads on, up to the limit. False if the body broke off: nobody is there any more to be answered.
-    pub(crate) async fn read_ahead(&mut self) -> bool {
+    /// Whether its length is known.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.size_hint().exact().is_some()
+    }
+
+    /// Reads on, up to the limit or to its end.
+    ///
+    /// # Errors
+    /// [`code::BAD_REQUEST`] if it broke off, when nobody is there any more to be answered; [`code::REQUEST_LATE`] if nothing of it
+    /// came for too long.
+    pub(crate) async fn read_ahead(&mut self) -> Result<(), Code> {
         while self.read.len() < LIMIT
             && let Some(body) = &mut self.rest
         {
             // Nothing is lost if this future is dropped here: what was read is in `self` already.
-            match body.frame().await {
+            let frame = match self.idle {
+                Some(idle) => tokio::time::timeout(idle, body.frame()).await.map_err(|_| code::REQUEST_LATE)?,
+                None => body.frame().await,
+            };
+            match frame {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if self.read.is_empty() => self.read = data,
                     Ok(data) => {
@@ -106,11 +119,11 @@ impl Upload {
                     // Trailers after a body read ahead have nobody to go to over HTTP/1.1.
                     Err(_) => self.rest = None,
                 },
-                Some(Err(_)) => return false,
+                Some(Err(_)) => return Err(code::BAD_REQUEST),
                 None => self.rest = None,
             }
         }
-        true
+        Ok(())
     }
 
     /// A second copy, if all of it is here.

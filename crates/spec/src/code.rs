@@ -65,6 +65,8 @@ codes! {
     2027 MODEL_NOT_NAMED 400 "the request does not say which model it is for";
     2028 MODEL_UNKNOWN 404 "no function serves a model of this name";
     2029 MODEL_SEARCH_FULL 503 "too much is being read to find out which models it is for";
+    2030 HOST_UNKNOWN 403 "the server is not called by this name";
+    2031 ORIGIN_REFUSED 403 "web pages of this origin may not call this";
     3001 FUNCTION_NOT_FOUND 404 "there is no function of this name on the server";
     3002 INSTANCE_NOT_FOUND 404 "there is no instance of this id";
     3003 START_BACKOFF 503 "the function's instances failed to start and the next try is not due yet";

@@ -51,6 +51,9 @@ pub struct FunctionSpec {
     /// What an instance speaks; `None` is HTTP/1.1, and HTTP/2 for gRPC.
     #[serde(default)]
     pub protocol: Option<Protocol>,
+    /// How bodies of unknown length go to an instance over HTTP/1.1.
+    #[serde(default)]
+    pub request_body: RequestBody,
     /// What makes it a job: its program is no web server and runs to its end for each task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<Job>,
@@ -77,6 +80,7 @@ impl FunctionSpec {
             dispatch: defaults::DISPATCH,
             http: HttpTrigger::default(),
             protocol: None,
+            request_body: RequestBody::default(),
             job: None,
         }
     }
@@ -291,6 +295,17 @@ pub enum Protocol {
     Http2,
 }
 
+/// How a request's body whose length its caller did not say goes to an instance over HTTP/1.1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestBody {
+    /// With its length if it ends within the first 64 KiB, chunked if it is longer: many programs read `Content-Length` only.
+    #[default]
+    Measured,
+    /// Chunked, as it comes: for instances that answer while a caller still sends.
+    Stream,
+}
+
 /// Which free instance takes a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -312,6 +327,27 @@ pub struct HttpTrigger {
     /// begins.
     #[serde(default)]
     pub exempt: Vec<String>,
+    /// Which web pages of other origins may call it; without this, those that are served from this machine.
+    #[serde(default)]
+    pub cors: Option<Cors>,
+}
+
+/// Which web pages may call a function, and what they may send and see (the Fetch standard, "CORS protocol").
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cors {
+    /// Origins such as `https://chat.example.com`, or `*` for all.
+    pub origins: Vec<String>,
+    /// Request headers that pages may send; empty means those that they ask for.
+    #[serde(default)]
+    pub headers: Vec<String>,
+    /// Headers of answers that pages may read beyond the usual ones.
+    #[serde(default)]
+    pub expose: Vec<String>,
+    /// Whether pages may send cookies.
+    #[serde(default)]
+    pub credentials: bool,
+    /// How long a browser may remember the answer to a preflight.
+    pub max_age: Millis,
 }
 
 impl HttpTrigger {
@@ -360,6 +396,8 @@ pub mod defaults {
     pub const IDLE: Idle = Idle { pause: Some(Millis::from_secs(30)), stop: Some(Millis::from_secs(12 * 3_600)) };
     /// Idle instances stay idle.
     pub const DISPATCH: Dispatch = Dispatch::Packed;
+    /// A preflight's answer holds for so long.
+    pub const CORS_MAX_AGE: Millis = Millis::from_secs(600);
     /// Of a hook without one.
     pub const HOOK_TIMEOUT: Millis = Millis::from_secs(60);
 }

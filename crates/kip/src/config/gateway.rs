@@ -68,6 +68,28 @@ pub(super) fn proxies(text: &str) -> Result<Vec<IpAddr>, Problem> {
     text.split(',').map(one).collect()
 }
 
+/// Names that callers without a key may use, and origins whose pages may call.
+pub(super) fn names(hosts: &str, origins: &str) -> Result<kip_gateway::Names, Problem> {
+    let list = |text: &str| -> Vec<String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty() && *part != "none");
+        parts.map(str::to_ascii_lowercase).collect()
+    };
+    let names = kip_gateway::Names { hosts: list(hosts), origins: list(origins) };
+    if let Some(host) = names.hosts.iter().find(|host| host.contains(['/', ':', '*', ' '])) {
+        return Err(invalid(format!("gateway.hosts: `{host}` is not a host name"))
+            .hint("write names without scheme and port, such as \"ai.example.com, gpu.example.com\""));
+    }
+    let is_origin = |origin: &String| {
+        let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        origin == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains(['/', ' ']))
+    };
+    if let Some(origin) = names.origins.iter().find(|origin| !is_origin(origin)) {
+        return Err(invalid(format!("gateway.origins: `{origin}` is not an origin"))
+            .hint("write scheme and host without a path, such as \"https://chat.example.com\""));
+    }
+    Ok(names)
+}
+
 pub(super) fn tls(values: &BTreeMap<&'static str, Value>) -> Result<Option<Tls>, Problem> {
     let given = |key: &'static str| Some(values[key].value.as_str()).filter(|value| *value != "none");
     match (given("tls.listen"), given("tls.certificate"), given("tls.key")) {

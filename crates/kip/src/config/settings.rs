@@ -61,6 +61,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Size,
     },
     Setting {
+        key: "gateway.hosts",
+        default: "none",
+        about: "public host names by which callers without a key may come to a loopback port, such as \"ai.example.com\"",
+        form: Form::Text,
+    },
+    Setting {
+        key: "gateway.origins",
+        default: "none",
+        about: "origins of web pages that may call /v1, /v2 and functions without cors of their own, beside those of this machine",
+        form: Form::Text,
+    },
+    Setting {
         key: "gateway.require_keys",
         default: "false",
         about: "whether every function asks for a key, whatever its trigger says",
@@ -112,7 +124,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "limits.model",
-        default: "16MiB",
+        default: "32MiB",
         about: "bytes of a body that are kept while the model it is for is looked for in it",
         form: Form::Size,
     },

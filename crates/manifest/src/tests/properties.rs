@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kip_spec::function::{
-    Concurrency, Dispatch, FunctionSpec, GpuNeed, GpuResources, Hook, HttpAuth, HttpTrigger, Idle, Instances,
-    Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, Resources, Rotation, Stop, StopSignal, StopTarget, Timeouts,
-    Watchdog,
+    Concurrency, Cors, Dispatch, FunctionSpec, GpuNeed, GpuResources, Hook, HttpAuth, HttpTrigger, Idle, Instances,
+    Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, RequestBody, Resources, Rotation, Stop, StopSignal,
+    StopTarget, Timeouts, Watchdog,
 };
 use kip_spec::scaling::Scaling;
 use kip_spec::{Bytes, MilliCpu, Millis};
@@ -103,6 +103,21 @@ fn gpu() -> impl Strategy<Value = Option<GpuResources>> {
     prop::option::of((need, prop::option::of(kind)).prop_map(|(need, kind)| GpuResources { need, kind }))
 }
 
+fn cors() -> impl Strategy<Value = Option<Cors>> {
+    let origins = prop::collection::btree_set("https?://[a-z]{1,8}(\\.com)?(:[1-9][0-9]{1,3})?", 0..3);
+    let headers = || prop::collection::btree_set("[a-z][a-z-]{0,8}", 0..3);
+    let cors = (origins, headers(), headers(), any::<bool>(), millis(0)).prop_map(
+        |(origins, headers, expose, credentials, max_age)| Cors {
+            origins: origins.into_iter().collect(),
+            headers: headers.into_iter().collect(),
+            expose: expose.into_iter().collect(),
+            credentials,
+            max_age,
+        },
+    );
+    prop::option::of(cors)
+}
+
 fn stop() -> impl Strategy<Value = Stop> {
     let signal = prop::sample::select(&[StopSignal::Term, StopSignal::Int, StopSignal::Quit, StopSignal::Usr1][..]);
     let to = prop::sample::select(&[StopTarget::Main, StopTarget::Group][..]);
@@ -126,6 +141,7 @@ prop_compose! {
         (balanced, key, protocol) in (any::<bool>(), any::<bool>(), prop::option::of(any::<bool>())),
         methods in prop::sample::subsequence(crate::value::METHODS.as_slice(), 0..7),
         exempt in prop::collection::btree_set(path(), 0..3),
+        (cors, streams) in (cors(), any::<bool>()),
     ) -> FunctionSpec {
         let [startup, queue, first_byte, idle, total, grace] = times;
         FunctionSpec {
@@ -155,8 +171,10 @@ prop_compose! {
                 auth: if key { HttpAuth::Key } else { HttpAuth::Anonymous },
                 methods: methods.into_iter().map(str::to_owned).collect(),
                 exempt: exempt.into_iter().filter(|path| !path.contains(['*', '?'])).collect(),
+                cors,
             },
             protocol: protocol.map(|h2| if h2 { Protocol::Http2 } else { Protocol::Http1 }),
+            request_body: if streams { RequestBody::Stream } else { RequestBody::Measured },
             job: None,
         }
     }

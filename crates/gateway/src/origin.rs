@@ -1,0 +1,292 @@
+//! Which names this server may be called by, and which web pages may call it. Pure.
+//!
+//! A web page of elsewhere can send requests to a loopback port: by name, if its own name is made to mean 127.0.0.1 (DNS rebinding),
+//! or across origins. So a caller without a key must use a name that nobody else can own, and a page of another origin must be
+//! one that is let in. The allowed names are made here, from what the server listens on and from its settings.
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use kip_relay::{Answer, Body};
+use kip_spec::function::{Cors, defaults};
+use kip_spec::{Problem, code};
+
+/// Names and origins beyond those that belong to this machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Host names, in lower case: `gateway.hosts`.
+    pub hosts: Vec<String>,
+    /// Origins: `gateway.origins`.
+    pub origins: Vec<String>,
+}
+
+/// Suffixes of names that no public name server answers for (RFC 6761, 6762, 8375, and the private-use `internal`).
+const PRIVATE: [&str; 6] = [".localhost", ".local", ".internal", ".lan", ".home.arpa", ".test"];
+
+impl Names {
+    /// Whether a request without a key may come by this name. A name of one label has no owner elsewhere, and an address is none.
+    fn takes_host(&self, host: &str) -> bool {
+        let name = name_of(host).to_ascii_lowercase();
+        let name = name.strip_suffix('.').unwrap_or(&name);
+        let is_address = name.starts_with('[') || name.parse::<std::net::Ipv4Addr>().is_ok();
+        is_address
+            || !name.contains('.')
+            || PRIVATE.iter().any(|suffix| name.ends_with(suffix))
+            || self.hosts.iter().any(|known| known == name)
+    }
+
+    /// Whether a page of this origin may call what belongs to no function.
+    fn takes_origin(&self, origin: &str) -> bool {
+        self.origins.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(origin))
+            || is_of_this_machine(origin)
+    }
+}
+
+/// The host without its port.
+fn name_of(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+/// The host and port of an origin; none for `null`, which pages without an origin have.
+fn authority_of(origin: &str) -> Option<&str> {
+    origin.split_once("://").map(|(_, authority)| authority)
+}
+
+/// Whether a page was served from loopback.
+fn is_of_this_machine(origin: &str) -> bool {
+    authority_of(origin).is_some_and(|authority| {
+        let name = name_of(authority).to_ascii_lowercase();
+        name == "localhost"
+            || name.ends_with(".localhost")
+            || name == "[::1]"
+            || name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+    })
+}
+
+fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<&str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or_default())
+}
+
+/// The origin of the page that sends a request, if it is another one than what it calls.
+fn foreign_origin(headers: &HeaderMap) -> Option<&str> {
+    let origin = text(headers, ORIGIN)?;
+    let own = text(headers, HOST).unwrap_or_default();
+    (!authority_of(origin).is_some_and(|authority| authority.eq_ignore_ascii_case(own))).then_some(origin)
+}
+
+/// Whether a browser asks what a page may send.
+pub(crate) fn is_preflight<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    request.method() == Method::OPTIONS
+        && headers.contains_key(ORIGIN)
+        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+fn takes(names: &Names, cors: Option<&Cors>, origin: &str) -> bool {
+    match cors {
+        Some(cors) => cors.origins.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(origin)),
+        None => names.takes_origin(origin),
+    }
+}
+
+/// Looks at the name by which a caller without a key comes, and at the page that sends it.
+///
+/// # Errors
+/// What is answered in place of it.
+pub(crate) fn check(names: &Names, cors: Option<&Cors>, request: &Request<impl Sized>) -> Result<(), Problem> {
+    let headers = request.headers();
+    if let Some(host) = text(headers, HOST).filter(|host| !names.takes_host(host)) {
+        let name = name_of(host);
+        return Err(Problem::new(code::HOST_UNKNOWN, format!("this server is not called `{name}`")).hint(format!(
+            "call it by its address, send a key, or allow the name in kipwake.toml: gateway.hosts = \"{name}\""
+        )));
+    }
+    if let Some(origin) = foreign_origin(headers).filter(|origin| !takes(names, cors, origin)) {
+        return Err(Problem::new(code::ORIGIN_REFUSED, format!("web pages of `{origin}` may not call this"))
+            .hint("allow the origin in kip.yaml (trigger.http.cors.origins) or in kipwake.toml (gateway.origins), or send a key"));
+    }
+    // Pages can send some requests without an Origin. Following a link is not among what is refused.
+    let fetch = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    if fetch("sec-fetch-site") == Some(b"cross-site")
+        && fetch("sec-fetch-mode") != Some(b"navigate")
+        && !headers.contains_key(ORIGIN)
+        && !cors.is_some_and(|cors| cors.origins.iter().any(|known| known == "*"))
+    {
+        return Err(Problem::new(code::ORIGIN_REFUSED, "web pages of another site may not call this")
+            .hint("let the page ask with CORS: trigger.http.cors in kip.yaml, or gateway.origins in kipwake.toml"));
+    }
+    Ok(())
+}
+
+/// The answer to a preflight. It carries no key, and none is needed to be told what may be sent with one.
+pub(crate) fn preflight<B>(names: &Names, cors: Option<&Cors>, methods: &[String], request: &Request<B>) -> Answer {
+    let mut answer = Response::new(Body::text(""));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    let asked = request.headers();
+    let headers = answer.headers_mut();
+    headers.insert(
+        VARY,
+        HeaderValue::from_static("origin, access-control-request-method, access-control-request-headers"),
+    );
+    let Some(origin) = text(asked, ORIGIN).filter(|origin| takes(names, cors, origin)) else { return answer };
+    allow_origin(headers, cors, origin);
+    let mut set = |name, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    match methods {
+        [] => set(ACCESS_CONTROL_ALLOW_METHODS, text(asked, ACCESS_CONTROL_REQUEST_METHOD).unwrap_or("GET")),
+        methods => set(ACCESS_CONTROL_ALLOW_METHODS, &methods.join(", ")),
+    }
+    match cors.map(|cors| cors.headers.as_slice()) {
+        None | Some([]) => {
+            if let Some(wanted) = text(asked, ACCESS_CONTROL_REQUEST_HEADERS) {
+                set(ACCESS_CONTROL_ALLOW_HEADERS, wanted);
+            }
+        }
+        Some(allowed) => set(ACCESS_CONTROL_ALLOW_HEADERS, &allowed.join(", ")),
+    }
+    let max_age = cors.map_or(defaults::CORS_MAX_AGE, |cors| cors.max_age);
+    set(ACCESS_CONTROL_MAX_AGE, &(max_age.0 / 1_000).to_string());
+    answer
+}
+
+/// What an answer must say for a page of another origin to read it; nothing, if the instance has said it already.
+pub(crate) fn allow(names: &Names, cors: Option<&Cors>, asked: &HeaderMap, headers: &mut HeaderMap) {
+    if headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
+        return;
+    }
+    let Some(origin) = foreign_origin(asked).filter(|origin| takes(names, cors, origin)) else { return };
+    allow_origin(headers, cors, origin);
+    headers.append(VARY, HeaderValue::from_static("origin"));
+    if let Some(Ok(expose)) =
+        cors.filter(|cors| !cors.expose.is_empty()).map(|cors| HeaderValue::from_str(&cors.expose.join(", ")))
+    {
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, expose);
+    }
+}
+
+fn allow_origin(headers: &mut HeaderMap, cors: Option<&Cors>, origin: &str) {
+    let all = cors.is_some_and(|cors| !cors.credentials && cors.origins.iter().any(|known| known == "*"));
+    let value = if all { Ok(HeaderValue::from_static("*")) } else { HeaderValue::from_str(origin) };
+    if let Ok(value) = value {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, value);
+    }
+    if cors.is_some_and(|cors| cors.credentials) {
+        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(pairs: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder().method("POST").uri("/f/x/");
+        for (name, value) in pairs {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    fn refused(names: &Names, cors: Option<&Cors>, pairs: &[(&str, &str)]) -> Option<kip_spec::Code> {
+        check(names, cors, &request(pairs)).err().map(|problem| problem.code)
+    }
+
+    #[test]
+    fn a_name_that_somebody_else_can_own_is_refused() {
+        let names = Names::default();
+        for host in [
+            "127.0.0.1:5470",
+            "localhost",
+            "LOCALHOST.:5470",
+            "digits.localhost:1",
+            "[::1]:5470",
+            "10.0.0.7",
+            "gpu-box",
+            "gpu.local",
+        ] {
+            assert_eq!(refused(&names, None, &[("host", host)]), None, "{host}");
+        }
+        for host in ["evil.example", "127.0.0.1.nip.io:5470", "localhost.evil.example", "xlocalhost.com", "a.locals"] {
+            assert_eq!(refused(&names, None, &[("host", host)]), Some(code::HOST_UNKNOWN), "{host}");
+        }
+        let named = Names { hosts: vec!["ai.example.com".to_owned()], ..Names::default() };
+        assert_eq!(refused(&named, None, &[("host", "AI.example.com:443")]), None);
+    }
+
+    #[test]
+    fn pages_of_elsewhere_are_refused_unless_they_are_let_in() {
+        let names = Names::default();
+        let page = |origin| refused(&names, None, &[("host", "localhost:5470"), ("origin", origin)]);
+        for origin in [
+            "http://localhost:3000",
+            "http://127.0.0.1",
+            "https://x.localhost:8443",
+            "http://[::1]:3000",
+            "http://localhost:5470",
+        ] {
+            assert_eq!(page(origin), None, "{origin}");
+        }
+        for origin in
+            ["https://evil.example", "null", "http://127.0.0.1.evil.example", "http://localhost.evil", "file://"]
+        {
+            assert_eq!(page(origin), Some(code::ORIGIN_REFUSED), "{origin}");
+        }
+        let own = [("host", "gpu-box:5470"), ("origin", "http://gpu-box:5470")];
+        assert_eq!(refused(&names, None, &own), None, "its own page");
+        let cors = Cors { origins: vec!["https://chat.example".to_owned()], ..Cors::default() };
+        let from = |origin| refused(&names, Some(&cors), &[("host", "localhost"), ("origin", origin)]);
+        assert_eq!(from("https://chat.example"), None);
+        assert_eq!(from("http://localhost:3000"), Some(code::ORIGIN_REFUSED), "what is declared is all");
+        let silent = [("host", "localhost"), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")];
+        assert_eq!(refused(&names, None, &silent), Some(code::ORIGIN_REFUSED), "an image or script");
+        let link = [("host", "localhost"), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+        assert_eq!(refused(&names, None, &link), None);
+    }
+
+    #[test]
+    fn a_preflight_is_answered_as_it_is_declared() {
+        let asked = request(&[
+            ("host", "localhost"),
+            ("origin", "https://chat.example"),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "authorization, x-a"),
+        ]);
+        let answer = preflight(&Names::default(), None, &[], &asked);
+        assert_eq!(answer.status(), 204);
+        assert!(!answer.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), "not let in");
+        let cors = Cors {
+            origins: vec!["https://chat.example".to_owned()],
+            credentials: true,
+            max_age: kip_spec::Millis(5_000),
+            ..Cors::default()
+        };
+        let answer = preflight(&Names::default(), Some(&cors), &["GET".to_owned(), "POST".to_owned()], &asked);
+        let header = |name| answer.headers().get(name).map(|value: &HeaderValue| value.to_str().unwrap());
+        assert_eq!(header(ACCESS_CONTROL_ALLOW_ORIGIN), Some("https://chat.example"));
+        assert_eq!(header(ACCESS_CONTROL_ALLOW_METHODS), Some("GET, POST"));
+        assert_eq!(header(ACCESS_CONTROL_ALLOW_HEADERS), Some("authorization, x-a"));
+        assert_eq!(header(ACCESS_CONTROL_ALLOW_CREDENTIALS), Some("true"));
+        assert_eq!(header(ACCESS_CONTROL_MAX_AGE), Some("5"));
+    }
+
+    #[test]
+    fn an_instance_that_speaks_for_itself_is_left_to_it() {
+        let asked = request(&[("host", "localhost"), ("origin", "http://localhost:3000")]);
+        let mut headers = HeaderMap::new();
+        allow(&Names::default(), None, asked.headers(), &mut headers);
+        assert_eq!(headers[ACCESS_CONTROL_ALLOW_ORIGIN], "http://localhost:3000");
+        let mut own = HeaderMap::new();
+        own.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        allow(&Names::default(), None, asked.headers(), &mut own);
+        assert_eq!(own[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+    }
+}
