@@ -21,20 +21,31 @@ fn shape<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
+/// An answer that is no error.
+#[derive(Debug, Clone)]
+struct Reply {
+    status: u16,
+    why: &'static str,
+    /// Its media type and its shape, where it has a body.
+    body: Option<Content>,
+}
+
+/// A media type, and the shape of what comes in it where that is JSON.
+type Content = (&'static str, Option<Shape>);
+
 /// What the document says of an entry.
 #[derive(Debug, Clone)]
 pub(crate) struct Doc {
     summary: &'static str,
     query: Option<Shape>,
     takes: Option<(&'static str, Shape)>,
-    /// Statuses other than errors, each with its media type and its shape, where it has a body.
-    answers: Vec<(u16, &'static str, Option<(&'static str, Option<Shape>)>)>,
+    replies: Vec<Reply>,
     tagged: bool,
 }
 
 /// What a path does, in a sentence.
 pub(crate) fn says(summary: &'static str) -> Doc {
-    Doc { summary, query: None, takes: None, answers: Vec::new(), tagged: false }
+    Doc { summary, query: None, takes: None, replies: Vec::new(), tagged: false }
 }
 
 impl Doc {
@@ -58,13 +69,8 @@ impl Doc {
         self.answers(status, why, None)
     }
 
-    pub(crate) fn answers(
-        mut self,
-        status: u16,
-        why: &'static str,
-        body: Option<(&'static str, Option<Shape>)>,
-    ) -> Doc {
-        self.answers.push((status, why, body));
+    fn answers(mut self, status: u16, why: &'static str, body: Option<Content>) -> Doc {
+        self.replies.push(Reply { status, why, body });
         self
     }
 
@@ -191,7 +197,7 @@ fn rename(value: Value, renamed: &[String]) -> Value {
 }
 
 fn operation(entry: &Entry, gives: &mut SchemaGenerator, takes: &mut SchemaGenerator) -> Value {
-    let Doc { summary, query, takes: body, answers, tagged } = &entry.doc;
+    let Doc { summary, query, takes: body, replies, tagged } = &entry.doc;
     let mut parameters: Vec<Value> = names_in(entry.path)
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
         .collect();
@@ -205,7 +211,7 @@ fn operation(entry: &Entry, gives: &mut SchemaGenerator, takes: &mut SchemaGener
         }));
     }
     let mut responses = Map::new();
-    for (status, why, body) in answers {
+    for Reply { status, why, body } in replies {
         let mut response = json!({"description": why});
         if let Some((media, shape)) = body {
             let schema = shape.map(|shape| shape(gives).to_value());
