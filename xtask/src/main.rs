@@ -13,6 +13,7 @@ mod command;
 mod crates;
 mod errors;
 mod fuzz;
+mod generated;
 mod install;
 mod schema;
 mod sim;
@@ -35,6 +36,8 @@ Tasks of development. Usage: cargo xtask <task>
   crates            banned crates, and how many the server is built from
   errors [--write]  a page for every error code; --write brings the index up to date
   schema [--write]  docs/schema/kip.schema.json; --write brings it up to date
+  openapi [--write]   compares docs/api/openapi.json with the routes and types of the API, or writes it
+  databases [--write] compares docs/schema/*.sql with the migrations, or writes them
   sim [OPTIONS]     the simulator: --seeds N, --from S; --seed N --trace replays one (--only, --requests and --without
                     make it smaller); --script FILE plays a script; --bless writes all transcripts anew
   fuzz [SECONDS]    fuzz targets of the data plane, for a minute unless said otherwise, repeatable;
@@ -43,6 +46,8 @@ Tasks of development. Usage: cargo xtask <task>
                     gateway soak [SECONDS]: figures, with the machine and its load
   bench tasks       the task store beside a raw synced log: [SECONDS] [ROWS] [FOLDER]; end to end: api [SECONDS]; a server that
                     finds a million waiting tasks: restart [ROWS [PROGRAM]]; beside other systems: peers [SECONDS [ROUNDS]]
+  bench stores      hot requests and the control runtime without and with backups and wide lists:
+                    [ROWS [SECONDS [PROGRAM]]]
   bench gpu [OPTS]  freezing and waking on the GPU of this machine; --dry-run on a stand-in, whose figures mean nothing;
                     --budget SECONDS; --out DIR; --pack only puts together what another machine needs
   soak              the tests that take long: a million seeds; the server killed again and again under load";
@@ -93,6 +98,10 @@ fn run(arguments: &[String]) -> Result<bool> {
         ["soak"] => soak(),
         ["schema"] => schema::run(false),
         ["schema", "--write"] => schema::run(true),
+        ["openapi"] => generated::openapi(false),
+        ["openapi", "--write"] => generated::openapi(true),
+        ["databases"] => generated::databases(false),
+        ["databases", "--write"] => generated::databases(true),
         [] | ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             Ok(())

@@ -20,7 +20,7 @@ use crate::wire::{Deployment, DeploymentMade, Rotation, VersionMade};
 use crate::{Api, bad_request};
 
 /// How many records to give, newest first.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Most {
     limit: Option<u32>,
 }

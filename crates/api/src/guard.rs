@@ -120,7 +120,7 @@ pub(crate) fn tagged<T: Serialize>(rev: Seq, answer: T) -> Response {
 }
 
 /// Changes of one object, which compare its revision if the caller names one.
-const COMPARED: [&str; 7] = [
+pub(crate) const COMPARED: [&str; 7] = [
     "function.deploy",
     "function.remove",
     "provision.put",

@@ -15,7 +15,7 @@ const FEW: u32 = 10;
 const MANY: u32 = 1_000;
 
 /// How many runs to show.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Shown {
     runs: Option<u32>,

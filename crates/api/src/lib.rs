@@ -14,6 +14,7 @@ mod jobs;
 mod keys;
 mod logs;
 mod metrics;
+pub mod openapi;
 mod provision;
 mod requests;
 mod routes;
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::get;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -123,9 +124,7 @@ impl Api {
             if self.metrics_open { Router::new().route(routes::METRICS, get(metrics::open)) } else { Router::new() };
         keyed
             .merge(open)
-            .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(backup::ready))
-            .route("/api/v1/progress/{number}/{epoch}/{token}", post(tasks::progress))
+            .merge(routes::open_router())
             .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
             .with_state(self)
     }

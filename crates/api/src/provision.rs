@@ -19,7 +19,7 @@ use crate::wire::provision::Provision;
 use crate::{Api, bad_request};
 
 /// For whom.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Whom {
     qualifier: Option<String>,
 }
@@ -31,7 +31,7 @@ impl Whom {
 }
 
 /// How many records to give, newest first.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Most {
     limit: Option<u32>,
 }

@@ -18,7 +18,7 @@ const FEW: u32 = 50;
 const MANY: u32 = 10_000;
 
 /// The filters, as they are written. What is given must all be so.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Filters {
     limit: Option<u32>,

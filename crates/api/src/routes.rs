@@ -8,23 +8,39 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use kip_auth::Role;
 
+use kip_auth::{AuditRecord, KeyInfo};
+use kip_control::{
+    Advised, BackupManifest, DecisionRecord, FunctionInfo, FunctionUsage, InstanceInfo, RequestRecord, Restored,
+    ScalingRecord, VersionSource,
+};
+use kip_tasks::config::AsyncConfig;
+use kip_tasks::jobs::JobInfo;
+use kip_tasks::view::{TaskEvent, TaskInfo};
+use kip_tasks::{Bulk, Summary};
+
 use crate::guard::{Gate, guard};
-use crate::{Api, audit, backup, functions, jobs, keys, logs, metrics, provision, requests, server, tasks};
+use crate::openapi::{Doc, says};
+use crate::{Api, audit, backup, functions, jobs, keys, logs, metrics, provision, requests, server, tasks, wire};
+
+/// An object whose fields are described elsewhere.
+type Fields = serde_json::Map<String, serde_json::Value>;
 
 /// A method at a path.
 pub(crate) struct Entry {
-    #[cfg_attr(not(test), expect(dead_code, reason = "read where the table is compared with the page about it"))]
-    method: Method,
-    path: &'static str,
-    role: Role,
+    pub(crate) method: Method,
+    pub(crate) path: &'static str,
+    /// None for what is open to everybody.
+    pub(crate) role: Option<Role>,
     /// What it is called in the audit record, if it changes something.
-    action: Option<&'static str>,
+    pub(crate) action: Option<&'static str>,
+    pub(crate) doc: Doc,
     handler: MethodRouter<Api>,
 }
 
 /// A path that only shows something.
-fn shows<H: Handler<T, Api>, T: 'static>(path: &'static str, role: Role, handler: H) -> Entry {
-    Entry { method: Method::GET, path, role, action: None, handler: on(MethodFilter::GET, handler) }
+fn shows<H: Handler<T, Api>, T: 'static>(path: &'static str, role: Role, handler: H, doc: Doc) -> Entry {
+    let role = Some(role);
+    Entry { method: Method::GET, path, role, action: None, doc, handler: on(MethodFilter::GET, handler) }
 }
 
 /// A method that changes something.
@@ -34,77 +50,410 @@ fn changes<H: Handler<T, Api>, T: 'static>(
     role: Role,
     action: &'static str,
     handler: H,
+    doc: Doc,
 ) -> Entry {
-    Entry { method, path, role, action: Some(action), handler: on(filter, handler) }
+    Entry { method, path, role: Some(role), action: Some(action), doc, handler: on(filter, handler) }
 }
 
 /// A path that gives a function work, as the gateway does: it is recorded as a task, not as a change.
-fn works<H: Handler<T, Api>, T: 'static>(path: &'static str, handler: H) -> Entry {
+fn works<H: Handler<T, Api>, T: 'static>(path: &'static str, handler: H, doc: Doc) -> Entry {
     let handler = on(MethodFilter::POST, handler);
-    Entry { method: Method::POST, path, role: Role::Invoke, action: None, handler }
+    Entry { method: Method::POST, path, role: Some(Role::Invoke), action: None, doc, handler }
+}
+
+/// Paths that ask for no key.
+pub(crate) fn open_paths() -> Vec<Entry> {
+    let open = |method: Method, path, doc| {
+        let filter = if method == Method::POST { MethodFilter::POST } else { MethodFilter::GET };
+        let handler = match path {
+            READY => on(filter, backup::ready),
+            PROGRESS => on(filter, tasks::progress),
+            _ => on(filter, || async { "ok\n" }),
+        };
+        Entry { method, path, role: None, action: None, doc, handler }
+    };
+    let unready = "it takes no changes, or ends";
+    vec![
+        open(Method::GET, "/healthz", says("Whether the server answers").gives_media("text/plain")),
+        open(
+            Method::GET,
+            READY,
+            says("Whether the server takes requests and changes").gives::<wire::Health>().empty(503, unready),
+        ),
+        open(
+            Method::POST,
+            PROGRESS,
+            says("Reports the progress of a task; the address is the key").takes_bytes().empty(204, "noted"),
+        ),
+    ]
+}
+
+/// All of them as a router.
+pub(crate) fn open_router() -> Router<Api> {
+    open_paths().into_iter().fold(Router::new(), |router, entry| router.route(entry.path, entry.handler))
 }
 
 /// The table.
-fn table() -> Vec<Entry> {
+pub(crate) fn table() -> Vec<Entry> {
     use Role::{Admin, Deploy, Invoke, Operate};
     let post = || (Method::POST, MethodFilter::POST);
     let patch = || (Method::PATCH, MethodFilter::PATCH);
     let put = || (Method::PUT, MethodFilter::PUT);
     let delete = || (Method::DELETE, MethodFilter::DELETE);
     vec![
-        shows("/api/v1/gateway", Invoke, server::gateway),
-        shows("/api/v1/status", Operate, server::status),
-        shows(METRICS, Operate, metrics::metrics),
-        shows("/api/v1/functions", Operate, functions::list),
-        shows("/api/v1/functions/{name}", Operate, functions::show),
-        shows("/api/v1/functions/{name}/versions", Operate, functions::versions),
-        shows("/api/v1/functions/{name}/decisions", Operate, functions::decisions),
-        shows("/api/v1/functions/{name}/usage", Operate, functions::usage),
-        shows("/api/v1/functions/{name}/requests", Operate, requests::of_function),
-        shows("/api/v1/functions/{name}/logs", Operate, logs::logs),
-        shows("/api/v1/functions/{name}/scaling", Operate, provision::history),
-        shows("/api/v1/functions/{name}/advice", Operate, provision::advice),
-        shows("/api/v1/functions/{name}/provision", Operate, provision::show),
-        changes(put(), "/api/v1/functions/{name}/provision", Operate, "provision.put", provision::put),
-        changes(delete(), "/api/v1/functions/{name}/provision", Operate, "provision.remove", provision::remove),
-        shows("/api/v1/provisions", Operate, provision::list),
-        shows("/api/v1/requests", Operate, requests::all),
-        shows("/api/v1/instances", Operate, server::instances),
-        shows("/api/v1/instances/{id}", Operate, server::instance),
-        changes(post(), "/api/v1/functions/{name}/rotate", Operate, "function.rotate", functions::rotate),
-        changes(post(), "/api/v1/deployments", Deploy, "function.deploy", functions::deploy),
-        changes(delete(), "/api/v1/functions/{name}", Deploy, "function.remove", functions::remove),
-        works(TASKS_OF_FUNCTION, tasks::submit),
-        shows(TASKS_OF_FUNCTION, Operate, tasks::of_function),
-        shows("/api/v1/functions/{name}/tasks/{id}", Invoke, tasks::show),
-        shows("/api/v1/functions/{name}/tasks/{id}/payload", Operate, tasks::payload),
-        shows("/api/v1/functions/{name}/tasks/{id}/result", Invoke, tasks::result),
-        shows("/api/v1/functions/{name}/tasks/{id}/events", Invoke, tasks::events),
-        changes(put(), "/api/v1/functions/{name}/tasks/{id}/stop", Operate, "task.stop", tasks::stop),
-        changes(post(), "/api/v1/functions/{name}/tasks/{id}/retry", Operate, "task.retry", tasks::retry),
-        changes(delete(), "/api/v1/functions/{name}/tasks/{id}", Operate, "task.purge", tasks::purge),
-        shows("/api/v1/jobs", Operate, jobs::list),
-        shows("/api/v1/functions/{name}/job", Operate, jobs::show),
-        changes(put(), "/api/v1/functions/{name}/job/pause", Operate, "job.pause", jobs::pause),
-        changes(put(), "/api/v1/functions/{name}/job/resume", Operate, "job.resume", jobs::resume),
-        shows("/api/v1/tasks", Operate, tasks::all),
-        shows("/api/v1/tasks/summary", Operate, tasks::summary),
-        changes(post(), "/api/v1/tasks/stop", Operate, "tasks.stop", tasks::stop_all),
-        changes(post(), "/api/v1/tasks/retry", Operate, "tasks.retry", tasks::retry_all),
-        changes(post(), "/api/v1/tasks/purge", Operate, "tasks.purge", tasks::purge_all),
-        shows(ASYNC_CONFIG, Operate, tasks::config),
-        changes(put(), ASYNC_CONFIG, Deploy, "function.async", tasks::put_config),
-        changes(delete(), ASYNC_CONFIG, Deploy, "function.async.remove", tasks::remove_config),
-        shows("/api/v1/keys", Admin, keys::list),
-        shows("/api/v1/keys/{name}", Admin, keys::show),
-        changes(post(), "/api/v1/keys", Admin, "key.create", keys::create),
-        changes(patch(), "/api/v1/keys/{name}", Admin, "key.change", keys::change),
-        changes(post(), "/api/v1/keys/{name}/rotate", Admin, "key.rotate", keys::rotate),
-        changes(delete(), "/api/v1/keys/{name}", Admin, "key.remove", keys::remove),
-        shows("/api/v1/audit", Admin, audit::audit),
-        changes(post(), "/api/v1/backup", Admin, "server.backup", backup::backup),
-        changes(post(), "/api/v1/restore", Admin, "server.restore", backup::restore),
-        changes(post(), "/api/v1/stop", Admin, "server.stop", server::stop),
+        shows("/api/v1/gateway", Invoke, server::gateway, says("Where functions are called").gives::<wire::Gateway>()),
+        shows("/api/v1/status", Operate, server::status, says("The server and its host").gives::<wire::Status>()),
+        shows(
+            METRICS,
+            Operate,
+            metrics::metrics,
+            says("Metrics, in the text form of Prometheus and OpenMetrics").gives_media("text/plain"),
+        ),
+        shows("/api/v1/openapi.json", Operate, server::openapi, says("This document").gives::<Fields>()),
+        shows(
+            "/api/v1/functions",
+            Operate,
+            functions::list,
+            says("All functions, by name").gives::<Vec<FunctionInfo>>(),
+        ),
+        shows(
+            "/api/v1/functions/{name}",
+            Operate,
+            functions::show,
+            says("A function").gives::<FunctionInfo>().tagged(),
+        ),
+        shows(
+            "/api/v1/functions/{name}/versions",
+            Operate,
+            functions::versions,
+            says("The revisions of a function with their documents, oldest first").gives::<Vec<VersionSource>>(),
+        ),
+        shows(
+            "/api/v1/functions/{name}/decisions",
+            Operate,
+            functions::decisions,
+            says("The latest decisions about a function, newest first")
+                .query::<functions::Most>()
+                .gives::<Vec<DecisionRecord>>(),
+        ),
+        shows(
+            "/api/v1/functions/{name}/usage",
+            Operate,
+            functions::usage,
+            says("The time that instances of a function spent, by version and state").gives::<FunctionUsage>(),
+        ),
+        shows(
+            "/api/v1/functions/{name}/requests",
+            Operate,
+            requests::of_function,
+            says("The latest requests of a function, newest first")
+                .query::<requests::Filters>()
+                .gives::<Vec<RequestRecord>>(),
+        ),
+        shows(
+            "/api/v1/functions/{name}/logs",
+            Operate,
+            logs::logs,
+            says("The output of instances").query::<logs::Which>().gives_lines::<wire::LogLine>(),
+        ),
+        shows(
+            "/api/v1/functions/{name}/scaling",
+            Operate,
+            provision::history,
+            says("The latest looks of a function's scaling policies, newest first")
+                .query::<provision::Most>()
+                .gives::<Vec<ScalingRecord>>(),
+        ),
+        shows(
+            "/api/v1/functions/{name}/advice",
+            Operate,
+            provision::advice,
+            says("Advice about the settings of a function, by measured figures").gives::<Advised>(),
+        ),
+        shows(
+            "/api/v1/functions/{name}/provision",
+            Operate,
+            provision::show,
+            says("The provisioned instances of a qualifier")
+                .query::<provision::Whom>()
+                .gives::<wire::provision::Provision>()
+                .tagged(),
+        ),
+        changes(
+            put(),
+            "/api/v1/functions/{name}/provision",
+            Operate,
+            "provision.put",
+            provision::put,
+            says("Sets the provisioned instances of a qualifier")
+                .query::<provision::Whom>()
+                .takes::<Fields>()
+                .gives::<wire::provision::Provision>(),
+        ),
+        changes(
+            delete(),
+            "/api/v1/functions/{name}/provision",
+            Operate,
+            "provision.remove",
+            provision::remove,
+            says("Removes what was put for a qualifier").query::<provision::Whom>().gives::<Fields>(),
+        ),
+        shows(
+            "/api/v1/provisions",
+            Operate,
+            provision::list,
+            says("All provisioned instances, by function").gives::<Vec<wire::provision::Provision>>(),
+        ),
+        shows(
+            "/api/v1/requests",
+            Operate,
+            requests::all,
+            says("The latest requests, newest first").query::<requests::Filters>().gives::<Vec<RequestRecord>>(),
+        ),
+        shows(
+            "/api/v1/instances",
+            Operate,
+            server::instances,
+            says("All instances, by function").gives::<Vec<InstanceInfo>>(),
+        ),
+        shows("/api/v1/instances/{id}", Operate, server::instance, says("An instance").gives::<InstanceInfo>()),
+        changes(
+            post(),
+            "/api/v1/functions/{name}/rotate",
+            Operate,
+            "function.rotate",
+            functions::rotate,
+            says("Replaces every instance of a function, its successor first").gives::<wire::Rotation>(),
+        ),
+        changes(
+            post(),
+            "/api/v1/deployments",
+            Deploy,
+            "function.deploy",
+            functions::deploy,
+            says("Deploys the functions of a manifest, all or none")
+                .takes::<wire::Deployment>()
+                .gives::<wire::DeploymentMade>(),
+        ),
+        changes(
+            delete(),
+            "/api/v1/functions/{name}",
+            Deploy,
+            "function.remove",
+            functions::remove,
+            says("Removes a function").gives::<Fields>(),
+        ),
+        works(TASKS_OF_FUNCTION, tasks::submit, says("Submits a task").takes_bytes().accepts::<tasks::Taken>()),
+        shows(
+            TASKS_OF_FUNCTION,
+            Operate,
+            tasks::of_function,
+            says("The tasks of a function").query::<tasks::TaskQuery>().gives::<tasks::TaskList>(),
+        ),
+        shows(
+            "/api/v1/functions/{name}/tasks/{id}",
+            Invoke,
+            tasks::show,
+            says("A task").query::<tasks::Show>().gives::<TaskInfo>(),
+        ),
+        shows(
+            "/api/v1/functions/{name}/tasks/{id}/payload",
+            Operate,
+            tasks::payload,
+            says("The payload of a task").gives_media("application/octet-stream"),
+        ),
+        shows(
+            "/api/v1/functions/{name}/tasks/{id}/result",
+            Invoke,
+            tasks::result,
+            says("The result of a task that is over")
+                .gives_media("application/octet-stream")
+                .empty(204, "the function did not answer"),
+        ),
+        shows(
+            "/api/v1/functions/{name}/tasks/{id}/events",
+            Invoke,
+            tasks::events,
+            says("The events of a task until it is over, as lines or as server-sent events")
+                .query::<tasks::Watch>()
+                .gives_lines::<TaskEvent>(),
+        ),
+        changes(
+            put(),
+            "/api/v1/functions/{name}/tasks/{id}/stop",
+            Operate,
+            "task.stop",
+            tasks::stop,
+            says("Stops a task").gives::<tasks::Standing>(),
+        ),
+        changes(
+            post(),
+            "/api/v1/functions/{name}/tasks/{id}/retry",
+            Operate,
+            "task.retry",
+            tasks::retry,
+            says("Runs a task that is over once more").gives::<tasks::Standing>(),
+        ),
+        changes(
+            delete(),
+            "/api/v1/functions/{name}/tasks/{id}",
+            Operate,
+            "task.purge",
+            tasks::purge,
+            says("Deletes a task that is over").gives::<Bulk>(),
+        ),
+        shows("/api/v1/jobs", Operate, jobs::list, says("All jobs, by name").gives::<Vec<JobInfo>>()),
+        shows(
+            "/api/v1/functions/{name}/job",
+            Operate,
+            jobs::show,
+            says("A job with its schedule and its latest runs").query::<jobs::Shown>().gives::<JobInfo>(),
+        ),
+        changes(
+            put(),
+            "/api/v1/functions/{name}/job/pause",
+            Operate,
+            "job.pause",
+            jobs::pause,
+            says("Pauses the schedule of a job").gives::<JobInfo>(),
+        ),
+        changes(
+            put(),
+            "/api/v1/functions/{name}/job/resume",
+            Operate,
+            "job.resume",
+            jobs::resume,
+            says("Resumes the schedule of a job").gives::<JobInfo>(),
+        ),
+        shows(
+            "/api/v1/tasks",
+            Operate,
+            tasks::all,
+            says("The tasks of all functions").query::<tasks::TaskQuery>().gives::<tasks::TaskList>(),
+        ),
+        shows(
+            "/api/v1/tasks/summary",
+            Operate,
+            tasks::summary,
+            says("The counts of tasks, by function").gives::<Summary>(),
+        ),
+        changes(
+            post(),
+            "/api/v1/tasks/stop",
+            Operate,
+            "tasks.stop",
+            tasks::stop_all,
+            says("Stops all tasks that fit").takes::<tasks::TaskQuery>().gives::<Bulk>(),
+        ),
+        changes(
+            post(),
+            "/api/v1/tasks/retry",
+            Operate,
+            "tasks.retry",
+            tasks::retry_all,
+            says("Runs all tasks that fit once more").takes::<tasks::TaskQuery>().gives::<Bulk>(),
+        ),
+        changes(
+            post(),
+            "/api/v1/tasks/purge",
+            Operate,
+            "tasks.purge",
+            tasks::purge_all,
+            says("Deletes all tasks that fit and are over").takes::<tasks::TaskQuery>().gives::<Bulk>(),
+        ),
+        shows(
+            ASYNC_CONFIG,
+            Operate,
+            tasks::config,
+            says("The asynchronous configuration of a qualifier").query::<tasks::OfQualifier>().gives::<AsyncConfig>(),
+        ),
+        changes(
+            put(),
+            ASYNC_CONFIG,
+            Deploy,
+            "function.async",
+            tasks::put_config,
+            says("Sets the asynchronous configuration of a qualifier")
+                .query::<tasks::OfQualifier>()
+                .takes::<AsyncConfig>()
+                .gives::<AsyncConfig>(),
+        ),
+        changes(
+            delete(),
+            ASYNC_CONFIG,
+            Deploy,
+            "function.async.remove",
+            tasks::remove_config,
+            says("Removes the asynchronous configuration of a qualifier")
+                .query::<tasks::OfQualifier>()
+                .empty(204, "removed"),
+        ),
+        shows("/api/v1/keys", Admin, keys::list, says("All keys, by name").gives::<Vec<KeyInfo>>()),
+        shows("/api/v1/keys/{name}", Admin, keys::show, says("A key").gives::<KeyInfo>().tagged()),
+        changes(
+            post(),
+            "/api/v1/keys",
+            Admin,
+            "key.create",
+            keys::create,
+            says("Makes a key").takes::<wire::keys::KeySettings>().gives::<wire::keys::KeyAnswer>(),
+        ),
+        changes(
+            patch(),
+            "/api/v1/keys/{name}",
+            Admin,
+            "key.change",
+            keys::change,
+            says("Changes a key").takes::<wire::keys::KeySettings>().gives::<wire::keys::KeyAnswer>(),
+        ),
+        changes(
+            post(),
+            "/api/v1/keys/{name}/rotate",
+            Admin,
+            "key.rotate",
+            keys::rotate,
+            says("Gives a key a new secret").takes::<wire::keys::KeyRotation>().gives::<wire::keys::KeyAnswer>(),
+        ),
+        changes(
+            delete(),
+            "/api/v1/keys/{name}",
+            Admin,
+            "key.remove",
+            keys::remove,
+            says("Removes a key").gives::<Fields>(),
+        ),
+        shows(
+            "/api/v1/audit",
+            Admin,
+            audit::audit,
+            says("The audit record, newest first").query::<audit::Filters>().gives::<Vec<AuditRecord>>(),
+        ),
+        changes(
+            post(),
+            "/api/v1/backup",
+            Admin,
+            "server.backup",
+            backup::backup,
+            says("Writes a backup into a file on the server's machine")
+                .takes::<wire::Backup>()
+                .gives::<BackupManifest>(),
+        ),
+        changes(
+            post(),
+            "/api/v1/restore",
+            Admin,
+            "server.restore",
+            backup::restore,
+            says("Restores a backup from a file on the server's machine").takes::<wire::Restore>().gives::<Restored>(),
+        ),
+        changes(
+            post(),
+            "/api/v1/stop",
+            Admin,
+            "server.stop",
+            server::stop,
+            says("Ends the server and all instances").gives::<Fields>(),
+        ),
     ]
 }
 
@@ -113,6 +462,8 @@ pub(crate) fn router(api: &Api) -> Router<Api> {
     let keyed = table().into_iter().filter(|entry| entry.path != METRICS || !api.metrics_open);
     keyed.fold(Router::new(), |router, entry| {
         let Entry { path, role, action, handler, .. } = entry;
+        // Without a role nobody but an administrator: no entry of the table is so.
+        let role = role.unwrap_or(Role::Admin);
         let gate = Gate { api: api.clone(), role, action, of_function: path.starts_with(OF_FUNCTION) };
         router.route(path, handler.route_layer(from_fn_with_state(gate, guard)))
     })
@@ -120,6 +471,10 @@ pub(crate) fn router(api: &Api) -> Router<Api> {
 
 /// Where metrics are; without a key if the settings say so.
 pub(crate) const METRICS: &str = "/metrics";
+/// Whether it takes requests and changes.
+const READY: &str = "/readyz";
+/// Where runs report their progress.
+const PROGRESS: &str = "/api/v1/progress/{number}/{epoch}/{token}";
 /// Where tasks of a function are submitted and listed.
 const TASKS_OF_FUNCTION: &str = "/api/v1/functions/{name}/tasks";
 /// What a function wants for its tasks.
@@ -144,6 +499,7 @@ mod tests {
             .iter()
             .map(|entry| {
                 let Entry { method, path, role, action, .. } = entry;
+                let role = role.unwrap();
                 let action = action.map(|action| format!("`{action}`")).unwrap_or_default();
                 format!("| {method} `{path}` | {role} | {action} |")
             })
@@ -155,13 +511,13 @@ mod tests {
     #[test]
     fn whatever_changes_something_needs_more_than_invoke_and_has_a_name_of_its_own() {
         let table = table();
-        assert!(table.iter().all(|entry| entry.role > Role::Invoke || entry.action.is_none()));
+        assert!(table.iter().all(|entry| entry.role > Some(Role::Invoke) || entry.action.is_none()));
         let changing: Vec<&str> = table.iter().filter_map(|entry| entry.action).collect();
         assert_eq!(changing.iter().collect::<BTreeSet<_>>().len(), changing.len());
         for entry in &table {
             let works = entry.path == TASKS_OF_FUNCTION;
             assert_eq!(entry.action.is_none(), entry.method == Method::GET || works, "{}", entry.path);
-            assert!(!entry.path.starts_with("/api/v1/keys") || entry.role == Role::Admin, "{}", entry.path);
+            assert!(!entry.path.starts_with("/api/v1/keys") || entry.role == Some(Role::Admin), "{}", entry.path);
         }
     }
 }

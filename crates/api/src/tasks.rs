@@ -38,7 +38,7 @@ impl From<Error> for ApiError {
 }
 
 /// An answer about a task that was taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Taken {
     /// The id that it is known by.
@@ -50,7 +50,7 @@ pub struct Taken {
 }
 
 /// Some tasks, and where to go on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TaskList {
     /// The tasks.
@@ -61,7 +61,7 @@ pub struct TaskList {
 }
 
 /// The filters of lists, as Function Compute writes them.
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TaskQuery {
     /// Of this version or alias.
@@ -183,7 +183,7 @@ pub(crate) async fn submit(
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct OfQualifier {
     qualifier: Option<String>,
@@ -222,7 +222,7 @@ pub(crate) async fn summary(State(api): State<Api>, who: Who) -> Json<Summary> {
     Json(summary)
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Show {
     include_payload: Option<bool>,
@@ -279,7 +279,7 @@ pub(crate) async fn result(
     Ok(response)
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Watch {
     /// Seconds to wait for news, and answer with what there is then; without it, the answer is a stream.
@@ -329,7 +329,8 @@ pub(crate) async fn events(
 }
 
 /// Where a task stands after it was told to stop.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(rename = "TaskStanding")]
 pub struct Standing {
     /// Its state.
     pub status: String,

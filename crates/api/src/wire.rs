@@ -10,14 +10,14 @@ use kip_spec::{FunctionName, Problem, VersionId};
 use serde::{Deserialize, Serialize};
 
 /// Where functions are called.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Gateway {
     /// The gateway's address.
     pub gateway: SocketAddr,
 }
 
 /// Who the server is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct About {
     /// Its version.
     pub version: String,
@@ -41,7 +41,7 @@ pub struct About {
 }
 
 /// `GET /api/v1/status`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Status {
     /// Who the server is.
     #[serde(flatten)]
@@ -57,7 +57,7 @@ pub struct Status {
 }
 
 /// `POST /api/v1/backup`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backup {
     /// The file to write, an absolute path on the server's machine.
@@ -68,7 +68,7 @@ pub struct Backup {
 }
 
 /// `POST /api/v1/restore`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Restore {
     /// The file to read, an absolute path on the server's machine.
@@ -82,7 +82,7 @@ pub struct Restore {
 }
 
 /// `GET /readyz`, without a key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Health {
     /// Whether the server takes requests and changes.
     pub ready: bool,
@@ -97,7 +97,7 @@ pub struct Health {
 }
 
 /// `POST /api/v1/deployments`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Deployment {
     /// The manifest's file as the user named it, for messages.
@@ -112,7 +112,7 @@ pub struct Deployment {
 }
 
 /// Its answer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DeploymentMade {
     /// What was made.
     pub deployed: Vec<VersionMade>,
@@ -121,7 +121,7 @@ pub struct DeploymentMade {
 }
 
 /// A new version.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VersionMade {
     /// Of which function.
     pub function: FunctionName,
@@ -133,14 +133,14 @@ pub struct VersionMade {
 }
 
 /// The answer of `POST /api/v1/functions/{name}/rotate`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Rotation {
     /// Instances that are being replaced.
     pub replacing: usize,
 }
 
 /// One line of `GET /api/v1/functions/{name}/logs`, which answers one JSON value a line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LogLine {
     /// When it was read, milliseconds since 1970.
     pub at: i64,
@@ -191,7 +191,7 @@ impl LogLine {
 }
 
 /// The body of an error: the first problem, and all of them where there are several.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Errors {
     /// The first.
     pub error: Problem,

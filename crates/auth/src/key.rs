@@ -16,7 +16,7 @@ pub const DEFAULT_TENANT: &str = "default";
 const USE_STEP: i64 = 1_000;
 
 /// What a key may do. Each role includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Call functions through the gateway.
@@ -72,7 +72,7 @@ pub struct Key {
 }
 
 /// A key as people see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct KeyInfo {
     /// Its name.
     pub name: String,

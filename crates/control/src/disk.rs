@@ -31,7 +31,7 @@ pub struct DiskOptions {
 }
 
 /// The disk as users see it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DiskInfo {
     /// `ok`; `low`: records and logs are left out; `full`: only state is written.
     pub level: String,
@@ -57,7 +57,7 @@ impl DiskInfo {
 }
 
 /// Something that happened to the server itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ServerEvent {
     /// When, milliseconds since 1970.
     pub at: i64,

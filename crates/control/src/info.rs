@@ -12,7 +12,7 @@ use crate::disk::DiskInfo;
 use crate::scaling::ScalingInfo;
 
 /// What became of a version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum VersionStatus {
     /// It is proving itself.
@@ -70,7 +70,7 @@ impl Outcomes {
 }
 
 /// A function as users see it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FunctionInfo {
     /// Its name.
     pub name: FunctionName,
@@ -107,11 +107,12 @@ pub struct FunctionInfo {
     /// What became of the latest versions.
     pub outcomes: Vec<(VersionId, VersionStatus)>,
     /// The declaration, every default filled in.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub spec: FunctionSpec,
 }
 
 /// Requests of a version that wait.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct WaitInfo {
     /// The version.
     pub version: VersionId,
@@ -124,7 +125,7 @@ pub struct WaitInfo {
 }
 
 /// An instance as users see it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct InstanceInfo {
     /// Its id.
     pub id: InstanceId,
@@ -165,7 +166,7 @@ pub struct InstanceInfo {
 }
 
 /// The host as users see it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HostInfo {
     /// Bytes of memory that instances have reserved.
     pub reserved_memory: u64,
@@ -197,7 +198,7 @@ pub struct HostInfo {
 }
 
 /// A device as users see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DeviceInfo {
     /// Its number on the host, as in `CUDA_VISIBLE_DEVICES`.
     pub number: usize,
@@ -210,7 +211,7 @@ pub struct DeviceInfo {
 }
 
 /// What all functions together may take; nothing is no limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct QuotaInfo {
     /// Devices.
     pub cards: Option<u32>,

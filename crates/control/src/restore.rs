@@ -16,7 +16,7 @@ use crate::info::VersionStatus;
 pub const BEFORE_RESTORE: &str = "before-restore.backup";
 
 /// What became of the functions.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Restored {
     /// As they were; their instances were not touched.
     pub kept: Vec<FunctionName>,

@@ -24,7 +24,7 @@ use kip_records::decision::Decision;
 pub const LATEST: &str = "LATEST";
 
 /// A scaling policy as users see it: what it wants, what there is, and why.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ScalingInfo {
     /// The version it decides about, or for whom it provisions.
     pub whom: String,

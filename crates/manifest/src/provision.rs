@@ -236,7 +236,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// A policy or action, and whether it counts at a moment.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Standing {
     /// Its name.
     pub name: String,

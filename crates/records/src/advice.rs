@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::decision::Decision;
 
 /// What was measured of a function.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Measured {
     /// Milliseconds from the beginning of a start to readiness, the median, by how many were under way at once: 1, 4 and 16
     /// stand for one, up to four, and more.
@@ -37,7 +37,7 @@ pub struct Measured {
 }
 
 /// A piece of advice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Advice {
     /// Which setting.
     pub setting: String,
@@ -50,7 +50,7 @@ pub struct Advice {
 }
 
 /// What is advised, and by which figures.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Advised {
     /// The figures.
     pub measured: Measured,

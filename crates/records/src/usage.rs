@@ -9,7 +9,7 @@ use kip_store::UsageRecord;
 use serde::{Deserialize, Serialize};
 
 /// What the instances of a function spent their time on, as far back as records are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FunctionUsage {
     /// The function.
     pub function: FunctionName,
@@ -20,7 +20,7 @@ pub struct FunctionUsage {
 }
 
 /// What the instances of a version spent their time on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VersionUsage {
     /// Which.
     pub version: VersionId,

@@ -12,6 +12,7 @@ pub mod problem;
 pub mod rate;
 pub mod round;
 pub mod scaling;
+mod schema;
 pub mod task;
 pub mod units;
 

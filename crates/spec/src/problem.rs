@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Code;
 
 /// What the API, the gateway and the command line show of an error. Wire form: `{"error": {…}}`, see [`Envelope`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Problem {
     /// The stable code; its page is `docs/errors/<code>.md`.
     pub code: Code,
@@ -31,7 +31,7 @@ pub struct Problem {
 }
 
 /// A place in a text file; line and column count from 1.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Place {
     /// The file as the user named it.
     pub file: String,

@@ -91,7 +91,7 @@ impl TaskState {
 pub const OPEN_BELOW: u8 = 10;
 
 /// A task's number: the order in which tasks were accepted. Never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct TaskNumber(pub u64);
 

@@ -37,7 +37,7 @@ const TABLES: &str = "
 ";
 
 /// What a backup says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Manifest {
     /// The form of the file.
     pub format: u32,
@@ -54,7 +54,7 @@ pub struct Manifest {
 }
 
 /// A database in a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Part {
     /// Its name in the data directory.
     pub name: String,

@@ -441,4 +441,75 @@ mod tests {
             Err(Error::Newer { found: 2, known: 1, .. })
         ));
     }
+
+    /// Holds a thread of the store until it is dropped.
+    fn held() -> (std::sync::mpsc::SyncSender<()>, std::sync::mpsc::Receiver<()>) {
+        std::sync::mpsc::sync_channel(0)
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_makes_its_callers_wait_and_not_their_runtime() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Database::open(&folder.path().join("x.db"), Sync::Full, Care::default(), ONE).unwrap();
+        let (release, held) = held();
+        let held = Mutex::new(Some(held));
+        let first = store.change(move |_| {
+            let _ = held.lock().take().map(|held| held.recv());
+            Ok(0)
+        });
+        let many = (0..2 * JOBS).map(|_| store.change(|c| c.execute("INSERT INTO a VALUES (1)", [])));
+        let changes = futures_util::future::join(first, futures_util::future::join_all(many));
+        // All of this runs on one thread: a caller that blocked it would never let it go on.
+        let others = async {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            drop(release);
+        };
+        let ((_, all), ()) = futures_util::future::join(changes, others).await;
+        assert!(all.into_iter().all(|inserted| inserted.unwrap() == 1));
+    }
+
+    #[tokio::test]
+    async fn quick_reads_wait_neither_for_changes_nor_for_wide_reads_nor_for_copies() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Database::open(&folder.path().join("x.db"), Sync::Full, Care::default(), ONE).unwrap();
+        store.change(|c| c.execute("INSERT INTO a VALUES (7)", [])).await.unwrap();
+        let ((writer, held), (wide, read)) = (held(), held());
+        let (held, changing, reading) = (Mutex::new(Some(held)), store.clone(), store.clone());
+        let change = kip_host::tasks::spawn("change", async move {
+            changing
+                .change(move |_| {
+                    let _ = held.lock().take().map(|held| held.recv());
+                    Ok(())
+                })
+                .await
+        });
+        let list =
+            kip_host::tasks::spawn("list", async move { reading.read_wide(move |_| Ok(read.recv().is_err())).await });
+        let found = |c: &mut Connection| c.query_row("SELECT x FROM a", [], |row| row.get::<_, i64>(0));
+        assert_eq!(store.read(found).await.unwrap(), 7);
+        store.copy_to(folder.path().join("copy.db")).await.unwrap();
+        drop((writer, wide));
+        change.await.unwrap().unwrap();
+        assert!(list.await.unwrap().unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_log_is_moved_again_when_a_copy_that_held_it_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        let store = Database::open(&path, Sync::Normal, Care::default(), ONE).unwrap();
+        let grow = async || {
+            let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500000) INSERT INTO a SELECT i FROM n";
+            store.change(move |c| c.execute(fill, [])).await.unwrap();
+            std::fs::metadata(folder.path().join("x.db-wal")).unwrap().len()
+        };
+        let reader = read_only(&path).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM a;").unwrap();
+        let (first, second) = (grow().await, grow().await);
+        assert!(first > LARGE_LOG && second > first, "a reader holds the log: {first} {second}");
+        reader.execute_batch("COMMIT").unwrap();
+        assert_eq!(grow().await, 0);
+    }
 }

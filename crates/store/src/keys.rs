@@ -71,7 +71,7 @@ impl StoredKey {
 }
 
 /// One change of the server that somebody asked for, or tried to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct AuditRecord {
     /// When, milliseconds since 1970.
     pub at: i64,

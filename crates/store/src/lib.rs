@@ -39,7 +39,7 @@ pub use records::SqliteRecords;
 pub use sqlite::{ControlFile, RecordsFile, SqliteFile};
 
 /// Where a version came from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct VersionSource {
     /// Its number.
     pub id: VersionId,
@@ -64,7 +64,7 @@ pub struct Identity {
 }
 
 /// One request, as it is asked for afterwards. Times in microseconds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RequestRecord {
     /// Its id.
     pub id: String,
@@ -114,7 +114,7 @@ pub struct RequestRecord {
 }
 
 /// One decision about an instance, with its reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DecisionRecord {
     /// When, milliseconds since 1970.
     pub at: i64,
@@ -157,7 +157,7 @@ pub struct UsageRecord {
 }
 
 /// One look of a scaling policy, with everything that is needed to repeat it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ScalingRecord {
     /// When, milliseconds since 1970.
     pub at: i64,

@@ -18,7 +18,7 @@ pub const DAY: u64 = 86_400;
 pub const LONGEST: u64 = 30 * DAY;
 
 /// What a function, or a version or alias of it, wants for its tasks. The words are those of Function Compute.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AsyncConfig {
     /// Tasks have a life that can be asked for step by step; without, they are plain invocations. Both can be listed and stopped.
@@ -46,7 +46,7 @@ impl Default for AsyncConfig {
 }
 
 /// Who is told when a task is over.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Destinations {
     /// Of success.
@@ -58,7 +58,7 @@ pub struct Destinations {
 }
 
 /// One of those that are told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Destination {
     /// `function:NAME`, `http://HOST/PATH`, `https://HOST/PATH`, or `file:/FOLDER`.

@@ -22,7 +22,7 @@ const BULK: u32 = 500;
 const BULKS: u32 = 50;
 
 /// How a function's tasks stand.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct FunctionTasks {
     /// The function.
@@ -67,7 +67,7 @@ fn again(task: &Task) -> (Entry, Step) {
 }
 
 /// How tasks stand as a whole.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Summary {
     /// All that wait.
@@ -83,7 +83,7 @@ pub struct Summary {
 }
 
 /// What a bulk operation did, or would do.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
 pub struct Bulk {
     /// Tasks that fit.

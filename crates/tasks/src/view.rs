@@ -10,7 +10,7 @@ use crate::event::{self, Event};
 pub const SHOWN: usize = 1 << 20;
 
 /// A task as it is shown. Times are milliseconds since 1970.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TaskInfo {
     /// Its id.
@@ -110,7 +110,7 @@ pub struct TaskInfo {
 }
 
 /// A run of a task. Times are milliseconds since 1970.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Attempt {
     /// Which: the function sees it too.
@@ -158,7 +158,7 @@ fn attempts_of(events: &[StoredEvent]) -> Vec<Attempt> {
 }
 
 /// A step of a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskEvent {
     /// Counts them, from 1.

@@ -25,7 +25,7 @@ const SEARCHED: u32 = 100_000;
 /// Output reaches the log a little later than the program wrote it.
 const LATE: i64 = 50;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 pub(crate) struct Which {
     #[serde(default)]
     follow: bool,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// `POST /api/v1/keys` with a name and a role, `PATCH /api/v1/keys/{name}` without a name. What is left out stays as it is, or
 /// is no limit for a new key; null takes a limit away.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeySettings {
     /// Its name, for a new one.
@@ -39,7 +39,7 @@ pub struct KeySettings {
 }
 
 /// `POST /api/v1/keys/{name}/rotate`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyRotation {
     /// How long the earlier secret is taken too, such as `1h`; not at all if left out.
@@ -48,7 +48,7 @@ pub struct KeyRotation {
 }
 
 /// The answer to a change of a key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct KeyAnswer {
     /// The key as it is now.
     #[serde(flatten)]

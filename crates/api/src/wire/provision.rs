@@ -5,7 +5,7 @@ use kip_spec::{FunctionName, Millis};
 use serde::{Deserialize, Serialize};
 
 /// `GET /api/v1/functions/{name}/provision`, and an item of `GET /api/v1/provisions`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Provision {
     /// The function.
     pub function: FunctionName,

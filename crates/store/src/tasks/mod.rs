@@ -251,7 +251,7 @@ pub struct TaskFilter {
 }
 
 /// How long a commit takes, in microseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SyncTimes {
     /// Of a small write alone, measured when the store was opened.
     pub probe_us: u64,

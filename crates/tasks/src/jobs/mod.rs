@@ -61,7 +61,7 @@ pub(crate) struct Kept {
 }
 
 /// A time at which a job did not run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Skipped {
     /// Which, milliseconds since 1970.

@@ -16,7 +16,7 @@ use crate::view::{TaskInfo, info_of};
 use crate::words;
 
 /// A job as it is shown. Times are milliseconds since 1970.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct JobInfo {
     /// Its name, which is its function's.
@@ -53,7 +53,7 @@ pub struct JobInfo {
 }
 
 /// A job's timer as it is shown. Times are milliseconds since 1970.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ScheduleInfo {
     /// The times: second, minute, hour, day of the month, month, day of the week.
@@ -80,7 +80,7 @@ pub struct ScheduleInfo {
 }
 
 /// A run of a job. Times are milliseconds since 1970.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct JobRun {
     /// Its task.
