@@ -16,6 +16,7 @@ mod fuzz;
 mod install;
 mod schema;
 mod sim;
+mod soak;
 mod test;
 mod tree;
 
@@ -35,7 +36,7 @@ Tasks of development. Usage: cargo xtask <task>
   crates            banned crates, and how many the server is built from
   errors [--write]  a page for every error code; --write brings the index up to date
   schema [--write]  docs/schema/kip.schema.json; --write brings it up to date
-  sim [OPTIONS]     the simulator: --seeds N, --from S; --seed N --trace replays one (--only, --requests and --without
+  sim [OPTIONS]     the simulator: --seeds N, --from S or --dice; --seed N --trace replays one (--only, --requests and --without
                     make it smaller); --script FILE plays a script; --bless writes all transcripts anew
   fuzz [SECONDS]    fuzz targets of the data plane, for a minute unless said otherwise, repeatable;
                     with --explore by new dice, from what earlier such runs found
@@ -45,7 +46,8 @@ Tasks of development. Usage: cargo xtask <task>
                     finds a million waiting tasks: restart [ROWS [PROGRAM]]; beside other systems: peers [SECONDS [ROUNDS]]
   bench gpu [OPTS]  freezing and waking on the GPU of this machine; --dry-run on a stand-in, whose figures mean nothing;
                     --budget SECONDS; --out DIR; --pack only puts together what another machine needs
-  soak              the tests that take long: a million seeds; the server killed again and again under load";
+  soak              the tests that take long: a million seeds; the server killed again and again under load
+  soak seeds        a million fresh seeds, which goes on where it stopped: --seeds N, --from S, --cores N, --anew";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -60,8 +62,8 @@ fn main() -> ExitCode {
 }
 
 /// The long versions: a million seeds beyond those of every test run, and the server killed again and again.
-fn soak() -> Result<()> {
-    sim::task(&["--seeds", "1000000", "--from", "2001"])?;
+fn soak_all() -> Result<()> {
+    soak::seeds(&[])?;
     command::show(command::command(
         "cargo",
         &["test", "--release", "-p", "kip", "--test", "binary", "--", "--ignored", "--nocapture"],
@@ -90,7 +92,8 @@ fn run(arguments: &[String]) -> Result<bool> {
         ["fuzz", seconds, "--explore"] => {
             seconds.parse().map_err(Into::into).and_then(|seconds| fuzz::run(seconds, fuzz::From::Corpus))
         }
-        ["soak"] => soak(),
+        ["soak"] => soak_all(),
+        ["soak", "seeds", rest @ ..] => soak::seeds(rest),
         ["schema"] => schema::run(false),
         ["schema", "--write"] => schema::run(true),
         [] | ["help" | "--help" | "-h"] => {
