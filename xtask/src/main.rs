@@ -17,6 +17,7 @@ mod generated;
 mod install;
 mod schema;
 mod sim;
+mod soak;
 mod test;
 mod tree;
 
@@ -38,7 +39,7 @@ Tasks of development. Usage: cargo xtask <task>
   schema [--write]  docs/schema/kip.schema.json; --write brings it up to date
   openapi [--write]   compares docs/api/openapi.json with the routes and types of the API, or writes it
   databases [--write] compares docs/schema/*.sql with the migrations, or writes them
-  sim [OPTIONS]     the simulator: --seeds N, --from S; --seed N --trace replays one (--only, --requests and --without
+  sim [OPTIONS]     the simulator: --seeds N, --from S or --dice; --seed N --trace replays one (--only, --requests and --without
                     make it smaller); --script FILE plays a script; --bless writes all transcripts anew
   fuzz [SECONDS]    fuzz targets of the data plane, for a minute unless said otherwise, repeatable;
                     with --explore by new dice, from what earlier such runs found
@@ -50,7 +51,8 @@ Tasks of development. Usage: cargo xtask <task>
                     [ROWS [SECONDS [PROGRAM]]]
   bench gpu [OPTS]  freezing and waking on the GPU of this machine; --dry-run on a stand-in, whose figures mean nothing;
                     --budget SECONDS; --out DIR; --pack only puts together what another machine needs
-  soak              the tests that take long: a million seeds; the server killed again and again under load";
+  soak              the tests that take long: a million seeds; the server killed again and again under load
+  soak seeds        a million fresh seeds, which goes on where it stopped: --seeds N, --from S, --cores N, --anew";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -65,8 +67,8 @@ fn main() -> ExitCode {
 }
 
 /// The long versions: a million seeds beyond those of every test run, and the server killed again and again.
-fn soak() -> Result<()> {
-    sim::task(&["--seeds", "1000000", "--from", "2001"])?;
+fn soak_all() -> Result<()> {
+    soak::seeds(&[])?;
     command::show(command::command(
         "cargo",
         &["test", "--release", "-p", "kip", "--test", "binary", "--", "--ignored", "--nocapture"],
@@ -95,7 +97,8 @@ fn run(arguments: &[String]) -> Result<bool> {
         ["fuzz", seconds, "--explore"] => {
             seconds.parse().map_err(Into::into).and_then(|seconds| fuzz::run(seconds, fuzz::From::Corpus))
         }
-        ["soak"] => soak(),
+        ["soak"] => soak_all(),
+        ["soak", "seeds", rest @ ..] => soak::seeds(rest),
         ["schema"] => schema::run(false),
         ["schema", "--write"] => schema::run(true),
         ["openapi"] => generated::openapi(false),

@@ -44,6 +44,10 @@ fn read(arguments: &[&str]) -> Result<Options> {
         match *word {
             "--seeds" => options.seeds = value()?.parse()?,
             "--from" => options.from = value()?.parse()?,
+            "--dice" => {
+                options.from = dice();
+                println!("new dice: `--from {}` repeats them", options.from);
+            }
             "--seed" => options.seed = Some(value()?.parse()?),
             "--script" => options.script = Some(value()?.into()),
             "--requests" => options.cut.requests = Some(value()?.parse()?),
@@ -79,7 +83,7 @@ fn one(seed: u64, options: &Options) -> Result<()> {
 
 fn many(options: &Options) -> Result<()> {
     let last = options.from + options.seeds;
-    let (outcomes, took) = timed(|| on_all_cores(options.from..last, &options.cut));
+    let (outcomes, took) = timed(|| on_cores(options.from..last, &options.cut, None));
     let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
     let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
     println!("seeds {} to {}: {:.1} s", options.from, last.saturating_sub(1), took.as_secs_f64());
@@ -98,8 +102,23 @@ fn many(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Runs every seed. Of a million outcomes only sums and failures are kept.
-fn on_all_cores(seeds: Range<u64>, cut: &Cut) -> Vec<Outcome> {
+/// A seed that nobody chose, with room for a million after it.
+pub(crate) fn dice() -> u64 {
+    u64::try_from(kip_host::random::bits() >> 88).unwrap_or(0)
+}
+
+/// Runs some seeds: which failed, and how, in how many milliseconds.
+pub(crate) fn piece(seeds: Range<u64>, cores: Option<usize>) -> (Vec<(u64, String)>, u64) {
+    let (outcomes, took) = timed(|| on_cores(seeds, &Cut::default(), cores));
+    let failed = outcomes.into_iter().filter_map(|outcome| {
+        let failure = outcome.failure?;
+        Some((outcome.seed, format!("{}: {}", failure.invariant, failure.detail.chars().take(300).collect::<String>())))
+    });
+    (failed.collect(), u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Runs every seed, on all cores unless a number is given. Of a million outcomes only sums and failures are kept.
+fn on_cores(seeds: Range<u64>, cut: &Cut, cores: Option<usize>) -> Vec<Outcome> {
     let next = AtomicU64::new(seeds.start);
     let work = || {
         let mut kept: Vec<Outcome> = Vec::new();
@@ -115,7 +134,7 @@ fn on_all_cores(seeds: Range<u64>, cut: &Cut) -> Vec<Outcome> {
             }
         }
     };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let mut outcomes: Vec<Outcome> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
         let done = workers.into_iter().map(|worker| worker.join());

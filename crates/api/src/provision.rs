@@ -84,7 +84,7 @@ pub(crate) async fn put(
 ) -> ApiResult<Json<Provision>> {
     let Json(mut input) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
     let mut own = match &api.control.require(&name)?.serving().spec.scaling {
-        Scaling::Fc(fc) => fc.clone(),
+        Scaling::Fc(fc) => fc.as_ref().clone(),
         _ => Fc::new(kip_spec::scaling::Provision::default()),
     };
     let mut errors = Vec::new();

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use kip_engine::Measure;
 use kip_fleet::function::Provisioned;
-use kip_fleet::{Class, CoreNumber, Event, FunctionCore, Inventory, Kind, Place};
+use kip_fleet::router::Message;
+use kip_fleet::{Class, CoreNumber, Event, FunctionCore, Inventory, Kind, Place, ToPlacer};
 use kip_freezer::{Desk, Options, Report};
 use kip_host::clock::boot_millis;
 use kip_spec::function::{FunctionSpec, GpuNeed};
@@ -154,6 +155,10 @@ impl Meter {
             for seen in &wanted.instances {
                 let declared =
                     spec(&seen.version).and_then(|spec| reserved(spec, &shared.options.inventory, seen.place));
+                if let Some(used) = held.get(&seen.id) {
+                    let observed = ToPlacer::Observed { instance: seen.id, memory: None, gpu: Some(*used) };
+                    shared.post(Message::ToPlacer(observed));
+                }
                 if let (Some(could), Some(used)) = (declared, held.get(&seen.id)) {
                     of(seen.version, 1, Share { used: *used, could });
                 }

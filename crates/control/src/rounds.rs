@@ -178,7 +178,7 @@ impl Rounds {
             Some(Said::Event(event)) => cell.step(event),
             Some(Said::Uses { memory, outgrown }) => {
                 let instance = due.instance;
-                shared.post(Message::ToPlacer(ToPlacer::Observed { instance, memory }));
+                shared.post(Message::ToPlacer(ToPlacer::Observed { instance, memory: Some(memory), gpu: None }));
                 if outgrown {
                     cell.step(Event::Outgrown { instance });
                 }

@@ -41,11 +41,18 @@ pub struct CoreHost {
     declared: Option<Box<Declared>>,
     /// Instances of an earlier server are handed in.
     adoption: Option<Box<Adoption>>,
-    /// The function was removed, or the server ends.
-    closed: Option<Refusal>,
+    closed: Option<Closed>,
     /// When a step last panicked, boot time.
     failed_at: Option<u64>,
     quarantined: bool,
+}
+
+/// Why a function takes nothing any more; a refusal itself would be large for something that each function has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Closed {
+    Removed,
+    ShuttingDown,
 }
 
 /// What was declared besides versions; most functions have nothing of it.
@@ -241,8 +248,8 @@ impl CoreHost {
     fn learn(&mut self, event: &Event) {
         match event {
             Event::Deploy { .. } => (self.closed, self.quarantined) = (None, false),
-            Event::Remove => self.close(Refusal::Removed),
-            Event::Shutdown => self.close(Refusal::ShuttingDown),
+            Event::Remove => self.close(Closed::Removed),
+            Event::Shutdown => self.close(Closed::ShuttingDown),
             _ if self.closed.is_some() => {}
             Event::Alias { alias, targets, .. } if targets.is_empty() => {
                 if let Some(declared) = self.declared.as_deref_mut() {
@@ -269,8 +276,8 @@ impl CoreHost {
         self.declared.take_if(nothing);
     }
 
-    fn close(&mut self, refusal: Refusal) {
-        (self.closed, self.declared, self.serving) = (Some(refusal), None, None);
+    fn close(&mut self, closed: Closed) {
+        (self.closed, self.declared, self.serving) = (Some(closed), None, None);
     }
 
     /// Whether an event is worth a core.
@@ -289,7 +296,11 @@ impl CoreHost {
     }
 
     fn refusal(&self) -> Refusal {
-        if self.quarantined { Refusal::Quarantined } else { self.closed.unwrap_or(Refusal::Removed) }
+        match self.closed {
+            _ if self.quarantined => Refusal::Quarantined,
+            Some(Closed::ShuttingDown) => Refusal::ShuttingDown,
+            Some(Closed::Removed) | None => Refusal::Removed,
+        }
     }
 
     /// Tells a core made anew everything that was declared.

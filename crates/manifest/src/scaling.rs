@@ -61,14 +61,14 @@ pub(crate) fn read(
                 let written = bounds.is_some_and(|bounds| bounds.field("max").is_some());
                 let most = if written { 0 } else { fc.provision.most().min(limits::MOST_INSTANCES) };
                 let instances = Instances { max: instances.max.max(most), ..instances };
-                (Scaling::Fc(fc), instances)
+                (Scaling::Fc(Box::new(fc)), instances)
             }
             None => (Scaling::Fixed, instances),
         },
         Mode::Kpa => match kpa(function, &section, instances, report) {
             Some(kpa) => {
                 let instances = Instances { min: kpa.min_scale, max: kpa.max_scale, ..instances };
-                (Scaling::Kpa(kpa), instances)
+                (Scaling::Kpa(Box::new(kpa)), instances)
             }
             None => (Scaling::Fixed, instances),
         },

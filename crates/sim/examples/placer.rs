@@ -53,7 +53,7 @@ fn main() {
     let asks = (monotonic_micros() - began) as f64 / f64::from(WAITING);
     println!("{FUNCTIONS} functions, {WAITING} of them wait for room; microseconds for one message");
     println!("ask, from the first to the last that waits   {asks:>10.1}");
-    let observed = |_| ToPlacer::Observed { instance: id(9_000, 1), memory: 1 };
+    let observed = |_| ToPlacer::Observed { instance: id(9_000, 1), memory: Some(1), gpu: None };
     println!("news of memory that changes nothing          {:>10.1}", each(&mut placer, &mut now, ROUNDS, observed));
     let withdrawn = |round: u64| ToPlacer::Withdraw { instance: id(u32::try_from(5_000 + round).unwrap_or(0), 1) };
     println!("withdraw of what was never offered           {:>10.1}", each(&mut placer, &mut now, ROUNDS, withdrawn));

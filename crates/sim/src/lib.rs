@@ -26,6 +26,7 @@ mod setup;
 mod shrink;
 mod task;
 mod task_check;
+mod task_restart;
 mod trace;
 mod workload;
 mod world;

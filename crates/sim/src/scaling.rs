@@ -13,8 +13,8 @@ pub(crate) fn scaled(policy: Policy, random: &mut Random) -> Policy {
     // All are drawn each time, so that one kind does not shift another.
     let (kind, kpa, fc) = (random.below(4), kpa(&policy, random), fc(random));
     match kind {
-        0 => Policy { min: kpa.min_scale, max: kpa.max_scale.max(1), scaling: Scaling::Kpa(kpa), ..policy },
-        1 => Policy { scaling: Scaling::Fc(fc), ..policy },
+        0 => Policy { min: kpa.min_scale, max: kpa.max_scale.max(1), scaling: Scaling::Kpa(Box::new(kpa)), ..policy },
+        1 => Policy { scaling: Scaling::Fc(Box::new(fc)), ..policy },
         _ => policy,
     }
 }

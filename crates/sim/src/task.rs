@@ -32,18 +32,18 @@ pub(crate) struct Tasks {
     /// Places on their way to a task, by function.
     pub(crate) offered: BTreeMap<usize, u32>,
     /// Runs that the server knows of.
-    runs: BTreeMap<TaskNumber, Run>,
+    pub(crate) runs: BTreeMap<TaskNumber, Run>,
     /// Programs that really work on a task, with the instance.
     pub(crate) working: BTreeMap<TaskNumber, InstanceId>,
     /// When the next round is planned.
-    round: Option<u64>,
-    looks: bool,
+    pub(crate) round: Option<u64>,
+    pub(crate) looks: bool,
     /// Commits and their news keep their order.
-    store: u64,
-    memory: u64,
+    pub(crate) store: u64,
+    pub(crate) memory: u64,
     /// How often others were served while a tenant waited.
     pub(crate) passed_over: BTreeMap<(usize, Arc<str>), u32>,
-    inherited: u64,
+    pub(crate) inherited: u64,
 }
 
 /// A task on the disk.
@@ -57,7 +57,7 @@ pub(crate) struct Row {
     pub(crate) now: Progressed,
     /// Its run outlives the server.
     held: bool,
-    retries: u32,
+    pub(crate) retries: u32,
     work: u64,
     instance: Option<InstanceId>,
 }
@@ -80,10 +80,10 @@ pub(crate) struct Submission {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Run {
-    function: usize,
-    epoch: u32,
-    ticket: Ticket,
+pub(crate) struct Run {
+    pub(crate) function: usize,
+    pub(crate) epoch: u32,
+    pub(crate) ticket: Ticket,
 }
 
 /// What happens to tasks.
@@ -135,7 +135,7 @@ impl Tasks {
         }
     }
 
-    fn empty() -> Book {
+    pub(crate) fn empty() -> Book {
         Book::weighted(BTreeMap::from([(HEAVY.0.to_owned(), HEAVY.1)]))
     }
 
@@ -145,7 +145,7 @@ impl Tasks {
     }
 
     /// Applies a write; whether it was in time.
-    fn commit(&mut self, write: &mut Write, function: usize, now: u64, plant: Option<Plant>) -> bool {
+    pub(crate) fn commit(&mut self, write: &mut Write, function: usize, now: u64, plant: Option<Plant>) -> bool {
         let wall = wall(now);
         match write {
             Write::Accept(submission, number) => {
@@ -191,7 +191,7 @@ impl Tasks {
     }
 
     /// Whether a program works on it for a server that was killed.
-    fn is_held(&self, number: TaskNumber) -> bool {
+    pub(crate) fn is_held(&self, number: TaskNumber) -> bool {
         self.working.contains_key(&number) && self.disk.get(&number).is_some_and(|row| row.held)
     }
 }
@@ -350,7 +350,7 @@ impl World {
         self.plan_round();
     }
 
-    fn admit(&mut self, number: TaskNumber) {
+    pub(crate) fn admit(&mut self, number: TaskNumber) {
         let Some(row) = self.tasks.disk.get(&number) else { return };
         let mut entry = row.entry(&self.cells[row.function].name);
         match self.plant {
@@ -366,7 +366,7 @@ impl World {
     }
 
     /// The book learns what the disk says.
-    fn settle_task(&mut self, number: TaskNumber) {
+    pub(crate) fn settle_task(&mut self, number: TaskNumber) {
         let Some(now) = self.tasks.disk.get(&number).map(|row| row.now.clone()) else { return };
         self.tasks.book.settle(number, |entry| take_in(entry, &now), wall(self.now));
     }
@@ -489,7 +489,7 @@ impl World {
         }
     }
 
-    fn plan_round(&mut self) {
+    pub(crate) fn plan_round(&mut self) {
         let Some(due) = self.tasks.book.next_due() else { return };
         let at = due.max(0).unsigned_abs().max(self.now + 2);
         if self.tasks.round.is_none_or(|round| at < round) {
@@ -537,94 +537,5 @@ impl World {
         if self.tasks.looks {
             self.plan_task(self.now + LOOK, 0, TaskEvent::Look);
         }
-    }
-
-    /// The server is killed: whether a happening of its tasks takes place all the same, for the next server.
-    pub(crate) fn outlives(&mut self, function: usize, event: TaskEvent) -> Option<TaskEvent> {
-        match event {
-            TaskEvent::Submit(_) | TaskEvent::Stop(_) => Some(event),
-            TaskEvent::Ends(number, ..) => self.tasks.is_held(number).then_some(event),
-            TaskEvent::Commit(mut write) => {
-                if self.fates.went_on() {
-                    let (now, plant) = (self.now, self.plant);
-                    self.tasks.commit(&mut write, function, now, plant);
-                }
-                None
-            }
-            TaskEvent::Applied(..) | TaskEvent::Claim(..) | TaskEvent::Round | TaskEvent::Look => None,
-        }
-    }
-
-    /// What a server has in memory of tasks is gone, and so are runs that nobody holds.
-    pub(crate) fn forget_tasks(&mut self) {
-        let held: Vec<TaskNumber> =
-            self.tasks.working.keys().copied().filter(|number| self.tasks.is_held(*number)).collect();
-        let tasks = &mut self.tasks;
-        tasks.working.retain(|number, _| held.contains(number));
-        (tasks.book, tasks.round, tasks.looks) = (Tasks::empty(), None, false);
-        (tasks.store, tasks.memory) = (0, 0);
-        tasks.offered.clear();
-        tasks.runs.clear();
-        tasks.passed_over.clear();
-    }
-
-    /// Held runs on an instance.
-    pub(crate) fn held_on(&self, instance: InstanceId) -> u32 {
-        let held = self.tasks.working.iter().filter(|(number, on)| **on == instance && self.tasks.is_held(**number));
-        u32::try_from(held.count()).unwrap_or(u32::MAX)
-    }
-
-    /// Held runs on adopted instances have their places, before anything is decided.
-    pub(crate) fn occupy_held(&mut self, function: usize, instance: InstanceId) {
-        let numbers: Vec<TaskNumber> =
-            self.tasks.working.iter().filter(|(_, on)| **on == instance).map(|(number, _)| *number).collect();
-        for number in numbers {
-            self.tasks.inherited += 1;
-            let ticket = Ticket::inherited(self.tasks.inherited);
-            if let Some(body) = self.cells[function].bodies.get_mut(&instance) {
-                body.in_flight += 1;
-            }
-            self.cells[function].ends.accepted += 1;
-            let request = Request { at: Some(instance), work: u64::MAX, stuck: false };
-            self.cells[function].requests.insert(ticket, request);
-            self.step(function, Event::Occupy { ticket, instance });
-            let epoch = self.tasks.disk.get(&number).map_or(0, |row| row.now.epoch);
-            self.tasks.runs.insert(number, Run { function, epoch, ticket });
-        }
-    }
-
-    /// Every open task of the disk is taken in; runs that nobody holds have ended with the server.
-    pub(crate) fn recover_tasks(&mut self) {
-        let (now, plant) = (wall(self.now), self.plant);
-        let open: Vec<TaskNumber> = self.tasks.open().map(|(number, _)| number).collect();
-        let works = |tasks: &Tasks, number: &TaskNumber| {
-            tasks.disk.get(number).is_some_and(|row| matches!(row.now.state, TaskState::Running | TaskState::Stopping))
-        };
-        let (running, waiting): (Vec<TaskNumber>, Vec<TaskNumber>) =
-            open.into_iter().partition(|number| works(&self.tasks, number));
-        waiting.into_iter().for_each(|number| self.admit(number));
-        for number in running {
-            self.admit(number);
-            let resumed = self.tasks.runs.contains_key(&number) && plant != Some(Plant::DoubleRun);
-            let Some(row) = self.tasks.disk.get_mut(&number) else { continue };
-            if resumed && row.now.state == TaskState::Running {
-                continue;
-            }
-            let allowed = Allowance { retries: row.retries, expires_at: i64::MAX };
-            let ended = Ended::Crashed { detail: "the server ended".to_owned() };
-            row.now = after(&row.now, &ended, allowed, now, 0, 0);
-            row.now.run_at = now;
-            if plant != Some(Plant::DoubleRun)
-                && let Some(run) = self.tasks.runs.remove(&number)
-            {
-                // It was told to stop: its program ends before its place is another's.
-                self.tasks.working.remove(&number);
-                self.step(run.function, Event::Halt { ticket: run.ticket });
-                self.leave(run.function, run.ticket);
-            }
-            self.settle_task(number);
-        }
-        (0..self.cells.len()).for_each(|function| self.report(function));
-        self.plan_round();
     }
 }

@@ -275,7 +275,7 @@ impl FunctionCore {
         if self.provisions.iter().any(|p| p.declared_by.is_some() && p.declared_by == by) {
             return;
         }
-        let settings = wanted.map(|(version, fc)| (version, Arc::new(fc.clone())));
+        let settings = wanted.map(|(version, fc)| (version, Arc::new(Fc::clone(fc))));
         let before = self.provisions.iter().find(|p| p.declared_by.is_some()).map(|p| p.target);
         let before = before.or_else(|| self.reached.remove(&Qualifier::Latest).filter(|_| settings.is_some()));
         self.provisions.retain(|provisioned| provisioned.declared_by.is_none());

@@ -70,7 +70,7 @@ impl FunctionCore {
         let tasks = self.tasks_waiting(version).count;
         let load = self.load(version);
         let time = Now { boot: now, wall: self.wall };
-        let Some(revision) = self.revisions.get_mut(&version) else { return Desired::default() };
+        let Some(revision) = self.revisions.get_mut(&version) else { return Desired::NOTHING };
         revision.backoff.expire(now);
         let pause = revision.policy.idle.pause.map_or(0, |pause| pause.0);
         self.scratch.idle.clear();
@@ -105,23 +105,29 @@ impl FunctionCore {
             maximum: revision.maximum(),
             kept_hot: revision.kept_hot,
             on_demand: revision.on_demand(),
+            provisioned: revision.provisioned,
         };
         match revision.role {
             Role::Serving | Role::Named => {
                 revision.scaler.observe(now, load);
-                let Desired { hot, asleep, decided } = revision.scaler.decide(time, &seen);
-                // A policy that goes by averages may forget requests that still wait for their first instance.
-                let hot = hot.max(u32::from(queued > 0 && seen.on_demand));
+                let mut desired = revision.scaler.decide(time, &seen);
+                if desired.hot == 0 && queued > 0 && seen.on_demand {
+                    // A policy that goes by averages may forget requests that still wait for their first instance.
+                    (desired.hot, desired.kind) = (1, Kind::OnDemand);
+                    desired.why = Why::RequestsWait { queued };
+                }
                 // The bound may have been lowered since they were started.
-                let hot = hot.min(seen.maximum.max(busy));
-                Desired { hot, asleep: asleep.min(seen.maximum.saturating_sub(hot)), decided }
+                desired.hot = desired.hot.min(seen.maximum.max(busy));
+                desired.asleep = desired.asleep.min(seen.maximum.saturating_sub(desired.hot));
+                desired
             }
             // Its scaler is not asked: it keeps what it works with, and proves itself with one instance.
-            Role::Candidate => Desired { hot: 1, ..Desired::default() },
+            Role::Candidate => Desired { hot: 1, why: Why::NewVersion, ..Desired::NOTHING },
             Role::Retiring => {
                 let soft = revision.policy.concurrency.soft.max(1);
                 let demand = queued.saturating_add(in_flight).div_ceil(soft).min(revision.maximum());
-                Desired { hot: if queued > 0 { demand.max(busy) } else { 0 }, ..Desired::default() }
+                let hot = if queued > 0 { demand.max(busy) } else { 0 };
+                Desired { hot, why: Why::RequestsWait { queued }, ..Desired::NOTHING }
             }
         }
     }
@@ -184,9 +190,8 @@ impl FunctionCore {
         if revision.backoff.blocks(now).is_some() || self.closing.is_some() {
             return;
         }
-        let queued = revision.queue.depth();
+        let calm = revision.queue.is_empty() && !revision.scaler.counts();
         let (role, minimum, maximum) = (revision.role, revision.minimum(), revision.maximum());
-        let (scales, provisioned) = (revision.scaler.counts(), revision.provisioned);
         let replaced = revision.rotation.and_then(|(old, _)| self.instances.get(&old)?.replace);
         // One that is falling asleep will be woken when it has fallen; starting another for it would count the work twice.
         let falls = |i: &&Instance| {
@@ -198,16 +203,11 @@ impl FunctionCore {
         missing = missing.saturating_sub(u32::try_from(falling).unwrap_or(u32::MAX));
         let room = maximum.saturating_sub(counts.alive() + counts.leaving);
         let for_minimum = minimum.saturating_sub(counts.alive() + missing);
-        let (why, urgency) = match (role, replaced) {
-            (Role::Candidate, _) => (Why::NewVersion, Urgency::Candidate),
-            _ if scales => {
-                (Why::Autoscaled { to: desired.hot }, if queued > 0 { Urgency::Demand } else { Urgency::Minimum })
-            }
-            _ if queued > 0 => (Why::RequestsWait { queued }, Urgency::Demand),
-            (_, Some(why)) => (why, Urgency::Rotation),
-            _ if desired.hot > minimum => (Why::RequestsWait { queued: 0 }, Urgency::Demand),
-            _ if provisioned > 0 => (Why::Provisioned { target: minimum }, Urgency::Minimum),
-            _ => (Why::KeepMinimum, Urgency::Minimum),
+        let (why, urgency) = match (role, replaced, desired.kind) {
+            (Role::Candidate, ..) => (desired.why, Urgency::Candidate),
+            (_, Some(why), _) if calm => (why, Urgency::Rotation),
+            (.., Kind::OnDemand) => (desired.why, Urgency::Demand),
+            (.., Kind::Provisioned) => (desired.why, Urgency::Minimum),
         };
         for _ in 0..(missing + for_minimum).min(room) {
             self.create(now, version, urgency, why, effects);
@@ -217,10 +217,10 @@ impl FunctionCore {
     /// Asks for room are repeated when they have become more urgent, because requests wait, or less, because none do.
     fn hasten(&mut self, version: VersionId, desired: Desired, effects: &mut Vec<Effect>) {
         let Some(revision) = self.revisions.get(&version) else { return };
-        let (need, kept, queued) = (revision.policy.need, revision.kept(), revision.queue.depth());
-        let urgency = match queued {
-            0 if desired.hot <= kept => Urgency::Minimum,
-            0 => return,
+        let (need, queued) = (revision.policy.need, revision.queue.depth());
+        let urgency = match (queued, desired.kind) {
+            (0, Kind::Provisioned) => Urgency::Minimum,
+            (0, Kind::OnDemand) => return,
             _ => Urgency::Demand,
         };
         let counts = self.counts(version);

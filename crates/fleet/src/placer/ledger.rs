@@ -195,13 +195,25 @@ impl Lack {
 }
 
 impl Placer {
+    /// The memory of the device that an instance has a part of.
+    pub(super) fn device_memory(&self, instance: InstanceId) -> u64 {
+        let place = self.holdings.get(instance).map(|holding| holding.place).unwrap_or_default();
+        let device = place.devices().next().and_then(|index| self.inventory.host(place)?.devices.get(index));
+        device.map_or(0, |device| device.memory)
+    }
+
     /// What a waiter needs beyond what it holds.
     pub(super) fn missing(&self, waiter: &Waiter) -> Need {
-        let kept = self.holdings.get(waiter.instance).map(Holding::room).unwrap_or_default();
+        let holding = self.holdings.get(waiter.instance);
+        let kept = holding.map(Holding::room).unwrap_or_default();
         Need {
             cpu: waiter.need.cpu.saturating_sub(kept.cpu),
             memory: waiter.need.memory.saturating_sub(kept.memory),
-            gpu: if kept.gpu == Gpu::None { waiter.need.gpu } else { Gpu::None },
+            gpu: match holding {
+                _ if kept.gpu != Gpu::None => Gpu::None,
+                Some(holding) => holding.charged(waiter.need.gpu),
+                None => waiter.need.gpu,
+            },
             kind: waiter.need.kind,
         }
     }

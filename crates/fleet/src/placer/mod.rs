@@ -107,12 +107,15 @@ pub enum ToPlacer {
         /// Which.
         instance: InstanceId,
     },
-    /// How much memory an instance was seen to use, in bytes; what exceeds its declaration is counted too.
+    /// How much memory an instance was seen to use, in bytes; what exceeds its declaration is counted too. What was not
+    /// measured stays as it was.
     Observed {
         /// Which.
         instance: InstanceId,
         /// Host memory.
-        memory: u64,
+        memory: Option<u64>,
+        /// Memory of its device.
+        gpu: Option<u64>,
     },
 }
 
@@ -197,7 +200,9 @@ struct Holding {
     place: Place,
     /// Asleep there; `None` is awake, or on the way.
     rung: Option<Rung>,
+    /// Bytes of host memory and of its device that it was seen to use.
     observed: u64,
+    observed_gpu: u64,
     offer: Option<Offer>,
     /// Asked to give this up and not yet answered.
     asked: Option<Lack>,
@@ -210,7 +215,15 @@ impl Holding {
     fn room(&self) -> Need {
         let kept = self.rung.map_or(self.need, |rung| self.need.kept_on(rung));
         let memory = if self.rung == Some(Rung::Spilled) { 0 } else { kept.memory.max(self.observed) };
-        Need { memory, ..kept }
+        Need { memory, gpu: self.charged(kept.gpu), ..kept }
+    }
+
+    /// Of a part of a device it is charged what it uses; whole devices are its own anyway.
+    fn charged(&self, gpu: Gpu) -> Gpu {
+        match gpu {
+            Gpu::Slice(bytes) => Gpu::Slice(bytes.max(self.observed_gpu)),
+            other => other,
+        }
     }
 }
 
@@ -337,8 +350,14 @@ impl Placer {
                 // Whoever waited for it must look elsewhere.
                 self.waiting.iter_mut().for_each(|waiter| waiter.chosen = None);
             }
-            ToPlacer::Observed { instance, memory } => {
-                if !self.holdings.change(instance, |holding| holding.observed = memory) {
+            ToPlacer::Observed { instance, memory, gpu } => {
+                // More than there is can be no part of a device; it is as good as all of it.
+                let most = self.device_memory(instance);
+                let changed = self.holdings.change(instance, |holding| {
+                    holding.observed = memory.unwrap_or(holding.observed);
+                    holding.observed_gpu = gpu.map_or(holding.observed_gpu, |gpu| gpu.min(most));
+                });
+                if !changed {
                     return;
                 }
             }
@@ -537,6 +556,17 @@ struct Pass {
 
 impl Holding {
     fn new(function: CoreNumber, version: VersionId, need: Need, place: Place, rung: Option<Rung>) -> Self {
-        Self { function, version, need, place, rung, observed: 0, offer: None, asked: None, switching: None }
+        Self {
+            function,
+            version,
+            need,
+            place,
+            rung,
+            observed: 0,
+            observed_gpu: 0,
+            offer: None,
+            asked: None,
+            switching: None,
+        }
     }
 }

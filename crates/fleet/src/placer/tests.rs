@@ -260,9 +260,9 @@ fn fairness_lets_who_has_nothing_go_first_and_urgency_counts() {
 fn memory_seen_in_use_counts_where_it_exceeds_the_declaration() {
     let mut desk = Desk::memory(10);
     desk.step(ask(1, memory(2)));
-    desk.step(ToPlacer::Observed { instance: id(1, 1), memory: 7 });
+    desk.step(ToPlacer::Observed { instance: id(1, 1), memory: Some(7), gpu: None });
     assert_eq!(desk.step(ask(2, memory(4)))[..1], [waits(2, MEMORY)]);
-    assert_eq!(desk.step(ToPlacer::Observed { instance: id(1, 1), memory: 3 })[..1], [grant(2)]);
+    assert_eq!(desk.step(ToPlacer::Observed { instance: id(1, 1), memory: Some(3), gpu: None })[..1], [grant(2)]);
 }
 
 #[test]
@@ -294,4 +294,24 @@ fn places_that_change_hands_all_the_time_are_told_to_serve_longer() {
     }
     assert!(last > 500, "{last}");
     assert!(desk.at(13_000, ask(5, memory(10))).contains(&FromPlacer::Press { stretch: 4 }));
+}
+
+#[test]
+fn device_memory_that_is_used_beyond_what_is_declared_is_nobody_elses() {
+    let mut desk = Desk::devices(&[24]);
+    assert_eq!(desk.step(ask(1, slice(10))), [grant_on(1, 1)]);
+    let observed = |memory, gpu| ToPlacer::Observed { instance: id(1, 1), memory, gpu };
+    desk.step(observed(None, Some(20)));
+    assert_eq!(desk.placer.devices()[0].granted, 20);
+    assert_eq!(desk.step(ask(2, slice(10))), [waits(2, GPU), PRESS]);
+    desk.step(observed(Some(3), None));
+    assert_eq!((desk.placer.devices()[0].granted, desk.placer.ledger().0), (20, 3), "one says nothing of the other");
+    let parked = ToPlacer::Rests { instance: id(1, 1), rung: Rung::Parked };
+    assert_eq!(desk.step(parked)[..1], [grant_on(2, 1)], "what is parked gave it back");
+    let wakes = ask(1, slice(10));
+    assert_eq!(desk.step(wakes)[..1], [waits(1, GPU)], "and wants back what it used");
+    assert_eq!(desk.step(release(2))[..1], [grant_on(1, 1)]);
+    assert_eq!(desk.placer.devices()[0].granted, 20);
+    desk.step(observed(None, Some(4)));
+    assert_eq!(desk.placer.devices()[0].granted, 10, "what is declared is charged in any case");
 }

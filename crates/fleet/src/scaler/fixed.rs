@@ -48,7 +48,8 @@ impl Scaler for Fixed {
         let pause_at = seen.idle_since.iter().filter_map(|since| Some(since.saturating_add(self.pause?)));
         let stop_at = rest().filter_map(|since| Some(since.saturating_add(self.stop?)));
         self.next_tick = pause_at.chain(stop_at).filter(|at| *at > now).min();
-        Desired { hot, asleep, decided: false }
+        let (kind, why) = seen.reason(hot);
+        Desired { hot, asleep, decided: false, kind, why }
     }
 
     fn next_tick(&self) -> Option<u64> {
@@ -63,6 +64,8 @@ impl Scaler for Fixed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Kind;
+    use crate::why::Why;
 
     fn fixed(soft: u32, pause: Option<u64>, stop: Option<u64>) -> Fixed {
         Fixed { soft, pause, stop, next_tick: None }
@@ -107,10 +110,25 @@ mod tests {
             ),
         ];
         for (name, mut scaler, observation, (hot, asleep), tick) in rows {
-            let desired = Desired { hot, asleep, decided: false };
-            assert_eq!(scaler.decide(Now { boot: 100, wall: 0 }, &observation), desired, "{name}");
+            let desired = scaler.decide(Now { boot: 100, wall: 0 }, &observation);
+            assert_eq!((desired.hot, desired.asleep), (hot, asleep), "{name}");
             assert_eq!(scaler.next_tick(), tick, "{name}");
         }
+    }
+
+    #[test]
+    fn reasons() {
+        let scaler = || fixed(1, None, None);
+        let reason = |observation: Observation<'_>| {
+            let desired = scaler().decide(Now { boot: 100, wall: 0 }, &observation);
+            (desired.kind, desired.why)
+        };
+        let kept = Kind::Provisioned;
+        assert_eq!(reason(seen(2, 5, 0, 3, 0, &[], &[])), (Kind::OnDemand, Why::RequestsWait { queued: 3 }));
+        assert_eq!(reason(seen(2, 5, 0, 0, 0, &[], &[])), (kept, Why::KeepMinimum));
+        let provisioned = Observation { provisioned: 2, ..seen(2, 5, 0, 0, 0, &[], &[]) };
+        assert_eq!(reason(provisioned), (kept, Why::Provisioned { target: 2 }));
+        assert_eq!(reason(seen(1, 5, 3, 0, 3, &[], &[])), (Kind::OnDemand, Why::RequestsWait { queued: 0 }));
     }
 
     fn seen<'a>(
@@ -122,7 +140,18 @@ mod tests {
         idle_since: &'a [u64],
         asleep_since: &'a [u64],
     ) -> Observation<'a> {
-        let (kept_hot, on_demand) = (0, true);
-        Observation { in_flight, queued, busy, idle_since, asleep_since, minimum, maximum, kept_hot, on_demand }
+        let (kept_hot, on_demand, provisioned) = (0, true, 0);
+        Observation {
+            in_flight,
+            queued,
+            busy,
+            idle_since,
+            asleep_since,
+            minimum,
+            maximum,
+            kept_hot,
+            on_demand,
+            provisioned,
+        }
     }
 }

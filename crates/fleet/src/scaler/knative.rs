@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::kpa::{Averages, Decision, Kpa};
 use super::{Desired, Load, Observation, Scaler};
-use crate::Now;
+use crate::why::Why;
+use crate::{Kind, Now};
 
 /// The scaler of `scaling: {mode: kpa}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -183,7 +184,9 @@ impl Knative {
     }
 
     fn desired(&self, seen: &Observation<'_>) -> Desired {
-        Desired { hot: self.applied().min(seen.maximum).max(seen.minimum), asleep: 0, decided: false }
+        let hot = self.applied().min(seen.maximum).max(seen.minimum);
+        let kind = if seen.queued > 0 { Kind::OnDemand } else { Kind::Provisioned };
+        Desired { hot, asleep: 0, decided: false, kind, why: Why::Autoscaled { to: hot } }
     }
 }
 
@@ -206,6 +209,7 @@ mod tests {
             maximum: 100,
             kept_hot: 0,
             on_demand: true,
+            provisioned: 0,
         }
     }
 

@@ -6,13 +6,14 @@ mod knative;
 pub mod kpa;
 pub mod session;
 
-use kip_spec::scaling::Scaling;
+use kip_spec::scaling::{Kpa, Scaling};
 use serde::{Deserialize, Serialize};
 
 pub use fixed::Fixed;
 pub use knative::{Began, Knative, Taken};
 
-use crate::{Now, Policy};
+use crate::why::Why;
+use crate::{Kind, Now, Policy};
 
 /// What a version has to do, from now until something else is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -46,10 +47,24 @@ pub struct Observation<'a> {
     pub kept_hot: u32,
     /// Whether requests may start instances beyond those that are kept.
     pub on_demand: bool,
+    /// Of those that are kept, policies of provisioned instances want so many.
+    pub provisioned: u32,
 }
 
-/// What a scaler wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+impl Observation<'_> {
+    /// Why so many hot ones are wanted by backlog and bounds, and what for.
+    fn reason(&self, hot: u32) -> (Kind, Why) {
+        match () {
+            () if self.queued > 0 => (Kind::OnDemand, Why::RequestsWait { queued: self.queued }),
+            () if hot > self.minimum => (Kind::OnDemand, Why::RequestsWait { queued: 0 }),
+            () if self.provisioned > 0 => (Kind::Provisioned, Why::Provisioned { target: self.minimum }),
+            () => (Kind::Provisioned, Why::KeepMinimum),
+        }
+    }
+}
+
+/// What a scaler wants of a version. In which pool is the placer's to say: it fills them in the order of their priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Desired {
     /// Instances that should be hot or on the way there.
     pub hot: u32,
@@ -57,6 +72,16 @@ pub struct Desired {
     pub asleep: u32,
     /// It was worth writing down: a tick of a policy that has ticks.
     pub decided: bool,
+    /// What the next instance that is missing is there for.
+    pub kind: Kind,
+    /// Why it is wanted.
+    pub why: Why,
+}
+
+impl Desired {
+    /// Nothing is wanted any more.
+    pub const NOTHING: Self =
+        Self { hot: 0, asleep: 0, decided: false, kind: Kind::OnDemand, why: Why::RequestsWait { queued: 0 } };
 }
 
 /// A scaling policy. It is told what is, and says what should be; it does nothing itself.
@@ -86,7 +111,7 @@ impl Scalers {
     pub fn new(policy: &Policy, fresh: bool) -> Self {
         match &policy.scaling {
             Scaling::Fixed | Scaling::Fc(_) => Self::Fixed(Fixed::new(policy)),
-            Scaling::Kpa(settings) => Self::Knative(Box::new(Knative::new(settings.clone(), fresh))),
+            Scaling::Kpa(settings) => Self::Knative(Box::new(Knative::new(Kpa::clone(settings), fresh))),
         }
     }
 

@@ -296,7 +296,8 @@ mod tests {
             let spec = FunctionSpec { instances: kip_spec::function::Instances { max: 8, ..spec.instances }, ..spec };
             assert_eq!(said(&settings(&spec, &measured)), expected, "{name}");
         }
-        let fc = FunctionSpec { scaling: Scaling::Fc(Fc::new(kip_spec::scaling::Provision::default())), ..spec() };
+        let fc =
+            FunctionSpec { scaling: Scaling::Fc(Box::new(Fc::new(kip_spec::scaling::Provision::default()))), ..spec() };
         assert_eq!(said(&settings(&fc, &started(1_500))), Vec::<String>::new());
     }
 

@@ -13,7 +13,7 @@ pub use cron::Cron;
 pub use kpa::Kpa;
 pub use provision::Provision;
 
-/// A scaling policy.
+/// A scaling policy. Boxed, since each version of each function has room for one and most have none.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "snake_case")]
 pub enum Scaling {
@@ -21,9 +21,9 @@ pub enum Scaling {
     #[default]
     Fixed,
     /// Function Compute's provisioned instances: a default target, tracking policies, scheduled actions.
-    Fc(Fc),
+    Fc(Box<Fc>),
     /// Knative's autoscaler.
-    Kpa(Kpa),
+    Kpa(Box<Kpa>),
 }
 
 impl Scaling {

@@ -9,7 +9,13 @@ use super::*;
 use crate::{AliasNumber, Kind, Qualifier, Target};
 
 fn knative(settings: Kpa) -> Policy {
-    Policy { max: 100, queue_depth: 1_000, queue_timeout: 60_000, scaling: Scaling::Kpa(settings), ..policy() }
+    Policy {
+        max: 100,
+        queue_depth: 1_000,
+        queue_timeout: 60_000,
+        scaling: Scaling::Kpa(Box::new(settings)),
+        ..policy()
+    }
 }
 
 fn one_each() -> Kpa {
@@ -80,7 +86,7 @@ fn kept(world: &World) -> usize {
 }
 
 fn fc(settings: Fc) -> Policy {
-    Policy { max: 20, queue_timeout: 60_000, queue_depth: 100, scaling: Scaling::Fc(settings), ..policy() }
+    Policy { max: 20, queue_timeout: 60_000, queue_depth: 100, scaling: Scaling::Fc(Box::new(settings)), ..policy() }
 }
 
 #[test]
