@@ -20,7 +20,7 @@ use crate::bodies::Bodies;
 use crate::control::Shared;
 use crate::figures::Tally;
 use crate::info::{Outcomes, VersionStatus};
-use crate::link::Link;
+use crate::link::{Link, Presence};
 use crate::permit::{Permit, Refused, Verdict, Waiting};
 use crate::reminder::Unused;
 use crate::scaling::{Looked, Told};
@@ -354,10 +354,13 @@ impl Cell {
                 Effect::Changed(change) => {
                     self.tally.note(&change);
                     let autopsy = inner.autopsies.remove(&change.instance);
-                    if matches!(change.to, State::Stopping | State::Gone(_))
-                        && let Some(link) = inner.links.get(&change.instance)
-                    {
-                        link.is_over();
+                    let presence = match change.to {
+                        State::Stopping => Some(Presence::Leaving),
+                        State::Gone(_) => Some(Presence::Gone),
+                        _ => None,
+                    };
+                    if let (Some(presence), Some(link)) = (presence, inner.links.get(&change.instance)) {
+                        link.ends_as(presence);
                     }
                     // One that ends by itself has its own story to tell.
                     if change.to == State::Stopping

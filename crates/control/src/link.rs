@@ -13,6 +13,17 @@ use tokio::sync::watch;
 
 use crate::Version;
 
+/// How far an instance has been seen to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Presence {
+    /// Not at all.
+    Here,
+    /// No request is given to it any more, and it is being ended.
+    Leaving,
+    /// Nothing of it is left.
+    Gone,
+}
+
 /// An instance that can be reached. Shared by everything that talks to it.
 #[derive(Debug)]
 pub struct Link {
@@ -24,8 +35,8 @@ pub struct Link {
     pub endpoint: Endpoint,
     /// Whether it lives, as its body says.
     life: watch::Receiver<Life>,
-    /// Set when its function has seen that it ends.
-    over: watch::Sender<bool>,
+    /// How far its function has seen it end.
+    presence: watch::Sender<Presence>,
     /// Its id as a header's value: every answer carries it.
     pub label: Option<HeaderValue>,
     /// Counts its sleeps. Connections of an earlier count are closed: a paused instance must have none that look alive.
@@ -57,7 +68,7 @@ impl Link {
             version,
             endpoint,
             life,
-            over: watch::Sender::new(false),
+            presence: watch::Sender::new(Presence::Here),
             epoch,
             keeper: watch::Sender::new(0),
             sign,
@@ -103,9 +114,17 @@ impl Link {
         let _ = self.end.set(why);
     }
 
-    /// Its function knows that it is gone or going: no request is given to it any more.
-    pub(crate) fn is_over(&self) {
-        self.over.send_replace(true);
+    /// Its function has seen it end so far.
+    pub(crate) fn ends_as(&self, presence: Presence) {
+        self.presence.send_if_modified(|now| *now < presence && std::mem::replace(now, presence) != presence);
+    }
+
+    /// Waits until nothing of it is left, if it is being ended.
+    pub async fn gone(&self) {
+        let mut presence = self.presence.subscribe();
+        if *presence.borrow() != Presence::Here {
+            let _ = presence.wait_for(|presence| *presence == Presence::Gone).await;
+        }
     }
 
     /// Waits until its end is known, if it is ending: first to its body, then to its function. False if it lives.
@@ -114,13 +133,13 @@ impl Link {
         const REPORT: Duration = Duration::from_millis(25);
         /// Only a server that hangs takes this long to notice.
         const NOTICE: Duration = Duration::from_secs(5);
-        let (mut life, mut over) = (self.life.clone(), self.over.subscribe());
-        if *over.borrow() {
+        let (mut life, mut presence) = (self.life.clone(), self.presence.subscribe());
+        if *presence.borrow() != Presence::Here {
             return true;
         }
         let reported = tokio::time::timeout(REPORT, life.wait_for(|life| *life == Life::Ended)).await;
         if reported.is_ok() {
-            let _ = tokio::time::timeout(NOTICE, over.wait_for(|over| *over)).await;
+            let _ = tokio::time::timeout(NOTICE, presence.wait_for(|presence| *presence != Presence::Here)).await;
         }
         reported.is_ok()
     }

@@ -202,7 +202,7 @@ impl Claim {
 fn begin(shared: &Arc<Shared>, relay: &Relay, claim: Claim, to: Progressed, order: u64) {
     let (cancel, cancelled) = oneshot::channel();
     let (brake, link) = (claim.permit.brake(), claim.permit.link().clone());
-    let run = Run { epoch: to.epoch, brake: Some(brake), link: Some(link), cancel: Some(cancel) };
+    let run = Run { epoch: to.epoch, brake: Some(brake), link: Some(link.clone()), cancel: Some(cancel) };
     shared.runs.lock().insert(claim.number, run);
     shared.applied(claim.number, &to, order);
     shared.halt_if_stopping(claim.number, to.epoch);
@@ -211,6 +211,10 @@ fn begin(shared: &Arc<Shared>, relay: &Relay, claim: Claim, to: Progressed, orde
         let number = claim.number;
         let epoch = to.epoch;
         if let Some((ended, output, envelope, held)) = run_one(&shared, &relay, claim, &to, cancelled).await {
+            if matches!(ended, Ended::Stopped) {
+                // Its place is given back: the program is asked to end, and may take its grace.
+                link.gone().await;
+            }
             finish(&shared, number, epoch, &to, ended, output, envelope.as_deref()).await;
             if let Some(held) = held {
                 held.forget();

@@ -240,7 +240,7 @@ pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
         permit.outlives();
     }
     let (brake, link) = (permit.as_ref().map(Permit::brake), permit.as_ref().map(|permit| permit.link().clone()));
-    let run = Run { epoch: task.now.epoch, brake, link, cancel: Some(cancel) };
+    let run = Run { epoch: task.now.epoch, brake, link: link.clone(), cancel: Some(cancel) };
     shared.runs.lock().insert(task.number, run);
     let shared = shared.clone();
     drop(kip_host::tasks::spawn("task of an earlier server", async move {
@@ -264,6 +264,10 @@ pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
                 Some(ended(outcome, answer, most, timeout))
             }
         };
+        if let (Some((Ended::Stopped, _)), Some(link)) = (&result, link) {
+            drop(permit.take());
+            link.gone().await;
+        }
         if let Some((ended, output)) = result {
             held.record(&shared, &task.function, &task.now, envelope.as_ref(), (&ended, output.as_ref())).await;
             finish(&shared, number, task.now.epoch, &task.now, ended, output, envelope.as_ref()).await;
