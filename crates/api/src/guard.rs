@@ -8,13 +8,14 @@ use axum::Json;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{Extension, FromRequestParts, RawPathParams, Request, State};
 use axum::http::HeaderMap;
-use axum::http::header::{ETAG, IF_MATCH};
+use axum::http::header::{ETAG, HOST, IF_MATCH, ORIGIN};
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use kip_auth::{Key, Role};
 use kip_host::clock::wall_millis;
-use kip_spec::{Code, Problem};
+use kip_spec::origin::{authority_of, is_of_this_machine};
+use kip_spec::{Code, Problem, code};
 use kip_store::{Author, Seq};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -94,11 +95,26 @@ impl<S: Send + Sync> FromRequestParts<S> for Who {
 
 /// Lets a request with a key in, whatever its role: even what is not there is not shown without a key.
 pub(crate) async fn authenticate(State(api): State<Api>, mut request: Request, next: Next) -> ApiResult<Response> {
+    refuse_foreign_page(request.headers())?;
     let key = api.keys.check(kip_auth::credential(request.headers()))?;
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
     let if_match = if_match(request.headers())?;
     request.extensions_mut().insert(Who { key, peer, object: Arc::default(), if_match });
     Ok(next.run(request).await)
+}
+
+/// A page of elsewhere has no business here, whatever key a browser may send for it.
+fn refuse_foreign_page(headers: &HeaderMap) -> ApiResult<()> {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let Some(origin) = text(ORIGIN) else { return Ok(()) };
+    let own = text(HOST).unwrap_or_default();
+    let is_own = authority_of(origin).is_some_and(|authority| authority.eq_ignore_ascii_case(own));
+    if is_own || is_of_this_machine(origin) {
+        return Ok(());
+    }
+    Err(Problem::new(code::ORIGIN_REFUSED, format!("web pages of `{origin}` may not call the API"))
+        .hint("call it from a program, or from a page that is served from this machine")
+        .into())
 }
 
 /// The revision in `If-Match`, as `ETag` gave it. `*` asks for any.

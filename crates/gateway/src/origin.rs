@@ -12,6 +12,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use kip_relay::{Answer, Body};
 use kip_spec::function::{Cors, defaults};
+use kip_spec::origin::{authority_of, is_of_this_machine, name_of};
 use kip_spec::{Problem, code};
 
 /// Names and origins beyond those that belong to this machine.
@@ -43,30 +44,6 @@ impl Names {
         self.origins.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(origin))
             || is_of_this_machine(origin)
     }
-}
-
-/// The host without its port.
-fn name_of(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    }
-}
-
-/// The host and port of an origin; none for `null`, which pages without an origin have.
-fn authority_of(origin: &str) -> Option<&str> {
-    origin.split_once("://").map(|(_, authority)| authority)
-}
-
-/// Whether a page was served from loopback.
-fn is_of_this_machine(origin: &str) -> bool {
-    authority_of(origin).is_some_and(|authority| {
-        let name = name_of(authority).to_ascii_lowercase();
-        name == "localhost"
-            || name.ends_with(".localhost")
-            || name == "[::1]"
-            || name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
-    })
 }
 
 fn text(headers: &HeaderMap, name: http::HeaderName) -> Option<&str> {

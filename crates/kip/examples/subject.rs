@@ -408,6 +408,12 @@ fn answer(
             )?;
             Ok(true)
         }
+        // So many small headers.
+        "many-headers" => {
+            let headers: String = (0..number()).map(|number| format!("x-{number}: y\r\n")).collect();
+            write!(out, "HTTP/1.1 200 OK\r\n{headers}content-length: 2\r\n\r\nok")?;
+            Ok(true)
+        }
         "pid" => text(request, out, 200, &std::process::id().to_string()),
         "env" => {
             let all: BTreeMap<String, String> = std::env::vars().collect();

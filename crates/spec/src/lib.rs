@@ -8,6 +8,7 @@ pub mod finite;
 pub mod function;
 pub mod id;
 pub mod job;
+pub mod origin;
 pub mod problem;
 pub mod rate;
 pub mod round;

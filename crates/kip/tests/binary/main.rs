@@ -19,6 +19,7 @@ mod keys;
 mod lifecycle;
 mod logs;
 mod metrics;
+mod pages;
 mod protocols;
 mod relay;
 mod safety;
