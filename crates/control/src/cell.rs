@@ -392,7 +392,8 @@ impl Cell {
                 }
             }
         }
-        inner.effects = effects;
+        // A function at rest keeps no room for effects: most functions are.
+        inner.effects = if inner.host.core().is_some() { effects } else { Vec::new() };
         for (ticket, instance) in lost {
             let more = self.replace_unknown(inner, ticket, instance);
             after.effects.extend(more.effects);

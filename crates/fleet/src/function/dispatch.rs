@@ -74,6 +74,7 @@ impl FunctionCore {
             return !was_waiting;
         };
         let Some(instance) = self.instances.get_mut(&placed.on) else { return true };
+        debug_assert!(instance.in_flight > 0, "{ticket:?} leaves {}, which has nothing", placed.on);
         instance.in_flight = instance.in_flight.saturating_sub(1);
         let version = instance.version;
         let Some(revision) = self.revisions.get_mut(&version) else { return false };
@@ -134,6 +135,10 @@ impl FunctionCore {
         start: StartKind,
         effects: &mut Vec<Effect>,
     ) {
+        debug_assert!(
+            self.instances.get(&id).is_some_and(|instance| instance.state.class() == Class::Hot && !instance.unready),
+            "{ticket:?} goes to {id}, which cannot serve"
+        );
         let Some(instance) = self.instances.get_mut(&id) else { return };
         instance.in_flight += 1;
         instance.served += 1;

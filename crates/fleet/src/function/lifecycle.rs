@@ -273,6 +273,11 @@ impl FunctionCore {
         effects: &mut Vec<Effect>,
     ) {
         let operation = self.next_operation();
+        debug_assert!(self.instances.contains_key(&id), "{what:?} of {id}, which is not there");
+        debug_assert!(
+            state.class() != Class::Gone && state.rung().is_none(),
+            "{what:?} leads to {state}, which is a rest"
+        );
         let Some(instance) = self.instances.get_mut(&id) else { return };
         instance.operation = Some(Operation { number: operation, deadline: Some(now.saturating_add(limit)) });
         match what {

@@ -137,14 +137,17 @@ impl FunctionCore {
                 }
             }
             Event::Halt { ticket } => self.halt(now, ticket, effects),
-            Event::Occupy { ticket, instance } => return self.occupy(now, ticket, instance),
+            Event::Occupy { ticket, instance } => {
+                debug_assert!(!self.serves(), "a place of an earlier server is taken after decisions have begun");
+                return self.occupy(now, ticket, instance);
+            }
             Event::Backlog { version, backlog } => self.backlog(version, backlog),
             Event::Deploy { version, policy } => self.deploy(now, version, policy, effects),
             Event::Serve { version, policy } => self.serve(now, version, policy, effects),
             Event::Provision { qualifier, settings } => {
                 self.put_provision(now, qualifier, settings);
                 // What is put again when a server begins is known before anything is decided.
-                if !self.revisions.values().any(|revision| revision.role == Role::Serving) {
+                if !self.serves() {
                     return;
                 }
             }
@@ -159,6 +162,7 @@ impl FunctionCore {
             Event::Observed { instance, operation, seen } => self.observed(now, instance, operation, seen, effects),
             Event::Exited { instance, exit } => self.exited(now, instance, exit, effects),
             Event::Adopt { instance, version, policy, found } => {
+                debug_assert!(!self.serves(), "{instance} is handed in after decisions have begun");
                 return self.adopt(now, instance, version, policy, found, effects);
             }
             Event::Settled { instance } => self.settled(now, instance),
@@ -176,6 +180,11 @@ impl FunctionCore {
         self.provision(now, effects);
         self.reconcile(now, effects);
         self.arm(now, effects);
+    }
+
+    /// Whether decisions have begun.
+    fn serves(&self) -> bool {
+        self.revisions.values().any(|revision| revision.role == Role::Serving)
     }
 
     fn placer_says(&mut self, now: u64, message: FromPlacer, effects: &mut Vec<Effect>) {
@@ -315,8 +324,10 @@ impl FunctionCore {
 
     /// Moves an instance to another state, tells the log, and tells the placer what that gives back.
     fn change(&mut self, now: u64, id: InstanceId, to: State, why: Why, effects: &mut Vec<Effect>) {
+        debug_assert!(self.instances.contains_key(&id), "{id} becomes {to} and is not there");
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let from = instance.state;
+        debug_assert!(now >= instance.since, "{id} goes back in time");
         instance.enter(to, now);
         effects.push(Effect::Changed(Change { instance: id, version: instance.version, from: Some(from), to, why }));
         if to.class() != Class::Hot {

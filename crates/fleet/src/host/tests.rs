@@ -158,3 +158,24 @@ fn a_second_panic_within_a_minute_puts_the_function_into_quarantine_until_it_is_
     let served = run(&mut host, 62_007, arrive(5));
     assert!(served.iter().any(|effect| matches!(effect, Effect::Dispatch { .. })), "{served:?}");
 }
+
+/// A real one: the milliseconds of two requests over all of time are more than fit, and overflow is checked.
+#[test]
+fn a_step_that_panics_ends_in_the_host() {
+    let provision = kip_spec::scaling::provision::Provision { default_target: 1, ..Default::default() };
+    let concurrency = kip_spec::function::Concurrency { hard: 4, soft: 4 };
+    let scaling = Scaling::Fc(Box::new(Fc::new(provision)));
+    let kept = Policy { scaling, concurrency, ..policy() };
+    let mut host = CoreHost::new(1, CoreNumber(3), Some((VersionId(1), Arc::new(kept))));
+    (0..3).for_each(|ticket| drop(run(&mut host, 1, arrive(ticket))));
+    let working = host.core().and_then(|core| core.instances().next()).map(|instance| instance.in_flight);
+    assert_eq!(working, Some(3));
+    let mut effects = Vec::new();
+    let recovery = host.step(at(u64::MAX - 1), arrive(3), &mut effects).expect("it cannot count so far");
+    assert!(recovery.cause.contains("overflow") && !recovery.quarantined, "{recovery:?}");
+    assert!(matches!(effects[0], Effect::Refuse { ticket: Ticket(3), refusal: Refusal::CoreFailed }), "{effects:?}");
+    assert!(host.core().is_some_and(|core| core.is_placed(Ticket(0))), "work in flight goes on");
+    effects.clear();
+    assert_eq!(host.step(at(u64::MAX - 1), arrive(4), &mut effects), None);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Dispatch { ticket: Ticket(4), .. })), "{effects:?}");
+}

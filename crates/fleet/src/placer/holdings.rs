@@ -129,6 +129,13 @@ impl Holdings {
         }
     }
 
+    /// Whether sums and lists are what counting anew gives.
+    pub(super) fn are_sound(&self) -> bool {
+        let anew = Self::from(self.map.clone());
+        let lists = |all: &Self| format!("{:?} {:?} {:?}", all.functions, all.offered, all.asked);
+        self.used.memory() == anew.used.memory() && lists(self) == lists(&anew)
+    }
+
     /// Adds one to the sums and lists, or takes it out of them.
     fn note(&mut self, instance: InstanceId, holding: &Holding, there: bool) {
         let room = holding.room();

@@ -364,6 +364,7 @@ impl Placer {
         }
         self.grant(now, answers);
         self.press(now, answers);
+        debug_assert!(self.holdings.are_sound(), "the sums of what is held are wrong: {:?}", self.holdings);
     }
 
     fn with(&mut self, instance: InstanceId, change: impl FnOnce(&mut Holding)) {
