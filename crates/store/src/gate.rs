@@ -11,11 +11,10 @@ use kip_spec::{FunctionName, VersionId};
 use tokio::sync::Semaphore;
 
 use crate::backup::Staged;
-use crate::change::{
-    Committed, ControlReader, ControlStore, Object, Proposal, Seq, StoredProvision, StoredRevision, Unreadable,
-};
+use crate::change::{Committed, ControlReader, ControlStore, Proposal, StoredProvision, StoredRevision, Unreadable};
 use crate::database::Error;
 use crate::health::Condition;
+use crate::ids::{Object, Seq};
 use crate::keys::{AuditFilter, AuditRecord, StoredKey};
 use crate::sqlite::{ControlFile, SqliteFile};
 use crate::tasks::{

@@ -21,9 +21,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::change::FunctionId;
 use crate::database::Error;
 use crate::health::Condition;
+use crate::ids::FunctionId;
 
 pub(crate) use apply::MIGRATIONS;
 pub use sqlite::{SqliteTasks, Tuning};

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use super::apply::{BY_ID, signed};
 use super::{Delivery, Progressed, StoredEvent, Task, TaskFilter, TaskNumber, TaskState, events};
-use crate::change::FunctionId;
+use crate::ids::FunctionId;
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
