@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use axum::Json;
 use axum::http::Method;
 use schemars::generate::{Contract, SchemaSettings};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -141,6 +142,11 @@ pub fn document() -> Value {
         },
     });
     rename(document, &renamed)
+}
+
+/// Serves the document.
+pub(crate) async fn serve() -> Json<Value> {
+    Json(document())
 }
 
 /// The document as text, as it is committed.

@@ -20,7 +20,9 @@ use kip_tasks::{Bulk, Summary};
 
 use crate::guard::{Gate, guard};
 use crate::openapi::{Doc, says};
-use crate::{Api, audit, backup, functions, jobs, keys, logs, metrics, provision, requests, server, tasks, wire};
+use crate::{
+    Api, audit, backup, functions, jobs, keys, logs, metrics, openapi, provision, requests, server, tasks, wire,
+};
 
 /// An object whose fields are described elsewhere.
 type Fields = serde_json::Map<String, serde_json::Value>;
@@ -109,7 +111,7 @@ pub(crate) fn table() -> Vec<Entry> {
             metrics::metrics,
             says("Metrics, in the text form of Prometheus and OpenMetrics").gives_media("text/plain"),
         ),
-        shows("/api/v1/openapi.json", Operate, server::openapi, says("This document").gives::<Fields>()),
+        shows("/api/v1/openapi.json", Operate, openapi::serve, says("This document").gives::<Fields>()),
         shows(
             "/api/v1/functions",
             Operate,

@@ -64,8 +64,3 @@ pub(crate) async fn unknown_path(uri: Uri) -> ApiError {
 pub(crate) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     Problem::new(code::API_METHOD, format!("the API does not take {method} at {}", uri.path())).into()
 }
-
-/// The OpenAPI document of this API.
-pub(crate) async fn openapi() -> Json<serde_json::Value> {
-    Json(crate::openapi::document())
-}

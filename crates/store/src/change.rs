@@ -10,28 +10,12 @@ use async_trait::async_trait;
 use kip_spec::function::FunctionSpec;
 use kip_spec::scaling::Fc;
 use kip_spec::{FunctionName, VersionId};
-use serde::{Deserialize, Serialize};
 
 use crate::database::Error;
 use crate::health::Condition;
+use crate::ids::{FunctionId, Object, Seq};
 use crate::keys::{AuditFilter, AuditRecord, StoredKey};
 use crate::{Identity, VersionSource};
-
-/// The number of a commit. 0 is before the first commit: the revision of an object that does not exist.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Seq(pub u64);
-
-impl fmt::Display for Seq {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// The number of a function. A name that is made again gets another one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct FunctionId(pub u64);
 
 /// An immutable revision of a function.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,27 +28,6 @@ pub struct StoredRevision {
     pub ordinal: u64,
     /// The declaration.
     pub spec: FunctionSpec,
-}
-
-/// Something that has a revision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Object {
-    /// A function: its declaration. Which revision serves is its state and does not count.
-    Function(FunctionName),
-    /// The instances that are provisioned for a qualifier.
-    Provision(FunctionName, String),
-    /// A key, by its number.
-    Key(u64),
-}
-
-impl fmt::Display for Object {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Function(name) => write!(f, "function/{name}"),
-            Self::Provision(name, qualifier) => write!(f, "provision/{name}/{qualifier}"),
-            Self::Key(id) => write!(f, "key/{id}"),
-        }
-    }
 }
 
 /// A condition of a commit: the object still has this revision.

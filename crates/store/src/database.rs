@@ -15,8 +15,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::change::{Object, Seq};
 use crate::health::{Care, Condition};
+use crate::ids::{Object, Seq};
 
 /// Why the store failed. `database` says which: the file, or the address of a server.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, Row, params, params_from_iter};
 use serde::{Deserialize, Serialize};
 
-use crate::change::Seq;
+use crate::ids::Seq;
 
 /// A bearer key as stored: never the key itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,10 +13,12 @@ mod filter;
 #[cfg(any(test, feature = "gate"))]
 pub mod gate;
 mod health;
+mod ids;
 mod keys;
 mod records;
 pub mod schema;
 mod sqlite;
+mod staged;
 pub mod tasks;
 
 use std::collections::BTreeMap;
@@ -26,14 +28,15 @@ use kip_spec::VersionId;
 use serde::{Deserialize, Serialize};
 
 pub use change::{
-    Author, Change, Committed, ControlReader, ControlStore, Effect, FunctionId, IfMatch, Object, Proposal, Seq,
-    StoredProvision, StoredRevision, Unreadable,
+    Author, Change, Committed, ControlReader, ControlStore, Effect, IfMatch, Proposal, StoredProvision, StoredRevision,
+    Unreadable,
 };
 pub use changes::{Changes, Turn, detached};
 pub use control::SqliteControl;
 pub use database::Error;
 pub use filter::RequestFilter;
 pub use health::{Care, Condition};
+pub use ids::{FunctionId, Object, Seq};
 pub use keys::{AuditFilter, AuditRecord, StoredKey};
 pub use records::SqliteRecords;
 pub use sqlite::{ControlFile, RecordsFile, SqliteFile};

@@ -1,7 +1,8 @@
 use super::*;
 use crate::SqliteControl;
-use crate::change::{Change, Effect, Seq};
+use crate::change::{Change, Effect};
 use crate::control::contract::{deployment, name};
+use crate::ids::Seq;
 use tokio::sync::{Semaphore, mpsc};
 
 fn changes() -> (tempfile::TempDir, Changes) {

@@ -5,7 +5,8 @@ use kip_spec::scaling::Fc;
 use kip_spec::{FunctionName, VersionId};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use crate::change::{Change, Committed, Effect, FunctionId, Object, Proposal, Seq, StoredRevision};
+use crate::change::{Change, Committed, Effect, Proposal, StoredRevision};
+use crate::ids::{FunctionId, Object, Seq};
 use crate::keys;
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;

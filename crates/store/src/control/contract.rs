@@ -6,8 +6,9 @@ use kip_spec::function::{FunctionSpec, Program};
 use kip_spec::scaling::{Fc, Provision};
 use kip_spec::{FunctionName, VersionId};
 
-use crate::change::{Change, Committed, ControlStore, Effect, IfMatch, Object, Proposal, Seq, StoredRevision};
+use crate::change::{Change, Committed, ControlStore, Effect, IfMatch, Proposal, StoredRevision};
 use crate::database::Error;
+use crate::ids::{Object, Seq};
 use crate::keys::StoredKey;
 
 pub(crate) fn name(name: &str) -> FunctionName {

@@ -15,14 +15,15 @@ use async_trait::async_trait;
 use kip_spec::{FunctionName, VersionId};
 use rusqlite::Connection;
 
-use crate::backup::Staged;
 use crate::change::{
-    Committed, ControlReader, ControlStore, Effect, Object, Proposal, Seq, StoredProvision, StoredRevision, Unreadable,
+    Committed, ControlReader, ControlStore, Effect, Proposal, StoredProvision, StoredRevision, Unreadable,
 };
 use crate::database::{Database, Error, Sync};
 use crate::health::{Care, Condition};
+use crate::ids::{Object, Seq};
 use crate::keys::{self, AuditFilter, AuditRecord, StoredKey};
 use crate::sqlite::{ControlFile, SqliteFile};
+use crate::staged::Staged;
 use crate::tasks::BlobHold;
 use crate::{Identity, VersionSource};
 

@@ -4,7 +4,8 @@ use kip_spec::{FunctionName, VersionId};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::commit::signed;
-use crate::change::{FunctionId, StoredProvision, StoredRevision, Unreadable};
+use crate::change::{StoredProvision, StoredRevision, Unreadable};
+use crate::ids::FunctionId;
 use crate::{Identity, VersionSource};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;

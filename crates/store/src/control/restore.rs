@@ -6,7 +6,7 @@ use kip_spec::FunctionName;
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::commit::{begin, signed};
-use crate::change::Seq;
+use crate::ids::Seq;
 use crate::keys;
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;

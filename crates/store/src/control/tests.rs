@@ -7,7 +7,8 @@ use rusqlite::Connection;
 
 use super::contract::{commit, deploy, name, put_key};
 use super::{MIGRATIONS, SqliteControl};
-use crate::change::{Change, ControlReader as _, ControlStore, FunctionId, Object, Seq};
+use crate::change::{Change, ControlReader as _, ControlStore};
+use crate::ids::{FunctionId, Object, Seq};
 use crate::keys::{AuditFilter, StoredKey};
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{claim, end, look, step, store, task};
-use crate::change::FunctionId;
+use crate::ids::FunctionId;
 use crate::tasks::{
     Accepted, Delivered, NewDelivery, NewTask, Output, Progressed, TaskFilter, TaskNumber, TaskState, TaskStore,
 };
