@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::arguments::Format;
 
@@ -87,16 +88,16 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
 
 /// A table with aligned columns; columns whose name begins with `#` are right-aligned numbers.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
-    let mut widths: Vec<usize> = header.iter().map(|name| name.trim_start_matches('#').chars().count()).collect();
+    let mut widths: Vec<usize> = header.iter().map(|name| name.trim_start_matches('#').width()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(cell.width());
         }
     }
     let line = |cells: &mut dyn Iterator<Item = &str>| {
         let mut text = String::new();
         for ((cell, width), name) in cells.zip(&widths).zip(header) {
-            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+            let padding = " ".repeat(width.saturating_sub(cell.width()));
             let (before, after) = if name.starts_with('#') { (padding.as_str(), "") } else { ("", padding.as_str()) };
             text.push_str(&format!("{before}{cell}{after}  "));
         }
@@ -161,6 +162,8 @@ mod tests {
     fn columns_are_aligned() {
         let rows = [vec!["a".to_owned(), "10".to_owned()], vec!["long".to_owned(), "9".to_owned()]];
         assert_eq!(table(&["NAME", "#N"], &rows), "NAME   N\na     10\nlong   9\n");
+        let wide = [vec!["语言".to_owned(), "1".to_owned()], vec!["abcd".to_owned(), "2".to_owned()]];
+        assert_eq!(table(&["NAME", "#N"], &wide), "NAME  N\n语言  1\nabcd  2\n", "wide characters take two columns");
     }
 
     #[test]

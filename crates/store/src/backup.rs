@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
@@ -153,7 +154,7 @@ fn pack(
         }
         let text = serde_json::to_string_pretty(manifest)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-        let sum = hexadecimal(&Sha256::digest(text.as_bytes()));
+        let sum = HEXLOWER.encode(&Sha256::digest(text.as_bytes()));
         transaction.execute("INSERT INTO manifest VALUES (1, ?1, ?2)", params![text, sum])?;
         transaction.commit()
     };
@@ -198,11 +199,7 @@ fn pack_one(c: &Connection, name: &str, copy: &Path, schema: u32) -> Result<Part
         number += 1;
         bytes += read as u64;
     }
-    Ok(Part { name: name.to_owned(), schema, bytes, sha256: hexadecimal(&digest.finalize()) })
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    Ok(Part { name: name.to_owned(), schema, bytes, sha256: HEXLOWER.encode(&digest.finalize()) })
 }
 
 /// Checks a backup and unpacks it into a new folder inside `within`. `ours` is who we are, where that matters.
@@ -285,7 +282,7 @@ fn read_manifest(c: &Connection, file: &Path) -> Result<Manifest, Error> {
         .optional()
         .map_err(|error| damaged(error.to_string()))?;
     let (text, sum) = found.ok_or_else(|| damaged("it has no manifest".to_owned()))?;
-    if hexadecimal(&Sha256::digest(text.as_bytes())) != sum {
+    if HEXLOWER.encode(&Sha256::digest(text.as_bytes())) != sum {
         return Err(damaged("its manifest was changed".to_owned()));
     }
     // A newer form may have another shape.
@@ -313,7 +310,7 @@ fn unpack(c: &Connection, part: &Part, target: &Path) -> Result<(), String> {
         bytes += piece.len() as u64;
         out.write_all(piece).map_err(|error| text(&error))?;
     }
-    if bytes != part.bytes || hexadecimal(&digest.finalize()) != part.sha256 {
+    if bytes != part.bytes || HEXLOWER.encode(&digest.finalize()) != part.sha256 {
         return Err(format!("the checksum of {} does not fit", part.name));
     }
     out.sync_all().map_err(|error| text(&error))

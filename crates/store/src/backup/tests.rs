@@ -171,7 +171,7 @@ async fn no_damaged_backup_is_taken_for_whole() {
             Ok(staged) => {
                 let mut sums = staged.manifest.files.iter().zip([&staged.control, &staged.records]);
                 assert!(sums.all(|(part, file)| part.schema > 1
-                    || hexadecimal(&Sha256::digest(fs::read(file).unwrap())) == part.sha256));
+                    || HEXLOWER.encode(&Sha256::digest(fs::read(file).unwrap())) == part.sha256));
             }
             Err(other) => panic!("{other}"),
         }
@@ -203,7 +203,7 @@ async fn newer_and_foreign_ones_are_refused() {
         let mut manifest = read_manifest(&c, &copy).unwrap();
         change(&mut manifest);
         let text = serde_json::to_string(&manifest).unwrap();
-        let sum = hexadecimal(&Sha256::digest(text.as_bytes()));
+        let sum = HEXLOWER.encode(&Sha256::digest(text.as_bytes()));
         c.execute("UPDATE manifest SET text = ?1, sha256 = ?2", [text, sum]).unwrap();
         copy
     };

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use parking_lot::{Mutex, MutexGuard};
 use sha2::{Digest, Sha256};
 
@@ -90,7 +91,7 @@ impl Blobs {
     /// Writes a file and pins it; file and folder are synced. One that exists may be another caller's of this moment, so
     /// the folder is synced even then.
     pub(crate) fn put(&self, bytes: &[u8]) -> io::Result<Pin> {
-        let hash = hexadecimal(&Sha256::digest(bytes));
+        let hash = HEXLOWER.encode(&Sha256::digest(bytes));
         *self.lock().pins.entry(hash.clone()).or_default() += 1;
         let pin = Pin { blobs: self.clone(), hash };
         let path = self.folder.join(&pin.hash);
@@ -161,12 +162,4 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
 /// The folder that a path lies in.
 pub(crate) fn parent(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
