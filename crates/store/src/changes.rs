@@ -10,11 +10,11 @@ use std::sync::Arc;
 use kip_spec::FunctionName;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::backup::Staged;
 use crate::change::{Committed, ControlReader, ControlStore, Proposal};
 use crate::database::Error;
 use crate::keys::AuditRecord;
 use crate::sqlite::{ControlFile, SqliteFile};
+use crate::staged::Staged;
 
 /// The control store of a running server. Clones share it.
 #[derive(Debug, Clone)]

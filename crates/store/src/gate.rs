@@ -10,13 +10,13 @@ use bytes::Bytes;
 use kip_spec::{FunctionName, VersionId};
 use tokio::sync::Semaphore;
 
-use crate::backup::Staged;
 use crate::change::{Committed, ControlReader, ControlStore, Proposal, StoredProvision, StoredRevision, Unreadable};
 use crate::database::Error;
 use crate::health::Condition;
 use crate::ids::{Object, Seq};
 use crate::keys::{AuditFilter, AuditRecord, StoredKey};
 use crate::sqlite::{ControlFile, SqliteFile};
+use crate::staged::Staged;
 use crate::tasks::{
     Accepted, BlobHold, Delivered, Delivery, NewTask, Output, SqliteTasks, Step, Stepped, SyncTimes, Task, TaskFilter,
     TaskNumber, TaskReader, TaskStore,

@@ -18,6 +18,7 @@ mod keys;
 mod records;
 pub mod schema;
 mod sqlite;
+mod staged;
 pub mod tasks;
 
 use std::collections::BTreeMap;

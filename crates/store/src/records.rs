@@ -8,11 +8,11 @@ use rusqlite::types::Value;
 use rusqlite::{params, params_from_iter};
 use serde::de::DeserializeOwned;
 
-use crate::backup::Staged;
 use crate::database::{Database, Error, Sync};
 use crate::filter::RequestFilter;
 use crate::health::{Care, Condition};
 use crate::sqlite::{RecordsFile, SqliteFile};
+use crate::staged::Staged;
 use crate::tasks::BlobHold;
 use crate::{DecisionRecord, ReachedTarget, Record, RecordStore, RequestRecord, Retention, ScalingRecord, UsageRecord};
 

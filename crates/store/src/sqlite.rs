@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use kip_spec::FunctionName;
 
-use crate::backup::Staged;
 use crate::change::Committed;
 use crate::database::Error;
-use crate::tasks::BlobHold;
+use crate::staged::Staged;
+use crate::tasks::blobs::Hold as BlobHold;
 
 /// A store in a SQLite file.
 #[async_trait]

@@ -15,7 +15,6 @@ use async_trait::async_trait;
 use kip_spec::{FunctionName, VersionId};
 use rusqlite::Connection;
 
-use crate::backup::Staged;
 use crate::change::{
     Committed, ControlReader, ControlStore, Effect, Proposal, StoredProvision, StoredRevision, Unreadable,
 };
@@ -24,6 +23,7 @@ use crate::health::{Care, Condition};
 use crate::ids::{Object, Seq};
 use crate::keys::{self, AuditFilter, AuditRecord, StoredKey};
 use crate::sqlite::{ControlFile, SqliteFile};
+use crate::staged::Staged;
 use crate::tasks::BlobHold;
 use crate::{Identity, VersionSource};
 

@@ -4,8 +4,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::blobs::{INLINE, Pin};
 use super::events;
+use super::model::{Accepted, Delivered, NewTask, Output, Step, Stepped};
 use super::writer::Scratch;
-use super::{Accepted, Delivered, NewTask, OPEN_BELOW, Output, Step, Stepped, TaskNumber};
+use kip_spec::task::{OPEN_BELOW, TaskNumber};
 
 /// `tasks_open` is the one index: what is ready, claimed or expiring is found through it and ordered in memory. `ids` holds
 /// only what callers chose; a generated id is the row's number. A delivery's number never comes back: receivers tell

@@ -2,7 +2,7 @@
 //! the line before, because the numbers of one step are only known to the database. Lines from before events were values are
 //! `at Word {detail}`.
 
-use super::{NewEvent, StoredEvent};
+use super::model::{NewEvent, StoredEvent};
 
 /// The lines of one step but for the first number, which the database puts in front.
 pub(super) fn lines(events: &[NewEvent]) -> String {

@@ -7,8 +7,10 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use super::apply::{BY_ID, signed};
-use super::{Delivery, Progressed, StoredEvent, Task, TaskFilter, TaskNumber, TaskState, events};
+use super::events;
+use super::model::{Delivery, StoredEvent, Task, TaskFilter};
 use crate::ids::FunctionId;
+use kip_spec::task::{Progressed, TaskNumber, TaskState};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 

@@ -6,17 +6,18 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::Connection;
 
+use super::apply;
 use super::blobs::{Blobs, Hold, Pin, parent, sync_folder};
 use super::checkpoint::{self, Checkpointer};
+use super::model::{
+    Accepted, Delivered, Delivery, NewTask, Output, Step, Stepped, SyncTimes, Task, TaskFilter, TaskReader, TaskStore,
+};
 use super::read::{self, Stored};
 use super::writer::Writer;
-use super::{
-    Accepted, Delivered, Delivery, NewTask, Output, Step, Stepped, SyncTimes, Task, TaskFilter, TaskNumber, TaskReader,
-    TaskStore, apply,
-};
 use crate::database::{self, Error, Readers, Sync, name, plain};
 use crate::health::{Care, Condition};
 use crate::sqlite::SqliteFile;
+use kip_spec::task::TaskNumber;
 
 /// The writer's pages in memory; SQLite takes a negative number for KiB, and looks through all of them at each commit.
 const CACHE: i64 = -8_192;

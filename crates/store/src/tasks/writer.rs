@@ -12,10 +12,10 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::SyncTimes;
 use super::apply;
 use super::blobs::Blobs;
 use super::checkpoint::Checkpointer;
+use super::model::SyncTimes;
 use crate::database::{Error, is_full, is_lost, name, plain, poison};
 use crate::health::{Care, Condition};
 

@@ -1,0 +1,179 @@
+//! A backup that was checked and unpacked, and what can be wrong with one.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use kip_spec::function::FunctionSpec;
+use kip_spec::{FunctionName, VersionId};
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+
+use crate::database;
+
+/// The database of tasks, and the folder beside it.
+pub(crate) const TASKS: &str = "tasks.db";
+pub(crate) const BLOBS: &str = "tasks.blobs";
+
+/// What a backup says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Manifest {
+    /// The form of the file.
+    pub format: u32,
+    /// The id of the server it was taken of.
+    pub server: String,
+    /// When, milliseconds since 1970.
+    pub made: i64,
+    /// By which version of Kipwake.
+    pub by: String,
+    /// How many functions it holds.
+    pub functions: u64,
+    /// The databases.
+    pub files: Vec<Part>,
+}
+
+/// A database in a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Part {
+    /// Its name in the data directory.
+    pub name: String,
+    /// The number of its schema.
+    pub schema: u32,
+    /// Its length.
+    pub bytes: u64,
+    /// SHA-256 of its content.
+    pub sha256: String,
+}
+
+/// Why a backup could not be made or used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is a file of this name.
+    #[error("{} exists already", path.display())]
+    Exists {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Reading or writing failed.
+    #[error("{} cannot be read or written: {detail}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What was said.
+        detail: String,
+    },
+    /// The file is something else, or not whole.
+    #[error("{} is not a whole backup: {detail}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// It was made by a newer version.
+    #[error("{} was made by Kipwake {by}, whose {what} this version does not know", path.display())]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// By which version.
+        by: String,
+        /// What is newer.
+        what: String,
+    },
+    /// It was taken of another server.
+    #[error("{} was taken of the server {found}, and this is {ours}", path.display())]
+    Foreign {
+        /// Which file.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who we are.
+        ours: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] database::Error),
+}
+
+/// A backup that was checked, unpacked into a folder of its own, which goes with this.
+#[derive(Debug)]
+pub struct Staged {
+    /// What it says of itself.
+    pub manifest: Manifest,
+    pub(crate) control: PathBuf,
+    pub(crate) records: PathBuf,
+    /// Tasks, if the backup has them.
+    pub(crate) tasks: Option<PathBuf>,
+    pub(crate) folder: PathBuf,
+}
+
+impl Staged {
+    /// The functions in it with the version that each has as current.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn current_versions(&self) -> Result<Vec<(FunctionName, VersionId)>, Error> {
+        let read = || -> Result<Vec<(String, i64)>, rusqlite::Error> {
+            let query = "SELECT name, coalesce(serving, desired) FROM functions ORDER BY name";
+            Connection::open(&self.control)?
+                .prepare(query)?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        };
+        let rows = read().map_err(|error| self.damaged(&error))?;
+        let parse = |(name, version): (String, i64)| {
+            let name = name.parse().map_err(|error| self.damaged(&error))?;
+            Ok((name, VersionId(version.unsigned_abs())))
+        };
+        rows.into_iter().map(parse).collect()
+    }
+
+    /// What a version in it declares.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn spec(&self, version: VersionId) -> Result<FunctionSpec, Error> {
+        let read = || -> Result<String, rusqlite::Error> {
+            let id = i64::try_from(version.0).unwrap_or(i64::MAX);
+            Connection::open(&self.control)?
+                .query_row("SELECT spec FROM revisions WHERE id = ?1", [id], |row| row.get(0))
+        };
+        let text = read().map_err(|error| self.damaged(&error))?;
+        serde_json::from_str(&text).map_err(|error| self.damaged(&error))
+    }
+
+    /// Whether it holds tasks.
+    pub fn has_tasks(&self) -> bool {
+        self.tasks.is_some()
+    }
+
+    /// Puts its tasks into a data directory that has none, and whose server does not run.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] or [`Error::Io`].
+    pub fn put_tasks(&self, data: &Path) -> Result<(), Error> {
+        let Some(tasks) = &self.tasks else { return Ok(()) };
+        let (file, blobs) = (data.join(TASKS), data.join(BLOBS));
+        for path in [&file, &blobs] {
+            if fs::symlink_metadata(path).is_ok() {
+                return Err(Error::Exists { path: path.clone() });
+            }
+        }
+        let io = |error: std::io::Error| Error::Io { path: file.clone(), detail: error.to_string() };
+        // Claims in it are of no server that lives: whoever opens it voids them.
+        let disown = || Connection::open(tasks)?.execute("UPDATE tasks SET server = '' WHERE state < 10", []);
+        disown().map_err(|error| self.damaged(&error))?;
+        fs::rename(self.folder.join(BLOBS), &blobs).map_err(io)?;
+        fs::rename(tasks, &file).map_err(io)?;
+        File::open(data).and_then(|data| data.sync_all()).map_err(io)
+    }
+
+    fn damaged(&self, error: &dyn std::fmt::Display) -> Error {
+        Error::Damaged { path: self.control.clone(), detail: error.to_string() }
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
