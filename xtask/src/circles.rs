@@ -4,7 +4,7 @@
 //! Read as text: `use` declarations and paths that begin with `crate`, `super` or `self`. Tests are left out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
