@@ -20,6 +20,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use crate::envelope::{Envelope, Head};
 use crate::event::Event;
 use crate::hold::{self, Held, Holders};
+use crate::retry_after;
 use crate::service::{Cancel, LEASE, Run, Shared};
 use crate::view::{INVOCATION, id_of};
 use crate::{progress, words};
@@ -459,8 +460,7 @@ pub(crate) fn meaning<'a>(
 ) -> (Ended, Option<Output>) {
     let content_type = header("content-type").map(str::to_owned);
     let told = header("x-fc-status").and_then(|status| status.parse::<u16>().ok());
-    let retry_after =
-        header("retry-after").and_then(|value| value.parse::<u64>().ok()).map(|seconds| seconds.min(86_400) * 1_000);
+    let retry_after = header("retry-after").and_then(|value| retry_after::wait(value, wall_millis()));
     let output = Output { head: serde_json::to_string(&Head { status, content_type, cut }).unwrap_or_default(), body };
     let failed = told.map_or(status >= 400, |told| !(200..300).contains(&told));
     let said = || {

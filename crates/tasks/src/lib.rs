@@ -22,6 +22,7 @@ pub mod holder;
 pub mod jobs;
 mod progress;
 mod recover;
+mod retry_after;
 mod rounds;
 pub mod service;
 mod sign;
