@@ -13,7 +13,7 @@ const SEEDS: u64 = 1_000_000;
 /// Seeds between two notes.
 const PIECE: u64 = 2_000;
 /// What a run of a seed is made of: other code makes another soak.
-const CODE: [&str; 4] = ["crates/fleet", "crates/queue", "crates/sim", "crates/spec"];
+const CODE: [&str; 4] = ["crates/fleet/src", "crates/queue/src", "crates/sim/src", "crates/spec/src"];
 
 /// `cargo xtask soak seeds [--seeds N] [--from S] [--cores N] [--anew]`.
 pub(crate) fn seeds(arguments: &[&str]) -> Result<()> {
