@@ -125,7 +125,8 @@ fn uses(text: &str, handed_on: bool) -> Vec<Vec<String>> {
         let line = text[..at].rfind('\n').map_or(0, |end| end + 1);
         let before = text[line..at].trim();
         let is_pub = before.starts_with("pub");
-        if !(before.is_empty() || is_pub) || handed_on && !is_pub {
+        let counts = if handed_on { is_pub } else { is_pub || before.is_empty() };
+        if !counts {
             continue;
         }
         let Some(end) = text[at..].find(';') else { continue };

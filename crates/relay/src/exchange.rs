@@ -220,7 +220,7 @@ impl Relay {
                     tokio::pin!(waiting);
                     tokio::select! {
                         verdict = &mut waiting => return Ok(verdict),
-                        whole = upload.read_ahead() => if let Err(code) = whole { return Err(code) },
+                        whole = upload.read_ahead() => whole?,
                     }
                     Ok(waiting.await)
                 };
