@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kip_engine::{Alive, Found, Inherited, StopOrder};
@@ -121,6 +122,7 @@ impl Shared {
             return;
         }
         let shared = self.clone();
+        self.ending_left.fetch_add(1, Ordering::Relaxed);
         kip_host::tasks::spawn("end left instance", async move {
             let body = shared.bodies.at(pool);
             let ended = match has_grace {
@@ -133,6 +135,8 @@ impl Shared {
             if let Err(error) = ended {
                 tracing::error!(%instance, %error, "an instance of an earlier server is still there");
             }
+            shared.ending_left.fetch_sub(1, Ordering::Relaxed);
+            shared.changed.notify_waiters();
         });
     }
 

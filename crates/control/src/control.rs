@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kip_engine::{BodyEvent, Measure, StopOrder};
@@ -228,6 +228,8 @@ pub(crate) struct Shared {
     router: Mutex<Router>,
     posted: Notify,
     closing: AtomicBool,
+    /// Instances of an earlier server that are being ended.
+    pub(crate) ending_left: AtomicUsize,
     changed_functions: AtomicU64,
     /// Where places for tasks go, and where they come out until somebody has taken that.
     offers: mpsc::Sender<Permit>,
@@ -289,6 +291,7 @@ impl Control {
             router: Mutex::default(),
             posted: Notify::new(),
             closing: AtomicBool::new(false),
+            ending_left: AtomicUsize::new(0),
             changed_functions: AtomicU64::new(0),
             offers,
             offered: Mutex::new(Some(offered)),
@@ -512,6 +515,11 @@ impl Control {
         self.shared.boot
     }
 
+    /// Ends the server when a task has ended that it cannot do without.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.shared.options.supervisor
+    }
+
     /// Where records are handed in.
     pub fn recorder(&self) -> &Recorder {
         &self.shared.recorder
@@ -549,6 +557,8 @@ impl Control {
             let ending = self.instances().into_iter().map(|instance| self.shared.stop(instance.id));
             futures_util::future::join_all(ending).await;
         }
+        // Each ends on its own: its grace is written down, and force follows it.
+        self.shared.until(|| self.shared.ending_left.load(Ordering::Relaxed) == 0).await;
         self.shared.recorder.flush().await;
         self.shared.bodies.clean_up().await;
     }

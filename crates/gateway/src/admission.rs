@@ -148,7 +148,13 @@ impl Door {
         if inbound.keyed && !origin::is_preflight(request) {
             self.authority.require_key(&sent, id)?;
         }
-        let place = self.place(request, &sent, id, inbound).await?;
+        let place = match self.place(request, &sent, id, inbound).await {
+            // Who has no key is not told which functions there are.
+            Err(_) if inbound.keyed && origin::is_preflight(request) => {
+                return Err(Box::new(origin::preflight(&self.names, None, &[], request)));
+            }
+            place => place?,
+        };
         self.admit(place, (request, &sent), id, inbound)
     }
 

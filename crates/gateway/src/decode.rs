@@ -7,8 +7,12 @@ use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use ruzstd::decoding::FrameDecoder;
 
-/// Compressed bytes that are decoded at once: a thousandfold of them is all that may come beyond the bound.
+/// Compressed bytes that are decoded at once.
 const STEP: usize = 1 << 10;
+/// The same of zstd, whose decoder holds what comes of all whole blocks: 4 bytes can be a block of 128 KiB.
+const ZSTD_STEP: usize = 128;
+/// What a zstd frame may look back on (RFC 8878, section 3.1.1.1.2, recommends decoders to take 8 MiB).
+const ZSTD_WINDOW: u64 = 8 << 20;
 
 /// The decoder wants all of a frame's header at once (RFC 8878, section 3.1.1). No request is shorter.
 const LONGEST_FRAME_HEADER: usize = 18;
@@ -27,16 +31,44 @@ pub(crate) struct Decoder {
 
 enum Coding {
     Identity,
-    Gzip(MultiGzDecoder<Vec<u8>>),
+    Gzip(MultiGzDecoder<Bounded>),
     /// With its header, or without it, as some send it: known when the first byte is there.
     Deflate(Option<Deflate>),
     Zstd(Box<Zstd>),
-    Brotli(Box<brotli_decompressor::DecompressorWriter<Vec<u8>>>),
+    Brotli(Box<brotli_decompressor::DecompressorWriter<Bounded>>),
 }
 
 enum Deflate {
-    Zlib(ZlibDecoder<Vec<u8>>),
-    Raw(DeflateDecoder<Vec<u8>>),
+    Zlib(ZlibDecoder<Bounded>),
+    Raw(DeflateDecoder<Bounded>),
+}
+
+/// Takes decoded bytes up to a bound and fails beyond it, so that no decoder goes on there.
+struct Bounded {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl Bounded {
+    fn new(most: usize) -> Self {
+        Self { bytes: Vec::new(), most }
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = self.most.saturating_sub(self.bytes.len());
+        if room == 0 {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let taken = &bytes[..bytes.len().min(room)];
+        self.bytes.extend_from_slice(taken);
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct Zstd {
@@ -44,6 +76,7 @@ struct Zstd {
     /// Not decoded yet.
     input: Vec<u8>,
     output: Vec<u8>,
+    most: usize,
 }
 
 impl std::fmt::Debug for Coding {
@@ -68,12 +101,17 @@ impl Decoder {
             Some(Err(_)) => return Err(Unreadable),
             Some(Ok(name)) => match name.trim().to_ascii_lowercase().as_str() {
                 "" | "identity" => Coding::Identity,
-                "gzip" | "x-gzip" => Coding::Gzip(MultiGzDecoder::new(Vec::new())),
+                "gzip" | "x-gzip" => Coding::Gzip(MultiGzDecoder::new(Bounded::new(most))),
                 "deflate" => Coding::Deflate(None),
                 "zstd" => {
-                    Coding::Zstd(Box::new(Zstd { decoder: FrameDecoder::new(), input: Vec::new(), output: Vec::new() }))
+                    let mut decoder = FrameDecoder::new();
+                    decoder.set_max_window_size(ZSTD_WINDOW);
+                    Coding::Zstd(Box::new(Zstd { decoder, input: Vec::new(), output: Vec::new(), most }))
                 }
-                "br" => Coding::Brotli(Box::new(brotli_decompressor::DecompressorWriter::new(Vec::new(), 4 << 10))),
+                "br" => {
+                    let out = Bounded::new(most);
+                    Coding::Brotli(Box::new(brotli_decompressor::DecompressorWriter::new(out, 4 << 10)))
+                }
                 _ => return Err(Unreadable),
             },
         };
@@ -84,12 +122,12 @@ impl Decoder {
     pub(crate) fn decoded<'a>(&'a self, read: &'a [u8]) -> &'a [u8] {
         match &self.coding {
             Coding::Identity => read,
-            Coding::Gzip(decoder) => decoder.get_ref(),
+            Coding::Gzip(decoder) => &decoder.get_ref().bytes,
             Coding::Deflate(None) => &[],
-            Coding::Deflate(Some(Deflate::Zlib(decoder))) => decoder.get_ref(),
-            Coding::Deflate(Some(Deflate::Raw(decoder))) => decoder.get_ref(),
+            Coding::Deflate(Some(Deflate::Zlib(decoder))) => &decoder.get_ref().bytes,
+            Coding::Deflate(Some(Deflate::Raw(decoder))) => &decoder.get_ref().bytes,
             Coding::Zstd(zstd) => &zstd.output,
-            Coding::Brotli(decoder) => decoder.get_ref(),
+            Coding::Brotli(decoder) => &decoder.get_ref().bytes,
         }
     }
 
@@ -99,26 +137,31 @@ impl Decoder {
             return Ok(0);
         }
         let before = self.decoded(&[]).len();
-        for piece in bytes.chunks(STEP) {
+        let step = if matches!(self.coding, Coding::Zstd(_)) { ZSTD_STEP } else { STEP };
+        for piece in bytes.chunks(step) {
             if self.decoded(&[]).len() >= self.most {
                 break;
             }
-            self.coding.write(piece).map_err(|_| Unreadable)?;
+            let written = self.coding.write(piece, self.most);
+            // At the bound it is not the body's fault that it does not go on.
+            if written.is_err() && self.decoded(&[]).len() < self.most {
+                return Err(Unreadable);
+            }
         }
         Ok(self.decoded(&[]).len() - before)
     }
 }
 
 impl Coding {
-    fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+    fn write(&mut self, piece: &[u8], most: usize) -> io::Result<()> {
         match self {
             Self::Identity => Ok(()),
             Self::Gzip(decoder) => decoder.write_all(piece).and_then(|()| decoder.flush()),
             Self::Deflate(decoder) => {
                 // A method of 8 in its low bits is a header (RFC 1950, section 2.2).
                 let fresh = || match piece.first() {
-                    Some(first) if first & 0x0f == 8 => Deflate::Zlib(ZlibDecoder::new(Vec::new())),
-                    _ => Deflate::Raw(DeflateDecoder::new(Vec::new())),
+                    Some(first) if first & 0x0f == 8 => Deflate::Zlib(ZlibDecoder::new(Bounded::new(most))),
+                    _ => Deflate::Raw(DeflateDecoder::new(Bounded::new(most))),
                 };
                 match decoder.get_or_insert_with(fresh) {
                     Deflate::Zlib(decoder) => decoder.write_all(piece).and_then(|()| decoder.flush()),
@@ -139,16 +182,19 @@ impl Zstd {
         }
         let mut chunk = [0; 8 << 10];
         let mut used = 0;
-        loop {
-            let (read, written) =
-                self.decoder.decode_from_to(&self.input[used..], &mut chunk).map_err(io::Error::other)?;
-            used += read;
+        while self.output.len() < self.most {
+            let rest = self.input.get(used..).unwrap_or_default();
+            let (read, written) = self.decoder.decode_from_to(rest, &mut chunk).map_err(io::Error::other)?;
             self.output.extend_from_slice(&chunk[..written]);
-            if read == 0 && written == 0 {
-                self.input.drain(..used);
-                return Ok(());
+            // The decoder counts a checksum that is not there yet.
+            let whole = read <= rest.len();
+            used += if whole { read } else { 0 };
+            if !whole || (read == 0 && written == 0) {
+                break;
             }
         }
+        self.input.drain(..used.min(self.input.len()));
+        Ok(())
     }
 }
 
@@ -201,10 +247,29 @@ mod tests {
 
     #[test]
     fn a_bomb_stops_at_the_bound() {
-        let bomb = gzip(&vec![b' '; 64 << 20]);
-        let mut decoder = Decoder::of(&headers("gzip"), 1 << 20).unwrap();
-        decoder.push(&bomb).unwrap();
-        assert!(decoder.decoded(&[]).len() < 4 << 20, "{} bytes", decoder.decoded(&[]).len());
+        // One frame of 64 MiB: a header without checksum and with a window of 1 MiB, then blocks of one repeated byte.
+        let mut zstd = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x50];
+        for block in 0..512 {
+            let header = (128u32 << 10) << 3 | 1 << 1 | u32::from(block == 511);
+            zstd.extend_from_slice(&header.to_le_bytes()[..3]);
+            zstd.push(b' ');
+        }
+        for (coding, bomb) in [("gzip", gzip(&vec![b' '; 64 << 20])), ("zstd", zstd)] {
+            let mut decoder = Decoder::of(&headers(coding), 1 << 20).unwrap();
+            decoder.push(&bomb).unwrap();
+            let length = decoder.decoded(&[]).len();
+            assert!((1 << 20..=(1 << 20) + (8 << 10)).contains(&length), "{coding}: {length} bytes");
+        }
+    }
+
+    #[test]
+    fn brotli_is_read_up_to_the_bound() {
+        // A window of 64 KiB, then one block that is not compressed: "hello".
+        let hello = [0x0b, 0x02, 0x80, b'h', b'e', b'l', b'l', b'o', 0x03];
+        assert_eq!(decoded("br", &hello, 1).as_deref(), Ok(&b"hello"[..]));
+        let mut decoder = Decoder::of(&headers("br"), 3).unwrap();
+        decoder.push(&hello).unwrap();
+        assert_eq!(decoder.decoded(&[]), b"hel");
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub(crate) fn check(names: &Names, cors: Option<&Cors>, request: &Request<impl S
     if fetch("sec-fetch-site") == Some(b"cross-site")
         && fetch("sec-fetch-mode") != Some(b"navigate")
         && !headers.contains_key(ORIGIN)
-        && !cors.is_some_and(|cors| cors.origins.iter().any(|known| known == "*"))
+        && !cors.map_or(&names.origins, |cors| &cors.origins).iter().any(|known| known == "*")
     {
         return Err(Problem::new(code::ORIGIN_REFUSED, "web pages of another site may not call this")
             .hint("let the page ask with CORS: trigger.http.cors in kip.yaml, or gateway.origins in kipwake.toml"));

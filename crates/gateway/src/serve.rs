@@ -175,8 +175,8 @@ fn run(
             if let Err(error) = ended
                 && error.is_panic()
             {
-                // Without it this thread would take no connections, or none of others.
-                std::panic::resume_unwind(error.into_panic());
+                // Without it this thread would take no connections, or none of others. The panic is in the log.
+                return Err(std::io::Error::other("the task of a listener panicked"));
             }
         }
         relay.tunnels_over().await;

@@ -153,8 +153,8 @@ impl Post {
 }
 
 pub(crate) fn start(shared: &Arc<Shared>) {
-    let shared = shared.clone();
-    kip_host::tasks::spawn("words about tasks", async move {
+    let (shared, supervisor) = (shared.clone(), shared.control.supervisor().clone());
+    supervisor.critical("words about tasks", async move {
         loop {
             let next = shared.post.waiting.lock().next(wall_millis());
             match next {
@@ -221,8 +221,11 @@ fn chain(error: &http_client::Error) -> String {
     }
 }
 
+/// Since when it is tried. A task that runs again, or cannot be read now, says nothing of that: then it is as young as can be, for a
+/// delivery may come too often and never too seldom.
 async fn first_time(shared: &Shared, word: &Delivery) -> i64 {
-    shared.read().task(word.task).await.ok().flatten().map_or(0, |task| task.now.ended)
+    let task = shared.read().task(word.task).await.ok().flatten();
+    task.map(|task| task.now.ended).filter(|ended| *ended > 0).unwrap_or_else(wall_millis)
 }
 
 /// Why an attempt failed.

@@ -44,8 +44,12 @@ pub(crate) fn start(shared: &Arc<Shared>) {
     let offers: Offers = Arc::new(Mutex::new(offers));
     for number in 0..shared.options.threads.max(1) {
         let (shared, offers) = (shared.clone(), offers.clone());
-        let started = kip_host::tasks::thread(&format!("tasks-{number}"), move || {
-            let Ok(runtime) = kip_host::tasks::local_runtime() else { return };
+        let supervisor = shared.control.supervisor().clone();
+        let started = supervisor.vital_thread(format!("tasks-{number}"), move || {
+            let runtime = match kip_host::tasks::local_runtime() {
+                Ok(runtime) => runtime,
+                Err(error) => return tracing::error!(%error, "a thread that runs tasks has no runtime"),
+            };
             let relay = Relay::new(shared.control.clone(), &shared.metrics);
             runtime.block_on(work(shared, relay, offers));
         });

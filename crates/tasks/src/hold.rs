@@ -277,7 +277,10 @@ pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
         }
         // Its place is given back once all is written down.
         drop(permit);
-        shared.runs.lock().remove(&number);
+        let mut runs = shared.runs.lock();
+        if runs.get(&number).is_some_and(|run| run.epoch == task.now.epoch) {
+            runs.remove(&number);
+        }
     }));
 }
 

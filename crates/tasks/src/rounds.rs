@@ -23,9 +23,10 @@ const EXPIRE: usize = 256;
 
 pub(crate) fn start(shared: &Arc<Shared>) {
     let due = shared.clone();
-    kip_host::tasks::spawn("tasks due", async move { work(&due).await });
+    let supervisor = shared.control.supervisor();
+    supervisor.critical("tasks due", async move { work(&due).await });
     let leases = shared.clone();
-    kip_host::tasks::spawn("task leases", async move {
+    supervisor.critical("task leases", async move {
         loop {
             tokio::time::sleep(RENEW).await;
             if let Err(error) = renew(&leases).await {
@@ -34,7 +35,7 @@ pub(crate) fn start(shared: &Arc<Shared>) {
         }
     });
     let old = shared.clone();
-    kip_host::tasks::spawn("old tasks", async move {
+    supervisor.critical("old tasks", async move {
         loop {
             if let Err(error) = forget(&old).await {
                 tracing::warn!(%error, "old tasks are not forgotten");

@@ -47,7 +47,8 @@ impl ProcessBody {
                 Some(journal) => {
                     let (function, version) = (Some(journal.function.clone()), Some(journal.version));
                     let (devices, memo) = (journal.devices.clone(), journal.memo.clone());
-                    let has_grace = journal.ending.is_some_and(|ending| ending.until > boot_millis());
+                    let has_grace =
+                        journal.ending.is_some_and(|ending| ending.to.is_none() || ending.until > boot_millis());
                     let state = self.look_at(id, journal, &processes, &listeners);
                     state.map(|state| Found { instance: id, function, version, devices, memo, state, has_grace })
                 }
@@ -178,6 +179,7 @@ impl ProcessBody {
             folder: self.folder_of(id),
             ended: watch,
             life: alive,
+            stopping: tokio::sync::Mutex::default(),
             headers: journal::headers(&journal.headers),
             address: Mutex::new(journal.address),
             journal: Mutex::new(journal.clone()),

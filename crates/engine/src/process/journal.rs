@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use kip_spec::function::StopTarget;
+use kip_spec::function::{Stop, StopTarget};
 use kip_spec::{FunctionName, VersionId};
 use serde::{Deserialize, Serialize};
 
@@ -33,9 +33,13 @@ pub(super) enum Stage {
 /// A stop that is under way: the next server goes on with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Ending {
-    /// Which processes got the signal.
-    pub(super) to: StopTarget,
-    /// When the grace is over, boot time.
+    /// The signal and its target, as ordered.
+    pub(super) stop: Stop,
+    /// The whole grace, milliseconds.
+    pub(super) grace: u64,
+    /// Which processes got the signal; none before it was sent, while a hook is called.
+    pub(super) to: Option<StopTarget>,
+    /// When the grace is over, boot time, once the signal was sent.
     pub(super) until: u64,
     /// What was left after the end of the main process got its SIGTERM.
     pub(super) rest_signalled: bool,

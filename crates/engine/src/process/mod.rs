@@ -96,6 +96,8 @@ pub(crate) struct Process {
     ended: Receiver<Option<Ended>>,
     /// The same for others.
     life: Receiver<Life>,
+    /// Held while it is being stopped.
+    stopping: tokio::sync::Mutex<()>,
     /// Headers for hooks.
     headers: http::HeaderMap,
     /// Known once ready.

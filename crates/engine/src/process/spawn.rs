@@ -115,6 +115,7 @@ impl ProcessBody {
             journal,
             ended: watch,
             life: alive,
+            stopping: tokio::sync::Mutex::default(),
             headers,
             address,
         });

@@ -60,17 +60,17 @@ fn signal_of(stop: Stop) -> Signal {
 impl Process {
     /// Hook, signal, grace. Returns early when nothing is left. A stop that an earlier server began goes on where it was.
     pub(super) async fn end_gently(&self, order: &StopOrder, server: &str) {
-        let begun = self.journal.lock().ending;
-        if self.ended.borrow().is_some() && begun.is_none() {
-            return;
-        }
+        // One at a time: a program must not get its signal twice.
+        let _turn = self.stopping.lock().await;
         if let Err(error) = self.thaw() {
             tracing::warn!(instance = %self.id, %error, "it could not be resumed before its stop");
         }
+        let begun = self.journal.lock().ending;
         let ending = match begun {
             Some(ending) => ending,
-            None => self.ask_to_end(order).await,
+            None => self.call_hook(order).await,
         };
+        let ending = if ending.to.is_some() { ending } else { self.ask_to_end(ending) };
         let left = || Duration::from_millis(ending.until.saturating_sub(boot_millis()));
         let mut ended = self.ended.clone();
         if tokio::time::timeout(left(), ended.wait_for(Option::is_some)).await.is_err() {
@@ -79,35 +79,45 @@ impl Process {
         self.end_rest(ending, server).await;
     }
 
-    /// Calls the hook and sends the signal.
-    async fn ask_to_end(&self, order: &StopOrder) -> Ending {
-        if let Some(hook) = &order.pre_stop
+    /// Writes down what is to come and calls the hook.
+    async fn call_hook(&self, order: &StopOrder) -> Ending {
+        let (stop, grace) = (order.stop, order.grace.0);
+        let ending = Ending { stop, grace, to: None, until: 0, rest_signalled: false };
+        self.note(|journal| journal.ending = Some(ending));
+        if let Some(hook) = order.pre_stop.as_ref().filter(|_| self.ended.borrow().is_none())
             && let Err(error) = contract::call_hook(self, "pre_stop", http::Method::GET, hook).await
         {
             tracing::warn!(instance = %self.id, %error, "its stop goes on");
         }
-        let to = order.stop.to.unwrap_or_else(|| target_of(self.pid));
-        let ending = Ending { to, until: boot_millis().saturating_add(order.grace.0), rest_signalled: false };
+        ending
+    }
+
+    /// Sends the signal, from which the grace counts. A main process that has ended by itself leaves the rest to be asked.
+    fn ask_to_end(&self, ending: Ending) -> Ending {
+        let to = ending.stop.to.unwrap_or_else(|| target_of(self.pid));
+        let until = boot_millis().saturating_add(ending.grace);
+        let ending = Ending { to: Some(to), until, ..ending };
         // Before the signal: a program must not get it twice because a server ended in between.
         self.note(|journal| journal.ending = Some(ending));
-        let signal = signal_of(order.stop);
+        let signal = signal_of(ending.stop);
         let sent = match to {
             StopTarget::Group => self.signal_group(signal),
             StopTarget::Main => self.signal_main(signal),
         };
         if let Err(error) = sent {
-            tracing::debug!(instance = %self.id, %error, "it ended in this moment");
+            tracing::debug!(instance = %self.id, %error, "it has ended already");
         }
         reached("stop: signalled");
         ending
     }
 
-    /// The main process has ended: whatever is left gets SIGTERM, unless it got the signal already, and the rest of the grace.
+    /// The main process has ended: whatever is left gets SIGTERM, unless it got the signal with its group, and the rest of the grace.
     async fn end_rest(&self, ending: Ending, server: &str) {
         let mut rest = self.leftover(server);
-        if !rest.is_empty() && ending.to == StopTarget::Main && !ending.rest_signalled {
+        if !rest.is_empty() && !ending.rest_signalled {
             self.note(|journal| journal.ending = Some(Ending { rest_signalled: true, ..ending }));
-            rest.iter().copied().for_each(members::terminate);
+            let had_it = |process: &u32| ending.to == Some(StopTarget::Group) && self.is_in_group(*process);
+            rest.iter().copied().filter(|process| !had_it(process)).for_each(members::terminate);
         }
         let mut pause = FIRST_PAUSE;
         while !rest.is_empty() && boot_millis() < ending.until {
@@ -115,6 +125,13 @@ impl Process {
             pause = (pause * 2).min(LONGEST_PAUSE);
             rest = self.leftover(server);
         }
+    }
+
+    /// Whether a process is in the group of the main process.
+    fn is_in_group(&self, process: u32) -> bool {
+        let process = i32::try_from(process).ok().and_then(Pid::from_raw);
+        let group = process.and_then(|process| rustix::process::getpgid(Some(process)).ok());
+        group.is_some_and(|group| group.as_raw_nonzero().get().unsigned_abs() == self.pid)
     }
 
     fn signal_main(&self, signal: Signal) -> io::Result<()> {

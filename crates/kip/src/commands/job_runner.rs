@@ -27,6 +27,8 @@ const MOST_FILES: usize = 1_000;
 #[derive(Debug, Default)]
 struct Program {
     process: Option<u32>,
+    /// A run is under way, or its answer.
+    busy: bool,
     ending: bool,
 }
 
@@ -64,6 +66,8 @@ fn hand_signals_on(program: Shared) -> anyhow::Result<()> {
                 }
                 match program.process {
                     Some(process) => hand_on(process),
+                    // Its program has ended: its answer is waited for.
+                    None if program.busy => {}
                     None => end_at_once(),
                 }
             }
@@ -119,6 +123,7 @@ fn connection(stream: TcpStream, argv: &[String], program: &Shared) -> std::io::
             ended.status,
             text.len()
         )?;
+        program.lock().busy = false;
     }
     Ok(())
 }
@@ -196,7 +201,7 @@ fn run(request: &Request, argv: &[String], running: &Shared) -> Ended {
     }
     let mut child = match command.spawn() {
         Ok(child) => {
-            now.process = Some(child.id());
+            (now.process, now.busy) = (Some(child.id()), true);
             drop(now);
             child
         }

@@ -107,8 +107,8 @@ impl Jobs {
 }
 
 pub(crate) fn start(shared: &Arc<Shared>) {
-    let shared = shared.clone();
-    kip_host::tasks::spawn("timers of jobs", async move {
+    let (shared, supervisor) = (shared.clone(), shared.control.supervisor().clone());
+    supervisor.critical("timers of jobs", async move {
         // Each with the time before which nothing of it is due.
         let mut timed: Vec<(Arc<Cell>, Option<i64>)> = Vec::new();
         let mut seen = None;
