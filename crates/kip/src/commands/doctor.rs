@@ -14,6 +14,9 @@ use crate::output::{Output, clock};
 use crate::serve::FEW_FILES;
 use crate::start;
 
+/// How long the server may take to answer.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// One finding.
 #[derive(Debug, Serialize)]
 pub(super) struct Finding {
@@ -159,14 +162,16 @@ fn silent_server(connection: &Connection) -> Option<Finding> {
 }
 
 async fn server(connection: &Connection) -> Vec<Finding> {
-    let client = match data_directory(connection) {
-        Ok(data) if connection.api.is_none() => start::running(&data).await,
-        _ => Client::find(connection).ok(),
+    let find = async {
+        let client = match data_directory(connection) {
+            Ok(data) if connection.api.is_none() => start::running(&data).await,
+            _ => Client::find(connection).ok(),
+        }?;
+        let status = client.status().await.ok()?;
+        Some((client, status))
     };
-    let status = match &client {
-        Some(client) => client.status().await.ok(),
-        None => None,
-    };
+    // One that hangs takes the connection and never answers.
+    let (client, status) = tokio::time::timeout(PATIENCE, find).await.ok().flatten().unzip();
     let Some(status) = status else {
         if let Some(silent) = silent_server(connection) {
             return vec![silent];

@@ -193,7 +193,7 @@ fn a_vital_task_that_panics_ends_the_server_in_order_and_the_next_one_adopts() {
         let log = server.log();
         let last = log.lines().rfind(|line| line.contains("ERROR")).unwrap_or_default();
         assert!(last.contains(&format!("the task `{task}` panicked")), "the log ends with another reason: {log}");
-        assert!(log.contains("KW-8024"), "{log}");
+        assert!(server.printed().contains("KW-8024"), "{}", server.printed());
         server.start_again();
         if task != "ends of instances" {
             assert_eq!(pid(&server.get("/pid")), first, "adopted after a panic at `{point}`");

@@ -165,7 +165,7 @@ fn saves_when(run: &str, settings: &str, end: impl FnOnce(&Server, &str)) {
         folder.display()
     ));
     let submitted = server.ask(&["jobs", "run", "train", "--detach"]);
-    let id = submitted["id"].as_str().unwrap_or_else(|| panic!("{submitted}")).to_owned();
+    let id = submitted["taskId"].as_str().unwrap_or_else(|| panic!("{submitted}")).to_owned();
     until_true("the program runs", || folder.join("began").exists());
     end(&server, &id);
     until_true("nothing of it is left", || server.processes().is_empty());
