@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use kip_spec::Millis;
-use kip_spec::function::{Dispatch, HttpAuth, ReadyProbe, defaults};
+use kip_spec::function::{Dispatch, HttpAuth, ReadyProbe, RequestBody, defaults};
 use serde_json::Value;
 
 use super::validator::fits;
@@ -128,6 +128,10 @@ fn the_table_of_defaults_is_true() {
         ("rotation.max_memory", empty.rotation.max_memory.map_or_else(|| "none".to_owned(), |most| most.to_string())),
         ("lifecycle.initialize.timeout", defaults::HOOK_TIMEOUT.to_string()),
         ("lifecycle.pre_stop.timeout", defaults::HOOK_TIMEOUT.to_string()),
+        ("lifecycle.stop.signal", if empty.lifecycle.stop.signal.is_none() { "term" } else { "?" }.to_owned()),
+        ("lifecycle.stop.to", if empty.lifecycle.stop.to.is_none() { "by the main process" } else { "?" }.to_owned()),
+        ("request_body", if empty.request_body == RequestBody::Measured { "measured" } else { "stream" }.to_owned()),
+        ("trigger.http.cors.max_age", defaults::CORS_MAX_AGE.to_string()),
         ("timeouts.startup", defaults::TIMEOUTS.startup.to_string()),
         ("timeouts.queue", defaults::TIMEOUTS.queue.to_string()),
         ("timeouts.first_byte", defaults::TIMEOUTS.first_byte.to_string()),
