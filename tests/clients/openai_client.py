@@ -15,7 +15,7 @@ whole = client.chat.completions.create(model="other", messages=messages)
 assert whole.choices[0].message.content == "the model is other"
 assert whole._request_id is None or whole._request_id
 
-for model, kind, code in (("nobody", openai.NotFoundError, "KW-2028"),):
+for model, kind, code in (("nobody", openai.NotFoundError, "model_not_found"),):
     try:
         client.chat.completions.create(model=model, messages=messages)
         raise AssertionError("there is no such model")

@@ -563,7 +563,7 @@ pub(crate) struct Http {
 #[derive(Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cors {
-    /// Origins such as https://chat.example.com, or `*` for all.
+    /// Origins such as `https://chat.example.com`, or `*` for all.
     pub(crate) origins: Vec<String>,
     /// Request headers that pages may send; those that they ask for, if left out.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
