@@ -163,8 +163,10 @@ fn models_are_found_by_name() {
     assert_eq!((answer.status(), &answer.json()["length"]), (200, &form.len().into()), "{answer:?}");
 
     let unknown = ask("POST", "/v1/echo", "", b"{\"model\": \"qwem\"}");
-    assert_eq!((unknown.status(), unknown.code().as_str()), (404, "KW-2028"));
-    assert!(unknown.said().contains("did you mean `qwen`"), "{unknown:?}");
+    assert_eq!((unknown.status(), unknown.header("x-kip-error")), (404, Some("KW-2028")), "{unknown:?}");
+    let error = &unknown.json()["error"];
+    assert_eq!(error["code"], "model_not_found", "{unknown:?}");
+    assert!(error["message"].as_str().is_some_and(|m| m.contains("did you mean `qwen`")), "{unknown:?}");
     for body in [&b"{}"[..], b"", b"[1]", b"{\"model\": 1}"] {
         let answer = ask("POST", "/v1/echo", "", body);
         assert_eq!((answer.status(), answer.code().as_str()), (400, "KW-2027"), "{answer:?}");

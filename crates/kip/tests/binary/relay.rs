@@ -60,7 +60,7 @@ fn value<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
 
 #[test]
 fn both_directions_stream() {
-    let server = shared("");
+    let server = shared("request_body: stream");
     let mut events = server.connect();
     // Far longer than this test waits: the first pieces must come before the last one is sent.
     events.send("GET", "/f/f/stream/1000000/5", "");
@@ -118,7 +118,7 @@ fn large_bodies_take_no_memory() {
 
 #[test]
 fn callers_that_leave_free_their_place() {
-    let server = single(&[], "");
+    let server = single(&[], "request_body: stream");
     let holding = holder(&server);
     let mut queued = Vec::new();
     // More than is read of a body that waits, and no more than the socket takes.
