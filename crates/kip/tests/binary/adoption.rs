@@ -168,7 +168,8 @@ fn caught_in_the_midst_of_a_step() {
     let mut server = Server::start();
     let starting = "probes: {ready: /ready}\ntimeouts: {startup: 10m}\ninstances: {min: 1}";
     let initializing = "lifecycle: {initialize: {path: /initialize, timeout: 10m}}\ninstances: {min: 1}";
-    let stopping = "timeouts: {grace: 10m}\nidle: {stop: 10ms}";
+    // The next server gives it the rest of its grace.
+    let stopping = "timeouts: {grace: 8s}\nidle: {stop: 10ms}";
     let cases = [
         (vec!["--ready-after", "1000000"], starting, "starting", "it was starting when its server ended"),
         (vec!["--initialize-delay", "1000000"], initializing, "initializing", "it was being initialized"),
