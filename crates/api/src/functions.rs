@@ -37,7 +37,7 @@ pub(crate) async fn deploy(
     body: Result<Json<Deployment>, JsonRejection>,
 ) -> ApiResult<Json<DeploymentMade>> {
     let Json(deployment) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
-    let Deployment { file, text, directory, only } = deployment;
+    let Deployment { file, text, directory, only, start } = deployment;
     if !FilePath::new(&directory).is_absolute() {
         return Err(bad_request(format!("`directory` must be an absolute path, not `{directory}`")));
     }
@@ -61,13 +61,23 @@ pub(crate) async fn deploy(
     if author.if_match.is_some() && specs.len() != 1 {
         return Err(bad_request("If-Match is the revision of one function: deploy it alone, with `only`"));
     }
+    let mut checked = Vec::new();
+    for spec in &specs {
+        checked.extend(api.control.check(spec).await);
+    }
     let deployed = api.control.deploy(specs, text, "kip.yaml", author).await?;
     api.tasks.jobs_changed();
     let deployed: Vec<VersionMade> = deployed
         .into_iter()
         .map(|made| VersionMade { job: jobs.contains(&made.function), function: made.function, version: made.version })
         .collect();
+    if start {
+        for made in deployed.iter().filter(|made| !made.job) {
+            api.control.start(made.function.as_str())?;
+        }
+    }
     let mut warnings = read.warnings;
+    warnings.extend(checked);
     for spec in &settings {
         warnings.extend(warned(&api, spec).await);
     }

@@ -109,6 +109,9 @@ pub struct Deployment {
     /// Only these functions of it; empty means all.
     #[serde(default)]
     pub only: Vec<String>,
+    /// Start an instance of each function, though no request waits.
+    #[serde(default)]
+    pub start: bool,
 }
 
 /// Its answer.

@@ -211,6 +211,18 @@ impl Cell {
         self.shared.upgrade().map(|shared| shared.bodies.clone())
     }
 
+    /// Why no host has what an instance of a version needs.
+    fn never_fits(&self, version: &Version) -> String {
+        let kind = version.spec.resources.gpu.as_ref().and_then(|gpu| gpu.kind.as_deref());
+        let inventory = self.inventory().unwrap_or_default();
+        crate::devices::unmet(&inventory, version.policy.need, kind)
+    }
+
+    /// What keeps one of its instances from the room that it waits for. Not under its own lock.
+    pub(crate) fn in_the_way(&self, instance: InstanceId) -> Option<String> {
+        self.shared.upgrade()?.in_the_way(instance)
+    }
+
     pub(crate) fn inventory(&self) -> Option<Inventory> {
         self.shared.upgrade().map(|shared| shared.options.inventory.clone())
     }
@@ -339,6 +351,7 @@ impl Cell {
                     let detail = match refusal {
                         // No program was started, so nothing is known of it.
                         Refusal::Backoff { failure: StartFailure::NoRoom, .. } => None,
+                        Refusal::NeverFits { .. } => Some(self.never_fits(inner.serving()).into()),
                         Refusal::StartFailed(_) | Refusal::Backoff { .. } => inner.last_failure.clone(),
                         _ => None,
                     };
@@ -374,7 +387,9 @@ impl Cell {
                             let by_program = matches!(change.why, Why::StartFailed(_) | Why::Exited(_));
                             inner.last_failure.as_ref().filter(|_| by_program)
                         });
-                        shared.instance_changed(&self.name, change, detail);
+                        let known = inner.host.core().and_then(|core| core.instance(change.instance));
+                        let place = known.map(|instance| instance.place);
+                        shared.instance_changed(&self.name, change, place, detail);
                         match inner.links.get(&change.instance) {
                             Some(link) if change.to.class() == Class::Hot => {
                                 shared.rounds.awake(link, Arc::downgrade(self));
@@ -423,8 +438,10 @@ impl Cell {
                 inner.outcomes.set(*version, VersionStatus::Serving);
             }
             Effect::VersionFailed { version, failure } => {
-                let known = inner.last_failure.as_deref().filter(|_| *failure != StartFailure::NoRoom);
-                let detail = known.unwrap_or_default().to_owned();
+                let detail = match (failure, inner.versions.get(version)) {
+                    (StartFailure::NoRoom, Some(version)) => self.never_fits(version),
+                    _ => inner.last_failure.as_deref().unwrap_or_default().to_owned(),
+                };
                 let status = VersionStatus::Failed { code: failure.code(), why: failure.to_string(), detail };
                 inner.outcomes.set(*version, status);
             }

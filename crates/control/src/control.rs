@@ -381,6 +381,16 @@ impl Control {
         unit.await
     }
 
+    /// Starts an instance of a function though no request waits, if none is there.
+    ///
+    /// # Errors
+    /// [`Error::NoFunction`].
+    pub fn start(&self, name: &str) -> Result<(), Error> {
+        let cell = self.require(name)?;
+        cell.step(Event::Start { version: cell.serving().id });
+        Ok(())
+    }
+
     /// Removes a function: waiting requests are refused, those in flight end, instances stop.
     ///
     /// # Errors
@@ -703,6 +713,10 @@ impl Shared {
         cell.deploy(version);
         self.changed_functions.fetch_add(1, Ordering::Relaxed);
         deployed
+    }
+
+    pub(crate) fn with_placer<T>(&self, look: impl FnOnce(&Placer) -> T) -> T {
+        look(&self.placer.lock())
     }
 
     pub(crate) fn post(&self, message: Message) {

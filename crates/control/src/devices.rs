@@ -2,12 +2,54 @@
 //! instance keeps the names, because the list in the settings may be another one after a restart.
 
 use kip_engine::Devices;
-use kip_fleet::{Inventory, Place};
+use kip_fleet::room::{Gpu, Need};
+use kip_fleet::{Device, Inventory, Place};
+use kip_spec::Bytes;
 
 /// The names of the devices of a place.
 pub(crate) fn names(inventory: &Inventory, place: Place) -> Vec<String> {
     let Some(host) = inventory.host(place) else { return Vec::new() };
     place.devices().filter_map(|number| Some(host.devices.get(number)?.name.clone())).collect()
+}
+
+/// Why no host meets an ask, with what there is. `kind` is the type of device that was asked for.
+pub(crate) fn unmet(inventory: &Inventory, need: Need, kind: Option<&str>) -> String {
+    let hosts = || inventory.pools.iter().flat_map(|pool| &pool.hosts);
+    let list = |devices: &mut dyn Iterator<Item = &Device>| {
+        let named: Vec<String> = devices.map(|device| format!("{} ({})", device.name, Bytes(device.memory))).collect();
+        named.join(", ")
+    };
+    let all = || hosts().flat_map(|host| &host.devices);
+    let fitting = || all().filter(|device| need.kind.accepts(device.kind));
+    let fewest = match need.gpu {
+        Gpu::Cards(cards) => usize::from(cards),
+        _ => 1,
+    };
+    match need.gpu {
+        Gpu::None => {}
+        _ if all().next().is_none() => {
+            return "it needs a device, and none is declared in kipwake.toml".to_owned();
+        }
+        _ if fitting().next().is_none() => {
+            let kind = kind.unwrap_or("any");
+            return format!("there is no device of type {kind}; there are: {}", list(&mut all()));
+        }
+        Gpu::Slice(bytes) if !fitting().any(|device| device.memory >= bytes) => {
+            let there = list(&mut fitting());
+            return format!("it needs {} of one device, and there are: {there}", Bytes(bytes));
+        }
+        Gpu::Cards(_)
+            if hosts().all(|host| host.devices.iter().filter(|d| need.kind.accepts(d.kind)).count() < fewest) =>
+        {
+            return format!("it needs {fewest} devices on one host, and there are: {}", list(&mut fitting()));
+        }
+        _ => {}
+    }
+    let most = hosts().map(|host| host.memory).max().unwrap_or(0);
+    if need.memory > most {
+        return format!("it needs {} of memory, and a host has {} for instances", Bytes(need.memory), Bytes(most));
+    }
+    format!("it needs {need}, and no host has all of that, or the quota forbids it")
 }
 
 /// Bytes of all devices of a place; nothing where it has none.
@@ -41,14 +83,33 @@ pub(crate) fn place_of(inventory: &Inventory, pool: Place, names: &[String]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kip_fleet::Device;
     use kip_fleet::room::{Host, Pool};
 
     fn inventory(names: &[&str]) -> Inventory {
         let devices = names.iter().map(|name| Device { name: (*name).to_owned(), ..Device::default() }).collect();
         let host = Host { cpu: 1, memory: 1, devices };
         let pool = Pool { name: "local".to_owned(), max: None, hosts: vec![host] };
-        Inventory { pools: vec![pool], quota: kip_fleet::room::Quota::default() }
+        Inventory { pools: vec![pool], ..Inventory::default() }
+    }
+
+    #[test]
+    fn an_ask_that_no_host_meets_is_explained_with_what_there_is() {
+        let kind = DeviceKind::named;
+        let mut all = inventory(&["gpu0"]);
+        let host = &mut all.pools[0].hosts[0];
+        (host.devices[0].kind, host.devices[0].memory, host.memory) = (kind("L4"), 24 << 30, 1 << 30);
+        let need = |gpu, kind| Need { gpu, kind, ..Need::default() };
+        let rows = [
+            (need(Gpu::Slice(4 << 30), kind("H100")), "there is no device of type H100; there are: gpu0 (24GiB)"),
+            (need(Gpu::Slice(40 << 30), kind("L4")), "it needs 40GiB of one device, and there are: gpu0 (24GiB)"),
+            (need(Gpu::Cards(2), DeviceKind::ANY), "it needs 2 devices on one host, and there are: gpu0 (24GiB)"),
+            (Need { memory: 2 << 30, ..Need::default() }, "it needs 2GiB of memory, and a host has 1GiB for instances"),
+        ];
+        for (need, text) in rows {
+            assert_eq!(unmet(&all, need, Some("H100")), text);
+        }
+        let none = unmet(&inventory(&[]), need(Gpu::Cards(1), DeviceKind::ANY), None);
+        assert_eq!(none, "it needs a device, and none is declared in kipwake.toml");
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kip_engine::{Ended, LogFile, Order, StartError, StartProblem, StopOrder};
-use kip_fleet::{Change, Effect, Event, Exit, FunctionCore, Operate, OperationNumber, Seen, StartFailure, State};
+use kip_fleet::{
+    Change, Effect, Event, Exit, FunctionCore, Operate, OperationNumber, Place, Seen, StartFailure, State,
+};
 use kip_spec::function::Lifecycle;
 use kip_spec::scaling::Scaling;
 use kip_spec::{Bytes, FunctionName, InstanceId, Millis, VersionId, code};
@@ -86,10 +88,17 @@ impl Shared {
 
     /// Writes down that an instance changed its state. Called under the cell's lock, so that the log has the order of
     /// steps; it only hands values to channels.
-    pub(crate) fn instance_changed(&self, function: &FunctionName, change: Change, detail: Option<&Arc<str>>) {
+    pub(crate) fn instance_changed(
+        &self,
+        function: &FunctionName,
+        change: Change,
+        place: Option<Place>,
+        detail: Option<&Arc<str>>,
+    ) {
         let from = change.from.map(State::name);
+        let why = self.reason(change.why, place);
         tracing::info!(
-            %function, instance = %change.instance, from = from.unwrap_or("nothing"), to = %change.to, why = %change.why,
+            %function, instance = %change.instance, from = from.unwrap_or("nothing"), to = %change.to, why,
             "instance changed"
         );
         self.recorder.record(Record::Decision(DecisionRecord {
@@ -99,7 +108,7 @@ impl Shared {
             instance: Some(change.instance.to_string()),
             from: from.map(str::to_owned),
             to: change.to.name().to_owned(),
-            why: change.why.to_string(),
+            why,
             detail: detail.map(|detail| detail.to_string()),
             decision: Decision::Instance { from: change.from, to: change.to, why: change.why }.value(),
         }));
@@ -312,7 +321,7 @@ fn end_epoch(cell: &Cell, instance: InstanceId) {
     }
 }
 
-fn failure_of(error: &StartError) -> StartFailure {
+pub(crate) fn failure_of(error: &StartError) -> StartFailure {
     match error.problem {
         StartProblem::CommandNotFound => StartFailure::CommandNotFound,
         StartProblem::CommandNotExecutable => StartFailure::CommandNotExecutable,

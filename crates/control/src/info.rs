@@ -1,5 +1,6 @@
 //! What can be asked about functions, instances and the host.
 
+use kip_fleet::function::Waits;
 use kip_fleet::placer::DeviceUse;
 use kip_fleet::{Class, Kind, Now, Placer, State};
 use kip_spec::function::FunctionSpec;
@@ -104,6 +105,9 @@ pub struct FunctionInfo {
     pub crash_loop: Option<VersionId>,
     /// What is known of the last failed start.
     pub last_failure: Option<String>,
+    /// The stable code of the last failed start.
+    #[serde(default)]
+    pub last_failure_code: Option<Code>,
     /// What became of the latest versions.
     pub outcomes: Vec<(VersionId, VersionStatus)>,
     /// The declaration, every default filled in.
@@ -267,10 +271,13 @@ impl Cell {
             failed_starts: 0,
             crash_loop: None,
             last_failure: None,
+            last_failure_code: None,
             outcomes: inner.outcomes.all(),
             spec: serving.spec.clone(),
         };
         let failure = Self::last_failure(&inner);
+        // Each instance that waits for room, by the place of its text.
+        let mut for_room: Vec<(usize, InstanceId)> = Vec::new();
         let now = now();
         self.look(&inner, |core| {
             info.scaling = Self::scaling_infos(core);
@@ -285,6 +292,9 @@ impl Cell {
             }
             for (version, revision) in core.revisions() {
                 if let (Some(waits), Some((queued, oldest_ms))) = (core.waits(version, now), core.queue(version, now)) {
+                    if let Waits::Room { instance, .. } = waits {
+                        for_room.push((info.waits.len(), instance));
+                    }
                     info.waits.push(WaitInfo { version, queued, oldest_ms, why: waits.to_string() });
                 }
                 if revision.backoff.is_crash_loop() {
@@ -294,10 +304,18 @@ impl Cell {
                 let age = revision.queue.oldest().map(|since| now.boot.saturating_sub(since));
                 info.oldest_waiting_ms = info.oldest_waiting_ms.max(age);
                 info.failed_starts = info.failed_starts.max(revision.backoff.failures());
+                info.last_failure_code =
+                    revision.backoff.last().map(|failure| failure.code()).or(info.last_failure_code);
                 info.last_failure =
                     revision.backoff.last().map(|failure| failure.to_string()).or_else(|| info.last_failure.take());
             }
         });
+        drop(inner);
+        for (at, instance) in for_room {
+            if let Some(text) = self.in_the_way(instance) {
+                info.waits[at].why.push_str(&format!("; {text}"));
+            }
+        }
         if info.failed_starts > 0 {
             info.last_failure =
                 failure.filter(|text| !text.is_empty()).map_or(info.last_failure, |text| Some(text.to_string()));

@@ -91,6 +91,7 @@ impl Version {
             memo: String::new(),
             ready,
             startup: spec.timeouts.startup,
+            ports: spec.ports.clone(),
             devices,
             initialize: spec.lifecycle.initialize.clone(),
             pre_stop: spec.lifecycle.pre_stop.clone(),

@@ -40,6 +40,8 @@ pub struct Order {
     pub ready: ReadyProbe,
     /// How long that may take.
     pub startup: Millis,
+    /// Names of further ports that it gets, each in `PORT_<NAME>`.
+    pub ports: Vec<String>,
     /// Its devices, on a host that has any.
     pub devices: Option<Devices>,
     /// The initialize hook, for the contract's variables and headers.

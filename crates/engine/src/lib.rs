@@ -14,5 +14,6 @@ pub use body::{
     Body, BodyEvent, Devices, Ended, Error, Health, Life, LocalBody, Measure, Order, Running, StartError, StartProblem,
     StopOrder,
 };
+pub use process::check::check as check_start;
 pub use process::stop::target_of as stop_target_of;
 pub use process::{Capabilities, LogFile, Options, ProcessBody, Record};

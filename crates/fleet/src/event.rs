@@ -150,6 +150,11 @@ pub enum Event {
         /// When a byte last came from it or a request was last given to it, boot time.
         last: u64,
     },
+    /// One instance is to start though no request waits, if none is there.
+    Start {
+        /// Of which version.
+        version: VersionId,
+    },
     /// Replace every instance there is by a new one.
     Rotate,
     /// An instance uses more memory than its version lets it keep.

@@ -288,7 +288,7 @@ impl CoreHost {
         match event {
             Event::Deploy { .. } => true,
             _ if self.serving.is_none() => false,
-            Event::Arrive { .. } | Event::Adopt { .. } | Event::Provision { .. } => true,
+            Event::Arrive { .. } | Event::Adopt { .. } | Event::Provision { .. } | Event::Start { .. } => true,
             Event::Backlog { backlog, .. } => backlog.count > 0,
             Event::Alias { targets, .. } => !targets.is_empty(),
             _ => false,

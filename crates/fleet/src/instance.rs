@@ -66,6 +66,9 @@ pub struct Instance {
     pub inherited: Option<(u32, u64)>,
     /// Requests it was given in all.
     pub served: u64,
+    /// Of those, so many before it last became hot.
+    #[serde(default)]
+    pub served_before: u64,
     /// When it last had work, or became hot, boot time.
     pub last_used: u64,
     /// When it last became hot, boot time, and from what.
@@ -112,6 +115,7 @@ impl Instance {
             in_flight: 0,
             inherited: None,
             served: 0,
+            served_before: 0,
             last_used: now,
             hot_since: now,
             hot_from: StartKind::Cold,

@@ -1,6 +1,6 @@
 //! What the brain needs of a version's declaration; everything else of it is the shell's business.
 
-use kip_spec::function::{Concurrency, Dispatch, FunctionSpec, Idle};
+use kip_spec::function::{Concurrency, Dispatch, FunctionSpec, Idle, Strategy};
 use kip_spec::scaling::Scaling;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,9 @@ pub struct Policy {
     /// A new version serves at once: there is nothing to be learned by starting it first.
     #[serde(default)]
     pub unproven: bool,
+    /// A new version starts when nothing of the one before is left.
+    #[serde(default)]
+    pub recreate: bool,
     /// How long each operation may take.
     pub limits: Limits,
 }
@@ -103,6 +106,7 @@ impl From<&FunctionSpec> for Policy {
             max_age: spec.rotation.max_age.map(|age| age.0),
             // What is ready is our own program, whatever the job's is like.
             unproven: spec.job.is_some(),
+            recreate: spec.deploy.strategy == Strategy::Recreate,
             limits: Limits {
                 start: spec.timeouts.startup.0.saturating_add(MARGIN),
                 initialize: hook(&spec.lifecycle.initialize).saturating_add(MARGIN),

@@ -179,6 +179,27 @@ pub struct Inventory {
     pub pools: Vec<Pool>,
     /// Over everything.
     pub quota: Quota,
+    /// How long an instance may keep its room while another one waits for it.
+    #[serde(default)]
+    pub turns: Turns,
+}
+
+/// How long instances keep their room while others wait for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turns {
+    /// No turn is longer, in milliseconds; 0: no instance has a turn.
+    pub longest: u64,
+}
+
+impl Turns {
+    /// Where nothing is set.
+    pub const DEFAULT: Self = Self { longest: 60_000 };
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
 }
 
 /// Hosts of one kind.
@@ -232,7 +253,8 @@ impl Inventory {
     /// One machine with this much memory, any CPU and no device.
     pub fn of_memory(memory: u64) -> Self {
         let host = Host { cpu: u64::MAX, memory, devices: Vec::new() };
-        Self { pools: vec![Pool { name: "local".to_owned(), max: None, hosts: vec![host] }], quota: Quota::default() }
+        let pool = Pool { name: "local".to_owned(), max: None, hosts: vec![host] };
+        Self { pools: vec![pool], ..Self::default() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use kip_spec::{Bytes, Code, Millis, code};
 use serde::{Deserialize, Serialize};
 
-use crate::{Lack, Need, Unhealthy};
+use crate::{CoreNumber, Lack, Need, Unhealthy};
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +143,19 @@ pub enum Why {
     NewVersion,
     /// The placer gave room.
     RoomGranted,
+    /// The placer gave room, after a wait.
+    RoomAfter {
+        /// How long it waited, milliseconds.
+        waited: u64,
+        /// For what.
+        lack: Lack,
+        /// The function that gave it up.
+        from: Option<CoreNumber>,
+    },
+    /// Somebody asked for an instance, though no request waits.
+    AskedFor,
+    /// A new version for which its room was given up has failed.
+    CandidateFailed,
     /// The probe succeeded.
     ProgramReady,
     /// The hook succeeded.
@@ -179,7 +192,12 @@ pub enum Why {
     Evicted {
         /// What that is.
         lack: Lack,
+        /// Which function.
+        #[serde(default)]
+        by: Option<CoreNumber>,
     },
+    /// A new version starts when this one has ended (`deploy.strategy: recreate`).
+    MakesWay,
     /// The task it worked on was told to stop.
     TaskStopped,
     /// It was asked for by `kip rotate`.
@@ -299,7 +317,7 @@ impl fmt::Display for StartFailure {
                 write!(f, "the program listens on port {port} instead of the one in the variable PORT")
             }
             Self::PortTaken => f.write_str("another program listens on the instance's port"),
-            Self::NoRoom => f.write_str("an instance needs more room than any host has, or than the quota allows"),
+            Self::NoRoom => f.write_str("no host has what an instance needs, or the quota forbids it"),
             Self::NoRoomInTime => f.write_str("no room for an instance became free in time"),
             Self::InitializeFailed { status: 0 } => f.write_str("the initialize hook did not answer"),
             Self::InitializeFailed { status } => write!(f, "the initialize hook answered {status}"),
@@ -318,7 +336,7 @@ impl fmt::Display for Refusal {
             }
             Self::NoCapacity => f.write_str("the host has no room for an instance"),
             Self::NeverFits { need } => {
-                write!(f, "an instance needs {need}, which is more than any host has or the quota allows")
+                write!(f, "no host has what an instance needs ({need}), or the quota forbids it")
             }
             Self::NoVersion => f.write_str("the function has no such version any more"),
             Self::Removed => f.write_str("the function was removed"),
@@ -344,6 +362,12 @@ impl fmt::Display for Why {
             Self::Autoscaled { to } => write!(f, "the autoscaler wants {to}"),
             Self::NewVersion => f.write_str("a new version proves itself before it serves"),
             Self::RoomGranted => f.write_str("the host has room"),
+            Self::RoomAfter { waited, lack, from } => {
+                write!(f, "it waited {} for {lack}", Millis(*waited))?;
+                if from.is_some() { f.write_str(", which another function gave up") } else { Ok(()) }
+            }
+            Self::AskedFor => f.write_str("an instance was asked for"),
+            Self::CandidateFailed => f.write_str("it stopped for a new version, and that one failed"),
             Self::ProgramReady => f.write_str("the ready probe succeeded"),
             Self::Initialized => f.write_str("the initialize hook succeeded"),
             Self::IdleForPause { idle } => write!(f, "idle for {}, past idle.pause", Millis(*idle)),
@@ -357,7 +381,8 @@ impl fmt::Display for Why {
             Self::VersionReplaced => f.write_str("a newer version serves"),
             Self::Removed => f.write_str("the function was removed"),
             Self::ShuttingDown => f.write_str("the server is shutting down"),
-            Self::Evicted { lack } => write!(f, "another instance waits for {lack}"),
+            Self::Evicted { lack, .. } => write!(f, "evicted: another instance waits for {lack}"),
+            Self::MakesWay => f.write_str("a new version starts when this one has ended (deploy.strategy: recreate)"),
             Self::TaskStopped => f.write_str("the task it worked on was told to stop"),
             Self::Rotated => f.write_str("it was asked to be replaced"),
             Self::TooOld { age } => write!(f, "it is {} old, past rotation.max_age", Millis(*age)),

@@ -174,7 +174,11 @@ pub(crate) struct Deploy {
     /// Only these functions of it.
     #[arg(long = "only", value_name = "NAME")]
     pub(crate) only: Vec<String>,
-    /// Do not wait until the new versions serve.
+    /// Start an instance of each function and wait until it is ready. Without this, only a new version of a function that runs and
+    /// kept instances (`instances.min`) are waited for.
+    #[arg(long, conflicts_with = "no_wait")]
+    pub(crate) wait: bool,
+    /// Wait for nothing.
     #[arg(long)]
     pub(crate) no_wait: bool,
 }

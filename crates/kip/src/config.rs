@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use kip_fleet::Inventory;
-use kip_fleet::room::{Host, Pool, Quota};
+use kip_fleet::room::{Host, Pool, Quota, Turns};
 use kip_records::{AccessLogOptions, TraceOptions};
 use kip_spec::{Bytes, MilliCpu, Millis, Problem, code};
 use serde::Serialize;
@@ -237,7 +237,8 @@ fn inventory(values: &BTreeMap<&'static str, Value>, cores: usize, devices: &[De
     if quota.instances == Some(0) {
         return Err(invalid("quota.instances must be at least 1, or none".to_owned()));
     }
-    Ok(Inventory { pools: vec![Pool { name: "local".to_owned(), max: None, hosts: vec![host] }], quota })
+    let turns = Turns { longest: parse::<Millis>(values, "sharing.longest_turn", "a duration such as 60s")?.0 };
+    Ok(Inventory { pools: vec![Pool { name: "local".to_owned(), max: None, hosts: vec![host] }], quota, turns })
 }
 
 fn parse<T: std::str::FromStr>(

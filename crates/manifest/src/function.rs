@@ -5,8 +5,8 @@ use std::path::Path;
 use kip_spec::FunctionName;
 use kip_spec::code;
 use kip_spec::function::{
-    Cors, Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, Program, Protocol, ReadyProbe,
-    RequestBody, Stop, StopSignal, StopTarget, defaults,
+    Cors, Deploy, Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, Program, Protocol,
+    ReadyProbe, RequestBody, Stop, StopSignal, StopTarget, Strategy, defaults,
 };
 
 use crate::report::{Report, shown};
@@ -53,6 +53,8 @@ pub(crate) fn read_shared(
     let dispatch = dispatch(section, report);
     let (protocol, request_body) = (protocol(section, report), request_body(section, report));
     let http = http(section, report);
+    let (deploy, ports, idle_cpu) =
+        (deploy(section, report), ports(section, report), limits::idle_cpu(section, report));
     move |name, program| FunctionSpec {
         name,
         program,
@@ -72,6 +74,9 @@ pub(crate) fn read_shared(
         http,
         protocol,
         request_body,
+        deploy,
+        ports,
+        idle_cpu,
         job: None,
     }
 }
@@ -229,6 +234,38 @@ fn texts(field: &Field<'_>, fits: fn(&str) -> bool, hint: &'static str, report: 
         }
     }
     taken
+}
+
+fn deploy(function: &Section<'_>, report: &mut Report<'_>) -> Deploy {
+    const WORDS: [(&str, Strategy); 2] = [("rolling", Strategy::Rolling), ("recreate", Strategy::Recreate)];
+    let section = function.section("deploy", &keys::DEPLOY, report);
+    let strategy = section.and_then(|section| word(&section.field("strategy")?, &WORDS, &[], report));
+    Deploy { strategy: strategy.unwrap_or_default() }
+}
+
+fn ports(function: &Section<'_>, report: &mut Report<'_>) -> Vec<String> {
+    let Some(field) = function.field("ports") else { return Vec::new() };
+    let names = texts(&field, is_port_name, PORTS, report);
+    let variable = |name: &String| name.to_ascii_uppercase().replace('-', "_");
+    let twice = names.iter().enumerate().find(|(at, name)| names[..*at].iter().any(|o| variable(o) == variable(name)));
+    if let Some((_, name)) = twice {
+        let message = format!("`{}` and another name give the same variable PORT_{}", shown(name), variable(name));
+        report.add(field.node.at, refuse(&field, code::MANIFEST_BAD_VALUE, message));
+    }
+    if names.len() > MOST_PORTS {
+        let message = format!("more than {MOST_PORTS} ports");
+        report.add(field.node.at, refuse(&field, code::MANIFEST_BAD_VALUE, message));
+    }
+    names
+}
+
+/// More are a slip of the pen.
+const MOST_PORTS: usize = 16;
+const PORTS: &str = "write names such as [metrics, grpc]: letters, digits, `-` and `_`, beginning with a letter";
+
+fn is_port_name(text: &str) -> bool {
+    let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
+    first && text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 fn request_body(function: &Section<'_>, report: &mut Report<'_>) -> RequestBody {

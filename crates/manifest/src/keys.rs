@@ -46,6 +46,8 @@ pub(crate) const FUNCTION: Keys = Keys {
         "dispatch",
         "protocol",
         "request_body",
+        "ports",
+        "deploy",
         "trigger",
     ],
     later: LATER_IN_A_FUNCTION,
@@ -68,6 +70,8 @@ pub(crate) const DEFAULTS: Keys = Keys {
         "dispatch",
         "protocol",
         "request_body",
+        "ports",
+        "deploy",
         "trigger",
     ],
     later: LATER_IN_A_FUNCTION,
@@ -147,12 +151,14 @@ pub(crate) const QUEUE: Keys = Keys {
 
 pub(crate) const IDLE: Keys = Keys {
     name: "idle",
-    known: &["pause", "stop"],
+    known: &["pause", "stop", "cpu"],
     later: &[
         ("park", "use `idle.stop` to give the GPU memory of an idle instance to others"),
         ("spill", "use `idle.stop` to give the memory of an idle instance to others"),
     ],
 };
+
+pub(crate) const DEPLOY: Keys = Keys { name: "deploy", known: &["strategy"], later: &[] };
 
 pub(crate) const WATCHDOG: Keys = Keys { name: "watchdog", known: &["stall"], later: &[] };
 
@@ -195,6 +201,7 @@ pub(crate) const ALL: &[&Keys] = &[
     &TIMEOUTS,
     &QUEUE,
     &IDLE,
+    &DEPLOY,
     &WATCHDOG,
     &ROTATION,
     &SCALING,

@@ -9,7 +9,7 @@ use crate::keys;
 use crate::report::{Report, shown};
 use crate::section::{Field, Section};
 use crate::tree::{At, Kind};
-use crate::value::{count, duration, duration_or_never, quantity, refuse, wrong_type};
+use crate::value::{count, duration, duration_or_never, flag, quantity, refuse, wrong_type};
 
 pub(crate) const MOST_INSTANCES: u32 = 10_000;
 const MOST_AT_ONCE: u32 = 100_000;
@@ -224,6 +224,11 @@ pub(crate) fn timeouts(function: &Section<'_>, report: &mut Report<'_>) -> Timeo
 pub(crate) fn queue_depth(function: &Section<'_>, report: &mut Report<'_>) -> u32 {
     let field = function.section("queue", &keys::QUEUE, report).and_then(|section| section.field("depth"));
     field.and_then(|field| count(&field, 1..=MOST_WAITING, report)).unwrap_or(defaults::QUEUE_DEPTH)
+}
+
+pub(crate) fn idle_cpu(function: &Section<'_>, report: &mut Report<'_>) -> bool {
+    let field = function.section("idle", &keys::IDLE, report).and_then(|section| section.field("cpu"));
+    field.map_or(defaults::IDLE_CPU, |field| flag(&field, report))
 }
 
 pub(crate) fn idle(function: &Section<'_>, report: &mut Report<'_>) -> Idle {

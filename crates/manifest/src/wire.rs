@@ -97,6 +97,13 @@ pub(crate) struct Function {
     /// How bodies of unknown length go to an instance over HTTP/1.1; `measured` if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) request_body: Option<RequestBodyWord>,
+    /// Names of further ports: each instance gets a free one for each, in `PORT_<NAME>`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[schemars(length(max = 16), inner(length(max = 32), regex(pattern = r"^[A-Za-z][A-Za-z0-9_-]*$")))]
+    pub(crate) ports: Vec<String>,
+    /// How a new version takes over from the one that serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) deploy: Option<Deploy>,
     /// What calls the function.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) trigger: Option<Trigger>,
@@ -423,6 +430,28 @@ pub(crate) struct Idle {
     pub(crate) pause: Option<DurationOrNever>,
     /// Idle or asleep for this long: stopped, unless among the kept minimum.
     pub(crate) stop: Option<DurationOrNever>,
+    /// Whether an idle instance that uses CPU counts as working and is not paused; true if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu: Option<bool>,
+}
+
+/// How a new version takes over.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Deploy {
+    /// In which order; `rolling` if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) strategy: Option<StrategyWord>,
+}
+
+/// In which order a new version starts and the one before ends.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StrategyWord {
+    /// The new version starts beside the one that serves.
+    Rolling,
+    /// The version that serves ends first.
+    Recreate,
 }
 
 /// When an instance that works counts as stuck.

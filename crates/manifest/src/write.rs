@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use kip_spec::function::{self, Dispatch, FunctionSpec, GpuNeed, HttpAuth, Program, Protocol, ReadyProbe, RequestBody};
+use kip_spec::function::{
+    self, Dispatch, FunctionSpec, GpuNeed, HttpAuth, Program, Protocol, ReadyProbe, RequestBody, Strategy,
+};
 use kip_spec::job::{Missed, Overlap};
 use kip_spec::scaling;
 
 use crate::wire::{
-    Api, Auth, Call, Concurrency, Cors, DispatchWord, Document, Function, Gpu, Hook, Http, Idle, Instances, Job,
-    Lifecycle, Limits, MissedWord, OverlapWord, Probes, ProtocolWord, ProvisionInput, Queue, RequestBodyWord,
+    Api, Auth, Call, Concurrency, Cors, Deploy, DispatchWord, Document, Function, Gpu, Hook, Http, Idle, Instances,
+    Job, Lifecycle, Limits, MissedWord, OverlapWord, Probes, ProtocolWord, ProvisionInput, Queue, RequestBodyWord,
     Resources, Retries, RetriesByCode, Rotation, Run, Scaling, ScalingMode, Schedule, Stop, StopSignalWord,
-    StopTargetWord, Timeouts, Timer, Trigger, Watchdog,
+    StopTargetWord, StrategyWord, Timeouts, Timer, Trigger, Watchdog,
 };
 use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size};
 
@@ -68,6 +70,7 @@ impl From<&FunctionSpec> for Function {
             idle: Some(Idle {
                 pause: Some(DurationOrNever(spec.idle.pause)),
                 stop: Some(DurationOrNever(spec.idle.stop)),
+                cpu: Some(spec.idle_cpu),
             }),
             watchdog: spec.watchdog.stall.map(|stall| Watchdog { stall: Some(DurationOrNever(Some(stall))) }),
             rotation: rotation(spec.rotation),
@@ -83,6 +86,13 @@ impl From<&FunctionSpec> for Function {
             request_body: Some(match spec.request_body {
                 RequestBody::Measured => RequestBodyWord::Measured,
                 RequestBody::Stream => RequestBodyWord::Stream,
+            }),
+            ports: spec.ports.clone(),
+            deploy: (spec.deploy != function::Deploy::default()).then(|| Deploy {
+                strategy: Some(match spec.deploy.strategy {
+                    Strategy::Rolling => StrategyWord::Rolling,
+                    Strategy::Recreate => StrategyWord::Recreate,
+                }),
             }),
             trigger: Some(Trigger {
                 http: Some(Http {

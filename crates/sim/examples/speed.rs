@@ -34,6 +34,7 @@ fn policy() -> Arc<Policy> {
         stall: None,
         max_age: None,
         unproven: false,
+        recreate: false,
         limits: Limits { start: 5_000, initialize: 1_000, sleep: 1_000, park: 10_000, stop: 1_000, request: 60_000 },
     })
 }

@@ -265,7 +265,7 @@ impl World {
                 self.plant != Some(Plant::ForgottenEvict)
             }
             FromPlacer::Waits { .. } => self.plant != Some(Plant::SwallowedWaits),
-            FromPlacer::Press { .. } | FromPlacer::Relax => true,
+            FromPlacer::Press { .. } | FromPlacer::Relax | FromPlacer::Restore { .. } => true,
         }
     }
 }

@@ -247,6 +247,7 @@ pub fn steady(requests: u64) -> u64 {
         stall: None,
         max_age: None,
         unproven: false,
+        recreate: false,
         limits: Limits { start: 5_000, initialize: 1_000, sleep: 1_000, park: 10_000, stop: 1_000, request: 60_000 },
     };
     world.deploy(0, Arc::new(policy));

@@ -108,7 +108,7 @@ fn inventory(seed: u64, functions: &[FunctionSetup]) -> Inventory {
     }
     let instances = random.one_in(6).then(|| random.small(2, 8));
     let cards = (with_devices && random.one_in(4)).then(|| random.small(1, 3));
-    Inventory { pools, quota: Quota { cards, instances } }
+    Inventory { pools, quota: Quota { cards, instances }, ..Inventory::default() }
 }
 
 impl FunctionSetup {
@@ -180,6 +180,7 @@ fn policy(random: &mut Random) -> Policy {
         stall: random.one_in(2).then(|| random.scale(300, 20_000)),
         max_age: random.one_in(6).then(|| random.scale(2_000, 100_000)),
         unproven: false,
+        recreate: false,
         limits: Limits {
             start: random.between(450, 3_000),
             initialize: random.between(60, 500),

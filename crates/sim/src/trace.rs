@@ -99,9 +99,10 @@ impl Trace {
                 instance.hash(&mut self.hash);
             }
             Event::Placer(message) => discriminant(message).hash(&mut self.hash),
-            Event::Deploy { version, .. } | Event::Serve { version, .. } | Event::Backlog { version, .. } => {
-                version.0.hash(&mut self.hash)
-            }
+            Event::Deploy { version, .. }
+            | Event::Start { version }
+            | Event::Serve { version, .. }
+            | Event::Backlog { version, .. } => version.0.hash(&mut self.hash),
             Event::Alias { alias, .. } => alias.hash(&mut self.hash),
             Event::Provision { settings, .. } => settings.is_some().hash(&mut self.hash),
             Event::Measured { version, .. } => version.0.hash(&mut self.hash),
@@ -121,7 +122,7 @@ impl Trace {
             Event::Arrive { ticket, .. } => format!("{} arrives", self.request(function, cell, *ticket)),
             Event::Leave { ticket } => format!("{} leaves", self.request(function, cell, *ticket)),
             Event::Exited { instance, exit } => format!("{} ended by itself: {exit}", name_of(cell, *instance)),
-            Event::Placer(FromPlacer::Evict { instance, lack }) => {
+            Event::Placer(FromPlacer::Evict { instance, lack, .. }) => {
                 format!("the host asks {} for its {lack}", name_of(cell, *instance))
             }
             _ => return,

@@ -54,6 +54,15 @@ pub struct FunctionSpec {
     /// How bodies of unknown length go to an instance over HTTP/1.1.
     #[serde(default)]
     pub request_body: RequestBody,
+    /// How a new version takes over from the one that serves.
+    #[serde(default)]
+    pub deploy: Deploy,
+    /// Names of further ports: each instance gets a free one for each, in `PORT_<NAME>`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<String>,
+    /// Whether an idle instance that uses CPU counts as working: it is not paused.
+    #[serde(default = "defaults::idle_cpu")]
+    pub idle_cpu: bool,
     /// What makes it a job: its program is no web server and runs to its end for each task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<Job>,
@@ -81,6 +90,9 @@ impl FunctionSpec {
             http: HttpTrigger::default(),
             protocol: None,
             request_body: RequestBody::default(),
+            deploy: Deploy::default(),
+            ports: Vec::new(),
+            idle_cpu: defaults::IDLE_CPU,
             job: None,
         }
     }
@@ -306,6 +318,25 @@ pub enum RequestBody {
     Stream,
 }
 
+/// How a new version takes over from the one that serves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deploy {
+    /// In which order.
+    #[serde(default)]
+    pub strategy: Strategy,
+}
+
+/// In which order a new version starts and the one before ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// The new version starts beside the one that serves, which ends when the new one is ready.
+    #[default]
+    Rolling,
+    /// The version that serves ends first: for programs that cannot run twice at once.
+    Recreate,
+}
+
 /// Which free instance takes a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -394,6 +425,11 @@ pub mod defaults {
     pub const QUEUE_DEPTH: u32 = 1_000;
     /// Asleep soon, gone late.
     pub const IDLE: Idle = Idle { pause: Some(Millis::from_secs(30)), stop: Some(Millis::from_secs(12 * 3_600)) };
+    /// Work that no request shows is seen by CPU.
+    pub const IDLE_CPU: bool = true;
+    pub(super) fn idle_cpu() -> bool {
+        IDLE_CPU
+    }
     /// Idle instances stay idle.
     pub const DISPATCH: Dispatch = Dispatch::Packed;
     /// A preflight's answer holds for so long.

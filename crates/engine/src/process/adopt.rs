@@ -136,6 +136,7 @@ impl ProcessBody {
             process: first,
             started: 0,
             port: 0,
+            more_ports: Vec::new(),
             cgroup,
             limits: Vec::new(),
             memory: None,
@@ -186,7 +187,8 @@ impl ProcessBody {
         });
         let mut table = self.lock();
         table.running.insert(id, process.clone());
-        table.ports.insert(id, journal.port);
+        let ports = [journal.port].into_iter().chain(journal.more_ports.iter().copied()).collect();
+        table.ports.insert(id, ports);
         process
     }
 

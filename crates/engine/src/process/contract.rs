@@ -18,7 +18,7 @@ pub(super) const SERVER: &str = "KIPWAKE_SERVER";
 pub(super) const FUNCTION: &str = "KIPWAKE_FUNCTION";
 
 /// An instance's whole environment: what it inherits, the contract, what the user declared, and what nobody may override.
-pub(super) fn environment(order: &Order, server: &str, port: u16) -> BTreeMap<String, String> {
+pub(super) fn environment(order: &Order, server: &str, port: u16, more_ports: &[u16]) -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = kip_host::environment::inherited().into_iter().collect();
     let mut code_path = order.directory.to_string_lossy().into_owned();
     if !code_path.ends_with('/') {
@@ -41,6 +41,9 @@ pub(super) fn environment(order: &Order, server: &str, port: u16) -> BTreeMap<St
     env.extend(order.env.clone());
     for name in ["PORT", "FC_SERVER_PORT", "FC_CUSTOM_LISTEN_PORT"] {
         env.insert(name.to_owned(), port.to_string());
+    }
+    for (name, port) in order.ports.iter().zip(more_ports) {
+        env.insert(format!("PORT_{}", name.to_ascii_uppercase().replace('-', "_")), port.to_string());
     }
     if let Some(devices) = &order.devices {
         let numbers: Vec<String> = devices.numbers.iter().map(usize::to_string).collect();

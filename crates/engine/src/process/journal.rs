@@ -57,6 +57,9 @@ pub(super) struct Journal {
     /// When that was started, in the kernel's ticks; another process of the same id is a stranger.
     pub(super) started: u64,
     pub(super) port: u16,
+    /// Further ones, by the names that its function gives them.
+    #[serde(default)]
+    pub(super) more_ports: Vec<u16>,
     pub(super) cgroup: Option<PathBuf>,
     /// Folders in other hierarchies, for limits.
     #[serde(default)]

@@ -3,6 +3,7 @@
 mod adopt;
 mod autopsy;
 mod cgroup;
+pub mod check;
 mod contract;
 mod expand;
 mod journal;
@@ -109,7 +110,7 @@ pub(crate) struct Process {
 pub(crate) struct Table {
     running: HashMap<InstanceId, Arc<Process>>,
     /// The ports they were given.
-    ports: HashMap<InstanceId, u16>,
+    ports: HashMap<InstanceId, Vec<u16>>,
     /// Their start has neither a process yet nor failed. Whoever is to end one waits for that.
     starting: HashSet<InstanceId>,
     /// Told to end before their start began.

@@ -32,8 +32,9 @@ impl ProcessBody {
             let detail = format!("there is no folder {}", order.directory.display());
             return Err(fail((StartProblem::WorkingDirectory, detail)));
         }
-        let port = self.reserve_port(order.instance).map_err(io("no free port"))?;
-        let env = contract::environment(order, &self.options.server, port);
+        let ports = self.reserve_ports(order.instance, 1 + order.ports.len()).map_err(io("no free port"))?;
+        let (port, more_ports) = (ports[0], ports[1..].to_vec());
+        let env = contract::environment(order, &self.options.server, port, &more_ports);
         let argv: Vec<String> = order.argv.iter().map(|word| expand::expand(word, &env)).collect();
         let Some(name) = argv.first() else {
             return Err(fail((StartProblem::CommandNotFound, "the command is empty".to_owned())));
@@ -91,6 +92,7 @@ impl ProcessBody {
             process: pid,
             started: kip_host::processes::look(pid).map_or(0, |process| process.started),
             port,
+            more_ports,
             cgroup: cgroup.clone(),
             limits: limits.folders,
             memory: limits.memory,
@@ -129,14 +131,19 @@ impl ProcessBody {
 
     /// A port for an instance, which no other instance of ours is given until nothing of this one is left: programs may
     /// take seconds until they listen, and many start at once.
-    fn reserve_port(&self, instance: InstanceId) -> io::Result<u16> {
+    fn reserve_ports(&self, instance: InstanceId, number: usize) -> io::Result<Vec<u16>> {
         const TRIES: usize = 100;
-        for _ in 0..TRIES {
+        let mut ports: Vec<u16> = Vec::with_capacity(number);
+        for _ in 0..TRIES + number {
             let port = free_port()?;
             let mut table = self.lock();
-            if !table.ports.values().any(|given| *given == port) {
-                table.ports.insert(instance, port);
-                return Ok(port);
+            let taken = |others: &Vec<u16>| others.contains(&port);
+            if !ports.contains(&port) && !table.ports.iter().any(|(other, given)| *other != instance && taken(given)) {
+                ports.push(port);
+                table.ports.insert(instance, ports.clone());
+            }
+            if ports.len() == number {
+                return Ok(ports);
             }
         }
         Err(io::ErrorKind::AddrNotAvailable.into())

@@ -139,6 +139,7 @@ impl FunctionCore {
             self.instances.get(&id).is_some_and(|instance| instance.state.class() == Class::Hot && !instance.unready),
             "{ticket:?} goes to {id}, which cannot serve"
         );
+        self.note_gap(now, id);
         let Some(instance) = self.instances.get_mut(&id) else { return };
         instance.in_flight += 1;
         instance.served += 1;

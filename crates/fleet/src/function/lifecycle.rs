@@ -195,6 +195,9 @@ impl FunctionCore {
     fn no_room_in_time(&mut self, now: u64, id: InstanceId, effects: &mut Vec<Effect>) {
         let Some(version) = self.instances.get(&id).map(|instance| instance.version) else { return };
         self.gone(now, id, Gone::NoRoom, Why::NoCapacity, effects);
+        if let Some(revision) = self.revisions.get_mut(&version) {
+            revision.returns = None;
+        }
         if self.revisions.get(&version).is_some_and(|revision| revision.role == Role::Candidate) {
             self.candidate_failed(version, StartFailure::NoRoomInTime, effects);
         }
@@ -203,7 +206,7 @@ impl FunctionCore {
     fn hot(&mut self, now: u64, id: InstanceId, from: StartKind, why: Why, effects: &mut Vec<Effect>) {
         self.change(now, id, State::Ready, why, effects);
         let Some(instance) = self.instances.get_mut(&id) else { return };
-        instance.hot_since = now;
+        (instance.hot_since, instance.served_before) = (now, instance.served);
         instance.hot_from = from;
         instance.last_used = now;
         let took = now.saturating_sub(instance.moving_since);
@@ -214,6 +217,7 @@ impl FunctionCore {
             None => revision.costs.started(took),
         }
         revision.backoff.started();
+        revision.returns = None;
         let role = revision.role;
         if from == StartKind::Cold || !revision.policy.need.is_nothing() {
             effects.push(Effect::Tell(ToPlacer::Serving { instance: id }));
@@ -233,6 +237,7 @@ impl FunctionCore {
         });
         let Some(revision) = self.revisions.get_mut(&version) else { return };
         let looping = revision.backoff.failed(now, failure);
+        revision.returns = None;
         if !others {
             while let Some((ticket, _)) = revision.queue.pop() {
                 effects.push(Effect::Refuse { ticket, refusal: Refusal::StartFailed(failure) });

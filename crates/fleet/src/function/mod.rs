@@ -13,11 +13,13 @@ mod metering;
 mod provisioning;
 mod rebuild;
 mod reconcile;
+mod recreate;
 mod revision;
 mod rotate;
 mod spare;
 #[cfg(test)]
 pub(crate) mod tests;
+mod turn;
 mod versions;
 mod waits;
 
@@ -65,8 +67,8 @@ pub struct FunctionCore {
     armed: Option<u64>,
     /// Set once the function is on its way out, with what its callers are told.
     closing: Option<(Refusal, Why)>,
-    /// Somebody waits for room: since when, boot time, and how much longer than usual instances serve before they are offered.
-    pressed: Option<(u64, u8)>,
+    /// Set while somebody waits for room.
+    pressed: Option<turn::Pressure>,
     #[serde(skip)]
     scratch: Scratch,
 }
@@ -169,6 +171,7 @@ impl FunctionCore {
             Event::Readiness { instance, ready } => self.readiness(instance, ready),
             Event::Unhealthy { instance, how } => self.unhealthy(now, instance, how, effects),
             Event::Progress { instance, last } => self.progress(now, instance, last, effects),
+            Event::Start { version } => self.come_back(version, Why::AskedFor),
             Event::Rotate => self.mark_all(Why::Rotated),
             Event::Outgrown { instance } => self.mark(instance, Why::Outgrown),
             Event::Placer(message) => self.placer_says(now, message, effects),
@@ -189,12 +192,15 @@ impl FunctionCore {
 
     fn placer_says(&mut self, now: u64, message: FromPlacer, effects: &mut Vec<Effect>) {
         match message {
-            FromPlacer::Grant { instance, place, number } => self.granted(now, instance, place, number, effects),
+            FromPlacer::Grant { instance, place, number, from } => {
+                self.granted(now, instance, place, (number, from), effects);
+            }
             FromPlacer::Refuse { instance } => self.refused_room(now, instance, effects),
             FromPlacer::Waits { instance, lack } => self.waits_for_room(instance, lack),
-            FromPlacer::Press { stretch } => self.press(now, stretch),
+            FromPlacer::Press { stretch, longest } => self.press(now, stretch, longest),
             FromPlacer::Relax => self.relax(),
-            FromPlacer::Evict { instance, lack } => self.evict(now, instance, lack, effects),
+            FromPlacer::Restore { version } => self.come_back(version, Why::CandidateFailed),
+            FromPlacer::Evict { instance, lack, by } => self.evict(now, instance, lack, by, effects),
         }
     }
 
@@ -210,6 +216,7 @@ impl FunctionCore {
                     && revision.backlog.count == 0
                     && revision.backoff.is_clear()
                     && revision.role != Role::Candidate
+                    && revision.returns.is_none()
                     && revision.minimum() == 0
                     && revision.scaler.is_at_rest()
             })

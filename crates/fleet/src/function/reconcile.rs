@@ -41,6 +41,10 @@ impl FunctionCore {
     pub(super) fn reconcile(&mut self, now: u64, effects: &mut Vec<Effect>) {
         let versions: Vec<VersionId> = self.revisions.keys().copied().collect();
         for version in versions {
+            if self.makes_way(version) {
+                self.make_way(now, version, effects);
+                continue;
+            }
             self.drain_queue(now, version, effects);
             self.begin_rotation(now, version, effects);
             if self.revisions.get(&version).is_some_and(|revision| revision.shrunk) {
@@ -69,6 +73,7 @@ impl FunctionCore {
     fn desired(&mut self, now: u64, version: VersionId) -> Desired {
         let tasks = self.tasks_waiting(version).count;
         let load = self.load(version);
+        let waits_for_end = self.waits_for_end(version);
         let time = Now { boot: now, wall: self.wall };
         let Some(revision) = self.revisions.get_mut(&version) else { return Desired::NOTHING };
         revision.backoff.expire(now);
@@ -107,7 +112,10 @@ impl FunctionCore {
             on_demand: revision.on_demand(),
             provisioned: revision.provisioned,
         };
+        let returns = revision.returns;
         match revision.role {
+            // A candidate that starts from nothing waits until nothing is left.
+            Role::Candidate if waits_for_end => Desired::NOTHING,
             Role::Serving | Role::Named => {
                 revision.scaler.observe(now, load);
                 let mut desired = revision.scaler.decide(time, &seen);
@@ -115,6 +123,9 @@ impl FunctionCore {
                     // A policy that goes by averages may forget requests that still wait for their first instance.
                     (desired.hot, desired.kind) = (1, Kind::OnDemand);
                     desired.why = Why::RequestsWait { queued };
+                }
+                if let Some(why) = returns.filter(|_| desired.hot == 0) {
+                    (desired.hot, desired.kind, desired.why) = (1, Kind::OnDemand, why);
                 }
                 // The bound may have been lowered since they were started.
                 desired.hot = desired.hot.min(seen.maximum.max(busy));
@@ -192,6 +203,7 @@ impl FunctionCore {
         }
         let calm = revision.queue.is_empty() && !revision.scaler.counts();
         let (role, minimum, maximum) = (revision.role, revision.minimum(), revision.maximum());
+        let returns = revision.returns.is_some() && revision.queue.is_empty();
         let replaced = revision.rotation.and_then(|(old, _)| self.instances.get(&old)?.replace);
         // One that is falling asleep will be woken when it has fallen; starting another for it would count the work twice.
         let falls = |i: &&Instance| {
@@ -206,6 +218,7 @@ impl FunctionCore {
         let (why, urgency) = match (role, replaced, desired.kind) {
             (Role::Candidate, ..) => (desired.why, Urgency::Candidate),
             (_, Some(why), _) if calm => (why, Urgency::Rotation),
+            (.., Kind::OnDemand) if returns => (desired.why, Urgency::Rotation),
             (.., Kind::OnDemand) => (desired.why, Urgency::Demand),
             (.., Kind::Provisioned) => (desired.why, Urgency::Minimum),
         };
@@ -343,8 +356,9 @@ impl FunctionCore {
         let Some(policy) = self.revisions.get(&version).map(|revision| revision.policy.clone()) else { return };
         self.next_instance += 1;
         let id = InstanceId { boot: self.boot, core: self.number.0, sequence: self.next_instance };
-        // Requests have deadlines of their own; a new version would wait for room for ever.
-        let deadline = (urgency == Urgency::Candidate).then(|| now.saturating_add(policy.limits.start));
+        // Requests have deadlines of their own; a new version would wait for room for ever, and so would what comes back.
+        let waits = urgency == Urgency::Candidate || matches!(why, Why::CandidateFailed | Why::AskedFor);
+        let deadline = waits.then(|| now.saturating_add(policy.limits.start));
         let operation = Operation { number: self.next_operation(), deadline };
         let kind = if urgency == Urgency::Minimum { Kind::Provisioned } else { Kind::OnDemand };
         let mut instance = Instance::new(id, version, kind, now, operation);

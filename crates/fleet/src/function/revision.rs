@@ -11,7 +11,7 @@ use crate::policy::{GRACE, GRACE_TENTHS, LONGEST_GRACE};
 use crate::queue::Queue;
 use crate::room::Gpu;
 use crate::scaler::Scalers;
-use crate::why::StartFailure;
+use crate::why::{StartFailure, Why};
 use crate::{Policy, Rung};
 
 /// What a version is to its function at present.
@@ -59,6 +59,13 @@ pub struct Revision {
     pub longest: u64,
     /// The instance that is being replaced, and since when, boot time.
     pub rotation: Option<(InstanceId, u64)>,
+    /// Between the end of an instance's last request and the next one that it got while it was still hot, milliseconds: the
+    /// mean, the latest counting most. Nothing where none came.
+    #[serde(default)]
+    pub gap: Option<u64>,
+    /// One instance starts though no request waits, and why: it stopped for a new version that has failed, or somebody asked.
+    #[serde(default)]
+    pub returns: Option<Why>,
 }
 
 impl Revision {
@@ -81,6 +88,8 @@ impl Revision {
             costs: Costs::default(),
             longest: 0,
             rotation: None,
+            gap: None,
+            returns: None,
         }
     }
 

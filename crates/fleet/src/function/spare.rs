@@ -1,5 +1,5 @@
-//! What the function tells the placer, and what it does when others wait for room: idle instances are offered once they
-//! have had their turn, and those that never idle finish their work first.
+//! What the function tells the placer, and what it does when others wait for room: idle instances are offered, and those
+//! that never idle finish their work first. When, is in [`super::turn`].
 
 use kip_spec::InstanceId;
 
@@ -8,14 +8,7 @@ use crate::instance::{Goal, Instance};
 use crate::placer::{Offer, Urgency};
 use crate::room::Gpu;
 use crate::why::{Gone, Refusal, StartFailure, Why};
-use crate::{Class, Effect, Kind, Lack, Operate, OperationNumber, Place, Rung, State, ToPlacer};
-
-/// An instance serves at least this many times as long as it takes to have it back.
-const TURN: u64 = 3;
-/// One that works, for this long at least: letting it off costs what it could do meanwhile. Milliseconds.
-const BUSY_TURN: u64 = 2_000;
-/// And never longer than this while others wait, milliseconds.
-const LONGEST_TURN: u64 = 60_000;
+use crate::{Class, CoreNumber, Effect, Kind, Lack, Operate, OperationNumber, Place, Rung, State, ToPlacer};
 
 impl FunctionCore {
     /// The placer gave room.
@@ -24,7 +17,7 @@ impl FunctionCore {
         now: u64,
         id: InstanceId,
         place: Place,
-        number: OperationNumber,
+        (number, from): (OperationNumber, Option<CoreNumber>),
         effects: &mut Vec<Effect>,
     ) {
         let Some(instance) = self.instances.get_mut(&id) else {
@@ -36,12 +29,15 @@ impl FunctionCore {
             // It answers an earlier ask; the answer to the present one follows.
             return;
         }
-        instance.waits_for = None;
+        let why = match instance.waits_for.take() {
+            Some(lack) => Why::RoomAfter { waited: now.saturating_sub(instance.since), lack, from },
+            None => Why::RoomGranted,
+        };
         match (instance.state, instance.state.rung()) {
             (State::Requested, _) => {
                 instance.place = place;
                 let limit = self.limits(id).start;
-                self.operate(now, id, State::Starting, Operate::Start { place }, limit, Why::RoomGranted, effects);
+                self.operate(now, id, State::Starting, Operate::Start { place }, limit, why, effects);
             }
             (_, Some(rung)) if instance.wants_room => self.resume(now, id, rung, effects),
             // It does not want to wake any more.
@@ -67,6 +63,7 @@ impl FunctionCore {
         let version = instance.version;
         self.gone(now, id, Gone::NoRoom, Why::NoCapacity, effects);
         let Some(revision) = self.revisions.get_mut(&version) else { return };
+        revision.returns = None;
         while let Some((ticket, _)) = revision.queue.pop() {
             effects.push(Effect::Refuse { ticket, refusal: Refusal::NeverFits { need: revision.policy.need } });
         }
@@ -118,42 +115,6 @@ impl FunctionCore {
         self.operate(now, id, State::Waking, Operate::Resume { from }, limit, why, effects);
     }
 
-    pub(super) fn press(&mut self, now: u64, stretch: u8) {
-        let since = self.pressed.map_or(now, |(since, _)| since);
-        self.pressed = Some((since, stretch));
-        // Whatever the placer was told before, it is told again.
-        self.instances.values_mut().for_each(|instance| instance.offered = None);
-    }
-
-    pub(super) fn relax(&mut self) {
-        self.pressed = None;
-        self.instances.values_mut().for_each(|instance| instance.offered = None);
-    }
-
-    /// When an instance may be offered, boot time: never before it has had its turn. `None` if it has nothing to offer.
-    fn turn_ends(&self, instance: &Instance) -> Option<u64> {
-        let (since, stretch) = self.pressed?;
-        let revision = self.revisions.get(&instance.version)?;
-        let quiet = instance.goal.is_none() && may_be_left(instance);
-        let turn = revision.restore().saturating_mul(TURN).saturating_mul(u64::from(stretch)).min(LONGEST_TURN);
-        match instance.state {
-            State::Ready | State::Paused | State::Parked | State::Spilled if quiet => {
-                Some(instance.hot_since.saturating_add(turn))
-            }
-            // One that always works is let off, when others have waited for as long as it has served.
-            State::Busy if quiet => Some(instance.hot_since.max(since).saturating_add(turn.max(BUSY_TURN))),
-            _ => None,
-        }
-    }
-
-    /// When something is to be offered that is not yet, boot time.
-    pub(super) fn offered_at(&self, now: u64, instance: &Instance) -> Option<u64> {
-        let busy = instance.state == State::Busy;
-        let at = self.turn_ends(instance)?;
-        let offered = instance.offered.is_some_and(|offer| offer.busy == busy);
-        (!offered && at > now).then_some(at)
-    }
-
     /// Tells the placer what could be given up, and what not any more.
     pub(super) fn offer(&mut self, now: u64, effects: &mut Vec<Effect>) {
         if self.pressed.is_none() {
@@ -162,14 +123,17 @@ impl FunctionCore {
         let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
         for id in ids {
             let Some(instance) = self.instances.get(&id) else { continue };
-            let offer = self.turn_ends(instance).filter(|at| *at <= now).map(|_| Offer {
-                restore: self.revisions.get(&instance.version).map_or(0, |revision| revision.restore()),
+            let restore = self.revisions.get(&instance.version).map_or(0, |revision| revision.restore());
+            let offer = self.turn(instance).filter(|turn| turn.from <= now).map(|turn| Offer {
+                restore: if turn.unwanted { 0 } else { restore },
                 unused_since: instance.last_used,
                 busy: instance.state == State::Busy,
                 kept: instance.kind == Kind::Provisioned,
+                early: turn.ends > now,
             });
             // What changes with every request is not told again and again.
-            let same = |a: Option<Offer>, b: Option<Offer>| a.map(|o| (o.busy, o.kept)) == b.map(|o| (o.busy, o.kept));
+            let told = |offer: Offer| (offer.busy, offer.kept, offer.early);
+            let same = |a: Option<Offer>, b: Option<Offer>| a.map(told) == b.map(told);
             let Some(instance) = self.instances.get_mut(&id) else { continue };
             if same(instance.offered, offer) {
                 continue;
@@ -184,11 +148,15 @@ impl FunctionCore {
     }
 
     /// The placer wants an instance's room for somebody else.
-    pub(super) fn evict(&mut self, now: u64, id: InstanceId, lack: Lack, effects: &mut Vec<Effect>) {
+    pub(super) fn evict(&mut self, now: u64, id: InstanceId, lack: Lack, by: CoreNumber, effects: &mut Vec<Effect>) {
         let Some(instance) = self.instances.get(&id) else {
             effects.push(Effect::Tell(ToPlacer::Release { instance: id }));
             return;
         };
+        let why = Why::Evicted { lack, by: Some(by) };
+        if matches!(instance.state, State::Starting | State::Initializing) && self.is_unwanted(instance) {
+            return self.kill(now, id, why, false, effects);
+        }
         let may = match instance.state {
             State::Ready | State::Pausing => !self.is_replaced(instance),
             State::Busy => instance.offered.is_some_and(|offer| offer.busy),
@@ -200,10 +168,11 @@ impl FunctionCore {
             return;
         }
         let goal = self.goal_for(instance, lack);
+        self.expected_in_vain(now, id);
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.offered = None;
         }
-        self.set_goal(now, id, goal, Why::Evicted { lack }, effects);
+        self.set_goal(now, id, goal, why, effects);
     }
 
     /// The shallowest rest that gives what is lacked.
@@ -229,6 +198,6 @@ impl FunctionCore {
 
 /// Whether a sleeper may be asked for what it holds: one that waits for room itself only where no request waits for it, for
 /// else two that wait could each hold what the other needs.
-fn may_be_left(instance: &Instance) -> bool {
+pub(super) fn may_be_left(instance: &Instance) -> bool {
     !instance.wants_room || instance.urgency > Urgency::Candidate
 }

@@ -40,6 +40,7 @@ pub(crate) fn policy() -> Policy {
         stall: None,
         max_age: None,
         unproven: false,
+        recreate: false,
         limits: Limits { start: 500, initialize: 500, sleep: 50, park: 200, stop: 100, request: 10_000 },
     }
 }

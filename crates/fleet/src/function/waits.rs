@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use kip_spec::{Millis, VersionId};
+use kip_spec::{InstanceId, Millis, VersionId};
 
 use super::FunctionCore;
 use crate::scaler::Scaler;
@@ -26,6 +26,8 @@ pub enum Waits {
     Waking,
     /// An instance has no room.
     Room {
+        /// Which.
+        instance: InstanceId,
         /// What there is too little of.
         lack: Lack,
         /// For how long already, milliseconds.
@@ -72,7 +74,7 @@ impl FunctionCore {
         }
         if let Some((instance, lack)) = own().find_map(|instance| Some((instance, instance.waits_for?))) {
             let asked = if instance.wants_room { instance.last_used } else { instance.since };
-            return Some(Waits::Room { lack, since: since(asked) });
+            return Some(Waits::Room { instance: instance.id, lack, since: since(asked) });
         }
         if let Some((retry_in, failure)) = revision.backoff.blocks(now.boot) {
             return Some(Waits::Backoff { retry_in, failure });
@@ -110,7 +112,7 @@ impl fmt::Display for Waits {
             }
             Self::Starting { since } => write!(f, "an instance starts since {}", Millis(*since)),
             Self::Waking => f.write_str("an instance wakes"),
-            Self::Room { lack, since } => write!(f, "an instance waits since {} for {lack}", Millis(*since)),
+            Self::Room { lack, since, .. } => write!(f, "an instance waits since {} for {lack}", Millis(*since)),
             Self::Backoff { retry_in, failure } => {
                 write!(f, "{failure}; the next start is tried in {}", Millis(*retry_in))
             }

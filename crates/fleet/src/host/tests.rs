@@ -28,7 +28,7 @@ fn run(host: &mut CoreHost, boot: u64, event: Event) -> Vec<Effect> {
             match *effect {
                 Effect::Tell(ToPlacer::Ask { instance, number, .. }) => {
                     let place = Place::default();
-                    events.push(Event::Placer(FromPlacer::Grant { instance, place, number }));
+                    events.push(Event::Placer(FromPlacer::Grant { instance, place, number, from: None }));
                 }
                 Effect::Operate { instance, operation, what, .. } => {
                     let seen = match what {
@@ -79,7 +79,7 @@ fn nothing_is_decided_before_every_instance_is_handed_in() {
     let instance = InstanceId { boot: 0, core: 3, sequence: 9 };
     let found = Found { asleep: None, busy: 0, born: 1, provisioned: true, place: Place::default() };
     let adopt = Event::Adopt { instance, version: VersionId(1), policy, found };
-    let pressed = Event::Placer(FromPlacer::Press { stretch: 1 });
+    let pressed = Event::Placer(FromPlacer::Press { stretch: 0, longest: 60_000 });
     let mut effects = Vec::new();
     host.step(at(5), adopt, &mut effects);
     host.step(at(5), pressed, &mut effects);

@@ -220,9 +220,11 @@ impl Placer {
 
     /// Whether it could ever fit on an empty host.
     pub(super) fn fits_somewhere(&self, instance: InstanceId, need: Need) -> bool {
-        if self.holdings.contains(instance) {
-            return true;
-        }
+        self.holdings.contains(instance) || self.fits_empty(need)
+    }
+
+    /// Whether it could fit if nothing else were there.
+    pub(super) fn fits_empty(&self, need: Need) -> bool {
         let quota = self.inventory.quota;
         let empty = Used::default();
         let within = quota.cards.is_none_or(|cards| empty.cards(&self.inventory, &need) <= u64::from(cards))

@@ -11,6 +11,7 @@
 
 mod holdings;
 mod ledger;
+mod losses;
 #[cfg(test)]
 mod tests;
 mod thrash;
@@ -28,6 +29,7 @@ use crate::{CoreNumber, Now, OperationNumber};
 
 use holdings::Holdings;
 use ledger::Used;
+use losses::{Loss, Losses};
 use thrash::Thrash;
 
 pub use ledger::DeviceUse;
@@ -131,6 +133,8 @@ pub enum FromPlacer {
         place: Place,
         /// Of the ask.
         number: OperationNumber,
+        /// The function that gave room up for it.
+        from: Option<CoreNumber>,
     },
     /// There never will be: it needs more than any host has.
     Refuse {
@@ -146,8 +150,11 @@ pub enum FromPlacer {
     },
     /// Somebody waits: offer what could be given up, until relaxed.
     Press {
-        /// By how much instances serve longer than usual before they are offered, because too much time goes into changing hands.
+        /// How many turns an idle instance has before it is offered, because too much time goes into changing hands in vain;
+        /// 0 where it does not.
         stretch: u8,
+        /// No turn is longer, milliseconds.
+        longest: u64,
     },
     /// Nobody waits any more.
     Relax,
@@ -157,6 +164,13 @@ pub enum FromPlacer {
         instance: InstanceId,
         /// What is needed of it.
         lack: Lack,
+        /// The function that waits.
+        by: CoreNumber,
+    },
+    /// An instance of this version gave its room up for a new version that has failed: it may come back.
+    Restore {
+        /// Which version.
+        version: VersionId,
     },
 }
 
@@ -250,9 +264,11 @@ pub struct Placer {
     holdings: Holdings,
     waiting: Vec<Waiter>,
     pressed: BTreeMap<CoreNumber, u8>,
-    /// How all that hold room are pressed, while somebody waits.
-    stretch: Option<u8>,
+    /// How those at each place are pressed, while somebody waits.
+    stretch: Option<Vec<u8>>,
     thrash: Vec<(Place, Thrash)>,
+    /// Who gave room up for whom, until the other one serves.
+    losses: Losses,
 }
 
 impl Placer {
@@ -265,6 +281,7 @@ impl Placer {
             pressed: BTreeMap::new(),
             stretch: None,
             thrash: Vec::new(),
+            losses: Losses::default(),
         }
     }
 
@@ -295,11 +312,70 @@ impl Placer {
         self.thrash.iter().map(|(_, thrash)| thrash.per_mille(now.boot)).max().unwrap_or(0)
     }
 
+    /// The part of [`Placer::thrash`] that went into changes in vain: the loser wanted its room back before the winner served.
+    pub fn thrash_in_vain(&self, now: Now) -> u32 {
+        self.thrash.iter().map(|(_, thrash)| thrash.in_vain(now.boot)).max().unwrap_or(0)
+    }
+
+    /// Whether so much could be granted if nothing else were there.
+    pub fn could_ever(&self, need: Need) -> bool {
+        self.fits_empty(need)
+    }
+
+    /// Whether so much could be granted to a new instance now.
+    pub fn has_room(&self, need: Need) -> bool {
+        let nobody = InstanceId { boot: 0, core: 0, sequence: 0 };
+        let (chosen, switching, told) = (None, None, None);
+        let waiter = Waiter {
+            function: CoreNumber(0),
+            version: VersionId(0),
+            instance: nobody,
+            need,
+            urgency: Urgency::Candidate,
+            number: OperationNumber(0),
+            since: 0,
+            chosen,
+            switching,
+            told,
+        };
+        self.place(&waiter, self.holdings.used(), &[]).is_ok()
+    }
+
+    /// The functions with room that an instance waits for: at the place that it is to have, else on any device or host that it
+    /// could use.
+    pub fn in_the_way(&self, instance: InstanceId) -> Vec<CoreNumber> {
+        let Some(waiter) = self.waiting.iter().find(|waiter| waiter.instance == instance) else { return Vec::new() };
+        let needs_device = waiter.need.gpu != Gpu::None;
+        let choices: Vec<Place> = match (waiter.chosen, needs_device) {
+            (Some(place), _) => vec![place],
+            (None, false) => self.hosts().collect(),
+            (None, true) => {
+                let on = |host| self.device_choices(host, &waiter.need).into_iter().map(move |bit| (host, bit));
+                self.hosts().flat_map(on).map(|(host, devices)| Place { devices, ..host }).collect()
+            }
+        };
+        let blocks = |holding: &Holding| {
+            choices.iter().any(|place| {
+                ledger::same_host(holding.place, *place)
+                    && (!needs_device || holding.room().gpu != Gpu::None && holding.place.devices & place.devices != 0)
+            })
+        };
+        let all = self.holdings.iter().filter(|(id, holding)| **id != instance && blocks(holding));
+        let mut functions: Vec<CoreNumber> = all.map(|(_, holding)| holding.function).collect();
+        functions.sort_unstable();
+        functions.dedup();
+        functions
+    }
+
     /// Takes one message and appends the answers.
     pub fn step(&mut self, now: Now, message: ToPlacer, answers: &mut Vec<Message>) {
         let now = now.boot;
+        let mut restore = Vec::new();
         match message {
             ToPlacer::Ask { function, instance, version, need, urgency, number } => {
+                if urgency == Urgency::Demand {
+                    self.losses.wanted_back(function);
+                }
                 if let Some(waiter) = self.waiting.iter_mut().find(|waiter| waiter.instance == instance) {
                     // Asked for again, because it has become more or less urgent.
                     (waiter.urgency, waiter.number) = (urgency, number);
@@ -332,6 +408,7 @@ impl Placer {
             ToPlacer::Release { instance } => {
                 self.forget_waiter(instance);
                 self.holdings.remove(instance);
+                restore = self.losses.never_served(instance);
             }
             ToPlacer::Rests { instance, rung } => self.with(instance, |holding| {
                 (holding.rung, holding.switching) = (Some(rung), None);
@@ -347,6 +424,7 @@ impl Placer {
             ToPlacer::Withdraw { instance } => self.with(instance, |holding| holding.offer = None),
             ToPlacer::Declined { instance } => {
                 self.with(instance, |holding| (holding.asked, holding.offer) = (None, None));
+                self.losses.declined(instance);
                 // Whoever waited for it must look elsewhere.
                 self.waiting.iter_mut().for_each(|waiter| waiter.chosen = None);
             }
@@ -364,6 +442,9 @@ impl Placer {
         }
         self.grant(now, answers);
         self.press(now, answers);
+        for (function, version) in restore {
+            answers.push(Message::ToFunction { function, message: FromPlacer::Restore { version } });
+        }
         debug_assert!(self.holdings.are_sound(), "the sums of what is held are wrong: {:?}", self.holdings);
     }
 
@@ -379,13 +460,14 @@ impl Placer {
     fn serving(&mut self, now: u64, instance: InstanceId) {
         let Some(holding) = self.holdings.get(instance).copied() else { return };
         self.holdings.change(instance, |holding| (holding.rung, holding.switching) = (None, None));
+        let in_vain = self.losses.served(instance);
         if let Some(since) = holding.switching {
             let place = holding.place;
             let index = self.thrash.iter().position(|(other, _)| *other == place).unwrap_or_else(|| {
                 self.thrash.push((place, Thrash::default()));
                 self.thrash.len() - 1
             });
-            self.thrash[index].1.switched(now, now.saturating_sub(since));
+            self.thrash[index].1.switched(now, now.saturating_sub(since), in_vain);
         }
     }
 
@@ -400,7 +482,8 @@ impl Placer {
             let Some((index, place)) = granted else { return };
             let waiter = self.waiting.swap_remove(index);
             self.take(&waiter, place);
-            let message = FromPlacer::Grant { instance: waiter.instance, place, number: waiter.number };
+            let from = self.losses.loser(waiter.instance);
+            let message = FromPlacer::Grant { instance: waiter.instance, place, number: waiter.number, from };
             answers.push(Message::ToFunction { function: waiter.function, message });
         }
     }
@@ -506,10 +589,13 @@ impl Placer {
         if asks {
             waiter.switching.get_or_insert(now);
         }
+        let (winner, by, urgency) = (waiter.instance, waiter.function, waiter.urgency);
         for (instance, lack) in victims {
-            let Some(function) = self.holdings.get(instance).map(|holding| holding.function) else { continue };
+            let Some(holding) = self.holdings.get(instance).copied() else { continue };
+            let Holding { function, version, .. } = holding;
             self.holdings.change(instance, |holding| holding.asked = Some(lack));
-            let message = FromPlacer::Evict { instance, lack };
+            self.losses.add(Loss { function, version, instance, winner, urgency, in_vain: false });
+            let message = FromPlacer::Evict { instance, lack, by };
             answers.push(Message::ToFunction { function, message });
         }
         asks
@@ -525,23 +611,43 @@ impl Placer {
             self.stretch = None;
             return self.holdings.forget_offers();
         }
-        let stretch = match self.thrash(Now { boot: now, wall: 0 }) {
-            0..=250 => 1,
-            251..=500 => 2,
-            _ => 4,
-        };
+        let stretches: Vec<u8> = self.thrash.iter().map(|(_, thrash)| stretch(thrash.in_vain(now))).collect();
         // Where instances are counted, those that hold nothing else are in the way as well.
         let counted =
             self.inventory.quota.instances.is_some() || self.inventory.pools.iter().any(|pool| pool.max.is_some());
         // Only what changed can be new to it, unless everybody is to be told something else.
-        let all = self.stretch.replace(stretch) != Some(stretch);
+        let all = self.stretch.as_ref() != Some(&stretches);
         let looked_at: Vec<CoreNumber> =
             if all { self.holdings.functions().collect() } else { touched.into_iter().collect() };
         for function in looked_at.into_iter().filter(|function| self.holdings.holds(*function, counted)) {
+            let stretch = self.stretch_of(function, &stretches);
             if self.pressed.insert(function, stretch) != Some(stretch) {
-                answers.push(Message::ToFunction { function, message: FromPlacer::Press { stretch } });
+                let message = FromPlacer::Press { stretch, longest: self.inventory.turns.longest };
+                answers.push(Message::ToFunction { function, message });
             }
         }
+        self.stretch = Some(stretches);
+    }
+
+    /// The longest of those of the places where a function holds anything.
+    fn stretch_of(&self, function: CoreNumber, stretches: &[u8]) -> u8 {
+        let touches = |a: Place, b: Place| {
+            ledger::same_host(a, b) && (a.devices == 0 || b.devices == 0 || a.devices & b.devices != 0)
+        };
+        let places = || self.thrash.iter().map(|(place, _)| *place).zip(stretches.iter().copied());
+        let own = self.holdings.of(function).flat_map(|holding| {
+            places().filter(move |(place, _)| touches(holding.place, *place)).map(|(_, stretch)| stretch)
+        });
+        if stretches.iter().all(|stretch| *stretch == 0) { 0 } else { own.max().unwrap_or(0) }
+    }
+}
+
+/// How many turns an idle instance has, by the share of the time that went into changing hands in vain, in a thousand.
+fn stretch(in_vain: u32) -> u8 {
+    match in_vain {
+        0..=250 => 0,
+        251..=500 => 1,
+        _ => 2,
     }
 }
 

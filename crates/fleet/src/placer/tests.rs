@@ -27,7 +27,19 @@ impl Desk {
         Self::new(inventory)
     }
 
+    /// The answers without the functions they were made for.
     fn at(&mut self, now: u64, message: ToPlacer) -> Vec<FromPlacer> {
+        let plain = |answer| match answer {
+            FromPlacer::Grant { instance, place, number, .. } => {
+                FromPlacer::Grant { instance, place, number, from: None }
+            }
+            FromPlacer::Evict { instance, lack, .. } => FromPlacer::Evict { instance, lack, by: CoreNumber(0) },
+            other => other,
+        };
+        self.whole(now, message).into_iter().map(plain).collect()
+    }
+
+    fn whole(&mut self, now: u64, message: ToPlacer) -> Vec<FromPlacer> {
         self.now = now;
         let mut answers = Vec::new();
         self.placer.step(Now { boot: now, wall: 0 }, message, &mut answers);
@@ -63,29 +75,34 @@ fn slice(bytes: u64) -> Need {
 }
 
 fn grant(function: u32) -> FromPlacer {
-    FromPlacer::Grant { instance: id(function, 1), place: Place::default(), number: NUMBER }
+    FromPlacer::Grant { instance: id(function, 1), place: Place::default(), number: NUMBER, from: None }
 }
 
 fn grant_on(function: u32, devices: u64) -> FromPlacer {
-    FromPlacer::Grant { instance: id(function, 1), place: Place { devices, ..Place::default() }, number: NUMBER }
+    FromPlacer::Grant {
+        instance: id(function, 1),
+        place: Place { devices, ..Place::default() },
+        number: NUMBER,
+        from: None,
+    }
 }
 
 fn offer(function: u32, restore: u64, unused_since: u64) -> ToPlacer {
-    let offer = Offer { restore, unused_since, busy: false, kept: false };
+    let offer = Offer { restore, unused_since, busy: false, kept: false, early: false };
     ToPlacer::Offer { instance: id(function, 1), offer }
 }
 
 const NUMBER: OperationNumber = OperationNumber(1);
 const MEMORY: Lack = Lack { memory: true, cpu: false, gpu: false, quota: false };
 const GPU: Lack = Lack { gpu: true, cpu: false, memory: false, quota: false };
-const PRESS: FromPlacer = FromPlacer::Press { stretch: 1 };
+const PRESS: FromPlacer = FromPlacer::Press { stretch: 0, longest: 60_000 };
 
 fn waits(function: u32, lack: Lack) -> FromPlacer {
     FromPlacer::Waits { instance: id(function, 1), lack }
 }
 
 fn evict(function: u32, lack: Lack) -> FromPlacer {
-    FromPlacer::Evict { instance: id(function, 1), lack }
+    FromPlacer::Evict { instance: id(function, 1), lack, by: CoreNumber(0) }
 }
 
 fn release(function: u32) -> ToPlacer {
@@ -126,7 +143,7 @@ fn the_cheapest_expected_loss_goes_and_rather_one_than_two() {
     for function in [2, 3] {
         choice.step(ask(function, memory(4)));
     }
-    let busy = Offer { restore: 1, unused_since: 0, busy: true, kept: false };
+    let busy = Offer { restore: 1, unused_since: 0, busy: true, kept: false, early: false };
     choice.step(ask(9, memory(8)));
     assert_eq!(choice.step(ToPlacer::Offer { instance: id(2, 1), offer: busy }), [], "alone it does not suffice");
     choice.step(ToPlacer::Release { instance: id(9, 1) });
@@ -145,7 +162,7 @@ fn a_kept_instance_yields_to_requests_and_not_to_another_minimum() {
         let mut desk = Desk::memory(10);
         desk.step(ask(1, memory(6)));
         desk.step(ask_for(2, 1, memory(6), urgency));
-        let offer = Offer { restore: 10, unused_since: 0, busy: false, kept: true };
+        let offer = Offer { restore: 10, unused_since: 0, busy: false, kept: true, early: false };
         let answers = desk.step(ToPlacer::Offer { instance: id(1, 1), offer });
         assert_eq!(!answers.is_empty(), yields, "{urgency:?}");
     }
@@ -221,6 +238,7 @@ fn pools_fill_in_order_and_quotas_hold_over_all() {
     let inventory = Inventory {
         pools: vec![pool("own", None), pool("burst", Some(1))],
         quota: Quota { cards: None, instances: Some(3) },
+        ..Inventory::default()
     };
     let mut desk = Desk::new(inventory);
     let pools = |answers: &[FromPlacer]| match answers {
@@ -277,23 +295,101 @@ fn who_declines_is_not_waited_for() {
     assert_eq!(desk.step(release(2))[..1], [grant(3)]);
 }
 
-#[test]
-fn places_that_change_hands_all_the_time_are_told_to_serve_longer() {
+/// Two functions change hands, a second each; `early` milliseconds after a change began the loser asks again. Returns how the
+/// holder is pressed then, and the shares of the time.
+fn alternate(early: u64) -> (u8, u32, u32) {
     let mut desk = Desk::memory(10);
-    let mut last = 0;
     desk.at(0, ask(0, memory(10)));
+    let mut pressed = 0;
     for round in 1..12 {
         let (holder, next) = ((round - 1) % 2, round % 2);
         let now = u64::from(round) * 1_000;
-        desk.at(now, ask(next, memory(10)));
+        let answers = desk.at(now, ask(next, memory(10)));
+        if let Some(FromPlacer::Press { stretch, .. }) = answers.last() {
+            pressed = *stretch;
+        }
         let answers = desk.at(now, offer(holder, 10, 0));
         assert!(answers.contains(&evict(holder, MEMORY)), "{round} {answers:?}");
+        if early < 900 {
+            desk.at(now + early, ask_for(holder, 2, memory(10), Urgency::Demand));
+            desk.at(now + early, ToPlacer::Release { instance: id(holder, 2) });
+        }
         desk.at(now + 900, release(holder));
         desk.at(now + 900, ToPlacer::Serving { instance: id(next, 1) });
-        last = desk.placer.thrash(Now { boot: now + 900, wall: 0 });
     }
-    assert!(last > 500, "{last}");
-    assert!(desk.at(13_000, ask(5, memory(10))).contains(&FromPlacer::Press { stretch: 4 }));
+    let now = Now { boot: 11_900, wall: 0 };
+    (pressed, desk.placer.thrash(now), desk.placer.thrash_in_vain(now))
+}
+
+#[test]
+fn only_changes_of_hands_in_vain_give_the_idle_a_turn() {
+    let (pressed, share, in_vain) = alternate(u64::MAX);
+    assert!(pressed == 0 && share > 500 && in_vain == 0, "{pressed} {share} {in_vain}");
+    let (pressed, share, in_vain) = alternate(300);
+    assert!(pressed == 2 && share > 500 && in_vain > 500, "{pressed} {share} {in_vain}");
+}
+
+#[test]
+fn thrash_on_one_device_gives_nobody_on_another_a_turn() {
+    let mut desk = Desk::devices(&[10, 10]);
+    desk.at(0, ask(7, slice(9)));
+    desk.at(0, ask(0, slice(9)));
+    for round in 1..12 {
+        let (holder, next, now) = ((round - 1) % 2, round % 2, u64::from(round) * 1_000);
+        desk.at(now, ask(next, slice(9)));
+        assert!(desk.at(now, offer(holder, 10, 0)).contains(&evict(holder, GPU)));
+        desk.at(now + 300, ask_for(holder, 2, slice(9), Urgency::Demand));
+        desk.at(now + 300, ToPlacer::Release { instance: id(holder, 2) });
+        desk.at(now + 900, release(holder));
+        desk.at(now + 900, ToPlacer::Serving { instance: id(next, 1) });
+    }
+    let mut answers = Vec::new();
+    desk.placer.step(Now { boot: 13_000, wall: 0 }, ask(5, slice(9)), &mut answers);
+    let pressed = |function: u32| {
+        answers.iter().find_map(|answer| match answer {
+            Message::ToFunction { function: to, message: FromPlacer::Press { stretch, .. } } => {
+                (to.0 == function).then_some(*stretch)
+            }
+            _ => None,
+        })
+    };
+    assert_eq!((pressed(1), pressed(7)), (Some(2), Some(0)), "{answers:?}");
+}
+
+#[test]
+fn an_early_offer_goes_for_requests_and_new_versions_only() {
+    for (urgency, yields) in [(Urgency::Demand, true), (Urgency::Candidate, true), (Urgency::Minimum, false)] {
+        let mut desk = Desk::memory(10);
+        desk.step(ask(1, memory(6)));
+        desk.step(ask_for(2, 1, memory(6), urgency));
+        let offer = Offer { restore: 10, unused_since: 0, busy: false, kept: false, early: true };
+        let answers = desk.step(ToPlacer::Offer { instance: id(1, 1), offer });
+        assert_eq!(!answers.is_empty(), yields, "{urgency:?}");
+    }
+}
+
+#[test]
+fn who_made_room_for_a_new_version_that_fails_is_told_to_come_back() {
+    for (urgency, serves, back) in
+        [(Urgency::Candidate, false, true), (Urgency::Candidate, true, false), (Urgency::Demand, false, false)]
+    {
+        let mut desk = Desk::memory(10);
+        desk.step(ask(1, memory(6)));
+        desk.step(ask_for(2, 1, memory(6), urgency));
+        let asked = desk.whole(3, offer(1, 10, 0));
+        assert_eq!(asked, [FromPlacer::Evict { instance: id(1, 1), lack: MEMORY, by: CoreNumber(2) }]);
+        let granted = desk.whole(4, release(1));
+        assert!(
+            matches!(granted[..], [FromPlacer::Grant { from: Some(CoreNumber(1)), .. }, ..]),
+            "the winner knows whose room it has: {granted:?}"
+        );
+        if serves {
+            desk.step(ToPlacer::Serving { instance: id(2, 1) });
+        }
+        let answers = desk.step(release(2));
+        let told = answers.contains(&FromPlacer::Restore { version: VersionId(1) });
+        assert_eq!(told, back, "{urgency:?} {answers:?}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::room::{Gpu, Lack, Need, Place};
 /// What a function tells of an instance that it could give up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
-    /// What it would take to have it back, milliseconds.
+    /// What it would take to have it back, milliseconds; 0 for one that nobody waits for.
     pub restore: u64,
     /// When it was last used, boot time.
     pub unused_since: u64,
@@ -21,6 +21,9 @@ pub struct Offer {
     pub busy: bool,
     /// It is kept by policy: without it there would be fewer than was promised.
     pub kept: bool,
+    /// It has not had its turn: it goes for requests that wait and for new versions, not for what is kept or replaced.
+    #[serde(default)]
+    pub early: bool,
 }
 
 /// Who could be asked for one resource, with how much each has.
@@ -235,7 +238,7 @@ impl Placer {
         let own = (waiter.function, waiter.version);
         self.holdings.offered().filter(move |(_, holding)| (holding.function, holding.version) != own).filter_map(
             move |(id, holding)| {
-                let offer = holding.offer.filter(|offer| forceful || !offer.kept && !offer.busy)?;
+                let offer = holding.offer.filter(|offer| forceful || !offer.kept && !offer.busy && !offer.early)?;
                 let cost = Cost { busy: u32::from(offer.busy), kept: u32::from(offer.kept), loss: offer.loss(now) };
                 Some((cost, id, holding))
             },

@@ -20,7 +20,7 @@ pub(crate) async fn run(client: &Client, options: &Run, output: Output) -> anyho
     spare(client, &name).await?;
     let text = manifest(options, &name)?;
     let directory = std::env::current_dir()?.to_string_lossy().into_owned();
-    let deployment = Deployment { text, file: "kip run".to_owned(), directory, only: Vec::new() };
+    let deployment = Deployment { text, file: "kip run".to_owned(), directory, only: Vec::new(), start: false };
     let _made: DeploymentMade = client.post("/api/v1/deployments", &deployment).await?;
     follow(client, &name, options.detach, output).await
 }

@@ -203,6 +203,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Count,
     },
     Setting {
+        key: "sharing.longest_turn",
+        default: "60s",
+        about: "how long at most an instance keeps its room while another one waits; 0s: idle ones are evicted at once, always",
+        form: Form::Duration,
+    },
+    Setting {
         key: "tasks.ca",
         default: "system",
         about: "whose certificates https destinations may have: a PEM file, or those that the system trusts",

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kip_spec::function::{
-    Concurrency, Cors, Dispatch, FunctionSpec, GpuNeed, GpuResources, Hook, HttpAuth, HttpTrigger, Idle, Instances,
-    Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, RequestBody, Resources, Rotation, Stop, StopSignal,
-    StopTarget, Timeouts, Watchdog,
+    Concurrency, Cors, Deploy, Dispatch, FunctionSpec, GpuNeed, GpuResources, Hook, HttpAuth, HttpTrigger, Idle,
+    Instances, Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, RequestBody, Resources, Rotation, Stop, StopSignal,
+    StopTarget, Strategy, Timeouts, Watchdog,
 };
 use kip_spec::scaling::Scaling;
 use kip_spec::{Bytes, MilliCpu, Millis};
@@ -142,6 +142,7 @@ prop_compose! {
         methods in prop::sample::subsequence(crate::value::METHODS.as_slice(), 0..7),
         exempt in prop::collection::btree_set(path(), 0..3),
         (cors, streams) in (cors(), any::<bool>()),
+        (recreate, idle_cpu, port) in (any::<bool>(), any::<bool>(), any::<bool>()),
     ) -> FunctionSpec {
         let [startup, queue, first_byte, idle, total, grace] = times;
         FunctionSpec {
@@ -175,6 +176,9 @@ prop_compose! {
             },
             protocol: protocol.map(|h2| if h2 { Protocol::Http2 } else { Protocol::Http1 }),
             request_body: if streams { RequestBody::Stream } else { RequestBody::Measured },
+            deploy: Deploy { strategy: if recreate { Strategy::Recreate } else { Strategy::Rolling } },
+            ports: if port { vec!["metrics".to_owned(), "g-rpc".to_owned()] } else { Vec::new() },
+            idle_cpu,
             job: None,
         }
     }

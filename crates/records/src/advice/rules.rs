@@ -306,7 +306,7 @@ mod tests {
         let device = |name: &str, gib: u64| Device { name: name.to_owned(), memory: gib * GIB, ..Device::default() };
         let host = Host { cpu: 1, memory: 1, devices: vec![device("gpu0", 80), device("gpu1", 16)] };
         let pool = Pool { name: "local".to_owned(), max: None, hosts: vec![host] };
-        let inventory = Inventory { pools: vec![pool], quota: Quota::default() };
+        let inventory = Inventory { pools: vec![pool], ..Inventory::default() };
         let of = |need: GpuNeed, held: Option<u64>| {
             let mut spec = spec();
             spec.resources.gpu = Some(GpuResources { need, kind: None });

@@ -29,6 +29,7 @@ pub(super) fn read(settings: &[&str]) -> Result<(Policy, Takes), String> {
         stall: None,
         max_age: None,
         unproven: false,
+        recreate: false,
         limits: Limits {
             start: 60_000,
             initialize: 10_000,
@@ -61,6 +62,7 @@ pub(super) fn read(settings: &[&str]) -> Result<(Policy, Takes), String> {
             "spill" => policy.rungs.spill = value == "yes",
             "stall" => policy.stall = Some(time(value)?),
             "max_age" => policy.max_age = Some(time(value)?),
+            "recreate" => policy.recreate = value == "yes",
             "grace" => policy.grace = Some(time(value)?),
             "total" => policy.limits.request = time(value)?,
             "park_takes" => takes.push(("park", time(value)?)),

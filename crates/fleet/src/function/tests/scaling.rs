@@ -333,7 +333,7 @@ fn an_instance_is_replaced_in_place_though_a_sleeper_waits_for_room_as_well() {
     world.advance(1_000);
     let first = world.core.instances().next().expect("one has room").id;
     let lack = crate::Lack { memory: true, ..crate::Lack::default() };
-    world.step(Event::Placer(crate::FromPlacer::Evict { instance: first, lack }));
+    world.step(Event::Placer(crate::FromPlacer::Evict { instance: first, lack, by: CoreNumber(9) }));
     world.advance(2_000);
     assert_eq!(world.states(), [State::Spilled, State::Ready], "the second got the room, and the first wants it back");
     let second = world.core.instances().nth(1).expect("it is there").id;
@@ -359,12 +359,12 @@ fn a_sleeper_that_wants_to_wake_for_nobody_gives_up_what_it_holds() {
     let need = Need { cpu: 1_000, memory: 60, ..Need::default() };
     let kept = Policy { min: 1, need, ..knative(Kpa { min_scale: 1, ..one_each() }) };
     let asked = step(Event::Serve { version: VersionId(1), policy: Arc::new(kept) }).0.expect("it asks for room");
-    let grant = crate::FromPlacer::Grant { instance, place: crate::Place::default(), number: asked };
+    let grant = crate::FromPlacer::Grant { instance, place: crate::Place::default(), number: asked, from: None };
     let operation = step(Event::Placer(grant)).0.expect("it starts");
     step(Event::Observed { instance, operation, seen: Seen::Started });
     let evict = |cpu, memory| {
         let lack = crate::Lack { cpu, memory, ..crate::Lack::default() };
-        Event::Placer(crate::FromPlacer::Evict { instance, lack })
+        Event::Placer(crate::FromPlacer::Evict { instance, lack, by: CoreNumber(9) })
     };
     let operation = step(evict(true, false)).0.expect("it falls asleep");
     let (_, _, state) = step(Event::Observed { instance, operation, seen: Seen::Paused });

@@ -1,0 +1,86 @@
+//! What is known at a deployment to go wrong later: a program that is not there, an ask that no host meets, an instance of
+//! the version before that has to end first.
+
+use kip_engine::StartError;
+use kip_fleet::room::Need;
+use kip_fleet::{Class, Policy};
+use kip_spec::function::FunctionSpec;
+use kip_spec::{InstanceId, Problem, VersionId, code};
+
+use crate::Control;
+use crate::execute::failure_of;
+use crate::version::Version;
+
+impl Control {
+    /// What speaks against a declaration on this host. Before it is deployed.
+    pub async fn check(&self, spec: &FunctionSpec) -> Vec<Problem> {
+        let mut found = Vec::new();
+        found.extend(self.missing_program(spec).await);
+        found.extend(self.too_large(spec));
+        found.extend(self.displaces(spec));
+        found
+    }
+
+    /// The program or its folder is not there.
+    async fn missing_program(&self, spec: &FunctionSpec) -> Option<Problem> {
+        let options = &self.shared.options;
+        let version = Version::new(VersionId(0), spec.clone());
+        let nobody = InstanceId { boot: 0, core: 0, sequence: 0 };
+        let mut order = version.order(nobody, &options.kip, &options.results, None);
+        if spec.job.is_some() {
+            // What the runner of jobs starts.
+            if let kip_spec::function::Program::Command { argv, .. } = &spec.program {
+                (order.program, order.argv) = (None, argv.clone());
+            }
+        }
+        // A variable of the instance alone may name it.
+        if order.argv.first().is_some_and(|word| word.contains("${")) {
+            return None;
+        }
+        let checked = kip_host::tasks::blocking("check program", move || kip_engine::check_start(&order)).await;
+        let StartError { detail, .. } = checked.clone().flatten()?;
+        let code = failure_of(&checked.flatten()?).code();
+        let problem = Problem::new(code, format!("`{}` cannot start: {detail}", spec.name));
+        Some(
+            problem.hint(
+                "requests fail with this error until it is mended; correct `run` or `dir`, or install the program",
+            ),
+        )
+    }
+
+    /// No host has as much as it asks for.
+    fn too_large(&self, spec: &FunctionSpec) -> Option<Problem> {
+        let need = Need::from(&spec.resources);
+        if self.shared.with_placer(|placer| placer.could_ever(need)) {
+            return None;
+        }
+        let kind = spec.resources.gpu.as_ref().and_then(|gpu| gpu.kind.as_deref());
+        let unmet = crate::devices::unmet(&self.shared.options.inventory, need, kind);
+        let message = format!("`{}` can never start: {unmet}", spec.name);
+        Some(Problem::new(code::NO_CAPACITY, message).hint("lower `resources`, or declare the devices in kipwake.toml"))
+    }
+
+    /// An instance of the version that serves has to end before the new one can start.
+    fn displaces(&self, spec: &FunctionSpec) -> Option<Problem> {
+        let cell = self.cell(spec.name.as_str())?;
+        let need = Need::from(&spec.resources);
+        let recreates = Policy::from(spec).recreate;
+        let own: Vec<InstanceId> = cell.look(&cell.lock(), |core| {
+            let lives = |class| matches!(class, Class::Hot | Class::Starting | Class::Asleep);
+            core.instances().filter(|instance| lives(instance.state.class())).map(|instance| instance.id).collect()
+        })?;
+        let beside = need.is_nothing() || self.shared.with_placer(|placer| placer.has_room(need));
+        if own.is_empty() || spec.job.is_some() || beside && !recreates {
+            return None;
+        }
+        let cause = match recreates {
+            true => "deploy.strategy is recreate".to_owned(),
+            false => format!("there is no room for {need} beside what runs"),
+        };
+        let message = format!(
+            "`{0}`: the version that serves ends before the new one starts; requests wait meanwhile, and it comes back if the new one fails",
+            spec.name
+        );
+        Some(Problem::new(code::DISPLACES, message).cause(cause))
+    }
+}
