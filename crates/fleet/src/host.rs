@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::function::settle_half;
 use crate::{
-    AliasNumber, CoreNumber, Effect, Event, FunctionCore, Now, Operate, OperationNumber, Policy, Qualifier, Refusal,
-    Target, Ticket,
+    AliasNumber, CoreNumber, Effect, Event, FromPlacer, FunctionCore, Now, Operate, OperationNumber, Policy, Qualifier,
+    Refusal, Target, Ticket,
 };
 
 /// Two panics within this long quarantine a function, milliseconds.
@@ -289,6 +289,7 @@ impl CoreHost {
             Event::Deploy { .. } => true,
             _ if self.serving.is_none() => false,
             Event::Arrive { .. } | Event::Adopt { .. } | Event::Provision { .. } | Event::Start { .. } => true,
+            Event::Placer(FromPlacer::Restore { .. }) => true,
             Event::Backlog { backlog, .. } => backlog.count > 0,
             Event::Alias { targets, .. } => !targets.is_empty(),
             _ => false,

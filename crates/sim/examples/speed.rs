@@ -51,7 +51,7 @@ fn hot(instances: u64) -> FunctionCore {
     while let Some(effect) = effects.pop() {
         let event = match effect {
             Effect::Tell(ToPlacer::Ask { instance, number, .. }) => {
-                Event::Placer(FromPlacer::Grant { instance, place: Place::default(), number })
+                Event::Placer(FromPlacer::Grant { instance, place: Place::default(), number, from: None })
             }
             Effect::Operate { instance, operation, .. } => Event::Observed { instance, operation, seen: Seen::Started },
             _ => continue,

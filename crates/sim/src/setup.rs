@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kip_fleet::policy::{Limits, Rungs};
-use kip_fleet::room::{Device, DeviceKind, Gpu, Host, Pool, Quota};
+use kip_fleet::room::{Device, DeviceKind, Gpu, Host, Pool, Quota, Turns};
 use kip_fleet::{Inventory, Need, Policy};
 use kip_spec::Millis;
 use kip_spec::function::{Concurrency, Dispatch, Idle};
@@ -108,7 +108,8 @@ fn inventory(seed: u64, functions: &[FunctionSetup]) -> Inventory {
     }
     let instances = random.one_in(6).then(|| random.small(2, 8));
     let cards = (with_devices && random.one_in(4)).then(|| random.small(1, 3));
-    Inventory { pools, quota: Quota { cards, instances }, ..Inventory::default() }
+    let longest = Random::stream(seed, "turns", 0).pick(&[60_000, 60_000, 60_000, 5_000, 0]);
+    Inventory { pools, quota: Quota { cards, instances }, turns: Turns { longest } }
 }
 
 impl FunctionSetup {
@@ -117,6 +118,8 @@ impl FunctionSetup {
         let workload = Workload::draw(&mut random, function, horizon);
         let work = random.scale(1, 2_000);
         let mut ways = Random::stream(seed, "scaling", function);
+        let mut orders = Random::stream(seed, "strategy", function);
+        let mut policy = |random: &mut Random| Policy { recreate: orders.one_in(5), ..policy(random) };
         let first = Arc::new(scaling::scaled(policy(&mut random), &mut ways));
         let mut changes = vec![(random.below(500), Some(first))];
         let mut random = Random::stream(seed, "changes", function);

@@ -195,11 +195,8 @@ impl FunctionCore {
     fn no_room_in_time(&mut self, now: u64, id: InstanceId, effects: &mut Vec<Effect>) {
         let Some(version) = self.instances.get(&id).map(|instance| instance.version) else { return };
         self.gone(now, id, Gone::NoRoom, Why::NoCapacity, effects);
-        if let Some(revision) = self.revisions.get_mut(&version) {
-            revision.returns = None;
-        }
         if self.revisions.get(&version).is_some_and(|revision| revision.role == Role::Candidate) {
-            self.candidate_failed(version, StartFailure::NoRoomInTime, effects);
+            self.candidate_failed(now, version, StartFailure::NoRoomInTime, effects);
         }
     }
 
@@ -244,7 +241,7 @@ impl FunctionCore {
             }
         }
         if revision.role == Role::Candidate {
-            self.candidate_failed(version, failure, effects);
+            self.candidate_failed(now, version, failure, effects);
         }
         self.tell_loop(version, looping, effects);
     }

@@ -171,7 +171,7 @@ impl FunctionCore {
             Event::Readiness { instance, ready } => self.readiness(instance, ready),
             Event::Unhealthy { instance, how } => self.unhealthy(now, instance, how, effects),
             Event::Progress { instance, last } => self.progress(now, instance, last, effects),
-            Event::Start { version } => self.come_back(version, Why::AskedFor),
+            Event::Start { version } => self.come_back(now, version, Why::AskedFor),
             Event::Rotate => self.mark_all(Why::Rotated),
             Event::Outgrown { instance } => self.mark(instance, Why::Outgrown),
             Event::Placer(message) => self.placer_says(now, message, effects),
@@ -199,7 +199,7 @@ impl FunctionCore {
             FromPlacer::Waits { instance, lack } => self.waits_for_room(instance, lack),
             FromPlacer::Press { stretch, longest } => self.press(now, stretch, longest),
             FromPlacer::Relax => self.relax(),
-            FromPlacer::Restore { version } => self.come_back(version, Why::CandidateFailed),
+            FromPlacer::Restore { version } => self.come_back(now, version, Why::CandidateFailed),
             FromPlacer::Evict { instance, lack, by } => self.evict(now, instance, lack, by, effects),
         }
     }
@@ -309,7 +309,12 @@ impl FunctionCore {
             use crate::scaler::Scaler;
             let scales = matches!(revision.role, Role::Serving | Role::Named);
             let scaler = scales.then(|| revision.scaler.next_tick()).flatten();
-            [revision.queue.next_deadline(), scaler, revision.backoff.retry_at()]
+            [
+                revision.queue.next_deadline(),
+                scaler,
+                revision.backoff.retry_at(),
+                revision.returns.map(|(_, until)| until),
+            ]
         });
         let provisions = self.provisions.iter().map(Provisioned::due);
         instances.chain(revisions).chain(provisions).flatten().min()

@@ -42,6 +42,8 @@ impl FunctionCore {
         let versions: Vec<VersionId> = self.revisions.keys().copied().collect();
         for version in versions {
             if self.makes_way(version) {
+                // Its scaler goes on, and what it wants does not matter.
+                let _ = self.desired(now, version);
                 self.make_way(now, version, effects);
                 continue;
             }
@@ -112,7 +114,8 @@ impl FunctionCore {
             on_demand: revision.on_demand(),
             provisioned: revision.provisioned,
         };
-        let returns = revision.returns;
+        let returns = revision.returns.filter(|(_, until)| *until > now);
+        revision.returns = returns;
         match revision.role {
             // A candidate that starts from nothing waits until nothing is left.
             Role::Candidate if waits_for_end => Desired::NOTHING,
@@ -124,7 +127,7 @@ impl FunctionCore {
                     (desired.hot, desired.kind) = (1, Kind::OnDemand);
                     desired.why = Why::RequestsWait { queued };
                 }
-                if let Some(why) = returns.filter(|_| desired.hot == 0) {
+                if let Some((why, _)) = returns.filter(|_| desired.hot == 0) {
                     (desired.hot, desired.kind, desired.why) = (1, Kind::OnDemand, why);
                 }
                 // The bound may have been lowered since they were started.
@@ -356,9 +359,8 @@ impl FunctionCore {
         let Some(policy) = self.revisions.get(&version).map(|revision| revision.policy.clone()) else { return };
         self.next_instance += 1;
         let id = InstanceId { boot: self.boot, core: self.number.0, sequence: self.next_instance };
-        // Requests have deadlines of their own; a new version would wait for room for ever, and so would what comes back.
-        let waits = urgency == Urgency::Candidate || matches!(why, Why::CandidateFailed | Why::AskedFor);
-        let deadline = waits.then(|| now.saturating_add(policy.limits.start));
+        // Requests have deadlines of their own; a new version would wait for room for ever.
+        let deadline = (urgency == Urgency::Candidate).then(|| now.saturating_add(policy.limits.start));
         let operation = Operation { number: self.next_operation(), deadline };
         let kind = if urgency == Urgency::Minimum { Kind::Provisioned } else { Kind::OnDemand };
         let mut instance = Instance::new(id, version, kind, now, operation);

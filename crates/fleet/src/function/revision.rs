@@ -63,9 +63,9 @@ pub struct Revision {
     /// mean, the latest counting most. Nothing where none came.
     #[serde(default)]
     pub gap: Option<u64>,
-    /// One instance starts though no request waits, and why: it stopped for a new version that has failed, or somebody asked.
+    /// One instance starts though no request waits: why, and until when it may wait for room, boot time.
     #[serde(default)]
-    pub returns: Option<Why>,
+    pub returns: Option<(Why, u64)>,
 }
 
 impl Revision {

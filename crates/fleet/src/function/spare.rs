@@ -72,7 +72,7 @@ impl FunctionCore {
         revision.backoff.failed(now, StartFailure::NoRoom);
         // A new version that can never fit has failed; else it would ask for ever and never be told of.
         if revision.role == super::Role::Candidate {
-            self.candidate_failed(version, StartFailure::NoRoom, effects);
+            self.candidate_failed(now, version, StartFailure::NoRoom, effects);
         }
     }
 

@@ -556,14 +556,14 @@ fn one_that_falls_asleep_while_others_wait_gives_up_its_room() {
     world.leave(first);
     let other = InstanceId { boot: 1, core: 9, sequence: 1 };
     let need = Need { memory: 6, ..Need::default() };
-    let (function, version, urgency) = (CoreNumber(9), VersionId(9), Urgency::Demand);
+    let (function, version, urgency) = (CoreNumber(9), VersionId(9), Urgency::Minimum);
     let number = OperationNumber(1);
     let ask = ToPlacer::Ask { function, instance: other, version, need, urgency, number };
     world.router.post(Message::ToPlacer(ask));
     world.step(Event::Tick);
     assert_eq!(world.states(), [State::Ready]);
     world.advance(150);
-    assert_eq!(world.states(), [State::Paused], "it has not had its turn yet: three times what a start takes");
+    assert_eq!(world.states(), [State::Paused], "what is kept for no request moves nothing before its turn is over");
     world.advance(1_000);
     assert_eq!(world.states(), []);
 }

@@ -156,7 +156,7 @@ impl FunctionCore {
     }
 
     /// One instance of this version starts though no request waits, if none is there.
-    pub(super) fn come_back(&mut self, version: VersionId, why: Why) {
+    pub(super) fn come_back(&mut self, now: u64, version: VersionId, why: Why) {
         let lives = |instance: &Instance| {
             instance.version == version && !matches!(instance.state.class(), Class::Leaving | Class::Gone)
         };
@@ -165,7 +165,8 @@ impl FunctionCore {
             && matches!(revision.role, Role::Serving | Role::Named)
             && self.closing.is_none()
         {
-            revision.returns = (!there).then_some(why);
+            let until = now.saturating_add(revision.policy.limits.start);
+            revision.returns = (!there).then_some((why, until));
         }
     }
 }

@@ -78,13 +78,19 @@ impl FunctionCore {
     }
 
     /// A candidate did not prove itself.
-    pub(super) fn candidate_failed(&mut self, version: VersionId, failure: StartFailure, effects: &mut Vec<Effect>) {
+    pub(super) fn candidate_failed(
+        &mut self,
+        now: u64,
+        version: VersionId,
+        failure: StartFailure,
+        effects: &mut Vec<Effect>,
+    ) {
         let recreates = self.revisions.get(&version).is_some_and(|revision| revision.policy.recreate);
         self.step_down(version);
         if recreates {
             let serving = self.revisions.iter().find(|(_, revision)| revision.role == Role::Serving);
             if let Some(serving) = serving.map(|(version, _)| *version) {
-                self.come_back(serving, Why::CandidateFailed);
+                self.come_back(now, serving, Why::CandidateFailed);
             }
         }
         effects.push(Effect::VersionFailed { version, failure });

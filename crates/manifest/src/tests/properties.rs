@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use kip_spec::function;
 use kip_spec::function::{
     Concurrency, Cors, Deploy, Dispatch, FunctionSpec, GpuNeed, GpuResources, Hook, HttpAuth, HttpTrigger, Idle,
     Instances, Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, RequestBody, Resources, Rotation, Stop, StopSignal,
-    StopTarget, Strategy, Timeouts, Watchdog,
+    StopTarget, Timeouts, Watchdog,
 };
 use kip_spec::scaling::Scaling;
 use kip_spec::{Bytes, MilliCpu, Millis};
@@ -176,7 +177,7 @@ prop_compose! {
             },
             protocol: protocol.map(|h2| if h2 { Protocol::Http2 } else { Protocol::Http1 }),
             request_body: if streams { RequestBody::Stream } else { RequestBody::Measured },
-            deploy: Deploy { strategy: if recreate { Strategy::Recreate } else { Strategy::Rolling } },
+            deploy: Deploy { strategy: if recreate { function::Strategy::Recreate } else { function::Strategy::Rolling } },
             ports: if port { vec!["metrics".to_owned(), "g-rpc".to_owned()] } else { Vec::new() },
             idle_cpu,
             job: None,
