@@ -4,7 +4,7 @@
 use kip_engine::StartError;
 use kip_fleet::room::Need;
 use kip_fleet::{Class, Policy};
-use kip_spec::function::FunctionSpec;
+use kip_spec::function::{FunctionSpec, Program};
 use kip_spec::{InstanceId, Problem, VersionId, code};
 
 use crate::Control;
@@ -18,6 +18,7 @@ impl Control {
         found.extend(self.missing_program(spec).await);
         found.extend(self.too_large(spec));
         found.extend(self.displaces(spec));
+        found.extend(heartbeat(spec));
         found
     }
 
@@ -29,7 +30,7 @@ impl Control {
         let mut order = version.order(nobody, &options.kip, &options.results, None);
         if spec.job.is_some() {
             // What the runner of jobs starts.
-            if let kip_spec::function::Program::Command { argv, .. } = &spec.program {
+            if let Program::Command { argv, .. } = &spec.program {
                 (order.program, order.argv) = (None, argv.clone());
             }
         }
@@ -82,5 +83,51 @@ impl Control {
             spec.name
         );
         Some(Problem::new(code::DISPLACES, message).cause(cause))
+    }
+}
+
+/// A gunicorn that is paused for longer than its timeout ends its workers when it goes on: their heartbeats look old.
+fn heartbeat(spec: &FunctionSpec) -> Option<Problem> {
+    spec.idle.pause?;
+    let Program::Command { argv, .. } = &spec.program else { return None };
+    // A shell's command is one word.
+    let words: Vec<&str> = argv.iter().flat_map(|word| word.split_whitespace()).collect();
+    let is_gunicorn = |word: &&str| word.rsplit('/').next() == Some("gunicorn");
+    if spec.job.is_some() || !words.iter().any(is_gunicorn) {
+        return None;
+    }
+    let timeout = words.iter().enumerate().find_map(|(at, word)| match *word {
+        "--timeout" | "-t" => words.get(at + 1).copied(),
+        word => word.strip_prefix("--timeout="),
+    });
+    // In its own configuration it cannot be seen.
+    if timeout == Some("0") {
+        return None;
+    }
+    let message = format!("`{}`: gunicorn ends its workers after a pause that is longer than its timeout", spec.name);
+    let problem = Problem::new(code::PAUSE_ENDS_WORKERS, message);
+    let cause = match timeout {
+        Some(timeout) => format!("--timeout is {timeout} s; while an instance is paused its clocks go on"),
+        None => "--timeout is not given, which is 30 s; while an instance is paused its clocks go on".to_owned(),
+    };
+    Some(problem.cause(cause).hint("write `--timeout 0` and `watchdog: {stall: 60s}`, or `idle: {pause: never}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gunicorn_with_a_timeout_is_warned_of() {
+        let warned = |command: &str| {
+            let argv = command.split(' ').map(str::to_owned).collect();
+            let program = Program::Command { argv, dir: "/".into() };
+            heartbeat(&FunctionSpec::new("f".parse().unwrap(), program)).is_some()
+        };
+        assert!(
+            warned("gunicorn a:app") && warned("/venv/bin/gunicorn a:app --timeout 5") && warned("gunicorn -t 9 a")
+        );
+        assert!(warned("sh -c gunicorn --timeout=30 a:app"));
+        assert!(!warned("gunicorn a:app --timeout 0") && !warned("gunicorn --timeout=0 a") && !warned("uvicorn a:app"));
     }
 }

@@ -83,7 +83,7 @@ pub(crate) fn place_of(inventory: &Inventory, pool: Place, names: &[String]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kip_fleet::room::{Host, Pool};
+    use kip_fleet::room::{DeviceKind, Host, Pool};
 
     fn inventory(names: &[&str]) -> Inventory {
         let devices = names.iter().map(|name| Device { name: (*name).to_owned(), ..Device::default() }).collect();

@@ -199,10 +199,13 @@ impl Shared {
                     Err(error) => self.initialize_failed(cell, instance, &error).await,
                 })
             }
-            Operate::Pause => {
-                end_epoch(cell, instance);
-                body.pause(instance).await.map(|()| Seen::Paused).or_else(|error| failed(&error, Seen::PauseFailed))
-            }
+            Operate::Pause => match self.works(cell, instance, spec).await {
+                Some(per_mille) => Ok(Seen::Working { per_mille }),
+                None => {
+                    end_epoch(cell, instance);
+                    body.pause(instance).await.map(|()| Seen::Paused).or_else(|error| failed(&error, Seen::PauseFailed))
+                }
+            },
             // Never asked for: no rung below paused is offered yet.
             Operate::Park => Ok(Seen::ParkFailed),
             Operate::Spill => Ok(Seen::SpillFailed),

@@ -31,6 +31,7 @@ pub mod testing;
 mod timers;
 mod usage;
 mod version;
+mod working;
 
 #[cfg(test)]
 mod tests;

@@ -232,6 +232,11 @@ pub enum Seen {
     Paused,
     /// It could not be paused.
     PauseFailed,
+    /// It was not paused, because it uses CPU though no request is in flight.
+    Working {
+        /// How much, in a thousand of one CPU.
+        per_mille: u32,
+    },
     /// It runs again, with all its memory.
     Resumed,
     /// It could not be resumed.

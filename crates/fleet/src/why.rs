@@ -174,6 +174,11 @@ pub enum Why {
     Done,
     /// Pausing failed; it stays hot.
     PauseFailed,
+    /// It works, though no request is in flight; it stays hot.
+    Working {
+        /// How much CPU it uses, in a thousand of one.
+        per_mille: u32,
+    },
     /// Waking failed.
     WakeFailed,
     /// An operation took too long.
@@ -373,6 +378,12 @@ impl fmt::Display for Why {
             Self::IdleForPause { idle } => write!(f, "idle for {}, past idle.pause", Millis(*idle)),
             Self::IdleForStop { idle } => write!(f, "unused for {}, past idle.stop", Millis(*idle)),
             Self::Done => f.write_str("done"),
+            Self::Working { per_mille: 0 } => f.write_str("it is not paused: a request came"),
+            Self::Working { per_mille } => write!(
+                f,
+                "it is not paused: no request is in flight, and it uses {} % of a CPU (idle.cpu)",
+                per_mille.div_ceil(10)
+            ),
             Self::PauseFailed => f.write_str("pausing failed, it stays hot"),
             Self::WakeFailed => f.write_str("waking failed, it is replaced"),
             Self::Deadline => f.write_str("the operation took too long"),

@@ -252,13 +252,24 @@ impl Tracer {
             self.meter.refused(code);
         }
         let recorder = self.control.recorder();
-        if !recorder.logs() {
-            return;
+        let now = wall_millis();
+        // Anybody can be refused as often as he likes: so many a second are written down, like plain requests.
+        let records = refused.code.is_some() && self.sample.takes(now / 1_000);
+        if !records {
+            if refused.code.is_some() {
+                recorder.leave_out();
+            }
+            if !recorder.logs() {
+                return;
+            }
         }
+        let named = refused.path.strip_prefix("/f/").and_then(|rest| rest.split(['/', '?']).next());
+        let function = named.filter(|name| self.control.cell(name).is_some()).unwrap_or_default();
+        let path = refused.path.split('?').next().unwrap_or_default();
         let record = RequestRecord {
             id: refused.request.as_str().to_owned(),
-            at: wall_millis(),
-            function: String::new(),
+            at: now,
+            function: function.to_owned(),
             version: None,
             instance: None,
             method: refused.method.to_string(),
@@ -277,7 +288,12 @@ impl Tracer {
             key: None,
             tenant: None,
         };
-        recorder.log(record, refused.peer);
+        if recorder.logs() {
+            recorder.log(record.clone(), refused.peer);
+        }
+        if records {
+            recorder.request(RequestRecord { path: path.to_owned(), ..record });
+        }
     }
 }
 

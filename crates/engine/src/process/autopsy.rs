@@ -13,10 +13,20 @@ const MOST_THREADS: usize = 64;
 /// Lines of one thread's kernel stack.
 const MOST_FRAMES: usize = 12;
 
-/// Bytes of memory that instances use: the resident memory of their processes, shared pages counted in each.
+/// Bytes of memory that instances use: what their cgroup counts, without file pages that can be dropped; else the sum over their
+/// processes, each shared page divided by the number of those that share it.
 pub(super) fn memory_of(instances: &[Arc<Process>]) -> HashMap<InstanceId, u64> {
-    let sum = |members: Vec<u32>| members.into_iter().filter_map(resident).sum();
-    members_of(instances).into_iter().map(|(id, members)| (id, sum(members))).collect()
+    let counted = |process: &Arc<Process>| {
+        let journal = process.journal.lock();
+        Some((process.id, limits::memory(&journal.cgroups())?))
+    };
+    let mut used: HashMap<InstanceId, u64> = instances.iter().filter_map(counted).collect();
+    let left: Vec<Arc<Process>> = instances.iter().filter(|process| !used.contains_key(&process.id)).cloned().collect();
+    if !left.is_empty() {
+        let sum = |members: Vec<u32>| members.into_iter().filter_map(proportional).sum();
+        used.extend(members_of(&left).into_iter().map(|(id, members)| (id, sum(members))));
+    }
+    used
 }
 
 /// The most bytes of memory that instances ever used, where that is counted.
@@ -97,6 +107,15 @@ fn stack(process: u32, thread: u32) -> Vec<String> {
     std::iter::once(line).chain(frames).collect()
 }
 
+/// Bytes of a process, its part of shared pages; where the kernel does not tell, all of its resident ones. None of one that has
+/// ended.
+fn proportional(process: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.map(|kib| kib << 10).or_else(|| resident(process))
+}
+
 /// Resident bytes of a process; none of one that has ended.
 fn resident(process: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{process}/statm")).ok()?;
@@ -112,6 +131,8 @@ mod tests {
     fn our_own_memory_and_threads_can_be_seen() {
         let own = std::process::id();
         assert!(resident(own).unwrap() > 100_000);
+        let part = proportional(own).unwrap();
+        assert!(part > 50_000 && part <= resident(own).unwrap() + (4 << 20), "{part} {:?}", resident(own));
         let lines = stack(own, own);
         assert!(lines[0].contains(&format!("thread {own} (")), "{lines:?}");
         assert_eq!(resident(u32::MAX), None);

@@ -138,6 +138,23 @@ pub(super) fn out_of_memory(folders: &[&Path]) -> u64 {
     folders.iter().filter_map(count).sum()
 }
 
+/// Memory that one of these cgroups uses, in bytes, without file pages that the kernel can drop; none where it is not counted.
+pub(super) fn memory(folders: &[&Path]) -> Option<u64> {
+    let used = |folder: &&Path| {
+        let read = |file: &str| fs::read_to_string(folder.join(file)).ok();
+        let number = |file: &str| read(file)?.trim().parse::<u64>().ok();
+        let all = number("memory.current").or_else(|| number("memory.usage_in_bytes"))?;
+        let statistics = read("memory.stat").unwrap_or_default();
+        let field = |name: &str| {
+            let mut lines = statistics.lines().filter_map(|line| line.split_once(' '));
+            lines.find(|(key, _)| *key == name).and_then(|(_, value)| value.trim().parse::<u64>().ok())
+        };
+        let droppable = field("total_inactive_file").or_else(|| field("inactive_file")).unwrap_or(0);
+        Some(all.saturating_sub(droppable))
+    };
+    folders.iter().find_map(used)
+}
+
 /// The most memory that these cgroups ever used, in bytes.
 pub(super) fn peak_memory(folders: &[&Path]) -> Option<u64> {
     let peak = |folder: &&Path| {

@@ -234,6 +234,27 @@ impl ProcessBody {
     }
 }
 
+/// What a program wrote about an address that another one has, as a cause that says what to do.
+fn in_use(lines: &[String]) -> Option<String> {
+    const SAYINGS: [&str; 7] = [
+        "address already in use",
+        "eaddrinuse",
+        "[errno 98]",
+        "os error 98",
+        "address in use",
+        "failed to bind to address",
+        "only one usage of each socket address",
+    ];
+    let line = lines.iter().rev().find(|line| {
+        let line = line.to_lowercase();
+        SAYINGS.iter().any(|saying| line.contains(saying))
+    })?;
+    Some(format!(
+        "a port that it wants is in use (`{}`): another instance or program listens there; give each port a name under `ports` and use ${{PORT_<NAME>}}, or set `deploy.strategy: recreate`",
+        line.trim().chars().take(200).collect::<String>()
+    ))
+}
+
 /// A start that has no process yet; while it lasts, whoever is to end the instance waits.
 struct Starting<'body> {
     body: &'body ProcessBody,
@@ -274,6 +295,12 @@ impl Body for ProcessBody {
             }
             Err((problem, detail)) => {
                 let last_lines = self.last_lines(order.function.as_str(), order.instance, 12).await;
+                let cause = in_use(&last_lines);
+                let detail = match (cause, detail.as_str()) {
+                    (Some(cause), "") => cause,
+                    (Some(cause), _) => format!("{cause}; {detail}"),
+                    (None, _) => detail,
+                };
                 Err(StartError { problem, detail, last_lines })
             }
         }

@@ -12,6 +12,9 @@ use crate::{Class, Effect, Operate, OperationNumber, Rung, Seen, StartKind, Stat
 /// After a failed pause the instance stays hot for this long before the next try.
 const PAUSE_RETRY: u64 = 30_000;
 
+/// An instance that works without a request is asked again after this long at least.
+const WORKING_RETRY: u64 = 1_000;
+
 impl FunctionCore {
     /// An operation ended; a late answer to an earlier operation is dropped.
     pub(super) fn observed(
@@ -42,6 +45,15 @@ impl FunctionCore {
             (State::Parking, Seen::Parked) => self.rest(now, id, Rung::Parked, effects),
             (State::Spilling, Seen::Spilled) => self.rest(now, id, Rung::Spilled, effects),
             (State::Pausing, Seen::PauseFailed) => self.stays(now, id, State::Ready, Why::PauseFailed, effects),
+            (State::Pausing, Seen::Working { per_mille }) => {
+                self.stays(now, id, State::Ready, Why::Working { per_mille }, effects);
+                // Asked again when it has been idle as long once more.
+                let pause = self.instances.get(&id).and_then(|i| self.revisions.get(&i.version)?.policy.idle.pause);
+                if let Some(instance) = self.instances.get_mut(&id) {
+                    let again = pause.map_or(PAUSE_RETRY, |pause| pause.0).clamp(WORKING_RETRY, PAUSE_RETRY);
+                    instance.pause_not_before = now.saturating_add(again);
+                }
+            }
             (State::Parking, Seen::ParkFailed) => self.stays(now, id, State::Paused, Why::ParkFailed, effects),
             (State::Spilling, Seen::SpillFailed) => self.stays(now, id, State::Parked, Why::ParkFailed, effects),
             (State::Waking, Seen::Resumed) => self.hot(now, id, StartKind::Woken, Why::Done, effects),

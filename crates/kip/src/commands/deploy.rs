@@ -1,11 +1,12 @@
 //! `kip deploy`: a manifest's text to the server, then the wait until its versions serve.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kip_api::wire::{Deployment, DeploymentMade, VersionMade};
-use kip_control::{FunctionInfo, VersionStatus};
+use kip_control::{FunctionInfo, InstanceInfo, VersionStatus};
 use kip_host::clock::boot_millis;
 use kip_spec::{FunctionName, Millis, Problem, code};
 use serde::Serialize;
@@ -17,6 +18,8 @@ use crate::problem::warning;
 
 /// Between two lines of progress, milliseconds.
 const PROGRESS: u64 = 2_000;
+/// Looks in a row at which nothing of a failed version was left, before it is said what became of the one before.
+const SETTLED: u32 = 4;
 /// What is kept may take so much longer than a start may, milliseconds.
 const LATE: u64 = 10_000;
 
@@ -31,7 +34,7 @@ pub(crate) async fn run(client: &Client, options: &Deploy, output: Output) -> an
         .iter()
         .map(|made| Outcome { made, state: states.get(&made.function).copied().unwrap_or(Reached::Deployed) })
         .collect();
-    output.result(&outcomes, |outcomes| outcomes.iter().map(|outcome| outcome.line(&gateway)).collect())
+    output.result(&outcomes, |outcomes| outcomes.iter().map(|outcome| outcome.line(gateway)).collect())
 }
 
 /// What is asked of a deployment beside its manifest.
@@ -64,7 +67,7 @@ struct Outcome<'a> {
 }
 
 impl Outcome<'_> {
-    fn line(&self, gateway: &str) -> String {
+    fn line(&self, gateway: SocketAddr) -> String {
         let VersionMade { function, version, job } = self.made;
         if *job {
             return format!("{function} {version} is a job: kip jobs show {function}\n");
@@ -150,7 +153,7 @@ pub(crate) async fn wait(
 
 async fn wait_for(client: &Client, made: &VersionMade, start: bool, output: Output) -> anyhow::Result<Reached> {
     let since = boot_millis();
-    let mut progress = Progress::default();
+    let (mut progress, mut settled) = (Progress::default(), 0);
     loop {
         let info: FunctionInfo = client.get(&format!("/api/v1/functions/{}", made.function)).await?;
         let outcome = info.outcomes.iter().find(|(version, _)| *version == made.version).map(|(_, outcome)| outcome);
@@ -171,6 +174,16 @@ async fn wait_for(client: &Client, made: &VersionMade, start: bool, output: Outp
                 progress.show(made, &format!("{ready} of {wanted} ready, {} starting", info.starting), waited, output);
             }
             Some(VersionStatus::Failed { code, why, detail }) => {
+                // What it displaced comes back when nothing of it is left: then it is known what to say.
+                let instances: Vec<InstanceInfo> = client.get("/api/v1/instances").await?;
+                let mut own = instances.iter().filter(|instance| instance.function == made.function);
+                let left = own.any(|instance| instance.version == made.version);
+                let nothing = info.hot + info.asleep + info.starting == 0;
+                settled = if left { 0 } else { settled + 1 };
+                if nothing && settled < SETTLED && boot_millis().saturating_sub(since) < LATE {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
                 let serving = &info.version;
                 let before = match () {
                     () if info.hot + info.asleep > 0 => format!("{serving} goes on serving"),

@@ -187,7 +187,7 @@ fn mebibytes(bytes: u64) -> Bytes {
 mod tests {
     use super::*;
     use kip_fleet::Device;
-    use kip_fleet::room::{Host, Pool, Quota};
+    use kip_fleet::room::{Host, Pool};
     use kip_spec::function::{GpuResources, Program, Resources};
     use kip_spec::scaling::Fc;
     use std::collections::BTreeMap;

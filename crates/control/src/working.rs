@@ -1,0 +1,53 @@
+//! Work that no request shows: background tasks after an answer, a generation whose caller has left. It is seen by CPU, in a look of
+//! a moment before an idle instance is paused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kip_engine::Measure;
+use kip_fleet::Why;
+use kip_host::clock::boot_millis;
+use kip_spec::InstanceId;
+use kip_spec::function::FunctionSpec;
+
+use crate::cell::Cell;
+use crate::control::Shared;
+
+/// How long is looked, in steps after each of which a request that came meanwhile ends the look.
+const STEPS: u32 = 5;
+const STEP: Duration = Duration::from_millis(40);
+/// Who uses less than this part of one CPU, in a thousand, does not work: timers and heartbeats.
+const LEAST: u64 = 50;
+/// And this much at least, nanoseconds: without a cgroup the kernel counts in hundredths of a second.
+const LEAST_NANOS: u64 = 20_000_000;
+
+impl Shared {
+    /// How much CPU an idle instance uses, in a thousand of one, if that is work; none where it may be paused.
+    pub(crate) async fn works(&self, cell: &Arc<Cell>, instance: InstanceId, spec: &FunctionSpec) -> Option<u32> {
+        let evicted = |core: &kip_fleet::FunctionCore| {
+            let goal = core.instance(instance).and_then(|instance| instance.goal);
+            goal.is_some_and(|(_, why)| matches!(why, Why::Evicted { .. }))
+        };
+        if !spec.idle_cpu || spec.job.is_some() || cell.look(&cell.lock(), evicted).unwrap_or(false) {
+            return None;
+        }
+        let (began, before) = (boot_millis(), self.cpu_of(cell, instance).await?);
+        for _ in 0..STEPS {
+            tokio::time::sleep(STEP).await;
+            if cell.look(&cell.lock(), |core| core.waiting().next().is_some()).unwrap_or(false) {
+                // Somebody waits for it: it is not to be paused at all.
+                return Some(0);
+            }
+        }
+        let after = self.cpu_of(cell, instance).await?;
+        let passed = boot_millis().saturating_sub(began).max(1).saturating_mul(1_000_000);
+        let used = after.saturating_sub(before);
+        let per_mille = used.saturating_mul(1_000) / passed;
+        (per_mille >= LEAST && used >= LEAST_NANOS).then(|| u32::try_from(per_mille).unwrap_or(u32::MAX))
+    }
+
+    async fn cpu_of(&self, cell: &Cell, instance: InstanceId) -> Option<u64> {
+        let _ = cell;
+        self.bodies.measure(&[instance], Measure::CpuTime).await.remove(&instance)
+    }
+}
