@@ -188,6 +188,9 @@ pub struct HostInfo {
     /// The share of the last ten minutes, in a thousand, that the worst place spent on changing hands.
     #[serde(default)]
     pub thrash_per_mille: u32,
+    /// The part of it that was in vain: who lost its place wanted it back before the other one served.
+    #[serde(default)]
+    pub thrash_in_vain_per_mille: u32,
     /// Instances that wait for room.
     pub waiting_for_room: usize,
     /// Records dropped because the disk did not keep up, or left out because there were enough of their kind.
@@ -242,6 +245,7 @@ impl HostInfo {
             devices: placer.devices().into_iter().map(device).collect(),
             quota: QuotaInfo { cards: inventory.quota.cards, instances: inventory.quota.instances },
             thrash_per_mille: placer.thrash(now),
+            thrash_in_vain_per_mille: placer.thrash_in_vain(now),
             waiting_for_room,
             dropped_records: 0,
             dropped_log_lines: 0,

@@ -70,7 +70,7 @@ fn cold_warm_paused_woken_stopped() {
 #[test]
 fn a_paused_instance_uses_no_cpu() {
     let server = Server::start();
-    server.deploy_subject(&["--spin"], "idle: {pause: 1s}");
+    server.deploy_subject(&["--spin"], "idle: {pause: 1s, cpu: false}");
     let pid = server.get("/pid").text().parse::<u32>().unwrap();
     until_true("it uses some CPU", || cpu_ticks(pid).is_some_and(|ticks| ticks > 2));
     server.until_state("paused");
@@ -90,7 +90,7 @@ fn every_command_speaks_json_and_keeps_remarks_apart() {
     let warned =
         server.try_deploy(&manifest(&[function("f", &[], "idle: {pause: never}\ntimeouts: {first_byte: 20m}")]));
     assert!(warned.stderr.contains("warning[KW-1009]"), "{warned:?}");
-    assert!(warned.stdout.contains("serves") && !warned.stdout.contains("warning"), "{warned:?}");
+    assert!(warned.stdout.contains("not started") && !warned.stdout.contains("warning"), "{warned:?}");
 
     let called = server.kip(&["invoke", "f", "/echo?x=1", "-d", "hello", "-H", "x-mine: 2"]).ok();
     let echo: serde_json::Value = serde_json::from_str(&called.stdout).unwrap();

@@ -389,7 +389,7 @@ fn instances_that_do_not_fit_together() {
         let second = pid(&other("/pid"));
         assert!(!is_alive(first) && is_alive(second));
         let reasons = server.kip(&["why", "f"]).ok().stdout;
-        assert!(reasons.contains("another instance waits for memory"), "{reasons}");
+        assert!(reasons.contains("evicted for `g`, which waits for memory"), "{reasons}");
     }
     let status = server.api_get("/api/v1/status").json();
     assert_eq!(status["host"]["reserved_memory"], 64 << 20, "{status}");

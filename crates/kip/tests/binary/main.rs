@@ -25,6 +25,7 @@ mod relay;
 mod safety;
 mod scaling;
 mod service;
+mod sharing;
 mod stops;
 mod storage;
 mod support;
