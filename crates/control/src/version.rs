@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use kip_engine::{Devices, Order};
 use kip_fleet::Policy;
-use kip_spec::function::{FunctionSpec, Program, ReadyProbe};
+use kip_spec::function::{FunctionSpec, ModelRuntime, Program, ReadyProbe};
 use kip_spec::{InstanceId, VersionId};
 use kip_store::{FunctionId, StoredRevision};
 
@@ -74,7 +74,18 @@ impl Version {
             Program::Model { path } => {
                 let words = ["kip", "infer", "--port", "${PORT}", "--name", spec.name.as_str(), "--model"];
                 let model = path.to_string_lossy().into_owned();
-                let argv = words.iter().map(|word| (*word).to_owned()).chain([model]).collect();
+                let runtime = match &spec.runtime {
+                    None => Vec::new(),
+                    Some(ModelRuntime::Tract) => vec!["--runtime".to_owned(), "tract".to_owned()],
+                    Some(ModelRuntime::OnnxRuntime) => vec!["--runtime".to_owned(), "onnxruntime".to_owned()],
+                    Some(ModelRuntime::Library(path)) => vec![
+                        "--runtime".to_owned(),
+                        "onnxruntime".to_owned(),
+                        "--onnxruntime-library".to_owned(),
+                        path.to_string_lossy().into_owned(),
+                    ],
+                };
+                let argv = words.iter().map(|word| (*word).to_owned()).chain([model]).chain(runtime).collect();
                 (Some(kip.to_owned()), argv, ReadyProbe::Http { path: MODEL_READY.to_owned() })
             }
         };

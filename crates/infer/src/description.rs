@@ -101,10 +101,26 @@ impl Port {
             let (wanted, given) = (self.shape_text(), tensor.shape());
             return Err(Error::Shape(format!("input `{name}` takes the shape {wanted}, not {given:?}")));
         }
+        if tensor.datatype() == Datatype::Bytes
+            && let Some((at, fault)) = tensor.strings().enumerate().find_map(|(at, text)| Some((at, not_text(text)?)))
+        {
+            return Err(Error::Type(format!(
+                "input `{name}`: element {at} {fault}; strings of a model are text in UTF-8"
+            )));
+        }
         if tensor.shape().contains(&0) {
             return Err(Error::Shape(format!("input `{name}` is empty: its shape is {:?}", tensor.shape())));
         }
         Ok(())
+    }
+}
+
+/// Why bytes cannot be a string of a model: runtimes take text, and end it at a zero byte.
+fn not_text(bytes: &[u8]) -> Option<&'static str> {
+    match std::str::from_utf8(bytes) {
+        Err(_) => Some("is not UTF-8"),
+        Ok(text) if text.contains('\0') => Some("has a zero byte"),
+        Ok(_) => None,
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use kip_spec::FunctionName;
 use kip_spec::code;
 use kip_spec::function::{
-    Cors, Deploy, Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, Program, Protocol,
-    ReadyProbe, RequestBody, Stop, StopSignal, StopTarget, Strategy, defaults,
+    Cors, Deploy, Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, ModelRuntime, Program,
+    Protocol, ReadyProbe, RequestBody, Stop, StopSignal, StopTarget, Strategy, defaults,
 };
 
 use crate::report::{Report, shown};
@@ -53,6 +53,7 @@ pub(crate) fn read_shared(
     let dispatch = dispatch(section, report);
     let (protocol, request_body) = (protocol(section, report), request_body(section, report));
     let http = http(section, report);
+    let runtime = runtime(section, report);
     let (deploy, ports, idle_cpu) =
         (deploy(section, report), ports(section, report), limits::idle_cpu(section, report));
     move |name, program| FunctionSpec {
@@ -77,6 +78,7 @@ pub(crate) fn read_shared(
         deploy,
         ports,
         idle_cpu,
+        runtime,
         job: None,
     }
 }
@@ -241,6 +243,23 @@ fn deploy(function: &Section<'_>, report: &mut Report<'_>) -> Deploy {
     let section = function.section("deploy", &keys::DEPLOY, report);
     let strategy = section.and_then(|section| word(&section.field("strategy")?, &WORDS, &[], report));
     Deploy { strategy: strategy.unwrap_or_default() }
+}
+
+/// `auto`, `tract`, `onnxruntime`, or the absolute path of a library of ONNX Runtime.
+fn runtime(function: &Section<'_>, report: &mut Report<'_>) -> Option<ModelRuntime> {
+    let field = function.field("runtime")?;
+    match field.node.scalar().unwrap_or_default() {
+        "auto" => None,
+        "tract" => Some(ModelRuntime::Tract),
+        "onnxruntime" => Some(ModelRuntime::OnnxRuntime),
+        text if text.starts_with('/') => Some(ModelRuntime::Library(text.into())),
+        text => {
+            let message = format!("`{}` is not a runtime", shown(text));
+            let hint = "write `auto`, `tract`, `onnxruntime`, or the absolute path of libonnxruntime.so";
+            report.add(field.node.at, refuse(&field, code::MANIFEST_BAD_VALUE, message).hint(hint));
+            None
+        }
+    }
 }
 
 fn ports(function: &Section<'_>, report: &mut Report<'_>) -> Vec<String> {

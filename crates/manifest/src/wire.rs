@@ -97,6 +97,11 @@ pub(crate) struct Function {
     /// How bodies of unknown length go to an instance over HTTP/1.1; `measured` if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) request_body: Option<RequestBodyWord>,
+    /// What executes a `model`: `auto` (ONNX Runtime where it is found, else tract), `tract`, `onnxruntime`, or the absolute path
+    /// of a library of ONNX Runtime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = r"^(auto|tract|onnxruntime|/.*)$"))]
+    pub(crate) runtime: Option<String>,
     /// Names of further ports: each instance gets a free one for each, in `PORT_<NAME>`.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[schemars(length(max = 16), inner(length(max = 32), regex(pattern = r"^[A-Za-z][A-Za-z0-9_-]*$")))]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kip_spec::function::{
-    self, Dispatch, FunctionSpec, GpuNeed, HttpAuth, Program, Protocol, ReadyProbe, RequestBody, Strategy,
+    self, Dispatch, FunctionSpec, GpuNeed, HttpAuth, ModelRuntime, Program, Protocol, ReadyProbe, RequestBody, Strategy,
 };
 use kip_spec::job::{Missed, Overlap};
 use kip_spec::scaling;
@@ -86,6 +86,11 @@ impl From<&FunctionSpec> for Function {
             request_body: Some(match spec.request_body {
                 RequestBody::Measured => RequestBodyWord::Measured,
                 RequestBody::Stream => RequestBodyWord::Stream,
+            }),
+            runtime: spec.runtime.as_ref().map(|runtime| match runtime {
+                ModelRuntime::Tract => "tract".to_owned(),
+                ModelRuntime::OnnxRuntime => "onnxruntime".to_owned(),
+                ModelRuntime::Library(path) => path.display().to_string(),
             }),
             ports: spec.ports.clone(),
             deploy: (spec.deploy != function::Deploy::default()).then(|| Deploy {

@@ -63,6 +63,9 @@ pub struct FunctionSpec {
     /// Whether an idle instance that uses CPU counts as working: it is not paused.
     #[serde(default = "defaults::idle_cpu")]
     pub idle_cpu: bool,
+    /// What executes a model of the built-in server; `None` decides by what is installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<ModelRuntime>,
     /// What makes it a job: its program is no web server and runs to its end for each task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<Job>,
@@ -93,6 +96,7 @@ impl FunctionSpec {
             deploy: Deploy::default(),
             ports: Vec::new(),
             idle_cpu: defaults::IDLE_CPU,
+            runtime: None,
             job: None,
         }
     }
@@ -316,6 +320,18 @@ pub enum RequestBody {
     Measured,
     /// Chunked, as it comes: for instances that answer while a caller still sends.
     Stream,
+}
+
+/// What executes a model of the built-in server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelRuntime {
+    /// tract, which is built in.
+    Tract,
+    /// ONNX Runtime, where it is found.
+    OnnxRuntime,
+    /// ONNX Runtime, this library of it.
+    Library(PathBuf),
 }
 
 /// How a new version takes over from the one that serves.

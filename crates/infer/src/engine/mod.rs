@@ -3,6 +3,8 @@
 pub(crate) mod library;
 mod onnxruntime;
 mod tract;
+mod trial;
+mod weights;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -40,7 +42,7 @@ impl fmt::Debug for Loaded {
 /// Loads a model into the runtime that the options ask for.
 pub(crate) fn load(file: &Path, options: &Options) -> Result<Loaded, Error> {
     let unreadable = |reason: String| Error::ModelUnreadable { path: file.to_owned(), reason };
-    let proto = tract_onnx::onnx().proto_model_for_path(file).map_err(|error| unreadable(chain(&*error)))?;
+    let mut proto = tract_onnx::onnx().proto_model_for_path(file).map_err(|error| unreadable(chain(&*error)))?;
     let description = Description::of(&proto).map_err(unreadable)?;
     if let Some(library) = chosen_library(options)? {
         let threads = options.thread_count();
@@ -49,11 +51,18 @@ pub(crate) fn load(file: &Path, options: &Options) -> Result<Loaded, Error> {
                 onnxruntime::LoadError::Library(reason) => Error::RuntimeMissing { reason },
                 onnxruntime::LoadError::Model(reason) => unreadable(reason),
             })?;
+        if let Err(reason) = trial::run(&engine, &description) {
+            // It may want inputs that nobody can guess.
+            tracing::warn!(%reason, "the model failed at a trial run with made-up inputs");
+        }
         let library = library.display();
         tracing::info!(runtime = "onnxruntime", %version, %library, "the model is executed by ONNX Runtime");
         return Ok(Loaded { engine: Box::new(engine), description, runtime: "onnxruntime", version, workers: 1 });
     }
+    weights::take_in(&mut proto, file).map_err(unreadable)?;
     let engine = tract::load(&proto, file, &description).map_err(unreadable)?;
+    trial::run(&engine, &description)
+        .map_err(|reason| unreadable(format!("tract loads it and fails at each run: {reason}")))?;
     let version = tract::VERSION.to_owned();
     tracing::info!(runtime = "tract", %version, "the model is executed by tract");
     let trees = description.tree_ensembles();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tract_onnx::pb::ModelProto;
+use tract_onnx::prelude::tract_ndarray::{ArrayD, IxDyn};
 use tract_onnx::prelude::{
     DatumType, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable, IntoTValue, TDim, TValue,
     Tensor as TractTensor, ToDim, TractResult, TypedModel, TypedRunnableModel,
@@ -162,15 +163,14 @@ fn datum_type(datatype: Datatype) -> DatumType {
 const _: () = assert!(cfg!(target_endian = "little"), "the model server runs on little-endian machines only");
 
 fn to_tract(tensor: &Tensor) -> TractResult<TValue> {
-    let mut value = TractTensor::zero_dt(datum_type(tensor.datatype()), tensor.shape())?;
     if tensor.datatype() == Datatype::Bytes {
-        let mut view = value.try_as_plain_ram_mut()?;
-        for (slot, text) in view.as_slice_mut::<String>()?.iter_mut().zip(tensor.strings()) {
-            *slot = String::from_utf8_lossy(text).into_owned();
-        }
-    } else {
-        value.try_as_plain_ram_mut()?.as_bytes_mut().copy_from_slice(tensor.bytes());
+        // That they are text has been checked.
+        let strings: Vec<String> = tensor.strings().map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+        let array = ArrayD::from_shape_vec(IxDyn(tensor.shape()), strings)?;
+        return Ok(TractTensor::from(array).into_tvalue());
     }
+    let mut value = TractTensor::zero_dt(datum_type(tensor.datatype()), tensor.shape())?;
+    value.try_as_plain_ram_mut()?.as_bytes_mut().copy_from_slice(tensor.bytes());
     Ok(value.into_tvalue())
 }
 

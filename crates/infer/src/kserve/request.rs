@@ -42,6 +42,32 @@ struct WireRequest {
 struct RequestParameters {
     #[serde(default)]
     binary_data_output: bool,
+    #[serde(default)]
+    sequence_id: Option<serde_json::Value>,
+    #[serde(default)]
+    sequence_start: Option<serde_json::Value>,
+    #[serde(default)]
+    sequence_end: Option<serde_json::Value>,
+}
+
+impl RequestParameters {
+    /// A part of a sequence must go to the instance that has the others, with what it remembers of them: no such thing is here.
+    fn check(&self) -> Result<(), Error> {
+        // Clients send 0 and false where they mean none.
+        let says = |value: &Option<serde_json::Value>| match value {
+            None | Some(serde_json::Value::Null | serde_json::Value::Bool(false)) => false,
+            Some(serde_json::Value::Number(number)) => number.as_u64() != Some(0),
+            Some(serde_json::Value::String(text)) => !text.is_empty(),
+            Some(_) => true,
+        };
+        if [&self.sequence_id, &self.sequence_start, &self.sequence_end].into_iter().any(says) {
+            return Err(Error::Unreadable {
+                message: "the request is part of a sequence, which this server does not have".to_owned(),
+                hint: Some("GET /v2 lists the extensions"),
+            });
+        }
+        Ok(())
+    }
 }
 
 #[derive(Deserialize)]
@@ -102,6 +128,7 @@ impl Request {
         let json_length = header_length.unwrap_or(body.len());
         let request: WireRequest =
             serde_json::from_slice(&body[..json_length]).map_err(|error| unreadable_json(&error))?;
+        request.parameters.check()?;
         let mut binary = body.slice(json_length..);
         let mut inputs: Vec<Option<Tensor>> = vec![None; description.inputs.len()];
         for input in request.inputs {

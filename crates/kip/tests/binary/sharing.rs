@@ -33,7 +33,8 @@ fn calls_in_turn_evict_the_idle_one_and_say_for_whom() {
     let evicted = "ready>stopping: evicted for `g`, which waits for device memory of gpu0";
     assert!(f.iter().any(|line| line == evicted), "{f:#?}");
     let won = |line: &&String| {
-        line.starts_with("requested>starting: it waited ") && line.ends_with("for device memory of gpu0, which `f` gave up")
+        line.starts_with("requested>starting: it waited ")
+            && line.ends_with("for device memory of gpu0, which `f` gave up")
     };
     assert!(g.iter().any(|line| won(&line)), "{g:#?}");
     let status = server.api_get("/api/v1/status").json();
@@ -125,7 +126,8 @@ fn recreate_ends_the_one_before_first() {
     assert!(again.stderr.contains("KW-1024") && again.stdout.contains(" serves "), "{again:?}");
     let decisions = server.decisions();
     let at = |version: u64, to: &str| {
-        let fits = |record: &Value| record["version"] == version && record["instance"].is_string() && record["to"] == to;
+        let fits =
+            |record: &Value| record["version"] == version && record["instance"].is_string() && record["to"] == to;
         decisions.iter().position(fits).unwrap_or_else(|| panic!("{version} {to}: {decisions:#?}"))
     };
     assert!(at(1, "gone") < at(2, "requested"), "{decisions:#?}");
@@ -137,7 +139,8 @@ fn recreate_ends_the_one_before_first() {
 #[test]
 fn a_deployment_says_what_is_true() {
     let server = Server::with(DEVICE);
-    let deploy = |arguments: &[&str], settings: &str| server.try_deploy(&manifest(&[function("f", arguments, settings)]));
+    let deploy =
+        |arguments: &[&str], settings: &str| server.try_deploy(&manifest(&[function("f", arguments, settings)]));
     let first = deploy(&[], "").ok();
     assert!(first.stdout.contains("f v1 is deployed, not started: its first request starts it"), "{first:?}");
     assert!(server.instances().is_empty());
@@ -191,7 +194,8 @@ fn named_ports_are_variables_and_differ() {
     server.deploy_subject(&[], "ports: [metrics, my-rpc]");
     let env = server.get("/env").json();
     let port = |name: &str| env[name].as_str().and_then(|text| text.parse::<u16>().ok());
-    let all = [port("PORT"), port("PORT_METRICS"), port("PORT_MY_RPC")].map(|port| port.unwrap_or_else(|| panic!("{env}")));
+    let all =
+        [port("PORT"), port("PORT_METRICS"), port("PORT_MY_RPC")].map(|port| port.unwrap_or_else(|| panic!("{env}")));
     assert!(all[0] != all[1] && all[1] != all[2] && all[0] != all[2], "{all:?}");
 }
 
@@ -201,7 +205,9 @@ fn an_instance_that_works_without_a_request_is_not_paused() {
     server.deploy_subject(&["--spin"], "idle: {pause: 200ms}");
     assert_eq!(get(&server, "f"), 200);
     let works = |line: &String| line.starts_with("pausing>ready") && line.contains("idle.cpu");
-    until_within(Duration::from_secs(60), "it is seen to work", || reasons(&server, "f").iter().any(works).then_some(()));
+    until_within(Duration::from_secs(60), "it is seen to work", || {
+        reasons(&server, "f").iter().any(works).then_some(())
+    });
     let paused = reasons(&server, "f").iter().any(|line| line.starts_with("pausing>paused"));
     assert!(!paused, "{:#?}", reasons(&server, "f"));
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use kip_spec::Millis;
-use kip_spec::function::{Dispatch, HttpAuth, ReadyProbe, RequestBody, defaults};
+use kip_spec::function::{Deploy, Dispatch, HttpAuth, ReadyProbe, RequestBody, defaults};
 use serde_json::Value;
 
 use super::validator::fits;
@@ -133,6 +133,7 @@ fn the_table_of_defaults_is_true() {
         ("request_body", if empty.request_body == RequestBody::Measured { "measured" } else { "stream" }.to_owned()),
         ("ports", if empty.ports.is_empty() { "none" } else { "?" }.to_owned()),
         ("deploy.strategy", if empty.deploy == Deploy::default() { "rolling" } else { "?" }.to_owned()),
+        ("runtime", if empty.runtime.is_none() { "auto" } else { "?" }.to_owned()),
         ("idle.cpu", empty.idle_cpu.to_string()),
         ("trigger.http.cors.max_age", defaults::CORS_MAX_AGE.to_string()),
         ("timeouts.startup", defaults::TIMEOUTS.startup.to_string()),

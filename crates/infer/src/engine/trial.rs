@@ -1,0 +1,51 @@
+//! One run with made-up inputs when a model is loaded: a model that fails each request is not ready.
+
+use bytes::{Bytes, BytesMut};
+
+use super::Engine;
+use crate::datatype::Datatype;
+use crate::description::{Description, Port};
+use crate::tensor::{Tensor, element_count};
+
+/// Lengths that are tried for dimensions that are free, until a run succeeds: some models need a certain length at least, or
+/// a multiple of one.
+const LENGTHS: [usize; 6] = [1, 4, 16, 32, 128, 224];
+/// More elements than this are not tried.
+const MOST: usize = 4 << 20;
+
+/// Runs it until one run succeeds.
+///
+/// # Errors
+/// What the last run said, if none did.
+pub(super) fn run(engine: &dyn Engine, description: &Description) -> Result<(), String> {
+    let free = description.inputs.iter().any(|input| input.shape.iter().any(|dimension| dimension.fixed().is_none()));
+    let mut last = None;
+    for length in LENGTHS.into_iter().take(if free { LENGTHS.len() } else { 1 }) {
+        let inputs: Option<Vec<Tensor>> =
+            description.inputs.iter().map(|port| made_up(port, length, description.batches)).collect();
+        // None is too large to be tried, and so are those after it.
+        let Some(inputs) = inputs else { break };
+        match engine.run(inputs) {
+            Ok(_) => return Ok(()),
+            Err(reason) => last = Some(reason),
+        }
+    }
+    last.map_or(Ok(()), Err)
+}
+
+/// Zeros, or empty strings: an index that is zero is in every table. A mask of zeros hides everything, so masks are ones.
+fn made_up(port: &Port, length: usize, batches: bool) -> Option<Tensor> {
+    let row = |axis: usize| if axis == 0 && batches { 1 } else { length };
+    let shape: Vec<usize> =
+        port.shape.iter().enumerate().map(|(axis, dimension)| dimension.fixed().unwrap_or(row(axis))).collect();
+    let count = element_count(&shape).filter(|count| *count <= MOST)?;
+    if port.datatype == Datatype::Bytes {
+        return Tensor::from_strings(shape, vec![&b""[..]; count].into_iter());
+    }
+    let width = port.datatype.width()?;
+    let mut bytes = BytesMut::zeroed(count * width);
+    if port.name.contains("mask") && matches!(port.datatype, Datatype::Int64 | Datatype::Int32 | Datatype::Bool) {
+        bytes.iter_mut().step_by(width).for_each(|byte| *byte = 1);
+    }
+    Tensor::new(&port.name, port.datatype, shape, Bytes::from(bytes)).ok()
+}
