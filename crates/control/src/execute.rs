@@ -200,7 +200,7 @@ impl Shared {
                 })
             }
             Operate::Pause => match self.works(cell, instance, spec).await {
-                Some(per_mille) => Ok(Seen::Working { per_mille }),
+                Some(work) => Ok(Seen::Working(work)),
                 None => {
                     end_epoch(cell, instance);
                     body.pause(instance).await.map(|()| Seen::Paused).or_else(|error| failed(&error, Seen::PauseFailed))

@@ -8,10 +8,13 @@ use http::HeaderValue;
 use kip_engine::Life;
 use kip_fleet::Why;
 use kip_host::endpoint::Endpoint;
-use kip_spec::InstanceId;
+use kip_spec::{InstanceId, Millis};
 use tokio::sync::watch;
 
 use crate::Version;
+
+/// Nobody can ask to stay awake for longer by one answer.
+const LONGEST_AWAKE: Millis = Millis::from_secs(24 * 3_600);
 
 /// How far an instance has been seen to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +54,8 @@ pub struct Link {
     peak_memory: AtomicU64,
     /// Why it is being ended, once it is.
     end: OnceLock<Why>,
+    /// It asked not to be paused before this boot time.
+    awake_until: AtomicU64,
 }
 
 impl Link {
@@ -75,6 +80,7 @@ impl Link {
             with_callers,
             peak_memory: AtomicU64::new(0),
             end: OnceLock::new(),
+            awake_until: AtomicU64::new(0),
         }
     }
 
@@ -107,6 +113,17 @@ impl Link {
     /// Whether it works on one request at a time, so that one idle connection can be in the way of another.
     pub fn takes_one(&self) -> bool {
         self.version.spec.instances.concurrency.hard == 1
+    }
+
+    /// It asked not to be paused for so long from now on; a later request for less takes nothing back.
+    pub fn keep_awake(&self, length: Millis) {
+        let length = length.min(LONGEST_AWAKE);
+        self.awake_until.fetch_max(kip_host::clock::boot_millis().saturating_add(length.0), Ordering::Relaxed);
+    }
+
+    /// Until when it asked not to be paused, boot time.
+    pub(crate) fn awake_until(&self) -> u64 {
+        self.awake_until.load(Ordering::Relaxed)
     }
 
     /// It is being ended.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kip_engine::Measure;
-use kip_fleet::Why;
+use kip_fleet::{Why, Work};
 use kip_host::clock::boot_millis;
 use kip_spec::InstanceId;
 use kip_spec::function::FunctionSpec;
@@ -22,13 +22,19 @@ const LEAST: u64 = 50;
 const LEAST_NANOS: u64 = 20_000_000;
 
 impl Shared {
-    /// How much CPU an idle instance uses, in a thousand of one, if that is work; none where it may be paused.
-    pub(crate) async fn works(&self, cell: &Arc<Cell>, instance: InstanceId, spec: &FunctionSpec) -> Option<u32> {
+    /// What an idle instance does, if that is work; none where it may be paused.
+    pub(crate) async fn works(&self, cell: &Arc<Cell>, instance: InstanceId, spec: &FunctionSpec) -> Option<Work> {
         let evicted = |core: &kip_fleet::FunctionCore| {
             let goal = core.instance(instance).and_then(|instance| instance.goal);
             goal.is_some_and(|(_, why)| matches!(why, Why::Evicted { .. }))
         };
-        if !spec.idle_cpu || spec.job.is_some() || cell.look(&cell.lock(), evicted).unwrap_or(false) {
+        let link = cell.lock().links.get(&instance).cloned();
+        let asked = link.map_or(0, |link| link.awake_until()).saturating_sub(boot_millis());
+        let evicted_now = cell.look(&cell.lock(), evicted).unwrap_or(false);
+        if asked > 0 && !evicted_now {
+            return Some(Work::Asked(asked));
+        }
+        if !spec.idle_cpu || spec.job.is_some() || evicted_now {
             return None;
         }
         let (began, before) = (boot_millis(), self.cpu_of(cell, instance).await?);
@@ -36,14 +42,14 @@ impl Shared {
             tokio::time::sleep(STEP).await;
             if cell.look(&cell.lock(), |core| core.waiting().next().is_some()).unwrap_or(false) {
                 // Somebody waits for it: it is not to be paused at all.
-                return Some(0);
+                return Some(Work::Request);
             }
         }
         let after = self.cpu_of(cell, instance).await?;
         let passed = boot_millis().saturating_sub(began).max(1).saturating_mul(1_000_000);
         let used = after.saturating_sub(before);
         let per_mille = used.saturating_mul(1_000) / passed;
-        (per_mille >= LEAST && used >= LEAST_NANOS).then(|| u32::try_from(per_mille).unwrap_or(u32::MAX))
+        (per_mille >= LEAST && used >= LEAST_NANOS).then(|| Work::Cpu(u32::try_from(per_mille).unwrap_or(u32::MAX)))
     }
 
     async fn cpu_of(&self, cell: &Cell, instance: InstanceId) -> Option<u64> {

@@ -218,6 +218,18 @@ pub struct Found {
     pub place: Place,
 }
 
+/// What an instance does though no request is in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// It uses CPU: so much, in a thousand of one.
+    Cpu(u32),
+    /// It asked to stay awake, for so many more milliseconds.
+    Asked(u64),
+    /// A request came at this moment.
+    Request,
+}
+
 /// How an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -232,11 +244,8 @@ pub enum Seen {
     Paused,
     /// It could not be paused.
     PauseFailed,
-    /// It was not paused, because it uses CPU though no request is in flight.
-    Working {
-        /// How much, in a thousand of one CPU.
-        per_mille: u32,
-    },
+    /// It was not paused, because it works though no request is in flight.
+    Working(Work),
     /// It runs again, with all its memory.
     Resumed,
     /// It could not be resumed.

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use alias::{AliasNumber, Qualifier, Target};
 pub use effect::{Change, Effect, Kind, Operate, StartKind, Usage};
-pub use event::{Call, Event, Found, Priority, Seen, Unhealthy};
+pub use event::{Call, Event, Found, Priority, Seen, Unhealthy, Work};
 pub use function::{Backlog, FunctionCore};
 pub use host::{CoreHost, Recovery, Subject};
 pub use placer::{FromPlacer, Placer, ToPlacer};

@@ -5,7 +5,7 @@ use std::fmt;
 use kip_spec::{Bytes, Code, Millis, code};
 use serde::{Deserialize, Serialize};
 
-use crate::{CoreNumber, Lack, Need, Unhealthy};
+use crate::{CoreNumber, Lack, Need, Unhealthy, Work};
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,10 +175,7 @@ pub enum Why {
     /// Pausing failed; it stays hot.
     PauseFailed,
     /// It works, though no request is in flight; it stays hot.
-    Working {
-        /// How much CPU it uses, in a thousand of one.
-        per_mille: u32,
-    },
+    Working(Work),
     /// Waking failed.
     WakeFailed,
     /// An operation took too long.
@@ -378,8 +375,11 @@ impl fmt::Display for Why {
             Self::IdleForPause { idle } => write!(f, "idle for {}, past idle.pause", Millis(*idle)),
             Self::IdleForStop { idle } => write!(f, "unused for {}, past idle.stop", Millis(*idle)),
             Self::Done => f.write_str("done"),
-            Self::Working { per_mille: 0 } => f.write_str("it is not paused: a request came"),
-            Self::Working { per_mille } => write!(
+            Self::Working(Work::Request) => f.write_str("it is not paused: a request came"),
+            Self::Working(Work::Asked(left)) => {
+                write!(f, "it is not paused: it asked to stay awake for {} more (x-kip-keep-awake)", Millis(*left))
+            }
+            Self::Working(Work::Cpu(per_mille)) => write!(
                 f,
                 "it is not paused: no request is in flight, and it uses {} % of a CPU (idle.cpu)",
                 per_mille.div_ceil(10)

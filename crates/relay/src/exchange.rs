@@ -15,7 +15,7 @@ use hyper::upgrade::OnUpgrade;
 use kip_control::{Admission, Cell, Control, Permit, Refused};
 use kip_fleet::StartKind;
 use kip_spec::function::{FunctionSpec, Protocol, RequestBody};
-use kip_spec::{Code, Problem, RequestId, code};
+use kip_spec::{Code, Millis, Problem, RequestId, code};
 use tokio::time::Instant;
 
 use crate::answer::{self, Answer};
@@ -381,10 +381,17 @@ impl Relay {
 const OURS: usize = 4;
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const INSTANCE: HeaderName = HeaderName::from_static("x-kip-instance");
+/// An instance asks not to be paused for so long, though no request is in flight.
+const KEEP_AWAKE: HeaderName = HeaderName::from_static("x-kip-keep-awake");
 const START: HeaderName = HeaderName::from_static("x-kip-start");
 
 /// What an answer's head says about the exchange, and what only we may say.
 fn finish_head(head: &mut http::response::Parts, permit: &Permit, guard: &mut Guard) -> Option<Trace> {
+    // What it asks of us is not for the caller.
+    let asked = head.headers.get(KEEP_AWAKE).and_then(|value| value.to_str().ok()?.parse::<Millis>().ok());
+    if let Some(length) = asked {
+        permit.link().keep_awake(length);
+    }
     headers::strip_ours(&mut head.headers, headers::OURS_TO_CALLERS);
     head.version = http::Version::HTTP_11;
     head.extensions.clear();

@@ -45,8 +45,8 @@ impl FunctionCore {
             (State::Parking, Seen::Parked) => self.rest(now, id, Rung::Parked, effects),
             (State::Spilling, Seen::Spilled) => self.rest(now, id, Rung::Spilled, effects),
             (State::Pausing, Seen::PauseFailed) => self.stays(now, id, State::Ready, Why::PauseFailed, effects),
-            (State::Pausing, Seen::Working { per_mille }) => {
-                self.stays(now, id, State::Ready, Why::Working { per_mille }, effects);
+            (State::Pausing, Seen::Working(work)) => {
+                self.stays(now, id, State::Ready, Why::Working(work), effects);
                 // Asked again when it has been idle as long once more.
                 let pause = self.instances.get(&id).and_then(|i| self.revisions.get(&i.version)?.policy.idle.pause);
                 if let Some(instance) = self.instances.get_mut(&id) {
