@@ -9,6 +9,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
 use kip_control::{DecisionRecord, FunctionInfo, FunctionUsage, VersionSource};
 use kip_spec::function::FunctionSpec;
+use kip_spec::secret::masked_text;
 use kip_spec::{FunctionName, Problem, code};
 use kip_store::Object;
 use serde::Deserialize;
@@ -37,11 +38,11 @@ pub(crate) async fn deploy(
     body: Result<Json<Deployment>, JsonRejection>,
 ) -> ApiResult<Json<DeploymentMade>> {
     let Json(deployment) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
-    let Deployment { file, text, directory, only } = deployment;
-    if !FilePath::new(&directory).is_absolute() {
+    if !FilePath::new(&deployment.directory).is_absolute() {
+        let directory = &deployment.directory;
         return Err(bad_request(format!("`directory` must be an absolute path, not `{directory}`")));
     }
-    let (read, text) = read_manifest(file, text, directory).await?;
+    let (read, Deployment { text, only, .. }) = read_manifest(deployment).await?;
     let mut specs = read.functions;
     if let Some(missing) = only.iter().find(|name| !specs.iter().any(|spec| spec.name.as_str() == **name)) {
         let problem = Problem::new(code::FUNCTION_NOT_FOUND, format!("the manifest declares no function `{missing}`"));
@@ -87,10 +88,12 @@ async fn warned(api: &Api, spec: &FunctionSpec) -> Vec<Problem> {
 }
 
 /// Reads the manifest away from the runtime's threads: it looks at folders and may be large.
-async fn read_manifest(file: String, text: String, directory: String) -> ApiResult<(kip_manifest::Manifest, String)> {
+async fn read_manifest(deployment: Deployment) -> ApiResult<(kip_manifest::Manifest, Deployment)> {
     let read = move || {
-        let source = kip_manifest::Source { file: &file, text: &text, directory: FilePath::new(&directory) };
-        kip_manifest::read(&source).map(|manifest| (manifest, text))
+        let Deployment { file, text, directory, variables, env_files, .. } = &deployment;
+        let deployer = kip_manifest::Deployer { variables, env_files };
+        let source = kip_manifest::Source { file, text, directory: FilePath::new(directory), deployer };
+        kip_manifest::read(&source).map(|manifest| (manifest, deployment))
     };
     let done = tokio::task::spawn_blocking(read).await;
     Ok(done.map_err(|error| bad_request(format!("the manifest could not be read: {error}")))??)
@@ -128,7 +131,12 @@ pub(crate) async fn rotate(State(api): State<Api>, Path(name): Path<String>) -> 
 
 pub(crate) async fn versions(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<Vec<VersionSource>>> {
     let cell = api.control.require(&name)?;
-    Ok(Json(api.control.versions(cell.name().clone()).await?))
+    let mut versions = api.control.versions(cell.name().clone()).await?;
+    for version in &mut versions {
+        // A document may hold what its author should not have written into it.
+        version.document = masked_text(&version.document).into_owned();
+    }
+    Ok(Json(versions))
 }
 
 pub(crate) async fn decisions(

@@ -3,6 +3,7 @@
 pub mod keys;
 pub mod provision;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use kip_control::{HostInfo, ServerEvent};
@@ -109,6 +110,12 @@ pub struct Deployment {
     /// Only these functions of it; empty means all.
     #[serde(default)]
     pub only: Vec<String>,
+    /// The variables that the manifest names as `${NAME}` under `env`, from the environment of the deployer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
+    /// The texts of the files that the manifest names under `env_file`, by their paths as written there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env_files: BTreeMap<String, String>,
 }
 
 /// Its answer.

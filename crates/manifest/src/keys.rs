@@ -33,6 +33,7 @@ pub(crate) const FUNCTION: Keys = Keys {
         "run",
         "model",
         "env",
+        "env_file",
         "resources",
         "instances",
         "probes",
@@ -55,6 +56,7 @@ pub(crate) const DEFAULTS: Keys = Keys {
     name: "defaults",
     known: &[
         "env",
+        "env_file",
         "resources",
         "instances",
         "probes",
@@ -89,7 +91,7 @@ const LATER_IN_A_FUNCTION: &[(&str, &str)] = &[
 
 pub(crate) const JOB: Keys = Keys {
     name: "jobs.<name>",
-    known: &["dir", "run", "env", "resources", "parallel", "retries", "timeout", "grace", "schedule"],
+    known: &["dir", "run", "env", "env_file", "resources", "parallel", "retries", "timeout", "grace", "schedule"],
     later: &[("destinations", "`kip tasks config set <job> --on-failure …` names who is told")],
 };
 
