@@ -134,7 +134,7 @@ pub(crate) async fn versions(State(api): State<Api>, Path(name): Path<String>) -
     let mut versions = api.control.versions(cell.name().clone()).await?;
     for version in &mut versions {
         // A document may hold what its author should not have written into it.
-        version.document = masked_text(&version.document).into_owned();
+        version.source = masked_text(&version.source).into_owned();
     }
     Ok(Json(versions))
 }

@@ -20,9 +20,12 @@ pub(crate) struct Run {
     /// Cores, such as 2 or 500m.
     #[arg(long)]
     pub(crate) cpu: Option<String>,
-    /// A variable for it, NAME=VALUE; may be repeated.
-    #[arg(long = "env", value_name = "NAME=VALUE")]
+    /// A variable for it: NAME=VALUE, or NAME for the value that it has here; may be repeated.
+    #[arg(long = "env", value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
+    /// A file of variables, NAME=VALUE a line; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<String>,
     /// How often it is run again if it fails, 0 to 8.
     #[arg(long, default_value_t = 0)]
     pub(crate) retries: u32,

@@ -1,10 +1,12 @@
 //! `kip deploy`: a manifest's text to the server, then the wait until its versions serve.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kip_api::wire::{Deployment, DeploymentMade, VersionMade};
 use kip_control::{FunctionInfo, VersionStatus};
+use kip_manifest::Needs;
 use kip_spec::{Problem, code};
 
 use crate::arguments::Deploy;
@@ -38,10 +40,14 @@ pub(crate) async fn deploy(
     output: Output,
 ) -> anyhow::Result<DeploymentMade> {
     let (file, directory) = manifest_file(path)?;
+    let text = read_text(&file)?;
+    let needs = kip_manifest::needs(&text);
     let deployment = Deployment {
-        text: read_text(&file)?,
         file: file.display().to_string(),
+        variables: variables(&needs),
+        env_files: env_files(&needs, &directory)?,
         directory: directory.to_string_lossy().into_owned(),
+        text,
         only,
     };
     let made: DeploymentMade = client.post("/api/v1/deployments", &deployment).await?;
@@ -81,6 +87,32 @@ fn read_text(file: &Path) -> anyhow::Result<String> {
             .into());
     }
     Ok(std::fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))?)
+}
+
+/// The variables of our environment that a manifest names, and no others.
+pub(crate) fn variables(needs: &Needs) -> BTreeMap<String, String> {
+    kip_host::environment::all().filter(|(name, _)| needs.variables.contains(name)).collect()
+}
+
+/// The files of variables that a manifest names. The server names one that is missing, with its place.
+pub(crate) fn env_files(needs: &Needs, directory: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    for path in &needs.env_files {
+        let file = directory.join(path);
+        match std::fs::metadata(&file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Ok(metadata) if metadata.len() > kip_manifest::LARGEST as u64 => {
+                let message = format!("{} has {} bytes, and a file of variables 1 MiB at most", file.display(), metadata.len());
+                return Err(Problem::new(code::MANIFEST_TOO_LARGE, message).into());
+            }
+            _ => {}
+        }
+        let text = std::fs::read_to_string(&file).map_err(|error| {
+            Problem::new(code::MANIFEST_UNREADABLE, format!("{} cannot be read", file.display())).cause(error.to_string())
+        })?;
+        files.insert(path.clone(), text);
+    }
+    Ok(files)
 }
 
 /// Waits until each new version serves; the first that fails is the error.

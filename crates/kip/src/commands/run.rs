@@ -1,7 +1,7 @@
 //! `kip run`: a program that runs to its end, as a run of a job that is made for it.
 
 use kip_api::wire::{Deployment, DeploymentMade};
-use kip_spec::{FunctionName, Problem, code};
+use kip_spec::{FunctionName, Problem, code, reference};
 use kip_tasks::jobs::JobInfo;
 use serde_json::{Map, Value, json};
 
@@ -19,8 +19,16 @@ pub(crate) async fn run(client: &Client, options: &Run, output: Output) -> anyho
     })?;
     spare(client, &name).await?;
     let text = manifest(options, &name)?;
-    let directory = std::env::current_dir()?.to_string_lossy().into_owned();
-    let deployment = Deployment { text, file: "kip run".to_owned(), directory, only: Vec::new() };
+    let directory = std::env::current_dir()?;
+    let needs = kip_manifest::needs(&text);
+    let deployment = Deployment {
+        file: "kip run".to_owned(),
+        variables: super::deploy::variables(&needs),
+        env_files: super::deploy::env_files(&needs, &directory)?,
+        directory: directory.to_string_lossy().into_owned(),
+        text,
+        only: Vec::new(),
+    };
     let _made: DeploymentMade = client.post("/api/v1/deployments", &deployment).await?;
     follow(client, &name, options.detach, output).await
 }
@@ -48,10 +56,16 @@ async fn spare(client: &Client, name: &str) -> anyhow::Result<()> {
 fn manifest(options: &Run, name: &str) -> anyhow::Result<String> {
     let mut env = Map::new();
     for pair in &options.env {
-        let (key, value) = pair.split_once('=').ok_or_else(|| {
-            Problem::new(code::COMMAND_INPUT, format!("`{pair}` is no variable")).hint("write --env NAME=VALUE")
-        })?;
-        env.insert(key.to_owned(), json!(value));
+        // A name alone is taken from our environment, as references in a manifest are.
+        let (name, value) = match pair.split_once('=') {
+            Some((name, value)) => (name, reference::escaped(value)),
+            None => (pair.as_str(), format!("${{{pair}}}")),
+        };
+        if name.is_empty() {
+            let problem = Problem::new(code::COMMAND_INPUT, format!("`{pair}` is not a variable"));
+            return Err(problem.hint("write --env NAME=VALUE, or --env NAME for the value that it has here").into());
+        }
+        env.insert(name.to_owned(), json!(value));
     }
     let mut resources = Map::new();
     if let Some(memory) = options.memory {
@@ -68,6 +82,9 @@ fn manifest(options: &Run, name: &str) -> anyhow::Result<String> {
         retries["only"] = json!(options.retry_only);
     }
     let mut job = json!({ "run": options.program, "env": env, "resources": resources, "retries": retries });
+    if !options.env_file.is_empty() {
+        job["env_file"] = json!(options.env_file);
+    }
     if let Some(timeout) = options.timeout {
         job["timeout"] = json!(timeout.to_string());
     }
