@@ -29,6 +29,12 @@ fn is_of_the_try(name: &str) -> bool {
     OF_THE_TRY.contains(&name) || ["x-b3-", "x-datadog-", "x-forwarded-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// A host without its port: a server that starts anew may have another one.
+fn host_name(host: &str) -> String {
+    let end = host.rfind(':').filter(|colon| !host[*colon..].contains(']')).unwrap_or(host.len());
+    host[..end].to_ascii_lowercase()
+}
+
 /// The digest of a submission: of its qualifier, method, path, host, headers and payload.
 pub(crate) fn fingerprint(qualifier: &str, call: &Call, payload: &[u8]) -> [u8; 32] {
     // A client may write its headers in another order; the values of one name keep theirs.
@@ -39,7 +45,8 @@ pub(crate) fn fingerprint(qualifier: &str, call: &Call, payload: &[u8]) -> [u8; 
         digest.update((part.len() as u64).to_le_bytes());
         digest.update(part);
     };
-    for part in [qualifier, &call.method, &call.path, call.origin.host.as_deref().unwrap_or_default()] {
+    let host = host_name(call.origin.host.as_deref().unwrap_or_default());
+    for part in [qualifier, &call.method, &call.path, &host] {
         add(part.as_bytes());
     }
     add(&(headers.len() as u64).to_le_bytes());
@@ -88,6 +95,13 @@ mod tests {
         let mut other = one.clone();
         other.origin.host = Some("b.example".to_owned());
         assert_ne!(fingerprint("LATEST", &one, b""), fingerprint("LATEST", &other, b""));
+        let with_port = |host: &str| {
+            let mut call = one.clone();
+            call.origin.host = Some(host.to_owned());
+            fingerprint("LATEST", &call, b"")
+        };
+        assert_eq!(with_port("b.example:81"), with_port("B.example"), "a port is none of the function's business");
+        assert_ne!(with_port("[::1]:81"), with_port("[::2]:81"));
         assert_ne!(fingerprint("LATEST", &one, b""), fingerprint("3", &one, b""));
         assert_ne!(fingerprint("LATEST", &one, b""), fingerprint("LATEST", &one, b"x"));
         other = Call { path: "/other".to_owned(), ..one.clone() };

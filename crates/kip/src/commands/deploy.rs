@@ -102,13 +102,15 @@ pub(crate) fn env_files(needs: &Needs, directory: &Path) -> anyhow::Result<BTree
         match std::fs::metadata(&file) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Ok(metadata) if metadata.len() > kip_manifest::LARGEST as u64 => {
-                let message = format!("{} has {} bytes, and a file of variables 1 MiB at most", file.display(), metadata.len());
+                let message =
+                    format!("{} has {} bytes, and a file of variables 1 MiB at most", file.display(), metadata.len());
                 return Err(Problem::new(code::MANIFEST_TOO_LARGE, message).into());
             }
             _ => {}
         }
         let text = std::fs::read_to_string(&file).map_err(|error| {
-            Problem::new(code::MANIFEST_UNREADABLE, format!("{} cannot be read", file.display())).cause(error.to_string())
+            Problem::new(code::MANIFEST_UNREADABLE, format!("{} cannot be read", file.display()))
+                .cause(error.to_string())
         })?;
         files.insert(path.clone(), text);
     }
