@@ -8,8 +8,8 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
 use kip_control::{DecisionRecord, FunctionInfo, FunctionUsage, VersionSource};
-use kip_spec::function::FunctionSpec;
-use kip_spec::secret::masked_text;
+use kip_spec::function::{FunctionSpec, Program};
+use kip_spec::secret::{self, masked_text};
 use kip_spec::{FunctionName, Problem, code};
 use kip_store::Object;
 use serde::Deserialize;
@@ -18,7 +18,7 @@ use crate::error::ApiResult;
 use crate::extract::{Path, Query};
 use crate::guard::{Who, tagged};
 use crate::wire::{Deployment, DeploymentMade, Rotation, VersionMade};
-use crate::{Api, bad_request};
+use crate::{Api, bad_request, unchanged};
 
 /// How many records to give, newest first.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
@@ -42,7 +42,7 @@ pub(crate) async fn deploy(
         let directory = &deployment.directory;
         return Err(bad_request(format!("`directory` must be an absolute path, not `{directory}`")));
     }
-    let (read, Deployment { text, only, .. }) = read_manifest(deployment).await?;
+    let (read, Deployment { text, only, once, keep_unchanged, .. }) = read_manifest(deployment).await?;
     let mut specs = read.functions;
     if let Some(missing) = only.iter().find(|name| !specs.iter().any(|spec| spec.name.as_str() == **name)) {
         let problem = Problem::new(code::FUNCTION_NOT_FOUND, format!("the manifest declares no function `{missing}`"));
@@ -57,22 +57,32 @@ pub(crate) async fn deploy(
     names.iter().try_for_each(|name| who.require_function(name))?;
     let jobs: BTreeSet<FunctionName> =
         specs.iter().filter(|spec| spec.job.is_some()).map(|spec| spec.name.clone()).collect();
+    if once {
+        specs.iter_mut().filter_map(|spec| spec.job.as_mut()).for_each(|job| job.once = true);
+    }
+    let mut unchanged = Vec::new();
+    if keep_unchanged {
+        (unchanged, specs) = unchanged::split(&api, specs).await;
+    }
+    let made = |function: FunctionName, version| VersionMade { job: jobs.contains(&function), function, version };
+    let unchanged = unchanged.into_iter().map(|(function, version)| made(function, version)).collect();
     let settings = specs.clone();
     let author = who.author();
     if author.if_match.is_some() && specs.len() != 1 {
         return Err(bad_request("If-Match is the revision of one function: deploy it alone, with `only`"));
     }
-    let deployed = api.control.deploy(specs, text, "kip.yaml", author).await?;
+    // A deployment of nothing would be an empty commit.
+    let deployed = match specs.is_empty() {
+        true => Vec::new(),
+        false => api.control.deploy(specs, text, "kip.yaml", author).await?,
+    };
     api.tasks.jobs_changed();
-    let deployed: Vec<VersionMade> = deployed
-        .into_iter()
-        .map(|made| VersionMade { job: jobs.contains(&made.function), function: made.function, version: made.version })
-        .collect();
+    let deployed = deployed.into_iter().map(|one| made(one.function, one.version)).collect();
     let mut warnings = read.warnings;
     for spec in &settings {
         warnings.extend(warned(&api, spec).await);
     }
-    Ok(Json(DeploymentMade { deployed, warnings }))
+    Ok(Json(DeploymentMade { deployed, unchanged, warnings }))
 }
 
 /// What was measured of earlier versions may speak against the new one's settings.
@@ -102,13 +112,26 @@ async fn read_manifest(deployment: Deployment) -> ApiResult<(kip_manifest::Manif
 pub(crate) async fn list(State(api): State<Api>, who: Who) -> Json<Vec<FunctionInfo>> {
     let mut functions = api.control.functions();
     functions.retain(|info| who.sees(info.name.as_str()));
+    functions.iter_mut().for_each(mask);
     Json(functions)
 }
 
 pub(crate) async fn show(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Response> {
     let cell = api.control.require(&name)?;
     let rev = api.control.rev(Object::Function(cell.name().clone())).await?;
-    Ok(tagged(rev, cell.info()))
+    let mut info = cell.info();
+    mask(&mut info);
+    Ok(tagged(rev, info))
+}
+
+/// Hides what looks like a secret in a declaration.
+fn mask(info: &mut FunctionInfo) {
+    for (name, value) in &mut info.spec.env {
+        *value = secret::masked(name, value).into_owned();
+    }
+    if let Program::Command { argv, .. } = &mut info.spec.program {
+        *argv = secret::masked_words(argv);
+    }
 }
 
 pub(crate) async fn remove(

@@ -110,6 +110,12 @@ pub struct Deployment {
     /// Only these functions of it; empty means all.
     #[serde(default)]
     pub only: Vec<String>,
+    /// The jobs of it are one-off: each is removed when its task is over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
+    /// Leave out functions that serve with the same declaration already and whose files did not change since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_unchanged: bool,
     /// The variables that the manifest names as `${NAME}` under `env`, from the environment of the deployer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, String>,
@@ -123,6 +129,9 @@ pub struct Deployment {
 pub struct DeploymentMade {
     /// What was made.
     pub deployed: Vec<VersionMade>,
+    /// What was left out, because it serves unchanged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unchanged: Vec<VersionMade>,
     /// What is worth a look.
     pub warnings: Vec<Problem>,
 }

@@ -92,7 +92,7 @@ const LATER_IN_A_FUNCTION: &[(&str, &str)] = &[
 pub(crate) const JOB: Keys = Keys {
     name: "jobs.<name>",
     known: &["dir", "run", "env", "env_file", "resources", "parallel", "retries", "timeout", "grace", "schedule"],
-    later: &[("destinations", "`kip tasks config set <job> --on-failure …` names who is told")],
+    later: &[("destinations", "`kip task config set <job> --on-failure …` names who is told")],
 };
 
 pub(crate) const RETRIES: Keys = Keys { name: "jobs.<name>.retries", known: &["max", "only", "never"], later: &[] };

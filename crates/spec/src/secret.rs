@@ -92,6 +92,17 @@ pub fn masked_text(text: &str) -> Cow<'_, str> {
     Cow::Owned(lines.join("\n"))
 }
 
+/// Words of a command in which what looks like a secret is masked: `--api-key` hides the word behind it.
+pub fn masked_words(words: &[String]) -> Vec<String> {
+    let mut named = false;
+    let mask = |word: &String| {
+        let hidden =
+            std::mem::replace(&mut named, word.starts_with('-') && !word.contains('=') && is_name_in_text(word));
+        if hidden && !word.starts_with('-') { MASK.to_owned() } else { masked_text(word).into_owned() }
+    };
+    words.iter().map(mask).collect()
+}
+
 fn is_delimiter(c: char) -> bool {
     c.is_whitespace()
         || matches!(c, '"' | '\'' | ',' | ';' | '=' | ':' | '(' | ')' | '[' | ']' | '{' | '}' | '<' | '>' | '&' | '?')
@@ -268,6 +279,15 @@ mod tests {
         assert_eq!(masked("HF_HOME", "/models"), "/models");
         assert_eq!(masked("HTTPS_PROXY", "http://u:p@proxy:3128"), "http://***@proxy:3128");
         assert_eq!(masked("EXTRA", "x hf_0123456789abcdefXYZ y"), "x *** y");
+    }
+
+    #[test]
+    fn words_of_commands_are_masked_by_the_option_before_them() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let masked = |text: &str| masked_words(&words(text)).join(" ");
+        assert_eq!(masked("serve --api-key abc --port 8 --token=x"), "serve --api-key *** --port 8 --token=***");
+        assert_eq!(masked("serve --key --verbose x"), "serve --key --verbose x");
+        assert_eq!(masked("true --token hf_0123456789abcdefXYZ"), "true --token ***");
     }
 
     #[test]

@@ -158,22 +158,22 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let hint = match &error {
             Error::Control(_) => None,
-            Error::Unknown { .. } => Some("`kip tasks ls` lists them; what is over is forgotten after tasks.retention"),
+            Error::Unknown { .. } => Some("`kip task ls` lists them; what is over is forgotten after tasks.retention"),
             Error::Conflict { .. } => Some("choose another id, or send the same request again"),
             Error::Ambiguous { .. } => Some("name the tenant: --tenant, or `?tenant=` at the API"),
             Error::Full { .. } | Error::FullOfBytes { .. } => {
-                Some("try again later, stop some (`kip tasks stop`), or raise the limit in kipwake.toml")
+                Some("try again later, stop some (`kip task stop`), or raise the limit in kipwake.toml")
             }
             Error::TooManyBodies => Some("try again in a second"),
-            Error::Busy => Some("try again in a second; `kip tasks` shows how long the disk takes to sync"),
+            Error::Busy => Some("try again in a second; `kip task` shows how long the disk takes to sync"),
             Error::TooLarge { .. } => {
                 Some("put the data into a file or a bucket and send its name, or raise tasks.payload")
             }
             Error::Submission(_) => Some("docs/tasks.md lists the headers and what they take"),
             Error::Config(_) => Some("docs/tasks.md lists the keys and what they take"),
-            Error::State { .. } => Some("`kip tasks show` says where it stands"),
-            Error::NoJob { .. } => Some("`kip jobs ls` lists the jobs there are"),
-            Error::NoTimer { .. } => Some("it runs by `kip jobs run` only; give it a `schedule` in kip.yaml"),
+            Error::State { .. } => Some("`kip task show` says where it stands"),
+            Error::NoJob { .. } => Some("`kip job ls` lists the jobs there are"),
+            Error::NoTimer { .. } => Some("it runs by `kip job run` only; give it a `schedule` in kip.yaml"),
             Error::Stale => Some("end this run: another one has taken its place, or the task is over"),
         };
         match error {

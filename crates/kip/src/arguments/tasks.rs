@@ -50,6 +50,7 @@ pub(crate) struct Run {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Jobs {
     /// List jobs with their next and last runs.
+    #[command(alias = "list")]
     Ls,
     /// Show a job with its latest runs.
     Show(Job),
@@ -61,9 +62,9 @@ pub(crate) enum Jobs {
         #[arg(long)]
         detach: bool,
     },
-    /// Let a job's schedule rest; runs under way go on.
+    /// Pause a job's schedule; runs under way go on.
     Pause(Job),
-    /// Let a job's schedule go on with the next time that comes.
+    /// Resume a job's schedule with the next time that comes.
     Resume(Job),
 }
 
@@ -110,25 +111,27 @@ pub(crate) struct Later {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Tasks {
-    /// Say how many tasks wait, run and ended, by function.
+    /// Count tasks by function and state.
     Stat,
-    /// List tasks, the newest first.
+    /// List tasks, newest first.
+    #[command(alias = "list")]
     Ls(List),
     /// Show a task with its steps.
     Show(One),
-    /// Print what a task was given.
+    /// Print the payload of a task.
     Payload(One),
-    /// Print what the function answered.
+    /// Print the answer of the function.
     Result(One),
     /// Follow a task's steps until it is over.
     Watch(One),
-    /// Stop a task, or all that fit.
+    /// Stop a task, or all that match.
     Stop(Some),
-    /// Run a task that failed, expired or was stopped once more, or all that fit.
+    /// Run a task again that failed, expired or was stopped, or all that match.
     Retry(Some),
-    /// Forget a task that is over, or all that fit.
+    /// Remove a task that is over, or all that match.
+    #[command(name = "rm", alias = "purge")]
     Purge(Some),
-    /// Show or change what a function wants for its tasks.
+    /// Show or change the settings of a function's tasks.
     #[command(subcommand)]
     Config(Config),
 }
@@ -173,6 +176,9 @@ pub(crate) struct One {
     pub(crate) function: String,
     /// The task's id.
     pub(crate) id: String,
+    /// The task's tenant, where several tenants have a task of this id.
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
 }
 
 #[derive(Debug, Args)]

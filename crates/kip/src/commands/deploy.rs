@@ -12,18 +12,19 @@ use kip_spec::{Problem, code};
 use crate::arguments::Deploy;
 use crate::client::Client;
 use crate::output::Output;
-use crate::problem::warning;
+use crate::problem::{Problems, warning};
+use crate::progress::{Progress, interruptible};
 
 pub(crate) async fn run(client: &Client, options: &Deploy, output: Output) -> anyhow::Result<()> {
-    let made = deploy(client, &options.path, options.only.clone(), output).await?;
+    let made = deploy(client, &options.path, options.only.clone(), false, output).await?;
     if !options.no_wait {
-        wait(client, &made.deployed).await?;
+        wait(client, &made.deployed, output).await?;
     }
     let gateway = client.about().await?.gateway;
     output.result(&made.deployed, |deployed| {
         let line = |made: &VersionMade| {
             if made.job {
-                return format!("{0} {1} is a job: kip jobs show {0}\n", made.function, made.version);
+                return format!("{0} {1} is a job: kip job show {0}\n", made.function, made.version);
             }
             let state = if options.no_wait { "" } else { " serves" };
             format!("{} {}{state}  http://{gateway}/f/{}/\n", made.function, made.version, made.function)
@@ -37,6 +38,7 @@ pub(crate) async fn deploy(
     client: &Client,
     path: &Path,
     only: Vec<String>,
+    keep_unchanged: bool,
     output: Output,
 ) -> anyhow::Result<DeploymentMade> {
     let (file, directory) = manifest_file(path)?;
@@ -49,10 +51,25 @@ pub(crate) async fn deploy(
         directory: directory.to_string_lossy().into_owned(),
         text,
         only,
+        once: false,
+        keep_unchanged,
     };
     let made: DeploymentMade = client.post("/api/v1/deployments", &deployment).await?;
     made.warnings.iter().for_each(|one| output.remark(&warning(one)));
     Ok(made)
+}
+
+/// Reads a manifest as the server will, so that what is wrong with it is known before a server is started for it.
+pub(crate) fn check(path: &Path) -> anyhow::Result<PathBuf> {
+    let (file, directory) = manifest_file(path)?;
+    let text = read_text(&file)?;
+    let needs = kip_manifest::needs(&text);
+    let (variables, env_files) = (variables(&needs), env_files(&needs, &directory)?);
+    let deployer = kip_manifest::Deployer { variables: &variables, env_files: &env_files };
+    let name = file.display().to_string();
+    let source = kip_manifest::Source { file: &name, text: &text, directory: &directory, deployer };
+    kip_manifest::read(&source).map_err(Problems)?;
+    Ok(file)
 }
 
 /// The manifest that a path means, and the absolute folder it is in.
@@ -118,7 +135,14 @@ pub(crate) fn env_files(needs: &Needs, directory: &Path) -> anyhow::Result<BTree
 }
 
 /// Waits until each new version serves; the first that fails is the error.
-pub(crate) async fn wait(client: &Client, deployed: &[VersionMade]) -> anyhow::Result<()> {
+pub(crate) async fn wait(client: &Client, deployed: &[VersionMade], output: Output) -> anyhow::Result<()> {
+    let names: Vec<&str> = deployed.iter().map(|made| made.function.as_str()).collect();
+    let goes_on = || format!("the deployment goes on; `kip why {}` shows how it stands", names.join("`, `kip why "));
+    interruptible(output, goes_on, wait_for(client, deployed, output)).await
+}
+
+async fn wait_for(client: &Client, deployed: &[VersionMade], output: Output) -> anyhow::Result<()> {
+    let mut progress = Progress::new(output);
     for made in deployed {
         loop {
             let info: FunctionInfo = client.get(&format!("/api/v1/functions/{}", made.function)).await?;
@@ -142,7 +166,12 @@ pub(crate) async fn wait(client: &Client, deployed: &[VersionMade]) -> anyhow::R
                         .hint(format!("`kip inspect {}` shows which version serves", made.function))
                         .into());
                 }
-                Some(VersionStatus::Candidate) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Some(VersionStatus::Candidate) => {
+                    let waits = info.waits.iter().find(|wait| wait.version == made.version);
+                    let why = waits.map_or_else(|| "its first instance starts".to_owned(), |wait| wait.why.clone());
+                    progress.say(&format!("{} {}: {why}", made.function, made.version));
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
             }
         }
     }

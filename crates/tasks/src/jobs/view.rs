@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kip_control::Cell;
 use kip_host::clock::wall_millis;
 use kip_spec::job::Job;
+use kip_spec::secret::masked_words;
 use kip_store::tasks::{Task, TaskFilter};
 use serde::{Deserialize, Serialize};
 
@@ -159,8 +160,9 @@ impl Tasks {
         if runs.len() == 1 {
             runs.clear();
         }
+        // A word that looks like a secret is shown to nobody.
         let command = match &spec.program {
-            kip_spec::function::Program::Command { argv, .. } => argv.clone(),
+            kip_spec::function::Program::Command { argv, .. } => masked_words(argv),
             kip_spec::function::Program::Model { .. } => Vec::new(),
         };
         let Job { retries, exits, timeout, .. } = job;
