@@ -60,6 +60,13 @@ pub(crate) async fn deploy(
     if once {
         specs.iter_mut().filter_map(|spec| spec.job.as_mut()).for_each(|job| job.once = true);
     }
+    // A one-off run that can never be placed is refused before anything is deployed for it.
+    let misfit = specs.iter().filter(|_| once).find_map(|spec| Some((&spec.name, api.control.never_fits(spec)?)));
+    if let Some((name, why)) = misfit {
+        return Err(Problem::new(code::NO_CAPACITY, format!("job `{name}` cannot run here: {why}"))
+            .hint("ask for less, or declare what there is in kipwake.toml (`kip device ls`)")
+            .into());
+    }
     let mut unchanged = Vec::new();
     if keep_unchanged {
         (unchanged, specs) = unchanged::split(&api, specs).await;

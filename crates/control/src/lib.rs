@@ -14,6 +14,7 @@ mod devices;
 mod disk;
 mod execute;
 mod figures;
+mod fits;
 mod info;
 #[cfg(test)]
 mod leaving;

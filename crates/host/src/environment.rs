@@ -25,6 +25,29 @@ pub const FAIL_POINT: &str = "KIPWAKE_FAIL_POINT";
 /// Prefix of settings: `KIPWAKE_SERVER_GATEWAY` sets `[server] gateway`.
 pub const PREFIX: &str = "KIPWAKE_";
 
+/// Variables with that prefix that are no settings: those above, and what instances and jobs have.
+pub const OWN: &[&str] = &[
+    API,
+    KEY,
+    DATA_DIR,
+    LOG,
+    ONNXRUNTIME,
+    CUDA_LIBRARY,
+    NVML_LIBRARY,
+    CLOCK,
+    FAIL_POINT,
+    "KIPWAKE_INSTANCE",
+    "KIPWAKE_SERVER",
+    "KIPWAKE_FUNCTION",
+    "KIPWAKE_DEVICES",
+    "KIPWAKE_PROGRESS",
+    "KIPWAKE_OUT",
+    "KIPWAKE_TASK_ID",
+    "KIPWAKE_TASK_ATTEMPT",
+    "KIPWAKE_TASK_EPOCH",
+    "KIPWAKE_TASK_DUE",
+];
+
 /// A variable's value; `None` if unset, empty or not UTF-8.
 pub fn read(name: &str) -> Option<String> {
     #[expect(clippy::disallowed_methods, reason = "this module is where the environment is read")]

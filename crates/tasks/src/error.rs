@@ -59,6 +59,14 @@ pub enum Error {
         /// The setting of the limit.
         setting: &'static str,
     },
+    /// No instance of the function can ever be placed here.
+    #[error("no instance of function `{function}` can run here: {why}")]
+    NeverFits {
+        /// Of which function.
+        function: String,
+        /// What it needs, and what there is.
+        why: String,
+    },
     /// The bodies of submissions under way have all the memory that is for them.
     #[error("too many large payloads arrive at once")]
     TooManyBodies,
@@ -132,6 +140,7 @@ impl Error {
             Self::Unknown { .. } => code::TASK_NOT_FOUND,
             Self::Conflict { .. } => code::TASK_CONFLICT,
             Self::Ambiguous { .. } => code::TASK_AMBIGUOUS,
+            Self::NeverFits { .. } => code::NO_CAPACITY,
             Self::Full { .. } | Self::FullOfBytes { .. } | Self::TooManyBodies | Self::Busy => code::TASKS_FULL,
             Self::TooLarge { .. } => code::TASK_TOO_LARGE,
             Self::Submission(_) => code::TASK_NOT_ACCEPTABLE,
@@ -163,6 +172,9 @@ impl From<Error> for Problem {
             Error::Ambiguous { .. } => Some("name the tenant: --tenant, or `?tenant=` at the API"),
             Error::Full { .. } | Error::FullOfBytes { .. } => {
                 Some("try again later, stop some (`kip task stop`), or raise the limit in kipwake.toml")
+            }
+            Error::NeverFits { .. } => {
+                Some("lower `resources`, or declare what there is in kipwake.toml (`kip device ls`)")
             }
             Error::TooManyBodies => Some("try again in a second"),
             Error::Busy => Some("try again in a second; `kip task` shows how long the disk takes to sync"),

@@ -509,6 +509,9 @@ impl Shared {
         self.only_latest(cell.name().as_str(), &qualifier)?;
         let config = self.config(cell.name().as_str(), &qualifier);
         let version = cell.serving();
+        if let Some(why) = self.control.never_fits(&version.spec) {
+            return Err(Error::NeverFits { function, why });
+        }
         let job = version.spec.job.as_ref();
         // However it was asked for, a job is given its input and nothing else.
         let call = submission.call.filter(|_| job.is_none()).unwrap_or_else(|| Call::event(None));

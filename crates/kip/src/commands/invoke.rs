@@ -121,19 +121,20 @@ async fn with_progress(
     output: Output,
 ) -> anyhow::Result<Called> {
     const LOOK: Duration = Duration::from_millis(500);
-    let mut progress = Progress::new(output);
+    let (mut progress, mut may_look) = (Progress::new(output), !output.is_json());
     tokio::pin!(calling);
     loop {
         tokio::select! {
             called = &mut calling => return called,
             () = tokio::time::sleep(LOOK) => {}
         }
-        // A key that may only call sees nothing of it, and waits without.
-        let info = client.get::<FunctionInfo>(&format!("/api/v1/functions/{}", segment(function))).await;
-        let what = match &info {
-            Ok(info) => info.waits.first().map(|wait| wait.why.clone()),
-            Err(_) => None,
-        };
+        let mut what = None;
+        if may_look {
+            let info = client.get::<FunctionInfo>(&format!("/api/v1/functions/{}", segment(function))).await;
+            // A key that may only call is refused, and not asked again.
+            may_look = info.is_ok();
+            what = info.ok().and_then(|info| Some(info.waits.first()?.why.clone()));
+        }
         progress.say(&format!("{function}: {}", what.unwrap_or_else(|| "waiting for the answer".to_owned())));
     }
 }
