@@ -9,10 +9,11 @@ use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
 use kip_tasks::tenant::TenantScope;
 use kip_tasks::view::Attempt;
+use kip_tasks::{TaskFilter, TaskNumber};
 
 use super::reader::{Reader, Selection};
 use super::request::{Run, Runs, Wanted};
-use super::{LATE, LOOK_AGAIN, Which, first, text};
+use super::{LOOK_AGAIN, Which, first, text};
 use crate::Api;
 use crate::error::ApiResult;
 use crate::wire::LogLine;
@@ -23,6 +24,7 @@ struct Subject {
     scope: TenantScope,
     function: String,
     id: String,
+    number: TaskNumber,
     runs: Runs,
 }
 
@@ -30,15 +32,41 @@ impl Subject {
     /// Looks at the task. True if it is over, or forgotten.
     async fn look(&self) -> bool {
         let Ok(info) = self.api.tasks.show(&self.scope, &self.function, &self.id, false).await else { return true };
-        *self.runs.lock() = info.attempts.iter().filter_map(run_of).collect();
+        let mut runs: Vec<Run> = info.attempts.iter().filter_map(run_of).collect();
+        for run in &mut runs {
+            if let Some(end) = run.to {
+                run.to = Some(self.next_on(run, end).await.unwrap_or(i64::MAX).min(end.saturating_add(LATEST)));
+            }
+        }
+        *self.runs.lock() = runs;
         info.end_time.is_some()
+    }
+
+    /// When the next task began on the instance of a run that is over.
+    async fn next_on(&self, run: &Run, end: i64) -> Option<i64> {
+        let filter = TaskFilter {
+            function: Some(self.function.clone()),
+            started_from: Some(end),
+            ascending: true,
+            limit: NEXT,
+            ..TaskFilter::default()
+        };
+        let (others, _) = self.api.tasks.list(&TenantScope::All, filter, false).await.ok()?;
+        let attempts = others.iter().filter(|other| other.number != self.number.0).flat_map(|other| &other.attempts);
+        let of_instance =
+            attempts.filter_map(run_of).filter(|other| other.instance == run.instance && other.from >= end);
+        of_instance.map(|other| other.from).min()
     }
 }
 
+/// Output of a run reaches the log this much after its end at the latest, milliseconds: a busy host reads it late.
+const LATEST: i64 = 5_000;
+/// Tasks that are looked at for the one that came next on an instance.
+const NEXT: u32 = 100;
+
 fn run_of(attempt: &Attempt) -> Option<Run> {
     let instance = attempt.instance_id.as_deref()?.parse().ok()?;
-    // Output reaches the log a little later than the program wrote it.
-    Some(Run { instance, from: attempt.started_time, to: attempt.end_time.map(|end| end.saturating_add(LATE)) })
+    Some(Run { instance, from: attempt.started_time, to: attempt.end_time })
 }
 
 pub(super) async fn logs(
@@ -50,9 +78,9 @@ pub(super) async fn logs(
     since: Option<i64>,
 ) -> ApiResult<Response> {
     // One that is not there is an error, not an empty log.
-    api.tasks.number(&scope, &function, &id).await?;
+    let number = api.tasks.number(&scope, &function, &id).await?;
     let runs = Runs::default();
-    let subject = Subject { api, scope, function, id, runs: runs.clone() };
+    let subject = Subject { api, scope, function, id, number, runs: runs.clone() };
     let over = subject.look().await;
     let selection = Selection {
         only: None,
