@@ -7,7 +7,7 @@ use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use kip_spec::{Code, Problem, RequestId, code};
@@ -158,7 +158,13 @@ pub(crate) async fn submit(
         Ok(received) => received,
         Err(Unfinished::BrokeOff) => return Err(bad_request("the body of the request broke off")),
         Err(Unfinished::Late) => return Err(bad_request("nothing of the request's body arrived for a minute")),
-        Err(Unfinished::Refused(error)) => return Ok(refused(error)),
+        Err(Unfinished::Refused(error)) => {
+            // Who asked first whether to send anything sends nothing now.
+            if !headers.contains_key(EXPECT) {
+                kip_tasks::drain(&mut body).await;
+            }
+            return Ok(refused(error));
+        }
     };
     let request = RequestId::from_bits(kip_host::random::unique());
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);

@@ -45,7 +45,7 @@ impl Door {
             }
             Err(Unfinished::Refused(error)) => {
                 if !head.headers.contains_key(EXPECT) {
-                    kip_relay::take_rest(&mut body).await;
+                    kip_tasks::drain(&mut body).await;
                 }
                 return Err(error);
             }

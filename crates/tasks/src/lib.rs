@@ -41,7 +41,7 @@ pub use dispatch::EXIT;
 pub use error::Error;
 pub use headers::is_async;
 pub use hold::instances as held_instances;
-pub use receive::{Received, Unfinished};
+pub use receive::{Received, Unfinished, drain};
 pub use service::{LEASE, Receipt, Submission, Tasks};
 pub use stats::Counted;
 

@@ -93,6 +93,25 @@ impl Tasks {
     }
 }
 
+/// Reads what still comes of a body that was refused, for a while: a caller that is still sending would lose the answer with the
+/// connection.
+pub async fn drain<B>(body: &mut B)
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    const LONGEST: Duration = Duration::from_secs(2);
+    const MOST: usize = 64 << 20;
+    let all = async {
+        let mut read = 0;
+        while read < MOST
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            read += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    let _ = tokio::time::timeout(LONGEST, all).await;
+}
+
 async fn gather<B>(
     memory: &Arc<Memory>,
     limit: usize,
