@@ -8,7 +8,8 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
 use kip_control::{DecisionRecord, FunctionInfo, FunctionUsage, VersionSource};
-use kip_spec::function::FunctionSpec;
+use kip_spec::function::{FunctionSpec, Program};
+use kip_spec::secret::{self, masked_text};
 use kip_spec::{FunctionName, Problem, code};
 use kip_store::Object;
 use serde::Deserialize;
@@ -17,7 +18,7 @@ use crate::error::ApiResult;
 use crate::extract::{Path, Query};
 use crate::guard::{Who, tagged};
 use crate::wire::{Deployment, DeploymentMade, Rotation, VersionMade};
-use crate::{Api, bad_request};
+use crate::{Api, bad_request, unchanged};
 
 /// How many records to give, newest first.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
@@ -37,11 +38,11 @@ pub(crate) async fn deploy(
     body: Result<Json<Deployment>, JsonRejection>,
 ) -> ApiResult<Json<DeploymentMade>> {
     let Json(deployment) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
-    let Deployment { file, text, directory, only, start } = deployment;
-    if !FilePath::new(&directory).is_absolute() {
+    if !FilePath::new(&deployment.directory).is_absolute() {
+        let directory = &deployment.directory;
         return Err(bad_request(format!("`directory` must be an absolute path, not `{directory}`")));
     }
-    let (read, text) = read_manifest(file, text, directory).await?;
+    let (read, Deployment { text, only, start, once, keep_unchanged, .. }) = read_manifest(deployment).await?;
     let mut specs = read.functions;
     if let Some(missing) = only.iter().find(|name| !specs.iter().any(|spec| spec.name.as_str() == **name)) {
         let problem = Problem::new(code::FUNCTION_NOT_FOUND, format!("the manifest declares no function `{missing}`"));
@@ -56,6 +57,22 @@ pub(crate) async fn deploy(
     names.iter().try_for_each(|name| who.require_function(name))?;
     let jobs: BTreeSet<FunctionName> =
         specs.iter().filter(|spec| spec.job.is_some()).map(|spec| spec.name.clone()).collect();
+    if once {
+        specs.iter_mut().filter_map(|spec| spec.job.as_mut()).for_each(|job| job.once = true);
+    }
+    // A one-off run that can never be placed is refused before anything is deployed for it.
+    let misfit = specs.iter().filter(|_| once).find_map(|spec| Some((&spec.name, api.control.never_fits(spec)?)));
+    if let Some((name, why)) = misfit {
+        return Err(Problem::new(code::NO_CAPACITY, format!("job `{name}` cannot run here: {why}"))
+            .hint("ask for less, or declare what there is in kipwake.toml (`kip device ls`)")
+            .into());
+    }
+    let mut unchanged = Vec::new();
+    if keep_unchanged {
+        (unchanged, specs) = unchanged::split(&api, specs).await;
+    }
+    let made = |function: FunctionName, version| VersionMade { job: jobs.contains(&function), function, version };
+    let unchanged = unchanged.into_iter().map(|(function, version)| made(function, version)).collect();
     let settings = specs.clone();
     let author = who.author();
     if author.if_match.is_some() && specs.len() != 1 {
@@ -65,12 +82,13 @@ pub(crate) async fn deploy(
     for spec in &specs {
         checked.extend(api.control.check(spec).await);
     }
-    let deployed = api.control.deploy(specs, text, "kip.yaml", author).await?;
+    // A deployment of nothing would be an empty commit.
+    let deployed = match specs.is_empty() {
+        true => Vec::new(),
+        false => api.control.deploy(specs, text, "kip.yaml", author).await?,
+    };
     api.tasks.jobs_changed();
-    let deployed: Vec<VersionMade> = deployed
-        .into_iter()
-        .map(|made| VersionMade { job: jobs.contains(&made.function), function: made.function, version: made.version })
-        .collect();
+    let deployed: Vec<VersionMade> = deployed.into_iter().map(|one| made(one.function, one.version)).collect();
     if start {
         for made in deployed.iter().filter(|made| !made.job) {
             api.control.start(made.function.as_str())?;
@@ -81,7 +99,7 @@ pub(crate) async fn deploy(
     for spec in &settings {
         warnings.extend(warned(&api, spec).await);
     }
-    Ok(Json(DeploymentMade { deployed, warnings }))
+    Ok(Json(DeploymentMade { deployed, unchanged, warnings }))
 }
 
 /// What was measured of earlier versions may speak against the new one's settings.
@@ -97,10 +115,12 @@ async fn warned(api: &Api, spec: &FunctionSpec) -> Vec<Problem> {
 }
 
 /// Reads the manifest away from the runtime's threads: it looks at folders and may be large.
-async fn read_manifest(file: String, text: String, directory: String) -> ApiResult<(kip_manifest::Manifest, String)> {
+async fn read_manifest(deployment: Deployment) -> ApiResult<(kip_manifest::Manifest, Deployment)> {
     let read = move || {
-        let source = kip_manifest::Source { file: &file, text: &text, directory: FilePath::new(&directory) };
-        kip_manifest::read(&source).map(|manifest| (manifest, text))
+        let Deployment { file, text, directory, variables, env_files, .. } = &deployment;
+        let deployer = kip_manifest::Deployer { variables, env_files };
+        let source = kip_manifest::Source { file, text, directory: FilePath::new(directory), deployer };
+        kip_manifest::read(&source).map(|manifest| (manifest, deployment))
     };
     let done = tokio::task::spawn_blocking(read).await;
     Ok(done.map_err(|error| bad_request(format!("the manifest could not be read: {error}")))??)
@@ -109,13 +129,26 @@ async fn read_manifest(file: String, text: String, directory: String) -> ApiResu
 pub(crate) async fn list(State(api): State<Api>, who: Who) -> Json<Vec<FunctionInfo>> {
     let mut functions = api.control.functions();
     functions.retain(|info| who.sees(info.name.as_str()));
+    functions.iter_mut().for_each(mask);
     Json(functions)
 }
 
 pub(crate) async fn show(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Response> {
     let cell = api.control.require(&name)?;
     let rev = api.control.rev(Object::Function(cell.name().clone())).await?;
-    Ok(tagged(rev, cell.info()))
+    let mut info = cell.info();
+    mask(&mut info);
+    Ok(tagged(rev, info))
+}
+
+/// Hides what looks like a secret in a declaration.
+fn mask(info: &mut FunctionInfo) {
+    for (name, value) in &mut info.spec.env {
+        *value = secret::masked(name, value).into_owned();
+    }
+    if let Program::Command { argv, .. } = &mut info.spec.program {
+        *argv = secret::masked_words(argv);
+    }
 }
 
 pub(crate) async fn remove(
@@ -138,7 +171,12 @@ pub(crate) async fn rotate(State(api): State<Api>, Path(name): Path<String>) -> 
 
 pub(crate) async fn versions(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<Vec<VersionSource>>> {
     let cell = api.control.require(&name)?;
-    Ok(Json(api.control.versions(cell.name().clone()).await?))
+    let mut versions = api.control.versions(cell.name().clone()).await?;
+    for version in &mut versions {
+        // A document may hold what its author should not have written into it.
+        version.source = masked_text(&version.source).into_owned();
+    }
+    Ok(Json(versions))
 }
 
 pub(crate) async fn decisions(

@@ -12,11 +12,12 @@ use axum::http::header::{ETAG, HOST, IF_MATCH, ORIGIN};
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use kip_auth::{Key, Role};
+use kip_auth::{DEFAULT_TENANT, Key, Role};
 use kip_host::clock::wall_millis;
 use kip_spec::origin::{authority_of, is_of_this_machine};
 use kip_spec::{Code, Problem, code};
 use kip_store::{Author, Seq};
+use kip_tasks::tenant::TenantScope;
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -52,6 +53,19 @@ impl Who {
     /// Whose the key is.
     pub(crate) fn tenant(&self) -> &str {
         self.key.tenant()
+    }
+
+    /// The tenants whose tasks the caller sees: all for administrators and for operators without a tenant of their own. `named` is the
+    /// tenant that it asks for.
+    pub(crate) fn tenant_scope(&self, named: Option<&str>) -> TenantScope {
+        let (own, role) = (self.key.tenant(), self.key.role());
+        let sees_all = role >= Role::Admin || (role >= Role::Operate && **own == *DEFAULT_TENANT);
+        match named {
+            Some(named) if sees_all || *named == **own => TenantScope::One(Arc::from(named)),
+            Some(_) => TenantScope::None,
+            None if sees_all => TenantScope::All,
+            None => TenantScope::One(own.clone()),
+        }
     }
 
     /// The key's name.

@@ -22,13 +22,14 @@ pub(crate) struct Shown {
 }
 
 pub(crate) async fn list(State(api): State<Api>, who: Who) -> ApiResult<Json<Vec<JobInfo>>> {
-    let mut jobs = api.tasks.jobs().await?;
+    let mut jobs = api.tasks.jobs(&who.tenant_scope(None)).await?;
     jobs.retain(|job| who.sees(&job.name));
     Ok(Json(jobs))
 }
 
 pub(crate) async fn show(
     State(api): State<Api>,
+    who: Who,
     Path(name): Path<String>,
     Query(shown): Query<Shown>,
 ) -> ApiResult<Json<JobInfo>> {
@@ -36,17 +37,17 @@ pub(crate) async fn show(
     if !(1..=MANY).contains(&runs) {
         return Err(bad_request(format!("`runs` is 1 to {MANY}, not {runs}")));
     }
-    Ok(Json(api.tasks.job(&name, runs).await?))
+    Ok(Json(api.tasks.job(&who.tenant_scope(None), &name, runs).await?))
 }
 
 pub(crate) async fn pause(State(api): State<Api>, who: Who, Path(name): Path<String>) -> ApiResult<Json<JobInfo>> {
     who.changes(name.clone());
     api.tasks.pause_job(&name, true).await?;
-    Ok(Json(api.tasks.job(&name, 1).await?))
+    Ok(Json(api.tasks.job(&who.tenant_scope(None), &name, 1).await?))
 }
 
 pub(crate) async fn resume(State(api): State<Api>, who: Who, Path(name): Path<String>) -> ApiResult<Json<JobInfo>> {
     who.changes(name.clone());
     api.tasks.pause_job(&name, false).await?;
-    Ok(Json(api.tasks.job(&name, 1).await?))
+    Ok(Json(api.tasks.job(&who.tenant_scope(None), &name, 1).await?))
 }

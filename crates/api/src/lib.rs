@@ -20,6 +20,7 @@ mod requests;
 mod routes;
 mod server;
 mod tasks;
+mod unchanged;
 pub mod wire;
 
 use std::net::SocketAddr;

@@ -262,13 +262,14 @@ pub(crate) fn table() -> Vec<Entry> {
             "/api/v1/functions/{name}/tasks/{id}/payload",
             Operate,
             tasks::payload,
-            says("The payload of a task").gives_media("application/octet-stream"),
+            says("The payload of a task").query::<tasks::OfTenant>().gives_media("application/octet-stream"),
         ),
         shows(
             "/api/v1/functions/{name}/tasks/{id}/result",
             Invoke,
             tasks::result,
             says("The result of a task that is over")
+                .query::<tasks::OfTenant>()
                 .gives_media("application/octet-stream")
                 .empty(204, "the function did not answer"),
         ),
@@ -286,7 +287,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Operate,
             "task.stop",
             tasks::stop,
-            says("Stops a task").gives::<tasks::Standing>(),
+            says("Stops a task").query::<tasks::OfTenant>().gives::<tasks::Standing>(),
         ),
         changes(
             post(),
@@ -294,7 +295,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Operate,
             "task.retry",
             tasks::retry,
-            says("Runs a task that is over once more").gives::<tasks::Standing>(),
+            says("Runs a task that is over once more").query::<tasks::OfTenant>().gives::<tasks::Standing>(),
         ),
         changes(
             delete(),
@@ -302,7 +303,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Operate,
             "task.purge",
             tasks::purge,
-            says("Deletes a task that is over").gives::<Bulk>(),
+            says("Deletes a task that is over").query::<tasks::OfTenant>().gives::<Bulk>(),
         ),
         shows("/api/v1/jobs", Operate, jobs::list, says("All jobs, by name").gives::<Vec<JobInfo>>()),
         shows(

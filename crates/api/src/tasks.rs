@@ -6,14 +6,15 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::extract::rejection::{BytesRejection, JsonRejection};
-use axum::http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use axum::extract::rejection::JsonRejection;
+use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use kip_spec::{Code, Problem, RequestId, code};
 use kip_tasks::config::{AsyncConfig, LATEST};
+use kip_tasks::tenant::TenantScope;
 use kip_tasks::view::{self, TaskInfo};
-use kip_tasks::{Bulk, BulkWhat, Error, Submission, Summary, TaskFilter, TaskNumber, TaskState};
+use kip_tasks::{Bulk, BulkWhat, Error, Submission, Summary, TaskFilter, TaskNumber, TaskState, Unfinished};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ApiError, ApiResult};
@@ -28,6 +29,8 @@ const MANY: u32 = 1_000;
 const LONGEST_WAIT: u64 = 60;
 /// Bytes of a word about progress that are looked at.
 const LONGEST_LINE: usize = 8 << 10;
+/// How long nothing of a body may come.
+const BODY_IDLE: Duration = Duration::from_secs(60);
 /// A stream without news says so, so that nobody takes it for dead.
 const QUIET: Duration = Duration::from_secs(15);
 
@@ -148,9 +151,21 @@ pub(crate) async fn submit(
     Path(function): Path<String>,
     Query(of): Query<OfQualifier>,
     headers: HeaderMap,
-    payload: Result<Bytes, BytesRejection>,
+    mut body: Body,
 ) -> ApiResult<Response> {
-    let payload = payload.map_err(|rejection| bad_request(rejection.body_text()))?;
+    let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let received = match api.tasks.receive(declared, b"", &mut body, Some(BODY_IDLE)).await {
+        Ok(received) => received,
+        Err(Unfinished::BrokeOff) => return Err(bad_request("the body of the request broke off")),
+        Err(Unfinished::Late) => return Err(bad_request("nothing of the request's body arrived for a minute")),
+        Err(Unfinished::Refused(error)) => {
+            // Who asked first whether to send anything sends nothing now.
+            if !headers.contains_key(EXPECT) {
+                kip_tasks::drain(&mut body).await;
+            }
+            return Ok(refused(error));
+        }
+    };
     let request = RequestId::from_bits(kip_host::random::unique());
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let said = Submission::of_headers(&headers)?;
@@ -161,7 +176,7 @@ pub(crate) async fn submit(
         key: Some(who.name().to_owned()),
         stateful: of.stateful.unwrap_or(said.stateful),
         call: Some(kip_tasks::envelope::Call::event(content_type)),
-        payload,
+        payload: received.payload.clone(),
         request: request.as_str().to_owned(),
         ..said
     };
@@ -172,14 +187,31 @@ pub(crate) async fn submit(
             let taken = Taken { task_id: receipt.id, request_id, known: receipt.known };
             Ok((StatusCode::ACCEPTED, headers, Json(taken)).into_response())
         }
-        Err(error) => {
-            let retry_after = error.retry_after();
-            let mut response = ApiError::from(error).into_response();
-            if let Some(seconds) = retry_after {
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-            }
-            Ok(response)
-        }
+        Err(error) => Ok(refused(error)),
+    }
+}
+
+/// The answer to a submission that is not taken.
+fn refused(error: Error) -> Response {
+    let retry_after = error.retry_after();
+    let mut response = ApiError::from(error).into_response();
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// Which tenant's task is meant.
+#[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct OfTenant {
+    /// The tenant, where several have a task of the same id.
+    tenant: Option<String>,
+}
+
+impl OfTenant {
+    fn scope(&self, who: &Who) -> TenantScope {
+        who.tenant_scope(self.tenant.as_deref())
     }
 }
 
@@ -192,10 +224,11 @@ pub(crate) struct OfQualifier {
 
 pub(crate) async fn of_function(
     State(api): State<Api>,
+    who: Who,
     Path(function): Path<String>,
     Query(query): Query<TaskQuery>,
 ) -> ApiResult<Json<TaskList>> {
-    let list = list(&api, TaskQuery { function: Some(function.clone()), ..query }, None).await?;
+    let list = list(&api, TaskQuery { function: Some(function.clone()), ..query }, &who).await?;
     if list.0.tasks.is_empty() {
         // Tasks of one that was removed can be looked at still.
         api.control.require(&function)?;
@@ -204,15 +237,14 @@ pub(crate) async fn of_function(
 }
 
 pub(crate) async fn all(State(api): State<Api>, who: Who, Query(query): Query<TaskQuery>) -> ApiResult<Json<TaskList>> {
-    list(&api, query, Some(&who)).await
+    list(&api, query, &who).await
 }
 
-async fn list(api: &Api, query: TaskQuery, who: Option<&Who>) -> ApiResult<Json<TaskList>> {
+async fn list(api: &Api, query: TaskQuery, who: &Who) -> ApiResult<Json<TaskList>> {
     let filter = query.parse()?;
-    let (mut tasks, next) = api.tasks.list(filter, query.include_payload.unwrap_or(false)).await?;
-    if let Some(who) = who {
-        tasks.retain(|task| who.sees(&task.function_name));
-    }
+    let scope = who.tenant_scope(None);
+    let (mut tasks, next) = api.tasks.list(&scope, filter, query.include_payload.unwrap_or(false)).await?;
+    tasks.retain(|task| who.sees(&task.function_name));
     Ok(Json(TaskList { tasks, next_token: next.map(|next| next.0.to_string()) }))
 }
 
@@ -229,16 +261,20 @@ pub(crate) struct Show {
     /// Seconds to wait for its end.
     wait: Option<u64>,
     qualifier: Option<String>,
+    /// The tenant, where several have a task of the same id.
+    tenant: Option<String>,
 }
 
 pub(crate) async fn show(
     State(api): State<Api>,
+    who: Who,
     Path((function, id)): Path<(String, String)>,
     Query(show): Query<Show>,
 ) -> ApiResult<Json<TaskInfo>> {
     let _ = show.qualifier;
+    let scope = who.tenant_scope(show.tenant.as_deref());
     if let Some(seconds) = show.wait {
-        let number = api.tasks.number(&function, &id).await?;
+        let number = api.tasks.number(&scope, &function, &id).await?;
         let end = kip_host::clock::boot_millis() + seconds.min(LONGEST_WAIT) * 1_000;
         let mut behind = 0;
         loop {
@@ -250,23 +286,27 @@ pub(crate) async fn show(
             }
         }
     }
-    Ok(Json(api.tasks.show(&function, &id, show.include_payload.unwrap_or(false)).await?))
+    Ok(Json(api.tasks.show(&scope, &function, &id, show.include_payload.unwrap_or(false)).await?))
 }
 
 pub(crate) async fn payload(
     State(api): State<Api>,
+    who: Who,
     Path((function, id)): Path<(String, String)>,
+    Query(of): Query<OfTenant>,
 ) -> ApiResult<Response> {
-    let bytes = api.tasks.payload(&function, &id).await?;
+    let bytes = api.tasks.payload(&of.scope(&who), &function, &id).await?;
     Ok(([(CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
 
 /// What the function answered; 204 if it did not.
 pub(crate) async fn result(
     State(api): State<Api>,
+    who: Who,
     Path((function, id)): Path<(String, String)>,
+    Query(of): Query<OfTenant>,
 ) -> ApiResult<Response> {
-    let Some((head, bytes)) = api.tasks.result(&function, &id).await? else {
+    let Some((head, bytes)) = api.tasks.result(&of.scope(&who), &function, &id).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     let kind = head.content_type.unwrap_or_else(|| "application/octet-stream".to_owned());
@@ -286,16 +326,20 @@ pub(crate) struct Watch {
     wait: Option<u64>,
     /// The number of the last event that is known.
     after: Option<u64>,
+    /// The tenant, where several have a task of the same id.
+    tenant: Option<String>,
 }
 
 /// The steps of a task: as server-sent events for those who accept them, else as a line each, until it is over.
 pub(crate) async fn events(
     State(api): State<Api>,
+    who: Who,
     Path((function, id)): Path<(String, String)>,
     Query(watch): Query<Watch>,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    let number = api.tasks.number(&function, &id).await?;
+    let scope = who.tenant_scope(watch.tenant.as_deref());
+    let number = api.tasks.number(&scope, &function, &id).await?;
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let last: Option<u64> = header("last-event-id").and_then(|id| id.parse().ok());
     let behind = last.or(watch.after).unwrap_or(0);
@@ -340,9 +384,10 @@ pub(crate) async fn stop(
     State(api): State<Api>,
     who: Who,
     Path((function, id)): Path<(String, String)>,
+    Query(of): Query<OfTenant>,
 ) -> ApiResult<Json<Standing>> {
     who.changes(format!("{function}/{id}"));
-    let state = api.tasks.stop(&function, &id).await?;
+    let state = api.tasks.stop(&of.scope(&who), &function, &id).await?;
     Ok(Json(Standing { status: state.name().to_owned() }))
 }
 
@@ -350,9 +395,10 @@ pub(crate) async fn retry(
     State(api): State<Api>,
     who: Who,
     Path((function, id)): Path<(String, String)>,
+    Query(of): Query<OfTenant>,
 ) -> ApiResult<Json<Standing>> {
     who.changes(format!("{function}/{id}"));
-    api.tasks.retry(&function, &id).await?;
+    api.tasks.retry(&of.scope(&who), &function, &id).await?;
     Ok(Json(Standing { status: TaskState::Enqueued.name().to_owned() }))
 }
 
@@ -360,9 +406,10 @@ pub(crate) async fn purge(
     State(api): State<Api>,
     who: Who,
     Path((function, id)): Path<(String, String)>,
+    Query(of): Query<OfTenant>,
 ) -> ApiResult<Json<Bulk>> {
     who.changes(format!("{function}/{id}"));
-    api.tasks.purge(&function, &id).await?;
+    api.tasks.purge(&of.scope(&who), &function, &id).await?;
     Ok(Json(Bulk { matched: 1, changed: 1, next: None }))
 }
 
@@ -404,7 +451,7 @@ async fn bulk(
         None => {}
     }
     let filter = query.parse()?;
-    Ok(Json(api.tasks.bulk(what, filter, query.count.unwrap_or(false)).await?))
+    Ok(Json(api.tasks.bulk(&who.tenant_scope(None), what, filter, query.count.unwrap_or(false)).await?))
 }
 
 pub(crate) async fn config(

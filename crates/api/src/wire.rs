@@ -3,6 +3,7 @@
 pub mod keys;
 pub mod provision;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use kip_control::{HostInfo, ServerEvent};
@@ -112,6 +113,18 @@ pub struct Deployment {
     /// Start an instance of each function, though no request waits.
     #[serde(default)]
     pub start: bool,
+    /// The jobs of it are one-off: each is removed when its task is over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
+    /// Leave out functions that serve with the same declaration already and whose files did not change since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_unchanged: bool,
+    /// The variables that the manifest names as `${NAME}` under `env`, from the environment of the deployer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
+    /// The texts of the files that the manifest names under `env_file`, by their paths as written there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env_files: BTreeMap<String, String>,
 }
 
 /// Its answer.
@@ -119,6 +132,9 @@ pub struct Deployment {
 pub struct DeploymentMade {
     /// What was made.
     pub deployed: Vec<VersionMade>,
+    /// What was left out, because it serves unchanged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unchanged: Vec<VersionMade>,
     /// What is worth a look.
     pub warnings: Vec<Problem>,
 }

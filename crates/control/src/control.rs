@@ -177,9 +177,9 @@ impl From<Error> for Problem {
             Error::NoQualifier { .. } => problem
                 .cause("there are no aliases yet: a qualifier is LATEST, or the version that serves, such as v3")
                 .hint("leave the qualifier out, or write LATEST: whatever serves; `kip inspect` shows the version"),
-            Error::NoProvision { .. } => problem.hint("`kip provision list` shows what is"),
+            Error::NoProvision { .. } => problem.hint("`kip provision ls` shows what is"),
             Error::Declared { function } => problem.hint(format!(
-                "change scaling.provision in kip.yaml and deploy it, or put something else over it: `kip provision put {function} --target 0`"
+                "change scaling.provision in kip.yaml and deploy it, or put something else over it: `kip provision set {function} --target 0`"
             )),
             Error::ShuttingDown => problem,
             Error::AccessLog(source) => problem
@@ -451,6 +451,13 @@ impl Control {
     /// [`Error::Store`].
     pub async fn versions(&self, function: FunctionName) -> Result<Vec<VersionSource>, Error> {
         Ok(self.shared.changes.read().revisions(function).await?)
+    }
+
+    /// When the newest revision of a function was made, milliseconds since 1970.
+    pub async fn deployed_at(&self, name: &str) -> Option<i64> {
+        let name = self.cell(name)?.name().clone();
+        let revisions = self.versions(name).await.ok()?;
+        revisions.last().map(|revision| revision.created)
     }
 
     /// The host's ledger.

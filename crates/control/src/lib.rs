@@ -15,6 +15,7 @@ mod devices;
 mod disk;
 mod execute;
 mod figures;
+mod fits;
 mod info;
 #[cfg(test)]
 mod leaving;

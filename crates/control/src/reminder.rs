@@ -116,7 +116,7 @@ impl Shared {
         let of = if qualifier == LATEST { String::new() } else { format!(" --qualifier {qualifier}") };
         let release = match declared {
             // What a version declares is not put, so it is put as nothing.
-            true => format!("kip provision put {function}{of} --target 0"),
+            true => format!("kip provision set {function}{of} --target 0"),
             false => format!("kip provision rm {function}{of}"),
         };
         Ok(Some(Unused { since, for_ms: for_ms(since), instances, qualifier, release }))

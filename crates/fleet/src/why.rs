@@ -356,6 +356,7 @@ impl fmt::Display for Refusal {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::RequestsWait { queued: 0 } => f.write_str("a task is due and no hot instance is free"),
             Self::RequestsWait { queued: 1 } => f.write_str("1 request waits and no hot instance is free"),
             Self::RequestsWait { queued } => write!(f, "{queued} requests wait and no hot instance is free"),
             Self::KeepMinimum => f.write_str("instances.min asks for it"),

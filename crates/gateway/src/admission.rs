@@ -314,7 +314,7 @@ impl Door {
         if version.spec.job.is_some() && !kip_tasks::is_async(request.headers()).unwrap_or(true) {
             let problem =
                 Problem::new(code::JOB_NOT_CALLED, format!("`{}` is a job, and answers no calls", cell.name()));
-            let hint = "run it as a task: kip jobs run, or the header x-fc-invocation-type: Async";
+            let hint = "run it as a task: kip job run, or the header x-fc-invocation-type: Async";
             let mut answer = kip_relay::problem(problem.hint(hint), id);
             // No method is taken without that header (RFC 9110, section 15.5.6: the list may be empty).
             answer.headers_mut().insert(ALLOW, HeaderValue::from_static(""));

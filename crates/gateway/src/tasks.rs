@@ -1,16 +1,13 @@
 //! A request that says `x-fc-invocation-type: Async` becomes a task: its body is taken as a whole, and the answer is 202 once
 //! it is on the disk.
 
-use std::time::Duration;
-
-use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, EXPECT};
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use kip_relay::{Answer, Body, Call};
 use kip_spec::{Problem, RequestId, code};
 use kip_tasks::envelope::Origin;
-use kip_tasks::{Error, Submission};
+use kip_tasks::{Error, Submission, Unfinished};
 
 use crate::admission::Door;
 
@@ -36,19 +33,21 @@ impl Door {
             return Err(Error::Submission(format!("{why}: call it without x-fc-invocation-type, or send plain HTTP")));
         }
         let (head, mut body) = request.into_parts();
-        let limit = self.tasks.largest_payload();
         let refuse = |code, what: &str| {
             Ok(kip_relay::problem(Problem::new(code, format!("the request is not acceptable: {what}")), id))
         };
-        let payload = match gather(&mut body, &call.read, limit, call.body_idle).await {
-            Ok(payload) => payload,
+        let declared = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let received = match self.tasks.receive(declared, &call.read, &mut body, call.body_idle).await {
+            Ok(received) => received,
             Err(Unfinished::BrokeOff) => return refuse(code::BAD_REQUEST, "its body broke off"),
             Err(Unfinished::Late) => {
                 return refuse(code::REQUEST_LATE, "nothing of its body came for limits.body_idle");
             }
-            Err(Unfinished::TooLarge { bytes }) => {
-                kip_relay::take_rest(&mut body).await;
-                return Err(Error::TooLarge { bytes, limit });
+            Err(Unfinished::Refused(error)) => {
+                if !head.headers.contains_key(EXPECT) {
+                    kip_tasks::drain(&mut body).await;
+                }
+                return Err(error);
             }
         };
         let host = head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
@@ -60,7 +59,7 @@ impl Door {
             tenant: call.caller.as_ref().map(|caller| caller.tenant.to_string()).filter(|tenant| !tenant.is_empty()),
             key: call.caller.as_ref().map(|caller| caller.key.to_string()),
             call: Some(kip_tasks::envelope::Call::of_request(&head.method, &call.target, &head.headers, origin)),
-            payload,
+            payload: received.payload.clone(),
             request: id.as_str().to_owned(),
             ..Submission::of_headers(&head.headers)?
         };
@@ -78,69 +77,5 @@ impl Door {
                 .extend(HeaderValue::from_str(value).map(|value| (http::HeaderName::from_static(name), value)));
         }
         Ok(answer)
-    }
-}
-
-/// Why a body is not there as a whole.
-#[derive(Debug, PartialEq, Eq)]
-enum Unfinished {
-    BrokeOff,
-    Late,
-    TooLarge { bytes: usize },
-}
-
-/// Takes a body of up to `limit` bytes, behind what was read of it already. `idle` is how long nothing of it may come, where the
-/// connection does not keep that time itself.
-async fn gather<B>(body: &mut B, read: &[u8], limit: usize, idle: Option<Duration>) -> Result<Bytes, Unfinished>
-where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
-{
-    let mut payload = BytesMut::from(read);
-    loop {
-        let frame = match idle {
-            Some(idle) => tokio::time::timeout(idle, body.frame()).await.map_err(|_| Unfinished::Late)?,
-            None => body.frame().await,
-        };
-        let Some(frame) = frame else { return Ok(payload.freeze()) };
-        let Ok(data) = frame.map_err(|_| Unfinished::BrokeOff)?.into_data() else { continue };
-        payload.extend_from_slice(&data);
-        if payload.len() > limit {
-            return Err(Unfinished::TooLarge { bytes: payload.len() });
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    use hyper::body::Frame;
-
-    use super::*;
-
-    /// A body that gives its bytes and then nothing more, without an end.
-    struct Silent(Option<Bytes>);
-
-    impl hyper::body::Body for Silent {
-        type Data = Bytes;
-        type Error = Infallible;
-
-        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            self.0.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(Frame::data(bytes)))))
-        }
-    }
-
-    #[tokio::test]
-    async fn a_body_of_which_nothing_comes_any_more_is_given_up() {
-        kip_host::clock::paused::pause();
-        let idle = Some(Duration::from_secs(60));
-        let mut body = Silent(Some(Bytes::from_static(b"half")));
-        assert_eq!(gather(&mut body, b"", 100, idle).await, Err(Unfinished::Late));
-        let mut body = Silent(Some(Bytes::from_static(b"much")));
-        assert_eq!(gather(&mut body, b"too ", 7, idle).await, Err(Unfinished::TooLarge { bytes: 8 }));
-        let mut whole = http_body_util::Full::new(Bytes::from_static(b"done"));
-        assert_eq!(gather(&mut whole, b"all ", 100, idle).await, Ok(Bytes::from_static(b"all done")));
     }
 }

@@ -140,6 +140,9 @@ impl Error {
     fn hint(&self) -> Option<&str> {
         Some(match self {
             Self::ModelNotFound { .. } => "give a folder with one .onnx file in it, or the file itself",
+            Self::ModelUnreadable { reason, .. } if reason.contains("zipmap") => {
+                "an output of the model is a map (ZipMap): export the model again with options={'zipmap': False}"
+            }
             Self::ModelUnreadable { .. } => {
                 "the file may be damaged or use operators that tract lacks; ONNX Runtime knows more: docs/infer.md"
             }

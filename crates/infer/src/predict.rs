@@ -139,6 +139,13 @@ fn read_picture(state: &State, body: &Bytes) -> Result<Asked, Error> {
 }
 
 fn read_json(served: &Served, body: &Bytes) -> Result<Asked, Error> {
+    let bare = body.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte != b'{');
+    if bare {
+        return Err(Error::Unreadable {
+            message: "the body is not an object with `input` (one instance) or `inputs` (several)".to_owned(),
+            hint: Some("for example {\"inputs\": [[0, 1, 2]]}; GET /model lists shapes and datatypes"),
+        });
+    }
     let request: WireRequest = serde_json::from_slice(body).map_err(|error| unreadable_json(&error))?;
     let (given, single) = match (request.input, request.inputs) {
         (Some(input), None) => (input, true),

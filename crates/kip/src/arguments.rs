@@ -1,5 +1,6 @@
 //! The command line.
 
+mod help;
 mod keys;
 mod provision;
 mod scaler;
@@ -10,17 +11,28 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::help::{command, parse};
 pub(crate) use self::keys::{Audit, Key, Settings};
 pub(crate) use self::provision::{Advise, Provision, Put, Whom, json_or_file};
 pub(crate) use self::scaler::{History, Lines, Scaler};
 
 /// Function compute for AI models on your own machines.
 #[derive(Debug, Parser)]
-#[command(name = "kip", version, about, disable_help_subcommand = true, propagate_version = true)]
+#[command(
+    name = "kip",
+    version,
+    about,
+    disable_help_subcommand = true,
+    propagate_version = true,
+    subcommand_required = true
+)]
 pub(crate) struct Arguments {
     /// How to print what was asked for.
     #[arg(short = 'o', long, global = true, value_enum, default_value_t = Format::Text)]
     pub(crate) output: Format,
+    /// Show times in UTC instead of the local time zone.
+    #[arg(long, global = true)]
+    pub(crate) utc: bool,
     #[command(flatten)]
     pub(crate) connection: Connection,
     #[command(subcommand)]
@@ -56,70 +68,82 @@ pub(crate) enum Command {
     Up(Up),
     /// Deploy the functions of a folder or a kip.yaml.
     Deploy(Deploy),
-    /// List functions.
-    Ls,
-    /// List instances.
-    Ps,
-    /// Show everything about a function or an instance.
-    Inspect(Inspect),
     /// Call a function through the gateway.
     Invoke(Invoke),
-    /// Run a program to its end as a job: placed, stopped, retried and counted like a task.
+    /// Run a program to its end as a one-off job; its output and exit code are those of this command.
     Run(tasks::Run),
-    /// Look at jobs, programs that run to their end by a timer or when told to; run one, let it rest.
-    #[command(subcommand)]
-    Jobs(tasks::Jobs),
-    /// Look at tasks, what is run without anybody waiting; stop, retry and forget them.
-    #[command(subcommand)]
-    Tasks(tasks::Tasks),
-    /// Show what a function's instances wrote.
+    /// List functions and jobs.
+    #[command(alias = "list")]
+    Ls,
+    /// List instances.
+    Ps(Ps),
+    /// Show load, CPU and memory of functions and instances, refreshed until Ctrl-C.
+    Top(Top),
+    /// Show a function or an instance.
+    #[command(alias = "show")]
+    Inspect(Inspect),
+    /// Show the output of a function's instances.
+    #[command(alias = "log")]
     Logs(Logs),
-    /// List the latest requests with their phases.
-    #[command(disable_version_flag = true)]
+    /// List requests with their phases.
+    #[command(alias = "request", disable_version_flag = true)]
     Requests(Requests),
-    /// Tell why a function's instances are as they are.
+    /// Explain the number and the states of a function's instances.
     Why(Why),
-    /// Replace a function's instances by new ones, the successors first.
+    /// Replace a function's instances; each successor starts first.
     Rotate(Names),
-    /// Tell what a function's instances spent their time on.
+    /// Show the time that a function's instances spent, by version and state.
     #[command(disable_version_flag = true)]
     Usage(Usage),
     /// Remove functions.
+    #[command(alias = "remove")]
     Rm(Names),
-    /// Stop the server and everything it runs.
-    Stop,
-    /// Look at this host and the server, and say what is amiss.
-    Doctor,
-    /// Make, change and remove the keys that callers and operators use.
-    #[command(subcommand)]
-    Key(Key),
-    /// List who changed what through the API.
-    Audit(Audit),
-    /// Write functions, keys and records into one file, while the server runs or not.
-    Backup(Backup),
-    /// Put the functions of a backup in the place of the present ones, while the server runs or not.
-    Restore(Restore),
-    /// Run the server by systemd, in such a way that a restart keeps instances.
-    #[command(subcommand)]
-    Service(Service),
-    /// Run the server in the foreground.
-    Serve(Serve),
-    /// Show the server's settings and where each comes from.
-    #[command(subcommand)]
-    Config(Config),
-    /// Keep instances for a function, by policies and schedules.
-    #[command(subcommand)]
+    /// Manage tasks: asynchronous invocations.
+    #[command(subcommand, alias = "tasks")]
+    Task(tasks::Tasks),
+    /// Manage jobs: programs that run to their end, by a schedule or on demand.
+    #[command(subcommand, alias = "jobs")]
+    Job(tasks::Jobs),
+    /// Manage provisioned instances: targets, policies and schedules.
+    #[command(subcommand, alias = "provisions")]
     Provision(Provision),
-    /// Say what measured figures advise about a function's settings.
+    /// Compare a function's settings with measured figures.
     Advise(Advise),
     /// Try scaling policies without running anything.
-    #[command(subcommand)]
+    #[command(subcommand, alias = "scalers")]
     Scaler(Scaler),
+    /// Start a server in the background, without a deployment.
+    Start(Start),
+    /// Run the server in the foreground.
+    Serve(Serve),
+    /// Stop the server and everything it runs.
+    Stop,
+    /// Check this host and the server. Exits with 1 if something is wrong.
+    Doctor,
+    /// Manage keys of callers and operators.
+    #[command(subcommand, alias = "keys")]
+    Key(Key),
+    /// List changes that were made through the API, and by which key.
+    Audit(Audit),
+    /// List devices, and qualify them for freezing.
+    #[command(subcommand, alias = "devices")]
+    Device(Device),
+    /// Write functions, keys and records into one file.
+    Backup(Backup),
+    /// Replace the functions by those of a backup.
+    Restore(Restore),
+    /// Run the server as a systemd service.
+    #[command(subcommand, alias = "services")]
+    Service(Service),
+    /// Show the server's settings and their origins.
+    #[command(subcommand, alias = "configs")]
+    Config(Config),
     /// Print the JSON schema of kip.yaml.
     Schema,
-    /// Look at the devices of this host, and qualify them for freezing.
-    #[command(subcommand)]
-    Device(Device),
+    /// Print the completion script of a shell.
+    Completion(Completion),
+    /// Print the version.
+    Version,
     /// Talk to the GPU driver for a server, over standard input.
     #[command(hide = true)]
     GpuHelper,
@@ -184,6 +208,37 @@ pub(crate) struct Deploy {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Ps {
+    /// Show the list again whenever so much time has passed, until Ctrl-C.
+    #[arg(short = 'w', long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "2s", require_equals = true)]
+    pub(crate) watch: Option<kip_spec::Millis>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// The time between two refreshes.
+    #[arg(short = 'i', long, value_name = "DURATION", default_value = "2s")]
+    pub(crate) interval: kip_spec::Millis,
+    /// Print one table and end.
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    /// Where the gateway listens; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) gateway: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completion {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Inspect {
     /// A function's name or an instance's id.
     pub(crate) what: String,
@@ -199,7 +254,7 @@ pub(crate) struct Invoke {
     /// The method; POST if there is a body, else GET.
     #[arg(short = 'X', long)]
     pub(crate) method: Option<String>,
-    /// The body.
+    /// The body; @FILE reads it from a file, @- from standard input.
     #[arg(short = 'd', long, conflicts_with = "file")]
     pub(crate) data: Option<String>,
     /// The body from a file; - is standard input.
@@ -208,6 +263,9 @@ pub(crate) struct Invoke {
     /// A header, `Name: value`; may be repeated.
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
     pub(crate) headers: Vec<String>,
+    /// Exit with 4 if the function answers 400 to 499, and with 5 from 500 on.
+    #[arg(long)]
+    pub(crate) fail: bool,
     #[command(flatten)]
     pub(crate) later: tasks::Later,
 }
@@ -229,8 +287,11 @@ pub(crate) struct Logs {
     #[arg(long, value_name = "WHEN")]
     pub(crate) since: Option<String>,
     /// Only the lines of this request.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", conflicts_with = "task")]
     pub(crate) request: Option<String>,
+    /// Only the lines of this task's runs. With --follow, until the task is over.
+    #[arg(long, value_name = "ID")]
+    pub(crate) task: Option<String>,
     /// Put records of several lines together, such as tracebacks.
     #[arg(long)]
     pub(crate) join: bool,

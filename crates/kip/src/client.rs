@@ -235,7 +235,37 @@ pub(crate) fn found(data: &Path) -> Option<Found> {
     serde_json::from_slice(&std::fs::read(data.join(FOUND)).ok()?).ok()
 }
 
+/// A user's name by its id, as `/etc/passwd` has it.
+fn user_name(id: u32) -> Option<String> {
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    let of_line = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?.to_owned();
+        (fields.nth(1)?.parse() == Ok(id)).then_some(name)
+    };
+    users.lines().find_map(of_line)
+}
+
+/// What keeps us from looking into a data directory.
+fn closed_to_us(data: &Path, error: &std::io::Error) -> Option<Problem> {
+    use std::os::unix::fs::MetadataExt;
+    if error.kind() != std::io::ErrorKind::PermissionDenied {
+        return None;
+    }
+    let owner = std::fs::metadata(data).ok().map(|metadata| metadata.uid());
+    let owner = owner.map(|id| match user_name(id) {
+        Some(name) => format!(": it belongs to user {name}"),
+        None => format!(": it belongs to the user with id {id}"),
+    });
+    let message = format!("permission denied on the data directory {}{}", data.display(), owner.unwrap_or_default());
+    let hint = "run the command as that user, give --api and --key, or name your own directory: --data-dir DIR";
+    Some(Problem::new(code::DATA_DIRECTORY_UNUSABLE, message).hint(hint))
+}
+
 fn nobody(data: &Path) -> Problem {
+    if let Some(problem) = std::fs::read_dir(data).err().and_then(|error| closed_to_us(data, &error)) {
+        return problem;
+    }
     if let Some(owner) = kip_host::directory::owner(data) {
         let message = format!("the server of {} (process {owner}) is just starting or stopping", data.display());
         return Problem::new(code::SERVER_UNREACHABLE, message).hint(
@@ -255,5 +285,21 @@ fn read<T: DeserializeOwned>(answer: &Answer) -> anyhow::Result<T> {
         Ok(errors) if errors.errors.is_empty() => Err(errors.error.into()),
         Ok(errors) => Err(Problems(errors.errors).into()),
         Err(_) => anyhow::bail!("the server answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_another_user_is_said_to_be_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let problem = closed_to_us(folder.path(), &denied).unwrap();
+        assert_eq!(problem.code, code::DATA_DIRECTORY_UNUSABLE);
+        assert!(problem.message.contains("permission denied") && problem.message.contains("belongs to"), "{problem:?}");
+        assert!(closed_to_us(folder.path(), &std::io::Error::from(std::io::ErrorKind::NotFound)).is_none());
+        assert_eq!(user_name(0).as_deref(), Some("root"));
     }
 }

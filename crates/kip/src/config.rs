@@ -120,6 +120,7 @@ impl Config {
                 return Err(invalid(format!("{} cannot be read", file.display())).cause(error.to_string()));
             }
         }
+        unknown_variables(kip_host::environment::all().map(|(name, _)| name))?;
         for setting in SETTINGS {
             let variable = format!("{}{}", kip_host::environment::PREFIX, setting.key.to_uppercase().replace('.', "_"));
             if let Some(value) = kip_host::environment::read(&variable) {
@@ -260,6 +261,10 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
         invalid(format!("{} is not valid TOML", file.display())).cause(error.to_string().trim_end().to_owned())
     })?;
     let unknown = |key: &str| {
+        if ["devices", "gpu", "gpus"].contains(&key) {
+            let problem = invalid(format!("{}: there is no setting `{key}`", file.display()));
+            return problem.hint("write [[device]] above each device");
+        }
         let near = SETTINGS
             .iter()
             .map(|setting| setting.key)
@@ -298,6 +303,28 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
         }
     }
     Ok(devices)
+}
+
+/// Refuses a variable that is nearly a setting's: it would be overlooked.
+fn unknown_variables(names: impl Iterator<Item = String>) -> Result<(), Problem> {
+    /// Likeness from which a name is taken for a misspelt one.
+    const ALIKE: f64 = 0.9;
+    let variable = |setting: &self::settings::Setting| {
+        format!("{}{}", kip_host::environment::PREFIX, setting.key.to_uppercase().replace('.', "_"))
+    };
+    let known: Vec<String> = SETTINGS.iter().map(variable).collect();
+    for name in names.filter(|name| name.starts_with(kip_host::environment::PREFIX)) {
+        if known.contains(&name) || kip_host::environment::OWN.contains(&name.as_str()) {
+            continue;
+        }
+        let likeness = |known: &&String| strsim::jaro_winkler(known, &name);
+        let near = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        if let Some(near) = near.filter(|near| likeness(near) >= ALIKE) {
+            return Err(invalid(format!("there is no setting for the variable `{name}`"))
+                .hint(format!("did you mean `{near}`? `kip config show` lists the settings")));
+        }
+    }
+    Ok(())
 }
 
 fn invalid(message: String) -> Problem {

@@ -9,24 +9,24 @@ mod disk;
 mod listeners;
 mod output;
 mod problem;
+mod progress;
 mod serve;
 mod start;
 mod up;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use crate::arguments::{Arguments, Command};
+use crate::arguments::Command;
 use crate::output::Output;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Exit codes: 0 done, 1 failed with a problem, 2 the command line was not understood (by clap).
+/// Exit codes: 0 done, 1 failed with a problem, 2 the command line was not understood (by clap); others by [`problem::Exit`].
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = arguments::parse();
     let output = Output::new(arguments.output);
+    output::set_utc(arguments.utc);
     let done = match arguments.command {
         // These build their own runtimes.
         #[cfg(feature = "infer")]
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             problem::show(&error, output);
-            ExitCode::FAILURE
+            problem::exit_code(&error)
         }
     }
 }

@@ -3,7 +3,10 @@
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use jiff::tz::TimeZone;
+use kip_spec::people;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 
@@ -53,9 +56,23 @@ impl Output {
         }
     }
 
+    /// Bytes on standard error, as they are. A reader that has left is no error.
+    pub(crate) fn raw_remark(self, bytes: &[u8]) -> anyhow::Result<()> {
+        let mut out = std::io::stderr().lock();
+        match out.write_all(bytes).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
     /// A remark beside the result.
     pub(crate) fn remark(self, line: &str) {
         eprintln!("{line}");
+    }
+
+    /// Whether a person looks at standard error, where progress is shown.
+    pub(crate) fn shows_progress(self) -> bool {
+        !self.is_json() && std::io::stderr().is_terminal()
     }
 
     /// Whether a person looks at standard output.
@@ -84,6 +101,12 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
         }
     }
     shown.into()
+}
+
+/// A text in the place of what a terminal shows, for what is refreshed. Elsewhere the texts follow each other, an empty line between.
+pub(crate) fn screen(output: Output, text: &str) -> anyhow::Result<()> {
+    let text = if output.is_terminal() { format!("\x1b[H\x1b[2J{text}") } else { format!("{text}\n") };
+    output.data(text.as_bytes())
 }
 
 /// A table with aligned columns; columns whose name begins with `#` are right-aligned numbers.
@@ -115,34 +138,48 @@ pub(crate) fn micros(micros: u64) -> String {
     match micros {
         0 => "-".to_owned(),
         1..10_000 => format!("{}.{:02} ms", micros / 1_000, micros % 1_000 / 10),
-        10_000..10_000_000 => format!("{} ms", micros / 1_000),
-        _ => format!("{}.{} s", micros / 1_000_000, micros % 1_000_000 / 100_000),
+        10_000..1_000_000 => format!("{} ms", micros / 1_000),
+        _ => people::duration(micros / 1_000),
     }
 }
 
-/// Milliseconds for people, in the two largest units.
+/// Milliseconds for people, in the two largest units: `1.9 s`, `2 min 5 s`.
 pub(crate) fn millis(millis: u64) -> String {
-    if millis < 1_000 {
-        return format!("{millis}ms");
-    }
-    let text = kip_spec::Millis(millis / 1_000 * 1_000).to_string();
-    let units: Vec<usize> = text.char_indices().filter(|(_, c)| c.is_ascii_alphabetic()).map(|(at, _)| at).collect();
-    match units.get(1) {
-        Some(end) => text[..=*end].to_owned(),
-        None => text,
-    }
+    people::duration(millis)
 }
 
-/// A time of day, local, from milliseconds since 1970.
+/// Whether times are shown in UTC.
+static UTC: AtomicBool = AtomicBool::new(false);
+
+/// From here on times are shown in UTC, or in the time zone of the caller: `TZ`, or that of the system.
+pub(crate) fn set_utc(utc: bool) {
+    UTC.store(utc, Ordering::Relaxed);
+}
+
+fn zone() -> TimeZone {
+    if UTC.load(Ordering::Relaxed) { TimeZone::UTC } else { TimeZone::system() }
+}
+
+/// The time of day with its zone, and with its day if that is not today, from milliseconds since 1970: `14:03:09.218 CET`.
 pub(crate) fn clock(at: i64) -> String {
-    let time = jiff::Timestamp::from_millisecond(at).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
-    time.strftime("%H:%M:%S%.3f").to_string()
+    clock_in(at, kip_host::clock::wall_millis(), zone())
 }
 
-/// A day and a time of it, local, from milliseconds since 1970.
+fn clock_in(at: i64, now: i64, zone: TimeZone) -> String {
+    let local = |at| jiff::Timestamp::from_millisecond(at).unwrap_or_default().to_zoned(zone.clone());
+    let (time, now) = (local(at), local(now));
+    let form = if time.date() == now.date() { "%H:%M:%S%.3f %Z" } else { "%Y-%m-%d %H:%M:%S%.3f %Z" };
+    time.strftime(form).to_string()
+}
+
+/// A day and a time of it with the zone, from milliseconds since 1970: `2026-11-29 14:03:09 CET`.
 pub(crate) fn date(at: i64) -> String {
-    let time = jiff::Timestamp::from_millisecond(at).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
-    time.strftime("%Y-%m-%d %H:%M:%S").to_string()
+    date_in(at, zone())
+}
+
+fn date_in(at: i64, zone: TimeZone) -> String {
+    let time = jiff::Timestamp::from_millisecond(at).unwrap_or_default().to_zoned(zone);
+    time.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
 #[cfg(test)]
@@ -168,7 +205,18 @@ mod tests {
 
     #[test]
     fn quantities_read_well() {
-        assert_eq!([micros(0), micros(380), micros(152_300), micros(12_400_000)], ["-", "0.38 ms", "152 ms", "12.4 s"]);
-        assert_eq!([millis(12), millis(5_999), millis(3_661_000)], ["12ms", "5s", "1h1m"]);
+        assert_eq!([micros(0), micros(380), micros(152_300), micros(12_400_000)], ["-", "0.38 ms", "152 ms", "12 s"]);
+        assert_eq!([millis(12), millis(1_914), millis(3_661_000)], ["12 ms", "1.9 s", "1 h 1 min"]);
+    }
+
+    #[test]
+    fn times_name_their_zone_and_other_days() {
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        let (at, later) = (1_719_795_600_123, 1_719_795_600_123 + 86_400_000);
+        assert_eq!(clock_in(at, at, TimeZone::UTC), "01:00:00.123 UTC");
+        assert_eq!(clock_in(at, at, berlin.clone()), "03:00:00.123 CEST");
+        assert_eq!(clock_in(at, later, berlin.clone()), "2024-07-01 03:00:00.123 CEST");
+        assert_eq!(date_in(at, berlin), "2024-07-01 03:00:00 CEST");
+        assert_eq!(date_in(at, TimeZone::UTC), "2024-07-01 01:00:00 UTC");
     }
 }

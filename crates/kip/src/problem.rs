@@ -1,6 +1,7 @@
 //! Errors as a person meets them: what happened, why, where, what to do.
 
 use std::fmt;
+use std::process::ExitCode;
 
 use kip_api::wire::Errors;
 use kip_spec::{Problem, code};
@@ -31,9 +32,31 @@ impl fmt::Display for Shown {
 
 impl std::error::Error for Shown {}
 
+/// An end with an exit code of its own. What there was to say is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exit(pub(crate) u8);
+
+impl Exit {
+    /// After SIGINT, as shells have it.
+    pub(crate) const INTERRUPTED: Self = Self(130);
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "exit code {}", self.0)
+    }
+}
+
+impl std::error::Error for Exit {}
+
+/// The exit code of an error.
+pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
+    error.downcast_ref::<Exit>().map_or(ExitCode::FAILURE, |exit| ExitCode::from(exit.0))
+}
+
 /// Shows an error: for people on standard error, with `-o json` as one JSON value on standard output.
 pub(crate) fn show(error: &anyhow::Error, output: Output) {
-    if error.is::<Shown>() {
+    if error.is::<Shown>() || error.is::<Exit>() {
         return;
     }
     let problems = of(error);

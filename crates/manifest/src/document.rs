@@ -9,14 +9,14 @@ use kip_spec::{FunctionName, Problem, code};
 use crate::report::{self, Report};
 use crate::section::{Field, Layer, Section};
 use crate::tree::{At, Kind, Node};
-use crate::{MOST_FUNCTIONS, function, job, keys};
+use crate::{MOST_FUNCTIONS, Source, function, job, keys};
 
 /// Bytes that the text of all functions of one manifest may take in memory once defaults are merged into each. The most
 /// functions with thirty variables each stay below.
 const MOST_EXPANDED: usize = 64 << 20;
 
 /// Every function that is right; what is wrong goes to the report.
-pub(crate) fn read(root: &Node, directory: &Path, report: &mut Report<'_>) -> Vec<FunctionSpec> {
+pub(crate) fn read<'a>(root: &Node, source: &Source<'a>, report: &mut Report<'a>) -> Vec<FunctionSpec> {
     let Kind::Map(pairs) = &root.kind else {
         report.add(root.at, not_a_document(root));
         return Vec::new();
@@ -24,6 +24,8 @@ pub(crate) fn read(root: &Node, directory: &Path, report: &mut Report<'_>) -> Ve
     let section = Section::root(pairs, root.at, &keys::DOCUMENT, report);
     check_api(&section, report);
     let defaults = section.field("defaults").and_then(|field| read_defaults(field.node, report));
+    // In the defaults nothing is resolved: a function may set what a reference names.
+    report.take_from(Some(source.deployer));
     let functions = section.field("functions").map(|field| named(&field, report));
     let jobs = section.field("jobs").map(|field| named(&field, report));
     if functions.is_none() && jobs.is_none() {
@@ -34,7 +36,7 @@ pub(crate) fn read(root: &Node, directory: &Path, report: &mut Report<'_>) -> Ve
     }
     let declared =
         Declared { functions: functions.flatten().unwrap_or_default(), jobs: jobs.flatten().unwrap_or_default() };
-    read_all(&declared, defaults, directory, report)
+    read_all(&declared, defaults, source.directory, report)
 }
 
 /// What is declared, by its names.

@@ -1,11 +1,14 @@
-//! Extra environment of instances.
+//! The environment of instances: `env`, and the files under `env_file` below it.
 
 use std::collections::BTreeMap;
 
-use kip_spec::code;
+use kip_spec::reference::{self, Piece};
+use kip_spec::{Problem, code};
 
+use crate::env_file;
 use crate::report::{Report, shown};
 use crate::section::{Field, Section};
+use crate::tree::{At, Kind};
 use crate::value::{refuse, wrong_type};
 
 /// Set for every instance; a declared one would be overwritten in silence.
@@ -13,11 +16,102 @@ const OURS: [&str; 3] = ["PORT", "FC_SERVER_PORT", "FC_CUSTOM_LISTEN_PORT"];
 /// Bytes of one variable: Linux takes no longer string in an environment (131,072 with name, `=` and the end).
 const LONGEST: usize = 131_000;
 
+/// Whether Kipwake sets a variable when an instance starts, so that a reference to it is resolved then.
+pub(crate) fn is_set_at_start(name: &str) -> bool {
+    OURS.contains(&name) || ["PORT_", "FC_", "KIPWAKE_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
 pub(crate) fn read(function: &Section<'_>, report: &mut Report<'_>) -> BTreeMap<String, String> {
-    let mut variables = BTreeMap::new();
-    for field in function.entries("env", report) {
-        if let Some(value) = variable(&field, report) {
+    let mut variables = files(function, report);
+    let entries = function.entries("env", report);
+    let declared: Vec<&str> = entries.iter().map(|field| field.key).collect();
+    for field in &entries {
+        let Some(written) = variable(field, report) else { continue };
+        // References to other variables of the function are resolved when an instance starts.
+        let later = |name: &str| {
+            let own = declared.contains(&name) || variables.contains_key(name);
+            is_set_at_start(name) || (own && name != field.key)
+        };
+        if let Some(value) = resolved(field, &written, later, report) {
+            let fault = fault_of(field.key, &value);
+            if let Some(fault) = fault {
+                report.add(field.node.at, too_long(field, fault));
+                continue;
+            }
             variables.insert(field.key.to_owned(), value);
+        }
+    }
+    variables
+}
+
+/// A value with what it takes from the deployer's environment. In `defaults` nothing is taken yet: each function does that.
+fn resolved(field: &Field<'_>, written: &str, later: impl Fn(&str) -> bool, report: &mut Report<'_>) -> Option<String> {
+    let Some(deployer) = report.deployer() else { return Some(written.to_owned()) };
+    let mut value = String::with_capacity(written.len());
+    for piece in reference::pieces(written) {
+        match piece {
+            Piece::Text(text) => value.push_str(&reference::escaped(text)),
+            Piece::Variable { name, written, .. } if later(name) => value.push_str(written),
+            Piece::Variable { name, otherwise, written } => {
+                match (deployer.variables.get(name).filter(|value| otherwise.is_none() || !value.is_empty()), otherwise)
+                {
+                    (Some(given), _) => value.push_str(&reference::escaped(given)),
+                    (None, Some(otherwise)) => value.push_str(&reference::escaped(otherwise)),
+                    (None, None) => {
+                        let message = format!("`{written}` is not set in the environment of the deployer");
+                        let problem = refuse(field, code::MANIFEST_BAD_VALUE, message);
+                        let hint = format!(
+                            "set {name} and deploy again, write `${{{name}:-}}` if it may be missing, or `${written}` for the text itself"
+                        );
+                        report.add(field.node.at, problem.hint(hint));
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+    Some(value)
+}
+
+/// The variables of the files under `env_file`; a later file wins.
+fn files(function: &Section<'_>, report: &mut Report<'_>) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    let Some(field) = function.field("env_file") else { return variables };
+    let paths: Vec<(At, Option<&str>)> = match &field.node.kind {
+        Kind::List(items) => items.iter().map(|item| (item.at, item.scalar())).collect(),
+        _ => vec![(field.node.at, field.node.scalar())],
+    };
+    for (at, path) in paths {
+        let Some(path) = path.filter(|path| !path.is_empty()) else {
+            wrong_type(&field, "the path of a file, or a list of paths", report);
+            return variables;
+        };
+        let Some(deployer) = report.deployer() else { continue };
+        let unreadable = |message: String| Problem::new(code::MANIFEST_UNREADABLE, message);
+        let Some(text) = deployer.env_files.get(path) else {
+            let message = format!("`{}`: the file `{}` was not found or not sent", field.path, shown(path));
+            let hint = "paths count from the folder of the manifest; over the API, `env_files` of the deployment holds the texts";
+            report.add(at, unreadable(message).hint(hint));
+            continue;
+        };
+        match env_file::parse(text) {
+            Ok(found) => {
+                for (name, value) in found {
+                    let ours = OURS.contains(&name.as_str()) || name.starts_with("KIPWAKE_");
+                    let fault = if ours { Some("Kipwake sets this variable itself") } else { fault_of(&name, &value) };
+                    if let Some(fault) = fault {
+                        let message = format!("`{}`: {name} in `{}`: {fault}", field.path, shown(path));
+                        report.add(at, Problem::new(code::MANIFEST_BAD_VALUE, message));
+                        continue;
+                    }
+                    // The values of a file stand for themselves.
+                    variables.insert(name, reference::escaped(&value));
+                }
+            }
+            Err(fault) => {
+                let message = format!("`{}`: line {} of `{}`: {}", field.path, fault.line, shown(path), fault.what);
+                report.add(at, Problem::new(code::MANIFEST_BAD_VALUE, message).hint("write NAME=VALUE, one a line"));
+            }
         }
     }
     variables
@@ -46,17 +140,24 @@ fn variable(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
         wrong_type(field, "text, a number, true or false", report);
         return None;
     };
-    let fault = if value.contains('\0') {
+    if let Some(fault) = fault_of(name, value) {
+        report.add(field.node.at, too_long(field, fault));
+        return None;
+    }
+    Some(value.to_owned())
+}
+
+/// Why Linux would not take a variable.
+fn fault_of(name: &str, value: &str) -> Option<&'static str> {
+    if value.contains('\0') {
         Some("an environment variable cannot hold a zero byte")
     } else if name.len() + value.len() > LONGEST {
         Some("an environment variable cannot be longer than 128 KiB")
     } else {
         None
-    };
-    if let Some(fault) = fault {
-        let hint = "put large values into a file and give its path";
-        report.add(field.node.at, refuse(field, code::MANIFEST_BAD_VALUE, fault).hint(hint));
-        return None;
     }
-    Some(value.to_owned())
+}
+
+fn too_long(field: &Field<'_>, fault: &str) -> Problem {
+    refuse(field, code::MANIFEST_BAD_VALUE, fault).hint("put large values into a file and give its path")
 }

@@ -8,6 +8,7 @@ use kip_spec::function::{
     Cors, Deploy, Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, ModelRuntime, Program,
     Protocol, ReadyProbe, RequestBody, Stop, StopSignal, StopTarget, Strategy, defaults,
 };
+use kip_spec::scaling::Scaling;
 
 use crate::report::{Report, shown};
 use crate::section::{Field, Layer, Section};
@@ -50,7 +51,7 @@ pub(crate) fn read_shared(
     let watchdog = limits::watchdog(section, report);
     let rotation = limits::rotation(section, report);
     let (scaling, instances) = scaling::read(section, &resources, instances, report);
-    let dispatch = dispatch(section, report);
+    let dispatch = dispatch(section, &scaling, report);
     let (protocol, request_body) = (protocol(section, report), request_body(section, report));
     let http = http(section, report);
     let runtime = runtime(section, report);
@@ -161,10 +162,10 @@ fn hook(section: &Section<'_>, key: &'static str, report: &mut Report<'_>) -> Op
     path(&path_field, report).map(|path| Hook { path, timeout })
 }
 
-fn dispatch(function: &Section<'_>, report: &mut Report<'_>) -> Dispatch {
+fn dispatch(function: &Section<'_>, policy: &Scaling, report: &mut Report<'_>) -> Dispatch {
     const WORDS: [(&str, Dispatch); 2] = [("packed", Dispatch::Packed), ("balanced", Dispatch::Balanced)];
     let field = function.field("dispatch");
-    field.and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or(defaults::DISPATCH)
+    field.and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or_else(|| Dispatch::for_policy(policy))
 }
 
 fn protocol(function: &Section<'_>, report: &mut Report<'_>) -> Option<Protocol> {

@@ -43,7 +43,7 @@ pub(crate) fn read(
     let complete = report.count() == before;
     let overlaps = timer.as_ref().is_some_and(|timer| timer.overlap == Overlap::Allow);
     let usual = if overlaps && resources.gpu.is_none() { defaults::INSTANCES.max } else { 1 };
-    let job = Job { retries, exits, timeout, timer };
+    let job = Job { retries, exits, timeout, timer, once: false };
     program.filter(|_| complete).map(|program| of(name, program, job, parallel.unwrap_or(usual))).map(|spec| {
         let timeouts = kip_spec::function::Timeouts { grace, ..spec.timeouts };
         FunctionSpec { env, resources, timeouts, ..spec }

@@ -33,6 +33,7 @@ pub(crate) const FUNCTION: Keys = Keys {
         "run",
         "model",
         "env",
+        "env_file",
         "resources",
         "instances",
         "probes",
@@ -58,6 +59,7 @@ pub(crate) const DEFAULTS: Keys = Keys {
     name: "defaults",
     known: &[
         "env",
+        "env_file",
         "resources",
         "instances",
         "probes",
@@ -95,8 +97,8 @@ const LATER_IN_A_FUNCTION: &[(&str, &str)] = &[
 
 pub(crate) const JOB: Keys = Keys {
     name: "jobs.<name>",
-    known: &["dir", "run", "env", "resources", "parallel", "retries", "timeout", "grace", "schedule"],
-    later: &[("destinations", "`kip tasks config set <job> --on-failure …` names who is told")],
+    known: &["dir", "run", "env", "env_file", "resources", "parallel", "retries", "timeout", "grace", "schedule"],
+    later: &[("destinations", "`kip task config set <job> --on-failure …` names who is told")],
 };
 
 pub(crate) const RETRIES: Keys = Keys { name: "jobs.<name>.retries", known: &["max", "only", "never"], later: &[] };

@@ -3,7 +3,9 @@
 //! Reads `kip.yaml` and answers with every problem it finds, each with its line and column. It looks at the disk only
 //! to see whether declared directories and models exist; it knows nothing of servers, instances or requests.
 
+mod deployer;
 mod document;
+mod env_file;
 mod environment;
 mod function;
 mod job;
@@ -33,6 +35,7 @@ use kip_spec::function::FunctionSpec;
 
 use report::Report;
 
+pub use deployer::{Deployer, Needs, needs};
 pub use schema::schema;
 pub use write::write;
 
@@ -50,6 +53,8 @@ pub struct Source<'a> {
     pub text: &'a str,
     /// Absolute: relative directories and models are looked for from here.
     pub directory: &'a Path,
+    /// What it may take from its deployer.
+    pub deployer: Deployer<'a>,
 }
 
 /// What a manifest declares.
@@ -70,7 +75,7 @@ pub fn read(source: &Source<'_>) -> Result<Manifest, Vec<Problem>> {
     let text = source.text.trim_start_matches('\u{feff}');
     let mut report = Report::new(source.file, text);
     let functions = match tree::parse(text) {
-        Ok(root) => document::read(&root, source.directory, &mut report),
+        Ok(root) => document::read(&root, source, &mut report),
         Err(error) => {
             let (at, problem) = syntax::explain(&error, |at| report.line(at));
             report.add(at, problem);

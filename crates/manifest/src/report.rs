@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use kip_spec::Problem;
 use kip_spec::function::FunctionSpec;
 use kip_spec::problem::Place;
+use kip_spec::secret::masked_text;
 
 use crate::Manifest;
+use crate::deployer::Deployer;
 use crate::tree::At;
 
 /// Problems that are told one by one.
@@ -23,6 +25,7 @@ pub(crate) struct Report<'a> {
     problems: Vec<(At, Problem)>,
     warnings: Vec<Problem>,
     seen: BTreeSet<(u64, u64, String)>,
+    deployer: Option<Deployer<'a>>,
     /// Problems beyond those that are told.
     omitted: usize,
 }
@@ -35,8 +38,19 @@ impl<'a> Report<'a> {
             problems: Vec::new(),
             warnings: Vec::new(),
             seen: BTreeSet::new(),
+            deployer: None,
             omitted: 0,
         }
+    }
+
+    /// From here on values are taken from the deployer. Before, and again with none, references stay as they are written.
+    pub(crate) fn take_from(&mut self, deployer: Option<Deployer<'a>>) {
+        self.deployer = deployer;
+    }
+
+    /// The deployer that values are taken from.
+    pub(crate) fn deployer(&self) -> Option<Deployer<'a>> {
+        self.deployer
     }
 
     /// How many problems there are.
@@ -89,7 +103,8 @@ impl<'a> Report<'a> {
     }
 
     fn place(&self, at: At) -> Place {
-        let text = self.line(at).filter(|line| line.len() <= LONGEST_LINE).map(str::to_owned);
+        let text = self.line(at).filter(|line| line.len() <= LONGEST_LINE);
+        let text = text.map(|line| masked_text(line).into_owned());
         Place { file: self.file.to_owned(), line: at.line.max(1), column: at.column.max(1), text }
     }
 }

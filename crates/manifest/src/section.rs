@@ -177,7 +177,34 @@ impl<'a> Section<'a> {
 fn not_a_map(path: &str, node: &Node) -> Problem {
     let message = format!("`{path}` must be a map of keys; here it is {}", node.described());
     let problem = Problem::new(code::MANIFEST_WRONG_TYPE, message);
-    if matches!(node.kind, Kind::Null) { problem.hint("write keys below it, or remove it") } else { problem }
+    let written = node.scalar().map(shown);
+    let last = path.rsplit('.').next().unwrap_or(path);
+    match (&node.kind, last, written) {
+        (Kind::Null, ..) => problem.hint("write keys below it, or remove it"),
+        // The form that was meant.
+        (_, "probes", Some(path)) => {
+            let slash = if path.starts_with('/') || path == "tcp" { "" } else { "/" };
+            problem.hint(format!("write `probes: {{ready: {slash}{path}}}`"))
+        }
+        (Kind::Number(_), "gpu", Some(count)) => problem.hint(format!(
+            "write `gpu: {{cards: {count}}}` for whole devices, or `gpu: {{memory: 6GiB}}` for a share of one"
+        )),
+        (_, "gpu", Some(value)) => {
+            let key = if value.parse::<kip_spec::Bytes>().is_ok() { "memory" } else { "memory: 6GiB, type" };
+            problem.hint(format!("write `gpu: {{{key}: {value}}}`"))
+        }
+        (_, "resources", Some(value)) if value.parse::<kip_spec::Bytes>().is_ok() => {
+            problem.hint(format!("write `resources: {{memory: {value}}}`"))
+        }
+        (Kind::Number(_), "instances", Some(count)) => problem.hint(format!("write `instances: {{max: {count}}}`")),
+        (_, "idle", Some(time)) => problem.hint(format!("write `idle: {{pause: {time}}}`")),
+        (_, "timeouts", Some(time)) => problem.hint(format!("write `timeouts: {{total: {time}}}`")),
+        (Kind::Number(_), "queue", Some(depth)) => problem.hint(format!("write `queue: {{depth: {depth}}}`")),
+        (_, "watchdog", Some(time)) => problem.hint(format!("write `watchdog: {{stall: {time}}}`")),
+        (_, "scaling", Some(mode)) => problem.hint(format!("write `scaling: {{mode: {mode}}}`")),
+        (_, "trigger", Some(_)) => problem.hint("write `trigger: {http: {auth: key}}`"),
+        _ => problem,
+    }
 }
 
 fn key_not_text(path: &str, key: &Node) -> Problem {

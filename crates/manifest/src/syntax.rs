@@ -22,9 +22,16 @@ pub(crate) fn explain<'a>(error: &Error, line_at: impl FnOnce(At) -> Option<&'a 
     let place = error.location().filter(|location| location.line() > 0);
     let at = place.map_or(At { line: 1, column: 1 }, |place| At { line: place.line(), column: place.column() });
     let problem = problem(error);
+    let line = line_at(at);
+    // `cron: * * * * *`: to YAML, `*` begins an alias.
+    if line.is_some_and(|line| (line.contains("cron") || line.contains("schedule")) && line.contains('*')) {
+        let message = "a schedule that begins with `*` needs quotes";
+        let problem = Problem::new(code::MANIFEST_SYNTAX, message);
+        return (at, problem.hint("write it between quotes: cron: '* * * * *'"));
+    }
     let opened_by_brace = problem.message.contains("flow mapping") || problem.message.contains("flow sequence");
     // `{run: serve ${PORT}}`: the most frequent slip of all.
-    if opened_by_brace && line_at(at).is_some_and(|line| line.contains("${")) {
+    if opened_by_brace && line.is_some_and(|line| line.contains("${")) {
         return (at, problem.hint("within {…} and […], put quotes around text that contains `${…}`"));
     }
     (at, problem)

@@ -58,6 +58,9 @@ pub(crate) struct Function {
     /// Extra environment of each instance.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub(crate) env: BTreeMap<String, Scalar>,
+    /// Files of variables, NAME=VALUE a line; what is under `env` wins. Paths count from the folder of the manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) env_file: Option<Paths>,
     /// What each instance reserves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) resources: Option<Resources>,
@@ -126,6 +129,9 @@ pub(crate) struct Job {
     /// Extra environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub(crate) env: BTreeMap<String, Scalar>,
+    /// Files of variables, NAME=VALUE a line; what is under `env` wins. Paths count from the folder of the manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) env_file: Option<Paths>,
     /// What each run reserves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) resources: Option<Resources>,
@@ -240,6 +246,17 @@ pub(crate) enum Run {
     Line(String),
     /// Program and arguments.
     Words(Vec<Scalar>),
+}
+
+/// One path, or several.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "files are merged into `env` when a manifest is read; this is for the schema")]
+pub(crate) enum Paths {
+    /// One.
+    One(String),
+    /// Several; a later one wins.
+    Several(Vec<String>),
 }
 
 /// What each instance reserves.

@@ -41,6 +41,7 @@ impl From<&FunctionSpec> for Function {
             run,
             model,
             env: spec.env.iter().map(|(name, value)| (name.clone(), Scalar(value.clone()))).collect(),
+            env_file: None,
             resources: resources(&spec.resources),
             instances: Some(Instances {
                 min: Some(spec.instances.min),
@@ -131,6 +132,7 @@ fn job(spec: &FunctionSpec, job: &kip_spec::job::Job) -> Job {
         dir,
         run: Run::Words(argv.into_iter().map(Scalar).collect()),
         env: spec.env.iter().map(|(name, value)| (name.clone(), Scalar(value.clone()))).collect(),
+        env_file: None,
         resources: resources(&spec.resources),
         parallel: Some(spec.instances.max),
         retries: Some(Retries::ByCode(RetriesByCode {

@@ -1,7 +1,7 @@
 //! All open tasks in memory, in the order in which they are to run. Pure: time comes in, nothing goes out but what is asked.
 //!
 //! Within a function tenants take turns (deficit round robin, so that a flood of one does not hold up another), within a
-//! tenant the priority decides, with ageing, then who came first. Of tasks with the same ordering key one is let in at a time,
+//! tenant the priority decides, with ageing, then who came first. Of a tenant's tasks with the same ordering key one is let in at a time,
 //! in the order of their numbers, and the next only when it is over.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -31,8 +31,10 @@ pub struct Entry {
     pub priority: u8,
     /// What kind it is.
     pub kind: u8,
-    /// One at a time of those with the same.
+    /// Tasks of a function and a tenant with the same key run one after another.
     pub order: Option<Arc<str>>,
+    /// Bytes of its payload.
+    pub size: u64,
     /// When it was accepted, milliseconds since 1970.
     pub created: i64,
     /// Not to be begun after, milliseconds since 1970.
@@ -77,10 +79,18 @@ impl Entry {
         }
     }
 
+    /// Callers choose ordering keys, so a key belongs to a tenant.
+    fn ordering_key(&self) -> Option<OrderingKey> {
+        Some((self.tenant.clone(), self.order.clone()?))
+    }
+
     fn rank(&self) -> i64 {
         self.run_at.saturating_add(i64::from(self.priority) * PRIORITY_STEP)
     }
 }
+
+/// A tenant and an ordering key of it.
+type OrderingKey = (Arc<str>, Arc<str>);
 
 /// What a task waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +136,7 @@ struct Lane {
     turns: VecDeque<Arc<str>>,
     /// By the time since which they are ready.
     since: BTreeSet<(i64, TaskNumber)>,
-    keys: BTreeMap<Arc<str>, Key>,
+    keys: BTreeMap<OrderingKey, Key>,
     later: u64,
     held: u64,
     out: u64,
@@ -165,6 +175,9 @@ pub struct Book {
     later: BTreeSet<(i64, TaskNumber)>,
     expiry: BTreeSet<(i64, TaskNumber)>,
     queued: u64,
+    queued_bytes: u64,
+    /// Payload bytes of the tasks that wait, by tenant.
+    bytes_by_tenant: BTreeMap<Arc<str>, u64>,
     /// Tasks in a row that a tenant may have when its turn comes; one where nothing is said.
     weights: BTreeMap<String, u32>,
 }
@@ -209,6 +222,16 @@ impl Book {
     /// All that wait, of all functions.
     pub fn queued(&self) -> u64 {
         self.queued
+    }
+
+    /// Payload bytes of all that wait, of all functions.
+    pub fn queued_bytes(&self) -> u64 {
+        self.queued_bytes
+    }
+
+    /// Payload bytes of a tenant's tasks that wait.
+    pub fn queued_bytes_of(&self, tenant: &str) -> u64 {
+        self.bytes_by_tenant.get(tenant).copied().unwrap_or_default()
     }
 
     /// The functions with open tasks.
@@ -336,10 +359,12 @@ impl Book {
         let Some((entry, place)) = self.entries.get_mut(&number) else { return };
         let Some(lane) = self.lanes.get_mut(&entry.function) else { return };
         self.queued += 1;
+        self.queued_bytes += entry.size;
+        *self.bytes_by_tenant.entry(entry.tenant.clone()).or_default() += entry.size;
         lane.retrying += u64::from(entry.state == TaskState::Retrying);
         self.expiry.insert((entry.expires_at, number));
-        if let Some(name) = &entry.order {
-            let key = lane.keys.entry(name.clone()).or_insert(Key { owner: number, held: BTreeSet::new() });
+        if let Some(name) = entry.ordering_key() {
+            let key = lane.keys.entry(name).or_insert(Key { owner: number, held: BTreeSet::new() });
             if key.owner != number {
                 key.held.insert(number);
                 lane.held += 1;
@@ -377,7 +402,7 @@ impl Book {
             }
             Place::Held => {
                 lane.held -= 1;
-                if let Some(key) = entry.order.as_ref().and_then(|name| lane.keys.get_mut(name)) {
+                if let Some(key) = entry.ordering_key().and_then(|name| lane.keys.get_mut(&name)) {
                     key.held.remove(&number);
                 }
             }
@@ -403,6 +428,13 @@ impl Book {
     fn forget_queued(&mut self, number: TaskNumber) {
         let Some((entry, _)) = self.entries.get(&number) else { return };
         self.queued -= 1;
+        self.queued_bytes -= entry.size;
+        if let Some(bytes) = self.bytes_by_tenant.get_mut(&entry.tenant) {
+            *bytes -= entry.size;
+            if *bytes == 0 {
+                self.bytes_by_tenant.remove(&entry.tenant);
+            }
+        }
         self.expiry.remove(&(entry.expires_at, number));
         if let Some(lane) = self.lanes.get_mut(&entry.function) {
             lane.retrying -= u64::from(entry.state == TaskState::Retrying);
@@ -414,7 +446,7 @@ impl Book {
         *place = Place::Out;
         let Some(lane) = self.lanes.get_mut(&entry.function) else { return };
         lane.out += 1;
-        let Some(name) = entry.order.clone() else { return };
+        let Some(name) = entry.ordering_key() else { return };
         let key = lane.keys.entry(name).or_insert(Key { owner: number, held: BTreeSet::new() });
         let before = std::mem::replace(&mut key.owner, number);
         if before != number {
@@ -437,13 +469,13 @@ impl Book {
         let Some((entry, _)) = self.entries.remove(&number) else { return };
         let Some(lane) = self.lanes.get_mut(&entry.function) else { return };
         let mut next = None;
-        if let Some(name) = &entry.order
-            && let Some(key) = lane.keys.get_mut(name)
+        if let Some(name) = entry.ordering_key()
+            && let Some(key) = lane.keys.get_mut(&name)
             && key.owner == number
         {
             match key.held.pop_first() {
                 Some(held) => (key.owner, next) = (held, Some(held)),
-                None => drop(lane.keys.remove(name)),
+                None => drop(lane.keys.remove(&name)),
             }
         }
         if let Some(next) = next {

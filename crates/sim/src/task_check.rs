@@ -46,7 +46,9 @@ impl World {
     /// When a run begins.
     pub(crate) fn check_begin(&mut self, number: TaskNumber) {
         let Some(row) = self.tasks.disk.get(&number) else { return };
-        let same = |other: &crate::task::Row| other.function == row.function && other.order == row.order;
+        let same = |other: &crate::task::Row| {
+            other.function == row.function && other.order == row.order && other.tenant() == row.tenant()
+        };
         let ordered = row.order.is_some();
         let before = self.tasks.open().find(|(other, open)| ordered && *other < number && same(open));
         let beside = self

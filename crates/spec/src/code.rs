@@ -110,6 +110,7 @@ codes! {
     5007 TASK_STATE 409 "the task is not in a state for this";
     5008 TASK_STALE 409 "another run of the task has taken over";
     5009 TASK_CONFIG_MISSING 404 "nothing is kept for the tasks of this function and qualifier";
+    5010 TASK_AMBIGUOUS 409 "several tenants have a task of this id";
     6001 MODEL_NOT_FOUND 404 "there is no model at this path or of this name";
     6002 MODEL_UNREADABLE 500 "the model cannot be loaded";
     6003 MODEL_CARD_INVALID 500 "the model.json beside the model is not valid";

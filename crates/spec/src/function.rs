@@ -363,6 +363,17 @@ pub enum Dispatch {
     Balanced,
 }
 
+impl Dispatch {
+    /// The dispatch of a function that sets none. Knative's autoscaler computes a number of instances that share the load; the other
+    /// policies count on idle instances that sleep.
+    pub const fn for_policy(policy: &Scaling) -> Self {
+        match policy {
+            Scaling::Kpa(_) => Self::Balanced,
+            Scaling::Fixed | Scaling::Fc(_) => defaults::DISPATCH,
+        }
+    }
+}
+
 /// Who may call a function over HTTP, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpTrigger {

@@ -20,6 +20,9 @@ pub struct Job {
     /// When it runs by itself; `None` is never.
     #[serde(default)]
     pub timer: Option<Timer>,
+    /// Its function is removed when its task is over: `kip run` leaves nothing behind but the task and the log.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
 }
 
 impl Job {
@@ -31,7 +34,7 @@ impl Job {
 
 impl Default for Job {
     fn default() -> Self {
-        Self { retries: 0, exits: Exits::default(), timeout: Self::TIMEOUT, timer: None }
+        Self { retries: 0, exits: Exits::default(), timeout: Self::TIMEOUT, timer: None, once: false }
     }
 }
 

@@ -9,11 +9,14 @@ pub mod function;
 pub mod id;
 pub mod job;
 pub mod origin;
+pub mod people;
 pub mod problem;
 pub mod rate;
+pub mod reference;
 pub mod round;
 pub mod scaling;
 mod schema;
+pub mod secret;
 pub mod task;
 pub mod units;
 

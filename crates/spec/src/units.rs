@@ -36,6 +36,14 @@ pub enum UnitError {
         /// The units there are.
         units: &'static str,
     },
+    /// A unit that is written out.
+    #[error("`{text}` is not written as a duration: write `{example}`")]
+    LongUnit {
+        /// What was given.
+        text: String,
+        /// The same with a short unit.
+        example: String,
+    },
     /// Past what the type holds.
     #[error("`{text}` is too large")]
     TooLarge {
@@ -87,11 +95,21 @@ impl FromStr for Millis {
             let (number, after) = split_number(rest, text, "duration", "500ms, 5s or 12h")?;
             let unit_end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
             let (unit, tail) = after.split_at(unit_end);
+            let written = &rest[..rest.len() - after.len()];
             if unit.is_empty() {
+                let word = after.trim_start();
+                let word = &word[..word.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(word.len())];
+                let known = DURATION_UNITS.iter().map(|(name, _)| *name).find(|name| *name == word);
+                if let Some(short) = known.or_else(|| short_unit(word)) {
+                    return Err(UnitError::LongUnit { text: text.to_owned(), example: format!("{written}{short}") });
+                }
                 let example = format!("{text}s (seconds) or {text}ms (milliseconds)");
                 return Err(UnitError::NoUnit { text: text.to_owned(), example });
             }
             let Some((_, factor)) = DURATION_UNITS.iter().find(|(name, _)| *name == unit) else {
+                if let Some(short) = short_unit(unit) {
+                    return Err(UnitError::LongUnit { text: text.to_owned(), example: format!("{written}{short}") });
+                }
                 return Err(UnitError::UnknownUnit { unit: unit.to_owned(), what: "time", units: "ms, s, m, h, d" });
             };
             let part = scale(number, *factor).ok_or_else(too_large)?;
@@ -99,6 +117,18 @@ impl FromStr for Millis {
             rest = tail.trim_start();
         }
         Ok(Self(total))
+    }
+}
+
+/// The unit that somebody means who writes it out.
+fn short_unit(unit: &str) -> Option<&'static str> {
+    match unit.to_ascii_lowercase().as_str() {
+        "msec" | "msecs" | "millis" | "millisecond" | "milliseconds" => Some("ms"),
+        "sec" | "secs" | "second" | "seconds" => Some("s"),
+        "min" | "mins" | "minute" | "minutes" => Some("m"),
+        "hr" | "hrs" | "hour" | "hours" => Some("h"),
+        "day" | "days" => Some("d"),
+        _ => None,
     }
 }
 

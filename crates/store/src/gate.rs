@@ -224,8 +224,13 @@ impl TaskReader for GatedTasks {
         self.store.task(number).await
     }
 
-    async fn find(&self, function: String, id: String) -> Result<Option<TaskNumber>, Error> {
-        self.store.find(function, id).await
+    async fn find(
+        &self,
+        function: String,
+        tenant: Option<String>,
+        id: String,
+    ) -> Result<Vec<(String, TaskNumber)>, Error> {
+        self.store.find(function, tenant, id).await
     }
 
     async fn payload(&self, number: TaskNumber) -> Result<Option<Bytes>, Error> {

@@ -160,6 +160,10 @@ pub struct Options {
     pub overall: u64,
     /// Bytes of a payload.
     pub payload: usize,
+    /// Payload bytes of all tasks that may wait.
+    pub overall_bytes: u64,
+    /// Payload bytes of a tenant's tasks that may wait.
+    pub tenant_bytes: u64,
     /// Bytes of a result that are kept; a larger one is cut, and says so.
     pub result: usize,
     /// How long what is over can be asked for.
@@ -185,7 +189,9 @@ impl Default for Options {
         Self {
             per_function: 1_000_000,
             overall: 2_000_000,
-            payload: 128 << 10,
+            payload: 16 << 20,
+            overall_bytes: 16 << 30,
+            tenant_bytes: 8 << 30,
             result: 16 << 20,
             retention: Duration::from_secs(7 * DAY),
             threads: 2,

@@ -271,7 +271,7 @@ async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, Troubl
             };
             match (Tasks { shared: shared.clone() }).submit_up_to(submission, usize::MAX).await {
                 Ok(receipt) => Ok(format!("{name}: task {}", receipt.id)),
-                Err(error @ (Error::Full { .. } | Error::Busy | Error::Control(_))) => {
+                Err(error @ (Error::Full { .. } | Error::FullOfBytes { .. } | Error::Busy | Error::Control(_))) => {
                     Err(passing(format!("{name}: {error}")))
                 }
                 Err(error) => Err(for_good(format!("{name}: {error}"))),

@@ -13,6 +13,7 @@ use crate::event::Event;
 use crate::rounds::{End, end_all_waiting, step};
 use crate::service::{Tasks, entry_of};
 use crate::stats::Counted;
+use crate::tenant::TenantScope;
 use crate::view::{SHOWN, TaskEvent, TaskInfo, events_of, head_of, info_of};
 use kip_queue::book::{Entry, Wait};
 
@@ -125,8 +126,8 @@ impl Tasks {
     ///
     /// # Errors
     /// [`Error::Unknown`] or what the store says.
-    pub async fn show(&self, function: &str, id: &str, payload: bool) -> Result<TaskInfo, Error> {
-        let task = self.stored(function, id).await?;
+    pub async fn show(&self, scope: &TenantScope, function: &str, id: &str, payload: bool) -> Result<TaskInfo, Error> {
+        let task = self.stored(scope, function, id).await?;
         self.info(&task, payload).await
     }
 
@@ -177,7 +178,13 @@ impl Tasks {
     ///
     /// # Errors
     /// What the store says.
-    pub async fn list(&self, filter: TaskFilter, payload: bool) -> Result<(Vec<TaskInfo>, Option<TaskNumber>), Error> {
+    pub async fn list(
+        &self,
+        scope: &TenantScope,
+        filter: TaskFilter,
+        payload: bool,
+    ) -> Result<(Vec<TaskInfo>, Option<TaskNumber>), Error> {
+        let Some(filter) = scope.bound(filter) else { return Ok((Vec::new(), None)) };
         let limit = filter.limit.clamp(1, 1_000);
         let mut rows = self.shared.read().list(TaskFilter { limit: limit + 1, ..filter }).await?;
         let more = rows.len() > limit as usize;
@@ -202,8 +209,8 @@ impl Tasks {
     ///
     /// # Errors
     /// [`Error::Unknown`] or what the store says.
-    pub async fn payload(&self, function: &str, id: &str) -> Result<Bytes, Error> {
-        let number = self.number(function, id).await?;
+    pub async fn payload(&self, scope: &TenantScope, function: &str, id: &str) -> Result<Bytes, Error> {
+        let number = self.number(scope, function, id).await?;
         Ok(self.shared.read().payload(number).await?.unwrap_or_default())
     }
 
@@ -211,8 +218,8 @@ impl Tasks {
     ///
     /// # Errors
     /// [`Error::State`] if it is not over; [`Error::Unknown`] or what the store says.
-    pub async fn result(&self, function: &str, id: &str) -> Result<Option<(Head, Bytes)>, Error> {
-        let task = self.stored(function, id).await?;
+    pub async fn result(&self, scope: &TenantScope, function: &str, id: &str) -> Result<Option<(Head, Bytes)>, Error> {
+        let task = self.stored(scope, function, id).await?;
         if !task.now.state.is_terminal() {
             let (wanted, what) = ("one that is over", "asked for its result");
             return Err(Error::State { id: id.to_owned(), state: task.now.state.name(), wanted, what });
@@ -257,8 +264,8 @@ impl Tasks {
     ///
     /// # Errors
     /// [`Error::Unknown`] or what the store says.
-    pub async fn stop(&self, function: &str, id: &str) -> Result<TaskState, Error> {
-        let number = self.number(function, id).await?;
+    pub async fn stop(&self, scope: &TenantScope, function: &str, id: &str) -> Result<TaskState, Error> {
+        let number = self.number(scope, function, id).await?;
         let tasks = self.clone();
         // The step and the end of the run belong together.
         kip_store::detached("stop task", async move { tasks.stop_number(number).await }).await
@@ -307,8 +314,8 @@ impl Tasks {
     ///
     /// # Errors
     /// [`Error::State`] if it is not over or went well; [`Error::Unknown`] or what the store says.
-    pub async fn retry(&self, function: &str, id: &str) -> Result<(), Error> {
-        let task = self.stored(function, id).await?;
+    pub async fn retry(&self, scope: &TenantScope, function: &str, id: &str) -> Result<(), Error> {
+        let task = self.stored(scope, function, id).await?;
         let state = task.now.state;
         if !BulkWhat::Retry.states().contains(&state) || !self.retry_stored(&task).await? {
             let (wanted, what) = ("one that failed, expired or was stopped", "retried");
@@ -366,8 +373,8 @@ impl Tasks {
     ///
     /// # Errors
     /// [`Error::State`] if it is not over; [`Error::Unknown`] or what the store says.
-    pub async fn purge(&self, function: &str, id: &str) -> Result<(), Error> {
-        let task = self.stored(function, id).await?;
+    pub async fn purge(&self, scope: &TenantScope, function: &str, id: &str) -> Result<(), Error> {
+        let task = self.stored(scope, function, id).await?;
         if self.forget(vec![task.number]).await? == 0 {
             let (wanted, what) = ("one that is over", "forgotten");
             return Err(Error::State { id: id.to_owned(), state: task.now.state.name(), wanted, what });
@@ -384,7 +391,14 @@ impl Tasks {
     ///
     /// # Errors
     /// What the store says; some may be changed by then.
-    pub async fn bulk(&self, what: BulkWhat, filter: TaskFilter, only_count: bool) -> Result<Bulk, Error> {
+    pub async fn bulk(
+        &self,
+        scope: &TenantScope,
+        what: BulkWhat,
+        filter: TaskFilter,
+        only_count: bool,
+    ) -> Result<Bulk, Error> {
+        let Some(filter) = scope.bound(filter) else { return Ok(Bulk::default()) };
         let mut states = what.states();
         if !filter.states.is_empty() {
             states.retain(|state| filter.states.contains(state));

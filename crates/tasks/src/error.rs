@@ -1,5 +1,6 @@
 //! What can go wrong with a task before it runs.
 
+use kip_spec::people::size;
 use kip_spec::{Code, Problem, code};
 
 /// Why something could not be done.
@@ -12,6 +13,16 @@ pub enum Error {
         function: String,
         /// Which id.
         id: String,
+    },
+    /// Several tenants have a task with this id.
+    #[error("function `{function}` has a task `{id}` of each of these tenants: {}", tenants.join(", "))]
+    Ambiguous {
+        /// Of which function.
+        function: String,
+        /// Which id.
+        id: String,
+        /// The tenants.
+        tenants: Vec<String>,
     },
     /// The id or key stands for another request.
     #[error("`{id}` was used for another request before, which is task {task}")]
@@ -31,14 +42,42 @@ pub enum Error {
         /// Of whom.
         of_what: String,
     },
+    /// The payloads that wait are too large together.
+    #[error(
+        "tasks with {} of payload wait {of_what}; {} more exceed the limit of {} ({setting})",
+        size(*waiting), size(*bytes), size(*limit)
+    )]
+    FullOfBytes {
+        /// Bytes that wait.
+        waiting: u64,
+        /// Bytes of this payload.
+        bytes: u64,
+        /// Bytes that may wait.
+        limit: u64,
+        /// Of whom.
+        of_what: String,
+        /// The setting of the limit.
+        setting: &'static str,
+    },
+    /// No instance of the function can ever be placed here.
+    #[error("no instance of function `{function}` can run here: {why}")]
+    NeverFits {
+        /// Of which function.
+        function: String,
+        /// What it needs, and what there is.
+        why: String,
+    },
+    /// The bodies of submissions under way have all the memory that is for them.
+    #[error("too many large payloads arrive at once")]
+    TooManyBodies,
     /// The disk does not keep up.
     #[error("tasks come in faster than the disk takes them")]
     Busy,
     /// The payload is too large.
-    #[error("the payload has {bytes} bytes, and tasks take {limit}")]
+    #[error("the payload has {}, and a task takes at most {limit} bytes", of_size(*bytes, *limit))]
     TooLarge {
-        /// Its size.
-        bytes: usize,
+        /// Its size in bytes, where it is known: a chunked body is not read to its end.
+        bytes: Option<u64>,
         /// What is taken.
         limit: usize,
     },
@@ -89,13 +128,20 @@ impl From<kip_store::Error> for Error {
     }
 }
 
+/// A size as an error names it.
+fn of_size(bytes: Option<u64>, limit: usize) -> String {
+    bytes.map_or_else(|| format!("more than {limit} bytes"), |bytes| format!("{bytes} bytes"))
+}
+
 impl Error {
     /// The stable code.
     pub fn code(&self) -> Code {
         match self {
             Self::Unknown { .. } => code::TASK_NOT_FOUND,
             Self::Conflict { .. } => code::TASK_CONFLICT,
-            Self::Full { .. } | Self::Busy => code::TASKS_FULL,
+            Self::Ambiguous { .. } => code::TASK_AMBIGUOUS,
+            Self::NeverFits { .. } => code::NO_CAPACITY,
+            Self::Full { .. } | Self::FullOfBytes { .. } | Self::TooManyBodies | Self::Busy => code::TASKS_FULL,
             Self::TooLarge { .. } => code::TASK_TOO_LARGE,
             Self::Submission(_) => code::TASK_NOT_ACCEPTABLE,
             Self::Config(_) => code::TASK_CONFIG_INVALID,
@@ -110,8 +156,8 @@ impl Error {
     /// After how many seconds it may be tried again, where that helps.
     pub fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::Full { .. } => Some(5),
-            Self::Busy => Some(1),
+            Self::Full { .. } | Self::FullOfBytes { .. } => Some(5),
+            Self::TooManyBodies | Self::Busy => Some(1),
             _ => None,
         }
     }
@@ -121,20 +167,25 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let hint = match &error {
             Error::Control(_) => None,
-            Error::Unknown { .. } => Some("`kip tasks ls` lists them; what is over is forgotten after tasks.retention"),
+            Error::Unknown { .. } => Some("`kip task ls` lists them; what is over is forgotten after tasks.retention"),
             Error::Conflict { .. } => Some("choose another id, or send the same request again"),
-            Error::Full { .. } => {
-                Some("try again later, stop some (`kip tasks stop`), or raise the limit in kipwake.toml")
+            Error::Ambiguous { .. } => Some("name the tenant: --tenant, or `?tenant=` at the API"),
+            Error::Full { .. } | Error::FullOfBytes { .. } => {
+                Some("try again later, stop some (`kip task stop`), or raise the limit in kipwake.toml")
             }
-            Error::Busy => Some("try again in a second; `kip tasks` shows how long the disk takes to sync"),
+            Error::NeverFits { .. } => {
+                Some("lower `resources`, or declare what there is in kipwake.toml (`kip device ls`)")
+            }
+            Error::TooManyBodies => Some("try again in a second"),
+            Error::Busy => Some("try again in a second; `kip task` shows how long the disk takes to sync"),
             Error::TooLarge { .. } => {
                 Some("put the data into a file or a bucket and send its name, or raise tasks.payload")
             }
             Error::Submission(_) => Some("docs/tasks.md lists the headers and what they take"),
             Error::Config(_) => Some("docs/tasks.md lists the keys and what they take"),
-            Error::State { .. } => Some("`kip tasks show` says where it stands"),
-            Error::NoJob { .. } => Some("`kip jobs ls` lists the jobs there are"),
-            Error::NoTimer { .. } => Some("it runs by `kip jobs run` only; give it a `schedule` in kip.yaml"),
+            Error::State { .. } => Some("`kip task show` says where it stands"),
+            Error::NoJob { .. } => Some("`kip job ls` lists the jobs there are"),
+            Error::NoTimer { .. } => Some("it runs by `kip job run` only; give it a `schedule` in kip.yaml"),
             Error::Stale => Some("end this run: another one has taken its place, or the task is over"),
         };
         match error {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kip_host::clock::{boot_millis, wall_millis};
-use kip_store::tasks::{Step, Task, TaskNumber, TaskState};
+use kip_store::Author;
+use kip_store::tasks::{Step, Task, TaskFilter, TaskNumber, TaskState};
 
 use crate::error::Error;
 use crate::event::Event;
@@ -58,6 +59,7 @@ async fn work(shared: &Arc<Shared>) {
         if boot_millis() >= looked + 1_000 {
             looked = boot_millis();
             forget_counts(shared, &mut seen);
+            remove_finished(shared).await;
             if let Err(error) = look_at_functions(shared).await {
                 tracing::warn!(%error, "tasks of functions that are gone are not ended");
             }
@@ -176,6 +178,38 @@ pub(crate) async fn look_at_functions(shared: &Arc<Shared>) -> Result<(), Error>
         end_all_waiting(shared, ends).await?;
     }
     Ok(())
+}
+
+/// Removes one-off jobs whose tasks are over. One without a task yet is left alone for a while: its task is on its way.
+pub(crate) async fn remove_finished(shared: &Shared) {
+    /// From the deployment of a one-off job to its task, milliseconds.
+    const LATEST_TASK: i64 = 600_000;
+    for cell in shared.control.jobs() {
+        let version = cell.serving();
+        if !version.spec.job.as_ref().is_some_and(|job| job.once) {
+            continue;
+        }
+        let name = cell.name().as_str();
+        let is_open = |shared: &Shared| shared.book().of_function(name).next().is_some();
+        if is_open(shared) {
+            continue;
+        }
+        let filter = TaskFilter { function: Some(name.to_owned()), limit: 1, ..TaskFilter::default() };
+        let Ok(last) = shared.read().list(filter).await else { continue };
+        let Some(deployed) = shared.control.deployed_at(name).await else { continue };
+        // Deployed again after its last task, it waits for another one.
+        let of_this = last.first().filter(|task| task.function_id == version.function && task.created >= deployed);
+        let is_over = of_this.is_some_and(|task| task.now.state.is_terminal());
+        let is_stale = of_this.is_none() && wall_millis() > deployed.saturating_add(LATEST_TASK);
+        // A task may have been accepted since.
+        if !(is_over || is_stale) || is_open(shared) {
+            continue;
+        }
+        let author = Author { by: "kip run".to_owned(), if_match: None };
+        if let Err(error) = shared.control.remove(name, author).await {
+            tracing::warn!(job = name, %error, "a one-off job that is over is not removed");
+        }
+    }
 }
 
 /// Forgets what was counted of functions that are gone, when functions have come or gone.

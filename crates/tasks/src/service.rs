@@ -18,8 +18,12 @@ use crate::config::{AsyncConfig, Configs, LATEST, LONGEST, Options};
 use crate::deliveries::Post;
 use crate::envelope::{Call, Envelope};
 use crate::error::Error;
+use crate::fingerprint::{self, fingerprint};
 use crate::jobs::{Jobs, KEPT};
+use crate::receive::Memory;
+use crate::room::{Room, RoomGuard};
 use crate::stats::Stats;
+use crate::tenant::{ANONYMOUS, TenantScope};
 use crate::view::{self, generated, id_of, may_be_chosen};
 use kip_queue::book::{Book, Entry};
 
@@ -35,7 +39,7 @@ pub struct Submission {
     pub function: String,
     /// Which version or alias; none is the one that serves.
     pub qualifier: Option<String>,
-    /// Whose it is.
+    /// Whose it is; none is a caller without a key.
     pub tenant: Option<String>,
     /// The name of the key that it came with.
     pub key: Option<String>,
@@ -117,6 +121,8 @@ pub(crate) struct Shared {
     pub(crate) runs: Mutex<HashMap<TaskNumber, Run>>,
     pub(crate) configs: RwLock<Configs>,
     pub(crate) stats: Stats,
+    pub(crate) room: Room,
+    pub(crate) receiving: Arc<Memory>,
     pub(crate) post: Post,
     pub(crate) jobs: Jobs,
     /// Something may be due earlier than thought.
@@ -297,6 +303,7 @@ pub(crate) fn entry_of(task: &Task) -> Entry {
         priority: task.priority,
         kind: task.kind,
         order: task.order.clone(),
+        size: task.size,
         created: task.created,
         id: task.id.as_deref().map(Arc::from),
         expires_at: task.now.expires_at,
@@ -327,6 +334,7 @@ impl Tasks {
             control.report(format!("{object} is stored in a form that this version cannot read, and does not hold"));
         }
         let book = Book::weighted(options.weights.clone());
+        let receiving = Arc::new(Memory::for_payloads(options.payload));
         let shared = Arc::new(Shared {
             commits: Commits::new(store),
             control,
@@ -339,6 +347,8 @@ impl Tasks {
             runs: Mutex::default(),
             configs: RwLock::new(configs),
             stats: Stats::default(),
+            room: Room::default(),
+            receiving,
             post: Post::default(),
             jobs,
             earlier: Notify::new(),
@@ -352,11 +362,6 @@ impl Tasks {
         crate::dispatch::start(&shared);
         crate::jobs::start(&shared);
         Ok(Self { shared })
-    }
-
-    /// Bytes of a payload that are taken.
-    pub fn largest_payload(&self) -> usize {
-        self.shared.options.payload
     }
 
     /// Where instances reach the API, as `http://HOST:PORT`.
@@ -395,12 +400,14 @@ impl Tasks {
 
     /// The same with another limit for the payload, bytes.
     pub(crate) async fn submit_up_to(&self, submission: Submission, largest: usize) -> Result<Receipt, Error> {
-        let (new, envelope) = self.shared.prepare(submission, largest)?;
+        let (new, envelope, room) = self.shared.prepare(submission, largest)?;
         let shared = self.shared.clone();
-        let unit = self
-            .shared
-            .commits
-            .unit("accept task", move |store| async move { shared.accept(store.as_ref(), new, envelope).await });
+        let unit = self.shared.commits.unit("accept task", move |store| async move {
+            let accepted = shared.accept(store.as_ref(), new, envelope).await;
+            // From here on the book counts it.
+            drop(room);
+            accepted
+        });
         unit.await
     }
 
@@ -419,19 +426,31 @@ impl Tasks {
     ///
     /// # Errors
     /// [`Error::Unknown`].
-    pub async fn number(&self, function: &str, id: &str) -> Result<TaskNumber, Error> {
-        Ok(self.stored(function, id).await?.number)
+    pub async fn number(&self, scope: &TenantScope, function: &str, id: &str) -> Result<TaskNumber, Error> {
+        Ok(self.stored(scope, function, id).await?.number)
     }
 
     /// A function's task by its id, as stored.
-    pub(crate) async fn stored(&self, function: &str, id: &str) -> Result<Task, Error> {
+    pub(crate) async fn stored(&self, scope: &TenantScope, function: &str, id: &str) -> Result<Task, Error> {
         let unknown = || Error::Unknown { function: function.to_owned(), id: id.to_owned() };
         let store = self.shared.read();
+        let tenant = match scope {
+            TenantScope::All => None,
+            TenantScope::One(tenant) => Some(tenant.to_string()),
+            TenantScope::None => return Err(unknown()),
+        };
         let number = match generated(id) {
             Some(number) => number,
-            None => store.find(function.to_owned(), id.to_owned()).await?.ok_or_else(unknown)?,
+            None => match &store.find(function.to_owned(), tenant, id.to_owned()).await?[..] {
+                [] => return Err(unknown()),
+                [(_, number)] => *number,
+                several => {
+                    let tenants = several.iter().map(|(tenant, _)| tenant.clone()).collect();
+                    return Err(Error::Ambiguous { function: function.to_owned(), id: id.to_owned(), tenants });
+                }
+            },
         };
-        let task = store.task(number).await?.filter(|task| &*task.function == function);
+        let task = store.task(number).await?.filter(|task| &*task.function == function && scope.includes(&task.tenant));
         task.filter(|task| task.id.is_none() == generated(id).is_some()).ok_or_else(unknown)
     }
 }
@@ -447,7 +466,11 @@ impl Shared {
     }
 
     /// Settles how a submission is to be run.
-    fn prepare(&self, submission: Submission, largest: usize) -> Result<(NewTask, Envelope), Error> {
+    fn prepare(
+        self: &Arc<Self>,
+        submission: Submission,
+        largest: usize,
+    ) -> Result<(NewTask, Envelope, RoomGuard), Error> {
         let Submission { function, qualifier, id, idempotency, payload, .. } = submission;
         let cell = self.control.require(&function)?;
         if self.is_closing() || self.control.is_closing() {
@@ -480,12 +503,15 @@ impl Shared {
             return wrong(format!("delay and maximum age are at most {} days", LONGEST / crate::config::DAY));
         }
         if payload.len() > largest {
-            return Err(Error::TooLarge { bytes: payload.len(), limit: largest });
+            return Err(Error::TooLarge { bytes: Some(payload.len() as u64), limit: largest });
         }
         let qualifier = qualifier.unwrap_or_else(|| LATEST.to_owned());
         self.only_latest(cell.name().as_str(), &qualifier)?;
         let config = self.config(cell.name().as_str(), &qualifier);
         let version = cell.serving();
+        if let Some(why) = self.control.never_fits(&version.spec) {
+            return Err(Error::NeverFits { function, why });
+        }
         let job = version.spec.job.as_ref();
         // However it was asked for, a job is given its input and nothing else.
         let call = submission.call.filter(|_| job.is_none()).unwrap_or_else(|| Call::event(None));
@@ -493,7 +519,8 @@ impl Shared {
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         let age = submission.max_age.unwrap_or_else(|| Duration::from_secs(config.max_async_event_age_in_seconds));
         let run_at = now.saturating_add(submission.delay.map_or(0, millis));
-        let fingerprint = fingerprint(&call, &payload);
+        let earlier_fingerprint = fingerprint::earlier(&call, &payload);
+        let fingerprint = fingerprint(&qualifier, &call, &payload);
         let kind = match job {
             Some(_) => view::JOB,
             None if config.async_task || submission.stateful => view::TASK,
@@ -515,10 +542,11 @@ impl Shared {
             function: Arc::from(cell.name().as_str()),
             function_id: version.function,
             qualifier: Arc::from(qualifier),
-            tenant: Arc::from(submission.tenant.unwrap_or_else(|| "default".to_owned())),
+            tenant: Arc::from(submission.tenant.as_deref().unwrap_or(ANONYMOUS)),
             id,
             key: idempotency,
             fingerprint,
+            earlier_fingerprint,
             kind,
             priority: submission.priority.unwrap_or(5),
             order: submission.order.map(Arc::from),
@@ -542,7 +570,8 @@ impl Shared {
                 return Err(Error::Full { waiting, limit, of_what });
             }
         }
-        Ok((new, envelope))
+        let room = self.reserve(&new)?;
+        Ok((new, envelope, room))
     }
 
     async fn accept(&self, store: &dyn TaskStore, new: NewTask, envelope: Envelope) -> Result<Receipt, Error> {
@@ -556,6 +585,7 @@ impl Shared {
             priority: new.priority,
             kind: new.kind,
             order: new.order.clone(),
+            size: new.payload.len() as u64,
             created: new.created,
             expires_at: new.expires_at,
             state: TaskState::Enqueued,
@@ -594,19 +624,6 @@ impl Shared {
         self.earlier.notify_one();
         Ok(Receipt { number, id: id_of(number, id.as_deref()), request, known: false })
     }
-}
-
-/// Tells whether two submissions ask for the same.
-fn fingerprint(call: &Call, payload: &[u8]) -> [u8; 16] {
-    use sha2::{Digest, Sha256};
-    let mut digest = Sha256::new();
-    for part in [call.method.as_bytes(), call.path.as_bytes(), payload] {
-        digest.update((part.len() as u64).to_le_bytes());
-        digest.update(part);
-    }
-    let mut short = [0; 16];
-    short.copy_from_slice(&digest.finalize()[..16]);
-    short
 }
 
 /// What is kept for functions, from the disk: of timers, configurations, and the names of rows that cannot be read.

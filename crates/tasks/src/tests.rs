@@ -21,6 +21,9 @@ use crate::event::Event;
 use crate::progress;
 use crate::rounds::{expire, forget_counts, look_at_functions};
 use crate::service::{Submission, Tasks};
+use crate::tenant::TenantScope;
+
+const ALL: TenantScope = TenantScope::All;
 
 struct World {
     data: tempfile::TempDir,
@@ -141,21 +144,21 @@ async fn memory_has_each_change_of_a_task_though_its_caller_left() {
     until("the submitted task", async || tasks.shared.book().counts("f").later == 1).await;
 
     let number = world.submit("stopped").await;
-    world.leave(tasks.stop("f", "stopped")).await;
+    world.leave(tasks.stop(&ALL, "f", "stopped")).await;
     until("the stop", async || world.memory(number).is_none()).await;
 
-    world.leave(tasks.retry("f", "stopped")).await;
+    world.leave(tasks.retry(&ALL, "f", "stopped")).await;
     until("the retry", async || world.memory(number) == Some(TaskState::Enqueued)).await;
 
     let stop_all = TaskFilter { function: Some("f".to_owned()), ..TaskFilter::default() };
-    world.leave(tasks.bulk(BulkWhat::Stop, stop_all.clone(), false)).await;
+    world.leave(tasks.bulk(&ALL, BulkWhat::Stop, stop_all.clone(), false)).await;
     until("the stop of all", async || tasks.shared.book().queued() == 0).await;
 
-    world.leave(tasks.bulk(BulkWhat::Retry, stop_all, false)).await;
+    world.leave(tasks.bulk(&ALL, BulkWhat::Retry, stop_all, false)).await;
     until("the retry of all", async || tasks.shared.book().queued() == 2).await;
 
-    tasks.stop("f", "stopped").await.unwrap();
-    world.leave(tasks.purge("f", "stopped")).await;
+    tasks.stop(&ALL, "f", "stopped").await.unwrap();
+    world.leave(tasks.purge(&ALL, "f", "stopped")).await;
     until("the purge", async || world.store.task(number).await.unwrap().is_none()).await;
 
     let running = world.running("running").await;
@@ -163,7 +166,7 @@ async fn memory_has_each_change_of_a_task_though_its_caller_left() {
     world.leave(tasks.note_progress(running, 1, &token, "half")).await;
     until("the progress", async || world.store.task(running).await.unwrap().unwrap().progress.is_some()).await;
 
-    world.leave(tasks.stop("f", "running")).await;
+    world.leave(tasks.stop(&ALL, "f", "running")).await;
     until("the stop of a run", async || world.memory(running) == Some(TaskState::Stopping)).await;
 }
 
@@ -190,7 +193,7 @@ async fn memory_has_each_setting_though_its_caller_left() {
     tasks.jobs_changed();
     until("the timer", async || world.store.configs().await.unwrap().len() == 1).await;
     let paused = async |expected: bool| {
-        tasks.job("job", 1).await.unwrap().schedule.is_some_and(|timer| timer.paused == expected)
+        tasks.job(&ALL, "job", 1).await.unwrap().schedule.is_some_and(|timer| timer.paused == expected)
     };
     world.leave(tasks.pause_job("job", true)).await;
     until("the pause", async || paused(true).await).await;
@@ -204,7 +207,7 @@ async fn a_task_that_is_stopped_frees_its_ordering_key_though_its_caller_left() 
     let ordered = |id: &str| Submission { order: Some("k".to_owned()), ..later(id) };
     let first = world.tasks.submit(ordered("first")).await.unwrap().number;
     let second = world.tasks.submit(ordered("second")).await.unwrap().number;
-    world.leave(world.tasks.stop("f", "first")).await;
+    world.leave(world.tasks.stop(&ALL, "f", "first")).await;
     until("the stop", async || world.memory(first).is_none()).await;
     assert_ne!(world.tasks.shared.book().wait(second), Some(kip_queue::book::Wait::Order));
 }
@@ -223,7 +226,7 @@ async fn news_of_an_end_that_comes_behind_the_retry_changes_nothing() {
     // The end is on the disk, and memory has not heard of it.
     let stepped = world.store.advance(step.clone()).await.unwrap();
     assert!(stepped.applied && world.memory(number) == Some(TaskState::Running));
-    world.tasks.retry("f", "a").await.unwrap();
+    world.tasks.retry(&ALL, "f", "a").await.unwrap();
     until("the retry", async || world.memory(number) == Some(TaskState::Enqueued)).await;
     world.tasks.shared.applied(number, &step.to, stepped.order);
     assert_eq!(world.memory(number), Some(TaskState::Enqueued));

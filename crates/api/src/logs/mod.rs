@@ -3,6 +3,7 @@
 mod join;
 mod reader;
 mod request;
+mod task;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
+use crate::guard::Who;
 use crate::wire::LogLine;
 use crate::{Api, bad_request};
 use reader::{Reader, Selection};
@@ -34,12 +36,15 @@ pub(crate) struct Which {
     /// A duration before now, or milliseconds since 1970.
     since: Option<String>,
     request: Option<String>,
+    /// A task: the lines of its runs.
+    task: Option<String>,
     #[serde(default)]
     join: bool,
 }
 
 pub(crate) async fn logs(
     State(api): State<Api>,
+    who: Who,
     Path(name): Path<String>,
     Query(which): Query<Which>,
 ) -> ApiResult<Response> {
@@ -53,6 +58,11 @@ pub(crate) async fn logs(
         api.control.require(&name)?;
     }
     api.control.settle_logs(&name).await;
+    if let Some(task) = which.task.clone() {
+        let since = which.since.as_deref().map(crate::requests::since).transpose()?;
+        return task::logs(api, who.tenant_scope(None), (name, task), folder, Which { since: None, ..which }, since)
+            .await;
+    }
     let now = kip_host::clock::wall_millis();
     let since = which.since.as_deref().map(crate::requests::since).transpose()?;
     let tail = which.tail.unwrap_or(200);

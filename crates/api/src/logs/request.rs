@@ -1,6 +1,9 @@
 //! Which lines belong to one request.
 
+use std::sync::Arc;
+
 use kip_spec::InstanceId;
+use parking_lot::Mutex;
 
 use crate::wire::LogLine;
 
@@ -15,6 +18,8 @@ pub(super) enum Wanted {
     All,
     /// Those between a request's marks, and those that name it.
     Request(String),
+    /// Those that were written in runs of a task.
+    Runs(Runs),
     /// Those that an instance wrote in this time, milliseconds since 1970.
     Interval {
         /// Which instance.
@@ -26,10 +31,34 @@ pub(super) enum Wanted {
     },
 }
 
+/// The runs of a task, as far as they are known by now.
+pub(super) type Runs = Arc<Mutex<Vec<Run>>>;
+
+/// A run of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Run {
+    /// On which instance.
+    pub(super) instance: InstanceId,
+    /// When it began, milliseconds since 1970.
+    pub(super) from: i64,
+    /// When it was over; none while it goes on.
+    pub(super) to: Option<i64>,
+}
+
+impl Run {
+    fn has(&self, line: &LogLine) -> bool {
+        line.instance == self.instance.to_string() && line.at >= self.from && self.to.is_none_or(|to| line.at <= to)
+    }
+}
+
 impl Wanted {
     /// Whether an instance may have written any of it.
     pub(super) fn may_be_of(&self, instance: InstanceId) -> bool {
-        !matches!(self, Self::Interval { instance: wanted, .. } if *wanted != instance)
+        match self {
+            Self::All | Self::Request(_) => true,
+            Self::Interval { instance: wanted, .. } => *wanted == instance,
+            Self::Runs(runs) => runs.lock().iter().any(|run| run.instance == instance),
+        }
     }
 }
 
@@ -50,6 +79,7 @@ impl Filter {
         match &self.wanted {
             Wanted::All => true,
             Wanted::Interval { from, to, .. } => (*from..=*to).contains(&line.at),
+            Wanted::Runs(runs) => runs.lock().iter().any(|run| run.has(line)),
             Wanted::Request(id) => {
                 let names = names(&line.line, id);
                 if line.line.contains(START) {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use kip_spec::function::Hook;
 
-use super::Process;
+use super::{Process, expand};
 use crate::body::{Error, Order};
 
 /// The variable that marks an instance's processes.
@@ -54,6 +54,7 @@ pub(super) fn environment(order: &Order, server: &str, port: u16, more_ports: &[
     env.insert(FUNCTION.to_owned(), order.function.to_string());
     env.insert(INSTANCE.to_owned(), order.instance.to_string());
     env.insert(SERVER.to_owned(), server.to_owned());
+    expand::declared(&mut env, &order.env);
     env
 }
 

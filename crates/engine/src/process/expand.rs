@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use kip_spec::reference::{Piece, pieces};
+
 use crate::body::StartProblem;
 
 /// Replaces `${NAME}` by the variable's value. A name that is not set stays as it is, so that the mistake can be seen.
@@ -27,6 +29,46 @@ pub(super) fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
     }
     result.push_str(rest);
     result
+}
+
+/// References to a variable that refers to others, and so on, in a row.
+const DEEPEST: usize = 16;
+
+/// Resolves `${NAME}` in the variables that a function declares: its other variables, and what the instance has besides. A name that is
+/// not set stays as it is written, and so does one that leads back to itself.
+pub(super) fn declared(env: &mut BTreeMap<String, String>, declared: &BTreeMap<String, String>) {
+    // What Kipwake sets wins over a declaration of the same name.
+    let of_function =
+        |name: &str| declared.get(name).filter(|value| value.contains("${") && env.get(name) == Some(value));
+    let names = declared.keys().filter(|name| of_function(name).is_some());
+    let resolved: Vec<(String, String)> =
+        names.filter_map(|name| Some((name.clone(), resolve(name, env, &of_function, DEEPEST)?))).collect();
+    env.extend(resolved);
+}
+
+fn resolve<'a>(
+    name: &str,
+    env: &'a BTreeMap<String, String>,
+    of_function: &impl Fn(&str) -> Option<&'a String>,
+    deeper: usize,
+) -> Option<String> {
+    let Some(value) = of_function(name) else { return env.get(name).cloned() };
+    let deeper = deeper.checked_sub(1)?;
+    let mut result = String::with_capacity(value.len());
+    for piece in pieces(value) {
+        match piece {
+            Piece::Text(text) => result.push_str(text),
+            Piece::Variable { name: other, otherwise, written } => {
+                let known = if other == name { None } else { resolve(other, env, of_function, deeper) };
+                match (known.filter(|known| otherwise.is_none() || !known.is_empty()), otherwise) {
+                    (Some(known), _) => result.push_str(&known),
+                    (None, Some(otherwise)) => result.push_str(otherwise),
+                    (None, None) => result.push_str(written),
+                }
+            }
+        }
+    }
+    Some(result)
 }
 
 /// The program file that a command names: a path from `directory`, or a name on the instance's `PATH`.
@@ -77,6 +119,42 @@ mod tests {
         ] {
             assert_eq!(expand(text, &env), expected);
         }
+    }
+
+    #[test]
+    fn declared_variables_refer_to_each_other_and_to_what_the_instance_has() {
+        let declared_ones = BTreeMap::from(
+            [
+                ("URL", "http://127.0.0.1:${PORT}/${BASE}"),
+                ("BASE", "${ROOT}/v1"),
+                ("ROOT", "api"),
+                ("TEXT", "$${PORT} $PORT"),
+                ("OTHERWISE", "${NONE:-x}"),
+                ("UNKNOWN", "${NONE}"),
+                ("LOOP", "${POOL}"),
+                ("POOL", "${LOOP}"),
+                ("PATH", "/own:${PATH}"),
+                ("FC_X", "${PORT}"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
+        let mut env = BTreeMap::from([("HOME".to_owned(), "/h".to_owned())]);
+        env.extend(declared_ones.clone());
+        env.insert("PORT".to_owned(), "81".to_owned());
+        env.insert("FC_X".to_owned(), "ours".to_owned());
+        declared(&mut env, &declared_ones);
+        for (name, expected) in [
+            ("URL", "http://127.0.0.1:81/api/v1"),
+            ("BASE", "api/v1"),
+            ("TEXT", "${PORT} $PORT"),
+            ("OTHERWISE", "x"),
+            ("UNKNOWN", "${NONE}"),
+            ("PATH", "/own:${PATH}"),
+            ("FC_X", "ours"),
+        ] {
+            assert_eq!(env[name], expected, "{name}");
+        }
+        assert!(env["LOOP"].starts_with("${"), "{}", env["LOOP"]);
     }
 
     #[test]

@@ -5,8 +5,10 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Key {
     /// Make a key and print its secret, once.
+    #[command(alias = "add")]
     Create(Create),
     /// List keys.
+    #[command(alias = "list")]
     Ls,
     /// Show everything about a key but its secret.
     Show {
@@ -33,6 +35,7 @@ pub(crate) enum Key {
     /// Take keys again.
     Enable(Names),
     /// Remove keys.
+    #[command(alias = "remove")]
     Rm(Names),
 }
 

@@ -6,13 +6,17 @@ use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Provision {
-    /// Keep instances for a function, by a target, policies and schedules.
+    /// Set the provisioned instances of a function: target, policies and schedules.
+    #[command(name = "set", alias = "put")]
     Put(Box<Put>),
-    /// Show what is provisioned for a function.
+    /// Show the provisioned instances of a function.
+    #[command(name = "show", alias = "get")]
     Get(Whom),
-    /// List what is provisioned: target, current, policies, and why those count that do.
+    /// List provisioned instances: target, current, policies and reasons.
+    #[command(name = "ls", alias = "list")]
     List,
-    /// Provision nothing any more; what the function's manifest declares holds again.
+    /// Remove what was set; the function's manifest applies again.
+    #[command(alias = "remove")]
     Rm(Whom),
 }
 

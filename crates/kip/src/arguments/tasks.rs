@@ -20,9 +20,12 @@ pub(crate) struct Run {
     /// Cores, such as 2 or 500m.
     #[arg(long)]
     pub(crate) cpu: Option<String>,
-    /// A variable for it, NAME=VALUE; may be repeated.
-    #[arg(long = "env", value_name = "NAME=VALUE")]
+    /// A variable for it: NAME=VALUE, or NAME for the value that it has here; may be repeated.
+    #[arg(long = "env", value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
+    /// A file of variables, NAME=VALUE a line; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<String>,
     /// How often it is run again if it fails, 0 to 8.
     #[arg(long, default_value_t = 0)]
     pub(crate) retries: u32,
@@ -47,6 +50,7 @@ pub(crate) struct Run {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Jobs {
     /// List jobs with their next and last runs.
+    #[command(alias = "list")]
     Ls,
     /// Show a job with its latest runs.
     Show(Job),
@@ -58,9 +62,9 @@ pub(crate) enum Jobs {
         #[arg(long)]
         detach: bool,
     },
-    /// Let a job's schedule rest; runs under way go on.
+    /// Pause a job's schedule; runs under way go on.
     Pause(Job),
-    /// Let a job's schedule go on with the next time that comes.
+    /// Resume a job's schedule with the next time that comes.
     Resume(Job),
 }
 
@@ -107,25 +111,27 @@ pub(crate) struct Later {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Tasks {
-    /// Say how many tasks wait, run and ended, by function.
+    /// Count tasks by function and state.
     Stat,
-    /// List tasks, the newest first.
+    /// List tasks, newest first.
+    #[command(alias = "list")]
     Ls(List),
     /// Show a task with its steps.
     Show(One),
-    /// Print what a task was given.
+    /// Print the payload of a task.
     Payload(One),
-    /// Print what the function answered.
+    /// Print the answer of the function.
     Result(One),
     /// Follow a task's steps until it is over.
     Watch(One),
-    /// Stop a task, or all that fit.
+    /// Stop a task, or all that match.
     Stop(Some),
-    /// Run a task that failed, expired or was stopped once more, or all that fit.
+    /// Run a task again that failed, expired or was stopped, or all that match.
     Retry(Some),
-    /// Forget a task that is over, or all that fit.
+    /// Remove a task that is over, or all that match.
+    #[command(name = "rm", alias = "purge")]
     Purge(Some),
-    /// Show or change what a function wants for its tasks.
+    /// Show or change the settings of a function's tasks.
     #[command(subcommand)]
     Config(Config),
 }
@@ -170,6 +176,9 @@ pub(crate) struct One {
     pub(crate) function: String,
     /// The task's id.
     pub(crate) id: String,
+    /// The task's tenant, where several tenants have a task of this id.
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
 }
 
 #[derive(Debug, Args)]

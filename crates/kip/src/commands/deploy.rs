@@ -8,23 +8,23 @@ use std::time::Duration;
 use kip_api::wire::{Deployment, DeploymentMade, VersionMade};
 use kip_control::{FunctionInfo, InstanceInfo, VersionStatus};
 use kip_host::clock::boot_millis;
+use kip_manifest::Needs;
 use kip_spec::{FunctionName, Millis, Problem, code};
 use serde::Serialize;
 
 use crate::arguments::Deploy;
 use crate::client::Client;
 use crate::output::Output;
-use crate::problem::warning;
+use crate::problem::{Problems, warning};
+use crate::progress::{Progress, interruptible};
 
-/// Between two lines of progress, milliseconds.
-const PROGRESS: u64 = 2_000;
 /// Looks in a row at which nothing of a failed version was left, before it is said what became of the one before.
 const SETTLED: u32 = 4;
 /// What is kept may take so much longer than a start may, milliseconds.
 const LATE: u64 = 10_000;
 
 pub(crate) async fn run(client: &Client, options: &Deploy, output: Output) -> anyhow::Result<()> {
-    let how = Deploying { only: options.only.clone(), start: options.wait };
+    let how = Deploying { only: options.only.clone(), start: options.wait, keep_unchanged: false };
     let made = deploy(client, &options.path, how, output).await?;
     let states =
         if options.no_wait { BTreeMap::new() } else { wait(client, &made.deployed, options.wait, output).await? };
@@ -44,6 +44,8 @@ pub(crate) struct Deploying {
     pub(crate) only: Vec<String>,
     /// Start an instance of each, though no request waits.
     pub(crate) start: bool,
+    /// Leave out functions that serve with the same declaration and files already.
+    pub(crate) keep_unchanged: bool,
 }
 
 /// How far a version has come.
@@ -70,7 +72,7 @@ impl Outcome<'_> {
     fn line(&self, gateway: SocketAddr) -> String {
         let VersionMade { function, version, job } = self.made;
         if *job {
-            return format!("{function} {version} is a job: kip jobs show {function}\n");
+            return format!("{function} {version} is a job: kip job show {function}\n");
         }
         let state = match self.state {
             Reached::Ready => "serves",
@@ -85,20 +87,39 @@ impl Outcome<'_> {
 pub(crate) async fn deploy(
     client: &Client,
     path: &Path,
-    Deploying { only, start }: Deploying,
+    Deploying { only, start, keep_unchanged }: Deploying,
     output: Output,
 ) -> anyhow::Result<DeploymentMade> {
     let (file, directory) = manifest_file(path)?;
+    let text = read_text(&file)?;
+    let needs = kip_manifest::needs(&text);
     let deployment = Deployment {
-        text: read_text(&file)?,
         file: file.display().to_string(),
+        variables: variables(&needs),
+        env_files: env_files(&needs, &directory)?,
         directory: directory.to_string_lossy().into_owned(),
+        text,
         only,
         start,
+        once: false,
+        keep_unchanged,
     };
     let made: DeploymentMade = client.post("/api/v1/deployments", &deployment).await?;
     made.warnings.iter().for_each(|one| output.remark(&warning(one)));
     Ok(made)
+}
+
+/// Reads a manifest as the server will, so that what is wrong with it is known before a server is started for it.
+pub(crate) fn check(path: &Path) -> anyhow::Result<PathBuf> {
+    let (file, directory) = manifest_file(path)?;
+    let text = read_text(&file)?;
+    let needs = kip_manifest::needs(&text);
+    let (variables, env_files) = (variables(&needs), env_files(&needs, &directory)?);
+    let deployer = kip_manifest::Deployer { variables: &variables, env_files: &env_files };
+    let name = file.display().to_string();
+    let source = kip_manifest::Source { file: &name, text: &text, directory: &directory, deployer };
+    kip_manifest::read(&source).map_err(Problems)?;
+    Ok(file)
 }
 
 /// The manifest that a path means, and the absolute folder it is in.
@@ -135,6 +156,34 @@ fn read_text(file: &Path) -> anyhow::Result<String> {
     Ok(std::fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))?)
 }
 
+/// The variables of our environment that a manifest names, and no others.
+pub(crate) fn variables(needs: &Needs) -> BTreeMap<String, String> {
+    kip_host::environment::all().filter(|(name, _)| needs.variables.contains(name)).collect()
+}
+
+/// The files of variables that a manifest names. The server names one that is missing, with its place.
+pub(crate) fn env_files(needs: &Needs, directory: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    for path in &needs.env_files {
+        let file = directory.join(path);
+        match std::fs::metadata(&file) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Ok(metadata) if metadata.len() > kip_manifest::LARGEST as u64 => {
+                let message =
+                    format!("{} has {} bytes, and a file of variables 1 MiB at most", file.display(), metadata.len());
+                return Err(Problem::new(code::MANIFEST_TOO_LARGE, message).into());
+            }
+            _ => {}
+        }
+        let text = std::fs::read_to_string(&file).map_err(|error| {
+            Problem::new(code::MANIFEST_UNREADABLE, format!("{} cannot be read", file.display()))
+                .cause(error.to_string())
+        })?;
+        files.insert(path.clone(), text);
+    }
+    Ok(files)
+}
+
 /// Waits until each new version serves, and until what it keeps is ready; the first that fails is the error. `start`: an instance
 /// was asked for.
 pub(crate) async fn wait(
@@ -143,17 +192,22 @@ pub(crate) async fn wait(
     start: bool,
     output: Output,
 ) -> anyhow::Result<BTreeMap<FunctionName, Reached>> {
-    let mut states = BTreeMap::new();
-    for made in deployed {
-        let state = if made.job { Reached::Deployed } else { wait_for(client, made, start, output).await? };
-        states.insert(made.function.clone(), state);
-    }
-    Ok(states)
+    let names: Vec<&str> = deployed.iter().map(|made| made.function.as_str()).collect();
+    let goes_on = || format!("the deployment goes on; `kip why {}` shows how it stands", names.join("`, `kip why "));
+    let all = async {
+        let mut states = BTreeMap::new();
+        for made in deployed {
+            let state = if made.job { Reached::Deployed } else { wait_for(client, made, start, output).await? };
+            states.insert(made.function.clone(), state);
+        }
+        Ok(states)
+    };
+    interruptible(output, goes_on, all).await
 }
 
 async fn wait_for(client: &Client, made: &VersionMade, start: bool, output: Output) -> anyhow::Result<Reached> {
     let since = boot_millis();
-    let (mut progress, mut settled) = (Progress::default(), 0);
+    let (mut progress, mut settled) = (Progress::new(output), 0);
     loop {
         let info: FunctionInfo = client.get(&format!("/api/v1/functions/{}", made.function)).await?;
         let outcome = info.outcomes.iter().find(|(version, _)| *version == made.version).map(|(_, outcome)| outcome);
@@ -171,7 +225,8 @@ async fn wait_for(client: &Client, made: &VersionMade, start: bool, output: Outp
                 if info.failed_starts > 0 || late {
                     return Err(not_started(made, &info, ready, wanted, waited).into());
                 }
-                progress.show(made, &format!("{ready} of {wanted} ready, {} starting", info.starting), waited, output);
+                let (function, version, starting) = (&made.function, made.version, info.starting);
+                progress.say(&format!("{function} {version}: {ready} of {wanted} ready, {starting} starting"));
             }
             Some(VersionStatus::Failed { code, why, detail }) => {
                 // What it displaced comes back when nothing of it is left: then it is known what to say.
@@ -202,7 +257,9 @@ async fn wait_for(client: &Client, made: &VersionMade, start: bool, output: Outp
                     .into());
             }
             Some(VersionStatus::Candidate) => {
-                progress.show(made, "is starting", boot_millis().saturating_sub(since), output);
+                let waits = info.waits.iter().find(|wait| wait.version == made.version);
+                let why = waits.map_or_else(|| "its first instance starts".to_owned(), |wait| wait.why.clone());
+                progress.say(&format!("{} {}: {why}", made.function, made.version));
             }
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -221,20 +278,4 @@ fn not_started(made: &VersionMade, info: &FunctionInfo, ready: u32, wanted: u32,
     Problem::new(code, message)
         .cause(cause)
         .hint(format!("`kip why {function}` says what it waits for, `kip logs {function}` what the program wrote"))
-}
-
-/// Lines that say how far it is, not too many.
-#[derive(Debug, Default)]
-struct Progress {
-    shown: Option<u64>,
-}
-
-impl Progress {
-    fn show(&mut self, made: &VersionMade, text: &str, waited: u64, output: Output) {
-        if waited < PROGRESS || self.shown.is_some_and(|at| waited < at.saturating_add(PROGRESS)) {
-            return;
-        }
-        self.shown = Some(waited);
-        output.remark(&format!("{} {}: {text} ({} s)", made.function, made.version, waited / 1_000));
-    }
 }

@@ -24,8 +24,16 @@ struct Row {
     label: String,
     /// Its name in kipwake.toml.
     declared: Option<String>,
-    device: report::Device,
-    /// yes, no, or why it failed.
+    /// Its type in kipwake.toml.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// Its memory for instances, bytes, as kipwake.toml declares it.
+    declared_memory: Option<u64>,
+    /// How it is known: `driver`, `declaration` or `both`.
+    known_by: &'static str,
+    /// As the driver shows it.
+    device: Option<report::Device>,
+    /// yes, no or failed.
     qualified: String,
 }
 
@@ -40,31 +48,52 @@ pub(crate) async fn run(connection: &Connection, command: &Device, output: Outpu
 async fn list(data: &Path, output: Output) -> anyhow::Result<()> {
     let (_, report) = gpu::look().await?;
     let qualifications = Qualifications::read(data);
-    let names = declared(data);
+    let declared = declarations(data);
     if report.devices.is_empty() {
         let why = report.cuda_missing.clone().or_else(|| report.nvml_missing.clone());
-        output.remark(&format!("no devices found{}", why.map(|why| format!(": {why}")).unwrap_or_default()));
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        output.remark(&format!("the driver shows no devices{why}"));
     }
-    let rows = report.devices.iter().map(|device| Row {
-        label: device.label(),
-        declared: names.get(device.index as usize).cloned(),
-        device: device.clone(),
-        qualified: state(&qualifications, &report, device),
-    });
-    output.result(&rows.collect::<Vec<_>>(), |rows| {
+    let mut rows: Vec<Row> = Vec::new();
+    for number in 0..report.devices.len().max(declared.len()) {
+        let seen = report.devices.iter().find(|device| device.index as usize == number);
+        let own = declared.get(number);
+        let known_by = match (seen, own) {
+            (Some(_), Some(_)) => "both",
+            (Some(_), None) => "driver",
+            (None, Some(_)) => "declaration",
+            (None, None) => continue,
+        };
+        rows.push(Row {
+            label: seen.map_or_else(|| format!("gpu{number}"), report::Device::label),
+            declared: own.map(|device| device.name.clone()),
+            kind: own.and_then(|device| device.kind.clone()),
+            declared_memory: own.map(|device| device.memory.0),
+            known_by,
+            qualified: seen.map_or_else(|| "no".to_owned(), |device| state(&qualifications, &report, device)),
+            device: seen.cloned(),
+        });
+    }
+    output.result(&rows, |rows| {
+        let none = || "-".to_owned();
         let cells = |row: &Row| {
-            let holders: Vec<String> = row.device.holders.iter().map(gpu::held_by).collect();
+            let seen = row.device.as_ref();
+            let holders: Vec<String> = seen.iter().flat_map(|device| &device.holders).map(gpu::held_by).collect();
+            let memory = seen.map(|device| device.memory.total).or(row.declared_memory);
             vec![
                 row.label.clone(),
-                row.declared.clone().unwrap_or_else(|| "-".to_owned()),
-                row.device.name.clone(),
-                gpu::size(row.device.memory.free),
-                gpu::size(row.device.memory.total),
+                row.declared.clone().unwrap_or_else(none),
+                row.kind.clone().unwrap_or_else(none),
+                seen.map_or_else(none, |device| device.name.clone()),
+                seen.map_or_else(none, |device| gpu::size(device.memory.free)),
+                memory.map_or_else(none, gpu::size),
+                row.known_by.to_owned(),
                 row.qualified.clone(),
-                if holders.is_empty() { "-".to_owned() } else { holders.join(", ") },
+                if holders.is_empty() { none() } else { holders.join(", ") },
             ]
         };
-        let header = ["DEVICE", "DECLARED AS", "PRODUCT", "#FREE", "#MEMORY", "QUALIFIED", "HELD BY"];
+        let header =
+            ["DEVICE", "DECLARED AS", "TYPE", "PRODUCT", "#FREE", "#MEMORY", "KNOWN BY", "QUALIFIED", "HELD BY"];
         table(&header, &rows.iter().map(cells).collect::<Vec<_>>())
     })
 }
@@ -80,8 +109,12 @@ fn state(qualifications: &Qualifications, report: &Report, device: &report::Devi
 
 /// Names in `kipwake.toml`, in the order of the devices. None where there is no such file, or not a valid one.
 fn declared(data: &Path) -> Vec<String> {
-    let config = Config::read(data, None, &Flags::default());
-    config.map(|config| config.devices.iter().map(|device| device.name.clone()).collect()).unwrap_or_default()
+    declarations(data).into_iter().map(|device| device.name).collect()
+}
+
+/// Devices of `kipwake.toml`, in their order.
+fn declarations(data: &Path) -> Vec<crate::devices::Device> {
+    Config::read(data, None, &Flags::default()).map(|config| config.devices).unwrap_or_default()
 }
 
 async fn prove(data: &Path, options: &Qualify, output: Output) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 use kip_control::{HostInfo, InstanceInfo};
 use kip_host::directory::DataDirectory;
 use kip_host::disk::Kind;
+use kip_spec::people;
 use serde::Serialize;
 
 use super::gpu;
@@ -11,6 +12,7 @@ use crate::arguments::Connection;
 use crate::client::{Client, data_directory};
 use crate::config::{Config, Flags};
 use crate::output::{Output, clock};
+use crate::problem::Shown;
 use crate::serve::FEW_FILES;
 use crate::start;
 
@@ -51,7 +53,12 @@ pub(crate) async fn run(connection: &Connection, output: Output) -> anyhow::Resu
             format!("{mark}  {:<16} {}{hint}\n", finding.what, finding.detail)
         };
         findings.iter().map(line).collect()
-    })
+    })?;
+    // Notes are no fault.
+    match findings.iter().any(|finding| finding.state == State::Bad) {
+        true => Err(Shown.into()),
+        false => Ok(()),
+    }
 }
 
 fn data(connection: &Connection) -> Finding {
@@ -85,7 +92,10 @@ fn settings(connection: &Connection) -> Finding {
     match read {
         Ok(config) => {
             let tls = config.tls.map(|tls| format!(", over TLS on {}", tls.listen)).unwrap_or_default();
-            let detail = format!("usable: gateway on {}{tls}, API on {}", config.gateway, config.api);
+            let detail = format!(
+                "usable: a server that starts listens on {} (gateway){tls} and {} (API)",
+                config.gateway, config.api
+            );
             Finding { what, state: State::Ok, detail, hint: None }
         }
         Err((detail, hint)) => Finding { what, state: bad, detail, hint },
@@ -109,7 +119,7 @@ fn file_system(connection: &Connection) -> Option<Finding> {
 /// The disk and the state on it, as the server sees them.
 fn disk(host: &HostInfo) -> Vec<Finding> {
     let disk = &host.disk;
-    let detail = format!("{} of {} free, {}", kip_spec::Bytes(disk.free), kip_spec::Bytes(disk.total), disk.level);
+    let detail = format!("{} free, {}", people::size_of(disk.free, disk.total), disk.level);
     let (state, hint) = match disk.level.as_str() {
         "ok" => (State::Ok, None),
         "low" => (State::Note, Some("make room: records and logs are left out".to_owned())),
@@ -190,6 +200,12 @@ async fn server(connection: &Connection) -> Vec<Finding> {
             ),
             hint: None,
         },
+        Finding {
+            what: "listens",
+            state: State::Ok,
+            detail: format!("gateway on {}, API on {}", about.gateway, about.api),
+            hint: None,
+        },
         Finding { what: "pause", state: State::Ok, detail: about.pause_method.clone(), hint: None },
     ];
     if let Some(reason) = &about.cgroup_missing {
@@ -221,15 +237,23 @@ async fn server(connection: &Connection) -> Vec<Finding> {
             findings.push(Finding { what: "survival", state: State::Note, detail, hint: Some(hint) });
         }
     }
+    for device in &status.host.devices {
+        let detail = format!(
+            "{} (number {}): {} reserved",
+            device.name,
+            device.number,
+            people::size_of(device.granted, device.memory)
+        );
+        findings.push(Finding { what: "declared device", state: State::Ok, detail, hint: None });
+    }
     if status.host.waiting_for_room > 0 {
         findings.push(Finding {
             what: "memory",
             state: State::Bad,
             detail: format!(
-                "{} instances wait for room; {} of {} reserved",
+                "{} instances wait for room; {} of memory reserved",
                 status.host.waiting_for_room,
-                kip_spec::Bytes(status.host.reserved_memory),
-                kip_spec::Bytes(status.host.memory)
+                people::size_of(status.host.reserved_memory, status.host.memory)
             ),
             hint: Some("lower resources.memory, or raise host.memory in kipwake.toml".to_owned()),
         });

@@ -2,7 +2,7 @@
 
 use kip_freezer::report::{Device, Holder};
 use kip_freezer::{Desk, Options, Qualifications, Report};
-use kip_spec::{Bytes, Problem, code};
+use kip_spec::{Problem, code, people};
 
 use super::doctor::{Finding, State};
 use crate::arguments::Connection;
@@ -103,7 +103,7 @@ pub(super) fn held_by(holder: &Holder) -> String {
     }
 }
 
-/// Bytes in MiB: NVML counts in pages, and the odd ones say nothing.
+/// Bytes for people.
 pub(super) fn size(bytes: u64) -> String {
-    Bytes(bytes >> 20 << 20).to_string()
+    people::size(bytes)
 }

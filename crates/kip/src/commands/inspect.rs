@@ -1,7 +1,10 @@
 //! `kip inspect` and `kip why`.
 
-use kip_control::{DecisionRecord, FunctionInfo, InstanceInfo, ScalingInfo};
-use kip_spec::InstanceId;
+use std::fmt::Write as _;
+
+use kip_control::{DecisionRecord, FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus};
+use kip_spec::function::{GpuNeed, HttpAuth, Instances, Program};
+use kip_spec::{InstanceId, Millis, people};
 use serde::Serialize;
 
 use crate::arguments::{Inspect, Why};
@@ -12,31 +15,118 @@ pub(crate) async fn inspect(client: &Client, options: &Inspect, output: Output) 
     let what = &options.what;
     if what.parse::<InstanceId>().is_ok() {
         let info: InstanceInfo = client.get(&format!("/api/v1/instances/{what}")).await?;
-        return output.result(&info, lines);
+        return output.result(&info, instance);
     }
     let info: FunctionInfo = client.get(&format!("/api/v1/functions/{}", segment(what))).await?;
-    output.result(&info, lines)
+    let gateway = client.gateway().await?;
+    output.result(&info, |info| function(info, &gateway))
 }
 
-/// A value as `key: value` lines; nested values as indented ones.
-fn lines<T: Serialize>(value: &T) -> String {
-    fn add(text: &mut String, indent: usize, key: &str, value: &serde_json::Value) {
-        let margin = "  ".repeat(indent);
-        match value {
-            serde_json::Value::Object(map) if !map.is_empty() => {
-                text.push_str(&format!("{margin}{key}:\n"));
-                map.iter().for_each(|(key, value)| add(text, indent + 1, key, value));
-            }
-            serde_json::Value::String(value) => text.push_str(&format!("{margin}{key}: {value}\n")),
-            serde_json::Value::Null => {}
-            other => text.push_str(&format!("{margin}{key}: {other}\n")),
+/// Lines of a name and a value, for people.
+#[derive(Debug, Default)]
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, name: &str, value: impl std::fmt::Display) {
+        let value = value.to_string();
+        if !value.is_empty() {
+            let _ = writeln!(self.0, "{name:<13}{value}");
         }
     }
-    let mut text = String::new();
-    if let Ok(serde_json::Value::Object(map)) = serde_json::to_value(value) {
-        map.iter().for_each(|(key, value)| add(&mut text, 0, key, value));
+}
+
+fn instance(info: &InstanceInfo) -> String {
+    let mut lines = Lines::default();
+    lines.add("instance", format!("{} of {} {}", info.id, info.function, info.version));
+    lines.add("state", format!("{} for {}", info.state, millis(info.for_ms)));
+    lines.add("kind", &info.kind);
+    lines.add("waits for", info.waits_for.as_deref().unwrap_or_default());
+    lines.add("replaced", info.replace.as_deref().unwrap_or_default());
+    if info.unready {
+        lines.add("ready", "no: its ready probe fails, and it gets no requests");
     }
-    text
+    lines.add("requests", format!("{} in flight, {} served", info.in_flight, info.served));
+    lines.add("devices", info.devices.join(", "));
+    lines.add("process", info.process.map(|process| process.to_string()).unwrap_or_default());
+    lines.add("address", info.address.as_deref().unwrap_or_default());
+    lines.add("peak memory", info.peak_memory.map(people::size).unwrap_or_default());
+    lines.0
+}
+
+fn function(info: &FunctionInfo, gateway: &str) -> String {
+    let spec = &info.spec;
+    let mut lines = Lines::default();
+    lines.add(if spec.job.is_some() { "job" } else { "function" }, &info.name);
+    let newer = info.outcomes.last().filter(|(version, _)| *version != info.version);
+    let newer = newer.map(|(version, status)| format!("; {version} {}", status_text(status))).unwrap_or_default();
+    lines.add("serves", format!("{}{newer}", info.version));
+    if spec.job.is_none() {
+        lines.add("url", format!("http://{gateway}/f/{}/", info.name));
+    }
+    lines.add("instances", format!("{} hot, {} starting, {} asleep", info.hot, info.starting, info.asleep));
+    lines.add("requests", format!("{} in flight, {} queued", info.in_flight, info.queued));
+    if info.failed_starts > 0 {
+        let why = info.last_failure.as_deref().and_then(|text| text.lines().next()).unwrap_or_default();
+        lines.add("failures", format!("{} starts failed in a row: {why}", info.failed_starts));
+    }
+    match &spec.program {
+        Program::Command { argv, dir } => {
+            lines.add("runs", argv.join(" "));
+            lines.add("in", dir.display());
+        }
+        Program::Model { path } => lines.add("model", path.display()),
+    }
+    for (name, value) in &spec.env {
+        lines.add("env", format!("{name}={value}"));
+    }
+    let resources = &spec.resources;
+    let gpu = resources.gpu.as_ref().map(|gpu| {
+        let kind = gpu.kind.as_deref().map(|kind| format!(" of type {kind}")).unwrap_or_default();
+        match gpu.need {
+            GpuNeed::Memory(bytes) => format!("{} of a device{kind}", people::size(bytes.0)),
+            GpuNeed::Cards(cards) => format!("{cards} devices{kind}"),
+        }
+    });
+    let parts = [
+        resources.cpu.map(|cpu| format!("{cpu} cores")),
+        resources.memory.map(|memory| format!("{} of memory", people::size(memory.0))),
+        gpu,
+    ];
+    lines.add("reserves", parts.into_iter().flatten().collect::<Vec<_>>().join(", "));
+    let Instances { min, max, concurrency } = &spec.instances;
+    let at_once = match (concurrency.soft, concurrency.hard) {
+        (soft, hard) if soft == hard => format!("{hard} requests at once in each"),
+        (soft, hard) => format!("{soft} requests at once in each, {hard} at most"),
+    };
+    lines.add("limits", format!("{min} to {max} instances, {at_once}, {} may wait", spec.queue_depth));
+    let never = |time: Option<Millis>| time.map_or_else(|| "never".to_owned(), |time| people::duration(time.0));
+    lines.add("idle", format!("paused after {}, stopped after {}", never(spec.idle.pause), never(spec.idle.stop)));
+    lines.add("scaling", spec.scaling.name());
+    let times = &spec.timeouts;
+    lines.add(
+        "timeouts",
+        format!(
+            "start {}, queue {}, first byte {}, total {}",
+            people::duration(times.startup.0),
+            people::duration(times.queue.0),
+            people::duration(times.first_byte.0),
+            people::duration(times.total.0)
+        ),
+    );
+    if spec.job.is_none() {
+        let keys = if spec.http.auth == HttpAuth::Key { "with a key" } else { "without a key" };
+        lines.add("callers", keys);
+    }
+    lines.0 + &format!("{:<13}kip why {1}, kip logs {1}, kip inspect {1} -o json\n", "more", info.name)
+}
+
+fn status_text(status: &VersionStatus) -> String {
+    match status {
+        VersionStatus::Candidate => "is starting".to_owned(),
+        VersionStatus::Serving => "served".to_owned(),
+        VersionStatus::Replaced { by } => format!("was replaced by {by}"),
+        VersionStatus::Failed { why, .. } => format!("failed: {why}"),
+    }
 }
 
 /// What `kip why` shows.
@@ -111,7 +201,7 @@ pub(crate) fn decision_line(decision: &DecisionRecord) -> String {
     };
     let mut text = format!("{}  {who:<10}  {step:<24}  {}", clock(decision.at), decision.why);
     for line in decision.detail.iter().flat_map(|detail| detail.lines()) {
-        text.push_str(&format!("\n              | {line}"));
+        text.push_str(&format!("\n                  | {line}"));
     }
     text
 }

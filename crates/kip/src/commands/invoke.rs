@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request};
 use http_body_util::Full;
+use kip_control::FunctionInfo;
 use kip_host::clock::monotonic_micros;
 use kip_host::http_client;
 use kip_spec::problem::Envelope;
@@ -17,6 +18,8 @@ use crate::arguments::Invoke;
 use crate::arguments::tasks::Later;
 use crate::client::{Client, segment};
 use crate::output::{Output, micros};
+use crate::problem::Exit;
+use crate::progress::{Progress, interruptible};
 
 /// No call of a function may take longer than timeouts.total, which the gateway keeps; this is only a last resort.
 const LIMIT: Duration = Duration::from_secs(25 * 3_600);
@@ -42,12 +45,13 @@ pub(crate) struct Called {
 
 pub(crate) async fn run(client: &Client, options: &Invoke, output: Output) -> anyhow::Result<()> {
     let body = match (&options.data, &options.file) {
-        (Some(text), _) => Some(text.clone().into_bytes()),
+        (Some(text), _) => match text.strip_prefix('@') {
+            Some("-") => Some(read_stdin()?),
+            Some(file) => Some(read_file(Path::new(file))?),
+            None => Some(text.clone().into_bytes()),
+        },
         (None, Some(file)) if file == Path::new("-") => Some(read_stdin()?),
-        (None, Some(file)) => Some(
-            std::fs::read(file)
-                .map_err(|error| unusable(format!("{} cannot be read", file.display())).cause(error.to_string()))?,
-        ),
+        (None, Some(file)) => Some(read_file(file)?),
         (None, None) => None,
     };
     let method = options.method.clone().unwrap_or_else(|| if body.is_some() { "POST" } else { "GET" }.to_owned());
@@ -68,7 +72,13 @@ pub(crate) async fn run(client: &Client, options: &Invoke, output: Output) -> an
     }
     let gateway = client.gateway().await?;
     let path = format!("/f/{}/{}", segment(&options.function), options.path.strip_prefix('/').unwrap_or(&options.path));
-    let called = call(&gateway, &method, &path, headers, body.unwrap_or_default().into()).await?;
+    let calling = call(&gateway, &method, &path, headers, body.unwrap_or_default().into());
+    let function = options.function.clone();
+    let goes_on = || match later.later {
+        true => format!("the task may be stored: `kip task ls {function}`"),
+        false => format!("the request is cancelled; an instance that was started for it goes on: `kip why {function}`"),
+    };
+    let called = interruptible(output, goes_on, with_progress(client, &function, calling, output)).await?;
     if let (true, 202, Some(id)) = (later.later, called.status, &called.task) {
         return taken(client, options, id, &called, output).await;
     }
@@ -92,9 +102,46 @@ pub(crate) async fn run(client: &Client, options: &Invoke, output: Output) -> an
         let body = serde_json::from_str(&body).unwrap_or_else(|_| serde_json::Value::from(body.as_ref()));
         let mut value = serde_json::to_value(&called)?;
         value["body"] = body;
-        return output.result(&value, |_| String::new());
+        output.result(&value, |_| String::new())?;
+    } else {
+        output.data(&called.body)?;
     }
-    output.data(&called.body)
+    match called.status {
+        400..500 if options.fail => Err(Exit(4).into()),
+        500.. if options.fail => Err(Exit(5).into()),
+        _ => Ok(()),
+    }
+}
+
+/// Waits for an answer, and says meanwhile what it waits for.
+async fn with_progress(
+    client: &Client,
+    function: &str,
+    calling: impl Future<Output = anyhow::Result<Called>>,
+    output: Output,
+) -> anyhow::Result<Called> {
+    const LOOK: Duration = Duration::from_millis(500);
+    let (mut progress, mut may_look) = (Progress::new(output), !output.is_json());
+    tokio::pin!(calling);
+    loop {
+        tokio::select! {
+            called = &mut calling => return called,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let mut what = None;
+        if may_look {
+            let info = client.get::<FunctionInfo>(&format!("/api/v1/functions/{}", segment(function))).await;
+            // A key that may only call is refused, and not asked again.
+            may_look = info.is_ok();
+            what = info.ok().and_then(|info| Some(info.waits.first()?.why.clone()));
+        }
+        progress.say(&format!("{function}: {}", what.unwrap_or_else(|| "waiting for the answer".to_owned())));
+    }
+}
+
+fn read_file(file: &Path) -> anyhow::Result<Vec<u8>> {
+    Ok(std::fs::read(file)
+        .map_err(|error| unusable(format!("{} cannot be read", file.display())).cause(error.to_string()))?)
 }
 
 /// Calls a function and reads the phases from the answer's headers.
@@ -167,21 +214,29 @@ async fn taken(client: &Client, options: &Invoke, id: &str, called: &Called, out
     let function = &options.function;
     if !options.later.wait {
         return output.result(called, |_| {
-            format!("task {id}; `kip tasks watch {function} {id}` follows it, `kip tasks result {function} {id}` is its answer\n")
+            format!("task {id}; `kip task watch {function} {id}` follows it, `kip task result {function} {id}` is its answer\n")
         });
     }
     let path = format!("/api/v1/functions/{}/tasks/{}", segment(function), segment(id));
-    let task = loop {
-        let task: TaskInfo = client.get(&format!("{path}?wait=20")).await?;
-        if task.end_time.is_some() {
-            break task;
+    let goes_on = || {
+        format!(
+            "the task goes on; `kip task watch {function} {id}` follows it, `kip task stop {function} {id}` stops it"
+        )
+    };
+    let wait = async {
+        loop {
+            let task: TaskInfo = client.get(&format!("{path}?wait=20")).await?;
+            if task.end_time.is_some() {
+                return anyhow::Ok(task);
+            }
         }
     };
+    let task = interruptible(output, goes_on, wait).await?;
     if task.status != "Succeeded" {
         let why = task.task_error_message.clone().unwrap_or_default();
         return Err(Problem::new(code::TASK_STATE, format!("task {id} is {}", task.status))
             .cause(why)
-            .hint(format!("`kip tasks show {function} {id}` shows its steps"))
+            .hint(format!("`kip task show {function} {id}` shows its steps"))
             .into());
     }
     if output.is_json() {

@@ -168,7 +168,7 @@ impl Ended {
 fn run(request: &Request, argv: &[String], running: &Shared) -> Ended {
     let id = request.header("x-kip-task-id");
     if id.is_empty() {
-        return Ended::refused(409, "a job is run as a task: kip jobs run, or x-fc-invocation-type: Async");
+        return Ended::refused(409, "a job is run as a task: kip job run, or x-fc-invocation-type: Async");
     }
     // Ids are fit for file names: letters, digits, `_` and `-`.
     let out = read(RESULTS).map(|folder| PathBuf::from(folder).join(id));

@@ -1,17 +1,22 @@
-//! `kip jobs`: what runs by a timer, or when it is told to.
+//! `kip job`: what runs by a timer, or when it is told to.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::Method;
 use kip_api::Taken;
-use kip_spec::{Millis, Problem, code};
+use kip_api::wire::LogLine;
+use kip_spec::{Problem, code, people};
 use kip_tasks::jobs::{JobInfo, JobRun};
 use kip_tasks::view::TaskInfo;
+use parking_lot::Mutex;
+use serde_json::Value;
 
 use crate::arguments::tasks::{Job, Jobs};
 use crate::client::{Client, segment};
-use crate::output::{Output, date, millis, table};
+use crate::output::{Output, clock, date, millis, table};
+use crate::problem::Exit;
+use crate::progress::interruptible;
 
 pub(crate) async fn run(client: &Client, command: &Jobs, output: Output) -> anyhow::Result<()> {
     match command {
@@ -40,21 +45,90 @@ async fn change(client: &Client, job: &Job, what: &str, output: Output) -> anyho
     output.result(&info, |info| format!("{}: {}\n", info.name, next(info)))
 }
 
-/// Makes a run and, unless it is to be left alone, waits for its end.
+/// Makes a run and, unless it is to be left alone, writes what its program writes and ends as it does.
 pub(crate) async fn follow(client: &Client, name: &str, detach: bool, output: Output) -> anyhow::Result<()> {
     let base = format!("/api/v1/functions/{}", segment(name));
     let taken: Taken = client.send(Method::POST, &format!("{base}/tasks")).await?;
-    let id = &taken.task_id;
+    let id = taken.task_id.clone();
     if detach {
         return output.result(&taken, |_| {
-            format!("task {id} of job {name}; `kip tasks watch {name} {id}` follows it, `kip logs {name} -f` shows what it writes\n")
+            format!("task {id} of job {name}; `kip task watch {name} {id}` follows it, `kip logs {name} --task {id} -f` shows its output\n")
         });
     }
-    output.remark(&format!("task {id} of job {name}; it goes on if this is ended: kip tasks watch {name} {id}"));
-    let (mut told, mut away) = (None, 0);
+    let goes_on = || {
+        format!(
+            "the run goes on; `kip logs {name} --task {id} -f` shows its output, `kip task stop {name} {id}` stops it"
+        )
+    };
+    let task = interruptible(output, goes_on, stream_and_wait(client, name, &id, output)).await?;
+    ended(name, &task, output)
+}
+
+/// Writes the output of a run until it is over, and gives its task.
+async fn stream_and_wait(client: &Client, name: &str, id: &str, output: Output) -> anyhow::Result<TaskInfo> {
+    let wait = wait_for_end(client, name, id, output);
+    if output.is_json() {
+        return wait.await;
+    }
+    // The stream ends with the task. One that breaks off with the server is taken up where it ended.
+    let shown = Mutex::new(Shown::default());
+    let streaming = async {
+        loop {
+            let path =
+                format!("/api/v1/functions/{}/logs?task={}&follow=true&tail=1000000", segment(name), segment(id));
+            let again = shown.lock().begin_again();
+            let ended = client.lines(&path, |line: LogLine| shown.lock().show(&line, again, output)).await;
+            if ended.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    tokio::pin!(wait, streaming);
+    tokio::select! {
+        task = &mut wait => {
+            // What is on its way still comes; a log that does not end is not waited for.
+            let _ = tokio::time::timeout(Duration::from_secs(5), &mut streaming).await;
+            task
+        }
+        () = &mut streaming => wait.await,
+    }
+}
+
+/// What was shown of a run's output: as many lines as a stream that begins again has to leave out.
+#[derive(Debug, Default)]
+struct Shown {
+    lines: u64,
+    seen: u64,
+}
+
+impl Shown {
+    fn begin_again(&mut self) -> u64 {
+        self.seen = 0;
+        self.lines
+    }
+
+    fn show(&mut self, line: &LogLine, skip: u64, output: Output) -> anyhow::Result<()> {
+        self.seen += 1;
+        if self.seen <= skip {
+            return Ok(());
+        }
+        self.lines = self.seen;
+        let end = if line.cut { "" } else { "\n" };
+        let text = format!("{}{end}", line.line);
+        match line.stream.as_str() {
+            "out" => output.data(text.as_bytes()),
+            _ => output.raw_remark(text.as_bytes()),
+        }
+    }
+}
+
+async fn wait_for_end(client: &Client, name: &str, id: &str, output: Output) -> anyhow::Result<TaskInfo> {
+    let base = format!("/api/v1/functions/{}", segment(name));
+    let (mut told, mut away, mut failed) = (None, 0, 0);
     // Soon at first, for what keeps it waiting should be known soon.
     let mut wait = 1;
-    let task = loop {
+    loop {
         let task = match client.get::<TaskInfo>(&format!("{base}/tasks/{id}?wait={wait}")).await {
             // The run goes on while the server is started anew.
             Err(error) if away < PATIENCE && is_away(&error) => {
@@ -69,25 +143,68 @@ pub(crate) async fn follow(client: &Client, name: &str, detach: bool, output: Ou
         };
         away = 0;
         if task.end_time.is_some() {
-            break task;
+            return Ok(task);
+        }
+        if task.status == "Retrying" && task.errors + task.crashes > failed {
+            failed = task.errors + task.crashes;
+            let why = task.task_error_message.as_deref().unwrap_or_default();
+            output.remark(&format!(
+                "run {} of {name} failed: {why}; it runs again at {}",
+                task.epoch,
+                clock(task.run_at)
+            ));
         }
         if task.waits_for.is_some() && task.waits_for != told {
-            output.remark(&format!("it waits: {}", task.waits_for.as_deref().unwrap_or_default()));
+            output.remark(&format!("{name} waits: {}", task.waits_for.as_deref().unwrap_or_default()));
             told = task.waits_for;
         }
         wait = 5;
-    };
-    if task.status != "Succeeded" {
-        let mut why = task.task_error_message.clone().unwrap_or_default();
-        if let Some(result) = &task.return_payload {
-            why = format!("{why}\n{result}").trim().to_owned();
-        }
-        return Err(Problem::new(code::TASK_STATE, format!("job {name} is {}", task.status))
-            .cause(why)
-            .hint(format!("`kip logs {name}` shows what it wrote, `kip tasks show {name} {id}` its steps"))
-            .into());
     }
-    output.result(&task, |task| task.return_payload.clone().unwrap_or_default())
+}
+
+/// Ends as the program did. What was no end of the program is an error of ours.
+fn ended(name: &str, task: &TaskInfo, output: Output) -> anyhow::Result<()> {
+    let result = task.return_payload.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let number = |key: &str| result.as_ref().and_then(|result| result[key].as_u64()?.try_into().ok());
+    let by_signal = number("signal").map(|signal: u8| signal.saturating_add(128));
+    if output.is_json() {
+        output.result(task, |_| String::new())?;
+    }
+    match (task.status.as_str(), number("exitCode").or(by_signal)) {
+        ("Succeeded", _) => {
+            let out = result.as_ref().and_then(|result| result["out"].as_str());
+            let files = result.as_ref().and_then(|result| Some(result["files"].as_array()?.len())).unwrap_or_default();
+            if let Some(out) = out.filter(|_| files > 0 && !output.is_json()) {
+                output.remark(&format!("{files} files in {out}"));
+            }
+            Ok(())
+        }
+        (status, Some(code)) if code > 0 => {
+            if !output.is_json() {
+                let why = task.task_error_message.clone().unwrap_or_else(|| status.to_owned());
+                let problem = Problem::new(code::TASK_STATE, format!("job {name} is {status}: {why}"));
+                let problem = match result.as_ref().and_then(|result| result["error"].as_str()) {
+                    Some(error) => problem.cause(error),
+                    None => problem,
+                };
+                output.remark(&crate::problem::render(
+                    &problem.hint(format!("`kip task show {name} {}` shows its steps", task.task_id)),
+                ));
+            }
+            Err(Exit(code).into())
+        }
+        (status, _) => {
+            let why = task.task_error_message.clone().unwrap_or_default();
+            let hint = format!(
+                "`kip logs {name} --task {0}` shows its output, `kip task show {name} {0}` its steps",
+                task.task_id
+            );
+            if output.is_json() {
+                return Err(crate::problem::Shown.into());
+            }
+            Err(Problem::new(code::TASK_STATE, format!("job {name} is {status}")).cause(why).hint(hint).into())
+        }
+    }
 }
 
 /// Seconds for which a server may be away.
@@ -150,10 +267,14 @@ fn shown(job: &JobInfo) -> String {
         let _ = write!(retries, ", never after exit code {}", codes(&job.retry_never));
     }
     line("retries", &retries);
-    line("run", &format!("may take {}; {} at once, {} not over", Millis(job.timeout_ms), job.parallel, job.open));
+    line(
+        "run",
+        &format!("may take {}; {} at once, {} not over", people::duration(job.timeout_ms), job.parallel, job.open),
+    );
     if let Some(schedule) = &job.schedule {
         line("schedule", &format!("{} in {}", schedule.cron, zone(&schedule.zone)));
-        let deadline = schedule.deadline_ms.map(|time| format!(", deadline {}", Millis(time))).unwrap_or_default();
+        let deadline =
+            schedule.deadline_ms.map(|time| format!(", deadline {}", people::duration(time))).unwrap_or_default();
         line("", &format!("overlap {}, missed {}{deadline}", schedule.overlap, schedule.missed));
         line("next", &next(job));
         if let Some(last) = &schedule.last_left_out {

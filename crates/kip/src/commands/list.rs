@@ -1,10 +1,13 @@
 //! Lists: functions and instances.
 
-use kip_control::{FunctionInfo, HostInfo, InstanceInfo};
-use kip_spec::Bytes;
+use std::time::Duration;
 
+use kip_control::{FunctionInfo, HostInfo, InstanceInfo};
+use kip_spec::people;
+
+use crate::arguments::Ps;
 use crate::client::Client;
-use crate::output::{Output, millis, table};
+use crate::output::{Output, millis, screen, table};
 
 pub(crate) async fn functions(client: &Client, output: Output) -> anyhow::Result<()> {
     let functions: Vec<FunctionInfo> = client.get("/api/v1/functions").await?;
@@ -19,7 +22,10 @@ pub(crate) async fn functions(client: &Client, output: Output) -> anyhow::Result
                 info.asleep.to_string(),
                 info.in_flight.to_string(),
                 info.queued.to_string(),
-                format!("http://{gateway}/f/{}/", info.name),
+                match info.spec.job.is_some() {
+                    true => format!("job: kip job show {}", info.name),
+                    false => format!("http://{gateway}/f/{}/", info.name),
+                },
             ]
         };
         let rows: Vec<Vec<String>> = functions.iter().map(row).collect();
@@ -35,12 +41,42 @@ pub(crate) async fn functions(client: &Client, output: Output) -> anyhow::Result
     })
 }
 
-pub(crate) async fn instances(client: &Client, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn instances(client: &Client, options: &Ps, output: Output) -> anyhow::Result<()> {
+    let Some(interval) = options.watch else {
+        let shown = look(client, output).await?;
+        return output.result(&shown.instances, |_| shown.text());
+    };
+    loop {
+        let shown = look(client, output).await?;
+        match output.is_json() {
+            true => output.line(&shown.instances, |_| String::new())?,
+            false => screen(output, &shown.text())?,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(interval.to_std().max(Duration::from_millis(100))) => {}
+            Ok(()) = tokio::signal::ctrl_c() => return Ok(()),
+        }
+    }
+}
+
+/// What one look at the instances shows.
+struct Shown {
+    instances: Vec<InstanceInfo>,
+    functions: Vec<FunctionInfo>,
+    host: Option<HostInfo>,
+}
+
+async fn look(client: &Client, output: Output) -> anyhow::Result<Shown> {
     let instances: Vec<InstanceInfo> = client.get("/api/v1/instances").await?;
     let functions: Vec<FunctionInfo> =
         if output.is_json() { Vec::new() } else { client.get("/api/v1/functions").await? };
     let host = if output.is_json() { None } else { Some(client.status().await?.host) };
-    output.result(&instances, |instances| {
+    Ok(Shown { instances, functions, host })
+}
+
+impl Shown {
+    fn text(&self) -> String {
+        let Self { instances, functions, host } = self;
         let devices = host.as_ref().is_some_and(|host| !host.devices.is_empty());
         let row = |info: &InstanceInfo| {
             let mut row = vec![
@@ -64,8 +100,8 @@ pub(crate) async fn instances(client: &Client, output: Output) -> anyhow::Result
             vec!["INSTANCE", "FUNCTION", "VERSION", "STATE", "#FOR", "KIND", "#IN FLIGHT", "#SERVED", "#PROCESS"];
         header.extend(devices.then_some("DEVICES"));
         let holders = host.as_ref().map(|host| holders(host, instances)).unwrap_or_default();
-        format!("{}{}{holders}", table(&header, &rows), wanted(&functions))
-    })
+        format!("{}{}{holders}", table(&header, &rows), wanted(functions))
+    }
 }
 
 /// What scaling policies want of functions, and why.
@@ -102,12 +138,12 @@ fn holders(host: &HostInfo, instances: &[InstanceInfo]) -> String {
             .map(|instance| format!("{} {}", instance.function, instance.id))
             .collect();
         let by = if holders.is_empty() { String::new() } else { format!(": {}", holders.join(", ")) };
-        let (granted, memory) = (Bytes(device.granted), Bytes(device.memory));
-        text.push_str(&format!("device {} holds {granted} of {memory}{by}\n", device.name));
+        let held = people::size_of(device.granted, device.memory);
+        text.push_str(&format!("device {}: {held} reserved{by}\n", device.name));
     }
     if !host.devices.is_empty() || host.reserved_memory > 0 {
-        let (reserved, memory) = (Bytes(host.reserved_memory), Bytes(host.memory));
-        text.push_str(&format!("memory: {reserved} of {memory} reserved\n"));
+        let reserved = people::size_of(host.reserved_memory, host.memory);
+        text.push_str(&format!("memory: {reserved} reserved\n"));
     }
     if host.waiting_for_room > 0 {
         text.push_str(&format!("{} instances wait for room\n", host.waiting_for_room));

@@ -7,10 +7,10 @@ use crate::client::{Client, segment};
 use crate::output::{Output, clock, printable};
 
 pub(crate) async fn run(client: &Client, options: &Logs, output: Output) -> anyhow::Result<()> {
-    let Logs { function, follow, tail, instance, since, request, join } = options;
+    let Logs { function, follow, tail, instance, since, request, task, join } = options;
     let mut path = format!("/api/v1/functions/{}/logs?follow={follow}&tail={tail}&join={join}", segment(function));
     let since = since.as_deref().map(crate::commands::requests::since).transpose()?;
-    for (name, value) in [("instance", instance), ("request", request), ("since", &since)] {
+    for (name, value) in [("instance", instance), ("request", request), ("task", task), ("since", &since)] {
         path.extend(value.iter().map(|value| format!("&{name}={}", segment(value))));
     }
     let text = |line: &LogLine| {

@@ -20,9 +20,11 @@ pub(crate) mod requests;
 pub(crate) mod run;
 pub(crate) mod scaler;
 pub(crate) mod service;
+pub(crate) mod start;
 pub(crate) mod stop;
 pub(crate) mod survival;
 pub(crate) mod tasks;
+pub(crate) mod top;
 pub(crate) mod usage;
 
 use crate::arguments::{Command, Connection, Scaler};
@@ -34,14 +36,20 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
     match command {
         Command::Deploy(options) => deploy::run(&Client::find(connection)?, &options, output).await,
         Command::Ls => list::functions(&Client::find(connection)?, output).await,
-        Command::Ps => list::instances(&Client::find(connection)?, output).await,
+        Command::Ps(options) => list::instances(&Client::find(connection)?, &options, output).await,
+        Command::Top(options) => top::run(&Client::find(connection)?, &options, output).await,
+        Command::Start(options) => start::run(connection, &options, output).await,
+        Command::Version => output.result(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") }), |_| {
+            format!("kip {}\n", env!("CARGO_PKG_VERSION"))
+        }),
+        Command::Completion(options) => completion(options.shell, output),
         Command::Requests(options) => requests::run(&Client::find(connection)?, &options, output).await,
         Command::Why(options) => inspect::why(&Client::find(connection)?, &options, output).await,
         Command::Inspect(options) => inspect::inspect(&Client::find(connection)?, &options, output).await,
         Command::Invoke(options) => invoke::run(&Client::find(connection)?, &options, output).await,
         Command::Run(options) => run::run(&Client::find(connection)?, &options, output).await,
-        Command::Jobs(command) => jobs::run(&Client::find(connection)?, &command, output).await,
-        Command::Tasks(command) => tasks::run(&Client::find(connection)?, &command, output).await,
+        Command::Job(command) => jobs::run(&Client::find(connection)?, &command, output).await,
+        Command::Task(command) => tasks::run(&Client::find(connection)?, &command, output).await,
         Command::Logs(options) => logs::run(&Client::find(connection)?, &options, output).await,
         Command::Rotate(options) => usage::rotate(&Client::find(connection)?, &options, output).await,
         Command::Usage(options) => usage::usage(&Client::find(connection)?, &options, output).await,
@@ -68,4 +76,11 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         #[cfg(feature = "infer")]
         Command::Infer(_) => Ok(()),
     }
+}
+
+/// The script by which a shell completes command lines.
+fn completion(shell: clap_complete::Shell, output: Output) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut crate::arguments::command(), "kip", &mut script);
+    output.data(&script)
 }

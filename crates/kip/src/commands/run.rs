@@ -1,7 +1,8 @@
-//! `kip run`: a program that runs to its end, as a run of a job that is made for it.
+//! `kip run`: a program that runs to its end, as a run of a job that is made for it and removed with it. What the program writes
+//! is written here, and the command exits as the program does.
 
 use kip_api::wire::{Deployment, DeploymentMade};
-use kip_spec::{FunctionName, Problem, code};
+use kip_spec::{FunctionName, Problem, code, reference};
 use kip_tasks::jobs::JobInfo;
 use serde_json::{Map, Value, json};
 
@@ -11,7 +12,7 @@ use crate::client::{Client, segment};
 use crate::output::Output;
 
 pub(crate) async fn run(client: &Client, options: &Run, output: Output) -> anyhow::Result<()> {
-    let name = options.name.clone().unwrap_or_else(|| name_of(&options.program[0]));
+    let name = options.name.clone().unwrap_or_else(|| name_of(&options.program[0], kip_host::random::unique()));
     name.parse::<FunctionName>().map_err(|error| {
         Problem::new(code::COMMAND_INPUT, format!("`{name}` cannot be a job's name"))
             .cause(error.to_string())
@@ -19,8 +20,19 @@ pub(crate) async fn run(client: &Client, options: &Run, output: Output) -> anyho
     })?;
     spare(client, &name).await?;
     let text = manifest(options, &name)?;
-    let directory = std::env::current_dir()?.to_string_lossy().into_owned();
-    let deployment = Deployment { text, file: "kip run".to_owned(), directory, only: Vec::new(), start: false };
+    let directory = std::env::current_dir()?;
+    let needs = kip_manifest::needs(&text);
+    let deployment = Deployment {
+        file: "kip run".to_owned(),
+        variables: super::deploy::variables(&needs),
+        env_files: super::deploy::env_files(&needs, &directory)?,
+        directory: directory.to_string_lossy().into_owned(),
+        text,
+        only: Vec::new(),
+        start: false,
+        once: true,
+        keep_unchanged: false,
+    };
     let _made: DeploymentMade = client.post("/api/v1/deployments", &deployment).await?;
     follow(client, &name, options.detach, output).await
 }
@@ -33,7 +45,7 @@ async fn spare(client: &Client, name: &str) -> anyhow::Result<()> {
     match client.get::<JobInfo>(&format!("/api/v1/functions/{}/job", segment(name))).await {
         Ok(JobInfo { schedule: None, .. }) => Ok(()),
         Ok(_) => {
-            let hint = format!("`kip jobs run {name}` runs it now; --name gives this one another name");
+            let hint = format!("`kip job run {name}` runs it now; --name gives this one another name");
             Err(taken("a job with a schedule", hint).into())
         }
         Err(error) => match error.downcast_ref::<Problem>().map(|problem| problem.code) {
@@ -48,10 +60,16 @@ async fn spare(client: &Client, name: &str) -> anyhow::Result<()> {
 fn manifest(options: &Run, name: &str) -> anyhow::Result<String> {
     let mut env = Map::new();
     for pair in &options.env {
-        let (key, value) = pair.split_once('=').ok_or_else(|| {
-            Problem::new(code::COMMAND_INPUT, format!("`{pair}` is no variable")).hint("write --env NAME=VALUE")
-        })?;
-        env.insert(key.to_owned(), json!(value));
+        // A name alone is taken from our environment, as references in a manifest are.
+        let (name, value) = match pair.split_once('=') {
+            Some((name, value)) => (name, reference::escaped(value)),
+            None => (pair.as_str(), format!("${{{pair}}}")),
+        };
+        if name.is_empty() {
+            let problem = Problem::new(code::COMMAND_INPUT, format!("`{pair}` is not a variable"));
+            return Err(problem.hint("write --env NAME=VALUE, or --env NAME for the value that it has here").into());
+        }
+        env.insert(name.to_owned(), json!(value));
     }
     let mut resources = Map::new();
     if let Some(memory) = options.memory {
@@ -68,6 +86,9 @@ fn manifest(options: &Run, name: &str) -> anyhow::Result<String> {
         retries["only"] = json!(options.retry_only);
     }
     let mut job = json!({ "run": options.program, "env": env, "resources": resources, "retries": retries });
+    if !options.env_file.is_empty() {
+        job["env_file"] = json!(options.env_file);
+    }
     if let Some(timeout) = options.timeout {
         job["timeout"] = json!(timeout.to_string());
     }
@@ -77,9 +98,21 @@ fn manifest(options: &Run, name: &str) -> anyhow::Result<String> {
     Ok(json!({ "api": "kip/v1", "jobs": { name: job } }).to_string())
 }
 
-/// A job's name made of a program's.
-fn name_of(program: &str) -> String {
+/// A job's name made of a program's, which no other run has.
+fn name_of(program: &str, random: u128) -> String {
     let file = program.rsplit('/').next().unwrap_or(program);
-    let fit: String = file.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(50).collect();
-    format!("job-{}", fit.trim_matches('-'))
+    let fit: String = file.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
+    let random = random & 0xff_ffff;
+    format!("run-{}-{random:06x}", fit.trim_matches('-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_run_has_a_name_of_its_own() {
+        assert_eq!(name_of("/usr/bin/python3.12", 0xab), "run-python3-12-0000ab");
+        assert!(name_of(&"x".repeat(100), u128::MAX).parse::<FunctionName>().is_ok());
+    }
 }

@@ -72,7 +72,7 @@ pub(crate) async fn remove(client: &Client, names: &Names, output: Output) -> an
         output.line(&removed, |_| format!("removed {name}"))?;
         if waiting > 0 {
             output.remark(&format!(
-                "{waiting} tasks of {name} waited and are not run: kip tasks ls {name} --status Invalid"
+                "{waiting} tasks of {name} waited and are not run: kip task ls {name} --status Invalid"
             ));
         }
     }

@@ -1,4 +1,4 @@
-//! `kip tasks`: look at tasks, and stop, retry and forget them.
+//! `kip task`: look at tasks, and stop, retry and forget them.
 
 use std::fmt::Write as _;
 
@@ -12,14 +12,15 @@ use serde_json::json;
 
 use crate::arguments::tasks::{Config, Configured, List, One, Set, Some as Chosen, Tasks, Which};
 use crate::client::{Client, segment};
-use crate::output::{Output, clock, date, millis, printable, table};
+use crate::output::{Output, clock, date, micros, millis, printable, table};
+use crate::progress::interruptible;
 
 pub(crate) async fn run(client: &Client, command: &Tasks, output: Output) -> anyhow::Result<()> {
     match command {
         Tasks::Stat => stat(client, output).await,
         Tasks::Ls(options) => list(client, options, output).await,
         Tasks::Show(one) => {
-            let info: TaskInfo = client.get(&format!("{}?includePayload=true", path(one))).await?;
+            let info: TaskInfo = client.get(&format!("{}&includePayload=true", path(one, ""))).await?;
             output.result(&info, shown)
         }
         Tasks::Payload(one) => raw(client, one, "payload", output).await,
@@ -32,8 +33,10 @@ pub(crate) async fn run(client: &Client, command: &Tasks, output: Output) -> any
     }
 }
 
-fn path(one: &One) -> String {
-    format!("/api/v1/functions/{}/tasks/{}", segment(&one.function), segment(&one.id))
+/// A path of a task, with its tenant as a query.
+fn path(one: &One, what: &str) -> String {
+    let tenant = one.tenant.iter().fold(String::new(), |text, tenant| format!("{text}tenant={}", segment(tenant)));
+    format!("/api/v1/functions/{}/tasks/{}{what}?{tenant}", segment(&one.function), segment(&one.id))
 }
 
 async fn stat(client: &Client, output: Output) -> anyhow::Result<()> {
@@ -54,8 +57,14 @@ async fn stat(client: &Client, output: Output) -> anyhow::Result<()> {
         let sync = &summary.sync;
         let _ = writeln!(
             text,
-            "{} wait, {} words to destinations; a commit takes {} µs (a sync alone {} µs), {} changes in {} commits; the store is {}",
-            summary.queued, summary.deliveries, sync.recent_us, sync.probe_us, sync.changes, sync.commits, summary.store
+            "{} tasks wait, {} deliveries are under way; a commit takes {} (a sync alone {}), {} changes in {} commits; the store is {}",
+            summary.queued,
+            summary.deliveries,
+            micros(sync.recent_us),
+            micros(sync.probe_us),
+            sync.changes,
+            sync.commits,
+            summary.store
         );
         text
     })
@@ -118,6 +127,9 @@ fn shown(task: &TaskInfo) -> String {
         let _ = writeln!(text, "{name:<14}{value}");
     };
     line("task", &format!("{} of function {} ({})", task.task_id, task.function_name, task.kind));
+    if task.tenant != "default" {
+        line("tenant", &task.tenant);
+    }
     let progress = task.progress.as_ref().map(|progress| format!(": {progress}")).unwrap_or_default();
     line("status", &format!("{}{progress}", task.status));
     line("created", &date(task.created_time));
@@ -170,7 +182,7 @@ fn shown(task: &TaskInfo) -> String {
     text
 }
 
-/// As much of a payload or result as a person looks at; `kip tasks payload` and `result` print all of it.
+/// As much of a payload or result as a person looks at; `kip task payload` and `result` print all of it.
 fn short(text: &str) -> String {
     const MOST: usize = 500;
     match text.char_indices().nth(MOST) {
@@ -185,7 +197,7 @@ fn event_line(event: &TaskEvent) -> String {
 }
 
 async fn raw(client: &Client, one: &One, what: &str, output: Output) -> anyhow::Result<()> {
-    let (cut, bytes) = client.marked_bytes(&format!("{}/{what}", path(one)), "x-kip-task-result-cut").await?;
+    let (cut, bytes) = client.marked_bytes(&path(one, &format!("/{what}")), "x-kip-task-result-cut").await?;
     if cut {
         output.remark("the result was longer than tasks.result; its rest is not kept");
     }
@@ -196,7 +208,10 @@ async fn raw(client: &Client, one: &One, what: &str, output: Output) -> anyhow::
 }
 
 async fn watch(client: &Client, one: &One, output: Output) -> anyhow::Result<()> {
-    client.lines(&format!("{}/events", path(one)), |event: TaskEvent| output.line(&event, event_line)).await
+    let goes_on = || format!("the task goes on; `kip task stop {} {}` stops it", one.function, one.id);
+    let path = path(one, "/events");
+    let watching = client.lines(&path, |event: TaskEvent| output.line(&event, event_line));
+    interruptible(output, goes_on, watching).await
 }
 
 async fn change(client: &Client, some: &Chosen, what: &str, method: Method, output: Output) -> anyhow::Result<()> {
@@ -205,14 +220,14 @@ async fn change(client: &Client, some: &Chosen, what: &str, method: Method, outp
     }
     let (Some(function), Some(id)) = (&some.function, &some.id) else {
         return Err(Problem::new(code::COMMAND_INPUT, "which task is meant is not said")
-            .hint(format!("kip tasks {what} FUNCTION ID, or --all with --status, --prefix, --tenant or --kind"))
+            .hint(format!("kip task {what} FUNCTION ID, or --all with --status, --prefix, --tenant or --kind"))
             .into());
     };
-    let one = One { function: function.clone(), id: id.clone() };
-    let path = if what == "purge" { path(&one) } else { format!("{}/{what}", path(&one)) };
+    let one = One { function: function.clone(), id: id.clone(), tenant: some.which.tenant.clone() };
+    let path = if what == "purge" { path(&one, "") } else { path(&one, &format!("/{what}")) };
     if what == "purge" {
         let bulk: Bulk = client.send(method, &path).await?;
-        return output.result(&bulk, |_| format!("{id} is forgotten\n"));
+        return output.result(&bulk, |_| format!("removed {id}\n"));
     }
     let standing: Standing = client.send(method, &path).await?;
     output.result(&standing, |standing| format!("{id} is {}\n", standing.status))
@@ -262,7 +277,7 @@ async fn config(client: &Client, command: &Config, output: Output) -> anyhow::Re
         }
     };
     output.result(&shown, |config| {
-        let seconds = |seconds: u64| Millis(seconds * 1_000).to_string();
+        let seconds = |seconds: u64| millis(seconds * 1_000);
         let mut text = format!(
             "{}, {} retries, may wait {}, a run may take {}\n",
             if config.async_task { "stateful tasks" } else { "plain invocations" },

@@ -220,7 +220,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         about: "how long it is tried to tell a destination that a task is over",
         form: Form::Duration,
     },
-    Setting { key: "tasks.payload", default: "128KiB", about: "bytes that a task may be given", form: Form::Size },
+    Setting {
+        key: "tasks.payload",
+        default: "16MiB",
+        about: "the largest payload of a task; 256MiB at most",
+        form: Form::Size,
+    },
     Setting {
         key: "tasks.per_function",
         default: "1000000",
@@ -239,12 +244,24 @@ pub(super) const SETTINGS: &[Setting] = &[
         about: "how long a task that is over can be asked for",
         form: Form::Duration,
     },
+    Setting {
+        key: "tasks.tenant_bytes",
+        default: "8GiB",
+        about: "payload bytes of a tenant's tasks that may wait; more are refused with 429",
+        form: Form::Size,
+    },
     Setting { key: "tasks.threads", default: "2", about: "threads that run tasks", form: Form::Count },
     Setting {
         key: "tasks.waiting",
         default: "2000000",
         about: "tasks of all functions that may wait; more are refused with 429",
         form: Form::Count,
+    },
+    Setting {
+        key: "tasks.waiting_bytes",
+        default: "16GiB",
+        about: "payload bytes of all tasks that may wait; more are refused with 429",
+        form: Form::Size,
     },
     Setting {
         key: "tasks.weights",

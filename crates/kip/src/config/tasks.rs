@@ -23,6 +23,13 @@ pub(super) fn options(values: &BTreeMap<&'static str, Value>) -> Result<Options,
         }
         Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
     };
+    let total = |key: &'static str| -> Result<u64, Problem> {
+        let bytes = parse::<Bytes>(values, key, "a size such as 16GiB")?.0;
+        if bytes == 0 {
+            return Err(invalid(format!("{key} is at least 1B")));
+        }
+        Ok(bytes)
+    };
     let count = |key: &'static str| parse::<u64>(values, key, "a number such as 1000000");
     let time = |key: &'static str| parse::<Millis>(values, key, "a duration such as 7d").map(|time| time.to_std());
     let threads = parse::<usize>(values, "tasks.threads", "a number such as 2")?;
@@ -33,6 +40,8 @@ pub(super) fn options(values: &BTreeMap<&'static str, Value>) -> Result<Options,
         per_function: count("tasks.per_function")?,
         overall: count("tasks.waiting")?,
         payload: size("tasks.payload")?,
+        overall_bytes: total("tasks.waiting_bytes")?,
+        tenant_bytes: total("tasks.tenant_bytes")?,
         result: size("tasks.result")?,
         retention: time("tasks.retention")?,
         threads,

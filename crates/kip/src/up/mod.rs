@@ -31,6 +31,9 @@ pub(crate) struct Summary {
     pub(crate) gateway: String,
     pub(crate) api: String,
     pub(crate) deployed: Vec<VersionMade>,
+    /// Those of them that served before, unchanged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unchanged: Vec<VersionMade>,
     #[serde(rename = "try")]
     pub(crate) tried: Option<Report>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -53,7 +56,7 @@ pub(crate) fn run(connection: &Connection, options: &Up, output: Output) -> anyh
 
 async fn background(connection: &Connection, options: &Up, output: Output) -> anyhow::Result<()> {
     // Before a server is started for nothing.
-    let (file, _) = deploy::manifest_file(&options.path)?;
+    let file = deploy::check(&options.path)?;
     let named = connection.api.as_deref().is_some_and(|api| api.starts_with("http"));
     let client = if named {
         Client::find(connection)?
@@ -91,7 +94,7 @@ async fn background(connection: &Connection, options: &Up, output: Output) -> an
 }
 
 async fn foreground(connection: &Connection, options: &Up, output: Output) -> anyhow::Result<()> {
-    deploy::manifest_file(&options.path)?;
+    deploy::check(&options.path)?;
     let data = data_directory(connection)?;
     let flags = Flags { gateway: options.gateway, api: connection.api.clone() };
     let config = Config::read(&data, None, &flags)?;
@@ -115,11 +118,20 @@ async fn foreground(connection: &Connection, options: &Up, output: Output) -> an
 
 /// Deploys a folder and shows that it works; `prove` as for [`tryout::run`].
 pub(crate) async fn show(client: &Client, path: &Path, prove: bool, output: Output) -> anyhow::Result<Summary> {
-    let made = deploy::deploy(client, path, deploy::Deploying::default(), output).await?;
+    let how = deploy::Deploying { keep_unchanged: true, ..deploy::Deploying::default() };
+    let mut made = deploy::deploy(client, path, how, output).await?;
     deploy::wait(client, &made.deployed, false, output).await?;
     let about = client.about().await?;
     let names: Vec<String> = made.deployed.iter().map(|made| format!("{} {}", made.function, made.version)).collect();
-    output.say(&format!("Deployed  {}", names.join(", ")));
+    if !names.is_empty() {
+        output.say(&format!("Deployed  {}", names.join(", ")));
+    }
+    let same: Vec<String> = made.unchanged.iter().map(|made| format!("{} {}", made.function, made.version)).collect();
+    if !same.is_empty() {
+        output.say(&format!("Unchanged {}: instances stay as they are", same.join(", ")));
+    }
+    let unchanged = made.unchanged.clone();
+    made.deployed.extend(made.unchanged);
     let (_, directory) = deploy::manifest_file(path)?;
     let try_file = TryFile::read(&directory)?;
     let gateway = about.gateway.to_string();
@@ -133,7 +145,7 @@ pub(crate) async fn show(client: &Client, path: &Path, prove: bool, output: Outp
     };
     output.say("");
     for made in made.deployed.iter().filter(|made| made.job) {
-        output.say(&format!("Job       kip jobs show {0} · kip jobs run {0}", made.function));
+        output.say(&format!("Job       kip job show {0} · kip job run {0}", made.function));
     }
     for made in made.deployed.iter().filter(|made| !made.job) {
         let host = made.function.as_str().to_ascii_lowercase();
@@ -148,6 +160,7 @@ pub(crate) async fn show(client: &Client, path: &Path, prove: bool, output: Outp
         gateway: format!("http://{gateway}"),
         api: format!("http://{}", about.api),
         deployed: made.deployed,
+        unchanged,
         tried,
         burst,
     })

@@ -243,7 +243,7 @@ fn devices_are_shared_by_slices_and_kept_over_a_restart() {
     let never = call(server.gateway, "GET", "/f/never/", "", b"");
     assert_eq!(never.status(), 503, "{never:?}");
     let shown = server.kip(&["ps"]).ok().stdout;
-    assert!(shown.contains("device gpu0 holds 20GiB of 24GiB: large i-1-1-1, small i-1-2-1"), "{shown}");
+    assert!(shown.contains("device gpu0: 20 of 24 GiB reserved: large i-1-1-1, small i-1-2-1"), "{shown}");
 
     let before = server.instances();
     server.crash();

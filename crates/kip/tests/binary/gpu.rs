@@ -64,7 +64,7 @@ impl Host {
 
     /// Details of what `kip doctor` found under a heading.
     fn doctor(&self, what: &str) -> Vec<String> {
-        let findings = self.kip(&["doctor", "-o", "json"]).ok().json();
+        let findings = self.kip(&["doctor", "-o", "json"]).json();
         let of = findings.as_array().unwrap().iter().filter(|finding| finding["what"] == what);
         of.map(|finding| finding["detail"].as_str().unwrap().to_owned()).collect()
     }

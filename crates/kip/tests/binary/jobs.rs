@@ -22,7 +22,7 @@ fn lines(file: &Path) -> Vec<String> {
     fs::read_to_string(file).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
-/// A job's line of `kip jobs ls`.
+/// A job's line of `kip job ls`.
 fn job(server: &Server, name: &str) -> Value {
     let all = server.ask(&["jobs", "ls"]);
     let found = all.as_array().unwrap().iter().find(|job| job["name"] == name);

@@ -284,7 +284,7 @@ fn without_any_room_changes_are_refused_until_there_is_some() {
     }
     let (status, health) = ready(server);
     assert_eq!((status, &health["state"], &health["serving"]), (503, &"full".into(), &true.into()), "{health}");
-    let doctor = server.ask(&["doctor"]).to_string();
+    let doctor = server.doctor().to_string();
     assert!(doctor.contains("KW-8011"), "{doctor}");
     until_true("it is said", || events(server).contains("deployments and removals are refused"));
     let shed = server.api_get("/api/v1/status").json()["host"]["shed_records"].as_u64().unwrap();
@@ -315,7 +315,7 @@ fn a_failed_sync_ends_all_changes_until_a_new_start() {
         assert_eq!(server.get("/pid").text(), instance, "functions go on serving");
         let (status, health) = ready(server);
         assert_eq!((status, &health["state"]), (503, &"not_durable".into()), "{health}");
-        assert!(server.ask(&["doctor"]).to_string().contains("KW-8012"));
+        assert!(server.doctor().to_string().contains("KW-8012"));
         until_true("it is said", || events(server).contains("not durable"));
         faulty.start_again_without_faults();
         let after = names(&faulty.server);
@@ -470,7 +470,7 @@ fn a_disk_that_fills_sheds_records_and_keeps_state() {
     assert!(!requests.contains("shed"), "{requests}");
     let said = events(&server);
     assert!(said.contains("nearly full") && said.contains("has room again"), "{said}");
-    let doctor = server.ask(&["doctor"]).to_string();
+    let doctor = server.doctor().to_string();
     assert!(doctor.contains("in memory (tmpfs)") && server.log().contains("in memory"), "{doctor}");
 
     // A start on a disk that is full to the last byte.

@@ -221,6 +221,15 @@ impl Server {
         run(kip(&self.data()).args(arguments).current_dir(self.folder.path()))
     }
 
+    /// What `kip doctor` finds, as JSON. It exits with 1 where something is wrong.
+    pub(crate) fn doctor(&self) -> Value {
+        let ran = self.kip(&["doctor", "-o", "json"]);
+        let found = ran.json();
+        let bad = found.as_array().is_some_and(|findings| findings.iter().any(|finding| finding["state"] == "bad"));
+        assert_eq!(ran.code, Some(i32::from(bad)), "{ran:?}");
+        found
+    }
+
     /// A client command's result, as JSON.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Value {
         self.kip(&[arguments, &["-o", "json"]].concat()).ok().json()

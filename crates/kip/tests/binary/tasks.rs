@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Caller};
-use crate::support::{KIP, Server, apart, call, function, is_alive, manifest, until, until_true};
+use crate::support::{KIP, Ran, Server, apart, call, function, is_alive, manifest, until, until_true};
 
 /// A server with a function `f` whose runs are in a ledger.
 pub(crate) struct Bench {
@@ -734,13 +734,18 @@ fn a_job_is_a_program_that_runs_to_its_end() {
         let words = [&["run", "--name", "nightly"], options, &["--", "sh", "-c", script]].concat();
         bench.server.kip(&words)
     };
-    let result: Value = serde_json::from_str(&run(&[], "echo made > $KIPWAKE_OUT/result.txt").ok().stdout).unwrap();
+    let task = run(&["-o", "json"], "echo made > $KIPWAKE_OUT/result.txt").ok().json();
+    let result: Value = serde_json::from_str(task["returnPayload"].as_str().unwrap()).unwrap();
     assert_eq!((&result["exitCode"], &result["files"]), (&json!(0), &json!(["result.txt"])), "{result}");
     let made = Path::new(result["out"].as_str().unwrap()).join("result.txt");
     assert_eq!(fs::read_to_string(made).unwrap(), "made\n");
-    run(&[], "exit 3").failed(&["KW-5007", "nightly", "exit code 3", "\"exitCode\":3"]);
+    let ended = |ran: Ran, code: i32, parts: &[&str]| {
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        parts.iter().for_each(|part| assert!(ran.stderr.contains(part), "`{part}`: {ran:?}"));
+    };
+    ended(run(&[], "exit 3"), 3, &["KW-5007", "nightly", "exit code 3"]);
     run(&["--retries", "1"], "[ $KIPWAKE_TASK_ATTEMPT = 2 ]").ok();
-    run(&[], "kill -9 $$").failed(&["ended by signal 9"]);
+    ended(run(&[], "kill -9 $$"), 137, &["ended by signal 9"]);
     // By exit code: one that is never worth a retry, one that is, and a program that is not there.
     let runs = |options: &[&str], script: &str| {
         drop(run(options, script));
@@ -751,14 +756,13 @@ fn a_job_is_a_program_that_runs_to_its_end() {
     assert_eq!(runs(&["--retries", "3", "--retry-never", "2,3"], "exit 3"), 1);
     assert_eq!(runs(&["--retries", "3", "--retry-only", "75"], "[ $KIPWAKE_TASK_ATTEMPT = 2 ] && exit 4; exit 75"), 2);
     assert_eq!(runs(&["--retry-only", "137", "--retries", "1"], "kill -9 $$"), 2, "128 and the signal");
-    bench
-        .server
-        .kip(&["run", "--", "/nowhere/at-all"])
-        .failed(&["/nowhere/at-all` cannot be started", "\"exitCode\":127"]);
+    let missing = bench.server.kip(&["run", "--", "/nowhere/at-all"]);
+    ended(missing, 127, &["/nowhere/at-all` cannot be started"]);
     bench.server.kip(&["run", "--name", "bad name", "--", "true"]).failed(&["KW-7007", "bad name"]);
     bench.server.kip(&["run", "--name", "f", "--", "true"]).failed(&["KW-7007", "a function"]);
     let key = format!("authorization: Bearer {}\r\n", bench.server.key);
-    let called = call(bench.server.gateway, "POST", "/f/nightly/invoke", &key, b"");
+    bench.server.deploy("api: kip/v1\njobs:\n  declared: {run: 'true'}\n");
+    let called = call(bench.server.gateway, "POST", "/f/declared/invoke", &key, b"");
     assert_eq!((called.status(), called.code().as_str()), (405, "KW-8023"));
     // What is behind `--` is the program's, `-o` included.
     let words = ["-o", "json", "run", "--name", "long", "--detach", "--", "sleep", "1000"];

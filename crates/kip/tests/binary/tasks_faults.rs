@@ -363,7 +363,8 @@ fn a_backup_under_load_holds_tasks_that_can_be_put_back() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         use kip_store::tasks::TaskReader;
-        let number = store.find("f".to_owned(), kept.clone()).await.unwrap().expect("the task is in the backup");
+        let found = store.find("f".to_owned(), None, kept.clone()).await.unwrap();
+        let [(_, number)] = found[..] else { panic!("the task is in the backup: {found:?}") };
         assert_eq!(store.payload(number).await.unwrap().unwrap(), "answer later");
     });
 }

@@ -1,18 +1,20 @@
 //! Tests of the reader as a whole: good files, bad files, any text at all, and the documents that describe it.
 
 mod documents;
+mod environment;
 mod errors;
 mod limits;
 mod properties;
 mod reading;
 mod validator;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use kip_spec::Problem;
 use kip_spec::function::FunctionSpec;
 
-use crate::{Manifest, Source, read};
+use crate::{Deployer, Manifest, Source, read};
 
 /// A folder with what the tests' manifests name.
 fn folder() -> tempfile::TempDir {
@@ -27,7 +29,16 @@ fn folder() -> tempfile::TempDir {
 }
 
 fn read_in(folder: &Path, text: &str) -> Result<Manifest, Vec<Problem>> {
-    read(&Source { file: "kip.yaml", text, directory: folder })
+    read_from(folder, text, &BTreeMap::new(), &BTreeMap::new())
+}
+
+fn read_from(
+    folder: &Path,
+    text: &str,
+    variables: &BTreeMap<String, String>,
+    env_files: &BTreeMap<String, String>,
+) -> Result<Manifest, Vec<Problem>> {
+    read(&Source { file: "kip.yaml", text, directory: folder, deployer: Deployer { variables, env_files } })
 }
 
 /// Reads functions that must be right, without the first line.

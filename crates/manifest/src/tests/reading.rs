@@ -251,3 +251,44 @@ fn jobs_are_functions_that_run_to_their_end() {
     let written = crate::write(&specs);
     assert_eq!(read(&written), specs, "{written}");
 }
+
+#[test]
+fn the_dispatch_follows_the_policy_unless_it_is_set() {
+    assert_eq!(one("scaling: {mode: kpa}").dispatch, Dispatch::Balanced);
+    assert_eq!(one("scaling: {mode: kpa}, dispatch: packed").dispatch, Dispatch::Packed);
+    for mode in ["fixed", "fc"] {
+        let provision = if mode == "fc" { ", provision: {defaultTarget: 1}" } else { "" };
+        assert_eq!(one(&format!("scaling: {{mode: {mode}{provision}}}")).dispatch, Dispatch::Packed, "{mode}");
+    }
+}
+
+#[test]
+fn the_form_that_was_meant_is_named() {
+    let folder = folder();
+    for (keys, hint) in [
+        ("probes: healthz", "write `probes: {ready: /healthz}`"),
+        ("resources: {gpu: 1}", "write `gpu: {cards: 1}` for whole devices"),
+        ("resources: {gpu: 6GiB}", "write `gpu: {memory: 6GiB}`"),
+        ("resources: {gpu: L4}", "write `gpu: {memory: 6GiB, type: L4}`"),
+        ("resources: 4GiB", "write `resources: {memory: 4GiB}`"),
+        ("instances: 3", "write `instances: {max: 3}`"),
+        ("idle: 5m", "write `idle: {pause: 5m}`"),
+        ("scaling: kpa", "write `scaling: {mode: kpa}`"),
+    ] {
+        let text = format!("api: kip/v1\nfunctions: {{f: {{run: x, {keys}}}}}\n");
+        let problems = read_in(folder.path(), &text).unwrap_err();
+        let given = problems[0].hint.as_deref().unwrap_or_default();
+        assert!(given.starts_with(hint), "{keys}: {given}");
+    }
+    let message = |keys: &str| {
+        let text = format!("api: kip/v1\nfunctions: {{f: {{run: x, {keys}}}}}\n");
+        read_in(folder.path(), &text).unwrap_err()[0].message.clone()
+    };
+    for time in ["5 minutes", "5minutes", "5 m", "5 min"] {
+        let said = message(&format!("idle: {{pause: {time}}}"));
+        assert!(said.contains("write `5m`"), "{time}: {said}");
+    }
+    let cron = "api: kip/v1\njobs:\n  j:\n    run: x\n    schedule: {cron: * * * * *}\n";
+    let problems = read_in(folder.path(), cron).unwrap_err();
+    assert!(problems[0].hint.as_deref().unwrap_or_default().contains("cron: '* * * * *'"), "{problems:?}");
+}

@@ -11,6 +11,7 @@ fn entry(tenant: &str) -> Entry {
         priority: 1,
         kind: 0,
         order: None,
+        size: 3,
         created: 0,
         expires_at: 1_000_000,
         state: TaskState::Enqueued,
@@ -103,6 +104,31 @@ fn of_one_ordering_key_one_runs_at_a_time_and_a_retry_blocks_it() {
 }
 
 #[test]
+fn ordering_keys_belong_to_tenants() {
+    let of = |tenant: &str| Entry { order: Some(Arc::from("x")), ..entry(tenant) };
+    let mut keys = book([of("a"), of("b"), of("a"), of("b")]);
+    assert_eq!(drain(&mut keys), [1, 2], "the key of one tenant holds up no other");
+    end(&mut keys, 2);
+    assert_eq!(drain(&mut keys), [4]);
+}
+
+#[test]
+fn bytes_that_wait_are_counted_by_tenant() {
+    let mut two = book([Entry { size: 10, ..entry("a") }, Entry { size: 5, ..entry("b") }, entry("b")]);
+    let bytes = |book: &Book| (book.queued_bytes(), book.queued_bytes_of("a"), book.queued_bytes_of("b"));
+    assert_eq!(bytes(&two), (18, 10, 8));
+    assert_eq!(two.take("f"), Some(TaskNumber(1)));
+    assert_eq!(bytes(&two), (8, 0, 8), "what runs does not wait");
+    two.settle(TaskNumber(1), |entry| (entry.state, entry.run_at) = (TaskState::Retrying, 9), 0);
+    assert_eq!(bytes(&two), (18, 10, 8), "a retry waits");
+    two.settle(TaskNumber(2), |entry| entry.state = TaskState::Stopped, 0);
+    assert_eq!(bytes(&two), (13, 10, 3));
+    two.settle(TaskNumber(3), |entry| entry.state = TaskState::Stopped, 0);
+    two.settle(TaskNumber(1), |entry| entry.state = TaskState::Stopped, 0);
+    assert_eq!(bytes(&two), (0, 0, 0));
+}
+
+#[test]
 fn what_waits_expires_and_what_runs_does_not() {
     let mut book = book([Entry { expires_at: 50, ..entry("a") }, Entry { expires_at: 50, ..entry("a") }]);
     assert_eq!(book.take("f"), Some(TaskNumber(1)));
@@ -178,6 +204,8 @@ mod any_order {
                 prop_assert_eq!(counts.running, out);
                 prop_assert_eq!(counts.queued(), open.len() as u64 - out);
                 prop_assert_eq!(book.queued(), counts.queued());
+                prop_assert_eq!(book.queued_bytes(), counts.queued() * 3);
+                prop_assert_eq!(book.queued_bytes_of("a") + book.queued_bytes_of("b"), book.queued_bytes());
             }
             // In the end all can be run.
             book.due(i64::MAX);

@@ -82,6 +82,36 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         task INTEGER NOT NULL, event INTEGER NOT NULL, at INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (task, event)
     ) STRICT, WITHOUT ROWID;
 ",
+    // An id or an idempotency key belongs to a tenant. `size` is of the payload; a file's size is not known here, so the least that a file
+    // has stands for it. The envelopes of earlier versions say which tasks came without a key and which are runs of schedules. A task
+    // that a destination caused has the tenant of its cause.
+    "
+    UPDATE tasks SET tenant = '@system' WHERE number IN (
+        SELECT number FROM inputs
+        WHERE CASE WHEN json_valid(envelope) THEN json_extract(envelope, '$.due') END IS NOT NULL
+    );
+    UPDATE tasks SET tenant = '@anonymous' WHERE tenant = 'default' AND number IN (
+        SELECT number FROM inputs
+        WHERE CASE WHEN json_valid(envelope) THEN json_extract(envelope, '$.key') END IS NULL
+        AND coalesce(key, '') NOT LIKE 'kip-word-%'
+    );
+    UPDATE tasks SET tenant = coalesce((
+        SELECT cause.tenant FROM tasks AS cause
+        WHERE cause.number = (SELECT CAST(substr(key, 10) AS INTEGER) FROM inputs WHERE inputs.number = tasks.number)
+    ), tenant) WHERE number IN (SELECT number FROM inputs WHERE key LIKE 'kip-word-%');
+    ALTER TABLE ids RENAME TO earlier;
+    CREATE TABLE ids (
+        function TEXT NOT NULL, kind INTEGER NOT NULL, id TEXT NOT NULL, tenant TEXT NOT NULL, number INTEGER NOT NULL,
+        PRIMARY KEY (function, kind, id, tenant)
+    ) STRICT, WITHOUT ROWID;
+    INSERT OR IGNORE INTO ids SELECT earlier.function, earlier.kind, earlier.id, tasks.tenant, number
+        FROM earlier JOIN tasks USING (number);
+    DROP TABLE earlier;
+    ALTER TABLE tasks ADD COLUMN size INTEGER NOT NULL DEFAULT 0;
+    UPDATE tasks SET size = (
+        SELECT coalesce(length(bytes), 65537) FROM inputs WHERE inputs.number = tasks.number
+    ) WHERE number IN (SELECT number FROM inputs);
+",
 ];
 
 /// In `ids`: an id that a caller chose, or its idempotency key.
@@ -111,22 +141,24 @@ pub(super) fn accept(c: &Connection, task: &NewTask, blob: Option<&Pin>, next: &
         let known = c
             .prepare_cached(
                 "SELECT ids.number, inputs.fingerprint FROM ids JOIN inputs USING (number)
-                 WHERE function = ?1 AND kind = ?2 AND id = ?3",
+                 WHERE function = ?1 AND kind = ?2 AND id = ?3 AND tenant = ?4",
             )?
-            .query_row(params![task.function, kind, id], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))
+            .query_row(params![task.function, kind, id, task.tenant], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
+            })
             .optional()?;
         if let Some((number, fingerprint)) = known {
             let number = TaskNumber(number.unsigned_abs());
-            let same = fingerprint == task.fingerprint;
+            let same = fingerprint == task.fingerprint || fingerprint == task.earlier_fingerprint;
             return Ok(if same { Accepted::Known(number) } else { Accepted::Conflict(number) });
         }
     }
     let number = signed(*next);
     c.prepare_cached(
         "INSERT INTO tasks (number, function, qualifier, tenant, id, kind, priority, order_key, created, expires_at, run_at,
-             function_id, state, epoch, boot, lease_until, started, ended, errors, crashes, refusals, status, events,
+             function_id, size, state, epoch, boot, lease_until, started, ended, errors, crashes, refusals, status, events,
              destinations)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', '')",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', '')",
     )?
     .execute(params![
         number,
@@ -140,7 +172,8 @@ pub(super) fn accept(c: &Connection, task: &NewTask, blob: Option<&Pin>, next: &
         task.created,
         task.expires_at,
         task.run_at,
-        signed(task.function_id.0)
+        signed(task.function_id.0),
+        signed(task.payload.len() as u64)
     ])?;
     let inline = blob.is_none().then_some(&task.payload[..]);
     let hash = blob.map(|pin| pin.hash.as_str());
@@ -155,10 +188,11 @@ pub(super) fn accept(c: &Connection, task: &NewTask, blob: Option<&Pin>, next: &
     refer(c, hash)?;
     for (kind, id) in [(BY_ID, &task.id), (BY_KEY, &task.key)] {
         let Some(id) = id else { continue };
-        c.prepare_cached("INSERT INTO ids VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        c.prepare_cached("INSERT INTO ids VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
             task.function,
             kind,
             id,
+            task.tenant,
             number
         ])?;
     }
@@ -336,11 +370,11 @@ fn forget_output(c: &Connection, number: TaskNumber, loose: &mut Vec<String>) ->
 /// Forgets one task that is over. Its words still to be sent go with it.
 pub(super) fn forget(c: &Connection, number: TaskNumber, next: u64, loose: &mut Vec<String>) -> Result<bool> {
     let row = signed(number.0);
-    let gone: Option<(String, Option<String>)> = c
-        .prepare_cached("DELETE FROM tasks WHERE number = ?1 AND state >= ?2 RETURNING function, id")?
-        .query_row(params![row, OPEN_BELOW], |row| Ok((row.get(0)?, row.get(1)?)))
+    let gone: Option<(String, String, Option<String>)> = c
+        .prepare_cached("DELETE FROM tasks WHERE number = ?1 AND state >= ?2 RETURNING function, tenant, id")?
+        .query_row(params![row, OPEN_BELOW], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
-    let Some((function, id)) = gone else { return Ok(false) };
+    let Some((function, tenant, id)) = gone else { return Ok(false) };
     // The number must not come back, even if this was the last row.
     c.prepare_cached("UPDATE meta SET next = max(next, ?1)")?.execute([signed(next)])?;
     let input: Option<(Option<String>, Option<String>)> = c
@@ -352,8 +386,10 @@ pub(super) fn forget(c: &Connection, number: TaskNumber, next: u64, loose: &mut 
     forget_output(c, number, loose)?;
     for (kind, id) in [(BY_ID, id), (BY_KEY, key)] {
         let Some(id) = id else { continue };
-        c.prepare_cached("DELETE FROM ids WHERE function = ?1 AND kind = ?2 AND id = ?3 AND number = ?4")?
-            .execute(params![function, kind, id, row])?;
+        c.prepare_cached(
+            "DELETE FROM ids WHERE function = ?1 AND kind = ?2 AND id = ?3 AND tenant = ?4 AND number = ?5",
+        )?
+        .execute(params![function, kind, id, tenant, row])?;
     }
     c.prepare_cached("DELETE FROM deliveries WHERE task = ?1")?.execute([row])?;
     c.prepare_cached("DELETE FROM progress WHERE task = ?1")?.execute([row])?;

@@ -22,12 +22,14 @@ pub struct NewTask {
     pub qualifier: Arc<str>,
     /// Whose it is.
     pub tenant: Arc<str>,
-    /// The id that its caller chose. One of a function is taken once for as long as a record of it exists.
+    /// The id that its caller chose. Each tenant of a function can use an id once for as long as a record of the task exists.
     pub id: Option<String>,
     /// The caller's idempotency key, with the same promise.
     pub key: Option<String>,
     /// Tells whether a second submission is the same: a digest of what was asked.
-    pub fingerprint: [u8; 16],
+    pub fingerprint: [u8; 32],
+    /// The digest of the same submission as schema 3 stored it. A task of that time is recognised by it.
+    pub earlier_fingerprint: [u8; 16],
     /// What kind it is; a word of those who use this store.
     pub kind: u8,
     /// Who goes first: lower numbers do.
@@ -191,6 +193,8 @@ pub struct Task {
     pub order: Option<Arc<str>>,
     /// When it was accepted.
     pub created: i64,
+    /// Bytes of its payload.
+    pub size: u64,
     /// What changes.
     pub now: Progressed,
     /// What happened to it, oldest first; of its reports of progress, the latest hundred.
@@ -252,8 +256,13 @@ pub trait TaskReader: Send + Sync + std::fmt::Debug {
     async fn configs(&self) -> Result<Vec<(String, String, String)>, Error>;
     /// A task by its number.
     async fn task(&self, number: TaskNumber) -> Result<Option<Task>, Error>;
-    /// The number of a function's task by the id that its caller chose.
-    async fn find(&self, function: String, id: String) -> Result<Option<TaskNumber>, Error>;
+    /// The tasks of a function by the id that a caller chose, by tenant: of one tenant, or of all where none is given.
+    async fn find(
+        &self,
+        function: String,
+        tenant: Option<String>,
+        id: String,
+    ) -> Result<Vec<(String, TaskNumber)>, Error>;
     /// What a task was given. None if there is no such task.
     async fn payload(&self, number: TaskNumber) -> Result<Option<Bytes>, Error>;
     /// What a task's function answered, if it did and that was kept.

@@ -16,7 +16,7 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 const COLUMNS: &str = "number, function, qualifier, tenant, id, kind, priority, order_key, created, expires_at, state,
     epoch, boot, lease_until, run_at, started, ended, errors, crashes, refusals, instance, status, error_kind, error,
-    function_id, server, revision";
+    function_id, server, revision, size";
 
 /// Names of the row before: those of the next are mostly the same, and then shared.
 #[derive(Debug, Default)]
@@ -47,6 +47,7 @@ fn task_of(row: &Row<'_>, names: &mut Names) -> Result<Task> {
         priority: row.get(6)?,
         order: row.get(7)?,
         created: row.get(8)?,
+        size: row.get::<_, i64>(27)?.unsigned_abs(),
         now: Progressed {
             state,
             epoch: row.get(11)?,
@@ -76,10 +77,10 @@ fn task_of(row: &Row<'_>, names: &mut Names) -> Result<Task> {
 /// A task with the number of its last event.
 fn whole_task_of(row: &Row<'_>) -> Result<(Task, u64)> {
     let mut task = task_of(row, &mut Names::default())?;
-    let text = row.get_ref(27)?.as_str()?;
-    (task.events, task.destinations) = (events::read(text), row.get(28)?);
-    (task.progress, task.envelope) = (row.get(29)?, row.get(30)?);
-    let last: i64 = row.get(31)?;
+    let text = row.get_ref(28)?.as_str()?;
+    (task.events, task.destinations) = (events::read(text), row.get(29)?);
+    (task.progress, task.envelope) = (row.get(30)?, row.get(31)?);
+    let last: i64 = row.get(32)?;
     Ok((task, last.unsigned_abs()))
 }
 
@@ -110,11 +111,23 @@ fn with_reports(c: &Connection, mut task: Task, last: u64) -> Result<Task> {
     Ok(task)
 }
 
-pub(super) fn find(c: &Connection, function: &str, id: &str) -> Result<Option<TaskNumber>> {
-    c.prepare_cached("SELECT number FROM ids WHERE function = ?1 AND kind = ?2 AND id = ?3")?
-        .query_row((function, BY_ID, id), |row| row.get::<_, i64>(0))
-        .optional()
-        .map(|number| number.map(|number| TaskNumber(number.unsigned_abs())))
+/// Tenants with the same id that one question finds at most.
+const MOST_TENANTS: u32 = 20;
+
+pub(super) fn find(
+    c: &Connection,
+    function: &str,
+    tenant: Option<&str>,
+    id: &str,
+) -> Result<Vec<(String, TaskNumber)>> {
+    c.prepare_cached(&format!(
+        "SELECT tenant, number FROM ids WHERE function = ?1 AND kind = ?2 AND id = ?3 AND (?4 IS NULL OR tenant = ?4)
+         ORDER BY tenant LIMIT {MOST_TENANTS}"
+    ))?
+    .query_map((function, BY_ID, id, tenant), |row| {
+        Ok((row.get(0)?, TaskNumber(row.get::<_, i64>(1)?.unsigned_abs())))
+    })?
+    .collect()
 }
 
 /// Bytes as they are stored: in the row, or in the file of this name.

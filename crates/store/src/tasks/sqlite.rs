@@ -167,8 +167,13 @@ impl TaskReader for SqliteTasks {
         self.readers.read(move |c| read::task(c, number)).await
     }
 
-    async fn find(&self, function: String, id: String) -> Result<Option<TaskNumber>, Error> {
-        self.readers.read(move |c| read::find(c, &function, &id)).await
+    async fn find(
+        &self,
+        function: String,
+        tenant: Option<String>,
+        id: String,
+    ) -> Result<Vec<(String, TaskNumber)>, Error> {
+        self.readers.read(move |c| read::find(c, &function, tenant.as_deref(), &id)).await
     }
 
     async fn payload(&self, number: TaskNumber) -> Result<Option<Bytes>, Error> {

@@ -24,6 +24,7 @@ use crate::desk::BulkWhat;
 use crate::envelope::Call;
 use crate::error::Error;
 use crate::service::{Shared, Submission, Tasks};
+use crate::tenant::{SYSTEM, TenantScope};
 
 pub use view::{JobInfo, JobRun, ScheduleInfo};
 
@@ -242,8 +243,8 @@ async fn fire(
     let tasks = Tasks { shared: shared.clone() };
     let id = id_at(at);
     // It may be there already, if the server ended between the two commits.
-    let known = shared.read().find(name.to_owned(), id.clone()).await?;
-    if known.is_some() {
+    let known = shared.read().find(name.to_owned(), Some(SYSTEM.to_owned()), id.clone()).await?;
+    if !known.is_empty() {
         return Ok(None);
     }
     match timer.overlap {
@@ -255,7 +256,7 @@ async fn fire(
                 ..Default::default()
             };
             // Of one job hardly anybody has more than one call takes; what is left waits behind this run.
-            tasks.bulk(BulkWhat::Stop, open, false).await?;
+            tasks.bulk(&TenantScope::All, BulkWhat::Stop, open, false).await?;
         }
         Overlap::Forbid | Overlap::Queue | Overlap::Replace | Overlap::Allow => {}
     }
@@ -265,6 +266,7 @@ async fn fire(
     let submission = Submission {
         function: name.to_owned(),
         id: Some(id),
+        tenant: Some(SYSTEM.to_owned()),
         order: one_by_one.then(|| ORDER.to_owned()),
         max_age: left,
         due: Some(at),
@@ -273,7 +275,7 @@ async fn fire(
         ..Submission::default()
     };
     match tasks.submit(submission).await {
-        // Somebody made a task with this id by hand: that is the run.
+        // A conflict: the job's input was another one when the run was made.
         Ok(_) | Err(Error::Conflict { .. }) => Ok(None),
         Err(error) => Err(error),
     }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use kip_control::Cell;
 use kip_host::clock::wall_millis;
 use kip_spec::job::Job;
+use kip_spec::secret::masked_words;
 use kip_store::tasks::{Task, TaskFilter};
 use serde::{Deserialize, Serialize};
 
 use super::{Skipped, zone_of};
 use crate::error::Error;
 use crate::service::Tasks;
+use crate::tenant::{SYSTEM, TenantScope};
 use crate::view::{TaskInfo, info_of};
 use crate::words;
 
@@ -126,10 +128,10 @@ impl Tasks {
     ///
     /// # Errors
     /// What the store says.
-    pub async fn jobs(&self) -> Result<Vec<JobInfo>, Error> {
+    pub async fn jobs(&self, scope: &TenantScope) -> Result<Vec<JobInfo>, Error> {
         let mut infos = Vec::new();
         for cell in self.shared.control.jobs() {
-            infos.extend(self.job_info(&cell, 1).await?);
+            infos.extend(self.job_info(scope, &cell, 1).await?);
         }
         Ok(infos)
     }
@@ -138,26 +140,29 @@ impl Tasks {
     ///
     /// # Errors
     /// [`Error::NoJob`], or what the store says.
-    pub async fn job(&self, name: &str, runs: u32) -> Result<JobInfo, Error> {
+    pub async fn job(&self, scope: &TenantScope, name: &str, runs: u32) -> Result<JobInfo, Error> {
         let cell = self.shared.control.require(name)?;
-        let info = self.job_info(&cell, runs.max(1)).await?;
+        let info = self.job_info(scope, &cell, runs.max(1)).await?;
         info.ok_or_else(|| Error::NoJob { name: name.to_owned() })
     }
 
-    async fn job_info(&self, cell: &Arc<Cell>, runs: u32) -> Result<Option<JobInfo>, Error> {
+    async fn job_info(&self, scope: &TenantScope, cell: &Arc<Cell>, runs: u32) -> Result<Option<JobInfo>, Error> {
         let version = cell.serving();
         let spec = &version.spec;
         let Some(job) = &spec.job else { return Ok(None) };
         let name = cell.name().to_string();
         let filter = TaskFilter { function: Some(name.clone()), limit: runs, ..TaskFilter::default() };
         let tasks = self.shared.read().list(filter).await?;
-        let mut runs: Vec<JobRun> = tasks.iter().map(JobRun::of).collect();
+        // The runs of the schedule are everybody's; a run that another tenant made is its own.
+        let is_seen = |task: &&Task| *task.tenant == *SYSTEM || scope.includes(&task.tenant);
+        let mut runs: Vec<JobRun> = tasks.iter().filter(is_seen).map(JobRun::of).collect();
         let last = runs.first().cloned();
         if runs.len() == 1 {
             runs.clear();
         }
+        // A word that looks like a secret is shown to nobody.
         let command = match &spec.program {
-            kip_spec::function::Program::Command { argv, .. } => argv.clone(),
+            kip_spec::function::Program::Command { argv, .. } => masked_words(argv),
             kip_spec::function::Program::Model { .. } => Vec::new(),
         };
         let Job { retries, exits, timeout, .. } = job;

@@ -24,6 +24,7 @@ held_by_sqlite!(
     what_was_accepted_is_found_again,
     numbers_are_never_used_again,
     an_id_is_taken_once_by_a_hundred_callers,
+    ids_and_keys_belong_to_tenants,
     a_step_needs_state_and_epoch,
     steps_of_one_commit_stand_for_themselves,
     the_first_of_two_ends_wins,
@@ -77,8 +78,15 @@ mod parts {
         assert_eq!(found.envelope, "{}");
         assert_eq!(store.payload(number).await.unwrap().unwrap(), "work");
         assert_eq!(store.output(number).await.unwrap(), None);
-        assert_eq!(store.find("f".to_owned(), "mine".to_owned()).await.unwrap(), Some(number));
-        assert_eq!(store.find("g".to_owned(), "mine".to_owned()).await.unwrap(), None);
+        assert_eq!(found.size, 4);
+        let find = |function: &str, tenant: Option<&str>| {
+            store.find(function.to_owned(), tenant.map(str::to_owned), "mine".to_owned())
+        };
+        let known = vec![("default".to_owned(), number)];
+        assert_eq!(find("f", None).await.unwrap(), known);
+        assert_eq!(find("f", Some("default")).await.unwrap(), known);
+        assert_eq!(find("f", Some("acme")).await.unwrap(), []);
+        assert_eq!(find("g", None).await.unwrap(), []);
         assert_eq!(store.task(TaskNumber(number.0 + 1)).await.unwrap(), None);
         assert_eq!(store.payload(TaskNumber(number.0 + 1)).await.unwrap(), None);
     }
@@ -95,7 +103,7 @@ mod parts {
         let submit = |id: Option<&str>, key: Option<&str>, fingerprint: u8| {
             let (store, id, key) = (store.clone(), id.map(str::to_owned), key.map(str::to_owned));
             kip_host::tasks::spawn("submit", async move {
-                store.accept(NewTask { id, key, fingerprint: [fingerprint; 16], ..task() }).await.unwrap()
+                store.accept(NewTask { id, key, fingerprint: [fingerprint; 32], ..task() }).await.unwrap()
             })
         };
         for (id, key) in [(Some("a"), None), (None, Some("a"))] {
@@ -115,6 +123,37 @@ mod parts {
         assert_eq!(store.count(TaskFilter::default(), 1_000).await.unwrap(), 2);
         let other = NewTask { function: Arc::from("g"), id: Some("a".to_owned()), ..task() };
         assert!(matches!(store.accept(other).await.unwrap(), Accepted::New(_)), "ids belong to functions");
+    }
+
+    pub(super) async fn ids_and_keys_belong_to_tenants(store: Store) {
+        let of = |tenant: &str, fingerprint: u8, id: Option<&str>, key: Option<&str>| NewTask {
+            tenant: Arc::from(tenant),
+            id: id.map(str::to_owned),
+            key: key.map(str::to_owned),
+            fingerprint: [fingerprint; 32],
+            ..task()
+        };
+        for (id, key) in [(Some("daily"), None), (None, Some("daily"))] {
+            let alpha = add(&store, of("alpha", 1, id, key)).await;
+            let beta = add(&store, of("beta", 1, id, key)).await;
+            assert_ne!(alpha, beta, "the same request of another tenant is another task");
+            let again = store.accept(of("alpha", 1, id, key)).await.unwrap();
+            assert_eq!(again, Accepted::Known(alpha));
+            assert_eq!(store.accept(of("beta", 2, id, key)).await.unwrap(), Accepted::Conflict(beta));
+            add(&store, of("gamma", 2, id, key)).await;
+            let over = end(&look(store.as_ref(), alpha).await, TaskState::Succeeded);
+            assert!(store.advance(over).await.unwrap().applied);
+            assert_eq!(store.forget(vec![alpha]).await.unwrap(), 1);
+            assert_eq!(
+                store.accept(of("beta", 1, id, key)).await.unwrap(),
+                Accepted::Known(beta),
+                "that of others stays"
+            );
+            add(&store, of("alpha", 3, id, key)).await;
+        }
+        let found = store.find("f".to_owned(), None, "daily".to_owned()).await.unwrap();
+        let tenants: Vec<&str> = found.iter().map(|(tenant, _)| tenant.as_str()).collect();
+        assert_eq!(tenants, ["alpha", "beta", "gamma"]);
     }
 
     pub(super) async fn a_step_needs_state_and_epoch(store: Store) {
@@ -386,7 +425,7 @@ mod parts {
         assert_eq!(store.forget(vec![over, waits, TaskNumber(77)]).await.unwrap(), 1);
         assert_eq!(store.task(over).await.unwrap(), None);
         assert!(store.task(waits).await.unwrap().is_some());
-        assert_eq!(store.find("f".to_owned(), "x".to_owned()).await.unwrap(), None);
+        assert_eq!(store.find("f".to_owned(), None, "x".to_owned()).await.unwrap(), []);
         assert!(matches!(store.accept(named).await.unwrap(), Accepted::New(_)), "id and key are free again");
     }
 

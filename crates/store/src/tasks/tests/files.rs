@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{end, look, store, task};
 use crate::SqliteFile as _;
 use crate::database::Error;
-use crate::tasks::{NewTask, Output, SqliteTasks, TaskNumber, TaskReader as _, TaskState, TaskStore};
+use crate::tasks::{Accepted, NewTask, Output, SqliteTasks, TaskNumber, TaskReader as _, TaskState, TaskStore};
 
 fn files(folder: &std::path::Path) -> usize {
     fs::read_dir(folder.join("tasks.blobs")).unwrap().count()
@@ -118,4 +118,85 @@ async fn tasks_of_the_schema_before_are_found_again() {
     assert!(store.advance(end(&task, TaskState::Succeeded)).await.unwrap().applied);
     let numbers: Vec<u64> = look(&store, task.number).await.events.iter().map(|event| event.number).collect();
     assert_eq!(numbers, [2, 3, 4, 5, 6]);
+}
+
+#[tokio::test]
+async fn ids_and_keys_of_the_schema_before_take_the_tenants_of_their_tasks() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tasks.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    for script in &crate::tasks::MIGRATIONS[..3] {
+        old.execute_batch(script).unwrap();
+    }
+    old.pragma_update(None, "user_version", 3).unwrap();
+    // Number, tenant, id, idempotency key, envelope.
+    for (number, tenant, id, key, envelope) in [
+        (1, "alpha", Some("a"), Some("k"), r#"{"key":"shop"}"#),
+        (2, "default", Some("b"), None, r#"{"key":"admin"}"#),
+        (3, "default", Some("c"), Some("l"), "{}"),
+        (4, "default", Some("at-20240701T040000Z"), None, r#"{"due":1719806400000}"#),
+        (5, "default", None, Some("kip-word-3-1"), "{}"),
+        (6, "default", None, Some("kip-word-2-9"), "{}"),
+        (7, "default", None, None, "spoilt"),
+    ] {
+        old.execute(
+            "INSERT INTO tasks VALUES (?1, 'f', 'LATEST', ?2, ?3, 0, 5, NULL, 1, 99, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, NULL, 0, NULL,
+                 NULL, '', '', NULL, 0, '', 0, 1)",
+            rusqlite::params![number, tenant, id],
+        )
+        .unwrap();
+        let bytes = (number != 6).then_some("work");
+        let blob = (number == 6).then_some("0123");
+        old.execute(
+            "INSERT INTO inputs VALUES (?1, ?2, CAST(?3 AS BLOB), ?4, ?5, x'07070707070707070707070707070707')",
+            rusqlite::params![number, envelope, bytes, blob, key],
+        )
+        .unwrap();
+        for (kind, id) in [(0, id), (1, key)] {
+            let Some(id) = id else { continue };
+            old.execute("INSERT INTO ids VALUES ('f', ?1, ?2, ?3)", rusqlite::params![kind, id, number]).unwrap();
+        }
+    }
+    drop(old);
+    let store = SqliteTasks::open(&path).unwrap();
+    let mut tenants = Vec::new();
+    for number in 1..=7 {
+        let task = look(&store, TaskNumber(number)).await;
+        tenants.push((task.tenant.to_string(), task.size));
+    }
+    let of = |tenant: &str, size| (tenant.to_owned(), size);
+    assert_eq!(
+        tenants,
+        [
+            of("alpha", 4),
+            of("default", 4),
+            of("@anonymous", 4),
+            of("@system", 4),
+            of("@anonymous", 4),
+            of("default", 65_537),
+            of("@anonymous", 4)
+        ]
+    );
+    for (id, tenant, number) in
+        [("a", "alpha", 1), ("b", "default", 2), ("c", "@anonymous", 3), ("at-20240701T040000Z", "@system", 4)]
+    {
+        let found = store.find("f".to_owned(), None, id.to_owned()).await.unwrap();
+        assert_eq!(found, [(tenant.to_owned(), TaskNumber(number))], "{id}");
+    }
+    let again = |tenant: &str, key: &str, earlier: u8| NewTask {
+        tenant: tenant.into(),
+        key: Some(key.to_owned()),
+        fingerprint: [1; 32],
+        earlier_fingerprint: [earlier; 16],
+        ..task()
+    };
+    let known = |number| Accepted::Known(TaskNumber(number));
+    assert_eq!(
+        store.accept(again("alpha", "k", 7)).await.unwrap(),
+        known(1),
+        "a repetition across the change is known"
+    );
+    assert!(matches!(store.accept(again("alpha", "k", 8)).await.unwrap(), Accepted::Conflict(_)));
+    assert_eq!(store.accept(again("@anonymous", "l", 7)).await.unwrap(), known(3));
+    assert!(matches!(store.accept(again("beta", "k", 7)).await.unwrap(), Accepted::New(_)));
 }

@@ -1,0 +1,123 @@
+//! `kip run`, and the output of a task: streams, exit codes, what is left behind, what is refused.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::support::{Guarded, Server, kip, until, until_true};
+
+fn script(text: &str) -> Vec<&str> {
+    vec!["run", "--", "sh", "-c", text]
+}
+
+#[test]
+fn a_run_streams_its_output_and_ends_as_its_program() {
+    let server = Server::start();
+    let ran = server.kip(&script("echo to-out; echo to-err >&2; echo '  indented'; exit 7"));
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(7), "to-out\n  indented\n"), "{ran:?}");
+    assert!(ran.stderr.contains("to-err\n") && ran.stderr.contains("KW-5007"), "{ran:?}");
+    let ran = server.kip(&script("seq 1 3000")).ok();
+    assert_eq!(ran.stdout.lines().count(), 3_000, "nothing is lost, and nothing is shown twice");
+    assert_eq!(ran.stdout.lines().last(), Some("3000"));
+    assert_eq!(server.kip(&script("kill -TERM $$")).code, Some(143));
+    let json = server.kip(&["run", "-o", "json", "--", "sh", "-c", "echo x; exit 4"]);
+    assert_eq!((json.code, &json.json()["status"]), (Some(4), &json!("Failed")));
+
+    // It comes as it is written, while the program runs.
+    let (out, gate) = (server.folder().join("out"), server.folder().join("gate"));
+    let text = format!("echo first; while [ ! -e {} ]; do sleep 0.02; done; echo last", gate.display());
+    let mut command = kip(&server.data());
+    command
+        .args(script(&text))
+        .stdout(fs::File::create(&out).unwrap())
+        .stderr(fs::File::create(out.with_extension("err")).unwrap());
+    let mut running = Guarded::spawn(&mut command);
+    until_true("the first line is shown", || fs::read_to_string(&out).unwrap() == "first\n");
+    fs::write(&gate, "").unwrap();
+    let status = until("it ends", || running.ended());
+    assert!(status.success());
+    assert_eq!(fs::read_to_string(&out).unwrap(), "first\nlast\n");
+}
+
+#[test]
+fn one_off_runs_leave_no_function_but_their_task_and_log() {
+    let server = Server::start();
+    server.kip(&script("echo kept")).ok();
+    let task = server.ask(&["task", "ls"])["tasks"][0].clone();
+    let (name, id) = (task["functionName"].as_str().unwrap(), task["taskId"].as_str().unwrap());
+    assert!(name.starts_with("run-sh-"), "{task}");
+    let none = || server.ask(&["ls"]).as_array().unwrap().is_empty();
+    until_true("the function is gone", none);
+    let log = server.kip(&["logs", name, "--task", id]).ok().stdout;
+    assert!(log.contains("| kept"), "{log}");
+    assert_eq!(server.ask(&["task", "show", name, id])["status"], "Succeeded");
+    // Detached, and over a crash of the server.
+    let mut server = server;
+    let gate = server.folder().join("gate");
+    let text = format!("while [ ! -e {} ]; do sleep 0.02; done", gate.display());
+    let detached = server.ask(&["run", "--detach", "--name", "long", "sh", "-c", &text]);
+    until_true("it runs", || {
+        server.ask(&["task", "show", "long", detached["taskId"].as_str().unwrap()])["status"] == "Running"
+    });
+    server.crash();
+    server.start_again();
+    assert_eq!(server.ask(&["ls"])[0]["name"], "long");
+    fs::write(&gate, "").unwrap();
+    until_true("the function is gone", || server.ask(&["ls"]).as_array().unwrap().is_empty());
+}
+
+#[test]
+fn an_ask_that_no_host_meets_is_refused_at_once() {
+    let server = Server::with("[[device]]\nname = \"gpu0\"\nmemory = \"24GiB\"\ntype = \"L4\"");
+    let ask = |words: &[&str]| server.kip(&[&["run"], words, &["--", "true"]].concat());
+    ask(&["--gpu", "40GiB"]).failed(&["KW-3004", "it needs 40 GiB of one device; the largest has 24 GiB"]);
+    ask(&["--memory", "100TiB"]).failed(&["KW-3004", "100 TiB of memory"]);
+    assert_eq!(server.ask(&["ls"]), json!([]), "nothing is deployed for it");
+    ask(&["--gpu", "4GiB"]).ok();
+    let devices = server.ask(&["device", "ls"]);
+    let own =
+        devices.as_array().unwrap().iter().find(|device| device["declared"] == "gpu0").cloned().unwrap_or_default();
+    assert_eq!((&own["type"], own["declared_memory"].as_u64()), (&json!("L4"), Some(24 << 30)), "{devices}");
+}
+
+#[test]
+fn the_log_of_a_task_is_that_of_its_runs() {
+    let server = Server::start();
+    let ledger = Path::new("/dev/null").display().to_string();
+    server.deploy(&format!(
+        "api: kip/v1\njobs:\n  j: {{run: [sh, -c, 'read word; echo said $word $KIPWAKE_TASK_ATTEMPT; [ $KIPWAKE_TASK_ATTEMPT = 2 ]'], retries: 1, env: {{X: {ledger}}}}}\n"
+    ));
+    let submit = |word: &str| {
+        let task = server.ask(&["invoke", "j", "--async", "-X", "POST", "-d", word]);
+        task["task"].as_str().unwrap_or_else(|| panic!("{task}")).to_owned()
+    };
+    let ids = ["one", "two"].map(submit);
+    for (id, word) in ids.iter().zip(["one", "two"]) {
+        // Followed, it ends with the task.
+        let lines = server.ask_lines(&["logs", "j", "--task", id, "--follow"]);
+        let lines: Vec<&str> = lines.iter().map(|line| line["line"].as_str().unwrap()).collect();
+        assert_eq!(lines, [format!("said {word} 1"), format!("said {word} 2")]);
+    }
+    server.kip(&["logs", "j", "--task", "t99999"]).failed(&["KW-5001"]);
+}
+
+#[test]
+fn ctrl_c_says_what_goes_on() {
+    let server = Server::start();
+    let err = server.folder().join("err");
+    let mut command = kip(&server.data());
+    command.args(["run", "--name", "long", "--", "sh", "-c", "echo begun; sleep 1000"]);
+    let out = server.folder().join("out");
+    command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
+    let mut running = Guarded::spawn(&mut command);
+    until_true("it runs", || fs::read_to_string(&out).unwrap() == "begun\n");
+    crate::support::kill(running.pid(), rustix::process::Signal::INT);
+    let status = until("it ends", || running.ended());
+    assert_eq!(status.code(), Some(130));
+    let said = fs::read_to_string(&err).unwrap();
+    assert!(said.contains("interrupted: the run goes on") && said.contains("kip task stop long t"), "{said}");
+    let task = server.ask(&["task", "ls", "long"])["tasks"][0].clone();
+    assert_eq!(task["status"], "Running");
+    server.kip(&["task", "stop", "long", task["taskId"].as_str().unwrap()]).ok();
+}
