@@ -16,17 +16,17 @@ use serde::Deserialize;
 
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
-use crate::guard::{Who, tagged};
-use crate::wire::{Deployment, DeploymentMade, Rotation, VersionMade};
+use crate::guard::{Requester, tagged};
+use crate::wire::{DeployedVersion, Deployment, DeploymentResult, Rotation};
 use crate::{Api, bad_request, unchanged};
 
 /// How many records to give, newest first.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
-pub(crate) struct Most {
+pub(crate) struct LimitQuery {
     limit: Option<u32>,
 }
 
-impl Most {
+impl LimitQuery {
     fn get(&self) -> u32 {
         self.limit.unwrap_or(50).min(10_000)
     }
@@ -34,9 +34,9 @@ impl Most {
 
 pub(crate) async fn deploy(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     body: Result<Json<Deployment>, JsonRejection>,
-) -> ApiResult<Json<DeploymentMade>> {
+) -> ApiResult<Json<DeploymentResult>> {
     let Json(deployment) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
     if !FilePath::new(&deployment.directory).is_absolute() {
         let directory = &deployment.directory;
@@ -71,7 +71,7 @@ pub(crate) async fn deploy(
     if keep_unchanged {
         (unchanged, specs) = unchanged::split(&api, specs).await;
     }
-    let made = |function: FunctionName, version| VersionMade { job: jobs.contains(&function), function, version };
+    let made = |function: FunctionName, version| DeployedVersion { job: jobs.contains(&function), function, version };
     let unchanged = unchanged.into_iter().map(|(function, version)| made(function, version)).collect();
     let settings = specs.clone();
     let author = who.author();
@@ -88,7 +88,7 @@ pub(crate) async fn deploy(
         false => api.control.deploy(specs, text, "kip.yaml", author).await?,
     };
     api.tasks.jobs_changed();
-    let deployed: Vec<VersionMade> = deployed.into_iter().map(|one| made(one.function, one.version)).collect();
+    let deployed: Vec<DeployedVersion> = deployed.into_iter().map(|one| made(one.function, one.version)).collect();
     if start {
         for made in deployed.iter().filter(|made| !made.job) {
             api.control.start(made.function.as_str())?;
@@ -99,7 +99,7 @@ pub(crate) async fn deploy(
     for spec in &settings {
         warnings.extend(warned(&api, spec).await);
     }
-    Ok(Json(DeploymentMade { deployed, unchanged, warnings }))
+    Ok(Json(DeploymentResult { deployed, unchanged, warnings }))
 }
 
 /// What was measured of earlier versions may speak against the new one's settings.
@@ -126,7 +126,7 @@ async fn read_manifest(deployment: Deployment) -> ApiResult<(kip_manifest::Manif
     Ok(done.map_err(|error| bad_request(format!("the manifest could not be read: {error}")))??)
 }
 
-pub(crate) async fn list(State(api): State<Api>, who: Who) -> Json<Vec<FunctionInfo>> {
+pub(crate) async fn list(State(api): State<Api>, who: Requester) -> Json<Vec<FunctionInfo>> {
     let mut functions = api.control.functions();
     functions.retain(|info| who.sees(info.name.as_str()));
     functions.iter_mut().for_each(mask);
@@ -153,7 +153,7 @@ fn mask(info: &mut FunctionInfo) {
 
 pub(crate) async fn remove(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     Path(name): Path<String>,
 ) -> ApiResult<Json<serde_json::Value>> {
     api.control.remove(&name, who.author()).await?;
@@ -182,7 +182,7 @@ pub(crate) async fn versions(State(api): State<Api>, Path(name): Path<String>) -
 pub(crate) async fn decisions(
     State(api): State<Api>,
     Path(name): Path<String>,
-    Query(most): Query<Most>,
+    Query(most): Query<LimitQuery>,
 ) -> ApiResult<Json<Vec<DecisionRecord>>> {
     api.control.recorder().flush().await;
     let found = api.control.records().decisions(name, most.get()).await.map_err(kip_control::Error::from)?;

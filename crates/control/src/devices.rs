@@ -2,7 +2,7 @@
 //! instance keeps the names, because the list in the settings may be another one after a restart.
 
 use kip_engine::Devices;
-use kip_fleet::room::{Gpu, Need};
+use kip_fleet::room::{Gpu, RoomNeed};
 use kip_fleet::{Device, Inventory, Place};
 use kip_spec::Bytes;
 
@@ -13,7 +13,7 @@ pub(crate) fn names(inventory: &Inventory, place: Place) -> Vec<String> {
 }
 
 /// Why no host meets an ask, with what there is. `kind` is the type of device that was asked for.
-pub(crate) fn unmet(inventory: &Inventory, need: Need, kind: Option<&str>) -> String {
+pub(crate) fn unmet(inventory: &Inventory, need: RoomNeed, kind: Option<&str>) -> String {
     let hosts = || inventory.pools.iter().flat_map(|pool| &pool.hosts);
     let list = |devices: &mut dyn Iterator<Item = &Device>| {
         let named: Vec<String> = devices.map(|device| format!("{} ({})", device.name, Bytes(device.memory))).collect();
@@ -98,12 +98,15 @@ mod tests {
         let mut all = inventory(&["gpu0"]);
         let host = &mut all.pools[0].hosts[0];
         (host.devices[0].kind, host.devices[0].memory, host.memory) = (kind("L4"), 24 << 30, 1 << 30);
-        let need = |gpu, kind| Need { gpu, kind, ..Need::default() };
+        let need = |gpu, kind| RoomNeed { gpu, kind, ..RoomNeed::default() };
         let rows = [
             (need(Gpu::Slice(4 << 30), kind("H100")), "there is no device of type H100; there are: gpu0 (24GiB)"),
             (need(Gpu::Slice(40 << 30), kind("L4")), "it needs 40GiB of one device, and there are: gpu0 (24GiB)"),
             (need(Gpu::Cards(2), DeviceKind::ANY), "it needs 2 devices on one host, and there are: gpu0 (24GiB)"),
-            (Need { memory: 2 << 30, ..Need::default() }, "it needs 2GiB of memory, and a host has 1GiB for instances"),
+            (
+                RoomNeed { memory: 2 << 30, ..RoomNeed::default() },
+                "it needs 2GiB of memory, and a host has 1GiB for instances",
+            ),
         ];
         for (need, text) in rows {
             assert_eq!(unmet(&all, need, Some("H100")), text);

@@ -1,6 +1,6 @@
 //! What can be asked about functions, instances and the host.
 
-use kip_fleet::function::Waits;
+use kip_fleet::function::WaitReason;
 use kip_fleet::placer::DeviceUse;
 use kip_fleet::{Class, Kind, Now, Placer, State};
 use kip_spec::function::FunctionSpec;
@@ -296,7 +296,7 @@ impl Cell {
             }
             for (version, revision) in core.revisions() {
                 if let (Some(waits), Some((queued, oldest_ms))) = (core.waits(version, now), core.queue(version, now)) {
-                    if let Waits::Room { instance, .. } = waits {
+                    if let WaitReason::Room { instance, .. } = waits {
                         for_room.push((info.waits.len(), instance));
                     }
                     info.waits.push(WaitInfo { version, queued, oldest_ms, why: waits.to_string() });

@@ -1,6 +1,6 @@
 //! Reasons that speak of other functions: the brain knows them by number, users by name.
 
-use kip_fleet::{CoreNumber, Now, Place, Why};
+use kip_fleet::{CoreNumber, Now, Place, Reason};
 use kip_spec::{InstanceId, Millis};
 
 use crate::cell::now;
@@ -9,17 +9,17 @@ use crate::devices;
 
 impl Shared {
     /// Why an instance changed, with the names of functions and devices. `place` is where it is.
-    pub(crate) fn reason(&self, why: Why, place: Option<Place>) -> String {
+    pub(crate) fn reason(&self, why: Reason, place: Option<Place>) -> String {
         let devices = || {
             let names = place.map(|place| devices::names(&self.options.inventory, place)).unwrap_or_default();
             if names.is_empty() { String::new() } else { format!(" of {}", names.join(", ")) }
         };
         match why {
-            Why::Evicted { lack, by: Some(by) } => match self.function_name(by) {
+            Reason::Evicted { lack, by: Some(by) } => match self.function_name(by) {
                 Some(name) => format!("evicted for `{name}`, which waits for {lack}{}", devices()),
                 None => why.to_string(),
             },
-            Why::RoomAfter { waited, lack, from: Some(from) } => match self.function_name(from) {
+            Reason::RoomAfter { waited, lack, from: Some(from) } => match self.function_name(from) {
                 Some(name) => {
                     format!("it waited {} for {lack}{}, which `{name}` gave up", Millis(waited), devices())
                 }

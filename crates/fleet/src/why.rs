@@ -5,11 +5,11 @@ use std::fmt;
 use kip_spec::{Bytes, Code, Millis, code};
 use serde::{Deserialize, Serialize};
 
-use crate::{CoreNumber, Lack, Need, Unhealthy, Work};
+use crate::{CoreNumber, ProbeFailure, RoomNeed, Shortage, Work};
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exit {
+pub struct ProgramExit {
     /// Exit code, if it ended by itself.
     pub code: Option<i32>,
     /// Signal, if it was ended by one.
@@ -29,9 +29,9 @@ pub enum StartFailure {
     /// The operating system refused otherwise.
     SpawnFailed,
     /// It ended first.
-    Exited(Exit),
+    Exited(ProgramExit),
     /// It was ready and ended soon after.
-    ExitedSoon(Exit),
+    ExitedSoon(ProgramExit),
     /// It was killed because it reached its memory limit.
     OutOfMemory {
         /// The limit in bytes.
@@ -60,7 +60,7 @@ pub enum StartFailure {
 /// Why an instance is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Gone {
+pub enum EndReason {
     /// Asked to.
     Stopped,
     /// It did not become ready.
@@ -99,7 +99,7 @@ pub enum Refusal {
     /// An instance needs more than there is in all.
     NeverFits {
         /// What it needs.
-        need: Need,
+        need: RoomNeed,
     },
     /// The function has no such version any more.
     NoVersion,
@@ -116,7 +116,7 @@ pub enum Refusal {
 /// Why an instance changed its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Why {
+pub enum Reason {
     /// Requests wait and nothing hot is free.
     RequestsWait {
         /// How many.
@@ -148,7 +148,7 @@ pub enum Why {
         /// How long it waited, milliseconds.
         waited: u64,
         /// For what.
-        lack: Lack,
+        lack: Shortage,
         /// The function that gave it up.
         from: Option<CoreNumber>,
     },
@@ -183,7 +183,7 @@ pub enum Why {
     /// It did not become ready.
     StartFailed(StartFailure),
     /// It ended by itself.
-    Exited(Exit),
+    Exited(ProgramExit),
     /// A newer version serves.
     VersionReplaced,
     /// The function was removed.
@@ -193,7 +193,7 @@ pub enum Why {
     /// Somebody else waits for what it holds.
     Evicted {
         /// What that is.
-        lack: Lack,
+        lack: Shortage,
         /// Which function.
         #[serde(default)]
         by: Option<CoreNumber>,
@@ -221,7 +221,7 @@ pub enum Why {
         silent: u64,
     },
     /// Its live probe failed.
-    NotLive(Unhealthy),
+    NotLive(ProbeFailure),
     /// Requests of an earlier server did not end in time.
     NeverSettled,
     /// Giving memory back failed.
@@ -292,7 +292,7 @@ impl StartFailure {
     }
 }
 
-impl fmt::Display for Exit {
+impl fmt::Display for ProgramExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.code, self.signal) {
             (Some(code), _) => write!(f, "exit code {code}"),
@@ -353,7 +353,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RequestsWait { queued: 0 } => f.write_str("a task is due and no hot instance is free"),
@@ -404,8 +404,8 @@ impl fmt::Display for Why {
             Self::Stalled { silent } => {
                 write!(f, "requests are in flight and no byte came for {}, past watchdog.stall", Millis(*silent))
             }
-            Self::NotLive(Unhealthy::Refused) => f.write_str("the live probe failed"),
-            Self::NotLive(Unhealthy::Slow) => f.write_str("the live probe was not answered, and it has no work"),
+            Self::NotLive(ProbeFailure::Refused) => f.write_str("the live probe failed"),
+            Self::NotLive(ProbeFailure::Slow) => f.write_str("the live probe was not answered, and it has no work"),
             Self::NeverSettled => f.write_str("requests of an earlier server did not end in time"),
             Self::ParkFailed => f.write_str("giving memory back failed"),
             Self::NoLongerNeeded => f.write_str("nothing waits for it any more"),

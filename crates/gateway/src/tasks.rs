@@ -9,9 +9,9 @@ use kip_spec::{Problem, RequestId, code};
 use kip_tasks::envelope::Origin;
 use kip_tasks::{Error, Submission, Unfinished};
 
-use crate::admission::Door;
+use crate::admission::RequestHandler;
 
-impl Door {
+impl RequestHandler {
     /// Takes an admitted request as a task.
     pub(crate) async fn submit(&self, call: Call, request: Request<Incoming>, id: &RequestId) -> Answer {
         match self.accept(call, request, id).await {

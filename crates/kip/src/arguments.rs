@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::help::{command, parse};
 pub(crate) use self::keys::{Audit, Key, Settings};
-pub(crate) use self::provision::{Advise, Provision, Put, Whom, json_or_file};
+pub(crate) use self::provision::{Advise, FunctionArgument, Provision, ProvisionPut, json_or_file};
 pub(crate) use self::scaler::{History, Lines, Scaler};
 
 /// Function compute for AI models on your own machines.
@@ -267,7 +267,7 @@ pub(crate) struct Invoke {
     #[arg(long)]
     pub(crate) fail: bool,
     #[command(flatten)]
-    pub(crate) later: tasks::Later,
+    pub(crate) later: tasks::AsyncArguments,
 }
 
 #[derive(Debug, Args)]

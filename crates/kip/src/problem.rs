@@ -22,15 +22,15 @@ impl std::error::Error for Problems {}
 
 /// A failure whose every word was printed as the result.
 #[derive(Debug)]
-pub(crate) struct Shown;
+pub(crate) struct AlreadyPrinted;
 
-impl fmt::Display for Shown {
+impl fmt::Display for AlreadyPrinted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the result says what is wrong")
     }
 }
 
-impl std::error::Error for Shown {}
+impl std::error::Error for AlreadyPrinted {}
 
 /// An end with an exit code of its own. What there was to say is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> ExitCode {
 
 /// Shows an error: for people on standard error, with `-o json` as one JSON value on standard output.
 pub(crate) fn show(error: &anyhow::Error, output: Output) {
-    if error.is::<Shown>() || error.is::<Exit>() {
+    if error.is::<AlreadyPrinted>() || error.is::<Exit>() {
         return;
     }
     let problems = of(error);

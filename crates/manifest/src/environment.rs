@@ -8,7 +8,7 @@ use kip_spec::{Problem, code};
 use crate::env_file;
 use crate::report::{Report, shown};
 use crate::section::{Field, Section};
-use crate::tree::{At, Kind};
+use crate::tree::{Kind, Position};
 use crate::value::{refuse, wrong_type};
 
 /// Set for every instance; a declared one would be overwritten in silence.
@@ -77,7 +77,7 @@ fn resolved(field: &Field<'_>, written: &str, later: impl Fn(&str) -> bool, repo
 fn files(function: &Section<'_>, report: &mut Report<'_>) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     let Some(field) = function.field("env_file") else { return variables };
-    let paths: Vec<(At, Option<&str>)> = match &field.node.kind {
+    let paths: Vec<(Position, Option<&str>)> = match &field.node.kind {
         Kind::List(items) => items.iter().map(|item| (item.at, item.scalar())).collect(),
         _ => vec![(field.node.at, field.node.scalar())],
     };

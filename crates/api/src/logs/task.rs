@@ -12,8 +12,8 @@ use kip_tasks::view::Attempt;
 use kip_tasks::{TaskFilter, TaskNumber};
 
 use super::reader::{Reader, Selection};
-use super::request::{Run, Runs, Wanted};
-use super::{LOOK_AGAIN, Which, first, text};
+use super::request::{LogSelection, Run, Runs};
+use super::{LOOK_AGAIN, LogQuery, first, text};
 use crate::Api;
 use crate::error::ApiResult;
 use crate::wire::LogLine;
@@ -74,7 +74,7 @@ pub(super) async fn logs(
     scope: TenantScope,
     (function, id): (String, String),
     folder: PathBuf,
-    which: Which,
+    which: LogQuery,
     since: Option<i64>,
 ) -> ApiResult<Response> {
     // One that is not there is an error, not an empty log.
@@ -85,7 +85,7 @@ pub(super) async fn logs(
     let selection = Selection {
         only: None,
         since,
-        wanted: Wanted::Runs(runs),
+        wanted: LogSelection::Runs(runs),
         join: which.join,
         tail: which.tail.unwrap_or(200),
         follow: which.follow,

@@ -5,7 +5,7 @@ use kip_spec::{InstanceId, VersionId};
 
 use super::{FunctionCore, Role};
 use crate::instance::Goal;
-use crate::why::{Gone, Why};
+use crate::why::{EndReason, Reason};
 use crate::{Class, Effect, State};
 
 impl FunctionCore {
@@ -28,7 +28,7 @@ impl FunctionCore {
 
     /// Ends what there is of a version. Its requests in flight finish; those that wait stay in its queue.
     pub(super) fn make_way(&mut self, now: u64, version: VersionId, effects: &mut Vec<Effect>) {
-        let ends = |goal: &Option<(Goal, Why)>| matches!(goal, Some((Goal::Stop, _)));
+        let ends = |goal: &Option<(Goal, Reason)>| matches!(goal, Some((Goal::Stop, _)));
         let own: Vec<(InstanceId, State)> = self
             .instances
             .values()
@@ -37,11 +37,11 @@ impl FunctionCore {
             .collect();
         for (id, state) in own {
             match state {
-                State::Requested => self.gone(now, id, Gone::NoRoom, Why::MakesWay, effects),
-                State::Starting | State::Initializing => self.kill(now, id, Why::MakesWay, false, effects),
+                State::Requested => self.gone(now, id, EndReason::NoRoom, Reason::MakesWay, effects),
+                State::Starting | State::Initializing => self.kill(now, id, Reason::MakesWay, false, effects),
                 // It goes when it is awake.
                 State::Waking | State::Stopping => {}
-                state if state.class() != Class::Gone => self.set_goal(now, id, Goal::Stop, Why::MakesWay, effects),
+                state if state.class() != Class::Gone => self.set_goal(now, id, Goal::Stop, Reason::MakesWay, effects),
                 _ => {}
             }
         }

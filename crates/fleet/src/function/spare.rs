@@ -7,8 +7,8 @@ use super::FunctionCore;
 use crate::instance::{Goal, Instance};
 use crate::placer::{Offer, Urgency};
 use crate::room::Gpu;
-use crate::why::{Gone, Refusal, StartFailure, Why};
-use crate::{Class, CoreNumber, Effect, Kind, Lack, Operate, OperationNumber, Place, Rung, State, ToPlacer};
+use crate::why::{EndReason, Reason, Refusal, StartFailure};
+use crate::{Class, CoreNumber, Effect, Kind, Operate, OperationNumber, Place, Rung, Shortage, State, ToPlacer};
 
 impl FunctionCore {
     /// The placer gave room.
@@ -30,8 +30,8 @@ impl FunctionCore {
             return;
         }
         let why = match instance.waits_for.take() {
-            Some(lack) => Why::RoomAfter { waited: now.saturating_sub(instance.since), lack, from },
-            None => Why::RoomGranted,
+            Some(lack) => Reason::RoomAfter { waited: now.saturating_sub(instance.since), lack, from },
+            None => Reason::RoomGranted,
         };
         match (instance.state, instance.state.rung()) {
             (State::Requested, _) => {
@@ -47,7 +47,7 @@ impl FunctionCore {
     }
 
     /// There is no room now.
-    pub(super) fn waits_for_room(&mut self, id: InstanceId, lack: Lack) {
+    pub(super) fn waits_for_room(&mut self, id: InstanceId, lack: Shortage) {
         if let Some(instance) = self.instances.get_mut(&id)
             && (instance.state == State::Requested || instance.wants_room)
         {
@@ -61,7 +61,7 @@ impl FunctionCore {
             return;
         };
         let version = instance.version;
-        self.gone(now, id, Gone::NoRoom, Why::NoCapacity, effects);
+        self.gone(now, id, EndReason::NoRoom, Reason::NoCapacity, effects);
         let Some(revision) = self.revisions.get_mut(&version) else { return };
         revision.returns = None;
         while let Some((ticket, _)) = revision.queue.pop() {
@@ -111,7 +111,7 @@ impl FunctionCore {
         let queued = self.revisions.get(&version).map_or(0, |revision| revision.queue.depth());
         let limits = self.limits(id);
         let limit = if from == Rung::Paused { limits.sleep } else { limits.park };
-        let why = Why::WokenForRequests { queued };
+        let why = Reason::WokenForRequests { queued };
         self.operate(now, id, State::Waking, Operate::Resume { from }, limit, why, effects);
     }
 
@@ -148,12 +148,19 @@ impl FunctionCore {
     }
 
     /// The placer wants an instance's room for somebody else.
-    pub(super) fn evict(&mut self, now: u64, id: InstanceId, lack: Lack, by: CoreNumber, effects: &mut Vec<Effect>) {
+    pub(super) fn evict(
+        &mut self,
+        now: u64,
+        id: InstanceId,
+        lack: Shortage,
+        by: CoreNumber,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(instance) = self.instances.get(&id) else {
             effects.push(Effect::Tell(ToPlacer::Release { instance: id }));
             return;
         };
-        let why = Why::Evicted { lack, by: Some(by) };
+        let why = Reason::Evicted { lack, by: Some(by) };
         if matches!(instance.state, State::Starting | State::Initializing) && self.is_unwanted(instance) {
             return self.kill(now, id, why, false, effects);
         }
@@ -176,7 +183,7 @@ impl FunctionCore {
     }
 
     /// The shallowest rest that gives what is lacked.
-    fn goal_for(&self, instance: &Instance, lack: Lack) -> Goal {
+    fn goal_for(&self, instance: &Instance, lack: Shortage) -> Goal {
         let Some(revision) = self.revisions.get(&instance.version) else { return Goal::Stop };
         let policy = &revision.policy;
         let sleeps = policy.idle.pause.is_some() || instance.state.class() == Class::Asleep;

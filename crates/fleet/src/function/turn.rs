@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::spare::may_be_left;
 use super::{FunctionCore, Role};
 use crate::instance::Instance;
-use crate::why::Why;
+use crate::why::Reason;
 use crate::{Class, Kind, Now, State};
 
 /// A turn, in times of what it takes to have the instance back.
@@ -156,7 +156,7 @@ impl FunctionCore {
     }
 
     /// One instance of this version starts though no request waits, if none is there.
-    pub(super) fn come_back(&mut self, now: u64, version: VersionId, why: Why) {
+    pub(super) fn come_back(&mut self, now: u64, version: VersionId, why: Reason) {
         let lives = |instance: &Instance| {
             instance.version == version && !matches!(instance.state.class(), Class::Leaving | Class::Gone)
         };

@@ -22,13 +22,13 @@ use std::collections::BTreeMap;
 use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::room::{DeviceKind, Gpu, Inventory, Lack, Need, Place};
+use crate::room::{DeviceKind, Gpu, Inventory, Place, RoomNeed, Shortage};
 use crate::router::Message;
 use crate::state::Rung;
 use crate::{CoreNumber, Now, OperationNumber};
 
 use holdings::Holdings;
-use ledger::Used;
+use ledger::PoolUsage;
 use losses::{Loss, Losses};
 use thrash::Thrash;
 
@@ -49,7 +49,7 @@ pub enum ToPlacer {
         /// Of which version.
         version: VersionId,
         /// How much, when awake.
-        need: Need,
+        need: RoomNeed,
         /// For what.
         urgency: Urgency,
         /// Echoed by the grant: one that answers an earlier ask is out of date.
@@ -64,7 +64,7 @@ pub enum ToPlacer {
         /// Of which version.
         version: VersionId,
         /// How much, when awake.
-        need: Need,
+        need: RoomNeed,
         /// Where.
         place: Place,
         /// Asleep on this rung.
@@ -146,7 +146,7 @@ pub enum FromPlacer {
         /// For which instance.
         instance: InstanceId,
         /// Of what.
-        lack: Lack,
+        lack: Shortage,
     },
     /// Somebody waits: offer what could be given up, until relaxed.
     Press {
@@ -163,7 +163,7 @@ pub enum FromPlacer {
         /// Which instance.
         instance: InstanceId,
         /// What is needed of it.
-        lack: Lack,
+        lack: Shortage,
         /// The function that waits.
         by: CoreNumber,
     },
@@ -210,7 +210,7 @@ const OVERTAKEN_AT_MOST: u64 = 5_000;
 struct Holding {
     function: CoreNumber,
     version: VersionId,
-    need: Need,
+    need: RoomNeed,
     place: Place,
     /// Asleep there; `None` is awake, or on the way.
     rung: Option<Rung>,
@@ -219,17 +219,17 @@ struct Holding {
     observed_gpu: u64,
     offer: Option<Offer>,
     /// Asked to give this up and not yet answered.
-    asked: Option<Lack>,
+    asked: Option<Shortage>,
     /// It was granted at the cost of another; since when that change of hands goes on, boot time.
     switching: Option<u64>,
 }
 
 impl Holding {
     /// What it takes at present: declared or observed, whichever is larger.
-    fn room(&self) -> Need {
+    fn room(&self) -> RoomNeed {
         let kept = self.rung.map_or(self.need, |rung| self.need.kept_on(rung));
         let memory = if self.rung == Some(Rung::Spilled) { 0 } else { kept.memory.max(self.observed) };
-        Need { memory, gpu: self.charged(kept.gpu), ..kept }
+        RoomNeed { memory, gpu: self.charged(kept.gpu), ..kept }
     }
 
     /// Of a part of a device it is charged what it uses; whole devices are its own anyway.
@@ -246,7 +246,7 @@ struct Waiter {
     function: CoreNumber,
     version: VersionId,
     instance: InstanceId,
-    need: Need,
+    need: RoomNeed,
     urgency: Urgency,
     number: OperationNumber,
     since: u64,
@@ -254,7 +254,7 @@ struct Waiter {
     chosen: Option<Place>,
     /// Since when others leave for it, boot time.
     switching: Option<u64>,
-    told: Option<Lack>,
+    told: Option<Shortage>,
 }
 
 /// The ledger.
@@ -318,12 +318,12 @@ impl Placer {
     }
 
     /// Whether so much could be granted if nothing else were there.
-    pub fn could_ever(&self, need: Need) -> bool {
+    pub fn could_ever(&self, need: RoomNeed) -> bool {
         self.fits_empty(need)
     }
 
     /// Whether so much could be granted to a new instance now.
-    pub fn has_room(&self, need: Need) -> bool {
+    pub fn has_room(&self, need: RoomNeed) -> bool {
         let nobody = InstanceId { boot: 0, core: 0, sequence: 0 };
         let (chosen, switching, told) = (None, None, None);
         let waiter = Waiter {
@@ -531,7 +531,7 @@ impl Placer {
     /// Whether others have to stand back for a waiter: not for what never takes anything from anybody, and not for one
     /// that waits for its own like.
     fn may_insist(&self, waiter: &Waiter) -> bool {
-        let mut own = Used::default();
+        let mut own = PoolUsage::default();
         let like = self.holdings.of(waiter.function).filter(|holding| holding.version == waiter.version);
         like.for_each(|holding| own.add_holding(holding));
         waiter.urgency <= Urgency::Candidate && self.place(waiter, &own, &[]).is_ok()
@@ -562,7 +562,7 @@ impl Placer {
         });
     }
 
-    fn tell_lack(&mut self, index: usize, lack: Lack, answers: &mut Vec<Message>) {
+    fn tell_lack(&mut self, index: usize, lack: Shortage, answers: &mut Vec<Message>) {
         let waiter = &mut self.waiting[index];
         if waiter.told != Some(lack) {
             waiter.told = Some(lack);
@@ -573,7 +573,14 @@ impl Placer {
 
     /// Tells a waiter what it waits for, and asks others for it; true if it asked anybody. `used` is what is granted, and what
     /// those before it are to have.
-    fn blocked(&mut self, now: u64, index: usize, lack: Lack, used: &Used, answers: &mut Vec<Message>) -> bool {
+    fn blocked(
+        &mut self,
+        now: u64,
+        index: usize,
+        lack: Shortage,
+        used: &PoolUsage,
+        answers: &mut Vec<Message>,
+    ) -> bool {
         self.tell_lack(index, lack, answers);
         let waiter = self.waiting[index];
         // What was chosen before may not be had any more.
@@ -654,15 +661,15 @@ fn stretch(in_vain: u32) -> u8 {
 /// One way through those that wait.
 struct Pass {
     /// What is granted, and what those before are to have.
-    used: Used,
+    used: PoolUsage,
     /// What nobody may take, because somebody has waited too long for it, and of which type of device that is.
-    closed: Vec<(Lack, DeviceKind)>,
+    closed: Vec<(Shortage, DeviceKind)>,
     /// What finds no room as things are now, and nobody to ask for it: need, whether it is forceful, and what it lacks.
-    hopeless: Vec<((Need, bool), Lack)>,
+    hopeless: Vec<((RoomNeed, bool), Shortage)>,
 }
 
 impl Holding {
-    fn new(function: CoreNumber, version: VersionId, need: Need, place: Place, rung: Option<Rung>) -> Self {
+    fn new(function: CoreNumber, version: VersionId, need: RoomNeed, place: Place, rung: Option<Rung>) -> Self {
         Self {
             function,
             version,

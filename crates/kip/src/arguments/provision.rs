@@ -8,20 +8,20 @@ use clap::{Args, Subcommand};
 pub(crate) enum Provision {
     /// Set the provisioned instances of a function: target, policies and schedules.
     #[command(name = "set", alias = "put")]
-    Put(Box<Put>),
+    Put(Box<ProvisionPut>),
     /// Show the provisioned instances of a function.
     #[command(name = "show", alias = "get")]
-    Get(Whom),
+    Get(FunctionArgument),
     /// List provisioned instances: target, current, policies and reasons.
     #[command(name = "ls", alias = "list")]
     List,
     /// Remove what was set; the function's manifest applies again.
     #[command(alias = "remove")]
-    Rm(Whom),
+    Rm(FunctionArgument),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Whom {
+pub(crate) struct FunctionArgument {
     /// The function.
     pub(crate) function: String,
     /// For whom: LATEST is whatever serves.
@@ -30,9 +30,9 @@ pub(crate) struct Whom {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Put {
+pub(crate) struct ProvisionPut {
     #[command(flatten)]
-    pub(crate) whom: Whom,
+    pub(crate) whom: FunctionArgument,
     /// The whole input as JSON, or a file of it: an object, or a list of policies.
     #[arg(long, short = 'f', alias = "config", value_name = "JSON|FILE")]
     pub(crate) input: Option<String>,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kip_api::wire::{Deployment, DeploymentMade, VersionMade};
+use kip_api::wire::{DeployedVersion, Deployment, DeploymentResult};
 use kip_control::{FunctionInfo, InstanceInfo, VersionStatus};
 use kip_host::clock::boot_millis;
 use kip_manifest::Needs;
@@ -64,13 +64,13 @@ pub(crate) enum Reached {
 #[derive(Debug, Serialize)]
 struct Outcome<'a> {
     #[serde(flatten)]
-    made: &'a VersionMade,
+    made: &'a DeployedVersion,
     state: Reached,
 }
 
 impl Outcome<'_> {
     fn line(&self, gateway: SocketAddr) -> String {
-        let VersionMade { function, version, job } = self.made;
+        let DeployedVersion { function, version, job } = self.made;
         if *job {
             return format!("{function} {version} is a job: kip job show {function}\n");
         }
@@ -89,7 +89,7 @@ pub(crate) async fn deploy(
     path: &Path,
     Deploying { only, start, keep_unchanged }: Deploying,
     output: Output,
-) -> anyhow::Result<DeploymentMade> {
+) -> anyhow::Result<DeploymentResult> {
     let (file, directory) = manifest_file(path)?;
     let text = read_text(&file)?;
     let needs = kip_manifest::needs(&text);
@@ -104,7 +104,7 @@ pub(crate) async fn deploy(
         once: false,
         keep_unchanged,
     };
-    let made: DeploymentMade = client.post("/api/v1/deployments", &deployment).await?;
+    let made: DeploymentResult = client.post("/api/v1/deployments", &deployment).await?;
     made.warnings.iter().for_each(|one| output.remark(&warning(one)));
     Ok(made)
 }
@@ -188,7 +188,7 @@ pub(crate) fn env_files(needs: &Needs, directory: &Path) -> anyhow::Result<BTree
 /// was asked for.
 pub(crate) async fn wait(
     client: &Client,
-    deployed: &[VersionMade],
+    deployed: &[DeployedVersion],
     start: bool,
     output: Output,
 ) -> anyhow::Result<BTreeMap<FunctionName, Reached>> {
@@ -205,7 +205,7 @@ pub(crate) async fn wait(
     interruptible(output, goes_on, all).await
 }
 
-async fn wait_for(client: &Client, made: &VersionMade, start: bool, output: Output) -> anyhow::Result<Reached> {
+async fn wait_for(client: &Client, made: &DeployedVersion, start: bool, output: Output) -> anyhow::Result<Reached> {
     let since = boot_millis();
     let (mut progress, mut settled) = (Progress::new(output), 0);
     loop {
@@ -267,7 +267,7 @@ async fn wait_for(client: &Client, made: &VersionMade, start: bool, output: Outp
 }
 
 /// It is deployed, but what it keeps does not start.
-fn not_started(made: &VersionMade, info: &FunctionInfo, ready: u32, wanted: u32, waited: u64) -> Problem {
+fn not_started(made: &DeployedVersion, info: &FunctionInfo, ready: u32, wanted: u32, waited: u64) -> Problem {
     let (function, version) = (&made.function, made.version);
     let (code, cause) = match (&info.last_failure, info.last_failure_code) {
         (Some(failure), Some(code)) => (code, failure.clone()),

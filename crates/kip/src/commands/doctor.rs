@@ -7,12 +7,12 @@ use kip_spec::people;
 use serde::Serialize;
 
 use super::gpu;
-use super::survival::{Danger, dangers};
+use super::survival::{HostRisk, dangers};
 use crate::arguments::Connection;
 use crate::client::{Client, data_directory};
 use crate::config::{Config, Flags};
 use crate::output::{Output, clock};
-use crate::problem::Shown;
+use crate::problem::AlreadyPrinted;
 use crate::serve::FEW_FILES;
 use crate::start;
 
@@ -56,7 +56,7 @@ pub(crate) async fn run(connection: &Connection, output: Output) -> anyhow::Resu
     })?;
     // Notes are no fault.
     match findings.iter().any(|finding| finding.state == State::Bad) {
-        true => Err(Shown.into()),
+        true => Err(AlreadyPrinted.into()),
         false => Ok(()),
     }
 }
@@ -233,7 +233,7 @@ async fn server(connection: &Connection) -> Vec<Finding> {
     if let Some(client) = &client {
         let instances: Vec<InstanceInfo> = client.get("/api/v1/instances").await.unwrap_or_default();
         let processes: Vec<u32> = instances.iter().filter_map(|instance| instance.process).collect();
-        for Danger { detail, hint } in dangers(about.pid, &processes) {
+        for HostRisk { detail, hint } in dangers(about.pid, &processes) {
             findings.push(Finding { what: "survival", state: State::Note, detail, hint: Some(hint) });
         }
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::Method;
-use kip_api::Taken;
+use kip_api::AcceptedTask;
 use kip_api::wire::LogLine;
 use kip_spec::{Problem, code, people};
 use kip_tasks::jobs::{JobInfo, JobRun};
@@ -48,7 +48,7 @@ async fn change(client: &Client, job: &Job, what: &str, output: Output) -> anyho
 /// Makes a run and, unless it is to be left alone, writes what its program writes and ends as it does.
 pub(crate) async fn follow(client: &Client, name: &str, detach: bool, output: Output) -> anyhow::Result<()> {
     let base = format!("/api/v1/functions/{}", segment(name));
-    let taken: Taken = client.send(Method::POST, &format!("{base}/tasks")).await?;
+    let taken: AcceptedTask = client.send(Method::POST, &format!("{base}/tasks")).await?;
     let id = taken.task_id.clone();
     if detach {
         return output.result(&taken, |_| {
@@ -200,7 +200,7 @@ fn ended(name: &str, task: &TaskInfo, output: Output) -> anyhow::Result<()> {
                 task.task_id
             );
             if output.is_json() {
-                return Err(crate::problem::Shown.into());
+                return Err(crate::problem::AlreadyPrinted.into());
             }
             Err(Problem::new(code::TASK_STATE, format!("job {name} is {status}")).cause(why).hint(hint).into())
         }

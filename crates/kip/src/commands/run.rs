@@ -1,7 +1,7 @@
 //! `kip run`: a program that runs to its end, as a run of a job that is made for it and removed with it. What the program writes
 //! is written here, and the command exits as the program does.
 
-use kip_api::wire::{Deployment, DeploymentMade};
+use kip_api::wire::{Deployment, DeploymentResult};
 use kip_spec::{FunctionName, Problem, code, reference};
 use kip_tasks::jobs::JobInfo;
 use serde_json::{Map, Value, json};
@@ -33,7 +33,7 @@ pub(crate) async fn run(client: &Client, options: &Run, output: Output) -> anyho
         once: true,
         keep_unchanged: false,
     };
-    let _made: DeploymentMade = client.post("/api/v1/deployments", &deployment).await?;
+    let _made: DeploymentResult = client.post("/api/v1/deployments", &deployment).await?;
     follow(client, &name, options.detach, output).await
 }
 

@@ -4,10 +4,10 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::{Ran, Server, function, kip, manifest, run};
+use crate::support::{CommandOutput, Server, function, kip, manifest, run};
 
 /// Deploys as a person with these variables would.
-fn deploy_with(server: &Server, text: &str, variables: &[(&str, &str)]) -> Ran {
+fn deploy_with(server: &Server, text: &str, variables: &[(&str, &str)]) -> CommandOutput {
     fs::write(server.folder().join("kip.yaml"), text).unwrap();
     let mut command = kip(&server.data());
     run(command.args(["deploy", "kip.yaml"]).envs(variables.iter().copied()).current_dir(server.folder()))

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::support::{Guarded, Server, kip, until, until_true};
+use crate::support::{ChildGuard, Server, kip, until, until_true};
 
 fn script(text: &str) -> Vec<&str> {
     vec!["run", "--", "sh", "-c", text]
@@ -32,7 +32,7 @@ fn a_run_streams_its_output_and_ends_as_its_program() {
         .args(script(&text))
         .stdout(fs::File::create(&out).unwrap())
         .stderr(fs::File::create(out.with_extension("err")).unwrap());
-    let mut running = Guarded::spawn(&mut command);
+    let mut running = ChildGuard::spawn(&mut command);
     until_true("the first line is shown", || fs::read_to_string(&out).unwrap() == "first\n");
     fs::write(&gate, "").unwrap();
     let status = until("it ends", || running.ended());
@@ -110,7 +110,7 @@ fn ctrl_c_says_what_goes_on() {
     command.args(["run", "--name", "long", "--", "sh", "-c", "echo begun; sleep 1000"]);
     let out = server.folder().join("out");
     command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
-    let mut running = Guarded::spawn(&mut command);
+    let mut running = ChildGuard::spawn(&mut command);
     until_true("it runs", || fs::read_to_string(&out).unwrap() == "begun\n");
     crate::support::kill(running.pid(), rustix::process::Signal::INT);
     let status = until("it ends", || running.ended());

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Caller};
-use crate::support::{KIP, Ran, Server, apart, call, function, is_alive, manifest, until, until_true};
+use crate::support::{CommandOutput, KIP, Server, apart, call, function, is_alive, manifest, until, until_true};
 
 /// A server with a function `f` whose runs are in a ledger.
 pub(crate) struct Bench {
@@ -19,7 +19,7 @@ pub(crate) struct Bench {
 
 /// A line of the ledger.
 #[derive(Debug, Clone)]
-pub(crate) struct Noted {
+pub(crate) struct LedgerLine {
     pub(crate) what: String,
     pub(crate) id: String,
     pub(crate) epoch: u64,
@@ -27,13 +27,13 @@ pub(crate) struct Noted {
 }
 
 /// The ledger's lines, the last perhaps half written.
-pub(crate) fn noted(ledger: &Path) -> Vec<Noted> {
+pub(crate) fn noted(ledger: &Path) -> Vec<LedgerLine> {
     let text = fs::read_to_string(ledger).unwrap_or_default();
     let line = |line: &str| {
         let words: Vec<&str> = line.split(' ').collect();
         let [what, id, _, epoch, pid] = words[..] else { return None };
         let epoch = epoch.parse().unwrap_or_default();
-        Some(Noted { what: what.to_owned(), id: id.to_owned(), epoch, pid: pid.parse().ok()? })
+        Some(LedgerLine { what: what.to_owned(), id: id.to_owned(), epoch, pid: pid.parse().ok()? })
     };
     text.lines().filter_map(line).collect()
 }
@@ -739,7 +739,7 @@ fn a_job_is_a_program_that_runs_to_its_end() {
     assert_eq!((&result["exitCode"], &result["files"]), (&json!(0), &json!(["result.txt"])), "{result}");
     let made = Path::new(result["out"].as_str().unwrap()).join("result.txt");
     assert_eq!(fs::read_to_string(made).unwrap(), "made\n");
-    let ended = |ran: Ran, code: i32, parts: &[&str]| {
+    let ended = |ran: CommandOutput, code: i32, parts: &[&str]| {
         assert_eq!(ran.code, Some(code), "{ran:?}");
         parts.iter().for_each(|part| assert!(ran.stderr.contains(part), "`{part}`: {ran:?}"));
     };
@@ -775,8 +775,8 @@ fn a_job_is_a_program_that_runs_to_its_end() {
 }
 
 /// Lines by task, for those that check many.
-pub(crate) fn by_task(lines: &[Noted]) -> BTreeMap<&str, Vec<&Noted>> {
-    let mut all: BTreeMap<&str, Vec<&Noted>> = BTreeMap::new();
+pub(crate) fn by_task(lines: &[LedgerLine]) -> BTreeMap<&str, Vec<&LedgerLine>> {
+    let mut all: BTreeMap<&str, Vec<&LedgerLine>> = BTreeMap::new();
     for line in lines {
         all.entry(line.id.as_str()).or_default().push(line);
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{end, look, store, task};
 use crate::SqliteFile as _;
 use crate::database::Error;
-use crate::tasks::{Accepted, NewTask, Output, SqliteTasks, TaskNumber, TaskReader as _, TaskState, TaskStore};
+use crate::tasks::{NewTask, Output, SqliteTasks, SubmitOutcome, TaskNumber, TaskReader as _, TaskState, TaskStore};
 
 fn files(folder: &std::path::Path) -> usize {
     fs::read_dir(folder.join("tasks.blobs")).unwrap().count()
@@ -190,13 +190,13 @@ async fn ids_and_keys_of_the_schema_before_take_the_tenants_of_their_tasks() {
         earlier_fingerprint: [earlier; 16],
         ..task()
     };
-    let known = |number| Accepted::Known(TaskNumber(number));
+    let known = |number| SubmitOutcome::Known(TaskNumber(number));
     assert_eq!(
         store.accept(again("alpha", "k", 7)).await.unwrap(),
         known(1),
         "a repetition across the change is known"
     );
-    assert!(matches!(store.accept(again("alpha", "k", 8)).await.unwrap(), Accepted::Conflict(_)));
+    assert!(matches!(store.accept(again("alpha", "k", 8)).await.unwrap(), SubmitOutcome::Conflict(_)));
     assert_eq!(store.accept(again("@anonymous", "l", 7)).await.unwrap(), known(3));
-    assert!(matches!(store.accept(again("beta", "k", 7)).await.unwrap(), Accepted::New(_)));
+    assert!(matches!(store.accept(again("beta", "k", 7)).await.unwrap(), SubmitOutcome::New(_)));
 }
