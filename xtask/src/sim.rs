@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
-use kip_sim::{Cut, Detail, Outcome, play, run, shrink};
+use kip_sim::{Detail, Outcome, Reduction, play, run, shrink};
 
 use crate::check::timed;
 use crate::command::root;
@@ -19,7 +19,7 @@ struct Options {
     trace: bool,
     script: Option<PathBuf>,
     bless: bool,
-    cut: Cut,
+    cut: Reduction,
 }
 
 pub(crate) fn task(arguments: &[&str]) -> Result<()> {
@@ -109,7 +109,7 @@ pub(crate) fn dice() -> u64 {
 
 /// Runs some seeds: which failed, and how, in how many milliseconds.
 pub(crate) fn piece(seeds: Range<u64>, cores: Option<usize>) -> (Vec<(u64, String)>, u64) {
-    let (outcomes, took) = timed(|| on_cores(seeds, &Cut::default(), cores));
+    let (outcomes, took) = timed(|| on_cores(seeds, &Reduction::default(), cores));
     let failed = outcomes.into_iter().filter_map(|outcome| {
         let failure = outcome.failure?;
         Some((outcome.seed, format!("{}: {}", failure.invariant, failure.detail.chars().take(300).collect::<String>())))
@@ -118,7 +118,7 @@ pub(crate) fn piece(seeds: Range<u64>, cores: Option<usize>) -> (Vec<(u64, Strin
 }
 
 /// Runs every seed, on all cores unless a number is given. Of a million outcomes only sums and failures are kept.
-fn on_cores(seeds: Range<u64>, cut: &Cut, cores: Option<usize>) -> Vec<Outcome> {
+fn on_cores(seeds: Range<u64>, cut: &Reduction, cores: Option<usize>) -> Vec<Outcome> {
     let next = AtomicU64::new(seeds.start);
     let work = || {
         let mut kept: Vec<Outcome> = Vec::new();
@@ -151,7 +151,7 @@ fn add(sum: &mut Outcome, outcome: &Outcome) {
 }
 
 /// The command that shows the smallest failing run.
-fn replay(seed: u64, cut: &Cut) -> String {
+fn replay(seed: u64, cut: &Reduction) -> String {
     let mut line = format!("cargo xtask sim --seed {seed} --trace");
     let joined = |words: Vec<String>| words.join(",");
     if !cut.only.is_empty() {

@@ -6,10 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
-use kip_control::{BackupManifest, Restored};
+use kip_control::{BackupManifest, RestoreReport};
 
 use crate::error::ApiResult;
-use crate::guard::Who;
+use crate::guard::Requester;
 use crate::wire::{Backup, Health, Restore};
 use crate::{Api, bad_request, key_problem};
 
@@ -22,7 +22,7 @@ fn absolute(file: &str) -> ApiResult<PathBuf> {
 
 pub(crate) async fn backup(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     body: Result<Json<Backup>, JsonRejection>,
 ) -> ApiResult<Json<BackupManifest>> {
     let Json(backup) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
@@ -32,9 +32,9 @@ pub(crate) async fn backup(
 
 pub(crate) async fn restore(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     body: Result<Json<Restore>, JsonRejection>,
-) -> ApiResult<Json<Restored>> {
+) -> ApiResult<Json<RestoreReport>> {
     let Json(restore) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
     who.changes(restore.file.clone());
     let by = who.name().to_owned();

@@ -15,17 +15,17 @@ use serde::Deserialize;
 
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
-use crate::guard::{Who, tagged};
-use crate::wire::{Deployment, DeploymentMade, Rotation, VersionMade};
+use crate::guard::{Requester, tagged};
+use crate::wire::{DeployedVersion, Deployment, DeploymentResult, Rotation};
 use crate::{Api, bad_request};
 
 /// How many records to give, newest first.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
-pub(crate) struct Most {
+pub(crate) struct LimitQuery {
     limit: Option<u32>,
 }
 
-impl Most {
+impl LimitQuery {
     fn get(&self) -> u32 {
         self.limit.unwrap_or(50).min(10_000)
     }
@@ -33,9 +33,9 @@ impl Most {
 
 pub(crate) async fn deploy(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     body: Result<Json<Deployment>, JsonRejection>,
-) -> ApiResult<Json<DeploymentMade>> {
+) -> ApiResult<Json<DeploymentResult>> {
     let Json(deployment) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
     let Deployment { file, text, directory, only } = deployment;
     if !FilePath::new(&directory).is_absolute() {
@@ -63,15 +63,19 @@ pub(crate) async fn deploy(
     }
     let deployed = api.control.deploy(specs, text, "kip.yaml", author).await?;
     api.tasks.jobs_changed();
-    let deployed: Vec<VersionMade> = deployed
+    let deployed: Vec<DeployedVersion> = deployed
         .into_iter()
-        .map(|made| VersionMade { job: jobs.contains(&made.function), function: made.function, version: made.version })
+        .map(|made| DeployedVersion {
+            job: jobs.contains(&made.function),
+            function: made.function,
+            version: made.version,
+        })
         .collect();
     let mut warnings = read.warnings;
     for spec in &settings {
         warnings.extend(warned(&api, spec).await);
     }
-    Ok(Json(DeploymentMade { deployed, warnings }))
+    Ok(Json(DeploymentResult { deployed, warnings }))
 }
 
 /// What was measured of earlier versions may speak against the new one's settings.
@@ -96,7 +100,7 @@ async fn read_manifest(file: String, text: String, directory: String) -> ApiResu
     Ok(done.map_err(|error| bad_request(format!("the manifest could not be read: {error}")))??)
 }
 
-pub(crate) async fn list(State(api): State<Api>, who: Who) -> Json<Vec<FunctionInfo>> {
+pub(crate) async fn list(State(api): State<Api>, who: Requester) -> Json<Vec<FunctionInfo>> {
     let mut functions = api.control.functions();
     functions.retain(|info| who.sees(info.name.as_str()));
     Json(functions)
@@ -110,7 +114,7 @@ pub(crate) async fn show(State(api): State<Api>, Path(name): Path<String>) -> Ap
 
 pub(crate) async fn remove(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     Path(name): Path<String>,
 ) -> ApiResult<Json<serde_json::Value>> {
     api.control.remove(&name, who.author()).await?;
@@ -134,7 +138,7 @@ pub(crate) async fn versions(State(api): State<Api>, Path(name): Path<String>) -
 pub(crate) async fn decisions(
     State(api): State<Api>,
     Path(name): Path<String>,
-    Query(most): Query<Most>,
+    Query(most): Query<LimitQuery>,
 ) -> ApiResult<Json<Vec<DecisionRecord>>> {
     api.control.recorder().flush().await;
     let found = api.control.records().decisions(name, most.get()).await.map_err(kip_control::Error::from)?;

@@ -35,7 +35,7 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// Who asks. Handlers that change something say here what that was.
 #[derive(Debug, Clone)]
-pub(crate) struct Who {
+pub(crate) struct Requester {
     key: Arc<Key>,
     peer: IpAddr,
     object: Arc<Mutex<Option<String>>>,
@@ -43,7 +43,7 @@ pub(crate) struct Who {
     if_match: Option<Seq>,
 }
 
-impl Who {
+impl Requester {
     /// The functions that may be shown, if not all.
     pub(crate) fn only(&self) -> Option<Vec<String>> {
         self.key.only()
@@ -84,7 +84,7 @@ impl Who {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Who {
+impl<S: Send + Sync> FromRequestParts<S> for Requester {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
@@ -99,7 +99,7 @@ pub(crate) async fn authenticate(State(api): State<Api>, mut request: Request, n
     let key = api.keys.check(kip_auth::credential(request.headers()))?;
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
     let if_match = if_match(request.headers())?;
-    request.extensions_mut().insert(Who { key, peer, object: Arc::default(), if_match });
+    request.extensions_mut().insert(Requester { key, peer, object: Arc::default(), if_match });
     Ok(next.run(request).await)
 }
 
@@ -148,7 +148,7 @@ pub(crate) const COMPARED: [&str; 7] = [
 
 /// What one entry of the table asks for.
 #[derive(Debug, Clone)]
-pub(crate) struct Gate {
+pub(crate) struct RouteAccess {
     pub(crate) api: Api,
     pub(crate) role: Role,
     pub(crate) action: Option<&'static str>,
@@ -157,9 +157,9 @@ pub(crate) struct Gate {
 
 /// Lets a request through to its handler if its key may, and keeps the audit record of what changes something.
 pub(crate) async fn guard(
-    State(gate): State<Gate>,
+    State(gate): State<RouteAccess>,
     parameters: Result<RawPathParams, RawPathParamsRejection>,
-    Extension(who): Extension<Who>,
+    Extension(who): Extension<Requester>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -198,9 +198,9 @@ pub(crate) async fn guard(
     kip_store::detached("change through the API", work).await
 }
 
-impl Gate {
+impl RouteAccess {
     /// A change is not held up by a disk that takes no record of it: it is in the log at least.
-    async fn begin(&self, who: &Who, action: &str, object: &str) -> Option<i64> {
+    async fn begin(&self, who: &Requester, action: &str, object: &str) -> Option<i64> {
         let begun = self.api.keys.audit_begin(&who.key, action, object, who.peer.to_string()).await;
         begun
             .inspect_err(
@@ -216,7 +216,7 @@ impl Gate {
         }
     }
 
-    async fn note_refusal(&self, who: &Who, action: &'static str, object: String, code: Code) {
+    async fn note_refusal(&self, who: &Requester, action: &'static str, object: String, code: Code) {
         let now = wall_millis();
         {
             let mut refusals = self.api.refusals.lock();

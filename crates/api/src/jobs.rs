@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
-use crate::guard::Who;
+use crate::guard::Requester;
 use crate::{Api, bad_request};
 
 /// Runs that are shown with a job unless said otherwise, and at most.
@@ -17,11 +17,11 @@ const MANY: u32 = 1_000;
 /// How many runs to show.
 #[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Shown {
+pub(crate) struct RunsQuery {
     runs: Option<u32>,
 }
 
-pub(crate) async fn list(State(api): State<Api>, who: Who) -> ApiResult<Json<Vec<JobInfo>>> {
+pub(crate) async fn list(State(api): State<Api>, who: Requester) -> ApiResult<Json<Vec<JobInfo>>> {
     let mut jobs = api.tasks.jobs().await?;
     jobs.retain(|job| who.sees(&job.name));
     Ok(Json(jobs))
@@ -30,7 +30,7 @@ pub(crate) async fn list(State(api): State<Api>, who: Who) -> ApiResult<Json<Vec
 pub(crate) async fn show(
     State(api): State<Api>,
     Path(name): Path<String>,
-    Query(shown): Query<Shown>,
+    Query(shown): Query<RunsQuery>,
 ) -> ApiResult<Json<JobInfo>> {
     let runs = shown.runs.unwrap_or(FEW);
     if !(1..=MANY).contains(&runs) {
@@ -39,13 +39,21 @@ pub(crate) async fn show(
     Ok(Json(api.tasks.job(&name, runs).await?))
 }
 
-pub(crate) async fn pause(State(api): State<Api>, who: Who, Path(name): Path<String>) -> ApiResult<Json<JobInfo>> {
+pub(crate) async fn pause(
+    State(api): State<Api>,
+    who: Requester,
+    Path(name): Path<String>,
+) -> ApiResult<Json<JobInfo>> {
     who.changes(name.clone());
     api.tasks.pause_job(&name, true).await?;
     Ok(Json(api.tasks.job(&name, 1).await?))
 }
 
-pub(crate) async fn resume(State(api): State<Api>, who: Who, Path(name): Path<String>) -> ApiResult<Json<JobInfo>> {
+pub(crate) async fn resume(
+    State(api): State<Api>,
+    who: Requester,
+    Path(name): Path<String>,
+) -> ApiResult<Json<JobInfo>> {
     who.changes(name.clone());
     api.tasks.pause_job(&name, false).await?;
     Ok(Json(api.tasks.job(&name, 1).await?))

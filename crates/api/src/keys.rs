@@ -4,14 +4,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
-use kip_auth::{KeyChange, KeyInfo, Made, NewKey, Role};
+use kip_auth::{IssuedKey, KeyChange, KeyInfo, NewKey, Role};
 use kip_host::clock::wall_millis;
 use kip_spec::{FunctionName, Millis, Problem, Rate, code};
 use kip_store::Seq;
 
 use crate::error::ApiResult;
 use crate::extract::Path;
-use crate::guard::{Who, tagged};
+use crate::guard::{Requester, tagged};
 use crate::wire::keys::{KeyAnswer, KeyRotation, KeySettings};
 use crate::{Api, bad_request, key_problem};
 
@@ -26,7 +26,7 @@ pub(crate) async fn show(State(api): State<Api>, Path(name): Path<String>) -> Ap
 
 pub(crate) async fn create(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     body: Result<Json<KeySettings>, JsonRejection>,
 ) -> ApiResult<Json<KeyAnswer>> {
     let mut settings = read(body)?;
@@ -42,7 +42,7 @@ pub(crate) async fn create(
 
 pub(crate) async fn change(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     Path(name): Path<String>,
     body: Result<Json<KeySettings>, JsonRejection>,
 ) -> ApiResult<Json<KeyAnswer>> {
@@ -57,7 +57,7 @@ pub(crate) async fn change(
 
 pub(crate) async fn rotate(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     Path(name): Path<String>,
     body: Result<Json<KeyRotation>, JsonRejection>,
 ) -> ApiResult<Json<KeyAnswer>> {
@@ -74,7 +74,7 @@ pub(crate) async fn rotate(
 
 pub(crate) async fn remove(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     Path(name): Path<String>,
 ) -> ApiResult<Json<serde_json::Value>> {
     api.keys.remove(&name, who.author()).await.map_err(key_problem)?;
@@ -85,7 +85,7 @@ fn read(body: Result<Json<KeySettings>, JsonRejection>) -> ApiResult<KeySettings
     Ok(body.map_err(|rejection| bad_request(rejection.body_text()))?.0)
 }
 
-fn answer(api: &Api, made: Made) -> KeyAnswer {
+fn answer(api: &Api, made: IssuedKey) -> KeyAnswer {
     let mut warnings = warnings(api, &made.info);
     warnings.extend(made.file.map(Problem::from));
     KeyAnswer { key: made.info, secret: Some(made.secret), warnings }

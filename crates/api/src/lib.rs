@@ -44,7 +44,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use crate::tasks::{Standing, Taken, TaskList, TaskQuery};
+pub use crate::tasks::{AcceptedTask, StopResult, TaskList, TaskQuery};
 
 use crate::error::ApiError;
 use crate::guard::Peer;
@@ -54,7 +54,7 @@ use crate::guard::Peer;
 pub struct Api {
     control: Control,
     keys: Keys,
-    about: Arc<wire::About>,
+    about: Arc<wire::ServerInfo>,
     metrics: Metrics,
     tasks: Tasks,
     /// Metrics are shown without a key.
@@ -74,7 +74,7 @@ impl Api {
     pub fn new(
         control: Control,
         keys: Keys,
-        about: wire::About,
+        about: wire::ServerInfo,
         stop: watch::Sender<bool>,
         metrics: Metrics,
         tasks: Tasks,

@@ -9,16 +9,16 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use kip_control::Figures;
-use kip_relay::metrics::{Counted, Sheet};
+use kip_relay::metrics::{CounterSnapshot, FunctionCounters};
 use prometheus_client::registry::Registry;
 
 use crate::Api;
-use crate::guard::Who;
+use crate::guard::Requester;
 use family::Scrape;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
-pub(crate) async fn metrics(State(api): State<Api>, who: Who, headers: HeaderMap) -> Response {
+pub(crate) async fn metrics(State(api): State<Api>, who: Requester, headers: HeaderMap) -> Response {
     answer(&api, who.only().as_deref(), &headers)
 }
 
@@ -85,10 +85,10 @@ fn fold(api: &Api, all: Vec<Figures>, only: Option<&[String]>) -> (Vec<Figures>,
 }
 
 /// What a key for some functions may see.
-fn select(mut counted: Counted, only: Option<&[String]>) -> Counted {
+fn select(mut counted: CounterSnapshot, only: Option<&[String]>) -> CounterSnapshot {
     if let Some(only) = only {
         counted.functions.retain(|name, _| only.iter().any(|known| known == name.as_str()));
-        counted.other = Sheet::default();
+        counted.other = FunctionCounters::default();
         counted.keys.clear();
     }
     counted

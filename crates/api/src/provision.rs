@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
-use kip_control::{Advised, LATEST, ProvisionInfo, ScalingRecord};
+use kip_control::{LATEST, ProvisionInfo, Recommendation, ScalingRecord};
 use kip_manifest::provision;
 use kip_spec::scaling::{Fc, Scaling};
 use kip_spec::{Finite, Millis, Problem, code};
@@ -14,17 +14,17 @@ use serde_json::{Map, Value};
 
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
-use crate::guard::{Who, tagged};
+use crate::guard::{Requester, tagged};
 use crate::wire::provision::Provision;
 use crate::{Api, bad_request};
 
 /// For whom.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
-pub(crate) struct Whom {
+pub(crate) struct FunctionQuery {
     qualifier: Option<String>,
 }
 
-impl Whom {
+impl FunctionQuery {
     fn get(&self) -> &str {
         self.qualifier.as_deref().unwrap_or(LATEST)
     }
@@ -32,7 +32,7 @@ impl Whom {
 
 /// How many records to give, newest first.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
-pub(crate) struct Most {
+pub(crate) struct LimitQuery {
     limit: Option<u32>,
 }
 
@@ -59,7 +59,7 @@ fn shown(info: ProvisionInfo) -> Provision {
     }
 }
 
-pub(crate) async fn list(State(api): State<Api>, who: Who) -> Json<Vec<Provision>> {
+pub(crate) async fn list(State(api): State<Api>, who: Requester) -> Json<Vec<Provision>> {
     let all = api.control.provisions().into_iter().filter(|info| who.sees(info.function.as_str()));
     // What was put with nothing in it is as good as not put.
     Json(all.filter(|info| info.declared || info.overrides || !info.settings.provision.is_empty()).map(shown).collect())
@@ -68,7 +68,7 @@ pub(crate) async fn list(State(api): State<Api>, who: Who) -> Json<Vec<Provision
 pub(crate) async fn show(
     State(api): State<Api>,
     Path(name): Path<String>,
-    Query(whom): Query<Whom>,
+    Query(whom): Query<FunctionQuery>,
 ) -> ApiResult<Response> {
     let info = api.control.provision(&name, whom.get())?;
     let rev = api.control.rev(Object::Provision(info.function.clone(), info.qualifier.clone())).await?;
@@ -77,9 +77,9 @@ pub(crate) async fn show(
 
 pub(crate) async fn put(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     Path(name): Path<String>,
-    Query(whom): Query<Whom>,
+    Query(whom): Query<FunctionQuery>,
     body: Result<Json<Value>, JsonRejection>,
 ) -> ApiResult<Json<Provision>> {
     let Json(mut input) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
@@ -147,9 +147,9 @@ fn extras(mut fc: Fc, map: &mut Map<String, Value>, errors: &mut Vec<String>) ->
 
 pub(crate) async fn remove(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     Path(name): Path<String>,
-    Query(whom): Query<Whom>,
+    Query(whom): Query<FunctionQuery>,
 ) -> ApiResult<Json<Value>> {
     if !api.control.remove_provision(&name, whom.get(), who.author()).await? {
         let missing = kip_control::Error::NoProvision { function: name, qualifier: whom.get().to_owned() };
@@ -161,12 +161,12 @@ pub(crate) async fn remove(
 pub(crate) async fn history(
     State(api): State<Api>,
     Path(name): Path<String>,
-    Query(most): Query<Most>,
+    Query(most): Query<LimitQuery>,
 ) -> ApiResult<Json<Vec<ScalingRecord>>> {
     api.control.require(&name)?;
     Ok(Json(api.control.scaling_history(&name, most.limit.unwrap_or(300).min(10_000)).await?))
 }
 
-pub(crate) async fn advice(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<Advised>> {
+pub(crate) async fn advice(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<Recommendation>> {
     Ok(Json(api.control.advise(&name).await?))
 }

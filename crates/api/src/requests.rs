@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Path, Query};
-use crate::guard::Who;
+use crate::guard::Requester;
 use crate::{Api, bad_request};
 
 /// Records given unless said otherwise.
@@ -97,7 +97,7 @@ pub(crate) async fn of_function(
 
 pub(crate) async fn all(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     Query(filters): Query<Filters>,
 ) -> ApiResult<Json<Vec<RequestRecord>>> {
     let among = who.only().unwrap_or_default();

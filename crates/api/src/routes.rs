@@ -10,15 +10,15 @@ use kip_auth::Role;
 
 use kip_auth::{AuditRecord, KeyInfo};
 use kip_control::{
-    Advised, BackupManifest, DecisionRecord, FunctionInfo, FunctionUsage, InstanceInfo, RequestRecord, Restored,
-    ScalingRecord, VersionSource,
+    BackupManifest, DecisionRecord, FunctionInfo, FunctionUsage, InstanceInfo, Recommendation, RequestRecord,
+    RestoreReport, ScalingRecord, VersionSource,
 };
 use kip_tasks::config::AsyncConfig;
 use kip_tasks::jobs::JobInfo;
 use kip_tasks::view::{TaskEvent, TaskInfo};
 use kip_tasks::{Bulk, Summary};
 
-use crate::guard::{Gate, guard};
+use crate::guard::{RouteAccess, guard};
 use crate::openapi::{Doc, says};
 use crate::{
     Api, audit, backup, functions, jobs, keys, logs, metrics, openapi, provision, requests, server, tasks, wire,
@@ -135,7 +135,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Operate,
             functions::decisions,
             says("The latest decisions about a function, newest first")
-                .query::<functions::Most>()
+                .query::<functions::LimitQuery>()
                 .gives::<Vec<DecisionRecord>>(),
         ),
         shows(
@@ -156,28 +156,28 @@ pub(crate) fn table() -> Vec<Entry> {
             "/api/v1/functions/{name}/logs",
             Operate,
             logs::logs,
-            says("The output of instances").query::<logs::Which>().gives_lines::<wire::LogLine>(),
+            says("The output of instances").query::<logs::LogQuery>().gives_lines::<wire::LogLine>(),
         ),
         shows(
             "/api/v1/functions/{name}/scaling",
             Operate,
             provision::history,
             says("The latest looks of a function's scaling policies, newest first")
-                .query::<provision::Most>()
+                .query::<provision::LimitQuery>()
                 .gives::<Vec<ScalingRecord>>(),
         ),
         shows(
             "/api/v1/functions/{name}/advice",
             Operate,
             provision::advice,
-            says("Advice about the settings of a function, by measured figures").gives::<Advised>(),
+            says("Advice about the settings of a function, by measured figures").gives::<Recommendation>(),
         ),
         shows(
             "/api/v1/functions/{name}/provision",
             Operate,
             provision::show,
             says("The provisioned instances of a qualifier")
-                .query::<provision::Whom>()
+                .query::<provision::FunctionQuery>()
                 .gives::<wire::provision::Provision>()
                 .tagged(),
         ),
@@ -188,7 +188,7 @@ pub(crate) fn table() -> Vec<Entry> {
             "provision.put",
             provision::put,
             says("Sets the provisioned instances of a qualifier")
-                .query::<provision::Whom>()
+                .query::<provision::FunctionQuery>()
                 .takes::<Fields>()
                 .gives::<wire::provision::Provision>(),
         ),
@@ -198,7 +198,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Operate,
             "provision.remove",
             provision::remove,
-            says("Removes what was put for a qualifier").query::<provision::Whom>().gives::<Fields>(),
+            says("Removes what was put for a qualifier").query::<provision::FunctionQuery>().gives::<Fields>(),
         ),
         shows(
             "/api/v1/provisions",
@@ -235,7 +235,7 @@ pub(crate) fn table() -> Vec<Entry> {
             functions::deploy,
             says("Deploys the functions of a manifest, all or none")
                 .takes::<wire::Deployment>()
-                .gives::<wire::DeploymentMade>(),
+                .gives::<wire::DeploymentResult>(),
         ),
         changes(
             delete(),
@@ -245,7 +245,7 @@ pub(crate) fn table() -> Vec<Entry> {
             functions::remove,
             says("Removes a function").gives::<Fields>(),
         ),
-        works(TASKS_OF_FUNCTION, tasks::submit, says("Submits a task").takes_bytes().accepts::<tasks::Taken>()),
+        works(TASKS_OF_FUNCTION, tasks::submit, says("Submits a task").takes_bytes().accepts::<tasks::AcceptedTask>()),
         shows(
             TASKS_OF_FUNCTION,
             Operate,
@@ -286,7 +286,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Operate,
             "task.stop",
             tasks::stop,
-            says("Stops a task").gives::<tasks::Standing>(),
+            says("Stops a task").gives::<tasks::StopResult>(),
         ),
         changes(
             post(),
@@ -294,7 +294,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Operate,
             "task.retry",
             tasks::retry,
-            says("Runs a task that is over once more").gives::<tasks::Standing>(),
+            says("Runs a task that is over once more").gives::<tasks::StopResult>(),
         ),
         changes(
             delete(),
@@ -309,7 +309,7 @@ pub(crate) fn table() -> Vec<Entry> {
             "/api/v1/functions/{name}/job",
             Operate,
             jobs::show,
-            says("A job with its schedule and its latest runs").query::<jobs::Shown>().gives::<JobInfo>(),
+            says("A job with its schedule and its latest runs").query::<jobs::RunsQuery>().gives::<JobInfo>(),
         ),
         changes(
             put(),
@@ -367,7 +367,9 @@ pub(crate) fn table() -> Vec<Entry> {
             ASYNC_CONFIG,
             Operate,
             tasks::config,
-            says("The asynchronous configuration of a qualifier").query::<tasks::OfQualifier>().gives::<AsyncConfig>(),
+            says("The asynchronous configuration of a qualifier")
+                .query::<tasks::QualifierQuery>()
+                .gives::<AsyncConfig>(),
         ),
         changes(
             put(),
@@ -376,7 +378,7 @@ pub(crate) fn table() -> Vec<Entry> {
             "function.async",
             tasks::put_config,
             says("Sets the asynchronous configuration of a qualifier")
-                .query::<tasks::OfQualifier>()
+                .query::<tasks::QualifierQuery>()
                 .takes::<AsyncConfig>()
                 .gives::<AsyncConfig>(),
         ),
@@ -387,7 +389,7 @@ pub(crate) fn table() -> Vec<Entry> {
             "function.async.remove",
             tasks::remove_config,
             says("Removes the asynchronous configuration of a qualifier")
-                .query::<tasks::OfQualifier>()
+                .query::<tasks::QualifierQuery>()
                 .empty(204, "removed"),
         ),
         shows("/api/v1/keys", Admin, keys::list, says("All keys, by name").gives::<Vec<KeyInfo>>()),
@@ -446,7 +448,9 @@ pub(crate) fn table() -> Vec<Entry> {
             Admin,
             "server.restore",
             backup::restore,
-            says("Restores a backup from a file on the server's machine").takes::<wire::Restore>().gives::<Restored>(),
+            says("Restores a backup from a file on the server's machine")
+                .takes::<wire::Restore>()
+                .gives::<RestoreReport>(),
         ),
         changes(
             post(),
@@ -466,7 +470,7 @@ pub(crate) fn router(api: &Api) -> Router<Api> {
         let Entry { path, role, action, handler, .. } = entry;
         // Without a role nobody but an administrator: no entry of the table is so.
         let role = role.unwrap_or(Role::Admin);
-        let gate = Gate { api: api.clone(), role, action, of_function: path.starts_with(OF_FUNCTION) };
+        let gate = RouteAccess { api: api.clone(), role, action, of_function: path.starts_with(OF_FUNCTION) };
         router.route(path, handler.route_layer(from_fn_with_state(gate, guard)))
     })
 }

@@ -8,7 +8,7 @@ use kip_spec::{InstanceId, Problem, code};
 
 use crate::error::{ApiError, ApiResult};
 use crate::extract::Path;
-use crate::guard::Who;
+use crate::guard::Requester;
 use crate::wire::Status;
 use crate::{Api, bad_request, wire};
 
@@ -17,7 +17,7 @@ pub(crate) async fn gateway(State(api): State<Api>) -> Json<wire::Gateway> {
     Json(wire::Gateway { gateway: api.about.gateway })
 }
 
-pub(crate) async fn status(State(api): State<Api>, who: Who) -> Json<Status> {
+pub(crate) async fn status(State(api): State<Api>, who: Requester) -> Json<Status> {
     let functions = api.control.functions();
     let instances = api.control.instances();
     Json(Status {
@@ -35,7 +35,7 @@ pub(crate) async fn stop(State(api): State<Api>) -> Json<serde_json::Value> {
     Json(serde_json::json!({"stopping": true}))
 }
 
-pub(crate) async fn instances(State(api): State<Api>, who: Who) -> Json<Vec<InstanceInfo>> {
+pub(crate) async fn instances(State(api): State<Api>, who: Requester) -> Json<Vec<InstanceInfo>> {
     let mut instances = api.control.instances();
     instances.retain(|info| who.sees(info.function.as_str()));
     Json(instances)
@@ -43,7 +43,7 @@ pub(crate) async fn instances(State(api): State<Api>, who: Who) -> Json<Vec<Inst
 
 pub(crate) async fn instance(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     Path(id): Path<String>,
 ) -> ApiResult<Json<InstanceInfo>> {
     let id: InstanceId = id.parse().map_err(|error: kip_spec::id::IdError| bad_request(error.to_string()))?;

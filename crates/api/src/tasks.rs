@@ -13,12 +13,12 @@ use axum::response::{IntoResponse, Response};
 use kip_spec::{Code, Problem, RequestId, code};
 use kip_tasks::config::{AsyncConfig, LATEST};
 use kip_tasks::view::{self, TaskInfo};
-use kip_tasks::{Bulk, BulkWhat, Error, Submission, Summary, TaskFilter, TaskNumber, TaskState};
+use kip_tasks::{Bulk, BulkAction, Error, Submission, Summary, TaskFilter, TaskNumber, TaskState};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Path, Query};
-use crate::guard::Who;
+use crate::guard::Requester;
 use crate::{Api, bad_request};
 
 /// Tasks given unless said otherwise, and at most.
@@ -40,7 +40,7 @@ impl From<Error> for ApiError {
 /// An answer about a task that was taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Taken {
+pub struct AcceptedTask {
     /// The id that it is known by.
     pub task_id: String,
     /// The id of the request that brought it.
@@ -144,9 +144,9 @@ impl TaskQuery {
 
 pub(crate) async fn submit(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     Path(function): Path<String>,
-    Query(of): Query<OfQualifier>,
+    Query(of): Query<QualifierQuery>,
     headers: HeaderMap,
     payload: Result<Bytes, BytesRejection>,
 ) -> ApiResult<Response> {
@@ -169,7 +169,7 @@ pub(crate) async fn submit(
         Ok(receipt) => {
             let request_id = receipt.request;
             let headers = [("x-fc-request-id", request_id.clone()), ("x-fc-async-task-id", receipt.id.clone())];
-            let taken = Taken { task_id: receipt.id, request_id, known: receipt.known };
+            let taken = AcceptedTask { task_id: receipt.id, request_id, known: receipt.known };
             Ok((StatusCode::ACCEPTED, headers, Json(taken)).into_response())
         }
         Err(error) => {
@@ -185,7 +185,7 @@ pub(crate) async fn submit(
 
 #[derive(Debug, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct OfQualifier {
+pub(crate) struct QualifierQuery {
     qualifier: Option<String>,
     stateful: Option<bool>,
 }
@@ -203,11 +203,15 @@ pub(crate) async fn of_function(
     Ok(list)
 }
 
-pub(crate) async fn all(State(api): State<Api>, who: Who, Query(query): Query<TaskQuery>) -> ApiResult<Json<TaskList>> {
+pub(crate) async fn all(
+    State(api): State<Api>,
+    who: Requester,
+    Query(query): Query<TaskQuery>,
+) -> ApiResult<Json<TaskList>> {
     list(&api, query, Some(&who)).await
 }
 
-async fn list(api: &Api, query: TaskQuery, who: Option<&Who>) -> ApiResult<Json<TaskList>> {
+async fn list(api: &Api, query: TaskQuery, who: Option<&Requester>) -> ApiResult<Json<TaskList>> {
     let filter = query.parse()?;
     let (mut tasks, next) = api.tasks.list(filter, query.include_payload.unwrap_or(false)).await?;
     if let Some(who) = who {
@@ -216,7 +220,7 @@ async fn list(api: &Api, query: TaskQuery, who: Option<&Who>) -> ApiResult<Json<
     Ok(Json(TaskList { tasks, next_token: next.map(|next| next.0.to_string()) }))
 }
 
-pub(crate) async fn summary(State(api): State<Api>, who: Who) -> Json<Summary> {
+pub(crate) async fn summary(State(api): State<Api>, who: Requester) -> Json<Summary> {
     let mut summary = api.tasks.summary();
     summary.functions.retain(|of| who.sees(&of.function));
     Json(summary)
@@ -331,34 +335,34 @@ pub(crate) async fn events(
 /// Where a task stands after it was told to stop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[schemars(rename = "TaskStanding")]
-pub struct Standing {
+pub struct StopResult {
     /// Its state.
     pub status: String,
 }
 
 pub(crate) async fn stop(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     Path((function, id)): Path<(String, String)>,
-) -> ApiResult<Json<Standing>> {
+) -> ApiResult<Json<StopResult>> {
     who.changes(format!("{function}/{id}"));
     let state = api.tasks.stop(&function, &id).await?;
-    Ok(Json(Standing { status: state.name().to_owned() }))
+    Ok(Json(StopResult { status: state.name().to_owned() }))
 }
 
 pub(crate) async fn retry(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     Path((function, id)): Path<(String, String)>,
-) -> ApiResult<Json<Standing>> {
+) -> ApiResult<Json<StopResult>> {
     who.changes(format!("{function}/{id}"));
     api.tasks.retry(&function, &id).await?;
-    Ok(Json(Standing { status: TaskState::Enqueued.name().to_owned() }))
+    Ok(Json(StopResult { status: TaskState::Enqueued.name().to_owned() }))
 }
 
 pub(crate) async fn purge(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     Path((function, id)): Path<(String, String)>,
 ) -> ApiResult<Json<Bulk>> {
     who.changes(format!("{function}/{id}"));
@@ -368,32 +372,32 @@ pub(crate) async fn purge(
 
 pub(crate) async fn stop_all(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     body: Result<Json<TaskQuery>, JsonRejection>,
 ) -> ApiResult<Json<Bulk>> {
-    bulk(&api, &who, BulkWhat::Stop, body).await
+    bulk(&api, &who, BulkAction::Stop, body).await
 }
 
 pub(crate) async fn retry_all(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     body: Result<Json<TaskQuery>, JsonRejection>,
 ) -> ApiResult<Json<Bulk>> {
-    bulk(&api, &who, BulkWhat::Retry, body).await
+    bulk(&api, &who, BulkAction::Retry, body).await
 }
 
 pub(crate) async fn purge_all(
     State(api): State<Api>,
-    who: Who,
+    who: Requester,
     body: Result<Json<TaskQuery>, JsonRejection>,
 ) -> ApiResult<Json<Bulk>> {
-    bulk(&api, &who, BulkWhat::Purge, body).await
+    bulk(&api, &who, BulkAction::Purge, body).await
 }
 
 async fn bulk(
     api: &Api,
-    who: &Who,
-    what: BulkWhat,
+    who: &Requester,
+    what: BulkAction,
     body: Result<Json<TaskQuery>, JsonRejection>,
 ) -> ApiResult<Json<Bulk>> {
     let Json(query) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
@@ -410,7 +414,7 @@ async fn bulk(
 pub(crate) async fn config(
     State(api): State<Api>,
     Path(function): Path<String>,
-    Query(of): Query<OfQualifier>,
+    Query(of): Query<QualifierQuery>,
 ) -> ApiResult<Json<AsyncConfig>> {
     api.control.require(&function)?;
     let qualifier = of.qualifier.unwrap_or_else(|| LATEST.to_owned());
@@ -435,7 +439,7 @@ fn hidden(mut config: AsyncConfig) -> AsyncConfig {
 pub(crate) async fn put_config(
     State(api): State<Api>,
     Path(function): Path<String>,
-    Query(of): Query<OfQualifier>,
+    Query(of): Query<QualifierQuery>,
     body: Result<Json<serde_json::Value>, JsonRejection>,
 ) -> ApiResult<Json<AsyncConfig>> {
     let refused = |why: String| Problem::new(code::TASK_CONFIG_INVALID, "the configuration is not taken").cause(why);
@@ -461,7 +465,7 @@ fn has_list(value: &serde_json::Value) -> bool {
 pub(crate) async fn remove_config(
     State(api): State<Api>,
     Path(function): Path<String>,
-    Query(of): Query<OfQualifier>,
+    Query(of): Query<QualifierQuery>,
 ) -> ApiResult<StatusCode> {
     let qualifier = of.qualifier.unwrap_or_else(|| LATEST.to_owned());
     api.tasks.put_config(&function, &qualifier, None).await?;

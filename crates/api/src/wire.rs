@@ -18,7 +18,7 @@ pub struct Gateway {
 
 /// Who the server is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct About {
+pub struct ServerInfo {
     /// Its version.
     pub version: String,
     /// Its process id.
@@ -45,7 +45,7 @@ pub struct About {
 pub struct Status {
     /// Who the server is.
     #[serde(flatten)]
-    pub about: About,
+    pub about: ServerInfo,
     /// What it has.
     pub host: HostInfo,
     /// How many functions.
@@ -113,16 +113,16 @@ pub struct Deployment {
 
 /// Its answer.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct DeploymentMade {
+pub struct DeploymentResult {
     /// What was made.
-    pub deployed: Vec<VersionMade>,
+    pub deployed: Vec<DeployedVersion>,
     /// What is worth a look.
     pub warnings: Vec<Problem>,
 }
 
 /// A new version.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct VersionMade {
+pub struct DeployedVersion {
     /// Of which function.
     pub function: FunctionName,
     /// Its number.

@@ -26,7 +26,7 @@ use sha2::{Digest, Sha256};
 pub use error::Error;
 pub use key::{DEFAULT_TENANT, Key, KeyInfo, Role};
 pub use kip_store::{AuditFilter, AuditRecord, Author};
-pub use manage::{KeyChange, Made, NewKey};
+pub use manage::{IssuedKey, KeyChange, NewKey};
 
 /// What a key begins with, so that one in a log or a repository is recognised.
 const PREFIX: &str = "kw_";

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use kip_host::clock::wall_millis;
 use kip_spec::{FunctionName, Millis, Rate};
-use kip_store::{Author, Change, Effect, Object, StoredKey, Turn};
+use kip_store::{Author, Change, CommitTurn, Effect, Object, StoredKey};
 
 use crate::key::{DEFAULT_TENANT, Key, KeyInfo, Role};
 use crate::{Error, Keys, administrator_file, generate, hash};
@@ -43,7 +43,7 @@ pub struct KeyChange {
 
 /// A key with a new secret, which is never shown again.
 #[derive(Debug)]
-pub struct Made {
+pub struct IssuedKey {
     /// The key.
     pub info: KeyInfo,
     /// Its secret.
@@ -57,7 +57,7 @@ impl Keys {
     ///
     /// # Errors
     /// [`Error::Exists`], [`Error::Invalid`] or [`Error::Store`].
-    pub async fn create(&self, new: NewKey, author: Author) -> Result<Made, Error> {
+    pub async fn create(&self, new: NewKey, author: Author) -> Result<IssuedKey, Error> {
         let keys = self.clone();
         let unit = self.shared.changes.unit(move |turn| async move {
             check_label("a key's name", &new.name)?;
@@ -70,7 +70,7 @@ impl Keys {
             apply(&mut stored, &new.change);
             check(&stored, new.role, &new.change, now)?;
             keys.put(&turn, stored, &author).await?;
-            Ok(Made { info: keys.show(&new.name)?, secret, file: None })
+            Ok(IssuedKey { info: keys.show(&new.name)?, secret, file: None })
         });
         unit.await
     }
@@ -99,7 +99,7 @@ impl Keys {
     ///
     /// # Errors
     /// [`Error::NotFound`] or [`Error::Store`].
-    pub async fn rotate(&self, name: &str, overlap: Millis, author: Author) -> Result<Made, Error> {
+    pub async fn rotate(&self, name: &str, overlap: Millis, author: Author) -> Result<IssuedKey, Error> {
         let (keys, name) = (self.clone(), name.to_owned());
         let unit = self.shared.changes.unit(move |turn| async move {
             let key = keys.find(&name)?;
@@ -118,7 +118,7 @@ impl Keys {
                 let written = kip_host::directory::write_whole(&path, format!("{secret}\n").as_bytes());
                 file = written.err().map(|source| Error::File { path, source });
             }
-            Ok(Made { info: keys.show(&name)?, secret, file })
+            Ok(IssuedKey { info: keys.show(&name)?, secret, file })
         });
         unit.await
     }
@@ -140,7 +140,7 @@ impl Keys {
     }
 
     /// Stores a key, then holds it: from the value, so that no failed reading leaves an old secret in force.
-    async fn put(&self, turn: &Turn, stored: StoredKey, author: &Author) -> Result<(), Error> {
+    async fn put(&self, turn: &CommitTurn, stored: StoredKey, author: &Author) -> Result<(), Error> {
         let proposal = author.proposal(Object::Key(stored.id), Change::PutKey(Box::new(stored.clone())));
         let committed = turn.commit(proposal).await?;
         if let Effect::Key(id) = committed.effect {

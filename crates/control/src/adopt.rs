@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use kip_engine::{Alive, Found, Inherited, StopOrder};
+use kip_engine::{AliveInstance, FoundInstance, InheritedConnections, StopOrder};
 use kip_fleet::{CoreNumber, Event, Kind, Place, Rung, ToPlacer};
 use kip_spec::function::Stop;
 use kip_spec::{FunctionName, InstanceId, Millis, VersionId};
@@ -84,7 +84,7 @@ impl Shared {
     }
 
     /// Room is held for all that live before anybody else can be given it.
-    fn hold(&self, cell: &Cell, version: &Version, instance: InstanceId, found: kip_fleet::Found) {
+    fn hold(&self, cell: &Cell, version: &Version, instance: InstanceId, found: kip_fleet::FoundState) {
         let (function, need) = (cell.number, version.policy.need);
         let (version, place, rung) = (version.id, found.place, found.asleep);
         self.tell_placer(ToPlacer::Hold { function, instance, version, need, place, rung });
@@ -100,7 +100,7 @@ impl Shared {
     }
 
     /// Ends what cannot be adopted, without waiting for it.
-    fn end_left(self: &Arc<Self>, pool: Place, found: Found) {
+    fn end_left(self: &Arc<Self>, pool: Place, found: FoundInstance) {
         let (instance, there, has_grace) = (found.instance, found.was_there(), found.has_grace);
         let why = found.state.err().unwrap_or_else(|| "its function or version was removed".to_owned());
         let name = found.function.as_ref().map(FunctionName::as_str);
@@ -141,7 +141,7 @@ impl Shared {
     }
 
     /// Tells functions when requests of an earlier server are over.
-    async fn settle(&self, mut inherited: Inherited) {
+    async fn settle(&self, mut inherited: InheritedConnections) {
         let mut pause = FIRST_PAUSE;
         while !inherited.is_empty() {
             tokio::time::sleep(pause).await;
@@ -168,8 +168,8 @@ impl Shared {
     }
 }
 
-fn seen(alive: &Alive, memo: &str, place: Place) -> kip_fleet::Found {
+fn seen(alive: &AliveInstance, memo: &str, place: Place) -> kip_fleet::FoundState {
     let asleep = alive.asleep.then_some(Rung::Paused);
     let provisioned = memo == Kind::Provisioned.name();
-    kip_fleet::Found { asleep, busy: alive.busy, born: alive.born, provisioned, place }
+    kip_fleet::FoundState { asleep, busy: alive.busy, born: alive.born, provisioned, place }
 }

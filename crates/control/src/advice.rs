@@ -1,7 +1,7 @@
 //! Advice about a function's scaling settings: its records, and what is known of living instances.
 
 use kip_records::RequestFilter;
-use kip_records::advice::{Advice, Advised, measure, rules};
+use kip_records::advice::{Advice, Recommendation, measure, rules};
 use kip_spec::function::FunctionSpec;
 use kip_spec::{InstanceId, Millis};
 
@@ -15,10 +15,10 @@ impl Control {
     ///
     /// # Errors
     /// [`Error::NoFunction`] or [`Error::Store`].
-    pub async fn advise(&self, name: &str) -> Result<Advised, Error> {
+    pub async fn advise(&self, name: &str) -> Result<Recommendation, Error> {
         let cell = self.require(name)?;
         let spec = cell.serving().spec.clone();
-        let Advised { mut measured, mut advice } = self.advise_for(name, &spec).await?;
+        let Recommendation { mut measured, mut advice } = self.advise_for(name, &spec).await?;
         if spec.resources.gpu.is_some() {
             let living: Vec<InstanceId> = cell.instance_infos().into_iter().map(|info| info.id).collect();
             let held = self.shared.meter.device_memory(&self.shared, &living).await;
@@ -33,14 +33,14 @@ impl Control {
                 why: format!("nothing was asked of them for {}", Millis(unused.for_ms / 60_000 * 60_000)),
             });
         }
-        Ok(Advised { measured, advice })
+        Ok(Recommendation { measured, advice })
     }
 
     /// What figures that were measured of a function say about settings that are to be its own.
     ///
     /// # Errors
     /// As [`Control::advise`].
-    pub async fn advise_for(&self, name: &str, spec: &FunctionSpec) -> Result<Advised, Error> {
+    pub async fn advise_for(&self, name: &str, spec: &FunctionSpec) -> Result<Recommendation, Error> {
         self.require(name)?;
         self.recorder().flush().await;
         let mut decisions = self.records().decisions(name.to_owned(), MOST).await?;
@@ -50,6 +50,6 @@ impl Control {
         requests.reverse();
         let measured = measure(&decisions, &requests);
         let advice = rules::settings(spec, &measured);
-        Ok(Advised { measured, advice })
+        Ok(Recommendation { measured, advice })
     }
 }

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
-use kip_engine::{Ended, StartError};
+use kip_engine::{InstanceEnd, StartError};
 use kip_fleet::router::Message;
 use kip_fleet::{
-    Backlog, Call, Class, CoreHost, CoreNumber, Effect, Event, Found, FunctionCore, Inventory, Now, Recovery, Refusal,
-    StartFailure, StartKind, State, Ticket, Unhealthy, Why,
+    Backlog, Call, Class, CoreHost, CoreNumber, Effect, Event, FoundState, FunctionCore, Inventory, Now, ProbeFailure,
+    Reason, Recovery, Refusal, StartFailure, StartKind, State, Ticket,
 };
 use kip_spec::scaling::Fc;
 use kip_spec::{FunctionName, InstanceId, VersionId};
@@ -21,9 +21,9 @@ use crate::control::Shared;
 use crate::figures::Tally;
 use crate::info::{Outcomes, VersionStatus};
 use crate::link::{Link, Presence};
-use crate::permit::{Permit, Refused, Verdict, Waiting};
-use crate::reminder::Unused;
-use crate::scaling::{Looked, Told};
+use crate::permit::{Permit, QueuedRequest, RequestRefusal, Verdict};
+use crate::reminder::UnusedInstances;
+use crate::scaling::{LastLogged, PolicyObservation};
 
 /// One function.
 #[derive(Debug)]
@@ -49,15 +49,15 @@ pub(crate) struct Inner {
     pub(crate) versions: BTreeMap<VersionId, Arc<Version>>,
     /// What is provisioned from outside, by qualifier.
     pub(crate) provisions: BTreeMap<String, Arc<Fc>>,
-    told: Told,
+    told: LastLogged,
     /// What is provisioned and nobody uses, as it was last found.
-    pub(crate) unused: Option<Box<Unused>>,
+    pub(crate) unused: Option<Box<UnusedInstances>>,
     waiters: HashMap<Ticket, oneshot::Sender<Verdict>>,
     pub(crate) links: HashMap<InstanceId, Arc<Link>>,
     /// Instances whose start is under way: their end is reported by the start itself.
     pub(crate) starting: Vec<InstanceId>,
     /// Those of them whose program has ended, perhaps after its start was seen to succeed.
-    pub(crate) ended_early: Vec<Ended>,
+    pub(crate) ended_early: Vec<InstanceEnd>,
     pub(crate) outcomes: Outcomes,
     last_failure: Option<Arc<str>>,
     /// What was kept of instances before they were ended by force, until that is written down.
@@ -74,9 +74,9 @@ pub enum Admission {
     /// Go ahead.
     Granted(Permit),
     /// Await this.
-    Waiting(Waiting),
+    Waiting(QueuedRequest),
     /// No.
-    Refused(Refused),
+    Refused(RequestRefusal),
 }
 
 pub(crate) fn now() -> Now {
@@ -103,7 +103,7 @@ impl Cell {
             versions: BTreeMap::from([(version.id, version.clone())]),
             serving: version.clone(),
             provisions: BTreeMap::new(),
-            told: Told::new(),
+            told: LastLogged::new(),
             unused: None,
             waiters: HashMap::new(),
             links: HashMap::new(),
@@ -141,7 +141,7 @@ impl Cell {
     pub fn admit(self: &Arc<Self>) -> Admission {
         let mut inner = self.lock();
         if inner.leaving {
-            return Admission::Refused(Refused { refusal: Refusal::ShuttingDown, detail: None });
+            return Admission::Refused(RequestRefusal { refusal: Refusal::ShuttingDown, detail: None });
         }
         let ticket = Ticket(inner.next_ticket);
         inner.next_ticket += 1;
@@ -153,7 +153,7 @@ impl Cell {
             None => {
                 let (sender, receiver) = oneshot::channel();
                 inner.waiters.insert(ticket, sender);
-                Admission::Waiting(Waiting::new(self.clone(), ticket, receiver))
+                Admission::Waiting(QueuedRequest::new(self.clone(), ticket, receiver))
             }
         };
         drop(inner);
@@ -229,7 +229,7 @@ impl Cell {
     }
 
     /// Takes over an instance of an earlier server.
-    pub(crate) fn adopt(self: &Arc<Self>, link: Link, found: Found) {
+    pub(crate) fn adopt(self: &Arc<Self>, link: Link, found: FoundState) {
         let mut inner = self.lock();
         let (instance, version) = (link.instance, link.version.clone());
         inner.versions.insert(version.id, version.clone());
@@ -271,7 +271,7 @@ impl Cell {
         self.lock().host.wants_by_itself()
     }
 
-    fn scaled(&self, inner: &mut Inner, looked: Looked) {
+    fn scaled(&self, inner: &mut Inner, looked: PolicyObservation) {
         let Inner { host, told, .. } = inner;
         if let (Some(core), Some(shared)) = (host.core(), self.shared.upgrade()) {
             self.note_scaling(&shared, core, told, looked);
@@ -303,12 +303,12 @@ impl Cell {
         inner: &mut Inner,
         act: impl FnOnce(&mut CoreHost, &mut Vec<Effect>) -> Option<Recovery>,
         own: Option<Ticket>,
-    ) -> After {
+    ) -> PendingWork {
         let mut effects = std::mem::take(&mut inner.effects);
         if let Some(Recovery { cause, quarantined }) = act(&mut inner.host, &mut effects) {
             tracing::error!(function = %self.name, cause, quarantined, "a fault in what decides for a function");
         }
-        let mut after = After { own: None, effects: Vec::new(), offers: Vec::new() };
+        let mut after = PendingWork { own: None, effects: Vec::new(), offers: Vec::new() };
         let mut lost = Vec::new();
         for effect in effects.drain(..) {
             match effect {
@@ -318,7 +318,7 @@ impl Cell {
                             inner,
                             own,
                             ticket,
-                            Verdict::Refused(Refused { refusal: Refusal::CoreFailed, detail: None }),
+                            Verdict::Refused(RequestRefusal { refusal: Refusal::CoreFailed, detail: None }),
                         );
                         lost.push((ticket, instance));
                         continue;
@@ -342,7 +342,7 @@ impl Cell {
                         Refusal::StartFailed(_) | Refusal::Backoff { .. } => inner.last_failure.clone(),
                         _ => None,
                     };
-                    after.deliver(inner, own, ticket, Verdict::Refused(Refused { refusal, detail }));
+                    after.deliver(inner, own, ticket, Verdict::Refused(RequestRefusal { refusal, detail }));
                 }
                 // In the order of steps, so still under the lock: the placer would keep the room of an instance whose
                 // release overtook its ask. The router's own lock guards a queue and nothing is stepped under it.
@@ -364,14 +364,14 @@ impl Cell {
                     }
                     // One that ends by itself has its own story to tell.
                     if change.to == State::Stopping
-                        && !matches!(change.why, Why::Exited(_))
+                        && !matches!(change.why, Reason::Exited(_))
                         && let Some(link) = inner.links.get(&change.instance)
                     {
                         link.ends(change.why);
                     }
                     if let Some(shared) = self.shared.upgrade() {
                         let detail = autopsy.as_ref().or_else(|| {
-                            let by_program = matches!(change.why, Why::StartFailed(_) | Why::Exited(_));
+                            let by_program = matches!(change.why, Reason::StartFailed(_) | Reason::Exited(_));
                             inner.last_failure.as_ref().filter(|_| by_program)
                         });
                         shared.instance_changed(&self.name, change, detail);
@@ -384,8 +384,8 @@ impl Cell {
                     }
                     self.note(inner, &effect);
                 }
-                Effect::Scaled { version } => self.scaled(inner, Looked::Version(version)),
-                Effect::Provisioned { qualifier } => self.scaled(inner, Looked::Qualifier(qualifier)),
+                Effect::Scaled { version } => self.scaled(inner, PolicyObservation::Version(version)),
+                Effect::Provisioned { qualifier } => self.scaled(inner, PolicyObservation::Qualifier(qualifier)),
                 other => {
                     self.note(inner, &other);
                     after.effects.push(other);
@@ -403,10 +403,10 @@ impl Cell {
     }
 
     /// The core gave a place on an instance that the shell does not know, which must not be: the instance goes, and its place with it.
-    fn replace_unknown(self: &Arc<Self>, inner: &mut Inner, ticket: Ticket, instance: InstanceId) -> After {
+    fn replace_unknown(self: &Arc<Self>, inner: &mut Inner, ticket: Ticket, instance: InstanceId) -> PendingWork {
         tracing::error!(function = %self.name, %instance, "a place on an instance that is not known; it is replaced");
         let act = |host: &mut CoreHost, effects: &mut Vec<Effect>| {
-            let unhealthy = Event::Unhealthy { instance, how: Unhealthy::Refused };
+            let unhealthy = Event::Unhealthy { instance, how: ProbeFailure::Refused };
             let first = host.step(now(), unhealthy, effects);
             host.step(now(), Event::Leave { ticket }, effects).or(first)
         };
@@ -482,7 +482,7 @@ impl Cell {
         inner.last_failure.clone()
     }
 
-    fn carry_out(self: &Arc<Self>, After { effects, offers, .. }: After) {
+    fn carry_out(self: &Arc<Self>, PendingWork { effects, offers, .. }: PendingWork) {
         for permit in offers {
             // Not under the lock: one that nobody takes is given back at once.
             let offered = self.shared.upgrade().is_some_and(|shared| shared.offer(permit));
@@ -502,13 +502,13 @@ impl Cell {
 }
 
 /// What is left to do after the lock is released.
-struct After {
+struct PendingWork {
     own: Option<Verdict>,
     effects: Vec<Effect>,
     offers: Vec<Permit>,
 }
 
-impl After {
+impl PendingWork {
     fn deliver(&mut self, inner: &mut Inner, own: Option<Ticket>, ticket: Ticket, verdict: Verdict) {
         if own == Some(ticket) {
             self.own = Some(verdict);

@@ -27,7 +27,7 @@ use crate::disk::{DiskOptions, DiskWatch, ServerEvent};
 use crate::info::{FunctionInfo, HostInfo, InstanceInfo};
 use crate::meter::Meter;
 use crate::permit::Permit;
-use crate::rounds::Rounds;
+use crate::rounds::CheckSchedule;
 use crate::timers::Timers;
 use crate::version::Version;
 use kip_records::Recorder;
@@ -191,7 +191,7 @@ impl From<Error> for Problem {
 
 /// What a deployment made.
 #[derive(Debug, Clone)]
-pub struct Deployed {
+pub struct DeployResult {
     /// The function.
     pub function: FunctionName,
     /// Its new version.
@@ -216,7 +216,7 @@ pub(crate) struct Shared {
     pub(crate) files: Option<Files>,
     pub(crate) recorder: Recorder,
     pub(crate) timers: Timers,
-    pub(crate) rounds: Rounds,
+    pub(crate) rounds: CheckSchedule,
     pub(crate) meter: Meter,
     /// Woken when an instance is gone or a version decided.
     pub(crate) changed: Notify,
@@ -281,7 +281,7 @@ impl Control {
             records,
             files,
             timers: Timers::default(),
-            rounds: Rounds::default(),
+            rounds: CheckSchedule::default(),
             meter: Meter::default(),
             changed: Notify::new(),
             cells: RwLock::default(),
@@ -358,7 +358,7 @@ impl Control {
         document: String,
         facade: &'static str,
         author: Author,
-    ) -> Result<Vec<Deployed>, Error> {
+    ) -> Result<Vec<DeployResult>, Error> {
         let control = self.clone();
         let unit = self.shared.changes.unit(move |turn| async move {
             if control.is_closing() {
@@ -695,9 +695,9 @@ impl Shared {
         cell
     }
 
-    pub(crate) fn deploy(self: &Arc<Self>, stored: StoredRevision) -> Deployed {
+    pub(crate) fn deploy(self: &Arc<Self>, stored: StoredRevision) -> DeployResult {
         let version = Arc::new(Version::stored(stored));
-        let deployed = Deployed { function: version.spec.name.clone(), version: version.id };
+        let deployed = DeployResult { function: version.spec.name.clone(), version: version.id };
         let known = self.cells().by_name.get(&deployed.function).cloned();
         let cell = known.unwrap_or_else(|| self.add_cell(version.clone()));
         cell.deploy(version);

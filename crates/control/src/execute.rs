@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kip_engine::{Ended, LogFile, Order, StartError, StartProblem, StopOrder};
-use kip_fleet::{Change, Effect, Event, Exit, FunctionCore, Operate, OperationNumber, Seen, StartFailure, State};
+use kip_engine::{InstanceEnd, LogFile, Order, StartError, StartProblem, StopOrder};
+use kip_fleet::{
+    Change, Effect, Event, FunctionCore, Operate, OperationNumber, OperationOutcome, ProgramExit, StartFailure, State,
+};
 use kip_spec::function::Lifecycle;
 use kip_spec::scaling::Scaling;
 use kip_spec::{Bytes, FunctionName, InstanceId, Millis, VersionId, code};
@@ -165,17 +167,17 @@ impl Shared {
                     return;
                 }
                 match (started, early) {
-                    (Ok(_), Some(Ended { code, signal, .. })) => {
+                    (Ok(_), Some(InstanceEnd { code, signal, .. })) => {
                         let (problem, detail) = (StartProblem::Exited { code, signal }, String::new());
                         let last_lines = self.last_lines(cell, instance).await;
                         let error = StartError { problem, detail, last_lines };
                         cell.note_failure(&error);
-                        Ok(Seen::StartFailed(failure_of(&error)))
+                        Ok(OperationOutcome::StartFailed(failure_of(&error)))
                     }
-                    (Ok(_), None) => Ok(Seen::Started),
+                    (Ok(_), None) => Ok(OperationOutcome::Started),
                     (Err(error), _) => {
                         cell.note_failure(&error);
-                        Ok(Seen::StartFailed(failure_of(&error)))
+                        Ok(OperationOutcome::StartFailed(failure_of(&error)))
                     }
                 }
             }
@@ -186,32 +188,37 @@ impl Shared {
                     None => Ok(()),
                 };
                 Ok(match called {
-                    Ok(()) => Seen::Initialized,
+                    Ok(()) => OperationOutcome::Initialized,
                     Err(error) => self.initialize_failed(cell, instance, &error).await,
                 })
             }
             Operate::Pause => {
                 end_epoch(cell, instance);
-                body.pause(instance).await.map(|()| Seen::Paused).or_else(|error| failed(&error, Seen::PauseFailed))
+                body.pause(instance)
+                    .await
+                    .map(|()| OperationOutcome::Paused)
+                    .or_else(|error| failed(&error, OperationOutcome::PauseFailed))
             }
             // Never asked for: no rung below paused is offered yet.
-            Operate::Park => Ok(Seen::ParkFailed),
-            Operate::Spill => Ok(Seen::SpillFailed),
-            Operate::Resume { .. } => {
-                body.resume(instance).await.map(|()| Seen::Resumed).or_else(|error| failed(&error, Seen::ResumeFailed))
-            }
+            Operate::Park => Ok(OperationOutcome::ParkFailed),
+            Operate::Spill => Ok(OperationOutcome::SpillFailed),
+            Operate::Resume { .. } => body
+                .resume(instance)
+                .await
+                .map(|()| OperationOutcome::Resumed)
+                .or_else(|error| failed(&error, OperationOutcome::ResumeFailed)),
             Operate::Stop { grace } => {
                 end_epoch(cell, instance);
                 let Lifecycle { pre_stop, stop, .. } = spec.lifecycle.clone();
                 let order = StopOrder { pre_stop, grace: Millis(grace), stop };
-                body.stop(instance, order).await.map(|()| Seen::Stopped)
+                body.stop(instance, order).await.map(|()| OperationOutcome::Stopped)
             }
             Operate::Kill { autopsy } => {
                 if autopsy {
                     self.autopsy(cell, instance).await;
                 }
                 end_epoch(cell, instance);
-                body.kill(instance).await.map(|()| Seen::Stopped)
+                body.kill(instance).await.map(|()| OperationOutcome::Stopped)
             }
         };
         match result {
@@ -221,18 +228,23 @@ impl Shared {
         }
     }
 
-    async fn initialize_failed(&self, cell: &Arc<Cell>, instance: InstanceId, error: &kip_engine::Error) -> Seen {
+    async fn initialize_failed(
+        &self,
+        cell: &Arc<Cell>,
+        instance: InstanceId,
+        error: &kip_engine::Error,
+    ) -> OperationOutcome {
         let status = match error {
             kip_engine::Error::Hook { status, .. } => *status,
             _ => 0,
         };
         let last_lines = self.last_lines(cell, instance).await;
         cell.note_failure(&StartError { problem: StartProblem::NeverReady, detail: error.to_string(), last_lines });
-        Seen::StartFailed(StartFailure::InitializeFailed { status })
+        OperationOutcome::StartFailed(StartFailure::InitializeFailed { status })
     }
 
     /// An instance's main process ended.
-    pub(crate) async fn ended(self: &Arc<Self>, cell: &Arc<Cell>, ended: Ended) {
+    pub(crate) async fn ended(self: &Arc<Self>, cell: &Arc<Cell>, ended: InstanceEnd) {
         {
             let mut inner = cell.lock();
             if inner.starting.contains(&ended.instance) {
@@ -257,7 +269,10 @@ impl Shared {
             let last_lines = self.last_lines(cell, ended.instance).await;
             cell.note_failure(&StartError { problem, detail, last_lines });
         }
-        cell.step(Event::Exited { instance: ended.instance, exit: Exit { code: ended.code, signal: ended.signal } });
+        cell.step(Event::Exited {
+            instance: ended.instance,
+            exit: ProgramExit { code: ended.code, signal: ended.signal },
+        });
     }
 
     /// Keeps what may say why an instance is ended by force, for the decision log.
@@ -301,7 +316,7 @@ impl std::fmt::Display for Chain<'_> {
     }
 }
 
-fn failed(error: &kip_engine::Error, seen: Seen) -> Result<Seen, kip_engine::Error> {
+fn failed(error: &kip_engine::Error, seen: OperationOutcome) -> Result<OperationOutcome, kip_engine::Error> {
     tracing::warn!(error = %Chain(error), "an operation failed");
     Ok(seen)
 }
@@ -318,7 +333,7 @@ fn failure_of(error: &StartError) -> StartFailure {
         StartProblem::CommandNotExecutable => StartFailure::CommandNotExecutable,
         StartProblem::WorkingDirectory => StartFailure::WorkingDirectory,
         StartProblem::SpawnFailed => StartFailure::SpawnFailed,
-        StartProblem::Exited { code, signal } => StartFailure::Exited(Exit { code, signal }),
+        StartProblem::Exited { code, signal } => StartFailure::Exited(ProgramExit { code, signal }),
         StartProblem::OutOfMemory { limit } => StartFailure::OutOfMemory { limit },
         StartProblem::NeverReady => StartFailure::NeverReady,
         StartProblem::WrongPort { port } => StartFailure::WrongPort { port },

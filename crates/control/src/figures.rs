@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kip_fleet::{Change, State, Why};
+use kip_fleet::{Change, Reason, State};
 use kip_spec::FunctionName;
 
 use crate::cell::{Cell, now};
@@ -31,9 +31,11 @@ impl Tally {
         }
         // A reason goes along from one change to the next; the first is counted.
         match (change.from, change.why) {
-            (Some(State::Requested | State::Starting | State::Initializing), Why::StartFailed(_)) => add(&self.failed),
-            (Some(State::Draining | State::Stopping), Why::Evicted { .. }) => {}
-            (_, Why::Evicted { .. }) => add(&self.evictions),
+            (Some(State::Requested | State::Starting | State::Initializing), Reason::StartFailed(_)) => {
+                add(&self.failed)
+            }
+            (Some(State::Draining | State::Stopping), Reason::Evicted { .. }) => {}
+            (_, Reason::Evicted { .. }) => add(&self.evictions),
             _ => {}
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kip_spec::function::FunctionSpec;
 use kip_spec::scaling::{Fc, Provision};
-use kip_store::gate::{Gate, GatedControl};
+use kip_store::gate::{CommitGate, GatedControl};
 use kip_store::tasks::SqliteTasks;
 use kip_store::{Author, Changes, ControlReader as _, Seq, SqliteControl, SqliteRecords};
 
@@ -15,7 +15,7 @@ struct World {
     data: tempfile::TempDir,
     control: Control,
     store: SqliteControl,
-    gate: Gate,
+    gate: CommitGate,
 }
 
 async fn world() -> World {
@@ -24,7 +24,7 @@ async fn world() -> World {
     let store = SqliteControl::open(&path("control.db")).unwrap();
     let records = Arc::new(SqliteRecords::open(&path("records.db")).unwrap());
     let tasks = Arc::new(SqliteTasks::open(&path("tasks.db")).unwrap());
-    let gate = Gate::default();
+    let gate = CommitGate::default();
     let changes = Changes::of_file(Arc::new(GatedControl { store: store.clone(), gate: gate.clone() }));
     let stores = Stores { changes, records: records.clone(), files: Some(Files { records, tasks }) };
     let (control, _body) = crate::testing::open(data.path(), 1, stores, false).await;

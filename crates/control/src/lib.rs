@@ -35,13 +35,13 @@ mod tests;
 
 pub use bodies::Bodies;
 pub use cell::{Admission, Cell};
-pub use control::{Control, Deployed, Error, Files, Options, Stores};
+pub use control::{Control, DeployResult, Error, Files, Options, Stores};
 pub use disk::{DiskInfo, DiskOptions, ServerEvent};
 pub use figures::Figures;
 pub use info::{DeviceInfo, FunctionInfo, HostInfo, InstanceInfo, QuotaInfo, VersionStatus, WaitInfo};
-pub use link::{Link, Turn};
-pub use permit::{Brake, Permit, Refused, Waiting};
-pub use restore::{BEFORE_RESTORE, Restored, backup_problem};
+pub use link::{DirectionGuard, Link};
+pub use permit::{Brake, Permit, QueuedRequest, RequestRefusal};
+pub use restore::{BEFORE_RESTORE, RestoreReport, backup_problem};
 pub use scaling::{LATEST, ProvisionInfo, ScalingInfo};
 pub use version::{RESULTS, Version};
 
@@ -49,11 +49,11 @@ pub use version::{RESULTS, Version};
 pub use kip_engine::{LogFile, Record as LogRecord};
 
 /// Records as they are asked for.
-pub use kip_records::advice::{Advice, Advised, Measured};
+pub use kip_records::advice::{Advice, Measurements, Recommendation};
 pub use kip_records::usage::{FunctionUsage, VersionUsage};
 pub use kip_records::{
-    AccessLogOptions, AccessLogTarget, DecisionRecord, Recorder, RequestFilter, RequestRecord, Retention,
-    ScalingRecord, Spans, TraceOptions, Traces, UsageRecord,
+    AccessLogOptions, AccessLogTarget, DecisionRecord, Recorder, RequestFilter, RequestRecord, RequestSpans, Retention,
+    ScalingRecord, TraceOptions, Traces, UsageRecord,
 };
 pub use kip_store::VersionSource;
 pub use kip_store::backup::Manifest as BackupManifest;

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::HeaderValue;
-use kip_engine::Life;
-use kip_fleet::Why;
+use kip_engine::Liveness;
+use kip_fleet::Reason;
 use kip_host::endpoint::Endpoint;
 use kip_spec::InstanceId;
 use tokio::sync::watch;
@@ -34,7 +34,7 @@ pub struct Link {
     /// Where it is reached.
     pub endpoint: Endpoint,
     /// Whether it lives, as its body says.
-    life: watch::Receiver<Life>,
+    life: watch::Receiver<Liveness>,
     /// How far its function has seen it end.
     presence: watch::Sender<Presence>,
     /// Its id as a header's value: every answer carries it.
@@ -50,7 +50,7 @@ pub struct Link {
     /// The most memory it was seen to use, in bytes; 0 while nobody has looked.
     peak_memory: AtomicU64,
     /// Why it is being ended, once it is.
-    end: OnceLock<Why>,
+    end: OnceLock<Reason>,
 }
 
 impl Link {
@@ -58,7 +58,7 @@ impl Link {
         instance: InstanceId,
         version: Arc<Version>,
         endpoint: Endpoint,
-        life: watch::Receiver<Life>,
+        life: watch::Receiver<Liveness>,
     ) -> Self {
         let sign = AtomicU64::new(kip_host::clock::boot_millis());
         let (epoch, with_callers) = (watch::Sender::new(0), AtomicU32::new(0));
@@ -110,7 +110,7 @@ impl Link {
     }
 
     /// It is being ended.
-    pub(crate) fn ends(&self, why: Why) {
+    pub(crate) fn ends(&self, why: Reason) {
         let _ = self.end.set(why);
     }
 
@@ -137,7 +137,7 @@ impl Link {
         if *presence.borrow() != Presence::Here {
             return true;
         }
-        let reported = tokio::time::timeout(REPORT, life.wait_for(|life| *life == Life::Ended)).await;
+        let reported = tokio::time::timeout(REPORT, life.wait_for(|life| *life == Liveness::Ended)).await;
         if reported.is_ok() {
             let _ = tokio::time::timeout(NOTICE, presence.wait_for(|presence| *presence != Presence::Here)).await;
         }
@@ -145,7 +145,7 @@ impl Link {
     }
 
     /// Why it is being ended, where that was decided here.
-    pub fn end(&self) -> Option<&Why> {
+    pub fn end(&self) -> Option<&Reason> {
         self.end.get()
     }
 
@@ -176,12 +176,12 @@ impl Link {
 
 /// Whose turn it is in one direction of an exchange. Dropping it takes the caller's part out of the count.
 #[derive(Debug)]
-pub struct Turn {
+pub struct DirectionGuard {
     link: Arc<Link>,
     with_caller: bool,
 }
 
-impl Turn {
+impl DirectionGuard {
     /// It is the instance's.
     pub fn new(link: Arc<Link>) -> Self {
         Self { link, with_caller: false }
@@ -211,7 +211,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for DirectionGuard {
     fn drop(&mut self) {
         self.of_instance();
     }
@@ -228,10 +228,10 @@ mod tests {
         let version = Arc::new(Version::new(VersionId(1), spec));
         let id = InstanceId { boot: 1, core: 1, sequence: 1 };
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        let link = Arc::new(Link::new(id, version, address.into(), watch::channel(Life::Alive).1));
+        let link = Arc::new(Link::new(id, version, address.into(), watch::channel(Liveness::Alive).1));
         link.sign.store(5, Ordering::Relaxed);
         assert_eq!(link.last_sign(1), 5);
-        let mut turn = Turn::new(link.clone());
+        let mut turn = DirectionGuard::new(link.clone());
         turn.of_caller();
         turn.of_caller();
         assert!(link.last_sign(1) > 5);

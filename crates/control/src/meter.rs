@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kip_engine::Measure;
-use kip_fleet::function::Provisioned;
+use kip_fleet::function::ProvisionedTarget;
 use kip_fleet::router::Message;
 use kip_fleet::{Class, CoreNumber, Event, FunctionCore, Inventory, Kind, Place, ToPlacer};
-use kip_freezer::{Desk, Options, Report};
+use kip_freezer::{DeviceLocks, Options, Report};
 use kip_host::clock::boot_millis;
 use kip_spec::function::{FunctionSpec, GpuNeed};
 use kip_spec::scaling::provision::Metric;
@@ -33,13 +33,13 @@ const UNDECLARED_CPU: u64 = 1_000;
 pub(crate) struct Meter {
     timers: Timers,
     before: Mutex<HashMap<CoreNumber, Readings>>,
-    desk: tokio::sync::Mutex<Asked>,
+    desk: tokio::sync::Mutex<DriverAnswers>,
 }
 
 /// The driver's answers come through this.
 #[derive(Debug, Default)]
-struct Asked {
-    desk: Option<Desk>,
+struct DriverAnswers {
+    desk: Option<DeviceLocks>,
     /// When it was used last, boot time.
     at: u64,
     /// It was said that it does not answer.
@@ -59,7 +59,7 @@ struct Reading {
 
 /// A provisioned instance.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+struct ProvisionedInstance {
     id: InstanceId,
     version: VersionId,
     asleep: bool,
@@ -68,13 +68,13 @@ struct Seen {
 
 /// What is to be measured of a function.
 #[derive(Debug, Default)]
-struct Wanted {
+struct MeasureRequest {
     cpu: bool,
     gpu_memory: bool,
-    instances: Vec<Seen>,
+    instances: Vec<ProvisionedInstance>,
 }
 
-impl Wanted {
+impl MeasureRequest {
     fn of(core: &FunctionCore) -> Self {
         let follows = |metric| core.provisions().iter().any(|provisioned| provisioned.follows(metric));
         let provisioned = core.instances().filter(|instance| instance.kind == Kind::Provisioned);
@@ -84,7 +84,7 @@ impl Wanted {
                 Class::Asleep => true,
                 _ => return None,
             };
-            Some(Seen { id: instance.id, version: instance.version, asleep, place: instance.place })
+            Some(ProvisionedInstance { id: instance.id, version: instance.version, asleep, place: instance.place })
         };
         let instances = provisioned.filter_map(seen).collect();
         Self { cpu: follows(Metric::Cpu), gpu_memory: follows(Metric::GpuMemory), instances }
@@ -93,7 +93,7 @@ impl Wanted {
 
 impl Meter {
     /// After a look at what is provisioned: the next one is to find fresh figures, if its policies follow any.
-    pub(crate) fn arm(&self, core: CoreNumber, provisioned: &Provisioned) {
+    pub(crate) fn arm(&self, core: CoreNumber, provisioned: &ProvisionedTarget) {
         if !provisioned.follows(Metric::Cpu) && !provisioned.follows(Metric::GpuMemory) {
             return;
         }
@@ -129,7 +129,7 @@ impl Meter {
         let Some(cell) = shared.cell_of(core) else { return };
         let (wanted, specs) = {
             let inner = cell.lock();
-            let wanted = cell.look(&inner, Wanted::of).unwrap_or_default();
+            let wanted = cell.look(&inner, MeasureRequest::of).unwrap_or_default();
             let specs: BTreeMap<VersionId, Arc<crate::Version>> =
                 inner.versions.iter().map(|(id, version)| (*id, version.clone())).collect();
             (wanted, specs)
@@ -171,10 +171,16 @@ impl Meter {
 
     /// Milliseconds that passed since the look before, and nanoseconds of CPU time used in them. An instance that was not
     /// seen before has nothing yet.
-    async fn cpu(&self, shared: &Shared, core: CoreNumber, instances: &[Seen]) -> Vec<(Seen, u64, u64)> {
+    async fn cpu(
+        &self,
+        shared: &Shared,
+        core: CoreNumber,
+        instances: &[ProvisionedInstance],
+    ) -> Vec<(ProvisionedInstance, u64, u64)> {
         let before = self.before.lock().remove(&core).unwrap_or_default();
         // Who slept before and sleeps now used nothing.
-        let slept = |seen: &Seen| seen.asleep && before.get(&seen.id).is_some_and(|reading| reading.asleep);
+        let slept =
+            |seen: &ProvisionedInstance| seen.asleep && before.get(&seen.id).is_some_and(|reading| reading.asleep);
         let asked: Vec<InstanceId> = instances.iter().filter(|seen| !slept(seen)).map(|seen| seen.id).collect();
         let read = match asked.is_empty() {
             true => HashMap::new(),
@@ -208,7 +214,7 @@ impl Meter {
         asked.at = boot_millis();
         let desk = match &asked.desk {
             Some(desk) => desk.clone(),
-            None => match Desk::single(Options::new(program)).await {
+            None => match DeviceLocks::single(Options::new(program)).await {
                 Ok(desk) => asked.desk.insert(desk).clone(),
                 Err(error) => {
                     asked.warn(&error.to_string());
@@ -234,7 +240,7 @@ impl Meter {
     }
 }
 
-impl Asked {
+impl DriverAnswers {
     /// Once, until it answers again.
     fn warn(&mut self, why: &str) {
         if !std::mem::replace(&mut self.warned, true) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use kip_fleet::{Event, Refusal, StartKind, Ticket, Unhealthy};
+use kip_fleet::{Event, ProbeFailure, Refusal, StartKind, Ticket};
 use tokio::sync::oneshot;
 
 use crate::cell::Cell;
@@ -14,7 +14,7 @@ use crate::link::Link;
 
 /// A request was refused.
 #[derive(Debug, Clone)]
-pub struct Refused {
+pub struct RequestRefusal {
     /// Why.
     pub refusal: Refusal,
     /// What is known of the failed start behind it: the detail and the program's last lines.
@@ -25,13 +25,13 @@ pub struct Refused {
 #[derive(Debug)]
 pub(crate) enum Verdict {
     Go { link: Arc<Link>, start: StartKind },
-    Refused(Refused),
+    Refused(RequestRefusal),
 }
 
 /// The right to send one request to one instance. Dropping it gives the place back.
 #[derive(Debug)]
 pub struct Permit {
-    hold: Hold,
+    hold: PermitSlot,
     link: Arc<Link>,
     start: StartKind,
 }
@@ -40,14 +40,14 @@ impl Permit {
     /// For a request that takes no place.
     pub(crate) fn beside(cell: Arc<Cell>, link: Arc<Link>) -> Self {
         // No ticket has this number; and nothing is given back.
-        let hold = Hold { cell, ticket: Ticket(u64::MAX), released: true, outlives: false };
+        let hold = PermitSlot { cell, ticket: Ticket(u64::MAX), released: true, outlives: false };
         Self { hold, link, start: StartKind::Warm }
     }
 }
 
 /// A place in the queue or on an instance.
 #[derive(Debug)]
-struct Hold {
+struct PermitSlot {
     cell: Arc<Cell>,
     ticket: Ticket,
     released: bool,
@@ -55,7 +55,7 @@ struct Hold {
     outlives: bool,
 }
 
-impl Drop for Hold {
+impl Drop for PermitSlot {
     fn drop(&mut self) {
         if self.outlives {
             self.cell.outliving.fetch_sub(1, Ordering::Relaxed);
@@ -68,7 +68,7 @@ impl Drop for Hold {
 
 impl Permit {
     pub(crate) fn new(cell: Arc<Cell>, ticket: Ticket, link: Arc<Link>, start: StartKind) -> Self {
-        Self { hold: Hold { cell, ticket, released: false, outlives: false }, link, start }
+        Self { hold: PermitSlot { cell, ticket, released: false, outlives: false }, link, start }
     }
 
     /// The instance it is for.
@@ -91,7 +91,7 @@ impl Permit {
     pub async fn connection_refused(&self) {
         if !self.link.ended().await {
             let instance = self.link.instance;
-            self.hold.cell.step(Event::Unhealthy { instance, how: Unhealthy::Refused });
+            self.hold.cell.step(Event::Unhealthy { instance, how: ProbeFailure::Refused });
         }
     }
 
@@ -137,24 +137,24 @@ impl Brake {
 
 /// A request in the queue. Dropping it leaves the queue, or the instance if one was found in the same moment.
 #[derive(Debug)]
-pub struct Waiting {
-    hold: Option<Hold>,
+pub struct QueuedRequest {
+    hold: Option<PermitSlot>,
     verdict: oneshot::Receiver<Verdict>,
 }
 
-impl Waiting {
+impl QueuedRequest {
     pub(crate) fn new(cell: Arc<Cell>, ticket: Ticket, verdict: oneshot::Receiver<Verdict>) -> Self {
-        Self { hold: Some(Hold { cell, ticket, released: false, outlives: false }), verdict }
+        Self { hold: Some(PermitSlot { cell, ticket, released: false, outlives: false }), verdict }
     }
 }
 
-impl Future for Waiting {
-    type Output = Result<Permit, Refused>;
+impl Future for QueuedRequest {
+    type Output = Result<Permit, RequestRefusal>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let verdict = std::task::ready!(Pin::new(&mut self.verdict).poll(context));
         let Some(mut hold) = self.hold.take() else {
-            return Poll::Ready(Err(Refused { refusal: Refusal::ShuttingDown, detail: None }));
+            return Poll::Ready(Err(RequestRefusal { refusal: Refusal::ShuttingDown, detail: None }));
         };
         match verdict {
             Ok(Verdict::Go { link, start }) => Poll::Ready(Ok(Permit { hold, link, start })),
@@ -162,7 +162,7 @@ impl Future for Waiting {
                 hold.released = true;
                 Poll::Ready(Err(refused))
             }
-            Err(_) => Poll::Ready(Err(Refused { refusal: Refusal::ShuttingDown, detail: None })),
+            Err(_) => Poll::Ready(Err(RequestRefusal { refusal: Refusal::ShuttingDown, detail: None })),
         }
     }
 }

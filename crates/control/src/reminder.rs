@@ -21,7 +21,7 @@ const AGAIN: Duration = Duration::from_secs(600);
 
 /// Provisioned instances that nobody uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Unused {
+pub(crate) struct UnusedInstances {
     /// Since when, milliseconds since 1970: since the last request, or since they are there.
     pub(crate) since: i64,
     /// How long that is.
@@ -34,7 +34,7 @@ pub(crate) struct Unused {
     pub(crate) release: String,
 }
 
-impl Unused {
+impl UnusedInstances {
     /// The reminder.
     pub(crate) fn tell(&self, wall: i64) -> String {
         let hours = Millis(u64::try_from(wall - self.since).unwrap_or(0) / 60_000 * 60_000);
@@ -62,7 +62,7 @@ impl Shared {
         }
     }
 
-    fn note_unused(&self, cell: &Cell, unused: Option<Unused>) {
+    fn note_unused(&self, cell: &Cell, unused: Option<UnusedInstances>) {
         let wall = now().wall;
         let known = std::mem::replace(&mut cell.lock().unused, unused.clone().map(Box::new));
         let Some(unused) = unused.filter(|unused| known.is_none_or(|known| known.since != unused.since)) else {
@@ -84,7 +84,7 @@ impl Shared {
     }
 
     /// The provisioned instances of a function, if nothing was asked of it for long.
-    pub(crate) async fn unused(&self, cell: &Cell) -> Result<Option<Unused>, Error> {
+    pub(crate) async fn unused(&self, cell: &Cell) -> Result<Option<UnusedInstances>, Error> {
         let looked = {
             let inner = cell.lock();
             cell.look(&inner, |core| {
@@ -119,6 +119,6 @@ impl Shared {
             true => format!("kip provision put {function}{of} --target 0"),
             false => format!("kip provision rm {function}{of}"),
         };
-        Ok(Some(Unused { since, for_ms: for_ms(since), instances, qualifier, release }))
+        Ok(Some(UnusedInstances { since, for_ms: for_ms(since), instances, qualifier, release }))
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use kip_fleet::Event;
 use kip_spec::{Code, FunctionName, Problem, code};
 use kip_store::backup::{self, Manifest};
-use kip_store::{Effect, Turn};
+use kip_store::{CommitTurn, Effect};
 use serde::{Deserialize, Serialize};
 
 use crate::control::{Control, Error};
@@ -17,7 +17,7 @@ pub const BEFORE_RESTORE: &str = "before-restore.backup";
 
 /// What became of the functions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Restored {
+pub struct RestoreReport {
     /// As they were; their instances were not touched.
     pub kept: Vec<FunctionName>,
     /// Put back: a new version, or a function that was gone.
@@ -77,7 +77,13 @@ impl Control {
     ///
     /// # Errors
     /// As [`backup_problem`] says; nothing is changed then.
-    pub async fn restore(&self, file: &Path, foreign: bool, records: bool, by: String) -> Result<Restored, Problem> {
+    pub async fn restore(
+        &self,
+        file: &Path,
+        foreign: bool,
+        records: bool,
+        by: String,
+    ) -> Result<RestoreReport, Problem> {
         let (control, file) = (self.clone(), file.to_owned());
         let unit = self
             .shared
@@ -88,12 +94,12 @@ impl Control {
 
     async fn replace(
         &self,
-        turn: &Turn,
+        turn: &CommitTurn,
         file: PathBuf,
         foreign: bool,
         records: bool,
         by: String,
-    ) -> Result<Restored, Problem> {
+    ) -> Result<RestoreReport, Problem> {
         let shared = &self.shared;
         if self.is_closing() {
             return Err(Error::ShuttingDown.into());
@@ -108,7 +114,7 @@ impl Control {
         self.backup(&directory.join(BEFORE_RESTORE), true, false).await?;
 
         let current = staged.current_versions().map_err(backup_problem)?;
-        let mut restored = Restored::default();
+        let mut restored = RestoreReport::default();
         let mut renew = Vec::new();
         for (name, version) in &current {
             // Names that differ in case only would share a host name; within a backup they do not.

@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use kip_engine::{Health, Measure};
 use kip_fleet::router::Message;
-use kip_fleet::{Event, ToPlacer, Unhealthy};
+use kip_fleet::{Event, ProbeFailure, ToPlacer};
 use kip_spec::InstanceId;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -40,7 +40,7 @@ const AT_ONCE: usize = 64;
 
 /// Who is awake, and what is due when.
 #[derive(Debug, Default)]
-pub(crate) struct Rounds {
+pub(crate) struct CheckSchedule {
     list: Mutex<List>,
     changed: Notify,
 }
@@ -48,12 +48,12 @@ pub(crate) struct Rounds {
 #[derive(Debug, Default)]
 struct List {
     entries: HashMap<InstanceId, Entry>,
-    due: BTreeSet<(u64, InstanceId, Look)>,
+    due: BTreeSet<(u64, InstanceId, CheckKind)>,
     last_number: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Look {
+enum CheckKind {
     Ready,
     Live,
     Memory,
@@ -74,32 +74,32 @@ struct Entry {
 
 /// Something to find out.
 #[derive(Debug, Clone)]
-struct Due {
+struct DueCheck {
     instance: InstanceId,
     number: u64,
-    look: Look,
+    look: CheckKind,
     link: Arc<Link>,
 }
 
 /// What was found out.
 #[derive(Debug, Clone, Copy)]
-enum Found {
+enum CheckResult {
     Well,
     Refused,
     Slow,
     Uses(u64),
 }
 
-impl Rounds {
+impl CheckSchedule {
     /// The instance is hot from now on.
     pub(crate) fn awake(&self, link: &Arc<Link>, cell: Weak<Cell>) {
         let spec = &link.version.spec;
         let now = kip_host::clock::boot_millis();
         let wanted = [
-            link.version.ready_path().map(|_| (now + READY_PERIOD, Look::Ready)),
-            spec.live.as_ref().map(|_| (now + LIVE_PERIOD, Look::Live)),
+            link.version.ready_path().map(|_| (now + READY_PERIOD, CheckKind::Ready)),
+            spec.live.as_ref().map(|_| (now + LIVE_PERIOD, CheckKind::Live)),
             (spec.rotation.max_memory.is_some() || spec.resources.memory.is_some())
-                .then(|| (next_sweep(now), Look::Memory)),
+                .then(|| (next_sweep(now), CheckKind::Memory)),
         ];
         if wanted.iter().all(Option::is_none) {
             return;
@@ -132,8 +132,8 @@ impl Rounds {
         loop {
             tokio::select! {
                 due = self.next(), if asking.len() < AT_ONCE => {
-                    let (memory, probes): (Vec<Due>, Vec<Due>) =
-                        due.into_iter().partition(|due| due.look == Look::Memory);
+                    let (memory, probes): (Vec<DueCheck>, Vec<DueCheck>) =
+                        due.into_iter().partition(|due| due.look == CheckKind::Memory);
                     asking.extend(probes.into_iter().map(|due| ask(shared.clone(), vec![due])));
                     if !memory.is_empty() {
                         asking.push(ask(shared.clone(), memory));
@@ -149,7 +149,7 @@ impl Rounds {
     }
 
     /// Waits for what is due. Nothing is taken off the list before it returns.
-    async fn next(&self) -> Vec<Due> {
+    async fn next(&self) -> Vec<DueCheck> {
         loop {
             let wait = {
                 let mut list = self.list();
@@ -167,7 +167,7 @@ impl Rounds {
         }
     }
 
-    fn found(&self, shared: &Shared, due: &Due, found: Found) {
+    fn found(&self, shared: &Shared, due: &DueCheck, found: CheckResult) {
         let Some(cell) = self.list().entries.get(&due.instance).and_then(|entry| entry.cell.upgrade()) else { return };
         let in_flight = |core: &kip_fleet::FunctionCore| core.instance(due.instance).map_or(0, |i| i.in_flight);
         let busy = cell.look(&cell.lock(), in_flight).unwrap_or(0) > 0;
@@ -175,8 +175,8 @@ impl Rounds {
         let event = list.found(due, found, busy, kip_host::clock::boot_millis());
         drop(list);
         match event {
-            Some(Said::Event(event)) => cell.step(event),
-            Some(Said::Uses { memory, outgrown }) => {
+            Some(CheckVerdict::Event(event)) => cell.step(event),
+            Some(CheckVerdict::Uses { memory, outgrown }) => {
                 let instance = due.instance;
                 shared.post(Message::ToPlacer(ToPlacer::Observed { instance, memory: Some(memory), gpu: None }));
                 if outgrown {
@@ -193,7 +193,7 @@ impl Rounds {
 }
 
 /// What follows from a look.
-enum Said {
+enum CheckVerdict {
     Event(Event),
     Uses { memory: u64, outgrown: bool },
 }
@@ -205,52 +205,52 @@ impl List {
         }
     }
 
-    fn take(&mut self, now: u64) -> Vec<Due> {
+    fn take(&mut self, now: u64) -> Vec<DueCheck> {
         let mut taken = Vec::new();
         while let Some((at, instance, look)) = self.due.first().copied()
             && at <= now
         {
             self.due.pop_first();
             if let Some(entry) = self.entries.get(&instance) {
-                taken.push(Due { instance, number: entry.number, look, link: entry.link.clone() });
+                taken.push(DueCheck { instance, number: entry.number, look, link: entry.link.clone() });
             }
         }
         taken
     }
 
     /// Takes an answer in; those about an earlier time of being awake are dropped.
-    fn found(&mut self, due: &Due, found: Found, busy: bool, now: u64) -> Option<Said> {
+    fn found(&mut self, due: &DueCheck, found: CheckResult, busy: bool, now: u64) -> Option<CheckVerdict> {
         let instance = due.instance;
         let entry = self.entries.get_mut(&instance).filter(|entry| entry.number == due.number)?;
         let next = match due.look {
-            Look::Ready => now + READY_PERIOD,
-            Look::Live => now + LIVE_PERIOD,
-            Look::Memory => next_sweep(now),
+            CheckKind::Ready => now + READY_PERIOD,
+            CheckKind::Live => now + LIVE_PERIOD,
+            CheckKind::Memory => next_sweep(now),
         };
         self.due.insert((next, instance, due.look));
         match (due.look, found) {
-            (Look::Ready, Found::Well) => {
+            (CheckKind::Ready, CheckResult::Well) => {
                 let was_unready = std::mem::take(&mut entry.ready_failures) >= FAILURES;
-                was_unready.then_some(Said::Event(Event::Readiness { instance, ready: true }))
+                was_unready.then_some(CheckVerdict::Event(Event::Readiness { instance, ready: true }))
             }
             // Many programs answer one request at a time: then silence says nothing of readiness.
-            (Look::Ready, Found::Slow) if busy => None,
-            (Look::Ready, Found::Refused | Found::Slow) => {
+            (CheckKind::Ready, CheckResult::Slow) if busy => None,
+            (CheckKind::Ready, CheckResult::Refused | CheckResult::Slow) => {
                 entry.ready_failures = entry.ready_failures.saturating_add(1);
                 let event = Event::Readiness { instance, ready: false };
-                (entry.ready_failures == FAILURES).then_some(Said::Event(event))
+                (entry.ready_failures == FAILURES).then_some(CheckVerdict::Event(event))
             }
-            (Look::Live, Found::Well) => {
+            (CheckKind::Live, CheckResult::Well) => {
                 entry.live_failures = 0;
                 None
             }
-            (Look::Live, Found::Refused | Found::Slow) => {
+            (CheckKind::Live, CheckResult::Refused | CheckResult::Slow) => {
                 entry.live_failures = entry.live_failures.saturating_add(1);
-                let how = if matches!(found, Found::Slow) { Unhealthy::Slow } else { Unhealthy::Refused };
+                let how = if matches!(found, CheckResult::Slow) { ProbeFailure::Slow } else { ProbeFailure::Refused };
                 // Told again with each failure: the core lets a busy one that is only slow alone.
-                (entry.live_failures >= FAILURES).then_some(Said::Event(Event::Unhealthy { instance, how }))
+                (entry.live_failures >= FAILURES).then_some(CheckVerdict::Event(Event::Unhealthy { instance, how }))
             }
-            (_, Found::Uses(memory)) => {
+            (_, CheckResult::Uses(memory)) => {
                 entry.link.uses(memory);
                 let limit = entry.link.version.spec.rotation.max_memory;
                 let outgrown = limit.is_some_and(|limit| memory > limit.0);
@@ -259,9 +259,9 @@ impl List {
                 if changed {
                     entry.memory = memory;
                 }
-                (changed || outgrown).then_some(Said::Uses { memory: entry.memory, outgrown })
+                (changed || outgrown).then_some(CheckVerdict::Uses { memory: entry.memory, outgrown })
             }
-            (Look::Memory, _) => None,
+            (CheckKind::Memory, _) => None,
         }
     }
 }
@@ -271,35 +271,35 @@ fn next_sweep(now: u64) -> u64 {
     (now / MEMORY_PERIOD + 1) * MEMORY_PERIOD
 }
 
-async fn ask(shared: Arc<Shared>, all: Vec<Due>) -> Vec<(Due, Found)> {
+async fn ask(shared: Arc<Shared>, all: Vec<DueCheck>) -> Vec<(DueCheck, CheckResult)> {
     let mut answers = Vec::with_capacity(all.len());
     let instances: Vec<InstanceId> =
-        all.iter().filter(|due| due.look == Look::Memory).map(|due| due.instance).collect();
+        all.iter().filter(|due| due.look == CheckKind::Memory).map(|due| due.instance).collect();
     let uses = match instances.is_empty() {
         true => HashMap::new(),
         false => shared.bodies.measure(&instances, Measure::Memory).await,
     };
     for due in all {
         let (path, limit) = match due.look {
-            Look::Ready => (due.link.version.ready_path(), READY_LIMIT),
-            Look::Live => (due.link.version.spec.live.as_ref().map(|live| live.path.as_str()), LIVE_LIMIT),
-            Look::Memory => (None, LIVE_LIMIT),
+            CheckKind::Ready => (due.link.version.ready_path(), READY_LIMIT),
+            CheckKind::Live => (due.link.version.spec.live.as_ref().map(|live| live.path.as_str()), LIVE_LIMIT),
+            CheckKind::Memory => (None, LIVE_LIMIT),
         };
         let found = match path {
             Some(path) => probe(&shared, &due, path, limit).await,
-            None => uses.get(&due.instance).map_or(Found::Well, |memory| Found::Uses(*memory)),
+            None => uses.get(&due.instance).map_or(CheckResult::Well, |memory| CheckResult::Uses(*memory)),
         };
         answers.push((due, found));
     }
     answers
 }
 
-async fn probe(shared: &Shared, due: &Due, path: &str, limit: Duration) -> Found {
-    let Some(cell) = shared.owner(due.instance) else { return Found::Refused };
+async fn probe(shared: &Shared, due: &DueCheck, path: &str, limit: Duration) -> CheckResult {
+    let Some(cell) = shared.owner(due.instance) else { return CheckResult::Refused };
     match shared.bodies.of(&cell, due.instance).probe(due.instance, path, limit).await {
-        Health::Well => Found::Well,
-        Health::Slow => Found::Slow,
-        Health::Refused => Found::Refused,
+        Health::Well => CheckResult::Well,
+        Health::Slow => CheckResult::Slow,
+        Health::Refused => CheckResult::Refused,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kip_fleet::function::Provisioned;
+use kip_fleet::function::ProvisionedTarget;
 use kip_fleet::scaler::session::{FcDecision, FcLine, KpaDecision, KpaLine};
 use kip_fleet::scaler::{Knative, Scaler as _};
 use kip_fleet::{Class, Event, FunctionCore, Qualifier};
@@ -11,7 +11,8 @@ use kip_spec::scaling::provision::{Metric, shown};
 use kip_spec::scaling::{Fc, Scaling};
 use kip_spec::{FunctionName, Millis, VersionId};
 use kip_store::{
-    Author, Change, DecisionRecord, Effect, Object, ReachedTarget, Record, ScalingRecord, StoredProvision, Unreadable,
+    Author, Change, DecisionRecord, Effect, Object, ReachedTarget, Record, ScalingRecord, StoredProvision,
+    UnreadableRow,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -124,13 +125,13 @@ fn kpa_state(scaler: &Knative) -> Option<Value> {
 }
 
 /// The same of what is provisioned.
-fn fc_state(provisioned: &Provisioned) -> Value {
+fn fc_state(provisioned: &ProvisionedTarget) -> Value {
     let (settings, concurrency) = (&*provisioned.settings, provisioned.concurrency());
     json!({"policy": "fc", "settings": settings, "concurrency": concurrency, "state": provisioned.tracker()})
 }
 
 /// A look at what is provisioned, as lines for `kip scaler decide`.
-fn fc_lines(provisioned: &Provisioned) -> Option<(Option<Value>, Value, FcDecision)> {
+fn fc_lines(provisioned: &ProvisionedTarget) -> Option<(Option<Value>, Value, FcDecision)> {
     let looked = provisioned.last()?;
     let fc = &provisioned.settings;
     let header = looked.began.map(
@@ -152,7 +153,7 @@ fn fc_lines(provisioned: &Provisioned) -> Option<(Option<Value>, Value, FcDecisi
 
 /// Which policy looked.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Looked {
+pub(crate) enum PolicyObservation {
     Version(VersionId),
     Qualifier(Qualifier),
 }
@@ -161,14 +162,20 @@ pub(crate) enum Looked {
 const LOOKS: u32 = 200;
 
 /// By policy, what was last written into the decision log, where only changes are, and looks since the last first line.
-pub(crate) type Told = BTreeMap<String, (u32, u32)>;
+pub(crate) type LastLogged = BTreeMap<String, (u32, u32)>;
 
 impl Cell {
     /// Writes down what a policy decided. Called under the cell's lock, right after the step.
-    pub(crate) fn note_scaling(&self, shared: &Shared, core: &FunctionCore, told: &mut Told, looked: Looked) {
+    pub(crate) fn note_scaling(
+        &self,
+        shared: &Shared,
+        core: &FunctionCore,
+        told: &mut LastLogged,
+        looked: PolicyObservation,
+    ) {
         let (mut hot, mut in_flight) = (0, 0);
         let mut queued = 0;
-        let concerns = |version: VersionId| !matches!(looked, Looked::Version(own) if own != version);
+        let concerns = |version: VersionId| !matches!(looked, PolicyObservation::Version(own) if own != version);
         for instance in core.instances().filter(|instance| concerns(instance.version)) {
             hot += u32::from(instance.state.class() == Class::Hot);
             in_flight += instance.in_flight;
@@ -178,12 +185,14 @@ impl Cell {
         }
         let at = now().wall;
         let lines = match looked {
-            Looked::Version(version) => core.revisions().find(|(id, _)| *id == version).and_then(|(_, revision)| {
-                let (header, line, decision) = kpa_lines(revision.scaler.knative()?)?;
-                let (applied, why) = (decision.applied, decision.reason.clone());
-                Some((header, line, json!(decision), applied, why, Some(version.0), None, hot))
-            }),
-            Looked::Qualifier(qualifier) => {
+            PolicyObservation::Version(version) => {
+                core.revisions().find(|(id, _)| *id == version).and_then(|(_, revision)| {
+                    let (header, line, decision) = kpa_lines(revision.scaler.knative()?)?;
+                    let (applied, why) = (decision.applied, decision.reason.clone());
+                    Some((header, line, json!(decision), applied, why, Some(version.0), None, hot))
+                })
+            }
+            PolicyObservation::Qualifier(qualifier) => {
                 let provisioned = core.provisions().iter().find(|provisioned| provisioned.qualifier == qualifier);
                 provisioned.into_iter().for_each(|provisioned| shared.meter.arm(self.number, provisioned));
                 provisioned.and_then(|provisioned| {
@@ -211,7 +220,7 @@ impl Cell {
             };
             shared.recorder.record(Record::Scaling(record));
         };
-        if let (Looked::Qualifier(own), Some(whom)) = (looked, &qualifier)
+        if let (PolicyObservation::Qualifier(own), Some(whom)) = (looked, &qualifier)
             && let Some(of) = core.provisions().iter().find(|provisioned| provisioned.qualifier == own)
         {
             let (function, target) = (self.name().to_string(), of.target());
@@ -227,11 +236,13 @@ impl Cell {
         record(line, decision);
         if looks == LOOKS {
             let state = match looked {
-                Looked::Version(own) => core
+                PolicyObservation::Version(own) => core
                     .revisions()
                     .find(|(id, _)| *id == own)
                     .and_then(|(_, revision)| kpa_state(revision.scaler.knative()?)),
-                Looked::Qualifier(own) => core.provisions().iter().find(|one| one.qualifier == own).map(fc_state),
+                PolicyObservation::Qualifier(own) => {
+                    core.provisions().iter().find(|one| one.qualifier == own).map(fc_state)
+                }
             };
             state.into_iter().for_each(|state| record(state, Value::Null));
         }
@@ -350,7 +361,7 @@ impl Cell {
             )
         };
         let of_core = self.look(&inner, |core| {
-            let info = |provisioned: &Provisioned| ProvisionInfo {
+            let info = |provisioned: &ProvisionedTarget| ProvisionInfo {
                 function: self.name().clone(),
                 qualifier: name_of(provisioned.qualifier),
                 declared: provisioned.declared_by.is_some(),
@@ -446,7 +457,7 @@ impl Shared {
     /// What is provisioned by the store. A row that cannot be read stays there and is reported: it must not be lost in silence.
     pub(crate) async fn stored_provisions(&self) -> Result<Vec<StoredProvision>, Error> {
         let (stored, unreadable) = self.changes.read().provisions().await?;
-        for Unreadable { object, detail } in unreadable {
+        for UnreadableRow { object, detail } in unreadable {
             self.disk.report(format!(
                 "{object} is stored in a form that this version cannot read, and does not hold: {detail}"
             ));

@@ -12,7 +12,7 @@ use kip_fleet::Inventory;
 use kip_fleet::room::{Host, Pool};
 use kip_host::disk::{Pressure, Reserve};
 use kip_spec::function::{FunctionSpec, Program};
-use kip_store::gate::{Gate, GatedControl};
+use kip_store::gate::{CommitGate, GatedControl};
 use kip_store::{Author, Changes, ControlStore as _, SqliteControl, SqliteRecords};
 
 use crate::{Bodies, Cell, Control, DiskOptions, Options, Retention, Stores};
@@ -67,7 +67,7 @@ impl Room {
         let store = SqliteControl::open(&folder.path().join("control.db")).expect("a control store");
         let records = Arc::new(SqliteRecords::open(&folder.path().join("records.db")).expect("a record store"));
         let identity = store.begin_boot().await.expect("an identity");
-        let store = GatedControl { store, gate: Gate::default() };
+        let store = GatedControl { store, gate: CommitGate::default() };
         let stores = Stores { changes: Changes::new(Arc::new(store)), records, files: None };
         let (control, body) = open(folder.path(), identity.boot, stores, true).await;
         let room = Self { control, body, folder };

@@ -8,12 +8,12 @@ use std::time::Duration;
 use kip_fleet::StartKind;
 use kip_host::clock::boot_millis;
 
-use crate::permit::{Permit, Refused};
+use crate::permit::{Permit, RequestRefusal};
 use crate::testing::Room;
 use crate::{Admission, InstanceInfo};
 
 /// Waits for a place, as a request does.
-async fn place(room: &Room) -> Result<Permit, Refused> {
+async fn place(room: &Room) -> Result<Permit, RequestRefusal> {
     match room.cell().admit() {
         Admission::Granted(permit) => Ok(permit),
         Admission::Refused(refused) => Err(refused),

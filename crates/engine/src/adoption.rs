@@ -7,15 +7,15 @@ use kip_host::sockets::{self, Connection};
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use tokio::sync::watch;
 
-use crate::body::Life;
+use crate::body::Liveness;
 
 /// All that was found.
 #[derive(Debug, Default)]
 pub struct Adoption {
     /// The instances, those included that cannot go on.
-    pub found: Vec<Found>,
+    pub found: Vec<FoundInstance>,
     /// Connections of the earlier server to instances that go on.
-    pub inherited: Inherited,
+    pub inherited: InheritedConnections,
 }
 
 /// Said of an instance of which nothing is left.
@@ -23,7 +23,7 @@ pub(crate) const ENDED: &str = "it ended while no server ran";
 
 /// An instance of an earlier server.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct FoundInstance {
     /// Its id.
     pub instance: InstanceId,
     /// Its function, as far as it is known.
@@ -35,12 +35,12 @@ pub struct Found {
     /// What its order asked to be told again.
     pub memo: String,
     /// How it is, or why it cannot go on.
-    pub state: Result<Alive, String>,
+    pub state: Result<AliveInstance, String>,
     /// It was asked to end and has a rest of its grace: it is to be stopped, not killed.
     pub has_grace: bool,
 }
 
-impl Found {
+impl FoundInstance {
     /// Whether some process of it was still there.
     pub fn was_there(&self) -> bool {
         !self.state.as_ref().is_err_and(|reason| reason == ENDED)
@@ -49,11 +49,11 @@ impl Found {
 
 /// How an instance that can go on was found.
 #[derive(Debug, Clone)]
-pub struct Alive {
+pub struct AliveInstance {
     /// Where it is reached.
     pub endpoint: Endpoint,
     /// Whether it lives; the body changes it.
-    pub life: watch::Receiver<Life>,
+    pub life: watch::Receiver<Liveness>,
     /// It gets no CPU.
     pub asleep: bool,
     /// Connections that the earlier server closed by ending and that are still open on its side.
@@ -64,9 +64,9 @@ pub struct Alive {
 
 /// Connections that an earlier server left on instances.
 #[derive(Debug, Default)]
-pub struct Inherited(pub(crate) BTreeMap<InstanceId, Vec<Connection>>);
+pub struct InheritedConnections(pub(crate) BTreeMap<InstanceId, Vec<Connection>>);
 
-impl Inherited {
+impl InheritedConnections {
     /// Whether there are none any more.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -59,7 +59,7 @@ pub struct Devices {
 
 /// Whether an instance lives, as far as its body knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Life {
+pub enum Liveness {
     /// It lives.
     Alive,
     /// Its body has lost touch with it: the link to the engine that runs it is down. It may live.
@@ -70,11 +70,11 @@ pub enum Life {
 
 /// An instance that is ready.
 #[derive(Debug, Clone)]
-pub struct Running {
+pub struct ReadyInstance {
     /// Where it is reached.
     pub endpoint: Endpoint,
     /// Whether it lives; the body changes it.
-    pub life: watch::Receiver<Life>,
+    pub life: watch::Receiver<Liveness>,
     /// It can be reached from other machines, on this address, which nobody asked for.
     pub exposed: Option<SocketAddr>,
 }
@@ -94,7 +94,7 @@ pub struct StopOrder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyEvent {
     /// The main process of an instance ended, asked to or not.
-    Ended(Ended),
+    Ended(InstanceEnd),
     /// The body lost touch with an instance.
     Unreachable(InstanceId),
     /// The body is in touch with it again.
@@ -103,7 +103,7 @@ pub enum BodyEvent {
 
 /// How the main process of an instance ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub struct InstanceEnd {
     /// Which instance.
     pub instance: InstanceId,
     /// Exit code, if it ended by itself.
@@ -228,7 +228,7 @@ pub trait Body: Send + Sync + std::fmt::Debug {
     /// once, before the first start.
     async fn adopt(&self) -> Adoption;
     /// Starts an instance and returns when it is ready. May take minutes.
-    async fn start(&self, order: Order) -> Result<Running, StartError>;
+    async fn start(&self, order: Order) -> Result<ReadyInstance, StartError>;
     /// Calls the initialize hook. `POST`, empty body.
     async fn initialize(&self, instance: InstanceId, hook: &Hook) -> Result<(), Error>;
     /// Sends a `GET` for a path, to see how the instance does.

@@ -18,10 +18,10 @@ use kip_spec::function::Hook;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
-use crate::adoption::{Adoption, Found};
+use crate::adoption::{Adoption, FoundInstance};
 use crate::body::{
-    Body, BodyEvent, Ended, Error, Health, Life, LocalBody, Measure, Order, Running, StartError, StartProblem,
-    StopOrder,
+    Body, BodyEvent, Error, Health, InstanceEnd, Liveness, LocalBody, Measure, Order, ReadyInstance, StartError,
+    StartProblem, StopOrder,
 };
 
 /// Events that may wait.
@@ -48,7 +48,7 @@ pub enum Call {
 
 /// How a call goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Course {
+pub enum Script {
     /// At once and well.
     Well,
     /// Well, after so long.
@@ -76,7 +76,7 @@ pub enum Reply {
 
 #[derive(Debug)]
 struct Fake {
-    life: watch::Sender<Life>,
+    life: watch::Sender<Liveness>,
     /// Its listener and connections end when this changes.
     connections: watch::Sender<u64>,
     paused: bool,
@@ -86,11 +86,11 @@ struct Fake {
 #[derive(Debug, Default)]
 struct Scripts {
     instances: HashMap<InstanceId, Fake>,
-    courses: HashMap<Call, VecDeque<Course>>,
+    courses: HashMap<Call, VecDeque<Script>>,
     replies: VecDeque<Reply>,
     calls: Vec<(Call, InstanceId)>,
     requests: Vec<(InstanceId, String)>,
-    found: Vec<Found>,
+    found: Vec<FoundInstance>,
 }
 
 /// The body.
@@ -108,7 +108,7 @@ impl FakeBody {
     }
 
     /// How the next calls of a kind go, in this order; those after them go well at once.
-    pub fn script(&self, call: Call, courses: &[Course]) {
+    pub fn script(&self, call: Call, courses: &[Script]) {
         self.scripts.lock().courses.entry(call).or_default().extend(courses);
     }
 
@@ -118,7 +118,7 @@ impl FakeBody {
     }
 
     /// What the next [`Body::adopt`] finds.
-    pub fn leave(&self, found: Found) {
+    pub fn leave(&self, found: FoundInstance) {
         self.scripts.lock().found.push(found);
     }
 
@@ -162,16 +162,16 @@ impl FakeBody {
         let life = fake.life.clone();
         drop(fake);
         tokio::time::sleep(later).await;
-        life.send_replace(Life::Ended);
-        let ended = Ended { instance, code: Some(1), signal: None, out_of_memory: None };
+        life.send_replace(Liveness::Ended);
+        let ended = InstanceEnd { instance, code: Some(1), signal: None, out_of_memory: None };
         let _ = self.events.send(BodyEvent::Ended(ended)).await;
     }
 
     /// The body loses touch with an instance, or is in touch again.
     pub async fn reach(&self, instance: InstanceId, reachable: bool) {
         let (life, event) = match reachable {
-            true => (Life::Alive, BodyEvent::Reachable(instance)),
-            false => (Life::Unreachable, BodyEvent::Unreachable(instance)),
+            true => (Liveness::Alive, BodyEvent::Reachable(instance)),
+            false => (Liveness::Unreachable, BodyEvent::Unreachable(instance)),
         };
         if let Some(fake) = self.scripts.lock().instances.get(&instance) {
             fake.life.send_replace(life);
@@ -183,26 +183,26 @@ impl FakeBody {
         let course = {
             let mut scripts = self.scripts.lock();
             scripts.calls.push((call, instance));
-            scripts.courses.get_mut(&call).and_then(VecDeque::pop_front).unwrap_or(Course::Well)
+            scripts.courses.get_mut(&call).and_then(VecDeque::pop_front).unwrap_or(Script::Well)
         };
         match course {
-            Course::Well => true,
-            Course::After(time) => {
+            Script::Well => true,
+            Script::After(time) => {
                 tokio::time::sleep(time).await;
                 true
             }
-            Course::Fail => false,
-            Course::FailAfter(time) => {
+            Script::Fail => false,
+            Script::FailAfter(time) => {
                 tokio::time::sleep(time).await;
                 false
             }
-            Course::Hang => std::future::pending().await,
+            Script::Hang => std::future::pending().await,
         }
     }
 
-    fn make(&self, instance: InstanceId) -> (Endpoint, watch::Receiver<Life>) {
+    fn make(&self, instance: InstanceId) -> (Endpoint, watch::Receiver<Liveness>) {
         let (dialer, listener) = listen();
-        let (life, alive) = watch::channel(Life::Alive);
+        let (life, alive) = watch::channel(Liveness::Alive);
         let connections = watch::Sender::new(0);
         let closing = connections.subscribe();
         let scripts = self.scripts.clone();
@@ -251,8 +251,8 @@ async fn answer(
     instance: InstanceId,
     request: http::Request<Incoming>,
     scripts: Arc<Mutex<Scripts>>,
-) -> Result<Response<Full<Bytes>>, Broken> {
-    let body = request.into_body().collect().await.map_err(|_| Broken)?.to_bytes();
+) -> Result<Response<Full<Bytes>>, BrokenConnection> {
+    let body = request.into_body().collect().await.map_err(|_| BrokenConnection)?.to_bytes();
     let reply = {
         let mut scripts = scripts.lock();
         scripts.requests.push((instance, String::from_utf8_lossy(&body).into_owned()));
@@ -261,7 +261,7 @@ async fn answer(
     let mut response = Response::new(Full::from(instance.to_string()));
     match reply {
         Reply::After(time) => tokio::time::sleep(time).await,
-        Reply::BreakOff => return Err(Broken),
+        Reply::BreakOff => return Err(BrokenConnection),
         Reply::Close => {
             response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
         }
@@ -273,7 +273,7 @@ async fn answer(
 /// Ends a connection without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the test says so")]
-struct Broken;
+struct BrokenConnection;
 
 #[async_trait]
 impl Body for FakeBody {
@@ -281,13 +281,13 @@ impl Body for FakeBody {
         Adoption { found: std::mem::take(&mut self.scripts.lock().found), ..Adoption::default() }
     }
 
-    async fn start(&self, order: Order) -> Result<Running, StartError> {
+    async fn start(&self, order: Order) -> Result<ReadyInstance, StartError> {
         if !self.course(Call::Start, order.instance).await {
             let (problem, detail) = (StartProblem::SpawnFailed, "the test says so".to_owned());
             return Err(StartError { problem, detail, last_lines: Vec::new() });
         }
         let (endpoint, life) = self.make(order.instance);
-        Ok(Running { endpoint, life, exposed: None })
+        Ok(ReadyInstance { endpoint, life, exposed: None })
     }
 
     async fn initialize(&self, instance: InstanceId, _: &Hook) -> Result<(), Error> {
@@ -344,7 +344,7 @@ impl Body for FakeBody {
             return Err(Self::failed("kill", instance));
         }
         if let Some(fake) = self.scripts.lock().instances.remove(&instance) {
-            fake.life.send_replace(Life::Ended);
+            fake.life.send_replace(Liveness::Ended);
         }
         Ok(())
     }

@@ -9,10 +9,10 @@ pub mod body;
 pub mod fake;
 pub mod process;
 
-pub use adoption::{Adoption, Alive, Found, Inherited};
+pub use adoption::{Adoption, AliveInstance, FoundInstance, InheritedConnections};
 pub use body::{
-    Body, BodyEvent, Devices, Ended, Error, Health, Life, LocalBody, Measure, Order, Running, StartError, StartProblem,
-    StopOrder,
+    Body, BodyEvent, Devices, Error, Health, InstanceEnd, Liveness, LocalBody, Measure, Order, ReadyInstance,
+    StartError, StartProblem, StopOrder,
 };
 pub use process::stop::target_of as stop_target_of;
 pub use process::{Capabilities, LogFile, Options, ProcessBody, Record};

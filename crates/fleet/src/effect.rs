@@ -4,7 +4,7 @@ use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::state::STATES;
-use crate::why::{Refusal, StartFailure, Why};
+use crate::why::{Reason, Refusal, StartFailure};
 use crate::{OperationNumber, Place, Qualifier, Rung, State, Ticket, ToPlacer};
 
 /// An output of a [`crate::FunctionCore`].
@@ -205,5 +205,5 @@ pub struct Change {
     /// To where.
     pub to: State,
     /// For what reason.
-    pub why: Why,
+    pub why: Reason,
 }

@@ -7,7 +7,7 @@ use kip_spec::{Finite, InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::function::Backlog;
-use crate::why::{Exit, StartFailure};
+use crate::why::{ProgramExit, StartFailure};
 use crate::{AliasNumber, FromPlacer, OperationNumber, Place, Policy, Qualifier, Rung, Target, Ticket};
 
 /// An input of a [`crate::FunctionCore`].
@@ -104,14 +104,14 @@ pub enum Event {
         /// Which operation.
         operation: OperationNumber,
         /// How.
-        seen: Seen,
+        seen: OperationOutcome,
     },
     /// An instance's program ended, whatever was going on.
     Exited {
         /// Which.
         instance: InstanceId,
         /// How.
-        exit: Exit,
+        exit: ProgramExit,
     },
     /// An earlier server started this instance and it lives. Nothing is decided before [`Event::Serve`].
     Adopt {
@@ -122,7 +122,7 @@ pub enum Event {
         /// How that version wants to be treated.
         policy: Arc<Policy>,
         /// What it was found to be.
-        found: Found,
+        found: FoundState,
     },
     /// The requests that an earlier server left on an adopted instance are over.
     Settled {
@@ -141,7 +141,7 @@ pub enum Event {
         /// Of which instance.
         instance: InstanceId,
         /// How.
-        how: Unhealthy,
+        how: ProbeFailure,
     },
     /// The answer to [`crate::Effect::AskProgress`].
     Progress {
@@ -191,7 +191,7 @@ impl Priority {
 /// How an instance failed its live probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unhealthy {
+pub enum ProbeFailure {
     /// It answered that it is not well, or nobody listens.
     Refused,
     /// It did not answer in time; a busy one may just be busy.
@@ -200,7 +200,7 @@ pub enum Unhealthy {
 
 /// What an instance of an earlier server was found to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
+pub struct FoundState {
     /// It sleeps, and on which rung.
     pub asleep: Option<Rung>,
     /// Requests of the earlier server that may still be with it.
@@ -216,7 +216,7 @@ pub struct Found {
 /// How an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Seen {
+pub enum OperationOutcome {
     /// The program runs and its probe succeeded.
     Started,
     /// It does not.

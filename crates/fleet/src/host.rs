@@ -38,10 +38,10 @@ pub struct CoreHost {
     sequence: u32,
     core: Option<Box<FunctionCore>>,
     serving: Option<(VersionId, Arc<Policy>)>,
-    declared: Option<Box<Declared>>,
+    declared: Option<Box<Declarations>>,
     /// Instances of an earlier server are handed in.
     adoption: Option<Box<Adoption>>,
-    closed: Option<Closed>,
+    closed: Option<ClosedReason>,
     /// When a step last panicked, boot time.
     failed_at: Option<u64>,
     quarantined: bool,
@@ -50,14 +50,14 @@ pub struct CoreHost {
 /// Why a function takes nothing any more; a refusal itself would be large for something that each function has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Closed {
+enum ClosedReason {
     Removed,
     ShuttingDown,
 }
 
 /// What was declared besides versions; most functions have nothing of it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Declared {
+struct Declarations {
     aliases: BTreeMap<AliasNumber, (Vec<Target>, u32)>,
     provisions: BTreeMap<Qualifier, Arc<Fc>>,
     reached: BTreeMap<Qualifier, u32>,
@@ -248,8 +248,8 @@ impl CoreHost {
     fn learn(&mut self, event: &Event) {
         match event {
             Event::Deploy { .. } => (self.closed, self.quarantined) = (None, false),
-            Event::Remove => self.close(Closed::Removed),
-            Event::Shutdown => self.close(Closed::ShuttingDown),
+            Event::Remove => self.close(ClosedReason::Removed),
+            Event::Shutdown => self.close(ClosedReason::ShuttingDown),
             _ if self.closed.is_some() => {}
             Event::Alias { alias, targets, .. } if targets.is_empty() => {
                 if let Some(declared) = self.declared.as_deref_mut() {
@@ -272,11 +272,12 @@ impl CoreHost {
             }
             _ => return,
         }
-        let nothing = |d: &mut Box<Declared>| d.aliases.is_empty() && d.provisions.is_empty() && d.reached.is_empty();
+        let nothing =
+            |d: &mut Box<Declarations>| d.aliases.is_empty() && d.provisions.is_empty() && d.reached.is_empty();
         self.declared.take_if(nothing);
     }
 
-    fn close(&mut self, closed: Closed) {
+    fn close(&mut self, closed: ClosedReason) {
         (self.closed, self.declared, self.serving) = (Some(closed), None, None);
     }
 
@@ -298,8 +299,8 @@ impl CoreHost {
     fn refusal(&self) -> Refusal {
         match self.closed {
             _ if self.quarantined => Refusal::Quarantined,
-            Some(Closed::ShuttingDown) => Refusal::ShuttingDown,
-            Some(Closed::Removed) | None => Refusal::Removed,
+            Some(ClosedReason::ShuttingDown) => Refusal::ShuttingDown,
+            Some(ClosedReason::Removed) | None => Refusal::Removed,
         }
     }
 

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::placer::{Offer, Urgency};
 use crate::state::{Rung, STATES};
-use crate::why::Why;
-use crate::{Kind, Lack, OperationNumber, Place, StartKind, State, Usage};
+use crate::why::Reason;
+use crate::{Kind, OperationNumber, Place, Shortage, StartKind, State, Usage};
 
 /// An operation that is under way. There is at most one for each instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,13 +53,13 @@ pub struct Instance {
     /// The number of the latest ask for room.
     pub ask: OperationNumber,
     /// What there is too little of for it.
-    pub waits_for: Option<Lack>,
+    pub waits_for: Option<Shortage>,
     /// When its start or wake began, boot time.
     pub moving_since: u64,
     /// The rung it wakes from.
     pub slept_on: Option<Rung>,
     /// Where it is going, while it drains or sinks.
-    pub goal: Option<(Goal, Why)>,
+    pub goal: Option<(Goal, Reason)>,
     /// Requests it has now.
     pub in_flight: u32,
     /// Places that requests of an earlier server take, and until when they may, boot time; part of `in_flight`.
@@ -79,7 +79,7 @@ pub struct Instance {
     /// When its progress is asked for, boot time; only while it works.
     pub watch: Option<u64>,
     /// It is to be replaced, and why.
-    pub replace: Option<Why>,
+    pub replace: Option<Reason>,
     /// It was provisioned and is not any more: it ends when it is idle.
     pub released: bool,
     /// What the placer was told it could have, while somebody waits for room.

@@ -32,15 +32,15 @@ use serde::{Deserialize, Serialize};
 
 pub use alias::{AliasNumber, Qualifier, Target};
 pub use effect::{Change, Effect, Kind, Operate, StartKind, Usage};
-pub use event::{Call, Event, Found, Priority, Seen, Unhealthy};
+pub use event::{Call, Event, FoundState, OperationOutcome, Priority, ProbeFailure};
 pub use function::{Backlog, FunctionCore};
 pub use host::{CoreHost, Recovery, Subject};
 pub use placer::{FromPlacer, Placer, ToPlacer};
 pub use policy::Policy;
-pub use room::{Device, DeviceKind, Inventory, Lack, Need, Place};
+pub use room::{Device, DeviceKind, Inventory, Place, RoomNeed, Shortage};
 pub use router::Router;
 pub use state::{Class, Rung, State};
-pub use why::{Exit, Refusal, StartFailure, Why};
+pub use why::{ProgramExit, Reason, Refusal, StartFailure};
 
 /// The time as the shell hands it in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

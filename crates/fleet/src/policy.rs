@@ -4,7 +4,7 @@ use kip_spec::function::{Concurrency, Dispatch, FunctionSpec, Idle};
 use kip_spec::scaling::Scaling;
 use serde::{Deserialize, Serialize};
 
-use crate::room::Need;
+use crate::room::RoomNeed;
 
 /// A version as the brain sees it. Times in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct Policy {
     /// Which free instance takes a request.
     pub dispatch: Dispatch,
     /// What one instance reserves.
-    pub need: Need,
+    pub need: RoomNeed,
     /// Whether there is an initialize hook.
     pub initialize: bool,
     /// Rungs below paused that the host offers and the version is qualified for.
@@ -95,7 +95,7 @@ impl From<&FunctionSpec> for Policy {
             scaling: spec.scaling.clone(),
             idle: spec.idle,
             dispatch: spec.dispatch,
-            need: Need::from(&spec.resources),
+            need: RoomNeed::from(&spec.resources),
             initialize: spec.lifecycle.initialize.is_some(),
             rungs: Rungs::default(),
             grace: spec.timeouts.grace.map(|grace| grace.0),

@@ -9,7 +9,7 @@ use crate::{Priority, Ticket};
 
 /// A request that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waiting {
+pub struct QueuedRequest {
     /// When it arrived, boot time.
     pub since: u64,
     /// When it is refused, boot time.
@@ -20,7 +20,7 @@ pub struct Waiting {
     pub pinned: bool,
 }
 
-impl Waiting {
+impl QueuedRequest {
     /// Ageing without ever sorting again: a lower priority counts as having come later.
     fn rank(&self) -> u64 {
         self.since.saturating_add(u64::from(self.priority.0) * Priority::STEP)
@@ -30,7 +30,7 @@ impl Waiting {
 /// Requests that wait. Tickets ascend in the order of arrival.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Queue {
-    waiting: BTreeMap<Ticket, Waiting>,
+    waiting: BTreeMap<Ticket, QueuedRequest>,
     order: BTreeSet<(u64, Ticket)>,
     deadlines: BTreeSet<(u64, Ticket)>,
 }
@@ -67,20 +67,20 @@ impl Queue {
     }
 
     /// Adds one at its place.
-    pub fn push(&mut self, ticket: Ticket, waiting: Waiting) {
+    pub fn push(&mut self, ticket: Ticket, waiting: QueuedRequest) {
         self.order.insert((waiting.rank(), ticket));
         self.deadlines.insert((waiting.deadline, ticket));
         self.waiting.insert(ticket, waiting);
     }
 
     /// Takes the one whose turn it is.
-    pub fn pop(&mut self) -> Option<(Ticket, Waiting)> {
+    pub fn pop(&mut self) -> Option<(Ticket, QueuedRequest)> {
         let (_, ticket) = *self.order.first()?;
         self.remove(ticket).map(|waiting| (ticket, waiting))
     }
 
     /// Takes a certain one out, wherever it stands.
-    pub fn remove(&mut self, ticket: Ticket) -> Option<Waiting> {
+    pub fn remove(&mut self, ticket: Ticket) -> Option<QueuedRequest> {
         let waiting = self.waiting.remove(&ticket)?;
         self.order.remove(&(waiting.rank(), ticket));
         self.deadlines.remove(&(waiting.deadline, ticket));
@@ -88,7 +88,7 @@ impl Queue {
     }
 
     /// Takes one whose deadline has come.
-    pub fn pop_expired(&mut self, now: u64) -> Option<(Ticket, Waiting)> {
+    pub fn pop_expired(&mut self, now: u64) -> Option<(Ticket, QueuedRequest)> {
         let (deadline, ticket) = *self.deadlines.first()?;
         if deadline > now {
             return None;
@@ -97,7 +97,7 @@ impl Queue {
     }
 
     /// Takes those that any version may serve, in the order of arrival.
-    pub fn take_unpinned(&mut self) -> Vec<(Ticket, Waiting)> {
+    pub fn take_unpinned(&mut self) -> Vec<(Ticket, QueuedRequest)> {
         let free: Vec<Ticket> =
             self.waiting.iter().filter(|(_, waiting)| !waiting.pinned).map(|(ticket, _)| *ticket).collect();
         free.into_iter().filter_map(|ticket| Some((ticket, self.remove(ticket)?))).collect()
@@ -108,8 +108,8 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn waiting(since: u64, deadline: u64, priority: Priority) -> Waiting {
-        Waiting { since, deadline, priority, pinned: false }
+    fn waiting(since: u64, deadline: u64, priority: Priority) -> QueuedRequest {
+        QueuedRequest { since, deadline, priority, pinned: false }
     }
 
     #[test]

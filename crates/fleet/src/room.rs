@@ -10,7 +10,7 @@ use crate::state::{Rung, State};
 
 /// What one instance reserves on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Need {
+pub struct RoomNeed {
     /// Thousandths of a CPU; 0 where nothing is declared.
     pub cpu: u64,
     /// Host memory in bytes; 0 where nothing is declared.
@@ -59,7 +59,7 @@ impl DeviceKind {
     }
 }
 
-impl From<&Resources> for Need {
+impl From<&Resources> for RoomNeed {
     fn from(resources: &Resources) -> Self {
         let gpu = resources.gpu.as_ref();
         Self {
@@ -75,7 +75,7 @@ impl From<&Resources> for Need {
     }
 }
 
-impl Need {
+impl RoomNeed {
     /// Whether it needs nothing that is counted.
     pub fn is_nothing(&self) -> bool {
         self.cpu == 0 && self.memory == 0 && self.gpu == Gpu::None
@@ -122,7 +122,7 @@ impl Place {
 
 /// What there is not enough of for an instance that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Lack {
+pub struct Shortage {
     /// CPU.
     pub cpu: bool,
     /// Host memory.
@@ -133,14 +133,14 @@ pub struct Lack {
     pub quota: bool,
 }
 
-impl Lack {
+impl Shortage {
     /// Whether nothing is missing.
     pub fn is_nothing(self) -> bool {
         self == Self::default()
     }
 }
 
-impl fmt::Display for Lack {
+impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = [(self.gpu, "device memory"), (self.memory, "memory"), (self.cpu, "CPU"), (self.quota, "quota")];
         let mut first = true;
@@ -153,7 +153,7 @@ impl fmt::Display for Lack {
     }
 }
 
-impl fmt::Display for Need {
+impl fmt::Display for RoomNeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
         match self.gpu {
@@ -249,10 +249,10 @@ mod tests {
 
     #[test]
     fn each_rung_keeps_less() {
-        let need = Need { cpu: 500, memory: 7, gpu: Gpu::Slice(9), kind: DeviceKind::ANY };
+        let need = RoomNeed { cpu: 500, memory: 7, gpu: Gpu::Slice(9), kind: DeviceKind::ANY };
         assert_eq!(need.kept_in(State::Busy), need);
-        assert_eq!(need.kept_on(Rung::Paused), Need { cpu: 0, ..need });
-        assert_eq!(need.kept_on(Rung::Parked), Need { cpu: 0, gpu: Gpu::None, ..need });
+        assert_eq!(need.kept_on(Rung::Paused), RoomNeed { cpu: 0, ..need });
+        assert_eq!(need.kept_on(Rung::Parked), RoomNeed { cpu: 0, gpu: Gpu::None, ..need });
         assert!(need.kept_on(Rung::Spilled).is_nothing());
         assert_eq!(need.to_string(), "9B of a device, 7B of memory, 0.500 CPU");
     }

@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 /// As a `BTreeMap`, each value in a box of its own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent, bound(deserialize = "K: Ord + Deserialize<'de>, V: Deserialize<'de>"))]
-pub(crate) struct Sparse<K, V> {
+pub(crate) struct SparseMap<K, V> {
     map: BTreeMap<K, Box<V>>,
 }
 
-impl<K, V> Default for Sparse<K, V> {
+impl<K, V> Default for SparseMap<K, V> {
     fn default() -> Self {
         Self { map: BTreeMap::new() }
     }
 }
 
-impl<K: Ord, V> Sparse<K, V> {
+impl<K: Ord, V> SparseMap<K, V> {
     pub(crate) fn get(&self, key: &K) -> Option<&V> {
         self.map.get(key).map(|value| &**value)
     }

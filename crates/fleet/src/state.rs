@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::why::Gone;
+use crate::why::EndReason;
 
 /// Where an instance is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub enum State {
     /// Being ended.
     Stopping,
     /// Ended.
-    Gone(Gone),
+    Gone(EndReason),
 }
 
 /// How deep an instance sleeps; each rung gives back more and wakes slower.

@@ -5,11 +5,11 @@ use std::fmt;
 use kip_spec::{Bytes, Code, Millis, code};
 use serde::{Deserialize, Serialize};
 
-use crate::{Lack, Need, Unhealthy};
+use crate::{ProbeFailure, RoomNeed, Shortage};
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exit {
+pub struct ProgramExit {
     /// Exit code, if it ended by itself.
     pub code: Option<i32>,
     /// Signal, if it was ended by one.
@@ -29,9 +29,9 @@ pub enum StartFailure {
     /// The operating system refused otherwise.
     SpawnFailed,
     /// It ended first.
-    Exited(Exit),
+    Exited(ProgramExit),
     /// It was ready and ended soon after.
-    ExitedSoon(Exit),
+    ExitedSoon(ProgramExit),
     /// It was killed because it reached its memory limit.
     OutOfMemory {
         /// The limit in bytes.
@@ -60,7 +60,7 @@ pub enum StartFailure {
 /// Why an instance is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Gone {
+pub enum EndReason {
     /// Asked to.
     Stopped,
     /// It did not become ready.
@@ -99,7 +99,7 @@ pub enum Refusal {
     /// An instance needs more than there is in all.
     NeverFits {
         /// What it needs.
-        need: Need,
+        need: RoomNeed,
     },
     /// The function has no such version any more.
     NoVersion,
@@ -116,7 +116,7 @@ pub enum Refusal {
 /// Why an instance changed its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Why {
+pub enum Reason {
     /// Requests wait and nothing hot is free.
     RequestsWait {
         /// How many.
@@ -168,7 +168,7 @@ pub enum Why {
     /// It did not become ready.
     StartFailed(StartFailure),
     /// It ended by itself.
-    Exited(Exit),
+    Exited(ProgramExit),
     /// A newer version serves.
     VersionReplaced,
     /// The function was removed.
@@ -178,7 +178,7 @@ pub enum Why {
     /// Somebody else waits for what it holds.
     Evicted {
         /// What that is.
-        lack: Lack,
+        lack: Shortage,
     },
     /// The task it worked on was told to stop.
     TaskStopped,
@@ -201,7 +201,7 @@ pub enum Why {
         silent: u64,
     },
     /// Its live probe failed.
-    NotLive(Unhealthy),
+    NotLive(ProbeFailure),
     /// Requests of an earlier server did not end in time.
     NeverSettled,
     /// Giving memory back failed.
@@ -272,7 +272,7 @@ impl StartFailure {
     }
 }
 
-impl fmt::Display for Exit {
+impl fmt::Display for ProgramExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.code, self.signal) {
             (Some(code), _) => write!(f, "exit code {code}"),
@@ -333,7 +333,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RequestsWait { queued: 1 } => f.write_str("1 request waits and no hot instance is free"),
@@ -367,8 +367,8 @@ impl fmt::Display for Why {
             Self::Stalled { silent } => {
                 write!(f, "requests are in flight and no byte came for {}, past watchdog.stall", Millis(*silent))
             }
-            Self::NotLive(Unhealthy::Refused) => f.write_str("the live probe failed"),
-            Self::NotLive(Unhealthy::Slow) => f.write_str("the live probe was not answered, and it has no work"),
+            Self::NotLive(ProbeFailure::Refused) => f.write_str("the live probe failed"),
+            Self::NotLive(ProbeFailure::Slow) => f.write_str("the live probe was not answered, and it has no work"),
             Self::NeverSettled => f.write_str("requests of an earlier server did not end in time"),
             Self::ParkFailed => f.write_str("giving memory back failed"),
             Self::NoLongerNeeded => f.write_str("nothing waits for it any more"),

@@ -10,8 +10,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, Command};
 
-use crate::error::Lost;
-use crate::wire::{Answer, Ask, Hello, Reply, Request};
+use crate::error::HelperLoss;
+use crate::wire::{Answer, Ask, HelperReady, Reply, Request};
 
 /// How a helper is started.
 #[derive(Debug, Clone)]
@@ -51,25 +51,25 @@ pub(crate) struct Helper {
 
 impl Helper {
     /// Starts one and waits until it is ready.
-    pub(crate) async fn start(options: &Options) -> Result<Self, Lost> {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(Lost::Start)?;
-        ours.set_nonblocking(true).map_err(Lost::Start)?;
+    pub(crate) async fn start(options: &Options) -> Result<Self, HelperLoss> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(HelperLoss::Start)?;
+        ours.set_nonblocking(true).map_err(HelperLoss::Start)?;
         let mut command = Command::new(&options.program);
         command.args(&options.arguments).envs(options.environment.iter().map(|(name, value)| (name, value)));
         // Devices are numbered as NVML does it, and all of them are seen whatever the server itself was told.
         command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID").env_remove("CUDA_VISIBLE_DEVICES");
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.kill_on_drop(true).spawn().map_err(Lost::Start)?;
+        let child = command.kill_on_drop(true).spawn().map_err(HelperLoss::Start)?;
         // The command holds the other end; while it lives a dead helper would not be noticed.
         drop(command);
-        let (answers, requests) = UnixStream::from_std(ours).map_err(Lost::Start)?.into_split();
+        let (answers, requests) = UnixStream::from_std(ours).map_err(HelperLoss::Start)?.into_split();
         let lines = BufReader::new(answers).lines();
         let mut helper = Self { child, lines, requests, next: 0, started_in: Duration::ZERO };
         let asked = || "its start".to_owned();
         let line = tokio::time::timeout(options.start_limit, helper.lines.next_line()).await;
-        let line = line.map_err(|_| Lost::Hung { asked: asked(), limit: options.start_limit })?;
-        let hello = line.ok().flatten().and_then(|line| serde_json::from_str::<Hello>(&line).ok());
-        let hello = hello.ok_or_else(|| Lost::Ended(asked()))?;
+        let line = line.map_err(|_| HelperLoss::Hung { asked: asked(), limit: options.start_limit })?;
+        let hello = line.ok().flatten().and_then(|line| serde_json::from_str::<HelperReady>(&line).ok());
+        let hello = hello.ok_or_else(|| HelperLoss::Ended(asked()))?;
         helper.started_in = Duration::from_micros(hello.took_us);
         Ok(helper)
     }
@@ -86,18 +86,18 @@ impl Helper {
 
     /// Asks, and waits for the answer as long as `limit`. After an error the helper must not be used any more: what it
     /// was asked for is in an unknown state, and a late answer could be taken for another.
-    pub(crate) async fn ask(&mut self, ask: Ask, limit: Duration) -> Result<(Answer, Duration), Lost> {
+    pub(crate) async fn ask(&mut self, ask: Ask, limit: Duration) -> Result<(Answer, Duration), HelperLoss> {
         self.next += 1;
         let deadline_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let request = Request { id: self.next, deadline_ms, ask };
         match tokio::time::timeout(limit, self.exchange(&request)).await {
             Ok(Ok(Some(reply))) => Ok((reply.answer, Duration::from_micros(reply.took_us))),
-            Ok(Ok(None)) => Err(Lost::Ended(describe(ask))),
-            Ok(Err(_)) => Err(Lost::NotAsked(describe(ask))),
+            Ok(Ok(None)) => Err(HelperLoss::Ended(describe(ask))),
+            Ok(Err(_)) => Err(HelperLoss::NotAsked(describe(ask))),
             Err(_) => {
                 // Not waited for: a process that hangs in the kernel does not die at once.
                 let _ = self.child.start_kill();
-                Err(Lost::Hung { asked: describe(ask), limit })
+                Err(HelperLoss::Hung { asked: describe(ask), limit })
             }
         }
     }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use kip_spec::{Code, Problem, code};
 
-use crate::driver::Failed;
+use crate::driver::CallFailure;
 
 /// Why a helper is not there any more. What it was asked for may have been done, or not, or in part.
 #[derive(Debug, thiserror::Error)]
-pub enum Lost {
+pub enum HelperLoss {
     /// It could not be started.
     #[error("the GPU helper could not be started")]
     Start(#[source] std::io::Error),
@@ -39,10 +39,10 @@ pub enum Error {
     CannotFreeze(String),
     /// The driver refused.
     #[error("the GPU driver refused")]
-    Driver(#[from] Failed),
+    Driver(#[from] CallFailure),
     /// The helper is gone.
     #[error(transparent)]
-    Helper(#[from] Lost),
+    Helper(#[from] HelperLoss),
     /// What must be written down before the next step could not be.
     #[error("the journal could not be written: {0}")]
     Journal(String),

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use kip_host::{clock, tasks};
 
-use crate::driver::{Driver, Failed, Nvml};
+use crate::driver::{CallFailure, Driver, Nvml};
 use crate::report::Report;
-use crate::wire::{Answer, Ask, Hello, Reply, Request};
+use crate::wire::{Answer, Ask, HelperReady, Reply, Request};
 
 /// Boot time until which the present work is wanted. Before the first request nothing is.
 static WANTED_UNTIL: AtomicU64 = AtomicU64::new(0);
@@ -32,7 +32,7 @@ pub fn serve() -> std::io::Result<()> {
     tasks::thread("gpu-requests", move || take(&socket, &sender))?;
     let begun = clock::monotonic_micros();
     let mut desk = Machine::open();
-    let hello = Hello { hello: std::process::id(), took_us: clock::monotonic_micros() - begun };
+    let hello = HelperReady { hello: std::process::id(), took_us: clock::monotonic_micros() - begun };
     write(&mut answers, &hello)?;
     work(&requests, &mut desk, &mut answers)
 }
@@ -89,7 +89,7 @@ fn write<T: serde::Serialize>(to: &mut UnixStream, value: &T) -> std::io::Result
 #[derive(Debug)]
 struct Machine {
     driver: Result<Driver, String>,
-    initialized: Result<(), Failed>,
+    initialized: Result<(), CallFailure>,
     nvml: Result<Nvml, String>,
 }
 

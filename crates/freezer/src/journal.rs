@@ -80,10 +80,10 @@ pub trait Journal: Sync {
 
 /// A journal for work that nobody would recover: the processes are one's own and end with it.
 #[derive(Debug, Clone, Copy)]
-pub struct Unwritten;
+pub struct NullJournal;
 
 #[async_trait]
-impl Journal for Unwritten {
+impl Journal for NullJournal {
     async fn write(&self, _: &Entry) -> Result<(), String> {
         Ok(())
     }

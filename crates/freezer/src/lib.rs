@@ -9,12 +9,12 @@
 //! nothing of functions, queues or ledgers.
 
 mod client;
-mod desk;
 pub mod driver;
 mod error;
 pub mod halt;
 pub mod helper;
 pub mod journal;
+mod locks;
 pub mod probe;
 pub mod qualification;
 pub mod qualify;
@@ -25,8 +25,8 @@ mod unsafe_prefault;
 mod wire;
 
 pub use client::Options;
-pub use desk::{Desk, Turn};
-pub use error::{Error, Lost};
+pub use error::{Error, HelperLoss};
+pub use locks::{DeviceGuard, DeviceLocks};
 pub use qualification::Qualifications;
 pub use report::Report;
 pub use wire::{Answer, Ask};

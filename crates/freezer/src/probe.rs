@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use crate::driver::{Buffer, Context, Failed, HostBuffer};
+use crate::driver::{Buffer, CallFailure, Context, HostBuffer};
 use crate::error::Error;
 
 /// Content is made and read in pieces of this size.
@@ -22,7 +22,7 @@ const PIECE: usize = 16 << 20;
 /// What it answers to each line.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Said {
+pub struct ProbeAnswer {
     /// A checksum of all that it holds.
     pub sum: u64,
     /// How long that took.
@@ -57,11 +57,11 @@ pub fn serve(bytes: u64) -> std::io::Result<()> {
     Ok(())
 }
 
-fn say(begun: u64, done: Result<u64, Failed>) -> std::io::Result<()> {
+fn say(begun: u64, done: Result<u64, CallFailure>) -> std::io::Result<()> {
     let took_us = clock::monotonic_micros() - begun;
     let said = match done {
-        Ok(sum) => Said { sum, took_us, failed: None },
-        Err(failed) => Said { sum: 0, took_us, failed: Some(failed.to_string()) },
+        Ok(sum) => ProbeAnswer { sum, took_us, failed: None },
+        Err(failed) => ProbeAnswer { sum: 0, took_us, failed: Some(failed.to_string()) },
     };
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", serde_json::to_string(&said)?)?;
@@ -78,7 +78,7 @@ struct Holder {
 }
 
 impl Holder {
-    fn create(bytes: usize) -> Result<Self, Failed> {
+    fn create(bytes: usize) -> Result<Self, CallFailure> {
         let context = Context::create()?;
         let held = if bytes == 0 { None } else { Some(context.allocate(bytes)?) };
         let mut piece = vec![0u8; PIECE.min(bytes)];
@@ -92,7 +92,7 @@ impl Holder {
         Ok(Self { held, managed: Vec::new(), shadow: None, bytes, context })
     }
 
-    fn answer(&mut self, line: &str) -> Result<u64, Failed> {
+    fn answer(&mut self, line: &str) -> Result<u64, CallFailure> {
         match line {
             "sum" => self.sum(),
             "first" => self.first(),
@@ -109,7 +109,7 @@ impl Holder {
         }
     }
 
-    fn sum(&self) -> Result<u64, Failed> {
+    fn sum(&self) -> Result<u64, CallFailure> {
         let Some(held) = &self.held else { return Ok(0) };
         let mut piece = vec![0u8; PIECE.min(self.bytes)];
         let mut sum = 0u64;
@@ -121,7 +121,7 @@ impl Holder {
         Ok(sum)
     }
 
-    fn first(&self) -> Result<u64, Failed> {
+    fn first(&self) -> Result<u64, CallFailure> {
         let mut page = [0u8; 4096];
         let page = &mut page[..self.bytes.min(4096)];
         if let Some(held) = &self.held {
@@ -130,7 +130,7 @@ impl Holder {
         Ok(checksum(page))
     }
 
-    fn drop_to_host(&mut self) -> Result<u64, Failed> {
+    fn drop_to_host(&mut self) -> Result<u64, CallFailure> {
         let Some(held) = &self.held else { return Ok(0) };
         if self.shadow.is_none() {
             self.shadow = Some(self.context.pinned(self.bytes)?);
@@ -142,7 +142,7 @@ impl Holder {
         Ok(0)
     }
 
-    fn reload(&mut self) -> Result<u64, Failed> {
+    fn reload(&mut self) -> Result<u64, CallFailure> {
         let Some(shadow) = &mut self.shadow else { return Ok(0) };
         let held = self.context.allocate(self.bytes)?;
         held.write(0, shadow.bytes())?;
@@ -229,17 +229,17 @@ impl Probe {
     ///
     /// # Errors
     /// When it ended, does not answer in time, or its driver refused.
-    pub async fn tell(&mut self, word: &str, limit: Duration) -> Result<Said, Error> {
+    pub async fn tell(&mut self, word: &str, limit: Duration) -> Result<ProbeAnswer, Error> {
         let line = format!("{word}\n");
         self.stdin.write_all(line.as_bytes()).await.map_err(|error| Error::Probe(error.to_string()))?;
         self.read(limit).await
     }
 
-    async fn read(&mut self, limit: Duration) -> Result<Said, Error> {
+    async fn read(&mut self, limit: Duration) -> Result<ProbeAnswer, Error> {
         let line = tokio::time::timeout(limit, self.lines.next_line()).await;
         let line = line.map_err(|_| Error::Probe(format!("it did not answer within {limit:?}")))?;
         let line = line.ok().flatten().ok_or_else(|| Error::Probe("it ended".to_owned()))?;
-        let said: Said = serde_json::from_str(&line).map_err(|error| Error::Probe(error.to_string()))?;
+        let said: ProbeAnswer = serde_json::from_str(&line).map_err(|error| Error::Probe(error.to_string()))?;
         match &said.failed {
             Some(failed) => Err(Error::Probe(failed.clone())),
             None => Ok(said),

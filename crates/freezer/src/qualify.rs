@@ -7,13 +7,13 @@ use kip_host::clock;
 use kip_spec::InstanceId;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::desk::Desk;
 use crate::error::Error;
-use crate::journal::Unwritten;
+use crate::journal::NullJournal;
+use crate::locks::DeviceLocks;
 use crate::probe::{Probe, ProbeOptions};
 use crate::qualification::Qualification;
 use crate::report::{Device, Report};
-use crate::tree::{self, Frozen, Limits, Order, Retired, Times, Woken};
+use crate::tree::{self, FreezeOutcome, Limits, Order, RetireOutcome, Times, WakeOutcome};
 
 /// What the probe holds, if the device has twice as much free.
 pub const BYTES: u64 = 1 << 30;
@@ -37,7 +37,12 @@ pub struct Task {
 ///
 /// # Errors
 /// When it could not even be tried: no driver, no such ability, no room.
-pub async fn qualify(desk: &Desk, uuid: &str, task: &Task, mut say: impl FnMut(&str)) -> Result<Qualification, Error> {
+pub async fn qualify(
+    desk: &DeviceLocks,
+    uuid: &str,
+    task: &Task,
+    mut say: impl FnMut(&str),
+) -> Result<Qualification, Error> {
     let report = desk.report().await?;
     let device = pick(&report, uuid)?;
     let driver = report.driver.clone().unwrap_or_default();
@@ -85,7 +90,7 @@ fn pick(report: &Report, uuid: &str) -> Result<Device, Error> {
 
 #[derive(Debug)]
 struct Run<'a> {
-    desk: &'a Desk,
+    desk: &'a DeviceLocks,
     device: &'a Device,
     limits: Limits,
     bytes: u64,
@@ -100,10 +105,10 @@ impl Run<'_> {
         // Whatever happened, it ends as gently as it can.
         let members = journal_member(process);
         let _ = signal(process, Signal::CONT);
-        let retired = tree::retire(self.desk, &self.order(members, 0), &Unwritten).await;
+        let retired = tree::retire(self.desk, &self.order(members, 0), &NullJournal).await;
         probe.kill(PROBE_LIMIT).await?;
         result?;
-        if let Retired::Holds(bytes, error) = retired {
+        if let RetireOutcome::Holds(bytes, error) = retired {
             let error = error.map(|error| format!(": {error}")).unwrap_or_default();
             return Err(not(
                 "its end",
@@ -128,23 +133,23 @@ impl Run<'_> {
         };
         for cycle in 1..=CYCLES {
             let order = self.order(members.clone(), held);
-            let frozen = match tree::freeze(self.desk, &order, &Unwritten).await {
-                Frozen::Parked { times, residue: Some(0) } => times,
-                Frozen::Parked { residue: Some(bytes), .. } => {
+            let frozen = match tree::freeze(self.desk, &order, &NullJournal).await {
+                FreezeOutcome::Parked { times, residue: Some(0) } => times,
+                FreezeOutcome::Parked { residue: Some(bytes), .. } => {
                     return Err(not("freeze", format!("NVML still shows {bytes} bytes of it")));
                 }
-                Frozen::Parked { residue: None, .. } => {
+                FreezeOutcome::Parked { residue: None, .. } => {
                     return Err(not("freeze", "that its memory is free cannot be verified".to_owned()));
                 }
-                Frozen::Unlocked(error) | Frozen::MustDie(error) => return Err(error),
+                FreezeOutcome::Unlocked(error) | FreezeOutcome::MustDie(error) => return Err(error),
             };
             // As it is with an instance: the CPU after the GPU, and back in the opposite order.
             signal(process, Signal::STOP)?;
             signal(process, Signal::CONT)?;
             self.was_restored = true;
-            let woken = match tree::wake(self.desk, &order, &Unwritten).await {
-                Woken::Awake { times, .. } => times,
-                Woken::Parked(error) | Woken::MustDie(error) => return Err(error),
+            let woken = match tree::wake(self.desk, &order, &NullJournal).await {
+                WakeOutcome::Awake { times, .. } => times,
+                WakeOutcome::Parked(error) | WakeOutcome::MustDie(error) => return Err(error),
             };
             self.times = Times {
                 lock_us: frozen.lock_us,

@@ -8,7 +8,7 @@ use crate::journal::{Entry, Step};
 
 /// What was seen of one member of the entry, in its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
+pub enum MemberState {
     /// It has ended, or its number belongs to another process now.
     Ended,
     /// The driver told its state.
@@ -36,17 +36,17 @@ pub enum Decision {
 }
 
 /// Decides. `now` is boot-time milliseconds, `boot_id` that of the present boot.
-pub fn decide(entry: &Entry, seen: &[Seen], now: u64, boot_id: &str) -> Decision {
-    if entry.boot_id != boot_id || seen.iter().all(|seen| *seen == Seen::Ended) {
+pub fn decide(entry: &Entry, seen: &[MemberState], now: u64, boot_id: &str) -> Decision {
+    if entry.boot_id != boot_id || seen.iter().all(|seen| *seen == MemberState::Ended) {
         return Decision::Forget;
     }
-    if seen.len() != entry.members.len() || seen.contains(&Seen::Ended) {
+    if seen.len() != entry.members.len() || seen.contains(&MemberState::Ended) {
         return Decision::Kill("a part of its processes has ended");
     }
     if entry.step == Step::Retiring {
         return Decision::Kill("it was being ended");
     }
-    let any = |state: State| seen.contains(&Seen::Is(state));
+    let any = |state: State| seen.contains(&MemberState::Is(state));
     if any(State::Failed) {
         return Decision::Kill("the driver gave a process up");
     }
@@ -54,7 +54,7 @@ pub fn decide(entry: &Entry, seen: &[Seen], now: u64, boot_id: &str) -> Decision
     let unless_late = |why: &'static str| {
         if now < entry.until { Decision::LookAgain } else { Decision::Kill(why) }
     };
-    if seen.contains(&Seen::Unknown) {
+    if seen.contains(&MemberState::Unknown) {
         return unless_late("the driver does not tell the state of a process");
     }
     if any(State::Busy) {
@@ -79,9 +79,9 @@ pub fn decide(entry: &Entry, seen: &[Seen], now: u64, boot_id: &str) -> Decision
     }
 }
 
-fn those(entry: &Entry, seen: &[Seen], state: State) -> Vec<u32> {
+fn those(entry: &Entry, seen: &[MemberState], state: State) -> Vec<u32> {
     let pairs = entry.members.iter().zip(seen);
-    pairs.filter(|(_, seen)| **seen == Seen::Is(state)).map(|(member, _)| member.pid).collect()
+    pairs.filter(|(_, seen)| **seen == MemberState::Is(state)).map(|(member, _)| member.pid).collect()
 }
 
 #[cfg(test)]
@@ -90,11 +90,11 @@ mod tests {
     use crate::journal::Member;
 
     const BOOT: &str = "boot";
-    const R: Seen = Seen::Is(State::Running);
-    const L: Seen = Seen::Is(State::Locked);
-    const C: Seen = Seen::Is(State::Checkpointed);
-    const F: Seen = Seen::Is(State::Failed);
-    const B: Seen = Seen::Is(State::Busy);
+    const R: MemberState = MemberState::Is(State::Running);
+    const L: MemberState = MemberState::Is(State::Locked);
+    const C: MemberState = MemberState::Is(State::Checkpointed);
+    const F: MemberState = MemberState::Is(State::Failed);
+    const B: MemberState = MemberState::Is(State::Busy);
     const STEPS: [Step; 6] =
         [Step::Locking, Step::Checkpointing, Step::Parked, Step::Restoring, Step::Unlocking, Step::Retiring];
 
@@ -155,11 +155,11 @@ mod tests {
     #[test]
     fn what_holds_at_every_step() {
         for step in STEPS {
-            let decide = |seen: [Seen; 2], now| decide(&entry(step), &seen, now, BOOT);
-            assert_eq!(decide([Seen::Ended; 2], 0), Decision::Forget, "{step:?}");
-            assert!(matches!(decide([Seen::Ended, L], 0), Decision::Kill(_)), "{step:?}");
+            let decide = |seen: [MemberState; 2], now| decide(&entry(step), &seen, now, BOOT);
+            assert_eq!(decide([MemberState::Ended; 2], 0), Decision::Forget, "{step:?}");
+            assert!(matches!(decide([MemberState::Ended, L], 0), Decision::Kill(_)), "{step:?}");
             assert!(matches!(decide([F, L], 0), Decision::Kill(_)), "{step:?}");
-            for unsettled in [Seen::Unknown, B] {
+            for unsettled in [MemberState::Unknown, B] {
                 assert!(matches!(decide([unsettled, L], 100), Decision::Kill(_)), "{step:?}");
                 let early = decide([unsettled, L], 99);
                 assert!(early == Decision::LookAgain || step == Step::Retiring, "{step:?}: {early:?}");
@@ -171,14 +171,14 @@ mod tests {
     /// Never serves what is not all running, keeps what is not all checkpointed, or leaves anything as it is for ever.
     #[test]
     fn no_state_of_two_processes_is_decided_dangerously() {
-        let all = [R, L, C, F, B, Seen::Unknown, Seen::Ended];
+        let all = [R, L, C, F, B, MemberState::Unknown, MemberState::Ended];
         for step in STEPS {
             for seen in all.iter().flat_map(|one| all.iter().map(|other| [*one, *other])) {
                 match decide(&entry(step), &seen, 100, BOOT) {
                     Decision::Serve => assert_eq!(seen, [R, R]),
                     Decision::Keep => assert_eq!(seen, [C, C]),
                     Decision::Unlock(_) => assert!(!seen.contains(&C) && seen.contains(&L)),
-                    Decision::Forget => assert_eq!(seen, [Seen::Ended; 2]),
+                    Decision::Forget => assert_eq!(seen, [MemberState::Ended; 2]),
                     Decision::LookAgain => panic!("{step:?} {seen:?} is left for ever"),
                     Decision::Kill(_) => {}
                 }

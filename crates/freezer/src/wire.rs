@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::driver::{Call, Failed, State};
+use crate::driver::{Call, CallFailure, State};
 use crate::report::Report;
 
 /// A request.
@@ -44,7 +44,7 @@ pub enum Ask {
 
 /// The first line of a helper: CUDA is initialised, or will never be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Hello {
+pub(crate) struct HelperReady {
     /// The helper's process id.
     pub(crate) hello: u32,
     /// How long the initialisation took.
@@ -73,7 +73,7 @@ pub enum Answer {
     /// What there is.
     Report(Box<Report>),
     /// The driver refused.
-    Failed(Failed),
+    Failed(CallFailure),
     /// There is no driver.
     NoDriver(String),
 }
@@ -89,7 +89,7 @@ mod tests {
         let line = serde_json::to_string(&request).unwrap();
         assert_eq!(line, r#"{"id":3,"deadline_ms":5,"ask":{"act":{"call":"lock","pid":7,"timeout_ms":2000}}}"#);
         assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
-        let reply = Reply { id: 3, took_us: 9, answer: Answer::Failed(Failed::cuda("cuX", 304)) };
+        let reply = Reply { id: 3, took_us: 9, answer: Answer::Failed(CallFailure::cuda("cuX", 304)) };
         let line = serde_json::to_string(&reply).unwrap();
         assert_eq!(serde_json::from_str::<Reply>(&line).unwrap(), reply);
     }

@@ -16,17 +16,17 @@ use kip_spec::function::{Cors, HttpAuth, HttpTrigger};
 use kip_spec::{Problem, RequestId, code};
 use kip_tasks::Tasks;
 
-use crate::authorise::{Authority, Credential, Sight};
+use crate::authorise::{Authority, Credential, Visibility};
 use crate::connection::fault::Fault;
 use crate::connection::{Bounds, GuardedBody, REFUSED, State, is_host};
 use crate::dialect::Dialect;
-use crate::model::{self, Missing};
+use crate::model::{self, ModelError};
 use crate::origin::{self, Names};
 use crate::route::{Route, route};
 
 /// What a thread needs to answer requests.
 #[derive(Debug, Clone)]
-pub(crate) struct Door {
+pub(crate) struct RequestHandler {
     pub(crate) control: Control,
     pub(crate) authority: Authority,
     pub(crate) relay: Relay,
@@ -62,7 +62,7 @@ pub(crate) struct Inbound {
     pub(crate) state: Option<Arc<State>>,
 }
 
-impl Door {
+impl RequestHandler {
     /// Answers a request.
     pub(crate) async fn answer(&self, inbound: Inbound, request: Request<Incoming>) -> Response<GuardedBody> {
         let id = request_id(request.headers());
@@ -239,17 +239,17 @@ impl Door {
         };
         match found {
             Ok(model) => Ok((read, model)),
-            Err(Missing::NotNamed) => Err(problem("names no model")),
-            Err(Missing::TooFar) => Err(problem("names no model in the first part of its body")
+            Err(ModelError::NotNamed) => Err(problem("names no model")),
+            Err(ModelError::TooFar) => Err(problem("names no model in the first part of its body")
                 .hint("put `model` before what is large, or raise limits.model in kipwake.toml")),
-            Err(Missing::NoRoom) => Err(Problem::new(
+            Err(ModelError::NoRoom) => Err(Problem::new(
                 code::MODEL_SEARCH_FULL,
                 "too many large requests are being searched for the model they are for",
             )
             .hint("try again later, put `model` first in the body, or call the function by its own address: /f/{function}/v1/…")),
-            Err(Missing::Late) => Err(Fault::BodyLate.problem(&self.bounds)),
-            Err(Missing::BrokeOff) => Err(bad("its body broke off")),
-            Err(Missing::Encoding) => Err(problem("names no model that can be read: its body is compressed in a way that the gateway does not know, or not as it says")
+            Err(ModelError::Late) => Err(Fault::BodyLate.problem(&self.bounds)),
+            Err(ModelError::BrokeOff) => Err(bad("its body broke off")),
+            Err(ModelError::Encoding) => Err(problem("names no model that can be read: its body is compressed in a way that the gateway does not know, or not as it says")
                 .hint("compress it as gzip, deflate, zstd or br, or name the model in the query: ?model=NAME")),
         }
     }
@@ -321,7 +321,7 @@ impl Door {
             return Err(Box::new(answer));
         }
         let (peer, secure) = self.origin(inbound, request.headers());
-        let blame = inbound.state.clone().map(|state| state as Arc<dyn kip_relay::Blame>);
+        let blame = inbound.state.clone().map(|state| state as Arc<dyn kip_relay::BodySource>);
         let largest_body = self.bounds.body;
         // The guard keeps the time of HTTP/1.
         let body_idle = inbound.state.is_none().then_some(self.bounds.body_idle);
@@ -383,12 +383,12 @@ impl Door {
         (peer, last("x-forwarded-proto").is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")))
     }
 
-    fn unknown_model(&self, model: &str, sight: &Sight) -> Problem {
+    fn unknown_model(&self, model: &str, sight: &Visibility) -> Problem {
         let told = self.unknown(model, sight);
         Problem { code: code::MODEL_UNKNOWN, message: format!("no function serves a model `{model}`"), ..told }
     }
 
-    fn unknown(&self, name: &str, sight: &Sight) -> Problem {
+    fn unknown(&self, name: &str, sight: &Visibility) -> Problem {
         let problem = Problem::new(code::ROUTE_UNKNOWN_FUNCTION, format!("there is no function `{name}`"));
         match self.control.require(name) {
             Err(kip_control::Error::NoFunction { nearest: Some(nearest), .. })

@@ -11,14 +11,14 @@ use http::{HeaderMap, HeaderValue};
 use kip_auth::{Key, Keys};
 use kip_control::Cell;
 use kip_host::clock::monotonic_micros;
-use kip_relay::limits::{Allowance, Limiter, Over};
+use kip_relay::limits::{Allowance, LimitExceeded, Limiter};
 use kip_relay::metrics::Metrics;
-use kip_relay::{Answer, Caller, Refused};
+use kip_relay::{Answer, Caller, RefusedRequest};
 use kip_spec::function::HttpAuth;
 use kip_spec::{Problem, RequestId, code};
 use parking_lot::RwLock;
 
-use crate::admission::Door;
+use crate::admission::RequestHandler;
 
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
@@ -108,17 +108,17 @@ impl Authority {
         limiters.entry(key).or_default().clone()
     }
 
-    fn over_the_limit(&self, key: &Key, over: Over, id: &RequestId) -> Box<Answer> {
+    fn over_the_limit(&self, key: &Key, over: LimitExceeded, id: &RequestId) -> Box<Answer> {
         let name = key.name();
-        let limit = if over == Over::Concurrency { "concurrency" } else { "rate" };
+        let limit = if over == LimitExceeded::Concurrency { "concurrency" } else { "rate" };
         self.metrics.key_refused(key.name(), limit);
         let (problem, seconds) = match over {
-            Over::Rate { wait } => {
+            LimitExceeded::Rate { wait } => {
                 let rate = key.rate().map(|(rate, burst)| format!("{rate} with bursts of {burst}")).unwrap_or_default();
                 let said = format!("the key `{name}` sends more than it may: {rate}");
                 (Problem::new(code::KEY_RATE, said), wait.div_ceil(SECOND).max(1))
             }
-            Over::Concurrency => {
+            LimitExceeded::Concurrency => {
                 let most = key.concurrency().unwrap_or_default();
                 let said = format!("the key `{name}` has {most} requests in flight, as many as it may");
                 (Problem::new(code::KEY_CONCURRENCY, said), 1)
@@ -151,19 +151,19 @@ pub(crate) enum Credential {
 
 impl Credential {
     /// What the caller may know of.
-    pub(crate) fn sight(&self) -> Sight {
+    pub(crate) fn sight(&self) -> Visibility {
         match self {
-            Self::Ours(checked) => Sight(checked.as_ref().ok().cloned()),
-            Self::Missing | Self::Foreign => Sight(None),
+            Self::Ours(checked) => Visibility(checked.as_ref().ok().cloned()),
+            Self::Missing | Self::Foreign => Visibility(None),
         }
     }
 }
 
 /// Which functions a caller may know of.
 #[derive(Debug)]
-pub(crate) struct Sight(Option<Arc<Key>>);
+pub(crate) struct Visibility(Option<Arc<Key>>);
 
-impl Sight {
+impl Visibility {
     /// With a key what the key is for, without one what anybody may call.
     pub(crate) fn sees(&self, cell: &Cell) -> bool {
         match &self.0 {
@@ -173,11 +173,11 @@ impl Sight {
     }
 }
 
-impl Door {
+impl RequestHandler {
     /// Counts what was answered here, before it came to a function, and logs it where that is asked for.
     pub(crate) fn note_refusal(&self, (method, path): (&str, &str), answer: &Answer, id: &RequestId, peer: IpAddr) {
         let code = answer.body().problem().map(|problem| problem.code);
         let status = answer.status().as_u16();
-        self.relay.refused(Refused { request: id, peer: Some(peer), method, path, status, code });
+        self.relay.refused(RefusedRequest { request: id, peer: Some(peer), method, path, status, code });
     }
 }

@@ -19,7 +19,7 @@ const LONGEST_FRAME_HEADER: usize = 18;
 
 /// A body is compressed in a way that is not known here, or not as it says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unreadable;
+pub(crate) struct DecodeError;
 
 /// Decodes a body as it comes, up to a bound.
 #[derive(Debug)]
@@ -31,31 +31,31 @@ pub(crate) struct Decoder {
 
 enum Coding {
     Identity,
-    Gzip(MultiGzDecoder<Bounded>),
+    Gzip(MultiGzDecoder<BoundedBuffer>),
     /// With its header, or without it, as some send it: known when the first byte is there.
     Deflate(Option<Deflate>),
     Zstd(Box<Zstd>),
-    Brotli(Box<brotli_decompressor::DecompressorWriter<Bounded>>),
+    Brotli(Box<brotli_decompressor::DecompressorWriter<BoundedBuffer>>),
 }
 
 enum Deflate {
-    Zlib(ZlibDecoder<Bounded>),
-    Raw(DeflateDecoder<Bounded>),
+    Zlib(ZlibDecoder<BoundedBuffer>),
+    Raw(DeflateDecoder<BoundedBuffer>),
 }
 
 /// Takes decoded bytes up to a bound and fails beyond it, so that no decoder goes on there.
-struct Bounded {
+struct BoundedBuffer {
     bytes: Vec<u8>,
     most: usize,
 }
 
-impl Bounded {
+impl BoundedBuffer {
     fn new(most: usize) -> Self {
         Self { bytes: Vec::new(), most }
     }
 }
 
-impl Write for Bounded {
+impl Write for BoundedBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let room = self.most.saturating_sub(self.bytes.len());
         if room == 0 {
@@ -93,15 +93,15 @@ impl std::fmt::Debug for Coding {
 
 impl Decoder {
     /// For a body with these headers.
-    pub(crate) fn of(headers: &HeaderMap, most: usize) -> Result<Self, Unreadable> {
+    pub(crate) fn of(headers: &HeaderMap, most: usize) -> Result<Self, DecodeError> {
         let mut codings = headers.get_all(CONTENT_ENCODING).iter();
         let coding = match codings.next().map(|value| value.to_str()) {
-            _ if codings.next().is_some() => return Err(Unreadable),
+            _ if codings.next().is_some() => return Err(DecodeError),
             None => Coding::Identity,
-            Some(Err(_)) => return Err(Unreadable),
+            Some(Err(_)) => return Err(DecodeError),
             Some(Ok(name)) => match name.trim().to_ascii_lowercase().as_str() {
                 "" | "identity" => Coding::Identity,
-                "gzip" | "x-gzip" => Coding::Gzip(MultiGzDecoder::new(Bounded::new(most))),
+                "gzip" | "x-gzip" => Coding::Gzip(MultiGzDecoder::new(BoundedBuffer::new(most))),
                 "deflate" => Coding::Deflate(None),
                 "zstd" => {
                     let mut decoder = FrameDecoder::new();
@@ -109,10 +109,10 @@ impl Decoder {
                     Coding::Zstd(Box::new(Zstd { decoder, input: Vec::new(), output: Vec::new(), most }))
                 }
                 "br" => {
-                    let out = Bounded::new(most);
+                    let out = BoundedBuffer::new(most);
                     Coding::Brotli(Box::new(brotli_decompressor::DecompressorWriter::new(out, 4 << 10)))
                 }
-                _ => return Err(Unreadable),
+                _ => return Err(DecodeError),
             },
         };
         Ok(Self { coding, most })
@@ -132,7 +132,7 @@ impl Decoder {
     }
 
     /// Takes the next bytes, and says how many more are kept of them decoded.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<usize, Unreadable> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<usize, DecodeError> {
         if matches!(self.coding, Coding::Identity) {
             return Ok(0);
         }
@@ -145,7 +145,7 @@ impl Decoder {
             let written = self.coding.write(piece, self.most);
             // At the bound it is not the body's fault that it does not go on.
             if written.is_err() && self.decoded(&[]).len() < self.most {
-                return Err(Unreadable);
+                return Err(DecodeError);
             }
         }
         Ok(self.decoded(&[]).len() - before)
@@ -160,8 +160,8 @@ impl Coding {
             Self::Deflate(decoder) => {
                 // A method of 8 in its low bits is a header (RFC 1950, section 2.2).
                 let fresh = || match piece.first() {
-                    Some(first) if first & 0x0f == 8 => Deflate::Zlib(ZlibDecoder::new(Bounded::new(most))),
-                    _ => Deflate::Raw(DeflateDecoder::new(Bounded::new(most))),
+                    Some(first) if first & 0x0f == 8 => Deflate::Zlib(ZlibDecoder::new(BoundedBuffer::new(most))),
+                    _ => Deflate::Raw(DeflateDecoder::new(BoundedBuffer::new(most))),
                 };
                 match decoder.get_or_insert_with(fresh) {
                     Deflate::Zlib(decoder) => decoder.write_all(piece).and_then(|()| decoder.flush()),
@@ -211,7 +211,7 @@ mod tests {
         headers
     }
 
-    fn decoded(coding: &'static str, bytes: &[u8], step: usize) -> Result<Vec<u8>, Unreadable> {
+    fn decoded(coding: &'static str, bytes: &[u8], step: usize) -> Result<Vec<u8>, DecodeError> {
         let mut decoder = Decoder::of(&headers(coding), 1 << 20)?;
         for piece in bytes.chunks(step) {
             decoder.push(piece)?;
@@ -274,8 +274,8 @@ mod tests {
 
     #[test]
     fn what_is_not_as_it_says_is_not_read() {
-        assert_eq!(decoded("gzip", TEXT, 4_096), Err(Unreadable));
-        assert_eq!(decoded("zstd", TEXT, 4_096), Err(Unreadable));
+        assert_eq!(decoded("gzip", TEXT, 4_096), Err(DecodeError));
+        assert_eq!(decoded("zstd", TEXT, 4_096), Err(DecodeError));
         assert!(Decoder::of(&headers("compress"), 1).is_err() && Decoder::of(&headers("gzip, br"), 1).is_err());
     }
 }

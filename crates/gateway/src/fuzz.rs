@@ -25,13 +25,13 @@ const BOUNDS: Bounds = Bounds {
 };
 
 /// A connection whose bytes come in pieces of these lengths, again and again.
-struct Pieces<'a> {
+struct PiecewiseConnection<'a> {
     bytes: &'a [u8],
     lengths: &'a [u8],
     next: usize,
 }
 
-impl AsyncRead for Pieces<'_> {
+impl AsyncRead for PiecewiseConnection<'_> {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let length =
@@ -45,7 +45,7 @@ impl AsyncRead for Pieces<'_> {
     }
 }
 
-impl Socket for Pieces<'_> {
+impl Socket for PiecewiseConnection<'_> {
     fn reset(&self) {}
 
     fn is_left(&self) -> bool {
@@ -53,7 +53,7 @@ impl Socket for Pieces<'_> {
     }
 }
 
-impl AsyncWrite for Pieces<'_> {
+impl AsyncWrite for PiecewiseConnection<'_> {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Ready(Ok(bytes.len()))
     }
@@ -70,7 +70,7 @@ impl AsyncWrite for Pieces<'_> {
 /// What the guard lets through of these bytes. Stops where it would wait.
 async fn let_through(bytes: &[u8], lengths: &[u8]) -> Vec<u8> {
     let state = Arc::new(State::default());
-    let mut guard = Guard::new(Pieces { bytes, lengths, next: 0 }, BytesMut::new(), BOUNDS, state.clone());
+    let mut guard = Guard::new(PiecewiseConnection { bytes, lengths, next: 0 }, BytesMut::new(), BOUNDS, state.clone());
     let mut all = Vec::new();
     let mut buffer = [0; 8_192];
     // Every answer is over at once, and nobody gets another protocol.

@@ -6,7 +6,6 @@
 mod admission;
 mod authorise;
 mod connection;
-mod crew;
 mod decode;
 mod dialect;
 mod form;
@@ -19,7 +18,8 @@ mod origin;
 mod route;
 mod serve;
 mod tasks;
+mod workers;
 
-pub use listen::{Error, Reach, adopt, bind};
+pub use listen::{Error, ListenerAccess, adopt, bind};
 pub use origin::Names;
 pub use serve::{Entry, Gateway, Limits, Options};

@@ -48,7 +48,7 @@ impl From<Error> for Problem {
 
 /// Who may reach a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum ListenerAccess {
     /// Programs of this machine only: what is said can be read on the way.
     Loopback,
     /// Anybody: TLS is spoken, here or by a named proxy in front.
@@ -59,8 +59,8 @@ pub enum Reach {
 ///
 /// # Errors
 /// [`Error`], with the owner of a taken port.
-pub fn bind(address: SocketAddr, reach: Reach) -> Result<TcpListener, Error> {
-    if reach == Reach::Loopback && !address.ip().is_loopback() {
+pub fn bind(address: SocketAddr, reach: ListenerAccess) -> Result<TcpListener, Error> {
+    if reach == ListenerAccess::Loopback && !address.ip().is_loopback() {
         return Err(Error::NotLoopback { address });
     }
     // The standard library sets SO_REUSEADDR, so connections of an earlier server do not stand in the way.
@@ -78,10 +78,10 @@ pub fn bind(address: SocketAddr, reach: Reach) -> Result<TcpListener, Error> {
 ///
 /// # Errors
 /// [`Error::NotLoopback`] where others could reach it that may not.
-pub fn adopt(listener: TcpListener, reach: Reach) -> Result<TcpListener, Error> {
+pub fn adopt(listener: TcpListener, reach: ListenerAccess) -> Result<TcpListener, Error> {
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
     let address = listener.local_addr().map_err(|source| Error::Io { address: unknown, source })?;
-    if reach == Reach::Loopback && !address.ip().is_loopback() {
+    if reach == ListenerAccess::Loopback && !address.ip().is_loopback() {
         return Err(Error::NotLoopback { address });
     }
     listener.set_nonblocking(true).map_err(|source| Error::Io { address, source })?;
@@ -94,9 +94,9 @@ mod tests {
 
     #[test]
     fn a_taken_port_names_its_owner_and_the_world_is_refused() {
-        let first = bind("127.0.0.1:0".parse().unwrap(), Reach::Loopback).unwrap();
-        let error = bind(first.local_addr().unwrap(), Reach::Loopback).unwrap_err();
+        let first = bind("127.0.0.1:0".parse().unwrap(), ListenerAccess::Loopback).unwrap();
+        let error = bind(first.local_addr().unwrap(), ListenerAccess::Loopback).unwrap_err();
         assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
-        assert!(matches!(bind("0.0.0.0:0".parse().unwrap(), Reach::Loopback), Err(Error::NotLoopback { .. })));
+        assert!(matches!(bind("0.0.0.0:0".parse().unwrap(), ListenerAccess::Loopback), Err(Error::NotLoopback { .. })));
     }
 }

@@ -7,18 +7,18 @@ use kip_relay::{Answer, Body};
 use kip_spec::{Problem, RequestId, code};
 use serde_json::{Value, json};
 
-use crate::admission::Door;
-use crate::authorise::Sight;
+use crate::admission::RequestHandler;
+use crate::authorise::Visibility;
 
-impl Door {
-    fn seen(&self, sight: &Sight) -> Vec<kip_control::FunctionInfo> {
+impl RequestHandler {
+    fn seen(&self, sight: &Visibility) -> Vec<kip_control::FunctionInfo> {
         let mut all = self.control.functions();
         all.retain(|function| self.control.cell(function.name.as_str()).is_some_and(|cell| sight.sees(&cell)));
         all
     }
 
     /// `GET /v1/models` and `GET /v1/models/{model}`; the name of a model that there is not, in place of an answer.
-    pub(crate) fn openai_list<B>(&self, request: &Request<B>, sight: &Sight) -> Option<Result<Answer, String>> {
+    pub(crate) fn openai_list<B>(&self, request: &Request<B>, sight: &Visibility) -> Option<Result<Answer, String>> {
         if request.method() != Method::GET {
             return None;
         }
@@ -38,7 +38,7 @@ impl Door {
     }
 
     /// `/v2`, `/v2/health/live`, `/v2/health/ready` and `/v2/repository/index`.
-    pub(crate) fn kserve_server<B>(&self, request: &Request<B>, sight: &Sight, id: &RequestId) -> Answer {
+    pub(crate) fn kserve_server<B>(&self, request: &Request<B>, sight: &Visibility, id: &RequestId) -> Answer {
         let path = request.uri().path();
         // The list is asked for with POST as well (the protocol's extension of model repositories).
         let allowed = if path == "/v2/repository/index" { "GET, HEAD, POST" } else { "GET, HEAD" };

@@ -14,7 +14,7 @@ use crate::form::Form;
 
 /// Why no model was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Missing {
+pub(crate) enum ModelError {
     /// The body is not an object or a form with one.
     NotNamed,
     /// It may come later, but that much of a body is not kept.
@@ -33,19 +33,19 @@ pub(crate) enum Missing {
 const SEARCHES: usize = 8;
 
 /// What one search keeps of what all of them may.
-struct Kept<'a> {
+struct SearchState<'a> {
     searching: &'a AtomicUsize,
     bytes: usize,
 }
 
-impl Kept<'_> {
+impl SearchState<'_> {
     fn more(&mut self, bytes: usize, most: usize) -> bool {
         self.bytes += bytes;
         self.searching.fetch_add(bytes, Ordering::Relaxed) + bytes <= most
     }
 }
 
-impl Drop for Kept<'_> {
+impl Drop for SearchState<'_> {
     fn drop(&mut self) {
         self.searching.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -57,36 +57,36 @@ pub(crate) async fn find(
     body: &mut Incoming,
     bounds: &Bounds,
     searching: &AtomicUsize,
-) -> (Bytes, Result<String, Missing>) {
-    let mut kept = Kept { searching, bytes: 0 };
+) -> (Bytes, Result<String, ModelError>) {
+    let mut kept = SearchState { searching, bytes: 0 };
     let most = bounds.model.saturating_mul(SEARCHES);
-    let Ok(mut decoder) = Decoder::of(headers, bounds.model) else { return (Bytes::new(), Err(Missing::Encoding)) };
+    let Ok(mut decoder) = Decoder::of(headers, bounds.model) else { return (Bytes::new(), Err(ModelError::Encoding)) };
     let mut scan = Scan::of(headers);
     let mut read = BytesMut::new();
     loop {
         match scan.next(decoder.decoded(&read)) {
             Some(Some(model)) => return (read.freeze(), Ok(model)),
-            Some(None) => return (read.freeze(), Err(Missing::NotNamed)),
+            Some(None) => return (read.freeze(), Err(ModelError::NotNamed)),
             None if read.len().max(decoder.decoded(&read).len()) >= bounds.model => {
-                return (read.freeze(), Err(Missing::TooFar));
+                return (read.freeze(), Err(ModelError::TooFar));
             }
             None => {}
         }
         let Ok(frame) = tokio::time::timeout(bounds.body_idle, body.frame()).await else {
-            return (read.freeze(), Err(Missing::Late));
+            return (read.freeze(), Err(ModelError::Late));
         };
         match frame {
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
                     read.extend_from_slice(&data);
-                    let Ok(decoded) = decoder.push(&data) else { return (read.freeze(), Err(Missing::Encoding)) };
+                    let Ok(decoded) = decoder.push(&data) else { return (read.freeze(), Err(ModelError::Encoding)) };
                     if !kept.more(data.len() + decoded, most) {
-                        return (read.freeze(), Err(Missing::NoRoom));
+                        return (read.freeze(), Err(ModelError::NoRoom));
                     }
                 }
             }
-            Some(Err(_)) => return (read.freeze(), Err(Missing::BrokeOff)),
-            None => return (read.freeze(), Err(Missing::NotNamed)),
+            Some(Err(_)) => return (read.freeze(), Err(ModelError::BrokeOff)),
+            None => return (read.freeze(), Err(ModelError::NotNamed)),
         }
     }
 }

@@ -17,11 +17,11 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use crate::admission::Door;
+use crate::admission::RequestHandler;
 use crate::authorise::Authority;
 use crate::connection::{self, Bounds, Stream};
-use crate::crew::{Arrival, Crew, Inbox};
 use crate::origin::Names;
+use crate::workers::{Inbox, NewConnection, Workers};
 
 /// What the gateway needs.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ impl Gateway {
         let authority = Authority::new(keys.clone(), options.metrics.clone());
         let shared = Arc::new(options);
         let searching = Arc::new(AtomicUsize::new(0));
-        let (crew, inboxes) = Crew::new(shared.threads.max(1), shared.limits.connections);
+        let (crew, inboxes) = Workers::new(shared.threads.max(1), shared.limits.connections);
         for (number, inbox) in inboxes.into_iter().enumerate() {
             let (options, crew, searching) = (shared.clone(), crew.clone(), searching.clone());
             let (control, authority, closed) = (control.clone(), authority.clone(), closing.subscribe());
@@ -150,7 +150,7 @@ impl Gateway {
 
 fn run(
     options: &Options,
-    (number, crew, inbox): (usize, Arc<Crew>, Inbox),
+    (number, crew, inbox): (usize, Arc<Workers>, Inbox),
     searching: Arc<AtomicUsize>,
     control: Control,
     authority: Authority,
@@ -160,9 +160,9 @@ fn run(
     let relay = Relay::new(control.clone(), &options.metrics);
     let (bounds, proxies) = (options.limits.bounds(), options.proxies.clone().into());
     let (tasks, names) = (options.tasks.clone(), Rc::new(options.names.clone()));
-    let door = Door { control, authority, relay: relay.clone(), bounds, proxies, names, tasks, searching };
+    let door = RequestHandler { control, authority, relay: relay.clone(), bounds, proxies, names, tasks, searching };
     let ways = options.doors.iter().map(|entry| (entry.certificate.clone(), entry.keyed)).collect();
-    let porter = Rc::new(Porter { number, crew, door, ways, closing });
+    let porter = Rc::new(Acceptor { number, crew, door, ways, closing });
     runtime.block_on(async move {
         drop(kip_host::tasks::spawn_local("pulse", pulse()));
         let mut entries = tokio::task::JoinSet::new();
@@ -193,16 +193,16 @@ async fn pulse() {
 }
 
 /// Takes connections on one thread.
-struct Porter {
+struct Acceptor {
     number: usize,
-    crew: Arc<Crew>,
-    door: Door,
+    crew: Arc<Workers>,
+    door: RequestHandler,
     /// Of each listener: what TLS is spoken with, and whether callers need a key.
     ways: Vec<(Option<Certificate>, bool)>,
     closing: watch::Receiver<bool>,
 }
 
-impl Porter {
+impl Acceptor {
     /// Takes the connections of one listener until the gateway closes, then waits for them to end.
     async fn take(self: Rc<Self>, listener: tokio::net::TcpListener, entry: usize) {
         let mut connections = tokio::task::JoinSet::new();
@@ -260,15 +260,15 @@ impl Porter {
         while connections.join_next().await.is_some() {}
     }
 
-    async fn serve(self: Rc<Self>, stream: TcpStream, arrival: Arrival) {
-        let Arrival { peer, entry, opened: _opened } = arrival;
+    async fn serve(self: Rc<Self>, stream: TcpStream, arrival: NewConnection) {
+        let NewConnection { peer, entry, opened: _opened } = arrival;
         let (certificate, keyed) = self.ways.get(entry).cloned().unwrap_or((None, true));
         connection(self.door.clone(), certificate, keyed, stream, peer, self.closing.clone()).await;
     }
 }
 
 async fn connection(
-    door: Door,
+    door: RequestHandler,
     certificate: Option<Certificate>,
     keyed: bool,
     stream: TcpStream,

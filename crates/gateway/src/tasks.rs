@@ -12,9 +12,9 @@ use kip_spec::{Problem, RequestId, code};
 use kip_tasks::envelope::Origin;
 use kip_tasks::{Error, Submission};
 
-use crate::admission::Door;
+use crate::admission::RequestHandler;
 
-impl Door {
+impl RequestHandler {
     /// Takes an admitted request as a task.
     pub(crate) async fn submit(&self, call: Call, request: Request<Incoming>, id: &RequestId) -> Answer {
         match self.accept(call, request, id).await {
@@ -42,11 +42,11 @@ impl Door {
         };
         let payload = match gather(&mut body, &call.read, limit, call.body_idle).await {
             Ok(payload) => payload,
-            Err(Unfinished::BrokeOff) => return refuse(code::BAD_REQUEST, "its body broke off"),
-            Err(Unfinished::Late) => {
+            Err(BodyError::BrokeOff) => return refuse(code::BAD_REQUEST, "its body broke off"),
+            Err(BodyError::Late) => {
                 return refuse(code::REQUEST_LATE, "nothing of its body came for limits.body_idle");
             }
-            Err(Unfinished::TooLarge { bytes }) => {
+            Err(BodyError::TooLarge { bytes }) => {
                 kip_relay::take_rest(&mut body).await;
                 return Err(Error::TooLarge { bytes, limit });
             }
@@ -83,7 +83,7 @@ impl Door {
 
 /// Why a body is not there as a whole.
 #[derive(Debug, PartialEq, Eq)]
-enum Unfinished {
+enum BodyError {
     BrokeOff,
     Late,
     TooLarge { bytes: usize },
@@ -91,21 +91,21 @@ enum Unfinished {
 
 /// Takes a body of up to `limit` bytes, behind what was read of it already. `idle` is how long nothing of it may come, where the
 /// connection does not keep that time itself.
-async fn gather<B>(body: &mut B, read: &[u8], limit: usize, idle: Option<Duration>) -> Result<Bytes, Unfinished>
+async fn gather<B>(body: &mut B, read: &[u8], limit: usize, idle: Option<Duration>) -> Result<Bytes, BodyError>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
 {
     let mut payload = BytesMut::from(read);
     loop {
         let frame = match idle {
-            Some(idle) => tokio::time::timeout(idle, body.frame()).await.map_err(|_| Unfinished::Late)?,
+            Some(idle) => tokio::time::timeout(idle, body.frame()).await.map_err(|_| BodyError::Late)?,
             None => body.frame().await,
         };
         let Some(frame) = frame else { return Ok(payload.freeze()) };
-        let Ok(data) = frame.map_err(|_| Unfinished::BrokeOff)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| BodyError::BrokeOff)?.into_data() else { continue };
         payload.extend_from_slice(&data);
         if payload.len() > limit {
-            return Err(Unfinished::TooLarge { bytes: payload.len() });
+            return Err(BodyError::TooLarge { bytes: payload.len() });
         }
     }
 }
@@ -121,9 +121,9 @@ mod tests {
     use super::*;
 
     /// A body that gives its bytes and then nothing more, without an end.
-    struct Silent(Option<Bytes>);
+    struct StalledBody(Option<Bytes>);
 
-    impl hyper::body::Body for Silent {
+    impl hyper::body::Body for StalledBody {
         type Data = Bytes;
         type Error = Infallible;
 
@@ -136,10 +136,10 @@ mod tests {
     async fn a_body_of_which_nothing_comes_any_more_is_given_up() {
         kip_host::clock::paused::pause();
         let idle = Some(Duration::from_secs(60));
-        let mut body = Silent(Some(Bytes::from_static(b"half")));
-        assert_eq!(gather(&mut body, b"", 100, idle).await, Err(Unfinished::Late));
-        let mut body = Silent(Some(Bytes::from_static(b"much")));
-        assert_eq!(gather(&mut body, b"too ", 7, idle).await, Err(Unfinished::TooLarge { bytes: 8 }));
+        let mut body = StalledBody(Some(Bytes::from_static(b"half")));
+        assert_eq!(gather(&mut body, b"", 100, idle).await, Err(BodyError::Late));
+        let mut body = StalledBody(Some(Bytes::from_static(b"much")));
+        assert_eq!(gather(&mut body, b"too ", 7, idle).await, Err(BodyError::TooLarge { bytes: 8 }));
         let mut whole = http_body_util::Full::new(Bytes::from_static(b"done"));
         assert_eq!(gather(&mut whole, b"all ", 100, idle).await, Ok(Bytes::from_static(b"all done")));
     }

@@ -143,8 +143,8 @@ impl Supervisor {
         }
     }
 
-    fn watch(&self, name: impl Into<Cow<'static, str>>, kind: Kind) -> Watched {
-        Watched { name: name.into(), kind, supervisor: Some(self.clone()) }
+    fn watch(&self, name: impl Into<Cow<'static, str>>, kind: Kind) -> TaskGuard {
+        TaskGuard { name: name.into(), kind, supervisor: Some(self.clone()) }
     }
 
     fn report(&self, failure: Failure) {
@@ -167,19 +167,19 @@ enum Kind {
 }
 
 /// Dropped with its task, so that it sees each way in which one can end.
-struct Watched {
+struct TaskGuard {
     name: Cow<'static, str>,
     kind: Kind,
     supervisor: Option<Supervisor>,
 }
 
-impl Watched {
+impl TaskGuard {
     fn work(name: &'static str) -> Self {
         Self { name: Cow::Borrowed(name), kind: Kind::Work, supervisor: None }
     }
 }
 
-impl Drop for Watched {
+impl Drop for TaskGuard {
     fn drop(&mut self) {
         let panic = std::thread::panicking().then(|| LAST_PANIC.with(|last| std::mem::take(&mut *last.borrow_mut())));
         if let Some(message) = &panic {
@@ -208,7 +208,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let watched = Watched::work(name);
+    let watched = TaskGuard::work(name);
     spawn_unnamed(async move {
         let _watched = watched;
         future.await
@@ -221,7 +221,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let watched = Watched::work(name);
+    let watched = TaskGuard::work(name);
     runtime.spawn(async move {
         let _watched = watched;
         future.await
@@ -235,7 +235,7 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    let watched = Watched::work(name);
+    let watched = TaskGuard::work(name);
     tokio::task::spawn_local(async move {
         let _watched = watched;
         future.await
@@ -256,7 +256,7 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let watched = Watched::work(name);
+    let watched = TaskGuard::work(name);
     let watched_work = move || {
         let _watched = watched;
         work()

@@ -24,7 +24,7 @@ pub(crate) struct Card {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) batch: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) picture: Option<Picture>,
+    pub(crate) picture: Option<PictureInput>,
     /// One for each score, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) labels: Vec<String>,
@@ -35,7 +35,7 @@ pub(crate) struct Card {
 /// How a picture becomes an input.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Picture {
+pub(crate) struct PictureInput {
     /// Which input; not needed where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) input: Option<String>,
@@ -48,7 +48,7 @@ pub(crate) struct Picture {
     #[serde(default)]
     pub(crate) ink: Ink,
     #[serde(default)]
-    pub(crate) fit: Fit,
+    pub(crate) fit: FitMethod,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) glyph: Option<Glyph>,
     /// Rounds each value to one of so many steps above 0.
@@ -90,7 +90,7 @@ pub(crate) enum Ink {
 /// How a picture of another size is brought to the model's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Fit {
+pub(crate) enum FitMethod {
     /// Both sides scaled on their own.
     #[default]
     Stretch,
@@ -227,7 +227,7 @@ impl Card {
     }
 }
 
-impl Picture {
+impl PictureInput {
     fn check(&self, description: &Description) -> Result<(), String> {
         if !(1..=4_096).contains(&self.width) || !(1..=4_096).contains(&self.height) {
             return Err("`picture.width` and `picture.height` must be from 1 to 4096".to_owned());
@@ -242,12 +242,14 @@ impl Picture {
             return Err("`picture.levels` must be at least 1".to_owned());
         }
         match (self.fit, &self.glyph) {
-            (Fit::Glyph, None) => return Err("`fit` is `glyph`, so `picture.glyph` must say its form".to_owned()),
-            (Fit::Glyph, Some(_)) if self.channels != 1 => return Err("`fit: glyph` needs `channels: 1`".to_owned()),
-            (Fit::Glyph, Some(_)) if self.width.max(self.height) > 128 => {
+            (FitMethod::Glyph, None) => return Err("`fit` is `glyph`, so `picture.glyph` must say its form".to_owned()),
+            (FitMethod::Glyph, Some(_)) if self.channels != 1 => {
+                return Err("`fit: glyph` needs `channels: 1`".to_owned());
+            }
+            (FitMethod::Glyph, Some(_)) if self.width.max(self.height) > 128 => {
                 return Err("`fit: glyph` is for pictures of at most 128 x 128".to_owned());
             }
-            (Fit::Glyph, Some(glyph)) => glyph.check()?,
+            (FitMethod::Glyph, Some(glyph)) => glyph.check()?,
             (_, Some(_)) => return Err("`picture.glyph` means something with `fit: glyph` only".to_owned()),
             (_, None) => {}
         }

@@ -293,9 +293,9 @@ impl<'de> Visitor<'de> for Node<'_> {
 
 /// A tensor's data as a flat JSON list. Infinite values and NaN, which JSON has no form for, become `null`.
 #[derive(Debug)]
-pub(crate) struct Flat<'a>(pub(crate) &'a Tensor);
+pub(crate) struct FlatData<'a>(pub(crate) &'a Tensor);
 
-impl Serialize for Flat<'_> {
+impl Serialize for FlatData<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let tensor = self.0;
         match tensor.datatype() {
@@ -318,9 +318,9 @@ impl Serialize for Flat<'_> {
 
 /// A tensor's data as lists nested like its shape.
 #[derive(Debug)]
-pub(crate) struct Nested<'a>(pub(crate) &'a Tensor);
+pub(crate) struct NestedData<'a>(pub(crate) &'a Tensor);
 
-impl Serialize for Nested<'_> {
+impl Serialize for NestedData<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let tensor = self.0;
         let ones = vec![1; tensor.rows()];
@@ -328,11 +328,11 @@ impl Serialize for Nested<'_> {
             ([_, inner @ ..], Some(rows)) if !inner.is_empty() => {
                 let mut list = serializer.serialize_seq(Some(rows.len()))?;
                 for row in &rows {
-                    list.serialize_element(&Nested(&row.without_first_dimension()))?;
+                    list.serialize_element(&NestedData(&row.without_first_dimension()))?;
                 }
                 list.end()
             }
-            _ => Flat(tensor).serialize(serializer),
+            _ => FlatData(tensor).serialize(serializer),
         }
     }
 }
@@ -349,8 +349,8 @@ mod tests {
     fn nested_and_flat_data_give_the_same_tensor() {
         let flat = tensor("[1, 2, 3, 4]", Datatype::Fp32, &[2, 2]).unwrap();
         assert_eq!(tensor("[[1, 2.0], [3, 4]]", Datatype::Fp32, &[2, 2]).unwrap(), flat);
-        assert_eq!(serde_json::to_string(&Nested(&flat)).unwrap(), "[[1.0,2.0],[3.0,4.0]]");
-        assert_eq!(serde_json::to_string(&Flat(&flat)).unwrap(), "[1.0,2.0,3.0,4.0]");
+        assert_eq!(serde_json::to_string(&NestedData(&flat)).unwrap(), "[[1.0,2.0],[3.0,4.0]]");
+        assert_eq!(serde_json::to_string(&FlatData(&flat)).unwrap(), "[1.0,2.0,3.0,4.0]");
     }
 
     #[test]

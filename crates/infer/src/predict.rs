@@ -18,10 +18,10 @@ use crate::description::{Description, Dimension, Port};
 use crate::error::Error;
 use crate::http::State;
 use crate::http::answer::json;
-use crate::json::{Data, Nested};
+use crate::json::{Data, NestedData};
 use crate::kserve::unreadable_json;
 use crate::picture::{self, Format};
-use crate::served::Served;
+use crate::served::LoadedModel;
 use crate::tensor::Tensor;
 
 /// Bodies beyond this are read outside the loop that serves connections.
@@ -31,58 +31,58 @@ const LARGE: usize = 16 << 10;
 #[serde(deny_unknown_fields)]
 struct WireRequest {
     /// One instance.
-    input: Option<Given>,
+    input: Option<InputLists>,
     /// Several.
-    inputs: Option<Given>,
+    inputs: Option<InputLists>,
 }
 
 /// Lists for the only input, or lists by the name of the input.
-enum Given {
+enum InputLists {
     List(Data),
     ByName(BTreeMap<String, Data>),
 }
 
-impl<'de> Deserialize<'de> for Given {
+impl<'de> Deserialize<'de> for InputLists {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct GivenVisitor;
-        impl<'de> Visitor<'de> for GivenVisitor {
-            type Value = Given;
+        struct InputListsVisitor;
+        impl<'de> Visitor<'de> for InputListsVisitor {
+            type Value = InputLists;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list, or an object with a list for each input of the model")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Given, A::Error> {
-                Data::from_list(list).map(Given::List)
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<InputLists, A::Error> {
+                Data::from_list(list).map(InputLists::List)
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Given, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<InputLists, A::Error> {
                 let mut given = BTreeMap::new();
                 while let Some((name, data)) = map.next_entry()? {
                     given.insert(name, data);
                 }
-                Ok(Given::ByName(given))
+                Ok(InputLists::ByName(given))
             }
         }
-        deserializer.deserialize_any(GivenVisitor)
+        deserializer.deserialize_any(InputListsVisitor)
     }
 }
 
 /// What was asked: instances, each with its inputs in the model's order, and whether there was but one.
-struct Asked {
+struct PredictInput {
     instances: Vec<Vec<Tensor>>,
     single: bool,
 }
 
 /// One instance's answer.
 struct Prediction<'a> {
-    served: &'a Served,
+    served: &'a LoadedModel,
     outputs: &'a [Tensor],
     scores: Option<Vec<f32>>,
 }
 
 #[derive(Serialize)]
-struct Single<'a> {
+struct SingleAnswer<'a> {
     #[serde(flatten)]
     prediction: Prediction<'a>,
     model: &'a str,
@@ -90,7 +90,7 @@ struct Single<'a> {
 }
 
 #[derive(Serialize)]
-struct Several<'a> {
+struct BatchAnswer<'a> {
     predictions: Vec<Prediction<'a>>,
     model: &'a str,
     runtime: &'static str,
@@ -115,15 +115,15 @@ pub(crate) async fn predict(state: &Arc<State>, head: &Parts, body: Bytes) -> Re
     let mut predictions = outputs.iter().map(|outputs| prediction(served, outputs)).collect::<Result<Vec<_>, _>>()?;
     let (model, runtime) = (served.name.as_str(), served.runtime);
     Ok(match (asked.single, predictions.pop()) {
-        (true, Some(prediction)) => json(StatusCode::OK, &Single { prediction, model, runtime }),
+        (true, Some(prediction)) => json(StatusCode::OK, &SingleAnswer { prediction, model, runtime }),
         (_, last) => {
             predictions.extend(last);
-            json(StatusCode::OK, &Several { predictions, model, runtime })
+            json(StatusCode::OK, &BatchAnswer { predictions, model, runtime })
         }
     })
 }
 
-fn read_picture(state: &State, body: &Bytes) -> Result<Asked, Error> {
+fn read_picture(state: &State, body: &Bytes) -> Result<PredictInput, Error> {
     let served = &state.served;
     let Some(form) = &served.card.picture else {
         return Err(Error::Unreadable {
@@ -135,10 +135,10 @@ fn read_picture(state: &State, body: &Bytes) -> Result<Asked, Error> {
         .ok_or_else(|| Error::unreadable("the picture is neither PNG nor JPEG, which are the formats read here"))?;
     let raster = picture::decode(body, format, state.max_pixels)?;
     let tensor = picture::prepare(raster, form, served.description.inputs[0].datatype)?;
-    Ok(Asked { instances: vec![vec![tensor]], single: true })
+    Ok(PredictInput { instances: vec![vec![tensor]], single: true })
 }
 
-fn read_json(served: &Served, body: &Bytes) -> Result<Asked, Error> {
+fn read_json(served: &LoadedModel, body: &Bytes) -> Result<PredictInput, Error> {
     let request: WireRequest = serde_json::from_slice(body).map_err(|error| unreadable_json(&error))?;
     let (given, single) = match (request.input, request.inputs) {
         (Some(input), None) => (input, true),
@@ -152,15 +152,15 @@ fn read_json(served: &Served, body: &Bytes) -> Result<Asked, Error> {
     };
     let description = &served.description;
     let mut by_name = match given {
-        Given::List(data) if description.inputs.len() == 1 => {
+        InputLists::List(data) if description.inputs.len() == 1 => {
             BTreeMap::from([(description.inputs[0].name.clone(), data)])
         }
-        Given::List(_) => {
+        InputLists::List(_) => {
             let names: Vec<&str> = description.inputs.iter().map(|port| port.name.as_str()).collect();
             let text = format!("the model has several inputs: give an object with {}", names.join(", "));
             return Err(Error::Shape(text));
         }
-        Given::ByName(by_name) => by_name,
+        InputLists::ByName(by_name) => by_name,
     };
     let with_rows = has_rows(description);
     let mut columns = Vec::new();
@@ -178,7 +178,7 @@ fn read_json(served: &Served, body: &Bytes) -> Result<Asked, Error> {
     }
     let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
     let instances = (0..count).map(|_| columns.iter_mut().filter_map(Iterator::next).collect()).collect();
-    Ok(Asked { instances, single })
+    Ok(PredictInput { instances, single })
 }
 
 /// Whether every input begins with a dimension of rows: free and shared, or 1.
@@ -215,7 +215,7 @@ fn instances(port: &Port, data: Data, single: bool, with_rows: bool) -> Result<V
 }
 
 /// Runs the instances, as one request where the model has a batch dimension, and answers the outputs of each.
-async fn run(served: &Served, instances: Vec<Vec<Tensor>>) -> Result<Vec<Vec<Tensor>>, Error> {
+async fn run(served: &LoadedModel, instances: Vec<Vec<Tensor>>) -> Result<Vec<Vec<Tensor>>, Error> {
     if !served.description.batches || instances.len() == 1 {
         let mut answers = Vec::with_capacity(instances.len());
         for instance in instances {
@@ -238,7 +238,7 @@ async fn run(served: &Served, instances: Vec<Vec<Tensor>>) -> Result<Vec<Vec<Ten
     Ok((0..count).map(|_| columns.iter_mut().filter_map(Iterator::next).collect()).collect())
 }
 
-fn prediction<'a>(served: &'a Served, outputs: &'a [Tensor]) -> Result<Prediction<'a>, Error> {
+fn prediction<'a>(served: &'a LoadedModel, outputs: &'a [Tensor]) -> Result<Prediction<'a>, Error> {
     let Some(output) = served.score_output().and_then(|index| outputs.get(index)) else {
         return Ok(Prediction { served, outputs, scores: None });
     };
@@ -280,8 +280,8 @@ impl Serialize for Prediction<'_> {
             Some(scores) => map.serialize_entry("scores", scores)?,
             None => {
                 let ports = &self.served.description.outputs;
-                let outputs: BTreeMap<&str, Nested<'_>> =
-                    ports.iter().map(|port| port.name.as_str()).zip(self.outputs.iter().map(Nested)).collect();
+                let outputs: BTreeMap<&str, NestedData<'_>> =
+                    ports.iter().map(|port| port.name.as_str()).zip(self.outputs.iter().map(NestedData)).collect();
                 map.serialize_entry("outputs", &outputs)?;
             }
         }

@@ -17,7 +17,7 @@ pub(crate) const VERSION: &str = "1";
 
 /// A loaded model with everything that requests need of it.
 #[derive(Debug)]
-pub(crate) struct Served {
+pub(crate) struct LoadedModel {
     pub(crate) name: String,
     pub(crate) card: Card,
     pub(crate) description: Description,
@@ -29,7 +29,7 @@ pub(crate) struct Served {
 
 /// What `GET /model` tells; the page is made from it.
 #[derive(Debug, Serialize)]
-pub(crate) struct About<'a> {
+pub(crate) struct ModelDescription<'a> {
     name: &'a str,
     version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,7 +47,7 @@ pub(crate) struct About<'a> {
     takes_pictures: bool,
 }
 
-impl Served {
+impl LoadedModel {
     /// Finds and loads the model and starts its threads.
     pub(crate) fn load(options: &Options) -> Result<Self, Error> {
         let file = model_file(&options.model)?;
@@ -82,8 +82,8 @@ impl Served {
     }
 
     /// What the model is and takes.
-    pub(crate) fn about(&self) -> About<'_> {
-        About {
+    pub(crate) fn about(&self) -> ModelDescription<'_> {
+        ModelDescription {
             name: &self.name,
             version: VERSION,
             description: self.card.description.as_deref(),

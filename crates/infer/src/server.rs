@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::error::Error;
 use crate::http::{self, State};
 use crate::options::Options;
-use crate::served::Served;
+use crate::served::LoadedModel;
 
 /// A loaded model that listens but does not answer yet.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Server {
     /// When the model, its `model.json`, the runtime or the port cannot be used.
     pub async fn start(options: &Options) -> Result<Self, Error> {
         let started = clock::monotonic_micros();
-        let served = Served::load(options)?;
+        let served = LoadedModel::load(options)?;
         let port = options.port;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .await

@@ -3,14 +3,14 @@
 
 mod common;
 
-use common::{Kind, Running, adder, digits, header, json, model, node, options, port, start};
+use common::{Kind, RunningServer, adder, digits, header, json, model, node, options, port, start};
 use http::Method;
 use kip_infer::Error;
 use kip_spec::problem::Envelope;
 use serde_json::json;
 
 /// Status, code and message of an error answer in the usual form.
-fn refused(server: &Running, kind: &str, body: impl Into<bytes::Bytes>) -> (u16, String, String) {
+fn refused(server: &RunningServer, kind: &str, body: impl Into<bytes::Bytes>) -> (u16, String, String) {
     let answer = server.call(Method::POST, "/predict", &[("content-type", kind)], body);
     let envelope: Envelope = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(header(&answer.headers, "x-kip-error"), envelope.error.code.to_string());

@@ -248,9 +248,9 @@ fn exactly(reader: &mut impl BufRead, length: u64, each: &mut impl FnMut(&[u8]) 
 }
 
 /// Counts a request while it is under way.
-struct Counted;
+struct RequestCounter;
 
-impl Counted {
+impl RequestCounter {
     fn new() -> Self {
         let now = NOW.fetch_add(1, Ordering::SeqCst) + 1;
         MOST.fetch_max(now, Ordering::SeqCst);
@@ -258,7 +258,7 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for RequestCounter {
     fn drop(&mut self) {
         NOW.fetch_sub(1, Ordering::SeqCst);
     }
@@ -289,7 +289,7 @@ fn answer(
     let mut parts = path.trim_start_matches("/v1").trim_start_matches('/').split('/');
     let verb = parts.next().unwrap_or_default();
     let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok()).unwrap_or_default();
-    let counted = (!matches!(verb, "count" | "ready" | "live" | "initialize" | "pre-stop")).then(Counted::new);
+    let counted = (!matches!(verb, "count" | "ready" | "live" | "initialize" | "pre-stop")).then(RequestCounter::new);
     if verb == "tee" {
         return tee(request, reader, out);
     }

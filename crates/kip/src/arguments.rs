@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::keys::{Audit, Key, Settings};
-pub(crate) use self::provision::{Advise, Provision, Put, Whom, json_or_file};
+pub(crate) use self::provision::{Advise, FunctionArgument, Provision, ProvisionPut, json_or_file};
 pub(crate) use self::scaler::{History, Lines, Scaler};
 
 /// Function compute for AI models on your own machines.
@@ -205,7 +205,7 @@ pub(crate) struct Invoke {
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
     pub(crate) headers: Vec<String>,
     #[command(flatten)]
-    pub(crate) later: tasks::Later,
+    pub(crate) later: tasks::AsyncArguments,
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full};
-use kip_api::wire::{About, Errors, Status};
+use kip_api::wire::{Errors, ServerInfo, Status};
 use kip_host::http_client::{self, Answer};
 use kip_spec::{Problem, code};
 use serde::de::DeserializeOwned;
@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// What a running server writes into its data directory for clients.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Found {
+pub(crate) struct ServerFile {
     pub(crate) gateway: String,
     pub(crate) api: String,
     pub(crate) pid: u32,
@@ -91,7 +91,7 @@ impl Client {
     }
 
     /// Who the server is, in short.
-    pub(crate) async fn about(&self) -> anyhow::Result<About> {
+    pub(crate) async fn about(&self) -> anyhow::Result<ServerInfo> {
         Ok(self.status().await?.about)
     }
 
@@ -231,7 +231,7 @@ pub(crate) fn segment(name: &str) -> String {
 }
 
 /// What the data directory says about a server; it may have ended since.
-pub(crate) fn found(data: &Path) -> Option<Found> {
+pub(crate) fn found(data: &Path) -> Option<ServerFile> {
     serde_json::from_slice(&std::fs::read(data.join(FOUND)).ok()?).ok()
 }
 

@@ -7,7 +7,7 @@ use kip_control::DiskOptions;
 use kip_host::disk::{Kind, Pressure, Reserve};
 use kip_spec::{Problem, code};
 use kip_store::tasks::{SqliteTasks, Tuning};
-use kip_store::{Care, SqliteControl, SqliteRecords};
+use kip_store::{DiskHealth, SqliteControl, SqliteRecords};
 
 use crate::config::Config;
 
@@ -67,15 +67,15 @@ pub(crate) struct Stores {
 
 /// Opens the stores; the reserve is for control objects and tasks.
 pub(crate) fn open(data: &Path, disk: &DiskOptions) -> Result<Stores, kip_store::Error> {
-    let care = Care::with_reserve(disk.pressure.clone(), disk.reserve.clone());
+    let care = DiskHealth::with_reserve(disk.pressure.clone(), disk.reserve.clone());
     let control = SqliteControl::open_with(&data.join("control.db"), care)?;
-    let care = Care::with_reserve(disk.pressure.clone(), disk.reserve.clone());
+    let care = DiskHealth::with_reserve(disk.pressure.clone(), disk.reserve.clone());
     let open = || SqliteTasks::open_with(&data.join("tasks.db"), care.clone(), Tuning::default());
     let tasks = match open() {
         Err(kip_store::Error::Full { .. }) if disk.reserve.release() => open()?,
         other => other?,
     };
-    let care = Care::without_reserve(disk.pressure.clone());
+    let care = DiskHealth::without_reserve(disk.pressure.clone());
     let open = || SqliteRecords::open_with(&data.join("records.db"), care.clone());
     let records = match open() {
         // State needed no room to be opened, perhaps because its last server was killed; a server must start all the same.

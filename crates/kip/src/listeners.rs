@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use kip_gateway::{Entry, Reach};
+use kip_gateway::{Entry, ListenerAccess};
 use kip_host::tls::Certificate;
 use kip_spec::{Problem, code};
 
@@ -18,9 +18,9 @@ pub(crate) struct Listeners {
 /// Opens them all.
 pub(crate) fn open(config: &Config) -> Result<Listeners, Problem> {
     // What a proxy in front passes on has been through its TLS.
-    let clear = if config.proxies.is_empty() { Reach::Loopback } else { Reach::Everywhere };
+    let clear = if config.proxies.is_empty() { ListenerAccess::Loopback } else { ListenerAccess::Everywhere };
     let mut inherited = kip_host::sockets::inherited();
-    let mut listen = |name: &str, address: SocketAddr, reach: Reach| match inherited.remove(name) {
+    let mut listen = |name: &str, address: SocketAddr, reach: ListenerAccess| match inherited.remove(name) {
         Some(listener) => kip_gateway::adopt(listener, reach),
         None => kip_gateway::bind(address, reach),
     };
@@ -32,7 +32,7 @@ pub(crate) fn open(config: &Config) -> Result<Listeners, Problem> {
     if let Some(tls) = &config.tls {
         let certificate = Certificate::open(tls.files.clone()).map_err(unusable)?;
         drop(kip_host::tasks::spawn("certificate", certificate.clone().watch()));
-        doors.push(entry(listen("tls", tls.listen, Reach::Everywhere)?, Some(certificate)));
+        doors.push(entry(listen("tls", tls.listen, ListenerAccess::Everywhere)?, Some(certificate)));
     }
     let api = listen("api", config.api, clear)?;
     Ok(Listeners { doors, api })

@@ -21,19 +21,19 @@ impl std::error::Error for Problems {}
 
 /// A failure whose every word was printed as the result.
 #[derive(Debug)]
-pub(crate) struct Shown;
+pub(crate) struct AlreadyPrinted;
 
-impl fmt::Display for Shown {
+impl fmt::Display for AlreadyPrinted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the result says what is wrong")
     }
 }
 
-impl std::error::Error for Shown {}
+impl std::error::Error for AlreadyPrinted {}
 
 /// Shows an error: for people on standard error, with `-o json` as one JSON value on standard output.
 pub(crate) fn show(error: &anyhow::Error, output: Output) {
-    if error.is::<Shown>() {
+    if error.is::<AlreadyPrinted>() {
         return;
     }
     let problems = of(error);

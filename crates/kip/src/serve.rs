@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kip_api::{Api, wire::About};
+use kip_api::{Api, wire::ServerInfo};
 use kip_auth::Keys;
 use kip_control::{Bodies, Control};
 use kip_engine::{Body, ProcessBody};
@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::arguments::{Connection, Serve};
-use crate::client::{FOUND, Found, data_directory};
+use crate::client::{FOUND, ServerFile, data_directory};
 use crate::config::{Config, Flags};
 use crate::disk::Stores;
 use crate::output::Output;
@@ -93,7 +93,11 @@ fn announce(ready: &Ready, output: Output) {
 }
 
 /// Serves until it is told to end: by Ctrl-C or the API with everything that runs, by SIGTERM without its instances.
-pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Ready)) -> anyhow::Result<Left> {
+pub(crate) async fn serve(
+    data: &Path,
+    config: Config,
+    announce: impl FnOnce(&Ready),
+) -> anyhow::Result<ShutdownSummary> {
     // Both before anything is started: a signal during the start must end it in order.
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
@@ -167,7 +171,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let gateway = Gateway::start(options, &control, &keys)?;
     let api_listener = listeners.api;
     let pause_method = capabilities.pause_method();
-    let about = About {
+    let about = ServerInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         data_directory: data.display().to_string(),
@@ -194,7 +198,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
     let listener = tokio::net::TcpListener::from_std(api_listener)?;
     let api = supervisor.vital("api", api.serve(listener, closing.subscribe()));
 
-    let found = Found { gateway: ready.gateway.clone(), api: ready.api.clone(), pid: ready.pid };
+    let found = ServerFile { gateway: ready.gateway.clone(), api: ready.api.clone(), pid: ready.pid };
     let file = data.join(FOUND);
     if let Err(error) = kip_host::directory::write_again(&file, &serde_json::to_vec(&found)?) {
         // It serves all the same: whoever looks for it has to be told where, by --api. An old word would lead astray.
@@ -263,7 +267,7 @@ pub(crate) async fn serve(data: &Path, config: Config, announce: impl FnOnce(&Re
         .hint("start it again: `kip serve`; it adopts the instances. Please report this with the end of server.log");
         return Err(problem.into());
     }
-    Ok(Left { kept, data: data.to_owned() })
+    Ok(ShutdownSummary { kept, data: data.to_owned() })
 }
 
 /// What addresses for the progress of tasks are made with: made once, so that they outlive a restart.
@@ -282,14 +286,14 @@ fn task_secret(data: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// What a server leaves when it ends.
 #[derive(Debug, Serialize)]
-pub(crate) struct Left {
+pub(crate) struct ShutdownSummary {
     /// Instances that go on without a server, if it was told to keep them.
     kept: Option<usize>,
     #[serde(rename = "data_directory")]
     data: PathBuf,
 }
 
-impl Left {
+impl ShutdownSummary {
     /// Says what goes on, and how to end it.
     fn say(&self, output: Output) {
         let text = |left: &Self| {

@@ -8,7 +8,7 @@ use kip_spec::{FunctionName, Problem, code};
 
 use crate::report::{self, Report};
 use crate::section::{Field, Layer, Section};
-use crate::tree::{At, Kind, Node};
+use crate::tree::{Kind, Node, Position};
 use crate::{MOST_FUNCTIONS, function, job, keys};
 
 /// Bytes that the text of all functions of one manifest may take in memory once defaults are merged into each. The most
@@ -33,12 +33,12 @@ pub(crate) fn read(root: &Node, directory: &Path, report: &mut Report<'_>) -> Ve
         report.add(root.at, problem);
     }
     let declared =
-        Declared { functions: functions.flatten().unwrap_or_default(), jobs: jobs.flatten().unwrap_or_default() };
+        DeclaredNames { functions: functions.flatten().unwrap_or_default(), jobs: jobs.flatten().unwrap_or_default() };
     read_all(&declared, defaults, directory, report)
 }
 
 /// What is declared, by its names.
-struct Declared<'a> {
+struct DeclaredNames<'a> {
     functions: &'a [(Node, Node)],
     jobs: &'a [(Node, Node)],
 }
@@ -100,15 +100,16 @@ fn read_defaults<'a>(node: &'a Node, report: &mut Report<'_>) -> Option<Layer<'a
 }
 
 fn read_all(
-    declared: &Declared<'_>,
+    declared: &DeclaredNames<'_>,
     defaults: Option<Layer<'_>>,
     directory: &Path,
     report: &mut Report<'_>,
 ) -> Vec<FunctionSpec> {
-    let Declared { functions, jobs } = declared;
+    let DeclaredNames { functions, jobs } = declared;
     let count = functions.len() + jobs.len();
     if count > MOST_FUNCTIONS {
-        let at = functions.first().or_else(|| jobs.first()).map_or(At { line: 1, column: 1 }, |(name, _)| name.at);
+        let at =
+            functions.first().or_else(|| jobs.first()).map_or(Position { line: 1, column: 1 }, |(name, _)| name.at);
         let message = format!("{count} functions are declared; a manifest holds at most {MOST_FUNCTIONS}");
         report.add(at, Problem::new(code::MANIFEST_TOO_LARGE, message).hint("split it into several files"));
         return Vec::new();

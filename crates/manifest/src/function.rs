@@ -11,14 +11,14 @@ use kip_spec::function::{
 
 use crate::report::{Report, shown};
 use crate::section::{Field, Layer, Section};
-use crate::tree::{At, Kind, Node};
+use crate::tree::{Kind, Node, Position};
 use crate::value::{METHODS, duration, flag, path, path_of, refuse, word, wrong_type};
 use crate::{environment, keys, limits, program, scaling};
 
 /// Reads one function. `None` if anything in it is wrong, which is then in the report.
 pub(crate) fn read(
     name: FunctionName,
-    key_at: At,
+    key_at: Position,
     node: &Node,
     defaults: Option<Layer<'_>>,
     directory: &Path,

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use kip_spec::function::{FunctionSpec, HttpAuth, HttpTrigger, Idle, Instances, Program, defaults};
-use kip_spec::job::{Exits, Job, Missed, Overlap, Timer, times};
+use kip_spec::job::{ExitCodes, Job, MissedRuns, Overlap, Timer, times};
 use kip_spec::scaling::zone;
 use kip_spec::{FunctionName, Millis, code};
 
 use crate::limits::MOST_INSTANCES;
 use crate::report::{Report, shown};
 use crate::section::{Field, Section};
-use crate::tree::{At, Kind, Node};
+use crate::tree::{Kind, Node, Position};
 use crate::value::{count, duration, flag, refuse, word, wrong_type};
 use crate::{environment, keys, limits, program};
 
@@ -23,7 +23,7 @@ const LONGEST: Millis = Millis::from_secs(30 * 24 * 3_600);
 /// Reads one job. `None` if anything in it is wrong, which is then in the report.
 pub(crate) fn read(
     name: FunctionName,
-    key_at: At,
+    key_at: Position,
     node: &Node,
     directory: &Path,
     report: &mut Report<'_>,
@@ -78,21 +78,21 @@ fn run_time(field: &Field<'_>, report: &mut Report<'_>) -> Option<Millis> {
 }
 
 /// A number alone, or a map that says for which exit codes.
-fn retries(job: &Section<'_>, report: &mut Report<'_>) -> (u32, Exits) {
-    let Some(field) = job.field("retries") else { return (0, Exits::default()) };
+fn retries(job: &Section<'_>, report: &mut Report<'_>) -> (u32, ExitCodes) {
+    let Some(field) = job.field("retries") else { return (0, ExitCodes::default()) };
     let most = |field: &Field<'_>, report: &mut Report<'_>| count(field, 0..=Job::MOST_RETRIES, report).unwrap_or(0);
     if !matches!(field.node.kind, Kind::Map(_)) {
-        return (most(&field, report), Exits::default());
+        return (most(&field, report), ExitCodes::default());
     }
-    let Some(section) = job.section("retries", &keys::RETRIES, report) else { return (0, Exits::default()) };
+    let Some(section) = job.section("retries", &keys::RETRIES, report) else { return (0, ExitCodes::default()) };
     let only = section.field("only").and_then(|field| codes(&field, report));
     let never = section.field("never").and_then(|field| codes(&field, report)).unwrap_or_default();
     let Some(max) = section.field("max") else {
         let problem = refuse(&field, code::MANIFEST_MISSING_KEY, "`max` is missing");
         report.add(field.node.at, problem.hint("write how often it is run again: `max: 3`"));
-        return (0, Exits::default());
+        return (0, ExitCodes::default());
     };
-    (most(&max, report), Exits { only, never })
+    (most(&max, report), ExitCodes { only, never })
 }
 
 /// Exit codes that can be told apart: success needs no retry.
@@ -129,7 +129,7 @@ fn timer(job: &Section<'_>, report: &mut Report<'_>) -> Option<Timer> {
             cron,
             zone,
             overlap: Overlap::default(),
-            missed: Missed::default(),
+            missed: MissedRuns::default(),
             deadline: None,
             paused: false,
         });
@@ -140,7 +140,7 @@ fn timer(job: &Section<'_>, report: &mut Report<'_>) -> Option<Timer> {
     }
     let section = job.section("schedule", &keys::SCHEDULE, report)?;
     let overlap = section.field("overlap").and_then(|field| word(&field, &Overlap::ALL, &[], report));
-    let missed = section.field("missed").and_then(|field| word(&field, &Missed::ALL, &[], report));
+    let missed = section.field("missed").and_then(|field| word(&field, &MissedRuns::ALL, &[], report));
     let deadline = section.field("deadline").and_then(|field| run_time(&field, report));
     let paused = section.field("paused").is_some_and(|field| flag(&field, report));
     let zone = section.field("zone").and_then(|field| zone_name(&field, report)).unwrap_or_default();

@@ -8,7 +8,7 @@ use kip_spec::{Bytes, MilliCpu, Millis, Problem, code};
 use crate::keys;
 use crate::report::{Report, shown};
 use crate::section::{Field, Section};
-use crate::tree::{At, Kind};
+use crate::tree::{Kind, Position};
 use crate::value::{count, duration, duration_or_never, quantity, refuse, wrong_type};
 
 pub(crate) const MOST_INSTANCES: u32 = 10_000;
@@ -229,7 +229,7 @@ pub(crate) fn queue_depth(function: &Section<'_>, report: &mut Report<'_>) -> u3
 pub(crate) fn idle(function: &Section<'_>, report: &mut Report<'_>) -> Idle {
     let mut idle = defaults::IDLE;
     let Some(section) = function.section("idle", &keys::IDLE, report) else { return idle };
-    let mut pause_at: Option<At> = None;
+    let mut pause_at: Option<Position> = None;
     if let Some(field) = section.field("pause")
         && let Some(value) = duration_or_never(&field, report)
     {

@@ -8,7 +8,7 @@ use kip_spec::{Problem, code};
 use crate::keys;
 use crate::report::{Report, shown};
 use crate::section::{Field, Section};
-use crate::tree::{At, Kind};
+use crate::tree::{Kind, Position};
 use crate::value::{refuse, wrong_type};
 
 /// Words that only a shell understands; commands run without one.
@@ -20,7 +20,12 @@ const A_SHELL: &str = "commands run without a shell; for one, write `run: [sh, -
 /// Keys by which a program could be named, the later ones included: one of these is enough not to say that it is missing.
 const WAYS: [&str; 4] = ["run", "model", "image", "preset"];
 
-pub(crate) fn read(function: &Section<'_>, key_at: At, directory: &Path, report: &mut Report<'_>) -> Option<Program> {
+pub(crate) fn read(
+    function: &Section<'_>,
+    key_at: Position,
+    directory: &Path,
+    report: &mut Report<'_>,
+) -> Option<Program> {
     let dir = function.field("dir");
     match (function.field("run"), function.field("model")) {
         (Some(_), Some(model)) => {
@@ -59,7 +64,12 @@ pub(crate) fn read(function: &Section<'_>, key_at: At, directory: &Path, report:
 }
 
 /// The program of a job.
-pub(crate) fn of_job(job: &Section<'_>, key_at: At, directory: &Path, report: &mut Report<'_>) -> Option<Program> {
+pub(crate) fn of_job(
+    job: &Section<'_>,
+    key_at: Position,
+    directory: &Path,
+    report: &mut Report<'_>,
+) -> Option<Program> {
     let Some(run) = job.field("run") else {
         // A misspelt `run` has been told already.
         if !job.own_keys().any(|key| keys::JOB.meant(key) == Some("run")) {

@@ -1,7 +1,9 @@
 //! Function Compute's provision input as JSON into a validated [`Provision`], and back out.
 
 use kip_spec::Finite;
-use kip_spec::scaling::provision::{Inactive, MOST, Metric, Provision, Scheduled, Tracking, When, Window, shown};
+use kip_spec::scaling::provision::{
+    FireTime, InactiveReason, MOST, Metric, Provision, ScheduledAction, Tracking, Window, shown,
+};
 use kip_spec::scaling::{Cron, zone};
 use serde_json::{Map, Value, json};
 
@@ -119,7 +121,7 @@ fn policy(reader: &Reader<'_>, errors: &mut Vec<String>) -> Option<Tracking> {
     Some(Tracking { name, window: window?, metric: metric?, target: target?, min, max })
 }
 
-fn action(reader: &Reader<'_>, errors: &mut Vec<String>) -> Option<Scheduled> {
+fn action(reader: &Reader<'_>, errors: &mut Vec<String>) -> Option<ScheduledAction> {
     reader.only(&["name", "startTime", "endTime", "timeZone", "scheduleExpression", "target"], errors);
     let window = reader.window(errors);
     let target = reader.count("target", errors);
@@ -130,12 +132,12 @@ fn action(reader: &Reader<'_>, errors: &mut Vec<String>) -> Option<Scheduled> {
     };
     let zone = window.as_ref().map_or_else(zone::utc, |window| window.zone().clone());
     let when = match (inner("cron"), inner("at")) {
-        (_, Some(time)) => zone::moment(time.trim(), &zone).map(When::At).map_err(|error| error.to_string()),
-        (cron, None) => cron.unwrap_or(text).parse::<Cron>().map(When::Cron).map_err(|error| error.to_string()),
+        (_, Some(time)) => zone::moment(time.trim(), &zone).map(FireTime::At).map_err(|error| error.to_string()),
+        (cron, None) => cron.unwrap_or(text).parse::<Cron>().map(FireTime::Cron).map_err(|error| error.to_string()),
     };
     let when = when.map_err(|error| errors.push(format!("{}scheduleExpression: {error}", reader.place))).ok();
     let name = reader.map.get("name")?.as_str()?.to_owned();
-    Some(Scheduled { name, window: window?, when: when?, target: target? })
+    Some(ScheduledAction { name, window: window?, when: when?, target: target? })
 }
 
 struct Reader<'a> {
@@ -237,7 +239,7 @@ fn kind(value: &Value) -> &'static str {
 
 /// A policy or action, and whether it counts at a moment.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-pub struct Standing {
+pub struct PolicyStatus {
     /// Its name.
     pub name: String,
     /// Whether it counts.
@@ -248,10 +250,10 @@ pub struct Standing {
 }
 
 /// Which policies and actions count at a moment, in the order of the input.
-pub fn standing(provision: &Provision, wall: i64) -> Vec<Standing> {
-    let standing = |name: &str, inactive: Option<Inactive>| {
+pub fn standing(provision: &Provision, wall: i64) -> Vec<PolicyStatus> {
+    let standing = |name: &str, inactive: Option<InactiveReason>| {
         let why = inactive.map(|inactive| inactive.to_string());
-        Standing { name: name.to_owned(), active: why.is_none(), why }
+        PolicyStatus { name: name.to_owned(), active: why.is_none(), why }
     };
     let tracking = provision.tracking.iter().map(|policy| standing(&policy.name, policy.window.outside(wall)));
     let actions = provision.scheduled.iter().enumerate();
@@ -283,8 +285,8 @@ pub fn write(provision: &Provision) -> Value {
     });
     let scheduled = provision.scheduled.iter().map(|action| {
         let expression = match &action.when {
-            When::Cron(cron) => format!("cron({cron})"),
-            When::At(at) => format!("at({})", shown(*at)),
+            FireTime::Cron(cron) => format!("cron({cron})"),
+            FireTime::At(at) => format!("at({})", shown(*at)),
         };
         with(&action.name, window(&action.window), json!({"scheduleExpression": expression, "target": action.target}))
     });

@@ -7,7 +7,7 @@ use kip_spec::function::FunctionSpec;
 use kip_spec::problem::Place;
 
 use crate::Manifest;
-use crate::tree::At;
+use crate::tree::Position;
 
 /// Problems that are told one by one.
 const MOST_PROBLEMS: usize = 50;
@@ -20,7 +20,7 @@ const LONGEST_QUOTE: usize = 60;
 pub(crate) struct Report<'a> {
     file: &'a str,
     lines: Vec<&'a str>,
-    problems: Vec<(At, Problem)>,
+    problems: Vec<(Position, Problem)>,
     warnings: Vec<Problem>,
     seen: BTreeSet<(u64, u64, String)>,
     /// Problems beyond those that are told.
@@ -45,7 +45,7 @@ impl<'a> Report<'a> {
     }
 
     /// A problem; the same one at the same place counts once.
-    pub(crate) fn add(&mut self, at: At, problem: Problem) {
+    pub(crate) fn add(&mut self, at: Position, problem: Problem) {
         if self.problems.len() >= MOST_PROBLEMS {
             self.omitted += 1;
         } else if self.is_new(at, &problem) {
@@ -55,7 +55,7 @@ impl<'a> Report<'a> {
     }
 
     /// Something that is allowed but hardly meant.
-    pub(crate) fn warn(&mut self, at: At, problem: Problem) {
+    pub(crate) fn warn(&mut self, at: Position, problem: Problem) {
         if self.warnings.len() < MOST_PROBLEMS && self.is_new(at, &problem) {
             let place = self.place(at);
             self.warnings.push(problem.place(place));
@@ -80,15 +80,15 @@ impl<'a> Report<'a> {
     }
 
     /// The text of a line.
-    pub(crate) fn line(&self, at: At) -> Option<&'a str> {
+    pub(crate) fn line(&self, at: Position) -> Option<&'a str> {
         usize::try_from(at.line).ok().and_then(|line| self.lines.get(line.checked_sub(1)?)).copied()
     }
 
-    fn is_new(&mut self, at: At, problem: &Problem) -> bool {
+    fn is_new(&mut self, at: Position, problem: &Problem) -> bool {
         self.seen.insert((at.line, at.column, problem.message.clone()))
     }
 
-    fn place(&self, at: At) -> Place {
+    fn place(&self, at: Position) -> Place {
         let text = self.line(at).filter(|line| line.len() <= LONGEST_LINE).map(str::to_owned);
         Place { file: self.file.to_owned(), line: at.line.max(1), column: at.column.max(1), text }
     }

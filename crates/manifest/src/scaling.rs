@@ -170,7 +170,7 @@ fn kpa(function: &Section<'_>, section: &Section<'_>, instances: Instances, repo
     let annotations = annotations.into_iter().map(|(key, value)| {
         if key.contains('/') { (key, value) } else { (format!("{}/{key}", knative::GROUP), value) }
     });
-    let declared = knative::Declared {
+    let declared = knative::Declaration {
         annotations: annotations.collect(),
         config,
         container_concurrency: i64::from(instances.concurrency.hard.min(knative::MOST_CONCURRENCY)),

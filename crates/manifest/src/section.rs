@@ -9,7 +9,7 @@ use kip_spec::{Problem, code};
 
 use crate::keys::Keys;
 use crate::report::{Report, shown};
-use crate::tree::{At, Kind, Node};
+use crate::tree::{Kind, Node, Position};
 
 /// A map as it stands in the file.
 #[derive(Clone, Copy)]
@@ -25,7 +25,7 @@ pub(crate) struct Section<'a> {
     /// Keys that lead here from the owner.
     trail: Vec<&'static str>,
     /// Where its winning layer begins.
-    pub(crate) at: At,
+    pub(crate) at: Position,
     /// Whether this is `defaults` alone, in which functions may fill gaps.
     pub(crate) is_partial: bool,
 }
@@ -35,26 +35,26 @@ pub(crate) struct Field<'a> {
     pub(crate) key: &'a str,
     pub(crate) node: &'a Node,
     /// Where its key stands.
-    pub(crate) key_at: At,
+    pub(crate) key_at: Position,
     /// Dotted, from the top of the file.
     pub(crate) path: String,
 }
 
 impl<'a> Section<'a> {
     /// The top of the file.
-    pub(crate) fn root(pairs: &'a [(Node, Node)], at: At, keys: &'static Keys, report: &mut Report<'_>) -> Self {
+    pub(crate) fn root(pairs: &'a [(Node, Node)], at: Position, keys: &'static Keys, report: &mut Report<'_>) -> Self {
         Self::open(vec![Layer { pairs, owner: "" }], at, keys, report)
     }
 
     /// Layers over which no key has been asked yet.
-    pub(crate) fn open(layers: Vec<Layer<'a>>, at: At, keys: &'static Keys, report: &mut Report<'_>) -> Self {
+    pub(crate) fn open(layers: Vec<Layer<'a>>, at: Position, keys: &'static Keys, report: &mut Report<'_>) -> Self {
         let section = Self { layers, trail: Vec::new(), at, is_partial: false };
         section.check_keys(keys, report);
         section
     }
 
     /// The defaults before they are merged into any function.
-    pub(crate) fn partial(layer: Layer<'a>, at: At, keys: &'static Keys, report: &mut Report<'_>) -> Self {
+    pub(crate) fn partial(layer: Layer<'a>, at: Position, keys: &'static Keys, report: &mut Report<'_>) -> Self {
         Self { is_partial: true, ..Self::open(vec![layer], at, keys, report) }
     }
 

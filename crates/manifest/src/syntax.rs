@@ -6,7 +6,7 @@ use serde_saphyr::budget::BudgetBreach;
 
 use crate::LARGEST;
 use crate::report::shortened;
-use crate::tree::At;
+use crate::tree::Position;
 
 /// Characters of the parser's own sentence.
 const LONGEST_SENTENCE: usize = 160;
@@ -18,9 +18,10 @@ pub(crate) fn too_large(length: usize) -> Problem {
 }
 
 /// Why there is no tree, and where. `line_at` is the text of a line.
-pub(crate) fn explain<'a>(error: &Error, line_at: impl FnOnce(At) -> Option<&'a str>) -> (At, Problem) {
+pub(crate) fn explain<'a>(error: &Error, line_at: impl FnOnce(Position) -> Option<&'a str>) -> (Position, Problem) {
     let place = error.location().filter(|location| location.line() > 0);
-    let at = place.map_or(At { line: 1, column: 1 }, |place| At { line: place.line(), column: place.column() });
+    let at =
+        place.map_or(Position { line: 1, column: 1 }, |place| Position { line: place.line(), column: place.column() });
     let problem = problem(error);
     let opened_by_brace = problem.message.contains("flow mapping") || problem.message.contains("flow sequence");
     // `{run: serve ${PORT}}`: the most frequent slip of all.

@@ -11,7 +11,7 @@ use serde_saphyr::{Location, Spanned};
 
 /// Where something begins; line and column from 1, the column in characters. Line 0 is "not known".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct At {
+pub(crate) struct Position {
     pub(crate) line: u64,
     pub(crate) column: u64,
 }
@@ -19,7 +19,7 @@ pub(crate) struct At {
 /// A value and its place.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
-    pub(crate) at: At,
+    pub(crate) at: Position,
     pub(crate) kind: Kind,
 }
 
@@ -94,23 +94,23 @@ pub(crate) fn parse(text: &str) -> Result<Node, Box<serde_saphyr::Error>> {
         non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::AsString,
         with_snippet: false,
     };
-    let raw: Raw = serde_saphyr::from_str_with_options(text, options)?;
+    let raw: RawValue = serde_saphyr::from_str_with_options(text, options)?;
     Ok(raw.into_node(text))
 }
 
 /// The deserialised form, in which numbers have lost their spelling.
-struct Raw(Spanned<RawKind>);
+struct RawValue(Spanned<RawKind>);
 
 enum RawKind {
     Null,
     Flag(bool),
     Number(String),
     Text(String),
-    List(Vec<Raw>),
-    Map(Vec<(Raw, Raw)>),
+    List(Vec<RawValue>),
+    Map(Vec<(RawValue, RawValue)>),
 }
 
-impl Raw {
+impl RawValue {
     fn into_node(self, text: &str) -> Node {
         let Self(Spanned { value, referenced, defined }) = self;
         let kind = match value {
@@ -123,7 +123,7 @@ impl Raw {
                 Kind::Map(pairs.into_iter().map(|(key, value)| (key.into_node(text), value.into_node(text))).collect())
             }
         };
-        Node { at: At { line: referenced.line(), column: referenced.column() }, kind }
+        Node { at: Position { line: referenced.line(), column: referenced.column() }, kind }
     }
 }
 
@@ -138,7 +138,7 @@ fn spelling(text: &str, place: &Location) -> Option<String> {
     plain.then(|| written.to_owned())
 }
 
-impl<'de> Deserialize<'de> for Raw {
+impl<'de> Deserialize<'de> for RawValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Spanned::deserialize(deserializer).map(Self)
     }
@@ -146,14 +146,14 @@ impl<'de> Deserialize<'de> for Raw {
 
 impl<'de> Deserialize<'de> for RawKind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Any)
+        deserializer.deserialize_any(AnyVisitor)
     }
 }
 
 /// Takes whatever comes.
-struct Any;
+struct AnyVisitor;
 
-impl<'de> Visitor<'de> for Any {
+impl<'de> Visitor<'de> for AnyVisitor {
     type Value = RawKind;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

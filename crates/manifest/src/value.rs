@@ -10,7 +10,7 @@ use kip_spec::{Code, Millis, Problem, code};
 use crate::keys;
 use crate::report::{Report, shown};
 use crate::section::Field;
-use crate::tree::{At, Kind};
+use crate::tree::{Kind, Position};
 
 /// A longer duration is a slip of the pen, and sums of such stay far from overflow.
 const LONGEST: Millis = Millis::from_secs(366 * 24 * 3_600);
@@ -124,7 +124,7 @@ pub(crate) fn path(field: &Field<'_>, report: &mut Report<'_>) -> Option<String>
 }
 
 /// A path, or one in a list, that is written here.
-pub(crate) fn path_of(text: &str, field: &Field<'_>, at: At, report: &mut Report<'_>) -> Option<String> {
+pub(crate) fn path_of(text: &str, field: &Field<'_>, at: Position, report: &mut Report<'_>) -> Option<String> {
     let fault = if !text.starts_with('/') {
         Some("does not begin with `/`")
     } else if text.len() > LONGEST_PATH {

@@ -90,13 +90,13 @@ pub(crate) struct Function {
     pub(crate) scaling: Option<Scaling>,
     /// Which free instance takes a request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) dispatch: Option<DispatchWord>,
+    pub(crate) dispatch: Option<DispatchKeyword>,
     /// What an instance speaks; HTTP/1.1, and HTTP/2 for gRPC, if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) protocol: Option<ProtocolWord>,
+    pub(crate) protocol: Option<ProtocolKeyword>,
     /// How bodies of unknown length go to an instance over HTTP/1.1; `measured` if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) request_body: Option<RequestBodyWord>,
+    pub(crate) request_body: Option<RequestBodyKeyword>,
     /// What calls the function.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) trigger: Option<Trigger>,
@@ -182,9 +182,9 @@ pub(crate) struct Timer {
     #[serde(skip_serializing_if = "String::is_empty", default)]
     pub(crate) zone: String,
     /// What becomes of a run that meets another: `forbid` (left out, the default), `queue`, `replace`, `allow`.
-    pub(crate) overlap: Option<OverlapWord>,
+    pub(crate) overlap: Option<OverlapKeyword>,
     /// What becomes of runs that came while no server ran: `skip`, `once` (the last, the default), `each`.
-    pub(crate) missed: Option<MissedWord>,
+    pub(crate) missed: Option<MissedKeyword>,
     /// A run that could not begin so long after its time does not begin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) deadline: Option<Duration>,
@@ -196,7 +196,7 @@ pub(crate) struct Timer {
 /// What becomes of a run that meets another.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum OverlapWord {
+pub(crate) enum OverlapKeyword {
     /// It is left out.
     Forbid,
     /// It waits.
@@ -210,7 +210,7 @@ pub(crate) enum OverlapWord {
 /// What becomes of runs that came while no server ran.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum MissedWord {
+pub(crate) enum MissedKeyword {
     /// They are left out.
     Skip,
     /// The last is run.
@@ -332,16 +332,16 @@ pub(crate) struct Lifecycle {
 pub(crate) struct Stop {
     /// `term`, `int`, `quit`, `hup`, `usr1` or `usr2`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) signal: Option<StopSignalWord>,
+    pub(crate) signal: Option<StopSignalKeyword>,
     /// `main`: the main process first, then whatever is left; `group`: all of its process group at once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) to: Option<StopTargetWord>,
+    pub(crate) to: Option<StopTargetKeyword>,
 }
 
 /// A signal that asks a program to end.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum StopSignalWord {
+pub(crate) enum StopSignalKeyword {
     /// SIGTERM.
     Term,
     /// SIGINT.
@@ -359,7 +359,7 @@ pub(crate) enum StopSignalWord {
 /// Which processes get it first.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum StopTargetWord {
+pub(crate) enum StopTargetKeyword {
     /// The main process.
     Main,
     /// The process group.
@@ -507,7 +507,7 @@ impl JsonSchema for ProvisionInput {
 /// Which free instance takes a request.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum DispatchWord {
+pub(crate) enum DispatchKeyword {
     /// Few instances are kept busy, so that the others sleep.
     Packed,
     /// All instances share the load.
@@ -517,7 +517,7 @@ pub(crate) enum DispatchWord {
 /// What an instance speaks.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum ProtocolWord {
+pub(crate) enum ProtocolKeyword {
     /// HTTP/1.1.
     Http1,
     /// HTTP/2 without TLS, begun with its preface.
@@ -527,7 +527,7 @@ pub(crate) enum ProtocolWord {
 /// How bodies of unknown length go to an instance.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum RequestBodyWord {
+pub(crate) enum RequestBodyKeyword {
     /// With their length, if they end within 64 KiB.
     Measured,
     /// As they come.

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use kip_spec::function::{self, Dispatch, FunctionSpec, GpuNeed, HttpAuth, Program, Protocol, ReadyProbe, RequestBody};
-use kip_spec::job::{Missed, Overlap};
+use kip_spec::job::{MissedRuns, Overlap};
 use kip_spec::scaling;
 
 use crate::wire::{
-    Api, Auth, Call, Concurrency, Cors, DispatchWord, Document, Function, Gpu, Hook, Http, Idle, Instances, Job,
-    Lifecycle, Limits, MissedWord, OverlapWord, Probes, ProtocolWord, ProvisionInput, Queue, RequestBodyWord,
-    Resources, Retries, RetriesByCode, Rotation, Run, Scaling, ScalingMode, Schedule, Stop, StopSignalWord,
-    StopTargetWord, Timeouts, Timer, Trigger, Watchdog,
+    Api, Auth, Call, Concurrency, Cors, DispatchKeyword, Document, Function, Gpu, Hook, Http, Idle, Instances, Job,
+    Lifecycle, Limits, MissedKeyword, OverlapKeyword, Probes, ProtocolKeyword, ProvisionInput, Queue,
+    RequestBodyKeyword, Resources, Retries, RetriesByCode, Rotation, Run, Scaling, ScalingMode, Schedule, Stop,
+    StopSignalKeyword, StopTargetKeyword, Timeouts, Timer, Trigger, Watchdog,
 };
 use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size};
 
@@ -73,16 +73,16 @@ impl From<&FunctionSpec> for Function {
             rotation: rotation(spec.rotation),
             scaling: scaling(&spec.scaling),
             dispatch: Some(match spec.dispatch {
-                Dispatch::Packed => DispatchWord::Packed,
-                Dispatch::Balanced => DispatchWord::Balanced,
+                Dispatch::Packed => DispatchKeyword::Packed,
+                Dispatch::Balanced => DispatchKeyword::Balanced,
             }),
             protocol: spec.protocol.map(|protocol| match protocol {
-                Protocol::Http1 => ProtocolWord::Http1,
-                Protocol::Http2 => ProtocolWord::H2c,
+                Protocol::Http1 => ProtocolKeyword::Http1,
+                Protocol::Http2 => ProtocolKeyword::H2c,
             }),
             request_body: Some(match spec.request_body {
-                RequestBody::Measured => RequestBodyWord::Measured,
-                RequestBody::Stream => RequestBodyWord::Stream,
+                RequestBody::Measured => RequestBodyKeyword::Measured,
+                RequestBody::Stream => RequestBodyKeyword::Stream,
             }),
             trigger: Some(Trigger {
                 http: Some(Http {
@@ -130,15 +130,15 @@ fn job(spec: &FunctionSpec, job: &kip_spec::job::Job) -> Job {
                 cron: timer.cron.to_string(),
                 zone: timer.zone.clone(),
                 overlap: Some(match timer.overlap {
-                    Overlap::Forbid => OverlapWord::Forbid,
-                    Overlap::Queue => OverlapWord::Queue,
-                    Overlap::Replace => OverlapWord::Replace,
-                    Overlap::Allow => OverlapWord::Allow,
+                    Overlap::Forbid => OverlapKeyword::Forbid,
+                    Overlap::Queue => OverlapKeyword::Queue,
+                    Overlap::Replace => OverlapKeyword::Replace,
+                    Overlap::Allow => OverlapKeyword::Allow,
                 }),
                 missed: Some(match timer.missed {
-                    Missed::Skip => MissedWord::Skip,
-                    Missed::Once => MissedWord::Once,
-                    Missed::Each => MissedWord::Each,
+                    MissedRuns::Skip => MissedKeyword::Skip,
+                    MissedRuns::Once => MissedKeyword::Once,
+                    MissedRuns::Each => MissedKeyword::Each,
                 }),
                 deadline: timer.deadline.map(Duration),
                 paused: Some(timer.paused),
@@ -213,16 +213,16 @@ fn lifecycle(spec: &FunctionSpec) -> Option<Lifecycle> {
 
 fn write_stop(stop: function::Stop) -> Option<Stop> {
     let signal = |signal| match signal {
-        function::StopSignal::Term => StopSignalWord::Term,
-        function::StopSignal::Int => StopSignalWord::Int,
-        function::StopSignal::Quit => StopSignalWord::Quit,
-        function::StopSignal::Hup => StopSignalWord::Hup,
-        function::StopSignal::Usr1 => StopSignalWord::Usr1,
-        function::StopSignal::Usr2 => StopSignalWord::Usr2,
+        function::StopSignal::Term => StopSignalKeyword::Term,
+        function::StopSignal::Int => StopSignalKeyword::Int,
+        function::StopSignal::Quit => StopSignalKeyword::Quit,
+        function::StopSignal::Hup => StopSignalKeyword::Hup,
+        function::StopSignal::Usr1 => StopSignalKeyword::Usr1,
+        function::StopSignal::Usr2 => StopSignalKeyword::Usr2,
     };
     let target = |target| match target {
-        function::StopTarget::Main => StopTargetWord::Main,
-        function::StopTarget::Group => StopTargetWord::Group,
+        function::StopTarget::Main => StopTargetKeyword::Main,
+        function::StopTarget::Group => StopTargetKeyword::Group,
     };
     (stop != function::Stop::default()).then(|| Stop { signal: stop.signal.map(signal), to: stop.to.map(target) })
 }

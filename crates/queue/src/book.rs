@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use kip_spec::task::{Progressed, TaskNumber, TaskState};
+use kip_spec::task::{TaskNumber, TaskProgress, TaskState};
 
 /// What one step of priority is worth, in milliseconds of waiting.
 const PRIORITY_STEP: i64 = 10_000;
@@ -55,8 +55,8 @@ pub struct Entry {
 
 impl Entry {
     /// What is stored of it when it takes its next step.
-    pub fn progressed(&self) -> Progressed {
-        Progressed {
+    pub fn progressed(&self) -> TaskProgress {
+        TaskProgress {
             state: self.state,
             epoch: self.epoch,
             server: Arc::from(""),
@@ -121,7 +121,7 @@ struct Key {
 
 /// The open tasks of one function.
 #[derive(Debug, Default)]
-struct Lane {
+struct FunctionQueue {
     tenants: BTreeMap<Arc<str>, Tenant>,
     turns: VecDeque<Arc<str>>,
     /// By the time since which they are ready.
@@ -161,7 +161,7 @@ impl Counts {
 #[derive(Debug, Default)]
 pub struct Book {
     entries: BTreeMap<TaskNumber, (Entry, Place)>,
-    lanes: BTreeMap<Arc<str>, Lane>,
+    lanes: BTreeMap<Arc<str>, FunctionQueue>,
     later: BTreeSet<(i64, TaskNumber)>,
     expiry: BTreeSet<(i64, TaskNumber)>,
     queued: u64,
@@ -451,7 +451,7 @@ impl Book {
             self.forget_queued(next);
             self.queue(next, now);
         }
-        let empty = |lane: &Lane| lane.since.is_empty() && lane.later + lane.held + lane.out == 0;
+        let empty = |lane: &FunctionQueue| lane.since.is_empty() && lane.later + lane.held + lane.out == 0;
         if self.lanes.get(&entry.function).is_some_and(empty) {
             self.lanes.remove(&entry.function);
         }

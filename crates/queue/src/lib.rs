@@ -9,4 +9,4 @@ pub mod book;
 pub mod rules;
 
 pub use book::{Book, Counts, Entry, Wait};
-pub use rules::{Allowance, Ended, after};
+pub use rules::{Allowance, RunOutcome, after};

@@ -4,8 +4,8 @@
 //! retries. *Crashes* are runs that ended with the instance or the server; a task that takes its instance down again and again
 //! ends at the cap. *Refusals* are times without room, which cost a task nothing but time: its age decides.
 
-use kip_spec::job::Exits;
-use kip_spec::task::{Progressed, TaskState};
+use kip_spec::job::ExitCodes;
+use kip_spec::task::{TaskProgress, TaskState};
 
 /// Runs of a task that may end with its instance or the server; the next ends the task.
 pub const CRASH_CAP: u32 = 3;
@@ -23,7 +23,7 @@ const SPREAD: u64 = 15;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
+pub enum RunOutcome {
     /// The function answered with success.
     Well {
         /// The status.
@@ -70,9 +70,9 @@ pub struct Allowance {
 impl Allowance {
     /// The same without retries if this end is none that is worth one.
     #[must_use]
-    pub fn after(self, ended: &Ended, exits: Option<&Exits>) -> Self {
+    pub fn after(self, ended: &RunOutcome, exits: Option<&ExitCodes>) -> Self {
         match (ended, exits) {
-            (Ended::Error { exit: Some(code), .. }, Some(exits)) if !exits.retries(*code) => {
+            (RunOutcome::Error { exit: Some(code), .. }, Some(exits)) if !exits.retries(*code) => {
                 Self { retries: 0, ..self }
             }
             _ => self,
@@ -87,24 +87,31 @@ pub const AGE_EXCEEDED: &str = "EventAgeExceeded";
 
 /// What a task is after a run that ended so. `waiting` tasks of its function wait to be retried; `dice` is any number.
 #[must_use]
-pub fn after(task: &Progressed, ended: &Ended, allowed: Allowance, now: i64, waiting: u64, dice: u64) -> Progressed {
-    let mut next = Progressed { error: None, error_kind: None, ..task.clone() };
-    let over = |next: &mut Progressed, state: TaskState| (next.state, next.ended) = (state, now);
+pub fn after(
+    task: &TaskProgress,
+    ended: &RunOutcome,
+    allowed: Allowance,
+    now: i64,
+    waiting: u64,
+    dice: u64,
+) -> TaskProgress {
+    let mut next = TaskProgress { error: None, error_kind: None, ..task.clone() };
+    let over = |next: &mut TaskProgress, state: TaskState| (next.state, next.ended) = (state, now);
     let mut fail = |kind: &str, detail: &str| {
         next.error_kind = Some(kind.to_owned());
         next.error = Some(detail.to_owned());
     };
     let (pause, asked) = match ended {
-        Ended::Well { status } => {
+        RunOutcome::Well { status } => {
             next.status = *status;
             over(&mut next, TaskState::Succeeded);
             return next;
         }
-        Ended::Stopped => {
+        RunOutcome::Stopped => {
             over(&mut next, TaskState::Stopped);
             return next;
         }
-        Ended::Error { status, kind, detail, retry_after, .. } => {
+        RunOutcome::Error { status, kind, detail, retry_after, .. } => {
             fail(kind, detail);
             next.status = *status;
             next.errors += 1;
@@ -115,7 +122,7 @@ pub fn after(task: &Progressed, ended: &Ended, allowed: Allowance, now: i64, wai
             let window = (BASE << (next.errors - 1).min(20)).max(waiting * SPREAD).min(LONGEST);
             (dice % (window + 1), retry_after.unwrap_or(0))
         }
-        Ended::Crashed { detail } => {
+        RunOutcome::Crashed { detail } => {
             fail("InstanceCrashed", detail);
             next.status = 0;
             next.crashes += 1;
@@ -126,7 +133,7 @@ pub fn after(task: &Progressed, ended: &Ended, allowed: Allowance, now: i64, wai
             let window = (BASE << (next.crashes - 1).min(20)).max(waiting * SPREAD).min(LONGEST);
             (dice % (window + 1), 0)
         }
-        Ended::NoRoom { detail, retry_after } => {
+        RunOutcome::NoRoom { detail, retry_after } => {
             fail("NoCapacity", detail);
             next.refusals += 1;
             let window = (ROOM_BASE << (next.refusals - 1).min(20)).max(waiting * SPREAD).min(ROOM_LONGEST);
@@ -153,8 +160,8 @@ pub fn after(task: &Progressed, ended: &Ended, allowed: Allowance, now: i64, wai
 mod tests {
     use super::*;
 
-    fn running() -> Progressed {
-        Progressed {
+    fn running() -> TaskProgress {
+        TaskProgress {
             state: TaskState::Running,
             epoch: 3,
             server: std::sync::Arc::from(""),
@@ -177,8 +184,8 @@ mod tests {
 
     const ALLOWED: Allowance = Allowance { retries: 2, expires_at: 1_000_000 };
 
-    fn error() -> Ended {
-        Ended::Error {
+    fn error() -> RunOutcome {
+        RunOutcome::Error {
             status: 500,
             kind: "UnhandledInvocationError",
             detail: "no".to_owned(),
@@ -187,12 +194,12 @@ mod tests {
         }
     }
 
-    fn crash() -> Ended {
-        Ended::Crashed { detail: "it died".to_owned() }
+    fn crash() -> RunOutcome {
+        RunOutcome::Crashed { detail: "it died".to_owned() }
     }
 
-    fn no_room() -> Ended {
-        Ended::NoRoom { detail: "full".to_owned(), retry_after: None }
+    fn no_room() -> RunOutcome {
+        RunOutcome::NoRoom { detail: "full".to_owned(), retry_after: None }
     }
 
     #[test]
@@ -223,7 +230,7 @@ mod tests {
         let mut runs = 0;
         while !task.state.is_terminal() {
             runs += 1;
-            task = after(&Progressed { state: TaskState::Running, ..task }, &crash(), ALLOWED, 0, 0, 1);
+            task = after(&TaskProgress { state: TaskState::Running, ..task }, &crash(), ALLOWED, 0, 0, 1);
         }
         assert_eq!((runs, task.state), (CRASH_CAP, TaskState::Failed));
     }
@@ -236,10 +243,10 @@ mod tests {
 
     #[test]
     fn a_task_that_is_told_to_stop_may_still_end_well_but_is_never_run_again() {
-        let stopping = Progressed { state: TaskState::Stopping, ..running() };
-        let ends = |ended: &Ended| after(&stopping, ended, ALLOWED, 0, 0, 1).state;
-        assert_eq!(ends(&Ended::Well { status: 200 }), TaskState::Succeeded);
-        for ended in [error(), crash(), no_room(), Ended::Stopped] {
+        let stopping = TaskProgress { state: TaskState::Stopping, ..running() };
+        let ends = |ended: &RunOutcome| after(&stopping, ended, ALLOWED, 0, 0, 1).state;
+        assert_eq!(ends(&RunOutcome::Well { status: 200 }), TaskState::Succeeded);
+        for ended in [error(), crash(), no_room(), RunOutcome::Stopped] {
             assert_eq!(ends(&ended), TaskState::Stopped, "{ended:?}");
         }
     }
@@ -247,7 +254,8 @@ mod tests {
     #[test]
     fn a_retry_that_would_come_too_late_is_none() {
         let allowed = Allowance { retries: 8, expires_at: 100 };
-        let late = Ended::Error { status: 503, kind: "x", detail: String::new(), retry_after: Some(5_000), exit: None };
+        let late =
+            RunOutcome::Error { status: 503, kind: "x", detail: String::new(), retry_after: Some(5_000), exit: None };
         assert_eq!(after(&running(), &late, allowed, 0, 0, 1).state, TaskState::Expired);
         assert_eq!(after(&running(), &late, ALLOWED, 0, 0, 1).run_at, 5_000, "what the function asks for is honoured");
     }
@@ -257,7 +265,7 @@ mod tests {
         let allowed = Allowance { retries: 8, expires_at: 700 };
         for ended in [error(), crash(), no_room()] {
             for dice in 0..2_000 {
-                let next = after(&Progressed { errors: 5, ..running() }, &ended, allowed, 100, 0, dice);
+                let next = after(&TaskProgress { errors: 5, ..running() }, &ended, allowed, 100, 0, dice);
                 assert_eq!(next.state, TaskState::Retrying, "{ended:?}");
                 assert!(next.run_at <= 700, "{ended:?}: {}", next.run_at);
             }
@@ -267,9 +275,14 @@ mod tests {
 
     #[test]
     fn an_exit_code_that_is_not_worth_a_retry_gets_none() {
-        let exits = Exits { only: None, never: [2].into() };
-        let ended =
-            |code| Ended::Error { status: 500, kind: "x", detail: String::new(), retry_after: None, exit: Some(code) };
+        let exits = ExitCodes { only: None, never: [2].into() };
+        let ended = |code| RunOutcome::Error {
+            status: 500,
+            kind: "x",
+            detail: String::new(),
+            retry_after: None,
+            exit: Some(code),
+        };
         let allowed = Allowance { retries: 3, expires_at: 1_000_000 };
         let state = |code, exits| after(&running(), &ended(code), allowed.after(&ended(code), exits), 0, 0, 1).state;
         assert_eq!(state(2, Some(&exits)), TaskState::Failed);
@@ -297,7 +310,7 @@ mod tests {
     #[test]
     fn pauses_grow_and_stay_below_their_limit() {
         let longest = |errors: u32| {
-            let task = Progressed { errors, ..running() };
+            let task = TaskProgress { errors, ..running() };
             let allowed = Allowance { retries: 99, expires_at: i64::MAX };
             (0..1_000u64).map(|n| after(&task, &error(), allowed, 0, 0, n * 7_919).run_at).max().unwrap()
         };

@@ -94,8 +94,8 @@ impl AccessLog {
     /// When the file cannot be opened or there is no room for a thread.
     pub fn start(options: &AccessLogOptions, pressure: Pressure) -> io::Result<Self> {
         let out = match &options.target {
-            AccessLogTarget::Stderr => Out::Stderr(BufWriter::new(io::stderr())),
-            AccessLogTarget::File { path, most } => Out::File(Kept::open(path, *most)?),
+            AccessLogTarget::Stderr => Sink::Stderr(BufWriter::new(io::stderr())),
+            AccessLogTarget::File { path, most } => Sink::File(RotatedFile::open(path, *most)?),
         };
         let (lines, queue) = sync_channel(WAITING);
         let dropped: Arc<AtomicU64> = Arc::default();
@@ -126,13 +126,13 @@ impl AccessLog {
 }
 
 #[derive(Debug)]
-enum Out {
+enum Sink {
     Stderr(BufWriter<io::Stderr>),
-    File(Kept),
+    File(RotatedFile),
 }
 
 struct Writer {
-    out: Out,
+    out: Sink,
     query: bool,
     dropped: Arc<AtomicU64>,
     pressure: Pressure,
@@ -154,7 +154,7 @@ impl Writer {
             }
             let count = batch.len() as u64;
             let written = match self.out {
-                Out::File(_) if self.pressure.sheds() => Err(io::ErrorKind::StorageFull.into()),
+                Sink::File(_) if self.pressure.sheds() => Err(io::ErrorKind::StorageFull.into()),
                 _ => self.write(&batch),
             };
             match written {
@@ -182,8 +182,8 @@ impl Writer {
             text.push(b'\n');
         }
         match &mut self.out {
-            Out::Stderr(out) => out.write_all(&text).and_then(|()| out.flush()),
-            Out::File(kept) => kept.write(&text),
+            Sink::Stderr(out) => out.write_all(&text).and_then(|()| out.flush()),
+            Sink::File(kept) => kept.write(&text),
         }
     }
 }
@@ -216,7 +216,7 @@ fn line(entry: &Entry, query: bool) -> Line<'_> {
 
 /// A file that is begun anew when it is full, and when somebody else has renamed or removed it.
 #[derive(Debug)]
-struct Kept {
+struct RotatedFile {
     path: PathBuf,
     most: u64,
     file: File,
@@ -224,7 +224,7 @@ struct Kept {
     inode: u64,
 }
 
-impl Kept {
+impl RotatedFile {
     fn open(path: &Path, most: u64) -> io::Result<Self> {
         // Paths and addresses are nobody else's business.
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
@@ -311,7 +311,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("access.log");
         let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap_or_default();
-        let mut kept = Kept::open(&path, 10).unwrap();
+        let mut kept = RotatedFile::open(&path, 10).unwrap();
         kept.write(b"12345678\n").unwrap();
         kept.write(b"abc\n").unwrap();
         assert_eq!((read("access.log.1").as_str(), read("access.log").as_str()), ("12345678\n", "abc\n"));

@@ -12,7 +12,7 @@ use crate::decision::Decision;
 
 /// What was measured of a function.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Measured {
+pub struct Measurements {
     /// Milliseconds from the beginning of a start to readiness, the median, by how many were under way at once: 1, 4 and 16
     /// stand for one, up to four, and more.
     pub start_ms: BTreeMap<u32, u64>,
@@ -51,9 +51,9 @@ pub struct Advice {
 
 /// What is advised, and by which figures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Advised {
+pub struct Recommendation {
     /// The figures.
-    pub measured: Measured,
+    pub measured: Measurements,
     /// The advice; none if all is well, or nothing is known yet.
     pub advice: Vec<Advice>,
 }
@@ -108,11 +108,11 @@ fn overlap(requests: &[RequestRecord]) -> u32 {
 }
 
 /// The figures of a function, from its latest records, oldest first.
-pub fn measure(decisions: &[DecisionRecord], requests: &[RequestRecord]) -> Measured {
+pub fn measure(decisions: &[DecisionRecord], requests: &[RequestRecord]) -> Measurements {
     let (start_ms, starts) = starts(decisions);
     let served = || requests.iter().filter(|request| request.instance.is_some() && request.status < 500);
     let times: Vec<u64> = served().map(|request| request.total_us.saturating_sub(request.queue_us) / 1_000).collect();
-    Measured {
+    Measurements {
         start_ms,
         starts,
         longest_service_ms: times.iter().copied().max(),
@@ -128,7 +128,7 @@ pub fn measure(decisions: &[DecisionRecord], requests: &[RequestRecord]) -> Meas
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kip_fleet::Why;
+    use kip_fleet::Reason;
 
     fn decision(at: i64, instance: &str, to: State) -> DecisionRecord {
         let text = |text: &str| text.to_owned();
@@ -142,7 +142,7 @@ mod tests {
             to: text("in other words"),
             why: text("why"),
             detail: None,
-            decision: Decision::Instance { from: None, to, why: Why::Done }.value(),
+            decision: Decision::Instance { from: None, to, why: Reason::Done }.value(),
         }
     }
 

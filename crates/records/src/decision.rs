@@ -1,6 +1,6 @@
 //! Decisions as values. The log keeps them beside their sentences; whoever needs a fact of one reads the value.
 
-use kip_fleet::{State, Why};
+use kip_fleet::{Reason, State};
 use kip_store::DecisionRecord;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ pub enum Decision {
         /// After.
         to: State,
         /// Why.
-        why: Why,
+        why: Reason,
     },
     /// An instance of an earlier server does not go on.
     NotAdopted,

@@ -12,7 +12,7 @@ pub mod usage;
 
 pub use access_log::{AccessLogOptions, AccessLogTarget};
 pub use recorder::Recorder;
-pub use traces::{Spans, TraceOptions, Traces};
+pub use traces::{RequestSpans, TraceOptions, Traces};
 
 /// The records themselves, as the store keeps them.
 pub use kip_store::{

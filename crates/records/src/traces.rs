@@ -73,14 +73,14 @@ impl fmt::Display for Context {
 
 /// The spans of one request: the whole of it, and the instance's part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Spans {
+pub struct RequestSpans {
     trace: u128,
     parent: Option<u64>,
     whole: u64,
     instance: u64,
 }
 
-impl Spans {
+impl RequestSpans {
     /// What the instance is told, as `traceparent`.
     pub fn toward_instance(&self) -> String {
         Context { trace: self.trace, span: self.instance, sampled: true }.to_string()
@@ -90,7 +90,7 @@ impl Spans {
 /// Where requests' spans are handed in. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Traces {
-    spans: mpsc::Sender<(Spans, Box<RequestRecord>)>,
+    spans: mpsc::Sender<(RequestSpans, Box<RequestRecord>)>,
     dropped: Arc<AtomicU64>,
     share: u32,
 }
@@ -106,14 +106,14 @@ impl Traces {
     }
 
     /// Whether a request is traced: one that comes with a trace as its caller says, others by the share.
-    pub fn begin(&self, traceparent: Option<&str>) -> Option<Spans> {
+    pub fn begin(&self, traceparent: Option<&str>) -> Option<RequestSpans> {
         let (whole, instance) = (id(), id());
         match traceparent.and_then(Context::parse) {
             Some(Context { sampled: false, .. }) => None,
-            Some(Context { trace, span, .. }) => Some(Spans { trace, parent: Some(span), whole, instance }),
+            Some(Context { trace, span, .. }) => Some(RequestSpans { trace, parent: Some(span), whole, instance }),
             None => {
                 let trace = kip_host::random::unique() | 1;
-                (((trace >> 64) as u64) % WHOLE < u64::from(self.share)).then_some(Spans {
+                (((trace >> 64) as u64) % WHOLE < u64::from(self.share)).then_some(RequestSpans {
                     trace,
                     parent: None,
                     whole,
@@ -124,7 +124,7 @@ impl Traces {
     }
 
     /// Hands in a request that is over.
-    pub fn end(&self, spans: Spans, record: RequestRecord) {
+    pub fn end(&self, spans: RequestSpans, record: RequestRecord) {
         if self.spans.try_send((spans, Box::new(record))).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -144,7 +144,7 @@ struct Exporter {
 }
 
 impl Exporter {
-    async fn run(mut self, mut queue: mpsc::Receiver<(Spans, Box<RequestRecord>)>) {
+    async fn run(mut self, mut queue: mpsc::Receiver<(RequestSpans, Box<RequestRecord>)>) {
         let mut batch = Vec::with_capacity(BATCH);
         while queue.recv_many(&mut batch, BATCH).await > 0 {
             if batch.len() < BATCH {
@@ -205,7 +205,7 @@ impl Exporter {
 }
 
 /// The request as a whole, what it waited for, and its time with the instance. Names follow the conventions for HTTP and FaaS.
-fn spans_of(spans: Spans, record: &RequestRecord) -> Vec<Value> {
+fn spans_of(spans: RequestSpans, record: &RequestRecord) -> Vec<Value> {
     let at = |micros: u64| u128::from(record.at.unsigned_abs()) * 1_000_000 + u128::from(micros) * 1_000;
     let span = |id: u64, parent: Option<u64>, name: &str, kind: u8, (from, to): (u64, u64)| {
         json!({

@@ -2,7 +2,7 @@
 
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use kip_control::Refused;
+use kip_control::RequestRefusal;
 use kip_fleet::{Refusal, State};
 use kip_spec::problem::Envelope;
 use kip_spec::{Millis, Problem, RequestId, code};
@@ -79,7 +79,7 @@ fn on_the_wire(status: &str, headers: &str, mut problem: Problem) -> String {
 }
 
 /// A refusal as an answer, with `Retry-After` where that can help.
-pub fn refusal(function: &str, refused: &Refused, request: &RequestId) -> Answer {
+pub fn refusal(function: &str, refused: &RequestRefusal, request: &RequestId) -> Answer {
     let reason = refused.refusal;
     let mut said = Problem::new(reason.code(), format!("function `{function}` cannot answer: {reason}"))
         .hint(hint(function, reason));

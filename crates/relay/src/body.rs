@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use kip_control::{Permit, Turn};
+use kip_control::{DirectionGuard, Permit};
 use kip_spec::{Problem, code};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
@@ -20,15 +20,15 @@ use crate::trace::{Outcome, Trace, Tracer};
 
 /// Why a stream broke off. The connection to the caller is then closed without a clean end.
 #[derive(Debug)]
-pub struct BrokenOff(&'static str);
+pub struct StreamError(&'static str);
 
-impl std::fmt::Display for BrokenOff {
+impl std::fmt::Display for StreamError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.0)
     }
 }
 
-impl std::error::Error for BrokenOff {}
+impl std::error::Error for StreamError {}
 
 /// What goes back to a caller.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ type Shared = Rc<RefCell<Option<Live>>>;
 #[derive(Debug)]
 struct Live {
     body: Incoming,
-    hold: Hold,
+    hold: AnswerGuard,
 }
 
 /// An answer of at most this many bytes is taken from its instance whole, even if its caller reads nothing of it. Only
@@ -89,9 +89,9 @@ const TOO_LONG: &str = "the request took longer than timeouts.total";
 
 /// What an answer keeps until it is over.
 #[derive(Debug)]
-struct Hold {
+struct AnswerGuard {
     /// The answer's: given back before the place is.
-    turn: Turn,
+    turn: DirectionGuard,
     permit: Permit,
     connection: Sender,
     pool: Rc<Pool>,
@@ -99,7 +99,7 @@ struct Hold {
     trace: Trace,
 }
 
-pub(crate) struct Parts {
+pub(crate) struct AnswerParts {
     pub(crate) body: Incoming,
     pub(crate) permit: Permit,
     pub(crate) connection: Sender,
@@ -111,10 +111,10 @@ pub(crate) struct Parts {
 }
 
 impl Stream {
-    pub(crate) fn start(parts: Parts) -> Body {
-        let Parts { body, permit, connection, pool, tracer, trace, idle, limit } = parts;
-        let turn = Turn::new(permit.link().clone());
-        let hold = Hold { turn, permit, connection, pool, tracer, trace };
+    pub(crate) fn start(parts: AnswerParts) -> Body {
+        let AnswerParts { body, permit, connection, pool, tracer, trace, idle, limit } = parts;
+        let turn = DirectionGuard::new(permit.link().clone());
+        let hold = AnswerGuard { turn, permit, connection, pool, tracer, trace };
         if body.is_end_stream() {
             hold.end(Outcome::Done);
             return Body::Text(None);
@@ -174,7 +174,7 @@ impl Drop for Stream {
     }
 }
 
-impl Hold {
+impl AnswerGuard {
     fn end(self, outcome: Outcome) {
         let Self { turn, permit, connection, pool, tracer, trace } = self;
         drop(turn);
@@ -197,9 +197,9 @@ fn fail(live: &Shared, code: kip_spec::Code) {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = BrokenOff;
+    type Error = StreamError;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         match self.get_mut() {
             Self::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Self::Stream(stream) => stream.as_mut().get_mut().poll_piece(context),
@@ -227,14 +227,14 @@ impl http_body::Body for Body {
 }
 
 impl Stream {
-    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         if self.done {
             return Poll::Ready(None);
         }
         let (piece, ended) = {
             let mut live = self.live.borrow_mut();
             // The watch ended it.
-            let Some(Live { body, hold }) = live.as_mut() else { return Poll::Ready(Some(Err(BrokenOff(TOO_LONG)))) };
+            let Some(Live { body, hold }) = live.as_mut() else { return Poll::Ready(Some(Err(StreamError(TOO_LONG)))) };
             hold.turn.of_instance();
             let piece = Pin::new(&mut *body).poll_frame(context);
             if let Poll::Ready(Some(Ok(frame))) = &piece {
@@ -249,7 +249,7 @@ impl Stream {
             Poll::Pending => {
                 let Some(reason) = self.overdue(context) else { return Poll::Pending };
                 fail(&self.live, if reason == TOO_LONG { code::TOTAL_TIMEOUT } else { code::BODY_IDLE_TIMEOUT });
-                Poll::Ready(Some(Err(BrokenOff(reason))))
+                Poll::Ready(Some(Err(StreamError(reason))))
             }
             Poll::Ready(Some(Ok(frame))) => {
                 self.last_piece = kip_host::clock::monotonic_micros();
@@ -260,7 +260,7 @@ impl Stream {
             }
             Poll::Ready(Some(Err(_))) => {
                 fail(&self.live, code::INSTANCE_BROKE_OFF);
-                Poll::Ready(Some(Err(BrokenOff("the instance broke off its answer"))))
+                Poll::Ready(Some(Err(StreamError("the instance broke off its answer"))))
             }
             Poll::Ready(None) => {
                 self.end();

@@ -40,7 +40,7 @@ pub struct Delivery {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub enum Undelivered {
+pub enum DeliveryError {
     /// The instance never got it.
     NotSent {
         /// What happened.
@@ -61,7 +61,7 @@ impl Relay {
     ///
     /// # Errors
     /// [`Undelivered`]; nothing is tried a second time.
-    pub async fn deliver(&self, permit: Permit, delivery: Delivery) -> Result<Answer, Undelivered> {
+    pub async fn deliver(&self, permit: Permit, delivery: Delivery) -> Result<Answer, DeliveryError> {
         let Delivery { cell, request, ours, id, caller, peer, secure, prefix, limit } = delivery;
         let limit = in_future(limit);
         let (head, body) = request.into_parts();
@@ -130,10 +130,10 @@ fn add(headers: &mut HeaderMap, ours: Vec<(HeaderName, HeaderValue)>) {
     }
 }
 
-fn undelivered(code: Code, detail: String) -> Undelivered {
+fn undelivered(code: Code, detail: String) -> DeliveryError {
     match code {
-        code::FIRST_BYTE_TIMEOUT | code::TOTAL_TIMEOUT => Undelivered::TooLong,
-        code::INSTANCE_UNREACHABLE => Undelivered::NotSent { detail },
-        _ => Undelivered::BrokeOff { detail },
+        code::FIRST_BYTE_TIMEOUT | code::TOTAL_TIMEOUT => DeliveryError::TooLong,
+        code::INSTANCE_UNREACHABLE => DeliveryError::NotSent { detail },
+        _ => DeliveryError::BrokeOff { detail },
     }
 }

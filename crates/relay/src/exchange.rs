@@ -12,21 +12,21 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use kip_control::{Admission, Cell, Control, Permit, Refused};
+use kip_control::{Admission, Cell, Control, Permit, RequestRefusal};
 use kip_fleet::StartKind;
 use kip_spec::function::{FunctionSpec, Protocol, RequestBody};
 use kip_spec::{Code, Problem, RequestId, code};
 use tokio::time::Instant;
 
 use crate::answer::{self, Answer};
-use crate::body::{Parts, Stream, in_future};
-use crate::headers::{self, Forwarding};
+use crate::body::{AnswerParts, Stream, in_future};
+use crate::headers::{self, ForwardedHeaders};
 use crate::metrics::Metrics;
 use crate::pool::{Pool, Sender};
 use crate::prefix::{Fault, Upload};
 use crate::trace::{Caller, Outcome, TRACEPARENT, Trace, Tracer};
 use crate::tunnel::{Tunnel, Tunnels};
-use crate::upgrade::{self, Asked};
+use crate::upgrade::{self, WebSocketRequest};
 
 /// A call of a function, with its route resolved.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub struct Call {
     /// Whether nobody could read along.
     pub secure: bool,
     /// Knows what was wrong with how the request came in, if anything was.
-    pub blame: Option<Arc<dyn Blame>>,
+    pub blame: Option<Arc<dyn BodySource>>,
     /// Bytes of a body that are taken, where nobody else counts them.
     pub largest_body: u64,
     /// How long the caller may send nothing of a body that is waited for, where nobody else keeps the time.
@@ -58,7 +58,7 @@ pub struct Call {
 }
 
 /// Whoever reads a caller's bytes, and so knows best why a body broke off.
-pub trait Blame: std::fmt::Debug + Send + Sync {
+pub trait BodySource: std::fmt::Debug + Send + Sync {
     /// The code of what is wrong.
     fn code(&self) -> Option<Code>;
 }
@@ -86,7 +86,7 @@ impl Relay {
     }
 
     /// Notes a request that was answered before it came to a function.
-    pub fn refused(&self, refused: crate::trace::Refused<'_>) {
+    pub fn refused(&self, refused: crate::trace::RefusedRequest<'_>) {
         self.tracer.refused(refused);
     }
 
@@ -134,7 +134,7 @@ impl Relay {
         beside: Option<Permit>,
         head: Head,
         mut upload: Upload,
-        mut caller: Option<(Asked, OnUpgrade)>,
+        mut caller: Option<(WebSocketRequest, OnUpgrade)>,
         guard: &mut Guard,
     ) -> Result<Answer, Box<Answer>> {
         let asked = caller.as_ref().map(|(asked, _)| *asked);
@@ -205,7 +205,7 @@ impl Relay {
         limit: Instant,
         guard: &mut Guard,
     ) -> Result<Permit, Box<Answer>> {
-        let refused = |refused: Refused, guard: &mut Guard| {
+        let refused = |refused: RequestRefusal, guard: &mut Guard| {
             if let Some(trace) = &mut guard.trace {
                 trace.code = Some(refused.refusal.code());
                 trace.queue = trace.elapsed();
@@ -242,7 +242,7 @@ impl Relay {
         permit: &Permit,
         request: Request<Upload>,
         limit: Instant,
-        asked: Option<Asked>,
+        asked: Option<WebSocketRequest>,
     ) -> Result<(Response<Incoming>, Sender), Failure> {
         let first_byte = in_future(permit.link().version.spec.timeouts.first_byte.to_std());
         self.send_until(permit, request, (first_byte, limit), asked).await
@@ -254,7 +254,7 @@ impl Relay {
         permit: &Permit,
         mut request: Request<Upload>,
         (first_byte, limit): (Instant, Instant),
-        asked: Option<Asked>,
+        asked: Option<WebSocketRequest>,
     ) -> Result<(Response<Incoming>, Sender), Failure> {
         let link = permit.link();
         let protocol = protocol_of(&link.version.spec, request.headers(), asked);
@@ -341,7 +341,7 @@ impl Relay {
             return Response::from_parts(head, crate::Body::Text(None));
         };
         let (pool, tracer) = (self.pool.clone(), self.tracer.clone());
-        let parts = Parts { body, permit, connection, pool, tracer, trace, idle, limit };
+        let parts = AnswerParts { body, permit, connection, pool, tracer, trace, idle, limit };
         Response::from_parts(head, Stream::start(parts))
     }
 
@@ -350,7 +350,7 @@ impl Relay {
         &self,
         permit: Permit,
         mut response: Response<Incoming>,
-        asked: Asked,
+        asked: WebSocketRequest,
         caller: OnUpgrade,
         guard: &mut Guard,
     ) -> Answer {
@@ -404,14 +404,14 @@ fn finish_head(head: &mut http::response::Parts, permit: &Permit, guard: &mut Gu
 }
 
 /// How an instance is spoken to: as its function says, else HTTP/1.1, and HTTP/2 for gRPC, which needs it.
-fn protocol_of(spec: &FunctionSpec, headers: &http::HeaderMap, asked: Option<Asked>) -> Protocol {
+fn protocol_of(spec: &FunctionSpec, headers: &http::HeaderMap, asked: Option<WebSocketRequest>) -> Protocol {
     let usual = || if upgrade::is_grpc(headers) { Protocol::Http2 } else { Protocol::Http1 };
     // Servers take WebSockets by HTTP/1.1, hardly any by HTTP/2.
     if asked.is_some() { Protocol::Http1 } else { spec.protocol.unwrap_or_else(usual) }
 }
 
 /// What of an answer's head nobody can be given: two servers could read it in two ways.
-fn let_down(response: &Response<Incoming>, asked: Option<Asked>) -> Option<&'static str> {
+fn let_down(response: &Response<Incoming>, asked: Option<WebSocketRequest>) -> Option<&'static str> {
     let headers = response.headers();
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     if let Some(length) = lengths.next() {
@@ -429,12 +429,12 @@ fn let_down(response: &Response<Incoming>, asked: Option<Asked>) -> Option<&'sta
         return Some("a transfer coding other than chunked");
     }
     // To the caller that would mean consent (RFC 8441, section 5).
-    (asked == Some(Asked::Http2) && response.status().is_success())
+    (asked == Some(WebSocketRequest::Http2) && response.status().is_success())
         .then_some("success to a WebSocket that it did not take")
 }
 
 /// Whether an instance switched to what it was not asked for.
-fn is_stray_switch(response: &Response<Incoming>, asked: Option<Asked>) -> bool {
+fn is_stray_switch(response: &Response<Incoming>, asked: Option<WebSocketRequest>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
         && !(asked.is_some() && upgrade::names_websocket(response.headers()))
 }
@@ -503,13 +503,13 @@ pub(crate) fn build(
     mut head: Head,
     upload: Upload,
     permit: &Permit,
-    asked: Option<Asked>,
+    asked: Option<WebSocketRequest>,
 ) -> Request<Upload> {
     let version = &permit.link().version;
     let prefix = call.prefix.as_deref();
     headers::toward_instance(
         &mut head.headers,
-        &Forwarding { version, request: &call.request, peer: call.peer, secure: call.secure, prefix },
+        &ForwardedHeaders { version, request: &call.request, peer: call.peer, secure: call.secure, prefix },
     );
     head.uri = call.target.clone();
     head.version = http::Version::HTTP_11;

@@ -104,7 +104,7 @@ pub(crate) fn trailers_toward_caller(frame: Frame<Bytes>) -> Frame<Bytes> {
 }
 
 /// Makes a caller's head fit for the instance: what only we may say is removed and said by us.
-pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &Forwarding<'_>) {
+pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &ForwardedHeaders<'_>) {
     strip_hop_by_hop(headers);
     // Answered here: the body is asked for when there is somebody to take it.
     headers.remove(EXPECT);
@@ -166,7 +166,7 @@ pub(crate) fn for_http2<T>(request: &mut http::Request<T>) {
 }
 
 /// What is said to the instance about a call.
-pub(crate) struct Forwarding<'a> {
+pub(crate) struct ForwardedHeaders<'a> {
     pub(crate) version: &'a Version,
     pub(crate) request: &'a RequestId,
     pub(crate) peer: Option<IpAddr>,

@@ -23,11 +23,11 @@ mod upgrade;
 mod tests;
 
 pub use answer::{Answer, in_the_clear, problem, refusal, refused_connection};
-pub use body::{Body, BrokenOff};
-pub use deliver::{Delivery, Undelivered, compose};
-pub use exchange::{Blame, Call, Relay};
+pub use body::{Body, StreamError};
+pub use deliver::{Delivery, DeliveryError, compose};
+pub use exchange::{BodySource, Call, Relay};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use headers::fuzz as fuzz_headers;
 pub use prefix::take_rest;
-pub use trace::{Caller, Refused};
+pub use trace::{Caller, RefusedRequest};
 pub use upgrade::{asked as asked_upgrade, is_grpc};

@@ -15,7 +15,7 @@ pub struct Allowance {
 
 /// Why a request goes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Over {
+pub enum LimitExceeded {
     /// Too many in too short a time; after so many nanoseconds the next may come.
     Rate {
         /// How long to wait.
@@ -56,16 +56,18 @@ impl Limiter {
     ///
     /// # Errors
     /// [`Over`].
-    pub fn admit(self: &Arc<Self>, allowance: Allowance, now: u64) -> Result<Slot, Over> {
+    pub fn admit(self: &Arc<Self>, allowance: Allowance, now: u64) -> Result<Slot, LimitExceeded> {
         // Counted in any case, so that a limit that is set later knows what is in flight.
         let most = allowance.concurrency.unwrap_or(u32::MAX);
         let count = |in_flight: u32| (in_flight < most).then(|| in_flight + 1);
-        self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).map_err(|_| Over::Concurrency)?;
+        self.in_flight
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, count)
+            .map_err(|_| LimitExceeded::Concurrency)?;
         let slot = Slot(self.clone());
         if let Some((interval, burst)) = allowance.rate {
             let mut full = self.full.load(Ordering::Relaxed);
             loop {
-                let after = take(full, now, interval, burst).map_err(|wait| Over::Rate { wait })?;
+                let after = take(full, now, interval, burst).map_err(|wait| LimitExceeded::Rate { wait })?;
                 match self.full.compare_exchange_weak(full, after, Ordering::Relaxed, Ordering::Relaxed) {
                     Ok(_) => break,
                     Err(other) => full = other,
@@ -94,8 +96,8 @@ mod tests {
         let at = |now| limiter.admit(allowance, now).map(drop);
         let start = 7 * SECOND;
         assert!((0..5).all(|_| at(start).is_ok()));
-        assert_eq!(at(start), Err(Over::Rate { wait: SECOND / 10 }));
-        assert_eq!(at(start + SECOND / 10 - 1), Err(Over::Rate { wait: 1 }));
+        assert_eq!(at(start), Err(LimitExceeded::Rate { wait: SECOND / 10 }));
+        assert_eq!(at(start + SECOND / 10 - 1), Err(LimitExceeded::Rate { wait: 1 }));
         assert_eq!(at(start + SECOND / 10), Ok(()));
         assert!(at(start + SECOND / 10).is_err());
         // It never holds more than the burst, however long nobody comes.
@@ -123,12 +125,12 @@ mod tests {
         let allowance = Allowance { rate: None, concurrency: Some(2) };
         let first = limiter.admit(allowance, 0).unwrap();
         let _second = limiter.admit(allowance, 0).unwrap();
-        assert_eq!(limiter.admit(allowance, 0).err(), Some(Over::Concurrency));
+        assert_eq!(limiter.admit(allowance, 0).err(), Some(LimitExceeded::Concurrency));
         drop(first);
         assert!(limiter.admit(allowance, 0).is_ok());
         // A limit that is lowered meanwhile waits for those in flight.
         let lower = Allowance { rate: None, concurrency: Some(1) };
-        assert_eq!(limiter.admit(lower, 0).err(), Some(Over::Concurrency));
+        assert_eq!(limiter.admit(lower, 0).err(), Some(LimitExceeded::Concurrency));
     }
 
     #[test]

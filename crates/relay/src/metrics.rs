@@ -104,7 +104,7 @@ pub struct Observation {
 
 /// The counters of one function.
 #[derive(Debug, Clone, Default)]
-pub struct Sheet {
+pub struct FunctionCounters {
     /// Requests by their labels.
     pub requests: Vec<(Labels, u64)>,
     /// Waiting.
@@ -119,7 +119,7 @@ pub struct Sheet {
     pub bytes_out: u64,
 }
 
-impl Sheet {
+impl FunctionCounters {
     fn observe(&mut self, seen: &Observation, versions: bool) {
         let version = seen.version.filter(|_| versions);
         let labels = Labels { version, class: seen.status / 100, start: seen.start };
@@ -161,7 +161,7 @@ impl Sheet {
 
 #[derive(Debug)]
 enum Page {
-    Own(Box<(FunctionName, Sheet)>),
+    Own(Box<(FunctionName, FunctionCounters)>),
     Other,
 }
 
@@ -169,7 +169,7 @@ enum Page {
 struct Book {
     /// By the number of the function's cell.
     pages: HashMap<u32, Page>,
-    other: Sheet,
+    other: FunctionCounters,
     refusals: HashMap<Code, u64>,
 }
 
@@ -205,11 +205,11 @@ struct Shared {
 
 /// Everything that was counted.
 #[derive(Debug, Clone, Default)]
-pub struct Counted {
+pub struct CounterSnapshot {
     /// By function.
-    pub functions: BTreeMap<FunctionName, Sheet>,
+    pub functions: BTreeMap<FunctionName, FunctionCounters>,
     /// Of all functions without series of their own.
-    pub other: Sheet,
+    pub other: FunctionCounters,
     /// Answers of Kipwake's own, by code.
     pub refusals: BTreeMap<Code, u64>,
     /// Refusals of keys' limits, by key and limit.
@@ -239,8 +239,8 @@ impl Metrics {
     }
 
     /// Adds everything up and forgets the series of functions and keys that are gone.
-    pub fn counted(&self, is_live: impl Fn(u32) -> bool, is_key: impl Fn(&str) -> bool) -> Counted {
-        let mut counted = Counted::default();
+    pub fn counted(&self, is_live: impl Fn(u32) -> bool, is_key: impl Fn(&str) -> bool) -> CounterSnapshot {
+        let mut counted = CounterSnapshot::default();
         for meter in lock(&self.shared.meters).iter() {
             let mut book = lock(&meter.book);
             book.pages.retain(|number, _| is_live(*number));
@@ -288,7 +288,7 @@ impl Meter {
             *refusals.entry(code).or_default() += 1;
         }
         let page = pages.entry(number).or_insert_with(|| match self.metrics.is_own(number) {
-            true => Page::Own(Box::new((name.clone(), Sheet::default()))),
+            true => Page::Own(Box::new((name.clone(), FunctionCounters::default()))),
             false => Page::Other,
         });
         match page {

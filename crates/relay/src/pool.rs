@@ -20,7 +20,7 @@ use kip_spec::InstanceId;
 use kip_spec::function::Protocol;
 
 use crate::prefix::Upload;
-use crate::unsafe_peek::{Peek, Socket};
+use crate::unsafe_peek::{Socket, SocketPeek};
 
 /// Headers of an answer. Other proxies take 100 (Envoy) or count bytes only (nginx, HAProxy).
 const MOST_HEADERS: usize = 256;
@@ -44,7 +44,7 @@ pub(crate) enum Sender {
     Http1 {
         sender: http1::SendRequest<Upload>,
         /// To see whether the instance has closed it.
-        peek: Peek,
+        peek: SocketPeek,
     },
     /// Shared by all exchanges of a thread with the instance.
     Http2(http2::SendRequest<Upload>),

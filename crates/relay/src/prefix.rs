@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use kip_control::{Link, Turn};
+use kip_control::{DirectionGuard, Link};
 use kip_spec::{Code, code};
 use tokio::time::Sleep;
 
@@ -64,7 +64,7 @@ pub(crate) struct Upload {
     /// Bytes that were sent on, for the request's record.
     sent: Arc<AtomicU64>,
     /// Whose turn it is, once it is on its way to an instance.
-    turn: Option<Turn>,
+    turn: Option<DirectionGuard>,
     /// Bytes that are taken.
     most: u64,
     /// How long nothing may come, and the time of the present wait.
@@ -142,7 +142,7 @@ impl Upload {
 
     /// It goes to this instance from now on.
     pub(crate) fn follow(&mut self, link: &Arc<Link>) {
-        self.turn = self.rest.is_some().then(|| Turn::new(link.clone()));
+        self.turn = self.rest.is_some().then(|| DirectionGuard::new(link.clone()));
     }
 }
 

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use kip_control::testing::Room;
-use kip_control::testing::fake::{Call as Operation, Course, Reply};
+use kip_control::testing::fake::{Call as Operation, Reply, Script};
 use kip_host::clock::boot_millis;
 use kip_spec::function::FunctionSpec;
 use kip_spec::{Millis, RequestId, code};
@@ -25,7 +25,7 @@ struct Bench {
     caller: SendRequest<Full<Bytes>>,
 }
 
-struct Answered {
+struct TestAnswer {
     status: StatusCode,
     code: Option<String>,
     text: String,
@@ -68,17 +68,17 @@ impl Bench {
         Self { room, relay, caller }
     }
 
-    async fn call(&mut self, method: Method, body: &'static str) -> Answered {
+    async fn call(&mut self, method: Method, body: &'static str) -> TestAnswer {
         let request = Request::builder().method(method).uri("/x").header("host", "f").body(Full::from(body)).unwrap();
         let began = boot_millis();
         self.caller.ready().await.unwrap();
         let (head, body) = self.caller.send_request(request).await.unwrap().into_parts();
         let text = String::from_utf8_lossy(&body.collect().await.unwrap().to_bytes()).into_owned();
         let code = head.headers.get("x-kip-error").map(|code| code.to_str().unwrap().to_owned());
-        Answered { status: head.status, code, text, took: boot_millis() - began }
+        TestAnswer { status: head.status, code, text, took: boot_millis() - began }
     }
 
-    async fn get(&mut self) -> Answered {
+    async fn get(&mut self) -> TestAnswer {
         self.call(Method::GET, "").await
     }
 
@@ -96,7 +96,7 @@ async fn on_one_thread(test: impl Future<Output = ()>) {
 async fn a_request_goes_to_an_instance_and_its_answer_comes_back() {
     on_one_thread(async {
         let mut bench = Bench::open(|_| {}).await;
-        bench.room.body.script(Operation::Start, &[Course::After(Duration::from_secs(2))]);
+        bench.room.body.script(Operation::Start, &[Script::After(Duration::from_secs(2))]);
         let cold = bench.call(Method::POST, "hello").await;
         assert_eq!((cold.status, cold.text), (StatusCode::OK, bench.instance().to_string()));
         assert!((2_000..2_010).contains(&cold.took), "{}", cold.took);

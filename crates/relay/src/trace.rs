@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName};
 use kip_control::{Control, Link};
 use kip_fleet::StartKind;
 use kip_host::clock::{monotonic_micros, wall_millis};
-use kip_records::{RequestRecord, Spans};
+use kip_records::{RequestRecord, RequestSpans};
 use kip_spec::{Code, RequestId};
 
 use crate::limits::Slot;
@@ -54,7 +54,7 @@ pub(crate) struct Trace {
     caller: Option<Caller>,
     peer: Option<IpAddr>,
     /// Where a collector wants to hear of it.
-    pub(crate) spans: Option<Spans>,
+    pub(crate) spans: Option<RequestSpans>,
 }
 
 /// How a request ended.
@@ -139,7 +139,7 @@ fn push_millis(text: &mut String, micros: u64) {
 
 /// A request that was answered before it came to a function.
 #[derive(Debug)]
-pub struct Refused<'a> {
+pub struct RefusedRequest<'a> {
     /// Its id.
     pub request: &'a RequestId,
     /// Who sent it.
@@ -175,7 +175,7 @@ impl Tracer {
     }
 
     /// Whether a collector wants to hear of a request that comes with these headers.
-    pub(crate) fn spans(&self, headers: &HeaderMap) -> Option<Spans> {
+    pub(crate) fn spans(&self, headers: &HeaderMap) -> Option<RequestSpans> {
         let parent = |headers: &HeaderMap| headers.get(TRACEPARENT)?.to_str().ok().map(str::to_owned);
         self.control.recorder().traces()?.begin(parent(headers).as_deref())
     }
@@ -247,7 +247,7 @@ impl Tracer {
     }
 
     /// A request that came to no function: it is counted, and logged where that is asked for.
-    pub(crate) fn refused(&self, refused: Refused<'_>) {
+    pub(crate) fn refused(&self, refused: RefusedRequest<'_>) {
         if let Some(code) = refused.code {
             self.meter.refused(code);
         }

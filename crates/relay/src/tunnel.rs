@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use kip_control::{Permit, Turn};
+use kip_control::{DirectionGuard, Permit};
 use kip_host::clock::boot_millis;
 use kip_spec::{Code, code};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
@@ -39,7 +39,7 @@ pub(crate) struct Tunnels {
 impl Tunnels {
     pub(crate) fn open(self: &Rc<Self>, tunnel: Tunnel) {
         self.open.set(self.open.get() + 1);
-        let one = One(self.clone());
+        let one = OpenTunnel(self.clone());
         drop(kip_host::tasks::spawn_local("tunnel", async move {
             tunnel.run().await;
             drop(one);
@@ -54,9 +54,9 @@ impl Tunnels {
     }
 }
 
-struct One(Rc<Tunnels>);
+struct OpenTunnel(Rc<Tunnels>);
 
-impl Drop for One {
+impl Drop for OpenTunnel {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
         self.0.closed.notify_waiters();
@@ -65,7 +65,7 @@ impl Drop for One {
 
 /// How a direction ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum DirectionEnd {
     /// Its source had no more.
     Over,
     /// Its source broke off.
@@ -78,7 +78,7 @@ impl Tunnel {
     async fn run(self) {
         let Self { caller, instance, permit, tracer, mut trace } = self;
         // While nobody says anything, that is the caller's affair: silence does not make the instance suspect.
-        let mut turn = Turn::new(permit.link().clone());
+        let mut turn = DirectionGuard::new(permit.link().clone());
         turn.of_caller();
         let (outcome, code) = match tokio::join!(caller, instance) {
             (Ok(caller), Ok(instance)) => carry(caller, instance, &permit, &mut trace).await,
@@ -109,23 +109,23 @@ async fn carry(caller: Upgraded, instance: Upgraded, permit: &Permit, trace: &mu
         tokio::select! {
             end = &mut upward => {
                 // A side that broke off is waited for by nobody.
-                if end == End::Over {
+                if end == DirectionEnd::Over {
                     let _ = tokio::time::timeout(FAREWELL, downward).await;
                 }
                 match end {
-                    End::Over => (Outcome::Done, None),
-                    End::Source => (Outcome::Left, None),
-                    End::Destination => (Outcome::Broken, Some(code::INSTANCE_BROKE_OFF)),
+                    DirectionEnd::Over => (Outcome::Done, None),
+                    DirectionEnd::Source => (Outcome::Left, None),
+                    DirectionEnd::Destination => (Outcome::Broken, Some(code::INSTANCE_BROKE_OFF)),
                 }
             }
             end = &mut downward => {
-                if end == End::Over {
+                if end == DirectionEnd::Over {
                     let _ = tokio::time::timeout(FAREWELL, upward).await;
                 }
                 match end {
-                    End::Over => (Outcome::Done, None),
-                    End::Source => (Outcome::Broken, Some(code::INSTANCE_BROKE_OFF)),
-                    End::Destination => (Outcome::Left, None),
+                    DirectionEnd::Over => (Outcome::Done, None),
+                    DirectionEnd::Source => (Outcome::Broken, Some(code::INSTANCE_BROKE_OFF)),
+                    DirectionEnd::Destination => (Outcome::Left, None),
                 }
             }
             () = idle => (Outcome::Broken, Some(code::BODY_IDLE_TIMEOUT)),
@@ -141,23 +141,23 @@ async fn pump(
     mut from: ReadHalf<TokioIo<Upgraded>>,
     mut to: WriteHalf<TokioIo<Upgraded>>,
     sign: impl Fn(usize),
-) -> End {
+) -> DirectionEnd {
     let mut piece = vec![0; PIECE];
     loop {
         let bytes = match from.read(&mut piece).await {
             Ok(0) => {
                 let _ = to.shutdown().await;
-                return End::Over;
+                return DirectionEnd::Over;
             }
             Ok(bytes) => bytes,
             Err(_) => {
                 let _ = to.shutdown().await;
-                return End::Source;
+                return DirectionEnd::Source;
             }
         };
         sign(bytes);
         if to.write_all(&piece[..bytes]).await.is_err() || to.flush().await.is_err() {
-            return End::Destination;
+            return DirectionEnd::Destination;
         }
     }
 }

@@ -19,16 +19,16 @@ pub(crate) struct Socket {
 
 /// Looks at a [`Socket`] from elsewhere on its thread.
 #[derive(Debug)]
-pub(crate) struct Peek {
+pub(crate) struct SocketPeek {
     /// None for a connection that is not a socket.
     number: Option<RawFd>,
     open: Weak<()>,
 }
 
 impl Socket {
-    pub(crate) fn new(stream: Connection) -> (Self, Peek) {
+    pub(crate) fn new(stream: Connection) -> (Self, SocketPeek) {
         let open = Arc::new(());
-        let peek = Peek { number: stream.descriptor(), open: Arc::downgrade(&open) };
+        let peek = SocketPeek { number: stream.descriptor(), open: Arc::downgrade(&open) };
         (Self { stream, open: Some(open) }, peek)
     }
 }
@@ -40,7 +40,7 @@ impl Drop for Socket {
     }
 }
 
-impl Peek {
+impl SocketPeek {
     /// Whether the other side has closed the connection, or sent what nobody asked for.
     pub(crate) fn is_over(&self) -> bool {
         let Some(_open) = self.open.upgrade() else { return true };

@@ -14,7 +14,7 @@ const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 
 /// How a caller asked for a WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum WebSocketRequest {
     /// `GET` with `Upgrade`.
     Http1,
     /// `CONNECT` with `:protocol`.
@@ -22,18 +22,18 @@ pub enum Asked {
 }
 
 /// Whether a request asks for a WebSocket. The gateway's guard asks the same of its bytes.
-pub fn asked<B: Body>(request: &Request<B>) -> Option<Asked> {
+pub fn asked<B: Body>(request: &Request<B>) -> Option<WebSocketRequest> {
     if request.version() == Version::HTTP_2 {
         let protocol = request.extensions().get::<hyper::ext::Protocol>()?;
         let wanted = request.method() == Method::CONNECT && protocol.as_str().eq_ignore_ascii_case("websocket");
-        return wanted.then_some(Asked::Http2);
+        return wanted.then_some(WebSocketRequest::Http2);
     }
     let wanted = request.method() == Method::GET
         && request.version() == Version::HTTP_11
         && request.body().is_end_stream()
         && names_upgrade(request.headers())
         && names_websocket(request.headers());
-    wanted.then_some(Asked::Http1)
+    wanted.then_some(WebSocketRequest::Http1)
 }
 
 /// Whether a call is gRPC, which needs HTTP/2 to its end.
@@ -55,10 +55,10 @@ fn names_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// Makes a request that is fit for the instance ask for a WebSocket, the HTTP/1.1 way.
-pub(crate) fn ask(head: &mut RequestHead, asked: Asked) {
+pub(crate) fn ask(head: &mut RequestHead, asked: WebSocketRequest) {
     head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     head.headers.insert(UPGRADE, WEBSOCKET);
-    if asked == Asked::Http2 {
+    if asked == WebSocketRequest::Http2 {
         head.method = Method::GET;
         let mut bits = [0u8; 16];
         kip_host::random::fill(&mut bits);
@@ -70,10 +70,10 @@ pub(crate) fn ask(head: &mut RequestHead, asked: Asked) {
 }
 
 /// Makes the instance's consent fit for the caller.
-pub(crate) fn accepted(head: &mut ResponseHead, asked: Asked) {
+pub(crate) fn accepted(head: &mut ResponseHead, asked: WebSocketRequest) {
     let extra: Vec<HeaderName> = match asked {
-        Asked::Http1 => Vec::new(),
-        Asked::Http2 => {
+        WebSocketRequest::Http1 => Vec::new(),
+        WebSocketRequest::Http2 => {
             head.status = StatusCode::OK;
             vec![SEC_WEBSOCKET_ACCEPT]
         }
@@ -82,7 +82,7 @@ pub(crate) fn accepted(head: &mut ResponseHead, asked: Asked) {
     for name in extra {
         head.headers.remove(name);
     }
-    if asked == Asked::Http1 {
+    if asked == WebSocketRequest::Http1 {
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(UPGRADE, WEBSOCKET);
     }

@@ -6,7 +6,7 @@
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
 use kip_fleet::placer::Urgency;
-use kip_fleet::{CoreNumber, Inventory, Need, Now, OperationNumber, Place, Placer, ToPlacer};
+use kip_fleet::{CoreNumber, Inventory, Now, OperationNumber, Place, Placer, RoomNeed, ToPlacer};
 use kip_host::clock::monotonic_micros;
 use kip_spec::{InstanceId, VersionId};
 
@@ -20,7 +20,7 @@ fn id(core: u32, sequence: u32) -> InstanceId {
 
 fn ask(core: u32, sequence: u32) -> ToPlacer {
     let (function, instance, version) = (CoreNumber(core), id(core, sequence), VersionId(1));
-    let (need, number) = (Need { memory: 1, ..Need::default() }, OperationNumber(u64::from(sequence)));
+    let (need, number) = (RoomNeed { memory: 1, ..RoomNeed::default() }, OperationNumber(u64::from(sequence)));
     ToPlacer::Ask { function, instance, version, need, urgency: Urgency::Demand, number }
 }
 
@@ -42,7 +42,7 @@ fn main() {
     let mut answers = Vec::new();
     for core in 0..FUNCTIONS {
         let (function, instance, version) = (CoreNumber(core), id(core, 1), VersionId(1));
-        let (need, place) = (Need { memory: 1, ..Need::default() }, Place::default());
+        let (need, place) = (RoomNeed { memory: 1, ..RoomNeed::default() }, Place::default());
         let hold = ToPlacer::Hold { function, instance, version, need, place, rung: None };
         placer.step(Now { boot: now, wall: 0 }, hold, &mut answers);
     }

@@ -5,10 +5,10 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use kip_fleet::Need;
+use kip_fleet::RoomNeed;
 use kip_fleet::policy::{Limits, Rungs};
 use kip_fleet::{
-    Call, CoreNumber, Effect, Event, FromPlacer, FunctionCore, Now, Place, Policy, Seen, Ticket, ToPlacer,
+    Call, CoreNumber, Effect, Event, FromPlacer, FunctionCore, Now, OperationOutcome, Place, Policy, Ticket, ToPlacer,
 };
 use kip_host::clock::monotonic_micros;
 use kip_spec::VersionId;
@@ -27,7 +27,7 @@ fn policy() -> Arc<Policy> {
         scaling: Scaling::Fixed,
         idle: Idle { pause: Some(kip_spec::Millis::from_secs(30)), stop: None },
         dispatch: Dispatch::Packed,
-        need: Need::default(),
+        need: RoomNeed::default(),
         initialize: false,
         rungs: Rungs::default(),
         grace: None,
@@ -52,7 +52,9 @@ fn hot(instances: u64) -> FunctionCore {
             Effect::Tell(ToPlacer::Ask { instance, number, .. }) => {
                 Event::Placer(FromPlacer::Grant { instance, place: Place::default(), number })
             }
-            Effect::Operate { instance, operation, .. } => Event::Observed { instance, operation, seen: Seen::Started },
+            Effect::Operate { instance, operation, .. } => {
+                Event::Observed { instance, operation, seen: OperationOutcome::Started }
+            }
             _ => continue,
         };
         core.step(now, event, &mut effects);

@@ -14,7 +14,7 @@ pub(crate) struct Body {
     /// Requests that really are with it.
     pub(crate) in_flight: u32,
     /// What the core asked for last and has not been answered.
-    pub(crate) asked: Option<Asked>,
+    pub(crate) asked: Option<PendingOperation>,
     /// News of its end that is under way.
     pub(crate) news: u32,
     /// The core knows that it ended by itself.
@@ -35,7 +35,7 @@ pub(crate) struct Body {
 
 /// An operation that was asked for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked {
+pub(crate) struct PendingOperation {
     pub(crate) operation: OperationNumber,
     pub(crate) at: u64,
 }

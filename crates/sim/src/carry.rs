@@ -1,15 +1,16 @@
 //! What cores want, carried out on the world's bodies and callers; and what the world sees on the way to and from the placer.
 
 use kip_fleet::{
-    Effect, Event, Exit, FromPlacer, Need, Operate, OperationNumber, Seen, StartFailure, State, Ticket, ToPlacer, Why,
+    Effect, Event, FromPlacer, Operate, OperationNumber, OperationOutcome, ProgramExit, Reason, RoomNeed, StartFailure,
+    State, Ticket, ToPlacer,
 };
 use kip_spec::InstanceId;
 
-use crate::body::{Asked, Body, Condition};
-use crate::fate::{End, Fate};
+use crate::body::{Body, Condition, PendingOperation};
+use crate::fate::{OperationEnd, OperationFate};
 use crate::fault::Fault;
-use crate::plant::Plant;
-use crate::world::{Happening, World};
+use crate::plant::PlantedBug;
+use crate::world::{World, WorldEvent};
 
 impl World {
     pub(crate) fn carry_out(&mut self, function: usize, effect: Effect) {
@@ -34,12 +35,12 @@ impl World {
                 if cell.alarm.is_none_or(|alarm| at < alarm) {
                     cell.alarm = Some(at);
                     let late = self.fates.timer();
-                    self.plan(at.saturating_add(late), function, Happening::Alarm(at));
+                    self.plan(at.saturating_add(late), function, WorldEvent::Alarm(at));
                 }
             }
             Effect::Changed(change) => match (change.from, change.to) {
                 (None, _) => {
-                    if self.cells[function].bodies.contains_key(&change.instance) && change.why == Why::Adopted {
+                    if self.cells[function].bodies.contains_key(&change.instance) && change.why == Reason::Adopted {
                         return;
                     }
                     let born = Body::new(change.version, self.now);
@@ -54,7 +55,7 @@ impl World {
                         self.fail("nothing is left", format!("{} is called gone but is {body:?}", change.instance));
                     }
                 }
-                (Some(_), State::Stopping) if matches!(change.why, Why::CoreFailed | Why::Quarantined) => {
+                (Some(_), State::Stopping) if matches!(change.why, Reason::CoreFailed | Reason::Quarantined) => {
                     // Whatever it works at: nobody knows its state any more.
                     if let Some(body) = self.cells[function].bodies.get_mut(&change.instance) {
                         body.not_live = true;
@@ -94,11 +95,11 @@ impl World {
             Condition::Up if request.stuck => {
                 // The relay gives up in the end, where nobody watches.
                 let total = cell.versions.get(&body.version).map_or(60_000, |policy| policy.limits.request);
-                self.plan(now.saturating_add(total), function, Happening::Leave(ticket));
+                self.plan(now.saturating_add(total), function, WorldEvent::Leave(ticket));
             }
-            Condition::Up => self.plan(done, function, Happening::Leave(ticket)),
+            Condition::Up => self.plan(done, function, WorldEvent::Leave(ticket)),
             // Its end is not known to the core yet: the request breaks off at once.
-            Condition::Dead if body.news > 0 => self.plan(now + 1, function, Happening::Leave(ticket)),
+            Condition::Dead if body.news > 0 => self.plan(now + 1, function, WorldEvent::Leave(ticket)),
             condition => {
                 self.fail("dispatch", format!("{ticket:?} goes to {instance}, which is {condition:?}"));
                 return;
@@ -111,7 +112,7 @@ impl World {
     fn operate(&mut self, function: usize, instance: InstanceId, operation: OperationNumber, what: Operate) {
         self.check_operation(function, instance, what);
         let Some(body) = self.cells[function].bodies.get_mut(&instance) else { return };
-        body.asked = Some(Asked { operation, at: self.now });
+        body.asked = Some(PendingOperation { operation, at: self.now });
         if let Operate::Start { place } = what {
             (body.condition, body.place) = (Condition::Starting, place);
         }
@@ -120,16 +121,18 @@ impl World {
         if matches!(what, Operate::Resume { .. }) {
             self.may_die(function, instance, Fault::DeathAtWork, 8);
         }
-        if matches!(what, Operate::Start { .. }) && self.plant == Some(Plant::EagerStart) && self.now.is_multiple_of(7)
+        if matches!(what, Operate::Start { .. })
+            && self.plant == Some(PlantedBug::EagerStart)
+            && self.now.is_multiple_of(7)
         {
-            let early = Event::Observed { instance, operation, seen: Seen::Started };
-            self.plan(self.now + 1, function, Happening::Told(early));
+            let early = Event::Observed { instance, operation, seen: OperationOutcome::Started };
+            self.plan(self.now + 1, function, WorldEvent::Told(early));
         }
-        if stale && self.plant == Some(Plant::StaleAnswer) {
-            let early = Event::Observed { instance, operation, seen: Seen::Resumed };
-            self.plan(self.now, function, Happening::Told(early));
+        if stale && self.plant == Some(PlantedBug::StaleAnswer) {
+            let early = Event::Observed { instance, operation, seen: OperationOutcome::Resumed };
+            self.plan(self.now, function, WorldEvent::Told(early));
         }
-        self.plan(self.now + fate.takes, function, Happening::Operated(instance, operation, what, fate));
+        self.plan(self.now + fate.takes, function, WorldEvent::Operated(instance, operation, what, fate));
     }
 
     /// An operation has been done, or has failed, or hangs.
@@ -139,13 +142,13 @@ impl World {
         instance: InstanceId,
         operation: OperationNumber,
         what: Operate,
-        fate: Fate,
+        fate: OperationFate,
     ) {
         let Some(body) = self.cells[function].bodies.get_mut(&instance) else { return };
         let done = match fate.end {
-            End::Well => body.apply(what),
-            End::Silent { done } => done && body.apply(what),
-            End::Fails => {
+            OperationEnd::Well => body.apply(what),
+            OperationEnd::Silent { done } => done && body.apply(what),
+            OperationEnd::Fails => {
                 // What failed to start is not there any more, but its traces are.
                 if matches!(what, Operate::Start { .. }) && body.condition == Condition::Starting {
                     body.condition = Condition::Dead;
@@ -167,43 +170,45 @@ impl World {
         if done && what == Operate::Pause {
             self.may_die(function, instance, Fault::DeathAtWork, 5_000);
         }
-        let unheard = self.plant == Some(Plant::EndlessStop) && instance.sequence.is_multiple_of(7);
-        if matches!(fate.end, End::Silent { .. })
+        let unheard = self.plant == Some(PlantedBug::EndlessStop) && instance.sequence.is_multiple_of(7);
+        if matches!(fate.end, OperationEnd::Silent { .. })
             || unheard && matches!(what, Operate::Stop { .. } | Operate::Kill { .. })
         {
             return;
         }
         let seen = match (what, done) {
-            (Operate::Start { .. }, true) => Seen::Started,
+            (Operate::Start { .. }, true) => OperationOutcome::Started,
             (Operate::Start { .. }, false) => {
-                Seen::StartFailed(StartFailure::Exited(Exit { code: Some(1), signal: None }))
+                OperationOutcome::StartFailed(StartFailure::Exited(ProgramExit { code: Some(1), signal: None }))
             }
-            (Operate::Initialize, true) => Seen::Initialized,
-            (Operate::Initialize, false) => Seen::StartFailed(StartFailure::InitializeFailed { status: 500 }),
-            (Operate::Pause, true) if self.plant == Some(Plant::SwallowedPause) => Seen::PauseFailed,
-            (Operate::Pause, true) => Seen::Paused,
-            (Operate::Pause, false) => Seen::PauseFailed,
-            (Operate::Park, true) => Seen::Parked,
-            (Operate::Park, false) => Seen::ParkFailed,
-            (Operate::Spill, true) => Seen::Spilled,
-            (Operate::Spill, false) => Seen::SpillFailed,
-            (Operate::Resume { .. }, true) => Seen::Resumed,
-            (Operate::Resume { .. }, false) => Seen::ResumeFailed,
-            (Operate::Stop { .. } | Operate::Kill { .. }, _) => Seen::Stopped,
+            (Operate::Initialize, true) => OperationOutcome::Initialized,
+            (Operate::Initialize, false) => {
+                OperationOutcome::StartFailed(StartFailure::InitializeFailed { status: 500 })
+            }
+            (Operate::Pause, true) if self.plant == Some(PlantedBug::SwallowedPause) => OperationOutcome::PauseFailed,
+            (Operate::Pause, true) => OperationOutcome::Paused,
+            (Operate::Pause, false) => OperationOutcome::PauseFailed,
+            (Operate::Park, true) => OperationOutcome::Parked,
+            (Operate::Park, false) => OperationOutcome::ParkFailed,
+            (Operate::Spill, true) => OperationOutcome::Spilled,
+            (Operate::Spill, false) => OperationOutcome::SpillFailed,
+            (Operate::Resume { .. }, true) => OperationOutcome::Resumed,
+            (Operate::Resume { .. }, false) => OperationOutcome::ResumeFailed,
+            (Operate::Stop { .. } | Operate::Kill { .. }, _) => OperationOutcome::Stopped,
         };
         let event = Event::Observed { instance, operation, seen };
         if let Some(again) = fate.again_after {
-            self.plan(self.now + fate.known_after + again, function, Happening::Told(event.clone()));
+            self.plan(self.now + fate.known_after + again, function, WorldEvent::Told(event.clone()));
         }
-        self.plan(self.now + fate.known_after, function, Happening::Told(event));
+        self.plan(self.now + fate.known_after, function, WorldEvent::Told(event));
     }
 
     /// When a byte last came from an instance: while it works well, just now.
     fn tell_progress(&mut self, function: usize, instance: InstanceId) {
         let Some(body) = self.cells[function].bodies.get(&instance) else { return };
-        let blind = self.plant == Some(Plant::BlindWatchdog);
+        let blind = self.plant == Some(PlantedBug::BlindWatchdog);
         let last = if body.stuck > 0 && !blind { body.last_byte } else { self.now };
-        self.plan(self.now, function, Happening::Told(Event::Progress { instance, last }));
+        self.plan(self.now, function, WorldEvent::Told(Event::Progress { instance, last }));
     }
 
     /// What the placer is told, after planted bugs; `None` if it never hears of it.
@@ -211,13 +216,13 @@ impl World {
         match message {
             ToPlacer::Ask { function, instance, version, mut need, urgency, number } => {
                 self.rooms.asked(instance, need);
-                if self.plant == Some(Plant::BlindLedger) {
-                    need = Need { kind: need.kind, ..Need::default() };
+                if self.plant == Some(PlantedBug::BlindLedger) {
+                    need = RoomNeed { kind: need.kind, ..RoomNeed::default() };
                 }
-                let lost = self.plant == Some(Plant::LostAsk) && self.now.is_multiple_of(7);
+                let lost = self.plant == Some(PlantedBug::LostAsk) && self.now.is_multiple_of(7);
                 (!lost).then_some(ToPlacer::Ask { function, instance, version, need, urgency, number })
             }
-            ToPlacer::Cancel { .. } => (self.plant != Some(Plant::ForgottenCancel)).then_some(message),
+            ToPlacer::Cancel { .. } => (self.plant != Some(PlantedBug::ForgottenCancel)).then_some(message),
             ToPlacer::Hold { instance, need, place, rung, .. } => {
                 self.rooms.held(instance, need, place, rung);
                 Some(message)
@@ -235,8 +240,8 @@ impl World {
                 let waits = self.rooms.waits(instance);
                 self.rooms.released(instance);
                 self.check_release(instance);
-                let forgotten = self.plant == Some(Plant::ForgottenRelease) && self.now.is_multiple_of(7)
-                    || self.plant == Some(Plant::ForgottenCancel) && waits;
+                let forgotten = self.plant == Some(PlantedBug::ForgottenRelease) && self.now.is_multiple_of(7)
+                    || self.plant == Some(PlantedBug::ForgottenCancel) && waits;
                 (!forgotten).then_some(message)
             }
             _ => Some(message),
@@ -258,13 +263,13 @@ impl World {
                 let cell = &self.cells[instance.core as usize];
                 let asleep =
                     cell.core().and_then(|core| core.instance(instance)).is_some_and(|i| i.state.rung().is_some());
-                if asleep && self.plant == Some(Plant::Stubborn) {
+                if asleep && self.plant == Some(PlantedBug::Stubborn) {
                     self.post(ToPlacer::Declined { instance });
                     return false;
                 }
-                self.plant != Some(Plant::ForgottenEvict)
+                self.plant != Some(PlantedBug::ForgottenEvict)
             }
-            FromPlacer::Waits { .. } => self.plant != Some(Plant::SwallowedWaits),
+            FromPlacer::Waits { .. } => self.plant != Some(PlantedBug::SwallowedWaits),
             FromPlacer::Press { .. } | FromPlacer::Relax => true,
         }
     }

@@ -34,7 +34,7 @@ pub(crate) struct Cell {
     pub(crate) next_ticket: u64,
     pub(crate) waiting: u32,
     pub(crate) bodies: BTreeMap<InstanceId, Body>,
-    pub(crate) ends: Ends,
+    pub(crate) ends: RequestOutcomes,
 }
 
 /// An accepted request that has not ended.
@@ -50,7 +50,7 @@ pub(crate) struct Request {
 
 /// How requests ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Ends {
+pub(crate) struct RequestOutcomes {
     pub(crate) accepted: u64,
     pub(crate) left: u64,
     pub(crate) refused: u64,
@@ -76,7 +76,7 @@ impl Cell {
             next_ticket: 0,
             waiting: 0,
             bodies: BTreeMap::new(),
-            ends: Ends::default(),
+            ends: RequestOutcomes::default(),
         }
     }
 

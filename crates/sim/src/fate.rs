@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use kip_fleet::{Operate, Rung};
-use kip_queue::Ended;
+use kip_queue::RunOutcome;
 
-use crate::fault::{Fault, Rates};
+use crate::fault::{Fault, FaultRates};
 use crate::random::Random;
 
 /// How an operation on an instance ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum OperationEnd {
     /// As asked.
     Well,
     /// Not as asked, and that is reported.
@@ -24,11 +24,11 @@ pub(crate) enum End {
 
 /// What becomes of an operation.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Fate {
+pub(crate) struct OperationFate {
     /// Milliseconds until it has happened.
     pub(crate) takes: u64,
     /// How it ends.
-    pub(crate) end: End,
+    pub(crate) end: OperationEnd,
     /// Milliseconds from there until it is known.
     pub(crate) known_after: u64,
     /// Milliseconds until it is reported once more.
@@ -37,17 +37,17 @@ pub(crate) struct Fate {
 
 /// Who decides.
 #[derive(Debug)]
-pub(crate) enum Fates {
+pub(crate) enum FateSource {
     /// The seed.
-    Seeded(Box<Seeded>),
+    Seeded(Box<SeededFates>),
     /// A script; what it does not mention goes well.
-    Scripted(Scripted),
+    Scripted(ScriptedFates),
 }
 
 /// Streams of one seed, a set for each function so that leaving one out does not shift the others.
 #[derive(Debug)]
-pub(crate) struct Seeded {
-    pub(crate) rates: Rates,
+pub(crate) struct SeededFates {
+    pub(crate) rates: FaultRates,
     operations: Vec<Random>,
     deaths: Vec<Random>,
     ailments: Vec<Random>,
@@ -64,13 +64,13 @@ pub(crate) struct Seeded {
 
 /// Fixed durations, and ends that were asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Scripted {
+pub(crate) struct ScriptedFates {
     /// How long an operation takes, by function.
     pub(crate) takes: BTreeMap<(usize, &'static str), u64>,
     /// The next request gets no byte.
     pub(crate) stuck: bool,
     /// Ends of the next operations of a kind.
-    pub(crate) next: Vec<(&'static str, End)>,
+    pub(crate) next: Vec<(&'static str, OperationEnd)>,
 }
 
 /// What an operation is called in scripts and transcripts.
@@ -87,8 +87,8 @@ pub(crate) const fn operation_name(what: Operate) -> &'static str {
     }
 }
 
-impl Seeded {
-    pub(crate) fn new(seed: u64, functions: usize, rates: Rates) -> Self {
+impl SeededFates {
+    pub(crate) fn new(seed: u64, functions: usize, rates: FaultRates) -> Self {
         let streams = |name| (0..functions).map(|number| Random::stream(seed, name, number)).collect();
         Self {
             rates,
@@ -107,7 +107,7 @@ impl Seeded {
         }
     }
 
-    fn operation(&mut self, function: usize, what: Operate) -> Fate {
+    fn operation(&mut self, function: usize, what: Operate) -> OperationFate {
         let random = &mut self.operations[function];
         let (low, high, fault) = match what {
             Operate::Start { .. } => (10, 400, Fault::Start),
@@ -124,21 +124,21 @@ impl Seeded {
             (random.per_mille(self.rates.of(fault)), random.per_mille(self.rates.of(Fault::Hang)), random.one_in(2));
         let end = match (what, fails, hangs) {
             // What could not be ended is not reported: the shell leaves it to the deadline.
-            (Operate::Stop { .. } | Operate::Kill { .. }, true, _) => End::Silent { done: false },
-            (_, _, true) => End::Silent { done },
-            (_, true, false) => End::Fails,
-            _ => End::Well,
+            (Operate::Stop { .. } | Operate::Kill { .. }, true, _) => OperationEnd::Silent { done: false },
+            (_, _, true) => OperationEnd::Silent { done },
+            (_, true, false) => OperationEnd::Fails,
+            _ => OperationEnd::Well,
         };
         let (late, twice) =
             (random.per_mille(self.rates.of(Fault::Late)), random.per_mille(self.rates.of(Fault::Twice)));
         let known_after = if late { random.scale(5, 4_000) } else { random.below(2) };
         let again_after = random.scale(1, 2_000);
-        Fate { takes, end, known_after, again_after: twice.then_some(again_after) }
+        OperationFate { takes, end, known_after, again_after: twice.then_some(again_after) }
     }
 }
 
-impl Fates {
-    pub(crate) fn operation(&mut self, function: usize, what: Operate) -> Fate {
+impl FateSource {
+    pub(crate) fn operation(&mut self, function: usize, what: Operate) -> OperationFate {
         match self {
             Self::Seeded(seeded) => seeded.operation(function, what),
             Self::Scripted(scripted) => {
@@ -152,8 +152,8 @@ impl Fates {
                 };
                 let takes = scripted.takes.get(&(function, operation_name(what))).copied().unwrap_or(usual);
                 let asked = scripted.next.iter().position(|(other, _)| *other == operation_name(what));
-                let end = asked.map_or(End::Well, |index| scripted.next.remove(index).1);
-                Fate { takes, end, known_after: 0, again_after: None }
+                let end = asked.map_or(OperationEnd::Well, |index| scripted.next.remove(index).1);
+                OperationFate { takes, end, known_after: 0, again_after: None }
             }
         }
     }
@@ -276,8 +276,8 @@ impl Fates {
     }
 
     /// How a run of a task ends, where nothing else ends it.
-    pub(crate) fn run(&mut self, function: usize) -> Ended {
-        let well = Ended::Well { status: 200 };
+    pub(crate) fn run(&mut self, function: usize) -> RunOutcome {
+        let well = RunOutcome::Well { status: 200 };
         let Self::Seeded(seeded) = self else { return well };
         let rate = seeded.rates.of(Fault::TaskError);
         let random = &mut seeded.runs[function];
@@ -286,8 +286,8 @@ impl Fates {
         let detail = String::new();
         match (fails, room) {
             (false, _) => well,
-            (true, true) => Ended::NoRoom { detail, retry_after },
-            (true, false) => Ended::Error { status: 500, kind: "drawn", detail, retry_after, exit: None },
+            (true, true) => RunOutcome::NoRoom { detail, retry_after },
+            (true, false) => RunOutcome::Error { status: 500, kind: "drawn", detail, retry_after, exit: None },
         }
     }
 
@@ -300,7 +300,7 @@ impl Fates {
     /// From now on nothing goes wrong.
     pub(crate) fn calm(&mut self) {
         if let Self::Seeded(seeded) = self {
-            seeded.rates = Rates::CALM;
+            seeded.rates = FaultRates::CALM;
         }
     }
 }

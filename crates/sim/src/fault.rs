@@ -116,11 +116,11 @@ impl FromStr for Fault {
 
 /// How often each kind happens, in a thousand.
 #[derive(Debug, Clone)]
-pub(crate) struct Rates {
+pub(crate) struct FaultRates {
     rates: [u64; FAULTS.len()],
 }
 
-impl Rates {
+impl FaultRates {
     /// Nothing goes wrong.
     pub(crate) const CALM: Self = Self { rates: [0; FAULTS.len()] };
 
@@ -150,8 +150,8 @@ mod tests {
     fn names_read_back_and_what_is_left_out_never_happens() {
         for (fault, name) in FAULTS {
             assert_eq!((name.parse(), fault.to_string().as_str()), (Ok(fault), name));
-            assert!((0..50).all(|seed| Rates::draw(seed, &[fault]).of(fault) == 0));
-            assert!((0..50).any(|seed| Rates::draw(seed, &[]).of(fault) > 0));
+            assert!((0..50).all(|seed| FaultRates::draw(seed, &[fault]).of(fault) == 0));
+            assert!((0..50).any(|seed| FaultRates::draw(seed, &[]).of(fault) > 0));
         }
     }
 }

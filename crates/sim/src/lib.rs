@@ -33,9 +33,9 @@ mod world;
 
 pub use fault::{FAULTS, Fault};
 pub use invariant::Failure;
-pub use plant::{PLANTS, Plant};
+pub use plant::{PLANTS, PlantedBug};
 pub use run::{Outcome, run, steady};
 pub use script::{ScriptError, play};
-pub use setup::Cut;
+pub use setup::Reduction;
 pub use shrink::shrink;
 pub use trace::Detail;

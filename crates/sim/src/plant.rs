@@ -3,7 +3,7 @@
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plant {
+pub enum PlantedBug {
     /// In one of seven milliseconds the end of a request is not told.
     ForgottenLeave,
     /// Room is not always given back.
@@ -51,27 +51,27 @@ pub enum Plant {
 }
 
 /// All of them.
-pub const PLANTS: [Plant; 22] = [
-    Plant::ForgottenLeave,
-    Plant::ForgottenRelease,
-    Plant::ForgottenEvict,
-    Plant::SwallowedPause,
-    Plant::StaleAnswer,
-    Plant::EagerStart,
-    Plant::BlindLedger,
-    Plant::LostTick,
-    Plant::BlindWatchdog,
-    Plant::LostAdoption,
-    Plant::AdoptedAwake,
-    Plant::SwallowedWaits,
-    Plant::LostAsk,
-    Plant::ForgottenCancel,
-    Plant::EndlessStop,
-    Plant::Stubborn,
-    Plant::LostAdmit,
-    Plant::UnfencedClaim,
-    Plant::ForgottenOrder,
-    Plant::OneTenant,
-    Plant::DeafBacklog,
-    Plant::DoubleRun,
+pub const PLANTS: [PlantedBug; 22] = [
+    PlantedBug::ForgottenLeave,
+    PlantedBug::ForgottenRelease,
+    PlantedBug::ForgottenEvict,
+    PlantedBug::SwallowedPause,
+    PlantedBug::StaleAnswer,
+    PlantedBug::EagerStart,
+    PlantedBug::BlindLedger,
+    PlantedBug::LostTick,
+    PlantedBug::BlindWatchdog,
+    PlantedBug::LostAdoption,
+    PlantedBug::AdoptedAwake,
+    PlantedBug::SwallowedWaits,
+    PlantedBug::LostAsk,
+    PlantedBug::ForgottenCancel,
+    PlantedBug::EndlessStop,
+    PlantedBug::Stubborn,
+    PlantedBug::LostAdmit,
+    PlantedBug::UnfencedClaim,
+    PlantedBug::ForgottenOrder,
+    PlantedBug::OneTenant,
+    PlantedBug::DeafBacklog,
+    PlantedBug::DoubleRun,
 ];

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use kip_fleet::{Event, Found, Placer, Router, ToPlacer};
+use kip_fleet::{Event, FoundState, Placer, Router, ToPlacer};
 use kip_spec::InstanceId;
 
 use crate::body::{Body, Condition};
-use crate::plant::Plant;
+use crate::plant::PlantedBug;
 use crate::room::Rooms;
-use crate::world::{Happening, World};
+use crate::world::{World, WorldEvent};
 
 /// How long requests of the earlier server go on after their callers are gone, at most.
 const LAST_WORK: u64 = 1_500;
@@ -26,7 +26,8 @@ impl World {
         self.cells.iter_mut().for_each(|cell| cell.restart());
         // Until all are adopted, cores know less than there is.
         let checked = std::mem::replace(&mut self.checked, false);
-        let found: Vec<Vec<(InstanceId, Found)>> = (0..self.cells.len()).map(|function| self.find(function)).collect();
+        let found: Vec<Vec<(InstanceId, FoundState)>> =
+            (0..self.cells.len()).map(|function| self.find(function)).collect();
         for (function, found) in found.iter().enumerate() {
             found.iter().for_each(|(id, found)| self.hold(function, *id, *found));
         }
@@ -42,7 +43,7 @@ impl World {
     fn lose_what_is_under_way(&mut self) {
         for (at, (function, happening)) in std::mem::take(&mut self.future) {
             match happening {
-                Happening::Operated(instance, _, what, _) => {
+                WorldEvent::Operated(instance, _, what, _) => {
                     let went_on = self.fates.went_on();
                     if let Some(body) = self.cells[function].bodies.get_mut(&instance)
                         && went_on
@@ -50,25 +51,25 @@ impl World {
                         body.apply(what);
                     }
                 }
-                Happening::Task(event) => {
+                WorldEvent::Task(event) => {
                     if let Some(event) = self.outlives(function, event) {
-                        self.future.insert(at, (function, Happening::Task(event)));
+                        self.future.insert(at, (function, WorldEvent::Task(event)));
                     }
                 }
-                Happening::Arrive | Happening::Dies(_) | Happening::Ready(..) | Happening::NotLive(..) => {
+                WorldEvent::Arrive | WorldEvent::Dies(_) | WorldEvent::Ready(..) | WorldEvent::NotLive(..) => {
                     self.future.insert(at, (function, happening));
                 }
-                Happening::Leave(_)
-                | Happening::Told(_)
-                | Happening::ToPlacer(_)
-                | Happening::Alarm(_)
-                | Happening::Settles(_) => {}
+                WorldEvent::Leave(_)
+                | WorldEvent::Told(_)
+                | WorldEvent::ToPlacer(_)
+                | WorldEvent::Alarm(_)
+                | WorldEvent::Settles(_) => {}
             }
         }
     }
 
     /// What lives and is known, by what it is; the new server ends everything else before it does anything.
-    fn find(&mut self, function: usize) -> Vec<(InstanceId, Found)> {
+    fn find(&mut self, function: usize) -> Vec<(InstanceId, FoundState)> {
         let plant = self.plant;
         let held: BTreeMap<InstanceId, u32> =
             self.cells[function].bodies.keys().map(|instance| (*instance, self.held_on(*instance))).collect();
@@ -81,21 +82,21 @@ impl World {
         let mut found = Vec::new();
         cell.bodies.retain(|id, body| {
             let asleep = match body.condition {
-                Condition::Frozen(rung) if plant != Some(Plant::AdoptedAwake) => Some(rung),
+                Condition::Frozen(rung) if plant != Some(PlantedBug::AdoptedAwake) => Some(rung),
                 _ => None,
             };
             // What is held is no connection of the earlier server.
             let left = body.in_flight.saturating_sub(held.get(id).copied().unwrap_or(0));
             let busy = if asleep.is_none() { left } else { 0 };
             if lives(body) {
-                found.push((*id, Found { asleep, busy, born: body.born, provisioned: false, place: body.place }));
+                found.push((*id, FoundState { asleep, busy, born: body.born, provisioned: false, place: body.place }));
                 (body.in_flight, body.stuck, body.asked, body.news, body.born) = (0, 0, None, 0, now);
                 true
             } else {
                 false
             }
         });
-        if plant == Some(Plant::LostAdoption) && found.len() > 1 {
+        if plant == Some(PlantedBug::LostAdoption) && found.len() > 1 {
             let lost = found.pop().and_then(|(id, _)| cell.bodies.remove(&id));
             self.orphans += u32::from(lost.is_some());
         }
@@ -106,7 +107,7 @@ impl World {
     }
 
     /// Room is held for what lives before anybody else can be given it.
-    fn hold(&mut self, function: usize, instance: InstanceId, found: Found) {
+    fn hold(&mut self, function: usize, instance: InstanceId, found: FoundState) {
         let cell = &self.cells[function];
         let Some(version) = cell.bodies.get(&instance).map(|body| body.version) else { return };
         let Some(need) = cell.versions.get(&version).map(|policy| policy.need) else { return };
@@ -115,14 +116,14 @@ impl World {
     }
 
     /// What a server does when it starts: what lives is handed in, then decisions begin.
-    fn adopt_all(&mut self, function: usize, found: Vec<(InstanceId, Found)>) {
+    fn adopt_all(&mut self, function: usize, found: Vec<(InstanceId, FoundState)>) {
         for (instance, found) in found {
             let cell = &self.cells[function];
             let Some(version) = cell.bodies.get(&instance).map(|body| body.version) else { continue };
             let Some(policy) = cell.versions.get(&version).cloned() else { continue };
             if found.busy > 0 {
                 let ends = self.now + u64::from(instance.sequence) * 97 % LAST_WORK;
-                self.plan(ends, function, Happening::Settles(instance));
+                self.plan(ends, function, WorldEvent::Settles(instance));
             }
             let awake = found.asleep.is_none();
             self.step(function, Event::Adopt { instance, version, policy, found });
@@ -149,7 +150,7 @@ impl World {
 
     /// The live probe of an instance that is up fails.
     pub(crate) fn ails(&mut self, function: usize, instance: InstanceId, slow: bool) {
-        use kip_fleet::Unhealthy::{Refused, Slow};
+        use kip_fleet::ProbeFailure::{Refused, Slow};
         let Some(body) = self.cells[function].bodies.get_mut(&instance) else { return };
         if body.condition != Condition::Up {
             return;
@@ -162,11 +163,11 @@ impl World {
     /// What befalls a program that has come up, unless nothing does.
     pub(crate) fn may_ail(&mut self, function: usize, instance: InstanceId) {
         if let Some((after, lasts)) = self.fates.unready(function) {
-            self.plan(self.now + after, function, Happening::Ready(instance, false));
-            self.plan(self.now + after + lasts, function, Happening::Ready(instance, true));
+            self.plan(self.now + after, function, WorldEvent::Ready(instance, false));
+            self.plan(self.now + after + lasts, function, WorldEvent::Ready(instance, true));
         }
         if let Some((after, slow)) = self.fates.not_live(function) {
-            self.plan(self.now + after, function, Happening::NotLive(instance, slow));
+            self.plan(self.now + after, function, WorldEvent::NotLive(instance, slow));
         }
     }
 }

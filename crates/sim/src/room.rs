@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use kip_fleet::room::Gpu;
-use kip_fleet::{Inventory, Need, Place, Rung};
+use kip_fleet::{Inventory, Place, RoomNeed, Rung};
 use kip_spec::InstanceId;
 
 /// The room of one instance.
 #[derive(Debug, Clone, Copy)]
 struct Room {
-    need: Need,
+    need: RoomNeed,
     /// Where it was granted; `None` while it waits for its first room.
     place: Option<Place>,
     /// Asleep there, with only what that keeps.
@@ -25,11 +25,11 @@ pub(crate) struct Rooms {
 }
 
 impl Rooms {
-    pub(crate) fn asked(&mut self, instance: InstanceId, need: Need) {
+    pub(crate) fn asked(&mut self, instance: InstanceId, need: RoomNeed) {
         self.rooms.entry(instance).or_insert(Room { need, place: None, rung: None });
     }
 
-    pub(crate) fn held(&mut self, instance: InstanceId, need: Need, place: Place, rung: Option<Rung>) {
+    pub(crate) fn held(&mut self, instance: InstanceId, need: RoomNeed, place: Place, rung: Option<Rung>) {
         self.rooms.insert(instance, Room { need, place: Some(place), rung });
     }
 
@@ -76,7 +76,7 @@ impl Rooms {
         self.granted_needs().map(|(_, need)| need.memory).sum()
     }
 
-    fn granted_needs(&self) -> impl Iterator<Item = (Place, Need)> {
+    fn granted_needs(&self) -> impl Iterator<Item = (Place, RoomNeed)> {
         self.rooms.values().filter_map(|room| {
             let need = room.rung.map_or(room.need, |rung| room.need.kept_on(rung));
             Some((room.place?, need))

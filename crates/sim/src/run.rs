@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use kip_fleet::Need;
+use kip_fleet::RoomNeed;
 use kip_fleet::policy::{Limits, Rungs};
 use kip_fleet::{AliasNumber, Call, Event, Inventory, Policy, Priority, Qualifier};
 use kip_spec::VersionId;
 use kip_spec::function::{Concurrency, Dispatch, Idle};
 use kip_spec::scaling::{Fc, Scaling};
 
-use crate::fate::{Fates, Scripted, Seeded};
+use crate::fate::{FateSource, ScriptedFates, SeededFates};
 use crate::fault::Fault;
 use crate::invariant::Failure;
-use crate::plant::Plant;
+use crate::plant::PlantedBug;
 use crate::random::Random;
 use crate::scaling;
-use crate::setup::{Cut, FunctionSetup, Setup};
+use crate::setup::{FunctionSetup, Reduction, Setup};
 use crate::task::{Submission, TaskEvent};
 use crate::trace::Detail;
-use crate::world::{Happening, World};
+use crate::world::{World, WorldEvent};
 
 /// How a run went.
 #[derive(Debug, Clone)]
@@ -41,9 +41,9 @@ pub struct Outcome {
 
 /// Runs a seed: traffic and faults up to a horizon, then none, until everything has settled; then a request to each
 /// function; then a shutdown.
-pub fn run(seed: u64, cut: &Cut, plant: Option<Plant>, detail: Detail) -> Outcome {
+pub fn run(seed: u64, cut: &Reduction, plant: Option<PlantedBug>, detail: Detail) -> Outcome {
     let setup = Setup::draw(seed, cut);
-    let fates = Fates::Seeded(Box::new(Seeded::new(seed, setup.functions.len(), setup.rates.clone())));
+    let fates = FateSource::Seeded(Box::new(SeededFates::new(seed, setup.functions.len(), setup.rates.clone())));
     let names = ('a'..='z').take(setup.functions.len()).map(String::from).collect();
     let mut world = World::new(names, setup.inventory.clone(), fates, detail);
     world.plant = plant;
@@ -145,7 +145,7 @@ fn traffic(world: &mut World, setup: &Setup) {
     for (function, drawn) in setup.functions.iter().enumerate() {
         if !drawn.changes.is_empty() {
             let first = drawn.workload.next(0, &mut arrivals[function]);
-            world.plan(first, function, Happening::Arrive);
+            world.plan(first, function, WorldEvent::Arrive);
         }
     }
     submissions(world, setup);
@@ -160,7 +160,7 @@ fn traffic(world: &mut World, setup: &Setup) {
             continue;
         }
         let Some((function, happening)) = next.and_then(|_| world.take()) else { break };
-        if !matches!(happening, Happening::Arrive) {
+        if !matches!(happening, WorldEvent::Arrive) {
             world.happen(function, happening);
             continue;
         }
@@ -173,7 +173,7 @@ fn traffic(world: &mut World, setup: &Setup) {
         let next = drawn.workload.next(world.now, random);
         let patience = world.fates.patience(function);
         let call = call(world, function, &mut calls[function]);
-        world.plan(next, function, Happening::Arrive);
+        world.plan(next, function, WorldEvent::Arrive);
         world.arrive(function, work, patience, call);
     }
 }
@@ -204,7 +204,7 @@ fn submissions(world: &mut World, setup: &Setup) {
                 expires: random.scale(1_000, 400_000),
                 stop: Some(random.scale(1, 5_000)).filter(|_| stop),
             };
-            world.plan(at, function, Happening::Task(TaskEvent::Submit(submission)));
+            world.plan(at, function, WorldEvent::Task(TaskEvent::Submit(submission)));
         }
     }
 }
@@ -227,7 +227,7 @@ pub fn steady(requests: u64) -> u64 {
     let mut world = World::new(
         vec!["a".to_owned()],
         Inventory::of_memory(u64::MAX),
-        Fates::Scripted(Scripted::default()),
+        FateSource::Scripted(ScriptedFates::default()),
         Detail::Hash,
     );
     world.checked = false;
@@ -240,7 +240,7 @@ pub fn steady(requests: u64) -> u64 {
         scaling: Scaling::Fixed,
         idle: Idle { pause: None, stop: None },
         dispatch: Dispatch::Packed,
-        need: Need::default(),
+        need: RoomNeed::default(),
         initialize: false,
         rungs: Rungs::default(),
         grace: None,

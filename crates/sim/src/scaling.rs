@@ -1,8 +1,8 @@
 //! Scaling policies drawn from the seed, and what is provisioned from outside.
 
 use kip_fleet::Policy;
-use kip_spec::scaling::kpa::{Algorithm, Declared, Metric};
-use kip_spec::scaling::provision::{self, Provision, Scheduled, Tracking, When, Window};
+use kip_spec::scaling::kpa::{Algorithm, KpaDeclaration, Metric};
+use kip_spec::scaling::provision::{self, FireTime, Provision, ScheduledAction, Tracking, Window};
 use kip_spec::scaling::{Fc, Kpa, Scaling};
 use kip_spec::{Finite, Millis};
 
@@ -46,7 +46,7 @@ fn kpa(policy: &Policy, random: &mut Random) -> Kpa {
         max_scale_up_rate: Finite::constant(random.pick(&[1.1, 2.0, 1000.0])),
         max_scale_down_rate: Finite::constant(random.pick(&[1.1, 2.0, 10.0])),
         progress_deadline: seconds(random, 20),
-        declared: Declared::default(),
+        declared: KpaDeclaration::default(),
     }
 }
 
@@ -72,10 +72,10 @@ pub(crate) fn fc(random: &mut Random) -> Fc {
         let cron = random.pick(&["*/20 * * * * *", "0 * * * * *", "30 */2 * * * *"]);
         let at = i64::try_from(random.below(120_000)).unwrap_or(0);
         let when = match cron.parse() {
-            Ok(cron) if random.one_in(2) => When::Cron(cron),
-            _ => When::At(at),
+            Ok(cron) if random.one_in(2) => FireTime::Cron(cron),
+            _ => FireTime::At(at),
         };
-        Scheduled { name: format!("action {number}"), window: window(random), when, target: random.small(0, 3) }
+        ScheduledAction { name: format!("action {number}"), window: window(random), when, target: random.small(0, 3) }
     };
     let tracking = (0..random.below(3)).map(|number| policy(random, number)).collect();
     let scheduled = (0..random.below(3)).map(|number| action(random, number)).collect();

@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use kip_fleet::policy::{Limits, Rungs};
 use kip_fleet::room::{Device, DeviceKind, Gpu, Host, Pool, Quota};
-use kip_fleet::{Inventory, Need, Policy};
+use kip_fleet::{Inventory, Policy, RoomNeed};
 use kip_spec::Millis;
 use kip_spec::function::{Concurrency, Dispatch, Idle};
 use kip_spec::scaling::Scaling;
 
-use crate::fault::{Fault, Rates};
+use crate::fault::{Fault, FaultRates};
 use crate::random::Random;
 use crate::scaling;
 use crate::workload::Workload;
 
 /// What is left out of a run, to find the smallest one that still fails. The default leaves out nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Cut {
+pub struct Reduction {
     /// Only these functions, by number; all if empty.
     pub only: Vec<usize>,
     /// At most this many requests in all.
@@ -31,7 +31,7 @@ pub(crate) struct Setup {
     pub(crate) seed: u64,
     pub(crate) functions: Vec<FunctionSetup>,
     pub(crate) inventory: Inventory,
-    pub(crate) rates: Rates,
+    pub(crate) rates: FaultRates,
     /// When traffic and faults end.
     pub(crate) horizon: u64,
     pub(crate) requests: u64,
@@ -48,12 +48,12 @@ pub(crate) struct FunctionSetup {
 }
 
 impl Setup {
-    pub(crate) fn draw(seed: u64, cut: &Cut) -> Self {
+    pub(crate) fn draw(seed: u64, cut: &Reduction) -> Self {
         let mut random = Random::stream(seed, "setup", 0);
         let number = usize::try_from(random.between(1, 6)).unwrap_or(1);
         let horizon = random.scale(3_000, 120_000);
         let requests = random.scale(50, 1_500);
-        let rates = Rates::draw(seed, &cut.without);
+        let rates = FaultRates::draw(seed, &cut.without);
         let mut functions: Vec<FunctionSetup> =
             (0..number).map(|function| FunctionSetup::draw(seed, function, horizon, &rates)).collect();
         let inventory = inventory(seed, &functions);
@@ -112,7 +112,7 @@ fn inventory(seed: u64, functions: &[FunctionSetup]) -> Inventory {
 }
 
 impl FunctionSetup {
-    fn draw(seed: u64, function: usize, horizon: u64, rates: &Rates) -> Self {
+    fn draw(seed: u64, function: usize, horizon: u64, rates: &FaultRates) -> Self {
         let mut random = Random::stream(seed, "function", function);
         let workload = Workload::draw(&mut random, function, horizon);
         let work = random.scale(1, 2_000);
@@ -144,7 +144,7 @@ impl FunctionSetup {
             && let Some((_, Some(policy))) = self.changes.last_mut()
         {
             let mut giant = Policy::clone(policy);
-            (giant.need, giant.min) = (Need { memory: capacity + 1, ..giant.need }, 0);
+            (giant.need, giant.min) = (RoomNeed { memory: capacity + 1, ..giant.need }, 0);
             *policy = Arc::new(giant);
         }
     }
@@ -160,7 +160,7 @@ fn policy(random: &mut Random) -> Policy {
     };
     let kind = DeviceKind::named(random.pick(&["any", "any", "small", "large"]));
     let cpu = random.pick(&[0, 0, 0, 500, 1_000, 2_000]);
-    let need = Need { cpu, memory: random.below(5), gpu, kind };
+    let need = RoomNeed { cpu, memory: random.below(5), gpu, kind };
     let pause = (!random.one_in(4)).then(|| Millis(random.scale(20, 8_000)));
     let stop = (!random.one_in(4)).then(|| Millis(random.scale(100, 60_000)));
     let min = random.pick(&[0, 0, 0, 1, 2]).min(max);

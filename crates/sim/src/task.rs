@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kip_fleet::{Backlog, Event, Ticket};
-use kip_queue::{Allowance, Book, Ended, Entry, after};
+use kip_queue::{Allowance, Book, Entry, RunOutcome, after};
 use kip_spec::InstanceId;
-use kip_spec::task::{Progressed, TaskNumber, TaskState};
+use kip_spec::task::{TaskNumber, TaskProgress, TaskState};
 
 use crate::body::Condition;
 use crate::cell::Request;
-use crate::plant::Plant;
-use crate::world::{Happening, World};
+use crate::plant::PlantedBug;
+use crate::world::{World, WorldEvent};
 
 /// After a commit that failed, a claim waits this long, milliseconds.
 const PAUSE: i64 = 1_000;
@@ -54,7 +54,7 @@ pub(crate) struct Row {
     tenant: Arc<str>,
     priority: u8,
     created: i64,
-    pub(crate) now: Progressed,
+    pub(crate) now: TaskProgress,
     /// Its run outlives the server.
     held: bool,
     pub(crate) retries: u32,
@@ -98,7 +98,7 @@ pub(crate) enum TaskEvent {
     /// A place is given to a task.
     Claim(Ticket, InstanceId),
     /// A run of this epoch ends.
-    Ends(TaskNumber, u32, Ended),
+    Ends(TaskNumber, u32, RunOutcome),
     /// Somebody stops it.
     Stop(TaskNumber),
     /// Something may be due.
@@ -112,7 +112,7 @@ pub(crate) enum TaskEvent {
 pub(crate) enum Write {
     Accept(Submission, TaskNumber),
     Claim { number: TaskNumber, from: TaskState, epoch: u32, ticket: Ticket, instance: InstanceId },
-    Finish { number: TaskNumber, epoch: u32, ended: Ended, dice: u64 },
+    Finish { number: TaskNumber, epoch: u32, ended: RunOutcome, dice: u64 },
     Stopping { number: TaskNumber, epoch: u32 },
     End { number: TaskNumber, from: TaskState, epoch: u32, to: TaskState },
 }
@@ -145,7 +145,7 @@ impl Tasks {
     }
 
     /// Applies a write; whether it was in time.
-    pub(crate) fn commit(&mut self, write: &mut Write, function: usize, now: u64, plant: Option<Plant>) -> bool {
+    pub(crate) fn commit(&mut self, write: &mut Write, function: usize, now: u64, plant: Option<PlantedBug>) -> bool {
         let wall = wall(now);
         match write {
             Write::Accept(submission, number) => {
@@ -155,12 +155,13 @@ impl Tasks {
                 true
             }
             Write::Claim { number, from, epoch, instance, .. } => {
-                let unfenced = plant == Some(Plant::UnfencedClaim);
+                let unfenced = plant == Some(PlantedBug::UnfencedClaim);
                 let Some(row) = self.disk.get_mut(number) else { return false };
                 if !unfenced && (row.now.state, row.now.epoch) != (*from, *epoch) {
                     return false;
                 }
-                row.now = Progressed { state: TaskState::Running, epoch: *epoch + 1, started: wall, ..row.now.clone() };
+                row.now =
+                    TaskProgress { state: TaskState::Running, epoch: *epoch + 1, started: wall, ..row.now.clone() };
                 row.instance = Some(*instance);
                 true
             }
@@ -266,14 +267,14 @@ pub(crate) fn wall(now: u64) -> i64 {
     i64::try_from(now).unwrap_or(i64::MAX)
 }
 
-fn take_in(entry: &mut Entry, now: &Progressed) {
+fn take_in(entry: &mut Entry, now: &TaskProgress) {
     (entry.state, entry.epoch, entry.run_at, entry.started) = (now.state, now.epoch, now.run_at, now.started);
     (entry.errors, entry.crashes, entry.refusals) = (now.errors, now.crashes, now.refusals);
 }
 
 impl World {
     fn plan_task(&mut self, at: u64, function: usize, event: TaskEvent) {
-        self.plan(at, function, Happening::Task(event));
+        self.plan(at, function, WorldEvent::Task(event));
     }
 
     /// Hands a change to the store.
@@ -314,7 +315,7 @@ impl World {
                 if let Some(after) = submission.stop {
                     self.plan_task(self.now + after, function, TaskEvent::Stop(number));
                 }
-                if self.plant == Some(Plant::LostAdmit) && number.0.is_multiple_of(7) {
+                if self.plant == Some(PlantedBug::LostAdmit) && number.0.is_multiple_of(7) {
                     return;
                 }
                 self.admit(number);
@@ -354,8 +355,8 @@ impl World {
         let Some(row) = self.tasks.disk.get(&number) else { return };
         let mut entry = row.entry(&self.cells[row.function].name);
         match self.plant {
-            Some(Plant::ForgottenOrder) => entry.order = None,
-            Some(Plant::OneTenant) => entry.tenant = Arc::from("all"),
+            Some(PlantedBug::ForgottenOrder) => entry.order = None,
+            Some(PlantedBug::OneTenant) => entry.tenant = Arc::from("all"),
             _ => {}
         }
         self.tasks.book.admit(number, entry, wall(self.now));
@@ -381,7 +382,7 @@ impl World {
         let counts = self.tasks.book.counts(&name);
         let ready = u32::try_from(counts.ready).unwrap_or(u32::MAX);
         let count = ready.saturating_sub(self.tasks.offered.get(&function).copied().unwrap_or(0));
-        if self.plant == Some(Plant::DeafBacklog) || count == 0 && cell.core().is_none() {
+        if self.plant == Some(PlantedBug::DeafBacklog) || count == 0 && cell.core().is_none() {
             return;
         }
         let oldest = counts.oldest.map_or(self.now, |oldest| oldest.unsigned_abs());
@@ -401,7 +402,7 @@ impl World {
         cell.requests.insert(ticket, Request { at: Some(instance), work: u64::MAX, stuck: false });
         match condition {
             Condition::Up => {}
-            Condition::Dead if news > 0 => self.plan(self.now + 1, function, Happening::Leave(ticket)),
+            Condition::Dead if news > 0 => self.plan(self.now + 1, function, WorldEvent::Leave(ticket)),
             condition => self.fail("offers", format!("{instance} is offered and is {condition:?}")),
         }
         self.check_dispatch(function, instance);
@@ -438,7 +439,7 @@ impl World {
         self.tasks.runs.insert(number, Run { function, epoch, ticket });
         if !self.cells[function].requests.contains_key(&ticket) {
             let detail = "the instance ended".to_owned();
-            return self.plan_task(self.now, function, TaskEvent::Ends(number, epoch, Ended::Crashed { detail }));
+            return self.plan_task(self.now, function, TaskEvent::Ends(number, epoch, RunOutcome::Crashed { detail }));
         }
         self.tasks.working.insert(number, instance);
         let work = self.tasks.disk.get(&number).map_or(0, |row| row.work);
@@ -453,10 +454,10 @@ impl World {
     fn halt(&mut self, number: TaskNumber, epoch: u32) {
         let Some(run) = self.tasks.runs.get(&number).copied().filter(|run| run.epoch == epoch) else { return };
         self.step(run.function, Event::Halt { ticket: run.ticket });
-        self.plan_task(self.now + 3, run.function, TaskEvent::Ends(number, epoch, Ended::Stopped));
+        self.plan_task(self.now + 3, run.function, TaskEvent::Ends(number, epoch, RunOutcome::Stopped));
     }
 
-    fn run_ends(&mut self, number: TaskNumber, epoch: u32, ended: Ended) {
+    fn run_ends(&mut self, number: TaskNumber, epoch: u32, ended: RunOutcome) {
         let Some(run) = self.tasks.runs.get(&number).copied().filter(|run| run.epoch == epoch) else { return };
         self.tasks.runs.remove(&number);
         self.tasks.working.remove(&number);
@@ -470,7 +471,7 @@ impl World {
         let run = self.tasks.runs.iter().find(|(_, run)| run.function == function && run.ticket == ticket);
         let Some((number, epoch)) = run.map(|(number, run)| (*number, run.epoch)) else { return };
         let detail = "the instance ended".to_owned();
-        self.run_ends(number, epoch, Ended::Crashed { detail });
+        self.run_ends(number, epoch, RunOutcome::Crashed { detail });
     }
 
     fn stop_task(&mut self, function: usize, number: TaskNumber) {

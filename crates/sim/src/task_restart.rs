@@ -1,12 +1,12 @@
 //! Tasks over a restart of the server: what was under way, what is held, what the next server finds on the disk.
 
 use kip_fleet::{Event, Ticket};
-use kip_queue::{Allowance, Ended, after};
+use kip_queue::{Allowance, RunOutcome, after};
 use kip_spec::InstanceId;
 use kip_spec::task::{TaskNumber, TaskState};
 
 use crate::cell::Request;
-use crate::plant::Plant;
+use crate::plant::PlantedBug;
 use crate::task::{Run, TaskEvent, Tasks, wall};
 use crate::world::World;
 
@@ -77,16 +77,16 @@ impl World {
         waiting.into_iter().for_each(|number| self.admit(number));
         for number in running {
             self.admit(number);
-            let resumed = self.tasks.runs.contains_key(&number) && plant != Some(Plant::DoubleRun);
+            let resumed = self.tasks.runs.contains_key(&number) && plant != Some(PlantedBug::DoubleRun);
             let Some(row) = self.tasks.disk.get_mut(&number) else { continue };
             if resumed && row.now.state == TaskState::Running {
                 continue;
             }
             let allowed = Allowance { retries: row.retries, expires_at: i64::MAX };
-            let ended = Ended::Crashed { detail: "the server ended".to_owned() };
+            let ended = RunOutcome::Crashed { detail: "the server ended".to_owned() };
             row.now = after(&row.now, &ended, allowed, now, 0, 0);
             row.now.run_at = now;
-            if plant != Some(Plant::DoubleRun)
+            if plant != Some(PlantedBug::DoubleRun)
                 && let Some(run) = self.tasks.runs.remove(&number)
             {
                 // It was told to stop: its program ends before its place is another's.

@@ -6,31 +6,31 @@ use std::sync::Arc;
 use kip_fleet::router::Message;
 use kip_fleet::{AliasNumber, Qualifier, Target};
 use kip_fleet::{
-    Call, CoreNumber, Effect, Event, Exit, Inventory, Now, Operate, OperationNumber, Placer, Policy, Recovery, Router,
-    Ticket, ToPlacer,
+    Call, CoreNumber, Effect, Event, Inventory, Now, Operate, OperationNumber, Placer, Policy, ProgramExit, Recovery,
+    Router, Ticket, ToPlacer,
 };
 use kip_spec::scaling::Fc;
 use kip_spec::{InstanceId, VersionId};
 
 use crate::body::Condition;
 use crate::cell::{Cell, Request};
-use crate::fate::{Fate, Fates};
+use crate::fate::{FateSource, OperationFate};
 use crate::fault::Fault;
 use crate::invariant::Failure;
-use crate::plant::Plant;
+use crate::plant::PlantedBug;
 use crate::room::Rooms;
 use crate::task::{TaskEvent, Tasks};
 use crate::trace::{Detail, Trace};
 
 /// Something that will happen.
 #[derive(Debug)]
-pub(crate) enum Happening {
+pub(crate) enum WorldEvent {
     /// A request comes, and the next one is drawn.
     Arrive,
     /// A request's work is done, its connection broke, or its caller leaves.
     Leave(Ticket),
     /// An operation has been done to a body, or not.
-    Operated(InstanceId, OperationNumber, Operate, Fate),
+    Operated(InstanceId, OperationNumber, Operate, OperationFate),
     /// A program ends by itself.
     Dies(InstanceId),
     /// A core learns something.
@@ -55,7 +55,7 @@ pub(crate) struct World {
     pub(crate) now: u64,
     sequence: u64,
     /// By time and then by order of being planned; never by anything that could differ between runs.
-    pub(crate) future: BTreeMap<(u64, u64), (usize, Happening)>,
+    pub(crate) future: BTreeMap<(u64, u64), (usize, WorldEvent)>,
     pub(crate) cells: Vec<Cell>,
     pub(crate) placer: Placer,
     pub(crate) router: Router,
@@ -64,9 +64,9 @@ pub(crate) struct World {
     /// Who really has what room.
     pub(crate) rooms: Rooms,
     pub(crate) tasks: Tasks,
-    pub(crate) fates: Fates,
+    pub(crate) fates: FateSource,
     pub(crate) trace: Trace,
-    pub(crate) plant: Option<Plant>,
+    pub(crate) plant: Option<PlantedBug>,
     pub(crate) checked: bool,
     pub(crate) failure: Option<Failure>,
     effects: Vec<Effect>,
@@ -79,7 +79,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(names: Vec<String>, inventory: Inventory, fates: Fates, detail: Detail) -> Self {
+    pub(crate) fn new(names: Vec<String>, inventory: Inventory, fates: FateSource, detail: Detail) -> Self {
         let cells = (0..).zip(names).map(|(number, name)| Cell::new(name, CoreNumber(number))).collect();
         Self {
             now: 0,
@@ -112,7 +112,7 @@ impl World {
     }
 
     /// Plans something.
-    pub(crate) fn plan(&mut self, at: u64, function: usize, happening: Happening) {
+    pub(crate) fn plan(&mut self, at: u64, function: usize, happening: WorldEvent) {
         self.sequence += 1;
         self.future.insert((at.max(self.now), self.sequence), (function, happening));
     }
@@ -123,7 +123,7 @@ impl World {
     }
 
     /// Takes what happens next. Arrivals of a workload are for the caller, who knows the traffic.
-    pub(crate) fn take(&mut self) -> Option<(usize, Happening)> {
+    pub(crate) fn take(&mut self) -> Option<(usize, WorldEvent)> {
         let ((at, _), happening) = self.future.pop_first()?;
         if at > self.now {
             self.at_once = 0;
@@ -143,28 +143,28 @@ impl World {
     }
 
     /// Lets something happen.
-    pub(crate) fn happen(&mut self, function: usize, happening: Happening) {
+    pub(crate) fn happen(&mut self, function: usize, happening: WorldEvent) {
         match happening {
-            Happening::Arrive => {}
-            Happening::Leave(ticket) => self.leave(function, ticket),
-            Happening::Operated(instance, operation, what, fate) => {
+            WorldEvent::Arrive => {}
+            WorldEvent::Leave(ticket) => self.leave(function, ticket),
+            WorldEvent::Operated(instance, operation, what, fate) => {
                 self.operated(function, instance, operation, what, fate);
             }
-            Happening::Dies(instance) => self.dies(function, instance),
-            Happening::Told(event) => self.told(function, event),
-            Happening::ToPlacer(message) => self.placer_told(message),
-            Happening::Alarm(at) if self.cells[function].alarm == Some(at) => {
+            WorldEvent::Dies(instance) => self.dies(function, instance),
+            WorldEvent::Told(event) => self.told(function, event),
+            WorldEvent::ToPlacer(message) => self.placer_told(message),
+            WorldEvent::Alarm(at) if self.cells[function].alarm == Some(at) => {
                 self.cells[function].alarm = None;
-                if self.plant == Some(Plant::LostTick) && self.now.is_multiple_of(7) {
+                if self.plant == Some(PlantedBug::LostTick) && self.now.is_multiple_of(7) {
                     return;
                 }
                 self.step(function, Event::Tick);
             }
-            Happening::Alarm(_) => {}
-            Happening::Ready(instance, ready) => self.probed(function, instance, ready),
-            Happening::NotLive(instance, slow) => self.ails(function, instance, slow),
-            Happening::Settles(instance) => self.settles(function, instance),
-            Happening::Task(event) => self.task(function, event),
+            WorldEvent::Alarm(_) => {}
+            WorldEvent::Ready(instance, ready) => self.probed(function, instance, ready),
+            WorldEvent::NotLive(instance, slow) => self.ails(function, instance, slow),
+            WorldEvent::Settles(instance) => self.settles(function, instance),
+            WorldEvent::Task(event) => self.task(function, event),
         }
     }
 
@@ -205,7 +205,7 @@ impl World {
         cell.waiting += 1;
         cell.requests.insert(ticket, Request { at: None, work, stuck });
         if let Some(patience) = patience {
-            self.plan(now.saturating_add(patience), function, Happening::Leave(ticket));
+            self.plan(now.saturating_add(patience), function, WorldEvent::Leave(ticket));
         }
         self.step(function, Event::Arrive { ticket, call });
         ticket
@@ -229,7 +229,7 @@ impl World {
                 }
             }
         }
-        if self.plant == Some(Plant::ForgottenLeave) && self.now.is_multiple_of(7) {
+        if self.plant == Some(PlantedBug::ForgottenLeave) && self.now.is_multiple_of(7) {
             return;
         }
         self.step(function, Event::Leave { ticket });
@@ -245,8 +245,8 @@ impl World {
         body.condition = Condition::Dead;
         body.news += 1;
         let after = self.fates.news(function);
-        let exit = Exit { code: None, signal: Some(9) };
-        self.plan(self.now + after, function, Happening::Told(Event::Exited { instance, exit }));
+        let exit = ProgramExit { code: None, signal: Some(9) };
+        self.plan(self.now + after, function, WorldEvent::Told(Event::Exited { instance, exit }));
         self.break_off(function, instance);
     }
 
@@ -259,7 +259,7 @@ impl World {
             .map(|(ticket, _)| *ticket)
             .collect();
         for ticket in broken {
-            self.plan(self.now + ticket.0 % 3, function, Happening::Leave(ticket));
+            self.plan(self.now + ticket.0 % 3, function, WorldEvent::Leave(ticket));
         }
     }
 
@@ -330,9 +330,9 @@ impl World {
     fn route(&mut self) {
         while let Some(message) = self.router.take() {
             let (function, down, happening) = match message {
-                Message::ToPlacer(message) => (function_of(&message), false, Happening::ToPlacer(message)),
+                Message::ToPlacer(message) => (function_of(&message), false, WorldEvent::ToPlacer(message)),
                 Message::ToFunction { function, message } => {
-                    (function.0 as usize, true, Happening::Told(Event::Placer(message)))
+                    (function.0 as usize, true, WorldEvent::Told(Event::Placer(message)))
                 }
             };
             let lane = self.lanes.entry((function, down)).or_default();
@@ -364,7 +364,7 @@ impl World {
     /// What ends a body after it has come up, unless nothing does.
     pub(crate) fn may_die(&mut self, function: usize, instance: InstanceId, fault: Fault, within: u64) {
         if let Some(after) = self.fates.death(function, fault, within) {
-            self.plan(self.now + after, function, Happening::Dies(instance));
+            self.plan(self.now + after, function, WorldEvent::Dies(instance));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Many seeds, the ones that once found something, and bugs that are planted to see whether they are found.
 
-use kip_sim::{Cut, Detail, PLANTS, run, shrink};
+use kip_sim::{Detail, PLANTS, Reduction, run, shrink};
 
 /// Seeds that are drawn anew in every test run.
 const FRESH: u64 = 2_000;
@@ -10,7 +10,7 @@ const SOME: std::ops::RangeInclusive<u64> = 1..=2_000;
 const PATIENCE: u64 = 300;
 
 fn keeps_the_rules(seed: u64) {
-    let outcome = run(seed, &Cut::default(), None, Detail::Hash);
+    let outcome = run(seed, &Reduction::default(), None, Detail::Hash);
     if let Some(failure) = outcome.failure {
         let shrunk = shrink(seed, None).map(|(cut, outcome)| (cut, outcome.failure));
         panic!("seed {seed}: {failure:?}\nsmallest: {shrunk:#?}\nreplay: cargo xtask sim --seed {seed} --trace");
@@ -39,12 +39,15 @@ fn kept_seeds_keep_the_rules() {
 #[test]
 fn a_seed_repeats_with_and_without_a_trace() {
     for seed in (1..=2_000).step_by(40) {
-        let first = run(seed, &Cut::default(), None, Detail::Hash);
-        let second = run(seed, &Cut::default(), None, Detail::All);
+        let first = run(seed, &Reduction::default(), None, Detail::Hash);
+        let second = run(seed, &Reduction::default(), None, Detail::All);
         assert_eq!((first.hash, first.steps), (second.hash, second.steps), "seed {seed} does not repeat");
         assert!(first.lines.is_empty() && !second.lines.is_empty());
     }
-    assert_ne!(run(1, &Cut::default(), None, Detail::Hash).hash, run(2, &Cut::default(), None, Detail::Hash).hash);
+    assert_ne!(
+        run(1, &Reduction::default(), None, Detail::Hash).hash,
+        run(2, &Reduction::default(), None, Detail::Hash).hash
+    );
 }
 
 #[test]
@@ -52,7 +55,7 @@ fn planted_bugs_are_found_and_shrunk() {
     let mut missed = Vec::new();
     for plant in PLANTS {
         let found = (1..=PATIENCE).find_map(|seed| {
-            run(seed, &Cut::default(), Some(plant), Detail::Hash).failure.map(|failure| (seed, failure))
+            run(seed, &Reduction::default(), Some(plant), Detail::Hash).failure.map(|failure| (seed, failure))
         });
         let Some((seed, failure)) = found else {
             missed.push(plant);
@@ -94,7 +97,7 @@ fn the_worlds_are_rich() {
         " failed: ",
     ];
     for seed in SOME {
-        let lines = run(seed, &Cut::default(), None, Detail::All).lines;
+        let lines = run(seed, &Reduction::default(), None, Detail::All).lines;
         missing.retain(|edge| !lines.iter().any(|line| line.contains(edge)));
         if missing.is_empty() {
             println!("all edges reached within {seed} seeds");

@@ -14,7 +14,7 @@ pub struct Job {
     pub retries: u32,
     /// Which exit codes are worth another run.
     #[serde(default)]
-    pub exits: Exits,
+    pub exits: ExitCodes,
     /// How long one run may take.
     pub timeout: Millis,
     /// When it runs by itself; `None` is never.
@@ -31,7 +31,7 @@ impl Job {
 
 impl Default for Job {
     fn default() -> Self {
-        Self { retries: 0, exits: Exits::default(), timeout: Self::TIMEOUT, timer: None }
+        Self { retries: 0, exits: ExitCodes::default(), timeout: Self::TIMEOUT, timer: None }
     }
 }
 
@@ -39,7 +39,7 @@ impl Default for Job {
 /// one that cannot be started has 126 or 127.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Exits {
+pub struct ExitCodes {
     /// Only these; `None` is all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub only: Option<BTreeSet<u8>>,
@@ -48,7 +48,7 @@ pub struct Exits {
     pub never: BTreeSet<u8>,
 }
 
-impl Exits {
+impl ExitCodes {
     /// Whether a run that ended with this code may be followed by another.
     pub fn retries(&self, code: u8) -> bool {
         !self.never.contains(&code) && self.only.as_ref().is_none_or(|only| only.contains(&code))
@@ -67,7 +67,7 @@ pub struct Timer {
     pub overlap: Overlap,
     /// What becomes of those that came while no server ran.
     #[serde(default)]
-    pub missed: Missed,
+    pub missed: MissedRuns,
     /// A run that could not begin so long after its time does not begin at all.
     #[serde(default)]
     pub deadline: Option<Millis>,
@@ -105,7 +105,7 @@ impl Overlap {
 /// What becomes of runs whose time came while no server ran.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Missed {
+pub enum MissedRuns {
     /// They are left out.
     Skip,
     /// The last of them is run.
@@ -115,7 +115,7 @@ pub enum Missed {
     Each,
 }
 
-impl Missed {
+impl MissedRuns {
     /// All, by their words.
     pub const ALL: [(&'static str, Self); 3] = [("skip", Self::Skip), ("once", Self::Once), ("each", Self::Each)];
 
@@ -154,12 +154,12 @@ mod tests {
     #[test]
     fn exit_codes() {
         let set = |codes: &[u8]| codes.iter().copied().collect::<BTreeSet<u8>>();
-        assert!(Exits::default().retries(1));
-        let only = Exits { only: Some(set(&[75, 137])), never: BTreeSet::new() };
+        assert!(ExitCodes::default().retries(1));
+        let only = ExitCodes { only: Some(set(&[75, 137])), never: BTreeSet::new() };
         assert!(only.retries(75) && only.retries(137) && !only.retries(1));
-        let never = Exits { only: None, never: set(&[2]) };
+        let never = ExitCodes { only: None, never: set(&[2]) };
         assert!(!never.retries(2) && never.retries(3));
-        let both = Exits { only: Some(set(&[2])), never: set(&[2]) };
+        let both = ExitCodes { only: Some(set(&[2])), never: set(&[2]) };
         assert!(!both.retries(2));
     }
 

@@ -97,7 +97,7 @@ pub struct TaskNumber(pub u64);
 
 /// What of a task changes in its life. Times are milliseconds since 1970 unless they say otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progressed {
+pub struct TaskProgress {
     /// Where it stands.
     pub state: TaskState,
     /// Counts claims; what belongs to an earlier one comes too late.

@@ -14,7 +14,7 @@ use crate::change::ControlReader;
 use crate::database::{self, migrate};
 use crate::sqlite::SqliteFile;
 use crate::staged::{BLOBS, TASKS};
-pub use crate::staged::{Error, Manifest, Part, Staged};
+pub use crate::staged::{BackupPart, Error, Manifest, StagedBackup};
 use crate::tasks::BlobHold;
 use crate::{control, records};
 
@@ -182,7 +182,7 @@ fn pack(
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
 }
 
-fn pack_one(c: &Connection, name: &str, copy: &Path, schema: u32) -> Result<Part, rusqlite::Error> {
+fn pack_one(c: &Connection, name: &str, copy: &Path, schema: u32) -> Result<BackupPart, rusqlite::Error> {
     let io = |error: std::io::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
     let mut file = File::open(copy).map_err(io)?;
     let mut digest = Sha256::new();
@@ -199,14 +199,14 @@ fn pack_one(c: &Connection, name: &str, copy: &Path, schema: u32) -> Result<Part
         number += 1;
         bytes += read as u64;
     }
-    Ok(Part { name: name.to_owned(), schema, bytes, sha256: HEXLOWER.encode(&digest.finalize()) })
+    Ok(BackupPart { name: name.to_owned(), schema, bytes, sha256: HEXLOWER.encode(&digest.finalize()) })
 }
 
 /// Checks a backup and unpacks it into a new folder inside `within`. `ours` is who we are, where that matters.
 ///
 /// # Errors
 /// Any of [`Error`]; nothing is left behind then.
-pub fn stage(file: &Path, within: &Path, ours: Option<&str>) -> Result<Staged, Error> {
+pub fn stage(file: &Path, within: &Path, ours: Option<&str>) -> Result<StagedBackup, Error> {
     let io = |error: std::io::Error| Error::Io { path: file.to_owned(), detail: error.to_string() };
     let damaged = |detail: String| Error::Damaged { path: file.to_owned(), detail };
     let mut head = [0u8; 100];
@@ -232,7 +232,7 @@ pub fn stage(file: &Path, within: &Path, ours: Option<&str>) -> Result<Staged, E
     // Backups of earlier versions have no tasks.
     let tasks = manifest.files.iter().any(|part| part.name == TASKS).then(|| folder.join(TASKS));
     let (control, records) = (folder.join("control.db"), folder.join("records.db"));
-    let staged = Staged { control, records, tasks, manifest, folder };
+    let staged = StagedBackup { control, records, tasks, manifest, folder };
     let databases = [(&staged.control, control::MIGRATIONS), (&staged.records, records::MIGRATIONS)];
     let tasks = staged.tasks.as_ref().map(|tasks| (tasks, crate::tasks::MIGRATIONS));
     for (target, migrations) in databases.into_iter().chain(tasks) {
@@ -295,7 +295,7 @@ fn read_manifest(c: &Connection, file: &Path) -> Result<Manifest, Error> {
     serde_json::from_value(value).map_err(|error| damaged(error.to_string()))
 }
 
-fn unpack(c: &Connection, part: &Part, target: &Path) -> Result<(), String> {
+fn unpack(c: &Connection, part: &BackupPart, target: &Path) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let open = OpenOptions::new().create_new(true).write(true).mode(0o600).open(target);
     let mut out = open.map_err(|error| text(&error))?;

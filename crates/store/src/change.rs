@@ -134,7 +134,7 @@ impl Author {
 
 /// A change that is on the disk.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Committed {
+pub struct CommittedChange {
     /// The commit's number; of the last commit, if nothing was changed.
     pub seq: Seq,
     /// The effect.
@@ -161,7 +161,7 @@ pub type StoredProvision = (FunctionName, String, Fc);
 
 /// Something in the store that this version cannot read. It stays there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreadable {
+pub struct UnreadableRow {
     /// The object, as in the table of changes.
     pub object: String,
     /// Why it cannot be read.
@@ -180,7 +180,7 @@ pub trait ControlReader: Send + Sync + fmt::Debug {
     /// The revision of an object; 0 if it does not exist.
     async fn rev(&self, object: Object) -> Result<Seq, Error>;
     /// The provisioned instances, and the rows that cannot be read.
-    async fn provisions(&self) -> Result<(Vec<StoredProvision>, Vec<Unreadable>), Error>;
+    async fn provisions(&self) -> Result<(Vec<StoredProvision>, Vec<UnreadableRow>), Error>;
     /// All keys, by name.
     async fn keys(&self) -> Result<Vec<StoredKey>, Error>;
     /// The audit records that fit, newest first.
@@ -197,7 +197,7 @@ pub trait ControlStore: ControlReader {
     /// Counts a start of the server.
     async fn begin_boot(&self) -> Result<Identity, Error>;
     /// Makes a change, all of it or nothing, unless one of its conditions does not hold: [`Error::Stale`].
-    async fn commit(&self, proposal: Proposal) -> Result<Committed, Error>;
+    async fn commit(&self, proposal: Proposal) -> Result<CommittedChange, Error>;
     /// Notes when keys were last used: numbers and milliseconds since 1970.
     async fn keys_used(&self, uses: Vec<(u64, i64)>) -> Result<(), Error>;
     /// Begins an audit record and gives its number. The oldest records are deleted.

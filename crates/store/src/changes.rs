@@ -10,11 +10,11 @@ use std::sync::Arc;
 use kip_spec::FunctionName;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::change::{Committed, ControlReader, ControlStore, Proposal};
+use crate::change::{CommittedChange, ControlReader, ControlStore, Proposal};
 use crate::database::Error;
 use crate::keys::AuditRecord;
 use crate::sqlite::{ControlFile, SqliteFile};
-use crate::staged::Staged;
+use crate::staged::StagedBackup;
 
 /// The control store of a running server. Clones share it.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct Changes {
 
 /// The right to commit, for as long as it is held.
 #[derive(Debug)]
-pub struct Turn {
+pub struct CommitTurn {
     changes: Changes,
     _order: OwnedMutexGuard<()>,
 }
@@ -59,12 +59,12 @@ impl Changes {
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
-        W: FnOnce(Turn) -> F + Send + 'static,
+        W: FnOnce(CommitTurn) -> F + Send + 'static,
     {
         let changes = self.clone();
         detached("change", async move {
             let order = changes.order.clone().lock_owned().await;
-            work(Turn { changes, _order: order }).await
+            work(CommitTurn { changes, _order: order }).await
         })
         .await
     }
@@ -88,12 +88,12 @@ impl Changes {
     }
 }
 
-impl Turn {
+impl CommitTurn {
     /// Makes a change.
     ///
     /// # Errors
     /// What the store says; nothing is changed then, except after a failure of the disk, where it may be.
-    pub async fn commit(&self, proposal: Proposal) -> Result<Committed, Error> {
+    pub async fn commit(&self, proposal: Proposal) -> Result<CommittedChange, Error> {
         self.changes.store.commit(proposal).await
     }
 
@@ -101,7 +101,12 @@ impl Turn {
     ///
     /// # Errors
     /// What the store says; a store that is no file cannot.
-    pub async fn replace(&self, by: String, staged: &Staged, renew: Vec<FunctionName>) -> Result<Committed, Error> {
+    pub async fn replace(
+        &self,
+        by: String,
+        staged: &StagedBackup,
+        renew: Vec<FunctionName>,
+    ) -> Result<CommittedChange, Error> {
         match &self.changes.file {
             Some(file) => file.replace(by, staged, renew).await,
             None => Err(Error::NoFile),

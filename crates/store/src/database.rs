@@ -15,7 +15,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::health::{Care, Condition};
+use crate::health::{Condition, DiskHealth};
 use crate::ids::{Object, Seq};
 
 /// Why the store failed. `database` says which: the file, or the address of a server.
@@ -97,7 +97,7 @@ pub(crate) struct Database {
     path: PathBuf,
     jobs: mpsc::Sender<Job>,
     readers: Readers,
-    care: Care,
+    care: DiskHealth,
 }
 
 /// Jobs that may wait for a thread.
@@ -112,7 +112,7 @@ impl Database {
     pub(crate) fn open(
         path: &Path,
         sync: Sync,
-        care: Care,
+        care: DiskHealth,
         migrations: &'static [&'static str],
     ) -> Result<Self, Error> {
         let mut connection = connect_with_room(path, sync, &care, migrations)?;
@@ -127,7 +127,7 @@ impl Database {
     }
 
     /// What is known of the disk below it.
-    pub(crate) fn care(&self) -> &Care {
+    pub(crate) fn care(&self) -> &DiskHealth {
         &self.care
     }
 
@@ -268,7 +268,7 @@ pub(crate) fn name(path: &Path) -> String {
 fn attempt<T>(
     c: &mut Connection,
     path: &Path,
-    care: &Care,
+    care: &DiskHealth,
     job: &impl Fn(&mut Connection) -> Result<T, rusqlite::Error>,
 ) -> Result<T, Error> {
     match care.condition() {
@@ -298,7 +298,7 @@ fn attempt<T>(
 }
 
 /// SQLite's own checkpoints keep their errors to themselves, and try again as if nothing had been.
-fn checkpoint(c: &Connection, path: &Path, care: &Care) {
+fn checkpoint(c: &Connection, path: &Path, care: &DiskHealth) {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     let length = std::fs::metadata(&log).map_or(0, |file| file.len());
@@ -317,7 +317,7 @@ fn checkpoint(c: &Connection, path: &Path, care: &Care) {
     }
 }
 
-pub(crate) fn poison(c: &Connection, care: &Care, error: &rusqlite::Error) {
+pub(crate) fn poison(c: &Connection, care: &DiskHealth, error: &rusqlite::Error) {
     care.not_durable(&error.to_string());
     // Closing must not try to sync it either.
     let _ = c.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
@@ -347,7 +347,7 @@ pub(crate) fn is_lost(error: &rusqlite::Error) -> bool {
 pub(crate) fn connect_with_room(
     path: &Path,
     sync: Sync,
-    care: &Care,
+    care: &DiskHealth,
     migrations: &[&str],
 ) -> Result<Connection, Error> {
     match connect(path, sync, migrations) {
@@ -423,10 +423,10 @@ mod tests {
     async fn schemas_go_forward_after_a_copy_and_never_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.db");
-        let first = Database::open(&path, Sync::Full, Care::default(), ONE).unwrap();
+        let first = Database::open(&path, Sync::Full, DiskHealth::default(), ONE).unwrap();
         first.change(|c| c.execute("INSERT INTO a VALUES (7)", [])).await.unwrap();
         drop(first);
-        let second = Database::open(&path, Sync::Full, Care::default(), TWO).unwrap();
+        let second = Database::open(&path, Sync::Full, DiskHealth::default(), TWO).unwrap();
         let kept: i64 =
             second.read(|c| c.query_row("SELECT x FROM a WHERE y IS NULL", [], |row| row.get(0))).await.unwrap();
         assert_eq!(kept, 7);
@@ -437,7 +437,7 @@ mod tests {
             assert_eq!(mode & 0o077, 0, "{file} can be read by others");
         }
         assert!(matches!(
-            Database::open(&path, Sync::Full, Care::default(), ONE),
+            Database::open(&path, Sync::Full, DiskHealth::default(), ONE),
             Err(Error::Newer { found: 2, known: 1, .. })
         ));
     }
@@ -450,7 +450,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_makes_its_callers_wait_and_not_their_runtime() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Database::open(&folder.path().join("x.db"), Sync::Full, Care::default(), ONE).unwrap();
+        let store = Database::open(&folder.path().join("x.db"), Sync::Full, DiskHealth::default(), ONE).unwrap();
         let (release, held) = held();
         let held = Mutex::new(Some(held));
         let first = store.change(move |_| {
@@ -473,7 +473,7 @@ mod tests {
     #[tokio::test]
     async fn quick_reads_wait_neither_for_changes_nor_for_wide_reads_nor_for_copies() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Database::open(&folder.path().join("x.db"), Sync::Full, Care::default(), ONE).unwrap();
+        let store = Database::open(&folder.path().join("x.db"), Sync::Full, DiskHealth::default(), ONE).unwrap();
         store.change(|c| c.execute("INSERT INTO a VALUES (7)", [])).await.unwrap();
         let ((writer, held), (wide, read)) = (held(), held());
         let (held, changing, reading) = (Mutex::new(Some(held)), store.clone(), store.clone());
@@ -499,7 +499,7 @@ mod tests {
     async fn the_log_is_moved_again_when_a_copy_that_held_it_is_over() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.db");
-        let store = Database::open(&path, Sync::Normal, Care::default(), ONE).unwrap();
+        let store = Database::open(&path, Sync::Normal, DiskHealth::default(), ONE).unwrap();
         let grow = async || {
             let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500000) INSERT INTO a SELECT i FROM n";
             store.change(move |c| c.execute(fill, [])).await.unwrap();

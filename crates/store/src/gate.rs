@@ -10,40 +10,42 @@ use bytes::Bytes;
 use kip_spec::{FunctionName, VersionId};
 use tokio::sync::Semaphore;
 
-use crate::change::{Committed, ControlReader, ControlStore, Proposal, StoredProvision, StoredRevision, Unreadable};
+use crate::change::{
+    CommittedChange, ControlReader, ControlStore, Proposal, StoredProvision, StoredRevision, UnreadableRow,
+};
 use crate::database::Error;
 use crate::health::Condition;
 use crate::ids::{Object, Seq};
 use crate::keys::{AuditFilter, AuditRecord, StoredKey};
 use crate::sqlite::{ControlFile, SqliteFile};
-use crate::staged::Staged;
+use crate::staged::StagedBackup;
 use crate::tasks::{
-    Accepted, BlobHold, Delivered, Delivery, NewTask, Output, SqliteTasks, Step, Stepped, SyncTimes, Task, TaskFilter,
-    TaskNumber, TaskReader, TaskStore,
+    BlobHold, Delivery, DeliveryOutcome, NewTask, Output, SqliteTasks, Step, StepOutcome, SubmitOutcome, SyncTimes,
+    Task, TaskFilter, TaskNumber, TaskReader, TaskStore,
 };
 use crate::{Identity, SqliteControl, VersionSource};
 
 /// Where commits wait. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Gate {
+pub struct CommitGate {
     shut: Arc<AtomicBool>,
     lost: Arc<AtomicBool>,
-    waiting: Arc<Waiting>,
+    waiting: Arc<GateQueue>,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct GateQueue {
     reached: Semaphore,
     open: Semaphore,
 }
 
-impl Default for Waiting {
+impl Default for GateQueue {
     fn default() -> Self {
         Self { reached: Semaphore::const_new(0), open: Semaphore::const_new(0) }
     }
 }
 
-impl Gate {
+impl CommitGate {
     /// The next commit waits.
     pub fn shut(&self) {
         self.shut.store(true, Ordering::SeqCst);
@@ -103,7 +105,7 @@ pub struct GatedControl {
     /// The store.
     pub store: SqliteControl,
     /// The gate.
-    pub gate: Gate,
+    pub gate: CommitGate,
 }
 
 #[async_trait]
@@ -124,7 +126,7 @@ impl ControlReader for GatedControl {
         self.store.rev(object).await
     }
 
-    async fn provisions(&self) -> Result<(Vec<StoredProvision>, Vec<Unreadable>), Error> {
+    async fn provisions(&self) -> Result<(Vec<StoredProvision>, Vec<UnreadableRow>), Error> {
         self.store.provisions().await
     }
 
@@ -151,7 +153,7 @@ impl ControlStore for GatedControl {
         self.store.begin_boot().await
     }
 
-    async fn commit(&self, proposal: Proposal) -> Result<Committed, Error> {
+    async fn commit(&self, proposal: Proposal) -> Result<CommittedChange, Error> {
         let store = self.store.clone();
         let done = in_real_time(async move { store.commit(proposal).await }).await;
         self.gate.pass().await;
@@ -188,7 +190,12 @@ impl SqliteFile for GatedControl {
 
 #[async_trait]
 impl ControlFile for GatedControl {
-    async fn replace(&self, by: String, staged: &Staged, renew: Vec<FunctionName>) -> Result<Committed, Error> {
+    async fn replace(
+        &self,
+        by: String,
+        staged: &StagedBackup,
+        renew: Vec<FunctionName>,
+    ) -> Result<CommittedChange, Error> {
         let done = self.store.replace(by, staged, renew).await;
         self.gate.pass().await;
         done
@@ -201,7 +208,7 @@ pub struct GatedTasks {
     /// The store.
     pub store: SqliteTasks,
     /// The gate.
-    pub gate: Gate,
+    pub gate: CommitGate,
 }
 
 impl GatedTasks {
@@ -263,15 +270,15 @@ impl TaskReader for GatedTasks {
 
 #[async_trait]
 impl TaskStore for GatedTasks {
-    async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
+    async fn accept(&self, task: NewTask) -> Result<SubmitOutcome, Error> {
         self.pass(self.store.accept(task).await).await
     }
 
-    async fn advance(&self, step: Step) -> Result<Stepped, Error> {
+    async fn advance(&self, step: Step) -> Result<StepOutcome, Error> {
         self.pass(self.store.advance(step).await).await
     }
 
-    async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<Stepped>, Error> {
+    async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<StepOutcome>, Error> {
         self.pass(self.store.advance_all(steps).await).await
     }
 
@@ -283,7 +290,7 @@ impl TaskStore for GatedTasks {
         self.pass(self.store.note_progress(number, epoch, at, text).await).await
     }
 
-    async fn delivered(&self, id: u64, result: Delivered) -> Result<(), Error> {
+    async fn delivered(&self, id: u64, result: DeliveryOutcome) -> Result<(), Error> {
         self.pass(self.store.delivered(id, result).await).await
     }
 

@@ -20,7 +20,7 @@ pub enum Condition {
 
 /// What a database knows of the disk below it. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Care {
+pub struct DiskHealth {
     condition: Arc<Mutex<Condition>>,
     pressure: Pressure,
     /// Kept for control objects only.
@@ -29,7 +29,7 @@ pub struct Care {
     log_left: Arc<AtomicU64>,
 }
 
-impl Care {
+impl DiskHealth {
     /// For state: the reserve is given up for it.
     pub fn with_reserve(pressure: Pressure, reserve: Reserve) -> Self {
         Self { condition: Arc::default(), pressure, reserve: Some(Arc::new(reserve)), log_left: Arc::default() }

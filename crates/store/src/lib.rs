@@ -28,14 +28,14 @@ use kip_spec::VersionId;
 use serde::{Deserialize, Serialize};
 
 pub use change::{
-    Author, Change, Committed, ControlReader, ControlStore, Effect, IfMatch, Proposal, StoredProvision, StoredRevision,
-    Unreadable,
+    Author, Change, CommittedChange, ControlReader, ControlStore, Effect, IfMatch, Proposal, StoredProvision,
+    StoredRevision, UnreadableRow,
 };
-pub use changes::{Changes, Turn, detached};
+pub use changes::{Changes, CommitTurn, detached};
 pub use control::SqliteControl;
 pub use database::Error;
 pub use filter::RequestFilter;
-pub use health::{Care, Condition};
+pub use health::{Condition, DiskHealth};
 pub use ids::{FunctionId, Object, Seq};
 pub use keys::{AuditFilter, AuditRecord, StoredKey};
 pub use records::SqliteRecords;

@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 
 use crate::database::{Database, Error, Sync};
 use crate::filter::RequestFilter;
-use crate::health::{Care, Condition};
+use crate::health::{Condition, DiskHealth};
 use crate::sqlite::{RecordsFile, SqliteFile};
-use crate::staged::Staged;
+use crate::staged::StagedBackup;
 use crate::tasks::BlobHold;
 use crate::{DecisionRecord, ReachedTarget, Record, RecordStore, RequestRecord, Retention, ScalingRecord, UsageRecord};
 
@@ -89,14 +89,14 @@ impl SqliteRecords {
     /// # Errors
     /// [`Error::Newer`] for a file of a newer version, [`Error::Database`] otherwise.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::open_with(path, Care::default())
+        Self::open_with(path, DiskHealth::default())
     }
 
     /// Opens or makes the file, on a disk of which something is known.
     ///
     /// # Errors
     /// As [`open`](Self::open), and [`Error::Full`].
-    pub fn open_with(path: &Path, care: Care) -> Result<Self, Error> {
+    pub fn open_with(path: &Path, care: DiskHealth) -> Result<Self, Error> {
         Ok(Self { database: Database::open(path, Sync::Normal, care, MIGRATIONS)? })
     }
 
@@ -237,7 +237,7 @@ impl SqliteFile for SqliteRecords {
 
 #[async_trait]
 impl RecordsFile for SqliteRecords {
-    async fn replace(&self, staged: &Staged) -> Result<(), Error> {
+    async fn replace(&self, staged: &StagedBackup) -> Result<(), Error> {
         let file = staged.records.to_string_lossy().into_owned();
         self.database
             .change(move |c| {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use kip_spec::FunctionName;
 
-use crate::change::Committed;
+use crate::change::CommittedChange;
 use crate::database::Error;
-use crate::staged::Staged;
-use crate::tasks::blobs::Hold as BlobHold;
+use crate::staged::StagedBackup;
+use crate::tasks::blobs::BlobRetention as BlobHold;
 
 /// A store in a SQLite file.
 #[async_trait]
@@ -25,12 +25,17 @@ pub trait SqliteFile: Send + Sync + std::fmt::Debug {
 pub trait ControlFile: SqliteFile {
     /// Puts a backup's functions, revisions and settings in the place of ours, as one commit. Keys are added, and the
     /// server's identity stays. The functions of `renew` get a new revision with the backup's current declaration.
-    async fn replace(&self, by: String, staged: &Staged, renew: Vec<FunctionName>) -> Result<Committed, Error>;
+    async fn replace(
+        &self,
+        by: String,
+        staged: &StagedBackup,
+        renew: Vec<FunctionName>,
+    ) -> Result<CommittedChange, Error>;
 }
 
 /// The file of records.
 #[async_trait]
 pub trait RecordsFile: SqliteFile {
     /// Puts a backup's records in the place of ours, all or nothing.
-    async fn replace(&self, staged: &Staged) -> Result<(), Error>;
+    async fn replace(&self, staged: &StagedBackup) -> Result<(), Error>;
 }

@@ -28,12 +28,12 @@ pub struct Manifest {
     /// How many functions it holds.
     pub functions: u64,
     /// The databases.
-    pub files: Vec<Part>,
+    pub files: Vec<BackupPart>,
 }
 
 /// A database in a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Part {
+pub struct BackupPart {
     /// Its name in the data directory.
     pub name: String,
     /// The number of its schema.
@@ -96,7 +96,7 @@ pub enum Error {
 
 /// A backup that was checked, unpacked into a folder of its own, which goes with this.
 #[derive(Debug)]
-pub struct Staged {
+pub struct StagedBackup {
     /// What it says of itself.
     pub manifest: Manifest,
     pub(crate) control: PathBuf,
@@ -106,7 +106,7 @@ pub struct Staged {
     pub(crate) folder: PathBuf,
 }
 
-impl Staged {
+impl StagedBackup {
     /// The functions in it with the version that each has as current.
     ///
     /// # Errors
@@ -172,7 +172,7 @@ impl Staged {
     }
 }
 
-impl Drop for Staged {
+impl Drop for StagedBackup {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
     }

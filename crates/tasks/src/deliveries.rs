@@ -12,16 +12,16 @@ use kip_host::clock::wall_millis;
 use kip_host::failpoint::reached;
 use kip_host::http_client;
 use kip_host::tls::Trust;
-use kip_store::tasks::{Delivered, Delivery, NewDelivery, TaskNumber};
+use kip_store::tasks::{Delivery, DeliveryOutcome, NewDelivery, TaskNumber};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell};
 
 use crate::config::Target;
 use crate::envelope::Call;
 use crate::error::Error;
+use crate::notification::{self, Notification};
 use crate::service::{Shared, Submission, Tasks};
 use crate::sign::{hexadecimal, hmac};
-use crate::words::{self, Word};
 
 /// Tasks in a row, each the destination of the one before; configurations may be changed into a circle while words are on their way.
 const LONGEST_CHAIN: u8 = 16;
@@ -36,8 +36,8 @@ const LONGEST: u64 = 300_000;
 
 /// Words that are still to be sent.
 #[derive(Debug, Default)]
-pub(crate) struct Post {
-    waiting: Mutex<Waiting>,
+pub(crate) struct DeliveryQueue {
+    waiting: Mutex<ReceiverQueues>,
     more: Notify,
     /// Who is trusted over TLS, once somebody was to be told so.
     trust: OnceCell<Trust>,
@@ -45,7 +45,7 @@ pub(crate) struct Post {
 
 /// By receiver, each with a queue and slots of its own: a slow receiver takes nobody else's.
 #[derive(Debug, Default)]
-struct Waiting {
+struct ReceiverQueues {
     receivers: BTreeMap<Arc<str>, Receiver>,
     /// The receiver that was served last: the next one's turn comes behind it.
     last: Option<Arc<str>>,
@@ -73,7 +73,7 @@ impl Drop for Slot {
 
 /// Who a delivery is for, as far as slots go: a host, a function, a folder.
 fn receiver_of(delivery: &Delivery) -> Arc<str> {
-    let target = serde_json::from_str::<Word>(&delivery.target).map_err(|error| error.to_string());
+    let target = serde_json::from_str::<Notification>(&delivery.target).map_err(|error| error.to_string());
     match target.and_then(|word| word.to.target()) {
         Ok(Target::Webhook { authority, .. }) => Arc::from(authority),
         Ok(Target::Function(function)) => Arc::from(format!("function:{function}")),
@@ -82,7 +82,7 @@ fn receiver_of(delivery: &Delivery) -> Arc<str> {
     }
 }
 
-impl Waiting {
+impl ReceiverQueues {
     fn put(&mut self, delivery: Delivery) {
         let receiver = self.receivers.entry(receiver_of(&delivery)).or_default();
         receiver.by_time.insert((delivery.run_at, delivery.id), delivery);
@@ -124,7 +124,7 @@ impl Waiting {
     }
 }
 
-impl Post {
+impl DeliveryQueue {
     /// Words that were stored under these numbers.
     pub(crate) fn add(&self, task: TaskNumber, words: Vec<NewDelivery>, ids: &[u64]) {
         for (NewDelivery { target, run_at }, id) in words.into_iter().zip(ids) {
@@ -181,19 +181,19 @@ async fn send(shared: &Arc<Shared>, mut word: Delivery) {
     let result = attempt(shared, &word).await;
     reached("task: word sent");
     let (result, again) = match result {
-        Ok(outcome) => (Delivered::Done { outcome }, None),
+        Ok(outcome) => (DeliveryOutcome::Done { outcome }, None),
         Err(trouble) => {
             let age = now.saturating_sub(first_time(shared, &word).await);
             let limit = i64::try_from(shared.options.delivery.as_millis()).unwrap_or(i64::MAX);
             if age >= limit || !trouble.may_pass {
-                (Delivered::Done { outcome: format!("given up: {}", trouble.what) }, None)
+                (DeliveryOutcome::Done { outcome: format!("given up: {}", trouble.what) }, None)
             } else {
                 let window = (BASE << word.attempts.min(20)).min(LONGEST);
                 let dice = u64::try_from(kip_host::random::unique() >> 64).unwrap_or_default();
                 let pause = window / 2 + dice % (window / 2 + 1);
                 let run_at = wall_millis().saturating_add(i64::try_from(pause).unwrap_or(i64::MAX));
                 let outcome = format!("tried {} times: {}", word.attempts + 1, trouble.what);
-                (Delivered::Again { run_at, outcome }, Some(run_at))
+                (DeliveryOutcome::Again { run_at, outcome }, Some(run_at))
             }
         }
     };
@@ -229,30 +229,30 @@ async fn first_time(shared: &Shared, word: &Delivery) -> i64 {
 }
 
 /// Why an attempt failed.
-struct Trouble {
+struct DeliveryFailure {
     what: String,
     may_pass: bool,
 }
 
-fn passing(what: impl std::fmt::Display) -> Trouble {
-    Trouble { what: what.to_string(), may_pass: true }
+fn passing(what: impl std::fmt::Display) -> DeliveryFailure {
+    DeliveryFailure { what: what.to_string(), may_pass: true }
 }
 
-fn for_good(what: impl std::fmt::Display) -> Trouble {
-    Trouble { what: what.to_string(), may_pass: false }
+fn for_good(what: impl std::fmt::Display) -> DeliveryFailure {
+    DeliveryFailure { what: what.to_string(), may_pass: false }
 }
 
-async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, Trouble> {
-    let Word { condition, to } = serde_json::from_str(&word.target).map_err(for_good)?;
+async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, DeliveryFailure> {
+    let Notification { condition, to } = serde_json::from_str(&word.target).map_err(for_good)?;
     let store = shared.read();
     let task = store.task(word.task).await.map_err(passing)?.ok_or_else(|| for_good("its task is forgotten"))?;
     let payload = store.payload(word.task).await.map_err(passing)?.unwrap_or_default();
     let output = store.output(word.task).await.map_err(passing)?;
-    let text = words::text(&task, &condition, &payload, output.as_ref()).to_string();
+    let text = notification::text(&task, &condition, &payload, output.as_ref()).to_string();
     let name = to.destination.clone();
     match to.target().map_err(for_good)? {
         Target::Function(function) => {
-            let depth = words::envelope(&task).map_or(0, |envelope| envelope.depth).saturating_add(1);
+            let depth = notification::envelope(&task).map_or(0, |envelope| envelope.depth).saturating_add(1);
             if depth > LONGEST_CHAIN {
                 return Err(for_good(format!(
                     "{name}: {LONGEST_CHAIN} tasks, each the destination of another, led here"
@@ -325,13 +325,13 @@ mod tests {
 
     fn delivery(id: u64, host: &str, run_at: i64) -> Delivery {
         let to = Destination { destination: format!("http://{host}/hook"), secret: None };
-        let target = serde_json::to_string(&Word { condition: "Success".to_owned(), to }).unwrap();
+        let target = serde_json::to_string(&Notification { condition: "Success".to_owned(), to }).unwrap();
         Delivery { id, task: TaskNumber(id), target, attempts: 0, run_at }
     }
 
     #[test]
     fn a_slow_receiver_takes_nobody_elses_slots() {
-        let mut waiting = Waiting::default();
+        let mut waiting = ReceiverQueues::default();
         (0..1_000).for_each(|id| waiting.put(delivery(id, "slow", 0)));
         waiting.put(delivery(5_000, "quick", 5));
         let mut taken = Vec::new();
@@ -347,7 +347,7 @@ mod tests {
 
     #[test]
     fn receivers_take_turns_and_nothing_is_kept_of_those_that_are_done() {
-        let mut waiting = Waiting::default();
+        let mut waiting = ReceiverQueues::default();
         for id in 0..3 {
             waiting.put(delivery(id, "a", 0));
             waiting.put(delivery(10 + id, "b", 0));

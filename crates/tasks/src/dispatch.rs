@@ -11,21 +11,21 @@ use http_body_util::BodyExt;
 use kip_control::Permit;
 use kip_host::clock::{boot_millis, wall_millis};
 use kip_host::failpoint::reached;
-use kip_relay::{Answer, Caller, Delivery, Relay, Undelivered};
+use kip_relay::{Answer, Caller, Delivery, DeliveryError, Relay};
 use kip_spec::RequestId;
 use kip_spec::function::Protocol;
-use kip_store::tasks::{Output, Progressed, Step, Task, TaskNumber, TaskState};
+use kip_store::tasks::{Output, Step, Task, TaskNumber, TaskProgress, TaskState};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::envelope::{Envelope, Head};
 use crate::event::Event;
-use crate::hold::{self, Held, Holders};
+use crate::hold::{self, HeldRun, Holders};
 use crate::retry_after;
 use crate::service::{Cancel, LEASE, Run, Shared};
 use crate::view::{INVOCATION, id_of};
-use crate::{progress, words};
+use crate::{notification, progress};
 use kip_queue::book::Entry;
-use kip_queue::rules::{Allowance, Ended, after};
+use kip_queue::rules::{Allowance, RunOutcome, after};
 
 /// Places that are looked at together.
 const TOGETHER: usize = 256;
@@ -124,7 +124,7 @@ async fn claim(shared: &Arc<Shared>, relay: &Relay, permits: Vec<Permit>) {
 
 /// Finds out what became of a task whose claim was not applied, or may have been: `claim` is what it would be then. It is out of the
 /// book's queues until that is known. Its place was given back, so that a claim that is on the disk after all is one without room.
-pub(crate) fn settle(shared: &Arc<Shared>, number: TaskNumber, claim: Option<Progressed>) {
+pub(crate) fn settle(shared: &Arc<Shared>, number: TaskNumber, claim: Option<TaskProgress>) {
     let shared = shared.clone();
     drop(kip_host::tasks::spawn("unsettled claim", async move {
         loop {
@@ -141,9 +141,9 @@ pub(crate) fn settle(shared: &Arc<Shared>, number: TaskNumber, claim: Option<Pro
     }));
 }
 
-async fn settled(shared: &Arc<Shared>, task: &Task, claim: Option<Progressed>) {
+async fn settled(shared: &Arc<Shared>, task: &Task, claim: Option<TaskProgress>) {
     let now = wall_millis();
-    let is_claimed = |claim: &Progressed| {
+    let is_claimed = |claim: &TaskProgress| {
         (claim.epoch, claim.boot, &claim.server) == (task.now.epoch, task.now.boot, &task.now.server)
     };
     match claim.filter(is_claimed) {
@@ -154,8 +154,8 @@ async fn settled(shared: &Arc<Shared>, task: &Task, claim: Option<Progressed>) {
                 now,
             );
             let detail = "it is not known in time that it was claimed".to_owned();
-            let ended = Ended::NoRoom { detail, retry_after: None };
-            let envelope = words::envelope(task);
+            let ended = RunOutcome::NoRoom { detail, retry_after: None };
+            let envelope = notification::envelope(task);
             finish(shared, task.number, task.now.epoch, &claim, ended, None, envelope.as_ref()).await;
         }
         None => {
@@ -178,7 +178,7 @@ impl Claim {
     fn step(&self, shared: &Shared, now: i64) -> Step {
         let version = &self.permit.link().version;
         let instance = self.permit.link().instance.to_string();
-        let to = Progressed {
+        let to = TaskProgress {
             state: TaskState::Running,
             epoch: self.entry.epoch + 1,
             server: shared.server.clone(),
@@ -204,7 +204,7 @@ impl Claim {
 }
 
 /// The claim is on the disk: the task runs.
-fn begin(shared: &Arc<Shared>, relay: &Relay, claim: Claim, to: Progressed, order: u64) {
+fn begin(shared: &Arc<Shared>, relay: &Relay, claim: Claim, to: TaskProgress, order: u64) {
     let (cancel, cancelled) = oneshot::channel();
     let (brake, link) = (claim.permit.brake(), claim.permit.link().clone());
     let run = Run { epoch: to.epoch, brake: Some(brake), link: Some(link.clone()), cancel: Some(cancel) };
@@ -216,7 +216,7 @@ fn begin(shared: &Arc<Shared>, relay: &Relay, claim: Claim, to: Progressed, orde
         let number = claim.number;
         let epoch = to.epoch;
         if let Some((ended, output, envelope, held)) = run_one(&shared, &relay, claim, &to, cancelled).await {
-            if matches!(ended, Ended::Stopped) {
+            if matches!(ended, RunOutcome::Stopped) {
                 // Its place is given back: the program is asked to end, and may take its grace.
                 link.gone().await;
             }
@@ -265,23 +265,28 @@ impl Shared {
     }
 }
 
-type Outcome = (Ended, Option<Output>, Option<Arc<Envelope>>, Option<Held>);
+type Outcome = (RunOutcome, Option<Output>, Option<Arc<Envelope>>, Option<HeldRun>);
 
 async fn run_one(
     shared: &Arc<Shared>,
     relay: &Relay,
     claim: Claim,
-    to: &Progressed,
+    to: &TaskProgress,
     cancelled: oneshot::Receiver<Cancel>,
 ) -> Option<Outcome> {
     let Claim { number, entry, permit } = claim;
-    let no_room = |detail: String| Ended::NoRoom { detail, retry_after: None };
+    let no_room = |detail: String| RunOutcome::NoRoom { detail, retry_after: None };
     let (envelope, payload) = match shared.work_of(number).await {
         Ok(Some(work)) => work,
         Ok(None) => {
             let kind = "TaskUnreadable";
             let detail = "what it was to be run with is gone".to_owned();
-            return Some((Ended::Error { status: 0, kind, detail, retry_after: None, exit: None }, None, None, None));
+            return Some((
+                RunOutcome::Error { status: 0, kind, detail, retry_after: None, exit: None },
+                None,
+                None,
+                None,
+            ));
         }
         Err(error) => return Some((no_room(error.to_string()), None, None, None)),
     };
@@ -289,7 +294,7 @@ async fn run_one(
     let delivery = match delivery(shared, &permit, &envelope, payload, (&id, number), to) {
         Ok(delivery) => delivery,
         Err(detail) => {
-            let ended = Ended::Error { status: 0, kind: "TaskUnreadable", detail, retry_after: None, exit: None };
+            let ended = RunOutcome::Error { status: 0, kind: "TaskUnreadable", detail, retry_after: None, exit: None };
             return Some((ended, None, Some(envelope), None));
         }
     };
@@ -313,16 +318,16 @@ async fn run_one(
     let exchange = async {
         match relay.deliver(permit, delivery).await {
             Ok(answer) => read(answer, shared.options.result).await,
-            Err(Undelivered::NotSent { detail }) => (no_room(detail), None),
-            Err(Undelivered::BrokeOff { detail }) => (Ended::Crashed { detail }, None),
-            Err(Undelivered::TooLong) => (hold::timed_out(envelope.timeout), None),
+            Err(DeliveryError::NotSent { detail }) => (no_room(detail), None),
+            Err(DeliveryError::BrokeOff { detail }) => (RunOutcome::Crashed { detail }, None),
+            Err(DeliveryError::TooLong) => (hold::timed_out(envelope.timeout), None),
         }
     };
     tokio::select! {
         biased;
         Ok(why) = cancelled => {
             let ended = match why {
-                Cancel::Stop => Ended::Stopped,
+                Cancel::Stop => RunOutcome::Stopped,
                 Cancel::Leave => no_room("the server was stopped".to_owned()),
             };
             Some((ended, None, Some(envelope), None))
@@ -332,7 +337,7 @@ async fn run_one(
         (ended, output) = exchange => {
             let ended = match ended {
                 // The server takes its instances down: no fault of the task.
-                Ended::Crashed { detail } if shared.is_closing() => no_room(detail),
+                RunOutcome::Crashed { detail } if shared.is_closing() => no_room(detail),
                 ended => ended,
             };
             Some((ended, output, Some(envelope), None))
@@ -345,11 +350,11 @@ async fn run_held(
     shared: &Shared,
     holders: &Holders,
     (permit, delivery): (&Permit, &Delivery),
-    (number, to): (TaskNumber, &Progressed),
+    (number, to): (TaskNumber, &TaskProgress),
     envelope: Arc<Envelope>,
     cancelled: oneshot::Receiver<Cancel>,
 ) -> Option<Outcome> {
-    let no_room = |detail: String| Ended::NoRoom { detail, retry_after: None };
+    let no_room = |detail: String| RunOutcome::NoRoom { detail, retry_after: None };
     let mut held = match hold::begin(holders, permit, delivery, (number, to.epoch)) {
         Ok(held) => held,
         Err(error) => {
@@ -363,7 +368,7 @@ async fn run_held(
             Cancel::Leave => return None,
             Cancel::Stop => {
                 held.kill();
-                (Ended::Stopped, None)
+                (RunOutcome::Stopped, None)
             }
         },
         (outcome, answer) = held.outcome() => {
@@ -374,7 +379,7 @@ async fn run_held(
         }
     };
     let ended = match ended {
-        Ended::Crashed { detail } if shared.is_closing() => no_room(detail),
+        RunOutcome::Crashed { detail } if shared.is_closing() => no_room(detail),
         ended => ended,
     };
     held.record(shared, permit.cell().name().as_str(), to, Some(&envelope), (&ended, output.as_ref())).await;
@@ -387,7 +392,7 @@ fn delivery(
     envelope: &Envelope,
     payload: Bytes,
     (id, number): (&str, TaskNumber),
-    to: &Progressed,
+    to: &TaskProgress,
 ) -> Result<Delivery, String> {
     let call = &envelope.call;
     let mut request = Request::builder().method(call.method.as_str()).uri(&call.path);
@@ -432,7 +437,7 @@ fn delivery(
 }
 
 /// Takes an answer and says what it means.
-async fn read(answer: Answer, most: usize) -> (Ended, Option<Output>) {
+async fn read(answer: Answer, most: usize) -> (RunOutcome, Option<Output>) {
     let (head, mut body) = answer.into_parts();
     let mut bytes = BytesMut::new();
     let mut cut = false;
@@ -444,7 +449,7 @@ async fn read(answer: Answer, most: usize) -> (Ended, Option<Output>) {
                 cut |= data.len() > room;
                 bytes.extend_from_slice(&data[..data.len().min(room)]);
             }
-            Some(Err(error)) => return (Ended::Crashed { detail: error.to_string() }, None),
+            Some(Err(error)) => return (RunOutcome::Crashed { detail: error.to_string() }, None),
             None => break,
         }
     }
@@ -461,7 +466,7 @@ pub(crate) fn meaning<'a>(
     header: impl Fn(&str) -> Option<&'a str>,
     body: Bytes,
     cut: bool,
-) -> (Ended, Option<Output>) {
+) -> (RunOutcome, Option<Output>) {
     let content_type = header("content-type").map(str::to_owned);
     let told = header("x-fc-status").and_then(|status| status.parse::<u16>().ok());
     let retry_after = header("retry-after").and_then(|value| retry_after::wait(value, wall_millis()));
@@ -474,7 +479,7 @@ pub(crate) fn meaning<'a>(
     };
     let exit = header(EXIT).and_then(|code| code.parse::<u8>().ok());
     let ended = match status {
-        429 => Ended::NoRoom { detail: said(), retry_after },
+        429 => RunOutcome::NoRoom { detail: said(), retry_after },
         _ if failed && exit.is_some() => {
             let told: serde_json::Value = serde_json::from_slice(&output.body).unwrap_or_default();
             let detail = match (told["error"].as_str(), told["signal"].as_i64()) {
@@ -482,10 +487,12 @@ pub(crate) fn meaning<'a>(
                 (None, Some(signal)) => format!("the program was ended by signal {signal}"),
                 (None, None) => format!("the program ended with exit code {}", exit.unwrap_or_default()),
             };
-            Ended::Error { status, kind: "ProgramFailed", detail, retry_after, exit }
+            RunOutcome::Error { status, kind: "ProgramFailed", detail, retry_after, exit }
         }
-        _ if failed => Ended::Error { status, kind: "UnhandledInvocationError", detail: said(), retry_after, exit },
-        _ => Ended::Well { status },
+        _ if failed => {
+            RunOutcome::Error { status, kind: "UnhandledInvocationError", detail: said(), retry_after, exit }
+        }
+        _ => RunOutcome::Well { status },
     };
     (ended, Some(output))
 }
@@ -495,8 +502,8 @@ pub(crate) async fn finish(
     shared: &Arc<Shared>,
     number: TaskNumber,
     epoch: u32,
-    ran: &Progressed,
-    ended: Ended,
+    ran: &TaskProgress,
+    ended: RunOutcome,
     output: Option<Output>,
     envelope: Option<&Envelope>,
 ) {
@@ -508,7 +515,7 @@ pub(crate) async fn finish(
             (entry, waiting)
         };
         let now = wall_millis();
-        let from = Progressed {
+        let from = TaskProgress {
             server: ran.server.clone(),
             boot: ran.boot,
             revision: ran.revision,
@@ -529,7 +536,7 @@ pub(crate) async fn finish(
             epoch,
             events: vec![Event::became(&to).at(now)],
             output: output.clone().filter(|_| to.state.is_terminal()),
-            deliveries: envelope.map_or_else(Vec::new, |envelope| words::caused(envelope, &to)),
+            deliveries: envelope.map_or_else(Vec::new, |envelope| notification::caused(envelope, &to)),
             to,
         };
         reached("task: answered");

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use kip_spec::job::Exits;
+use kip_spec::job::ExitCodes;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Destinations;
@@ -27,7 +27,7 @@ pub struct Envelope {
     pub destinations: Destinations,
     /// Of a job: which exit codes are worth another run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exits: Option<Exits>,
+    pub exits: Option<ExitCodes>,
     /// Of a job: for which time of its timer, milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<i64>,

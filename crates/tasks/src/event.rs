@@ -1,7 +1,7 @@
 //! What happens to a task, as values. They are stored as JSON, with the names of Function Compute; the sentence for people is part of
 //! the value where there is one.
 
-use kip_store::tasks::{NewEvent, Progressed, StoredEvent, TaskState};
+use kip_store::tasks::{NewEvent, StoredEvent, TaskProgress, TaskState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -62,7 +62,7 @@ pub(crate) struct Failure {
 
 impl Event {
     /// What a task became, by its state and failure.
-    pub(crate) fn became(to: &Progressed) -> Self {
+    pub(crate) fn became(to: &TaskProgress) -> Self {
         let failure = to.error_kind.clone().map(|error| Failure {
             error: Some(error),
             message: to.error.clone(),

@@ -12,15 +12,15 @@ use kip_control::{Permit, RequestRecord};
 use kip_host::clock::wall_millis;
 use kip_relay::Delivery;
 use kip_spec::InstanceId;
-use kip_store::tasks::{Output, Progressed, Task, TaskNumber, TaskReader};
+use kip_store::tasks::{Output, Task, TaskNumber, TaskProgress, TaskReader};
 use tokio::sync::oneshot;
 
 use crate::dispatch::{finish, meaning};
 use crate::envelope::Envelope;
 use crate::holder::{Order, Outcome, living};
+use crate::notification;
 use crate::service::{Cancel, Run, Shared};
-use crate::words;
-use kip_queue::rules::Ended;
+use kip_queue::rules::RunOutcome;
 
 /// Between two looks for an outcome: quick at first, for most runs are short after all.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -47,7 +47,7 @@ impl Holders {
 }
 
 /// A run that is held. Dropping it leaves the process to itself.
-pub(crate) struct Held {
+pub(crate) struct HeldRun {
     folder: PathBuf,
     child: Option<Child>,
 }
@@ -58,7 +58,7 @@ pub(crate) fn begin(
     permit: &Permit,
     delivery: &Delivery,
     (number, epoch): (TaskNumber, u32),
-) -> std::io::Result<Held> {
+) -> std::io::Result<HeldRun> {
     if permit.link().takes_one() {
         permit.link().keep(HOLDER);
     }
@@ -82,10 +82,10 @@ pub(crate) fn begin(
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // Its own group: what ends the server by a signal to its group is not for it.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    Ok(Held { folder, child: Some(command.spawn()?) })
+    Ok(HeldRun { folder, child: Some(command.spawn()?) })
 }
 
-impl Held {
+impl HeldRun {
     /// What an earlier server left of a run: a process that lives, or its outcome.
     pub(crate) fn of_task(holders: &Holders, task: &Task) -> Option<Self> {
         let folder = holders.folder_of(task.number, task.now.epoch);
@@ -98,9 +98,9 @@ impl Held {
         &self,
         shared: &Shared,
         function: &str,
-        ran: &Progressed,
+        ran: &TaskProgress,
         envelope: Option<&Envelope>,
-        (ended, output): (&Ended, Option<&Output>),
+        (ended, output): (&RunOutcome, Option<&Output>),
     ) {
         let instance = ran.instance.as_deref().and_then(|instance| instance.parse().ok());
         let instance = match instance {
@@ -109,11 +109,11 @@ impl Held {
         };
         let took = wall_millis().saturating_sub(ran.started).max(0).unsigned_abs().saturating_mul(1_000);
         let (status, outcome) = match ended {
-            Ended::Well { status } => (*status, "done"),
-            Ended::Error { status, .. } if *status > 0 => (*status, "done"),
-            Ended::Error { .. } | Ended::Crashed { .. } => (0, "broken"),
-            Ended::NoRoom { .. } => (0, "refused"),
-            Ended::Stopped => (0, "left"),
+            RunOutcome::Well { status } => (*status, "done"),
+            RunOutcome::Error { status, .. } if *status > 0 => (*status, "done"),
+            RunOutcome::Error { .. } | RunOutcome::Crashed { .. } => (0, "broken"),
+            RunOutcome::NoRoom { .. } => (0, "refused"),
+            RunOutcome::Stopped => (0, "left"),
         };
         shared.control.recorder().request(RequestRecord {
             id: envelope.map(|envelope| envelope.request.clone()).unwrap_or_default(),
@@ -195,7 +195,7 @@ pub async fn instances(store: &dyn TaskReader, holders: &Holders) -> Result<Vec<
         let Some((number, epoch)) = run_of(&entry.file_name()) else { continue };
         let task = store.task(TaskNumber(number)).await?;
         let runs = |task: &Task| task.now.epoch == epoch && !task.now.state.is_terminal();
-        let Some(task) = task.filter(|task| runs(task) && Held::of_task(holders, task).is_some()) else { continue };
+        let Some(task) = task.filter(|task| runs(task) && HeldRun::of_task(holders, task).is_some()) else { continue };
         held.extend(task.now.instance.as_deref().and_then(|instance| instance.parse::<InstanceId>().ok()));
     }
     Ok(held)
@@ -213,27 +213,27 @@ pub(crate) fn ended(
     answer: Bytes,
     most: usize,
     timeout: u64,
-) -> (Ended, Option<kip_store::tasks::Output>) {
+) -> (RunOutcome, Option<kip_store::tasks::Output>) {
     match outcome {
         Outcome::Answered { status, headers, cut } => {
             let header = |name: &str| headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
             let cut = cut || answer.len() > most;
             meaning(status, header, answer.slice(..answer.len().min(most)), cut)
         }
-        Outcome::NotSent(detail) => (Ended::NoRoom { detail, retry_after: None }, None),
-        Outcome::BrokeOff(detail) => (Ended::Crashed { detail }, None),
+        Outcome::NotSent(detail) => (RunOutcome::NoRoom { detail, retry_after: None }, None),
+        Outcome::BrokeOff(detail) => (RunOutcome::Crashed { detail }, None),
         Outcome::TooLong => (timed_out(timeout), None),
     }
 }
 
 /// A run that took longer than it may, milliseconds.
-pub(crate) fn timed_out(limit: u64) -> Ended {
+pub(crate) fn timed_out(limit: u64) -> RunOutcome {
     let detail = format!("it took longer than {}", kip_spec::Millis(limit));
-    Ended::Error { status: 0, kind: "FunctionTimeout", detail, retry_after: None, exit: None }
+    RunOutcome::Error { status: 0, kind: "FunctionTimeout", detail, retry_after: None, exit: None }
 }
 
 /// Takes up a run that an earlier server left. It is in the book as running.
-pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
+pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: HeldRun) {
     let (cancel, cancelled) = oneshot::channel();
     let mut permit = task.now.instance.as_deref().and_then(|instance| shared.control.take_held(instance));
     if let Some(permit) = &mut permit {
@@ -245,7 +245,7 @@ pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
     let shared = shared.clone();
     drop(kip_host::tasks::spawn("task of an earlier server", async move {
         let number = task.number;
-        let envelope = words::envelope(&task);
+        let envelope = notification::envelope(&task);
         let most = shared.options.result;
         let timeout = envelope.as_ref().map_or(0, |envelope| envelope.timeout);
         let result = tokio::select! {
@@ -254,7 +254,7 @@ pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
                 Cancel::Leave => None,
                 Cancel::Stop => {
                     held.kill();
-                    Some((Ended::Stopped, None))
+                    Some((RunOutcome::Stopped, None))
                 }
             },
             (outcome, answer) = held.outcome() => {
@@ -264,7 +264,7 @@ pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
                 Some(ended(outcome, answer, most, timeout))
             }
         };
-        if let (Some((Ended::Stopped, _)), Some(link)) = (&result, link) {
+        if let (Some((RunOutcome::Stopped, _)), Some(link)) = (&result, link) {
             drop(permit.take());
             link.gone().await;
         }
@@ -288,7 +288,7 @@ pub(crate) fn resume(shared: &Arc<Shared>, task: Task, mut held: Held) {
 pub(crate) fn sweep(holders: &Holders, runs: impl Fn(u64, u32) -> bool) {
     for entry in fs::read_dir(&holders.folder).into_iter().flatten().flatten() {
         if run_of(&entry.file_name()).is_none_or(|(number, epoch)| !runs(number, epoch)) {
-            let mut held = Held { folder: entry.path(), child: None };
+            let mut held = HeldRun { folder: entry.path(), child: None };
             held.kill();
             held.forget();
         }

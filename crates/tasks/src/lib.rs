@@ -11,7 +11,6 @@ mod commits;
 pub mod config;
 mod configs;
 mod deliveries;
-mod desk;
 mod dispatch;
 pub mod envelope;
 mod error;
@@ -20,6 +19,8 @@ mod headers;
 mod hold;
 pub mod holder;
 pub mod jobs;
+mod notification;
+mod operations;
 mod progress;
 mod recover;
 mod retry_after;
@@ -30,15 +31,14 @@ mod stats;
 #[cfg(test)]
 mod tests;
 pub mod view;
-mod words;
 
-pub use desk::{Bulk, BulkWhat, FunctionTasks, Summary};
 pub use dispatch::EXIT;
 pub use error::Error;
 pub use headers::is_async;
 pub use hold::instances as held_instances;
+pub use operations::{Bulk, BulkAction, FunctionTasks, Summary};
 pub use service::{LEASE, Receipt, Submission, Tasks};
-pub use stats::Counted;
+pub use stats::TaskCounts;
 
 /// What lists are filtered by, and the states there are.
 pub use kip_store::tasks::{TaskFilter, TaskNumber, TaskState};

@@ -8,10 +8,10 @@ use kip_store::tasks::{Step, Task, TaskNumber, TaskState};
 
 use crate::error::Error;
 use crate::event::Event;
-use crate::hold::{self, Held};
+use crate::hold::{self, HeldRun};
+use crate::notification;
 use crate::service::{Shared, entry_of};
-use crate::words;
-use kip_queue::rules::{Allowance, Ended, after};
+use kip_queue::rules::{Allowance, RunOutcome, after};
 
 /// Rows that are read at once.
 const PAGE: u32 = 10_000;
@@ -84,7 +84,7 @@ async fn interrupted(shared: &Arc<Shared>, numbers: &[TaskNumber]) -> Result<usi
         shared.book().admit(task.number, entry_of(&task), wall_millis());
         let running = task.now.state == TaskState::Running;
         let holders = shared.options.holders.as_ref().filter(|_| running);
-        if let Some(held) = holders.and_then(|holders| Held::of_task(holders, &task)) {
+        if let Some(held) = holders.and_then(|holders| HeldRun::of_task(holders, &task)) {
             hold::resume(shared, task, held);
             continue;
         }
@@ -102,8 +102,8 @@ async fn interrupted(shared: &Arc<Shared>, numbers: &[TaskNumber]) -> Result<usi
 /// The step of a task whose run ended with the server.
 fn crash_of(task: &Task) -> Step {
     let now = wall_millis();
-    let ended = Ended::Crashed { detail: "the server ended while the task was running".to_owned() };
-    let envelope = words::envelope(task);
+    let ended = RunOutcome::Crashed { detail: "the server ended while the task was running".to_owned() };
+    let envelope = notification::envelope(task);
     let allowed = Allowance { retries: envelope.as_ref().map_or(0, |envelope| envelope.retries), expires_at: i64::MAX };
     let mut to = after(&task.now, &ended, allowed, now, 0, 0);
     // At once: nobody else had a part in this.
@@ -114,7 +114,7 @@ fn crash_of(task: &Task) -> Step {
         from: task.now.state,
         epoch: task.now.epoch,
         events: vec![Event::became(&to).at(now)],
-        deliveries: envelope.map_or_else(Vec::new, |envelope| words::caused(&envelope, &to)),
+        deliveries: envelope.map_or_else(Vec::new, |envelope| notification::caused(&envelope, &to)),
         to,
         output: None,
     }

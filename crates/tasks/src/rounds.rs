@@ -8,8 +8,8 @@ use kip_store::tasks::{Step, Task, TaskNumber, TaskState};
 
 use crate::error::Error;
 use crate::event::Event;
+use crate::notification;
 use crate::service::{LEASE, Shared};
-use crate::words;
 use kip_queue::book::Entry;
 
 /// How often everything is looked at even if nothing is known to be due.
@@ -87,7 +87,7 @@ pub(crate) async fn expire(shared: &Arc<Shared>, now: i64) -> Result<(), Error> 
             Some(trouble) => format!("it waited longer than its maximum age: {trouble}"),
             None => "it waited longer than its maximum age".to_owned(),
         };
-        End { state: TaskState::Expired, kind: Some(kip_queue::rules::AGE_EXCEEDED), why: Some(why) }
+        TaskEnd { state: TaskState::Expired, kind: Some(kip_queue::rules::AGE_EXCEEDED), why: Some(why) }
     };
     let ends = too_old.into_iter().map(|number| (number, end(number))).collect();
     end_all_waiting(shared, ends).await.map(drop)
@@ -95,7 +95,7 @@ pub(crate) async fn expire(shared: &Arc<Shared>, now: i64) -> Result<(), Error> 
 
 /// How a task ends that waits.
 #[derive(Debug, Clone)]
-pub(crate) struct End {
+pub(crate) struct TaskEnd {
     pub(crate) state: TaskState,
     /// What kind of failure it is.
     pub(crate) kind: Option<&'static str>,
@@ -103,7 +103,7 @@ pub(crate) struct End {
     pub(crate) why: Option<String>,
 }
 
-impl End {
+impl TaskEnd {
     /// Somebody stopped it.
     pub(crate) const STOPPED: Self = Self { state: TaskState::Stopped, kind: None, why: None };
 
@@ -117,7 +117,7 @@ impl End {
 /// Ends tasks that wait, in one commit. Which of them did and were in time.
 pub(crate) async fn end_all_waiting(
     shared: &Arc<Shared>,
-    ends: Vec<(TaskNumber, End)>,
+    ends: Vec<(TaskNumber, TaskEnd)>,
 ) -> Result<Vec<TaskNumber>, Error> {
     let mut steps = Vec::with_capacity(ends.len());
     for (number, end) in ends {
@@ -136,7 +136,7 @@ pub(crate) async fn end_all_waiting(
 }
 
 /// The step of a task that ends while it waits.
-pub(crate) fn step(task: &Task, entry: &Entry, end: &End) -> Step {
+pub(crate) fn step(task: &Task, entry: &Entry, end: &TaskEnd) -> Step {
     let now = wall_millis();
     let mut to = entry.progressed();
     (to.state, to.ended) = (end.state, now);
@@ -148,7 +148,7 @@ pub(crate) fn step(task: &Task, entry: &Entry, end: &End) -> Step {
         epoch: entry.epoch,
         events: vec![Event::became(&to).at(now)],
         output: None,
-        deliveries: words::envelope(task).map_or_else(Vec::new, |envelope| words::caused(&envelope, &to)),
+        deliveries: notification::envelope(task).map_or_else(Vec::new, |envelope| notification::caused(&envelope, &to)),
         to,
     }
 }
@@ -172,7 +172,7 @@ pub(crate) async fn look_at_functions(shared: &Arc<Shared>) -> Result<(), Error>
             });
             gone.take(EXPIRE).collect()
         };
-        let ends = gone.into_iter().map(|number| (number, End::orphan())).collect();
+        let ends = gone.into_iter().map(|number| (number, TaskEnd::orphan())).collect();
         end_all_waiting(shared, ends).await?;
     }
     Ok(())

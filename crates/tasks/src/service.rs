@@ -9,13 +9,15 @@ use kip_control::{Brake, Control, Link};
 use kip_host::clock::{boot_millis, wall_millis};
 use kip_host::failpoint::reached;
 use kip_relay::metrics::Metrics;
-use kip_store::tasks::{Accepted, NewTask, Progressed, Step, Task, TaskNumber, TaskReader, TaskState, TaskStore};
+use kip_store::tasks::{
+    NewTask, Step, SubmitOutcome, Task, TaskNumber, TaskProgress, TaskReader, TaskState, TaskStore,
+};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, oneshot};
 
 use crate::commits::Commits;
 use crate::config::{AsyncConfig, Configs, LATEST, LONGEST, Options};
-use crate::deliveries::Post;
+use crate::deliveries::DeliveryQueue;
 use crate::envelope::{Call, Envelope};
 use crate::error::Error;
 use crate::jobs::{Jobs, KEPT};
@@ -100,7 +102,7 @@ pub(crate) enum Cancel {
 
 /// What was accepted lately and not run yet.
 #[derive(Default)]
-struct Fresh {
+struct RecentTasks {
     work: HashMap<TaskNumber, (Arc<Envelope>, Bytes)>,
     bytes: usize,
 }
@@ -113,11 +115,11 @@ pub(crate) struct Shared {
     pub(crate) server: Arc<str>,
     pub(crate) boot: u32,
     book: Mutex<Book>,
-    fresh: Mutex<Fresh>,
+    fresh: Mutex<RecentTasks>,
     pub(crate) runs: Mutex<HashMap<TaskNumber, Run>>,
     pub(crate) configs: RwLock<Configs>,
     pub(crate) stats: Stats,
-    pub(crate) post: Post,
+    pub(crate) post: DeliveryQueue,
     pub(crate) jobs: Jobs,
     /// Something may be due earlier than thought.
     pub(crate) earlier: Notify,
@@ -233,7 +235,7 @@ impl Shared {
     }
 
     /// A step of a task is on the disk, at this place in the order of commits.
-    pub(crate) fn applied(&self, number: TaskNumber, to: &Progressed, order: u64) {
+    pub(crate) fn applied(&self, number: TaskNumber, to: &TaskProgress, order: u64) {
         let now = wall_millis();
         let function = {
             let mut book = self.book();
@@ -274,7 +276,7 @@ impl Shared {
 }
 
 /// Makes an entry of the book what was stored, unless the book is further already.
-fn follow(entry: &mut Entry, to: &Progressed, order: u64) {
+fn follow(entry: &mut Entry, to: &TaskProgress, order: u64) {
     if entry.step > order {
         return;
     }
@@ -339,7 +341,7 @@ impl Tasks {
             runs: Mutex::default(),
             configs: RwLock::new(configs),
             stats: Stats::default(),
-            post: Post::default(),
+            post: DeliveryQueue::default(),
             jobs,
             earlier: Notify::new(),
             watchers: Mutex::default(),
@@ -572,14 +574,14 @@ impl Shared {
         reached("task: accepted");
         let number = accepted.number();
         match accepted {
-            Accepted::New(_) => {}
-            Accepted::Known(_) => {
+            SubmitOutcome::New(_) => {}
+            SubmitOutcome::Known(_) => {
                 let known = store.task(number).await?;
-                let first = known.as_ref().and_then(crate::words::envelope).map(|envelope| envelope.request);
+                let first = known.as_ref().and_then(crate::notification::envelope).map(|envelope| envelope.request);
                 let id = known.map_or_else(|| id_of(number, id.as_deref()), |task| id_of(number, task.id.as_deref()));
                 return Ok(Receipt { number, id, request: first.unwrap_or(envelope.request), known: true });
             }
-            Accepted::Conflict(_) => {
+            SubmitOutcome::Conflict(_) => {
                 let known = store.task(number).await?.and_then(|task| task.id);
                 let id = id.or(key).unwrap_or_default();
                 return Err(Error::Conflict { id, task: id_of(number, known.as_deref()) });

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kip_store::tasks::{Progressed, TaskState};
+use kip_store::tasks::{TaskProgress, TaskState};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 /// What was counted of a function's tasks since the server started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default)]
-pub struct Counted {
+pub struct TaskCounts {
     /// Taken.
     pub accepted: u64,
     /// Begun runs.
@@ -32,10 +32,10 @@ pub struct Counted {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Stats(Mutex<BTreeMap<Arc<str>, Counted>>);
+pub(crate) struct Stats(Mutex<BTreeMap<Arc<str>, TaskCounts>>);
 
 impl Stats {
-    fn with<T>(&self, function: &Arc<str>, change: impl FnOnce(&mut Counted) -> T) -> T {
+    fn with<T>(&self, function: &Arc<str>, change: impl FnOnce(&mut TaskCounts) -> T) -> T {
         let mut all = self.0.lock();
         change(all.entry(function.clone()).or_default())
     }
@@ -44,7 +44,7 @@ impl Stats {
         self.with(function, |counted| counted.accepted += 1);
     }
 
-    pub(crate) fn note(&self, function: &Arc<str>, to: &Progressed, now: i64) {
+    pub(crate) fn note(&self, function: &Arc<str>, to: &TaskProgress, now: i64) {
         self.with(function, |counted| {
             let count = match to.state {
                 TaskState::Running => &mut counted.runs,
@@ -64,7 +64,7 @@ impl Stats {
         });
     }
 
-    pub(crate) fn of(&self, function: &str) -> Counted {
+    pub(crate) fn of(&self, function: &str) -> TaskCounts {
         self.0.lock().get(function).copied().unwrap_or_default()
     }
 

@@ -10,14 +10,16 @@ use kip_host::clock::wall_millis;
 use kip_relay::metrics::Metrics;
 use kip_spec::function::FunctionSpec;
 use kip_spec::job::{Job, Timer};
-use kip_store::gate::{Gate, GatedTasks};
-use kip_store::tasks::{Progressed, SqliteTasks, Step, TaskFilter, TaskNumber, TaskReader, TaskState, TaskStore as _};
+use kip_store::gate::{CommitGate, GatedTasks};
+use kip_store::tasks::{
+    SqliteTasks, Step, TaskFilter, TaskNumber, TaskProgress, TaskReader, TaskState, TaskStore as _,
+};
 use kip_store::{Author, Changes, SqliteControl, SqliteRecords};
 
 use crate::config::{AsyncConfig, LATEST, Options};
-use crate::desk::BulkWhat;
 use crate::dispatch::settle;
 use crate::event::Event;
+use crate::operations::BulkAction;
 use crate::progress;
 use crate::rounds::{expire, forget_counts, look_at_functions};
 use crate::service::{Submission, Tasks};
@@ -26,7 +28,7 @@ struct World {
     data: tempfile::TempDir,
     control: Control,
     tasks: Tasks,
-    gate: Gate,
+    gate: CommitGate,
     store: SqliteTasks,
 }
 
@@ -42,12 +44,12 @@ async fn world() -> World {
     let (control, _body) = testing::open(data.path(), 1, Stores { changes, records, files: None }, false).await;
     deploy(&control, testing::spec("f")).await;
     let store = SqliteTasks::open(&path("tasks.db")).unwrap();
-    let gate = Gate::default();
+    let gate = CommitGate::default();
     let tasks = open(&control, &store, &gate).await;
     World { data, control, tasks, gate, store }
 }
 
-async fn open(control: &Control, store: &SqliteTasks, gate: &Gate) -> Tasks {
+async fn open(control: &Control, store: &SqliteTasks, gate: &CommitGate) -> Tasks {
     let gated = GatedTasks { store: store.clone(), gate: gate.clone() };
     let options = Options { server: "me".to_owned(), secret: vec![7; 16], ..Options::default() };
     Tasks::open(Arc::new(gated), control.clone(), Metrics::new(8), options).await.unwrap()
@@ -103,7 +105,7 @@ impl World {
     /// The claim that a thread would make for a task, as a step.
     fn claim(&self, number: TaskNumber) -> Step {
         let entry = self.tasks.shared.book().entry(number).unwrap().clone();
-        let to = Progressed {
+        let to = TaskProgress {
             state: TaskState::Running,
             epoch: entry.epoch + 1,
             server: Arc::from("me"),
@@ -148,10 +150,10 @@ async fn memory_has_each_change_of_a_task_though_its_caller_left() {
     until("the retry", async || world.memory(number) == Some(TaskState::Enqueued)).await;
 
     let stop_all = TaskFilter { function: Some("f".to_owned()), ..TaskFilter::default() };
-    world.leave(tasks.bulk(BulkWhat::Stop, stop_all.clone(), false)).await;
+    world.leave(tasks.bulk(BulkAction::Stop, stop_all.clone(), false)).await;
     until("the stop of all", async || tasks.shared.book().queued() == 0).await;
 
-    world.leave(tasks.bulk(BulkWhat::Retry, stop_all, false)).await;
+    world.leave(tasks.bulk(BulkAction::Retry, stop_all, false)).await;
     until("the retry of all", async || tasks.shared.book().queued() == 2).await;
 
     tasks.stop("f", "stopped").await.unwrap();
@@ -181,7 +183,7 @@ async fn memory_has_each_setting_though_its_caller_left() {
         cron: "0 0 0 1 1 *".parse().unwrap(),
         zone: "UTC".to_owned(),
         overlap: kip_spec::job::Overlap::default(),
-        missed: kip_spec::job::Missed::default(),
+        missed: kip_spec::job::MissedRuns::default(),
         deadline: None,
         paused: false,
     };
@@ -215,7 +217,7 @@ async fn news_of_an_end_that_comes_behind_the_retry_changes_nothing() {
     let number = world.running("a").await;
     let failed = |world: &World| {
         let entry = world.tasks.shared.book().entry(number).unwrap().clone();
-        let to = Progressed { state: TaskState::Failed, ended: wall_millis(), ..entry.progressed() };
+        let to = TaskProgress { state: TaskState::Failed, ended: wall_millis(), ..entry.progressed() };
         let (events, from, epoch) = (vec![Event::became(&to).at(1)], entry.state, entry.epoch);
         Step { number, function: None, from, epoch, to, events, output: None, deliveries: vec![] }
     };

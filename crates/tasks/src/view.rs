@@ -1,6 +1,6 @@
 //! A task as it is shown. The names are those of Function Compute; what it does not have comes after them.
 
-use kip_store::tasks::{Output, Progressed, StoredEvent, Task, TaskNumber, TaskState};
+use kip_store::tasks::{Output, StoredEvent, Task, TaskNumber, TaskProgress, TaskState};
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::{Envelope, Head};
@@ -278,7 +278,7 @@ pub(crate) fn info_of(task: &Task, output: Option<&Output>, payload: Option<&[u8
 }
 
 /// The last error of a task that failed was followed by no run.
-fn retried(state: &Progressed) -> u32 {
+fn retried(state: &TaskProgress) -> u32 {
     state.errors.saturating_sub(u32::from(state.state == TaskState::Failed))
 }
 

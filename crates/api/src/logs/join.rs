@@ -12,12 +12,12 @@ const TRACEBACK: &str = "Traceback (most recent call last):";
 
 /// Puts the lines of one instance together, each stream by itself.
 #[derive(Debug)]
-pub(super) struct Joiner {
+pub(super) struct LineJoiner {
     wanted: bool,
     open: BTreeMap<String, LogLine>,
 }
 
-impl Joiner {
+impl LineJoiner {
     pub(super) fn new(wanted: bool) -> Self {
         Self { wanted, open: BTreeMap::new() }
     }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     fn joined(wanted: bool, lines: &[(&str, &str)]) -> Vec<String> {
-        let mut joiner = Joiner::new(wanted);
+        let mut joiner = LineJoiner::new(wanted);
         let line = |(stream, text): &(&str, &str)| {
             LogLine::new("i-1-1-1".to_owned(), 0, (*stream).to_owned(), (*text).to_owned())
         };

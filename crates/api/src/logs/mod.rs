@@ -16,7 +16,7 @@ use crate::extract::{Path, Query};
 use crate::wire::LogLine;
 use crate::{Api, bad_request};
 use reader::{Reader, Selection};
-use request::Wanted;
+use request::LogSelection;
 
 /// Between two looks for more.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(100);
@@ -26,7 +26,7 @@ const SEARCHED: u32 = 100_000;
 const LATE: i64 = 50;
 
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
-pub(crate) struct Which {
+pub(crate) struct LogQuery {
     #[serde(default)]
     follow: bool,
     tail: Option<usize>,
@@ -41,7 +41,7 @@ pub(crate) struct Which {
 pub(crate) async fn logs(
     State(api): State<Api>,
     Path(name): Path<String>,
-    Query(which): Query<Which>,
+    Query(which): Query<LogQuery>,
 ) -> ApiResult<Response> {
     let only = match &which.instance {
         Some(id) => Some(id.parse::<InstanceId>().map_err(|error| bad_request(error.to_string()))?),
@@ -56,8 +56,8 @@ pub(crate) async fn logs(
     let now = kip_host::clock::wall_millis();
     let since = which.since.as_deref().map(crate::requests::since).transpose()?;
     let tail = which.tail.unwrap_or(200);
-    let select = |wanted: Wanted| Selection { only, since, wanted, join: which.join, tail, follow: which.follow };
-    let wanted = which.request.clone().map_or(Wanted::All, Wanted::Request);
+    let select = |wanted: LogSelection| Selection { only, since, wanted, join: which.join, tail, follow: which.follow };
+    let wanted = which.request.clone().map_or(LogSelection::All, LogSelection::Request);
     let mut reader = Reader::new(folder.clone(), select(wanted));
     let mut lines;
     (reader, lines) = first(reader).await;
@@ -102,7 +102,7 @@ async fn first(mut reader: Reader) -> (Reader, Vec<LogLine>) {
 }
 
 /// The time in which a request was with its instance, and what is to be said about it.
-async fn interval(api: &Api, function: &str, id: &str) -> (Option<Wanted>, String) {
+async fn interval(api: &Api, function: &str, id: &str) -> (Option<LogSelection>, String) {
     api.control.recorder().flush().await;
     let records = api
         .control
@@ -128,7 +128,7 @@ async fn interval(api: &Api, function: &str, id: &str) -> (Option<Wanted>, Strin
         1 => "its instance had no other request meanwhile".to_owned(),
         several => format!("up to {several} requests may have been with its instance at once, so some may be theirs"),
     };
-    let wanted = Wanted::Interval { instance, from, to };
+    let wanted = LogSelection::Interval { instance, from, to };
     (Some(wanted), format!("no line names request {id}: these were written while it was served; {exact}"))
 }
 

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use kip_control::{LogFile, LogRecord};
 use kip_spec::InstanceId;
 
-use super::join::Joiner;
-use super::request::{Filter, Wanted};
+use super::join::LineJoiner;
+use super::request::{Filter, LogSelection};
 use crate::wire::LogLine;
 
 /// How much of an instance's log is read at once.
@@ -27,7 +27,7 @@ const LONGEST_LINE: usize = 64 << 10;
 pub(super) struct Selection {
     pub(super) only: Option<InstanceId>,
     pub(super) since: Option<i64>,
-    pub(super) wanted: Wanted,
+    pub(super) wanted: LogSelection,
     pub(super) join: bool,
     pub(super) tail: usize,
     pub(super) follow: bool,
@@ -49,7 +49,7 @@ struct Position {
     /// The beginning of a line that goes on, by stream.
     begun: BTreeMap<String, LogLine>,
     filter: Filter,
-    joiner: Joiner,
+    joiner: LineJoiner,
 }
 
 impl Reader {
@@ -59,7 +59,8 @@ impl Reader {
 
     /// One that has nothing to read.
     pub(super) fn empty() -> Self {
-        let selection = Selection { only: None, since: None, wanted: Wanted::All, join: false, tail: 0, follow: false };
+        let selection =
+            Selection { only: None, since: None, wanted: LogSelection::All, join: false, tail: 0, follow: false };
         Self::new(PathBuf::new(), selection)
     }
 
@@ -121,7 +122,7 @@ impl Reader {
             if !wanted || self.logs.contains_key(&instance) {
                 continue;
             }
-            let all = !first || self.selection.since.is_some() || !matches!(self.selection.wanted, Wanted::All);
+            let all = !first || self.selection.since.is_some() || !matches!(self.selection.wanted, LogSelection::All);
             let back = (!all).then(|| (self.selection.tail as u64).saturating_mul(LINE).max(PIECE));
             self.logs.insert(instance, Position::new(log, back, &self.selection));
         }
@@ -136,7 +137,7 @@ impl Position {
         let metadata = file.and_then(|file| file.metadata().ok());
         let (inode, length) = metadata.map_or((0, 0), |metadata| (metadata.ino(), metadata.len()));
         let offset = back.map_or(0, |back| length.saturating_sub(back));
-        let (filter, joiner) = (Filter::new(selection.wanted.clone()), Joiner::new(selection.join));
+        let (filter, joiner) = (Filter::new(selection.wanted.clone()), LineJoiner::new(selection.join));
         Self { log, inode, offset, begun: BTreeMap::new(), filter, joiner }
     }
 

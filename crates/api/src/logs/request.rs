@@ -10,7 +10,7 @@ const END: &str = "FC Invoke End RequestId: ";
 
 /// What is wanted.
 #[derive(Debug, Clone)]
-pub(super) enum Wanted {
+pub(super) enum LogSelection {
     /// Every line.
     All,
     /// Those between a request's marks, and those that name it.
@@ -26,7 +26,7 @@ pub(super) enum Wanted {
     },
 }
 
-impl Wanted {
+impl LogSelection {
     /// Whether an instance may have written any of it.
     pub(super) fn may_be_of(&self, instance: InstanceId) -> bool {
         !matches!(self, Self::Interval { instance: wanted, .. } if *wanted != instance)
@@ -36,21 +36,21 @@ impl Wanted {
 /// Goes along one instance's lines.
 #[derive(Debug)]
 pub(super) struct Filter {
-    wanted: Wanted,
+    wanted: LogSelection,
     /// Between the marks.
     within: bool,
 }
 
 impl Filter {
-    pub(super) fn new(wanted: Wanted) -> Self {
+    pub(super) fn new(wanted: LogSelection) -> Self {
         Self { wanted, within: false }
     }
 
     pub(super) fn takes(&mut self, line: &LogLine) -> bool {
         match &self.wanted {
-            Wanted::All => true,
-            Wanted::Interval { from, to, .. } => (*from..=*to).contains(&line.at),
-            Wanted::Request(id) => {
+            LogSelection::All => true,
+            LogSelection::Interval { from, to, .. } => (*from..=*to).contains(&line.at),
+            LogSelection::Request(id) => {
                 let names = names(&line.line, id);
                 if line.line.contains(START) {
                     // At concurrency 1 another request's start ends this one, even if its end was not written.
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     fn taken(id: &str, lines: &[&str]) -> Vec<usize> {
-        let mut filter = Filter::new(Wanted::Request(id.to_owned()));
+        let mut filter = Filter::new(LogSelection::Request(id.to_owned()));
         let line = |text: &&str| LogLine::new("i-1-1-1".to_owned(), 0, "out".to_owned(), (*text).to_owned());
         let lines: Vec<LogLine> = lines.iter().map(line).collect();
         (0..lines.len()).filter(|number| filter.takes(&lines[*number])).collect()

@@ -5,7 +5,7 @@ use std::fmt::Error;
 
 use kip_control::{Figures, ScalingInfo};
 use kip_host::usage::Usage;
-use kip_relay::metrics::{BOUNDS, Counted, Histogram, OTHER, Sheet};
+use kip_relay::metrics::{BOUNDS, CounterSnapshot, FunctionCounters, Histogram, OTHER};
 use kip_tasks::{FunctionTasks, Summary};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -19,7 +19,7 @@ pub(super) struct Scrape {
     pub(super) functions: Vec<Figures>,
     /// What is now of all functions without series of their own.
     pub(super) other: Option<Figures>,
-    pub(super) counted: Counted,
+    pub(super) counted: CounterSnapshot,
     pub(super) records_dropped: u64,
     pub(super) lines_dropped: u64,
     pub(super) traces_dropped: u64,
@@ -416,7 +416,7 @@ impl Scrape {
     }
 
     /// The functions' counters by label, those without series of their own last.
-    fn sheets(&self) -> impl Iterator<Item = (&str, &Sheet)> {
+    fn sheets(&self) -> impl Iterator<Item = (&str, &FunctionCounters)> {
         let own = self.counted.functions.iter().map(|(name, sheet)| (name.as_str(), sheet));
         let other = Some((OTHER, &self.counted.other)).filter(|(_, sheet)| !sheet.requests.is_empty());
         own.chain(other)
@@ -464,7 +464,11 @@ fn ends_of_tasks(scrape: &Scrape, out: &mut MetricEncoder<'_>) -> Result<(), Err
     Ok(())
 }
 
-fn histograms(scrape: &Scrape, out: &mut MetricEncoder<'_>, of: fn(&Sheet) -> &Histogram) -> Result<(), Error> {
+fn histograms(
+    scrape: &Scrape,
+    out: &mut MetricEncoder<'_>,
+    of: fn(&FunctionCounters) -> &Histogram,
+) -> Result<(), Error> {
     let seconds = |micros: u64| std::time::Duration::from_micros(micros).as_secs_f64();
     let bounds: Vec<f64> = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]).collect();
     for (function, sheet) in scrape.sheets() {
@@ -480,7 +484,7 @@ fn histograms(scrape: &Scrape, out: &mut MetricEncoder<'_>, of: fn(&Sheet) -> &H
     Ok(())
 }
 
-fn sheets(scrape: &Scrape, out: &mut MetricEncoder<'_>, of: fn(&Sheet) -> u64) -> Result<(), Error> {
+fn sheets(scrape: &Scrape, out: &mut MetricEncoder<'_>, of: fn(&FunctionCounters) -> u64) -> Result<(), Error> {
     for (function, sheet) in scrape.sheets() {
         out.encode_family(&[("function", function)])?.encode_counter::<NoLabelSet, _, u64>(&of(sheet), None)?;
     }

@@ -1,6 +1,6 @@
 //! What is provisioned, as it crosses the wire.
 
-use kip_manifest::provision::Standing;
+use kip_manifest::provision::PolicyStatus;
 use kip_spec::{FunctionName, Millis};
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,7 @@ pub struct Provision {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reminder: Option<String>,
     /// Policies and scheduled actions, and which of them count now.
-    pub policies: Vec<Standing>,
+    pub policies: Vec<PolicyStatus>,
     /// How long a metric is averaged.
     pub period: Millis,
     /// Periods in a row that it must be off its target.

@@ -1,19 +1,19 @@
 //! A caller that leaves between the commit and memory, for each change of keys.
 
-use kip_store::gate::{Gate, GatedControl};
+use kip_store::gate::{CommitGate, GatedControl};
 
 use super::*;
 
 struct World {
     _data: tempfile::TempDir,
     keys: Keys,
-    gate: Gate,
+    gate: CommitGate,
 }
 
 async fn world() -> World {
     let data = tempfile::tempdir().unwrap();
     let store = SqliteControl::open(&data.path().join("control.db")).unwrap();
-    let gate = Gate::default();
+    let gate = CommitGate::default();
     let changes = Changes::of_file(Arc::new(GatedControl { store, gate: gate.clone() }));
     let (keys, _) = Keys::open(changes, data.path()).await.unwrap();
     World { _data: data, keys, gate }

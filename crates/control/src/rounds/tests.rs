@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use kip_engine::Life;
+use kip_engine::Liveness;
 use kip_spec::VersionId;
 use kip_spec::function::{FunctionSpec, LiveProbe, Program, ReadyProbe, Resources, Rotation};
 
@@ -24,63 +24,70 @@ pub(crate) fn spec() -> FunctionSpec {
 
 const ID: InstanceId = InstanceId { boot: 1, core: 1, sequence: 1 };
 
-fn awake(rounds: &Rounds, spec: FunctionSpec) -> Arc<Link> {
+fn awake(rounds: &CheckSchedule, spec: FunctionSpec) -> Arc<Link> {
     let version = Arc::new(Version::new(VersionId(1), spec));
-    let link =
-        Arc::new(Link::new(ID, version, SocketAddr::from(([127, 0, 0, 1], 1)).into(), watch::channel(Life::Alive).1));
+    let link = Arc::new(Link::new(
+        ID,
+        version,
+        SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+        watch::channel(Liveness::Alive).1,
+    ));
     rounds.awake(&link, Weak::new());
     link
 }
 
-fn due(rounds: &Rounds, look: Look) -> Due {
+fn due(rounds: &CheckSchedule, look: CheckKind) -> DueCheck {
     let taken = rounds.list().take(u64::MAX);
     taken.into_iter().find(|due| due.look == look).unwrap()
 }
 
 #[test]
 fn three_failures_in_a_row_count_and_one_success_undoes_them() {
-    let rounds = Rounds::default();
+    let rounds = CheckSchedule::default();
     awake(&rounds, spec());
-    let look = due(&rounds, Look::Ready);
+    let look = due(&rounds, CheckKind::Ready);
     let mut list = rounds.list();
     let mut found = |found, busy| match list.found(&look, found, busy, 0) {
-        Some(Said::Event(Event::Readiness { ready, .. })) => Some(ready),
+        Some(CheckVerdict::Event(Event::Readiness { ready, .. })) => Some(ready),
         _ => None,
     };
-    assert_eq!((found(Found::Refused, false), found(Found::Refused, false)), (None, None));
-    assert_eq!(found(Found::Well, false), None);
-    assert_eq!((found(Found::Slow, false), found(Found::Refused, false)), (None, None));
+    assert_eq!((found(CheckResult::Refused, false), found(CheckResult::Refused, false)), (None, None));
+    assert_eq!(found(CheckResult::Well, false), None);
+    assert_eq!((found(CheckResult::Slow, false), found(CheckResult::Refused, false)), (None, None));
     // Busy and slow is not a failure; refusing is.
-    assert_eq!(found(Found::Slow, true), None);
-    assert_eq!(found(Found::Refused, true), Some(false));
+    assert_eq!(found(CheckResult::Slow, true), None);
+    assert_eq!(found(CheckResult::Refused, true), Some(false));
     // Told once.
-    assert_eq!(found(Found::Refused, true), None);
-    assert_eq!((found(Found::Well, false), found(Found::Well, false)), (Some(true), None));
+    assert_eq!(found(CheckResult::Refused, true), None);
+    assert_eq!((found(CheckResult::Well, false), found(CheckResult::Well, false)), (Some(true), None));
 }
 
 #[test]
 fn life_is_told_with_each_failure_from_the_third_on() {
-    let rounds = Rounds::default();
+    let rounds = CheckSchedule::default();
     awake(&rounds, spec());
-    let look = due(&rounds, Look::Live);
+    let look = due(&rounds, CheckKind::Live);
     let mut list = rounds.list();
     let mut found = |found| match list.found(&look, found, true, 0) {
-        Some(Said::Event(Event::Unhealthy { how, .. })) => Some(how),
+        Some(CheckVerdict::Event(Event::Unhealthy { how, .. })) => Some(how),
         _ => None,
     };
-    assert_eq!((found(Found::Slow), found(Found::Slow)), (None, None));
-    assert_eq!((found(Found::Slow), found(Found::Refused)), (Some(Unhealthy::Slow), Some(Unhealthy::Refused)));
-    assert_eq!((found(Found::Well), found(Found::Refused)), (None, None));
+    assert_eq!((found(CheckResult::Slow), found(CheckResult::Slow)), (None, None));
+    assert_eq!(
+        (found(CheckResult::Slow), found(CheckResult::Refused)),
+        (Some(ProbeFailure::Slow), Some(ProbeFailure::Refused))
+    );
+    assert_eq!((found(CheckResult::Well), found(CheckResult::Refused)), (None, None));
 }
 
 #[test]
 fn memory_is_told_when_it_changes_and_when_it_is_too_much() {
-    let rounds = Rounds::default();
+    let rounds = CheckSchedule::default();
     awake(&rounds, spec());
-    let look = due(&rounds, Look::Memory);
+    let look = due(&rounds, CheckKind::Memory);
     let mut list = rounds.list();
-    let mut found = |bytes| match list.found(&look, Found::Uses(bytes), false, 0) {
-        Some(Said::Uses { memory, outgrown }) => Some((memory, outgrown)),
+    let mut found = |bytes| match list.found(&look, CheckResult::Uses(bytes), false, 0) {
+        Some(CheckVerdict::Uses { memory, outgrown }) => Some((memory, outgrown)),
         _ => None,
     };
     assert_eq!(found(5 << 20), Some((5 << 20, false)));
@@ -91,22 +98,22 @@ fn memory_is_told_when_it_changes_and_when_it_is_too_much() {
 
 #[test]
 fn nothing_is_due_of_one_that_sleeps_and_late_answers_are_dropped() {
-    let rounds = Rounds::default();
+    let rounds = CheckSchedule::default();
     let link = awake(&rounds, spec());
-    let before = due(&rounds, Look::Live);
+    let before = due(&rounds, CheckKind::Live);
     rounds.asleep(ID);
     assert!(rounds.list().take(u64::MAX).is_empty());
     rounds.awake(&link, Weak::new());
     let mut list = rounds.list();
     for _ in 0..5 {
-        assert!(list.found(&before, Found::Refused, false, 0).is_none());
+        assert!(list.found(&before, CheckResult::Refused, false, 0).is_none());
     }
     assert_eq!(list.take(u64::MAX).len(), 3);
 }
 
 #[test]
 fn one_that_asks_for_nothing_is_not_listed() {
-    let rounds = Rounds::default();
+    let rounds = CheckSchedule::default();
     let plain = FunctionSpec {
         ready: ReadyProbe::Tcp,
         live: None,

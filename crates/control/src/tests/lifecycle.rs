@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kip_engine::fake::{Call, Course};
+use kip_engine::fake::{Call, Script};
 use kip_fleet::{Event, Refusal, StartFailure, StartKind};
 use kip_spec::Millis;
 use kip_spec::function::Hook;
@@ -16,7 +16,7 @@ const SECOND: Duration = Duration::from_secs(1);
 #[tokio::test]
 async fn the_first_request_waits_for_the_start_and_no_longer() {
     let room = Room::open(|_| {}).await;
-    room.body.script(Call::Start, &[Course::After(3 * SECOND)]);
+    room.body.script(Call::Start, &[Script::After(3 * SECOND)]);
     let (permit, took) = timed(place(&room)).await;
     let permit = permit.unwrap();
     assert_eq!(permit.start(), StartKind::Cold);
@@ -29,7 +29,7 @@ async fn the_first_request_waits_for_the_start_and_no_longer() {
 #[tokio::test]
 async fn a_start_that_fails_is_said_and_tried_again_later() {
     let room = Room::open(|_| {}).await;
-    room.body.script(Call::Start, &[Course::Fail, Course::Fail]);
+    room.body.script(Call::Start, &[Script::Fail, Script::Fail]);
     for _ in 0..2 {
         let refused = place(&room).await.unwrap_err();
         assert_eq!(refused.refusal, Refusal::StartFailed(StartFailure::SpawnFailed));
@@ -44,7 +44,7 @@ async fn a_start_that_fails_is_said_and_tried_again_later() {
 #[tokio::test]
 async fn a_caller_that_leaves_takes_its_place_in_the_queue_along() {
     let room = Room::open(|spec| spec.instances.max = 1).await;
-    room.body.script(Call::Start, &[Course::After(5 * SECOND)]);
+    room.body.script(Call::Start, &[Script::After(5 * SECOND)]);
     let gone = tokio::time::timeout(SECOND, place(&room)).await;
     assert!(gone.is_err());
     assert_eq!(room.cell().info().queued, 0);
@@ -75,7 +75,7 @@ async fn an_idle_instance_sleeps_and_wakes_for_a_request() {
     let instance = warm(&room).await;
     let ((), took) = timed(until("it sleeps", || room.body.is_paused(instance))).await;
     assert_about(took, 5_000);
-    room.body.script(Call::Resume, &[Course::After(SECOND)]);
+    room.body.script(Call::Resume, &[Script::After(SECOND)]);
     let (permit, took) = timed(place(&room)).await;
     let permit = permit.unwrap();
     assert_eq!((permit.start(), permit.link().instance), (StartKind::Woken, instance));
@@ -85,7 +85,7 @@ async fn an_idle_instance_sleeps_and_wakes_for_a_request() {
 
 #[tokio::test]
 async fn a_wake_that_fails_or_hangs_costs_the_instance_and_not_the_request() {
-    for course in [Course::Fail, Course::Hang] {
+    for course in [Script::Fail, Script::Hang] {
         let room = Room::open(|spec| spec.idle.pause = Some(Millis::from_secs(5))).await;
         let instance = warm(&room).await;
         until("it sleeps", || room.body.is_paused(instance)).await;
@@ -100,7 +100,7 @@ async fn a_wake_that_fails_or_hangs_costs_the_instance_and_not_the_request() {
 async fn an_initialize_hook_that_fails_is_a_start_that_failed() {
     let hook = Hook { path: "/initialize".to_owned(), timeout: Millis::from_secs(9) };
     let room = Room::open(|spec| spec.lifecycle.initialize = Some(hook)).await;
-    room.body.script(Call::Initialize, &[Course::Fail]);
+    room.body.script(Call::Initialize, &[Script::Fail]);
     let refused = place(&room).await.unwrap_err();
     assert_eq!(refused.refusal, Refusal::StartFailed(StartFailure::InitializeFailed { status: 0 }));
     assert!(place(&room).await.is_ok());
@@ -108,7 +108,7 @@ async fn an_initialize_hook_that_fails_is_a_start_that_failed() {
 
 #[tokio::test]
 async fn a_start_that_ends_after_its_instance_was_ended_leaves_nothing() {
-    for course in [Course::After(10 * SECOND), Course::FailAfter(10 * SECOND)] {
+    for course in [Script::After(10 * SECOND), Script::FailAfter(10 * SECOND)] {
         let room = Room::open(|_| {}).await;
         room.body.script(Call::Start, &[course]);
         let cell = room.cell();
@@ -189,7 +189,7 @@ async fn requests_go_elsewhere_while_a_body_is_out_of_touch_with_an_instance() {
 async fn a_pause_that_hangs_ends_in_a_definite_state() {
     let room = Room::open(|spec| spec.idle.pause = Some(Millis::from_secs(5))).await;
     warm(&room).await;
-    room.body.script(Call::Pause, &[Course::Hang]);
+    room.body.script(Call::Pause, &[Script::Hang]);
     until("it is asked to sleep", || !room.body.calls(Call::Pause).is_empty()).await;
     let (permit, took) = timed(place(&room)).await;
     assert!(permit.is_ok());
@@ -200,8 +200,8 @@ async fn a_pause_that_hangs_ends_in_a_definite_state() {
 async fn a_stop_that_fails_is_tried_again_until_nothing_is_left() {
     let room = Room::open(|spec| spec.idle.stop = Some(Millis::from_secs(5))).await;
     warm(&room).await;
-    room.body.script(Call::Stop, &[Course::Fail]);
-    room.body.script(Call::Kill, &[Course::Fail, Course::Hang]);
+    room.body.script(Call::Stop, &[Script::Fail]);
+    room.body.script(Call::Kill, &[Script::Fail, Script::Hang]);
     until("nothing is left", || room.body.living().is_empty() && room.control.instances().is_empty()).await;
     assert!(room.body.calls(Call::Kill).len() >= 3);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kip_engine::fake::{Call, Course};
+use kip_engine::fake::{Call, Script};
 use kip_spec::Bytes;
 use kip_spec::function::{LiveProbe, ReadyProbe};
 
@@ -18,7 +18,7 @@ async fn an_instance_that_is_not_ready_gets_no_request_until_it_is() {
     })
     .await;
     let first = warm(&room).await;
-    room.body.script(Call::Probe, &[Course::Fail; 3]);
+    room.body.script(Call::Probe, &[Script::Fail; 3]);
     until("it is not ready", || room.control.instances().iter().any(|instance| instance.unready)).await;
     assert_ne!(place(&room).await.unwrap().link().instance, first);
     until("it is ready", || room.control.instances().iter().all(|instance| !instance.unready)).await;
@@ -34,7 +34,7 @@ async fn an_instance_that_fails_its_live_probe_three_times_is_replaced() {
     let first = warm(&room).await;
     // Twice is not enough; a success undoes it.
     room.body
-        .script(Call::Probe, &[Course::Fail, Course::Fail, Course::Well, Course::Fail, Course::Hang, Course::Fail]);
+        .script(Call::Probe, &[Script::Fail, Script::Fail, Script::Well, Script::Fail, Script::Hang, Script::Fail]);
     until("six probes", || room.body.calls(Call::Probe).len() >= 5).await;
     assert!(room.body.calls(Call::Kill).is_empty());
     until("it is replaced", || room.body.calls(Call::Kill) == [first]).await;

@@ -18,14 +18,14 @@ use super::journal::{self, Journal, Stage};
 use super::logs::LogFile;
 use super::watch::Watcher;
 use super::{Process, ProcessBody, cgroup, contract, streams};
-use crate::adoption::{Adoption, Alive, ENDED, Found, Inherited};
-use crate::body::{Ended, Life};
+use crate::adoption::{Adoption, AliveInstance, ENDED, FoundInstance, InheritedConnections};
+use crate::body::{InstanceEnd, Liveness};
 
 /// How long an instance that was caught falling asleep may take to be so.
 const FALL_ASLEEP: Duration = Duration::from_millis(200);
 
 /// Processes that carry our server's mark, by the instance that they name.
-type Marked = BTreeMap<InstanceId, (Option<FunctionName>, Vec<u32>)>;
+type MarkedProcesses = BTreeMap<InstanceId, (Option<FunctionName>, Vec<u32>)>;
 
 impl ProcessBody {
     /// Looks for instances of earlier servers and takes hold of all of them; those that cannot go on must be killed.
@@ -38,7 +38,7 @@ impl ProcessBody {
         // Once for all of them: these tables are long where there is much traffic.
         let connections = sockets::connections().unwrap_or_default();
         let listeners = sockets::listeners().unwrap_or_default();
-        let (mut all, mut inherited) = (Vec::new(), Inherited::default());
+        let (mut all, mut inherited) = (Vec::new(), InheritedConnections::default());
         for id in ids {
             let folder = self.folder_of(id);
             let journal = Journal::read(&folder).filter(|journal| journal.host_boot == host_boot);
@@ -50,9 +50,17 @@ impl ProcessBody {
                     let has_grace =
                         journal.ending.is_some_and(|ending| ending.to.is_none() || ending.until > boot_millis());
                     let state = self.look_at(id, journal, &processes, &listeners);
-                    state.map(|state| Found { instance: id, function, version, devices, memo, state, has_grace })
+                    state.map(|state| FoundInstance {
+                        instance: id,
+                        function,
+                        version,
+                        devices,
+                        memo,
+                        state,
+                        has_grace,
+                    })
                 }
-                None => self.without_journal(id, &processes).map(|reason| Found {
+                None => self.without_journal(id, &processes).map(|reason| FoundInstance {
                     instance: id,
                     function,
                     version: None,
@@ -90,7 +98,7 @@ impl ProcessBody {
         journal: Journal,
         marked: &[u32],
         listeners: &[Listener],
-    ) -> Option<Result<Alive, String>> {
+    ) -> Option<Result<AliveInstance, String>> {
         let main = processes::look(journal.process).filter(|main| main.started == journal.started && !main.has_ended());
         let others = journal.cgroup.as_deref().map(cgroup::processes).unwrap_or_default();
         if main.is_none() && others.is_empty() && marked.is_empty() {
@@ -117,7 +125,7 @@ impl ProcessBody {
         }
         self.read_on(&process, &journal);
         let life = process.life.clone();
-        Some(Ok(Alive { endpoint: address.into(), life, asleep, busy: 0, born: main.born() }))
+        Some(Ok(AliveInstance { endpoint: address.into(), life, asleep, busy: 0, born: main.born() }))
     }
 
     /// An instance without a journal: its server ended between its start and the writing of one, or the file was lost.
@@ -154,7 +162,7 @@ impl ProcessBody {
     /// Puts it into the table as if we had started it.
     fn take_hold(&self, id: InstanceId, journal: Journal, main_lives: bool) -> Arc<Process> {
         let (ended, watch) = watch::channel(None);
-        let (life, alive) = watch::channel(Life::Alive);
+        let (life, alive) = watch::channel(Liveness::Alive);
         let limited = journal.clone();
         let watched = main_lives
             && Watcher {
@@ -168,8 +176,8 @@ impl ProcessBody {
             .inspect_err(|error| tracing::warn!(instance = %id, %error, "it ended in this moment"))
             .is_ok();
         if !watched {
-            life.send_replace(Life::Ended);
-            let _ = ended.send(Some(Ended { instance: id, code: None, signal: None, out_of_memory: None }));
+            life.send_replace(Liveness::Ended);
+            let _ = ended.send(Some(InstanceEnd { instance: id, code: None, signal: None, out_of_memory: None }));
         }
         let process = Arc::new(Process {
             id,
@@ -241,9 +249,9 @@ impl Process {
 }
 
 /// Every process with our server's mark, but for ourselves: a server that was started inside an instance carries it too.
-fn marked(server: &str) -> Marked {
+fn marked(server: &str) -> MarkedProcesses {
     let mark = format!("{}={server}", contract::SERVER);
-    let mut found = Marked::new();
+    let mut found = MarkedProcesses::new();
     for process in sockets::all_processes().into_iter().filter(|process| *process != std::process::id()) {
         let Ok(bytes) = fs::read(format!("/proc/{process}/environ")) else { continue };
         if !bytes.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()) {

@@ -32,7 +32,7 @@ pub(super) enum Stage {
 
 /// A stop that is under way: the next server goes on with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Ending {
+pub(super) struct StopRecord {
     /// The signal and its target, as ordered.
     pub(super) stop: Stop,
     /// The whole grace, milliseconds.
@@ -72,7 +72,7 @@ pub(super) struct Journal {
     pub(super) stage: Stage,
     /// Its end was asked for.
     #[serde(default)]
-    pub(super) ending: Option<Ending>,
+    pub(super) ending: Option<StopRecord>,
     /// Where it listens, once ready.
     pub(super) address: Option<SocketAddr>,
     /// What the control room wants to be told again.

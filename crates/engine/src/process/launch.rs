@@ -29,7 +29,7 @@ pub(super) struct Launch<'order> {
 
 /// Why no program began.
 #[derive(Debug)]
-pub(super) struct Failed {
+pub(super) struct LaunchFailure {
     pub(super) step: Step,
     pub(super) error: io::Error,
 }
@@ -58,8 +58,8 @@ impl Launch<'_> {
 
 /// Starts the program and waits until it has begun. The plan ends with it, for it holds our copies of the child's ends of its
 /// pipes, which would keep them from ever ending.
-pub(super) fn launch(plan: Plan) -> Result<Pid, Failed> {
-    let failed = |error: io::Error| Failed { step: Step::Program, error };
+pub(super) fn launch(plan: Plan) -> Result<Pid, LaunchFailure> {
+    let failed = |error: io::Error| LaunchFailure { step: Step::Program, error };
     let (reports, report) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
     let child = unsafe_spawn::start(&plan, report.as_fd()).map_err(failed)?;
     drop((report, plan));
@@ -69,7 +69,7 @@ pub(super) fn launch(plan: Plan) -> Result<Pid, Failed> {
     let [step, a, b, c, d] = *said.as_slice() else { return Ok(child) };
     let _ = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::Pid(child), WaitIdOptions::EXITED));
     let step = Step::ALL.into_iter().find(|known| *known as u8 == step).unwrap_or(Step::Program);
-    Err(Failed { step, error: io::Error::from_raw_os_error(i32::from_ne_bytes([a, b, c, d])) })
+    Err(LaunchFailure { step, error: io::Error::from_raw_os_error(i32::from_ne_bytes([a, b, c, d])) })
 }
 
 #[cfg(test)]

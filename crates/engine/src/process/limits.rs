@@ -53,7 +53,7 @@ pub(super) struct Limits {
 
 /// The limits of one instance.
 #[derive(Debug, Default)]
-pub(super) struct Applied {
+pub(super) struct AppliedLimits {
     /// Folders beside the one in which it is frozen.
     pub(super) folders: Vec<PathBuf>,
     /// Its memory limit in bytes, where one is enforced.
@@ -81,8 +81,8 @@ impl Limits {
     }
 
     /// Makes the folders of an instance and writes its limits. `unified` is its folder in the v2 tree.
-    pub(super) fn apply(&self, order: &Order, unified: Option<&Path>) -> io::Result<Applied> {
-        let mut applied = Applied::default();
+    pub(super) fn apply(&self, order: &Order, unified: Option<&Path>) -> io::Result<AppliedLimits> {
+        let mut applied = AppliedLimits::default();
         let mut folder = |place: &Place| -> io::Result<Option<PathBuf>> {
             match place {
                 Place::Unified => Ok(unified.map(Path::to_owned)),

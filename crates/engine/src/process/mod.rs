@@ -34,8 +34,8 @@ use tokio::sync::watch::Receiver;
 
 use crate::adoption::Adoption;
 use crate::body::{
-    Body, BodyEvent, Ended, Error, Health, Life, LocalBody, Measure, Order, Running, StartError, StartProblem,
-    StopOrder,
+    Body, BodyEvent, Error, Health, InstanceEnd, Liveness, LocalBody, Measure, Order, ReadyInstance, StartError,
+    StartProblem, StopOrder,
 };
 use journal::{Journal, Stage};
 use kip_host::failpoint::reached;
@@ -93,9 +93,9 @@ pub(crate) struct Process {
     /// What the next server is told of it.
     journal: Mutex<Journal>,
     /// Set once the main process has ended.
-    ended: Receiver<Option<Ended>>,
+    ended: Receiver<Option<InstanceEnd>>,
     /// The same for others.
-    life: Receiver<Life>,
+    life: Receiver<Liveness>,
     /// Held while it is being stopped.
     stopping: tokio::sync::Mutex<()>,
     /// Headers for hooks.
@@ -219,13 +219,13 @@ impl ProcessBody {
     }
 
     /// Begins a start, unless it was cancelled.
-    fn begin(&self, id: InstanceId) -> Option<Starting<'_>> {
+    fn begin(&self, id: InstanceId) -> Option<StartGuard<'_>> {
         let mut table = self.lock();
         if table.cancelled.remove(&id) {
             return None;
         }
         table.starting.insert(id);
-        Some(Starting { body: self, id })
+        Some(StartGuard { body: self, id })
     }
 
     fn cgroup_of(&self, id: InstanceId) -> Option<PathBuf> {
@@ -234,12 +234,12 @@ impl ProcessBody {
 }
 
 /// A start that has no process yet; while it lasts, whoever is to end the instance waits.
-struct Starting<'body> {
+struct StartGuard<'body> {
     body: &'body ProcessBody,
     id: InstanceId,
 }
 
-impl Drop for Starting<'_> {
+impl Drop for StartGuard<'_> {
     fn drop(&mut self) {
         self.body.lock().starting.remove(&self.id);
         self.body.spawned.notify_waiters();
@@ -252,7 +252,7 @@ impl Body for ProcessBody {
         self.find_left()
     }
 
-    async fn start(&self, order: Order) -> Result<Running, StartError> {
+    async fn start(&self, order: Order) -> Result<ReadyInstance, StartError> {
         let Some(starting) = self.begin(order.instance) else {
             let (problem, detail) = (StartProblem::SpawnFailed, "the start was cancelled".to_owned());
             return Err(StartError { problem, detail, last_lines: Vec::new() });

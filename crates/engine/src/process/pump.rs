@@ -67,7 +67,7 @@ struct Workspace {
 
 /// What a look at a pipe found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Look {
+enum PipeRead {
     /// Something was written down; there may be more.
     More,
     /// The pipe is empty.
@@ -80,7 +80,7 @@ enum Look {
 
 /// What is to become of a line whose end is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rest {
+enum PartialLine {
     /// It stays in the pipe.
     Stays,
     /// It becomes a piece that goes on.
@@ -150,9 +150,9 @@ impl Pump {
             for stream in streams {
                 // Bounded: it may be writing faster than we read.
                 for _ in 0..64 {
-                    match stream.look(&workspace, Rest::Cut) {
-                        Ok(Look::More) => tokio::task::yield_now().await,
-                        Ok(Look::Nothing | Look::Begun | Look::End) | Err(_) => break,
+                    match stream.look(&workspace, PartialLine::Cut) {
+                        Ok(PipeRead::More) => tokio::task::yield_now().await,
+                        Ok(PipeRead::Nothing | PipeRead::Begun | PipeRead::End) | Err(_) => break,
                     }
                 }
             }
@@ -182,16 +182,16 @@ async fn follow(stream: &Stream, workspace: &Mutex<Workspace>) -> io::Result<()>
         loop {
             let now = kip_host::clock::boot_millis();
             let rest = match begun {
-                _ if closed => Rest::Line,
-                Some(since) if now >= since + PATIENCE => Rest::Cut,
-                _ => Rest::Stays,
+                _ if closed => PartialLine::Line,
+                Some(since) if now >= since + PATIENCE => PartialLine::Cut,
+                _ => PartialLine::Stays,
             };
             match stream.look(workspace, rest)? {
-                Look::More => {
+                PipeRead::More => {
                     begun = None;
                     tokio::task::yield_now().await;
                 }
-                Look::Begun => {
+                PipeRead::Begun => {
                     begun = begun.or(Some(now));
                     if let Ok(ready) = tokio::time::timeout(pause, pipe.readable()).await {
                         let mut ready = ready?;
@@ -201,8 +201,8 @@ async fn follow(stream: &Stream, workspace: &Mutex<Workspace>) -> io::Result<()>
                         pause = (pause * 2).min(LONGEST_PAUSE);
                     }
                 }
-                Look::Nothing => break,
-                Look::End => return Ok(()),
+                PipeRead::Nothing => break,
+                PipeRead::End => return Ok(()),
             }
         }
     }
@@ -210,14 +210,14 @@ async fn follow(stream: &Stream, workspace: &Mutex<Workspace>) -> io::Result<()>
 
 impl Stream {
     /// Looks at what is there, writes lines down and takes them out.
-    fn look(&self, workspace: &Mutex<Workspace>, rest: Rest) -> io::Result<Look> {
+    fn look(&self, workspace: &Mutex<Workspace>, rest: PartialLine) -> io::Result<PipeRead> {
         let mut workspace = lock(workspace);
         let Workspace { shelf, buffer, records } = &mut *workspace;
         match rustix::pipe::tee(&self.pipe, &shelf.1, CHUNK, SpliceFlags::NONBLOCK) {
-            Ok(0) => return Ok(Look::End),
+            Ok(0) => return Ok(PipeRead::End),
             Ok(_) => {}
-            Err(rustix::io::Errno::AGAIN) => return Ok(Look::Nothing),
-            Err(rustix::io::Errno::INTR) => return Ok(Look::More),
+            Err(rustix::io::Errno::AGAIN) => return Ok(PipeRead::Nothing),
+            Err(rustix::io::Errno::INTR) => return Ok(PipeRead::More),
             Err(error) => return Err(error.into()),
         }
         let mut seen = 0;
@@ -232,7 +232,7 @@ impl Stream {
         records.clear();
         let taken = self.cut(&buffer[..seen], rest, records);
         if taken == 0 {
-            return Ok(Look::Begun);
+            return Ok(PipeRead::Begun);
         }
         self.write_down(records, taken);
         let mut left = taken;
@@ -244,11 +244,11 @@ impl Stream {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Look::More)
+        Ok(PipeRead::More)
     }
 
     /// Makes records of whole lines, and of pieces of lines that are too long. Gives how much of `seen` they cover.
-    fn cut(&self, seen: &[u8], last: Rest, records: &mut Vec<u8>) -> usize {
+    fn cut(&self, seen: &[u8], last: PartialLine, records: &mut Vec<u8>) -> usize {
         let stamp = stamp();
         let mut record = |tag: &str, text: &[u8]| {
             for part in [stamp.as_bytes(), b" ", self.name.as_bytes(), b" ", tag.as_bytes(), b" ", text, b"\n"] {
@@ -268,8 +268,8 @@ impl Stream {
                     record("P", &rest[..self.longest]);
                     begin += self.longest;
                 }
-                None if last != Rest::Stays && !rest.is_empty() => {
-                    record(if last == Rest::Cut { "P" } else { "F" }, rest);
+                None if last != PartialLine::Stays && !rest.is_empty() => {
+                    record(if last == PartialLine::Cut { "P" } else { "F" }, rest);
                     return seen.len();
                 }
                 None => return begin,

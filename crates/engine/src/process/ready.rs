@@ -9,7 +9,7 @@ use kip_spec::function::ReadyProbe;
 use tokio::net::TcpStream;
 
 use super::Process;
-use crate::body::{Ended, Order, Running, StartProblem};
+use crate::body::{InstanceEnd, Order, ReadyInstance, StartProblem};
 
 /// Between two probes: quick at first, for programs that start in milliseconds, then a fifth longer each time, so that
 /// readiness is seen late by a fifth of the start at most.
@@ -21,13 +21,13 @@ const PROBE_LIMIT: Duration = Duration::from_secs(2);
 type Failure = (StartProblem, String);
 
 /// Waits until the instance is ready, or has ended, or has had its time.
-pub(super) async fn wait(process: &Process, order: &Order, port: u16) -> Result<Running, Failure> {
+pub(super) async fn wait(process: &Process, order: &Order, port: u16) -> Result<ReadyInstance, Failure> {
     let mut ended = process.ended.clone();
     tokio::select! {
         end = ended.wait_for(Option::is_some) => {
             let end = end.ok().and_then(|end| *end);
             let problem = match end {
-                Some(Ended { out_of_memory: Some(limit), .. }) => StartProblem::OutOfMemory { limit },
+                Some(InstanceEnd { out_of_memory: Some(limit), .. }) => StartProblem::OutOfMemory { limit },
                 Some(end) => StartProblem::Exited { code: end.code, signal: end.signal },
                 None => StartProblem::Exited { code: None, signal: None },
             };
@@ -39,7 +39,7 @@ pub(super) async fn wait(process: &Process, order: &Order, port: u16) -> Result<
     }
 }
 
-async fn probe_and_check(process: &Process, order: &Order, port: u16) -> Result<Running, Failure> {
+async fn probe_and_check(process: &Process, order: &Order, port: u16) -> Result<ReadyInstance, Failure> {
     let mut stranger_seen = false;
     loop {
         let address = probe(order, port).await;
@@ -87,7 +87,7 @@ fn own_listeners(process: &Process) -> Vec<Listener> {
 }
 
 /// Somebody answered: it must be the instance, or requests would go to a stranger.
-fn check_owner(process: &Process, order: &Order, address: SocketAddr) -> Result<Running, Failure> {
+fn check_owner(process: &Process, order: &Order, address: SocketAddr) -> Result<ReadyInstance, Failure> {
     let listeners = own_listeners(process);
     let own = listeners.iter().find(|listener| listener.address.port() == address.port());
     if own.is_none() {
@@ -102,7 +102,7 @@ fn check_owner(process: &Process, order: &Order, address: SocketAddr) -> Result<
         );
     }
     *process.address.lock() = Some(address);
-    Ok(Running { endpoint: address.into(), life: process.life.clone(), exposed })
+    Ok(ReadyInstance { endpoint: address.into(), life: process.life.clone(), exposed })
 }
 
 /// It had its time: does it listen elsewhere?

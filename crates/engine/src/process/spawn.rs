@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 use super::journal::{self, Journal, Stage};
-use super::launch::{Failed, Launch, launch};
+use super::launch::{Launch, LaunchFailure, launch};
 use super::logs::LogFile;
 use super::unsafe_spawn::Step;
 use super::watch::Watcher;
 use super::{Process, ProcessBody, cgroup, contract, expand, streams};
-use crate::body::{Life, Order, StartError, StartProblem};
+use crate::body::{Liveness, Order, StartError, StartProblem};
 use kip_host::failpoint::reached;
 
 /// Programs that are on their way into the kernel at once.
@@ -73,7 +73,7 @@ impl ProcessBody {
         let launched = kip_host::tasks::blocking("start instance", move || launch(plan)).await;
         drop(turn);
         let launched = launched.unwrap_or_else(|| {
-            Err(Failed { step: Step::Program, error: io::Error::other("the server is about to end") })
+            Err(LaunchFailure { step: Step::Program, error: io::Error::other("the server is about to end") })
         });
         let child = launched.map_err(|failed| {
             cgroup.iter().chain(&limits.folders).for_each(|folder| cgroup::remove(folder));
@@ -82,7 +82,7 @@ impl ProcessBody {
         reached("start: spawned");
         let pid = child.as_raw_nonzero().get().unsigned_abs();
         let (ended, watch) = watch::channel(None);
-        let (life, alive) = watch::channel(Life::Alive);
+        let (life, alive) = watch::channel(Liveness::Alive);
         let headers = contract::headers(order);
         let journal = Journal {
             host_boot: kip_host::clock::boot_id().unwrap_or_default(),
@@ -148,7 +148,7 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-fn explain(failed: &Failed, program: &Path, directory: &Path) -> (StartProblem, String) {
+fn explain(failed: &LaunchFailure, program: &Path, directory: &Path) -> (StartProblem, String) {
     let (program, error) = (program.display(), &failed.error);
     match (failed.step, error.kind()) {
         // The file was there a moment ago, so it is the interpreter in its first line that is not.

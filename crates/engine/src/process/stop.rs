@@ -13,7 +13,7 @@ use kip_host::failpoint::reached;
 use kip_spec::function::{Stop, StopSignal, StopTarget};
 use rustix::process::{Pid, Signal};
 
-use super::journal::Ending;
+use super::journal::StopRecord;
 use super::{Process, cgroup, contract, limits, members};
 use crate::body::{Error, StopOrder};
 
@@ -80,9 +80,9 @@ impl Process {
     }
 
     /// Writes down what is to come and calls the hook.
-    async fn call_hook(&self, order: &StopOrder) -> Ending {
+    async fn call_hook(&self, order: &StopOrder) -> StopRecord {
         let (stop, grace) = (order.stop, order.grace.0);
-        let ending = Ending { stop, grace, to: None, until: 0, rest_signalled: false };
+        let ending = StopRecord { stop, grace, to: None, until: 0, rest_signalled: false };
         self.note(|journal| journal.ending = Some(ending));
         if let Some(hook) = order.pre_stop.as_ref().filter(|_| self.ended.borrow().is_none())
             && let Err(error) = contract::call_hook(self, "pre_stop", http::Method::GET, hook).await
@@ -93,10 +93,10 @@ impl Process {
     }
 
     /// Sends the signal, from which the grace counts. A main process that has ended by itself leaves the rest to be asked.
-    fn ask_to_end(&self, ending: Ending) -> Ending {
+    fn ask_to_end(&self, ending: StopRecord) -> StopRecord {
         let to = ending.stop.to.unwrap_or_else(|| target_of(self.pid));
         let until = boot_millis().saturating_add(ending.grace);
-        let ending = Ending { to: Some(to), until, ..ending };
+        let ending = StopRecord { to: Some(to), until, ..ending };
         // Before the signal: a program must not get it twice because a server ended in between.
         self.note(|journal| journal.ending = Some(ending));
         let signal = signal_of(ending.stop);
@@ -112,10 +112,10 @@ impl Process {
     }
 
     /// The main process has ended: whatever is left gets SIGTERM, unless it got the signal with its group, and the rest of the grace.
-    async fn end_rest(&self, ending: Ending, server: &str) {
+    async fn end_rest(&self, ending: StopRecord, server: &str) {
         let mut rest = self.leftover(server);
         if !rest.is_empty() && !ending.rest_signalled {
-            self.note(|journal| journal.ending = Some(Ending { rest_signalled: true, ..ending }));
+            self.note(|journal| journal.ending = Some(StopRecord { rest_signalled: true, ..ending }));
             let had_it = |process: &u32| ending.to == Some(StopTarget::Group) && self.is_in_group(*process);
             rest.iter().copied().filter(|process| !had_it(process)).for_each(members::terminate);
         }

@@ -11,14 +11,14 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::unsafe_readable::readable;
-use crate::body::{BodyEvent, Ended, Life};
+use crate::body::{BodyEvent, InstanceEnd, Liveness};
 
 /// Who is told of an end.
 #[derive(Debug)]
 pub(super) struct Watcher<Memory> {
     pub(super) instance: InstanceId,
-    pub(super) ended: watch::Sender<Option<Ended>>,
-    pub(super) life: watch::Sender<Life>,
+    pub(super) ended: watch::Sender<Option<InstanceEnd>>,
+    pub(super) life: watch::Sender<Liveness>,
     pub(super) report: mpsc::Sender<BodyEvent>,
     pub(super) out_of_memory: Memory,
 }
@@ -51,8 +51,8 @@ impl<Memory: Fn() -> Option<u64> + Send + Sync + 'static> Watcher<Memory> {
     }
 
     async fn tell(&self, (code, signal): (Option<i32>, Option<i32>)) {
-        let end = Ended { instance: self.instance, code, signal, out_of_memory: (self.out_of_memory)() };
-        self.life.send_replace(Life::Ended);
+        let end = InstanceEnd { instance: self.instance, code, signal, out_of_memory: (self.out_of_memory)() };
+        self.life.send_replace(Liveness::Ended);
         let _ = self.ended.send(Some(end));
         let _ = self.report.send(BodyEvent::Ended(end)).await;
     }

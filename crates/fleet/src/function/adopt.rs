@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use kip_spec::{InstanceId, VersionId};
 
-use super::{FunctionCore, Placed, Revision, Role};
+use super::{FunctionCore, RequestPlace, Revision, Role};
 use crate::instance::Instance;
-use crate::why::Why;
-use crate::{Change, Class, Effect, Found, Kind, Policy, State, Ticket, ToPlacer};
+use crate::why::Reason;
+use crate::{Change, Class, Effect, FoundState, Kind, Policy, State, Ticket, ToPlacer};
 
 impl FunctionCore {
     /// Takes over an instance. One of a version that does not serve is let go as if it had just been replaced.
@@ -17,7 +17,7 @@ impl FunctionCore {
         id: InstanceId,
         version: VersionId,
         policy: Arc<Policy>,
-        found: Found,
+        found: FoundState,
         effects: &mut Vec<Effect>,
     ) {
         if self.instances.contains_key(&id) {
@@ -40,7 +40,7 @@ impl FunctionCore {
         };
         let to = instance.state;
         self.instances.insert(id, instance);
-        effects.push(Effect::Changed(Change { instance: id, version, from: None, to, why: Why::Adopted }));
+        effects.push(Effect::Changed(Change { instance: id, version, from: None, to, why: Reason::Adopted }));
         let (function, place) = (self.number, found.place);
         let rung = to.rung();
         effects.push(Effect::Tell(ToPlacer::Hold { function, instance: id, version, need, place, rung }));
@@ -55,7 +55,7 @@ impl FunctionCore {
         instance.settle(now);
         let stall = self.revisions.get(&instance.version).and_then(|revision| revision.policy.stall);
         instance.watch = instance.watch.or_else(|| stall.map(|stall| now.saturating_add(stall)));
-        self.placed.insert(ticket, Placed { on: id, since: now });
+        self.placed.insert(ticket, RequestPlace { on: id, since: now });
     }
 
     /// What an earlier server left on an instance is over.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{FunctionCore, Role};
 use crate::instance::Goal;
-use crate::why::Why;
+use crate::why::Reason;
 use crate::{Effect, Priority, StartKind, Ticket};
 
 /// Tasks that are ready.
@@ -39,7 +39,7 @@ impl FunctionCore {
         let Some(id) = self.placed.get(&ticket).map(|placed| placed.on) else { return };
         let alone = self.instances.get(&id).is_some_and(|instance| instance.in_flight == 1 && instance.goal.is_none());
         if alone {
-            self.set_goal(now, id, Goal::Stop, Why::TaskStopped, effects);
+            self.set_goal(now, id, Goal::Stop, Reason::TaskStopped, effects);
         }
     }
 

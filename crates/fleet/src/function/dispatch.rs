@@ -3,9 +3,9 @@
 use kip_spec::function::Dispatch;
 use kip_spec::{InstanceId, VersionId};
 
-use super::{FunctionCore, Placed, Role};
+use super::{FunctionCore, RequestPlace, Role};
 use crate::instance::Instance;
-use crate::queue::Waiting;
+use crate::queue::QueuedRequest;
 use crate::why::Refusal;
 use crate::{Call, Class, Effect, Kind, Qualifier, StartKind, State, Ticket};
 
@@ -37,7 +37,7 @@ impl FunctionCore {
             return refuse(Refusal::QueueFull { depth }, effects);
         }
         let patience = call.patience.unwrap_or(u64::MAX).min(revision.policy.queue_timeout);
-        let waiting = Waiting {
+        let waiting = QueuedRequest {
             since: now,
             deadline: now.saturating_add(patience),
             priority: call.priority,
@@ -148,7 +148,7 @@ impl FunctionCore {
         {
             instance.watch = Some(now.saturating_add(stall));
         }
-        self.placed.insert(ticket, Placed { on: id, since: now });
+        self.placed.insert(ticket, RequestPlace { on: id, since: now });
         effects.push(Effect::Dispatch { ticket, instance: id, start });
     }
 

@@ -3,8 +3,8 @@
 use kip_spec::InstanceId;
 
 use super::FunctionCore;
-use crate::why::Why;
-use crate::{Class, Effect, Unhealthy};
+use crate::why::Reason;
+use crate::{Class, Effect, ProbeFailure};
 
 impl FunctionCore {
     /// The ready probe only gates dispatch. It rests while the instance sleeps.
@@ -18,11 +18,11 @@ impl FunctionCore {
 
     /// The live probe replaces. An instance that is only slow to answer while it works is left to the watchdog, which
     /// looks at the work itself.
-    pub(super) fn unhealthy(&mut self, now: u64, id: InstanceId, how: Unhealthy, effects: &mut Vec<Effect>) {
+    pub(super) fn unhealthy(&mut self, now: u64, id: InstanceId, how: ProbeFailure, effects: &mut Vec<Effect>) {
         let Some(instance) = self.instances.get(&id) else { return };
-        let working = instance.in_flight > 0 && how == Unhealthy::Slow;
+        let working = instance.in_flight > 0 && how == ProbeFailure::Slow;
         if instance.state.class() == Class::Hot && !working {
-            self.kill(now, id, Why::NotLive(how), true, effects);
+            self.kill(now, id, Reason::NotLive(how), true, effects);
         }
     }
 
@@ -50,7 +50,7 @@ impl FunctionCore {
         let Some(stall) = stall.filter(|_| instance.watch.is_some() && instance.in_flight > 0) else { return };
         let silent = now.saturating_sub(last);
         if silent >= stall {
-            self.kill(now, id, Why::Stalled { silent }, true, effects);
+            self.kill(now, id, Reason::Stalled { silent }, true, effects);
         } else {
             instance.watch = Some(last.saturating_add(stall).max(now + 1));
         }
@@ -61,7 +61,7 @@ impl FunctionCore {
         let overdue = |instance: &crate::instance::Instance| instance.inherited.is_some_and(|(_, until)| until <= now);
         let late: Vec<InstanceId> = self.instances.values().filter(|i| overdue(i)).map(|i| i.id).collect();
         for id in late {
-            self.kill(now, id, Why::NeverSettled, true, effects);
+            self.kill(now, id, Reason::NeverSettled, true, effects);
         }
     }
 }

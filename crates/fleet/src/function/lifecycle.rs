@@ -6,8 +6,8 @@ use super::revision::STABLE;
 use super::{FunctionCore, Role};
 use crate::instance::{Goal, Operation};
 use crate::policy::{GRACE, Limits};
-use crate::why::{Exit, Gone, Refusal, StartFailure, Why};
-use crate::{Class, Effect, Operate, OperationNumber, Rung, Seen, StartKind, State, ToPlacer};
+use crate::why::{EndReason, ProgramExit, Reason, Refusal, StartFailure};
+use crate::{Class, Effect, Operate, OperationNumber, OperationOutcome, Rung, StartKind, State, ToPlacer};
 
 /// After a failed pause the instance stays hot for this long before the next try.
 const PAUSE_RETRY: u64 = 30_000;
@@ -19,7 +19,7 @@ impl FunctionCore {
         now: u64,
         id: InstanceId,
         operation: OperationNumber,
-        seen: Seen,
+        seen: OperationOutcome,
         effects: &mut Vec<Effect>,
     ) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
@@ -29,24 +29,36 @@ impl FunctionCore {
         instance.operation = None;
         let state = instance.state;
         match (state, seen) {
-            (State::Starting, Seen::Started) if self.has_initialize(id) => {
+            (State::Starting, OperationOutcome::Started) if self.has_initialize(id) => {
                 let limit = self.limits(id).initialize;
-                self.operate(now, id, State::Initializing, Operate::Initialize, limit, Why::ProgramReady, effects);
+                self.operate(now, id, State::Initializing, Operate::Initialize, limit, Reason::ProgramReady, effects);
             }
-            (State::Starting, Seen::Started) => self.hot(now, id, StartKind::Cold, Why::ProgramReady, effects),
-            (State::Initializing, Seen::Initialized) => self.hot(now, id, StartKind::Cold, Why::Initialized, effects),
-            (State::Starting | State::Initializing, Seen::StartFailed(failure)) => {
+            (State::Starting, OperationOutcome::Started) => {
+                self.hot(now, id, StartKind::Cold, Reason::ProgramReady, effects)
+            }
+            (State::Initializing, OperationOutcome::Initialized) => {
+                self.hot(now, id, StartKind::Cold, Reason::Initialized, effects)
+            }
+            (State::Starting | State::Initializing, OperationOutcome::StartFailed(failure)) => {
                 self.start_failed(now, id, failure, effects);
             }
-            (State::Pausing, Seen::Paused) => self.rest(now, id, Rung::Paused, effects),
-            (State::Parking, Seen::Parked) => self.rest(now, id, Rung::Parked, effects),
-            (State::Spilling, Seen::Spilled) => self.rest(now, id, Rung::Spilled, effects),
-            (State::Pausing, Seen::PauseFailed) => self.stays(now, id, State::Ready, Why::PauseFailed, effects),
-            (State::Parking, Seen::ParkFailed) => self.stays(now, id, State::Paused, Why::ParkFailed, effects),
-            (State::Spilling, Seen::SpillFailed) => self.stays(now, id, State::Parked, Why::ParkFailed, effects),
-            (State::Waking, Seen::Resumed) => self.hot(now, id, StartKind::Woken, Why::Done, effects),
-            (State::Waking, Seen::ResumeFailed) => self.kill(now, id, Why::WakeFailed, false, effects),
-            (State::Stopping, Seen::Stopped) => self.gone(now, id, Gone::Stopped, Why::Done, effects),
+            (State::Pausing, OperationOutcome::Paused) => self.rest(now, id, Rung::Paused, effects),
+            (State::Parking, OperationOutcome::Parked) => self.rest(now, id, Rung::Parked, effects),
+            (State::Spilling, OperationOutcome::Spilled) => self.rest(now, id, Rung::Spilled, effects),
+            (State::Pausing, OperationOutcome::PauseFailed) => {
+                self.stays(now, id, State::Ready, Reason::PauseFailed, effects)
+            }
+            (State::Parking, OperationOutcome::ParkFailed) => {
+                self.stays(now, id, State::Paused, Reason::ParkFailed, effects)
+            }
+            (State::Spilling, OperationOutcome::SpillFailed) => {
+                self.stays(now, id, State::Parked, Reason::ParkFailed, effects)
+            }
+            (State::Waking, OperationOutcome::Resumed) => self.hot(now, id, StartKind::Woken, Reason::Done, effects),
+            (State::Waking, OperationOutcome::ResumeFailed) => self.kill(now, id, Reason::WakeFailed, false, effects),
+            (State::Stopping, OperationOutcome::Stopped) => {
+                self.gone(now, id, EndReason::Stopped, Reason::Done, effects)
+            }
             // An answer that does not fit its operation is a shell's mistake: keep waiting for the deadline.
             _ => {
                 let deadline = Some(now.saturating_add(self.limits(id).stop));
@@ -59,24 +71,24 @@ impl FunctionCore {
 
     /// It has come to rest, perhaps on the way to a deeper rung or to its end.
     fn rest(&mut self, now: u64, id: InstanceId, rung: Rung, effects: &mut Vec<Effect>) {
-        self.change(now, id, rung.state(), Why::Done, effects);
+        self.change(now, id, rung.state(), Reason::Done, effects);
         self.pursue(now, id, effects);
     }
 
     /// It could not be brought lower.
-    fn stays(&mut self, now: u64, id: InstanceId, state: State, why: Why, effects: &mut Vec<Effect>) {
+    fn stays(&mut self, now: u64, id: InstanceId, state: State, why: Reason, effects: &mut Vec<Effect>) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         instance.pause_not_before = now.saturating_add(PAUSE_RETRY);
         let goal = instance.goal.take();
         self.change(now, id, state, why, effects);
         // Whoever waits for its room would wait in vain: what cannot sleep ends.
-        if let Some((Goal::Stop, why) | (_, why @ Why::Evicted { .. })) = goal {
+        if let Some((Goal::Stop, why) | (_, why @ Reason::Evicted { .. })) = goal {
             self.set_goal(now, id, Goal::Stop, why, effects);
         }
     }
 
     /// Gives an instance somewhere to go. One that works finishes first and gets nothing new meanwhile.
-    pub(super) fn set_goal(&mut self, now: u64, id: InstanceId, goal: Goal, why: Why, effects: &mut Vec<Effect>) {
+    pub(super) fn set_goal(&mut self, now: u64, id: InstanceId, goal: Goal, why: Reason, effects: &mut Vec<Effect>) {
         let Some(instance) = self.instances.get_mut(&id) else { return };
         instance.goal = Some((goal, why));
         if instance.wants_room {
@@ -131,7 +143,7 @@ impl FunctionCore {
         ids.into_iter().for_each(|id| self.pursue(now, id, effects));
     }
 
-    fn stop(&mut self, now: u64, id: InstanceId, why: Why, effects: &mut Vec<Effect>) {
+    fn stop(&mut self, now: u64, id: InstanceId, why: Reason, effects: &mut Vec<Effect>) {
         let Some(instance) = self.instances.get(&id) else { return };
         let (version, uptime) = (instance.version, now.saturating_sub(instance.hot_since));
         if let Some(revision) = self.revisions.get_mut(&version)
@@ -145,7 +157,7 @@ impl FunctionCore {
     }
 
     /// The program ended by itself; what may be left of it is cleared away.
-    pub(super) fn exited(&mut self, now: u64, id: InstanceId, exit: Exit, effects: &mut Vec<Effect>) {
+    pub(super) fn exited(&mut self, now: u64, id: InstanceId, exit: ProgramExit, effects: &mut Vec<Effect>) {
         let Some(instance) = self.instances.get(&id) else { return };
         match instance.state {
             State::Starting | State::Initializing => self.start_failed(now, id, StartFailure::Exited(exit), effects),
@@ -161,7 +173,7 @@ impl FunctionCore {
                     false
                 });
                 self.tell_loop(version, looping, effects);
-                self.kill(now, id, Why::Exited(exit), false, effects);
+                self.kill(now, id, Reason::Exited(exit), false, effects);
             }
         }
     }
@@ -183,24 +195,24 @@ impl FunctionCore {
             }
             // Its requests had as long as any request may have.
             State::Draining => {
-                let why = instance.goal.map_or(Why::Deadline, |(_, why)| why);
+                let why = instance.goal.map_or(Reason::Deadline, |(_, why)| why);
                 self.stop(now, id, why, effects);
             }
             // Whether it sleeps is not known, so it cannot be trusted with a request.
-            _ => self.kill(now, id, Why::Deadline, false, effects),
+            _ => self.kill(now, id, Reason::Deadline, false, effects),
         }
     }
 
     /// A new version did not get room to prove itself.
     fn no_room_in_time(&mut self, now: u64, id: InstanceId, effects: &mut Vec<Effect>) {
         let Some(version) = self.instances.get(&id).map(|instance| instance.version) else { return };
-        self.gone(now, id, Gone::NoRoom, Why::NoCapacity, effects);
+        self.gone(now, id, EndReason::NoRoom, Reason::NoCapacity, effects);
         if self.revisions.get(&version).is_some_and(|revision| revision.role == Role::Candidate) {
             self.candidate_failed(version, StartFailure::NoRoomInTime, effects);
         }
     }
 
-    fn hot(&mut self, now: u64, id: InstanceId, from: StartKind, why: Why, effects: &mut Vec<Effect>) {
+    fn hot(&mut self, now: u64, id: InstanceId, from: StartKind, why: Reason, effects: &mut Vec<Effect>) {
         self.change(now, id, State::Ready, why, effects);
         let Some(instance) = self.instances.get_mut(&id) else { return };
         instance.hot_since = now;
@@ -226,7 +238,7 @@ impl FunctionCore {
     fn start_failed(&mut self, now: u64, id: InstanceId, failure: StartFailure, effects: &mut Vec<Effect>) {
         let Some(instance) = self.instances.get(&id) else { return };
         let version = instance.version;
-        self.kill(now, id, Why::StartFailed(failure), false, effects);
+        self.kill(now, id, Reason::StartFailed(failure), false, effects);
         let others = self.instances.values().any(|instance| {
             instance.version == version
                 && matches!(instance.state.class(), Class::Hot | Class::Starting | Class::Asleep)
@@ -251,7 +263,7 @@ impl FunctionCore {
         }
     }
 
-    pub(super) fn kill(&mut self, now: u64, id: InstanceId, why: Why, autopsy: bool, effects: &mut Vec<Effect>) {
+    pub(super) fn kill(&mut self, now: u64, id: InstanceId, why: Reason, autopsy: bool, effects: &mut Vec<Effect>) {
         let limit = self.limits(id).stop;
         self.placed.retain(|_, placed| placed.on != id);
         if let Some(instance) = self.instances.get_mut(&id) {
@@ -269,7 +281,7 @@ impl FunctionCore {
         state: State,
         what: Operate,
         limit: u64,
-        why: Why,
+        why: Reason,
         effects: &mut Vec<Effect>,
     ) {
         let operation = self.next_operation();

@@ -28,8 +28,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::alias::Alias;
 use crate::instance::Instance;
-use crate::sparse::Sparse;
-use crate::why::{Gone, Refusal, Why};
+use crate::sparse::SparseMap;
+use crate::why::{EndReason, Reason, Refusal};
 use crate::{
     AliasNumber, Change, Class, CoreNumber, Effect, Event, FromPlacer, Now, OperationNumber, Qualifier, State, Ticket,
     ToPlacer, Usage,
@@ -38,23 +38,23 @@ use crate::{
 pub use backlog::Backlog;
 pub(crate) use rebuild::settle_half;
 
-pub use provisioning::Provisioned;
-pub use revision::{Backoff, Costs, Revision, Role};
-pub use waits::Waits;
+pub use provisioning::ProvisionedTarget;
+pub use revision::{Backoff, OperationCosts, Revision, Role};
+pub use waits::WaitReason;
 
 /// All of one function that decides.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FunctionCore {
     boot: u32,
     number: CoreNumber,
-    revisions: Sparse<VersionId, Revision>,
+    revisions: SparseMap<VersionId, Revision>,
     aliases: BTreeMap<AliasNumber, Alias>,
     /// What is provisioned, and for whom.
-    provisions: Vec<Provisioned>,
+    provisions: Vec<ProvisionedTarget>,
     /// What was wanted before the server began anew, until somebody goes on from there.
     reached: BTreeMap<Qualifier, u32>,
-    instances: Sparse<InstanceId, Instance>,
-    placed: BTreeMap<Ticket, Placed>,
+    instances: SparseMap<InstanceId, Instance>,
+    placed: BTreeMap<Ticket, RequestPlace>,
     next_instance: u32,
     next_operation: u64,
     /// Places offered to tasks so far.
@@ -64,7 +64,7 @@ pub struct FunctionCore {
     /// When the shell will call `Tick`, boot time.
     armed: Option<u64>,
     /// Set once the function is on its way out, with what its callers are told.
-    closing: Option<(Refusal, Why)>,
+    closing: Option<(Refusal, Reason)>,
     /// Somebody waits for room: since when, boot time, and how much longer than usual instances serve before they are offered.
     pressed: Option<(u64, u8)>,
     #[serde(skip)]
@@ -73,7 +73,7 @@ pub struct FunctionCore {
 
 /// Where a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Placed {
+struct RequestPlace {
     on: InstanceId,
     since: u64,
 }
@@ -92,11 +92,11 @@ impl FunctionCore {
         Self {
             boot,
             number,
-            revisions: Sparse::default(),
+            revisions: SparseMap::default(),
             aliases: BTreeMap::new(),
             provisions: Vec::new(),
             reached: BTreeMap::new(),
-            instances: Sparse::default(),
+            instances: SparseMap::default(),
             placed: BTreeMap::new(),
             next_instance: sequence,
             next_operation: 0,
@@ -157,8 +157,8 @@ impl FunctionCore {
             }
             Event::Measured { version, cpu, gpu_memory } => return self.measured(now, version, cpu, gpu_memory),
             Event::Alias { alias, targets, provisioned } => self.point(alias, &targets, provisioned),
-            Event::Remove => self.close(now, Refusal::Removed, Why::Removed, effects),
-            Event::Shutdown => self.close(now, Refusal::ShuttingDown, Why::ShuttingDown, effects),
+            Event::Remove => self.close(now, Refusal::Removed, Reason::Removed, effects),
+            Event::Shutdown => self.close(now, Refusal::ShuttingDown, Reason::ShuttingDown, effects),
             Event::Observed { instance, operation, seen } => self.observed(now, instance, operation, seen, effects),
             Event::Exited { instance, exit } => self.exited(now, instance, exit, effects),
             Event::Adopt { instance, version, policy, found } => {
@@ -169,8 +169,8 @@ impl FunctionCore {
             Event::Readiness { instance, ready } => self.readiness(instance, ready),
             Event::Unhealthy { instance, how } => self.unhealthy(now, instance, how, effects),
             Event::Progress { instance, last } => self.progress(now, instance, last, effects),
-            Event::Rotate => self.mark_all(Why::Rotated),
-            Event::Outgrown { instance } => self.mark(instance, Why::Outgrown),
+            Event::Rotate => self.mark_all(Reason::Rotated),
+            Event::Outgrown { instance } => self.mark(instance, Reason::Outgrown),
             Event::Placer(message) => self.placer_says(now, message, effects),
             Event::Tick => {
                 self.armed = None;
@@ -204,7 +204,7 @@ impl FunctionCore {
         self.instances.is_empty()
             && self.placed.is_empty()
             && self.aliases.is_empty()
-            && self.provisions.iter().all(Provisioned::is_at_rest)
+            && self.provisions.iter().all(ProvisionedTarget::is_at_rest)
             && self.revisions.values().all(|revision| {
                 revision.queue.is_empty()
                     && revision.backlog.count == 0
@@ -246,7 +246,7 @@ impl FunctionCore {
     }
 
     /// What is provisioned, and for whom.
-    pub fn provisions(&self) -> &[Provisioned] {
+    pub fn provisions(&self) -> &[ProvisionedTarget] {
         &self.provisions
     }
 
@@ -304,7 +304,7 @@ impl FunctionCore {
             let scaler = scales.then(|| revision.scaler.next_tick()).flatten();
             [revision.queue.next_deadline(), scaler, revision.backoff.retry_at()]
         });
-        let provisions = self.provisions.iter().map(Provisioned::due);
+        let provisions = self.provisions.iter().map(ProvisionedTarget::due);
         instances.chain(revisions).chain(provisions).flatten().min()
     }
 
@@ -323,7 +323,7 @@ impl FunctionCore {
     }
 
     /// Moves an instance to another state, tells the log, and tells the placer what that gives back.
-    fn change(&mut self, now: u64, id: InstanceId, to: State, why: Why, effects: &mut Vec<Effect>) {
+    fn change(&mut self, now: u64, id: InstanceId, to: State, why: Reason, effects: &mut Vec<Effect>) {
         debug_assert!(self.instances.contains_key(&id), "{id} becomes {to} and is not there");
         let Some(instance) = self.instances.get_mut(&id) else { return };
         let from = instance.state;
@@ -348,7 +348,7 @@ impl FunctionCore {
         }
     }
 
-    fn gone(&mut self, now: u64, id: InstanceId, gone: Gone, why: Why, effects: &mut Vec<Effect>) {
+    fn gone(&mut self, now: u64, id: InstanceId, gone: EndReason, why: Reason, effects: &mut Vec<Effect>) {
         self.change(now, id, State::Gone(gone), why, effects);
     }
 

@@ -8,7 +8,7 @@ use kip_spec::{Finite, VersionId};
 use serde::{Deserialize, Serialize};
 
 use super::{FunctionCore, Role};
-use crate::scaler::fc::{FcWhy, Metrics, Tracker};
+use crate::scaler::fc::{FcReason, Metrics, Tracker};
 use crate::{Class, Effect, Kind, Qualifier};
 
 /// Clocks may be set: a calendar is looked at again after this long, milliseconds.
@@ -18,7 +18,7 @@ const FRESH: u64 = 60_000;
 
 /// What is provisioned for a qualifier.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Provisioned {
+pub struct ProvisionedTarget {
     /// For whom.
     pub qualifier: Qualifier,
     /// By which policies.
@@ -29,7 +29,7 @@ pub struct Provisioned {
     target: u32,
     /// What its policies begin with, until the first look.
     begins: Option<Option<u32>>,
-    last: Option<Looked>,
+    last: Option<ProvisionObservation>,
     /// When the period began, boot time.
     period: u64,
     /// A period is under way: policies follow something that may change.
@@ -57,7 +57,7 @@ pub struct Provisioned {
 
 /// A look at what is provisioned: what was seen, and what it led to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Looked {
+pub struct ProvisionObservation {
     /// When, milliseconds since 1970.
     pub wall: i64,
     /// It is the first: the policies begin with this, or with what there is.
@@ -71,10 +71,10 @@ pub struct Looked {
     /// What is wanted.
     pub target: u32,
     /// Why.
-    pub why: FcWhy,
+    pub why: FcReason,
 }
 
-impl Provisioned {
+impl ProvisionedTarget {
     fn new(qualifier: Qualifier, settings: Arc<Fc>, declared_by: Option<VersionId>, now: u64) -> Self {
         Self {
             qualifier,
@@ -152,7 +152,7 @@ impl Provisioned {
     }
 
     /// The latest look.
-    pub fn last(&self) -> Option<&Looked> {
+    pub fn last(&self) -> Option<&ProvisionObservation> {
         self.last.as_ref()
     }
 
@@ -199,7 +199,7 @@ impl Provisioned {
         let before = std::mem::replace(&mut self.target, decided.target);
         let (current, target, why) = (self.current, decided.target, decided.why);
         let began = self.begins.take();
-        self.last = Some(Looked { wall, began, calendar: !over, metrics, current, target, why });
+        self.last = Some(ProvisionObservation { wall, began, calendar: !over, metrics, current, target, why });
         let tracking = &settings.provision.tracking;
         let active = || tracking.iter().filter(|policy| policy.window.outside(wall).is_none());
         // With nothing to do and nothing new, the next period would say the same.
@@ -243,7 +243,7 @@ impl FunctionCore {
             return;
         }
         if let Some(settings) = settings {
-            let mut provisioned = Provisioned::new(qualifier, settings, None, now);
+            let mut provisioned = ProvisionedTarget::new(qualifier, settings, None, now);
             provisioned.begin(self.reached.remove(&qualifier));
             self.provisions.push(provisioned);
             self.provisions.sort_by_key(|provisioned| provisioned.qualifier);
@@ -280,7 +280,7 @@ impl FunctionCore {
         let before = before.or_else(|| self.reached.remove(&Qualifier::Latest).filter(|_| settings.is_some()));
         self.provisions.retain(|provisioned| provisioned.declared_by.is_none());
         if let Some((version, settings)) = settings {
-            let mut provisioned = Provisioned::new(Qualifier::Latest, settings, Some(version), now);
+            let mut provisioned = ProvisionedTarget::new(Qualifier::Latest, settings, Some(version), now);
             // A new version begins with as many as the one before had.
             provisioned.begin(before);
             self.provisions.insert(0, provisioned);
@@ -288,7 +288,7 @@ impl FunctionCore {
     }
 
     /// How many of so many instances for a qualifier are of a version.
-    fn share(&self, provisioned: &Provisioned, version: VersionId, total: u32) -> u32 {
+    fn share(&self, provisioned: &ProvisionedTarget, version: VersionId, total: u32) -> u32 {
         let role = self.revisions.get(&version).map(|revision| revision.role);
         match provisioned.qualifier {
             Qualifier::Latest if role == Some(Role::Serving) => total,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{FunctionCore, Revision, Role};
 use crate::host::Subject;
 use crate::instance::{Goal, Operation};
-use crate::why::{Gone, Refusal, Why};
+use crate::why::{EndReason, Reason, Refusal};
 use crate::{Class, Effect, Now, State, Ticket, ToPlacer};
 
 impl FunctionCore {
@@ -24,7 +24,7 @@ impl FunctionCore {
         core.next_offer = self.next_offer;
         core.pressed = self.pressed;
         core.wall = now.wall;
-        core.closing = if quarantined { Some((Refusal::Quarantined, Why::Quarantined)) } else { self.closing };
+        core.closing = if quarantined { Some((Refusal::Quarantined, Reason::Quarantined)) } else { self.closing };
         if core.closing.is_none() {
             core.aliases = self.aliases.clone();
             core.reached = self.provisions.iter().map(|put| (put.qualifier, put.target())).collect();
@@ -72,18 +72,18 @@ impl FunctionCore {
         instance.watch = stall.filter(|_| instance.in_flight > 0).map(|stall| now.saturating_add(stall));
         self.instances.insert(id, instance);
         match state {
-            State::Requested => return self.gone(now, id, Gone::NoRoom, Why::CoreFailed, effects),
+            State::Requested => return self.gone(now, id, EndReason::NoRoom, Reason::CoreFailed, effects),
             State::Draining if !ends => {
                 let deadline = Some(now.saturating_add(self.limits(id).request));
                 let number = self.next_operation();
                 if let Some(instance) = self.instances.get_mut(&id) {
                     instance.operation = Some(Operation { number, deadline });
-                    instance.goal = Some((Goal::Stop, Why::CoreFailed));
+                    instance.goal = Some((Goal::Stop, Reason::CoreFailed));
                 }
             }
             state if !ends && (state.class() == Class::Hot || state.rung().is_some()) => {}
             _ => {
-                let why = self.closing.map_or(Why::CoreFailed, |(_, why)| why);
+                let why = self.closing.map_or(Reason::CoreFailed, |(_, why)| why);
                 return self.kill(now, id, why, false, effects);
             }
         }

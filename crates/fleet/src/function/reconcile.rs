@@ -8,7 +8,7 @@ use super::{FunctionCore, Role};
 use crate::instance::{Goal, Instance, Operation};
 use crate::placer::Urgency;
 use crate::scaler::{Desired, Observation, Scaler};
-use crate::why::{Gone, Refusal, StartFailure, Why};
+use crate::why::{EndReason, Reason, Refusal, StartFailure};
 use crate::{Change, Class, Effect, Kind, Now, Rung, State, ToPlacer};
 
 /// How many instances of a version are in each class.
@@ -114,7 +114,7 @@ impl FunctionCore {
                 if desired.hot == 0 && queued > 0 && seen.on_demand {
                     // A policy that goes by averages may forget requests that still wait for their first instance.
                     (desired.hot, desired.kind) = (1, Kind::OnDemand);
-                    desired.why = Why::RequestsWait { queued };
+                    desired.why = Reason::RequestsWait { queued };
                 }
                 // The bound may have been lowered since they were started.
                 desired.hot = desired.hot.min(seen.maximum.max(busy));
@@ -122,12 +122,12 @@ impl FunctionCore {
                 desired
             }
             // Its scaler is not asked: it keeps what it works with, and proves itself with one instance.
-            Role::Candidate => Desired { hot: 1, why: Why::NewVersion, ..Desired::NOTHING },
+            Role::Candidate => Desired { hot: 1, why: Reason::NewVersion, ..Desired::NOTHING },
             Role::Retiring => {
                 let soft = revision.policy.concurrency.soft.max(1);
                 let demand = queued.saturating_add(in_flight).div_ceil(soft).min(revision.maximum());
                 let hot = if queued > 0 { demand.max(busy) } else { 0 };
-                Desired { hot, why: Why::RequestsWait { queued }, ..Desired::NOTHING }
+                Desired { hot, why: Reason::RequestsWait { queued }, ..Desired::NOTHING }
             }
         }
     }
@@ -154,7 +154,7 @@ impl FunctionCore {
                 // One that finishes its work and then sleeps counts as what it will be.
                 Class::Leaving if matches!(instance.goal, Some((Goal::Sleep(_), _))) => counts.asleep += 1,
                 // Its successor is there already, beside it.
-                Class::Leaving if matches!(instance.goal, Some((_, Why::Succeeded))) => {}
+                Class::Leaving if matches!(instance.goal, Some((_, Reason::Succeeded))) => {}
                 Class::Leaving => counts.leaving += 1,
                 Class::Gone => {}
             }
@@ -247,7 +247,7 @@ impl FunctionCore {
         let (policy, minimum) = (revision.policy.clone(), revision.minimum());
         let leaving_why = match (self.closing, revision.role) {
             (Some((_, why)), _) => Some(why),
-            (None, Role::Retiring) => Some(Why::VersionReplaced),
+            (None, Role::Retiring) => Some(Reason::VersionReplaced),
             _ => None,
         };
         let counts = self.counts(version);
@@ -266,7 +266,7 @@ impl FunctionCore {
         while surplus > 0
             && let Some(id) = self.last_in(version, |instance| instance.state == State::Requested)
         {
-            self.gone(now, id, Gone::NoRoom, leaving_why.unwrap_or(Why::NoLongerNeeded), effects);
+            self.gone(now, id, EndReason::NoRoom, leaving_why.unwrap_or(Reason::NoLongerNeeded), effects);
             surplus -= 1;
         }
         if let Some(why) = leaving_why {
@@ -286,9 +286,9 @@ impl FunctionCore {
 
         let scales = self.revisions.get(&version).is_some_and(|revision| revision.scaler.counts());
         let surplus_why = |idle, id: InstanceId, core: &Self| match core.instances.get(&id) {
-            _ if scales => Why::Autoscaled { to: desired.hot },
-            Some(instance) if instance.released => Why::Released { target: minimum },
-            _ => Why::IdleForStop { idle },
+            _ if scales => Reason::Autoscaled { to: desired.hot },
+            Some(instance) if instance.released => Reason::Released { target: minimum },
+            _ => Reason::IdleForStop { idle },
         };
         let counts = self.counts(version);
         let mut surplus = counts.hot.saturating_sub(desired.hot);
@@ -299,7 +299,7 @@ impl FunctionCore {
             let idle = self.instances.get(&id).map_or(0, |instance| now.saturating_sub(instance.last_used));
             let (goal, why) = if beds > 0 && policy.idle.pause.is_some() && leaving_why.is_none() {
                 beds -= 1;
-                (Goal::Sleep(Rung::Paused), Why::IdleForPause { idle })
+                (Goal::Sleep(Rung::Paused), Reason::IdleForPause { idle })
             } else {
                 (Goal::Stop, leaving_why.unwrap_or_else(|| surplus_why(idle, id, self)))
             };
@@ -339,7 +339,7 @@ impl FunctionCore {
         }
     }
 
-    fn create(&mut self, now: u64, version: VersionId, urgency: Urgency, why: Why, effects: &mut Vec<Effect>) {
+    fn create(&mut self, now: u64, version: VersionId, urgency: Urgency, why: Reason, effects: &mut Vec<Effect>) {
         let Some(policy) = self.revisions.get(&version).map(|revision| revision.policy.clone()) else { return };
         self.next_instance += 1;
         let id = InstanceId { boot: self.boot, core: self.number.0, sequence: self.next_instance };

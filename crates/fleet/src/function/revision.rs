@@ -54,7 +54,7 @@ pub struct Revision {
     /// Requests that ever came; it goes round at the end.
     pub arrivals: u32,
     /// What starting and waking it takes.
-    pub costs: Costs,
+    pub costs: OperationCosts,
     /// The longest request it has served, milliseconds.
     pub longest: u64,
     /// The instance that is being replaced, and since when, boot time.
@@ -78,7 +78,7 @@ impl Revision {
             shrunk: false,
             kept_hot: 0,
             arrivals: 0,
-            costs: Costs::default(),
+            costs: OperationCosts::default(),
             longest: 0,
             rotation: None,
         }
@@ -130,20 +130,20 @@ impl Revision {
 
 /// What starting and waking takes, milliseconds: the mean of what was seen, the latest counting most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Costs {
+pub struct OperationCosts {
     /// From room to ready.
     pub start: u64,
     wake: [u64; 3],
 }
 
-impl Default for Costs {
+impl Default for OperationCosts {
     /// Before anything was seen.
     fn default() -> Self {
         Self { start: 1_000, wake: [1, 1_000, 5_000] }
     }
 }
 
-impl Costs {
+impl OperationCosts {
     /// From a rung to ready.
     pub fn wake(&self, from: Rung) -> u64 {
         self.wake[from as usize]

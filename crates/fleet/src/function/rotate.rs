@@ -9,17 +9,17 @@ use kip_spec::{InstanceId, VersionId};
 use super::{FunctionCore, Role};
 use crate::instance::{Goal, Instance};
 use crate::scaler::Desired;
-use crate::why::{Gone, Why};
+use crate::why::{EndReason, Reason};
 use crate::{Class, Effect, State};
 
 impl FunctionCore {
     /// Every instance there is of versions that stay is to be replaced.
-    pub(super) fn mark_all(&mut self, why: Why) {
+    pub(super) fn mark_all(&mut self, why: Reason) {
         let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
         ids.into_iter().for_each(|id| self.mark(id, why));
     }
 
-    pub(super) fn mark(&mut self, id: InstanceId, why: Why) {
+    pub(super) fn mark(&mut self, id: InstanceId, why: Reason) {
         if let Some(instance) = self.instances.get_mut(&id)
             && (matches!(instance.state.class(), Class::Hot | Class::Asleep) || instance.state == State::Waking)
         {
@@ -49,7 +49,7 @@ impl FunctionCore {
             .filter(|instance| instance.version == version && self.too_old_at(instance).is_some_and(|at| at <= now))
             .map(|instance| (instance.id, now.saturating_sub(instance.born)))
             .collect();
-        due.into_iter().for_each(|(id, age)| self.mark(id, Why::TooOld { age }));
+        due.into_iter().for_each(|(id, age)| self.mark(id, Reason::TooOld { age }));
 
         let Some(revision) = self.revisions.get_mut(&version) else { return };
         if revision.role == Role::Retiring {
@@ -88,7 +88,7 @@ impl FunctionCore {
         });
         if let Some(successor) = successor.map(|instance| instance.id) {
             self.inherit_rest(old, successor);
-            self.set_goal(now, old, Goal::Stop, Why::Succeeded, effects);
+            self.set_goal(now, old, Goal::Stop, Reason::Succeeded, effects);
             self.end_rotation(version);
         }
     }
@@ -120,15 +120,15 @@ impl FunctionCore {
             return;
         }
         if let Some(next) = stranded {
-            self.gone(now, next, Gone::NoRoom, Why::ReplacedInPlace, effects);
+            self.gone(now, next, EndReason::NoRoom, Reason::ReplacedInPlace, effects);
         }
         if any {
             // Where only a sleeper waits, it takes the room that the old one leaves.
-            self.set_goal(now, old, Goal::Stop, Why::ReplacedInPlace, effects);
+            self.set_goal(now, old, Goal::Stop, Reason::ReplacedInPlace, effects);
             self.end_rotation(version);
         } else if !blocked && !self.lacks_somebody(version, desired) {
             // Nobody is wanted, rather than nobody could be made now.
-            let why = self.instances.get(&old).and_then(|instance| instance.replace).unwrap_or(Why::Rotated);
+            let why = self.instances.get(&old).and_then(|instance| instance.replace).unwrap_or(Reason::Rotated);
             self.set_goal(now, old, Goal::Stop, why, effects);
             self.end_rotation(version);
         }

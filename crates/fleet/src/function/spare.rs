@@ -7,8 +7,8 @@ use super::FunctionCore;
 use crate::instance::{Goal, Instance};
 use crate::placer::{Offer, Urgency};
 use crate::room::Gpu;
-use crate::why::{Gone, Refusal, StartFailure, Why};
-use crate::{Class, Effect, Kind, Lack, Operate, OperationNumber, Place, Rung, State, ToPlacer};
+use crate::why::{EndReason, Reason, Refusal, StartFailure};
+use crate::{Class, Effect, Kind, Operate, OperationNumber, Place, Rung, Shortage, State, ToPlacer};
 
 /// An instance serves at least this many times as long as it takes to have it back.
 const TURN: u64 = 3;
@@ -41,7 +41,7 @@ impl FunctionCore {
             (State::Requested, _) => {
                 instance.place = place;
                 let limit = self.limits(id).start;
-                self.operate(now, id, State::Starting, Operate::Start { place }, limit, Why::RoomGranted, effects);
+                self.operate(now, id, State::Starting, Operate::Start { place }, limit, Reason::RoomGranted, effects);
             }
             (_, Some(rung)) if instance.wants_room => self.resume(now, id, rung, effects),
             // It does not want to wake any more.
@@ -51,7 +51,7 @@ impl FunctionCore {
     }
 
     /// There is no room now.
-    pub(super) fn waits_for_room(&mut self, id: InstanceId, lack: Lack) {
+    pub(super) fn waits_for_room(&mut self, id: InstanceId, lack: Shortage) {
         if let Some(instance) = self.instances.get_mut(&id)
             && (instance.state == State::Requested || instance.wants_room)
         {
@@ -65,7 +65,7 @@ impl FunctionCore {
             return;
         };
         let version = instance.version;
-        self.gone(now, id, Gone::NoRoom, Why::NoCapacity, effects);
+        self.gone(now, id, EndReason::NoRoom, Reason::NoCapacity, effects);
         let Some(revision) = self.revisions.get_mut(&version) else { return };
         while let Some((ticket, _)) = revision.queue.pop() {
             effects.push(Effect::Refuse { ticket, refusal: Refusal::NeverFits { need: revision.policy.need } });
@@ -114,7 +114,7 @@ impl FunctionCore {
         let queued = self.revisions.get(&version).map_or(0, |revision| revision.queue.depth());
         let limits = self.limits(id);
         let limit = if from == Rung::Paused { limits.sleep } else { limits.park };
-        let why = Why::WokenForRequests { queued };
+        let why = Reason::WokenForRequests { queued };
         self.operate(now, id, State::Waking, Operate::Resume { from }, limit, why, effects);
     }
 
@@ -184,7 +184,7 @@ impl FunctionCore {
     }
 
     /// The placer wants an instance's room for somebody else.
-    pub(super) fn evict(&mut self, now: u64, id: InstanceId, lack: Lack, effects: &mut Vec<Effect>) {
+    pub(super) fn evict(&mut self, now: u64, id: InstanceId, lack: Shortage, effects: &mut Vec<Effect>) {
         let Some(instance) = self.instances.get(&id) else {
             effects.push(Effect::Tell(ToPlacer::Release { instance: id }));
             return;
@@ -203,11 +203,11 @@ impl FunctionCore {
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.offered = None;
         }
-        self.set_goal(now, id, goal, Why::Evicted { lack }, effects);
+        self.set_goal(now, id, goal, Reason::Evicted { lack }, effects);
     }
 
     /// The shallowest rest that gives what is lacked.
-    fn goal_for(&self, instance: &Instance, lack: Lack) -> Goal {
+    fn goal_for(&self, instance: &Instance, lack: Shortage) -> Goal {
         let Some(revision) = self.revisions.get(&instance.version) else { return Goal::Stop };
         let policy = &revision.policy;
         let sleeps = policy.idle.pause.is_some() || instance.state.class() == Class::Asleep;

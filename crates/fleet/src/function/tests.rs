@@ -13,10 +13,10 @@ use crate::placer::Urgency;
 use crate::policy::{Limits, Rungs};
 use crate::room::Inventory;
 use crate::router::Message;
-use crate::why::{Exit, Refusal, StartFailure};
+use crate::why::{ProgramExit, Refusal, StartFailure};
 use crate::{
-    Call, Class, CoreNumber, Effect, Event, FunctionCore, Need, Now, Operate, OperationNumber, Placer, Policy, Router,
-    Seen, StartKind, State, Ticket, ToPlacer,
+    Call, Class, CoreNumber, Effect, Event, FunctionCore, Now, Operate, OperationNumber, OperationOutcome, Placer,
+    Policy, RoomNeed, Router, StartKind, State, Ticket, ToPlacer,
 };
 use crate::{Change, Usage};
 
@@ -33,7 +33,7 @@ pub(crate) fn policy() -> Policy {
         scaling: Scaling::Fixed,
         idle: Idle { pause: Some(Millis(100)), stop: Some(Millis(10_000)) },
         dispatch: Dispatch::Packed,
-        need: Need::default(),
+        need: RoomNeed::default(),
         initialize: false,
         rungs: Rungs::default(),
         grace: Some(0),
@@ -158,18 +158,20 @@ impl World {
                     return;
                 }
                 let seen = match (what, fails) {
-                    (Operate::Start { .. }, false) => Seen::Started,
-                    (Operate::Initialize, false) => Seen::Initialized,
-                    (Operate::Start { .. } | Operate::Initialize, true) => Seen::StartFailed(StartFailure::NeverReady),
-                    (Operate::Pause, false) => Seen::Paused,
-                    (Operate::Pause, true) => Seen::PauseFailed,
-                    (Operate::Resume { .. }, false) => Seen::Resumed,
-                    (Operate::Resume { .. }, true) => Seen::ResumeFailed,
-                    (Operate::Park, false) => Seen::Parked,
-                    (Operate::Park, true) => Seen::ParkFailed,
-                    (Operate::Spill, false) => Seen::Spilled,
-                    (Operate::Spill, true) => Seen::SpillFailed,
-                    (Operate::Stop { .. } | Operate::Kill { .. }, _) => Seen::Stopped,
+                    (Operate::Start { .. }, false) => OperationOutcome::Started,
+                    (Operate::Initialize, false) => OperationOutcome::Initialized,
+                    (Operate::Start { .. } | Operate::Initialize, true) => {
+                        OperationOutcome::StartFailed(StartFailure::NeverReady)
+                    }
+                    (Operate::Pause, false) => OperationOutcome::Paused,
+                    (Operate::Pause, true) => OperationOutcome::PauseFailed,
+                    (Operate::Resume { .. }, false) => OperationOutcome::Resumed,
+                    (Operate::Resume { .. }, true) => OperationOutcome::ResumeFailed,
+                    (Operate::Park, false) => OperationOutcome::Parked,
+                    (Operate::Park, true) => OperationOutcome::ParkFailed,
+                    (Operate::Spill, false) => OperationOutcome::Spilled,
+                    (Operate::Spill, true) => OperationOutcome::SpillFailed,
+                    (Operate::Stop { .. } | Operate::Kill { .. }, _) => OperationOutcome::Stopped,
                 };
                 let takes = match what {
                     Operate::Start { .. } => 20 + self.roll(60),
@@ -464,7 +466,7 @@ fn an_instance_that_dies_while_paused_is_replaced() {
     world.leave(first);
     world.advance(150);
     let instance = world.core.instances().next().expect("one").id;
-    world.step(Event::Exited { instance, exit: Exit { code: None, signal: Some(9) } });
+    world.step(Event::Exited { instance, exit: ProgramExit { code: None, signal: Some(9) } });
     let second = world.arrive();
     world.advance(200);
     assert_eq!(world.running[&second].1, StartKind::Cold);
@@ -537,10 +539,10 @@ fn a_new_version_that_fails_leaves_the_old_one_in_place() {
 #[test]
 fn a_new_version_that_can_never_fit_fails() {
     let mut world = World::new(1, 10, Faults { per_cent: 0, hang_per_cent: 0 });
-    world.deploy(1, Policy { need: Need { memory: 6, ..Need::default() }, ..policy() });
+    world.deploy(1, Policy { need: RoomNeed { memory: 6, ..RoomNeed::default() }, ..policy() });
     let first = world.arrive();
     world.advance(90);
-    world.deploy(2, Policy { need: Need { memory: 11, ..Need::default() }, ..policy() });
+    world.deploy(2, Policy { need: RoomNeed { memory: 11, ..RoomNeed::default() }, ..policy() });
     assert_eq!(world.failed, [(VersionId(2), StartFailure::NoRoom)]);
     assert!(world.running.contains_key(&first));
     assert_eq!(world.core.revisions().count(), 1);
@@ -549,12 +551,12 @@ fn a_new_version_that_can_never_fit_fails() {
 #[test]
 fn one_that_falls_asleep_while_others_wait_gives_up_its_room() {
     let mut world = World::new(1, 10, Faults { per_cent: 0, hang_per_cent: 0 });
-    world.deploy(1, Policy { need: Need { memory: 6, ..Need::default() }, ..policy() });
+    world.deploy(1, Policy { need: RoomNeed { memory: 6, ..RoomNeed::default() }, ..policy() });
     let first = world.arrive();
     world.advance(90);
     world.leave(first);
     let other = InstanceId { boot: 1, core: 9, sequence: 1 };
-    let need = Need { memory: 6, ..Need::default() };
+    let need = RoomNeed { memory: 6, ..RoomNeed::default() };
     let (function, version, urgency) = (CoreNumber(9), VersionId(9), Urgency::Demand);
     let number = OperationNumber(1);
     let ask = ToPlacer::Ask { function, instance: other, version, need, urgency, number };
@@ -632,8 +634,13 @@ fn a_held_run_of_an_earlier_server_keeps_its_instance_at_work() {
     let id = InstanceId { boot: 0, core: 0, sequence: 1 };
     let adopted = |serving: u64| {
         let mut world = World::calm();
-        let found =
-            crate::Found { asleep: None, busy: 0, born: world.now, provisioned: false, place: crate::Place::default() };
+        let found = crate::FoundState {
+            asleep: None,
+            busy: 0,
+            born: world.now,
+            provisioned: false,
+            place: crate::Place::default(),
+        };
         let policy = Arc::new(policy());
         let (version, ticket) = (VersionId(1), Ticket::inherited(0));
         world.step(Event::Adopt { instance: id, version, policy: policy.clone(), found });

@@ -7,7 +7,7 @@ use kip_spec::{InstanceId, VersionId};
 use super::{FunctionCore, Revision, Role};
 use crate::alias::Alias;
 use crate::instance::Goal;
-use crate::why::{Refusal, StartFailure, Why};
+use crate::why::{Reason, Refusal, StartFailure};
 use crate::{AliasNumber, Class, Effect, Policy, State, Target};
 
 impl FunctionCore {
@@ -35,7 +35,7 @@ impl FunctionCore {
         let surplus = own().count().saturating_sub(maximum);
         let busy = own().filter(|instance| instance.inherited.is_some());
         let leaving: Vec<InstanceId> = busy.map(|instance| instance.id).take(surplus).collect();
-        leaving.into_iter().for_each(|id| self.set_goal(now, id, Goal::Stop, Why::NoLongerNeeded, effects));
+        leaving.into_iter().for_each(|id| self.set_goal(now, id, Goal::Stop, Reason::NoLongerNeeded, effects));
     }
 
     /// Makes a version the serving one; the one before drains its own queue, as long as it has an instance to do so.
@@ -108,7 +108,7 @@ impl FunctionCore {
         }
     }
 
-    pub(super) fn close(&mut self, now: u64, refusal: Refusal, why: Why, effects: &mut Vec<Effect>) {
+    pub(super) fn close(&mut self, now: u64, refusal: Refusal, why: Reason, effects: &mut Vec<Effect>) {
         self.closing = Some((refusal, why));
         self.aliases.clear();
         self.provisions.clear();

@@ -7,11 +7,11 @@ use kip_spec::{Millis, VersionId};
 use super::FunctionCore;
 use crate::scaler::Scaler;
 use crate::why::StartFailure;
-use crate::{Class, Lack, Now, State};
+use crate::{Class, Now, Shortage, State};
 
 /// What the requests of a version wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waits {
+pub enum WaitReason {
     /// All instances are busy, and there may be no more.
     AtMaximum {
         /// How many there are.
@@ -27,7 +27,7 @@ pub enum Waits {
     /// An instance has no room.
     Room {
         /// What there is too little of.
-        lack: Lack,
+        lack: Shortage,
         /// For how long already, milliseconds.
         since: u64,
     },
@@ -60,46 +60,46 @@ pub enum Waits {
 
 impl FunctionCore {
     /// Why requests of a version wait; `None` if none do.
-    pub fn waits(&self, version: VersionId, now: Now) -> Option<Waits> {
+    pub fn waits(&self, version: VersionId, now: Now) -> Option<WaitReason> {
         let revision = self.revisions.get(&version).filter(|revision| !revision.queue.is_empty())?;
         let own = || self.instances.values().filter(move |instance| instance.version == version);
         let since = |since: u64| now.boot.saturating_sub(since);
         if own().any(|instance| instance.state == State::Waking) {
-            return Some(Waits::Waking);
+            return Some(WaitReason::Waking);
         }
         if let Some(instance) = own().find(|i| matches!(i.state, State::Starting | State::Initializing)) {
-            return Some(Waits::Starting { since: since(instance.since) });
+            return Some(WaitReason::Starting { since: since(instance.since) });
         }
         if let Some((instance, lack)) = own().find_map(|instance| Some((instance, instance.waits_for?))) {
             let asked = if instance.wants_room { instance.last_used } else { instance.since };
-            return Some(Waits::Room { lack, since: since(asked) });
+            return Some(WaitReason::Room { lack, since: since(asked) });
         }
         if let Some((retry_in, failure)) = revision.backoff.blocks(now.boot) {
-            return Some(Waits::Backoff { retry_in, failure });
+            return Some(WaitReason::Backoff { retry_in, failure });
         }
         let hot = || own().filter(|instance| instance.state.class() == Class::Hot);
         if hot().next().is_some() && hot().all(|instance| instance.unready) {
-            return Some(Waits::Unready);
+            return Some(WaitReason::Unready);
         }
         let instances = u32::try_from(own().count()).unwrap_or(u32::MAX);
         Some(match () {
-            () if hot().next().is_none() && revision.on_demand() => Waits::Leaving,
+            () if hot().next().is_none() && revision.on_demand() => WaitReason::Leaving,
             () if !revision.on_demand() && instances >= revision.minimum() => {
-                Waits::Provisioned { target: revision.minimum() }
+                WaitReason::Provisioned { target: revision.minimum() }
             }
-            () if instances >= revision.maximum() => Waits::AtMaximum { instances },
+            () if instances >= revision.maximum() => WaitReason::AtMaximum { instances },
             () => match revision.scaler.applied() {
                 Some(wants) => {
                     let tick = revision.scaler.next_tick();
-                    Waits::Autoscaler { wants, tick_in: tick.map(|at| at.saturating_sub(now.boot)) }
+                    WaitReason::Autoscaler { wants, tick_in: tick.map(|at| at.saturating_sub(now.boot)) }
                 }
-                None => Waits::Busy,
+                None => WaitReason::Busy,
             },
         })
     }
 }
 
-impl fmt::Display for Waits {
+impl fmt::Display for WaitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AtMaximum { instances: 1 } => {

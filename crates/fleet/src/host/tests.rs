@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::function::tests::policy;
-use crate::why::Gone;
-use crate::{Call, Found, FromPlacer, Place, Seen, State, ToPlacer};
+use crate::why::EndReason;
+use crate::{Call, FoundState, FromPlacer, OperationOutcome, Place, State, ToPlacer};
 
 fn at(boot: u64) -> Now {
     Now { boot, wall: 0 }
@@ -32,8 +32,8 @@ fn run(host: &mut CoreHost, boot: u64, event: Event) -> Vec<Effect> {
                 }
                 Effect::Operate { instance, operation, what, .. } => {
                     let seen = match what {
-                        Operate::Start { .. } => Seen::Started,
-                        Operate::Stop { .. } | Operate::Kill { .. } => Seen::Stopped,
+                        Operate::Start { .. } => OperationOutcome::Started,
+                        Operate::Stop { .. } | Operate::Kill { .. } => OperationOutcome::Stopped,
                         _ => continue,
                     };
                     events.push(Event::Observed { instance, operation, seen });
@@ -77,7 +77,7 @@ fn nothing_is_decided_before_every_instance_is_handed_in() {
     let mut host = host(2);
     let policy = serving(2).map(|(_, policy)| policy).expect("there is one");
     let instance = InstanceId { boot: 0, core: 3, sequence: 9 };
-    let found = Found { asleep: None, busy: 0, born: 1, provisioned: true, place: Place::default() };
+    let found = FoundState { asleep: None, busy: 0, born: 1, provisioned: true, place: Place::default() };
     let adopt = Event::Adopt { instance, version: VersionId(1), policy, found };
     let pressed = Event::Placer(FromPlacer::Press { stretch: 1 });
     let mut effects = Vec::new();
@@ -134,7 +134,8 @@ fn a_panic_refuses_who_waits_and_keeps_who_works() {
     let held = effects.iter().filter(|effect| matches!(effect, Effect::Tell(ToPlacer::Hold { .. }))).count();
     assert_eq!(held, 2);
     assert_eq!(Some(core.sequence()), before, "numbers go on");
-    let gone = |effect: &Effect| matches!(effect, Effect::Changed(change) if change.to == State::Gone(Gone::NoRoom));
+    let gone =
+        |effect: &Effect| matches!(effect, Effect::Changed(change) if change.to == State::Gone(EndReason::NoRoom));
     assert!(effects.iter().any(gone), "{effects:?}");
     let served = run(&mut host, 4, arrive(9));
     assert!(served.iter().any(|effect| matches!(effect, Effect::Dispatch { .. })), "{served:?}");

@@ -7,7 +7,7 @@ use kip_spec::InstanceId;
 use serde::{Deserialize, Serialize};
 
 use super::Holding;
-use super::ledger::Used;
+use super::ledger::PoolUsage;
 use crate::CoreNumber;
 
 /// The holdings by instance.
@@ -15,7 +15,7 @@ use crate::CoreNumber;
 #[serde(from = "BTreeMap<InstanceId, Holding>", into = "BTreeMap<InstanceId, Holding>")]
 pub(super) struct Holdings {
     map: BTreeMap<InstanceId, Holding>,
-    used: Used,
+    used: PoolUsage,
     functions: BTreeMap<CoreNumber, Share>,
     /// Those that could be asked for their room.
     offered: BTreeSet<InstanceId>,
@@ -50,7 +50,7 @@ impl Holdings {
     }
 
     /// What all of them take.
-    pub(super) fn used(&self) -> &Used {
+    pub(super) fn used(&self) -> &PoolUsage {
         &self.used
     }
 

@@ -6,14 +6,14 @@ use kip_spec::InstanceId;
 use serde::{Deserialize, Serialize};
 
 use super::{Holding, Placer, Waiter};
-use crate::room::{DeviceKind, Gpu, Inventory, Lack, Need, Place};
+use crate::room::{DeviceKind, Gpu, Inventory, Place, RoomNeed, Shortage};
 
 /// Devices of one host that are looked at; more would not fit into [`Place::devices`].
 const DEVICES: usize = 64;
 
 /// What is granted, by pool and host.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Used {
+pub(super) struct PoolUsage {
     hosts: BTreeMap<(u16, u32), HostUse>,
     /// Instances by pool.
     pools: BTreeMap<u16, u32>,
@@ -25,18 +25,18 @@ pub(super) struct Used {
 struct HostUse {
     cpu: u128,
     memory: u128,
-    devices: BTreeMap<usize, Granted>,
+    devices: BTreeMap<usize, DeviceGrants>,
 }
 
 /// What is granted of one device.
 #[derive(Debug, Clone, Copy, Default)]
-struct Granted {
+struct DeviceGrants {
     bytes: u128,
     /// How often it is given away whole: more than once only among adopted instances.
     whole: u32,
 }
 
-impl Granted {
+impl DeviceGrants {
     /// Bytes of a device with so many.
     fn of(self, memory: u64) -> u64 {
         if self.whole > 0 { memory } else { u64::try_from(self.bytes).unwrap_or(u64::MAX) }
@@ -60,7 +60,7 @@ pub struct DeviceUse {
     pub memory: u64,
 }
 
-impl Used {
+impl PoolUsage {
     pub(super) fn add_holding(&mut self, holding: &Holding) {
         self.add(holding.place, &holding.room());
         *self.pools.entry(holding.place.pool).or_default() += 1;
@@ -89,7 +89,7 @@ impl Used {
     }
 
     /// Adds what an instance is to have at a place, beyond what it has.
-    pub(super) fn reserve(&mut self, place: Place, missing: &Need, is_there: bool) {
+    pub(super) fn reserve(&mut self, place: Place, missing: &RoomNeed, is_there: bool) {
         self.add(place, missing);
         if !is_there {
             *self.pools.entry(place.pool).or_default() += 1;
@@ -98,7 +98,7 @@ impl Used {
     }
 
     /// Adds what an instance takes at a place.
-    pub(super) fn add(&mut self, place: Place, room: &Need) {
+    pub(super) fn add(&mut self, place: Place, room: &RoomNeed) {
         let host = self.hosts.entry((place.pool, place.host)).or_default();
         host.cpu += u128::from(room.cpu);
         host.memory += u128::from(room.memory);
@@ -118,7 +118,7 @@ impl Used {
     }
 
     /// Devices in use over everything, slices added up and rounded up.
-    fn cards(&self, inventory: &Inventory, more: &Need) -> u64 {
+    fn cards(&self, inventory: &Inventory, more: &RoomNeed) -> u64 {
         let mut parts = 0u64;
         for ((pool, host), used) in &self.hosts {
             let place = Place { pool: *pool, host: *host, devices: 0 };
@@ -168,7 +168,7 @@ impl Used {
     }
 }
 
-impl Lack {
+impl Shortage {
     /// Both.
     pub(super) fn and(self, other: Self) -> Self {
         Self {
@@ -180,7 +180,7 @@ impl Lack {
     }
 
     /// What of this is touched by something that needs so much, and counts as one more or not.
-    fn touched_by(self, need: &Need, new: bool) -> Self {
+    fn touched_by(self, need: &RoomNeed, new: bool) -> Self {
         Self {
             cpu: self.cpu && need.cpu > 0,
             memory: self.memory && need.memory > 0,
@@ -203,10 +203,10 @@ impl Placer {
     }
 
     /// What a waiter needs beyond what it holds.
-    pub(super) fn missing(&self, waiter: &Waiter) -> Need {
+    pub(super) fn missing(&self, waiter: &Waiter) -> RoomNeed {
         let holding = self.holdings.get(waiter.instance);
         let kept = holding.map(Holding::room).unwrap_or_default();
-        Need {
+        RoomNeed {
             cpu: waiter.need.cpu.saturating_sub(kept.cpu),
             memory: waiter.need.memory.saturating_sub(kept.memory),
             gpu: match holding {
@@ -219,12 +219,12 @@ impl Placer {
     }
 
     /// Whether it could ever fit on an empty host.
-    pub(super) fn fits_somewhere(&self, instance: InstanceId, need: Need) -> bool {
+    pub(super) fn fits_somewhere(&self, instance: InstanceId, need: RoomNeed) -> bool {
         if self.holdings.contains(instance) {
             return true;
         }
         let quota = self.inventory.quota;
-        let empty = Used::default();
+        let empty = PoolUsage::default();
         let within = quota.cards.is_none_or(|cards| empty.cards(&self.inventory, &need) <= u64::from(cards))
             && quota.instances != Some(0);
         within
@@ -244,7 +244,12 @@ impl Placer {
     ///
     /// # Errors
     /// What it lacks where it lacks least.
-    pub(super) fn place(&self, waiter: &Waiter, used: &Used, closed: &[(Lack, DeviceKind)]) -> Result<Place, Lack> {
+    pub(super) fn place(
+        &self,
+        waiter: &Waiter,
+        used: &PoolUsage,
+        closed: &[(Shortage, DeviceKind)],
+    ) -> Result<Place, Shortage> {
         let missing = self.missing(waiter);
         let over = self.over_quota(waiter, &missing, used);
         if !over.is_nothing() {
@@ -252,9 +257,9 @@ impl Placer {
         }
         let holding = self.holdings.get(waiter.instance);
         let kind = missing.kind;
-        let closed = closed.iter().fold(Lack::default(), |all, (lack, other)| {
+        let closed = closed.iter().fold(Shortage::default(), |all, (lack, other)| {
             let same = other.accepts(kind) || kind.accepts(*other) || kind == DeviceKind::ANY;
-            all.and(Lack { gpu: lack.gpu && same, ..*lack }.touched_by(&missing, holding.is_none()))
+            all.and(Shortage { gpu: lack.gpu && same, ..*lack }.touched_by(&missing, holding.is_none()))
         });
         if !closed.is_nothing() {
             return Err(closed);
@@ -263,13 +268,13 @@ impl Placer {
             // It wakes where it sleeps.
             return self.lack_at(holding.place, &missing, used).map_or(Ok(holding.place), Err);
         }
-        let mut least: Option<Lack> = None;
+        let mut least: Option<Shortage> = None;
         for host in self.hosts().filter(|host| waiter.chosen.is_none_or(|chosen| same_host(chosen, *host))) {
             let full = self.inventory.pools[usize::from(host.pool)]
                 .max
                 .is_some_and(|max| used.pools.get(&host.pool).copied().unwrap_or(0) >= max);
             let fit = match waiter.chosen {
-                _ if full => Err(Lack { quota: true, ..Lack::default() }),
+                _ if full => Err(Shortage { quota: true, ..Shortage::default() }),
                 // Others leave this very place for it.
                 Some(chosen) => self.lack_at(chosen, &missing, used).map_or(Ok(chosen), Err),
                 None => self.fit(host, &missing, used),
@@ -280,21 +285,21 @@ impl Placer {
                 Err(_) => {}
             }
         }
-        Err(least.unwrap_or_else(|| Lack { quota: true, ..Lack::default() }))
+        Err(least.unwrap_or_else(|| Shortage { quota: true, ..Shortage::default() }))
     }
 
     /// What the quota over everything forbids at present, told as what others would have to give up.
-    fn over_quota(&self, waiter: &Waiter, missing: &Need, used: &Used) -> Lack {
+    fn over_quota(&self, waiter: &Waiter, missing: &RoomNeed, used: &PoolUsage) -> Shortage {
         let quota = self.inventory.quota;
         let new = !self.holdings.contains(waiter.instance);
         let instances = new && quota.instances.is_some_and(|most| used.instances >= most);
         let cards = missing.gpu != Gpu::None
             && quota.cards.is_some_and(|most| used.cards(&self.inventory, missing) > u64::from(most));
-        Lack { gpu: cards, quota: instances || cards, ..Lack::default() }
+        Shortage { gpu: cards, quota: instances || cards, ..Shortage::default() }
     }
 
     /// What is lacking for this much at a place whose devices are settled.
-    pub(super) fn lack_at(&self, place: Place, missing: &Need, used: &Used) -> Option<Lack> {
+    pub(super) fn lack_at(&self, place: Place, missing: &RoomNeed, used: &PoolUsage) -> Option<Shortage> {
         let host = self.inventory.host(place)?;
         let taken = used.host(place);
         let gpu = place.devices().any(|index| match (host.devices.get(index), missing.gpu) {
@@ -302,7 +307,7 @@ impl Placer {
             (None, _) => true,
             (Some(device), need) => !device_has(device.memory, taken.devices.get(&index).copied(), need),
         });
-        let lack = Lack {
+        let lack = Shortage {
             cpu: missing.cpu > 0 && taken.cpu + u128::from(missing.cpu.min(host.cpu)) > u128::from(host.cpu),
             memory: missing.memory > 0 && taken.memory + u128::from(missing.memory) > u128::from(host.memory),
             gpu,
@@ -312,11 +317,11 @@ impl Placer {
     }
 
     /// Where on a host it fits: of several devices the fullest that has room, so that large pieces stay free.
-    fn fit(&self, host: Place, missing: &Need, used: &Used) -> Result<Place, Lack> {
+    fn fit(&self, host: Place, missing: &RoomNeed, used: &PoolUsage) -> Result<Place, Shortage> {
         let Some(machine) = self.inventory.host(host) else {
-            return Err(Lack { quota: true, ..Lack::default() });
+            return Err(Shortage { quota: true, ..Shortage::default() });
         };
-        let rest = self.lack_at(host, &Need { gpu: Gpu::None, ..*missing }, used).unwrap_or_default();
+        let rest = self.lack_at(host, &RoomNeed { gpu: Gpu::None, ..*missing }, used).unwrap_or_default();
         let taken = used.host(host);
         let mut free: Vec<(u64, usize)> = machine
             .devices
@@ -336,7 +341,7 @@ impl Placer {
             Gpu::Slice(_) => 1,
             Gpu::Cards(cards) => usize::from(cards),
         };
-        let lack = Lack { gpu: free.len() < wanted, ..rest };
+        let lack = Shortage { gpu: free.len() < wanted, ..rest };
         if !lack.is_nothing() {
             return Err(lack);
         }
@@ -345,7 +350,7 @@ impl Placer {
     }
 
     /// Sets of devices on a host that could be cleared for this much, each with the holdings in the way.
-    pub(super) fn device_choices(&self, host: Place, missing: &Need) -> Vec<u64> {
+    pub(super) fn device_choices(&self, host: Place, missing: &RoomNeed) -> Vec<u64> {
         let Some(machine) = self.inventory.host(host) else { return Vec::new() };
         let fitting =
             machine.devices.iter().enumerate().take(DEVICES).filter(|(_, device)| {
@@ -355,7 +360,7 @@ impl Placer {
     }
 
     /// How many bytes of a resource are too few at a place: CPU, memory, device memory.
-    pub(super) fn deficits(&self, place: Place, missing: &Need, used: &Used) -> Option<(u64, u64, u64)> {
+    pub(super) fn deficits(&self, place: Place, missing: &RoomNeed, used: &PoolUsage) -> Option<(u64, u64, u64)> {
         let host = self.inventory.host(place)?;
         let taken = used.host(place);
         let over = |taken: u128, more: u64, there: u64| {
@@ -393,19 +398,19 @@ impl Placer {
     }
 
     /// Whether so much keeps to the quota of cards.
-    pub(super) fn within_cards(&self, used: &Used) -> bool {
+    pub(super) fn within_cards(&self, used: &PoolUsage) -> bool {
         let most = self.inventory.quota.cards;
-        most.is_none_or(|most| used.cards(&self.inventory, &Need::default()) <= u64::from(most))
+        most.is_none_or(|most| used.cards(&self.inventory, &RoomNeed::default()) <= u64::from(most))
     }
 
     /// Whether a pool has as many instances as it may.
-    pub(super) fn pool_is_full(&self, pool: u16, used: &Used) -> bool {
+    pub(super) fn pool_is_full(&self, pool: u16, used: &PoolUsage) -> bool {
         let max = self.inventory.pools.get(usize::from(pool)).and_then(|pool| pool.max);
         max.is_some_and(|max| used.pools.get(&pool).copied().unwrap_or(0) >= max)
     }
 
     /// Whether the quota over everything is in a waiter's way.
-    pub(super) fn quota_lack(&self, waiter: &Waiter, used: &Used) -> Lack {
+    pub(super) fn quota_lack(&self, waiter: &Waiter, used: &PoolUsage) -> Shortage {
         self.over_quota(waiter, &self.missing(waiter), used)
     }
 }
@@ -414,7 +419,7 @@ pub(super) fn same_host(a: Place, b: Place) -> bool {
     (a.pool, a.host) == (b.pool, b.host)
 }
 
-fn device_has(memory: u64, granted: Option<Granted>, need: Gpu) -> bool {
+fn device_has(memory: u64, granted: Option<DeviceGrants>, need: Gpu) -> bool {
     let granted = granted.unwrap_or_default();
     match need {
         Gpu::None => true,

@@ -21,13 +21,13 @@ use std::collections::BTreeMap;
 use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
-use crate::room::{DeviceKind, Gpu, Inventory, Lack, Need, Place};
+use crate::room::{DeviceKind, Gpu, Inventory, Place, RoomNeed, Shortage};
 use crate::router::Message;
 use crate::state::Rung;
 use crate::{CoreNumber, Now, OperationNumber};
 
 use holdings::Holdings;
-use ledger::Used;
+use ledger::PoolUsage;
 use thrash::Thrash;
 
 pub use ledger::DeviceUse;
@@ -47,7 +47,7 @@ pub enum ToPlacer {
         /// Of which version.
         version: VersionId,
         /// How much, when awake.
-        need: Need,
+        need: RoomNeed,
         /// For what.
         urgency: Urgency,
         /// Echoed by the grant: one that answers an earlier ask is out of date.
@@ -62,7 +62,7 @@ pub enum ToPlacer {
         /// Of which version.
         version: VersionId,
         /// How much, when awake.
-        need: Need,
+        need: RoomNeed,
         /// Where.
         place: Place,
         /// Asleep on this rung.
@@ -142,7 +142,7 @@ pub enum FromPlacer {
         /// For which instance.
         instance: InstanceId,
         /// Of what.
-        lack: Lack,
+        lack: Shortage,
     },
     /// Somebody waits: offer what could be given up, until relaxed.
     Press {
@@ -156,7 +156,7 @@ pub enum FromPlacer {
         /// Which instance.
         instance: InstanceId,
         /// What is needed of it.
-        lack: Lack,
+        lack: Shortage,
     },
 }
 
@@ -196,7 +196,7 @@ const OVERTAKEN_AT_MOST: u64 = 5_000;
 struct Holding {
     function: CoreNumber,
     version: VersionId,
-    need: Need,
+    need: RoomNeed,
     place: Place,
     /// Asleep there; `None` is awake, or on the way.
     rung: Option<Rung>,
@@ -205,17 +205,17 @@ struct Holding {
     observed_gpu: u64,
     offer: Option<Offer>,
     /// Asked to give this up and not yet answered.
-    asked: Option<Lack>,
+    asked: Option<Shortage>,
     /// It was granted at the cost of another; since when that change of hands goes on, boot time.
     switching: Option<u64>,
 }
 
 impl Holding {
     /// What it takes at present: declared or observed, whichever is larger.
-    fn room(&self) -> Need {
+    fn room(&self) -> RoomNeed {
         let kept = self.rung.map_or(self.need, |rung| self.need.kept_on(rung));
         let memory = if self.rung == Some(Rung::Spilled) { 0 } else { kept.memory.max(self.observed) };
-        Need { memory, gpu: self.charged(kept.gpu), ..kept }
+        RoomNeed { memory, gpu: self.charged(kept.gpu), ..kept }
     }
 
     /// Of a part of a device it is charged what it uses; whole devices are its own anyway.
@@ -232,7 +232,7 @@ struct Waiter {
     function: CoreNumber,
     version: VersionId,
     instance: InstanceId,
-    need: Need,
+    need: RoomNeed,
     urgency: Urgency,
     number: OperationNumber,
     since: u64,
@@ -240,7 +240,7 @@ struct Waiter {
     chosen: Option<Place>,
     /// Since when others leave for it, boot time.
     switching: Option<u64>,
-    told: Option<Lack>,
+    told: Option<Shortage>,
 }
 
 /// The ledger.
@@ -448,7 +448,7 @@ impl Placer {
     /// Whether others have to stand back for a waiter: not for what never takes anything from anybody, and not for one
     /// that waits for its own like.
     fn may_insist(&self, waiter: &Waiter) -> bool {
-        let mut own = Used::default();
+        let mut own = PoolUsage::default();
         let like = self.holdings.of(waiter.function).filter(|holding| holding.version == waiter.version);
         like.for_each(|holding| own.add_holding(holding));
         waiter.urgency <= Urgency::Candidate && self.place(waiter, &own, &[]).is_ok()
@@ -479,7 +479,7 @@ impl Placer {
         });
     }
 
-    fn tell_lack(&mut self, index: usize, lack: Lack, answers: &mut Vec<Message>) {
+    fn tell_lack(&mut self, index: usize, lack: Shortage, answers: &mut Vec<Message>) {
         let waiter = &mut self.waiting[index];
         if waiter.told != Some(lack) {
             waiter.told = Some(lack);
@@ -490,7 +490,14 @@ impl Placer {
 
     /// Tells a waiter what it waits for, and asks others for it; true if it asked anybody. `used` is what is granted, and what
     /// those before it are to have.
-    fn blocked(&mut self, now: u64, index: usize, lack: Lack, used: &Used, answers: &mut Vec<Message>) -> bool {
+    fn blocked(
+        &mut self,
+        now: u64,
+        index: usize,
+        lack: Shortage,
+        used: &PoolUsage,
+        answers: &mut Vec<Message>,
+    ) -> bool {
         self.tell_lack(index, lack, answers);
         let waiter = self.waiting[index];
         // What was chosen before may not be had any more.
@@ -548,15 +555,15 @@ impl Placer {
 /// One way through those that wait.
 struct Pass {
     /// What is granted, and what those before are to have.
-    used: Used,
+    used: PoolUsage,
     /// What nobody may take, because somebody has waited too long for it, and of which type of device that is.
-    closed: Vec<(Lack, DeviceKind)>,
+    closed: Vec<(Shortage, DeviceKind)>,
     /// What finds no room as things are now, and nobody to ask for it: need, whether it is forceful, and what it lacks.
-    hopeless: Vec<((Need, bool), Lack)>,
+    hopeless: Vec<((RoomNeed, bool), Shortage)>,
 }
 
 impl Holding {
-    fn new(function: CoreNumber, version: VersionId, need: Need, place: Place, rung: Option<Rung>) -> Self {
+    fn new(function: CoreNumber, version: VersionId, need: RoomNeed, place: Place, rung: Option<Rung>) -> Self {
         Self {
             function,
             version,

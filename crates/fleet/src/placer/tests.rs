@@ -6,12 +6,12 @@ fn id(function: u32, sequence: u32) -> InstanceId {
 }
 
 /// A placer and the answers it gave last.
-struct Desk {
+struct PlacerHarness {
     now: u64,
     placer: Placer,
 }
 
-impl Desk {
+impl PlacerHarness {
     fn new(inventory: Inventory) -> Self {
         Self { now: 0, placer: Placer::new(inventory) }
     }
@@ -45,21 +45,21 @@ impl Desk {
     }
 }
 
-fn ask(function: u32, need: Need) -> ToPlacer {
+fn ask(function: u32, need: RoomNeed) -> ToPlacer {
     ask_for(function, 1, need, Urgency::Demand)
 }
 
-fn ask_for(function: u32, sequence: u32, need: Need, urgency: Urgency) -> ToPlacer {
+fn ask_for(function: u32, sequence: u32, need: RoomNeed, urgency: Urgency) -> ToPlacer {
     let (instance, version) = (id(function, sequence), VersionId(u64::from(function)));
     ToPlacer::Ask { function: CoreNumber(function), instance, version, need, urgency, number: NUMBER }
 }
 
-fn memory(memory: u64) -> Need {
-    Need { memory, ..Need::default() }
+fn memory(memory: u64) -> RoomNeed {
+    RoomNeed { memory, ..RoomNeed::default() }
 }
 
-fn slice(bytes: u64) -> Need {
-    Need { gpu: Gpu::Slice(bytes), ..Need::default() }
+fn slice(bytes: u64) -> RoomNeed {
+    RoomNeed { gpu: Gpu::Slice(bytes), ..RoomNeed::default() }
 }
 
 fn grant(function: u32) -> FromPlacer {
@@ -76,15 +76,15 @@ fn offer(function: u32, restore: u64, unused_since: u64) -> ToPlacer {
 }
 
 const NUMBER: OperationNumber = OperationNumber(1);
-const MEMORY: Lack = Lack { memory: true, cpu: false, gpu: false, quota: false };
-const GPU: Lack = Lack { gpu: true, cpu: false, memory: false, quota: false };
+const MEMORY: Shortage = Shortage { memory: true, cpu: false, gpu: false, quota: false };
+const GPU: Shortage = Shortage { gpu: true, cpu: false, memory: false, quota: false };
 const PRESS: FromPlacer = FromPlacer::Press { stretch: 1 };
 
-fn waits(function: u32, lack: Lack) -> FromPlacer {
+fn waits(function: u32, lack: Shortage) -> FromPlacer {
     FromPlacer::Waits { instance: id(function, 1), lack }
 }
 
-fn evict(function: u32, lack: Lack) -> FromPlacer {
+fn evict(function: u32, lack: Shortage) -> FromPlacer {
     FromPlacer::Evict { instance: id(function, 1), lack }
 }
 
@@ -94,7 +94,7 @@ fn release(function: u32) -> ToPlacer {
 
 #[test]
 fn the_second_waits_until_the_first_offers_itself_and_leaves() {
-    let mut desk = Desk::memory(10);
+    let mut desk = PlacerHarness::memory(10);
     assert_eq!(desk.step(ask(1, memory(6))), [grant(1)]);
     assert_eq!(desk.step(ask(2, memory(6))), [waits(2, MEMORY), PRESS]);
     assert_eq!(desk.step(offer(1, 100, 0)), [evict(1, MEMORY)]);
@@ -106,23 +106,23 @@ fn the_second_waits_until_the_first_offers_itself_and_leaves() {
 
 #[test]
 fn what_can_never_fit_is_refused_and_what_declares_nothing_passes() {
-    let mut desk = Desk::memory(5);
+    let mut desk = PlacerHarness::memory(5);
     assert_eq!(desk.step(ask(1, memory(6))), [FromPlacer::Refuse { instance: id(1, 1) }]);
-    assert_eq!(desk.step(ask(2, Need::default())), [grant(2)]);
+    assert_eq!(desk.step(ask(2, RoomNeed::default())), [grant(2)]);
     assert_eq!(desk.step(ask(3, slice(1))), [FromPlacer::Refuse { instance: id(3, 1) }], "there is no device");
 }
 
 #[test]
 fn the_cheapest_expected_loss_goes_and_rather_one_than_two() {
     // The first is cheapest and does not suffice; of the other two the one that is quickly back.
-    let mut both = Desk::memory(10);
+    let mut both = PlacerHarness::memory(10);
     for (function, need) in [(1, 2), (2, 4), (3, 4)] {
         both.step(ask(function, memory(need)));
     }
     both.step(ask(9, memory(4)));
     both.step(offer(1, 1, 0));
     assert_eq!(both.at(100_000, offer(2, 20_000, 0)), [evict(2, MEMORY)]);
-    let mut choice = Desk::memory(8);
+    let mut choice = PlacerHarness::memory(8);
     for function in [2, 3] {
         choice.step(ask(function, memory(4)));
     }
@@ -142,7 +142,7 @@ fn the_cheapest_expected_loss_goes_and_rather_one_than_two() {
 #[test]
 fn a_kept_instance_yields_to_requests_and_not_to_another_minimum() {
     for (urgency, yields) in [(Urgency::Demand, true), (Urgency::Minimum, false), (Urgency::Rotation, false)] {
-        let mut desk = Desk::memory(10);
+        let mut desk = PlacerHarness::memory(10);
         desk.step(ask(1, memory(6)));
         desk.step(ask_for(2, 1, memory(6), urgency));
         let offer = Offer { restore: 10, unused_since: 0, busy: false, kept: true };
@@ -153,11 +153,11 @@ fn a_kept_instance_yields_to_requests_and_not_to_another_minimum() {
 
 #[test]
 fn slices_share_a_device_the_fullest_first_and_cards_want_empty_ones() {
-    let mut desk = Desk::devices(&[24, 24, 24]);
+    let mut desk = PlacerHarness::devices(&[24, 24, 24]);
     assert_eq!(desk.step(ask(1, slice(6))), [grant_on(1, 0b001)]);
     assert_eq!(desk.step(ask(2, slice(6))), [grant_on(2, 0b001)], "large pieces stay free");
     assert_eq!(desk.step(ask(3, slice(20))), [grant_on(3, 0b010)]);
-    let card = Need { gpu: Gpu::Cards(1), ..Need::default() };
+    let card = RoomNeed { gpu: Gpu::Cards(1), ..RoomNeed::default() };
     assert_eq!(desk.step(ask(4, card)), [grant_on(4, 0b100)]);
     assert_eq!(desk.step(ask(5, card))[..1], [waits(5, GPU)]);
     assert_eq!(desk.step(ask(6, slice(4)))[..1], [grant_on(6, 0b010)], "who fits beside passes, for a while");
@@ -175,8 +175,8 @@ fn types_of_devices_are_respected() {
     let mut inventory = Inventory::of_memory(10);
     let device = |kind: &str| Device { name: kind.to_owned(), kind: DeviceKind::named(kind), memory: 10 };
     inventory.pools[0].hosts[0].devices = vec![device("L4"), device("H200")];
-    let mut desk = Desk::new(inventory);
-    let need = |kind: &str| Need { kind: DeviceKind::named(kind), ..slice(10) };
+    let mut desk = PlacerHarness::new(inventory);
+    let need = |kind: &str| RoomNeed { kind: DeviceKind::named(kind), ..slice(10) };
     assert_eq!(desk.step(ask(1, need("h200"))), [grant_on(1, 0b10)]);
     assert_eq!(desk.step(ask(2, need("a100"))), [FromPlacer::Refuse { instance: id(2, 1) }]);
     assert_eq!(desk.step(ask(3, need("any"))), [grant_on(3, 0b01)]);
@@ -189,11 +189,11 @@ fn types_of_devices_are_respected() {
 
 #[test]
 fn a_quota_that_cannot_be_kept_costs_nobody_anything() {
-    let mut desk = Desk::devices(&[10, 10]);
+    let mut desk = PlacerHarness::devices(&[10, 10]);
     desk.placer.inventory.quota.cards = Some(1);
     assert_eq!(desk.step(ask(1, slice(4))), [grant_on(1, 0b01)]);
     assert_eq!(desk.step(ask(2, slice(4))), [grant_on(2, 0b01)]);
-    let card = Need { gpu: Gpu::Cards(1), ..Need::default() };
+    let card = RoomNeed { gpu: Gpu::Cards(1), ..RoomNeed::default() };
     desk.step(ask(3, card));
     assert_eq!(desk.step(offer(2, 1, 0)), [], "the first one would still hold its part of the only card there may be");
     assert_eq!(desk.step(offer(1, 1, 0)), [evict(1, GPU)], "both together help, one after the other");
@@ -202,8 +202,8 @@ fn a_quota_that_cannot_be_kept_costs_nobody_anything() {
 
 #[test]
 fn a_sleeper_gives_back_what_its_rung_does_not_keep_and_asks_again() {
-    let mut desk = Desk::devices(&[10]);
-    let need = Need { cpu: 0, memory: 5, gpu: Gpu::Slice(8), kind: DeviceKind::ANY };
+    let mut desk = PlacerHarness::devices(&[10]);
+    let need = RoomNeed { cpu: 0, memory: 5, gpu: Gpu::Slice(8), kind: DeviceKind::ANY };
     assert_eq!(desk.step(ask(1, need)), [grant_on(1, 1)]);
     desk.step(ToPlacer::Rests { instance: id(1, 1), rung: Rung::Paused });
     assert_eq!(desk.step(ask(2, slice(8)))[..1], [waits(2, GPU)], "paused keeps the device");
@@ -222,7 +222,7 @@ fn pools_fill_in_order_and_quotas_hold_over_all() {
         pools: vec![pool("own", None), pool("burst", Some(1))],
         quota: Quota { cards: None, instances: Some(3) },
     };
-    let mut desk = Desk::new(inventory);
+    let mut desk = PlacerHarness::new(inventory);
     let pools = |answers: &[FromPlacer]| match answers {
         [FromPlacer::Grant { place, .. }] => Some(place.pool),
         _ => None,
@@ -232,7 +232,7 @@ fn pools_fill_in_order_and_quotas_hold_over_all() {
     assert_eq!(desk.step(ask(3, memory(6)))[..1], [waits(3, MEMORY)]);
     desk.step(release(3));
     assert_eq!(pools(&desk.step(ask(4, memory(1)))), Some(0));
-    let quota = Lack { quota: true, ..Lack::default() };
+    let quota = Shortage { quota: true, ..Shortage::default() };
     assert_eq!(desk.step(ask(5, memory(1)))[..1], [waits(5, quota)]);
     assert_eq!(desk.step(offer(4, 1, 0)), [evict(4, quota)]);
     assert_eq!(desk.step(release(4))[..1], [grant(5)]);
@@ -240,7 +240,7 @@ fn pools_fill_in_order_and_quotas_hold_over_all() {
 
 #[test]
 fn fairness_lets_who_has_nothing_go_first_and_urgency_counts() {
-    let mut desk = Desk::memory(4);
+    let mut desk = PlacerHarness::memory(4);
     for sequence in 1..=4 {
         desk.step(ask_for(1, sequence, memory(1), Urgency::Demand));
     }
@@ -258,7 +258,7 @@ fn fairness_lets_who_has_nothing_go_first_and_urgency_counts() {
 
 #[test]
 fn memory_seen_in_use_counts_where_it_exceeds_the_declaration() {
-    let mut desk = Desk::memory(10);
+    let mut desk = PlacerHarness::memory(10);
     desk.step(ask(1, memory(2)));
     desk.step(ToPlacer::Observed { instance: id(1, 1), memory: Some(7), gpu: None });
     assert_eq!(desk.step(ask(2, memory(4)))[..1], [waits(2, MEMORY)]);
@@ -267,7 +267,7 @@ fn memory_seen_in_use_counts_where_it_exceeds_the_declaration() {
 
 #[test]
 fn who_declines_is_not_waited_for() {
-    let mut desk = Desk::memory(10);
+    let mut desk = PlacerHarness::memory(10);
     desk.step(ask(1, memory(5)));
     desk.step(ask(2, memory(5)));
     desk.step(ask(3, memory(5)));
@@ -279,7 +279,7 @@ fn who_declines_is_not_waited_for() {
 
 #[test]
 fn places_that_change_hands_all_the_time_are_told_to_serve_longer() {
-    let mut desk = Desk::memory(10);
+    let mut desk = PlacerHarness::memory(10);
     let mut last = 0;
     desk.at(0, ask(0, memory(10)));
     for round in 1..12 {
@@ -298,7 +298,7 @@ fn places_that_change_hands_all_the_time_are_told_to_serve_longer() {
 
 #[test]
 fn device_memory_that_is_used_beyond_what_is_declared_is_nobody_elses() {
-    let mut desk = Desk::devices(&[24]);
+    let mut desk = PlacerHarness::devices(&[24]);
     assert_eq!(desk.step(ask(1, slice(10))), [grant_on(1, 1)]);
     let observed = |memory, gpu| ToPlacer::Observed { instance: id(1, 1), memory, gpu };
     desk.step(observed(None, Some(20)));

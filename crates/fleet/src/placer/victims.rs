@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use kip_spec::InstanceId;
 use serde::{Deserialize, Serialize};
 
-use super::ledger::Used;
+use super::ledger::PoolUsage;
 use super::{Holding, Placer, Urgency, Waiter};
-use crate::room::{Gpu, Lack, Need, Place};
+use crate::room::{Gpu, Place, RoomNeed, Shortage};
 
 /// What a function tells of an instance that it could give up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,17 +49,17 @@ impl Offer {
 }
 
 /// Those to ask, each for what.
-pub(super) type Victims = Vec<(InstanceId, Lack)>;
+pub(super) type VictimRequests = Vec<(InstanceId, Shortage)>;
 
 impl Placer {
     /// Whom to ask for a waiter, and where it will be then. Nobody to ask and a place: those asked before suffice. `None` if
     /// asking whom may be asked would not help: then nobody gives up anything for it.
-    pub(super) fn victims(&self, now: u64, waiter: &Waiter, used: &Used) -> Option<(Place, Victims)> {
+    pub(super) fn victims(&self, now: u64, waiter: &Waiter, used: &PoolUsage) -> Option<(Place, VictimRequests)> {
         let quota = self.quota_lack(waiter, used);
         let missing = self.missing(waiter);
         let new = !self.holdings.contains(waiter.instance);
-        let stop = Lack { quota: true, ..Lack::default() };
-        let mut best: Option<(Cost, Place, Victims)> = None;
+        let stop = Shortage { quota: true, ..Shortage::default() };
+        let mut best: Option<(Cost, Place, VictimRequests)> = None;
         for place in self.places(waiter, &missing) {
             let Some(mut plan) = self.plan(now, waiter, place, &missing, used) else { continue };
             let in_pool = |holding: &Holding| holding.place.pool == place.pool;
@@ -67,8 +67,8 @@ impl Placer {
                 continue;
             }
             let with_device = |holding: &Holding| holding.room().gpu != Gpu::None;
-            let (lack, which): (Lack, &dyn Fn(&Holding) -> bool) = match quota.gpu {
-                true => (Lack { quota: false, ..quota }, &with_device),
+            let (lack, which): (Shortage, &dyn Fn(&Holding) -> bool) = match quota.gpu {
+                true => (Shortage { quota: false, ..quota }, &with_device),
                 false => (stop, &|_| true),
             };
             let helps = !quota.gpu || self.could_be_within(now, waiter, place, &missing);
@@ -83,9 +83,9 @@ impl Placer {
     }
 
     /// Whether the quota of cards would do, if everybody who may be asked gave up theirs.
-    fn could_be_within(&self, now: u64, waiter: &Waiter, place: Place, missing: &Need) -> bool {
+    fn could_be_within(&self, now: u64, waiter: &Waiter, place: Place, missing: &RoomNeed) -> bool {
         let asked: Vec<InstanceId> = self.candidates(now, waiter).map(|(_, id, _)| id).collect();
-        let mut used = Used::default();
+        let mut used = PoolUsage::default();
         let stays = |id: &InstanceId, holding: &Holding| !asked.contains(id) && holding.asked.is_none();
         self.holdings
             .iter()
@@ -101,11 +101,11 @@ impl Placer {
         &self,
         now: u64,
         waiter: &Waiter,
-        lack: Lack,
+        lack: Shortage,
         which: &dyn Fn(&Holding) -> bool,
-        plan: &mut (Cost, Victims),
+        plan: &mut (Cost, VictimRequests),
     ) -> bool {
-        let covers = |asked: Lack| asked.and(lack) == asked;
+        let covers = |asked: Shortage| asked.and(lack) == asked;
         if self.holdings.asked().any(|holding| which(holding) && holding.asked.is_some_and(covers)) {
             return true;
         }
@@ -122,7 +122,7 @@ impl Placer {
     }
 
     /// Where it could be, if others left.
-    fn places(&self, waiter: &Waiter, missing: &Need) -> Vec<Place> {
+    fn places(&self, waiter: &Waiter, missing: &RoomNeed) -> Vec<Place> {
         if let Some(holding) = self.holdings.get(waiter.instance) {
             return vec![holding.place];
         }
@@ -158,7 +158,14 @@ impl Placer {
     }
 
     /// Whom to ask at one place.
-    fn plan(&self, now: u64, waiter: &Waiter, place: Place, missing: &Need, used: &Used) -> Option<(Cost, Victims)> {
+    fn plan(
+        &self,
+        now: u64,
+        waiter: &Waiter,
+        place: Place,
+        missing: &RoomNeed,
+        used: &PoolUsage,
+    ) -> Option<(Cost, VictimRequests)> {
         let (mut cpu, mut memory, mut gpu) = self.deficits(place, missing, used)?;
         for holding in self.holdings.asked().filter(|holding| same(holding, place)) {
             let Some(asked) = holding.asked else { continue };
@@ -168,14 +175,14 @@ impl Placer {
             memory = memory.saturating_sub(if asked.memory { room.memory } else { 0 });
             gpu = gpu.saturating_sub(if asked.gpu { self.device_bytes(holding, place) } else { 0 });
         }
-        let mut victims: BTreeMap<InstanceId, (Cost, Lack)> = BTreeMap::new();
+        let mut victims: BTreeMap<InstanceId, (Cost, Shortage)> = BTreeMap::new();
         let of_cpu = |holding: &Holding| holding.room().cpu;
         let of_memory = |holding: &Holding| holding.room().memory;
         let of_gpu = |holding: &Holding| self.device_bytes(holding, place);
-        let nothing = Lack::default();
-        self.pick(now, waiter, place, gpu, &of_gpu, Lack { gpu: true, ..nothing }, &mut victims)?;
-        self.pick(now, waiter, place, memory, &of_memory, Lack { memory: true, ..nothing }, &mut victims)?;
-        self.pick(now, waiter, place, cpu, &of_cpu, Lack { cpu: true, ..nothing }, &mut victims)?;
+        let nothing = Shortage::default();
+        self.pick(now, waiter, place, gpu, &of_gpu, Shortage { gpu: true, ..nothing }, &mut victims)?;
+        self.pick(now, waiter, place, memory, &of_memory, Shortage { memory: true, ..nothing }, &mut victims)?;
+        self.pick(now, waiter, place, cpu, &of_cpu, Shortage { cpu: true, ..nothing }, &mut victims)?;
         let cost = victims.values().fold(Cost::default(), |sum, (cost, _)| sum.plus(*cost));
         Some((cost, victims.into_iter().map(|(instance, (_, lack))| (instance, lack)).collect()))
     }
@@ -189,8 +196,8 @@ impl Placer {
         place: Place,
         mut missing: u64,
         has: &dyn Fn(&Holding) -> u64,
-        lack: Lack,
-        victims: &mut BTreeMap<InstanceId, (Cost, Lack)>,
+        lack: Shortage,
+        victims: &mut BTreeMap<InstanceId, (Cost, Shortage)>,
     ) -> Option<()> {
         if missing == 0 {
             return Some(());
@@ -223,7 +230,7 @@ impl Placer {
             chosen.push(candidate);
         }
         for (cost, id, _) in chosen {
-            let entry = victims.entry(id).or_insert_with(|| (cost, Lack::default()));
+            let entry = victims.entry(id).or_insert_with(|| (cost, Shortage::default()));
             entry.1 = entry.1.and(lack);
         }
         (missing == 0).then_some(())

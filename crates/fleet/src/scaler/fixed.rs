@@ -65,7 +65,7 @@ impl Scaler for Fixed {
 mod tests {
     use super::*;
     use crate::Kind;
-    use crate::why::Why;
+    use crate::why::Reason;
 
     fn fixed(soft: u32, pause: Option<u64>, stop: Option<u64>) -> Fixed {
         Fixed { soft, pause, stop, next_tick: None }
@@ -124,11 +124,11 @@ mod tests {
             (desired.kind, desired.why)
         };
         let kept = Kind::Provisioned;
-        assert_eq!(reason(seen(2, 5, 0, 3, 0, &[], &[])), (Kind::OnDemand, Why::RequestsWait { queued: 3 }));
-        assert_eq!(reason(seen(2, 5, 0, 0, 0, &[], &[])), (kept, Why::KeepMinimum));
+        assert_eq!(reason(seen(2, 5, 0, 3, 0, &[], &[])), (Kind::OnDemand, Reason::RequestsWait { queued: 3 }));
+        assert_eq!(reason(seen(2, 5, 0, 0, 0, &[], &[])), (kept, Reason::KeepMinimum));
         let provisioned = Observation { provisioned: 2, ..seen(2, 5, 0, 0, 0, &[], &[]) };
-        assert_eq!(reason(provisioned), (kept, Why::Provisioned { target: 2 }));
-        assert_eq!(reason(seen(1, 5, 3, 0, 3, &[], &[])), (Kind::OnDemand, Why::RequestsWait { queued: 0 }));
+        assert_eq!(reason(provisioned), (kept, Reason::Provisioned { target: 2 }));
+        assert_eq!(reason(seen(1, 5, 3, 0, 3, &[], &[])), (Kind::OnDemand, Reason::RequestsWait { queued: 0 }));
     }
 
     fn seen<'a>(

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kpa::{Averages, Decision, Kpa};
 use super::{Desired, Load, Observation, Scaler};
-use crate::why::Why;
+use crate::why::Reason;
 use crate::{Kind, Now};
 
 /// The scaler of `scaling: {mode: kpa}`.
@@ -28,13 +28,13 @@ pub struct Knative {
     /// The report of a request that found nothing is still to be decided on.
     poked: bool,
     next: Option<u64>,
-    last: Option<(Taken, Decision)>,
-    began: Option<Began>,
+    last: Option<(DecisionInput, Decision)>,
+    began: Option<ScalerStart>,
 }
 
 /// What a decision was made of, as `kip scaler decide` takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Taken {
+pub struct DecisionInput {
     /// When, boot time.
     pub at: u64,
     /// Averages, if anything was reported.
@@ -42,12 +42,12 @@ pub struct Taken {
     /// Instances that could serve.
     pub ready: u32,
     /// With how many the scaler began, and when, if this is its first decision.
-    pub began: Option<Began>,
+    pub began: Option<ScalerStart>,
 }
 
 /// How a scaler began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Began {
+pub struct ScalerStart {
     /// When, boot time.
     pub at: u64,
     /// Instances that could serve.
@@ -91,7 +91,7 @@ impl Knative {
     }
 
     /// The last decision, and what it was made of.
-    pub fn last(&self) -> Option<&(Taken, Decision)> {
+    pub fn last(&self) -> Option<&(DecisionInput, Decision)> {
         self.last.as_ref()
     }
 
@@ -100,7 +100,7 @@ impl Knative {
         let (settings, fresh) = (&self.settings, self.fresh);
         if self.kpa.is_none() {
             self.counted = now;
-            self.began = Some(Began { at: now, ready, fresh });
+            self.began = Some(ScalerStart { at: now, ready, fresh });
             let rests = !fresh && ready == 0 && settings.min_scale == 0 && settings.scale_to_zero;
             self.next = (!rests).then(|| now.saturating_add(Settings::TICK.0));
         }
@@ -162,7 +162,7 @@ impl Scaler for Knative {
         let averages = kpa.averages(&self.settings, now);
         let decision = kpa.decide(&self.settings, now, averages, Some(ready), true);
         let began = self.began.take();
-        self.last = Some((Taken { at: now, averages, ready, began }, decision));
+        self.last = Some((DecisionInput { at: now, averages, ready, began }, decision));
         let rests = kpa.applied() == 0 && self.load.requests == 0 && kpa.is_silent(now);
         self.poked = false;
         self.next = (!rests).then(|| now.saturating_add(Settings::TICK.0));
@@ -186,7 +186,7 @@ impl Knative {
     fn desired(&self, seen: &Observation<'_>) -> Desired {
         let hot = self.applied().min(seen.maximum).max(seen.minimum);
         let kind = if seen.queued > 0 { Kind::OnDemand } else { Kind::Provisioned };
-        Desired { hot, asleep: 0, decided: false, kind, why: Why::Autoscaled { to: hot } }
+        Desired { hot, asleep: 0, decided: false, kind, why: Reason::Autoscaled { to: hot } }
     }
 }
 

@@ -10,9 +10,9 @@ use kip_spec::scaling::{Kpa, Scaling};
 use serde::{Deserialize, Serialize};
 
 pub use fixed::Fixed;
-pub use knative::{Began, Knative, Taken};
+pub use knative::{DecisionInput, Knative, ScalerStart};
 
-use crate::why::Why;
+use crate::why::Reason;
 use crate::{Kind, Now, Policy};
 
 /// What a version has to do, from now until something else is said.
@@ -53,12 +53,12 @@ pub struct Observation<'a> {
 
 impl Observation<'_> {
     /// Why so many hot ones are wanted by backlog and bounds, and what for.
-    fn reason(&self, hot: u32) -> (Kind, Why) {
+    fn reason(&self, hot: u32) -> (Kind, Reason) {
         match () {
-            () if self.queued > 0 => (Kind::OnDemand, Why::RequestsWait { queued: self.queued }),
-            () if hot > self.minimum => (Kind::OnDemand, Why::RequestsWait { queued: 0 }),
-            () if self.provisioned > 0 => (Kind::Provisioned, Why::Provisioned { target: self.minimum }),
-            () => (Kind::Provisioned, Why::KeepMinimum),
+            () if self.queued > 0 => (Kind::OnDemand, Reason::RequestsWait { queued: self.queued }),
+            () if hot > self.minimum => (Kind::OnDemand, Reason::RequestsWait { queued: 0 }),
+            () if self.provisioned > 0 => (Kind::Provisioned, Reason::Provisioned { target: self.minimum }),
+            () => (Kind::Provisioned, Reason::KeepMinimum),
         }
     }
 }
@@ -75,13 +75,13 @@ pub struct Desired {
     /// What the next instance that is missing is there for.
     pub kind: Kind,
     /// Why it is wanted.
-    pub why: Why,
+    pub why: Reason,
 }
 
 impl Desired {
     /// Nothing is wanted any more.
     pub const NOTHING: Self =
-        Self { hot: 0, asleep: 0, decided: false, kind: Kind::OnDemand, why: Why::RequestsWait { queued: 0 } };
+        Self { hot: 0, asleep: 0, decided: false, kind: Kind::OnDemand, why: Reason::RequestsWait { queued: 0 } };
 }
 
 /// A scaling policy. It is told what is, and says what should be; it does nothing itself.

@@ -12,7 +12,7 @@ use crate::world::World;
 
 /// How pages are made before they are registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Made {
+enum AllocationKind {
     /// By the driver, while it registers them.
     Not,
     /// By a write to each.
@@ -21,12 +21,12 @@ enum Made {
     Populated,
 }
 
-const CASES: [(&str, bool, Made); 5] = [
-    ("registered, 4 KiB", false, Made::Not),
-    ("registered, 4 KiB touched", false, Made::Touched),
-    ("registered, 4 KiB populated", false, Made::Populated),
-    ("registered, huge", true, Made::Not),
-    ("registered, huge populated", true, Made::Populated),
+const CASES: [(&str, bool, AllocationKind); 5] = [
+    ("registered, 4 KiB", false, AllocationKind::Not),
+    ("registered, 4 KiB touched", false, AllocationKind::Touched),
+    ("registered, 4 KiB populated", false, AllocationKind::Populated),
+    ("registered, huge", true, AllocationKind::Not),
+    ("registered, huge populated", true, AllocationKind::Populated),
 ];
 
 pub(crate) fn run(world: &World) -> Result<()> {
@@ -51,18 +51,24 @@ pub(crate) fn run(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn registered(world: &World, context: &Context, how: (&str, bool, Made), round: u32, bytes: usize) -> Result<()> {
+fn registered(
+    world: &World,
+    context: &Context,
+    how: (&str, bool, AllocationKind),
+    round: u32,
+    bytes: usize,
+) -> Result<()> {
     let (case, huge, made) = how;
     let mut pages = Pages::map(bytes)?;
     let (prepared, prepare_us) = timed(|| {
         pages.huge(huge)?;
         match made {
-            Made::Not => Ok(()),
-            Made::Touched => {
+            AllocationKind::Not => Ok(()),
+            AllocationKind::Touched => {
                 pages.bytes().iter_mut().step_by(4096).for_each(|byte| *byte = 1);
                 Ok(())
             }
-            Made::Populated => pages.populate(),
+            AllocationKind::Populated => pages.populate(),
         }
     });
     // A kernel without huge pages, or older than 5.14, is no reason to break off.

@@ -89,7 +89,7 @@ fn one(row: &str, budget: u64, settings: &Settings) -> Result<String> {
 fn head(settings: &Settings) -> Result<Value> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(async {
-        let desk = kip_freezer::Desk::single(helper()?).await?;
+        let desk = kip_freezer::DeviceLocks::single(helper()?).await?;
         anyhow::Ok(desk.report().await?)
     })?;
     let file = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kip_freezer::driver::Call;
-use kip_freezer::journal::Unwritten;
+use kip_freezer::journal::NullJournal;
 use kip_freezer::probe::Probe;
-use kip_freezer::tree::{self, Frozen, Retired};
+use kip_freezer::tree::{self, FreezeOutcome, RetireOutcome};
 use kip_freezer::{Answer, Ask};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -22,13 +22,14 @@ pub(crate) async fn order(world: &World) -> Result<()> {
         let probe = world.probe(world.size(1)).await?;
         let process = probe.pid();
         if halt == "stopped" {
-            let halted = Halted { halt: || signal(process, Signal::STOP), go_on: || signal(process, Signal::CONT) };
+            let halted =
+                PauseMethod { halt: || signal(process, Signal::STOP), go_on: || signal(process, Signal::CONT) };
             restored_halted(world, halt, probe, halted).await?;
             continue;
         }
         match Group::around(process) {
             Ok(group) => {
-                let halted = Halted { halt: || Ok(group.freeze()?), go_on: || Ok(group.thaw()?) };
+                let halted = PauseMethod { halt: || Ok(group.freeze()?), go_on: || Ok(group.thaw()?) };
                 restored_halted(world, halt, probe, halted).await?;
             }
             Err(why) => {
@@ -41,12 +42,12 @@ pub(crate) async fn order(world: &World) -> Result<()> {
 }
 
 /// A way to take the CPU from a process and to give it back.
-struct Halted<H, G> {
+struct PauseMethod<H, G> {
     halt: H,
     go_on: G,
 }
 
-async fn restored_halted<H, G>(world: &World, case: &str, mut probe: Probe, way: Halted<H, G>) -> Result<()>
+async fn restored_halted<H, G>(world: &World, case: &str, mut probe: Probe, way: PauseMethod<H, G>) -> Result<()>
 where
     H: Fn() -> Result<()>,
     G: Fn() -> Result<()>,
@@ -89,7 +90,7 @@ pub(crate) async fn managed(world: &World) -> Result<()> {
     let mut probe = world.probe(world.size(1)).await?;
     probe.tell("managed", PROBE_LIMIT).await?;
     let order = world.order(&[probe.pid()]).await?;
-    let frozen = tree::freeze(&world.desk, &order, &Unwritten).await;
+    let frozen = tree::freeze(&world.desk, &order, &NullJournal).await;
     world.note("1 MiB managed", &json!({"came": said(&frozen)}));
     world.end(probe, false).await
 }
@@ -117,8 +118,8 @@ pub(crate) async fn retire(world: &World) -> Result<()> {
     world.freeze(&world.desk, &order).await?;
     world.wake(&world.desk, &order).await?;
     order.was_restored = true;
-    let retired = tree::retire(&world.desk, &order, &Unwritten).await;
-    let empty = matches!(retired, Retired::Empty);
+    let retired = tree::retire(&world.desk, &order, &NullJournal).await;
+    let empty = matches!(retired, RetireOutcome::Empty);
     probe.kill(PROBE_LIMIT).await?;
     world.note("restored", &json!({"emptied": empty, "used_before": before, "used_after": world.used().await?}));
     Ok(())
@@ -148,11 +149,11 @@ pub(crate) async fn full(world: &World) -> Result<()> {
     Ok(probe.kill(PROBE_LIMIT).await?)
 }
 
-fn said(frozen: &Frozen) -> String {
+fn said(frozen: &FreezeOutcome) -> String {
     match frozen {
-        Frozen::Parked { .. } => "frozen".to_owned(),
-        Frozen::Unlocked(error) => format!("unlocked: {}", chain(error)),
-        Frozen::MustDie(error) => format!("must die: {}", chain(error)),
+        FreezeOutcome::Parked { .. } => "frozen".to_owned(),
+        FreezeOutcome::Unlocked(error) => format!("unlocked: {}", chain(error)),
+        FreezeOutcome::MustDie(error) => format!("must die: {}", chain(error)),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use kip_freezer::Desk;
+use kip_freezer::DeviceLocks;
 use kip_freezer::probe::{Probe, ProbeOptions};
 use serde_json::json;
 
@@ -51,7 +51,7 @@ pub(crate) fn run(name: &str, settings: &Settings) -> Result<()> {
 /// How long initialising CUDA takes, in the first helper and in later ones.
 async fn start(world: &World) -> Result<()> {
     for case in ["first", "again", "again", "again"] {
-        let desk = Desk::single(helper()?).await?;
+        let desk = DeviceLocks::single(helper()?).await?;
         let took = desk.started_in().unwrap_or_default();
         world.note(case, &json!({"init_us": u64::try_from(took.as_micros())?}));
     }
@@ -81,7 +81,7 @@ async fn freeze(world: &World) -> Result<()> {
 }
 
 /// Freezes and wakes a probe again and again.
-async fn cycles(world: &World, desk: &Desk, case: &str, probe: &mut Probe) -> Result<()> {
+async fn cycles(world: &World, desk: &DeviceLocks, case: &str, probe: &mut Probe) -> Result<()> {
     let order = world.order(&[probe.pid()]).await?;
     let sum = probe.tell("sum", PROBE_LIMIT).await?.sum;
     for cycle in 1..=world.cycles() {
@@ -117,9 +117,9 @@ async fn helpers(world: &World) -> Result<()> {
     let order = world.order(&[probe.pid()]).await?;
     for cycle in 1..=3 {
         let begun = kip_host::clock::monotonic_micros();
-        world.freeze(&Desk::single(helper()?).await?, &order).await?;
+        world.freeze(&DeviceLocks::single(helper()?).await?, &order).await?;
         let frozen = kip_host::clock::monotonic_micros();
-        world.wake(&Desk::single(helper()?).await?, &order).await?;
+        world.wake(&DeviceLocks::single(helper()?).await?, &order).await?;
         let woken = kip_host::clock::monotonic_micros();
         let figures = json!({"cycle": cycle, "freeze_all_us": frozen - begun, "wake_all_us": woken - frozen});
         world.note("fresh", &figures);

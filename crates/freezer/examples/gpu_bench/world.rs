@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use kip_freezer::journal::{Member, Unwritten};
+use kip_freezer::journal::{Member, NullJournal};
 use kip_freezer::probe::{Probe, ProbeOptions};
 use kip_freezer::report::Device;
-use kip_freezer::tree::{self, Frozen, Limits, Order, Times, Woken};
-use kip_freezer::{Desk, Options};
+use kip_freezer::tree::{self, FreezeOutcome, Limits, Order, Times, WakeOutcome};
+use kip_freezer::{DeviceLocks, Options};
 use kip_host::clock;
 use kip_spec::InstanceId;
 use serde_json::{Value, json};
@@ -63,14 +63,14 @@ impl Settings {
 pub(crate) struct World {
     pub(crate) settings: Settings,
     pub(crate) row: String,
-    pub(crate) desk: Desk,
+    pub(crate) desk: DeviceLocks,
     pub(crate) device: Device,
     until: u64,
 }
 
 impl World {
     pub(crate) async fn open(row: &str, settings: &Settings) -> Result<Self> {
-        let desk = Desk::open(helper()?).await?;
+        let desk = DeviceLocks::open(helper()?).await?;
         let report = desk.report().await?;
         if let Some(why) = report.cannot_freeze() {
             bail!("nothing can be measured: {why}");
@@ -130,19 +130,19 @@ impl World {
         })
     }
 
-    pub(crate) async fn freeze(&self, desk: &Desk, order: &Order) -> Result<(Times, Option<u64>)> {
-        match tree::freeze(desk, order, &Unwritten).await {
-            Frozen::Parked { times, residue } => Ok((times, residue)),
-            Frozen::Unlocked(error) => Err(anyhow!(error).context("not frozen, goes on")),
-            Frozen::MustDie(error) => Err(anyhow!(error).context("lost in the freeze")),
+    pub(crate) async fn freeze(&self, desk: &DeviceLocks, order: &Order) -> Result<(Times, Option<u64>)> {
+        match tree::freeze(desk, order, &NullJournal).await {
+            FreezeOutcome::Parked { times, residue } => Ok((times, residue)),
+            FreezeOutcome::Unlocked(error) => Err(anyhow!(error).context("not frozen, goes on")),
+            FreezeOutcome::MustDie(error) => Err(anyhow!(error).context("lost in the freeze")),
         }
     }
 
-    pub(crate) async fn wake(&self, desk: &Desk, order: &Order) -> Result<Times> {
-        match tree::wake(desk, order, &Unwritten).await {
-            Woken::Awake { times, .. } => Ok(times),
-            Woken::Parked(error) => Err(anyhow!(error).context("not woken, parked as before")),
-            Woken::MustDie(error) => Err(anyhow!(error).context("lost in the wake")),
+    pub(crate) async fn wake(&self, desk: &DeviceLocks, order: &Order) -> Result<Times> {
+        match tree::wake(desk, order, &NullJournal).await {
+            WakeOutcome::Awake { times, .. } => Ok(times),
+            WakeOutcome::Parked(error) => Err(anyhow!(error).context("not woken, parked as before")),
+            WakeOutcome::MustDie(error) => Err(anyhow!(error).context("lost in the wake")),
         }
     }
 
@@ -150,7 +150,7 @@ impl World {
     pub(crate) async fn end(&self, probe: Probe, was_restored: bool) -> Result<()> {
         let mut order = Order { members: Member::now(probe.pid()).into_iter().collect(), ..self.nobody() };
         order.was_restored = was_restored;
-        let _ = tree::retire(&self.desk, &order, &Unwritten).await;
+        let _ = tree::retire(&self.desk, &order, &NullJournal).await;
         Ok(probe.kill(PROBE_LIMIT).await?)
     }
 

@@ -202,7 +202,7 @@ pub enum Library {
 /// A call that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{symbol}: {}", self.said())]
-pub struct Failed {
+pub struct CallFailure {
     /// Whose call.
     pub library: Library,
     /// Its symbol.
@@ -214,7 +214,7 @@ pub struct Failed {
     pub named: Option<String>,
 }
 
-impl Failed {
+impl CallFailure {
     pub(crate) fn cuda(symbol: &str, code: i32) -> Self {
         Self { library: Library::Cuda, symbol: symbol.to_owned(), code: Some(code), named: None }
     }
@@ -293,11 +293,11 @@ mod tests {
     #[test]
     fn errors_are_named() {
         assert_eq!(
-            Failed::cuda("cuInit", 100).to_string(),
+            CallFailure::cuda("cuInit", 100).to_string(),
             "cuInit: 100 (NO_DEVICE): there is no device that CUDA can use"
         );
-        assert_eq!(Failed::missing(Library::Cuda, "cuX").to_string(), "cuX: this driver does not have it");
-        assert_eq!(Failed::nvml("nvmlInit_v2", 9).to_string(), "nvmlInit_v2: 9: no driver is loaded");
+        assert_eq!(CallFailure::missing(Library::Cuda, "cuX").to_string(), "cuX: this driver does not have it");
+        assert_eq!(CallFailure::nvml("nvmlInit_v2", 9).to_string(), "nvmlInit_v2: 9: no driver is loaded");
         assert!(TABLE.windows(2).all(|pair| pair[0].0 < pair[1].0));
     }
 }

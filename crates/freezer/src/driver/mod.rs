@@ -11,7 +11,7 @@ mod unsafe_memory;
 mod unsafe_nvml;
 mod unsafe_stream;
 
-pub use code::{Advice, Call, Code, Failed, Library, NvmlCode};
+pub use code::{Advice, Call, CallFailure, Code, Library, NvmlCode};
 pub use state::State;
 pub(crate) use unsafe_library::Driver;
 pub use unsafe_memory::{Buffer, Context, HostBuffer};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use kip_host::environment;
 
-use super::code::{Call, Failed, Library};
+use super::code::{Call, CallFailure, Library};
 use super::{CUDA_LIBRARY, State};
 
 /// Arguments of the checkpoint calls: 64 bytes in every version so far, of which this room sets the lock's timeout only.
@@ -89,7 +89,7 @@ impl Driver {
     }
 
     /// Initialises CUDA in this process, without a context: that would take memory of a device.
-    pub(crate) fn initialize(&self) -> Result<(), Failed> {
+    pub(crate) fn initialize(&self) -> Result<(), CallFailure> {
         let init = self.init.ok_or_else(|| lacks(Call::Init))?;
         // SAFETY: the type is that of the symbol; the flags must be zero.
         self.check(Call::Init.symbol(), unsafe { init(0) })
@@ -103,17 +103,17 @@ impl Driver {
     }
 
     /// How far a process is.
-    pub(crate) fn state(&self, process: u32) -> Result<State, Failed> {
+    pub(crate) fn state(&self, process: u32) -> Result<State, CallFailure> {
         self.ask(Call::State, self.state, process).map(State::from)
     }
 
     /// The thread of a process that does the work when it is restored. Only processes with a context have one.
-    pub(crate) fn restore_thread(&self, process: u32) -> Result<i32, Failed> {
+    pub(crate) fn restore_thread(&self, process: u32) -> Result<i32, CallFailure> {
         self.ask(Call::RestoreThread, self.thread, process)
     }
 
     /// Locks, checkpoints, restores or unlocks a process. Only a lock can be told to give up.
-    pub(crate) fn act(&self, call: Call, process: u32, timeout_ms: u32) -> Result<(), Failed> {
+    pub(crate) fn act(&self, call: Call, process: u32, timeout_ms: u32) -> Result<(), CallFailure> {
         let act = match call {
             Call::Lock => self.lock,
             Call::Checkpoint => self.checkpoint,
@@ -131,7 +131,7 @@ impl Driver {
         self.check(call.symbol(), unsafe { act(number(process), &raw mut arguments) })
     }
 
-    fn ask(&self, call: Call, function: Option<Ask>, process: u32) -> Result<i32, Failed> {
+    fn ask(&self, call: Call, function: Option<Ask>, process: u32) -> Result<i32, CallFailure> {
         let function = function.ok_or_else(|| lacks(call))?;
         let mut answer = 0;
         // SAFETY: the type is that of the symbol, and the pointer is good for the call.
@@ -139,11 +139,11 @@ impl Driver {
         Ok(answer)
     }
 
-    fn check(&self, symbol: &str, code: i32) -> Result<(), Failed> {
+    fn check(&self, symbol: &str, code: i32) -> Result<(), CallFailure> {
         if code == 0 {
             return Ok(());
         }
-        let mut failed = Failed::cuda(symbol, code);
+        let mut failed = CallFailure::cuda(symbol, code);
         if super::Code(code).name().is_none() {
             failed.named = self.name_of(code);
         }
@@ -159,8 +159,8 @@ impl Driver {
     }
 }
 
-fn lacks(call: Call) -> Failed {
-    Failed::missing(Library::Cuda, call.symbol())
+fn lacks(call: Call) -> CallFailure {
+    CallFailure::missing(Library::Cuda, call.symbol())
 }
 
 /// A process id as C has it.

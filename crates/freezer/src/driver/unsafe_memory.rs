@@ -6,7 +6,7 @@ use std::ffi::{c_int, c_uint, c_void};
 use kip_host::environment;
 
 use super::CUDA_LIBRARY;
-use super::code::{Failed, Library};
+use super::code::{CallFailure, Library};
 use super::unsafe_library::{find, open};
 
 type Init = unsafe extern "C" fn(c_uint) -> c_int;
@@ -50,9 +50,9 @@ impl Context {
     ///
     /// # Errors
     /// When there is no driver or no device, or the device has no room.
-    pub fn create() -> Result<Self, Failed> {
-        let library =
-            open(environment::CUDA_LIBRARY, CUDA_LIBRARY).map_err(|_| Failed::missing(Library::Cuda, CUDA_LIBRARY))?;
+    pub fn create() -> Result<Self, CallFailure> {
+        let library = open(environment::CUDA_LIBRARY, CUDA_LIBRARY)
+            .map_err(|_| CallFailure::missing(Library::Cuda, CUDA_LIBRARY))?;
         let (mut device, mut context) = (0, std::ptr::null_mut());
         // SAFETY: the types are those of `cuda.h`, and all pointers are good for their call.
         unsafe {
@@ -68,7 +68,7 @@ impl Context {
     ///
     /// # Errors
     /// When there is not enough.
-    pub fn allocate(&self, bytes: usize) -> Result<Buffer, Failed> {
+    pub fn allocate(&self, bytes: usize) -> Result<Buffer, CallFailure> {
         let mut address = 0;
         let name = "cuMemAlloc_v2";
         // SAFETY: the type is that of `cuda.h`, and the pointer is good for the call.
@@ -80,7 +80,7 @@ impl Context {
     ///
     /// # Errors
     /// When there is not enough.
-    pub fn allocate_managed(&self, bytes: usize) -> Result<Buffer, Failed> {
+    pub fn allocate_managed(&self, bytes: usize) -> Result<Buffer, CallFailure> {
         let mut address = 0;
         let name = "cuMemAllocManaged";
         // SAFETY: the type is that of `cuda.h`, and the pointer is good for the call; 1 is the flag for a global attachment.
@@ -92,7 +92,7 @@ impl Context {
     ///
     /// # Errors
     /// When there is not enough.
-    pub fn pinned(&self, bytes: usize) -> Result<HostBuffer, Failed> {
+    pub fn pinned(&self, bytes: usize) -> Result<HostBuffer, CallFailure> {
         let mut address = std::ptr::null_mut();
         let name = "cuMemAllocHost_v2";
         // SAFETY: the type is that of `cuda.h`, and the pointer is good for the call.
@@ -104,7 +104,7 @@ impl Context {
     ///
     /// # Errors
     /// When there is not enough.
-    pub fn pinned_by_host_alloc(&self, bytes: usize) -> Result<HostBuffer, Failed> {
+    pub fn pinned_by_host_alloc(&self, bytes: usize) -> Result<HostBuffer, CallFailure> {
         let mut address = std::ptr::null_mut();
         let name = "cuMemHostAlloc";
         // SAFETY: the type is that of `cuda.h`, and the pointer is good for the call; without flags it is the same memory.
@@ -116,7 +116,7 @@ impl Context {
     ///
     /// # Errors
     /// When the driver refuses.
-    pub fn while_registered<T>(&self, memory: &mut [u8], work: impl FnOnce(&mut [u8]) -> T) -> Result<T, Failed> {
+    pub fn while_registered<T>(&self, memory: &mut [u8], work: impl FnOnce(&mut [u8]) -> T) -> Result<T, CallFailure> {
         let address: *mut c_void = memory.as_mut_ptr().cast();
         let name = "cuMemHostRegister_v2";
         // SAFETY: the type is that of `cuda.h`; the memory is borrowed until it is let go below.
@@ -134,7 +134,7 @@ impl Buffer {
     ///
     /// # Errors
     /// When the driver refuses, and when it would not fit.
-    pub fn write(&self, at: usize, from: &[u8]) -> Result<(), Failed> {
+    pub fn write(&self, at: usize, from: &[u8]) -> Result<(), CallFailure> {
         let name = "cuMemcpyHtoD_v2";
         let to = self.address_of(at, from.len(), name)?;
         // SAFETY: the type is that of `cuda.h`; the source is a slice, and the destination was found to be in the buffer.
@@ -145,16 +145,16 @@ impl Buffer {
     ///
     /// # Errors
     /// When the driver refuses, and when there is not so much.
-    pub fn read(&self, at: usize, to: &mut [u8]) -> Result<(), Failed> {
+    pub fn read(&self, at: usize, to: &mut [u8]) -> Result<(), CallFailure> {
         let name = "cuMemcpyDtoH_v2";
         let from = self.address_of(at, to.len(), name)?;
         // SAFETY: the type is that of `cuda.h`; the destination is a slice, and the source was found to be in the buffer.
         check(name, unsafe { function::<ToHost>(self.library, name)?(to.as_mut_ptr().cast(), from, to.len()) })
     }
 
-    pub(super) fn address_of(&self, at: usize, bytes: usize, name: &str) -> Result<u64, Failed> {
+    pub(super) fn address_of(&self, at: usize, bytes: usize, name: &str) -> Result<u64, CallFailure> {
         let fits = at.checked_add(bytes).is_some_and(|end| end <= self.bytes);
-        if fits { Ok(self.address + at as u64) } else { Err(Failed::cuda(name, super::Code::INVALID_VALUE.0)) }
+        if fits { Ok(self.address + at as u64) } else { Err(CallFailure::cuda(name, super::Code::INVALID_VALUE.0)) }
     }
 }
 
@@ -191,11 +191,11 @@ impl Drop for HostBuffer {
 
 /// # Safety
 /// `F` must be the type of a function of this name.
-pub(super) unsafe fn function<F: Copy>(library: &libloading::Library, name: &str) -> Result<F, Failed> {
+pub(super) unsafe fn function<F: Copy>(library: &libloading::Library, name: &str) -> Result<F, CallFailure> {
     // SAFETY: the caller's promise.
-    unsafe { find(library, name) }.ok_or_else(|| Failed::missing(Library::Cuda, name))
+    unsafe { find(library, name) }.ok_or_else(|| CallFailure::missing(Library::Cuda, name))
 }
 
-pub(super) fn check(name: &str, code: c_int) -> Result<(), Failed> {
-    if code == 0 { Ok(()) } else { Err(Failed::cuda(name, code)) }
+pub(super) fn check(name: &str, code: c_int) -> Result<(), CallFailure> {
+    if code == 0 { Ok(()) } else { Err(CallFailure::cuda(name, code)) }
 }

@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use kip_host::environment;
 
 use super::NVML_LIBRARY;
-use super::code::{Failed, Library, NvmlCode};
+use super::code::{CallFailure, Library, NvmlCode};
 use super::unsafe_library::{find, open};
 use crate::report::{Device, Holder, Memory};
 
@@ -61,7 +61,7 @@ impl Nvml {
     }
 
     /// The driver's version, such as 580.159.04.
-    pub(crate) fn driver(&self) -> Result<String, Failed> {
+    pub(crate) fn driver(&self) -> Result<String, CallFailure> {
         let name = "nvmlSystemGetDriverVersion";
         // SAFETY: the type is that of `nvml.h`, and the buffer is as long as it is said to be.
         let function = unsafe { self.function::<Text>(name)? };
@@ -70,11 +70,11 @@ impl Nvml {
     }
 
     /// All devices, in the order of the bus.
-    pub(crate) fn devices(&self) -> Result<Vec<Device>, Failed> {
+    pub(crate) fn devices(&self) -> Result<Vec<Device>, CallFailure> {
         (0..self.count()?).map(|index| self.device(index)).collect()
     }
 
-    fn count(&self) -> Result<c_uint, Failed> {
+    fn count(&self) -> Result<c_uint, CallFailure> {
         let name = "nvmlDeviceGetCount_v2";
         let mut count = 0;
         // SAFETY: the type is that of `nvml.h`, and the pointer is good for the call.
@@ -82,7 +82,7 @@ impl Nvml {
         Ok(count)
     }
 
-    fn handle(&self, index: c_uint) -> Result<Device_, Failed> {
+    fn handle(&self, index: c_uint) -> Result<Device_, CallFailure> {
         let name = "nvmlDeviceGetHandleByIndex_v2";
         let mut handle = std::ptr::null_mut();
         // SAFETY: the type is that of `nvml.h`, and the pointer is good for the call.
@@ -90,7 +90,7 @@ impl Nvml {
         Ok(handle)
     }
 
-    fn device(&self, index: c_uint) -> Result<Device, Failed> {
+    fn device(&self, index: c_uint) -> Result<Device, CallFailure> {
         let handle = self.handle(index)?;
         Ok(Device {
             index,
@@ -103,14 +103,14 @@ impl Nvml {
         })
     }
 
-    fn device_text(&self, name: &str, handle: Device_) -> Result<String, Failed> {
+    fn device_text(&self, name: &str, handle: Device_) -> Result<String, CallFailure> {
         // SAFETY: the type is that of `nvml.h` for both calls that are made so.
         let function = unsafe { self.function::<DeviceText>(name)? };
         // SAFETY: the handle is of this library, and the buffer is as long as it is said to be.
         text(name, |buffer, length| unsafe { function(handle, buffer, length) })
     }
 
-    fn memory(&self, handle: Device_) -> Result<Memory, Failed> {
+    fn memory(&self, handle: Device_) -> Result<Memory, CallFailure> {
         let name = "nvmlDeviceGetMemoryInfo";
         let mut memory = RawMemory::default();
         // SAFETY: the type is that of `nvml.h`, the handle is of this library, the pointer is good for the call.
@@ -118,13 +118,13 @@ impl Nvml {
         Ok(Memory { total: memory.total, free: memory.free, used: memory.used })
     }
 
-    fn holders(&self, handle: Device_) -> Result<Vec<Holder>, Failed> {
+    fn holders(&self, handle: Device_) -> Result<Vec<Holder>, CallFailure> {
         // The third version of the call counts differently, the structure is the second's.
         let names = ["nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2"];
         // SAFETY: the type is that of `nvml.h` for both.
         let found = names.iter().find_map(|name| unsafe { Some((*name, self.function(name).ok()?)) });
         let (name, function): (&str, DeviceProcesses) =
-            found.ok_or_else(|| Failed::missing(Library::Nvml, names[0]))?;
+            found.ok_or_else(|| CallFailure::missing(Library::Nvml, names[0]))?;
         let mut room = 64;
         loop {
             let mut processes = vec![RawProcess::default(); room];
@@ -162,18 +162,18 @@ impl Nvml {
 
     /// # Safety
     /// `F` must be the type of a function of this name.
-    unsafe fn function<F: Copy>(&self, name: &str) -> Result<F, Failed> {
+    unsafe fn function<F: Copy>(&self, name: &str) -> Result<F, CallFailure> {
         // SAFETY: the caller's promise.
-        unsafe { find(self.library, name) }.ok_or_else(|| Failed::missing(Library::Nvml, name))
+        unsafe { find(self.library, name) }.ok_or_else(|| CallFailure::missing(Library::Nvml, name))
     }
 }
 
-fn check(name: &str, code: c_int) -> Result<(), Failed> {
-    if code == 0 { Ok(()) } else { Err(Failed::nvml(name, code)) }
+fn check(name: &str, code: c_int) -> Result<(), CallFailure> {
+    if code == 0 { Ok(()) } else { Err(CallFailure::nvml(name, code)) }
 }
 
 /// A text that a call writes into a buffer.
-fn text(name: &str, call: impl FnOnce(*mut c_char, c_uint) -> c_int) -> Result<String, Failed> {
+fn text(name: &str, call: impl FnOnce(*mut c_char, c_uint) -> c_int) -> Result<String, CallFailure> {
     let mut buffer = [0u8; 128];
     check(name, call(buffer.as_mut_ptr().cast(), 128))?;
     Ok(CStr::from_bytes_until_nul(&buffer).unwrap_or_default().to_string_lossy().into_owned())

@@ -3,7 +3,7 @@
 
 use std::ffi::{c_int, c_uint, c_void};
 
-use super::code::Failed;
+use super::code::CallFailure;
 use super::unsafe_memory::{Buffer, Context, check, function};
 
 type StreamCreate = unsafe extern "C" fn(*mut *mut c_void, c_uint) -> c_int;
@@ -33,7 +33,7 @@ impl Context {
     ///
     /// # Errors
     /// When the driver refuses.
-    pub fn duplex(&self) -> Result<Duplex, Failed> {
+    pub fn duplex(&self) -> Result<Duplex, CallFailure> {
         Ok(Duplex { to_device: Stream::create(self.library)?, to_host: Stream::create(self.library)? })
     }
 }
@@ -43,7 +43,7 @@ impl Duplex {
     ///
     /// # Errors
     /// When the driver refuses, and when either would not fit.
-    pub fn copy(&self, to: &Buffer, from: &[u8], source: &Buffer, into: &mut [u8]) -> Result<(), Failed> {
+    pub fn copy(&self, to: &Buffer, from: &[u8], source: &Buffer, into: &mut [u8]) -> Result<(), CallFailure> {
         let (up, down) = ("cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2");
         let to = to.address_of(0, from.len(), up)?;
         let source = source.address_of(0, into.len(), down)?;
@@ -68,7 +68,7 @@ impl Duplex {
 }
 
 impl Stream {
-    fn create(library: &'static libloading::Library) -> Result<Self, Failed> {
+    fn create(library: &'static libloading::Library) -> Result<Self, CallFailure> {
         let mut stream = std::ptr::null_mut();
         let name = "cuStreamCreate";
         // SAFETY: the type is that of `cuda.h`, and the pointer is good for the call.

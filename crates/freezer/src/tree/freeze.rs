@@ -2,16 +2,16 @@
 
 use kip_spec::{Problem, code};
 
-use super::step::{Came, all_run, call, settled, unlock_all};
+use super::step::{StepOutcome, all_run, call, settled, unlock_all};
 use super::{Order, Times, all, note, told};
-use crate::desk::Desk;
 use crate::driver::Call;
 use crate::error::Error;
 use crate::journal::{Journal, Step};
+use crate::locks::DeviceLocks;
 
 /// How a freeze ended.
 #[derive(Debug)]
-pub enum Frozen {
+pub enum FreezeOutcome {
     /// All are checkpointed. The CPU may be frozen now.
     Parked {
         /// How long the calls took.
@@ -26,7 +26,7 @@ pub enum Frozen {
     MustDie(Error),
 }
 
-impl Frozen {
+impl FreezeOutcome {
     /// What a person is told of a freeze that was not to be.
     pub fn problem(&self) -> Option<Problem> {
         match self {
@@ -38,20 +38,22 @@ impl Frozen {
 }
 
 /// Freezes a tree that has nothing in flight and whose processes get CPU.
-pub async fn freeze(desk: &Desk, order: &Order, journal: &dyn Journal) -> Frozen {
+pub async fn freeze(desk: &DeviceLocks, order: &Order, journal: &dyn Journal) -> FreezeOutcome {
     let _turn = desk.turn(&order.devices).await;
     let mut times = Times::default();
     if let Err(error) = all_run(order) {
-        return Frozen::Unlocked(error);
+        return FreezeOutcome::Unlocked(error);
     }
     if let Err(error) = note(journal, order, Step::Locking, all(order, Call::Lock)).await {
-        return Frozen::Unlocked(error);
+        return FreezeOutcome::Unlocked(error);
     }
     for member in &order.members {
         match call(desk, order, Call::Lock, *member, &mut times).await {
-            Came::Done => {}
+            StepOutcome::Done => {}
             // A lock that may or may not be held is undone like one that is.
-            Came::Untouched(error) | Came::Unknown(error) => return back(desk, order, error, &mut times).await,
+            StepOutcome::Untouched(error) | StepOutcome::Unknown(error) => {
+                return back(desk, order, error, &mut times).await;
+            }
         }
     }
     if let Err(error) = note(journal, order, Step::Checkpointing, all(order, Call::Checkpoint)).await {
@@ -60,10 +62,10 @@ pub async fn freeze(desk: &Desk, order: &Order, journal: &dyn Journal) -> Frozen
     let mut checkpointed = 0;
     for member in &order.members {
         match call(desk, order, Call::Checkpoint, *member, &mut times).await {
-            Came::Done => checkpointed += 1,
+            StepOutcome::Done => checkpointed += 1,
             // Those before it are on the host already; bringing them back could fail as well.
-            Came::Untouched(error) if checkpointed == 0 => return back(desk, order, error, &mut times).await,
-            Came::Untouched(error) | Came::Unknown(error) => return Frozen::MustDie(error),
+            StepOutcome::Untouched(error) if checkpointed == 0 => return back(desk, order, error, &mut times).await,
+            StepOutcome::Untouched(error) | StepOutcome::Unknown(error) => return FreezeOutcome::MustDie(error),
         }
     }
     let residue = settled(desk, order, |bytes| bytes == 0).await;
@@ -71,16 +73,16 @@ pub async fn freeze(desk: &Desk, order: &Order, journal: &dyn Journal) -> Frozen
         // It is parked all the same, and the entry before this one says so together with the state of the processes.
         tracing::warn!(instance = %order.instance, %error, "that it is parked could not be written down");
     }
-    Frozen::Parked { times, residue }
+    FreezeOutcome::Parked { times, residue }
 }
 
 /// Unlocks all. If that cannot be done, the tree waits for ever and must be ended.
-async fn back(desk: &Desk, order: &Order, why: Error, times: &mut Times) -> Frozen {
+async fn back(desk: &DeviceLocks, order: &Order, why: Error, times: &mut Times) -> FreezeOutcome {
     match unlock_all(desk, order, times).await {
-        Ok(()) => Frozen::Unlocked(why),
+        Ok(()) => FreezeOutcome::Unlocked(why),
         Err(error) => {
             tracing::warn!(instance = %order.instance, %why, "its freeze was given up, and it cannot be unlocked");
-            Frozen::MustDie(error)
+            FreezeOutcome::MustDie(error)
         }
     }
 }

@@ -16,14 +16,14 @@ use kip_host::clock;
 use kip_spec::{Code, InstanceId, Problem};
 use serde::{Deserialize, Serialize};
 
-use crate::desk::Desk;
 use crate::driver::Call;
 use crate::error::Error;
 use crate::journal::{Entry, Journal, Member, Step};
+use crate::locks::DeviceLocks;
 
-pub use freeze::{Frozen, freeze};
-pub use retire::{Retired, retire};
-pub use wake::{Woken, wake};
+pub use freeze::{FreezeOutcome, freeze};
+pub use retire::{RetireOutcome, retire};
+pub use wake::{WakeOutcome, wake};
 
 const GIB: u64 = 1 << 30;
 
@@ -131,7 +131,7 @@ impl Times {
 ///
 /// # Errors
 /// When the driver cannot tell: then nothing of the tree may be touched.
-pub async fn find(desk: &Desk, processes: &[u32], limit: Duration) -> Result<Vec<Member>, Error> {
+pub async fn find(desk: &DeviceLocks, processes: &[u32], limit: Duration) -> Result<Vec<Member>, Error> {
     let mut found = Vec::new();
     for process in processes {
         let Some(member) = Member::now(*process) else { continue };
@@ -143,7 +143,7 @@ pub async fn find(desk: &Desk, processes: &[u32], limit: Duration) -> Result<Vec
 }
 
 /// Bytes that these processes hold on these devices, as NVML tells; `None` where it cannot.
-pub async fn held(desk: &Desk, members: &[Member], devices: &[String]) -> Result<Option<u64>, Error> {
+pub async fn held(desk: &DeviceLocks, members: &[Member], devices: &[String]) -> Result<Option<u64>, Error> {
     let report = desk.report().await?;
     let there: Vec<_> = report.devices.iter().filter(|device| devices.contains(&device.uuid)).collect();
     // A device that NVML does not show holds nobody knows what.

@@ -1,16 +1,16 @@
 //! Before a kill: a process that was ever restored is frozen once more. On some drivers killing one that is alive and
 //! was restored hangs the whole host half a minute later; with nothing on the device it is a process like any other.
 
-use super::step::{Came, call, settled};
+use super::step::{StepOutcome, call, settled};
 use super::{Order, Times, all, note};
-use crate::desk::Desk;
 use crate::driver::{Call, State};
 use crate::error::Error;
 use crate::journal::{Journal, Step};
+use crate::locks::DeviceLocks;
 
 /// How it ended. The tree is to be killed in each case.
 #[derive(Debug)]
-pub enum Retired {
+pub enum RetireOutcome {
     /// It was never restored, so a kill does no harm.
     NotNeeded,
     /// Nothing of it is on a device any more.
@@ -20,9 +20,9 @@ pub enum Retired {
 }
 
 /// Prepares a tree for its kill. Processes must get CPU.
-pub async fn retire(desk: &Desk, order: &Order, journal: &dyn Journal) -> Retired {
+pub async fn retire(desk: &DeviceLocks, order: &Order, journal: &dyn Journal) -> RetireOutcome {
     if !order.was_restored {
-        return Retired::NotNeeded;
+        return RetireOutcome::NotNeeded;
     }
     let _turn = desk.turn(&order.devices).await;
     let mut times = Times::default();
@@ -38,7 +38,7 @@ pub async fn retire(desk: &Desk, order: &Order, journal: &dyn Journal) -> Retire
                 _ => matches!(state, Ok(State::Locked)),
             };
             if is_due
-                && let Came::Untouched(error) | Came::Unknown(error) =
+                && let StepOutcome::Untouched(error) | StepOutcome::Unknown(error) =
                     call(desk, order, next, *member, &mut times).await
             {
                 trouble.get_or_insert(error);
@@ -46,7 +46,7 @@ pub async fn retire(desk: &Desk, order: &Order, journal: &dyn Journal) -> Retire
         }
     }
     match settled(desk, order, |bytes| bytes == 0).await {
-        Some(0) => Retired::Empty,
-        held => Retired::Holds(held, trouble),
+        Some(0) => RetireOutcome::Empty,
+        held => RetireOutcome::Holds(held, trouble),
     }
 }

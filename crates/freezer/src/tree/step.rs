@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use super::{Order, Times};
-use crate::desk::{Desk, unexpected};
 use crate::driver::{Advice, Call, State};
 use crate::error::Error;
 use crate::journal::Member;
+use crate::locks::{DeviceLocks, unexpected};
 use crate::wire::{Answer, Ask};
 
 /// What came of a call.
 #[derive(Debug)]
-pub(super) enum Came {
+pub(super) enum StepOutcome {
     /// It was done, and the state shows that.
     Done,
     /// It was not done, and the process is as it was before.
@@ -30,9 +30,15 @@ fn after(call: Call) -> State {
 }
 
 /// Calls, and looks what came of it. A call whose helper was lost is not repeated: the state decides whether it was done.
-pub(super) async fn call(desk: &Desk, order: &Order, call: Call, member: Member, times: &mut Times) -> Came {
+pub(super) async fn call(
+    desk: &DeviceLocks,
+    order: &Order,
+    call: Call,
+    member: Member,
+    times: &mut Times,
+) -> StepOutcome {
     if !member.lives() {
-        return Came::Unknown(Error::Ended(member.pid));
+        return StepOutcome::Unknown(Error::Ended(member.pid));
     }
     let limit = order.limits.of(call, order.bytes);
     let timeout_ms = u32::try_from(order.limits.lock.as_millis()).unwrap_or(u32::MAX);
@@ -53,32 +59,32 @@ pub(super) async fn call(desk: &Desk, order: &Order, call: Call, member: Member,
         Ok((Answer::Failed(failed), _)) => {
             let touched = failed.advice(call) == Advice::Kill;
             let error = Error::Driver(failed);
-            if touched { Came::Unknown(error) } else { Came::Untouched(error) }
+            if touched { StepOutcome::Unknown(error) } else { StepOutcome::Untouched(error) }
         }
-        Ok((other, _)) => Came::Untouched(unexpected(&other)),
+        Ok((other, _)) => StepOutcome::Untouched(unexpected(&other)),
         // The helper is gone. What it was at may have come to its end: then that is as good as an answer.
         Err(lost) => match desk.state(member.pid, order.limits.look).await {
-            Ok(state) if state == after(call) && member.lives() => Came::Done,
-            _ => Came::Unknown(Error::Helper(lost)),
+            Ok(state) if state == after(call) && member.lives() => StepOutcome::Done,
+            _ => StepOutcome::Unknown(Error::Helper(lost)),
         },
     }
 }
 
 /// The driver said that it was done.
-async fn verify(desk: &Desk, order: &Order, call: Call, member: Member) -> Came {
+async fn verify(desk: &DeviceLocks, order: &Order, call: Call, member: Member) -> StepOutcome {
     match desk.state(member.pid, order.limits.look).await {
-        Ok(state) if state == after(call) => Came::Done,
-        Ok(state) => Came::Unknown(Error::NotDone {
+        Ok(state) if state == after(call) => StepOutcome::Done,
+        Ok(state) => StepOutcome::Unknown(Error::NotDone {
             call: call.symbol(),
             process: member.pid,
             state: format!("{state:?}").to_lowercase(),
         }),
-        Err(error) => Came::Unknown(error),
+        Err(error) => StepOutcome::Unknown(error),
     }
 }
 
 /// Unlocks whatever of the tree is locked. It has gone well when all of them run.
-pub(super) async fn unlock_all(desk: &Desk, order: &Order, times: &mut Times) -> Result<(), Error> {
+pub(super) async fn unlock_all(desk: &DeviceLocks, order: &Order, times: &mut Times) -> Result<(), Error> {
     let mut first = None;
     for member in &order.members {
         if let Err(error) = unlock(desk, order, *member, times).await {
@@ -89,7 +95,7 @@ pub(super) async fn unlock_all(desk: &Desk, order: &Order, times: &mut Times) ->
 }
 
 /// Unlocks a process, and tries once more if that fails: nothing can be lost by it.
-async fn unlock(desk: &Desk, order: &Order, member: Member, times: &mut Times) -> Result<(), Error> {
+async fn unlock(desk: &DeviceLocks, order: &Order, member: Member, times: &mut Times) -> Result<(), Error> {
     for last in [false, true] {
         match desk.state(member.pid, order.limits.look).await {
             Ok(State::Running) => return Ok(()),
@@ -102,9 +108,9 @@ async fn unlock(desk: &Desk, order: &Order, member: Member, times: &mut Times) -
             Err(_) => continue,
         }
         match call(desk, order, Call::Unlock, member, times).await {
-            Came::Done => return Ok(()),
-            Came::Untouched(error) | Came::Unknown(error) if last => return Err(error),
-            Came::Untouched(_) | Came::Unknown(_) => {}
+            StepOutcome::Done => return Ok(()),
+            StepOutcome::Untouched(error) | StepOutcome::Unknown(error) if last => return Err(error),
+            StepOutcome::Untouched(_) | StepOutcome::Unknown(_) => {}
         }
     }
     Err(Error::Ended(member.pid))
@@ -125,7 +131,7 @@ pub(super) fn all_run(order: &Order) -> Result<(), Error> {
 
 /// What the members hold on the devices, asked until `fits` or the limit; the last answer counts. Right after a call NVML
 /// may still show what was before it.
-pub(super) async fn settled(desk: &Desk, order: &Order, fits: impl Fn(u64) -> bool) -> Option<u64> {
+pub(super) async fn settled(desk: &DeviceLocks, order: &Order, fits: impl Fn(u64) -> bool) -> Option<u64> {
     const PAUSE: Duration = Duration::from_millis(10);
     let limit = kip_host::clock::boot_millis() + u64::try_from(order.limits.verify.as_millis()).unwrap_or(0);
     loop {

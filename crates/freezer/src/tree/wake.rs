@@ -2,16 +2,16 @@
 
 use kip_spec::{Problem, code};
 
-use super::step::{Came, all_run, call, settled, unlock_all};
+use super::step::{StepOutcome, all_run, call, settled, unlock_all};
 use super::{Order, Times, all, note, told};
-use crate::desk::Desk;
 use crate::driver::Call;
 use crate::error::Error;
 use crate::journal::{Journal, Step};
+use crate::locks::DeviceLocks;
 
 /// How a wake ended.
 #[derive(Debug)]
-pub enum Woken {
+pub enum WakeOutcome {
     /// All run.
     Awake {
         /// How long the calls took.
@@ -25,7 +25,7 @@ pub enum Woken {
     MustDie(Error),
 }
 
-impl Woken {
+impl WakeOutcome {
     /// What a person is told of a wake that was not to be.
     pub fn problem(&self) -> Option<Problem> {
         match self {
@@ -41,23 +41,23 @@ impl Woken {
 pub(super) const MARGIN: u64 = 64 << 20;
 
 /// Wakes a parked tree whose processes get CPU again and whose memory is reserved.
-pub async fn wake(desk: &Desk, order: &Order, journal: &dyn Journal) -> Woken {
+pub async fn wake(desk: &DeviceLocks, order: &Order, journal: &dyn Journal) -> WakeOutcome {
     let _turn = desk.turn(&order.devices).await;
     let mut times = Times::default();
     for check in [all_run(order), room(desk, order).await] {
         if let Err(error) = check {
-            return Woken::Parked(error);
+            return WakeOutcome::Parked(error);
         }
     }
     if let Err(error) = note(journal, order, Step::Restoring, all(order, Call::Restore)).await {
-        return Woken::Parked(error);
+        return WakeOutcome::Parked(error);
     }
     let mut restored = 0;
     for member in &order.members {
         match call(desk, order, Call::Restore, *member, &mut times).await {
-            Came::Done => restored += 1,
-            Came::Untouched(error) if restored == 0 => return Woken::Parked(error),
-            Came::Untouched(error) | Came::Unknown(error) => return Woken::MustDie(error),
+            StepOutcome::Done => restored += 1,
+            StepOutcome::Untouched(error) if restored == 0 => return WakeOutcome::Parked(error),
+            StepOutcome::Untouched(error) | StepOutcome::Unknown(error) => return WakeOutcome::MustDie(error),
         }
     }
     let held = settled(desk, order, |bytes| bytes > 0).await;
@@ -66,13 +66,13 @@ pub async fn wake(desk: &Desk, order: &Order, journal: &dyn Journal) -> Woken {
         tracing::warn!(instance = %order.instance, %error, "that it was restored could not be written down");
     }
     match unlock_all(desk, order, &mut times).await {
-        Ok(()) => Woken::Awake { times, held },
-        Err(error) => Woken::MustDie(error),
+        Ok(()) => WakeOutcome::Awake { times, held },
+        Err(error) => WakeOutcome::MustDie(error),
     }
 }
 
 /// Whether the devices show as much free memory as is needed. What was reserved in a ledger is not what is free.
-async fn room(desk: &Desk, order: &Order) -> Result<(), Error> {
+async fn room(desk: &DeviceLocks, order: &Order) -> Result<(), Error> {
     let report = desk.report().await?;
     if let Some(why) = &report.nvml_missing {
         return Err(Error::CannotFreeze(format!("whether there is room cannot be verified: {why}")));

@@ -1,16 +1,16 @@
 //! Every error, hang and death at every call of either process of a tree, and what must come of it.
 
 use kip_freezer::driver::{Call, State};
-use kip_freezer::journal::Unwritten;
-use kip_freezer::tree::{self, Frozen, Order, Woken};
-use kip_freezer::{Desk, Error};
+use kip_freezer::journal::NullJournal;
+use kip_freezer::tree::{self, FreezeOutcome, Order, WakeOutcome};
+use kip_freezer::{DeviceLocks, Error};
 use kip_spec::code;
 
 use crate::support::{Host, LIMIT, SHORT, order, states};
 
 /// How a freeze and a wake after it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum CycleEnd {
     /// Frozen, woken, and content as before.
     Whole,
     /// The freeze was given up and all run, content as before.
@@ -22,7 +22,7 @@ enum End {
 }
 
 /// Freezes and wakes a tree of two with something going wrong, and checks that whatever is said of it is so.
-async fn run(host: &Host, fault: &str, limited: Option<Call>) -> End {
+async fn run(host: &Host, fault: &str, limited: Option<Call>) -> CycleEnd {
     host.knobs("");
     let desk = host.desk().await;
     let mut probes = host.tree().await;
@@ -39,15 +39,15 @@ async fn run(host: &Host, fault: &str, limited: Option<Call>) -> End {
     let end = freeze_and_wake(&desk, &order).await;
     host.knobs("");
     let end = match end {
-        End::Parked => {
+        CycleEnd::Parked => {
             assert_eq!(states(&desk, &order).await, [State::Checkpointed; 2], "{fault}");
-            let woken = tree::wake(&desk, &order, &Unwritten).await;
-            assert!(matches!(woken, Woken::Awake { .. }), "{fault}: {woken:?}");
-            End::Parked
+            let woken = tree::wake(&desk, &order, &NullJournal).await;
+            assert!(matches!(woken, WakeOutcome::Awake { .. }), "{fault}: {woken:?}");
+            CycleEnd::Parked
         }
         other => other,
     };
-    if end != End::MustDie {
+    if end != CycleEnd::MustDie {
         assert_eq!(states(&desk, &order).await, [State::Running; 2], "{fault}");
         for (probe, sum) in probes.iter_mut().zip(sums) {
             assert_eq!(probe.tell("sum", LIMIT).await.unwrap().sum, sum, "{fault}");
@@ -56,24 +56,24 @@ async fn run(host: &Host, fault: &str, limited: Option<Call>) -> End {
     end
 }
 
-async fn freeze_and_wake(desk: &Desk, order: &Order) -> End {
-    let frozen = tree::freeze(desk, order, &Unwritten).await;
+async fn freeze_and_wake(desk: &DeviceLocks, order: &Order) -> CycleEnd {
+    let frozen = tree::freeze(desk, order, &NullJournal).await;
     let told = frozen.problem().map(|problem| problem.code);
     match frozen {
-        Frozen::Parked { .. } => {}
-        Frozen::Unlocked(_) => {
+        FreezeOutcome::Parked { .. } => {}
+        FreezeOutcome::Unlocked(_) => {
             assert_eq!(told, Some(code::FREEZE_ABORTED));
-            return End::Unlocked;
+            return CycleEnd::Unlocked;
         }
-        Frozen::MustDie(_) => {
+        FreezeOutcome::MustDie(_) => {
             assert_eq!(told, Some(code::FREEZE_LOST));
-            return End::MustDie;
+            return CycleEnd::MustDie;
         }
     }
-    match tree::wake(desk, order, &Unwritten).await {
-        Woken::Awake { .. } => End::Whole,
-        Woken::Parked(_) => End::Parked,
-        Woken::MustDie(_) => End::MustDie,
+    match tree::wake(desk, order, &NullJournal).await {
+        WakeOutcome::Awake { .. } => CycleEnd::Whole,
+        WakeOutcome::Parked(_) => CycleEnd::Parked,
+        WakeOutcome::MustDie(_) => CycleEnd::MustDie,
     }
 }
 
@@ -81,14 +81,14 @@ async fn freeze_and_wake(desk: &Desk, order: &Order) -> End {
 const CODES: [i32; 12] = [1, 2, 3, 4, 46, 304, 401, 600, 800, 801, 999, 12_345];
 
 /// What an error that stays means for the first and the second process of a tree.
-fn expected(call: Call, code: i32, skip: u64) -> End {
+fn expected(call: Call, code: i32, skip: u64) -> CycleEnd {
     // Codes that speak of the helper leave the process untouched; the others cost it at these two calls.
     let touched = !matches!(code, 3 | 4);
     match (call, skip) {
-        (Call::Lock, _) => End::Unlocked,
-        (Call::Checkpoint, 0) if !touched => End::Unlocked,
-        (Call::Restore, 0) if !touched => End::Parked,
-        _ => End::MustDie,
+        (Call::Lock, _) => CycleEnd::Unlocked,
+        (Call::Checkpoint, 0) if !touched => CycleEnd::Unlocked,
+        (Call::Restore, 0) if !touched => CycleEnd::Parked,
+        _ => CycleEnd::MustDie,
     }
 }
 
@@ -126,13 +126,13 @@ async fn every_error_of_an_unlock() {
 async fn an_error_that_passes_is_gone_at_the_second_try_where_a_second_try_is_safe() {
     let host = Host::new();
     for (call, code, end) in [
-        (Call::Lock, 600, End::Unlocked),
-        (Call::Checkpoint, 3, End::Whole),
-        (Call::Checkpoint, 304, End::MustDie),
-        (Call::Restore, 3, End::Whole),
-        (Call::Restore, 2, End::MustDie),
-        (Call::Unlock, 304, End::Whole),
-        (Call::Unlock, 401, End::Whole),
+        (Call::Lock, 600, CycleEnd::Unlocked),
+        (Call::Checkpoint, 3, CycleEnd::Whole),
+        (Call::Checkpoint, 304, CycleEnd::MustDie),
+        (Call::Restore, 3, CycleEnd::Whole),
+        (Call::Restore, 2, CycleEnd::MustDie),
+        (Call::Unlock, 304, CycleEnd::Whole),
+        (Call::Unlock, 401, CycleEnd::Whole),
     ] {
         let fault = format!("inject.{} = {code},0,1", call.symbol());
         assert_eq!(run(&host, &fault, None).await, end, "{fault}");
@@ -147,10 +147,10 @@ async fn every_loss(call: Call) {
             let fault = format!("inject.{} = {effect},{skip},1", call.symbol());
             let limited = effect.starts_with("hang").then_some(call);
             let end = match call {
-                _ if done => End::Whole,
-                Call::Lock => End::Unlocked,
-                Call::Unlock => End::Whole,
-                _ => End::MustDie,
+                _ if done => CycleEnd::Whole,
+                Call::Lock => CycleEnd::Unlocked,
+                Call::Unlock => CycleEnd::Whole,
+                _ => CycleEnd::MustDie,
             };
             assert_eq!(run(&host, &fault, limited).await, end, "{fault}");
         }
@@ -182,7 +182,7 @@ async fn an_abort_that_cannot_unlock_says_that_the_tree_must_die() {
     let host = Host::new();
     for code in [304, 401] {
         let fault = format!("inject.cuCheckpointProcessLock = 600,1\ninject.cuCheckpointProcessUnlock = {code}");
-        assert_eq!(run(&host, &fault, None).await, End::MustDie, "{fault}");
+        assert_eq!(run(&host, &fault, None).await, CycleEnd::MustDie, "{fault}");
     }
 }
 
@@ -190,10 +190,10 @@ async fn an_abort_that_cannot_unlock_says_that_the_tree_must_die() {
 async fn a_call_that_only_says_that_it_was_done_is_found_out() {
     let host = Host::new();
     for (call, end) in [
-        (Call::Lock, End::Unlocked),
-        (Call::Checkpoint, End::MustDie),
-        (Call::Restore, End::MustDie),
-        (Call::Unlock, End::MustDie),
+        (Call::Lock, CycleEnd::Unlocked),
+        (Call::Checkpoint, CycleEnd::MustDie),
+        (Call::Restore, CycleEnd::MustDie),
+        (Call::Unlock, CycleEnd::MustDie),
     ] {
         let fault = format!("inject.{} = 0", call.symbol());
         assert_eq!(run(&host, &fault, None).await, end, "{fault}");
@@ -217,8 +217,8 @@ async fn managed_memory_is_refused_and_costs_the_instance() {
     let mut probes = host.tree().await;
     probes[0].tell("managed", LIMIT).await.unwrap();
     let order = order(&desk, &probes).await;
-    let frozen = tree::freeze(&desk, &order, &Unwritten).await;
-    let Frozen::MustDie(error) = frozen else { panic!("{frozen:?}") };
+    let frozen = tree::freeze(&desk, &order, &NullJournal).await;
+    let FreezeOutcome::MustDie(error) = frozen else { panic!("{frozen:?}") };
     assert!(error.problem().cause.unwrap().contains("801"));
 }
 
@@ -229,9 +229,9 @@ async fn nvml_that_fails_leaves_memory_charged() {
     let probes = host.tree().await;
     let order = order(&desk, &probes).await;
     host.knobs("inject.nvmlDeviceGetComputeRunningProcesses_v3 = 999");
-    let frozen = tree::freeze(&desk, &order, &Unwritten).await;
-    assert!(matches!(frozen, Frozen::Parked { residue: None, .. }), "{frozen:?}");
+    let frozen = tree::freeze(&desk, &order, &NullJournal).await;
+    assert!(matches!(frozen, FreezeOutcome::Parked { residue: None, .. }), "{frozen:?}");
     // And without it there is no way to see that there is room.
-    let woken = tree::wake(&desk, &order, &Unwritten).await;
-    assert!(matches!(woken, Woken::Parked(Error::CannotFreeze(_))), "{woken:?}");
+    let woken = tree::wake(&desk, &order, &NullJournal).await;
+    assert!(matches!(woken, WakeOutcome::Parked(Error::CannotFreeze(_))), "{woken:?}");
 }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use kip_freezer::driver::State;
-use kip_freezer::{Answer, Ask, Desk, Error, Lost};
+use kip_freezer::{Answer, Ask, DeviceLocks, Error, HelperLoss};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Host, LIMIT, SHORT, program, standin, until};
@@ -20,7 +20,7 @@ async fn a_spare_is_ready_and_comes_again_when_one_is_lost() {
     let probe = host.probe().await;
     host.knobs("inject.cuCheckpointProcessGetState = hang,0,1");
     let lost = desk.state(probe.pid(), SHORT).await;
-    assert!(matches!(lost, Err(Error::Helper(Lost::Hung { .. }))), "{lost:?}");
+    assert!(matches!(lost, Err(Error::Helper(HelperLoss::Hung { .. }))), "{lost:?}");
     assert_eq!(desk.state(probe.pid(), LIMIT).await.unwrap(), State::Running);
     until("there is a spare again", async || desk.helpers().len() == 2).await;
     let after = desk.helpers();
@@ -44,7 +44,7 @@ async fn helpers_that_were_killed_are_not_asked() {
 async fn cuda_is_initialised_once_and_takes_no_memory() {
     let host = Host::new();
     host.knobs("inject.cuInit = 0");
-    let desk = Desk::single(host.options()).await.unwrap();
+    let desk = DeviceLocks::single(host.options()).await.unwrap();
     for _ in 0..3 {
         assert_eq!(desk.report().await.unwrap().devices[0].memory.used, 0);
     }
@@ -55,7 +55,7 @@ async fn cuda_is_initialised_once_and_takes_no_memory() {
 async fn a_helper_whose_cuda_does_not_start_says_so() {
     let host = Host::new();
     host.knobs("inject.cuInit = 100");
-    let desk = Desk::single(host.options()).await.unwrap();
+    let desk = DeviceLocks::single(host.options()).await.unwrap();
     let report = desk.report().await.unwrap();
     assert!(report.cannot_freeze().unwrap().contains("NO_DEVICE"), "{report:?}");
     let state = desk.state(1, LIMIT).await;
@@ -68,8 +68,8 @@ async fn a_helper_that_hangs_at_its_start_is_given_up() {
     host.knobs("inject.cuInit = hang");
     let mut options = host.options();
     options.start_limit = SHORT;
-    let desk = Desk::single(options).await;
-    assert!(matches!(desk, Err(Lost::Hung { .. })), "{desk:?}");
+    let desk = DeviceLocks::single(options).await;
+    assert!(matches!(desk, Err(HelperLoss::Hung { .. })), "{desk:?}");
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn without_a_driver_it_says_so() {
     for (_, value) in options.environment.iter_mut().filter(|(name, _)| name.ends_with("_LIBRARY")) {
         *value = "/nowhere/libcuda.so.1".to_owned();
     }
-    let desk = Desk::single(options).await.unwrap();
+    let desk = DeviceLocks::single(options).await.unwrap();
     let report = desk.report().await.unwrap();
     assert!(report.cannot_freeze().unwrap().starts_with("no driver: "), "{report:?}");
     let state = desk.state(1, LIMIT).await;
@@ -93,7 +93,7 @@ async fn an_old_driver_is_named_with_what_it_lacks() {
     let mut options = host.options();
     let old = standin().with_file_name("examples").join("libunsafe_old_driver.so");
     options.environment[0].1 = old.display().to_string();
-    let desk = Desk::single(options).await.unwrap();
+    let desk = DeviceLocks::single(options).await.unwrap();
     let report = desk.report().await.unwrap();
     assert_eq!((report.cuda, report.symbols_missing.len()), (Some(12_020), 6), "{report:?}");
     let why = report.cannot_freeze().unwrap();
@@ -106,7 +106,7 @@ async fn an_old_driver_is_named_with_what_it_lacks() {
 async fn errors_that_nobody_knows_are_named_by_the_driver() {
     let host = Host::new();
     host.knobs("inject.cuCheckpointProcessGetState = 12345");
-    let desk = Desk::single(host.options()).await.unwrap();
+    let desk = DeviceLocks::single(host.options()).await.unwrap();
     let error = desk.state(1, LIMIT).await.unwrap_err();
     assert!(error.problem().cause.unwrap().contains("12345 (CUDA_ERROR_OF_THE_STANDIN)"));
 }
@@ -145,7 +145,7 @@ async fn a_helper_that_hangs_ends_at_its_deadline_when_its_server_is_gone() {
 async fn a_helper_finishes_what_it_is_at_when_its_server_is_gone() {
     use std::io::Write;
     let host = Host::new();
-    let desk = Desk::single(host.options()).await.unwrap();
+    let desk = DeviceLocks::single(host.options()).await.unwrap();
     let probe = host.probe().await;
     let act = |call: &str| {
         format!(

@@ -1,13 +1,13 @@
 //! The journal: when it cannot be written, and what a later server makes of it at each step.
 
 use kip_freezer::driver::State;
-use kip_freezer::journal::{Step, Unwritten};
-use kip_freezer::recovery::{Decision, Seen, decide};
-use kip_freezer::tree::{self, Frozen, Order, Woken};
-use kip_freezer::{Desk, Error};
+use kip_freezer::journal::{NullJournal, Step};
+use kip_freezer::recovery::{Decision, MemberState, decide};
+use kip_freezer::tree::{self, FreezeOutcome, Order, WakeOutcome};
+use kip_freezer::{DeviceLocks, Error};
 use kip_host::clock;
 
-use crate::support::{Host, Kept, LIMIT, order, states};
+use crate::support::{Host, LIMIT, RecordingJournal, order, states};
 
 #[tokio::test]
 async fn no_step_is_taken_that_could_not_be_written_down() {
@@ -16,31 +16,31 @@ async fn no_step_is_taken_that_could_not_be_written_down() {
     let probes = host.tree().await;
     let order = order(&desk, &probes).await;
     for step in [Step::Locking, Step::Checkpointing] {
-        let journal = Kept { fails_at: Some(step), ..Kept::default() };
+        let journal = RecordingJournal { fails_at: Some(step), ..RecordingJournal::default() };
         let frozen = tree::freeze(&desk, &order, &journal).await;
-        assert!(matches!(frozen, Frozen::Unlocked(Error::Journal(_))), "{step:?}: {frozen:?}");
+        assert!(matches!(frozen, FreezeOutcome::Unlocked(Error::Journal(_))), "{step:?}: {frozen:?}");
         assert_eq!(states(&desk, &order).await, [State::Running; 2], "{step:?}");
     }
     // What is written after the fact is not worth an instance.
-    let journal = Kept { fails_at: Some(Step::Parked), ..Kept::default() };
-    assert!(matches!(tree::freeze(&desk, &order, &journal).await, Frozen::Parked { .. }));
-    let journal = Kept { fails_at: Some(Step::Restoring), ..Kept::default() };
+    let journal = RecordingJournal { fails_at: Some(Step::Parked), ..RecordingJournal::default() };
+    assert!(matches!(tree::freeze(&desk, &order, &journal).await, FreezeOutcome::Parked { .. }));
+    let journal = RecordingJournal { fails_at: Some(Step::Restoring), ..RecordingJournal::default() };
     let woken = tree::wake(&desk, &order, &journal).await;
-    assert!(matches!(woken, Woken::Parked(Error::Journal(_))), "{woken:?}");
+    assert!(matches!(woken, WakeOutcome::Parked(Error::Journal(_))), "{woken:?}");
     assert_eq!(states(&desk, &order).await, [State::Checkpointed; 2]);
-    let journal = Kept { fails_at: Some(Step::Unlocking), ..Kept::default() };
-    assert!(matches!(tree::wake(&desk, &order, &journal).await, Woken::Awake { .. }));
+    let journal = RecordingJournal { fails_at: Some(Step::Unlocking), ..RecordingJournal::default() };
+    assert!(matches!(tree::wake(&desk, &order, &journal).await, WakeOutcome::Awake { .. }));
 }
 
 /// What a later server sees and decides.
-async fn recover(host: &Host, journal: &Kept, now: u64) -> (Desk, Decision) {
+async fn recover(host: &Host, journal: &RecordingJournal, now: u64) -> (DeviceLocks, Decision) {
     let desk = host.desk().await;
     let entry = journal.last();
     let mut seen = Vec::new();
     for member in &entry.members {
         seen.push(match desk.state(member.pid, LIMIT).await {
-            Ok(state) if member.lives() => Seen::Is(state),
-            _ => Seen::Ended,
+            Ok(state) if member.lives() => MemberState::Is(state),
+            _ => MemberState::Ended,
         });
     }
     let decision = decide(&entry, &seen, now, &clock::boot_id().unwrap());
@@ -91,7 +91,7 @@ async fn whoever_comes_after_knows_what_to_do() {
                 }
             }
             Decision::Keep => {
-                assert!(matches!(tree::wake(&desk, &order, &Unwritten).await, Woken::Awake { .. }), "{step:?}");
+                assert!(matches!(tree::wake(&desk, &order, &NullJournal).await, WakeOutcome::Awake { .. }), "{step:?}");
             }
             Decision::Serve => {}
             _ => continue,
@@ -101,12 +101,12 @@ async fn whoever_comes_after_knows_what_to_do() {
 }
 
 /// Runs until a step is written down, or until the fault has struck after it, and ends there as a server that is killed.
-async fn broken_off(host: &Host, desk: &Desk, order: &Order, step: Step, fault: &str) -> Kept {
+async fn broken_off(host: &Host, desk: &DeviceLocks, order: &Order, step: Step, fault: &str) -> RecordingJournal {
     let wakes = matches!(step, Step::Restoring | Step::Unlocking);
     if wakes {
-        assert!(matches!(tree::freeze(desk, order, &Unwritten).await, Frozen::Parked { .. }));
+        assert!(matches!(tree::freeze(desk, order, &NullJournal).await, FreezeOutcome::Parked { .. }));
     }
-    let journal = Kept { stops_at: fault.is_empty().then_some(step), ..Kept::default() };
+    let journal = RecordingJournal { stops_at: fault.is_empty().then_some(step), ..RecordingJournal::default() };
     let work = async {
         if wakes {
             drop(tree::wake(desk, order, &journal).await);
@@ -139,7 +139,7 @@ async fn broken_off(host: &Host, desk: &Desk, order: &Order, step: Step, fault: 
 
 /// Waits until so many processes show the state that the work leads to: members go one after the other, and the last of them is
 /// the one whose call hangs after its work. A helper answers meanwhile.
-async fn until_done(desk: &Desk, order: &Order, step: Step, members: usize) {
+async fn until_done(desk: &DeviceLocks, order: &Order, step: Step, members: usize) {
     let to = match step {
         Step::Locking | Step::Restoring => State::Locked,
         Step::Checkpointing => State::Checkpointed,

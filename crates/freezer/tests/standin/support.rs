@@ -11,7 +11,7 @@ use kip_freezer::driver::State;
 use kip_freezer::journal::{Entry, Journal, Step};
 use kip_freezer::probe::{Probe, ProbeOptions};
 use kip_freezer::tree::{self, Limits, Order};
-use kip_freezer::{Desk, Options};
+use kip_freezer::{DeviceLocks, Options};
 use kip_host::clock::boot_millis;
 use parking_lot::Mutex;
 
@@ -100,8 +100,8 @@ impl Host {
         options
     }
 
-    pub(crate) async fn desk(&self) -> Desk {
-        Desk::open(self.options()).await.unwrap()
+    pub(crate) async fn desk(&self) -> DeviceLocks {
+        DeviceLocks::open(self.options()).await.unwrap()
     }
 
     pub(crate) fn probe_options(&self) -> ProbeOptions {
@@ -126,7 +126,7 @@ impl Host {
 }
 
 /// What is to be done with some processes.
-pub(crate) async fn order(desk: &Desk, probes: &[Probe]) -> Order {
+pub(crate) async fn order(desk: &DeviceLocks, probes: &[Probe]) -> Order {
     let processes: Vec<u32> = probes.iter().map(Probe::pid).collect();
     let members = tree::find(desk, &processes, LIMIT).await.unwrap();
     assert_eq!(members.len(), probes.len(), "all use CUDA");
@@ -158,7 +158,7 @@ pub(crate) fn patient() -> Limits {
 }
 
 /// The states of an order's processes.
-pub(crate) async fn states(desk: &Desk, order: &Order) -> Vec<State> {
+pub(crate) async fn states(desk: &DeviceLocks, order: &Order) -> Vec<State> {
     let mut states = Vec::new();
     for member in &order.members {
         states.push(desk.state(member.pid, LIMIT).await.unwrap());
@@ -177,13 +177,13 @@ pub(crate) async fn until(what: &str, mut look: impl AsyncFnMut() -> bool) {
 
 /// A journal that keeps all entries, and can fail or stop for ever at one of them.
 #[derive(Default)]
-pub(crate) struct Kept {
+pub(crate) struct RecordingJournal {
     pub(crate) entries: Mutex<Vec<Entry>>,
     pub(crate) fails_at: Option<Step>,
     pub(crate) stops_at: Option<Step>,
 }
 
-impl Kept {
+impl RecordingJournal {
     pub(crate) fn steps(&self) -> Vec<Step> {
         self.entries.lock().iter().map(|entry| entry.step).collect()
     }
@@ -194,7 +194,7 @@ impl Kept {
 }
 
 #[async_trait]
-impl Journal for Kept {
+impl Journal for RecordingJournal {
     async fn write(&self, entry: &Entry) -> Result<(), String> {
         // Entries are read back as a later server would read them.
         let entry: Entry = serde_json::from_str(&serde_json::to_string(entry).unwrap()).unwrap();

@@ -1,14 +1,14 @@
 //! Trees that freeze and wake as they should.
 
 use kip_freezer::driver::State;
-use kip_freezer::journal::{Member, Step, Unwritten};
-use kip_freezer::tree::{self, Frozen, Retired, Woken};
-use kip_freezer::{Desk, Error};
+use kip_freezer::journal::{Member, NullJournal, Step};
+use kip_freezer::tree::{self, FreezeOutcome, RetireOutcome, WakeOutcome};
+use kip_freezer::{DeviceLocks, Error};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{BYTES, CONTEXT, Host, Kept, LIMIT, order, states, until};
+use crate::support::{BYTES, CONTEXT, Host, LIMIT, RecordingJournal, order, states, until};
 
-async fn used(desk: &Desk) -> u64 {
+async fn used(desk: &DeviceLocks) -> u64 {
     desk.report().await.unwrap().devices[0].memory.used
 }
 
@@ -24,14 +24,17 @@ async fn a_tree_gives_its_memory_back_and_gets_its_content_again() {
     let sums = [probes[0].tell("sum", LIMIT).await.unwrap().sum, probes[1].tell("sum", LIMIT).await.unwrap().sum];
     let order = order(&desk, &probes).await;
     assert_eq!(used(&desk).await, 2 * (BYTES + CONTEXT));
-    let journal = Kept::default();
+    let journal = RecordingJournal::default();
     for _ in 0..3 {
         let frozen = tree::freeze(&desk, &order, &journal).await;
-        assert!(matches!(frozen, Frozen::Parked { residue: Some(0), .. }), "{frozen:?}");
+        assert!(matches!(frozen, FreezeOutcome::Parked { residue: Some(0), .. }), "{frozen:?}");
         assert_eq!(states(&desk, &order).await, [State::Checkpointed; 2]);
         assert_eq!(used(&desk).await, 0);
         let woken = tree::wake(&desk, &order, &journal).await;
-        assert!(matches!(woken, Woken::Awake { held: Some(held), .. } if held == 2 * (BYTES + CONTEXT)), "{woken:?}");
+        assert!(
+            matches!(woken, WakeOutcome::Awake { held: Some(held), .. } if held == 2 * (BYTES + CONTEXT)),
+            "{woken:?}"
+        );
         for (probe, sum) in probes.iter_mut().zip(sums) {
             assert_eq!(probe.tell("sum", LIMIT).await.unwrap().sum, sum);
         }
@@ -51,7 +54,7 @@ async fn an_engine_waits_while_it_is_frozen_and_goes_on_where_it_was() {
     let all = [probe, other];
     let order = order(&desk, &all).await;
     let [mut probe, _other] = all;
-    assert!(matches!(tree::freeze(&desk, &order, &Unwritten).await, Frozen::Parked { .. }));
+    assert!(matches!(tree::freeze(&desk, &order, &NullJournal).await, FreezeOutcome::Parked { .. }));
     {
         let mut asked = std::pin::pin!(probe.tell("sum", LIMIT));
         // Whole questions to the helper pass meanwhile, so an answer would have come.
@@ -62,7 +65,7 @@ async fn an_engine_waits_while_it_is_frozen_and_goes_on_where_it_was() {
                 _ = desk.report() => {}
             }
         }
-        assert!(matches!(tree::wake(&desk, &order, &Unwritten).await, Woken::Awake { .. }));
+        assert!(matches!(tree::wake(&desk, &order, &NullJournal).await, WakeOutcome::Awake { .. }));
         assert_eq!(asked.await.unwrap().sum, sum);
     }
 }
@@ -84,14 +87,14 @@ async fn a_wake_without_room_touches_nothing() {
     let desk = host.desk().await;
     let probes = host.tree().await;
     let order = order(&desk, &probes).await;
-    assert!(matches!(tree::freeze(&desk, &order, &Unwritten).await, Frozen::Parked { .. }));
+    assert!(matches!(tree::freeze(&desk, &order, &NullJournal).await, FreezeOutcome::Parked { .. }));
     host.knobs(&format!("capacity = {}\ninject.cuCheckpointProcessRestore = 0", order.bytes));
-    let woken = tree::wake(&desk, &order, &Unwritten).await;
-    assert!(matches!(woken, Woken::Parked(Error::NoRoom { .. })), "{woken:?}");
+    let woken = tree::wake(&desk, &order, &NullJournal).await;
+    assert!(matches!(woken, WakeOutcome::Parked(Error::NoRoom { .. })), "{woken:?}");
     assert_eq!(host.calls("cuCheckpointProcessRestore"), 0, "a restore without room costs the instance");
     assert_eq!(states(&desk, &order).await, [State::Checkpointed; 2]);
     host.knobs("");
-    assert!(matches!(tree::wake(&desk, &order, &Unwritten).await, Woken::Awake { .. }));
+    assert!(matches!(tree::wake(&desk, &order, &NullJournal).await, WakeOutcome::Awake { .. }));
 }
 
 /// Somebody outside took the memory between the look and the restore.
@@ -101,11 +104,11 @@ async fn a_restore_that_finds_no_room_costs_the_instance() {
     let desk = host.desk().await;
     let probes = host.tree().await;
     let mut order = order(&desk, &probes).await;
-    assert!(matches!(tree::freeze(&desk, &order, &Unwritten).await, Frozen::Parked { .. }));
+    assert!(matches!(tree::freeze(&desk, &order, &NullJournal).await, FreezeOutcome::Parked { .. }));
     host.knobs(&format!("capacity = {}", CONTEXT));
     order.bytes = 0;
-    let woken = tree::wake(&desk, &order, &Unwritten).await;
-    let Woken::MustDie(Error::Driver(failed)) = &woken else { panic!("{woken:?}") };
+    let woken = tree::wake(&desk, &order, &NullJournal).await;
+    let WakeOutcome::MustDie(Error::Driver(failed)) = &woken else { panic!("{woken:?}") };
     assert_eq!(failed.code, Some(2));
     assert_eq!(states(&desk, &order).await[0], State::Failed);
 }
@@ -119,16 +122,16 @@ async fn a_stopped_process_is_refused_before_anything_hangs() {
     let stopped = probes[1].pid();
     signal(stopped, Signal::STOP);
     until("it is stopped", async || kip_host::processes::look(stopped).unwrap().is_stopped()).await;
-    let frozen = tree::freeze(&desk, &order, &Unwritten).await;
-    assert!(matches!(frozen, Frozen::Unlocked(Error::Stopped(process)) if process == stopped), "{frozen:?}");
+    let frozen = tree::freeze(&desk, &order, &NullJournal).await;
+    assert!(matches!(frozen, FreezeOutcome::Unlocked(Error::Stopped(process)) if process == stopped), "{frozen:?}");
     assert_eq!(states(&desk, &order).await, [State::Running; 2]);
     signal(stopped, Signal::CONT);
     until("it runs", async || !kip_host::processes::look(stopped).unwrap().is_stopped()).await;
-    assert!(matches!(tree::freeze(&desk, &order, &Unwritten).await, Frozen::Parked { .. }));
+    assert!(matches!(tree::freeze(&desk, &order, &NullJournal).await, FreezeOutcome::Parked { .. }));
     signal(stopped, Signal::STOP);
     until("it is stopped", async || kip_host::processes::look(stopped).unwrap().is_stopped()).await;
-    let woken = tree::wake(&desk, &order, &Unwritten).await;
-    assert!(matches!(woken, Woken::Parked(Error::Stopped(_))), "{woken:?}");
+    let woken = tree::wake(&desk, &order, &NullJournal).await;
+    assert!(matches!(woken, WakeOutcome::Parked(Error::Stopped(_))), "{woken:?}");
     signal(stopped, Signal::CONT);
 }
 
@@ -146,15 +149,15 @@ async fn a_process_frozen_by_its_cgroup_is_refused_too() {
     group.freeze().unwrap();
     // This is why a look at the state alone is not enough.
     assert!(!kip_host::processes::look(halted).unwrap().is_stopped());
-    let frozen = tree::freeze(&desk, &order, &Unwritten).await;
-    assert!(matches!(frozen, Frozen::Unlocked(Error::Stopped(process)) if process == halted), "{frozen:?}");
+    let frozen = tree::freeze(&desk, &order, &NullJournal).await;
+    assert!(matches!(frozen, FreezeOutcome::Unlocked(Error::Stopped(process)) if process == halted), "{frozen:?}");
     group.thaw().unwrap();
-    assert!(matches!(tree::freeze(&desk, &order, &Unwritten).await, Frozen::Parked { .. }));
+    assert!(matches!(tree::freeze(&desk, &order, &NullJournal).await, FreezeOutcome::Parked { .. }));
     group.freeze().unwrap();
-    let woken = tree::wake(&desk, &order, &Unwritten).await;
-    assert!(matches!(woken, Woken::Parked(Error::Stopped(process)) if process == halted), "{woken:?}");
+    let woken = tree::wake(&desk, &order, &NullJournal).await;
+    assert!(matches!(woken, WakeOutcome::Parked(Error::Stopped(process)) if process == halted), "{woken:?}");
     group.thaw().unwrap();
-    assert!(matches!(tree::wake(&desk, &order, &Unwritten).await, Woken::Awake { .. }));
+    assert!(matches!(tree::wake(&desk, &order, &NullJournal).await, WakeOutcome::Awake { .. }));
 }
 
 #[tokio::test]
@@ -165,8 +168,8 @@ async fn another_process_of_the_same_number_is_left_alone() {
     let mut order = order(&desk, &probes).await;
     let Member { pid, started } = order.members[1];
     order.members[1] = Member { pid, started: started - 1 };
-    let frozen = tree::freeze(&desk, &order, &Unwritten).await;
-    assert!(matches!(frozen, Frozen::Unlocked(Error::Ended(_))), "{frozen:?}");
+    let frozen = tree::freeze(&desk, &order, &NullJournal).await;
+    assert!(matches!(frozen, FreezeOutcome::Unlocked(Error::Ended(_))), "{frozen:?}");
     assert_eq!(states(&desk, &order).await, [State::Running; 2]);
 }
 
@@ -176,13 +179,13 @@ async fn what_was_restored_is_emptied_before_it_is_killed() {
     let desk = host.desk().await;
     let probes = host.tree().await;
     let mut order = order(&desk, &probes).await;
-    assert!(matches!(tree::retire(&desk, &order, &Unwritten).await, Retired::NotNeeded));
+    assert!(matches!(tree::retire(&desk, &order, &NullJournal).await, RetireOutcome::NotNeeded));
     assert_eq!(states(&desk, &order).await, [State::Running; 2]);
-    assert!(matches!(tree::freeze(&desk, &order, &Unwritten).await, Frozen::Parked { .. }));
-    assert!(matches!(tree::wake(&desk, &order, &Unwritten).await, Woken::Awake { .. }));
+    assert!(matches!(tree::freeze(&desk, &order, &NullJournal).await, FreezeOutcome::Parked { .. }));
+    assert!(matches!(tree::wake(&desk, &order, &NullJournal).await, WakeOutcome::Awake { .. }));
     order.was_restored = true;
-    let retired = tree::retire(&desk, &order, &Unwritten).await;
-    assert!(matches!(retired, Retired::Empty), "{retired:?}");
+    let retired = tree::retire(&desk, &order, &NullJournal).await;
+    assert!(matches!(retired, RetireOutcome::Empty), "{retired:?}");
     assert_eq!(used(&desk).await, 0);
     for probe in probes {
         probe.kill(LIMIT).await.unwrap();
@@ -197,8 +200,8 @@ async fn what_cannot_be_emptied_says_what_it_holds() {
     let mut order = order(&desk, &probes).await;
     order.was_restored = true;
     host.knobs("inject.cuCheckpointProcessCheckpoint = 304");
-    let retired = tree::retire(&desk, &order, &Unwritten).await;
-    let Retired::Holds(Some(held), Some(error)) = &retired else { panic!("{retired:?}") };
+    let retired = tree::retire(&desk, &order, &NullJournal).await;
+    let RetireOutcome::Holds(Some(held), Some(error)) = &retired else { panic!("{retired:?}") };
     assert_eq!(*held, order.bytes);
     assert!(error.problem().cause.unwrap().contains("OPERATING_SYSTEM"));
 }
@@ -210,9 +213,9 @@ async fn memory_that_stays_behind_is_told() {
     let probes = host.tree().await;
     let order = order(&desk, &probes).await;
     host.knobs("inject.cuCheckpointProcessCheckpoint = leak,0,1");
-    let frozen = tree::freeze(&desk, &order, &Unwritten).await;
+    let frozen = tree::freeze(&desk, &order, &NullJournal).await;
     let half = (BYTES + CONTEXT) / 2;
-    assert!(matches!(frozen, Frozen::Parked { residue: Some(left), .. } if left == half), "{frozen:?}");
+    assert!(matches!(frozen, FreezeOutcome::Parked { residue: Some(left), .. } if left == half), "{frozen:?}");
 }
 
 #[tokio::test]

@@ -7,9 +7,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::Version;
 use http_body::{Frame, SizeHint};
-use kip_relay::{Body, BrokenOff};
+use kip_relay::{Body, StreamError};
 
-use super::{One, State};
+use super::{ActiveStream, State};
 
 /// An answer on its way to a caller.
 #[derive(Debug)]
@@ -18,15 +18,15 @@ pub(crate) struct GuardedBody {
     /// The end of the connection is the end of the answer (HTTP/1.0): one that breaks off must not end like a whole one.
     by_end: bool,
     /// Held for its drop.
-    over: Over,
-    _stream: Option<One>,
+    over: AnswerEnd,
+    _stream: Option<ActiveStream>,
 }
 
 /// Tells the connection's guard that an answer is over.
 #[derive(Debug, Default)]
-struct Over(Option<Arc<State>>);
+struct AnswerEnd(Option<Arc<State>>);
 
-impl Drop for Over {
+impl Drop for AnswerEnd {
     fn drop(&mut self) {
         if let Some(state) = &self.0 {
             state.end();
@@ -36,10 +36,10 @@ impl Drop for Over {
 
 impl GuardedBody {
     pub(crate) fn new(body: Body, state: Option<Arc<State>>, version: Version) -> Self {
-        Self { body, by_end: version == Version::HTTP_10, over: Over(state), _stream: None }
+        Self { body, by_end: version == Version::HTTP_10, over: AnswerEnd(state), _stream: None }
     }
 
-    pub(super) fn counted(mut self, one: One) -> Self {
+    pub(super) fn counted(mut self, one: ActiveStream) -> Self {
         self._stream = Some(one);
         self
     }
@@ -47,9 +47,9 @@ impl GuardedBody {
 
 impl http_body::Body for GuardedBody {
     type Data = Bytes;
-    type Error = BrokenOff;
+    type Error = StreamError;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         let this = self.get_mut();
         let piece = Pin::new(&mut this.body).poll_frame(context);
         if let (Poll::Ready(Some(Err(_))), true, Some(state)) = (&piece, this.by_end, &this.over.0) {

@@ -12,13 +12,13 @@ const DIGITS: u8 = 14;
 /// How far a body has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chunks {
-    at: At,
+    at: ChunkState,
     /// Bytes of data, framing apart, that may still be announced.
     left: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
+enum ChunkState {
     Size {
         digits: u8,
         size: u64,
@@ -51,7 +51,7 @@ enum At {
 
 /// What was found in a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum ChunkPart {
     /// All of the piece belongs to the body, and more of it follows.
     More,
     /// The body ends behind so many bytes.
@@ -63,66 +63,66 @@ pub(crate) enum Found {
 impl Chunks {
     /// Those of a body of which so many bytes are taken.
     pub(crate) fn new(most: u64) -> Self {
-        Self { at: At::Size { digits: 0, size: 0 }, left: most }
+        Self { at: ChunkState::Size { digits: 0, size: 0 }, left: most }
     }
 
     /// Follows the body through its next piece.
-    pub(crate) fn follow(&mut self, piece: &[u8]) -> Found {
+    pub(crate) fn follow(&mut self, piece: &[u8]) -> ChunkPart {
         let mut place = 0;
         while let Some(byte) = piece.get(place).copied() {
-            if let At::Data { left } = self.at {
+            if let ChunkState::Data { left } = self.at {
                 let here = (piece.len() - place) as u64;
                 let taken = left.min(here);
-                self.at = if taken == left { At::DataEnd } else { At::Data { left: left - taken } };
+                self.at = if taken == left { ChunkState::DataEnd } else { ChunkState::Data { left: left - taken } };
                 place += usize::try_from(taken).unwrap_or(piece.len() - place);
                 continue;
             }
             match self.step(byte) {
-                Ok(true) => return Found::End(place + 1),
+                Ok(true) => return ChunkPart::End(place + 1),
                 Ok(false) => place += 1,
-                Err(fault) => return Found::Wrong(place, fault),
+                Err(fault) => return ChunkPart::Wrong(place, fault),
             }
         }
-        Found::More
+        ChunkPart::More
     }
 
     /// Whether the last byte was seen.
     pub(crate) fn is_over(&self) -> bool {
-        self.at == At::Over
+        self.at == ChunkState::Over
     }
 
     /// Takes one byte that is not data: whether it was the last.
     fn step(&mut self, byte: u8) -> Result<bool, Fault> {
         self.at = match (self.at, byte) {
-            (At::Size { digits, size }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < DIGITS => {
+            (ChunkState::Size { digits, size }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if digits < DIGITS => {
                 let digit = char::from(byte).to_digit(16).ok_or(Fault::Chunk)?;
-                At::Size { digits: digits + 1, size: size * 16 + u64::from(digit) }
+                ChunkState::Size { digits: digits + 1, size: size * 16 + u64::from(digit) }
             }
-            (At::Size { digits: 1.., size }, b';') => At::Extension { size, length: 0 },
-            (At::Size { digits: 1.., size }, b'\r') => At::SizeEnd { size },
-            (At::Extension { size, .. }, b'\r') => At::SizeEnd { size },
-            (At::Extension { size, length }, 0x20..=0x7e | b'\t') if length < EXTENSION => {
-                At::Extension { size, length: length + 1 }
+            (ChunkState::Size { digits: 1.., size }, b';') => ChunkState::Extension { size, length: 0 },
+            (ChunkState::Size { digits: 1.., size }, b'\r') => ChunkState::SizeEnd { size },
+            (ChunkState::Extension { size, .. }, b'\r') => ChunkState::SizeEnd { size },
+            (ChunkState::Extension { size, length }, 0x20..=0x7e | b'\t') if length < EXTENSION => {
+                ChunkState::Extension { size, length: length + 1 }
             }
-            (At::SizeEnd { size: 0 }, b'\n') => At::Trailer { length: 0 },
-            (At::SizeEnd { size }, b'\n') => {
+            (ChunkState::SizeEnd { size: 0 }, b'\n') => ChunkState::Trailer { length: 0 },
+            (ChunkState::SizeEnd { size }, b'\n') => {
                 self.left = self.left.checked_sub(size).ok_or(Fault::BodyTooLarge)?;
-                At::Data { left: size }
+                ChunkState::Data { left: size }
             }
-            (At::DataEnd, b'\r') => At::DataEndFeed,
-            (At::DataEndFeed, b'\n') => At::Size { digits: 0, size: 0 },
-            (At::Trailer { .. }, b'\r') => At::LastFeed,
-            (At::LastFeed, b'\n') => {
-                self.at = At::Over;
+            (ChunkState::DataEnd, b'\r') => ChunkState::DataEndFeed,
+            (ChunkState::DataEndFeed, b'\n') => ChunkState::Size { digits: 0, size: 0 },
+            (ChunkState::Trailer { .. }, b'\r') => ChunkState::LastFeed,
+            (ChunkState::LastFeed, b'\n') => {
+                self.at = ChunkState::Over;
                 return Ok(true);
             }
             // A line that begins with a blank would be a folded one.
-            (At::Trailer { length }, 0x21..=0x7e) => At::TrailerLine { length: length + 1 },
-            (At::TrailerLine { length }, b'\r') => At::TrailerFeed { length },
-            (At::TrailerLine { length }, b'\t' | 0x20..=0x7e | 0x80..) if length < TRAILERS => {
-                At::TrailerLine { length: length + 1 }
+            (ChunkState::Trailer { length }, 0x21..=0x7e) => ChunkState::TrailerLine { length: length + 1 },
+            (ChunkState::TrailerLine { length }, b'\r') => ChunkState::TrailerFeed { length },
+            (ChunkState::TrailerLine { length }, b'\t' | 0x20..=0x7e | 0x80..) if length < TRAILERS => {
+                ChunkState::TrailerLine { length: length + 1 }
             }
-            (At::TrailerFeed { length }, b'\n') => At::Trailer { length },
+            (ChunkState::TrailerFeed { length }, b'\n') => ChunkState::Trailer { length },
             _ => return Err(Fault::Chunk),
         };
         Ok(false)
@@ -140,26 +140,26 @@ mod tests {
             ("3\r\nabc\r\n0\r\n\r\n", 13),
             ("A;name=value\r\n0123456789\r\n00\r\nx: 1\r\n\r\nrest", 38),
         ] {
-            assert_eq!(Chunks::new(1 << 20).follow(body.as_bytes()), Found::End(end), "{body:?}");
+            assert_eq!(Chunks::new(1 << 20).follow(body.as_bytes()), ChunkPart::End(end), "{body:?}");
             let mut chunks = Chunks::new(1 << 20);
             let found = body.bytes().enumerate().find_map(|(place, byte)| match chunks.follow(&[byte]) {
-                Found::More => None,
+                ChunkPart::More => None,
                 other => Some((place, other)),
             });
-            assert_eq!(found, Some((end - 1, Found::End(1))), "{body:?}");
+            assert_eq!(found, Some((end - 1, ChunkPart::End(1))), "{body:?}");
         }
     }
 
     #[test]
     fn too_much_is_found_where_it_is_announced() {
         let body = b"3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n";
-        let too_much = Found::Wrong(10, Fault::BodyTooLarge);
+        let too_much = ChunkPart::Wrong(10, Fault::BodyTooLarge);
         assert_eq!(Chunks::new(6).follow(body), too_much);
-        assert_eq!(Chunks::new(7).follow(body), Found::End(body.len()));
+        assert_eq!(Chunks::new(7).follow(body), ChunkPart::End(body.len()));
         let mut chunks = Chunks::new(6);
         assert_eq!(
             (chunks.follow(&body[..9]), chunks.follow(&body[9..])),
-            (Found::More, Found::Wrong(1, Fault::BodyTooLarge))
+            (ChunkPart::More, ChunkPart::Wrong(1, Fault::BodyTooLarge))
         );
     }
 
@@ -182,7 +182,10 @@ mod tests {
             "1;\0\r\n",
             &long,
         ] {
-            assert!(matches!(Chunks::new(1 << 20).follow(body.as_bytes()), Found::Wrong(_, Fault::Chunk)), "{body:?}");
+            assert!(
+                matches!(Chunks::new(1 << 20).follow(body.as_bytes()), ChunkPart::Wrong(_, Fault::Chunk)),
+                "{body:?}"
+            );
         }
     }
 }

@@ -15,7 +15,7 @@ use kip_host::clock::boot_millis;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::chunks::{Chunks, Found};
+use super::chunks::{ChunkPart, Chunks};
 use super::fault::Fault;
 use super::head::{Framing, Limits, check, end_of_head};
 use super::state::{Decision, State};
@@ -258,9 +258,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Socket> Guard<S> {
     fn follow_chunks(&mut self, piece: &[u8]) -> usize {
         let Phase::Chunks(chunks) = &mut self.phase else { return 0 };
         let (passes, fault) = match chunks.follow(piece) {
-            Found::More => (piece.len(), None),
-            Found::End(end) => (end, None),
-            Found::Wrong(place, fault) => (place, Some(fault)),
+            ChunkPart::More => (piece.len(), None),
+            ChunkPart::End(end) => (end, None),
+            ChunkPart::Wrong(place, fault) => (place, Some(fault)),
         };
         if let Some(fault) = fault {
             self.state.set_body_fault(fault);

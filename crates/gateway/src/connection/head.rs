@@ -56,7 +56,7 @@ pub(crate) fn check(head: &[u8], limits: &Limits) -> Result<Framing, Fault> {
     let mut lines = Lines { rest: head };
     let first = lines.next().ok_or(Fault::RequestLine)??;
     let request = request_line(first, limits)?;
-    let mut seen = Seen::default();
+    let mut seen = HeaderSummary::default();
     let mut count = 0;
     for line in lines {
         let line = line?;
@@ -148,7 +148,7 @@ fn is_absolute(target: &[u8]) -> bool {
 
 /// What of the headers decides about framing and routing.
 #[derive(Debug, Default)]
-struct Seen {
+struct HeaderSummary {
     host: bool,
     length: Option<u64>,
     coding: bool,
@@ -156,7 +156,7 @@ struct Seen {
     websocket: bool,
 }
 
-impl Seen {
+impl HeaderSummary {
     fn header(&mut self, line: &[u8]) -> Result<(), Fault> {
         if matches!(line.first(), Some(b' ' | b'\t')) {
             return Err(Fault::Folded);

@@ -25,7 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 
-use crate::admission::{Door, Inbound};
+use crate::admission::{Inbound, RequestHandler};
 
 pub(crate) use self::body::GuardedBody;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -56,7 +56,7 @@ const RESETS: usize = 20;
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(
-    door: Door,
+    door: RequestHandler,
     mut stream: Stream,
     peer: SocketAddr,
     keyed: bool,
@@ -104,7 +104,12 @@ async fn has_preface(stream: &mut Stream, read: &mut BytesMut) -> io::Result<boo
     }
 }
 
-async fn serve_http1(door: Door, io: TokioIo<Guard<Stream>>, inbound: Inbound, mut closing: watch::Receiver<bool>) {
+async fn serve_http1(
+    door: RequestHandler,
+    io: TokioIo<Guard<Stream>>,
+    inbound: Inbound,
+    mut closing: watch::Receiver<bool>,
+) {
     let headers = door.bounds.head.headers;
     let service = service_fn(move |request| {
         let (door, inbound) = (door.clone(), inbound.clone());
@@ -129,7 +134,7 @@ async fn serve_http1(door: Door, io: TokioIo<Guard<Stream>>, inbound: Inbound, m
 }
 
 async fn serve_http2(
-    door: Door,
+    door: RequestHandler,
     bounds: Bounds,
     io: TokioIo<Guard<Stream>>,
     inbound: Inbound,
@@ -138,7 +143,7 @@ async fn serve_http2(
     let load = Rc::new(Load::default());
     let counted = load.clone();
     let service = service_fn(move |request| {
-        let (door, inbound, one) = (door.clone(), inbound.clone(), One::new(counted.clone()));
+        let (door, inbound, one) = (door.clone(), inbound.clone(), ActiveStream::new(counted.clone()));
         async move {
             let answer = door.answer(inbound, request).await;
             Ok::<Response<GuardedBody>, Infallible>(answer.map(|body| body.counted(one)))
@@ -198,16 +203,16 @@ impl Load {
 
 /// One stream, for as long as its answer lasts.
 #[derive(Debug)]
-pub(crate) struct One(Rc<Load>);
+pub(crate) struct ActiveStream(Rc<Load>);
 
-impl One {
+impl ActiveStream {
     fn new(load: Rc<Load>) -> Self {
         load.streams.set(load.streams.get() + 1);
         Self(load)
     }
 }
 
-impl Drop for One {
+impl Drop for ActiveStream {
     fn drop(&mut self) {
         self.0.streams.set(self.0.streams.get() - 1);
         self.0.moved.set(kip_host::clock::boot_millis());

@@ -145,7 +145,7 @@ impl State {
     }
 }
 
-impl kip_relay::Blame for State {
+impl kip_relay::BodySource for State {
     fn code(&self) -> Option<kip_spec::Code> {
         self.body_fault().map(Fault::code)
     }

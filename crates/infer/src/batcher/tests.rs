@@ -5,12 +5,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use super::*;
 
 /// Doubles its input. Tells of each run how many rows it has, then waits for leave to go on.
-struct Gated {
+struct GatedEngine {
     entered: SyncSender<usize>,
     leave: Mutex<Receiver<()>>,
 }
 
-impl Engine for Gated {
+impl Engine for GatedEngine {
     fn run(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
         self.entered.send(inputs[0].rows()).unwrap();
         self.leave.lock().recv().unwrap();
@@ -33,7 +33,7 @@ struct Bench {
 fn bench(rows: usize, delay: u64, waiting: usize) -> Bench {
     let (entered_sender, entered) = sync_channel(64);
     let (leave, leave_receiver) = sync_channel(64);
-    let engine = Gated { entered: entered_sender, leave: Mutex::new(leave_receiver) };
+    let engine = GatedEngine { entered: entered_sender, leave: Mutex::new(leave_receiver) };
     let limits = Limits { rows, delay: Millis(delay), waiting };
     Bench { batcher: Batcher::start(Box::new(engine), 1, limits).unwrap(), entered, leave }
 }

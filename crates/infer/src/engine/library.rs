@@ -22,7 +22,7 @@ const USUAL_FOLDERS: [&str; 7] = [
 
 /// What the search for the library gave.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum LibrarySearch {
     Usable(PathBuf),
     /// One was named by option or environment and cannot be used, for this reason.
     Named(String),
@@ -30,18 +30,18 @@ pub(crate) enum Found {
 }
 
 /// The library named by the option, else by the environment, else the newest usable one in the usual places.
-pub(crate) fn find(named: Option<&Path>) -> Found {
+pub(crate) fn find(named: Option<&Path>) -> LibrarySearch {
     let named = named.map(Path::to_owned).or_else(|| environment::read(environment::ONNXRUNTIME).map(PathBuf::from));
     if let Some(path) = named {
         return match check(&path) {
-            Ok(()) => Found::Usable(path),
-            Err(reason) => Found::Named(format!("{}: {reason}", path.display())),
+            Ok(()) => LibrarySearch::Usable(path),
+            Err(reason) => LibrarySearch::Named(format!("{}: {reason}", path.display())),
         };
     }
     let mut candidates: Vec<PathBuf> =
         USUAL_FOLDERS.iter().flat_map(|folder| libraries_in(Path::new(folder))).collect();
     candidates.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
-    candidates.into_iter().find(|path| check(path).is_ok()).map_or(Found::Nothing, Found::Usable)
+    candidates.into_iter().find(|path| check(path).is_ok()).map_or(LibrarySearch::Nothing, LibrarySearch::Usable)
 }
 
 fn libraries_in(folder: &Path) -> Vec<PathBuf> {
@@ -81,7 +81,7 @@ mod tests {
     fn what_is_named_and_unusable_says_why() {
         let folder = tempfile::tempdir().unwrap();
         let reason = |path: &Path| match find(Some(path)) {
-            Found::Named(reason) => reason,
+            LibrarySearch::Named(reason) => reason,
             other => panic!("expected a refusal, got {other:?}"),
         };
         assert!(reason(&folder.path().join("none.so")).contains("No such file"));

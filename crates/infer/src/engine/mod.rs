@@ -20,7 +20,7 @@ pub(crate) trait Engine: Send + Sync {
 }
 
 /// A model that is ready to run.
-pub(crate) struct Loaded {
+pub(crate) struct ReadyModel {
     pub(crate) engine: Box<dyn Engine>,
     pub(crate) description: Description,
     /// `tract` or `onnxruntime`.
@@ -31,14 +31,14 @@ pub(crate) struct Loaded {
     pub(crate) workers: usize,
 }
 
-impl fmt::Debug for Loaded {
+impl fmt::Debug for ReadyModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Loaded").field("runtime", &self.runtime).field("version", &self.version).finish_non_exhaustive()
     }
 }
 
 /// Loads a model into the runtime that the options ask for.
-pub(crate) fn load(file: &Path, options: &Options) -> Result<Loaded, Error> {
+pub(crate) fn load(file: &Path, options: &Options) -> Result<ReadyModel, Error> {
     let unreadable = |reason: String| Error::ModelUnreadable { path: file.to_owned(), reason };
     let proto = tract_onnx::onnx().proto_model_for_path(file).map_err(|error| unreadable(chain(&*error)))?;
     let description = Description::of(&proto).map_err(unreadable)?;
@@ -51,7 +51,7 @@ pub(crate) fn load(file: &Path, options: &Options) -> Result<Loaded, Error> {
             })?;
         let library = library.display();
         tracing::info!(runtime = "onnxruntime", %version, %library, "the model is executed by ONNX Runtime");
-        return Ok(Loaded { engine: Box::new(engine), description, runtime: "onnxruntime", version, workers: 1 });
+        return Ok(ReadyModel { engine: Box::new(engine), description, runtime: "onnxruntime", version, workers: 1 });
     }
     let engine = tract::load(&proto, file, &description).map_err(unreadable)?;
     let version = tract::VERSION.to_owned();
@@ -66,7 +66,7 @@ pub(crate) fn load(file: &Path, options: &Options) -> Result<Loaded, Error> {
         );
     }
     let workers = options.thread_count().get();
-    Ok(Loaded { engine: Box::new(engine), description, runtime: "tract", version, workers })
+    Ok(ReadyModel { engine: Box::new(engine), description, runtime: "tract", version, workers })
 }
 
 /// The ONNX Runtime library to use, if any.
@@ -76,13 +76,13 @@ fn chosen_library(options: &Options) -> Result<Option<PathBuf>, Error> {
         Runtime::Auto | Runtime::OnnxRuntime => library::find(options.onnxruntime_library.as_deref()),
     };
     match found {
-        library::Found::Usable(path) => Ok(Some(path)),
+        library::LibrarySearch::Usable(path) => Ok(Some(path)),
         // One that was named must work; falling back in silence would hide the mistake.
-        library::Found::Named(reason) => Err(Error::RuntimeMissing { reason }),
-        library::Found::Nothing if options.runtime == Runtime::OnnxRuntime => {
+        library::LibrarySearch::Named(reason) => Err(Error::RuntimeMissing { reason }),
+        library::LibrarySearch::Nothing if options.runtime == Runtime::OnnxRuntime => {
             Err(Error::RuntimeMissing { reason: "its library is in none of the usual places".to_owned() })
         }
-        library::Found::Nothing => Ok(None),
+        library::LibrarySearch::Nothing => Ok(None),
     }
 }
 

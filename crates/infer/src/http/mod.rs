@@ -16,14 +16,14 @@ pub(crate) use connections::serve;
 use crate::error::Error;
 use crate::kserve::{self, Target};
 use crate::options::Options;
-use crate::served::Served;
+use crate::served::LoadedModel;
 use crate::{page, predict};
 use answer::json;
 
 /// What every connection shares.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) served: Served,
+    pub(crate) served: LoadedModel,
     pub(crate) max_body: u64,
     pub(crate) max_pixels: u64,
     /// Leave to work outside the loop that serves connections.
@@ -31,7 +31,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(served: Served, options: &Options) -> Self {
+    pub(crate) fn new(served: LoadedModel, options: &Options) -> Self {
         let heavy = tokio::sync::Semaphore::new(options.thread_count().get());
         Self { served, max_body: options.max_body.0, max_pixels: options.max_pixels, heavy }
     }

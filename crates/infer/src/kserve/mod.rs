@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::error::Error;
 use crate::http::State;
 use crate::http::answer;
-use crate::served::{Served, VERSION};
+use crate::served::{LoadedModel, VERSION};
 use request::Request;
 
 pub(crate) use request::unreadable_json;
@@ -65,7 +65,7 @@ pub(crate) fn target(parts: &[&str]) -> Option<Target> {
 }
 
 /// Whether the path means the model that is served.
-pub(crate) fn check_model(served: &Served, path: &ModelPath) -> Result<(), Error> {
+pub(crate) fn check_model(served: &LoadedModel, path: &ModelPath) -> Result<(), Error> {
     let right_version = path.version.as_deref().is_none_or(|version| version == VERSION);
     if path.name == served.name && right_version {
         return Ok(());
@@ -78,7 +78,7 @@ pub(crate) fn check_model(served: &Served, path: &ModelPath) -> Result<(), Error
 }
 
 /// Answers everything but inference.
-pub(crate) fn describe(served: &Served, target: &Target) -> Result<Response<Full<Bytes>>, Error> {
+pub(crate) fn describe(served: &LoadedModel, target: &Target) -> Result<Response<Full<Bytes>>, Error> {
     let ok = |value: &serde_json::Value| answer::json(StatusCode::OK, value);
     Ok(match target {
         Target::Server => ok(&json!({

@@ -16,12 +16,12 @@ pub(super) struct Request {
     /// In the model's order.
     pub(super) inputs: Vec<Tensor>,
     /// In the order asked for.
-    pub(super) outputs: Vec<Wanted>,
+    pub(super) outputs: Vec<RequestedOutput>,
 }
 
 /// An output that was asked for.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct RequestedOutput {
     /// Its place among the model's outputs.
     pub(super) index: usize,
     pub(super) binary: bool,
@@ -162,9 +162,9 @@ fn tensor(input: WireInput, binary: &mut Bytes, has_binary_part: bool) -> Result
     }
 }
 
-fn wanted(description: &Description, asked: &[WireOutput], binary: bool) -> Result<Vec<Wanted>, Error> {
+fn wanted(description: &Description, asked: &[WireOutput], binary: bool) -> Result<Vec<RequestedOutput>, Error> {
     if asked.is_empty() {
-        return Ok((0..description.outputs.len()).map(|index| Wanted { index, binary }).collect());
+        return Ok((0..description.outputs.len()).map(|index| RequestedOutput { index, binary }).collect());
     }
     asked
         .iter()
@@ -174,7 +174,7 @@ fn wanted(description: &Description, asked: &[WireOutput], binary: bool) -> Resu
                 let known = names(description.outputs.iter().map(|port| port.name.as_str()));
                 Error::Shape(format!("the model has no output `{}`; it has {known}", output.name))
             })?;
-            Ok(Wanted { index, binary: output.parameters.binary_data.unwrap_or(binary) })
+            Ok(RequestedOutput { index, binary: output.parameters.binary_data.unwrap_or(binary) })
         })
         .collect()
 }

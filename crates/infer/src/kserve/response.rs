@@ -8,10 +8,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::HEADER_LENGTH;
-use super::request::Wanted;
+use super::request::RequestedOutput;
 use crate::http::answer;
-use crate::json::Flat;
-use crate::served::{Served, VERSION};
+use crate::json::FlatData;
+use crate::served::{LoadedModel, VERSION};
 use crate::tensor::Tensor;
 
 #[derive(Serialize)]
@@ -32,11 +32,11 @@ struct WireOutput<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     parameters: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Flat<'a>>,
+    data: Option<FlatData<'a>>,
 }
 
 /// The answer to `GET /v2/models/{name}`.
-pub(super) fn metadata(served: &Served) -> Value {
+pub(super) fn metadata(served: &LoadedModel) -> Value {
     json!({
         "name": served.name,
         "versions": [VERSION],
@@ -48,7 +48,7 @@ pub(super) fn metadata(served: &Served) -> Value {
 }
 
 /// The answer to `GET /v2/models/{name}/stats`.
-pub(super) fn statistics(served: &Served) -> Value {
+pub(super) fn statistics(served: &LoadedModel) -> Value {
     let counts = served.batcher.statistics().counts();
     let sizes: Vec<Value> =
         counts.by_size.iter().map(|(size, count)| json!({ "batch_size": size, "compute_infer": count })).collect();
@@ -63,7 +63,12 @@ pub(super) fn statistics(served: &Served) -> Value {
 }
 
 /// The answer to an inference request.
-pub(super) fn infer(served: &Served, id: Option<&str>, wanted: &[Wanted], outputs: &[Tensor]) -> Response<Full<Bytes>> {
+pub(super) fn infer(
+    served: &LoadedModel,
+    id: Option<&str>,
+    wanted: &[RequestedOutput],
+    outputs: &[Tensor],
+) -> Response<Full<Bytes>> {
     let ports = &served.description.outputs;
     let chosen =
         || wanted.iter().filter_map(|wanted| Some((wanted, ports.get(wanted.index)?, outputs.get(wanted.index)?)));
@@ -78,7 +83,7 @@ pub(super) fn infer(served: &Served, id: Option<&str>, wanted: &[Wanted], output
                 datatype: tensor.datatype().name(),
                 shape: tensor.shape(),
                 parameters: wanted.binary.then(|| json!({ "binary_data_size": tensor.bytes().len() })),
-                data: (!wanted.binary).then_some(Flat(tensor)),
+                data: (!wanted.binary).then_some(FlatData(tensor)),
             })
             .collect(),
     };

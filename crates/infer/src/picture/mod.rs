@@ -4,7 +4,7 @@ mod decode;
 mod glyph;
 mod resize;
 
-use crate::card::{Fit, Ink, Layout, Picture};
+use crate::card::{FitMethod, Ink, Layout, PictureInput};
 use crate::datatype::Datatype;
 use crate::error::Error;
 use crate::tensor::Tensor;
@@ -47,7 +47,7 @@ impl Raster {
 }
 
 /// Brings a picture to the form that `model.json` describes, as a tensor of one row.
-pub(crate) fn prepare(raster: Raster, picture: &Picture, datatype: Datatype) -> Result<Tensor, Error> {
+pub(crate) fn prepare(raster: Raster, picture: &PictureInput, datatype: Datatype) -> Result<Tensor, Error> {
     let raster = raster.with_channels(picture.channels);
     let raster = match picture.ink {
         Ink::Dark => raster.inverted(),
@@ -58,10 +58,10 @@ pub(crate) fn prepare(raster: Raster, picture: &Picture, datatype: Datatype) -> 
     let mut raster = match picture.fit {
         // A picture of the model's size is in its form already.
         _ if (raster.width, raster.height) == size => raster,
-        Fit::Stretch => resize::stretch(&raster, size),
-        Fit::Cover => resize::cover(&raster, size),
-        Fit::Contain => resize::contain(&raster, size),
-        Fit::Glyph => match &picture.glyph {
+        FitMethod::Stretch => resize::stretch(&raster, size),
+        FitMethod::Cover => resize::cover(&raster, size),
+        FitMethod::Contain => resize::contain(&raster, size),
+        FitMethod::Glyph => match &picture.glyph {
             Some(form) => glyph::normalise(&raster, size, form)?,
             None => raster,
         },
@@ -85,7 +85,7 @@ pub(crate) fn prepare(raster: Raster, picture: &Picture, datatype: Datatype) -> 
 }
 
 /// Scaled, moved, and in the model's order.
-fn arranged(raster: &Raster, picture: &Picture) -> Vec<f32> {
+fn arranged(raster: &Raster, picture: &PictureInput) -> Vec<f32> {
     let channels = raster.channels;
     let value = |point: usize, channel: usize| {
         raster.values[point * channels + channel] * picture.scale.of(channel) + picture.offset.of(channel)

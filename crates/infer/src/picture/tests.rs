@@ -3,12 +3,12 @@
 use super::*;
 use crate::card::{Card, PerChannel};
 
-fn digits() -> Picture {
+fn digits() -> PictureInput {
     let text = include_str!("../../../../examples/digits/model/model.json");
     serde_json::from_str::<Card>(text).unwrap().picture.unwrap()
 }
 
-fn plain(width: usize, height: usize, channels: usize) -> Picture {
+fn plain(width: usize, height: usize, channels: usize) -> PictureInput {
     let text = format!(r#"{{"width": {width}, "height": {height}, "channels": {channels}}}"#);
     serde_json::from_str(&text).unwrap()
 }
@@ -116,14 +116,14 @@ fn layouts_scales_and_channels() {
 #[test]
 fn fitting() {
     let wide = Raster { width: 4, height: 2, channels: 1, values: vec![1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0] };
-    let fitted = |fit: Fit| {
+    let fitted = |fit: FitMethod| {
         let mut form = plain(2, 2, 1);
         form.fit = fit;
         values(&prepare(wide.clone(), &form, Datatype::Fp32).unwrap())
     };
-    assert_eq!(fitted(Fit::Stretch), [0.5, 0.5, 0.5, 0.5]);
-    assert_eq!(fitted(Fit::Cover), [0.0, 0.0, 0.0, 0.0]);
-    assert_eq!(fitted(Fit::Contain), [0.5, 0.5, 0.0, 0.0]);
+    assert_eq!(fitted(FitMethod::Stretch), [0.5, 0.5, 0.5, 0.5]);
+    assert_eq!(fitted(FitMethod::Cover), [0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(fitted(FitMethod::Contain), [0.5, 0.5, 0.0, 0.0]);
 }
 
 #[test]

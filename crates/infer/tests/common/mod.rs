@@ -16,7 +16,7 @@ use serde_json::Value;
 use tract_onnx::pb;
 
 /// A server that ends with the value.
-pub(crate) struct Running {
+pub(crate) struct RunningServer {
     pub(crate) address: SocketAddr,
     runtime: tokio::runtime::Runtime,
     end: Option<tokio::sync::oneshot::Sender<()>>,
@@ -32,7 +32,7 @@ pub(crate) fn options(model: &Path) -> Options {
     Options { runtime: Runtime::Tract, ..Options::new(model) }
 }
 
-pub(crate) fn start(options: Options) -> Result<Running, Error> {
+pub(crate) fn start(options: Options) -> Result<RunningServer, Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let server = runtime.block_on(Server::start(&options))?;
     let address = server.address().unwrap();
@@ -44,10 +44,10 @@ pub(crate) fn start(options: Options) -> Result<Running, Error> {
             let _ = ended.await;
         }),
     );
-    Ok(Running { address, runtime, end: Some(end), serving: Some(serving) })
+    Ok(RunningServer { address, runtime, end: Some(end), serving: Some(serving) })
 }
 
-impl Drop for Running {
+impl Drop for RunningServer {
     fn drop(&mut self) {
         drop(self.end.take());
         if let Some(serving) = self.serving.take() {
@@ -56,7 +56,7 @@ impl Drop for Running {
     }
 }
 
-impl Running {
+impl RunningServer {
     pub(crate) fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {

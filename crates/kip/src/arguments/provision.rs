@@ -7,17 +7,17 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Provision {
     /// Keep instances for a function, by a target, policies and schedules.
-    Put(Box<Put>),
+    Put(Box<ProvisionPut>),
     /// Show what is provisioned for a function.
-    Get(Whom),
+    Get(FunctionArgument),
     /// List what is provisioned: target, current, policies, and why those count that do.
     List,
     /// Provision nothing any more; what the function's manifest declares holds again.
-    Rm(Whom),
+    Rm(FunctionArgument),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Whom {
+pub(crate) struct FunctionArgument {
     /// The function.
     pub(crate) function: String,
     /// For whom: LATEST is whatever serves.
@@ -26,9 +26,9 @@ pub(crate) struct Whom {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Put {
+pub(crate) struct ProvisionPut {
     #[command(flatten)]
-    pub(crate) whom: Whom,
+    pub(crate) whom: FunctionArgument,
     /// The whole input as JSON, or a file of it: an object, or a list of policies.
     #[arg(long, short = 'f', alias = "config", value_name = "JSON|FILE")]
     pub(crate) input: Option<String>,

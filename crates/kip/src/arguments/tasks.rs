@@ -72,7 +72,7 @@ pub(crate) struct Job {
 
 /// What an asynchronous invocation may say.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Later {
+pub(crate) struct AsyncArguments {
     /// Do not wait for the answer: the call is stored and run, and its task can be asked for.
     #[arg(long = "async")]
     pub(crate) later: bool,
@@ -112,19 +112,19 @@ pub(crate) enum Tasks {
     /// List tasks, the newest first.
     Ls(List),
     /// Show a task with its steps.
-    Show(One),
+    Show(TaskArgument),
     /// Print what a task was given.
-    Payload(One),
+    Payload(TaskArgument),
     /// Print what the function answered.
-    Result(One),
+    Result(TaskArgument),
     /// Follow a task's steps until it is over.
-    Watch(One),
+    Watch(TaskArgument),
     /// Stop a task, or all that fit.
-    Stop(Some),
+    Stop(TaskFilterArguments),
     /// Run a task that failed, expired or was stopped once more, or all that fit.
-    Retry(Some),
+    Retry(TaskFilterArguments),
     /// Forget a task that is over, or all that fit.
-    Purge(Some),
+    Purge(TaskFilterArguments),
     /// Show or change what a function wants for its tasks.
     #[command(subcommand)]
     Config(Config),
@@ -135,7 +135,7 @@ pub(crate) struct List {
     /// Only this function's.
     pub(crate) function: Option<String>,
     #[command(flatten)]
-    pub(crate) which: Which,
+    pub(crate) which: TaskSelector,
     /// How many, 1 to 1000.
     #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) limit: u32,
@@ -149,7 +149,7 @@ pub(crate) struct List {
 
 /// Which tasks.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Which {
+pub(crate) struct TaskSelector {
     /// In this state, such as Enqueued or Failed; several by commas.
     #[arg(long, value_name = "STATE")]
     pub(crate) status: Option<String>,
@@ -165,7 +165,7 @@ pub(crate) struct Which {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct One {
+pub(crate) struct TaskArgument {
     /// The function.
     pub(crate) function: String,
     /// The task's id.
@@ -173,7 +173,7 @@ pub(crate) struct One {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Some {
+pub(crate) struct TaskFilterArguments {
     /// The function; none with --all is every function.
     pub(crate) function: Option<String>,
     /// The task's id.
@@ -183,7 +183,7 @@ pub(crate) struct Some {
     #[arg(long)]
     pub(crate) all: bool,
     #[command(flatten)]
-    pub(crate) which: Which,
+    pub(crate) which: TaskSelector,
     /// Do it to all of them; without this, they are only counted.
     #[arg(long, requires = "all")]
     pub(crate) yes: bool,
@@ -192,15 +192,15 @@ pub(crate) struct Some {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Config {
     /// Show what is kept for a function.
-    Show(Configured),
+    Show(ConfigArguments),
     /// Keep this for tasks that come in from now on; what is left out gets its default.
     Set(Set),
     /// Take it away: then the defaults hold.
-    Rm(Configured),
+    Rm(ConfigArguments),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Configured {
+pub(crate) struct ConfigArguments {
     /// The function.
     pub(crate) function: String,
     /// A version or alias of it.
@@ -211,7 +211,7 @@ pub(crate) struct Configured {
 #[derive(Debug, Args)]
 pub(crate) struct Set {
     #[command(flatten)]
-    pub(crate) of: Configured,
+    pub(crate) of: ConfigArguments,
     /// Tasks are stateful.
     #[arg(long)]
     pub(crate) stateful: bool,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kip_api::wire;
-use kip_control::{BEFORE_RESTORE, BackupManifest, Restored, backup_problem};
+use kip_control::{BEFORE_RESTORE, BackupManifest, RestoreReport, backup_problem};
 use kip_host::directory::DataDirectory;
 use kip_spec::{Problem, code};
 use kip_store::tasks::SqliteTasks;
@@ -71,7 +71,7 @@ pub(crate) async fn restore(connection: &Connection, options: &Restore, output: 
         }
         None => alone(&data_directory(connection)?, Path::new(&file), options).await?,
     };
-    output.result(&restored, |restored: &Restored| {
+    output.result(&restored, |restored: &RestoreReport| {
         format!(
             "restored {file}: {} kept as they were, {} deployed, {} removed; what was there before is in {BEFORE_RESTORE} \
              of the data directory\n",
@@ -103,7 +103,7 @@ fn open(data: &Path) -> Result<(SqliteControl, SqliteRecords), kip_store::Error>
 }
 
 /// Without a server. State that cannot be read any more is what a restore is for: it is set aside.
-async fn alone(data: &Path, file: &Path, options: &Restore) -> anyhow::Result<Restored> {
+async fn alone(data: &Path, file: &Path, options: &Restore) -> anyhow::Result<RestoreReport> {
     let directory = DataDirectory::lock(data).map_err(directory_problem)?;
     let data = directory.path();
     // Looked at before anything is set aside: what is not whole must change nothing.
@@ -137,7 +137,7 @@ async fn alone(data: &Path, file: &Path, options: &Restore) -> anyhow::Result<Re
         set_aside(data, "tasks.blobs")?;
         staged.put_tasks(data).map_err(backup_problem)?;
     }
-    let mut restored = Restored::default();
+    let mut restored = RestoreReport::default();
     for version in &after {
         // On a fresh directory everything is new.
         let same = before.iter().any(|earlier| earlier.id == version.id && earlier.spec == version.spec);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kip_api::wire::{Deployment, DeploymentMade, VersionMade};
+use kip_api::wire::{DeployedVersion, Deployment, DeploymentResult};
 use kip_control::{FunctionInfo, VersionStatus};
 use kip_spec::{Problem, code};
 
@@ -19,7 +19,7 @@ pub(crate) async fn run(client: &Client, options: &Deploy, output: Output) -> an
     }
     let gateway = client.about().await?.gateway;
     output.result(&made.deployed, |deployed| {
-        let line = |made: &VersionMade| {
+        let line = |made: &DeployedVersion| {
             if made.job {
                 return format!("{0} {1} is a job: kip jobs show {0}\n", made.function, made.version);
             }
@@ -36,7 +36,7 @@ pub(crate) async fn deploy(
     path: &Path,
     only: Vec<String>,
     output: Output,
-) -> anyhow::Result<DeploymentMade> {
+) -> anyhow::Result<DeploymentResult> {
     let (file, directory) = manifest_file(path)?;
     let deployment = Deployment {
         text: read_text(&file)?,
@@ -44,7 +44,7 @@ pub(crate) async fn deploy(
         directory: directory.to_string_lossy().into_owned(),
         only,
     };
-    let made: DeploymentMade = client.post("/api/v1/deployments", &deployment).await?;
+    let made: DeploymentResult = client.post("/api/v1/deployments", &deployment).await?;
     made.warnings.iter().for_each(|one| output.remark(&warning(one)));
     Ok(made)
 }
@@ -84,7 +84,7 @@ fn read_text(file: &Path) -> anyhow::Result<String> {
 }
 
 /// Waits until each new version serves; the first that fails is the error.
-pub(crate) async fn wait(client: &Client, deployed: &[VersionMade]) -> anyhow::Result<()> {
+pub(crate) async fn wait(client: &Client, deployed: &[DeployedVersion]) -> anyhow::Result<()> {
     for made in deployed {
         loop {
             let info: FunctionInfo = client.get(&format!("/api/v1/functions/{}", made.function)).await?;

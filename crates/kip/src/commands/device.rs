@@ -7,7 +7,7 @@ use kip_freezer::probe::ProbeOptions;
 use kip_freezer::qualification::Qualification;
 use kip_freezer::qualify::{Task, qualify};
 use kip_freezer::tree::Limits;
-use kip_freezer::{Desk, Qualifications, Report, report};
+use kip_freezer::{DeviceLocks, Qualifications, Report, report};
 use kip_spec::{Problem, code};
 use serde::Serialize;
 
@@ -97,7 +97,7 @@ async fn prove(data: &Path, options: &Qualify, output: Output) -> anyhow::Result
          Start nothing on it until this is done; a server started meanwhile is not kept from it.",
         device.label()
     ));
-    let desk = Desk::open(gpu::options()?).await.map_err(|lost| kip_freezer::Error::from(lost).problem())?;
+    let desk = DeviceLocks::open(gpu::options()?).await.map_err(|lost| kip_freezer::Error::from(lost).problem())?;
     let probe = ProbeOptions {
         program: std::env::current_exe()?,
         arguments: vec!["gpu-probe".into()],

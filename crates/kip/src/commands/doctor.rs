@@ -6,7 +6,7 @@ use kip_host::disk::Kind;
 use serde::Serialize;
 
 use super::gpu;
-use super::survival::{Danger, dangers};
+use super::survival::{HostRisk, dangers};
 use crate::arguments::Connection;
 use crate::client::{Client, data_directory};
 use crate::config::{Config, Flags};
@@ -217,7 +217,7 @@ async fn server(connection: &Connection) -> Vec<Finding> {
     if let Some(client) = &client {
         let instances: Vec<InstanceInfo> = client.get("/api/v1/instances").await.unwrap_or_default();
         let processes: Vec<u32> = instances.iter().filter_map(|instance| instance.process).collect();
-        for Danger { detail, hint } in dangers(about.pid, &processes) {
+        for HostRisk { detail, hint } in dangers(about.pid, &processes) {
             findings.push(Finding { what: "survival", state: State::Note, detail, hint: Some(hint) });
         }
     }

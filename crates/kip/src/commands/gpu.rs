@@ -1,7 +1,7 @@
 //! What the GPU helper says of this host, for `kip doctor` and `kip device`. The driver is never loaded here.
 
 use kip_freezer::report::{Device, Holder};
-use kip_freezer::{Desk, Options, Qualifications, Report};
+use kip_freezer::{DeviceLocks, Options, Qualifications, Report};
 use kip_spec::{Bytes, Problem, code};
 
 use super::doctor::{Finding, State};
@@ -9,8 +9,8 @@ use crate::arguments::Connection;
 use crate::client::data_directory;
 
 /// A helper for one look.
-pub(super) async fn look() -> anyhow::Result<(Desk, Report)> {
-    let desk = Desk::single(options()?).await.map_err(|lost| kip_freezer::Error::from(lost).problem())?;
+pub(super) async fn look() -> anyhow::Result<(DeviceLocks, Report)> {
+    let desk = DeviceLocks::single(options()?).await.map_err(|lost| kip_freezer::Error::from(lost).problem())?;
     let report = desk.report().await.map_err(|error| error.problem())?;
     Ok((desk, report))
 }

@@ -14,7 +14,7 @@ use kip_tasks::view::TaskInfo;
 use serde::Serialize;
 
 use crate::arguments::Invoke;
-use crate::arguments::tasks::Later;
+use crate::arguments::tasks::AsyncArguments;
 use crate::client::{Client, segment};
 use crate::output::{Output, micros};
 
@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(25 * 3_600);
 
 /// An answer with what the gateway says about it.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Called {
+pub(crate) struct InvokeAnswer {
     pub(crate) status: u16,
     pub(crate) instance: Option<String>,
     pub(crate) start: Option<String>,
@@ -104,7 +104,7 @@ pub(crate) async fn call(
     path: &str,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
-) -> anyhow::Result<Called> {
+) -> anyhow::Result<InvokeAnswer> {
     let built = Request::builder().method(method).uri(path).body(Full::from(body));
     let mut request = built.map_err(|error| {
         Problem::new(code::BAD_REQUEST, format!("`{method} {path}` is not a request"))
@@ -125,7 +125,7 @@ pub(crate) async fn call(
     let total_us = monotonic_micros().saturating_sub(begun);
     let header = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let timing = header("server-timing").unwrap_or_default();
-    Ok(Called {
+    Ok(InvokeAnswer {
         status: answer.status,
         instance: header("x-kip-instance"),
         start: header("x-kip-start"),
@@ -140,7 +140,7 @@ pub(crate) async fn call(
 }
 
 /// What is said of a call that nobody waits for.
-fn later_headers(later: &Later) -> anyhow::Result<Vec<(HeaderName, HeaderValue)>> {
+fn later_headers(later: &AsyncArguments) -> anyhow::Result<Vec<(HeaderName, HeaderValue)>> {
     let number = |number: Option<u32>| number.map(|number| number.to_string());
     let all = [
         ("x-fc-invocation-type", Some("Async".to_owned())),
@@ -163,7 +163,13 @@ fn later_headers(later: &Later) -> anyhow::Result<Vec<(HeaderName, HeaderValue)>
 }
 
 /// The call is a task now.
-async fn taken(client: &Client, options: &Invoke, id: &str, called: &Called, output: Output) -> anyhow::Result<()> {
+async fn taken(
+    client: &Client,
+    options: &Invoke,
+    id: &str,
+    called: &InvokeAnswer,
+    output: Output,
+) -> anyhow::Result<()> {
     let function = &options.function;
     if !options.later.wait {
         return output.result(called, |_| {

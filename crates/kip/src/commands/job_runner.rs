@@ -113,7 +113,7 @@ fn connection(stream: TcpStream, argv: &[String], program: &Shared) -> std::io::
     while let Some(request) = next(&mut reader)? {
         let ended = match request.path.as_str() {
             "/invoke" => run(&request, argv, program),
-            _ => Ended::refused(404, "no such path"),
+            _ => RunResult::refused(404, "no such path"),
         };
         let text = format!("{}\n", ended.answer);
         let code = ended.code.map(|code| format!("{EXIT}: {code}\r\n")).unwrap_or_default();
@@ -147,14 +147,14 @@ fn next(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
 }
 
 /// How a run ended, as it is answered.
-struct Ended {
+struct RunResult {
     status: u16,
     /// The program's exit code, as a shell would have it.
     code: Option<u8>,
     answer: Value,
 }
 
-impl Ended {
+impl RunResult {
     fn refused(status: u16, why: &str) -> Self {
         Self { status, code: None, answer: json!({ "error": why }) }
     }
@@ -165,14 +165,14 @@ impl Ended {
 }
 
 /// Runs the program: what it is given comes in on its standard input, what it writes is the instance's log.
-fn run(request: &Request, argv: &[String], running: &Shared) -> Ended {
+fn run(request: &Request, argv: &[String], running: &Shared) -> RunResult {
     let id = request.header("x-kip-task-id");
     if id.is_empty() {
-        return Ended::refused(409, "a job is run as a task: kip jobs run, or x-fc-invocation-type: Async");
+        return RunResult::refused(409, "a job is run as a task: kip jobs run, or x-fc-invocation-type: Async");
     }
     // Ids are fit for file names: letters, digits, `_` and `-`.
     let out = read(RESULTS).map(|folder| PathBuf::from(folder).join(id));
-    let Some((program, arguments)) = argv.split_first() else { return Ended::refused(500, "there is no program") };
+    let Some((program, arguments)) = argv.split_first() else { return RunResult::refused(500, "there is no program") };
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).env_remove(RESULTS);
     for (name, header) in [
@@ -189,7 +189,7 @@ fn run(request: &Request, argv: &[String], running: &Shared) -> Ended {
     }
     if let Some(out) = &out {
         if let Err(error) = std::fs::create_dir_all(out) {
-            return Ended::refused(500, &format!("{} cannot be made: {error}", out.display()));
+            return RunResult::refused(500, &format!("{} cannot be made: {error}", out.display()));
         }
         command.env("KIPWAKE_OUT", out);
     }
@@ -197,7 +197,7 @@ fn run(request: &Request, argv: &[String], running: &Shared) -> Ended {
     // Under the lock: a signal that comes now finds the program, or finds that there is none to be started.
     let mut now = running.lock();
     if now.ending {
-        return Ended::refused(503, "the instance ends");
+        return RunResult::refused(503, "the instance ends");
     }
     let mut child = match command.spawn() {
         Ok(child) => {
@@ -209,7 +209,7 @@ fn run(request: &Request, argv: &[String], running: &Shared) -> Ended {
             // As a shell says it.
             let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
             let why = format!("`{program}` cannot be started: {error}");
-            return Ended::with_code(code, json!({ "exitCode": code, "error": why }));
+            return RunResult::with_code(code, json!({ "exitCode": code, "error": why }));
         }
     };
     if let Some(mut stdin) = child.stdin.take() {
@@ -231,9 +231,9 @@ fn run(request: &Request, argv: &[String], running: &Shared) -> Ended {
             }
             let signal = status.signal().map(|signal| signal.saturating_add(128));
             let code = status.code().or(signal).and_then(|code| u8::try_from(code).ok());
-            Ended::with_code(code.unwrap_or(u8::MAX), answer)
+            RunResult::with_code(code.unwrap_or(u8::MAX), answer)
         }
-        Err(error) => Ended::refused(500, &error.to_string()),
+        Err(error) => RunResult::refused(500, &error.to_string()),
     }
 }
 

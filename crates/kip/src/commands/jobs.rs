@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::Method;
-use kip_api::Taken;
+use kip_api::AcceptedTask;
 use kip_spec::{Millis, Problem, code};
 use kip_tasks::jobs::{JobInfo, JobRun};
 use kip_tasks::view::TaskInfo;
@@ -43,7 +43,7 @@ async fn change(client: &Client, job: &Job, what: &str, output: Output) -> anyho
 /// Makes a run and, unless it is to be left alone, waits for its end.
 pub(crate) async fn follow(client: &Client, name: &str, detach: bool, output: Output) -> anyhow::Result<()> {
     let base = format!("/api/v1/functions/{}", segment(name));
-    let taken: Taken = client.send(Method::POST, &format!("{base}/tasks")).await?;
+    let taken: AcceptedTask = client.send(Method::POST, &format!("{base}/tasks")).await?;
     let id = &taken.task_id;
     if detach {
         return output.result(&taken, |_| {

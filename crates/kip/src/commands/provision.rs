@@ -1,11 +1,11 @@
 //! `kip provision` and `kip advise`.
 
 use kip_api::wire::provision::Provision as Shown;
-use kip_control::Advised;
+use kip_control::Recommendation;
 use kip_spec::{Millis, Problem, code};
 use serde_json::{Map, Value, json};
 
-use crate::arguments::{Advise, Provision, Put, Whom, json_or_file};
+use crate::arguments::{Advise, FunctionArgument, Provision, ProvisionPut, json_or_file};
 use crate::client::{Client, segment};
 use crate::output::{Output, table};
 
@@ -40,18 +40,18 @@ pub(crate) async fn run(client: &Client, command: &Provision, output: Output) ->
     }
 }
 
-fn path(whom: &Whom) -> String {
+fn path(whom: &FunctionArgument) -> String {
     format!("/api/v1/functions/{}/provision?qualifier={}", segment(&whom.function), segment(&whom.qualifier))
 }
 
-fn nothing(whom: &Whom) -> Problem {
+fn nothing(whom: &FunctionArgument) -> Problem {
     let hint =
         format!("write --target, a policy, or --input; `kip provision rm {}` takes away what was put", whom.function);
     Problem::new(code::SCALING_INVALID, "there is nothing to put").hint(hint)
 }
 
 /// What is provisioned now, as it would be put; nothing if nothing is.
-async fn present(client: &Client, whom: &Whom) -> anyhow::Result<Value> {
+async fn present(client: &Client, whom: &FunctionArgument) -> anyhow::Result<Value> {
     match client.get::<Shown>(&path(whom)).await {
         Ok(shown) => {
             let Shown { input, period, hold, coefficient, .. } = shown;
@@ -74,7 +74,7 @@ fn over(mut base: Value, keys: Value) -> Value {
 }
 
 /// The input that the options say.
-fn body(options: &Put) -> anyhow::Result<Value> {
+fn body(options: &ProvisionPut) -> anyhow::Result<Value> {
     let mut body = match &options.input {
         Some(text) => json_or_file(text)?,
         None => Value::Object(Map::new()),
@@ -173,7 +173,8 @@ fn list(all: &[Shown]) -> String {
 }
 
 pub(crate) async fn advise(client: &Client, options: &Advise, output: Output) -> anyhow::Result<()> {
-    let advised: Advised = client.get(&format!("/api/v1/functions/{}/advice", segment(&options.function))).await?;
+    let advised: Recommendation =
+        client.get(&format!("/api/v1/functions/{}/advice", segment(&options.function))).await?;
     output.result(&advised, |advised| {
         let measured = &advised.measured;
         let long = |millis: Option<u64>| millis.map_or_else(|| "-".to_owned(), |millis| Millis(millis).to_string());
@@ -207,9 +208,9 @@ pub(crate) async fn advise(client: &Client, options: &Advise, output: Output) ->
 mod tests {
     use super::*;
 
-    fn put(change: impl FnOnce(&mut Put)) -> Put {
-        let whom = Whom { function: "f".to_owned(), qualifier: "LATEST".to_owned() };
-        let mut put = Put {
+    fn put(change: impl FnOnce(&mut ProvisionPut)) -> ProvisionPut {
+        let whom = FunctionArgument { function: "f".to_owned(), qualifier: "LATEST".to_owned() };
+        let mut put = ProvisionPut {
             whom,
             input: None,
             target: None,

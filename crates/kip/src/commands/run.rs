@@ -1,6 +1,6 @@
 //! `kip run`: a program that runs to its end, as a run of a job that is made for it.
 
-use kip_api::wire::{Deployment, DeploymentMade};
+use kip_api::wire::{Deployment, DeploymentResult};
 use kip_spec::{FunctionName, Problem, code};
 use kip_tasks::jobs::JobInfo;
 use serde_json::{Map, Value, json};
@@ -21,7 +21,7 @@ pub(crate) async fn run(client: &Client, options: &Run, output: Output) -> anyho
     let text = manifest(options, &name)?;
     let directory = std::env::current_dir()?.to_string_lossy().into_owned();
     let deployment = Deployment { text, file: "kip run".to_owned(), directory, only: Vec::new() };
-    let _made: DeploymentMade = client.post("/api/v1/deployments", &deployment).await?;
+    let _made: DeploymentResult = client.post("/api/v1/deployments", &deployment).await?;
     follow(client, &name, options.detach, output).await
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::arguments::{History, Lines, Scaler};
 use crate::client::{Client, segment};
 use crate::output::Output;
-use crate::problem::Shown;
+use crate::problem::AlreadyPrinted;
 
 pub(crate) fn run(command: &Scaler, output: Output) -> anyhow::Result<()> {
     match command {
@@ -31,7 +31,7 @@ pub(crate) fn run(command: &Scaler, output: Output) -> anyhow::Result<()> {
                 valid &= checked.is_ok();
                 output.line(&validated(checked), text)?;
             }
-            if valid { Ok(()) } else { Err(Shown.into()) }
+            if valid { Ok(()) } else { Err(AlreadyPrinted.into()) }
         }
         // It asks a server.
         Scaler::History(_) => Ok(()),
@@ -127,16 +127,16 @@ fn header(mut value: Value) -> serde_json::Result<Header> {
     serde_json::from_value(value)
 }
 
-enum Checked {
-    Kpa(Box<knative::Resolved>),
+enum CheckOutcome {
+    Kpa(Box<knative::ResolvedSettings>),
     Fc(Fc),
 }
 
 impl Header {
     fn check(&self) -> Result<Value, Vec<String>> {
         match self.resolve()? {
-            Checked::Kpa(resolved) => Ok(knative::shown(&resolved)),
-            Checked::Fc(fc) => {
+            CheckOutcome::Kpa(resolved) => Ok(knative::shown(&resolved)),
+            CheckOutcome::Fc(fc) => {
                 let (period, hold, coefficient) = (fc.period, fc.hold, fc.coefficient);
                 let wall = self.wall()?;
                 let standing = wall.map(|wall| provision::standing(&fc.provision, wall));
@@ -156,14 +156,14 @@ impl Header {
         kip_spec::scaling::zone::moment(text, &zone).map(Some).map_err(|error| vec![format!("t: {error}")])
     }
 
-    fn resolve(&self) -> Result<Checked, Vec<String>> {
+    fn resolve(&self) -> Result<CheckOutcome, Vec<String>> {
         match self {
             Self::Kpa { settings: Some(kpa), .. } => {
                 let (class, unknown) = (knative::KPA.to_owned(), Vec::new());
                 let kpa = Kpa::clone(kpa);
-                Ok(Checked::Kpa(Box::new(knative::Resolved { class, kpa, max_scale_limit: 0, unknown })))
+                Ok(CheckOutcome::Kpa(Box::new(knative::ResolvedSettings { class, kpa, max_scale_limit: 0, unknown })))
             }
-            Self::Fc { settings: Some(fc), .. } => Ok(Checked::Fc(Fc::clone(fc))),
+            Self::Fc { settings: Some(fc), .. } => Ok(CheckOutcome::Fc(Fc::clone(fc))),
             Self::Kpa { annotations, config, container_concurrency, .. } => {
                 // Values are strings in Knative; a number is taken for its text.
                 let texts = |map: &serde_json::Map<String, Value>| {
@@ -172,8 +172,8 @@ impl Header {
                 };
                 let (annotations, config) = (texts(annotations), texts(config));
                 let container_concurrency = *container_concurrency;
-                let declared = knative::Declared { annotations, config, container_concurrency };
-                Ok(Checked::Kpa(Box::new(declared.resolve()?)))
+                let declared = knative::Declaration { annotations, config, container_concurrency };
+                Ok(CheckOutcome::Kpa(Box::new(declared.resolve()?)))
             }
             Self::Fc { provision: input, period_ms, hold, coefficient, .. } => {
                 let mut errors = Vec::new();
@@ -190,7 +190,7 @@ impl Header {
                     None => {}
                 }
                 errors.extend(fc.check());
-                if errors.is_empty() { Ok(Checked::Fc(fc)) } else { Err(errors) }
+                if errors.is_empty() { Ok(CheckOutcome::Fc(fc)) } else { Err(errors) }
             }
         }
     }
@@ -198,21 +198,21 @@ impl Header {
     fn session(&self) -> anyhow::Result<Session> {
         let resolved = self.resolve().map_err(|errors| invalid("the policy is not valid").cause(errors.join("\n")))?;
         Ok(match (resolved, self) {
-            (Checked::Kpa(resolved), Self::Kpa { state: Some(state), initial_ready, reachable, .. }) => {
+            (CheckOutcome::Kpa(resolved), Self::Kpa { state: Some(state), initial_ready, reachable, .. }) => {
                 let state = KpaState::clone(state);
                 Session::Kpa(Box::new(KpaSession::resume(resolved.kpa, state, *initial_ready, *reachable)))
             }
-            (Checked::Fc(fc), Self::Fc { state: Some(state), concurrency, .. }) => {
+            (CheckOutcome::Fc(fc), Self::Fc { state: Some(state), concurrency, .. }) => {
                 Session::Fc(Box::new(FcSession::resume(fc, *concurrency, Tracker::clone(state))))
             }
-            (Checked::Kpa(resolved), Self::Kpa { initial_ready, reachable, t_ms, fresh, .. }) => {
+            (CheckOutcome::Kpa(resolved), Self::Kpa { initial_ready, reachable, t_ms, fresh, .. }) => {
                 if resolved.class != knative::KPA {
                     let message = format!("`{}` is not a class that is decided here", resolved.class);
                     return Err(invalid(message).hint(format!("leave `class` out, or write {}", knative::KPA)).into());
                 }
                 Session::Kpa(Box::new(KpaSession::new(resolved.kpa, *t_ms, *initial_ready, *reachable, *fresh)))
             }
-            (Checked::Fc(fc), Self::Fc { concurrency, begin, .. }) => {
+            (CheckOutcome::Fc(fc), Self::Fc { concurrency, begin, .. }) => {
                 Session::Fc(Box::new(FcSession::new(fc, *concurrency, *begin)))
             }
             _ => return Err(invalid("the first line is not a policy").into()),
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_first_line_may_bring_what_was_remembered() {
-        let declared = knative::Declared::default().resolve().expect("valid");
+        let declared = knative::Declaration::default().resolve().expect("valid");
         let state = KpaState::new(&declared.kpa, 0, 7, true);
         let kpa = json!({"policy": "kpa", "settings": declared.kpa, "state": state, "initial_ready": 7});
         let policy =

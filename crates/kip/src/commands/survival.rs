@@ -5,7 +5,7 @@ use std::process::Command;
 
 /// What the host does to a server's instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Danger {
+pub(crate) struct HostRisk {
     /// What would happen.
     pub(crate) detail: String,
     /// What to do.
@@ -13,10 +13,10 @@ pub(crate) struct Danger {
 }
 
 /// What endangers the instances of this server.
-pub(crate) fn dangers(server: u32, instances: &[u32]) -> Vec<Danger> {
+pub(crate) fn dangers(server: u32, instances: &[u32]) -> Vec<HostRisk> {
     let Some(own) = cgroup_of(server) else { return Vec::new() };
     let others: Vec<String> = instances.iter().filter_map(|process| cgroup_of(*process)).collect();
-    let mut found: Vec<Danger> = Vec::new();
+    let mut found: Vec<HostRisk> = Vec::new();
     found.extend(unit(&own, &others, kill_mode));
     found.extend(session(&own, has_linger));
     found.extend(container());
@@ -46,14 +46,14 @@ fn service_in(cgroup: &str) -> Option<(&str, &str)> {
     None
 }
 
-fn unit(own: &str, others: &[String], kill_mode: impl Fn(&str) -> Option<String>) -> Option<Danger> {
+fn unit(own: &str, others: &[String], kill_mode: impl Fn(&str) -> Option<String>) -> Option<HostRisk> {
     let (path, name) = service_in(own)?;
     let inside = others.iter().any(|other| other == path || other.starts_with(&format!("{path}/")));
     let mode = kill_mode(name)?;
     if !inside || mode == "process" || mode == "none" {
         return None;
     }
-    Some(Danger {
+    Some(HostRisk {
         detail: format!("stopping or restarting {name} ends all instances with the server (KillMode={mode})"),
         hint: "set KillMode=process in the unit, or have it written: kip service install".to_owned(),
     })
@@ -76,14 +76,14 @@ pub(crate) fn is_systemd_running() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
-fn session(own: &str, has_linger: impl Fn(u32) -> bool) -> Option<Danger> {
+fn session(own: &str, has_linger: impl Fn(u32) -> bool) -> Option<HostRisk> {
     let user =
         own.split('/').find_map(|part| part.strip_prefix("user-")?.strip_suffix(".slice")?.parse::<u32>().ok())?;
     if has_linger(user) {
         return None;
     }
     let hint = "keep the user's processes: loginctl enable-linger; or run as a service: kip service install".to_owned();
-    Some(Danger { detail: format!("a logout of user {user} may end the server and all instances"), hint })
+    Some(HostRisk { detail: format!("a logout of user {user} may end the server and all instances"), hint })
 }
 
 fn has_linger(user: u32) -> bool {
@@ -96,7 +96,7 @@ fn has_linger(user: u32) -> bool {
     name.is_some_and(|name| Path::new("/var/lib/systemd/linger").join(name).exists())
 }
 
-fn container() -> Option<Danger> {
+fn container() -> Option<HostRisk> {
     let inside = Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists();
     first_process(inside, std::fs::read_to_string("/proc/1/comm").ok()?.trim())
 }
@@ -105,11 +105,11 @@ fn container() -> Option<Danger> {
 const REAPERS: [&str; 9] =
     ["systemd", "init", "tini", "docker-init", "dumb-init", "catatonit", "s6-svscan", "runit", "podman-init"];
 
-fn first_process(inside: bool, name: &str) -> Option<Danger> {
+fn first_process(inside: bool, name: &str) -> Option<HostRisk> {
     if !inside || REAPERS.contains(&name) {
         return None;
     }
-    Some(Danger {
+    Some(HostRisk {
         detail: format!(
             "the container's first process is {name}: when it ends, everything ends; what it inherits stays as zombies"
         ),

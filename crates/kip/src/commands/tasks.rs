@@ -3,14 +3,16 @@
 use std::fmt::Write as _;
 
 use http::Method;
-use kip_api::{Standing, TaskList, TaskQuery};
+use kip_api::{StopResult, TaskList, TaskQuery};
 use kip_spec::{Millis, Problem, code};
 use kip_tasks::config::{AsyncConfig, Destination, Destinations};
 use kip_tasks::view::{TaskEvent, TaskInfo};
 use kip_tasks::{Bulk, Summary};
 use serde_json::json;
 
-use crate::arguments::tasks::{Config, Configured, List, One, Set, Some as Chosen, Tasks, Which};
+use crate::arguments::tasks::{
+    Config, ConfigArguments, List, Set, TaskArgument, TaskFilterArguments as Chosen, TaskSelector, Tasks,
+};
 use crate::client::{Client, segment};
 use crate::output::{Output, clock, date, millis, printable, table};
 
@@ -32,7 +34,7 @@ pub(crate) async fn run(client: &Client, command: &Tasks, output: Output) -> any
     }
 }
 
-fn path(one: &One) -> String {
+fn path(one: &TaskArgument) -> String {
     format!("/api/v1/functions/{}/tasks/{}", segment(&one.function), segment(&one.id))
 }
 
@@ -61,7 +63,7 @@ async fn stat(client: &Client, output: Output) -> anyhow::Result<()> {
     })
 }
 
-fn query(which: &Which, function: Option<&String>) -> TaskQuery {
+fn query(which: &TaskSelector, function: Option<&String>) -> TaskQuery {
     TaskQuery {
         function: function.cloned(),
         status: which.status.clone(),
@@ -184,7 +186,7 @@ fn event_line(event: &TaskEvent) -> String {
     format!("{}  {:<10}  {detail}", clock(event.timestamp), event.status).trim_end().to_owned()
 }
 
-async fn raw(client: &Client, one: &One, what: &str, output: Output) -> anyhow::Result<()> {
+async fn raw(client: &Client, one: &TaskArgument, what: &str, output: Output) -> anyhow::Result<()> {
     let (cut, bytes) = client.marked_bytes(&format!("{}/{what}", path(one)), "x-kip-task-result-cut").await?;
     if cut {
         output.remark("the result was longer than tasks.result; its rest is not kept");
@@ -195,7 +197,7 @@ async fn raw(client: &Client, one: &One, what: &str, output: Output) -> anyhow::
     output.data(&bytes)
 }
 
-async fn watch(client: &Client, one: &One, output: Output) -> anyhow::Result<()> {
+async fn watch(client: &Client, one: &TaskArgument, output: Output) -> anyhow::Result<()> {
     client.lines(&format!("{}/events", path(one)), |event: TaskEvent| output.line(&event, event_line)).await
 }
 
@@ -208,13 +210,13 @@ async fn change(client: &Client, some: &Chosen, what: &str, method: Method, outp
             .hint(format!("kip tasks {what} FUNCTION ID, or --all with --status, --prefix, --tenant or --kind"))
             .into());
     };
-    let one = One { function: function.clone(), id: id.clone() };
+    let one = TaskArgument { function: function.clone(), id: id.clone() };
     let path = if what == "purge" { path(&one) } else { format!("{}/{what}", path(&one)) };
     if what == "purge" {
         let bulk: Bulk = client.send(method, &path).await?;
         return output.result(&bulk, |_| format!("{id} is forgotten\n"));
     }
-    let standing: Standing = client.send(method, &path).await?;
+    let standing: StopResult = client.send(method, &path).await?;
     output.result(&standing, |standing| format!("{id} is {}\n", standing.status))
 }
 
@@ -238,7 +240,7 @@ async fn all(client: &Client, some: &Chosen, what: &str, output: Output) -> anyh
     })
 }
 
-fn config_path(of: &Configured) -> String {
+fn config_path(of: &ConfigArguments) -> String {
     format!("/api/v1/functions/{}/async-invoke-config?qualifier={}", segment(&of.function), segment(&of.qualifier))
 }
 

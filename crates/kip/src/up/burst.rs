@@ -51,7 +51,7 @@ struct Step {
 
 /// What was seen in a step.
 #[derive(Debug, Serialize)]
-pub(crate) struct Seen {
+pub(crate) struct StepObservation {
     say: String,
     answered: u64,
     refused: u64,
@@ -81,11 +81,11 @@ pub(crate) async fn run(
     directory: &Path,
     burst: &BurstFile,
     output: Output,
-) -> anyhow::Result<Vec<Seen>> {
+) -> anyhow::Result<Vec<StepObservation>> {
     let file = directory.join(&burst.body);
     let body = Bytes::from(std::fs::read(&file).map_err(|error| bad(&file, &error.to_string()))?);
     let kind = HeaderValue::from_str(&burst.content_type)?;
-    let mut told = Told::default();
+    let mut told = PreviousOutput::default();
     let mut all = Vec::new();
     for step in &burst.steps {
         output.say(&format!("\n== {} ({} callers for {})", step.say, step.callers, step.length));
@@ -118,14 +118,14 @@ pub(crate) async fn run(
         }
         let (answered, refused) = (answered.load(Ordering::Relaxed), refused.load(Ordering::Relaxed));
         output.say(&format!("   {answered} answered, {refused} refused"));
-        all.push(Seen { say: step.say.clone(), answered, refused, most, decisions });
+        all.push(StepObservation { say: step.say.clone(), answered, refused, most, decisions });
     }
     Ok(all)
 }
 
 /// What was shown before.
 #[derive(Default)]
-struct Told {
+struct PreviousOutput {
     decisions: BTreeSet<String>,
     counts: String,
 }
@@ -134,7 +134,7 @@ struct Told {
 async fn look(
     client: &Client,
     function: &str,
-    told: &mut Told,
+    told: &mut PreviousOutput,
     most: &mut BTreeMap<String, usize>,
     output: Output,
 ) -> anyhow::Result<Vec<DecisionRecord>> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kip_api::wire::VersionMade;
+use kip_api::wire::DeployedVersion;
 use kip_control::{DecisionRecord, RequestRecord};
 
 use crate::client::Client;
@@ -15,7 +15,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How many records of each kind one look asks for.
 const AT_ONCE: u32 = 100;
 
-pub(crate) async fn decisions(client: &Client, deployed: &[VersionMade], output: Output) -> anyhow::Result<()> {
+pub(crate) async fn decisions(client: &Client, deployed: &[DeployedVersion], output: Output) -> anyhow::Result<()> {
     output.say("\nWatching requests and decisions. Ctrl-C ends the watching; the server goes on.\n");
     let watching = async {
         let mut seen: BTreeMap<String, i64> = BTreeMap::new();

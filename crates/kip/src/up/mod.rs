@@ -9,7 +9,7 @@ mod tryout;
 use std::path::Path;
 use std::time::Duration;
 
-use kip_api::wire::VersionMade;
+use kip_api::wire::DeployedVersion;
 use kip_spec::Problem;
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -30,11 +30,11 @@ use tryout::Report;
 pub(crate) struct Summary {
     pub(crate) gateway: String,
     pub(crate) api: String,
-    pub(crate) deployed: Vec<VersionMade>,
+    pub(crate) deployed: Vec<DeployedVersion>,
     #[serde(rename = "try")]
     pub(crate) tried: Option<Report>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) burst: Vec<burst::Seen>,
+    pub(crate) burst: Vec<burst::StepObservation>,
 }
 
 /// Runs `kip up`. It builds its own runtime, because with `--foreground` the server runs in it.
@@ -154,7 +154,7 @@ pub(crate) async fn show(client: &Client, path: &Path, prove: bool, output: Outp
 }
 
 /// A line to paste into a shell.
-fn curl(gateway: &str, made: &VersionMade, path: &Path, try_file: Option<&TryFile>) -> String {
+fn curl(gateway: &str, made: &DeployedVersion, path: &Path, try_file: Option<&TryFile>) -> String {
     let base = format!("http://{gateway}/f/{}", made.function);
     let example = try_file
         .filter(|try_file| try_file.function == made.function.as_str())

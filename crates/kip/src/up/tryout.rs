@@ -18,14 +18,14 @@ use super::failed;
 use super::samples::{Sample, TryFile};
 use crate::client::Client;
 use crate::commands::inspect::decision_line;
-use crate::commands::invoke::{Called, call};
+use crate::commands::invoke::{InvokeAnswer, call};
 use crate::output::{Output, micros, millis};
 
 /// What was seen.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     /// The first request.
-    pub(crate) first: Called,
+    pub(crate) first: InvokeAnswer,
     /// How many samples were sent.
     pub(crate) samples: usize,
     /// How many answers were right.
@@ -39,7 +39,7 @@ pub(crate) struct Report {
     /// Whether they were seen to be silent when called past the gateway; `None` where nobody tried.
     pub(crate) silent: Option<bool>,
     /// The request that woke one.
-    pub(crate) woken: Option<Called>,
+    pub(crate) woken: Option<InvokeAnswer>,
 }
 
 /// How much longer than `idle.pause` it may take until everything sleeps.
@@ -118,13 +118,13 @@ fn progress(samples: usize, output: Output) -> ProgressBar {
     bar
 }
 
-async fn send(gateway: &str, try_file: &TryFile, sample: &Sample) -> anyhow::Result<Called> {
+async fn send(gateway: &str, try_file: &TryFile, sample: &Sample) -> anyhow::Result<InvokeAnswer> {
     let headers = vec![(CONTENT_TYPE, HeaderValue::from_str(&sample.content_type)?)];
     let path = format!("/f/{}{}", try_file.function, try_file.path);
     call(gateway, "POST", &path, headers, sample.body.clone()).await
 }
 
-fn prediction(called: &Called, try_file: &TryFile) -> anyhow::Result<String> {
+fn prediction(called: &InvokeAnswer, try_file: &TryFile) -> anyhow::Result<String> {
     if called.status != 200 {
         return Err(match serde_json::from_slice::<Envelope>(&called.body) {
             Ok(envelope) => envelope.error.into(),
@@ -141,7 +141,7 @@ fn prediction(called: &Called, try_file: &TryFile) -> anyhow::Result<String> {
     Ok(found.as_str().map_or_else(|| found.to_string(), str::to_owned))
 }
 
-fn row(sample: &Sample, answer: &str, called: &Called) -> String {
+fn row(sample: &Sample, answer: &str, called: &InvokeAnswer) -> String {
     let mark = if answer == sample.truth { ' ' } else { '✗' };
     let start = called.start.as_deref().unwrap_or("-");
     format!(

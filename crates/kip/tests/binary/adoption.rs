@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::http::Answer;
-use crate::support::{self, Guarded, Server, call, function, is_alive, kill, manifest, until, until_true};
+use crate::support::{self, ChildGuard, Server, call, function, is_alive, kill, manifest, until, until_true};
 
 fn pid(answer: &Answer) -> u32 {
     assert_eq!(answer.status(), 200, "{answer:?}");
@@ -263,7 +263,7 @@ fn a_process_id_that_was_given_again_is_a_stranger() {
     server.crash();
     kill(first, Signal::KILL);
     until_true("it is gone", || !is_alive(first));
-    let stranger = Guarded::spawn(Command::new("setsid").args(["sleep", "1000"]));
+    let stranger = ChildGuard::spawn(Command::new("setsid").args(["sleep", "1000"]));
     // The journal now says that the stranger is the instance; only when that was started is not so.
     change_journal(&folders(&server)[0], |journal| {
         journal["process"] = json!(stranger.pid());

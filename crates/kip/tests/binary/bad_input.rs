@@ -10,18 +10,18 @@ use serde_json::Value;
 
 use crate::http::Caller;
 use crate::support::{
-    Guarded, Server, apart, call, function, is_alive, kip, manifest, run, subject, until, until_true,
+    ChildGuard, Server, apart, call, function, is_alive, kip, manifest, run, subject, until, until_true,
 };
 
 /// A data directory without a server, and a command on it.
-struct Nobody(tempfile::TempDir);
+struct OfflineDirectory(tempfile::TempDir);
 
-impl Nobody {
+impl OfflineDirectory {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn serve(&self, arguments: &[&str]) -> crate::support::Ran {
+    fn serve(&self, arguments: &[&str]) -> crate::support::CommandOutput {
         let mut command = kip(self.0.path());
         command.arg("serve").args(arguments);
         for address in ["--gateway", "--api"] {
@@ -259,7 +259,7 @@ fn keys_are_asked_for() {
     assert!(!answer.text().contains(&server.key), "the instance does not see our key: {}", answer.text());
     server.kip(&["ls", "--key", "kw_wrong"]).failed(&["KW-7002", "try: "]);
 
-    let stranger = Nobody::new();
+    let stranger = OfflineDirectory::new();
     let api = server.api.to_string();
     run(kip(stranger.0.path()).args(["ls", "--api", &api])).failed(&["KW-7001", "--key", "KIPWAKE_KEY"]);
     run(kip(stranger.0.path()).args(["ls", "--api", &api, "--key", &server.key])).ok();
@@ -268,7 +268,7 @@ fn keys_are_asked_for() {
 #[test]
 fn servers_that_cannot_start() {
     let server = Server::start();
-    let nobody = Nobody::new();
+    let nobody = OfflineDirectory::new();
     let taken = server.gateway.to_string();
     let owner = format!("(process {})", server.pid);
     nobody.serve(&["--gateway", &taken]).failed(&["KW-8002", &taken, "kip", &owner, "try: "]);
@@ -302,7 +302,7 @@ fn servers_that_cannot_start() {
 
 #[test]
 fn data_directories_that_cannot_be_used() {
-    let nobody = Nobody::new();
+    let nobody = OfflineDirectory::new();
     let file = nobody.0.path().join("file");
     fs::write(&file, "").unwrap();
     let serve =
@@ -354,7 +354,7 @@ fn an_interrupt_during_a_start_leaves_nothing_behind() {
     // And before the server is ready itself.
     for _ in 0..3 {
         let mut command = server.serve_command();
-        let mut child = Guarded::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
+        let mut child = ChildGuard::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
         let pid = child.pid();
         until_true("its signals are handled", || {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::support::{Ran, Server, apart, function, manifest, run, until, until_true};
+use crate::support::{CommandOutput, Server, apart, function, manifest, run, until, until_true};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -37,7 +37,7 @@ pub(crate) fn program(name: &str) -> Option<&str> {
 }
 
 /// Runs a script to its end, with the gateway's address first.
-fn client(server: &Server, python: &Path, script: &str, arguments: &[&str]) -> Ran {
+fn client(server: &Server, python: &Path, script: &str, arguments: &[&str]) -> CommandOutput {
     let mut command = Command::new(python);
     command.arg(root().join("tests/clients").join(script)).arg(server.gateway.to_string()).args(arguments);
     let ran = run(&mut command);

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::support::{Guarded, KIP, Ran, Server, kip, run, until, until_true};
+use crate::support::{ChildGuard, CommandOutput, KIP, Server, kip, run, until, until_true};
 
 /// The stand-in, built once: no crate depends on it, so cargo does not do it by itself.
 pub(crate) fn standin() -> &'static Path {
@@ -56,7 +56,7 @@ impl Host {
         command.env("KIPWAKE_STANDIN_DIR", self.folder.path().join("driver"));
     }
 
-    fn kip(&self, arguments: &[&str]) -> Ran {
+    fn kip(&self, arguments: &[&str]) -> CommandOutput {
         let mut command = kip(&self.data());
         self.set(command.args(arguments));
         run(&mut command)
@@ -74,10 +74,10 @@ impl Host {
     }
 
     /// A process that holds memory of the device until it is dropped.
-    fn holder(&self) -> Guarded {
+    fn holder(&self) -> ChildGuard {
         let mut command = kip(&self.data());
         self.set(command.args(["gpu-probe", "1048576"]).stdin(Stdio::piped()).stdout(Stdio::null()));
-        let child = Guarded::spawn(&mut command);
+        let child = ChildGuard::spawn(&mut command);
         until("it holds memory", || {
             let held = &self.devices()[0]["device"]["holders"];
             held.as_array().unwrap().iter().any(|holder| holder["bytes"].as_u64() > Some(1 << 20)).then_some(())
@@ -190,7 +190,7 @@ fn the_driver_is_loaded_by_the_helper_only() {
     host.knobs("inject.nvmlInit_v2 = hang");
     let mut command = kip(&host.data());
     host.set(command.arg("doctor").stdout(Stdio::null()).stderr(Stdio::null()));
-    let doctor = Guarded::spawn(&mut command);
+    let doctor = ChildGuard::spawn(&mut command);
     let has_driver = |process: u32| {
         let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap_or_default();
         maps.contains("libkip_cuda_standin.so")

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use rustix::process::Signal;
 
-use crate::support::{self, Guarded, Server, function, manifest, until, until_true};
+use crate::support::{self, ChildGuard, Server, function, manifest, until, until_true};
 
 /// User and system time of a process, in clock ticks.
 fn cpu_ticks(process: u32) -> Option<u64> {
@@ -153,7 +153,7 @@ fn logs_show_the_last_lines_and_follow_instances_to_come() {
     let file = server.folder().join("followed");
     let mut follow = support::kip(&server.data());
     follow.args(["logs", "f", "--follow"]).stdout(fs::File::create(&file).unwrap()).stderr(Stdio::null());
-    let mut follow = Guarded::spawn(&mut follow);
+    let mut follow = ChildGuard::spawn(&mut follow);
     let read = || fs::read_to_string(&file).unwrap();
     until_true("the past is shown", || read().contains("subject: line 4"));
     server.until_no_instance();

@@ -104,7 +104,7 @@ fn a_key_for_some_functions_sees_and_touches_only_these() {
         let answer = call(server.gateway, "GET", &format!("/f/{name}/pid"), &bearer(&server.key), b"");
         assert_eq!(answer.status(), 200);
     }
-    let names = |ran: crate::support::Ran, field: &str| {
+    let names = |ran: crate::support::CommandOutput, field: &str| {
         let json = ran.ok().json();
         let mut names: Vec<String> =
             json.as_array().unwrap().iter().map(|line| line[field].as_str().unwrap().to_owned()).collect();

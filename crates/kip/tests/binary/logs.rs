@@ -5,7 +5,7 @@ use std::fs::{self, File};
 
 use serde_json::Value;
 
-use crate::support::{self, Guarded, Server, function, manifest, until_true};
+use crate::support::{self, ChildGuard, Server, function, manifest, until_true};
 
 /// The numbers of a ticking program's lines, in the order of the log.
 fn ticks(server: &Server) -> Vec<u64> {
@@ -76,7 +76,7 @@ fn the_end_of_a_log_as_it_grows() {
     let seen = server.folder().join("seen");
     let mut command = support::kip(&server.data());
     command.args(["logs", "f", "-f", "-n", "1"]).stdout(File::create(&seen).unwrap());
-    let _following = Guarded::spawn(&mut command);
+    let _following = ChildGuard::spawn(&mut command);
     let text = || fs::read_to_string(&seen).unwrap();
     until_true("the last line is shown", || text().contains("subject: line 2"));
     assert_eq!(text().lines().count(), 1, "{}", text());

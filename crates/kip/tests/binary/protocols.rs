@@ -200,7 +200,7 @@ fn certificate(folder: &std::path::Path, name: &str) {
     std::fs::rename(folder.join("cert.new"), folder.join("cert.pem")).unwrap();
 }
 
-fn curl(server: &Server, arguments: &[&str]) -> support::Ran {
+fn curl(server: &Server, arguments: &[&str]) -> support::CommandOutput {
     support::run(Command::new("curl").args(["-sS", "--max-time", "30"]).args(arguments).current_dir(server.folder()))
 }
 
@@ -232,7 +232,7 @@ fn tls_is_spoken_and_its_certificate_renewed() {
     let mut silent = Command::new("openssl");
     silent.args(["s_client", "-quiet", "-alpn", "h2", "-connect", &free.to_string()]);
     silent.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut silent = support::Guarded::spawn(&mut silent);
+    let mut silent = support::ChildGuard::spawn(&mut silent);
     until("it is closed", || silent.ended());
 
     certificate(server.folder(), "second");

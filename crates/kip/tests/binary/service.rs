@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Ran, kip, run};
+use crate::support::{CommandOutput, kip, run};
 
-fn service(home: &Path, arguments: &[&str]) -> Ran {
+fn service(home: &Path, arguments: &[&str]) -> CommandOutput {
     let mut command = kip(&home.join("da ta"));
     command.env("XDG_CONFIG_HOME", home).arg("service").args(arguments);
     run(&mut command)

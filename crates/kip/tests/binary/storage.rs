@@ -24,12 +24,12 @@ fn faults_library() -> Option<&'static Path> {
 }
 
 /// A server on a disk, or with a clock, that can be made to misbehave.
-pub(crate) struct Faulty {
+pub(crate) struct FaultyServer {
     pub(crate) server: Server,
     rules: PathBuf,
 }
 
-impl Faulty {
+impl FaultyServer {
     pub(crate) fn start(settings: &str) -> Option<Self> {
         let library = faults_library();
         if library.is_none() {
@@ -83,7 +83,7 @@ fn events(server: &Server) -> String {
     server.api_get("/api/v1/status").json()["events"].to_string()
 }
 
-fn deploy_one(server: &Server, name: &str) -> crate::support::Ran {
+fn deploy_one(server: &Server, name: &str) -> crate::support::CommandOutput {
     server.try_deploy(&manifest(&[function(name, &[], "")]))
 }
 
@@ -256,7 +256,7 @@ fn state_of_an_older_version_is_copied_before_it_is_changed() {
 
 #[test]
 fn a_full_disk_takes_the_reserve_and_the_change_goes_through() {
-    let Some(mut faulty) = Faulty::start("") else { return };
+    let Some(mut faulty) = FaultyServer::start("") else { return };
     let server = &faulty.server;
     let reserve = server.data().join("reserve");
     assert!(reserve.is_file());
@@ -271,7 +271,7 @@ fn a_full_disk_takes_the_reserve_and_the_change_goes_through() {
 
 #[test]
 fn without_any_room_changes_are_refused_until_there_is_some() {
-    let Some(mut faulty) = Faulty::start("") else { return };
+    let Some(mut faulty) = FaultyServer::start("") else { return };
     let server = &faulty.server;
     server.deploy_subject(&[], "");
     let instance = server.get("/pid").text();
@@ -302,7 +302,7 @@ fn without_any_room_changes_are_refused_until_there_is_some() {
 #[test]
 fn a_failed_sync_ends_all_changes_until_a_new_start() {
     for rule in ["lost control.db-wal", "broken control.db-wal"] {
-        let Some(mut faulty) = Faulty::start("") else { return };
+        let Some(mut faulty) = FaultyServer::start("") else { return };
         let server = &faulty.server;
         server.deploy_subject(&[], "");
         let instance = server.get("/pid").text();
@@ -326,7 +326,7 @@ fn a_failed_sync_ends_all_changes_until_a_new_start() {
 
 #[test]
 fn a_failed_sync_of_the_database_itself_ends_changes_too() {
-    let Some(mut faulty) = Faulty::start("") else { return };
+    let Some(mut faulty) = FaultyServer::start("") else { return };
     let server = &faulty.server;
     server.deploy_subject(&[], "");
     // The log is synced, and so what is acknowledged; moving it into the database fails, which SQLite alone would not say.
@@ -348,7 +348,7 @@ fn a_failed_sync_of_the_database_itself_ends_changes_too() {
 #[test]
 fn a_server_killed_in_a_restore_has_all_of_it_or_nothing() {
     for (rule, may_be_new) in [("hang control.db-wal", false), ("hangsync control.db-wal", true)] {
-        let Some(mut faulty) = Faulty::start("") else { return };
+        let Some(mut faulty) = FaultyServer::start("") else { return };
         let server = &faulty.server;
         server.deploy(&manifest(&[function("f", &[], ""), function("old", &[], "")]));
         server.kip(&["backup", "one.backup"]).ok();
@@ -377,7 +377,7 @@ fn a_server_killed_in_a_restore_has_all_of_it_or_nothing() {
 
 #[test]
 fn a_server_killed_in_a_backup_leaves_no_half_one() {
-    let Some(mut faulty) = Faulty::start("") else { return };
+    let Some(mut faulty) = FaultyServer::start("") else { return };
     faulty.server.deploy_subject(&[], "");
     faulty.rules("hangsync one.backup");
     let (data, file) = (faulty.server.data(), faulty.server.folder().join("one.backup"));
@@ -397,7 +397,7 @@ fn a_server_killed_in_a_backup_leaves_no_half_one() {
 
 #[test]
 fn records_that_cannot_be_written_disturb_nobody() {
-    let Some(faulty) = Faulty::start("") else { return };
+    let Some(faulty) = FaultyServer::start("") else { return };
     let server = &faulty.server;
     server.deploy_subject(&[], "");
     faulty.rules("broken records.db");
@@ -499,7 +499,7 @@ fn a_read_only_data_directory_is_named() {
 #[test]
 fn a_stepped_clock_fires_nothing_early() {
     for step in ["clock 3600", "clock -3600"] {
-        let Some(faulty) = Faulty::start("") else { return };
+        let Some(faulty) = FaultyServer::start("") else { return };
         let server = &faulty.server;
         server.deploy(&manifest(&[
             function("f", &[], "idle: {pause: 10m}\ntimeouts: {total: 10m}"),

@@ -54,13 +54,13 @@ pub(crate) fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
 
 /// How a command ended.
 #[derive(Debug)]
-pub(crate) struct Ran {
+pub(crate) struct CommandOutput {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Ran {
+impl CommandOutput {
     /// It must have gone well.
     pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
@@ -96,18 +96,18 @@ pub(crate) fn kip(data: &Path) -> Command {
 }
 
 /// Runs a command to its end. Its output goes through files: a pipe that an instance inherited would never end.
-pub(crate) fn run(command: &mut Command) -> Ran {
+pub(crate) fn run(command: &mut Command) -> CommandOutput {
     let (stdout, stderr) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
-    let mut child = Guarded::spawn(command.stdout(stdout.reopen().unwrap()).stderr(stderr.reopen().unwrap()));
+    let mut child = ChildGuard::spawn(command.stdout(stdout.reopen().unwrap()).stderr(stderr.reopen().unwrap()));
     let status = until(&format!("{command:?} has ended"), || child.ended());
     let read = |file: &Path| String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned();
-    Ran { code: status.code(), stdout: read(stdout.path()), stderr: read(stderr.path()) }
+    CommandOutput { code: status.code(), stdout: read(stdout.path()), stderr: read(stderr.path()) }
 }
 
 /// A child that does not outlive its test.
-pub(crate) struct Guarded(Option<Child>);
+pub(crate) struct ChildGuard(Option<Child>);
 
-impl Guarded {
+impl ChildGuard {
     pub(crate) fn spawn(command: &mut Command) -> Self {
         Self(Some(command.spawn().expect("the command starts")))
     }
@@ -122,7 +122,7 @@ impl Guarded {
     }
 }
 
-impl Drop for Guarded {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         if let Some(mut child) = self.0.take() {
             let _ = child.kill();
@@ -133,7 +133,7 @@ impl Drop for Guarded {
 
 /// A server, its folder, and everything that runs for it.
 pub(crate) struct Server {
-    child: Option<Guarded>,
+    child: Option<ChildGuard>,
     folder: tempfile::TempDir,
     pub(crate) gateway: SocketAddr,
     pub(crate) api: SocketAddr,
@@ -180,7 +180,7 @@ impl Server {
         let out = self.folder.path().join(format!("serve.{}.out", self.starts));
         let log = File::create(self.log_file()).unwrap();
         command.stdout(File::create(&out).unwrap()).stderr(log).current_dir(self.folder.path());
-        let mut child = Guarded::spawn(&mut command);
+        let mut child = ChildGuard::spawn(&mut command);
         let ready = until("the server is ready", || {
             let text = fs::read_to_string(&out).unwrap();
             if let Some(status) = child.ended() {
@@ -217,7 +217,7 @@ impl Server {
     }
 
     /// Runs a client command.
-    pub(crate) fn kip(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn kip(&self, arguments: &[&str]) -> CommandOutput {
         run(kip(&self.data()).args(arguments).current_dir(self.folder.path()))
     }
 
@@ -233,7 +233,7 @@ impl Server {
     }
 
     /// Writes a manifest into a folder of its own and deploys it.
-    pub(crate) fn try_deploy(&self, manifest: &str) -> Ran {
+    pub(crate) fn try_deploy(&self, manifest: &str) -> CommandOutput {
         fs::write(self.folder.path().join("kip.yaml"), manifest).unwrap();
         self.kip(&["deploy", "kip.yaml"])
     }

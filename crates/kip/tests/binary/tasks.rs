@@ -19,7 +19,7 @@ pub(crate) struct Bench {
 
 /// A line of the ledger.
 #[derive(Debug, Clone)]
-pub(crate) struct Noted {
+pub(crate) struct LedgerLine {
     pub(crate) what: String,
     pub(crate) id: String,
     pub(crate) epoch: u64,
@@ -27,13 +27,13 @@ pub(crate) struct Noted {
 }
 
 /// The ledger's lines, the last perhaps half written.
-pub(crate) fn noted(ledger: &Path) -> Vec<Noted> {
+pub(crate) fn noted(ledger: &Path) -> Vec<LedgerLine> {
     let text = fs::read_to_string(ledger).unwrap_or_default();
     let line = |line: &str| {
         let words: Vec<&str> = line.split(' ').collect();
         let [what, id, _, epoch, pid] = words[..] else { return None };
         let epoch = epoch.parse().unwrap_or_default();
-        Some(Noted { what: what.to_owned(), id: id.to_owned(), epoch, pid: pid.parse().ok()? })
+        Some(LedgerLine { what: what.to_owned(), id: id.to_owned(), epoch, pid: pid.parse().ok()? })
     };
     text.lines().filter_map(line).collect()
 }
@@ -771,8 +771,8 @@ fn a_job_is_a_program_that_runs_to_its_end() {
 }
 
 /// Lines by task, for those that check many.
-pub(crate) fn by_task(lines: &[Noted]) -> BTreeMap<&str, Vec<&Noted>> {
-    let mut all: BTreeMap<&str, Vec<&Noted>> = BTreeMap::new();
+pub(crate) fn by_task(lines: &[LedgerLine]) -> BTreeMap<&str, Vec<&LedgerLine>> {
+    let mut all: BTreeMap<&str, Vec<&LedgerLine>> = BTreeMap::new();
     for line in lines {
         all.entry(line.id.as_str()).or_default().push(line);
     }

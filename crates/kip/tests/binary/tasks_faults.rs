@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::storage::Faulty;
+use crate::storage::FaultyServer;
 use crate::support::{apart, call, kill, manifest, until, until_true};
 use crate::tasks::{Bench, by_task, noted, submit};
 
@@ -297,7 +297,7 @@ fn a_slow_receiver_holds_up_no_task() {
 
 #[test]
 fn a_failed_sync_is_no_202_and_nothing_is_taken_until_a_new_start() {
-    let Some(mut faulty) = Faulty::start("") else { return };
+    let Some(mut faulty) = FaultyServer::start("") else { return };
     let ledger = faulty.server.folder().join("ledger");
     let function = crate::support::function("f", &[], &format!("env: {{LEDGER: {}}}", ledger.display()));
     faulty.server.deploy(&manifest(&[function]));
@@ -322,7 +322,7 @@ fn a_failed_sync_is_no_202_and_nothing_is_taken_until_a_new_start() {
 
 #[test]
 fn a_full_disk_refuses_tasks_and_takes_them_again() {
-    let Some(faulty) = Faulty::start("") else { return };
+    let Some(faulty) = FaultyServer::start("") else { return };
     let ledger = faulty.server.folder().join("ledger");
     let function = crate::support::function("f", &[], &format!("env: {{LEDGER: {}}}", ledger.display()));
     faulty.server.deploy(&manifest(&[function]));
@@ -371,7 +371,7 @@ fn a_backup_under_load_holds_tasks_that_can_be_put_back() {
 /// The instances are frozen for longer than a lease holds, and the server's clock is put forward by hours: the runs go on, once each.
 #[test]
 fn a_frozen_instance_and_a_stepped_clock_cost_no_run() {
-    let Some(faulty) = Faulty::start("") else { return };
+    let Some(faulty) = FaultyServer::start("") else { return };
     let ledger = faulty.server.folder().join("ledger");
     let settings = format!("instances: {{max: 2}}\nenv: {{LEDGER: {}}}", ledger.display());
     faulty.server.deploy(&manifest(&[crate::support::function("f", &[], &settings)]));

@@ -32,7 +32,7 @@ pub const MOST_CONCURRENCY: u32 = 1_000;
 /// What scaling is declared by. Keys and values as in Knative, values as strings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Declared {
+pub struct Declaration {
     /// Of the version.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,
@@ -46,7 +46,7 @@ pub struct Declared {
 
 /// Settings, resolved, with what is not part of a decision.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Resolved {
+pub struct ResolvedSettings {
     /// The scaler's class.
     pub class: String,
     /// What decides.
@@ -57,7 +57,7 @@ pub struct Resolved {
     pub unknown: Vec<String>,
 }
 
-impl Declared {
+impl Declaration {
     /// Whether a bound or target is written, for the version or for all.
     pub fn says(&self, key: &str) -> bool {
         let names = annotations::NAMES.iter().filter(|(dashed, _)| *dashed == key);
@@ -70,7 +70,7 @@ impl Declared {
     }
 
     /// Checks everything and fills in what is left out; an error is a list of Knative's own error lines.
-    pub fn resolve(&self) -> Result<Resolved, Vec<String>> {
+    pub fn resolve(&self) -> Result<ResolvedSettings, Vec<String>> {
         let full = self.full();
         let annotations = Annotations(&full);
         let (config, read) = Config::read(&self.config, annotations.get(annotations::MAX).is_some());
@@ -87,7 +87,7 @@ impl Declared {
         let class = annotations.get(annotations::CLASS).map_or(config.class.as_str(), |(_, class)| class).to_owned();
         let max_scale_limit = count(config.max_scale_limit);
         let kpa = self.kpa(annotations, &config);
-        Ok(Resolved { class, kpa, max_scale_limit, unknown })
+        Ok(ResolvedSettings { class, kpa, max_scale_limit, unknown })
     }
 
     /// Annotations with their prefix, which may be left out.
@@ -144,7 +144,7 @@ impl Declared {
             max_scale_up_rate: Finite::constant(config.max_scale_up_rate),
             max_scale_down_rate: Finite::constant(config.max_scale_down_rate),
             progress_deadline: deadline.map_or(Kpa::PROGRESS_DEADLINE, Duration::millis),
-            declared: kpa::Declared { annotations: self.annotations.clone(), config: self.config.clone() },
+            declared: kpa::KpaDeclaration { annotations: self.annotations.clone(), config: self.config.clone() },
         }
     }
 }
@@ -168,7 +168,7 @@ fn panic_window(window: Millis, percent: f64) -> Millis {
 }
 
 /// What was resolved, by Knative's names: values as Knative prints them.
-pub fn shown(resolved: &Resolved) -> serde_json::Value {
+pub fn shown(resolved: &ResolvedSettings) -> serde_json::Value {
     let Kpa { metric, algorithm, .. } = resolved.kpa;
     let kpa = &resolved.kpa;
     let long = |millis: Millis| Duration::from(millis).to_string();

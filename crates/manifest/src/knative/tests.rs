@@ -6,12 +6,12 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-fn declared(annotations: &[(&str, &str)], config: &[(&str, &str)]) -> Declared {
+fn declared(annotations: &[(&str, &str)], config: &[(&str, &str)]) -> Declaration {
     let annotations = annotations.iter().map(|(key, value)| {
         let key = if key.contains('/') { (*key).to_owned() } else { format!("{GROUP}/{key}") };
         (key, (*value).to_owned())
     });
-    Declared { annotations: annotations.collect(), config: map(config), container_concurrency: 0 }
+    Declaration { annotations: annotations.collect(), config: map(config), container_concurrency: 0 }
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn what_is_resolved() {
         (&[("metric", "rps")], &[("requests-per-second-target-default", "8")], 4, 5.6, 8.0),
     ];
     for (annotations, config, limit, target, total) in rows {
-        let declared = Declared { container_concurrency: limit, ..declared(annotations, config) };
+        let declared = Declaration { container_concurrency: limit, ..declared(annotations, config) };
         let kpa = declared.resolve().expect("valid").kpa;
         assert!((kpa.target.get() - target).abs() < 1e-9, "{annotations:?} over {config:?}: {}", kpa.target);
         assert_eq!(kpa.total.get(), total, "{annotations:?} over {config:?}");

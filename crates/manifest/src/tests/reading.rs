@@ -218,7 +218,7 @@ fn a_function_fills_and_undoes_what_defaults_say() {
 
 #[test]
 fn jobs_are_functions_that_run_to_their_end() {
-    use kip_spec::job::{Missed, Overlap};
+    use kip_spec::job::{MissedRuns, Overlap};
     let text = "jobs:
   nightly:
     run: python nightly.py
@@ -241,12 +241,12 @@ fn jobs_are_functions_that_run_to_their_end() {
     assert!(job.exits.retries(137) && !job.exits.retries(2) && !job.exits.retries(1));
     let timer = job.timer.as_ref().unwrap();
     assert_eq!((timer.cron.to_string().as_str(), timer.zone.as_str()), ("0 30 3 * * 1-5", "Europe/Berlin"));
-    assert_eq!((timer.overlap, timer.missed, timer.paused), (Overlap::Allow, Missed::Each, true));
+    assert_eq!((timer.overlap, timer.missed, timer.paused), (Overlap::Allow, MissedRuns::Each, true));
     assert_eq!(timer.deadline, Some(kip_spec::Millis::from_secs(6 * 3_600)));
     assert_eq!((nightly.instances.max, nightly.timeouts.total), (1, job.timeout), "one device, one run");
     assert_eq!(nightly.timeouts.grace, Some(kip_spec::Millis::from_secs(5)));
     let timer = plain.job.as_ref().unwrap().timer.as_ref().unwrap();
-    assert_eq!((timer.overlap, timer.missed, timer.paused), (Overlap::Forbid, Missed::Once, false));
+    assert_eq!((timer.overlap, timer.missed, timer.paused), (Overlap::Forbid, MissedRuns::Once, false));
     assert_eq!((plain.instances.max, wide.instances.max), (1, 10));
     let written = crate::write(&specs);
     assert_eq!(read(&written), specs, "{written}");

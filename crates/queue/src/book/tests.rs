@@ -205,11 +205,11 @@ mod any_order {
 /// Ten thousand run and fail in one moment. Their retries come back over minutes, as the rules spread them by how many wait.
 #[test]
 fn ten_thousand_failures_at_once_come_back_spread() {
-    use crate::rules::{Allowance, Ended, after};
+    use crate::rules::{Allowance, RunOutcome, after};
     const COUNT: u64 = 10_000;
     let running = Entry { state: TaskState::Running, expires_at: i64::MAX, ..entry("a") };
     let mut book = book((0..COUNT).map(|_| running.clone()));
-    let ended = Ended::Error { status: 500, kind: "x", detail: String::new(), retry_after: None, exit: None };
+    let ended = RunOutcome::Error { status: 500, kind: "x", detail: String::new(), retry_after: None, exit: None };
     let allowed = Allowance { retries: 3, expires_at: i64::MAX };
     let mut dice = 0x9E37_79B9_7F4A_7C15u64;
     for number in 1..=COUNT {

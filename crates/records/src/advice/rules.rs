@@ -5,7 +5,7 @@ use kip_spec::function::{FunctionSpec, GpuNeed};
 use kip_spec::scaling::{Kpa, Scaling};
 use kip_spec::{Bytes, Millis};
 
-use super::{Advice, Measured};
+use super::{Advice, Measurements};
 
 /// A start that takes longer is slow, milliseconds: callers notice it.
 const SLOW: u64 = 2_000;
@@ -32,7 +32,7 @@ fn and_a_fifth(number: u64) -> u64 {
 }
 
 /// What the figures say about the settings.
-pub fn settings(spec: &FunctionSpec, measured: &Measured) -> Vec<Advice> {
+pub fn settings(spec: &FunctionSpec, measured: &Measurements) -> Vec<Advice> {
     let mut all = Vec::new();
     let slowest = measured.start_ms.values().copied().max();
     if let Scaling::Kpa(kpa) = &spec.scaling {
@@ -57,7 +57,7 @@ pub fn settings(spec: &FunctionSpec, measured: &Measured) -> Vec<Advice> {
 }
 
 /// The total timeout, which counts from the arrival on, so that a start is part of the first request.
-fn timeout(spec: &FunctionSpec, measured: &Measured, slowest: Option<u64>) -> Option<Advice> {
+fn timeout(spec: &FunctionSpec, measured: &Measurements, slowest: Option<u64>) -> Option<Advice> {
     let longest = measured.longest_ms?;
     let first = slowest.unwrap_or(0) + measured.longest_service_ms.unwrap_or(longest);
     let (now, total) = (spec.timeouts.total, whole(and_a_fifth(longest.max(first))));
@@ -102,7 +102,7 @@ fn windows(kpa: &Kpa, start: u64) -> Vec<Advice> {
 }
 
 /// The first scale against what was in flight.
-fn initial(kpa: &Kpa, measured: &Measured) -> Option<Advice> {
+fn initial(kpa: &Kpa, measured: &Measurements) -> Option<Advice> {
     let needed = f64::from(measured.peak_in_flight) / kpa.total.get().max(Kpa::LEAST_TARGET);
     let better = kip_spec::round::up_decimal(needed * 1.2).min(kpa.max_scale.max(1));
     (better > kpa.initial_scale.max(1)).then(|| {
@@ -112,7 +112,7 @@ fn initial(kpa: &Kpa, measured: &Measured) -> Option<Advice> {
 }
 
 /// How many instances are worth keeping: none, one or more.
-fn minimum(spec: &FunctionSpec, measured: &Measured, slowest: Option<u64>) -> Option<Advice> {
+fn minimum(spec: &FunctionSpec, measured: &Measurements, slowest: Option<u64>) -> Option<Advice> {
     let (min, start) = (spec.instances.min, slowest?);
     if measured.requests == 0 {
         return None;
@@ -134,7 +134,7 @@ fn minimum(spec: &FunctionSpec, measured: &Measured, slowest: Option<u64>) -> Op
 }
 
 /// What the figures say about the device: how much of one, and which.
-pub fn device(spec: &FunctionSpec, measured: &Measured, inventory: &Inventory) -> Vec<Advice> {
+pub fn device(spec: &FunctionSpec, measured: &Measurements, inventory: &Inventory) -> Vec<Advice> {
     let Some(gpu) = &spec.resources.gpu else { return Vec::new() };
     let kind = gpu.kind.as_deref().map_or(DeviceKind::ANY, DeviceKind::named);
     let devices = || inventory.pools.iter().flat_map(|pool| &pool.hosts).flat_map(|host| &host.devices);
@@ -195,7 +195,7 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn device_advice(spec: &FunctionSpec, held: Option<u64>, inventory: &Inventory) -> Vec<Advice> {
-        device(spec, &Measured { device_memory: held, ..Measured::default() }, inventory)
+        device(spec, &Measurements { device_memory: held, ..Measurements::default() }, inventory)
     }
 
     fn spec() -> FunctionSpec {
@@ -221,8 +221,8 @@ mod tests {
         FunctionSpec { scaling: Scaling::Kpa(serde_json::from_value(settings).expect("settings")), ..spec() }
     }
 
-    fn started(millis: u64) -> Measured {
-        Measured { start_ms: BTreeMap::from([(1, millis)]), starts: 3, requests: 3, ..Measured::default() }
+    fn started(millis: u64) -> Measurements {
+        Measurements { start_ms: BTreeMap::from([(1, millis)]), starts: 3, requests: 3, ..Measurements::default() }
     }
 
     fn said(all: &[Advice]) -> Vec<String> {
@@ -232,17 +232,17 @@ mod tests {
     #[test]
     fn each_rule_speaks_when_its_figures_do() {
         let kpa = |settings: &[(&str, f64)]| knative(settings);
-        let many = |millis, requests| Measured { longest_ms: Some(millis), requests, ..Measured::default() };
-        let first = Measured { longest_service_ms: Some(3_000), ..many(4_000, 20) };
-        let first = Measured { start_ms: BTreeMap::from([(1, 9_000)]), ..first };
+        let many = |millis, requests| Measurements { longest_ms: Some(millis), requests, ..Measurements::default() };
+        let first = Measurements { longest_service_ms: Some(3_000), ..many(4_000, 20) };
+        let first = Measurements { start_ms: BTreeMap::from([(1, 9_000)]), ..first };
         let mut tight = spec();
         tight.timeouts.total = Millis::from_secs(10);
         let mut kept = spec();
         kept.instances.min = 2;
         let mut memory = spec();
         memory.resources.memory = Some(Bytes(4 * GIB));
-        let rows: Vec<(&str, FunctionSpec, Measured, Vec<&str>)> = vec![
-            ("nothing is known", kpa(&[]), Measured::default(), vec![]),
+        let rows: Vec<(&str, FunctionSpec, Measurements, Vec<&str>)> = vec![
+            ("nothing is known", kpa(&[]), Measurements::default(), vec![]),
             (
                 "a start of 40 s",
                 kpa(&[]),
@@ -263,13 +263,13 @@ mod tests {
             (
                 "a burst of 100 at 10 each",
                 kpa(&[]),
-                Measured { peak_in_flight: 100, ..Measured::default() },
+                Measurements { peak_in_flight: 100, ..Measurements::default() },
                 vec!["scaling.annotations.initial-scale: 1 → 12"],
             ),
             (
                 "and no more than there may be",
                 kpa(&[("max", 4.0)]),
-                Measured { peak_in_flight: 100, ..Measured::default() },
+                Measurements { peak_in_flight: 100, ..Measurements::default() },
                 vec!["scaling.annotations.initial-scale: 1 → 4"],
             ),
             ("a request of 12 s", tight.clone(), many(12_000, 20), vec!["timeouts.total: 10s → 15s"]),
@@ -280,15 +280,15 @@ mod tests {
             (
                 "three were busy, and starts are very slow",
                 spec(),
-                Measured { peak_in_flight: 3, ..started(20_000) },
+                Measurements { peak_in_flight: 3, ..started(20_000) },
                 vec!["instances.min: 0 → 3, asleep when idle"],
             ),
             ("rare, and soon there", kept.clone(), started(300), vec!["instances.min: 2 → 0"]),
-            ("often, and soon there", kept, Measured { requests: 500, ..started(300) }, vec![]),
+            ("often, and soon there", kept, Measurements { requests: 500, ..started(300) }, vec![]),
             (
                 "memory that is not used",
                 memory,
-                Measured { peak_memory: Some(GIB), ..Measured::default() },
+                Measurements { peak_memory: Some(GIB), ..Measurements::default() },
                 vec!["resources.memory: 4GiB → 1229MiB"],
             ),
         ];

@@ -2,7 +2,7 @@
 
 use kip_fleet::policy::{Limits, Rungs};
 use kip_fleet::room::{Device, DeviceKind, Gpu, Host, Pool};
-use kip_fleet::{AliasNumber, Call, Inventory, Need, Policy, Priority, Qualifier, Target};
+use kip_fleet::{AliasNumber, Call, Inventory, Policy, Priority, Qualifier, RoomNeed, Target};
 use kip_spec::function::{Dispatch, Idle, defaults};
 use kip_spec::scaling::Scaling;
 use kip_spec::{Bytes, Millis, VersionId};
@@ -10,9 +10,9 @@ use kip_spec::{Bytes, Millis, VersionId};
 use crate::cell::Cell;
 
 /// Durations of operations, by the operations' names.
-type Takes = Vec<(&'static str, u64)>;
+type OperationDurations = Vec<(&'static str, u64)>;
 
-pub(super) fn read(settings: &[&str]) -> Result<(Policy, Takes), String> {
+pub(super) fn read(settings: &[&str]) -> Result<(Policy, OperationDurations), String> {
     let mut policy = Policy {
         min: 0,
         max: 10,
@@ -22,7 +22,7 @@ pub(super) fn read(settings: &[&str]) -> Result<(Policy, Takes), String> {
         scaling: Scaling::Fixed,
         idle: Idle { pause: Some(Millis::from_secs(30)), stop: None },
         dispatch: Dispatch::Packed,
-        need: Need::default(),
+        need: RoomNeed::default(),
         initialize: false,
         rungs: Rungs::default(),
         grace: None,
@@ -38,7 +38,7 @@ pub(super) fn read(settings: &[&str]) -> Result<(Policy, Takes), String> {
             request: 600_000,
         },
     };
-    let mut takes = Takes::new();
+    let mut takes = OperationDurations::new();
     for setting in settings {
         let (key, value) = setting.split_once('=').ok_or_else(|| format!("`{setting}` is not key=value"))?;
         match key {

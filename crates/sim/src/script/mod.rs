@@ -7,10 +7,10 @@ mod declaration;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use kip_fleet::{AliasNumber, Event, Inventory, Kind, Now, Placer, Ticket, Unhealthy};
+use kip_fleet::{AliasNumber, Event, Inventory, Kind, Now, Placer, ProbeFailure, Ticket};
 use kip_spec::{Bytes, InstanceId, Millis};
 
-use crate::fate::{End, Fates, Scripted};
+use crate::fate::{FateSource, OperationEnd, ScriptedFates};
 use crate::trace::{Detail, name_of};
 use crate::world::World;
 
@@ -42,7 +42,7 @@ struct Stage {
 /// # Errors
 /// When a line is not understood, or a rule of the simulator is broken.
 pub fn play(script: &str) -> Result<String, ScriptError> {
-    let fates = Fates::Scripted(Scripted::default());
+    let fates = FateSource::Scripted(ScriptedFates::default());
     let world = World::new(Vec::new(), Inventory::of_memory(u64::MAX), fates, Detail::Story);
     let mut stage = Stage { world, requests: BTreeMap::new() };
     let mut transcript = String::new();
@@ -82,7 +82,7 @@ impl Stage {
             ["deploy", name, settings @ ..] => {
                 let function = self.function(name).unwrap_or_else(|_| self.world.add(name));
                 let (policy, takes) = declaration::read(settings)?;
-                if let Fates::Scripted(scripted) = &mut self.world.fates {
+                if let FateSource::Scripted(scripted) = &mut self.world.fates {
                     scripted.takes.extend(takes.into_iter().map(|(what, takes)| ((function, what), takes)));
                 }
                 self.world.deploy(function, policy.into());
@@ -112,7 +112,7 @@ impl Stage {
                 self.probe(instance, |id| Event::Readiness { instance: id, ready: false })?;
             }
             ["probe", instance, "slow"] => {
-                self.probe(instance, |id| Event::Unhealthy { instance: id, how: Unhealthy::Slow })?;
+                self.probe(instance, |id| Event::Unhealthy { instance: id, how: ProbeFailure::Slow })?;
             }
             ["probe", instance, "dead"] => {
                 let (function, id) = self.instance(instance)?;
@@ -129,8 +129,8 @@ impl Stage {
                 let time: Millis = time.parse().map_err(|error| format!("{error}"))?;
                 self.world.run_until(self.world.now.saturating_add(time.0));
             }
-            ["fail", "next", what] => self.next(what, End::Fails)?,
-            ["hang", "next", what] => self.next(what, End::Silent { done: false })?,
+            ["fail", "next", what] => self.next(what, OperationEnd::Fails)?,
+            ["hang", "next", what] => self.next(what, OperationEnd::Silent { done: false })?,
             ["die", instance] => {
                 let (function, id) = self.instance(instance)?;
                 self.world.dies(function, id);
@@ -159,7 +159,7 @@ impl Stage {
             let ticket = Ticket(self.world.cells[function].next_ticket);
             self.world.trace.names.insert((function, ticket), (*request).to_owned());
             self.requests.insert((*request).to_owned(), (function, ticket));
-            if let Fates::Scripted(scripted) = &mut self.world.fates {
+            if let FateSource::Scripted(scripted) = &mut self.world.fates {
                 scripted.stuck = stuck;
             }
             self.world.arrive(function, u64::MAX, None, call);
@@ -188,7 +188,7 @@ impl Stage {
         Ok((function, *id))
     }
 
-    fn next(&mut self, what: &str, end: End) -> Result<(), String> {
+    fn next(&mut self, what: &str, end: OperationEnd) -> Result<(), String> {
         let what = match what {
             "start" => "start",
             "initialize" => "initialize",
@@ -200,7 +200,7 @@ impl Stage {
             "kill" => "kill",
             other => return Err(format!("`{other}` is not an operation")),
         };
-        if let Fates::Scripted(scripted) = &mut self.world.fates {
+        if let FateSource::Scripted(scripted) = &mut self.world.fates {
             scripted.next.push((what, end));
         }
         Ok(())

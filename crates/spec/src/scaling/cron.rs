@@ -7,7 +7,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use super::zone::Moments;
+use super::zone::LocalTime;
 
 /// A cron expression. What it matches is a local time:
 ///
@@ -257,11 +257,11 @@ impl Cron {
                 let seconds = (i64::from(hour) * 60 + i64::from(minute)) * 60 + i64::from(second);
                 return [Some(midnight + seconds * 1_000), None];
             }
-            match Moments::of(date.at(hour, minute, second, 0), zone) {
-                Moments::Once(at) => [Some(at), None],
-                Moments::Twice(first, second) => [Some(first), every_hour.then_some(second)],
-                Moments::Skipped(at) => [(!every_hour).then_some(at), None],
-                Moments::Outside => [None, None],
+            match LocalTime::of(date.at(hour, minute, second, 0), zone) {
+                LocalTime::Once(at) => [Some(at), None],
+                LocalTime::Twice(first, second) => [Some(first), every_hour.then_some(second)],
+                LocalTime::Skipped(at) => [(!every_hour).then_some(at), None],
+                LocalTime::Outside => [None, None],
             }
         };
         times.flat_map(moments).flatten()
@@ -271,8 +271,8 @@ impl Cron {
 /// When a day begins, if no clocks change in it.
 fn regular_midnight(date: Date, zone: &TimeZone) -> Option<i64> {
     const DAY: i64 = 86_400_000;
-    let Moments::Once(from) = Moments::of(date.at(0, 0, 0, 0), zone) else { return None };
-    let Moments::Once(to) = Moments::of(date.tomorrow().ok()?.at(0, 0, 0, 0), zone) else { return None };
+    let LocalTime::Once(from) = LocalTime::of(date.at(0, 0, 0, 0), zone) else { return None };
+    let LocalTime::Once(to) = LocalTime::of(date.tomorrow().ok()?.at(0, 0, 0, 0), zone) else { return None };
     (to - from == DAY).then_some(from)
 }
 

@@ -83,12 +83,12 @@ pub struct Kpa {
     pub progress_deadline: Millis,
     /// What it was resolved from, for showing.
     #[serde(default)]
-    pub declared: Declared,
+    pub declared: KpaDeclaration,
 }
 
 /// Knative's own keys and values, as they were written.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Declared {
+pub struct KpaDeclaration {
     /// Of the version.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,

@@ -21,7 +21,7 @@ pub struct Provision {
     /// Policies that follow a metric.
     pub tracking: Vec<Tracking>,
     /// Targets that begin at certain times.
-    pub scheduled: Vec<Scheduled>,
+    pub scheduled: Vec<ScheduledAction>,
 }
 
 impl Default for Provision {
@@ -85,13 +85,13 @@ impl Metric {
 
 /// A target that begins at certain times and holds until another scheduled action fires, or until its window ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scheduled {
+pub struct ScheduledAction {
     /// Its name.
     pub name: String,
     /// When it is valid.
     pub window: Window,
     /// When it fires.
-    pub when: When,
+    pub when: FireTime,
     /// The target from then on.
     pub target: u32,
 }
@@ -99,7 +99,7 @@ pub struct Scheduled {
 /// When a scheduled action fires.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum When {
+pub enum FireTime {
     /// Again and again.
     Cron(Cron),
     /// Once, milliseconds since 1970.
@@ -162,10 +162,10 @@ impl Window {
     }
 
     /// Whether a moment lies outside, and on which side.
-    pub fn outside(&self, wall: i64) -> Option<Inactive> {
+    pub fn outside(&self, wall: i64) -> Option<InactiveReason> {
         match (self.start, self.end) {
-            (_, Some(end)) if wall >= end => Some(Inactive::Over { end }),
-            (Some(start), _) if wall < start => Some(Inactive::NotYet { start }),
+            (_, Some(end)) if wall >= end => Some(InactiveReason::Over { end }),
+            (Some(start), _) if wall < start => Some(InactiveReason::NotYet { start }),
             _ => None,
         }
     }
@@ -174,7 +174,7 @@ impl Window {
 /// Why a policy does not count now. Times in milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Inactive {
+pub enum InactiveReason {
     /// Its window has not begun.
     NotYet {
         /// When it will.
@@ -196,7 +196,7 @@ pub enum Inactive {
     Replaced,
 }
 
-impl fmt::Display for Inactive {
+impl fmt::Display for InactiveReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotYet { start } => write!(f, "its window begins at {}", shown(*start)),
@@ -213,26 +213,26 @@ pub fn shown(at: i64) -> String {
     jiff::Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |at| at.to_string())
 }
 
-impl Scheduled {
+impl ScheduledAction {
     /// When it fired last and still counts, were it alone; or why it does not.
-    pub fn fired(&self, wall: i64) -> Result<i64, Inactive> {
+    pub fn fired(&self, wall: i64) -> Result<i64, InactiveReason> {
         if let Some(outside) = self.window.outside(wall) {
             return Err(outside);
         }
         let since = self.window.start.unwrap_or(i64::MIN);
         let last = match &self.when {
-            When::Cron(cron) => cron.last(wall, since, self.window.zone()),
-            When::At(at) => (since..=wall).contains(at).then_some(*at),
+            FireTime::Cron(cron) => cron.last(wall, since, self.window.zone()),
+            FireTime::At(at) => (since..=wall).contains(at).then_some(*at),
         };
-        last.ok_or_else(|| self.next(wall).map_or(Inactive::NeverFires, |next| Inactive::NotFired { next }))
+        last.ok_or_else(|| self.next(wall).map_or(InactiveReason::NeverFires, |next| InactiveReason::NotFired { next }))
     }
 
     /// When it fires next within its window.
     pub fn next(&self, wall: i64) -> Option<i64> {
         let from = wall.max(self.window.start.map_or(i64::MIN, |start| start.saturating_sub(1)));
         let next = match &self.when {
-            When::Cron(cron) => cron.next(from, self.window.zone()),
-            When::At(at) => Some(*at).filter(|at| *at > from),
+            FireTime::Cron(cron) => cron.next(from, self.window.zone()),
+            FireTime::At(at) => Some(*at).filter(|at| *at > from),
         };
         next.filter(|next| self.window.end.is_none_or(|end| *next < end))
     }
@@ -246,10 +246,10 @@ impl Provision {
     }
 
     /// Whether a scheduled action holds now, or why not.
-    pub fn standing(&self, index: usize, wall: i64) -> Result<(), Inactive> {
-        let Some(action) = self.scheduled.get(index) else { return Err(Inactive::NeverFires) };
+    pub fn standing(&self, index: usize, wall: i64) -> Result<(), InactiveReason> {
+        let Some(action) = self.scheduled.get(index) else { return Err(InactiveReason::NeverFires) };
         action.fired(wall)?;
-        if self.schedule(wall) == Some(index) { Ok(()) } else { Err(Inactive::Replaced) }
+        if self.schedule(wall) == Some(index) { Ok(()) } else { Err(InactiveReason::Replaced) }
     }
 
     /// When something of it changes by the calendar alone, after `wall`: a window's edge, or a scheduled action.

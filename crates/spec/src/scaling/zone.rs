@@ -33,12 +33,12 @@ pub fn moment(text: &str, zone: &TimeZone) -> Result<i64, TimeError> {
         return Ok(moment.as_millisecond());
     }
     let local: DateTime = text.parse().map_err(|_| TimeError(text.to_owned()))?;
-    Moments::of(local, zone).first().ok_or_else(|| TimeError(text.to_owned()))
+    LocalTime::of(local, zone).first().ok_or_else(|| TimeError(text.to_owned()))
 }
 
 /// When a local time is, milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moments {
+pub enum LocalTime {
     /// Once.
     Once(i64),
     /// Never: clocks were put forward over it, at this moment.
@@ -49,7 +49,7 @@ pub enum Moments {
     Outside,
 }
 
-impl Moments {
+impl LocalTime {
     /// When a local time is in a zone.
     pub fn of(local: DateTime, zone: &TimeZone) -> Self {
         let at = |offset: jiff::tz::Offset| offset.to_timestamp(local).map(jiff::Timestamp::as_millisecond);
@@ -87,12 +87,12 @@ mod tests {
     fn local_times_that_are_skipped_and_repeated() {
         let berlin = find("Europe/Berlin").expect("a zone");
         let at = |text: &str| text.parse::<jiff::Timestamp>().expect("a time").as_millisecond();
-        let of = |text: &str| Moments::of(text.parse().expect("a local time"), &berlin);
-        assert_eq!(of("2024-07-01T08:00:00"), Moments::Once(at("2024-07-01T06:00:00Z")));
-        assert_eq!(of("2024-03-31T02:00:00"), Moments::Skipped(at("2024-03-31T01:00:00Z")));
-        assert_eq!(of("2024-03-31T02:59:59"), Moments::Skipped(at("2024-03-31T01:00:00Z")));
-        assert_eq!(of("2024-03-31T03:00:00"), Moments::Once(at("2024-03-31T01:00:00Z")));
-        let twice = Moments::Twice(at("2024-10-27T00:30:00Z"), at("2024-10-27T01:30:00Z"));
+        let of = |text: &str| LocalTime::of(text.parse().expect("a local time"), &berlin);
+        assert_eq!(of("2024-07-01T08:00:00"), LocalTime::Once(at("2024-07-01T06:00:00Z")));
+        assert_eq!(of("2024-03-31T02:00:00"), LocalTime::Skipped(at("2024-03-31T01:00:00Z")));
+        assert_eq!(of("2024-03-31T02:59:59"), LocalTime::Skipped(at("2024-03-31T01:00:00Z")));
+        assert_eq!(of("2024-03-31T03:00:00"), LocalTime::Once(at("2024-03-31T01:00:00Z")));
+        let twice = LocalTime::Twice(at("2024-10-27T00:30:00Z"), at("2024-10-27T01:30:00Z"));
         assert_eq!(of("2024-10-27T02:30:00"), twice);
         assert_eq!(moment("2024-07-01T08:00:00", &berlin), Ok(at("2024-07-01T06:00:00Z")));
         assert_eq!(moment("2024-07-01T08:00:00Z", &berlin), Ok(at("2024-07-01T08:00:00Z")));

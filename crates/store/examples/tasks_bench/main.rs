@@ -14,14 +14,14 @@ use std::sync::Arc;
 use kip_store::tasks::{NewTask, SqliteTasks, TaskFilter, TaskNumber, TaskReader as _, TaskStore};
 
 use measure::{measure, millis};
-use subjects::{Log, Round, Store, Subject, open, task};
+use subjects::{CallerLoop, Log, Store, Subject, open, task};
 
 /// Counts the claims of cycles alone.
 struct Claims(Store);
 
 #[async_trait::async_trait]
 impl Subject for Claims {
-    async fn round(&self, _: Round) -> Option<u64> {
+    async fn round(&self, _: CallerLoop) -> Option<u64> {
         let number = self.0.accept().await;
         let before = kip_host::clock::monotonic_micros();
         self.0.claim(number).await;
@@ -86,7 +86,7 @@ async fn table(folder: &str, seconds: u64, rows: usize) {
     println!("sync of a 4 KiB write: {} ms (median)\n", millis(open(&file("probe.db")).sync_times().probe_us));
     println!("| store | what | callers | rounds/s | p50 ms | p99 ms | of the best log |");
     println!("|---|---|---|---|---|---|---|");
-    for (round, what) in [(Round::Accept, "accept"), (Round::Cycle, "accept, claim, complete")] {
+    for (round, what) in [(CallerLoop::Accept, "accept"), (CallerLoop::Cycle, "accept, claim, complete")] {
         for callers in [1, 64, 1_024] {
             let mut best = 0;
             for (name, index) in [("log, growing", 0), ("log, recycled", 1), ("store", 2)] {
@@ -114,9 +114,9 @@ async fn waiting(empty: &Path, full: &Path, seconds: u64, rows: usize) {
     let stores = [(0, open(empty)), (rows, open(full))];
     fill(&stores[1].1, rows, task).await;
     for (what, claims, round) in [
-        ("accept", false, Round::Accept),
-        ("claim (of cycles)", true, Round::Cycle),
-        ("accept, claim, complete", false, Round::Cycle),
+        ("accept", false, CallerLoop::Accept),
+        ("claim (of cycles)", true, CallerLoop::Cycle),
+        ("accept, claim, complete", false, CallerLoop::Cycle),
     ] {
         let mut figures = [Vec::new(), Vec::new()];
         for _ in 0..3 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::subjects::{Round, Subject};
+use crate::subjects::{CallerLoop, Subject};
 
 /// Rounds a second, and how long half of them and 99 of 100 took at most, in microseconds.
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,7 +16,7 @@ pub(crate) struct Figure {
 
 /// Lets so many callers work for so many seconds, after half a second that does not count; for longer, up to five times, where
 /// rounds take so long that not even one for each caller was over by then.
-pub(crate) async fn measure(subject: Arc<dyn Subject>, round: Round, callers: usize, seconds: u64) -> Figure {
+pub(crate) async fn measure(subject: Arc<dyn Subject>, round: CallerLoop, callers: usize, seconds: u64) -> Figure {
     let over = Arc::new(AtomicBool::new(false));
     let counts = Arc::new(AtomicBool::new(false));
     let counted = Arc::new(AtomicUsize::new(0));

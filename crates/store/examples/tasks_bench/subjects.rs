@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use bytes::Bytes;
-use kip_store::Care;
+use kip_store::DiskHealth;
 use kip_store::tasks::{
-    NewEvent, NewTask, Output, Progressed, SqliteTasks, Step, TaskNumber, TaskState, TaskStore, Tuning,
+    NewEvent, NewTask, Output, SqliteTasks, Step, TaskNumber, TaskProgress, TaskState, TaskStore, Tuning,
 };
 use tokio::sync::oneshot;
 
@@ -23,7 +23,7 @@ const SEGMENT: u64 = 256 << 20;
 
 /// What a caller does over and over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Round {
+pub(crate) enum CallerLoop {
     Accept,
     Cycle,
 }
@@ -31,7 +31,7 @@ pub(crate) enum Round {
 #[async_trait::async_trait]
 pub(crate) trait Subject: Send + Sync {
     /// Says how many microseconds of it count, where that is not all.
-    async fn round(&self, round: Round) -> Option<u64>;
+    async fn round(&self, round: CallerLoop) -> Option<u64>;
 }
 
 pub(crate) struct Store(pub(crate) SqliteTasks);
@@ -62,8 +62,8 @@ pub(crate) fn noise(length: usize) -> Bytes {
         .collect()
 }
 
-fn progressed(state: TaskState, epoch: u32) -> Progressed {
-    Progressed {
+fn progressed(state: TaskState, epoch: u32) -> TaskProgress {
+    TaskProgress {
         state,
         epoch,
         server: Arc::from("0123456789abcdef"),
@@ -84,7 +84,7 @@ fn progressed(state: TaskState, epoch: u32) -> Progressed {
     }
 }
 
-fn step(number: TaskNumber, from: (TaskState, u32), to: Progressed) -> Step {
+fn step(number: TaskNumber, from: (TaskState, u32), to: TaskProgress) -> Step {
     let value = r#"{"Running":{"instance":"i-1-4-2","epoch":1}}"#.to_owned();
     let events = vec![NewEvent { at: 1_764_000_000_000, value }];
     Step { number, function: None, from: from.0, epoch: from.1, to, events, output: None, deliveries: Vec::new() }
@@ -92,7 +92,7 @@ fn step(number: TaskNumber, from: (TaskState, u32), to: Progressed) -> Step {
 
 /// Opens the store as a server does.
 pub(crate) fn open(path: &Path) -> SqliteTasks {
-    SqliteTasks::open_with(path, Care::default(), Tuning::default()).unwrap()
+    SqliteTasks::open_with(path, DiskHealth::default(), Tuning::default()).unwrap()
 }
 
 impl Store {
@@ -114,9 +114,9 @@ impl Store {
 
 #[async_trait::async_trait]
 impl Subject for Store {
-    async fn round(&self, round: Round) -> Option<u64> {
+    async fn round(&self, round: CallerLoop) -> Option<u64> {
         let number = self.accept().await;
-        if round == Round::Cycle {
+        if round == CallerLoop::Cycle {
             self.claim(number).await;
             self.complete(number).await;
         }
@@ -170,10 +170,10 @@ fn append(file: &mut File, queue: &Receiver<(Bytes, oneshot::Sender<()>)>, recyc
 
 #[async_trait::async_trait]
 impl Subject for Log {
-    async fn round(&self, round: Round) -> Option<u64> {
+    async fn round(&self, round: CallerLoop) -> Option<u64> {
         // Headers of 64 bytes in place of a row's columns.
         self.add(noise(PAYLOAD + 64)).await;
-        if round == Round::Cycle {
+        if round == CallerLoop::Cycle {
             self.add(noise(64)).await;
             self.add(noise(RESULT + 64)).await;
         }

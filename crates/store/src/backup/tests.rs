@@ -35,7 +35,7 @@ impl World {
     }
 
     /// Restores a backup of the control objects; the revisions that serve then.
-    async fn replace(&self, staged: &Staged, renew: &[&str]) -> Vec<StoredRevision> {
+    async fn replace(&self, staged: &StagedBackup, renew: &[&str]) -> Vec<StoredRevision> {
         let renew = renew.iter().map(|name| name.parse().unwrap()).collect();
         match self.control.replace(String::new(), staged, renew).await.unwrap().effect {
             Effect::Replaced(revisions) => revisions,
@@ -54,7 +54,7 @@ impl World {
         self.path(name)
     }
 
-    fn stage(&self, file: &Path) -> Result<Staged, Error> {
+    fn stage(&self, file: &Path) -> Result<StagedBackup, Error> {
         stage(file, self.folder.path(), Some(&self.server))
     }
 

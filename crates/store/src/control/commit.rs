@@ -5,7 +5,7 @@ use kip_spec::scaling::Fc;
 use kip_spec::{FunctionName, VersionId};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use crate::change::{Change, Committed, Effect, Proposal, StoredRevision};
+use crate::change::{Change, CommittedChange, Effect, Proposal, StoredRevision};
 use crate::ids::{FunctionId, Object, Seq};
 use crate::keys;
 
@@ -33,7 +33,7 @@ pub(super) fn commit(
     c: &mut Connection,
     proposal: &Proposal,
     at: i64,
-) -> Result<std::result::Result<Committed, Mismatch>> {
+) -> Result<std::result::Result<CommittedChange, Mismatch>> {
     let transaction = c.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for condition in &proposal.if_match {
         let found = rev(&transaction, &condition.object)?;
@@ -46,10 +46,10 @@ pub(super) fn commit(
     let seq = begin(&transaction, at, &proposal.by, &objects(&proposal.change), proposal.change.op())?;
     let effect = apply(&transaction, seq, at, &proposal.change)?;
     if effect == Effect::Nothing {
-        return Ok(Ok(Committed { seq: last, effect }));
+        return Ok(Ok(CommittedChange { seq: last, effect }));
     }
     transaction.commit()?;
-    Ok(Ok(Committed { seq, effect }))
+    Ok(Ok(CommittedChange { seq, effect }))
 }
 
 /// The number of the last commit.

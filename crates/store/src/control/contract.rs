@@ -6,7 +6,7 @@ use kip_spec::function::{FunctionSpec, Program};
 use kip_spec::scaling::{Fc, Provision};
 use kip_spec::{FunctionName, VersionId};
 
-use crate::change::{Change, Committed, ControlStore, Effect, IfMatch, Proposal, StoredRevision};
+use crate::change::{Change, CommittedChange, ControlStore, Effect, IfMatch, Proposal, StoredRevision};
 use crate::database::Error;
 use crate::ids::{Object, Seq};
 use crate::keys::StoredKey;
@@ -38,7 +38,7 @@ fn provision(function: &str, qualifier: &str, settings: Option<Fc>) -> Change {
     }
 }
 
-pub(crate) async fn commit(store: &dyn ControlStore, change: Change) -> Committed {
+pub(crate) async fn commit(store: &dyn ControlStore, change: Change) -> CommittedChange {
     store.commit(Proposal::own(change)).await.unwrap()
 }
 

@@ -16,14 +16,14 @@ use kip_spec::{FunctionName, VersionId};
 use rusqlite::Connection;
 
 use crate::change::{
-    Committed, ControlReader, ControlStore, Effect, Proposal, StoredProvision, StoredRevision, Unreadable,
+    CommittedChange, ControlReader, ControlStore, Effect, Proposal, StoredProvision, StoredRevision, UnreadableRow,
 };
 use crate::database::{Database, Error, Sync};
-use crate::health::{Care, Condition};
+use crate::health::{Condition, DiskHealth};
 use crate::ids::{Object, Seq};
 use crate::keys::{self, AuditFilter, AuditRecord, StoredKey};
 use crate::sqlite::{ControlFile, SqliteFile};
-use crate::staged::Staged;
+use crate::staged::StagedBackup;
 use crate::tasks::BlobHold;
 use crate::{Identity, VersionSource};
 
@@ -41,14 +41,14 @@ impl SqliteControl {
     /// # Errors
     /// [`Error::Newer`] for a file of a newer version, [`Error::Database`] otherwise.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::open_with(path, Care::default())
+        Self::open_with(path, DiskHealth::default())
     }
 
     /// Opens or makes the file, with room that is kept for it.
     ///
     /// # Errors
     /// As [`open`](Self::open), and [`Error::Full`] if there is no room even so.
-    pub fn open_with(path: &Path, care: Care) -> Result<Self, Error> {
+    pub fn open_with(path: &Path, care: DiskHealth) -> Result<Self, Error> {
         Ok(Self { database: Database::open(path, Sync::Full, care, MIGRATIONS)? })
     }
 }
@@ -71,7 +71,7 @@ impl ControlReader for SqliteControl {
         self.database.read(move |c| commit::rev(c, &object)).await
     }
 
-    async fn provisions(&self) -> Result<(Vec<StoredProvision>, Vec<Unreadable>), Error> {
+    async fn provisions(&self) -> Result<(Vec<StoredProvision>, Vec<UnreadableRow>), Error> {
         self.database.read(|c| read::provisions(c)).await
     }
 
@@ -111,7 +111,7 @@ impl ControlStore for SqliteControl {
             .await
     }
 
-    async fn commit(&self, proposal: Proposal) -> Result<Committed, Error> {
+    async fn commit(&self, proposal: Proposal) -> Result<CommittedChange, Error> {
         let at = kip_host::clock::wall_millis();
         let done = self.database.change(move |c| commit::commit(c, &proposal, at)).await?;
         done.map_err(|commit::Mismatch { object, expected, found }| Error::Stale { object, expected, found })
@@ -143,7 +143,12 @@ impl SqliteFile for SqliteControl {
 
 #[async_trait]
 impl ControlFile for SqliteControl {
-    async fn replace(&self, by: String, staged: &Staged, renew: Vec<FunctionName>) -> Result<Committed, Error> {
+    async fn replace(
+        &self,
+        by: String,
+        staged: &StagedBackup,
+        renew: Vec<FunctionName>,
+    ) -> Result<CommittedChange, Error> {
         let file = staged.control.to_string_lossy().into_owned();
         let at = kip_host::clock::wall_millis();
         let (seq, revisions) = self
@@ -158,6 +163,6 @@ impl ControlFile for SqliteControl {
                 Ok((seq, read::current_revisions(c)?))
             })
             .await?;
-        Ok(Committed { seq, effect: Effect::Replaced(revisions) })
+        Ok(CommittedChange { seq, effect: Effect::Replaced(revisions) })
     }
 }

@@ -4,7 +4,7 @@ use kip_spec::{FunctionName, VersionId};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::commit::signed;
-use crate::change::{StoredProvision, StoredRevision, Unreadable};
+use crate::change::{StoredProvision, StoredRevision, UnreadableRow};
 use crate::ids::FunctionId;
 use crate::{Identity, VersionSource};
 
@@ -50,7 +50,7 @@ pub(super) fn revisions(c: &Connection, function: &FunctionName) -> Result<Vec<V
     c.prepare(query)?.query_map([function.as_str()], read)?.collect()
 }
 
-pub(super) fn provisions(c: &Connection) -> Result<(Vec<StoredProvision>, Vec<Unreadable>)> {
+pub(super) fn provisions(c: &Connection) -> Result<(Vec<StoredProvision>, Vec<UnreadableRow>)> {
     let query = "SELECT f.name, s.qualifier, s.config FROM settings s JOIN functions f ON f.id = s.function
                  WHERE s.kind = 'provision' ORDER BY 1, 2";
     let mut query = c.prepare(query)?;
@@ -64,7 +64,7 @@ pub(super) fn provisions(c: &Connection) -> Result<(Vec<StoredProvision>, Vec<Un
         };
         match read() {
             Ok(provision) => all.push(provision),
-            Err(detail) => unreadable.push(Unreadable { object: format!("provision/{name}/{qualifier}"), detail }),
+            Err(detail) => unreadable.push(UnreadableRow { object: format!("provision/{name}/{qualifier}"), detail }),
         }
     }
     Ok((all, unreadable))

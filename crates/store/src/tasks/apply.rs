@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::blobs::{INLINE, Pin};
 use super::events;
-use super::model::{Accepted, Delivered, NewTask, Output, Step, Stepped};
+use super::model::{DeliveryOutcome, NewTask, Output, Step, StepOutcome, SubmitOutcome};
 use super::writer::Scratch;
 use kip_spec::task::{OPEN_BELOW, TaskNumber};
 
@@ -105,7 +105,7 @@ pub(super) fn next_number(c: &Connection) -> Result<u64> {
     Ok(next.unsigned_abs())
 }
 
-pub(super) fn accept(c: &Connection, task: &NewTask, blob: Option<&Pin>, next: &mut u64) -> Result<Accepted> {
+pub(super) fn accept(c: &Connection, task: &NewTask, blob: Option<&Pin>, next: &mut u64) -> Result<SubmitOutcome> {
     for (kind, id) in [(BY_ID, &task.id), (BY_KEY, &task.key)] {
         let Some(id) = id else { continue };
         let known = c
@@ -118,7 +118,7 @@ pub(super) fn accept(c: &Connection, task: &NewTask, blob: Option<&Pin>, next: &
         if let Some((number, fingerprint)) = known {
             let number = TaskNumber(number.unsigned_abs());
             let same = fingerprint == task.fingerprint;
-            return Ok(if same { Accepted::Known(number) } else { Accepted::Conflict(number) });
+            return Ok(if same { SubmitOutcome::Known(number) } else { SubmitOutcome::Conflict(number) });
         }
     }
     let number = signed(*next);
@@ -163,7 +163,7 @@ pub(super) fn accept(c: &Connection, task: &NewTask, blob: Option<&Pin>, next: &
         ])?;
     }
     *next += 1;
-    Ok(Accepted::New(TaskNumber(number.unsigned_abs())))
+    Ok(SubmitOutcome::New(TaskNumber(number.unsigned_abs())))
 }
 
 fn refer(c: &Connection, hash: Option<&str>) -> Result<()> {
@@ -189,7 +189,7 @@ pub(super) fn is_referred_to(c: &Connection, hash: &str) -> bool {
     c.query_row("SELECT count(*) FROM blobs WHERE hash = ?1", [hash], |row| row.get::<_, i64>(0)).unwrap_or(1) > 0
 }
 
-pub(super) fn advance(c: &Connection, step: &Step, blob: Option<&Pin>, scratch: &mut Scratch) -> Result<Stepped> {
+pub(super) fn advance(c: &Connection, step: &Step, blob: Option<&Pin>, scratch: &mut Scratch) -> Result<StepOutcome> {
     let (to, loose) = (&step.to, &mut scratch.loose);
     let changed = c
         .prepare_cached(
@@ -225,7 +225,7 @@ pub(super) fn advance(c: &Connection, step: &Step, blob: Option<&Pin>, scratch: 
             step.function.map(|id| signed(id.0))
         ])?;
     if changed == 0 {
-        return Ok(Stepped::default());
+        return Ok(StepOutcome::default());
     }
     if let Some(Output { head, body }) = &step.output {
         forget_output(c, step.number, loose)?;
@@ -245,7 +245,7 @@ pub(super) fn advance(c: &Connection, step: &Step, blob: Option<&Pin>, scratch: 
         deliveries.push(c.last_insert_rowid().unsigned_abs());
     }
     scratch.steps += 1;
-    Ok(Stepped { applied: true, order: scratch.steps, deliveries })
+    Ok(StepOutcome { applied: true, order: scratch.steps, deliveries })
 }
 
 pub(super) fn renew(c: &Connection, claims: &[(TaskNumber, u32)], until: u64) -> Result<Vec<bool>> {
@@ -283,10 +283,10 @@ pub(super) fn note_progress(c: &Connection, number: TaskNumber, epoch: u32, at: 
     Ok(true)
 }
 
-pub(super) fn delivered(c: &Connection, id: u64, result: &Delivered) -> Result<()> {
+pub(super) fn delivered(c: &Connection, id: u64, result: &DeliveryOutcome) -> Result<()> {
     let (outcome, again) = match result {
-        Delivered::Done { outcome } => (outcome, None),
-        Delivered::Again { run_at, outcome } => (outcome, Some(*run_at)),
+        DeliveryOutcome::Done { outcome } => (outcome, None),
+        DeliveryOutcome::Again { run_at, outcome } => (outcome, Some(*run_at)),
     };
     let task: Option<i64> = c
         .prepare_cached("SELECT task FROM deliveries WHERE id = ?1")?

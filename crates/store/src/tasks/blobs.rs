@@ -56,16 +56,16 @@ impl Drop for Pin {
 
 /// Keeps all files for as long as it lives.
 #[derive(Debug)]
-pub struct Hold(Blobs);
+pub struct BlobRetention(Blobs);
 
-impl Hold {
+impl BlobRetention {
     /// The folder with the files.
     pub fn folder(&self) -> &Path {
         &self.0.folder
     }
 }
 
-impl Drop for Hold {
+impl Drop for BlobRetention {
     fn drop(&mut self) {
         self.0.lock().holds -= 1;
     }
@@ -128,9 +128,9 @@ impl Blobs {
     }
 
     /// Keeps all files until the answer is dropped.
-    pub(crate) fn hold(&self) -> Hold {
+    pub(crate) fn hold(&self) -> BlobRetention {
         self.lock().holds += 1;
-        Hold(self.clone())
+        BlobRetention(self.clone())
     }
 
     /// Removes what no row refers to: files whose row was never committed. Only before anybody else uses the store.

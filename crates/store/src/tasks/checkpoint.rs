@@ -12,7 +12,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use rusqlite::Connection;
 
 use crate::database::{Error, is_lost, name, plain, poison};
-use crate::health::{Care, Condition};
+use crate::health::{Condition, DiskHealth};
 
 /// So many pages of 4 KiB, and so many more, are worth moving.
 const MANY: u32 = 4_096;
@@ -32,7 +32,12 @@ pub(super) struct Checkpointer {
 
 impl Checkpointer {
     /// Starts the thread with a connection of its own, and counts what the writer's adds to the log.
-    pub(super) fn start(path: &Path, writer: &mut Connection, own: Connection, care: Care) -> Result<Self, Error> {
+    pub(super) fn start(
+        path: &Path,
+        writer: &mut Connection,
+        own: Connection,
+        care: DiskHealth,
+    ) -> Result<Self, Error> {
         let (wake, woken) = sync_channel::<()>(1);
         let (finish, pages) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
         let counted = pages.clone();
@@ -59,7 +64,7 @@ impl Checkpointer {
     }
 
     /// Looks at the log's length. Called by the writer after a commit.
-    pub(super) fn committed(&mut self, c: &Connection, care: &Care) {
+    pub(super) fn committed(&mut self, c: &Connection, care: &DiskHealth) {
         if self.finish.swap(false, Ordering::Acquire) {
             move_log(c, care);
         }
@@ -77,7 +82,7 @@ impl Checkpointer {
     }
 }
 
-fn move_log(c: &Connection, care: &Care) {
+fn move_log(c: &Connection, care: &DiskHealth) {
     let done = c.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     if let Err(error) = done
         && is_lost(&error)

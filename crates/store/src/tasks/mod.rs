@@ -18,11 +18,11 @@ mod writer;
 
 pub(crate) use apply::MIGRATIONS;
 pub use model::{
-    Accepted, Delivered, Delivery, NewDelivery, NewEvent, NewTask, Output, Step, Stepped, StoredEvent, SyncTimes, Task,
-    TaskFilter, TaskReader, TaskStore,
+    Delivery, DeliveryOutcome, NewDelivery, NewEvent, NewTask, Output, Step, StepOutcome, StoredEvent, SubmitOutcome,
+    SyncTimes, Task, TaskFilter, TaskReader, TaskStore,
 };
 pub use sqlite::{SqliteTasks, Tuning};
 
-pub use kip_spec::task::{Progressed, TaskNumber, TaskState};
+pub use kip_spec::task::{TaskNumber, TaskProgress, TaskState};
 
-pub use blobs::Hold as BlobHold;
+pub use blobs::BlobRetention as BlobHold;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kip_spec::task::{Progressed, TaskNumber, TaskState};
+use kip_spec::task::{TaskNumber, TaskProgress, TaskState};
 use serde::{Deserialize, Serialize};
 
 use crate::database::Error;
@@ -48,7 +48,7 @@ pub struct NewTask {
 
 /// What became of a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accepted {
+pub enum SubmitOutcome {
     /// It is stored under this number.
     New(TaskNumber),
     /// Its id or key is known, for the same request.
@@ -57,7 +57,7 @@ pub enum Accepted {
     Conflict(TaskNumber),
 }
 
-impl Accepted {
+impl SubmitOutcome {
     /// The number of the task that was made or found.
     pub fn number(self) -> TaskNumber {
         match self {
@@ -98,7 +98,7 @@ pub struct Step {
     /// The epoch it must be in.
     pub epoch: u32,
     /// What it is from then on.
-    pub to: Progressed,
+    pub to: TaskProgress,
     /// What happened to it.
     pub events: Vec<NewEvent>,
     /// What the function answered, where that is kept.
@@ -109,7 +109,7 @@ pub struct Step {
 
 /// What became of a step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Stepped {
+pub struct StepOutcome {
     /// False: it came too late, and nothing was changed.
     pub applied: bool,
     /// Its place in the order of this store's steps since it was opened, from 1. Memory follows a task in this order.
@@ -153,7 +153,7 @@ pub struct Delivery {
 
 /// What became of an attempt to send a word.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Delivered {
+pub enum DeliveryOutcome {
     /// It is over, well or not; the task keeps this line.
     Done {
         /// What its task says of it.
@@ -192,7 +192,7 @@ pub struct Task {
     /// When it was accepted.
     pub created: i64,
     /// What changes.
-    pub now: Progressed,
+    pub now: TaskProgress,
     /// What happened to it, oldest first; of its reports of progress, the latest hundred.
     pub events: Vec<StoredEvent>,
     /// Lines about the words sent, by target.
@@ -276,17 +276,17 @@ pub trait TaskReader: Send + Sync + std::fmt::Debug {
 #[async_trait]
 pub trait TaskStore: TaskReader {
     /// Stores a task, or finds the one with its id or key.
-    async fn accept(&self, task: NewTask) -> Result<Accepted, Error>;
+    async fn accept(&self, task: NewTask) -> Result<SubmitOutcome, Error>;
     /// Applies a step, unless the task is not in its state and epoch any more.
-    async fn advance(&self, step: Step) -> Result<Stepped, Error>;
+    async fn advance(&self, step: Step) -> Result<StepOutcome, Error>;
     /// Applies steps in one commit, each for itself.
-    async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<Stepped>, Error>;
+    async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<StepOutcome>, Error>;
     /// Notes that claims hold until then (boot-time milliseconds), each with its epoch. The answer says which still did.
     async fn renew(&self, claims: Vec<(TaskNumber, u32)>, until: u64) -> Result<Vec<bool>, Error>;
     /// Notes what the function said of its progress in a claim, at a time. False if it is not that claim's any more.
     async fn note_progress(&self, number: TaskNumber, epoch: u32, at: i64, text: String) -> Result<bool, Error>;
     /// Notes what became of an attempt to send a word.
-    async fn delivered(&self, id: u64, result: Delivered) -> Result<(), Error>;
+    async fn delivered(&self, id: u64, result: DeliveryOutcome) -> Result<(), Error>;
     /// Keeps what a function and a version or alias of it want for their tasks, in words that this store does not read; none
     /// takes it away.
     async fn put_config(&self, function: String, qualifier: String, text: Option<String>) -> Result<(), Error>;

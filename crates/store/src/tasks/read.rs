@@ -10,7 +10,7 @@ use super::apply::{BY_ID, signed};
 use super::events;
 use super::model::{Delivery, StoredEvent, Task, TaskFilter};
 use crate::ids::FunctionId;
-use kip_spec::task::{Progressed, TaskNumber, TaskState};
+use kip_spec::task::{TaskNumber, TaskProgress, TaskState};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
@@ -47,7 +47,7 @@ fn task_of(row: &Row<'_>, names: &mut Names) -> Result<Task> {
         priority: row.get(6)?,
         order: row.get(7)?,
         created: row.get(8)?,
-        now: Progressed {
+        now: TaskProgress {
             state,
             epoch: row.get(11)?,
             server: names.of(row, 25, 3)?,
@@ -119,22 +119,22 @@ pub(super) fn find(c: &Connection, function: &str, id: &str) -> Result<Option<Ta
 
 /// Bytes as they are stored: in the row, or in the file of this name.
 #[derive(Debug)]
-pub(super) enum Stored {
+pub(super) enum StoredBytes {
     Inline(Bytes),
     Blob(String),
 }
 
-fn stored(bytes: Option<Vec<u8>>, blob: Option<String>) -> Stored {
-    blob.map_or_else(|| Stored::Inline(bytes.unwrap_or_default().into()), Stored::Blob)
+fn stored(bytes: Option<Vec<u8>>, blob: Option<String>) -> StoredBytes {
+    blob.map_or_else(|| StoredBytes::Inline(bytes.unwrap_or_default().into()), StoredBytes::Blob)
 }
 
-pub(super) fn payload(c: &Connection, number: TaskNumber) -> Result<Option<Stored>> {
+pub(super) fn payload(c: &Connection, number: TaskNumber) -> Result<Option<StoredBytes>> {
     c.prepare_cached("SELECT bytes, blob FROM inputs WHERE number = ?1")?
         .query_row([signed(number.0)], |row| Ok(stored(row.get(0)?, row.get(1)?)))
         .optional()
 }
 
-pub(super) fn output(c: &Connection, number: TaskNumber) -> Result<Option<(String, Stored)>> {
+pub(super) fn output(c: &Connection, number: TaskNumber) -> Result<Option<(String, StoredBytes)>> {
     c.prepare_cached("SELECT head, bytes, blob FROM outputs WHERE number = ?1")?
         .query_row([signed(number.0)], |row| Ok((row.get(0)?, stored(row.get(1)?, row.get(2)?))))
         .optional()

@@ -7,15 +7,16 @@ use bytes::Bytes;
 use rusqlite::Connection;
 
 use super::apply;
-use super::blobs::{Blobs, Hold, Pin, parent, sync_folder};
+use super::blobs::{BlobRetention, Blobs, Pin, parent, sync_folder};
 use super::checkpoint::{self, Checkpointer};
 use super::model::{
-    Accepted, Delivered, Delivery, NewTask, Output, Step, Stepped, SyncTimes, Task, TaskFilter, TaskReader, TaskStore,
+    Delivery, DeliveryOutcome, NewTask, Output, Step, StepOutcome, SubmitOutcome, SyncTimes, Task, TaskFilter,
+    TaskReader, TaskStore,
 };
-use super::read::{self, Stored};
+use super::read::{self, StoredBytes};
 use super::writer::Writer;
 use crate::database::{self, Error, Readers, Sync, name, plain};
-use crate::health::{Care, Condition};
+use crate::health::{Condition, DiskHealth};
 use crate::sqlite::SqliteFile;
 use kip_spec::task::TaskNumber;
 
@@ -41,7 +42,7 @@ impl Default for Tuning {
 #[derive(Debug, Clone)]
 pub struct SqliteTasks {
     path: PathBuf,
-    care: Care,
+    care: DiskHealth,
     writer: Writer,
     readers: Readers,
     blobs: Blobs,
@@ -54,14 +55,14 @@ impl SqliteTasks {
     /// # Errors
     /// [`Error::Newer`] for a file of a newer version, [`Error::Full`] without room, [`Error::Database`] otherwise.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::open_with(path, Care::default(), Tuning::default())
+        Self::open_with(path, DiskHealth::default(), Tuning::default())
     }
 
     /// Opens or makes the file, with room that is kept for it, to be run in a certain way.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_with(path: &Path, care: Care, tuning: Tuning) -> Result<Self, Error> {
+    pub fn open_with(path: &Path, care: DiskHealth, tuning: Tuning) -> Result<Self, Error> {
         let sync = if tuning.synced { Sync::Full } else { Sync::Normal };
         let mut connection = database::connect_with_room(path, sync, &care, apply::MIGRATIONS)?;
         // What was accepted lately is what is claimed and ended next.
@@ -110,10 +111,10 @@ impl SqliteTasks {
         })
     }
 
-    async fn fetch(&self, stored: Stored) -> Result<Bytes, Error> {
+    async fn fetch(&self, stored: StoredBytes) -> Result<Bytes, Error> {
         match stored {
-            Stored::Inline(bytes) => Ok(bytes),
-            Stored::Blob(hash) => {
+            StoredBytes::Inline(bytes) => Ok(bytes),
+            StoredBytes::Blob(hash) => {
                 let (blobs, path) = (self.blobs.clone(), self.path.clone());
                 let read = kip_host::tasks::blocking("blob", move || blobs.get(&hash));
                 let read = read.await.ok_or_else(|| Error::Closed { database: name(&path) })?;
@@ -213,17 +214,17 @@ impl TaskReader for SqliteTasks {
 
 #[async_trait]
 impl TaskStore for SqliteTasks {
-    async fn accept(&self, task: NewTask) -> Result<Accepted, Error> {
+    async fn accept(&self, task: NewTask) -> Result<SubmitOutcome, Error> {
         let pin = self.put_aside(&task.payload).await?;
         let bytes = if pin.is_some() { 0 } else { task.payload.len() } + task.envelope.len();
         self.writer.change(bytes, move |c, scratch| apply::accept(c, &task, pin.as_ref(), &mut scratch.next)).await
     }
 
-    async fn advance(&self, step: Step) -> Result<Stepped, Error> {
+    async fn advance(&self, step: Step) -> Result<StepOutcome, Error> {
         Ok(self.advance_all(vec![step]).await?.pop().unwrap_or_default())
     }
 
-    async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<Stepped>, Error> {
+    async fn advance_all(&self, steps: Vec<Step>) -> Result<Vec<StepOutcome>, Error> {
         let mut pinned = Vec::with_capacity(steps.len());
         let mut bytes = 0;
         for step in steps {
@@ -249,7 +250,7 @@ impl TaskStore for SqliteTasks {
         self.writer.change(text.len(), move |c, _| apply::note_progress(c, number, epoch, at, &text)).await
     }
 
-    async fn delivered(&self, id: u64, result: Delivered) -> Result<(), Error> {
+    async fn delivered(&self, id: u64, result: DeliveryOutcome) -> Result<(), Error> {
         self.writer.change(64, move |c, _| apply::delivered(c, id, &result)).await
     }
 
@@ -278,7 +279,7 @@ impl TaskStore for SqliteTasks {
 
 #[async_trait]
 impl SqliteFile for SqliteTasks {
-    async fn copy_to(&self, file: PathBuf) -> Result<Option<Hold>, Error> {
+    async fn copy_to(&self, file: PathBuf) -> Result<Option<BlobRetention>, Error> {
         let hold = self.blobs.hold();
         database::copy(&self.path, file).await?;
         Ok(Some(hold))

@@ -17,7 +17,7 @@ use super::blobs::Blobs;
 use super::checkpoint::Checkpointer;
 use super::model::SyncTimes;
 use crate::database::{Error, is_full, is_lost, name, plain, poison};
-use crate::health::{Care, Condition};
+use crate::health::{Condition, DiskHealth};
 
 /// Changes of one commit.
 const BATCH: usize = 4_096;
@@ -101,7 +101,7 @@ impl Writer {
     pub(super) fn start(
         path: &Path,
         connection: Connection,
-        care: Care,
+        care: DiskHealth,
         blobs: Blobs,
         checkpointer: Checkpointer,
         batch: usize,
@@ -111,8 +111,16 @@ impl Writer {
         let times = Arc::new(Mutex::new(SyncTimes::default()));
         let scratch = Scratch { next, loose: Vec::new(), steps: 0 };
         let batch = batch.clamp(1, BATCH);
-        let mut desk =
-            Desk { path: path.to_owned(), connection, care, blobs, checkpointer, scratch, times: times.clone(), batch };
+        let mut desk = WriterInbox {
+            path: path.to_owned(),
+            connection,
+            care,
+            blobs,
+            checkpointer,
+            scratch,
+            times: times.clone(),
+            batch,
+        };
         kip_host::tasks::thread("tasks-store", move || desk.work(&queue)).map_err(|error| Error::Database {
             database: name(path),
             detail: format!("its thread cannot be started: {error}"),
@@ -158,10 +166,10 @@ impl Writer {
     }
 }
 
-struct Desk {
+struct WriterInbox {
     path: PathBuf,
     connection: Connection,
-    care: Care,
+    care: DiskHealth,
     blobs: Blobs,
     checkpointer: Checkpointer,
     scratch: Scratch,
@@ -169,7 +177,7 @@ struct Desk {
     batch: usize,
 }
 
-impl Desk {
+impl WriterInbox {
     fn work(&mut self, queue: &Receiver<Box<dyn Work>>) {
         while let Ok(first) = queue.recv() {
             let mut bytes = first.bytes();

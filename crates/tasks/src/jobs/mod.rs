@@ -20,14 +20,14 @@ use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::desk::BulkWhat;
 use crate::envelope::Call;
 use crate::error::Error;
+use crate::operations::BulkAction;
 use crate::service::{Shared, Submission, Tasks};
 
 pub use view::{JobInfo, JobRun, ScheduleInfo};
 
-use plan::LeftOut;
+use plan::SkipReason;
 
 /// Where what is kept of a timer stands among what is kept for functions. No version or alias has such a name.
 pub(crate) const KEPT: &str = "@timer";
@@ -39,13 +39,13 @@ const ORDER: &str = "timer";
 /// Timers as they stand.
 #[derive(Debug, Default)]
 pub(crate) struct Jobs {
-    kept: Mutex<BTreeMap<String, Kept>>,
+    kept: Mutex<BTreeMap<String, TimerState>>,
     pub(crate) earlier: Notify,
 }
 
 /// What is kept of a job's timer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Kept {
+pub(crate) struct TimerState {
     /// What the rest is about: another timer begins anew.
     timer: Timer,
     /// All times up to this one have been looked at, milliseconds since 1970.
@@ -57,20 +57,20 @@ pub(crate) struct Kept {
     #[serde(default)]
     left_out: u64,
     #[serde(default)]
-    last_left_out: Option<Skipped>,
+    last_left_out: Option<SkippedRun>,
 }
 
 /// A time at which a job did not run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Skipped {
+pub struct SkippedRun {
     /// Which, milliseconds since 1970.
     pub at: i64,
     /// Why.
     pub why: String,
 }
 
-impl Kept {
+impl TimerState {
     fn new(timer: Timer, now: i64) -> Self {
         Self { timer, behind: now, paused: None, left_out: 0, last_left_out: None }
     }
@@ -81,7 +81,7 @@ impl Kept {
 
     fn leave_out(&mut self, at: i64, why: impl Into<String>) {
         self.left_out += 1;
-        self.last_left_out = Some(Skipped { at, why: why.into() });
+        self.last_left_out = Some(SkippedRun { at, why: why.into() });
     }
 }
 
@@ -97,11 +97,11 @@ fn zone_of(timer: &Timer) -> TimeZone {
 }
 
 impl Jobs {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, TimerState>> {
         self.kept.lock()
     }
 
-    pub(crate) fn new(kept: BTreeMap<String, Kept>) -> Self {
+    pub(crate) fn new(kept: BTreeMap<String, TimerState>) -> Self {
         Self { kept: Mutex::new(kept), earlier: Notify::new() }
     }
 }
@@ -162,15 +162,15 @@ fn timer_of(cell: &Cell) -> Option<Timer> {
 
 impl Shared {
     /// What is kept of a job's timer; a new timer, or one that was changed, begins now.
-    fn kept(&self, name: &str, timer: &Timer, now: i64) -> (Kept, bool) {
+    fn kept(&self, name: &str, timer: &Timer, now: i64) -> (TimerState, bool) {
         match self.jobs.lock().get(name) {
             Some(kept) if kept.timer == *timer => (kept.clone(), false),
-            _ => (Kept::new(timer.clone(), now), true),
+            _ => (TimerState::new(timer.clone(), now), true),
         }
     }
 
     /// Stores what is kept of a job's timer, then holds it; none forgets it.
-    async fn keep(self: &Arc<Self>, name: &str, kept: Option<Kept>) -> Result<(), Error> {
+    async fn keep(self: &Arc<Self>, name: &str, kept: Option<TimerState>) -> Result<(), Error> {
         let (shared, name) = (self.clone(), name.to_owned());
         let unit = self.commits.ordered("timer of a job", move |store| async move {
             let text = kept.as_ref().map(|kept| serde_json::to_string(kept).unwrap_or_default());
@@ -208,8 +208,8 @@ async fn look(shared: &Arc<Shared>, cell: &Arc<Cell>) -> Result<Option<i64>, Err
     let due = plan::due(&timer, &zone, kept.behind, now);
     if let Some((at, why)) = due.left_out {
         let why = match why {
-            LeftOut::Missed => "no server ran at that time",
-            LeftOut::TooLate => "it could not begin before its deadline",
+            SkipReason::Missed => "no server ran at that time",
+            SkipReason::TooLate => "it could not begin before its deadline",
         };
         kept.leave_out(at, why);
         kept.behind = at;
@@ -255,7 +255,7 @@ async fn fire(
                 ..Default::default()
             };
             // Of one job hardly anybody has more than one call takes; what is left waits behind this run.
-            tasks.bulk(BulkWhat::Stop, open, false).await?;
+            tasks.bulk(BulkAction::Stop, open, false).await?;
         }
         Overlap::Forbid | Overlap::Queue | Overlap::Replace | Overlap::Allow => {}
     }

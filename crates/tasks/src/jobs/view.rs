@@ -9,11 +9,11 @@ use kip_spec::job::Job;
 use kip_store::tasks::{Task, TaskFilter};
 use serde::{Deserialize, Serialize};
 
-use super::{Skipped, zone_of};
+use super::{SkippedRun, zone_of};
 use crate::error::Error;
+use crate::notification;
 use crate::service::Tasks;
 use crate::view::{TaskInfo, info_of};
-use crate::words;
 
 /// A job as it is shown. Times are milliseconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -76,7 +76,7 @@ pub struct ScheduleInfo {
     pub left_out: u64,
     /// The latest of them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_left_out: Option<Skipped>,
+    pub last_left_out: Option<SkippedRun>,
 }
 
 /// A run of a job. Times are milliseconds since 1970.
@@ -111,7 +111,7 @@ impl JobRun {
         Self {
             task_id: info.task_id,
             status: info.status,
-            scheduled_time: words::envelope(task).and_then(|envelope| envelope.due),
+            scheduled_time: notification::envelope(task).and_then(|envelope| envelope.due),
             created_time: info.created_time,
             first_started_time: info.first_started_time,
             end_time: info.end_time,

@@ -2,7 +2,7 @@
 
 use kip_spec::Finite;
 use kip_spec::scaling::kpa::Algorithm;
-use kip_spec::scaling::provision::{Metric, Provision, Scheduled, Tracking, When, Window};
+use kip_spec::scaling::provision::{FireTime, Metric, Provision, ScheduledAction, Tracking, Window};
 use kip_spec::scaling::{Fc, Kpa};
 
 use super::*;
@@ -45,7 +45,7 @@ fn knative_from_its_first_scale_over_a_burst_to_zero_and_back() {
     world.advance(120_000);
     assert_eq!(world.states(), []);
     assert!(world.core.is_vacant(), "at zero nothing of it is left");
-    assert!(world.changes.iter().any(|change| change.why == crate::Why::Autoscaled { to: 10 }));
+    assert!(world.changes.iter().any(|change| change.why == crate::Reason::Autoscaled { to: 10 }));
     let decisions = world.decisions;
     world.advance(600_000);
     assert_eq!(world.decisions, decisions, "at zero it costs nothing");
@@ -68,7 +68,7 @@ fn knative_never_removes_a_busy_instance() {
     assert_eq!(world.core.instances().map(|instance| instance.id).collect::<Vec<_>>(), [busy]);
 }
 
-fn provision(default_target: u32, tracking: Vec<Tracking>, scheduled: Vec<Scheduled>) -> Fc {
+fn provision(default_target: u32, tracking: Vec<Tracking>, scheduled: Vec<ScheduledAction>) -> Fc {
     Fc::new(Provision { default_target, tracking, scheduled, ..Provision::default() })
 }
 
@@ -158,9 +158,9 @@ fn a_policy_follows_use_and_what_it_gives_up_ends() {
 
 #[test]
 fn a_schedule_wakes_a_function_that_nobody_uses() {
-    let minute = When::Cron("30 * * * * *".parse().expect("a cron"));
-    let later = When::At(WALL + 100_000);
-    let action = |name: &str, when, target| Scheduled { name: name.to_owned(), window: always(), when, target };
+    let minute = FireTime::Cron("30 * * * * *".parse().expect("a cron"));
+    let later = FireTime::At(WALL + 100_000);
+    let action = |name: &str, when, target| ScheduledAction { name: name.to_owned(), window: always(), when, target };
     let mut world = World::calm();
     // Every minute at 30 s five are wanted, from 100 s on none for the rest of the minute.
     world.deploy(1, fc(provision(0, vec![], vec![action("five", minute, 5), action("none", later, 0)])));
@@ -284,7 +284,7 @@ fn what_is_provisioned_stays_within_the_maximum_and_goes_on_from_where_it_was() 
 /// Somebody else has all of the room.
 fn full_house(world: &mut World) {
     let (function, instance, version) = (CoreNumber(7), InstanceId { boot: 1, core: 7, sequence: 1 }, VersionId(1));
-    let need = Need { memory: 100, ..Need::default() };
+    let need = RoomNeed { memory: 100, ..RoomNeed::default() };
     let hold = ToPlacer::Hold { function, instance, version, need, place: crate::Place::default(), rung: None };
     world.placer.step(Now { boot: world.now, wall: WALL }, hold, &mut Vec::new());
 }
@@ -311,7 +311,8 @@ fn knative_keeps_asking_for_room_while_requests_wait_whatever_its_window_says() 
         max_scale_down_rate: Finite::whole(10),
         ..one_each()
     };
-    let patient = Policy { need: Need { memory: 60, ..Need::default() }, queue_timeout: 600_000, ..knative(rps) };
+    let patient =
+        Policy { need: RoomNeed { memory: 60, ..RoomNeed::default() }, queue_timeout: 600_000, ..knative(rps) };
     world.deploy(1, patient);
     world.advance(30_000);
     assert_eq!(world.states(), [], "it was up and is at zero");
@@ -328,11 +329,11 @@ fn knative_keeps_asking_for_room_while_requests_wait_whatever_its_window_says() 
 fn an_instance_is_replaced_in_place_though_a_sleeper_waits_for_room_as_well() {
     let mut world = World::new(1, 100, Faults { per_cent: 0, hang_per_cent: 0 });
     let kept = Kpa { min_scale: 2, max_scale: 2, ..one_each() };
-    let (need, rungs) = (Need { memory: 60, ..Need::default() }, Rungs { park: true, spill: true });
+    let (need, rungs) = (RoomNeed { memory: 60, ..RoomNeed::default() }, Rungs { park: true, spill: true });
     world.deploy(1, Policy { min: 2, max: 2, need, rungs, ..knative(kept) });
     world.advance(1_000);
     let first = world.core.instances().next().expect("one has room").id;
-    let lack = crate::Lack { memory: true, ..crate::Lack::default() };
+    let lack = crate::Shortage { memory: true, ..crate::Shortage::default() };
     world.step(Event::Placer(crate::FromPlacer::Evict { instance: first, lack }));
     world.advance(2_000);
     assert_eq!(world.states(), [State::Spilled, State::Ready], "the second got the room, and the first wants it back");
@@ -356,18 +357,18 @@ fn a_sleeper_that_wants_to_wake_for_nobody_gives_up_what_it_holds() {
         });
         (operation, effects, core.instance(instance).map(|instance| (instance.state, instance.wants_room)))
     };
-    let need = Need { cpu: 1_000, memory: 60, ..Need::default() };
+    let need = RoomNeed { cpu: 1_000, memory: 60, ..RoomNeed::default() };
     let kept = Policy { min: 1, need, ..knative(Kpa { min_scale: 1, ..one_each() }) };
     let asked = step(Event::Serve { version: VersionId(1), policy: Arc::new(kept) }).0.expect("it asks for room");
     let grant = crate::FromPlacer::Grant { instance, place: crate::Place::default(), number: asked };
     let operation = step(Event::Placer(grant)).0.expect("it starts");
-    step(Event::Observed { instance, operation, seen: Seen::Started });
+    step(Event::Observed { instance, operation, seen: OperationOutcome::Started });
     let evict = |cpu, memory| {
-        let lack = crate::Lack { cpu, memory, ..crate::Lack::default() };
+        let lack = crate::Shortage { cpu, memory, ..crate::Shortage::default() };
         Event::Placer(crate::FromPlacer::Evict { instance, lack })
     };
     let operation = step(evict(true, false)).0.expect("it falls asleep");
-    let (_, _, state) = step(Event::Observed { instance, operation, seen: Seen::Paused });
+    let (_, _, state) = step(Event::Observed { instance, operation, seen: OperationOutcome::Paused });
     assert_eq!(state, Some((State::Paused, true)), "it is kept hot, so it wants its CPU back");
     let (_, effects, state) = step(evict(false, true));
     let declined = |effect: &Effect| matches!(effect, Effect::Tell(ToPlacer::Declined { .. }));

@@ -5,7 +5,7 @@ mod tests;
 
 use kip_spec::round;
 use kip_spec::scaling::Fc as Settings;
-use kip_spec::scaling::provision::{Inactive, Metric, Provision};
+use kip_spec::scaling::provision::{InactiveReason, Metric, Provision};
 use serde::{Deserialize, Serialize};
 
 /// The metrics of one period, by [`Metric::index`]; `None` where nothing was measured.
@@ -14,13 +14,13 @@ pub type Metrics = [Option<f64>; 3];
 /// What is remembered of the tracking policies, in their order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tracker {
-    policies: Vec<Followed>,
+    policies: Vec<TrackedMetric>,
     /// The last period of which a policy was told.
     target: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-struct Followed {
+struct TrackedMetric {
     /// What it wants, while it is active.
     target: Option<u32>,
     /// Periods in a row that its metric was above its target, and below.
@@ -54,19 +54,19 @@ pub struct Target {
     /// So many provisioned instances.
     pub target: u32,
     /// What decided.
-    pub why: FcWhy,
+    pub why: FcReason,
 }
 
 /// What decided about a target.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FcWhy {
+pub enum FcReason {
     /// No policy is active.
     Default {
         /// Policies that are not.
         inactive: u32,
         /// Why the first of them is not.
-        first: Option<Inactive>,
+        first: Option<InactiveReason>,
     },
     /// A scheduled action, by its place in the list.
     Scheduled {
@@ -90,14 +90,14 @@ pub enum FcWhy {
         /// Since when, milliseconds since 1970.
         since: Option<i64>,
         /// Its own bound that held it, if one did.
-        bound: Option<Bound>,
+        bound: Option<TrackingBound>,
     },
 }
 
 /// A tracking policy's bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Bound {
+pub enum TrackingBound {
     /// `minCapacity`.
     Min,
     /// `maxCapacity`.
@@ -107,7 +107,7 @@ pub enum Bound {
 impl Tracker {
     /// Of these policies.
     pub fn new(provision: &Provision) -> Self {
-        Self { policies: vec![Followed::default(); provision.tracking.len()], target: None }
+        Self { policies: vec![TrackedMetric::default(); provision.tracking.len()], target: None }
     }
 
     /// Policies that are active begin with this, instead of with what there is.
@@ -132,10 +132,10 @@ impl Tracker {
 
     fn step(&mut self, settings: &Settings, wall: i64, metrics: Metrics, current: u32, over: bool) -> Target {
         let provision = &settings.provision;
-        self.policies.resize(provision.tracking.len(), Followed::default());
+        self.policies.resize(provision.tracking.len(), TrackedMetric::default());
         for (policy, followed) in provision.tracking.iter().zip(&mut self.policies) {
             if policy.window.outside(wall).is_some() {
-                *followed = Followed::default();
+                *followed = TrackedMetric::default();
                 continue;
             }
             if over {
@@ -157,7 +157,7 @@ impl Tracker {
         let provision = &settings.provision;
         let scheduled = provision.schedule(wall).and_then(|index| {
             let action = &provision.scheduled[index];
-            let why = FcWhy::Scheduled { index: number(index), since: action.fired(wall).ok()? };
+            let why = FcReason::Scheduled { index: number(index), since: action.fired(wall).ok()? };
             Some(Target { target: action.target, why })
         });
         let tracked =
@@ -165,15 +165,15 @@ impl Tracker {
                 let target = followed.target?;
                 let periods = followed.above.max(followed.below);
                 let bound = match target {
-                    target if target == policy.max && followed.above > 0 => Some(Bound::Max),
+                    target if target == policy.max && followed.above > 0 => Some(TrackingBound::Max),
                     target if target == policy.min && (followed.below > 0 || current == 0 && target > 0) => {
-                        Some(Bound::Min)
+                        Some(TrackingBound::Min)
                     }
                     _ => None,
                 };
                 let metric = metrics[policy.metric.index()];
                 let (index, since, step) = (number(index), followed.since, followed.step);
-                Some(Target { target, why: FcWhy::Tracking { index, metric, current, step, periods, since, bound } })
+                Some(Target { target, why: FcReason::Tracking { index, metric, current, step, periods, since, bound } })
             });
         // Of equals the first: what is scheduled, then the order of the list.
         let best = scheduled.into_iter().chain(tracked).reduce(
@@ -186,14 +186,14 @@ impl Tracker {
             let actions = provision.scheduled.iter().map(|action| action.fired(wall).err());
             let inactive = number(provision.tracking.len() + provision.scheduled.len());
             let first = windows.chain(actions).flatten().next();
-            Target { target: provision.default_target, why: FcWhy::Default { inactive, first } }
+            Target { target: provision.default_target, why: FcReason::Default { inactive, first } }
         });
         self.target = Some(decided.target);
         decided
     }
 }
 
-impl Followed {
+impl TrackedMetric {
     fn follow(&mut self, settings: &Settings, target: f64, metric: Option<f64>, current: u32, wall: i64) {
         let Some(metric) = metric else {
             (self.above, self.below, self.since, self.step) = (0, 0, None, Step::NoData);
@@ -226,7 +226,7 @@ impl Followed {
     }
 }
 
-impl FcWhy {
+impl FcReason {
     /// The reason as people read it; the policies' names are not part of it, so they are handed in.
     pub fn tell(&self, settings: &Settings) -> String {
         let provision = &settings.provision;
@@ -259,8 +259,8 @@ impl FcWhy {
                     Step::Held => format!("off its target{since}, for {periods} of {hold} periods"),
                 };
                 let bound = match bound {
-                    Some(Bound::Min) => "; held by minCapacity",
-                    Some(Bound::Max) => "; held by maxCapacity",
+                    Some(TrackingBound::Min) => "; held by minCapacity",
+                    Some(TrackingBound::Max) => "; held by maxCapacity",
                     None => "",
                 };
                 let (name, kind, target) = (&policy.name, policy.metric.name(), policy.target);

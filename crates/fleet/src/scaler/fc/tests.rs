@@ -1,6 +1,6 @@
 //! Decision tables, written from Function Compute's formulas.
 
-use kip_spec::scaling::provision::{Scheduled, Tracking, When, Window, shown};
+use kip_spec::scaling::provision::{FireTime, ScheduledAction, Tracking, Window, shown};
 use kip_spec::{Finite, Millis};
 
 use super::*;
@@ -25,12 +25,17 @@ fn july() -> Tracking {
     }
 }
 
-fn action(name: &str, cron: &str, target: u32) -> Scheduled {
-    let when = When::Cron(cron.parse().expect("a cron"));
-    Scheduled { name: name.to_owned(), window: window("2024-07-01T00:00:00Z", "2024-07-30T00:00:00Z"), when, target }
+fn action(name: &str, cron: &str, target: u32) -> ScheduledAction {
+    let when = FireTime::Cron(cron.parse().expect("a cron"));
+    ScheduledAction {
+        name: name.to_owned(),
+        window: window("2024-07-01T00:00:00Z", "2024-07-30T00:00:00Z"),
+        when,
+        target,
+    }
 }
 
-fn settings(default_target: u32, tracking: Vec<Tracking>, scheduled: Vec<Scheduled>) -> Settings {
+fn settings(default_target: u32, tracking: Vec<Tracking>, scheduled: Vec<ScheduledAction>) -> Settings {
     Settings {
         period: Millis::from_secs(60),
         ..Settings::new(Provision { default_target, tracking, scheduled, ..Provision::default() })
@@ -114,9 +119,9 @@ fn the_schedule_that_fired_last_holds_and_the_largest_counts() {
         ],
     );
     let provision = &both.provision;
-    assert_eq!(provision.standing(0, at("2024-07-02T03:00:00Z")), Err(Inactive::Replaced));
+    assert_eq!(provision.standing(0, at("2024-07-02T03:00:00Z")), Err(InactiveReason::Replaced));
     assert_eq!(provision.standing(1, at("2024-07-02T03:00:00Z")), Ok(()));
-    let over = Inactive::Over { end: at("2024-07-30T00:00:00Z") };
+    let over = InactiveReason::Over { end: at("2024-07-30T00:00:00Z") };
     assert_eq!(provision.standing(1, at("2024-08-02T03:00:00Z")), Err(over));
     let next = |time| provision.next_change(at(time)).map(shown);
     assert_eq!(next("2024-07-02T03:00:00Z").as_deref(), Some("2024-07-02T08:00:00Z"));
@@ -126,8 +131,8 @@ fn the_schedule_that_fired_last_holds_and_the_largest_counts() {
 
 #[test]
 fn once_and_never() {
-    let once = Scheduled { when: When::At(at("2024-07-03T10:00:00Z")), ..action("once", "0 0 0 * * *", 7) };
-    let late = Scheduled { when: When::At(at("2024-08-03T10:00:00Z")), ..action("late", "0 0 0 * * *", 7) };
+    let once = ScheduledAction { when: FireTime::At(at("2024-07-03T10:00:00Z")), ..action("once", "0 0 0 * * *", 7) };
+    let late = ScheduledAction { when: FireTime::At(at("2024-08-03T10:00:00Z")), ..action("late", "0 0 0 * * *", 7) };
     decides(
         &settings(1, vec![], vec![once]),
         &[("2024-07-03T09:59:59Z", None, 1, 1, "it fires first"), ("2024-07-29T00:00:00Z", None, 1, 7, "`once`")],

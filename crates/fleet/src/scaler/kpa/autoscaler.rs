@@ -8,7 +8,7 @@ use super::window::Peak;
 
 /// What the averages are at a tick, and how many instances can serve.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Seen {
+pub(super) struct TickInput {
     /// Over the stable window.
     pub stable: f64,
     /// Over the panic window.
@@ -32,7 +32,7 @@ pub(super) struct Autoscaler {
 
 /// A wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Wish {
+pub(super) struct DesiredScale {
     /// So many instances.
     pub desired: i32,
     /// Until when a panic lasts at least, boot time, if there is one.
@@ -40,13 +40,13 @@ pub(super) struct Wish {
     /// Room for requests beyond the burst that is to be taken; negative: too little.
     pub excess_burst_capacity: i32,
     /// What decided.
-    pub because: Because,
+    pub because: ScaleReason,
 }
 
 /// What decided about a wish, the last that did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Because {
+pub enum ScaleReason {
     /// The average over the stable window.
     Stable,
     /// The average over the panic window.
@@ -78,7 +78,7 @@ impl Autoscaler {
     }
 
     /// What is wanted now.
-    pub(super) fn decide(&mut self, settings: &Kpa, now: u64, seen: Seen) -> Wish {
+    pub(super) fn decide(&mut self, settings: &Kpa, now: u64, seen: TickInput) -> DesiredScale {
         let ready = f64::from(seen.ready.max(1));
         let up = (settings.max_scale_up_rate.get() * ready).ceil();
         let down = if seen.reachable { (ready / settings.max_scale_down_rate.get()).floor() } else { 0.0 };
@@ -90,13 +90,13 @@ impl Autoscaler {
         } else if self.panic_since.is_some_and(|since| since.saturating_add(settings.stable_window.0) < now) {
             (self.panic_since, self.panic_peak) = (None, 0);
         }
-        let (mut desired, mut because) = (stable, stable_because.unwrap_or(Because::Stable));
+        let (mut desired, mut because) = (stable, stable_because.unwrap_or(ScaleReason::Stable));
         if self.panics() {
             if panic > desired {
-                (desired, because) = (panic, panic_because.unwrap_or(Because::Panic));
+                (desired, because) = (panic, panic_because.unwrap_or(ScaleReason::Panic));
             }
             if desired < self.panic_peak {
-                because = Because::PanicHolds;
+                because = ScaleReason::PanicHolds;
             }
             self.panic_peak = self.panic_peak.max(desired);
             desired = self.panic_peak;
@@ -104,29 +104,29 @@ impl Autoscaler {
         if let Some(delay) = self.delay.as_mut().filter(|_| seen.reachable) {
             let delayed = delay.record(now, desired);
             if delayed != desired {
-                (desired, because) = (delayed, Because::Delay);
+                (desired, because) = (delayed, ScaleReason::Delay);
             }
         }
         let panic_until = self.panic_since.map(|since| since.saturating_add(settings.stable_window.0));
-        Wish { desired, panic_until, excess_burst_capacity: excess(settings, seen), because }
+        DesiredScale { desired, panic_until, excess_burst_capacity: excess(settings, seen), because }
     }
 }
 
 /// How many an average wants, within what one tick may change.
-fn bounded(settings: &Kpa, average: f64, down: f64, up: f64) -> (i32, Option<Because>) {
+fn bounded(settings: &Kpa, average: f64, down: f64, up: f64) -> (i32, Option<ScaleReason>) {
     let wanted = (average / settings.target.get()).ceil();
     let within = wanted.max(down).min(up);
     let count = round::down(within);
     let activation = i32::try_from(settings.activation_scale).unwrap_or(i32::MAX);
     match () {
-        () if activation > 1 && wanted > 0.0 && activation > count => (activation, Some(Because::Activation)),
-        () if wanted > within => (count, Some(Because::UpRate)),
-        () if wanted < within => (count, Some(Because::DownRate)),
+        () if activation > 1 && wanted > 0.0 && activation > count => (activation, Some(ScaleReason::Activation)),
+        () if wanted > within => (count, Some(ScaleReason::UpRate)),
+        () if wanted < within => (count, Some(ScaleReason::DownRate)),
         () => (count, None),
     }
 }
 
-fn excess(settings: &Kpa, seen: Seen) -> i32 {
+fn excess(settings: &Kpa, seen: TickInput) -> i32 {
     let burst = settings.target_burst_capacity.get();
     match () {
         () if burst == 0.0 => 0,

@@ -15,10 +15,10 @@ use kip_spec::scaling::kpa::Metric;
 use serde::{Deserialize, Serialize};
 
 pub use apply::Change;
-pub use autoscaler::Because;
+pub use autoscaler::ScaleReason;
 
 use apply::Applier;
-use autoscaler::{Autoscaler, Seen};
+use autoscaler::{Autoscaler, TickInput};
 use window::Window;
 
 /// The scaler of one version.
@@ -58,19 +58,19 @@ pub struct Decision {
     /// What remains after bounds and the steps to zero.
     pub applied: u32,
     /// Why.
-    pub why: KpaWhy,
+    pub why: KpaReason,
 }
 
 /// Why a decision is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct KpaWhy {
+pub struct KpaReason {
     metric: Metric,
     /// The average that counted.
     average: f64,
     target: f64,
     ready: u32,
     desired: Option<i32>,
-    because: Option<Because>,
+    because: Option<ScaleReason>,
     /// How long a panic lasts still, at least.
     panic_left: Option<Millis>,
     change: Option<Change>,
@@ -148,7 +148,7 @@ impl Kpa {
     ) -> Decision {
         let known = averages.zip(ready);
         let wish = known.map(|(averages, ready)| {
-            let seen = Seen { stable: averages.stable, panic: averages.panic, ready, reachable };
+            let seen = TickInput { stable: averages.stable, panic: averages.panic, ready, reachable };
             self.autoscaler.decide(settings, now, seen)
         });
         if let Some(wish) = wish {
@@ -163,11 +163,11 @@ impl Kpa {
             Some(ready) => self.applier.apply(settings, now, self.desired, excess, ready, reachable),
             None => Some(Change::Unchanged),
         };
-        let by_panic = matches!(wish.map(|wish| wish.because), Some(Because::Panic | Because::PanicHolds));
+        let by_panic = matches!(wish.map(|wish| wish.because), Some(ScaleReason::Panic | ScaleReason::PanicHolds));
         let average = known.map_or(0.0, |(averages, _)| if by_panic { averages.panic } else { averages.stable });
         let applied = self.applier.applied();
         let desired = wish.map(|wish| wish.desired);
-        let why = KpaWhy {
+        let why = KpaReason {
             metric: settings.metric,
             average,
             target: settings.target.get(),
@@ -191,40 +191,40 @@ impl Kpa {
     }
 }
 
-impl KpaWhy {
+impl KpaReason {
     /// What changed the wish on its way, if anything.
     pub fn change(&self) -> Option<Change> {
         self.change
     }
 
-    fn wish(&self, f: &mut fmt::Formatter<'_>, desired: i32, because: Because) -> fmt::Result {
+    fn wish(&self, f: &mut fmt::Formatter<'_>, desired: i32, because: ScaleReason) -> fmt::Result {
         let Self { metric, average, target, ready, .. } = self;
         let metric = metric.name();
         match because {
-            Because::Stable => write!(f, "stable {metric} {average} at a target of {target} wants {desired}"),
-            Because::Panic => write!(f, "panic {metric} {average} at a target of {target} wants {desired}"),
-            Because::PanicHolds => {
+            ScaleReason::Stable => write!(f, "stable {metric} {average} at a target of {target} wants {desired}"),
+            ScaleReason::Panic => write!(f, "panic {metric} {average} at a target of {target} wants {desired}"),
+            ScaleReason::PanicHolds => {
                 write!(f, "{desired} were wanted in this panic, and in a panic the count never falls")
             }
-            Because::UpRate => {
+            ScaleReason::UpRate => {
                 write!(
                     f,
                     "{metric} {average} at a target of {target} wants more; max-scale-up-rate lets {ready} grow to {desired}"
                 )
             }
-            Because::DownRate => {
+            ScaleReason::DownRate => {
                 write!(
                     f,
                     "{metric} {average} at a target of {target} wants fewer; max-scale-down-rate lets {ready} shrink to {desired}"
                 )
             }
-            Because::Activation => write!(f, "activation-scale makes it at least {desired}"),
-            Because::Delay => write!(f, "scale-down-delay holds {desired}, the most of that time"),
+            ScaleReason::Activation => write!(f, "activation-scale makes it at least {desired}"),
+            ScaleReason::Delay => write!(f, "scale-down-delay holds {desired}, the most of that time"),
         }
     }
 }
 
-impl fmt::Display for KpaWhy {
+impl fmt::Display for KpaReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.desired.zip(self.because) {
             Some((desired, because)) => self.wish(f, desired, because)?,

@@ -144,10 +144,10 @@ fn falls_are_delayed() {
 }
 
 /// Seconds, ready, average; applied.
-type Applied = (u64, Option<u32>, Option<f64>, u32);
+type AppliedScale = (u64, Option<u32>, Option<f64>, u32);
 
 #[track_caller]
-fn applies(name: &str, settings: &Settings, ready: u32, reachable: bool, rows: &[Applied]) {
+fn applies(name: &str, settings: &Settings, ready: u32, reachable: bool, rows: &[AppliedScale]) {
     let mut kpa = Kpa::new(settings, 0, ready, reachable);
     for (number, (second, ready, average, applied)) in rows.iter().copied().enumerate() {
         let averages = average.map(|average| Averages { stable: average, panic: average });

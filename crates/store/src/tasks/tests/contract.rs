@@ -7,7 +7,8 @@ use bytes::Bytes;
 use super::{claim, end, look, step, store, task};
 use crate::ids::FunctionId;
 use crate::tasks::{
-    Accepted, Delivered, NewDelivery, NewTask, Output, Progressed, TaskFilter, TaskNumber, TaskState, TaskStore,
+    DeliveryOutcome, NewDelivery, NewTask, Output, SubmitOutcome, TaskFilter, TaskNumber, TaskProgress, TaskState,
+    TaskStore,
 };
 
 macro_rules! held_by_sqlite {
@@ -47,7 +48,7 @@ mod parts {
 
     async fn add(store: &Store, new: NewTask) -> TaskNumber {
         match store.accept(new).await.unwrap() {
-            Accepted::New(number) => number,
+            SubmitOutcome::New(number) => number,
             other => panic!("{other:?}"),
         }
     }
@@ -104,17 +105,17 @@ mod parts {
             for caller in callers {
                 answers.push(caller.await.unwrap());
             }
-            let new: Vec<_> = answers.iter().filter(|answer| matches!(answer, Accepted::New(_))).collect();
+            let new: Vec<_> = answers.iter().filter(|answer| matches!(answer, SubmitOutcome::New(_))).collect();
             assert_eq!(new.len(), 1, "{answers:?}");
             assert!(answers.iter().all(|answer| answer.number() == new[0].number()), "{answers:?}");
             assert!(
-                matches!(submit(id, key, 2).await.unwrap(), Accepted::Conflict(_)),
+                matches!(submit(id, key, 2).await.unwrap(), SubmitOutcome::Conflict(_)),
                 "another body is no repetition"
             );
         }
         assert_eq!(store.count(TaskFilter::default(), 1_000).await.unwrap(), 2);
         let other = NewTask { function: Arc::from("g"), id: Some("a".to_owned()), ..task() };
-        assert!(matches!(store.accept(other).await.unwrap(), Accepted::New(_)), "ids belong to functions");
+        assert!(matches!(store.accept(other).await.unwrap(), SubmitOutcome::New(_)), "ids belong to functions");
     }
 
     pub(super) async fn a_step_needs_state_and_epoch(store: Store) {
@@ -132,7 +133,7 @@ mod parts {
         let after = look(store.as_ref(), number).await;
         assert_eq!((after.now.state, after.now.epoch, after.now.boot), (TaskState::Running, 1, 1));
         assert_eq!(values(&after), ["\"Running\""]);
-        let retry = Progressed {
+        let retry = TaskProgress {
             state: TaskState::Retrying,
             run_at: 5_000,
             errors: 1,
@@ -247,7 +248,7 @@ mod parts {
         let running = look(store.as_ref(), number).await;
         assert_eq!(running.progress.as_deref(), Some("half"));
         // Somebody else has claimed it.
-        let lost = Progressed { state: TaskState::Running, epoch: 2, ..running.now.clone() };
+        let lost = TaskProgress { state: TaskState::Running, epoch: 2, ..running.now.clone() };
         assert!(store.advance(step(&running, lost, "\"lost\"")).await.unwrap().applied);
         assert!(!store.advance(end(&running, TaskState::Succeeded)).await.unwrap().applied);
         assert_eq!(store.renew(vec![(number, 1)], 50_000).await.unwrap(), [false]);
@@ -345,12 +346,12 @@ mod parts {
             words.iter().map(|word| (word.task, word.target.as_str())).collect::<Vec<_>>(),
             [(number, "a"), (number, "b")]
         );
-        let again = Delivered::Again { run_at: 9_000, outcome: "a answered 503".to_owned() };
+        let again = DeliveryOutcome::Again { run_at: 9_000, outcome: "a answered 503".to_owned() };
         store.delivered(words[0].id, again).await.unwrap();
-        store.delivered(words[1].id, Delivered::Done { outcome: "b took it".to_owned() }).await.unwrap();
+        store.delivered(words[1].id, DeliveryOutcome::Done { outcome: "b took it".to_owned() }).await.unwrap();
         let left = store.deliveries().await.unwrap();
         assert_eq!((left.len(), left[0].attempts, left[0].run_at), (1, 1, 9_000));
-        store.delivered(words[0].id, Delivered::Done { outcome: "a took it".to_owned() }).await.unwrap();
+        store.delivered(words[0].id, DeliveryOutcome::Done { outcome: "a took it".to_owned() }).await.unwrap();
         assert_eq!(store.deliveries().await.unwrap(), []);
         let lines = look(store.as_ref(), number).await.destinations;
         assert_eq!(lines.lines().count(), 2, "{lines}");
@@ -387,7 +388,7 @@ mod parts {
         assert_eq!(store.task(over).await.unwrap(), None);
         assert!(store.task(waits).await.unwrap().is_some());
         assert_eq!(store.find("f".to_owned(), "x".to_owned()).await.unwrap(), None);
-        assert!(matches!(store.accept(named).await.unwrap(), Accepted::New(_)), "id and key are free again");
+        assert!(matches!(store.accept(named).await.unwrap(), SubmitOutcome::New(_)), "id and key are free again");
     }
 
     pub(super) async fn pruning_goes_by_age_and_waits_for_words(store: Store) {

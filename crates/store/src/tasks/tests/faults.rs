@@ -9,7 +9,7 @@ use kip_host::disk::{Pressure, Reserve};
 use super::{claim, end, look, run_below, task};
 use crate::SqliteFile as _;
 use crate::database::Error;
-use crate::health::{Care, Condition};
+use crate::health::{Condition, DiskHealth};
 use crate::tasks::{NewTask, SqliteTasks, TaskFilter, TaskNumber, TaskReader as _, TaskState, TaskStore, Tuning};
 
 fn with_faults(test: &str) {
@@ -91,7 +91,7 @@ mod below {
             fs::create_dir(round.to_string()).unwrap();
             let reserve = Reserve::new(format!("{round}/reserve").into(), 1 << 20);
             reserve.hold().unwrap();
-            let care = Care::with_reserve(Pressure::default(), reserve.clone());
+            let care = DiskHealth::with_reserve(Pressure::default(), reserve.clone());
             let path = format!("{round}/tasks.db");
             let store = SqliteTasks::open_with(Path::new(&path), care, Tuning::default()).unwrap();
             let over = store.accept(task()).await.unwrap().number();

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::task;
-use crate::health::Care;
+use crate::health::DiskHealth;
 use crate::tasks::{NewTask, SqliteTasks, TaskNumber, TaskReader as _, TaskState, TaskStore, Tuning};
 
 const ROWS: u64 = 1_000_000;
@@ -21,7 +21,7 @@ async fn a_million_that_wait_are_there_in_their_order_after_a_restart() {
     let path = folder.path().join("tasks.db");
     // What a sync is good for is seen elsewhere; without, this takes seconds.
     let open =
-        || SqliteTasks::open_with(&path, Care::default(), Tuning { synced: false, ..Tuning::default() }).unwrap();
+        || SqliteTasks::open_with(&path, DiskHealth::default(), Tuning { synced: false, ..Tuning::default() }).unwrap();
     let store = open();
     let mut first = None;
     for wave in 0..ROWS / WAVE {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{NewEvent, NewTask, Progressed, SqliteTasks, Step, Task, TaskNumber, TaskState, TaskStore};
+use super::{NewEvent, NewTask, SqliteTasks, Step, Task, TaskNumber, TaskProgress, TaskState, TaskStore};
 
 /// A task of function `f` with nothing special about it.
 pub(super) fn task() -> NewTask {
@@ -27,7 +27,7 @@ pub(super) fn task() -> NewTask {
 
 /// The step that claims a task.
 pub(super) fn claim(task: &Task, boot: u32) -> Step {
-    let to = Progressed {
+    let to = TaskProgress {
         state: TaskState::Running,
         epoch: task.now.epoch + 1,
         boot,
@@ -41,10 +41,10 @@ pub(super) fn claim(task: &Task, boot: u32) -> Step {
 
 /// The step that ends a task in this state.
 pub(super) fn end(task: &Task, state: TaskState) -> Step {
-    step(task, Progressed { state, ended: 3_000, ..task.now.clone() }, "\"over\"")
+    step(task, TaskProgress { state, ended: 3_000, ..task.now.clone() }, "\"over\"")
 }
 
-pub(super) fn step(task: &Task, to: Progressed, event: &str) -> Step {
+pub(super) fn step(task: &Task, to: TaskProgress, event: &str) -> Step {
     Step {
         number: task.number,
         function: None,

@@ -44,7 +44,7 @@ fn losses_of(how: &str) -> Option<Vec<String>> {
     assert!(checkpointed, "the recording must hold a checkpoint");
     let seed = u64::try_from(kip_host::random::bits() >> 64).unwrap();
     println!("seed {seed}");
-    let mut dice = Dice(seed | 1);
+    let mut dice = Random(seed | 1);
     let mut losses = Vec::new();
     for cut in 0..CUTS {
         // The end is always among them.
@@ -132,9 +132,9 @@ fn parse(mut record: &[u8]) -> Vec<Entry> {
     entries
 }
 
-struct Dice(u64);
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn below(&mut self, most: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -144,18 +144,18 @@ impl Dice {
 }
 
 /// A change of what names there are.
-enum Naming {
+enum NameChange {
     Made(PathBuf, usize),
     Gone(PathBuf),
 }
 
 /// Writes what a disk may hold after these entries into a folder, and gives what was answered: number to id and stage.
-fn build(record: &[Entry], image: &Path, dice: &mut Dice) -> BTreeMap<u64, (String, char)> {
+fn build(record: &[Entry], image: &Path, dice: &mut Random) -> BTreeMap<u64, (String, char)> {
     let mut answered: BTreeMap<u64, (String, char)> = BTreeMap::new();
     // Files by number, since names change; each with its changes and how many of them are synced.
     let mut files: Vec<(Vec<&Entry>, usize)> = Vec::new();
     let mut names: BTreeMap<PathBuf, usize> = BTreeMap::new();
-    let mut naming: Vec<Naming> = Vec::new();
+    let mut naming: Vec<NameChange> = Vec::new();
     let mut named = 0;
     for entry in record {
         match entry.kind {
@@ -166,7 +166,7 @@ fn build(record: &[Entry], image: &Path, dice: &mut Dice) -> BTreeMap<u64, (Stri
             }
             'c' => {
                 names.insert(entry.path.clone(), files.len());
-                naming.push(Naming::Made(entry.path.clone(), files.len()));
+                naming.push(NameChange::Made(entry.path.clone(), files.len()));
                 files.push((Vec::new(), 0));
             }
             'w' | 't' => {
@@ -183,14 +183,14 @@ fn build(record: &[Entry], image: &Path, dice: &mut Dice) -> BTreeMap<u64, (Stri
                 let text = std::str::from_utf8(&entry.bytes).unwrap();
                 let to = PathBuf::from(&text[text.find("recorded").unwrap()..]);
                 if let Some(file) = names.remove(&entry.path) {
-                    naming.push(Naming::Gone(entry.path.clone()));
-                    naming.push(Naming::Made(to.clone(), file));
+                    naming.push(NameChange::Gone(entry.path.clone()));
+                    naming.push(NameChange::Made(to.clone(), file));
                     names.insert(to, file);
                 }
             }
             _ => {
                 names.remove(&entry.path);
-                naming.push(Naming::Gone(entry.path.clone()));
+                naming.push(NameChange::Gone(entry.path.clone()));
             }
         }
     }
@@ -198,8 +198,8 @@ fn build(record: &[Entry], image: &Path, dice: &mut Dice) -> BTreeMap<u64, (Stri
     let mut there: BTreeMap<PathBuf, usize> = BTreeMap::new();
     for change in &naming[..kept] {
         match change {
-            Naming::Made(path, file) => drop(there.insert(path.clone(), *file)),
-            Naming::Gone(path) => drop(there.remove(path)),
+            NameChange::Made(path, file) => drop(there.insert(path.clone(), *file)),
+            NameChange::Gone(path) => drop(there.remove(path)),
         }
     }
     fs::create_dir_all(image.join("recorded/tasks.blobs")).unwrap();
@@ -246,7 +246,7 @@ mod below {
         let synced = fs::read_to_string("how").unwrap() == "synced";
         let path = std::env::current_dir().unwrap().join("recorded/tasks.db");
         let tuning = Tuning { synced, ..Tuning::default() };
-        let store = Arc::new(SqliteTasks::open_with(&path, crate::Care::default(), tuning).unwrap());
+        let store = Arc::new(SqliteTasks::open_with(&path, crate::DiskHealth::default(), tuning).unwrap());
         let answers = fs::OpenOptions::new().create(true).append(true).open("recorded/answers").unwrap();
         let answers = Arc::new(Mutex::new(answers));
         let callers: Vec<_> = (0..8)

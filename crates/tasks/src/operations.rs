@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kip_host::clock::wall_millis;
-use kip_store::tasks::{Output, Progressed, Step, SyncTimes, Task, TaskFilter, TaskNumber, TaskState};
+use kip_store::tasks::{Output, Step, SyncTimes, Task, TaskFilter, TaskNumber, TaskProgress, TaskState};
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::Head;
 use crate::error::Error;
 use crate::event::Event;
-use crate::rounds::{End, end_all_waiting, step};
+use crate::rounds::{TaskEnd, end_all_waiting, step};
 use crate::service::{Tasks, entry_of};
-use crate::stats::Counted;
+use crate::stats::TaskCounts;
 use crate::view::{SHOWN, TaskEvent, TaskInfo, events_of, head_of, info_of};
 use kip_queue::book::{Entry, Wait};
 
@@ -42,7 +42,7 @@ pub struct FunctionTasks {
     pub oldest_ms: Option<u64>,
     /// What was counted since the server started.
     #[serde(flatten)]
-    pub counted: Counted,
+    pub counted: TaskCounts,
 }
 
 /// A task that is over, as it waits to be run once more.
@@ -97,7 +97,7 @@ pub struct Bulk {
 
 /// What a bulk operation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BulkWhat {
+pub enum BulkAction {
     /// Stop what is open.
     Stop,
     /// Run again what failed, expired or was stopped.
@@ -106,7 +106,7 @@ pub enum BulkWhat {
     Purge,
 }
 
-impl BulkWhat {
+impl BulkAction {
     /// The states that it is for.
     pub fn states(self) -> Vec<TaskState> {
         let all = TaskState::ALL.into_iter();
@@ -267,7 +267,7 @@ impl Tasks {
     async fn stop_number(&self, number: TaskNumber) -> Result<TaskState, Error> {
         let shared = &self.shared;
         loop {
-            if !end_all_waiting(shared, vec![(number, End::STOPPED)]).await?.is_empty() {
+            if !end_all_waiting(shared, vec![(number, TaskEnd::STOPPED)]).await?.is_empty() {
                 return Ok(TaskState::Stopped);
             }
             let Some(task) = shared.read().task(number).await? else { return Ok(TaskState::Stopped) };
@@ -277,7 +277,7 @@ impl Tasks {
             }
             if state == TaskState::Running {
                 let now = wall_millis();
-                let to = Progressed { state: TaskState::Stopping, ..task.now.clone() };
+                let to = TaskProgress { state: TaskState::Stopping, ..task.now.clone() };
                 let step = Step {
                     number,
                     function: None,
@@ -310,7 +310,7 @@ impl Tasks {
     pub async fn retry(&self, function: &str, id: &str) -> Result<(), Error> {
         let task = self.stored(function, id).await?;
         let state = task.now.state;
-        if !BulkWhat::Retry.states().contains(&state) || !self.retry_stored(&task).await? {
+        if !BulkAction::Retry.states().contains(&state) || !self.retry_stored(&task).await? {
             let (wanted, what) = ("one that failed, expired or was stopped", "retried");
             return Err(Error::State { id: id.to_owned(), state: state.name(), wanted, what });
         }
@@ -346,7 +346,7 @@ impl Tasks {
             let book = self.shared.book();
             let waits = |entry: &&Entry| matches!(entry.state, TaskState::Enqueued | TaskState::Retrying);
             match book.entry(task.number).filter(waits) {
-                Some(entry) => steps.push(step(task, entry, &End::STOPPED)),
+                Some(entry) => steps.push(step(task, entry, &TaskEnd::STOPPED)),
                 None => others.push(task.number),
             }
         }
@@ -384,7 +384,7 @@ impl Tasks {
     ///
     /// # Errors
     /// What the store says; some may be changed by then.
-    pub async fn bulk(&self, what: BulkWhat, filter: TaskFilter, only_count: bool) -> Result<Bulk, Error> {
+    pub async fn bulk(&self, what: BulkAction, filter: TaskFilter, only_count: bool) -> Result<Bulk, Error> {
         let mut states = what.states();
         if !filter.states.is_empty() {
             states.retain(|state| filter.states.contains(state));
@@ -406,12 +406,12 @@ impl Tasks {
             };
             (filter.after, bulk.next) = (Some(last.number), Some(last.number));
             match what {
-                BulkWhat::Purge => {
+                BulkAction::Purge => {
                     let numbers = page.iter().map(|task| task.number).collect();
                     bulk.changed += self.forget(numbers).await?;
                 }
-                BulkWhat::Stop => bulk.changed += self.stop_all(&page).await?,
-                BulkWhat::Retry => bulk.changed += self.retry_all(&page).await?,
+                BulkAction::Stop => bulk.changed += self.stop_all(&page).await?,
+                BulkAction::Retry => bulk.changed += self.retry_all(&page).await?,
             }
         }
         Ok(bulk)

@@ -1,6 +1,6 @@
 //! The words that are sent when a task is over: to whom, and what they say. The shape is that of Function Compute.
 
-use kip_store::tasks::{NewDelivery, Output, Progressed, Task, TaskState};
+use kip_store::tasks::{NewDelivery, Output, Task, TaskProgress, TaskState};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ const CARRIED: usize = 128 << 10;
 
 /// A word, as stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Word {
+pub(crate) struct Notification {
     /// Why it is sent.
     pub(crate) condition: String,
     /// Whom to.
@@ -26,7 +26,7 @@ pub(crate) fn envelope(task: &Task) -> Option<Envelope> {
 }
 
 /// What is to be sent when a task becomes this.
-pub(crate) fn caused(envelope: &Envelope, to: &Progressed) -> Vec<NewDelivery> {
+pub(crate) fn caused(envelope: &Envelope, to: &TaskProgress) -> Vec<NewDelivery> {
     let destinations = &envelope.destinations;
     let (condition, whom) = match to.state {
         TaskState::Succeeded => ("Success", &destinations.on_success),
@@ -36,7 +36,7 @@ pub(crate) fn caused(envelope: &Envelope, to: &Progressed) -> Vec<NewDelivery> {
         _ => return Vec::new(),
     };
     let Some(destination) = whom else { return Vec::new() };
-    let word = Word { condition: condition.to_owned(), to: destination.clone() };
+    let word = Notification { condition: condition.to_owned(), to: destination.clone() };
     vec![NewDelivery { target: serde_json::to_string(&word).unwrap_or_default(), run_at: to.ended }]
 }
 

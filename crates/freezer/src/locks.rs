@@ -13,7 +13,7 @@ use tokio::sync::{Mutex as Gate, OwnedMutexGuard};
 
 use crate::client::{Helper, Options};
 use crate::driver::{Call, State};
-use crate::error::{Error, Lost};
+use crate::error::{Error, HelperLoss};
 use crate::report::Report;
 use crate::wire::{Answer, Ask};
 
@@ -25,7 +25,7 @@ const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
 /// The desk; a cheap handle.
 #[derive(Debug, Clone)]
-pub struct Desk(Arc<Inner>);
+pub struct DeviceLocks(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -38,16 +38,16 @@ struct Inner {
 
 /// The right to operate on some devices, until it is dropped.
 #[derive(Debug)]
-pub struct Turn {
+pub struct DeviceGuard {
     _held: Vec<OwnedMutexGuard<()>>,
 }
 
-impl Desk {
+impl DeviceLocks {
     /// Starts the first helper and, beside, the spare.
     ///
     /// # Errors
     /// When no helper can be started.
-    pub async fn open(options: Options) -> Result<Self, Lost> {
+    pub async fn open(options: Options) -> Result<Self, HelperLoss> {
         let desk = Self::single(options).await?;
         desk.refill();
         Ok(desk)
@@ -57,7 +57,7 @@ impl Desk {
     ///
     /// # Errors
     /// When no helper can be started.
-    pub async fn single(options: Options) -> Result<Self, Lost> {
+    pub async fn single(options: Options) -> Result<Self, HelperLoss> {
         let first = Helper::start(&options).await?;
         let inner =
             Inner { options, idle: Mutex::new(vec![first]), coming: Mutex::new(0), gates: Mutex::new(BTreeMap::new()) };
@@ -76,7 +76,7 @@ impl Desk {
 
     /// Waits until nobody else operates on any of these devices. They are taken in one order, so that two who want the
     /// same never wait for each other.
-    pub async fn turn(&self, devices: &[String]) -> Turn {
+    pub async fn turn(&self, devices: &[String]) -> DeviceGuard {
         let mut wanted = devices.to_vec();
         wanted.sort();
         wanted.dedup();
@@ -88,28 +88,28 @@ impl Desk {
             };
             held.push(gate.lock_owned().await);
         }
-        Turn { _held: held }
+        DeviceGuard { _held: held }
     }
 
     /// Asks a helper. If it is lost, so is what it did; the next question goes to another one.
     ///
     /// # Errors
     /// When no helper could be had, and when it ended or hung.
-    pub async fn ask(&self, ask: Ask, limit: Duration) -> Result<(Answer, Duration), Lost> {
+    pub async fn ask(&self, ask: Ask, limit: Duration) -> Result<(Answer, Duration), HelperLoss> {
         let is_look = !matches!(ask, Ask::Act { .. });
         // As many as can have been killed while they waited, and one more.
         for _ in 0..=KEPT {
             match self.ask_one(ask, limit).await {
                 // Nothing was done, or nothing that matters: another one may be asked.
-                Err(Lost::NotAsked(_)) => {}
-                Err(Lost::Ended(_)) if is_look => {}
+                Err(HelperLoss::NotAsked(_)) => {}
+                Err(HelperLoss::Ended(_)) if is_look => {}
                 other => return other,
             }
         }
         self.ask_one(ask, limit).await
     }
 
-    async fn ask_one(&self, ask: Ask, limit: Duration) -> Result<(Answer, Duration), Lost> {
+    async fn ask_one(&self, ask: Ask, limit: Duration) -> Result<(Answer, Duration), HelperLoss> {
         let mut helper = match self.take() {
             Some(helper) => helper,
             None => Helper::start(&self.0.options).await?,

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 /// The gateway's threads, as far as connections are concerned.
 #[derive(Debug)]
-pub(crate) struct Crew {
+pub(crate) struct Workers {
     threads: Vec<Member>,
     /// Connections of all threads.
     open: AtomicUsize,
@@ -21,34 +21,34 @@ pub(crate) struct Crew {
 #[derive(Debug)]
 struct Member {
     open: AtomicUsize,
-    inbox: mpsc::Sender<Handed>,
+    inbox: mpsc::Sender<ConnectionTransfer>,
 }
 
 /// Connections on their way to a thread; of more, whoever took them serves them.
 const ON_THE_WAY: usize = 1_024;
 
 /// What other threads give to one.
-pub(crate) type Inbox = mpsc::Receiver<Handed>;
+pub(crate) type Inbox = mpsc::Receiver<ConnectionTransfer>;
 
 /// A connection on its way to another thread.
 #[derive(Debug)]
-pub(crate) struct Handed {
+pub(crate) struct ConnectionTransfer {
     stream: std::net::TcpStream,
-    arrival: Arrival,
+    arrival: NewConnection,
 }
 
 /// What is known of a connection before it is served.
 #[derive(Debug)]
-pub(crate) struct Arrival {
+pub(crate) struct NewConnection {
     /// Who it is from.
     pub(crate) peer: SocketAddr,
     /// By which of the listeners it came.
     pub(crate) entry: usize,
     /// Its place among those that are counted.
-    pub(crate) opened: Opened,
+    pub(crate) opened: CountedConnection,
 }
 
-impl Crew {
+impl Workers {
     /// So many threads with an inbox each, and at most so many connections at once.
     pub(crate) fn new(threads: usize, most: usize) -> (Arc<Self>, Vec<Inbox>) {
         let (inboxes, ours) = (0..threads).map(|_| mpsc::channel(ON_THE_WAY)).unzip::<_, _, Vec<_>, Vec<_>>();
@@ -57,7 +57,7 @@ impl Crew {
     }
 
     /// Counts one more connection, for the thread with the fewest; `mine`, if that has no more than others. None when there are too many.
-    pub(crate) fn open(self: &Arc<Self>, mine: usize) -> Option<Opened> {
+    pub(crate) fn open(self: &Arc<Self>, mine: usize) -> Option<CountedConnection> {
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.most {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return None;
@@ -67,18 +67,18 @@ impl Crew {
         if let Some(member) = self.threads.get(fewest) {
             member.open.fetch_add(1, Ordering::Relaxed);
         }
-        Some(Opened { crew: self.clone(), thread: fewest })
+        Some(CountedConnection { crew: self.clone(), thread: fewest })
     }
 }
 
 /// One of the connections that are counted.
 #[derive(Debug)]
-pub(crate) struct Opened {
-    crew: Arc<Crew>,
+pub(crate) struct CountedConnection {
+    crew: Arc<Workers>,
     thread: usize,
 }
 
-impl Opened {
+impl CountedConnection {
     /// Gives the connection to the thread it was counted for, unless that is `mine`. Back comes one that this thread is to serve.
     ///
     /// # Errors
@@ -89,12 +89,12 @@ impl Opened {
         stream: TcpStream,
         peer: SocketAddr,
         entry: usize,
-    ) -> std::io::Result<Option<(TcpStream, Arrival)>> {
+    ) -> std::io::Result<Option<(TcpStream, NewConnection)>> {
         let crew = self.crew.clone();
-        let (thread, arrival) = (self.thread, Arrival { peer, entry, opened: self });
+        let (thread, arrival) = (self.thread, NewConnection { peer, entry, opened: self });
         match crew.threads.get(thread) {
             Some(member) if thread != mine => {
-                let handed = Handed { stream: stream.into_std()?, arrival };
+                let handed = ConnectionTransfer { stream: stream.into_std()?, arrival };
                 // One that closes takes none, nor does one that lags.
                 match member.inbox.try_send(handed) {
                     Ok(()) => Ok(None),
@@ -106,17 +106,17 @@ impl Opened {
     }
 }
 
-impl Handed {
+impl ConnectionTransfer {
     /// The connection, on the current thread.
     ///
     /// # Errors
     /// When the thread's event queue does not take the socket.
-    pub(crate) fn take(self) -> std::io::Result<(TcpStream, Arrival)> {
+    pub(crate) fn take(self) -> std::io::Result<(TcpStream, NewConnection)> {
         Ok((TcpStream::from_std(self.stream)?, self.arrival))
     }
 }
 
-impl Drop for Opened {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         self.crew.open.fetch_sub(1, Ordering::Relaxed);
         if let Some(member) = self.crew.threads.get(self.thread) {
@@ -131,18 +131,18 @@ mod tests {
 
     #[test]
     fn connections_go_where_the_fewest_are() {
-        let (crew, _inboxes) = Crew::new(3, 7);
-        let mut opened: Vec<Opened> = (0..6).filter_map(|_| crew.open(1)).collect();
+        let (crew, _inboxes) = Workers::new(3, 7);
+        let mut opened: Vec<CountedConnection> = (0..6).filter_map(|_| crew.open(1)).collect();
         assert_eq!(opened.iter().map(|it| it.thread).collect::<Vec<_>>(), [1, 0, 2, 1, 0, 2], "its own first");
         opened.retain(|it| it.thread != 2);
         assert_eq!(crew.open(0).map(|it| it.thread), Some(2), "ended ones are not counted");
-        let more: Vec<Opened> = (0..9).filter_map(|_| crew.open(0)).collect();
+        let more: Vec<CountedConnection> = (0..9).filter_map(|_| crew.open(0)).collect();
         assert_eq!(more.len(), 3, "four are open and seven may be");
     }
 
     #[tokio::test]
     async fn a_connection_changes_its_thread_unless_that_closes() -> std::io::Result<()> {
-        let (crew, mut inboxes) = Crew::new(2, 9);
+        let (crew, mut inboxes) = Workers::new(2, 9);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let at = listener.local_addr()?;
         let mut kept = Vec::new();
