@@ -66,7 +66,12 @@ fn collect(folder: &Path, extension: &str, below: bool, files: &mut Vec<PathBuf>
     for entry in entries {
         let path = entry?.path();
         if path.is_dir() {
-            if below && !path.ends_with("target") && !path.ends_with("node_modules") {
+            // Decisions are dated and stay as they were written.
+            if below
+                && !path.ends_with("docs/decisions")
+                && !path.ends_with("target")
+                && !path.ends_with("node_modules")
+            {
                 collect(&path, extension, below, files)?;
             }
         } else if path.extension().is_some_and(|end| end == extension) {
@@ -102,9 +107,12 @@ fn in_page(lists: &Lists, text: &str) -> Vec<(usize, String)> {
 
 /// The name of the type that a line declares.
 fn declared(line: &str) -> Option<&str> {
-    let mut words = line
-        .split_whitespace()
-        .skip_while(|word| word.starts_with("pub") || word.starts_with("in") || word.ends_with(')'));
+    let line = line.trim_start();
+    let rest = match line.strip_prefix("pub") {
+        Some(rest) => rest.strip_prefix('(').map_or(Some(rest), |scope| Some(scope.split_once(')')?.1))?,
+        None => line,
+    };
+    let mut words = rest.split_whitespace();
     if !matches!(words.next()?, "struct" | "enum" | "trait" | "type" | "union") {
         return None;
     }
@@ -144,7 +152,7 @@ mod tests {
     #[test]
     fn both_lists_are_kept() {
         let lists = parse("# why\ntype Told\nphrase is told\nphrase goes on (docs)\n").unwrap();
-        let source = "struct Told;\nlet a = \"it is told\";\n// it is told\nlet b = \"goes on\";\n";
+        let source = "pub struct Told;\nlet a = \"it is told\";\n// it is told\nlet b = \"goes on\";\n";
         let lines = |faults: Vec<(usize, String)>| faults.into_iter().map(|(line, _)| line).collect::<Vec<_>>();
         assert_eq!(lines(in_source(&lists, source)), [1, 2]);
         assert_eq!(lines(in_page(&lists, "It goes on.\nIt is told.\n")), [1, 2]);

@@ -78,7 +78,7 @@ pub(crate) enum Command {
     #[command(disable_version_flag = true)]
     Requests(Requests),
     /// Tell why a function's instances are as they are.
-    Why(Why),
+    Why(WhyArguments),
     /// Replace a function's instances by new ones, the successors first.
     Rotate(Names),
     /// Tell what a function's instances spent their time on.
@@ -330,7 +330,7 @@ pub(crate) struct Install {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Why {
+pub(crate) struct WhyArguments {
     /// The function.
     pub(crate) function: String,
     /// How many decisions.

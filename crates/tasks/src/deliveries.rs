@@ -154,13 +154,13 @@ impl DeliveryQueue {
 
 pub(crate) fn start(shared: &Arc<Shared>) {
     let (shared, supervisor) = (shared.clone(), shared.control.supervisor().clone());
-    supervisor.critical("words about tasks", async move {
+    supervisor.critical("deliveries", async move {
         loop {
             let next = shared.post.waiting.lock().next(wall_millis());
             match next {
                 Ok((receiver, word)) => {
                     let (shared, slot) = (shared.clone(), Slot { shared: shared.clone(), receiver });
-                    kip_host::tasks::spawn("word about a task", async move {
+                    kip_host::tasks::spawn("delivery", async move {
                         send(&shared, word).await;
                         drop(slot);
                     });
@@ -203,7 +203,7 @@ async fn send(shared: &Arc<Shared>, mut word: Delivery) {
         shared.commits.unit("outcome of a delivery", move |store| async move { store.delivered(id, result).await });
     if let Err(error) = noted.await {
         // It may be sent twice for that, never too seldom.
-        tracing::warn!(%error, "what became of a word about a task is not written down");
+        tracing::warn!(%error, "the outcome of a delivery is not stored; it may be sent twice");
         word.run_at = wall_millis().saturating_add(5_000);
         shared.post.put_back(word);
     } else if let Some(run_at) = again {
