@@ -7,16 +7,17 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
-use kip_control::{DecisionRecord, FunctionInfo, FunctionUsage, VersionSource};
+use kip_control::{DecisionRecord, VersionSource};
 use kip_spec::function::FunctionSpec;
 use kip_spec::{FunctionName, Problem, code};
 use kip_store::Object;
+use kip_wire::{DeployedVersion, Deployment, DeploymentResult, FunctionInfo, FunctionUsage, Rotation};
 use serde::Deserialize;
 
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
 use crate::guard::{Requester, tagged};
-use crate::wire::{DeployedVersion, Deployment, DeploymentResult, Rotation};
+
 use crate::{Api, bad_request};
 
 /// How many records to give, newest first.
@@ -62,7 +63,7 @@ pub(crate) async fn deploy(
         return Err(bad_request("If-Match is the revision of one function: deploy it alone, with `only`"));
     }
     let deployed = api.control.deploy(specs, text, "kip.yaml", author).await?;
-    api.tasks.jobs_changed();
+    api.events.jobs_changed();
     let deployed: Vec<DeployedVersion> = deployed
         .into_iter()
         .map(|made| DeployedVersion {

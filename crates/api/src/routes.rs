@@ -6,23 +6,20 @@ use axum::handler::Handler;
 use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
-use kip_auth::Role;
 
-use kip_auth::{AuditRecord, KeyInfo};
-use kip_control::{
-    BackupManifest, DecisionRecord, FunctionInfo, FunctionUsage, InstanceInfo, Recommendation, RequestRecord,
-    RestoreReport, ScalingRecord, VersionSource,
-};
+use kip_auth::AuditRecord;
+use kip_control::{BackupManifest, DecisionRecord, RequestRecord, ScalingRecord, VersionSource};
 use kip_tasks::config::AsyncConfig;
-use kip_tasks::jobs::JobInfo;
-use kip_tasks::view::{TaskEvent, TaskInfo};
+use kip_wire::{
+    FunctionInfo, FunctionUsage, InstanceInfo, JobInfo, KeyInfo, Recommendation, RestoreReport, Role, TaskEvent,
+    TaskInfo,
+};
+
 use kip_tasks::{Bulk, Summary};
 
 use crate::guard::{RouteAccess, guard};
 use crate::openapi::{Doc, says};
-use crate::{
-    Api, audit, backup, functions, jobs, keys, logs, metrics, openapi, provision, requests, server, tasks, wire,
-};
+use crate::{Api, audit, backup, functions, jobs, keys, logs, metrics, openapi, provision, requests, server, tasks};
 
 /// An object whose fields are described elsewhere.
 type Fields = serde_json::Map<String, serde_json::Value>;
@@ -80,7 +77,7 @@ pub(crate) fn open_paths() -> Vec<Entry> {
         open(
             Method::GET,
             READY,
-            says("Whether the server takes requests and changes").gives::<wire::Health>().empty(503, unready),
+            says("Whether the server takes requests and changes").gives::<kip_wire::Health>().empty(503, unready),
         ),
         open(
             Method::POST,
@@ -103,8 +100,13 @@ pub(crate) fn table() -> Vec<Entry> {
     let put = || (Method::PUT, MethodFilter::PUT);
     let delete = || (Method::DELETE, MethodFilter::DELETE);
     vec![
-        shows("/api/v1/gateway", Invoke, server::gateway, says("Where functions are called").gives::<wire::Gateway>()),
-        shows("/api/v1/status", Operate, server::status, says("The server and its host").gives::<wire::Status>()),
+        shows(
+            "/api/v1/gateway",
+            Invoke,
+            server::gateway,
+            says("Where functions are called").gives::<kip_wire::Gateway>(),
+        ),
+        shows("/api/v1/status", Operate, server::status, says("The server and its host").gives::<kip_wire::Status>()),
         shows(
             METRICS,
             Operate,
@@ -156,7 +158,7 @@ pub(crate) fn table() -> Vec<Entry> {
             "/api/v1/functions/{name}/logs",
             Operate,
             logs::logs,
-            says("The output of instances").query::<logs::LogQuery>().gives_lines::<wire::LogLine>(),
+            says("The output of instances").query::<logs::LogQuery>().gives_lines::<kip_wire::LogLine>(),
         ),
         shows(
             "/api/v1/functions/{name}/scaling",
@@ -178,7 +180,7 @@ pub(crate) fn table() -> Vec<Entry> {
             provision::show,
             says("The provisioned instances of a qualifier")
                 .query::<provision::FunctionQuery>()
-                .gives::<wire::provision::Provision>()
+                .gives::<kip_wire::Provision>()
                 .tagged(),
         ),
         changes(
@@ -190,7 +192,7 @@ pub(crate) fn table() -> Vec<Entry> {
             says("Sets the provisioned instances of a qualifier")
                 .query::<provision::FunctionQuery>()
                 .takes::<Fields>()
-                .gives::<wire::provision::Provision>(),
+                .gives::<kip_wire::Provision>(),
         ),
         changes(
             delete(),
@@ -204,7 +206,7 @@ pub(crate) fn table() -> Vec<Entry> {
             "/api/v1/provisions",
             Operate,
             provision::list,
-            says("All provisioned instances, by function").gives::<Vec<wire::provision::Provision>>(),
+            says("All provisioned instances, by function").gives::<Vec<kip_wire::Provision>>(),
         ),
         shows(
             "/api/v1/requests",
@@ -225,7 +227,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Operate,
             "function.rotate",
             functions::rotate,
-            says("Replaces every instance of a function, its successor first").gives::<wire::Rotation>(),
+            says("Replaces every instance of a function, its successor first").gives::<kip_wire::Rotation>(),
         ),
         changes(
             post(),
@@ -234,8 +236,8 @@ pub(crate) fn table() -> Vec<Entry> {
             "function.deploy",
             functions::deploy,
             says("Deploys the functions of a manifest, all or none")
-                .takes::<wire::Deployment>()
-                .gives::<wire::DeploymentResult>(),
+                .takes::<kip_wire::Deployment>()
+                .gives::<kip_wire::DeploymentResult>(),
         ),
         changes(
             delete(),
@@ -245,12 +247,16 @@ pub(crate) fn table() -> Vec<Entry> {
             functions::remove,
             says("Removes a function").gives::<Fields>(),
         ),
-        works(TASKS_OF_FUNCTION, tasks::submit, says("Submits a task").takes_bytes().accepts::<tasks::AcceptedTask>()),
+        works(
+            TASKS_OF_FUNCTION,
+            tasks::submit,
+            says("Submits a task").takes_bytes().accepts::<kip_wire::AcceptedTask>(),
+        ),
         shows(
             TASKS_OF_FUNCTION,
             Operate,
             tasks::of_function,
-            says("The tasks of a function").query::<tasks::TaskQuery>().gives::<tasks::TaskList>(),
+            says("The tasks of a function").query::<tasks::TaskQuery>().gives::<kip_wire::TaskList>(),
         ),
         shows(
             "/api/v1/functions/{name}/tasks/{id}",
@@ -286,7 +292,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Operate,
             "task.stop",
             tasks::stop,
-            says("Stops a task").gives::<tasks::StopResult>(),
+            says("Stops a task").gives::<kip_wire::StopResult>(),
         ),
         changes(
             post(),
@@ -294,7 +300,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Operate,
             "task.retry",
             tasks::retry,
-            says("Runs a task that is over once more").gives::<tasks::StopResult>(),
+            says("Runs a task that is over once more").gives::<kip_wire::StopResult>(),
         ),
         changes(
             delete(),
@@ -331,7 +337,7 @@ pub(crate) fn table() -> Vec<Entry> {
             "/api/v1/tasks",
             Operate,
             tasks::all,
-            says("The tasks of all functions").query::<tasks::TaskQuery>().gives::<tasks::TaskList>(),
+            says("The tasks of all functions").query::<tasks::TaskQuery>().gives::<kip_wire::TaskList>(),
         ),
         shows(
             "/api/v1/tasks/summary",
@@ -400,7 +406,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Admin,
             "key.create",
             keys::create,
-            says("Makes a key").takes::<wire::keys::KeySettings>().gives::<wire::keys::KeyAnswer>(),
+            says("Makes a key").takes::<kip_wire::KeySettings>().gives::<kip_wire::KeyAnswer>(),
         ),
         changes(
             patch(),
@@ -408,7 +414,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Admin,
             "key.change",
             keys::change,
-            says("Changes a key").takes::<wire::keys::KeySettings>().gives::<wire::keys::KeyAnswer>(),
+            says("Changes a key").takes::<kip_wire::KeySettings>().gives::<kip_wire::KeyAnswer>(),
         ),
         changes(
             post(),
@@ -416,7 +422,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Admin,
             "key.rotate",
             keys::rotate,
-            says("Gives a key a new secret").takes::<wire::keys::KeyRotation>().gives::<wire::keys::KeyAnswer>(),
+            says("Gives a key a new secret").takes::<kip_wire::KeyRotation>().gives::<kip_wire::KeyAnswer>(),
         ),
         changes(
             delete(),
@@ -439,7 +445,7 @@ pub(crate) fn table() -> Vec<Entry> {
             "server.backup",
             backup::backup,
             says("Writes a backup into a file on the server's machine")
-                .takes::<wire::Backup>()
+                .takes::<kip_wire::Backup>()
                 .gives::<BackupManifest>(),
         ),
         changes(
@@ -449,7 +455,7 @@ pub(crate) fn table() -> Vec<Entry> {
             "server.restore",
             backup::restore,
             says("Restores a backup from a file on the server's machine")
-                .takes::<wire::Restore>()
+                .takes::<kip_wire::Restore>()
                 .gives::<RestoreReport>(),
         ),
         changes(

@@ -60,18 +60,6 @@ pub enum Error {
         /// What was to be done.
         what: &'static str,
     },
-    /// It is a function, but no job.
-    #[error("`{name}` is no job")]
-    NoJob {
-        /// Its name.
-        name: String,
-    },
-    /// The job has no timer.
-    #[error("job `{name}` has no schedule")]
-    NoTimer {
-        /// Its name.
-        name: String,
-    },
     /// A later run has taken over, or the task is over.
     #[error("this run of the task is not the present one")]
     Stale,
@@ -100,8 +88,6 @@ impl Error {
             Self::Submission(_) => code::TASK_NOT_ACCEPTABLE,
             Self::Config(_) => code::TASK_CONFIG_INVALID,
             Self::State { .. } => code::TASK_STATE,
-            Self::NoJob { .. } => code::JOB_UNKNOWN,
-            Self::NoTimer { .. } => code::JOB_NO_SCHEDULE,
             Self::Stale => code::TASK_STALE,
             Self::Control(error) => error.code(),
         }
@@ -133,8 +119,6 @@ impl From<Error> for Problem {
             Error::Submission(_) => Some("docs/tasks.md lists the headers and what they take"),
             Error::Config(_) => Some("docs/tasks.md lists the keys and what they take"),
             Error::State { .. } => Some("`kip tasks show` says where it stands"),
-            Error::NoJob { .. } => Some("`kip jobs ls` lists the jobs there are"),
-            Error::NoTimer { .. } => Some("it runs by `kip jobs run` only; give it a `schedule` in kip.yaml"),
             Error::Stale => Some("end this run: another one has taken its place, or the task is over"),
         };
         match error {

@@ -10,7 +10,6 @@
 mod commits;
 pub mod config;
 mod configs;
-mod deliveries;
 mod dispatch;
 pub mod envelope;
 mod error;
@@ -18,15 +17,15 @@ mod event;
 mod headers;
 mod hold;
 pub mod holder;
-pub mod jobs;
-mod notification;
+pub mod notification;
 mod operations;
+mod outbox;
 mod progress;
 mod recover;
 mod retry_after;
 mod rounds;
 pub mod service;
-mod sign;
+pub mod sign;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -38,7 +37,6 @@ pub use headers::is_async;
 pub use hold::instances as held_instances;
 pub use operations::{Bulk, BulkAction, FunctionTasks, Summary};
 pub use service::{LEASE, Receipt, Submission, Tasks};
-pub use stats::TaskCounts;
 
 /// What lists are filtered by, and the states there are.
 pub use kip_store::tasks::{TaskFilter, TaskNumber, TaskState};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kip_host::clock::wall_millis;
 use kip_store::tasks::{Output, Step, SyncTimes, Task, TaskFilter, TaskNumber, TaskProgress, TaskState};
+use kip_wire::{TaskCounts, TaskEvent, TaskInfo};
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::Head;
@@ -12,8 +13,8 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::rounds::{TaskEnd, end_all_waiting, step};
 use crate::service::{Tasks, entry_of};
-use crate::stats::TaskCounts;
-use crate::view::{SHOWN, TaskEvent, TaskInfo, events_of, head_of, info_of};
+
+use crate::view::{SHOWN, events_of, head_of, info_of};
 use kip_queue::book::{Entry, Wait};
 
 /// Tasks that a bulk operation changes in one commit.
@@ -446,6 +447,6 @@ impl Tasks {
         };
         let functions = functions.collect();
         let queued = shared.book().queued();
-        Summary { queued, deliveries: shared.post.len() as u64, sync: shared.read().sync_times(), store, functions }
+        Summary { queued, deliveries: shared.outbox.open(), sync: shared.read().sync_times(), store, functions }
     }
 }

@@ -1,8 +1,7 @@
 //! Which lines belong to one request.
 
 use kip_spec::InstanceId;
-
-use crate::wire::LogLine;
+use kip_wire::LogLine;
 
 /// Function Compute's marks; what stands between them on one instance is the request's.
 const START: &str = "FC Invoke Start RequestId: ";

@@ -3,10 +3,11 @@
 
 use std::fmt::Error;
 
-use kip_control::{Figures, ScalingInfo};
+use kip_control::Figures;
 use kip_host::usage::Usage;
 use kip_relay::metrics::{BOUNDS, CounterSnapshot, FunctionCounters, Histogram, OTHER};
 use kip_tasks::{FunctionTasks, Summary};
+use kip_wire::ScalingInfo;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;

@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kip_api::wire::{DeployedVersion, Deployment, DeploymentResult};
-use kip_control::{FunctionInfo, VersionStatus};
 use kip_spec::{Problem, code};
+use kip_wire::{DeployedVersion, Deployment, DeploymentResult, FunctionInfo, VersionStatus};
 
 use crate::arguments::Deploy;
 use crate::client::Client;

@@ -1,8 +1,8 @@
 //! `kip doctor`: what this host offers, what the server says, and what is amiss.
 
-use kip_control::{HostInfo, InstanceInfo};
 use kip_host::directory::DataDirectory;
 use kip_host::disk::Kind;
+use kip_wire::{HostInfo, InstanceInfo};
 use serde::Serialize;
 
 use super::gpu;

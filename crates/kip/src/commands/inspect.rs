@@ -1,7 +1,8 @@
 //! `kip inspect` and `kip why`.
 
-use kip_control::{DecisionRecord, FunctionInfo, InstanceInfo, ScalingInfo};
+use kip_control::DecisionRecord;
 use kip_spec::InstanceId;
+use kip_wire::{FunctionInfo, InstanceInfo, ScalingInfo};
 use serde::Serialize;
 
 use crate::arguments::{Inspect, WhyArguments};

@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::Method;
-use kip_api::AcceptedTask;
+
 use kip_spec::{Millis, Problem, code};
-use kip_tasks::jobs::{JobInfo, JobRun};
-use kip_tasks::view::TaskInfo;
+use kip_wire::{AcceptedTask, JobInfo, JobRun, TaskInfo};
 
 use crate::arguments::tasks::{Job, Jobs};
 use crate::client::{Client, segment};

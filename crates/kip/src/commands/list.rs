@@ -1,7 +1,7 @@
 //! Lists: functions and instances.
 
-use kip_control::{FunctionInfo, HostInfo, InstanceInfo};
 use kip_spec::Bytes;
+use kip_wire::{FunctionInfo, HostInfo, InstanceInfo};
 
 use crate::client::Client;
 use crate::output::{Output, millis, table};

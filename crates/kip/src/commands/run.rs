@@ -1,8 +1,8 @@
 //! `kip run`: a program that runs to its end, as a run of a job that is made for it.
 
-use kip_api::wire::{Deployment, DeploymentResult};
 use kip_spec::{FunctionName, Problem, code};
-use kip_tasks::jobs::JobInfo;
+use kip_wire::{Deployment, DeploymentResult, JobInfo};
+
 use serde_json::{Map, Value, json};
 
 use super::jobs::follow;
