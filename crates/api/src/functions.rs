@@ -8,10 +8,14 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
 use kip_control::{DecisionRecord, VersionSource};
+use kip_records::metrics::{Evidence, Histogram};
 use kip_spec::function::FunctionSpec;
-use kip_spec::{FunctionName, Problem, code};
+use kip_spec::{FunctionName, Problem, VersionId, code};
 use kip_store::Object;
-use kip_wire::{DeployedVersion, Deployment, DeploymentResult, FunctionInfo, FunctionUsage, Rotation};
+use kip_wire::{
+    DeployedVersion, Deployment, DeploymentResult, FunctionInfo, FunctionUsage, LatencySummary, RevisionEvidence,
+    Rotation,
+};
 use serde::Deserialize;
 
 use crate::error::ApiResult;
@@ -120,6 +124,38 @@ pub(crate) async fn remove(
 ) -> ApiResult<Json<serde_json::Value>> {
     api.control.remove(&name, who.author()).await?;
     Ok(Json(serde_json::json!({"removed": name})))
+}
+
+pub(crate) async fn evidence(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> ApiResult<Json<Vec<RevisionEvidence>>> {
+    let all = api.control.evidence(&name)?;
+    Ok(Json(all.into_iter().map(|(version, evidence)| evidence_of(version, &evidence)).collect()))
+}
+
+fn evidence_of(version: VersionId, evidence: &Evidence) -> RevisionEvidence {
+    let Evidence { requests, failed, abandoned, latencies } = evidence;
+    RevisionEvidence {
+        version,
+        requests: *requests,
+        failed: *failed,
+        abandoned: *abandoned,
+        queue: summary(&latencies.queue),
+        first_byte: summary(&latencies.first_byte),
+        total: summary(&latencies.total),
+    }
+}
+
+fn summary(histogram: &Histogram) -> LatencySummary {
+    let count = histogram.count();
+    LatencySummary {
+        count,
+        mean_us: histogram.sum.checked_div(count),
+        p50_us: histogram.quantile(0.5),
+        p90_us: histogram.quantile(0.9),
+        p99_us: histogram.quantile(0.99),
+    }
 }
 
 pub(crate) async fn usage(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<FunctionUsage>> {

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-
 use kip_wire::JobInfo;
 use serde::Deserialize;
 

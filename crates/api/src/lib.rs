@@ -36,7 +36,7 @@ use hyper_util::service::TowerToHyperService;
 use kip_auth::Keys;
 use kip_control::Control;
 use kip_events::Events;
-use kip_relay::metrics::Metrics;
+use kip_records::metrics::Metrics;
 use kip_spec::{Problem, code};
 use kip_tasks::Tasks;
 use parking_lot::Mutex;

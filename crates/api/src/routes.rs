@@ -6,16 +6,14 @@ use axum::handler::Handler;
 use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
-
 use kip_auth::AuditRecord;
 use kip_control::{BackupManifest, DecisionRecord, RequestRecord, ScalingRecord, VersionSource};
 use kip_tasks::config::AsyncConfig;
-use kip_wire::{
-    FunctionInfo, FunctionUsage, InstanceInfo, JobInfo, KeyInfo, Recommendation, RestoreReport, Role, TaskEvent,
-    TaskInfo,
-};
-
 use kip_tasks::{Bulk, Summary};
+use kip_wire::{
+    FunctionInfo, FunctionUsage, InstanceInfo, JobInfo, KeyInfo, Recommendation, RestoreReport, RevisionEvidence, Role,
+    TaskEvent, TaskInfo,
+};
 
 use crate::guard::{RouteAccess, guard};
 use crate::openapi::{Doc, says};
@@ -145,6 +143,12 @@ pub(crate) fn table() -> Vec<Entry> {
             Operate,
             functions::usage,
             says("The time that instances of a function spent, by version and state").gives::<FunctionUsage>(),
+        ),
+        shows(
+            "/api/v1/functions/{name}/evidence",
+            Operate,
+            functions::evidence,
+            says("Counters and latencies of a function by revision, newest first").gives::<Vec<RevisionEvidence>>(),
         ),
         shows(
             "/api/v1/functions/{name}/requests",

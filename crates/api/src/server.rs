@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{Method, Uri};
-
 use kip_spec::{InstanceId, Problem, code};
 use kip_wire::{InstanceInfo, Status};
 

@@ -9,7 +9,7 @@ use kip_engine::{BodyEvent, Measure};
 use kip_fleet::{Event, Placer};
 use kip_host::tasks::Supervisor;
 use kip_spec::function::FunctionSpec;
-use kip_spec::{FunctionName, InstanceId};
+use kip_spec::{FunctionName, InstanceId, VersionId};
 use kip_store::{Author, Change, Effect, IfMatch, Object, Proposal, RecordStore, Seq, VersionSource};
 use kip_wire::{FunctionInfo, HostInfo, InstanceInfo, ServerEvent};
 use parking_lot::{Mutex, RwLock};
@@ -33,6 +33,7 @@ use crate::version::Version;
 use kip_records::Recorder;
 use kip_records::Traces;
 use kip_records::access_log::AccessLog;
+use kip_records::metrics::Evidence;
 
 /// Places for tasks that may be on their way.
 const OFFERS: usize = 4_096;
@@ -237,6 +238,18 @@ impl Control {
     /// [`Error::Store`].
     pub async fn versions(&self, function: FunctionName) -> Result<Vec<VersionSource>, Error> {
         Ok(self.shared.changes.read().revisions(function).await?)
+    }
+
+    /// What is known of each revision that a function's instances run or that serves, newest first.
+    ///
+    /// # Errors
+    /// [`Error::NoFunction`].
+    pub fn evidence(&self, name: &str) -> Result<Vec<(VersionId, Evidence)>, Error> {
+        let cell = self.require(name)?;
+        let versions: Vec<VersionId> = cell.lock().versions.keys().rev().copied().collect();
+        let metrics = &self.shared.options.metrics;
+        let of = |version: VersionId| (version, metrics.evidence(cell.number(), version.0).unwrap_or_default());
+        Ok(versions.into_iter().map(of).collect())
     }
 
     /// The host's ledger.

@@ -6,6 +6,7 @@ use kip_fleet::Inventory;
 use kip_host::tasks::Supervisor;
 use kip_records::TraceOptions;
 use kip_records::access_log::AccessLogOptions;
+use kip_records::metrics::Metrics;
 use kip_spec::InstanceId;
 use kip_store::Retention;
 
@@ -34,6 +35,8 @@ pub struct Options {
     pub access_log: Option<AccessLogOptions>,
     /// Where traces of requests go, if anywhere.
     pub traces: Option<TraceOptions>,
+    /// Where requests are counted: the evidence about revisions comes from it.
+    pub metrics: Metrics,
     /// Ends the server when a task that it cannot do without has ended.
     pub supervisor: Supervisor,
 }

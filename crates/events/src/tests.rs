@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kip_control::{Stores, testing};
-use kip_relay::metrics::Metrics;
+use kip_records::metrics::Metrics;
 use kip_spec::function::FunctionSpec;
 use kip_spec::job::{Job, Timer};
 use kip_store::gate::{CommitGate, GatedTasks};

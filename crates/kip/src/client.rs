@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full};
-
 use kip_host::http_client::{self, Answer};
 use kip_spec::{Problem, code};
 use kip_wire::{Errors, ServerInfo, Status};

@@ -13,7 +13,7 @@ use kip_gateway::Gateway;
 use kip_host::directory::DataDirectory;
 use kip_host::disk::Pressure;
 use kip_host::tasks::Supervisor;
-use kip_relay::metrics::Metrics;
+use kip_records::metrics::Metrics;
 use kip_spec::{Problem, code};
 use kip_store::{Changes, ControlStore, SqliteControl};
 use kip_tasks::Tasks;
@@ -134,6 +134,7 @@ pub(crate) async fn serve(
         folder: data.join("held"),
     };
     let held = kip_tasks::held_instances(tasks.as_ref(), &holders).await.map_err(store_problem)?;
+    let metrics = Metrics::new(config.metrics.functions);
     let options = kip_control::Options {
         boot: identity.boot,
         inventory: config.inventory.clone(),
@@ -145,6 +146,7 @@ pub(crate) async fn serve(
         retention: config.retention,
         access_log: config.access_log.clone(),
         traces: config.traces.clone(),
+        metrics: metrics.clone(),
         supervisor: supervisor.clone(),
     };
     let files = kip_control::Files { records: records.clone(), tasks: tasks.clone() };
@@ -152,7 +154,6 @@ pub(crate) async fn serve(
     let bodies = Bodies::from(body as Arc<dyn Body>);
     let control = Control::open(options, stores, bodies, events).await.map_err(Problem::from)?;
 
-    let metrics = Metrics::new(config.metrics.functions);
     let options = kip_tasks::config::Options {
         secret: task_secret(data)?,
         holders: Some(holders),

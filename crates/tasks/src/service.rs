@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kip_control::{Brake, Control, Link};
 use kip_host::clock::{boot_millis, wall_millis};
 use kip_host::failpoint::reached;
-use kip_relay::metrics::Metrics;
+use kip_records::metrics::Metrics;
 use kip_store::tasks::{
     NewTask, Step, SubmitOutcome, Task, TaskNumber, TaskProgress, TaskReader, TaskState, TaskStore,
 };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kip_control::{Control, Stores, testing};
 use kip_host::clock::wall_millis;
-use kip_relay::metrics::Metrics;
+use kip_records::metrics::Metrics;
 use kip_spec::function::FunctionSpec;
 use kip_store::gate::{CommitGate, GatedTasks};
 use kip_store::tasks::{

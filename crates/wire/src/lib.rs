@@ -22,4 +22,4 @@ pub use server::{
     ServerInfo, Status,
 };
 pub use task::{AcceptedTask, Attempt, StopResult, TaskCounts, TaskEvent, TaskInfo, TaskList};
-pub use usage::{Advice, FunctionUsage, Measurements, Recommendation, VersionUsage};
+pub use usage::{Advice, FunctionUsage, LatencySummary, Measurements, Recommendation, RevisionEvidence, VersionUsage};

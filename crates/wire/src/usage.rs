@@ -80,3 +80,37 @@ pub struct Recommendation {
     /// The advice; none if all is well, or nothing is known yet.
     pub advice: Vec<Advice>,
 }
+
+/// What is known of a revision since the server was started, from counters and histograms; requests are never sampled for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct RevisionEvidence {
+    /// The revision.
+    pub version: VersionId,
+    /// Requests that it served.
+    pub requests: u64,
+    /// Those that were answered with a status of 500 or more.
+    pub failed: u64,
+    /// Those whose caller left before there was a status.
+    pub abandoned: u64,
+    /// How long requests waited.
+    pub queue: LatencySummary,
+    /// From sending a request on to the answer's head.
+    pub first_byte: LatencySummary,
+    /// From arrival to the end.
+    pub total: LatencySummary,
+}
+
+/// Durations, from a histogram: a percentile is the upper bound of its bucket, absent beyond the last bound (5 minutes).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LatencySummary {
+    /// How many.
+    pub count: u64,
+    /// The mean.
+    pub mean_us: Option<u64>,
+    /// The median.
+    pub p50_us: Option<u64>,
+    /// Of ten, nine took no longer.
+    pub p90_us: Option<u64>,
+    /// Of a hundred, 99 took no longer.
+    pub p99_us: Option<u64>,
+}

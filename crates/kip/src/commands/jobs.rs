@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::Method;
-
 use kip_spec::{Millis, Problem, code};
 use kip_wire::{AcceptedTask, JobInfo, JobRun, TaskInfo};
 

@@ -2,7 +2,6 @@
 
 use kip_spec::{FunctionName, Problem, code};
 use kip_wire::{Deployment, DeploymentResult, JobInfo};
-
 use serde_json::{Map, Value, json};
 
 use super::jobs::follow;

@@ -6,9 +6,8 @@ use http::Method;
 use kip_api::TaskQuery;
 use kip_spec::{Millis, Problem, code};
 use kip_tasks::config::{AsyncConfig, Destination, Destinations};
-use kip_wire::{StopResult, TaskEvent, TaskInfo, TaskList};
-
 use kip_tasks::{Bulk, Summary};
+use kip_wire::{StopResult, TaskEvent, TaskInfo, TaskList};
 use serde_json::json;
 
 use crate::arguments::tasks::{
