@@ -7,7 +7,7 @@ use crate::tree;
 
 /// A room and the rooms it may know besides [`EVERYBODY`]. Rooms that do not exist yet are here already.
 const ROOMS: [(&str, &[&str]); 22] = [
-    ("gateway", &["relay", "auth", "tasks", "control", "records"]),
+    ("gateway", &["wire", "relay", "auth", "tasks", "control", "records"]),
     ("api", &["wire", "relay", "auth", "manifest", "control", "tasks", "events", "models", "records", "store", "sim"]),
     ("fc", &["wire", "relay", "auth", "manifest", "control", "tasks", "events", "models", "records", "store", "sim"]),
     (
@@ -15,18 +15,18 @@ const ROOMS: [(&str, &[&str]); 22] = [
         &["wire", "relay", "auth", "manifest", "control", "tasks", "events", "models", "records", "store", "sim"],
     ),
     ("wire", &[]),
-    ("events", &["tasks", "relay", "store"]),
-    ("tasks", &["queue", "relay", "control", "store"]),
+    ("events", &["wire", "tasks", "relay", "control", "records", "queue", "store"]),
+    ("tasks", &["wire", "queue", "relay", "control", "records", "store"]),
     ("relay", &["fleet", "control", "records"]),
-    ("control", &["fleet", "engine", "freezer", "models", "records", "store"]),
-    ("records", &["fleet", "store"]),
+    ("control", &["wire", "fleet", "engine", "freezer", "models", "records", "store"]),
+    ("records", &["wire", "fleet", "store"]),
     ("engine", &[]),
     ("freezer", &[]),
     ("models", &["store"]),
-    ("auth", &["store"]),
+    ("auth", &["wire", "store"]),
     ("sim", &["fleet", "queue"]),
     ("store", &[]),
-    ("manifest", &[]),
+    ("manifest", &["wire"]),
     ("fleet", &[]),
     ("queue", &[]),
     ("infer", &[]),

@@ -5,17 +5,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::command::{command, show};
-use crate::{arrows, circles, crates, errors, generated, schema};
+use crate::{arrows, circles, crates, errors, generated, schema, words};
 
 /// A check and its name.
 type Stage = (&'static str, fn() -> Result<()>);
 
 /// Runs every check, also after one has failed, and says at the end which did.
 pub(crate) fn run() -> Result<()> {
-    let stages: [Stage; 10] = [
+    let stages: [Stage; 11] = [
         ("format", || show(command("cargo", &["fmt", "--all", "--check"]))),
         ("arrows", arrows::run),
         ("circles", circles::run),
+        ("words", words::run),
         ("crates", crates::run),
         ("errors", || errors::run(false)),
         ("schema", || schema::run(false)),

@@ -20,6 +20,7 @@ mod sim;
 mod soak;
 mod test;
 mod tree;
+mod words;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ Tasks of development. Usage: cargo xtask <task>
   schema [--write]  docs/schema/kip.schema.json; --write brings it up to date
   openapi [--write]   compares docs/api/openapi.json with the routes and types of the API, or writes it
   databases [--write] compares docs/schema/*.sql with the migrations, or writes them
+  words             names of types and phrases that STYLE rules 16 and 17 ban (xtask/words.txt)
   sim [OPTIONS]     the simulator: --seeds N, --from S or --dice; --seed N --trace replays one (--only, --requests and --without
                     make it smaller); --script FILE plays a script; --bless writes all transcripts anew
   fuzz [SECONDS]    fuzz targets of the data plane, for a minute unless said otherwise, repeatable;
@@ -84,6 +86,7 @@ fn run(arguments: &[String]) -> Result<bool> {
         ["install"] => install::run(),
         ["arrows"] => arrows::run(),
         ["circles"] => circles::run(),
+        ["words"] => words::run(),
         ["crates"] => crates::run(),
         ["errors"] => errors::run(false),
         ["errors", "--write"] => errors::run(true),

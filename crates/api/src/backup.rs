@@ -6,11 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
-use kip_control::{BackupManifest, RestoreReport};
+use kip_control::BackupManifest;
+use kip_wire::{Backup, Health, Restore, RestoreReport};
 
 use crate::error::ApiResult;
 use crate::guard::Requester;
-use crate::wire::{Backup, Health, Restore};
+
 use crate::{Api, bad_request, key_problem};
 
 fn absolute(file: &str) -> ApiResult<PathBuf> {

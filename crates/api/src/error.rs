@@ -4,8 +4,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use kip_spec::{Problem, code};
-
-use crate::wire::Errors;
+use kip_wire::Errors;
 
 /// One problem or several.
 #[derive(Debug)]

@@ -7,17 +7,21 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
-use kip_control::{DecisionRecord, FunctionInfo, FunctionUsage, VersionSource};
+use kip_control::{DecisionRecord, VersionSource};
+use kip_records::metrics::{Evidence, Histogram};
 use kip_spec::function::{FunctionSpec, Program};
 use kip_spec::secret::{self, masked_text};
-use kip_spec::{FunctionName, Problem, code};
+use kip_spec::{FunctionName, Problem, VersionId, code};
 use kip_store::Object;
+use kip_wire::{
+    DeployedVersion, Deployment, DeploymentResult, FunctionInfo, FunctionUsage, LatencySummary, RevisionEvidence,
+    Rotation,
+};
 use serde::Deserialize;
 
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
 use crate::guard::{Requester, tagged};
-use crate::wire::{DeployedVersion, Deployment, DeploymentResult, Rotation};
 use crate::{Api, bad_request, unchanged};
 
 /// How many records to give, newest first.
@@ -87,7 +91,7 @@ pub(crate) async fn deploy(
         true => Vec::new(),
         false => api.control.deploy(specs, text, "kip.yaml", author).await?,
     };
-    api.tasks.jobs_changed();
+    api.events.jobs_changed();
     let deployed: Vec<DeployedVersion> = deployed.into_iter().map(|one| made(one.function, one.version)).collect();
     if start {
         for made in deployed.iter().filter(|made| !made.job) {
@@ -158,6 +162,38 @@ pub(crate) async fn remove(
 ) -> ApiResult<Json<serde_json::Value>> {
     api.control.remove(&name, who.author()).await?;
     Ok(Json(serde_json::json!({"removed": name})))
+}
+
+pub(crate) async fn evidence(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> ApiResult<Json<Vec<RevisionEvidence>>> {
+    let all = api.control.evidence(&name)?;
+    Ok(Json(all.into_iter().map(|(version, evidence)| evidence_of(version, &evidence)).collect()))
+}
+
+fn evidence_of(version: VersionId, evidence: &Evidence) -> RevisionEvidence {
+    let Evidence { requests, failed, abandoned, latencies } = evidence;
+    RevisionEvidence {
+        version,
+        requests: *requests,
+        failed: *failed,
+        abandoned: *abandoned,
+        queue: summary(&latencies.queue),
+        first_byte: summary(&latencies.first_byte),
+        total: summary(&latencies.total),
+    }
+}
+
+fn summary(histogram: &Histogram) -> LatencySummary {
+    let count = histogram.count();
+    LatencySummary {
+        count,
+        mean_us: histogram.sum.checked_div(count),
+        p50_us: histogram.quantile(0.5),
+        p90_us: histogram.quantile(0.9),
+        p99_us: histogram.quantile(0.99),
+    }
 }
 
 pub(crate) async fn usage(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<FunctionUsage>> {

@@ -12,12 +12,13 @@ use axum::http::header::{ETAG, HOST, IF_MATCH, ORIGIN};
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use kip_auth::{DEFAULT_TENANT, Key, Role};
+use kip_auth::{DEFAULT_TENANT, Key};
 use kip_host::clock::wall_millis;
 use kip_spec::origin::{authority_of, is_of_this_machine};
 use kip_spec::{Code, Problem, code};
 use kip_store::{Author, Seq};
 use kip_tasks::tenant::TenantScope;
+use kip_wire::Role;
 use parking_lot::Mutex;
 use serde::Serialize;
 

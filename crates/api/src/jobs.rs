@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use kip_tasks::jobs::JobInfo;
+use kip_wire::JobInfo;
 use serde::Deserialize;
 
 use crate::error::ApiResult;
@@ -22,7 +22,7 @@ pub(crate) struct RunsQuery {
 }
 
 pub(crate) async fn list(State(api): State<Api>, who: Requester) -> ApiResult<Json<Vec<JobInfo>>> {
-    let mut jobs = api.tasks.jobs(&who.tenant_scope(None)).await?;
+    let mut jobs = api.events.jobs(&who.tenant_scope(None)).await?;
     jobs.retain(|job| who.sees(&job.name));
     Ok(Json(jobs))
 }
@@ -37,7 +37,7 @@ pub(crate) async fn show(
     if !(1..=MANY).contains(&runs) {
         return Err(bad_request(format!("`runs` is 1 to {MANY}, not {runs}")));
     }
-    Ok(Json(api.tasks.job(&who.tenant_scope(None), &name, runs).await?))
+    Ok(Json(api.events.job(&who.tenant_scope(None), &name, runs).await?))
 }
 
 pub(crate) async fn pause(
@@ -46,8 +46,8 @@ pub(crate) async fn pause(
     Path(name): Path<String>,
 ) -> ApiResult<Json<JobInfo>> {
     who.changes(name.clone());
-    api.tasks.pause_job(&name, true).await?;
-    Ok(Json(api.tasks.job(&who.tenant_scope(None), &name, 1).await?))
+    api.events.pause_job(&name, true).await?;
+    Ok(Json(api.events.job(&who.tenant_scope(None), &name, 1).await?))
 }
 
 pub(crate) async fn resume(
@@ -56,6 +56,6 @@ pub(crate) async fn resume(
     Path(name): Path<String>,
 ) -> ApiResult<Json<JobInfo>> {
     who.changes(name.clone());
-    api.tasks.pause_job(&name, false).await?;
-    Ok(Json(api.tasks.job(&who.tenant_scope(None), &name, 1).await?))
+    api.events.pause_job(&name, false).await?;
+    Ok(Json(api.events.job(&who.tenant_scope(None), &name, 1).await?))
 }

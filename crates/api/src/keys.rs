@@ -4,15 +4,16 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
-use kip_auth::{IssuedKey, KeyChange, KeyInfo, NewKey, Role};
+use kip_auth::{IssuedKey, KeyChange, NewKey};
 use kip_host::clock::wall_millis;
 use kip_spec::{FunctionName, Millis, Problem, Rate, code};
 use kip_store::Seq;
+use kip_wire::{KeyAnswer, KeyInfo, KeyRotation, KeySettings, Role};
 
 use crate::error::ApiResult;
 use crate::extract::Path;
 use crate::guard::{Requester, tagged};
-use crate::wire::keys::{KeyAnswer, KeyRotation, KeySettings};
+
 use crate::{Api, bad_request, key_problem};
 
 pub(crate) async fn list(State(api): State<Api>) -> Json<Vec<KeyInfo>> {

@@ -21,7 +21,6 @@ mod routes;
 mod server;
 mod tasks;
 mod unchanged;
-pub mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,7 +36,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use kip_auth::Keys;
 use kip_control::Control;
-use kip_relay::metrics::Metrics;
+use kip_events::Events;
+use kip_records::metrics::Metrics;
 use kip_spec::{Problem, code};
 use kip_tasks::Tasks;
 use parking_lot::Mutex;
@@ -45,7 +45,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use crate::tasks::{AcceptedTask, StopResult, TaskList, TaskQuery};
+pub use crate::tasks::TaskQuery;
 
 use crate::error::ApiError;
 use crate::guard::Peer;
@@ -55,9 +55,10 @@ use crate::guard::Peer;
 pub struct Api {
     control: Control,
     keys: Keys,
-    about: Arc<wire::ServerInfo>,
+    about: Arc<kip_wire::ServerInfo>,
     metrics: Metrics,
     tasks: Tasks,
+    events: Events,
     /// Metrics are shown without a key.
     metrics_open: bool,
     stop: watch::Sender<bool>,
@@ -75,13 +76,14 @@ impl Api {
     pub fn new(
         control: Control,
         keys: Keys,
-        about: wire::ServerInfo,
+        about: kip_wire::ServerInfo,
         stop: watch::Sender<bool>,
         metrics: Metrics,
         tasks: Tasks,
+        events: Events,
     ) -> Self {
         let about = Arc::new(about);
-        Self { control, keys, about, metrics, tasks, metrics_open: false, stop, refusals: Arc::default() }
+        Self { control, keys, about, metrics, tasks, events, metrics_open: false, stop, refusals: Arc::default() }
     }
 
     /// Shows metrics without a key, where no other machine can reach it.

@@ -9,7 +9,7 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use kip_control::Figures;
-use kip_relay::metrics::{CounterSnapshot, FunctionCounters};
+use kip_records::metrics::{CounterSnapshot, FunctionCounters};
 use prometheus_client::registry::Registry;
 
 use crate::Api;

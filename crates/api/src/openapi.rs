@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::http::Method;
+use kip_wire::Errors;
 use schemars::generate::{Contract, SchemaSettings};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::guard::COMPARED;
 use crate::routes::{Entry, open_paths, table};
-use crate::wire::Errors;
 
 /// Where schemas stand in the document.
 const SCHEMAS: &str = "/components/schemas";

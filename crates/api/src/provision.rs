@@ -4,18 +4,19 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
-use kip_control::{LATEST, ProvisionInfo, Recommendation, ScalingRecord};
+use kip_control::{LATEST, ProvisionInfo, ScalingRecord};
 use kip_manifest::provision;
 use kip_spec::scaling::{Fc, Scaling};
 use kip_spec::{Finite, Millis, Problem, code};
 use kip_store::Object;
+use kip_wire::{Provision, Recommendation};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
 use crate::guard::{Requester, tagged};
-use crate::wire::provision::Provision;
+
 use crate::{Api, bad_request};
 
 /// For whom.

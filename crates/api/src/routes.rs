@@ -6,23 +6,18 @@ use axum::handler::Handler;
 use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
-use kip_auth::Role;
-
-use kip_auth::{AuditRecord, KeyInfo};
-use kip_control::{
-    BackupManifest, DecisionRecord, FunctionInfo, FunctionUsage, InstanceInfo, Recommendation, RequestRecord,
-    RestoreReport, ScalingRecord, VersionSource,
-};
+use kip_auth::AuditRecord;
+use kip_control::{BackupManifest, DecisionRecord, RequestRecord, ScalingRecord, VersionSource};
 use kip_tasks::config::AsyncConfig;
-use kip_tasks::jobs::JobInfo;
-use kip_tasks::view::{TaskEvent, TaskInfo};
 use kip_tasks::{Bulk, Summary};
+use kip_wire::{
+    FunctionInfo, FunctionUsage, InstanceInfo, JobInfo, KeyInfo, Recommendation, RestoreReport, RevisionEvidence, Role,
+    TaskEvent, TaskInfo,
+};
 
 use crate::guard::{RouteAccess, guard};
 use crate::openapi::{Doc, says};
-use crate::{
-    Api, audit, backup, functions, jobs, keys, logs, metrics, openapi, provision, requests, server, tasks, wire,
-};
+use crate::{Api, audit, backup, functions, jobs, keys, logs, metrics, openapi, provision, requests, server, tasks};
 
 /// An object whose fields are described elsewhere.
 type Fields = serde_json::Map<String, serde_json::Value>;
@@ -80,7 +75,7 @@ pub(crate) fn open_paths() -> Vec<Entry> {
         open(
             Method::GET,
             READY,
-            says("Whether the server takes requests and changes").gives::<wire::Health>().empty(503, unready),
+            says("Whether the server takes requests and changes").gives::<kip_wire::Health>().empty(503, unready),
         ),
         open(
             Method::POST,
@@ -103,8 +98,13 @@ pub(crate) fn table() -> Vec<Entry> {
     let put = || (Method::PUT, MethodFilter::PUT);
     let delete = || (Method::DELETE, MethodFilter::DELETE);
     vec![
-        shows("/api/v1/gateway", Invoke, server::gateway, says("Where functions are called").gives::<wire::Gateway>()),
-        shows("/api/v1/status", Operate, server::status, says("The server and its host").gives::<wire::Status>()),
+        shows(
+            "/api/v1/gateway",
+            Invoke,
+            server::gateway,
+            says("Where functions are called").gives::<kip_wire::Gateway>(),
+        ),
+        shows("/api/v1/status", Operate, server::status, says("The server and its host").gives::<kip_wire::Status>()),
         shows(
             METRICS,
             Operate,
@@ -145,6 +145,12 @@ pub(crate) fn table() -> Vec<Entry> {
             says("The time that instances of a function spent, by version and state").gives::<FunctionUsage>(),
         ),
         shows(
+            "/api/v1/functions/{name}/evidence",
+            Operate,
+            functions::evidence,
+            says("Counters and latencies of a function by revision, newest first").gives::<Vec<RevisionEvidence>>(),
+        ),
+        shows(
             "/api/v1/functions/{name}/requests",
             Operate,
             requests::of_function,
@@ -156,7 +162,7 @@ pub(crate) fn table() -> Vec<Entry> {
             "/api/v1/functions/{name}/logs",
             Operate,
             logs::logs,
-            says("The output of instances").query::<logs::LogQuery>().gives_lines::<wire::LogLine>(),
+            says("The output of instances").query::<logs::LogQuery>().gives_lines::<kip_wire::LogLine>(),
         ),
         shows(
             "/api/v1/functions/{name}/scaling",
@@ -178,7 +184,7 @@ pub(crate) fn table() -> Vec<Entry> {
             provision::show,
             says("The provisioned instances of a qualifier")
                 .query::<provision::FunctionQuery>()
-                .gives::<wire::provision::Provision>()
+                .gives::<kip_wire::Provision>()
                 .tagged(),
         ),
         changes(
@@ -190,7 +196,7 @@ pub(crate) fn table() -> Vec<Entry> {
             says("Sets the provisioned instances of a qualifier")
                 .query::<provision::FunctionQuery>()
                 .takes::<Fields>()
-                .gives::<wire::provision::Provision>(),
+                .gives::<kip_wire::Provision>(),
         ),
         changes(
             delete(),
@@ -204,7 +210,7 @@ pub(crate) fn table() -> Vec<Entry> {
             "/api/v1/provisions",
             Operate,
             provision::list,
-            says("All provisioned instances, by function").gives::<Vec<wire::provision::Provision>>(),
+            says("All provisioned instances, by function").gives::<Vec<kip_wire::Provision>>(),
         ),
         shows(
             "/api/v1/requests",
@@ -225,7 +231,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Operate,
             "function.rotate",
             functions::rotate,
-            says("Replaces every instance of a function, its successor first").gives::<wire::Rotation>(),
+            says("Replaces every instance of a function, its successor first").gives::<kip_wire::Rotation>(),
         ),
         changes(
             post(),
@@ -234,8 +240,8 @@ pub(crate) fn table() -> Vec<Entry> {
             "function.deploy",
             functions::deploy,
             says("Deploys the functions of a manifest, all or none")
-                .takes::<wire::Deployment>()
-                .gives::<wire::DeploymentResult>(),
+                .takes::<kip_wire::Deployment>()
+                .gives::<kip_wire::DeploymentResult>(),
         ),
         changes(
             delete(),
@@ -245,12 +251,16 @@ pub(crate) fn table() -> Vec<Entry> {
             functions::remove,
             says("Removes a function").gives::<Fields>(),
         ),
-        works(TASKS_OF_FUNCTION, tasks::submit, says("Submits a task").takes_bytes().accepts::<tasks::AcceptedTask>()),
+        works(
+            TASKS_OF_FUNCTION,
+            tasks::submit,
+            says("Submits a task").takes_bytes().accepts::<kip_wire::AcceptedTask>(),
+        ),
         shows(
             TASKS_OF_FUNCTION,
             Operate,
             tasks::of_function,
-            says("The tasks of a function").query::<tasks::TaskQuery>().gives::<tasks::TaskList>(),
+            says("The tasks of a function").query::<tasks::TaskQuery>().gives::<kip_wire::TaskList>(),
         ),
         shows(
             "/api/v1/functions/{name}/tasks/{id}",
@@ -287,7 +297,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Operate,
             "task.stop",
             tasks::stop,
-            says("Stops a task").query::<tasks::OfTenant>().gives::<tasks::StopResult>(),
+            says("Stops a task").query::<tasks::OfTenant>().gives::<kip_wire::StopResult>(),
         ),
         changes(
             post(),
@@ -295,7 +305,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Operate,
             "task.retry",
             tasks::retry,
-            says("Runs a task that is over once more").query::<tasks::OfTenant>().gives::<tasks::StopResult>(),
+            says("Runs a task that is over once more").query::<tasks::OfTenant>().gives::<kip_wire::StopResult>(),
         ),
         changes(
             delete(),
@@ -332,7 +342,7 @@ pub(crate) fn table() -> Vec<Entry> {
             "/api/v1/tasks",
             Operate,
             tasks::all,
-            says("The tasks of all functions").query::<tasks::TaskQuery>().gives::<tasks::TaskList>(),
+            says("The tasks of all functions").query::<tasks::TaskQuery>().gives::<kip_wire::TaskList>(),
         ),
         shows(
             "/api/v1/tasks/summary",
@@ -401,7 +411,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Admin,
             "key.create",
             keys::create,
-            says("Makes a key").takes::<wire::keys::KeySettings>().gives::<wire::keys::KeyAnswer>(),
+            says("Makes a key").takes::<kip_wire::KeySettings>().gives::<kip_wire::KeyAnswer>(),
         ),
         changes(
             patch(),
@@ -409,7 +419,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Admin,
             "key.change",
             keys::change,
-            says("Changes a key").takes::<wire::keys::KeySettings>().gives::<wire::keys::KeyAnswer>(),
+            says("Changes a key").takes::<kip_wire::KeySettings>().gives::<kip_wire::KeyAnswer>(),
         ),
         changes(
             post(),
@@ -417,7 +427,7 @@ pub(crate) fn table() -> Vec<Entry> {
             Admin,
             "key.rotate",
             keys::rotate,
-            says("Gives a key a new secret").takes::<wire::keys::KeyRotation>().gives::<wire::keys::KeyAnswer>(),
+            says("Gives a key a new secret").takes::<kip_wire::KeyRotation>().gives::<kip_wire::KeyAnswer>(),
         ),
         changes(
             delete(),
@@ -440,7 +450,7 @@ pub(crate) fn table() -> Vec<Entry> {
             "server.backup",
             backup::backup,
             says("Writes a backup into a file on the server's machine")
-                .takes::<wire::Backup>()
+                .takes::<kip_wire::Backup>()
                 .gives::<BackupManifest>(),
         ),
         changes(
@@ -450,7 +460,7 @@ pub(crate) fn table() -> Vec<Entry> {
             "server.restore",
             backup::restore,
             says("Restores a backup from a file on the server's machine")
-                .takes::<wire::Restore>()
+                .takes::<kip_wire::Restore>()
                 .gives::<RestoreReport>(),
         ),
         changes(

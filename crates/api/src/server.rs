@@ -3,18 +3,18 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{Method, Uri};
-use kip_control::InstanceInfo;
 use kip_spec::{InstanceId, Problem, code};
+use kip_wire::{InstanceInfo, Status};
 
 use crate::error::{ApiError, ApiResult};
 use crate::extract::Path;
 use crate::guard::Requester;
-use crate::wire::Status;
-use crate::{Api, bad_request, wire};
+
+use crate::{Api, bad_request};
 
 /// Where functions are called: all that somebody who may only call them needs of the API.
-pub(crate) async fn gateway(State(api): State<Api>) -> Json<wire::Gateway> {
-    Json(wire::Gateway { gateway: api.about.gateway })
+pub(crate) async fn gateway(State(api): State<Api>) -> Json<kip_wire::Gateway> {
+    Json(kip_wire::Gateway { gateway: api.about.gateway })
 }
 
 pub(crate) async fn status(State(api): State<Api>, who: Requester) -> Json<Status> {

@@ -13,8 +13,9 @@ use axum::response::{IntoResponse, Response};
 use kip_spec::{Code, Problem, RequestId, code};
 use kip_tasks::config::{AsyncConfig, LATEST};
 use kip_tasks::tenant::TenantScope;
-use kip_tasks::view::{self, TaskInfo};
+use kip_tasks::view;
 use kip_tasks::{Bulk, BulkAction, Error, Submission, Summary, TaskFilter, TaskNumber, TaskState, Unfinished};
+use kip_wire::{AcceptedTask, StopResult, TaskInfo, TaskList};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ApiError, ApiResult};
@@ -34,33 +35,16 @@ const BODY_IDLE: Duration = Duration::from_secs(60);
 /// A stream without news says so, so that nobody takes it for dead.
 const QUIET: Duration = Duration::from_secs(15);
 
-impl From<Error> for ApiError {
-    fn from(error: Error) -> Self {
+impl From<kip_events::Error> for ApiError {
+    fn from(error: kip_events::Error) -> Self {
         Problem::from(error).into()
     }
 }
 
-/// An answer about a task that was taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AcceptedTask {
-    /// The id that it is known by.
-    pub task_id: String,
-    /// The id of the request that brought it.
-    pub request_id: String,
-    /// The same request was taken before.
-    pub known: bool,
-}
-
-/// Some tasks, and where to go on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct TaskList {
-    /// The tasks.
-    pub tasks: Vec<TaskInfo>,
-    /// What to ask for next; none at the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_token: Option<String>,
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        Problem::from(error).into()
+    }
 }
 
 /// The filters of lists, as Function Compute writes them.
@@ -374,14 +358,6 @@ pub(crate) async fn events(
     });
     let kind = if sse { "text/event-stream" } else { "application/x-ndjson" };
     Ok(([(CONTENT_TYPE, kind)], Body::from_stream(stream)).into_response())
-}
-
-/// Where a task stands after it was told to stop.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[schemars(rename = "TaskStanding")]
-pub struct StopResult {
-    /// Its state.
-    pub status: String,
 }
 
 pub(crate) async fn stop(

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use kip_auth::{Author, KeyChange, Keys, NewKey, Role, credential};
+use kip_auth::{Author, KeyChange, Keys, NewKey, credential};
 use kip_host::clock::monotonic_micros;
 use kip_store::{Changes, SqliteControl};
+use kip_wire::Role;
 
 const CHECKS: u64 = 1_000_000;
 

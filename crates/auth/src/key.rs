@@ -1,65 +1,17 @@
 //! One key: what it may do, and whether it is taken now.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use kip_spec::{Problem, Rate, code};
 use kip_store::StoredKey;
-use serde::{Deserialize, Serialize};
+use kip_wire::{KeyInfo, Role};
 
 /// The tenant of keys that name none.
 pub const DEFAULT_TENANT: &str = "default";
 
 /// The last use is noted to this many milliseconds, so that a busy key is not written by every thread at every request.
 const USE_STEP: i64 = 1_000;
-
-/// What a key may do. Each role includes those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Call functions through the gateway.
-    Invoke,
-    /// See everything through the API, and replace instances.
-    Operate,
-    /// Deploy and remove functions.
-    Deploy,
-    /// Keys, backups, the audit record, the end of the server.
-    Admin,
-}
-
-impl Role {
-    /// All of them, the lowest first.
-    pub const ALL: [Self; 4] = [Self::Invoke, Self::Operate, Self::Deploy, Self::Admin];
-
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Invoke => "invoke",
-            Self::Operate => "operate",
-            Self::Deploy => "deploy",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Role {
-    type Err = Problem;
-
-    fn from_str(text: &str) -> Result<Self, Problem> {
-        Self::ALL.into_iter().find(|role| role.name() == text).ok_or_else(|| {
-            Problem::new(code::KEY_INVALID, format!("`{text}` is not a role"))
-                .hint("roles are invoke, operate, deploy and admin; each includes those before it")
-        })
-    }
-}
 
 /// A key as the server holds it. What changes makes a new one of these; only its last use is shared between them.
 #[derive(Debug, Clone)]
@@ -69,42 +21,6 @@ pub struct Key {
     tenant: Arc<str>,
     role: Role,
     pub(crate) used: Arc<AtomicI64>,
-}
-
-/// A key as people see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct KeyInfo {
-    /// Its name.
-    pub name: String,
-    /// Its number, never given again.
-    pub id: u64,
-    /// Its revision: the number of the commit that changed it last.
-    #[serde(default)]
-    pub rev: u64,
-    /// What it may do.
-    pub role: Role,
-    /// `active`, `disabled` or `expired`.
-    pub state: String,
-    /// The only functions it is for; empty means all.
-    pub functions: Vec<String>,
-    /// How many requests it may send.
-    pub rate: Option<Rate>,
-    /// How many of them at once.
-    pub burst: Option<u32>,
-    /// How many it may have in flight.
-    pub concurrency: Option<u32>,
-    /// Whose it is.
-    pub tenant: String,
-    /// When it was made, milliseconds since 1970.
-    pub created: i64,
-    /// When it ends, milliseconds since 1970.
-    pub expires: Option<i64>,
-    /// When it was last used, milliseconds since 1970.
-    pub last_use: Option<i64>,
-    /// When its secret was last replaced, milliseconds since 1970.
-    pub rotated: Option<i64>,
-    /// Until when the secret before that is taken too, milliseconds since 1970.
-    pub previous_until: Option<i64>,
 }
 
 impl Key {

@@ -20,11 +20,12 @@ use http::header::AUTHORIZATION;
 use kip_host::clock::wall_millis;
 use kip_spec::{Problem, code};
 use kip_store::{Changes, StoredKey};
+use kip_wire::{KeyInfo, Role};
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 
 pub use error::Error;
-pub use key::{DEFAULT_TENANT, Key, KeyInfo, Role};
+pub use key::{DEFAULT_TENANT, Key};
 pub use kip_store::{AuditFilter, AuditRecord, Author};
 pub use manage::{IssuedKey, KeyChange, NewKey};
 

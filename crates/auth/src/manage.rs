@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use kip_host::clock::wall_millis;
 use kip_spec::{FunctionName, Millis, Rate};
 use kip_store::{Author, Change, CommitTurn, Effect, Object, StoredKey};
+use kip_wire::{KeyInfo, Role};
 
-use crate::key::{DEFAULT_TENANT, Key, KeyInfo, Role};
+use crate::key::{DEFAULT_TENANT, Key};
 use crate::{Error, Keys, administrator_file, generate, hash};
 
 /// A key that is wanted.

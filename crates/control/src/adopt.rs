@@ -13,9 +13,10 @@ use kip_store::{DecisionRecord, Record};
 
 use crate::Version;
 use crate::cell::Cell;
-use crate::control::{Error, Shared};
 use crate::devices;
+use crate::error::Error;
 use crate::link::Link;
+use crate::shared::Shared;
 use kip_records::decision::Decision;
 
 /// Between two looks at the connections that an earlier server left: quick at first, since most end at once.
@@ -158,13 +159,6 @@ impl Shared {
     pub(crate) fn memo(&self, cell: &Cell, instance: InstanceId) -> String {
         let kind = cell.look(&cell.lock(), |core| core.instance(instance).map(|instance| instance.kind)).flatten();
         kind.unwrap_or_default().name().to_owned()
-    }
-
-    /// An instance is gone.
-    pub(crate) fn disown(&self, instance: InstanceId) {
-        if instance.boot != self.boot {
-            self.adopted.write().remove(&instance);
-        }
     }
 }
 

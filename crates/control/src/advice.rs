@@ -1,11 +1,13 @@
 //! Advice about a function's scaling settings: its records, and what is known of living instances.
 
 use kip_records::RequestFilter;
-use kip_records::advice::{Advice, Recommendation, measure, rules};
+use kip_records::advice::{measure, rules};
 use kip_spec::function::FunctionSpec;
 use kip_spec::{InstanceId, Millis};
+use kip_wire::{Advice, Recommendation};
 
-use crate::control::{Control, Error};
+use crate::control::Control;
+use crate::error::Error;
 
 /// Records that are looked at.
 const MOST: u32 = 10_000;

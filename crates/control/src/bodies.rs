@@ -7,8 +7,6 @@ use kip_engine::{Adoption, Body, Measure};
 use kip_fleet::Place;
 use kip_spec::InstanceId;
 
-use crate::cell::Cell;
-
 /// A body for each pool, in the order of the inventory.
 #[derive(Debug, Clone)]
 pub struct Bodies {
@@ -81,11 +79,5 @@ impl Bodies {
         for (_, body) in self.all() {
             body.clean_up().await;
         }
-    }
-
-    /// The body of an instance; of the local pool, if the function does not know it.
-    pub(crate) fn of(&self, cell: &Cell, instance: InstanceId) -> &Arc<dyn Body> {
-        let place = cell.look(&cell.lock(), |core| core.instance(instance).map(|instance| instance.place));
-        self.at(place.flatten().unwrap_or_default())
     }
 }

@@ -7,30 +7,66 @@ use std::sync::{Arc, Weak};
 use kip_engine::{InstanceEnd, StartError};
 use kip_fleet::router::Message;
 use kip_fleet::{
-    Backlog, Call, Class, CoreHost, CoreNumber, Effect, Event, FoundState, FunctionCore, Inventory, Now, ProbeFailure,
-    Reason, Recovery, Refusal, StartFailure, StartKind, State, Ticket,
+    Backlog, Call, Change, Class, CoreHost, CoreNumber, Effect, Event, FoundState, FunctionCore, Inventory, Now, Place,
+    ProbeFailure, Qualifier, Reason, Recovery, Refusal, StartFailure, StartKind, State, Ticket,
 };
 use kip_spec::scaling::Fc;
 use kip_spec::{FunctionName, InstanceId, VersionId};
+use kip_wire::VersionStatus;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::Version;
 use crate::bodies::Bodies;
-use crate::control::Shared;
-use crate::figures::Tally;
-use crate::info::{Outcomes, VersionStatus};
 use crate::link::{Link, Presence};
+use crate::outcomes::Outcomes;
 use crate::permit::{Permit, QueuedRequest, RequestRefusal, Verdict};
-use crate::reminder::UnusedInstances;
-use crate::scaling::{LastLogged, PolicyObservation};
+use crate::tally::Tally;
+use crate::unused::UnusedInstances;
+
+/// What a function reaches of the server around it.
+pub(crate) trait Surroundings: std::fmt::Debug + Send + Sync {
+    /// How often the server was started, this time included.
+    fn boot(&self) -> u32;
+    fn bodies(&self) -> Bodies;
+    fn inventory(&self) -> Inventory;
+    fn post(&self, message: Message);
+    /// Called under the cell's lock.
+    fn instance_changed(
+        &self,
+        cell: &Arc<Cell>,
+        change: Change,
+        place: Option<Place>,
+        detail: Option<&Arc<str>>,
+        link: Option<&Arc<Link>>,
+    );
+    /// What keeps an instance from the room that it waits for.
+    fn in_the_way(&self, instance: InstanceId) -> Option<String>;
+    /// The instance is gone: nobody asks for its owner any more.
+    fn disown(&self, instance: InstanceId);
+    /// Called under the cell's lock, right after the step.
+    fn note_scaling(&self, cell: &Cell, core: &FunctionCore, told: &mut LastLogged, looked: PolicyObservation);
+    /// Offers a place to tasks. False if it comes back at once.
+    fn offer(&self, permit: Permit) -> bool;
+    fn carry_out(self: Arc<Self>, cell: &Arc<Cell>, effect: Effect);
+}
+
+/// Which policy looked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum PolicyObservation {
+    Version(VersionId),
+    Qualifier(Qualifier),
+}
+
+/// By policy, what was last written into the decision log, where only changes are, and looks since the last first line.
+pub(crate) type LastLogged = BTreeMap<String, (u32, u32)>;
 
 /// One function.
 #[derive(Debug)]
 pub struct Cell {
     pub(crate) number: CoreNumber,
     name: FunctionName,
-    shared: Weak<Shared>,
+    around: Weak<dyn Surroundings>,
     pub(crate) tally: Tally,
     /// Places offered to tasks and not yet taken.
     offered: AtomicU32,
@@ -95,8 +131,8 @@ impl Inner {
 }
 
 impl Cell {
-    pub(crate) fn new(number: CoreNumber, version: Arc<Version>, shared: Weak<Shared>) -> Self {
-        let boot = shared.upgrade().map_or(0, |shared| shared.boot);
+    pub(crate) fn new(number: CoreNumber, version: Arc<Version>, around: Weak<dyn Surroundings>) -> Self {
+        let boot = around.upgrade().map_or(0, |around| around.boot());
         let inner = Inner {
             host: CoreHost::new(boot, number, Some((version.id, version.policy.clone()))),
             next_ticket: 0,
@@ -119,7 +155,7 @@ impl Cell {
         Self {
             number,
             name: version.spec.name.clone(),
-            shared,
+            around,
             tally: Tally::default(),
             offered: AtomicU32::new(0),
             outliving: AtomicU32::new(0),
@@ -208,7 +244,7 @@ impl Cell {
 
     /// What there is for instances; nothing once the server is gone.
     pub(crate) fn bodies(&self) -> Option<Bodies> {
-        self.shared.upgrade().map(|shared| shared.bodies.clone())
+        self.around.upgrade().map(|around| around.bodies())
     }
 
     /// Why no host has what an instance of a version needs.
@@ -220,11 +256,11 @@ impl Cell {
 
     /// What keeps one of its instances from the room that it waits for. Not under its own lock.
     pub(crate) fn in_the_way(&self, instance: InstanceId) -> Option<String> {
-        self.shared.upgrade()?.in_the_way(instance)
+        self.around.upgrade()?.in_the_way(instance)
     }
 
     pub(crate) fn inventory(&self) -> Option<Inventory> {
-        self.shared.upgrade().map(|shared| shared.options.inventory.clone())
+        self.around.upgrade().map(|around| around.inventory())
     }
 
     /// Adds a version and hands it to the core.
@@ -285,8 +321,8 @@ impl Cell {
 
     fn scaled(&self, inner: &mut Inner, looked: PolicyObservation) {
         let Inner { host, told, .. } = inner;
-        if let (Some(core), Some(shared)) = (host.core(), self.shared.upgrade()) {
-            self.note_scaling(&shared, core, told, looked);
+        if let (Some(core), Some(shared)) = (host.core(), self.around.upgrade()) {
+            shared.note_scaling(self, core, told, looked);
         }
     }
 
@@ -360,7 +396,7 @@ impl Cell {
                 // In the order of steps, so still under the lock: the placer would keep the room of an instance whose
                 // release overtook its ask. The router's own lock guards a queue and nothing is stepped under it.
                 Effect::Tell(message) => {
-                    if let Some(shared) = self.shared.upgrade() {
+                    if let Some(shared) = self.around.upgrade() {
                         shared.post(Message::ToPlacer(message));
                     }
                 }
@@ -382,20 +418,14 @@ impl Cell {
                     {
                         link.ends(change.why);
                     }
-                    if let Some(shared) = self.shared.upgrade() {
+                    if let Some(shared) = self.around.upgrade() {
                         let detail = autopsy.as_ref().or_else(|| {
                             let by_program = matches!(change.why, Reason::StartFailed(_) | Reason::Exited(_));
                             inner.last_failure.as_ref().filter(|_| by_program)
                         });
                         let known = inner.host.core().and_then(|core| core.instance(change.instance));
                         let place = known.map(|instance| instance.place);
-                        shared.instance_changed(&self.name, change, place, detail);
-                        match inner.links.get(&change.instance) {
-                            Some(link) if change.to.class() == Class::Hot => {
-                                shared.rounds.awake(link, Arc::downgrade(self));
-                            }
-                            _ => shared.rounds.asleep(change.instance),
-                        }
+                        shared.instance_changed(self, change, place, detail, inner.links.get(&change.instance));
                     }
                     self.note(inner, &effect);
                 }
@@ -447,7 +477,7 @@ impl Cell {
             }
             Effect::Changed(change) if matches!(change.to, State::Gone(_)) => {
                 inner.links.remove(&change.instance);
-                if let Some(shared) = self.shared.upgrade() {
+                if let Some(shared) = self.around.upgrade() {
                     shared.disown(change.instance);
                 }
                 let (core, serving) = (inner.host.core(), inner.serving.id);
@@ -484,6 +514,12 @@ impl Cell {
         self.look(&self.lock(), sum).unwrap_or(0)
     }
 
+    /// Where an instance is; the local pool, if the function does not know it.
+    pub(crate) fn place_of(&self, instance: InstanceId) -> Place {
+        let place = self.look(&self.lock(), |core| core.instance(instance).map(|instance| instance.place));
+        place.flatten().unwrap_or_default()
+    }
+
     /// Whether a request still has its place on an instance.
     pub(crate) fn is_placed(&self, ticket: Ticket) -> bool {
         self.look(&self.lock(), |core| core.is_placed(ticket)).unwrap_or(false)
@@ -502,7 +538,7 @@ impl Cell {
     fn carry_out(self: &Arc<Self>, PendingWork { effects, offers, .. }: PendingWork) {
         for permit in offers {
             // Not under the lock: one that nobody takes is given back at once.
-            let offered = self.shared.upgrade().is_some_and(|shared| shared.offer(permit));
+            let offered = self.around.upgrade().is_some_and(|shared| shared.offer(permit));
             if !offered {
                 self.offer_taken();
             }
@@ -510,9 +546,9 @@ impl Cell {
         if effects.is_empty() {
             return;
         }
-        if let Some(shared) = self.shared.upgrade() {
+        if let Some(shared) = self.around.upgrade() {
             for effect in effects {
-                shared.carry_out(self, effect);
+                shared.clone().carry_out(self, effect);
             }
         }
     }

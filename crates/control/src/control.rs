@@ -1,250 +1,47 @@
 //! The handle that everybody holds: functions by name, deployments, the host's ledger, shutdown.
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kip_engine::{BodyEvent, Measure, StopOrder};
-use kip_fleet::router::Message;
-use kip_fleet::{CoreNumber, Event, Inventory, Placer, Router, ToPlacer};
-use kip_host::failpoint::reached;
+use kip_engine::{BodyEvent, Measure};
+use kip_fleet::{Event, Placer};
 use kip_host::tasks::Supervisor;
 use kip_spec::function::FunctionSpec;
-use kip_spec::{Code, FunctionName, InstanceId, Millis, Problem, VersionId, code};
-use kip_store::{
-    Author, Change, Changes, Effect, IfMatch, Object, Proposal, RecordStore, RecordsFile, Retention, Seq, SqliteFile,
-    StoredRevision, VersionSource,
-};
+use kip_spec::{FunctionName, InstanceId, VersionId};
+use kip_store::{Author, Change, Effect, IfMatch, Object, Proposal, RecordStore, Seq, VersionSource};
+use kip_wire::{FunctionInfo, HostInfo, InstanceInfo, ServerEvent};
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
 use crate::bodies::Bodies;
 use crate::cell::{Cell, now};
-use crate::disk::{DiskOptions, DiskWatch, ServerEvent};
-use crate::info::{FunctionInfo, HostInfo, InstanceInfo};
+use crate::disk::DiskWatch;
+use crate::error::Error;
+use crate::info::host_of;
+use crate::options::Options;
+use crate::shared::{DeployResult, Shared};
+use crate::stores::Stores;
+
 use crate::meter::Meter;
 use crate::permit::Permit;
 use crate::rounds::CheckSchedule;
 use crate::timers::Timers;
 use crate::version::Version;
 use kip_records::Recorder;
-use kip_records::access_log::{AccessLog, AccessLogOptions};
-use kip_records::{TraceOptions, Traces};
+use kip_records::Traces;
+use kip_records::access_log::AccessLog;
+use kip_records::metrics::Evidence;
 
-/// From SIGTERM to SIGKILL for those that are still at work when the server has waited long enough, unless their function says.
-const SHORTEST_GRACE: Millis = Millis::from_secs(10);
 /// Places for tasks that may be on their way.
 const OFFERS: usize = 4_096;
-
-/// What the control room is told when it opens.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// How often this server was started, this time included.
-    pub boot: u32,
-    /// What there is for instances.
-    pub inventory: Inventory,
-    /// Our own program, which serves models and runs jobs.
-    pub kip: PathBuf,
-    /// The log store: a folder for each function.
-    pub logs: PathBuf,
-    /// Where jobs leave their files, a folder for each job.
-    pub results: PathBuf,
-    /// Instances on which work of an earlier server goes on that somebody holds, one for each piece of work.
-    pub held: Vec<InstanceId>,
-    /// The disk that state is on.
-    pub disk: DiskOptions,
-    /// How many records stay, and for how long.
-    pub retention: Retention,
-    /// Where each request is written down as a line, if it is.
-    pub access_log: Option<AccessLogOptions>,
-    /// Where traces of requests go, if anywhere.
-    pub traces: Option<TraceOptions>,
-    /// Ends the server when a task that it cannot do without has ended.
-    pub supervisor: Supervisor,
-}
-
-/// The stores of a server.
-#[derive(Debug, Clone)]
-pub struct Stores {
-    /// Control objects.
-    pub changes: Changes,
-    /// Records.
-    pub records: Arc<dyn RecordStore>,
-    /// The stores as files, where they are some: for backups, restores and the watch over the disk.
-    pub files: Option<Files>,
-}
-
-/// Stores in files on this machine, besides that of control objects.
-#[derive(Debug, Clone)]
-pub struct Files {
-    /// Records.
-    pub records: Arc<dyn RecordsFile>,
-    /// Tasks.
-    pub tasks: Arc<dyn SqliteFile>,
-}
-
-/// Why something could not be done.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The store failed.
-    #[error("the change is not stored")]
-    Store(#[from] kip_store::Error),
-    /// There is no such function.
-    #[error("there is no function `{name}`")]
-    NoFunction {
-        /// The name asked for.
-        name: String,
-        /// One that is nearly the same.
-        nearest: Option<String>,
-    },
-    /// Two names differ in case only, and host names know no case.
-    #[error("there is a function `{existing}` already; names must differ in more than case, because host names do")]
-    NameCase {
-        /// The name asked for.
-        name: String,
-        /// The name there is.
-        existing: String,
-    },
-    /// The function has nobody of this name.
-    #[error("the function `{function}` has no version or alias `{qualifier}` that serves")]
-    NoQualifier {
-        /// The function.
-        function: String,
-        /// The name asked for.
-        qualifier: String,
-    },
-    /// Nothing is provisioned.
-    #[error("nothing is provisioned for `{qualifier}` of the function `{function}`")]
-    NoProvision {
-        /// The function.
-        function: String,
-        /// For whom.
-        qualifier: String,
-    },
-    /// What is provisioned was not put, so that it cannot be taken away.
-    #[error("what is provisioned for `{function}` was not put: its manifest declares it")]
-    Declared {
-        /// The function.
-        function: String,
-    },
-    /// The server ends.
-    #[error("the server is shutting down")]
-    ShuttingDown,
-    /// The access log cannot be written.
-    #[error("the access log cannot be opened")]
-    AccessLog(#[source] std::io::Error),
-}
-
-impl Error {
-    /// The stable code.
-    pub fn code(&self) -> Code {
-        match self {
-            Self::Store(error) => crate::restore::store_code(error),
-            Self::NoFunction { .. } => code::FUNCTION_NOT_FOUND,
-            Self::NameCase { .. } => code::FUNCTION_NAME_CASE,
-            Self::NoQualifier { .. } => code::VERSION_NOT_FOUND,
-            Self::NoProvision { .. } | Self::Declared { .. } => code::NO_PROVISION,
-            Self::ShuttingDown => code::SHUTTING_DOWN,
-            Self::AccessLog(_) => code::CONFIG_INVALID,
-        }
-    }
-}
-
-impl From<Error> for Problem {
-    fn from(error: Error) -> Self {
-        let problem = Self::new(error.code(), error.to_string());
-        match &error {
-            Error::Store(source @ kip_store::Error::Full { .. }) => problem
-                .cause(source.to_string())
-                .hint("make room on the disk of the data directory; changes are taken again by themselves"),
-            Error::Store(source @ kip_store::Error::NotDurable { .. }) => problem
-                .cause(source.to_string())
-                .hint("look at the disk (dmesg), then start the server again; functions go on serving until then"),
-            Error::Store(source @ kip_store::Error::Stale { .. }) => problem
-                .cause(source.to_string())
-                .hint("read it again and decide anew; without If-Match the last change wins"),
-            Error::Store(source) => {
-                problem.cause(source.to_string()).hint("look at the disk of the data directory: kip doctor")
-            }
-            Error::NoFunction { nearest: Some(nearest), .. } => {
-                problem.hint(format!("did you mean `{nearest}`? `kip ls` lists all"))
-            }
-            Error::NoFunction { .. } => problem.hint("`kip ls` lists the functions there are"),
-            Error::NameCase { .. } => problem.hint("choose another name"),
-            Error::NoQualifier { .. } => problem
-                .cause("there are no aliases yet: a qualifier is LATEST, or the version that serves, such as v3")
-                .hint("leave the qualifier out, or write LATEST: whatever serves; `kip inspect` shows the version"),
-            Error::NoProvision { .. } => problem.hint("`kip provision ls` shows what is"),
-            Error::Declared { function } => problem.hint(format!(
-                "change scaling.provision in kip.yaml and deploy it, or put something else over it: `kip provision set {function} --target 0`"
-            )),
-            Error::ShuttingDown => problem,
-            Error::AccessLog(source) => problem
-                .cause(source.to_string())
-                .hint("gateway.access_log in kipwake.toml names a file that the server may write to, stderr, or off"),
-        }
-    }
-}
-
-/// What a deployment made.
-#[derive(Debug, Clone)]
-pub struct DeployResult {
-    /// The function.
-    pub function: FunctionName,
-    /// Its new version.
-    pub version: VersionId,
-}
 
 /// The control room. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Control {
     pub(crate) shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) boot: u32,
-    pub(crate) options: Options,
-    pub(crate) runtime: Handle,
-    pub(crate) bodies: Bodies,
-    /// The one way to change control objects: store and memory are one unit.
-    pub(crate) changes: Changes,
-    pub(crate) records: Arc<dyn RecordStore>,
-    pub(crate) files: Option<Files>,
-    pub(crate) recorder: Recorder,
-    pub(crate) timers: Timers,
-    pub(crate) rounds: CheckSchedule,
-    pub(crate) meter: Meter,
-    /// Woken when an instance is gone or a version decided.
-    pub(crate) changed: Notify,
-    cells: RwLock<Cells>,
-    /// Whose an instance of an earlier server is; the number in its id is of that server's counting.
-    pub(crate) adopted: RwLock<HashMap<InstanceId, Arc<Cell>>>,
-    next_core: AtomicU32,
-    placer: Mutex<Placer>,
-    router: Mutex<Router>,
-    posted: Notify,
-    closing: AtomicBool,
-    /// Instances of an earlier server that are being ended.
-    pub(crate) ending_left: AtomicUsize,
-    changed_functions: AtomicU64,
-    /// Where places for tasks go, and where they come out until somebody has taken that.
-    offers: mpsc::Sender<Permit>,
-    offered: Mutex<Option<mpsc::Receiver<Permit>>>,
-    /// Places of work of an earlier server, until somebody asks for them.
-    pub(crate) held: Mutex<Vec<(InstanceId, Permit)>>,
-    pub(crate) disk: Arc<DiskWatch>,
-}
-
-#[derive(Debug, Default)]
-struct Cells {
-    by_name: HashMap<FunctionName, Arc<Cell>>,
-    /// Keys in lower case, for host names.
-    by_host: HashMap<String, Arc<Cell>>,
-    by_number: HashMap<CoreNumber, Arc<Cell>>,
 }
 
 impl Control {
@@ -460,10 +257,22 @@ impl Control {
         revisions.last().map(|revision| revision.created)
     }
 
+    /// What is known of each revision that a function's instances run or that serves, newest first.
+    ///
+    /// # Errors
+    /// [`Error::NoFunction`].
+    pub fn evidence(&self, name: &str) -> Result<Vec<(VersionId, Evidence)>, Error> {
+        let cell = self.require(name)?;
+        let versions: Vec<VersionId> = cell.lock().versions.keys().rev().copied().collect();
+        let metrics = &self.shared.options.metrics;
+        let of = |version: VersionId| (version, metrics.evidence(cell.number(), version.0).unwrap_or_default());
+        Ok(versions.into_iter().map(of).collect())
+    }
+
     /// The host's ledger.
     pub fn host(&self) -> HostInfo {
         let placer = self.shared.placer.lock();
-        let host = HostInfo::of_placer(&placer, now());
+        let host = host_of(&placer, now());
         drop(placer);
         HostInfo {
             dropped_records: self.shared.recorder.dropped(),
@@ -606,159 +415,5 @@ impl Control {
         let info = cell.instance_infos().into_iter().find(|info| info.id == id)?;
         let peak_memory = self.shared.bodies.measure(&[id], Measure::PeakMemory).await.remove(&id);
         Some(InstanceInfo { peak_memory, ..info })
-    }
-}
-
-impl Shared {
-    /// Starts the loops without which nothing would go on.
-    fn supervise(self: Arc<Self>, disk: Arc<DiskWatch>, mut events: mpsc::Receiver<BodyEvent>) {
-        let supervisor = self.options.supervisor.clone();
-        supervisor.vital("disk watch", disk.run());
-        let ticking = self.clone();
-        supervisor.vital("timers", async move {
-            loop {
-                let number = ticking.timers.next().await;
-                reached("timers: due");
-                if let Some(cell) = ticking.cell_of(number) {
-                    cell.step(Event::Tick);
-                }
-            }
-        });
-        let asking = self.clone();
-        supervisor.vital("rounds", async move { asking.rounds.run(asking.clone()).await });
-        let measuring = self.clone();
-        supervisor.vital("meter", async move { measuring.meter.run(measuring.clone()).await });
-        let routing = self.clone();
-        supervisor.vital("router", async move { routing.route().await });
-        // Only reminders are lost with it.
-        let reminding = self.clone();
-        kip_host::tasks::spawn("reminders", async move { reminding.remind().await });
-        let ends = supervisor.clone();
-        supervisor.vital("ends of instances", async move {
-            while let Some(event) = events.recv().await {
-                reached("ends: taken");
-                match event {
-                    BodyEvent::Ended(end) => {
-                        if let Some(cell) = self.owner(end.instance) {
-                            let shared = self.clone();
-                            // Each by itself: the last lines of one that writes much may take a moment.
-                            ends.critical("end of instance", async move { shared.ended(&cell, end).await });
-                        }
-                    }
-                    BodyEvent::Unreachable(instance) => self.reach(instance, false),
-                    BodyEvent::Reachable(instance) => self.reach(instance, true),
-                }
-            }
-        });
-    }
-
-    /// A body lost touch with an instance, or is in touch with it again: meanwhile requests go to others.
-    fn reach(&self, instance: InstanceId, reachable: bool) {
-        if let Some(cell) = self.owner(instance) {
-            cell.step(Event::Readiness { instance, ready: reachable });
-        }
-    }
-
-    fn cells(&self) -> parking_lot::RwLockReadGuard<'_, Cells> {
-        self.cells.read()
-    }
-
-    pub(crate) fn cell_of(&self, number: CoreNumber) -> Option<Arc<Cell>> {
-        self.cells().by_number.get(&number).cloned()
-    }
-
-    /// Every cell in the order of their numbers, those of removed functions that are still ending included.
-    pub(crate) fn all_cells(&self) -> Vec<Arc<Cell>> {
-        let cells: BTreeMap<CoreNumber, Arc<Cell>> =
-            self.cells().by_number.iter().map(|(number, cell)| (*number, cell.clone())).collect();
-        cells.into_values().collect()
-    }
-
-    /// The function that an instance belongs to.
-    pub(crate) fn owner(&self, instance: InstanceId) -> Option<Arc<Cell>> {
-        if instance.boot == self.boot {
-            return self.cell_of(CoreNumber(instance.core));
-        }
-        self.adopted.read().get(&instance).cloned()
-    }
-
-    /// Ends an instance, whatever its function thinks of it; its program gets its grace.
-    async fn stop(&self, instance: InstanceId) {
-        let Some(cell) = self.owner(instance) else { return };
-        let spec = &cell.serving().spec;
-        let grace = spec.timeouts.grace.unwrap_or(SHORTEST_GRACE);
-        let order = StopOrder { pre_stop: None, grace, stop: spec.lifecycle.stop };
-        if let Err(error) = self.bodies.of(&cell, instance).stop(instance, order).await {
-            tracing::error!(%instance, %error, "an instance is left behind");
-        }
-    }
-
-    pub(crate) fn cell_named(&self, name: &str) -> Option<Arc<Cell>> {
-        self.cells().by_name.get(name).cloned()
-    }
-
-    /// Offers a place to whoever has tasks. False if it comes back at once.
-    pub(crate) fn offer(&self, permit: Permit) -> bool {
-        self.offers.try_send(permit).is_ok()
-    }
-
-    fn add_cell(self: &Arc<Self>, version: Arc<Version>) -> Arc<Cell> {
-        let number = CoreNumber(self.next_core.fetch_add(1, Ordering::Relaxed));
-        let cell = Arc::new(Cell::new(number, version, Arc::downgrade(self)));
-        let mut cells = self.cells.write();
-        cells.by_name.insert(cell.name().clone(), cell.clone());
-        cells.by_host.insert(cell.name().as_str().to_lowercase(), cell.clone());
-        cells.by_number.insert(number, cell.clone());
-        cell
-    }
-
-    pub(crate) fn deploy(self: &Arc<Self>, stored: StoredRevision) -> DeployResult {
-        let version = Arc::new(Version::stored(stored));
-        let deployed = DeployResult { function: version.spec.name.clone(), version: version.id };
-        let known = self.cells().by_name.get(&deployed.function).cloned();
-        let cell = known.unwrap_or_else(|| self.add_cell(version.clone()));
-        cell.deploy(version);
-        self.changed_functions.fetch_add(1, Ordering::Relaxed);
-        deployed
-    }
-
-    pub(crate) fn with_placer<T>(&self, look: impl FnOnce(&Placer) -> T) -> T {
-        look(&self.placer.lock())
-    }
-
-    pub(crate) fn post(&self, message: Message) {
-        self.router.lock().post(message);
-        self.posted.notify_one();
-    }
-
-    /// Hands the placer one message and posts what it answers.
-    pub(crate) fn tell_placer(&self, message: ToPlacer) {
-        let mut answers = Vec::new();
-        self.placer.lock().step(now(), message, &mut answers);
-        answers.drain(..).for_each(|answer| self.post(answer));
-    }
-
-    /// Takes messages one at a time and steps their receivers; no two locks are held.
-    async fn route(self: Arc<Self>) {
-        loop {
-            let message = self.router.lock().take();
-            reached("router: message");
-            match message {
-                None => self.posted.notified().await,
-                Some(Message::ToPlacer(message)) => self.tell_placer(message),
-                Some(Message::ToFunction { function, message }) => {
-                    if let Some(cell) = self.cell_of(function) {
-                        cell.step(Event::Placer(message));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Waits until something is so, looking again whenever an instance is gone, and now and then.
-    async fn until(&self, condition: impl Fn() -> bool) {
-        while !condition() {
-            let _ = tokio::time::timeout(Duration::from_millis(50), self.changed.notified()).await;
-        }
     }
 }

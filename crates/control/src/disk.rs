@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use kip_host::disk::{Kind, Level, Pressure, Reserve, Space};
 use kip_store::{Changes, Condition, SqliteFile};
+use kip_wire::{DiskInfo, ServerEvent};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 
-use crate::control::Files;
+use crate::stores::Files;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -28,41 +28,6 @@ pub struct DiskOptions {
     pub reserve: Reserve,
     /// How the disk stands, for all who write.
     pub pressure: Pressure,
-}
-
-/// The disk as users see it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct DiskInfo {
-    /// `ok`; `low`: records and logs are left out; `full`: only state is written.
-    pub level: String,
-    /// Bytes that are free.
-    pub free: u64,
-    /// Bytes there are.
-    pub total: u64,
-    /// Whether the reserve for state is there.
-    pub reserve_held: bool,
-    /// `writable`, `full` or `not_durable`.
-    pub state: String,
-    /// What failed, where state is not durable.
-    pub state_detail: Option<String>,
-    /// The kind of file system, where it is one to warn of.
-    pub file_system: Option<String>,
-}
-
-impl DiskInfo {
-    /// Whether functions can be deployed and removed.
-    pub fn takes_changes(&self) -> bool {
-        self.state == "writable"
-    }
-}
-
-/// Something that happened to the server itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct ServerEvent {
-    /// When, milliseconds since 1970.
-    pub at: i64,
-    /// In a sentence.
-    pub what: String,
 }
 
 /// The watch.

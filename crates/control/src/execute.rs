@@ -14,9 +14,9 @@ use kip_spec::{Bytes, FunctionName, InstanceId, Millis, VersionId, code};
 use kip_store::{DecisionRecord, Proposal, Record};
 
 use crate::cell::Cell;
-use crate::control::Shared;
 use crate::devices;
 use crate::link::Link;
+use crate::shared::Shared;
 use kip_records::decision::{Decision, Outcome};
 
 /// Lines of a program that are shown with its failure.
@@ -26,7 +26,7 @@ const AUTOPSY_LIMIT: Duration = Duration::from_secs(2);
 
 impl Shared {
     /// Carries out one effect; what takes time goes on as a task of the control runtime.
-    pub(crate) fn carry_out(self: &Arc<Self>, cell: &Arc<Cell>, effect: Effect) {
+    pub(crate) fn execute(self: &Arc<Self>, cell: &Arc<Cell>, effect: Effect) {
         match effect {
             // Done by the cell, under its lock.
             Effect::Dispatch { .. }
@@ -89,7 +89,7 @@ impl Shared {
 
     /// Writes down that an instance changed its state. Called under the cell's lock, so that the log has the order of
     /// steps; it only hands values to channels.
-    pub(crate) fn instance_changed(
+    pub(crate) fn note_change(
         &self,
         function: &FunctionName,
         change: Change,
@@ -146,7 +146,7 @@ impl Shared {
         let spec = &version.spec;
         let body = match what {
             Operate::Start { place } => self.bodies.at(place),
-            _ => self.bodies.of(cell, instance),
+            _ => self.bodies.at(cell.place_of(instance)),
         };
         let result = match what {
             Operate::Start { place } => {
@@ -290,7 +290,7 @@ impl Shared {
     async fn autopsy(&self, cell: &Cell, instance: InstanceId) {
         let look = async {
             let mut text = self.last_lines(cell, instance).await.join("\n");
-            for line in self.bodies.of(cell, instance).stacks(instance).await {
+            for line in self.bodies.at(cell.place_of(instance)).stacks(instance).await {
                 text.push_str(if text.is_empty() { "" } else { "\n" });
                 text.push_str(&line);
             }
@@ -306,7 +306,7 @@ impl Shared {
 
     async fn last_lines(&self, cell: &Cell, instance: InstanceId) -> Vec<String> {
         let function = cell.name().as_str();
-        self.bodies.of(cell, instance).settle_logs(function, Some(instance)).await;
+        self.bodies.at(cell.place_of(instance)).settle_logs(function, Some(instance)).await;
         let log = LogFile::of(&self.options.logs, function, instance);
         kip_host::tasks::blocking("last lines", move || log.last_lines(LAST_LINES)).await.unwrap_or_default()
     }

@@ -3,43 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kip_fleet::{Change, Reason, State};
+use kip_fleet::State;
 use kip_spec::FunctionName;
+use kip_wire::ScalingInfo;
 
 use crate::cell::{Cell, now};
 use crate::control::Control;
-use crate::scaling::ScalingInfo;
-
-/// What has happened to a function's instances.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    starts: AtomicU64,
-    failed: AtomicU64,
-    wakes: AtomicU64,
-    evictions: AtomicU64,
-}
-
-impl Tally {
-    pub(crate) fn note(&self, change: &Change) {
-        let add = |counter: &AtomicU64| {
-            counter.fetch_add(1, Ordering::Relaxed);
-        };
-        match change.to {
-            State::Starting => add(&self.starts),
-            State::Waking => add(&self.wakes),
-            _ => {}
-        }
-        // A reason goes along from one change to the next; the first is counted.
-        match (change.from, change.why) {
-            (Some(State::Requested | State::Starting | State::Initializing), Reason::StartFailed(_)) => {
-                add(&self.failed)
-            }
-            (Some(State::Draining | State::Stopping), Reason::Evicted { .. }) => {}
-            (_, Reason::Evicted { .. }) => add(&self.evictions),
-            _ => {}
-        }
-    }
-}
 
 /// A function in numbers.
 #[derive(Debug, Clone)]

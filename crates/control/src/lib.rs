@@ -10,9 +10,11 @@ mod advice;
 mod bodies;
 mod cell;
 mod check;
+mod checks;
 mod control;
 mod devices;
 mod disk;
+mod error;
 mod execute;
 mod figures;
 mod fits;
@@ -20,16 +22,23 @@ mod info;
 #[cfg(test)]
 mod leaving;
 mod link;
+mod measuring;
 mod meter;
+mod options;
+mod outcomes;
 mod permit;
 mod reasons;
 mod reminder;
 mod restore;
 mod rounds;
 mod scaling;
+mod shared;
+mod stores;
+mod tally;
 #[cfg(any(test, feature = "fake"))]
 pub mod testing;
 mod timers;
+mod unused;
 mod usage;
 mod version;
 mod working;
@@ -39,22 +48,24 @@ mod tests;
 
 pub use bodies::Bodies;
 pub use cell::{Admission, Cell};
-pub use control::{Control, DeployResult, Error, Files, Options, Stores};
-pub use disk::{DiskInfo, DiskOptions, ServerEvent};
+pub use control::Control;
+pub use disk::DiskOptions;
+pub use error::Error;
 pub use figures::Figures;
-pub use info::{DeviceInfo, FunctionInfo, HostInfo, InstanceInfo, QuotaInfo, VersionStatus, WaitInfo};
+pub use options::Options;
+pub use shared::DeployResult;
+pub use stores::{Files, Stores};
+
 pub use link::{DirectionGuard, Link};
 pub use permit::{Brake, Permit, QueuedRequest, RequestRefusal};
-pub use restore::{BEFORE_RESTORE, RestoreReport, backup_problem};
-pub use scaling::{LATEST, ProvisionInfo, ScalingInfo};
+pub use restore::{BEFORE_RESTORE, backup_problem};
+pub use scaling::{LATEST, ProvisionInfo};
 pub use version::{RESULTS, Version};
 
 /// Logs as they are read.
 pub use kip_engine::{LogFile, Record as LogRecord};
 
 /// Records as they are asked for.
-pub use kip_records::advice::{Advice, Measurements, Recommendation};
-pub use kip_records::usage::{FunctionUsage, VersionUsage};
 pub use kip_records::{
     AccessLogOptions, AccessLogTarget, DecisionRecord, Recorder, RequestFilter, RequestRecord, RequestSpans, Retention,
     ScalingRecord, TraceOptions, Traces, UsageRecord,

@@ -1,15 +1,10 @@
 //! What provisioned instances use of CPU and device memory, for the policies that follow it: measured a moment before each
 //! period of such a policy ends. Where no policy follows it, nothing is measured and no driver is asked.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
 
-use kip_engine::Measure;
 use kip_fleet::function::ProvisionedTarget;
-use kip_fleet::router::Message;
-use kip_fleet::{Class, CoreNumber, Event, FunctionCore, Inventory, Kind, Place, ToPlacer};
+use kip_fleet::{Class, CoreNumber, FunctionCore, Inventory, Kind, Place};
 use kip_freezer::{DeviceLocks, Options, Report};
 use kip_host::clock::boot_millis;
 use kip_spec::function::{FunctionSpec, GpuNeed};
@@ -17,22 +12,21 @@ use kip_spec::scaling::provision::Metric;
 use kip_spec::{Finite, InstanceId, VersionId};
 use parking_lot::Mutex;
 
-use crate::control::Shared;
 use crate::devices;
 use crate::timers::Timers;
 
 /// So long before the end of a period, milliseconds; a tenth of a short one.
 const LEAD: u64 = 100;
 /// The process that asks the driver ends when nobody wanted to know anything for so long, milliseconds.
-const DESK_UNUSED: u64 = 60_000;
+pub(crate) const DESK_UNUSED: u64 = 60_000;
 /// What a program may use that declares no CPU: one of them, in thousandths.
-const UNDECLARED_CPU: u64 = 1_000;
+pub(crate) const UNDECLARED_CPU: u64 = 1_000;
 
 /// When which function is measured, and what was read before.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
-    timers: Timers,
-    before: Mutex<HashMap<CoreNumber, Readings>>,
+    pub(crate) timers: Timers,
+    pub(crate) before: Mutex<HashMap<CoreNumber, Readings>>,
     desk: tokio::sync::Mutex<DriverAnswers>,
 }
 
@@ -41,41 +35,41 @@ pub(crate) struct Meter {
 struct DriverAnswers {
     desk: Option<DeviceLocks>,
     /// When it was used last, boot time.
-    at: u64,
+    pub(crate) at: u64,
     /// It was said that it does not answer.
     warned: bool,
 }
 
-type Readings = HashMap<InstanceId, Reading>;
+pub(crate) type Readings = HashMap<InstanceId, Reading>;
 
 /// CPU time of an instance at a moment.
 #[derive(Debug, Clone, Copy)]
-struct Reading {
+pub(crate) struct Reading {
     /// Boot time.
-    at: u64,
-    nanos: u64,
-    asleep: bool,
+    pub(crate) at: u64,
+    pub(crate) nanos: u64,
+    pub(crate) asleep: bool,
 }
 
 /// A provisioned instance.
 #[derive(Debug, Clone, Copy)]
-struct ProvisionedInstance {
-    id: InstanceId,
-    version: VersionId,
-    asleep: bool,
-    place: Place,
+pub(crate) struct ProvisionedInstance {
+    pub(crate) id: InstanceId,
+    pub(crate) version: VersionId,
+    pub(crate) asleep: bool,
+    pub(crate) place: Place,
 }
 
 /// What is to be measured of a function.
 #[derive(Debug, Default)]
-struct MeasureRequest {
-    cpu: bool,
-    gpu_memory: bool,
-    instances: Vec<ProvisionedInstance>,
+pub(crate) struct MeasureRequest {
+    pub(crate) cpu: bool,
+    pub(crate) gpu_memory: bool,
+    pub(crate) instances: Vec<ProvisionedInstance>,
 }
 
 impl MeasureRequest {
-    fn of(core: &FunctionCore) -> Self {
+    pub(crate) fn of(core: &FunctionCore) -> Self {
         let follows = |metric| core.provisions().iter().any(|provisioned| provisioned.follows(metric));
         let provisioned = core.instances().filter(|instance| instance.kind == Kind::Provisioned);
         let seen = |instance: &kip_fleet::instance::Instance| {
@@ -103,113 +97,15 @@ impl Meter {
         }
     }
 
-    /// Measures what is due, for ever.
-    pub(crate) async fn run(&self, shared: Arc<Shared>) {
-        loop {
-            match tokio::time::timeout(Duration::from_millis(DESK_UNUSED), self.timers.next()).await {
-                Ok(core) => {
-                    let shared = shared.clone();
-                    // Each by itself: a driver may take its time.
-                    kip_host::tasks::spawn("measure", async move { shared.meter.measure(&shared, core).await });
-                }
-                Err(_) => self.let_go().await,
-            }
-        }
-    }
-
     /// Ends the process that asks the driver, if nobody used it for long.
-    async fn let_go(&self) {
+    pub(crate) async fn let_go(&self) {
         let mut asked = self.desk.lock().await;
         if asked.desk.is_some() && boot_millis().saturating_sub(asked.at) >= DESK_UNUSED {
             asked.desk = None;
         }
     }
 
-    async fn measure(&self, shared: &Shared, core: CoreNumber) {
-        let Some(cell) = shared.cell_of(core) else { return };
-        let (wanted, specs) = {
-            let inner = cell.lock();
-            let wanted = cell.look(&inner, MeasureRequest::of).unwrap_or_default();
-            let specs: BTreeMap<VersionId, Arc<crate::Version>> =
-                inner.versions.iter().map(|(id, version)| (*id, version.clone())).collect();
-            (wanted, specs)
-        };
-        let mut figures: BTreeMap<VersionId, [Share; 2]> = BTreeMap::new();
-        let mut of = |version: VersionId, which: usize, share: Share| {
-            figures.entry(version).or_default()[which].add(share);
-        };
-        let spec = |version: &VersionId| specs.get(version).map(|version| &version.spec);
-        if wanted.cpu {
-            for (seen, passed, nanos) in self.cpu(shared, core, &wanted.instances).await {
-                let declared = spec(&seen.version).and_then(|spec| spec.resources.cpu);
-                let thousandths = declared.map_or(UNDECLARED_CPU, |cpu| cpu.0).max(1);
-                let could = passed.saturating_mul(1_000).saturating_mul(thousandths);
-                of(seen.version, 0, Share { used: nanos, could });
-            }
-        } else {
-            self.before.lock().remove(&core);
-        }
-        if wanted.gpu_memory {
-            let ids: Vec<InstanceId> = wanted.instances.iter().map(|seen| seen.id).collect();
-            let held = self.device_memory(shared, &ids).await;
-            for seen in &wanted.instances {
-                let declared =
-                    spec(&seen.version).and_then(|spec| reserved(spec, &shared.options.inventory, seen.place));
-                if let Some(used) = held.get(&seen.id) {
-                    let observed = ToPlacer::Observed { instance: seen.id, memory: None, gpu: Some(*used) };
-                    shared.post(Message::ToPlacer(observed));
-                }
-                if let (Some(could), Some(used)) = (declared, held.get(&seen.id)) {
-                    of(seen.version, 1, Share { used: *used, could });
-                }
-            }
-        }
-        for (version, [cpu, gpu_memory]) in figures {
-            cell.step(Event::Measured { version, cpu: cpu.ratio(), gpu_memory: gpu_memory.ratio() });
-        }
-    }
-
-    /// Milliseconds that passed since the look before, and nanoseconds of CPU time used in them. An instance that was not
-    /// seen before has nothing yet.
-    async fn cpu(
-        &self,
-        shared: &Shared,
-        core: CoreNumber,
-        instances: &[ProvisionedInstance],
-    ) -> Vec<(ProvisionedInstance, u64, u64)> {
-        let before = self.before.lock().remove(&core).unwrap_or_default();
-        // Who slept before and sleeps now used nothing.
-        let slept =
-            |seen: &ProvisionedInstance| seen.asleep && before.get(&seen.id).is_some_and(|reading| reading.asleep);
-        let asked: Vec<InstanceId> = instances.iter().filter(|seen| !slept(seen)).map(|seen| seen.id).collect();
-        let read = match asked.is_empty() {
-            true => HashMap::new(),
-            false => shared.bodies.measure(&asked, Measure::CpuTime).await,
-        };
-        let at = boot_millis();
-        let mut after = Readings::new();
-        let mut used = Vec::new();
-        for seen in instances {
-            let last = before.get(&seen.id);
-            let Some(nanos) = read.get(&seen.id).copied().or_else(|| last.map(|last| last.nanos)) else { continue };
-            after.insert(seen.id, Reading { at, nanos, asleep: seen.asleep });
-            if let Some(last) = last.filter(|last| last.at < at) {
-                used.push((*seen, at - last.at, nanos.saturating_sub(last.nanos)));
-            }
-        }
-        self.before.lock().insert(core, after);
-        used
-    }
-
-    /// Bytes of device memory that instances hold, as the driver says; none where it cannot tell.
-    pub(crate) async fn device_memory(&self, shared: &Shared, instances: &[InstanceId]) -> HashMap<InstanceId, u64> {
-        let Some(report) = self.report(shared.options.kip.clone()).await else { return HashMap::new() };
-        let (bodies, ids) = (shared.bodies.clone(), instances.to_vec());
-        let members = kip_host::tasks::blocking("look at processes", move || bodies.members(&ids)).await;
-        held(&report, &members.unwrap_or_default(), |process| Path::new(&format!("/proc/{process}")).exists())
-    }
-
-    async fn report(&self, program: std::path::PathBuf) -> Option<Report> {
+    pub(crate) async fn report(&self, program: std::path::PathBuf) -> Option<Report> {
         let mut asked = self.desk.lock().await;
         asked.at = boot_millis();
         let desk = match &asked.desk {
@@ -251,18 +147,18 @@ impl DriverAnswers {
 
 /// How much of what could be used was.
 #[derive(Debug, Clone, Copy, Default)]
-struct Share {
-    used: u64,
-    could: u64,
+pub(crate) struct Share {
+    pub(crate) used: u64,
+    pub(crate) could: u64,
 }
 
 impl Share {
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.used = self.used.saturating_add(other.used);
         self.could = self.could.saturating_add(other.could);
     }
 
-    fn ratio(self) -> Option<Finite> {
+    pub(crate) fn ratio(self) -> Option<Finite> {
         if self.could == 0 { None } else { Finite::new(self.used as f64 / self.could as f64) }
     }
 }
@@ -277,7 +173,7 @@ pub(crate) fn reserved(spec: &FunctionSpec, inventory: &Inventory, place: Place)
 
 /// What each instance's processes hold together. An instance is left out if the driver does not know what one of them
 /// holds; all are if it counts processes in another way than we do, as it does for containers.
-fn held(
+pub(crate) fn held(
     report: &Report,
     members: &HashMap<InstanceId, Vec<u32>>,
     exists: impl Fn(u32) -> bool,

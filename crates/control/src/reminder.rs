@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kip_fleet::Kind;
-use kip_spec::Millis;
 use kip_store::{DecisionRecord, Record, RequestFilter};
 
 use crate::cell::{Cell, now};
-use crate::control::{Error, Shared};
+use crate::error::Error;
 use crate::scaling::{self, LATEST};
+use crate::shared::Shared;
+use crate::unused::UnusedInstances;
 use kip_records::decision::Decision;
 
 /// So long without a request is worth a word, milliseconds.
@@ -18,33 +19,6 @@ const UNUSED: u64 = 2 * 3_600_000;
 /// A server looks first when it has just begun, then less and less often, and at last this often.
 const FIRST: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(600);
-
-/// Provisioned instances that nobody uses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct UnusedInstances {
-    /// Since when, milliseconds since 1970: since the last request, or since they are there.
-    pub(crate) since: i64,
-    /// How long that is.
-    pub(crate) for_ms: u64,
-    /// How many.
-    pub(crate) instances: u32,
-    /// For whom they are kept.
-    pub(crate) qualifier: String,
-    /// The command that releases them.
-    pub(crate) release: String,
-}
-
-impl UnusedInstances {
-    /// The reminder.
-    pub(crate) fn tell(&self, wall: i64) -> String {
-        let hours = Millis(u64::try_from(wall - self.since).unwrap_or(0) / 60_000 * 60_000);
-        let release = &self.release;
-        match self.instances {
-            1 => format!("nothing was asked of 1 provisioned instance for {hours}: `{release}` releases it"),
-            many => format!("nothing was asked of {many} provisioned instances for {hours}: `{release}` releases them"),
-        }
-    }
-}
 
 impl Shared {
     /// Looks for what nobody uses, for ever.

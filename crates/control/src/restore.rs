@@ -4,27 +4,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use kip_fleet::Event;
-use kip_spec::{Code, FunctionName, Problem, code};
+use kip_spec::{FunctionName, Problem, code};
 use kip_store::backup::{self, Manifest};
 use kip_store::{CommitTurn, Effect};
-use serde::{Deserialize, Serialize};
+use kip_wire::{RestoreReport, VersionStatus};
 
-use crate::control::{Control, Error};
-use crate::info::VersionStatus;
+use crate::control::Control;
+use crate::error::Error;
 
 /// The copy of what was there before, in the data directory.
 pub const BEFORE_RESTORE: &str = "before-restore.backup";
-
-/// What became of the functions.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct RestoreReport {
-    /// As they were; their instances were not touched.
-    pub kept: Vec<FunctionName>,
-    /// Put back: a new version, or a function that was gone.
-    pub deployed: Vec<FunctionName>,
-    /// Not in the backup, and therefore removed.
-    pub removed: Vec<FunctionName>,
-}
 
 /// A problem about a backup, for people.
 pub fn backup_problem(error: backup::Error) -> Problem {
@@ -43,16 +32,6 @@ pub fn backup_problem(error: backup::Error) -> Problem {
         backup::Error::Foreign { .. } => Problem::new(code::BACKUP_FOREIGN, message)
             .hint("nothing was changed; --force takes the functions of another server"),
         backup::Error::Store(error) => Error::Store(error).into(),
-    }
-}
-
-/// The code of a store's failure.
-pub(crate) fn store_code(error: &kip_store::Error) -> Code {
-    match error {
-        kip_store::Error::Full { .. } => code::STORE_FULL,
-        kip_store::Error::NotDurable { .. } => code::STORE_NOT_DURABLE,
-        kip_store::Error::Stale { .. } => code::STALE,
-        _ => code::STORE_FAILED,
     }
 }
 

@@ -8,27 +8,22 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
-use kip_engine::{Health, Measure};
-use kip_fleet::router::Message;
-use kip_fleet::{Event, ProbeFailure, ToPlacer};
+use kip_fleet::{Event, ProbeFailure};
 use kip_spec::InstanceId;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::cell::Cell;
-use crate::control::Shared;
 use crate::link::Link;
 
 /// Between two looks at readiness.
 const READY_PERIOD: u64 = 5_000;
 /// How long one may take; as at the start.
-const READY_LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const READY_LIMIT: Duration = Duration::from_secs(2);
 /// Between two looks at life.
 const LIVE_PERIOD: u64 = 10_000;
 /// How long one may take.
-const LIVE_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const LIVE_LIMIT: Duration = Duration::from_secs(5);
 /// Failures in a row that count; one success undoes them.
 const FAILURES: u32 = 3;
 /// Between two looks at memory, which all instances have at the same time.
@@ -36,7 +31,7 @@ const MEMORY_PERIOD: u64 = 10_000;
 /// Less than this is no change that the placer is told of, bytes.
 const MEMORY_STEP: u64 = 1 << 20;
 /// Questions under way at once.
-const AT_ONCE: usize = 64;
+pub(crate) const AT_ONCE: usize = 64;
 
 /// Who is awake, and what is due when.
 #[derive(Debug, Default)]
@@ -46,14 +41,14 @@ pub(crate) struct CheckSchedule {
 }
 
 #[derive(Debug, Default)]
-struct List {
-    entries: HashMap<InstanceId, Entry>,
+pub(crate) struct List {
+    pub(crate) entries: HashMap<InstanceId, Entry>,
     due: BTreeSet<(u64, InstanceId, CheckKind)>,
     last_number: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum CheckKind {
+pub(crate) enum CheckKind {
     Ready,
     Live,
     Memory,
@@ -61,11 +56,11 @@ enum CheckKind {
 
 /// An instance that is awake.
 #[derive(Debug)]
-struct Entry {
+pub(crate) struct Entry {
     /// Tells this time of being awake from others.
     number: u64,
     link: Arc<Link>,
-    cell: Weak<Cell>,
+    pub(crate) cell: Weak<Cell>,
     ready_failures: u32,
     live_failures: u32,
     /// What the placer was told last.
@@ -74,16 +69,16 @@ struct Entry {
 
 /// Something to find out.
 #[derive(Debug, Clone)]
-struct DueCheck {
-    instance: InstanceId,
-    number: u64,
-    look: CheckKind,
-    link: Arc<Link>,
+pub(crate) struct DueCheck {
+    pub(crate) instance: InstanceId,
+    pub(crate) number: u64,
+    pub(crate) look: CheckKind,
+    pub(crate) link: Arc<Link>,
 }
 
 /// What was found out.
 #[derive(Debug, Clone, Copy)]
-enum CheckResult {
+pub(crate) enum CheckResult {
     Well,
     Refused,
     Slow,
@@ -126,30 +121,8 @@ impl CheckSchedule {
         self.list().cross_out(instance);
     }
 
-    /// Asks what is due, for ever.
-    pub(crate) async fn run(&self, shared: Arc<Shared>) {
-        let mut asking = FuturesUnordered::new();
-        loop {
-            tokio::select! {
-                due = self.next(), if asking.len() < AT_ONCE => {
-                    let (memory, probes): (Vec<DueCheck>, Vec<DueCheck>) =
-                        due.into_iter().partition(|due| due.look == CheckKind::Memory);
-                    asking.extend(probes.into_iter().map(|due| ask(shared.clone(), vec![due])));
-                    if !memory.is_empty() {
-                        asking.push(ask(shared.clone(), memory));
-                    }
-                }
-                Some(answers) = asking.next() => {
-                    for (due, found) in answers {
-                        self.found(&shared, &due, found);
-                    }
-                }
-            }
-        }
-    }
-
     /// Waits for what is due. Nothing is taken off the list before it returns.
-    async fn next(&self) -> Vec<DueCheck> {
+    pub(crate) async fn next(&self) -> Vec<DueCheck> {
         loop {
             let wait = {
                 let mut list = self.list();
@@ -167,33 +140,13 @@ impl CheckSchedule {
         }
     }
 
-    fn found(&self, shared: &Shared, due: &DueCheck, found: CheckResult) {
-        let Some(cell) = self.list().entries.get(&due.instance).and_then(|entry| entry.cell.upgrade()) else { return };
-        let in_flight = |core: &kip_fleet::FunctionCore| core.instance(due.instance).map_or(0, |i| i.in_flight);
-        let busy = cell.look(&cell.lock(), in_flight).unwrap_or(0) > 0;
-        let mut list = self.list();
-        let event = list.found(due, found, busy, kip_host::clock::boot_millis());
-        drop(list);
-        match event {
-            Some(CheckVerdict::Event(event)) => cell.step(event),
-            Some(CheckVerdict::Uses { memory, outgrown }) => {
-                let instance = due.instance;
-                shared.post(Message::ToPlacer(ToPlacer::Observed { instance, memory: Some(memory), gpu: None }));
-                if outgrown {
-                    cell.step(Event::Outgrown { instance });
-                }
-            }
-            None => {}
-        }
-    }
-
-    fn list(&self) -> MutexGuard<'_, List> {
+    pub(crate) fn list(&self) -> MutexGuard<'_, List> {
         self.list.lock()
     }
 }
 
 /// What follows from a look.
-enum CheckVerdict {
+pub(crate) enum CheckVerdict {
     Event(Event),
     Uses { memory: u64, outgrown: bool },
 }
@@ -219,7 +172,7 @@ impl List {
     }
 
     /// Takes an answer in; those about an earlier time of being awake are dropped.
-    fn found(&mut self, due: &DueCheck, found: CheckResult, busy: bool, now: u64) -> Option<CheckVerdict> {
+    pub(crate) fn found(&mut self, due: &DueCheck, found: CheckResult, busy: bool, now: u64) -> Option<CheckVerdict> {
         let instance = due.instance;
         let entry = self.entries.get_mut(&instance).filter(|entry| entry.number == due.number)?;
         let next = match due.look {
@@ -269,38 +222,6 @@ impl List {
 /// All instances are looked at together: without cgroups one look reads all of `/proc`.
 fn next_sweep(now: u64) -> u64 {
     (now / MEMORY_PERIOD + 1) * MEMORY_PERIOD
-}
-
-async fn ask(shared: Arc<Shared>, all: Vec<DueCheck>) -> Vec<(DueCheck, CheckResult)> {
-    let mut answers = Vec::with_capacity(all.len());
-    let instances: Vec<InstanceId> =
-        all.iter().filter(|due| due.look == CheckKind::Memory).map(|due| due.instance).collect();
-    let uses = match instances.is_empty() {
-        true => HashMap::new(),
-        false => shared.bodies.measure(&instances, Measure::Memory).await,
-    };
-    for due in all {
-        let (path, limit) = match due.look {
-            CheckKind::Ready => (due.link.version.ready_path(), READY_LIMIT),
-            CheckKind::Live => (due.link.version.spec.live.as_ref().map(|live| live.path.as_str()), LIVE_LIMIT),
-            CheckKind::Memory => (None, LIVE_LIMIT),
-        };
-        let found = match path {
-            Some(path) => probe(&shared, &due, path, limit).await,
-            None => uses.get(&due.instance).map_or(CheckResult::Well, |memory| CheckResult::Uses(*memory)),
-        };
-        answers.push((due, found));
-    }
-    answers
-}
-
-async fn probe(shared: &Shared, due: &DueCheck, path: &str, limit: Duration) -> CheckResult {
-    let Some(cell) = shared.owner(due.instance) else { return CheckResult::Refused };
-    match shared.bodies.of(&cell, due.instance).probe(due.instance, path, limit).await {
-        Health::Well => CheckResult::Well,
-        Health::Slow => CheckResult::Slow,
-        Health::Refused => CheckResult::Refused,
-    }
 }
 
 #[cfg(test)]

@@ -14,38 +14,18 @@ use kip_store::{
     Author, Change, DecisionRecord, Effect, Object, ReachedTarget, Record, ScalingRecord, StoredProvision,
     UnreadableRow,
 };
+use kip_wire::ScalingInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::cell::{Cell, now};
-use crate::control::{Control, Error, Shared};
+use crate::cell::{Cell, LastLogged, PolicyObservation, now};
+use crate::control::Control;
+use crate::error::Error;
+use crate::shared::Shared;
 use kip_records::decision::Decision;
 
 /// The qualifier that means whatever serves.
 pub const LATEST: &str = "LATEST";
-
-/// A scaling policy as users see it: what it wants, what there is, and why.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct ScalingInfo {
-    /// The version it decides about, or for whom it provisions.
-    pub whom: String,
-    /// `kpa` or `fc`.
-    pub mode: String,
-    /// What it wants before bounds.
-    pub desired: Option<i64>,
-    /// What it wants in the end.
-    pub target: u32,
-    /// Instances there are for it.
-    pub current: u32,
-    /// The averages it goes by: over the stable and the panic window, or of the period.
-    pub averages: BTreeMap<String, f64>,
-    /// Whether it panics.
-    pub panic: bool,
-    /// When it looked last, milliseconds since 1970.
-    pub at: Option<i64>,
-    /// Why.
-    pub why: String,
-}
 
 /// What is provisioned, as users see it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -151,18 +131,8 @@ fn fc_lines(provisioned: &ProvisionedTarget) -> Option<(Option<Value>, Value, Fc
     Some((header, json!(line), decision))
 }
 
-/// Which policy looked.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum PolicyObservation {
-    Version(VersionId),
-    Qualifier(Qualifier),
-}
-
 /// Looks between two first lines, so that the latest ones can always be repeated.
 const LOOKS: u32 = 200;
-
-/// By policy, what was last written into the decision log, where only changes are, and looks since the last first line.
-pub(crate) type LastLogged = BTreeMap<String, (u32, u32)>;
 
 impl Cell {
     /// Writes down what a policy decided. Called under the cell's lock, right after the step.

@@ -48,6 +48,7 @@ pub async fn open(data: &Path, boot: u32, stores: Stores, host: bool) -> (Contro
         retention: Retention::default(),
         access_log: None,
         traces: None,
+        metrics: kip_records::metrics::Metrics::new(8),
         supervisor: kip_host::tasks::Supervisor::default(),
     };
     let bodies = Bodies::from(body.clone() as Arc<dyn Body>);

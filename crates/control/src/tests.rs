@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use kip_fleet::StartKind;
 use kip_host::clock::boot_millis;
+use kip_wire::InstanceInfo;
 
+use crate::Admission;
 use crate::permit::{Permit, RequestRefusal};
 use crate::testing::Room;
-use crate::{Admission, InstanceInfo};
 
 /// Waits for a place, as a request does.
 async fn place(room: &Room) -> Result<Permit, RequestRefusal> {

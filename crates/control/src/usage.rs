@@ -2,11 +2,14 @@
 
 use kip_fleet::Usage;
 use kip_records::Record;
-use kip_records::usage::{FunctionUsage, record};
+use kip_records::usage::record;
 use kip_spec::FunctionName;
+use kip_wire::FunctionUsage;
 
 use crate::cell::{Cell, now};
-use crate::control::{Control, Error, Shared};
+use crate::control::Control;
+use crate::error::Error;
+use crate::shared::Shared;
 
 impl Shared {
     /// An instance is gone.
@@ -40,6 +43,6 @@ impl Control {
         cell.living(|usage| living.push(record(cell.name(), usage, now())));
         self.recorder().flush().await;
         let gone = self.records().usage(cell.name().to_string()).await?;
-        Ok(FunctionUsage::of(cell.name().clone(), &gone, living))
+        Ok(kip_records::usage::usage_of(cell.name().clone(), &gone, living))
     }
 }

@@ -11,7 +11,7 @@ use crate::admission::RequestHandler;
 use crate::authorise::Visibility;
 
 impl RequestHandler {
-    fn seen(&self, sight: &Visibility) -> Vec<kip_control::FunctionInfo> {
+    fn seen(&self, sight: &Visibility) -> Vec<kip_wire::FunctionInfo> {
         let mut all = self.control.functions();
         all.retain(|function| self.control.cell(function.name.as_str()).is_some_and(|cell| sight.sees(&cell)));
         all
@@ -51,7 +51,7 @@ impl RequestHandler {
         match request.uri().path() {
             "/v2/repository/index" => {
                 let all = self.seen(sight);
-                let entry = |function: &kip_control::FunctionInfo| {
+                let entry = |function: &kip_wire::FunctionInfo| {
                     // One that sleeps or was never started is woken by its first request.
                     json!({"name": function.name.as_str(), "version": function.version.to_string(), "state": "READY"})
                 };

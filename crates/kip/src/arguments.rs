@@ -89,7 +89,7 @@ pub(crate) enum Command {
     #[command(alias = "request", disable_version_flag = true)]
     Requests(Requests),
     /// Explain the number and the states of a function's instances.
-    Why(Why),
+    Why(WhyArguments),
     /// Replace a function's instances; each successor starts first.
     Rotate(Names),
     /// Show the time that a function's instances spent, by version and state.
@@ -395,7 +395,7 @@ pub(crate) struct Install {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Why {
+pub(crate) struct WhyArguments {
     /// The function.
     pub(crate) function: String,
     /// How many decisions.

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full};
-use kip_api::wire::{Errors, ServerInfo, Status};
 use kip_host::http_client::{self, Answer};
 use kip_spec::{Problem, code};
+use kip_wire::{Errors, ServerInfo, Status};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +81,7 @@ impl Client {
 
     /// Where functions are called.
     pub(crate) async fn gateway(&self) -> anyhow::Result<String> {
-        let gateway: kip_api::wire::Gateway = self.get("/api/v1/gateway").await?;
+        let gateway: kip_wire::Gateway = self.get("/api/v1/gateway").await?;
         Ok(gateway.gateway.to_string())
     }
 

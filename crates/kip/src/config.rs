@@ -86,6 +86,8 @@ pub(crate) struct Config {
     pub(crate) tls: Option<Tls>,
     /// What bounds tasks.
     pub(crate) tasks: kip_tasks::config::Options,
+    /// What bounds deliveries.
+    pub(crate) deliveries: kip_events::Options,
 }
 
 /// What is shown at `/metrics`, and to whom.
@@ -182,6 +184,7 @@ impl Config {
             names: gateway::names(get("gateway.hosts"), get("gateway.origins"))?,
             tls: gateway::tls(&values)?,
             tasks: tasks::options(&values)?,
+            deliveries: tasks::deliveries(&values)?,
             access_log: gateway::access_log(data, &values)?,
             traces: gateway::traces(&values)?,
             require_keys: parse(&values, "gateway.require_keys", "true or false")?,

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use kip_api::wire::Errors;
 use kip_spec::{Problem, code};
+use kip_wire::Errors;
 
 use crate::output::{Output, printable};
 

@@ -4,18 +4,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kip_api::{Api, wire::ServerInfo};
+use kip_api::Api;
 use kip_auth::Keys;
 use kip_control::{Bodies, Control};
 use kip_engine::{Body, ProcessBody};
+use kip_events::Events;
 use kip_gateway::Gateway;
 use kip_host::directory::DataDirectory;
 use kip_host::disk::Pressure;
 use kip_host::tasks::Supervisor;
-use kip_relay::metrics::Metrics;
+use kip_records::metrics::Metrics;
 use kip_spec::{Problem, code};
 use kip_store::{Changes, ControlStore, SqliteControl};
 use kip_tasks::Tasks;
+use kip_wire::ServerInfo;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -132,6 +134,7 @@ pub(crate) async fn serve(
         folder: data.join("held"),
     };
     let held = kip_tasks::held_instances(tasks.as_ref(), &holders).await.map_err(store_problem)?;
+    let metrics = Metrics::new(config.metrics.functions);
     let options = kip_control::Options {
         boot: identity.boot,
         inventory: config.inventory.clone(),
@@ -143,6 +146,7 @@ pub(crate) async fn serve(
         retention: config.retention,
         access_log: config.access_log.clone(),
         traces: config.traces.clone(),
+        metrics: metrics.clone(),
         supervisor: supervisor.clone(),
     };
     let files = kip_control::Files { records: records.clone(), tasks: tasks.clone() };
@@ -150,7 +154,6 @@ pub(crate) async fn serve(
     let bodies = Bodies::from(body as Arc<dyn Body>);
     let control = Control::open(options, stores, bodies, events).await.map_err(Problem::from)?;
 
-    let metrics = Metrics::new(config.metrics.functions);
     let options = kip_tasks::config::Options {
         secret: task_secret(data)?,
         holders: Some(holders),
@@ -158,6 +161,8 @@ pub(crate) async fn serve(
         ..config.tasks.clone()
     };
     let tasks = Tasks::open(tasks, control.clone(), metrics.clone(), options).await.map_err(Problem::from)?;
+    let events =
+        Events::open(control.clone(), tasks.clone(), config.deliveries.clone()).await.map_err(Problem::from)?;
     let options = kip_gateway::Options {
         doors: listeners.doors,
         threads: config.threads,
@@ -193,7 +198,7 @@ pub(crate) async fn serve(
     let uses = keys.clone();
     let noting = kip_host::tasks::spawn("key uses", async move { note_uses(&uses).await });
     tasks.reached_at(ready.api.clone());
-    let api = Api::new(control.clone(), keys.clone(), about, stop, metrics, tasks.clone())
+    let api = Api::new(control.clone(), keys.clone(), about, stop, metrics, tasks.clone(), events)
         .with_open_metrics(config.metrics.open);
     let listener = tokio::net::TcpListener::from_std(api_listener)?;
     let api = supervisor.vital("api", api.serve(listener, closing.subscribe()));

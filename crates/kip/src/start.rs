@@ -62,7 +62,7 @@ pub(crate) async fn background(data: &Path, listen: &Listen) -> anyhow::Result<C
         return Ok(Client::new(&ready.api, &ready.key));
     }
     let _ = tokio::time::timeout(Duration::from_secs(1), stdout.read_to_string(&mut line)).await;
-    if let Ok(errors) = serde_json::from_str::<kip_api::wire::Errors>(&line) {
+    if let Ok(errors) = serde_json::from_str::<kip_wire::Errors>(&line) {
         return Err(Problems(if errors.errors.is_empty() { vec![errors.error] } else { errors.errors }).into());
     }
     let text = std::fs::read_to_string(&log_file).unwrap_or_default();

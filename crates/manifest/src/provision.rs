@@ -5,6 +5,7 @@ use kip_spec::scaling::provision::{
     FireTime, InactiveReason, MOST, Metric, Provision, ScheduledAction, Tracking, Window, shown,
 };
 use kip_spec::scaling::{Cron, zone};
+use kip_wire::PolicyStatus;
 use serde_json::{Map, Value, json};
 
 const TARGETS: [&str; 2] = ["defaultTarget", "target"];
@@ -235,18 +236,6 @@ fn kind(value: &Value) -> &'static str {
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
-}
-
-/// A policy or action, and whether it counts at a moment.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-pub struct PolicyStatus {
-    /// Its name.
-    pub name: String,
-    /// Whether it counts.
-    pub active: bool,
-    /// Why not, if it does not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
 }
 
 /// Which policies and actions count at a moment, in the order of the input.

@@ -6,57 +6,9 @@ use std::collections::BTreeMap;
 
 use kip_fleet::State;
 use kip_store::{DecisionRecord, RequestRecord};
-use serde::{Deserialize, Serialize};
+use kip_wire::Measurements;
 
 use crate::decision::Decision;
-
-/// What was measured of a function.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Measurements {
-    /// Milliseconds from the beginning of a start to readiness, the median, by how many were under way at once: 1, 4 and 16
-    /// stand for one, up to four, and more.
-    pub start_ms: BTreeMap<u32, u64>,
-    /// Starts that were counted.
-    pub starts: usize,
-    /// The median of what a request takes once it is with an instance, milliseconds.
-    pub service_ms: Option<u64>,
-    /// The longest request, milliseconds.
-    pub longest_ms: Option<u64>,
-    /// The longest time that a request was with an instance, milliseconds.
-    #[serde(default)]
-    pub longest_service_ms: Option<u64>,
-    /// Requests that were counted.
-    pub requests: usize,
-    /// The most memory that an instance used, bytes.
-    pub peak_memory: Option<u64>,
-    /// The most requests that were with instances at once.
-    pub peak_in_flight: u32,
-    /// The most device memory that a living instance holds, bytes, where the driver tells.
-    #[serde(default)]
-    pub device_memory: Option<u64>,
-}
-
-/// A piece of advice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Advice {
-    /// Which setting.
-    pub setting: String,
-    /// What it is.
-    pub now: String,
-    /// What would be better.
-    pub better: String,
-    /// Why, with the figures.
-    pub why: String,
-}
-
-/// What is advised, and by which figures.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Recommendation {
-    /// The figures.
-    pub measured: Measurements,
-    /// The advice; none if all is well, or nothing is known yet.
-    pub advice: Vec<Advice>,
-}
 
 fn median(mut values: Vec<u64>) -> Option<u64> {
     values.sort_unstable();

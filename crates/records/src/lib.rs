@@ -6,6 +6,7 @@
 pub mod access_log;
 pub mod advice;
 pub mod decision;
+pub mod metrics;
 mod recorder;
 mod traces;
 pub mod usage;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use kip_fleet::StartKind;
 use kip_host::clock::monotonic_micros;
-use kip_relay::metrics::{Meter, Metrics, Observation};
+use kip_records::metrics::{Meter, Metrics, Observation};
 use kip_spec::FunctionName;
 
 const REQUESTS: u64 = 5_000_000;

@@ -21,12 +21,12 @@ use tokio::time::Instant;
 use crate::answer::{self, Answer};
 use crate::body::{AnswerParts, Stream, in_future};
 use crate::headers::{self, ForwardedHeaders};
-use crate::metrics::Metrics;
 use crate::pool::{Pool, Sender};
 use crate::prefix::{Fault, Upload};
 use crate::trace::{Caller, Outcome, TRACEPARENT, Trace, Tracer};
 use crate::tunnel::{Tunnel, Tunnels};
 use crate::upgrade::{self, WebSocketRequest};
+use kip_records::metrics::Metrics;
 
 /// A call of a function, with its route resolved.
 #[derive(Debug)]

@@ -10,7 +10,6 @@ mod deliver;
 mod exchange;
 mod headers;
 pub mod limits;
-pub mod metrics;
 mod pool;
 mod prefix;
 mod trace;

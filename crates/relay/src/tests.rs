@@ -15,8 +15,8 @@ use kip_spec::{Millis, RequestId, code};
 use tokio::task::LocalSet;
 
 use crate::exchange::Call;
-use crate::metrics::Metrics;
 use crate::{Answer, Relay};
+use kip_records::metrics::Metrics;
 
 /// A room, a relay, and a caller on one connection.
 struct Bench {

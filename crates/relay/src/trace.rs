@@ -13,7 +13,7 @@ use kip_records::{RequestRecord, RequestSpans};
 use kip_spec::{Code, RequestId};
 
 use crate::limits::Slot;
-use crate::metrics::{Meter, Observation};
+use kip_records::metrics::{Meter, Observation};
 
 /// Warm and successful requests recorded each second by each thread; of more, some are left out and counted.
 const WARM_RECORDS_PER_SECOND: u32 = 500;

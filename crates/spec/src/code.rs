@@ -57,7 +57,7 @@ codes! {
     2010 INSTANCE_BROKE_OFF 502 "the instance broke off the connection before it answered";
     2011 BAD_REQUEST 400 "the request is not acceptable HTTP";
     2012 SHUTTING_DOWN 503 "the server is shutting down";
-    2020 FRAMING 400 "it cannot be told for certain where the request ends";
+    2020 FRAMING 400 "it is ambiguous where the request ends";
     2021 HEAD_TOO_LARGE 431 "the request's head is too large";
     2022 TARGET_TOO_LONG 414 "the request's target is too long";
     2023 REQUEST_LATE 408 "the request did not come in time";

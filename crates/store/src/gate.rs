@@ -46,6 +46,19 @@ impl Default for GateQueue {
 }
 
 impl CommitGate {
+    /// Begins a change, drops it when its commit is on the disk, and lets the commit go on: its caller has left.
+    ///
+    /// # Panics
+    /// If the change ends without a commit.
+    pub async fn leave<F: Future>(&self, change: F) {
+        self.shut();
+        tokio::select! {
+            _ = change => panic!("the gate is shut"),
+            () = self.reached() => {}
+        }
+        self.open();
+    }
+
     /// The next commit waits.
     pub fn shut(&self) {
         self.shut.store(true, Ordering::SeqCst);

@@ -170,12 +170,8 @@ pub struct Options {
     pub retention: Duration,
     /// Threads that run tasks.
     pub threads: usize,
-    /// Attempts to send a word end after this.
-    pub delivery: Duration,
     /// How runs that may take hours are held over a restart; none where they are not.
     pub holders: Option<Holders>,
-    /// A file of certificates that webhooks are trusted by; none is those of the system.
-    pub ca: Option<PathBuf>,
     /// Tasks in a row that a tenant may have when its turn comes; 1 for those that are not here.
     pub weights: BTreeMap<String, u32>,
     /// Tells our progress addresses from others'. At least 16 bytes nobody else knows.
@@ -195,9 +191,7 @@ impl Default for Options {
             result: 16 << 20,
             retention: Duration::from_secs(7 * DAY),
             threads: 2,
-            delivery: Duration::from_secs(DAY),
             holders: None,
-            ca: None,
             weights: BTreeMap::new(),
             secret: Vec::new(),
             server: String::new(),

@@ -99,18 +99,6 @@ pub enum Error {
         /// What was to be done.
         what: &'static str,
     },
-    /// It is a function, but no job.
-    #[error("`{name}` is no job")]
-    NoJob {
-        /// Its name.
-        name: String,
-    },
-    /// The job has no timer.
-    #[error("job `{name}` has no schedule")]
-    NoTimer {
-        /// Its name.
-        name: String,
-    },
     /// A later run has taken over, or the task is over.
     #[error("this run of the task is not the present one")]
     Stale,
@@ -146,8 +134,6 @@ impl Error {
             Self::Submission(_) => code::TASK_NOT_ACCEPTABLE,
             Self::Config(_) => code::TASK_CONFIG_INVALID,
             Self::State { .. } => code::TASK_STATE,
-            Self::NoJob { .. } => code::JOB_UNKNOWN,
-            Self::NoTimer { .. } => code::JOB_NO_SCHEDULE,
             Self::Stale => code::TASK_STALE,
             Self::Control(error) => error.code(),
         }
@@ -184,8 +170,6 @@ impl From<Error> for Problem {
             Error::Submission(_) => Some("docs/tasks.md lists the headers and what they take"),
             Error::Config(_) => Some("docs/tasks.md lists the keys and what they take"),
             Error::State { .. } => Some("`kip task show` says where it stands"),
-            Error::NoJob { .. } => Some("`kip job ls` lists the jobs there are"),
-            Error::NoTimer { .. } => Some("it runs by `kip job run` only; give it a `schedule` in kip.yaml"),
             Error::Stale => Some("end this run: another one has taken its place, or the task is over"),
         };
         match error {

@@ -10,7 +10,6 @@
 mod commits;
 pub mod config;
 mod configs;
-mod deliveries;
 mod dispatch;
 pub mod envelope;
 mod error;
@@ -19,9 +18,9 @@ mod fingerprint;
 mod headers;
 mod hold;
 pub mod holder;
-pub mod jobs;
-mod notification;
+pub mod notification;
 mod operations;
+mod outbox;
 mod progress;
 mod receive;
 mod recover;
@@ -29,7 +28,7 @@ mod retry_after;
 mod room;
 mod rounds;
 pub mod service;
-mod sign;
+pub mod sign;
 mod stats;
 pub mod tenant;
 #[cfg(test)]
@@ -43,7 +42,6 @@ pub use hold::instances as held_instances;
 pub use operations::{Bulk, BulkAction, FunctionTasks, Summary};
 pub use receive::{Received, Unfinished, drain};
 pub use service::{LEASE, Receipt, Submission, Tasks};
-pub use stats::TaskCounts;
 
 /// What lists are filtered by, and the states there are.
 pub use kip_store::tasks::{TaskFilter, TaskNumber, TaskState};

@@ -1,27 +1,23 @@
-//! The words that are sent when a task is over: to whom, and what they say. The shape is that of Function Compute.
+//! Which notifications the end of a task causes. They are committed with it; room `events` sends them.
 
-use kip_store::tasks::{NewDelivery, Output, Task, TaskProgress, TaskState};
+use kip_store::tasks::{NewDelivery, Task, TaskProgress, TaskState};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use crate::config::Destination;
 use crate::envelope::Envelope;
-use crate::view::{head_of, id_of, text_of};
 use kip_queue::rules::{AGE_EXCEEDED, RETRIES_EXHAUSTED};
-
-/// Bytes of a payload or result that a word carries; of a longer one, the task is to be asked.
-const CARRIED: usize = 128 << 10;
 
 /// A word, as stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Notification {
+pub struct Notification {
     /// Why it is sent.
-    pub(crate) condition: String,
+    pub condition: String,
     /// Whom to.
-    pub(crate) to: Destination,
+    pub to: Destination,
 }
 
-pub(crate) fn envelope(task: &Task) -> Option<Envelope> {
+/// What a task was submitted with, if it can be read.
+pub fn envelope(task: &Task) -> Option<Envelope> {
     serde_json::from_str(&task.envelope).ok()
 }
 
@@ -38,29 +34,4 @@ pub(crate) fn caused(envelope: &Envelope, to: &TaskProgress) -> Vec<NewDelivery>
     let Some(destination) = whom else { return Vec::new() };
     let word = Notification { condition: condition.to_owned(), to: destination.clone() };
     vec![NewDelivery { target: serde_json::to_string(&word).unwrap_or_default(), run_at: to.ended }]
-}
-
-/// What a word says.
-pub(crate) fn text(task: &Task, condition: &str, payload: &[u8], output: Option<&Output>) -> Value {
-    let carried = |bytes: &[u8]| (bytes.len() <= CARRIED).then(|| text_of(bytes));
-    let head = output.map(head_of).unwrap_or_default();
-    json!({
-        "timestamp": task.now.ended,
-        "requestContext": {
-            "requestId": envelope(task).map(|envelope| envelope.request),
-            "functionName": &*task.function,
-            "functionArn": format!("acs:fc:local:0:functions/{}/{}", task.function, task.qualifier),
-            "qualifier": &*task.qualifier,
-            "taskId": id_of(task.number, task.id.as_deref()),
-            "condition": condition,
-            "approximateInvokeCount": task.now.epoch,
-        },
-        "requestPayload": carried(payload),
-        "responseContext": {
-            "statusCode": if task.now.status > 0 { task.now.status } else { head.status },
-            "functionError": task.now.error_kind,
-            "errorMessage": task.now.error,
-        },
-        "responsePayload": output.and_then(|output| carried(&output.body)),
-    })
 }

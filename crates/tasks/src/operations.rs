@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kip_host::clock::wall_millis;
 use kip_store::tasks::{Output, Step, SyncTimes, Task, TaskFilter, TaskNumber, TaskProgress, TaskState};
+use kip_wire::{TaskCounts, TaskEvent, TaskInfo};
 use serde::{Deserialize, Serialize};
 
 use crate::envelope::Head;
@@ -460,6 +461,6 @@ impl Tasks {
         };
         let functions = functions.collect();
         let queued = shared.book().queued();
-        Summary { queued, deliveries: shared.post.len() as u64, sync: shared.read().sync_times(), store, functions }
+        Summary { queued, deliveries: shared.outbox.open(), sync: shared.read().sync_times(), store, functions }
     }
 }

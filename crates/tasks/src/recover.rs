@@ -60,9 +60,7 @@ pub(crate) async fn recover(shared: &Arc<Shared>) -> Result<(), Error> {
         };
         hold::sweep(holders, runs);
     }
-    for delivery in shared.read().deliveries().await? {
-        shared.post.put_back(delivery);
-    }
+    shared.outbox.extend(shared.read().deliveries().await?.into_iter());
     if waiting > 0 || others > 0 || !left.is_empty() {
         tracing::info!(waiting, crashed, held, others, "tasks of an earlier server");
     }

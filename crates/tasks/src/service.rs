@@ -1,6 +1,6 @@
 //! The handle that everybody holds, and what is behind it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kip_control::{Brake, Control, Link};
 use kip_host::clock::{boot_millis, wall_millis};
 use kip_host::failpoint::reached;
-use kip_relay::metrics::Metrics;
+use kip_records::metrics::Metrics;
 use kip_store::tasks::{
     NewTask, Step, SubmitOutcome, Task, TaskNumber, TaskProgress, TaskReader, TaskState, TaskStore,
 };
@@ -17,11 +17,10 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::commits::Commits;
 use crate::config::{AsyncConfig, Configs, LATEST, LONGEST, Options};
-use crate::deliveries::DeliveryQueue;
 use crate::envelope::{Call, Envelope};
 use crate::error::Error;
 use crate::fingerprint::{self, fingerprint};
-use crate::jobs::{Jobs, KEPT};
+use crate::outbox::{Outbox, TIMER};
 use crate::receive::Memory;
 use crate::room::{Room, RoomGuard};
 use crate::stats::Stats;
@@ -125,8 +124,7 @@ pub(crate) struct Shared {
     pub(crate) stats: Stats,
     pub(crate) room: Room,
     pub(crate) receiving: Arc<Memory>,
-    pub(crate) post: DeliveryQueue,
-    pub(crate) jobs: Jobs,
+    pub(crate) outbox: Outbox,
     /// Something may be due earlier than thought.
     pub(crate) earlier: Notify,
     /// Those who wait for news of a task.
@@ -231,7 +229,7 @@ impl Shared {
             let each = steps.into_iter().zip(stepped).map(|(step, stepped)| {
                 if stepped.applied {
                     shared.applied(step.number, &step.to, stepped.order);
-                    shared.post.add(step.number, step.deliveries, &stepped.deliveries);
+                    shared.outbox.add(step.number, step.deliveries, &stepped.deliveries);
                 }
                 stepped.applied
             });
@@ -331,7 +329,7 @@ impl Tasks {
         options: Options,
     ) -> Result<Self, Error> {
         let boot = control.boot();
-        let (jobs, configs, unreadable) = parse_configs(store.configs().await?);
+        let (configs, unreadable) = parse_configs(store.configs().await?);
         for object in unreadable {
             control.report(format!("{object} is stored in a form that this version cannot read, and does not hold"));
         }
@@ -351,8 +349,7 @@ impl Tasks {
             stats: Stats::default(),
             room: Room::default(),
             receiving,
-            post: DeliveryQueue::default(),
-            jobs,
+            outbox: Outbox::default(),
             earlier: Notify::new(),
             watchers: Mutex::default(),
             address: OnceLock::new(),
@@ -360,9 +357,7 @@ impl Tasks {
         });
         crate::recover::recover(&shared).await?;
         crate::rounds::start(&shared);
-        crate::deliveries::start(&shared);
         crate::dispatch::start(&shared);
-        crate::jobs::start(&shared);
         Ok(Self { shared })
     }
 
@@ -628,24 +623,16 @@ impl Shared {
     }
 }
 
-/// What is kept for functions, from the disk: of timers, configurations, and the names of rows that cannot be read.
-pub(crate) fn parse_configs(rows: Vec<(String, String, String)>) -> (Jobs, Configs, Vec<String>) {
-    let (mut timers, mut configs, mut unreadable) = (BTreeMap::new(), Configs::new(), Vec::new());
-    for (function, qualifier, text) in rows {
-        let name = format!("the asynchronous configuration {function}/{qualifier}");
-        if qualifier == KEPT {
-            match serde_json::from_str(&text) {
-                Ok(kept) => drop(timers.insert(function, kept)),
-                Err(error) => unreadable.push(format!("the timer of {function} ({error})")),
-            }
-        } else {
-            match serde_json::from_str(&text) {
-                Ok(config) => drop(configs.insert((function, qualifier), config)),
-                Err(error) => unreadable.push(format!("{name} ({error})")),
-            }
+/// Configurations from the disk, and the names of those that cannot be read.
+pub(crate) fn parse_configs(rows: Vec<(String, String, String)>) -> (Configs, Vec<String>) {
+    let (mut configs, mut unreadable) = (Configs::new(), Vec::new());
+    for (function, qualifier, text) in rows.into_iter().filter(|(_, qualifier, _)| qualifier != TIMER) {
+        match serde_json::from_str(&text) {
+            Ok(config) => drop(configs.insert((function, qualifier), config)),
+            Err(error) => unreadable.push(format!("the asynchronous configuration {function}/{qualifier} ({error})")),
         }
     }
-    (Jobs::new(timers), configs, unreadable)
+    (configs, unreadable)
 }
 
 #[cfg(test)]
@@ -655,10 +642,10 @@ mod tests {
     #[test]
     fn configurations_that_cannot_be_read_are_named() {
         let row = |qualifier: &str, text: &str| ("f".to_owned(), qualifier.to_owned(), text.to_owned());
-        let rows = vec![row("LATEST", "{}"), row("v1", r#"{"newer": 1}"#), row(KEPT, "spoilt")];
-        let (_, configs, unreadable) = parse_configs(rows);
+        let rows = vec![row("LATEST", "{}"), row("v1", r#"{"newer": 1}"#), row(TIMER, "spoilt")];
+        let (configs, unreadable) = parse_configs(rows);
         assert_eq!(configs.len(), 1);
-        assert_eq!(unreadable.len(), 2, "{unreadable:?}");
-        assert!(unreadable[0].contains("f/v1") && unreadable[1].contains("timer of f"), "{unreadable:?}");
+        assert_eq!(unreadable.len(), 1, "{unreadable:?}");
+        assert!(unreadable[0].contains("f/v1"), "{unreadable:?}");
     }
 }

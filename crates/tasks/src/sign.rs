@@ -4,15 +4,18 @@ use data_encoding::HEXLOWER;
 use ring::hmac::{HMAC_SHA256, Key, sign};
 use subtle::ConstantTimeEq as _;
 
-pub(crate) fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
+/// The code of a text under a key.
+pub fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     sign(&Key::new(HMAC_SHA256, key), text).as_ref().to_vec()
 }
 
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+/// In lower case.
+pub fn hexadecimal(bytes: &[u8]) -> String {
     HEXLOWER.encode(bytes)
 }
 
-pub(crate) fn equal(a: &[u8], b: &[u8]) -> bool {
+/// Whether both are the same; the time it takes does not tell where they differ.
+pub fn equal(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()
 }
 

@@ -4,32 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kip_store::tasks::{TaskProgress, TaskState};
+use kip_wire::TaskCounts;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-
-/// What was counted of a function's tasks since the server started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default)]
-pub struct TaskCounts {
-    /// Taken.
-    pub accepted: u64,
-    /// Begun runs.
-    pub runs: u64,
-    /// Over, by how.
-    pub succeeded: u64,
-    /// See above.
-    pub failed: u64,
-    /// See above.
-    pub stopped: u64,
-    /// See above.
-    pub expired: u64,
-    /// See above.
-    pub invalid: u64,
-    /// Runs that failed and are tried again.
-    pub retried: u64,
-    /// What a run takes, milliseconds: the mean, the latest counting most.
-    pub mean_ms: u64,
-}
 
 #[derive(Debug, Default)]
 pub(crate) struct Stats(Mutex<BTreeMap<Arc<str>, TaskCounts>>);

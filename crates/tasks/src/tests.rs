@@ -7,9 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use kip_control::{Control, Stores, testing};
 use kip_host::clock::wall_millis;
-use kip_relay::metrics::Metrics;
+use kip_records::metrics::Metrics;
 use kip_spec::function::FunctionSpec;
-use kip_spec::job::{Job, Timer};
 use kip_store::gate::{CommitGate, GatedTasks};
 use kip_store::tasks::{
     SqliteTasks, Step, TaskFilter, TaskNumber, TaskProgress, TaskReader, TaskState, TaskStore as _,
@@ -82,14 +81,9 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 impl World {
-    /// Begins a change, drops it when its commit is on the disk, and lets the commit go on.
+    /// Begins a change whose caller leaves when its commit is on the disk.
     async fn leave<F: Future>(&self, change: F) {
-        self.gate.shut();
-        tokio::select! {
-            _ = change => panic!("the gate is shut"),
-            () = self.gate.reached() => {}
-        }
-        self.gate.open();
+        self.gate.leave(change).await;
     }
 
     async fn submit(&self, id: &str) -> TaskNumber {
@@ -181,26 +175,6 @@ async fn memory_has_each_setting_though_its_caller_left() {
     until("the configuration", async || tasks.config("f", LATEST) == Some(config.clone())).await;
     world.leave(tasks.put_config("f", LATEST, None)).await;
     until("its removal", async || tasks.config("f", LATEST).is_none()).await;
-
-    let timer = Timer {
-        cron: "0 0 0 1 1 *".parse().unwrap(),
-        zone: "UTC".to_owned(),
-        overlap: kip_spec::job::Overlap::default(),
-        missed: kip_spec::job::MissedRuns::default(),
-        deadline: None,
-        paused: false,
-    };
-    let job = Job { timer: Some(timer), ..Job::default() };
-    deploy(&world.control, FunctionSpec { job: Some(job), ..testing::spec("job") }).await;
-    tasks.jobs_changed();
-    until("the timer", async || world.store.configs().await.unwrap().len() == 1).await;
-    let paused = async |expected: bool| {
-        tasks.job(&ALL, "job", 1).await.unwrap().schedule.is_some_and(|timer| timer.paused == expected)
-    };
-    world.leave(tasks.pause_job("job", true)).await;
-    until("the pause", async || paused(true).await).await;
-    world.leave(tasks.pause_job("job", false)).await;
-    until("the end of the pause", async || paused(false).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

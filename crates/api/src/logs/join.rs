@@ -1,9 +1,8 @@
 //! Records of several lines, put together: lines that are indented belong to the one before, and a Python traceback ends
 //! with the first line that is not. Tracebacks of one chain of exceptions stay together.
 
+use kip_wire::LogLine;
 use std::collections::BTreeMap;
-
-use crate::wire::LogLine;
 
 /// No record becomes longer than this.
 const MOST: usize = 64 << 10;

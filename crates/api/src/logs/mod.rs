@@ -10,12 +10,12 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use kip_spec::{FunctionName, InstanceId};
+use kip_wire::LogLine;
 use serde::Deserialize;
 
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
 use crate::guard::Requester;
-use crate::wire::LogLine;
 use crate::{Api, bad_request};
 use reader::{Reader, Selection};
 use request::LogSelection;

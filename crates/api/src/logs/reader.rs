@@ -8,10 +8,10 @@ use std::path::PathBuf;
 
 use kip_control::{LogFile, LogRecord};
 use kip_spec::InstanceId;
+use kip_wire::LogLine;
 
 use super::join::LineJoiner;
 use super::request::{Filter, LogSelection};
-use crate::wire::LogLine;
 
 /// How much of an instance's log is read at once.
 const PIECE: u64 = 256 << 10;

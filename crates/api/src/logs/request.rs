@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use kip_spec::InstanceId;
+use kip_wire::LogLine;
 use parking_lot::Mutex;
-
-use crate::wire::LogLine;
 
 /// Function Compute's marks; what stands between them on one instance is the request's.
 const START: &str = "FC Invoke Start RequestId: ";

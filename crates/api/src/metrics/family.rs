@@ -3,10 +3,11 @@
 
 use std::fmt::Error;
 
-use kip_control::{Figures, ScalingInfo};
+use kip_control::Figures;
 use kip_host::usage::Usage;
-use kip_relay::metrics::{BOUNDS, CounterSnapshot, FunctionCounters, Histogram, OTHER};
+use kip_records::metrics::{BOUNDS, CounterSnapshot, FunctionCounters, Histogram, OTHER};
 use kip_tasks::{FunctionTasks, Summary};
+use kip_wire::ScalingInfo;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -64,7 +65,7 @@ pub(super) const FAMILIES: &[Family] = &[
         kind: MetricType::Histogram,
         labels: "function",
         help: "Time from arrival to the instance, a start or wake included.",
-        write: |scrape, out| histograms(scrape, out, |sheet| &sheet.queue),
+        write: |scrape, out| histograms(scrape, out, |sheet| &sheet.latencies.queue),
     },
     Family {
         name: "kip_request_first_byte",
@@ -72,7 +73,7 @@ pub(super) const FAMILIES: &[Family] = &[
         kind: MetricType::Histogram,
         labels: "function",
         help: "Time from sending a request on to the head of the answer.",
-        write: |scrape, out| histograms(scrape, out, |sheet| &sheet.first_byte),
+        write: |scrape, out| histograms(scrape, out, |sheet| &sheet.latencies.first_byte),
     },
     Family {
         name: "kip_request_duration",
@@ -80,7 +81,7 @@ pub(super) const FAMILIES: &[Family] = &[
         kind: MetricType::Histogram,
         labels: "function",
         help: "Time from arrival to the end of the answer.",
-        write: |scrape, out| histograms(scrape, out, |sheet| &sheet.total),
+        write: |scrape, out| histograms(scrape, out, |sheet| &sheet.latencies.total),
     },
     Family {
         name: "kip_request_body",

@@ -22,12 +22,7 @@ async fn world() -> World {
 impl World {
     /// Begins a change, drops it when its commit is on the disk, lets the commit go on, and waits until it is over.
     async fn leave<F: Future>(&self, change: F) {
-        self.gate.shut();
-        tokio::select! {
-            _ = change => panic!("the gate is shut"),
-            () = self.gate.reached() => {}
-        }
-        self.gate.open();
+        self.gate.leave(change).await;
         // The next unit comes when the one that was left is over.
         self.keys.shared.changes.unit(|_turn| async {}).await;
     }

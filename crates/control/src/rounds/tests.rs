@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use kip_engine::Liveness;
 use kip_spec::VersionId;
 use kip_spec::function::{FunctionSpec, LiveProbe, Program, ReadyProbe, Resources, Rotation};
-
 use tokio::sync::watch;
 
 use super::*;

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use kip_api::wire;
-use kip_control::{BEFORE_RESTORE, BackupManifest, RestoreReport, backup_problem};
+use kip_control::{BEFORE_RESTORE, BackupManifest, backup_problem};
 use kip_host::directory::DataDirectory;
 use kip_spec::{Problem, code};
 use kip_store::tasks::SqliteTasks;
 use kip_store::{ControlFile as _, ControlReader as _, RecordsFile as _, SqliteControl, SqliteRecords, backup};
+use kip_wire::RestoreReport;
 
 use crate::arguments::{Backup, Connection, Restore};
 use crate::client::{Client, data_directory};
@@ -36,7 +36,7 @@ pub(crate) async fn backup(connection: &Connection, options: &Backup, output: Ou
     let file = absolute(&options.file)?;
     let made: BackupManifest = match server(connection).await? {
         Some(client) => {
-            let body = wire::Backup { file: file.clone(), force: options.force };
+            let body = kip_wire::Backup { file: file.clone(), force: options.force };
             client.post("/api/v1/backup", &body).await?
         }
         None => {
@@ -66,7 +66,7 @@ pub(crate) async fn restore(connection: &Connection, options: &Restore, output: 
                 .into());
         }
         Some(client) => {
-            let body = wire::Restore { file: file.clone(), force: options.force, records: options.records };
+            let body = kip_wire::Restore { file: file.clone(), force: options.force, records: options.records };
             client.post("/api/v1/restore", &body).await?
         }
         None => alone(&data_directory(connection)?, Path::new(&file), options).await?,

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use kip_control::InstanceInfo;
 use kip_freezer::probe::ProbeOptions;
 use kip_freezer::qualification::Qualification;
 use kip_freezer::qualify::{Task, qualify};
 use kip_freezer::tree::Limits;
 use kip_freezer::{DeviceLocks, Qualifications, Report, report};
 use kip_spec::{Problem, code};
+use kip_wire::InstanceInfo;
 use serde::Serialize;
 
 use super::gpu;

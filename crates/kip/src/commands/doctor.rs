@@ -1,6 +1,5 @@
 //! `kip doctor`: what this host offers, what the server says, and what is amiss.
 
-use kip_control::{HostInfo, InstanceInfo};
 use kip_host::directory::DataDirectory;
 use kip_host::disk::Kind;
 use kip_spec::people;

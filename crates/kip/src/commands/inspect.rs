@@ -7,7 +7,7 @@ use kip_spec::function::{GpuNeed, HttpAuth, Instances, Program};
 use kip_spec::{InstanceId, Millis, people};
 use serde::Serialize;
 
-use crate::arguments::{Inspect, Why};
+use crate::arguments::{Inspect, WhyArguments};
 use crate::client::{Client, segment};
 use crate::output::{Output, clock, millis};
 
@@ -136,7 +136,7 @@ struct Explanation {
     decisions: Vec<DecisionRecord>,
 }
 
-pub(crate) async fn why(client: &Client, options: &Why, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn why(client: &Client, options: &WhyArguments, output: Output) -> anyhow::Result<()> {
     let name = segment(&options.function);
     let function: FunctionInfo = client.get(&format!("/api/v1/functions/{name}")).await?;
     let decisions: Vec<DecisionRecord> =

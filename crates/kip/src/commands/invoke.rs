@@ -11,7 +11,7 @@ use kip_host::clock::monotonic_micros;
 use kip_host::http_client;
 use kip_spec::problem::Envelope;
 use kip_spec::{Problem, code};
-use kip_tasks::view::TaskInfo;
+use kip_wire::TaskInfo;
 use serde::Serialize;
 
 use crate::arguments::Invoke;

@@ -1,8 +1,8 @@
 //! `kip key` and `kip audit`.
 
-use kip_api::wire::keys::{KeyAnswer, KeyRotation, KeySettings};
-use kip_auth::{AuditRecord, KeyInfo};
+use kip_auth::AuditRecord;
 use kip_spec::{Millis, Problem, code};
+use kip_wire::{KeyAnswer, KeyInfo, KeyRotation, KeySettings};
 
 use crate::arguments::{Audit, Key, Settings};
 use crate::client::{Client, segment};

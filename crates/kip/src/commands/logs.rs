@@ -1,10 +1,9 @@
 //! `kip logs`.
 
-use kip_api::wire::LogLine;
-
 use crate::arguments::Logs;
 use crate::client::{Client, segment};
 use crate::output::{Output, clock, printable};
+use kip_wire::LogLine;
 
 pub(crate) async fn run(client: &Client, options: &Logs, output: Output) -> anyhow::Result<()> {
     let Logs { function, follow, tail, instance, since, request, task, join } = options;

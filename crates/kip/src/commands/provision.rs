@@ -1,8 +1,7 @@
 //! `kip provision` and `kip advise`.
 
-use kip_api::wire::provision::Provision as Shown;
-use kip_control::Recommendation;
 use kip_spec::{Millis, Problem, code};
+use kip_wire::{Provision as Shown, Recommendation};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{Advise, FunctionArgument, Provision, ProvisionPut, json_or_file};

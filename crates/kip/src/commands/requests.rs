@@ -1,7 +1,8 @@
 //! `kip requests`.
 
-use kip_control::{FunctionInfo, RequestRecord};
+use kip_control::RequestRecord;
 use kip_spec::{Problem, code};
+use kip_wire::FunctionInfo;
 
 use crate::arguments::Requests;
 use crate::client::{Client, segment};

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use http::Method;
-use kip_api::{StopResult, TaskList, TaskQuery};
+use kip_api::TaskQuery;
 use kip_spec::{Millis, Problem, code};
 use kip_tasks::config::{AsyncConfig, Destination, Destinations};
-use kip_tasks::view::{TaskEvent, TaskInfo};
 use kip_tasks::{Bulk, Summary};
+use kip_wire::{StopResult, TaskEvent, TaskInfo, TaskList};
 use serde_json::json;
 
 use crate::arguments::tasks::{

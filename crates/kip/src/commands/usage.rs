@@ -1,11 +1,9 @@
 //! `kip usage` and `kip rotate`.
 
-use kip_api::wire::Rotation;
-use kip_control::FunctionUsage;
-
 use crate::arguments::{Names, Usage};
 use crate::client::{Client, segment};
 use crate::output::{Output, clock, millis, table};
+use kip_wire::{FunctionUsage, Rotation};
 
 pub(crate) async fn usage(client: &Client, options: &Usage, output: Output) -> anyhow::Result<()> {
     let usage: FunctionUsage = client.get(&format!("/api/v1/functions/{}/usage", segment(&options.function))).await?;

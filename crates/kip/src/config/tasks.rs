@@ -45,13 +45,17 @@ pub(super) fn options(values: &BTreeMap<&'static str, Value>) -> Result<Options,
         result: size("tasks.result")?,
         retention: time("tasks.retention")?,
         threads,
-        delivery: time("tasks.delivery")?,
         holders: None,
-        ca: ca(&values["tasks.ca"].value)?,
         weights: weights(&values["tasks.weights"].value)?,
         secret: Vec::new(),
         server: String::new(),
     })
+}
+
+/// What bounds deliveries.
+pub(super) fn deliveries(values: &BTreeMap<&'static str, Value>) -> Result<kip_events::Options, Problem> {
+    let delivery = parse::<Millis>(values, "tasks.delivery", "a duration such as 7d")?.to_std();
+    Ok(kip_events::Options { delivery, ca: ca(&values["tasks.ca"].value)? })
 }
 
 /// A file of certificates, read once to see that it can be.

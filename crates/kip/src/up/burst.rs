@@ -9,9 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
-use kip_control::{DecisionRecord, FunctionInfo, InstanceInfo};
+use kip_control::DecisionRecord;
 use kip_host::clock::boot_millis;
 use kip_spec::{Millis, Problem, code};
+use kip_wire::{FunctionInfo, InstanceInfo};
 use serde::{Deserialize, Serialize};
 
 use crate::client::Client;

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use kip_control::{DecisionRecord, InstanceInfo, RequestRecord};
+use kip_control::{DecisionRecord, RequestRecord};
 use kip_spec::{Problem, code};
+use kip_wire::InstanceInfo;
 
 use super::samples::TryFile;
 use super::{Summary, failed, show};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kip_api::wire::DeployedVersion;
 use kip_control::{DecisionRecord, RequestRecord};
+use kip_wire::DeployedVersion;
 
 use crate::client::Client;
 use crate::commands::inspect::decision_line;

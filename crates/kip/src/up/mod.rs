@@ -9,8 +9,8 @@ mod tryout;
 use std::path::Path;
 use std::time::Duration;
 
-use kip_api::wire::DeployedVersion;
 use kip_spec::Problem;
+use kip_wire::DeployedVersion;
 use serde::Serialize;
 use tokio::sync::oneshot;
 

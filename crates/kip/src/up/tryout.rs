@@ -7,11 +7,12 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use kip_control::{DecisionRecord, FunctionInfo, InstanceInfo};
+use kip_control::DecisionRecord;
 use kip_host::clock::boot_millis;
 use kip_host::endpoint::Endpoint;
 use kip_host::http_client;
 use kip_spec::problem::Envelope;
+use kip_wire::{FunctionInfo, InstanceInfo};
 use serde::Serialize;
 
 use super::failed;

@@ -96,12 +96,16 @@ fn an_instance_past_its_age_is_replaced() {
 #[test]
 fn an_instance_past_its_memory_is_replaced() {
     let server = Server::start();
-    server.deploy_subject(&[], "resources: {memory: 256MiB}\nrotation: {max_memory: 64MiB}\nidle: {pause: never}");
+    let settings = "resources: {memory: 256MiB}\nrotation: {max_memory: 64MiB}\nidle: {pause: never}";
+    server.deploy_subject(&[], &format!("{settings}\ninstances: {{concurrency: 4}}"));
     let first = pid(&server.get("/pid"));
+    // A request that is under way when its memory is measured, so that its record has the figure.
+    let mut held = server.connect();
+    held.send("GET", "/f/f/stall", "");
     assert_eq!(server.get("/eat/80").status(), 200);
     until_true("another one serves", || pid(&server.get("/pid")) != first);
     decision(&server, "more memory than rotation.max_memory");
-    // A look at it was what led to its end, so the requests after that carry what was seen.
+    drop(held);
     server.until_record("how much it used", |record| {
         record["peak_memory"].as_u64().is_some_and(|bytes| bytes > 80 << 20)
     });

@@ -233,3 +233,23 @@ fn the_access_log_has_a_line_for_each_request() {
     assert!(size <= 4_096, "{size}");
     assert_eq!(server.samples()["kip_access_log_lines_dropped_total"], 0.0);
 }
+
+#[test]
+fn evidence_is_kept_by_revision_and_never_sampled() {
+    let server = Server::start();
+    server.deploy_subject(&[], "");
+    (0..20).for_each(|_| assert_eq!(server.get("/pid").status(), 200));
+    assert_eq!(server.get("/status/503").status(), 503);
+    let evidence = || server.api_get("/api/v1/functions/f/evidence").json();
+    let old = evidence()[0].clone();
+    assert_eq!((old["requests"].as_u64(), old["failed"].as_u64()), (Some(21), Some(1)), "{old}");
+    assert_eq!(old["total"]["count"], 21);
+    assert!(old["total"]["p99_us"].as_u64() >= old["total"]["p50_us"].as_u64(), "{old}");
+    server.deploy_subject(&[], "env: {A: b}");
+    until_true("the new revision serves", || {
+        assert_eq!(server.get("/pid").status(), 200);
+        evidence()[0]["version"] != old["version"] && evidence()[0]["requests"].as_u64() > Some(0)
+    });
+    let new = evidence()[0].clone();
+    assert_eq!(new["failed"], 0, "{new}");
+}

@@ -294,7 +294,8 @@ fn a_passed_listener_outlives_the_server() {
             support::KIP,
             words.join(" ")
         );
-        let mut command = Command::new("sh");
+        // A plain `sh` takes descriptors of one digit only.
+        let mut command = Command::new("bash");
         command.args(["-c", &script]);
         command
     };

@@ -175,20 +175,37 @@ impl Server {
     }
 
     /// Starts the server by a command that ends up being it.
-    pub(crate) fn start_by(&mut self, mut command: Command) {
+    pub(crate) fn start_by(&mut self, command: Command) {
+        if let Some(status) = self.try_start_by(command) {
+            panic!("the server ended with {status}: {}{}", self.printed(), self.log());
+        }
+    }
+
+    /// The same for a server that may end before it is ready; then its status.
+    pub(crate) fn try_start_by(&mut self, mut command: Command) -> Option<ExitStatus> {
         self.starts += 1;
         let out = self.folder.path().join(format!("serve.{}.out", self.starts));
         let log = File::create(self.log_file()).unwrap();
         command.stdout(File::create(&out).unwrap()).stderr(log).current_dir(self.folder.path());
         let mut child = ChildGuard::spawn(&mut command);
         let ready = until("the server is ready", || {
+            let ended = child.ended();
             let text = fs::read_to_string(&out).unwrap();
-            if let Some(status) = child.ended() {
-                panic!("the server ended with {status}: {text}{}", self.log());
-            }
             let line = text.split_inclusive('\n').next().filter(|line| line.ends_with('\n'));
-            line.map(|line| serde_json::from_str::<Value>(line).expect("the ready line is JSON"))
+            let line = line.and_then(|line| serde_json::from_str::<Value>(line).ok());
+            match (line.filter(|line| line["pid"].is_u64()), ended) {
+                (Some(line), _) => Some(Ok(line)),
+                (None, Some(status)) => Some(Err(status)),
+                (None, None) => None,
+            }
         });
+        let ready = match ready {
+            Ok(ready) => ready,
+            Err(status) => {
+                self.child = Some(child);
+                return Some(status);
+            }
+        };
         let address = |name: &str| {
             let text = ready[name].as_str().unwrap_or_default();
             text.trim_start_matches("http://").parse::<SocketAddr>().expect("an address")
@@ -197,6 +214,7 @@ impl Server {
         self.key = ready["key"].as_str().expect("a key").to_owned();
         self.pid = u32::try_from(ready["pid"].as_u64().expect("a process id")).unwrap();
         self.child = Some(child);
+        None
     }
 
     pub(crate) fn folder(&self) -> &Path {

@@ -10,15 +10,14 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use kip_spec::scaling::Kpa;
-use kip_spec::scaling::kpa::{self, Algorithm, Metric};
-use kip_spec::{Finite, Millis};
-use serde::{Deserialize, Serialize};
-
 use annotations::Annotations;
 use config::Config;
 use field::Errors;
 use go::Duration;
+use kip_spec::scaling::Kpa;
+use kip_spec::scaling::kpa::{self, Algorithm, Metric};
+use kip_spec::{Finite, Millis};
+use serde::{Deserialize, Serialize};
 
 /// The prefix of annotations.
 pub const GROUP: &str = "autoscaling.knative.dev";

@@ -4,8 +4,7 @@ use kip_fleet::{DeviceKind, Inventory};
 use kip_spec::function::{FunctionSpec, GpuNeed};
 use kip_spec::scaling::{Kpa, Scaling};
 use kip_spec::{Bytes, Millis};
-
-use super::{Advice, Measurements};
+use kip_wire::{Advice, Measurements};
 
 /// A start that takes longer is slow, milliseconds: callers notice it.
 const SLOW: u64 = 2_000;

@@ -12,7 +12,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kip_store::tasks::{NewTask, SqliteTasks, TaskFilter, TaskNumber, TaskReader as _, TaskStore};
-
 use measure::{measure, millis};
 use subjects::{CallerLoop, Log, Store, Subject, open, task};
 

@@ -14,10 +14,9 @@ use kip_spec::scaling::Kpa as Settings;
 use kip_spec::scaling::kpa::Metric;
 use serde::{Deserialize, Serialize};
 
+use apply::Applier;
 pub use apply::Change;
 pub use autoscaler::ScaleReason;
-
-use apply::Applier;
 use autoscaler::{Autoscaler, TickInput};
 use window::Window;
 

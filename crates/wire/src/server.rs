@@ -1,14 +1,12 @@
-//! What crosses the wire, for the API and its clients alike.
-
-pub mod keys;
-pub mod provision;
+//! The server itself, deployments, logs and errors.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use kip_control::{HostInfo, ServerEvent};
 use kip_spec::{FunctionName, Problem, VersionId};
 use serde::{Deserialize, Serialize};
+
+use crate::host::{HostInfo, ServerEvent};
 
 /// Where functions are called.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -184,17 +182,18 @@ pub struct LogLine {
 }
 
 impl LogLine {
-    pub(crate) fn new(instance: String, at: i64, stream: String, line: String) -> Self {
+    /// A line as it was written.
+    pub fn new(instance: String, at: i64, stream: String, line: String) -> Self {
         Self { at, instance, stream, line, cut: false, level: None, message: None, request_id: None }
     }
 
     /// Something about the lines that follow.
-    pub(crate) fn remark(at: i64, line: String) -> Self {
+    pub fn remark(at: i64, line: String) -> Self {
         Self::new(String::new(), at, "kip".to_owned(), line)
     }
 
     /// Reads the fields of a JSON line, under the names that loggers give them.
-    pub(crate) fn recognise(&mut self) {
+    pub fn recognise(&mut self) {
         if !self.line.starts_with('{') {
             return;
         }

@@ -4,7 +4,6 @@
 mod plan;
 mod view;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,75 +15,20 @@ use kip_spec::RequestId;
 use kip_spec::job::{Overlap, Timer};
 use kip_spec::scaling::zone;
 use kip_store::tasks::TaskState;
-use parking_lot::{Mutex, MutexGuard};
-use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use kip_tasks::envelope::Call;
+use kip_tasks::{BulkAction, Submission};
 
-use crate::envelope::Call;
 use crate::error::Error;
-use crate::operations::BulkAction;
-use crate::service::{Shared, Submission, Tasks};
-use crate::tenant::{SYSTEM, TenantScope};
-
-pub use view::{JobInfo, JobRun, ScheduleInfo};
+use crate::service::{Events, Shared};
+use crate::timers::TimerState;
+use kip_tasks::tenant::{SYSTEM, TenantScope};
 
 use plan::SkipReason;
 
-/// Where what is kept of a timer stands among what is kept for functions. No version or alias has such a name.
-pub(crate) const KEPT: &str = "@timer";
 /// How often timers are looked at, at least: the wall clock may step, and jobs come and go.
 const LOOK: Duration = Duration::from_secs(1);
 /// Runs of a job by the same key follow one another.
 const ORDER: &str = "timer";
-
-/// Timers as they stand.
-#[derive(Debug, Default)]
-pub(crate) struct Jobs {
-    kept: Mutex<BTreeMap<String, TimerState>>,
-    pub(crate) earlier: Notify,
-}
-
-/// What is kept of a job's timer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TimerState {
-    /// What the rest is about: another timer begins anew.
-    timer: Timer,
-    /// All times up to this one have been looked at, milliseconds since 1970.
-    behind: i64,
-    /// What was said about pausing it since it was deployed.
-    #[serde(default)]
-    paused: Option<bool>,
-    /// Times that were left out, and the latest of them.
-    #[serde(default)]
-    left_out: u64,
-    #[serde(default)]
-    last_left_out: Option<SkippedRun>,
-}
-
-/// A time at which a job did not run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SkippedRun {
-    /// Which, milliseconds since 1970.
-    pub at: i64,
-    /// Why.
-    pub why: String,
-}
-
-impl TimerState {
-    fn new(timer: Timer, now: i64) -> Self {
-        Self { timer, behind: now, paused: None, left_out: 0, last_left_out: None }
-    }
-
-    fn is_paused(&self) -> bool {
-        self.paused.unwrap_or(self.timer.paused)
-    }
-
-    fn leave_out(&mut self, at: i64, why: impl Into<String>) {
-        self.left_out += 1;
-        self.last_left_out = Some(SkippedRun { at, why: why.into() });
-    }
-}
 
 /// The id of the run that is due at a time, milliseconds since 1970.
 pub(crate) fn id_at(at: i64) -> String {
@@ -97,16 +41,6 @@ fn zone_of(timer: &Timer) -> TimeZone {
     zone::find(&timer.zone).unwrap_or(TimeZone::UTC)
 }
 
-impl Jobs {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, TimerState>> {
-        self.kept.lock()
-    }
-
-    pub(crate) fn new(kept: BTreeMap<String, TimerState>) -> Self {
-        Self { kept: Mutex::new(kept), earlier: Notify::new() }
-    }
-}
-
 pub(crate) fn start(shared: &Arc<Shared>) {
     let (shared, supervisor) = (shared.clone(), shared.control.supervisor().clone());
     supervisor.critical("timers of jobs", async move {
@@ -114,7 +48,7 @@ pub(crate) fn start(shared: &Arc<Shared>) {
         let mut timed: Vec<(Arc<Cell>, Option<i64>)> = Vec::new();
         let mut seen = None;
         loop {
-            if shared.is_closing() {
+            if shared.tasks.is_closing() {
                 return;
             }
             let changes = shared.control.changes();
@@ -172,24 +106,16 @@ impl Shared {
 
     /// Stores what is kept of a job's timer, then holds it; none forgets it.
     async fn keep(self: &Arc<Self>, name: &str, kept: Option<TimerState>) -> Result<(), Error> {
-        let (shared, name) = (self.clone(), name.to_owned());
-        let unit = self.commits.ordered("timer of a job", move |store| async move {
-            let text = kept.as_ref().map(|kept| serde_json::to_string(kept).unwrap_or_default());
-            store.put_config(name.clone(), KEPT.to_owned(), text).await?;
+        let text = kept.as_ref().map(|kept| serde_json::to_string(kept).unwrap_or_default());
+        let (shared, job) = (self.clone(), name.to_owned());
+        let apply = move || {
             let mut jobs = shared.jobs.lock();
             match kept {
-                Some(kept) => drop(jobs.insert(name, kept)),
-                None => drop(jobs.remove(&name)),
+                Some(kept) => drop(jobs.insert(job, kept)),
+                None => drop(jobs.remove(&job)),
             }
-            Ok(())
-        });
-        unit.await
-    }
-
-    /// Tasks of a function that are not over.
-    fn open_of(&self, function: &str) -> u64 {
-        let counts = self.book().counts(function);
-        counts.queued() + counts.running
+        };
+        Ok(self.tasks.keep_timer(name.to_owned(), text, apply).await?)
     }
 }
 
@@ -240,16 +166,16 @@ async fn fire(
     now: i64,
 ) -> Result<Option<&'static str>, Error> {
     let name = cell.name().as_str();
-    let tasks = Tasks { shared: shared.clone() };
+    let tasks = &shared.tasks;
     let id = id_at(at);
     // It may be there already, if the server ended between the two commits.
-    let known = shared.read().find(name.to_owned(), Some(SYSTEM.to_owned()), id.clone()).await?;
+    let known = tasks.reader().find(name.to_owned(), Some(SYSTEM.to_owned()), id.clone()).await?;
     if !known.is_empty() {
         return Ok(None);
     }
     match timer.overlap {
-        Overlap::Forbid if shared.open_of(name) > 0 => return Ok(Some("a run before it was not over")),
-        Overlap::Replace if shared.open_of(name) > 0 => {
+        Overlap::Forbid if tasks.open_tasks(name) > 0 => return Ok(Some("a run before it was not over")),
+        Overlap::Replace if tasks.open_tasks(name) > 0 => {
             let open = kip_store::tasks::TaskFilter {
                 function: Some(name.to_owned()),
                 states: TaskState::ALL.into_iter().filter(|state| !state.is_terminal()).collect(),
@@ -276,12 +202,12 @@ async fn fire(
     };
     match tasks.submit(submission).await {
         // A conflict: the job's input was another one when the run was made.
-        Ok(_) | Err(Error::Conflict { .. }) => Ok(None),
-        Err(error) => Err(error),
+        Ok(_) | Err(kip_tasks::Error::Conflict { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
-impl Tasks {
+impl Events {
     /// Functions were deployed: there may be new timers among them.
     pub fn jobs_changed(&self) {
         self.shared.jobs.earlier.notify_one();
@@ -314,6 +240,6 @@ mod tests {
     #[test]
     fn a_runs_id_is_its_time() {
         assert_eq!(id_at(1_719_806_400_000), "at-20240701T040000Z");
-        assert!(crate::view::may_be_chosen(&id_at(1_719_806_400_000)));
+        assert!(kip_tasks::view::may_be_chosen(&id_at(1_719_806_400_000)));
     }
 }

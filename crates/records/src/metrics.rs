@@ -62,6 +62,26 @@ impl Histogram {
         self.sum = self.sum.saturating_add(other.sum);
     }
 
+    /// The upper bound of the bucket in which this share of all durations ends, microseconds: 0.99 is the 99th percentile. None without
+    /// a duration, or beyond the last bound.
+    pub fn quantile(&self, share: f64) -> Option<u64> {
+        let count = self.count();
+        if count == 0 {
+            return None;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a share of a count needs no more than 52 bits")]
+        let wanted = share * count as f64;
+        let mut below = 0;
+        for (bucket, bound) in self.buckets.iter().zip(BOUNDS) {
+            below += bucket;
+            #[expect(clippy::cast_precision_loss, reason = "as above")]
+            if below as f64 >= wanted {
+                return Some(bound);
+            }
+        }
+        None
+    }
+
     /// How many there were.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()
@@ -102,17 +122,55 @@ pub struct Observation {
     pub bytes_out: u64,
 }
 
-/// The counters of one function.
-#[derive(Debug, Clone, Default)]
-pub struct FunctionCounters {
-    /// Requests by their labels.
-    pub requests: Vec<(Labels, u64)>,
+/// Durations of the requests of one revision. Never sampled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Latencies {
     /// Waiting.
     pub queue: Histogram,
     /// From sending a request on to the answer's head, where there was one.
     pub first_byte: Histogram,
     /// From arrival to the end.
     pub total: Histogram,
+}
+
+impl Latencies {
+    fn observe(&mut self, seen: &Observation) {
+        self.queue.observe(seen.queue);
+        if seen.first_byte > 0 {
+            self.first_byte.observe(seen.first_byte);
+        }
+        self.total.observe(seen.total);
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.queue.add(&other.queue);
+        self.first_byte.add(&other.first_byte);
+        self.total.add(&other.total);
+    }
+}
+
+/// What is known of a revision since the server was started, from counters. Never sampled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Requests that it served.
+    pub requests: u64,
+    /// Those that were answered with a status of 500 or more.
+    pub failed: u64,
+    /// Those whose caller left before there was a status.
+    pub abandoned: u64,
+    /// How long they took.
+    pub latencies: Latencies,
+}
+
+/// The counters of one function.
+#[derive(Debug, Clone, Default)]
+pub struct FunctionCounters {
+    /// Requests by their labels.
+    pub requests: Vec<(Labels, u64)>,
+    /// All requests.
+    pub latencies: Latencies,
+    /// Those that a revision served, by its number: the newest eight.
+    pub revisions: BTreeMap<u64, Latencies>,
     /// Bytes of requests' bodies.
     pub bytes_in: u64,
     /// Bytes of answers' bodies.
@@ -124,13 +182,35 @@ impl FunctionCounters {
         let version = seen.version.filter(|_| versions);
         let labels = Labels { version, class: seen.status / 100, start: seen.start };
         self.count(labels, 1);
-        self.queue.observe(seen.queue);
-        if seen.first_byte > 0 {
-            self.first_byte.observe(seen.first_byte);
+        self.latencies.observe(seen);
+        if let Some(version) = version {
+            self.revisions.entry(version).or_default().observe(seen);
+            self.forget_oldest();
         }
-        self.total.observe(seen.total);
         self.bytes_in = self.bytes_in.saturating_add(seen.bytes_in);
         self.bytes_out = self.bytes_out.saturating_add(seen.bytes_out);
+    }
+
+    fn forget_oldest(&mut self) {
+        while self.revisions.len() > VERSIONS {
+            self.revisions.pop_first();
+        }
+    }
+
+    /// What is known of a revision.
+    pub fn evidence(&self, revision: u64) -> Evidence {
+        let of = |labels: &Labels| labels.version == Some(revision);
+        let mut evidence =
+            Evidence { latencies: self.revisions.get(&revision).cloned().unwrap_or_default(), ..Evidence::default() };
+        for (labels, count) in self.requests.iter().filter(|(labels, _)| of(labels)) {
+            evidence.requests += count;
+            match labels.class {
+                0 => evidence.abandoned += count,
+                5.. => evidence.failed += count,
+                _ => {}
+            }
+        }
+        evidence
     }
 
     fn count(&mut self, labels: Labels, more: u64) {
@@ -151,9 +231,11 @@ impl FunctionCounters {
         for (labels, count) in &other.requests {
             self.count(*labels, *count);
         }
-        self.queue.add(&other.queue);
-        self.first_byte.add(&other.first_byte);
-        self.total.add(&other.total);
+        self.latencies.add(&other.latencies);
+        for (version, latencies) in &other.revisions {
+            self.revisions.entry(*version).or_default().add(latencies);
+        }
+        self.forget_oldest();
         self.bytes_in = self.bytes_in.saturating_add(other.bytes_in);
         self.bytes_out = self.bytes_out.saturating_add(other.bytes_out);
     }
@@ -264,6 +346,19 @@ impl Metrics {
         counted
     }
 
+    /// What is known of a revision of a function, named by the number of its cell. None for functions that are counted together.
+    pub fn evidence(&self, number: u32, revision: u64) -> Option<Evidence> {
+        let mut sum = FunctionCounters::default();
+        let mut known = false;
+        for meter in lock(&self.shared.meters).iter() {
+            if let Some(Page::Own(own)) = lock(&meter.book).pages.get(&number) {
+                known = true;
+                sum.add(&own.1);
+            }
+        }
+        known.then(|| sum.evidence(revision))
+    }
+
     /// Whether a function has series of its own.
     pub fn is_own(&self, number: u32) -> bool {
         let mut names = lock(&self.shared.names);
@@ -346,10 +441,10 @@ mod tests {
         let labels = Labels { version: Some(7), class: 2, start: Some(StartKind::Warm) };
         assert_eq!(a.requests, [(labels, 4)]);
         assert_eq!(
-            (a.bytes_in, a.bytes_out, a.total.sum, a.total.count(), a.first_byte.count()),
+            (a.bytes_in, a.bytes_out, a.latencies.total.sum, a.latencies.total.count(), a.latencies.first_byte.count()),
             (12, 20, 10_000, 4, 4)
         );
-        assert_eq!(counted.functions[&name("b")].first_byte.count(), 0, "there was no answer to wait for");
+        assert_eq!(counted.functions[&name("b")].latencies.first_byte.count(), 0, "there was no answer to wait for");
         assert_eq!(counted.refusals[&code::QUEUE_FULL], 4);
         let counted = metrics.counted(|number| number == 2, |_| true);
         assert_eq!(counted.functions.keys().map(FunctionName::as_str).collect::<Vec<_>>(), ["b"]);
@@ -376,7 +471,7 @@ mod tests {
         }
         two.observe(4, &name("f4"), &seen(1, 200));
         let counted = metrics.counted(|_| true, |_| true);
-        assert_eq!((counted.functions.len(), counted.other.total.count()), (2, 3));
+        assert_eq!((counted.functions.len(), counted.other.latencies.total.count()), (2, 3));
         assert!(counted.other.requests.iter().all(|(labels, _)| labels.version.is_none()));
         // One with a name of its own goes; a new one takes its place, those among the others stay there.
         metrics.counted(|number| number != 1, |_| true);
@@ -384,7 +479,29 @@ mod tests {
         two.observe(5, &name("f5"), &seen(1, 200));
         let counted = metrics.counted(|number| number != 1, |_| true);
         let names: Vec<&str> = counted.functions.keys().map(FunctionName::as_str).collect();
-        assert_eq!((names, counted.other.total.count()), (vec!["f2", "f5"], 4));
+        assert_eq!((names, counted.other.latencies.total.count()), (vec!["f2", "f5"], 4));
+    }
+
+    #[test]
+    fn revisions_are_told_apart() {
+        let metrics = Metrics::new(10);
+        let meters = [metrics.meter(), metrics.meter()];
+        for meter in &meters {
+            (0..99).for_each(|_| meter.observe(1, &name("a"), &seen(7, 200)));
+            meter.observe(1, &name("a"), &Observation { total: 9_000_000, ..seen(7, 502) });
+            meter.observe(1, &name("a"), &Observation { total: 40_000, ..seen(8, 0) });
+        }
+        let old = metrics.evidence(1, 7).unwrap();
+        assert_eq!((old.requests, old.failed, old.abandoned), (200, 2, 0));
+        let quantile = |share| old.latencies.total.quantile(share);
+        assert_eq!((quantile(0.5), quantile(0.99), quantile(0.999)), (Some(2_500), Some(2_500), Some(10_000_000)));
+        let new = metrics.evidence(1, 8).unwrap();
+        assert_eq!((new.requests, new.failed, new.abandoned), (2, 0, 2));
+        assert_eq!(new.latencies.total.quantile(0.5), Some(50_000));
+        assert_eq!(metrics.evidence(1, 9).unwrap(), Evidence::default());
+        assert_eq!(metrics.evidence(2, 7), None);
+        let all = &metrics.counted(|_| true, |_| true).functions[&name("a")];
+        assert_eq!(all.latencies.total.count(), 202, "the function's own are the sum");
     }
 
     #[test]
@@ -396,6 +513,7 @@ mod tests {
         let versions: Vec<Option<u64>> =
             counted.functions[&name("a")].requests.iter().map(|(labels, _)| labels.version).collect();
         assert_eq!(versions, (92..100).map(Some).collect::<Vec<_>>());
+        assert!(counted.functions[&name("a")].revisions.keys().copied().eq(92..100));
         (0..2_000).for_each(|key| metrics.key_refused(&format!("k{key}").into(), "rate"));
         let counted = metrics.counted(|_| true, |_| true);
         assert_eq!((counted.keys.len(), counted.keys[&(OTHER.into(), "rate")]), (KEYS + 1, 1_000));

@@ -1,6 +1,5 @@
 //! What is provisioned, as it crosses the wire.
 
-use kip_manifest::provision::PolicyStatus;
 use kip_spec::{FunctionName, Millis};
 use serde::{Deserialize, Serialize};
 
@@ -38,4 +37,16 @@ pub struct Provision {
     pub coefficient: f64,
     /// The input, as it would be put.
     pub input: serde_json::Value,
+}
+
+/// A policy or action, and whether it counts at a moment.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub struct PolicyStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it counts.
+    pub active: bool,
+    /// Why not, if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }

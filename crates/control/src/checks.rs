@@ -1,0 +1,91 @@
+//! Asks instances what a [`CheckSchedule`] says is due, and tells the brain what follows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use kip_engine::{Health, Measure};
+use kip_fleet::router::Message;
+use kip_fleet::{Event, ToPlacer};
+use kip_spec::InstanceId;
+
+use crate::rounds::{AT_ONCE, CheckKind, CheckResult, CheckSchedule, CheckVerdict, DueCheck, LIVE_LIMIT, READY_LIMIT};
+use crate::shared::Shared;
+
+impl CheckSchedule {
+    /// Asks what is due, for ever.
+    pub(crate) async fn run(&self, shared: Arc<Shared>) {
+        let mut asking = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                due = self.next(), if asking.len() < AT_ONCE => {
+                    let (memory, probes): (Vec<DueCheck>, Vec<DueCheck>) =
+                        due.into_iter().partition(|due| due.look == CheckKind::Memory);
+                    asking.extend(probes.into_iter().map(|due| ask(shared.clone(), vec![due])));
+                    if !memory.is_empty() {
+                        asking.push(ask(shared.clone(), memory));
+                    }
+                }
+                Some(answers) = asking.next() => {
+                    for (due, found) in answers {
+                        self.found(&shared, &due, found);
+                    }
+                }
+            }
+        }
+    }
+
+    fn found(&self, shared: &Shared, due: &DueCheck, found: CheckResult) {
+        let Some(cell) = self.list().entries.get(&due.instance).and_then(|entry| entry.cell.upgrade()) else { return };
+        let in_flight = |core: &kip_fleet::FunctionCore| core.instance(due.instance).map_or(0, |i| i.in_flight);
+        let busy = cell.look(&cell.lock(), in_flight).unwrap_or(0) > 0;
+        let mut list = self.list();
+        let event = list.found(due, found, busy, kip_host::clock::boot_millis());
+        drop(list);
+        match event {
+            Some(CheckVerdict::Event(event)) => cell.step(event),
+            Some(CheckVerdict::Uses { memory, outgrown }) => {
+                let instance = due.instance;
+                shared.post(Message::ToPlacer(ToPlacer::Observed { instance, memory: Some(memory), gpu: None }));
+                if outgrown {
+                    cell.step(Event::Outgrown { instance });
+                }
+            }
+            None => {}
+        }
+    }
+}
+
+async fn ask(shared: Arc<Shared>, all: Vec<DueCheck>) -> Vec<(DueCheck, CheckResult)> {
+    let mut answers = Vec::with_capacity(all.len());
+    let instances: Vec<InstanceId> =
+        all.iter().filter(|due| due.look == CheckKind::Memory).map(|due| due.instance).collect();
+    let uses = match instances.is_empty() {
+        true => HashMap::new(),
+        false => shared.bodies.measure(&instances, Measure::Memory).await,
+    };
+    for due in all {
+        let (path, limit) = match due.look {
+            CheckKind::Ready => (due.link.version.ready_path(), READY_LIMIT),
+            CheckKind::Live => (due.link.version.spec.live.as_ref().map(|live| live.path.as_str()), LIVE_LIMIT),
+            CheckKind::Memory => (None, LIVE_LIMIT),
+        };
+        let found = match path {
+            Some(path) => probe(&shared, &due, path, limit).await,
+            None => uses.get(&due.instance).map_or(CheckResult::Well, |memory| CheckResult::Uses(*memory)),
+        };
+        answers.push((due, found));
+    }
+    answers
+}
+
+async fn probe(shared: &Shared, due: &DueCheck, path: &str, limit: Duration) -> CheckResult {
+    let Some(cell) = shared.owner(due.instance) else { return CheckResult::Refused };
+    match shared.bodies.at(cell.place_of(due.instance)).probe(due.instance, path, limit).await {
+        Health::Well => CheckResult::Well,
+        Health::Slow => CheckResult::Slow,
+        Health::Refused => CheckResult::Refused,
+    }
+}

@@ -1,0 +1,42 @@
+//! What the control room is opened with, besides its stores.
+
+use std::path::PathBuf;
+
+use kip_fleet::Inventory;
+use kip_host::tasks::Supervisor;
+use kip_records::TraceOptions;
+use kip_records::access_log::AccessLogOptions;
+use kip_records::metrics::Metrics;
+use kip_spec::InstanceId;
+use kip_store::Retention;
+
+use crate::disk::DiskOptions;
+
+/// What the control room is told when it opens.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How often this server was started, this time included.
+    pub boot: u32,
+    /// What there is for instances.
+    pub inventory: Inventory,
+    /// Our own program, which serves models and runs jobs.
+    pub kip: PathBuf,
+    /// The log store: a folder for each function.
+    pub logs: PathBuf,
+    /// Where jobs leave their files, a folder for each job.
+    pub results: PathBuf,
+    /// Instances on which work of an earlier server goes on that somebody holds, one for each piece of work.
+    pub held: Vec<InstanceId>,
+    /// The disk that state is on.
+    pub disk: DiskOptions,
+    /// How many records stay, and for how long.
+    pub retention: Retention,
+    /// Where each request is written down as a line, if it is.
+    pub access_log: Option<AccessLogOptions>,
+    /// Where traces of requests go, if anywhere.
+    pub traces: Option<TraceOptions>,
+    /// Where requests are counted: the evidence about revisions comes from it.
+    pub metrics: Metrics,
+    /// Ends the server when a task that it cannot do without has ended.
+    pub supervisor: Supervisor,
+}

@@ -1,0 +1,25 @@
+//! The JSON types of the native API with their schemas, for the server and its clients alike.
+//!
+//! The conventions are in `docs/decisions/0010-wire.md`. A type is only data: the room that fills it has the code that does so. This room
+//! knows no other but `spec`.
+
+mod function;
+mod host;
+mod job;
+mod keys;
+mod provision;
+mod server;
+mod task;
+mod usage;
+
+pub use function::{FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus, WaitInfo};
+pub use host::{DeviceInfo, DiskInfo, HostInfo, QuotaInfo, RestoreReport, ServerEvent};
+pub use job::{JobInfo, JobRun, ScheduleInfo, SkippedRun};
+pub use keys::{KeyAnswer, KeyInfo, KeyRotation, KeySettings, Role};
+pub use provision::{PolicyStatus, Provision};
+pub use server::{
+    Backup, DeployedVersion, Deployment, DeploymentResult, Errors, Gateway, Health, LogLine, Restore, Rotation,
+    ServerInfo, Status,
+};
+pub use task::{AcceptedTask, Attempt, StopResult, TaskCounts, TaskEvent, TaskInfo, TaskList};
+pub use usage::{Advice, FunctionUsage, LatencySummary, Measurements, Recommendation, RevisionEvidence, VersionUsage};
