@@ -414,6 +414,11 @@ fn answer(
             write!(out, "HTTP/1.1 200 OK\r\n{headers}content-length: 2\r\n\r\nok")?;
             Ok(true)
         }
+        // Goes on after the answer, and says so.
+        "keep-awake" => {
+            write!(out, "HTTP/1.1 202 Accepted\r\nx-kip-keep-awake: 10m\r\ncontent-length: 2\r\n\r\nok")?;
+            Ok(true)
+        }
         "pid" => text(request, out, 200, &std::process::id().to_string()),
         "env" => {
             let all: BTreeMap<String, String> = std::env::vars().collect();

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use kip_control::{DecisionRecord, FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus};
 use kip_spec::function::{GpuNeed, HttpAuth, Instances, Program};
 use kip_spec::{InstanceId, Millis, people};
+use kip_host::clock::wall_millis;
 use serde::Serialize;
 
 use crate::arguments::{Inspect, WhyArguments};
@@ -142,7 +143,7 @@ pub(crate) async fn why(client: &Client, options: &WhyArguments, output: Output)
     let decisions: Vec<DecisionRecord> =
         client.get(&format!("/api/v1/functions/{name}/decisions?limit={}", options.limit)).await?;
     output.result(&Explanation { function, decisions }, |explanation| {
-        let mut text = present(&explanation.function);
+        let mut text = present(&explanation.function, &explanation.decisions);
         text.push('\n');
         for decision in explanation.decisions.iter().rev() {
             text.push_str(&decision_line(decision));
@@ -153,7 +154,7 @@ pub(crate) async fn why(client: &Client, options: &WhyArguments, output: Output)
 }
 
 /// The present state in a sentence.
-fn present(info: &FunctionInfo) -> String {
+fn present(info: &FunctionInfo, decisions: &[DecisionRecord]) -> String {
     let mut text = format!(
         "{} {}: {} hot, {} starting, {} asleep; {} in flight",
         info.name, info.version, info.hot, info.starting, info.asleep, info.in_flight
@@ -164,7 +165,15 @@ fn present(info: &FunctionInfo) -> String {
     }
     let scaled = !info.scaling.is_empty();
     if info.hot + info.starting + info.asleep == 0 && info.failed_starts == 0 && !scaled {
-        text.push_str("; nothing runs because nothing was asked of it lately");
+        // The newest decision comes first.
+        let ended = decisions.iter().find(|decision| decision.to == "stopping");
+        match ended.filter(|decision| decision.why.starts_with("evicted")) {
+            Some(decision) => {
+                let age = u64::try_from(wall_millis().saturating_sub(decision.at)).unwrap_or_default();
+                text.push_str(&format!("; nothing runs: its instance was {}, {} ago", decision.why, millis(age)));
+            }
+            None => text.push_str("; nothing runs because nothing was asked of it lately"),
+        }
     }
     text.push('\n');
     for scaling in &info.scaling {

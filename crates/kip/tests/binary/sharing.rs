@@ -37,6 +37,8 @@ fn calls_in_turn_evict_the_idle_one_and_say_for_whom() {
             && line.ends_with("for device memory of gpu0, which `f` gave up")
     };
     assert!(g.iter().any(|line| won(&line)), "{g:#?}");
+    let why = server.kip(&["why", "f"]).ok().stdout;
+    assert!(why.contains("nothing runs: its instance was evicted for `g`") && why.contains(" ago"), "{why}");
     let status = server.api_get("/api/v1/status").json();
     assert_eq!(status["host"]["thrash_in_vain_per_mille"], 0, "{status}");
 }
@@ -210,6 +212,28 @@ fn an_instance_that_works_without_a_request_is_not_paused() {
     });
     let paused = reasons(&server, "f").iter().any(|line| line.starts_with("pausing>paused"));
     assert!(!paused, "{:#?}", reasons(&server, "f"));
+}
+
+#[test]
+fn an_answer_can_ask_to_keep_its_instance_awake() {
+    let server = Server::start();
+    server.deploy_subject(&[], "idle: {pause: 200ms, cpu: false}");
+    let answer = server.get("/keep-awake");
+    assert_eq!(answer.status(), 202, "{answer:?}");
+    assert!(answer.header("x-kip-keep-awake").is_none(), "it is not for the caller: {answer:?}");
+    let asked = |line: &String| line.starts_with("pausing>ready") && line.contains("x-kip-keep-awake");
+    until("it is not paused", || reasons(&server, "f").iter().any(asked).then_some(()));
+}
+
+#[test]
+fn an_address_in_use_is_named_as_the_cause() {
+    let server = Server::start();
+    let program = "import sys; print('OSError: [Errno 98] Address already in use', file=sys.stderr); sys.exit(1)";
+    let manifest = format!("api: kip/v1\nfunctions:\n  f: {{run: [python3, -c, \"{program}\"]}}\n");
+    server.deploy(&manifest);
+    let failed = server.get("/");
+    assert_eq!(failed.code().as_str(), "KW-4003", "{failed:?}");
+    assert!(failed.said().contains("a port that it wants is in use") && failed.said().contains("ports"), "{failed:?}");
 }
 
 #[test]
