@@ -1,4 +1,4 @@
--- Schema 3. Made by `cargo run -p kip-store --example schema`; changed by a migration only.
+-- Schema 4. Made by `cargo run -p kip-store --example schema`; changed by a migration only.
 
 CREATE TABLE blobs (hash TEXT PRIMARY KEY, refs INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 
@@ -11,8 +11,8 @@ CREATE TABLE deliveries (
 ) STRICT;
 
 CREATE TABLE ids (
-    function TEXT NOT NULL, kind INTEGER NOT NULL, id TEXT NOT NULL, number INTEGER NOT NULL,
-    PRIMARY KEY (function, kind, id)
+    function TEXT NOT NULL, kind INTEGER NOT NULL, id TEXT NOT NULL, tenant TEXT NOT NULL, number INTEGER NOT NULL,
+    PRIMARY KEY (function, kind, id, tenant)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE inputs (
@@ -55,6 +55,6 @@ CREATE TABLE tasks (
     events TEXT NOT NULL,
     destinations TEXT NOT NULL,
     progress TEXT
-, function_id INTEGER NOT NULL DEFAULT 0, server TEXT NOT NULL DEFAULT '', revision INTEGER NOT NULL DEFAULT 0, last_event INTEGER NOT NULL DEFAULT 1) STRICT;
+, function_id INTEGER NOT NULL DEFAULT 0, server TEXT NOT NULL DEFAULT '', revision INTEGER NOT NULL DEFAULT 0, last_event INTEGER NOT NULL DEFAULT 1, size INTEGER NOT NULL DEFAULT 0) STRICT;
 
 CREATE INDEX tasks_open ON tasks (number) WHERE state < 10;

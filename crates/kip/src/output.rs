@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::tz::TimeZone;
 use kip_spec::people;
+use kip_spec::scaling::zone;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 
@@ -157,7 +158,12 @@ pub(crate) fn set_utc(utc: bool) {
 }
 
 fn zone() -> TimeZone {
-    if UTC.load(Ordering::Relaxed) { TimeZone::UTC } else { TimeZone::system() }
+    if UTC.load(Ordering::Relaxed) {
+        return TimeZone::UTC;
+    }
+    // Where the system has no zone database, ours knows the names.
+    let named = kip_host::environment::read("TZ").and_then(|name| zone::find(name.trim_start_matches(':')));
+    named.unwrap_or_else(TimeZone::system)
 }
 
 /// The time of day with its zone, and with its day if that is not today, from milliseconds since 1970: `14:03:09.218 CET`.
@@ -211,7 +217,7 @@ mod tests {
 
     #[test]
     fn times_name_their_zone_and_other_days() {
-        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        let berlin = zone::find("Europe/Berlin").unwrap();
         let (at, later) = (1_719_795_600_123, 1_719_795_600_123 + 86_400_000);
         assert_eq!(clock_in(at, at, TimeZone::UTC), "01:00:00.123 UTC");
         assert_eq!(clock_in(at, at, berlin.clone()), "03:00:00.123 CEST");

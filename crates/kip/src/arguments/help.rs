@@ -64,6 +64,8 @@ fn cleaned(mut error: clap::Error) -> clap::Error {
         && distance(given.trim_start_matches('-'), suggested.trim_start_matches('-')) > FARTHEST
     {
         error.remove(ContextKind::SuggestedArg);
+        // It would name the same option.
+        error.remove(ContextKind::Usage);
     }
     error
 }

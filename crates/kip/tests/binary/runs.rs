@@ -56,7 +56,8 @@ fn one_off_runs_leave_no_function_but_their_task_and_log() {
     let mut server = server;
     let gate = server.folder().join("gate");
     let text = format!("while [ ! -e {} ]; do sleep 0.02; done", gate.display());
-    let detached = server.ask(&["run", "--detach", "--name", "long", "sh", "-c", &text]);
+    let words = ["-o", "json", "run", "--detach", "--name", "long", "--", "sh", "-c", &text];
+    let detached = server.kip(&words).ok().json();
     until_true("it runs", || {
         server.ask(&["task", "show", "long", detached["taskId"].as_str().unwrap()])["status"] == "Running"
     });
