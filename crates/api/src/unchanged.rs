@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use kip_control::VersionStatus;
 use kip_spec::function::{FunctionSpec, Program};
 use kip_spec::{FunctionName, VersionId};
+use kip_wire::VersionStatus;
 
 use crate::Api;
 

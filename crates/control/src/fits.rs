@@ -61,7 +61,7 @@ fn never_fits(inventory: &Inventory, spec: &FunctionSpec) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use kip_fleet::room::{Host, Pool, Quota};
+    use kip_fleet::room::{Host, Pool};
     use kip_spec::Bytes;
     use kip_spec::function::{GpuResources, Program, Resources};
 
@@ -70,7 +70,7 @@ mod tests {
     fn why(gpu: Option<(GpuNeed, Option<&str>)>, memory: Option<u64>, devices: Vec<Device>) -> Option<String> {
         let host = Host { cpu: 2_000, memory: 8 << 30, devices };
         let pool = Pool { name: "local".to_owned(), max: None, hosts: vec![host] };
-        let inventory = Inventory { pools: vec![pool], quota: Quota::default() };
+        let inventory = Inventory { pools: vec![pool], ..Inventory::default() };
         let program = Program::Command { argv: vec!["x".to_owned()], dir: "/".into() };
         let mut spec = FunctionSpec::new("f".parse().unwrap(), program);
         let gpu = gpu.map(|(need, kind)| GpuResources { need, kind: kind.map(str::to_owned) });

@@ -4,8 +4,8 @@ use kip_fleet::{CoreNumber, Now, Place, Reason};
 use kip_spec::{InstanceId, Millis};
 
 use crate::cell::now;
-use crate::control::Shared;
 use crate::devices;
+use crate::shared::Shared;
 
 impl Shared {
     /// Why an instance changed, with the names of functions and devices. `place` is where it is.

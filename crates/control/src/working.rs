@@ -11,7 +11,7 @@ use kip_spec::InstanceId;
 use kip_spec::function::FunctionSpec;
 
 use crate::cell::Cell;
-use crate::control::Shared;
+use crate::shared::Shared;
 
 /// How long is looked, in steps after each of which a request that came meanwhile ends the look.
 const STEPS: u32 = 5;

@@ -52,7 +52,12 @@ async fn memory_has_a_pause_of_a_schedule_though_its_caller_left() {
     events.jobs_changed();
     until("the timer", async || store.configs().await.unwrap().len() == 1).await;
     let paused = async |expected: bool| {
-        events.job("job", 1).await.unwrap().schedule.is_some_and(|timer| timer.paused == expected)
+        events
+            .job(&kip_tasks::tenant::TenantScope::All, "job", 1)
+            .await
+            .unwrap()
+            .schedule
+            .is_some_and(|timer| timer.paused == expected)
     };
     gate.leave(events.pause_job("job", true)).await;
     until("the pause", async || paused(true).await).await;

@@ -13,9 +13,9 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::rounds::{TaskEnd, end_all_waiting, step};
 use crate::service::{Tasks, entry_of};
-use crate::stats::TaskCounts;
+
 use crate::tenant::TenantScope;
-use crate::view::{SHOWN, TaskEvent, TaskInfo, events_of, head_of, info_of};
+use crate::view::{SHOWN, events_of, head_of, info_of};
 use kip_queue::book::{Entry, Wait};
 
 /// Tasks that a bulk operation changes in one commit.

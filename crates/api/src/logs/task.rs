@@ -8,15 +8,15 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
 use kip_tasks::tenant::TenantScope;
-use kip_tasks::view::Attempt;
 use kip_tasks::{TaskFilter, TaskNumber};
+use kip_wire::Attempt;
+use kip_wire::LogLine;
 
 use super::reader::{Reader, Selection};
 use super::request::{LogSelection, Run, Runs};
 use super::{LOOK_AGAIN, LogQuery, first, text};
 use crate::Api;
 use crate::error::ApiResult;
-use crate::wire::LogLine;
 
 /// A task, and what is known of its runs.
 struct Subject {

@@ -22,7 +22,6 @@ use crate::error::Error;
 use crate::service::{Events, Shared};
 use crate::timers::TimerState;
 use kip_tasks::tenant::{SYSTEM, TenantScope};
-
 use plan::SkipReason;
 
 /// How often timers are looked at, at least: the wall clock may step, and jobs come and go.

@@ -6,8 +6,8 @@ use kip_control::Cell;
 use kip_host::clock::wall_millis;
 use kip_spec::job::Job;
 use kip_spec::secret::masked_words;
-use kip_tasks::tenant::{SYSTEM, TenantScope};
 use kip_store::tasks::{Task, TaskFilter};
+use kip_tasks::tenant::{SYSTEM, TenantScope};
 use kip_wire::{JobInfo, JobRun, ScheduleInfo, TaskInfo};
 
 use super::zone_of;

@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kip_api::wire::{DeployedVersion, Deployment, DeploymentResult};
-use kip_control::{FunctionInfo, InstanceInfo, VersionStatus};
 use kip_host::clock::boot_millis;
 use kip_manifest::Needs;
 use kip_spec::{FunctionName, Millis, Problem, code};
+use kip_wire::{DeployedVersion, Deployment, DeploymentResult, FunctionInfo, InstanceInfo, VersionStatus};
 use serde::Serialize;
 
 use crate::arguments::Deploy;

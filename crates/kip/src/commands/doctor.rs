@@ -3,6 +3,7 @@
 use kip_host::directory::DataDirectory;
 use kip_host::disk::Kind;
 use kip_spec::people;
+use kip_wire::{HostInfo, InstanceInfo};
 use serde::Serialize;
 
 use super::gpu;

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use kip_control::{DecisionRecord, FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus};
+use kip_control::DecisionRecord;
+use kip_host::clock::wall_millis;
 use kip_spec::function::{GpuNeed, HttpAuth, Instances, Program};
 use kip_spec::{InstanceId, Millis, people};
-use kip_host::clock::wall_millis;
+use kip_wire::{FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus};
 use serde::Serialize;
 
 use crate::arguments::{Inspect, WhyArguments};

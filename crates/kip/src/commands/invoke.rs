@@ -6,12 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request};
 use http_body_util::Full;
-use kip_control::FunctionInfo;
 use kip_host::clock::monotonic_micros;
 use kip_host::http_client;
 use kip_spec::problem::Envelope;
 use kip_spec::{Problem, code};
-use kip_wire::TaskInfo;
+use kip_wire::{FunctionInfo, TaskInfo};
 use serde::Serialize;
 
 use crate::arguments::Invoke;

@@ -4,11 +4,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::Method;
-use kip_api::AcceptedTask;
-use kip_api::wire::LogLine;
+
 use kip_spec::{Problem, code, people};
-use kip_tasks::jobs::{JobInfo, JobRun};
-use kip_tasks::view::TaskInfo;
+use kip_wire::{AcceptedTask, JobInfo, JobRun, LogLine, TaskInfo};
+
 use parking_lot::Mutex;
 use serde_json::Value;
 

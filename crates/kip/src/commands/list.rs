@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use kip_control::{FunctionInfo, HostInfo, InstanceInfo};
 use kip_spec::people;
+use kip_wire::{FunctionInfo, HostInfo, InstanceInfo};
 
 use crate::arguments::Ps;
 use crate::client::Client;

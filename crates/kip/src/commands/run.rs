@@ -1,9 +1,8 @@
 //! `kip run`: a program that runs to its end, as a run of a job that is made for it and removed with it. What the program writes
 //! is written here, and the command exits as the program does.
 
-use kip_api::wire::{Deployment, DeploymentResult};
 use kip_spec::{FunctionName, Problem, code, reference};
-use kip_tasks::jobs::JobInfo;
+use kip_wire::{Deployment, DeploymentResult, JobInfo};
 use serde_json::{Map, Value, json};
 
 use super::jobs::follow;

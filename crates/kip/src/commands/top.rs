@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kip_control::{FunctionInfo, InstanceInfo};
 use kip_host::clock::boot_millis;
 use kip_spec::people;
+use kip_wire::{FunctionInfo, InstanceInfo};
 use serde::Serialize;
 
 use crate::arguments::Top;

@@ -9,15 +9,14 @@ mod window;
 
 use std::fmt;
 
-use kip_spec::Millis;
-use kip_spec::scaling::Kpa as Settings;
-use kip_spec::scaling::kpa::Metric;
-use serde::{Deserialize, Serialize};
-
 use apply::Applier;
 pub use apply::Change;
 pub use autoscaler::ScaleReason;
 use autoscaler::{Autoscaler, TickInput};
+use kip_spec::Millis;
+use kip_spec::scaling::Kpa as Settings;
+use kip_spec::scaling::kpa::Metric;
+use serde::{Deserialize, Serialize};
 use window::Window;
 
 /// The scaler of one version.
