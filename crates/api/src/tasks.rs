@@ -14,7 +14,7 @@ use kip_spec::{Code, Problem, RequestId, code};
 use kip_tasks::config::{AsyncConfig, LATEST};
 use kip_tasks::tenant::TenantScope;
 use kip_tasks::view;
-use kip_tasks::{Bulk, BulkAction, Error, Submission, Summary, TaskFilter, TaskNumber, TaskState, Unfinished};
+use kip_tasks::{Bulk, BulkAction, Error, ReceiveError, Submission, Summary, TaskFilter, TaskNumber, TaskState};
 use kip_wire::{AcceptedTask, StopResult, TaskInfo, TaskList};
 use serde::{Deserialize, Serialize};
 
@@ -140,9 +140,9 @@ pub(crate) async fn submit(
     let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let received = match api.tasks.receive(declared, b"", &mut body, Some(BODY_IDLE)).await {
         Ok(received) => received,
-        Err(Unfinished::BrokeOff) => return Err(bad_request("the body of the request broke off")),
-        Err(Unfinished::Late) => return Err(bad_request("nothing of the request's body arrived for a minute")),
-        Err(Unfinished::Refused(error)) => {
+        Err(ReceiveError::BrokeOff) => return Err(bad_request("the body of the request broke off")),
+        Err(ReceiveError::Late) => return Err(bad_request("nothing of the request's body arrived for a minute")),
+        Err(ReceiveError::Refused(error)) => {
             // Who asked first whether to send anything sends nothing now.
             if !headers.contains_key(EXPECT) {
                 kip_tasks::drain(&mut body).await;

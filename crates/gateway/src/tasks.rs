@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use kip_relay::{Answer, Body, Call};
 use kip_spec::{Problem, RequestId, code};
 use kip_tasks::envelope::Origin;
-use kip_tasks::{Error, Submission, Unfinished};
+use kip_tasks::{Error, ReceiveError, Submission};
 
 use crate::admission::RequestHandler;
 
@@ -39,11 +39,11 @@ impl RequestHandler {
         let declared = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let received = match self.tasks.receive(declared, &call.read, &mut body, call.body_idle).await {
             Ok(received) => received,
-            Err(Unfinished::BrokeOff) => return refuse(code::BAD_REQUEST, "its body broke off"),
-            Err(Unfinished::Late) => {
+            Err(ReceiveError::BrokeOff) => return refuse(code::BAD_REQUEST, "its body broke off"),
+            Err(ReceiveError::Late) => {
                 return refuse(code::REQUEST_LATE, "nothing of its body came for limits.body_idle");
             }
-            Err(Unfinished::Refused(error)) => {
+            Err(ReceiveError::Refused(error)) => {
                 if !head.headers.contains_key(EXPECT) {
                     kip_tasks::drain(&mut body).await;
                 }

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kip_spec::reference;
 
-use crate::environment::is_set_at_start;
 use crate::tree::{self, Kind, Node};
 
 /// What the client sent along with a manifest.
@@ -60,6 +59,14 @@ fn pairs(node: &Node) -> &[(Node, Node)] {
 
 fn value<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
     pairs(node).iter().find(|(name, _)| name.scalar() == Some(key)).map(|(_, value)| value)
+}
+
+/// Set for every instance; a declared one would be overwritten in silence.
+pub(crate) const OURS: [&str; 3] = ["PORT", "FC_SERVER_PORT", "FC_CUSTOM_LISTEN_PORT"];
+
+/// Whether Kipwake sets a variable when an instance starts, so that a reference to it is resolved then.
+pub(crate) fn is_set_at_start(name: &str) -> bool {
+    OURS.contains(&name) || ["PORT_", "FC_", "KIPWAKE_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]

@@ -5,21 +5,15 @@ use std::collections::BTreeMap;
 use kip_spec::reference::{self, Piece};
 use kip_spec::{Problem, code};
 
+use crate::deployer::{OURS, is_set_at_start};
 use crate::env_file;
 use crate::report::{Report, shown};
 use crate::section::{Field, Section};
 use crate::tree::{Kind, Position};
 use crate::value::{refuse, wrong_type};
 
-/// Set for every instance; a declared one would be overwritten in silence.
-const OURS: [&str; 3] = ["PORT", "FC_SERVER_PORT", "FC_CUSTOM_LISTEN_PORT"];
 /// Bytes of one variable: Linux takes no longer string in an environment (131,072 with name, `=` and the end).
 const LONGEST: usize = 131_000;
-
-/// Whether Kipwake sets a variable when an instance starts, so that a reference to it is resolved then.
-pub(crate) fn is_set_at_start(name: &str) -> bool {
-    OURS.contains(&name) || ["PORT_", "FC_", "KIPWAKE_"].iter().any(|prefix| name.starts_with(prefix))
-}
 
 pub(crate) fn read(function: &Section<'_>, report: &mut Report<'_>) -> BTreeMap<String, String> {
     let mut variables = files(function, report);

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::hold::Holders;
-
 /// Retries are at most this many, as in Function Compute.
 pub const MOST_RETRIES: u32 = 8;
 /// Retries where nothing else is said.
@@ -150,6 +148,23 @@ pub(crate) type Configs = BTreeMap<(String, String), AsyncConfig>;
 
 /// The qualifier where none is said.
 pub const LATEST: &str = "LATEST";
+
+/// How runs are held.
+#[derive(Debug, Clone)]
+pub struct Holders {
+    /// Our own program.
+    pub program: PathBuf,
+    /// The hidden command of it that holds, which takes a folder.
+    pub command: String,
+    /// Where each has a folder of its own.
+    pub folder: PathBuf,
+}
+
+impl Holders {
+    pub(crate) fn folder_of(&self, number: kip_store::tasks::TaskNumber, epoch: u32) -> PathBuf {
+        self.folder.join(format!("{}-{epoch}", number.0))
+    }
+}
 
 /// What bounds tasks as a whole.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use crate::config::{AsyncConfig, LATEST, Target};
 use crate::error::Error;
-use crate::service::{Shared, Tasks};
+use crate::shared::{Shared, Tasks};
 
 impl Tasks {
     /// What is kept for a function and a qualifier; none if nothing is.

@@ -17,11 +17,12 @@ use kip_spec::function::Protocol;
 use kip_store::tasks::{Output, Step, Task, TaskNumber, TaskProgress, TaskState};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+use crate::config::Holders;
 use crate::envelope::{Envelope, Head};
 use crate::event::Event;
-use crate::hold::{self, HeldRun, Holders};
+use crate::hold::{self, HeldRun};
 use crate::retry_after;
-use crate::service::{Cancel, LEASE, Run, Shared};
+use crate::shared::{Cancel, LEASE, Run, Shared};
 use crate::view::{INVOCATION, id_of};
 use crate::{notification, progress};
 use kip_queue::book::Entry;

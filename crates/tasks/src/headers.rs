@@ -10,7 +10,7 @@ use kip_spec::Millis;
 
 use crate::envelope::{Call, Origin};
 use crate::error::Error;
-use crate::service::Submission;
+use crate::shared::Submission;
 
 /// Headers of a submission that are not for the function.
 fn is_ours(name: &HeaderName) -> bool {

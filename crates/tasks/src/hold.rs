@@ -15,11 +15,12 @@ use kip_spec::InstanceId;
 use kip_store::tasks::{Output, Task, TaskNumber, TaskProgress, TaskReader};
 use tokio::sync::oneshot;
 
+use crate::config::Holders;
 use crate::dispatch::{finish, meaning};
 use crate::envelope::Envelope;
 use crate::holder::{Order, Outcome, living};
 use crate::notification;
-use crate::service::{Cancel, Run, Shared};
+use crate::shared::{Cancel, Run, Shared};
 use kip_queue::rules::RunOutcome;
 
 /// Between two looks for an outcome: quick at first, for most runs are short after all.
@@ -28,23 +29,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Keeps an instance's idle connections from being in the way of a holder's, which is closed when it is over.
 const HOLDER: u64 = u64::MAX;
-
-/// How runs are held.
-#[derive(Debug, Clone)]
-pub struct Holders {
-    /// Our own program.
-    pub program: PathBuf,
-    /// The hidden command of it that holds, which takes a folder.
-    pub command: String,
-    /// Where each has a folder of its own.
-    pub folder: PathBuf,
-}
-
-impl Holders {
-    fn folder_of(&self, number: TaskNumber, epoch: u32) -> PathBuf {
-        self.folder.join(format!("{}-{epoch}", number.0))
-    }
-}
 
 /// A run that is held. Dropping it leaves the process to itself.
 pub(crate) struct HeldRun {

@@ -15,6 +15,7 @@ pub mod envelope;
 mod error;
 mod event;
 mod fingerprint;
+mod for_events;
 mod headers;
 mod hold;
 pub mod holder;
@@ -27,7 +28,8 @@ mod recover;
 mod retry_after;
 mod room;
 mod rounds;
-pub mod service;
+mod service;
+mod shared;
 pub mod sign;
 mod stats;
 pub mod tenant;
@@ -40,8 +42,8 @@ pub use error::Error;
 pub use headers::is_async;
 pub use hold::instances as held_instances;
 pub use operations::{Bulk, BulkAction, FunctionTasks, Summary};
-pub use receive::{Received, Unfinished, drain};
-pub use service::{LEASE, Receipt, Submission, Tasks};
+pub use receive::{ReceiveError, Received, drain};
+pub use shared::{LEASE, Receipt, Submission, Tasks};
 
 /// What lists are filtered by, and the states there are.
 pub use kip_store::tasks::{TaskFilter, TaskNumber, TaskState};

@@ -12,7 +12,7 @@ use crate::envelope::Head;
 use crate::error::Error;
 use crate::event::Event;
 use crate::rounds::{TaskEnd, end_all_waiting, step};
-use crate::service::{Tasks, entry_of};
+use crate::shared::{Tasks, entry_of};
 
 use crate::tenant::TenantScope;
 use crate::view::{SHOWN, events_of, head_of, info_of};

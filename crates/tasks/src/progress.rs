@@ -5,7 +5,7 @@ use kip_host::clock::wall_millis;
 use kip_store::tasks::TaskNumber;
 
 use crate::error::Error;
-use crate::service::{Shared, Tasks};
+use crate::shared::{Shared, Tasks};
 use crate::sign::{equal, hexadecimal, hmac};
 
 /// Characters of a word about progress that are kept.

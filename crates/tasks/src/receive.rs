@@ -8,7 +8,6 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 
 use crate::error::Error;
-use crate::service::Tasks;
 
 /// Bytes of bodies in memory, of all submissions under way.
 #[derive(Debug)]
@@ -19,7 +18,7 @@ pub(crate) struct Memory {
 
 /// Part of that memory, given back when it is dropped.
 #[derive(Debug)]
-struct Held {
+struct MemoryPart {
     memory: Arc<Memory>,
     bytes: u64,
 }
@@ -29,12 +28,12 @@ struct Held {
 pub struct Received {
     /// The body.
     pub payload: Bytes,
-    _held: Held,
+    _held: MemoryPart,
 }
 
 /// Why a body is not there as a whole.
 #[derive(Debug)]
-pub enum Unfinished {
+pub enum ReceiveError {
     /// The caller broke off.
     BrokeOff,
     /// Nothing of it came for too long.
@@ -50,7 +49,7 @@ impl Memory {
     }
 }
 
-impl Held {
+impl MemoryPart {
     fn none(memory: &Arc<Memory>) -> Self {
         Self { memory: memory.clone(), bytes: 0 }
     }
@@ -66,30 +65,9 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for MemoryPart {
     fn drop(&mut self) {
         self.memory.taken.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-impl Tasks {
-    /// Receives the body of a submission, behind what was read of it already. `declared` is its length where the caller said it; `idle`
-    /// is how long nothing of it may come, where the connection does not keep that time itself.
-    ///
-    /// # Errors
-    /// [`Unfinished`], before anything is read of a body that is declared too large.
-    pub async fn receive<B>(
-        &self,
-        declared: Option<u64>,
-        read: &[u8],
-        body: &mut B,
-        idle: Option<Duration>,
-    ) -> Result<Received, Unfinished>
-    where
-        B: http_body::Body<Data = Bytes> + Unpin,
-    {
-        let limit = self.shared.options.payload;
-        gather(&self.shared.receiving, limit, (declared, read), body, idle).await
     }
 }
 
@@ -112,36 +90,36 @@ where
     let _ = tokio::time::timeout(LONGEST, all).await;
 }
 
-async fn gather<B>(
+pub(crate) async fn gather<B>(
     memory: &Arc<Memory>,
     limit: usize,
     (declared, read): (Option<u64>, &[u8]),
     body: &mut B,
     idle: Option<Duration>,
-) -> Result<Received, Unfinished>
+) -> Result<Received, ReceiveError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    let too_large = |bytes| Err(Unfinished::Refused(Error::TooLarge { bytes, limit }));
+    let too_large = |bytes| Err(ReceiveError::Refused(Error::TooLarge { bytes, limit }));
     if let Some(bytes) = declared.filter(|bytes| *bytes > limit as u64) {
         return too_large(Some(bytes));
     }
-    let mut held = Held::none(memory);
-    held.grow(declared.unwrap_or_default().max(read.len() as u64)).map_err(Unfinished::Refused)?;
+    let mut held = MemoryPart::none(memory);
+    held.grow(declared.unwrap_or_default().max(read.len() as u64)).map_err(ReceiveError::Refused)?;
     let mut payload = BytesMut::from(read);
     loop {
         let frame = match idle {
-            Some(idle) => tokio::time::timeout(idle, body.frame()).await.map_err(|_| Unfinished::Late)?,
+            Some(idle) => tokio::time::timeout(idle, body.frame()).await.map_err(|_| ReceiveError::Late)?,
             None => body.frame().await,
         };
         let Some(frame) = frame else { return Ok(Received { payload: payload.freeze(), _held: held }) };
-        let Ok(data) = frame.map_err(|_| Unfinished::BrokeOff)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| ReceiveError::BrokeOff)?.into_data() else { continue };
         let bytes = payload.len() + data.len();
         if bytes > limit {
             return too_large(None);
         }
         let more = (bytes as u64).saturating_sub(held.bytes);
-        held.grow(more).map_err(Unfinished::Refused)?;
+        held.grow(more).map_err(ReceiveError::Refused)?;
         payload.extend_from_slice(&data);
     }
 }
@@ -157,9 +135,9 @@ mod tests {
     use super::*;
 
     /// A body that gives its bytes and then nothing more, without an end.
-    struct Silent(Option<Bytes>);
+    struct StalledBody(Option<Bytes>);
 
-    impl http_body::Body for Silent {
+    impl http_body::Body for StalledBody {
         type Data = Bytes;
         type Error = Infallible;
 
@@ -180,9 +158,9 @@ mod tests {
     async fn a_body_of_which_nothing_comes_any_more_is_given_up() {
         kip_host::clock::paused::pause();
         let (idle, memory) = (Some(Duration::from_secs(60)), memory(1_000));
-        let mut body = Silent(Some(Bytes::from_static(b"half")));
+        let mut body = StalledBody(Some(Bytes::from_static(b"half")));
         let late = gather(&memory, 100, (None, b""), &mut body, idle).await;
-        assert!(matches!(late, Err(Unfinished::Late)), "{late:?}");
+        assert!(matches!(late, Err(ReceiveError::Late)), "{late:?}");
         let mut whole = http_body_util::Full::new(Bytes::from_static(b"done"));
         let received = gather(&memory, 100, (None, b"all "), &mut whole, idle).await.unwrap();
         assert_eq!(received.payload, "all done");
@@ -196,13 +174,13 @@ mod tests {
         kip_host::clock::paused::pause();
         let memory = memory(1_000);
         let size = |result| match result {
-            Err(Unfinished::Refused(Error::TooLarge { bytes, limit: 7 })) => bytes,
+            Err(ReceiveError::Refused(Error::TooLarge { bytes, limit: 7 })) => bytes,
             other => panic!("{other:?}"),
         };
         // Nothing of it is read: there is nothing that could be.
-        let declared = gather(&memory, 7, (Some(200_000), b""), &mut Silent(None), None).await;
+        let declared = gather(&memory, 7, (Some(200_000), b""), &mut StalledBody(None), None).await;
         assert_eq!(size(declared), Some(200_000));
-        let mut body = Silent(Some(Bytes::from_static(b"much")));
+        let mut body = StalledBody(Some(Bytes::from_static(b"much")));
         assert_eq!(size(gather(&memory, 7, (None, b"too "), &mut body, None).await), None);
         assert_eq!(taken(&memory), 0);
     }
@@ -213,7 +191,7 @@ mod tests {
         let full = |text: &'static str| http_body_util::Full::new(Bytes::from_static(text.as_bytes()));
         let first = gather(&memory, 8, (Some(8), b""), &mut full("12345678"), None).await.unwrap();
         let second = gather(&memory, 8, (None, b""), &mut full("abc"), None).await;
-        assert!(matches!(second, Err(Unfinished::Refused(Error::TooManyBodies))), "{second:?}");
+        assert!(matches!(second, Err(ReceiveError::Refused(Error::TooManyBodies))), "{second:?}");
         drop(first);
         gather(&memory, 8, (None, b""), &mut full("abc"), None).await.unwrap();
         assert_eq!(taken(&memory), 0);

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::hold::{self, HeldRun};
 use crate::notification;
-use crate::service::{Shared, entry_of};
+use crate::shared::{Shared, entry_of};
 use kip_queue::rules::{Allowance, RunOutcome, after};
 
 /// Rows that are read at once.

@@ -10,7 +10,7 @@ use kip_store::tasks::{Step, Task, TaskFilter, TaskNumber, TaskState};
 use crate::error::Error;
 use crate::event::Event;
 use crate::notification;
-use crate::service::{LEASE, Shared};
+use crate::shared::{LEASE, Shared};
 use kip_queue::book::Entry;
 
 /// How often everything is looked at even if nothing is known to be due.

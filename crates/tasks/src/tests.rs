@@ -21,7 +21,7 @@ use crate::event::Event;
 use crate::operations::BulkAction;
 use crate::progress;
 use crate::rounds::{expire, forget_counts, look_at_functions};
-use crate::service::{Submission, Tasks};
+use crate::shared::{Submission, Tasks};
 use crate::tenant::TenantScope;
 
 const ALL: TenantScope = TenantScope::All;

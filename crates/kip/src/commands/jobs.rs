@@ -70,7 +70,7 @@ async fn stream_and_wait(client: &Client, name: &str, id: &str, output: Output) 
         return wait.await;
     }
     // The stream ends with the task. One that breaks off with the server is taken up where it ended.
-    let shown = Mutex::new(Shown::default());
+    let shown = Mutex::new(OutputProgress::default());
     let streaming = async {
         loop {
             let path =
@@ -96,12 +96,12 @@ async fn stream_and_wait(client: &Client, name: &str, id: &str, output: Output) 
 
 /// What was shown of a run's output: as many lines as a stream that begins again has to leave out.
 #[derive(Debug, Default)]
-struct Shown {
+struct OutputProgress {
     lines: u64,
     seen: u64,
 }
 
-impl Shown {
+impl OutputProgress {
     fn begin_again(&mut self) -> u64 {
         self.seen = 0;
         self.lines

@@ -60,21 +60,21 @@ pub(crate) async fn instances(client: &Client, options: &Ps, output: Output) -> 
 }
 
 /// What one look at the instances shows.
-struct Shown {
+struct Snapshot {
     instances: Vec<InstanceInfo>,
     functions: Vec<FunctionInfo>,
     host: Option<HostInfo>,
 }
 
-async fn look(client: &Client, output: Output) -> anyhow::Result<Shown> {
+async fn look(client: &Client, output: Output) -> anyhow::Result<Snapshot> {
     let instances: Vec<InstanceInfo> = client.get("/api/v1/instances").await?;
     let functions: Vec<FunctionInfo> =
         if output.is_json() { Vec::new() } else { client.get("/api/v1/functions").await? };
     let host = if output.is_json() { None } else { Some(client.status().await?.host) };
-    Ok(Shown { instances, functions, host })
+    Ok(Snapshot { instances, functions, host })
 }
 
-impl Shown {
+impl Snapshot {
     fn text(&self) -> String {
         let Self { instances, functions, host } = self;
         let devices = host.as_ref().is_some_and(|host| !host.devices.is_empty());

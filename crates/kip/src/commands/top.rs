@@ -20,7 +20,7 @@ const ONCE: Duration = Duration::from_millis(500);
 
 /// What one look shows.
 #[derive(Debug, Serialize)]
-struct Shown {
+struct Loads {
     functions: Vec<FunctionLoad>,
     instances: Vec<InstanceLoad>,
 }
@@ -51,7 +51,7 @@ struct InstanceLoad {
 
 /// What was counted of instances at a look.
 #[derive(Debug, Default)]
-struct Counted {
+struct Counters {
     at: u64,
     /// By instance: requests served, clock ticks used.
     of: BTreeMap<String, (u64, Option<u64>)>,
@@ -60,7 +60,7 @@ struct Counted {
 pub(crate) async fn run(client: &Client, options: &Top, output: Output) -> anyhow::Result<()> {
     let interval = options.interval.to_std().max(Duration::from_millis(100));
     let once = options.once || !output.is_terminal() && !output.is_json();
-    let mut before = Counted::default();
+    let mut before = Counters::default();
     // A rate needs two looks.
     look(client, &mut before).await?;
     tokio::time::sleep(if once { ONCE } else { interval.min(ONCE) }).await;
@@ -80,11 +80,11 @@ pub(crate) async fn run(client: &Client, options: &Top, output: Output) -> anyho
     }
 }
 
-async fn look(client: &Client, before: &mut Counted) -> anyhow::Result<Shown> {
+async fn look(client: &Client, before: &mut Counters) -> anyhow::Result<Loads> {
     let functions: Vec<FunctionInfo> = client.get("/api/v1/functions").await?;
     let instances: Vec<InstanceInfo> = client.get("/api/v1/instances").await?;
     let groups = processes();
-    let now = Counted {
+    let now = Counters {
         at: boot_millis(),
         of: instances
             .iter()
@@ -127,7 +127,7 @@ async fn look(client: &Client, before: &mut Counted) -> anyhow::Result<Shown> {
     };
     let functions = functions.iter().filter(|info| info.spec.job.is_none()).map(of_function).collect();
     *before = now;
-    Ok(Shown { functions, instances: loads })
+    Ok(Loads { functions, instances: loads })
 }
 
 /// A count in a time as a number in a second, to a tenth.
@@ -165,7 +165,7 @@ fn usage(stat: &str) -> Option<(u32, u64, u64)> {
     Some((number(5)?.try_into().ok()?, number(14)? + number(15)?, number(24)?))
 }
 
-fn text(shown: &Shown) -> String {
+fn text(shown: &Loads) -> String {
     let per_second = |rate: f64| format!("{rate:.1}");
     let rows: Vec<Vec<String>> = shown
         .functions
