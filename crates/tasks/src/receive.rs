@@ -58,7 +58,7 @@ impl MemoryPart {
     fn grow(&mut self, bytes: u64) -> Result<(), Error> {
         let most = self.memory.most;
         let fits = |taken: u64| taken.checked_add(bytes).filter(|taken| *taken <= most);
-        let update = self.memory.taken.try_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+        let update = self.memory.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
         update.map_err(|_| Error::TooManyBodies)?;
         self.bytes += bytes;
         Ok(())

@@ -148,7 +148,7 @@ fn who_holds_memory_is_told_and_a_device_in_use_is_not_qualified() {
     let host = Host::standin();
     let holder = host.holder();
     let told = host.doctor("device").join("\n");
-    assert!(told.contains(&format!("held by kip (process {}): 65MiB", holder.pid())), "{told}");
+    assert!(told.contains(&format!("held by kip (process {}): 65 MiB", holder.pid())), "{told}");
     assert!(host.kip(&["device", "ls"]).ok().stdout.contains(&format!("process {}", holder.pid())));
     host.kip(&["device", "qualify", "gpu0"]).failed(&["KW-4019", "other programs use gpu0", "--force"]);
     host.kip(&["device", "qualify", "gpu0", "--force"]).ok();
