@@ -59,7 +59,8 @@ pub(crate) async fn follow(client: &Client, name: &str, detach: bool, output: Ou
             "the run goes on; `kip logs {name} --task {id} -f` shows its output, `kip task stop {name} {id}` stops it"
         )
     };
-    let task = interruptible(output, goes_on, stream_and_wait(client, name, &id, output)).await?;
+    let work = Box::pin(stream_and_wait(client, name, &id, output));
+    let task = interruptible(output, goes_on, work).await?;
     ended(name, &task, output)
 }
 
