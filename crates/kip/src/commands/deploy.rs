@@ -26,8 +26,7 @@ const LATE: u64 = 10_000;
 pub(crate) async fn run(client: &Client, options: &Deploy, output: Output) -> anyhow::Result<()> {
     let how = Deploying { only: options.only.clone(), start: options.wait };
     let made = deploy(client, &options.path, how, output).await?;
-    let states =
-        if options.no_wait { BTreeMap::new() } else { wait(client, &made.deployed, options.wait, output).await? };
+    let states = if options.no_wait { BTreeMap::new() } else { wait(client, &made, options.wait, output).await? };
     let gateway = client.about().await?.gateway;
     let outcomes: Vec<Outcome<'_>> = made
         .deployed
@@ -139,19 +138,29 @@ fn read_text(file: &Path) -> anyhow::Result<String> {
 /// was asked for.
 pub(crate) async fn wait(
     client: &Client,
-    deployed: &[VersionMade],
+    deployment: &DeploymentMade,
     start: bool,
     output: Output,
 ) -> anyhow::Result<BTreeMap<FunctionName, Reached>> {
     let mut states = BTreeMap::new();
-    for made in deployed {
-        let state = if made.job { Reached::Deployed } else { wait_for(client, made, start, output).await? };
+    for made in &deployment.deployed {
+        let of_it = |warning: &Problem| warning.message.starts_with(&format!("`{}`:", made.function));
+        let displaces = deployment.warnings.iter().any(|warning| warning.code == code::DISPLACES && of_it(warning));
+        let state = match made.job {
+            true => Reached::Deployed,
+            false => wait_for(client, made, (start, displaces), output).await?,
+        };
         states.insert(made.function.clone(), state);
     }
     Ok(states)
 }
 
-async fn wait_for(client: &Client, made: &VersionMade, start: bool, output: Output) -> anyhow::Result<Reached> {
+async fn wait_for(
+    client: &Client,
+    made: &VersionMade,
+    (start, displaces): (bool, bool),
+    output: Output,
+) -> anyhow::Result<Reached> {
     let since = boot_millis();
     let (mut progress, mut settled) = (Progress::default(), 0);
     loop {
@@ -186,6 +195,9 @@ async fn wait_for(client: &Client, made: &VersionMade, start: bool, output: Outp
                 }
                 let serving = &info.version;
                 let before = match () {
+                    () if info.hot + info.asleep > 0 && displaces => {
+                        format!("{serving} had stopped for it and serves again")
+                    }
                     () if info.hot + info.asleep > 0 => format!("{serving} goes on serving"),
                     () if info.starting > 0 => format!("{serving} had stopped for it and starts again"),
                     () => format!("{serving} serves, and its next request starts an instance"),

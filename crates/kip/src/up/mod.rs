@@ -116,7 +116,7 @@ async fn foreground(connection: &Connection, options: &Up, output: Output) -> an
 /// Deploys a folder and shows that it works; `prove` as for [`tryout::run`].
 pub(crate) async fn show(client: &Client, path: &Path, prove: bool, output: Output) -> anyhow::Result<Summary> {
     let made = deploy::deploy(client, path, deploy::Deploying::default(), output).await?;
-    deploy::wait(client, &made.deployed, false, output).await?;
+    deploy::wait(client, &made, false, output).await?;
     let about = client.about().await?;
     let names: Vec<String> = made.deployed.iter().map(|made| format!("{} {}", made.function, made.version)).collect();
     output.say(&format!("Deployed  {}", names.join(", ")));
