@@ -92,7 +92,6 @@ fn weights_behind_a_link_are_read() {
     let entry = |key: &str, value: &str| tract_onnx::pb::StringStringEntryProto {
         key: key.to_owned(),
         value: value.to_owned(),
-        ..tract_onnx::pb::StringStringEntryProto::default()
     };
     let mut outside = weight("w");
     outside.external_data = vec![entry("location", "model.onnx.data"), entry("offset", "0"), entry("length", "8")];

@@ -94,7 +94,7 @@ impl From<&FunctionSpec> for Function {
                 ModelRuntime::Library(path) => path.display().to_string(),
             }),
             ports: spec.ports.clone(),
-            deploy: (spec.deploy != function::Deploy::default()).then(|| Deploy {
+            deploy: (spec.deploy != function::Deploy::default()).then_some(Deploy {
                 strategy: Some(match spec.deploy.strategy {
                     Strategy::Rolling => StrategyWord::Rolling,
                     Strategy::Recreate => StrategyWord::Recreate,

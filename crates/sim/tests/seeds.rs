@@ -83,7 +83,7 @@ fn the_worlds_are_rich() {
         "waking -> stopping: the program ended by itself",
         "busy -> stopping: the program ended by itself",
         "paused -> stopping: the program ended by itself",
-        "paused -> stopping: another instance waits for memory",
+        "paused -> stopping: evicted: another instance waits for memory",
         "requested -> gone: nothing waits for it any more",
         "requested -> gone: the host has no room",
         "ready -> stopping: unused",

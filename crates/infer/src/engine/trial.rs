@@ -37,7 +37,7 @@ pub(super) fn run(engine: &dyn Engine, description: &Description) -> Result<(), 
 fn made_up(port: &Port, length: usize, batches: bool) -> Option<Tensor> {
     let row = |axis: usize| if axis == 0 && batches { 1 } else { length };
     let shape: Vec<usize> =
-        port.shape.iter().enumerate().map(|(axis, dimension)| dimension.fixed().unwrap_or(row(axis))).collect();
+        port.shape.iter().enumerate().map(|(axis, dimension)| dimension.fixed().unwrap_or_else(|| row(axis))).collect();
     let count = element_count(&shape).filter(|count| *count <= MOST)?;
     if port.datatype == Datatype::Bytes {
         return Tensor::from_strings(shape, vec![&b""[..]; count].into_iter());

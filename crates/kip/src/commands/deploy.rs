@@ -25,8 +25,7 @@ const LATE: u64 = 10_000;
 pub(crate) async fn run(client: &Client, options: &Deploy, output: Output) -> anyhow::Result<()> {
     let how = Deploying { only: options.only.clone(), start: options.wait, keep_unchanged: false };
     let made = deploy(client, &options.path, how, output).await?;
-    let states =
-        if options.no_wait { BTreeMap::new() } else { wait(client, &made.deployed, options.wait, output).await? };
+    let states = if options.no_wait { BTreeMap::new() } else { wait(client, &made, options.wait, output).await? };
     let gateway = client.about().await?.gateway;
     let outcomes: Vec<Outcome<'_>> = made
         .deployed
@@ -187,16 +186,21 @@ pub(crate) fn env_files(needs: &Needs, directory: &Path) -> anyhow::Result<BTree
 /// was asked for.
 pub(crate) async fn wait(
     client: &Client,
-    deployed: &[DeployedVersion],
+    deployment: &DeploymentResult,
     start: bool,
     output: Output,
 ) -> anyhow::Result<BTreeMap<FunctionName, Reached>> {
-    let names: Vec<&str> = deployed.iter().map(|made| made.function.as_str()).collect();
+    let names: Vec<&str> = deployment.deployed.iter().map(|made| made.function.as_str()).collect();
     let goes_on = || format!("the deployment goes on; `kip why {}` shows how it stands", names.join("`, `kip why "));
     let all = async {
         let mut states = BTreeMap::new();
-        for made in deployed {
-            let state = if made.job { Reached::Deployed } else { wait_for(client, made, start, output).await? };
+        for made in &deployment.deployed {
+            let of_it = |warning: &Problem| warning.message.starts_with(&format!("`{}`:", made.function));
+            let displaces = deployment.warnings.iter().any(|warning| warning.code == code::DISPLACES && of_it(warning));
+            let state = match made.job {
+                true => Reached::Deployed,
+                false => wait_for(client, made, (start, displaces), output).await?,
+            };
             states.insert(made.function.clone(), state);
         }
         Ok(states)
@@ -204,7 +208,12 @@ pub(crate) async fn wait(
     interruptible(output, goes_on, all).await
 }
 
-async fn wait_for(client: &Client, made: &DeployedVersion, start: bool, output: Output) -> anyhow::Result<Reached> {
+async fn wait_for(
+    client: &Client,
+    made: &DeployedVersion,
+    (start, displaces): (bool, bool),
+    output: Output,
+) -> anyhow::Result<Reached> {
     let since = boot_millis();
     let (mut progress, mut settled) = (Progress::new(output), 0);
     loop {
@@ -240,6 +249,9 @@ async fn wait_for(client: &Client, made: &DeployedVersion, start: bool, output: 
                 }
                 let serving = &info.version;
                 let before = match () {
+                    () if info.hot + info.asleep > 0 && displaces => {
+                        format!("{serving} had stopped for it and serves again")
+                    }
                     () if info.hot + info.asleep > 0 => format!("{serving} goes on serving"),
                     () if info.starting > 0 => format!("{serving} had stopped for it and starts again"),
                     () => format!("{serving} serves, and its next request starts an instance"),

@@ -120,7 +120,7 @@ async fn foreground(connection: &Connection, options: &Up, output: Output) -> an
 pub(crate) async fn show(client: &Client, path: &Path, prove: bool, output: Output) -> anyhow::Result<Summary> {
     let how = deploy::Deploying { keep_unchanged: true, ..deploy::Deploying::default() };
     let mut made = deploy::deploy(client, path, how, output).await?;
-    deploy::wait(client, &made.deployed, false, output).await?;
+    deploy::wait(client, &made, false, output).await?;
     let about = client.about().await?;
     let names: Vec<String> = made.deployed.iter().map(|made| format!("{} {}", made.function, made.version)).collect();
     if !names.is_empty() {

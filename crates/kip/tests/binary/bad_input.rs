@@ -336,14 +336,17 @@ fn data_directories_that_cannot_be_used() {
 #[test]
 fn an_interrupt_during_a_start_leaves_nothing_behind() {
     let mut server = Server::start();
-    server.deploy(&manifest(&[
+    let text = manifest(&[
         function("f", &["--never-listen", "--fork"], "timeouts: {startup: 10m}"),
         function(
             "g",
             &["--ready-after", "1000000"],
             "timeouts: {startup: 10m}\nprobes: {ready: /ready}\ninstances: {min: 2, max: 2}",
         ),
-    ]));
+    ]);
+    fs::write(server.folder().join("kip.yaml"), text).unwrap();
+    // What is kept never becomes ready.
+    server.kip(&["deploy", "--no-wait"]).ok();
     let waiting = server.later("GET", "/");
     until_true("all of them run", || server.processes().len() >= 4);
     server.signal(Signal::INT);

@@ -320,7 +320,7 @@ fn waiting_for_a_device_is_told() {
     holds.leave();
     pid(&waits.join().unwrap());
     let evicted = server.api_get("/api/v1/functions/g/decisions?limit=100").json();
-    assert!(evicted.to_string().contains("another instance waits for device memory"), "{evicted}");
+    assert!(evicted.to_string().contains("evicted for `f`, which waits for device memory of gpu0"), "{evicted}");
 }
 
 #[test]
