@@ -6,18 +6,21 @@ use crate::command::{command, read, root, show};
 
 /// The OpenAPI document of the native API.
 pub(crate) fn openapi(write: bool) -> Result<()> {
-    run(&["-p", "kip-api", "--example", "openapi"], "docs/api/openapi.json", "openapi", write)
+    run("openapi", "docs/api/openapi.json", "openapi", write)
 }
 
 /// The schemas of the databases.
 pub(crate) fn databases(write: bool) -> Result<()> {
-    run(&["-p", "kip-store", "--example", "schema"], "docs/schema", "databases", write)
+    run("schema", "docs/schema", "databases", write)
 }
 
 /// Writes a file anew; without `write`, what is different then is a fault, and the file is put back.
-fn run(program: &[&str], path: &str, task: &str, write: bool) -> Result<()> {
+fn run(example: &str, path: &str, task: &str, write: bool) -> Result<()> {
     let before = contents(path)?;
-    show(command("cargo", &[&["run", "--release", "--quiet"], program].concat()))?;
+    // Of the whole workspace, so that it has the features that the tests have: then nothing is compiled twice.
+    show(command("cargo", &["build", "--release", "--quiet", "--workspace", "--example", example]))?;
+    let program = root().join("target/release/examples").join(example);
+    show(command(&program.to_string_lossy(), &[]))?;
     let changed: Vec<_> = before.iter().filter(|(file, text)| contents_of(file).as_ref() != Some(text)).collect();
     if !write && !changed.is_empty() {
         for (file, text) in &before {

@@ -356,7 +356,7 @@ async fn run_held(
     cancelled: oneshot::Receiver<Cancel>,
 ) -> Option<Outcome> {
     let no_room = |detail: String| RunOutcome::NoRoom { detail, retry_after: None };
-    let mut held = match hold::begin(holders, permit, delivery, (number, to.epoch)) {
+    let mut held = match hold::begin(holders, permit, delivery, (number, to.epoch)).await {
         Ok(held) => held,
         Err(error) => {
             let detail = format!("the process that is to hold its exchange cannot be started: {error}");

@@ -36,8 +36,19 @@ pub(crate) struct HeldRun {
     child: Option<Child>,
 }
 
-/// Has a run held by a process.
-pub(crate) fn begin(
+/// A run whose process was started, until its caller has it: a caller that left meanwhile leaves no process behind.
+struct StartedRun(Option<HeldRun>);
+
+impl Drop for StartedRun {
+    fn drop(&mut self) {
+        if let Some(mut held) = self.0.take() {
+            held.kill();
+        }
+    }
+}
+
+/// Has a run held by a process. Files are written and the process is started away from the runtime's threads.
+pub(crate) async fn begin(
     holders: &Holders,
     permit: &Permit,
     delivery: &Delivery,
@@ -46,9 +57,6 @@ pub(crate) fn begin(
     if permit.link().takes_one() {
         permit.link().keep(HOLDER);
     }
-    let folder = holders.folder_of(number, epoch);
-    kip_host::directory::create_private(&holders.folder)?;
-    kip_host::directory::create_private(&folder)?;
     let head = kip_relay::compose(permit, delivery);
     let headers =
         head.headers.iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
@@ -59,8 +67,18 @@ pub(crate) fn begin(
         headers: headers.filter(|(name, _)| name != "content-length").collect(),
         limit: u64::try_from(delivery.limit.as_millis()).unwrap_or(u64::MAX),
     };
-    kip_host::directory::write_unsynced(&folder.join("body"), delivery.request.body())?;
-    kip_host::directory::write_unsynced(&folder.join("order"), &serde_json::to_vec(&order)?)?;
+    let (holders, folder, body) = (holders.clone(), holders.folder_of(number, epoch), delivery.request.body().clone());
+    let start = move || start(&holders, folder, &order, &body).map(|held| StartedRun(Some(held)));
+    let started = kip_host::tasks::blocking("start of a held run", start).await;
+    let mut started = started.ok_or_else(|| std::io::Error::other("the server ends"))??;
+    started.0.take().ok_or_else(|| std::io::Error::other("the run was taken"))
+}
+
+fn start(holders: &Holders, folder: PathBuf, order: &Order, body: &[u8]) -> std::io::Result<HeldRun> {
+    kip_host::directory::create_private(&holders.folder)?;
+    kip_host::directory::create_private(&folder)?;
+    kip_host::directory::write_unsynced(&folder.join("body"), body)?;
+    kip_host::directory::write_unsynced(&folder.join("order"), &serde_json::to_vec(order)?)?;
     let mut command = Command::new(&holders.program);
     command.arg(&holders.command).arg(&folder).env_clear();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -132,7 +150,13 @@ impl HeldRun {
                 Some(child) => child.try_wait().map_or(true, |ended| ended.is_some()),
                 None => living(&self.folder).is_none(),
             };
-            if let Some(outcome) = read(&self.folder) {
+            // An answer may be large.
+            let folder = self.folder.clone();
+            let there = folder.join("outcome").exists();
+            if there
+                && let Some(Some(outcome)) =
+                    kip_host::tasks::blocking("answer of a held run", move || read(&folder)).await
+            {
                 return outcome;
             }
             if over {
@@ -276,5 +300,35 @@ pub(crate) fn sweep(holders: &Holders, runs: impl Fn(u64, u32) -> bool) {
             held.kill();
             held.forget();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_caller_that_leaves_while_its_run_is_started_leaves_no_process() {
+        let data = tempfile::tempdir().unwrap();
+        let program = data.path().join("holder");
+        fs::write(&program, "#!/bin/sh\nexec sleep 600\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let holders = Holders { program, command: "hold".to_owned(), folder: data.path().join("held") };
+        let order = Order {
+            address: "127.0.0.1:1".to_owned(),
+            method: "POST".to_owned(),
+            path: "/".to_owned(),
+            headers: Vec::new(),
+            limit: 1,
+        };
+        let held = start(&holders, holders.folder_of(TaskNumber(1), 1), &order, b"work").unwrap();
+        let process = held.child.as_ref().map(Child::id).unwrap();
+        let is_there = || std::path::Path::new(&format!("/proc/{process}")).exists();
+        assert!(is_there());
+        drop(StartedRun(Some(held)));
+        assert!(!is_there(), "it was killed and its end was taken");
+        assert_eq!(fs::read(holders.folder_of(TaskNumber(1), 1).join("body")).unwrap(), b"work");
     }
 }
