@@ -70,6 +70,10 @@ impl Control {
             let lives = |class| matches!(class, Class::Hot | Class::Starting | Class::Asleep);
             core.instances().filter(|instance| lives(instance.state.class())).map(|instance| instance.id).collect()
         })?;
+        // One that can never start displaces nothing.
+        if !self.shared.with_placer(|placer| placer.could_ever(need)) {
+            return None;
+        }
         let beside = need.is_nothing() || self.shared.with_placer(|placer| placer.has_room(need));
         if own.is_empty() || spec.job.is_some() || beside && !recreates {
             return None;

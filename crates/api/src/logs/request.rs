@@ -45,7 +45,8 @@ pub(super) struct Run {
 }
 
 impl Run {
-    fn has(&self, line: &LogLine) -> bool {
+    /// Whether a line was written in it.
+    pub(super) fn has(&self, line: &LogLine) -> bool {
         line.instance == self.instance.to_string() && line.at >= self.from && self.to.is_none_or(|to| line.at <= to)
     }
 }

@@ -42,6 +42,17 @@ impl Subject {
         info.end_time.is_some()
     }
 
+    /// The lines that are the task's. A run of another task may have begun on the same instance between the last look and the reading: a
+    /// look after the reading knows of each run that can have written a line.
+    async fn own(&self, mut lines: Vec<LogLine>) -> Vec<LogLine> {
+        if !lines.is_empty() {
+            self.look().await;
+            let runs = self.runs.lock();
+            lines.retain(|line| runs.iter().any(|run| run.has(line)));
+        }
+        lines
+    }
+
     /// When the next task began on the instance of a run that is over.
     async fn next_on(&self, run: &Run, end: i64) -> Option<i64> {
         let filter = TaskFilter {
@@ -93,7 +104,8 @@ pub(super) async fn logs(
     // What was written up to now is in the files.
     subject.api.control.settle_logs(&subject.function).await;
     let (reader, lines) = first(Reader::new(folder, selection)).await;
-    let stream = lines_of(Position { subject, reader, ready: lines, over, ended: false });
+    let ready = subject.own(lines).await;
+    let stream = lines_of(Position { subject, reader, ready, over, ended: false });
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response())
 }
 
@@ -121,12 +133,14 @@ fn lines_of(position: Position) -> impl Stream<Item = Result<Bytes, Infallible>>
             position.over = position.subject.look().await;
             position.subject.api.control.settle_logs(&position.subject.function).await;
             let mut reader = position.reader;
-            (reader, position.ready) = kip_host::tasks::blocking("read logs", move || {
+            let lines;
+            (reader, lines) = kip_host::tasks::blocking("read logs", move || {
                 let lines = reader.next();
                 (reader, lines)
             })
             .await?;
             position.reader = reader;
+            position.ready = position.subject.own(lines).await;
             if position.ready.is_empty() && !position.ended {
                 tokio::time::sleep(LOOK_AGAIN).await;
             } else if !position.ready.is_empty() {

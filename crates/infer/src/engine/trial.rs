@@ -1,5 +1,7 @@
 //! One run with made-up inputs when a model is loaded: a model that fails each request is not ready.
 
+use std::collections::BTreeSet;
+
 use bytes::{Bytes, BytesMut};
 
 use super::Engine;
@@ -16,25 +18,33 @@ const MOST: usize = 4 << 20;
 /// Runs it until one run succeeds.
 ///
 /// # Errors
-/// What the last run said, if none did.
+/// What every run said, if all said the same. Reasons that differ from length to length are no proof: the model may want lengths that
+/// nobody can guess.
 pub(super) fn run(engine: &dyn Engine, description: &Description) -> Result<(), String> {
     let free = description.inputs.iter().any(|input| input.shape.iter().any(|dimension| dimension.fixed().is_none()));
-    let mut last = None;
-    for length in LENGTHS.into_iter().take(if free { LENGTHS.len() } else { 1 }) {
-        let inputs: Option<Vec<Tensor>> =
-            description.inputs.iter().map(|port| made_up(port, length, description.batches)).collect();
-        // None is too large to be tried, and so are those after it.
-        let Some(inputs) = inputs else { break };
-        match engine.run(inputs) {
-            Ok(_) => return Ok(()),
-            Err(reason) => last = Some(reason),
+    let mut reasons = BTreeSet::new();
+    for whole in [0, 1] {
+        for length in LENGTHS.into_iter().take(if free { LENGTHS.len() } else { 1 }) {
+            let of = |port| made_up(port, length, description.batches, whole);
+            // None is too large to be tried, and so are those after it.
+            let Some(inputs) = description.inputs.iter().map(of).collect::<Option<Vec<Tensor>>>() else { break };
+            match engine.run(inputs) {
+                Ok(_) => return Ok(()),
+                Err(reason) => drop(reasons.insert(reason)),
+            }
         }
     }
-    last.map_or(Ok(()), Err)
+    if reasons.len() > 1 {
+        let reason = reasons.last().map(String::as_str).unwrap_or_default();
+        tracing::warn!(reason, "the model failed at all trial runs with made-up inputs, for different reasons");
+        return Ok(());
+    }
+    reasons.pop_first().map_or(Ok(()), Err)
 }
 
-/// Zeros, or empty strings: an index that is zero is in every table. A mask of zeros hides everything, so masks are ones.
-fn made_up(port: &Port, length: usize, batches: bool) -> Option<Tensor> {
+/// Floats are zeros and strings empty; whole numbers are `whole`: an index that is zero is in every table, but some models divide by
+/// their input. A mask of zeros hides everything, so masks are ones.
+fn made_up(port: &Port, length: usize, batches: bool, whole: u8) -> Option<Tensor> {
     let row = |axis: usize| if axis == 0 && batches { 1 } else { length };
     let shape: Vec<usize> =
         port.shape.iter().enumerate().map(|(axis, dimension)| dimension.fixed().unwrap_or_else(|| row(axis))).collect();
@@ -44,8 +54,9 @@ fn made_up(port: &Port, length: usize, batches: bool) -> Option<Tensor> {
     }
     let width = port.datatype.width()?;
     let mut bytes = BytesMut::zeroed(count * width);
-    if port.name.contains("mask") && matches!(port.datatype, Datatype::Int64 | Datatype::Int32 | Datatype::Bool) {
-        bytes.iter_mut().step_by(width).for_each(|byte| *byte = 1);
+    if matches!(port.datatype, Datatype::Int64 | Datatype::Int32 | Datatype::Bool) {
+        let value = if port.name.contains("mask") { 1 } else { whole };
+        bytes.iter_mut().step_by(width).for_each(|byte| *byte = value);
     }
     Tensor::new(&port.name, port.datatype, shape, Bytes::from(bytes)).ok()
 }

@@ -269,6 +269,12 @@ impl Server {
         self.try_deploy(manifest).ok();
     }
 
+    /// Deploys a manifest and does not wait until what it declares is ready.
+    pub(crate) fn deploy_without_wait(&self, manifest: &str) {
+        fs::write(self.folder.path().join("kip.yaml"), manifest).unwrap();
+        self.kip(&["deploy", "kip.yaml", "--no-wait"]).ok();
+    }
+
     /// Deploys one function `f` that runs the subject.
     pub(crate) fn deploy_subject(&self, arguments: &[&str], settings: &str) {
         self.deploy(&manifest(&[function("f", arguments, settings)]));
