@@ -1,7 +1,7 @@
 //! Freezing processes that use a GPU, and waking them: their device memory goes to the host and back, while they know
 //! nothing of it.
 //!
-//! [`driver`] is NVIDIA's driver, loaded at run time; [`helper`] the process that alone may load it; [`Desk`] where the
+//! [`driver`] is NVIDIA's driver, loaded at run time; [`helper`] the process that alone may load it; [`DeviceLocks`] where the
 //! server asks helpers; [`tree`] whole trees of processes; [`halt`] whether they get CPU; [`journal`] and [`recovery`] what must be written down and what
 //! is made of it; [`probe`] and [`qualify`] how a device proves that all this works on it.
 //!

@@ -60,7 +60,7 @@ impl Relay {
     /// gives it back, and closes the connection to the instance.
     ///
     /// # Errors
-    /// [`Undelivered`]; nothing is tried a second time.
+    /// [`DeliveryError`]; nothing is tried a second time.
     pub async fn deliver(&self, permit: Permit, delivery: Delivery) -> Result<Answer, DeliveryError> {
         let Delivery { cell, request, ours, id, caller, peer, secure, prefix, limit } = delivery;
         let limit = in_future(limit);

@@ -55,7 +55,7 @@ impl Limiter {
     /// Lets a request through, or says why not. What is refused costs the key nothing.
     ///
     /// # Errors
-    /// [`Over`].
+    /// [`LimitExceeded`].
     pub fn admit(self: &Arc<Self>, allowance: Allowance, now: u64) -> Result<Slot, LimitExceeded> {
         // Counted in any case, so that a limit that is set later knows what is in flight.
         let most = allowance.concurrency.unwrap_or(u32::MAX);

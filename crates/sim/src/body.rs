@@ -29,7 +29,7 @@ pub(crate) struct Body {
     pub(crate) place: Place,
     /// Which version it is of.
     pub(crate) version: VersionId,
-    /// A wake of it was answered before: for [`crate::Plant::StaleAnswer`].
+    /// A wake of it was answered before: for [`crate::PlantedBug::StaleAnswer`].
     pub(crate) woken_before: bool,
 }
 

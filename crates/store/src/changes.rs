@@ -2,7 +2,7 @@
 //!
 //! A change is two steps: the commit, then memory. Both run as one unit in a task of its own, which goes on when its caller
 //! leaves, and one unit runs at a time, so that memory applies the commits in their order. The store's handle is private to this
-//! module: nobody can commit without a [`Turn`], and a turn is only given inside such a unit.
+//! module: nobody can commit without a [`CommitTurn`], and a turn is only given inside such a unit.
 
 use std::future::Future;
 use std::sync::Arc;
