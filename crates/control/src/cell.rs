@@ -248,7 +248,7 @@ impl Cell {
     }
 
     /// Why no host has what an instance of a version needs.
-    fn never_fits(&self, version: &Version) -> String {
+    fn unmet_need(&self, version: &Version) -> String {
         let kind = version.spec.resources.gpu.as_ref().and_then(|gpu| gpu.kind.as_deref());
         let inventory = self.inventory().unwrap_or_default();
         crate::devices::unmet(&inventory, version.policy.need, kind)
@@ -387,7 +387,7 @@ impl Cell {
                     let detail = match refusal {
                         // No program was started, so nothing is known of it.
                         Refusal::Backoff { failure: StartFailure::NoRoom, .. } => None,
-                        Refusal::NeverFits { .. } => Some(self.never_fits(inner.serving()).into()),
+                        Refusal::NeverFits { .. } => Some(self.unmet_need(inner.serving()).into()),
                         Refusal::StartFailed(_) | Refusal::Backoff { .. } => inner.last_failure.clone(),
                         _ => None,
                     };
@@ -469,7 +469,7 @@ impl Cell {
             }
             Effect::VersionFailed { version, failure } => {
                 let detail = match (failure, inner.versions.get(version)) {
-                    (StartFailure::NoRoom, Some(version)) => self.never_fits(version),
+                    (StartFailure::NoRoom, Some(version)) => self.unmet_need(version),
                     _ => inner.last_failure.as_deref().unwrap_or_default().to_owned(),
                 };
                 let status = VersionStatus::Failed { code: failure.code(), why: failure.to_string(), detail };

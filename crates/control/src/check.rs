@@ -51,12 +51,7 @@ impl Control {
 
     /// No host has as much as it asks for.
     fn too_large(&self, spec: &FunctionSpec) -> Option<Problem> {
-        let need = RoomNeed::from(&spec.resources);
-        if self.shared.with_placer(|placer| placer.could_ever(need)) {
-            return None;
-        }
-        let kind = spec.resources.gpu.as_ref().and_then(|gpu| gpu.kind.as_deref());
-        let unmet = crate::devices::unmet(&self.shared.options.inventory, need, kind);
+        let unmet = self.never_fits(spec)?;
         let message = format!("`{}` can never start: {unmet}", spec.name);
         Some(Problem::new(code::NO_CAPACITY, message).hint("lower `resources`, or declare the devices in kipwake.toml"))
     }
@@ -71,7 +66,7 @@ impl Control {
             core.instances().filter(|instance| lives(instance.state.class())).map(|instance| instance.id).collect()
         })?;
         // One that can never start displaces nothing.
-        if !self.shared.with_placer(|placer| placer.could_ever(need)) {
+        if self.never_fits(spec).is_some() {
             return None;
         }
         let beside = need.is_nothing() || self.shared.with_placer(|placer| placer.has_room(need));

@@ -16,10 +16,9 @@ use crate::shared::Shared;
 /// How long is looked, in steps after each of which a request that came meanwhile ends the look.
 const STEPS: u32 = 5;
 const STEP: Duration = Duration::from_millis(40);
-/// Who uses less than this part of one CPU, in a thousand, does not work: timers and heartbeats.
-const LEAST: u64 = 50;
-/// And this much at least, nanoseconds: without a cgroup the kernel counts in hundredths of a second.
-const LEAST_NANOS: u64 = 20_000_000;
+/// A program that uses less than this part of one CPU, in a thousand, does not work: timers and heartbeats. In a look this is two
+/// hundredths of a second, the least that the kernel counts without a cgroup.
+const LEAST: u64 = 100;
 
 impl Shared {
     /// What an idle instance does, if that is work; none where it may be paused.
@@ -37,7 +36,7 @@ impl Shared {
         if !spec.idle_cpu || spec.job.is_some() || evicted_now {
             return None;
         }
-        let (began, before) = (boot_millis(), self.cpu_of(cell, instance).await?);
+        let (began, before) = (boot_millis(), self.cpu_of(instance).await?);
         for _ in 0..STEPS {
             tokio::time::sleep(STEP).await;
             if cell.look(&cell.lock(), |core| core.waiting().next().is_some()).unwrap_or(false) {
@@ -45,15 +44,14 @@ impl Shared {
                 return Some(Work::Request);
             }
         }
-        let after = self.cpu_of(cell, instance).await?;
+        let after = self.cpu_of(instance).await?;
         let passed = boot_millis().saturating_sub(began).max(1).saturating_mul(1_000_000);
         let used = after.saturating_sub(before);
         let per_mille = used.saturating_mul(1_000) / passed;
-        (per_mille >= LEAST && used >= LEAST_NANOS).then(|| Work::Cpu(u32::try_from(per_mille).unwrap_or(u32::MAX)))
+        (per_mille >= LEAST).then(|| Work::Cpu(u32::try_from(per_mille).unwrap_or(u32::MAX)))
     }
 
-    async fn cpu_of(&self, cell: &Cell, instance: InstanceId) -> Option<u64> {
-        let _ = cell;
+    async fn cpu_of(&self, instance: InstanceId) -> Option<u64> {
         self.bodies.measure(&[instance], Measure::CpuTime).await.remove(&instance)
     }
 }

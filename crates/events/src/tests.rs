@@ -63,4 +63,14 @@ async fn memory_has_a_pause_of_a_schedule_though_its_caller_left() {
     until("the pause", async || paused(true).await).await;
     gate.leave(events.pause_job("job", false)).await;
     until("the end of the pause", async || paused(false).await).await;
+
+    // Two changes at once: none is made of a state that the other one replaces.
+    let timer = control.cell("job").unwrap().serving().spec.job.clone().unwrap().timer.unwrap();
+    let (skip, pause) = tokio::join!(
+        events.shared.change("job", timer.clone(), |kept| kept.leave_out(7, "a test")),
+        events.shared.change("job", timer, |kept| kept.paused = Some(true)),
+    );
+    assert!(skip.is_ok() && pause.is_ok());
+    let schedule = events.job(&kip_tasks::tenant::TenantScope::All, "job", 1).await.unwrap().schedule.unwrap();
+    assert_eq!((schedule.paused, schedule.left_out), (true, 1));
 }

@@ -41,6 +41,11 @@ impl TimerState {
         self.paused.unwrap_or(self.timer.paused)
     }
 
+    /// A time was looked at. A pause that came meanwhile has looked at all times up to its own.
+    pub(crate) fn looked_at(&mut self, at: i64) {
+        self.behind = if self.is_paused() { self.behind.max(at) } else { at };
+    }
+
     pub(crate) fn leave_out(&mut self, at: i64, why: impl Into<String>) {
         self.left_out += 1;
         self.last_left_out = Some(SkippedRun { at, why: why.into() });

@@ -91,6 +91,12 @@ impl Client {
     }
 
     /// Who the server is, in short.
+    /// Whether the server runs on this machine: its data directory is here and names its process.
+    pub(crate) async fn is_on_this_machine(&self) -> bool {
+        let Ok(about) = self.about().await else { return false };
+        found(Path::new(&about.data_directory)).is_some_and(|found| found.pid == about.pid)
+    }
+
     pub(crate) async fn about(&self) -> anyhow::Result<ServerInfo> {
         Ok(self.status().await?.about)
     }

@@ -423,7 +423,8 @@ fn delivery(
         add("x-kip-task-progress", address);
     }
     let id = RequestId::parse(&envelope.request).unwrap_or_else(|| RequestId::from_bits(kip_host::random::unique()));
-    let caller = envelope.key.as_deref().map(|key| Caller { key: key.into(), tenant: "".into(), slot: None });
+    let tenant = shared.book().entry(number).map(|entry| entry.tenant.clone()).unwrap_or_default();
+    let caller = envelope.key.as_deref().map(|key| Caller { key: key.into(), tenant, slot: None });
     Ok(Delivery {
         cell: permit.cell().clone(),
         request,

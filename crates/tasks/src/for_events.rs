@@ -72,19 +72,21 @@ impl Tasks {
         Ok(rows.into_iter().filter_map(timer).collect())
     }
 
-    /// Stores what is kept for a job's schedule, none forgets it; then `apply` brings memory along, in the order of commits.
+    /// Changes what is kept for a job's schedule. `change` makes the text to store, none forgets it, and a value; after the commit `apply`
+    /// brings memory along. Both run in the order of commits, so that no change is made of a state that another one replaces.
     ///
     /// # Errors
     /// What the store says; `apply` is not called then.
-    pub async fn keep_timer(
+    pub async fn keep_timer<T: Send + 'static>(
         &self,
         job: String,
-        text: Option<String>,
-        apply: impl FnOnce() + Send + 'static,
+        change: impl FnOnce() -> (Option<String>, T) + Send + 'static,
+        apply: impl FnOnce(T) + Send + 'static,
     ) -> Result<(), Error> {
         let unit = self.shared.commits.ordered("timer of a job", move |store| async move {
+            let (text, value) = change();
             store.put_config(job, TIMER.to_owned(), text).await?;
-            apply();
+            apply(value);
             Ok(())
         });
         unit.await

@@ -117,6 +117,9 @@ impl HeldRun {
             RunOutcome::NoRoom { .. } => (0, "refused"),
             RunOutcome::Stopped => (0, "left"),
         };
+        let number = self.folder.file_name().and_then(run_of).map(|(number, _)| TaskNumber(number));
+        let keyed = envelope.is_some_and(|envelope| envelope.key.is_some());
+        let tenant = number.filter(|_| keyed).and_then(|number| Some(shared.book().entry(number)?.tenant.to_string()));
         shared.control.recorder().request(RequestRecord {
             id: envelope.map(|envelope| envelope.request.clone()).unwrap_or_default(),
             at: ran.started,
@@ -137,7 +140,7 @@ impl HeldRun {
             peak_memory: instance.and_then(|instance| instance.peak_memory),
             outcome: outcome.to_owned(),
             key: envelope.and_then(|envelope| envelope.key.clone()),
-            tenant: None,
+            tenant,
         });
     }
 

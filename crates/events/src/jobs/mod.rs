@@ -84,7 +84,7 @@ async fn forget_gone(shared: &Arc<Shared>) -> Result<(), Error> {
     for name in names {
         let timer = shared.control.cell(&name).and_then(|cell| timer_of(&cell));
         if timer.is_none() {
-            shared.keep(&name, None).await?;
+            shared.forget(&name).await?;
         }
     }
     Ok(())
@@ -103,18 +103,28 @@ impl Shared {
         }
     }
 
-    /// Stores what is kept of a job's timer, then holds it; none forgets it.
-    async fn keep(self: &Arc<Self>, name: &str, kept: Option<TimerState>) -> Result<(), Error> {
-        let text = kept.as_ref().map(|kept| serde_json::to_string(kept).unwrap_or_default());
+    /// Changes what is kept of a job's timer, as it is when the change's turn comes, and stores it.
+    pub(crate) async fn change(
+        self: &Arc<Self>,
+        name: &str,
+        timer: Timer,
+        change: impl FnOnce(&mut TimerState) + Send + 'static,
+    ) -> Result<(), Error> {
         let (shared, job) = (self.clone(), name.to_owned());
-        let apply = move || {
-            let mut jobs = shared.jobs.lock();
-            match kept {
-                Some(kept) => drop(jobs.insert(job, kept)),
-                None => drop(jobs.remove(&job)),
-            }
+        let changed = move || {
+            let (mut kept, _) = shared.kept(&job, &timer, wall_millis());
+            change(&mut kept);
+            (Some(serde_json::to_string(&kept).unwrap_or_default()), kept)
         };
-        Ok(self.tasks.keep_timer(name.to_owned(), text, apply).await?)
+        let (shared, job) = (self.clone(), name.to_owned());
+        let apply = move |kept| drop(shared.jobs.lock().insert(job, kept));
+        Ok(self.tasks.keep_timer(name.to_owned(), changed, apply).await?)
+    }
+
+    async fn forget(self: &Arc<Self>, name: &str) -> Result<(), Error> {
+        let (shared, job) = (self.clone(), name.to_owned());
+        let apply = move |()| drop(shared.jobs.lock().remove(&job));
+        Ok(self.tasks.keep_timer(name.to_owned(), || (None, ()), apply).await?)
     }
 }
 
@@ -124,34 +134,41 @@ async fn look(shared: &Arc<Shared>, cell: &Arc<Cell>) -> Result<Option<i64>, Err
     let name = cell.name().as_str();
     let now = wall_millis();
     let zone = zone_of(&timer);
-    let (mut kept, new) = shared.kept(name, &timer, now);
+    let (kept, new) = shared.kept(name, &timer, now);
     if new {
-        shared.keep(name, Some(kept.clone())).await?;
+        shared.change(name, timer.clone(), |_| {}).await?;
     }
     if kept.is_paused() {
         return Ok(None);
     }
     let due = plan::due(&timer, &zone, kept.behind, now);
-    if let Some((at, why)) = due.left_out {
-        let why = match why {
-            SkipReason::Missed => "no server ran at that time",
-            SkipReason::TooLate => "it could not begin before its deadline",
+    let mut skipped = due.left_out.map(|(at, why)| match why {
+        SkipReason::Missed => (at, "no server ran at that time"),
+        SkipReason::TooLate => (at, "it could not begin before its deadline"),
+    });
+    // Those to be run come behind it, or before it and are all of them late: it is stored with the first of them.
+    if let Some((at, why)) = skipped.filter(|_| due.runs.is_empty()) {
+        let skip = move |kept: &mut TimerState| {
+            kept.leave_out(at, why);
+            kept.looked_at(at);
         };
-        kept.leave_out(at, why);
-        kept.behind = at;
-        // Those to be run come behind it, or before it and are all of them late.
-        if due.runs.is_empty() {
-            shared.keep(name, Some(kept.clone())).await?;
-        }
+        shared.change(name, timer.clone(), skip).await?;
     }
     for at in due.runs {
         reached("job: due");
-        if let Some(why) = fire(shared, cell, &timer, at, now).await? {
-            kept.leave_out(at, why);
-        }
+        let refused = fire(shared, cell, &timer, at, now).await?;
         reached("job: fired");
-        kept.behind = at;
-        shared.keep(name, Some(kept.clone())).await?;
+        let earlier = skipped.take();
+        let fired = move |kept: &mut TimerState| {
+            if let Some((at, why)) = earlier {
+                kept.leave_out(at, why);
+            }
+            if let Some(why) = refused {
+                kept.leave_out(at, why);
+            }
+            kept.looked_at(at);
+        };
+        shared.change(name, timer.clone(), fired).await?;
     }
     Ok(timer.cron.next(now, &zone))
 }
@@ -220,14 +237,14 @@ impl Events {
         let shared = &self.shared;
         let cell = shared.control.require(name)?;
         let timer = timer_of(&cell).ok_or_else(|| Error::NoTimer { name: name.to_owned() })?;
-        let now = wall_millis();
-        let (mut kept, _) = shared.kept(name, &timer, now);
-        if kept.is_paused() != paused {
-            kept.paused = Some(paused);
-            kept.behind = kept.behind.max(now);
-            shared.keep(name, Some(kept)).await?;
-            shared.jobs.earlier.notify_one();
-        }
+        let pause = move |kept: &mut TimerState| {
+            if kept.is_paused() != paused {
+                kept.paused = Some(paused);
+                kept.behind = kept.behind.max(wall_millis());
+            }
+        };
+        shared.change(name, timer, pause).await?;
+        shared.jobs.earlier.notify_one();
         Ok(())
     }
 }

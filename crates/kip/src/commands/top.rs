@@ -83,7 +83,7 @@ pub(crate) async fn run(client: &Client, options: &Top, output: Output) -> anyho
 async fn look(client: &Client, before: &mut Counters) -> anyhow::Result<Loads> {
     let functions: Vec<FunctionInfo> = client.get("/api/v1/functions").await?;
     let instances: Vec<InstanceInfo> = client.get("/api/v1/instances").await?;
-    let groups = processes();
+    let groups = if client.is_on_this_machine().await { processes() } else { BTreeMap::new() };
     let now = Counters {
         at: boot_millis(),
         of: instances
@@ -107,7 +107,7 @@ async fn look(client: &Client, before: &mut Counters) -> anyhow::Result<Loads> {
             state: info.state.clone(),
             in_flight: info.in_flight,
             requests_per_second: rate(served, millis),
-            cpu_percent: ticks.map(|ticks| rate(ticks * 100 / TICKS.max(1), millis)),
+            cpu_percent: ticks.map(|ticks| rate(ticks * 100 / TICKS, millis)),
             memory_bytes: group.map(|group| group.memory),
             instance: id,
         }

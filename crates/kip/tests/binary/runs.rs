@@ -72,8 +72,8 @@ fn one_off_runs_leave_no_function_but_their_task_and_log() {
 fn an_ask_that_no_host_meets_is_refused_at_once() {
     let server = Server::with("[[device]]\nname = \"gpu0\"\nmemory = \"24GiB\"\ntype = \"L4\"");
     let ask = |words: &[&str]| server.kip(&[&["run"], words, &["--", "true"]].concat());
-    ask(&["--gpu", "40GiB"]).failed(&["KW-3004", "it needs 40 GiB of one device; the largest has 24 GiB"]);
-    ask(&["--memory", "100TiB"]).failed(&["KW-3004", "100 TiB of memory"]);
+    ask(&["--gpu", "40GiB"]).failed(&["KW-3004", "it needs 40GiB of one device, and there are: gpu0 (24GiB)"]);
+    ask(&["--memory", "100TiB"]).failed(&["KW-3004", "of memory, and a host has"]);
     assert_eq!(server.ask(&["ls"]), json!([]), "nothing is deployed for it");
     ask(&["--gpu", "4GiB"]).ok();
     let devices = server.ask(&["device", "ls"]);
