@@ -1,7 +1,7 @@
 //! The control plane over HTTP: the native API under `/api/v1`. Every path but `/healthz` and `/readyz` wants a key with the
 //! role that its entry in [`routes`] names.
 //!
-//! Wire types live here and become validated values once; errors are problems with stable codes. This room decides
+//! Types of room `wire` become validated values once; errors are problems with stable codes. This room decides
 //! nothing: it asks `control`.
 
 mod audit;
