@@ -462,6 +462,10 @@ async fn read(answer: Answer, most: usize) -> (RunOutcome, Option<Output>) {
 /// The header in which the runner of a job says how the program ended.
 pub const EXIT: &str = "x-job-exit-code";
 
+/// The header in which the runner of a job says that it was asked to end before the program had ended. A task that is stopped does not
+/// read it: this is the end of an instance with its server, and the work is not done, whatever the program's exit code is.
+pub const INTERRUPTED: &str = "x-job-interrupted";
+
 /// What an answer means for the task.
 pub(crate) fn meaning<'a>(
     status: u16,
@@ -482,6 +486,11 @@ pub(crate) fn meaning<'a>(
     let exit = header(EXIT).and_then(|code| code.parse::<u8>().ok());
     let ended = match status {
         429 => RunOutcome::NoRoom { detail: said(), retry_after },
+        _ if exit.is_some() && header(INTERRUPTED).is_some() => {
+            let detail =
+                "its program was asked to end before its work was done, because its instance was stopped".to_owned();
+            RunOutcome::NoRoom { detail, retry_after: None }
+        }
         _ if failed && exit.is_some() => {
             let told: serde_json::Value = serde_json::from_slice(&output.body).unwrap_or_default();
             let detail = match (told["error"].as_str(), told["signal"].as_i64()) {

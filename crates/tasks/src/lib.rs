@@ -37,7 +37,7 @@ pub mod tenant;
 mod tests;
 pub mod view;
 
-pub use dispatch::EXIT;
+pub use dispatch::{EXIT, INTERRUPTED};
 pub use error::Error;
 pub use headers::is_async;
 pub use hold::instances as held_instances;

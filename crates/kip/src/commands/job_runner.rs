@@ -14,7 +14,7 @@ use std::sync::Arc;
 use kip_control::RESULTS;
 use kip_host::environment::read;
 use kip_spec::function::StopTarget;
-use kip_tasks::EXIT;
+use kip_tasks::{EXIT, INTERRUPTED};
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
@@ -117,9 +117,10 @@ fn connection(stream: TcpStream, argv: &[String], program: &Shared) -> std::io::
         };
         let text = format!("{}\n", ended.answer);
         let code = ended.code.map(|code| format!("{EXIT}: {code}\r\n")).unwrap_or_default();
+        let interrupted = if ended.interrupted { format!("{INTERRUPTED}: true\r\n") } else { String::new() };
         write!(
             writer,
-            "HTTP/1.1 {} Over\r\ncontent-type: application/json\r\n{code}content-length: {}\r\n\r\n{text}",
+            "HTTP/1.1 {} Over\r\ncontent-type: application/json\r\n{code}{interrupted}content-length: {}\r\n\r\n{text}",
             ended.status,
             text.len()
         )?;
@@ -152,15 +153,17 @@ struct RunResult {
     /// The program's exit code, as a shell would have it.
     code: Option<u8>,
     answer: Value,
+    /// The program was asked to end before it had ended.
+    interrupted: bool,
 }
 
 impl RunResult {
     fn refused(status: u16, why: &str) -> Self {
-        Self { status, code: None, answer: json!({ "error": why }) }
+        Self { status, code: None, answer: json!({ "error": why }), interrupted: false }
     }
 
     fn with_code(code: u8, answer: Value) -> Self {
-        Self { status: if code == 0 { 200 } else { 500 }, code: Some(code), answer }
+        Self { status: if code == 0 { 200 } else { 500 }, code: Some(code), answer, interrupted: false }
     }
 }
 
@@ -217,7 +220,11 @@ fn run(request: &Request, argv: &[String], running: &Shared) -> RunResult {
         let _ = stdin.write_all(&request.body);
     }
     let waited = child.wait();
-    running.lock().process = None;
+    let interrupted = {
+        let mut now = running.lock();
+        now.process = None;
+        now.ending
+    };
     match waited {
         Ok(status) => {
             let mut answer = json!({
@@ -231,7 +238,7 @@ fn run(request: &Request, argv: &[String], running: &Shared) -> RunResult {
             }
             let signal = status.signal().map(|signal| signal.saturating_add(128));
             let code = status.code().or(signal).and_then(|code| u8::try_from(code).ok());
-            RunResult::with_code(code.unwrap_or(u8::MAX), answer)
+            RunResult { interrupted, ..RunResult::with_code(code.unwrap_or(u8::MAX), answer) }
         }
         Err(error) => RunResult::refused(500, &error.to_string()),
     }

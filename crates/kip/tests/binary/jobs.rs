@@ -156,3 +156,27 @@ fn a_run_that_meets_another_is_left_out_waits_replaces_it_or_runs_beside_it() {
     server.kip(&["rm", "queue", "replace", "allow", "forbid"]).ok();
     assert_eq!(server.ask(&["jobs", "ls"]), json!([]));
 }
+
+#[test]
+fn a_run_that_the_end_of_the_server_interrupts_is_not_done() {
+    let mut server = Server::start();
+    let done = server.folder().join("begun");
+    // It saves what it has on SIGTERM and exits with 0, as training programs do.
+    let script = "[ -e $DONE ] && exit 0; trap 'exit 0' TERM; touch $DONE; while :; do sleep 0.05; done";
+    server.deploy(&format!(
+        "api: kip/v1\njobs:\n  j: {{run: [sh, -c, \"{script}\"], env: {{DONE: {}}}}}\n",
+        done.display()
+    ));
+    let task = server.ask(&["invoke", "j", "--async", "-X", "POST", "-d", "x"]);
+    let id = task["task"].as_str().unwrap_or_else(|| panic!("{task}")).to_owned();
+    until_true("it has begun", || done.exists());
+    server.kip(&["stop"]).ok();
+    server.wait();
+    server.start_again();
+    let over = until("it is over", || {
+        let shown = server.ask(&["task", "show", "j", &id]);
+        shown["endTime"].is_i64().then_some(shown)
+    });
+    assert_eq!(over["status"], "Succeeded", "{over}");
+    assert!(over["epoch"].as_u64() >= Some(2), "the interrupted run counted as done: {over}");
+}
