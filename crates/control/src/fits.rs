@@ -8,6 +8,10 @@ use crate::control::Control;
 impl Control {
     /// Why no instance of this function can ever be placed here; none if one can. The placer's own rules decide.
     pub fn never_fits(&self, spec: &FunctionSpec) -> Option<String> {
+        // Where there is no host at all, nothing is known: work waits for one.
+        if self.shared.options.inventory.pools.iter().all(|pool| pool.hosts.is_empty()) {
+            return None;
+        }
         let need = RoomNeed::from(&spec.resources);
         if self.shared.with_placer(|placer| placer.could_ever(need)) {
             return None;

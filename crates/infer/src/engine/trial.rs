@@ -1,6 +1,7 @@
 //! One run with made-up inputs when a model is loaded: a model that fails each request is not ready.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::{Bytes, BytesMut};
 
@@ -28,9 +29,11 @@ pub(super) fn run(engine: &dyn Engine, description: &Description) -> Result<(), 
             let of = |port| made_up(port, length, description.batches, whole);
             // None is too large to be tried, and so are those after it.
             let Some(inputs) = description.inputs.iter().map(of).collect::<Option<Vec<Tensor>>>() else { break };
-            match engine.run(inputs) {
-                Ok(_) => return Ok(()),
-                Err(reason) => drop(reasons.insert(reason)),
+            // Some operators panic where others fail, as the division of whole numbers by zero does.
+            match catch_unwind(AssertUnwindSafe(|| engine.run(inputs))) {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(reason)) => drop(reasons.insert(reason)),
+                Err(_) => drop(reasons.insert("the run panics".to_owned())),
             }
         }
     }
