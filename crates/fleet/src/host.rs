@@ -391,13 +391,14 @@ impl CoreHost {
         let fresh = catch_unwind(AssertUnwindSafe(|| broken.rebuilt(now, &subject, half, quarantined, effects)));
         self.core = fresh.ok().map(Box::new);
         let settled = catch_unwind(AssertUnwindSafe(|| {
+            // Before anything is decided: what is provisioned bounds how many instances there may be.
+            if !self.quarantined {
+                self.provide(now, effects);
+            }
             if let Subject::Declaration(event) = subject
                 && !self.knows(&event)
             {
                 self.advance(now, *event, effects);
-            }
-            if !self.quarantined {
-                self.provide(now, effects);
             }
             if self.adoption.is_none() {
                 self.hand(now, Event::Tick, effects);

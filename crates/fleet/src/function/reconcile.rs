@@ -82,9 +82,10 @@ impl FunctionCore {
         let pause = revision.policy.idle.pause.map_or(0, |pause| pause.0);
         self.scratch.idle.clear();
         self.scratch.asleep.clear();
-        let (mut in_flight, mut busy) = (0u32, 0u32);
+        let (mut in_flight, mut busy, mut starting) = (0u32, 0u32, 0u32);
         let queued = revision.queue.depth().saturating_add(tasks);
         for instance in self.instances.values().filter(|instance| instance.version == version) {
+            starting += u32::from(instance.state.class() == Class::Starting);
             match instance.state {
                 // Who waits cannot count on it.
                 State::Ready | State::Busy if instance.unready && queued > 0 => {}
@@ -113,6 +114,7 @@ impl FunctionCore {
             kept_hot: revision.kept_hot,
             on_demand: revision.on_demand(),
             provisioned: revision.provisioned,
+            starting,
         };
         let returns = revision.returns.filter(|(_, until)| *until > now);
         revision.returns = returns;

@@ -42,7 +42,9 @@ impl Scaler for Fixed {
         let kept_hot = if self.pause.is_none() { seen.minimum } else { seen.kept_hot };
         let hot = demand.max(seen.busy.saturating_add(warm)).max(kept_hot);
 
-        let kept = count(rest().filter(|since| !resting(*since, self.stop)).count()).saturating_add(seen.busy);
+        // One that wakes has left the sleepers, and must not cost another of them its life.
+        let unexpired = count(rest().filter(|since| !resting(*since, self.stop)).count());
+        let kept = unexpired.saturating_add(seen.busy).saturating_add(seen.starting);
         let asleep = kept.max(seen.minimum).saturating_sub(hot);
 
         let pause_at = seen.idle_since.iter().filter_map(|since| Some(since.saturating_add(self.pause?)));
@@ -117,6 +119,18 @@ mod tests {
     }
 
     #[test]
+    fn one_that_wakes_costs_no_sleeper_its_life() {
+        let mut scaler = fixed(1, Some(10), Some(1_000));
+        let mut decide = |asleep: &[u64], starting: u32| {
+            let seen = Observation { starting, ..seen(0, 5, 0, 1, 0, &[], asleep) };
+            let desired = scaler.decide(Now { boot: 100, wall: 0 }, &seen);
+            (desired.hot, desired.asleep)
+        };
+        assert_eq!(decide(&[50, 60, 70], 0), (1, 2));
+        assert_eq!(decide(&[50, 60], 1), (1, 2), "the third one wakes");
+    }
+
+    #[test]
     fn reasons() {
         let scaler = || fixed(1, None, None);
         let reason = |observation: Observation<'_>| {
@@ -152,6 +166,7 @@ mod tests {
             kept_hot,
             on_demand,
             provisioned,
+            starting: 0,
         }
     }
 }

@@ -210,6 +210,7 @@ mod tests {
             kept_hot: 0,
             on_demand: true,
             provisioned: 0,
+            starting: 0,
         }
     }
 
