@@ -41,6 +41,9 @@ pub(crate) struct Filters {
 
 impl Filters {
     fn parse(self, function: Option<String>) -> Result<RequestFilter, ApiError> {
+        if self.limit == Some(0) {
+            return Err(bad_request("`limit` is at least 1".to_owned()));
+        }
         let since = self.since.map(|text| since(&text)).transpose()?;
         let status = self.status.map(|text| text.parse().map_err(|error: String| bad_request(error))).transpose()?;
         let code = self.code.map(|text| text.to_uppercase().parse::<Code>().map_err(bad_request)).transpose()?;
@@ -127,6 +130,7 @@ mod tests {
         assert!(wrong(|f| f.version = Some("latest".to_owned())));
         assert!(wrong(|f| f.status = Some("x".to_owned())));
         assert!(wrong(|f| f.since = Some("yesterday".to_owned())));
+        assert!(wrong(|f| f.limit = Some(0)));
         let filters = Filters { version: Some("v3".to_owned()), slower_than: Some(Millis(2)), ..Filters::default() };
         let filter = filters.parse(Some("f".to_owned())).unwrap();
         assert_eq!((filter.version, filter.slower_than, filter.limit), (Some(3), Some(2_000), FEW));

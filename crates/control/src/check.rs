@@ -42,11 +42,11 @@ impl Control {
         let StartError { detail, .. } = checked.clone().flatten()?;
         let code = failure_of(&checked.flatten()?).code();
         let problem = Problem::new(code, format!("`{}` cannot start: {detail}", spec.name));
-        Some(
-            problem.hint(
-                "requests fail with this error until it is mended; correct `run` or `dir`, or install the program",
-            ),
-        )
+        let until = match self.cell(spec.name.as_str()) {
+            Some(cell) if cell.serving().spec.program != spec.program => "the version before serves on if it runs",
+            _ => "requests fail with this error",
+        };
+        Some(problem.hint(format!("{until}; correct `run` or `dir`, or install the program")))
     }
 
     /// No host has as much as it asks for.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kip_engine::{InstanceEnd, LogFile, Order, StartError, StartProblem, StopOrder};
+use kip_engine::{InstanceEnd, LogFile, Order, StartError, StartProblem, StopOrder, Termination};
 use kip_fleet::{
     Change, Effect, Event, FunctionCore, Operate, OperationNumber, OperationOutcome, Place, ProgramExit, StartFailure,
     State,
@@ -222,7 +222,10 @@ impl Shared {
                 end_epoch(cell, instance);
                 let Lifecycle { pre_stop, stop, .. } = spec.lifecycle.clone();
                 let order = StopOrder { pre_stop, grace: Millis(grace), stop };
-                body.stop(instance, order).await.map(|()| OperationOutcome::Stopped)
+                body.stop(instance, order).await.map(|ended| match ended {
+                    Termination::Graceful => OperationOutcome::Stopped,
+                    Termination::Killed => OperationOutcome::Killed,
+                })
             }
             Operate::Kill { autopsy } => {
                 if autopsy {

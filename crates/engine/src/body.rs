@@ -92,6 +92,15 @@ pub struct StopOrder {
     pub stop: Stop,
 }
 
+/// How an instance that was stopped ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Termination {
+    /// All of its processes ended within the grace.
+    Graceful,
+    /// The grace was over; SIGKILL ended what was left.
+    Killed,
+}
+
 /// What a body reports by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyEvent {
@@ -246,7 +255,7 @@ pub trait Body: Send + Sync + std::fmt::Debug {
     /// Gives its CPU back.
     async fn resume(&self, instance: InstanceId) -> Result<(), Error>;
     /// Ends it gently, then by force; returns when nothing of it is left.
-    async fn stop(&self, instance: InstanceId, order: StopOrder) -> Result<(), Error>;
+    async fn stop(&self, instance: InstanceId, order: StopOrder) -> Result<Termination, Error>;
     /// Ends it by force; returns when nothing of it is left.
     async fn kill(&self, instance: InstanceId) -> Result<(), Error>;
     /// Removes what was made for all instances, once none is left.

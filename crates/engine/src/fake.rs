@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use crate::adoption::{Adoption, FoundInstance};
 use crate::body::{
     Body, BodyEvent, Error, Health, InstanceEnd, Liveness, LocalBody, Measure, Order, ReadyInstance, StartError,
-    StartProblem, StopOrder,
+    StartProblem, StopOrder, Termination,
 };
 
 /// Events that may wait.
@@ -331,12 +331,12 @@ impl Body for FakeBody {
         Ok(())
     }
 
-    async fn stop(&self, instance: InstanceId, _: StopOrder) -> Result<(), Error> {
+    async fn stop(&self, instance: InstanceId, _: StopOrder) -> Result<Termination, Error> {
         if !self.course(Call::Stop, instance).await {
             return Err(Self::failed("stop", instance));
         }
         self.scripts.lock().instances.remove(&instance);
-        Ok(())
+        Ok(Termination::Graceful)
     }
 
     async fn kill(&self, instance: InstanceId) -> Result<(), Error> {

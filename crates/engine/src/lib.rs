@@ -12,7 +12,7 @@ pub mod process;
 pub use adoption::{Adoption, AliveInstance, FoundInstance, InheritedConnections};
 pub use body::{
     Body, BodyEvent, Devices, Error, Health, InstanceEnd, Liveness, LocalBody, Measure, Order, ReadyInstance,
-    StartError, StartProblem, StopOrder,
+    StartError, StartProblem, StopOrder, Termination,
 };
 pub use process::check::check as check_start;
 pub use process::stop::target_of as stop_target_of;

@@ -260,4 +260,6 @@ pub enum OperationOutcome {
     SpillFailed,
     /// Nothing of it is left.
     Stopped,
+    /// The same, but the grace was over and SIGKILL ended it.
+    Killed,
 }

@@ -184,6 +184,11 @@ pub enum Reason {
     StartFailed(StartFailure),
     /// It ended by itself.
     Exited(ProgramExit),
+    /// It did not end within the grace, and was killed.
+    GraceOver {
+        /// From the signal to SIGKILL, milliseconds.
+        grace: u64,
+    },
     /// A newer version serves.
     VersionReplaced,
     /// The function was removed.
@@ -376,6 +381,13 @@ impl fmt::Display for Reason {
             Self::IdleForPause { idle } => write!(f, "idle for {}, past idle.pause", Millis(*idle)),
             Self::IdleForStop { idle } => write!(f, "unused for {}, past idle.stop", Millis(*idle)),
             Self::Done => f.write_str("done"),
+            Self::GraceOver { grace } => {
+                write!(
+                    f,
+                    "the program did not end within {} of the stop signal, and was killed with SIGKILL",
+                    Millis(*grace)
+                )
+            }
             Self::Working(Work::Request) => f.write_str("it is not paused: a request came"),
             Self::Working(Work::Asked(left)) => {
                 write!(f, "it is not paused: it asked to stay awake for {} more (x-kip-keep-awake)", Millis(*left))

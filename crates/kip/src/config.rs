@@ -58,6 +58,9 @@ pub(crate) struct Value {
     pub(crate) origin: Origin,
 }
 
+/// The settings, in the data directory.
+pub(crate) const FILE: &str = "kipwake.toml";
+
 /// All settings, resolved.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
@@ -112,7 +115,7 @@ impl Config {
         let mut values: BTreeMap<&'static str, Value> =
             SETTINGS.iter().map(|s| (s.key, Value { value: s.default.to_owned(), origin: Origin::Default })).collect();
         let mut devices = Vec::new();
-        let file = named.map_or_else(|| data.join("kipwake.toml"), Path::to_owned);
+        let file = named.map_or_else(|| data.join(FILE), Path::to_owned);
         match std::fs::read_to_string(&file) {
             Ok(text) => devices = read_file(&file, &text, &mut values)?,
             // A data directory that cannot be is for the one who makes it to explain.

@@ -22,6 +22,7 @@ mod syntax;
 mod tree;
 mod value;
 mod wire;
+mod wire_job;
 mod wire_text;
 mod write;
 

@@ -10,10 +10,10 @@ use kip_spec::scaling;
 
 use crate::wire::{
     Api, Auth, Call, Concurrency, Cors, Deploy, DispatchKeyword, Document, Function, Gpu, Hook, Http, Idle, Instances,
-    Job, Lifecycle, Limits, MissedKeyword, OverlapKeyword, Probes, ProtocolKeyword, ProvisionInput, Queue,
-    RequestBodyKeyword, Resources, Retries, RetriesByCode, Rotation, Run, Scaling, ScalingMode, Schedule, Stop,
-    StopSignalKeyword, StopTargetKeyword, StrategyWord, Timeouts, Timer, Trigger, Watchdog,
+    Lifecycle, Limits, Probes, ProtocolKeyword, ProvisionInput, Queue, RequestBodyKeyword, Resources, Rotation, Run,
+    Scaling, ScalingMode, Stop, StopSignalKeyword, StopTargetKeyword, StrategyKeyword, Timeouts, Trigger, Watchdog,
 };
+use crate::wire_job::{Job, MissedKeyword, OverlapKeyword, Retries, RetriesByCode, Schedule, Timer};
 use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size};
 
 /// Functions as a `kip.yaml` that reads back to the same.
@@ -96,8 +96,8 @@ impl From<&FunctionSpec> for Function {
             ports: spec.ports.clone(),
             deploy: (spec.deploy != function::Deploy::default()).then_some(Deploy {
                 strategy: Some(match spec.deploy.strategy {
-                    Strategy::Rolling => StrategyWord::Rolling,
-                    Strategy::Recreate => StrategyWord::Recreate,
+                    Strategy::Rolling => StrategyKeyword::Rolling,
+                    Strategy::Recreate => StrategyKeyword::Recreate,
                 }),
             }),
             trigger: Some(Trigger {

@@ -167,10 +167,10 @@ pub struct Evidence {
 pub struct FunctionCounters {
     /// Requests by their labels.
     pub requests: Vec<(Labels, u64)>,
-    /// All requests.
-    pub latencies: Latencies,
-    /// Those that a revision served, by its number: the newest eight.
+    /// Latencies of the requests that a revision served, by its number: the newest eight.
     pub revisions: BTreeMap<u64, Latencies>,
+    /// Latencies of all other requests: no revision served them, or an older one.
+    pub others: Latencies,
     /// Bytes of requests' bodies.
     pub bytes_in: u64,
     /// Bytes of answers' bodies.
@@ -182,19 +182,31 @@ impl FunctionCounters {
         let version = seen.version.filter(|_| versions);
         let labels = Labels { version, class: seen.status / 100, start: seen.start };
         self.count(labels, 1);
-        self.latencies.observe(seen);
-        if let Some(version) = version {
-            self.revisions.entry(version).or_default().observe(seen);
-            self.forget_oldest();
+        match version {
+            Some(version) => {
+                self.revisions.entry(version).or_default().observe(seen);
+                self.merge_oldest();
+            }
+            None => self.others.observe(seen),
         }
         self.bytes_in = self.bytes_in.saturating_add(seen.bytes_in);
         self.bytes_out = self.bytes_out.saturating_add(seen.bytes_out);
     }
 
-    fn forget_oldest(&mut self) {
+    /// The sum of a function's latencies never falls: what is not told apart any more is counted with the others.
+    fn merge_oldest(&mut self) {
         while self.revisions.len() > VERSIONS {
-            self.revisions.pop_first();
+            if let Some((_, oldest)) = self.revisions.pop_first() {
+                self.others.add(&oldest);
+            }
         }
+    }
+
+    /// Latencies of all requests.
+    pub fn latencies(&self) -> Latencies {
+        let mut sum = self.others.clone();
+        self.revisions.values().for_each(|revision| sum.add(revision));
+        sum
     }
 
     /// What is known of a revision.
@@ -231,11 +243,11 @@ impl FunctionCounters {
         for (labels, count) in &other.requests {
             self.count(*labels, *count);
         }
-        self.latencies.add(&other.latencies);
+        self.others.add(&other.others);
         for (version, latencies) in &other.revisions {
             self.revisions.entry(*version).or_default().add(latencies);
         }
-        self.forget_oldest();
+        self.merge_oldest();
         self.bytes_in = self.bytes_in.saturating_add(other.bytes_in);
         self.bytes_out = self.bytes_out.saturating_add(other.bytes_out);
     }
@@ -441,10 +453,16 @@ mod tests {
         let labels = Labels { version: Some(7), class: 2, start: Some(StartKind::Warm) };
         assert_eq!(a.requests, [(labels, 4)]);
         assert_eq!(
-            (a.bytes_in, a.bytes_out, a.latencies.total.sum, a.latencies.total.count(), a.latencies.first_byte.count()),
+            (
+                a.bytes_in,
+                a.bytes_out,
+                a.latencies().total.sum,
+                a.latencies().total.count(),
+                a.latencies().first_byte.count()
+            ),
             (12, 20, 10_000, 4, 4)
         );
-        assert_eq!(counted.functions[&name("b")].latencies.first_byte.count(), 0, "there was no answer to wait for");
+        assert_eq!(counted.functions[&name("b")].latencies().first_byte.count(), 0, "there was no answer to wait for");
         assert_eq!(counted.refusals[&code::QUEUE_FULL], 4);
         let counted = metrics.counted(|number| number == 2, |_| true);
         assert_eq!(counted.functions.keys().map(FunctionName::as_str).collect::<Vec<_>>(), ["b"]);
@@ -471,7 +489,7 @@ mod tests {
         }
         two.observe(4, &name("f4"), &seen(1, 200));
         let counted = metrics.counted(|_| true, |_| true);
-        assert_eq!((counted.functions.len(), counted.other.latencies.total.count()), (2, 3));
+        assert_eq!((counted.functions.len(), counted.other.latencies().total.count()), (2, 3));
         assert!(counted.other.requests.iter().all(|(labels, _)| labels.version.is_none()));
         // One with a name of its own goes; a new one takes its place, those among the others stay there.
         metrics.counted(|number| number != 1, |_| true);
@@ -479,7 +497,7 @@ mod tests {
         two.observe(5, &name("f5"), &seen(1, 200));
         let counted = metrics.counted(|number| number != 1, |_| true);
         let names: Vec<&str> = counted.functions.keys().map(FunctionName::as_str).collect();
-        assert_eq!((names, counted.other.latencies.total.count()), (vec!["f2", "f5"], 4));
+        assert_eq!((names, counted.other.latencies().total.count()), (vec!["f2", "f5"], 4));
     }
 
     #[test]
@@ -501,7 +519,7 @@ mod tests {
         assert_eq!(metrics.evidence(1, 9).unwrap(), Evidence::default());
         assert_eq!(metrics.evidence(2, 7), None);
         let all = &metrics.counted(|_| true, |_| true).functions[&name("a")];
-        assert_eq!(all.latencies.total.count(), 202, "the function's own are the sum");
+        assert_eq!(all.latencies().total.count(), 202, "the function's own are the sum");
     }
 
     #[test]
@@ -514,6 +532,7 @@ mod tests {
             counted.functions[&name("a")].requests.iter().map(|(labels, _)| labels.version).collect();
         assert_eq!(versions, (92..100).map(Some).collect::<Vec<_>>());
         assert!(counted.functions[&name("a")].revisions.keys().copied().eq(92..100));
+        assert_eq!(counted.functions[&name("a")].latencies().total.count(), 100, "the sum never falls");
         (0..2_000).for_each(|key| metrics.key_refused(&format!("k{key}").into(), "rate"));
         let counted = metrics.counted(|_| true, |_| true);
         assert_eq!((counted.keys.len(), counted.keys[&(OTHER.into(), "rate")]), (KEYS + 1, 1_000));

@@ -55,5 +55,5 @@ fn counting_a_request_allocates_nothing_once_its_series_are_there() {
     assert!(before > 0, "the allocator counts");
     (0..1_000).for_each(|round| observe(round * 997));
     assert_eq!(ALLOCATIONS.get(), before);
-    assert_eq!(metrics.counted(|_| true, |_| true).other.latencies.total.count(), 2_002, "and all were counted");
+    assert_eq!(metrics.counted(|_| true, |_| true).other.latencies().total.count(), 2_002, "and all were counted");
 }

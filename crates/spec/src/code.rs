@@ -40,8 +40,8 @@ codes! {
     1008 MANIFEST_MISSING_KEY 400 "the manifest lacks a key that it needs";
     1009 MANIFEST_CONTRADICTION 400 "two values in the manifest contradict each other";
     1020 SCALING_INVALID 400 "a scaling policy is not valid";
-    1021 SCALING_ADVICE 400 "a scaling setting speaks against what was measured";
-    1022 SCALING_NOT_MEASURED 400 "a scaling policy follows what cannot be measured";
+    1021 SCALING_ADVICE 400 "a scaling setting does not match the measurements";
+    1022 SCALING_NOT_MEASURED 400 "a scaling policy follows a metric that cannot be measured";
     1023 SCALING_SERVES_NOTHING 400 "nothing is provisioned and nothing is started on demand";
     1024 DISPLACES 400 "a new version starts only when the version before has ended";
     1025 PAUSE_ENDS_WORKERS 400 "the program ends its own workers after a pause";
@@ -64,7 +64,7 @@ codes! {
     2024 VERSION_UNKNOWN 505 "the request is of a version of HTTP that is not spoken here";
     2025 BODY_TOO_LARGE 413 "the request's body is larger than the gateway takes";
     2026 TOO_MANY_CONNECTIONS 503 "the gateway has as many connections as it takes";
-    2027 MODEL_NOT_NAMED 400 "the request does not say which model it is for";
+    2027 MODEL_NOT_NAMED 400 "the request names no model";
     2028 MODEL_UNKNOWN 404 "no function serves a model of this name";
     2029 MODEL_SEARCH_FULL 503 "too much is being read to find out which models it is for";
     2030 HOST_UNKNOWN 403 "the server is not called by this name";
@@ -77,15 +77,15 @@ codes! {
     3006 FUNCTION_NAME_CASE 409 "another function has the same name but for upper and lower case";
     3007 VERSION_NOT_FOUND 404 "the function has no such version";
     3008 CRASH_LOOP 503 "the program ends again and again soon after it is ready";
-    3009 VERSION_REPLACED 409 "a newer version was deployed before this one served";
-    3010 CORE_FAILED 503 "the server made a fault while it decided for the function, and began anew";
-    3011 QUARANTINED 503 "the server made two faults within a minute for the function, and takes no requests for it";
+    3009 VERSION_REPLACED 409 "a newer version replaced this version before it served";
+    3010 CORE_FAILED 503 "the server failed while it decided for the function, and recovered";
+    3011 QUARANTINED 503 "the server failed twice within a minute for the function; the function is suspended";
     3020 NO_PROVISION 404 "nothing is provisioned for this version or alias";
     4001 COMMAND_NOT_FOUND 502 "the command does not exist";
     4002 COMMAND_NOT_EXECUTABLE 502 "the command cannot be executed";
     4003 EXITED_BEFORE_READY 502 "the program ended before it was ready";
     4004 NEVER_READY 504 "the program did not become ready in time";
-    4005 WRONG_PORT 504 "the program listens on another port than the one it was given";
+    4005 WRONG_PORT 504 "the program listens on a different port than its assigned port";
     4006 INITIALIZE_FAILED 502 "the initialize hook failed";
     4007 INSTANCE_PORT_TAKEN 502 "another program holds the instance's port";
     4008 WORKING_DIRECTORY 502 "the working directory does not exist";
@@ -95,7 +95,7 @@ codes! {
     4012 GPU_CANNOT_FREEZE 503 "this driver or device cannot freeze processes";
     4013 GPU_CALL_FAILED 502 "a call of the GPU driver failed";
     4014 GPU_HELPER_LOST 503 "the GPU helper process hung or ended";
-    4015 FREEZE_ABORTED 503 "a process could not be frozen and goes on as before";
+    4015 FREEZE_ABORTED 503 "the freeze was cancelled; the processes continue";
     4016 FREEZE_LOST 502 "a process was lost while it was frozen or woken";
     4017 WAKE_NO_MEMORY 503 "the device has no room to wake a process";
     4018 DEVICE_UNKNOWN 404 "there is no device of this name";
@@ -130,7 +130,7 @@ codes! {
     7004 API_UNKNOWN_PATH 404 "the API has nothing at this path";
     7005 SERVER_UNREACHABLE 503 "no server answers";
     7006 API_METHOD 405 "the API does not take this method at this path";
-    7007 COMMAND_INPUT 400 "what the command was given cannot be used";
+    7007 COMMAND_INPUT 400 "a value on the command line cannot be used";
     7008 ROLE_TOO_LOW 403 "the key's role does not allow this";
     7009 KEY_OTHER_FUNCTION 403 "the key is not for this function";
     7010 KEY_EXPIRED 401 "the key has expired";
@@ -140,7 +140,7 @@ codes! {
     7014 KEY_NOT_FOUND 404 "there is no key of this name";
     7015 KEY_EXISTS 409 "there is a key of this name already";
     7016 KEY_LAST_ADMINISTRATOR 409 "the last usable administrator key must stay";
-    7017 KEY_INVALID 400 "what was given for the key cannot be used";
+    7017 KEY_INVALID 400 "a setting of the key is not valid";
     7018 KEY_UNKNOWN_FUNCTION 404 "the key names a function that does not exist";
     8001 DATA_DIRECTORY_IN_USE 409 "another server uses this data directory";
     8002 ADDRESS_TAKEN 409 "the address is taken by another program";

@@ -60,7 +60,7 @@ impl FromStr for StatusRange {
             |digits: &str| digits.trim().parse::<u16>().ok().filter(|number| *number <= HIGHEST).ok_or_else(wrong);
         if let Some(class) = text.strip_suffix("xx") {
             let class = number(class)?;
-            return (1..=9)
+            return (1..=5)
                 .contains(&class)
                 .then(|| Self { from: class * 100, to: class * 100 + 99 })
                 .ok_or_else(wrong);
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(range("> 500"), Ok((501, 999)));
         assert_eq!(range("<400"), Ok((0, 399)));
         assert_eq!(range("<=0"), Ok((0, 0)));
-        for wrong in ["", "x", "xx", "0xx", "5x", "<0", "-1", ">=", "70000", "55xx"] {
+        for wrong in ["", "x", "xx", "0xx", "6xx", "9xx", "5x", "<0", "-1", ">=", "70000", "55xx"] {
             assert!(range(wrong).is_err(), "{wrong}");
         }
     }

@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use kip_spec::{FunctionName, InstanceId};
+use kip_spec::{FunctionName, InstanceId, Problem, code};
 use kip_wire::LogLine;
 use serde::Deserialize;
 
@@ -58,6 +58,15 @@ pub(crate) async fn logs(
         api.control.require(&name)?;
     }
     api.control.settle_logs(&name).await;
+    if let Some(instance) = only.filter(|_| !which.follow) {
+        let file = folder.join(format!("{instance}.log"));
+        let logged = kip_host::tasks::blocking("look for a log", move || file.exists()).await.unwrap_or(true);
+        if !logged && api.control.instance(instance).await.is_none() {
+            let message = format!("`{name}` has no instance {instance} and no log of one");
+            let hint = format!("`kip ps` lists instances; `kip logs {name}` shows the output of all of them");
+            return Err(Problem::new(code::INSTANCE_NOT_FOUND, message).hint(hint).into());
+        }
+    }
     if let Some(task) = which.task.clone() {
         let since = which.since.as_deref().map(crate::requests::since).transpose()?;
         return task::logs(api, who.tenant_scope(None), (name, task), folder, LogQuery { since: None, ..which }, since)

@@ -5,7 +5,7 @@ use std::fmt::Error;
 
 use kip_control::Figures;
 use kip_host::usage::Usage;
-use kip_records::metrics::{BOUNDS, CounterSnapshot, FunctionCounters, Histogram, OTHER};
+use kip_records::metrics::{BOUNDS, CounterSnapshot, FunctionCounters, Histogram, Latencies, OTHER};
 use kip_tasks::{FunctionTasks, Summary};
 use kip_wire::ScalingInfo;
 use prometheus_client::collector::Collector;
@@ -65,7 +65,7 @@ pub(super) const FAMILIES: &[Family] = &[
         kind: MetricType::Histogram,
         labels: "function",
         help: "Time from arrival to the instance, a start or wake included.",
-        write: |scrape, out| histograms(scrape, out, |sheet| &sheet.latencies.queue),
+        write: |scrape, out| histograms(scrape, out, |latencies| &latencies.queue),
     },
     Family {
         name: "kip_request_first_byte",
@@ -73,7 +73,7 @@ pub(super) const FAMILIES: &[Family] = &[
         kind: MetricType::Histogram,
         labels: "function",
         help: "Time from sending a request on to the head of the answer.",
-        write: |scrape, out| histograms(scrape, out, |sheet| &sheet.latencies.first_byte),
+        write: |scrape, out| histograms(scrape, out, |latencies| &latencies.first_byte),
     },
     Family {
         name: "kip_request_duration",
@@ -81,7 +81,7 @@ pub(super) const FAMILIES: &[Family] = &[
         kind: MetricType::Histogram,
         labels: "function",
         help: "Time from arrival to the end of the answer.",
-        write: |scrape, out| histograms(scrape, out, |sheet| &sheet.latencies.total),
+        write: |scrape, out| histograms(scrape, out, |latencies| &latencies.total),
     },
     Family {
         name: "kip_request_body",
@@ -465,15 +465,12 @@ fn ends_of_tasks(scrape: &Scrape, out: &mut MetricEncoder<'_>) -> Result<(), Err
     Ok(())
 }
 
-fn histograms(
-    scrape: &Scrape,
-    out: &mut MetricEncoder<'_>,
-    of: fn(&FunctionCounters) -> &Histogram,
-) -> Result<(), Error> {
+fn histograms(scrape: &Scrape, out: &mut MetricEncoder<'_>, of: fn(&Latencies) -> &Histogram) -> Result<(), Error> {
     let seconds = |micros: u64| std::time::Duration::from_micros(micros).as_secs_f64();
     let bounds: Vec<f64> = BOUNDS.iter().map(|bound| seconds(*bound)).chain([f64::INFINITY]).collect();
     for (function, sheet) in scrape.sheets() {
-        let histogram = of(sheet);
+        let latencies = sheet.latencies();
+        let histogram = of(&latencies);
         let buckets: Vec<(f64, u64)> = bounds.iter().copied().zip(histogram.buckets).collect();
         out.encode_family(&[("function", function)])?.encode_histogram::<NoLabelSet>(
             seconds(histogram.sum),

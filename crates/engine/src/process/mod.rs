@@ -36,7 +36,7 @@ use tokio::sync::watch::Receiver;
 use crate::adoption::Adoption;
 use crate::body::{
     Body, BodyEvent, Error, Health, InstanceEnd, Liveness, LocalBody, Measure, Order, ReadyInstance, StartError,
-    StartProblem, StopOrder,
+    StartProblem, StopOrder, Termination,
 };
 use journal::{Journal, Stage};
 use kip_host::failpoint::reached;
@@ -328,16 +328,16 @@ impl Body for ProcessBody {
         Ok(())
     }
 
-    async fn stop(&self, instance: InstanceId, order: StopOrder) -> Result<(), Error> {
-        let Some(process) = self.find_or_cancel(instance).await else { return Ok(()) };
+    async fn stop(&self, instance: InstanceId, order: StopOrder) -> Result<Termination, Error> {
+        let Some(process) = self.find_or_cancel(instance).await else { return Ok(Termination::Graceful) };
         process.note(|journal| journal.stage = Stage::Ending);
         reached("stop: noted");
-        process.end_gently(&order, &self.options.server).await;
+        let ended = process.end_gently(&order, &self.options.server).await;
         reached("stop: asked");
         process.end_by_force(&self.options.server).await?;
         reached("stop: gone");
         self.forget(instance);
-        Ok(())
+        Ok(ended)
     }
 
     async fn kill(&self, instance: InstanceId) -> Result<(), Error> {

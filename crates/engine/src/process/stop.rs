@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal};
 
 use super::journal::StopRecord;
 use super::{Process, cgroup, contract, limits, members};
-use crate::body::{Error, StopOrder};
+use crate::body::{Error, StopOrder, Termination};
 
 /// After SIGKILL the kernel needs a moment, longer if memory must be written or freed.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -59,7 +59,7 @@ fn signal_of(stop: Stop) -> Signal {
 
 impl Process {
     /// Hook, signal, grace. Returns early when nothing is left. A stop that an earlier server began goes on where it was.
-    pub(super) async fn end_gently(&self, order: &StopOrder, server: &str) {
+    pub(super) async fn end_gently(&self, order: &StopOrder, server: &str) -> Termination {
         // One at a time: a program must not get its signal twice.
         let _turn = self.stopping.lock().await;
         if let Err(error) = self.thaw() {
@@ -74,9 +74,9 @@ impl Process {
         let left = || Duration::from_millis(ending.until.saturating_sub(boot_millis()));
         let mut ended = self.ended.clone();
         if tokio::time::timeout(left(), ended.wait_for(Option::is_some)).await.is_err() {
-            return;
+            return Termination::Killed;
         }
-        self.end_rest(ending, server).await;
+        self.end_rest(ending, server).await
     }
 
     /// Writes down what is to come and calls the hook.
@@ -112,7 +112,7 @@ impl Process {
     }
 
     /// The main process has ended: whatever is left gets SIGTERM, unless it got the signal with its group, and the rest of the grace.
-    async fn end_rest(&self, ending: StopRecord, server: &str) {
+    async fn end_rest(&self, ending: StopRecord, server: &str) -> Termination {
         let mut rest = self.leftover(server);
         if !rest.is_empty() && !ending.rest_signalled {
             self.note(|journal| journal.ending = Some(StopRecord { rest_signalled: true, ..ending }));
@@ -125,6 +125,7 @@ impl Process {
             pause = (pause * 2).min(LONGEST_PAUSE);
             rest = self.leftover(server);
         }
+        if rest.is_empty() { Termination::Graceful } else { Termination::Killed }
     }
 
     /// Whether a process is in the group of the main process.

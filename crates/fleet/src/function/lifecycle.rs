@@ -71,6 +71,11 @@ impl FunctionCore {
             (State::Stopping, OperationOutcome::Stopped) => {
                 self.gone(now, id, EndReason::Stopped, Reason::Done, effects)
             }
+            (State::Stopping, OperationOutcome::Killed) => {
+                let grace = self.instances.get(&id).and_then(|i| self.revisions.get(&i.version));
+                let grace = grace.map_or(GRACE, |revision| revision.grace());
+                self.gone(now, id, EndReason::Stopped, Reason::GraceOver { grace }, effects)
+            }
             // An answer that does not fit its operation is a shell's mistake: keep waiting for the deadline.
             _ => {
                 let deadline = Some(now.saturating_add(self.limits(id).stop));

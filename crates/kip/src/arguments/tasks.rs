@@ -8,7 +8,7 @@ use kip_spec::Millis;
 /// What is run to its end.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// The job's name; `job-` and the program's otherwise.
+    /// The job's name; otherwise `run-`, the program's name and six hexadecimal digits.
     #[arg(long)]
     pub(crate) name: Option<String>,
     /// Memory of a device, such as 20GiB.
@@ -38,6 +38,9 @@ pub(crate) struct Run {
     /// How long a run may take, such as 12h; a day otherwise.
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<Millis>,
+    /// The time from the stop signal to SIGKILL, such as 2m; 10s otherwise.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) grace: Option<Millis>,
     /// Do not wait for its end.
     #[arg(long)]
     pub(crate) detach: bool,

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::arguments::Deploy;
 use crate::client::Client;
 use crate::output::Output;
-use crate::problem::{Problems, warning};
+use crate::problem::{self, Problems, warning};
 use crate::progress::{Progress, interruptible};
 
 /// Looks in a row at which nothing of a failed version was left, before it is said what became of the one before.
@@ -182,8 +182,8 @@ pub(crate) fn env_files(needs: &Needs, directory: &Path) -> anyhow::Result<BTree
     Ok(files)
 }
 
-/// Waits until each new version serves, and until what it keeps is ready; the first that fails is the error. `start`: an instance
-/// was asked for.
+/// Waits until each new version serves, and until what it keeps is ready; those that fail are the error. `start`: an instance was
+/// asked for.
 pub(crate) async fn wait(
     client: &Client,
     deployment: &DeploymentResult,
@@ -193,15 +193,26 @@ pub(crate) async fn wait(
     let names: Vec<&str> = deployment.deployed.iter().map(|made| made.function.as_str()).collect();
     let goes_on = || format!("the deployment goes on; `kip why {}` shows how it stands", names.join("`, `kip why "));
     let all = async {
-        let mut states = BTreeMap::new();
+        let (mut states, mut failed) = (BTreeMap::new(), Vec::new());
         for made in &deployment.deployed {
             let of_it = |warning: &Problem| warning.message.starts_with(&format!("`{}`:", made.function));
             let displaces = deployment.warnings.iter().any(|warning| warning.code == code::DISPLACES && of_it(warning));
             let state = match made.job {
                 true => Reached::Deployed,
-                false => wait_for(client, made, (start, displaces), output).await?,
+                // Each failure is reported, not only the first.
+                false => match wait_for(client, made, (start, displaces), output).await {
+                    Ok(state) => state,
+                    Err(error) if error.is::<Problem>() => {
+                        failed.extend(problem::of(&error));
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
             };
             states.insert(made.function.clone(), state);
+        }
+        if !failed.is_empty() {
+            return Err(Problems(failed).into());
         }
         Ok(states)
     };

@@ -35,6 +35,8 @@ struct Row {
     device: Option<report::Device>,
     /// yes, no or failed.
     qualified: String,
+    /// The instances of the running server on it.
+    instances: Vec<String>,
 }
 
 pub(crate) async fn run(connection: &Connection, command: &Device, output: Output) -> anyhow::Result<()> {
@@ -49,6 +51,14 @@ async fn list(data: &Path, output: Output) -> anyhow::Result<()> {
     let (_, report) = gpu::look().await?;
     let qualifications = Qualifications::read(data);
     let declared = declarations(data);
+    let instances: Vec<InstanceInfo> = match start::running(data).await {
+        Some(client) => client.get("/api/v1/instances").await?,
+        None => Vec::new(),
+    };
+    let on = |name: &str| -> Vec<String> {
+        let here = instances.iter().filter(|instance| instance.devices.iter().any(|device| device == name));
+        here.map(|instance| format!("{} {}", instance.function, instance.id)).collect()
+    };
     if report.devices.is_empty() {
         let why = report.cuda_missing.clone().or_else(|| report.nvml_missing.clone());
         let why = why.map(|why| format!(": {why}")).unwrap_or_default();
@@ -72,13 +82,15 @@ async fn list(data: &Path, output: Output) -> anyhow::Result<()> {
             known_by,
             qualified: seen.map_or_else(|| "no".to_owned(), |device| state(&qualifications, &report, device)),
             device: seen.cloned(),
+            instances: own.map(|device| on(&device.name)).unwrap_or_default(),
         });
     }
     output.result(&rows, |rows| {
         let none = || "-".to_owned();
         let cells = |row: &Row| {
             let seen = row.device.as_ref();
-            let holders: Vec<String> = seen.iter().flat_map(|device| &device.holders).map(gpu::held_by).collect();
+            let mut holders = row.instances.clone();
+            holders.extend(seen.iter().flat_map(|device| &device.holders).map(gpu::held_by));
             let memory = seen.map(|device| device.memory.total).or(row.declared_memory);
             vec![
                 row.label.clone(),

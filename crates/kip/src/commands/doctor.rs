@@ -10,7 +10,7 @@ use super::gpu;
 use super::survival::{HostRisk, dangers};
 use crate::arguments::Connection;
 use crate::client::{Client, data_directory};
-use crate::config::{Config, Flags};
+use crate::config::{Config, FILE, Flags};
 use crate::output::{Output, clock};
 use crate::problem::AlreadyPrinted;
 use crate::serve::FEW_FILES;
@@ -171,6 +171,42 @@ fn silent_server(connection: &Connection) -> Option<Finding> {
     })
 }
 
+/// A server reads its settings once, when it starts.
+fn settings_changed(connection: &Connection) -> Option<Finding> {
+    let data = data_directory(connection).ok().filter(|_| connection.api.is_none())?;
+    let modified = |name: &str| std::fs::metadata(data.join(name)).and_then(|file| file.modified()).ok();
+    let newer = modified(FILE)? > modified(crate::client::FOUND)?;
+    newer.then(|| Finding {
+        what: "settings",
+        state: State::Note,
+        detail: format!("{FILE} changed after the server started; the server still uses the earlier settings"),
+        hint: Some(
+            "restart the server: `kill` its process (instances stay) or `kip stop`, then `kip serve`".to_owned(),
+        ),
+    })
+}
+
+/// Ports of the settings on which another program listens.
+fn taken_ports(connection: &Connection) -> Vec<Finding> {
+    let Some(config) =
+        data_directory(connection).ok().and_then(|data| Config::read(&data, None, &Flags::default()).ok())
+    else {
+        return Vec::new();
+    };
+    let tls = config.tls.as_ref().map(|tls| ("tls.listen", tls.listen));
+    let all = [("server.gateway", config.gateway), ("server.api", config.api)].into_iter().chain(tls);
+    let taken = all.filter_map(|(key, address)| {
+        let error = std::net::TcpListener::bind(address).err()?;
+        Some(Finding {
+            what: "port",
+            state: State::Bad,
+            detail: format!("a server cannot listen on {address} ({key}): {error}"),
+            hint: Some(format!("`ss -ltnp` shows the program that listens there; or set {key} to another address")),
+        })
+    });
+    taken.collect()
+}
+
 async fn server(connection: &Connection) -> Vec<Finding> {
     let find = async {
         let client = match data_directory(connection) {
@@ -183,31 +219,46 @@ async fn server(connection: &Connection) -> Vec<Finding> {
     // One that hangs takes the connection and never answers.
     let (client, status) = tokio::time::timeout(PATIENCE, find).await.ok().flatten().unzip();
     let Some(status) = status else {
+        if let Some(address) = &connection.api {
+            let hint = Some("check the address, or start a server there with `kip serve`".to_owned());
+            return vec![Finding {
+                what: "server",
+                state: State::Bad,
+                detail: format!("none answers at {address}"),
+                hint,
+            }];
+        }
         if let Some(silent) = silent_server(connection) {
             return vec![silent];
         }
         let hint = Some("`kip serve` or `kip up DIR` starts one".to_owned());
-        return vec![Finding { what: "server", state: State::Note, detail: "none answers".to_owned(), hint }];
+        let mut findings =
+            vec![Finding { what: "server", state: State::Note, detail: "none answers".to_owned(), hint }];
+        findings.extend(taken_ports(connection));
+        return findings;
     };
     let about = &status.about;
-    let mut findings = vec![
-        Finding {
-            what: "server",
-            state: State::Ok,
-            detail: format!(
-                "version {}, process {}, {} functions, {} instances",
-                about.version, about.pid, status.functions, status.instances
-            ),
-            hint: None,
-        },
-        Finding {
-            what: "listens",
-            state: State::Ok,
-            detail: format!("gateway on {}, API on {}", about.gateway, about.api),
-            hint: None,
-        },
-        Finding { what: "pause", state: State::Ok, detail: about.pause_method.clone(), hint: None },
-    ];
+    let changed = settings_changed(connection).into_iter();
+    let mut findings: Vec<Finding> = changed
+        .chain([
+            Finding {
+                what: "server",
+                state: State::Ok,
+                detail: format!(
+                    "version {}, process {}, {} functions, {} instances",
+                    about.version, about.pid, status.functions, status.instances
+                ),
+                hint: None,
+            },
+            Finding {
+                what: "listens",
+                state: State::Ok,
+                detail: format!("gateway on {}, API on {}", about.gateway, about.api),
+                hint: None,
+            },
+            Finding { what: "pause", state: State::Ok, detail: about.pause_method.clone(), hint: None },
+        ])
+        .collect();
     if let Some(reason) = &about.cgroup_missing {
         let hint = Some(
             "run as root or with a delegated cgroup: forks that leave their process group are then ended for sure"

@@ -11,6 +11,7 @@ use crate::client::{Client, segment};
 use crate::output::Output;
 
 pub(crate) async fn run(client: &Client, options: &Run, output: Output) -> anyhow::Result<()> {
+    no_flag(&options.program[0])?;
     let name = options.name.clone().unwrap_or_else(|| name_of(&options.program[0], kip_host::random::unique()));
     name.parse::<FunctionName>().map_err(|error| {
         Problem::new(code::COMMAND_INPUT, format!("`{name}` cannot be a job's name"))
@@ -34,6 +35,15 @@ pub(crate) async fn run(client: &Client, options: &Run, output: Output) -> anyho
     };
     let _made: DeploymentResult = client.post("/api/v1/deployments", &deployment).await?;
     follow(client, &name, options.detach, output).await
+}
+
+/// A program that begins with `-` is a mistyped option of ours.
+fn no_flag(program: &str) -> Result<(), Problem> {
+    if !program.starts_with('-') {
+        return Ok(());
+    }
+    Err(Problem::new(code::COMMAND_INPUT, format!("`kip run` has no option `{program}`"))
+        .hint(format!("`kip run --help` lists its options; a program of this name is run as ./{program}")))
 }
 
 /// What has this name already must be a job of this kind too.
@@ -62,6 +72,10 @@ fn manifest(options: &Run, name: &str) -> anyhow::Result<String> {
         // A name alone is taken from our environment, as references in a manifest are.
         let (name, value) = match pair.split_once('=') {
             Some((name, value)) => (name, reference::escaped(value)),
+            None if kip_host::environment::read(pair).is_none() && !pair.is_empty() => {
+                let problem = Problem::new(code::COMMAND_INPUT, format!("--env {pair}: the variable is not set here"));
+                return Err(problem.hint(format!("write --env {pair}=VALUE, or set it before `kip run`")).into());
+            }
             None => (pair.as_str(), format!("${{{pair}}}")),
         };
         if name.is_empty() {
@@ -91,6 +105,9 @@ fn manifest(options: &Run, name: &str) -> anyhow::Result<String> {
     if let Some(timeout) = options.timeout {
         job["timeout"] = json!(timeout.to_string());
     }
+    if let Some(grace) = options.grace {
+        job["grace"] = json!(grace.to_string());
+    }
     if let Value::Object(keys) = &mut job {
         keys.retain(|_, value| value.as_object().is_none_or(|map| !map.is_empty()));
     }
@@ -108,6 +125,12 @@ fn name_of(program: &str, random: u128) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unknown_option_is_not_a_program() {
+        assert!(no_flag("--memroy").unwrap_err().message.contains("--memroy"));
+        assert!(no_flag("./-x").is_ok());
+    }
 
     #[test]
     fn each_run_has_a_name_of_its_own() {

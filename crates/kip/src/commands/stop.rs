@@ -7,6 +7,7 @@ use kip_spec::{Problem, code};
 use crate::arguments::{Connection, Names};
 use crate::client::{Client, data_directory, segment};
 use crate::output::Output;
+use crate::progress::Progress;
 use crate::{serve, start};
 
 /// The server's own patience is 30 s unless set otherwise; this is only for the case that it hangs.
@@ -32,20 +33,22 @@ pub(crate) async fn stop(connection: &Connection, output: Output) -> anyhow::Res
         }
     }
     let client = Client::find(connection)?;
-    let pid = stop_and_wait(&client).await?;
+    let pid = stop_and_wait(&client, output).await?;
     output.result(&serde_json::json!({"stopped": pid}), |_| {
         format!("stopped the server (process {pid}) and everything it ran\n")
     })
 }
 
 /// Tells a server to end and waits until its process is gone.
-pub(crate) async fn stop_and_wait(client: &Client) -> anyhow::Result<u32> {
+pub(crate) async fn stop_and_wait(client: &Client, output: Output) -> anyhow::Result<u32> {
     let pid = client.about().await?.pid;
     client.post::<_, serde_json::Value>("/api/v1/stop", &serde_json::json!({})).await?;
     let process = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     let gone = async {
+        let mut progress = Progress::new(output);
         // A zombie has ended; only its parent has not looked yet.
         while process.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok()) && !is_zombie(pid) {
+            progress.say(&format!("the server (process {pid}) stops its instances, each within its grace"));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

@@ -203,6 +203,10 @@ async fn raw(client: &Client, one: &TaskArgument, what: &str, output: Output) ->
     if cut {
         output.remark("the result was longer than tasks.result; its rest is not kept");
     }
+    if bytes.is_empty() && what == "result" {
+        let info: TaskInfo = client.get(&path(one, "")).await?;
+        output.remark(&format!("the task has no result: its status is {}", info.status));
+    }
     if output.is_json() {
         return output.result(&json!({ "taskId": one.id, what: kip_tasks::view::text_of(&bytes) }), |_| String::new());
     }

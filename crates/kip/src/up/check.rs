@@ -25,7 +25,7 @@ pub(crate) async fn run(options: &Up, output: Output) -> anyhow::Result<()> {
     let client = start::background(data.path(), &free).await?;
     // From here on the server must be ended whatever is found.
     let journey = journey(&client, &options.path, &try_file, output).await;
-    let ended = stop::stop_and_wait(&client).await;
+    let ended = stop::stop_and_wait(&client, output).await;
     let summary = journey?;
     ended?;
     nothing_left(&summary, data.path())?;

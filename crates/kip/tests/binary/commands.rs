@@ -206,6 +206,26 @@ fn the_doctor_exits_by_what_it_finds() {
     let bad = server.kip(&["doctor", "-o", "json"]);
     let is_bad = bad.json().as_array().unwrap().iter().any(|finding| finding["state"] == "bad");
     assert_eq!(bad.code, Some(i32::from(is_bad)), "{bad:?}");
+    let findings = |words: &[&str]| server.kip(words).json().as_array().unwrap().clone();
+    let says =
+        |findings: &[Value], text: &str| findings.iter().any(|one| one["detail"].as_str().unwrap().contains(text));
+    assert!(!says(&findings(&["doctor", "-o", "json"]), "changed after the server started"));
+    fs::write(server.data().join("kipwake.toml"), "[server]\nthreads = 3\n").unwrap();
+    assert!(says(&findings(&["doctor", "-o", "json"]), "changed after the server started"));
+
+    // A server that is elsewhere is not this data directory's: nothing is advised about a process of this host.
+    let elsewhere = server.kip(&["doctor", "--api", "http://127.0.0.1:1", "-o", "json"]);
+    let advice = elsewhere.json().to_string();
+    assert!(elsewhere.code == Some(1) && advice.contains("none answers at http://127.0.0.1:1"), "{advice}");
+    assert!(!advice.contains("kill"), "{advice}");
+
+    // A port that another program holds.
+    let other = tempfile::tempdir().unwrap();
+    let settings = format!("[server]\ngateway = \"{}\"\napi = \"127.0.0.1:0\"\n", server.gateway);
+    fs::write(other.path().join("kipwake.toml"), settings).unwrap();
+    let taken = run(kip(other.path()).args(["doctor"]));
+    assert!(taken.code == Some(1) && taken.stdout.contains("(server.gateway): "), "{taken:?}");
+
     fs::write(server.data().join("kipwake.toml"), "[tasks]\npayload = \"many\"\n").unwrap();
     let bad = server.kip(&["doctor"]);
     assert!(bad.code == Some(1) && bad.stdout.contains("BAD   settings"), "{bad:?}");

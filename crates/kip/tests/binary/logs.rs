@@ -112,3 +112,15 @@ fn records_of_several_lines_are_put_together() {
     assert_eq!(joined.len(), 1, "{joined:?}");
     assert!(joined[0].starts_with("Traceback") && joined[0].ends_with("\nValueError: no"), "{joined:?}");
 }
+
+#[test]
+fn a_selection_that_cannot_be_is_refused() {
+    let server = Server::start();
+    server.deploy_subject(&[], "");
+    assert_eq!(server.get("/").status(), 200);
+    server.kip(&["logs", "f", "--instance", "i-9-9-9"]).failed(&["KW-3002", "no instance", "kip ps"]);
+    for wrong in [["--status", "9xx"], ["--limit", "0"], ["--start", "hot"]] {
+        let refused = server.kip(&[&["requests", "f"][..], &wrong[..]].concat());
+        assert!(refused.code == Some(1) && refused.stderr.contains("error[KW-"), "{wrong:?}: {refused:?}");
+    }
+}

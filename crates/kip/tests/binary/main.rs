@@ -13,6 +13,7 @@ mod commands;
 mod crash;
 mod environment;
 mod gpu;
+mod held;
 mod hostile;
 mod http;
 mod jobs;

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{ChildGuard, Server, kip, until, until_true};
+use crate::support::{ChildGuard, CommandOutput, Server, call, kip, until, until_true};
+use crate::tasks::Bench;
 
 fn script(text: &str) -> Vec<&str> {
     vec!["run", "--", "sh", "-c", text]
@@ -121,4 +122,71 @@ fn ctrl_c_says_what_goes_on() {
     let task = server.ask(&["task", "ls", "long"])["tasks"][0].clone();
     assert_eq!(task["status"], "Running");
     server.kip(&["task", "stop", "long", task["taskId"].as_str().unwrap()]).ok();
+}
+
+#[test]
+fn a_mistyped_option_or_a_missing_variable_runs_nothing() {
+    let server = Server::start();
+    let wrong = server.kip(&["run", "--memroy", "4GiB", "--", "true"]);
+    assert!(wrong.code != Some(0) && wrong.stderr.contains("no option `--memroy`"), "{wrong:?}");
+    let unset = server.kip(&["run", "--env", "SURELY_NOT_SET", "--", "true"]);
+    unset.failed(&["KW-7007", "SURELY_NOT_SET", "is not set here"]);
+    assert!(server.ask(&["task", "ls"])["tasks"].as_array().unwrap().is_empty());
+
+    // Its own grace.
+    let text = "trap '' TERM; echo up; while :; do sleep 0.05; done";
+    let words = ["-o", "json", "run", "--detach", "--name", "deaf", "--grace", "200ms", "--", "sh", "-c", text];
+    let id = server.kip(&words).ok().json()["taskId"].as_str().unwrap().to_owned();
+    until_true("it runs", || server.kip(&["logs", "deaf", "--task", &id]).ok().stdout.contains("| up"));
+    server.kip(&["task", "stop", "deaf", &id]).ok();
+    until_true("nothing of it is left", || server.instances().is_empty() && server.processes().is_empty());
+    let result = server.kip(&["task", "result", "deaf", &id]).ok();
+    assert!(result.stdout.is_empty() && result.stderr.contains("no result: its status is Stopped"), "{result:?}");
+}
+
+#[test]
+fn a_job_is_a_program_that_runs_to_its_end() {
+    let bench = Bench::start("");
+    let run = |options: &[&str], script: &str| {
+        let words = [&["run", "--name", "nightly"], options, &["--", "sh", "-c", script]].concat();
+        bench.server.kip(&words)
+    };
+    let task = run(&["-o", "json"], "echo made > $KIPWAKE_OUT/result.txt").ok().json();
+    let result: Value = serde_json::from_str(task["returnPayload"].as_str().unwrap()).unwrap();
+    assert_eq!((&result["exitCode"], &result["files"]), (&json!(0), &json!(["result.txt"])), "{result}");
+    let made = Path::new(result["out"].as_str().unwrap()).join("result.txt");
+    assert_eq!(fs::read_to_string(made).unwrap(), "made\n");
+    let ended = |ran: CommandOutput, code: i32, parts: &[&str]| {
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        parts.iter().for_each(|part| assert!(ran.stderr.contains(part), "`{part}`: {ran:?}"));
+    };
+    ended(run(&[], "exit 3"), 3, &["KW-5007", "nightly", "exit code 3"]);
+    run(&["--retries", "1"], "[ $KIPWAKE_TASK_ATTEMPT = 2 ]").ok();
+    ended(run(&[], "kill -9 $$"), 137, &["ended by signal 9"]);
+    // By exit code: one that is never worth a retry, one that is, and a program that is not there.
+    let runs = |options: &[&str], script: &str| {
+        drop(run(options, script));
+        let last = bench.server.ask(&["tasks", "ls", "nightly", "-n", "1"])["tasks"][0].clone();
+        assert_eq!((&last["kind"], &last["errorKind"]), (&json!("job"), &json!("ProgramFailed")), "{last}");
+        last["epoch"].as_u64().unwrap()
+    };
+    assert_eq!(runs(&["--retries", "3", "--retry-never", "2,3"], "exit 3"), 1);
+    assert_eq!(runs(&["--retries", "3", "--retry-only", "75"], "[ $KIPWAKE_TASK_ATTEMPT = 2 ] && exit 4; exit 75"), 2);
+    assert_eq!(runs(&["--retry-only", "137", "--retries", "1"], "kill -9 $$"), 2, "128 and the signal");
+    let missing = bench.server.kip(&["run", "--", "/nowhere/at-all"]);
+    ended(missing, 127, &["/nowhere/at-all` cannot be started"]);
+    bench.server.kip(&["run", "--name", "bad name", "--", "true"]).failed(&["KW-7007", "bad name"]);
+    bench.server.kip(&["run", "--name", "f", "--", "true"]).failed(&["KW-7007", "a function"]);
+    let key = format!("authorization: Bearer {}\r\n", bench.server.key);
+    bench.server.deploy("api: kip/v1\njobs:\n  declared: {run: 'true'}\n");
+    let called = call(bench.server.gateway, "POST", "/f/declared/invoke", &key, b"");
+    assert_eq!((called.status(), called.code().as_str()), (405, "KW-8023"));
+    // What is behind `--` is the program's, `-o` included.
+    let words = ["-o", "json", "run", "--name", "long", "--detach", "--", "sleep", "1000"];
+    let detached = bench.server.kip(&words).ok().json();
+    let id = detached["taskId"].as_str().unwrap();
+    until_true("it runs", || bench.server.ask(&["tasks", "show", "long", id])["status"] == "Running");
+    bench.server.kip(&["tasks", "stop", "long", id]).ok();
+    until_true("it is stopped", || bench.server.ask(&["tasks", "show", "long", id])["status"] == "Stopped");
+    bench.server.until_no_instance();
 }

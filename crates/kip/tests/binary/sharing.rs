@@ -159,6 +159,19 @@ fn a_deployment_says_what_is_true() {
     server.kip(&["rm", "f"]).ok();
     server.until_no_instance();
 
+    // Each failure of a deployment is reported, and what works is waited for.
+    let several = manifest(&[
+        function("one", &["--exit-now", "3"], ""),
+        function("two", &[], ""),
+        function("three", &["--exit-now", "4"], ""),
+    ]);
+    std::fs::write(server.folder().join("kip.yaml"), several).unwrap();
+    let failed = server.kip(&["deploy", "--wait"]);
+    failed.failed(&["one ", "three ", "exit code 3", "exit code 4"]);
+    assert!(!failed.stderr.contains("two "), "{failed:?}");
+    server.kip(&["rm", "one", "two", "three"]).ok();
+    server.until_no_instance();
+
     // Asked for, an instance starts without a request.
     std::fs::write(server.folder().join("kip.yaml"), manifest(&[function("f", &[], "")])).unwrap();
     let waited = server.kip(&["deploy", "--wait"]).ok();
@@ -175,6 +188,11 @@ fn a_deployment_names_what_will_fail() {
     let misspelt = server.try_deploy("api: kip/v1\nfunctions:\n  f: {run: uvicron app:app}\n").ok();
     assert!(misspelt.stderr.contains("warning[KW-4001]") && misspelt.stderr.contains("`uvicron`"), "{misspelt:?}");
     assert!(misspelt.stdout.contains("not started"), "{misspelt:?}");
+    assert!(misspelt.stderr.contains("requests fail with this error"), "{misspelt:?}");
+    // Where a version serves, a wrong one does not make requests fail.
+    server.deploy(&manifest(&[function("h", &[], "")]));
+    let second = server.try_deploy("api: kip/v1\nfunctions:\n  h: {run: uvicron app:app}\n").ok();
+    assert!(second.stderr.contains("the version before serves on if it runs"), "{second:?}");
     for (ask, said) in [
         ("{gpu: {memory: 40GiB}}", "it needs 40GiB of one device, and there are: gpu0 (24GiB)"),
         ("{gpu: {memory: 4GiB, type: H100}}", "there is no device of type H100; there are: gpu0 (24GiB)"),

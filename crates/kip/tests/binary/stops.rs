@@ -188,3 +188,13 @@ fn a_job_saves_when_its_time_is_over() {
 fn a_job_saves_when_the_server_is_stopped_with_everything() {
     saves_when("python3 train.py", "", |server, _| drop(server.kip(&["stop"]).ok()));
 }
+
+#[test]
+fn a_program_that_outlasts_its_grace_is_killed_and_why_says_so() {
+    let server = Server::start();
+    server.deploy_subject(&["--ignore-term"], "timeouts: {grace: 300ms}");
+    assert_eq!(server.get("/").status(), 200);
+    server.kip(&["rotate", "f"]).ok();
+    let killed = || server.kip(&["why", "f"]).ok().stdout.contains("was killed with SIGKILL");
+    until_true("the reason is recorded", killed);
+}

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Caller};
-use crate::support::{CommandOutput, KIP, Server, apart, call, function, is_alive, manifest, until, until_true};
+use crate::support::{Server, apart, call, function, is_alive, manifest, until, until_true};
 
 /// A server with a function `f` whose runs are in a ledger.
 pub(crate) struct Bench {
@@ -101,7 +101,7 @@ impl Bench {
         })
     }
 
-    fn stop(&self, id: &str) -> String {
+    pub(crate) fn stop(&self, id: &str) -> String {
         let answer = self.api("PUT", &format!("/api/v1/functions/f/tasks/{id}/stop"), "");
         assert_eq!(answer.status(), 200, "{answer:?}");
         answer.json()["status"].as_str().unwrap().to_owned()
@@ -602,176 +602,6 @@ fn a_program_that_serves_one_connection_at_a_time_is_never_stuck() {
         let task = bench.task("", "answer done");
         bench.until(&task, "Succeeded");
     }
-}
-
-/// A run of a stateful task is held by a process of its own: the server can be killed, restarted and replaced in the midst of it.
-#[test]
-fn a_long_run_outlives_its_server() {
-    let mut bench = Bench::start("instances: {max: 2}\ntimeouts: {total: 2s}");
-    bench.configure(&json!({"asyncTask": true}));
-    let [first, second, third] = ["1", "2", "3"].map(|name| bench.server.folder().join(name));
-    let through = bench.task("", &format!("wait {}\nanswer through", first.display()));
-    let process = bench.until_begun(&through);
-    bench.server.crash();
-    // Another binary takes it up, as after an upgrade.
-    let upgraded = bench.server.folder().join("kip-upgraded");
-    fs::copy(KIP, &upgraded).unwrap();
-    let known = bench.server.serve_command();
-    let mut command = std::process::Command::new(&upgraded);
-    command.args(known.get_args());
-    for (name, _) in known.get_envs().filter(|(_, value)| value.is_none()) {
-        command.env_remove(name);
-    }
-    bench.server.start_by(command);
-    assert_eq!(bench.show(&through)["status"], "Running");
-    // Longer than any request of the function may take.
-    let then = kip_host::clock::boot_millis() + 2_500;
-    until_true("that time is over", || kip_host::clock::boot_millis() > then);
-    bench.server.terminate();
-    bench.server.start_again();
-    fs::write(&first, "").unwrap();
-    let task = bench.until(&through, "Succeeded");
-    assert_eq!((&task["returnPayload"], &task["crashes"], &task["epoch"]), (&json!("through"), &json!(0), &json!(1)));
-    assert_eq!(bench.runs(&through), 1);
-    assert!(is_alive(process), "its instance goes on");
-    // A held run has a record as any request has; before the next kill, which may take the last second's.
-    let recorded = |bench: &Bench, id: &str, outcome: &str| {
-        let request = bench.show(id)["requestId"].as_str().unwrap().to_owned();
-        let record = bench.server.until_record("a held run has a record", |record| record["id"] == request);
-        assert_eq!((&record["outcome"], &record["path"]), (&json!(outcome), &json!("/task")), "{record}");
-    };
-    recorded(&bench, &through, "done");
-    // Over while nobody was there.
-    let away = bench.task("", &format!("wait {}\nanswer away", second.display()));
-    bench.until_begun(&away);
-    bench.server.crash();
-    fs::write(&second, "").unwrap();
-    until_true("it has ended", || noted(&bench.ledger).iter().any(|line| line.what == "end" && line.id == away));
-    bench.server.start_again();
-    let task = bench.until(&away, "Succeeded");
-    assert_eq!((&task["returnPayload"], &task["crashes"], bench.runs(&away)), (&json!("away"), &json!(0), 1), "{task}");
-    // Stopped by the next server.
-    let stopped = bench.task("", &format!("wait {}", third.display()));
-    let process = bench.until_begun(&stopped);
-    bench.server.crash();
-    bench.server.start_again();
-    assert_eq!(bench.stop(&stopped), "Stopping");
-    bench.until(&stopped, "Stopped");
-    until_true("its instance has ended", || !is_alive(process));
-    recorded(&bench, &stopped, "left");
-    // It takes too long for the next server.
-    bench.configure(&json!({"asyncTask": true, "timeoutInSeconds": 3, "maxAsyncRetryAttempts": 0}));
-    let long = bench.task("", "hang");
-    let process = bench.until_begun(&long);
-    bench.server.crash();
-    bench.server.start_again();
-    assert_eq!(bench.until(&long, "Failed")["errorKind"], "FunctionTimeout");
-    until_true("its instance has ended", || !is_alive(process));
-    // And while there is none.
-    let away = bench.task("", "hang");
-    let process = bench.until_begun(&away);
-    bench.server.crash();
-    until_true("it is over", || {
-        fs::read_dir(bench.server.data().join("held")).unwrap().flatten().any(|held| {
-            fs::read_to_string(held.path().join("outcome")).is_ok_and(|outcome| outcome.contains("TooLong"))
-        })
-    });
-    bench.server.start_again();
-    assert_eq!(bench.until(&away, "Failed")["errorKind"], "FunctionTimeout");
-    until_true("its instance has ended", || !is_alive(process));
-    fs::write(&third, "").unwrap();
-    until_true("nothing is held any more", || {
-        fs::read_dir(bench.server.data().join("held")).is_ok_and(|mut left| left.next().is_none())
-    });
-}
-
-/// What is held is the instance's work for the next server too: it neither sleeps nor ends, and finishes though a newer version
-/// takes its place. Nor does a server that ends in order wait for it.
-#[test]
-fn a_held_run_keeps_its_instance_at_work_under_the_next_server() {
-    let mut bench = Bench::start("");
-    let settings = "instances: {max: 1, concurrency: 2}\nidle: {pause: 300ms, stop: 1s}\ntimeouts: {total: 1s}";
-    bench.server.deploy(&manifest(&[bench.function("f", settings)]));
-    bench.configure(&json!({"asyncTask": true}));
-    let gate = bench.server.folder().join("gate");
-    let ids = ["", ""].map(|headers| bench.task(headers, &format!("wait {}", gate.display())));
-    let pids = ids.each_ref().map(|id| bench.until_begun(id));
-    let script = format!("echo begun >> {0}.job; while [ ! -e {0} ]; do sleep 0.05; done", gate.display());
-    let words = ["-o", "json", "run", "--name", "job", "--detach", "--", "sh", "-c", &script];
-    let job = bench.server.kip(&words).ok().json();
-    let job = job["taskId"].as_str().unwrap();
-    until_true("the job runs", || gate.with_extension("job").exists());
-    bench.server.terminate();
-    bench.server.start_again();
-    let passes = |millis: u64| {
-        let then = kip_host::clock::boot_millis() + millis;
-        until_true("time passes", || kip_host::clock::boot_millis() > then);
-    };
-    passes(2_000);
-    bench.server.crash();
-    bench.server.start_again();
-    let busy = |server: &Server| server.instances().iter().filter(|instance| instance["state"] == "busy").count();
-    assert_eq!(busy(&bench.server), 2, "{:?}", bench.server.instances());
-    passes(2_500);
-    assert_eq!(busy(&bench.server), 2, "{:?}", bench.server.instances());
-    bench.server.deploy(&manifest(&[bench.function("f", &format!("{settings}\nqueue: {{depth: 7}}"))]));
-    passes(2_500);
-    assert!(is_alive(pids[0]), "it is left to finish");
-    fs::write(&gate, "").unwrap();
-    for id in &ids {
-        let task = bench.until(id, "Succeeded");
-        assert_eq!((&task["crashes"], bench.runs(id)), (&json!(0), 1), "{task}");
-    }
-    until_true("the job is over", || bench.server.ask(&["tasks", "show", "job", job])["status"] == "Succeeded");
-    assert_eq!(fs::read_to_string(gate.with_extension("job")).unwrap(), "begun\n");
-    until_true("then it goes", || !is_alive(pids[0]));
-}
-
-#[test]
-fn a_job_is_a_program_that_runs_to_its_end() {
-    let bench = Bench::start("");
-    let run = |options: &[&str], script: &str| {
-        let words = [&["run", "--name", "nightly"], options, &["--", "sh", "-c", script]].concat();
-        bench.server.kip(&words)
-    };
-    let task = run(&["-o", "json"], "echo made > $KIPWAKE_OUT/result.txt").ok().json();
-    let result: Value = serde_json::from_str(task["returnPayload"].as_str().unwrap()).unwrap();
-    assert_eq!((&result["exitCode"], &result["files"]), (&json!(0), &json!(["result.txt"])), "{result}");
-    let made = Path::new(result["out"].as_str().unwrap()).join("result.txt");
-    assert_eq!(fs::read_to_string(made).unwrap(), "made\n");
-    let ended = |ran: CommandOutput, code: i32, parts: &[&str]| {
-        assert_eq!(ran.code, Some(code), "{ran:?}");
-        parts.iter().for_each(|part| assert!(ran.stderr.contains(part), "`{part}`: {ran:?}"));
-    };
-    ended(run(&[], "exit 3"), 3, &["KW-5007", "nightly", "exit code 3"]);
-    run(&["--retries", "1"], "[ $KIPWAKE_TASK_ATTEMPT = 2 ]").ok();
-    ended(run(&[], "kill -9 $$"), 137, &["ended by signal 9"]);
-    // By exit code: one that is never worth a retry, one that is, and a program that is not there.
-    let runs = |options: &[&str], script: &str| {
-        drop(run(options, script));
-        let last = bench.server.ask(&["tasks", "ls", "nightly", "-n", "1"])["tasks"][0].clone();
-        assert_eq!((&last["kind"], &last["errorKind"]), (&json!("job"), &json!("ProgramFailed")), "{last}");
-        last["epoch"].as_u64().unwrap()
-    };
-    assert_eq!(runs(&["--retries", "3", "--retry-never", "2,3"], "exit 3"), 1);
-    assert_eq!(runs(&["--retries", "3", "--retry-only", "75"], "[ $KIPWAKE_TASK_ATTEMPT = 2 ] && exit 4; exit 75"), 2);
-    assert_eq!(runs(&["--retry-only", "137", "--retries", "1"], "kill -9 $$"), 2, "128 and the signal");
-    let missing = bench.server.kip(&["run", "--", "/nowhere/at-all"]);
-    ended(missing, 127, &["/nowhere/at-all` cannot be started"]);
-    bench.server.kip(&["run", "--name", "bad name", "--", "true"]).failed(&["KW-7007", "bad name"]);
-    bench.server.kip(&["run", "--name", "f", "--", "true"]).failed(&["KW-7007", "a function"]);
-    let key = format!("authorization: Bearer {}\r\n", bench.server.key);
-    bench.server.deploy("api: kip/v1\njobs:\n  declared: {run: 'true'}\n");
-    let called = call(bench.server.gateway, "POST", "/f/declared/invoke", &key, b"");
-    assert_eq!((called.status(), called.code().as_str()), (405, "KW-8023"));
-    // What is behind `--` is the program's, `-o` included.
-    let words = ["-o", "json", "run", "--name", "long", "--detach", "--", "sleep", "1000"];
-    let detached = bench.server.kip(&words).ok().json();
-    let id = detached["taskId"].as_str().unwrap();
-    until_true("it runs", || bench.server.ask(&["tasks", "show", "long", id])["status"] == "Running");
-    bench.server.kip(&["tasks", "stop", "long", id]).ok();
-    until_true("it is stopped", || bench.server.ask(&["tasks", "show", "long", id])["status"] == "Stopped");
-    bench.server.until_no_instance();
 }
 
 /// Lines by task, for those that check many.
