@@ -129,7 +129,8 @@ impl Shared {
             let ended = match has_grace {
                 // Its hook was called and its signal sent; the rest of its grace is in its journal.
                 true => {
-                    body.stop(instance, StopOrder { pre_stop: None, grace: Millis(0), stop: Stop::default() }).await
+                    let order = StopOrder { pre_stop: None, grace: Millis(0), stop: Stop::default() };
+                    body.stop(instance, order).await.map(drop)
                 }
                 false => body.kill(instance).await,
             };

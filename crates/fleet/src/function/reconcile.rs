@@ -85,7 +85,9 @@ impl FunctionCore {
         let (mut in_flight, mut busy, mut starting) = (0u32, 0u32, 0u32);
         let queued = revision.queue.depth().saturating_add(tasks);
         for instance in self.instances.values().filter(|instance| instance.version == version) {
-            starting += u32::from(instance.state.class() == Class::Starting);
+            // One that only waits for room may be withdrawn: then nothing would ask again who is too much.
+            starting +=
+                u32::from(matches!(instance.state, State::Starting | State::Initializing | State::Waking));
             match instance.state {
                 // Who waits cannot count on it.
                 State::Ready | State::Busy if instance.unready && queued > 0 => {}

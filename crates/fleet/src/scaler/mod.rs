@@ -49,7 +49,7 @@ pub struct Observation<'a> {
     pub on_demand: bool,
     /// Of those that are kept, policies of provisioned instances want so many.
     pub provisioned: u32,
-    /// Instances on the way to being hot.
+    /// Instances that have room and are on the way to being hot.
     pub starting: u32,
 }
 
