@@ -27,6 +27,7 @@ mod meter;
 mod options;
 mod outcomes;
 mod permit;
+mod qualifiers;
 mod reasons;
 mod reminder;
 mod restore;
@@ -41,6 +42,7 @@ mod timers;
 mod unused;
 mod usage;
 mod version;
+mod versions;
 mod working;
 
 #[cfg(test)]
@@ -48,7 +50,7 @@ mod tests;
 
 pub use bodies::Bodies;
 pub use cell::{Admission, Cell};
-pub use control::Control;
+pub use control::{Control, Direction};
 pub use disk::DiskOptions;
 pub use error::Error;
 pub use figures::Figures;
@@ -56,11 +58,13 @@ pub use options::Options;
 pub use shared::DeployResult;
 pub use stores::{Files, Stores};
 
+pub use kip_spec::qualifier::LATEST;
 pub use link::{DirectionGuard, Link};
 pub use permit::{Brake, Permit, QueuedRequest, RequestRefusal};
 pub use restore::{BEFORE_RESTORE, backup_problem};
-pub use scaling::{LATEST, ProvisionInfo};
+pub use scaling::ProvisionInfo;
 pub use version::{RESULTS, Version};
+pub use versions::{AskedTarget, differences};
 
 /// Logs as they are read.
 pub use kip_engine::{LogFile, Record as LogRecord};

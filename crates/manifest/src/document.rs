@@ -8,6 +8,7 @@ use kip_spec::{FunctionName, Problem, code};
 
 use crate::report::{self, Report};
 use crate::section::{Field, Layer, Section};
+use crate::traffic::Traffic;
 use crate::tree::{Kind, Node, Position};
 use crate::{MOST_FUNCTIONS, Source, function, job, keys};
 
@@ -16,10 +17,10 @@ use crate::{MOST_FUNCTIONS, Source, function, job, keys};
 const MOST_EXPANDED: usize = 64 << 20;
 
 /// Every function that is right; what is wrong goes to the report.
-pub(crate) fn read<'a>(root: &Node, source: &Source<'a>, report: &mut Report<'a>) -> Vec<FunctionSpec> {
+pub(crate) fn read<'a>(root: &Node, source: &Source<'a>, report: &mut Report<'a>) -> Declared {
     let Kind::Map(pairs) = &root.kind else {
         report.add(root.at, not_a_document(root));
-        return Vec::new();
+        return Declared::default();
     };
     let section = Section::root(pairs, root.at, &keys::DOCUMENT, report);
     check_api(&section, report);
@@ -37,6 +38,15 @@ pub(crate) fn read<'a>(root: &Node, source: &Source<'a>, report: &mut Report<'a>
     let declared =
         DeclaredNames { functions: functions.flatten().unwrap_or_default(), jobs: jobs.flatten().unwrap_or_default() };
     read_all(&declared, defaults, source.directory, report)
+}
+
+/// What a document declares.
+#[derive(Debug, Default)]
+pub(crate) struct Declared {
+    /// In the order of the file, jobs after the others.
+    pub(crate) functions: Vec<FunctionSpec>,
+    /// The traffic of functions that have their own.
+    pub(crate) traffic: BTreeMap<FunctionName, Traffic>,
 }
 
 /// What is declared, by its names.
@@ -106,7 +116,7 @@ fn read_all(
     defaults: Option<Layer<'_>>,
     directory: &Path,
     report: &mut Report<'_>,
-) -> Vec<FunctionSpec> {
+) -> Declared {
     let DeclaredNames { functions, jobs } = declared;
     let count = functions.len() + jobs.len();
     if count > MOST_FUNCTIONS {
@@ -114,29 +124,32 @@ fn read_all(
             functions.first().or_else(|| jobs.first()).map_or(Position { line: 1, column: 1 }, |(name, _)| name.at);
         let message = format!("{count} functions are declared; a manifest holds at most {MOST_FUNCTIONS}");
         report.add(at, Problem::new(code::MANIFEST_TOO_LARGE, message).hint("split it into several files"));
-        return Vec::new();
+        return Declared::default();
     }
-    let mut specs = Vec::with_capacity(count);
+    let mut all = Declared { functions: Vec::with_capacity(count), traffic: BTreeMap::new() };
     let mut names: BTreeMap<String, (String, u64)> = BTreeMap::new();
     let mut expanded = 0usize;
     for (is_job, (key, node)) in functions.iter().map(|one| (false, one)).chain(jobs.iter().map(|one| (true, one))) {
         let Some(name) = function_name(key, &mut names, report) else { continue };
         let spec = if is_job {
-            job::read(name, key.at, node, directory, report)
+            job::read(name, key.at, node, directory, report).map(|spec| (spec, Traffic::new()))
         } else {
             function::read(name, key.at, node, defaults, directory, report)
         };
-        let Some(spec) = spec else { continue };
+        let Some((spec, traffic)) = spec else { continue };
         expanded = expanded.saturating_add(function::text_of(&spec));
         if expanded > MOST_EXPANDED {
             let message = "with the defaults merged into each, the functions take more than 64 MiB";
             let hint = "move large values out of `defaults.env`, or split the file";
             report.add(key.at, Problem::new(code::MANIFEST_TOO_LARGE, message).hint(hint));
-            return Vec::new();
+            return Declared::default();
         }
-        specs.push(spec);
+        if !traffic.is_empty() {
+            all.traffic.insert(spec.name.clone(), traffic);
+        }
+        all.functions.push(spec);
     }
-    specs
+    all
 }
 
 /// A name that is well formed and not taken, also not in other upper and lower case: paths and host names do not tell
@@ -153,7 +166,7 @@ fn function_name(
     };
     let Ok(name) = text.parse::<FunctionName>() else {
         let message = format!("`{}` cannot be a function's name", report::shown(text));
-        let hint = "use 1 to 63 letters, digits, `-` or `_`, beginning with a letter";
+        let hint = "use 1 to 64 letters, digits, `-` or `_`, beginning with a letter or `_`";
         report.add(key.at, Problem::new(code::MANIFEST_BAD_VALUE, message).hint(hint));
         return None;
     };
