@@ -191,7 +191,7 @@ fn planned(api: &Api, spec: &FunctionSpec, traffic: &[(QualifierName, u32)], no_
         }
         (_, _, Strategy::Rolling) => vec![
             format!("one instance of the new revision starts while {label} serves"),
-            format!("when it is ready it takes new requests, and the {running} instances of {label} end"),
+            format!("when it is ready it takes new requests, and {}", ending(running, &label)),
         ],
     };
     PlannedFunction {
@@ -200,6 +200,14 @@ fn planned(api: &Api, spec: &FunctionSpec, traffic: &[(QualifierName, u32)], no_
         serving: Some(label),
         steps,
         traffic: (shown(&now), shown(&after)),
+    }
+}
+
+/// That instances of a version end.
+fn ending(running: u32, label: &str) -> String {
+    match running {
+        1 => format!("its instance of {label} ends"),
+        several => format!("its {several} instances of {label} end"),
     }
 }
 

@@ -31,10 +31,10 @@ use crate::stores::Stores;
 
 use crate::meter::Meter;
 use crate::permit::Permit;
+use crate::qualifiers::noted;
 use crate::rounds::CheckSchedule;
 use crate::timers::Timers;
 use crate::version::Version;
-use crate::versions;
 use kip_records::Recorder;
 use kip_records::Traces;
 use kip_records::access_log::AccessLog;
@@ -248,7 +248,7 @@ impl Control {
             let stored = revisions.into_iter().next().ok_or_else(nothing)?;
             let version = control.shared.version_of(&cell, stored.id).await?.ok_or_else(nothing)?;
             let made = DeployResult { function: cell.name().clone(), version: version.id, label: version.label() };
-            control.shared.note_named(&cell, format!("rolled back to {}", made.label), versions::noted("", &by));
+            control.shared.note_named(&cell, format!("rolled back to {}", made.label), noted("", &by));
             cell.deploy(version);
             control.shared.changed_functions.fetch_add(1, Ordering::Relaxed);
             Ok(made)

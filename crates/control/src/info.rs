@@ -8,8 +8,7 @@ use kip_wire::{DeviceInfo, DiskInfo, FunctionInfo, HostInfo, InstanceInfo, Quota
 
 use crate::cell::{Cell, now};
 use crate::devices;
-use crate::qualifiers::Qualifiers;
-use crate::versions::percent;
+use crate::qualifiers::{Qualifiers, percent};
 
 fn traffic_of(named: &Qualifiers) -> Vec<(String, String)> {
     let shares = named.traffic().iter();

@@ -24,6 +24,7 @@ mod leaving;
 mod link;
 mod measuring;
 mod meter;
+mod naming;
 mod options;
 mod outcomes;
 mod permit;

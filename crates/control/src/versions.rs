@@ -14,7 +14,7 @@ use kip_wire::{AliasInfo, FieldChange, RevisionInfo, TargetInfo, VersionDiff, Ve
 use crate::cell::Cell;
 use crate::control::Control;
 use crate::error::Error;
-use crate::qualifiers::WHOLE;
+use crate::qualifiers::{WHOLE, noted, percent};
 use crate::shared::Shared;
 use crate::version::Version;
 use kip_records::decision::Decision;
@@ -629,15 +629,6 @@ fn check_note(note: &str) -> Result<(), Error> {
     })
 }
 
-/// The reason of a change: the caller's note, or who made it.
-pub(crate) fn noted(note: &str, by: &str) -> String {
-    match (note, by) {
-        ("", "") => "set by the server".to_owned(),
-        ("", by) => format!("set with the key {by}"),
-        (note, _) => note.to_owned(),
-    }
-}
-
 /// What needs a version: aliases, traffic, and what is provisioned for it.
 fn users_of(cell: &Cell, revision: VersionId, qualifier: &QualifierName) -> Vec<String> {
     let inner = cell.lock();
@@ -683,15 +674,6 @@ fn info(cell: &Cell, alias: &StoredAlias) -> AliasInfo {
         rev: alias.rev.0,
         host: format!("{}.localhost", host_label(cell.name().as_str(), Some(alias.name.as_str()))),
     }
-}
-
-/// Millionths as a percentage without needless zeros.
-pub(crate) fn percent(millionths: u64) -> String {
-    let (whole, part) = (millionths / 10_000, millionths % 10_000);
-    if part == 0 {
-        return whole.to_string();
-    }
-    format!("{whole}.{part:04}").trim_end_matches('0').to_owned()
 }
 
 /// `3 90 %, 4 10 %`.

@@ -42,6 +42,9 @@ pub(crate) struct RequestHandler {
     pub(crate) searching: Arc<AtomicUsize>,
 }
 
+/// A function, and the qualifier with which it is called.
+type CalledFunction = (Arc<Cell>, Option<QualifierName>);
+
 /// Where a request goes.
 struct Place {
     cell: Arc<Cell>,
@@ -220,7 +223,7 @@ impl RequestHandler {
     }
 
     /// A function and its qualifier by `ocr`, `ocr@prod` or, where a client has escaped it, `ocr%40prod`.
-    fn named(&self, name: &str) -> Option<Result<(Arc<Cell>, Option<QualifierName>), Problem>> {
+    fn named(&self, name: &str) -> Option<Result<CalledFunction, Problem>> {
         if let Some(cell) = self.control.cell(name) {
             return Some(Ok((cell, None)));
         }

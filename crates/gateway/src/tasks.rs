@@ -56,7 +56,7 @@ impl RequestHandler {
             Origin { host: host.map(str::to_owned), peer: call.peer, secure: call.secure, prefix: call.prefix.clone() };
         let by_header = Submission::of_headers(&head.headers)?;
         let submission = Submission {
-            qualifier: call.qualifier.as_ref().map(ToString::to_string).or(by_header.qualifier.clone()),
+            qualifier: call.qualifier.as_ref().map(ToString::to_string).or_else(|| by_header.qualifier.clone()),
             function: call.cell.name().to_string(),
             tenant: call.caller.as_ref().map(|caller| caller.tenant.to_string()).filter(|tenant| !tenant.is_empty()),
             key: call.caller.as_ref().map(|caller| caller.key.to_string()),

@@ -3,24 +3,23 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use kip_spec::function::FunctionSpec;
 use kip_spec::{FunctionName, Problem, code};
 
 use crate::report::{self, Report};
 use crate::section::{Field, Layer, Section};
 use crate::traffic::Traffic;
 use crate::tree::{Kind, Node, Position};
-use crate::{MOST_FUNCTIONS, Source, function, job, keys};
+use crate::{MOST_FUNCTIONS, ManifestContent, Source, function, job, keys};
 
 /// Bytes that the text of all functions of one manifest may take in memory once defaults are merged into each. The most
 /// functions with thirty variables each stay below.
 const MOST_EXPANDED: usize = 64 << 20;
 
 /// Every function that is right; what is wrong goes to the report.
-pub(crate) fn read<'a>(root: &Node, source: &Source<'a>, report: &mut Report<'a>) -> Declared {
+pub(crate) fn read<'a>(root: &Node, source: &Source<'a>, report: &mut Report<'a>) -> ManifestContent {
     let Kind::Map(pairs) = &root.kind else {
         report.add(root.at, not_a_document(root));
-        return Declared::default();
+        return ManifestContent::default();
     };
     let section = Section::root(pairs, root.at, &keys::DOCUMENT, report);
     check_api(&section, report);
@@ -38,15 +37,6 @@ pub(crate) fn read<'a>(root: &Node, source: &Source<'a>, report: &mut Report<'a>
     let declared =
         DeclaredNames { functions: functions.flatten().unwrap_or_default(), jobs: jobs.flatten().unwrap_or_default() };
     read_all(&declared, defaults, source.directory, report)
-}
-
-/// What a document declares.
-#[derive(Debug, Default)]
-pub(crate) struct Declared {
-    /// In the order of the file, jobs after the others.
-    pub(crate) functions: Vec<FunctionSpec>,
-    /// The traffic of functions that have their own.
-    pub(crate) traffic: BTreeMap<FunctionName, Traffic>,
 }
 
 /// What is declared, by its names.
@@ -116,7 +106,7 @@ fn read_all(
     defaults: Option<Layer<'_>>,
     directory: &Path,
     report: &mut Report<'_>,
-) -> Declared {
+) -> ManifestContent {
     let DeclaredNames { functions, jobs } = declared;
     let count = functions.len() + jobs.len();
     if count > MOST_FUNCTIONS {
@@ -124,9 +114,9 @@ fn read_all(
             functions.first().or_else(|| jobs.first()).map_or(Position { line: 1, column: 1 }, |(name, _)| name.at);
         let message = format!("{count} functions are declared; a manifest holds at most {MOST_FUNCTIONS}");
         report.add(at, Problem::new(code::MANIFEST_TOO_LARGE, message).hint("split it into several files"));
-        return Declared::default();
+        return ManifestContent::default();
     }
-    let mut all = Declared { functions: Vec::with_capacity(count), traffic: BTreeMap::new() };
+    let mut all = ManifestContent { functions: Vec::with_capacity(count), traffic: BTreeMap::new() };
     let mut names: BTreeMap<String, (String, u64)> = BTreeMap::new();
     let mut expanded = 0usize;
     for (is_job, (key, node)) in functions.iter().map(|one| (false, one)).chain(jobs.iter().map(|one| (true, one))) {
@@ -142,7 +132,7 @@ fn read_all(
             let message = "with the defaults merged into each, the functions take more than 64 MiB";
             let hint = "move large values out of `defaults.env`, or split the file";
             report.add(key.at, Problem::new(code::MANIFEST_TOO_LARGE, message).hint(hint));
-            return Declared::default();
+            return ManifestContent::default();
         }
         if !traffic.is_empty() {
             all.traffic.insert(spec.name.clone(), traffic);

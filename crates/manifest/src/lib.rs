@@ -71,6 +71,15 @@ pub struct Manifest {
     pub warnings: Vec<Problem>,
 }
 
+/// What a document declares.
+#[derive(Debug, Default)]
+pub(crate) struct ManifestContent {
+    /// In the order of the file, jobs after the others.
+    pub(crate) functions: Vec<FunctionSpec>,
+    /// The traffic of functions that have their own.
+    pub(crate) traffic: BTreeMap<FunctionName, Traffic>,
+}
+
 /// Reads a `kip.yaml`. An error is every problem found, in the order of the file; there is at least one.
 pub fn read(source: &Source<'_>) -> Result<Manifest, Vec<Problem>> {
     if source.text.len() > LARGEST {
@@ -84,7 +93,7 @@ pub fn read(source: &Source<'_>) -> Result<Manifest, Vec<Problem>> {
         Err(error) => {
             let (at, problem) = syntax::explain(&error, |at| report.line(at));
             report.add(at, problem);
-            document::Declared::default()
+            ManifestContent::default()
         }
     };
     report.finish(declared)

@@ -6,10 +6,9 @@ use kip_spec::Problem;
 use kip_spec::problem::Place;
 use kip_spec::secret::masked_text;
 
-use crate::Manifest;
 use crate::deployer::Deployer;
-use crate::document::Declared;
 use crate::tree::Position;
+use crate::{Manifest, ManifestContent};
 
 /// Problems that are told one by one.
 const MOST_PROBLEMS: usize = 50;
@@ -77,10 +76,10 @@ impl<'a> Report<'a> {
     }
 
     /// The functions, if nothing was wrong.
-    pub(crate) fn finish(self, declared: Declared) -> Result<Manifest, Vec<Problem>> {
+    pub(crate) fn finish(self, declared: ManifestContent) -> Result<Manifest, Vec<Problem>> {
         let Self { mut problems, warnings, omitted, .. } = self;
         if problems.is_empty() {
-            let Declared { functions, traffic } = declared;
+            let ManifestContent { functions, traffic } = declared;
             return Ok(Manifest { functions, traffic, warnings });
         }
         problems.sort_by_key(|(at, _)| (at.line, at.column));

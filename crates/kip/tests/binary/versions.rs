@@ -240,6 +240,57 @@ fn instances_are_provisioned_for_an_alias_and_move_with_it() {
     server.kip(&["provision", "rm", "f", "--qualifier", "prod"]).ok();
 }
 
+#[test]
+fn a_deployment_is_planned_held_back_published_and_undone() {
+    let server = two_versions("idle: {pause: never}");
+    let write = |text: &str| std::fs::write(server.folder().join("kip.yaml"), text).unwrap();
+    let kip = |arguments: &[&str]| server.kip(&[arguments, &["kip.yaml"]].concat()).ok();
+    server.kip(&["rollback", "f", "prod"]).failed(&["KW-3022"]);
+    server.kip(&["alias", "set", "f", "prod", "1"]).ok();
+    server.kip(&["rollback", "f", "prod"]).failed(&["KW-3026"]);
+    assert_eq!(release_of(&server, "").0, 2);
+
+    // A plan changes nothing.
+    write(&release(3, "idle: {pause: never}\ntraffic: {prod: 100}"));
+    let plan = kip(&["plan"]).stdout;
+    for part in
+        ["f: the manifest differs from 2", "env.RELEASE: 2 → 3", "its instance of 2 ends", "LATEST → prod 100 %"]
+    {
+        assert!(plan.contains(part), "`{part}` is not said: {plan}");
+    }
+    assert_eq!(server.ask(&["version", "ls", "f"]).as_array().unwrap().len(), 2);
+
+    // Without traffic a revision is there to be called, and nothing else changes.
+    write(&release(3, "idle: {pause: never}"));
+    kip(&["deploy", "--no-traffic"]);
+    assert_eq!((release_of(&server, "").0, release_of(&server, "@r3")), (2, (3, "r3".to_owned())));
+    let new = manifest(&[function("g", &[], "")]);
+    write(&new);
+    server.kip(&["deploy", "--no-traffic", "kip.yaml"]).failed(&["KW-3001", "`g`"]);
+
+    // Published and pointed at when it serves.
+    write(&release(4, "idle: {pause: never}"));
+    let said = kip(&["deploy", "--publish", "--alias", "prod", "-m", "four"]);
+    assert!(said.stderr.contains("f r4 is version 3") && said.stderr.contains("f@prod is 3"), "{said:?}");
+    assert_eq!((release_of(&server, "").0, release_of(&server, "@prod")), (4, (4, "3".to_owned())));
+    assert_eq!(server.ask(&["alias", "show", "f", "prod"])["description"], "four");
+
+    // Back, for the alias and for the function, and forth again.
+    assert_eq!(server.kip(&["rollback", "f", "prod"]).ok().stdout, "f@prod is 1 again\n");
+    assert_eq!(release_of(&server, "@prod").0, 1);
+    assert_eq!(server.kip(&["rollback", "f"]).ok().stdout, "f serves 2 again\n");
+    assert_eq!(release_of(&server, "").0, 2);
+    server.kip(&["rollback", "f"]).ok();
+    assert_eq!(release_of(&server, "").0, 4);
+    assert!(server.kip(&["why", "f", "-n", "1000"]).ok().stdout.contains("rolled back to 2"));
+
+    // A revision that never starts is not published by mistake.
+    server.try_deploy(&manifest(&[function("f", &["--exit-now"], "timeouts: {startup: 5s}")]));
+    server.kip(&["version", "publish", "f"]).failed(&["KW-3025", "--revision 3"]);
+    server.kip(&["rollback", "f"]).ok();
+    assert_eq!(release_of(&server, "").0, 2, "what failed never served");
+}
+
 /// What callers saw: releases, and everything that must not be.
 #[derive(Default)]
 struct Ledger {
