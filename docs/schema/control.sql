@@ -1,4 +1,15 @@
--- Schema 4. Made by `cargo run -p kip-store --example schema`; changed by a migration only.
+-- Schema 5. Made by `cargo run -p kip-store --example schema`; changed by a migration only.
+
+CREATE TABLE aliases (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    function INTEGER NOT NULL REFERENCES functions (id) DEFERRABLE INITIALLY DEFERRED,
+    name TEXT NOT NULL,
+    targets TEXT NOT NULL,
+    before TEXT,
+    description TEXT NOT NULL,
+    rev INTEGER NOT NULL,
+    UNIQUE (function, name)
+) STRICT;
 
 CREATE TABLE audit (
     id INTEGER PRIMARY KEY,
@@ -31,7 +42,7 @@ CREATE TABLE functions (
     desired INTEGER NOT NULL REFERENCES revisions (id) DEFERRABLE INITIALLY DEFERRED,
     serving INTEGER REFERENCES revisions (id) DEFERRABLE INITIALLY DEFERRED,
     rev INTEGER NOT NULL
-) STRICT;
+, next_number INTEGER NOT NULL DEFAULT 1, traffic TEXT, before INTEGER REFERENCES revisions (id) DEFERRABLE INITIALLY DEFERRED) STRICT;
 
 CREATE TABLE "keys" (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -73,4 +84,13 @@ CREATE TABLE settings (
     config TEXT NOT NULL,
     rev INTEGER NOT NULL,
     PRIMARY KEY (function, qualifier, kind)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE versions (
+    function INTEGER NOT NULL REFERENCES functions (id) DEFERRABLE INITIALLY DEFERRED,
+    number INTEGER NOT NULL,
+    revision INTEGER NOT NULL UNIQUE REFERENCES revisions (id) DEFERRABLE INITIALLY DEFERRED,
+    description TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    PRIMARY KEY (function, number)
 ) STRICT, WITHOUT ROWID;

@@ -1,18 +1,17 @@
 //! Functions: deploy, list, show, remove, and what happened to them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path as FilePath;
 
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
-use kip_control::{DecisionRecord, VersionSource};
+use kip_control::{DecisionRecord, Direction};
 use kip_records::metrics::{Evidence, Histogram};
-use kip_spec::function::{FunctionSpec, Program};
-use kip_spec::secret::{self, masked_text};
+use kip_spec::function::FunctionSpec;
 use kip_spec::{FunctionName, Problem, VersionId, code};
-use kip_store::Object;
+use kip_store::{Object, TrafficShare};
 use kip_wire::{
     DeployedVersion, Deployment, DeploymentResult, FunctionInfo, FunctionUsage, LatencySummary, RevisionEvidence,
     Rotation,
@@ -22,7 +21,7 @@ use serde::Deserialize;
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
 use crate::guard::{Requester, tagged};
-use crate::{Api, bad_request, unchanged};
+use crate::{Api, bad_request, unchanged, versions};
 
 /// How many records to give, newest first.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
@@ -46,8 +45,12 @@ pub(crate) async fn deploy(
         let directory = &deployment.directory;
         return Err(bad_request(format!("`directory` must be an absolute path, not `{directory}`")));
     }
-    let (read, Deployment { text, only, start, once, keep_unchanged, .. }) = read_manifest(deployment).await?;
+    let (read, Deployment { text, only, start, once, keep_unchanged, no_traffic: held, .. }) =
+        read_manifest(deployment).await?;
     let mut specs = read.functions;
+    let share = |(to, millionths)| TrafficShare { to, millionths };
+    let mut traffic: BTreeMap<FunctionName, Vec<TrafficShare>> =
+        read.traffic.into_iter().map(|(name, shares)| (name, shares.into_iter().map(share).collect())).collect();
     if let Some(missing) = only.iter().find(|name| !specs.iter().any(|spec| spec.name.as_str() == **name)) {
         let problem = Problem::new(code::FUNCTION_NOT_FOUND, format!("the manifest declares no function `{missing}`"));
         let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
@@ -56,6 +59,11 @@ pub(crate) async fn deploy(
     if !only.is_empty() {
         specs.retain(|spec| only.iter().any(|name| *name == spec.name.as_str()));
     }
+    if held {
+        // It stays as it is.
+        traffic.clear();
+    }
+    traffic.retain(|name, _| specs.iter().any(|spec| spec.name == *name));
     let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
     who.changes(names.join(","));
     names.iter().try_for_each(|name| who.require_function(name))?;
@@ -73,9 +81,15 @@ pub(crate) async fn deploy(
     }
     let mut unchanged = Vec::new();
     if keep_unchanged {
-        (unchanged, specs) = unchanged::split(&api, specs).await;
+        (unchanged, specs) = unchanged::split(&api, specs, &traffic).await;
     }
-    let made = |function: FunctionName, version| DeployedVersion { job: jobs.contains(&function), function, version };
+    let label = |name: &FunctionName, version| api.control.cell(name.as_str()).map(|cell| cell.label(version));
+    let made = |function: FunctionName, version| DeployedVersion {
+        job: jobs.contains(&function),
+        label: label(&function, version).unwrap_or_default(),
+        function,
+        version,
+    };
     let unchanged = unchanged.into_iter().map(|(function, version)| made(function, version)).collect();
     let settings = specs.clone();
     let author = who.author();
@@ -89,7 +103,7 @@ pub(crate) async fn deploy(
     // A deployment of nothing would be an empty commit.
     let deployed = match specs.is_empty() {
         true => Vec::new(),
-        false => api.control.deploy(specs, text, "kip.yaml", author).await?,
+        false => api.control.deploy_with(specs, text, "kip.yaml", Direction { traffic, held }, author).await?,
     };
     api.events.jobs_changed();
     let deployed: Vec<DeployedVersion> = deployed.into_iter().map(|one| made(one.function, one.version)).collect();
@@ -119,7 +133,7 @@ async fn warned(api: &Api, spec: &FunctionSpec) -> Vec<Problem> {
 }
 
 /// Reads the manifest away from the runtime's threads: it looks at folders and may be large.
-async fn read_manifest(deployment: Deployment) -> ApiResult<(kip_manifest::Manifest, Deployment)> {
+pub(crate) async fn read_manifest(deployment: Deployment) -> ApiResult<(kip_manifest::Manifest, Deployment)> {
     let read = move || {
         let Deployment { file, text, directory, variables, env_files, .. } = &deployment;
         let deployer = kip_manifest::Deployer { variables, env_files };
@@ -145,14 +159,8 @@ pub(crate) async fn show(State(api): State<Api>, Path(name): Path<String>) -> Ap
     Ok(tagged(rev, info))
 }
 
-/// Hides what looks like a secret in a declaration.
 fn mask(info: &mut FunctionInfo) {
-    for (name, value) in &mut info.spec.env {
-        *value = secret::masked(name, value).into_owned();
-    }
-    if let Program::Command { argv, .. } = &mut info.spec.program {
-        *argv = secret::masked_words(argv);
-    }
+    versions::mask(&mut info.spec);
 }
 
 pub(crate) async fn remove(
@@ -168,14 +176,16 @@ pub(crate) async fn evidence(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> ApiResult<Json<Vec<RevisionEvidence>>> {
+    let cell = api.control.require(&name)?;
     let all = api.control.evidence(&name)?;
-    Ok(Json(all.into_iter().map(|(version, evidence)| evidence_of(version, &evidence)).collect()))
+    Ok(Json(all.into_iter().map(|(version, evidence)| evidence_of(version, cell.label(version), &evidence)).collect()))
 }
 
-fn evidence_of(version: VersionId, evidence: &Evidence) -> RevisionEvidence {
+fn evidence_of(version: VersionId, label: String, evidence: &Evidence) -> RevisionEvidence {
     let Evidence { requests, failed, abandoned, latencies } = evidence;
     RevisionEvidence {
         version,
+        label,
         requests: *requests,
         failed: *failed,
         abandoned: *abandoned,
@@ -203,16 +213,6 @@ pub(crate) async fn usage(State(api): State<Api>, Path(name): Path<String>) -> A
 /// Asks for the replacement; it goes on after the answer.
 pub(crate) async fn rotate(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<Rotation>> {
     Ok(Json(Rotation { replacing: api.control.rotate(&name)? }))
-}
-
-pub(crate) async fn versions(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<Vec<VersionSource>>> {
-    let cell = api.control.require(&name)?;
-    let mut versions = api.control.versions(cell.name().clone()).await?;
-    for version in &mut versions {
-        // A document may hold what its author should not have written into it.
-        version.source = masked_text(&version.source).into_owned();
-    }
-    Ok(Json(versions))
 }
 
 pub(crate) async fn decisions(

@@ -151,9 +151,14 @@ pub(crate) fn tagged<T: Serialize>(rev: Seq, answer: T) -> Response {
 }
 
 /// Changes of one object, which compare its revision if the caller names one.
-pub(crate) const COMPARED: [&str; 7] = [
+pub(crate) const COMPARED: [&str; 12] = [
     "function.deploy",
     "function.remove",
+    "function.rollback",
+    "version.publish",
+    "version.remove",
+    "alias.put",
+    "alias.remove",
     "provision.put",
     "provision.remove",
     "key.change",

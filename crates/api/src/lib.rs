@@ -21,6 +21,7 @@ mod routes;
 mod server;
 mod tasks;
 mod unchanged;
+mod versions;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

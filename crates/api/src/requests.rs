@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use kip_control::{RequestFilter, RequestRecord};
 use kip_host::clock::wall_millis;
-use kip_spec::{Code, Millis};
+use kip_spec::{Code, Millis, QualifierName};
 use serde::Deserialize;
 
 use crate::error::{ApiError, ApiResult};
@@ -30,8 +30,10 @@ pub(crate) struct Filters {
     start: Option<String>,
     kind: Option<String>,
     instance: Option<String>,
-    /// `v3` or `3`.
+    /// `3`, a revision such as `r12`, or `v7` as older records have it.
     version: Option<String>,
+    /// The qualifier that requests came with, such as `prod`.
+    qualifier: Option<String>,
     slower_than: Option<Millis>,
     outcome: Option<String>,
     id: Option<String>,
@@ -47,10 +49,12 @@ impl Filters {
         let since = self.since.map(|text| since(&text)).transpose()?;
         let status = self.status.map(|text| text.parse().map_err(|error: String| bad_request(error))).transpose()?;
         let code = self.code.map(|text| text.to_uppercase().parse::<Code>().map_err(bad_request)).transpose()?;
-        let version = |text: String| {
-            let digits = text.trim_start_matches('v');
-            digits.parse::<u64>().map_err(|_| bad_request(format!("`{text}` is not a version: write v3 or 3")))
+        let version = |text: String| match text.parse() {
+            Ok(QualifierName::Revision(id)) => Ok((Some(id.0), None)),
+            Ok(named @ (QualifierName::Number(_) | QualifierName::Ordinal(_))) => Ok((None, Some(named.to_string()))),
+            _ => Err(bad_request(format!("`{text}` is not a version: write 3, r12 or v7"))),
         };
+        let (version, label) = self.version.map(version).transpose()?.unwrap_or_default();
         Ok(RequestFilter {
             function,
             since,
@@ -59,7 +63,9 @@ impl Filters {
             start: one_of("start", self.start, &["warm", "woken", "cold"])?,
             kind: one_of("kind", self.kind, &["provisioned", "on-demand"])?,
             instance: self.instance,
-            version: self.version.map(version).transpose()?,
+            version,
+            label,
+            qualifier: self.qualifier,
             slower_than: self.slower_than.map(|limit| limit.0.saturating_mul(1_000)),
             outcome: one_of("outcome", self.outcome, &["done", "refused", "broken", "left"])?,
             id: self.id,
@@ -95,7 +101,14 @@ pub(crate) async fn of_function(
     Path(name): Path<String>,
     Query(filters): Query<Filters>,
 ) -> ApiResult<Json<Vec<RequestRecord>>> {
-    find(&api, filters.parse(Some(name))?).await
+    let mut filter = filters.parse(Some(name.clone()))?;
+    // A version that was published since its requests were recorded is found by its revision.
+    if let Some(named) = filter.label.as_deref().and_then(|label| label.parse().ok())
+        && let Ok(version) = api.control.revision_named(&name, &named).await
+    {
+        (filter.version, filter.label) = (Some(version.id.0), None);
+    }
+    find(&api, filter).await
 }
 
 pub(crate) async fn all(
@@ -134,5 +147,7 @@ mod tests {
         let filters = Filters { version: Some("v3".to_owned()), slower_than: Some(Millis(2)), ..Filters::default() };
         let filter = filters.parse(Some("f".to_owned())).unwrap();
         assert_eq!((filter.version, filter.slower_than, filter.limit), (Some(3), Some(2_000), FEW));
+        let filters = Filters { version: Some("r3".to_owned()), ..Filters::default() };
+        assert_eq!(filters.parse(None).unwrap().label.as_deref(), Some("r3"));
     }
 }

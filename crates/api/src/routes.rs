@@ -7,17 +7,20 @@ use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use kip_auth::AuditRecord;
-use kip_control::{BackupManifest, DecisionRecord, RequestRecord, ScalingRecord, VersionSource};
+use kip_control::{BackupManifest, DecisionRecord, RequestRecord, ScalingRecord};
 use kip_tasks::config::AsyncConfig;
 use kip_tasks::{Bulk, Summary};
 use kip_wire::{
-    FunctionInfo, FunctionUsage, InstanceInfo, JobInfo, KeyInfo, Recommendation, RestoreReport, RevisionEvidence, Role,
-    TaskEvent, TaskInfo,
+    AliasInfo, AliasSettings, DeploymentPlan, FunctionInfo, FunctionUsage, InstanceInfo, JobInfo, KeyInfo, Publication,
+    Published, Recommendation, RestoreReport, RevisionEvidence, RevisionInfo, Role, Rollback, RollbackResult,
+    TaskEvent, TaskInfo, VersionDiff, VersionInfo,
 };
 
 use crate::guard::{RouteAccess, guard};
 use crate::openapi::{Doc, says};
-use crate::{Api, audit, backup, functions, jobs, keys, logs, metrics, openapi, provision, requests, server, tasks};
+use crate::{
+    Api, audit, backup, functions, jobs, keys, logs, metrics, openapi, provision, requests, server, tasks, versions,
+};
 
 /// An object whose fields are described elsewhere.
 type Fields = serde_json::Map<String, serde_json::Value>;
@@ -56,6 +59,12 @@ fn changes<H: Handler<T, Api>, T: 'static>(
 fn works<H: Handler<T, Api>, T: 'static>(path: &'static str, handler: H, doc: Doc) -> Entry {
     let handler = on(MethodFilter::POST, handler);
     Entry { method: Method::POST, path, role: Some(Role::Invoke), action: None, doc, handler }
+}
+
+/// A question whose words are too many for a query.
+fn asks<H: Handler<T, Api>, T: 'static>(path: &'static str, role: Role, handler: H, doc: Doc) -> Entry {
+    let (method, handler) = (Method::POST, on(MethodFilter::POST, handler));
+    Entry { method, path, role: Some(role), action: None, doc, handler }
 }
 
 /// Paths that ask for no key.
@@ -125,10 +134,63 @@ pub(crate) fn table() -> Vec<Entry> {
             says("A function").gives::<FunctionInfo>().tagged(),
         ),
         shows(
-            "/api/v1/functions/{name}/versions",
+            VERSIONS,
             Operate,
-            functions::versions,
-            says("The revisions of a function with their documents, oldest first").gives::<Vec<VersionSource>>(),
+            versions::list,
+            says("The revisions of a function with their documents, oldest first").gives::<Vec<RevisionInfo>>(),
+        ),
+        changes(
+            post(),
+            VERSIONS,
+            Deploy,
+            "version.publish",
+            versions::publish,
+            says("Publishes a revision: gives it the next number of its function")
+                .takes::<Publication>()
+                .gives::<Published>(),
+        ),
+        shows(
+            VERSION,
+            Operate,
+            versions::show,
+            says("A version, by its number, r and an ordinal, or LATEST").gives::<VersionInfo>(),
+        ),
+        changes(
+            delete(),
+            VERSION,
+            Deploy,
+            "version.remove",
+            versions::remove,
+            says("Removes the number of a version that nothing uses").gives::<Fields>(),
+        ),
+        shows(
+            "/api/v1/functions/{name}/versions/{version}/diff",
+            Operate,
+            versions::diff,
+            says("The fields in which two versions differ").query::<versions::DiffQuery>().gives::<VersionDiff>(),
+        ),
+        shows(
+            "/api/v1/functions/{name}/aliases",
+            Operate,
+            versions::aliases,
+            says("The aliases of a function, by name").gives::<Vec<AliasInfo>>(),
+        ),
+        shows(ALIAS, Operate, versions::alias, says("An alias").gives::<AliasInfo>().tagged()),
+        changes(
+            put(),
+            ALIAS,
+            Deploy,
+            "alias.put",
+            versions::set_alias,
+            says("Makes an alias, or points it elsewhere").takes::<AliasSettings>().gives::<AliasInfo>().tagged(),
+        ),
+        changes(
+            delete(),
+            ALIAS,
+            Deploy,
+            "alias.remove",
+            versions::remove_alias,
+            says("Removes an alias that nothing uses").gives::<Fields>(),
         ),
         shows(
             "/api/v1/functions/{name}/decisions",
@@ -242,6 +304,24 @@ pub(crate) fn table() -> Vec<Entry> {
             says("Deploys the functions of a manifest, all or none")
                 .takes::<kip_wire::Deployment>()
                 .gives::<kip_wire::DeploymentResult>(),
+        ),
+        asks(
+            PLAN,
+            Deploy,
+            versions::plan,
+            says("What a deployment would change; nothing is changed")
+                .takes::<kip_wire::Deployment>()
+                .gives::<DeploymentPlan>(),
+        ),
+        changes(
+            post(),
+            "/api/v1/functions/{name}/rollback",
+            Deploy,
+            "function.rollback",
+            versions::rollback,
+            says("Returns to the version that served before, or an alias to where it pointed before")
+                .takes::<Rollback>()
+                .gives::<RollbackResult>(),
         ),
         changes(
             delete(),
@@ -494,8 +574,16 @@ const READY: &str = "/readyz";
 const PROGRESS: &str = "/api/v1/progress/{number}/{epoch}/{token}";
 /// Where tasks of a function are submitted and listed.
 const TASKS_OF_FUNCTION: &str = "/api/v1/functions/{name}/tasks";
+/// What a deployment would change.
+const PLAN: &str = "/api/v1/plan";
 /// What a function wants for its tasks.
 const ASYNC_CONFIG: &str = "/api/v1/functions/{name}/async-invoke-config";
+/// The versions of a function.
+const VERSIONS: &str = "/api/v1/functions/{name}/versions";
+/// One of them.
+const VERSION: &str = "/api/v1/functions/{name}/versions/{version}";
+/// An alias of a function.
+const ALIAS: &str = "/api/v1/functions/{name}/aliases/{alias}";
 /// Paths about one function.
 const OF_FUNCTION: &str = "/api/v1/functions/{name}";
 
@@ -532,7 +620,7 @@ mod tests {
         let changing: Vec<&str> = table.iter().filter_map(|entry| entry.action).collect();
         assert_eq!(changing.iter().collect::<BTreeSet<_>>().len(), changing.len());
         for entry in &table {
-            let works = entry.path == TASKS_OF_FUNCTION;
+            let works = [TASKS_OF_FUNCTION, PLAN].contains(&entry.path);
             assert_eq!(entry.action.is_none(), entry.method == Method::GET || works, "{}", entry.path);
             assert!(!entry.path.starts_with("/api/v1/keys") || entry.role == Some(Role::Admin), "{}", entry.path);
         }

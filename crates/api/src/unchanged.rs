@@ -1,9 +1,11 @@
 //! Which functions of a deployment serve already as they are declared, so that their warm instances can stay.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kip_spec::function::{FunctionSpec, Program};
 use kip_spec::{FunctionName, VersionId};
+use kip_store::TrafficShare;
 use kip_wire::VersionStatus;
 
 use crate::Api;
@@ -14,10 +16,16 @@ const MOST_FILES: usize = 20_000;
 const MADE: [&str; 7] = ["__pycache__", "node_modules", "target", "venv", ".venv", ".git", ".cache"];
 
 /// Splits what is declared into what serves unchanged, with its version, and the rest.
-pub(crate) async fn split(api: &Api, specs: Vec<FunctionSpec>) -> (Vec<(FunctionName, VersionId)>, Vec<FunctionSpec>) {
+pub(crate) async fn split(
+    api: &Api,
+    specs: Vec<FunctionSpec>,
+    traffic: &BTreeMap<FunctionName, Vec<TrafficShare>>,
+) -> (Vec<(FunctionName, VersionId)>, Vec<FunctionSpec>) {
     let (mut same, mut rest) = (Vec::new(), Vec::new());
     for spec in specs {
-        match serving(api, &spec).await {
+        let wanted = traffic.get(&spec.name).map(Vec::as_slice).unwrap_or_default();
+        let same_traffic = api.control.cell(spec.name.as_str()).is_some_and(|cell| cell.traffic() == wanted);
+        match serving(api, &spec).await.filter(|_| same_traffic) {
             Some(version) => same.push((spec.name, version)),
             None => rest.push(spec),
         }

@@ -91,13 +91,17 @@ impl Shared {
         self.tell_placer(ToPlacer::Hold { function, instance, version, need, place, rung });
     }
 
-    async fn version_of(&self, cell: &Cell, version: VersionId) -> Result<Option<Arc<Version>>, Error> {
-        let serving = cell.serving();
-        if serving.id == version {
-            return Ok(Some(serving));
+    pub(crate) async fn version_of(&self, cell: &Cell, version: VersionId) -> Result<Option<Arc<Version>>, Error> {
+        let held = cell.lock().held_version(version);
+        if held.is_some() {
+            return Ok(held);
         }
         let stored = self.changes.read().revision(version).await?.filter(|stored| stored.spec.name == *cell.name());
-        Ok(stored.map(|stored| Arc::new(Version::stored(stored))))
+        let version = stored.map(|stored| Arc::new(Version::stored(stored)));
+        if let Some(version) = &version {
+            cell.number_version(version);
+        }
+        Ok(version)
     }
 
     /// Ends what cannot be adopted, without waiting for it.
@@ -111,6 +115,7 @@ impl Shared {
                 at: kip_host::clock::wall_millis(),
                 function: function.to_string(),
                 version: found.version.map_or(0, |version| version.0),
+                label: None,
                 instance: Some(instance.to_string()),
                 from: None,
                 to: "gone".to_owned(),

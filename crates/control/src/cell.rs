@@ -11,7 +11,7 @@ use kip_fleet::{
     ProbeFailure, Qualifier, Reason, Recovery, Refusal, StartFailure, StartKind, State, Ticket,
 };
 use kip_spec::scaling::Fc;
-use kip_spec::{FunctionName, InstanceId, VersionId};
+use kip_spec::{FunctionName, InstanceId, QualifierName, VersionId};
 use kip_wire::VersionStatus;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
@@ -21,6 +21,7 @@ use crate::bodies::Bodies;
 use crate::link::{Link, Presence};
 use crate::outcomes::Outcomes;
 use crate::permit::{Permit, QueuedRequest, RequestRefusal, Verdict};
+use crate::qualifiers::{Qualifiers, Resolution};
 use crate::tally::Tally;
 use crate::unused::UnusedInstances;
 
@@ -45,7 +46,13 @@ pub(crate) trait Surroundings: std::fmt::Debug + Send + Sync {
     /// The instance is gone: nobody asks for its owner any more.
     fn disown(&self, instance: InstanceId);
     /// Called under the cell's lock, right after the step.
-    fn note_scaling(&self, cell: &Cell, core: &FunctionCore, told: &mut LastLogged, looked: PolicyObservation);
+    fn note_scaling(
+        &self,
+        cell: &Cell,
+        core: &FunctionCore,
+        told: &mut LastLogged,
+        looked: (PolicyObservation, Option<String>),
+    );
     /// Offers a place to tasks. False if it comes back at once.
     fn offer(&self, permit: Permit) -> bool;
     fn carry_out(self: Arc<Self>, cell: &Arc<Cell>, effect: Effect);
@@ -83,6 +90,8 @@ pub(crate) struct Inner {
     serving: Arc<Version>,
     /// Every version that the core may speak of.
     pub(crate) versions: BTreeMap<VersionId, Arc<Version>>,
+    /// What callers can name besides LATEST.
+    pub(crate) qualifiers: Option<Box<Qualifiers>>,
     /// What is provisioned from outside, by qualifier.
     pub(crate) provisions: BTreeMap<String, Arc<Fc>>,
     told: LastLogged,
@@ -113,6 +122,8 @@ pub enum Admission {
     Waiting(QueuedRequest),
     /// No.
     Refused(RequestRefusal),
+    /// The version is not known here yet: ask again after [`crate::Control::load_version`].
+    Unloaded,
 }
 
 pub(crate) fn now() -> Now {
@@ -138,6 +149,7 @@ impl Cell {
             next_ticket: 0,
             versions: BTreeMap::from([(version.id, version.clone())]),
             serving: version.clone(),
+            qualifiers: None,
             provisions: BTreeMap::new(),
             told: LastLogged::new(),
             unused: None,
@@ -173,23 +185,34 @@ impl Cell {
         self.lock().serving.clone()
     }
 
-    /// Asks for an instance. Dropping what this gives, at any time, frees the place.
-    pub fn admit(self: &Arc<Self>) -> Admission {
+    /// Asks for an instance of the version that a qualifier means, or that the function's traffic goes to. Dropping what this gives, at
+    /// any time, frees the place.
+    pub fn admit(self: &Arc<Self>, asked: Option<&QualifierName>) -> Admission {
         let mut inner = self.lock();
         if inner.leaving {
             return Admission::Refused(RequestRefusal { refusal: Refusal::ShuttingDown, detail: None });
         }
+        let (to, qualifier) = match inner.resolve(asked) {
+            Resolution::Known(to, qualifier) => (to, qualifier),
+            Resolution::Unloaded => return Admission::Unloaded,
+            Resolution::Unknown => {
+                return Admission::Refused(RequestRefusal { refusal: Refusal::NoVersion, detail: None });
+            }
+        };
         let ticket = Ticket(inner.next_ticket);
         inner.next_ticket += 1;
         inner.unused = None;
-        let mut after = self.run(&mut inner, step(Event::Arrive { ticket, call: Call::default() }), Some(ticket));
+        let call = Call { to, ..Call::default() };
+        let mut after = self.run(&mut inner, step(Event::Arrive { ticket, call }), Some(ticket));
         let admission = match after.own.take() {
-            Some(Verdict::Go { link, start }) => Admission::Granted(Permit::new(self.clone(), ticket, link, start)),
+            Some(Verdict::Go { link, start }) => {
+                Admission::Granted(Permit::new(self.clone(), ticket, link, start).of(qualifier))
+            }
             Some(Verdict::Refused(refused)) => Admission::Refused(refused),
             None => {
                 let (sender, receiver) = oneshot::channel();
                 inner.waiters.insert(ticket, sender);
-                Admission::Waiting(QueuedRequest::new(self.clone(), ticket, receiver))
+                Admission::Waiting(QueuedRequest::new(self.clone(), ticket, qualifier, receiver))
             }
         };
         drop(inner);
@@ -197,14 +220,19 @@ impl Cell {
         admission
     }
 
-    /// An instance that can answer now, for a request that takes no place, wakes nobody and holds nobody; or the state of the instance
+    /// An instance of what a qualifier means that can answer now, for a request that takes no place, wakes nobody and holds nobody; or the state of the instance
     /// that is nearest to that, if there is one.
     ///
     /// # Errors
     /// When no instance can answer now.
-    pub fn beside(self: &Arc<Self>) -> Result<Permit, Option<State>> {
+    pub fn beside(self: &Arc<Self>, asked: Option<&QualifierName>) -> Result<Permit, Option<State>> {
         let inner = self.lock();
-        let instances = || inner.host.core().into_iter().flat_map(FunctionCore::instances);
+        let meant = inner.meant(asked);
+        let of_it = |version| meant.as_ref().is_none_or(|meant| meant.contains(&version));
+        let instances = || {
+            let all = inner.host.core().into_iter().flat_map(FunctionCore::instances);
+            all.filter(|instance| of_it(instance.version))
+        };
         let hot = instances().filter(|instance| instance.state.class() == Class::Hot && !instance.unready);
         match hot.filter_map(|instance| inner.links.get(&instance.id)).next() {
             Some(link) => Ok(Permit::beside(self.clone(), link.clone())),
@@ -242,6 +270,15 @@ impl Cell {
         self.carry_out(after);
     }
 
+    /// The revisions of which instances live.
+    pub(crate) fn living_versions(&self) -> Vec<VersionId> {
+        let inner = self.lock();
+        let mut living: Vec<VersionId> = inner.links.values().map(|link| link.version.id).collect();
+        living.sort_unstable();
+        living.dedup();
+        living
+    }
+
     /// What there is for instances; nothing once the server is gone.
     pub(crate) fn bodies(&self) -> Option<Bodies> {
         self.around.upgrade().map(|around| around.bodies())
@@ -268,7 +305,7 @@ impl Cell {
         let mut inner = self.lock();
         inner.closing = false;
         inner.outcomes.overtaken(version.id);
-        inner.outcomes.set(version.id, VersionStatus::Candidate);
+        inner.outcomes.set(version.id, version.ordinal, VersionStatus::Candidate);
         let event = Event::Deploy { version: version.id, policy: version.policy.clone() };
         inner.versions.insert(version.id, version);
         let after = self.run(&mut inner, step(event), None);
@@ -320,9 +357,13 @@ impl Cell {
     }
 
     fn scaled(&self, inner: &mut Inner, looked: PolicyObservation) {
+        let whom = match looked {
+            PolicyObservation::Version(_) => None,
+            PolicyObservation::Qualifier(qualifier) => Some(inner.name_of(qualifier)),
+        };
         let Inner { host, told, .. } = inner;
         if let (Some(core), Some(shared)) = (host.core(), self.around.upgrade()) {
-            shared.note_scaling(self, core, told, looked);
+            shared.note_scaling(self, core, told, (looked, whom));
         }
     }
 
@@ -465,7 +506,8 @@ impl Cell {
                 if let Some(version) = inner.versions.get(version) {
                     inner.serving = version.clone();
                 }
-                inner.outcomes.set(*version, VersionStatus::Serving);
+                let ordinal = inner.versions.get(version).map_or(0, |version| version.ordinal);
+                inner.outcomes.set(*version, ordinal, VersionStatus::Serving);
             }
             Effect::VersionFailed { version, failure } => {
                 let detail = match (failure, inner.versions.get(version)) {
@@ -473,7 +515,8 @@ impl Cell {
                     _ => inner.last_failure.as_deref().unwrap_or_default().to_owned(),
                 };
                 let status = VersionStatus::Failed { code: failure.code(), why: failure.to_string(), detail };
-                inner.outcomes.set(*version, status);
+                let ordinal = inner.versions.get(version).map_or(0, |version| version.ordinal);
+                inner.outcomes.set(*version, ordinal, status);
             }
             Effect::Changed(change) if matches!(change.to, State::Gone(_)) => {
                 inner.links.remove(&change.instance);
@@ -483,7 +526,10 @@ impl Cell {
                 let (core, serving) = (inner.host.core(), inner.serving.id);
                 let known: Vec<VersionId> =
                     core.map(|core| core.revisions().map(|(id, _)| id).collect()).unwrap_or_default();
-                inner.versions.retain(|id, _| *id == serving || known.contains(id));
+                let Inner { versions, qualifiers, .. } = inner;
+                versions.retain(|id, _| {
+                    *id == serving || known.contains(id) || qualifiers.as_deref().is_some_and(|named| named.names(*id))
+                });
             }
             _ => {}
         }

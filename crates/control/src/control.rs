@@ -1,5 +1,6 @@
 //! The handle that everybody holds: functions by name, deployments, the host's ledger, shutdown.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -9,8 +10,11 @@ use kip_engine::{BodyEvent, Measure};
 use kip_fleet::{Event, Placer};
 use kip_host::tasks::Supervisor;
 use kip_spec::function::FunctionSpec;
+use kip_spec::qualifier::host_label;
 use kip_spec::{FunctionName, InstanceId, VersionId};
-use kip_store::{Author, Change, Effect, IfMatch, Object, Proposal, RecordStore, Seq, VersionSource};
+use kip_store::{
+    Author, Change, Effect, IfMatch, Object, Proposal, RecordStore, Seq, StoredRevision, TrafficShare, VersionSource,
+};
 use kip_wire::{FunctionInfo, HostInfo, InstanceInfo, ServerEvent};
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
@@ -27,6 +31,7 @@ use crate::stores::Stores;
 
 use crate::meter::Meter;
 use crate::permit::Permit;
+use crate::qualifiers::noted;
 use crate::rounds::CheckSchedule;
 use crate::timers::Timers;
 use crate::version::Version;
@@ -34,6 +39,15 @@ use kip_records::Recorder;
 use kip_records::Traces;
 use kip_records::access_log::AccessLog;
 use kip_records::metrics::Evidence;
+
+/// What is to become of requests without a qualifier after a deployment.
+#[derive(Debug, Clone, Default)]
+pub struct Direction {
+    /// Where they go, of functions where that is not the version that serves alone.
+    pub traffic: BTreeMap<FunctionName, Vec<TrafficShare>>,
+    /// They go where they went: the new revisions do not serve.
+    pub held: bool,
+}
 
 /// Places for tasks that may be on their way.
 const OFFERS: usize = 4_096;
@@ -99,8 +113,11 @@ impl Control {
         for stored in shared.changes.read().current_revisions().await? {
             shared.add_cell(Arc::new(Version::stored(stored)));
         }
+        // What is provisioned for a version or an alias needs them.
+        shared.remember_qualifiers().await?;
         for (function, qualifier, settings) in shared.stored_provisions().await? {
             if let Some(cell) = shared.cell_named(function.as_str()) {
+                shared.remember_version(&cell, &qualifier).await?;
                 cell.remember_provision(qualifier, Arc::new(settings));
             }
         }
@@ -114,11 +131,6 @@ impl Control {
     /// A function by its name.
     pub fn cell(&self, name: &str) -> Option<Arc<Cell>> {
         self.shared.cells().by_name.get(name).cloned()
-    }
-
-    /// A function by the first label of a host name, in lower case.
-    pub fn cell_by_host(&self, label: &str) -> Option<Arc<Cell>> {
-        self.shared.cells().by_host.get(label).cloned()
     }
 
     /// A function by its name.
@@ -156,24 +168,90 @@ impl Control {
         facade: &'static str,
         author: Author,
     ) -> Result<Vec<DeployResult>, Error> {
+        self.deploy_with(specs, document, facade, Direction::default(), author).await
+    }
+
+    /// The same, with what is to become of requests without a qualifier.
+    ///
+    /// # Errors
+    /// As [`Control::deploy`]; [`Error::NoFunction`] for a new function without traffic, and what is wrong with the traffic.
+    pub async fn deploy_with(
+        &self,
+        specs: Vec<FunctionSpec>,
+        document: String,
+        facade: &'static str,
+        Direction { traffic, held }: Direction,
+        author: Author,
+    ) -> Result<Vec<DeployResult>, Error> {
         let control = self.clone();
         let unit = self.shared.changes.unit(move |turn| async move {
             if control.is_closing() {
                 return Err(Error::ShuttingDown);
             }
-            for spec in &specs {
-                let lower = spec.name.as_str().to_lowercase();
-                if let Some(cell) = control.cell_by_host(&lower).filter(|cell| *cell.name() != spec.name) {
-                    return Err(Error::NameCase { name: spec.name.to_string(), existing: cell.name().to_string() });
-                }
+            for spec in specs.iter().filter(|spec| control.cell(spec.name.as_str()).is_none()) {
+                control.check_host(&spec.name, &specs)?;
+            }
+            if held {
+                // Nothing of a new function would serve.
+                specs.iter().try_for_each(|spec| control.require(spec.name.as_str()).map(drop))?;
+            }
+            for (function, shares) in &traffic {
+                control.check_traffic(function, shares).await?;
             }
             let rev = author.if_match.unwrap_or_default();
             let object = |spec: &FunctionSpec| IfMatch { object: Object::Function(spec.name.clone()), rev };
             let if_match = specs.iter().filter(|_| author.if_match.is_some()).map(object).collect();
-            let change = Change::Deploy { specs, document, facade };
+            let keep = specs
+                .iter()
+                .filter_map(|spec| control.cell(spec.name.as_str()))
+                .flat_map(|cell| cell.living_versions());
+            let keep = keep.collect();
+            let change = Change::Deploy { specs, document, facade, traffic: traffic.clone(), held, keep };
             let committed = turn.commit(Proposal { by: author.by, change, if_match }).await?;
             let Effect::Deployed(revisions) = committed.effect else { return Ok(Vec::new()) };
-            Ok(revisions.into_iter().map(|stored| control.shared.deploy(stored)).collect())
+            if held {
+                return revisions.into_iter().map(|stored| control.hold(stored)).collect();
+            }
+            let deployed: Vec<DeployResult> =
+                revisions.into_iter().map(|stored| control.shared.deploy(stored)).collect();
+            for DeployResult { function, .. } in &deployed {
+                control.direct_traffic(function, traffic.get(function).cloned().unwrap_or_default()).await?;
+            }
+            Ok(deployed)
+        });
+        unit.await
+    }
+
+    /// Makes a revision known that does not serve.
+    fn hold(&self, stored: StoredRevision) -> Result<DeployResult, Error> {
+        let version = Arc::new(Version::stored(stored));
+        let function = version.spec.name.clone();
+        let made = DeployResult { function, version: version.id, label: version.label() };
+        self.require(made.function.as_str())?.call_by_itself(version);
+        Ok(made)
+    }
+
+    /// Returns to the version that served before the one that serves. It serves at once if an instance of it is there, else when its
+    /// first one is ready.
+    ///
+    /// # Errors
+    /// [`Error::NoFunction`], [`Error::NothingBefore`] or [`Error::Store`].
+    pub async fn rollback(&self, name: &str, author: Author) -> Result<DeployResult, Error> {
+        let (control, name) = (self.clone(), name.to_owned());
+        let unit = self.shared.changes.unit(move |turn| async move {
+            let cell = control.require(&name)?;
+            let object = Object::Function(cell.name().clone());
+            let by = author.by.clone();
+            let committed = turn.commit(author.proposal(object, Change::Rollback(cell.name().clone()))).await?;
+            let nothing = || Error::NothingBefore { what: format!("function `{name}`") };
+            let Effect::Deployed(revisions) = committed.effect else { return Err(nothing()) };
+            let stored = revisions.into_iter().next().ok_or_else(nothing)?;
+            let version = control.shared.version_of(&cell, stored.id).await?.ok_or_else(nothing)?;
+            let made = DeployResult { function: cell.name().clone(), version: version.id, label: version.label() };
+            control.shared.note_named(&cell, format!("rolled back to {}", made.label), noted("", &by));
+            cell.deploy(version);
+            control.shared.changed_functions.fetch_add(1, Ordering::Relaxed);
+            Ok(made)
         });
         unit.await
     }
@@ -218,7 +296,8 @@ impl Control {
         {
             let mut cells = self.shared.cells.write();
             cells.by_name.remove(cell.name());
-            cells.by_host.remove(&cell.name().as_str().to_lowercase());
+            cells.by_host.remove(&host_label(cell.name().as_str(), None));
+            cells.by_label.retain(|_, (other, _)| !Arc::ptr_eq(other, &cell));
         }
         self.shared.changed_functions.fetch_add(1, Ordering::Relaxed);
         cell.close(event);

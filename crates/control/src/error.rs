@@ -25,12 +25,80 @@ pub enum Error {
         existing: String,
     },
     /// The function has nobody of this name.
-    #[error("the function `{function}` has no version or alias `{qualifier}` that serves")]
+    #[error("the function `{function}` has no version or alias `{qualifier}`")]
     NoQualifier {
         /// The function.
         function: String,
         /// The name asked for.
         qualifier: String,
+    },
+    /// Tasks run on the version that serves.
+    #[error("tasks of the function `{function}` run on the version that serves, and not on `{qualifier}`")]
+    OnlyLatest {
+        /// The function.
+        function: String,
+        /// The qualifier asked for.
+        qualifier: String,
+    },
+    /// A version is in use.
+    #[error("version {number} of the function `{function}` is in use by {}", users.join(", "))]
+    VersionInUse {
+        /// The function.
+        function: String,
+        /// The version.
+        number: u64,
+        /// What uses it.
+        users: Vec<String>,
+    },
+    /// An alias is in use.
+    #[error("the alias `{alias}` of the function `{function}` is in use by {}", users.join(", "))]
+    AliasInUse {
+        /// The function.
+        function: String,
+        /// The alias.
+        alias: String,
+        /// What uses it.
+        users: Vec<String>,
+    },
+    /// The function has no alias of this name.
+    #[error("the function `{function}` has no alias `{alias}`")]
+    NoAlias {
+        /// The function.
+        function: String,
+        /// The name asked for.
+        alias: String,
+    },
+    /// An alias, its note or the traffic of a function cannot be so.
+    #[error("{detail}")]
+    AliasInvalid {
+        /// What is wrong.
+        detail: String,
+        /// What to write.
+        hint: String,
+    },
+    /// Two things would have the same host name.
+    #[error("`{name}` would have the host name of `{existing}`")]
+    HostNameTaken {
+        /// What was to be made.
+        name: String,
+        /// What has the host name.
+        existing: String,
+    },
+    /// The newest revision is known not to start.
+    #[error("the newest revision of the function `{function}`, {revision}, did not become ready")]
+    RevisionNotReady {
+        /// The function.
+        function: String,
+        /// The newest revision, as it is shown.
+        revision: String,
+        /// The one that serves.
+        serving: String,
+    },
+    /// There is nothing to return to.
+    #[error("nothing is known of before: {what}")]
+    NothingBefore {
+        /// Of what.
+        what: String,
     },
     /// Nothing is provisioned.
     #[error("nothing is provisioned for `{qualifier}` of the function `{function}`")]
@@ -61,7 +129,13 @@ impl Error {
             Self::Store(error) => store_code(error),
             Self::NoFunction { .. } => code::FUNCTION_NOT_FOUND,
             Self::NameCase { .. } => code::FUNCTION_NAME_CASE,
-            Self::NoQualifier { .. } => code::VERSION_NOT_FOUND,
+            Self::NoQualifier { .. } | Self::OnlyLatest { .. } => code::VERSION_NOT_FOUND,
+            Self::VersionInUse { .. } | Self::AliasInUse { .. } => code::VERSION_IN_USE,
+            Self::NothingBefore { .. } => code::NOTHING_BEFORE,
+            Self::NoAlias { .. } => code::ALIAS_NOT_FOUND,
+            Self::AliasInvalid { .. } => code::ALIAS_INVALID,
+            Self::HostNameTaken { .. } => code::HOST_NAME_TAKEN,
+            Self::RevisionNotReady { .. } => code::REVISION_NOT_READY,
             Self::NoProvision { .. } | Self::Declared { .. } => code::NO_PROVISION,
             Self::ShuttingDown => code::SHUTTING_DOWN,
             Self::AccessLog(_) => code::CONFIG_INVALID,
@@ -100,9 +174,28 @@ impl From<Error> for Problem {
             }
             Error::NoFunction { .. } => problem.hint("`kip ls` lists the functions there are"),
             Error::NameCase { .. } => problem.hint("choose another name"),
-            Error::NoQualifier { .. } => problem
-                .cause("there are no aliases yet: a qualifier is LATEST, or the version that serves, such as v3")
-                .hint("leave the qualifier out, or write LATEST: whatever serves; `kip inspect` shows the version"),
+            Error::NoQualifier { function, .. } => problem.hint(format!(
+                "`kip version ls {function}` lists versions and revisions, `kip alias ls {function}` aliases; LATEST is the version that serves"
+            )),
+            Error::OnlyLatest { .. } => problem
+                .hint("leave the qualifier out, or write LATEST; a version or an alias can be called and waited for"),
+            Error::VersionInUse { function, users, .. } => problem.hint(match users.iter().any(|user| user.starts_with("alias")) {
+                true => format!("point the alias elsewhere first: kip alias set {function} NAME VERSION"),
+                false => format!("change what uses it first; `kip inspect {function}` shows traffic, `kip provision ls` provisioned instances"),
+            }),
+            Error::AliasInUse { function, .. } => problem.hint(format!(
+                "change what uses it first: the function's traffic in kip.yaml, or `kip provision rm {function} --qualifier ALIAS`"
+            )),
+            Error::NothingBefore { .. } => problem
+                .hint("a rollback needs an earlier version that served, or an alias that was moved; name a version: kip alias set"),
+            Error::NoAlias { function, .. } => problem.hint(format!("`kip alias ls {function}` lists them")),
+            Error::AliasInvalid { hint, .. } => problem.hint(hint.clone()),
+            Error::HostNameTaken { .. } => problem
+                .cause("a function and a qualifier are one label of a host name, FUNCTION--QUALIFIER, and host names know no case")
+                .hint("choose another name"),
+            Error::RevisionNotReady { function, serving, .. } => problem.hint(format!(
+                "`kip why {function}` says why; publish the revision that serves instead: kip version publish {function} --revision {serving}"
+            )),
             Error::NoProvision { .. } => problem.hint("`kip provision ls` shows what is"),
             Error::Declared { function } => problem.hint(format!(
                 "change scaling.provision in kip.yaml and deploy it, or put something else over it: `kip provision set {function} --target 0`"

@@ -76,7 +76,7 @@ impl Cell {
         let now = now();
         let inner = self.lock();
         self.look(&inner, |core| {
-            figures.scaling = Self::scaling_infos(core);
+            figures.scaling = Self::scaling_infos(&inner, core);
             for instance in core.instances().filter(|instance| !matches!(instance.state, State::Gone(_))) {
                 figures.in_flight += u64::from(instance.in_flight);
                 *figures.states.entry(instance.state.name()).or_default() += 1;

@@ -8,6 +8,12 @@ use kip_wire::{DeviceInfo, DiskInfo, FunctionInfo, HostInfo, InstanceInfo, Quota
 
 use crate::cell::{Cell, now};
 use crate::devices;
+use crate::qualifiers::{Qualifiers, percent};
+
+fn traffic_of(named: &Qualifiers) -> Vec<(String, String)> {
+    let shares = named.traffic().iter();
+    shares.map(|share| (share.to.to_string(), percent(share.millionths.into()))).collect()
+}
 
 /// The ledger's part of the host.
 pub(crate) fn host_of(placer: &Placer, now: Now) -> HostInfo {
@@ -44,6 +50,8 @@ impl Cell {
         let mut info = FunctionInfo {
             name: self.name().clone(),
             version: serving.id,
+            label: inner.label(serving.id),
+            traffic: inner.qualifiers().map(traffic_of).unwrap_or_default(),
             hot: 0,
             starting: 0,
             asleep: 0,
@@ -58,6 +66,7 @@ impl Cell {
             last_failure: None,
             last_failure_code: None,
             outcomes: inner.outcomes.all(),
+            labels: inner.outcomes.versions().map(|version| (version.0, inner.label(version))).collect(),
             spec: serving.spec.clone(),
         };
         let failure = Self::last_failure(&inner);
@@ -65,7 +74,7 @@ impl Cell {
         let mut for_room: Vec<(usize, InstanceId)> = Vec::new();
         let now = now();
         self.look(&inner, |core| {
-            info.scaling = Self::scaling_infos(core);
+            info.scaling = Self::scaling_infos(&inner, core);
             for instance in core.instances() {
                 info.in_flight += instance.in_flight;
                 match instance.state.class() {
@@ -80,7 +89,13 @@ impl Cell {
                     if let WaitReason::Room { instance, .. } = waits {
                         for_room.push((info.waits.len(), instance));
                     }
-                    info.waits.push(WaitInfo { version, queued, oldest_ms, why: waits.to_string() });
+                    info.waits.push(WaitInfo {
+                        version,
+                        label: inner.label(version),
+                        queued,
+                        oldest_ms,
+                        why: waits.to_string(),
+                    });
                 }
                 if revision.backoff.is_crash_loop() {
                     info.crash_loop = Some(version);
@@ -130,6 +145,7 @@ impl Cell {
                     id: instance.id,
                     function: self.name().clone(),
                     version: instance.version,
+                    label: inner.label(instance.version),
                     kind: instance.kind.name().to_owned(),
                     state: instance.state.name().to_owned(),
                     devices: inventory.as_ref().map(|all| devices::names(all, instance.place)).unwrap_or_default(),

@@ -24,9 +24,11 @@ mod leaving;
 mod link;
 mod measuring;
 mod meter;
+mod naming;
 mod options;
 mod outcomes;
 mod permit;
+mod qualifiers;
 mod reasons;
 mod reminder;
 mod restore;
@@ -41,6 +43,7 @@ mod timers;
 mod unused;
 mod usage;
 mod version;
+mod versions;
 mod working;
 
 #[cfg(test)]
@@ -48,7 +51,7 @@ mod tests;
 
 pub use bodies::Bodies;
 pub use cell::{Admission, Cell};
-pub use control::Control;
+pub use control::{Control, Direction};
 pub use disk::DiskOptions;
 pub use error::Error;
 pub use figures::Figures;
@@ -56,11 +59,13 @@ pub use options::Options;
 pub use shared::DeployResult;
 pub use stores::{Files, Stores};
 
+pub use kip_spec::qualifier::LATEST;
 pub use link::{DirectionGuard, Link};
 pub use permit::{Brake, Permit, QueuedRequest, RequestRefusal};
 pub use restore::{BEFORE_RESTORE, backup_problem};
-pub use scaling::{LATEST, ProvisionInfo};
+pub use scaling::ProvisionInfo;
 pub use version::{RESULTS, Version};
+pub use versions::{AskedTarget, differences};
 
 /// Logs as they are read.
 pub use kip_engine::{LogFile, Record as LogRecord};

@@ -5,19 +5,27 @@ use kip_wire::VersionStatus;
 
 /// What became of deployments, the latest few, in the order of versions. Nearly every function has one.
 #[derive(Debug, Default)]
-pub(crate) struct Outcomes(Vec<(VersionId, VersionStatus)>);
+pub(crate) struct Outcomes(Vec<DeploymentOutcome>);
+
+#[derive(Debug)]
+struct DeploymentOutcome {
+    version: VersionId,
+    /// The place of the revision among those of its function; 0 if nobody said.
+    ordinal: u64,
+    status: VersionStatus,
+}
 
 impl Outcomes {
     /// Deployments that are remembered.
     const MOST: usize = 16;
 
-    pub(crate) fn set(&mut self, version: VersionId, status: VersionStatus) {
-        match self.0.binary_search_by_key(&version, |(id, _)| *id) {
-            Ok(place) => self.0[place].1 = status,
+    pub(crate) fn set(&mut self, version: VersionId, ordinal: u64, status: VersionStatus) {
+        match self.0.binary_search_by_key(&version, |known| known.version) {
+            Ok(place) => self.0[place].status = status,
             Err(place) => {
                 // No more than is needed: this is held for each of thousands of functions.
                 self.0.reserve_exact(1);
-                self.0.insert(place, (version, status));
+                self.0.insert(place, DeploymentOutcome { version, ordinal, status });
             }
         }
         if self.0.len() > Self::MOST {
@@ -27,12 +35,26 @@ impl Outcomes {
 
     /// Candidates have been overtaken.
     pub(crate) fn overtaken(&mut self, by: VersionId) {
-        for (_, status) in self.0.iter_mut().filter(|(_, status)| *status == VersionStatus::Candidate) {
-            *status = VersionStatus::Replaced { by };
+        for known in self.0.iter_mut().filter(|known| known.status == VersionStatus::Candidate) {
+            known.status = VersionStatus::Replaced { by };
         }
     }
 
     pub(crate) fn all(&self) -> Vec<(VersionId, VersionStatus)> {
-        self.0.clone()
+        self.0.iter().map(|known| (known.version, known.status.clone())).collect()
+    }
+
+    /// What became of a version.
+    pub(crate) fn of(&self, version: VersionId) -> Option<&VersionStatus> {
+        self.0.iter().find(|known| known.version == version).map(|known| &known.status)
+    }
+
+    /// The ordinal of a version that may be gone.
+    pub(crate) fn ordinal(&self, version: VersionId) -> Option<u64> {
+        self.0.iter().find(|known| known.version == version).map(|known| known.ordinal).filter(|ordinal| *ordinal > 0)
+    }
+
+    pub(crate) fn versions(&self) -> impl Iterator<Item = VersionId> {
+        self.0.iter().map(|known| known.version)
     }
 }

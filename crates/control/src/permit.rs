@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use kip_fleet::{Event, ProbeFailure, Refusal, StartKind, Ticket};
+use kip_spec::QualifierName;
 use tokio::sync::oneshot;
 
 use crate::cell::Cell;
@@ -34,6 +35,7 @@ pub struct Permit {
     hold: PermitSlot,
     link: Arc<Link>,
     start: StartKind,
+    qualifier: Option<QualifierName>,
 }
 
 impl Permit {
@@ -41,7 +43,7 @@ impl Permit {
     pub(crate) fn beside(cell: Arc<Cell>, link: Arc<Link>) -> Self {
         // No ticket has this number; and nothing is given back.
         let hold = PermitSlot { cell, ticket: Ticket(u64::MAX), released: true, outlives: false };
-        Self { hold, link, start: StartKind::Warm }
+        Self { hold, link, start: StartKind::Warm, qualifier: None }
     }
 }
 
@@ -68,7 +70,18 @@ impl Drop for PermitSlot {
 
 impl Permit {
     pub(crate) fn new(cell: Arc<Cell>, ticket: Ticket, link: Arc<Link>, start: StartKind) -> Self {
-        Self { hold: PermitSlot { cell, ticket, released: false, outlives: false }, link, start }
+        let hold = PermitSlot { cell, ticket, released: false, outlives: false };
+        Self { hold, link, start, qualifier: None }
+    }
+
+    /// The same for a request that came with a qualifier.
+    pub(crate) fn of(self, qualifier: Option<QualifierName>) -> Self {
+        Self { qualifier, ..self }
+    }
+
+    /// The qualifier that the request came with, in the spelling of its function.
+    pub fn qualifier(&self) -> Option<&QualifierName> {
+        self.qualifier.as_ref()
     }
 
     /// The instance it is for.
@@ -139,12 +152,18 @@ impl Brake {
 #[derive(Debug)]
 pub struct QueuedRequest {
     hold: Option<PermitSlot>,
+    qualifier: Option<QualifierName>,
     verdict: oneshot::Receiver<Verdict>,
 }
 
 impl QueuedRequest {
-    pub(crate) fn new(cell: Arc<Cell>, ticket: Ticket, verdict: oneshot::Receiver<Verdict>) -> Self {
-        Self { hold: Some(PermitSlot { cell, ticket, released: false, outlives: false }), verdict }
+    pub(crate) fn new(
+        cell: Arc<Cell>,
+        ticket: Ticket,
+        qualifier: Option<QualifierName>,
+        verdict: oneshot::Receiver<Verdict>,
+    ) -> Self {
+        Self { hold: Some(PermitSlot { cell, ticket, released: false, outlives: false }), qualifier, verdict }
     }
 }
 
@@ -157,7 +176,9 @@ impl Future for QueuedRequest {
             return Poll::Ready(Err(RequestRefusal { refusal: Refusal::ShuttingDown, detail: None }));
         };
         match verdict {
-            Ok(Verdict::Go { link, start }) => Poll::Ready(Ok(Permit { hold, link, start })),
+            Ok(Verdict::Go { link, start }) => {
+                Poll::Ready(Ok(Permit { hold, link, start, qualifier: self.qualifier.take() }))
+            }
             Ok(Verdict::Refused(refused)) => {
                 hold.released = true;
                 Poll::Ready(Err(refused))

@@ -9,10 +9,10 @@ use kip_store::{DecisionRecord, Record, RequestFilter};
 
 use crate::cell::{Cell, now};
 use crate::error::Error;
-use crate::scaling::{self, LATEST};
 use crate::shared::Shared;
 use crate::unused::UnusedInstances;
 use kip_records::decision::Decision;
+use kip_spec::qualifier::LATEST;
 
 /// So long without a request is worth a word, milliseconds.
 const UNUSED: u64 = 2 * 3_600_000;
@@ -48,6 +48,7 @@ impl Shared {
             at: wall,
             function: cell.name().to_string(),
             version: cell.lock().serving().id.0,
+            label: None,
             instance: Some(unused.qualifier.clone()),
             from: None,
             to: "unused".to_owned(),
@@ -69,7 +70,7 @@ impl Shared {
                 let ids: BTreeSet<String> = of.map(|instance| instance.id.to_string()).collect();
                 let born = core.usage(now()).filter(|usage| ids.contains(&usage.instance.to_string()));
                 let born = born.map(|usage| usage.since).min();
-                Some((scaling::name_of(kept.qualifier), kept.declared_by.is_some(), kept.current(), ids, born))
+                Some((inner.name_of(kept.qualifier), kept.declared_by.is_some(), kept.current(), ids, born))
             })
         };
         let Some((qualifier, declared, instances, ids, born)) = looked.flatten() else { return Ok(None) };

@@ -127,6 +127,7 @@ impl Control {
                 shared.deploy(stored);
             }
         }
+        self.name_again().await?;
         self.provision_again().await?;
         if records {
             let files = shared.files.as_ref().ok_or(Error::Store(kip_store::Error::NoFile))?;

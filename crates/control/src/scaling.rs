@@ -7,9 +7,10 @@ use kip_fleet::function::ProvisionedTarget;
 use kip_fleet::scaler::session::{FcDecision, FcLine, KpaDecision, KpaLine};
 use kip_fleet::scaler::{Knative, Scaler as _};
 use kip_fleet::{Class, Event, FunctionCore, Qualifier};
+use kip_spec::qualifier::LATEST;
 use kip_spec::scaling::provision::{Metric, shown};
 use kip_spec::scaling::{Fc, Scaling};
-use kip_spec::{FunctionName, Millis, VersionId};
+use kip_spec::{FunctionName, Millis, QualifierName, VersionId};
 use kip_store::{
     Author, Change, DecisionRecord, Effect, Object, ReachedTarget, Record, ScalingRecord, StoredProvision,
     UnreadableRow,
@@ -18,14 +19,11 @@ use kip_wire::ScalingInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::cell::{Cell, LastLogged, PolicyObservation, now};
+use crate::cell::{Cell, Inner, LastLogged, PolicyObservation, now};
 use crate::control::Control;
 use crate::error::Error;
 use crate::shared::Shared;
 use kip_records::decision::Decision;
-
-/// The qualifier that means whatever serves.
-pub const LATEST: &str = "LATEST";
 
 /// What is provisioned, as users see it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,23 +48,6 @@ pub struct ProvisionInfo {
     pub why: String,
     /// That nobody has used them for hours, and what releases them.
     pub reminder: Option<String>,
-}
-
-/// For whom, by its name: `LATEST`, or a version such as `v3` or `3`.
-pub(crate) fn qualifier(name: &str) -> Option<Qualifier> {
-    if name.eq_ignore_ascii_case(LATEST) {
-        return Some(Qualifier::Latest);
-    }
-    let number: u64 = name.strip_prefix('v').unwrap_or(name).parse().ok()?;
-    Some(Qualifier::Version(VersionId(number)))
-}
-
-pub(crate) fn name_of(qualifier: Qualifier) -> String {
-    match qualifier {
-        Qualifier::Latest => LATEST.to_owned(),
-        Qualifier::Version(version) => version.to_string(),
-        Qualifier::Alias(alias) => format!("alias {}", alias.0),
-    }
 }
 
 /// A tick of Knative's autoscaler as lines for `kip scaler decide`: the first line too, if it is the first tick.
@@ -141,7 +122,7 @@ impl Cell {
         shared: &Shared,
         core: &FunctionCore,
         told: &mut LastLogged,
-        looked: PolicyObservation,
+        (looked, whom): (PolicyObservation, Option<String>),
     ) {
         let (mut hot, mut in_flight) = (0, 0);
         let mut queued = 0;
@@ -169,7 +150,7 @@ impl Cell {
                     let (header, line, decision) = fc_lines(provisioned)?;
                     let (change, why) = (provisioned.wanted(), provisioned.tell());
                     let actual = provisioned.current();
-                    Some((header, line, json!(decision), change, why, None, Some(name_of(qualifier)), actual))
+                    Some((header, line, json!(decision), change, why, None, whom.clone(), actual))
                 })
             }
         };
@@ -221,6 +202,7 @@ impl Cell {
                 at,
                 function: self.name().to_string(),
                 version: version.unwrap_or(0),
+                label: None,
                 instance: qualifier,
                 from: None,
                 to: format!("scale to {change}"),
@@ -248,7 +230,7 @@ impl Cell {
     }
 
     /// What scaling policies want, as users see it.
-    pub(crate) fn scaling_infos(core: &FunctionCore) -> Vec<ScalingInfo> {
+    pub(crate) fn scaling_infos(inner: &Inner, core: &FunctionCore) -> Vec<ScalingInfo> {
         let wall = |boot: u64| {
             let now = now();
             now.wall - i64::try_from(now.boot.saturating_sub(boot)).unwrap_or(0)
@@ -257,7 +239,7 @@ impl Cell {
             let scaler = revision.scaler.knative()?;
             let ready = core.instances().filter(|i| i.version == version && i.state.class() == Class::Hot).count();
             let mut info = ScalingInfo {
-                whom: version.to_string(),
+                whom: inner.label(version),
                 mode: "kpa".to_owned(),
                 desired: None,
                 target: scaler.applied(),
@@ -296,7 +278,7 @@ impl Cell {
                 (provisioned.current() < provisioned.wanted()).then(|| Self::held_back(core, |_| true)).flatten();
             let held = held.map(|held| format!("; {held}")).unwrap_or_default();
             ScalingInfo {
-                whom: name_of(provisioned.qualifier),
+                whom: inner.name_of(provisioned.qualifier),
                 mode: "fc".to_owned(),
                 desired: Some(i64::from(provisioned.target())),
                 target: provisioned.wanted(),
@@ -322,8 +304,12 @@ impl Cell {
             let own = matches!(&serving.policy.scaling, Scaling::Fc(fc) if !fc.provision.is_empty());
             own && !declared && qualifier == LATEST
         };
-        // Of a version that serves no more nothing is kept.
-        let idle = |qualifier: Qualifier| matches!(qualifier, Qualifier::Version(version) if version != serving.id);
+        // Of a version that serves no more, and that nobody can ask for, nothing is kept.
+        let named = |version| inner.qualifiers().is_some_and(|named| named.names(version));
+        let idle = |qualifier: Qualifier| match qualifier {
+            Qualifier::Version(version) => version != serving.id && !named(version),
+            _ => false,
+        };
         let serves_not = |qualifier: &str| {
             let name = self.name();
             format!(
@@ -333,22 +319,22 @@ impl Cell {
         let of_core = self.look(&inner, |core| {
             let info = |provisioned: &ProvisionedTarget| ProvisionInfo {
                 function: self.name().clone(),
-                qualifier: name_of(provisioned.qualifier),
+                qualifier: inner.name_of(provisioned.qualifier),
                 declared: provisioned.declared_by.is_some(),
-                overrides: over(&name_of(provisioned.qualifier), provisioned.declared_by.is_some()),
+                overrides: over(&inner.name_of(provisioned.qualifier), provisioned.declared_by.is_some()),
                 settings: Fc::clone(&provisioned.settings),
                 target: if idle(provisioned.qualifier) { 0 } else { provisioned.wanted() },
                 current: provisioned.current(),
                 current_error: (provisioned.current() < provisioned.wanted() && !idle(provisioned.qualifier))
                     .then(|| waits(core)),
                 why: match idle(provisioned.qualifier) {
-                    true => serves_not(&name_of(provisioned.qualifier)),
+                    true => serves_not(&inner.name_of(provisioned.qualifier)),
                     false => provisioned.tell(),
                 },
                 reminder: inner
                     .unused
                     .as_ref()
-                    .filter(|unused| unused.qualifier == name_of(provisioned.qualifier))
+                    .filter(|unused| unused.qualifier == inner.name_of(provisioned.qualifier))
                     .map(|unused| unused.tell(now().wall)),
             };
             core.provisions().iter().map(info).collect::<Vec<_>>()
@@ -366,7 +352,7 @@ impl Cell {
             target: 0,
             current: 0,
             current_error: None,
-            why: match qualifier(whom).is_some_and(idle) {
+            why: match inner.qualifier(whom).is_some_and(idle) {
                 true => serves_not(whom),
                 false => "nothing of it is active".to_owned(),
             },
@@ -384,7 +370,8 @@ impl Cell {
 
     /// What the store has of what is provisioned.
     pub(crate) fn remember_provision(&self, name: String, settings: Arc<Fc>) {
-        if let Some(qualifier) = qualifier(&name) {
+        let qualifier = self.lock().qualifier(&name);
+        if let Some(qualifier) = qualifier {
             self.remember(&Event::Provision { qualifier, settings: Some(settings.clone()) });
         }
         self.lock().provisions.insert(name, settings);
@@ -392,15 +379,16 @@ impl Cell {
 
     /// Puts what is provisioned for whom, or takes it away.
     pub(crate) fn provision(self: &Arc<Self>, name: &str, settings: Option<Arc<Fc>>) {
-        let Some(qualifier) = qualifier(name) else { return };
-        {
+        let qualifier = {
             let mut inner = self.lock();
+            let Some(qualifier) = inner.qualifier(name) else { return };
             inner.unused = None;
             match &settings {
                 Some(settings) => drop(inner.provisions.insert(name.to_owned(), settings.clone())),
                 None => drop(inner.provisions.remove(name)),
             }
-        }
+            qualifier
+        };
         self.step(Event::Provision { qualifier, settings });
     }
 }
@@ -414,7 +402,8 @@ impl Shared {
                 gone.insert(function);
                 continue;
             };
-            if let Some(qualifier) = qualifier(&whom) {
+            let qualifier = cell.lock().qualifier(&whom);
+            if let Some(qualifier) = qualifier {
                 cell.remember(&Event::Reached { qualifier, target });
             }
         }
@@ -451,7 +440,7 @@ impl Control {
         let (control, name, whom) = (self.clone(), name.to_owned(), whom.to_owned());
         let unit = self.shared.changes.unit(move |turn| async move {
             let cell = control.require(&name)?;
-            let (function, qualifier) = (cell.name().clone(), control.known(&cell, &whom, true)?);
+            let (function, qualifier) = (cell.name().clone(), control.known(&cell, &whom).await?);
             let object = Object::Provision(function.clone(), qualifier.clone());
             let (shown, held) = (qualifier.clone(), Arc::new(settings.clone()));
             let change = Change::PutProvision { function, qualifier, settings: Box::new(settings) };
@@ -470,7 +459,7 @@ impl Control {
         let (control, name, whom) = (self.clone(), name.to_owned(), whom.to_owned());
         let unit = self.shared.changes.unit(move |turn| async move {
             let cell = control.require(&name)?;
-            let (function, qualifier) = (cell.name().clone(), control.known(&cell, &whom, false)?);
+            let (function, qualifier) = (cell.name().clone(), control.put_for(&cell, &whom)?);
             let declares = matches!(&cell.serving().policy.scaling, Scaling::Fc(fc) if !fc.provision.is_empty());
             if qualifier == LATEST && declares && !cell.lock().provisions.contains_key(LATEST) {
                 return Err(Error::Declared { function: name });
@@ -500,8 +489,12 @@ impl Control {
                 of.map(|(_, whom, settings)| (whom.clone(), Arc::new(settings.clone()))).collect();
             let there = cell.lock().provisions.clone();
             there.keys().filter(|whom| !wanted.contains_key(*whom)).for_each(|whom| cell.provision(whom, None));
-            for (whom, settings) in wanted.into_iter().filter(|(whom, settings)| there.get(whom) != Some(settings)) {
-                cell.provision(&whom, Some(settings));
+            for (whom, settings) in wanted {
+                // An alias of another server's backup has another number now.
+                let of_alias = matches!(whom.parse(), Ok(QualifierName::Alias(_)));
+                if of_alias || there.get(&whom) != Some(&settings) {
+                    cell.provision(&whom, Some(settings));
+                }
             }
         }
         Ok(())
@@ -513,7 +506,7 @@ impl Control {
     /// [`Error::NoFunction`] or [`Error::NoQualifier`]; the latter too if nothing is provisioned for it.
     pub fn provision(&self, name: &str, whom: &str) -> Result<ProvisionInfo, Error> {
         let cell = self.require(name)?;
-        let whom = self.known(&cell, whom, false)?;
+        let whom = self.put_for(&cell, whom)?;
         let found = cell.provisions().into_iter().find(|info| info.qualifier == whom);
         found.ok_or_else(|| Error::NoProvision { function: name.to_owned(), qualifier: whom })
     }
@@ -544,17 +537,26 @@ impl Control {
         Ok(records)
     }
 
-    /// A qualifier as it is kept: in one spelling. What was put for a version that serves no more can still be seen and
-    /// removed.
-    fn known(&self, cell: &Cell, whom: &str, serves: bool) -> Result<String, Error> {
+    /// A qualifier as it is kept, in one spelling. A version that is asked for so becomes known to the core.
+    async fn known(&self, cell: &Arc<Cell>, whom: &str) -> Result<String, Error> {
         let unknown = || Error::NoQualifier { function: cell.name().to_string(), qualifier: whom.to_owned() };
-        let qualifier = qualifier(whom).ok_or_else(unknown)?;
-        if let Qualifier::Version(version) = qualifier
-            && cell.lock().serving().id != version
-            && (serves || !cell.lock().provisions.contains_key(&name_of(qualifier)))
+        let asked: QualifierName = whom.parse().map_err(|_| unknown())?;
+        if !matches!(asked, QualifierName::Latest | QualifierName::Alias(_)) && !self.load_version(cell, &asked).await?
         {
             return Err(unknown());
         }
-        Ok(name_of(qualifier))
+        let inner = cell.lock();
+        let qualifier = inner.qualifier(whom).ok_or_else(unknown)?;
+        Ok(inner.name_of(qualifier))
+    }
+
+    /// The same of what was put: it can be seen and removed though its version serves no more.
+    fn put_for(&self, cell: &Cell, whom: &str) -> Result<String, Error> {
+        let inner = cell.lock();
+        if inner.provisions.contains_key(whom) {
+            return Ok(whom.to_owned());
+        }
+        let qualifier = inner.qualifier(whom).map(|qualifier| inner.name_of(qualifier));
+        qualifier.ok_or_else(|| Error::NoQualifier { function: cell.name().to_string(), qualifier: whom.to_owned() })
     }
 }

@@ -10,7 +10,8 @@ use kip_fleet::router::Message;
 use kip_fleet::{Class, CoreNumber, Effect, Event, FunctionCore, Inventory, Placer, Router, ToPlacer};
 use kip_host::failpoint::reached;
 use kip_records::Recorder;
-use kip_spec::{FunctionName, InstanceId, Millis, VersionId};
+use kip_spec::qualifier::host_label;
+use kip_spec::{FunctionName, InstanceId, Millis, QualifierName, VersionId};
 use kip_store::{Changes, RecordStore, StoredRevision};
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
@@ -36,8 +37,10 @@ const SHORTEST_GRACE: Millis = Millis::from_secs(10);
 pub struct DeployResult {
     /// The function.
     pub function: FunctionName,
-    /// Its new version.
+    /// Its new revision.
     pub version: VersionId,
+    /// How that is shown.
+    pub label: String,
 }
 
 #[derive(Debug)]
@@ -78,8 +81,10 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
     pub(crate) by_name: HashMap<FunctionName, Arc<Cell>>,
-    /// Keys in lower case, for host names.
+    /// By the label of a host name.
     pub(crate) by_host: HashMap<String, Arc<Cell>>,
+    /// By the labels of qualifiers that end in a hash; the others are read as they are.
+    pub(crate) by_label: HashMap<String, (Arc<Cell>, QualifierName)>,
     pub(crate) by_number: HashMap<CoreNumber, Arc<Cell>>,
 }
 
@@ -177,14 +182,15 @@ impl Shared {
         let cell = Arc::new(Cell::new(number, version, Arc::downgrade(&around)));
         let mut cells = self.cells.write();
         cells.by_name.insert(cell.name().clone(), cell.clone());
-        cells.by_host.insert(cell.name().as_str().to_lowercase(), cell.clone());
+        cells.by_host.insert(host_label(cell.name().as_str(), None), cell.clone());
         cells.by_number.insert(number, cell.clone());
         cell
     }
 
     pub(crate) fn deploy(self: &Arc<Self>, stored: StoredRevision) -> DeployResult {
         let version = Arc::new(Version::stored(stored));
-        let deployed = DeployResult { function: version.spec.name.clone(), version: version.id };
+        let deployed =
+            DeployResult { function: version.spec.name.clone(), version: version.id, label: version.label() };
         let known = self.cells().by_name.get(&deployed.function).cloned();
         let cell = known.unwrap_or_else(|| self.add_cell(version.clone()));
         cell.deploy(version);
@@ -273,7 +279,13 @@ impl Surroundings for Shared {
         self.adopted.write().remove(&instance);
     }
 
-    fn note_scaling(&self, cell: &Cell, core: &FunctionCore, told: &mut LastLogged, looked: PolicyObservation) {
+    fn note_scaling(
+        &self,
+        cell: &Cell,
+        core: &FunctionCore,
+        told: &mut LastLogged,
+        looked: (PolicyObservation, Option<String>),
+    ) {
         cell.note_scaling(self, core, told, looked);
     }
 

@@ -15,10 +15,11 @@ use crate::testing::Room;
 
 /// Waits for a place, as a request does.
 async fn place(room: &Room) -> Result<Permit, RequestRefusal> {
-    match room.cell().admit() {
+    match room.cell().admit(None) {
         Admission::Granted(permit) => Ok(permit),
         Admission::Refused(refused) => Err(refused),
         Admission::Waiting(waiting) => waiting.await,
+        Admission::Unloaded => panic!("it came without a qualifier"),
     }
 }
 

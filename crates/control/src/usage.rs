@@ -1,9 +1,11 @@
 //! What the time of instances was spent on: written down when one is gone, read together with the living ones.
 
+use std::collections::BTreeMap;
+
 use kip_fleet::Usage;
 use kip_records::Record;
 use kip_records::usage::record;
-use kip_spec::FunctionName;
+use kip_spec::{FunctionName, VersionId};
 use kip_wire::FunctionUsage;
 
 use crate::cell::{Cell, now};
@@ -43,6 +45,13 @@ impl Control {
         cell.living(|usage| living.push(record(cell.name(), usage, now())));
         self.recorder().flush().await;
         let gone = self.records().usage(cell.name().to_string()).await?;
-        Ok(kip_records::usage::usage_of(cell.name().clone(), &gone, living))
+        let mut usage = kip_records::usage::usage_of(cell.name().clone(), &gone, living);
+        let labels: BTreeMap<VersionId, String> =
+            self.revisions(name).await?.into_iter().map(|info| (info.id, info.label)).collect();
+        for version in &mut usage.versions {
+            // A revision that was collected has no other name than its number in the store.
+            version.label = labels.get(&version.version).cloned().unwrap_or_else(|| version.version.to_string());
+        }
+        Ok(usage)
     }
 }

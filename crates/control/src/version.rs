@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderName, HeaderValue};
 use kip_engine::{Devices, Order};
 use kip_fleet::Policy;
 use kip_spec::function::{FunctionSpec, ModelRuntime, Program, ReadyProbe};
+use kip_spec::qualifier::label;
 use kip_spec::{InstanceId, VersionId};
 use kip_store::{FunctionId, StoredRevision};
 
@@ -23,6 +25,10 @@ pub struct Version {
     pub id: VersionId,
     /// Its function: a name that is made again is another one.
     pub function: FunctionId,
+    /// Its place among the revisions of its function, from 1; 0 where nobody counts.
+    pub ordinal: u64,
+    /// The number that its function gave it when it was published; 0 before.
+    pub number: AtomicU64,
     /// What was declared.
     pub spec: FunctionSpec,
     /// What the brain needs of it.
@@ -40,14 +46,29 @@ impl Version {
             headers.extend(HeaderValue::from_str(value).map(|value| (HeaderName::from_static(name), value)));
         };
         add("x-fc-function-name", spec.name.as_str());
-        add("x-fc-qualifier", "LATEST");
-        add("x-fc-version-id", &id.to_string());
-        Self { id, function: FunctionId::default(), spec, policy, headers }
+        Self { id, function: FunctionId::default(), ordinal: 0, number: AtomicU64::new(0), spec, policy, headers }
     }
 
     /// From the store.
     pub fn stored(revision: StoredRevision) -> Self {
-        Self { function: revision.function, ..Self::new(revision.id, revision.spec) }
+        Self { function: revision.function, ordinal: revision.ordinal, ..Self::new(revision.id, revision.spec) }
+    }
+
+    /// How it is shown: the number of its version, or its ordinal.
+    pub fn label(&self) -> String {
+        match (self.number.load(Ordering::Relaxed), self.ordinal) {
+            (0, 0) => self.id.to_string(),
+            (0, ordinal) => label(None, ordinal),
+            (number, _) => number.to_string(),
+        }
+    }
+
+    /// The same for a header. Each answer has it, so nothing is formatted where it is a number.
+    pub fn header(&self) -> Option<HeaderValue> {
+        match self.number.load(Ordering::Relaxed) {
+            0 => HeaderValue::from_str(&self.label()).ok(),
+            number => Some(HeaderValue::from(number)),
+        }
     }
 
     /// The path that says whether an instance is ready, where there is one.
@@ -93,6 +114,7 @@ impl Version {
             instance,
             function: spec.name.clone(),
             version: self.id,
+            label: self.label(),
             program,
             argv,
             directory: spec.program.working_directory(),

@@ -20,8 +20,10 @@ pub struct Order {
     pub instance: InstanceId,
     /// Its function.
     pub function: FunctionName,
-    /// Its version.
+    /// Its version, by the number of its revision in the store.
     pub version: VersionId,
+    /// How the version is shown: its number if it was published, else `r` and the ordinal of its revision.
+    pub label: String,
     /// The program's file, where it is not to be looked up from the first word of `argv`.
     pub program: Option<PathBuf>,
     /// Program and arguments; `${NAME}` stands for a variable of the instance's environment.

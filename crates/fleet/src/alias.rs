@@ -36,6 +36,26 @@ pub struct Target {
     pub weight: u32,
 }
 
+/// Where the draw of an alias begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Draw {
+    /// As if so many requests had come already. Many aliases that begin together then do not all draw the same.
+    Begin(u32),
+    /// With what each share is owed, as [`Alias::state`] said.
+    Continue(Vec<i64>),
+}
+
+/// What a share of an alias points at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pointer {
+    /// The version that serves.
+    Latest,
+    /// This version.
+    Version(VersionId),
+}
+
 /// An alias's versions and whose turn it is.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Alias {
@@ -45,49 +65,83 @@ pub struct Alias {
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Share {
-    version: VersionId,
+    to: Pointer,
     weight: u32,
     /// What it is owed, in units of the sum of the weights.
     owed: i64,
 }
 
 impl Alias {
-    /// An alias with these targets; those of weight 0 are named and get nothing.
-    pub fn new(targets: &[Target], provisioned: u32) -> Self {
-        let share = |target: &Target| Share { version: target.version, weight: target.weight, owed: 0 };
-        Self { shares: targets.iter().map(share).collect(), provisioned }
+    /// An alias with these targets; those of weight 0 are named and get nothing. `latest` is the weight of the version that serves.
+    pub fn new(targets: &[Target], latest: u32, provisioned: u32, draw: &Draw) -> Self {
+        let named = targets.iter().map(|target| (Pointer::Version(target.version), target.weight));
+        let serving = (latest > 0).then_some((Pointer::Latest, latest));
+        let shares = named.chain(serving).map(|(to, weight)| Share { to, weight, owed: 0 }).collect();
+        let mut alias = Self { shares, provisioned };
+        match draw {
+            Draw::Begin(phase) => {
+                for _ in 0..*phase {
+                    alias.draw();
+                }
+            }
+            Draw::Continue(state) if state.len() == alias.shares.len() => {
+                alias.shares.iter_mut().zip(state).for_each(|(share, owed)| share.owed = *owed);
+            }
+            Draw::Continue(_) => {}
+        }
+        alias
+    }
+
+    /// What each share is owed, to go on from there.
+    pub fn state(&self) -> Vec<i64> {
+        self.shares.iter().map(|share| share.owed).collect()
     }
 
     /// The versions it names.
     pub fn versions(&self) -> impl Iterator<Item = VersionId> {
-        self.shares.iter().map(|share| share.version)
+        self.shares.iter().filter_map(|share| match share.to {
+            Pointer::Version(version) => Some(version),
+            Pointer::Latest => None,
+        })
     }
 
-    /// The version of the next request. After as many requests as the weights sum up to, each version has had exactly
-    /// its weight of them.
-    pub fn draw(&mut self) -> Option<VersionId> {
+    /// The version of the next request. Of any number of requests since the beginning each share has had its part, rounded up or down,
+    /// and after as many as the weights sum up to exactly its weight.
+    ///
+    /// This is Tijdeman's rule ("The chairman assignment problem", 1980): of those that are owed enough, the one that can wait least.
+    pub fn draw(&mut self) -> Option<Pointer> {
         let sum: i64 = self.shares.iter().map(|share| i64::from(share.weight)).sum();
+        let count = i64::try_from(self.shares.iter().filter(|share| share.weight > 0).count()).unwrap_or(i64::MAX);
+        let scale = 2 * count.max(2) - 2;
         self.shares.iter_mut().for_each(|share| share.owed += i64::from(share.weight));
+        // How long it can wait, as a fraction: the room left, over the weight.
+        let slack = |share: &Share| i128::from(sum * (scale - 1) - share.owed * scale);
+        let sooner =
+            |one: &Share, other: &Share| slack(one) * i128::from(other.weight) < slack(other) * i128::from(one.weight);
         // Of equals the first: the order is the declaration's.
         let next = self
             .shares
             .iter_mut()
-            .filter(|share| share.weight > 0)
-            .reduce(|best, share| if share.owed > best.owed { share } else { best })?;
+            .filter(|share| share.weight > 0 && share.owed * scale >= sum)
+            .reduce(|best, share| if sooner(share, best) { share } else { best })?;
         next.owed -= sum;
-        Some(next.version)
+        Some(next.to)
     }
 
-    /// How many of the alias's provisioned instances are of a version.
-    pub fn provisioned(&self, version: VersionId) -> u32 {
-        self.share(self.provisioned, version)
+    /// How many of the alias's provisioned instances are of a version, while another or the same one serves.
+    pub fn provisioned(&self, version: VersionId, serving: Option<VersionId>) -> u32 {
+        self.share(self.provisioned, version, serving)
     }
 
-    /// How many of so many instances are of a version.
-    pub fn share(&self, total: u32, version: VersionId) -> u32 {
+    /// How many of so many instances are of a version, while another or the same one serves.
+    pub fn share(&self, total: u32, version: VersionId, serving: Option<VersionId>) -> u32 {
         let weights: Vec<u32> = self.shares.iter().map(|share| share.weight).collect();
         let parts = split(total, &weights);
-        self.shares.iter().zip(parts).filter(|(share, _)| share.version == version).map(|(_, part)| part).sum()
+        let is = |share: &Share| match share.to {
+            Pointer::Version(named) => named == version,
+            Pointer::Latest => serving == Some(version),
+        };
+        self.shares.iter().zip(parts).filter(|(share, _)| is(share)).map(|(_, part)| part).sum()
     }
 }
 
@@ -112,24 +166,40 @@ pub fn split(total: u32, weights: &[u32]) -> Vec<u32> {
 mod tests {
     use super::*;
 
+    fn targets(weights: &[u32]) -> Vec<Target> {
+        let policy = Arc::new(crate::function::tests::policy());
+        let target = |(version, weight): (u64, &u32)| Target {
+            version: VersionId(version),
+            policy: policy.clone(),
+            weight: *weight,
+        };
+        (1..).zip(weights).map(target).collect()
+    }
+
     fn alias(weights: &[u32]) -> Alias {
-        let shares =
-            (1..).zip(weights).map(|(version, weight)| Share { version: VersionId(version), weight: *weight, owed: 0 });
-        Alias { shares: shares.collect(), provisioned: 0 }
+        Alias::new(&targets(weights), 0, 0, &Draw::Begin(0))
+    }
+
+    fn index(pointer: Option<Pointer>) -> usize {
+        match pointer {
+            Some(Pointer::Version(version)) => usize::try_from(version.0 - 1).expect("small"),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn long_run_shares_are_exact_and_short_runs_are_even() {
-        for weights in [vec![1], vec![9, 1], vec![1, 0, 2], vec![5, 3, 2], vec![97, 2, 1], vec![7, 7, 7]] {
+        for weights in
+            [vec![1], vec![9, 1], vec![1, 0, 2], vec![5, 3, 2], vec![97, 2, 1], vec![7, 7, 7], vec![60, 1, 1, 1, 37]]
+        {
             let mut alias = alias(&weights);
             let sum: u32 = weights.iter().sum();
             let mut counts = vec![0u32; weights.len()];
             for number in 1..=sum * 3 {
-                let version = alias.draw().expect("there is weight");
-                counts[usize::try_from(version.0 - 1).expect("small")] += 1;
+                counts[index(alias.draw())] += 1;
                 for (count, weight) in counts.iter().zip(&weights) {
                     let exact = f64::from(number) * f64::from(*weight) / f64::from(sum);
-                    assert!((f64::from(*count) - exact).abs() < weights.len() as f64, "{weights:?} {counts:?}");
+                    assert!((f64::from(*count) - exact).abs() < 1.0, "{weights:?} {counts:?}");
                 }
                 if number % sum == 0 {
                     let rounds = number / sum;
@@ -138,6 +208,37 @@ mod tests {
             }
         }
         assert_eq!(alias(&[0, 0]).draw(), None);
+    }
+
+    proptest::proptest! {
+        /// Shares in millionths, any number of them, begun anywhere, and put away between requests as a core that sleeps does.
+        #[test]
+        fn any_hundred_requests_have_their_shares(
+            percents in proptest::collection::vec(1u32..60, 1..6),
+            phase in 0u32..100,
+            start in 0usize..300,
+            sleeps in proptest::bool::ANY,
+        ) {
+            let total: u32 = percents.iter().sum();
+            let weights: Vec<u32> = split(1_000_000, &percents);
+            let targets = targets(&weights);
+            let mut alias = Alias::new(&targets, 0, 0, &Draw::Begin(phase));
+            let mut drawn = Vec::new();
+            for _ in 0..start + 100 {
+                drawn.push(index(alias.draw()));
+                if sleeps {
+                    alias = Alias::new(&targets, 0, 0, &Draw::Continue(alias.state()));
+                }
+            }
+            for (place, weight) in weights.iter().enumerate() {
+                let count = drawn[start..].iter().filter(|one| **one == place).count();
+                let exact = f64::from(*weight) / 10_000.0;
+                let off = (count as f64 - exact).abs();
+                // Whole percentages come out to the request; others are off by less than two parts of one each way.
+                let most = if total == 100 { 1.0 } else { 2.0 };
+                proptest::prop_assert!(off < most || (weights.len() <= 2 && off <= 1.0), "{weights:?}: {count} of {exact}");
+            }
+        }
     }
 
     #[test]

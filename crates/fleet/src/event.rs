@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::function::Backlog;
 use crate::why::{ProgramExit, StartFailure};
-use crate::{AliasNumber, FromPlacer, OperationNumber, Place, Policy, Qualifier, Rung, Target, Ticket};
+use crate::{AliasNumber, Draw, FromPlacer, OperationNumber, Place, Policy, Qualifier, Rung, Target, Ticket};
 
 /// An input of a [`crate::FunctionCore`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,8 +38,24 @@ pub enum Event {
         alias: AliasNumber,
         /// Where to, with weights.
         targets: Vec<Target>,
+        /// The weight of the version that serves, whichever that is.
+        latest: u32,
         /// Instances kept for it, split over the versions by weight.
         provisioned: u32,
+        /// Where its draw begins.
+        draw: Draw,
+    },
+    /// Requests may ask for this version by itself from now on.
+    Name {
+        /// Which.
+        version: VersionId,
+        /// How it wants to be treated.
+        policy: Arc<Policy>,
+    },
+    /// Requests may not ask for this version by itself any more. What it has is served.
+    Unname {
+        /// Which.
+        version: VersionId,
     },
     /// What is provisioned for whoever is meant, from now on; nothing: what the version declares itself.
     Provision {

@@ -4,7 +4,7 @@
 //! before it decides, drops it when nothing of it is left, and replaces it when a step of it panics.
 //!
 //! What a core made anew is told, in this order: [`Event::Adopt`] and [`Event::Occupy`] for what an earlier server left,
-//! [`Event::Reached`], [`Event::Provision`], then [`Event::Serve`], then [`Event::Alias`]. Between the first `Adopt` and
+//! [`Event::Reached`], [`Event::Provision`], [`Event::Alias`], [`Event::Name`], then [`Event::Serve`]. Between the first `Adopt` and
 //! [`CoreHost::serve`] every other event is kept and delivered afterwards, so that nothing is decided too early.
 //!
 //! A panic costs the requests that wait (they are refused, 503 with `Retry-After`) and the instances that were between two
@@ -21,9 +21,10 @@ use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::function::settle_half;
+use crate::sparse::SparseMap;
 use crate::{
-    AliasNumber, CoreNumber, Effect, Event, FromPlacer, FunctionCore, Now, Operate, OperationNumber, Policy, Qualifier,
-    Refusal, Target, Ticket,
+    AliasNumber, CoreNumber, Draw, Effect, Event, FromPlacer, FunctionCore, Now, Operate, OperationNumber, Policy,
+    Qualifier, Refusal, Target, Ticket,
 };
 
 /// Two panics within this long quarantine a function, milliseconds.
@@ -58,9 +59,20 @@ enum ClosedReason {
 /// What was declared besides versions; most functions have nothing of it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Declarations {
-    aliases: BTreeMap<AliasNumber, (Vec<Target>, u32)>,
+    aliases: SparseMap<AliasNumber, DeclaredAlias>,
+    /// Versions that requests may ask for by themselves.
+    named: SparseMap<VersionId, Arc<Policy>>,
     provisions: BTreeMap<Qualifier, Arc<Fc>>,
     reached: BTreeMap<Qualifier, u32>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct DeclaredAlias {
+    targets: Vec<Target>,
+    latest: u32,
+    provisioned: u32,
+    /// While there is no core, where the draw stands.
+    draw: Draw,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -107,6 +119,8 @@ impl Subject {
             | Event::Remove
             | Event::Shutdown
             | Event::Alias { .. }
+            | Event::Name { .. }
+            | Event::Unname { .. }
             | Event::Provision { .. }
             | Event::Backlog { .. } => Self::Declaration(Box::new(event.clone())),
             _ => Self::Nothing,
@@ -185,7 +199,7 @@ impl CoreHost {
     pub fn wants_by_itself(&self) -> bool {
         let declared = self.declared.as_deref();
         let provisioned = declared.is_some_and(|declared| !declared.provisions.is_empty());
-        let named = declared.is_some_and(|declared| declared.aliases.values().any(|(_, kept)| *kept > 0));
+        let named = declared.is_some_and(|declared| declared.aliases.values().any(|alias| alias.provisioned > 0));
         let by_policy = |policy: &Policy| match &policy.scaling {
             _ if policy.min > 0 => true,
             Scaling::Fixed => false,
@@ -205,7 +219,7 @@ impl CoreHost {
         }
         let lifts = self.quarantined && matches!(event, Event::Deploy { .. });
         self.learn(&event);
-        let declares = matches!(event, Event::Alias { .. } | Event::Provision { .. });
+        let declares = matches!(event, Event::Alias { .. } | Event::Name { .. } | Event::Provision { .. });
         if self.quarantined && declares {
             // The core ends; the next one is told.
             return;
@@ -251,13 +265,23 @@ impl CoreHost {
             Event::Remove => self.close(ClosedReason::Removed),
             Event::Shutdown => self.close(ClosedReason::ShuttingDown),
             _ if self.closed.is_some() => {}
-            Event::Alias { alias, targets, .. } if targets.is_empty() => {
+            Event::Alias { alias, targets, latest: 0, .. } if targets.is_empty() => {
                 if let Some(declared) = self.declared.as_deref_mut() {
                     declared.aliases.remove(alias);
                 }
             }
-            Event::Alias { alias, targets, provisioned } => {
-                self.declared.get_or_insert_default().aliases.insert(*alias, (targets.clone(), *provisioned));
+            Event::Alias { alias, targets, latest, provisioned, draw } => {
+                let (targets, draw) = (targets.clone(), draw.clone());
+                let declared = DeclaredAlias { targets, latest: *latest, provisioned: *provisioned, draw };
+                self.declared.get_or_insert_default().aliases.insert(*alias, declared);
+            }
+            Event::Name { version, policy } => {
+                self.declared.get_or_insert_default().named.insert(*version, policy.clone());
+            }
+            Event::Unname { version } => {
+                if let Some(declared) = self.declared.as_deref_mut() {
+                    declared.named.remove(version);
+                }
             }
             Event::Provision { qualifier, settings: Some(settings) } => {
                 self.declared.get_or_insert_default().provisions.insert(*qualifier, settings.clone());
@@ -272,8 +296,9 @@ impl CoreHost {
             }
             _ => return,
         }
-        let nothing =
-            |d: &mut Box<Declarations>| d.aliases.is_empty() && d.provisions.is_empty() && d.reached.is_empty();
+        let nothing = |d: &mut Box<Declarations>| {
+            d.aliases.is_empty() && d.named.is_empty() && d.provisions.is_empty() && d.reached.is_empty()
+        };
         self.declared.take_if(nothing);
     }
 
@@ -292,7 +317,8 @@ impl CoreHost {
             Event::Arrive { .. } | Event::Adopt { .. } | Event::Provision { .. } | Event::Start { .. } => true,
             Event::Placer(FromPlacer::Restore { .. }) => true,
             Event::Backlog { backlog, .. } => backlog.count > 0,
-            Event::Alias { targets, .. } => !targets.is_empty(),
+            // The next core is told; until then nothing of it is wanted.
+            Event::Alias { provisioned, .. } => *provisioned > 0,
             _ => false,
         }
     }
@@ -313,10 +339,11 @@ impl CoreHost {
             self.hand(now, Event::Reached { qualifier, target }, effects);
         }
         self.provide(now, effects);
+        // Before what serves: an instance of a version that only an alias names would else be ended.
+        self.point(now, effects);
         if let Some((version, policy)) = self.serving.clone().filter(|_| serve) {
             self.hand(now, Event::Serve { version, policy }, effects);
         }
-        self.point(now, effects);
     }
 
     /// Whether the fresh core has taken over what an event brings.
@@ -338,11 +365,16 @@ impl CoreHost {
         }
     }
 
-    /// Tells the core where aliases point.
+    /// Tells the core where aliases point, and which versions may be asked for by themselves.
     fn point(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let aliases = self.declared.as_deref().map(|declared| declared.aliases.clone()).unwrap_or_default();
-        for (alias, (targets, provisioned)) in aliases {
-            self.hand(now, Event::Alias { alias, targets, provisioned }, effects);
+        for (alias, declared) in aliases.iter() {
+            let DeclaredAlias { targets, latest, provisioned, draw } = declared.clone();
+            self.hand(now, Event::Alias { alias: *alias, targets, latest, provisioned, draw }, effects);
+        }
+        let named = self.declared.as_deref().map(|declared| declared.named.clone()).unwrap_or_default();
+        for (version, policy) in named.iter() {
+            self.hand(now, Event::Name { version: *version, policy: policy.clone() }, effects);
         }
     }
 
@@ -363,6 +395,11 @@ impl CoreHost {
     fn tidy(&mut self) {
         if let Some(core) = self.core.take_if(|core| self.adoption.is_none() && core.is_vacant()) {
             self.sequence = core.sequence();
+            if let Some(declared) = self.declared.as_deref_mut() {
+                for (alias, draw) in core.draws() {
+                    declared.aliases.get_mut(&alias).into_iter().for_each(|declared| declared.draw = draw.clone());
+                }
+            }
         }
     }
 

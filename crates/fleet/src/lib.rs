@@ -30,7 +30,7 @@ pub mod why;
 
 use serde::{Deserialize, Serialize};
 
-pub use alias::{AliasNumber, Qualifier, Target};
+pub use alias::{AliasNumber, Draw, Pointer, Qualifier, Target};
 pub use effect::{Change, Effect, Kind, Operate, StartKind, Usage};
 pub use event::{Call, Event, FoundState, OperationOutcome, Priority, ProbeFailure, Work};
 pub use function::{Backlog, FunctionCore};

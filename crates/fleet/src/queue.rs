@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Priority, Ticket};
+use crate::{AliasNumber, Priority, Ticket};
 
 /// A request that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub struct QueuedRequest {
     pub priority: Priority,
     /// It asked for this very version, so no other may serve it.
     pub pinned: bool,
+    /// The alias that drew the version, if one did: when it points elsewhere, it draws again.
+    #[serde(default)]
+    pub by: Option<AliasNumber>,
 }
 
 impl QueuedRequest {
@@ -98,9 +101,18 @@ impl Queue {
 
     /// Takes those that any version may serve, in the order of arrival.
     pub fn take_unpinned(&mut self) -> Vec<(Ticket, QueuedRequest)> {
-        let free: Vec<Ticket> =
-            self.waiting.iter().filter(|(_, waiting)| !waiting.pinned).map(|(ticket, _)| *ticket).collect();
-        free.into_iter().filter_map(|ticket| Some((ticket, self.remove(ticket)?))).collect()
+        self.take(|waiting| !waiting.pinned)
+    }
+
+    /// Takes those whose version an alias drew, in the order of arrival.
+    pub fn take_of(&mut self, alias: AliasNumber) -> Vec<(Ticket, QueuedRequest)> {
+        self.take(|waiting| waiting.by == Some(alias))
+    }
+
+    fn take(&mut self, wanted: impl Fn(&QueuedRequest) -> bool) -> Vec<(Ticket, QueuedRequest)> {
+        let all: Vec<Ticket> =
+            self.waiting.iter().filter(|(_, waiting)| wanted(waiting)).map(|(ticket, _)| *ticket).collect();
+        all.into_iter().filter_map(|ticket| Some((ticket, self.remove(ticket)?))).collect()
     }
 }
 
@@ -109,7 +121,7 @@ mod tests {
     use super::*;
 
     fn waiting(since: u64, deadline: u64, priority: Priority) -> QueuedRequest {
-        QueuedRequest { since, deadline, priority, pinned: false }
+        QueuedRequest { since, deadline, priority, pinned: false, by: None }
     }
 
     #[test]

@@ -13,7 +13,8 @@ use hyper::body::Incoming;
 use kip_control::{Cell, Control};
 use kip_relay::{Answer, Body, Call, Caller, Relay};
 use kip_spec::function::{Cors, HttpAuth, HttpTrigger};
-use kip_spec::{Problem, RequestId, code};
+use kip_spec::qualifier::{QualifierError, split_name};
+use kip_spec::{Problem, QualifierName, RequestId, code};
 use kip_tasks::Tasks;
 
 use crate::authorise::{Authority, Credential, Visibility};
@@ -41,9 +42,13 @@ pub(crate) struct RequestHandler {
     pub(crate) searching: Arc<AtomicUsize>,
 }
 
+/// A function, and the qualifier with which it is called.
+type CalledFunction = (Arc<Cell>, Option<QualifierName>);
+
 /// Where a request goes.
 struct Place {
     cell: Arc<Cell>,
+    qualifier: Option<QualifierName>,
     target: Uri,
     prefix: Option<String>,
     /// What was read of its body already.
@@ -172,7 +177,10 @@ impl RequestHandler {
         }
         let own = request.uri().path_and_query().cloned().map(Uri::from).unwrap_or_default();
         let sight = sent.sight();
-        let named = |model: &str| self.control.cell(model).ok_or_else(|| refuse(self.unknown_model(model, &sight)));
+        let named = |model: &str| {
+            let unknown = || refuse(self.unknown_model(model, &sight));
+            self.named(model).ok_or_else(unknown)?.map_err(refuse)
+        };
         let route = route(request.uri(), request.headers());
         if matches!(route, Route::OpenAi | Route::Model { .. } | Route::Server) {
             // Before a body is read: what holds for all models alike.
@@ -181,16 +189,22 @@ impl RequestHandler {
             }
             self.check_page(request, sent, None, inbound).map_err(refuse)?;
         }
-        let (cell, target, prefix, read) = match route {
+        let ((cell, qualifier), target, prefix, read) = match route {
             Route::Host { label, target } => {
-                let cell = self.control.cell_by_host(&label).ok_or_else(|| refuse(self.unknown(&label, &sight)))?;
-                (cell, target, None, Bytes::new())
+                let found = self.control.cell_by_host(&label).ok_or_else(|| refuse(self.unknown(&label, &sight)))?;
+                (found, target, None, Bytes::new())
             }
             Route::Path { function, target, prefix } => {
-                let cell = self.control.cell(&function).ok_or_else(|| refuse(self.unknown(&function, &sight)))?;
-                (cell, target, Some(prefix), Bytes::new())
+                let unknown = || refuse(self.unknown(&function, &sight));
+                let found = self.named(&function).ok_or_else(unknown)?.map_err(refuse)?;
+                (found, target, Some(prefix), Bytes::new())
             }
-            Route::Model { model } => (named(&model)?, own, None, Bytes::new()),
+            Route::Model { model } => {
+                let found = named(&model)?;
+                // Its server knows the model by its own name.
+                let target = if found.1.is_some() { without_qualifier(&own, &model) } else { own };
+                (found, target, None, Bytes::new())
+            }
             Route::OpenAi => {
                 if let Some(answer) = self.openai_list(request, &sight) {
                     return Err(Box::new(
@@ -205,7 +219,22 @@ impl RequestHandler {
             Route::Unknown => return Err(refuse(nothing_here(request.uri().path()))),
             Route::Bad(reason) => return Err(refuse(bad(reason))),
         };
-        Ok(Place { cell, target, prefix, read })
+        Ok(Place { cell, qualifier, target, prefix, read })
+    }
+
+    /// A function and its qualifier by `ocr`, `ocr@prod` or, where a client has escaped it, `ocr%40prod`.
+    fn named(&self, name: &str) -> Option<Result<CalledFunction, Problem>> {
+        if let Some(cell) = self.control.cell(name) {
+            return Some(Ok((cell, None)));
+        }
+        let plain = name.replace("%40", "@");
+        let (function, Some(qualifier)) = split_name(&plain) else { return None };
+        let cell = self.control.cell(function)?;
+        let unreadable = |error: QualifierError| {
+            Problem::new(code::VERSION_NOT_FOUND, error.to_string())
+                .hint(format!("`kip version ls {function}` and `kip alias ls {function}` list what there is"))
+        };
+        Some(qualifier.parse().map(|qualifier| (cell, Some(qualifier))).map_err(unreadable))
     }
 
     /// A caller with a key of ours has shown that it is no page of elsewhere: such pages have none.
@@ -298,7 +327,7 @@ impl RequestHandler {
         id: &RequestId,
         inbound: &Inbound,
     ) -> Result<Call, Box<Answer>> {
-        let Place { cell, target, prefix, read } = place;
+        let Place { cell, qualifier, target, prefix, read } = place;
         let version = cell.serving();
         let http = &version.spec.http;
         let refuse = |problem: Problem| Box::new(kip_relay::problem(problem, id));
@@ -328,6 +357,7 @@ impl RequestHandler {
         let exempt = http.exempts(target.path());
         Ok(Call {
             cell,
+            qualifier,
             target,
             prefix,
             read,
@@ -390,7 +420,7 @@ impl RequestHandler {
 
     fn unknown(&self, name: &str, sight: &Visibility) -> Problem {
         let problem = Problem::new(code::ROUTE_UNKNOWN_FUNCTION, format!("there is no function `{name}`"));
-        match self.control.require(name) {
+        match self.control.require(split_name(name).0) {
             Err(kip_control::Error::NoFunction { nearest: Some(nearest), .. })
                 if self.control.cell(&nearest).is_some_and(|cell| sight.sees(&cell)) =>
             {
@@ -405,6 +435,13 @@ impl RequestHandler {
 fn request_id(headers: &HeaderMap) -> RequestId {
     let sent = headers.get("x-request-id").and_then(|value| value.to_str().ok());
     sent.and_then(RequestId::parse).unwrap_or_else(|| RequestId::from_bits(kip_host::random::unique()))
+}
+
+/// A path in KServe's style whose model has no qualifier any more.
+fn without_qualifier(target: &Uri, model: &str) -> Uri {
+    let text = target.to_string();
+    let plain = model.split(['@', '%']).next().unwrap_or(model);
+    text.replacen(model, plain, 1).parse().unwrap_or_else(|_| target.clone())
 }
 
 fn bad(reason: &str) -> Problem {

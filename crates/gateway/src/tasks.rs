@@ -54,14 +54,16 @@ impl RequestHandler {
         let host = host.or_else(|| head.uri.authority().map(|authority| authority.as_str()));
         let origin =
             Origin { host: host.map(str::to_owned), peer: call.peer, secure: call.secure, prefix: call.prefix.clone() };
+        let by_header = Submission::of_headers(&head.headers)?;
         let submission = Submission {
+            qualifier: call.qualifier.as_ref().map(ToString::to_string).or_else(|| by_header.qualifier.clone()),
             function: call.cell.name().to_string(),
             tenant: call.caller.as_ref().map(|caller| caller.tenant.to_string()).filter(|tenant| !tenant.is_empty()),
             key: call.caller.as_ref().map(|caller| caller.key.to_string()),
             call: Some(kip_tasks::envelope::Call::of_request(&head.method, &call.target, &head.headers, origin)),
             payload: received.payload.clone(),
             request: id.as_str().to_owned(),
-            ..Submission::of_headers(&head.headers)?
+            ..by_header
         };
         let receipt = self.tasks.submit(submission).await?;
         let mut answer = Response::new(Body::text(""));

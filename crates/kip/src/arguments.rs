@@ -5,6 +5,7 @@ mod keys;
 mod provision;
 mod scaler;
 pub(crate) mod tasks;
+mod versions;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ pub(crate) use self::help::{command, parse};
 pub(crate) use self::keys::{Audit, Key, Settings};
 pub(crate) use self::provision::{Advise, FunctionArgument, Provision, ProvisionPut, json_or_file};
 pub(crate) use self::scaler::{History, Lines, Scaler};
+pub(crate) use self::versions::{Alias, AliasPut, VersionArguments, Versions};
 
 /// Function compute for AI models on your own machines.
 #[derive(Debug, Parser)]
@@ -68,6 +70,10 @@ pub(crate) enum Command {
     Up(Up),
     /// Deploy the functions of a folder or a kip.yaml.
     Deploy(Deploy),
+    /// Show what a deployment would change, and change nothing.
+    Plan(Plan),
+    /// Return to the version that served before, or an alias to where it pointed before.
+    Rollback(RollbackArguments),
     /// Call a function through the gateway.
     Invoke(Invoke),
     /// Run a program to its end as a one-off job; its output and exit code are those of this command.
@@ -142,8 +148,12 @@ pub(crate) enum Command {
     Schema,
     /// Print the completion script of a shell.
     Completion(Completion),
-    /// Print the version.
-    Version,
+    /// Manage the versions of functions; alone, print the program's own version.
+    #[command(alias = "versions", args_conflicts_with_subcommands = true)]
+    Version(VersionArguments),
+    /// Manage aliases: names for versions, with shares of the requests.
+    #[command(subcommand, alias = "aliases")]
+    Alias(Alias),
     /// Talk to the GPU driver for a server, over standard input.
     #[command(hide = true)]
     GpuHelper,
@@ -205,6 +215,42 @@ pub(crate) struct Deploy {
     /// Wait for nothing.
     #[arg(long)]
     pub(crate) no_wait: bool,
+    /// The new revisions do not serve: requests go where they went. Each is called as NAME@rN.
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) no_traffic: bool,
+    /// Publish each new revision once it serves.
+    #[arg(long)]
+    pub(crate) publish: bool,
+    /// The note of the versions and aliases.
+    #[arg(short = 'm', long, value_name = "TEXT", default_value = "")]
+    pub(crate) message: String,
+    /// Point this alias of each function at its new revision once it serves.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) alias: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// The folder with a kip.yaml, or the file.
+    #[arg(default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// Only these functions of it.
+    #[arg(long = "only", value_name = "NAME")]
+    pub(crate) only: Vec<String>,
+    /// For a deployment with --no-traffic.
+    #[arg(long)]
+    pub(crate) no_traffic: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArguments {
+    /// The function.
+    pub(crate) function: String,
+    /// An alias, which then points where it pointed before; the version that serves otherwise.
+    pub(crate) alias: Option<String>,
+    /// Do not wait until an instance of it is ready.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
 }
 
 #[derive(Debug, Args)]
@@ -246,7 +292,7 @@ pub(crate) struct Inspect {
 
 #[derive(Debug, Args)]
 pub(crate) struct Invoke {
-    /// The function.
+    /// The function, or one of its versions or aliases: ocr, ocr@3, ocr@prod.
     pub(crate) function: String,
     /// Path and query.
     #[arg(default_value = "/")]
@@ -322,9 +368,12 @@ pub(crate) struct Requests {
     /// Served by this instance.
     #[arg(long, value_name = "ID")]
     pub(crate) instance: Option<String>,
-    /// Served by this version, such as v3.
+    /// Served by this version: 3, a revision such as r12, or v7 as older records have it.
     #[arg(long, value_name = "VERSION")]
     pub(crate) version: Option<String>,
+    /// That came with this qualifier, such as prod.
+    #[arg(long, value_name = "QUALIFIER")]
+    pub(crate) qualifier: Option<String>,
     /// That took longer than this, such as 100ms.
     #[arg(long, value_name = "DURATION")]
     pub(crate) slower_than: Option<String>,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
 use http::{HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full};
 use kip_host::http_client::{self, Answer};
@@ -35,6 +35,8 @@ pub(crate) const FOUND: &str = "server.json";
 pub(crate) struct Client {
     base: String,
     key: String,
+    /// Changes are made only if the object has this revision.
+    if_match: Option<u64>,
 }
 
 /// The data directory that a command means.
@@ -49,7 +51,12 @@ pub(crate) fn data_directory(connection: &Connection) -> anyhow::Result<PathBuf>
 
 impl Client {
     pub(crate) fn new(base: &str, key: &str) -> Self {
-        Self { base: base.to_owned(), key: key.to_owned() }
+        Self { base: base.to_owned(), key: key.to_owned(), if_match: None }
+    }
+
+    /// The same server, for a change of an object of this revision only, if one is given.
+    pub(crate) fn comparing(&self, if_match: Option<u64>) -> Self {
+        Self { if_match, ..self.clone() }
     }
 
     /// Finds the server without asking it anything.
@@ -71,7 +78,7 @@ impl Client {
                     ))
                 })?,
         };
-        Ok(Self { base, key })
+        Ok(Self { base, key, if_match: None })
     }
 
     /// Who the server is.
@@ -178,6 +185,9 @@ impl Client {
 
     fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<Request<Full<Bytes>>> {
         let mut request = Request::builder().method(method).uri(path).header(AUTHORIZATION, self.bearer());
+        if let Some(rev) = self.if_match {
+            request = request.header(IF_MATCH, format!("\"{rev}\""));
+        }
         if body.is_some() {
             request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }

@@ -3,23 +3,23 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use kip_spec::function::FunctionSpec;
 use kip_spec::{FunctionName, Problem, code};
 
 use crate::report::{self, Report};
 use crate::section::{Field, Layer, Section};
+use crate::traffic::Traffic;
 use crate::tree::{Kind, Node, Position};
-use crate::{MOST_FUNCTIONS, Source, function, job, keys};
+use crate::{MOST_FUNCTIONS, ManifestContent, Source, function, job, keys};
 
 /// Bytes that the text of all functions of one manifest may take in memory once defaults are merged into each. The most
 /// functions with thirty variables each stay below.
 const MOST_EXPANDED: usize = 64 << 20;
 
 /// Every function that is right; what is wrong goes to the report.
-pub(crate) fn read<'a>(root: &Node, source: &Source<'a>, report: &mut Report<'a>) -> Vec<FunctionSpec> {
+pub(crate) fn read<'a>(root: &Node, source: &Source<'a>, report: &mut Report<'a>) -> ManifestContent {
     let Kind::Map(pairs) = &root.kind else {
         report.add(root.at, not_a_document(root));
-        return Vec::new();
+        return ManifestContent::default();
     };
     let section = Section::root(pairs, root.at, &keys::DOCUMENT, report);
     check_api(&section, report);
@@ -106,7 +106,7 @@ fn read_all(
     defaults: Option<Layer<'_>>,
     directory: &Path,
     report: &mut Report<'_>,
-) -> Vec<FunctionSpec> {
+) -> ManifestContent {
     let DeclaredNames { functions, jobs } = declared;
     let count = functions.len() + jobs.len();
     if count > MOST_FUNCTIONS {
@@ -114,29 +114,32 @@ fn read_all(
             functions.first().or_else(|| jobs.first()).map_or(Position { line: 1, column: 1 }, |(name, _)| name.at);
         let message = format!("{count} functions are declared; a manifest holds at most {MOST_FUNCTIONS}");
         report.add(at, Problem::new(code::MANIFEST_TOO_LARGE, message).hint("split it into several files"));
-        return Vec::new();
+        return ManifestContent::default();
     }
-    let mut specs = Vec::with_capacity(count);
+    let mut all = ManifestContent { functions: Vec::with_capacity(count), traffic: BTreeMap::new() };
     let mut names: BTreeMap<String, (String, u64)> = BTreeMap::new();
     let mut expanded = 0usize;
     for (is_job, (key, node)) in functions.iter().map(|one| (false, one)).chain(jobs.iter().map(|one| (true, one))) {
         let Some(name) = function_name(key, &mut names, report) else { continue };
         let spec = if is_job {
-            job::read(name, key.at, node, directory, report)
+            job::read(name, key.at, node, directory, report).map(|spec| (spec, Traffic::new()))
         } else {
             function::read(name, key.at, node, defaults, directory, report)
         };
-        let Some(spec) = spec else { continue };
+        let Some((spec, traffic)) = spec else { continue };
         expanded = expanded.saturating_add(function::text_of(&spec));
         if expanded > MOST_EXPANDED {
             let message = "with the defaults merged into each, the functions take more than 64 MiB";
             let hint = "move large values out of `defaults.env`, or split the file";
             report.add(key.at, Problem::new(code::MANIFEST_TOO_LARGE, message).hint(hint));
-            return Vec::new();
+            return ManifestContent::default();
         }
-        specs.push(spec);
+        if !traffic.is_empty() {
+            all.traffic.insert(spec.name.clone(), traffic);
+        }
+        all.functions.push(spec);
     }
-    specs
+    all
 }
 
 /// A name that is well formed and not taken, also not in other upper and lower case: paths and host names do not tell
@@ -153,7 +156,7 @@ fn function_name(
     };
     let Ok(name) = text.parse::<FunctionName>() else {
         let message = format!("`{}` cannot be a function's name", report::shown(text));
-        let hint = "use 1 to 63 letters, digits, `-` or `_`, beginning with a letter";
+        let hint = "use 1 to 64 letters, digits, `-` or `_`, beginning with a letter or `_`";
         report.add(key.at, Problem::new(code::MANIFEST_BAD_VALUE, message).hint(hint));
         return None;
     };

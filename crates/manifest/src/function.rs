@@ -12,6 +12,7 @@ use kip_spec::scaling::Scaling;
 
 use crate::report::{Report, shown};
 use crate::section::{Field, Layer, Section};
+use crate::traffic::{self, Traffic};
 use crate::tree::{Kind, Node, Position};
 use crate::value::{METHODS, duration, flag, path, path_of, refuse, word, wrong_type};
 use crate::{environment, keys, limits, program, scaling};
@@ -24,15 +25,16 @@ pub(crate) fn read(
     defaults: Option<Layer<'_>>,
     directory: &Path,
     report: &mut Report<'_>,
-) -> Option<FunctionSpec> {
+) -> Option<(FunctionSpec, Traffic)> {
     let before = report.count();
     let owner = format!("functions.{name}");
     let own = Section::layer(node, &owner, report)?;
     let section = Section::open([Some(own), defaults].into_iter().flatten().collect(), key_at, &keys::FUNCTION, report);
     let program = program::read(&section, key_at, directory, report);
     let shared = read_shared(&section, report);
+    let traffic = traffic::read(&section, report);
     let complete = report.count() == before;
-    program.filter(|_| complete).map(|program| shared(name, program))
+    program.filter(|_| complete).map(|program| (shared(name, program), traffic))
 }
 
 /// Reads the part that functions and `defaults` have in common; the answer lacks only name and program.

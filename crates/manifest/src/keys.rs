@@ -50,6 +50,7 @@ pub(crate) const FUNCTION: Keys = Keys {
         "ports",
         "deploy",
         "runtime",
+        "traffic",
         "trigger",
     ],
     later: LATER_IN_A_FUNCTION,

@@ -19,6 +19,7 @@ mod scaling;
 mod schema;
 mod section;
 mod syntax;
+mod traffic;
 mod tree;
 mod value;
 mod wire;
@@ -29,15 +30,17 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use kip_spec::Problem;
 use kip_spec::function::FunctionSpec;
+use kip_spec::{FunctionName, Problem};
 
 use report::Report;
 
 pub use deployer::{Deployer, Needs, needs};
 pub use schema::schema;
+pub use traffic::Traffic;
 pub use write::write;
 
 /// Bytes of the largest manifest that is read.
@@ -63,8 +66,19 @@ pub struct Source<'a> {
 pub struct Manifest {
     /// In the order of the file, jobs after the others; names differ, in more than upper and lower case.
     pub functions: Vec<FunctionSpec>,
+    /// Where requests without a qualifier go, of functions where that is not the version that serves alone.
+    pub traffic: BTreeMap<FunctionName, Traffic>,
     /// What is allowed but hardly meant.
     pub warnings: Vec<Problem>,
+}
+
+/// What a document declares.
+#[derive(Debug, Default)]
+pub(crate) struct ManifestContent {
+    /// In the order of the file, jobs after the others.
+    pub(crate) functions: Vec<FunctionSpec>,
+    /// The traffic of functions that have their own.
+    pub(crate) traffic: BTreeMap<FunctionName, Traffic>,
 }
 
 /// Reads a `kip.yaml`. An error is every problem found, in the order of the file; there is at least one.
@@ -75,13 +89,13 @@ pub fn read(source: &Source<'_>) -> Result<Manifest, Vec<Problem>> {
     // The parser skips a byte order mark and counts places from behind it.
     let text = source.text.trim_start_matches('\u{feff}');
     let mut report = Report::new(source.file, text);
-    let functions = match tree::parse(text) {
+    let declared = match tree::parse(text) {
         Ok(root) => document::read(&root, source, &mut report),
         Err(error) => {
             let (at, problem) = syntax::explain(&error, |at| report.line(at));
             report.add(at, problem);
-            Vec::new()
+            ManifestContent::default()
         }
     };
-    report.finish(functions)
+    report.finish(declared)
 }

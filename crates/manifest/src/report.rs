@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 
 use kip_spec::Problem;
-use kip_spec::function::FunctionSpec;
 use kip_spec::problem::Place;
 use kip_spec::secret::masked_text;
 
-use crate::Manifest;
 use crate::deployer::Deployer;
 use crate::tree::Position;
+use crate::{Manifest, ManifestContent};
 
 /// Problems that are told one by one.
 const MOST_PROBLEMS: usize = 50;
@@ -77,10 +76,11 @@ impl<'a> Report<'a> {
     }
 
     /// The functions, if nothing was wrong.
-    pub(crate) fn finish(self, functions: Vec<FunctionSpec>) -> Result<Manifest, Vec<Problem>> {
+    pub(crate) fn finish(self, declared: ManifestContent) -> Result<Manifest, Vec<Problem>> {
         let Self { mut problems, warnings, omitted, .. } = self;
         if problems.is_empty() {
-            return Ok(Manifest { functions, warnings });
+            let ManifestContent { functions, traffic } = declared;
+            return Ok(Manifest { functions, traffic, warnings });
         }
         problems.sort_by_key(|(at, _)| (at.line, at.column));
         let mut problems: Vec<Problem> = problems.into_iter().map(|(_, problem)| problem).collect();

@@ -11,7 +11,7 @@ pub fn schema() -> Value {
     // `defaults` holds what a function does, but for what only one function can have.
     let mut defaults = definitions["Function"].clone();
     if let Some(properties) = defaults["properties"].as_object_mut() {
-        properties.retain(|key, _| !["dir", "run", "model"].contains(&key.as_str()));
+        properties.retain(|key, _| !["dir", "run", "model", "traffic"].contains(&key.as_str()));
     }
     defaults["description"] =
         json!("Values for every function that does not say otherwise; maps are merged key by key.");
@@ -19,7 +19,7 @@ pub fn schema() -> Value {
     definitions["Function"]["oneOf"] = json!([{ "required": ["run"] }, { "required": ["model"] }]);
     for key in ["functions", "jobs"] {
         let named = &mut schema["properties"][key];
-        named["propertyNames"] = json!({ "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,62}$" });
+        named["propertyNames"] = json!({ "pattern": "^[A-Za-z_][A-Za-z0-9_-]{0,63}$" });
         named["minProperties"] = json!(1);
         named["maxProperties"] = json!(crate::MOST_FUNCTIONS);
     }

@@ -21,7 +21,7 @@ pub(crate) struct Document {
     /// Values for every function that does not say otherwise; maps are merged key by key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) defaults: Option<Defaults>,
-    /// The functions by name: 1 to 63 letters, digits, `-` or `_`, beginning with a letter.
+    /// The functions by name: 1 to 64 letters, digits, `-` or `_`, beginning with a letter or `_`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub(crate) functions: BTreeMap<String, Function>,
     /// The jobs by name: programs that run to their end, by a timer or when told to.
@@ -116,6 +116,9 @@ pub(crate) struct Function {
     /// What calls the function.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) trigger: Option<Trigger>,
+    /// Where requests without a qualifier go: aliases, published versions and LATEST with shares in percent that add up to 100.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub(crate) traffic: BTreeMap<String, Scalar>,
 }
 
 /// A command line, split by quotes as a shell would, or a list of arguments.

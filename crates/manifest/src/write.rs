@@ -100,6 +100,8 @@ impl From<&FunctionSpec> for Function {
                     Strategy::Recreate => StrategyKeyword::Recreate,
                 }),
             }),
+            // The traffic is the function's and no part of a declaration of a version.
+            traffic: BTreeMap::new(),
             trigger: Some(Trigger {
                 http: Some(Http {
                     auth: Some(match spec.http.auth {

@@ -277,6 +277,8 @@ mod tests {
             at: 1_795_341_600_123,
             function: "f".to_owned(),
             version: Some(3),
+            label: None,
+            qualifier: None,
             instance: Some("i-1-1-1".to_owned()),
             method: "GET".to_owned(),
             path: "/a\"b?token=secret".to_owned(),

@@ -88,6 +88,7 @@ mod tests {
             at,
             function: text("f"),
             version: 1,
+            label: None,
             instance: Some(text(instance)),
             from: None,
             // What the sentences say is nobody's business.

@@ -24,6 +24,11 @@ pub enum Decision {
         /// Its outcome.
         outcome: Outcome,
     },
+    /// A version was published or removed, or an alias points elsewhere.
+    Named {
+        /// What is so now.
+        what: String,
+    },
     /// A scaling policy wants another number of instances.
     Scaled {
         /// How many.

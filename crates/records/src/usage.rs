@@ -28,7 +28,15 @@ pub fn record(function: &FunctionName, usage: &Usage, now: Now) -> UsageRecord {
 }
 
 fn none(version: VersionId) -> VersionUsage {
-    VersionUsage { version, instances: 0, living: 0, served: 0, total_ms: 0, times: BTreeMap::new() }
+    VersionUsage {
+        version,
+        label: version.to_string(),
+        instances: 0,
+        living: 0,
+        served: 0,
+        total_ms: 0,
+        times: BTreeMap::new(),
+    }
 }
 
 fn add(usage: &mut VersionUsage, record: &UsageRecord) {

@@ -110,6 +110,7 @@ pub fn compose(permit: &Permit, delivery: &Delivery) -> http::request::Parts {
 fn call_of(cell: Arc<Cell>, target: http::Uri, request: RequestId) -> Call {
     Call {
         cell,
+        qualifier: None,
         target,
         prefix: None,
         read: Bytes::new(),

@@ -13,9 +13,9 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use kip_control::{Admission, Cell, Control, Permit, RequestRefusal};
-use kip_fleet::StartKind;
+use kip_fleet::{Refusal, StartKind};
 use kip_spec::function::{FunctionSpec, Protocol, RequestBody};
-use kip_spec::{Code, Millis, Problem, RequestId, code};
+use kip_spec::{Code, Millis, Problem, QualifierName, RequestId, code};
 use tokio::time::Instant;
 
 use crate::answer::{self, Answer};
@@ -33,6 +33,8 @@ use kip_records::metrics::Metrics;
 pub struct Call {
     /// The function.
     pub cell: Arc<Cell>,
+    /// Which of its versions; none for where its traffic goes.
+    pub qualifier: Option<QualifierName>,
     /// Path and query as the instance will see them.
     pub target: Uri,
     /// What was taken off the path to get there.
@@ -68,6 +70,7 @@ pub trait BodySource: std::fmt::Debug + Send + Sync {
 pub struct Relay {
     pub(crate) pool: Rc<Pool>,
     pub(crate) tracer: Rc<Tracer>,
+    control: Control,
     tunnels: Rc<Tunnels>,
 }
 
@@ -82,7 +85,8 @@ pub(crate) struct Failure {
 impl Relay {
     /// A relay for the current thread.
     pub fn new(control: Control, metrics: &Metrics) -> Self {
-        Self { pool: Rc::default(), tracer: Rc::new(Tracer::new(control, metrics.meter())), tunnels: Rc::default() }
+        let tracer = Rc::new(Tracer::new(control.clone(), metrics.meter()));
+        Self { pool: Rc::default(), tracer, control, tunnels: Rc::default() }
     }
 
     /// Notes a request that was answered before it came to a function.
@@ -98,7 +102,7 @@ impl Relay {
     /// Calls a function and gives its answer, or a problem in its place. The exchange goes on in the answer's body;
     /// dropping this future or that body at any time frees the place. A WebSocket goes on in a task of its own.
     pub async fn exchange(&self, mut call: Call, mut request: Request<Incoming>) -> Answer {
-        let beside = call.exempt.then(|| call.cell.beside()).transpose();
+        let beside = call.exempt.then(|| call.cell.beside(call.qualifier.as_ref())).transpose();
         let beside = match beside {
             Ok(beside) => beside,
             Err(state) => return answer::state(&call, state, request.headers()),
@@ -109,6 +113,7 @@ impl Relay {
         let caller = (call.caller.take(), call.peer);
         let path = call.target.path_and_query().map_or("/", |path| path.as_str());
         let mut trace = Trace::new(call.request.clone(), call.cell.clone(), caller, head.method.clone(), path);
+        trace.qualifier = call.qualifier.clone();
         trace.spans = self.tracer.spans(&head.headers);
         let upload = Upload::new(call.read.clone(), body, trace.bytes_in.clone(), (call.largest_body, call.body_idle));
         // Until the answer's head is there, a caller that leaves drops this.
@@ -117,7 +122,7 @@ impl Relay {
             Ok(answer) => answer,
             Err(answer) => {
                 // It fell asleep in this moment.
-                if let (Some(headers), Err(state)) = (&asked_beside, call.cell.beside()) {
+                if let (Some(headers), Err(state)) = (&asked_beside, call.cell.beside(call.qualifier.as_ref())) {
                     guard.trace = None;
                     return answer::state(&call, state, headers);
                 }
@@ -138,8 +143,8 @@ impl Relay {
         guard: &mut Guard,
     ) -> Result<Answer, Box<Answer>> {
         let asked = caller.as_ref().map(|(asked, _)| *asked);
-        let total = call.cell.serving().spec.timeouts.total.to_std();
-        let limit = in_future(total);
+        // Until it is known which version serves it, the limit of the one that serves holds.
+        let limit = in_future(call.cell.serving().spec.timeouts.total.to_std());
         if measures(call, &head) && !upload.is_measured() && asked.is_none() {
             // Before a place is taken: a caller that sends slowly must hold none.
             if let Err(code) = upload.read_ahead().await {
@@ -150,6 +155,8 @@ impl Relay {
             Some(permit) => permit,
             None => self.permit(call, &mut upload, limit, guard).await?,
         };
+        let waited = Duration::from_micros(guard.trace.as_ref().map_or(0, |trace| trace.elapsed()));
+        let limit = in_future(permit.link().version.spec.timeouts.total.to_std().saturating_sub(waited));
         let mut request = build(call, head, upload, &permit, asked);
         if let Some(spans) = guard.trace.as_ref().and_then(|trace| trace.spans)
             && let Ok(value) = HeaderValue::try_from(spans.toward_instance())
@@ -160,6 +167,7 @@ impl Relay {
         loop {
             if let Some(trace) = &mut guard.trace {
                 trace.link = Some(permit.link().clone());
+                trace.qualifier = permit.qualifier().cloned();
                 trace.queue = trace.elapsed();
                 trace.start = match (trace.start, permit.start()) {
                     (Some(earlier), StartKind::Warm) => Some(earlier),
@@ -212,7 +220,18 @@ impl Relay {
             }
             Err(Box::new(answer::refusal(call.cell.name().as_str(), &refused, &call.request)))
         };
-        match call.cell.admit() {
+        let qualifier = call.qualifier.as_ref();
+        let mut admission = call.cell.admit(qualifier);
+        if let (Admission::Unloaded, Some(qualifier)) = (&admission, qualifier) {
+            // Once for each version: the cell knows it from then on.
+            match self.control.load_version(&call.cell, qualifier).await {
+                Ok(true) => admission = call.cell.admit(Some(qualifier)),
+                Ok(false) => {}
+                Err(error) => return Err(Box::new(answer::problem(error.into(), &call.request))),
+            }
+        }
+        match admission {
+            Admission::Unloaded => refused(RequestRefusal { refusal: Refusal::NoVersion, detail: None }, guard),
             Admission::Granted(permit) => Ok(permit),
             Admission::Refused(reason) => refused(reason, guard),
             Admission::Waiting(waiting) => {
@@ -378,7 +397,8 @@ impl Relay {
 }
 
 /// Headers that every answer gets from us.
-const OURS: usize = 4;
+const OURS: usize = 5;
+const VERSION: HeaderName = HeaderName::from_static("x-kip-version");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const INSTANCE: HeaderName = HeaderName::from_static("x-kip-instance");
 /// An instance asks not to be paused for so long, though no request is in flight.
@@ -405,6 +425,9 @@ fn finish_head(head: &mut http::response::Parts, permit: &Permit, guard: &mut Gu
     }
     if let Some(label) = &permit.link().label {
         head.headers.insert(INSTANCE, label.clone());
+    }
+    if let Some(version) = permit.link().version.header() {
+        head.headers.insert(VERSION, version);
     }
     head.headers.insert(START, HeaderValue::from_static(trace.start.unwrap_or(StartKind::Warm).name()));
     Some(trace)
@@ -516,7 +539,14 @@ pub(crate) fn build(
     let prefix = call.prefix.as_deref();
     headers::toward_instance(
         &mut head.headers,
-        &ForwardedHeaders { version, request: &call.request, peer: call.peer, secure: call.secure, prefix },
+        &ForwardedHeaders {
+            version,
+            qualifier: permit.qualifier().or(call.qualifier.as_ref()),
+            request: &call.request,
+            peer: call.peer,
+            secure: call.secure,
+            prefix,
+        },
     );
     head.uri = call.target.clone();
     head.version = http::Version::HTTP_11;

@@ -9,13 +9,16 @@ use http::header::{
 };
 use http_body::Frame;
 use kip_control::Version;
-use kip_spec::RequestId;
+use kip_spec::qualifier::LATEST;
+use kip_spec::{QualifierName, RequestId};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const FC_REQUEST_ID: HeaderName = HeaderName::from_static("x-fc-request-id");
+const FC_QUALIFIER: HeaderName = HeaderName::from_static("x-fc-qualifier");
+const FC_VERSION_ID: HeaderName = HeaderName::from_static("x-fc-version-id");
 const KIP_REQUEST_ID: HeaderName = HeaderName::from_static("x-kip-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -116,11 +119,18 @@ pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &ForwardedHeaders<'
             headers.remove(name);
         }
     }
-    // Three of the contract's, and those below.
+    // One of the contract's, and those below.
     headers.reserve(OURS);
     for (name, value) in &call.version.headers {
         headers.insert(name.clone(), value.clone());
     }
+    let qualifier = match call.qualifier {
+        None | Some(QualifierName::Latest) => Ok(HeaderValue::from_static(LATEST)),
+        Some(QualifierName::Alias(name)) => HeaderValue::from_str(name.as_str()),
+        Some(other) => HeaderValue::from_str(&other.to_string()),
+    };
+    headers.extend(qualifier.ok().map(|qualifier| (FC_QUALIFIER, qualifier)));
+    headers.extend(call.version.header().map(|version| (FC_VERSION_ID, version)));
     if let Ok(id) = HeaderValue::from_str(call.request.as_str()) {
         headers.insert(FC_REQUEST_ID, id.clone());
         headers.insert(KIP_REQUEST_ID, id);
@@ -167,6 +177,7 @@ pub(crate) fn for_http2<T>(request: &mut http::Request<T>) {
 /// What is said to the instance about a call.
 pub(crate) struct ForwardedHeaders<'a> {
     pub(crate) version: &'a Version,
+    pub(crate) qualifier: Option<&'a QualifierName>,
     pub(crate) request: &'a RequestId,
     pub(crate) peer: Option<IpAddr>,
     pub(crate) secure: bool,

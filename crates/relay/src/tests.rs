@@ -43,6 +43,7 @@ impl Bench {
             async move {
                 let call = Call {
                     cell,
+                    qualifier: None,
                     target: request.uri().path_and_query().map_or_else(Uri::default, |path| path.clone().into()),
                     prefix: None,
                     read: Bytes::new(),

@@ -10,7 +10,8 @@ use kip_control::{Control, Link};
 use kip_fleet::StartKind;
 use kip_host::clock::{monotonic_micros, wall_millis};
 use kip_records::{RequestRecord, RequestSpans};
-use kip_spec::{Code, RequestId};
+use kip_spec::qualifier::split_name;
+use kip_spec::{Code, QualifierName, RequestId};
 
 use crate::limits::Slot;
 use kip_records::metrics::{Meter, Observation};
@@ -43,6 +44,7 @@ pub(crate) struct Trace {
     method: http::Method,
     path: String,
     pub(crate) link: Option<Arc<Link>>,
+    pub(crate) qualifier: Option<QualifierName>,
     pub(crate) start: Option<StartKind>,
     pub(crate) queue: u64,
     pub(crate) first_byte: u64,
@@ -82,6 +84,7 @@ impl Trace {
             method,
             path: path.to_owned(),
             link: None,
+            qualifier: None,
             start: None,
             queue: 0,
             first_byte: 0,
@@ -197,6 +200,8 @@ impl Tracer {
             at: trace.wall,
             function: trace.cell.name().to_string(),
             version: trace.link.as_ref().map(|link| link.version.id.0),
+            label: trace.link.as_ref().map(|link| link.version.label()),
+            qualifier: trace.qualifier.as_ref().map(ToString::to_string),
             instance: trace.link.as_ref().map(|link| link.instance.to_string()),
             method: trace.method.to_string(),
             path: trace.path.clone(),
@@ -264,6 +269,7 @@ impl Tracer {
             }
         }
         let named = refused.path.strip_prefix("/f/").and_then(|rest| rest.split(['/', '?']).next());
+        let named = named.map(|name| split_name(name).0);
         let function = named.filter(|name| self.control.cell(name).is_some()).unwrap_or_default();
         let path = refused.path.split('?').next().unwrap_or_default();
         let record = RequestRecord {
@@ -271,6 +277,8 @@ impl Tracer {
             at: now,
             function: function.to_owned(),
             version: None,
+            label: None,
+            qualifier: None,
             instance: None,
             method: refused.method.to_string(),
             path: refused.path.to_owned(),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kip_fleet::{
-    AliasNumber, CoreHost, CoreNumber, Effect, Event, FunctionCore, Now, Policy, Qualifier, Recovery, Subject, Target,
-    Ticket,
+    AliasNumber, CoreHost, CoreNumber, Draw, Effect, Event, FunctionCore, Now, Policy, Qualifier, Recovery, Subject,
+    Target, Ticket,
 };
 use kip_spec::scaling::Fc;
 use kip_spec::{InstanceId, VersionId};
@@ -91,7 +91,7 @@ impl Cell {
                 self.closed = false;
                 self.versions.insert(*version, policy.clone());
             }
-            Event::Alias { alias, targets, provisioned } => {
+            Event::Alias { alias, targets, provisioned, .. } => {
                 self.versions.extend(targets.iter().map(|target| (target.version, target.policy.clone())));
                 self.aliases.insert(*alias, (targets.clone(), *provisioned));
                 self.aliases.retain(|_, (targets, _)| !targets.is_empty());
@@ -127,7 +127,7 @@ impl Cell {
             self.host.remember(&Event::Provision { qualifier: Qualifier::Latest, settings: Some(settings) });
         }
         for (alias, (targets, provisioned)) in self.aliases.clone() {
-            self.host.remember(&Event::Alias { alias, targets, provisioned });
+            self.host.remember(&Event::Alias { alias, targets, latest: 0, provisioned, draw: Draw::Begin(0) });
         }
     }
 

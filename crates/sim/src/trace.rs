@@ -101,6 +101,8 @@ impl Trace {
             Event::Placer(message) => discriminant(message).hash(&mut self.hash),
             Event::Deploy { version, .. }
             | Event::Start { version }
+            | Event::Name { version, .. }
+            | Event::Unname { version }
             | Event::Serve { version, .. }
             | Event::Backlog { version, .. } => version.0.hash(&mut self.hash),
             Event::Alias { alias, .. } => alias.hash(&mut self.hash),

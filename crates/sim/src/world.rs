@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kip_fleet::router::Message;
-use kip_fleet::{AliasNumber, Qualifier, Target};
+use kip_fleet::{AliasNumber, Draw, Qualifier, Target};
 use kip_fleet::{
     Call, CoreNumber, Effect, Event, Inventory, Now, Operate, OperationNumber, Placer, Policy, ProgramExit, Recovery,
     Router, Ticket, ToPlacer,
@@ -184,7 +184,10 @@ impl World {
         let targets: Vec<Target> = latest
             .map(|((version, policy), weight)| Target { version: *version, policy: policy.clone(), weight: *weight })
             .collect();
-        self.step(function, Event::Alias { alias: AliasNumber(0), targets, provisioned });
+        self.step(
+            function,
+            Event::Alias { alias: AliasNumber(0), targets, latest: 0, provisioned, draw: Draw::Begin(0) },
+        );
     }
 
     /// Something is provisioned from outside, or not any more.

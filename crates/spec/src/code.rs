@@ -81,6 +81,12 @@ codes! {
     3010 CORE_FAILED 503 "the server failed while it decided for the function, and recovered";
     3011 QUARANTINED 503 "the server failed twice within a minute for the function; the function is suspended";
     3020 NO_PROVISION 404 "nothing is provisioned for this version or alias";
+    3021 VERSION_IN_USE 409 "the version is in use";
+    3022 ALIAS_NOT_FOUND 404 "the function has no such alias";
+    3023 ALIAS_INVALID 400 "the name or the targets of the alias cannot be used";
+    3024 HOST_NAME_TAKEN 409 "two functions or qualifiers would have the same host name";
+    3025 REVISION_NOT_READY 409 "the newest revision of the function did not become ready";
+    3026 NOTHING_BEFORE 409 "nothing is known that served before";
     4001 COMMAND_NOT_FOUND 502 "the command does not exist";
     4002 COMMAND_NOT_EXECUTABLE 502 "the command cannot be executed";
     4003 EXITED_BEFORE_READY 502 "the program ended before it was ready";

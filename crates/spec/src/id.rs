@@ -10,14 +10,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Not a function name.
-    #[error("`{0}` is not a function name: 1 to 63 letters, digits, `-` or `_`, beginning with a letter")]
+    #[error("`{0}` is not a function name: 1 to 64 letters, digits, `-` or `_`, beginning with a letter or `_`")]
     FunctionName(String),
     /// Not an instance id.
     #[error("`{0}` is not an instance id: they look like i-1-4-2")]
     Instance(String),
 }
 
-/// A function's name: 1 to 63 ASCII letters, digits, `-` or `_`, beginning with a letter. It is part of paths and host names.
+/// A function's name: 1 to 64 ASCII letters, digits, `-` or `_`, beginning with a letter or `_`, as in Function Compute. It is part of
+/// paths and, see [`crate::qualifier::host_label`], of host names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FunctionName(Arc<str>);
@@ -33,9 +34,9 @@ impl TryFrom<String> for FunctionName {
     type Error = IdError;
 
     fn try_from(text: String) -> Result<Self, IdError> {
-        let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
+        let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
         let rest = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-        if first && rest && text.len() <= 63 { Ok(Self(text.into())) } else { Err(IdError::FunctionName(text)) }
+        if first && rest && text.len() <= 64 { Ok(Self(text.into())) } else { Err(IdError::FunctionName(text)) }
     }
 }
 
@@ -162,10 +163,10 @@ mod tests {
 
     #[test]
     fn function_names_fit_paths_and_hosts() {
-        for good in ["a", "digits", "My_fn-2"] {
+        for good in ["a", "digits", "My_fn-2", "_x", &"a".repeat(64)] {
             assert!(good.parse::<FunctionName>().is_ok(), "{good}");
         }
-        for bad in ["", "2x", "-a", "a.b", "a/b", "é", &"a".repeat(64)] {
+        for bad in ["", "2x", "-a", "a.b", "a/b", "é", "a@b", &"a".repeat(65)] {
             assert!(bad.parse::<FunctionName>().is_err(), "{bad}");
         }
     }

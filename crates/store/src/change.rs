@@ -4,17 +4,19 @@
 //! revision of an object is the number of the commit that changed it last; whoever changes an object can say which
 //! revision it read, and the store compares inside the transaction.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use async_trait::async_trait;
 use kip_spec::function::FunctionSpec;
 use kip_spec::scaling::Fc;
-use kip_spec::{FunctionName, VersionId};
+use kip_spec::{AliasName, FunctionName, VersionId};
 
 use crate::database::Error;
 use crate::health::Condition;
 use crate::ids::{FunctionId, Object, Seq};
 use crate::keys::{AuditFilter, AuditRecord, StoredKey};
+use crate::version::{AliasTarget, StoredAlias, StoredTraffic, StoredVersion, TrafficShare};
 use crate::{Identity, VersionSource};
 
 /// An immutable revision of a function.
@@ -50,6 +52,12 @@ pub enum Change {
         document: String,
         /// In whose words it is written.
         facade: &'static str,
+        /// The traffic of these functions; of others the version that serves gets all of it.
+        traffic: BTreeMap<FunctionName, Vec<TrafficShare>>,
+        /// The revisions do not serve and change no traffic; the functions must exist.
+        held: bool,
+        /// Revisions that must not be collected: instances of them live.
+        keep: Vec<VersionId>,
     },
     /// A revision serves from now on. Nothing, if it was removed meanwhile.
     Serve {
@@ -76,6 +84,42 @@ pub enum Change {
         /// The qualifier.
         qualifier: String,
     },
+    /// The revision that served before is what the function is to serve. Nothing, if none is known.
+    Rollback(FunctionName),
+    /// Gives a revision the next number of its function. Nothing, if it has one or does not exist.
+    PublishVersion {
+        /// The function.
+        function: FunctionName,
+        /// The revision.
+        revision: VersionId,
+        /// The publisher's note.
+        description: String,
+    },
+    /// Removes the number of a version; its revision stays until it is collected.
+    RemoveVersion {
+        /// The function.
+        function: FunctionName,
+        /// The number.
+        number: u64,
+    },
+    /// Makes an alias, or changes where it points. Nothing, if there is no such function.
+    PutAlias {
+        /// The function.
+        function: FunctionName,
+        /// Its name.
+        name: AliasName,
+        /// Where it points.
+        targets: Vec<AliasTarget>,
+        /// The note of the caller.
+        description: String,
+    },
+    /// Removes an alias.
+    RemoveAlias {
+        /// The function.
+        function: FunctionName,
+        /// Its name.
+        name: AliasName,
+    },
     /// Stores a key: a new one if its number is 0. When it was last used stays as it is.
     PutKey(Box<StoredKey>),
     /// Removes a key, by its number.
@@ -91,6 +135,11 @@ impl Change {
             Self::RemoveFunction(_) => "function.remove",
             Self::PutProvision { .. } => "provision.put",
             Self::RemoveProvision { .. } => "provision.remove",
+            Self::Rollback(_) => "function.rollback",
+            Self::PublishVersion { .. } => "version.publish",
+            Self::RemoveVersion { .. } => "version.remove",
+            Self::PutAlias { .. } => "alias.put",
+            Self::RemoveAlias { .. } => "alias.remove",
             Self::PutKey(_) => "key.put",
             Self::RemoveKey(_) => "key.remove",
         }
@@ -150,6 +199,10 @@ pub enum Effect {
     Done,
     /// The new revisions, in the order of their declarations.
     Deployed(Vec<StoredRevision>),
+    /// The version that was published.
+    Published(StoredVersion),
+    /// The alias as it is now.
+    Alias(StoredAlias),
     /// The number of the key that was stored.
     Key(u64),
     /// Everything was replaced; the revision that each function serves now.
@@ -175,6 +228,14 @@ pub trait ControlReader: Send + Sync + fmt::Debug {
     async fn current_revisions(&self) -> Result<Vec<StoredRevision>, Error>;
     /// A revision by its number, whether it serves or not; none that was removed or collected.
     async fn revision(&self, revision: VersionId) -> Result<Option<StoredRevision>, Error>;
+    /// A revision of a function by its ordinal.
+    async fn revision_at(&self, function: FunctionName, ordinal: u64) -> Result<Option<StoredRevision>, Error>;
+    /// All published versions, by function and number.
+    async fn versions(&self) -> Result<Vec<StoredVersion>, Error>;
+    /// All aliases, by function and name, and the rows that cannot be read.
+    async fn aliases(&self) -> Result<(Vec<StoredAlias>, Vec<UnreadableRow>), Error>;
+    /// The traffic of each function that has one of its own, and the rows that cannot be read.
+    async fn traffic(&self) -> Result<(Vec<StoredTraffic>, Vec<UnreadableRow>), Error>;
     /// The revisions of a function with their documents, oldest first.
     async fn revisions(&self, function: FunctionName) -> Result<Vec<VersionSource>, Error>;
     /// The revision of an object; 0 if it does not exist.

@@ -21,8 +21,12 @@ pub struct RequestFilter {
     pub kind: Option<String>,
     /// Served by this instance.
     pub instance: Option<String>,
-    /// Served by this version.
+    /// Served by this version, by the number of its revision in the store.
     pub version: Option<u64>,
+    /// Served by a version that was shown so.
+    pub label: Option<String>,
+    /// That came with this qualifier.
+    pub qualifier: Option<String>,
     /// That took longer than this, in microseconds.
     pub slower_than: Option<u64>,
     /// done, refused, broken or left.
@@ -99,6 +103,8 @@ impl RequestFilter {
             ("request = ?", &self.id),
             ("key = ?", &self.key),
             ("tenant = ?", &self.tenant),
+            ("record ->> '$.label' = ?", &self.label),
+            ("record ->> '$.qualifier' = ?", &self.qualifier),
         ];
         for (term, text) in texts {
             if let Some(text) = text {

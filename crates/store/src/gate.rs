@@ -23,6 +23,7 @@ use crate::tasks::{
     BlobHold, Delivery, DeliveryOutcome, NewTask, Output, SqliteTasks, Step, StepOutcome, SubmitOutcome, SyncTimes,
     Task, TaskFilter, TaskNumber, TaskReader, TaskStore,
 };
+use crate::version::{StoredAlias, StoredTraffic, StoredVersion};
 use crate::{Identity, SqliteControl, VersionSource};
 
 /// Where commits wait. Clones share it.
@@ -129,6 +130,22 @@ impl ControlReader for GatedControl {
 
     async fn revision(&self, revision: VersionId) -> Result<Option<StoredRevision>, Error> {
         self.store.revision(revision).await
+    }
+
+    async fn revision_at(&self, function: FunctionName, ordinal: u64) -> Result<Option<StoredRevision>, Error> {
+        self.store.revision_at(function, ordinal).await
+    }
+
+    async fn versions(&self) -> Result<Vec<StoredVersion>, Error> {
+        self.store.versions().await
+    }
+
+    async fn aliases(&self) -> Result<(Vec<StoredAlias>, Vec<UnreadableRow>), Error> {
+        self.store.aliases().await
+    }
+
+    async fn traffic(&self) -> Result<(Vec<StoredTraffic>, Vec<UnreadableRow>), Error> {
+        self.store.traffic().await
     }
 
     async fn revisions(&self, function: FunctionName) -> Result<Vec<VersionSource>, Error> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use kip_spec::FunctionName;
+use kip_spec::{AliasName, FunctionName};
 use serde::{Deserialize, Serialize};
 
 /// The number of a commit. 0 is before the first commit: the revision of an object that does not exist.
@@ -28,6 +28,8 @@ pub enum Object {
     Function(FunctionName),
     /// The instances that are provisioned for a qualifier.
     Provision(FunctionName, String),
+    /// An alias of a function.
+    Alias(FunctionName, AliasName),
     /// A key, by its number.
     Key(u64),
 }
@@ -37,6 +39,7 @@ impl fmt::Display for Object {
         match self {
             Self::Function(name) => write!(f, "function/{name}"),
             Self::Provision(name, qualifier) => write!(f, "provision/{name}/{qualifier}"),
+            Self::Alias(function, name) => write!(f, "alias/{function}/{name}"),
             Self::Key(id) => write!(f, "key/{id}"),
         }
     }

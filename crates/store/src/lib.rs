@@ -20,6 +20,7 @@ pub mod schema;
 mod sqlite;
 mod staged;
 pub mod tasks;
+mod version;
 
 use std::collections::BTreeMap;
 
@@ -40,6 +41,7 @@ pub use ids::{FunctionId, Object, Seq};
 pub use keys::{AuditFilter, AuditRecord, StoredKey};
 pub use records::SqliteRecords;
 pub use sqlite::{ControlFile, RecordsFile, SqliteFile};
+pub use version::{AliasTarget, StoredAlias, StoredTraffic, StoredVersion, TrafficShare};
 
 /// Where a version came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -55,6 +57,12 @@ pub struct VersionSource {
     pub facade: String,
     /// The document it was made from.
     pub source: String,
+    /// The number of its version, if it was published.
+    #[serde(default)]
+    pub number: Option<u64>,
+    /// The note with which it was published.
+    #[serde(default)]
+    pub description: String,
 }
 
 /// Who this data directory's server is.
@@ -75,8 +83,14 @@ pub struct RequestRecord {
     pub at: i64,
     /// Its function.
     pub function: String,
-    /// The version that served it.
+    /// The version that served it, by the number of its revision in the store.
     pub version: Option<u64>,
+    /// How that version was shown then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The qualifier it came with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qualifier: Option<String>,
     /// The instance that served it.
     pub instance: Option<String>,
     /// Its method.
@@ -123,8 +137,11 @@ pub struct DecisionRecord {
     pub at: i64,
     /// About which function.
     pub function: String,
-    /// About which version.
+    /// About which version, by the number of its revision in the store.
     pub version: u64,
+    /// How that version was shown then, where the decision is about a version and no instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// About which instance; none for decisions about a version.
     pub instance: Option<String>,
     /// Its state before.

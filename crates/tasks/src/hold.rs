@@ -124,6 +124,8 @@ impl HeldRun {
             id: envelope.map(|envelope| envelope.request.clone()).unwrap_or_default(),
             at: ran.started,
             function: function.to_owned(),
+            label: instance.as_ref().map(|instance| instance.label.clone()),
+            qualifier: None,
             version: instance.as_ref().map(|instance| instance.version.0),
             instance: ran.instance.as_deref().map(str::to_owned),
             method: envelope.map(|envelope| envelope.call.method.clone()).unwrap_or_default(),

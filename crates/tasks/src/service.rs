@@ -162,13 +162,13 @@ impl Tasks {
 }
 
 impl Shared {
-    /// There are no versions or aliases to choose from yet.
+    /// Tasks have no versions or aliases to choose from yet.
     pub(crate) fn only_latest(&self, function: &str, qualifier: &str) -> Result<(), Error> {
         if qualifier == LATEST {
             return Ok(());
         }
         let (function, qualifier) = (function.to_owned(), qualifier.to_owned());
-        Err(kip_control::Error::NoQualifier { function, qualifier }.into())
+        Err(kip_control::Error::OnlyLatest { function, qualifier }.into())
     }
 
     /// Settles how a submission is to be run.

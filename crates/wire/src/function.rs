@@ -35,8 +35,14 @@ pub enum VersionStatus {
 pub struct FunctionInfo {
     /// Its name.
     pub name: FunctionName,
-    /// The version that serves.
+    /// The version that serves, by the number of its revision in the store.
     pub version: VersionId,
+    /// How that is shown: the number of the version, or `r` and the ordinal of the revision.
+    #[serde(default)]
+    pub label: String,
+    /// Where requests without a qualifier go, with shares in percent; empty if the version that serves gets them all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traffic: Vec<(String, String)>,
     /// Instances that can serve now.
     pub hot: u32,
     /// Instances on the way there.
@@ -70,9 +76,23 @@ pub struct FunctionInfo {
     pub last_failure_code: Option<Code>,
     /// What became of the latest versions.
     pub outcomes: Vec<(VersionId, VersionStatus)>,
+    /// How these versions are shown, by the numbers of their revisions in the store.
+    #[serde(default)]
+    pub labels: BTreeMap<u64, String>,
     /// The declaration, every default filled in.
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub spec: FunctionSpec,
+}
+
+impl FunctionInfo {
+    /// How a version of it is shown.
+    pub fn label_of(&self, version: VersionId) -> String {
+        match self.labels.get(&version.0) {
+            Some(label) => label.clone(),
+            None if version == self.version => self.label.clone(),
+            None => version.to_string(),
+        }
+    }
 }
 
 /// Requests of a version that wait.
@@ -80,6 +100,9 @@ pub struct FunctionInfo {
 pub struct WaitInfo {
     /// The version.
     pub version: VersionId,
+    /// How it is shown.
+    #[serde(default)]
+    pub label: String,
     /// How many.
     pub queued: u32,
     /// How long the oldest has waited, in milliseconds.
@@ -95,8 +118,11 @@ pub struct InstanceInfo {
     pub id: InstanceId,
     /// Its function.
     pub function: FunctionName,
-    /// Its version.
+    /// Its version, by the number of its revision in the store.
     pub version: VersionId,
+    /// How that is shown.
+    #[serde(default)]
+    pub label: String,
     /// provisioned or on-demand.
     #[serde(default)]
     pub kind: String,

@@ -11,6 +11,7 @@ mod provision;
 mod server;
 mod task;
 mod usage;
+mod version;
 
 pub use function::{FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus, WaitInfo};
 pub use host::{DeviceInfo, DiskInfo, HostInfo, QuotaInfo, RestoreReport, ServerEvent};
@@ -23,3 +24,7 @@ pub use server::{
 };
 pub use task::{AcceptedTask, Attempt, StopResult, TaskCounts, TaskEvent, TaskInfo, TaskList};
 pub use usage::{Advice, FunctionUsage, LatencySummary, Measurements, Recommendation, RevisionEvidence, VersionUsage};
+pub use version::{
+    AliasInfo, AliasSettings, DeploymentPlan, FieldChange, PlannedFunction, Publication, Published, RevisionInfo,
+    Rollback, RollbackResult, TargetInfo, VersionDiff, VersionInfo,
+};

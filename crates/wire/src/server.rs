@@ -117,6 +117,9 @@ pub struct Deployment {
     /// Leave out functions that serve with the same declaration already and whose files did not change since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_unchanged: bool,
+    /// The new revisions do not serve: requests go where they went.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_traffic: bool,
     /// The variables that the manifest names as `${NAME}` under `env`, from the environment of the deployer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, String>,
@@ -138,12 +141,15 @@ pub struct DeploymentResult {
 }
 
 /// A new version.
-#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct DeployedVersion {
     /// Of which function.
     pub function: FunctionName,
-    /// Its number.
+    /// The number of its revision in the store.
     pub version: VersionId,
+    /// How it is shown: r and the ordinal of its revision.
+    #[serde(default)]
+    pub label: String,
     /// It is a job, which nobody calls.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub job: bool,

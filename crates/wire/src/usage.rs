@@ -21,6 +21,9 @@ pub struct FunctionUsage {
 pub struct VersionUsage {
     /// Which.
     pub version: VersionId,
+    /// How it is shown.
+    #[serde(default)]
+    pub label: String,
     /// Instances there were, those that live included.
     pub instances: u64,
     /// Those that live.
@@ -86,6 +89,9 @@ pub struct Recommendation {
 pub struct RevisionEvidence {
     /// The revision.
     pub version: VersionId,
+    /// How it is shown.
+    #[serde(default)]
+    pub label: String,
     /// Requests that it served.
     pub requests: u64,
     /// Those that were answered with a status of 500 or more.

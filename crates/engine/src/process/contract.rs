@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use kip_spec::function::Hook;
+use kip_spec::qualifier::LATEST;
 
 use super::{Process, expand};
 use crate::body::{Error, Order};
@@ -14,6 +15,8 @@ pub(super) const INSTANCE: &str = "KIPWAKE_INSTANCE";
 /// The variable that names the server they belong to.
 pub(super) const SERVER: &str = "KIPWAKE_SERVER";
 
+/// The variable that names their version, as it was when they were started.
+pub(super) const VERSION: &str = "KIPWAKE_VERSION";
 /// The variable that names their function.
 pub(super) const FUNCTION: &str = "KIPWAKE_FUNCTION";
 
@@ -52,6 +55,7 @@ pub(super) fn environment(order: &Order, server: &str, port: u16, more_ports: &[
         env.insert("KIPWAKE_DEVICES".to_owned(), devices.names.join(","));
     }
     env.insert(FUNCTION.to_owned(), order.function.to_string());
+    env.insert(VERSION.to_owned(), order.label.clone());
     env.insert(INSTANCE.to_owned(), order.instance.to_string());
     env.insert(SERVER.to_owned(), server.to_owned());
     expand::declared(&mut env, &order.env);
@@ -67,8 +71,10 @@ pub(super) fn headers(order: &Order) -> HeaderMap {
         }
     };
     set("x-fc-function-name", order.function.as_str());
-    set("x-fc-qualifier", "LATEST");
-    set("x-fc-version-id", &order.version.to_string());
+    // An instance is started for its version, whoever asked for it.
+    let published = order.label.bytes().all(|byte| byte.is_ascii_digit());
+    set("x-fc-qualifier", if published { &order.label } else { LATEST });
+    set("x-fc-version-id", &order.label);
     set("x-fc-region", "local");
     set("x-fc-account-id", "kipwake");
     if let Some(memory) = order.memory.map(|memory| memory.0 >> 20) {

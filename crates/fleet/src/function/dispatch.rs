@@ -4,6 +4,7 @@ use kip_spec::function::Dispatch;
 use kip_spec::{InstanceId, VersionId};
 
 use super::{FunctionCore, RequestPlace, Role};
+use crate::alias::{Alias, Pointer};
 use crate::instance::Instance;
 use crate::queue::QueuedRequest;
 use crate::why::Refusal;
@@ -19,8 +20,8 @@ impl FunctionCore {
         if let Some((refusal, _)) = self.closing {
             return refuse(refusal, effects);
         }
-        let version = match self.resolve(call.to) {
-            Ok(version) => version,
+        let (version, pinned) = match self.resolve(call.to) {
+            Ok(resolved) => resolved,
             Err(refusal) => return refuse(refusal, effects),
         };
         let Some(revision) = self.revisions.get_mut(&version) else { return refuse(Refusal::NoVersion, effects) };
@@ -41,7 +42,11 @@ impl FunctionCore {
             since: now,
             deadline: now.saturating_add(patience),
             priority: call.priority,
-            pinned: call.to != Qualifier::Latest,
+            pinned,
+            by: match call.to {
+                Qualifier::Alias(alias) => Some(alias),
+                _ => None,
+            },
         };
         if let Some(revision) = self.revisions.get_mut(&version) {
             revision.queue.push(ticket, waiting);
@@ -49,22 +54,27 @@ impl FunctionCore {
         false
     }
 
-    /// The version that a request is for.
-    fn resolve(&mut self, to: Qualifier) -> Result<VersionId, Refusal> {
+    /// The version that a request is for, and whether no other may serve it.
+    fn resolve(&mut self, to: Qualifier) -> Result<(VersionId, bool), Refusal> {
         let takes = |role: Role| matches!(role, Role::Serving | Role::Named);
-        match to {
-            Qualifier::Latest => {
-                let serving = self.revisions.iter().find(|(_, revision)| revision.role == Role::Serving);
-                serving.map(|(version, _)| *version).ok_or(Refusal::Removed)
-            }
+        let pointer = match to {
+            Qualifier::Latest => Pointer::Latest,
             Qualifier::Version(version) => {
                 let known = self.revisions.get(&version).is_some_and(|revision| takes(revision.role));
-                if known { Ok(version) } else { Err(Refusal::NoVersion) }
+                return if known { Ok((version, true)) } else { Err(Refusal::NoVersion) };
             }
-            Qualifier::Alias(alias) => {
-                self.aliases.get_mut(&alias).and_then(|alias| alias.draw()).ok_or(Refusal::NoVersion)
-            }
+            Qualifier::Alias(alias) => self.aliases.get_mut(&alias).and_then(Alias::draw).ok_or(Refusal::NoVersion)?,
+        };
+        match pointer {
+            Pointer::Version(version) => Ok((version, true)),
+            Pointer::Latest => Ok((self.serving().ok_or(Refusal::Removed)?, false)),
         }
+    }
+
+    /// The version that serves.
+    pub(super) fn serving(&self) -> Option<VersionId> {
+        let serving = self.revisions.iter().find(|(_, revision)| revision.role == Role::Serving);
+        serving.map(|(version, _)| *version)
     }
 
     /// A request leaves, from the queue or from an instance. True if that was all.

@@ -33,8 +33,8 @@ use crate::instance::Instance;
 use crate::sparse::SparseMap;
 use crate::why::{EndReason, Reason, Refusal};
 use crate::{
-    AliasNumber, Change, Class, CoreNumber, Effect, Event, FromPlacer, Now, OperationNumber, Qualifier, State, Ticket,
-    ToPlacer, Usage,
+    AliasNumber, Change, Class, CoreNumber, Draw, Effect, Event, FromPlacer, Now, OperationNumber, Qualifier, State,
+    Ticket, ToPlacer, Usage,
 };
 
 pub use backlog::Backlog;
@@ -158,7 +158,22 @@ impl FunctionCore {
                 return;
             }
             Event::Measured { version, cpu, gpu_memory } => return self.measured(now, version, cpu, gpu_memory),
-            Event::Alias { alias, targets, provisioned } => self.point(alias, &targets, provisioned),
+            Event::Alias { alias, targets, latest, provisioned, draw } => {
+                let points =
+                    (!targets.is_empty() || latest > 0).then(|| Alias::new(&targets, latest, provisioned, &draw));
+                self.point(alias, points, &targets);
+                // As above.
+                if !self.serves() {
+                    return;
+                }
+            }
+            Event::Name { version, policy } => {
+                self.call_by_itself(version, &policy);
+                if !self.serves() {
+                    return;
+                }
+            }
+            Event::Unname { version } => self.unname(version),
             Event::Remove => self.close(now, Refusal::Removed, Reason::Removed, effects),
             Event::Shutdown => self.close(now, Refusal::ShuttingDown, Reason::ShuttingDown, effects),
             Event::Observed { instance, operation, seen } => self.observed(now, instance, operation, seen, effects),
@@ -209,7 +224,6 @@ impl FunctionCore {
         use crate::scaler::Scaler;
         self.instances.is_empty()
             && self.placed.is_empty()
-            && self.aliases.is_empty()
             && self.provisions.iter().all(ProvisionedTarget::is_at_rest)
             && self.revisions.values().all(|revision| {
                 revision.queue.is_empty()
@@ -250,6 +264,11 @@ impl FunctionCore {
     /// Its versions, oldest first.
     pub fn revisions(&self) -> impl Iterator<Item = (VersionId, &Revision)> {
         self.revisions.iter().map(|(version, revision)| (*version, revision))
+    }
+
+    /// Where the draw of each alias stands, for the next core.
+    pub fn draws(&self) -> impl Iterator<Item = (AliasNumber, Draw)> {
+        self.aliases.iter().map(|(number, alias)| (*number, Draw::Continue(alias.state())))
     }
 
     /// What is provisioned, and for whom.

@@ -293,7 +293,9 @@ impl FunctionCore {
         match provisioned.qualifier {
             Qualifier::Latest if role == Some(Role::Serving) => total,
             Qualifier::Version(named) if named == version && matches!(role, Some(Role::Serving | Role::Named)) => total,
-            Qualifier::Alias(alias) => self.aliases.get(&alias).map_or(0, |alias| alias.share(total, version)),
+            Qualifier::Alias(alias) => {
+                self.aliases.get(&alias).map_or(0, |alias| alias.share(total, version, self.serving()))
+            }
             _ => 0,
         }
     }

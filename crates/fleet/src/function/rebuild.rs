@@ -37,7 +37,7 @@ impl FunctionCore {
             (fresh.backlog, fresh.backoff) = (revision.backlog, revision.backoff.clone());
             (fresh.costs, fresh.longest) = (revision.costs, revision.longest);
             if core.closing.is_none() {
-                fresh.named_minimum = revision.named_minimum;
+                (fresh.named_minimum, fresh.called) = (revision.named_minimum, revision.called);
             }
             core.revisions.insert(*version, fresh);
         }

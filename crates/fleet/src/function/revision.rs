@@ -43,6 +43,9 @@ pub struct Revision {
     pub scaler: Scalers,
     /// What its failed starts forbid.
     pub backoff: Backoff,
+    /// Requests may ask for it by itself.
+    #[serde(default)]
+    pub called: bool,
     /// Provisioned instances that aliases want of it, on top of its own minimum.
     pub named_minimum: u32,
     /// Provisioned instances that policies and calendars want of it, instead of its own minimum if that is less.
@@ -80,6 +83,7 @@ impl Revision {
             backlog: Backlog::default(),
             scaler,
             backoff: Backoff::default(),
+            called: false,
             named_minimum: 0,
             provisioned: 0,
             shrunk: false,

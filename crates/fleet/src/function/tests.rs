@@ -397,7 +397,13 @@ fn tasks_that_wait_go_over_to_the_version_that_serves_from_now_on() {
     let before = Policy { max: 1, ..policy() };
     world.deploy(1, before.clone());
     let targets = vec![crate::Target { version: VersionId(1), policy: Arc::new(before), weight: 1 }];
-    world.step(Event::Alias { alias: crate::AliasNumber(0), targets, provisioned: 0 });
+    world.step(Event::Alias {
+        alias: crate::AliasNumber(0),
+        targets,
+        latest: 0,
+        provisioned: 0,
+        draw: crate::Draw::Begin(0),
+    });
     world.backlog(3, world.now);
     world.advance(100);
     world.deploy(2, policy());

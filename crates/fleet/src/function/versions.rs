@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kip_spec::{InstanceId, VersionId};
 
 use super::{FunctionCore, Revision, Role};
-use crate::alias::Alias;
+use crate::alias::{Alias, Pointer};
 use crate::instance::Goal;
 use crate::why::{Reason, Refusal, StartFailure};
 use crate::{AliasNumber, Class, Effect, Policy, State, Target};
@@ -18,8 +18,14 @@ impl FunctionCore {
             self.step_down(candidate);
         }
         let serving = self.revisions.values().any(|revision| revision.role == Role::Serving);
-        let role = if serving && something_runs && !policy.unproven { Role::Candidate } else { Role::Serving };
-        self.revisions.insert(version, Revision::new(role, policy, true));
+        // One that served before may still have instances.
+        let proven =
+            policy.unproven || self.instances.values().any(|i| i.version == version && i.state.class() == Class::Hot);
+        let role = if serving && something_runs && !proven { Role::Candidate } else { Role::Serving };
+        match self.revisions.get_mut(&version) {
+            Some(known) => known.role = role,
+            None => self.revisions.insert(version, Revision::new(role, policy, true)),
+        }
         if role == Role::Serving {
             self.promote(now, version, effects);
         }
@@ -29,6 +35,8 @@ impl FunctionCore {
     pub(super) fn serve(&mut self, now: u64, version: VersionId, policy: Arc<Policy>, effects: &mut Vec<Effect>) {
         let revision = self.revisions.get_or_insert_with(version, || Revision::new(Role::Serving, policy, false));
         revision.role = Role::Serving;
+        self.count_named();
+        let Some(revision) = self.revisions.get(&version) else { return };
         let maximum = usize::try_from(revision.maximum()).unwrap_or(usize::MAX);
         // More than there may be: the earlier server was replacing one, which was to finish what it had and then to go.
         let own = || self.instances.values().filter(|instance| instance.version == version);
@@ -60,6 +68,8 @@ impl FunctionCore {
                 revision.backlog = backlog.unwrap_or_default();
             }
         }
+        // What aliases keep of the version that serves is kept of this one now.
+        self.count_named();
         effects.push(Effect::Promoted { version });
         self.reconcile(now, effects);
     }
@@ -96,27 +106,91 @@ impl FunctionCore {
         effects.push(Effect::VersionFailed { version, failure });
     }
 
-    /// An alias points elsewhere. Versions that only it named retire.
-    pub(super) fn point(&mut self, alias: AliasNumber, targets: &[Target], provisioned: u32) {
-        if targets.is_empty() {
-            self.aliases.remove(&alias);
-        } else {
-            self.aliases.insert(alias, Alias::new(targets, provisioned));
-        }
+    /// An alias points elsewhere. Versions that only it named retire, and its requests that were not sent yet are drawn again.
+    pub(super) fn point(&mut self, number: AliasNumber, alias: Option<Alias>, targets: &[Target]) {
         for target in targets {
-            let revision = self
-                .revisions
-                .get_or_insert_with(target.version, || Revision::new(Role::Named, target.policy.clone(), false));
-            if revision.role == Role::Retiring {
-                revision.role = Role::Named;
+            self.name(target.version, &target.policy);
+        }
+        match alias {
+            Some(mut alias) => {
+                self.draw_again(number, &mut alias);
+                self.aliases.insert(number, alias);
+            }
+            None => drop(self.aliases.remove(&number)),
+        }
+        self.count_named();
+        self.retire_unnamed();
+    }
+
+    /// What aliases keep of each version.
+    fn count_named(&mut self) {
+        let (aliases, serving) = (&self.aliases, self.serving());
+        for (version, revision) in self.revisions.iter_mut() {
+            revision.named_minimum = aliases.values().map(|alias| alias.provisioned(*version, serving)).sum();
+        }
+    }
+
+    /// Requests may ask for a version by itself.
+    pub(super) fn call_by_itself(&mut self, version: VersionId, policy: &Arc<Policy>) {
+        self.name(version, policy);
+        if let Some(revision) = self.revisions.get_mut(&version) {
+            revision.called = true;
+        }
+    }
+
+    /// They may not any more.
+    pub(super) fn unname(&mut self, version: VersionId) {
+        if let Some(revision) = self.revisions.get_mut(&version) {
+            revision.called = false;
+        }
+        self.retire_unnamed();
+    }
+
+    fn name(&mut self, version: VersionId, policy: &Arc<Policy>) {
+        let revision = self.revisions.get_or_insert_with(version, || Revision::new(Role::Named, policy.clone(), false));
+        if revision.role == Role::Retiring {
+            revision.role = Role::Named;
+        }
+    }
+
+    fn is_named(&self, version: VersionId) -> bool {
+        self.aliases.values().any(|alias| alias.versions().any(|target| target == version))
+            || self.revisions.get(&version).is_some_and(|revision| revision.called)
+    }
+
+    fn retire_unnamed(&mut self) {
+        let unnamed: Vec<VersionId> =
+            self.in_role(Role::Named).into_iter().filter(|version| !self.is_named(*version)).collect();
+        for version in unnamed {
+            if let Some(revision) = self.revisions.get_mut(&version) {
+                revision.role = Role::Retiring;
             }
         }
-        let aliases = &self.aliases;
-        for (version, revision) in self.revisions.iter_mut() {
-            revision.named_minimum = aliases.values().map(|alias| alias.provisioned(*version)).sum();
-            let named = aliases.values().any(|alias| alias.versions().any(|target| target == *version));
-            if revision.role == Role::Named && !named {
-                revision.role = Role::Retiring;
+    }
+
+    /// Requests of an alias that wait go where it points now, as far as there are places for them.
+    fn draw_again(&mut self, number: AliasNumber, alias: &mut Alias) {
+        let serving = self.serving();
+        // All of them before the first is put back, in their order.
+        let mut all = Vec::new();
+        for (from, revision) in self.revisions.iter_mut() {
+            all.extend(revision.queue.take_of(number).into_iter().map(|(ticket, waiting)| (ticket, *from, waiting)));
+        }
+        all.sort_by_key(|(ticket, ..)| *ticket);
+        for (ticket, from, mut waiting) in all {
+            let drawn = match alias.draw() {
+                Some(Pointer::Version(version)) => Some((version, true)),
+                Some(Pointer::Latest) => serving.map(|version| (version, false)),
+                None => None,
+            };
+            let free = drawn.filter(|(version, _)| {
+                let to = self.revisions.get(version);
+                to.is_some_and(|to| to.queue.depth() < to.policy.queue_depth)
+            });
+            let (to, pinned) = free.unwrap_or((from, waiting.pinned));
+            waiting.pinned = pinned;
+            if let Some(revision) = self.revisions.get_mut(&to) {
+                revision.queue.push(ticket, waiting);
             }
         }
     }
@@ -127,6 +201,7 @@ impl FunctionCore {
         self.provisions.clear();
         for revision in self.revisions.values_mut() {
             (revision.role, revision.named_minimum, revision.provisioned) = (Role::Retiring, 0, 0);
+            revision.called = false;
             while let Some((ticket, _)) = revision.queue.pop() {
                 effects.push(Effect::Refuse { ticket, refusal });
             }
@@ -138,9 +213,9 @@ impl FunctionCore {
         self.revisions.iter().filter(|(_, revision)| revision.role == role).map(|(version, _)| *version).collect()
     }
 
-    /// A version is no longer what `LATEST` means; aliases may still name it.
+    /// A version is no longer what `LATEST` means; it may still be named.
     fn step_down(&mut self, version: VersionId) {
-        let named = self.aliases.values().any(|alias| alias.versions().any(|target| target == version));
+        let named = self.is_named(version);
         if let Some(revision) = self.revisions.get_mut(&version) {
             revision.role = if named { Role::Named } else { Role::Retiring };
         }

@@ -1,5 +1,7 @@
 //! What a host promises, with steps that fail on purpose.
 
+mod aliases;
+
 use super::*;
 use crate::function::tests::policy;
 use crate::why::EndReason;

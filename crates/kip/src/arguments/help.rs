@@ -7,11 +7,11 @@ use super::Arguments;
 
 /// The commands, by what they are for. A test compares this with the commands that there are.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Functions", &["up", "deploy", "invoke", "run", "ls", "inspect", "rm"]),
+    ("Functions", &["up", "deploy", "plan", "rollback", "version", "alias", "invoke", "run", "ls", "inspect", "rm"]),
     ("What happens", &["ps", "top", "logs", "requests", "why", "usage"]),
     ("Work and scaling", &["task", "job", "provision", "scaler", "advise", "rotate"]),
     ("The server", &["start", "serve", "stop", "doctor", "config", "service", "backup", "restore"]),
-    ("Access and more", &["key", "audit", "device", "schema", "completion", "version"]),
+    ("Access and more", &["key", "audit", "device", "schema", "completion"]),
 ];
 
 /// Exit codes, as the help and docs/README.md have them.
@@ -107,7 +107,14 @@ mod tests {
     #[test]
     fn nouns_are_singular_with_their_plural_as_alias() {
         let command = command();
-        for (noun, plural) in [("task", "tasks"), ("job", "jobs"), ("key", "keys"), ("device", "devices")] {
+        for (noun, plural) in [
+            ("task", "tasks"),
+            ("job", "jobs"),
+            ("alias", "aliases"),
+            ("version", "versions"),
+            ("key", "keys"),
+            ("device", "devices"),
+        ] {
             let found = command.find_subcommand(plural).map(Command::get_name);
             assert_eq!(found, Some(noun));
         }

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::arguments::Deploy;
 use crate::client::Client;
+use crate::commands::versions;
 use crate::output::Output;
 use crate::problem::{self, Problems, warning};
 use crate::progress::{Progress, interruptible};
@@ -23,9 +24,16 @@ const SETTLED: u32 = 4;
 const LATE: u64 = 10_000;
 
 pub(crate) async fn run(client: &Client, options: &Deploy, output: Output) -> anyhow::Result<()> {
-    let how = Deploying { only: options.only.clone(), start: options.wait, keep_unchanged: false };
+    let (only, start, no_traffic) = (options.only.clone(), options.wait, options.no_traffic);
+    let how = Deploying { only, start, no_traffic, ..Deploying::default() };
     let made = deploy(client, &options.path, how, output).await?;
-    let states = if options.no_wait { BTreeMap::new() } else { wait(client, &made, options.wait, output).await? };
+    let states = match options.no_wait || no_traffic {
+        true => BTreeMap::new(),
+        false => wait(client, &made, options.wait, output).await?,
+    };
+    for deployed in made.deployed.iter().filter(|deployed| !deployed.job) {
+        versions::name(client, deployed, options, output).await?;
+    }
     let gateway = client.about().await?.gateway;
     let outcomes: Vec<Outcome<'_>> = made
         .deployed
@@ -44,6 +52,8 @@ pub(crate) struct Deploying {
     pub(crate) start: bool,
     /// Leave out functions that serve with the same declaration and files already.
     pub(crate) keep_unchanged: bool,
+    /// The new revisions do not serve.
+    pub(crate) no_traffic: bool,
 }
 
 /// How far a version has come.
@@ -68,7 +78,7 @@ struct Outcome<'a> {
 
 impl Outcome<'_> {
     fn line(&self, gateway: SocketAddr) -> String {
-        let DeployedVersion { function, version, job } = self.made;
+        let DeployedVersion { function, label: version, job, .. } = self.made;
         if *job {
             return format!("{function} {version} is a job: kip job show {function}\n");
         }
@@ -85,13 +95,23 @@ impl Outcome<'_> {
 pub(crate) async fn deploy(
     client: &Client,
     path: &Path,
-    Deploying { only, start, keep_unchanged }: Deploying,
+    how: Deploying,
     output: Output,
 ) -> anyhow::Result<DeploymentResult> {
+    let made: DeploymentResult = client.post("/api/v1/deployments", &deployment(path, how)?).await?;
+    made.warnings.iter().for_each(|one| output.remark(&warning(one)));
+    Ok(made)
+}
+
+/// A manifest with all that the server needs to read it.
+pub(crate) fn deployment(
+    path: &Path,
+    Deploying { only, start, keep_unchanged, no_traffic }: Deploying,
+) -> anyhow::Result<Deployment> {
     let (file, directory) = manifest_file(path)?;
     let text = read_text(&file)?;
     let needs = kip_manifest::needs(&text);
-    let deployment = Deployment {
+    Ok(Deployment {
         file: file.display().to_string(),
         variables: variables(&needs),
         env_files: env_files(&needs, &directory)?,
@@ -101,10 +121,8 @@ pub(crate) async fn deploy(
         start,
         once: false,
         keep_unchanged,
-    };
-    let made: DeploymentResult = client.post("/api/v1/deployments", &deployment).await?;
-    made.warnings.iter().for_each(|one| output.remark(&warning(one)));
-    Ok(made)
+        no_traffic,
+    })
 }
 
 /// Reads a manifest as the server will, so that what is wrong with it is known before a server is started for it.
@@ -244,7 +262,7 @@ async fn wait_for(
                 if info.failed_starts > 0 || late {
                     return Err(not_started(made, &info, ready, wanted, waited).into());
                 }
-                let (function, version, starting) = (&made.function, made.version, info.starting);
+                let (function, version, starting) = (&made.function, &made.label, info.starting);
                 progress.say(&format!("{function} {version}: {ready} of {wanted} ready, {starting} starting"));
             }
             Some(VersionStatus::Failed { code, why, detail }) => {
@@ -258,7 +276,7 @@ async fn wait_for(
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
-                let serving = &info.version;
+                let serving = &info.label;
                 let before = match () {
                     () if info.hot + info.asleep > 0 && displaces => {
                         format!("{serving} had stopped for it and serves again")
@@ -267,13 +285,14 @@ async fn wait_for(
                     () if info.starting > 0 => format!("{serving} had stopped for it and starts again"),
                     () => format!("{serving} serves, and its next request starts an instance"),
                 };
-                let message = format!("{} {} did not become ready: {why}; {before}", made.function, made.version);
+                let message = format!("{} {} did not become ready: {why}; {before}", made.function, made.label);
                 let hint =
                     format!("`kip logs {}` shows what the program wrote; fix it and deploy again", made.function);
                 return Err(Problem::new(*code, message).cause(detail).hint(hint).into());
             }
             Some(VersionStatus::Replaced { by }) => {
-                let message = format!("{by} of {} was deployed before {} served", made.function, made.version);
+                let by = info.label_of(*by);
+                let message = format!("{by} of {} was deployed before {} served", made.function, made.label);
                 return Err(Problem::new(code::VERSION_REPLACED, message)
                     .hint(format!("`kip inspect {}` shows which version serves", made.function))
                     .into());
@@ -281,7 +300,7 @@ async fn wait_for(
             Some(VersionStatus::Candidate) => {
                 let waits = info.waits.iter().find(|wait| wait.version == made.version);
                 let why = waits.map_or_else(|| "its first instance starts".to_owned(), |wait| wait.why.clone());
-                progress.say(&format!("{} {}: {why}", made.function, made.version));
+                progress.say(&format!("{} {}: {why}", made.function, made.label));
             }
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -290,7 +309,7 @@ async fn wait_for(
 
 /// It is deployed, but what it keeps does not start.
 fn not_started(made: &DeployedVersion, info: &FunctionInfo, ready: u32, wanted: u32, waited: u64) -> Problem {
-    let (function, version) = (&made.function, made.version);
+    let (function, version) = (&made.function, &made.label);
     let (code, cause) = match (&info.last_failure, info.last_failure_code) {
         (Some(failure), Some(code)) => (code, failure.clone()),
         _ => (code::NEVER_READY, format!("{ready} of {wanted} instances are ready after {}", Millis(waited))),

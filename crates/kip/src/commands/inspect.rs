@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use kip_control::DecisionRecord;
 use kip_host::clock::wall_millis;
 use kip_spec::function::{GpuNeed, HttpAuth, Instances, Program};
-use kip_spec::{InstanceId, Millis, people};
+use kip_spec::{InstanceId, Millis, VersionId, people};
 use kip_wire::{FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus};
 use serde::Serialize;
 
@@ -39,7 +39,7 @@ impl Lines {
 
 fn instance(info: &InstanceInfo) -> String {
     let mut lines = Lines::default();
-    lines.add("instance", format!("{} of {} {}", info.id, info.function, info.version));
+    lines.add("instance", format!("{} of {} {}", info.id, info.function, info.label));
     lines.add("state", format!("{} for {}", info.state, millis(info.for_ms)));
     lines.add("kind", &info.kind);
     lines.add("waits for", info.waits_for.as_deref().unwrap_or_default());
@@ -60,8 +60,10 @@ fn function(info: &FunctionInfo, gateway: &str) -> String {
     let mut lines = Lines::default();
     lines.add(if spec.job.is_some() { "job" } else { "function" }, &info.name);
     let newer = info.outcomes.last().filter(|(version, _)| *version != info.version);
-    let newer = newer.map(|(version, status)| format!("; {version} {}", status_text(status))).unwrap_or_default();
-    lines.add("serves", format!("{}{newer}", info.version));
+    let newer = newer.map(|(version, status)| format!("; {} {}", info.label_of(*version), status_text(info, status)));
+    lines.add("serves", format!("{}{}", info.label, newer.unwrap_or_default()));
+    let traffic: Vec<String> = info.traffic.iter().map(|(to, percent)| format!("{to} {percent} %")).collect();
+    lines.add("traffic", traffic.join(", "));
     if spec.job.is_none() {
         lines.add("url", format!("http://{gateway}/f/{}/", info.name));
     }
@@ -122,11 +124,11 @@ fn function(info: &FunctionInfo, gateway: &str) -> String {
     lines.0 + &format!("{:<13}kip why {1}, kip logs {1}, kip inspect {1} -o json\n", "more", info.name)
 }
 
-fn status_text(status: &VersionStatus) -> String {
+fn status_text(info: &FunctionInfo, status: &VersionStatus) -> String {
     match status {
         VersionStatus::Candidate => "is starting".to_owned(),
         VersionStatus::Serving => "served".to_owned(),
-        VersionStatus::Replaced { by } => format!("was replaced by {by}"),
+        VersionStatus::Replaced { by } => format!("was replaced by {}", info.label_of(*by)),
         VersionStatus::Failed { why, .. } => format!("failed: {why}"),
     }
 }
@@ -158,7 +160,7 @@ pub(crate) async fn why(client: &Client, options: &WhyArguments, output: Output)
 fn present(info: &FunctionInfo, decisions: &[DecisionRecord]) -> String {
     let mut text = format!(
         "{} {}: {} hot, {} starting, {} asleep; {} in flight",
-        info.name, info.version, info.hot, info.starting, info.asleep, info.in_flight
+        info.name, info.label, info.hot, info.starting, info.asleep, info.in_flight
     );
     if info.queued > 0 {
         let age = info.oldest_waiting_ms.map(millis).unwrap_or_default();
@@ -186,9 +188,10 @@ fn present(info: &FunctionInfo, decisions: &[DecisionRecord]) -> String {
         text.push_str(&format!("reminder: {reminder}\n"));
     }
     for wait in &info.waits {
-        text.push_str(&format!("requests of {} wait because {}\n", wait.version, wait.why));
+        text.push_str(&format!("requests of {} wait because {}\n", wait.label, wait.why));
     }
     if let Some(version) = info.crash_loop {
+        let version = info.label_of(version);
         text.push_str(&format!("{version} is in a crash loop: it is tried again, with longer and longer pauses\n"));
     }
     if info.failed_starts > 0 {
@@ -204,7 +207,13 @@ fn present(info: &FunctionInfo, decisions: &[DecisionRecord]) -> String {
 
 /// One decision in a line, with the program's last lines below where a start failed.
 pub(crate) fn decision_line(decision: &DecisionRecord) -> String {
-    let who = decision.instance.clone().unwrap_or_else(|| format!("version v{}", decision.version));
+    let who = decision.instance.clone().unwrap_or_else(|| match decision.version {
+        0 => "function".to_owned(),
+        version => {
+            let label = decision.label.clone().unwrap_or_else(|| VersionId(version).to_string());
+            format!("version {label}")
+        }
+    });
     let step = match &decision.from {
         Some(from) => format!("{from} → {}", decision.to),
         None => decision.to.clone(),

@@ -16,7 +16,7 @@ pub(crate) async fn functions(client: &Client, output: Output) -> anyhow::Result
         let row = |info: &FunctionInfo| {
             vec![
                 info.name.to_string(),
-                info.version.to_string(),
+                info.label.clone(),
                 info.hot.to_string(),
                 info.starting.to_string(),
                 info.asleep.to_string(),
@@ -33,7 +33,7 @@ pub(crate) async fn functions(client: &Client, output: Output) -> anyhow::Result
         let mut text = table(&header, &rows);
         for info in functions {
             if let Some(version) = info.crash_loop {
-                let name = &info.name;
+                let (name, version) = (&info.name, info.label_of(version));
                 text.push_str(&format!("{name} {version} is in a crash loop: `kip why {name}` tells more\n"));
             }
         }
@@ -82,7 +82,7 @@ impl Snapshot {
             let mut row = vec![
                 info.id.to_string(),
                 info.function.to_string(),
-                info.version.to_string(),
+                info.label.clone(),
                 state(info),
                 millis(info.for_ms),
                 info.kind.clone(),

@@ -26,8 +26,9 @@ pub(crate) mod survival;
 pub(crate) mod tasks;
 pub(crate) mod top;
 pub(crate) mod usage;
+pub(crate) mod versions;
 
-use crate::arguments::{Command, Connection, Scaler};
+use crate::arguments::{Command, Connection, Scaler, VersionArguments};
 use crate::client::Client;
 use crate::output::Output;
 
@@ -39,9 +40,16 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Ps(options) => list::instances(&Client::find(connection)?, &options, output).await,
         Command::Top(options) => top::run(&Client::find(connection)?, &options, output).await,
         Command::Start(options) => start::run(connection, &options, output).await,
-        Command::Version => output.result(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") }), |_| {
-            format!("kip {}\n", env!("CARGO_PKG_VERSION"))
-        }),
+        Command::Version(VersionArguments { command: Some(command) }) => {
+            versions::run(&Client::find(connection)?, &command, output).await
+        }
+        Command::Plan(options) => versions::plan(&Client::find(connection)?, &options, output).await,
+        Command::Rollback(options) => versions::rollback(&Client::find(connection)?, &options, output).await,
+        Command::Alias(command) => versions::alias(&Client::find(connection)?, &command, output).await,
+        Command::Version(VersionArguments { command: None }) => output
+            .result(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") }), |_| {
+                format!("kip {}\n", env!("CARGO_PKG_VERSION"))
+            }),
         Command::Completion(options) => completion(options.shell, output),
         Command::Requests(options) => requests::run(&Client::find(connection)?, &options, output).await,
         Command::Why(options) => inspect::why(&Client::find(connection)?, &options, output).await,

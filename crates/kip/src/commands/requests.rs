@@ -33,6 +33,7 @@ fn query(options: &Requests) -> Result<String, Problem> {
         ("kind", &options.kind),
         ("instance", &options.instance),
         ("version", &options.version),
+        ("qualifier", &options.qualifier),
         ("slower_than", &options.slower_than),
         ("outcome", &options.outcome),
         ("id", &options.id),
@@ -65,6 +66,7 @@ fn request_table(requests: &[RequestRecord]) -> String {
         vec![
             clock(record.at),
             record.function.clone(),
+            version(record),
             record.method.clone(),
             shorten(&record.path, 32),
             if record.status == 0 { record.outcome.clone() } else { record.status.to_string() },
@@ -83,6 +85,7 @@ fn request_table(requests: &[RequestRecord]) -> String {
         &[
             "TIME",
             "FUNCTION",
+            "VERSION",
             "METHOD",
             "PATH",
             "STATUS",
@@ -97,6 +100,15 @@ fn request_table(requests: &[RequestRecord]) -> String {
         ],
         &rows,
     )
+}
+
+/// The version that served it, behind the qualifier that it came with.
+fn version(record: &RequestRecord) -> String {
+    let version = record.label.clone().or_else(|| Some(format!("v{}", record.version?))).unwrap_or_default();
+    match &record.qualifier {
+        Some(qualifier) if *qualifier != version => format!("{qualifier} {version}").trim_end().to_owned(),
+        _ => version,
+    }
 }
 
 fn shorten(text: &str, most: usize) -> String {

@@ -16,7 +16,7 @@ pub(crate) async fn run(client: &Client, options: &Run, output: Output) -> anyho
     name.parse::<FunctionName>().map_err(|error| {
         Problem::new(code::COMMAND_INPUT, format!("`{name}` cannot be a job's name"))
             .cause(error.to_string())
-            .hint("use 1 to 63 letters, digits, `-` or `_`, beginning with a letter: --name NAME")
+            .hint("use 1 to 64 letters, digits, `-` or `_`, beginning with a letter or `_`: --name NAME")
     })?;
     spare(client, &name).await?;
     let text = manifest(options, &name)?;
@@ -32,6 +32,7 @@ pub(crate) async fn run(client: &Client, options: &Run, output: Output) -> anyho
         start: false,
         once: true,
         keep_unchanged: false,
+        no_traffic: false,
     };
     let _made: DeploymentResult = client.post("/api/v1/deployments", &deployment).await?;
     follow(client, &name, options.detach, output).await

@@ -17,11 +17,11 @@ fn shown(usage: &FunctionUsage) -> String {
     for version in &usage.versions {
         for (kind, states) in &version.times {
             for (state, time) in states {
-                rows.push(vec![version.version.to_string(), kind.clone(), state.clone(), millis(*time)]);
+                rows.push(vec![version.label.clone(), kind.clone(), state.clone(), millis(*time)]);
             }
         }
         let all = format!("{} of {} live, {} served", version.living, version.instances, version.served);
-        rows.push(vec![version.version.to_string(), "all".to_owned(), all, millis(version.total_ms)]);
+        rows.push(vec![version.label.clone(), "all".to_owned(), all, millis(version.total_ms)]);
     }
     format!("since {}\n{}", clock(since), table(&["VERSION", "KIND", "STATE", "#TIME"], &rows))
 }

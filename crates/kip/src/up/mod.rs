@@ -122,11 +122,11 @@ pub(crate) async fn show(client: &Client, path: &Path, prove: bool, output: Outp
     let mut made = deploy::deploy(client, path, how, output).await?;
     deploy::wait(client, &made, false, output).await?;
     let about = client.about().await?;
-    let names: Vec<String> = made.deployed.iter().map(|made| format!("{} {}", made.function, made.version)).collect();
+    let names: Vec<String> = made.deployed.iter().map(|made| format!("{} {}", made.function, made.label)).collect();
     if !names.is_empty() {
         output.say(&format!("Deployed  {}", names.join(", ")));
     }
-    let same: Vec<String> = made.unchanged.iter().map(|made| format!("{} {}", made.function, made.version)).collect();
+    let same: Vec<String> = made.unchanged.iter().map(|made| format!("{} {}", made.function, made.label)).collect();
     if !same.is_empty() {
         output.say(&format!("Unchanged {}: instances stay as they are", same.join(", ")));
     }

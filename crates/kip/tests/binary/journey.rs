@@ -128,8 +128,8 @@ fn every_command_speaks_json_and_keeps_remarks_apart() {
         (&["ls"][..], "FUNCTION"),
         (&["ps"], "INSTANCE"),
         (&["requests"], "TIME"),
-        (&["why", "f"], "f v2: 1 hot, 0 starting, 0 asleep; 0 in flight"),
-        (&["inspect", "f"], "function     f\nserves       v2"),
+        (&["why", "f"], "f r2: 1 hot, 0 starting, 0 asleep; 0 in flight"),
+        (&["inspect", "f"], "function     f\nserves       r2"),
         (&["config", "show"], "SETTING"),
     ] {
         let ran = server.kip(arguments).ok();

@@ -36,3 +36,4 @@ mod support;
 mod tasks;
 mod tasks_faults;
 mod tenants;
+mod versions;

@@ -175,7 +175,7 @@ fn provisioned_from_outside_in_the_words_of_function_compute() {
     for words in [["put", "f", "--target", "1"].as_slice(), &["get", "f"], &["rm", "f"]] {
         for qualifier in ["prod", "v999"] {
             let refused = server.kip(&[&["provision"], words, &["--qualifier", qualifier]].concat());
-            refused.failed(&["KW-3007", "no version or alias", qualifier, "there are no aliases yet", "LATEST"]);
+            refused.failed(&["KW-3007", "no version or alias", qualifier, "kip alias ls f", "LATEST"]);
         }
     }
     server.ask(&["provision", "rm", "f"]);

@@ -102,7 +102,7 @@ fn what_a_failed_version_displaced_comes_back() {
     let before = server.until_state("ready")["version"].clone();
 
     let failed = server.try_deploy(&manifest(&[function("f", &["--exit-now", "3"], HALF)]));
-    failed.failed(&["KW-1024", "ends before the new one starts", "KW-4003", "v1 had stopped for it and "]);
+    failed.failed(&["KW-1024", "ends before the new one starts", "KW-4003", "r1 had stopped for it and "]);
     let back = until("the version before is there without a request", || {
         server.instances().into_iter().find(|line| line["state"] == "ready")
     });
@@ -135,7 +135,7 @@ fn recreate_ends_the_one_before_first() {
     };
     assert!(at(1, "gone") < at(2, "requested"), "{decisions:#?}");
     let failed = server.try_deploy(&manifest(&[function("f", &["--exit-now", "3"], settings)]));
-    failed.failed(&["KW-4003", "v2 had stopped for it and "]);
+    failed.failed(&["KW-4003", "r2 had stopped for it and "]);
     assert_eq!(get(&server, "f"), 200);
 }
 
@@ -145,11 +145,11 @@ fn a_deployment_says_what_is_true() {
     let deploy =
         |arguments: &[&str], settings: &str| server.try_deploy(&manifest(&[function("f", arguments, settings)]));
     let first = deploy(&[], "").ok();
-    assert!(first.stdout.contains("f v1 is deployed, not started: its first request starts it"), "{first:?}");
+    assert!(first.stdout.contains("f r1 is deployed, not started: its first request starts it"), "{first:?}");
     assert!(server.instances().is_empty());
 
     let kept = deploy(&[], "instances: {min: 1}").ok();
-    assert!(kept.stdout.contains("f v2 serves "), "{kept:?}");
+    assert!(kept.stdout.contains("f r2 serves "), "{kept:?}");
     assert_eq!(server.instances().len(), 1, "a minimum is waited for");
     server.kip(&["rm", "f"]).ok();
     server.until_no_instance();

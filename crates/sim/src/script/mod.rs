@@ -7,7 +7,7 @@ mod declaration;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use kip_fleet::{AliasNumber, Event, Inventory, Kind, Now, Placer, ProbeFailure, Ticket};
+use kip_fleet::{AliasNumber, Draw, Event, Inventory, Kind, Now, Placer, ProbeFailure, Ticket};
 use kip_spec::{Bytes, InstanceId, Millis};
 
 use crate::fate::{FateSource, OperationEnd, ScriptedFates};
@@ -95,7 +95,9 @@ impl Stage {
             ["alias", name, targets @ ..] => {
                 let function = self.function(name)?;
                 let (targets, provisioned) = declaration::alias(&self.world.cells[function], targets)?;
-                self.world.step(function, Event::Alias { alias: AliasNumber(0), targets, provisioned });
+                let draw = Draw::Begin(0);
+                self.world
+                    .step(function, Event::Alias { alias: AliasNumber(0), targets, latest: 0, provisioned, draw });
             }
             ["rotate", name] => {
                 let function = self.function(name)?;

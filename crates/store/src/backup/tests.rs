@@ -121,6 +121,7 @@ async fn records_come_back_when_asked_for() {
             at,
             function: "a".to_owned(),
             version: 1,
+            label: None,
             instance: None,
             from: None,
             to: "ready".to_owned(),

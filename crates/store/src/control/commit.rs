@@ -2,19 +2,24 @@
 
 use kip_spec::function::FunctionSpec;
 use kip_spec::scaling::Fc;
-use kip_spec::{FunctionName, VersionId};
+use kip_spec::{AliasName, FunctionName, VersionId};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::change::{Change, CommittedChange, Effect, Proposal, StoredRevision};
 use crate::ids::{FunctionId, Object, Seq};
 use crate::keys;
+use crate::version::{AliasTarget, StoredAlias, StoredVersion, TrafficShare};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 /// Documents that no revision was made from any more.
 pub(super) const DROP_DOCUMENTS: &str = "DELETE FROM documents WHERE id NOT IN (SELECT document FROM revisions)";
-/// Earlier revisions of a function that are kept.
-pub(super) const KEPT_REVISIONS: u32 = 50;
+/// The newest revisions of a function are kept, however old they are.
+const NEWEST: u32 = 10;
+/// Those that are younger than this are kept too, milliseconds.
+const YOUNG: i64 = 30 * 24 * 60 * 60 * 1_000;
+/// But not more than so many: a script may deploy every minute.
+const MOST: u32 = 1_000;
 /// Rows of `changes` that are kept.
 const KEPT_CHANGES: u32 = 10_000;
 /// The kind of provisioned instances in `settings`.
@@ -76,11 +81,17 @@ fn objects(change: &Change) -> String {
             let all: Vec<String> = specs.iter().map(|spec| Object::Function(spec.name.clone()).to_string()).collect();
             all.join(" ")
         }
-        Change::Serve { function, .. } | Change::RemoveFunction(function) => {
+        Change::Serve { function, .. } | Change::RemoveFunction(function) | Change::Rollback(function) => {
             Object::Function(function.clone()).to_string()
         }
         Change::PutProvision { function, qualifier, .. } | Change::RemoveProvision { function, qualifier } => {
             provision(function, qualifier).to_string()
+        }
+        // The number is not known yet, where the version is new.
+        Change::PublishVersion { function, .. } => format!("version/{function}"),
+        Change::RemoveVersion { function, number } => format!("version/{function}/{number}"),
+        Change::PutAlias { function, name, .. } | Change::RemoveAlias { function, name } => {
+            Object::Alias(function.clone(), name.clone()).to_string()
         }
         // The number of a new key is not known yet; its name is.
         Change::PutKey(key) if key.id == 0 => format!("key/{}", key.name),
@@ -103,6 +114,13 @@ pub(super) fn rev(c: &Connection, object: &Object) -> Result<Seq> {
                 |row| row.get(0),
             )
             .optional()?,
+        Object::Alias(function, name) => c
+            .query_row(
+                "SELECT a.rev FROM aliases a JOIN functions f ON f.id = a.function WHERE f.name = ?1 AND a.name = ?2",
+                [function.as_str(), name.as_str()],
+                |row| row.get(0),
+            )
+            .optional()?,
         Object::Key(id) => {
             c.query_row("SELECT rev FROM keys WHERE id = ?1", [signed(*id)], |row| row.get(0)).optional()?
         }
@@ -113,28 +131,84 @@ pub(super) fn rev(c: &Connection, object: &Object) -> Result<Seq> {
 fn apply(c: &Connection, seq: Seq, at: i64, change: &Change) -> Result<Effect> {
     let done = |changed: bool| if changed { Effect::Done } else { Effect::Nothing };
     match change {
-        Change::Deploy { specs, document, facade } => deploy(c, seq, at, specs, document, facade),
+        Change::Deploy { specs, document, facade, traffic, held: true, keep } => {
+            debug_assert!(traffic.is_empty(), "a deployment without traffic moves none");
+            deploy(c, seq, at, specs, (document, facade), (true, keep))
+        }
+        Change::Deploy { specs, document, facade, traffic, held: false, keep } => {
+            let effect = deploy(c, seq, at, specs, (document, facade), (false, keep))?;
+            specs.iter().try_for_each(|spec| put_traffic(c, &spec.name, traffic.get(&spec.name)))?;
+            Ok(effect)
+        }
         Change::Serve { function, revision } => serve(c, function, *revision).map(done),
         Change::RemoveFunction(function) => remove_function(c, function).map(done),
         Change::PutProvision { function, qualifier, settings } => {
             put_provision(c, seq, function, qualifier, settings).map(done)
         }
         Change::RemoveProvision { function, qualifier } => remove_provision(c, function, qualifier).map(done),
+        Change::Rollback(function) => rollback(c, seq, function),
+        Change::PublishVersion { function, revision, description } => {
+            let published = publish(c, at, function, *revision, description)?;
+            Ok(published.map_or(Effect::Nothing, Effect::Published))
+        }
+        Change::RemoveVersion { function, number } => {
+            let Some(id) = id_of(c, function)? else { return Ok(Effect::Nothing) };
+            let remove = "DELETE FROM versions WHERE function = ?1 AND number = ?2";
+            Ok(done(c.execute(remove, params![id, signed(*number)])? > 0))
+        }
+        Change::PutAlias { function, name, targets, description } => {
+            Ok(put_alias(c, seq, function, name, targets, description)?.map_or(Effect::Nothing, Effect::Alias))
+        }
+        Change::RemoveAlias { function, name } => {
+            let Some(id) = id_of(c, function)? else { return Ok(Effect::Nothing) };
+            let remove = "DELETE FROM aliases WHERE function = ?1 AND name = ?2";
+            Ok(done(c.execute(remove, params![id, name.as_str()])? > 0))
+        }
         Change::PutKey(key) => keys::put(c, key, seq).map(Effect::Key),
         Change::RemoveKey(id) => keys::remove(c, *id).map(done),
     }
 }
 
-fn deploy(c: &Connection, seq: Seq, at: i64, specs: &[FunctionSpec], document: &str, facade: &str) -> Result<Effect> {
+/// Deletes the revisions of a function that nothing needs: not those that serve, that are published, that an alias points at, of which
+/// instances live, the newest, and the young.
+const COLLECT: &str = "DELETE FROM revisions WHERE function = ?1
+     AND id IS NOT (SELECT serving FROM functions WHERE id = ?1)
+     AND id IS NOT (SELECT before FROM functions WHERE id = ?1)
+     AND id NOT IN (SELECT id FROM revisions WHERE function = ?1 ORDER BY id DESC LIMIT ?2)
+     AND (created < ?3 OR id NOT IN (SELECT id FROM revisions WHERE function = ?1 ORDER BY id DESC LIMIT ?4))
+     AND id NOT IN (SELECT revision FROM versions WHERE function = ?1)
+     AND id NOT IN (SELECT t.value ->> '$.revision' FROM aliases a, json_each(a.targets) t
+                    WHERE a.function = ?1 AND t.value ->> '$.revision' IS NOT NULL)
+     AND id NOT IN (SELECT t.value ->> '$.revision' FROM aliases a, json_each(a.before) t
+                    WHERE a.function = ?1 AND t.value ->> '$.revision' IS NOT NULL)
+     AND id NOT IN (SELECT value FROM json_each(?5))";
+
+fn deploy(
+    c: &Connection,
+    seq: Seq,
+    at: i64,
+    specs: &[FunctionSpec],
+    (document, facade): (&str, &str),
+    (held, keep): (bool, &[VersionId]),
+) -> Result<Effect> {
+    let keep = serde_json::to_string(keep).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     // Once for all of them: a document may declare thousands of functions.
     c.execute("INSERT INTO documents (text, facade) VALUES (?1, ?2)", [document, facade])?;
     let document = c.last_insert_rowid();
-    let made = specs.iter().map(|spec| add_revision(c, seq, at, spec, document)).collect::<Result<Vec<_>>>()?;
+    let made =
+        specs.iter().map(|spec| add_revision(c, seq, at, spec, document, (held, &keep))).collect::<Result<Vec<_>>>()?;
     c.execute(DROP_DOCUMENTS, [])?;
     Ok(Effect::Deployed(made))
 }
 
-fn add_revision(c: &Connection, seq: Seq, at: i64, spec: &FunctionSpec, document: i64) -> Result<StoredRevision> {
+fn add_revision(
+    c: &Connection,
+    seq: Seq,
+    at: i64,
+    spec: &FunctionSpec,
+    document: i64,
+    (held, keep): (bool, &str),
+) -> Result<StoredRevision> {
     let text = serde_json::to_string(spec).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     // References are checked at the commit: the function's row comes first, because its id is needed.
     let function: i64 = c
@@ -149,13 +223,10 @@ fn add_revision(c: &Connection, seq: Seq, at: i64, spec: &FunctionSpec, document
     c.prepare_cached("INSERT INTO revisions (function, ordinal, spec, document, created) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![function, ordinal, text, document, at])?;
     let id = c.last_insert_rowid();
-    c.prepare_cached("UPDATE functions SET desired = ?2 WHERE id = ?1")?.execute([function, id])?;
-    c.prepare_cached(
-        "DELETE FROM revisions WHERE function = ?1
-         AND id IS NOT (SELECT serving FROM functions WHERE id = ?1)
-         AND id NOT IN (SELECT id FROM revisions WHERE function = ?1 ORDER BY id DESC LIMIT ?2)",
-    )?
-    .execute(params![function, KEPT_REVISIONS])?;
+    if !held {
+        c.prepare_cached("UPDATE functions SET desired = ?2 WHERE id = ?1")?.execute([function, id])?;
+    }
+    c.prepare_cached(COLLECT)?.execute(params![function, NEWEST, at - YOUNG, MOST, keep])?;
     Ok(StoredRevision {
         id: VersionId(id.unsigned_abs()),
         function: FunctionId(function.unsigned_abs()),
@@ -164,9 +235,22 @@ fn add_revision(c: &Connection, seq: Seq, at: i64, spec: &FunctionSpec, document
     })
 }
 
+/// What served before is to serve again.
+fn rollback(c: &Connection, seq: Seq, function: &FunctionName) -> Result<Effect> {
+    let query = "SELECT r.id, r.function, r.ordinal, r.spec FROM functions f JOIN revisions r ON r.id = f.before
+                 WHERE f.name = ?1";
+    let Some(before) = c.query_row(query, [function.as_str()], super::read::revision_of).optional()? else {
+        return Ok(Effect::Nothing);
+    };
+    let update = "UPDATE functions SET desired = ?2, rev = ?3 WHERE name = ?1";
+    c.execute(update, params![function.as_str(), signed(before.id.0), signed(seq.0)])?;
+    Ok(Effect::Deployed(vec![before]))
+}
+
 /// The function or the revision may have been removed since the revision proved itself.
 fn serve(c: &Connection, function: &FunctionName, revision: VersionId) -> Result<bool> {
-    let serve = "UPDATE functions SET serving = ?2 WHERE name = ?1
+    // What served before is what a rollback returns to; to serve once more changes nothing of that.
+    let serve = "UPDATE functions SET before = iif(serving = ?2, before, serving), serving = ?2 WHERE name = ?1
                  AND EXISTS (SELECT 1 FROM revisions WHERE id = ?2 AND function = functions.id)";
     Ok(c.execute(serve, params![function.as_str(), signed(revision.0)])? > 0)
 }
@@ -177,11 +261,58 @@ fn id_of(c: &Connection, function: &FunctionName) -> Result<Option<i64>> {
 
 fn remove_function(c: &Connection, function: &FunctionName) -> Result<bool> {
     let Some(id) = id_of(c, function)? else { return Ok(false) };
-    c.execute("DELETE FROM settings WHERE function = ?1", [id])?;
+    for table in ["settings", "versions", "aliases"] {
+        c.execute(&format!("DELETE FROM {table} WHERE function = ?1"), [id])?;
+    }
     c.execute("DELETE FROM functions WHERE id = ?1", [id])?;
     c.execute("DELETE FROM revisions WHERE function = ?1", [id])?;
     c.execute(DROP_DOCUMENTS, [])?;
     Ok(true)
+}
+
+fn put_traffic(c: &Connection, function: &FunctionName, traffic: Option<&Vec<TrafficShare>>) -> Result<()> {
+    let text = traffic.map(serde_json::to_string).transpose();
+    let text = text.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    c.prepare_cached("UPDATE functions SET traffic = ?2 WHERE name = ?1")?.execute(params![function.as_str(), text])?;
+    Ok(())
+}
+
+fn publish(
+    c: &Connection,
+    at: i64,
+    function: &FunctionName,
+    revision: VersionId,
+    description: &str,
+) -> Result<Option<StoredVersion>> {
+    let publish = "INSERT INTO versions (function, number, revision, description, created)
+         SELECT f.id, f.next_number, r.id, ?3, ?4 FROM functions f JOIN revisions r ON r.function = f.id
+         WHERE f.name = ?1 AND r.id = ?2 AND r.id NOT IN (SELECT revision FROM versions)";
+    if c.execute(publish, params![function.as_str(), signed(revision.0), description, at])? == 0 {
+        return Ok(None);
+    }
+    c.execute("UPDATE functions SET next_number = next_number + 1 WHERE name = ?1", [function.as_str()])?;
+    let query = "SELECT f.name, v.number, v.revision, r.ordinal, v.description, v.created
+         FROM versions v JOIN functions f ON f.id = v.function JOIN revisions r ON r.id = v.revision WHERE v.revision = ?1";
+    c.query_row(query, [signed(revision.0)], super::read::version_of).optional()
+}
+
+fn put_alias(
+    c: &Connection,
+    seq: Seq,
+    function: &FunctionName,
+    name: &AliasName,
+    targets: &[AliasTarget],
+    description: &str,
+) -> Result<Option<StoredAlias>> {
+    let Some(id) = id_of(c, function)? else { return Ok(None) };
+    let text = serde_json::to_string(targets).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let put = "INSERT INTO aliases (function, name, targets, description, rev) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (function, name) DO UPDATE
+         SET before = iif(targets = excluded.targets, before, targets), targets = excluded.targets, description = excluded.description, rev = excluded.rev";
+    c.execute(put, params![id, name.as_str(), text, description, signed(seq.0)])?;
+    let query = "SELECT f.name, a.id, a.name, a.targets, a.description, a.rev, a.before
+         FROM aliases a JOIN functions f ON f.id = a.function WHERE a.function = ?1 AND a.name = ?2";
+    c.query_row(query, params![id, name.as_str()], super::read::alias_of).optional()
 }
 
 fn put_provision(c: &Connection, seq: Seq, function: &FunctionName, qualifier: &str, settings: &Fc) -> Result<bool> {

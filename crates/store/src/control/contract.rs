@@ -10,6 +10,7 @@ use crate::change::{Change, CommittedChange, ControlStore, Effect, IfMatch, Prop
 use crate::database::Error;
 use crate::ids::{Object, Seq};
 use crate::keys::StoredKey;
+use crate::version::{AliasTarget, TrafficShare};
 
 pub(crate) fn name(name: &str) -> FunctionName {
     name.parse().unwrap()
@@ -27,7 +28,14 @@ fn fc(target: u32) -> Fc {
 
 pub(crate) fn deployment(names: &[&str]) -> Change {
     let specs = names.iter().map(|name| spec(name)).collect();
-    Change::Deploy { specs, document: "text".to_owned(), facade: "kip.yaml" }
+    Change::Deploy {
+        specs,
+        document: "text".to_owned(),
+        facade: "kip.yaml",
+        traffic: std::collections::BTreeMap::new(),
+        held: false,
+        keep: Vec::new(),
+    }
 }
 
 fn provision(function: &str, qualifier: &str, settings: Option<Fc>) -> Change {
@@ -64,7 +72,11 @@ pub(crate) async fn all(fresh: impl Fn() -> Arc<dyn ControlStore>) {
     settings_go_with_their_function(&*fresh()).await;
     a_commit_with_a_stale_revision_changes_nothing(&*fresh()).await;
     a_change_of_nothing_is_no_commit(&*fresh()).await;
-    old_revisions_go_but_never_the_serving_one(&*fresh()).await;
+    numbers_of_versions_are_never_given_again(&*fresh()).await;
+    aliases_have_a_revision_and_go_with_their_function(&*fresh()).await;
+    traffic_is_of_the_latest_deployment(&*fresh()).await;
+    a_rollback_returns_to_what_served_before(&*fresh()).await;
+    a_deployment_without_traffic_serves_nothing(&*fresh()).await;
     starts_are_counted(&*fresh()).await;
 }
 
@@ -169,15 +181,114 @@ async fn a_change_of_nothing_is_no_commit(store: &dyn ControlStore) {
     }
 }
 
-async fn old_revisions_go_but_never_the_serving_one(store: &dyn ControlStore) {
-    let first = deploy(store, &["a"]).await;
-    commit(store, Change::Serve { function: name("a"), revision: first[0].id }).await;
-    for _ in 0..60 {
-        deploy(store, &["a"]).await;
-    }
+async fn numbers_of_versions_are_never_given_again(store: &dyn ControlStore) {
+    let made = deploy(store, &["a", "b"]).await;
+    let publish = |function: &str, revision| Change::PublishVersion {
+        function: name(function),
+        revision,
+        description: format!("of {function}"),
+    };
+    let published = |effect| match effect {
+        Effect::Published(version) => version,
+        other => panic!("{other:?}"),
+    };
+    let first = published(commit(store, publish("a", made[0].id)).await.effect);
+    assert_eq!((first.number, first.revision, first.ordinal, first.description.as_str()), (1, made[0].id, 1, "of a"));
+    assert_eq!(commit(store, publish("a", made[0].id)).await.effect, Effect::Nothing, "it has a number");
+    assert_eq!(commit(store, publish("a", made[1].id)).await.effect, Effect::Nothing, "of another function");
+    assert_eq!(published(commit(store, publish("b", made[1].id)).await.effect).number, 1, "each function counts");
+    let remove = |number| Change::RemoveVersion { function: name("a"), number };
+    assert_eq!(commit(store, remove(1)).await.effect, Effect::Done);
+    assert_eq!(commit(store, remove(1)).await.effect, Effect::Nothing);
+    assert_eq!(published(commit(store, publish("a", made[0].id)).await.effect).number, 2, "1 was given");
     let kept = store.revisions(name("a")).await.unwrap();
-    assert_eq!(kept.len(), 51);
-    assert_eq!((kept[0].id, kept[0].ordinal, kept[50].ordinal), (first[0].id, 1, 61));
+    assert_eq!((kept[0].number, kept[0].description.as_str()), (Some(2), "of a"));
+    let all = store.versions().await.unwrap();
+    let all: Vec<(&str, u64)> = all.iter().map(|version| (version.function.as_str(), version.number)).collect();
+    assert_eq!(all, [("a", 2), ("b", 1)]);
+    assert_eq!(store.revision_at(name("a"), 1).await.unwrap(), Some(made[0].clone()));
+    assert_eq!(store.revision_at(name("a"), 2).await.unwrap(), None);
+    commit(store, Change::RemoveFunction(name("a"))).await;
+    assert_eq!(store.versions().await.unwrap().len(), 1, "they go with their function");
+}
+
+async fn aliases_have_a_revision_and_go_with_their_function(store: &dyn ControlStore) {
+    let made = deploy(store, &["a"]).await;
+    let targets = vec![
+        AliasTarget { revision: Some(made[0].id), millionths: 900_000 },
+        AliasTarget { revision: None, millionths: 100_000 },
+    ];
+    let put = |function: &str, alias: &str| Change::PutAlias {
+        function: name(function),
+        name: alias.parse().unwrap(),
+        targets: targets.clone(),
+        description: "d".to_owned(),
+    };
+    let first = commit(store, put("a", "prod")).await;
+    let Effect::Alias(alias) = first.effect else { panic!("{first:?}") };
+    assert_eq!((&alias.targets, alias.rev, alias.name.as_str()), (&targets, first.seq, "prod"));
+    let object = Object::Alias(name("a"), "prod".parse().unwrap());
+    assert_eq!(store.rev(object.clone()).await.unwrap(), first.seq);
+    let second = commit(store, put("a", "prod")).await;
+    let Effect::Alias(again) = second.effect else { panic!("{second:?}") };
+    assert_eq!((again.id, again.rev), (alias.id, second.seq), "it is the same alias");
+    assert!(alias.before.is_empty() && again.before.is_empty(), "it did not move");
+    let (function, elsewhere) = (name("a"), vec![AliasTarget { revision: None, millionths: 1_000_000 }]);
+    let moved = Change::PutAlias {
+        function,
+        name: "prod".parse().unwrap(),
+        targets: elsewhere.clone(),
+        description: String::new(),
+    };
+    let Effect::Alias(moved) = commit(store, moved).await.effect else { panic!("not moved") };
+    assert_eq!((&moved.targets, &moved.before), (&elsewhere, &targets));
+    let if_match = vec![IfMatch { object: object.clone(), rev: first.seq }];
+    let stale = Proposal { by: String::new(), change: put("a", "prod"), if_match };
+    assert!(matches!(store.commit(stale).await, Err(Error::Stale { .. })));
+    assert_eq!(commit(store, put("no", "prod")).await.effect, Effect::Nothing);
+    let remove = Change::RemoveAlias { function: name("a"), name: "prod".parse().unwrap() };
+    assert_eq!(commit(store, remove.clone()).await.effect, Effect::Done);
+    assert_eq!(commit(store, remove).await.effect, Effect::Nothing);
+    let third = commit(store, put("a", "prod")).await;
+    let Effect::Alias(new) = third.effect else { panic!("{third:?}") };
+    assert!(new.id > alias.id, "its number is never given again");
+    commit(store, Change::RemoveFunction(name("a"))).await;
+    assert_eq!(store.aliases().await.unwrap(), (Vec::new(), Vec::new()));
+}
+
+async fn a_rollback_returns_to_what_served_before(store: &dyn ControlStore) {
+    let rollback = || Change::Rollback(name("a"));
+    let first = deploy(store, &["a"]).await.remove(0);
+    let serve = |revision| Change::Serve { function: name("a"), revision };
+    commit(store, serve(first.id)).await;
+    assert_eq!(commit(store, rollback()).await.effect, Effect::Nothing, "nothing served before");
+    let second = deploy(store, &["a"]).await.remove(0);
+    assert_eq!(commit(store, rollback()).await.effect, Effect::Nothing, "the second has not served yet");
+    commit(store, serve(second.id)).await;
+    commit(store, serve(second.id)).await;
+    assert_eq!(commit(store, rollback()).await.effect, Effect::Deployed(vec![first.clone()]));
+    commit(store, serve(first.id)).await;
+    assert_eq!(store.current_revisions().await.unwrap(), [first]);
+    assert_eq!(commit(store, rollback()).await.effect, Effect::Deployed(vec![second]), "and back again");
+}
+
+async fn a_deployment_without_traffic_serves_nothing(store: &dyn ControlStore) {
+    let first = deploy(store, &["a"]).await;
+    let Change::Deploy { specs, document, facade, traffic, keep, .. } = deployment(&["a"]) else { unreachable!() };
+    let held = Change::Deploy { specs, document, facade, traffic, held: true, keep };
+    let Effect::Deployed(made) = commit(store, held).await.effect else { panic!("nothing was made") };
+    assert_eq!(made[0].ordinal, 2);
+    assert_eq!(store.current_revisions().await.unwrap(), first);
+}
+
+async fn traffic_is_of_the_latest_deployment(store: &dyn ControlStore) {
+    let shares = vec![TrafficShare { to: "prod".parse().unwrap(), millionths: 1_000_000 }];
+    let Change::Deploy { specs, document, facade, keep, held, .. } = deployment(&["a", "b"]) else { unreachable!() };
+    let traffic = [(name("a"), shares.clone())].into();
+    commit(store, Change::Deploy { specs, document, facade, traffic, held, keep }).await;
+    assert_eq!(store.traffic().await.unwrap(), (vec![(name("a"), shares)], Vec::new()));
+    deploy(store, &["a"]).await;
+    assert_eq!(store.traffic().await.unwrap().0, []);
 }
 
 async fn starts_are_counted(store: &dyn ControlStore) {

@@ -25,6 +25,7 @@ use crate::keys::{self, AuditFilter, AuditRecord, StoredKey};
 use crate::sqlite::{ControlFile, SqliteFile};
 use crate::staged::StagedBackup;
 use crate::tasks::BlobHold;
+use crate::version::{StoredAlias, StoredTraffic, StoredVersion};
 use crate::{Identity, VersionSource};
 
 pub(crate) use schema::MIGRATIONS;
@@ -61,6 +62,22 @@ impl ControlReader for SqliteControl {
 
     async fn revision(&self, revision: VersionId) -> Result<Option<StoredRevision>, Error> {
         self.database.read(move |c| read::revision(c, revision)).await
+    }
+
+    async fn revision_at(&self, function: FunctionName, ordinal: u64) -> Result<Option<StoredRevision>, Error> {
+        self.database.read(move |c| read::revision_at(c, &function, ordinal)).await
+    }
+
+    async fn versions(&self) -> Result<Vec<StoredVersion>, Error> {
+        self.database.read(|c| read::versions(c)).await
+    }
+
+    async fn aliases(&self) -> Result<(Vec<StoredAlias>, Vec<UnreadableRow>), Error> {
+        self.database.read(|c| read::aliases(c)).await
+    }
+
+    async fn traffic(&self) -> Result<(Vec<StoredTraffic>, Vec<UnreadableRow>), Error> {
+        self.database.read(|c| read::traffic(c)).await
     }
 
     async fn revisions(&self, function: FunctionName) -> Result<Vec<VersionSource>, Error> {

@@ -13,7 +13,7 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 /// What of the backup needs no thought. The server's identity and keys stay ours.
 const REPLACE: &str = "
-    DELETE FROM settings; DELETE FROM functions; DELETE FROM revisions; DELETE FROM documents;
+    DELETE FROM settings; DELETE FROM versions; DELETE FROM aliases; DELETE FROM functions; DELETE FROM revisions; DELETE FROM documents;
     INSERT INTO documents SELECT id, text, facade FROM backup.documents;
     INSERT OR IGNORE INTO server SELECT one, id, boot FROM backup.server;
 ";
@@ -30,19 +30,23 @@ pub(super) fn replace(c: &mut Connection, by: &str, at: i64, renew: &[FunctionNa
         [],
         |row| row.get(0),
     )?;
-    let ids: BTreeMap<String, i64> = transaction
-        .prepare("SELECT name, id FROM main.functions")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+    let ids: BTreeMap<String, (i64, i64)> = transaction
+        .prepare("SELECT name, id, next_number FROM main.functions")?
+        .query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?
         .collect::<Result<_>>()?;
     transaction.execute_batch(REPLACE)?;
-    let theirs: Vec<(i64, String, i64, Option<i64>)> = transaction
-        .prepare("SELECT id, name, desired, serving FROM backup.functions ORDER BY id")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+    let theirs: Vec<(i64, String)> = transaction
+        .prepare("SELECT id, name FROM backup.functions ORDER BY id")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_>>()?;
-    for (their, name, desired, serving) in theirs {
-        let id = if own { Some(their) } else { ids.get(&name).copied() };
-        let insert = "INSERT INTO functions (id, name, desired, serving, rev) VALUES (?1, ?2, ?3, ?4, ?5)";
-        transaction.execute(insert, params![id, name, desired, serving, signed(seq.0)])?;
+    for (their, name) in theirs {
+        let ours = ids.get(&name).copied();
+        let id = if own { Some(their) } else { ours.map(|(id, _)| id) };
+        // A number that was given since the backup is not given again.
+        let least = ours.filter(|(known, _)| Some(*known) == id).map_or(1, |(_, next)| next);
+        let insert = "INSERT INTO functions (id, name, desired, serving, rev, next_number, traffic, before)
+             SELECT ?1, name, desired, serving, ?3, max(next_number, ?4), traffic, before FROM backup.functions WHERE id = ?2";
+        transaction.execute(insert, params![id, their, signed(seq.0), least])?;
         let id = transaction.last_insert_rowid();
         let revisions = "INSERT INTO revisions (id, function, ordinal, spec, document, created)
              SELECT id, ?2, ordinal, spec, document, created FROM backup.revisions WHERE function = ?1";
@@ -50,6 +54,13 @@ pub(super) fn replace(c: &mut Connection, by: &str, at: i64, renew: &[FunctionNa
         let settings =
             "INSERT INTO settings SELECT ?2, qualifier, kind, config, ?3 FROM backup.settings WHERE function = ?1";
         transaction.execute(settings, [their, id, signed(seq.0)])?;
+        let versions = "INSERT INTO versions (function, number, revision, description, created)
+             SELECT ?2, number, revision, description, created FROM backup.versions WHERE function = ?1";
+        transaction.execute(versions, [their, id])?;
+        // The numbers of another server's aliases may be those of ours.
+        let aliases = "INSERT INTO aliases (id, function, name, targets, before, description, rev)
+             SELECT iif(?4, id, NULL), ?2, name, targets, before, description, ?3 FROM backup.aliases WHERE function = ?1 ORDER BY id";
+        transaction.execute(aliases, params![their, id, signed(seq.0), own])?;
     }
     for name in renew {
         let copy = "INSERT INTO revisions (function, ordinal, spec, document, created)

@@ -2,7 +2,7 @@
 
 use crate::keys;
 
-pub(crate) const MIGRATIONS: &[&str] = &[FIRST, keys::MIGRATION, PROVISIONS, MODEL];
+pub(crate) const MIGRATIONS: &[&str] = &[FIRST, keys::MIGRATION, PROVISIONS, MODEL, VERSIONS];
 
 const FIRST: &str = "
     CREATE TABLE server (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, boot INTEGER NOT NULL) STRICT;
@@ -88,4 +88,29 @@ const MODEL: &str = "
     DROP TABLE versions_3;
 
     ALTER TABLE keys ADD COLUMN rev INTEGER NOT NULL DEFAULT 1;
+";
+
+/// Numbers of versions, aliases, traffic by function, and what served or was pointed at before.
+const VERSIONS: &str = "
+    ALTER TABLE functions ADD COLUMN next_number INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE functions ADD COLUMN traffic TEXT;
+    ALTER TABLE functions ADD COLUMN before INTEGER REFERENCES revisions (id) DEFERRABLE INITIALLY DEFERRED;
+    CREATE TABLE versions (
+        function INTEGER NOT NULL REFERENCES functions (id) DEFERRABLE INITIALLY DEFERRED,
+        number INTEGER NOT NULL,
+        revision INTEGER NOT NULL UNIQUE REFERENCES revisions (id) DEFERRABLE INITIALLY DEFERRED,
+        description TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        PRIMARY KEY (function, number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE aliases (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        function INTEGER NOT NULL REFERENCES functions (id) DEFERRABLE INITIALLY DEFERRED,
+        name TEXT NOT NULL,
+        targets TEXT NOT NULL,
+        before TEXT,
+        description TEXT NOT NULL,
+        rev INTEGER NOT NULL,
+        UNIQUE (function, name)
+    ) STRICT;
 ";

@@ -7,9 +7,10 @@ use rusqlite::Connection;
 
 use super::contract::{commit, deploy, name, put_key};
 use super::{MIGRATIONS, SqliteControl};
-use crate::change::{Change, ControlReader as _, ControlStore};
+use crate::change::{Change, ControlReader as _, ControlStore, Effect};
 use crate::ids::{FunctionId, Object, Seq};
 use crate::keys::{AuditFilter, StoredKey};
+use crate::version::AliasTarget;
 
 #[tokio::test]
 async fn the_file_keeps_the_contract() {
@@ -72,7 +73,8 @@ async fn everything_of_the_schema_before_is_found_again() {
     drop(old);
 
     let store = SqliteControl::open(&path).unwrap();
-    assert!(folder.path().join("control.before-schema-4.db").exists());
+    let copy = format!("control.before-schema-{}.db", MIGRATIONS.len());
+    assert!(folder.path().join(copy).exists());
     let boot = store.begin_boot().await.unwrap();
     assert_eq!((boot.server.as_str(), boot.boot), ("abc", 8));
     let current = store.current_revisions().await.unwrap();
@@ -128,4 +130,79 @@ async fn a_row_for_each_commit() {
     ];
     let expected = expected.map(|(seq, op, object)| (seq, op.to_owned(), object.to_owned()));
     assert_eq!(rows, expected);
+}
+
+/// A file of schema 4, as the server of that time wrote it: `a` serves an earlier revision than the one that was deployed last.
+const SCHEMA_4: &str = r#"
+    INSERT INTO server VALUES (1, 'abc', 7);
+    INSERT INTO documents VALUES (1, 'one', 'kip.yaml'), (2, 'two', 'kip.yaml');
+    INSERT INTO changes (at, key, object, op) VALUES (10, 'admin', 'function/a function/b', 'deploy');
+    INSERT INTO functions (id, name, desired, serving, rev) VALUES (3, 'a', 8, 5, 2), (4, 'b', 6, NULL, 2);
+    INSERT INTO revisions (id, function, ordinal, spec, document, created) VALUES
+        (5, 3, 1, '{A}', 1, 20), (6, 4, 1, '{B}', 1, 20), (8, 3, 2, '{A}', 2, 30), (9, 4, 2, '{B}', 2, 30);
+    DELETE FROM revisions WHERE id = 9;
+    INSERT INTO settings VALUES (3, 'LATEST', 'provision', '{FC}', 2);
+"#;
+
+#[tokio::test]
+async fn a_file_of_schema_4_is_brought_along_with_its_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.db");
+    let old = Connection::open(&path).unwrap();
+    for script in &MIGRATIONS[..4] {
+        old.execute_batch(script).unwrap();
+    }
+    old.pragma_update(None, "user_version", 4).unwrap();
+    let spec = |name: &str| serde_json::to_string(&super::contract::spec(name)).unwrap();
+    let fc = kip_spec::scaling::Fc::new(kip_spec::scaling::Provision { default_target: 2, ..Default::default() });
+    let fixture = SCHEMA_4.replace("{A}", &spec("a")).replace("{B}", &spec("b"));
+    old.execute_batch(&fixture.replace("{FC}", &serde_json::to_string(&fc).unwrap())).unwrap();
+    drop(old);
+
+    let store = SqliteControl::open(&path).unwrap();
+    assert!(folder.path().join("control.before-schema-5.db").exists());
+    let current = store.current_revisions().await.unwrap();
+    let found: Vec<(u64, u64, FunctionId)> =
+        current.iter().map(|revision| (revision.id.0, revision.ordinal, revision.function)).collect();
+    assert_eq!(found, [(5, 1, FunctionId(3)), (6, 1, FunctionId(4))], "what instances and records hold stays");
+    assert_eq!(store.provisions().await.unwrap().0.len(), 1);
+    assert_eq!((store.versions().await.unwrap().len(), store.aliases().await.unwrap().0.len()), (0, 0));
+    let publish = Change::PublishVersion { function: name("a"), revision: current[0].id, description: String::new() };
+    let Effect::Published(version) = commit(&store, publish).await.effect else { panic!("not published") };
+    assert_eq!((version.number, version.ordinal), (1, 1));
+    assert_eq!(deploy(&store, &["a"]).await[0].id.0, 10, "numbers go on behind the last that was ever given");
+}
+
+#[tokio::test]
+async fn old_revisions_go_but_not_what_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.db");
+    let store = SqliteControl::open(&path).unwrap();
+    let mut made = Vec::new();
+    for _ in 0..30 {
+        made.extend(deploy(&store, &["a"]).await);
+    }
+    assert_eq!(store.revisions(name("a")).await.unwrap().len(), 30, "the young stay");
+    commit(&store, Change::Serve { function: name("a"), revision: made[0].id }).await;
+    let publish = Change::PublishVersion { function: name("a"), revision: made[2].id, description: String::new() };
+    commit(&store, publish).await;
+    let targets = vec![
+        AliasTarget { revision: Some(made[4].id), millionths: 500_000 },
+        AliasTarget { revision: None, millionths: 500_000 },
+    ];
+    let (function, alias) = (name("a"), "prod".parse().unwrap());
+    commit(&store, Change::PutAlias { function, name: alias, targets, description: String::new() }).await;
+    Connection::open(&path).unwrap().execute("UPDATE revisions SET created = 1", []).unwrap();
+    let Change::Deploy { specs, document, facade, traffic, held, .. } = super::contract::deployment(&["a"]) else {
+        unreachable!()
+    };
+    let keep = vec![made[6].id];
+    commit(&store, Change::Deploy { specs, document, facade, traffic, held, keep }).await;
+    let kept = store.revisions(name("a")).await.unwrap();
+    let kept: Vec<u64> = kept.iter().map(|revision| revision.ordinal).collect();
+    assert_eq!(
+        kept,
+        [1, 3, 5, 7, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31],
+        "serving, published, pointed at, alive, newest"
+    );
 }

@@ -186,14 +186,14 @@ fn a_weighted_alias_splits_what_is_provisioned_for_it() {
         weight,
     };
     let targets = vec![target(2, 90), target(3, 10)];
-    world.step(Event::Alias { alias: AliasNumber(7), targets, provisioned: 0 });
+    world.step(Event::Alias { alias: AliasNumber(7), targets, latest: 0, provisioned: 0, draw: crate::Draw::Begin(0) });
     let settings = Some(Arc::new(provision(10, vec![], vec![])));
     world.step(Event::Provision { qualifier: Qualifier::Alias(AliasNumber(7)), settings });
     world.advance(500);
     let of = |world: &World, version| world.core.instances().filter(|i| i.version == VersionId(version)).count();
     assert_eq!([1, 2, 3].map(|version| of(&world, version)), [0, 9, 1]);
     let targets = vec![target(2, 50), target(3, 50)];
-    world.step(Event::Alias { alias: AliasNumber(7), targets, provisioned: 0 });
+    world.step(Event::Alias { alias: AliasNumber(7), targets, latest: 0, provisioned: 0, draw: crate::Draw::Begin(0) });
     world.advance(1_000);
     assert_eq!([1, 2, 3].map(|version| of(&world, version)), [0, 5, 5]);
     world.step(Event::Provision { qualifier: Qualifier::Alias(AliasNumber(7)), settings: None });

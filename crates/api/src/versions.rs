@@ -1,0 +1,234 @@
+//! Published versions and aliases.
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::response::Response;
+use kip_control::Error;
+use kip_spec::function::{FunctionSpec, Program, Strategy};
+use kip_spec::qualifier::shares;
+use kip_spec::secret::{masked, masked_text, masked_words};
+use kip_spec::{QualifierName, VersionId};
+use kip_store::Seq;
+use kip_wire::{
+    AliasInfo, AliasSettings, DeployedVersion, Deployment, DeploymentPlan, PlannedFunction, Publication, Published,
+    RevisionInfo, Rollback, RollbackResult, VersionDiff, VersionInfo,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::ApiResult;
+use crate::extract::{Path, Query};
+use crate::guard::{Requester, tagged};
+use crate::{Api, bad_request, functions};
+
+/// The other side of a comparison.
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
+pub(crate) struct DiffQuery {
+    /// A version, a revision or LATEST, which is what is compared with if this is left out.
+    to: Option<String>,
+}
+
+pub(crate) async fn list(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<Vec<RevisionInfo>>> {
+    Ok(Json(api.control.revisions(&name).await?.into_iter().map(shown).collect()))
+}
+
+/// A document may hold what its author should not have written into it.
+fn shown(mut info: RevisionInfo) -> RevisionInfo {
+    info.source = masked_text(&info.source).into_owned();
+    info
+}
+
+/// Hides what looks like a secret in a declaration.
+pub(crate) fn mask(spec: &mut FunctionSpec) {
+    for (name, value) in &mut spec.env {
+        *value = masked(name, value).into_owned();
+    }
+    if let Program::Command { argv, .. } = &mut spec.program {
+        *argv = masked_words(argv);
+    }
+}
+
+fn read(name: &str, qualifier: &str) -> ApiResult<QualifierName> {
+    let unknown = || Error::NoQualifier { function: name.to_owned(), qualifier: qualifier.to_owned() };
+    match qualifier.parse() {
+        Ok(QualifierName::Alias(_)) | Err(_) => Err(unknown().into()),
+        Ok(qualifier) => Ok(qualifier),
+    }
+}
+
+async fn info_of(api: &Api, name: &str, id: VersionId) -> ApiResult<RevisionInfo> {
+    let unknown = || Error::NoQualifier { function: name.to_owned(), qualifier: id.to_string() };
+    let info = api.control.revisions(name).await?.into_iter().find(|info| info.id == id);
+    Ok(shown(info.ok_or_else(unknown)?))
+}
+
+pub(crate) async fn show(
+    State(api): State<Api>,
+    Path((name, version)): Path<(String, String)>,
+) -> ApiResult<Json<VersionInfo>> {
+    let version = api.control.revision_named(&name, &read(&name, &version)?).await?;
+    let mut spec = version.spec.clone();
+    mask(&mut spec);
+    Ok(Json(VersionInfo { revision: info_of(&api, &name, version.id).await?, spec }))
+}
+
+pub(crate) async fn publish(
+    State(api): State<Api>,
+    who: Requester,
+    Path(name): Path<String>,
+    body: Result<Json<Publication>, JsonRejection>,
+) -> ApiResult<Json<Published>> {
+    let Json(Publication { description, revision }) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
+    let revision = revision.map(|revision| read(&name, &revision)).transpose()?;
+    let (version, fresh) = api.control.publish(&name, revision, description, who.author()).await?;
+    if fresh {
+        who.changes(format!("{name}@{}", version.label));
+    }
+    Ok(Json(Published { version: shown(version), fresh }))
+}
+
+pub(crate) async fn remove(
+    State(api): State<Api>,
+    who: Requester,
+    Path((name, version)): Path<(String, String)>,
+) -> ApiResult<Json<Value>> {
+    let QualifierName::Number(number) = read(&name, &version)? else {
+        return Err(bad_request(format!("`{version}` is no published version: write its number, such as 3")));
+    };
+    api.control.remove_version(&name, number, who.author()).await?;
+    Ok(Json(serde_json::json!({"removed": number, "function": name})))
+}
+
+pub(crate) async fn diff(
+    State(api): State<Api>,
+    Path((name, version)): Path<(String, String)>,
+    Query(query): Query<DiffQuery>,
+) -> ApiResult<Json<VersionDiff>> {
+    let to = query.to.as_deref().unwrap_or(kip_control::LATEST);
+    Ok(Json(api.control.diff(&name, &read(&name, &version)?, &read(&name, to)?).await?))
+}
+
+pub(crate) async fn aliases(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<Vec<AliasInfo>>> {
+    Ok(Json(api.control.aliases(&name)?))
+}
+
+pub(crate) async fn alias(State(api): State<Api>, Path((name, alias)): Path<(String, String)>) -> ApiResult<Response> {
+    let info = api.control.alias(&name, &alias)?;
+    Ok(tagged(Seq(info.rev), info))
+}
+
+pub(crate) async fn set_alias(
+    State(api): State<Api>,
+    who: Requester,
+    Path((name, alias)): Path<(String, String)>,
+    body: Result<Json<AliasSettings>, JsonRejection>,
+) -> ApiResult<Response> {
+    let Json(AliasSettings { targets, description }) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
+    let hint = "write a version such as 3, or versions with shares: 3=90,4=10".to_owned();
+    let targets = shares(&targets).map_err(|detail| Error::AliasInvalid { detail, hint })?;
+    who.changes(format!("{name}@{alias}"));
+    let info = api.control.set_alias(&name, &alias, targets, description, who.author()).await?;
+    Ok(tagged(Seq(info.rev), info))
+}
+
+pub(crate) async fn remove_alias(
+    State(api): State<Api>,
+    who: Requester,
+    Path((name, alias)): Path<(String, String)>,
+) -> ApiResult<Json<Value>> {
+    who.changes(format!("{name}@{alias}"));
+    api.control.remove_alias(&name, &alias, who.author()).await?;
+    Ok(Json(serde_json::json!({"removed": alias, "function": name})))
+}
+
+/// What a deployment would change, without changing anything.
+pub(crate) async fn plan(
+    State(api): State<Api>,
+    who: Requester,
+    body: Result<Json<Deployment>, JsonRejection>,
+) -> ApiResult<Json<DeploymentPlan>> {
+    let Json(deployment) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
+    let (read, Deployment { only, no_traffic, .. }) = functions::read_manifest(deployment).await?;
+    let mut plan = DeploymentPlan { functions: Vec::new(), warnings: read.warnings };
+    for spec in
+        read.functions.iter().filter(|spec| only.is_empty() || only.iter().any(|name| *name == spec.name.as_str()))
+    {
+        who.require_function(spec.name.as_str())?;
+        plan.warnings.extend(api.control.check(spec).await);
+        let shares = read.traffic.get(&spec.name).map(Vec::as_slice).unwrap_or_default();
+        plan.functions.push(planned(&api, spec, shares, no_traffic));
+    }
+    Ok(Json(plan))
+}
+
+fn planned(api: &Api, spec: &FunctionSpec, traffic: &[(QualifierName, u32)], no_traffic: bool) -> PlannedFunction {
+    let shown = |shares: &[(QualifierName, u32)]| match shares {
+        [] => kip_control::LATEST.to_owned(),
+        shares => {
+            let each = shares.iter().map(|(to, share)| format!("{to} {} %", f64::from(*share) / 10_000.0));
+            each.collect::<Vec<_>>().join(", ")
+        }
+    };
+    let Some(cell) = api.control.cell(spec.name.as_str()) else {
+        let steps = vec![match spec.instances.min {
+            0 => "the function is new; its first request starts an instance".to_owned(),
+            min => format!("the function is new; {min} of its instances start"),
+        }];
+        let (function, to) = (spec.name.clone(), shown(traffic));
+        return PlannedFunction { function, serving: None, fields: Vec::new(), steps, traffic: ("-".to_owned(), to) };
+    };
+    let (serving, info) = (cell.serving(), cell.info());
+    let label = serving.label();
+    let running = info.hot + info.starting + info.asleep;
+    let now: Vec<(QualifierName, u32)> = cell.traffic().into_iter().map(|share| (share.to, share.millionths)).collect();
+    let after = if no_traffic { now.clone() } else { traffic.to_vec() };
+    let steps = match (no_traffic, running, spec.deploy.strategy) {
+        (true, ..) => vec![format!("a revision is made; {label} serves on, and nothing starts or ends")],
+        (_, 0, _) => vec![format!("nothing of it runs; the new revision serves at once in place of {label}")],
+        (_, _, Strategy::Recreate) => {
+            vec![format!("its {running} instances of {label} end first"), "then the new revision starts".to_owned()]
+        }
+        (_, _, Strategy::Rolling) => vec![
+            format!("one instance of the new revision starts while {label} serves"),
+            format!("when it is ready it takes new requests, and {}", ending(running, &label)),
+        ],
+    };
+    PlannedFunction {
+        function: spec.name.clone(),
+        fields: kip_control::differences(&serving.spec, spec),
+        serving: Some(label),
+        steps,
+        traffic: (shown(&now), shown(&after)),
+    }
+}
+
+/// That instances of a version end.
+fn ending(running: u32, label: &str) -> String {
+    match running {
+        1 => format!("its instance of {label} ends"),
+        several => format!("its {several} instances of {label} end"),
+    }
+}
+
+pub(crate) async fn rollback(
+    State(api): State<Api>,
+    who: Requester,
+    Path(name): Path<String>,
+    body: Result<Json<Rollback>, JsonRejection>,
+) -> ApiResult<Json<RollbackResult>> {
+    let Json(Rollback { alias }) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
+    Ok(Json(match alias {
+        Some(alias) => {
+            who.changes(format!("{name}@{alias}"));
+            let alias = api.control.rollback_alias(&name, &alias, who.author()).await?;
+            RollbackResult { version: None, alias: Some(alias) }
+        }
+        None => {
+            let made = api.control.rollback(&name, who.author()).await?;
+            api.events.jobs_changed();
+            let (function, version, label) = (made.function, made.version, made.label);
+            RollbackResult { version: Some(DeployedVersion { function, version, label, job: false }), alias: None }
+        }
+    }))
+}
