@@ -147,10 +147,14 @@ pub(crate) async fn show(State(api): State<Api>, Path(name): Path<String>) -> Ap
 
 /// Hides what looks like a secret in a declaration.
 fn mask(info: &mut FunctionInfo) {
-    for (name, value) in &mut info.spec.env {
+    mask_spec(&mut info.spec);
+}
+
+fn mask_spec(spec: &mut FunctionSpec) {
+    for (name, value) in &mut spec.env {
         *value = secret::masked(name, value).into_owned();
     }
-    if let Program::Command { argv, .. } = &mut info.spec.program {
+    if let Program::Command { argv, .. } = &mut spec.program {
         *argv = secret::masked_words(argv);
     }
 }
@@ -205,22 +209,42 @@ pub(crate) async fn rotate(State(api): State<Api>, Path(name): Path<String>) -> 
     Ok(Json(Rotation { replacing: api.control.rotate(&name)? }))
 }
 
-pub(crate) async fn versions(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<Vec<VersionSource>>> {
+pub(crate) async fn versions(
+    State(api): State<Api>,
+    who: Requester,
+    Path(name): Path<String>,
+) -> ApiResult<Json<Vec<VersionSource>>> {
     let cell = api.control.require(&name)?;
     let mut versions = api.control.versions(cell.name().clone()).await?;
     for version in &mut versions {
-        // A document may hold what its author should not have written into it.
-        version.source = masked_text(&version.source).into_owned();
+        version.source = if who.sees_all() {
+            // A document may hold what its author should not have written into it.
+            masked_text(&version.source).into_owned()
+        } else {
+            own_part(&api, version.id).await?
+        };
     }
     Ok(Json(versions))
 }
 
+/// The part of a document that is about one revision's function, for a key that may not see the others.
+async fn own_part(api: &Api, revision: VersionId) -> ApiResult<String> {
+    let Some(mut spec) = api.control.revision(revision).await? else { return Ok(String::new()) };
+    mask_spec(&mut spec);
+    let name = &spec.name;
+    let remark =
+        format!("# The part of `{name}`: this key is for some functions, and its document may declare others.\n");
+    Ok(remark + &kip_manifest::write(&[spec]))
+}
+
 pub(crate) async fn decisions(
     State(api): State<Api>,
+    who: Requester,
     Path(name): Path<String>,
     Query(most): Query<LimitQuery>,
 ) -> ApiResult<Json<Vec<DecisionRecord>>> {
     api.control.recorder().flush().await;
-    let found = api.control.records().decisions(name, most.get()).await.map_err(kip_control::Error::from)?;
+    let mut found = api.control.records().decisions(name, most.get()).await.map_err(kip_control::Error::from)?;
+    found.iter_mut().for_each(|decision| decision.why = who.without_foreign(&api, &decision.why));
     Ok(Json(found))
 }

@@ -20,6 +20,8 @@ pub struct Order {
     pub instance: InstanceId,
     /// Its function.
     pub function: FunctionName,
+    /// The number of its function: a name that is made again is another one.
+    pub owner: u64,
     /// Its version.
     pub version: VersionId,
     /// The program's file, where it is not to be looked up from the first word of `argv`.
@@ -28,6 +30,10 @@ pub struct Order {
     pub argv: Vec<String>,
     /// Working directory.
     pub directory: PathBuf,
+    /// Further folders that it reads.
+    pub reads: Vec<PathBuf>,
+    /// A folder of the server that it writes into, which is made for it.
+    pub writes: Option<PathBuf>,
     /// Variables on top of the contract's.
     pub env: BTreeMap<String, String>,
     /// Declared memory: a limit, and told to the program.

@@ -210,7 +210,10 @@ impl Relay {
                 trace.code = Some(refused.refusal.code());
                 trace.queue = trace.elapsed();
             }
-            Err(Box::new(answer::refusal(call.cell.name().as_str(), &refused, &call.request)))
+            Err(Box::new({
+                let operates = guard.trace.as_ref().is_some_and(Trace::operates);
+                answer::refusal(call.cell.name().as_str(), &refused, operates, &call.request)
+            }))
         };
         match call.cell.admit() {
             Admission::Granted(permit) => Ok(permit),
