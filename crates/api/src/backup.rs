@@ -39,7 +39,10 @@ pub(crate) async fn restore(
     let Json(restore) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
     who.changes(restore.file.clone());
     let by = who.name().to_owned();
-    let restored = api.control.restore(&absolute(&restore.file)?, restore.force, restore.records, by).await?;
+    // An administrator may name a link; what it leads to must be a file.
+    let file = absolute(&restore.file)?;
+    let file = std::fs::canonicalize(&file).unwrap_or(file);
+    let restored = api.control.restore(&file, restore.force, restore.records, by).await?;
     api.keys.reload().await.map_err(key_problem)?;
     Ok(Json(restored))
 }

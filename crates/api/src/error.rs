@@ -1,7 +1,8 @@
 //! Errors on their way out.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use kip_spec::{Problem, code};
 use kip_wire::Errors;
@@ -43,8 +44,11 @@ impl IntoResponse for ApiError {
         if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
             tracing::error!(code = %first.code, problem = %first, "the API answers with an error");
         }
-        let code = first.code;
+        let (code, retry_after) = (first.code, first.retry_after);
         let mut response = (status, Json(Errors { error: first, errors: problems })).into_response();
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
         // For the audit record.
         response.extensions_mut().insert(code);
         response

@@ -217,10 +217,12 @@ pub(crate) async fn rotate(State(api): State<Api>, Path(name): Path<String>) -> 
 
 pub(crate) async fn decisions(
     State(api): State<Api>,
+    who: Requester,
     Path(name): Path<String>,
     Query(most): Query<LimitQuery>,
 ) -> ApiResult<Json<Vec<DecisionRecord>>> {
     api.control.recorder().flush().await;
-    let found = api.control.records().decisions(name, most.get()).await.map_err(kip_control::Error::from)?;
+    let mut found = api.control.records().decisions(name, most.get()).await.map_err(kip_control::Error::from)?;
+    found.iter_mut().for_each(|decision| decision.why = who.without_foreign(&api, &decision.why));
     Ok(Json(found))
 }

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::RawPathParamsRejection;
-use axum::extract::{Extension, FromRequestParts, RawPathParams, Request, State};
-use axum::http::HeaderMap;
-use axum::http::header::{ETAG, HOST, IF_MATCH, ORIGIN};
+use axum::extract::{Extension, FromRequestParts, Query, RawPathParams, Request, State};
+use axum::http::header::{CONNECTION, ETAG, EXPECT, HOST, IF_MATCH, ORIGIN};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use kip_auth::{DEFAULT_TENANT, Key};
+use kip_auth::{Access, Key};
 use kip_host::clock::wall_millis;
+use kip_spec::limiter::Slot;
 use kip_spec::origin::{authority_of, is_of_this_machine};
 use kip_spec::{Code, Problem, code};
 use kip_store::{Author, Seq};
@@ -27,6 +28,9 @@ use crate::{Api, bad_request};
 
 /// Refusals of one kind to one key are recorded once in so many milliseconds: a caller must not be able to fill the record.
 const REFUSALS_APART: i64 = 60_000;
+
+/// The name under which refusals of keys are counted that the server does not know. No key can have it.
+pub(crate) const UNKNOWN_KEY: &str = "@unknown";
 
 /// When a key was last refused something, by key, action and code.
 pub(crate) type Refusals = HashMap<(u64, &'static str, Code), i64>;
@@ -56,17 +60,9 @@ impl Requester {
         self.key.tenant()
     }
 
-    /// The tenants whose tasks the caller sees: all for administrators and for operators without a tenant of their own. `named` is the
-    /// tenant that it asks for.
+    /// The tenants that the caller sees. `named` is the tenant that it asks for.
     pub(crate) fn tenant_scope(&self, named: Option<&str>) -> TenantScope {
-        let (own, role) = (self.key.tenant(), self.key.role());
-        let sees_all = role >= Role::Admin || (role >= Role::Operate && **own == *DEFAULT_TENANT);
-        match named {
-            Some(named) if sees_all || *named == **own => TenantScope::One(Arc::from(named)),
-            Some(_) => TenantScope::None,
-            None if sees_all => TenantScope::All,
-            None => TenantScope::One(own.clone()),
-        }
+        self.key.tenants(named)
     }
 
     /// The key's name.
@@ -76,12 +72,31 @@ impl Requester {
 
     /// Whether a function may be shown.
     pub(crate) fn sees(&self, function: &str) -> bool {
-        self.key.is_for(function)
+        self.key.sees(function)
     }
 
-    /// Whether a function may be touched.
+    /// Whether everything may be shown.
+    pub(crate) fn sees_all(&self) -> bool {
+        self.key.only().is_none()
+    }
+
+    /// A text of ours about functions, in which those that may not be shown have no names.
+    pub(crate) fn without_foreign(&self, api: &Api, text: &str) -> String {
+        if self.sees_all() {
+            return text.to_owned();
+        }
+        let hide = |(number, part): (usize, &str)| match number % 2 {
+            0 => part.to_owned(),
+            _ if !self.sees(part) && api.control.cell(part).is_some() => "another function".to_owned(),
+            _ => format!("`{part}`"),
+        };
+        text.split('`').enumerate().map(hide).collect()
+    }
+
+    /// Whether a function may be touched by a caller whose role is this one at least.
     pub(crate) fn require_function(&self, function: &str) -> ApiResult<()> {
-        Ok(self.key.require_function(function)?)
+        let access = Access { role: Role::Invoke, function: Some(function) };
+        Ok(self.key.allows(access).map_err(Problem::from)?)
     }
 
     /// The caller of a change.
@@ -111,8 +126,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Requester {
 /// Lets a request with a key in, whatever its role: even what is not there is not shown without a key.
 pub(crate) async fn authenticate(State(api): State<Api>, mut request: Request, next: Next) -> ApiResult<Response> {
     refuse_foreign_page(request.headers())?;
-    let key = api.keys.check(kip_auth::credential(request.headers()))?;
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    let sent = kip_auth::credential(request.headers());
+    let key = match api.keys.check(sent) {
+        Ok(key) => key,
+        Err(problem) => {
+            if sent.is_some() {
+                api.metrics.key_refused(&UNKNOWN_KEY.into(), "unknown");
+                tokio::time::sleep(api.failures.note(peer)).await;
+            }
+            // A caller without a key keeps no connection.
+            let mut refused = ApiError::from(problem).into_response();
+            refused.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return Ok(refused);
+        }
+    };
     let if_match = if_match(request.headers())?;
     request.extensions_mut().insert(Requester { key, peer, object: Arc::default(), if_match });
     Ok(next.run(request).await)
@@ -173,6 +201,10 @@ pub(crate) struct RouteAccess {
     pub(crate) role: Role,
     pub(crate) action: Option<&'static str>,
     pub(crate) of_function: bool,
+    /// Fields of the query that need a higher role.
+    pub(crate) flags: &'static [(&'static str, Role)],
+    /// It gives a function work, which the limits of the key count.
+    pub(crate) works: bool,
 }
 
 /// Lets a request through to its handler if its key may, and keeps the audit record of what changes something.
@@ -185,15 +217,25 @@ pub(crate) async fn guard(
 ) -> Response {
     // A path that cannot be read is refused by the handler, which reads it too.
     let object = parameters.ok().and_then(|all| all.iter().next().map(|(_, value)| value.to_owned()));
-    let allowed = who.key.require(gate.role).and_then(|()| match &object {
-        Some(function) if gate.of_function => who.key.require_function(function),
-        _ => Ok(()),
-    });
+    let function = object.as_deref().filter(|_| gate.of_function);
+    let asked = gate.flags.iter().filter(|(name, _)| asks_for(request.uri(), name));
+    let role = asked.map(|(_, role)| *role).max().unwrap_or(gate.role).max(gate.role);
+    let allowed = who.key.allows(Access { role, function }).map_err(Problem::from);
+    // Held until the answer is made.
+    let place = if gate.works && allowed.is_ok() { gate.admit(&who.key) } else { Ok(None) };
+    let (allowed, _place) = match place {
+        Ok(place) => (allowed, place),
+        Err(problem) => (Err(problem), None),
+    };
+    let named = function.filter(|_| !who.sees_all()).map(str::to_owned);
+    let next = async |request| unhinted(next.run(request).await, named);
     let Some(action) = gate.action else {
-        return match allowed {
-            Ok(()) => next.run(request).await,
-            Err(problem) => ApiError::from(problem).into_response(),
-        };
+        let Err(problem) = allowed else { return next(request).await };
+        // Who asked first whether to send a body sends none now.
+        if gate.works && !request.headers().contains_key(EXPECT) {
+            kip_tasks::drain(&mut request.into_body()).await;
+        }
+        return ApiError::from(problem).into_response();
     };
     let object = object.unwrap_or_default();
     if let Err(problem) = allowed {
@@ -206,7 +248,7 @@ pub(crate) async fn guard(
     // As a task of its own: a caller that leaves takes neither the change nor the end of its record along.
     let work = async move {
         let record = gate.begin(&who, action, &object).await;
-        let response = next.run(request).await;
+        let response = next(request).await;
         let result = match response.extensions().get::<Code>() {
             Some(code) => code.to_string(),
             None if response.status().is_success() => "done".to_owned(),
@@ -218,7 +260,30 @@ pub(crate) async fn guard(
     kip_store::detached("change through the API", work).await
 }
 
+/// An answer that a function does not exist, without the names that are near: a key for some functions may not see them.
+fn unhinted(response: Response, function: Option<String>) -> Response {
+    match (response.extensions().get::<Code>(), function) {
+        (Some(code), Some(name)) if *code == code::FUNCTION_NOT_FOUND => {
+            ApiError::from(kip_control::Error::NoFunction { name, nearest: None }).into_response()
+        }
+        _ => response,
+    }
+}
+
+/// Whether a query asks for something: it names the field, and does not say `false`. One that cannot be read is refused by the handler.
+fn asks_for(uri: &Uri, field: &str) -> bool {
+    let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri).map(|Query(pairs)| pairs).unwrap_or_default();
+    pairs.iter().any(|(name, value)| name == field && value != "false")
+}
+
 impl RouteAccess {
+    fn admit(&self, key: &Key) -> Result<Option<Slot>, Problem> {
+        key.admit(|| kip_host::clock::monotonic_micros().saturating_mul(1_000)).map_err(|refusal| {
+            self.api.metrics.key_refused(key.name(), refusal.limit);
+            refusal.problem
+        })
+    }
+
     /// A change is not held up by a disk that takes no record of it: it is in the log at least.
     async fn begin(&self, who: &Requester, action: &str, object: &str) -> Option<i64> {
         let begun = self.api.keys.audit_begin(&who.key, action, object, who.peer.to_string()).await;

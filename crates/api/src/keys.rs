@@ -94,7 +94,20 @@ fn answer(api: &Api, made: IssuedKey) -> KeyAnswer {
 
 /// Functions that are not there yet may be meant: a key can be made before they are deployed.
 fn warnings(api: &Api, key: &KeyInfo) -> Vec<Problem> {
-    let missing = key.functions.iter().filter_map(|name| api.control.require(name).err());
+    let is_server = key.role == Role::Deploy && !api.about.isolated;
+    let is_server = is_server.then(|| {
+        let said = format!(
+            "the key `{}` can do what the server can, because functions run as the server's user here",
+            key.name
+        );
+        Problem::new(code::KEY_IS_SERVER, said)
+            .cause(format!(
+                "{}; a list of functions does not limit it",
+                api.about.isolation_missing.as_deref().unwrap_or(&api.about.isolation)
+            ))
+            .hint("`kip doctor` and docs/hardening.md say what keeps functions from the server")
+    });
+    let missing = key.functions.iter().flatten().filter_map(|name| api.control.require(name).err());
     let warn = |error: kip_control::Error| {
         let kip_control::Error::NoFunction { name, nearest } = error else { return Problem::from(error) };
         let said = format!("the key names the function `{name}`, which does not exist");
@@ -104,7 +117,7 @@ fn warnings(api: &Api, key: &KeyInfo) -> Vec<Problem> {
         };
         Problem::new(code::KEY_UNKNOWN_FUNCTION, said).hint(hint)
     };
-    missing.map(warn).collect()
+    is_server.into_iter().chain(missing.map(warn)).collect()
 }
 
 fn invalid(what: &str, hint: &str) -> Problem {
@@ -115,7 +128,9 @@ fn parse(settings: KeySettings) -> Result<KeyChange, Problem> {
     let KeySettings { name: _, role, functions, rate, burst, concurrency, tenant, expires, disabled } = settings;
     Ok(KeyChange {
         role: role.map(|role| role.parse()).transpose()?,
-        functions: functions.map(|names| names.iter().map(|name| function(name)).collect()).transpose()?,
+        functions: functions
+            .map(|names| names.map(|names| names.iter().map(|name| function(name)).collect()).transpose())
+            .transpose()?,
         rate: rate.map(|rate| rate.map(|text| read_rate(&text)).transpose()).transpose()?,
         burst,
         concurrency,
@@ -149,6 +164,8 @@ fn expiry(text: &str) -> Result<i64, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -157,7 +174,13 @@ mod tests {
         let nothing = read("{}").unwrap();
         assert!(nothing.rate.is_none() && nothing.expires.is_none() && nothing.functions.is_none());
         let cleared =
-            read(r#"{"rate": null, "burst": null, "concurrency": null, "expires": null, "functions": []}"#).unwrap();
+            read(r#"{"rate": null, "burst": null, "concurrency": null, "expires": null, "functions": null}"#).unwrap();
+        assert_eq!(cleared.functions, Some(None));
+        assert_eq!(
+            read(r#"{"functions": []}"#).unwrap().functions,
+            Some(Some(BTreeSet::new())),
+            "an empty list is none"
+        );
         assert_eq!(
             (cleared.rate, cleared.burst, cleared.concurrency, cleared.expires),
             (Some(None), Some(None), Some(None), Some(None))

@@ -6,6 +6,7 @@
 
 mod audit;
 mod backup;
+mod callers;
 mod error;
 mod extract;
 mod functions;
@@ -48,6 +49,7 @@ use tokio::task::JoinSet;
 
 pub use crate::tasks::TaskQuery;
 
+use crate::callers::{Connections, Failures};
 use crate::error::ApiError;
 use crate::guard::Peer;
 
@@ -65,10 +67,16 @@ pub struct Api {
     stop: watch::Sender<bool>,
     /// When a key was last refused something, by key, action and code: see [`guard`].
     refusals: Arc<Mutex<guard::Refusals>>,
+    /// Wrong keys, by the address that sent them.
+    failures: Arc<Failures>,
+    /// Connections at once.
+    connections: usize,
 }
 
 /// The largest body the API takes: a manifest of the largest size, escaped as JSON.
 const LARGEST_BODY: usize = 8 << 20;
+/// Connections at once.
+const CONNECTIONS: usize = 2_000;
 /// How long a caller may take to send a request's head; no key is asked for before.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
 
@@ -84,7 +92,26 @@ impl Api {
         events: Events,
     ) -> Self {
         let about = Arc::new(about);
-        Self { control, keys, about, metrics, tasks, events, metrics_open: false, stop, refusals: Arc::default() }
+        Self {
+            control,
+            keys,
+            about,
+            metrics,
+            tasks,
+            events,
+            metrics_open: false,
+            stop,
+            refusals: Arc::default(),
+            failures: Arc::default(),
+            connections: CONNECTIONS,
+        }
+    }
+
+    /// Takes at most so many connections at once, and never more than usual.
+    #[must_use]
+    pub fn with_connections(mut self, most: usize) -> Self {
+        self.connections = most.min(CONNECTIONS);
+        self
     }
 
     /// Shows metrics without a key, where no other machine can reach it.
@@ -96,6 +123,7 @@ impl Api {
 
     /// Serves until `closing` is set; requests under way end, callers that have not finished asking are left.
     pub async fn serve(self, listener: TcpListener, mut closing: watch::Receiver<bool>) {
+        let open = Connections::new(self.connections);
         let router = self.router();
         let mut connections = JoinSet::new();
         loop {
@@ -106,7 +134,13 @@ impl Api {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    drop(connections.spawn(connection(router.clone(), stream, peer, closing.clone())))
+                    // Who is too many is turned away at once: a caller without a key must not keep out one that has one.
+                    let Some(opened) = open.open(peer.ip()) else { continue };
+                    let served = connection(router.clone(), stream, peer, closing.clone());
+                    drop(connections.spawn(async move {
+                        served.await;
+                        drop(opened);
+                    }))
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: those under way end and make room.

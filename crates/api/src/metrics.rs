@@ -13,23 +13,24 @@ use kip_records::metrics::{CounterSnapshot, FunctionCounters};
 use prometheus_client::registry::Registry;
 
 use crate::Api;
-use crate::guard::Requester;
+use crate::guard::{Requester, UNKNOWN_KEY};
 use family::Scrape;
+use kip_spec::tenant::TenantScope;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(crate) async fn metrics(State(api): State<Api>, who: Requester, headers: HeaderMap) -> Response {
-    answer(&api, who.only().as_deref(), &headers)
+    answer(&api, who.only().as_deref(), &who.tenant_scope(None), &headers)
 }
 
 /// Without a key, where the settings say so.
 pub(crate) async fn open(State(api): State<Api>, headers: HeaderMap) -> Response {
-    answer(&api, None, &headers)
+    answer(&api, None, &TenantScope::All, &headers)
 }
 
-fn answer(api: &Api, only: Option<&[String]>, headers: &HeaderMap) -> Response {
+fn answer(api: &Api, only: Option<&[String]>, tenants: &TenantScope, headers: &HeaderMap) -> Response {
     let accepts = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let text = encode(api, only);
+    let text = encode(api, only, tenants);
     let (text, kind) = match accepts.contains("application/openmetrics-text") {
         true => (text, OPEN_METRICS),
         false => (plain(&text), PLAIN),
@@ -37,24 +38,24 @@ fn answer(api: &Api, only: Option<&[String]>, headers: &HeaderMap) -> Response {
     ([(CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
 }
 
-fn encode(api: &Api, only: Option<&[String]>) -> String {
+fn encode(api: &Api, only: Option<&[String]>, tenants: &TenantScope) -> String {
     let mut figures = api.control.figures();
     figures.sort_unstable_by_key(|figures| figures.number);
     let live: HashSet<u32> = figures.iter().map(|figures| figures.number).collect();
     let keys: HashSet<String> = api.keys.list().into_iter().map(|key| key.name).collect();
-    let counted = api.metrics.counted(|number| live.contains(&number), |key| keys.contains(key));
+    let counted = api.metrics.counted(|number| live.contains(&number), |key| key == UNKNOWN_KEY || keys.contains(key));
     let (functions, other) = fold(api, figures, only);
     let scrape = Scrape {
         version: api.about.version.clone(),
         functions,
         other,
-        counted: select(counted, only),
+        counted: select(counted, only, tenants),
         records_dropped: api.control.recorder().dropped(),
         lines_dropped: api.control.recorder().lines_dropped(),
         traces_dropped: api.control.recorder().traces().map_or(0, kip_control::Traces::dropped),
         usage: kip_host::usage::look(),
         gateway_cpu: kip_host::usage::cpu_of_threads("gateway-"),
-        tasks: tasks_of(api, only),
+        tasks: tasks_of(api, only, tenants),
     };
     let mut registry = Registry::default();
     registry.register_collector(Box::new(scrape));
@@ -65,8 +66,8 @@ fn encode(api: &Api, only: Option<&[String]>) -> String {
 }
 
 /// Tasks of the functions that have series of their own.
-fn tasks_of(api: &Api, only: Option<&[String]>) -> kip_tasks::Summary {
-    let mut summary = api.tasks.summary();
+fn tasks_of(api: &Api, only: Option<&[String]>, tenants: &TenantScope) -> kip_tasks::Summary {
+    let mut summary = api.tasks.summary(tenants);
     summary.functions.retain(|of| {
         let shown = only.is_none_or(|only| only.contains(&of.function));
         shown && api.control.cell(&of.function).is_some_and(|cell| api.metrics.is_own(cell.number()))
@@ -85,7 +86,11 @@ fn fold(api: &Api, all: Vec<Figures>, only: Option<&[String]>) -> (Vec<Figures>,
 }
 
 /// What a key for some functions may see.
-fn select(mut counted: CounterSnapshot, only: Option<&[String]>) -> CounterSnapshot {
+fn select(mut counted: CounterSnapshot, only: Option<&[String]>, tenants: &TenantScope) -> CounterSnapshot {
+    // Refusals are counted by key, and a key belongs to a tenant.
+    if *tenants != TenantScope::All {
+        counted.keys.clear();
+    }
     if let Some(only) = only {
         counted.functions.retain(|name, _| only.iter().any(|known| known == name.as_str()));
         counted.other = FunctionCounters::default();

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use kip_control::{RequestFilter, RequestRecord};
 use kip_host::clock::wall_millis;
+use kip_spec::tenant::TenantScope;
 use kip_spec::{Code, Millis, QualifierName};
 use serde::Deserialize;
 
@@ -98,6 +99,7 @@ fn one_of(name: &str, given: Option<String>, known: &[&str]) -> Result<Option<St
 
 pub(crate) async fn of_function(
     State(api): State<Api>,
+    who: Requester,
     Path(name): Path<String>,
     Query(filters): Query<Filters>,
 ) -> ApiResult<Json<Vec<RequestRecord>>> {
@@ -108,7 +110,7 @@ pub(crate) async fn of_function(
     {
         (filter.version, filter.label) = (Some(version.id.0), None);
     }
-    find(&api, filter).await
+    find(&api, &who, filter).await
 }
 
 pub(crate) async fn all(
@@ -116,12 +118,21 @@ pub(crate) async fn all(
     who: Requester,
     Query(filters): Query<Filters>,
 ) -> ApiResult<Json<Vec<RequestRecord>>> {
-    let among = who.only().unwrap_or_default();
-    find(&api, RequestFilter { among, ..filters.parse(None)? }).await
+    find(&api, &who, filters.parse(None)?).await
 }
 
-async fn find(api: &Api, filter: RequestFilter) -> ApiResult<Json<Vec<RequestRecord>>> {
+async fn find(api: &Api, who: &Requester, filter: RequestFilter) -> ApiResult<Json<Vec<RequestRecord>>> {
+    let among = who.only();
+    let tenant = match who.tenant_scope(filter.tenant.as_deref()) {
+        TenantScope::All => None,
+        TenantScope::One(own) => Some(own.to_string()),
+        TenantScope::None => return Ok(Json(Vec::new())),
+    };
+    if among.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(Json(Vec::new()));
+    }
     api.control.recorder().flush().await;
+    let filter = RequestFilter { among: among.unwrap_or_default(), tenant, ..filter };
     Ok(Json(api.control.records().requests(filter).await.map_err(kip_control::Error::from)?))
 }
 

@@ -33,14 +33,33 @@ pub(crate) struct Entry {
     pub(crate) role: Option<Role>,
     /// What it is called in the audit record, if it changes something.
     pub(crate) action: Option<&'static str>,
+    /// Fields of its query that need a higher role.
+    pub(crate) flags: &'static [(&'static str, Role)],
+    /// It gives a function work, which the limits of a key count.
+    works: bool,
     pub(crate) doc: Doc,
     handler: MethodRouter<Api>,
 }
 
+impl Entry {
+    fn new(method: Method, path: &'static str, role: Option<Role>, handler: MethodRouter<Api>, doc: Doc) -> Self {
+        Self { method, path, role, action: None, flags: &[], works: false, doc, handler }
+    }
+
+    /// Fields of its query that need a higher role.
+    fn flags(self, flags: &'static [(&'static str, Role)]) -> Self {
+        Self { flags, ..self }
+    }
+
+    /// It gives a function work, which the limits of a key count.
+    fn works(self) -> Self {
+        Self { works: true, ..self }
+    }
+}
+
 /// A path that only shows something.
 fn shows<H: Handler<T, Api>, T: 'static>(path: &'static str, role: Role, handler: H, doc: Doc) -> Entry {
-    let role = Some(role);
-    Entry { method: Method::GET, path, role, action: None, doc, handler: on(MethodFilter::GET, handler) }
+    Entry::new(Method::GET, path, Some(role), on(MethodFilter::GET, handler), doc)
 }
 
 /// A method that changes something.
@@ -52,13 +71,12 @@ fn changes<H: Handler<T, Api>, T: 'static>(
     handler: H,
     doc: Doc,
 ) -> Entry {
-    Entry { method, path, role: Some(role), action: Some(action), doc, handler: on(filter, handler) }
+    Entry { action: Some(action), ..Entry::new(method, path, Some(role), on(filter, handler), doc) }
 }
 
 /// A path that gives a function work, as the gateway does: it is recorded as a task, not as a change.
 fn works<H: Handler<T, Api>, T: 'static>(path: &'static str, handler: H, doc: Doc) -> Entry {
-    let handler = on(MethodFilter::POST, handler);
-    Entry { method: Method::POST, path, role: Some(Role::Invoke), action: None, doc, handler }
+    Entry::new(Method::POST, path, Some(Role::Invoke), on(MethodFilter::POST, handler), doc).works()
 }
 
 /// A question whose words are too many for a query.
@@ -76,7 +94,7 @@ pub(crate) fn open_paths() -> Vec<Entry> {
             PROGRESS => on(filter, tasks::progress),
             _ => on(filter, || async { "ok\n" }),
         };
-        Entry { method, path, role: None, action: None, doc, handler }
+        Entry::new(method, path, None, handler, doc)
     };
     let unready = "it takes no changes, or ends";
     vec![
@@ -347,7 +365,8 @@ pub(crate) fn table() -> Vec<Entry> {
             Invoke,
             tasks::show,
             says("A task").query::<tasks::Show>().gives::<TaskInfo>(),
-        ),
+        )
+        .flags(&[("includePayload", Operate)]),
         shows(
             "/api/v1/functions/{name}/tasks/{id}/payload",
             Operate,
@@ -386,7 +405,8 @@ pub(crate) fn table() -> Vec<Entry> {
             "task.retry",
             tasks::retry,
             says("Runs a task that is over once more").query::<tasks::OfTenant>().gives::<kip_wire::StopResult>(),
-        ),
+        )
+        .works(),
         changes(
             delete(),
             "/api/v1/functions/{name}/tasks/{id}",
@@ -445,7 +465,8 @@ pub(crate) fn table() -> Vec<Entry> {
             "tasks.retry",
             tasks::retry_all,
             says("Runs all tasks that fit once more").takes::<tasks::TaskQuery>().gives::<Bulk>(),
-        ),
+        )
+        .works(),
         changes(
             post(),
             "/api/v1/tasks/purge",
@@ -558,10 +579,11 @@ pub(crate) fn table() -> Vec<Entry> {
 pub(crate) fn router(api: &Api) -> Router<Api> {
     let keyed = table().into_iter().filter(|entry| entry.path != METRICS || !api.metrics_open);
     keyed.fold(Router::new(), |router, entry| {
-        let Entry { path, role, action, handler, .. } = entry;
+        let Entry { path, role, action, flags, works, handler, .. } = entry;
         // Without a role nobody but an administrator: no entry of the table is so.
         let role = role.unwrap_or(Role::Admin);
-        let gate = RouteAccess { api: api.clone(), role, action, of_function: path.starts_with(OF_FUNCTION) };
+        let of_function = path.starts_with(OF_FUNCTION);
+        let gate = RouteAccess { api: api.clone(), role, action, of_function, flags, works };
         router.route(path, handler.route_layer(from_fn_with_state(gate, guard)))
     })
 }

@@ -25,7 +25,8 @@ pub(crate) async fn status(State(api): State<Api>, who: Requester) -> Json<Statu
         host: api.control.host(),
         functions: functions.iter().filter(|info| who.sees(info.name.as_str())).count(),
         instances: instances.iter().filter(|info| who.sees(info.function.as_str())).count(),
-        events: api.control.events(),
+        // What happened to the server may name any function.
+        events: if who.sees_all() { api.control.events() } else { Vec::new() },
     })
 }
 
@@ -38,6 +39,7 @@ pub(crate) async fn stop(State(api): State<Api>) -> Json<serde_json::Value> {
 pub(crate) async fn instances(State(api): State<Api>, who: Requester) -> Json<Vec<InstanceInfo>> {
     let mut instances = api.control.instances();
     instances.retain(|info| who.sees(info.function.as_str()));
+    instances.iter_mut().for_each(|info| without_foreign(&api, &who, info));
     Json(instances)
 }
 
@@ -47,12 +49,19 @@ pub(crate) async fn instance(
     Path(id): Path<String>,
 ) -> ApiResult<Json<InstanceInfo>> {
     let id: InstanceId = id.parse().map_err(|error: kip_spec::id::IdError| bad_request(error.to_string()))?;
-    let found = api.control.instance(id).await.ok_or_else(|| {
+    // One of a function that is not seen is as unknown as one that is not there.
+    let found = api.control.instance(id).await.filter(|found| who.sees(found.function.as_str()));
+    let mut found = found.ok_or_else(|| {
         Problem::new(code::INSTANCE_NOT_FOUND, format!("there is no instance {id}"))
             .hint("`kip ps` lists the instances there are")
     })?;
-    who.require_function(found.function.as_str())?;
+    without_foreign(&api, &who, &mut found);
     Ok(Json(found))
+}
+
+/// An instance that waits for room says who has it.
+fn without_foreign(api: &Api, who: &Requester, info: &mut InstanceInfo) {
+    info.waits_for = info.waits_for.take().map(|text| who.without_foreign(api, &text));
 }
 
 pub(crate) async fn unknown_path(uri: Uri) -> ApiError {

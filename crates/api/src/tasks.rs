@@ -4,14 +4,15 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
 use kip_spec::{Code, Problem, RequestId, code};
-use kip_tasks::config::{AsyncConfig, LATEST};
+use kip_tasks::config::{AsyncConfig, LATEST, Target};
 use kip_tasks::tenant::TenantScope;
 use kip_tasks::view;
 use kip_tasks::{Bulk, BulkAction, Error, ReceiveError, Submission, Summary, TaskFilter, TaskNumber, TaskState};
@@ -115,6 +116,7 @@ impl TaskQuery {
         };
         Ok(TaskFilter {
             function: self.function.clone(),
+            among: None,
             qualifier: self.qualifier.clone(),
             states,
             prefix: self.prefix.clone(),
@@ -229,16 +231,22 @@ pub(crate) async fn all(
 }
 
 async fn list(api: &Api, query: TaskQuery, who: &Requester) -> ApiResult<Json<TaskList>> {
-    let filter = query.parse()?;
+    // Before they are counted into pages: where the next page begins would tell of the others.
+    let filter = TaskFilter { among: who.only(), ..query.parse()? };
     let scope = who.tenant_scope(None);
     let (mut tasks, next) = api.tasks.list(&scope, filter, query.include_payload.unwrap_or(false)).await?;
-    tasks.retain(|task| who.sees(&task.function_name));
+    for task in &mut tasks {
+        task.waits_for = task.waits_for.take().map(|text| who.without_foreign(api, &text));
+    }
     Ok(Json(TaskList { tasks, next_token: next.map(|next| next.0.to_string()) }))
 }
 
 pub(crate) async fn summary(State(api): State<Api>, who: Requester) -> Json<Summary> {
-    let mut summary = api.tasks.summary();
+    let mut summary = api.tasks.summary(&who.tenant_scope(None));
     summary.functions.retain(|of| who.sees(&of.function));
+    if !who.sees_all() {
+        summary.queued = summary.functions.iter().map(|of| of.ready + of.later + of.held).sum();
+    }
     Json(summary)
 }
 
@@ -274,7 +282,9 @@ pub(crate) async fn show(
             }
         }
     }
-    Ok(Json(api.tasks.show(&scope, &function, &id, show.include_payload.unwrap_or(false)).await?))
+    let mut task = api.tasks.show(&scope, &function, &id, show.include_payload.unwrap_or(false)).await?;
+    task.waits_for = task.waits_for.take().map(|text| who.without_foreign(&api, &text));
+    Ok(Json(task))
 }
 
 pub(crate) async fn payload(
@@ -427,7 +437,7 @@ async fn bulk(
     who.changes(query.function.clone().unwrap_or_else(|| "*".to_owned()));
     match &query.function {
         Some(function) => who.require_function(function)?,
-        None if who.only().is_some() => return Err(bad_request("this key is for some functions only: name one")),
+        None if !who.sees_all() => return Err(bad_request("this key is for some functions only: name one")),
         None => {}
     }
     let filter = query.parse()?;
@@ -436,6 +446,7 @@ async fn bulk(
 
 pub(crate) async fn config(
     State(api): State<Api>,
+    who: Requester,
     Path(function): Path<String>,
     Query(of): Query<QualifierQuery>,
 ) -> ApiResult<Json<AsyncConfig>> {
@@ -445,7 +456,37 @@ pub(crate) async fn config(
         Problem::new(code::TASK_CONFIG_MISSING, format!("nothing is kept for tasks of `{function}` and `{qualifier}`"))
             .hint("then the defaults hold: docs/tasks.md lists them")
     })?;
-    Ok(Json(hidden(config)))
+    let mut config = hidden(config);
+    let both = &mut config.destination_config;
+    for destination in [&mut both.on_success, &mut both.on_failure].into_iter().flatten() {
+        if let Ok(Target::Function(told)) = destination.target()
+            && !who.sees(&told)
+        {
+            destination.destination = "function:***".to_owned();
+        }
+    }
+    Ok(Json(config))
+}
+
+/// What stands in the place of a secret.
+const MASK: &str = "***";
+/// Bytes of the shortest secret: with a shorter one, a signature could be found by trying.
+const SHORTEST_SECRET: usize = 16;
+
+/// Whoever reads a configuration, changes a part and writes it back means the secret that is there by its mask.
+fn keep_secrets(config: &mut AsyncConfig, there: Option<AsyncConfig>) -> Result<(), String> {
+    let there = there.map(|there| there.destination_config).unwrap_or_default();
+    let new = &mut config.destination_config;
+    for (given, there) in [(&mut new.on_success, there.on_success), (&mut new.on_failure, there.on_failure)] {
+        let Some(secret) = given.as_mut().and_then(|destination| destination.secret.as_mut()) else { continue };
+        if secret == MASK {
+            *secret =
+                there.and_then(|there| there.secret).ok_or("`***` stands for a secret, and there is none to keep")?;
+        } else if secret.len() < SHORTEST_SECRET {
+            return Err(format!("a secret has at least {SHORTEST_SECRET} bytes, such as: openssl rand -hex 32"));
+        }
+    }
+    Ok(())
 }
 
 /// A secret is written, never read.
@@ -453,7 +494,7 @@ fn hidden(mut config: AsyncConfig) -> AsyncConfig {
     let both = &mut config.destination_config;
     for destination in [&mut both.on_success, &mut both.on_failure].into_iter().flatten() {
         if destination.secret.is_some() {
-            destination.secret = Some("***".to_owned());
+            destination.secret = Some(MASK.to_owned());
         }
     }
     config
@@ -461,6 +502,7 @@ fn hidden(mut config: AsyncConfig) -> AsyncConfig {
 
 pub(crate) async fn put_config(
     State(api): State<Api>,
+    who: Requester,
     Path(function): Path<String>,
     Query(of): Query<QualifierQuery>,
     body: Result<Json<serde_json::Value>, JsonRejection>,
@@ -471,8 +513,11 @@ pub(crate) async fn put_config(
         // Such a list would be read as fields by their place.
         return Err(refused("it is an object of named fields, without lists".to_owned()).into());
     }
-    let config: AsyncConfig = serde_json::from_value(given).map_err(|error| refused(error.to_string()))?;
+    let mut config: AsyncConfig = serde_json::from_value(given).map_err(|error| refused(error.to_string()))?;
     let qualifier = of.qualifier.unwrap_or_else(|| LATEST.to_owned());
+    keep_secrets(&mut config, api.tasks.config(&function, &qualifier)).map_err(refused)?;
+    // Who names a function to be told gives it work.
+    config.destination_config.functions().try_for_each(|told| who.require_function(&told))?;
     api.tasks.put_config(&function, &qualifier, Some(config.clone())).await?;
     Ok(Json(hidden(config)))
 }
@@ -499,10 +544,20 @@ pub(crate) async fn remove_config(
 pub(crate) async fn progress(
     State(api): State<Api>,
     Path((number, epoch, token)): Path<(u64, u32, String)>,
-    body: Bytes,
+    body: Body,
 ) -> Result<StatusCode, ApiError> {
+    // Whoever has no token is read nothing of.
+    api.tasks.check_progress(TaskNumber(number), epoch, &token)?;
     // Only a line of it is kept.
-    let text = String::from_utf8_lossy(&body[..body.len().min(LONGEST_LINE)]);
+    let (mut line, mut pieces) = (Vec::new(), body.into_data_stream());
+    while line.len() < LONGEST_LINE {
+        let piece = tokio::time::timeout(BODY_IDLE, pieces.next()).await;
+        let piece = piece.map_err(|_| bad_request("nothing of the request's body arrived for a minute"))?;
+        let Some(piece) = piece else { break };
+        line.extend(piece.map_err(|_| bad_request("the body of the request broke off"))?);
+    }
+    line.truncate(LONGEST_LINE);
+    let text = String::from_utf8_lossy(&line);
     let noted = api.tasks.note_progress(TaskNumber(number), epoch, &token, &text).await;
     noted.map(|()| StatusCode::NO_CONTENT).map_err(|error| {
         let code: Code = error.code();

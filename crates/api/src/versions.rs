@@ -29,14 +29,35 @@ pub(crate) struct DiffQuery {
     to: Option<String>,
 }
 
-pub(crate) async fn list(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<Vec<RevisionInfo>>> {
-    Ok(Json(api.control.revisions(&name).await?.into_iter().map(shown).collect()))
+pub(crate) async fn list(
+    State(api): State<Api>,
+    who: Requester,
+    Path(name): Path<String>,
+) -> ApiResult<Json<Vec<RevisionInfo>>> {
+    let mut all = api.control.revisions(&name).await?;
+    for info in &mut all {
+        hide(&api, &who, info).await?;
+    }
+    Ok(Json(all))
 }
 
-/// A document may hold what its author should not have written into it.
-fn shown(mut info: RevisionInfo) -> RevisionInfo {
-    info.source = masked_text(&info.source).into_owned();
-    info
+/// Hides what a document holds beside the function, or should not have been written into it.
+async fn hide(api: &Api, who: &Requester, info: &mut RevisionInfo) -> ApiResult<()> {
+    info.source = match who.sees_all() {
+        true => masked_text(&info.source).into_owned(),
+        false => own_part(api, info.id).await?,
+    };
+    Ok(())
+}
+
+/// The part of a document that is about one revision's function, for a key that may not see the others.
+async fn own_part(api: &Api, revision: VersionId) -> ApiResult<String> {
+    let Some(mut spec) = api.control.revision(revision).await? else { return Ok(String::new()) };
+    mask(&mut spec);
+    let name = &spec.name;
+    let remark =
+        format!("# The part of `{name}`: this key is for some functions, and its document may declare others.\n");
+    Ok(remark + &kip_manifest::write(&[spec]))
 }
 
 /// Hides what looks like a secret in a declaration.
@@ -57,20 +78,23 @@ fn read(name: &str, qualifier: &str) -> ApiResult<QualifierName> {
     }
 }
 
-async fn info_of(api: &Api, name: &str, id: VersionId) -> ApiResult<RevisionInfo> {
+async fn info_of(api: &Api, who: &Requester, name: &str, id: VersionId) -> ApiResult<RevisionInfo> {
     let unknown = || Error::NoQualifier { function: name.to_owned(), qualifier: id.to_string() };
     let info = api.control.revisions(name).await?.into_iter().find(|info| info.id == id);
-    Ok(shown(info.ok_or_else(unknown)?))
+    let mut info = info.ok_or_else(unknown)?;
+    hide(api, who, &mut info).await?;
+    Ok(info)
 }
 
 pub(crate) async fn show(
     State(api): State<Api>,
+    who: Requester,
     Path((name, version)): Path<(String, String)>,
 ) -> ApiResult<Json<VersionInfo>> {
     let version = api.control.revision_named(&name, &read(&name, &version)?).await?;
     let mut spec = version.spec.clone();
     mask(&mut spec);
-    Ok(Json(VersionInfo { revision: info_of(&api, &name, version.id).await?, spec }))
+    Ok(Json(VersionInfo { revision: info_of(&api, &who, &name, version.id).await?, spec }))
 }
 
 pub(crate) async fn publish(
@@ -81,11 +105,12 @@ pub(crate) async fn publish(
 ) -> ApiResult<Json<Published>> {
     let Json(Publication { description, revision }) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
     let revision = revision.map(|revision| read(&name, &revision)).transpose()?;
-    let (version, fresh) = api.control.publish(&name, revision, description, who.author()).await?;
+    let (mut version, fresh) = api.control.publish(&name, revision, description, who.author()).await?;
     if fresh {
         who.changes(format!("{name}@{}", version.label));
     }
-    Ok(Json(Published { version: shown(version), fresh }))
+    hide(&api, &who, &mut version).await?;
+    Ok(Json(Published { version, fresh }))
 }
 
 pub(crate) async fn remove(

@@ -8,6 +8,15 @@ use crate::{Error, Key, Keys};
 /// The result of a change of which nothing more is known.
 const UNKNOWN: &str = "unknown";
 
+/// Characters of an object that are recorded. Names are shorter; what is longer was never one.
+const LONGEST_OBJECT: usize = 256;
+
+/// An object as it is recorded: cut, and without what looks like a secret. Callers choose it, and paste what they have at hand.
+fn recorded(object: &str) -> String {
+    let cut: String = object.chars().take(LONGEST_OBJECT).collect();
+    kip_spec::secret::masked_text(&cut).into_owned()
+}
+
 impl Keys {
     /// Notes that a key asks for a change. Gives the number of the record.
     ///
@@ -19,7 +28,7 @@ impl Keys {
             key: key.name().to_string(),
             key_id: key.id(),
             action: action.to_owned(),
-            object: object.to_owned(),
+            object: recorded(object),
             peer,
             result: UNKNOWN.to_owned(),
         };
@@ -31,7 +40,7 @@ impl Keys {
     /// # Errors
     /// When the store fails.
     pub async fn audit_end(&self, record: i64, object: String, result: String) -> Result<(), Error> {
-        Ok(self.shared.changes.audit_end(record, object, result).await?)
+        Ok(self.shared.changes.audit_end(record, recorded(&object), result).await?)
     }
 
     /// The records that fit, newest first.

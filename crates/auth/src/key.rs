@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use kip_spec::limiter::Limiter;
 use kip_spec::{Problem, Rate, code};
 use kip_store::StoredKey;
 use kip_wire::{KeyInfo, Role};
@@ -13,22 +14,29 @@ pub const DEFAULT_TENANT: &str = "default";
 /// The last use is noted to this many milliseconds, so that a busy key is not written by every thread at every request.
 const USE_STEP: i64 = 1_000;
 
-/// A key as the server holds it. What changes makes a new one of these; only its last use is shared between them.
+/// What goes on with a key while it changes: its last use, and the state of its limits.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Live {
+    used: Arc<AtomicI64>,
+    pub(crate) limiter: Arc<Limiter>,
+}
+
+/// A key as the server holds it. What changes makes a new one of these; only what is live is shared between them.
 #[derive(Debug, Clone)]
 pub struct Key {
     pub(crate) stored: StoredKey,
     name: Arc<str>,
     tenant: Arc<str>,
     role: Role,
-    pub(crate) used: Arc<AtomicI64>,
+    pub(crate) live: Live,
 }
 
 impl Key {
-    pub(crate) fn new(stored: StoredKey, used: Arc<AtomicI64>) -> Self {
-        used.fetch_max(stored.last_use.unwrap_or_default(), Ordering::Relaxed);
+    pub(crate) fn new(stored: StoredKey, live: Live) -> Self {
+        live.used.fetch_max(stored.last_use.unwrap_or_default(), Ordering::Relaxed);
         // A role that only a newer version knows gives the least.
         let role = stored.role.parse().unwrap_or(Role::Invoke);
-        Self { name: stored.name.as_str().into(), tenant: stored.tenant.as_str().into(), role, used, stored }
+        Self { name: stored.name.as_str().into(), tenant: stored.tenant.as_str().into(), role, live, stored }
     }
 
     /// Its number.
@@ -61,17 +69,6 @@ impl Key {
         self.stored.concurrency
     }
 
-    /// Whether it is for this function.
-    pub fn is_for(&self, function: &str) -> bool {
-        self.stored.functions.is_empty() || self.stored.functions.contains(function)
-    }
-
-    /// The functions it is for, if it is not for all.
-    pub fn only(&self) -> Option<Vec<String>> {
-        let functions = &self.stored.functions;
-        (!functions.is_empty()).then(|| functions.iter().map(ToString::to_string).collect())
-    }
-
     /// Whether it is taken now.
     ///
     /// # Errors
@@ -90,36 +87,9 @@ impl Key {
         Ok(())
     }
 
-    /// Whether its role is at least this one.
-    ///
-    /// # Errors
-    /// A problem with code KW-7008 that names the role.
-    pub fn require(&self, role: Role) -> Result<(), Problem> {
-        if self.role >= role {
-            return Ok(());
-        }
-        let said = format!("this needs a key with the role {role}; the key `{}` has the role {}", self.name, self.role);
-        Err(Problem::new(code::ROLE_TOO_LOW, said)
-            .hint(format!("use another key (--key, KIPWAKE_KEY), or have one made: kip key create NAME --role {role}")))
-    }
-
-    /// Whether it is for this function.
-    ///
-    /// # Errors
-    /// A problem with code KW-7009.
-    pub fn require_function(&self, function: &str) -> Result<(), Problem> {
-        if self.is_for(function) {
-            return Ok(());
-        }
-        let name = &self.name;
-        let only = self.only().unwrap_or_default().join(",");
-        Err(Problem::new(code::KEY_OTHER_FUNCTION, format!("the key `{name}` is not for the function `{function}`"))
-            .hint(format!("an administrator can add it: kip key set {name} --functions {only},{function}")))
-    }
-
     pub(crate) fn touch(&self, now: i64) {
-        if now.saturating_sub(self.used.load(Ordering::Relaxed)) >= USE_STEP {
-            self.used.store(now, Ordering::Relaxed);
+        if now.saturating_sub(self.live.used.load(Ordering::Relaxed)) >= USE_STEP {
+            self.live.used.store(now, Ordering::Relaxed);
         }
     }
 
@@ -137,14 +107,14 @@ impl Key {
             rev: stored.rev.0,
             role: self.role,
             state: state.to_owned(),
-            functions: self.only().unwrap_or_default(),
+            functions: self.only(),
             rate: stored.rate,
             burst: self.rate().map(|(_, burst)| burst),
             concurrency: stored.concurrency,
             tenant: stored.tenant.clone(),
             created: stored.created,
             expires: stored.expires,
-            last_use: Some(self.used.load(Ordering::Relaxed)).filter(|at| *at > 0),
+            last_use: Some(self.live.used.load(Ordering::Relaxed)).filter(|at| *at > 0),
             rotated: stored.rotated,
             previous_until: stored.previous.map(|(_, until)| until).filter(|until| *until > now),
         }

@@ -2,8 +2,9 @@
 //! cannot be guessed. The first start makes an administrator key in a file that only its owner can read.
 //!
 //! Checking a key is one lookup in memory: this room touches a disk when keys change, and once a minute to keep when they
-//! were used. It decides nothing about requests; rates are kept by the gateway.
+//! were used. `access.rs` is the one table that every door asks: roles, functions, tenants and limits.
 
+mod access;
 mod audit;
 mod error;
 mod key;
@@ -24,6 +25,7 @@ use kip_wire::{KeyInfo, Role};
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 
+pub use access::{Access, LimitRefusal, Refusal};
 pub use error::Error;
 pub use key::{DEFAULT_TENANT, Key};
 pub use kip_store::{AuditFilter, AuditRecord, Author};
@@ -33,6 +35,8 @@ pub use manage::{IssuedKey, KeyChange, NewKey};
 const PREFIX: &str = "kw_";
 /// The name of the key that the first start makes.
 const ADMINISTRATOR: &str = "admin";
+/// Bytes of the administrator key's file at most.
+const LARGEST_FILE: u64 = 4 << 10;
 /// Where clients send keys besides `Authorization`: Anthropic's and Azure's.
 const OTHER_HEADERS: [&str; 2] = ["x-api-key", "api-key"];
 
@@ -76,8 +80,8 @@ impl Table {
 
     /// Puts a key as it was committed in the place of what it was.
     fn put(&mut self, stored: StoredKey) {
-        let used = self.remove(stored.id).map(|earlier| earlier.used.clone()).unwrap_or_default();
-        self.insert(Key::new(stored, used));
+        let live = self.remove(stored.id).map(|earlier| earlier.live.clone()).unwrap_or_default();
+        self.insert(Key::new(stored, live));
     }
 }
 
@@ -121,7 +125,7 @@ impl Keys {
         keys.reload().await?;
         let path = administrator_file(data);
         let now = wall_millis();
-        let kept = std::fs::read_to_string(&path).map(|text| text.trim().to_owned()).ok();
+        let kept = kip_host::directory::read_regular_text(&path, LARGEST_FILE).map(|text| text.trim().to_owned()).ok();
         let is_known = |secret: &String| keys.lookup(&hash(secret)).is_some_and(|(_, until)| until.is_none());
         let all = keys.all();
         let someone = all.iter().any(|key| key.role() == Role::Admin && key.usable(now).is_ok());
@@ -150,8 +154,8 @@ impl Keys {
         let earlier: HashMap<u64, Arc<Key>> = table.by_name.values().map(|key| (key.id(), key.clone())).collect();
         let mut fresh = Table::default();
         for stored in stored {
-            let used = earlier.get(&stored.id).map(|key| key.used.clone()).unwrap_or_default();
-            fresh.insert(Key::new(stored, used));
+            let live = earlier.get(&stored.id).map(|key| key.live.clone()).unwrap_or_default();
+            fresh.insert(Key::new(stored, live));
         }
         *table = fresh;
         Ok(())

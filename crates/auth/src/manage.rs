@@ -26,8 +26,8 @@ pub struct NewKey {
 pub struct KeyChange {
     /// What it may do.
     pub role: Option<Role>,
-    /// The only functions it is for; empty means all.
-    pub functions: Option<BTreeSet<FunctionName>>,
+    /// The only functions it is for; an empty list is none.
+    pub functions: Option<Option<BTreeSet<FunctionName>>>,
     /// How many requests it may send.
     pub rate: Option<Option<Rate>>,
     /// How many of them at once.
@@ -87,7 +87,7 @@ impl Keys {
             let now = wall_millis();
             let mut stored = key.stored.clone();
             apply(&mut stored, &change);
-            let changed = Key::new(stored.clone(), key.used.clone());
+            let changed = Key::new(stored.clone(), key.live.clone());
             check(&stored, changed.role(), &change, now)?;
             keys.keep_an_administrator(&key, Some(&changed), now)?;
             keys.put(&turn, stored, &author).await?;
@@ -115,7 +115,8 @@ impl Keys {
             let path = administrator_file(&keys.shared.data);
             // The command line on this machine finds its key there.
             let mut file = None;
-            if std::fs::read_to_string(&path).is_ok_and(|kept| hash(kept.trim()) == earlier) {
+            let read = kip_host::directory::read_regular_text(&path, crate::LARGEST_FILE);
+            if read.is_ok_and(|kept| hash(kept.trim()) == earlier) {
                 let written = kip_host::directory::write_whole(&path, format!("{secret}\n").as_bytes());
                 file = written.err().map(|source| Error::File { path, source });
             }
@@ -166,7 +167,7 @@ fn apply(stored: &mut StoredKey, change: &KeyChange) {
     if let Some(role) = role {
         stored.role = role.name().to_owned();
     }
-    stored.functions = functions.unwrap_or_else(|| std::mem::take(&mut stored.functions));
+    stored.functions = functions.unwrap_or_else(|| stored.functions.take());
     stored.rate = rate.unwrap_or(stored.rate);
     // A burst belongs to the rate it was given with.
     let kept = if rate == Some(None) { None } else { stored.burst };
@@ -180,7 +181,7 @@ fn apply(stored: &mut StoredKey, change: &KeyChange) {
 fn check(stored: &StoredKey, role: Role, change: &KeyChange, now: i64) -> Result<(), Error> {
     let invalid = |what: &str, hint: &'static str| Err(Error::Invalid { what: what.to_owned(), hint });
     check_label("a tenant", &stored.tenant)?;
-    if role == Role::Admin && !stored.functions.is_empty() {
+    if role == Role::Admin && stored.functions.is_some() {
         return invalid(
             "an administrator key cannot be for some functions only",
             "give it the role deploy or a lower one, or leave the functions out",

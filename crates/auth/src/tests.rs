@@ -85,7 +85,7 @@ async fn a_key_lives_is_changed_and_goes() {
     let (keys, _) = open(data.path()).await;
     let functions = ["a".parse().unwrap(), "b".parse().unwrap()];
     let change = KeyChange {
-        functions: Some(functions.into()),
+        functions: Some(Some(functions.into())),
         rate: Some(Some("10/s".parse().unwrap())),
         concurrency: Some(Some(4)),
         tenant: Some("team".to_owned()),
@@ -94,16 +94,20 @@ async fn a_key_lives_is_changed_and_goes() {
     let made = keys.create(NewKey { change, ..new("ci", Role::Deploy) }, author()).await.unwrap();
     assert_eq!((made.info.burst, made.info.state.as_str(), made.info.last_use), (Some(10), "active", None));
     let key = keys.check(Some(&made.secret)).unwrap();
-    assert!(key.is_for("a") && !key.is_for("c"));
-    assert_eq!(key.require_function("c").unwrap_err().code, code::KEY_OTHER_FUNCTION);
-    assert!(key.require(Role::Operate).is_ok() && key.require(Role::Deploy).is_ok());
-    let refused = key.require(Role::Admin).unwrap_err();
+    assert!(key.sees("a") && !key.sees("c"));
+    let allows = |role, function| key.allows(Access { role, function }).map_err(Problem::from);
+    assert_eq!(allows(Role::Invoke, Some("c")).unwrap_err().code, code::KEY_OTHER_FUNCTION);
+    assert!(allows(Role::Operate, None).is_ok() && allows(Role::Deploy, Some("a")).is_ok());
+    let refused = allows(Role::Admin, None).unwrap_err();
     assert!(refused.code == code::ROLE_TOO_LOW && refused.message.contains("role admin"), "{refused}");
     assert_eq!(code_of(keys.create(new("ci", Role::Invoke), author()).await), code::KEY_EXISTS);
 
     let off = KeyChange { disabled: Some(true), rate: Some(None), ..KeyChange::default() };
     let info = keys.change("ci", off, author()).await.unwrap();
-    assert_eq!((info.state.as_str(), info.rate, info.burst, info.functions.len()), ("disabled", None, None, 2));
+    assert_eq!(
+        (info.state.as_str(), info.rate, info.burst, info.functions.map(|names| names.len())),
+        ("disabled", None, None, Some(2))
+    );
     assert_eq!(keys.check(Some(&made.secret)).unwrap_err().code, code::KEY_DISABLED);
     keys.change("ci", KeyChange { disabled: Some(false), ..KeyChange::default() }, author()).await.unwrap();
     assert!(keys.check(Some(&made.secret)).is_ok());
@@ -211,4 +215,20 @@ async fn what_cannot_be_is_refused_by_name() {
         assert_eq!(code_of(refused), code::KEY_INVALID, "{name} {change:?}");
     }
     assert_eq!(keys.list().len(), 1);
+}
+
+#[test]
+fn threads_share_one_bucket() {
+    use kip_spec::limiter::{Allowance, Limiter};
+    const SECOND: u64 = 1_000_000_000;
+    let limiter = Arc::new(Limiter::default());
+    let allowance = Allowance { rate: Some((SECOND, 1_000)), concurrency: None };
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let limiter = limiter.clone();
+            let count = move || (0..1_000).filter(|_| limiter.admit(allowance, SECOND).is_ok()).count();
+            kip_host::tasks::thread("limits", count).unwrap()
+        })
+        .collect();
+    assert_eq!(threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>(), 1_000);
 }

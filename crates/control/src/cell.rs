@@ -512,7 +512,7 @@ impl Cell {
             Effect::VersionFailed { version, failure } => {
                 let detail = match (failure, inner.versions.get(version)) {
                     (StartFailure::NoRoom, Some(version)) => self.unmet_need(version),
-                    _ => inner.last_failure.as_deref().unwrap_or_default().to_owned(),
+                    _ => Self::last_failure(inner).as_deref().unwrap_or_default().to_owned(),
                 };
                 let status = VersionStatus::Failed { code: failure.code(), why: failure.to_string(), detail };
                 let ordinal = inner.versions.get(version).map_or(0, |version| version.ordinal);
@@ -537,16 +537,17 @@ impl Cell {
 
     /// Remembers why a start failed, for refusals and the decision log.
     pub(crate) fn note_failure(&self, error: &StartError) -> Arc<str> {
-        let mut text = error.detail.clone();
-        for line in &error.last_lines {
-            if !text.is_empty() {
-                text.push('\n');
-            }
-            text.push_str(line);
-        }
-        let text: Arc<str> = text.into();
-        self.lock().last_failure = Some(text.clone());
-        text
+        let ours = error.detail.replace('\n', " ");
+        let lines = error.last_lines.iter().map(String::as_str);
+        let text = std::iter::once(ours.as_str())
+            .filter(|ours| !ours.is_empty())
+            .chain(lines.clone())
+            .collect::<Vec<_>>()
+            .join("\n");
+        // What the program wrote is for those who may read logs: it begins behind the first line.
+        let kept = std::iter::once(ours.as_str()).chain(lines).collect::<Vec<_>>().join("\n");
+        self.lock().last_failure = Some(kept.into());
+        text.into()
     }
 
     /// Looks at the core, if there is one.
@@ -578,7 +579,7 @@ impl Cell {
     }
 
     pub(crate) fn last_failure(inner: &Inner) -> Option<Arc<str>> {
-        inner.last_failure.clone()
+        inner.last_failure.as_deref().map(|text| text.trim_start_matches('\n').into())
     }
 
     fn carry_out(self: &Arc<Self>, PendingWork { effects, offers, .. }: PendingWork) {

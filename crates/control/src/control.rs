@@ -141,6 +141,11 @@ impl Control {
         self.cell(name).ok_or_else(|| Error::NoFunction { name: name.to_owned(), nearest: self.nearest(name) })
     }
 
+    /// Whether some function is so.
+    pub fn any(&self, is_so: impl Fn(&Cell) -> bool) -> bool {
+        self.shared.cells().by_name.values().any(|cell| is_so(cell))
+    }
+
     /// The name of a function that is nearly the given one: the same but for case, or with the same beginning.
     fn nearest(&self, name: &str) -> Option<String> {
         let cells = self.shared.cells();
@@ -327,6 +332,14 @@ impl Control {
     /// [`Error::Store`].
     pub async fn versions(&self, function: FunctionName) -> Result<Vec<VersionSource>, Error> {
         Ok(self.shared.changes.read().revisions(function).await?)
+    }
+
+    /// A revision as it is stored; none if there is no such one.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn revision(&self, revision: VersionId) -> Result<Option<FunctionSpec>, Error> {
+        Ok(self.shared.changes.read().revision(revision).await?.map(|stored| stored.spec))
     }
 
     /// When the newest revision of a function was made, milliseconds since 1970.

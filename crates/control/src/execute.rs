@@ -111,7 +111,7 @@ impl Shared {
             from: from.map(str::to_owned),
             to: change.to.name().to_owned(),
             why,
-            detail: detail.map(|detail| detail.to_string()),
+            detail: detail.map(|detail| detail.trim_start_matches('\n').to_owned()),
             decision: Decision::Instance { from: change.from, to: change.to, why: change.why }.value(),
         }));
         if matches!(change.to, State::Gone(_)) {

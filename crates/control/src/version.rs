@@ -84,10 +84,12 @@ impl Version {
     pub(crate) fn order(&self, instance: InstanceId, kip: &Path, results: &Path, devices: Option<Devices>) -> Order {
         let spec = &self.spec;
         let mut env = spec.env.clone();
+        let (mut reads, mut writes) = (Vec::new(), None);
         let (program, argv, ready): (Option<PathBuf>, Vec<String>, ReadyProbe) = match &spec.program {
             Program::Command { argv, .. } if spec.job.is_some() => {
                 let folder = results.join(spec.name.as_str());
                 env.insert(RESULTS.to_owned(), folder.to_string_lossy().into_owned());
+                writes = Some(folder);
                 let words = ["kip", "job-runner", "--"].into_iter().map(str::to_owned);
                 (Some(kip.to_owned()), words.chain(argv.iter().cloned()).collect(), ReadyProbe::Tcp)
             }
@@ -95,16 +97,20 @@ impl Version {
             Program::Model { path } => {
                 let words = ["kip", "infer", "--port", "${PORT}", "--name", spec.name.as_str(), "--model"];
                 let model = path.to_string_lossy().into_owned();
+                reads.extend(path.parent().map(Path::to_owned));
                 let runtime = match &spec.runtime {
                     None => Vec::new(),
                     Some(ModelRuntime::Tract) => vec!["--runtime".to_owned(), "tract".to_owned()],
                     Some(ModelRuntime::OnnxRuntime) => vec!["--runtime".to_owned(), "onnxruntime".to_owned()],
-                    Some(ModelRuntime::Library(path)) => vec![
-                        "--runtime".to_owned(),
-                        "onnxruntime".to_owned(),
-                        "--onnxruntime-library".to_owned(),
-                        path.to_string_lossy().into_owned(),
-                    ],
+                    Some(ModelRuntime::Library(path)) => {
+                        reads.extend(path.parent().map(Path::to_owned));
+                        vec![
+                            "--runtime".to_owned(),
+                            "onnxruntime".to_owned(),
+                            "--onnxruntime-library".to_owned(),
+                            path.to_string_lossy().into_owned(),
+                        ]
+                    }
                 };
                 let argv = words.iter().map(|word| (*word).to_owned()).chain([model]).chain(runtime).collect();
                 (Some(kip.to_owned()), argv, ReadyProbe::Http { path: MODEL_READY.to_owned() })
@@ -113,12 +119,15 @@ impl Version {
         Order {
             instance,
             function: spec.name.clone(),
+            owner: self.function.0,
             version: self.id,
             label: self.label(),
             program,
             argv,
             directory: spec.program.working_directory(),
             env,
+            reads,
+            writes,
             memory: spec.resources.memory,
             cpu: spec.resources.cpu,
             memo: String::new(),

@@ -20,6 +20,8 @@ pub struct Order {
     pub instance: InstanceId,
     /// Its function.
     pub function: FunctionName,
+    /// The number of its function: a name that is made again is another one.
+    pub owner: u64,
     /// Its version, by the number of its revision in the store.
     pub version: VersionId,
     /// How the version is shown: its number if it was published, else `r` and the ordinal of its revision.
@@ -30,6 +32,10 @@ pub struct Order {
     pub argv: Vec<String>,
     /// Working directory.
     pub directory: PathBuf,
+    /// Further folders that it reads.
+    pub reads: Vec<PathBuf>,
+    /// A folder of the server that it writes into, which is made for it.
+    pub writes: Option<PathBuf>,
     /// Variables on top of the contract's.
     pub env: BTreeMap<String, String>,
     /// Declared memory: a limit, and told to the program.

@@ -16,4 +16,4 @@ pub use body::{
 };
 pub use process::check::check as check_start;
 pub use process::stop::target_of as stop_target_of;
-pub use process::{Capabilities, LogFile, Options, ProcessBody, Record};
+pub use process::{Capabilities, InstanceUser, IsolationOptions, LogFile, Options, ProcessBody, Record};

@@ -122,10 +122,14 @@ impl RequestHandler {
             Ok(call) => {
                 let version = call.cell.serving();
                 let is_task = kip_tasks::is_async(request.headers()).unwrap_or(true);
-                let answer = match is_task {
+                let shares_origin = call.prefix.is_some();
+                let mut answer = match is_task {
                     true => self.submit(call, request, id).await,
                     false => self.relay.exchange(call, request).await,
                 };
+                if shares_origin {
+                    origin::keep_to_own_path(answer.headers_mut());
+                }
                 (answer, Some(version))
             }
             Err(answer) => {
@@ -177,9 +181,9 @@ impl RequestHandler {
         }
         let own = request.uri().path_and_query().cloned().map(Uri::from).unwrap_or_default();
         let sight = sent.sight();
-        let named = |model: &str| {
-            let unknown = || refuse(self.unknown_model(model, &sight));
-            self.named(model).ok_or_else(unknown)?.map_err(refuse)
+        let named = |model: &str| match self.named(model, &sight) {
+            Some(found) => found.map_err(refuse),
+            None => Err(self.unknown_model(model, sent, id)),
         };
         let route = route(request.uri(), request.headers());
         if matches!(route, Route::OpenAi | Route::Model { .. } | Route::Server) {
@@ -191,12 +195,15 @@ impl RequestHandler {
         }
         let ((cell, qualifier), target, prefix, read) = match route {
             Route::Host { label, target } => {
-                let found = self.control.cell_by_host(&label).ok_or_else(|| refuse(self.unknown(&label, &sight)))?;
+                let found = self.control.cell_by_host(&label);
+                let found = found.ok_or_else(|| self.unknown(&label, (request, sent), id, inbound))?;
                 (found, target, None, Bytes::new())
             }
             Route::Path { function, target, prefix } => {
-                let unknown = || refuse(self.unknown(&function, &sight));
-                let found = self.named(&function).ok_or_else(unknown)?.map_err(refuse)?;
+                let found = match self.named(&function, &sight) {
+                    Some(found) => found.map_err(refuse)?,
+                    None => return Err(self.unknown(&function, (request, sent), id, inbound)),
+                };
                 (found, target, Some(prefix), Bytes::new())
             }
             Route::Model { model } => {
@@ -207,9 +214,7 @@ impl RequestHandler {
             }
             Route::OpenAi => {
                 if let Some(answer) = self.openai_list(request, &sight) {
-                    return Err(Box::new(
-                        answer.unwrap_or_else(|model| kip_relay::problem(self.unknown_model(&model, &sight), id)),
-                    ));
+                    return Err(answer.map_or_else(|model| self.unknown_model(&model, sent, id), Box::new));
                 }
                 let (read, model) = self.model_of(request).await.map_err(refuse)?;
                 (named(&model)?, own, None, read)
@@ -223,13 +228,17 @@ impl RequestHandler {
     }
 
     /// A function and its qualifier by `ocr`, `ocr@prod` or, where a client has escaped it, `ocr%40prod`.
-    fn named(&self, name: &str) -> Option<Result<CalledFunction, Problem>> {
+    fn named(&self, name: &str, sight: &Visibility) -> Option<Result<CalledFunction, Problem>> {
         if let Some(cell) = self.control.cell(name) {
             return Some(Ok((cell, None)));
         }
         let plain = name.replace("%40", "@");
         let (function, Some(qualifier)) = split_name(&plain) else { return None };
         let cell = self.control.cell(function)?;
+        if !sight.sees(&cell) && qualifier.parse::<QualifierName>().is_err() {
+            // What is wrong behind a name that the caller may not know is not told.
+            return None;
+        }
         let unreadable = |error: QualifierError| {
             Problem::new(code::VERSION_NOT_FOUND, error.to_string())
                 .hint(format!("`kip version ls {function}` and `kip alias ls {function}` list what there is"))
@@ -381,6 +390,9 @@ impl RequestHandler {
         keyed: bool,
     ) -> Result<Option<Caller>, Box<Answer>> {
         let HttpTrigger { auth, methods, .. } = http;
+        let auth = if keyed { HttpAuth::Key } else { *auth };
+        // Before anything is told of the function.
+        let key = self.authority.authorise(auth, cell.name().as_str(), sent, id)?;
         // A WebSocket over HTTP/2 is what a GET begins over HTTP/1.1.
         let method = if request.method() == Method::CONNECT { "GET" } else { request.method().as_str() };
         if !methods.is_empty() && !methods.iter().any(|allowed| allowed == method) {
@@ -394,9 +406,7 @@ impl RequestHandler {
             }
             return Err(Box::new(answer));
         }
-        let auth = if keyed { HttpAuth::Key } else { *auth };
-        let caller = self.authority.authorise(auth, cell.name().as_str(), sent, id)?;
-        Ok(caller)
+        key.map(|key| self.authority.admit(&key, id)).transpose()
     }
 
     /// Who called, and whether nobody could read along: what a named proxy in front says, else what the connection says.
@@ -413,22 +423,61 @@ impl RequestHandler {
         (peer, last("x-forwarded-proto").is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")))
     }
 
-    fn unknown_model(&self, model: &str, sight: &Visibility) -> Problem {
-        let told = self.unknown(model, sight);
-        Problem { code: code::MODEL_UNKNOWN, message: format!("no function serves a model `{model}`"), ..told }
+    fn unknown_model(&self, model: &str, sent: &Credential, id: &RequestId) -> Box<Answer> {
+        let told = |told| Problem {
+            code: code::MODEL_UNKNOWN,
+            message: format!("no function serves a model `{model}`"),
+            ..told
+        };
+        self.missing(model, sent, id, told)
     }
 
-    fn unknown(&self, name: &str, sight: &Visibility) -> Problem {
+    fn unknown(
+        &self,
+        name: &str,
+        (request, sent): (&Request<Incoming>, &Credential),
+        id: &RequestId,
+        inbound: &Inbound,
+    ) -> Box<Answer> {
+        // What is asked of a web page before its key must not tell one that needs a key from one that is not there.
+        if self.control.any(needs_key) {
+            if origin::is_preflight(request) {
+                return Box::new(origin::preflight(&self.names, None, &[], request));
+            }
+            if let Err(problem) = self.check_page(request, sent, None, inbound) {
+                return Box::new(kip_relay::problem(problem, id));
+            }
+        }
+        self.missing(name, sent, id, |told| told)
+    }
+
+    /// The answer for a name that no function has, by what the caller may know.
+    fn missing(
+        &self,
+        name: &str,
+        sent: &Credential,
+        id: &RequestId,
+        as_told: impl FnOnce(Problem) -> Problem,
+    ) -> Box<Answer> {
+        if let Err(answer) = self.authority.tell_unknown(name, sent, id, || self.control.any(needs_key)) {
+            return answer;
+        }
+        let sight = sent.sight();
         let problem = Problem::new(code::ROUTE_UNKNOWN_FUNCTION, format!("there is no function `{name}`"));
-        match self.control.require(split_name(name).0) {
+        let problem = match self.control.require(split_name(name).0) {
             Err(kip_control::Error::NoFunction { nearest: Some(nearest), .. })
                 if self.control.cell(&nearest).is_some_and(|cell| sight.sees(&cell)) =>
             {
                 problem.hint(format!("did you mean `{nearest}`?"))
             }
             _ => problem.hint("`kip ls` lists the functions there are, `kip deploy` adds one"),
-        }
+        };
+        Box::new(kip_relay::problem(as_told(problem), id))
     }
+}
+
+fn needs_key(cell: &Cell) -> bool {
+    cell.serving().spec.http.auth == HttpAuth::Key
 }
 
 /// The caller's id if it is fit for logs, else one of ours.

@@ -2,39 +2,32 @@
 //!
 //! For each request that brings a key this costs one hash and one lookup; a key with limits costs two atomic updates more.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderValue};
-use kip_auth::{Key, Keys};
+use kip_auth::{Access, Key, Keys};
 use kip_control::Cell;
 use kip_host::clock::monotonic_micros;
 use kip_records::metrics::Metrics;
-use kip_relay::limits::{Allowance, LimitExceeded, Limiter};
 use kip_relay::{Answer, Caller, RefusedRequest};
 use kip_spec::function::HttpAuth;
-use kip_spec::{Problem, RequestId, code};
-use parking_lot::RwLock;
+use kip_spec::{Problem, RequestId};
+use kip_wire::Role;
 
 use crate::admission::RequestHandler;
 
-/// Nanoseconds in a second.
-const SECOND: u64 = 1_000_000_000;
-
-/// The keys, and the state of their limits. One for all threads of the gateway; cheap to clone.
+/// The keys, with the state of their limits. One for all threads of the gateway; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Authority {
     keys: Keys,
-    /// By the key's number, for keys with limits only.
-    limiters: Arc<RwLock<HashMap<u64, Arc<Limiter>>>>,
     metrics: Metrics,
 }
 
 impl Authority {
     pub(crate) fn new(keys: Keys, metrics: Metrics) -> Self {
-        Self { keys, limiters: Arc::default(), metrics }
+        Self { keys, metrics }
     }
 
     /// Looks at the key that a request brings, once: all that follows asks the answer.
@@ -61,71 +54,52 @@ impl Authority {
         }
     }
 
-    /// Who calls. Nobody in particular, where no key is asked for and none of ours was sent.
+    /// The key that calls. None where no key is asked for and none that is good for this function was sent.
     pub(crate) fn authorise(
         &self,
         auth: HttpAuth,
         function: &str,
         sent: &Credential,
         id: &RequestId,
-    ) -> Result<Option<Caller>, Box<Answer>> {
+    ) -> Result<Option<Arc<Key>>, Box<Answer>> {
         let allowed = || {
             let key = self.require(sent)?;
-            key.require_function(function)?;
+            key.allows(Access::call(function))?;
             Ok(key)
         };
-        let key = match (auth, sent) {
-            (HttpAuth::Key, _) => allowed().map_err(|problem: Problem| refused(problem, id))?,
+        match (auth, sent) {
+            (HttpAuth::Key, _) => allowed().map(Some).map_err(|problem: Problem| refused(problem, id)),
             // Whoever may call without a key loses nothing by sending one; where it is good, it is noted and counted.
-            (_, Credential::Ours(_)) => match allowed() {
-                Ok(key) => key,
-                Err(_) => return Ok(None),
-            },
-            _ => return Ok(None),
-        };
-        let allowance = Allowance {
-            rate: key.rate().map(|(rate, burst)| (rate.interval(), burst)),
-            concurrency: key.concurrency(),
-        };
-        let slot = if allowance == Allowance::default() {
-            None
-        } else {
-            let now = monotonic_micros().saturating_mul(1_000);
-            let admitted = self.limiter(key.id()).admit(allowance, now);
-            Some(admitted.map_err(|over| self.over_the_limit(&key, over, id))?)
-        };
-        Ok(Some(Caller { key: key.name().clone(), tenant: key.tenant().clone(), slot }))
-    }
-
-    fn limiter(&self, key: u64) -> Arc<Limiter> {
-        if let Some(limiter) = self.limiters.read().get(&key) {
-            return limiter.clone();
+            (_, Credential::Ours(_)) => Ok(allowed().ok()),
+            _ => Ok(None),
         }
-        let mut limiters = self.limiters.write();
-        // Keys come seldom; that is when the state of those that are gone goes too.
-        let kept: Vec<u64> = self.keys.list().iter().map(|info| info.id).collect();
-        limiters.retain(|known, _| kept.contains(known));
-        limiters.entry(key).or_default().clone()
     }
 
-    fn over_the_limit(&self, key: &Key, over: LimitExceeded, id: &RequestId) -> Box<Answer> {
-        let name = key.name();
-        let limit = if over == LimitExceeded::Concurrency { "concurrency" } else { "rate" };
-        self.metrics.key_refused(key.name(), limit);
-        let (problem, seconds) = match over {
-            LimitExceeded::Rate { wait } => {
-                let rate = key.rate().map(|(rate, burst)| format!("{rate} with bursts of {burst}")).unwrap_or_default();
-                let said = format!("the key `{name}` sends more than it may: {rate}");
-                (Problem::new(code::KEY_RATE, said), wait.div_ceil(SECOND).max(1))
-            }
-            LimitExceeded::Concurrency => {
-                let most = key.concurrency().unwrap_or_default();
-                let said = format!("the key `{name}` has {most} requests in flight, as many as it may");
-                (Problem::new(code::KEY_CONCURRENCY, said), 1)
-            }
+    /// Takes a place within the limits of the key that calls.
+    pub(crate) fn admit(&self, key: &Key, id: &RequestId) -> Result<Caller, Box<Answer>> {
+        let slot = key.admit(|| monotonic_micros().saturating_mul(1_000)).map_err(|refusal| {
+            self.metrics.key_refused(key.name(), refusal.limit);
+            Box::new(kip_relay::problem(refusal.problem, id))
+        })?;
+        let operates = key.role() >= Role::Operate;
+        Ok(Caller { key: key.name().clone(), tenant: key.tenant().clone(), operates, slot })
+    }
+
+    /// Whether a caller may be told that a function of this name does not exist. Else the answer is the same as for one that exists and is
+    /// not for it. `keyed` says whether some functions need a key.
+    pub(crate) fn tell_unknown(
+        &self,
+        name: &str,
+        sent: &Credential,
+        id: &RequestId,
+        keyed: impl FnOnce() -> bool,
+    ) -> Result<(), Box<Answer>> {
+        let told = match sent {
+            Credential::Ours(Ok(key)) => key.allows(Access::call(name)).map_err(Problem::from),
+            _ if keyed() => self.require(sent).map(drop),
+            _ => Ok(()),
         };
-        let hint = format!("try again later; an administrator can change the limit: kip key set {name}");
-        Box::new(kip_relay::problem(Problem { retry_after: Some(seconds), ..problem.hint(hint) }, id))
+        told.map_err(|problem| refused(problem, id))
     }
 }
 
@@ -167,7 +141,7 @@ impl Visibility {
     /// With a key what the key is for, without one what anybody may call.
     pub(crate) fn sees(&self, cell: &Cell) -> bool {
         match &self.0 {
-            Some(key) => key.require_function(cell.name().as_str()).is_ok(),
+            Some(key) => key.sees(cell.name().as_str()),
             None => cell.serving().spec.http.auth == HttpAuth::Anonymous,
         }
     }

@@ -150,6 +150,12 @@ pub(crate) fn allow(names: &Names, cors: Option<&Cors>, asked: &HeaderMap, heade
     }
 }
 
+/// Removes what would reach over a function's own path: to a browser, all functions below `/f/` are one origin.
+pub(crate) fn keep_to_own_path(headers: &mut HeaderMap) {
+    headers.remove("service-worker-allowed");
+    headers.remove("clear-site-data");
+}
+
 fn allow_origin(headers: &mut HeaderMap, cors: Option<&Cors>, origin: &str) {
     let all = cors.is_some_and(|cors| !cors.credentials && cors.origins.iter().any(|known| known == "*"));
     let value = if all { Ok(HeaderValue::from_static("*")) } else { HeaderValue::from_str(origin) };

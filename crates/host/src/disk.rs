@@ -156,7 +156,9 @@ impl Reserve {
     }
 
     fn make(&self) -> io::Result<()> {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&self.path)?;
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(true).write(true).mode(0o600);
+        let mut file = crate::directory::open_regular(&self.path, &mut options)?;
         file.write_all(EXPLANATION)?;
         match fallocate(&file, FallocateFlags::empty(), 0, self.bytes) {
             // A file system that cannot promise room is filled by hand.

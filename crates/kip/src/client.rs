@@ -27,6 +27,9 @@ pub(crate) struct ServerFile {
     pub(crate) pid: u32,
 }
 
+/// Bytes of the files that are read of a data directory at most.
+const LARGEST_FILE: u64 = 64 << 10;
+
 /// The file it writes that into.
 pub(crate) const FOUND: &str = "server.json";
 
@@ -69,14 +72,27 @@ impl Client {
         };
         let key = match &connection.key {
             Some(key) => key.clone(),
-            None => std::fs::read_to_string(kip_auth::administrator_file(&data))
-                .map(|key| key.trim().to_owned())
-                .map_err(|_| {
+            None => {
+                let key = administrator_key(&data).map_err(|_| {
                     Problem::new(code::KEY_MISSING, "a key is needed and none was found").hint(format!(
                         "give one by --key or {}, or name the server's data directory",
                         kip_host::environment::KEY
                     ))
-                })?,
+                })?;
+                // The administrator's key is for the server of its directory, not for whoever has an address.
+                let own = found(&data).is_some_and(|found| authority(&found.api) == authority(&base));
+                if !own {
+                    let said = format!("the server at {base} is not known to be that of {}", data.display());
+                    return Err(Problem::new(code::KEY_MISSING, said)
+                        .cause("the administrator key of a data directory is sent to its own server only")
+                        .hint(format!(
+                            "give the key of that server by --key or {}; without --api the server of the data directory is asked",
+                            kip_host::environment::KEY
+                        ))
+                        .into());
+                }
+                key
+            }
         };
         Ok(Self { base, key, if_match: None })
     }
@@ -246,13 +262,28 @@ pub(crate) fn segment(name: &str) -> String {
     segment
 }
 
-/// What the data directory says about a server; it may have ended since.
+/// What the data directory says about the server that holds it. What a server left that was killed is not believed: somebody else may have its
+/// port by now, and would be sent the key.
 pub(crate) fn found(data: &Path) -> Option<ServerFile> {
-    serde_json::from_slice(&std::fs::read(data.join(FOUND)).ok()?).ok()
+    let text = kip_host::directory::read_regular(&data.join(FOUND), LARGEST_FILE).ok()?;
+    let file: ServerFile = serde_json::from_slice(&text).ok()?;
+    kip_host::directory::is_held_by(data, file.pid).then_some(file)
+}
+
+/// The administrator key in a data directory.
+pub(crate) fn administrator_key(data: &Path) -> std::io::Result<String> {
+    let text = kip_host::directory::read_regular_text(&kip_auth::administrator_file(data), LARGEST_FILE)?;
+    Ok(text.trim().to_owned())
+}
+
+/// Host and port of an address, by which two can be compared.
+fn authority(address: &str) -> String {
+    let address = address.trim_start_matches("http://").trim_end_matches('/');
+    address.replace("localhost:", "127.0.0.1:")
 }
 
 /// A user's name by its id, as `/etc/passwd` has it.
-fn user_name(id: u32) -> Option<String> {
+pub(crate) fn user_name(id: u32) -> Option<String> {
     let users = std::fs::read_to_string("/etc/passwd").ok()?;
     let of_line = |line: &str| {
         let mut fields = line.split(':');

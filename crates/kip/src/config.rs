@@ -1,5 +1,6 @@
 //! The server's settings: defaults, `kipwake.toml`, environment, flags, in this order; each value knows where it comes from.
 
+mod functions;
 mod gateway;
 mod settings;
 mod tasks;
@@ -91,6 +92,8 @@ pub(crate) struct Config {
     pub(crate) tasks: kip_tasks::config::Options,
     /// What bounds deliveries.
     pub(crate) deliveries: kip_events::Options,
+    /// As whom functions run.
+    pub(crate) isolation: kip_engine::IsolationOptions,
 }
 
 /// What is shown at `/metrics`, and to whom.
@@ -188,6 +191,7 @@ impl Config {
             tls: gateway::tls(&values)?,
             tasks: tasks::options(&values)?,
             deliveries: tasks::deliveries(&values)?,
+            isolation: functions::isolation(&values)?,
             access_log: gateway::access_log(data, &values)?,
             traces: gateway::traces(&values)?,
             require_keys: parse(&values, "gateway.require_keys", "true or false")?,

@@ -30,13 +30,14 @@ impl Output {
 
     /// A result: as JSON, or as the text that `text` makes of it.
     pub(crate) fn result<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
-        let shown = if self.is_json() { serde_json::to_string_pretty(value)? + "\n" } else { text(value) };
+        let shown =
+            if self.is_json() { json(&(serde_json::to_string_pretty(value)? + "\n")) } else { lines(&text(value)) };
         self.data(shown.as_bytes())
     }
 
     /// One of many results that keep coming: one JSON value a line, or text.
     pub(crate) fn line<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
-        let shown = if self.is_json() { serde_json::to_string(value)? } else { text(value) };
+        let shown = if self.is_json() { json(&serde_json::to_string(value)?) } else { lines(&text(value)) };
         self.data((shown + "\n").as_bytes())
     }
 
@@ -82,9 +83,31 @@ impl Output {
     }
 }
 
+/// Lines that may have in them what others wrote: functions, callers, paths.
+fn lines(text: &str) -> String {
+    let mut lines = text.split('\n').map(printable);
+    let first = lines.next().unwrap_or_default().into_owned();
+    lines.fold(first, |all, line| all + "\n" + &line)
+}
+
+/// JSON escapes the control characters of ASCII; terminals obey others too.
+fn json(text: &str) -> String {
+    let escaped = |c: char| match c {
+        '\n' => "\n".to_owned(),
+        c if is_obeyed(c) => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    if text.chars().any(|c| c != '\n' && is_obeyed(c)) { text.chars().map(escaped).collect() } else { text.to_owned() }
+}
+
+/// Whether a terminal does something for a character in place of showing it. Those that turn the direction of text around are among them.
+fn is_obeyed(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// What others wrote, fit for a terminal: colours are left out, and other control characters are shown instead of obeyed.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(|c| c.is_control() && c != '\t') {
+    if !text.chars().any(|c| is_obeyed(c) && c != '\t') {
         return text.into();
     }
     let mut shown = String::with_capacity(text.len());
@@ -97,7 +120,7 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
             .and_then(|codes| codes.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').strip_prefix('m'));
         match colour {
             Some(after) => rest = after,
-            None if c.is_control() && c != '\t' => shown.extend(c.escape_default()),
+            None if is_obeyed(c) && c != '\t' => shown.extend(c.escape_default()),
             None => shown.push(c),
         }
     }
@@ -195,6 +218,9 @@ mod tests {
     #[test]
     fn what_programs_write_does_not_steer_the_terminal() {
         assert_eq!(printable("plain\tä"), "plain\tä");
+        assert_eq!(printable("a\u{202e}b\u{9b}31m"), "a\\u{202e}b\\u{9b}31m");
+        assert_eq!(lines("a\x1b]0;x\x07\nb\n"), "a\\u{1b}]0;x\\u{7}\nb\n");
+        assert_eq!(json("{\n\"a\": \"\u{9b}ä\u{202e}\"}"), "{\n\"a\": \"\\u009bä\\u202e\"}");
         assert_eq!(
             printable("\x1b[1;32mINFO\x1b[0m: \x1b]0;title\x07 \x1b[2J\r"),
             "INFO: \\u{1b}]0;title\\u{7} \\u{1b}[2J\\r"

@@ -32,6 +32,10 @@ use crate::output::Output;
 const ENDS: usize = 1_024;
 /// With fewer open files than this a server meets the limit soon.
 pub(crate) const FEW_FILES: u64 = 4_096;
+/// The API may have this part of the open files as connections, so that callers of it leave room for functions.
+const API_PART: u64 = 8;
+/// The gateway may have this part of them: an exchange needs two.
+const GATEWAY_PART: u64 = 2;
 /// How often it is written down when keys were last used; what a crash forgets at most.
 const USES_APART: Duration = Duration::from_secs(60);
 /// How long the last lines of the log may take to be written.
@@ -103,16 +107,25 @@ pub(crate) async fn serve(
     // Both before anything is started: a signal during the start must end it in order.
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
-    let files = kip_host::limits::raise_open_files();
-    if files < FEW_FILES {
+    let open_files = kip_host::limits::raise_open_files();
+    if open_files < FEW_FILES {
         tracing::warn!(
-            allowed = files,
+            allowed = open_files,
             "few open files are allowed: each instance and each connection needs some; raise it before the start: ulimit -n {}",
             FEW_FILES * 4
         );
     }
     let directory = DataDirectory::lock(data).map_err(directory_problem)?;
     let data = directory.path();
+    if let Some(mode) = directory.was_open() {
+        tracing::warn!(
+            directory = %data.display(),
+            mode = format!("{mode:o}"),
+            "others could enter the data directory; it is closed to them now. What they may have put into it is not followed, but look: ls -la"
+        );
+    }
+    // An earlier server's word would lead commands to whoever has its port now.
+    let _ = std::fs::remove_file(data.join(FOUND));
     let listeners = crate::listeners::open(&config)?;
 
     let supervisor = Supervisor::default();
@@ -124,10 +137,11 @@ pub(crate) async fn serve(
 
     let (report, events) = mpsc::channel(ENDS);
     let body = Arc::new(
-        ProcessBody::new(body_options(data, &identity.server, disk.pressure.clone()), report)
+        ProcessBody::new(body_options(data, &identity.server, disk.pressure.clone(), config.isolation.clone()), report)
             .map_err(|e| unusable(data, &e))?,
     );
     let capabilities = body.capabilities().clone();
+    warn_of_isolation(&capabilities);
     let holders = kip_tasks::config::Holders {
         program: own_program(),
         command: "task-holder".to_owned(),
@@ -166,7 +180,13 @@ pub(crate) async fn serve(
     let options = kip_gateway::Options {
         doors: listeners.doors,
         threads: config.threads,
-        limits: config.limits.clone(),
+        limits: kip_gateway::Limits {
+            connections: config
+                .limits
+                .connections
+                .min(usize::try_from(open_files / GATEWAY_PART).unwrap_or(usize::MAX)),
+            ..config.limits.clone()
+        },
         proxies: config.proxies.clone(),
         names: config.names.clone(),
         metrics: metrics.clone(),
@@ -186,6 +206,9 @@ pub(crate) async fn serve(
         pause_method: pause_method.to_owned(),
         cgroup_missing: capabilities.cgroup_missing,
         limits_missing: capabilities.limits_missing,
+        isolation: capabilities.isolation,
+        isolation_missing: capabilities.isolation_missing,
+        isolated: capabilities.isolated,
     };
     let ready = Ready {
         gateway: format!("http://{}", about.gateway),
@@ -199,7 +222,8 @@ pub(crate) async fn serve(
     let noting = kip_host::tasks::spawn("key uses", async move { note_uses(&uses).await });
     tasks.reached_at(ready.api.clone());
     let api = Api::new(control.clone(), keys.clone(), about, stop, metrics, tasks.clone(), events)
-        .with_open_metrics(config.metrics.open);
+        .with_open_metrics(config.metrics.open)
+        .with_connections(usize::try_from(open_files / API_PART).unwrap_or(usize::MAX));
     let listener = tokio::net::TcpListener::from_std(api_listener)?;
     let api = supervisor.vital("api", api.serve(listener, closing.subscribe()));
 
@@ -278,7 +302,7 @@ pub(crate) async fn serve(
 /// What addresses for the progress of tasks are made with: made once, so that they outlive a restart.
 fn task_secret(data: &Path) -> anyhow::Result<Vec<u8>> {
     let file = data.join("tasks.secret");
-    if let Ok(secret) = std::fs::read(&file)
+    if let Ok(secret) = kip_host::directory::read_regular(&file, 4 << 10)
         && secret.len() >= 32
     {
         return Ok(secret);
@@ -314,9 +338,29 @@ impl ShutdownSummary {
     }
 }
 
-fn body_options(data: &Path, server: &str, pressure: Pressure) -> kip_engine::Options {
+fn body_options(
+    data: &Path,
+    server: &str,
+    pressure: Pressure,
+    isolation: kip_engine::IsolationOptions,
+) -> kip_engine::Options {
     let (instances, logs) = (data.join("instances"), data.join("logs"));
-    kip_engine::Options { server: server.to_owned(), instances, logs, pressure }
+    kip_engine::Options { server: server.to_owned(), data: data.to_owned(), isolation, instances, logs, pressure }
+}
+
+/// Says at each start what functions are not kept from.
+fn warn_of_isolation(capabilities: &kip_engine::Capabilities) {
+    let Some(missing) = &capabilities.isolation_missing else { return };
+    if capabilities.isolated {
+        tracing::warn!(missing, isolation = capabilities.isolation, "functions are kept from the server with a gap");
+        return;
+    }
+    let user = if rustix::process::geteuid().is_root() { "root" } else { "this user" };
+    tracing::warn!(
+        missing,
+        "functions run as {user}, as the server does: each of them, and so each key with the role deploy, can read all keys and secrets \
+         and change the server; docs/hardening.md says what to do"
+    );
 }
 
 /// Ends the instances that a server left which does not run any more, and says how many there were.
@@ -329,8 +373,8 @@ pub(crate) async fn end_left(data: &Path) -> anyhow::Result<usize> {
     let store = SqliteControl::open(&data.join("control.db")).map_err(store_problem)?;
     let identity = store.begin_boot().await.map_err(store_problem)?;
     let (ends, _ended) = mpsc::channel(ENDS);
-    let body = ProcessBody::new(body_options(data, &identity.server, Pressure::default()), ends)
-        .map_err(|e| unusable(data, &e))?;
+    let options = body_options(data, &identity.server, Pressure::default(), kip_engine::IsolationOptions::default());
+    let body = ProcessBody::new(options, ends).map_err(|e| unusable(data, &e))?;
     let left = body.adopt().await.found;
     let ending = left.iter().map(|found| body.kill(found.instance));
     let failed = futures_util::future::join_all(ending).await.into_iter().find_map(Result::err);
@@ -350,6 +394,9 @@ pub(crate) fn directory_problem(error: kip_host::directory::Error) -> Problem {
     match &error {
         kip_host::directory::Error::InUse { .. } => Problem::new(code::DATA_DIRECTORY_IN_USE, error.to_string())
             .hint("`kip stop` ends that server; --data-dir names another directory"),
+        kip_host::directory::Error::Foreign { .. } => Problem::new(code::DATA_DIRECTORY_UNUSABLE, error.to_string())
+            .cause("its owner could read all keys, and put files of its own in the place of the server's")
+            .hint("name a directory of your own: --data-dir DIR; or give it to yourself: chown"),
         kip_host::directory::Error::Io { source, .. } => Problem::new(code::DATA_DIRECTORY_UNUSABLE, error.to_string())
             .cause(source.to_string())
             .hint("name a directory that you may write to: --data-dir DIR"),

@@ -2,15 +2,17 @@
 
 use std::fs::OpenOptions;
 use std::net::SocketAddr;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use kip_host::directory::open_regular;
 use kip_spec::{Problem, code};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
-use crate::client::{Client, found};
+use crate::client::{Client, administrator_key, found};
 use crate::problem::Problems;
 use crate::serve::Ready;
 
@@ -27,8 +29,8 @@ pub(crate) struct Listen {
 /// The server of a data directory, if one answers.
 pub(crate) async fn running(data: &Path) -> Option<Client> {
     let found = found(data)?;
-    let key = std::fs::read_to_string(kip_auth::administrator_file(data)).ok()?;
-    let client = Client::new(&found.api, key.trim());
+    let key = administrator_key(data).ok()?;
+    let client = Client::new(&found.api, &key);
     client.status().await.ok().filter(|status| status.about.pid == found.pid)?;
     Some(client)
 }
@@ -40,7 +42,7 @@ pub(crate) async fn background(data: &Path, listen: &Listen) -> anyhow::Result<C
             .cause(error.to_string())
     })?;
     let log_file = data.join("server.log");
-    let log = OpenOptions::new().create(true).append(true).open(&log_file)?;
+    let log = open_log(&log_file)?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["serve", "-o", "json", "--data-dir"]).arg(data);
     if let Some(address) = listen.gateway {
@@ -72,6 +74,18 @@ pub(crate) async fn background(data: &Path, listen: &Listen) -> anyhow::Result<C
         .cause(last)
         .hint(format!("its log is {}; `kip serve` runs it in the foreground", log_file.display()))
         .into())
+}
+
+/// The log of a server in the background, for its owner only. A large one is put aside at a start.
+fn open_log(file: &Path) -> std::io::Result<std::fs::File> {
+    const LARGEST: u64 = 16 << 20;
+    if std::fs::symlink_metadata(file).is_ok_and(|about| about.is_file() && about.len() >= LARGEST) {
+        std::fs::rename(file, file.with_extension("log.1"))?;
+    }
+    let log = open_regular(file, OpenOptions::new().create(true).append(true).mode(0o600))?;
+    // Earlier versions made it readable for others.
+    log.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    Ok(log)
 }
 
 /// The running server, or a new one in the background. Also says whether it is new.

@@ -137,10 +137,38 @@ struct FunctionQueue {
     /// By the time since which they are ready.
     since: BTreeSet<(i64, TaskNumber)>,
     keys: BTreeMap<OrderingKey, Key>,
+    tally: Tally,
+    /// The same by tenant, for those who see one only. Tenants without open tasks are not in it.
+    tally_of: BTreeMap<Arc<str>, Tally>,
+}
+
+/// Open tasks by where they are. Those that are ready are counted in their sets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Tally {
     later: u64,
     held: u64,
     out: u64,
     retrying: u64,
+}
+
+impl FunctionQueue {
+    /// Counts a task of a tenant in another place.
+    fn count(&mut self, tenant: &Arc<str>, change: impl Fn(&mut Tally)) {
+        change(&mut self.tally);
+        match self.tally_of.get_mut(tenant) {
+            Some(tally) => {
+                change(tally);
+                if *tally == Tally::default() {
+                    self.tally_of.remove(tenant);
+                }
+            }
+            None => {
+                let mut tally = Tally::default();
+                change(&mut tally);
+                self.tally_of.insert(tenant.clone(), tally);
+            }
+        }
+    }
 }
 
 /// How many open tasks a function has, and where.
@@ -244,11 +272,27 @@ impl Book {
         let Some(lane) = self.lanes.get(function) else { return Counts::default() };
         Counts {
             ready: lane.since.len() as u64,
-            later: lane.later,
-            held: lane.held,
-            running: lane.out,
-            retrying: lane.retrying,
+            later: lane.tally.later,
+            held: lane.tally.held,
+            running: lane.tally.out,
+            retrying: lane.tally.retrying,
             oldest: lane.since.first().map(|(since, _)| *since),
+        }
+    }
+
+    /// How many open tasks of a function belong to a tenant. The oldest is that whose turn comes first.
+    pub fn counts_of(&self, function: &str, tenant: &str) -> Counts {
+        let Some(lane) = self.lanes.get(function) else { return Counts::default() };
+        let Tally { later, held, out, retrying } = lane.tally_of.get(tenant).copied().unwrap_or_default();
+        let own = lane.tenants.get(tenant);
+        let first = own.and_then(|own| own.ready.first()).and_then(|(_, number)| self.entry(*number));
+        Counts {
+            ready: own.map_or(0, |own| own.ready.len() as u64),
+            later,
+            held,
+            running: out,
+            retrying,
+            oldest: first.map(|entry| entry.run_at),
         }
     }
 
@@ -361,20 +405,22 @@ impl Book {
         self.queued += 1;
         self.queued_bytes += entry.size;
         *self.bytes_by_tenant.entry(entry.tenant.clone()).or_default() += entry.size;
-        lane.retrying += u64::from(entry.state == TaskState::Retrying);
+        if entry.state == TaskState::Retrying {
+            lane.count(&entry.tenant, |tally| tally.retrying += 1);
+        }
         self.expiry.insert((entry.expires_at, number));
         if let Some(name) = entry.ordering_key() {
             let key = lane.keys.entry(name).or_insert(Key { owner: number, held: BTreeSet::new() });
             if key.owner != number {
                 key.held.insert(number);
-                lane.held += 1;
+                lane.count(&entry.tenant, |tally| tally.held += 1);
                 *place = Place::Held;
                 return;
             }
         }
         if entry.run_at > now {
             *place = Place::Later;
-            lane.later += 1;
+            lane.count(&entry.tenant, |tally| tally.later += 1);
             self.later.insert((entry.run_at, number));
             return;
         }
@@ -393,15 +439,15 @@ impl Book {
         let Some(lane) = self.lanes.get_mut(&entry.function) else { return };
         match place {
             Place::Out => {
-                lane.out -= 1;
+                lane.count(&entry.tenant, |tally| tally.out -= 1);
                 return;
             }
             Place::Later => {
-                lane.later -= 1;
+                lane.count(&entry.tenant, |tally| tally.later -= 1);
                 self.later.remove(&(entry.run_at, number));
             }
             Place::Held => {
-                lane.held -= 1;
+                lane.count(&entry.tenant, |tally| tally.held -= 1);
                 if let Some(key) = entry.ordering_key().and_then(|name| lane.keys.get_mut(&name)) {
                     key.held.remove(&number);
                 }
@@ -436,8 +482,10 @@ impl Book {
             }
         }
         self.expiry.remove(&(entry.expires_at, number));
-        if let Some(lane) = self.lanes.get_mut(&entry.function) {
-            lane.retrying -= u64::from(entry.state == TaskState::Retrying);
+        if entry.state == TaskState::Retrying
+            && let Some(lane) = self.lanes.get_mut(&entry.function)
+        {
+            lane.count(&entry.tenant, |tally| tally.retrying -= 1);
         }
     }
 
@@ -445,7 +493,7 @@ impl Book {
         let Some((entry, place)) = self.entries.get_mut(&number) else { return };
         *place = Place::Out;
         let Some(lane) = self.lanes.get_mut(&entry.function) else { return };
-        lane.out += 1;
+        lane.count(&entry.tenant, |tally| tally.out += 1);
         let Some(name) = entry.ordering_key() else { return };
         let key = lane.keys.entry(name).or_insert(Key { owner: number, held: BTreeSet::new() });
         let before = std::mem::replace(&mut key.owner, number);
@@ -479,11 +527,12 @@ impl Book {
             }
         }
         if let Some(next) = next {
-            lane.held -= 1;
+            // Those with the same ordering key are of the same tenant.
+            lane.count(&entry.tenant, |tally| tally.held -= 1);
             self.forget_queued(next);
             self.queue(next, now);
         }
-        let empty = |lane: &FunctionQueue| lane.since.is_empty() && lane.later + lane.held + lane.out == 0;
+        let empty = |lane: &FunctionQueue| lane.since.is_empty() && lane.tally == Tally::default();
         if self.lanes.get(&entry.function).is_some_and(empty) {
             self.lanes.remove(&entry.function);
         }

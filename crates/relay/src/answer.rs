@@ -78,12 +78,15 @@ fn on_the_wire(status: &str, headers: &str, mut problem: Problem) -> String {
     )
 }
 
-/// A refusal as an answer, with `Retry-After` where that can help.
-pub fn refusal(function: &str, refused: &RequestRefusal, request: &RequestId) -> Answer {
+/// A refusal as an answer, with `Retry-After` where that can help. `operates` is whether its caller may read what programs write; others are
+/// told the first line of the detail, which is ours.
+pub fn refusal(function: &str, refused: &RequestRefusal, operates: bool, request: &RequestId) -> Answer {
     let reason = refused.refusal;
     let mut said = Problem::new(reason.code(), format!("function `{function}` cannot answer: {reason}"))
         .hint(hint(function, reason));
-    if let Some(detail) = refused.detail.as_deref().filter(|detail| !detail.is_empty()) {
+    let detail = refused.detail.as_deref().unwrap_or_default();
+    let detail = if operates { detail.trim_start_matches('\n') } else { detail.split('\n').next().unwrap_or_default() };
+    if !detail.is_empty() {
         said = said.cause(detail);
     }
     said.retry_after = reason.retry_after_seconds();

@@ -218,7 +218,10 @@ impl Relay {
                 trace.code = Some(refused.refusal.code());
                 trace.queue = trace.elapsed();
             }
-            Err(Box::new(answer::refusal(call.cell.name().as_str(), &refused, &call.request)))
+            Err(Box::new({
+                let operates = guard.trace.as_ref().is_some_and(Trace::operates);
+                answer::refusal(call.cell.name().as_str(), &refused, operates, &call.request)
+            }))
         };
         let qualifier = call.qualifier.as_ref();
         let mut admission = call.cell.admit(qualifier);

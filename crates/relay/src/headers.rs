@@ -16,6 +16,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const PROXY: HeaderName = HeaderName::from_static("proxy");
 const FC_REQUEST_ID: HeaderName = HeaderName::from_static("x-fc-request-id");
 const FC_QUALIFIER: HeaderName = HeaderName::from_static("x-fc-qualifier");
 const FC_VERSION_ID: HeaderName = HeaderName::from_static("x-fc-version-id");
@@ -25,8 +26,9 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 /// What concerns one connection, `Connection` and `TE` apart.
-static HOP_BY_HOP: [HeaderName; 6] =
-    [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TRANSFER_ENCODING, UPGRADE];
+/// `Proxy` is none of them: programs that make variables of headers take it for their own setting.
+static HOP_BY_HOP: [HeaderName; 7] =
+    [KEEP_ALIVE, PROXY_CONNECTION, PROXY, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TRANSFER_ENCODING, UPGRADE];
 /// Headers that every request gets from us.
 const OURS: usize = 9;
 
@@ -112,7 +114,11 @@ pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &ForwardedHeaders<'
     headers.remove(EXPECT);
     join_cookies(headers);
     strip_ours(headers, CLAIMS);
-    let our_key = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("kw_"));
+    let our_key = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|value| value.contains("kw_"))
+            || value.as_bytes().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "))
+                && decoded(&value.as_bytes()[6..]).windows(3).any(|three| three == b"kw_")
+    };
     // A credential of the function's own goes through.
     for name in [AUTHORIZATION, X_API_KEY, API_KEY] {
         if headers.get_all(&name).iter().any(our_key) {
@@ -150,6 +156,27 @@ pub(crate) fn toward_instance(headers: &mut HeaderMap, call: &ForwardedHeaders<'
     if let Some(host) = host {
         headers.insert(FORWARDED_HOST, host);
     }
+}
+
+/// Base64, as far as it is that: a key of ours may have been sent as the password of Basic authentication.
+fn decoded(text: &[u8]) -> Vec<u8> {
+    let value = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' | b'-' => Some(62),
+        b'/' | b'_' => Some(63),
+        _ => None,
+    };
+    let (mut bytes, mut bits, mut held) = (Vec::new(), 0u32, 0u32);
+    for six in text.iter().filter_map(|byte| value(*byte)) {
+        (bits, held) = ((bits << 6 | u32::from(six)) & 0xfff, held + 6);
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held & 0xff) as u8);
+        }
+    }
+    bytes
 }
 
 /// HTTP/2 may split cookies over several headers; HTTP/1.1 knows one (RFC 9113, section 8.2.3).
@@ -218,6 +245,16 @@ mod tests {
         let seed = include_bytes!("../../../fuzz/seeds/headers");
         assert_eq!(seed[0], b'h');
         (1..=seed.len()).for_each(|end| fuzz(&seed[1..end]));
+    }
+
+    #[test]
+    fn a_key_in_the_password_of_basic_authentication_is_seen() {
+        for (text, plain) in
+            [("dTprd19zZWNyZXQ=", "u:kw_secret"), ("dXM6a3dfYWI", "us:kw_ab"), ("a3df", "kw_"), ("eDp5", "x:y")]
+        {
+            assert_eq!(decoded(text.as_bytes()), plain.as_bytes(), "{text}");
+        }
+        assert_eq!(decoded(b"\xff =!"), b"");
     }
 
     #[test]

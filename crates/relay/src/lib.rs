@@ -9,7 +9,6 @@ mod body;
 mod deliver;
 mod exchange;
 mod headers;
-pub mod limits;
 mod pool;
 mod prefix;
 mod trace;

@@ -13,13 +13,23 @@ use kip_records::{RequestRecord, RequestSpans};
 use kip_spec::qualifier::split_name;
 use kip_spec::{Code, QualifierName, RequestId};
 
-use crate::limits::Slot;
 use kip_records::metrics::{Meter, Observation};
+use kip_spec::limiter::Slot;
 
 /// Warm and successful requests recorded each second by each thread; of more, some are left out and counted.
 const WARM_RECORDS_PER_SECOND: u32 = 500;
 /// What names a request's place in a trace (W3C, "Trace Context").
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Bytes of a path that are kept in a record.
+const LONGEST_PATH: usize = 1_024;
+
+/// A record as it is stored, and as a backup has it: without the query, which can hold secrets, and with a long path cut.
+fn kept(mut record: RequestRecord) -> RequestRecord {
+    let end = record.path.find('?').unwrap_or(record.path.len());
+    record.path.truncate(record.path.floor_char_boundary(end.min(LONGEST_PATH)));
+    record
+}
+
 /// A request this slow is always recorded, in microseconds.
 const SLOW: u64 = 1_000_000;
 
@@ -30,6 +40,8 @@ pub struct Caller {
     pub key: Arc<str>,
     /// Whose it is.
     pub tenant: Arc<str>,
+    /// Whether it is told what a program wrote and who has its room, where it cannot answer.
+    pub operates: bool,
     /// Given back when the request is over, however it ends.
     pub slot: Option<Slot>,
 }
@@ -96,6 +108,11 @@ impl Trace {
             peer,
             spans: None,
         }
+    }
+
+    /// Whether its caller may read what programs write.
+    pub(crate) fn operates(&self) -> bool {
+        self.caller.as_ref().is_some_and(|caller| caller.operates)
     }
 
     /// Whether policy keeps the instance, or requests started it. Asked for when a record is written only: it costs a lock.
@@ -232,7 +249,7 @@ impl Tracer {
             traces.end(spans, record.clone());
         }
         if records {
-            recorder.request(record);
+            recorder.request(kept(record));
         }
     }
 
@@ -271,7 +288,6 @@ impl Tracer {
         let named = refused.path.strip_prefix("/f/").and_then(|rest| rest.split(['/', '?']).next());
         let named = named.map(|name| split_name(name).0);
         let function = named.filter(|name| self.control.cell(name).is_some()).unwrap_or_default();
-        let path = refused.path.split('?').next().unwrap_or_default();
         let record = RequestRecord {
             id: refused.request.as_str().to_owned(),
             at: now,
@@ -300,7 +316,7 @@ impl Tracer {
             recorder.log(record.clone(), refused.peer);
         }
         if records {
-            recorder.request(RequestRecord { path: path.to_owned(), ..record });
+            recorder.request(kept(record));
         }
     }
 }

@@ -148,6 +148,7 @@ codes! {
     7016 KEY_LAST_ADMINISTRATOR 409 "the last usable administrator key must stay";
     7017 KEY_INVALID 400 "a setting of the key is not valid";
     7018 KEY_UNKNOWN_FUNCTION 404 "the key names a function that does not exist";
+    7019 KEY_IS_SERVER 403 "the key can do what the server can";
     8001 DATA_DIRECTORY_IN_USE 409 "another server uses this data directory";
     8002 ADDRESS_TAKEN 409 "the address is taken by another program";
     8003 DATA_DIRECTORY_UNUSABLE 500 "the data directory cannot be used";

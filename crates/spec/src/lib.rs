@@ -8,6 +8,7 @@ pub mod finite;
 pub mod function;
 pub mod id;
 pub mod job;
+pub mod limiter;
 pub mod origin;
 pub mod people;
 pub mod problem;
@@ -19,6 +20,7 @@ pub mod scaling;
 mod schema;
 pub mod secret;
 pub mod task;
+pub mod tenant;
 pub mod units;
 
 pub use code::Code;

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
@@ -210,13 +211,16 @@ pub fn stage(file: &Path, within: &Path, ours: Option<&str>) -> Result<StagedBac
     let io = |error: std::io::Error| Error::Io { path: file.to_owned(), detail: error.to_string() };
     let damaged = |detail: String| Error::Damaged { path: file.to_owned(), detail };
     let mut head = [0u8; 100];
-    let read = File::open(file).and_then(|mut file| file.read(&mut head)).map_err(io)?;
+    // Somebody names this file: nothing waits for a pipe.
+    let opened = kip_host::directory::open_regular(file, OpenOptions::new().read(true));
+    let read = opened.and_then(|mut file| file.read(&mut head)).map_err(io)?;
     let mark = &head[APPLICATION_AT..APPLICATION_AT + 4];
     if read < head.len() || !head.starts_with(MAGIC) || mark != APPLICATION.to_be_bytes() {
         return Err(damaged("it does not begin like one".to_owned()));
     }
     let broken = |error: rusqlite::Error| damaged(error.to_string());
     let c = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(broken)?;
+    distrust(&c).map_err(&damaged)?;
     let manifest = read_manifest(&c, file)?;
     let newer = |what: String| Error::Newer { path: file.to_owned(), by: manifest.by.clone(), what };
     if manifest.format > FORMAT {
@@ -316,9 +320,26 @@ fn unpack(c: &Connection, part: &BackupPart, target: &Path) -> Result<(), String
     out.sync_all().map_err(|error| text(&error))
 }
 
+/// What others made holds data and nothing that runs: a view in the place of a table could keep a query busy for ever. Asked before
+/// anything else is.
+fn distrust(c: &Connection) -> Result<(), String> {
+    let text = |error: rusqlite::Error| error.to_string();
+    c.pragma_update(None, "trusted_schema", false).map_err(text)?;
+    c.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(text)?;
+    let query = "SELECT type, name FROM sqlite_schema
+                 WHERE type NOT IN ('table', 'index') OR sql LIKE 'create virtual%' LIMIT 1";
+    let found: Option<(String, String)> =
+        c.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))).optional().map_err(text)?;
+    match found {
+        None => Ok(()),
+        Some((kind, name)) => Err(format!("it has the {kind} `{name}`, and backups have plain tables only")),
+    }
+}
+
 /// Checks a database and brings it to our schema.
 fn prepare(target: &Path, migrations: &[&str]) -> Result<(), String> {
     let mut c = Connection::open(target).map_err(|error| error.to_string())?;
+    distrust(&c)?;
     let check: String =
         c.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|error| error.to_string())?;
     if check != "ok" {

@@ -379,7 +379,9 @@ fn connect(path: &Path, sync: Sync, migrations: &[&str]) -> Result<Connection, E
 pub(crate) fn keep_private(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     let private = || {
-        let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let mut options = std::fs::OpenOptions::new();
+        options.create(true).append(true).mode(0o600);
+        let file = kip_host::directory::open_regular(path, &mut options)?;
         file.set_permissions(std::fs::Permissions::from_mode(0o600))
     };
     private().map_err(|error| match error.kind() {

@@ -22,8 +22,8 @@ pub struct StoredKey {
     pub created: i64,
     /// What it may do.
     pub role: String,
-    /// The only functions it is for; empty means all.
-    pub functions: BTreeSet<FunctionName>,
+    /// The only functions it is for, if it is not for all. An empty list is none.
+    pub functions: Option<BTreeSet<FunctionName>>,
     /// How many requests it may send.
     pub rate: Option<Rate>,
     /// How many of them at once.
@@ -55,7 +55,7 @@ impl StoredKey {
             hash,
             created,
             role: role.to_owned(),
-            functions: BTreeSet::new(),
+            functions: None,
             rate: None,
             burst: None,
             concurrency: None,
@@ -108,6 +108,8 @@ pub struct AuditFilter {
 
 /// Audit records that are kept.
 const KEPT_RECORDS: u32 = 10_000;
+/// Of one key: it must not be able to push out what others did.
+const KEPT_OF_A_KEY: u32 = 2_000;
 
 /// The second schema of the control database: keys with roles and limits, and the audit record. Keys there were are
 /// administrators', which is what they could do.
@@ -162,13 +164,20 @@ pub(crate) const MERGE: &str = "
         AND NOT EXISTS (SELECT 1 FROM main.server JOIN backup.server ON main.server.id = backup.server.id);
 ";
 
+/// A key for all functions, as its list has always been written. So a key for none needs a word of its own.
+const ALL_FUNCTIONS: &str = "[]";
+const NO_FUNCTION: &str = "none";
 const COLUMNS: &str = "id, name, hash, created, role, functions, rate, burst, concurrency, tenant, expires, disabled, \
                        last_use, rotated, previous, previous_until, rev";
 
 /// Stores a key: a new one if its number is 0, else what is different of it. Gives its number.
 pub(crate) fn put(c: &Connection, key: &StoredKey, seq: Seq) -> Result<u64, rusqlite::Error> {
-    let functions =
-        serde_json::to_string(&key.functions).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let functions = match &key.functions {
+        None => Ok(ALL_FUNCTIONS.to_owned()),
+        Some(functions) if functions.is_empty() => Ok(NO_FUNCTION.to_owned()),
+        Some(functions) => serde_json::to_string(functions),
+    };
+    let functions = functions.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     let id = if key.id == 0 { None } else { Some(signed(key.id)) };
     let (previous, previous_until) = key.previous.map_or((None, None), |(hash, until)| (Some(hash), Some(until)));
     // The use of a key is written apart from this and must not be put back.
@@ -240,7 +249,11 @@ fn read(row: &Row<'_>) -> Result<StoredKey, rusqlite::Error> {
         hash: row.get(2)?,
         created: row.get(3)?,
         role: row.get(4)?,
-        functions: serde_json::from_str(&functions).map_err(|error| unreadable(5, error.into()))?,
+        functions: match functions.as_str() {
+            ALL_FUNCTIONS => None,
+            NO_FUNCTION => Some(BTreeSet::new()),
+            names => Some(serde_json::from_str(names).map_err(|error| unreadable(5, error.into()))?),
+        },
         rate: rate
             .map(|rate| rate.parse())
             .transpose()
@@ -266,7 +279,16 @@ pub(crate) fn audit_begin(c: &mut Connection, record: &AuditRecord) -> Result<i6
         params![at, key, signed(*key_id), action, object, peer, result],
     )?;
     let id = transaction.last_insert_rowid();
-    transaction.execute("DELETE FROM audit WHERE id <= ?1 - ?2", params![id, KEPT_RECORDS])?;
+    transaction.execute(
+        "DELETE FROM audit WHERE key_id = ?1
+         AND id <= (SELECT id FROM audit WHERE key_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+        params![signed(*key_id), KEPT_OF_A_KEY],
+    )?;
+    // Counted, because numbers go on where records are gone.
+    transaction.execute(
+        "DELETE FROM audit WHERE id <= (SELECT id FROM audit ORDER BY id DESC LIMIT 1 OFFSET ?1)",
+        [KEPT_RECORDS],
+    )?;
     transaction.commit()?;
     Ok(id)
 }

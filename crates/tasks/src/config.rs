@@ -55,6 +55,17 @@ pub struct Destinations {
     pub on_failure: Option<Destination>,
 }
 
+impl Destinations {
+    /// The functions that are told.
+    pub fn functions(&self) -> impl Iterator<Item = String> {
+        let targets = [&self.on_success, &self.on_failure].into_iter().flatten().map(Destination::target);
+        targets.filter_map(|target| match target {
+            Ok(Target::Function(name)) => Some(name),
+            _ => None,
+        })
+    }
+}
+
 /// One of those that are told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -1,6 +1,6 @@
 //! What is kept for functions and their qualifiers: asked for, changed, taken away.
 
-use crate::config::{AsyncConfig, LATEST, Target};
+use crate::config::{AsyncConfig, LATEST};
 use crate::error::Error;
 use crate::shared::{Shared, Tasks};
 
@@ -50,7 +50,7 @@ impl Shared {
     /// Whether each function that is told exists, and none leads back to where it began: such tasks would never end.
     fn leads_nowhere_twice(&self, function: &str, config: &AsyncConfig) -> Result<(), String> {
         let mut seen = Vec::new();
-        let mut next: Vec<String> = functions_of(config).collect();
+        let mut next: Vec<String> = config.destination_config.functions().collect();
         if let Some(missing) = next.iter().find(|name| self.control.cell(name).is_none()) {
             return Err(format!("function `{missing}`, which is to be told, does not exist"));
         }
@@ -60,21 +60,10 @@ impl Shared {
                 return Err(format!("its tasks would lead to `{function}` again{by}, without an end"));
             }
             if !seen.contains(&name) {
-                next.extend(functions_of(&self.config(&name, LATEST)));
+                next.extend(self.config(&name, LATEST).destination_config.functions());
                 seen.push(name);
             }
         }
         Ok(())
     }
-}
-
-/// The functions that are told.
-fn functions_of(config: &AsyncConfig) -> impl Iterator<Item = String> {
-    let both = &config.destination_config;
-    let targets = [&both.on_success, &both.on_failure].into_iter().flatten().map(|to| to.target());
-    let functions = targets.filter_map(|target| match target {
-        Ok(Target::Function(name)) => Some(name),
-        _ => None,
-    });
-    functions.collect::<Vec<_>>().into_iter()
 }

@@ -424,7 +424,7 @@ fn delivery(
     }
     let id = RequestId::parse(&envelope.request).unwrap_or_else(|| RequestId::from_bits(kip_host::random::unique()));
     let tenant = shared.book().entry(number).map(|entry| entry.tenant.clone()).unwrap_or_default();
-    let caller = envelope.key.as_deref().map(|key| Caller { key: key.into(), tenant, slot: None });
+    let caller = envelope.key.as_deref().map(|key| Caller { key: key.into(), tenant, operates: false, slot: None });
     Ok(Delivery {
         cell: permit.cell().clone(),
         request,

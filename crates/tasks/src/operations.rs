@@ -14,7 +14,7 @@ use crate::event::Event;
 use crate::rounds::{TaskEnd, end_all_waiting, step};
 use crate::shared::{Tasks, entry_of};
 
-use crate::tenant::TenantScope;
+use crate::tenant::{TenantScope, bound};
 use crate::view::{SHOWN, events_of, head_of, info_of};
 use kip_queue::book::{Entry, Wait};
 
@@ -185,7 +185,7 @@ impl Tasks {
         filter: TaskFilter,
         payload: bool,
     ) -> Result<(Vec<TaskInfo>, Option<TaskNumber>), Error> {
-        let Some(filter) = scope.bound(filter) else { return Ok((Vec::new(), None)) };
+        let Some(filter) = bound(scope, filter) else { return Ok((Vec::new(), None)) };
         let limit = filter.limit.clamp(1, 1_000);
         let mut rows = self.shared.read().list(TaskFilter { limit: limit + 1, ..filter }).await?;
         let more = rows.len() > limit as usize;
@@ -399,7 +399,7 @@ impl Tasks {
         filter: TaskFilter,
         only_count: bool,
     ) -> Result<Bulk, Error> {
-        let Some(filter) = scope.bound(filter) else { return Ok(Bulk::default()) };
+        let Some(filter) = bound(scope, filter) else { return Ok(Bulk::default()) };
         let mut states = what.states();
         if !filter.states.is_empty() {
             states.retain(|state| filter.states.contains(state));
@@ -432,8 +432,8 @@ impl Tasks {
         Ok(bulk)
     }
 
-    /// How tasks stand.
-    pub fn summary(&self) -> Summary {
+    /// How the tasks stand that a caller sees.
+    pub fn summary(&self, scope: &TenantScope) -> Summary {
         let shared = &self.shared;
         let now = wall_millis();
         let mut names = shared.stats.functions();
@@ -442,7 +442,13 @@ impl Tasks {
         names.sort();
         names.dedup();
         let functions = names.iter().map(|name| {
-            let counts = shared.book().counts(name);
+            let (counts, counted) = match scope {
+                TenantScope::All => (shared.book().counts(name), shared.stats.of(name)),
+                TenantScope::One(tenant) => {
+                    (shared.book().counts_of(name, tenant), shared.stats.of_tenant(name, tenant))
+                }
+                TenantScope::None => Default::default(),
+            };
             FunctionTasks {
                 function: name.to_string(),
                 ready: counts.ready,
@@ -451,7 +457,7 @@ impl Tasks {
                 retrying: counts.retrying,
                 running: counts.running,
                 oldest_ms: counts.oldest.map(|oldest| now.saturating_sub(oldest).max(0).unsigned_abs()),
-                counted: shared.stats.of(name),
+                counted,
             }
         });
         let store = match shared.read().condition() {
@@ -459,8 +465,16 @@ impl Tasks {
             kip_store::Condition::Full => "full".to_owned(),
             kip_store::Condition::NotDurable(detail) => format!("not durable: {detail}"),
         };
-        let functions = functions.collect();
-        let queued = shared.book().queued();
+        let mut functions: Vec<FunctionTasks> = functions.collect();
+        if *scope != TenantScope::All {
+            // That others have tasks of a function is not told either.
+            functions
+                .retain(|of| of.counted != TaskCounts::default() || of.ready + of.later + of.held + of.running > 0);
+        }
+        let queued = match scope {
+            TenantScope::All => shared.book().queued(),
+            _ => functions.iter().map(|of| of.ready + of.later + of.held).sum(),
+        };
         Summary { queued, deliveries: shared.outbox.open(), sync: shared.read().sync_times(), store, functions }
     }
 }

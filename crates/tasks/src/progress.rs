@@ -23,14 +23,23 @@ pub(crate) fn address(shared: &Shared, number: TaskNumber, epoch: u32) -> Option
 }
 
 impl Tasks {
+    /// Whether a token is that of a run; asked before anything of its report is read.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] for a token that we did not make.
+    pub fn check_progress(&self, number: TaskNumber, epoch: u32, said: &str) -> Result<(), Error> {
+        if equal(token(&self.shared, number, epoch).as_bytes(), said.as_bytes()) {
+            return Ok(());
+        }
+        Err(Error::Unknown { function: "?".to_owned(), id: format!("t{}", number.0) })
+    }
+
     /// Takes what a run says of its progress.
     ///
     /// # Errors
     /// [`Error::Unknown`] for a token that we did not make, [`Error::Stale`] if another run has taken over.
     pub async fn note_progress(&self, number: TaskNumber, epoch: u32, said: &str, text: &str) -> Result<(), Error> {
-        if !equal(token(&self.shared, number, epoch).as_bytes(), said.as_bytes()) {
-            return Err(Error::Unknown { function: "?".to_owned(), id: format!("t{}", number.0) });
-        }
+        self.check_progress(number, epoch, said)?;
         {
             let runs = self.shared.runs.lock();
             let run = runs.get(&number).filter(|run| run.epoch == epoch);

@@ -321,11 +321,11 @@ impl Shared {
                 return Err(Error::Conflict { id, task: id_of(number, known.as_deref()) });
             }
         }
-        let function = entry.function.clone();
+        let (function, tenant) = (entry.function.clone(), entry.tenant.clone());
         let request = envelope.request.clone();
         self.keep_fresh(number, Arc::new(envelope), payload);
         self.book().admit(number, entry, wall_millis());
-        self.stats.accepted(&function);
+        self.stats.accepted(&function, &tenant);
         self.report(&function);
         self.earlier.notify_one();
         Ok(Receipt { number, id: id_of(number, id.as_deref()), request, known: false })

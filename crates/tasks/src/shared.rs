@@ -235,11 +235,11 @@ impl Shared {
     /// A step of a task is on the disk, at this place in the order of commits.
     pub(crate) fn applied(&self, number: TaskNumber, to: &TaskProgress, order: u64) {
         let now = wall_millis();
-        let function = {
+        let whose = {
             let mut book = self.book();
-            let function = book.entry(number).map(|entry| entry.function.clone());
+            let whose = book.entry(number).map(|entry| (entry.function.clone(), entry.tenant.clone()));
             book.settle(number, |entry| follow(entry, to, order), now);
-            function
+            whose
         };
         if to.state.is_terminal() {
             let mut fresh = self.fresh.lock();
@@ -247,8 +247,8 @@ impl Shared {
                 fresh.bytes -= payload.len() + 512;
             }
         }
-        if let Some(function) = &function {
-            self.stats.note(function, to, now);
+        if let Some((function, tenant)) = &whose {
+            self.stats.note(function, tenant, to, now);
             self.report(function);
         }
         self.tell(number);

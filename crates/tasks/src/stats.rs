@@ -7,21 +7,30 @@ use kip_store::tasks::{TaskProgress, TaskState};
 use kip_wire::TaskCounts;
 use parking_lot::Mutex;
 
+/// What was counted of a function, in all and by tenant. Tenants are those of keys, so they are few.
 #[derive(Debug, Default)]
-pub(crate) struct Stats(Mutex<BTreeMap<Arc<str>, TaskCounts>>);
+struct FunctionStats {
+    all: TaskCounts,
+    by_tenant: BTreeMap<Arc<str>, TaskCounts>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Stats(Mutex<BTreeMap<Arc<str>, FunctionStats>>);
 
 impl Stats {
-    fn with<T>(&self, function: &Arc<str>, change: impl FnOnce(&mut TaskCounts) -> T) -> T {
-        let mut all = self.0.lock();
-        change(all.entry(function.clone()).or_default())
+    fn with(&self, function: &Arc<str>, tenant: &Arc<str>, change: impl Fn(&mut TaskCounts)) {
+        let mut functions = self.0.lock();
+        let of = functions.entry(function.clone()).or_default();
+        change(&mut of.all);
+        change(of.by_tenant.entry(tenant.clone()).or_default());
     }
 
-    pub(crate) fn accepted(&self, function: &Arc<str>) {
-        self.with(function, |counted| counted.accepted += 1);
+    pub(crate) fn accepted(&self, function: &Arc<str>, tenant: &Arc<str>) {
+        self.with(function, tenant, |counted| counted.accepted += 1);
     }
 
-    pub(crate) fn note(&self, function: &Arc<str>, to: &TaskProgress, now: i64) {
-        self.with(function, |counted| {
+    pub(crate) fn note(&self, function: &Arc<str>, tenant: &Arc<str>, to: &TaskProgress, now: i64) {
+        self.with(function, tenant, |counted| {
             let count = match to.state {
                 TaskState::Running => &mut counted.runs,
                 TaskState::Retrying => &mut counted.retried,
@@ -41,7 +50,11 @@ impl Stats {
     }
 
     pub(crate) fn of(&self, function: &str) -> TaskCounts {
-        self.0.lock().get(function).copied().unwrap_or_default()
+        self.0.lock().get(function).map(|of| of.all).unwrap_or_default()
+    }
+
+    pub(crate) fn of_tenant(&self, function: &str, tenant: &str) -> TaskCounts {
+        self.0.lock().get(function).and_then(|of| of.by_tenant.get(tenant)).copied().unwrap_or_default()
     }
 
     /// Forgets what was counted of the others.

@@ -66,8 +66,8 @@ pub struct KeyInfo {
     pub role: Role,
     /// `active`, `disabled` or `expired`.
     pub state: String,
-    /// The only functions it is for; empty means all.
-    pub functions: Vec<String>,
+    /// The only functions it is for; null means all, and an empty list none.
+    pub functions: Option<Vec<String>>,
     /// How many requests it may send.
     pub rate: Option<Rate>,
     /// How many of them at once.
@@ -99,9 +99,9 @@ pub struct KeySettings {
     /// invoke, operate, deploy or admin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// The only functions it is for; none of them means all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub functions: Option<Vec<String>>,
+    /// The only functions it is for. An empty list is none; null takes the list away.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub functions: Option<Option<Vec<String>>>,
     /// How many requests it may send, such as `10/s`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub rate: Option<Option<String>>,

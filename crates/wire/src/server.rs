@@ -37,6 +37,15 @@ pub struct ServerInfo {
     /// Which declared limits cannot be enforced, where some cannot.
     #[serde(default)]
     pub limits_missing: Option<String>,
+    /// How functions are kept from the server on this host.
+    #[serde(default)]
+    pub isolation: String,
+    /// Why that is less than it could be, where it is.
+    #[serde(default)]
+    pub isolation_missing: Option<String>,
+    /// Whether they are kept from it at all. Else a key with the role `deploy` is the server's user.
+    #[serde(default)]
+    pub isolated: bool,
 }
 
 /// `GET /api/v1/status`.

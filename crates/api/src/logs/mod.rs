@@ -82,7 +82,7 @@ pub(crate) async fn logs(
     (reader, lines) = first(reader).await;
     if let (Some(id), true, false) = (&which.request, lines.is_empty(), which.follow) {
         // The program does not say which lines are whose: then by time.
-        let (wanted, remark) = interval(&api, &name, id).await;
+        let (wanted, remark) = interval(&api, &who, &name, id).await;
         if let Some(wanted) = wanted {
             (reader, lines) = first(Reader::new(folder, select(wanted))).await;
         }
@@ -121,7 +121,7 @@ async fn first(mut reader: Reader) -> (Reader, Vec<LogLine>) {
 }
 
 /// The time in which a request was with its instance, and what is to be said about it.
-async fn interval(api: &Api, function: &str, id: &str) -> (Option<LogSelection>, String) {
+async fn interval(api: &Api, who: &Requester, function: &str, id: &str) -> (Option<LogSelection>, String) {
     api.control.recorder().flush().await;
     let records = api
         .control
@@ -133,7 +133,9 @@ async fn interval(api: &Api, function: &str, id: &str) -> (Option<LogSelection>,
         })
         .await
         .unwrap_or_default();
-    let found = records.into_iter().find(|record| record.id == id);
+    let scope = who.tenant_scope(None);
+    let seen = |record: &kip_control::RequestRecord| scope.includes(record.tenant.as_deref().unwrap_or_default());
+    let found = records.into_iter().find(|record| record.id == id && seen(record));
     let Some((record, instance)) =
         found.and_then(|record| Some((record.clone(), record.instance?.parse::<InstanceId>().ok()?)))
     else {

@@ -1,7 +1,7 @@
 //! Reads the log files of a function side by side, in pieces of a bounded size.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -166,7 +166,7 @@ impl Position {
         }
         let place = place.unwrap_or(0);
         let Some(path) = files.get(place) else { return Ok((Vec::new(), false)) };
-        let mut file = File::open(path)?;
+        let mut file = kip_host::directory::open_regular(path, OpenOptions::new().read(true))?;
         self.inode = file.metadata()?.ino();
         file.seek(SeekFrom::Start(self.offset))?;
         let mut bytes = Vec::new();

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::journal::{self, Journal, Stage};
 use super::logs::LogFile;
+use super::members::Namespace;
 use super::watch::Watcher;
 use super::{Process, ProcessBody, cgroup, contract, streams};
 use crate::adoption::{Adoption, AliveInstance, ENDED, FoundInstance, InheritedConnections};
@@ -153,6 +154,7 @@ impl ProcessBody {
             stage: Stage::Ending,
             ending: None,
             address: None,
+            owner: 0,
             memo: String::new(),
             headers: Vec::new(),
         };
@@ -185,6 +187,8 @@ impl ProcessBody {
             pid: journal.process,
             leads_group: main_lives,
             cgroup: journal.cgroup.clone(),
+            namespace: if main_lives { Namespace::of(journal.process) } else { None },
+            stopped_strays: Mutex::default(),
             folder: self.folder_of(id),
             ended: watch,
             life: alive,

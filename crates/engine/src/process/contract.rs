@@ -2,6 +2,7 @@
 //! Source: shared reference on the FC 3.0 API, section 4.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use kip_spec::function::Hook;
@@ -21,8 +22,19 @@ pub(super) const VERSION: &str = "KIPWAKE_VERSION";
 pub(super) const FUNCTION: &str = "KIPWAKE_FUNCTION";
 
 /// An instance's whole environment: what it inherits, the contract, what the user declared, and what nobody may override.
-pub(super) fn environment(order: &Order, server: &str, port: u16, more_ports: &[u16]) -> BTreeMap<String, String> {
+/// `home` is its own, where it is not its server's user.
+pub(super) fn environment(
+    order: &Order,
+    server: &str,
+    (port, more_ports): (u16, &[u16]),
+    home: Option<&Path>,
+) -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = kip_host::environment::inherited().into_iter().collect();
+    if let Some(home) = home {
+        env.insert("HOME".to_owned(), home.to_string_lossy().into_owned());
+        // The names of the server's user, which it is not.
+        ["USER", "LOGNAME"].into_iter().for_each(|name| drop(env.remove(name)));
+    }
     let mut code_path = order.directory.to_string_lossy().into_owned();
     if !code_path.ends_with('/') {
         code_path.push('/');

@@ -1,7 +1,6 @@
 //! What the next server cannot see of an instance: a small file in the instance's folder. It is a hint: what is found of
 //! the processes themselves decides. It is not synced, because instances do not outlive their host either.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,6 +14,8 @@ use super::limits;
 
 /// The file's name.
 const FILE: &str = "journal.json";
+/// Bytes of it at most.
+const LARGEST: u64 = 4 << 20;
 
 /// How far an instance had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +79,9 @@ pub(super) struct Journal {
     pub(super) ending: Option<StopRecord>,
     /// Where it listens, once ready.
     pub(super) address: Option<SocketAddr>,
+    /// The number of its function.
+    #[serde(default)]
+    pub(super) owner: u64,
     /// What the control room wants to be told again.
     #[serde(default)]
     pub(super) memo: String,
@@ -88,7 +92,7 @@ pub(super) struct Journal {
 impl Journal {
     /// Reads an instance's journal; none if there is none that can be understood.
     pub(super) fn read(folder: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(folder.join(FILE)).ok()?).ok()
+        serde_json::from_slice(&kip_host::directory::read_regular(&folder.join(FILE), LARGEST).ok()?).ok()
     }
 
     /// Writes it down for the next server.

@@ -8,18 +8,24 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
+use super::unsafe_isolate::Steps;
 use super::unsafe_spawn::{self, Cgroup, Plan, Step};
 
 /// A program and where it is to run.
 #[derive(Debug)]
 pub(super) struct Launch<'order> {
     pub(super) program: &'order Path,
+    /// It is our own program, which the child may not find by its path any more.
+    pub(super) is_own: bool,
     pub(super) arguments: &'order [String],
     pub(super) environment: &'order BTreeMap<String, String>,
     pub(super) directory: &'order Path,
+    /// What keeps it from the server.
+    pub(super) steps: Steps,
     pub(super) stdout: File,
     pub(super) stderr: File,
     pub(super) cgroup: Option<&'order Path>,
@@ -45,6 +51,11 @@ impl Launch<'_> {
         };
         Ok(Plan {
             program: text(self.program.as_os_str())?,
+            own: self
+                .is_own
+                .then(|| rustix::fs::open(self.program, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()))
+                .transpose()?,
+            steps: self.steps,
             arguments: self.arguments.iter().map(|word| text(OsStr::new(word))).collect::<io::Result<_>>()?,
             environment: self.environment.iter().map(variable).collect::<io::Result<_>>()?,
             directory: text(self.directory.as_os_str())?,

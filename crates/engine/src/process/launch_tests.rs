@@ -15,6 +15,8 @@ fn plan(folder: &Path, program: &Path, arguments: &[&str], cgroup: Option<&Path>
     let output = File::create(folder.join("output")).expect("a file");
     Launch {
         program,
+        is_own: false,
+        steps: Steps::default(),
         arguments: &arguments.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(),
         environment: &environment.into(),
         directory: folder,

@@ -2,13 +2,68 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 
+use super::unsafe_isolate::around;
 use super::{FREEZE_LIMIT, Process, cgroup, contract};
 use crate::body::Error;
 
+/// The user namespace of an instance. While it is held, its number is nobody else's.
+#[derive(Debug)]
+pub(super) struct Namespace {
+    inode: u64,
+    _held: OwnedFd,
+}
+
+impl Namespace {
+    /// That of a process; none where it is ours too, or may not be looked at.
+    pub(super) fn of(process: u32) -> Option<Self> {
+        let held = open_namespace(process)?;
+        let inode = rustix::fs::fstat(&held).ok()?.st_ino;
+        (inode_of(std::process::id()) != Some(inode)).then_some(Self { inode, _held: held })
+    }
+
+    /// The processes in it, and in those that were made within it. Nobody can leave one for another that is around it.
+    pub(super) fn processes(&self) -> Vec<u32> {
+        /// As deep as the kernel nests them.
+        const DEEPEST: usize = 33;
+        let own = inode_of(std::process::id());
+        let is_within = |process: &u32| {
+            let inode = inode_of(*process);
+            if inode == own || inode.is_none() || inode == Some(self.inode) {
+                return inode == Some(self.inode);
+            }
+            let mut next = open_namespace(*process);
+            (0..DEEPEST).any(|_| {
+                next = next.as_ref().and_then(around);
+                let about = next.as_ref().and_then(|file| rustix::fs::fstat(file).ok());
+                about.is_some_and(|about| about.st_ino == self.inode)
+            })
+        };
+        kip_host::sockets::all_processes().into_iter().filter(is_within).collect()
+    }
+}
+
+fn inode_of(process: u32) -> Option<u64> {
+    fs::metadata(format!("/proc/{process}/ns/user")).ok().map(|about| about.ino())
+}
+
+fn open_namespace(process: u32) -> Option<OwnedFd> {
+    rustix::fs::open(format!("/proc/{process}/ns/user"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
 impl Process {
+    /// Its processes that have left its group, where they have a namespace and no cgroup.
+    fn strays(&self) -> Vec<u32> {
+        let Some(namespace) = self.namespace.as_ref().filter(|_| self.cgroup.is_none()) else { return Vec::new() };
+        let group = self.members();
+        namespace.processes().into_iter().filter(|process| !group.contains(process)).collect()
+    }
+
     /// Its processes: those of its cgroup, else of its process group.
     pub(super) fn members(&self) -> Vec<u32> {
         match &self.cgroup {
@@ -22,7 +77,11 @@ impl Process {
     pub(super) async fn freeze(&self) -> Result<(), Error> {
         let failed = |source| Error::Io { what: "pause", instance: self.id, source };
         let Some(folder) = &self.cgroup else {
-            return self.signal_group(Signal::STOP).map_err(failed);
+            self.signal_group(Signal::STOP).map_err(failed)?;
+            let strays = self.strays();
+            strays.iter().for_each(|process| signal(*process, Signal::STOP));
+            *self.stopped_strays.lock() = strays;
+            return Ok(());
         };
         cgroup::set_frozen(folder, true).map_err(failed)?;
         let frozen = async {
@@ -47,7 +106,14 @@ impl Process {
         let failed = |source| Error::Io { what: "resume", instance: self.id, source };
         match &self.cgroup {
             Some(folder) => cgroup::set_frozen(folder, false).map_err(failed),
-            None => self.signal_group(Signal::CONT).map_err(failed),
+            None => {
+                self.signal_group(Signal::CONT).map_err(failed)?;
+                // Those that were stopped with it: a search would make it wake late.
+                std::mem::take(&mut *self.stopped_strays.lock())
+                    .into_iter()
+                    .for_each(|process| signal(process, Signal::CONT));
+                Ok(())
+            }
         }
     }
 
@@ -86,16 +152,18 @@ pub(super) fn marked_instance(server: &str, instance: &str) -> Vec<u32> {
     of_server.into_iter().filter(|process| of_instance.contains(process)).collect()
 }
 
+fn signal(process: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
 /// Asks a process to end; one that is gone already is fine.
 pub(super) fn terminate(process: u32) {
-    if let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) {
-        let _ = rustix::process::kill_process(pid, Signal::TERM);
-    }
+    signal(process, Signal::TERM);
 }
 
 /// Ends a process by force; one that is gone already is fine.
 pub(super) fn kill(process: u32) {
-    if let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) {
-        let _ = rustix::process::kill_process(pid, Signal::KILL);
-    }
+    signal(process, Signal::KILL);
 }

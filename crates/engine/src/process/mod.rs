@@ -6,6 +6,7 @@ mod cgroup;
 pub mod check;
 mod contract;
 mod expand;
+mod isolation;
 mod journal;
 mod launch;
 mod limits;
@@ -16,6 +17,7 @@ mod ready;
 mod spawn;
 pub mod stop;
 mod streams;
+mod unsafe_isolate;
 mod unsafe_readable;
 mod unsafe_spawn;
 mod watch;
@@ -38,12 +40,15 @@ use crate::body::{
     Body, BodyEvent, Error, Health, InstanceEnd, Liveness, LocalBody, Measure, Order, ReadyInstance, StartError,
     StartProblem, StopOrder, Termination,
 };
+use isolation::Isolation;
 use journal::{Journal, Stage};
 use kip_host::failpoint::reached;
 use kip_host::http_client;
 use limits::Limits;
+use members::Namespace;
 use pump::Pump;
 
+pub use isolation::{InstanceUser, IsolationOptions};
 pub use logs::{LogFile, Record};
 
 /// How long a pause may take to be seen.
@@ -54,6 +59,10 @@ const FREEZE_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct Options {
     /// The id of the server that owns the instances; they carry it in their environment.
     pub server: String,
+    /// The data directory, which is to be out of their reach.
+    pub data: PathBuf,
+    /// As whom they run, and within which limits.
+    pub isolation: IsolationOptions,
     /// Folder for what belongs to instances while they live, one folder each.
     pub instances: PathBuf,
     /// Folder for the instances' logs.
@@ -71,6 +80,12 @@ pub struct Capabilities {
     pub cgroup_missing: Option<String>,
     /// Which declared limits cannot be enforced, where some cannot.
     pub limits_missing: Option<String>,
+    /// How instances are kept from the server, in words.
+    pub isolation: String,
+    /// Why that is less than it could be.
+    pub isolation_missing: Option<String>,
+    /// Whether they are kept from it at all.
+    pub isolated: bool,
 }
 
 impl Capabilities {
@@ -89,6 +104,10 @@ pub(crate) struct Process {
     /// Whether that number is known to be its own still; else somebody else's processes may bear it.
     leads_group: bool,
     cgroup: Option<PathBuf>,
+    /// Its user namespace, where it has one of its own.
+    namespace: Option<Namespace>,
+    /// Processes outside of its group that were stopped with it.
+    stopped_strays: Mutex<Vec<u32>>,
     /// Its own folder: journal and pipes.
     folder: PathBuf,
     /// What the next server is told of it.
@@ -141,6 +160,7 @@ pub struct ProcessBody {
     events: mpsc::Sender<BodyEvent>,
     pump: Pump,
     limits: Limits,
+    isolation: Isolation,
 }
 
 impl ProcessBody {
@@ -156,7 +176,15 @@ impl ProcessBody {
             Err(reason) => (None, Some(reason)),
         };
         let limits = Limits::find(&options.server, cgroup.as_deref());
-        let capabilities = Capabilities { cgroup, cgroup_missing, limits_missing: limits.missing() };
+        let isolation = Isolation::find(options.isolation.clone(), &options.data);
+        let capabilities = Capabilities {
+            cgroup,
+            cgroup_missing,
+            limits_missing: limits.missing(),
+            isolation: isolation.method.clone(),
+            isolation_missing: isolation.missing.clone(),
+            isolated: isolation.holds(),
+        };
         let pump = Pump::start(options.pressure.clone())?;
         Ok(Self {
             options,
@@ -166,6 +194,7 @@ impl ProcessBody {
             events,
             pump,
             limits,
+            isolation,
         })
     }
 
@@ -412,6 +441,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let options = Options {
             server: format!("test-{:x}", kip_host::random::bits()),
+            data: folder.path().to_owned(),
+            isolation: IsolationOptions::default(),
             instances: folder.path().join("instances"),
             logs: folder.path().join("logs"),
             pressure: kip_host::disk::Pressure::default(),

@@ -1,20 +1,23 @@
 //! From an order to a running child.
 
+use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kip_spec::InstanceId;
 use parking_lot::Mutex;
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use tokio::sync::{Semaphore, watch};
 
 use super::journal::{self, Journal, Stage};
 use super::launch::{Launch, LaunchFailure, launch};
 use super::logs::LogFile;
+use super::members::Namespace;
 use super::unsafe_spawn::Step;
 use super::watch::Watcher;
-use super::{Process, ProcessBody, cgroup, contract, expand, streams};
+use super::{Process, ProcessBody, cgroup, contract, expand, isolation, streams};
 use crate::body::{Liveness, Order, StartError, StartProblem};
 use kip_host::failpoint::reached;
 
@@ -34,7 +37,10 @@ impl ProcessBody {
         }
         let ports = self.reserve_ports(order.instance, 1 + order.ports.len()).map_err(io("no free port"))?;
         let (port, more_ports) = (ports[0], ports[1..].to_vec());
-        let env = contract::environment(order, &self.options.server, port, &more_ports);
+        let ids = self.isolation.ids(order.owner);
+        self.check_owner(order, ids).map_err(fail)?;
+        let home = self.home(order, ids).map_err(io("it cannot have a home"))?;
+        let env = contract::environment(order, &self.options.server, (port, &more_ports), home.as_deref());
         let argv: Vec<String> = order.argv.iter().map(|word| expand::expand(word, &env)).collect();
         let Some(name) = argv.first() else {
             return Err(fail((StartProblem::CommandNotFound, "the command is empty".to_owned())));
@@ -51,6 +57,13 @@ impl ProcessBody {
         let [out, err] = streams::NAMES;
         let (our_stdout, stdout) = streams::make(&folder, out).map_err(io("its output cannot be piped"))?;
         let (our_stderr, stderr) = streams::make(&folder, err).map_err(io("its output cannot be piped"))?;
+        for stream in [&stdout, &stderr] {
+            // Programs open `/dev/stdout` anew.
+            give(stream, ids).map_err(io("its output cannot be piped"))?;
+        }
+        let path = env.get("PATH").map(String::as_str).unwrap_or_default();
+        let reads = self.reads(order, (&program, path), home).map_err(io("its folders cannot be shown to it"))?;
+        let steps = self.isolation.steps(order.owner, &reads).map_err(io("it cannot be kept from the server"))?;
         let cgroup = self.cgroup_of(order.instance);
         if let Some(folder) = &cgroup {
             cgroup::create(folder).map_err(io("its cgroup cannot be made"))?;
@@ -60,7 +73,9 @@ impl ProcessBody {
             program: &program,
             arguments: &argv,
             environment: &env,
-            directory: &order.directory,
+            is_own: order.program.is_some(),
+            directory: &reads[0],
+            steps,
             stdout,
             stderr,
             cgroup: cgroup.as_deref(),
@@ -78,7 +93,7 @@ impl ProcessBody {
         });
         let child = launched.map_err(|failed| {
             cgroup.iter().chain(&limits.folders).for_each(|folder| cgroup::remove(folder));
-            fail(explain(&failed, &program, &order.directory))
+            fail(explain(&failed, &program, &order.directory, ids))
         })?;
         reached("start: spawned");
         let pid = child.as_raw_nonzero().get().unsigned_abs();
@@ -88,6 +103,7 @@ impl ProcessBody {
         let journal = Journal {
             host_boot: kip_host::clock::boot_id().unwrap_or_default(),
             function: order.function.clone(),
+            owner: order.owner,
             version: order.version,
             process: pid,
             started: kip_host::processes::look(pid).map_or(0, |process| process.started),
@@ -113,6 +129,8 @@ impl ProcessBody {
             pid,
             leads_group: true,
             cgroup,
+            namespace: Namespace::of(pid),
+            stopped_strays: Mutex::default(),
             folder,
             journal,
             ended: watch,
@@ -127,6 +145,70 @@ impl ProcessBody {
         self.pump.read(id, out, our_stdout, log.clone());
         self.pump.read(id, err, our_stderr, log);
         Ok((process, port))
+    }
+
+    /// Numbers of functions come around after many: two that live must not be one user.
+    fn check_owner(&self, order: &Order, ids: Option<(u32, u32)>) -> Result<(), (StartProblem, String)> {
+        if ids.is_none() {
+            return Ok(());
+        }
+        let table = self.lock();
+        let same = table.running.values().find_map(|process| {
+            let journal = process.journal.lock();
+            let other = journal.owner != order.owner && journal.function != order.function;
+            (other && self.isolation.is_shared(journal.owner, order.owner)).then(|| journal.function.clone())
+        });
+        match same {
+            None => Ok(()),
+            Some(other) => {
+                let detail =
+                    format!("its id would be that of `{other}`: deploy it under another name, or remove that one");
+                Err((StartProblem::SpawnFailed, detail))
+            }
+        }
+    }
+
+    /// A folder in the place of the server's home, for who may not enter that.
+    fn home(&self, order: &Order, ids: Option<(u32, u32)>) -> io::Result<Option<PathBuf>> {
+        let Some(ids) = ids else { return Ok(None) };
+        let homes = self.options.data.join("homes");
+        kip_host::directory::create_private(&homes)?;
+        let home = homes.join(order.owner.to_string());
+        own_folder(&home, ids)?;
+        Ok(Some(home))
+    }
+
+    /// The folders that it needs, with no links in their paths; the one that it runs in comes first.
+    fn reads(&self, order: &Order, (program, path): (&Path, &str), home: Option<PathBuf>) -> io::Result<Vec<PathBuf>> {
+        let mut reads = vec![order.directory.canonicalize()?];
+        if let Some(folder) = &order.writes {
+            kip_host::directory::create_private(folder)?;
+            if let Some(ids) = self.isolation.ids(order.owner) {
+                own_folder(folder, ids)?;
+            }
+            reads.push(folder.clone());
+        }
+        reads.extend(order.reads.iter().cloned().chain(home));
+        // Programs start others of the search path, and a link in an environment of Python leads to where that was installed.
+        let programs = std::env::split_paths(path).filter(|folder| folder.is_absolute());
+        let own = [program.to_owned(), program.canonicalize().unwrap_or_default()]
+            .into_iter()
+            .filter(|_| order.program.is_none());
+        let folders = own.filter_map(|file| file.parent().map(Path::to_owned)).chain(programs);
+        reads.extend(folders.map(|folder| self.installation(&folder)).filter(|folder| folder.parent().is_some()));
+        let whole = |path: PathBuf| path.canonicalize().unwrap_or(path);
+        Ok(reads.into_iter().map(whole).collect())
+    }
+
+    /// What programs in a folder need beside it: the installation that its `bin` belongs to. A home is none, nor is what the data directory is
+    /// in.
+    fn installation(&self, folder: &Path) -> PathBuf {
+        const PROGRAMS: [&str; 3] = ["bin", "sbin", "shims"];
+        let is_programs = folder.file_name().is_some_and(|name| PROGRAMS.iter().any(|known| name == *known));
+        let home = kip_host::environment::read("HOME").map(PathBuf::from);
+        let around = folder.parent().filter(|_| is_programs);
+        let around = around.filter(|around| !self.options.data.starts_with(around) && home.as_deref() != Some(*around));
+        around.unwrap_or(folder).to_owned()
     }
 
     /// A port for an instance, which no other instance of ours is given until nothing of this one is left: programs may
@@ -155,20 +237,40 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-fn explain(failed: &LaunchFailure, program: &Path, directory: &Path) -> (StartProblem, String) {
-    let (program, error) = (program.display(), &failed.error);
+/// Makes a folder that belongs to somebody, or gives it to them. What is in it stays whose it is.
+fn own_folder(folder: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
+    kip_host::directory::create_private(folder)?;
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(folder, flags, Mode::empty())?;
+    Ok(rustix::fs::fchown(opened, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?)
+}
+
+fn give(file: &File, ids: Option<(u32, u32)>) -> io::Result<()> {
+    let Some((uid, gid)) = ids else { return Ok(()) };
+    Ok(rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?)
+}
+
+fn explain(
+    failed: &LaunchFailure,
+    program: &Path,
+    directory: &Path,
+    ids: Option<(u32, u32)>,
+) -> (StartProblem, String) {
+    let error = &failed.error;
     match (failed.step, error.kind()) {
         // The file was there a moment ago, so it is the interpreter in its first line that is not.
         (Step::Program, io::ErrorKind::NotFound) => (
             StartProblem::CommandNotExecutable,
-            format!("the interpreter in the first line of {program} does not exist"),
+            format!("the interpreter in the first line of {} does not exist", program.display()),
         ),
         (Step::Program, io::ErrorKind::PermissionDenied) => {
-            (StartProblem::CommandNotExecutable, format!("{program}: permission denied"))
+            let why = isolation::refused(program, ids).unwrap_or_else(|| "permission denied".to_owned());
+            (StartProblem::CommandNotExecutable, format!("{}: {why}", program.display()))
         }
-        (Step::Program, _) => (StartProblem::SpawnFailed, format!("{program}: {error}")),
+        (Step::Program, _) => (StartProblem::SpawnFailed, format!("{}: {error}", program.display())),
         (Step::Directory, _) => (StartProblem::WorkingDirectory, format!("{}: {error}", directory.display())),
         (Step::Streams, _) => (StartProblem::SpawnFailed, format!("its output cannot be piped: {error}")),
+        (Step::Isolation, _) => (StartProblem::SpawnFailed, format!("it cannot be kept from the server: {error}")),
         (Step::Group, _) => (StartProblem::SpawnFailed, format!("it cannot have a process group: {error}")),
         (Step::Cgroup, _) => (StartProblem::SpawnFailed, format!("its cgroup cannot be joined: {error}")),
         (Step::Limits, _) => (StartProblem::SpawnFailed, format!("its limits cannot be set: {error}")),

@@ -14,6 +14,7 @@ use kip_spec::function::{Stop, StopSignal, StopTarget};
 use rustix::process::{Pid, Signal};
 
 use super::journal::StopRecord;
+use super::members::Namespace;
 use super::{Process, cgroup, contract, limits, members};
 use crate::body::{Error, StopOrder, Termination};
 
@@ -184,7 +185,14 @@ impl Process {
     fn leftover(&self, server: &str) -> Vec<u32> {
         match &self.cgroup {
             Some(folder) => cgroup::processes(folder),
-            None => members::marked_instance(server, &self.id.to_string()),
+            None => {
+                let mut left = members::marked_instance(server, &self.id.to_string());
+                // What has cleared its environment and left its group is still in its namespace.
+                left.extend(self.namespace.iter().flat_map(Namespace::processes));
+                left.sort_unstable();
+                left.dedup();
+                left
+            }
         }
     }
 }

@@ -11,11 +11,13 @@
 use std::ffi::{CStr, CString, c_char};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit};
+
+use super::unsafe_isolate::Steps;
 
 /// As in the kernel's `linux/sched.h`. The constants of `libc` are too narrow for them.
 const CLEAR_HANDLERS: u64 = 0x1_0000_0000;
@@ -25,6 +27,10 @@ const INTO_CGROUP: u64 = 0x2_0000_0000;
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) program: CString,
+    /// Our own program, opened before the child could not find it any more.
+    pub(super) own: Option<OwnedFd>,
+    /// What keeps the child from its server.
+    pub(super) steps: Steps,
     pub(super) arguments: Vec<CString>,
     pub(super) environment: Vec<CString>,
     pub(super) directory: CString,
@@ -54,12 +60,13 @@ pub(super) enum Step {
     Group,
     Cgroup,
     Limits,
+    Isolation,
     Program,
 }
 
 impl Step {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Streams, Self::Directory, Self::Group, Self::Cgroup, Self::Limits, Self::Program];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Streams, Self::Directory, Self::Group, Self::Cgroup, Self::Limits, Self::Isolation, Self::Program];
 }
 
 /// Words as exec wants them: pointers with a null at the end. They are good for as long as the words are.
@@ -109,7 +116,7 @@ pub(super) fn start(plan: &Plan, report: BorrowedFd<'_>) -> io::Result<Pid> {
         0 => {
             let (step, error) = match set_up(plan, inside) {
                 // SAFETY: the three arrays end with a null, and point to words that `plan` holds.
-                Ok(()) => (Step::Program, unsafe { exec(&plan.program, shell, &arguments, &script, &environment) }),
+                Ok(()) => (Step::Program, unsafe { exec(plan, shell, &arguments, &script, &environment) }),
                 Err(failed) => failed,
             };
             let [a, b, c, d] = error.raw_os_error().to_ne_bytes();
@@ -131,7 +138,6 @@ fn set_up(plan: &Plan, inside: bool) -> Result<(), (Step, Errno)> {
     rustix::stdio::dup2_stdin(stdin).map_err(at(Step::Streams))?;
     rustix::stdio::dup2_stdout(stdout).map_err(at(Step::Streams))?;
     rustix::stdio::dup2_stderr(stderr).map_err(at(Step::Streams))?;
-    rustix::process::chdir(plan.directory.as_c_str()).map_err(at(Step::Directory))?;
     rustix::process::setpgid(None, None).map_err(at(Step::Group))?;
     // SAFETY: async-signal-safe calls on a set of signals that lives on this stack. Rust's runtime ignores SIGPIPE, which
     // exec would pass on.
@@ -147,7 +153,10 @@ fn set_up(plan: &Plan, inside: bool) -> Result<(), (Step, Errno)> {
         rustix::io::write(file.as_fd(), b"0").map_err(at(Step::Cgroup))?;
     }
     rustix::process::setrlimit(Resource::Nofile, plan.files).map_err(at(Step::Limits))?;
-    rustix::thread::set_no_new_privs(true).map_err(at(Step::Limits))
+    plan.steps.enter().map_err(at(Step::Isolation))?;
+    // Where it is seen from inside.
+    rustix::process::chdir(plan.directory.as_c_str()).map_err(at(Step::Directory))?;
+    plan.steps.drop_rights().map_err(at(Step::Isolation))
 }
 
 /// Becomes the program; gives the reason if that fails. A file that is no program is run by the shell, as `execvp` does.
@@ -155,13 +164,20 @@ fn set_up(plan: &Plan, inside: bool) -> Result<(), (Step, Errno)> {
 /// # Safety
 /// The arrays must end with a null and their other pointers point to C strings.
 unsafe fn exec(
-    program: &CStr,
+    plan: &Plan,
     shell: &CStr,
     arguments: &[*const c_char],
     script: &[*const c_char],
     environment: &[*const c_char],
 ) -> Errno {
     let why = || Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL);
+    let program = &plan.program;
+    if let Some(own) = &plan.own {
+        let (file, nothing, flags) = (own.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH);
+        // SAFETY: the caller's promise.
+        unsafe { libc::syscall(libc::SYS_execveat, file, nothing, arguments.as_ptr(), environment.as_ptr(), flags) };
+        return why();
+    }
     // SAFETY: the caller's promise.
     unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
     let error = why();

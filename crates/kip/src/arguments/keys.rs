@@ -59,7 +59,7 @@ pub(crate) struct Settings {
     /// What it may do: invoke, operate, deploy or admin; each includes those before it. A new key gets invoke.
     #[arg(long)]
     pub(crate) role: Option<String>,
-    /// The only functions it is for, such as a,b; all for every one.
+    /// The only functions it is for, such as a,b; all for every one, none for no function.
     #[arg(long, value_name = "NAMES")]
     pub(crate) functions: Option<String>,
     /// How many requests it may send, such as 10/s or 1000/h; none for no limit.

@@ -236,7 +236,7 @@ pub(crate) struct Set {
     /// How long a run may take, such as 24h.
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<Millis>,
-    /// Who is told of success: function:NAME, http://HOST:PORT/PATH or file:/FOLDER.
+    /// Who is told of success: function:NAME, http://HOST:PORT/PATH, file:/FOLDER, or none.
     #[arg(long, value_name = "DESTINATION")]
     pub(crate) on_success: Option<String>,
     /// Who is told of failure.

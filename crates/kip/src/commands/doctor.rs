@@ -1,9 +1,11 @@
 //! `kip doctor`: what this host offers, what the server says, and what is amiss.
 
+use std::os::unix::fs::MetadataExt;
+
 use kip_host::directory::DataDirectory;
 use kip_host::disk::Kind;
 use kip_spec::people;
-use kip_wire::{HostInfo, InstanceInfo};
+use kip_wire::{HostInfo, InstanceInfo, ServerInfo};
 use serde::Serialize;
 
 use super::gpu;
@@ -144,6 +146,22 @@ fn disk(host: &HostInfo) -> Vec<Finding> {
     findings
 }
 
+/// What keeps functions from the server. A server of root without that is a fault.
+fn isolation(about: &ServerInfo) -> Finding {
+    let missing = about.isolation_missing.as_deref();
+    let root = std::fs::metadata(format!("/proc/{}", about.pid)).is_ok_and(|server| server.uid() == 0);
+    let (state, hint) = match (about.isolated, missing) {
+        (true, None) => (State::Ok, None),
+        (true, Some(_)) => (State::Note, Some("docs/hardening.md says what it means")),
+        (false, _) if root => (State::Bad, Some("set functions.user = \"own\", or run the server as an ordinary user")),
+        (false, _) => {
+            (State::Note, Some("a key with the role deploy is the server's user; docs/hardening.md says what helps"))
+        }
+    };
+    let detail = missing.map_or_else(|| about.isolation.clone(), |missing| format!("{}; {missing}", about.isolation));
+    Finding { what: "isolation", state, detail, hint: hint.map(str::to_owned) }
+}
+
 fn files() -> Finding {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
     let (state, hint) = if limit < FEW_FILES {
@@ -271,6 +289,7 @@ async fn server(connection: &Connection) -> Vec<Finding> {
         None => (State::Ok, "resources.memory and resources.cpu are enforced".to_owned()),
     };
     findings.push(Finding { what: "limits", state: limits.0, detail: limits.1, hint: None });
+    findings.push(isolation(about));
     findings.extend(disk(&status.host));
     if status.host.dropped_log_lines > 0 {
         let detail = format!("{} lines could not be written since the start", status.host.dropped_log_lines);

@@ -10,8 +10,10 @@ use crate::commands::requests::since;
 use crate::output::{Output, date, table};
 use crate::problem::warning;
 
-/// What takes a limit away.
+/// What takes a limit away; as a list of functions, no function.
 const NONE: &str = "none";
+/// What takes a list of functions away.
+const ALL: &str = "all";
 
 pub(crate) async fn run(client: &Client, command: &Key, output: Output) -> anyhow::Result<()> {
     match command {
@@ -84,9 +86,11 @@ fn secret(made: &KeyAnswer, output: Output, what: &str) -> anyhow::Result<()> {
 }
 
 fn settings(given: &Settings) -> Result<KeySettings, Problem> {
+    // A variable of the shell that is empty must not open everything.
     let names = |text: &String| match text.as_str() {
-        "all" | "" => Vec::new(),
-        some => some.split(',').map(|name| name.trim().to_owned()).collect(),
+        ALL => None,
+        NONE | "" => Some(Vec::new()),
+        some => Some(some.split(',').map(|name| name.trim().to_owned()).collect()),
     };
     Ok(KeySettings {
         name: None,
@@ -133,7 +137,11 @@ fn or_dash<T: ToString>(value: Option<T>) -> String {
 }
 
 fn functions(key: &KeyInfo) -> String {
-    if key.functions.is_empty() { "all".to_owned() } else { key.functions.join(",") }
+    match key.functions.as_deref() {
+        None => ALL.to_owned(),
+        Some([]) => NONE.to_owned(),
+        Some(some) => some.join(","),
+    }
 }
 
 fn rate(key: &KeyInfo) -> String {

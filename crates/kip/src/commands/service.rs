@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use kip_engine::InstanceUser;
 use kip_host::environment::read;
 use kip_spec::{Problem, code};
 use serde::Serialize;
@@ -81,7 +82,21 @@ fn install(connection: &Connection, options: &Install, output: Output) -> anyhow
     let program = std::env::current_exe()?;
     let config = Config::read(&data, None, &Flags::default())?;
     let addresses = [Some(config.gateway), Some(config.api), config.tls.map(|tls| tls.listen)];
-    let units = units(&program, &data, &folder, options.user, addresses)?;
+    let owner = if options.user { None } else { Some(owner(&data)) };
+    let is_root = owner.as_deref() == Some("root");
+    if is_root && config.isolation.user == InstanceUser::Server {
+        return Err(Problem::new(code::SERVICE_FAILED, "the service would run every function as root")
+            .cause("functions.user is \"server\", and the data directory belongs to root")
+            .hint("set functions.user = \"own\" in kipwake.toml, or name a data directory of an ordinary user: --data-dir DIR")
+            .into());
+    }
+    if is_root && !options.print {
+        output.remark(
+            "the server will run as root, which it needs to give each function a user id of its own; `kip doctor` shows whether that works here. \
+             For a server of an ordinary user, name a data directory that belongs to this user",
+        );
+    }
+    let units = units(&program, &data, &folder, owner.as_deref(), addresses)?;
     if options.print {
         return output.result(&units, |units| {
             units.iter().map(|unit| format!("# {}\n{}\n", unit.path.display(), unit.text)).collect()
@@ -184,13 +199,32 @@ fn systemctl(user: bool, arguments: &[&str]) -> Result<(), Problem> {
     Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
-/// The unit's files. `KillMode=process`: stopping the server's unit ends the server only. The second service is stopped
+/// What neither a server nor a function needs. Functions inherit it; what follows is nothing that a program for AI models could miss.
+const HARDENING: &str = "LockPersonality=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+";
+/// The same for what only the system's manager can take away.
+const SYSTEM_HARDENING: &str = "ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+";
+
+/// As whom a server runs on a data directory: its owner; one that is not there yet is made by who installs.
+fn owner(data: &Path) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let owner = std::fs::metadata(data).map_or_else(|_| rustix::process::geteuid().as_raw(), |about| about.uid());
+    crate::client::user_name(owner).unwrap_or_else(|| owner.to_string())
+}
+
+/// The unit's files. `owner` is the user of a unit of the system; a user's own manager has none. `KillMode=process`: stopping the server's unit ends the server only. The second service is stopped
 /// before the first, but not with it: only stopping the slice stops both, and then `kip stop` ends all instances.
 fn units(
     program: &Path,
     data: &Path,
     folder: &Path,
-    user: bool,
+    owner: Option<&str>,
     addresses: [Option<SocketAddr>; 3],
 ) -> Result<Vec<Unit>, Problem> {
     let (kip, data) = (quoted(program)?, quoted(data)?);
@@ -199,7 +233,11 @@ fn units(
     let held: Vec<_> = held.filter_map(|(socket, at)| Some((socket, at.filter(|at| at.port() > 0)?))).collect();
     let names: Vec<&str> = held.iter().map(|((name, _), _)| *name).collect();
     let sockets = if names.is_empty() { String::new() } else { format!("Sockets={}\n", names.join(" ")) };
-    let wanted = if user { "default.target" } else { "multi-user.target" };
+    let wanted = if owner.is_some() { "multi-user.target" } else { "default.target" };
+    let hardening = match owner {
+        Some(owner) => format!("User={owner}\n{HARDENING}{SYSTEM_HARDENING}"),
+        None => HARDENING.to_owned(),
+    };
     let server = format!(
         "[Unit]
 Description=Kipwake, function compute for AI models
@@ -214,7 +252,8 @@ KillMode=process
 Restart=on-failure
 RestartSec=1s
 LimitNOFILE=65536
-
+LimitCORE=0
+{hardening}
 [Install]
 WantedBy={wanted}
 "
@@ -277,10 +316,15 @@ mod tests {
     fn a_restart_keeps_instances_and_the_slice_ends_them() {
         let address = |text: &str| Some(text.parse().unwrap());
         let addresses = [address("127.0.0.1:5470"), address("127.0.0.1:0"), None];
-        let made = units(Path::new("/opt/ki p"), Path::new("/data/50%$"), Path::new("/etc"), false, addresses).unwrap();
+        let made =
+            units(Path::new("/opt/ki p"), Path::new("/data/50%$"), Path::new("/etc"), Some("ai"), addresses).unwrap();
         let text: Vec<&str> = made.iter().map(|unit| unit.text.as_str()).collect();
         assert!(text[0].contains("KillMode=process\n") && text[0].contains("Delegate=yes\n"), "{}", text[0]);
         assert!(text[0].contains("ExecStart=\"/opt/ki p\" --data-dir \"/data/50%%$$\" serve\n"), "{}", text[0]);
+        assert!(text[0].contains("\nUser=ai\nLockPersonality=yes\n") && text[0].contains("ProtectKernelModules=yes\n"));
+        let own = units(Path::new("/kip"), Path::new("/data"), Path::new("/home"), None, addresses).unwrap();
+        assert!(!own[0].text.contains("User=") && own[0].text.contains("RestrictSUIDSGID=yes\n"), "{}", own[0].text);
+        assert!(!own[0].text.contains("ProtectKernel"), "a user's manager cannot: {}", own[0].text);
         assert!(text[0].contains("Slice=kipwake.slice\n") && text[1].contains("Slice=kipwake.slice\n"));
         assert!(text[1].contains("\" stop\n") && !text[1].contains("Requires") && !text[1].contains("PartOf"));
         assert!(text[0].contains("\nSockets=kipwake-gateway.socket\n"), "{}", text[0]);

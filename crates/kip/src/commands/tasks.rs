@@ -276,7 +276,14 @@ async fn config(client: &Client, command: &Config, output: Output) -> anyhow::Re
             }
             other => other?,
         },
-        Config::Set(set) => client.put(&config_path(&set.of), &wanted(set)?).await?,
+        Config::Set(set) => {
+            let path = config_path(&set.of);
+            let there: AsyncConfig = match client.get(&path).await {
+                Err(error) if is_missing(&error) => AsyncConfig::default(),
+                other => other?,
+            };
+            client.put(&path, &wanted(set, there)?).await?
+        }
         Config::Rm(of) => {
             client.remove(&config_path(of)).await?;
             return output.result(&json!({ "removed": of.function }), |_| "the defaults hold again\n".to_owned());
@@ -302,7 +309,8 @@ async fn config(client: &Client, command: &Config, output: Output) -> anyhow::Re
     })
 }
 
-fn wanted(set: &Set) -> anyhow::Result<AsyncConfig> {
+/// What is given takes the place of what is there; the rest stays. A secret that is there is shown as a mask, by which the server keeps it.
+fn wanted(set: &Set, there: AsyncConfig) -> anyhow::Result<AsyncConfig> {
     let secret = match &set.secret_file {
         None => None,
         Some(file) => Some(
@@ -315,16 +323,24 @@ fn wanted(set: &Set) -> anyhow::Result<AsyncConfig> {
                 .to_owned(),
         ),
     };
-    let to = |destination: &Option<String>| {
-        destination.clone().map(|destination| Destination { destination, secret: secret.clone() })
+    let to = |given: &Option<String>, there: Option<Destination>| match given.as_deref() {
+        Some("none") => None,
+        Some(destination) => {
+            let kept = there.filter(|there| there.destination == destination).and_then(|there| there.secret);
+            Some(Destination { destination: destination.to_owned(), secret: secret.clone().or(kept) })
+        }
+        None => there.map(|there| Destination { secret: secret.clone().or(there.secret), ..there }),
     };
-    let default = AsyncConfig::default();
     let seconds = |time: Option<Millis>, usual: u64| time.map_or(usual, |time| time.0.div_ceil(1_000));
+    let Destinations { on_success, on_failure } = there.destination_config;
     Ok(AsyncConfig {
-        async_task: set.stateful,
-        max_async_retry_attempts: set.retries.unwrap_or(default.max_async_retry_attempts),
-        max_async_event_age_in_seconds: seconds(set.max_age, default.max_async_event_age_in_seconds),
-        timeout_in_seconds: seconds(set.timeout, default.timeout_in_seconds),
-        destination_config: Destinations { on_success: to(&set.on_success), on_failure: to(&set.on_failure) },
+        async_task: set.stateful || there.async_task,
+        max_async_retry_attempts: set.retries.unwrap_or(there.max_async_retry_attempts),
+        max_async_event_age_in_seconds: seconds(set.max_age, there.max_async_event_age_in_seconds),
+        timeout_in_seconds: seconds(set.timeout, there.timeout_in_seconds),
+        destination_config: Destinations {
+            on_success: to(&set.on_success, on_success),
+            on_failure: to(&set.on_failure, on_failure),
+        },
     })
 }

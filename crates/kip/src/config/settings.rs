@@ -43,6 +43,30 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Size,
     },
     Setting {
+        key: "functions.file_size",
+        default: "1TiB",
+        about: "bytes of a file that an instance may write",
+        form: Form::Size,
+    },
+    Setting {
+        key: "functions.first_id",
+        default: "1900000000",
+        about: "the first of the 65,536 user and group ids that functions have where the server is root",
+        form: Form::Count,
+    },
+    Setting {
+        key: "functions.processes",
+        default: "32768",
+        about: "processes and threads that a function's id, or an instance in namespaces, may have",
+        form: Form::Count,
+    },
+    Setting {
+        key: "functions.user",
+        default: "own",
+        about: "as whom instances run: own is an id for each function (root) or namespaces, a user's name, or server for the server's own user",
+        form: Form::Text,
+    },
+    Setting {
         key: "gateway.access_log",
         default: "off",
         about: "where each request is written down as a line of JSON: a file, relative to the data directory, stderr, or off",

@@ -55,7 +55,7 @@ fn a_killed_server_loses_no_instance_hot_or_asleep() {
         server.crash();
         assert_eq!(server.processes().len(), processes.len(), "they outlive a killed server");
         if round == 0 {
-            server.kip(&["ls"]).failed(&["KW-7005", "no server answers at", "kip serve"]);
+            server.kip(&["ls"]).failed(&["KW-7005", "no server runs on the data directory", "kip serve"]);
         }
         server.start_again();
         assert_eq!((server.known(), ids(&server)), (before.clone(), names.clone()), "the same, none twice");

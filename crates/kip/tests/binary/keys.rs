@@ -122,13 +122,14 @@ fn a_key_for_some_functions_sees_and_touches_only_these() {
         ("GET", "/api/v1/functions/h".to_owned()),
         ("GET", "/api/v1/functions/h/logs".to_owned()),
         ("GET", "/api/v1/functions/%68/requests".to_owned()),
-        ("GET", format!("/api/v1/instances/{of_h}")),
         ("POST", "/api/v1/functions/h/rotate".to_owned()),
         ("DELETE", "/api/v1/functions/h".to_owned()),
     ] {
         let answer = server.with_key(method, &path, &secret);
         assert_eq!((answer.status(), code(&answer).as_str()), (403, "KW-7009"), "{method} {path}");
     }
+    let foreign = server.with_key("GET", &format!("/api/v1/instances/{of_h}"), &secret);
+    assert_eq!((foreign.status(), code(&foreign).as_str()), (404, "KW-3002"), "as one that is not there");
     let deployed = as_part(&["deploy", server.folder().join("kip.yaml").to_str().unwrap()]);
     assert_eq!(deployed.json()["error"]["code"], "KW-7009", "{deployed:?}");
     let some =

@@ -336,7 +336,7 @@ fn a_start_that_failed_heals_by_itself() {
     assert_eq!(server.get("/").code(), "KW-4003");
     let second = server.get("/");
     assert_eq!(second.code(), "KW-4003", "the first failure costs no pause: {second:?}");
-    let third = server.get("/");
+    let third = server.call_with("GET", "/", &format!("authorization: Bearer {}\r\n", server.key), b"");
     assert_eq!((third.code().as_str(), third.status()), ("KW-3003", 503), "{third:?}");
     assert!(third.header("retry-after").is_some() && third.said().contains("broken"), "{third:?}");
     let info = server.kip(&["why", "f"]).ok().stdout;

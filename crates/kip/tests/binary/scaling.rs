@@ -214,6 +214,8 @@ fn a_policy_follows_the_device_memory_that_the_driver_tells() {
     let driver = server.folder().join("driver");
     fs::create_dir(&driver).unwrap();
     fs::write(driver.join("knobs"), "capacity = 536870912\n").unwrap();
+    // Instances, which may be users of their own, keep what they hold in it.
+    fs::set_permissions(&driver, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let library = crate::gpu::standin();
     let variables = [
         ("KIPWAKE_CUDA_LIBRARY", library),

@@ -263,7 +263,7 @@ fn refusals_leave_records() {
     assert_eq!(refused.status(), 401, "{refused:?}");
     let record = server.until_record("the refusal is recorded", |record| record["status"] == 401);
     assert_eq!((&record["outcome"], &record["path"]), (&"refused".into(), &"/f/f/pid".into()), "{record}");
-    let unknown = call(server.gateway, "GET", "/f/nothing/", "", b"");
+    let unknown = call(server.gateway, "GET", "/f/nothing/", &format!("authorization: Bearer {}\r\n", server.key), b"");
     assert_eq!(unknown.status(), 404, "{unknown:?}");
     until("the unknown function is recorded", || {
         let records = server.api_get("/api/v1/requests?status=404").json();

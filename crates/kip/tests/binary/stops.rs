@@ -49,7 +49,7 @@ impl Program {
     fn start(run: &str, begin: &str, end: &str, settings: &str) -> Self {
         let server = Server::start();
         let folder = server.folder().join("program");
-        fs::create_dir(&folder).unwrap();
+        crate::support::open_folder(&folder);
         fs::write(folder.join("server.py"), SERVER.replace("BEGIN", begin).replace("    END", &format!("    {end}")))
             .unwrap();
         fs::write(folder.join("worker.py"), WORKER).unwrap();
@@ -158,7 +158,7 @@ time.sleep(600)
 fn saves_when(run: &str, settings: &str, end: impl FnOnce(&Server, &str)) {
     let server = Server::start();
     let folder = server.folder().join("job");
-    fs::create_dir(&folder).unwrap();
+    crate::support::open_folder(&folder);
     fs::write(folder.join("train.py"), JOB).unwrap();
     server.deploy(&format!(
         "api: kip/v1\njobs:\n  train: {{dir: {}, run: {run}, grace: 20s{settings}}}\n",

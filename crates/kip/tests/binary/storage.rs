@@ -456,7 +456,7 @@ fn a_disk_that_fills_sheds_records_and_keeps_state() {
     };
     fill(4 << 20);
     until_true("it is noticed", || disk(&server)["level"] == "low");
-    assert_eq!(server.get("/pid?shed").status(), 200);
+    assert_eq!(server.get("/pid/shed").status(), 200);
     deploy_one(&server, "g").ok();
     fill(0);
     until_true("it is noticed", || disk(&server)["level"] == "full");
@@ -464,11 +464,11 @@ fn a_disk_that_fills_sheds_records_and_keeps_state() {
         deploy_one(&server, &format!("h{number}")).ok();
     }
     assert!(!server.data().join("reserve").is_file(), "state was written into the room of the reserve");
-    assert_eq!(server.get("/pid?shed").status(), 200);
+    assert_eq!(server.get("/pid/shed").status(), 200);
     fs::remove_file(&filler).unwrap();
     until_true("all is well again", || disk(&server)["level"] == "ok" && server.data().join("reserve").is_file());
-    assert_eq!(server.get("/pid?after").status(), 200);
-    server.until_record("records are written again", |record| record["path"] == "/pid?after");
+    assert_eq!(server.get("/pid/after").status(), 200);
+    server.until_record("records are written again", |record| record["path"] == "/pid/after");
     let requests = server.ask(&["requests", "f"]).to_string();
     assert!(!requests.contains("shed"), "{requests}");
     let said = events(&server);

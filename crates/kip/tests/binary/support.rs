@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -45,6 +46,12 @@ pub(crate) fn until_within<T>(limit: Duration, what: &str, mut look: impl FnMut(
 /// Waits until something is true.
 pub(crate) fn until_true(what: &str, mut look: impl FnMut() -> bool) {
     until(what, || look().then_some(()));
+}
+
+/// Makes a folder into which functions write, which may be users of their own.
+pub(crate) fn open_folder(path: &Path) {
+    fs::create_dir(path).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
 }
 
 /// Starts a thread that makes one call.
@@ -151,7 +158,10 @@ impl Server {
     /// The same with more lines of `kipwake.toml`.
     pub(crate) fn with(settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        // Functions may run as users of their own, and write down there what they do.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         fs::create_dir_all(folder.path().join("data")).unwrap();
+        fs::set_permissions(folder.path().join("data"), fs::Permissions::from_mode(0o700)).unwrap();
         let text = format!("[server]\nthreads = 2\npatience = \"5s\"\n{settings}\n");
         fs::write(folder.path().join("data/kipwake.toml"), text).unwrap();
         let nobody = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -155,6 +155,38 @@ async fn a_file_is_never_overwritten_unasked() {
 }
 
 #[tokio::test]
+async fn a_backup_that_would_keep_a_query_busy_or_wait_is_refused() {
+    let world = World::new().await;
+    world.deploy(&["a"]).await;
+    let file = world.backup("one").await;
+    let endless = "WITH RECURSIVE x(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM x)";
+    let views = [
+        format!(
+            "ALTER TABLE manifest RENAME TO m; CREATE VIEW manifest AS {endless} SELECT 'a' AS text, 'b' AS sha256 FROM x"
+        ),
+        format!(
+            "ALTER TABLE pieces RENAME TO p; CREATE VIEW pieces AS {endless} SELECT '' AS file, n AS number, x'' AS bytes FROM x"
+        ),
+        "CREATE TRIGGER t AFTER INSERT ON pieces BEGIN SELECT 1; END".to_owned(),
+    ];
+    for (number, view) in views.iter().enumerate() {
+        let hostile = world.path(&format!("hostile-{number}"));
+        fs::copy(&file, &hostile).unwrap();
+        Connection::open(&hostile).unwrap().execute_batch(view).unwrap();
+        let refused = world.stage(&hostile);
+        assert!(
+            matches!(&refused, Err(Error::Damaged { detail, .. }) if detail.contains("plain tables")),
+            "{refused:?}"
+        );
+        fs::remove_file(hostile).unwrap();
+    }
+    let link = world.path("link");
+    std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
+    assert!(matches!(world.stage(&link), Err(Error::Io { .. })), "a device is no backup");
+    assert_eq!(world.left_behind(), ["link", "one"]);
+}
+
+#[tokio::test]
 async fn no_damaged_backup_is_taken_for_whole() {
     let world = World::new().await;
     world.deploy(&["a"]).await;

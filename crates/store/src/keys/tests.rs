@@ -4,7 +4,7 @@ use crate::{Change, ControlReader as _, ControlStore as _, Effect, Proposal, Sql
 
 fn key(name: &str, secret: u8) -> StoredKey {
     StoredKey {
-        functions: ["a".parse().unwrap(), "b".parse().unwrap()].into(),
+        functions: Some(["a".parse().unwrap(), "b".parse().unwrap()].into()),
         rate: Some("10/s".parse().unwrap()),
         burst: Some(20),
         concurrency: Some(4),
@@ -43,7 +43,7 @@ async fn keys_of_the_first_schema_are_administrators() {
     let keys = SqliteControl::open(&path).unwrap().keys().await.unwrap();
     let [found] = keys.as_slice() else { panic!("{keys:?}") };
     assert_eq!((found.name.as_str(), found.role.as_str(), found.hash), ("admin", "admin", [9; 32]));
-    assert!(!found.disabled && found.functions.is_empty() && found.expires.is_none());
+    assert!(!found.disabled && found.functions.is_none() && found.expires.is_none());
     assert!(folder.path().join(format!("control.before-schema-{}.db", crate::control::MIGRATIONS.len())).exists());
 }
 
@@ -82,9 +82,24 @@ async fn audit_records_are_found_by_each_filter_and_bounded() {
     let mut plain = Connection::open_in_memory().unwrap();
     plain.execute_batch(crate::control::MIGRATIONS[0]).unwrap();
     plain.execute_batch(MIGRATION).unwrap();
-    plain.execute("INSERT INTO audit VALUES (?1, 0, '', 0, '', '', '', '')", [1]).unwrap();
-    plain.execute("INSERT INTO audit VALUES (?1, 1, '', 0, '', '', '', '')", [KEPT_RECORDS]).unwrap();
+    let count = |plain: &Connection, condition: &str| -> u32 {
+        let query = format!("SELECT count(*) FROM audit WHERE {condition}");
+        plain.query_row(&query, [], |row| row.get(0)).unwrap()
+    };
+    let fill = |plain: &Connection, most: u32, key: &str| {
+        let query = format!(
+            "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < ?1)
+             INSERT INTO audit (at, key, key_id, action, object, peer, result) SELECT x, '', {key}, '', '', '', '' FROM n"
+        );
+        plain.execute(&query, [most]).unwrap();
+    };
+    fill(&plain, 1, "2");
+    fill(&plain, KEPT_OF_A_KEY + 500, "1");
     audit_begin(&mut plain, &record(2)).unwrap();
-    let kept = audit(&plain, &AuditFilter { limit: 9, ..AuditFilter::default() }).unwrap();
-    assert_eq!(kept.iter().map(|record| record.at).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(count(&plain, "key_id = 1"), KEPT_OF_A_KEY, "one key keeps its newest");
+    assert_eq!(count(&plain, "key_id = 2"), 1, "and pushes out nobody else's");
+    assert_eq!(audit(&plain, &AuditFilter { limit: 1, ..AuditFilter::default() }).unwrap()[0].at, 2);
+    fill(&plain, KEPT_RECORDS, "3 + x % 9");
+    audit_begin(&mut plain, &record(2)).unwrap();
+    assert_eq!(count(&plain, "1"), KEPT_RECORDS, "the newest of all");
 }

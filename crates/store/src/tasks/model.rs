@@ -212,6 +212,8 @@ pub struct Task {
 pub struct TaskFilter {
     /// Of this function.
     pub function: Option<String>,
+    /// Of one of these functions, where it matters; none of them finds nothing.
+    pub among: Option<Vec<String>>,
     /// Of this version or alias.
     pub qualifier: Option<String>,
     /// In one of these states; all if there are none.

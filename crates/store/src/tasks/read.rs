@@ -167,6 +167,10 @@ fn condition(filter: &TaskFilter) -> (String, Vec<Value>) {
             add(&format!("{column} = ?"), value.clone().into());
         }
     }
+    if let Some(among) = &filter.among {
+        let names = serde_json::to_string(among).unwrap_or_default();
+        add("function IN (SELECT value FROM json_each(?))", names.into());
+    }
     if let Some(kind) = filter.kind {
         add("kind = ?", i64::from(kind).into());
     }

@@ -139,18 +139,4 @@ mod tests {
         assert_eq!(take(u64::MAX, 0, 1, 1), Err(u64::MAX - 1));
         assert_eq!(take(0, 0, 5, 0), Ok(5), "a burst of nothing counts as one");
     }
-
-    #[test]
-    fn threads_share_one_bucket() {
-        let limiter = Arc::new(Limiter::default());
-        let allowance = Allowance { rate: Some((SECOND, 1_000)), concurrency: None };
-        let threads: Vec<_> = (0..4)
-            .map(|_| {
-                let limiter = limiter.clone();
-                let count = move || (0..1_000).filter(|_| limiter.admit(allowance, SECOND).is_ok()).count();
-                kip_host::tasks::thread("limits", count).unwrap()
-            })
-            .collect();
-        assert_eq!(threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>(), 1_000);
-    }
 }
