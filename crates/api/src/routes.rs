@@ -81,8 +81,7 @@ fn works<H: Handler<T, Api>, T: 'static>(path: &'static str, handler: H, doc: Do
 
 /// A question whose words are too many for a query.
 fn asks<H: Handler<T, Api>, T: 'static>(path: &'static str, role: Role, handler: H, doc: Doc) -> Entry {
-    let (method, handler) = (Method::POST, on(MethodFilter::POST, handler));
-    Entry { method, path, role: Some(role), action: None, doc, handler }
+    Entry::new(Method::POST, path, Some(role), on(MethodFilter::POST, handler), doc)
 }
 
 /// Paths that ask for no key.
