@@ -193,9 +193,8 @@ impl Control {
             if control.is_closing() {
                 return Err(Error::ShuttingDown);
             }
-            for spec in specs.iter().filter(|spec| control.cell(spec.name.as_str()).is_none()) {
-                control.check_host(&spec.name, &specs)?;
-            }
+            let new = specs.iter().map(|spec| &spec.name).filter(|name| control.cell(name.as_str()).is_none());
+            control.check_hosts(&new.collect::<Vec<_>>())?;
             if held {
                 // Nothing of a new function would serve.
                 specs.iter().try_for_each(|spec| control.require(spec.name.as_str()).map(drop))?;

@@ -556,7 +556,15 @@ impl Control {
         if inner.provisions.contains_key(whom) {
             return Ok(whom.to_owned());
         }
-        let qualifier = inner.qualifier(whom).map(|qualifier| inner.name_of(qualifier));
+        let known = |qualifier: &Qualifier| match qualifier {
+            // Any number can be read as one of the store.
+            Qualifier::Version(version) => {
+                inner.held_version(*version).is_some()
+                    || inner.qualifiers().is_some_and(|named| named.of_revision(*version).is_some())
+            }
+            _ => true,
+        };
+        let qualifier = inner.qualifier(whom).filter(known).map(|qualifier| inner.name_of(qualifier));
         qualifier.ok_or_else(|| Error::NoQualifier { function: cell.name().to_string(), qualifier: whom.to_owned() })
     }
 }

@@ -2,6 +2,7 @@
 
 mod lifecycle;
 mod looks;
+mod naming;
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! Published versions and aliases: the changes that users make, and what is shown of them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kip_spec::function::FunctionSpec;
@@ -559,34 +560,39 @@ impl Control {
         Ok(())
     }
 
-    /// Whether a new function's host name is free.
-    pub(crate) fn check_host(&self, name: &FunctionName, beside: &[FunctionSpec]) -> Result<(), Error> {
-        let label = host_label(name.as_str(), None);
-        let taken = |existing: String| Error::HostNameTaken { name: name.to_string(), existing };
-        if let Some((cell, qualifier)) = self.cell_by_host(&label) {
-            match qualifier {
-                None if cell.name() == name => return Ok(()),
-                None if cell.name().as_str().eq_ignore_ascii_case(name.as_str()) => {
+    /// Whether the host names of new functions are free, of all of them at once: a manifest may declare thousands.
+    pub(crate) fn check_hosts(&self, new: &[&FunctionName]) -> Result<(), Error> {
+        let taken = |name: &FunctionName, existing: &str| Error::HostNameTaken {
+            name: name.to_string(),
+            existing: existing.to_owned(),
+        };
+        let labels: BTreeMap<String, &FunctionName> =
+            new.iter().map(|name| (host_label(name.as_str(), None), *name)).collect();
+        for (label, name) in &labels {
+            match self.cell_by_host(label) {
+                Some((cell, None)) if cell.name().as_str().eq_ignore_ascii_case(name.as_str()) => {
                     return Err(Error::NameCase { name: name.to_string(), existing: cell.name().to_string() });
                 }
-                None => return Err(taken(cell.name().to_string())),
-                Some(qualifier) if has(&cell, &qualifier) => return Err(taken(format!("{}@{qualifier}", cell.name()))),
-                Some(_) => {}
+                Some((cell, None)) => return Err(taken(name, cell.name().as_str())),
+                Some((cell, Some(qualifier))) if has(&cell, &qualifier) => {
+                    return Err(taken(name, &format!("{}@{qualifier}", cell.name())));
+                }
+                _ => {}
             }
         }
-        // `a` would have a version `a--3`, whose host name the function `a--3` has.
-        let numbered = |other: &str| {
-            let rest = other.strip_prefix(label.as_str()).and_then(|rest| rest.strip_prefix("--"));
-            rest.and_then(|rest| rest.parse().ok())
-                .is_some_and(|rest: QualifierName| !matches!(rest, QualifierName::Alias(_)))
+        // `a` would have a version `a--3`, whose host name the function `a--3` has. Few names have two dashes.
+        let numbered = |label: &str| {
+            let split = split_label(label).find(|(function, qualifier)| {
+                let numbered = qualifier.parse().is_ok_and(|read| !matches!(read, QualifierName::Alias(_)));
+                numbered && labels.contains_key(*function)
+            });
+            split.and_then(|(function, _)| labels.get(function).copied())
         };
-        let others = beside.iter().map(|spec| spec.name.as_str().to_ascii_lowercase());
-        if let Some(other) = others.clone().find(|other| numbered(other)) {
-            return Err(taken(other));
-        }
         let cells = self.shared.cells();
-        match cells.by_host.keys().find(|other| numbered(other)) {
-            Some(other) => Err(taken(other.clone())),
+        let doubled = |label: &&String| label.contains("--");
+        let all = cells.by_host.keys().filter(doubled).chain(labels.keys().filter(doubled));
+        match all.into_iter().find_map(|label| Some((numbered(label)?, label))) {
+            Some((name, existing)) => Err(taken(name, existing)),
             None => Ok(()),
         }
     }
