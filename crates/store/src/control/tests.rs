@@ -134,6 +134,7 @@ async fn a_row_for_each_commit() {
 
 /// A file of schema 4, as the server of that time wrote it: `a` serves an earlier revision than the one that was deployed last.
 const SCHEMA_4: &str = r#"
+    BEGIN;
     INSERT INTO server VALUES (1, 'abc', 7);
     INSERT INTO documents VALUES (1, 'one', 'kip.yaml'), (2, 'two', 'kip.yaml');
     INSERT INTO changes (at, key, object, op) VALUES (10, 'admin', 'function/a function/b', 'deploy');
@@ -142,6 +143,7 @@ const SCHEMA_4: &str = r#"
         (5, 3, 1, '{A}', 1, 20), (6, 4, 1, '{B}', 1, 20), (8, 3, 2, '{A}', 2, 30), (9, 4, 2, '{B}', 2, 30);
     DELETE FROM revisions WHERE id = 9;
     INSERT INTO settings VALUES (3, 'LATEST', 'provision', '{FC}', 2);
+    COMMIT;
 "#;
 
 #[tokio::test]
