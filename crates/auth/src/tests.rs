@@ -204,7 +204,7 @@ async fn what_cannot_be_is_refused_by_name() {
         ("", Role::Invoke, all.clone()),
         ("../x", Role::Invoke, all.clone()),
         ("-x", Role::Invoke, all.clone()),
-        ("x", Role::Admin, KeyChange { functions: Some(["f".parse().unwrap()].into()), ..all.clone() }),
+        ("x", Role::Admin, KeyChange { functions: Some(Some(["f".parse().unwrap()].into())), ..all.clone() }),
         ("x", Role::Invoke, KeyChange { burst: Some(Some(1)), ..all.clone() }),
         ("x", Role::Invoke, KeyChange { concurrency: Some(Some(0)), ..all.clone() }),
         ("x", Role::Invoke, KeyChange { tenant: Some("a b".to_owned()), ..all.clone() }),

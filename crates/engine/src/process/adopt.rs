@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::journal::{self, Journal, Stage};
 use super::logs::LogFile;
-use super::members::Namespace;
+use super::namespace::Namespace;
 use super::watch::Watcher;
 use super::{Process, ProcessBody, cgroup, contract, streams};
 use crate::adoption::{Adoption, AliveInstance, ENDED, FoundInstance, InheritedConnections};

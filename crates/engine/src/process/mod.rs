@@ -12,6 +12,7 @@ mod launch;
 mod limits;
 mod logs;
 mod members;
+mod namespace;
 mod pump;
 mod ready;
 mod spawn;
@@ -45,7 +46,7 @@ use journal::{Journal, Stage};
 use kip_host::failpoint::reached;
 use kip_host::http_client;
 use limits::Limits;
-use members::Namespace;
+use namespace::Namespace;
 use pump::Pump;
 
 pub use isolation::{InstanceUser, IsolationOptions};

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use super::journal::{self, Journal, Stage};
 use super::launch::{Launch, LaunchFailure, launch};
 use super::logs::LogFile;
-use super::members::Namespace;
+use super::namespace::Namespace;
 use super::unsafe_spawn::Step;
 use super::watch::Watcher;
 use super::{Process, ProcessBody, cgroup, contract, expand, isolation, streams};

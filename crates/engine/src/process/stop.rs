@@ -14,7 +14,7 @@ use kip_spec::function::{Stop, StopSignal, StopTarget};
 use rustix::process::{Pid, Signal};
 
 use super::journal::StopRecord;
-use super::members::Namespace;
+use super::namespace::Namespace;
 use super::{Process, cgroup, contract, limits, members};
 use crate::body::{Error, StopOrder, Termination};
 
