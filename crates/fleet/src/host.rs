@@ -202,7 +202,7 @@ impl CoreHost {
         let named = declared.is_some_and(|declared| declared.aliases.values().any(|alias| alias.provisioned > 0));
         let by_policy = |policy: &Policy| match &policy.scaling {
             _ if policy.min > 0 => true,
-            Scaling::Fixed => false,
+            Scaling::Fixed | Scaling::Auto(_) => false,
             Scaling::Fc(fc) => !fc.provision.is_empty(),
             Scaling::Kpa(kpa) => !kpa.scale_to_zero,
         };

@@ -4,6 +4,7 @@ mod help;
 mod keys;
 mod provision;
 mod scaler;
+mod simulate;
 pub(crate) mod tasks;
 mod versions;
 
@@ -16,6 +17,7 @@ pub(crate) use self::help::{command, parse};
 pub(crate) use self::keys::{Audit, Key, Settings};
 pub(crate) use self::provision::{Advise, FunctionArgument, Provision, ProvisionPut, json_or_file};
 pub(crate) use self::scaler::{History, Lines, Scaler};
+pub(crate) use self::simulate::Simulate;
 pub(crate) use self::versions::{Alias, AliasPut, VersionArguments, Versions};
 
 /// Function compute for AI models on your own machines.
@@ -118,6 +120,8 @@ pub(crate) enum Command {
     /// Try scaling policies without running anything.
     #[command(subcommand, alias = "scalers")]
     Scaler(Scaler),
+    /// Replay a trace of requests under several scaling policies: cost and waits.
+    Simulate(Simulate),
     /// Start a server in the background, without a deployment.
     Start(Start),
     /// Run the server in the foreground.

@@ -52,7 +52,7 @@ pub(crate) fn read_shared(
     let idle = limits::idle(section, report);
     let watchdog = limits::watchdog(section, report);
     let rotation = limits::rotation(section, report);
-    let (scaling, instances) = scaling::read(section, &resources, instances, report);
+    let (scaling, instances) = scaling::read(section, &resources, (instances, idle), report);
     let dispatch = dispatch(section, &scaling, report);
     let (protocol, request_body) = (protocol(section, report), request_body(section, report));
     let http = http(section, report);

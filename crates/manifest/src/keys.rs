@@ -171,8 +171,18 @@ pub(crate) const ROTATION: Keys = Keys { name: "rotation", known: &["max_age", "
 
 pub(crate) const SCALING: Keys = Keys {
     name: "scaling",
-    known: &["mode", "annotations", "config", "provision", "period", "hold", "coefficient", "disable_ondemand"],
-    later: &[("class", "leave it out, and bound the number of instances with `instances`")],
+    known: &[
+        "mode",
+        "annotations",
+        "config",
+        "provision",
+        "period",
+        "hold",
+        "coefficient",
+        "disable_ondemand",
+        "class",
+    ],
+    later: &[],
 };
 
 pub(crate) const TRIGGER: Keys = Keys {

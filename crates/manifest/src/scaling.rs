@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use kip_spec::function::{Instances, Resources};
+use kip_spec::function::{Idle, Instances, Resources};
 use kip_spec::scaling::provision::{Metric, Provision};
-use kip_spec::scaling::{Fc, Kpa, Scaling};
-use kip_spec::{Finite, Problem, code};
+use kip_spec::scaling::{Auto, Class, Fc, IdleLimit, Kpa, Scaling};
+use kip_spec::{Finite, Millis, Problem, code};
 use serde_json::{Map, Number, Value};
 
 use crate::report::{Report, shown};
@@ -19,10 +19,12 @@ enum Mode {
     Fixed,
     Fc,
     Kpa,
+    Auto,
 }
 
 /// Keys that only one mode has.
-const OWN: [(&str, Mode, &str); 7] = [
+const OWN: [(&str, Mode, &str); 8] = [
+    ("class", Mode::Auto, "auto"),
     ("annotations", Mode::Kpa, "kpa"),
     ("config", Mode::Kpa, "kpa"),
     ("provision", Mode::Fc, "fc"),
@@ -36,14 +38,13 @@ const OWN: [(&str, Mode, &str); 7] = [
 pub(crate) fn read(
     function: &Section<'_>,
     resources: &Resources,
-    instances: Instances,
+    (instances, idle): (Instances, Idle),
     report: &mut Report<'_>,
 ) -> (Scaling, Instances) {
-    const WORDS: [(&str, Mode); 3] = [("fixed", Mode::Fixed), ("fc", Mode::Fc), ("kpa", Mode::Kpa)];
-    const LATER: [(&str, &str); 1] =
-        [("auto", "write `fixed` or leave it out: waiting requests start instances up to `instances.max`")];
+    const WORDS: [(&str, Mode); 4] =
+        [("fixed", Mode::Fixed), ("fc", Mode::Fc), ("kpa", Mode::Kpa), ("auto", Mode::Auto)];
     let Some(section) = function.section("scaling", &keys::SCALING, report) else { return (Scaling::Fixed, instances) };
-    let mode = section.field("mode").and_then(|field| word(&field, &WORDS, &LATER, report)).unwrap_or(Mode::Fixed);
+    let mode = section.field("mode").and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or(Mode::Fixed);
     // Functions may choose the mode for which `defaults` holds values.
     for (key, own, name) in OWN.iter().filter(|(_, own, _)| *own != mode && !section.is_partial) {
         if let Some(field) = section.field(key).filter(|field| !field.path.starts_with("defaults.")) {
@@ -54,6 +55,7 @@ pub(crate) fn read(
     }
     match mode {
         Mode::Fixed => (Scaling::Fixed, instances),
+        Mode::Auto => (Scaling::Auto(Box::new(auto(function, &section, idle, report))), instances),
         Mode::Fc => match fc(&section, resources, instances.min, report) {
             Some(fc) => {
                 // Where no maximum is written, what is provisioned has room.
@@ -80,6 +82,19 @@ fn invalid(field: &Field<'_>, errors: &[String], report: &mut Report<'_>) {
         let problem = Problem::new(code::SCALING_INVALID, format!("`{}`: {error}", field.path));
         report.add(field.node.at, problem.hint("try it with `kip scaler validate`"));
     }
+}
+
+/// A key of `idle` that is written holds; the policy chooses the others.
+fn auto(function: &Section<'_>, section: &Section<'_>, idle: Idle, report: &mut Report<'_>) -> Auto {
+    const WORDS: [(&str, Class); 3] =
+        [("economy", Class::Economy), ("balanced", Class::Balanced), ("latency", Class::Latency)];
+    let class = section.field("class").and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or_default();
+    let written = function.section("idle", &keys::IDLE, report);
+    let limit = |key: &'static str, value: Option<Millis>| match written.as_ref().and_then(|idle| idle.field(key)) {
+        None => IdleLimit::Chosen,
+        Some(_) => value.map_or(IdleLimit::Never, IdleLimit::After),
+    };
+    Auto { class, pause: limit("pause", idle.pause), stop: limit("stop", idle.stop) }
 }
 
 fn fc(section: &Section<'_>, resources: &Resources, min: u32, report: &mut Report<'_>) -> Option<Fc> {

@@ -333,8 +333,10 @@ pub(crate) struct Queue {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Idle {
     /// Idle for this long: paused.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pause: Option<DurationOrNever>,
     /// Idle or asleep for this long: stopped, unless among the kept minimum.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stop: Option<DurationOrNever>,
     /// Whether an idle instance that uses CPU counts as working and is not paused; true if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -409,6 +411,21 @@ pub(crate) struct Scaling {
     /// Of mode fc: requests start no instances; false if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) disable_ondemand: Option<bool>,
+    /// Of mode auto: how much is paid for short waits; `balanced` if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) class: Option<ClassKeyword>,
+}
+
+/// How much is paid for short waits.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ClassKeyword {
+    /// Few instances; callers wait for wakes and starts.
+    Economy,
+    /// Spare instances where there is steady load.
+    Balanced,
+    /// More of them, and sleepers are kept for longer.
+    Latency,
 }
 
 /// Ways of scaling.
@@ -422,6 +439,8 @@ pub(crate) enum ScalingMode {
     Fc,
     /// As Knative: averages over two windows, decided every two seconds.
     Kpa,
+    /// Kipwake's own policy: by the measured load, and by what starts, wakes and waits cost.
+    Auto,
 }
 
 /// Provision input as Function Compute takes it: an object, or a list of policies or actions.

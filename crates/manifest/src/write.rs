@@ -9,9 +9,10 @@ use kip_spec::job::{MissedRuns, Overlap};
 use kip_spec::scaling;
 
 use crate::wire::{
-    Api, Auth, Call, Concurrency, Cors, Deploy, DispatchKeyword, Document, Function, Gpu, Hook, Http, Idle, Instances,
-    Lifecycle, Limits, Probes, ProtocolKeyword, ProvisionInput, Queue, RequestBodyKeyword, Resources, Rotation, Run,
-    Scaling, ScalingMode, Stop, StopSignalKeyword, StopTargetKeyword, StrategyKeyword, Timeouts, Trigger, Watchdog,
+    Api, Auth, Call, ClassKeyword, Concurrency, Cors, Deploy, DispatchKeyword, Document, Function, Gpu, Hook, Http,
+    Idle, Instances, Lifecycle, Limits, Probes, ProtocolKeyword, ProvisionInput, Queue, RequestBodyKeyword, Resources,
+    Rotation, Run, Scaling, ScalingMode, Stop, StopSignalKeyword, StopTargetKeyword, StrategyKeyword, Timeouts,
+    Trigger, Watchdog,
 };
 use crate::wire_job::{Job, MissedKeyword, OverlapKeyword, Retries, RetriesByCode, Schedule, Timer};
 use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size};
@@ -35,6 +36,11 @@ impl From<&FunctionSpec> for Function {
                 (Some(dir.display().to_string()), Some(Run::Words(words)), None)
             }
             Program::Model { path } => (None, None, Some(path.display().to_string())),
+        };
+        // What the policy chooses is not written: written, it would hold.
+        let written = |limit: fn(&scaling::Auto) -> scaling::IdleLimit| match &spec.scaling {
+            scaling::Scaling::Auto(auto) => limit(auto) != scaling::IdleLimit::Chosen,
+            _ => true,
         };
         Self {
             dir,
@@ -69,8 +75,8 @@ impl From<&FunctionSpec> for Function {
             }),
             queue: Some(Queue { depth: Some(spec.queue_depth) }),
             idle: Some(Idle {
-                pause: Some(DurationOrNever(spec.idle.pause)),
-                stop: Some(DurationOrNever(spec.idle.stop)),
+                pause: written(|auto| auto.pause).then_some(DurationOrNever(spec.idle.pause)),
+                stop: written(|auto| auto.stop).then_some(DurationOrNever(spec.idle.stop)),
                 cpu: Some(spec.idle_cpu),
             }),
             watchdog: spec.watchdog.stall.map(|stall| Watchdog { stall: Some(DurationOrNever(Some(stall))) }),
@@ -190,6 +196,7 @@ fn scaling(policy: &scaling::Scaling) -> Option<Scaling> {
         hold: None,
         coefficient: None,
         disable_ondemand: None,
+        class: None,
     };
     let texts = |map: &BTreeMap<String, String>| {
         map.iter().map(|(key, value)| (key.clone(), Scalar(value.clone()))).collect::<BTreeMap<String, Scalar>>()
@@ -205,6 +212,14 @@ fn scaling(policy: &scaling::Scaling) -> Option<Scaling> {
             disable_ondemand: Some(fc.disable_ondemand),
             ..empty
         }),
+        scaling::Scaling::Auto(auto) => {
+            let class = match auto.class {
+                scaling::Class::Economy => ClassKeyword::Economy,
+                scaling::Class::Balanced => ClassKeyword::Balanced,
+                scaling::Class::Latency => ClassKeyword::Latency,
+            };
+            Some(Scaling { mode: Some(ScalingMode::Auto), class: Some(class), ..empty })
+        }
         scaling::Scaling::Kpa(kpa) => {
             let (annotations, config) = (texts(&kpa.declared.annotations), texts(&kpa.declared.config));
             Some(Scaling { mode: Some(ScalingMode::Kpa), annotations, config, ..empty })

@@ -16,6 +16,7 @@ mod fault;
 mod invariant;
 mod plant;
 mod random;
+pub mod replay;
 mod restart;
 mod room;
 mod run;

@@ -45,6 +45,7 @@ codes! {
     1023 SCALING_SERVES_NOTHING 400 "nothing is provisioned and nothing is started on demand";
     1024 DISPLACES 400 "a new version starts only when the version before has ended";
     1025 PAUSE_ENDS_WORKERS 400 "the program ends its own workers after a pause";
+    1026 TRACE_INVALID 400 "the trace cannot be read";
     2001 ROUTE_UNKNOWN_FUNCTION 404 "there is no function of this name";
     2002 ROUTE_UNKNOWN_PATH 404 "the gateway has nothing at this path";
     2003 ROUTE_METHOD 405 "the function does not take this method";

@@ -369,7 +369,7 @@ impl Dispatch {
     pub const fn for_policy(policy: &Scaling) -> Self {
         match policy {
             Scaling::Kpa(_) => Self::Balanced,
-            Scaling::Fixed | Scaling::Fc(_) => defaults::DISPATCH,
+            Scaling::Fixed | Scaling::Fc(_) | Scaling::Auto(_) => defaults::DISPATCH,
         }
     }
 }

@@ -18,11 +18,12 @@ impl FunctionCore {
             return Load::default();
         };
         let waiting = revision.queue.depth().saturating_add(self.tasks_waiting(version).count);
-        let mut load = Load { requests: waiting, arrivals: revision.arrivals, ready: 0 };
+        let mut load = Load { requests: waiting, in_flight: 0, arrivals: revision.arrivals, ready: 0 };
         for instance in self.instances.values().filter(|instance| instance.version == version) {
-            load.requests = load.requests.saturating_add(instance.in_flight);
+            load.in_flight = load.in_flight.saturating_add(instance.in_flight);
             load.ready += u32::from(instance.state.class() == Class::Hot && !instance.unready);
         }
+        load.requests = load.requests.saturating_add(load.in_flight);
         load
     }
 

@@ -73,7 +73,7 @@ impl FunctionCore {
     }
 
     fn desired(&mut self, now: u64, version: VersionId) -> Desired {
-        let tasks = self.tasks_waiting(version).count;
+        let tasks = self.tasks_waiting(version);
         let load = self.load(version);
         let waits_for_end = self.waits_for_end(version);
         let time = Now { boot: now, wall: self.wall };
@@ -83,11 +83,10 @@ impl FunctionCore {
         self.scratch.idle.clear();
         self.scratch.asleep.clear();
         let (mut in_flight, mut busy, mut starting) = (0u32, 0u32, 0u32);
-        let queued = revision.queue.depth().saturating_add(tasks);
+        let queued = revision.queue.depth().saturating_add(tasks.count);
         for instance in self.instances.values().filter(|instance| instance.version == version) {
             // One that only waits for room may be withdrawn: then nothing would ask again who is too much.
-            starting +=
-                u32::from(matches!(instance.state, State::Starting | State::Initializing | State::Waking));
+            starting += u32::from(matches!(instance.state, State::Starting | State::Initializing | State::Waking));
             match instance.state {
                 // Who waits cannot count on it.
                 State::Ready | State::Busy if instance.unready && queued > 0 => {}
@@ -108,6 +107,7 @@ impl FunctionCore {
         let seen = Observation {
             in_flight,
             queued,
+            waiting_since: revision.queue.oldest().into_iter().chain((tasks.count > 0).then_some(tasks.oldest)).min(),
             busy,
             idle_since: &self.scratch.idle,
             asleep_since: &self.scratch.asleep,
@@ -117,6 +117,8 @@ impl FunctionCore {
             on_demand: revision.on_demand(),
             provisioned: revision.provisioned,
             starting,
+            start: revision.costs.start,
+            wake: revision.costs.wake(Rung::Paused),
         };
         let returns = revision.returns.filter(|(_, until)| *until > now);
         revision.returns = returns;

@@ -167,6 +167,9 @@ mod tests {
             on_demand,
             provisioned,
             starting: 0,
+            waiting_since: None,
+            start: 0,
+            wake: 0,
         }
     }
 }

@@ -211,6 +211,9 @@ mod tests {
             on_demand: true,
             provisioned: 0,
             starting: 0,
+            waiting_since: None,
+            start: 0,
+            wake: 0,
         }
     }
 
@@ -223,7 +226,7 @@ mod tests {
         let mut scaler = Knative::new(settings(), false);
         assert_eq!(scaler.decide(at(5_000), &seen(0)).hot, 0);
         assert_eq!((scaler.next_tick(), scaler.is_at_rest()), (None, true));
-        scaler.observe(9_300, Load { requests: 1, arrivals: 1, ready: 0 });
+        scaler.observe(9_300, Load { requests: 1, in_flight: 1, arrivals: 1, ready: 0 });
         assert_eq!(scaler.next_tick(), Some(9_300));
         let desired = scaler.decide(at(9_300), &seen(0));
         assert_eq!((desired.hot, desired.decided, scaler.next_tick()), (1, true, Some(11_300)));
@@ -235,11 +238,11 @@ mod tests {
     fn requests_are_counted_by_the_second() {
         let mut scaler = Knative::new(settings(), true);
         assert_eq!(scaler.decide(at(0), &seen(0)).hot, 1, "the first scale");
-        scaler.observe(500, Load { requests: 0, arrivals: 0, ready: 1 });
+        scaler.observe(500, Load { requests: 0, in_flight: 0, arrivals: 0, ready: 1 });
         // Two requests for half a second each, in the second second.
-        scaler.observe(1_000, Load { requests: 1, arrivals: 1, ready: 1 });
-        scaler.observe(1_500, Load { requests: 1, arrivals: 2, ready: 1 });
-        scaler.observe(2_000, Load { requests: 0, arrivals: 2, ready: 1 });
+        scaler.observe(1_000, Load { requests: 1, in_flight: 1, arrivals: 1, ready: 1 });
+        scaler.observe(1_500, Load { requests: 1, in_flight: 1, arrivals: 2, ready: 1 });
+        scaler.observe(2_000, Load { requests: 0, in_flight: 0, arrivals: 2, ready: 1 });
         scaler.decide(at(2_000), &seen(0));
         let (taken, decision) = *scaler.last().expect("it decided");
         assert_eq!(taken.averages, Some(Averages { stable: 0.5, panic: 0.5 }));
@@ -251,13 +254,13 @@ mod tests {
         let quick = Settings { grace: kip_spec::Millis(1_000), ..settings() };
         let mut scaler = Knative::new(quick, true);
         scaler.decide(at(0), &seen(0));
-        scaler.observe(10, Load { requests: 0, arrivals: 0, ready: 1 });
+        scaler.observe(10, Load { requests: 0, in_flight: 0, arrivals: 0, ready: 1 });
         let mut now = 0;
         while let Some(next) = scaler.next_tick() {
             assert!(next > now && next < 300_000, "it never rests");
             now = next;
             let hot = scaler.decide(at(now), &seen(0)).hot;
-            scaler.observe(now, Load { requests: 0, arrivals: 0, ready: hot });
+            scaler.observe(now, Load { requests: 0, in_flight: 0, arrivals: 0, ready: hot });
         }
         assert!(scaler.is_at_rest() && now > 120_000, "{now}");
     }

@@ -1,5 +1,6 @@
 //! Scalers choose how many instances are hot and how many asleep. Which rung of sleep is not theirs to say.
 
+mod auto;
 pub mod fc;
 mod fixed;
 mod knative;
@@ -9,6 +10,7 @@ pub mod session;
 use kip_spec::scaling::{Kpa, Scaling};
 use serde::{Deserialize, Serialize};
 
+pub use auto::Auto;
 pub use fixed::Fixed;
 pub use knative::{DecisionInput, Knative, ScalerStart};
 
@@ -20,6 +22,8 @@ use crate::{Kind, Now, Policy};
 pub struct Load {
     /// Requests that wait or are in flight.
     pub requests: u32,
+    /// Requests in flight.
+    pub in_flight: u32,
     /// Requests that ever came; it goes round at the end.
     pub arrivals: u32,
     /// Instances that can serve.
@@ -33,6 +37,8 @@ pub struct Observation<'a> {
     pub in_flight: u32,
     /// Requests that wait.
     pub queued: u32,
+    /// Since when the first of them waits.
+    pub waiting_since: Option<u64>,
     /// Instances with requests in flight.
     pub busy: u32,
     /// Hot instances without: since when each rests, longest first.
@@ -51,6 +57,10 @@ pub struct Observation<'a> {
     pub provisioned: u32,
     /// Instances that have room and are on the way to being hot.
     pub starting: u32,
+    /// What a start took lately, milliseconds.
+    pub start: u64,
+    /// What a wake took lately, milliseconds.
+    pub wake: u64,
 }
 
 impl Observation<'_> {
@@ -106,6 +116,8 @@ pub enum Scalers {
     Fixed(Fixed),
     /// As Knative does.
     Knative(Box<Knative>),
+    /// Our own, which follows what it measures.
+    Auto(Box<Auto>),
 }
 
 impl Scalers {
@@ -113,13 +125,14 @@ impl Scalers {
     pub fn new(policy: &Policy, fresh: bool) -> Self {
         match &policy.scaling {
             Scaling::Fixed | Scaling::Fc(_) => Self::Fixed(Fixed::new(policy)),
+            Scaling::Auto(settings) => Self::Auto(Box::new(Auto::new(policy, **settings))),
             Scaling::Kpa(settings) => Self::Knative(Box::new(Knative::new(Kpa::clone(settings), fresh))),
         }
     }
 
     /// Whether it must be told of every request.
     pub fn counts(&self) -> bool {
-        matches!(self, Self::Knative(_))
+        matches!(self, Self::Knative(_) | Self::Auto(_))
     }
 
     /// How many it wants, if it says so from tick to tick.
@@ -130,7 +143,7 @@ impl Scalers {
     /// Knative's, if it is.
     pub fn knative(&self) -> Option<&Knative> {
         match self {
-            Self::Fixed(_) => None,
+            Self::Fixed(_) | Self::Auto(_) => None,
             Self::Knative(scaler) => Some(scaler),
         }
     }
@@ -141,6 +154,7 @@ impl Scaler for Scalers {
         match self {
             Self::Fixed(scaler) => scaler.observe(now, load),
             Self::Knative(scaler) => scaler.observe(now, load),
+            Self::Auto(scaler) => scaler.observe(now, load),
         }
     }
 
@@ -148,6 +162,7 @@ impl Scaler for Scalers {
         match self {
             Self::Fixed(scaler) => scaler.decide(now, observation),
             Self::Knative(scaler) => scaler.decide(now, observation),
+            Self::Auto(scaler) => scaler.decide(now, observation),
         }
     }
 
@@ -155,6 +170,7 @@ impl Scaler for Scalers {
         match self {
             Self::Fixed(scaler) => scaler.next_tick(),
             Self::Knative(scaler) => scaler.next_tick(),
+            Self::Auto(scaler) => scaler.next_tick(),
         }
     }
 
@@ -162,6 +178,7 @@ impl Scaler for Scalers {
         match self {
             Self::Fixed(scaler) => scaler.is_at_rest(),
             Self::Knative(scaler) => scaler.is_at_rest(),
+            Self::Auto(scaler) => scaler.is_at_rest(),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::Arguments;
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Functions", &["up", "deploy", "plan", "rollback", "version", "alias", "invoke", "run", "ls", "inspect", "rm"]),
     ("What happens", &["ps", "top", "logs", "requests", "why", "usage"]),
-    ("Work and scaling", &["task", "job", "provision", "scaler", "advise", "rotate"]),
+    ("Work and scaling", &["task", "job", "provision", "scaler", "simulate", "advise", "rotate"]),
     ("The server", &["start", "serve", "stop", "doctor", "config", "service", "backup", "restore"]),
     ("Access and more", &["key", "audit", "device", "schema", "completion"]),
 ];

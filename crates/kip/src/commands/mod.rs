@@ -20,6 +20,7 @@ pub(crate) mod requests;
 pub(crate) mod run;
 pub(crate) mod scaler;
 pub(crate) mod service;
+pub(crate) mod simulate;
 pub(crate) mod start;
 pub(crate) mod stop;
 pub(crate) mod survival;
@@ -76,6 +77,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
             scaler::history(&Client::find(connection)?, &options, output).await
         }
         Command::Scaler(command) => scaler::run(&command, output),
+        Command::Simulate(options) => simulate::run(&options, output),
         Command::Schema => output.data((serde_json::to_string_pretty(&kip_manifest::schema())? + "\n").as_bytes()),
         Command::Device(command) => device::run(connection, &command, output).await,
         // Run by `main` with runtimes of their own, or with none.

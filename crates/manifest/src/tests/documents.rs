@@ -53,7 +53,7 @@ fn the_schema_refuses_what_the_reader_refuses() {
         "{api: kip/v1, functions: {f: {run: x, env: null}}}",
         "{api: kip/v1, functions: {f: {run: x, instances: {max: 0}}}}",
         "{api: kip/v1, functions: {f: {run: x, instances: {concurrency: {soft: 1}}}}}",
-        "{api: kip/v1, functions: {f: {run: x, scaling: {mode: auto}}}}",
+        "{api: kip/v1, functions: {f: {run: x, scaling: {mode: automatic}}}}",
         "{api: kip/v1, functions: {f: {run: x, resources: {gpu: {cards: 65}}}}}",
         "{api: kip/v1, functions: {f: {run: x, resources: {gpu: 1}}}}",
         "{api: kip/v1, functions: {f: {run: x, watchdog: {stall: 60}}}}",

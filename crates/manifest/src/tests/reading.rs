@@ -292,3 +292,24 @@ fn the_form_that_was_meant_is_named() {
     let problems = read_in(folder.path(), cron).unwrap_err();
     assert!(problems[0].hint.as_deref().unwrap_or_default().contains("cron: '* * * * *'"), "{problems:?}");
 }
+
+#[test]
+fn a_key_of_idle_that_is_written_holds_under_auto_and_the_others_are_chosen() {
+    use kip_spec::scaling::{Auto, Class, IdleLimit, Scaling};
+    let read = |keys: &str| good(&format!("functions:\n  f: {{run: x, {keys}}}\n")).remove(0);
+    let auto = |keys: &str| match read(keys).scaling {
+        Scaling::Auto(auto) => *auto,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(auto("scaling: {mode: auto}"), Auto::default());
+    let written = auto("scaling: {mode: auto, class: latency}, idle: {pause: never, stop: 2h}");
+    let stop = IdleLimit::After(kip_spec::Millis::from_secs(7_200));
+    assert_eq!(written, Auto { class: Class::Latency, pause: IdleLimit::Never, stop });
+    // What is written out reads the same.
+    for keys in ["scaling: {mode: auto, class: economy}", "scaling: {mode: auto}, idle: {stop: 2h}"] {
+        let spec = read(keys);
+        let written = crate::write(std::slice::from_ref(&spec));
+        let again = read_in(&folder(), &written).unwrap().functions.remove(0);
+        assert_eq!(again.scaling, spec.scaling, "{keys}");
+    }
+}

@@ -24,6 +24,8 @@ pub enum Scaling {
     Fc(Box<Fc>),
     /// Knative's autoscaler.
     Kpa(Box<Kpa>),
+    /// Kipwake's own policy, which chooses by what it measures.
+    Auto(Box<Auto>),
 }
 
 impl Scaling {
@@ -33,8 +35,46 @@ impl Scaling {
             Self::Fixed => "fixed",
             Self::Fc(_) => "fc",
             Self::Kpa(_) => "kpa",
+            Self::Auto(_) => "auto",
         }
     }
+}
+
+/// What the policy `auto` is told; it measures everything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Auto {
+    /// What callers' waits are worth.
+    pub class: Class,
+    /// When an idle instance is paused.
+    pub pause: IdleLimit,
+    /// When an unused instance ends.
+    pub stop: IdleLimit,
+}
+
+/// How much is paid for short waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Few instances; callers wait for wakes and starts.
+    Economy,
+    /// Spare instances where there is steady load.
+    #[default]
+    Balanced,
+    /// More of them, and sleepers are kept for longer.
+    Latency,
+}
+
+/// A time limit that the declaration sets, or leaves to the policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdleLimit {
+    /// The policy chooses.
+    #[default]
+    Chosen,
+    /// After this time.
+    After(Millis),
+    /// Never.
+    Never,
 }
 
 /// How Function Compute's policies are evaluated here, and which there are.
