@@ -306,10 +306,11 @@ fn a_key_of_idle_that_is_written_holds_under_auto_and_the_others_are_chosen() {
     let stop = IdleLimit::After(kip_spec::Millis::from_secs(7_200));
     assert_eq!(written, Auto { class: Class::Latency, pause: IdleLimit::Never, stop });
     // What is written out reads the same.
+    let folder = folder();
     for keys in ["scaling: {mode: auto, class: economy}", "scaling: {mode: auto}, idle: {stop: 2h}"] {
         let spec = read(keys);
         let written = crate::write(std::slice::from_ref(&spec));
-        let again = read_in(&folder(), &written).unwrap().functions.remove(0);
+        let again = read_in(folder.path(), &written).unwrap().functions.remove(0);
         assert_eq!(again.scaling, spec.scaling, "{keys}");
     }
 }
