@@ -61,7 +61,8 @@ pub(crate) async fn logs(
     if let Some(instance) = only.filter(|_| !which.follow) {
         let file = folder.join(format!("{instance}.log"));
         let logged = kip_host::tasks::blocking("look for a log", move || file.exists()).await.unwrap_or(true);
-        if !logged && api.control.instance(instance).await.is_none() {
+        let own = api.control.instance(instance).await.is_some_and(|found| found.function.as_str() == name);
+        if !logged && !own {
             let message = format!("`{name}` has no instance {instance} and no log of one");
             let hint = format!("`kip ps` lists instances; `kip logs {name}` shows the output of all of them");
             return Err(Problem::new(code::INSTANCE_NOT_FOUND, message).hint(hint).into());

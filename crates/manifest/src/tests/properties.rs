@@ -130,7 +130,8 @@ prop_compose! {
         name in "[A-Za-z][A-Za-z0-9_-]{0,20}",
         argv in prop::collection::vec(word(), 0..4),
         program in "[a-z./]{1,12}",
-        env in prop::collection::btree_map("[a-z_][A-Za-z0-9_]{0,8}", word(), 0..4),
+        // The reader escapes a `${` that is no reference, so a declaration never holds a bare one.
+        env in prop::collection::btree_map("[a-z_][A-Za-z0-9_]{0,8}", word().prop_map(|word| word.replace('$', "")), 0..4),
         (cpu, memory) in (prop::option::of(1u64..10_000_000), prop::option::of(1u64 << 20..1 << 50)),
         (min, max, hard, soft) in (0u32..10_000, 0u32..10_000, 1u32..100_000, 1u32..100_000),
         (gpu, stall, max_age, max_memory) in

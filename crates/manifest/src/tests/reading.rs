@@ -296,7 +296,9 @@ fn the_form_that_was_meant_is_named() {
 #[test]
 fn a_key_of_idle_that_is_written_holds_under_auto_and_the_others_are_chosen() {
     use kip_spec::scaling::{Auto, Class, IdleLimit, Scaling};
-    let read = |keys: &str| good(&format!("functions:\n  f: {{run: x, {keys}}}\n")).remove(0);
+    let folder = folder();
+    let manifest = |text: &str| read_in(folder.path(), text).unwrap().functions.remove(0);
+    let read = |keys: &str| manifest(&format!("api: kip/v1\nfunctions:\n  f: {{run: x, {keys}}}\n"));
     let auto = |keys: &str| match read(keys).scaling {
         Scaling::Auto(auto) => *auto,
         other => panic!("{other:?}"),
@@ -306,11 +308,9 @@ fn a_key_of_idle_that_is_written_holds_under_auto_and_the_others_are_chosen() {
     let stop = IdleLimit::After(kip_spec::Millis::from_secs(7_200));
     assert_eq!(written, Auto { class: Class::Latency, pause: IdleLimit::Never, stop });
     // What is written out reads the same.
-    let folder = folder();
     for keys in ["scaling: {mode: auto, class: economy}", "scaling: {mode: auto}, idle: {stop: 2h}"] {
         let spec = read(keys);
-        let written = crate::write(std::slice::from_ref(&spec));
-        let again = read_in(folder.path(), &written).unwrap().functions.remove(0);
+        let again = manifest(&crate::write(std::slice::from_ref(&spec)));
         assert_eq!(again.scaling, spec.scaling, "{keys}");
     }
 }

@@ -90,6 +90,9 @@ impl Service {
         let wrong = |at: &str| TraceError::Formula { formula: text.to_owned(), at: at.trim().to_owned() };
         let mut terms = Vec::new();
         for part in text.split('+') {
+            if part.trim().is_empty() {
+                return Err(wrong(text));
+            }
             let (mut factor, mut column) = (1.0, None);
             let mut divides = false;
             for word in part.split_inclusive(['*', '/']) {

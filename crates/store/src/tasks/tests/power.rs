@@ -122,7 +122,8 @@ fn parse(mut record: &[u8]) -> Vec<Entry> {
         let text = std::str::from_utf8(&record[..line]).unwrap();
         let words: Vec<&str> = text.splitn(4, ' ').collect();
         let length: usize = words[2].parse().unwrap();
-        let bytes = record[line + 1..line + 1 + length].to_vec();
+        // The process was ended in the midst of its last line: that step was not taken.
+        let Some(bytes) = record.get(line + 1..line + 1 + length).map(<[u8]>::to_vec) else { break };
         // Paths count from `recorded` on.
         let path = &words[3][words[3].find("recorded").unwrap()..];
         let kind = words[0].chars().next().unwrap();
