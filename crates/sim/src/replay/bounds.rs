@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::{InstanceTimes, TraceRequest};
+use super::request::{InstanceTimes, TraceRequest};
 
 /// The bounds of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

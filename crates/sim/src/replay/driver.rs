@@ -11,7 +11,8 @@ use kip_fleet::{
 };
 use kip_spec::VersionId;
 
-use super::{Delays, InstanceTimes, TraceRequest};
+use super::delays::Delays;
+use super::request::{InstanceTimes, TraceRequest};
 
 const VERSION: VersionId = VersionId(1);
 
@@ -52,27 +53,27 @@ pub struct Minute {
 }
 
 #[derive(Debug)]
-struct Due {
+struct PlannedEvent {
     at: u64,
     number: u64,
     event: Event,
 }
 
-impl PartialEq for Due {
+impl PartialEq for PlannedEvent {
     fn eq(&self, other: &Self) -> bool {
         (self.at, self.number) == (other.at, other.number)
     }
 }
 
-impl Eq for Due {}
+impl Eq for PlannedEvent {}
 
-impl PartialOrd for Due {
+impl PartialOrd for PlannedEvent {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Due {
+impl Ord for PlannedEvent {
     fn cmp(&self, other: &Self) -> Ordering {
         (self.at, self.number).cmp(&(other.at, other.number))
     }
@@ -82,7 +83,7 @@ impl Ord for Due {
 struct World {
     host: CoreHost,
     times: InstanceTimes,
-    due: BinaryHeap<Reverse<Due>>,
+    due: BinaryHeap<Reverse<PlannedEvent>>,
     number: u64,
     /// When the core wants to be asked again.
     tick: Option<u64>,
@@ -281,7 +282,7 @@ impl World {
 
     fn plan(&mut self, at: u64, event: Event) {
         self.number += 1;
-        self.due.push(Reverse(Due { at, number: self.number, event }));
+        self.due.push(Reverse(PlannedEvent { at, number: self.number, event }));
     }
 
     /// Goes on until the last request is over.

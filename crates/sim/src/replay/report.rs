@@ -2,7 +2,7 @@
 
 use kip_fleet::State;
 
-use super::Outcome;
+use super::driver::Outcome;
 
 /// Prices of an instance's time, as shares of the price of an active one.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -5,7 +5,7 @@
 
 use std::io::BufRead;
 
-use super::TraceRequest;
+use super::request::TraceRequest;
 
 /// How long an instance works on a request.
 #[derive(Debug, Clone, PartialEq)]
