@@ -44,7 +44,7 @@ fn outcomes(server: &Server, name: &str) -> Vec<String> {
 fn reaches_nothing(server: &Server) {
     let status = server.api_get("/api/v1/status").json();
     if status["isolated"] != true {
-        println!("skipped: this host keeps no function from the server: {}", status["isolation_missing"]);
+        eprintln!("skipped: this host keeps no function from the server: {}", status["isolation_missing"]);
         return;
     }
     let (data, server_pid) = (server.data(), server.pid);

@@ -244,9 +244,8 @@ impl World {
                     self.plan(at + request.service, Event::Leave { ticket });
                 }
                 Effect::Refuse { ticket, .. } => {
-                    if self.take(ticket).is_some_and(|request| request.at >= self.from) {
-                        self.outcome.refused += 1;
-                    }
+                    let counted = self.take(ticket).is_some_and(|request| request.at >= self.from);
+                    self.outcome.refused += u64::from(counted);
                 }
                 Effect::Operate { instance, operation, what, .. } => {
                     let (takes, seen) = match what {
