@@ -242,7 +242,7 @@ mod tests {
         // Changed meanwhile, it is the same key with the same count.
         let mut looser = key.stored.clone();
         looser.burst = Some(3);
-        assert!(Key::new(looser, key.live.clone()).admit(|| SECOND).is_ok());
+        assert!(Key::new(looser, key.live).admit(|| SECOND).is_ok());
         assert!(super::tests::key(Role::Invoke, None, "t").admit(|| 0).unwrap().is_none(), "no limits, no place");
     }
 }
