@@ -1,5 +1,6 @@
 //! Which versions there are and what each is for: deployments, promotions, aliases, the end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kip_spec::{InstanceId, VersionId};
@@ -177,6 +178,9 @@ impl FunctionCore {
             all.extend(revision.queue.take_of(number).into_iter().map(|(ticket, waiting)| (ticket, *from, waiting)));
         }
         all.sort_by_key(|(ticket, ..)| *ticket);
+        // Each keeps the place that it had until it has another one: nobody else may take it meanwhile.
+        let mut reserved: BTreeMap<VersionId, u32> = BTreeMap::new();
+        all.iter().for_each(|(_, from, _)| *reserved.entry(*from).or_default() += 1);
         for (ticket, from, mut waiting) in all {
             let drawn = match alias.draw() {
                 Some(Pointer::Version(version)) => Some((version, true)),
@@ -184,9 +188,13 @@ impl FunctionCore {
                 None => None,
             };
             let free = drawn.filter(|(version, _)| {
+                let taken = reserved.get(version).copied().unwrap_or(0);
                 let to = self.revisions.get(version);
-                to.is_some_and(|to| to.queue.depth() < to.policy.queue_depth)
+                *version == from || to.is_some_and(|to| to.queue.depth() + taken < to.policy.queue_depth)
             });
+            if let Some(left) = reserved.get_mut(&from) {
+                *left -= 1;
+            }
             let (to, pinned) = free.unwrap_or((from, waiting.pinned));
             waiting.pinned = pinned;
             if let Some(revision) = self.revisions.get_mut(&to) {
