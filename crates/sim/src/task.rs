@@ -21,6 +21,16 @@ const LOOK: u64 = 1_000;
 /// Tasks in a row that the tenant of this name may have.
 pub(crate) const HEAVY: (&str, u32) = ("heavy", 3);
 
+/// How a tenant of a function waits while others are served.
+#[derive(Debug, Default)]
+pub(crate) struct Passed {
+    pub(crate) turns: u32,
+    /// The most others there were.
+    pub(crate) others: u32,
+    /// What it had ready at the last turn.
+    pub(crate) ready: BTreeSet<TaskNumber>,
+}
+
 /// All of it. Times are milliseconds of the virtual clock, which is the wall clock of tasks.
 #[derive(Debug)]
 pub(crate) struct Tasks {
@@ -41,8 +51,7 @@ pub(crate) struct Tasks {
     /// Commits and their news keep their order.
     pub(crate) store: u64,
     pub(crate) memory: u64,
-    /// How often others were served while a tenant waited.
-    pub(crate) passed_over: BTreeMap<(usize, Arc<str>), u32>,
+    pub(crate) passed_over: BTreeMap<(usize, Arc<str>), Passed>,
     pub(crate) inherited: u64,
 }
 

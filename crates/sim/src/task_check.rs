@@ -1,6 +1,6 @@
 //! What must be true of tasks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kip_fleet::Class;
@@ -12,26 +12,42 @@ use crate::task::HEAVY;
 use crate::world::World;
 
 impl World {
-    /// The tenants of a function whose tasks could run now.
-    pub(crate) fn tenants_ready(&self, name: &str) -> BTreeSet<Arc<str>> {
+    /// The tenants of a function whose tasks could run now, with these.
+    pub(crate) fn tenants_ready(&self, name: &str) -> BTreeMap<Arc<str>, BTreeSet<TaskNumber>> {
         let book = &self.tasks.book;
-        let ready = book.of_function(name).filter(|number| book.wait(*number) == Some(Wait::Turn));
-        // By the disk: what the book believes of a tenant is what is looked at.
-        ready.filter_map(|number| Some(self.tasks.disk.get(&number)?.tenant().clone())).collect()
+        let mut tenants: BTreeMap<Arc<str>, BTreeSet<TaskNumber>> = BTreeMap::new();
+        for number in book.of_function(name).filter(|number| book.wait(*number) == Some(Wait::Turn)) {
+            // By the disk: what the book believes of a tenant is what is looked at.
+            if let Some(row) = self.tasks.disk.get(&number) {
+                tenants.entry(row.tenant().clone()).or_default().insert(number);
+            }
+        }
+        tenants
     }
 
     /// Nobody waits for more turns of others than these may have in a row.
-    pub(crate) fn check_turn(&mut self, function: usize, ready: BTreeSet<Arc<str>>, number: TaskNumber) {
+    pub(crate) fn check_turn(
+        &mut self,
+        function: usize,
+        ready: BTreeMap<Arc<str>, BTreeSet<TaskNumber>>,
+        number: TaskNumber,
+    ) {
         let Some(taken) = self.tasks.disk.get(&number).map(|row| row.tenant().clone()) else { return };
         let others = u32::try_from(ready.len()).unwrap_or(u32::MAX).saturating_sub(1);
         let passed = &mut self.tasks.passed_over;
-        passed.retain(|(at, tenant), _| *at != function || ready.contains(tenant) && *tenant != taken);
+        // Who had nothing ready in between has begun to wait anew.
+        passed.retain(|(at, tenant), passed| {
+            let waits = ready.get(tenant).is_some_and(|ready| !ready.is_disjoint(&passed.ready));
+            *at != function || waits && *tenant != taken
+        });
         let mut late = None;
-        for tenant in ready.into_iter().filter(|tenant| *tenant != taken) {
-            let count = passed.entry((function, tenant.clone())).or_default();
-            *count += 1;
+        for (tenant, ready) in ready.into_iter().filter(|(tenant, _)| *tenant != taken) {
+            let passed = passed.entry((function, tenant.clone())).or_default();
+            passed.turns += 1;
+            passed.others = passed.others.max(others);
+            passed.ready = ready;
             // Each of the others may have its turns, once more for one that has just come in between.
-            if *count > 2 * others.max(1) * HEAVY.1 {
+            if passed.turns > 2 * passed.others.max(1) * HEAVY.1 {
                 late = Some(tenant);
             }
         }

@@ -191,6 +191,7 @@ impl FunctionCore {
 
     /// Wakes and starts what is missing.
     fn more(&mut self, now: u64, version: VersionId, desired: Desired, effects: &mut Vec<Effect>) {
+        self.wake_the_lighter(now, version, effects);
         let counts = self.counts(version);
         let mut to_wake = desired.hot.saturating_sub(counts.coming());
         let urgency = match self.revisions.get(&version) {
@@ -233,6 +234,18 @@ impl FunctionCore {
         };
         for _ in 0..(missing + for_minimum).min(room) {
             self.create(now, version, urgency, why, effects);
+        }
+    }
+
+    /// One that sleeps more lightly wakes in place of one that waits for room: it may hold what the other waits for.
+    fn wake_the_lighter(&mut self, now: u64, version: VersionId, effects: &mut Vec<Effect>) {
+        while let Some(lighter) = self.best_sleeper(version)
+            && let Some(rung) = self.instances.get(&lighter).and_then(|instance| instance.state.rung())
+            && let Some(waits) = self.last_in(version, |i| i.wants_room && i.state.rung() > Some(rung))
+        {
+            let urgency = self.instances.get(&waits).map_or(Urgency::Demand, |instance| instance.urgency);
+            self.let_sleep(waits, effects);
+            self.wake(now, lighter, urgency, effects);
         }
     }
 
