@@ -15,6 +15,7 @@ mod errors;
 mod fuzz;
 mod generated;
 mod install;
+mod sbom;
 mod schema;
 mod sim;
 mod soak;
@@ -40,6 +41,7 @@ Tasks of development. Usage: cargo xtask <task>
   schema [--write]  docs/schema/kip.schema.json; --write brings it up to date
   openapi [--write]   compares docs/api/openapi.json with the routes and types of the API, or writes it
   databases [--write] compares docs/schema/*.sql with the migrations, or writes them
+  sbom [--out FILE] the crates of the server with versions, licences and checksums, as CycloneDX JSON
   words             names of types and phrases that STYLE rules 16 and 17 ban (xtask/words.txt)
   sim [OPTIONS]     the simulator: --seeds N, --from S or --dice; --seed N --trace replays one (--only, --requests and --without
                     make it smaller); --script FILE plays a script; --bless writes all transcripts anew
@@ -90,6 +92,7 @@ fn run(arguments: &[String]) -> Result<bool> {
         ["crates"] => crates::run(),
         ["errors"] => errors::run(false),
         ["errors", "--write"] => errors::run(true),
+        ["sbom", rest @ ..] => sbom::run(rest),
         ["sim", rest @ ..] => sim::task(rest),
         ["bench", rest @ ..] => bench::task(rest),
         ["upstream"] => bench::upstream::serve(),

@@ -1,4 +1,4 @@
-//! What callers may hold and try before they have shown a key: connections, counted in all and by address, and keys that are not known.
+//! What callers may try before they have shown a key that is known.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// One address may have this part of all connections.
-const PEER_PART: usize = 2;
 /// Wrong keys of one address within a minute from which on each answer waits.
 const FEW: u32 = 20;
 const MINUTE: u64 = 60_000;
@@ -16,52 +14,6 @@ const MINUTE: u64 = 60_000;
 const PAUSE: Duration = Duration::from_millis(250);
 /// Addresses that are remembered.
 const MOST_PEERS: usize = 4_096;
-
-/// Connections that are open.
-#[derive(Debug)]
-pub(crate) struct Connections {
-    most: usize,
-    open: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// One of them, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct OpenConnection {
-    of: Arc<Connections>,
-    peer: IpAddr,
-}
-
-impl Connections {
-    pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most: most.max(PEER_PART), open: Mutex::default() })
-    }
-
-    /// Counts a connection; none if there are too many, in all or of this address.
-    pub(crate) fn open(self: &Arc<Self>, peer: IpAddr) -> Option<OpenConnection> {
-        let mut open = self.open.lock();
-        if open.values().sum::<usize>() >= self.most {
-            return None;
-        }
-        let own = open.entry(peer).or_default();
-        if *own >= self.most / PEER_PART {
-            return None;
-        }
-        *own += 1;
-        Some(OpenConnection { of: self.clone(), peer })
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        let mut open = self.of.open.lock();
-        if let Some(own) = open.get_mut(&self.peer) {
-            *own -= 1;
-            if *own == 0 {
-                open.remove(&self.peer);
-            }
-        }
-    }
-}
 
 /// Keys that were not known, by the address that sent them.
 #[derive(Debug, Default)]
@@ -102,19 +54,6 @@ mod tests {
 
     fn peer(last: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, last])
-    }
-
-    #[test]
-    fn connections_are_counted_in_all_and_by_address() {
-        let connections = Connections::new(4);
-        let first: Vec<_> = (0..3).map(|_| connections.open(peer(1))).collect();
-        assert_eq!(first.iter().flatten().count(), 2, "one address may have half of them");
-        let others: Vec<_> = [2, 3, 4].into_iter().map(|last| connections.open(peer(last))).collect();
-        assert_eq!(others.iter().flatten().count(), 2, "four in all");
-        drop(first);
-        assert!(connections.open(peer(4)).is_some());
-        drop(others);
-        assert!(connections.open.lock().is_empty(), "nobody is remembered");
     }
 
     #[test]

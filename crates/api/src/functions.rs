@@ -9,7 +9,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
 use kip_control::{DecisionRecord, Direction};
 use kip_records::metrics::{Evidence, Histogram};
-use kip_spec::function::FunctionSpec;
+use kip_spec::function::{FunctionSpec, Program};
 use kip_spec::{FunctionName, Problem, VersionId, code};
 use kip_store::{Object, TrafficShare};
 use kip_wire::{
@@ -46,7 +46,7 @@ pub(crate) async fn deploy(
         return Err(bad_request(format!("`directory` must be an absolute path, not `{directory}`")));
     }
     let (read, Deployment { text, only, start, once, keep_unchanged, no_traffic: held, .. }) =
-        read_manifest(deployment).await?;
+        read_manifest(deployment, &who).await?;
     let mut specs = read.functions;
     let share = |(to, millionths)| TrafficShare { to, millionths };
     let mut traffic: BTreeMap<FunctionName, Vec<TrafficShare>> =
@@ -132,8 +132,12 @@ async fn warned(api: &Api, spec: &FunctionSpec) -> Vec<Problem> {
         .collect()
 }
 
-/// Reads the manifest away from the runtime's threads: it looks at folders and may be large.
-pub(crate) async fn read_manifest(deployment: Deployment) -> ApiResult<(kip_manifest::Manifest, Deployment)> {
+/// Reads the manifest away from the runtime's threads: it looks at folders and may be large. The folders of an administrator's functions
+/// are theirs to write: others could name one that is not theirs to give.
+pub(crate) async fn read_manifest(
+    deployment: Deployment,
+    who: &Requester,
+) -> ApiResult<(kip_manifest::Manifest, Deployment)> {
     let read = move || {
         let Deployment { file, text, directory, variables, env_files, .. } = &deployment;
         let deployer = kip_manifest::Deployer { variables, env_files };
@@ -141,7 +145,12 @@ pub(crate) async fn read_manifest(deployment: Deployment) -> ApiResult<(kip_mani
         kip_manifest::read(&source).map(|manifest| (manifest, deployment))
     };
     let done = tokio::task::spawn_blocking(read).await;
-    Ok(done.map_err(|error| bad_request(format!("the manifest could not be read: {error}")))??)
+    let (mut manifest, deployment) =
+        done.map_err(|error| bad_request(format!("the manifest could not be read: {error}")))??;
+    for spec in &mut manifest.functions {
+        spec.owns_directory = who.is_administrator() && matches!(spec.program, Program::Command { .. });
+    }
+    Ok((manifest, deployment))
 }
 
 pub(crate) async fn list(State(api): State<Api>, who: Requester) -> Json<Vec<FunctionInfo>> {

@@ -80,6 +80,11 @@ impl Requester {
         self.key.only().is_none()
     }
 
+    /// Whether the caller is an administrator of the server.
+    pub(crate) fn is_administrator(&self) -> bool {
+        self.key.allows(Access { role: Role::Admin, function: None }).is_ok()
+    }
+
     /// A text of ours about functions, in which those that may not be shown have no names.
     pub(crate) fn without_foreign(&self, api: &Api, text: &str) -> String {
         if self.sees_all() {

@@ -39,6 +39,8 @@ use hyper_util::service::TowerToHyperService;
 use kip_auth::Keys;
 use kip_control::Control;
 use kip_events::Events;
+use kip_host::connections::Connections;
+use kip_host::sockets::Peers;
 use kip_records::metrics::Metrics;
 use kip_spec::{Problem, code};
 use kip_tasks::Tasks;
@@ -49,7 +51,7 @@ use tokio::task::JoinSet;
 
 pub use crate::tasks::TaskQuery;
 
-use crate::callers::{Connections, Failures};
+use crate::callers::Failures;
 use crate::error::ApiError;
 use crate::guard::Peer;
 
@@ -71,6 +73,8 @@ pub struct Api {
     failures: Arc<Failures>,
     /// Connections at once.
     connections: usize,
+    /// Who may connect.
+    peers: Peers,
 }
 
 /// The largest body the API takes: a manifest of the largest size, escaped as JSON.
@@ -104,7 +108,15 @@ impl Api {
             refusals: Arc::default(),
             failures: Arc::default(),
             connections: CONNECTIONS,
+            peers: Peers::everybody(),
         }
+    }
+
+    /// Takes connections of these only.
+    #[must_use]
+    pub fn with_peers(mut self, peers: Peers) -> Self {
+        self.peers = peers;
+        self
     }
 
     /// Takes at most so many connections at once, and never more than usual.
@@ -123,7 +135,7 @@ impl Api {
 
     /// Serves until `closing` is set; requests under way end, callers that have not finished asking are left.
     pub async fn serve(self, listener: TcpListener, mut closing: watch::Receiver<bool>) {
-        let open = Connections::new(self.connections);
+        let (open, peers) = (Connections::new(self.connections), self.peers.clone());
         let router = self.router();
         let mut connections = JoinSet::new();
         loop {
@@ -133,6 +145,10 @@ impl Api {
                 Some(_) = connections.join_next() => continue,
             };
             match accepted {
+                Ok((stream, peer)) if !peers.admits(peer.ip()) => {
+                    tracing::debug!(%peer, "a connection to the API was refused: not of this machine, nor a named proxy");
+                    drop(stream);
+                }
                 Ok((stream, peer)) => {
                     // Who is too many is turned away at once: a caller without a key must not keep out one that has one.
                     let Some(opened) = open.open(peer.ip()) else { continue };

@@ -174,7 +174,7 @@ pub(crate) async fn plan(
     body: Result<Json<Deployment>, JsonRejection>,
 ) -> ApiResult<Json<DeploymentPlan>> {
     let Json(deployment) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
-    let (read, Deployment { only, no_traffic, .. }) = functions::read_manifest(deployment).await?;
+    let (read, Deployment { only, no_traffic, .. }) = functions::read_manifest(deployment, &who).await?;
     let mut plan = DeploymentPlan { functions: Vec::new(), warnings: read.warnings };
     for spec in
         read.functions.iter().filter(|spec| only.is_empty() || only.iter().any(|name| *name == spec.name.as_str()))

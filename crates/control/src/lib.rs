@@ -62,7 +62,7 @@ pub use stores::{Files, Stores};
 pub use kip_spec::qualifier::LATEST;
 pub use link::{DirectionGuard, Link};
 pub use permit::{Brake, Permit, QueuedRequest, RequestRefusal};
-pub use restore::{BEFORE_RESTORE, backup_problem};
+pub use restore::{BEFORE_RESTORE, added_keys, backup_problem};
 pub use scaling::ProvisionInfo;
 pub use version::{RESULTS, Version};
 pub use versions::{AskedTarget, differences};

@@ -6,14 +6,20 @@ use std::path::{Path, PathBuf};
 use kip_fleet::Event;
 use kip_spec::{FunctionName, Problem, code};
 use kip_store::backup::{self, Manifest};
-use kip_store::{CommitTurn, Effect};
-use kip_wire::{RestoreReport, VersionStatus};
+use kip_store::{CommitTurn, Effect, StoredKey};
+use kip_wire::{RestoreReport, RestoredKey, VersionStatus};
 
 use crate::control::Control;
 use crate::error::Error;
 
 /// The copy of what was there before, in the data directory.
 pub const BEFORE_RESTORE: &str = "before-restore.backup";
+
+/// The keys that were not there before a restore.
+pub fn added_keys(before: &[StoredKey], after: Vec<StoredKey>) -> Vec<RestoredKey> {
+    let added = after.into_iter().filter(|key| !before.iter().any(|known| known.id == key.id));
+    added.map(|key| RestoredKey { name: key.name, role: key.role }).collect()
+}
 
 /// A problem about a backup, for people.
 pub fn backup_problem(error: backup::Error) -> Problem {
@@ -113,7 +119,9 @@ impl Control {
                 renew.push(name.clone());
             }
         }
+        let keys = turn.read().keys().await.map_err(Error::Store)?;
         let committed = turn.replace(by, &staged, renew).await.map_err(Error::Store)?;
+        restored.keys = added_keys(&keys, turn.read().keys().await.map_err(Error::Store)?);
         let Effect::Replaced(revisions) = committed.effect else { return Ok(restored) };
         let wanted: BTreeSet<&FunctionName> = current.iter().map(|(name, _)| name).collect();
         for info in self.functions() {
@@ -137,6 +145,7 @@ impl Control {
             kept = restored.kept.len(),
             deployed = restored.deployed.len(),
             removed = restored.removed.len(),
+            keys = ?restored.keys.iter().map(|key| &*key.name).collect::<Vec<_>>(),
             "restored a backup"
         );
         Ok(restored)

@@ -125,6 +125,7 @@ impl Version {
             program,
             argv,
             directory: spec.program.working_directory(),
+            owns_directory: spec.owns_directory,
             env,
             reads,
             writes,

@@ -32,6 +32,8 @@ pub struct Order {
     pub argv: Vec<String>,
     /// Working directory.
     pub directory: PathBuf,
+    /// It may write its working directory, whomever that belongs to.
+    pub owns_directory: bool,
     /// Further folders that it reads.
     pub reads: Vec<PathBuf>,
     /// A folder of the server that it writes into, which is made for it.

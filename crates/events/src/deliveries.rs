@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
@@ -13,7 +15,7 @@ use kip_store::tasks::{Delivery, DeliveryOutcome};
 use kip_tasks::config::Target;
 use kip_tasks::envelope::Call;
 use kip_tasks::notification::{Notification, envelope};
-use kip_tasks::sign::{hexadecimal, hmac};
+use kip_tasks::sign::hmac;
 use kip_tasks::{Error, Submission};
 
 use crate::notification;
@@ -134,6 +136,14 @@ fn for_good(what: impl std::fmt::Display) -> DeliveryFailure {
     DeliveryFailure { what: what.to_string(), may_pass: false }
 }
 
+/// The signature of a notification by the specification Standard Webhooks, version 1: HMAC-SHA256 of id, time and body. A secret of the
+/// form `whsec_BASE64` stands for the bytes it encodes, another one for itself.
+fn webhook_signature(secret: &str, id: &str, at: i64, body: &str) -> String {
+    let encoded = secret.strip_prefix("whsec_").and_then(|text| STANDARD.decode(text).ok());
+    let key = encoded.as_deref().unwrap_or(secret.as_bytes());
+    format!("v1,{}", STANDARD.encode(hmac(key, format!("{id}.{at}.{body}").as_bytes())))
+}
+
 async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, DeliveryFailure> {
     let Notification { condition, to } = serde_json::from_str(&word.target).map_err(for_good)?;
     let store = shared.tasks.reader();
@@ -170,16 +180,16 @@ async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, Delive
             }
         }
         Target::Webhook { secure, authority, path } => {
+            // The same notification has the same id, however often it is sent.
+            let (id, at) = (format!("kip-word-{}-{}", word.task.0, word.id), wall_millis() / 1_000);
             let mut request = Request::post(path)
                 .header("content-type", "application/json")
                 .header("user-agent", "kipwake")
-                .header("x-kip-delivery", word.id)
+                .header("webhook-id", &id)
+                .header("webhook-timestamp", at)
                 .header("x-kip-delivery-attempt", word.attempts + 1);
             if let Some(secret) = &to.secret {
-                let at = wall_millis() / 1_000;
-                let signed = format!("{at}.{text}");
-                let signature = hexadecimal(&hmac(secret.as_bytes(), signed.as_bytes()));
-                request = request.header("x-kip-signature", format!("t={at},v1={signature}"));
+                request = request.header("webhook-signature", webhook_signature(secret, &id, at, &text));
             }
             let request = request.body(Full::new(Bytes::from(text))).map_err(for_good)?;
             let answer = if secure {
@@ -207,5 +217,19 @@ async fn attempt(shared: &Arc<Shared>, word: &Delivery) -> Result<String, Delive
                 None => Err(passing("the server ends")),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of the specification.
+    #[test]
+    fn a_signature_is_that_of_the_specification() {
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let signature =
+            webhook_signature(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use kip_auth::Keys;
 use kip_control::Control;
+use kip_host::sockets::Peers;
 use kip_host::tasks::Supervisor;
 use kip_host::tls::Certificate;
 use kip_records::metrics::Metrics;
@@ -53,6 +54,8 @@ pub struct Entry {
     pub certificate: Option<Certificate>,
     /// Whether callers need a key whatever their function says.
     pub keyed: bool,
+    /// Who may connect.
+    pub peers: Peers,
 }
 
 /// What callers may do. `docs/limits.md` explains each.
@@ -161,7 +164,7 @@ fn run(
     let (bounds, proxies) = (options.limits.bounds(), options.proxies.clone().into());
     let (tasks, names) = (options.tasks.clone(), Rc::new(options.names.clone()));
     let door = RequestHandler { control, authority, relay: relay.clone(), bounds, proxies, names, tasks, searching };
-    let ways = options.doors.iter().map(|entry| (entry.certificate.clone(), entry.keyed)).collect();
+    let ways = options.doors.iter().map(|entry| (entry.certificate.clone(), entry.keyed, entry.peers.clone())).collect();
     let porter = Rc::new(Acceptor { number, crew, door, ways, closing });
     runtime.block_on(async move {
         drop(kip_host::tasks::spawn_local("pulse", pulse()));
@@ -197,8 +200,8 @@ struct Acceptor {
     number: usize,
     crew: Arc<Workers>,
     door: RequestHandler,
-    /// Of each listener: what TLS is spoken with, and whether callers need a key.
-    ways: Vec<(Option<Certificate>, bool)>,
+    /// Of each listener: what TLS is spoken with, whether callers need a key, and who may connect.
+    ways: Vec<(Option<Certificate>, bool, Peers)>,
     closing: watch::Receiver<bool>,
 }
 
@@ -215,10 +218,17 @@ impl Acceptor {
                 Some(_) = connections.join_next() => continue,
             };
             let given = match accepted {
-                Ok((stream, peer)) => match self.crew.open(self.number) {
+                Ok((stream, peer)) if !self.ways.get(entry).is_some_and(|(_, _, peers)| peers.admits(peer.ip())) => {
+                    refuse(stream, kip_relay::foreign_peer());
+                    continue;
+                }
+                Ok((stream, peer)) => match self.crew.open(self.number, self.counted(peer.ip())) {
                     Some(opened) => opened.give(self.number, stream, peer, entry),
                     None => {
-                        turn_away(stream, self.ways.get(entry).is_some_and(|(certificate, _)| certificate.is_some()));
+                        // TLS cannot be told in the clear.
+                        if self.ways.get(entry).is_some_and(|(certificate, ..)| certificate.is_none()) {
+                            refuse(stream, kip_relay::refused_connection());
+                        }
                         continue;
                     }
                 },
@@ -236,6 +246,12 @@ impl Acceptor {
         }
         drop(listener);
         while connections.join_next().await.is_some() {}
+    }
+
+    /// The address of a peer, if it stands for one caller: programs of this machine and proxies speak for many.
+    fn counted(&self, peer: IpAddr) -> Option<IpAddr> {
+        let peer = peer.to_canonical();
+        (!peer.is_loopback() && !self.door.proxies.contains(&peer)).then_some(peer)
     }
 
     /// Serves what other threads give until the gateway closes, then waits for it to end.
@@ -262,7 +278,10 @@ impl Acceptor {
 
     async fn serve(self: Rc<Self>, stream: TcpStream, arrival: NewConnection) {
         let NewConnection { peer, entry, opened: _opened } = arrival;
-        let (certificate, keyed) = self.ways.get(entry).cloned().unwrap_or((None, true));
+        let (certificate, keyed) = match self.ways.get(entry) {
+            Some((certificate, keyed, _)) => (certificate.clone(), *keyed),
+            None => (None, true),
+        };
         connection(self.door.clone(), certificate, keyed, stream, peer, self.closing.clone()).await;
     }
 }
@@ -306,15 +325,11 @@ async fn handshake(
     certificate.acceptor().accept(stream).await.map(Some)
 }
 
-/// Tells a caller in one piece that there are too many, without waiting for what it wants.
-fn turn_away(mut stream: TcpStream, secure: bool) {
+/// Sends a caller an answer in one piece, without waiting for what it wants, and closes.
+fn refuse(mut stream: TcpStream, answer: String) {
     const LIMIT: Duration = Duration::from_secs(1);
-    if secure {
-        return;
-    }
-    drop(kip_host::tasks::spawn_local("turn away", async move {
+    drop(kip_host::tasks::spawn_local("refuse", async move {
         let said = async {
-            let answer = kip_relay::refused_connection();
             stream.write_all(answer.as_bytes()).await?;
             stream.shutdown().await?;
             // What the caller sent is taken, or the answer would be lost with it.

@@ -1,10 +1,11 @@
 //! Which thread serves a connection: the one that has the fewest, whoever took it. A thread that is awake takes all connections that
 //! wait, so that without this a caller's pool, opened at once, would be served by one thread alone.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use kip_host::connections::{Connections, OpenConnection};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -16,6 +17,8 @@ pub(crate) struct Workers {
     /// Connections of all threads.
     open: AtomicUsize,
     most: usize,
+    /// By the address of the peer, where that says anything.
+    peers: Arc<Connections>,
 }
 
 #[derive(Debug)]
@@ -53,11 +56,16 @@ impl Workers {
     pub(crate) fn new(threads: usize, most: usize) -> (Arc<Self>, Vec<Inbox>) {
         let (inboxes, ours) = (0..threads).map(|_| mpsc::channel(ON_THE_WAY)).unzip::<_, _, Vec<_>, Vec<_>>();
         let threads = inboxes.into_iter().map(|inbox| Member { open: AtomicUsize::new(0), inbox }).collect();
-        (Arc::new(Self { threads, open: AtomicUsize::new(0), most }), ours)
+        (Arc::new(Self { threads, open: AtomicUsize::new(0), most, peers: Connections::new(most) }), ours)
     }
 
-    /// Counts one more connection, for the thread with the fewest; `mine`, if that has no more than others. None when there are too many.
-    pub(crate) fn open(self: &Arc<Self>, mine: usize) -> Option<CountedConnection> {
+    /// Counts one more connection, for the thread with the fewest; `mine`, if that has no more than others. None when there are too
+    /// many, in all or of this peer.
+    pub(crate) fn open(self: &Arc<Self>, mine: usize, peer: Option<IpAddr>) -> Option<CountedConnection> {
+        let of_peer = match peer {
+            Some(peer) => Some(self.peers.open(peer)?),
+            None => None,
+        };
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.most {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return None;
@@ -67,7 +75,7 @@ impl Workers {
         if let Some(member) = self.threads.get(fewest) {
             member.open.fetch_add(1, Ordering::Relaxed);
         }
-        Some(CountedConnection { crew: self.clone(), thread: fewest })
+        Some(CountedConnection { crew: self.clone(), thread: fewest, _of_peer: of_peer })
     }
 }
 
@@ -76,6 +84,7 @@ impl Workers {
 pub(crate) struct CountedConnection {
     crew: Arc<Workers>,
     thread: usize,
+    _of_peer: Option<OpenConnection>,
 }
 
 impl CountedConnection {
@@ -132,11 +141,11 @@ mod tests {
     #[test]
     fn connections_go_where_the_fewest_are() {
         let (crew, _inboxes) = Workers::new(3, 7);
-        let mut opened: Vec<CountedConnection> = (0..6).filter_map(|_| crew.open(1)).collect();
+        let mut opened: Vec<CountedConnection> = (0..6).filter_map(|_| crew.open(1, None)).collect();
         assert_eq!(opened.iter().map(|it| it.thread).collect::<Vec<_>>(), [1, 0, 2, 1, 0, 2], "its own first");
         opened.retain(|it| it.thread != 2);
-        assert_eq!(crew.open(0).map(|it| it.thread), Some(2), "ended ones are not counted");
-        let more: Vec<CountedConnection> = (0..9).filter_map(|_| crew.open(0)).collect();
+        assert_eq!(crew.open(0, None).map(|it| it.thread), Some(2), "ended ones are not counted");
+        let more: Vec<CountedConnection> = (0..9).filter_map(|_| crew.open(0, None)).collect();
         assert_eq!(more.len(), 3, "four are open and seven may be");
     }
 
@@ -150,7 +159,7 @@ mod tests {
             if close {
                 inboxes[1].close();
             }
-            let opened = crew.open(0).ok_or(std::io::ErrorKind::Other)?;
+            let opened = crew.open(0, None).ok_or(std::io::ErrorKind::Other)?;
             kept.push(opened.give(0, TcpStream::connect(at).await?, at, 0)?);
         }
         assert_eq!(kept.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true, true]);

@@ -4,6 +4,7 @@
 //! Bans in `clippy.toml` keep these out of every other room. Nothing here knows what a function is.
 
 pub mod clock;
+pub mod connections;
 pub mod directory;
 pub mod disk;
 pub mod endpoint;
@@ -12,6 +13,7 @@ pub mod failpoint;
 pub mod http_client;
 pub mod limits;
 pub mod log;
+pub mod log_file;
 pub mod processes;
 pub mod random;
 pub mod sockets;

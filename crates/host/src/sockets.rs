@@ -4,8 +4,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 pub use crate::unsafe_inherited::inherited;
+
+/// The addresses from which a listener takes connections.
+#[derive(Debug, Clone, Default)]
+pub struct Peers(Option<Arc<[IpAddr]>>);
+
+impl Peers {
+    /// All of them.
+    pub fn everybody() -> Self {
+        Self(None)
+    }
+
+    /// Loopback and these.
+    pub fn of_this_machine_and(others: &[IpAddr]) -> Self {
+        Self(Some(others.into()))
+    }
+
+    /// Whether a connection from there is taken. An IPv4 address written as an IPv6 one is the IPv4 address.
+    pub fn admits(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.0.as_ref().is_none_or(|named| {
+            peer.is_loopback() || named.iter().any(|named| named.to_canonical() == peer)
+        })
+    }
+}
 
 /// A socket in the state LISTEN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +205,23 @@ fn parse_address(text: &str) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn named_peers_and_this_machine_are_admitted() {
+        let peers = Peers::of_this_machine_and(&["10.0.0.7".parse().unwrap()]);
+        for (peer, admitted) in [
+            ("10.0.0.7", true),
+            ("::ffff:10.0.0.7", true),
+            ("127.0.0.9", true),
+            ("::1", true),
+            ("10.0.0.8", false),
+            ("::ffff:10.0.0.8", false),
+            ("fe80::1", false),
+        ] {
+            assert_eq!(peers.admits(peer.parse().unwrap()), admitted, "{peer}");
+        }
+        assert!(Peers::everybody().admits("203.0.113.1".parse().unwrap()));
+    }
     use std::net::TcpListener;
 
     #[test]

@@ -62,6 +62,12 @@ impl Certificate {
         Ok(Self { files: Arc::new(files), current: Arc::new(RwLock::new(current)) })
     }
 
+    /// Whether users beside its owner and group may read the key.
+    pub fn key_is_open(&self) -> bool {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::metadata(&self.files.key).is_ok_and(|data| data.permissions().mode() & 0o004 != 0)
+    }
+
     /// What accepts connections with the certificate as it is now.
     pub fn acceptor(&self) -> tokio_rustls::TlsAcceptor {
         let current = self.current.read();

@@ -143,8 +143,11 @@ impl Error {
             Self::ModelUnreadable { reason, .. } if reason.contains("zipmap") => {
                 "an output of the model is a map (ZipMap): export the model again with options={'zipmap': False}"
             }
+            Self::ModelUnreadable { reason, .. } if reason.contains("decode Protobuf") => {
+                "the file is no ONNX model: it is damaged, or the short text that Git LFS or a lost link leaves in its place"
+            }
             Self::ModelUnreadable { .. } => {
-                "the file may be damaged or use operators that tract lacks; ONNX Runtime knows more: docs/infer.md"
+                "the file may be damaged or use operators that this runtime lacks; docs/infer.md compares the runtimes"
             }
             Self::Card { .. } => "docs/infer.md lists every key of model.json",
             Self::RuntimeMissing { .. } => "set KIPWAKE_ONNXRUNTIME to the path of libonnxruntime.so, 1.17 or newer",

@@ -81,7 +81,7 @@ pub(crate) struct Config {
     pub(crate) retention: kip_records::Retention,
     pub(crate) access_log: Option<AccessLogOptions>,
     pub(crate) traces: Option<TraceOptions>,
-    pub(crate) require_keys: bool,
+    pub(crate) require_keys: Option<bool>,
     pub(crate) metrics: Metrics,
     pub(crate) limits: kip_gateway::Limits,
     /// Proxies whose word about callers is taken.
@@ -194,7 +194,10 @@ impl Config {
             isolation: functions::isolation(&values)?,
             access_log: gateway::access_log(data, &values)?,
             traces: gateway::traces(&values)?,
-            require_keys: parse(&values, "gateway.require_keys", "true or false")?,
+            require_keys: match auto("gateway.require_keys") {
+                true => None,
+                false => Some(parse(&values, "gateway.require_keys", "true, false or auto")?),
+            },
             metrics: Metrics {
                 functions: parse(&values, "metrics.functions", "a number such as 1000")?,
                 open: parse(&values, "metrics.open", "true or false")?,

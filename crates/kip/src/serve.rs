@@ -12,6 +12,7 @@ use kip_events::Events;
 use kip_gateway::Gateway;
 use kip_host::directory::DataDirectory;
 use kip_host::disk::Pressure;
+use kip_host::log_file::TurningLog;
 use kip_host::tasks::Supervisor;
 use kip_records::metrics::Metrics;
 use kip_spec::{Problem, code};
@@ -27,6 +28,7 @@ use crate::client::{FOUND, ServerFile, data_directory};
 use crate::config::{Config, Flags};
 use crate::disk::Stores;
 use crate::output::Output;
+use crate::start::LOG_FILE;
 
 /// Ends of instances that may wait to be looked at.
 const ENDS: usize = 1_024;
@@ -57,7 +59,7 @@ pub(crate) fn run(connection: &Connection, options: &Serve, output: Output) -> a
     let data = data_directory(connection)?;
     let flags = Flags { gateway: options.gateway, api: connection.api.clone() };
     let config = Config::read(&data, options.config.as_deref(), &flags)?;
-    start_logging(&config);
+    start_logging(&config, &data);
     kip_host::tasks::log_panics();
     pretend()?;
     let runtime = runtime()?;
@@ -83,11 +85,11 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?)
 }
 
-/// Log lines go to standard error.
-pub(crate) fn start_logging(config: &Config) {
+/// Log lines go to standard error, which may be the log file of a data directory.
+pub(crate) fn start_logging(config: &Config, data: &Path) {
     let filter = tracing_subscriber::EnvFilter::new(&config.filter);
     // Without a thread for it there is no log, and the server is none the worse for that.
-    let _ = kip_host::log::start(std::io::stderr());
+    let _ = kip_host::log::start(TurningLog::of_standard_error(data.join(LOG_FILE)));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(kip_host::log::line).with_ansi(false);
     let _ = log.log_internal_errors(false).try_init();
 }
@@ -223,7 +225,8 @@ pub(crate) async fn serve(
     tasks.reached_at(ready.api.clone());
     let api = Api::new(control.clone(), keys.clone(), about, stop, metrics, tasks.clone(), events)
         .with_open_metrics(config.metrics.open)
-        .with_connections(usize::try_from(open_files / API_PART).unwrap_or(usize::MAX));
+        .with_connections(usize::try_from(open_files / API_PART).unwrap_or(usize::MAX))
+        .with_peers(listeners.peers);
     let listener = tokio::net::TcpListener::from_std(api_listener)?;
     let api = supervisor.vital("api", api.serve(listener, closing.subscribe()));
 

@@ -1,14 +1,11 @@
 //! A server in the background: found if there is one, started if not.
 
-use std::fs::OpenOptions;
 use std::net::SocketAddr;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use kip_host::directory::open_regular;
 use kip_spec::{Problem, code};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
@@ -18,6 +15,9 @@ use crate::serve::Ready;
 
 /// How long a server may take to be ready.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// The log of a server in the background, in its data directory.
+pub(crate) const LOG_FILE: &str = "server.log";
 
 /// Where a server that is started should listen.
 #[derive(Debug, Default, Clone)]
@@ -41,8 +41,8 @@ pub(crate) async fn background(data: &Path, listen: &Listen) -> anyhow::Result<C
         Problem::new(code::DATA_DIRECTORY_UNUSABLE, format!("cannot make the data directory {}", data.display()))
             .cause(error.to_string())
     })?;
-    let log_file = data.join("server.log");
-    let log = open_log(&log_file)?;
+    let log_file = data.join(LOG_FILE);
+    let log = kip_host::log_file::open(&log_file)?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["serve", "-o", "json", "--data-dir"]).arg(data);
     if let Some(address) = listen.gateway {
@@ -74,18 +74,6 @@ pub(crate) async fn background(data: &Path, listen: &Listen) -> anyhow::Result<C
         .cause(last)
         .hint(format!("its log is {}; `kip serve` runs it in the foreground", log_file.display()))
         .into())
-}
-
-/// The log of a server in the background, for its owner only. A large one is put aside at a start.
-fn open_log(file: &Path) -> std::io::Result<std::fs::File> {
-    const LARGEST: u64 = 16 << 20;
-    if std::fs::symlink_metadata(file).is_ok_and(|about| about.is_file() && about.len() >= LARGEST) {
-        std::fs::rename(file, file.with_extension("log.1"))?;
-    }
-    let log = open_regular(file, OpenOptions::new().create(true).append(true).mode(0o600))?;
-    // Earlier versions made it readable for others.
-    log.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    Ok(log)
 }
 
 /// The running server, or a new one in the background. Also says whether it is new.

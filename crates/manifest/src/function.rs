@@ -81,6 +81,7 @@ pub(crate) fn read_shared(
         deploy,
         ports,
         idle_cpu,
+        owns_directory: false,
         runtime,
         job: None,
     }

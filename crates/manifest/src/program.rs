@@ -140,10 +140,34 @@ fn command(field: &Field<'_>, report: &mut Report<'_>) -> Option<Vec<String>> {
     (report.count() == before).then_some(argv)
 }
 
+/// A command line with its continued lines joined: a backslash at the end of a line, outside of single quotes, goes with the line break.
+fn without_continuations(text: &str) -> String {
+    let mut joined = String::with_capacity(text.len());
+    let (mut single, mut double) = (false, false);
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\'' if !double => single = !single,
+            '"' if !single => double = !double,
+            '\\' if !single => match characters.next() {
+                Some('\n') => continue,
+                Some(next) => {
+                    joined.extend(['\\', next]);
+                    continue;
+                }
+                None => {}
+            },
+            _ => {}
+        }
+        joined.push(character);
+    }
+    joined
+}
+
 /// A command line as text, split by the quoting rules of a shell and nothing else of it.
 fn words(field: &Field<'_>, text: &str, report: &mut Report<'_>) -> Option<Vec<String>> {
     let at = field.node.at;
-    let Some(argv) = shlex::split(text) else {
+    let Some(argv) = shlex::split(&without_continuations(text)) else {
         let message = format!("a quote or a backslash is left open in `{}`", shown(text));
         let problem = refuse(field, code::MANIFEST_BAD_VALUE, message);
         report.add(at, problem.hint("close it, or write the command as a list: `run: [program, argument]`"));
@@ -212,4 +236,25 @@ fn not_a_path(field: &Field<'_>, text: &str, base: &Path) -> Problem {
 /// Absolute, without `.` parts. `..` stays: behind a symbolic link it is not the folder above in the text.
 fn resolve(base: &Path, text: &str) -> PathBuf {
     base.join(text).components().filter(|part| !matches!(part, Component::CurDir)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `sh -c` reads them.
+    #[test]
+    fn continued_lines_are_one_line() {
+        for (text, words) in [
+            ("serve \\\n  --model /m \\\n  --port 1\n", vec!["serve", "--model", "/m", "--port", "1"]),
+            ("a\\\nb", vec!["ab"]),
+            ("a \"b\\\nc\"", vec!["a", "bc"]),
+            ("a 'b\\\nc'", vec!["a", "b\\\nc"]),
+            ("a \\\\\nb", vec!["a", "\\", "b"]),
+            ("a \\'b", vec!["a", "'b"]),
+            ("a \"it's\" \\\n b", vec!["a", "it's", "b"]),
+        ] {
+            assert_eq!(shlex::split(&without_continuations(text)).unwrap(), words, "{text:?}");
+        }
+    }
 }

@@ -58,6 +58,13 @@ pub fn refused_connection() -> String {
     on_the_wire("503 Service Unavailable", "retry-after: 1\r\n", problem)
 }
 
+/// What a connection gets that comes from an address that may not connect, as it goes over the wire.
+pub fn foreign_peer() -> String {
+    let problem = Problem::new(code::ADDRESS_NOT_LOOPBACK, "this port takes connections of this machine and of named proxies")
+        .hint("use the port with TLS; if this address is a proxy's, add it to server.proxies in kipwake.toml");
+    on_the_wire("403 Forbidden", "", problem)
+}
+
 /// What a caller gets that does not speak TLS where it is spoken, as it goes over the wire.
 pub fn in_the_clear() -> String {
     let problem = Problem::new(code::BAD_REQUEST, "the request is in the clear, and this port speaks TLS")

@@ -20,7 +20,7 @@ mod upgrade;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Answer, in_the_clear, problem, refusal, refused_connection};
+pub use answer::{Answer, foreign_peer, in_the_clear, problem, refusal, refused_connection};
 pub use body::{Body, StreamError};
 pub use deliver::{Delivery, DeliveryError, compose};
 pub use exchange::{BodySource, Call, Relay};

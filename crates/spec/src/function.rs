@@ -66,6 +66,9 @@ pub struct FunctionSpec {
     /// What executes a model of the built-in server; `None` decides by what is installed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<ModelRuntime>,
+    /// An administrator deployed it, so that its instances may write their working directory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub owns_directory: bool,
     /// What makes it a job: its program is no web server and runs to its end for each task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<Job>,
@@ -96,6 +99,7 @@ impl FunctionSpec {
             deploy: Deploy::default(),
             ports: Vec::new(),
             idle_cpu: defaults::IDLE_CPU,
+            owns_directory: false,
             runtime: None,
             job: None,
         }

@@ -186,10 +186,12 @@ pub struct Options {
     pub overall: u64,
     /// Bytes of a payload.
     pub payload: usize,
-    /// Payload bytes of all tasks that may wait.
+    /// Bytes of payloads and headers of all tasks that may wait.
     pub overall_bytes: u64,
-    /// Payload bytes of a tenant's tasks that may wait.
+    /// The same for a tenant's tasks.
     pub tenant_bytes: u64,
+    /// The same for the tasks of all callers without a key together.
+    pub anonymous_bytes: u64,
     /// Bytes of a result that are kept; a larger one is cut, and says so.
     pub result: usize,
     /// How long what is over can be asked for.
@@ -214,6 +216,7 @@ impl Default for Options {
             payload: 16 << 20,
             overall_bytes: 16 << 30,
             tenant_bytes: 8 << 30,
+            anonymous_bytes: 1 << 30,
             result: 16 << 20,
             retention: Duration::from_secs(7 * DAY),
             threads: 2,

@@ -291,7 +291,7 @@ impl Shared {
             priority: new.priority,
             kind: new.kind,
             order: new.order.clone(),
-            size: new.payload.len() as u64,
+            size: weight(new.payload.len() as u64, &new.envelope),
             created: new.created,
             expires_at: new.expires_at,
             state: TaskState::Enqueued,
@@ -344,21 +344,31 @@ pub(crate) fn parse_configs(rows: Vec<(String, String, String)>) -> (Configs, Ve
     (configs, unreadable)
 }
 
+/// Bytes that a waiting task counts for: its payload, and what else its caller sent.
+pub(crate) fn weight(payload: u64, envelope: &str) -> u64 {
+    payload.saturating_add(envelope.len() as u64)
+}
+
 impl Shared {
     /// Takes room for a payload, if its tenant and all together stay within their limits.
     pub(crate) fn reserve(self: &Arc<Self>, new: &NewTask) -> Result<RoomGuard, Error> {
-        let bytes = new.payload.len() as u64;
+        let bytes = weight(new.payload.len() as u64, &new.envelope);
         // The order of these two locks is this one wherever both are held.
         let book = self.book();
         let mut taken = self.room.taken.lock();
         let overall = book.queued_bytes() + taken.overall;
         let own = book.queued_bytes_of(&new.tenant) + taken.by_tenant.get(&new.tenant).copied().unwrap_or_default();
         let of_tenant = format!("for tenant `{}`", new.tenant);
+        let of_tenant = match &*new.tenant {
+            ANONYMOUS => (own, self.options.anonymous_bytes, "of callers without a key".to_owned(), "tasks.anonymous_bytes"),
+            _ => (own, self.options.tenant_bytes, of_tenant, "tasks.tenant_bytes"),
+        };
         for (waiting, limit, of_what, setting) in [
-            (own, self.options.tenant_bytes, of_tenant, "tasks.tenant_bytes"),
+            of_tenant,
             (overall, self.options.overall_bytes, "in all".to_owned(), "tasks.waiting_bytes"),
         ] {
             if waiting.saturating_add(bytes) > limit {
+                let bytes = new.payload.len() as u64;
                 return Err(Error::FullOfBytes { waiting, bytes, limit, of_what, setting });
             }
         }

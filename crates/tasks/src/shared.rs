@@ -297,7 +297,7 @@ pub(crate) fn entry_of(task: &Task) -> Entry {
         priority: task.priority,
         kind: task.kind,
         order: task.order.clone(),
-        size: task.size,
+        size: crate::service::weight(task.size, &task.envelope),
         created: task.created,
         id: task.id.as_deref().map(Arc::from),
         expires_at: task.now.expires_at,

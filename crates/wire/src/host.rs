@@ -104,4 +104,16 @@ pub struct RestoreReport {
     pub deployed: Vec<FunctionName>,
     /// Not in the backup, and therefore removed.
     pub removed: Vec<FunctionName>,
+    /// Keys that the backup added. They are valid at once.
+    #[serde(default)]
+    pub keys: Vec<RestoredKey>,
+}
+
+/// A key that a restore added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct RestoredKey {
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub role: String,
 }

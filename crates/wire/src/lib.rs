@@ -14,7 +14,7 @@ mod usage;
 mod version;
 
 pub use function::{FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus, WaitInfo};
-pub use host::{DeviceInfo, DiskInfo, HostInfo, QuotaInfo, RestoreReport, ServerEvent};
+pub use host::{DeviceInfo, DiskInfo, HostInfo, QuotaInfo, RestoreReport, RestoredKey, ServerEvent};
 pub use job::{JobInfo, JobRun, ScheduleInfo, SkippedRun};
 pub use keys::{KeyAnswer, KeyInfo, KeyRotation, KeySettings, Role};
 pub use provision::{PolicyStatus, Provision};

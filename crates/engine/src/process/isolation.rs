@@ -4,7 +4,7 @@
 //! namespace, from which the server's processes cannot be looked at, and in a mount namespace in which the data directory is empty. Where
 //! neither is possible, a function can do what its server can.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,6 +12,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
+
+use super::unsafe_folder::{self, OwnFolder, Owners};
 use super::unsafe_isolate::{self, Cover, Ids, MOST_SHOWN, Maps, Steps};
 
 /// Functions that have an id of their own at once, and that many ids from the first one on.
@@ -76,6 +79,9 @@ pub(super) struct Isolation {
     data: PathBuf,
     way: Way,
     domain: Option<OwnedFd>,
+    /// Namespaces with the maps of folders that instances may write, and whether a file system can map.
+    maps: Mutex<HashMap<Owners, OwnedFd>>,
+    mappable: Mutex<HashMap<u64, bool>>,
     /// Groups of devices, which an id of its own needs to open them.
     device_groups: Vec<u32>,
     /// In words.
@@ -95,6 +101,8 @@ impl Isolation {
             data: data.to_owned(),
             way: Way::Nothing,
             domain,
+            maps: Mutex::default(),
+            mappable: Mutex::default(),
             device_groups: device_groups(),
             method: String::new(),
             missing: None,
@@ -186,11 +194,11 @@ impl Isolation {
     }
 
     /// What an instance does to itself at its start. `reads` are the folders that it needs: those among them that are below what it cannot
-    /// search are shown to it, and nothing else there.
+    /// search are shown to it, and nothing else there. `own` is one of them that it may write, as far as this host can arrange that.
     ///
     /// # Errors
     /// Where a path cannot be told to the kernel.
-    pub(super) fn steps(&self, function: u64, reads: &[PathBuf]) -> io::Result<Steps> {
+    pub(super) fn steps(&self, function: u64, reads: &[PathBuf], own: Option<&Path>) -> io::Result<Steps> {
         let ids = self.ids(function).map(|(uid, gid)| {
             let groups = match &self.options.user {
                 InstanceUser::Named { groups, .. } => groups.clone(),
@@ -211,14 +219,66 @@ impl Isolation {
         if self.holds() {
             limits.push((libc::RLIMIT_NPROC, self.options.processes));
         }
+        let folder = match (self.way, own, &ids) {
+            (Way::Ids { mounts: true }, Some(own), Some(ids)) => self.own_folder(own, ids),
+            _ => None,
+        };
         Ok(Steps {
             user_namespace: (self.way == Way::Namespaces).then(own_maps),
             covers,
             limits,
             oom_score: oom_score(),
             ids,
+            folder,
             domain: self.domain.as_ref().map(OwnedFd::try_clone).transpose()?,
         })
+    }
+
+    /// A folder for somebody who may not write it by its mode. None where that is not needed, or not possible: the file system must
+    /// be able to map ids, which ext4, XFS, Btrfs and tmpfs can and an overlay cannot.
+    fn own_folder(&self, folder: &Path, ids: &Ids) -> Option<OwnFolder> {
+        if folder.starts_with(&self.data) || self.data.starts_with(folder) || is_of_the_host(folder) {
+            return None;
+        }
+        if may(folder, ids, 0o2) {
+            return None;
+        }
+        let about = std::fs::metadata(folder).ok()?;
+        let owners = Owners { disk: (about.uid(), about.gid()), instance: (ids.uid, ids.gid) };
+        let filter = unsafe_folder::filter();
+        if filter.is_empty() {
+            return None;
+        }
+        let made = || -> io::Result<OwnFolder> {
+            let mut maps = self.maps.lock();
+            let namespace = match maps.get(&owners) {
+                Some(known) => known.try_clone()?,
+                None => {
+                    let namespace = unsafe_folder::namespace_of(owners)?;
+                    maps.insert(owners, namespace.try_clone()?);
+                    namespace
+                }
+            };
+            Ok(OwnFolder { path: text(folder)?, namespace, filter: filter.clone() })
+        };
+        let mut mappable = self.mappable.lock();
+        match mappable.get(&about.dev()) {
+            Some(true) => made().ok(),
+            Some(false) => None,
+            None => {
+                let tried = made().and_then(|folder| {
+                    let steps = Steps { ids: Some(ids.clone()), folder: Some(folder), ..Steps::default() };
+                    unsafe_isolate::try_out(&steps)?;
+                    steps.folder.ok_or_else(|| io::ErrorKind::NotFound.into())
+                });
+                if let Err(error) = &tried {
+                    let folder = folder.display();
+                    tracing::warn!(%error, "functions cannot be given their folders to write on the file system of {folder}");
+                }
+                mappable.insert(about.dev(), tried.is_ok());
+                tried.ok()
+            }
+        }
     }
 
     /// What must be covered so that somebody can read what is below folders that it may not search.
@@ -253,6 +313,16 @@ fn cover<'path>(folder: &Path, shown: impl Iterator<Item = &'path PathBuf>) -> i
 
 fn text(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+/// Whether a folder is the system's or somebody's home: whoever writes there becomes its owner, or root.
+fn is_of_the_host(folder: &Path) -> bool {
+    const WHOLE: [&str; 13] =
+        ["etc", "usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "boot", "dev", "proc", "sys", "run"];
+    const ITSELF: [&str; 5] = ["/", "/var", "/home", "/root", "/opt"];
+    WHOLE.iter().any(|name| folder.starts_with(Path::new("/").join(name)))
+        || ITSELF.iter().any(|itself| folder == Path::new(itself))
+        || folder.join(".ssh").exists()
 }
 
 /// The outermost folder above a path that somebody may not search.
@@ -350,6 +420,26 @@ mod tests {
     }
 
     #[test]
+    fn folders_of_the_host_are_nobodys_own() {
+        for (folder, host) in [
+            ("/", true),
+            ("/etc/cron.d", true),
+            ("/usr/local/app", true),
+            ("/var", true),
+            ("/var/lib/app", false),
+            ("/workspace", false),
+            ("/etcetera", false),
+            ("/home", true),
+        ] {
+            assert_eq!(is_of_the_host(Path::new(folder)), host, "{folder}");
+        }
+        let home = tempfile::tempdir().unwrap();
+        assert!(!is_of_the_host(home.path()));
+        std::fs::create_dir(home.path().join(".ssh")).unwrap();
+        assert!(is_of_the_host(home.path()));
+    }
+
+    #[test]
     fn each_function_has_an_id_of_its_own_that_stays() {
         let data = tempfile::tempdir().unwrap();
         let found = Isolation::find(IsolationOptions::default(), data.path());
@@ -371,7 +461,7 @@ mod tests {
         let found = Isolation::find(options, data.path());
         assert!(!found.holds() && found.missing.is_some() && found.method.starts_with("none"), "{found:?}");
         assert_eq!(found.ids(1), None);
-        let steps = found.steps(1, &[]).unwrap();
+        let steps = found.steps(1, &[], None).unwrap();
         assert!(steps.covers.is_empty() && steps.user_namespace.is_none());
         assert!(steps.limits.contains(&(libc::RLIMIT_CORE, 0)));
     }

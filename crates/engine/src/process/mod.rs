@@ -18,6 +18,7 @@ mod ready;
 mod spawn;
 pub mod stop;
 mod streams;
+mod unsafe_folder;
 mod unsafe_isolate;
 mod unsafe_readable;
 mod unsafe_spawn;

@@ -63,7 +63,8 @@ impl ProcessBody {
         }
         let path = env.get("PATH").map(String::as_str).unwrap_or_default();
         let reads = self.reads(order, (&program, path), home).map_err(io("its folders cannot be shown to it"))?;
-        let steps = self.isolation.steps(order.owner, &reads).map_err(io("it cannot be kept from the server"))?;
+        let own = order.owns_directory.then(|| reads[0].as_path());
+        let steps = self.isolation.steps(order.owner, &reads, own).map_err(io("it cannot be kept from the server"))?;
         let cgroup = self.cgroup_of(order.instance);
         if let Some(folder) = &cgroup {
             cgroup::create(folder).map_err(io("its cgroup cannot be made"))?;

@@ -15,6 +15,8 @@ use std::ptr;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
+use super::unsafe_folder::OwnFolder;
+
 /// Folders that one cover can show.
 pub(super) const MOST_SHOWN: usize = 24;
 
@@ -53,6 +55,8 @@ pub(super) struct Steps {
     /// What is written into its `oom_score_adj`.
     pub(super) oom_score: Option<CString>,
     pub(super) ids: Option<Ids>,
+    /// A folder that it may write.
+    pub(super) folder: Option<OwnFolder>,
     /// A Landlock ruleset.
     pub(super) domain: Option<OwnedFd>,
 }
@@ -74,7 +78,7 @@ fn write(path: &CStr, text: &CStr) -> Result<(), Errno> {
 impl Steps {
     /// While the rights of the server are still there: namespaces, and what is covered in them.
     pub(super) fn enter(&self) -> Result<(), Errno> {
-        if self.user_namespace.is_none() && self.covers.is_empty() {
+        if self.user_namespace.is_none() && self.covers.is_empty() && self.folder.is_none() {
             return Ok(());
         }
         let user = if self.user_namespace.is_some() { libc::CLONE_NEWUSER } else { 0 };
@@ -89,7 +93,8 @@ impl Steps {
         done(unsafe {
             libc::mount(ptr::null(), c"/".as_ptr(), ptr::null(), libc::MS_REC | libc::MS_SLAVE, ptr::null())
         })?;
-        self.covers.iter().try_for_each(Cover::put)
+        self.covers.iter().try_for_each(Cover::put)?;
+        self.folder.as_ref().map_or(Ok(()), OwnFolder::mount)
     }
 
     /// Gives up what the server may and the child must not. Nothing of it can be taken back.
@@ -117,6 +122,9 @@ impl Steps {
             }
         }
         rustix::thread::set_no_new_privs(true)?;
+        if let Some(folder) = &self.folder {
+            folder.restrict()?;
+        }
         if let Some(domain) = &self.domain {
             // SAFETY: numbers only.
             let restricted = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, domain.as_raw_fd(), 0) };

@@ -15,6 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -45,7 +46,12 @@ const HYPERS_HEADERS: usize = 100;
 const STREAMS: u32 = 256;
 /// What a caller may send before it is taken: of one stream, and of a connection.
 const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 2 << 20;
+/// The same for connections beyond those that may have so much at once: the smallest that the protocol knows, because
+/// callers without a key can fill it.
+const SMALL_WINDOW: u32 = 65_535;
+/// Connections that have the larger windows.
+const WIDE: usize = 32;
 /// A caller that does not answer for this long is gone.
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(20);
@@ -149,12 +155,17 @@ async fn serve_http2(
             Ok::<Response<GuardedBody>, Infallible>(answer.map(|body| body.counted(one)))
         }
     });
+    let wide = WideConnection::open();
+    let (stream_window, connection_window) = match &wide {
+        Some(_) => (STREAM_WINDOW, CONNECTION_WINDOW),
+        None => (SMALL_WINDOW, SMALL_WINDOW),
+    };
     let mut server = http2::Builder::new(Local);
     server
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(stream_window)
+        .initial_connection_window_size(connection_window)
         .max_pending_accept_reset_streams(RESETS)
         .max_header_list_size(u32::try_from(bounds.head.head).unwrap_or(u32::MAX))
         .keep_alive_interval(PING)
@@ -172,6 +183,25 @@ async fn serve_http2(
     tokio::select! {
         _ = connection.as_mut() => {}
         () = load.idle(FAREWELL) => {}
+    }
+}
+
+/// An HTTP/2 connection that may have much on its way, until it is dropped.
+struct WideConnection;
+
+static WIDE_CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
+
+impl WideConnection {
+    /// One more, unless there are as many as may be.
+    fn open() -> Option<Self> {
+        let more = |open| (open < WIDE).then_some(open + 1);
+        WIDE_CONNECTIONS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self)
+    }
+}
+
+impl Drop for WideConnection {
+    fn drop(&mut self) {
+        WIDE_CONNECTIONS.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

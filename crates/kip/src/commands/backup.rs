@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use kip_control::{BEFORE_RESTORE, BackupManifest, backup_problem};
+use kip_control::{BEFORE_RESTORE, BackupManifest, added_keys, backup_problem};
 use kip_host::directory::DataDirectory;
 use kip_spec::{Problem, code};
 use kip_store::tasks::SqliteTasks;
 use kip_store::{ControlFile as _, ControlReader as _, RecordsFile as _, SqliteControl, SqliteRecords, backup};
-use kip_wire::RestoreReport;
+use kip_wire::{RestoreReport, RestoredKey};
 
 use crate::arguments::{Backup, Connection, Restore};
 use crate::client::{Client, data_directory};
@@ -72,13 +72,17 @@ pub(crate) async fn restore(connection: &Connection, options: &Restore, output: 
         None => alone(&data_directory(connection)?, Path::new(&file), options).await?,
     };
     output.result(&restored, |restored: &RestoreReport| {
-        format!(
+        let mut text = format!(
             "restored {file}: {} kept as they were, {} deployed, {} removed; what was there before is in {BEFORE_RESTORE} \
              of the data directory\n",
             restored.kept.len(),
             restored.deployed.len(),
             restored.removed.len()
-        )
+        );
+        for RestoredKey { name, role } in &restored.keys {
+            text += &format!("added the key {name} ({role}), which is valid at once; `kip key rm {name}` removes it\n");
+        }
+        text
     })
 }
 
@@ -127,6 +131,7 @@ async fn alone(data: &Path, file: &Path, options: &Restore) -> anyhow::Result<Re
         backup::write(&copy, true, by, &control, files).await.map_err(backup_problem)?;
     }
     let before = control.current_revisions().await.map_err(store_problem)?;
+    let keys = control.keys().await.map_err(store_problem)?;
     control.replace(String::new(), &staged, Vec::new()).await.map_err(store_problem)?;
     let after = control.current_revisions().await.map_err(store_problem)?;
     if options.records || fresh {
@@ -145,6 +150,7 @@ async fn alone(data: &Path, file: &Path, options: &Restore) -> anyhow::Result<Re
     }
     let gone = before.iter().filter(|earlier| !after.iter().any(|version| version.spec.name == earlier.spec.name));
     restored.removed = gone.map(|earlier| earlier.spec.name.clone()).collect();
+    restored.keys = added_keys(&keys, control.keys().await.map_err(store_problem)?);
     Ok(restored)
 }
 

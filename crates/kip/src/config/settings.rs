@@ -98,9 +98,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "gateway.require_keys",
-        default: "false",
-        about: "whether every function asks for a key, whatever its trigger says",
-        form: Form::Switch,
+        default: "auto",
+        about: "true: every function needs a key; false: trigger.http.auth decides; auto: true beyond loopback and behind a proxy",
+        form: Form::Text,
     },
     Setting {
         key: "host.cpu",
@@ -233,6 +233,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Duration,
     },
     Setting {
+        key: "tasks.anonymous_bytes",
+        default: "1GiB",
+        about: "bytes of payloads and headers of tasks of callers without a key that may wait; more are refused with 429",
+        form: Form::Size,
+    },
+    Setting {
         key: "tasks.ca",
         default: "system",
         about: "whose certificates https destinations may have: a PEM file, or those that the system trusts",
@@ -271,7 +277,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         key: "tasks.tenant_bytes",
         default: "8GiB",
-        about: "payload bytes of a tenant's tasks that may wait; more are refused with 429",
+        about: "bytes of payloads and headers of a tenant's tasks that may wait; more are refused with 429",
         form: Form::Size,
     },
     Setting { key: "tasks.threads", default: "2", about: "threads that run tasks", form: Form::Count },

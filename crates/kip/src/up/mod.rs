@@ -98,7 +98,7 @@ async fn foreground(connection: &Connection, options: &Up, output: Output) -> an
     let data = data_directory(connection)?;
     let flags = Flags { gateway: options.gateway, api: connection.api.clone() };
     let config = Config::read(&data, None, &flags)?;
-    serve::start_logging(&config);
+    serve::start_logging(&config, &data);
     let (announce, ready) = oneshot::channel();
     let serving = serve::serve(&data, config, |ready| drop(announce.send(ready.clone())));
     let path = options.path.clone();

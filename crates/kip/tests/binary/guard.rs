@@ -380,3 +380,83 @@ fn a_query_is_in_no_record_and_no_backup() {
     assert!(!bytes.windows(11).any(|window| window == b"hidden-word"));
     assert!(!server.api_get("/api/v1/requests").text().contains("hidden-word"));
 }
+
+#[test]
+fn the_log_of_a_server_in_the_background_turns_over_while_it_runs() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    fs::create_dir(&data).unwrap();
+    // Nearly as large as a log may be.
+    let log = data.join("server.log");
+    fs::File::create(&log).unwrap().set_len((16 << 20) - 64).unwrap();
+    let ask = |arguments: &[&str]| run(kip(&data).env("KIPWAKE_LOG", "debug").args(arguments));
+    ask(&["start", "--gateway", "127.0.0.1:0", "--api", "127.0.0.1:0"]).ok();
+    until_true("it turns over", || data.join("server.log.1").exists() && fs::metadata(&log).is_ok());
+    ask(&["stop"]).ok();
+    assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.contains("stopping"), "the new file is written to: {text}");
+    assert!(fs::metadata(data.join("server.log.1")).unwrap().len() < 17 << 20, "and the old one is not");
+}
+
+#[test]
+fn a_folder_is_its_functions_to_write_if_an_administrator_says_so() {
+    let server = Server::start();
+    if !is_root() || server.api_get("/api/v1/status").json()["isolation_missing"].is_string() {
+        println!("skipped: it takes root with the right to mount");
+        return;
+    }
+    let own = server.folder().join("own");
+    let foreign = server.folder().join("foreign");
+    for folder in [&own, &foreign] {
+        fs::create_dir(folder).unwrap();
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::write(own.join("of-root"), "before").unwrap();
+    let tries = [
+        ("make", "echo made > made".to_owned()),
+        ("change", "echo after >> of-root".to_owned()),
+        ("nested", "mkdir -p a/b && echo deep > a/b/c".to_owned()),
+        ("suid", "cp /bin/true tool && chmod u+s tool".to_owned()),
+        ("sgid-folder", "mkdir -m 2755 shared".to_owned()),
+        ("suid-made", "python3 -c 'import os; os.open(\"x\", os.O_CREAT | os.O_WRONLY, 0o4755)'".to_owned()),
+        ("beside", format!("touch {}/x", foreign.display())),
+        ("key", format!("cat {}", server.data().join("admin.key").display())),
+    ];
+    let text = manifest(&[intruder("f", &tries)]).replace("    env:", &format!("    dir: {}\n    env:", own.display()));
+    server.deploy(&text);
+    let found = outcomes(&server, "f");
+    for (name, _) in &tries {
+        let expected = if ["make", "change", "nested"].contains(name) { "reached" } else { "denied" };
+        assert!(found.contains(&format!("{name}={expected}")), "{name}: {found:?}");
+    }
+    let about = fs::metadata(own.join("a/b/c")).unwrap();
+    assert_eq!((about.uid(), about.gid()), (0, 0), "it belongs to the folder's owner");
+    assert_eq!(fs::metadata(own.join("tool")).unwrap().permissions().mode() & 0o7000, 0);
+
+    // Another role cannot give away what is not its own.
+    let key = server.kip(&["key", "create", "ci", "--role", "deploy"]).ok().stdout.trim_end().to_owned();
+    let text = manifest(&[intruder("g", &[("make", "echo made > made".to_owned())])])
+        .replace("    env:", &format!("    dir: {}\n    env:", foreign.display()));
+    fs::write(server.folder().join("kip.yaml"), text).unwrap();
+    server.kip(&["deploy", "kip.yaml", "--key", &key]).ok();
+    assert!(outcomes(&server, "g").contains(&"make=denied".to_owned()));
+}
+
+#[test]
+fn a_job_of_root_writes_into_its_folder() {
+    let server = Server::start();
+    if !is_root() || server.api_get("/api/v1/status").json()["isolation_missing"].is_string() {
+        println!("skipped: it takes root with the right to mount");
+        return;
+    }
+    let text = "api: kip/v1\njobs:\n  train: {run: [sh, -c, 'echo done > result'], grace: 5s}\n";
+    let own = server.folder().join("app");
+    fs::create_dir(&own).unwrap();
+    fs::write(own.join("kip.yaml"), text).unwrap();
+    server.kip(&["deploy", "app"]).ok();
+    server.kip(&["job", "run", "train"]).ok();
+    assert_eq!(fs::read_to_string(own.join("result")).unwrap(), "done\n");
+    run(kip(&server.data()).args(["run", "--", "sh", "-c", "echo more >> result"]).current_dir(&own)).ok();
+    assert_eq!(fs::read_to_string(own.join("result")).unwrap(), "done\nmore\n");
+}

@@ -2,8 +2,9 @@
 //! `clients`.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use crate::http::Caller;
@@ -216,7 +217,10 @@ fn tls_is_spoken_and_its_certificate_renewed() {
         "[limits]\nidle = \"1s\"\n[server]\nthreads = 2\npatience = \"5s\"\n[tls]\nlisten = \"{free}\"\ncertificate = \"{folder}/cert.pem\"\nkey = \"{folder}/key.pem\"\n"
     );
     std::fs::write(server.data().join("kipwake.toml"), settings).unwrap();
+    let key = server.folder().join("key.pem");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o604)).unwrap();
     server.start_again();
+    assert!(server.log().contains("can read the TLS key"), "{}", server.log());
     server.deploy_subject(&[], "");
     let url = format!("https://localhost:{}/f/f/echo", free.port());
     let ask = |version: &str| {
@@ -263,7 +267,12 @@ fn beyond_loopback_there_is_tls_or_a_named_proxy_and_always_a_key() {
     ]));
     refused.failed(&["KW-8007", "tls.listen", "server.proxies"]);
 
+    // A proxy on this machine brings callers of elsewhere to a loopback port.
     let server = Server::with("proxies = \"127.0.0.1\"\n");
+    server.deploy_subject(&[], "");
+    assert_eq!(server.get("/echo").code(), "KW-7001");
+
+    let server = Server::with("proxies = \"127.0.0.1\"\n[gateway]\nrequire_keys = false\n");
     server.deploy_subject(&[], "");
     let told = |headers: &str| {
         let answer = server.call_with("GET", "/echo", headers, b"").json();
@@ -276,6 +285,48 @@ fn beyond_loopback_there_is_tls_or_a_named_proxy_and_always_a_key() {
     let forged = told("x-forwarded-for: 1.1.1.1, 203.0.113.7\r\nx-forwarded-proto: https\r\n");
     assert_eq!(forged, ("203.0.113.7".to_owned(), "https".to_owned()));
     assert_eq!(told(""), ("127.0.0.1".to_owned(), "http".to_owned()));
+}
+
+/// An address of this machine that is not loopback.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    // Nothing is sent: the system chooses the address from which it would.
+    socket.connect("192.0.2.1:9").ok()?;
+    let own = socket.local_addr().unwrap().ip();
+    (!own.is_loopback() && !own.is_unspecified()).then_some(own)
+}
+
+#[test]
+fn in_the_clear_only_this_machine_and_the_named_proxies_connect() {
+    let Some(own) = own_address() else {
+        return eprintln!("skipped: this machine has no address beyond loopback");
+    };
+    let asked = |server: &Server, from_api: bool| {
+        let port = if from_api { server.api.port() } else { server.gateway.port() };
+        let mut stream = TcpStream::connect((own, port)).unwrap();
+        stream.write_all(b"GET /f/f/pid HTTP/1.1\r\nhost: f\r\nconnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        let _ = stream.read_to_string(&mut text);
+        text
+    };
+    let start = |proxies: &str| {
+        let mut server = Server::with(&format!("proxies = \"{proxies}\"\n"));
+        server.terminate();
+        let mut command = support::kip(&server.data());
+        command.args(["serve", "--gateway", "0.0.0.0:0", "--api", "0.0.0.0:0", "-o", "json"]);
+        server.start_by(command);
+        server
+    };
+    let server = start("192.0.2.7");
+    let answer = asked(&server, false);
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("KW-8007"), "{answer}");
+    assert_eq!(asked(&server, true), "", "the API says nothing at all");
+    assert_eq!(call(SocketAddr::from(([127, 0, 0, 1], server.gateway.port())), "GET", "/f/f/pid", "", b"").status(), 404);
+
+    let server = start(&own.to_string());
+    let answer = asked(&server, false);
+    assert!(answer.starts_with("HTTP/1.1 404") || answer.starts_with("HTTP/1.1 401"), "{answer}");
+    assert!(asked(&server, true).starts_with("HTTP/1.1 401"));
 }
 
 /// The socket stays open while the server is away: callers wait instead of being turned off.

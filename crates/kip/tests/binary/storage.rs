@@ -212,7 +212,8 @@ fn backups_that_cannot_be_used_change_nothing() {
     let file = path("one.backup");
     stranger.kip(&["restore", file.to_str().unwrap()]).failed(&["KW-8017", "--force"]);
     assert_eq!(names(&stranger), Vec::<String>::new());
-    stranger.kip(&["restore", file.to_str().unwrap(), "--force"]).ok();
+    let told = stranger.kip(&["restore", file.to_str().unwrap(), "--force"]).ok().stdout;
+    assert!(told.contains("added the key admin") && told.contains("(admin), which is valid at once"), "{told}");
     assert_eq!((names(&stranger), stranger.get("/pid").status()), (vec!["f".to_owned()], 200));
     for key in [&stranger.key, &server.key] {
         stranger.kip(&["ls", "--key", key]).ok();

@@ -7,6 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use base64::Engine as _;
 use kip_host::environment::FAIL_POINT;
 use parking_lot::Mutex;
 use rustix::process::Signal;
@@ -283,17 +284,20 @@ fn a_word_reaches_a_receiver_that_is_down_slow_or_wrong_at_first() {
     assert!(done.contains("/hook"), "{done}");
     let text = receiver.heads.lock()[0].clone();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    let signature = head.lines().find_map(|line| line.strip_prefix("x-kip-signature: ")).unwrap();
-    let (at, sum) = signature.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
+    let said = |name: &str| head.lines().find_map(|line| line.strip_prefix(&format!("{name}: "))).unwrap();
+    let (id, at) = (said("webhook-id"), said("webhook-timestamp"));
+    let signature = said("webhook-signature").strip_prefix("v1,").unwrap();
+    let signature = base64::engine::general_purpose::STANDARD.decode(signature).unwrap();
+    let sum: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
     let expected = std::process::Command::new("openssl")
         .args(["dgst", "-sha256", "-hmac", "s3cret-of-16-bytes"])
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn();
     if let Ok(mut openssl) = expected {
-        openssl.stdin.take().unwrap().write_all(format!("{at}.{body}").as_bytes()).unwrap();
+        openssl.stdin.take().unwrap().write_all(format!("{id}.{at}.{body}").as_bytes()).unwrap();
         let output = openssl.wait_with_output().unwrap();
-        assert!(String::from_utf8_lossy(&output.stdout).trim().ends_with(sum), "{output:?}: {sum}");
+        assert!(String::from_utf8_lossy(&output.stdout).trim().ends_with(&sum), "{output:?}: {sum}");
     }
     assert_eq!(receiver.taken(), 1);
 }

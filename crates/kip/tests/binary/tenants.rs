@@ -183,7 +183,7 @@ fn runs_of_schedules_are_the_systems() {
 
 #[test]
 fn payloads_that_wait_are_bounded_for_each_tenant_and_in_all() {
-    let settings = "[tasks]\npayload = \"2MiB\"\ntenant_bytes = \"3MiB\"\nwaiting_bytes = \"4MiB\"";
+    let settings = "[tasks]\npayload = \"2MiB\"\ntenant_bytes = \"3100KiB\"\nanonymous_bytes = \"20KiB\"\nwaiting_bytes = \"4200KiB\"";
     let bench = Bench::with(settings, "instances: {max: 1}");
     let [alpha, beta] = ["alpha", "beta"].map(|name| Tenant::new(&bench.server, name, "operate"));
     let large = |of: &Tenant, mebibytes: usize, id: &str| {
@@ -199,6 +199,15 @@ fn payloads_that_wait_are_bounded_for_each_tenant_and_in_all() {
     assert_eq!(large(&beta, 1, "b").status(), 202);
     let full = large(&beta, 1, "c");
     assert_eq!((full.status(), full.text().contains("tasks.waiting_bytes")), (429, true), "{full:?}");
+    // Callers without a key have less, and headers count.
+    let anonymous = |id: &str, headers: &str, body: &str| {
+        let headers = format!("x-fc-invocation-type: Async\r\nx-fc-async-task-id: {id}\r\nx-kip-task-delay: 1h\r\n{headers}");
+        call(bench.server.gateway, "POST", "/f/f/echo", &headers, body.as_bytes())
+    };
+    assert_eq!(anonymous("k", "", &"x".repeat(8 << 10)).status(), 202);
+    let padding = format!("x-padding: {}\r\n", "y".repeat(12 << 10));
+    let full = anonymous("l", &padding, "");
+    assert_eq!((full.status(), full.text().contains("tasks.anonymous_bytes")), (429, true), "{full:?}");
     // What is over makes room, also over a restart.
     let mut bench = bench;
     bench.server.crash();
