@@ -7,6 +7,7 @@
 mod audit;
 mod backup;
 mod callers;
+mod costs;
 mod error;
 mod extract;
 mod functions;
@@ -41,6 +42,7 @@ use kip_control::Control;
 use kip_events::Events;
 use kip_host::connections::Connections;
 use kip_host::sockets::Peers;
+use kip_records::cost::PriceBook;
 use kip_records::metrics::Metrics;
 use kip_spec::{Problem, code};
 use kip_tasks::Tasks;
@@ -75,6 +77,8 @@ pub struct Api {
     connections: usize,
     /// Who may connect.
     peers: Peers,
+    /// What time costs.
+    prices: Arc<PriceBook>,
 }
 
 /// The largest body the API takes: a manifest of the largest size, escaped as JSON.
@@ -109,6 +113,7 @@ impl Api {
             failures: Arc::default(),
             connections: CONNECTIONS,
             peers: Peers::everybody(),
+            prices: Arc::new(PriceBook::function_compute()),
         }
     }
 
@@ -123,6 +128,13 @@ impl Api {
     #[must_use]
     pub fn with_connections(mut self, most: usize) -> Self {
         self.connections = most.min(CONNECTIONS);
+        self
+    }
+
+    /// Prices time by this book.
+    #[must_use]
+    pub fn with_prices(mut self, prices: PriceBook) -> Self {
+        self.prices = Arc::new(prices);
         self
     }
 

@@ -11,15 +11,16 @@ use kip_control::{BackupManifest, DecisionRecord, RequestRecord, ScalingRecord};
 use kip_tasks::config::AsyncConfig;
 use kip_tasks::{Bulk, Summary};
 use kip_wire::{
-    AliasInfo, AliasSettings, DeploymentPlan, FunctionInfo, FunctionUsage, InstanceInfo, JobInfo, KeyInfo, Publication,
-    Published, Recommendation, RestoreReport, RevisionEvidence, RevisionInfo, Role, Rollback, RollbackResult,
-    TaskEvent, TaskInfo, VersionDiff, VersionInfo,
+    AliasInfo, AliasSettings, CostReport, DeploymentPlan, FunctionInfo, FunctionUsage, InstanceInfo, JobInfo, KeyInfo,
+    Publication, Published, Recommendation, RestoreReport, RevisionEvidence, RevisionInfo, Role, Rollback,
+    RollbackResult, TaskEvent, TaskInfo, VersionDiff, VersionInfo,
 };
 
 use crate::guard::{RouteAccess, guard};
 use crate::openapi::{Doc, says};
 use crate::{
-    Api, audit, backup, functions, jobs, keys, logs, metrics, openapi, provision, requests, server, tasks, versions,
+    Api, audit, backup, costs, functions, jobs, keys, logs, metrics, openapi, provision, requests, server, tasks,
+    versions,
 };
 
 /// An object whose fields are described elsewhere.
@@ -222,6 +223,12 @@ pub(crate) fn table() -> Vec<Entry> {
             Operate,
             functions::usage,
             says("The time that instances of a function spent, by version and state").gives::<FunctionUsage>(),
+        ),
+        shows(
+            "/api/v1/cost",
+            Operate,
+            costs::costs,
+            says("The cost of functions by the price book").query::<costs::CostQuery>().gives::<CostReport>(),
         ),
         shows(
             "/api/v1/functions/{name}/evidence",

@@ -12,6 +12,7 @@ mod cell;
 mod check;
 mod checks;
 mod control;
+mod costs;
 mod devices;
 mod disk;
 mod error;

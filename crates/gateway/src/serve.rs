@@ -164,7 +164,8 @@ fn run(
     let (bounds, proxies) = (options.limits.bounds(), options.proxies.clone().into());
     let (tasks, names) = (options.tasks.clone(), Rc::new(options.names.clone()));
     let door = RequestHandler { control, authority, relay: relay.clone(), bounds, proxies, names, tasks, searching };
-    let ways = options.doors.iter().map(|entry| (entry.certificate.clone(), entry.keyed, entry.peers.clone())).collect();
+    let ways =
+        options.doors.iter().map(|entry| (entry.certificate.clone(), entry.keyed, entry.peers.clone())).collect();
     let porter = Rc::new(Acceptor { number, crew, door, ways, closing });
     runtime.block_on(async move {
         drop(kip_host::tasks::spawn_local("pulse", pulse()));

@@ -26,9 +26,7 @@ impl Peers {
     /// Whether a connection from there is taken. An IPv4 address written as an IPv6 one is the IPv4 address.
     pub fn admits(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
-        self.0.as_ref().is_none_or(|named| {
-            peer.is_loopback() || named.iter().any(|named| named.to_canonical() == peer)
-        })
+        self.0.as_ref().is_none_or(|named| peer.is_loopback() || named.iter().any(|named| named.to_canonical() == peer))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod cost;
 mod help;
 mod keys;
 mod provision;
@@ -103,6 +104,8 @@ pub(crate) enum Command {
     /// Show the time that a function's instances spent, by version and state.
     #[command(disable_version_flag = true)]
     Usage(Usage),
+    /// Show what functions cost, and plan what to reserve.
+    Cost(cost::Costs),
     /// Remove functions.
     #[command(alias = "remove")]
     Rm(Names),

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use kip_fleet::Inventory;
 use kip_fleet::room::{Host, Pool, Quota, Turns};
+use kip_records::cost::PriceBook;
 use kip_records::{AccessLogOptions, TraceOptions};
 use kip_spec::{Bytes, MilliCpu, Millis, Problem, code};
 use serde::Serialize;
@@ -82,6 +83,8 @@ pub(crate) struct Config {
     pub(crate) access_log: Option<AccessLogOptions>,
     pub(crate) traces: Option<TraceOptions>,
     pub(crate) require_keys: Option<bool>,
+    /// What time costs.
+    pub(crate) prices: PriceBook,
     pub(crate) metrics: Metrics,
     pub(crate) limits: kip_gateway::Limits,
     /// Proxies whose word about callers is taken.
@@ -198,6 +201,7 @@ impl Config {
                 true => None,
                 false => Some(parse(&values, "gateway.require_keys", "true, false or auto")?),
             },
+            prices: prices(data, get("cost.prices"))?,
             metrics: Metrics {
                 functions: parse(&values, "metrics.functions", "a number such as 1000")?,
                 open: parse(&values, "metrics.open", "true or false")?,
@@ -253,6 +257,21 @@ fn inventory(values: &BTreeMap<&'static str, Value>, cores: usize, devices: &[De
     }
     let turns = Turns { longest: parse::<Millis>(values, "sharing.longest_turn", "a duration such as 60s")?.0 };
     Ok(Inventory { pools: vec![Pool { name: "local".to_owned(), max: None, hosts: vec![host] }], quota, turns })
+}
+
+/// The price book that a setting names, the built-in one where it names none.
+fn prices(data: &Path, file: &str) -> Result<PriceBook, Problem> {
+    if file == "none" {
+        return Ok(PriceBook::function_compute());
+    }
+    let file = data.join(file);
+    let wrong = |why: String| {
+        invalid(format!("cost.prices: {} is no price book", file.display()))
+            .cause(why)
+            .hint("`kip cost book` prints one to start from")
+    };
+    let text = std::fs::read_to_string(&file).map_err(|error| wrong(error.to_string()))?;
+    crate::commands::cost::read_book(&text).map_err(wrong)
 }
 
 fn parse<T: std::str::FromStr>(

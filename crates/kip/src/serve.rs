@@ -226,7 +226,8 @@ pub(crate) async fn serve(
     let api = Api::new(control.clone(), keys.clone(), about, stop, metrics, tasks.clone(), events)
         .with_open_metrics(config.metrics.open)
         .with_connections(usize::try_from(open_files / API_PART).unwrap_or(usize::MAX))
-        .with_peers(listeners.peers);
+        .with_peers(listeners.peers)
+        .with_prices(config.prices);
     let listener = tokio::net::TcpListener::from_std(api_listener)?;
     let api = supervisor.vital("api", api.serve(listener, closing.subscribe()));
 

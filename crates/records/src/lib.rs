@@ -5,6 +5,7 @@
 
 pub mod access_log;
 pub mod advice;
+pub mod cost;
 pub mod decision;
 pub mod metrics;
 mod recorder;

@@ -60,8 +60,9 @@ pub fn refused_connection() -> String {
 
 /// What a connection gets that comes from an address that may not connect, as it goes over the wire.
 pub fn foreign_peer() -> String {
-    let problem = Problem::new(code::ADDRESS_NOT_LOOPBACK, "this port takes connections of this machine and of named proxies")
-        .hint("use the port with TLS; if this address is a proxy's, add it to server.proxies in kipwake.toml");
+    let problem =
+        Problem::new(code::ADDRESS_NOT_LOOPBACK, "this port takes connections of this machine and of named proxies")
+            .hint("use the port with TLS; if this address is a proxy's, add it to server.proxies in kipwake.toml");
     on_the_wire("403 Forbidden", "", problem)
 }
 

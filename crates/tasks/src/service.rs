@@ -360,13 +360,14 @@ impl Shared {
         let own = book.queued_bytes_of(&new.tenant) + taken.by_tenant.get(&new.tenant).copied().unwrap_or_default();
         let of_tenant = format!("for tenant `{}`", new.tenant);
         let of_tenant = match &*new.tenant {
-            ANONYMOUS => (own, self.options.anonymous_bytes, "of callers without a key".to_owned(), "tasks.anonymous_bytes"),
+            ANONYMOUS => {
+                (own, self.options.anonymous_bytes, "of callers without a key".to_owned(), "tasks.anonymous_bytes")
+            }
             _ => (own, self.options.tenant_bytes, of_tenant, "tasks.tenant_bytes"),
         };
-        for (waiting, limit, of_what, setting) in [
-            of_tenant,
-            (overall, self.options.overall_bytes, "in all".to_owned(), "tasks.waiting_bytes"),
-        ] {
+        for (waiting, limit, of_what, setting) in
+            [of_tenant, (overall, self.options.overall_bytes, "in all".to_owned(), "tasks.waiting_bytes")]
+        {
             if waiting.saturating_add(bytes) > limit {
                 let bytes = new.payload.len() as u64;
                 return Err(Error::FullOfBytes { waiting, bytes, limit, of_what, setting });

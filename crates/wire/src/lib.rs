@@ -3,6 +3,7 @@
 //! The conventions are in `docs/decisions/0010-wire.md`. A type is only data: the room that fills it has the code that does so. This room
 //! knows no other but `spec`.
 
+mod cost;
 mod function;
 mod host;
 mod job;
@@ -13,6 +14,7 @@ mod task;
 mod usage;
 mod version;
 
+pub use cost::{Cost, CostReport, FunctionCost, VersionCost};
 pub use function::{FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus, WaitInfo};
 pub use host::{DeviceInfo, DiskInfo, HostInfo, QuotaInfo, RestoreReport, RestoredKey, ServerEvent};
 pub use job::{JobInfo, JobRun, ScheduleInfo, SkippedRun};

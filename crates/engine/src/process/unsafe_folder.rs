@@ -9,7 +9,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitIdOptions};
@@ -154,20 +154,12 @@ pub(super) fn filter() -> Vec<libc::sock_filter> {
         // Nothing is known of its numbers: no folder is opened.
         () => return Vec::new(),
     };
-    let mut program = vec![
-        one(load, ARCHITECTURE),
-        jump(equal, native, 1, 0),
-        refuse(libc::ENOSYS),
-        one(load, NUMBER),
-    ];
+    let mut program = vec![one(load, ARCHITECTURE), jump(equal, native, 1, 0), refuse(libc::ENOSYS), one(load, NUMBER)];
     #[cfg(target_arch = "x86_64")]
     {
         /// Numbers from here on are those of the architecture x32.
         const X32: u32 = 0x4000_0000;
-        program.extend([
-            jump((libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16, X32, 0, 1),
-            refuse(libc::ENOSYS),
-        ]);
+        program.extend([jump((libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16, X32, 0, 1), refuse(libc::ENOSYS)]);
     }
     for call in [libc::SYS_openat2, libc::SYS_io_uring_setup] {
         program.extend([jump(equal, number(call), 0, 1), refuse(libc::ENOSYS)]);

@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod config;
+pub(crate) mod cost;
 pub(crate) mod deploy;
 pub(crate) mod device;
 pub(crate) mod doctor;
@@ -61,6 +62,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Task(command) => tasks::run(&Client::find(connection)?, &command, output).await,
         Command::Logs(options) => logs::run(&Client::find(connection)?, &options, output).await,
         Command::Rotate(options) => usage::rotate(&Client::find(connection)?, &options, output).await,
+        Command::Cost(options) => cost::run(connection, &options, output).await,
         Command::Usage(options) => usage::usage(&Client::find(connection)?, &options, output).await,
         Command::Rm(options) => stop::remove(&Client::find(connection)?, &options, output).await,
         Command::Key(command) => key::run(&Client::find(connection)?, &command, output).await,

@@ -25,6 +25,12 @@ pub(super) enum Form {
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting {
+        key: "cost.prices",
+        default: "none",
+        about: "a file with the price book, in the data directory or absolute; none is the built-in one",
+        form: Form::Text,
+    },
+    Setting {
         key: "disk.low",
         default: "64MiB",
         about: "free room of the data directory's disk below which records and logs are left out",

@@ -385,6 +385,43 @@ fn usage_adds_up_to_the_life() {
 }
 
 #[test]
+fn time_has_its_price() {
+    let mut server = Server::start();
+    server.deploy_subject(&[], "idle: {pause: 20ms, stop: 600ms}\nresources: {cpu: 2, memory: 1GiB}");
+    assert_eq!(server.get("/delay/100").status(), 200);
+    server.until_no_instance();
+    let usage = server.ask(&["usage", "f"]);
+    let times = &usage["versions"][0]["times"]["on-demand"];
+    let of = |states: &[&str]| states.iter().filter_map(|state| times[state].as_u64()).sum::<u64>();
+    let active = of(&["requested", "starting", "initializing", "busy", "waking", "draining", "stopping"]);
+    let idle = of(&["ready", "pausing", "paused", "parking", "parked", "spilling", "spilled"]);
+    let report = server.ask(&["cost", "f"]);
+    let cost = &report["functions"][0];
+    assert_eq!((&cost["active_ms"], &cost["idle_ms"]), (&Value::from(active), &Value::from(idle)), "{report}");
+    assert!(idle >= 500, "{usage}");
+    // Two cores and a GiB while active, the GiB while idle; one request.
+    let exact = |millis: u64, rate: f64| f64::from(u32::try_from(millis).unwrap()) / 1_000.0 * rate;
+    let units = exact(active, 2.15) + exact(idle, 0.15) + 75.0 / 10_000.0;
+    let shown: f64 = cost["units"].as_str().unwrap().parse().unwrap();
+    assert!((units - shown).abs() < 0.006, "{units}: {report}");
+    let [total, all] = ["total", "total_all_active"].map(|key| report[key].as_str().unwrap().parse::<f64>().unwrap());
+    assert!((total - units * 0.000_02).abs() < 1e-6 && all > total, "{report}");
+    let text = server.kip(&["cost"]).ok().stdout;
+    assert!(text.contains("ALL ACTIVE") && text.contains("USD"), "{text}");
+
+    // A price book of one's own, and one that is none.
+    let book = server.kip(&["cost", "book"]).ok().stdout;
+    std::fs::write(server.data().join("prices.toml"), book.replace("USD", "EUR")).unwrap();
+    std::fs::write(server.data().join("kipwake.toml"), "[cost]\nprices = \"prices.toml\"\n").unwrap();
+    server.terminate();
+    server.start_again();
+    assert_eq!(server.ask(&["cost"])["currency"], "EUR");
+    std::fs::write(server.data().join("prices.toml"), "name = 1\n").unwrap();
+    server.terminate();
+    crate::support::run(&mut server.serve_command()).failed(&["KW-8006", "cost.prices", "kip cost book"]);
+}
+
+#[test]
 fn a_crash_loop_is_named() {
     let server = Server::start();
     server.try_deploy(&manifest(&[function("f", &["--exit-now", "3"], "instances: {min: 1}")]));

@@ -321,7 +321,10 @@ fn in_the_clear_only_this_machine_and_the_named_proxies_connect() {
     let answer = asked(&server, false);
     assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("KW-8007"), "{answer}");
     assert_eq!(asked(&server, true), "", "the API says nothing at all");
-    assert_eq!(call(SocketAddr::from(([127, 0, 0, 1], server.gateway.port())), "GET", "/f/f/pid", "", b"").status(), 404);
+    assert_eq!(
+        call(SocketAddr::from(([127, 0, 0, 1], server.gateway.port())), "GET", "/f/f/pid", "", b"").status(),
+        404
+    );
 
     let server = start(&own.to_string());
     let answer = asked(&server, false);

@@ -201,7 +201,8 @@ fn payloads_that_wait_are_bounded_for_each_tenant_and_in_all() {
     assert_eq!((full.status(), full.text().contains("tasks.waiting_bytes")), (429, true), "{full:?}");
     // Callers without a key have less, and headers count.
     let anonymous = |id: &str, headers: &str, body: &str| {
-        let headers = format!("x-fc-invocation-type: Async\r\nx-fc-async-task-id: {id}\r\nx-kip-task-delay: 1h\r\n{headers}");
+        let headers =
+            format!("x-fc-invocation-type: Async\r\nx-fc-async-task-id: {id}\r\nx-kip-task-delay: 1h\r\n{headers}");
         call(bench.server.gateway, "POST", "/f/f/echo", &headers, body.as_bytes())
     };
     assert_eq!(anonymous("k", "", &"x".repeat(8 << 10)).status(), 202);

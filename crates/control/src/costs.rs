@@ -1,0 +1,76 @@
+//! What functions cost by a price book.
+
+use kip_records::cost::{Money, PriceBook, Priced, bill};
+use kip_spec::function::Resources;
+use kip_wire::{Cost, CostReport, FunctionCost, VersionCost};
+
+use crate::control::Control;
+use crate::error::Error;
+
+impl Control {
+    /// What these functions cost, as far back as records are kept.
+    ///
+    /// # Errors
+    /// [`Error::NoFunction`] or [`Error::Store`].
+    pub async fn costs(&self, book: &PriceBook, functions: &[String]) -> Result<CostReport, Error> {
+        let mut all = Vec::with_capacity(functions.len());
+        let mut sum = Priced::default();
+        for name in functions {
+            let (priced, function) = self.cost(book, name).await?;
+            sum.add(&priced);
+            all.push((priced, function));
+        }
+        // The tiers are those of all together; each function has its part of the sum.
+        let (total, total_all_active) = (book.price(sum.units), book.price(sum.units_all_active));
+        let part = |units: Money, of: Money, price: Money| units.over(of).map_or(Money::ZERO, |part| part.by(price));
+        let shown = |priced: &Priced, requests: u64| Cost {
+            active_ms: priced.active_ms,
+            idle_ms: priced.idle_ms,
+            requests,
+            units: priced.units.rounded(2),
+            cost: part(priced.units, sum.units, total).rounded(6),
+            cost_all_active: part(priced.units_all_active, sum.units_all_active, total_all_active).rounded(6),
+        };
+        let functions = all
+            .into_iter()
+            .map(|(priced, (name, since, versions))| FunctionCost {
+                function: name,
+                since,
+                sum: shown(&priced, versions.iter().map(|(_, _, served)| served).sum()),
+                versions: versions
+                    .iter()
+                    .map(|(label, priced, served)| VersionCost { label: label.clone(), cost: shown(priced, *served) })
+                    .collect(),
+                unpriced: priced.unpriced,
+            })
+            .collect();
+        Ok(CostReport {
+            book: book.name.clone(),
+            currency: book.currency.clone(),
+            functions,
+            total: total.rounded(6),
+            total_all_active: total_all_active.rounded(6),
+        })
+    }
+
+    async fn cost(&self, book: &PriceBook, name: &str) -> Result<(Priced, PricedFunction), Error> {
+        let cell = self.require(name)?;
+        let usage = self.usage(name).await?;
+        let (mut sum, mut versions) = (Priced::default(), Vec::with_capacity(usage.versions.len()));
+        for used in usage.versions {
+            // Of a revision that was collected nothing is known but its time.
+            let version = self.shared.version_of(&cell, used.version).await?;
+            let (resources, pauses) = match &version {
+                Some(version) => (version.spec.resources.clone(), version.spec.idle.pause.is_some()),
+                None => (Resources::default(), false),
+            };
+            let priced = bill(book, &resources, pauses, &used);
+            sum.add(&priced);
+            versions.push((used.label, priced, used.served));
+        }
+        Ok((sum, (usage.function, usage.since, versions)))
+    }
+}
+
+/// A function, since when it is counted, and its versions with their labels and requests.
+type PricedFunction = (kip_spec::FunctionName, Option<i64>, Vec<(String, Priced, u64)>);
