@@ -4,7 +4,6 @@ use anyhow::Context as _;
 use kip_records::cost::{Comparison, Demand, Money, PlanError, PlanPrices, PriceBook, Purchase, compare, purchase};
 use kip_spec::{Problem, code};
 use kip_wire::{Cost, CostReport, FunctionCost};
-use serde::Serialize;
 
 use crate::arguments::Connection;
 use crate::arguments::cost::{CostCommand, Costs, PlanArguments};
