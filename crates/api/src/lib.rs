@@ -19,6 +19,7 @@ pub mod openapi;
 mod provision;
 mod requests;
 mod routes;
+mod secrets;
 mod server;
 mod tasks;
 mod unchanged;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use hyper::body::Incoming;
@@ -36,7 +38,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use kip_auth::Keys;
+use kip_auth::{Keys, Secrets};
 use kip_control::Control;
 use kip_events::Events;
 use kip_records::metrics::Metrics;
@@ -58,6 +60,7 @@ use crate::guard::Peer;
 pub struct Api {
     control: Control,
     keys: Keys,
+    secrets: Secrets,
     about: Arc<kip_wire::ServerInfo>,
     metrics: Metrics,
     tasks: Tasks,
@@ -71,6 +74,8 @@ pub struct Api {
     failures: Arc<Failures>,
     /// Connections at once.
     connections: usize,
+    /// Other interfaces on the same listener, each with paths, keys and errors of its own.
+    facades: Vec<Router>,
 }
 
 /// The largest body the API takes: a manifest of the largest size, escaped as JSON.
@@ -84,7 +89,7 @@ impl Api {
     /// An API over a control room. Setting `stop` asks the server to end.
     pub fn new(
         control: Control,
-        keys: Keys,
+        (keys, secrets): (Keys, Secrets),
         about: kip_wire::ServerInfo,
         stop: watch::Sender<bool>,
         metrics: Metrics,
@@ -95,6 +100,7 @@ impl Api {
         Self {
             control,
             keys,
+            secrets,
             about,
             metrics,
             tasks,
@@ -104,6 +110,7 @@ impl Api {
             refusals: Arc::default(),
             failures: Arc::default(),
             connections: CONNECTIONS,
+            facades: Vec::new(),
         }
     }
 
@@ -111,6 +118,13 @@ impl Api {
     #[must_use]
     pub fn with_connections(mut self, most: usize) -> Self {
         self.connections = most.min(CONNECTIONS);
+        self
+    }
+
+    /// Serves another interface, with paths of its own, on this listener.
+    #[must_use]
+    pub fn with_facade(mut self, facade: Router) -> Self {
+        self.facades.push(facade);
         self
     }
 
@@ -160,11 +174,14 @@ impl Api {
             .layer(from_fn_with_state(self.clone(), guard::authenticate));
         let open =
             if self.metrics_open { Router::new().route(routes::METRICS, get(metrics::open)) } else { Router::new() };
-        keyed
+        let facades = self.facades.clone();
+        let own = keyed
             .merge(open)
             .merge(routes::open_router())
             .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
-            .with_state(self)
+            .with_state(self);
+        // Beside ours: neither our keys nor our limits are in front of them.
+        facades.into_iter().fold(own, Router::merge)
     }
 }
 
@@ -180,6 +197,7 @@ async fn connection(router: Router, stream: TcpStream, peer: SocketAddr, mut clo
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(ConnectInfo(peer));
         router.call(request)
     });
     let connection = server.serve_connection(TokioIo::new(stream), service);

@@ -104,4 +104,7 @@ pub struct RestoreReport {
     pub deployed: Vec<FunctionName>,
     /// Not in the backup, and therefore removed.
     pub removed: Vec<FunctionName>,
+    /// Secrets that were sealed with a key that this server does not have: they must be set again.
+    #[serde(default)]
+    pub unreadable_secrets: Vec<String>,
 }
