@@ -103,7 +103,11 @@ pub(crate) async fn deploy(
     // A deployment of nothing would be an empty commit.
     let deployed = match specs.is_empty() {
         true => Vec::new(),
-        false => api.control.deploy_with(specs, text, "kip.yaml", Direction { traffic, held }, author).await?,
+        false => {
+            api.control
+                .deploy_with(specs, text, "kip.yaml", Direction { traffic, held, ..Direction::default() }, author)
+                .await?
+        }
     };
     api.events.jobs_changed();
     let deployed: Vec<DeployedVersion> = deployed.into_iter().map(|one| made(one.function, one.version)).collect();

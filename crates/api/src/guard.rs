@@ -184,7 +184,7 @@ pub(crate) fn tagged<T: Serialize>(rev: Seq, answer: T) -> Response {
 }
 
 /// Changes of one object, which compare its revision if the caller names one.
-pub(crate) const COMPARED: [&str; 12] = [
+pub(crate) const COMPARED: [&str; 14] = [
     "function.deploy",
     "function.remove",
     "function.rollback",
@@ -197,6 +197,8 @@ pub(crate) const COMPARED: [&str; 12] = [
     "key.change",
     "key.rotate",
     "key.remove",
+    "secret.put",
+    "secret.remove",
 ];
 
 /// What one entry of the table asks for.

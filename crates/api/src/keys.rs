@@ -36,8 +36,9 @@ pub(crate) async fn create(
     let role = settings.role.take();
     let role: Role =
         role.ok_or_else(|| invalid("a key needs a role", "give `role`: invoke, operate, deploy or admin"))?.parse()?;
+    let pair = settings.access_key.unwrap_or(false);
     let change = parse(settings)?;
-    let made = api.keys.create(NewKey { name, role, change }, who.author()).await.map_err(key_problem)?;
+    let made = api.keys.create(NewKey { name, role, change, pair }, who.author()).await.map_err(key_problem)?;
     Ok(Json(answer(&api, made)))
 }
 
@@ -50,6 +51,9 @@ pub(crate) async fn change(
     let settings = read(body)?;
     if settings.name.is_some() {
         return Err(invalid("a key keeps its name", "make another key and remove this one").into());
+    }
+    if settings.access_key.is_some() {
+        return Err(invalid("a key stays what it is: a bearer key or an access-key pair", "make another key").into());
     }
     let key = api.keys.change(&name, parse(settings)?, who.author()).await.map_err(key_problem)?;
     let warnings = warnings(&api, &key);
@@ -125,7 +129,8 @@ fn invalid(what: &str, hint: &str) -> Problem {
 }
 
 fn parse(settings: KeySettings) -> Result<KeyChange, Problem> {
-    let KeySettings { name: _, role, functions, rate, burst, concurrency, tenant, expires, disabled } = settings;
+    let KeySettings { name: _, role, functions, rate, burst, concurrency, tenant, expires, disabled, access_key: _ } =
+        settings;
     Ok(KeyChange {
         role: role.map(|role| role.parse()).transpose()?,
         functions: functions

@@ -20,6 +20,7 @@ pub mod openapi;
 mod provision;
 mod requests;
 mod routes;
+mod secrets;
 mod server;
 mod tasks;
 mod unchanged;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use hyper::body::Incoming;
@@ -37,7 +39,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use kip_auth::Keys;
+use kip_auth::{Keys, Secrets};
 use kip_control::Control;
 use kip_events::Events;
 use kip_host::connections::Connections;
@@ -62,6 +64,7 @@ use crate::guard::Peer;
 pub struct Api {
     control: Control,
     keys: Keys,
+    secrets: Secrets,
     about: Arc<kip_wire::ServerInfo>,
     metrics: Metrics,
     tasks: Tasks,
@@ -79,6 +82,8 @@ pub struct Api {
     peers: Peers,
     /// What time costs.
     prices: Arc<PriceBook>,
+    /// Other interfaces on the same listener, each with paths, keys and errors of its own.
+    facades: Vec<Router>,
 }
 
 /// The largest body the API takes: a manifest of the largest size, escaped as JSON.
@@ -92,7 +97,7 @@ impl Api {
     /// An API over a control room. Setting `stop` asks the server to end.
     pub fn new(
         control: Control,
-        keys: Keys,
+        (keys, secrets): (Keys, Secrets),
         about: kip_wire::ServerInfo,
         stop: watch::Sender<bool>,
         metrics: Metrics,
@@ -103,6 +108,7 @@ impl Api {
         Self {
             control,
             keys,
+            secrets,
             about,
             metrics,
             tasks,
@@ -114,6 +120,7 @@ impl Api {
             connections: CONNECTIONS,
             peers: Peers::everybody(),
             prices: Arc::new(PriceBook::function_compute()),
+            facades: Vec::new(),
         }
     }
 
@@ -135,6 +142,13 @@ impl Api {
     #[must_use]
     pub fn with_prices(mut self, prices: PriceBook) -> Self {
         self.prices = Arc::new(prices);
+        self
+    }
+
+    /// Serves another interface, with paths of its own, on this listener.
+    #[must_use]
+    pub fn with_facade(mut self, facade: Router) -> Self {
+        self.facades.push(facade);
         self
     }
 
@@ -188,11 +202,14 @@ impl Api {
             .layer(from_fn_with_state(self.clone(), guard::authenticate));
         let open =
             if self.metrics_open { Router::new().route(routes::METRICS, get(metrics::open)) } else { Router::new() };
-        keyed
+        let facades = self.facades.clone();
+        let own = keyed
             .merge(open)
             .merge(routes::open_router())
             .layer(axum::extract::DefaultBodyLimit::max(LARGEST_BODY))
-            .with_state(self)
+            .with_state(self);
+        // Beside ours: neither our keys nor our limits are in front of them.
+        facades.into_iter().fold(own, Router::merge)
     }
 }
 
@@ -208,6 +225,7 @@ async fn connection(router: Router, stream: TcpStream, peer: SocketAddr, mut clo
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(ConnectInfo(peer));
         router.call(request)
     });
     let connection = server.serve_connection(TokioIo::new(stream), service);

@@ -13,14 +13,14 @@ use kip_tasks::{Bulk, Summary};
 use kip_wire::{
     AliasInfo, AliasSettings, CostReport, DeploymentPlan, FunctionInfo, FunctionUsage, InstanceInfo, JobInfo, KeyInfo,
     Publication, Published, Recommendation, RestoreReport, RevisionEvidence, RevisionInfo, Role, Rollback,
-    RollbackResult, TaskEvent, TaskInfo, VersionDiff, VersionInfo,
+    RollbackResult, SecretInfo, SecretValue, TaskEvent, TaskInfo, VersionDiff, VersionInfo,
 };
 
 use crate::guard::{RouteAccess, guard};
 use crate::openapi::{Doc, says};
 use crate::{
-    Api, audit, backup, costs, functions, jobs, keys, logs, metrics, openapi, provision, requests, server, tasks,
-    versions,
+    Api, audit, backup, costs, functions, jobs, keys, logs, metrics, openapi, provision, requests, secrets, server,
+    tasks, versions,
 };
 
 /// An object whose fields are described elsewhere.
@@ -545,6 +545,29 @@ pub(crate) fn table() -> Vec<Entry> {
             says("Removes a key").gives::<Fields>(),
         ),
         shows(
+            "/api/v1/secrets",
+            Admin,
+            secrets::list,
+            says("All secrets, by name, without their values").gives::<Vec<SecretInfo>>(),
+        ),
+        shows(SECRET, Admin, secrets::show, says("A secret, without its value").gives::<SecretInfo>().tagged()),
+        changes(
+            put(),
+            SECRET,
+            Admin,
+            "secret.put",
+            secrets::set,
+            says("Sets the value of a secret").takes::<SecretValue>().gives::<SecretInfo>(),
+        ),
+        changes(
+            delete(),
+            SECRET,
+            Admin,
+            "secret.remove",
+            secrets::remove,
+            says("Removes a secret").gives::<SecretInfo>(),
+        ),
+        shows(
             "/api/v1/audit",
             Admin,
             audit::audit,
@@ -612,6 +635,8 @@ const VERSIONS: &str = "/api/v1/functions/{name}/versions";
 const VERSION: &str = "/api/v1/functions/{name}/versions/{version}";
 /// An alias of a function.
 const ALIAS: &str = "/api/v1/functions/{name}/aliases/{alias}";
+/// A secret.
+const SECRET: &str = "/api/v1/secrets/{name}";
 /// Paths about one function.
 const OF_FUNCTION: &str = "/api/v1/functions/{name}";
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use kip_auth::{Author, KeyChange, Keys, NewKey, credential};
+use kip_auth::{Author, Keys, NewKey, Seal, credential};
 use kip_host::clock::monotonic_micros;
 use kip_store::{Changes, SqliteControl};
 use kip_wire::Role;
@@ -17,13 +17,13 @@ const CHECKS: u64 = 1_000_000;
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let data = tempfile::tempdir()?;
     let store = SqliteControl::open(&data.path().join("control.db"))?;
-    let (keys, secret) = Keys::open(Changes::of_file(Arc::new(store)), data.path()).await?;
+    let (keys, secret) = Keys::open(Changes::of_file(Arc::new(store)), data.path(), Seal::open(data.path())?).await?;
     let mut headers = HeaderMap::new();
     headers.insert("authorization", format!("Bearer {secret}").parse()?);
     for count in [1, 500] {
         for number in keys.list().len()..count {
             let name = format!("k{number}");
-            keys.create(NewKey { name, role: Role::Invoke, change: KeyChange::default() }, Author::default()).await?;
+            keys.create(NewKey::bearer(name, Role::Invoke), Author::default()).await?;
         }
         let begun = monotonic_micros();
         let good = (0..CHECKS).filter(|_| keys.check(credential(&headers)).is_ok()).count();

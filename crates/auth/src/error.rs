@@ -18,6 +18,29 @@ pub enum Error {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// The key that seals secrets cannot be used.
+    #[error("the key in {} cannot seal secrets: {detail}", path.display())]
+    SealKey {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A value could not be sealed.
+    #[error("the value cannot be sealed")]
+    Unsealable,
+    /// There is no such secret.
+    #[error("there is no secret `{name}`")]
+    SecretNotFound {
+        /// The name asked for.
+        name: String,
+    },
+    /// A secret cannot be so.
+    #[error("{what}")]
+    SecretInvalid {
+        /// What is wrong.
+        what: String,
+    },
     /// There is no such key.
     #[error("there is no key `{name}`")]
     NotFound {
@@ -54,6 +77,15 @@ impl From<Error> for Problem {
                 .hint("read the key again and decide anew; without If-Match the last change wins"),
             Error::Store(source) => Self::new(code::STORE_FAILED, text).cause(source.to_string()),
             Error::File { source, .. } => Self::new(code::DATA_DIRECTORY_UNUSABLE, text).cause(source.to_string()),
+            Error::SealKey { .. } => Self::new(code::SEAL_KEY_UNUSABLE, text).hint(
+                "KIPWAKE_SEAL_KEY_FILE names a file of 32 bytes or 64 hexadecimal digits with mode 600; without it the server uses seal.key of the data directory",
+            ),
+            Error::Unsealable => Self::new(code::SECRET_INVALID, text).hint("set a shorter value"),
+            Error::SecretNotFound { .. } => {
+                Self::new(code::SECRET_NOT_FOUND, text).hint("`kip secret ls` lists the secrets there are")
+            }
+            Error::SecretInvalid { .. } => Self::new(code::SECRET_INVALID, text)
+                .hint("kip secret set NAME reads the value from standard input, or from a file with --from-file"),
             Error::NotFound { .. } => {
                 Self::new(code::KEY_NOT_FOUND, text).hint("`kip key ls` lists the keys there are")
             }

@@ -117,6 +117,7 @@ impl Key {
             last_use: Some(self.live.used.load(Ordering::Relaxed)).filter(|at| *at > 0),
             rotated: stored.rotated,
             previous_until: stored.previous.map(|(_, until)| until).filter(|until| *until > now),
+            access_key_id: stored.pair.as_ref().map(|pair| pair.id.clone()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who may call, and what. Bearer keys are 256 random bits; only their SHA-256 is kept, which is enough for secrets that
+//! Who may call, and what, and the secrets of functions. Bearer keys are 256 random bits; only their SHA-256 is kept, which is enough for secrets that
 //! cannot be guessed. The first start makes an administrator key in a file that only its owner can read.
 //!
 //! Checking a key is one lookup in memory: this room touches a disk when keys change, and once a minute to keep when they
@@ -9,6 +9,8 @@ mod audit;
 mod error;
 mod key;
 mod manage;
+mod seal;
+mod secrets;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use kip_host::clock::wall_millis;
+use kip_spec::named_secret::SecretText;
 use kip_spec::{Problem, code};
 use kip_store::{Changes, StoredKey};
 use kip_wire::{KeyInfo, Role};
@@ -30,6 +33,8 @@ pub use error::Error;
 pub use key::{DEFAULT_TENANT, Key};
 pub use kip_store::{AuditFilter, AuditRecord, Author};
 pub use manage::{IssuedKey, KeyChange, NewKey};
+pub use seal::{SEAL_KEY, Seal, seal_key_file};
+pub use secrets::Secrets;
 
 /// What a key begins with, so that one in a log or a repository is recognised.
 const PREFIX: &str = "kw_";
@@ -51,6 +56,7 @@ struct Shared {
     /// The one way to the store: a change and the table are one unit.
     changes: Changes,
     data: PathBuf,
+    seal: Seal,
     table: RwLock<Table>,
 }
 
@@ -59,6 +65,8 @@ struct Table {
     /// By the hash of a secret; a time is when this secret, which was replaced, ends.
     by_hash: HashMap<[u8; 32], (Arc<Key>, Option<i64>)>,
     by_name: BTreeMap<String, Arc<Key>>,
+    /// Access-key pairs, by their access-key id.
+    by_access_id: HashMap<String, Arc<Key>>,
 }
 
 impl Table {
@@ -68,12 +76,16 @@ impl Table {
             self.by_hash.insert(previous, (key.clone(), Some(until)));
         }
         self.by_hash.insert(key.stored.hash, (key.clone(), None));
+        if let Some(pair) = &key.stored.pair {
+            self.by_access_id.insert(pair.id.clone(), key.clone());
+        }
         self.by_name.insert(key.stored.name.clone(), key);
     }
 
     /// Takes a key out, by its number.
     fn remove(&mut self, id: u64) -> Option<Arc<Key>> {
         self.by_hash.retain(|_, (key, _)| key.id() != id);
+        self.by_access_id.retain(|_, key| key.id() != id);
         let name = self.by_name.iter().find(|(_, key)| key.id() == id).map(|(name, _)| name.clone())?;
         self.by_name.remove(&name)
     }
@@ -119,8 +131,8 @@ impl Keys {
     ///
     /// # Errors
     /// When the store or the file fails.
-    pub async fn open(changes: Changes, data: &Path) -> Result<(Self, String), Error> {
-        let shared = Shared { changes, data: data.to_owned(), table: RwLock::default() };
+    pub async fn open(changes: Changes, data: &Path, seal: Seal) -> Result<(Self, String), Error> {
+        let shared = Shared { changes, data: data.to_owned(), seal, table: RwLock::default() };
         let keys = Self { shared: Arc::new(shared) };
         keys.reload().await?;
         let path = administrator_file(data);
@@ -137,8 +149,7 @@ impl Keys {
             _ => format!("{ADMINISTRATOR}-{number}"),
         };
         let name = (1..).map(numbered).find(|name| keys.find(name).is_err()).unwrap_or_default();
-        let made =
-            keys.create(NewKey { name, role: Role::Admin, change: KeyChange::default() }, Author::default()).await?;
+        let made = keys.create(NewKey::bearer(name, Role::Admin), Author::default()).await?;
         kip_host::directory::write_whole(&path, format!("{}\n", made.secret).as_bytes())
             .map_err(|source| Error::File { path, source })?;
         Ok((keys, made.secret))
@@ -186,6 +197,26 @@ impl Keys {
         }
         key.touch(now);
         Ok(key)
+    }
+
+    /// The key of an access-key pair and its secret, for checking a signature. Whether it is taken now is not looked at: only who
+    /// knows the secret learns that.
+    pub fn pair(&self, access_id: &str) -> Option<(Arc<Key>, SecretText)> {
+        let key = self.shared.table.read().by_access_id.get(access_id).cloned()?;
+        let pair = key.stored.pair.as_ref()?;
+        let secret = self.shared.seal.reveal(&manage::sealed_as(&pair.id), &pair.sealed)?;
+        Some((key, secret))
+    }
+
+    /// Notes that a key was used that was found by its access-key id.
+    ///
+    /// # Errors
+    /// A problem with code KW-7010 or KW-7011 if it is not taken now.
+    pub fn use_pair(&self, key: &Key) -> Result<(), Problem> {
+        let now = wall_millis();
+        key.usable(now)?;
+        key.touch(now);
+        Ok(())
     }
 
     /// All keys as people see them, by name.

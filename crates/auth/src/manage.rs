@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use kip_host::clock::wall_millis;
+use kip_spec::named_secret::SecretText;
 use kip_spec::{FunctionName, Millis, Rate};
-use kip_store::{Author, Change, CommitTurn, Effect, Object, StoredKey};
+use kip_store::{AccessPair, Author, Change, CommitTurn, Effect, Object, StoredKey};
 use kip_wire::{KeyInfo, Role};
 
 use crate::key::{DEFAULT_TENANT, Key};
@@ -19,7 +20,24 @@ pub struct NewKey {
     pub role: Role,
     /// Everything else of it.
     pub change: KeyChange,
+    /// It is an access-key pair: callers sign with its secret in place of sending it.
+    pub pair: bool,
 }
+
+impl NewKey {
+    /// A bearer key without limits.
+    pub fn bearer(name: String, role: Role) -> Self {
+        Self { name, role, change: KeyChange::default(), pair: false }
+    }
+}
+
+/// What the secret of a pair is sealed as.
+pub(crate) fn sealed_as(access_id: &str) -> String {
+    format!("pair/{access_id}")
+}
+
+/// What access-key ids begin with.
+const ACCESS_ID: &str = "KWAK";
 
 /// What is to be different of a key; what is `None` stays. An inner `None` takes a limit away.
 #[derive(Debug, Clone, Default)]
@@ -68,6 +86,10 @@ impl Keys {
             let secret = generate();
             let now = wall_millis();
             let mut stored = StoredKey::new(&new.name, hash(&secret), now, new.role.name(), DEFAULT_TENANT);
+            if new.pair {
+                let id = format!("{ACCESS_ID}{:020X}", kip_host::random::bits() >> 48);
+                keys.make_pair(&mut stored, id, &secret)?;
+            }
             apply(&mut stored, &new.change);
             check(&stored, new.role, &new.change, now)?;
             keys.put(&turn, stored, &author).await?;
@@ -108,6 +130,18 @@ impl Keys {
             let secret = generate();
             let until = now.saturating_add(i64::try_from(overlap.0).unwrap_or(i64::MAX));
             let mut stored = key.stored.clone();
+            if let Some(pair) = stored.pair.take() {
+                if overlap > Millis(0) {
+                    return Err(Error::Invalid {
+                        what: format!("`{name}` is an access-key pair, whose earlier secret cannot be taken too"),
+                        hint: "rotate it without an overlap, or make another pair: kip key create NAME --access-key",
+                    });
+                }
+                keys.make_pair(&mut stored, pair.id, &secret)?;
+                stored.rotated = Some(now);
+                keys.put(&turn, stored, &author).await?;
+                return Ok(IssuedKey { info: keys.show(&name)?, secret, file: None });
+            }
             let earlier = std::mem::replace(&mut stored.hash, hash(&secret));
             stored.previous = (until > now).then_some((earlier, until));
             stored.rotated = Some(now);
@@ -139,6 +173,14 @@ impl Keys {
             Ok(())
         });
         unit.await
+    }
+
+    /// Makes an access-key pair of a key: its secret is sealed, and no bearer token is its hash's.
+    fn make_pair(&self, stored: &mut StoredKey, id: String, secret: &str) -> Result<(), Error> {
+        let sealed = self.shared.seal.seal(&sealed_as(&id), &SecretText::new(secret.to_owned()))?;
+        kip_host::random::fill(&mut stored.hash);
+        stored.pair = Some(AccessPair { id, sealed });
+        Ok(())
     }
 
     /// Stores a key, then holds it: from the value, so that no failed reading leaves an old secret in force.

@@ -12,11 +12,11 @@ mod leaving;
 
 async fn open(data: &Path) -> (Keys, String) {
     let store = SqliteControl::open(&data.join("control.db")).unwrap();
-    Keys::open(Changes::of_file(Arc::new(store)), data).await.unwrap()
+    Keys::open(Changes::of_file(Arc::new(store)), data, Seal::open(data).unwrap()).await.unwrap()
 }
 
 fn new(name: &str, role: Role) -> NewKey {
-    NewKey { name: name.to_owned(), role, change: KeyChange::default() }
+    NewKey::bearer(name.to_owned(), role)
 }
 
 fn author() -> Author {
@@ -211,7 +211,8 @@ async fn what_cannot_be_is_refused_by_name() {
         ("x", Role::Invoke, KeyChange { expires: Some(Some(wall_millis())), ..all.clone() }),
     ];
     for (name, role, change) in wrong {
-        let refused = keys.create(NewKey { name: name.to_owned(), role, change: change.clone() }, author()).await;
+        let refused =
+            keys.create(NewKey { change: change.clone(), ..NewKey::bearer(name.to_owned(), role) }, author()).await;
         assert_eq!(code_of(refused), code::KEY_INVALID, "{name} {change:?}");
     }
     assert_eq!(keys.list().len(), 1);

@@ -10,10 +10,11 @@ use kip_fleet::{
     Backlog, Call, Change, Class, CoreHost, CoreNumber, Effect, Event, FoundState, FunctionCore, Inventory, Now, Place,
     ProbeFailure, Qualifier, Reason, Recovery, Refusal, StartFailure, StartKind, State, Ticket,
 };
+use kip_spec::function::HttpTrigger;
 use kip_spec::scaling::Fc;
 use kip_spec::{FunctionName, InstanceId, QualifierName, VersionId};
 use kip_wire::VersionStatus;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::oneshot;
 
 use crate::Version;
@@ -79,6 +80,8 @@ pub struct Cell {
     offered: AtomicU32,
     /// Places whose work goes on when the server ends.
     pub(crate) outliving: AtomicU32,
+    /// What an HTTP trigger of a facade says in the place of the declaration.
+    pub(crate) http: RwLock<Option<Arc<HttpTrigger>>>,
     inner: Mutex<Inner>,
 }
 
@@ -171,6 +174,7 @@ impl Cell {
             tally: Tally::default(),
             offered: AtomicU32::new(0),
             outliving: AtomicU32::new(0),
+            http: RwLock::default(),
             inner: Mutex::new(inner),
         }
     }

@@ -10,10 +10,12 @@ use kip_engine::{BodyEvent, Measure};
 use kip_fleet::{Event, Placer};
 use kip_host::tasks::Supervisor;
 use kip_spec::function::FunctionSpec;
+use kip_spec::named_secret::SecretName;
 use kip_spec::qualifier::host_label;
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use kip_store::{
-    Author, Change, Effect, IfMatch, Object, Proposal, RecordStore, Seq, StoredRevision, TrafficShare, VersionSource,
+    Author, Change, Effect, IfMatch, Object, Proposal, RecordStore, RevisionExtra, Seq, StoredRevision, TrafficShare,
+    VersionSource,
 };
 use kip_wire::{FunctionInfo, HostInfo, InstanceInfo, ServerEvent};
 use parking_lot::{Mutex, RwLock};
@@ -47,6 +49,8 @@ pub struct Direction {
     pub traffic: BTreeMap<FunctionName, Vec<TrafficShare>>,
     /// They go where they went: the new revisions do not serve.
     pub held: bool,
+    /// What a facade keeps of the new revisions.
+    pub extra: BTreeMap<FunctionName, RevisionExtra>,
 }
 
 /// Places for tasks that may be on their way.
@@ -185,7 +189,7 @@ impl Control {
         specs: Vec<FunctionSpec>,
         document: String,
         facade: &'static str,
-        Direction { traffic, held }: Direction,
+        Direction { traffic, held, extra }: Direction,
         author: Author,
     ) -> Result<Vec<DeployResult>, Error> {
         let control = self.clone();
@@ -210,7 +214,7 @@ impl Control {
                 .filter_map(|spec| control.cell(spec.name.as_str()))
                 .flat_map(|cell| cell.living_versions());
             let keep = keep.collect();
-            let change = Change::Deploy { specs, document, facade, traffic: traffic.clone(), held, keep };
+            let change = Change::Deploy { specs, document, facade, traffic: traffic.clone(), held, keep, extra };
             let committed = turn.commit(Proposal { by: author.by, change, if_match }).await?;
             let Effect::Deployed(revisions) = committed.effect else { return Ok(Vec::new()) };
             if held {
@@ -392,6 +396,16 @@ impl Control {
     /// Something about the stores that an operator has to look at.
     pub fn report(&self, what: String) {
         self.shared.disk.report(what);
+    }
+
+    /// The secrets that the serving versions of functions name.
+    pub fn secret_uses(&self) -> Vec<(FunctionName, SecretName)> {
+        let of = |cell: Arc<Cell>| {
+            let serving = cell.serving();
+            let secrets: Vec<SecretName> = serving.spec.secrets.values().cloned().collect();
+            secrets.into_iter().map(move |secret| (cell.name().clone(), secret))
+        };
+        self.sorted().into_iter().flat_map(of).collect()
     }
 
     /// Places for tasks, as they are offered. They are given to the first who asks.

@@ -1,5 +1,6 @@
 //! Effects carried out: on the engine, the router, the timers, the store and the decision log.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use kip_fleet::{
     Change, Effect, Event, FunctionCore, Operate, OperationNumber, OperationOutcome, Place, ProgramExit, StartFailure,
     State,
 };
-use kip_spec::function::Lifecycle;
+use kip_spec::function::{FunctionSpec, Lifecycle};
+use kip_spec::named_secret::{SecretName, SecretText};
 use kip_spec::scaling::Scaling;
 use kip_spec::{Bytes, FunctionName, InstanceId, Millis, VersionId, code};
 use kip_store::{DecisionRecord, Proposal, Record};
@@ -154,8 +156,10 @@ impl Shared {
             Operate::Start { place } => {
                 let devices = devices::of_place(&self.options.inventory, place);
                 let order = version.order(instance, &self.options.kip, &self.options.results, devices);
-                let order = Order { memo: self.memo(cell, instance), ..order };
-                let started = body.start(order).await;
+                let started = match self.revealed(&version.spec) {
+                    Ok(secrets) => body.start(Order { memo: self.memo(cell, instance), secrets, ..order }).await,
+                    Err(error) => Err(error),
+                };
                 let (early, wanted) = {
                     let mut inner = cell.lock();
                     inner.starting.retain(|starting| *starting != instance);
@@ -242,6 +246,20 @@ impl Shared {
             // The core's deadline for the operation brings the next try.
             Err(error) => tracing::error!(%instance, error = %Chain(&error), "an instance is still there"),
         }
+    }
+
+    /// The values of the secrets that an instance gets. They exist from here to its start only.
+    fn revealed(&self, spec: &FunctionSpec) -> Result<BTreeMap<String, SecretText>, StartError> {
+        let reveal = |(variable, name): (&String, &SecretName)| {
+            let value = self.options.secrets.reveal(name);
+            let value = value.map_err(|problem| StartError {
+                problem: StartProblem::SecretMissing,
+                detail: format!("secret `{name}` for the variable {variable}: {problem} (kip secret set {name})"),
+                last_lines: Vec::new(),
+            })?;
+            Ok((variable.clone(), value))
+        };
+        spec.secrets.iter().map(reveal).collect()
     }
 
     async fn initialize_failed(
@@ -348,6 +366,7 @@ pub(crate) fn failure_of(error: &StartError) -> StartFailure {
         StartProblem::CommandNotFound => StartFailure::CommandNotFound,
         StartProblem::CommandNotExecutable => StartFailure::CommandNotExecutable,
         StartProblem::WorkingDirectory => StartFailure::WorkingDirectory,
+        StartProblem::SecretMissing => StartFailure::SecretMissing,
         StartProblem::SpawnFailed => StartFailure::SpawnFailed,
         StartProblem::Exited { code, signal } => StartFailure::Exited(ProgramExit { code, signal }),
         StartProblem::OutOfMemory { limit } => StartFailure::OutOfMemory { limit },

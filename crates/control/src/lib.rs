@@ -17,6 +17,7 @@ mod devices;
 mod disk;
 mod error;
 mod execute;
+mod facade;
 mod figures;
 mod fits;
 mod info;

@@ -1,6 +1,7 @@
 //! What the control room is opened with, besides its stores.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use kip_fleet::Inventory;
 use kip_host::tasks::Supervisor;
@@ -8,6 +9,7 @@ use kip_records::TraceOptions;
 use kip_records::access_log::AccessLogOptions;
 use kip_records::metrics::Metrics;
 use kip_spec::InstanceId;
+use kip_spec::named_secret::SecretSource;
 use kip_store::Retention;
 
 use crate::disk::DiskOptions;
@@ -37,6 +39,8 @@ pub struct Options {
     pub traces: Option<TraceOptions>,
     /// Where requests are counted: the evidence about revisions comes from it.
     pub metrics: Metrics,
+    /// What knows the values of secrets.
+    pub secrets: Arc<dyn SecretSource>,
     /// Ends the server when a task that it cannot do without has ended.
     pub supervisor: Supervisor,
 }

@@ -1,5 +1,6 @@
 //! A version as the shell holds it: the declaration, and what the brain and the engine need of it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -127,6 +128,7 @@ impl Version {
             directory: spec.program.working_directory(),
             owns_directory: spec.owns_directory,
             env,
+            secrets: BTreeMap::new(),
             reads,
             writes,
             memory: spec.resources.memory,

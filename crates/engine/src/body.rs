@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kip_host::endpoint::Endpoint;
 use kip_spec::function::{Hook, ReadyProbe, Stop};
+use kip_spec::named_secret::SecretText;
 use kip_spec::{Bytes, FunctionName, InstanceId, MilliCpu, Millis, VersionId};
 use tokio::sync::watch;
 
@@ -40,6 +41,8 @@ pub struct Order {
     pub writes: Option<PathBuf>,
     /// Variables on top of the contract's.
     pub env: BTreeMap<String, String>,
+    /// Variables whose values are secrets.
+    pub secrets: BTreeMap<String, SecretText>,
     /// Declared memory: a limit, and told to the program.
     pub memory: Option<Bytes>,
     /// Declared share of CPU: a limit.
@@ -155,6 +158,8 @@ pub enum StartProblem {
     CommandNotExecutable,
     /// No such folder.
     WorkingDirectory,
+    /// A secret that it needs cannot be read.
+    SecretMissing,
     /// The system refused otherwise.
     SpawnFailed,
     /// It ended first.

@@ -26,6 +26,8 @@ pub enum StartFailure {
     CommandNotExecutable,
     /// The folder to start in is not there.
     WorkingDirectory,
+    /// A secret that it needs cannot be read.
+    SecretMissing,
     /// The operating system refused otherwise.
     SpawnFailed,
     /// It ended first.
@@ -284,6 +286,7 @@ impl StartFailure {
             Self::CommandNotFound => code::COMMAND_NOT_FOUND,
             Self::CommandNotExecutable => code::COMMAND_NOT_EXECUTABLE,
             Self::WorkingDirectory => code::WORKING_DIRECTORY,
+            Self::SecretMissing => code::SECRET_MISSING,
             Self::SpawnFailed => code::SPAWN_FAILED,
             Self::Exited(_) => code::EXITED_BEFORE_READY,
             Self::ExitedSoon(_) => code::CRASH_LOOP,
@@ -313,6 +316,7 @@ impl fmt::Display for StartFailure {
             Self::CommandNotFound => f.write_str("the command does not exist"),
             Self::CommandNotExecutable => f.write_str("the command cannot be executed"),
             Self::WorkingDirectory => f.write_str("the working directory does not exist"),
+            Self::SecretMissing => f.write_str("a secret that the instance needs cannot be read"),
             Self::SpawnFailed => f.write_str("the operating system refused to start the program"),
             Self::Exited(exit) => write!(f, "the program ended before it was ready, with {exit}"),
             Self::ExitedSoon(exit) => write!(f, "the program ended soon after it was ready, with {exit}"),

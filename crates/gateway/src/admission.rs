@@ -338,7 +338,8 @@ impl RequestHandler {
     ) -> Result<Call, Box<Answer>> {
         let Place { cell, qualifier, target, prefix, read } = place;
         let version = cell.serving();
-        let http = &version.spec.http;
+        let trigger = cell.http_trigger();
+        let http = trigger.as_deref().unwrap_or(&version.spec.http);
         let refuse = |problem: Problem| Box::new(kip_relay::problem(problem, id));
         let needs_key = inbound.keyed || http.auth == HttpAuth::Key;
         // An open function without a declaration answers preflights itself, as it always did.
@@ -477,7 +478,7 @@ impl RequestHandler {
 }
 
 fn needs_key(cell: &Cell) -> bool {
-    cell.serving().spec.http.auth == HttpAuth::Key
+    cell.http_auth() == HttpAuth::Key
 }
 
 /// The caller's id if it is fit for logs, else one of ours.

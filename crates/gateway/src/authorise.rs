@@ -142,7 +142,7 @@ impl Visibility {
     pub(crate) fn sees(&self, cell: &Cell) -> bool {
         match &self.0 {
             Some(key) => key.sees(cell.name().as_str()),
-            None => cell.serving().spec.http.auth == HttpAuth::Anonymous,
+            None => cell.http_auth() == HttpAuth::Anonymous,
         }
     }
 }

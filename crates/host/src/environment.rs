@@ -18,6 +18,8 @@ pub const ONNXRUNTIME: &str = "KIPWAKE_ONNXRUNTIME";
 pub const CUDA_LIBRARY: &str = "KIPWAKE_CUDA_LIBRARY";
 /// Path of the NVML library, in place of `libnvidia-ml.so.1`; read by the GPU helper.
 pub const NVML_LIBRARY: &str = "KIPWAKE_NVML_LIBRARY";
+/// Path of the key that seals secrets, in place of the data directory's own.
+pub const SEAL_KEY_FILE: &str = "KIPWAKE_SEAL_KEY_FILE";
 /// The time that a server believes it is when it starts, such as `2024-07-01T07:59:55Z`: for trying schedules.
 pub const CLOCK: &str = "KIPWAKE_CLOCK";
 /// Where a server under test kills itself; read only by builds with the feature `failpoints`.
@@ -34,6 +36,7 @@ pub const OWN: &[&str] = &[
     ONNXRUNTIME,
     CUDA_LIBRARY,
     NVML_LIBRARY,
+    SEAL_KEY_FILE,
     CLOCK,
     FAIL_POINT,
     "KIPWAKE_INSTANCE",

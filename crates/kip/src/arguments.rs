@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::help::{command, parse};
-pub(crate) use self::keys::{Audit, Key, Settings};
+pub(crate) use self::keys::{Audit, Key, Secret, Settings};
 pub(crate) use self::provision::{Advise, FunctionArgument, Provision, ProvisionPut, json_or_file};
 pub(crate) use self::scaler::{History, Lines, Scaler};
 pub(crate) use self::simulate::Simulate;
@@ -136,6 +136,9 @@ pub(crate) enum Command {
     /// Manage keys of callers and operators.
     #[command(subcommand, alias = "keys")]
     Key(Key),
+    /// Manage secrets: values that instances get in their environment.
+    #[command(subcommand, alias = "secrets")]
+    Secret(Secret),
     /// List changes that were made through the API, and by which key.
     Audit(Audit),
     /// List devices, and qualify them for freezing.

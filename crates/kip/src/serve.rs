@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kip_api::Api;
-use kip_auth::Keys;
+use kip_auth::{Keys, Seal, Secrets};
 use kip_control::{Bodies, Control};
 use kip_engine::{Body, ProcessBody};
 use kip_events::Events;
+use kip_fc::Fc;
 use kip_gateway::Gateway;
 use kip_host::directory::DataDirectory;
 use kip_host::disk::Pressure;
@@ -135,7 +136,13 @@ pub(crate) async fn serve(
     let Stores { control: store, records, tasks } = crate::disk::open(data, &disk).map_err(store_problem)?;
     let identity = store.begin_boot().await.map_err(store_problem)?;
     let changes = Changes::of_file(store);
-    let (keys, key) = Keys::open(changes.clone(), data).await.map_err(keys_problem)?;
+    let seal = Seal::open(data).map_err(keys_problem)?;
+    let (keys, key) = Keys::open(changes.clone(), data, seal.clone()).await.map_err(keys_problem)?;
+    let secrets = Secrets::open(changes.clone(), seal).await.map_err(keys_problem)?;
+    let unreadable = secrets.unreadable();
+    if !unreadable.is_empty() {
+        tracing::warn!(secrets = unreadable.join(", "), "sealed with another key than this server has: set them again");
+    }
 
     let (report, events) = mpsc::channel(ENDS);
     let body = Arc::new(
@@ -163,6 +170,7 @@ pub(crate) async fn serve(
         access_log: config.access_log.clone(),
         traces: config.traces.clone(),
         metrics: metrics.clone(),
+        secrets: Arc::new(secrets.clone()),
         supervisor: supervisor.clone(),
     };
     let files = kip_control::Files { records: records.clone(), tasks: tasks.clone() };
@@ -196,6 +204,8 @@ pub(crate) async fn serve(
         supervisor: supervisor.clone(),
     };
     let gateway = Gateway::start(options, &control, &keys)?;
+    let options = kip_fc::Options { code: data.join("code"), gateway: gateway.address(), metrics: metrics.clone() };
+    let fc = Fc::open(control.clone(), keys.clone(), tasks.clone(), options).await?;
     let api_listener = listeners.api;
     let pause_method = capabilities.pause_method();
     let about = ServerInfo {
@@ -223,7 +233,8 @@ pub(crate) async fn serve(
     let uses = keys.clone();
     let noting = kip_host::tasks::spawn("key uses", async move { note_uses(&uses).await });
     tasks.reached_at(ready.api.clone());
-    let api = Api::new(control.clone(), keys.clone(), about, stop, metrics, tasks.clone(), events)
+    let api = Api::new(control.clone(), (keys.clone(), secrets), about, stop, metrics, tasks.clone(), events)
+        .with_facade(fc.router())
         .with_open_metrics(config.metrics.open)
         .with_connections(usize::try_from(open_files / API_PART).unwrap_or(usize::MAX))
         .with_peers(listeners.peers)

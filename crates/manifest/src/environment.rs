@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kip_spec::named_secret::{SecretName, SecretNameError};
 use kip_spec::reference::{self, Piece};
 use kip_spec::{Problem, code};
 
@@ -15,11 +16,27 @@ use crate::value::{refuse, wrong_type};
 /// Bytes of one variable: Linux takes no longer string in an environment (131,072 with name, `=` and the end).
 const LONGEST: usize = 131_000;
 
-pub(crate) fn read(function: &Section<'_>, report: &mut Report<'_>) -> BTreeMap<String, String> {
+/// What a function adds to the environment of its instances.
+#[derive(Debug, Default)]
+pub(crate) struct Variables {
+    pub(crate) env: BTreeMap<String, String>,
+    /// Variables whose values are secrets, by the name of the secret.
+    pub(crate) secrets: BTreeMap<String, SecretName>,
+}
+
+pub(crate) fn read(function: &Section<'_>, report: &mut Report<'_>) -> Variables {
     let mut variables = files(function, report);
+    let mut secrets = BTreeMap::new();
     let entries = function.entries("env", report);
     let declared: Vec<&str> = entries.iter().map(|field| field.key).collect();
     for field in &entries {
+        if let Kind::Map(_) = &field.node.kind {
+            if let Some(secret) = secret(field, report) {
+                variables.remove(field.key);
+                secrets.insert(field.key.to_owned(), secret);
+            }
+            continue;
+        }
         let Some(written) = variable(field, report) else { continue };
         // References to other variables of the function are resolved when an instance starts.
         let later = |name: &str| {
@@ -35,7 +52,7 @@ pub(crate) fn read(function: &Section<'_>, report: &mut Report<'_>) -> BTreeMap<
             variables.insert(field.key.to_owned(), value);
         }
     }
-    variables
+    Variables { env: variables, secrets }
 }
 
 /// A value with what it takes from the deployer's environment. In `defaults` nothing is taken yet: each function does that.
@@ -111,7 +128,23 @@ fn files(function: &Section<'_>, report: &mut Report<'_>) -> BTreeMap<String, St
     variables
 }
 
-fn variable(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
+/// The secret that a variable takes its value from: `{secret: NAME}`.
+fn secret(field: &Field<'_>, report: &mut Report<'_>) -> Option<SecretName> {
+    checked_name(field, report)?;
+    let Kind::Map(pairs) = &field.node.kind else { return None };
+    let name = match pairs.as_slice() {
+        [(key, value)] if key.scalar() == Some("secret") => value.scalar(),
+        _ => None,
+    };
+    let Some(name) = name else {
+        wrong_type(field, "text, or the name of a secret: {secret: NAME}", report);
+        return None;
+    };
+    let read = name.parse().map_err(|error: SecretNameError| error.to_string());
+    read.map_err(|fault| report.add(field.node.at, refuse(field, code::MANIFEST_BAD_VALUE, fault))).ok()
+}
+
+fn checked_name(field: &Field<'_>, report: &mut Report<'_>) -> Option<()> {
     let name = field.key;
     let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     if !first || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
@@ -130,8 +163,14 @@ fn variable(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
         report.add(field.key_at, problem.hint(hint));
         return None;
     }
+    Some(())
+}
+
+fn variable(field: &Field<'_>, report: &mut Report<'_>) -> Option<String> {
+    checked_name(field, report)?;
+    let name = field.key;
     let Some(value) = field.node.scalar() else {
-        wrong_type(field, "text, a number, true or false", report);
+        wrong_type(field, "text, a number, true or false, or {secret: NAME}", report);
         return None;
     };
     if let Some(fault) = fault_of(name, value) {

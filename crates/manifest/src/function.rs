@@ -10,6 +10,7 @@ use kip_spec::function::{
 };
 use kip_spec::scaling::Scaling;
 
+use crate::environment::Variables;
 use crate::report::{Report, shown};
 use crate::section::{Field, Layer, Section};
 use crate::traffic::{self, Traffic};
@@ -42,7 +43,7 @@ pub(crate) fn read_shared(
     section: &Section<'_>,
     report: &mut Report<'_>,
 ) -> impl FnOnce(FunctionName, Program) -> FunctionSpec + use<> {
-    let env = environment::read(section, report);
+    let Variables { env, secrets } = environment::read(section, report);
     let resources = limits::resources(section, report);
     let instances = limits::instances(section, &resources, report);
     let (ready, live) = probes(section, report);
@@ -63,6 +64,7 @@ pub(crate) fn read_shared(
         name,
         program,
         env,
+        secrets,
         resources,
         instances,
         ready,

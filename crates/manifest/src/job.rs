@@ -8,6 +8,7 @@ use kip_spec::job::{ExitCodes, Job, MissedRuns, Overlap, Timer, times};
 use kip_spec::scaling::zone;
 use kip_spec::{FunctionName, Millis, code};
 
+use crate::environment::Variables;
 use crate::limits::MOST_INSTANCES;
 use crate::report::{Report, shown};
 use crate::section::{Field, Section};
@@ -33,7 +34,7 @@ pub(crate) fn read(
     let own = Section::layer(node, &owner, report)?;
     let section = Section::open(vec![own], key_at, &keys::JOB, report);
     let program = program::of_job(&section, key_at, directory, report);
-    let env = environment::read(&section, report);
+    let Variables { env, secrets } = environment::read(&section, report);
     let resources = limits::resources(&section, report);
     let (retries, exits) = retries(&section, report);
     let timeout = section.field("timeout").and_then(|field| run_time(&field, report)).unwrap_or(Job::TIMEOUT);
@@ -46,7 +47,7 @@ pub(crate) fn read(
     let job = Job { retries, exits, timeout, timer, once: false };
     program.filter(|_| complete).map(|program| of(name, program, job, parallel.unwrap_or(usual))).map(|spec| {
         let timeouts = kip_spec::function::Timeouts { grace, ..spec.timeouts };
-        FunctionSpec { env, resources, timeouts, ..spec }
+        FunctionSpec { env, secrets, resources, timeouts, ..spec }
     })
 }
 

@@ -22,7 +22,7 @@ pub(crate) const DOCUMENT: Keys = Keys {
         ("models", "give each function its model as a path: `model: ./digits.onnx`"),
         ("pools", "all instances run on this host"),
         ("services", "put values that functions share under `defaults:`"),
-        ("secrets", "put the value into `env`, and keep the manifest readable by its owner only"),
+        ("secrets", "`kip secret set NAME` keeps a value, and `env: {TOKEN: {secret: NAME}}` gives it to instances"),
     ],
 };
 
@@ -91,7 +91,7 @@ const LATER_IN_A_FUNCTION: &[(&str, &str)] = &[
     ("schedules", "`instances.min` keeps instances alive all day; a job has a `schedule`"),
     ("provisioned", "`instances.min` keeps instances alive"),
     ("mounts", "the program sees this host's files; give their paths in `env`"),
-    ("secrets", "put the value into `env`, and keep the manifest readable by its owner only"),
+    ("secrets", "`kip secret set NAME` keeps a value, and `env: {TOKEN: {secret: NAME}}` gives it to instances"),
     ("pool", "all instances run on this host"),
     ("labels", "name functions so that they sort together"),
 ];

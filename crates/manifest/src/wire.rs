@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::wire_job::Job;
-use crate::wire_text::{self, Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size};
+use crate::wire_text::{self, Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size, Variable};
 
 /// A kip.yaml: functions as declared for Kipwake.
 #[derive(Serialize, JsonSchema)]
@@ -58,7 +58,7 @@ pub(crate) struct Function {
     pub(crate) model: Option<String>,
     /// Extra environment of each instance.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
-    pub(crate) env: BTreeMap<String, Scalar>,
+    pub(crate) env: BTreeMap<String, Variable>,
     /// Files of variables, NAME=VALUE a line; what is under `env` wins. Paths count from the folder of the manifest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) env_file: Option<Paths>,

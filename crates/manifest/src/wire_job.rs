@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::wire::{Paths, Resources, Run};
-use crate::wire_text::{Duration, Scalar};
+use crate::wire_text::{Duration, Variable};
 
 /// One job: a program that runs to its end.
 #[derive(Serialize, JsonSchema)]
@@ -19,7 +19,7 @@ pub(crate) struct Job {
     pub(crate) run: Run,
     /// Extra environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
-    pub(crate) env: BTreeMap<String, Scalar>,
+    pub(crate) env: BTreeMap<String, Variable>,
     /// Files of variables, NAME=VALUE a line; what is under `env` wins. Paths count from the folder of the manifest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) env_file: Option<Paths>,

@@ -31,6 +31,14 @@ pub(crate) struct PathOnInstance(pub(crate) String);
 #[serde(transparent)]
 pub(crate) struct Scalar(pub(crate) String);
 
+/// The value of a variable: text, or a secret by its name.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum Variable {
+    Text(Scalar),
+    Secret { secret: String },
+}
+
 /// A method that a function may take.
 #[derive(Serialize)]
 #[serde(transparent)]
@@ -95,6 +103,18 @@ described! {
     Method => {
         "description": "A method that a function may take.",
         "enum": (crate::value::METHODS),
+    };
+    Variable => {
+        "description": "Text, or a secret by its name; a number, true or false is taken as it is written.",
+        "anyOf": [
+            { "type": ["string", "number", "boolean"] },
+            {
+                "type": "object",
+                "properties": { "secret": { "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$" } },
+                "required": ["secret"],
+                "additionalProperties": false,
+            },
+        ],
     };
     Scalar => {
         "description": "Text; a number, true or false is taken as it is written.",

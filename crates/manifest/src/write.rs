@@ -6,6 +6,7 @@ use kip_spec::function::{
     self, Dispatch, FunctionSpec, GpuNeed, HttpAuth, ModelRuntime, Program, Protocol, ReadyProbe, RequestBody, Strategy,
 };
 use kip_spec::job::{MissedRuns, Overlap};
+use kip_spec::named_secret::SecretName;
 use kip_spec::scaling;
 
 use crate::wire::{
@@ -15,7 +16,7 @@ use crate::wire::{
     Trigger, Watchdog,
 };
 use crate::wire_job::{Job, MissedKeyword, OverlapKeyword, Retries, RetriesByCode, Schedule, Timer};
-use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size};
+use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size, Variable};
 
 /// Functions as a `kip.yaml` that reads back to the same.
 pub fn write(functions: &[FunctionSpec]) -> String {
@@ -46,7 +47,7 @@ impl From<&FunctionSpec> for Function {
             dir,
             run,
             model,
-            env: spec.env.iter().map(|(name, value)| (name.clone(), Scalar(value.clone()))).collect(),
+            env: variables(spec),
             env_file: None,
             resources: resources(&spec.resources),
             instances: Some(Instances {
@@ -129,6 +130,13 @@ impl From<&FunctionSpec> for Function {
     }
 }
 
+fn variables(spec: &FunctionSpec) -> BTreeMap<String, Variable> {
+    let texts = spec.env.iter().map(|(name, value)| (name.clone(), Variable::Text(Scalar(value.clone()))));
+    let secret =
+        |(name, secret): (&String, &SecretName)| (name.clone(), Variable::Secret { secret: secret.to_string() });
+    texts.chain(spec.secrets.iter().map(secret)).collect()
+}
+
 /// A job is made of fewer keys than its function has.
 fn job(spec: &FunctionSpec, job: &kip_spec::job::Job) -> Job {
     let (argv, dir) = match &spec.program {
@@ -139,7 +147,7 @@ fn job(spec: &FunctionSpec, job: &kip_spec::job::Job) -> Job {
     Job {
         dir,
         run: Run::Words(argv.into_iter().map(Scalar).collect()),
-        env: spec.env.iter().map(|(name, value)| (name.clone(), Scalar(value.clone()))).collect(),
+        env: variables(spec),
         env_file: None,
         resources: resources(&spec.resources),
         parallel: Some(spec.instances.max),

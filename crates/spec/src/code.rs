@@ -88,6 +88,11 @@ codes! {
     3024 HOST_NAME_TAKEN 409 "two functions or qualifiers would have the same host name";
     3025 REVISION_NOT_READY 409 "the newest revision of the function did not become ready";
     3026 NOTHING_BEFORE 409 "nothing is known that served before";
+    3027 TRIGGER_NOT_FOUND 404 "the function has no such trigger";
+    3028 TRIGGER_EXISTS 409 "the function has a trigger of this name already";
+    3029 FUNCTION_EXISTS 409 "there is a function of this name already";
+    3030 ALIAS_EXISTS 409 "the function has an alias of this name already";
+    3031 INVOCATION_DISABLED 403 "the function takes no invocations";
     4001 COMMAND_NOT_FOUND 502 "the command does not exist";
     4002 COMMAND_NOT_EXECUTABLE 502 "the command cannot be executed";
     4003 EXITED_BEFORE_READY 502 "the program ended before it was ready";
@@ -108,6 +113,7 @@ codes! {
     4018 DEVICE_UNKNOWN 404 "there is no device of this name";
     4019 DEVICE_IN_USE 409 "the device is in use";
     4020 QUALIFICATION_FAILED 502 "the device did not pass its qualification";
+    4021 SECRET_MISSING 502 "an instance needs a secret that cannot be read";
     5001 TASK_NOT_FOUND 404 "there is no task of this id";
     5002 TASK_CONFLICT 409 "the task id or idempotency key stands for another request";
     5003 TASKS_FULL 429 "too many tasks wait";
@@ -150,6 +156,12 @@ codes! {
     7017 KEY_INVALID 400 "a setting of the key is not valid";
     7018 KEY_UNKNOWN_FUNCTION 404 "the key names a function that does not exist";
     7019 KEY_IS_SERVER 403 "the key can do what the server can";
+    7020 SECRET_NOT_FOUND 404 "there is no secret of this name";
+    7021 SECRET_INVALID 400 "the name or the value of the secret cannot be used";
+    7022 SEAL_KEY_UNUSABLE 500 "the key that seals secrets cannot be used";
+    7023 FC_SIGNATURE 403 "the signature of the request is not accepted";
+    7024 FC_REFUSED 400 "the operation of Function Compute is not supported here";
+    7025 CODE_ARCHIVE 400 "the code archive cannot be used";
     8001 DATA_DIRECTORY_IN_USE 409 "another server uses this data directory";
     8002 ADDRESS_TAKEN 409 "the address is taken by another program";
     8003 DATA_DIRECTORY_UNUSABLE 500 "the data directory cannot be used";

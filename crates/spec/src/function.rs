@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::job::Job;
+use crate::named_secret::SecretName;
 use crate::scaling::Scaling;
 use crate::{Bytes, FunctionName, MilliCpu, Millis};
 
@@ -18,6 +19,9 @@ pub struct FunctionSpec {
     pub program: Program,
     /// Extra environment of the instance.
     pub env: BTreeMap<String, String>,
+    /// Variables whose values are secrets, by name; they are read when an instance starts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, SecretName>,
     /// What each instance reserves.
     pub resources: Resources,
     /// How many instances, and how much each takes at once.
@@ -81,6 +85,7 @@ impl FunctionSpec {
             name,
             program,
             env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             resources: Resources::default(),
             instances: defaults::INSTANCES,
             ready: ReadyProbe::Tcp,

@@ -3,12 +3,14 @@
 //! Values of these types are valid by construction: wire types live at the edges (`manifest`, `api`) and become these
 //! once. This crate knows no clock, file, socket or random number, and no other room.
 
+pub mod account;
 pub mod code;
 pub mod finite;
 pub mod function;
 pub mod id;
 pub mod job;
 pub mod limiter;
+pub mod named_secret;
 pub mod origin;
 pub mod people;
 pub mod problem;

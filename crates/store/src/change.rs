@@ -13,9 +13,11 @@ use kip_spec::scaling::Fc;
 use kip_spec::{AliasName, FunctionName, VersionId};
 
 use crate::database::Error;
+use crate::facade::{RevisionExtra, StoredSetting, StoredTrigger};
 use crate::health::Condition;
 use crate::ids::{FunctionId, Object, Seq};
 use crate::keys::{AuditFilter, AuditRecord, StoredKey};
+use crate::secrets::StoredSecret;
 use crate::version::{AliasTarget, StoredAlias, StoredTraffic, StoredVersion, TrafficShare};
 use crate::{Identity, VersionSource};
 
@@ -58,6 +60,8 @@ pub enum Change {
         held: bool,
         /// Revisions that must not be collected: instances of them live.
         keep: Vec<VersionId>,
+        /// What a facade keeps of these revisions; others take over what the revision before them has.
+        extra: BTreeMap<FunctionName, RevisionExtra>,
     },
     /// A revision serves from now on. Nothing, if it was removed meanwhile.
     Serve {
@@ -124,6 +128,30 @@ pub enum Change {
     PutKey(Box<StoredKey>),
     /// Removes a key, by its number.
     RemoveKey(u64),
+    /// Stores a secret in the place of what has its name. Its revision and its time are set by the store.
+    PutSecret(StoredSecret),
+    /// Removes a secret.
+    RemoveSecret(String),
+    /// Stores a trigger in the place of what has its name. Nothing, if there is no such function.
+    PutTrigger(Box<StoredTrigger>),
+    /// Removes a trigger.
+    RemoveTrigger {
+        /// The function.
+        function: FunctionName,
+        /// Its name.
+        name: String,
+    },
+    /// Stores a setting of a function. Nothing, if there is no such function.
+    PutSetting(Box<StoredSetting>),
+    /// Removes a setting.
+    RemoveSetting {
+        /// The function.
+        function: FunctionName,
+        /// The qualifier that it is for; empty for the function itself.
+        qualifier: String,
+        /// Its kind.
+        kind: String,
+    },
 }
 
 impl Change {
@@ -142,6 +170,12 @@ impl Change {
             Self::RemoveAlias { .. } => "alias.remove",
             Self::PutKey(_) => "key.put",
             Self::RemoveKey(_) => "key.remove",
+            Self::PutSecret(_) => "secret.put",
+            Self::RemoveSecret(_) => "secret.remove",
+            Self::PutTrigger(_) => "trigger.put",
+            Self::RemoveTrigger { .. } => "trigger.remove",
+            Self::PutSetting(_) => "setting.put",
+            Self::RemoveSetting { .. } => "setting.remove",
         }
     }
 }
@@ -242,6 +276,16 @@ pub trait ControlReader: Send + Sync + fmt::Debug {
     async fn rev(&self, object: Object) -> Result<Seq, Error>;
     /// The provisioned instances, and the rows that cannot be read.
     async fn provisions(&self) -> Result<(Vec<StoredProvision>, Vec<UnreadableRow>), Error>;
+    /// All secrets as they are sealed, by name.
+    async fn secrets(&self) -> Result<Vec<StoredSecret>, Error>;
+    /// The triggers of a function, by name; without one, of all functions.
+    async fn triggers(&self, function: Option<FunctionName>) -> Result<Vec<StoredTrigger>, Error>;
+    /// The settings of a kind, by function and qualifier; without a function, of all functions.
+    async fn settings(&self, kind: &'static str, function: Option<FunctionName>) -> Result<Vec<StoredSetting>, Error>;
+    /// What a facade keeps of a revision; none if nothing is kept, or there is no such revision.
+    async fn extra(&self, revision: VersionId) -> Result<Option<RevisionExtra>, Error>;
+    /// The code that revisions use, by its digest.
+    async fn codes(&self) -> Result<Vec<String>, Error>;
     /// All keys, by name.
     async fn keys(&self) -> Result<Vec<StoredKey>, Error>;
     /// The audit records that fit, newest first.

@@ -14,9 +14,11 @@ use crate::change::{
     CommittedChange, ControlReader, ControlStore, Proposal, StoredProvision, StoredRevision, UnreadableRow,
 };
 use crate::database::Error;
+use crate::facade::{RevisionExtra, StoredSetting, StoredTrigger};
 use crate::health::Condition;
 use crate::ids::{Object, Seq};
 use crate::keys::{AuditFilter, AuditRecord, StoredKey};
+use crate::secrets::StoredSecret;
 use crate::sqlite::{ControlFile, SqliteFile};
 use crate::staged::StagedBackup;
 use crate::tasks::{
@@ -158,6 +160,26 @@ impl ControlReader for GatedControl {
 
     async fn provisions(&self) -> Result<(Vec<StoredProvision>, Vec<UnreadableRow>), Error> {
         self.store.provisions().await
+    }
+
+    async fn secrets(&self) -> Result<Vec<StoredSecret>, Error> {
+        self.store.secrets().await
+    }
+
+    async fn triggers(&self, function: Option<FunctionName>) -> Result<Vec<StoredTrigger>, Error> {
+        self.store.triggers(function).await
+    }
+
+    async fn settings(&self, kind: &'static str, function: Option<FunctionName>) -> Result<Vec<StoredSetting>, Error> {
+        self.store.settings(kind, function).await
+    }
+
+    async fn extra(&self, revision: VersionId) -> Result<Option<RevisionExtra>, Error> {
+        self.store.extra(revision).await
+    }
+
+    async fn codes(&self) -> Result<Vec<String>, Error> {
+        self.store.codes().await
     }
 
     async fn keys(&self) -> Result<Vec<StoredKey>, Error> {

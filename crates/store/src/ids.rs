@@ -32,6 +32,12 @@ pub enum Object {
     Alias(FunctionName, AliasName),
     /// A key, by its number.
     Key(u64),
+    /// A secret, by its name.
+    Secret(String),
+    /// A trigger of a function.
+    Trigger(FunctionName, String),
+    /// A setting of a function for a qualifier, by its kind.
+    Setting(FunctionName, String, String),
 }
 
 impl fmt::Display for Object {
@@ -41,6 +47,9 @@ impl fmt::Display for Object {
             Self::Provision(name, qualifier) => write!(f, "provision/{name}/{qualifier}"),
             Self::Alias(function, name) => write!(f, "alias/{function}/{name}"),
             Self::Key(id) => write!(f, "key/{id}"),
+            Self::Secret(name) => write!(f, "secret/{name}"),
+            Self::Trigger(function, name) => write!(f, "trigger/{function}/{name}"),
+            Self::Setting(function, qualifier, kind) => write!(f, "{kind}/{function}/{qualifier}"),
         }
     }
 }

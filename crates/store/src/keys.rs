@@ -9,7 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::Seq;
 
-/// A bearer key as stored: never the key itself.
+/// An access-key pair as stored: its secret is needed for checking signatures, so it is sealed and not hashed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessPair {
+    /// The access-key id, which callers send.
+    pub id: String,
+    /// Its secret, sealed with the id.
+    pub sealed: Vec<u8>,
+}
+
+/// A key as stored: never the key itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredKey {
     /// Its number, never given again; 0 for one that is to be stored anew.
@@ -40,6 +49,8 @@ pub struct StoredKey {
     pub last_use: Option<i64>,
     /// When its secret was last replaced, milliseconds since 1970.
     pub rotated: Option<i64>,
+    /// What makes it an access-key pair.
+    pub pair: Option<AccessPair>,
     /// SHA-256 of the secret before that, and until when it is taken too.
     pub previous: Option<([u8; 32], i64)>,
     /// The commit that changed it last. The store sets it.
@@ -64,6 +75,7 @@ impl StoredKey {
             disabled: false,
             last_use: None,
             rotated: None,
+            pair: None,
             previous: None,
             rev: Seq(0),
         }
@@ -154,12 +166,13 @@ pub(crate) const MIGRATION: &str = "
 /// replaced since. Nor does a backup of this very server bring back a key that was removed here.
 pub(crate) const MERGE: &str = "
     INSERT INTO keys (name, hash, created, role, functions, rate, burst, concurrency, tenant, expires, disabled, last_use,
-        rotated, previous, previous_until, rev)
+        rotated, previous, previous_until, rev, access_id, sealed)
     SELECT CASE WHEN name IN (SELECT name FROM main.keys) THEN name || '-' || lower(hex(substr(hash, 1, 8))) ELSE name END,
         hash, created, role, functions, rate, burst, concurrency, tenant, expires, disabled, last_use,
-        rotated, previous, previous_until, (SELECT max(seq) FROM main.changes)
+        rotated, previous, previous_until, (SELECT max(seq) FROM main.changes), access_id, sealed
     FROM backup.keys theirs
     WHERE hash NOT IN (SELECT hash FROM main.keys)
+        AND NOT EXISTS (SELECT 1 FROM main.keys ours WHERE ours.access_id = theirs.access_id)
         AND NOT EXISTS (SELECT 1 FROM main.keys ours WHERE ours.previous = theirs.hash)
         AND NOT EXISTS (SELECT 1 FROM main.server JOIN backup.server ON main.server.id = backup.server.id);
 ";
@@ -168,7 +181,7 @@ pub(crate) const MERGE: &str = "
 const ALL_FUNCTIONS: &str = "[]";
 const NO_FUNCTION: &str = "none";
 const COLUMNS: &str = "id, name, hash, created, role, functions, rate, burst, concurrency, tenant, expires, disabled, \
-                       last_use, rotated, previous, previous_until, rev";
+                       last_use, rotated, previous, previous_until, rev, access_id, sealed";
 
 /// Stores a key: a new one if its number is 0, else what is different of it. Gives its number.
 pub(crate) fn put(c: &Connection, key: &StoredKey, seq: Seq) -> Result<u64, rusqlite::Error> {
@@ -183,11 +196,12 @@ pub(crate) fn put(c: &Connection, key: &StoredKey, seq: Seq) -> Result<u64, rusq
     // The use of a key is written apart from this and must not be put back.
     let put = format!(
         "INSERT INTO keys ({COLUMNS})
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
          ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, role = excluded.role, functions = excluded.functions,
          rate = excluded.rate, burst = excluded.burst, concurrency = excluded.concurrency, tenant = excluded.tenant,
          expires = excluded.expires, disabled = excluded.disabled, rotated = excluded.rotated,
-         previous = excluded.previous, previous_until = excluded.previous_until, rev = excluded.rev"
+         previous = excluded.previous, previous_until = excluded.previous_until, rev = excluded.rev, access_id = excluded.access_id,
+         sealed = excluded.sealed"
     );
     c.execute(
         &put,
@@ -208,7 +222,9 @@ pub(crate) fn put(c: &Connection, key: &StoredKey, seq: Seq) -> Result<u64, rusq
             key.rotated,
             previous,
             previous_until,
-            signed(seq.0)
+            signed(seq.0),
+            key.pair.as_ref().map(|pair| &pair.id),
+            key.pair.as_ref().map(|pair| &pair.sealed)
         ],
     )?;
     Ok(if key.id == 0 { c.last_insert_rowid().unsigned_abs() } else { key.id })
@@ -267,6 +283,7 @@ fn read(row: &Row<'_>) -> Result<StoredKey, rusqlite::Error> {
         rotated: row.get(13)?,
         previous: previous.zip(until),
         rev: Seq(row.get::<_, i64>(16)?.unsigned_abs()),
+        pair: row.get::<_, Option<String>>(17)?.zip(row.get(18)?).map(|(id, sealed)| AccessPair { id, sealed }),
     })
 }
 

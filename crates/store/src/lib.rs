@@ -9,6 +9,7 @@ mod change;
 mod changes;
 mod control;
 mod database;
+mod facade;
 mod filter;
 #[cfg(any(test, feature = "gate"))]
 pub mod gate;
@@ -17,6 +18,7 @@ mod ids;
 mod keys;
 mod records;
 pub mod schema;
+mod secrets;
 mod sqlite;
 mod staged;
 pub mod tasks;
@@ -35,11 +37,13 @@ pub use change::{
 pub use changes::{Changes, CommitTurn, detached};
 pub use control::SqliteControl;
 pub use database::Error;
+pub use facade::{RevisionExtra, StoredSetting, StoredTrigger};
 pub use filter::RequestFilter;
 pub use health::{Condition, DiskHealth};
 pub use ids::{FunctionId, Object, Seq};
-pub use keys::{AuditFilter, AuditRecord, StoredKey};
+pub use keys::{AccessPair, AuditFilter, AuditRecord, StoredKey};
 pub use records::SqliteRecords;
+pub use secrets::StoredSecret;
 pub use sqlite::{ControlFile, RecordsFile, SqliteFile};
 pub use version::{AliasTarget, StoredAlias, StoredTraffic, StoredVersion, TrafficShare};
 

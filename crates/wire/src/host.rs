@@ -104,6 +104,9 @@ pub struct RestoreReport {
     pub deployed: Vec<FunctionName>,
     /// Not in the backup, and therefore removed.
     pub removed: Vec<FunctionName>,
+    /// Secrets that were sealed with a key that this server does not have: they must be set again.
+    #[serde(default)]
+    pub unreadable_secrets: Vec<String>,
     /// Keys that the backup added. They are valid at once.
     #[serde(default)]
     pub keys: Vec<RestoredKey>,

@@ -86,6 +86,9 @@ pub struct KeyInfo {
     pub rotated: Option<i64>,
     /// Until when the secret before that is taken too, milliseconds since 1970.
     pub previous_until: Option<i64>,
+    /// The access-key id of an access-key pair; none for a bearer key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<String>,
 }
 
 /// `POST /api/v1/keys` with a name and a role, `PATCH /api/v1/keys/{name}` without a name. What is left out stays as it is, or
@@ -120,6 +123,9 @@ pub struct KeySettings {
     /// Whether it is not taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<bool>,
+    /// Makes an access-key pair in place of a bearer key; for a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_key: Option<bool>,
 }
 
 /// `POST /api/v1/keys/{name}/rotate`.

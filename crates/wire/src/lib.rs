@@ -9,6 +9,7 @@ mod host;
 mod job;
 mod keys;
 mod provision;
+mod secret;
 mod server;
 mod task;
 mod usage;
@@ -20,6 +21,7 @@ pub use host::{DeviceInfo, DiskInfo, HostInfo, QuotaInfo, RestoreReport, Restore
 pub use job::{JobInfo, JobRun, ScheduleInfo, SkippedRun};
 pub use keys::{KeyAnswer, KeyInfo, KeyRotation, KeySettings, Role};
 pub use provision::{PolicyStatus, Provision};
+pub use secret::{SecretInfo, SecretValue};
 pub use server::{
     Backup, DeployedVersion, Deployment, DeploymentResult, Errors, Gateway, Health, LogLine, Restore, Rotation,
     ServerInfo, Status,

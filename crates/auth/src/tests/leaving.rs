@@ -15,7 +15,7 @@ async fn world() -> World {
     let store = SqliteControl::open(&data.path().join("control.db")).unwrap();
     let gate = CommitGate::default();
     let changes = Changes::of_file(Arc::new(GatedControl { store, gate: gate.clone() }));
-    let (keys, _) = Keys::open(changes, data.path()).await.unwrap();
+    let (keys, _) = Keys::open(changes, data.path(), Seal::open(data.path()).unwrap()).await.unwrap();
     World { _data: data, keys, gate }
 }
 

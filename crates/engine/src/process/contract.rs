@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use kip_spec::account::{ACCOUNT, REGION};
 use kip_spec::function::Hook;
 use kip_spec::qualifier::LATEST;
+use kip_spec::reference::escaped;
 
 use super::{Process, expand};
 use crate::body::{Error, Order};
@@ -43,8 +45,8 @@ pub(super) fn environment(
     set("FC_FUNCTION_NAME", order.function.to_string());
     set("FC_INSTANCE_ID", order.instance.to_string());
     set("FC_FUNC_CODE_PATH", code_path);
-    set("FC_REGION", "local".to_owned());
-    set("FC_ACCOUNT_ID", "kipwake".to_owned());
+    set("FC_REGION", REGION.to_owned());
+    set("FC_ACCOUNT_ID", ACCOUNT.to_owned());
     if let Some(memory) = order.memory.map(|memory| memory.0 >> 20) {
         set("FC_MEMORY_SIZE", memory.to_string());
         set("FC_FUNCTION_MEMORY_SIZE", memory.to_string());
@@ -53,7 +55,10 @@ pub(super) fn environment(
         set("FC_INITIALIZER_HANDLER", hook.path.clone());
         set("FC_INITIALIZATION_TIMEOUT", hook.timeout.0.div_ceil(1_000).to_string());
     }
-    env.extend(order.env.clone());
+    // A value stands for itself: nothing in it is a reference.
+    let secrets = order.secrets.iter().map(|(name, value)| (name.clone(), escaped(value.reveal())));
+    let declared: BTreeMap<String, String> = order.env.clone().into_iter().chain(secrets).collect();
+    env.extend(declared.clone());
     for name in ["PORT", "FC_SERVER_PORT", "FC_CUSTOM_LISTEN_PORT"] {
         env.insert(name.to_owned(), port.to_string());
     }
@@ -70,7 +75,7 @@ pub(super) fn environment(
     env.insert(VERSION.to_owned(), order.label.clone());
     env.insert(INSTANCE.to_owned(), order.instance.to_string());
     env.insert(SERVER.to_owned(), server.to_owned());
-    expand::declared(&mut env, &order.env);
+    expand::declared(&mut env, &declared);
     env
 }
 
@@ -87,8 +92,8 @@ pub(super) fn headers(order: &Order) -> HeaderMap {
     let published = order.label.bytes().all(|byte| byte.is_ascii_digit());
     set("x-fc-qualifier", if published { &order.label } else { LATEST });
     set("x-fc-version-id", &order.label);
-    set("x-fc-region", "local");
-    set("x-fc-account-id", "kipwake");
+    set("x-fc-region", REGION);
+    set("x-fc-account-id", ACCOUNT);
     if let Some(memory) = order.memory.map(|memory| memory.0 >> 20) {
         set("x-fc-function-memory", &memory.to_string());
     }

@@ -11,7 +11,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("What happens", &["ps", "top", "logs", "requests", "why", "usage", "cost"]),
     ("Work and scaling", &["task", "job", "provision", "scaler", "simulate", "advise", "rotate"]),
     ("The server", &["start", "serve", "stop", "doctor", "config", "service", "backup", "restore"]),
-    ("Access and more", &["key", "audit", "device", "schema", "completion"]),
+    ("Access and more", &["key", "secret", "audit", "device", "schema", "completion"]),
 ];
 
 /// Exit codes, as the help and docs/README.md have them.
@@ -113,6 +113,7 @@ mod tests {
             ("alias", "aliases"),
             ("version", "versions"),
             ("key", "keys"),
+            ("secret", "secrets"),
             ("device", "devices"),
         ] {
             let found = command.find_subcommand(plural).map(Command::get_name);

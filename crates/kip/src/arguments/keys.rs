@@ -50,6 +50,9 @@ pub(crate) struct Names {
 pub(crate) struct Create {
     /// The key's name.
     pub(crate) name: String,
+    /// Make an access-key pair, with which clients of Function Compute sign, in place of a bearer key.
+    #[arg(long)]
+    pub(crate) access_key: bool,
     #[command(flatten)]
     pub(crate) settings: Settings,
 }
@@ -77,6 +80,25 @@ pub(crate) struct Settings {
     /// Whose it is: a label that requests and tasks carry.
     #[arg(long)]
     pub(crate) tenant: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Secret {
+    /// Set the value of a secret: from standard input, or from a file.
+    #[command(alias = "put")]
+    Set {
+        /// The secret.
+        name: String,
+        /// The file that holds the value; one line end at its end is left out.
+        #[arg(long, value_name = "FILE")]
+        from_file: Option<std::path::PathBuf>,
+    },
+    /// List secrets, without their values.
+    #[command(alias = "list")]
+    Ls,
+    /// Remove secrets.
+    #[command(alias = "remove")]
+    Rm(Names),
 }
 
 #[derive(Debug, Args)]

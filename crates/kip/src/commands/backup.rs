@@ -1,12 +1,16 @@
 //! `kip backup` and `kip restore`: by the server if one runs, else on the data directory itself.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use kip_auth::{Seal, Secrets};
 use kip_control::{BEFORE_RESTORE, BackupManifest, added_keys, backup_problem};
 use kip_host::directory::DataDirectory;
 use kip_spec::{Problem, code};
 use kip_store::tasks::SqliteTasks;
-use kip_store::{ControlFile as _, ControlReader as _, RecordsFile as _, SqliteControl, SqliteRecords, backup};
+use kip_store::{
+    Changes, ControlFile as _, ControlReader as _, RecordsFile as _, SqliteControl, SqliteRecords, backup,
+};
 use kip_wire::{RestoreReport, RestoredKey};
 
 use crate::arguments::{Backup, Connection, Restore};
@@ -72,9 +76,13 @@ pub(crate) async fn restore(connection: &Connection, options: &Restore, output: 
         None => alone(&data_directory(connection)?, Path::new(&file), options).await?,
     };
     output.result(&restored, |restored: &RestoreReport| {
+        let again = match restored.unreadable_secrets.as_slice() {
+            [] => String::new(),
+            names => format!("secrets to set again, with `kip secret set`: {}\n", names.join(", ")),
+        };
         let mut text = format!(
             "restored {file}: {} kept as they were, {} deployed, {} removed; what was there before is in {BEFORE_RESTORE} \
-             of the data directory\n",
+             of the data directory\n{again}",
             restored.kept.len(),
             restored.deployed.len(),
             restored.removed.len()
@@ -149,8 +157,11 @@ async fn alone(data: &Path, file: &Path, options: &Restore) -> anyhow::Result<Re
         if same { &mut restored.kept } else { &mut restored.deployed }.push(version.spec.name.clone());
     }
     let gone = before.iter().filter(|earlier| !after.iter().any(|version| version.spec.name == earlier.spec.name));
-    restored.removed = gone.map(|earlier| earlier.spec.name.clone()).collect();
     restored.keys = added_keys(&keys, control.keys().await.map_err(store_problem)?);
+    let seal = Seal::open(data).map_err(Problem::from)?;
+    let secrets = Secrets::open(Changes::of_file(Arc::new(control)), seal).await.map_err(Problem::from)?;
+    restored.unreadable_secrets = secrets.unreadable();
+    restored.removed = gone.map(|earlier| earlier.spec.name.clone()).collect();
     Ok(restored)
 }
 

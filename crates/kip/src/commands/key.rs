@@ -21,6 +21,7 @@ pub(crate) async fn run(client: &Client, command: &Key, output: Output) -> anyho
             let mut settings = settings(&create.settings)?;
             settings.name = Some(create.name.clone());
             settings.role = settings.role.or_else(|| Some("invoke".to_owned()));
+            settings.access_key = create.access_key.then_some(true);
             let made: KeyAnswer = client.post("/api/v1/keys", &settings).await?;
             secret(&made, output, "made the key")
         }
@@ -82,7 +83,14 @@ fn secret(made: &KeyAnswer, output: Output, what: &str) -> anyhow::Result<()> {
     if let Some(until) = previous_until {
         output.remark(&format!("the earlier secret is taken until {}", date(*until)));
     }
-    output.result(made, |made| made.secret.clone().unwrap_or_default() + "\n")
+    output.result(made, |made| {
+        let secret = made.secret.clone().unwrap_or_default();
+        match &made.key.access_key_id {
+            // As the clients' own variables.
+            Some(id) => format!("ALIBABA_CLOUD_ACCESS_KEY_ID={id}\nALIBABA_CLOUD_ACCESS_KEY_SECRET={secret}\n"),
+            None => secret + "\n",
+        }
+    })
 }
 
 fn settings(given: &Settings) -> Result<KeySettings, Problem> {
@@ -102,6 +110,7 @@ fn settings(given: &Settings) -> Result<KeySettings, Problem> {
         tenant: given.tenant.clone(),
         expires: given.expires.as_deref().map(expiry).transpose()?,
         disabled: None,
+        access_key: None,
     })
 }
 
@@ -172,6 +181,7 @@ fn key_table(keys: &[KeyInfo]) -> String {
 fn shown(key: &KeyInfo) -> String {
     let lines = [
         ("key", format!("{} (number {})", key.name, key.id)),
+        ("access key id", or_dash(key.access_key_id.clone())),
         ("role", key.role.to_string()),
         ("state", key.state.clone()),
         ("functions", functions(key)),

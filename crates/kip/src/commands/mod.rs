@@ -20,6 +20,7 @@ pub(crate) mod provision;
 pub(crate) mod requests;
 pub(crate) mod run;
 pub(crate) mod scaler;
+pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod simulate;
 pub(crate) mod start;
@@ -66,6 +67,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Usage(options) => usage::usage(&Client::find(connection)?, &options, output).await,
         Command::Rm(options) => stop::remove(&Client::find(connection)?, &options, output).await,
         Command::Key(command) => key::run(&Client::find(connection)?, &command, output).await,
+        Command::Secret(command) => secret::run(&Client::find(connection)?, &command, output).await,
         Command::Audit(options) => key::audit(&Client::find(connection)?, &options, output).await,
         Command::Stop => stop::stop(connection, output).await,
         Command::Backup(options) => backup::backup(connection, &options, output).await,

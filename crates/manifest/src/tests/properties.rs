@@ -154,6 +154,7 @@ prop_compose! {
                 dir: PathBuf::from("/tmp"),
             },
             env: env.into_iter().collect::<BTreeMap<_, _>>(),
+            secrets: if port { [("TOKEN".to_owned(), "hf.main".parse().unwrap())].into() } else { BTreeMap::new() },
             resources: Resources { cpu: cpu.map(MilliCpu), memory: memory.map(Bytes), gpu },
             instances: Instances {
                 min: min.min(max),

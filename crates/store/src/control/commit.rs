@@ -1,13 +1,18 @@
 //! A change inside its transaction.
 
+use std::collections::BTreeMap;
+
 use kip_spec::function::FunctionSpec;
 use kip_spec::scaling::Fc;
 use kip_spec::{AliasName, FunctionName, VersionId};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
+use super::facade;
 use crate::change::{Change, CommittedChange, Effect, Proposal, StoredRevision};
+use crate::facade::RevisionExtra;
 use crate::ids::{FunctionId, Object, Seq};
 use crate::keys;
+use crate::secrets;
 use crate::version::{AliasTarget, StoredAlias, StoredVersion, TrafficShare};
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -97,6 +102,16 @@ fn objects(change: &Change) -> String {
         Change::PutKey(key) if key.id == 0 => format!("key/{}", key.name),
         Change::PutKey(key) => Object::Key(key.id).to_string(),
         Change::RemoveKey(id) => Object::Key(*id).to_string(),
+        Change::PutSecret(secret) => Object::Secret(secret.name.clone()).to_string(),
+        Change::RemoveSecret(name) => Object::Secret(name.clone()).to_string(),
+        Change::PutTrigger(trigger) => Object::Trigger(trigger.function.clone(), trigger.name.clone()).to_string(),
+        Change::RemoveTrigger { function, name } => Object::Trigger(function.clone(), name.clone()).to_string(),
+        Change::PutSetting(setting) => {
+            Object::Setting(setting.function.clone(), setting.qualifier.clone(), setting.kind.clone()).to_string()
+        }
+        Change::RemoveSetting { function, qualifier, kind } => {
+            Object::Setting(function.clone(), qualifier.clone(), kind.clone()).to_string()
+        }
     }
 }
 
@@ -124,6 +139,24 @@ pub(super) fn rev(c: &Connection, object: &Object) -> Result<Seq> {
         Object::Key(id) => {
             c.query_row("SELECT rev FROM keys WHERE id = ?1", [signed(*id)], |row| row.get(0)).optional()?
         }
+        Object::Secret(name) => {
+            c.query_row("SELECT rev FROM secrets WHERE name = ?1", [name], |row| row.get(0)).optional()?
+        }
+        Object::Trigger(function, name) => c
+            .query_row(
+                "SELECT t.rev FROM triggers t JOIN functions f ON f.id = t.function WHERE f.name = ?1 AND t.name = ?2",
+                [function.as_str(), name],
+                |row| row.get(0),
+            )
+            .optional()?,
+        Object::Setting(function, qualifier, kind) => c
+            .query_row(
+                "SELECT s.rev FROM settings s JOIN functions f ON f.id = s.function
+                 WHERE f.name = ?1 AND s.qualifier = ?2 AND s.kind = ?3",
+                [function.as_str(), qualifier, kind],
+                |row| row.get(0),
+            )
+            .optional()?,
     };
     Ok(Seq(found.unwrap_or_default().unsigned_abs()))
 }
@@ -131,12 +164,12 @@ pub(super) fn rev(c: &Connection, object: &Object) -> Result<Seq> {
 fn apply(c: &Connection, seq: Seq, at: i64, change: &Change) -> Result<Effect> {
     let done = |changed: bool| if changed { Effect::Done } else { Effect::Nothing };
     match change {
-        Change::Deploy { specs, document, facade, traffic, held: true, keep } => {
+        Change::Deploy { specs, document, facade, traffic, held: true, keep, extra } => {
             debug_assert!(traffic.is_empty(), "a deployment without traffic moves none");
-            deploy(c, seq, at, specs, (document, facade), (true, keep))
+            deploy(c, seq, at, specs, (document, facade), (true, keep), extra)
         }
-        Change::Deploy { specs, document, facade, traffic, held: false, keep } => {
-            let effect = deploy(c, seq, at, specs, (document, facade), (false, keep))?;
+        Change::Deploy { specs, document, facade, traffic, held: false, keep, extra } => {
+            let effect = deploy(c, seq, at, specs, (document, facade), (false, keep), extra)?;
             specs.iter().try_for_each(|spec| put_traffic(c, &spec.name, traffic.get(&spec.name)))?;
             Ok(effect)
         }
@@ -166,6 +199,14 @@ fn apply(c: &Connection, seq: Seq, at: i64, change: &Change) -> Result<Effect> {
         }
         Change::PutKey(key) => keys::put(c, key, seq).map(Effect::Key),
         Change::RemoveKey(id) => keys::remove(c, *id).map(done),
+        Change::PutSecret(secret) => secrets::put(c, secret, seq).map(|()| Effect::Done),
+        Change::RemoveSecret(name) => secrets::remove(c, name).map(done),
+        Change::PutTrigger(trigger) => facade::put_trigger(c, seq, trigger).map(done),
+        Change::RemoveTrigger { function, name } => facade::remove_trigger(c, function, name).map(done),
+        Change::PutSetting(setting) => facade::put_setting(c, seq, setting).map(done),
+        Change::RemoveSetting { function, qualifier, kind } => {
+            facade::remove_setting(c, function, qualifier, kind).map(done)
+        }
     }
 }
 
@@ -190,24 +231,25 @@ fn deploy(
     specs: &[FunctionSpec],
     (document, facade): (&str, &str),
     (held, keep): (bool, &[VersionId]),
+    extra: &BTreeMap<FunctionName, RevisionExtra>,
 ) -> Result<Effect> {
     let keep = serde_json::to_string(keep).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     // Once for all of them: a document may declare thousands of functions.
     c.execute("INSERT INTO documents (text, facade) VALUES (?1, ?2)", [document, facade])?;
     let document = c.last_insert_rowid();
-    let made =
-        specs.iter().map(|spec| add_revision(c, seq, at, spec, document, (held, &keep))).collect::<Result<Vec<_>>>()?;
+    let add = |spec: &FunctionSpec| add_revision(c, (seq, at), spec, document, (held, &keep), extra.get(&spec.name));
+    let made = specs.iter().map(add).collect::<Result<Vec<_>>>()?;
     c.execute(DROP_DOCUMENTS, [])?;
     Ok(Effect::Deployed(made))
 }
 
 fn add_revision(
     c: &Connection,
-    seq: Seq,
-    at: i64,
+    (seq, at): (Seq, i64),
     spec: &FunctionSpec,
     document: i64,
     (held, keep): (bool, &str),
+    extra: Option<&RevisionExtra>,
 ) -> Result<StoredRevision> {
     let text = serde_json::to_string(spec).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     // References are checked at the commit: the function's row comes first, because its id is needed.
@@ -220,8 +262,12 @@ fn add_revision(
     let ordinal: i64 = c
         .prepare_cached("SELECT coalesce(max(ordinal), 0) + 1 FROM revisions WHERE function = ?1")?
         .query_row([function], |row| row.get(0))?;
-    c.prepare_cached("INSERT INTO revisions (function, ordinal, spec, document, created) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![function, ordinal, text, document, at])?;
+    // What one facade keeps stays when another one deploys.
+    let insert = "INSERT INTO revisions (function, ordinal, spec, document, created, extra, code)
+         SELECT ?1, ?2, ?3, ?4, ?5, coalesce(?6, r.extra), coalesce(?7, r.code) FROM functions f
+         LEFT JOIN revisions r ON r.id = f.desired WHERE f.id = ?1";
+    let (kept, code) = (extra.map(|extra| &extra.text), extra.and_then(|extra| extra.code.as_ref()));
+    c.prepare_cached(insert)?.execute(params![function, ordinal, text, document, at, kept, code])?;
     let id = c.last_insert_rowid();
     if !held {
         c.prepare_cached("UPDATE functions SET desired = ?2 WHERE id = ?1")?.execute([function, id])?;
@@ -255,13 +301,13 @@ fn serve(c: &Connection, function: &FunctionName, revision: VersionId) -> Result
     Ok(c.execute(serve, params![function.as_str(), signed(revision.0)])? > 0)
 }
 
-fn id_of(c: &Connection, function: &FunctionName) -> Result<Option<i64>> {
+pub(super) fn id_of(c: &Connection, function: &FunctionName) -> Result<Option<i64>> {
     c.query_row("SELECT id FROM functions WHERE name = ?1", [function.as_str()], |row| row.get(0)).optional()
 }
 
 fn remove_function(c: &Connection, function: &FunctionName) -> Result<bool> {
     let Some(id) = id_of(c, function)? else { return Ok(false) };
-    for table in ["settings", "versions", "aliases"] {
+    for table in ["settings", "versions", "aliases", "triggers"] {
         c.execute(&format!("DELETE FROM {table} WHERE function = ?1"), [id])?;
     }
     c.execute("DELETE FROM functions WHERE id = ?1", [id])?;

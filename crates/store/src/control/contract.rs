@@ -35,6 +35,7 @@ pub(crate) fn deployment(names: &[&str]) -> Change {
         traffic: std::collections::BTreeMap::new(),
         held: false,
         keep: Vec::new(),
+        extra: std::collections::BTreeMap::new(),
     }
 }
 
@@ -274,8 +275,10 @@ async fn a_rollback_returns_to_what_served_before(store: &dyn ControlStore) {
 
 async fn a_deployment_without_traffic_serves_nothing(store: &dyn ControlStore) {
     let first = deploy(store, &["a"]).await;
-    let Change::Deploy { specs, document, facade, traffic, keep, .. } = deployment(&["a"]) else { unreachable!() };
-    let held = Change::Deploy { specs, document, facade, traffic, held: true, keep };
+    let Change::Deploy { specs, document, facade, traffic, keep, extra, .. } = deployment(&["a"]) else {
+        unreachable!()
+    };
+    let held = Change::Deploy { specs, document, facade, traffic, held: true, keep, extra };
     let Effect::Deployed(made) = commit(store, held).await.effect else { panic!("nothing was made") };
     assert_eq!(made[0].ordinal, 2);
     assert_eq!(store.current_revisions().await.unwrap(), first);
@@ -283,9 +286,11 @@ async fn a_deployment_without_traffic_serves_nothing(store: &dyn ControlStore) {
 
 async fn traffic_is_of_the_latest_deployment(store: &dyn ControlStore) {
     let shares = vec![TrafficShare { to: "prod".parse().unwrap(), millionths: 1_000_000 }];
-    let Change::Deploy { specs, document, facade, keep, held, .. } = deployment(&["a", "b"]) else { unreachable!() };
+    let Change::Deploy { specs, document, facade, keep, held, extra, .. } = deployment(&["a", "b"]) else {
+        unreachable!()
+    };
     let traffic = [(name("a"), shares.clone())].into();
-    commit(store, Change::Deploy { specs, document, facade, traffic, held, keep }).await;
+    commit(store, Change::Deploy { specs, document, facade, traffic, held, keep, extra }).await;
     assert_eq!(store.traffic().await.unwrap(), (vec![(name("a"), shares)], Vec::new()));
     deploy(store, &["a"]).await;
     assert_eq!(store.traffic().await.unwrap().0, []);

@@ -3,6 +3,7 @@
 mod commit;
 #[cfg(test)]
 pub(crate) mod contract;
+mod facade;
 mod read;
 mod restore;
 mod schema;
@@ -19,9 +20,11 @@ use crate::change::{
     CommittedChange, ControlReader, ControlStore, Effect, Proposal, StoredProvision, StoredRevision, UnreadableRow,
 };
 use crate::database::{Database, Error, Sync};
+use crate::facade::{RevisionExtra, StoredSetting, StoredTrigger};
 use crate::health::{Condition, DiskHealth};
 use crate::ids::{Object, Seq};
 use crate::keys::{self, AuditFilter, AuditRecord, StoredKey};
+use crate::secrets::{self, StoredSecret};
 use crate::sqlite::{ControlFile, SqliteFile};
 use crate::staged::StagedBackup;
 use crate::tasks::BlobHold;
@@ -90,6 +93,26 @@ impl ControlReader for SqliteControl {
 
     async fn provisions(&self) -> Result<(Vec<StoredProvision>, Vec<UnreadableRow>), Error> {
         self.database.read(|c| read::provisions(c)).await
+    }
+
+    async fn secrets(&self) -> Result<Vec<StoredSecret>, Error> {
+        self.database.read(|c| secrets::all(c)).await
+    }
+
+    async fn triggers(&self, function: Option<FunctionName>) -> Result<Vec<StoredTrigger>, Error> {
+        self.database.read(move |c| facade::triggers(c, function.as_ref())).await
+    }
+
+    async fn settings(&self, kind: &'static str, function: Option<FunctionName>) -> Result<Vec<StoredSetting>, Error> {
+        self.database.read(move |c| facade::settings(c, kind, function.as_ref())).await
+    }
+
+    async fn extra(&self, revision: VersionId) -> Result<Option<RevisionExtra>, Error> {
+        self.database.read(move |c| facade::extra(c, revision.0)).await
+    }
+
+    async fn codes(&self) -> Result<Vec<String>, Error> {
+        self.database.read(|c| facade::codes(c)).await
     }
 
     async fn keys(&self) -> Result<Vec<StoredKey>, Error> {

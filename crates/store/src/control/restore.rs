@@ -8,12 +8,13 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use super::commit::{begin, signed};
 use crate::ids::Seq;
 use crate::keys;
+use crate::secrets;
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 /// What of the backup needs no thought. The server's identity and keys stay ours.
 const REPLACE: &str = "
-    DELETE FROM settings; DELETE FROM versions; DELETE FROM aliases; DELETE FROM functions; DELETE FROM revisions; DELETE FROM documents;
+    DELETE FROM settings; DELETE FROM versions; DELETE FROM aliases; DELETE FROM triggers; DELETE FROM functions; DELETE FROM revisions; DELETE FROM documents;
     INSERT INTO documents SELECT id, text, facade FROM backup.documents;
     INSERT OR IGNORE INTO server SELECT one, id, boot FROM backup.server;
 ";
@@ -25,6 +26,7 @@ pub(super) fn replace(c: &mut Connection, by: &str, at: i64, renew: &[FunctionNa
     let seq = begin(&transaction, at, by, "", "restore")?;
     // While it can still be told whose backup it is.
     transaction.execute_batch(keys::MERGE)?;
+    transaction.execute_batch(secrets::MERGE)?;
     let own: bool = transaction.query_row(
         "SELECT EXISTS (SELECT 1 FROM main.server a JOIN backup.server b ON a.id = b.id)",
         [],
@@ -48,8 +50,8 @@ pub(super) fn replace(c: &mut Connection, by: &str, at: i64, renew: &[FunctionNa
              SELECT ?1, name, desired, serving, ?3, max(next_number, ?4), traffic, before FROM backup.functions WHERE id = ?2";
         transaction.execute(insert, params![id, their, signed(seq.0), least])?;
         let id = transaction.last_insert_rowid();
-        let revisions = "INSERT INTO revisions (id, function, ordinal, spec, document, created)
-             SELECT id, ?2, ordinal, spec, document, created FROM backup.revisions WHERE function = ?1";
+        let revisions = "INSERT INTO revisions (id, function, ordinal, spec, document, created, extra, code)
+             SELECT id, ?2, ordinal, spec, document, created, extra, code FROM backup.revisions WHERE function = ?1";
         transaction.execute(revisions, [their, id])?;
         let settings =
             "INSERT INTO settings SELECT ?2, qualifier, kind, config, ?3 FROM backup.settings WHERE function = ?1";
@@ -61,10 +63,14 @@ pub(super) fn replace(c: &mut Connection, by: &str, at: i64, renew: &[FunctionNa
         let aliases = "INSERT INTO aliases (id, function, name, targets, before, description, rev)
              SELECT iif(?4, id, NULL), ?2, name, targets, before, description, ?3 FROM backup.aliases WHERE function = ?1 ORDER BY id";
         transaction.execute(aliases, params![their, id, signed(seq.0), own])?;
+        let triggers = "INSERT INTO triggers (id, function, name, type, qualifier, config, created, changed, rev)
+             SELECT iif(?4, id, NULL), ?2, name, type, qualifier, config, created, changed, ?3
+             FROM backup.triggers WHERE function = ?1 ORDER BY id";
+        transaction.execute(triggers, params![their, id, signed(seq.0), own])?;
     }
     for name in renew {
-        let copy = "INSERT INTO revisions (function, ordinal, spec, document, created)
-             SELECT r.function, (SELECT max(ordinal) + 1 FROM revisions WHERE function = r.function), r.spec, r.document, r.created
+        let copy = "INSERT INTO revisions (function, ordinal, spec, document, created, extra, code)
+             SELECT r.function, (SELECT max(ordinal) + 1 FROM revisions WHERE function = r.function), r.spec, r.document, r.created, r.extra, r.code
              FROM functions f JOIN revisions r ON r.id = coalesce(f.serving, f.desired) WHERE f.name = ?1";
         transaction.execute(copy, [name.as_str()])?;
         let desired = transaction.last_insert_rowid();

@@ -2,7 +2,7 @@
 
 use crate::keys;
 
-pub(crate) const MIGRATIONS: &[&str] = &[FIRST, keys::MIGRATION, PROVISIONS, MODEL, VERSIONS];
+pub(crate) const MIGRATIONS: &[&str] = &[FIRST, keys::MIGRATION, PROVISIONS, MODEL, VERSIONS, SECRETS];
 
 const FIRST: &str = "
     CREATE TABLE server (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, boot INTEGER NOT NULL) STRICT;
@@ -110,6 +110,34 @@ const VERSIONS: &str = "
         targets TEXT NOT NULL,
         before TEXT,
         description TEXT NOT NULL,
+        rev INTEGER NOT NULL,
+        UNIQUE (function, name)
+    ) STRICT;
+";
+
+/// Sealed secrets, access-key pairs, triggers, and what facades keep of a revision that its declaration has no word for.
+const SECRETS: &str = "
+    CREATE TABLE secrets (
+        name TEXT PRIMARY KEY,
+        generation INTEGER NOT NULL,
+        sealed BLOB NOT NULL,
+        changed INTEGER NOT NULL,
+        rev INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    ALTER TABLE keys ADD COLUMN access_id TEXT;
+    ALTER TABLE keys ADD COLUMN sealed BLOB;
+    CREATE UNIQUE INDEX keys_by_access_id ON keys (access_id) WHERE access_id IS NOT NULL;
+    ALTER TABLE revisions ADD COLUMN extra TEXT;
+    ALTER TABLE revisions ADD COLUMN code TEXT;
+    CREATE TABLE triggers (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        function INTEGER NOT NULL REFERENCES functions (id) DEFERRABLE INITIALLY DEFERRED,
+        name TEXT NOT NULL,
+        type TEXT NOT NULL,
+        qualifier TEXT NOT NULL,
+        config TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        changed INTEGER NOT NULL,
         rev INTEGER NOT NULL,
         UNIQUE (function, name)
     ) STRICT;

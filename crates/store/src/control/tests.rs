@@ -162,7 +162,7 @@ async fn a_file_of_schema_4_is_brought_along_with_its_numbers() {
     drop(old);
 
     let store = SqliteControl::open(&path).unwrap();
-    assert!(folder.path().join("control.before-schema-5.db").exists());
+    assert!(folder.path().join("control.before-schema-6.db").exists());
     let current = store.current_revisions().await.unwrap();
     let found: Vec<(u64, u64, FunctionId)> =
         current.iter().map(|revision| (revision.id.0, revision.ordinal, revision.function)).collect();
@@ -195,11 +195,12 @@ async fn old_revisions_go_but_not_what_is_used() {
     let (function, alias) = (name("a"), "prod".parse().unwrap());
     commit(&store, Change::PutAlias { function, name: alias, targets, description: String::new() }).await;
     Connection::open(&path).unwrap().execute("UPDATE revisions SET created = 1", []).unwrap();
-    let Change::Deploy { specs, document, facade, traffic, held, .. } = super::contract::deployment(&["a"]) else {
+    let Change::Deploy { specs, document, facade, traffic, held, extra, .. } = super::contract::deployment(&["a"])
+    else {
         unreachable!()
     };
     let keep = vec![made[6].id];
-    commit(&store, Change::Deploy { specs, document, facade, traffic, held, keep }).await;
+    commit(&store, Change::Deploy { specs, document, facade, traffic, held, keep, extra }).await;
     let kept = store.revisions(name("a")).await.unwrap();
     let kept: Vec<u64> = kept.iter().map(|revision| revision.ordinal).collect();
     assert_eq!(

@@ -1,0 +1,248 @@
+//! The vendor's configuration as a declaration of Kipwake, and a declaration in the vendor's words.
+
+use std::path::Path;
+
+use kip_spec::function::{
+    Concurrency, FunctionSpec, GpuNeed, GpuResources, Hook, HttpAuth, Program, ReadyProbe, defaults,
+};
+use kip_spec::reference::{self, Piece, pieces};
+use kip_spec::{Bytes, FunctionName, MilliCpu, Millis};
+use serde_json::{Map, Value, json};
+
+use crate::config::{number, object, real, words};
+use crate::error::{FcError, FcResult};
+use crate::request::text;
+
+/// The vendor's own default, seconds.
+const TIMEOUT: u64 = 3;
+/// Of an initializer and a pre-stop hook without one, seconds.
+const HOOK_TIMEOUT: u64 = 3;
+/// Where code is for functions of the vendor.
+const CODE: &str = "/code";
+
+/// What a function runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Runtime {
+    /// A program of its own.
+    Custom,
+    /// Handlers in Python, by our bootstrap.
+    Python,
+    /// Handlers in Node, by our bootstrap.
+    Node,
+}
+
+/// The kind of a runtime.
+pub(crate) fn runtime(name: &str) -> FcResult<Runtime> {
+    match name {
+        "custom" | "custom.debian10" | "custom.debian11" | "custom.debian12" => Ok(Runtime::Custom),
+        "custom-container" => Err(no_containers()),
+        "python2.7" | "nodejs8" => {
+            Err(FcError::refused(format!("{name} is not run here: use python3 or nodejs20, or a custom runtime")))
+        }
+        name if name.starts_with("python3") => Ok(Runtime::Python),
+        name if name.starts_with("nodejs") => Ok(Runtime::Node),
+        name => Err(FcError::refused(format!(
+            "{name} is not run here: build a program with a web server and use custom.debian12 with customRuntimeConfig.command"
+        ))),
+    }
+}
+
+/// The one place in which containers are refused.
+fn no_containers() -> FcError {
+    FcError::refused(
+        "custom-container needs a container engine, which this version does not use: deploy the program with a custom runtime",
+    )
+}
+
+/// A declaration with the vendor's defaults.
+pub(crate) fn fresh(name: FunctionName, config: &Map<String, Value>, tree: &Path) -> FcResult<FunctionSpec> {
+    let mut spec = FunctionSpec::new(name, program(config, tree)?);
+    // Without an HTTP trigger nobody calls it without a key.
+    spec.http.auth = HttpAuth::Key;
+    set_timeout(&mut spec, TIMEOUT);
+    apply(config, &mut spec)?;
+    Ok(spec)
+}
+
+/// The command of a configuration over a tree of code.
+pub(crate) fn program(config: &Map<String, Value>, tree: &Path) -> FcResult<Program> {
+    let name = text(config, "runtime")?.unwrap_or_default();
+    let argv = match runtime(name)? {
+        Runtime::Custom => {
+            let empty = Map::new();
+            let own = object(config, "customRuntimeConfig")?.unwrap_or(&empty);
+            let mut argv = words(own, "command")?;
+            if argv.is_empty() {
+                argv.push("./bootstrap".to_owned());
+            }
+            argv.extend(words(own, "args")?);
+            argv.into_iter().map(|word| placed(&word, tree)).collect()
+        }
+        kind => crate::bootstrap::command(&kind, config)?,
+    };
+    Ok(Program::Command { argv, dir: tree.to_owned() })
+}
+
+/// A word of a command whose path begins with the vendor's folder of code.
+fn placed(word: &str, tree: &Path) -> String {
+    match word.strip_prefix(CODE) {
+        Some("" | "/") => tree.display().to_string(),
+        Some(rest) if rest.starts_with('/') => format!("{}{rest}", tree.display()),
+        _ => word.to_owned(),
+    }
+}
+
+/// Sets what a configuration says, and leaves the rest.
+pub(crate) fn apply(config: &Map<String, Value>, spec: &mut FunctionSpec) -> FcResult<()> {
+    if let Some(variables) = object(config, "environmentVariables")? {
+        let literal = |(name, value): (&String, &Value)| Some((name.clone(), reference::escaped(value.as_str()?)));
+        spec.env = variables.iter().filter_map(literal).collect();
+    }
+    if let Some(memory) = number(config, "memorySize", 128, 32_768)? {
+        spec.resources.memory = Some(Bytes(memory << 20));
+    }
+    if let Some(cpu) = real(config, "cpu")? {
+        spec.resources.cpu = Some(milli(cpu));
+    }
+    if let Some(gpu) = object(config, "gpuConfig")? {
+        spec.resources.gpu = number(gpu, "gpuMemorySize", 1_024, 1 << 20)?
+            .map(|memory| GpuResources { need: GpuNeed::Memory(Bytes(memory << 20)), kind: None });
+        if spec.resources.gpu.is_some() {
+            spec.instances.max = defaults::INSTANCES_ON_A_DEVICE;
+        }
+    }
+    if let Some(timeout) = number(config, "timeout", 1, 86_400)? {
+        set_timeout(spec, timeout);
+    }
+    if let Some(count) = number(config, "instanceConcurrency", 1, 200)? {
+        let count = u32::try_from(count).unwrap_or(1);
+        spec.instances.concurrency = Concurrency { hard: count, soft: count };
+    }
+    for name in ["customRuntimeConfig", "customContainerConfig"] {
+        let health = object(config, name)?.map(|of| object(of, "healthCheckConfig")).transpose()?.flatten();
+        if let Some(url) = health.map(|health| text(health, "httpGetUrl")).transpose()?.flatten()
+            && !url.is_empty()
+        {
+            spec.ready = ReadyProbe::Http { path: url.to_owned() };
+        }
+    }
+    if let Some(lifecycle) = object(config, "instanceLifecycleConfig")? {
+        let hook = |name: &str, path: &str, longest: u64| -> FcResult<Option<Hook>> {
+            let Some(hook) = object(lifecycle, name)? else { return Ok(None) };
+            if !words(hook, "command")?.is_empty() {
+                return Err(FcError::refused(format!("{name} with a command is not run here: use a handler")));
+            }
+            let handler = text(hook, "handler")?.unwrap_or_default();
+            let timeout = number(hook, "timeout", 1, longest)?.unwrap_or(HOOK_TIMEOUT);
+            let found = Hook { path: path.to_owned(), timeout: Millis::from_secs(timeout) };
+            Ok((!handler.is_empty()).then_some(found))
+        };
+        spec.lifecycle.initialize = hook("initializer", "/initialize", 300)?;
+        spec.lifecycle.pre_stop = hook("preStop", "/pre-stop", 90)?;
+    }
+    Ok(())
+}
+
+fn set_timeout(spec: &mut FunctionSpec, seconds: u64) {
+    let timeout = Millis::from_secs(seconds);
+    spec.timeouts.first_byte = timeout;
+    spec.timeouts.idle = timeout;
+    // The vendor's limit is for the run alone; ours begins with the wait for an instance.
+    spec.timeouts.total = Millis(timeout.0 + spec.timeouts.queue.0);
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be from 0.05 to 16")]
+fn milli(cpu: f64) -> MilliCpu {
+    MilliCpu((cpu * 1_000.0).round() as u64)
+}
+
+/// A declaration in the vendor's words, as far as there are some.
+pub(crate) fn render(spec: &FunctionSpec) -> Map<String, Value> {
+    let literal = |value: &str| -> String {
+        let text = |piece| match piece {
+            Piece::Text(text) => text.to_owned(),
+            Piece::Variable { written, .. } => written.to_owned(),
+        };
+        pieces(value).into_iter().map(text).collect()
+    };
+    let environment: Map<String, Value> =
+        spec.env.iter().map(|(name, value)| (name.clone(), literal(value).into())).collect();
+    let mut config = json!({
+        "functionName": spec.name.as_str(),
+        "runtime": "custom.debian12",
+        "handler": "index.handler",
+        "timeout": spec.timeouts.first_byte.0.div_ceil(1_000),
+        "instanceConcurrency": spec.instances.concurrency.hard,
+        "environmentVariables": environment,
+    });
+    if let Program::Command { argv, .. } = &spec.program {
+        config["customRuntimeConfig"] = json!({"command": argv});
+        if let ReadyProbe::Http { path } = &spec.ready {
+            config["customRuntimeConfig"]["healthCheckConfig"] = json!({"httpGetUrl": path});
+        }
+    }
+    if let Some(memory) = spec.resources.memory {
+        config["memorySize"] = (memory.0 >> 20).into();
+    }
+    if let Some(MilliCpu(cpu)) = spec.resources.cpu {
+        config["cpu"] = json!(f64::from(u32::try_from(cpu).unwrap_or(u32::MAX)) / 1_000.0);
+    }
+    if let Some(GpuResources { need: GpuNeed::Memory(memory), .. }) = &spec.resources.gpu {
+        config["gpuConfig"] = json!({"gpuMemorySize": memory.0 >> 20});
+    }
+    let hook = |hook: &Hook| json!({"handler": hook.path, "timeout": hook.timeout.0.div_ceil(1_000)});
+    let mut lifecycle = Map::new();
+    lifecycle.extend(spec.lifecycle.initialize.as_ref().map(|one| ("initializer".to_owned(), hook(one))));
+    lifecycle.extend(spec.lifecycle.pre_stop.as_ref().map(|one| ("preStop".to_owned(), hook(one))));
+    if !lifecycle.is_empty() {
+        config["instanceLifecycleConfig"] = lifecycle.into();
+    }
+    match config {
+        Value::Object(config) => config,
+        _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(config: Value) -> FcResult<FunctionSpec> {
+        fresh("f".parse().unwrap(), config.as_object().unwrap(), Path::new("/tree"))
+    }
+
+    #[test]
+    fn a_configuration_becomes_a_declaration_and_comes_back() {
+        let config = json!({
+            "functionName": "f", "runtime": "custom.debian10", "handler": "h", "timeout": 60, "instanceConcurrency": 4,
+            "environmentVariables": {"A": "${PORT} $$", "B": "$${x}"}, "memorySize": 512, "cpu": 0.35,
+            "customRuntimeConfig": {"command": ["/code/run", "--dir", "/code"], "args": ["/codes"], "healthCheckConfig": {"httpGetUrl": "/h"}},
+            "gpuConfig": {"gpuMemorySize": 2048},
+            "instanceLifecycleConfig": {"initializer": {"handler": "i", "timeout": 20}, "preStop": {"handler": "p"}},
+        });
+        let made = spec(config).unwrap();
+        let Program::Command { argv, dir } = &made.program else { panic!("{made:?}") };
+        assert_eq!((argv.join(" ").as_str(), dir.as_path()), ("/tree/run --dir /tree /codes", Path::new("/tree")));
+        assert_eq!(made.env["A"], "$${PORT} $$");
+        assert_eq!((made.timeouts.first_byte, made.instances.concurrency.hard), (Millis::from_secs(60), 4));
+        assert_eq!((made.instances.max, made.http.auth), (1, HttpAuth::Key));
+        assert_eq!(made.lifecycle.initialize.as_ref().map(|hook| hook.timeout), Some(Millis::from_secs(20)));
+        let back = render(&made);
+        assert_eq!(back["environmentVariables"], json!({"A": "${PORT} $$", "B": "$${x}"}));
+        assert_eq!((&back["cpu"], &back["memorySize"], &back["timeout"]), (&json!(0.35), &json!(512), &json!(60)));
+        let mut again = made.clone();
+        apply(&back, &mut again).unwrap();
+        assert_eq!(again.env, made.env);
+        assert_eq!((again.resources, again.timeouts), (made.resources, made.timeouts));
+    }
+
+    #[test]
+    fn no_command_is_the_bootstrap_and_containers_are_refused_with_the_remedy() {
+        let made = spec(json!({"runtime": "custom"})).unwrap();
+        assert!(matches!(made.program, Program::Command { argv, .. } if argv == ["./bootstrap"]));
+        for runtime in ["custom-container", "java11", "go1", "php7.2", "dotnetcore3.1", "python2.7", "micro-sandbox"] {
+            let refused = spec(json!({"runtime": runtime})).unwrap_err();
+            assert!(refused.message.contains("custom") && refused.status == 400, "{refused:?}");
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! Functions: made, shown, changed, removed, listed; their code.
+
+use axum::response::Response;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use kip_control::{Direction, LATEST};
+use kip_host::clock::wall_millis;
+use kip_spec::function::FunctionSpec;
+use kip_spec::{FunctionName, Problem, VersionId, code};
+use kip_store::{Author, Object, Seq};
+use kip_wire::Role;
+use serde_json::{Map, Value, json};
+
+use crate::code::CodeInfo;
+use crate::code::archive::ArchiveError;
+use crate::config::check;
+use crate::declaration::{apply, fresh, program, runtime};
+use crate::error::{FcError, FcResult};
+use crate::query::page;
+use crate::record::FunctionRecord;
+use crate::request::{Request, empty, json, required, text};
+use crate::settings::{self, DISABLED, TAGS};
+use crate::view::FunctionView;
+use crate::{Fc, code_address, tags};
+
+/// Bytes of an archive that is sent within a body.
+const LARGEST_INLINE: usize = 100 << 20;
+/// Checksums of code that are remembered.
+const MOST_CHECKSUMS: usize = 10_000;
+/// In whose words these functions are declared.
+pub(crate) const FACADE: &str = "fc";
+/// Fields of a change after which the program is another one.
+const PROGRAM: [&str; 2] = ["runtime", "customRuntimeConfig"];
+
+pub(crate) async fn create(fc: &Fc, request: &Request) -> FcResult<Response> {
+    let mut config = request.object()?;
+    check(&config, true)?;
+    let name = required(&config, "functionName")?.to_owned();
+    request.require_function(&name)?;
+    if fc.control.cell(&name).is_some() {
+        return Err(exists(&name));
+    }
+    runtime(required(&config, "runtime")?)?;
+    let tags = config.remove("tags").map(|tags| tags::checked(&tags)).transpose()?;
+    let sent = config.remove("code");
+    let code = sent.map(|code| keep(fc, code)).ok_or_else(|| FcError::invalid("code is required"))?.await?;
+    let made = create_over(fc, request, name.clone(), config, code.clone()).await;
+    fc.codes.release(&code.sha256);
+    made?;
+    if let Some(tags) = tags.filter(|tags| tags.as_array().is_some_and(|tags| !tags.is_empty())) {
+        settings::put(fc, TAGS, &parse(&name)?, "", &tags, request.author()).await?;
+    }
+    let view = fc.view(&name, LATEST).await?;
+    Ok(json(fc.shown(&view, LATEST).await?))
+}
+
+async fn create_over(
+    fc: &Fc,
+    request: &Request,
+    name: String,
+    config: Map<String, Value>,
+    code: CodeInfo,
+) -> FcResult<()> {
+    let spec = fresh(parse(&name)?, &config, &fc.codes.tree(&code.sha256))?;
+    let record = FunctionRecord { config, created: Some(wall_millis()), code: Some(code) };
+    // Whoever makes it in the same moment is not overwritten.
+    let author = Author { if_match: Some(Seq(0)), ..request.author() };
+    let made = deploy(fc, spec, &record, None, author).await;
+    made.map_err(|error| if error.own == code::STALE { exists(&name) } else { error })
+}
+
+fn exists(name: &str) -> FcError {
+    FcError::new(code::FUNCTION_EXISTS, "FunctionAlreadyExists", format!("function '{name}' already exists"))
+}
+
+fn parse(name: &str) -> FcResult<FunctionName> {
+    name.parse().map_err(|error: kip_spec::id::IdError| FcError::invalid(error.to_string()))
+}
+
+/// Deploys a declaration with what is kept of it.
+pub(crate) async fn deploy(
+    fc: &Fc,
+    spec: FunctionSpec,
+    record: &FunctionRecord,
+    before: Option<&FunctionView>,
+    author: Author,
+) -> FcResult<()> {
+    let mut shown = record.config.clone();
+    // A document is shown to whoever sees the function.
+    if let Some(Value::Object(variables)) = shown.get_mut("environmentVariables") {
+        mask(variables);
+    }
+    let document = serde_json::to_string_pretty(&shown).unwrap_or_default();
+    let extra = record.write(before.and_then(|view| view.extra.as_ref()));
+    let direction = Direction { extra: [(spec.name.clone(), extra)].into(), ..Direction::default() };
+    fc.control.deploy_with(vec![spec], document, FACADE, direction, author).await?;
+    Ok(())
+}
+
+pub(crate) async fn get(fc: &Fc, request: &Request) -> FcResult<Response> {
+    let asked = request.query.qualifier();
+    let view = fc.view(request.function(), asked).await?;
+    Ok(json(fit_for(request, fc.shown(&view, asked).await?)))
+}
+
+/// Values that look like secrets are shown to who may deploy them.
+fn fit_for(request: &Request, mut shown: Value) -> Value {
+    if request.key.role() < Role::Deploy
+        && let Some(variables) = shown["environmentVariables"].as_object_mut()
+    {
+        mask(variables);
+    }
+    shown
+}
+
+fn mask(variables: &mut Map<String, Value>) {
+    for (name, value) in variables.iter_mut() {
+        if let Some(text) = value.as_str() {
+            *value = kip_spec::secret::masked(name, text).into_owned().into();
+        }
+    }
+}
+
+pub(crate) async fn update(fc: &Fc, request: &Request) -> FcResult<Response> {
+    let name = request.function();
+    let mut change = request.object()?;
+    change.remove("functionName");
+    check(&change, false)?;
+    let rev = fc.control.rev(Object::Function(parse(name)?)).await?;
+    let view = fc.view(name, LATEST).await?;
+    let tags = change.remove("tags").map(|tags| tags::checked(&tags)).transpose()?;
+    let code = match change.remove("code") {
+        Some(code) if code.as_object().is_some_and(|code| !code.is_empty()) => Some(keep(fc, code).await?),
+        _ => None,
+    };
+    let author = Author { if_match: Some(rev), ..request.author() };
+    let changed = change_over(fc, &view, change, code.clone(), author).await;
+    code.iter().for_each(|code| fc.codes.release(&code.sha256));
+    changed?;
+    if let Some(tags) = tags {
+        settings::put(fc, TAGS, &view.name, "", &tags, request.author()).await?;
+    }
+    let view = fc.view(name, LATEST).await?;
+    Ok(json(fc.shown(&view, LATEST).await?))
+}
+
+/// Applies a change to the present declaration, so that what others said of it stays.
+async fn change_over(
+    fc: &Fc,
+    view: &FunctionView,
+    change: Map<String, Value>,
+    code: Option<CodeInfo>,
+    author: Author,
+) -> FcResult<()> {
+    let mut spec = view.spec.clone();
+    let mut record = view.record.clone().unwrap_or_default();
+    let code_changed = code.is_some();
+    record.code = code.or(record.code);
+    let is_ours = record.created.is_some() || record.code.is_some();
+    let program_changed = PROGRAM.iter().any(|name| change.contains_key(*name));
+    record.config.extend(change.clone());
+    if code_changed || program_changed {
+        if !is_ours {
+            return Err(FcError::refused(format!(
+                "the program of `{}` is declared elsewhere: send code with runtime and customRuntimeConfig, or change kip.yaml",
+                view.name
+            )));
+        }
+        let mut config = record.config.clone();
+        config.entry("runtime").or_insert_with(|| "custom.debian12".into());
+        spec.program = program(&config, &fc.tree_of(record.code.as_ref(), &view.spec))?;
+        record.config = config;
+    }
+    // What was sent before and differs now was changed by somebody else, which stays.
+    apply(&change, &mut spec)?;
+    deploy(fc, spec, &record, Some(view), author).await
+}
+
+pub(crate) async fn remove(fc: &Fc, request: &Request) -> FcResult<Response> {
+    let name = request.function();
+    fc.control.require(name)?;
+    if fc.tasks.config(name, LATEST).is_some() {
+        fc.tasks.put_config(name, LATEST, None).await?;
+    }
+    fc.control.remove(name, request.author()).await?;
+    fc.disabled.write().remove(name);
+    fc.timers_changed();
+    Ok(empty())
+}
+
+pub(crate) async fn list(fc: &Fc, request: &Request) -> FcResult<Response> {
+    let query = &request.query;
+    let names: Vec<String> = match query.get("fcVersion") {
+        // Functions of services: there are none here.
+        Some("v2") => Vec::new(),
+        _ => fc.control.function_names().iter().map(ToString::to_string).collect(),
+    };
+    let wanted = query.get("functionName");
+    let names: Vec<String> =
+        names.into_iter().filter(|name| request.key.sees(name) && wanted.is_none_or(|wanted| name == wanted)).collect();
+    let tags = tags::filter(query)?;
+    let filtered = tags.is_some() || ["runtime", "gpuType", "description"].iter().any(|name| query.get(name).is_some());
+    if !filtered {
+        let (names, next) = page(names, query, Clone::clone)?;
+        let mut functions = Vec::with_capacity(names.len());
+        for name in names {
+            // One that was removed in this moment is no error of the list.
+            if let Ok(view) = fc.view(&name, LATEST).await {
+                functions.push(fit_for(request, fc.shown(&view, LATEST).await?));
+            }
+        }
+        return Ok(json(listed("functions", functions, next)));
+    }
+    let mut rows = Vec::new();
+    for name in names {
+        let Ok(view) = fc.view(&name, LATEST).await else { continue };
+        let shown = fit_for(request, fc.shown(&view, LATEST).await?);
+        let is = |field: &str, wanted: &str| shown[field].as_str() == Some(wanted);
+        let fits = query.get("runtime").is_none_or(|wanted| is("runtime", wanted))
+            && query.get("gpuType").is_none_or(|wanted| shown["gpuConfig"]["gpuType"].as_str() == Some(wanted))
+            && query
+                .get("description")
+                .is_none_or(|wanted| shown["description"].as_str().is_some_and(|text| text.contains(wanted)))
+            && tags.as_ref().is_none_or(|tags| tags::has_all(&shown["tags"], tags));
+        if fits {
+            rows.push(shown);
+        }
+    }
+    let name = |row: &Value| row["functionName"].as_str().unwrap_or_default().to_owned();
+    let (functions, next) = page(rows, query, name)?;
+    Ok(json(listed("functions", functions, next)))
+}
+
+/// A list with the token of its next page, if there is one.
+pub(crate) fn listed(name: &str, rows: Vec<Value>, next: Option<String>) -> Value {
+    let mut answer = json!({name: rows});
+    if let Some(next) = next {
+        answer["nextToken"] = next.into();
+    }
+    answer
+}
+
+pub(crate) async fn code(fc: &Fc, request: &Request) -> FcResult<Response> {
+    let view = fc.view(request.function(), request.query.qualifier()).await?;
+    let Some(code) = view.record.and_then(|record| record.code) else {
+        return Err(FcError::refused(format!("the code of `{}` was not uploaded", view.name)));
+    };
+    let host = request.header("host").unwrap_or_default();
+    Ok(json(json!({"url": code_address::of(fc, host, &code.sha256), "checksum": code.checksum})))
+}
+
+pub(crate) async fn disable(fc: &Fc, request: &Request) -> FcResult<Response> {
+    let given = request.object()?;
+    let reason = text(&given, "reason")?.unwrap_or_default();
+    let cell = fc.control.require(request.function())?;
+    let value = settings::restriction(reason, wall_millis());
+    settings::put(fc, DISABLED, cell.name(), "", &value, request.author()).await?;
+    fc.disabled.write().insert(cell.name().clone());
+    Ok(json(json!({"success": true})))
+}
+
+pub(crate) async fn enable(fc: &Fc, request: &Request) -> FcResult<Response> {
+    let cell = fc.control.require(request.function())?;
+    settings::remove(fc, DISABLED, cell.name(), "", request.author()).await?;
+    fc.disabled.write().remove(cell.name());
+    Ok(json(json!({"success": true})))
+}
+
+/// Keeps the code of a request.
+async fn keep(fc: &Fc, code: Value) -> FcResult<CodeInfo> {
+    let wrong = |what: String| FcError::from(Problem::new(code::CODE_ARCHIVE, what));
+    let Value::Object(mut given) = code else { return Err(FcError::invalid("code is an object")) };
+    let archive = match given.remove("zipFile") {
+        Some(Value::String(encoded)) => {
+            let decoded = BASE64_STANDARD.decode(encoded.as_bytes());
+            decoded.map_err(|_| FcError::invalid("code.zipFile is not base64"))?
+        }
+        _ if text(&given, "ossBucketName")?.is_some() => {
+            return Err(FcError::refused("code in a bucket is not read here: send it as code.zipFile"));
+        }
+        _ => return Err(FcError::invalid("code.zipFile is required")),
+    };
+    if archive.len() > LARGEST_INLINE {
+        return Err(wrong(format!("the archive has {} bytes; {LARGEST_INLINE} at most", archive.len())));
+    }
+    let kept = fc.codes.keep(archive.into()).await;
+    let kept = kept.map_err(|ArchiveError(what)| wrong(format!("the code archive is not taken: {what}")))?;
+    match text(&given, "checksum")?.filter(|sent| !sent.is_empty() && *sent != kept.checksum) {
+        None => Ok(kept),
+        Some(sent) => {
+            fc.codes.release(&kept.sha256);
+            Err(wrong(format!("code.checksum is {sent}, and the archive's CRC-64 is {}", kept.checksum)))
+        }
+    }
+}
+
+impl Fc {
+    /// Which functions take no invocations, at a start.
+    pub(crate) async fn hold_disabled(&self) -> FcResult<()> {
+        for setting in self.control.settings(DISABLED, None).await? {
+            self.disabled.write().insert(setting.function);
+        }
+        Ok(())
+    }
+
+    /// Refuses an invocation of a function that takes none.
+    pub(crate) fn require_enabled(&self, name: &FunctionName) -> FcResult<()> {
+        if !self.disabled.read().contains(name) {
+            return Ok(());
+        }
+        let message = format!("function '{name}' takes no invocations: it is disabled");
+        Err(FcError::new(code::INVOCATION_DISABLED, "AccessDenied", message))
+    }
+
+    /// The checksum of the code that a revision runs, from memory after the first time.
+    pub(crate) async fn checksum_of(&self, revision: VersionId) -> Option<String> {
+        if let Some(known) = self.checksums.lock().get(&revision) {
+            return known.clone();
+        }
+        let extra = self.control.extra(revision).await.ok()?;
+        let record = extra.as_ref().and_then(FunctionRecord::read);
+        let checksum = record.and_then(|record| record.code).map(|code| code.checksum);
+        let mut all = self.checksums.lock();
+        if all.len() >= MOST_CHECKSUMS {
+            all.clear();
+        }
+        all.insert(revision, checksum.clone());
+        checksum
+    }
+}

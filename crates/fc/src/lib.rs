@@ -1,0 +1,142 @@
+//! The API of Function Compute 3.0 (version 2023-03-30), for its official clients: signatures, operations, code, invocations.
+//!
+//! A facade: it reads and writes the functions that `control` holds, as the native API and `kip.yaml` do. What a function's declaration has no
+//! word for is kept beside its revision and given back exactly. It decides nothing about instances.
+//! Source of the interface: the shared reference on the FC 3.0 API.
+
+mod aliases;
+mod arn;
+mod asynchronous;
+mod bootstrap;
+mod code;
+mod code_address;
+mod config;
+mod declaration;
+mod error;
+mod functions;
+mod instances;
+mod invoke;
+mod invoker;
+mod nonces;
+mod operations;
+mod provision;
+mod query;
+mod record;
+mod request;
+mod routes;
+mod serve;
+mod settings;
+mod sign;
+mod tags;
+mod tasks;
+mod timers;
+mod triggers;
+mod versions;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::any;
+use kip_auth::Keys;
+use kip_control::Control;
+use kip_records::metrics::Metrics;
+use kip_spec::code::DATA_DIRECTORY_UNUSABLE;
+use kip_spec::{FunctionName, Problem, VersionId};
+use kip_tasks::Tasks;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Semaphore;
+
+use crate::code::CodeStore;
+use crate::invoker::Invoker;
+use crate::nonces::Nonces;
+use crate::timers::TimerSignal;
+
+/// Where the operations are on the API's listener.
+const PREFIX: &str = "/2023-03-30";
+/// Uploads of code whose bytes are in memory at once.
+const UPLOADS: usize = 2;
+
+/// What this room needs of the server around it.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder of code archives, in the data directory.
+    pub code: PathBuf,
+    /// The gateway, for the URLs of triggers.
+    pub gateway: SocketAddr,
+    /// Where requests and refusals are counted.
+    pub metrics: Metrics,
+}
+
+/// The API. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Fc {
+    control: Control,
+    keys: Keys,
+    tasks: Tasks,
+    metrics: Metrics,
+    gateway: SocketAddr,
+    codes: CodeStore,
+    invoker: Invoker,
+    nonces: Arc<Mutex<Nonces>>,
+    uploads: Arc<Semaphore>,
+    timers: TimerSignal,
+    /// Functions that take no invocations.
+    disabled: Arc<RwLock<HashSet<FunctionName>>>,
+    /// Of revisions that were invoked.
+    checksums: Arc<Mutex<BTreeMap<VersionId, Option<String>>>>,
+    /// What addresses of code are signed with, for as long as the server runs.
+    address_key: Arc<ring::hmac::Key>,
+}
+
+impl Fc {
+    /// Opens the room: removes code that no revision names, and starts the thread that invokes.
+    ///
+    /// # Errors
+    /// A problem with code KW-8003 where the folder cannot be used, and what the store says.
+    pub async fn open(control: Control, keys: Keys, tasks: Tasks, options: Options) -> Result<Self, Problem> {
+        let unusable = |error: std::io::Error| {
+            Problem::new(DATA_DIRECTORY_UNUSABLE, "the code of functions cannot be kept").cause(error.to_string())
+        };
+        let codes = CodeStore::open(options.code).map_err(unusable)?;
+        let used: BTreeSet<String> = control.codes().await?.into_iter().collect();
+        match codes.collect(&used) {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "code that no version names is removed"),
+            Err(error) => tracing::warn!(%error, "code that no version names is not removed"),
+        }
+        let invoker = Invoker::start(&control, &options.metrics).map_err(unusable)?;
+        let mut address_key = [0; 32];
+        kip_host::random::fill(&mut address_key);
+        let fc = Self {
+            control,
+            keys,
+            tasks,
+            metrics: options.metrics,
+            gateway: options.gateway,
+            codes,
+            invoker,
+            nonces: Arc::new(Mutex::new(Nonces::new(kip_host::clock::wall_millis().div_euclid(1_000)))),
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
+            timers: TimerSignal::default(),
+            disabled: Arc::default(),
+            checksums: Arc::default(),
+            address_key: Arc::new(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &address_key)),
+        };
+        let unread = |error: error::FcError| Problem::new(error.own, error.message);
+        fc.hold_http_triggers().await.map_err(unread)?;
+        fc.hold_disabled().await.map_err(unread)?;
+        fc.control.supervisor().critical("fc timers", fc.clone().run_timers());
+        Ok(fc)
+    }
+
+    /// All paths below `/2023-03-30`, with any method: the table of operations is ours.
+    pub fn router(&self) -> Router {
+        let paths = [PREFIX.to_owned(), format!("{PREFIX}/"), format!("{PREFIX}/{{*rest}}")];
+        let routes = paths.iter().fold(Router::new(), |router, path| router.route(path, any(serve::serve)));
+        routes.with_state(self.clone())
+    }
+}

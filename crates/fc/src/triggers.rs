@@ -1,0 +1,246 @@
+//! Triggers: stored and given back exactly. HTTP triggers hold at the gateway; timers make tasks; others are only stored.
+
+use axum::response::Response;
+use kip_control::LATEST;
+use kip_host::clock::wall_millis;
+use kip_spec::function::{HttpAuth, HttpTrigger};
+use kip_spec::{FunctionName, code};
+use kip_store::{Change, Object, Seq, StoredTrigger};
+use serde_json::{Map, Value, json};
+
+use crate::Fc;
+use crate::arn;
+use crate::config::words;
+use crate::error::{FcError, FcResult};
+use crate::functions::listed;
+use crate::query::page;
+use crate::request::{Request, empty, json, required, text, time};
+
+/// Triggers of a function at most, as the vendor has it.
+const MOST: usize = 50;
+const TYPES: [&str; 8] = ["http", "timer", "oss", "log", "mns_topic", "cdn_events", "tablestore", "eventbridge"];
+const METHODS: [&str; 7] = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"];
+/// Fields of a trigger that are kept as they were sent.
+const FIELDS: [&str; 4] = ["triggerConfig", "invocationRole", "sourceArn", "description"];
+
+/// What is stored of a trigger beside its columns.
+fn fields_of(trigger: &StoredTrigger) -> Map<String, Value> {
+    serde_json::from_str(&trigger.config).unwrap_or_default()
+}
+
+/// The settings of a stored trigger; none that can be read are no settings.
+pub(crate) fn settings_of_stored(trigger: &StoredTrigger) -> Map<String, Value> {
+    settings_of(&fields_of(trigger)).unwrap_or_default()
+}
+
+fn shown(fc: &Fc, trigger: &StoredTrigger) -> Value {
+    let mut shown = json!({
+        "triggerName": trigger.name,
+        "triggerType": trigger.kind,
+        "triggerId": format!("{:08}", trigger.id),
+        "qualifier": trigger.qualifier,
+        "targetArn": arn::function(trigger.function.as_str(), Some(&trigger.qualifier)),
+        "status": "Ready",
+        "createdTime": time(trigger.created),
+        "lastModifiedTime": time(trigger.changed),
+    });
+    if let Value::Object(all) = &mut shown {
+        all.extend(fields_of(trigger));
+        if trigger.kind == "http" {
+            let at = if trigger.qualifier == LATEST { String::new() } else { format!("@{}", trigger.qualifier) };
+            let url = format!("http://{}/f/{}{at}/", fc.gateway, trigger.function);
+            all.insert("httpTrigger".to_owned(), json!({"urlInternet": url, "urlIntranet": url}));
+        }
+    }
+    shown
+}
+
+/// The settings of a trigger, which clients send as a text in JSON.
+fn settings_of(fields: &Map<String, Value>) -> FcResult<Map<String, Value>> {
+    let wrong = || FcError::invalid("triggerConfig is an object, as a text in JSON");
+    match fields.get("triggerConfig") {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::String(text)) if text.is_empty() => Ok(Map::new()),
+        Some(Value::String(text)) => serde_json::from_str(text).map_err(|_| wrong()),
+        Some(Value::Object(object)) => Ok(object.clone()),
+        Some(_) => Err(wrong()),
+    }
+}
+
+fn check(kind: &str, fields: &Map<String, Value>) -> FcResult<()> {
+    let settings = settings_of(fields)?;
+    match kind {
+        "http" => http(&settings).map(drop),
+        "timer" => crate::timers::Timer::read(&settings).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// Who may call over HTTP. A signed caller brings a key here.
+fn http(settings: &Map<String, Value>) -> FcResult<HttpTrigger> {
+    let auth = match text(settings, "authType")?.unwrap_or("anonymous") {
+        "anonymous" => HttpAuth::Anonymous,
+        "function" => HttpAuth::Key,
+        "jwt" => {
+            return Err(FcError::refused(
+                "HTTP triggers with authType jwt are not supported: use anonymous or function",
+            ));
+        }
+        other => return Err(FcError::invalid(format!("authType is anonymous, function or jwt, not `{other}`"))),
+    };
+    let methods = words(settings, "methods")?;
+    if let Some(other) = methods.iter().find(|method| !METHODS.contains(&method.as_str())) {
+        return Err(FcError::invalid(format!("methods are {}, not `{other}`", METHODS.join(", "))));
+    }
+    let disabled = settings.get("disableURLInternet").and_then(Value::as_bool).unwrap_or(false);
+    // Nobody on this machine is on the internet: with a key the function can still be called.
+    let auth = if disabled { HttpAuth::Key } else { auth };
+    Ok(HttpTrigger { auth, methods, ..HttpTrigger::default() })
+}
+
+async fn of(fc: &Fc, function: &str) -> FcResult<(FunctionName, Vec<StoredTrigger>)> {
+    let name = fc.control.require(function)?.name().clone();
+    let triggers = fc.control.triggers(Some(name.clone())).await?;
+    Ok((name, triggers))
+}
+
+async fn find(fc: &Fc, request: &Request) -> FcResult<(FunctionName, StoredTrigger)> {
+    let (name, triggers) = of(fc, request.function()).await?;
+    let wanted = request.parameter(1);
+    let found = triggers.into_iter().find(|trigger| trigger.name == wanted);
+    let missing = || {
+        let said = format!("trigger '{wanted}' does not exist in function '{name}'");
+        FcError::new(code::TRIGGER_NOT_FOUND, "TriggerNotFound", said)
+    };
+    Ok((name.clone(), found.ok_or_else(missing)?))
+}
+
+fn kept(given: &Map<String, Value>) -> Map<String, Value> {
+    FIELDS.iter().filter_map(|name| Some(((*name).to_owned(), given.get(*name)?.clone()))).collect()
+}
+
+async fn store(fc: &Fc, request: &Request, trigger: StoredTrigger) -> FcResult<Value> {
+    let (function, name) = (trigger.function.clone(), trigger.name.clone());
+    let object = Object::Trigger(function.clone(), name.clone());
+    let change = Change::PutTrigger(Box::new(trigger));
+    fc.control.change_kept(function.as_str(), object, change, request.author()).await?;
+    fc.hold_http(&function).await?;
+    fc.timers_changed();
+    let stored = fc.control.triggers(Some(function)).await?.into_iter().find(|trigger| trigger.name == name);
+    Ok(stored.map(|trigger| shown(fc, &trigger)).unwrap_or_default())
+}
+
+pub(crate) async fn create(fc: &Fc, request: &Request) -> FcResult<Response> {
+    let given = request.object()?;
+    let name = required(&given, "triggerName")?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if name.len() > 128
+        || !name.bytes().all(fits)
+        || name.starts_with(|first: char| first.is_ascii_digit() || first == '-')
+    {
+        return Err(FcError::invalid(
+            "triggerName has 1 to 128 letters, digits, `_` or `-`, and does not begin with a digit or `-`",
+        ));
+    }
+    let kind = required(&given, "triggerType")?;
+    if !TYPES.contains(&kind) {
+        return Err(FcError::invalid(format!("triggerType is set to an invalid value `{kind}`")));
+    }
+    let fields = kept(&given);
+    check(kind, &fields)?;
+    let (function, there) = of(fc, request.function()).await?;
+    if there.iter().any(|trigger| trigger.name == name) {
+        let said = format!("trigger '{name}' already exists in function '{function}'");
+        return Err(FcError::new(code::TRIGGER_EXISTS, "TriggerAlreadyExists", said));
+    }
+    if there.len() >= MOST {
+        return Err(FcError::invalid(format!("a function has at most {MOST} triggers")));
+    }
+    let qualifier = text(&given, "qualifier")?.filter(|text| !text.is_empty()).unwrap_or(LATEST);
+    fc.view(function.as_str(), qualifier).await?;
+    let now = wall_millis();
+    let trigger = StoredTrigger {
+        id: 0,
+        function,
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        qualifier: qualifier.to_owned(),
+        config: Value::from(fields).to_string(),
+        created: now,
+        changed: now,
+        rev: Seq(0),
+    };
+    Ok(json(store(fc, request, trigger).await?))
+}
+
+pub(crate) async fn get(fc: &Fc, request: &Request) -> FcResult<Response> {
+    let (_, trigger) = find(fc, request).await?;
+    Ok(json(shown(fc, &trigger)))
+}
+
+pub(crate) async fn update(fc: &Fc, request: &Request) -> FcResult<Response> {
+    let given = request.object()?;
+    let (_, trigger) = find(fc, request).await?;
+    let mut fields = fields_of(&trigger);
+    fields.extend(kept(&given));
+    check(&trigger.kind, &fields)?;
+    let qualifier = text(&given, "qualifier")?.filter(|text| !text.is_empty()).unwrap_or(&trigger.qualifier).to_owned();
+    fc.view(request.function(), &qualifier).await?;
+    let config = Value::from(fields).to_string();
+    let trigger = StoredTrigger { qualifier, config, changed: wall_millis(), ..trigger };
+    Ok(json(store(fc, request, trigger).await?))
+}
+
+pub(crate) async fn remove(fc: &Fc, request: &Request) -> FcResult<Response> {
+    let (function, trigger) = find(fc, request).await?;
+    let object = Object::Trigger(function.clone(), trigger.name.clone());
+    let change = Change::RemoveTrigger { function: function.clone(), name: trigger.name };
+    fc.control.change_kept(function.as_str(), object, change, request.author()).await?;
+    fc.hold_http(&function).await?;
+    fc.timers_changed();
+    Ok(empty())
+}
+
+pub(crate) async fn list(fc: &Fc, request: &Request) -> FcResult<Response> {
+    let (_, all) = of(fc, request.function()).await?;
+    let (triggers, next) = page(all, &request.query, |trigger| trigger.name.clone())?;
+    Ok(json(listed("triggers", triggers.iter().map(|trigger| shown(fc, trigger)).collect(), next)))
+}
+
+impl Fc {
+    /// Lets the HTTP triggers of all functions hold at the gateway, at a start.
+    pub(crate) async fn hold_http_triggers(&self) -> FcResult<()> {
+        let mut names: Vec<FunctionName> =
+            self.control.triggers(None).await?.into_iter().map(|one| one.function).collect();
+        names.dedup();
+        for name in names {
+            self.hold_http(&name).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets the HTTP triggers of a function hold: the most open one says who may call, and all their methods are taken.
+    async fn hold_http(&self, function: &FunctionName) -> FcResult<()> {
+        let Some(cell) = self.control.cell(function.as_str()) else { return Ok(()) };
+        let triggers = self.control.triggers(Some(function.clone())).await?;
+        let mut all: Option<HttpTrigger> = None;
+        for trigger in triggers.iter().filter(|trigger| trigger.kind == "http") {
+            let Ok(one) = settings_of(&fields_of(trigger)).and_then(|settings| http(&settings)) else { continue };
+            all = Some(match all {
+                None => one,
+                Some(before) => {
+                    let open = before.auth == HttpAuth::Anonymous || one.auth == HttpAuth::Anonymous;
+                    let auth = if open { HttpAuth::Anonymous } else { HttpAuth::Key };
+                    // None named is all of them.
+                    let methods = match before.methods.is_empty() || one.methods.is_empty() {
+                        true => Vec::new(),
+                        false => before.methods.into_iter().chain(one.methods).collect(),
+                    };
+                    HttpTrigger { auth, methods, ..before }
+                }
+            });
+        }
+        cell.set_http_trigger(all);
+        Ok(())
+    }
+}
