@@ -106,7 +106,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         key: "gateway.require_keys",
         default: "auto",
         about: "true: every function needs a key; false: trigger.http.auth decides; auto: true beyond loopback and behind a proxy",
-        form: Form::Text,
+        form: Form::Switch,
     },
     Setting {
         key: "host.cpu",

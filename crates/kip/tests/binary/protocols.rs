@@ -323,7 +323,7 @@ fn in_the_clear_only_this_machine_and_the_named_proxies_connect() {
     assert_eq!(asked(&server, true), "", "the API says nothing at all");
     assert_eq!(
         call(SocketAddr::from(([127, 0, 0, 1], server.gateway.port())), "GET", "/f/f/pid", "", b"").status(),
-        404
+        401
     );
 
     let server = start(&own.to_string());
