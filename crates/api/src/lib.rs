@@ -11,6 +11,7 @@ mod error;
 mod extract;
 mod functions;
 mod guard;
+mod images;
 mod jobs;
 mod keys;
 mod logs;

@@ -4,6 +4,7 @@
 //! once. This crate knows no clock, file, socket or random number, and no other room.
 
 pub mod code;
+pub mod container;
 pub mod finite;
 pub mod function;
 pub mod id;

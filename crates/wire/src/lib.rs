@@ -5,6 +5,7 @@
 
 mod function;
 mod host;
+mod image;
 mod job;
 mod keys;
 mod provision;
@@ -15,6 +16,7 @@ mod version;
 
 pub use function::{FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus, WaitInfo};
 pub use host::{DeviceInfo, DiskInfo, HostInfo, QuotaInfo, RestoreReport, ServerEvent};
+pub use image::{ImageInfo, ImageList, ImageName, PullInfo};
 pub use job::{JobInfo, JobRun, ScheduleInfo, SkippedRun};
 pub use keys::{KeyAnswer, KeyInfo, KeyRotation, KeySettings, Role};
 pub use provision::{PolicyStatus, Provision};
