@@ -79,6 +79,9 @@ pub(crate) async fn deploy(
             .hint("ask for less, or declare what there is in kipwake.toml (`kip device ls`)")
             .into());
     }
+    for spec in &mut specs {
+        api.control.resolve_image(spec).await?;
+    }
     let mut unchanged = Vec::new();
     if keep_unchanged {
         (unchanged, specs) = unchanged::split(&api, specs, &traffic).await;

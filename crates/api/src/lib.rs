@@ -12,6 +12,7 @@ mod error;
 mod extract;
 mod functions;
 mod guard;
+mod images;
 mod jobs;
 mod keys;
 mod logs;

@@ -19,8 +19,8 @@ use kip_wire::{
 use crate::guard::{RouteAccess, guard};
 use crate::openapi::{Doc, says};
 use crate::{
-    Api, audit, backup, costs, functions, jobs, keys, logs, metrics, openapi, provision, requests, secrets, server,
-    tasks, versions,
+    Api, audit, backup, costs, functions, images, jobs, keys, logs, metrics, openapi, provision, requests, secrets,
+    server, tasks, versions,
 };
 
 /// An object whose fields are described elsewhere.
@@ -421,6 +421,34 @@ pub(crate) fn table() -> Vec<Entry> {
             tasks::purge,
             says("Deletes a task that is over").query::<tasks::OfTenant>().gives::<Bulk>(),
         ),
+        shows(
+            IMAGES,
+            Operate,
+            images::list,
+            says("The images of the container engine, by name").gives::<kip_wire::ImageList>(),
+        ),
+        shows(
+            "/api/v1/images/pulls",
+            Operate,
+            images::under_way,
+            says("The pulls of images that are under way").gives::<Vec<kip_wire::PullInfo>>(),
+        ),
+        changes(
+            post(),
+            IMAGES,
+            Deploy,
+            "image.pull",
+            images::pull,
+            says("Pulls an image").takes::<kip_wire::ImageName>().gives::<kip_wire::ImageName>(),
+        ),
+        changes(
+            post(),
+            "/api/v1/images/remove",
+            Deploy,
+            "image.remove",
+            images::remove,
+            says("Removes an image that nothing uses").takes::<kip_wire::ImageName>().gives::<kip_wire::ImageName>(),
+        ),
         shows("/api/v1/jobs", Operate, jobs::list, says("All jobs, by name").gives::<Vec<JobInfo>>()),
         shows(
             "/api/v1/functions/{name}/job",
@@ -626,6 +654,7 @@ const PROGRESS: &str = "/api/v1/progress/{number}/{epoch}/{token}";
 /// Where tasks of a function are submitted and listed.
 const TASKS_OF_FUNCTION: &str = "/api/v1/functions/{name}/tasks";
 /// What a deployment would change.
+const IMAGES: &str = "/api/v1/images";
 const PLAN: &str = "/api/v1/plan";
 /// What a function wants for its tasks.
 const ASYNC_CONFIG: &str = "/api/v1/functions/{name}/async-invoke-config";

@@ -52,6 +52,8 @@ fn is_newer(program: &Program, since: i64) -> bool {
     match program {
         Program::Command { dir, .. } => folder_is_newer(dir, since),
         // Its weights may lie beside it.
+        // It is the one that its id names.
+        Program::Image(_) => false,
         Program::Model { path } => path.parent().is_none_or(|folder| folder_is_newer(folder, since)),
     }
 }

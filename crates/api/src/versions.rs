@@ -65,8 +65,13 @@ pub(crate) fn mask(spec: &mut FunctionSpec) {
     for (name, value) in &mut spec.env {
         *value = masked(name, value).into_owned();
     }
-    if let Program::Command { argv, .. } = &mut spec.program {
-        *argv = masked_words(argv);
+    match &mut spec.program {
+        Program::Command { argv, .. } => *argv = masked_words(argv),
+        Program::Image(container) => {
+            container.argv = masked_words(&container.argv);
+            container.entrypoint = masked_words(&container.entrypoint);
+        }
+        Program::Model { .. } => {}
     }
 }
 
@@ -176,13 +181,16 @@ pub(crate) async fn plan(
     let Json(deployment) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
     let (read, Deployment { only, no_traffic, .. }) = functions::read_manifest(deployment, &who).await?;
     let mut plan = DeploymentPlan { functions: Vec::new(), warnings: read.warnings };
-    for spec in
-        read.functions.iter().filter(|spec| only.is_empty() || only.iter().any(|name| *name == spec.name.as_str()))
-    {
+    let (traffic, functions) = (read.traffic, read.functions);
+    for mut spec in functions {
+        if !only.is_empty() && !only.iter().any(|name| *name == spec.name.as_str()) {
+            continue;
+        }
         who.require_function(spec.name.as_str())?;
-        plan.warnings.extend(api.control.check(spec).await);
-        let shares = read.traffic.get(&spec.name).map(Vec::as_slice).unwrap_or_default();
-        plan.functions.push(planned(&api, spec, shares, no_traffic));
+        plan.warnings.extend(api.control.preview_image(&mut spec).await);
+        plan.warnings.extend(api.control.check(&spec).await);
+        let shares = traffic.get(&spec.name).map(Vec::as_slice).unwrap_or_default();
+        plan.functions.push(planned(&api, &spec, shares, no_traffic));
     }
     Ok(Json(plan))
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use kip_engine::{Adoption, Body, Measure};
+use kip_engine::{Adoption, Body, ContainerEngine, Measure};
 use kip_fleet::Place;
 use kip_spec::InstanceId;
 
@@ -72,6 +72,11 @@ impl Bodies {
     /// The main process of an instance that is a process of this host.
     pub(crate) fn process(&self, instance: InstanceId) -> Option<u32> {
         self.all().find_map(|(_, body)| body.local()?.process(instance))
+    }
+
+    /// The container engine of this host; none where no body has one.
+    pub(crate) fn engine(&self) -> Option<&dyn ContainerEngine> {
+        self.local.engine()
     }
 
     /// Removes what was made for all instances, once none is left.

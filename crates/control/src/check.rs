@@ -24,6 +24,10 @@ impl Control {
 
     /// The program or its folder is not there.
     async fn missing_program(&self, spec: &FunctionSpec) -> Option<Problem> {
+        // Its engine was asked when the image was looked up.
+        if matches!(spec.program, Program::Image(_)) {
+            return None;
+        }
         let options = &self.shared.options;
         let version = Version::new(VersionId(0), spec.clone());
         let nobody = InstanceId { boot: 0, core: 0, sequence: 0 };
@@ -88,7 +92,11 @@ impl Control {
 /// A gunicorn that is paused for longer than its timeout ends its workers when it goes on: their heartbeats look old.
 fn heartbeat(spec: &FunctionSpec) -> Option<Problem> {
     spec.idle.pause?;
-    let Program::Command { argv, .. } = &spec.program else { return None };
+    let argv = match &spec.program {
+        Program::Command { argv, .. } => argv,
+        Program::Image(container) => &container.argv,
+        Program::Model { .. } => return None,
+    };
     // A shell's command is one word.
     let words: Vec<&str> = argv.iter().flat_map(|word| word.split_whitespace()).collect();
     let is_gunicorn = |word: &&str| word.rsplit('/').next() == Some("gunicorn");

@@ -373,5 +373,10 @@ pub(crate) fn failure_of(error: &StartError) -> StartFailure {
         StartProblem::NeverReady => StartFailure::NeverReady,
         StartProblem::WrongPort { port } => StartFailure::WrongPort { port },
         StartProblem::PortTaken => StartFailure::PortTaken,
+        StartProblem::EngineUnavailable => StartFailure::EngineUnavailable,
+        StartProblem::ImageMissing => StartFailure::ImageMissing,
+        StartProblem::ImagePlatform => StartFailure::ImagePlatform,
+        StartProblem::ContainerRefused => StartFailure::ContainerRefused,
+        StartProblem::DeviceMissing => StartFailure::DeviceMissing,
     }
 }

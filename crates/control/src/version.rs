@@ -95,6 +95,7 @@ impl Version {
                 (Some(kip.to_owned()), words.chain(argv.iter().cloned()).collect(), ReadyProbe::Tcp)
             }
             Program::Command { argv, .. } => (None, argv.clone(), spec.ready.clone()),
+            Program::Image(container) => (None, container.argv.clone(), spec.ready.clone()),
             Program::Model { path } => {
                 let words = ["kip", "infer", "--port", "${PORT}", "--name", spec.name.as_str(), "--model"];
                 let model = path.to_string_lossy().into_owned();
@@ -125,6 +126,10 @@ impl Version {
             label: self.label(),
             program,
             argv,
+            container: match &spec.program {
+                Program::Image(container) => Some(container.clone()),
+                Program::Command { .. } | Program::Model { .. } => None,
+            },
             directory: spec.program.working_directory(),
             owns_directory: spec.owns_directory,
             env,

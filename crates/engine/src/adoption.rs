@@ -62,9 +62,9 @@ pub struct AliveInstance {
     pub born: u64,
 }
 
-/// Connections that an earlier server left on instances.
+/// Connections that an earlier server left on instances, those in network namespaces of their own with a process that is in it.
 #[derive(Debug, Default)]
-pub struct InheritedConnections(pub(crate) BTreeMap<InstanceId, Vec<Connection>>);
+pub struct InheritedConnections(pub(crate) BTreeMap<InstanceId, (Option<u32>, Vec<Connection>)>);
 
 impl InheritedConnections {
     /// Whether there are none any more.
@@ -77,8 +77,15 @@ impl InheritedConnections {
         let Ok(open) = sockets::connections() else { return Vec::new() };
         let open: BTreeSet<Connection> = open.into_iter().collect();
         let mut settled = Vec::new();
-        self.0.retain(|instance, connections| {
-            connections.retain(|connection| open.contains(connection));
+        self.0.retain(|instance, (process, connections)| {
+            match process {
+                None => connections.retain(|connection| open.contains(connection)),
+                Some(process) => {
+                    // Of one that has ended, none is open.
+                    let own = sockets::connections_of(*process).unwrap_or_default();
+                    connections.retain(|connection| own.contains(connection));
+                }
+            }
             if connections.is_empty() {
                 settled.push(*instance);
             }

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kip_host::endpoint::Endpoint;
+use kip_spec::container::Container;
 use kip_spec::function::{Hook, ReadyProbe, Stop};
 use kip_spec::named_secret::SecretText;
 use kip_spec::{Bytes, FunctionName, InstanceId, MilliCpu, Millis, VersionId};
 use tokio::sync::watch;
 
 use crate::adoption::Adoption;
+use crate::containers::ContainerEngine;
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -29,8 +31,11 @@ pub struct Order {
     pub label: String,
     /// The program's file, where it is not to be looked up from the first word of `argv`.
     pub program: Option<PathBuf>,
-    /// Program and arguments; `${NAME}` stands for a variable of the instance's environment.
+    /// Program and arguments; `${NAME}` stands for a variable of the instance's environment. Of a container, what takes the place of
+    /// the image's command, if it is not empty.
     pub argv: Vec<String>,
+    /// The container that it is; none where it is a process of the host.
+    pub container: Option<Box<Container>>,
     /// Working directory.
     pub directory: PathBuf,
     /// It may write its working directory, whomever that belongs to.
@@ -183,6 +188,16 @@ pub enum StartProblem {
     },
     /// Somebody else answers on its port.
     PortTaken,
+    /// No container engine answers.
+    EngineUnavailable,
+    /// The engine does not have the image, and it is not pulled at a start.
+    ImageMissing,
+    /// The image is for another architecture than the engine's.
+    ImagePlatform,
+    /// The engine refused to make or to start the container.
+    ContainerRefused,
+    /// A device of the instance is not in its container.
+    DeviceMissing,
 }
 
 /// Why an operation on a running instance failed.
@@ -208,6 +223,16 @@ pub enum Error {
         what: &'static str,
         /// On which instance.
         instance: InstanceId,
+    },
+    /// The container engine refused, or did not answer.
+    #[error("cannot {what} instance {instance}: {reason}")]
+    Engine {
+        /// What was tried.
+        what: &'static str,
+        /// On which instance.
+        instance: InstanceId,
+        /// What the engine said.
+        reason: String,
     },
     /// A hook failed.
     #[error("the {hook} hook of instance {instance} failed: {detail}")]
@@ -277,6 +302,10 @@ pub trait Body: Send + Sync + std::fmt::Debug {
     async fn clean_up(&self);
     /// What only a body can do whose instances are processes of this host.
     fn local(&self) -> Option<&dyn LocalBody>;
+    /// The container engine of a body whose instances are containers.
+    fn engine(&self) -> Option<&dyn ContainerEngine> {
+        None
+    }
 }
 
 /// Instances that are processes of this host: they can be looked into and frozen by the driver.

@@ -1,19 +1,36 @@
-//! Bodies: what an instance is made of. One trait, [`Body`]; child processes today, containers and Pods later.
+//! Bodies: what an instance is made of. One trait, [`Body`]; child processes and containers today, Pods later.
 //!
 //! This room starts, probes, pauses, wakes and ends what it is told to, and reports what it saw. It never decides when,
 //! and it knows nothing of queues, versions or requests.
 
 mod adoption;
 pub mod body;
+pub mod containers;
+mod contract;
+#[cfg(feature = "docker")]
+pub mod docker;
+mod expand;
 #[cfg(feature = "fake")]
 pub mod fake;
+#[cfg(feature = "docker")]
+mod host_body;
+mod logs;
+mod ports;
 pub mod process;
+mod roster;
 
 pub use adoption::{Adoption, AliveInstance, FoundInstance, InheritedConnections};
 pub use body::{
     Body, BodyEvent, Devices, Error, Health, InstanceEnd, Liveness, LocalBody, Measure, Order, ReadyInstance,
     StartError, StartProblem, StopOrder, Termination,
 };
+pub use containers::{ContainerEngine, EngineError, EngineInfo, EngineKind, ImageInfo, PullProgress};
+#[cfg(feature = "docker")]
+pub use docker::{DockerBody, DockerOptions, EngineAddress};
+#[cfg(feature = "docker")]
+pub use host_body::HostBody;
+pub use logs::{LogFile, Record};
+pub use ports::Ports;
 pub use process::check::check as check_start;
 pub use process::stop::target_of as stop_target_of;
-pub use process::{Capabilities, InstanceUser, IsolationOptions, LogFile, Options, ProcessBody, Record};
+pub use process::{Capabilities, InstanceUser, IsolationOptions, Options, ProcessBody};

@@ -48,6 +48,16 @@ pub enum StartFailure {
     },
     /// Somebody else answers on its port.
     PortTaken,
+    /// No container engine answers.
+    EngineUnavailable,
+    /// The container engine does not have the image.
+    ImageMissing,
+    /// The image is for another architecture.
+    ImagePlatform,
+    /// The container engine refused to make or to start the container.
+    ContainerRefused,
+    /// A device of the instance is not in its container.
+    DeviceMissing,
     /// It needs more room than there is in all.
     NoRoom,
     /// No room became free in time.
@@ -294,6 +304,11 @@ impl StartFailure {
             Self::NeverReady => code::NEVER_READY,
             Self::WrongPort { .. } => code::WRONG_PORT,
             Self::PortTaken => code::INSTANCE_PORT_TAKEN,
+            Self::EngineUnavailable => code::ENGINE_UNAVAILABLE,
+            Self::ImageMissing => code::IMAGE_MISSING,
+            Self::ImagePlatform => code::IMAGE_PLATFORM,
+            Self::ContainerRefused => code::CONTAINER_REFUSED,
+            Self::DeviceMissing => code::DEVICE_NOT_IN_CONTAINER,
             Self::NoRoom | Self::NoRoomInTime => code::NO_CAPACITY,
             Self::InitializeFailed { .. } => code::INITIALIZE_FAILED,
         }
@@ -328,6 +343,11 @@ impl fmt::Display for StartFailure {
                 write!(f, "the program listens on port {port} instead of the one in the variable PORT")
             }
             Self::PortTaken => f.write_str("another program listens on the instance's port"),
+            Self::EngineUnavailable => f.write_str("no container engine answers"),
+            Self::ImageMissing => f.write_str("the container engine does not have the image"),
+            Self::ImagePlatform => f.write_str("the image is for another architecture than the container engine's"),
+            Self::ContainerRefused => f.write_str("the container engine refused to start the container"),
+            Self::DeviceMissing => f.write_str("a device of the instance is not in its container"),
             Self::NoRoom => f.write_str("no host has what an instance needs, or the quota forbids it"),
             Self::NoRoomInTime => f.write_str("no room for an instance became free in time"),
             Self::InitializeFailed { status: 0 } => f.write_str("the initialize hook did not answer"),

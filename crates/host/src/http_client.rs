@@ -104,6 +104,23 @@ pub async fn call(authority: &str, request: Request<Full<Bytes>>, limit: Duratio
     tokio::time::timeout(limit, exchange).await.map_err(|_| Error::Timeout(limit))?
 }
 
+/// The same over a Unix socket.
+///
+/// # Errors
+/// Any of [`Error`].
+pub async fn call_socket(
+    socket: &std::path::Path,
+    request: Request<Full<Bytes>>,
+    limit: Duration,
+) -> Result<Answer, Error> {
+    let exchange = async {
+        let connect = |source| Error::Connect { address: socket.display().to_string(), source };
+        let stream = tokio::net::UnixStream::connect(socket).await.map_err(connect)?;
+        whole(open_over(stream, "localhost", request).await?).await
+    };
+    tokio::time::timeout(limit, exchange).await.map_err(|_| Error::Timeout(limit))?
+}
+
 /// The same over TLS, if whoever is at `authority` can be trusted to be that.
 ///
 /// # Errors

@@ -44,8 +44,20 @@ pub struct Listener {
 /// # Errors
 /// When `/proc/net/tcp` cannot be read.
 pub fn listeners() -> io::Result<Vec<Listener>> {
-    let mut found = parse_table(&listening_part("/proc/net/tcp")?);
-    if let Ok(table) = listening_part("/proc/net/tcp6") {
+    listeners_below("/proc/net")
+}
+
+/// All TCP sockets that listen in the network namespace of a process.
+///
+/// # Errors
+/// When its `/proc` files cannot be read.
+pub fn listeners_of(process: u32) -> io::Result<Vec<Listener>> {
+    listeners_below(&format!("/proc/{process}/net"))
+}
+
+fn listeners_below(folder: &str) -> io::Result<Vec<Listener>> {
+    let mut found = parse_table(&listening_part(&format!("{folder}/tcp"))?);
+    if let Ok(table) = listening_part(&format!("{folder}/tcp6")) {
         found.extend(parse_table(&table));
     }
     Ok(found)
@@ -86,12 +98,25 @@ pub struct Connection {
 /// # Errors
 /// When `/proc/net/tcp` cannot be read.
 pub fn connections() -> io::Result<Vec<Connection>> {
+    connections_below("/proc/net")
+}
+
+/// The same of the network namespace of a process. Only this end is in it: a connection whose other end was closed without a word is
+/// found once the kernel has noticed.
+///
+/// # Errors
+/// When its `/proc` files cannot be read.
+pub fn connections_of(process: u32) -> io::Result<Vec<Connection>> {
+    connections_below(&format!("/proc/{process}/net"))
+}
+
+fn connections_below(folder: &str) -> io::Result<Vec<Connection>> {
     const ESTABLISHED: &str = "01";
     const CLOSE_WAIT: &str = "08";
     /// The end has been sent, or is to be.
     const CLOSING: [&str; 3] = ["04", "05", "0B"];
-    let mut tables = fs::read_to_string("/proc/net/tcp")?;
-    tables.push_str(&fs::read_to_string("/proc/net/tcp6").unwrap_or_default());
+    let mut tables = fs::read_to_string(format!("{folder}/tcp"))?;
+    tables.push_str(&fs::read_to_string(format!("{folder}/tcp6")).unwrap_or_default());
     fn read(line: &str) -> Option<(Connection, &str)> {
         let mut fields = line.split_whitespace().skip(1);
         let (local, peer, state) = (fields.next()?, fields.next()?, fields.next()?);

@@ -2,6 +2,7 @@
 
 pub(crate) mod cost;
 mod help;
+mod image;
 mod keys;
 mod provision;
 mod scaler;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::help::{command, parse};
+pub(crate) use self::image::{Image, ImageArgument};
 pub(crate) use self::keys::{Audit, Key, Secret, Settings};
 pub(crate) use self::provision::{Advise, FunctionArgument, Provision, ProvisionPut, json_or_file};
 pub(crate) use self::scaler::{History, Lines, Scaler};
@@ -144,6 +146,9 @@ pub(crate) enum Command {
     /// List devices, and qualify them for freezing.
     #[command(subcommand, alias = "devices")]
     Device(Device),
+    /// List, pull and remove images of the container engine.
+    #[command(subcommand, alias = "images")]
+    Image(Image),
     /// Write functions, keys and records into one file.
     Backup(Backup),
     /// Replace the functions by those of a backup.

@@ -18,6 +18,8 @@ use crate::problem::Problems;
 
 /// How long an answer of the API may take.
 const LIMIT: Duration = Duration::from_secs(30);
+/// The same of one that may have to pull an image first.
+const PULL_LIMIT: Duration = Duration::from_secs(3 * 3_600);
 
 /// What a running server writes into its data directory for clients.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,6 +42,8 @@ pub(crate) struct Client {
     key: String,
     /// Changes are made only if the object has this revision.
     if_match: Option<u64>,
+    /// How long an answer may take.
+    limit: Duration,
 }
 
 /// The data directory that a command means.
@@ -54,12 +58,17 @@ pub(crate) fn data_directory(connection: &Connection) -> anyhow::Result<PathBuf>
 
 impl Client {
     pub(crate) fn new(base: &str, key: &str) -> Self {
-        Self { base: base.to_owned(), key: key.to_owned(), if_match: None }
+        Self { base: base.to_owned(), key: key.to_owned(), if_match: None, limit: LIMIT }
     }
 
     /// The same server, for a change of an object of this revision only, if one is given.
     pub(crate) fn comparing(&self, if_match: Option<u64>) -> Self {
         Self { if_match, ..self.clone() }
+    }
+
+    /// The same server, for a call that may pull images.
+    pub(crate) fn pulling(&self) -> Self {
+        Self { limit: PULL_LIMIT, ..self.clone() }
     }
 
     /// Finds the server without asking it anything.
@@ -94,7 +103,7 @@ impl Client {
                 key
             }
         };
-        Ok(Self { base, key, if_match: None })
+        Ok(Self { base, key, if_match: None, limit: LIMIT })
     }
 
     /// Who the server is.
@@ -181,7 +190,7 @@ impl Client {
     async fn answer(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<Answer> {
         let authority = http_client::authority(&self.base)
             .map_err(|error| Problem::new(code::SERVER_UNREACHABLE, error.to_string()))?;
-        let answer = http_client::call(authority, self.request(method, path, body)?, LIMIT)
+        let answer = http_client::call(authority, self.request(method, path, body)?, self.limit)
             .await
             .map_err(|error| self.unreachable(&error))?;
         if !(200..300).contains(&answer.status) {
@@ -193,7 +202,7 @@ impl Client {
     async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<T> {
         let authority = http_client::authority(&self.base)
             .map_err(|error| Problem::new(code::SERVER_UNREACHABLE, error.to_string()))?;
-        let answer = http_client::call(authority, self.request(method, path, body)?, LIMIT)
+        let answer = http_client::call(authority, self.request(method, path, body)?, self.limit)
             .await
             .map_err(|error| self.unreachable(&error))?;
         read(&answer)

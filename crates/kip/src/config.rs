@@ -1,5 +1,6 @@
 //! The server's settings: defaults, `kipwake.toml`, environment, flags, in this order; each value knows where it comes from.
 
+mod containers;
 mod functions;
 mod gateway;
 mod settings;
@@ -18,6 +19,7 @@ use kip_records::{AccessLogOptions, TraceOptions};
 use kip_spec::{Bytes, MilliCpu, Millis, Problem, code};
 use serde::Serialize;
 
+pub(crate) use self::containers::{Containers, EngineSetting};
 pub(crate) use self::gateway::Tls;
 use self::settings::{Form, SETTINGS};
 use crate::devices::{self, Device};
@@ -95,6 +97,8 @@ pub(crate) struct Config {
     pub(crate) tasks: kip_tasks::config::Options,
     /// What bounds deliveries.
     pub(crate) deliveries: kip_events::Options,
+    /// Where the container engine is looked for, and what its containers may see of this host.
+    pub(crate) containers: Containers,
     /// As whom functions run.
     pub(crate) isolation: kip_engine::IsolationOptions,
 }
@@ -194,6 +198,7 @@ impl Config {
             tls: gateway::tls(&values)?,
             tasks: tasks::options(&values)?,
             deliveries: tasks::deliveries(&values)?,
+            containers: containers::read(&values)?,
             isolation: functions::isolation(&values)?,
             access_log: gateway::access_log(data, &values)?,
             traces: gateway::traces(&values)?,

@@ -9,7 +9,7 @@ const MOST: usize = 64;
 /// Characters of a name or a type.
 const LONGEST_NAME: usize = 64;
 /// The keys of one.
-const KEYS: [&str; 3] = ["name", "memory", "type"];
+const KEYS: [&str; 4] = ["name", "memory", "type", "cdi"];
 
 /// A declared device. Its place in the list is its number in `CUDA_VISIBLE_DEVICES`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -21,13 +21,17 @@ pub(crate) struct Device {
     /// What functions may ask for.
     #[serde(rename = "type")]
     pub(crate) kind: Option<String>,
+    /// Its name in device specifications (CDI), for containers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cdi: Option<String>,
 }
 
 impl Device {
     /// In a line.
     pub(crate) fn described(&self) -> String {
         let kind = self.kind.as_deref().map(|kind| format!(", type {kind}")).unwrap_or_default();
-        format!("{}{kind}", self.memory)
+        let cdi = self.cdi.as_deref().map(|cdi| format!(", {cdi} in containers")).unwrap_or_default();
+        format!("{}{kind}{cdi}", self.memory)
     }
 }
 
@@ -64,7 +68,7 @@ pub(crate) fn read(value: &toml::Value) -> Result<Vec<Device>, Problem> {
 fn one(number: usize, table: &toml::Table) -> Result<Device, Problem> {
     if let Some(unknown) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
         let problem = refused(format!("device {}: there is no key `{unknown}`", number + 1));
-        return Err(problem.hint("a device has `name`, `memory` and `type`"));
+        return Err(problem.hint("a device has `name`, `memory`, `type` and `cdi`"));
     }
     let text = |key: &str| match table.get(key) {
         None => Ok(None),
@@ -101,7 +105,22 @@ fn one(number: usize, table: &toml::Table) -> Result<Device, Problem> {
         return Err(refused(format!("device `{name}`: `any` is what functions ask for, not a type"))
             .hint("leave `type` out, or name it"));
     }
-    Ok(Device { name, memory, kind })
+    let cdi = text("cdi")?;
+    if let Some(cdi) = cdi.filter(|cdi| !is_cdi(cdi)) {
+        return Err(refused(format!("device `{name}`: cdi `{cdi}` is not vendor/class=name"))
+            .hint("for example cdi = \"nvidia.com/gpu=0\", which is the default of the first device"));
+    }
+    Ok(Device { name, memory, kind, cdi: cdi.map(str::to_owned) })
+}
+
+/// A name in a device specification: `vendor/class=name`.
+fn is_cdi(text: &str) -> bool {
+    let plain = |part: &str, more: &[u8]| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
+    };
+    let parts = text.split_once('=').and_then(|(kind, name)| Some((kind.split_once('/')?, name)));
+    parts.is_some_and(|((vendor, class), name)| plain(vendor, b".-_") && plain(class, b"-_") && plain(name, b".-_:"))
+        && text.len() <= LONGEST_NAME * 2
 }
 
 fn refused(message: impl Into<String>) -> Problem {
@@ -127,6 +146,11 @@ pub(crate) fn schema() -> serde_json::Value {
                 "name": name("what it is called, such as gpu0"),
                 "memory": {"type": "string", "description": "its memory for instances, such as 24GiB"},
                 "type": name("what functions may ask for, such as L4"),
+                "cdi": {
+                    "type": "string",
+                    "pattern": "^[A-Za-z0-9._-]+/[A-Za-z0-9_-]+=[A-Za-z0-9._:-]+$",
+                    "description": "its name in device specifications for containers; nvidia.com/gpu= and its number if left out",
+                },
             },
         },
     })

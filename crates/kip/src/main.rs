@@ -1,6 +1,7 @@
 //! The one binary: server, client and model server. See `kip --help`.
 
 mod arguments;
+mod body;
 mod client;
 mod commands;
 mod config;

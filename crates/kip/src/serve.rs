@@ -7,7 +7,6 @@ use std::time::Duration;
 use kip_api::Api;
 use kip_auth::{Keys, Seal, Secrets};
 use kip_control::{Bodies, Control};
-use kip_engine::{Body, ProcessBody};
 use kip_events::Events;
 use kip_fc::Fc;
 use kip_gateway::Gateway;
@@ -145,11 +144,9 @@ pub(crate) async fn serve(
     }
 
     let (report, events) = mpsc::channel(ENDS);
-    let body = Arc::new(
-        ProcessBody::new(body_options(data, &identity.server, disk.pressure.clone(), config.isolation.clone()), report)
-            .map_err(|e| unusable(data, &e))?,
-    );
-    let capabilities = body.capabilities().clone();
+    let body_options = body_options(data, &identity.server, disk.pressure.clone(), config.isolation.clone());
+    let (body, capabilities) =
+        crate::body::open(body_options, data, &config, report).map_err(|error| unusable(data, &error))?;
     warn_of_isolation(&capabilities);
     let holders = kip_tasks::config::Holders {
         program: own_program(),
@@ -175,7 +172,7 @@ pub(crate) async fn serve(
     };
     let files = kip_control::Files { records: records.clone(), tasks: tasks.clone() };
     let stores = kip_control::Stores { changes, records, files: Some(files) };
-    let bodies = Bodies::from(body as Arc<dyn Body>);
+    let bodies = Bodies::from(body);
     let control = Control::open(options, stores, bodies, events).await.map_err(Problem::from)?;
 
     let options = kip_tasks::config::Options {
@@ -360,7 +357,16 @@ fn body_options(
     isolation: kip_engine::IsolationOptions,
 ) -> kip_engine::Options {
     let (instances, logs) = (data.join("instances"), data.join("logs"));
-    kip_engine::Options { server: server.to_owned(), data: data.to_owned(), isolation, instances, logs, pressure }
+    let ports = Arc::default();
+    kip_engine::Options {
+        server: server.to_owned(),
+        data: data.to_owned(),
+        isolation,
+        ports,
+        instances,
+        logs,
+        pressure,
+    }
 }
 
 /// Says at each start what functions are not kept from.
@@ -380,7 +386,7 @@ fn warn_of_isolation(capabilities: &kip_engine::Capabilities) {
 
 /// Ends the instances that a server left which does not run any more, and says how many there were.
 pub(crate) async fn end_left(data: &Path) -> anyhow::Result<usize> {
-    if !data.join("instances").is_dir() {
+    if !data.join("instances").is_dir() && !data.join("containers").is_dir() {
         return Ok(0);
     }
     let directory = DataDirectory::lock(data).map_err(directory_problem)?;
@@ -389,7 +395,8 @@ pub(crate) async fn end_left(data: &Path) -> anyhow::Result<usize> {
     let identity = store.begin_boot().await.map_err(store_problem)?;
     let (ends, _ended) = mpsc::channel(ENDS);
     let options = body_options(data, &identity.server, Pressure::default(), kip_engine::IsolationOptions::default());
-    let body = ProcessBody::new(options, ends).map_err(|e| unusable(data, &e))?;
+    let config = Config::read(data, None, &Flags::default())?;
+    let (body, _) = crate::body::open(options, data, &config, ends).map_err(|e| unusable(data, &e))?;
     let left = body.adopt().await.found;
     let ending = left.iter().map(|found| body.kill(found.instance));
     let failed = futures_util::future::join_all(ending).await.into_iter().find_map(Result::err);

@@ -97,6 +97,11 @@ pub(crate) fn text_of(spec: &FunctionSpec) -> usize {
     let argv: usize = match &spec.program {
         Program::Command { argv, .. } => argv.iter().map(|word| word.len() + PIECE).sum(),
         Program::Model { .. } => 0,
+        Program::Image(container) => {
+            let words = container.argv.iter().chain(&container.entrypoint).chain(&container.hosts);
+            let mounts = container.mounts.iter().map(|mount| mount.source.len() + mount.target.len() + 2 * PIECE);
+            container.image.len() + words.map(|word| word.len() + PIECE).sum::<usize>() + mounts.sum::<usize>()
+        }
     };
     env + argv
 }

@@ -32,6 +32,10 @@ pub(crate) const FUNCTION: Keys = Keys {
         "dir",
         "run",
         "model",
+        "image",
+        "entrypoint",
+        "pull",
+        "container",
         "env",
         "env_file",
         "resources",
@@ -83,14 +87,13 @@ pub(crate) const DEFAULTS: Keys = Keys {
 };
 
 const LATER_IN_A_FUNCTION: &[(&str, &str)] = &[
-    ("image", "install the program on this host and start it with `run:`"),
     ("preset", "start the engine with `run:` and name its readiness path under `probes:`"),
     ("canary", "check the function with `kip invoke` after a deploy"),
     ("retries", "let the caller repeat what failed"),
     ("destinations", "let the program send its result itself"),
     ("schedules", "`instances.min` keeps instances alive all day; a job has a `schedule`"),
     ("provisioned", "`instances.min` keeps instances alive"),
-    ("mounts", "the program sees this host's files; give their paths in `env`"),
+    ("mounts", "a program of this host sees its files; a container has `container.mounts`"),
     ("secrets", "`kip secret set NAME` keeps a value, and `env: {TOKEN: {secret: NAME}}` gives it to instances"),
     ("pool", "all instances run on this host"),
     ("labels", "name functions so that they sort together"),
@@ -99,7 +102,16 @@ const LATER_IN_A_FUNCTION: &[(&str, &str)] = &[
 pub(crate) const JOB: Keys = Keys {
     name: "jobs.<name>",
     known: &["dir", "run", "env", "env_file", "resources", "parallel", "retries", "timeout", "grace", "schedule"],
-    later: &[("destinations", "`kip task config set <job> --on-failure …` names who is told")],
+    later: &[
+        ("image", "install the program on this host and start it with `run:`"),
+        ("destinations", "`kip task config set <job> --on-failure …` names who is told"),
+    ],
+};
+
+pub(crate) const CONTAINER: Keys = Keys {
+    name: "container",
+    known: &["port", "user", "shm", "network", "hardened", "hosts", "mounts"],
+    later: &[("privileged", "name what the program needs; devices come by `resources.gpu`")],
 };
 
 pub(crate) const RETRIES: Keys = Keys { name: "jobs.<name>.retries", known: &["max", "only", "never"], later: &[] };
@@ -205,6 +217,7 @@ pub(crate) const ALL: &[&Keys] = &[
     &DOCUMENT,
     &FUNCTION,
     &DEFAULTS,
+    &CONTAINER,
     &RESOURCES,
     &GPU,
     &INSTANCES,

@@ -1,15 +1,15 @@
-//! What an instance executes: a command or a model of this host.
+//! What an instance executes: a command or a model of this host, or a container of an image.
 
 use std::path::{Component, Path, PathBuf};
 
 use kip_spec::function::Program;
 use kip_spec::{Problem, code};
 
-use crate::keys;
 use crate::report::{Report, shown};
 use crate::section::{Field, Section};
 use crate::tree::{Kind, Position};
 use crate::value::{refuse, wrong_type};
+use crate::{image, keys};
 
 /// Words that only a shell understands; commands run without one.
 const OPERATORS: [&str; 14] = ["&&", "||", "|", "&", ";", ">", ">>", "<", "<<", "2>", "2>>", "&>", "2>&1", ">&2"];
@@ -27,6 +27,15 @@ pub(crate) fn read(
     report: &mut Report<'_>,
 ) -> Option<Program> {
     let dir = function.field("dir");
+    if let Some(field) = function.field("image") {
+        return of_image(function, &field, directory, report);
+    }
+    for key in image::BESIDE {
+        if let Some(field) = function.field(key) {
+            let problem = refuse(&field, code::MANIFEST_CONTRADICTION, "has no effect without `image`");
+            report.add(field.key_at, problem.hint("name an image, or remove it"));
+        }
+    }
     match (function.field("run"), function.field("model")) {
         (Some(_), Some(model)) => {
             let problem = refuse(&model, code::MANIFEST_CONTRADICTION, "`run` and `model` are both given");
@@ -54,13 +63,28 @@ pub(crate) fn read(
             let is_named =
                 |key: &str| WAYS.contains(&key) || keys::FUNCTION.meant(key).is_some_and(|meant| WAYS.contains(&meant));
             if !function.own_keys().any(is_named) {
-                let message = format!("`{}` names no program: `run` or `model` is missing", function.owner());
-                let hint = "write `run:` with the command that starts it, or `model:` with the path of an .onnx file";
+                let message = format!("`{}` names no program: `run`, `model` or `image` is missing", function.owner());
+                let hint = "write `run:` with the command that starts it, `model:` with the path of an .onnx file, or `image:` with the name of an image";
                 report.add(key_at, Problem::new(code::MANIFEST_MISSING_KEY, message).hint(hint));
             }
             None
         }
     }
+}
+
+/// A container: `run` takes the place of the image's command, and `dir` is inside.
+fn of_image(function: &Section<'_>, field: &Field<'_>, directory: &Path, report: &mut Report<'_>) -> Option<Program> {
+    if let Some(model) = function.field("model") {
+        let problem = refuse(&model, code::MANIFEST_CONTRADICTION, "`image` and `model` are both given");
+        report.add(model.key_at, problem.hint("keep one: `image` runs a container, `model` the built-in model server"));
+        return None;
+    }
+    let argv = match function.field("run") {
+        Some(run) => command(&run, report)?,
+        None => Vec::new(),
+    };
+    let container = image::read(function, field, argv, directory, report)?;
+    Some(Program::Image(Box::new(container)))
 }
 
 /// The program of a job.
@@ -100,7 +124,7 @@ fn working_directory(field: &Field<'_>, base: &Path, report: &mut Report<'_>) ->
     Some(path)
 }
 
-fn command(field: &Field<'_>, report: &mut Report<'_>) -> Option<Vec<String>> {
+pub(crate) fn command(field: &Field<'_>, report: &mut Report<'_>) -> Option<Vec<String>> {
     let before = report.count();
     let argv = match &field.node.kind {
         Kind::Text(text) => words(field, text, report)?,
@@ -234,7 +258,7 @@ fn not_a_path(field: &Field<'_>, text: &str, base: &Path) -> Problem {
 }
 
 /// Absolute, without `.` parts. `..` stays: behind a symbolic link it is not the folder above in the text.
-fn resolve(base: &Path, text: &str) -> PathBuf {
+pub(crate) fn resolve(base: &Path, text: &str) -> PathBuf {
     base.join(text).components().filter(|part| !matches!(part, Component::CurDir)).collect()
 }
 

@@ -11,12 +11,18 @@ pub fn schema() -> Value {
     // `defaults` holds what a function does, but for what only one function can have.
     let mut defaults = definitions["Function"].clone();
     if let Some(properties) = defaults["properties"].as_object_mut() {
-        properties.retain(|key, _| !["dir", "run", "model", "traffic"].contains(&key.as_str()));
+        properties.retain(|key, _| {
+            !["dir", "run", "model", "image", "entrypoint", "pull", "container", "traffic"].contains(&key.as_str())
+        });
     }
     defaults["description"] =
         json!("Values for every function that does not say otherwise; maps are merged key by key.");
     definitions["Defaults"] = defaults;
-    definitions["Function"]["oneOf"] = json!([{ "required": ["run"] }, { "required": ["model"] }]);
+    definitions["Function"]["oneOf"] = json!([
+        { "required": ["run"], "not": { "required": ["image"] } },
+        { "required": ["model"] },
+        { "required": ["image"] },
+    ]);
     for key in ["functions", "jobs"] {
         let named = &mut schema["properties"][key];
         named["propertyNames"] = json!({ "pattern": "^[A-Za-z_][A-Za-z0-9_-]{0,63}$" });

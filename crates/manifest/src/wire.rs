@@ -8,6 +8,7 @@ use kip_spec::MilliCpu;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::wire_image::{ContainerInput, PullKeyword};
 use crate::wire_job::Job;
 use crate::wire_text::{self, Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size, Variable};
 
@@ -42,20 +43,34 @@ pub(crate) enum Api {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Defaults {}
 
-/// One function. It needs `run` or `model`.
+/// One function. It needs `run`, `model` or `image`.
 #[derive(Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Function {
-    /// Directory the command starts in; counts from the folder of the manifest, which is the default.
+    /// Directory the command starts in; counts from the folder of the manifest, which is the default. Of an image, inside its container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dir: Option<String>,
-    /// Command that starts a web server on the port `${PORT}`; run without a shell.
+    /// Command that starts a web server on the port `${PORT}`; run without a shell. Beside `image`, it takes the place of the image's
+    /// command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) run: Option<Run>,
     /// Path of an .onnx file, or of a folder with a model.onnx, for the built-in model server.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = r"^(\.{1,2}|\.{0,2}/.*)$"))]
     pub(crate) model: Option<String>,
+    /// Name of an image, for a container of the engine on this host, such as `ghcr.io/team/ocr:3`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[A-Za-z0-9._/:@-]+$"))]
+    pub(crate) image: Option<String>,
+    /// Takes the place of the image's entrypoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) entrypoint: Option<Run>,
+    /// When the image is pulled; `missing` if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pull: Option<PullKeyword>,
+    /// What the container is made with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) container: Option<ContainerInput>,
     /// Extra environment of each instance.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub(crate) env: BTreeMap<String, Variable>,

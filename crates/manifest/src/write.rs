@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kip_spec::container::{Container, Mount, Network, PullPolicy};
 use kip_spec::function::{
     self, Dispatch, FunctionSpec, GpuNeed, HttpAuth, ModelRuntime, Program, Protocol, ReadyProbe, RequestBody, Strategy,
 };
@@ -15,6 +16,7 @@ use crate::wire::{
     Rotation, Run, Scaling, ScalingMode, Stop, StopSignalKeyword, StopTargetKeyword, StrategyKeyword, Timeouts,
     Trigger, Watchdog,
 };
+use crate::wire_image::{ContainerInput, NetworkKeyword, PullKeyword};
 use crate::wire_job::{Job, MissedKeyword, OverlapKeyword, Retries, RetriesByCode, Schedule, Timer};
 use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size, Variable};
 
@@ -31,12 +33,16 @@ pub fn write(functions: &[FunctionSpec]) -> String {
 
 impl From<&FunctionSpec> for Function {
     fn from(spec: &FunctionSpec) -> Self {
+        let words = |words: &[String]| Run::Words(words.iter().cloned().map(Scalar).collect());
+        let some = |list: &[String]| (!list.is_empty()).then(|| words(list));
         let (dir, run, model) = match &spec.program {
-            Program::Command { argv, dir } => {
-                let words = argv.iter().cloned().map(Scalar).collect();
-                (Some(dir.display().to_string()), Some(Run::Words(words)), None)
-            }
+            Program::Command { argv, dir } => (Some(dir.display().to_string()), Some(words(argv)), None),
             Program::Model { path } => (None, None, Some(path.display().to_string())),
+            Program::Image(container) => (container.dir.clone(), some(&container.argv), None),
+        };
+        let image = match &spec.program {
+            Program::Image(container) => Some(container),
+            _ => None,
         };
         // What the policy chooses is not written: written, it would hold.
         let written = |limit: fn(&scaling::Auto) -> scaling::IdleLimit| match &spec.scaling {
@@ -47,6 +53,14 @@ impl From<&FunctionSpec> for Function {
             dir,
             run,
             model,
+            image: image.map(|container| container.image.clone()),
+            entrypoint: image.and_then(|container| some(&container.entrypoint)),
+            pull: image.map(|container| match container.pull {
+                PullPolicy::Missing => PullKeyword::Missing,
+                PullPolicy::Always => PullKeyword::Always,
+                PullPolicy::Never => PullKeyword::Never,
+            }),
+            container: image.map(|container| ContainerInput::from(container.as_ref())),
             env: variables(spec),
             env_file: None,
             resources: resources(&spec.resources),
@@ -137,12 +151,33 @@ fn variables(spec: &FunctionSpec) -> BTreeMap<String, Variable> {
     texts.chain(spec.secrets.iter().map(secret)).collect()
 }
 
+impl From<&Container> for ContainerInput {
+    fn from(container: &Container) -> Self {
+        let mount = |mount: &Mount| {
+            let access = if mount.writable { ":rw" } else { "" };
+            format!("{}:{}{access}", mount.source, mount.target)
+        };
+        Self {
+            port: container.port,
+            user: container.user.clone().map(Scalar),
+            shm: container.shm.map(Size),
+            network: Some(match container.network {
+                Network::Bridge => NetworkKeyword::Bridge,
+                Network::Host => NetworkKeyword::Host,
+            }),
+            hardened: Some(container.hardened),
+            hosts: container.hosts.clone(),
+            mounts: container.mounts.iter().map(mount).collect(),
+        }
+    }
+}
+
 /// A job is made of fewer keys than its function has.
 fn job(spec: &FunctionSpec, job: &kip_spec::job::Job) -> Job {
     let (argv, dir) = match &spec.program {
         Program::Command { argv, dir } => (argv.clone(), Some(dir.display().to_string())),
-        // No job serves a model.
-        Program::Model { .. } => (Vec::new(), None),
+        // No job serves a model or is a container.
+        Program::Model { .. } | Program::Image(_) => (Vec::new(), None),
     };
     Job {
         dir,

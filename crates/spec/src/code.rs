@@ -113,7 +113,15 @@ codes! {
     4018 DEVICE_UNKNOWN 404 "there is no device of this name";
     4019 DEVICE_IN_USE 409 "the device is in use";
     4020 QUALIFICATION_FAILED 502 "the device did not pass its qualification";
-    4021 SECRET_MISSING 502 "an instance needs a secret that cannot be read";
+    4021 ENGINE_UNAVAILABLE 503 "no container engine answers";
+    4022 IMAGE_MISSING 502 "the container engine does not have the image";
+    4023 IMAGE_PULL_FAILED 502 "the image cannot be pulled";
+    4024 IMAGE_PLATFORM 502 "the image is for another architecture";
+    4025 CONTAINER_REFUSED 502 "the container engine refused to start the container";
+    4026 DEVICE_NOT_IN_CONTAINER 502 "a device of the instance is not in its container";
+    4027 MOUNT_NOT_ALLOWED 400 "the folder may not be mounted into containers";
+    4028 IMAGE_IN_USE 409 "the image is in use";
+    4029 SECRET_MISSING 502 "an instance needs a secret that cannot be read";
     5001 TASK_NOT_FOUND 404 "there is no task of this id";
     5002 TASK_CONFLICT 409 "the task id or idempotency key stands for another request";
     5003 TASKS_FULL 429 "too many tasks wait";

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::container::Container;
 use crate::job::Job;
 use crate::named_secret::SecretName;
 use crate::scaling::Scaling;
@@ -127,14 +128,17 @@ pub enum Program {
         /// The `.onnx` file, absolute.
         path: PathBuf,
     },
+    /// A container of an image, on the host's container engine.
+    Image(Box<Container>),
 }
 
 impl Program {
-    /// The folder an instance starts in.
+    /// The folder an instance starts in; of an image, the one inside the container.
     pub fn working_directory(&self) -> PathBuf {
         match self {
             Self::Command { dir, .. } => dir.clone(),
             Self::Model { path } => path.parent().map_or_else(|| PathBuf::from("/"), PathBuf::from),
+            Self::Image(container) => container.dir.as_deref().unwrap_or("/").into(),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod code;
+pub mod container;
 pub mod finite;
 pub mod function;
 pub mod id;

@@ -6,6 +6,7 @@
 mod cost;
 mod function;
 mod host;
+mod image;
 mod job;
 mod keys;
 mod provision;
@@ -18,6 +19,7 @@ mod version;
 pub use cost::{Cost, CostReport, FunctionCost, VersionCost};
 pub use function::{FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus, WaitInfo};
 pub use host::{DeviceInfo, DiskInfo, HostInfo, QuotaInfo, RestoreReport, RestoredKey, ServerEvent};
+pub use image::{ImageInfo, ImageList, ImageName, PullInfo};
 pub use job::{JobInfo, JobRun, ScheduleInfo, SkippedRun};
 pub use keys::{KeyAnswer, KeyInfo, KeyRotation, KeySettings, Role};
 pub use provision::{PolicyStatus, Provision};

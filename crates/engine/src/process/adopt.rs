@@ -14,13 +14,14 @@ use kip_spec::{FunctionName, InstanceId, VersionId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::journal::{self, Journal, Stage};
-use super::logs::LogFile;
+use super::journal::{Journal, Stage};
 use super::namespace::Namespace;
 use super::watch::Watcher;
-use super::{Process, ProcessBody, cgroup, contract, streams};
+use super::{Process, ProcessBody, cgroup, streams};
 use crate::adoption::{Adoption, AliveInstance, ENDED, FoundInstance, InheritedConnections};
 use crate::body::{InstanceEnd, Liveness};
+use crate::contract;
+use crate::logs::LogFile;
 
 /// How long an instance that was caught falling asleep may take to be so.
 const FALL_ASLEEP: Duration = Duration::from_millis(200);
@@ -76,7 +77,7 @@ impl ProcessBody {
                 continue;
             };
             if let (Ok(alive), Some(address)) =
-                (&mut found.state, self.known(id).ok().and_then(|known| *known.address.lock()))
+                (&mut found.state, self.processes.known(id).ok().and_then(|known| *known.address.lock()))
             {
                 let port = address.port();
                 let open: Vec<Connection> =
@@ -84,7 +85,7 @@ impl ProcessBody {
                 // One that sleeps had nothing to do; it has not seen yet that its connections were closed.
                 if !open.is_empty() && !alive.asleep {
                     alive.busy = u32::try_from(open.len()).unwrap_or(u32::MAX);
-                    inherited.0.insert(id, open);
+                    inherited.0.insert(id, (None, open));
                 }
             }
             all.push(found);
@@ -193,14 +194,13 @@ impl ProcessBody {
             ended: watch,
             life: alive,
             stopping: tokio::sync::Mutex::default(),
-            headers: journal::headers(&journal.headers),
+            headers: contract::read_headers(&journal.headers),
             address: Mutex::new(journal.address),
             journal: Mutex::new(journal.clone()),
         });
-        let mut table = self.lock();
-        table.running.insert(id, process.clone());
+        self.processes.add(id, process.clone());
         let ports = [journal.port].into_iter().chain(journal.more_ports.iter().copied()).collect();
-        table.ports.insert(id, ports);
+        self.options.ports.keep(id, ports);
         process
     }
 

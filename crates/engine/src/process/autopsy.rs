@@ -15,7 +15,7 @@ const MOST_FRAMES: usize = 12;
 
 /// Bytes of memory that instances use: what their cgroup counts, without file pages that can be dropped; else the sum over their
 /// processes, each shared page divided by the number of those that share it.
-pub(super) fn memory_of(instances: &[Arc<Process>]) -> HashMap<InstanceId, u64> {
+pub(crate) fn memory_of(instances: &[Arc<Process>]) -> HashMap<InstanceId, u64> {
     let counted = |process: &Arc<Process>| {
         let journal = process.journal.lock();
         Some((process.id, limits::memory(&journal.cgroups())?))
@@ -30,7 +30,7 @@ pub(super) fn memory_of(instances: &[Arc<Process>]) -> HashMap<InstanceId, u64> 
 }
 
 /// The most bytes of memory that instances ever used, where that is counted.
-pub(super) fn peak_memory_of(instances: &[Arc<Process>]) -> HashMap<InstanceId, u64> {
+pub(crate) fn peak_memory_of(instances: &[Arc<Process>]) -> HashMap<InstanceId, u64> {
     let peak = |process: &Arc<Process>| {
         let journal = process.journal.lock();
         Some((process.id, limits::peak_memory(&journal.cgroups())?))
@@ -40,7 +40,7 @@ pub(super) fn peak_memory_of(instances: &[Arc<Process>]) -> HashMap<InstanceId, 
 
 /// Nanoseconds of CPU time that instances used since they were started: all of it where they have a cgroup; else that
 /// of the processes there are, and of their children that have ended.
-pub(super) fn cpu_of(instances: &[Arc<Process>]) -> HashMap<InstanceId, u64> {
+pub(crate) fn cpu_of(instances: &[Arc<Process>]) -> HashMap<InstanceId, u64> {
     let counted =
         instances.iter().filter_map(|process| Some((process.id, cgroup::cpu_time(process.cgroup.as_deref()?)?)));
     let mut used: HashMap<InstanceId, u64> = counted.collect();
@@ -53,7 +53,7 @@ pub(super) fn cpu_of(instances: &[Arc<Process>]) -> HashMap<InstanceId, u64> {
 }
 
 /// The processes of instances. Without cgroups one look at `/proc` serves for all of them.
-pub(super) fn members_of(instances: &[Arc<Process>]) -> HashMap<InstanceId, Vec<u32>> {
+pub(crate) fn members_of(instances: &[Arc<Process>]) -> HashMap<InstanceId, Vec<u32>> {
     let by_group = match instances.iter().any(|process| process.cgroup.is_none()) {
         true => kip_host::sockets::processes_by_group(),
         false => std::collections::BTreeMap::new(),
@@ -66,12 +66,12 @@ pub(super) fn members_of(instances: &[Arc<Process>]) -> HashMap<InstanceId, Vec<
     instances.iter().map(|process| (process.id, members(process))).collect()
 }
 
-/// Where the threads of an instance stand: name, state and, as far as we may see them, the kernel's function they wait
+/// Where the threads of processes stand: name, state and, as far as we may see them, the kernel's function they wait
 /// in and its stack.
-pub(super) fn stacks(process: &Process) -> Vec<String> {
+pub(crate) fn stacks(members: &[u32]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut left = MOST_THREADS;
-    for member in process.members() {
+    for member in members {
         let mut threads: Vec<u32> = fs::read_dir(format!("/proc/{member}/task"))
             .into_iter()
             .flatten()
@@ -84,7 +84,7 @@ pub(super) fn stacks(process: &Process) -> Vec<String> {
                 return lines;
             }
             left -= 1;
-            lines.extend(stack(member, thread));
+            lines.extend(stack(*member, thread));
         }
     }
     lines

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// In words, why there is none.
-pub(super) fn prepare(server: &str) -> Result<PathBuf, String> {
+pub(crate) fn prepare(server: &str) -> Result<PathBuf, String> {
     let mount = mount_point().ok_or_else(|| "no cgroup v2 tree is mounted".to_owned())?;
     let name = format!("kipwake-{server}");
     // Never below our own cgroup: instances must outlive the server's unit. Our parent is next best without root.
@@ -41,7 +41,7 @@ fn usable(folder: &Path) -> io::Result<()> {
 }
 
 /// Makes a cgroup; one that exists is fine.
-pub(super) fn create(folder: &Path) -> io::Result<()> {
+pub(crate) fn create(folder: &Path) -> io::Result<()> {
     match fs::create_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
@@ -49,7 +49,7 @@ pub(super) fn create(folder: &Path) -> io::Result<()> {
 }
 
 /// Removes a cgroup and the empty ones below it. What still has processes stays.
-pub(super) fn remove(folder: &Path) {
+pub(crate) fn remove(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.path().is_dir() {
             remove(&entry.path());
@@ -59,34 +59,34 @@ pub(super) fn remove(folder: &Path) {
 }
 
 /// Freezes or thaws. The kernel answers before all processes have stopped; see [`is_frozen`].
-pub(super) fn set_frozen(folder: &Path, frozen: bool) -> io::Result<()> {
+pub(crate) fn set_frozen(folder: &Path, frozen: bool) -> io::Result<()> {
     fs::write(folder.join("cgroup.freeze"), if frozen { "1" } else { "0" })
 }
 
 /// Whether somebody wants it frozen, be it so yet or not.
-pub(super) fn is_told_to_freeze(folder: &Path) -> bool {
+pub(crate) fn is_told_to_freeze(folder: &Path) -> bool {
     fs::read_to_string(folder.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
 }
 
 /// Whether every process in it has stopped.
-pub(super) fn is_frozen(folder: &Path) -> io::Result<bool> {
+pub(crate) fn is_frozen(folder: &Path) -> io::Result<bool> {
     Ok(fs::read_to_string(folder.join("cgroup.events"))?.lines().any(|line| line == "frozen 1"))
 }
 
 /// Nanoseconds of CPU time that all processes that were ever in it used. Counted without any controller.
-pub(super) fn cpu_time(folder: &Path) -> Option<u64> {
+pub(crate) fn cpu_time(folder: &Path) -> Option<u64> {
     let text = fs::read_to_string(folder.join("cpu.stat")).ok()?;
     let micros: u64 = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?.trim().parse().ok()?;
     Some(micros.saturating_mul(1_000))
 }
 
 /// Ends every process in it at once, forks included.
-pub(super) fn kill(folder: &Path) -> io::Result<()> {
+pub(crate) fn kill(folder: &Path) -> io::Result<()> {
     fs::write(folder.join("cgroup.kill"), "1")
 }
 
 /// The processes in it and below.
-pub(super) fn processes(folder: &Path) -> Vec<u32> {
+pub(crate) fn processes(folder: &Path) -> Vec<u32> {
     let mut found: Vec<u32> = fs::read_to_string(folder.join("cgroup.procs"))
         .unwrap_or_default()
         .lines()

@@ -1,7 +1,7 @@
 //! Whether a start can succeed at all, as far as files show it. Nothing is started.
 
-use super::{contract, expand};
 use crate::body::{Order, StartError, StartProblem};
+use crate::{contract, expand};
 
 /// What a start would fail with before a program runs; none if nothing speaks against it. Reads folders: not for a runtime's
 /// thread.

@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
 use kip_spec::function::{Stop, StopTarget};
 use kip_spec::{FunctionName, VersionId};
 use serde::{Deserialize, Serialize};
@@ -129,18 +128,4 @@ impl Journal {
             Stage::Initialized => "it was serving when its server ended",
         }
     }
-}
-
-/// Headers as they are written down.
-pub(super) fn listed(headers: &HeaderMap) -> Vec<(String, String)> {
-    let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
-    headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
-}
-
-/// And back.
-pub(super) fn headers(listed: &[(String, String)]) -> HeaderMap {
-    let pair = |(name, value): &(String, String)| {
-        Some((HeaderName::try_from(name.as_str()).ok()?, HeaderValue::from_str(value).ok()?))
-    };
-    listed.iter().filter_map(pair).collect()
 }

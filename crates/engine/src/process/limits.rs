@@ -46,23 +46,23 @@ enum Place {
 
 /// What can be limited on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     memory: Option<Place>,
     cpu: Option<Place>,
 }
 
 /// The limits of one instance.
 #[derive(Debug, Default)]
-pub(super) struct AppliedLimits {
+pub(crate) struct AppliedLimits {
     /// Folders beside the one in which it is frozen.
-    pub(super) folders: Vec<PathBuf>,
+    pub(crate) folders: Vec<PathBuf>,
     /// Its memory limit in bytes, where one is enforced.
-    pub(super) memory: Option<u64>,
+    pub(crate) memory: Option<u64>,
 }
 
 impl Limits {
     /// Looks for controllers. `unified` is our folder in the v2 tree.
-    pub(super) fn find(server: &str, unified: Option<&Path>) -> Self {
+    pub(crate) fn find(server: &str, unified: Option<&Path>) -> Self {
         let place = |controller: Controller| {
             let here = unified.is_some_and(|folder| delegated(folder, controller));
             if here { Some(Place::Unified) } else { own_hierarchy(server, controller).map(Place::Own) }
@@ -71,7 +71,7 @@ impl Limits {
     }
 
     /// What cannot be limited, in words; none if all can.
-    pub(super) fn missing(&self) -> Option<String> {
+    pub(crate) fn missing(&self) -> Option<String> {
         let missing: Vec<&str> = [(&self.memory, "resources.memory"), (&self.cpu, "resources.cpu")]
             .into_iter()
             .filter_map(|(place, name)| place.is_none().then_some(name))
@@ -81,7 +81,7 @@ impl Limits {
     }
 
     /// Makes the folders of an instance and writes its limits. `unified` is its folder in the v2 tree.
-    pub(super) fn apply(&self, order: &Order, unified: Option<&Path>) -> io::Result<AppliedLimits> {
+    pub(crate) fn apply(&self, order: &Order, unified: Option<&Path>) -> io::Result<AppliedLimits> {
         let mut applied = AppliedLimits::default();
         let mut folder = |place: &Place| -> io::Result<Option<PathBuf>> {
             match place {
@@ -118,7 +118,7 @@ impl Limits {
     }
 
     /// Removes what was made for all instances.
-    pub(super) fn clean_up(&self) {
+    pub(crate) fn clean_up(&self) {
         for place in [&self.memory, &self.cpu].into_iter().flatten() {
             if let Place::Own(folder) = place {
                 cgroup::remove(folder);
@@ -128,7 +128,7 @@ impl Limits {
 }
 
 /// How often the kernel ended processes of these cgroups because they were at their memory limit.
-pub(super) fn out_of_memory(folders: &[&Path]) -> u64 {
+pub(crate) fn out_of_memory(folders: &[&Path]) -> u64 {
     let count = |folder: &&Path| {
         let text = fs::read_to_string(folder.join("memory.events"))
             .or_else(|_| fs::read_to_string(folder.join("memory.oom_control")))
@@ -139,7 +139,7 @@ pub(super) fn out_of_memory(folders: &[&Path]) -> u64 {
 }
 
 /// Memory that one of these cgroups uses, in bytes, without file pages that the kernel can drop; none where it is not counted.
-pub(super) fn memory(folders: &[&Path]) -> Option<u64> {
+pub(crate) fn memory(folders: &[&Path]) -> Option<u64> {
     let used = |folder: &&Path| {
         let read = |file: &str| fs::read_to_string(folder.join(file)).ok();
         let number = |file: &str| read(file)?.trim().parse::<u64>().ok();
@@ -156,7 +156,7 @@ pub(super) fn memory(folders: &[&Path]) -> Option<u64> {
 }
 
 /// The most memory that these cgroups ever used, in bytes.
-pub(super) fn peak_memory(folders: &[&Path]) -> Option<u64> {
+pub(crate) fn peak_memory(folders: &[&Path]) -> Option<u64> {
     let peak = |folder: &&Path| {
         let read = |file: &str| fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok();
         read("memory.peak").or_else(|| read("memory.max_usage_in_bytes"))

@@ -5,8 +5,9 @@ use std::io;
 
 use rustix::process::{Pid, Signal};
 
-use super::{FREEZE_LIMIT, Process, cgroup, contract};
+use super::{FREEZE_LIMIT, Process, cgroup};
 use crate::body::Error;
+use crate::contract;
 
 impl Process {
     /// Its processes that have left its group, where they have a namespace and no cgroup.

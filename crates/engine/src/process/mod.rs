@@ -1,16 +1,13 @@
 //! Instances as child processes: own process group, own port, own logs, own cgroup where the host allows one.
 
 mod adopt;
-mod autopsy;
-mod cgroup;
+pub(crate) mod autopsy;
+pub(crate) mod cgroup;
 pub mod check;
-mod contract;
-mod expand;
 mod isolation;
 mod journal;
 mod launch;
-mod limits;
-mod logs;
+pub(crate) mod limits;
 mod members;
 mod namespace;
 mod pump;
@@ -24,7 +21,7 @@ mod unsafe_readable;
 mod unsafe_spawn;
 mod watch;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,13 +42,16 @@ use crate::body::{
 use isolation::Isolation;
 use journal::{Journal, Stage};
 use kip_host::failpoint::reached;
-use kip_host::http_client;
+
+use crate::contract;
+use crate::logs::LogFile;
+use crate::ports::Ports;
+use crate::roster::Roster;
 use limits::Limits;
 use namespace::Namespace;
 use pump::Pump;
 
 pub use isolation::{InstanceUser, IsolationOptions};
-pub use logs::{LogFile, Record};
 
 /// How long a pause may take to be seen.
 const FREEZE_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -65,6 +65,8 @@ pub struct Options {
     pub data: PathBuf,
     /// As whom they run, and within which limits.
     pub isolation: IsolationOptions,
+    /// The ports of this host that instances were given, by all bodies.
+    pub ports: Arc<Ports>,
     /// Folder for what belongs to instances while they live, one folder each.
     pub instances: PathBuf,
     /// Folder for the instances' logs.
@@ -126,21 +128,13 @@ pub(crate) struct Process {
     address: Mutex<Option<SocketAddr>>,
 }
 
-/// The processes there are.
-#[derive(Debug, Default)]
-pub(crate) struct Table {
-    running: HashMap<InstanceId, Arc<Process>>,
-    /// The ports they were given.
-    ports: HashMap<InstanceId, Vec<u16>>,
-    /// Their start has neither a process yet nor failed. Whoever is to end one waits for that.
-    starting: HashSet<InstanceId>,
-    /// Told to end before their start began.
-    cancelled: HashSet<InstanceId>,
-    /// Their start failed without a process; the end that follows has nothing to do.
-    failed: HashSet<InstanceId>,
-}
-
 impl Process {
+    /// Calls a hook on it.
+    async fn call_hook(&self, name: &'static str, method: http::Method, hook: &Hook) -> Result<(), Error> {
+        let address = *self.address.lock();
+        contract::call_hook(self.id, (address, &self.headers), name, method, hook).await
+    }
+
     /// Writes down how far it has come. If that fails it serves on, and the next server ends it.
     fn note(&self, change: impl FnOnce(&mut Journal)) {
         let mut journal = self.journal.lock();
@@ -156,9 +150,7 @@ impl Process {
 pub struct ProcessBody {
     options: Options,
     capabilities: Capabilities,
-    processes: Mutex<Table>,
-    /// Something has left [`Table::starting`].
-    spawned: tokio::sync::Notify,
+    processes: Roster<Process>,
     events: mpsc::Sender<BodyEvent>,
     pump: Pump,
     limits: Limits,
@@ -188,21 +180,18 @@ impl ProcessBody {
             isolated: isolation.holds(),
         };
         let pump = Pump::start(options.pressure.clone())?;
-        Ok(Self {
-            options,
-            capabilities,
-            processes: Mutex::default(),
-            spawned: tokio::sync::Notify::new(),
-            events,
-            pump,
-            limits,
-            isolation,
-        })
+        Ok(Self { options, capabilities, processes: Roster::default(), events, pump, limits, isolation })
     }
 
     /// What this host lets us do.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    /// Whether an instance is one of this body's.
+    #[cfg(feature = "docker")]
+    pub(crate) fn has(&self, instance: InstanceId) -> bool {
+        self.processes.has(instance)
     }
 
     /// The last lines that an instance wrote, up to now.
@@ -211,53 +200,15 @@ impl ProcessBody {
         LogFile::of(&self.options.logs, function, instance).last_lines(most)
     }
 
-    fn known(&self, id: InstanceId) -> Result<Arc<Process>, Error> {
-        self.lock().running.get(&id).cloned().ok_or(Error::Unknown(id))
-    }
-
-    fn lock(&self) -> parking_lot::MutexGuard<'_, Table> {
-        self.processes.lock()
-    }
-
     /// Nothing of it is left: its folder and its port are free.
     fn forget(&self, id: InstanceId) {
         let _ = std::fs::remove_dir_all(self.folder_of(id));
-        let mut table = self.lock();
-        table.running.remove(&id);
-        table.ports.remove(&id);
+        self.processes.forget(id);
+        self.options.ports.release(id);
     }
 
     fn folder_of(&self, id: InstanceId) -> PathBuf {
         self.options.instances.join(id.to_string())
-    }
-
-    /// The instance's process; one that is not there yet will not be started.
-    async fn find_or_cancel(&self, id: InstanceId) -> Option<Arc<Process>> {
-        loop {
-            // Made before the look, so that no change in between is missed.
-            let spawned = self.spawned.notified();
-            {
-                let mut table = self.lock();
-                if !table.starting.contains(&id) {
-                    let found = table.running.get(&id).cloned();
-                    if found.is_none() && !table.failed.remove(&id) {
-                        table.cancelled.insert(id);
-                    }
-                    return found;
-                }
-            }
-            spawned.await;
-        }
-    }
-
-    /// Begins a start, unless it was cancelled.
-    fn begin(&self, id: InstanceId) -> Option<StartGuard<'_>> {
-        let mut table = self.lock();
-        if table.cancelled.remove(&id) {
-            return None;
-        }
-        table.starting.insert(id);
-        Some(StartGuard { body: self, id })
     }
 
     fn cgroup_of(&self, id: InstanceId) -> Option<PathBuf> {
@@ -286,19 +237,6 @@ fn in_use(lines: &[String]) -> Option<String> {
     ))
 }
 
-/// A start that has no process yet; while it lasts, whoever is to end the instance waits.
-struct StartGuard<'body> {
-    body: &'body ProcessBody,
-    id: InstanceId,
-}
-
-impl Drop for StartGuard<'_> {
-    fn drop(&mut self) {
-        self.body.lock().starting.remove(&self.id);
-        self.body.spawned.notify_waiters();
-    }
-}
-
 #[async_trait]
 impl Body for ProcessBody {
     async fn adopt(&self) -> Adoption {
@@ -306,13 +244,13 @@ impl Body for ProcessBody {
     }
 
     async fn start(&self, order: Order) -> Result<ReadyInstance, StartError> {
-        let Some(starting) = self.begin(order.instance) else {
+        let Some(starting) = self.processes.begin(order.instance) else {
             let (problem, detail) = (StartProblem::SpawnFailed, "the start was cancelled".to_owned());
             return Err(StartError { problem, detail, last_lines: Vec::new() });
         };
         let (process, port) = self.spawn(&order).await.inspect_err(|_| {
             self.forget(order.instance);
-            self.lock().failed.insert(order.instance);
+            self.processes.fail(order.instance);
         })?;
         drop(starting);
         let ready = ready::wait(&process, &order, port).await;
@@ -338,8 +276,8 @@ impl Body for ProcessBody {
     }
 
     async fn initialize(&self, instance: InstanceId, hook: &Hook) -> Result<(), Error> {
-        let process = self.known(instance)?;
-        contract::call_hook(&process, "initialize", http::Method::POST, hook).await?;
+        let process = self.processes.known(instance)?;
+        process.call_hook("initialize", http::Method::POST, hook).await?;
         reached("initialize: answered");
         process.note(|journal| journal.stage = Stage::Initialized);
         Ok(())
@@ -347,20 +285,20 @@ impl Body for ProcessBody {
 
     async fn pause(&self, instance: InstanceId) -> Result<(), Error> {
         reached("pause: begun");
-        self.known(instance)?.freeze().await?;
+        self.processes.known(instance)?.freeze().await?;
         reached("pause: frozen");
         Ok(())
     }
 
     async fn resume(&self, instance: InstanceId) -> Result<(), Error> {
         reached("resume: begun");
-        self.known(instance)?.thaw()?;
+        self.processes.known(instance)?.thaw()?;
         reached("resume: thawed");
         Ok(())
     }
 
     async fn stop(&self, instance: InstanceId, order: StopOrder) -> Result<Termination, Error> {
-        let Some(process) = self.find_or_cancel(instance).await else { return Ok(Termination::Graceful) };
+        let Some(process) = self.processes.find_or_cancel(instance).await else { return Ok(Termination::Graceful) };
         process.note(|journal| journal.stage = Stage::Ending);
         reached("stop: noted");
         let ended = process.end_gently(&order, &self.options.server).await;
@@ -372,25 +310,19 @@ impl Body for ProcessBody {
     }
 
     async fn kill(&self, instance: InstanceId) -> Result<(), Error> {
-        let Some(process) = self.find_or_cancel(instance).await else { return Ok(()) };
+        let Some(process) = self.processes.find_or_cancel(instance).await else { return Ok(()) };
         process.end_by_force(&self.options.server).await?;
         self.forget(instance);
         Ok(())
     }
 
     async fn probe(&self, instance: InstanceId, path: &str, limit: Duration) -> Health {
-        let address = self.known(instance).ok().and_then(|process| *process.address.lock());
-        let Some(address) = address else { return Health::Refused };
-        let headers = http::HeaderMap::new();
-        match http_client::status_of(http::Method::GET, &address.into(), path, &headers, limit).await {
-            Ok(status) if (200..400).contains(&status) => Health::Well,
-            Err(http_client::Error::Timeout(_)) => Health::Slow,
-            Ok(_) | Err(_) => Health::Refused,
-        }
+        let address = self.processes.known(instance).ok().and_then(|process| *process.address.lock());
+        contract::probe(address, path, limit).await
     }
 
     async fn measure(&self, instances: &[InstanceId], what: Measure) -> HashMap<InstanceId, u64> {
-        let processes: Vec<Arc<Process>> = instances.iter().filter_map(|id| self.known(*id).ok()).collect();
+        let processes = self.processes.of(instances);
         let measured = kip_host::tasks::blocking("measure instances", move || match what {
             Measure::Memory => autopsy::memory_of(&processes),
             Measure::PeakMemory => autopsy::peak_memory_of(&processes),
@@ -400,8 +332,10 @@ impl Body for ProcessBody {
     }
 
     async fn stacks(&self, instance: InstanceId) -> Vec<String> {
-        let Ok(process) = self.known(instance) else { return Vec::new() };
-        kip_host::tasks::blocking("look at stacks", move || autopsy::stacks(&process)).await.unwrap_or_default()
+        let Ok(process) = self.processes.known(instance) else { return Vec::new() };
+        kip_host::tasks::blocking("look at stacks", move || autopsy::stacks(&process.members()))
+            .await
+            .unwrap_or_default()
     }
 
     async fn settle_logs(&self, function: &str, instance: Option<InstanceId>) {
@@ -425,47 +359,11 @@ impl Body for ProcessBody {
 
 impl LocalBody for ProcessBody {
     fn process(&self, instance: InstanceId) -> Option<u32> {
-        self.known(instance).ok().map(|process| process.pid)
+        self.processes.known(instance).ok().map(|process| process.pid)
     }
 
     fn members(&self, instances: &[InstanceId]) -> HashMap<InstanceId, Vec<u32>> {
-        let processes: Vec<Arc<Process>> = instances.iter().filter_map(|id| self.known(*id).ok()).collect();
+        let processes = self.processes.of(instances);
         autopsy::members_of(&processes)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn an_end_waits_for_a_start_that_has_no_process_yet() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let options = Options {
-            server: format!("test-{:x}", kip_host::random::bits()),
-            data: folder.path().to_owned(),
-            isolation: IsolationOptions::default(),
-            instances: folder.path().join("instances"),
-            logs: folder.path().join("logs"),
-            pressure: kip_host::disk::Pressure::default(),
-        };
-        let body = ProcessBody::new(options, mpsc::channel(1).0).expect("a body");
-        let id = InstanceId { boot: 1, core: 1, sequence: 1 };
-        let starting = body.begin(id).expect("not cancelled");
-        let mut kill = body.kill(id);
-        // Asked twice: it is still waiting after it has looked.
-        for _ in 0..2 {
-            let asked = std::future::poll_fn(|context| std::task::Poll::Ready(kill.as_mut().poll(context))).await;
-            assert!(asked.is_pending());
-        }
-        // As a start does that failed.
-        body.lock().failed.insert(id);
-        drop(starting);
-        kill.await.expect("nothing to end");
-        let other = InstanceId { sequence: 2, ..id };
-        body.kill(other).await.expect("nothing to end");
-        assert!(body.begin(other).is_none(), "it was cancelled before it began");
-        assert!(body.begin(id).is_some(), "the failed one left nothing behind");
-        body.clean_up().await;
     }
 }

@@ -19,8 +19,8 @@ use rustix::pipe::{PipeFlags, SpliceFlags};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use super::logs::{LogFile, stamp};
 use super::unsafe_readable::readable;
+use crate::logs::{LogFile, stamp};
 
 /// What is looked at at once.
 const CHUNK: usize = 256 << 10;
@@ -332,12 +332,12 @@ mod tests {
             self.pipe.as_mut().unwrap().write_all(bytes).unwrap();
         }
 
-        fn records(&self) -> Vec<super::super::logs::Record> {
+        fn records(&self) -> Vec<crate::logs::Record> {
             let text: Vec<u8> = self.log.files().iter().flat_map(|file| std::fs::read(file).unwrap()).collect();
-            text.split(|byte| *byte == b'\n').filter_map(super::super::logs::Record::parse).collect()
+            text.split(|byte| *byte == b'\n').filter_map(crate::logs::Record::parse).collect()
         }
 
-        fn until(&self, what: impl Fn(&[super::super::logs::Record]) -> bool) {
+        fn until(&self, what: impl Fn(&[crate::logs::Record]) -> bool) {
             let end = kip_host::clock::boot_millis() + 20_000;
             while !what(&self.records()) {
                 assert!(kip_host::clock::boot_millis() < end, "{:?}", self.records().len());

@@ -2,23 +2,22 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kip_spec::InstanceId;
 use parking_lot::Mutex;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use tokio::sync::{Semaphore, watch};
 
-use super::journal::{self, Journal, Stage};
+use super::journal::{Journal, Stage};
 use super::launch::{Launch, LaunchFailure, launch};
-use super::logs::LogFile;
 use super::namespace::Namespace;
 use super::unsafe_spawn::Step;
 use super::watch::Watcher;
-use super::{Process, ProcessBody, cgroup, contract, expand, isolation, streams};
+use super::{Process, ProcessBody, cgroup, isolation, streams};
 use crate::body::{Liveness, Order, StartError, StartProblem};
+use crate::logs::LogFile;
+use crate::{contract, expand};
 use kip_host::failpoint::reached;
 
 /// Programs that are on their way into the kernel at once.
@@ -35,7 +34,7 @@ impl ProcessBody {
             let detail = format!("there is no folder {}", order.directory.display());
             return Err(fail((StartProblem::WorkingDirectory, detail)));
         }
-        let ports = self.reserve_ports(order.instance, 1 + order.ports.len()).map_err(io("no free port"))?;
+        let ports = self.options.ports.reserve(order.instance, 1 + order.ports.len()).map_err(io("no free port"))?;
         let (port, more_ports) = (ports[0], ports[1..].to_vec());
         let ids = self.isolation.ids(order.owner);
         self.check_owner(order, ids).map_err(fail)?;
@@ -119,7 +118,7 @@ impl ProcessBody {
             ending: None,
             address: None,
             memo: order.memo.clone(),
-            headers: journal::listed(&headers),
+            headers: contract::listed(&headers),
         };
         let (id, limited) = (order.instance, journal.clone());
         let out_of_memory = move || limited.out_of_memory();
@@ -140,7 +139,7 @@ impl ProcessBody {
             headers,
             address,
         });
-        self.lock().running.insert(id, process.clone());
+        self.processes.add(id, process.clone());
         process.note(|_| {});
         reached("start: noted");
         self.pump.read(id, out, our_stdout, log.clone());
@@ -153,8 +152,7 @@ impl ProcessBody {
         if ids.is_none() {
             return Ok(());
         }
-        let table = self.lock();
-        let same = table.running.values().find_map(|process| {
+        let same = self.processes.all().iter().find_map(|process| {
             let journal = process.journal.lock();
             let other = journal.owner != order.owner && journal.function != order.function;
             (other && self.isolation.is_shared(journal.owner, order.owner)).then(|| journal.function.clone())
@@ -211,31 +209,6 @@ impl ProcessBody {
         let around = around.filter(|around| !self.options.data.starts_with(around) && home.as_deref() != Some(*around));
         around.unwrap_or(folder).to_owned()
     }
-
-    /// A port for an instance, which no other instance of ours is given until nothing of this one is left: programs may
-    /// take seconds until they listen, and many start at once.
-    fn reserve_ports(&self, instance: InstanceId, number: usize) -> io::Result<Vec<u16>> {
-        const TRIES: usize = 100;
-        let mut ports: Vec<u16> = Vec::with_capacity(number);
-        for _ in 0..TRIES + number {
-            let port = free_port()?;
-            let mut table = self.lock();
-            let taken = |others: &Vec<u16>| others.contains(&port);
-            if !ports.contains(&port) && !table.ports.iter().any(|(other, given)| *other != instance && taken(given)) {
-                ports.push(port);
-                table.ports.insert(instance, ports.clone());
-            }
-            if ports.len() == number {
-                return Ok(ports);
-            }
-        }
-        Err(io::ErrorKind::AddrNotAvailable.into())
-    }
-}
-
-/// A port that nobody has now. Somebody else may take it before the instance does; readiness checks whose it is.
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// Makes a folder that belongs to somebody, or gives it to them. What is in it stays whose it is.

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal};
 
 use super::journal::StopRecord;
 use super::namespace::Namespace;
-use super::{Process, cgroup, contract, limits, members};
+use super::{Process, cgroup, limits, members};
 use crate::body::{Error, StopOrder, Termination};
 
 /// After SIGKILL the kernel needs a moment, longer if memory must be written or freed.
@@ -69,7 +69,7 @@ impl Process {
         let begun = self.journal.lock().ending;
         let ending = match begun {
             Some(ending) => ending,
-            None => self.call_hook(order).await,
+            None => self.announce_end(order).await,
         };
         let ending = if ending.to.is_some() { ending } else { self.ask_to_end(ending) };
         let left = || Duration::from_millis(ending.until.saturating_sub(boot_millis()));
@@ -81,12 +81,12 @@ impl Process {
     }
 
     /// Writes down what is to come and calls the hook.
-    async fn call_hook(&self, order: &StopOrder) -> StopRecord {
+    async fn announce_end(&self, order: &StopOrder) -> StopRecord {
         let (stop, grace) = (order.stop, order.grace.0);
         let ending = StopRecord { stop, grace, to: None, until: 0, rest_signalled: false };
         self.note(|journal| journal.ending = Some(ending));
         if let Some(hook) = order.pre_stop.as_ref().filter(|_| self.ended.borrow().is_none())
-            && let Err(error) = contract::call_hook(self, "pre_stop", http::Method::GET, hook).await
+            && let Err(error) = self.call_hook("pre_stop", http::Method::GET, hook).await
         {
             tracing::warn!(instance = %self.id, %error, "its stop goes on");
         }

@@ -70,6 +70,7 @@ impl Events {
         // A word that looks like a secret is shown to nobody.
         let command = match &spec.program {
             kip_spec::function::Program::Command { argv, .. } => masked_words(argv),
+            kip_spec::function::Program::Image(container) => masked_words(&container.argv),
             kip_spec::function::Program::Model { .. } => Vec::new(),
         };
         let Job { retries, exits, timeout, .. } = job;

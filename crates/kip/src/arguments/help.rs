@@ -11,7 +11,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("What happens", &["ps", "top", "logs", "requests", "why", "usage", "cost"]),
     ("Work and scaling", &["task", "job", "provision", "scaler", "simulate", "advise", "rotate"]),
     ("The server", &["start", "serve", "stop", "doctor", "config", "service", "backup", "restore"]),
-    ("Access and more", &["key", "secret", "audit", "device", "schema", "completion"]),
+    ("Access and more", &["key", "secret", "audit", "device", "image", "schema", "completion"]),
 ];
 
 /// Exit codes, as the help and docs/README.md have them.
@@ -115,6 +115,7 @@ mod tests {
             ("key", "keys"),
             ("secret", "secrets"),
             ("device", "devices"),
+            ("image", "images"),
         ] {
             let found = command.find_subcommand(plural).map(Command::get_name);
             assert_eq!(found, Some(noun));

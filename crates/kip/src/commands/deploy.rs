@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::arguments::Deploy;
 use crate::client::Client;
-use crate::commands::versions;
+use crate::commands::{image, versions};
 use crate::output::Output;
 use crate::problem::{self, Problems, warning};
 use crate::progress::{Progress, interruptible};
@@ -98,7 +98,10 @@ pub(crate) async fn deploy(
     how: Deploying,
     output: Output,
 ) -> anyhow::Result<DeploymentResult> {
-    let made: DeploymentResult = client.post("/api/v1/deployments", &deployment(path, how)?).await?;
+    let made: DeploymentResult = {
+        let (patient, deployment) = (client.pulling(), deployment(path, how)?);
+        image::pulling(client, patient.post("/api/v1/deployments", &deployment), output).await?
+    };
     made.warnings.iter().for_each(|one| output.remark(&warning(one)));
     Ok(made)
 }

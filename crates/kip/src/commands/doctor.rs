@@ -8,8 +8,8 @@ use kip_spec::people;
 use kip_wire::{HostInfo, InstanceInfo, ServerInfo};
 use serde::Serialize;
 
-use super::gpu;
 use super::survival::{HostRisk, dangers};
+use super::{containers, gpu};
 use crate::arguments::Connection;
 use crate::client::{Client, data_directory};
 use crate::config::{Config, FILE, Flags};
@@ -43,6 +43,7 @@ pub(crate) async fn run(connection: &Connection, output: Output) -> anyhow::Resu
     let mut findings = vec![data(connection), settings(connection), files()];
     findings.extend(file_system(connection));
     findings.extend(server(connection).await);
+    findings.extend(containers::finding(connection).await);
     findings.extend(gpu::findings(connection).await);
     output.result(&findings, |findings| {
         let line = |finding: &Finding| {

@@ -79,6 +79,14 @@ fn function(info: &FunctionInfo, gateway: &str) -> String {
             lines.add("in", dir.display());
         }
         Program::Model { path } => lines.add("model", path.display()),
+        Program::Image(container) => {
+            lines.add("image", &container.image);
+            if let Some(id) = &container.id {
+                lines.add("is", container.digest.as_ref().unwrap_or(id));
+            }
+            let words: Vec<&str> = container.entrypoint.iter().chain(&container.argv).map(String::as_str).collect();
+            lines.add("runs", if words.is_empty() { "what the image says".to_owned() } else { words.join(" ") });
+        }
     }
     for (name, value) in &spec.env {
         lines.add("env", format!("{name}={value}"));

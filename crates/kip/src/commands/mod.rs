@@ -2,11 +2,13 @@
 
 pub(crate) mod backup;
 pub(crate) mod config;
+pub(crate) mod containers;
 pub(crate) mod cost;
 pub(crate) mod deploy;
 pub(crate) mod device;
 pub(crate) mod doctor;
-pub(crate) mod gpu;
+mod gpu;
+mod image;
 #[cfg(feature = "infer")]
 pub(crate) mod infer;
 pub(crate) mod inspect;
@@ -83,6 +85,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Scaler(command) => scaler::run(&command, output),
         Command::Simulate(options) => simulate::run(&options, output),
         Command::Schema => output.data((serde_json::to_string_pretty(&kip_manifest::schema())? + "\n").as_bytes()),
+        Command::Image(command) => image::run(&Client::find(connection)?, &command, output).await,
         Command::Device(command) => device::run(connection, &command, output).await,
         // Run by `main` with runtimes of their own, or with none.
         Command::Up(_) | Command::Serve(_) | Command::GpuHelper | Command::GpuProbe { .. } => Ok(()),

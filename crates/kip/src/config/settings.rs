@@ -25,6 +25,18 @@ pub(super) enum Form {
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting {
+        key: "containers.engine",
+        default: "auto",
+        about: "socket of the container engine; auto looks for DOCKER_HOST and the usual sockets of Docker and Podman, off uses none",
+        form: Form::Text,
+    },
+    Setting {
+        key: "containers.mounts",
+        default: "none",
+        about: "folders, by commas, below which containers may see folders of this host",
+        form: Form::Text,
+    },
+    Setting {
         key: "cost.prices",
         default: "none",
         about: "a file with the price book, in the data directory or absolute; none is the built-in one",

@@ -81,7 +81,7 @@ fn a_start_without_its_secret_is_refused_and_says_which() {
     let server = Server::start();
     server.deploy_without_wait(&manifest(&[function("f", &[], "env: {TOKEN: {secret: absent}}")]));
     let answer = server.get("/env");
-    assert_eq!((answer.status(), answer.code().as_str()), (502, "KW-4021"), "{answer:?}");
+    assert_eq!((answer.status(), answer.code().as_str()), (502, "KW-4029"), "{answer:?}");
     assert!(server.kip(&["why", "f"]).ok().stdout.contains("absent"));
     server.kip(&["secret", "rm", "absent"]).failed(&["KW-7020", "kip secret ls"]);
     server.kip(&["secret", "set", "absent"]).failed(&["KW-7021", "--from-file"]);
@@ -105,7 +105,7 @@ fn a_backup_holds_sealed_secrets_and_a_restore_without_the_key_lists_them() {
     let other = Server::start();
     let report = other.ask(&["restore", file, "--force"]);
     assert_eq!(report["unreadable_secrets"], serde_json::json!(["main"]));
-    assert_eq!(other.get("/env").code(), "KW-4021");
+    assert_eq!(other.get("/env").code(), "KW-4029");
     assert!(other.kip(&["secret", "ls"]).ok().stdout.contains("set again"));
     other.set_secret("main", "here");
     crate::support::until_true("the function starts with the new value", || {

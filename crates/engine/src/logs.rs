@@ -49,7 +49,7 @@ impl Record {
 }
 
 /// The time as records say it.
-pub(super) fn stamp() -> String {
+pub(crate) fn stamp() -> String {
     let now = jiff::Timestamp::from_millisecond(kip_host::clock::wall_millis()).unwrap_or_default();
     format!("{now:.3}")
 }
@@ -78,7 +78,7 @@ impl LogFile {
         self.instance
     }
 
-    pub(super) fn is_in(&self, folder: &Path) -> bool {
+    pub(crate) fn is_in(&self, folder: &Path) -> bool {
         self.folder == folder
     }
 
@@ -96,14 +96,14 @@ impl LogFile {
     }
 
     /// Makes room for a new instance's log.
-    pub(super) fn prepare(&self) -> io::Result<()> {
+    pub(crate) fn prepare(&self) -> io::Result<()> {
         kip_host::directory::create_private(&self.folder)?;
         self.forget_oldest();
         Ok(())
     }
 
     /// Adds whole records. It is opened each time: an idle instance costs no file descriptor.
-    pub(super) fn append(&self, records: &[u8]) -> io::Result<()> {
+    pub(crate) fn append(&self, records: &[u8]) -> io::Result<()> {
         // One thread writes the logs of all: it waits for nothing that was put in the place of one.
         let open = || open_regular(&self.file(0), OpenOptions::new().create(true).append(true).mode(0o600));
         let mut file = match open() {

@@ -2,33 +2,37 @@
 //! Source: shared reference on the FC 3.0 API, section 4.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use kip_host::http_client;
+use kip_spec::InstanceId;
 use kip_spec::account::{ACCOUNT, REGION};
 use kip_spec::function::Hook;
 use kip_spec::qualifier::LATEST;
 use kip_spec::reference::escaped;
 
-use super::{Process, expand};
-use crate::body::{Error, Order};
+use crate::body::{Error, Health, Order};
+use crate::expand;
 
 /// The variable that marks an instance's processes.
-pub(super) const INSTANCE: &str = "KIPWAKE_INSTANCE";
+pub(crate) const INSTANCE: &str = "KIPWAKE_INSTANCE";
 /// The variable that names the server they belong to.
-pub(super) const SERVER: &str = "KIPWAKE_SERVER";
+pub(crate) const SERVER: &str = "KIPWAKE_SERVER";
 
 /// The variable that names their version, as it was when they were started.
-pub(super) const VERSION: &str = "KIPWAKE_VERSION";
+pub(crate) const VERSION: &str = "KIPWAKE_VERSION";
 /// The variable that names their function.
-pub(super) const FUNCTION: &str = "KIPWAKE_FUNCTION";
+pub(crate) const FUNCTION: &str = "KIPWAKE_FUNCTION";
 
-/// An instance's whole environment: what it inherits, the contract, what the user declared, and what nobody may override.
+/// The whole environment of a process: what it inherits, the contract, what the user declared, and what nobody may override.
 /// `home` is its own, where it is not its server's user.
-pub(super) fn environment(
+pub(crate) fn environment(
     order: &Order,
     server: &str,
-    (port, more_ports): (u16, &[u16]),
+    ports: (u16, &[u16]),
     home: Option<&Path>,
 ) -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = kip_host::environment::inherited().into_iter().collect();
@@ -37,6 +41,36 @@ pub(super) fn environment(
         // The names of the server's user, which it is not.
         ["USER", "LOGNAME"].into_iter().for_each(|name| drop(env.remove(name)));
     }
+    let numbers: Option<Vec<usize>> = order.devices.as_ref().map(|devices| devices.numbers.clone());
+    fill(&mut env, order, server, ports, numbers.as_deref());
+    env
+}
+
+/// The environment of a container: that of its image, the contract, what the user declared, and what nobody may override. It inherits
+/// nothing of the host.
+#[cfg(feature = "docker")]
+pub(crate) fn in_container(
+    order: &Order,
+    server: &str,
+    ports: (u16, &[u16]),
+    image: &[String],
+) -> BTreeMap<String, String> {
+    let pairs = image.iter().filter_map(|pair| pair.split_once('='));
+    let mut env: BTreeMap<String, String> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    // It sees its own devices alone, which are counted from 0.
+    let numbers: Option<Vec<usize>> = order.devices.as_ref().map(|devices| (0..devices.numbers.len()).collect());
+    fill(&mut env, order, server, ports, numbers.as_deref());
+    env
+}
+
+/// Adds the contract to what an instance has. `devices` are the numbers by which CUDA knows its devices.
+fn fill(
+    env: &mut BTreeMap<String, String>,
+    order: &Order,
+    server: &str,
+    (port, more_ports): (u16, &[u16]),
+    devices: Option<&[usize]>,
+) {
     let mut code_path = order.directory.to_string_lossy().into_owned();
     if !code_path.ends_with('/') {
         code_path.push('/');
@@ -65,22 +99,21 @@ pub(super) fn environment(
     for (name, port) in order.ports.iter().zip(more_ports) {
         env.insert(format!("PORT_{}", name.to_ascii_uppercase().replace('-', "_")), port.to_string());
     }
-    if let Some(devices) = &order.devices {
-        let numbers: Vec<String> = devices.numbers.iter().map(usize::to_string).collect();
+    if let (Some(numbers), Some(known)) = (devices, &order.devices) {
+        let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
         // Empty where it has none: it must not find those of others.
         env.insert("CUDA_VISIBLE_DEVICES".to_owned(), numbers.join(","));
-        env.insert("KIPWAKE_DEVICES".to_owned(), devices.names.join(","));
+        env.insert("KIPWAKE_DEVICES".to_owned(), known.names.join(","));
     }
     env.insert(FUNCTION.to_owned(), order.function.to_string());
     env.insert(VERSION.to_owned(), order.label.clone());
     env.insert(INSTANCE.to_owned(), order.instance.to_string());
     env.insert(SERVER.to_owned(), server.to_owned());
-    expand::declared(&mut env, &declared);
-    env
+    expand::declared(env, &declared);
 }
 
 /// The headers that hooks carry.
-pub(super) fn headers(order: &Order) -> HeaderMap {
+pub(crate) fn headers(order: &Order) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut set = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -108,16 +141,16 @@ pub(super) fn headers(order: &Order) -> HeaderMap {
 }
 
 /// Calls a hook; any answer but 2xx is a failure.
-pub(super) async fn call_hook(
-    process: &Process,
+pub(crate) async fn call_hook(
+    instance: InstanceId,
+    (address, headers): (Option<SocketAddr>, &HeaderMap),
     name: &'static str,
     method: http::Method,
     hook: &Hook,
 ) -> Result<(), Error> {
-    let failed = |status, detail| Error::Hook { hook: name, instance: process.id, status, detail };
-    let address = *process.address.lock();
+    let failed = |status, detail| Error::Hook { hook: name, instance, status, detail };
     let address = address.ok_or_else(|| failed(0, "the instance was never ready".to_owned()))?;
-    let mut headers = process.headers.clone();
+    let mut headers = headers.clone();
     let request_id = format!("r-{:032x}", kip_host::random::bits());
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         headers.insert("x-fc-request-id", value);
@@ -130,4 +163,29 @@ pub(super) async fn call_hook(
         Ok(status) => Err(failed(status, format!("{} answered {status}", hook.path))),
         Err(error) => Err(failed(0, error.to_string())),
     }
+}
+
+/// Calls a path on an instance, to see how it does. A `GET`.
+pub(crate) async fn probe(address: Option<SocketAddr>, path: &str, limit: Duration) -> Health {
+    let Some(address) = address else { return Health::Refused };
+    let headers = HeaderMap::new();
+    match http_client::status_of(http::Method::GET, &address.into(), path, &headers, limit).await {
+        Ok(status) if (200..400).contains(&status) => Health::Well,
+        Err(http_client::Error::Timeout(_)) => Health::Slow,
+        Ok(_) | Err(_) => Health::Refused,
+    }
+}
+
+/// Headers as they are written down.
+pub(crate) fn listed(headers: &HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
+    headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+}
+
+/// Headers that were written down.
+pub(crate) fn read_headers(listed: &[(String, String)]) -> HeaderMap {
+    let pair = |(name, value): &(String, String)| {
+        Some((HeaderName::try_from(name.as_str()).ok()?, HeaderValue::from_str(value).ok()?))
+    };
+    listed.iter().filter_map(pair).collect()
 }

@@ -9,7 +9,7 @@ use kip_spec::reference::{Piece, pieces};
 use crate::body::StartProblem;
 
 /// Replaces `${NAME}` by the variable's value. A name that is not set stays as it is, so that the mistake can be seen.
-pub(super) fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
+pub(crate) fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("${") {
@@ -36,7 +36,7 @@ const DEEPEST: usize = 16;
 
 /// Resolves `${NAME}` in the variables that a function declares: its other variables, and what the instance has besides. A name that is
 /// not set stays as it is written, and so does one that leads back to itself.
-pub(super) fn declared(env: &mut BTreeMap<String, String>, declared: &BTreeMap<String, String>) {
+pub(crate) fn declared(env: &mut BTreeMap<String, String>, declared: &BTreeMap<String, String>) {
     // What Kipwake sets wins over a declaration of the same name.
     let of_function =
         |name: &str| declared.get(name).filter(|value| value.contains("${") && env.get(name) == Some(value));
@@ -72,7 +72,7 @@ fn resolve<'a>(
 }
 
 /// The program file that a command names: a path from `directory`, or a name on the instance's `PATH`.
-pub(super) fn program(
+pub(crate) fn program(
     command: &str,
     directory: &Path,
     env: &BTreeMap<String, String>,

@@ -1,0 +1,123 @@
+//! The body of one host: its instances are child processes, or containers of its engine, as each order says.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kip_spec::InstanceId;
+use kip_spec::function::Hook;
+
+use crate::ProcessBody;
+use crate::adoption::Adoption;
+use crate::body::{Body, Error, Health, LocalBody, Measure, Order, ReadyInstance, StartError, StopOrder, Termination};
+use crate::containers::ContainerEngine;
+use crate::docker::DockerBody;
+
+/// Child processes and containers.
+#[derive(Debug)]
+pub struct HostBody {
+    processes: ProcessBody,
+    containers: DockerBody,
+}
+
+impl HostBody {
+    /// One of both.
+    pub fn new(processes: ProcessBody, containers: DockerBody) -> Self {
+        Self { processes, containers }
+    }
+
+    fn of(&self, instance: InstanceId) -> &dyn Body {
+        if self.containers.has(instance) { &self.containers } else { &self.processes }
+    }
+
+    /// Whether neither knows it: its start has not said yet which of both it is, and both must refuse it.
+    fn is_unknown(&self, instance: InstanceId) -> bool {
+        !self.containers.has(instance) && !self.processes.has(instance)
+    }
+}
+
+#[async_trait]
+impl Body for HostBody {
+    async fn adopt(&self) -> Adoption {
+        let (mut processes, containers) = tokio::join!(self.processes.adopt(), self.containers.adopt());
+        processes.found.extend(containers.found);
+        processes.inherited.0.extend(containers.inherited.0);
+        processes
+    }
+
+    async fn start(&self, order: Order) -> Result<ReadyInstance, StartError> {
+        match &order.container {
+            Some(_) => self.containers.start(order).await,
+            None => self.processes.start(order).await,
+        }
+    }
+
+    async fn initialize(&self, instance: InstanceId, hook: &Hook) -> Result<(), Error> {
+        self.of(instance).initialize(instance, hook).await
+    }
+
+    async fn probe(&self, instance: InstanceId, path: &str, limit: Duration) -> Health {
+        self.of(instance).probe(instance, path, limit).await
+    }
+
+    async fn measure(&self, instances: &[InstanceId], what: Measure) -> HashMap<InstanceId, u64> {
+        let mut measured = self.processes.measure(instances, what).await;
+        measured.extend(self.containers.measure(instances, what).await);
+        measured
+    }
+
+    async fn stacks(&self, instance: InstanceId) -> Vec<String> {
+        self.of(instance).stacks(instance).await
+    }
+
+    async fn settle_logs(&self, function: &str, instance: Option<InstanceId>) {
+        tokio::join!(self.processes.settle_logs(function, instance), self.containers.settle_logs(function, instance));
+    }
+
+    async fn pause(&self, instance: InstanceId) -> Result<(), Error> {
+        self.of(instance).pause(instance).await
+    }
+
+    async fn resume(&self, instance: InstanceId) -> Result<(), Error> {
+        self.of(instance).resume(instance).await
+    }
+
+    async fn stop(&self, instance: InstanceId, order: StopOrder) -> Result<Termination, Error> {
+        if self.is_unknown(instance) {
+            self.containers.kill(instance).await?;
+        }
+        self.of(instance).stop(instance, order).await
+    }
+
+    async fn kill(&self, instance: InstanceId) -> Result<(), Error> {
+        if self.is_unknown(instance) {
+            self.containers.kill(instance).await?;
+        }
+        self.of(instance).kill(instance).await
+    }
+
+    async fn clean_up(&self) {
+        self.containers.clean_up().await;
+        self.processes.clean_up().await;
+    }
+
+    fn local(&self) -> Option<&dyn LocalBody> {
+        Some(self)
+    }
+
+    fn engine(&self) -> Option<&dyn ContainerEngine> {
+        self.containers.engine()
+    }
+}
+
+impl LocalBody for HostBody {
+    fn process(&self, instance: InstanceId) -> Option<u32> {
+        self.containers.process(instance).or_else(|| self.processes.process(instance))
+    }
+
+    fn members(&self, instances: &[InstanceId]) -> HashMap<InstanceId, Vec<u32>> {
+        let mut members = self.processes.members(instances);
+        members.extend(self.containers.members(instances));
+        members
+    }
+}

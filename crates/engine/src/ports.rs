@@ -1,0 +1,51 @@
+//! Free ports of this host, each for one instance: programs may take seconds until they listen, and many start at once.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+
+use kip_spec::InstanceId;
+use parking_lot::Mutex;
+
+/// The ports that instances were given.
+#[derive(Debug, Default)]
+pub struct Ports(Mutex<HashMap<InstanceId, Vec<u16>>>);
+
+impl Ports {
+    /// Ports for an instance, which no other instance is given until they are released.
+    ///
+    /// # Errors
+    /// When none is free.
+    pub(crate) fn reserve(&self, instance: InstanceId, number: usize) -> io::Result<Vec<u16>> {
+        const TRIES: usize = 100;
+        let mut ports: Vec<u16> = Vec::with_capacity(number);
+        for _ in 0..TRIES + number {
+            let port = free_port()?;
+            let mut given = self.0.lock();
+            let taken = given.iter().any(|(other, given)| *other != instance && given.contains(&port));
+            if !ports.contains(&port) && !taken {
+                ports.push(port);
+                given.insert(instance, ports.clone());
+            }
+            if ports.len() == number {
+                return Ok(ports);
+            }
+        }
+        Err(io::ErrorKind::AddrNotAvailable.into())
+    }
+
+    /// Those of an instance that an earlier server started.
+    pub(crate) fn keep(&self, instance: InstanceId, ports: Vec<u16>) {
+        self.0.lock().insert(instance, ports);
+    }
+
+    /// Nothing of the instance is left.
+    pub(crate) fn release(&self, instance: InstanceId) {
+        self.0.lock().remove(&instance);
+    }
+}
+
+/// A port that nobody has now. Somebody else may take it before the instance does; readiness checks whose it is.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
