@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use kip_spec::container::Container;
 use kip_spec::function::{
     Concurrency, FunctionSpec, GpuNeed, GpuResources, Hook, HttpAuth, Program, ReadyProbe, defaults,
 };
@@ -25,6 +26,8 @@ const CODE: &str = "/code";
 pub(crate) enum Runtime {
     /// A program of its own.
     Custom,
+    /// A container of an image.
+    Container,
     /// Handlers in Python, by our bootstrap.
     Python,
     /// Handlers in Node, by our bootstrap.
@@ -35,7 +38,7 @@ pub(crate) enum Runtime {
 pub(crate) fn runtime(name: &str) -> FcResult<Runtime> {
     match name {
         "custom" | "custom.debian10" | "custom.debian11" | "custom.debian12" => Ok(Runtime::Custom),
-        "custom-container" => Err(no_containers()),
+        "custom-container" => Ok(Runtime::Container),
         "python2.7" | "nodejs8" => {
             Err(FcError::refused(format!("{name} is not run here: use python3 or nodejs20, or a custom runtime")))
         }
@@ -45,13 +48,6 @@ pub(crate) fn runtime(name: &str) -> FcResult<Runtime> {
             "{name} is not run here: build a program with a web server and use custom.debian12 with customRuntimeConfig.command"
         ))),
     }
-}
-
-/// The one place in which containers are refused.
-fn no_containers() -> FcError {
-    FcError::refused(
-        "custom-container needs a container engine, which this version does not use: deploy the program with a custom runtime",
-    )
 }
 
 /// A declaration with the vendor's defaults.
@@ -68,6 +64,7 @@ pub(crate) fn fresh(name: FunctionName, config: &Map<String, Value>, tree: &Path
 pub(crate) fn program(config: &Map<String, Value>, tree: &Path) -> FcResult<Program> {
     let name = text(config, "runtime")?.unwrap_or_default();
     let argv = match runtime(name)? {
+        Runtime::Container => return container(config),
         Runtime::Custom => {
             let empty = Map::new();
             let own = object(config, "customRuntimeConfig")?.unwrap_or(&empty);
@@ -81,6 +78,28 @@ pub(crate) fn program(config: &Map<String, Value>, tree: &Path) -> FcResult<Prog
         kind => crate::bootstrap::command(&kind, config)?,
     };
     Ok(Program::Command { argv, dir: tree.to_owned() })
+}
+
+/// The port that the vendor's containers listen on unless they say so.
+const CONTAINER_PORT: u64 = 9_000;
+
+/// The container of a configuration.
+fn container(config: &Map<String, Value>) -> FcResult<Program> {
+    let own = object(config, "customContainerConfig")?;
+    let own = own.ok_or_else(|| FcError::invalid("customContainerConfig is required with runtime custom-container"))?;
+    let image = text(own, "image")?.unwrap_or_default();
+    if image.is_empty() {
+        return Err(FcError::invalid("customContainerConfig.image is required"));
+    }
+    let port = number(own, "port", 1, 65_535)?.unwrap_or(CONTAINER_PORT);
+    let declared = Container {
+        image: image.to_owned(),
+        entrypoint: words(own, "entrypoint")?,
+        argv: words(own, "command")?.iter().map(|word| reference::escaped(word)).collect(),
+        port: u16::try_from(port).ok(),
+        ..Container::default()
+    };
+    Ok(Program::Image(Box::new(declared)))
 }
 
 /// A word of a command whose path begins with the vendor's folder of code.
@@ -181,6 +200,21 @@ pub(crate) fn render(spec: &FunctionSpec) -> Map<String, Value> {
             config["customRuntimeConfig"]["healthCheckConfig"] = json!({"httpGetUrl": path});
         }
     }
+    if let Program::Image(container) = &spec.program {
+        config["runtime"] = "custom-container".into();
+        let mut own = json!({"image": container.image});
+        let words = [("entrypoint", &container.entrypoint), ("command", &container.argv)];
+        for (name, words) in words.into_iter().filter(|(_, words)| !words.is_empty()) {
+            own[name] = words.iter().map(|word| literal(word)).collect();
+        }
+        if let Some(port) = container.port {
+            own["port"] = port.into();
+        }
+        if let ReadyProbe::Http { path } = &spec.ready {
+            own["healthCheckConfig"] = json!({"httpGetUrl": path});
+        }
+        config["customContainerConfig"] = own;
+    }
     if let Some(memory) = spec.resources.memory {
         config["memorySize"] = (memory.0 >> 20).into();
     }
@@ -237,10 +271,28 @@ mod tests {
     }
 
     #[test]
-    fn no_command_is_the_bootstrap_and_containers_are_refused_with_the_remedy() {
+    fn an_image_becomes_a_container_and_comes_back() {
+        let own = json!({"image": "ocr:3", "entrypoint": ["/run"], "command": ["--port", "${PORT}"], "port": 8080});
+        let made = spec(json!({"runtime": "custom-container", "customContainerConfig": own})).unwrap();
+        let Program::Image(container) = &made.program else { panic!("{made:?}") };
+        assert_eq!((container.image.as_str(), container.port), ("ocr:3", Some(8_080)));
+        assert_eq!(container.argv, ["--port", "$${PORT}"], "the vendor replaces nothing in a command");
+        let back = render(&made);
+        assert_eq!((&back["runtime"], &back["customContainerConfig"]), (&json!("custom-container"), &own));
+        let fresh = spec(json!({"runtime": "custom-container", "customContainerConfig": {"image": "ocr"}})).unwrap();
+        assert!(matches!(fresh.program, Program::Image(container) if container.port == Some(9_000)));
+        for config in [json!({}), json!({"customContainerConfig": {"port": 80}})] {
+            let mut config = config;
+            config["runtime"] = "custom-container".into();
+            assert_eq!(spec(config).unwrap_err().status, 400);
+        }
+    }
+
+    #[test]
+    fn no_command_is_the_bootstrap_and_other_runtimes_are_refused_with_the_remedy() {
         let made = spec(json!({"runtime": "custom"})).unwrap();
         assert!(matches!(made.program, Program::Command { argv, .. } if argv == ["./bootstrap"]));
-        for runtime in ["custom-container", "java11", "go1", "php7.2", "dotnetcore3.1", "python2.7", "micro-sandbox"] {
+        for runtime in ["java11", "go1", "php7.2", "dotnetcore3.1", "python2.7", "micro-sandbox"] {
             let refused = spec(json!({"runtime": runtime})).unwrap_err();
             assert!(refused.message.contains("custom") && refused.status == 400, "{refused:?}");
         }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::code::CodeInfo;
 use crate::code::archive::ArchiveError;
 use crate::config::check;
-use crate::declaration::{apply, fresh, program, runtime};
+use crate::declaration::{Runtime, apply, fresh, program, runtime};
 use crate::error::{FcError, FcResult};
 use crate::query::page;
 use crate::record::FunctionRecord;
@@ -30,7 +30,7 @@ const MOST_CHECKSUMS: usize = 10_000;
 /// In whose words these functions are declared.
 pub(crate) const FACADE: &str = "fc";
 /// Fields of a change after which the program is another one.
-const PROGRAM: [&str; 2] = ["runtime", "customRuntimeConfig"];
+const PROGRAM: [&str; 3] = ["runtime", "customRuntimeConfig", "customContainerConfig"];
 
 pub(crate) async fn create(fc: &Fc, request: &Request) -> FcResult<Response> {
     let mut config = request.object()?;
@@ -40,12 +40,17 @@ pub(crate) async fn create(fc: &Fc, request: &Request) -> FcResult<Response> {
     if fc.control.cell(&name).is_some() {
         return Err(exists(&name));
     }
-    runtime(required(&config, "runtime")?)?;
+    let kind = runtime(required(&config, "runtime")?)?;
     let tags = config.remove("tags").map(|tags| tags::checked(&tags)).transpose()?;
     let sent = config.remove("code");
-    let code = sent.map(|code| keep(fc, code)).ok_or_else(|| FcError::invalid("code is required"))?.await?;
+    let code = match sent {
+        // An image has its code in it.
+        _ if kind == Runtime::Container => None,
+        Some(code) => Some(keep(fc, code).await?),
+        None => return Err(FcError::invalid("code is required")),
+    };
     let made = create_over(fc, request, name.clone(), config, code.clone()).await;
-    fc.codes.release(&code.sha256);
+    code.iter().for_each(|code| fc.codes.release(&code.sha256));
     made?;
     if let Some(tags) = tags.filter(|tags| tags.as_array().is_some_and(|tags| !tags.is_empty())) {
         settings::put(fc, TAGS, &parse(&name)?, "", &tags, request.author()).await?;
@@ -59,10 +64,11 @@ async fn create_over(
     request: &Request,
     name: String,
     config: Map<String, Value>,
-    code: CodeInfo,
+    code: Option<CodeInfo>,
 ) -> FcResult<()> {
-    let spec = fresh(parse(&name)?, &config, &fc.codes.tree(&code.sha256))?;
-    let record = FunctionRecord { config, created: Some(wall_millis()), code: Some(code) };
+    let tree = code.as_ref().map(|code| fc.codes.tree(&code.sha256)).unwrap_or_default();
+    let spec = fresh(parse(&name)?, &config, &tree)?;
+    let record = FunctionRecord { config, created: Some(wall_millis()), code };
     // Whoever makes it in the same moment is not overwritten.
     let author = Author { if_match: Some(Seq(0)), ..request.author() };
     let made = deploy(fc, spec, &record, None, author).await;
@@ -80,11 +86,12 @@ fn parse(name: &str) -> FcResult<FunctionName> {
 /// Deploys a declaration with what is kept of it.
 pub(crate) async fn deploy(
     fc: &Fc,
-    spec: FunctionSpec,
+    mut spec: FunctionSpec,
     record: &FunctionRecord,
     before: Option<&FunctionView>,
     author: Author,
 ) -> FcResult<()> {
+    fc.control.resolve_image(&mut spec).await?;
     let mut shown = record.config.clone();
     // A document is shown to whoever sees the function.
     if let Some(Value::Object(variables)) = shown.get_mut("environmentVariables") {

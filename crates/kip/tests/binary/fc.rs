@@ -114,7 +114,7 @@ fn code(answer: &Answer) -> (u16, String) {
 #[test]
 fn the_official_python_client() {
     let Some(python) = python() else { return };
-    let server = Server::start();
+    let server = Server::with("[containers]\nengine = \"off\"\n");
     server.deploy(&manifest(&[function("digest", &[], "env: {A: b}")]));
     let Pair(id, secret) = server.make_pair(&["sdk", "--role", "deploy"]);
     let mut command = Command::new(&python);
