@@ -1,4 +1,4 @@
--- Schema 5. Made by `cargo run -p kip-store --example schema`; changed by a migration only.
+-- Schema 6. Made by `cargo run -p kip-store --example schema`; changed by a migration only.
 
 CREATE TABLE aliases (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -61,7 +61,9 @@ CREATE TABLE "keys" (
     rotated INTEGER,
     previous BLOB,
     previous_until INTEGER
-, rev INTEGER NOT NULL DEFAULT 1) STRICT;
+, rev INTEGER NOT NULL DEFAULT 1, access_id TEXT, sealed BLOB) STRICT;
+
+CREATE UNIQUE INDEX keys_by_access_id ON keys (access_id) WHERE access_id IS NOT NULL;
 
 CREATE TABLE revisions (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -69,11 +71,19 @@ CREATE TABLE revisions (
     ordinal INTEGER NOT NULL,
     spec TEXT NOT NULL,
     document INTEGER NOT NULL REFERENCES documents (id),
-    created INTEGER NOT NULL,
+    created INTEGER NOT NULL, extra TEXT, code TEXT,
     UNIQUE (function, ordinal)
 ) STRICT;
 
 CREATE INDEX revisions_by_document ON revisions (document);
+
+CREATE TABLE secrets (
+    name TEXT PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    sealed BLOB NOT NULL,
+    changed INTEGER NOT NULL,
+    rev INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE server (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, boot INTEGER NOT NULL) STRICT;
 
@@ -85,6 +95,19 @@ CREATE TABLE settings (
     rev INTEGER NOT NULL,
     PRIMARY KEY (function, qualifier, kind)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE triggers (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    function INTEGER NOT NULL REFERENCES functions (id) DEFERRABLE INITIALLY DEFERRED,
+    name TEXT NOT NULL,
+    type TEXT NOT NULL,
+    qualifier TEXT NOT NULL,
+    config TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    changed INTEGER NOT NULL,
+    rev INTEGER NOT NULL,
+    UNIQUE (function, name)
+) STRICT;
 
 CREATE TABLE versions (
     function INTEGER NOT NULL REFERENCES functions (id) DEFERRABLE INITIALLY DEFERRED,

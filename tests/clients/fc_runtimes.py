@@ -92,7 +92,7 @@ def check(name):
     return told
 
 
-make("py", "python3.10", "pkg/index.handler", {"pkg/__init__.py": "", "pkg/index.py": PYTHON}, "pkg/index.begin")
+make("py", "python3", "pkg/index.handler", {"pkg/__init__.py": "", "pkg/index.py": PYTHON}, "pkg/index.begin")
 assert check("py")["ready"] == ["py"], "the initializer ran once"
 assert invoke("py", b"bytes")[1] == bytes(range(256))
 make("wsgi", "python3", "index.web", {"index.py": PYTHON})

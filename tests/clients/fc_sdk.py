@@ -53,8 +53,10 @@ HTTPServer(("127.0.0.1", int(os.environ["FC_SERVER_PORT"])), Handler).serve_fore
 
 def archive(release):
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as out:
-        out.writestr("app.py", "RELEASE = %r\n%s" % (release, PROGRAM))
+    with zipfile.ZipFile(buffer, "w") as out:
+        # The same bytes whenever it is made.
+        entry = zipfile.ZipInfo("app.py", (2026, 1, 1, 0, 0, 0))
+        out.writestr(entry, "RELEASE = %r\n%s" % (release, PROGRAM), zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 
 
@@ -265,7 +267,7 @@ refused("InvalidArgument", 400, lambda: client.put_async_invoke_config("sdk", m.
 client.delete_async_invoke_config("sdk", m.DeleteAsyncInvokeConfigRequest())
 
 # Tags, instances, disabling.
-client.tag_resources(m.TagResourcesRequest(body=m.TagResourceInput(
+client.tag_resources(m.TagResourcesRequest(body=m.TagResourcesInput(
     resource_type="function", resource_id=["acs:fc:local:kipwake:functions/sdk"], tag=[m.Tag(key="env", value="t")])))
 resources = client.list_tag_resources(m.ListTagResourcesRequest(resource_type="function", resource_id=["sdk"])).body
 assert {(one.tag_key, one.tag_value) for one in resources.tag_resources} == {("team", "a"), ("env", "t")}, resources

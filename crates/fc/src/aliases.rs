@@ -105,7 +105,7 @@ pub(crate) async fn update(fc: &Fc, request: &Request) -> FcResult<Response> {
     let before = fc.control.alias(function, name)?;
     let was = shown(fc, &before).await?;
     let version = text(&given, "versionId")?.filter(|text| !text.is_empty());
-    let version = version.or(was["versionId"].as_str()).unwrap_or_default();
+    let version = version.or_else(|| was["versionId"].as_str()).unwrap_or_default();
     let kept = was["additionalVersionWeight"].as_object().cloned().unwrap_or_default();
     let targets = targets(version, weights(&given)?.unwrap_or(&kept))?;
     let description = text(&given, "description")?.map(str::to_owned);

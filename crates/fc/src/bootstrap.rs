@@ -55,8 +55,10 @@ pub(crate) fn command(runtime: &Runtime, config: &Map<String, Value>) -> FcResul
 /// The interpreter of a runtime: of its own version where the host has it, else the host's Python 3.
 fn interpreter(runtime: &str) -> String {
     let path = kip_host::environment::read("PATH").unwrap_or_default();
-    let has =
-        |name: &str| std::env::split_paths(&path).map(|folder: PathBuf| folder.join(name)).any(|file| file.is_file());
+    // A shim is there whether its version is installed or not.
+    let is_shims = |folder: &PathBuf| folder.file_name().is_some_and(|name| name == "shims");
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).filter(|folder| !is_shims(folder)).collect();
+    let has = |name: &str| folders.iter().any(|folder| folder.join(name).is_file());
     if has(runtime) { runtime.to_owned() } else { "python3".to_owned() }
 }
 

@@ -58,7 +58,7 @@ mod tests {
         let record = FunctionRecord { config, created: Some(5), code: Some(code) };
         let other = RevisionExtra { text: r#"{"knative":{"a":1}}"#.to_owned(), code: None };
         let written = record.write(Some(&other));
-        assert_eq!(FunctionRecord::read(&written), Some(record.clone()));
+        assert_eq!(FunctionRecord::read(&written), Some(record));
         assert_eq!(serde_json::from_str::<Value>(&written.text).unwrap()["knative"]["a"], 1);
         assert_eq!(FunctionRecord::read(&other), None);
     }

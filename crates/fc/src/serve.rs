@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::extract::{ConnectInfo, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -47,14 +47,44 @@ pub(crate) async fn serve(State(fc): State<Fc>, request: axum::extract::Request)
 }
 
 async fn handle(fc: &Fc, id: &RequestId, request: axum::extract::Request) -> FcResult<Response> {
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     let path = head.uri.path().strip_prefix(PREFIX).unwrap_or_default().trim_start_matches('/').to_owned();
     // The address is the key: clients fetch code by a plain GET.
     if let Some(sha256) = path.strip_prefix(code_address::PATH) {
         return code_address::serve(fc, sha256, head.uri.query().unwrap_or_default()).await;
     }
-    let key = authenticate(fc, &head)?;
-    let (route, parameters) = match find(&head.method, &path) {
+    let admitted = admit(fc, &head, &path, id);
+    if admitted.is_err() && !head.headers.contains_key(EXPECT) {
+        // A caller that is still sending would lose the answer with the connection.
+        kip_tasks::drain(&mut body).await;
+    }
+    let Admission { key, route, parameters } = admitted?;
+    let (_upload, body) = receive(fc, route, &head.headers, body).await?;
+    if is_signed(&head.headers) {
+        let sent = head.headers.get(sign::CONTENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !sign::is_hash_of(sent, &body) {
+            return Err(mismatch("the body is not the one that was signed"));
+        }
+    }
+    let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    let query = QueryFields::read(head.uri.query().unwrap_or_default());
+    let Parts { headers, .. } = head;
+    let request = Request { id: id.clone(), key, peer, parameters, query, headers, body };
+    run(fc, route, request).await
+}
+
+/// A request whose caller may do what it asks for.
+struct Admission {
+    key: Arc<Key>,
+    route: &'static Route,
+    /// Decoded.
+    parameters: Vec<String>,
+}
+
+/// Finds out who calls, what is asked for, and whether the caller may, before anything of a body is read.
+fn admit(fc: &Fc, head: &Parts, path: &str, id: &RequestId) -> FcResult<Admission> {
+    let key = authenticate(fc, head)?;
+    let (route, parameters) = match find(&head.method, path) {
         Match::Route(route, parameters) => (route, parameters),
         Match::Refused(why) => return Err(FcError::refused(why)),
         Match::OtherMethod => {
@@ -71,18 +101,7 @@ async fn handle(fc: &Fc, id: &RequestId, request: axum::extract::Request) -> FcR
     let function = route.path.starts_with("functions/").then(|| parameters[0].clone());
     let access = Access { role: route.role, function: function.as_deref() };
     key.allows(access).map_err(Problem::from)?;
-    let (_upload, body) = receive(fc, route, &head.headers, body).await?;
-    if is_signed(&head.headers) {
-        let sent = head.headers.get(sign::CONTENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if !sign::is_hash_of(sent, &body) {
-            return Err(mismatch("the body is not the one that was signed"));
-        }
-    }
-    let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
-    let query = QueryFields::read(head.uri.query().unwrap_or_default());
-    let Parts { headers, .. } = head;
-    let request = Request { id: id.clone(), key, peer, parameters, query, headers, body };
-    run(fc, route, request).await
+    Ok(Admission { key, route, parameters })
 }
 
 /// Carries out an operation. A change runs as a task of its own: a caller that leaves takes neither the change nor its record along.
@@ -185,7 +204,7 @@ async fn receive(
     fc: &Fc,
     route: &Route,
     headers: &HeaderMap,
-    body: axum::body::Body,
+    mut body: axum::body::Body,
 ) -> FcResult<(Option<tokio::sync::OwnedSemaphorePermit>, Bytes)> {
     let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let limit = match route.operation {
@@ -196,6 +215,9 @@ async fn receive(
     let too_large =
         || FcError::new(code::BODY_TOO_LARGE, "EntityTooLarge", format!("the body has more than {limit} bytes"));
     if declared.is_some_and(|declared| declared > limit) {
+        if !headers.contains_key(EXPECT) {
+            kip_tasks::drain(&mut body).await;
+        }
         return Err(too_large());
     }
     let large = limit == LARGEST_CODE && declared.is_none_or(|declared| declared > LARGEST_BODY);

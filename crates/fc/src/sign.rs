@@ -48,7 +48,7 @@ pub(crate) fn parse(parameters: &str) -> Result<Signature<'_>, String> {
     let missing = |name: &str| format!("Authorization has no {name}");
     let headers: Vec<&str> = headers.ok_or_else(|| missing("SignedHeaders"))?.split(';').collect();
     let is_name = |name: &&str| !name.is_empty() && name.bytes().all(|byte| !byte.is_ascii_uppercase());
-    if !headers.iter().all(|name| is_name(name)) || headers.windows(2).any(|pair| pair[0] >= pair[1]) {
+    if !headers.iter().all(is_name) || headers.windows(2).any(|pair| pair[0] >= pair[1]) {
         return Err("SignedHeaders is a sorted list of names in lower case, each once".to_owned());
     }
     if let Some(name) = SIGNED.into_iter().find(|name| !headers.contains(name)) {

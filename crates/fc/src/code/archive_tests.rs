@@ -40,7 +40,7 @@ pub(crate) fn zip(files: &[File]) -> Vec<u8> {
     for file in files {
         let mut crc = Crc::new();
         crc.update(&file.content);
-        let crc = file.crc.unwrap_or(crc.sum());
+        let crc = file.crc.unwrap_or_else(|| crc.sum());
         let data = match file.method {
             DEFLATED => {
                 let mut data = Vec::new();

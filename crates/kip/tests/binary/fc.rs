@@ -237,7 +237,7 @@ fn what_one_side_writes_the_other_side_reads() {
     // A word that kip.yaml does not have stays over its next deployment.
     let odd = json!({"logConfig": {"project": "p"}, "memorySize": 512, "cpu": 0.35});
     ask("PUT", "functions/f", &odd);
-    assert_eq!(server.function()["spec"]["resources"]["memory"], 512u64 << 20);
+    assert_eq!(server.function()["spec"]["resources"]["memory"], "512MiB");
     server.deploy_subject(&[], "env: {A: \"2\"}\nresources: {memory: 384MiB}");
     let shown = ask("GET", "functions/f", &Value::Null);
     assert_eq!(shown["logConfig"], json!({"project": "p"}));

@@ -8,6 +8,7 @@ use kip_spec::{AliasName, FunctionName, VersionId};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::facade;
+use super::numbers::{id_of, signed};
 use crate::change::{Change, CommittedChange, Effect, Proposal, StoredRevision};
 use crate::facade::RevisionExtra;
 use crate::ids::{FunctionId, Object, Seq};
@@ -301,10 +302,6 @@ fn serve(c: &Connection, function: &FunctionName, revision: VersionId) -> Result
     Ok(c.execute(serve, params![function.as_str(), signed(revision.0)])? > 0)
 }
 
-pub(super) fn id_of(c: &Connection, function: &FunctionName) -> Result<Option<i64>> {
-    c.query_row("SELECT id FROM functions WHERE name = ?1", [function.as_str()], |row| row.get(0)).optional()
-}
-
 fn remove_function(c: &Connection, function: &FunctionName) -> Result<bool> {
     let Some(id) = id_of(c, function)? else { return Ok(false) };
     for table in ["settings", "versions", "aliases", "triggers"] {
@@ -374,9 +371,4 @@ fn remove_provision(c: &Connection, function: &FunctionName, qualifier: &str) ->
     let Some(id) = id_of(c, function)? else { return Ok(false) };
     let remove = "DELETE FROM settings WHERE function = ?1 AND qualifier = ?2 AND kind = ?3";
     Ok(c.execute(remove, params![id, qualifier, PROVISION])? > 0)
-}
-
-/// SQLite counts with a sign; our numbers never come near its limit.
-pub(super) fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

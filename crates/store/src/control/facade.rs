@@ -3,7 +3,7 @@
 use kip_spec::FunctionName;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::commit::{id_of, signed};
+use super::numbers::{id_of, signed};
 use crate::facade::{RevisionExtra, StoredSetting, StoredTrigger};
 use crate::ids::Seq;
 

@@ -4,6 +4,7 @@ mod commit;
 #[cfg(test)]
 pub(crate) mod contract;
 mod facade;
+mod numbers;
 mod read;
 mod restore;
 mod schema;

@@ -4,7 +4,7 @@ use kip_spec::qualifier::QualifierError;
 use kip_spec::{FunctionName, VersionId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::commit::signed;
+use super::numbers::signed;
 use crate::change::{StoredProvision, StoredRevision, UnreadableRow};
 use crate::ids::{FunctionId, Seq};
 use crate::version::{StoredAlias, StoredTraffic, StoredVersion};

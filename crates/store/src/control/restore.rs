@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use kip_spec::FunctionName;
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::commit::{begin, signed};
+use super::commit::begin;
+use super::numbers::signed;
 use crate::ids::Seq;
 use crate::keys;
 use crate::secrets;
