@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 use crate::command::{command, root, show, works};
 
 /// A package of Debian, and how to see that what it brings is there already, from wherever.
-struct Package {
-    name: &'static str,
-    program: &'static str,
-    arguments: &'static [&'static str],
+pub(crate) struct Package {
+    pub(crate) name: &'static str,
+    pub(crate) program: &'static str,
+    pub(crate) arguments: &'static [&'static str],
 }
 
 /// For the Python environment of the tests with real clients.
@@ -48,7 +48,7 @@ pub(crate) fn run() -> Result<()> {
 }
 
 /// Installs packages that are missing; answers whether all are there now.
-fn debian(packages: &[Package]) -> Result<bool> {
+pub(crate) fn debian(packages: &[Package]) -> Result<bool> {
     let is_missing = |package: &&Package| !works(package.program, package.arguments);
     let missing: Vec<&str> = packages.iter().filter(is_missing).map(|package| package.name).collect();
     if missing.is_empty() {
@@ -71,7 +71,7 @@ fn debian(packages: &[Package]) -> Result<bool> {
     Ok(true)
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     // The owner of our own entry is the effective user.
     std::fs::metadata("/proc/self").is_ok_and(|entry| std::os::unix::fs::MetadataExt::uid(&entry) == 0)
 }

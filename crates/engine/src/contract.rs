@@ -42,24 +42,20 @@ pub(crate) fn environment(
         ["USER", "LOGNAME"].into_iter().for_each(|name| drop(env.remove(name)));
     }
     let numbers: Option<Vec<usize>> = order.devices.as_ref().map(|devices| devices.numbers.clone());
-    fill(&mut env, order, server, ports, numbers.as_deref());
+    fill(&mut env, order, ports, numbers.as_deref());
+    env.insert(SERVER.to_owned(), server.to_owned());
     env
 }
 
 /// The environment of a container: that of its image, the contract, what the user declared, and what nobody may override. It inherits
-/// nothing of the host.
+/// nothing of the host, and lacks the mark of the server: the body of processes would take its processes for its own.
 #[cfg(feature = "docker")]
-pub(crate) fn in_container(
-    order: &Order,
-    server: &str,
-    ports: (u16, &[u16]),
-    image: &[String],
-) -> BTreeMap<String, String> {
+pub(crate) fn in_container(order: &Order, ports: (u16, &[u16]), image: &[String]) -> BTreeMap<String, String> {
     let pairs = image.iter().filter_map(|pair| pair.split_once('='));
     let mut env: BTreeMap<String, String> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     // It sees its own devices alone, which are counted from 0.
     let numbers: Option<Vec<usize>> = order.devices.as_ref().map(|devices| (0..devices.numbers.len()).collect());
-    fill(&mut env, order, server, ports, numbers.as_deref());
+    fill(&mut env, order, ports, numbers.as_deref());
     env
 }
 
@@ -67,7 +63,6 @@ pub(crate) fn in_container(
 fn fill(
     env: &mut BTreeMap<String, String>,
     order: &Order,
-    server: &str,
     (port, more_ports): (u16, &[u16]),
     devices: Option<&[usize]>,
 ) {
@@ -108,7 +103,6 @@ fn fill(
     env.insert(FUNCTION.to_owned(), order.function.to_string());
     env.insert(VERSION.to_owned(), order.label.clone());
     env.insert(INSTANCE.to_owned(), order.instance.to_string());
-    env.insert(SERVER.to_owned(), server.to_owned());
     expand::declared(env, &declared);
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn open(
 /// Where the settings say that the container engine is.
 #[cfg(feature = "docker")]
 pub(crate) fn address(config: &Config) -> kip_engine::EngineAddress {
-    use crate::config::EngineSetting;
+    use crate::config::containers::EngineSetting;
     use kip_engine::EngineAddress;
 
     match &config.containers.engine {

@@ -1,6 +1,6 @@
 //! The server's settings: defaults, `kipwake.toml`, environment, flags, in this order; each value knows where it comes from.
 
-mod containers;
+pub(crate) mod containers;
 mod functions;
 mod gateway;
 mod settings;
@@ -19,7 +19,6 @@ use kip_records::{AccessLogOptions, TraceOptions};
 use kip_spec::{Bytes, MilliCpu, Millis, Problem, code};
 use serde::Serialize;
 
-pub(crate) use self::containers::{Containers, EngineSetting};
 pub(crate) use self::gateway::Tls;
 use self::settings::{Form, SETTINGS};
 use crate::devices::{self, Device};
@@ -98,7 +97,7 @@ pub(crate) struct Config {
     /// What bounds deliveries.
     pub(crate) deliveries: kip_events::Options,
     /// Where the container engine is looked for, and what its containers may see of this host.
-    pub(crate) containers: Containers,
+    pub(crate) containers: containers::Containers,
     /// As whom functions run.
     pub(crate) isolation: kip_engine::IsolationOptions,
 }

@@ -1,6 +1,7 @@
 //! Measurements of what the design promises, on a server of their own. Each prints the machine and its load with the
 //! figures; nothing here fails because of a figure.
 
+mod containers;
 mod density;
 mod gateway;
 mod gpu;
@@ -36,6 +37,11 @@ pub(crate) fn task(arguments: &[&str]) -> Result<()> {
         machine()?;
         return gateway::run(rest);
     }
+    if let ["containers", rest @ ..] = arguments {
+        show(command("cargo", &["build", "--release", "--quiet", "-p", "kip", "--bins", "--example", "subject"]))?;
+        machine()?;
+        return containers::run(rest);
+    }
     show(command("cargo", &["build", "--release", "--quiet", "-p", "kip", "--bins", "--example", "subject"]))?;
     let number = |text: Option<&&str>, default: usize| text.map_or(Ok(default), |text| text.parse());
     machine()?;
@@ -44,7 +50,7 @@ pub(crate) fn task(arguments: &[&str]) -> Result<()> {
         ["sleep", rest @ ..] => sleep::run(number(rest.first(), 200)?),
         ["density", rest @ ..] => density::run(number(rest.first(), 10_000)?, number(rest.get(1), 1_000)?),
         _ => bail!(
-            "bench restart [INSTANCES] | bench sleep [ROUNDS] | bench density [FUNCTIONS] [PAUSED] | bench gateway … | bench gpu … | bench tasks … | bench stores …"
+            "bench restart [INSTANCES] | bench sleep [ROUNDS] | bench density [FUNCTIONS] [PAUSED] | bench gateway … | bench gpu … | bench containers [ROUNDS] | bench tasks … | bench stores …"
         ),
     }
 }

@@ -3,6 +3,7 @@
 //! Plain `cargo test` runs them too. This installs what they need while cargo compiles, runs suite after suite from one build, and
 //! holds each against the time it may take.
 
+pub(crate) mod engines;
 mod suites;
 mod tally;
 
@@ -56,10 +57,17 @@ fn all(suites: &[&Suite], tally: &mut Tally) -> Result<bool> {
     let mut clean = true;
     let mut summary = vec![format!("  {:>5.1} min  building and installing", minutes(took))];
     for suite in suites {
+        let engines = if suite.engines { engines::Engines::start()? } else { None };
         let (passed, took) = timed(|| {
             let own = programs.iter().filter(|program| suite.has(&program.folder));
-            own.map(|program| stream(start(program, suite), tally)).collect::<Result<Vec<bool>>>()
+            let mut run = |program| {
+                let mut command = start(program, suite);
+                engines.iter().for_each(|engines| engines.announce(&mut command));
+                stream(command, tally)
+            };
+            own.map(&mut run).collect::<Result<Vec<bool>>>()
         });
+        drop(engines);
         clean &= passed?.iter().all(|passed| *passed);
         let verdict = match minutes(took) / suite.cap as f64 {
             share if share > 2.0 => {
@@ -107,6 +115,7 @@ fn start(program: &Program, suite: &Suite) -> Command {
     if let Some(threads) = suite.threads {
         command.arg(format!("--test-threads={threads}"));
     }
+    command.args(suite.filters());
     println!("== {}: {}", suite.name, program.folder.display());
     command
 }

@@ -13,15 +13,41 @@ pub(crate) struct Suite {
     pub(crate) cap: u64,
     /// Tests at once, where they wait more than they compute.
     pub(crate) threads: Option<usize>,
+    /// Only the tests of this module; other suites with the package leave them out.
+    pub(crate) module: Option<&'static str>,
+    /// Whether its tests need container engines.
+    pub(crate) engines: bool,
 }
 
 /// In the order in which they run. CONTRIBUTING.md has the caps of suites to come.
-pub(crate) const SUITES: [Suite; 5] = [
-    Suite { name: "rooms", folders: &[], cap: 2, threads: None },
-    Suite { name: "brain", folders: &["crates/fleet", "crates/sim", "crates/queue"], cap: 3, threads: None },
-    Suite { name: "models", folders: &["crates/infer"], cap: 2, threads: None },
-    Suite { name: "freezer", folders: &["crates/freezer", "crates/cuda-standin"], cap: 2, threads: Some(4) },
-    Suite { name: "server", folders: &["crates/kip"], cap: 8, threads: Some(4) },
+pub(crate) const SUITES: [Suite; 6] = [
+    Suite { name: "rooms", folders: &[], cap: 2, threads: None, module: None, engines: false },
+    Suite {
+        name: "brain",
+        folders: &["crates/fleet", "crates/sim", "crates/queue"],
+        cap: 3,
+        threads: None,
+        module: None,
+        engines: false,
+    },
+    Suite { name: "models", folders: &["crates/infer"], cap: 2, threads: None, module: None, engines: false },
+    Suite {
+        name: "freezer",
+        folders: &["crates/freezer", "crates/cuda-standin"],
+        cap: 2,
+        threads: Some(4),
+        module: None,
+        engines: false,
+    },
+    Suite { name: "server", folders: &["crates/kip"], cap: 8, threads: Some(4), module: None, engines: false },
+    Suite {
+        name: "containers",
+        folders: &["crates/kip"],
+        cap: 6,
+        threads: Some(4),
+        module: Some("containers::"),
+        engines: true,
+    },
 ];
 
 /// A test program that cargo has built.
@@ -38,6 +64,22 @@ impl Suite {
     pub(crate) fn has(&self, folder: &Path) -> bool {
         let named = |suite: &Self| suite.folders.iter().any(|known| Path::new(known) == folder);
         if self.folders.is_empty() { !SUITES.iter().any(named) } else { named(self) }
+    }
+}
+
+impl Suite {
+    /// What the harness is told to run and to leave out.
+    pub(crate) fn filters(&self) -> Vec<String> {
+        match self.module {
+            Some(module) => vec![module.to_owned()],
+            None => {
+                let others = SUITES.iter().filter(|other| other.folders == self.folders);
+                others
+                    .filter_map(|other| other.module)
+                    .flat_map(|module| ["--skip".to_owned(), module.to_owned()])
+                    .collect()
+            }
+        }
     }
 }
 
@@ -62,12 +104,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_package_is_in_one_suite() {
+    fn each_test_is_in_one_suite() {
         let suites = |folder: &str| {
             let has = SUITES.iter().filter(|suite| suite.has(Path::new(folder)));
             has.map(|suite| suite.name).collect::<Vec<_>>()
         };
-        assert_eq!(suites("crates/kip"), ["server"]);
+        assert_eq!(suites("crates/kip"), ["server", "containers"]);
+        let filters = |name: &str| SUITES.iter().find(|suite| suite.name == name).unwrap().filters();
+        assert_eq!(
+            (filters("server"), filters("containers")),
+            (vec!["--skip".to_owned(), "containers::".to_owned()], vec!["containers::".to_owned()])
+        );
         assert_eq!(suites("crates/store"), ["rooms"]);
         assert_eq!(suites("xtask"), ["rooms"]);
     }

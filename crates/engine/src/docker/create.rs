@@ -35,7 +35,7 @@ pub(super) struct Plan {
 
 /// What a plan is made of beside the order.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Around<'a> {
+pub(super) struct PlanInput<'a> {
     pub(super) server: &'a str,
     pub(super) info: &'a EngineInfo,
     pub(super) image: &'a ImageFacts,
@@ -54,8 +54,8 @@ pub(super) fn port_of(container: &Container, image: &ImageFacts) -> u16 {
 ///
 /// # Errors
 /// In words, what the engine cannot give.
-pub(super) fn plan(order: &Order, container: &Container, around: Around<'_>) -> Result<Plan, String> {
-    let Around { server, info, image, ports, devices } = around;
+pub(super) fn plan(order: &Order, container: &Container, around: PlanInput<'_>) -> Result<Plan, String> {
+    let PlanInput { server, info, image, ports, devices } = around;
     let in_host = container.network == Network::Host;
     let (port, more) = match (in_host, ports) {
         (true, [first, more @ ..]) => (*first, more),
@@ -63,7 +63,7 @@ pub(super) fn plan(order: &Order, container: &Container, around: Around<'_>) -> 
         // In a network of its own nobody else has a port.
         (false, more) => (port_of(container, image), more),
     };
-    let mut env = contract::in_container(order, server, (port, more), &image.env);
+    let mut env = contract::in_container(order, (port, more), &image.env);
     let published = !in_host && !info.has_addresses();
     let key = format!("{port}/tcp");
     let mut host = host_config(order, container, info);

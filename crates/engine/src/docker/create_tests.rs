@@ -61,7 +61,7 @@ fn order() -> Order {
 fn planned(order: &Order, container: &Container, info: &EngineInfo) -> Plan {
     let image = image();
     let devices = ["kip.test/card=0".to_owned(), "kip.test/card=1".to_owned()];
-    let around = Around { server: "s1", info, image: &image, ports: &[5_000, 5_001], devices: &devices };
+    let around = PlanInput { server: "s1", info, image: &image, ports: &[5_000, 5_001], devices: &devices };
     plan(order, container, around).expect("a plan")
 }
 
@@ -162,7 +162,7 @@ fn devices_by_specification_first_by_request_second_and_else_refused() {
 
     let image = image();
     let none = info(EngineKind::Docker);
-    let around = Around { server: "s", info: &none, image: &image, ports: &[], devices: &[] };
+    let around = PlanInput { server: "s", info: &none, image: &image, ports: &[], devices: &[] };
     let error = plan_error(&order, around);
     assert!(error.contains("it needs gpu1") && error.contains("offers no devices"), "{error}");
     // A function without a device on a host that has some sees none.
@@ -171,10 +171,10 @@ fn devices_by_specification_first_by_request_second_and_else_refused() {
     assert_eq!(variable(&plan, "CUDA_VISIBLE_DEVICES").as_deref(), Some(""));
 }
 
-fn plan_error(order: &Order, around: Around<'_>) -> String {
+fn plan_error(order: &Order, around: PlanInput<'_>) -> String {
     plan(order, &Container::default(), around).expect_err("refused")
 }
 
-fn plan_of(order: &Order, around: Around<'_>) -> Plan {
+fn plan_of(order: &Order, around: PlanInput<'_>) -> Plan {
     plan(order, &Container::default(), around).expect("a plan")
 }

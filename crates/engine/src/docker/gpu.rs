@@ -16,7 +16,7 @@ const LARGEST: u64 = 1 << 20;
 
 /// How a container gets its devices.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Given {
+pub(super) struct DeviceAccess {
     /// Requests, in Docker's words.
     pub(super) requests: Option<Vec<DeviceRequest>>,
     /// Names in device specifications, for Podman's own call.
@@ -29,16 +29,18 @@ pub(super) struct Given {
 ///
 /// # Errors
 /// In words, that the engine offers no devices.
-pub(super) fn given(devices: Option<&Devices>, info: &EngineInfo, names: &[String]) -> Result<Given, String> {
-    let Some(devices) = devices.filter(|devices| !devices.numbers.is_empty()) else { return Ok(Given::default()) };
+pub(super) fn given(devices: Option<&Devices>, info: &EngineInfo, names: &[String]) -> Result<DeviceAccess, String> {
+    let Some(devices) = devices.filter(|devices| !devices.numbers.is_empty()) else {
+        return Ok(DeviceAccess::default());
+    };
     let numbers: Vec<String> = devices.numbers.iter().map(usize::to_string).collect();
     let of_host = |number: &usize| names.get(*number).cloned().unwrap_or_else(|| format!("nvidia.com/gpu={number}"));
     let cdi: Vec<String> = devices.numbers.iter().map(of_host).collect();
     match (info.kind, info.cdi.is_empty(), info.nvidia) {
         // Its Docker-compatible call ignores device requests without a word.
-        (EngineKind::Podman, _, _) => Ok(Given { cdi, ..Given::default() }),
+        (EngineKind::Podman, _, _) => Ok(DeviceAccess { cdi, ..DeviceAccess::default() }),
         (EngineKind::Docker, false, _) => {
-            Ok(Given { requests: Some(vec![cdi_request(&cdi)]), cdi, variables: Vec::new() })
+            Ok(DeviceAccess { requests: Some(vec![cdi_request(&cdi)]), cdi, variables: Vec::new() })
         }
         (EngineKind::Docker, true, true) => {
             let request = DeviceRequest {
@@ -51,7 +53,7 @@ pub(super) fn given(devices: Option<&Devices>, info: &EngineInfo, names: &[Strin
                 ("NVIDIA_VISIBLE_DEVICES".to_owned(), numbers.join(",")),
                 ("NVIDIA_DRIVER_CAPABILITIES".to_owned(), "compute,utility".to_owned()),
             ];
-            Ok(Given { requests: Some(vec![request]), cdi: Vec::new(), variables })
+            Ok(DeviceAccess { requests: Some(vec![request]), cdi: Vec::new(), variables })
         }
         (EngineKind::Docker, true, false) => Err(format!(
             "it needs {}, and the engine at {} offers {}",
@@ -64,7 +66,7 @@ pub(super) fn given(devices: Option<&Devices>, info: &EngineInfo, names: &[Strin
 
 /// The device files that a container lacks, as seen from this host through its main process. Those that specifications name are
 /// looked for; of the NVIDIA runtime, as many device files as it was given devices.
-pub(super) fn lacking(process: u32, given: &Given, count: usize, folders: &[String]) -> Vec<String> {
+pub(super) fn lacking(process: u32, given: &DeviceAccess, count: usize, folders: &[String]) -> Vec<String> {
     let root = Path::new("/proc").join(process.to_string()).join("root");
     if !root.join("dev").exists() {
         // Not a process of this host, or one that cannot be looked into.
@@ -117,11 +119,11 @@ mod tests {
         fs::write(folder.path().join("card.json"), text).expect("written");
         fs::write(folder.path().join("other.yaml"), "kind: kip.test/card").expect("written");
         let folders = [folder.path().to_string_lossy().into_owned()];
-        let of = |name: &str| Given { cdi: vec![name.to_owned()], ..Given::default() };
+        let of = |name: &str| DeviceAccess { cdi: vec![name.to_owned()], ..DeviceAccess::default() };
         let own = std::process::id();
         assert_eq!(lacking(own, &of("kip.test/card=0"), 1, &folders), Vec::<String>::new());
         assert_eq!(lacking(own, &of("kip.test/card=1"), 1, &folders), ["/dev/no-such-card"]);
-        let runtime = Given { requests: Some(Vec::new()), ..Given::default() };
+        let runtime = DeviceAccess { requests: Some(Vec::new()), ..DeviceAccess::default() };
         assert_eq!(lacking(own, &runtime, 100, &folders), ["/dev/nvidia*"]);
     }
 }

@@ -37,14 +37,14 @@ impl Listed {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct Inspected {
-    pub(super) state: State,
+    pub(super) state: ContainerState,
     network_settings: NetworkSettings,
 }
 
 /// How it is, or how it ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub(super) struct State {
+pub(super) struct ContainerState {
     pub(super) running: bool,
     pub(super) pid: u32,
     pub(super) exit_code: Option<i64>,
@@ -57,13 +57,13 @@ pub(super) struct State {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct NetworkSettings {
-    networks: Option<HashMap<String, Network>>,
+    networks: Option<HashMap<String, NetworkEndpoint>>,
     ports: Option<HashMap<String, Option<Vec<Binding>>>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-struct Network {
+struct NetworkEndpoint {
     #[serde(rename = "IPAddress")]
     ip: String,
 }

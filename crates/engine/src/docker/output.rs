@@ -30,7 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How long the rest of an ended container's output is waited for.
 const REST: Duration = Duration::from_secs(2);
 /// How long the output of a living one is waited for.
-const SETTLE: Duration = Duration::from_millis(500);
+const SETTLE: Duration = Duration::from_secs(2);
 /// No further line for so long: the lines of one moment are all there.
 const QUIET: Duration = Duration::from_millis(15);
 /// The file of the cursor in the instance's folder.
@@ -40,7 +40,7 @@ const LARGEST: u64 = 4 << 10;
 
 /// What has been read of one stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Place {
+struct LinePosition {
     /// The engine's time of the last line. Times of one engine have one form, so that they are compared as text.
     time: String,
     /// Lines with this time that were read.
@@ -49,7 +49,7 @@ struct Place {
 
 /// What has been read of a container's output.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Cursor(BTreeMap<String, Place>);
+struct Cursor(BTreeMap<String, LinePosition>);
 
 /// Decides which lines of a stream that begins anew were read before.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Resumption {
                 true
             }
             std::cmp::Ordering::Greater => {
-                *place = Place { time: time.to_owned(), lines: 1 };
+                *place = LinePosition { time: time.to_owned(), lines: 1 };
                 *left = 0;
                 true
             }
@@ -89,7 +89,8 @@ impl Resumption {
 
     /// Whole seconds since 1970 from which on something may be new.
     fn since(&self) -> i32 {
-        let seconds = |place: &Place| place.time.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second);
+        let seconds =
+            |place: &LinePosition| place.time.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second);
         let first = self.cursor.0.values().map(seconds).min().unwrap_or(0);
         i32::try_from(first).unwrap_or(0)
     }

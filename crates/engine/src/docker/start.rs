@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::cgroups::Cgroups;
 use super::connect::Engine;
-use super::create::{Around, Plan, plan};
+use super::create::{Plan, PlanInput, plan};
 use super::failure::{Failure, failure};
 use super::images::{self, ImageFacts};
 use super::inspect::{self, Inspected};
@@ -119,7 +119,7 @@ impl Shared {
             number => self.options.ports.reserve(order.instance, number).map_err(io("no free port"))?,
         };
         let (server, devices) = (self.options.server.as_str(), self.options.devices.as_slice());
-        let around = Around { server, info: &engine.info, image, ports: &ports, devices };
+        let around = PlanInput { server, info: &engine.info, image, ports: &ports, devices };
         let plan = plan(order, container, around).map_err(|reason| (StartProblem::DeviceMissing, reason))?;
         LogFile::of(&self.options.logs, order.function.as_str(), order.instance)
             .prepare()

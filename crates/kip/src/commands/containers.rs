@@ -1,21 +1,28 @@
 //! What `kip doctor` finds of the container engine.
 
-use super::doctor::Finding;
 use crate::arguments::Connection;
 
+/// The engine of this host, in words.
+#[derive(Debug)]
+pub(super) struct EngineReport {
+    /// Whether one answers.
+    pub(super) usable: bool,
+    pub(super) detail: String,
+    pub(super) hint: Option<String>,
+}
+
 #[cfg(feature = "docker")]
-pub(super) async fn finding(connection: &Connection) -> Option<Finding> {
-    use super::doctor::State;
-    use crate::config::{Config, EngineSetting, Flags};
+pub(super) async fn finding(connection: &Connection) -> Option<EngineReport> {
+    use crate::config::containers::EngineSetting;
+    use crate::config::{Config, Flags};
     use kip_engine::docker::describe;
 
-    let what = "containers";
     let data = crate::client::data_directory(connection).ok()?;
     // Settings that cannot be used have a line of their own.
     let config = Config::read(&data, None, &Flags::default()).ok()?;
     if config.containers.engine == EngineSetting::Off {
         let detail = "off (containers.engine): functions with an image are refused".to_owned();
-        return Some(Finding { what, state: State::Note, detail, hint: None });
+        return Some(EngineReport { usable: false, detail, hint: None });
     }
     Some(match describe(&crate::body::address(&config)).await {
         Ok(info) => {
@@ -30,17 +37,17 @@ pub(super) async fn finding(connection: &Connection) -> Option<Finding> {
                 info.cgroup,
                 info.gpu_support(),
             );
-            Finding { what, state: State::Ok, detail, hint: None }
+            EngineReport { usable: true, detail, hint: None }
         }
         Err(reason) => {
             let hint = "functions with an image need Docker or Podman: install docker.io or podman and start it (docs/containers.md)";
             let detail = format!("no engine answers: {reason}");
-            Finding { what, state: State::Note, detail, hint: Some(hint.to_owned()) }
+            EngineReport { usable: false, detail, hint: Some(hint.to_owned()) }
         }
     })
 }
 
 #[cfg(not(feature = "docker"))]
-pub(super) async fn finding(_: &Connection) -> Option<Finding> {
+pub(super) async fn finding(_: &Connection) -> Option<EngineReport> {
     None
 }

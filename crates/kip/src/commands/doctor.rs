@@ -43,7 +43,12 @@ pub(crate) async fn run(connection: &Connection, output: Output) -> anyhow::Resu
     let mut findings = vec![data(connection), settings(connection), files()];
     findings.extend(file_system(connection));
     findings.extend(server(connection).await);
-    findings.extend(containers::finding(connection).await);
+    findings.extend(containers::finding(connection).await.map(|report| Finding {
+        what: "containers",
+        state: if report.usable { State::Ok } else { State::Note },
+        detail: report.detail,
+        hint: report.hint,
+    }));
     findings.extend(gpu::findings(connection).await);
     output.result(&findings, |findings| {
         let line = |finding: &Finding| {

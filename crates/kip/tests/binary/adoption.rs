@@ -8,17 +8,12 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::http::Answer;
+use crate::bodies::{self, pid};
 use crate::support::{self, ChildGuard, Server, call, function, is_alive, kill, manifest, until, until_true};
-
-fn pid(answer: &Answer) -> u32 {
-    assert_eq!(answer.status(), 200, "{answer:?}");
-    answer.text().parse().expect("a process id")
-}
 
 /// The folders of the instances there are.
 fn folders(server: &Server) -> Vec<PathBuf> {
-    fs::read_dir(server.data().join("instances")).unwrap().map(|entry| entry.unwrap().path()).collect()
+    fs::read_dir(server.data().join(bodies::journals().0)).unwrap().map(|entry| entry.unwrap().path()).collect()
 }
 
 fn change_journal(folder: &Path, change: impl FnOnce(&mut Value)) {
@@ -36,7 +31,7 @@ fn until_reason(server: &Server, reason: &str) {
 }
 
 #[test]
-fn a_killed_server_loses_no_instance_hot_or_asleep() {
+pub(crate) fn a_killed_server_loses_no_instance_hot_or_asleep() {
     let mut server = Server::start();
     let settings = "instances: {min: 2, max: 2}\nidle: {pause: 200ms}";
     let hot = "idle: {pause: never}";
@@ -78,7 +73,7 @@ fn a_killed_server_loses_no_instance_hot_or_asleep() {
 }
 
 #[test]
-fn sigterm_keeps_instances_and_says_so() {
+pub(crate) fn sigterm_keeps_instances_and_says_so() {
     let mut server = Server::start();
     server.deploy_subject(&[], "instances: {max: 1}");
     let first = pid(&server.get("/pid"));
@@ -161,7 +156,7 @@ fn requests_in_flight_at_a_crash_with_one_at_a_time() {
 }
 
 #[test]
-fn requests_in_flight_at_a_crash_with_eight_at_a_time() {
+pub(crate) fn requests_in_flight_at_a_crash_with_eight_at_a_time() {
     requests_go_on_after_a_crash(8);
 }
 
@@ -191,7 +186,7 @@ fn caught_in_the_midst_of_a_step() {
             _ => "ending",
         };
         until_true("the step is written down", || {
-            let text = |folder: &PathBuf| fs::read_to_string(folder.join("journal.json")).unwrap_or_default();
+            let text = |folder: &PathBuf| fs::read_to_string(folder.join(bodies::journals().1)).unwrap_or_default();
             folders(&server).iter().any(|folder| text(folder).contains(&format!("\"stage\":\"{stage}\"")))
         });
         let left = server.processes();

@@ -7,13 +7,8 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::http::Answer;
+use crate::bodies::pid;
 use crate::support::{Server, is_alive, until, until_true};
-
-fn pid(answer: &Answer) -> u32 {
-    assert_eq!(answer.status(), 200, "{answer:?}");
-    answer.text().parse().expect("a process id")
-}
 
 /// Why declared limits are not enforced here, if they are not.
 fn limits_missing(server: &Server) -> Option<String> {
@@ -28,7 +23,7 @@ fn resident(server: &Server) -> u64 {
 }
 
 #[test]
-fn one_that_eats_memory_to_its_limit_is_named() {
+pub(crate) fn one_that_eats_memory_to_its_limit_is_named() {
     let server = Server::start();
     if let Some(reason) = limits_missing(&server) {
         eprintln!("skipped: {reason}");
@@ -51,7 +46,7 @@ fn one_that_eats_memory_to_its_limit_is_named() {
 }
 
 #[test]
-fn one_that_eats_memory_at_its_start_is_named() {
+pub(crate) fn one_that_eats_memory_at_its_start_is_named() {
     let server = Server::start();
     if let Some(reason) = limits_missing(&server) {
         eprintln!("skipped: {reason}");
@@ -66,7 +61,7 @@ fn one_that_eats_memory_at_its_start_is_named() {
 }
 
 #[test]
-fn cpu_is_limited() {
+pub(crate) fn cpu_is_limited() {
     let server = Server::start();
     if let Some(reason) = limits_missing(&server) {
         eprintln!("skipped: {reason}");

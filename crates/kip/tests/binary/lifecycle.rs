@@ -6,13 +6,9 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::bodies::pid;
 use crate::http::Answer;
 use crate::support::{self, Server, apart, call, function, is_alive, kill, manifest, until, until_true};
-
-fn pid(answer: &Answer) -> u32 {
-    assert_eq!(answer.status(), 200, "{answer:?}");
-    answer.text().parse().expect("a process id")
-}
 
 /// Deploys one function beside `f`.
 fn with(name: &str, arguments: &[&str], settings: &str) -> String {
@@ -41,7 +37,7 @@ fn requests_that_come_while_it_falls_asleep() {
 }
 
 #[test]
-fn a_request_longer_than_every_idle_time_is_left_alone() {
+pub(crate) fn a_request_longer_than_every_idle_time_is_left_alone() {
     let server = Server::start();
     server.deploy_subject(&[], "idle: {pause: 20ms, stop: 50ms}\ninstances: {max: 2, concurrency: 2}");
     let long = server.later("GET", "/stream/40/30");
@@ -56,7 +52,7 @@ fn a_request_longer_than_every_idle_time_is_left_alone() {
 }
 
 #[test]
-fn first_requests_share_one_start() {
+pub(crate) fn first_requests_share_one_start() {
     let server = Server::start();
     server.deploy_subject(&["--ready-after", "500"], "probes: {ready: /ready}\ninstances: {concurrency: 4}");
     let callers: Vec<_> = (0..4).map(|_| server.later("GET", "/pid")).collect();
@@ -110,7 +106,7 @@ fn a_program_that_ends_right_after_its_start() {
 }
 
 #[test]
-fn programs_that_resist_their_end() {
+pub(crate) fn programs_that_resist_their_end() {
     let server = Server::start();
     server.deploy_subject(&["--ignore-term", "--fork"], "idle: {stop: 300ms}\ntimeouts: {grace: 300ms}");
     pid(&server.get("/pid"));
@@ -164,7 +160,7 @@ fn without_a_cgroup_nothing_is_left_either() {
 }
 
 #[test]
-fn hooks_are_called() {
+pub(crate) fn hooks_are_called() {
     let server = Server::start();
     let file = server.folder().join("stopped");
     let settings = format!(
@@ -212,7 +208,7 @@ fn a_minimum_is_kept_and_survives_a_restart() {
 }
 
 #[test]
-fn a_new_version_takes_over_when_it_is_ready() {
+pub(crate) fn a_new_version_takes_over_when_it_is_ready() {
     let server = Server::start();
     let deploy = |version: &str, arguments: &[&str]| {
         let settings = format!("env: {{V: '{version}'}}\nprobes: {{ready: /ready}}\ninstances: {{concurrency: 4}}");
@@ -303,7 +299,7 @@ fn deployments_and_removals_do_not_lose_each_other() {
 }
 
 #[test]
-fn removal_while_requests_are_under_way() {
+pub(crate) fn removal_while_requests_are_under_way() {
     let server = Server::start();
     server.deploy_subject(&[], "instances: {max: 1}");
     pid(&server.get("/pid"));
@@ -348,7 +344,7 @@ fn a_start_that_failed_heals_by_itself() {
 }
 
 #[test]
-fn a_server_that_ends_lets_requests_finish() {
+pub(crate) fn a_server_that_ends_lets_requests_finish() {
     let mut server = Server::start();
     server.deploy_subject(&[], "instances: {max: 1}");
     pid(&server.get("/pid"));

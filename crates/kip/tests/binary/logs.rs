@@ -15,7 +15,7 @@ fn ticks(server: &Server) -> Vec<u64> {
 }
 
 #[test]
-fn no_line_is_lost_when_the_server_is_killed() {
+pub(crate) fn no_line_is_lost_when_the_server_is_killed() {
     let mut server = Server::start();
     server.deploy_subject(&["--tick", "200"], "idle: {pause: never}");
     assert_eq!(server.get("/").status(), 200);

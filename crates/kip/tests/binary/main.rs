@@ -7,9 +7,11 @@
 
 mod adoption;
 mod bad_input;
+mod bodies;
 mod brain;
 mod clients;
 mod commands;
+mod containers;
 mod crash;
 mod doors;
 mod environment;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use kip_host::clock::boot_millis;
 use serde_json::Value;
 
+use crate::bodies;
 use crate::http::{Answer, Caller};
 
 /// No condition takes this long on a server that works, however busy the machine.
@@ -162,7 +163,8 @@ impl Server {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         fs::create_dir_all(folder.path().join("data")).unwrap();
         fs::set_permissions(folder.path().join("data"), fs::Permissions::from_mode(0o700)).unwrap();
-        let text = format!("[server]\nthreads = 2\npatience = \"5s\"\n{settings}\n");
+        let engine = bodies::settings(folder.path());
+        let text = format!("[server]\nthreads = 2\npatience = \"5s\"\n{settings}\n{engine}\n");
         fs::write(folder.path().join("data/kipwake.toml"), text).unwrap();
         let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server =
@@ -224,6 +226,7 @@ impl Server {
         self.key = ready["key"].as_str().expect("a key").to_owned();
         self.pid = u32::try_from(ready["pid"].as_u64().expect("a process id")).unwrap();
         self.child = Some(child);
+        bodies::serves(self);
         None
     }
 
@@ -367,7 +370,7 @@ impl Server {
         let ours = |process: &u32| {
             let environment = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
             let text = String::from_utf8_lossy(&environment);
-            text.contains("KIPWAKE_SERVER=") && text.contains(&folder)
+            text.contains("KIPWAKE_INSTANCE=") && text.contains(&folder)
         };
         kip_host::sockets::all_processes().into_iter().filter(ours).collect()
     }
@@ -486,5 +489,5 @@ pub(crate) fn function(name: &str, arguments: &[&str], settings: &str) -> String
         .map(|word| serde_json::to_string(&word).unwrap())
         .collect();
     let settings: String = settings.lines().map(|line| format!("    {}\n", line.trim())).collect();
-    format!("  {name}:\n    run: [{}]\n{settings}", words.join(", "))
+    format!("  {name}:\n{}    run: [{}]\n{settings}", bodies::lines(), words.join(", "))
 }
