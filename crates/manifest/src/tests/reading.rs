@@ -11,7 +11,7 @@ use super::{folder, good, one, read_in};
 fn argv(run: &str) -> Vec<String> {
     match one_run(run) {
         Program::Command { argv, .. } => argv,
-        Program::Model { .. } => panic!("a command was declared"),
+        Program::Model { .. } | Program::Image(_) => panic!("a command was declared"),
     }
 }
 
