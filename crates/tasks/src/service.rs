@@ -20,7 +20,7 @@ use crate::fingerprint::{self, fingerprint};
 use crate::outbox::{Outbox, TIMER};
 use crate::receive::{Memory, ReceiveError, Received, gather};
 use crate::room::RoomGuard;
-use crate::shared::{Cancel, Receipt, Shared, Submission, Tasks};
+use crate::shared::{Cancel, Receipt, Shared, Submission, Tasks, weight};
 use crate::stats::Stats;
 use crate::tenant::{ANONYMOUS, TenantScope};
 use crate::view::{self, generated, id_of, may_be_chosen};
@@ -342,11 +342,6 @@ pub(crate) fn parse_configs(rows: Vec<(String, String, String)>) -> (Configs, Ve
         }
     }
     (configs, unreadable)
-}
-
-/// Bytes that a waiting task counts for: its payload, and what else its caller sent.
-pub(crate) fn weight(payload: u64, envelope: &str) -> u64 {
-    payload.saturating_add(envelope.len() as u64)
 }
 
 impl Shared {

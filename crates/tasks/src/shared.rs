@@ -286,6 +286,11 @@ fn follow(entry: &mut Entry, to: &TaskProgress, order: u64) {
     (entry.errors, entry.crashes, entry.refusals) = (to.errors, to.crashes, to.refusals);
 }
 
+/// Bytes that a waiting task counts for: its payload, and what else its caller sent.
+pub(crate) fn weight(payload: u64, envelope: &str) -> u64 {
+    payload.saturating_add(envelope.len() as u64)
+}
+
 /// What the book keeps of a stored task.
 pub(crate) fn entry_of(task: &Task) -> Entry {
     Entry {
@@ -297,7 +302,7 @@ pub(crate) fn entry_of(task: &Task) -> Entry {
         priority: task.priority,
         kind: task.kind,
         order: task.order.clone(),
-        size: crate::service::weight(task.size, &task.envelope),
+        size: weight(task.size, &task.envelope),
         created: task.created,
         id: task.id.as_deref().map(Arc::from),
         expires_at: task.now.expires_at,

@@ -19,7 +19,7 @@ use crate::install;
 use suites::{Program, SUITES, Suite};
 use tally::Tally;
 
-/// Runs the suites of these names, all of them if there are none. Words for cargo, such as `-p kip-fleet`, run what cargo makes of them.
+/// Runs the suites of these names; if there are none, all that need no container engine. Words for cargo, such as `-p kip-fleet`, run what cargo makes of them.
 /// Answers whether all passed. The line with the counts is the last one, so nothing is said after it.
 pub(crate) fn run(arguments: &[&str]) -> Result<bool> {
     let mut tally = Tally::default();
@@ -41,7 +41,8 @@ pub(crate) fn run(arguments: &[&str]) -> Result<bool> {
 
 fn chosen(names: &[&str]) -> Result<Vec<&'static Suite>> {
     if names.is_empty() {
-        return Ok(SUITES.iter().collect());
+        println!("skipped: the suite of containers, which is not reliable yet: `cargo xtask test containers` runs it");
+        return Ok(SUITES.iter().filter(|suite| !suite.engines).collect());
     }
     let find = |name: &&str| {
         let known = SUITES.iter().map(|suite| suite.name).collect::<Vec<_>>().join(", ");

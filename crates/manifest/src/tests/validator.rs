@@ -36,6 +36,11 @@ pub(super) fn fits(root: &Value, schema: &Value, value: &Value, place: &str) -> 
                     return bad("no choice, or more than one, fits");
                 }
             }
+            "not" => {
+                if fits(root, rule, value, place).is_ok() {
+                    return bad("what must not fit does");
+                }
+            }
             "properties" => {
                 for (key, rule) in rule.as_object().into_iter().flatten() {
                     if let Some(part) = value.get(key) {
