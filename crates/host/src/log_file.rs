@@ -39,7 +39,7 @@ impl TurningLog {
     pub fn of_standard_error(path: PathBuf) -> Self {
         let same = |file: &std::fs::Metadata| {
             let own = rustix::fs::fstat(rustix::stdio::stderr()).ok()?;
-            (own.st_dev == file.dev() && own.st_ino == file.ino()).then(|| file.len())
+            (own.st_dev == file.dev() && own.st_ino == file.ino()).then_some(file.len())
         };
         let bytes = std::fs::symlink_metadata(&path).ok().and_then(|file| same(&file));
         Self { path, bytes, largest: LARGEST }

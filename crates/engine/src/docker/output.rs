@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -232,7 +232,7 @@ async fn follow(
     false
 }
 
-fn read(file: &PathBuf) -> Cursor {
+fn read(file: &Path) -> Cursor {
     let bytes = kip_host::directory::read_regular(file, LARGEST).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
@@ -304,7 +304,7 @@ mod tests {
         let lines = [("out", "1Z"), ("out", "1Z"), ("err", "1Z"), ("out", "2Z")];
         let mut first = Resumption::new(Cursor::default());
         assert!(lines.iter().all(|(stream, time)| first.take(stream, time)));
-        let mut second = Resumption::new(first.cursor.clone());
+        let mut second = Resumption::new(first.cursor);
         // All of them again, as an engine does that knows whole seconds only, and three new ones.
         let again: Vec<bool> = lines.iter().map(|(stream, time)| second.take(stream, time)).collect();
         assert_eq!(again, [false, false, false, false]);

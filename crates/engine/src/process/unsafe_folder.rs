@@ -133,6 +133,7 @@ pub(super) fn namespace_of(owners: Owners) -> io::Result<OwnedFd> {
 
 /// Lets everything pass but what sets set-user-id or set-group-id bits, and what such a filter cannot look into: `openat2`, `io_uring`
 /// and system calls of other architectures do not exist for the instance.
+#[expect(clippy::cast_possible_truncation, reason = "codes of instructions have 16 bits")]
 pub(super) fn filter() -> Vec<libc::sock_filter> {
     const BITS: u32 = 0o6000;
     const CREATES: u32 = (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY)).cast_unsigned();
