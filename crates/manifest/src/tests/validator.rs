@@ -8,7 +8,7 @@ pub(super) fn fits(root: &Value, schema: &Value, value: &Value, place: &str) -> 
     for (keyword, rule) in object {
         let bad = |why: &str| Err(format!("{place}: {why} ({keyword}: {rule})"));
         match keyword.as_str() {
-            "$schema" | "$defs" | "title" | "description" | "format" | "default" | "pattern" | "maxLength" => {}
+            "$schema" | "$defs" | "title" | "description" | "format" | "default" | "pattern" => {}
             "$ref" => {
                 let name = rule.as_str().and_then(|text| text.strip_prefix("#/$defs/")).ok_or("an unknown $ref")?;
                 fits(root, &root["$defs"][name], value, place)?;
@@ -74,6 +74,14 @@ pub(super) fn fits(root: &Value, schema: &Value, value: &Value, place: &str) -> 
                     if !inside {
                         return bad("out of range");
                     }
+                }
+            }
+            "minLength" | "maxLength" | "maxItems" => {
+                let length = value.as_str().map(|text| text.chars().count()).or_else(|| value.as_array().map(Vec::len));
+                if let (Some(length), Some(limit)) = (length.map(|length| length as u64), rule.as_u64())
+                    && if keyword == "minLength" { length < limit } else { length > limit }
+                {
+                    return bad("too short or too long");
                 }
             }
             "propertyNames" | "minProperties" | "maxProperties" => {}
