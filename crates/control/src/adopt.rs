@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kip_engine::{AliveInstance, FoundInstance, InheritedConnections, StopOrder};
-use kip_fleet::{CoreNumber, Event, Kind, Place, Rung, ToPlacer};
+use kip_fleet::{CoreNumber, Event, Kind, Place, ToPlacer};
 use kip_spec::function::Stop;
 use kip_spec::{FunctionName, InstanceId, Millis, VersionId};
 use kip_store::{DecisionRecord, Record};
@@ -16,6 +16,7 @@ use crate::cell::Cell;
 use crate::devices;
 use crate::error::Error;
 use crate::link::Link;
+use crate::memo::{Memo, MemoryState};
 use crate::shared::Shared;
 use kip_records::decision::Decision;
 
@@ -48,6 +49,12 @@ impl Shared {
                 found.state = Err(format!("its device {device} is not declared any more"));
             }
             let place = place.unwrap_or(pool);
+            let memo = Memo::read(&found.memo);
+            if let Ok(alive) = &mut found.state
+                && let Err(reason) = self.calm(pool, found.instance, memo, alive).await
+            {
+                found.state = Err(reason);
+            }
             let cell = found.function.as_ref().and_then(|name| self.cell_named(name.as_str()));
             let version = match (&cell, found.version) {
                 (Some(cell), Some(version)) => self.version_of(cell, version).await?,
@@ -57,9 +64,10 @@ impl Shared {
                 (Some(cell), Some(version), Ok(alive)) => {
                     adopted += 1;
                     self.adopted.write().insert(found.instance, cell.clone());
-                    let found_as = seen(alive, &found.memo, place);
+                    let found_as = seen(alive, memo, place);
                     self.hold(&cell, &version, found.instance, found_as);
                     let link = Link::new(found.instance, version, alive.endpoint.clone(), alive.life.clone());
+                    link.memory_is(memo.memory);
                     links.push((cell, link, found_as));
                 }
                 (..) => {
@@ -162,14 +170,34 @@ impl Shared {
     }
 
     /// What the next server must know of an instance beside its devices: why it is there.
-    pub(crate) fn memo(&self, cell: &Cell, instance: InstanceId) -> String {
+    pub(crate) fn memo(&self, cell: &Cell, instance: InstanceId) -> Memo {
         let kind = cell.look(&cell.lock(), |core| core.instance(instance).map(|instance| instance.kind)).flatten();
-        kind.unwrap_or_default().name().to_owned()
+        Memo { kind: kind.unwrap_or_default(), ..Memo::default() }
+    }
+
+    /// One that was caught between two rungs must not be given a request before it was woken: it is put to sleep.
+    ///
+    /// # Errors
+    /// Why it cannot go on.
+    async fn calm(
+        &self,
+        pool: Place,
+        instance: InstanceId,
+        memo: Memo,
+        alive: &mut AliveInstance,
+    ) -> Result<(), String> {
+        if memo.memory == MemoryState::Held || alive.asleep {
+            return Ok(());
+        }
+        let paused = self.bodies.at(pool).pause(instance).await;
+        paused.map_err(|error| format!("it was caught while it gave memory back, and cannot be paused: {error}"))?;
+        (alive.asleep, alive.busy) = (true, 0);
+        Ok(())
     }
 }
 
-fn seen(alive: &AliveInstance, memo: &str, place: Place) -> kip_fleet::FoundState {
-    let asleep = alive.asleep.then_some(Rung::Paused);
-    let provisioned = memo == Kind::Provisioned.name();
+fn seen(alive: &AliveInstance, memo: Memo, place: Place) -> kip_fleet::FoundState {
+    let asleep = alive.asleep.then_some(memo.memory.rung());
+    let provisioned = memo.kind == Kind::Provisioned;
     kip_fleet::FoundState { asleep, busy: alive.busy, born: alive.born, provisioned, place }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kip_engine::{InstanceEnd, LogFile, Order, StartError, StartProblem, StopOrder, Termination};
+use kip_engine::{Body, InstanceEnd, LogFile, Order, StartError, StartProblem, StopOrder, Termination};
 use kip_fleet::{
     Change, Effect, Event, FunctionCore, Operate, OperationNumber, OperationOutcome, Place, ProgramExit, StartFailure,
     State,
@@ -61,6 +61,11 @@ impl Shared {
             Effect::CrashLoop { version, failures, failure } => {
                 let why = format!("{failures} starts in a row came to nothing: {failure}");
                 self.version_decided(cell, version, Outcome::CrashLoop, why);
+            }
+            Effect::RungsDisabled { version } => {
+                let why = "giving memory back, or taking it again, failed 3 times in a row: its instances only pause, \
+                           and end when another instance needs what they hold";
+                self.version_decided(cell, version, Outcome::RungsDisabled, why.to_owned());
             }
             Effect::WakeAt(at) => self.timers.set(cell.number, at),
             Effect::Promoted { version } => {
@@ -157,7 +162,9 @@ impl Shared {
                 let devices = devices::of_place(&self.options.inventory, place);
                 let order = version.order(instance, &self.options.kip, &self.options.results, devices);
                 let started = match self.revealed(&version.spec) {
-                    Ok(secrets) => body.start(Order { memo: self.memo(cell, instance), secrets, ..order }).await,
+                    Ok(secrets) => {
+                        body.start(Order { memo: self.memo(cell, instance).to_string(), secrets, ..order }).await
+                    }
                     Err(error) => Err(error),
                 };
                 let (early, wanted) = {
@@ -188,6 +195,9 @@ impl Shared {
                         cell.note_failure(&error);
                         Ok(OperationOutcome::StartFailed(failure_of(&error)))
                     }
+                    (Ok(_), None) if spec.lifecycle.initialize.is_none() => {
+                        Ok(self.proven(cell, instance, spec, &**body, OperationOutcome::Started).await)
+                    }
                     (Ok(_), None) => Ok(OperationOutcome::Started),
                     (Err(error), _) => {
                         cell.note_failure(&error);
@@ -202,7 +212,7 @@ impl Shared {
                     None => Ok(()),
                 };
                 Ok(match called {
-                    Ok(()) => OperationOutcome::Initialized,
+                    Ok(()) => self.proven(cell, instance, spec, &**body, OperationOutcome::Initialized).await,
                     Err(error) => self.initialize_failed(cell, instance, &error).await,
                 })
             }
@@ -216,14 +226,9 @@ impl Shared {
                         .or_else(|error| failed(&error, OperationOutcome::PauseFailed))
                 }
             },
-            // Never asked for: no rung below paused is offered yet.
-            Operate::Park => Ok(OperationOutcome::ParkFailed),
-            Operate::Spill => Ok(OperationOutcome::SpillFailed),
-            Operate::Resume { .. } => body
-                .resume(instance)
-                .await
-                .map(|()| OperationOutcome::Resumed)
-                .or_else(|error| failed(&error, OperationOutcome::ResumeFailed)),
+            Operate::Park => Ok(self.park(cell, instance, spec, &**body).await),
+            Operate::Spill => Ok(self.spill(cell, instance, &**body).await),
+            Operate::Resume { .. } => Ok(self.wake(cell, instance, spec, &**body).await),
             Operate::Stop { grace } => {
                 end_epoch(cell, instance);
                 let Lifecycle { pre_stop, stop, .. } = spec.lifecycle.clone();
@@ -245,6 +250,24 @@ impl Shared {
             Ok(seen) => cell.step(Event::Observed { instance, operation, seen }),
             // The core's deadline for the operation brings the next try.
             Err(error) => tracing::error!(%instance, error = %Chain(&error), "an instance is still there"),
+        }
+    }
+
+    /// How a start ended, once the canary was asked.
+    async fn proven(
+        &self,
+        cell: &Arc<Cell>,
+        instance: InstanceId,
+        spec: &FunctionSpec,
+        body: &dyn Body,
+        well: OperationOutcome,
+    ) -> OperationOutcome {
+        match self.ask_canary(instance, spec, body).await {
+            Ok(()) => well,
+            Err(why) => {
+                self.note_canary(cell, instance, &why);
+                OperationOutcome::StartFailed(StartFailure::CanaryFailed)
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the data plane needs of an instance, and how it learns that its connections must go.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use kip_spec::{InstanceId, Millis};
 use tokio::sync::watch;
 
 use crate::Version;
+use crate::memo::MemoryState;
 
 /// Nobody can ask to stay awake for longer by one answer.
 const LONGEST_AWAKE: Millis = Millis::from_secs(24 * 3_600);
@@ -56,6 +57,8 @@ pub struct Link {
     end: OnceLock<Reason>,
     /// It asked not to be paused before this boot time.
     awake_until: AtomicU64,
+    /// Where its memory is, while it sleeps: a [`MemoryState`].
+    memory: AtomicU8,
 }
 
 impl Link {
@@ -81,6 +84,7 @@ impl Link {
             peak_memory: AtomicU64::new(0),
             end: OnceLock::new(),
             awake_until: AtomicU64::new(0),
+            memory: AtomicU8::new(MemoryState::Held as u8),
         }
     }
 
@@ -124,6 +128,15 @@ impl Link {
     /// Until when it asked not to be paused, boot time.
     pub(crate) fn awake_until(&self) -> u64 {
         self.awake_until.load(Ordering::Relaxed)
+    }
+
+    /// Where its memory is.
+    pub(crate) fn memory(&self) -> MemoryState {
+        MemoryState::numbered(self.memory.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn memory_is(&self, memory: MemoryState) {
+        self.memory.store(memory as u8, Ordering::Relaxed);
     }
 
     /// It is being ended.

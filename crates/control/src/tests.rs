@@ -3,6 +3,7 @@
 mod lifecycle;
 mod looks;
 mod naming;
+mod rungs;
 
 use std::time::Duration;
 

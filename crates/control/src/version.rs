@@ -41,7 +41,7 @@ pub struct Version {
 impl Version {
     /// From a declaration.
     pub fn new(id: VersionId, spec: FunctionSpec) -> Self {
-        let policy = Arc::new(Policy::from(&spec));
+        let policy = Arc::new(Policy::from(&spec).offering(kip_freezer::spill::is_possible().is_ok()));
         let mut headers = Vec::new();
         let mut add = |name: &'static str, value: &str| {
             headers.extend(HeaderValue::from_str(value).map(|value| (HeaderName::from_static(name), value)));

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes as Buffer;
 use kip_host::endpoint::Endpoint;
 use kip_spec::container::Container;
 use kip_spec::function::{Hook, ReadyProbe, Stop};
 use kip_spec::named_secret::SecretText;
+use kip_spec::sleep::InstanceCall;
 use kip_spec::{Bytes, FunctionName, InstanceId, MilliCpu, Millis, VersionId};
 use tokio::sync::watch;
 
@@ -248,6 +250,15 @@ pub enum Error {
     },
 }
 
+/// The answer of an instance to a request of its server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallAnswer {
+    /// HTTP status.
+    pub status: u16,
+    /// The whole body.
+    pub body: Buffer,
+}
+
 /// What a probe found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
@@ -282,6 +293,10 @@ pub trait Body: Send + Sync + std::fmt::Debug {
     async fn start(&self, order: Order) -> Result<ReadyInstance, StartError>;
     /// Calls the initialize hook. `POST`, empty body.
     async fn initialize(&self, instance: InstanceId, hook: &Hook) -> Result<(), Error>;
+    /// Sends a request to an instance and returns its answer, whatever its status is. `what` names the request in errors.
+    async fn call(&self, instance: InstanceId, what: &'static str, call: &InstanceCall) -> Result<CallAnswer, Error>;
+    /// Replaces what the next server is told of an instance. Returns when that is written; it is not synced.
+    async fn remember(&self, instance: InstanceId, memo: &str) -> Result<(), Error>;
     /// Sends a `GET` for a path, to see how the instance does.
     async fn probe(&self, instance: InstanceId, path: &str, limit: Duration) -> Health;
     /// Measures instances together: one look can serve for many. What cannot be measured is left out.

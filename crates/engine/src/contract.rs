@@ -6,15 +6,18 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body_util::Full;
 use kip_host::http_client;
 use kip_spec::InstanceId;
 use kip_spec::account::{ACCOUNT, REGION};
 use kip_spec::function::Hook;
 use kip_spec::qualifier::LATEST;
 use kip_spec::reference::escaped;
+use kip_spec::sleep::InstanceCall;
 
-use crate::body::{Error, Health, Order};
+use crate::body::{CallAnswer, Error, Health, Order};
 use crate::expand;
 
 /// The variable that marks an instance's processes.
@@ -157,6 +160,32 @@ pub(crate) async fn call_hook(
         Ok(status) => Err(failed(status, format!("{} answered {status}", hook.path))),
         Err(error) => Err(failed(0, error.to_string())),
     }
+}
+
+/// Sends a request to an instance, with the headers of the contract. Every status is an answer.
+pub(crate) async fn call(
+    instance: InstanceId,
+    (address, headers): (Option<SocketAddr>, &HeaderMap),
+    name: &'static str,
+    call: &InstanceCall,
+) -> Result<CallAnswer, Error> {
+    let failed = |detail| Error::Hook { hook: name, instance, status: 0, detail };
+    let address = address.ok_or_else(|| failed("the instance was never ready".to_owned()))?;
+    let mut request = http::Request::new(Full::default());
+    *request.headers_mut() = headers.clone();
+    *request.method_mut() = call.method.name().parse().unwrap_or_default();
+    *request.uri_mut() = call.path.parse().map_err(|_| failed(format!("{} is no path", call.path)))?;
+    if let Some(body) = &call.body {
+        *request.body_mut() = Full::from(Bytes::from(body.clone()));
+        request.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    let request_id = format!("r-{:032x}", kip_host::random::bits());
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        request.headers_mut().insert("x-fc-request-id", value);
+    }
+    let answer = http_client::call_endpoint(&address.into(), request, call.timeout.to_std()).await;
+    let answer = answer.map_err(|error| failed(format!("{}: {error}", call.path)))?;
+    Ok(CallAnswer { status: answer.status, body: answer.body })
 }
 
 /// Calls a path on an instance, to see how it does. A `GET`.

@@ -15,13 +15,14 @@ use kip_host::endpoint::Endpoint;
 use kip_host::endpoint::memory::{Listener, listen};
 use kip_spec::InstanceId;
 use kip_spec::function::Hook;
+use kip_spec::sleep::InstanceCall;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use crate::adoption::{Adoption, FoundInstance};
 use crate::body::{
-    Body, BodyEvent, Error, Health, InstanceEnd, Liveness, LocalBody, Measure, Order, ReadyInstance, StartError,
-    StartProblem, StopOrder, Termination,
+    Body, BodyEvent, CallAnswer, Error, Health, InstanceEnd, Liveness, LocalBody, Measure, Order, ReadyInstance,
+    StartError, StartProblem, StopOrder, Termination,
 };
 
 /// Events that may wait.
@@ -34,6 +35,8 @@ pub enum Call {
     Start,
     /// [`Body::initialize`].
     Initialize,
+    /// [`Body::call`]: a failure is the status 500.
+    Request,
     /// [`Body::probe`].
     Probe,
     /// [`Body::pause`].
@@ -90,6 +93,11 @@ struct Scripts {
     replies: VecDeque<Reply>,
     calls: Vec<(Call, InstanceId)>,
     requests: Vec<(InstanceId, String)>,
+    /// What [`Body::call`] was asked to send.
+    paths: Vec<(InstanceId, String)>,
+    /// Bodies of its next answers.
+    answers: VecDeque<String>,
+    memos: Vec<(InstanceId, String)>,
     found: Vec<FoundInstance>,
 }
 
@@ -130,6 +138,21 @@ impl FakeBody {
     /// The requests that instances got: which one, and the request's body.
     pub fn requests(&self) -> Vec<(InstanceId, String)> {
         self.scripts.lock().requests.clone()
+    }
+
+    /// The paths that the server itself called on instances, in their order.
+    pub fn called(&self) -> Vec<(InstanceId, String)> {
+        self.scripts.lock().paths.clone()
+    }
+
+    /// The bodies of the next answers to such calls; those after them are empty.
+    pub fn answer(&self, bodies: &[&str]) {
+        self.scripts.lock().answers.extend(bodies.iter().map(|body| (*body).to_owned()));
+    }
+
+    /// What the server asked to be told again, in its order.
+    pub fn memos(&self) -> Vec<(InstanceId, String)> {
+        self.scripts.lock().memos.clone()
     }
 
     /// The instances that live, in no order.
@@ -293,6 +316,25 @@ impl Body for FakeBody {
     async fn initialize(&self, instance: InstanceId, _: &Hook) -> Result<(), Error> {
         let well = self.course(Call::Initialize, instance).await;
         well.then_some(()).ok_or_else(|| Self::failed("initialize", instance))
+    }
+
+    async fn call(&self, instance: InstanceId, what: &'static str, call: &InstanceCall) -> Result<CallAnswer, Error> {
+        let asked = async {
+            self.scripts.lock().paths.push((instance, call.path.clone()));
+            self.course(Call::Request, instance).await
+        };
+        match tokio::time::timeout(call.timeout.to_std(), asked).await {
+            Ok(well) => {
+                let answer = self.scripts.lock().answers.pop_front().unwrap_or_default();
+                Ok(CallAnswer { status: if well { 200 } else { 500 }, body: answer.into() })
+            }
+            Err(_) => Err(Error::Slow { what, instance }),
+        }
+    }
+
+    async fn remember(&self, instance: InstanceId, memo: &str) -> Result<(), Error> {
+        self.scripts.lock().memos.push((instance, memo.to_owned()));
+        Ok(())
     }
 
     async fn probe(&self, instance: InstanceId, _: &str, limit: Duration) -> Health {

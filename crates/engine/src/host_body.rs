@@ -6,10 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kip_spec::InstanceId;
 use kip_spec::function::Hook;
+use kip_spec::sleep::InstanceCall;
 
 use crate::ProcessBody;
 use crate::adoption::Adoption;
-use crate::body::{Body, Error, Health, LocalBody, Measure, Order, ReadyInstance, StartError, StopOrder, Termination};
+use crate::body::{
+    Body, CallAnswer, Error, Health, LocalBody, Measure, Order, ReadyInstance, StartError, StopOrder, Termination,
+};
 use crate::containers::ContainerEngine;
 use crate::docker::DockerBody;
 
@@ -54,6 +57,14 @@ impl Body for HostBody {
 
     async fn initialize(&self, instance: InstanceId, hook: &Hook) -> Result<(), Error> {
         self.of(instance).initialize(instance, hook).await
+    }
+
+    async fn call(&self, instance: InstanceId, what: &'static str, call: &InstanceCall) -> Result<CallAnswer, Error> {
+        self.of(instance).call(instance, what, call).await
+    }
+
+    async fn remember(&self, instance: InstanceId, memo: &str) -> Result<(), Error> {
+        self.of(instance).remember(instance, memo).await
     }
 
     async fn probe(&self, instance: InstanceId, path: &str, limit: Duration) -> Health {

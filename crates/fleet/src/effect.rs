@@ -56,6 +56,11 @@ pub enum Effect {
         /// Which.
         instance: InstanceId,
     },
+    /// Giving memory back, or taking it again, failed several times in a row for the version: its instances only pause.
+    RungsDisabled {
+        /// Which version.
+        version: VersionId,
+    },
     /// Starts of the version fail again and again; told once, until one stays.
     CrashLoop {
         /// Which.

@@ -266,10 +266,14 @@ pub enum OperationOutcome {
     Resumed,
     /// It could not be resumed.
     ResumeFailed,
+    /// It runs again, and answered the canary wrongly or too late.
+    CanaryFailed,
     /// Its device memory is given back.
     Parked,
     /// It could not be given back; it is paused as before.
     ParkFailed,
+    /// Whether it is given back is not known, or its program does not run on: it must not serve any more.
+    ParkUnknown,
     /// Its host memory is given back.
     Spilled,
     /// It could not be given back; it is parked as before.

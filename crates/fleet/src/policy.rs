@@ -2,9 +2,10 @@
 
 use kip_spec::function::{Concurrency, Dispatch, FunctionSpec, Idle, Strategy};
 use kip_spec::scaling::Scaling;
+use kip_spec::sleep::RungUse;
 use serde::{Deserialize, Serialize};
 
-use crate::room::RoomNeed;
+use crate::room::{Gpu, RoomNeed};
 
 /// A version as the brain sees it. Times in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,12 @@ pub struct Policy {
     pub initialize: bool,
     /// Rungs below paused that the host offers and the version is qualified for.
     pub rungs: Rungs,
+    /// Its instances keep their room until they end by themselves.
+    #[serde(default)]
+    pub pinned: bool,
+    /// The longest time in which an idle instance must serve again: it gives back only what it can have again in that time.
+    #[serde(default)]
+    pub wake: Option<u64>,
     /// From SIGTERM to SIGKILL, where it is set; else it follows the longest request.
     pub grace: Option<u64>,
     /// Work in flight without a byte for this long makes an instance suspect.
@@ -73,6 +80,17 @@ pub struct Limits {
     pub request: u64,
 }
 
+impl Policy {
+    /// With what the host offers: whether it can take host memory from a paused program. An instance without a device goes
+    /// that way as well; on the way it has no device memory to give back.
+    #[must_use]
+    pub fn offering(mut self, spill: bool) -> Self {
+        self.rungs.park |= self.need.gpu == Gpu::None && self.idle.park != RungUse::Never;
+        self.rungs.spill = spill && self.rungs.park && self.idle.spill != RungUse::Never;
+        self
+    }
+}
+
 /// What the shell may take beyond the limits that the user set, so that its own, better explained, timeouts fire first.
 const MARGIN: u64 = 5_000;
 /// Pausing and resuming take under a millisecond; a host that needs this long is in trouble.
@@ -100,7 +118,13 @@ impl From<&FunctionSpec> for Policy {
             dispatch: spec.dispatch,
             need: RoomNeed::from(&spec.resources),
             initialize: spec.lifecycle.initialize.is_some(),
-            rungs: Rungs::default(),
+            rungs: Rungs {
+                park: spec.lifecycle.sleep.is_some() && spec.idle.park != RungUse::Never,
+                // The host must offer it; see [`Policy::offering`].
+                spill: false,
+            },
+            pinned: spec.pinned,
+            wake: spec.wake.map(|wake| wake.0),
             grace: spec.timeouts.grace.map(|grace| grace.0),
             stall: spec.watchdog.stall.map(|stall| stall.0),
             max_age: spec.rotation.max_age.map(|age| age.0),
@@ -111,7 +135,8 @@ impl From<&FunctionSpec> for Policy {
                 start: spec.timeouts.startup.0.saturating_add(MARGIN),
                 initialize: hook(&spec.lifecycle.initialize).saturating_add(MARGIN),
                 sleep: SLEEP_LIMIT,
-                park: PARK_LIMIT,
+                park: PARK_LIMIT
+                    .max(spec.lifecycle.sleep.as_ref().map_or(0, |sleep| sleep.longest().saturating_add(MARGIN))),
                 stop: hook(&spec.lifecycle.pre_stop).saturating_add(MARGIN),
                 request: spec.timeouts.total.0,
             },

@@ -67,6 +67,8 @@ pub enum StartFailure {
         /// HTTP status, 0 for none.
         status: u16,
     },
+    /// It did not answer the canary as expected.
+    CanaryFailed,
 }
 
 /// Why an instance is gone.
@@ -243,6 +245,20 @@ pub enum Reason {
     NeverSettled,
     /// Giving memory back failed.
     ParkFailed,
+    /// Giving memory back failed in a way that leaves its state unknown.
+    ParkUnknown,
+    /// It answered the canary wrongly after a wake.
+    CanaryFailed,
+    /// `idle.park` is over.
+    IdleForPark {
+        /// How long it was idle.
+        idle: u64,
+    },
+    /// `idle.spill` is over.
+    IdleForSpill {
+        /// How long it was idle.
+        idle: u64,
+    },
     /// The need passed before it had room.
     NoLongerNeeded,
     /// It can never fit.
@@ -311,6 +327,7 @@ impl StartFailure {
             Self::DeviceMissing => code::DEVICE_NOT_IN_CONTAINER,
             Self::NoRoom | Self::NoRoomInTime => code::NO_CAPACITY,
             Self::InitializeFailed { .. } => code::INITIALIZE_FAILED,
+            Self::CanaryFailed => code::CANARY_FAILED,
         }
     }
 }
@@ -352,6 +369,7 @@ impl fmt::Display for StartFailure {
             Self::NoRoomInTime => f.write_str("no room for an instance became free in time"),
             Self::InitializeFailed { status: 0 } => f.write_str("the initialize hook did not answer"),
             Self::InitializeFailed { status } => write!(f, "the initialize hook answered {status}"),
+            Self::CanaryFailed => f.write_str("the program did not answer the canary as expected"),
         }
     }
 }
@@ -443,7 +461,11 @@ impl fmt::Display for Reason {
             Self::NotLive(ProbeFailure::Refused) => f.write_str("the live probe failed"),
             Self::NotLive(ProbeFailure::Slow) => f.write_str("the live probe was not answered, and it has no work"),
             Self::NeverSettled => f.write_str("requests of an earlier server did not end in time"),
-            Self::ParkFailed => f.write_str("giving memory back failed"),
+            Self::ParkFailed => f.write_str("giving memory back failed, it stays paused"),
+            Self::ParkUnknown => f.write_str("giving memory back failed and its state is not known, it is replaced"),
+            Self::CanaryFailed => f.write_str("it did not answer the canary as expected, it is replaced"),
+            Self::IdleForPark { idle } => write!(f, "idle for {}, past idle.park", Millis(*idle)),
+            Self::IdleForSpill { idle } => write!(f, "idle for {}, past idle.spill", Millis(*idle)),
             Self::NoLongerNeeded => f.write_str("nothing waits for it any more"),
             Self::NoCapacity => f.write_str("the host has no room for it"),
             Self::CoreFailed => f.write_str("a fault of the server left its state unknown"),

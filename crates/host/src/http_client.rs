@@ -162,11 +162,23 @@ pub async fn status_of(
     *request.method_mut() = method;
     *request.uri_mut() = path.parse().map_err(|_| Error::Address(path.to_owned()))?;
     *request.headers_mut() = headers.clone();
+    Ok(call_endpoint(endpoint, request, limit).await?.status)
+}
+
+/// Sends a request to an instance and reads the whole answer within `limit`.
+///
+/// # Errors
+/// Any of [`Error`].
+pub async fn call_endpoint(
+    endpoint: &Endpoint,
+    request: Request<Full<Bytes>>,
+    limit: Duration,
+) -> Result<Answer, Error> {
     let authority = endpoint.to_string();
     let exchange = async {
         let connect = |source| Error::Connect { address: authority.clone(), source };
         let stream = endpoint.connect().await.map_err(connect)?;
         whole(open_over(stream, &authority, request).await?).await
     };
-    Ok(tokio::time::timeout(limit, exchange).await.map_err(|_| Error::Timeout(limit))??.status)
+    tokio::time::timeout(limit, exchange).await.map_err(|_| Error::Timeout(limit))?
 }

@@ -16,7 +16,7 @@ use crate::section::{Field, Layer, Section};
 use crate::traffic::{self, Traffic};
 use crate::tree::{Kind, Node, Position};
 use crate::value::{METHODS, duration, flag, path, path_of, refuse, word, wrong_type};
-use crate::{environment, keys, limits, program, scaling};
+use crate::{environment, keys, limits, program, scaling, sleep};
 
 /// Reads one function. `None` if anything in it is wrong, which is then in the report.
 pub(crate) fn read(
@@ -51,6 +51,9 @@ pub(crate) fn read_shared(
     let timeouts = limits::timeouts(section, report);
     let queue_depth = limits::queue_depth(section, report);
     let idle = limits::idle(section, report);
+    sleep::check(section, idle, &lifecycle, report);
+    let (wake, canary) = (sleep::wake(section, report), sleep::canary(section, report));
+    let pinned = limits::pinned(section, report);
     let watchdog = limits::watchdog(section, report);
     let rotation = limits::rotation(section, report);
     let (scaling, instances) = scaling::read(section, &resources, (instances, idle), report);
@@ -84,6 +87,9 @@ pub(crate) fn read_shared(
         ports,
         idle_cpu,
         owns_directory: false,
+        wake,
+        pinned,
+        canary,
         runtime,
         job: None,
     }
@@ -127,7 +133,12 @@ fn ready(section: &Section<'_>, report: &mut Report<'_>) -> ReadyProbe {
 fn lifecycle(function: &Section<'_>, report: &mut Report<'_>) -> Lifecycle {
     let Some(section) = function.section("lifecycle", &keys::LIFECYCLE, report) else { return Lifecycle::default() };
     let stop = section.section("stop", &keys::STOP, report).map(|stop| read_stop(&stop, report)).unwrap_or_default();
-    Lifecycle { initialize: hook(&section, "initialize", report), pre_stop: hook(&section, "pre_stop", report), stop }
+    Lifecycle {
+        initialize: hook(&section, "initialize", report),
+        pre_stop: hook(&section, "pre_stop", report),
+        stop,
+        sleep: sleep::calls(&section, report),
+    }
 }
 
 fn read_stop(stop: &Section<'_>, report: &mut Report<'_>) -> Stop {

@@ -17,7 +17,7 @@ use crate::value::{count, duration, flag, refuse, word, wrong_type};
 use crate::{environment, keys, limits, program};
 
 /// Instances of a job end so soon after their work.
-const IDLE: Idle = Idle { pause: None, stop: Some(Millis::from_secs(1)) };
+const IDLE: Idle = Idle { pause: None, stop: Some(Millis::from_secs(1)), ..defaults::IDLE };
 /// A run may take at most this long, as a task may.
 const LONGEST: Millis = Millis::from_secs(30 * 24 * 3_600);
 

@@ -56,6 +56,8 @@ pub(crate) const FUNCTION: Keys = Keys {
         "runtime",
         "traffic",
         "trigger",
+        "latency",
+        "canary",
     ],
     later: LATER_IN_A_FUNCTION,
 };
@@ -82,13 +84,14 @@ pub(crate) const DEFAULTS: Keys = Keys {
         "deploy",
         "runtime",
         "trigger",
+        "latency",
+        "canary",
     ],
     later: LATER_IN_A_FUNCTION,
 };
 
 const LATER_IN_A_FUNCTION: &[(&str, &str)] = &[
     ("preset", "start the engine with `run:` and name its readiness path under `probes:`"),
-    ("canary", "check the function with `kip invoke` after a deploy"),
     ("retries", "let the caller repeat what failed"),
     ("destinations", "let the program send its result itself"),
     ("schedules", "`instances.min` keeps instances alive all day; a job has a `schedule`"),
@@ -132,7 +135,7 @@ pub(crate) const GPU: Keys = Keys { name: "resources.gpu", known: &["memory", "c
 
 pub(crate) const INSTANCES: Keys = Keys {
     name: "instances",
-    known: &["min", "max", "concurrency"],
+    known: &["min", "max", "concurrency", "pin"],
     later: &[("initial", "`instances.min` starts and keeps instances")],
 };
 
@@ -146,12 +149,22 @@ pub(crate) const PROBES: Keys = Keys {
 
 pub(crate) const LIFECYCLE: Keys = Keys {
     name: "lifecycle",
-    known: &["initialize", "pre_stop", "stop"],
+    known: &["initialize", "pre_stop", "stop", "sleep"],
     later: &[
-        ("pre_freeze", "idle instances are paused without a call"),
-        ("post_wake", "idle instances go on without a call"),
+        ("pre_freeze", "`sleep.down` names what is called before an instance gives its device memory back"),
+        ("post_wake", "`sleep.up` names what is called when it takes the memory again"),
     ],
 };
+
+pub(crate) const SLEEP: Keys = Keys { name: "lifecycle.sleep", known: &["down", "up"], later: &[] };
+
+pub(crate) const CALL: Keys =
+    Keys { name: "lifecycle.sleep.down", known: &["path", "method", "body", "timeout"], later: &[] };
+
+pub(crate) const LATENCY: Keys = Keys { name: "latency", known: &["wake"], later: &[] };
+
+pub(crate) const CANARY: Keys =
+    Keys { name: "canary", known: &["path", "method", "body", "status", "json", "tolerance", "timeout"], later: &[] };
 
 pub(crate) const STOP: Keys = Keys { name: "lifecycle.stop", known: &["signal", "to"], later: &[] };
 
@@ -166,14 +179,7 @@ pub(crate) const QUEUE: Keys = Keys {
     later: &[("priority", "requests of one function are served in the order of their arrival")],
 };
 
-pub(crate) const IDLE: Keys = Keys {
-    name: "idle",
-    known: &["pause", "stop", "cpu"],
-    later: &[
-        ("park", "use `idle.stop` to give the GPU memory of an idle instance to others"),
-        ("spill", "use `idle.stop` to give the memory of an idle instance to others"),
-    ],
-};
+pub(crate) const IDLE: Keys = Keys { name: "idle", known: &["pause", "park", "spill", "stop", "cpu"], later: &[] };
 
 pub(crate) const DEPLOY: Keys = Keys { name: "deploy", known: &["strategy"], later: &[] };
 
@@ -226,6 +232,10 @@ pub(crate) const ALL: &[&Keys] = &[
     &LIFECYCLE,
     &HOOK,
     &STOP,
+    &SLEEP,
+    &CALL,
+    &LATENCY,
+    &CANARY,
     &TIMEOUTS,
     &QUEUE,
     &IDLE,

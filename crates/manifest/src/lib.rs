@@ -19,6 +19,7 @@ mod report;
 mod scaling;
 mod schema;
 mod section;
+mod sleep;
 mod syntax;
 mod traffic;
 mod tree;
@@ -26,6 +27,7 @@ mod value;
 mod wire;
 mod wire_image;
 mod wire_job;
+mod wire_sleep;
 mod wire_text;
 mod write;
 

@@ -5,11 +5,11 @@ use kip_spec::function::{
 };
 use kip_spec::{Bytes, MilliCpu, Millis, Problem, code};
 
-use crate::keys;
 use crate::report::{Report, shown};
 use crate::section::{Field, Section};
 use crate::tree::{Kind, Position};
 use crate::value::{count, duration, duration_or_never, flag, quantity, refuse, wrong_type};
+use crate::{keys, sleep};
 
 pub(crate) const MOST_INSTANCES: u32 = 10_000;
 const MOST_AT_ONCE: u32 = 100_000;
@@ -136,6 +136,12 @@ pub(crate) fn instances(function: &Section<'_>, resources: &Resources, report: &
     instances
 }
 
+/// Whether instances keep their room until they end by themselves.
+pub(crate) fn pinned(function: &Section<'_>, report: &mut Report<'_>) -> bool {
+    let section = function.section("instances", &keys::INSTANCES, report);
+    section.and_then(|section| section.field("pin")).is_some_and(|field| flag(&field, report))
+}
+
 /// When an instance that works counts as stuck.
 pub(crate) fn watchdog(function: &Section<'_>, report: &mut Report<'_>) -> Watchdog {
     let section = function.section("watchdog", &keys::WATCHDOG, report);
@@ -244,6 +250,7 @@ pub(crate) fn idle(function: &Section<'_>, report: &mut Report<'_>) -> Idle {
     if let Some(value) = section.field("stop").and_then(|field| duration_or_never(&field, report)) {
         idle.stop = value;
     }
+    sleep::rungs(&section, &mut idle, report);
     if let (Some(at), Some(pause), Some(stop)) = (pause_at, idle.pause, idle.stop)
         && stop <= pause
     {

@@ -62,13 +62,6 @@ pub(crate) fn duration_or_never(field: &Field<'_>, report: &mut Report<'_>) -> O
     if field.node.scalar() == Some("never") {
         return Some(None);
     }
-    if let Kind::Text(text) = &field.node.kind
-        && text == "when-needed"
-    {
-        report
-            .add(field.node.at, keys::not_yet(&format!("{}: when-needed", field.path), "write a duration or `never`"));
-        return None;
-    }
     if !matches!(field.node.kind, Kind::Number(_) | Kind::Text(_)) {
         wrong_type(field, "a duration such as 5s or 12h, or `never`", report);
         return None;

@@ -10,7 +10,10 @@ use serde::Serialize;
 
 use crate::wire_image::{ContainerInput, PullKeyword};
 use crate::wire_job::Job;
-use crate::wire_text::{self, Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size, Variable};
+use crate::wire_sleep::{Canary, Latency, Sleep};
+use crate::wire_text::{
+    self, Duration, DurationOrKeyword, DurationOrNever, Method, PathOnInstance, Scalar, Size, Variable,
+};
 
 /// A kip.yaml: functions as declared for Kipwake.
 #[derive(Serialize, JsonSchema)]
@@ -104,6 +107,12 @@ pub(crate) struct Function {
     /// When instances are replaced though nothing is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rotation: Option<Rotation>,
+    /// How fast an idle instance must serve again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) latency: Option<Latency>,
+    /// How a start and a wake are checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) canary: Option<Canary>,
     /// How the number of instances follows the load.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) scaling: Option<Scaling>,
@@ -202,6 +211,9 @@ pub(crate) struct Instances {
     pub(crate) max: Option<u32>,
     /// Requests at once in one instance.
     pub(crate) concurrency: Option<Concurrency>,
+    /// Whether its instances keep their devices and memory until they end by themselves; false if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pin: Option<bool>,
 }
 
 /// Requests at once in one instance: one number, or both limits.
@@ -252,6 +264,9 @@ pub(crate) struct Lifecycle {
     /// How its end is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stop: Option<Stop>,
+    /// How it gives its device memory back and takes it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sleep: Option<Sleep>,
 }
 
 /// The signal that asks an instance to end.
@@ -350,6 +365,12 @@ pub(crate) struct Idle {
     /// Idle for this long: paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pause: Option<DurationOrNever>,
+    /// When it gives its device memory back, where its program or the driver can; `when-needed` if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) park: Option<DurationOrKeyword>,
+    /// When it gives its host memory back, where the host can; `when-needed` if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) spill: Option<DurationOrKeyword>,
     /// Idle or asleep for this long: stopped, unless among the kept minimum.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stop: Option<DurationOrNever>,

@@ -16,6 +16,14 @@ pub(crate) struct Duration(pub(crate) Millis);
 /// A length of time with its unit, or `never`.
 pub(crate) struct DurationOrNever(pub(crate) Option<Millis>);
 
+/// A length of time with its unit, `when-needed`, or `never`.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum DurationOrKeyword {
+    Time(Duration),
+    Keyword(&'static str),
+}
+
 /// An amount of memory with its unit: `512MiB`, `4GiB`.
 #[derive(Serialize)]
 #[serde(transparent)]
@@ -88,6 +96,11 @@ described! {
         "description": "A length of time with its unit, or never.",
         "type": "string",
         "pattern": (format!("^(never|{DURATION})$")),
+    };
+    DurationOrKeyword => {
+        "description": "A length of time with its unit, when-needed, or never.",
+        "type": "string",
+        "pattern": (format!("^(never|when-needed|{DURATION})$")),
     };
     Size => {
         "description": "An amount of memory with its unit: 512MiB, 4GiB.",

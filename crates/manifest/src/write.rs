@@ -9,6 +9,7 @@ use kip_spec::function::{
 use kip_spec::job::{MissedRuns, Overlap};
 use kip_spec::named_secret::SecretName;
 use kip_spec::scaling;
+use kip_spec::sleep::RungUse;
 
 use crate::wire::{
     Api, Auth, Call, ClassKeyword, Concurrency, Cors, Deploy, DispatchKeyword, Document, Function, Gpu, Hook, Http,
@@ -18,6 +19,7 @@ use crate::wire::{
 };
 use crate::wire_image::{ContainerInput, NetworkKeyword, PullKeyword};
 use crate::wire_job::{Job, MissedKeyword, OverlapKeyword, Retries, RetriesByCode, Schedule, Timer};
+use crate::wire_sleep::{Canary, Latency, Sleep};
 use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size, Variable};
 
 /// Functions as a `kip.yaml` that reads back to the same.
@@ -71,6 +73,7 @@ impl From<&FunctionSpec> for Function {
                     hard: spec.instances.concurrency.hard,
                     soft: Some(spec.instances.concurrency.soft),
                 })),
+                pin: spec.pinned.then_some(true),
             }),
             probes: Some(Probes {
                 ready: Some(match &spec.ready {
@@ -91,11 +94,15 @@ impl From<&FunctionSpec> for Function {
             queue: Some(Queue { depth: Some(spec.queue_depth) }),
             idle: Some(Idle {
                 pause: written(|auto| auto.pause).then_some(DurationOrNever(spec.idle.pause)),
+                park: (spec.idle.park != RungUse::default()).then(|| spec.idle.park.into()),
+                spill: (spec.idle.spill != RungUse::default()).then(|| spec.idle.spill.into()),
                 stop: written(|auto| auto.stop).then_some(DurationOrNever(spec.idle.stop)),
                 cpu: Some(spec.idle_cpu),
             }),
             watchdog: spec.watchdog.stall.map(|stall| Watchdog { stall: Some(DurationOrNever(Some(stall))) }),
             rotation: rotation(spec.rotation),
+            latency: spec.wake.map(|wake| Latency { wake: Some(Duration(wake)) }),
+            canary: spec.canary.as_deref().map(Canary::from),
             scaling: scaling(&spec.scaling),
             dispatch: Some(match spec.dispatch {
                 Dispatch::Packed => DispatchKeyword::Packed,
@@ -283,8 +290,13 @@ fn lifecycle(spec: &FunctionSpec) -> Option<Lifecycle> {
             Hook::Full(Call { path: PathOnInstance(hook.path.clone()), timeout: Some(Duration(hook.timeout)) })
         })
     };
-    let function::Lifecycle { initialize, pre_stop, stop } = &spec.lifecycle;
-    let lifecycle = Lifecycle { initialize: hook(initialize), pre_stop: hook(pre_stop), stop: write_stop(*stop) };
+    let function::Lifecycle { initialize, pre_stop, stop, sleep } = &spec.lifecycle;
+    let lifecycle = Lifecycle {
+        initialize: hook(initialize),
+        pre_stop: hook(pre_stop),
+        stop: write_stop(*stop),
+        sleep: sleep.as_ref().map(Sleep::from),
+    };
     (spec.lifecycle != function::Lifecycle::default()).then_some(lifecycle)
 }
 

@@ -53,6 +53,8 @@ pub enum Outcome {
     Failed,
     /// Its instances end again and again.
     CrashLoop,
+    /// Giving memory back failed too often: its instances only pause.
+    RungsDisabled,
 }
 
 impl Outcome {
@@ -62,6 +64,7 @@ impl Outcome {
             Self::Serving => "serving",
             Self::Failed => "failed",
             Self::CrashLoop => "crash loop",
+            Self::RungsDisabled => "rungs disabled",
         }
     }
 }

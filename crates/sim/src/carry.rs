@@ -64,7 +64,7 @@ impl World {
                 _ => {}
             },
             Effect::Promoted { version } => self.cells[function].serving = version,
-            Effect::VersionFailed { .. } | Effect::CrashLoop { .. } => {}
+            Effect::VersionFailed { .. } | Effect::CrashLoop { .. } | Effect::RungsDisabled { .. } => {}
             Effect::Scaled { .. } | Effect::Provisioned { .. } => {}
             Effect::AskProgress { instance } => self.tell_progress(function, instance),
             Effect::Ended(usage) => self.check_usage(function, &usage),
@@ -189,10 +189,13 @@ impl World {
             (Operate::Pause, true) => OperationOutcome::Paused,
             (Operate::Pause, false) => OperationOutcome::PauseFailed,
             (Operate::Park, true) => OperationOutcome::Parked,
+            (Operate::Park, false) if fate.unknown => OperationOutcome::ParkUnknown,
             (Operate::Park, false) => OperationOutcome::ParkFailed,
             (Operate::Spill, true) => OperationOutcome::Spilled,
+            (Operate::Spill, false) if fate.unknown => OperationOutcome::ParkUnknown,
             (Operate::Spill, false) => OperationOutcome::SpillFailed,
             (Operate::Resume { .. }, true) => OperationOutcome::Resumed,
+            (Operate::Resume { .. }, false) if fate.unknown => OperationOutcome::CanaryFailed,
             (Operate::Resume { .. }, false) => OperationOutcome::ResumeFailed,
             (Operate::Stop { .. } | Operate::Kill { .. }, _) => OperationOutcome::Stopped,
         };

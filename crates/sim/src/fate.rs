@@ -33,6 +33,8 @@ pub(crate) struct OperationFate {
     pub(crate) known_after: u64,
     /// Milliseconds until it is reported once more.
     pub(crate) again_after: Option<u64>,
+    /// A failure leaves the state of its memory unknown.
+    pub(crate) unknown: bool,
 }
 
 /// Who decides.
@@ -49,6 +51,7 @@ pub(crate) enum FateSource {
 pub(crate) struct SeededFates {
     pub(crate) rates: FaultRates,
     operations: Vec<Random>,
+    unknown: Vec<Random>,
     deaths: Vec<Random>,
     ailments: Vec<Random>,
     restarts: Random,
@@ -93,6 +96,7 @@ impl SeededFates {
         Self {
             rates,
             operations: streams("operations"),
+            unknown: streams("unknown"),
             deaths: streams("deaths"),
             ailments: streams("ailments"),
             restarts: Random::stream(seed, "restarts", 0),
@@ -133,7 +137,8 @@ impl SeededFates {
             (random.per_mille(self.rates.of(Fault::Late)), random.per_mille(self.rates.of(Fault::Twice)));
         let known_after = if late { random.scale(5, 4_000) } else { random.below(2) };
         let again_after = random.scale(1, 2_000);
-        OperationFate { takes, end, known_after, again_after: twice.then_some(again_after) }
+        let unknown = self.unknown[function].one_in(3);
+        OperationFate { takes, end, known_after, again_after: twice.then_some(again_after), unknown }
     }
 }
 
@@ -153,7 +158,7 @@ impl FateSource {
                 let takes = scripted.takes.get(&(function, operation_name(what))).copied().unwrap_or(usual);
                 let asked = scripted.next.iter().position(|(other, _)| *other == operation_name(what));
                 let end = asked.map_or(OperationEnd::Well, |index| scripted.next.remove(index).1);
-                OperationFate { takes, end, known_after: 0, again_after: None }
+                OperationFate { takes, end, known_after: 0, again_after: None, unknown: false }
             }
         }
     }

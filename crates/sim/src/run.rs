@@ -6,7 +6,7 @@ use kip_fleet::RoomNeed;
 use kip_fleet::policy::{Limits, Rungs};
 use kip_fleet::{AliasNumber, Call, Event, Inventory, Policy, Priority, Qualifier};
 use kip_spec::VersionId;
-use kip_spec::function::{Concurrency, Dispatch, Idle};
+use kip_spec::function::{Concurrency, Dispatch, Idle, defaults};
 use kip_spec::scaling::{Fc, Scaling};
 
 use crate::fate::{FateSource, ScriptedFates, SeededFates};
@@ -238,11 +238,13 @@ pub fn steady(requests: u64) -> u64 {
         queue_depth: 100,
         queue_timeout: 60_000,
         scaling: Scaling::Fixed,
-        idle: Idle { pause: None, stop: None },
+        idle: Idle { pause: None, stop: None, ..defaults::IDLE },
         dispatch: Dispatch::Packed,
         need: RoomNeed::default(),
         initialize: false,
         rungs: Rungs::default(),
+        pinned: false,
+        wake: None,
         grace: None,
         stall: None,
         max_age: None,

@@ -6,8 +6,9 @@ use kip_fleet::policy::{Limits, Rungs};
 use kip_fleet::room::{Device, DeviceKind, Gpu, Host, Pool, Quota, Turns};
 use kip_fleet::{Inventory, Policy, RoomNeed};
 use kip_spec::Millis;
-use kip_spec::function::{Concurrency, Dispatch, Idle};
+use kip_spec::function::{Concurrency, Dispatch, Idle, defaults};
 use kip_spec::scaling::Scaling;
+use kip_spec::sleep::RungUse;
 
 use crate::fault::{Fault, FaultRates};
 use crate::random::Random;
@@ -119,7 +120,13 @@ impl FunctionSetup {
         let work = random.scale(1, 2_000);
         let mut ways = Random::stream(seed, "scaling", function);
         let mut orders = Random::stream(seed, "strategy", function);
-        let mut policy = |random: &mut Random| Policy { recreate: orders.one_in(5), ..policy(random) };
+        let mut rungs = Random::stream(seed, "rungs", function);
+        // The other seeds stay what they were before versions could choose their rungs.
+        let chooses = Random::stream(seed, "chooses rungs", 0).one_in(3);
+        let mut policy = |random: &mut Random| {
+            let drawn = Policy { recreate: orders.one_in(5), ..policy(random) };
+            if chooses { choose_rungs(drawn, &mut rungs) } else { drawn }
+        };
         let first = Arc::new(scaling::scaled(policy(&mut random), &mut ways));
         let mut changes = vec![(random.below(500), Some(first))];
         let mut random = Random::stream(seed, "changes", function);
@@ -153,6 +160,17 @@ impl FunctionSetup {
     }
 }
 
+/// Rungs by time, instances that keep their room, and limits on the time of a wake.
+fn choose_rungs(policy: Policy, random: &mut Random) -> Policy {
+    let mut after = |used: bool| {
+        let time = RungUse::After(Millis(random.scale(20, 8_000)));
+        if used && random.one_in(2) { time } else { RungUse::WhenNeeded }
+    };
+    let idle = Idle { park: after(policy.rungs.park), spill: after(policy.rungs.spill), ..policy.idle };
+    let (pinned, limited) = (random.one_in(10), random.one_in(6));
+    Policy { idle, pinned, wake: limited.then(|| random.scale(5, 4_000)), ..policy }
+}
+
 fn policy(random: &mut Random) -> Policy {
     let hard = random.pick(&[1, 1, 2, 4, 8]);
     let max = random.small(1, 5);
@@ -174,11 +192,13 @@ fn policy(random: &mut Random) -> Policy {
         queue_depth: random.small(1, 40),
         queue_timeout: random.scale(100, 600_000),
         scaling: Scaling::Fixed,
-        idle: Idle { pause, stop },
+        idle: Idle { pause, stop, ..defaults::IDLE },
         dispatch: if random.one_in(2) { Dispatch::Packed } else { Dispatch::Balanced },
         need,
         initialize: random.one_in(2),
         rungs: Rungs { park: random.one_in(2), spill: random.one_in(3) },
+        pinned: false,
+        wake: None,
         grace: Some(random.between(1, 200)),
         stall: random.one_in(2).then(|| random.scale(300, 20_000)),
         max_age: random.one_in(6).then(|| random.scale(2_000, 100_000)),

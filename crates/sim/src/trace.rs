@@ -186,6 +186,10 @@ impl Trace {
                     format!("{} {version} is in a crash loop, {failures} in a row: {failure}", cell.name)
                 });
             }
+            Effect::RungsDisabled { version } => {
+                version.0.hash(&mut self.hash);
+                self.tell(now, || format!("{} {version} only pauses from now on", cell.name));
+            }
             Effect::Scaled { version } => version.0.hash(&mut self.hash),
             Effect::Provisioned { .. } => {}
             Effect::Ended(usage) => usage.times.hash(&mut self.hash),

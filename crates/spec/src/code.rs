@@ -122,6 +122,7 @@ codes! {
     4027 MOUNT_NOT_ALLOWED 400 "the folder may not be mounted into containers";
     4028 IMAGE_IN_USE 409 "the image is in use";
     4029 SECRET_MISSING 502 "an instance needs a secret that cannot be read";
+    4030 CANARY_FAILED 502 "the program did not answer its canary as expected";
     5001 TASK_NOT_FOUND 404 "there is no task of this id";
     5002 TASK_CONFLICT 409 "the task id or idempotency key stands for another request";
     5003 TASKS_FULL 429 "too many tasks wait";

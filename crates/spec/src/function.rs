@@ -9,6 +9,7 @@ use crate::container::Container;
 use crate::job::Job;
 use crate::named_secret::SecretName;
 use crate::scaling::Scaling;
+use crate::sleep::{Canary, RungUse, SleepCalls};
 use crate::{Bytes, FunctionName, MilliCpu, Millis};
 
 /// What a version of a function is.
@@ -68,6 +69,15 @@ pub struct FunctionSpec {
     /// Whether an idle instance that uses CPU counts as working: it is not paused.
     #[serde(default = "defaults::idle_cpu")]
     pub idle_cpu: bool,
+    /// The longest time in which an idle instance must serve again; it gives back only what it can have again in that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake: Option<Millis>,
+    /// Its instances keep their room until they end by themselves: no other function can evict them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
+    /// How a start and a wake are checked; `None` asks nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Box<Canary>>,
     /// What executes a model of the built-in server; `None` decides by what is installed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<ModelRuntime>,
@@ -106,6 +116,9 @@ impl FunctionSpec {
             ports: Vec::new(),
             idle_cpu: defaults::IDLE_CPU,
             owns_directory: false,
+            wake: None,
+            pinned: false,
+            canary: None,
             runtime: None,
             job: None,
         }
@@ -249,6 +262,9 @@ pub struct Lifecycle {
     /// How its end is asked for.
     #[serde(default)]
     pub stop: Stop,
+    /// How it gives its device memory back; `None` where its program cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sleep: Option<SleepCalls>,
 }
 
 /// How the end of an instance is asked for.
@@ -312,6 +328,12 @@ pub struct Idle {
     pub pause: Option<Millis>,
     /// Idle or asleep for this long: stopped, unless among the kept minimum.
     pub stop: Option<Millis>,
+    /// When it gives its device memory back, where it can.
+    #[serde(default)]
+    pub park: RungUse,
+    /// When it gives its host memory back, where it can.
+    #[serde(default)]
+    pub spill: RungUse,
 }
 
 /// What an instance speaks.
@@ -464,7 +486,12 @@ pub mod defaults {
     /// Waiting requests of one version.
     pub const QUEUE_DEPTH: u32 = 1_000;
     /// Asleep soon, gone late.
-    pub const IDLE: Idle = Idle { pause: Some(Millis::from_secs(30)), stop: Some(Millis::from_secs(12 * 3_600)) };
+    pub const IDLE: Idle = Idle {
+        pause: Some(Millis::from_secs(30)),
+        stop: Some(Millis::from_secs(12 * 3_600)),
+        park: RungUse::WhenNeeded,
+        spill: RungUse::WhenNeeded,
+    };
     /// Work that no request shows is seen by CPU.
     pub const IDLE_CPU: bool = true;
     pub(super) fn idle_cpu() -> bool {

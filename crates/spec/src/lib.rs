@@ -22,6 +22,7 @@ pub mod round;
 pub mod scaling;
 mod schema;
 pub mod secret;
+pub mod sleep;
 pub mod task;
 pub mod tenant;
 pub mod units;

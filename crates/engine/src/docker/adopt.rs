@@ -66,6 +66,7 @@ impl Shared {
         });
         self.roster.add(id, instance.clone());
         let found = self.alive(engine, &instance, &container.state, journal.as_ref(), &labels).await;
+        let memo = journal.as_ref().and_then(|journal| journal.memo.clone()).unwrap_or(labels.memo);
         let has_grace = journal
             .and_then(|journal| journal.ending)
             .is_some_and(|ending| ending.until.is_none_or(|until| until > boot_millis()));
@@ -74,7 +75,7 @@ impl Shared {
             function: labels.function,
             version: labels.version,
             devices: labels.devices,
-            memo: labels.memo,
+            memo,
             state: found,
             has_grace,
         };

@@ -51,6 +51,9 @@ pub(super) struct Journal {
     pub(super) address: Option<SocketAddr>,
     /// Its memory limit in bytes.
     pub(super) memory: Option<u64>,
+    /// What the control room wants to be told again, where that is not the label's any more.
+    #[serde(default)]
+    pub(super) memo: Option<String>,
     /// What hooks are called with.
     pub(super) headers: Vec<(String, String)>,
 }

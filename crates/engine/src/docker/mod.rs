@@ -34,12 +34,14 @@ use kip_host::disk::Pressure;
 use kip_spec::InstanceId;
 use kip_spec::container::Container;
 use kip_spec::function::Hook;
+use kip_spec::sleep::InstanceCall;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::adoption::Adoption;
 use crate::body::{
-    Body, BodyEvent, Error, Health, LocalBody, Measure, Order, ReadyInstance, StartError, StopOrder, Termination,
+    Body, BodyEvent, CallAnswer, Error, Health, LocalBody, Measure, Order, ReadyInstance, StartError, StopOrder,
+    Termination,
 };
 use crate::containers::{ContainerEngine, EngineError, EngineInfo, ImageInfo, PullProgress};
 use crate::contract;
@@ -253,6 +255,17 @@ impl Body for DockerBody {
         let of = |known: &Arc<Instance>| known.function == function && instance.is_none_or(|id| id == known.id);
         let instances: Vec<Arc<Instance>> = self.shared.roster.all().into_iter().filter(of).collect();
         futures_util::future::join_all(instances.iter().map(|instance| self.shared.settle(instance))).await;
+    }
+
+    async fn call(&self, instance: InstanceId, what: &'static str, call: &InstanceCall) -> Result<CallAnswer, Error> {
+        let known = self.shared.roster.known(instance)?;
+        let address = *known.address.lock();
+        contract::call(instance, (address, &known.headers), what, call).await
+    }
+
+    async fn remember(&self, instance: InstanceId, memo: &str) -> Result<(), Error> {
+        self.shared.roster.known(instance)?.note(|journal| journal.memo = Some(memo.to_owned()));
+        Ok(())
     }
 
     async fn pause(&self, instance: InstanceId) -> Result<(), Error> {

@@ -30,14 +30,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kip_spec::InstanceId;
 use kip_spec::function::Hook;
+use kip_spec::sleep::InstanceCall;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::sync::watch::Receiver;
 
 use crate::adoption::Adoption;
 use crate::body::{
-    Body, BodyEvent, Error, Health, InstanceEnd, Liveness, LocalBody, Measure, Order, ReadyInstance, StartError,
-    StartProblem, StopOrder, Termination,
+    Body, BodyEvent, CallAnswer, Error, Health, InstanceEnd, Liveness, LocalBody, Measure, Order, ReadyInstance,
+    StartError, StartProblem, StopOrder, Termination,
 };
 use isolation::Isolation;
 use journal::{Journal, Stage};
@@ -280,6 +281,17 @@ impl Body for ProcessBody {
         process.call_hook("initialize", http::Method::POST, hook).await?;
         reached("initialize: answered");
         process.note(|journal| journal.stage = Stage::Initialized);
+        Ok(())
+    }
+
+    async fn call(&self, instance: InstanceId, what: &'static str, call: &InstanceCall) -> Result<CallAnswer, Error> {
+        let process = self.processes.known(instance)?;
+        let address = *process.address.lock();
+        contract::call(instance, (address, &process.headers), what, call).await
+    }
+
+    async fn remember(&self, instance: InstanceId, memo: &str) -> Result<(), Error> {
+        self.processes.known(instance)?.note(|journal| memo.clone_into(&mut journal.memo));
         Ok(())
     }
 

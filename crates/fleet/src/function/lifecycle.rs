@@ -30,7 +30,8 @@ impl FunctionCore {
             return;
         }
         instance.operation = None;
-        let state = instance.state;
+        let (state, version) = (instance.state, instance.version);
+        let slept_deep = instance.slept_on > Some(Rung::Paused);
         match (state, seen) {
             (State::Starting, OperationOutcome::Started) if self.has_initialize(id) => {
                 let limit = self.limits(id).initialize;
@@ -61,13 +62,31 @@ impl FunctionCore {
                 }
             }
             (State::Parking, OperationOutcome::ParkFailed) => {
+                self.note_rung(version, false, effects);
                 self.stays(now, id, State::Paused, Reason::ParkFailed, effects)
             }
             (State::Spilling, OperationOutcome::SpillFailed) => {
+                self.note_rung(version, false, effects);
                 self.stays(now, id, State::Parked, Reason::ParkFailed, effects)
             }
-            (State::Waking, OperationOutcome::Resumed) => self.hot(now, id, StartKind::Woken, Reason::Done, effects),
-            (State::Waking, OperationOutcome::ResumeFailed) => self.kill(now, id, Reason::WakeFailed, false, effects),
+            (State::Parking | State::Spilling, OperationOutcome::ParkUnknown) => {
+                self.note_rung(version, false, effects);
+                self.kill(now, id, Reason::ParkUnknown, false, effects);
+            }
+            (State::Waking, OperationOutcome::Resumed) => {
+                if slept_deep {
+                    self.note_rung(version, true, effects);
+                }
+                self.hot(now, id, StartKind::Woken, Reason::Done, effects);
+            }
+            (State::Waking, OperationOutcome::ResumeFailed | OperationOutcome::CanaryFailed) => {
+                if slept_deep {
+                    self.note_rung(version, false, effects);
+                }
+                let canary = seen == OperationOutcome::CanaryFailed;
+                let why = if canary { Reason::CanaryFailed } else { Reason::WakeFailed };
+                self.kill(now, id, why, false, effects);
+            }
             (State::Stopping, OperationOutcome::Stopped) => {
                 self.gone(now, id, EndReason::Stopped, Reason::Done, effects)
             }
@@ -216,7 +235,13 @@ impl FunctionCore {
                 self.stop(now, id, why, effects);
             }
             // Whether it sleeps is not known, so it cannot be trusted with a request.
-            _ => self.kill(now, id, Reason::Deadline, false, effects),
+            state => {
+                let (version, deep) = (instance.version, instance.slept_on > Some(Rung::Paused));
+                if matches!(state, State::Parking | State::Spilling) || state == State::Waking && deep {
+                    self.note_rung(version, false, effects);
+                }
+                self.kill(now, id, Reason::Deadline, false, effects);
+            }
         }
     }
 

@@ -16,6 +16,7 @@ mod reconcile;
 mod recreate;
 mod revision;
 mod rotate;
+mod rungs;
 mod spare;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -322,6 +323,7 @@ impl FunctionCore {
                 instance.watch,
                 self.too_old_at(instance),
                 self.offered_at(now, instance),
+                self.sinks_at(instance),
             ]
         });
         let revisions = self.revisions.values().flat_map(|revision| {

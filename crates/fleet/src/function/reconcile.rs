@@ -58,6 +58,7 @@ impl FunctionCore {
             }
             self.fewer(now, version, desired, effects);
             self.more(now, version, desired, effects);
+            self.sink(now, version, effects);
             self.continue_rotation(now, version, desired, effects);
             self.refuse_the_hopeless(now, version, effects);
             self.settle_kinds(now, version);

@@ -66,6 +66,9 @@ pub struct Revision {
     /// mean, the latest counting most. Nothing where none came.
     #[serde(default)]
     pub gap: Option<u64>,
+    /// Freezes and wakes below paused that failed in a row.
+    #[serde(default)]
+    pub rung_failures: u8,
     /// One instance starts though no request waits: why, and until when it may wait for room, boot time.
     #[serde(default)]
     pub returns: Option<(Reason, u64)>,
@@ -93,6 +96,7 @@ impl Revision {
             longest: 0,
             rotation: None,
             gap: None,
+            rung_failures: 0,
             returns: None,
         }
     }
@@ -131,15 +135,46 @@ impl Revision {
     /// What it takes to have an instance back after it gave its room up, milliseconds.
     pub fn restore(&self) -> u64 {
         let need = &self.policy.need;
-        let rungs = self.policy.rungs;
         match (need.memory > 0, need.gpu) {
             (false, Gpu::None) if need.cpu > 0 && self.policy.idle.pause.is_some() => self.costs.wake(Rung::Paused),
-            (true, _) if rungs.spill => self.costs.wake(Rung::Spilled),
-            (false, _) if rungs.park => self.costs.wake(Rung::Parked),
+            (true, _) if self.offers(Rung::Spilled) => self.costs.wake(Rung::Spilled),
+            (false, _) if self.offers(Rung::Parked) => self.costs.wake(Rung::Parked),
             _ => self.costs.start,
         }
     }
+
+    /// Whether its instances may go down to a rung: the host offers it, it has not failed too often, and they can be back in
+    /// time.
+    pub fn offers(&self, rung: Rung) -> bool {
+        let rungs = self.policy.rungs;
+        let there = match rung {
+            Rung::Paused => self.policy.idle.pause.is_some(),
+            Rung::Parked => rungs.park,
+            Rung::Spilled => rungs.spill,
+        };
+        let proven = rung == Rung::Paused || self.rung_failures < RUNG_FAILURES;
+        there && proven && self.in_time(self.costs.wake(rung))
+    }
+
+    /// Whether its instances may end to make room: a start is fast enough, and they are not pinned.
+    pub fn may_end(&self) -> bool {
+        !self.policy.pinned && self.in_time(self.costs.start)
+    }
+
+    fn in_time(&self, takes: u64) -> bool {
+        self.policy.wake.is_none_or(|limit| takes <= limit)
+    }
+
+    /// A freeze or a wake below paused ended so. True if it was the failure that disables these rungs.
+    pub fn note_rung(&mut self, well: bool) -> bool {
+        let before = self.rung_failures;
+        self.rung_failures = if well && before < RUNG_FAILURES { 0 } else { before.saturating_add(u8::from(!well)) };
+        !well && self.rung_failures == RUNG_FAILURES
+    }
 }
+
+/// Freezes and wakes below paused that fail in a row disable these rungs for a version.
+pub(crate) const RUNG_FAILURES: u8 = 3;
 
 /// What starting and waking takes, milliseconds: the mean of what was seen, the latest counting most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -170,6 +170,7 @@ impl FunctionCore {
             state if state.class() == Class::Leaving => return,
             state => state.rung().is_some() && may_be_left(instance),
         };
+        let may = may && !self.holds_on(instance);
         if !may || instance.goal.is_some_and(|(goal, _)| goal != Goal::Sleep(Rung::Paused)) {
             effects.push(Effect::Tell(ToPlacer::Declined { instance: id }));
             return;
@@ -189,8 +190,8 @@ impl FunctionCore {
         let sleeps = policy.idle.pause.is_some() || instance.state.class() == Class::Asleep;
         let rung = match () {
             () if lack.quota || revision.role == super::Role::Retiring || !sleeps => None,
-            () if lack.memory => policy.rungs.spill.then_some(Rung::Spilled),
-            () if lack.gpu && policy.need.gpu != Gpu::None => policy.rungs.park.then_some(Rung::Parked),
+            () if lack.memory => revision.offers(Rung::Spilled).then_some(Rung::Spilled),
+            () if lack.gpu && policy.need.gpu != Gpu::None => revision.offers(Rung::Parked).then_some(Rung::Parked),
             () if lack.cpu => Some(Rung::Paused),
             () => None,
         };

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use kip_spec::function::{Concurrency, Dispatch, Idle};
+use kip_spec::function::{Concurrency, Dispatch, Idle, defaults};
 use kip_spec::scaling::Scaling;
 use kip_spec::{InstanceId, Millis, VersionId};
 
@@ -31,11 +31,13 @@ pub(crate) fn policy() -> Policy {
         queue_depth: 10,
         queue_timeout: 1_000,
         scaling: Scaling::Fixed,
-        idle: Idle { pause: Some(Millis(100)), stop: Some(Millis(10_000)) },
+        idle: Idle { pause: Some(Millis(100)), stop: Some(Millis(10_000)), ..defaults::IDLE },
         dispatch: Dispatch::Packed,
         need: RoomNeed::default(),
         initialize: false,
         rungs: Rungs::default(),
+        pinned: false,
+        wake: None,
         grace: Some(0),
         stall: None,
         max_age: None,
@@ -70,6 +72,7 @@ struct World {
     failed: Vec<(VersionId, StartFailure)>,
     asked: Vec<InstanceId>,
     loops: Vec<u32>,
+    disabled: Vec<VersionId>,
     offers: Vec<Ticket>,
     decisions: u32,
     usage: Vec<Usage>,
@@ -97,6 +100,7 @@ impl World {
             failed: Vec::new(),
             asked: Vec::new(),
             loops: Vec::new(),
+            disabled: Vec::new(),
             offers: Vec::new(),
             decisions: 0,
             usage: Vec::new(),
@@ -186,6 +190,7 @@ impl World {
             Effect::VersionFailed { version, failure } => self.failed.push((version, failure)),
             Effect::AskProgress { instance } => self.asked.push(instance),
             Effect::CrashLoop { failures, .. } => self.loops.push(failures),
+            Effect::RungsDisabled { version } => self.disabled.push(version),
             Effect::Scaled { .. } | Effect::Provisioned { .. } => self.decisions += 1,
             Effect::Ended(usage) => {
                 assert_eq!(usage.times.iter().flatten().sum::<u64>(), usage.until - usage.since, "{usage:?}");
@@ -420,7 +425,13 @@ fn a_full_queue_and_an_overdue_request_are_refused() {
     let mut world = World::calm();
     world.deploy(
         1,
-        Policy { max: 1, queue_depth: 2, queue_timeout: 300, idle: Idle { pause: None, stop: None }, ..policy() },
+        Policy {
+            max: 1,
+            queue_depth: 2,
+            queue_timeout: 300,
+            idle: Idle { pause: None, stop: None, ..defaults::IDLE },
+            ..policy()
+        },
     );
     let first = world.arrive();
     world.advance(100);
@@ -530,7 +541,7 @@ fn a_new_version_takes_over_when_it_is_ready_and_the_old_one_drains() {
 #[test]
 fn a_new_version_that_fails_leaves_the_old_one_in_place() {
     let mut world = World::calm();
-    world.deploy(1, Policy { idle: Idle { pause: None, stop: None }, ..policy() });
+    world.deploy(1, Policy { idle: Idle { pause: None, stop: None, ..defaults::IDLE }, ..policy() });
     let first = world.arrive();
     world.advance(90);
     world.leave(first);
@@ -596,7 +607,16 @@ fn packed_fills_the_oldest_and_balanced_spreads() {
     for (dispatch, expected) in [(Dispatch::Packed, [3, 0]), (Dispatch::Balanced, [2, 1])] {
         let mut world = World::calm();
         let concurrency = Concurrency { hard: 4, soft: 3 };
-        world.deploy(1, Policy { min: 2, dispatch, concurrency, idle: Idle { pause: None, stop: None }, ..policy() });
+        world.deploy(
+            1,
+            Policy {
+                min: 2,
+                dispatch,
+                concurrency,
+                idle: Idle { pause: None, stop: None, ..defaults::IDLE },
+                ..policy()
+            },
+        );
         world.advance(100);
         for _ in 0..3 {
             world.arrive();

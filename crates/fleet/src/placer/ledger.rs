@@ -210,8 +210,11 @@ impl Placer {
             cpu: waiter.need.cpu.saturating_sub(kept.cpu),
             memory: waiter.need.memory.saturating_sub(kept.memory),
             gpu: match holding {
-                _ if kept.gpu != Gpu::None => Gpu::None,
-                Some(holding) => holding.charged(waiter.need.gpu),
+                Some(holding) => match (kept.gpu, holding.charged(waiter.need.gpu)) {
+                    (Gpu::None, need) => need,
+                    (Gpu::Slice(kept), Gpu::Slice(need)) if kept < need => Gpu::Slice(need - kept),
+                    _ => Gpu::None,
+                },
                 None => waiter.need.gpu,
             },
             kind: waiter.need.kind,

@@ -68,7 +68,12 @@ impl Holding {
     fn room(&self) -> RoomNeed {
         let kept = self.rung.map_or(self.need, |rung| self.need.kept_on(rung));
         let memory = if self.rung == Some(Rung::Spilled) { 0 } else { kept.memory.max(self.observed) };
-        RoomNeed { memory, gpu: self.charged(kept.gpu), ..kept }
+        let gpu = match (kept.gpu, self.need.gpu) {
+            // What its program kept of its part when it gave the rest back: the context of the driver, for one.
+            (Gpu::None, Gpu::Slice(_)) if self.observed_gpu > 0 => Gpu::Slice(self.observed_gpu),
+            (kept, _) => self.charged(kept),
+        };
+        RoomNeed { memory, gpu, ..kept }
     }
 
     /// Of a part of a device it is charged what it uses; whole devices are its own anyway.

@@ -10,7 +10,8 @@ use kip_spec::function::{
     StopTarget, Timeouts, Watchdog,
 };
 use kip_spec::scaling::Scaling;
-use kip_spec::{Bytes, MilliCpu, Millis};
+use kip_spec::sleep::{CallMethod, Canary, CanaryValue, InstanceCall, RungUse, Scalar, SleepCalls};
+use kip_spec::{Bytes, Finite, MilliCpu, Millis};
 use proptest::prelude::*;
 
 use super::read_in;
@@ -125,6 +126,42 @@ fn stop() -> impl Strategy<Value = Stop> {
     (prop::option::of(signal), prop::option::of(to)).prop_map(|(signal, to)| Stop { signal, to })
 }
 
+fn call() -> impl Strategy<Value = InstanceCall> {
+    let method = prop::sample::select(&[CallMethod::Get, CallMethod::Post, CallMethod::Put, CallMethod::Delete][..]);
+    let body = prop::option::of(word());
+    (method, path(), body, millis(1)).prop_map(|(method, path, body, timeout)| InstanceCall {
+        method,
+        path,
+        body,
+        timeout,
+    })
+}
+
+fn sleep() -> impl Strategy<Value = Option<SleepCalls>> {
+    let calls = || prop::collection::vec(call(), 1..3);
+    prop::option::of((calls(), calls()).prop_map(|(down, up)| SleepCalls { down, up }))
+}
+
+fn rung() -> impl Strategy<Value = RungUse> {
+    prop_oneof![Just(RungUse::Never), Just(RungUse::WhenNeeded), millis(0).prop_map(RungUse::After)]
+}
+
+fn canary() -> impl Strategy<Value = Canary> {
+    let scalar = prop_oneof![
+        Just(Scalar::Null),
+        any::<bool>().prop_map(Scalar::Flag),
+        (-1e9..1e9).prop_map(|number| Scalar::Number(Finite::constant(number))),
+        word().prop_map(Scalar::Text),
+    ];
+    let values = prop::collection::btree_map("(/[a-z0-9~ #]{0,5}){0,2}", scalar, 0..3);
+    (call(), 100u16..600, values, 0.0..1.0f64).prop_map(|(call, status, values, tolerance)| Canary {
+        call,
+        status,
+        values: values.into_iter().map(|(pointer, expected)| CanaryValue { pointer, expected }).collect(),
+        tolerance: Finite::constant(tolerance),
+    })
+}
+
 prop_compose! {
     fn spec()(
         name in "[A-Za-z][A-Za-z0-9_-]{0,20}",
@@ -145,6 +182,7 @@ prop_compose! {
         exempt in prop::collection::btree_set(path(), 0..3),
         (cors, streams) in (cors(), any::<bool>()),
         (recreate, idle_cpu, port) in (any::<bool>(), any::<bool>(), any::<bool>()),
+        (sleep, park, spill, wake, canary) in (sleep(), rung(), rung(), prop::option::of(millis(1)), prop::option::of(canary())),
     ) -> FunctionSpec {
         let [startup, queue, first_byte, idle, total, grace] = times;
         FunctionSpec {
@@ -163,11 +201,11 @@ prop_compose! {
             },
             ready: ready.map_or(ReadyProbe::Tcp, |path| ReadyProbe::Http { path }),
             live: live.map(|path| LiveProbe { path }),
-            lifecycle: Lifecycle { initialize, pre_stop, stop },
+            lifecycle: Lifecycle { initialize, pre_stop, stop, sleep },
             timeouts: Timeouts { startup, queue, first_byte, idle, total, grace: Some(grace) },
             queue_depth: depth,
             scaling: Scaling::Fixed,
-            idle: Idle { pause, stop: gone },
+            idle: Idle { pause, stop: gone, park, spill },
             watchdog: Watchdog { stall },
             rotation: Rotation { max_age, max_memory: max_memory.map(Bytes) },
             dispatch: if balanced { Dispatch::Balanced } else { Dispatch::Packed },
@@ -182,7 +220,10 @@ prop_compose! {
             deploy: Deploy { strategy: if recreate { function::Strategy::Recreate } else { function::Strategy::Rolling } },
             ports: if port { vec!["metrics".to_owned(), "g-rpc".to_owned()] } else { Vec::new() },
             idle_cpu,
-        owns_directory: false,
+            owns_directory: false,
+            wake,
+            pinned: recreate,
+            canary: canary.map(Box::new),
             runtime: port.then_some(function::ModelRuntime::OnnxRuntime),
             job: None,
         }

@@ -50,7 +50,7 @@ fn every_key_arrives() {
     assert_eq!(spec.lifecycle.stop, Stop { signal: Some(StopSignal::Int), to: Some(StopTarget::Group) });
     assert_eq!(spec.timeouts.first_byte, Millis::from_secs(3));
     assert_eq!(spec.timeouts.grace, Some(Millis(0)));
-    assert_eq!(spec.idle, Idle { pause: None, stop: Some(Millis(86_400_000)) });
+    assert_eq!(spec.idle, Idle { pause: None, stop: Some(Millis(86_400_000)), ..defaults::IDLE });
     assert_eq!((spec.queue_depth, spec.dispatch), (7, Dispatch::Balanced));
     assert_eq!(
         (spec.http.auth, spec.http.methods.as_slice()),
@@ -109,7 +109,7 @@ fn defaults_are_merged_key_by_key_and_the_function_wins() {
     );
     let [a, b] = functions.as_slice() else { panic!("two functions") };
     assert_eq!(a.env.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(), ["A=d", "B=f", "C=f"]);
-    assert_eq!(a.idle, Idle { pause: Some(Millis::from_secs(5)), stop: None });
+    assert_eq!(a.idle, Idle { pause: Some(Millis::from_secs(5)), stop: None, ..defaults::IDLE });
     assert_eq!(a.instances, Instances { min: 0, max: 7, concurrency: Concurrency { hard: 9, soft: 2 } });
     assert_eq!(b.instances.concurrency, Concurrency { hard: 3, soft: 3 });
     assert_eq!(b.lifecycle.initialize.as_ref().unwrap().path, "/f");
