@@ -49,9 +49,9 @@ impl Shared {
                 found.state = Err(format!("its device {device} is not declared any more"));
             }
             let place = place.unwrap_or(pool);
-            let memo = Memo::read(&found.memo);
+            let mut memo = Memo::read(&found.memo);
             if let Ok(alive) = &mut found.state
-                && let Err(reason) = self.calm(pool, found.instance, memo, alive).await
+                && let Err(reason) = self.calm(pool, found.instance, &mut memo, alive).await
             {
                 found.state = Err(reason);
             }
@@ -64,10 +64,10 @@ impl Shared {
                 (Some(cell), Some(version), Ok(alive)) => {
                     adopted += 1;
                     self.adopted.write().insert(found.instance, cell.clone());
-                    let found_as = seen(alive, memo, place);
+                    let found_as = seen(alive, &memo, place);
                     self.hold(&cell, &version, found.instance, found_as);
                     let link = Link::new(found.instance, version, alive.endpoint.clone(), alive.life.clone());
-                    link.memory_is(memo.memory);
+                    link.memory_is(memo.memory, memo.tree);
                     links.push((cell, link, found_as));
                 }
                 (..) => {
@@ -105,7 +105,7 @@ impl Shared {
             return Ok(held);
         }
         let stored = self.changes.read().revision(version).await?.filter(|stored| stored.spec.name == *cell.name());
-        let version = stored.map(|stored| Arc::new(Version::stored(stored)));
+        let version = stored.map(|stored| Arc::new(Version::stored(stored, self.options.offer())));
         if let Some(version) = &version {
             cell.number_version(version);
         }
@@ -183,10 +183,23 @@ impl Shared {
         &self,
         pool: Place,
         instance: InstanceId,
-        memo: Memo,
+        memo: &mut Memo,
         alive: &mut AliveInstance,
     ) -> Result<(), String> {
-        if memo.memory == MemoryState::Held || alive.asleep {
+        if memo.memory == MemoryState::Held {
+            return Ok(());
+        }
+        if let Some(tree) = memo.tree.take() {
+            let Some(driver) = &self.options.driver else {
+                return Err("the driver was freezing it, and its device is not qualified any more".to_owned());
+            };
+            memo.tree = driver.recover(&tree).await?.map(Box::new);
+            // One that the driver froze whole is parked, whatever its server had still to do.
+            if memo.tree.is_some() && memo.memory == MemoryState::Unknown {
+                memo.memory = MemoryState::Parked;
+            }
+        }
+        if alive.asleep {
             return Ok(());
         }
         let paused = self.bodies.at(pool).pause(instance).await;
@@ -196,7 +209,7 @@ impl Shared {
     }
 }
 
-fn seen(alive: &AliveInstance, memo: Memo, place: Place) -> kip_fleet::FoundState {
+fn seen(alive: &AliveInstance, memo: &Memo, place: Place) -> kip_fleet::FoundState {
     let asleep = alive.asleep.then_some(memo.memory.rung());
     let provisioned = memo.kind == Kind::Provisioned;
     kip_fleet::FoundState { asleep, busy: alive.busy, born: alive.born, provisioned, place }

@@ -29,7 +29,7 @@ impl Control {
             return None;
         }
         let options = &self.shared.options;
-        let version = Version::new(VersionId(0), spec.clone());
+        let version = Version::new(VersionId(0), spec.clone(), options.offer());
         let nobody = InstanceId { boot: 0, core: 0, sequence: 0 };
         let mut order = version.order(nobody, &options.kip, &options.results, None);
         if spec.job.is_some() {

@@ -115,7 +115,7 @@ impl Control {
             options,
         });
         for stored in shared.changes.read().current_revisions().await? {
-            shared.add_cell(Arc::new(Version::stored(stored)));
+            shared.add_cell(Arc::new(Version::stored(stored, shared.options.offer())));
         }
         // What is provisioned for a version or an alias needs them.
         shared.remember_qualifiers().await?;
@@ -232,7 +232,7 @@ impl Control {
 
     /// Makes a revision known that does not serve.
     fn hold(&self, stored: StoredRevision) -> Result<DeployResult, Error> {
-        let version = Arc::new(Version::stored(stored));
+        let version = Arc::new(Version::stored(stored, self.shared.options.offer()));
         let function = version.spec.name.clone();
         let made = DeployResult { function, version: version.id, label: version.label() };
         self.require(made.function.as_str())?.call_by_itself(version);

@@ -18,6 +18,7 @@ use kip_store::{DecisionRecord, Proposal, Record};
 use crate::cell::Cell;
 use crate::devices;
 use crate::link::Link;
+use crate::rungs::Descent;
 use crate::shared::Shared;
 use kip_records::decision::{Decision, Outcome};
 
@@ -157,6 +158,8 @@ impl Shared {
             Operate::Start { place } => self.bodies.at(place),
             _ => self.bodies.at(cell.place_of(instance)),
         };
+        let place = cell.place_of(instance);
+        let descent = |body| Descent { shared: self, cell, instance, spec, body, place };
         let result = match what {
             Operate::Start { place } => {
                 let devices = devices::of_place(&self.options.inventory, place);
@@ -226,9 +229,9 @@ impl Shared {
                         .or_else(|error| failed(&error, OperationOutcome::PauseFailed))
                 }
             },
-            Operate::Park => Ok(self.park(cell, instance, spec, &**body).await),
-            Operate::Spill => Ok(self.spill(cell, instance, &**body).await),
-            Operate::Resume { .. } => Ok(self.wake(cell, instance, spec, &**body).await),
+            Operate::Park => Ok(descent(&**body).park().await),
+            Operate::Spill => Ok(descent(&**body).spill().await),
+            Operate::Resume { .. } => Ok(descent(&**body).wake().await),
             Operate::Stop { grace } => {
                 end_epoch(cell, instance);
                 let Lifecycle { pre_stop, stop, .. } = spec.lifecycle.clone();
@@ -243,6 +246,7 @@ impl Shared {
                     self.autopsy(cell, instance).await;
                 }
                 end_epoch(cell, instance);
+                descent(&**body).retire().await;
                 body.kill(instance).await.map(|()| OperationOutcome::Stopped)
             }
         };

@@ -1,14 +1,16 @@
 //! What the data plane needs of an instance, and how it learns that its connections must go.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::HeaderValue;
 use kip_engine::Liveness;
 use kip_fleet::Reason;
+use kip_freezer::journal::Entry;
 use kip_host::endpoint::Endpoint;
 use kip_spec::{InstanceId, Millis};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::Version;
@@ -57,8 +59,8 @@ pub struct Link {
     end: OnceLock<Reason>,
     /// It asked not to be paused before this boot time.
     awake_until: AtomicU64,
-    /// Where its memory is, while it sleeps: a [`MemoryState`].
-    memory: AtomicU8,
+    /// Where its memory is, and the processes that the driver froze or restored.
+    memory: Mutex<(MemoryState, Option<Box<Entry>>)>,
 }
 
 impl Link {
@@ -84,7 +86,7 @@ impl Link {
             peak_memory: AtomicU64::new(0),
             end: OnceLock::new(),
             awake_until: AtomicU64::new(0),
-            memory: AtomicU8::new(MemoryState::Held as u8),
+            memory: Mutex::default(),
         }
     }
 
@@ -130,13 +132,13 @@ impl Link {
         self.awake_until.load(Ordering::Relaxed)
     }
 
-    /// Where its memory is.
-    pub(crate) fn memory(&self) -> MemoryState {
-        MemoryState::numbered(self.memory.load(Ordering::Relaxed))
+    /// Where its memory is, and the processes that the driver froze or restored.
+    pub(crate) fn memory(&self) -> (MemoryState, Option<Box<Entry>>) {
+        self.memory.lock().clone()
     }
 
-    pub(crate) fn memory_is(&self, memory: MemoryState) {
-        self.memory.store(memory as u8, Ordering::Relaxed);
+    pub(crate) fn memory_is(&self, memory: MemoryState, tree: Option<Box<Entry>>) {
+        *self.memory.lock() = (memory, tree);
     }
 
     /// It is being ended.
@@ -255,7 +257,7 @@ mod tests {
     #[test]
     fn silence_is_the_callers_while_it_is_its_turn() {
         let spec = crate::rounds::tests_spec();
-        let version = Arc::new(Version::new(VersionId(1), spec));
+        let version = Arc::new(Version::new(VersionId(1), spec, Default::default()));
         let id = InstanceId { boot: 1, core: 1, sequence: 1 };
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
         let link = Arc::new(Link::new(id, version, address.into(), watch::channel(Liveness::Alive).1));

@@ -3,33 +3,23 @@
 use std::fmt;
 
 use kip_fleet::{Kind, Rung};
+use kip_freezer::journal::Entry;
 
 /// Where the memory of an idle instance is, as far as this server knows. It is written down before each step that changes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(u8)]
 pub(crate) enum MemoryState {
     /// With the instance.
     #[default]
-    Held = 0,
+    Held,
     /// A step is under way, or broke off: the program must take its memory again before it serves.
-    Unknown = 1,
+    Unknown,
     /// Its device memory is given back.
-    Parked = 2,
+    Parked,
     /// Its host memory as well.
-    Spilled = 3,
+    Spilled,
 }
 
 impl MemoryState {
-    /// From its number.
-    pub(crate) const fn numbered(number: u8) -> Self {
-        match number {
-            0 => Self::Held,
-            2 => Self::Parked,
-            3 => Self::Spilled,
-            _ => Self::Unknown,
-        }
-    }
-
     /// The rung of an instance that sleeps so. One whose state is not known holds everything, as far as others are concerned.
     pub(crate) const fn rung(self) -> Rung {
         match self {
@@ -50,45 +40,67 @@ impl MemoryState {
 }
 
 /// A line in the journal of a body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Memo {
     pub(crate) kind: Kind,
     pub(crate) memory: MemoryState,
+    /// The processes that the driver freezes, and how far it has come with them.
+    pub(crate) tree: Option<Box<Entry>>,
 }
 
 impl Memo {
     /// Reads what an earlier server wrote. What cannot be read is what costs least to be wrong about.
     pub(crate) fn read(text: &str) -> Self {
-        let mut words = text.split(' ');
+        let mut words = text.splitn(3, ' ');
         let kind = if words.next() == Some(Kind::Provisioned.name()) { Kind::Provisioned } else { Kind::OnDemand };
         let all = [MemoryState::Held, MemoryState::Parked, MemoryState::Spilled];
         let memory = words.next().map_or(MemoryState::Held, |word| {
             all.into_iter().find(|memory| memory.name() == word).unwrap_or(MemoryState::Unknown)
         });
-        Self { kind, memory }
+        let tree = words.next().and_then(|text| serde_json::from_str(text).ok());
+        Self { kind, memory, tree }
     }
 }
 
 impl fmt::Display for Memo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind.name(), self.memory.name())
+        write!(f, "{} {}", self.kind.name(), self.memory.name())?;
+        match &self.tree {
+            Some(tree) => write!(f, " {}", serde_json::to_string(tree).map_err(|_| fmt::Error)?),
+            None => Ok(()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use kip_freezer::journal::{Member, Step};
+    use kip_spec::InstanceId;
+
     use super::*;
 
     #[test]
     fn a_memo_is_read_back_and_old_ones_hold_their_memory() {
         for memory in [MemoryState::Held, MemoryState::Unknown, MemoryState::Parked, MemoryState::Spilled] {
             for kind in [Kind::Provisioned, Kind::OnDemand] {
-                let memo = Memo { kind, memory };
+                let memo = Memo { kind, memory, tree: None };
                 assert_eq!(Memo::read(&memo.to_string()), memo);
-                assert_eq!(MemoryState::numbered(memory as u8), memory);
             }
         }
-        assert_eq!(Memo::read("provisioned"), Memo { kind: Kind::Provisioned, memory: MemoryState::Held });
+        let entry = Entry {
+            instance: InstanceId { boot: 1, core: 2, sequence: 3 },
+            operation: 4,
+            step: Step::Parked,
+            members: vec![Member { pid: 5, started: 6 }],
+            devices: vec!["GPU-1 and a space".to_owned()],
+            bytes: 7,
+            was_restored: true,
+            boot_id: "boot".to_owned(),
+            until: 8,
+        };
+        let memo = Memo { kind: Kind::OnDemand, memory: MemoryState::Parked, tree: Some(Box::new(entry)) };
+        assert_eq!(Memo::read(&memo.to_string()), memo);
+        assert_eq!(Memo::read("provisioned"), Memo { kind: Kind::Provisioned, ..Memo::default() });
         assert_eq!(Memo::read(""), Memo::default());
         assert_eq!(Memo::read("on-demand frozen").memory, MemoryState::Unknown);
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use kip_fleet::Inventory;
+use kip_fleet::policy::RungOffer;
 use kip_host::tasks::Supervisor;
 use kip_records::TraceOptions;
 use kip_records::access_log::AccessLogOptions;
@@ -13,6 +14,7 @@ use kip_spec::named_secret::SecretSource;
 use kip_store::Retention;
 
 use crate::disk::DiskOptions;
+use crate::driver::DriverRung;
 
 /// What the control room is told when it opens.
 #[derive(Debug, Clone)]
@@ -29,6 +31,10 @@ pub struct Options {
     pub results: PathBuf,
     /// Instances on which work of an earlier server goes on that somebody holds, one for each piece of work.
     pub held: Vec<InstanceId>,
+    /// Freezing by the driver of the devices, where they are qualified.
+    pub driver: Option<DriverRung>,
+    /// Whether pages of other processes can be taken out on this host.
+    pub spill: bool,
     /// The disk that state is on.
     pub disk: DiskOptions,
     /// How many records stay, and for how long.
@@ -43,4 +49,11 @@ pub struct Options {
     pub secrets: Arc<dyn SecretSource>,
     /// Ends the server when a task that it cannot do without has ended.
     pub supervisor: Supervisor,
+}
+
+impl Options {
+    /// The rungs below paused that this host offers to all versions.
+    pub(crate) fn offer(&self) -> RungOffer {
+        RungOffer { driver: self.driver.is_some(), spill: self.spill }
+    }
 }

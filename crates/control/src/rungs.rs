@@ -1,13 +1,14 @@
-//! Rungs below paused, composed of what bodies can do: the requests by which a program gives its device memory back, and the
-//! pages of its processes. Each step is written into the body's journal first, so that the next server knows what it may trust.
+//! Rungs below paused, composed of what there is: the requests by which a program gives its device memory back, the driver of the
+//! devices, and the pages of the processes. Each step is written into the body's journal first, so that the next server knows what it
+//! may trust.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kip_engine::Body;
 use kip_fleet::router::Message;
-use kip_fleet::{OperationOutcome, ToPlacer};
+use kip_fleet::{OperationOutcome, Place, ToPlacer};
+use kip_freezer::journal::Entry;
 use kip_freezer::spill;
 use kip_host::failpoint::reached;
 use kip_spec::function::FunctionSpec;
@@ -15,95 +16,150 @@ use kip_spec::sleep::InstanceCall;
 use kip_spec::{Bytes, InstanceId};
 
 use crate::cell::Cell;
+use crate::driver::{EntryNotes, Frozen};
 use crate::memo::{Memo, MemoryState};
 use crate::shared::Shared;
 
 /// How long the driver may take to show that memory is free.
 const SHOWN_FREE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(50);
-/// A program that says that it gave its memory back, and holds more than this part of it, did not.
+/// A program that says that it gave its memory back, and holds more than this part of it in percent, did not.
 const MOST_HELD: u64 = 90;
 
-impl Shared {
-    /// Gives the device memory of a paused instance back: its program is asked to, with its CPU, and paused again.
-    pub(crate) async fn park(
-        &self,
-        cell: &Arc<Cell>,
-        instance: InstanceId,
-        spec: &FunctionSpec,
-        body: &dyn Body,
-    ) -> OperationOutcome {
-        let Some(sleep) = &spec.lifecycle.sleep else {
+/// An instance on its way down or up.
+pub(crate) struct Descent<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) cell: &'a Arc<Cell>,
+    pub(crate) instance: InstanceId,
+    pub(crate) spec: &'a FunctionSpec,
+    pub(crate) body: &'a dyn Body,
+    pub(crate) place: Place,
+}
+
+/// Why its device memory was not given back.
+enum Refused {
+    /// It has it still, or took it again.
+    Holds(String),
+    /// Nobody knows.
+    Lost(String),
+}
+
+impl Descent<'_> {
+    /// Gives the device memory of a paused instance back: for that it gets CPU, and is paused again.
+    pub(crate) async fn park(&self) -> OperationOutcome {
+        let (instance, body) = (self.instance, self.body);
+        let drives = self.shared.options.driver.is_some() && self.place.devices != 0;
+        if self.spec.lifecycle.sleep.is_none() && !drives {
             // It holds no device: there is nothing to give back on the way to the next rung.
-            self.note_memory(cell, instance, MemoryState::Parked, body).await;
+            self.note(MemoryState::Parked, None).await;
             return OperationOutcome::Parked;
-        };
+        }
         reached("park: begun");
-        self.note_memory(cell, instance, MemoryState::Unknown, body).await;
+        let earlier = self.tree();
+        self.note(MemoryState::Unknown, earlier.clone()).await;
         reached("park: noted");
-        let before = self.device_memory_of(instance).await;
         if let Err(error) = body.resume(instance).await {
             tracing::warn!(%instance, %error, "it cannot be parked");
             return OperationOutcome::ParkUnknown;
         }
         reached("park: thawed");
-        let mut gone = self.send(instance, "sleep.down", &sleep.down, body).await;
-        reached("park: down");
-        let mut held = None;
-        if gone.is_ok() {
-            held = self.held_after(instance, before).await;
-            if let (Some(before), Some(held)) = (before, held)
-                && held.saturating_mul(100) > before.saturating_mul(MOST_HELD)
-            {
-                gone = Err(format!("it still holds {} of {} of device memory", Bytes(held), Bytes(before)));
+        match self.release(earlier).await {
+            Ok((tree, held)) => {
+                if let Err(error) = body.pause(instance).await {
+                    tracing::warn!(%instance, %error, "it gave its device memory back and cannot be paused");
+                    return OperationOutcome::ParkUnknown;
+                }
+                reached("park: paused");
+                self.note(MemoryState::Parked, tree).await;
+                reached("park: done");
+                // What the driver does not show is believed.
+                let gpu = Some(held.unwrap_or(0));
+                self.shared.post(Message::ToPlacer(ToPlacer::Observed { instance, memory: None, gpu }));
+                OperationOutcome::Parked
             }
-        }
-        let Err(why) = gone else {
-            if let Err(error) = body.pause(instance).await {
-                tracing::warn!(%instance, %error, "it gave its device memory back and cannot be paused");
-                return OperationOutcome::ParkUnknown;
-            }
-            reached("park: paused");
-            self.note_memory(cell, instance, MemoryState::Parked, body).await;
-            reached("park: done");
-            // What the driver does not show is believed.
-            let gpu = Some(held.unwrap_or(0));
-            self.post(Message::ToPlacer(ToPlacer::Observed { instance, memory: None, gpu }));
-            return OperationOutcome::Parked;
-        };
-        tracing::warn!(%instance, why, "it did not give its device memory back");
-        // It may have begun to. Only a program that has taken everything again can be trusted with requests.
-        let back = self.send(instance, "sleep.up", &sleep.up, body).await;
-        match (back, body.pause(instance).await) {
-            (Ok(()), Ok(())) => {
-                self.note_memory(cell, instance, MemoryState::Held, body).await;
+            Err(Refused::Holds(why)) => {
+                tracing::warn!(%instance, why, "it did not give its device memory back");
+                if let Err(error) = body.pause(instance).await {
+                    tracing::warn!(%instance, %error, "nor can it be paused");
+                    return OperationOutcome::ParkUnknown;
+                }
+                self.note(MemoryState::Held, self.tree()).await;
                 OperationOutcome::ParkFailed
             }
-            (back, _) => {
-                tracing::warn!(%instance, why = ?back.err(), "nor did it take it again");
+            Err(Refused::Lost(why)) => {
+                tracing::warn!(%instance, why, "it was lost while it gave its device memory back");
                 OperationOutcome::ParkUnknown
             }
         }
     }
 
+    /// The program's own requests first, then the driver for what is left. Also gives what it holds afterwards, if that is shown.
+    async fn release(&self, earlier: Option<Box<Entry>>) -> Result<(Option<Box<Entry>>, Option<u64>), Refused> {
+        let mut held = None;
+        if let Some(sleep) = &self.spec.lifecycle.sleep {
+            held = match self.ask_to_sleep(&sleep.down).await {
+                Ok(held) => held,
+                // It may have begun to. Only a program that has taken everything again can be trusted with requests.
+                Err(why) => {
+                    return Err(match self.send("sleep.up", &sleep.up).await {
+                        Ok(()) => Refused::Holds(why),
+                        Err(worse) => Refused::Lost(format!("{why}; then {worse}")),
+                    });
+                }
+            };
+        }
+        let Some(driver) = self.shared.options.driver.as_ref().filter(|_| self.place.devices != 0) else {
+            return Ok((None, held));
+        };
+        let processes = self.processes();
+        let was_restored = earlier.is_some_and(|entry| entry.was_restored);
+        match driver.freeze(self.instance, self.place, &processes, was_restored, &self.notes()).await {
+            Frozen::Parked { entry, held } => {
+                reached("park: frozen");
+                Ok((entry.map(Box::new), held))
+            }
+            // The program gave back what it could; the rest is charged on.
+            Frozen::Running(why) if self.spec.lifecycle.sleep.is_some() => {
+                tracing::info!(instance = %self.instance, why, "the driver does not take what is left");
+                Ok((None, held))
+            }
+            Frozen::Running(why) => Err(Refused::Holds(why)),
+            Frozen::Lost(why) => Err(Refused::Lost(why)),
+        }
+    }
+
+    async fn ask_to_sleep(&self, down: &[InstanceCall]) -> Result<Option<u64>, String> {
+        let before = self.device_memory().await;
+        self.send("sleep.down", down).await?;
+        reached("park: down");
+        let held = self.held_after(before).await;
+        if let (Some(before), Some(held)) = (before, held)
+            && holds_on(held, before)
+        {
+            return Err(format!("it still holds {} of {} of device memory", Bytes(held), Bytes(before)));
+        }
+        Ok(held)
+    }
+
     /// Gives the host memory of a parked instance back: its pages go to where they came from, or to the swap space.
-    pub(crate) async fn spill(&self, cell: &Arc<Cell>, instance: InstanceId, body: &dyn Body) -> OperationOutcome {
-        let Some(local) = body.local() else { return OperationOutcome::SpillFailed };
-        let members = local.members(&[instance]).remove(&instance).unwrap_or_default();
+    pub(crate) async fn spill(&self) -> OperationOutcome {
+        let instance = self.instance;
+        let processes = self.processes();
         reached("spill: begun");
-        let spilled = kip_host::tasks::blocking("spill pages", move || spill::pages_out(&members)).await;
+        let spilled = kip_host::tasks::blocking("spill pages", move || spill::pages_out(&processes)).await;
         match spilled {
             Some(Ok(spilled)) if spilled.is_worth_it() => {
-                self.note_memory(cell, instance, MemoryState::Spilled, body).await;
+                self.note(MemoryState::Spilled, self.tree()).await;
                 reached("spill: done");
-                tracing::info!(%instance, freed = %Bytes(spilled.freed()), left = %Bytes(spilled.after), "its pages are out");
+                let (freed, left) = (Bytes(spilled.freed()), Bytes(spilled.after));
+                tracing::info!(%instance, %freed, %left, "its pages are out");
                 let memory = Some(spilled.after);
-                self.post(Message::ToPlacer(ToPlacer::Observed { instance, memory, gpu: None }));
+                self.shared.post(Message::ToPlacer(ToPlacer::Observed { instance, memory, gpu: None }));
                 OperationOutcome::Spilled
             }
             Some(Ok(spilled)) => {
                 let (held, left) = (Bytes(spilled.before), Bytes(spilled.after));
-                tracing::warn!(%instance, %held, %left, "its pages stay: they have no file, and the host has no swap space for them");
+                tracing::warn!(%instance, %held, %left, "its pages stay: they have no file, and the host has no swap space");
                 OperationOutcome::SpillFailed
             }
             Some(Err(error)) => {
@@ -115,62 +171,70 @@ impl Shared {
     }
 
     /// Wakes an instance from the rung it rests on: its CPU, its device memory, and the proof that it answers as before.
-    pub(crate) async fn wake(
-        &self,
-        cell: &Arc<Cell>,
-        instance: InstanceId,
-        spec: &FunctionSpec,
-        body: &dyn Body,
-    ) -> OperationOutcome {
-        let memory = self.memory_state(cell, instance);
-        if memory == MemoryState::Held {
-            return match body.resume(instance).await {
-                Ok(()) => OperationOutcome::Resumed,
-                Err(error) => {
-                    tracing::warn!(%instance, %error, "it cannot be woken");
-                    OperationOutcome::ResumeFailed
-                }
-            };
+    pub(crate) async fn wake(&self) -> OperationOutcome {
+        let (instance, body) = (self.instance, self.body);
+        let state = self.shared.memory_of(self.cell, instance).0;
+        if state == MemoryState::Spilled {
+            // Read in one go what would else come back page by page.
+            let processes = self.processes();
+            kip_host::tasks::blocking("warm pages", move || spill::pages_in(&processes)).await;
         }
-        self.note_memory(cell, instance, MemoryState::Unknown, body).await;
-        reached("wake: noted");
-        if memory == MemoryState::Spilled
-            && let Some(local) = body.local()
-        {
-            // Read ahead in one go what would else come back page by page.
-            let members = local.members(&[instance]).remove(&instance).unwrap_or_default();
-            kip_host::tasks::blocking("warm pages", move || spill::pages_in(&members)).await;
+        let tree = self.tree();
+        if state != MemoryState::Held {
+            self.note(MemoryState::Unknown, tree.clone()).await;
+            reached("wake: noted");
         }
         if let Err(error) = body.resume(instance).await {
             tracing::warn!(%instance, %error, "it cannot be woken");
             return OperationOutcome::ResumeFailed;
         }
-        reached("wake: thawed");
-        let up = spec.lifecycle.sleep.as_ref().map_or(&[][..], |sleep| &sleep.up);
-        if let Err(why) = self.send(instance, "sleep.up", up, body).await {
-            tracing::warn!(%instance, why, "it did not take its device memory again");
-            return OperationOutcome::ResumeFailed;
+        if state == MemoryState::Held {
+            return OperationOutcome::Resumed;
         }
+        reached("wake: thawed");
+        let tree = match self.take_again(tree).await {
+            Ok(tree) => tree,
+            Err(why) => {
+                tracing::warn!(%instance, why, "it did not take its device memory again");
+                return OperationOutcome::ResumeFailed;
+            }
+        };
         reached("wake: up");
-        if let Err(why) = self.ask_canary(instance, spec, body).await {
-            self.note_canary(cell, instance, &why);
+        if let Err(why) = self.shared.ask_canary(instance, self.spec, body).await {
+            self.shared.note_canary(self.cell, instance, &why);
             return OperationOutcome::CanaryFailed;
         }
-        self.note_memory(cell, instance, MemoryState::Held, body).await;
+        self.note(MemoryState::Held, tree).await;
         reached("wake: done");
         OperationOutcome::Resumed
     }
 
+    async fn take_again(&self, tree: Option<Box<Entry>>) -> Result<Option<Box<Entry>>, String> {
+        let frozen = tree.as_ref().filter(|entry| entry.step == kip_freezer::journal::Step::Parked);
+        let tree = match (frozen, &self.shared.options.driver) {
+            (Some(entry), Some(driver)) => Some(Box::new(driver.wake(entry, &self.notes()).await?)),
+            (Some(_), None) => return Err("the driver froze it, and its device is not qualified any more".to_owned()),
+            (None, _) => tree,
+        };
+        reached("wake: restored");
+        let up = self.spec.lifecycle.sleep.as_ref().map_or(&[][..], |sleep| &sleep.up);
+        self.send("sleep.up", up).await?;
+        Ok(tree)
+    }
+
+    /// Before it is killed: what the driver has restored once must not hold memory then.
+    pub(crate) async fn retire(&self) {
+        let Some(driver) = &self.shared.options.driver else { return };
+        let Some(tree) = self.tree().filter(|entry| entry.was_restored) else { return };
+        if self.body.resume(self.instance).await.is_ok() {
+            driver.retire(&tree, &self.notes()).await;
+        }
+    }
+
     /// Sends requests in their order, until one is not answered with success.
-    async fn send(
-        &self,
-        instance: InstanceId,
-        what: &'static str,
-        calls: &[InstanceCall],
-        body: &dyn Body,
-    ) -> Result<(), String> {
+    async fn send(&self, what: &'static str, calls: &[InstanceCall]) -> Result<(), String> {
         for call in calls {
-            let answer = body.call(instance, what, call).await.map_err(|error| error.to_string())?;
+            let answer = self.body.call(self.instance, what, call).await.map_err(|error| error.to_string())?;
             if !(200..300).contains(&answer.status) {
                 return Err(format!("{} {} answered {}", call.method.name(), call.path, answer.status));
             }
@@ -179,43 +243,59 @@ impl Shared {
     }
 
     /// Bytes of device memory that it holds, as the driver says; none on a host without devices, or where it cannot tell.
-    async fn device_memory_of(&self, instance: InstanceId) -> Option<u64> {
-        let devices =
-            self.options.inventory.pools.iter().flat_map(|pool| &pool.hosts).any(|host| !host.devices.is_empty());
-        if !devices {
+    async fn device_memory(&self) -> Option<u64> {
+        if self.place.devices == 0 {
             return None;
         }
-        let mut held: HashMap<InstanceId, u64> = self.meter.device_memory(self, &[instance]).await;
-        held.remove(&instance)
+        self.shared.meter.device_memory(self.shared, &[self.instance]).await.remove(&self.instance)
     }
 
     /// The same after it was asked to give it back: the driver may show that a moment later.
-    async fn held_after(&self, instance: InstanceId, before: Option<u64>) -> Option<u64> {
+    async fn held_after(&self, before: Option<u64>) -> Option<u64> {
         let before = before?;
         let until = tokio::time::Instant::now() + SHOWN_FREE;
         loop {
-            let held = self.device_memory_of(instance).await;
-            let free = held.is_none_or(|held| held.saturating_mul(100) <= before.saturating_mul(MOST_HELD));
-            if free || tokio::time::Instant::now() >= until {
+            let held = self.device_memory().await;
+            if held.is_none_or(|held| !holds_on(held, before)) || tokio::time::Instant::now() >= until {
                 return held;
             }
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    fn memory_state(&self, cell: &Cell, instance: InstanceId) -> MemoryState {
-        cell.lock().links.get(&instance).map(|link| link.memory()).unwrap_or_default()
+    fn processes(&self) -> Vec<u32> {
+        let members = self.body.local().map(|local| local.members(&[self.instance]));
+        members.and_then(|mut members| members.remove(&self.instance)).unwrap_or_default()
+    }
+
+    fn tree(&self) -> Option<Box<Entry>> {
+        self.shared.memory_of(self.cell, self.instance).1
+    }
+
+    fn notes(&self) -> EntryNotes<'_> {
+        EntryNotes { body: self.body, memo: self.shared.memo(self.cell, self.instance) }
     }
 
     /// Writes down where its memory is, before anybody relies on it.
-    async fn note_memory(&self, cell: &Cell, instance: InstanceId, memory: MemoryState, body: &dyn Body) {
-        let link = cell.lock().links.get(&instance).cloned();
+    async fn note(&self, memory: MemoryState, tree: Option<Box<Entry>>) {
+        let link = self.cell.lock().links.get(&self.instance).cloned();
         if let Some(link) = link {
-            link.memory_is(memory);
+            link.memory_is(memory, tree.clone());
         }
-        let memo = Memo { memory, ..self.memo(cell, instance) };
-        if let Err(error) = body.remember(instance, &memo.to_string()).await {
-            tracing::warn!(%instance, %error, "a step of its memory is not written down");
+        let memo = Memo { memory, tree, ..self.shared.memo(self.cell, self.instance) };
+        if let Err(error) = self.body.remember(self.instance, &memo.to_string()).await {
+            tracing::warn!(instance = %self.instance, %error, "a step of its memory is not written down");
         }
     }
+}
+
+impl Shared {
+    fn memory_of(&self, cell: &Cell, instance: InstanceId) -> (MemoryState, Option<Box<Entry>>) {
+        let link = cell.lock().links.get(&instance).cloned();
+        link.map(|link| link.memory()).unwrap_or_default()
+    }
+}
+
+fn holds_on(held: u64, before: u64) -> bool {
+    held.saturating_mul(100) > before.saturating_mul(MOST_HELD)
 }

@@ -188,7 +188,7 @@ impl Shared {
     }
 
     pub(crate) fn deploy(self: &Arc<Self>, stored: StoredRevision) -> DeployResult {
-        let version = Arc::new(Version::stored(stored));
+        let version = Arc::new(Version::stored(stored, self.options.offer()));
         let deployed =
             DeployResult { function: version.spec.name.clone(), version: version.id, label: version.label() };
         let known = self.cells().by_name.get(&deployed.function).cloned();

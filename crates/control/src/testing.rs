@@ -39,6 +39,8 @@ pub async fn open(data: &Path, boot: u32, stores: Stores, host: bool) -> (Contro
         logs: data.join("logs"),
         results: data.join("jobs"),
         held: Vec::new(),
+        driver: None,
+        spill: false,
         disk: DiskOptions {
             directory: data.to_owned(),
             low: 0,

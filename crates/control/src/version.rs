@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use http::{HeaderName, HeaderValue};
 use kip_engine::{Devices, Order};
 use kip_fleet::Policy;
+use kip_fleet::policy::RungOffer;
 use kip_spec::function::{FunctionSpec, ModelRuntime, Program, ReadyProbe};
 use kip_spec::qualifier::label;
 use kip_spec::{InstanceId, VersionId};
@@ -40,8 +41,8 @@ pub struct Version {
 
 impl Version {
     /// From a declaration.
-    pub fn new(id: VersionId, spec: FunctionSpec) -> Self {
-        let policy = Arc::new(Policy::from(&spec).offering(kip_freezer::spill::is_possible().is_ok()));
+    pub fn new(id: VersionId, spec: FunctionSpec, offer: RungOffer) -> Self {
+        let policy = Arc::new(Policy::from(&spec).offering(offer));
         let mut headers = Vec::new();
         let mut add = |name: &'static str, value: &str| {
             headers.extend(HeaderValue::from_str(value).map(|value| (HeaderName::from_static(name), value)));
@@ -51,8 +52,9 @@ impl Version {
     }
 
     /// From the store.
-    pub fn stored(revision: StoredRevision) -> Self {
-        Self { function: revision.function, ordinal: revision.ordinal, ..Self::new(revision.id, revision.spec) }
+    pub fn stored(revision: StoredRevision, offer: RungOffer) -> Self {
+        let (function, ordinal) = (revision.function, revision.ordinal);
+        Self { function, ordinal, ..Self::new(revision.id, revision.spec, offer) }
     }
 
     /// How it is shown: the number of its version, or its ordinal.

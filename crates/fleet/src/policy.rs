@@ -63,6 +63,15 @@ pub struct Rungs {
     pub spill: bool,
 }
 
+/// Rungs below paused that a host offers to every version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RungOffer {
+    /// The driver moves device memory to the host and back.
+    pub driver: bool,
+    /// Pages of a paused program can be taken out.
+    pub spill: bool,
+}
+
 /// How long each operation on an instance may take before the brain calls it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -81,12 +90,18 @@ pub struct Limits {
 }
 
 impl Policy {
-    /// With what the host offers: whether it can take host memory from a paused program. An instance without a device goes
-    /// that way as well; on the way it has no device memory to give back.
+    /// With what the host offers. An instance without a device goes down as well, if its host memory can be taken; on the way it
+    /// has no device memory to give back.
     #[must_use]
-    pub fn offering(mut self, spill: bool) -> Self {
-        self.rungs.park |= self.need.gpu == Gpu::None && self.idle.park != RungUse::Never;
-        self.rungs.spill = spill && self.rungs.park && self.idle.spill != RungUse::Never;
+    pub fn offering(mut self, offer: RungOffer) -> Self {
+        let parks = match self.need.gpu {
+            Gpu::None => offer.spill,
+            // Groups of devices have never been frozen on real cards.
+            Gpu::Slice(_) | Gpu::Cards(1) => offer.driver,
+            Gpu::Cards(_) => false,
+        };
+        self.rungs.park |= parks && self.idle.park != RungUse::Never;
+        self.rungs.spill = offer.spill && self.rungs.park && self.idle.spill != RungUse::Never;
         self
     }
 }

@@ -20,6 +20,88 @@ static INITIALIZED: AtomicUsize = AtomicUsize::new(0);
 /// Its port is to be closed.
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
+/// A small engine that holds device memory and can give it back.
+mod engine {
+    use std::io::{self, BufRead, BufReader, Write};
+    use std::process::{Child, ChildStdout, Command, Stdio};
+    use std::sync::Mutex;
+
+    #[derive(Default)]
+    struct Engine {
+        /// Who holds the memory of the device, and what it says.
+        holder: Option<(Child, BufReader<ChildStdout>)>,
+        asleep: bool,
+        slept: u64,
+        wrong: bool,
+    }
+
+    static ENGINE: Mutex<Option<Engine>> = Mutex::new(None);
+
+    /// Starts the process that holds so many bytes.
+    pub(super) fn hold(bytes: u64) -> io::Result<()> {
+        let own = std::env::current_exe()?;
+        let kip = own.parent().and_then(|folder| folder.parent()).map(|folder| folder.join("kip"));
+        let mut command = Command::new(kip.unwrap_or_default());
+        command.args(["gpu-probe", &bytes.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let out = BufReader::new(child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?);
+        let mut engine = Engine { holder: Some((child, out)), ..Engine::default() };
+        let said = engine.read()?;
+        if said.contains("failed") {
+            super::say(&format!("subject: no device memory: {said}"));
+            super::end(5);
+        }
+        *ENGINE.lock().map_err(|_| io::ErrorKind::Other)? = Some(engine);
+        Ok(())
+    }
+
+    impl Engine {
+        fn read(&mut self) -> io::Result<String> {
+            let mut line = String::new();
+            if let Some((_, out)) = &mut self.holder {
+                out.read_line(&mut line)?;
+            }
+            Ok(line)
+        }
+
+        fn ask(&mut self, what: &str) -> io::Result<String> {
+            if let Some((child, _)) = &mut self.holder {
+                let input = child.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+                writeln!(input, "{what}")?;
+            }
+            self.read()
+        }
+    }
+
+    pub(super) fn answer(verb: &str) -> io::Result<(u16, String)> {
+        let mut engine = ENGINE.lock().map_err(|_| io::ErrorKind::Other)?;
+        let engine = engine.get_or_insert_default();
+        Ok(match verb {
+            "slept" => (200, format!("{{\"slept\": {}, \"asleep\": {}}}", engine.slept, engine.asleep)),
+            "generate" if engine.asleep => (500, "{\"error\": \"the engine sleeps\"}".to_owned()),
+            "generate" => {
+                let said = engine.ask("sum")?;
+                let sum = said.split("\"sum\":").nth(1).and_then(|rest| rest.split([',', '}']).next());
+                let text = if engine.wrong { "wrong" } else { "right" };
+                (200, format!("{{\"text\": \"{text}\", \"sum\": \"{}\"}}", sum.unwrap_or("0")))
+            }
+            "sleep" => {
+                engine.ask("drop")?;
+                (engine.asleep, engine.slept) = (true, engine.slept + 1);
+                (200, String::new())
+            }
+            // Says yes and does nothing.
+            "sleep-nothing" => (200, String::new()),
+            "wake_up" | "wake-wrong" => {
+                let said = if engine.asleep { engine.ask("reload")? } else { String::new() };
+                (engine.asleep, engine.wrong) = (false, verb == "wake-wrong");
+                (if said.contains("failed") { 500 } else { 200 }, said)
+            }
+            _ => (500, "no".to_owned()),
+        })
+    }
+}
+
 /// What the command line asks for.
 #[derive(Debug, Default)]
 struct Switches {
@@ -95,6 +177,8 @@ fn main() -> io::Result<()> {
                 });
             }
             "--eat" => eat(number()),
+            // So many bytes of a device, in a process of its own.
+            "--device-memory" => engine::hold(number())?,
             "--port-file" => {
                 let file = arguments.next().cloned().unwrap_or_default();
                 std::fs::write(format!("{file}.new"), port().to_string())?;
@@ -291,7 +375,8 @@ fn answer(
     let mut parts = path.trim_start_matches("/v1").trim_start_matches('/').split('/');
     let verb = parts.next().unwrap_or_default();
     let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok()).unwrap_or_default();
-    let counted = (!matches!(verb, "count" | "ready" | "live" | "initialize" | "pre-stop")).then(RequestCounter::new);
+    let counted = (!matches!(verb, "count" | "ready" | "live" | "initialize" | "pre-stop" | "sleep" | "wake_up"))
+        .then(RequestCounter::new);
     if verb == "tee" {
         return tee(request, reader, out);
     }
@@ -422,6 +507,12 @@ fn answer(
             Ok(true)
         }
         "pid" => text(request, out, 200, &std::process::id().to_string()),
+        // An engine with the requests of vLLM, and ways in which one can fail.
+        "generate" | "sleep" | "sleep-refuse" | "sleep-nothing" | "wake_up" | "wake-refuse" | "wake-wrong"
+        | "slept" => {
+            let (status, said) = engine::answer(verb)?;
+            text(request, out, status, &said)
+        }
         "env" => {
             let all: BTreeMap<String, String> = std::env::vars().collect();
             let entries: Vec<String> =

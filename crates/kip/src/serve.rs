@@ -162,6 +162,8 @@ pub(crate) async fn serve(
         logs: data.join("logs"),
         results: data.join("jobs"),
         held,
+        driver: kip_control::DriverRung::find(data, own_program(), config.devices.len()).await,
+        spill: kip_freezer::spill::is_possible().is_ok(),
         disk,
         retention: config.retention,
         access_log: config.access_log.clone(),

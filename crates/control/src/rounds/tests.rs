@@ -24,7 +24,7 @@ pub(crate) fn spec() -> FunctionSpec {
 const ID: InstanceId = InstanceId { boot: 1, core: 1, sequence: 1 };
 
 fn awake(rounds: &CheckSchedule, spec: FunctionSpec) -> Arc<Link> {
-    let version = Arc::new(Version::new(VersionId(1), spec));
+    let version = Arc::new(Version::new(VersionId(1), spec, Default::default()));
     let link = Arc::new(Link::new(
         ID,
         version,

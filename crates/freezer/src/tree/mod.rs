@@ -160,6 +160,15 @@ pub async fn held(desk: &DeviceLocks, members: &[Member], devices: &[String]) ->
     Ok(Some(sum))
 }
 
+/// Unlocks whatever of a tree is locked, for a server that did not do that before it ended.
+///
+/// # Errors
+/// When one of its processes stays locked: it must be ended.
+pub async fn unlock(desk: &DeviceLocks, order: &Order) -> Result<(), Error> {
+    let _turn = desk.turn(&order.devices).await;
+    step::unlock_all(desk, order, &mut Times::default()).await
+}
+
 /// Writes down what comes next.
 async fn note(journal: &dyn Journal, order: &Order, step: Step, limit: Duration) -> Result<(), Error> {
     let entry = Entry {

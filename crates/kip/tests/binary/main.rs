@@ -24,6 +24,7 @@ mod http;
 mod jobs;
 mod journey;
 mod keys;
+mod ladder;
 mod lifecycle;
 mod logs;
 mod metrics;

@@ -36,6 +36,9 @@ on_engines! {
         a_killed_server_loses_no_instance_hot_or_asleep,
         sigterm_keeps_instances_and_says_so,
         requests_in_flight_at_a_crash_with_eight_at_a_time;
+    ladder:
+        an_idle_engine_is_asked_to_sleep_and_wakes_before_the_next_request,
+        a_server_killed_at_each_step_of_the_ladder_goes_on;
     hostile:
         cpu_is_limited;
     logs:

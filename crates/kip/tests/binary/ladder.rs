@@ -1,0 +1,255 @@
+//! The freeze ladder with real processes: engines that give their device memory back, pages that go out, the canary, and the server
+//! killed at each step.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use kip_host::environment::FAIL_POINT;
+use serde_json::Value;
+
+use crate::bodies::pid;
+use crate::http::Answer;
+use crate::support::{Server, call, function, manifest, until, until_true};
+
+/// One device that has room for one of our functions.
+const DEVICE: &str = "[[device]]\nname = \"gpu0\"\nmemory = \"24GiB\"\ntype = \"L4\"";
+const HALF: &str = "resources: {gpu: {memory: 16GiB}}";
+const SLEEP: &str = "lifecycle: {sleep: {down: \"/sleep?level=1\", up: /wake_up}}";
+/// Down the ladder by time.
+const SINKS: &str = "instances: {max: 1}\nidle: {pause: 50ms, park: 100ms}";
+
+fn get(server: &Server, name: &str, path: &str) -> Answer {
+    call(server.gateway, "GET", &format!("/f/{name}{path}"), "", b"")
+}
+
+fn state_of(server: &Server, name: &str) -> Vec<String> {
+    let own = server.instances().into_iter().filter(|one| one["function"] == name);
+    own.map(|one| one["state"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+fn steps_of(server: &Server, name: &str) -> Vec<String> {
+    let records = server.api_get(&format!("/api/v1/functions/{name}/decisions?limit=1000")).json();
+    let text = |record: &Value, key: &str| record[key].as_str().unwrap_or_default().to_owned();
+    let line = |record: &Value| format!("{}>{}: {}", text(record, "from"), text(record, "to"), text(record, "why"));
+    records.as_array().expect("a list").iter().rev().map(line).collect()
+}
+
+#[test]
+fn functions_take_turns_on_a_device_and_none_is_stopped() {
+    let server = Server::with(DEVICE);
+    let settings = format!("{HALF}\n{SLEEP}");
+    server.deploy(&manifest(&[function("f", &[], &settings), function("g", &[], &settings)]));
+    let (f, g) = (pid(&get(&server, "f", "/pid")), pid(&get(&server, "g", "/pid")));
+    assert_eq!(state_of(&server, "f"), ["parked"]);
+    for _ in 0..2 {
+        for (name, process) in [("f", f), ("g", g)] {
+            let answer = get(&server, name, "/generate");
+            assert_eq!((answer.status(), answer.header("x-kip-start")), (200, Some("woken")), "{answer:?}");
+            assert_eq!(pid(&get(&server, name, "/pid")), process, "{name} is the same process");
+        }
+    }
+    let steps = steps_of(&server, "f");
+    let evicted = "paused>parking: evicted for `g`, which waits for device memory of gpu0";
+    assert!(steps.iter().any(|line| line == evicted), "{steps:#?}");
+    assert!(!steps.iter().any(|line| line.contains("stopping")), "{steps:#?}");
+    let why = server.kip(&["why", "f"]).ok().stdout;
+    assert!(why.contains("parked"), "{why}");
+    let ps = server.kip(&["ps"]).ok().stdout;
+    assert!(ps.contains("parked"), "{ps}");
+}
+
+#[test]
+pub(crate) fn an_idle_engine_is_asked_to_sleep_and_wakes_before_the_next_request() {
+    let server = Server::start();
+    server.deploy_subject(&[], &format!("{SLEEP}\n{SINKS}"));
+    let first = pid(&server.get("/pid"));
+    server.until_state("parked");
+    let answer = server.get("/generate");
+    assert_eq!((answer.status(), answer.header("x-kip-start")), (200, Some("woken")), "{answer:?}");
+    assert_eq!(pid(&server.get("/pid")), first);
+    let slept = server.get("/slept").json();
+    assert!(slept["slept"].as_u64() >= Some(1) && slept["asleep"] == false, "{slept}");
+}
+
+#[test]
+fn one_that_is_pinned_keeps_the_device_and_the_other_is_told() {
+    let server = Server::with(DEVICE);
+    let pinned = format!("{HALF}\n{SLEEP}\ninstances: {{pin: true}}");
+    let other = format!("{HALF}\ntimeouts: {{queue: 1s}}");
+    server.deploy(&manifest(&[function("f", &[], &pinned), function("g", &[], &other)]));
+    let first = pid(&get(&server, "f", "/pid"));
+    let refused = get(&server, "g", "/pid");
+    assert_eq!(refused.status(), 503, "{refused:?}");
+    assert_eq!(pid(&get(&server, "f", "/pid")), first);
+    assert!(!state_of(&server, "f").is_empty());
+}
+
+#[test]
+fn one_that_must_be_back_soon_is_not_parked_if_that_takes_longer() {
+    let server = Server::with(DEVICE);
+    // Nothing was measured yet: a wake from this rung counts as 1 s, and a start as well.
+    let soon = format!("{HALF}\n{SLEEP}\nlatency: {{wake: 100ms}}");
+    let other = format!("{HALF}\ntimeouts: {{queue: 1s}}");
+    server.deploy(&manifest(&[function("f", &[], &soon), function("g", &[], &other)]));
+    let first = pid(&get(&server, "f", "/pid"));
+    assert_eq!(get(&server, "g", "/pid").status(), 503);
+    assert_eq!(pid(&get(&server, "f", "/pid")), first);
+}
+
+/// A server whose one device is the stand-in's, with so much memory, and what instances need to find it.
+fn on_the_standin(capacity: u64) -> (Server, String) {
+    let mut server = Server::with("[[device]]\nname = \"gpu0\"\nmemory = \"512MiB\"\n");
+    let driver = server.folder().join("driver");
+    fs::create_dir(&driver).unwrap();
+    fs::write(driver.join("knobs"), format!("capacity = {capacity}\n")).unwrap();
+    // Instances, which may be users of their own, keep what they hold in it.
+    fs::set_permissions(&driver, fs::Permissions::from_mode(0o777)).unwrap();
+    let library = crate::gpu::standin().to_owned();
+    let variables: [(&str, PathBuf); 3] =
+        [("KIPWAKE_CUDA_LIBRARY", library.clone()), ("KIPWAKE_NVML_LIBRARY", library), ("KIPWAKE_STANDIN_DIR", driver)];
+    server.terminate();
+    let mut command = server.serve_command();
+    command.envs(variables.iter().map(|(name, path)| (*name, path)));
+    server.start_by(command);
+    let words: Vec<String> = variables.iter().map(|(name, path)| format!("{name}: {}", path.display())).collect();
+    (server, format!("env: {{{}}}", words.join(", ")))
+}
+
+#[test]
+fn the_driver_sees_that_the_memory_is_free() {
+    // Two that hold 300 MiB each, and 64 MiB for a context, do not fit beside each other.
+    let (server, env) = on_the_standin(512 << 20);
+    let settings = format!("resources: {{gpu: {{memory: 400MiB}}}}\n{SLEEP}\n{env}");
+    let holds = ["--device-memory", "314572800"];
+    server.deploy(&manifest(&[function("f", &holds, &settings), function("g", &holds, &settings)]));
+    let first = get(&server, "f", "/generate").json();
+    assert_ne!(first["sum"], "0", "{first}");
+    assert_eq!(get(&server, "g", "/generate").json()["sum"], first["sum"]);
+    assert_eq!(state_of(&server, "f"), ["parked"]);
+    assert_eq!(get(&server, "f", "/generate").json(), first, "its memory came back as it was");
+    let steps = steps_of(&server, "g");
+    assert!(steps.iter().any(|line| line.starts_with("parking>parked")), "{steps:#?}");
+}
+
+#[test]
+fn a_program_that_says_yes_and_keeps_its_memory_is_stopped_for_the_other() {
+    let (server, env) = on_the_standin(512 << 20);
+    let liar = "lifecycle: {sleep: {down: /sleep-nothing, up: /wake_up}}";
+    let settings = |sleep: &str| format!("resources: {{gpu: {{memory: 400MiB}}}}\n{sleep}\n{env}");
+    let holds = ["--device-memory", "314572800"];
+    server.deploy(&manifest(&[function("f", &holds, &settings(liar)), function("g", &holds, &settings(SLEEP))]));
+    assert_eq!(get(&server, "f", "/generate").status(), 200);
+    assert_eq!(get(&server, "g", "/generate").status(), 200);
+    let steps = steps_of(&server, "f");
+    assert!(
+        steps.iter().any(|line| line == "parking>paused: giving memory back failed, it stays paused"),
+        "{steps:#?}"
+    );
+    assert!(steps.iter().any(|line| line.contains(">stopping: evicted for `g`")), "{steps:#?}");
+    assert!(server.log().contains("it still holds"), "{}", server.log());
+}
+
+#[test]
+fn only_the_canary_notices_a_wake_that_changed_the_answers() {
+    let server = Server::start();
+    let wrong = format!("lifecycle: {{sleep: {{down: /sleep, up: /wake-wrong}}}}\n{SINKS}");
+    let canary = format!("{wrong}\ncanary: {{path: /generate, json: {{/text: right}}, timeout: 5s}}");
+    server.deploy(&manifest(&[function("f", &[], &wrong), function("g", &[], &canary)]));
+    for name in ["f", "g"] {
+        assert_eq!(get(&server, name, "/generate").json()["text"], "right");
+        until_true("it is parked", || state_of(&server, name) == ["parked"]);
+    }
+    assert_eq!(get(&server, "f", "/generate").json()["text"], "wrong");
+    let answer = get(&server, "g", "/generate");
+    assert_eq!((answer.json()["text"].as_str(), answer.header("x-kip-start")), (Some("right"), Some("cold")));
+    let why = server.kip(&["why", "g"]).ok().stdout;
+    assert!(why.contains("it did not answer the canary as expected, it is replaced"), "{why}");
+    assert!(why.contains("`/text` is \"wrong\" in place of \"right\""), "{why}");
+}
+
+#[test]
+fn a_version_that_answers_its_canary_wrongly_never_serves() {
+    let server = Server::start();
+    server.deploy_subject(&[], "");
+    assert_eq!(server.get("/pid").status(), 200);
+    let failed = server.try_deploy(&manifest(&[function("f", &[], "canary: {path: /generate, json: {/text: left}}")]));
+    failed.failed(&["KW-4030", "`/text` is \"right\" in place of \"left\"", "goes on serving"]);
+    assert_eq!(server.get("/pid").status(), 200);
+}
+
+#[test]
+pub(crate) fn a_server_killed_at_each_step_of_the_ladder_goes_on() {
+    let mut server = Server::start();
+    server.deploy_subject(&[], &format!("{SLEEP}\n{SINKS}"));
+    let first = pid(&server.get("/pid"));
+    let down = ["park: begun", "park: noted", "park: thawed", "park: down", "park: paused", "park: done"];
+    let up = ["wake: noted", "wake: thawed", "wake: up", "wake: done"];
+    for point in down.into_iter().chain(up) {
+        server.terminate();
+        let mut command = server.serve_command();
+        command.env(FAIL_POINT, point);
+        server.start_by(command);
+        if point.starts_with("park") {
+            // It may be parked already: it wakes for this and goes down again.
+            let _ = server.get("/pid");
+        } else {
+            server.until_state("parked");
+            let _ = server.later("GET", "/pid").join();
+        }
+        assert!(!server.wait().success(), "the server killed itself at `{point}`");
+        server.start_again();
+        let answer = server.get("/generate");
+        assert_eq!(answer.status(), 200, "after a crash at `{point}`: {answer:?}");
+        assert_eq!(pid(&server.get("/pid")), first, "after a crash at `{point}`: {:#?}", server.decisions());
+    }
+    // One that is parked is adopted so.
+    server.until_state("parked");
+    server.crash();
+    server.start_again();
+    assert_eq!(state_of(&server, "f"), ["parked"]);
+    assert_eq!(server.get("/generate").header("x-kip-start"), Some("woken"));
+}
+
+#[test]
+fn pages_of_an_idle_program_go_out_and_come_back() {
+    if let Err(why) = kip_freezer::spill::is_possible() {
+        println!("skipped: {why}");
+        return;
+    }
+    let server = Server::start();
+    let weights = server.folder().join("weights");
+    fs::write(&weights, vec![7u8; 64 << 20]).unwrap();
+    fs::set_permissions(&weights, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::File::open(&weights).unwrap().sync_all().unwrap();
+    let program = server.folder().join("mapped.py");
+    fs::write(
+        &program,
+        "import http.server, mmap, os\n\
+         data = mmap.mmap(open('weights', 'rb').fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)\n\
+         class Handler(http.server.BaseHTTPRequestHandler):\n\
+         \x20   def do_GET(self):\n\
+         \x20       said = str(sum(data[at] for at in range(0, len(data), 4096))).encode()\n\
+         \x20       self.send_response(200); self.send_header('content-length', str(len(said))); self.end_headers()\n\
+         \x20       self.wfile.write(said)\n\
+         http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['PORT'])), Handler).serve_forever()\n",
+    )
+    .unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o644)).unwrap();
+    server.deploy(
+        "api: kip/v1\nfunctions:\n  f:\n    run: python3 mapped.py\n    instances: {max: 1}\n    idle: {pause: 50ms, park: 50ms, spill: 100ms}\n",
+    );
+    let sum = (7u64 * (64 << 20) / 4096).to_string();
+    assert_eq!(server.get("/").text(), sum);
+    let process = server.known()[0];
+    let held = || {
+        let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap_or_default();
+        line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) << 10
+    };
+    let rest = until("its pages are out", || (state_of(&server, "f") == ["spilled"]).then(held));
+    assert!(rest < 32 << 20, "{rest} bytes are still in memory");
+    let answer = server.get("/");
+    assert_eq!((answer.text(), answer.header("x-kip-start")), (sum.as_str(), Some("woken")));
+    assert_eq!(server.known(), [process]);
+}
