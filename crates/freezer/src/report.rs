@@ -119,10 +119,7 @@ impl Report {
         });
         vec![
             Rung { name: "paused", missing: None },
-            Rung {
-                name: "parked by the engine's hook",
-                missing: Some("this version does not call hooks yet".to_owned()),
-            },
+            Rung { name: "parked by the engine's own requests", missing: None },
             Rung { name: "parked by the driver", missing: driver },
         ]
     }

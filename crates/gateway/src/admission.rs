@@ -350,6 +350,10 @@ impl RequestHandler {
             self.check_page(request, sent, http.cors.as_ref(), inbound).map_err(refuse)?;
         }
         let caller = self.authorise(&cell, http, (request, sent), id, inbound.keyed)?;
+        if version.spec.lifecycle.sleep.as_ref().is_some_and(|sleep| sleep.names(target.path())) {
+            let message = format!("`{}` keeps this path for the server (lifecycle.sleep)", cell.name());
+            return Err(refuse(Problem::new(code::ROUTE_UNKNOWN_PATH, message)));
+        }
         if version.spec.job.is_some() && !kip_tasks::is_async(request.headers()).unwrap_or(true) {
             let problem =
                 Problem::new(code::JOB_NOT_CALLED, format!("`{}` is a job, and answers no calls", cell.name()));

@@ -75,6 +75,8 @@ pub(crate) struct Config {
     /// What instances may take of this host.
     pub(crate) inventory: Inventory,
     pub(crate) devices: Vec<Device>,
+    /// Devices that are not declared are found.
+    pub(crate) find_devices: bool,
     file: PathBuf,
     pub(crate) filter: String,
     pub(crate) low: u64,
@@ -177,6 +179,11 @@ impl Config {
             },
             patience: parse(&values, "server.patience", "a duration such as 30s")?,
             inventory: inventory(&values, cores, &devices)?,
+            find_devices: match get("host.devices").as_str() {
+                "auto" => true,
+                "none" => false,
+                other => return Err(invalid(format!("host.devices is auto or none, not `{other}`"))),
+            },
             devices,
             file,
             filter: get("log.filter").clone(),
@@ -221,6 +228,14 @@ impl Config {
             );
         }
         Ok(config)
+    }
+
+    /// Gives the host these devices.
+    pub(crate) fn use_devices(&mut self, devices: Vec<Device>) {
+        if let Some(host) = self.inventory.pools.first_mut().and_then(|pool| pool.hosts.first_mut()) {
+            host.devices = devices.iter().map(Into::into).collect();
+        }
+        self.devices = devices;
     }
 
     /// Every setting with its value and origin, by key.

@@ -1,4 +1,4 @@
-//! `[[device]]` of `kipwake.toml`: the devices of this host as their owner declares them. None are found by themselves yet.
+//! `[[device]]` of `kipwake.toml`: the devices of this host as their owner declares them.
 
 use kip_fleet::DeviceKind;
 use kip_spec::{Bytes, Problem, code};
@@ -137,7 +137,7 @@ pub(crate) fn schema() -> serde_json::Value {
     serde_json::json!({
         "type": "array",
         "maxItems": MOST,
-        "description": "the devices of this host, in the order of their CUDA numbers; none are found by themselves yet",
+        "description": "the devices of this host, in the order of their CUDA numbers; without any, those that the driver shows (host.devices)",
         "items": {
             "type": "object",
             "additionalProperties": false,

@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod devices;
 mod disk;
+mod found_devices;
 mod listeners;
 mod output;
 mod problem;

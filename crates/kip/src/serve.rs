@@ -103,7 +103,7 @@ fn announce(ready: &Ready, output: Output) {
 /// Serves until it is told to end: by Ctrl-C or the API with everything that runs, by SIGTERM without its instances.
 pub(crate) async fn serve(
     data: &Path,
-    config: Config,
+    mut config: Config,
     announce: impl FnOnce(&Ready),
 ) -> anyhow::Result<ShutdownSummary> {
     // Both before anything is started: a signal during the start must end it in order.
@@ -129,6 +129,7 @@ pub(crate) async fn serve(
     // An earlier server's word would lead commands to whoever has its port now.
     let _ = std::fs::remove_file(data.join(FOUND));
     let listeners = crate::listeners::open(&config)?;
+    crate::found_devices::add(&mut config, own_program()).await;
 
     let supervisor = Supervisor::default();
     let disk = crate::disk::prepare(data, &config)?;

@@ -61,6 +61,34 @@ impl SleepCalls {
         let sum = |calls: &[InstanceCall]| calls.iter().fold(0u64, |sum, call| sum.saturating_add(call.timeout.0));
         sum(&self.down).max(sum(&self.up))
     }
+
+    /// Whether a caller's path is one of these, in whichever way it is written: programs decode `%73`, and many merge slashes.
+    pub fn names(&self, path: &str) -> bool {
+        let asked = plain(path);
+        self.down.iter().chain(&self.up).any(|call| plain(&call.path) == asked)
+    }
+}
+
+/// A path without its query, decoded, with single slashes and none at the end.
+fn plain(path: &str) -> Vec<u8> {
+    let path = path.split(['?', '#']).next().unwrap_or_default().as_bytes();
+    let mut plain: Vec<u8> = Vec::with_capacity(path.len());
+    let mut at = 0;
+    while at < path.len() {
+        let hex = |at: usize| path.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+        let (byte, length) = match (path[at], hex(at + 1), hex(at + 2)) {
+            (b'%', Some(high), Some(low)) => (u8::try_from(high * 16 + low).unwrap_or(b'%'), 3),
+            (byte, ..) => (byte, 1),
+        };
+        if byte != b'/' || plain.last() != Some(&b'/') {
+            plain.push(byte);
+        }
+        at += length;
+    }
+    while plain.len() > 1 && plain.last() == Some(&b'/') {
+        plain.pop();
+    }
+    plain
 }
 
 /// When an idle instance goes down to a rung below paused.
@@ -121,4 +149,27 @@ pub enum Scalar {
     Number(Finite),
     /// Text.
     Text(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_known_however_it_is_written() {
+        let call = |path: &str| InstanceCall {
+            method: CallMethod::Post,
+            path: path.to_owned(),
+            body: None,
+            timeout: Millis::from_secs(2),
+        };
+        let calls = SleepCalls { down: vec![call("/sleep?level=1"), call("/x")], up: vec![call("/wake_up")] };
+        for path in ["/sleep", "/sleep/", "//sleep", "/%73leep", "/sl%65ep?level=2", "/wake_up", "/sleep%2F", "/x"] {
+            assert!(calls.names(path), "{path}");
+        }
+        for path in ["/", "/sleeps", "/v1/sleep", "/Sleep", "/%7", "/sleep%"] {
+            assert!(!calls.names(path), "{path}");
+        }
+        assert_eq!(calls.longest(), 4_000);
+    }
 }

@@ -82,7 +82,8 @@ async fn list(data: &Path, output: Output) -> anyhow::Result<()> {
             known_by,
             qualified: seen.map_or_else(|| "no".to_owned(), |device| state(&qualifications, &report, device)),
             device: seen.cloned(),
-            instances: own.map(|device| on(&device.name)).unwrap_or_default(),
+            // One that is not declared has the name by which it is listed.
+            instances: on(&own.map_or_else(|| format!("gpu{number}"), |device| device.name.clone())),
         });
     }
     output.result(&rows, |rows| {

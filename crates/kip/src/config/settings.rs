@@ -127,6 +127,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Text,
     },
     Setting {
+        key: "host.devices",
+        default: "auto",
+        about: "auto uses the devices that the driver shows, where no [[device]] is declared; none uses none",
+        form: Form::Text,
+    },
+    Setting {
         key: "host.memory",
         default: "auto",
         about: "memory that instances may reserve; auto is 90 % of the host's",

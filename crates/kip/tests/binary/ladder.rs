@@ -68,6 +68,10 @@ pub(crate) fn an_idle_engine_is_asked_to_sleep_and_wakes_before_the_next_request
     let answer = server.get("/generate");
     assert_eq!((answer.status(), answer.header("x-kip-start")), (200, Some("woken")), "{answer:?}");
     assert_eq!(pid(&server.get("/pid")), first);
+    // Nobody else may send it to sleep.
+    for path in ["/sleep?level=1", "//sleep", "/%77ake_up"] {
+        assert_eq!(server.call("POST", path).status(), 404, "{path}");
+    }
     let slept = server.get("/slept").json();
     assert!(slept["slept"].as_u64() >= Some(1) && slept["asleep"] == false, "{slept}");
 }
