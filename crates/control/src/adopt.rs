@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kip_engine::{AliveInstance, FoundInstance, InheritedConnections, StopOrder};
-use kip_fleet::{CoreNumber, Event, Kind, Place, ToPlacer};
+use kip_fleet::{CoreNumber, Event, Kind, Place, Rung, ToPlacer};
 use kip_spec::function::Stop;
 use kip_spec::{FunctionName, InstanceId, Millis, VersionId};
 use kip_store::{DecisionRecord, Record};
@@ -65,7 +65,7 @@ impl Shared {
                     adopted += 1;
                     self.adopted.write().insert(found.instance, cell.clone());
                     let found_as = seen(alive, &memo, place);
-                    self.hold(&cell, &version, found.instance, found_as);
+                    self.hold(&cell, &version, found.instance, found_as, memo.memory);
                     let link = Link::new(found.instance, version, alive.endpoint.clone(), alive.life.clone());
                     link.memory_is(memo.memory, memo.tree);
                     links.push((cell, link, found_as));
@@ -93,9 +93,18 @@ impl Shared {
     }
 
     /// Room is held for all that live before anybody else can be given it.
-    fn hold(&self, cell: &Cell, version: &Version, instance: InstanceId, found: kip_fleet::FoundState) {
+    fn hold(
+        &self,
+        cell: &Cell,
+        version: &Version,
+        instance: InstanceId,
+        found: kip_fleet::FoundState,
+        memory: MemoryState,
+    ) {
         let (function, need) = (cell.number, version.policy.need);
-        let (version, place, rung) = (version.id, found.place, found.asleep);
+        // One whose memory nobody knows of holds everything, as far as others are concerned.
+        let rung = found.asleep.map(|rung| if memory == MemoryState::Unknown { Rung::Paused } else { rung });
+        let (version, place) = (version.id, found.place);
         self.tell_placer(ToPlacer::Hold { function, instance, version, need, place, rung });
     }
 

@@ -20,11 +20,11 @@ pub(crate) enum MemoryState {
 }
 
 impl MemoryState {
-    /// The rung of an instance that sleeps so. One whose state is not known holds everything, as far as others are concerned.
+    /// The rung of an instance that sleeps so. One whose state is not known wakes as one that gave its device memory back.
     pub(crate) const fn rung(self) -> Rung {
         match self {
-            Self::Held | Self::Unknown => Rung::Paused,
-            Self::Parked => Rung::Parked,
+            Self::Held => Rung::Paused,
+            Self::Unknown | Self::Parked => Rung::Parked,
             Self::Spilled => Rung::Spilled,
         }
     }
