@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::bodies::pid;
 use crate::http::Answer;
-use crate::support::{Server, call, function, manifest, until, until_true};
+use crate::support::{Server, apart, call, function, kip, manifest, run, until, until_true};
 
 /// One device that has room for one of our functions.
 const DEVICE: &str = "[[device]]\nname = \"gpu0\"\nmemory = \"24GiB\"\ntype = \"L4\"";
@@ -101,32 +101,60 @@ fn one_that_must_be_back_soon_is_not_parked_if_that_takes_longer() {
     assert_eq!(pid(&get(&server, "f", "/pid")), first);
 }
 
-/// A server whose one device is the stand-in's, with so much memory, and what instances need to find it.
-fn on_the_standin(capacity: u64) -> (Server, String) {
+/// What finds the stand-in of the driver.
+struct StandinHost {
+    variables: [(&'static str, PathBuf); 3],
+    /// The same for a shell.
+    words: String,
+}
+
+impl StandinHost {
+    /// Starts the server, perhaps so that it kills itself at a point.
+    fn start(&self, server: &mut Server, point: Option<&str>) {
+        let mut command = server.serve_command();
+        command.envs(self.variables.iter().map(|(name, path)| (*name, path)));
+        if let Some(point) = point {
+            command.env(FAIL_POINT, point);
+        }
+        server.start_by(command);
+    }
+}
+
+/// A server whose one device is the stand-in's, with 512 MiB: two that hold 300 MiB each, and 64 MiB for a context, do not fit beside
+/// each other.
+fn on_the_standin(qualified: bool) -> (Server, StandinHost) {
     let mut server = Server::with("[[device]]\nname = \"gpu0\"\nmemory = \"512MiB\"\n");
     let driver = server.folder().join("driver");
     fs::create_dir(&driver).unwrap();
-    fs::write(driver.join("knobs"), format!("capacity = {capacity}\n")).unwrap();
+    fs::write(driver.join("knobs"), "capacity = 536870912\n").unwrap();
     // Instances, which may be users of their own, keep what they hold in it.
     fs::set_permissions(&driver, fs::Permissions::from_mode(0o777)).unwrap();
     let library = crate::gpu::standin().to_owned();
     let variables: [(&str, PathBuf); 3] =
         [("KIPWAKE_CUDA_LIBRARY", library.clone()), ("KIPWAKE_NVML_LIBRARY", library), ("KIPWAKE_STANDIN_DIR", driver)];
     server.terminate();
-    let mut command = server.serve_command();
-    command.envs(variables.iter().map(|(name, path)| (*name, path)));
-    server.start_by(command);
-    let words: Vec<String> = variables.iter().map(|(name, path)| format!("{name}: {}", path.display())).collect();
-    (server, format!("env: {{{}}}", words.join(", ")))
+    if qualified {
+        let mut command = kip(&server.data());
+        command.args(["device", "qualify", "gpu0"]).envs(variables.iter().map(|(name, path)| (*name, path)));
+        run(&mut command).ok();
+    }
+    let words: String = variables.iter().map(|(name, path)| format!("{name}={} ", path.display())).collect();
+    let host = StandinHost { variables, words };
+    host.start(&mut server, None);
+    (server, host)
+}
+
+/// A function whose engine holds 300 MiB of the device. Variables of Kipwake's own are none that a declaration may set.
+fn holder(name: &str, host: &StandinHost, settings: &str) -> String {
+    let variables = &host.words;
+    let script = format!("{variables} exec {} --device-memory 314572800", crate::support::subject().display());
+    format!("  {name}:\n    run: [sh, -c, '{script}']\n    resources: {{gpu: {{memory: 400MiB}}}}\n    {settings}\n")
 }
 
 #[test]
 fn the_driver_sees_that_the_memory_is_free() {
-    // Two that hold 300 MiB each, and 64 MiB for a context, do not fit beside each other.
-    let (server, env) = on_the_standin(512 << 20);
-    let settings = format!("resources: {{gpu: {{memory: 400MiB}}}}\n{SLEEP}\n{env}");
-    let holds = ["--device-memory", "314572800"];
-    server.deploy(&manifest(&[function("f", &holds, &settings), function("g", &holds, &settings)]));
+    let (server, host) = on_the_standin(false);
+    server.deploy(&manifest(&[holder("f", &host, SLEEP), holder("g", &host, SLEEP)]));
     let first = get(&server, "f", "/generate").json();
     assert_ne!(first["sum"], "0", "{first}");
     assert_eq!(get(&server, "g", "/generate").json()["sum"], first["sum"]);
@@ -138,11 +166,9 @@ fn the_driver_sees_that_the_memory_is_free() {
 
 #[test]
 fn a_program_that_says_yes_and_keeps_its_memory_is_stopped_for_the_other() {
-    let (server, env) = on_the_standin(512 << 20);
+    let (server, host) = on_the_standin(false);
     let liar = "lifecycle: {sleep: {down: /sleep-nothing, up: /wake_up}}";
-    let settings = |sleep: &str| format!("resources: {{gpu: {{memory: 400MiB}}}}\n{sleep}\n{env}");
-    let holds = ["--device-memory", "314572800"];
-    server.deploy(&manifest(&[function("f", &holds, &settings(liar)), function("g", &holds, &settings(SLEEP))]));
+    server.deploy(&manifest(&[holder("f", &host, liar), holder("g", &host, SLEEP)]));
     assert_eq!(get(&server, "f", "/generate").status(), 200);
     assert_eq!(get(&server, "g", "/generate").status(), 200);
     let steps = steps_of(&server, "f");
@@ -152,6 +178,45 @@ fn a_program_that_says_yes_and_keeps_its_memory_is_stopped_for_the_other() {
     );
     assert!(steps.iter().any(|line| line.contains(">stopping: evicted for `g`")), "{steps:#?}");
     assert!(server.log().contains("it still holds"), "{}", server.log());
+}
+
+#[test]
+fn the_driver_freezes_what_cannot_sleep_by_itself() {
+    let (mut server, host) = on_the_standin(true);
+    let settings = "instances: {max: 1}";
+    server.deploy(&manifest(&[holder("f", &host, settings), holder("g", &host, settings)]));
+    let first = get(&server, "f", "/generate").json();
+    assert_eq!(get(&server, "g", "/generate").json()["sum"], first["sum"]);
+    assert_eq!(state_of(&server, "f"), ["parked"]);
+    let process = pid(&get(&server, "f", "/pid"));
+    assert_eq!(get(&server, "f", "/generate").json(), first, "its memory came back as it was");
+    assert_eq!(state_of(&server, "g"), ["parked"]);
+
+    // The next server finds it as it is, at whichever step this one ended.
+    let points = ["park: thawed", "park: frozen", "park: done", "wake: noted", "wake: restored", "wake: done"];
+    for point in points {
+        server.terminate();
+        host.start(&mut server, Some(point));
+        for name in ["g", "f", "g", "f"] {
+            let gateway = server.gateway;
+            // The server may be gone already.
+            let called = apart(move || call(gateway, "GET", &format!("/f/{name}/generate"), "", b"").status());
+            let _ = called.join();
+        }
+        assert!(!server.wait().success(), "the server killed itself at `{point}`");
+        host.start(&mut server, None);
+        for name in ["f", "g"] {
+            let answer = get(&server, name, "/generate");
+            assert_eq!(answer.status(), 200, "`{point}`, {name}: {answer:?}");
+            assert_eq!(answer.json()["sum"], first["sum"], "`{point}`, {name}");
+        }
+        assert_eq!(
+            pid(&get(&server, "f", "/pid")),
+            process,
+            "after a crash at `{point}`: {:#?}",
+            steps_of(&server, "f")
+        );
+    }
 }
 
 #[test]
@@ -230,7 +295,8 @@ fn pages_of_an_idle_program_go_out_and_come_back() {
     fs::write(
         &program,
         "import http.server, mmap, os\n\
-         data = mmap.mmap(open('weights', 'rb').fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)\n\
+         file = open('weights', 'rb')\n\
+         data = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)\n\
          class Handler(http.server.BaseHTTPRequestHandler):\n\
          \x20   def do_GET(self):\n\
          \x20       said = str(sum(data[at] for at in range(0, len(data), 4096))).encode()\n\
@@ -254,6 +320,6 @@ fn pages_of_an_idle_program_go_out_and_come_back() {
     let rest = until("its pages are out", || (state_of(&server, "f") == ["spilled"]).then(held));
     assert!(rest < 32 << 20, "{rest} bytes are still in memory");
     let answer = server.get("/");
-    assert_eq!((answer.text(), answer.header("x-kip-start")), (sum.as_str(), Some("woken")));
+    assert_eq!((answer.text(), answer.header("x-kip-start")), (sum, Some("woken")));
     assert_eq!(server.known(), [process]);
 }
