@@ -1,0 +1,325 @@
+//! `s.yaml` with `edition: 3.0.0`: resources, templates, flow.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use kip_manifest::report::{Report, shown};
+use kip_manifest::tree::{Kind, Node};
+use kip_spec::{Problem, code};
+
+use crate::effects::{Effect, FUNCTION, find};
+use crate::function::{self, FunctionInput};
+use crate::keys::{Classes, KeyList};
+use crate::merge::{merge, without};
+use crate::node::{at, check_duplicates, get, items, pairs, text};
+use crate::project::{Format, Project};
+use crate::scope::{ResourceBody, Scope};
+use crate::{Source, actions};
+
+/// Files that extend each other.
+const DEEPEST: usize = 8;
+
+/// Reads a document.
+pub(crate) fn read(root: Node, source: &Source<'_>, report: &mut Report<'_>) -> Option<Project> {
+    let mut keys = KeyList::default();
+    keys.add_document(&root, "resources");
+    let own = root.clone();
+    let root = with_base(root, source, 0, report)?;
+    let resources = resources(&root, "resources", report);
+    let arrows = RefCell::new(BTreeSet::new());
+    let scope = Scope { source, root, resources, bare_names: false, arrows };
+    let project = project(&scope, &own, Format::Edition3, &mut keys, report);
+    Some(Project { keys: keys.into_keys(), ..project })
+}
+
+/// The document over the files that it extends.
+fn with_base(root: Node, source: &Source<'_>, depth: usize, report: &mut Report<'_>) -> Option<Node> {
+    let Some(extend) = get(&root, "extend") else { return Some(root) };
+    let name = extend.scalar().unwrap_or_default();
+    let place = extend.at;
+    let missing = |why: String| {
+        Problem::new(code::FILE_REFERENCE, format!("the file {} that this extends cannot be read", shown(name)))
+            .cause(why)
+            .hint("`extend` names a file beside this one: extend: ./base.yaml")
+    };
+    if depth > DEEPEST {
+        report.add(place, missing("files extend each other in a ring".to_owned()));
+        return None;
+    }
+    let read = match std::fs::read_to_string(source.directory.join(name)) {
+        Ok(read) => read,
+        Err(error) => {
+            report.add(place, missing(error.to_string()));
+            return None;
+        }
+    };
+    let mut of_base = Report::new(name, &read);
+    let base = kip_manifest::parse(&read, &mut of_base);
+    if let Err(problems) = of_base.close() {
+        report.add(place, missing(problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")));
+        return None;
+    }
+    let base = with_base(moved(base?, place), source, depth + 1, report)?;
+    Some(without(&merge(&base, &without(&root, &["extend"])), &["extend"]))
+}
+
+/// A tree of another file, at the place where this one names that.
+fn moved(node: Node, at: kip_manifest::tree::Position) -> Node {
+    let kind = match node.kind {
+        Kind::List(items) => Kind::List(items.into_iter().map(|item| moved(item, at)).collect()),
+        Kind::Map(pairs) => {
+            Kind::Map(pairs.into_iter().map(|(key, value)| (moved(key, at), moved(value, at))).collect())
+        }
+        other => other,
+    };
+    Node { at, kind }
+}
+
+/// The resources of a document, with their templates below them.
+pub(crate) fn resources(root: &Node, group: &str, report: &mut Report<'_>) -> Vec<ResourceBody> {
+    let Some(all) = get(root, group) else {
+        let problem = Problem::new(code::FILE_MISSING_KEY, format!("`{group}` is missing: the file declares nothing"));
+        report.add(root.at, problem.hint(format!("declare a function below `{group}:`")));
+        return Vec::new();
+    };
+    if pairs(all).is_empty() {
+        let message = format!("`{group}` must be a map from names to resources; here it is {}", all.described());
+        report.add(all.at, Problem::new(code::FILE_VALUE, message).hint("write each resource below a name"));
+    }
+    pairs(all).iter().filter_map(|(key, body)| resource(root, key, body, report)).collect()
+}
+
+fn resource(root: &Node, key: &Node, body: &Node, report: &mut Report<'_>) -> Option<ResourceBody> {
+    let name = key.scalar().unwrap_or_default().to_owned();
+    if pairs(body).is_empty() {
+        let message = format!("`{}` must be a map with `component` and `props`", shown(&name));
+        let problem = Problem::new(code::FILE_VALUE, message);
+        report.add(key.at, problem.hint("write `component: fc3` and `props:` below it"));
+        return None;
+    }
+    check_duplicates(body, report);
+    let empty = Node { at: key.at, kind: Kind::Map(Vec::new()) };
+    let props = get(body, "props").unwrap_or(&empty);
+    // Some write it beside `props`, some in it.
+    let extend = get(body, "extend").or_else(|| get(props, "extend"));
+    let Some(extend) = extend else {
+        return Some(ResourceBody { key: key.clone(), name, body: body.clone(), props: props.clone() });
+    };
+    let wanted = text(extend, "name").or_else(|| extend.scalar()).unwrap_or_default();
+    let Some(template) = at(root, &["template", wanted]) else {
+        let message = format!("there is no template `{}` for `{}` to extend", shown(wanted), shown(&name));
+        let known: Vec<&str> = get(root, "template").map(pairs).unwrap_or_default().iter().filter_map(|(key, _)| key.scalar()).collect();
+        let hint = match known.as_slice() {
+            [] => "declare it below `template:` at the top of the file".to_owned(),
+            known => format!("templates of the file: {}", known.join(", ")),
+        };
+        report.add(extend.at, Problem::new(code::FILE_REFERENCE, message).hint(hint));
+        return None;
+    };
+    let ignored = get(extend, "ignore");
+    let ignored: Vec<&str> = match ignored {
+        Some(list) if !items(list).is_empty() => items(list).iter().filter_map(Node::scalar).collect(),
+        Some(one) => one.scalar().into_iter().collect(),
+        None => Vec::new(),
+    };
+    let props = merge(&without(template, &ignored), &without(props, &["extend"]));
+    Some(ResourceBody { key: key.clone(), name, body: body.clone(), props })
+}
+
+/// The kind of a component.
+enum Component {
+    Function,
+    /// Not known, with the keys of a function.
+    Likely,
+    Domain,
+    Other,
+}
+
+fn component(name: &str, props: &Node) -> Component {
+    let bare = name.split('@').next().unwrap_or_default();
+    let is_path = bare.starts_with(['.', '/', '~']) || std::path::Path::new(bare).is_dir();
+    let bare = bare.rsplit('/').next().unwrap_or_default();
+    match bare {
+        _ if is_path => Component::Function,
+        "fc3" | "fc" => Component::Function,
+        "fc3-domain" => Component::Domain,
+        _ if text(props, "functionName").is_some() && text(props, "runtime").is_some() => Component::Likely,
+        _ if at(props, &["function", "runtime"]).is_some() => Component::Likely,
+        _ => Component::Other,
+    }
+}
+
+/// The functions of resources, in the order of their deployment.
+pub(crate) fn project(
+    scope: &Scope<'_>,
+    own: &Node,
+    format: Format,
+    keys: &mut KeyList,
+    report: &mut Report<'_>,
+) -> Project {
+    let group = if format == Format::Edition1 { "services" } else { "resources" };
+    let table = if format == Format::Edition1 { crate::effects::FUNCTION_1 } else { FUNCTION };
+    let runtimes = function::runtimes(scope, report);
+    let (mut functions, mut changes, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    for resource in &scope.resources {
+        let own_props = at(own, &[group, &resource.name, "props"]);
+        let path = format!("{group}.{}.props", resource.name);
+        let is_wiring = |way: &[String]| {
+            let way: Vec<&str> = way.iter().map(String::as_str).collect();
+            find(table, &way).is_none_or(|row| row.1 == Effect::WithoutEffect)
+        };
+        let nothing = &|_: &[String]| true;
+        let component_node = get(&resource.body, "component").cloned();
+        let name = match component_node {
+            Some(node) => {
+                let resolved = scope.resolve(&node, &resource.name, &mut Vec::new(), nothing, report);
+                resolved.scalar().unwrap_or_default().to_owned()
+            }
+            None => {
+                let problem = Problem::new(code::FILE_MISSING_KEY, format!("`{}` has no `component`", shown(&resource.name)));
+                report.add(resource.key.at, problem.hint("write `component: fc3`"));
+                continue;
+            }
+        };
+        let kind = component(&name, &resource.props);
+        let classes = match kind {
+            Component::Function | Component::Likely => Classes::Table(table),
+            Component::Domain => Classes::All(Effect::WithoutEffect, "custom domains are not served: call the function's URL"),
+            Component::Other => Classes::All(Effect::WithoutEffect, "resources of other components are not made here"),
+        };
+        if let Some(props) = own_props {
+            keys.add(props.at, props, &path, &[], classes);
+        }
+        if let Component::Likely = kind {
+            let message = format!("the component `{}` is not known: its props are those of a function, and it is deployed as one", shown(&name));
+            report.warn(resource.key.at, Problem::new(code::FILE_NO_FUNCTION, message).hint("write `component: fc3`"));
+        }
+        if let Component::Domain | Component::Other = kind {
+            others.push((resource.key.at, name));
+            continue;
+        }
+        let props = scope.resolve(&resource.props, &resource.name, &mut Vec::new(), &is_wiring, report);
+        let props = match format {
+            Format::Edition1 => crate::edition1::convert(&props, &mut changes),
+            // Some fixtures of that world have the fields of a function one level down.
+            _ => match get(&props, "function") {
+                Some(inner) if get(&props, "functionName").is_none() => merge(&without(&props, &["function"]), inner),
+                _ => props,
+            },
+        };
+        function::check_placeholders(&props, report);
+        let input = FunctionInput { key: &resource.key, props: &props, source: scope.source, refused: &runtimes };
+        if let Some(mut function) = function::read(&input, report) {
+            function.actions = actions::read(&resource.body, &resource.name, scope, report);
+            functions.push(function);
+        }
+    }
+    if let ([], Some((at, name))) = (functions.as_slice(), others.first())
+        && scope.resources.len() == others.len()
+    {
+        let message = format!("nothing in the file is a function: the component `{}` is not run here", shown(name));
+        let hint = "only functions are deployed: `component: fc3` with a runtime, or `kip deploy` of a kip.yaml with the start command";
+        report.add(*at, Problem::new(code::FILE_NO_FUNCTION, message).hint(hint));
+    } else {
+        for (at, name) in &others {
+            let message = format!("the component `{}` is left out: it is no function", shown(name));
+            report.warn(*at, Problem::new(code::FILE_NO_FUNCTION, message));
+        }
+    }
+    function::check_names(&functions, report);
+    let order = order(scope, report);
+    functions.sort_by_key(|function| order.iter().position(|name| *name == function.key).unwrap_or(usize::MAX));
+    Project {
+        format,
+        name: text(&scope.root, "name").unwrap_or_default().to_owned(),
+        functions,
+        actions: actions::read(&scope.root, "", scope, report),
+        keys: Vec::new(),
+        changes,
+        warnings: Vec::new(),
+    }
+}
+
+/// The order of deployment: that of `flow`, else a resource after those that it refers to.
+fn order(scope: &Scope<'_>, report: &mut Report<'_>) -> Vec<String> {
+    let names: Vec<String> = scope.resources.iter().map(|resource| resource.name.clone()).collect();
+    let mut order: Vec<String> = Vec::new();
+    for step in at(&scope.root, &["flow", "deploy"]).map(items).unwrap_or_default() {
+        for entry in items(step).iter().chain(step.scalar().map(|_| step)) {
+            let written = entry.scalar().unwrap_or_default();
+            let matching: Vec<&String> = match pattern(written) {
+                Some(pattern) => names.iter().filter(|name| fits(&pattern, name)).collect(),
+                None => names.iter().filter(|name| *name == written).collect(),
+            };
+            if matching.is_empty() {
+                let message = format!("`flow` names `{}`, and there is no such resource", shown(written));
+                let hint = format!("resources of the file: {}", names.join(", "));
+                report.add(entry.at, Problem::new(code::FILE_REFERENCE, message).hint(hint));
+            }
+            for name in matching {
+                if !order.contains(name) {
+                    order.push(name.clone());
+                }
+            }
+        }
+    }
+    let arrows = scope.arrows.borrow();
+    // As many rounds as resources: then what is left is a ring, in the order of the file.
+    for _ in 0..names.len() {
+        for name in &names {
+            let ready = arrows.iter().filter(|(from, _)| from == name).all(|(_, to)| order.contains(to));
+            if ready && !order.contains(name) {
+                order.push(name.clone());
+            }
+        }
+    }
+    order.extend(names.iter().filter(|name| !order.contains(name)).cloned().collect::<Vec<_>>());
+    order
+}
+
+/// The pattern of `${regex('…')}`.
+fn pattern(written: &str) -> Option<String> {
+    let inner = written.strip_prefix("${")?.strip_suffix('}')?;
+    let inner = inner.trim().strip_prefix("regex(")?.strip_suffix(')')?;
+    Some(inner.trim().trim_matches(['\'', '"']).to_owned())
+}
+
+/// Whether a name fits a pattern of letters, `.`, `.*`, `.+`, `^` and `$`, which is what flows are written with.
+pub(crate) fn fits(pattern: &str, name: &str) -> bool {
+    let body = pattern.trim_start_matches('^').trim_end_matches('$');
+    let (open_left, open_right) = (!pattern.starts_with('^'), !pattern.ends_with('$'));
+    let starts = if open_left { name.len() } else { 0 };
+    (0..=starts).filter(|at| name.is_char_boundary(*at)).any(|at| fits_here(body, &name[at..], open_right))
+}
+
+fn fits_here(pattern: &str, name: &str, open_right: bool) -> bool {
+    let mut letters = pattern.chars();
+    let Some(letter) = letters.next() else { return open_right || name.is_empty() };
+    let rest = letters.as_str();
+    let same = |c: char| letter == '.' || c == letter;
+    let repeated = rest.strip_prefix('*').map(|rest| (rest, 0)).or_else(|| rest.strip_prefix('+').map(|rest| (rest, 1)));
+    match repeated {
+        Some((rest, least)) => {
+            let most = name.chars().take_while(|c| same(*c)).count();
+            (least..=most).rev().any(|count| {
+                let end = name.char_indices().nth(count).map_or(name.len(), |(at, _)| at);
+                fits_here(rest, &name[end..], open_right)
+            })
+        }
+        None => name.chars().next().is_some_and(|c| same(c) && fits_here(rest, &name[c.len_utf8()..], open_right)),
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_flows() {
+        assert!(fits(".", "a") && fits("api_.*", "api_1") && fits("^api", "api_2") && fits("_1$", "api_1"));
+        assert!(!fits("^pi", "api") && !fits("api_.+$", "api_") && fits("a.+", "xaby"));
+        assert_eq!(pattern("${regex('.+')}").as_deref(), Some(".+"));
+        assert_eq!(pattern("api"), None);
+    }
+}
