@@ -98,6 +98,14 @@ pub fn read(source: &Source<'_>) -> Result<Manifest, Vec<Problem>> {
     report.finish(declared)
 }
 
+/// The variables of a file of `NAME=VALUE` lines, in its order.
+///
+/// # Errors
+/// The line, from 1, and what is wrong with it, without a word of its values.
+pub fn env_file(text: &str) -> Result<Vec<(String, String)>, (usize, &'static str)> {
+    env_file::parse(text).map_err(|fault| (fault.line, fault.what))
+}
+
 /// A document as a tree; the report has the reason where there is none.
 pub fn parse(text: &str, report: &mut Report<'_>) -> Option<tree::Node> {
     let parsed = tree::parse(text).map_err(|error| syntax::explain(&error, |at| report.line(at)));

@@ -107,7 +107,9 @@ pub(crate) fn convert(props: &Node, changes: &mut Vec<String>) -> Node {
     if let Some(list) = get(props, "triggers") {
         let all = items(list).iter().map(trigger).collect();
         if !items(list).is_empty() {
-            changes.push(format!("`name`, `type` and `config` of triggers are `triggerName`, `triggerType` and `triggerConfig` of {name}"));
+            changes.push(format!(
+                "`name`, `type` and `config` of triggers are `triggerName`, `triggerType` and `triggerConfig` of {name}"
+            ));
         }
         made.push(("triggers", Node { at: list.at, kind: Kind::List(all) }));
     }

@@ -14,7 +14,7 @@ use crate::merge::{merge, without};
 use crate::node::{at, check_duplicates, get, items, pairs, text};
 use crate::project::{Format, Project};
 use crate::scope::{ResourceBody, Scope};
-use crate::{Source, actions};
+use crate::{Source, actions, checks, flow};
 
 /// Files that extend each other.
 const DEEPEST: usize = 8;
@@ -56,7 +56,8 @@ fn with_base(root: Node, source: &Source<'_>, depth: usize, report: &mut Report<
     let mut of_base = Report::new(name, &read);
     let base = kip_manifest::parse(&read, &mut of_base);
     if let Err(problems) = of_base.close() {
-        report.add(place, missing(problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")));
+        report
+            .add(place, missing(problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")));
         return None;
     }
     let base = with_base(moved(base?, place), source, depth + 1, report)?;
@@ -108,7 +109,8 @@ fn resource(root: &Node, key: &Node, body: &Node, report: &mut Report<'_>) -> Op
     let wanted = text(extend, "name").or_else(|| extend.scalar()).unwrap_or_default();
     let Some(template) = at(root, &["template", wanted]) else {
         let message = format!("there is no template `{}` for `{}` to extend", shown(wanted), shown(&name));
-        let known: Vec<&str> = get(root, "template").map(pairs).unwrap_or_default().iter().filter_map(|(key, _)| key.scalar()).collect();
+        let known: Vec<&str> =
+            get(root, "template").map(pairs).unwrap_or_default().iter().filter_map(|(key, _)| key.scalar()).collect();
         let hint = match known.as_slice() {
             [] => "declare it below `template:` at the top of the file".to_owned(),
             known => format!("templates of the file: {}", known.join(", ")),
@@ -149,6 +151,41 @@ fn component(name: &str, props: &Node) -> Component {
     }
 }
 
+/// Where the fields of a function are in its props.
+enum Layout {
+    /// In the props, as edition 3 has them.
+    Flat,
+    /// Below `function`, with the names of edition 3.
+    Nested,
+    /// Below `service` and `function`, as edition 1 has them.
+    Edition1,
+}
+
+fn layout(props: &Node) -> Layout {
+    match get(props, "function") {
+        Some(inner) if get(inner, "name").is_some() => Layout::Edition1,
+        Some(inner) if !pairs(inner).is_empty() && get(props, "functionName").is_none() => Layout::Nested,
+        _ => Layout::Flat,
+    }
+}
+
+/// Takes in the keys of props, by the table of their layout.
+fn add_props(props: &Node, path: &str, classes: Classes, keys: &mut KeyList) {
+    match (classes, layout(props)) {
+        (Classes::Table(_), Layout::Edition1) => {
+            keys.add(props.at, props, path, &[], Classes::Table(crate::effects::FUNCTION_1));
+        }
+        (Classes::Table(_), Layout::Nested) => {
+            for (key, value) in pairs(props) {
+                let name = key.scalar().unwrap_or_default();
+                let way: &[&str] = if name == "function" { &[] } else { &[name] };
+                keys.add(key.at, value, &format!("{path}.{name}"), way, classes);
+            }
+        }
+        _ => keys.add(props.at, props, path, &[], classes),
+    }
+}
+
 /// The functions of resources, in the order of their deployment.
 pub(crate) fn project(
     scope: &Scope<'_>,
@@ -159,7 +196,7 @@ pub(crate) fn project(
 ) -> Project {
     let group = if format == Format::Edition1 { "services" } else { "resources" };
     let table = if format == Format::Edition1 { crate::effects::FUNCTION_1 } else { FUNCTION };
-    let runtimes = function::runtimes(scope, report);
+    let runtimes = function::runtimes(scope);
     let (mut functions, mut changes, mut others) = (Vec::new(), Vec::new(), Vec::new());
     for resource in &scope.resources {
         let own_props = at(own, &[group, &resource.name, "props"]);
@@ -176,7 +213,8 @@ pub(crate) fn project(
                 resolved.scalar().unwrap_or_default().to_owned()
             }
             None => {
-                let problem = Problem::new(code::FILE_MISSING_KEY, format!("`{}` has no `component`", shown(&resource.name)));
+                let problem =
+                    Problem::new(code::FILE_MISSING_KEY, format!("`{}` has no `component`", shown(&resource.name)));
                 report.add(resource.key.at, problem.hint("write `component: fc3`"));
                 continue;
             }
@@ -184,14 +222,19 @@ pub(crate) fn project(
         let kind = component(&name, &resource.props);
         let classes = match kind {
             Component::Function | Component::Likely => Classes::Table(table),
-            Component::Domain => Classes::All(Effect::WithoutEffect, "custom domains are not served: call the function's URL"),
+            Component::Domain => {
+                Classes::All(Effect::WithoutEffect, "custom domains are not served: call the function's URL")
+            }
             Component::Other => Classes::All(Effect::WithoutEffect, "resources of other components are not made here"),
         };
         if let Some(props) = own_props {
-            keys.add(props.at, props, &path, &[], classes);
+            add_props(props, &path, classes, keys);
         }
         if let Component::Likely = kind {
-            let message = format!("the component `{}` is not known: its props are those of a function, and it is deployed as one", shown(&name));
+            let message = format!(
+                "the component `{}` is not known: its props are those of a function, and it is deployed as one",
+                shown(&name)
+            );
             report.warn(resource.key.at, Problem::new(code::FILE_NO_FUNCTION, message).hint("write `component: fc3`"));
         }
         if let Component::Domain | Component::Other = kind {
@@ -199,15 +242,15 @@ pub(crate) fn project(
             continue;
         }
         let props = scope.resolve(&resource.props, &resource.name, &mut Vec::new(), &is_wiring, report);
-        let props = match format {
-            Format::Edition1 => crate::edition1::convert(&props, &mut changes),
-            // Some fixtures of that world have the fields of a function one level down.
-            _ => match get(&props, "function") {
-                Some(inner) if get(&props, "functionName").is_none() => merge(&without(&props, &["function"]), inner),
-                _ => props,
-            },
+        let props = match (format, layout(&props)) {
+            (Format::Edition1, _) | (_, Layout::Edition1) => crate::edition1::convert(&props, &mut changes),
+            (_, Layout::Nested) => {
+                let inner = get(&props, "function").cloned().unwrap_or_else(|| props.clone());
+                merge(&without(&props, &["function"]), &inner)
+            }
+            (_, Layout::Flat) => props,
         };
-        function::check_placeholders(&props, report);
+        checks::check_placeholders(&props, report);
         let input = FunctionInput { key: &resource.key, props: &props, source: scope.source, refused: &runtimes };
         if let Some(mut function) = function::read(&input, report) {
             function.actions = actions::read(&resource.body, &resource.name, scope, report);
@@ -226,8 +269,8 @@ pub(crate) fn project(
             report.warn(*at, Problem::new(code::FILE_NO_FUNCTION, message));
         }
     }
-    function::check_names(&functions, report);
-    let order = order(scope, report);
+    let mut functions = function::join(functions, report);
+    let order = flow::order(scope, report);
     functions.sort_by_key(|function| order.iter().position(|name| *name == function.key).unwrap_or(usize::MAX));
     Project {
         format,
@@ -237,89 +280,5 @@ pub(crate) fn project(
         keys: Vec::new(),
         changes,
         warnings: Vec::new(),
-    }
-}
-
-/// The order of deployment: that of `flow`, else a resource after those that it refers to.
-fn order(scope: &Scope<'_>, report: &mut Report<'_>) -> Vec<String> {
-    let names: Vec<String> = scope.resources.iter().map(|resource| resource.name.clone()).collect();
-    let mut order: Vec<String> = Vec::new();
-    for step in at(&scope.root, &["flow", "deploy"]).map(items).unwrap_or_default() {
-        for entry in items(step).iter().chain(step.scalar().map(|_| step)) {
-            let written = entry.scalar().unwrap_or_default();
-            let matching: Vec<&String> = match pattern(written) {
-                Some(pattern) => names.iter().filter(|name| fits(&pattern, name)).collect(),
-                None => names.iter().filter(|name| *name == written).collect(),
-            };
-            if matching.is_empty() {
-                let message = format!("`flow` names `{}`, and there is no such resource", shown(written));
-                let hint = format!("resources of the file: {}", names.join(", "));
-                report.add(entry.at, Problem::new(code::FILE_REFERENCE, message).hint(hint));
-            }
-            for name in matching {
-                if !order.contains(name) {
-                    order.push(name.clone());
-                }
-            }
-        }
-    }
-    let arrows = scope.arrows.borrow();
-    // As many rounds as resources: then what is left is a ring, in the order of the file.
-    for _ in 0..names.len() {
-        for name in &names {
-            let ready = arrows.iter().filter(|(from, _)| from == name).all(|(_, to)| order.contains(to));
-            if ready && !order.contains(name) {
-                order.push(name.clone());
-            }
-        }
-    }
-    order.extend(names.iter().filter(|name| !order.contains(name)).cloned().collect::<Vec<_>>());
-    order
-}
-
-/// The pattern of `${regex('…')}`.
-fn pattern(written: &str) -> Option<String> {
-    let inner = written.strip_prefix("${")?.strip_suffix('}')?;
-    let inner = inner.trim().strip_prefix("regex(")?.strip_suffix(')')?;
-    Some(inner.trim().trim_matches(['\'', '"']).to_owned())
-}
-
-/// Whether a name fits a pattern of letters, `.`, `.*`, `.+`, `^` and `$`, which is what flows are written with.
-pub(crate) fn fits(pattern: &str, name: &str) -> bool {
-    let body = pattern.trim_start_matches('^').trim_end_matches('$');
-    let (open_left, open_right) = (!pattern.starts_with('^'), !pattern.ends_with('$'));
-    let starts = if open_left { name.len() } else { 0 };
-    (0..=starts).filter(|at| name.is_char_boundary(*at)).any(|at| fits_here(body, &name[at..], open_right))
-}
-
-fn fits_here(pattern: &str, name: &str, open_right: bool) -> bool {
-    let mut letters = pattern.chars();
-    let Some(letter) = letters.next() else { return open_right || name.is_empty() };
-    let rest = letters.as_str();
-    let same = |c: char| letter == '.' || c == letter;
-    let repeated = rest.strip_prefix('*').map(|rest| (rest, 0)).or_else(|| rest.strip_prefix('+').map(|rest| (rest, 1)));
-    match repeated {
-        Some((rest, least)) => {
-            let most = name.chars().take_while(|c| same(*c)).count();
-            (least..=most).rev().any(|count| {
-                let end = name.char_indices().nth(count).map_or(name.len(), |(at, _)| at);
-                fits_here(rest, &name[end..], open_right)
-            })
-        }
-        None => name.chars().next().is_some_and(|c| same(c) && fits_here(rest, &name[c.len_utf8()..], open_right)),
-    }
-}
-
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_of_flows() {
-        assert!(fits(".", "a") && fits("api_.*", "api_1") && fits("^api", "api_2") && fits("_1$", "api_1"));
-        assert!(!fits("^pi", "api") && !fits("api_.+$", "api_") && fits("a.+", "xaby"));
-        assert_eq!(pattern("${regex('.+')}").as_deref(), Some(".+"));
-        assert_eq!(pattern("api"), None);
     }
 }

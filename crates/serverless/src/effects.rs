@@ -206,7 +206,11 @@ pub(crate) const TEMPLATE: &[Row] = &[
     ("Service.InternetAccess", Stored, ""),
     ("Service.VpcConfig", Stored, NETWORK),
     ("Service.LogConfig", Stored, LOG),
-    ("Service.NasConfig", Stored, "the share is the folder .fun/nas beside the file"),
+    (
+        "Service.NasConfig",
+        Stored,
+        "not mounted: variables that begin with /mnt/auto name .fun/nas/auto-default/SERVICE beside the file",
+    ),
     ("Service.TracingConfig", Stored, "traces are not sent there"),
     ("Function.Handler", Mapped, ""),
     ("Function.Runtime", Mapped, ""),

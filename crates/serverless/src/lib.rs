@@ -5,10 +5,12 @@
 //! these files and nothing of servers: what exists on a server comes in as values ([`plan`]), and commands of a file are only listed.
 
 mod actions;
+mod checks;
 mod edition1;
 mod edition3;
 mod effects;
 mod expression;
+mod flow;
 mod function;
 mod keys;
 mod merge;

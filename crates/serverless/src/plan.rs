@@ -92,7 +92,8 @@ mod tests {
     #[test]
     fn only_a_difference_in_meaning_is_one() {
         assert_eq!(step(Value::Null, json!({"a": 1})), Step::Create);
-        let there = json!({"timeout": 3, "cpu": 1.0, "description": "", "more": true, "environmentVariables": {"A": "1"}});
+        let there =
+            json!({"timeout": 3, "cpu": 1.0, "description": "", "more": true, "environmentVariables": {"A": "1"}});
         let same = json!({"timeout": 3, "cpu": 1, "layers": [], "environmentVariables": {"A": "1"}, "gpuConfig": {}});
         assert_eq!(step(there.clone(), same), Step::Keep);
         let Step::Change(changes) = step(there, json!({"timeout": 5, "environmentVariables": {"B": "2"}})) else {

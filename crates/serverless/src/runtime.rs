@@ -111,7 +111,10 @@ mod tests {
         }
         let all = ["python2.7".to_owned(), "java8".to_owned(), "nodejs6".to_owned()];
         let hint = refusal("python2.7", &all, "template.yml").hint.unwrap();
-        assert!(hint.ends_with("kip deploy -t template.yml --runtime-map python2.7=python3,nodejs6=nodejs20"), "{hint}");
+        assert!(
+            hint.ends_with("kip deploy -t template.yml --runtime-map python2.7=python3,nodejs6=nodejs20"),
+            "{hint}"
+        );
         assert!(refusal("java8", &all, "t").hint.unwrap().contains("custom.debian12"));
         assert!(refusal("cobol", &all, "t").message.contains("no runtime"));
     }

@@ -144,13 +144,7 @@ impl Scope<'_> {
         self.evaluate(&read, node, this, depth + 1)
     }
 
-    fn evaluate(
-        &self,
-        expression: &Expression,
-        node: &Node,
-        this: &str,
-        depth: usize,
-    ) -> Result<Option<Node>, Fault> {
+    fn evaluate(&self, expression: &Expression, node: &Node, this: &str, depth: usize) -> Result<Option<Node>, Fault> {
         match expression {
             Expression::Literal(text) => Ok(Some(text_node(node.at, text.clone()))),
             Expression::Reference(way) => self.look_up(way, node, this, depth),
@@ -158,14 +152,7 @@ impl Scope<'_> {
         }
     }
 
-    fn call(
-        &self,
-        name: &str,
-        arguments: &[Expression],
-        node: &Node,
-        this: &str,
-        depth: usize,
-    ) -> Result<Node, Fault> {
+    fn call(&self, name: &str, arguments: &[Expression], node: &Node, this: &str, depth: usize) -> Result<Node, Fault> {
         // `${env(REGION)}` without quotes means the same.
         let first = match arguments.first() {
             Some(Expression::Reference(way)) => way.join("."),
@@ -274,7 +261,8 @@ impl Scope<'_> {
         depth: usize,
     ) -> Result<Option<Node>, Fault> {
         let [part, rest @ ..] = rest else { return Ok(None) };
-        let whole = |found: Option<&Node>| found.map_or(Ok(None), |found| self.walk(found, rest, &resource.name, depth));
+        let whole =
+            |found: Option<&Node>| found.map_or(Ok(None), |found| self.walk(found, rest, &resource.name, depth));
         match part.as_str() {
             "name" => Ok(Some(text_node(node.at, resource.name.clone()))),
             "access" => {
@@ -294,10 +282,11 @@ impl Scope<'_> {
                 }
                 _ => self.walk(&resource.props, rest, &resource.name, depth)?.map_or_else(
                     || {
-                        Err(Fault::new(
-                            format!("`output.{}` of `{}` is not known before it is deployed", rest.join("."), resource.name),
-                            "known are output.url.system_url and the keys of its props",
-                        ))
+                        Err(Fault {
+                            code: code::FILE_UNSUPPORTED,
+                            message: format!("`output.{}` of `{}` is not known here", rest.join("."), resource.name),
+                            hint: "known are output.url.system_url and the keys of its props".to_owned(),
+                        })
                     },
                     |found| Ok(Some(found)),
                 ),

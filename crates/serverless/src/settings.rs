@@ -86,7 +86,8 @@ fn check_http(config: &Node, report: &mut Report<'_>) {
             "anonymous" | "function" => {}
             "jwt" => {
                 let problem = Problem::new(code::FILE_UNSUPPORTED, "`authType: jwt` is not supported");
-                report.add(auth.at, problem.hint("write `authType: function`: callers then bring a key of this server"));
+                report
+                    .add(auth.at, problem.hint("write `authType: function`: callers then bring a key of this server"));
             }
             other => {
                 let message = format!("`authType` is anonymous, function or jwt, not `{}`", shown(other));
@@ -125,7 +126,10 @@ fn check_timer(config: &Node, report: &mut Report<'_>) {
     };
     if let Some(fault) = fault {
         let message = format!("`{}` is no schedule: {fault}", shown(written));
-        report.add(node.at, wrong(message, "write `'@every 5m'`, or six fields that begin with the seconds: `'0 0 8 * * *'`"));
+        report.add(
+            node.at,
+            wrong(message, "write `'@every 5m'`, or six fields that begin with the seconds: `'0 0 8 * * *'`"),
+        );
     }
 }
 
@@ -143,7 +147,10 @@ pub(crate) fn asynchronous(props: &Node, report: &mut Report<'_>) -> Option<(Str
     }
     for (way, most) in [("maxAsyncRetryAttempts", 8.0), ("maxAsyncEventAgeInSeconds", 604_800.0)] {
         if let Some(number) = get(node, way)
-            && number.scalar().and_then(|text| text.parse::<f64>().ok()).is_none_or(|value| !(0.0..=most).contains(&value))
+            && number
+                .scalar()
+                .and_then(|text| text.parse::<f64>().ok())
+                .is_none_or(|value| !(0.0..=most).contains(&value))
         {
             let message = format!("`asyncInvokeConfig.{way}` is a whole number");
             report.add(number.at, wrong(message, format!("write a number from 0 to {most}")));

@@ -10,12 +10,14 @@ use crate::function::{self, FunctionInput};
 use crate::keys::{Classes, KeyList};
 use crate::node::{get, map_node, pairs, text, text_node};
 use crate::project::{DeclaredAlias, DeclaredFunction, Format, Project};
-use crate::{Source, runtime, template_events};
+use crate::{Source, checks, runtime, template_events};
 
 /// Prefixes of types; the last part names the type.
 const PREFIXES: [&str; 2] = ["Aliyun::Serverless::", "ALIYUN::FC::"];
-/// The folder of the share that Fun makes itself.
+/// Where the share is mounted that Fun makes itself.
 const SHARE: &str = "/mnt/auto";
+/// Its twin on this machine, beside the file, with a folder for each service.
+const SHARE_HERE: &str = ".fun/nas/auto-default";
 
 /// The last part of a type: `Function` of `Aliyun::Serverless::Function`.
 fn kind(node: &Node) -> Option<&str> {
@@ -25,8 +27,35 @@ fn kind(node: &Node) -> Option<&str> {
 
 /// Reads a document.
 pub(crate) fn read(root: &Node, source: &Source<'_>, report: &mut Report<'_>) -> Option<Project> {
-    let mut keys = KeyList::default();
-    let mut project = Project {
+    let mut reader =
+        Reader { source, refused: refused(root, source), keys: KeyList::default(), project: empty(), report };
+    for (key, value) in pairs(root).iter().filter(|(key, _)| key.scalar() != Some("Resources")) {
+        let name = key.scalar().unwrap_or_default();
+        reader.keys.add(key.at, value, name, &[], Classes::All(Effect::Mapped, ""));
+    }
+    let resources = get(root, "Resources");
+    if resources.map(pairs).unwrap_or_default().is_empty() {
+        let problem = Problem::new(code::FILE_MISSING_KEY, "`Resources` is missing: the file declares nothing");
+        reader.report.add(root.at, problem.hint("declare a service with a function below `Resources:`"));
+    }
+    for (key, node) in resources.map(pairs).unwrap_or_default() {
+        reader.resource(key, node);
+    }
+    for (key, node) in resources.map(pairs).unwrap_or_default() {
+        qualified(key, node, &mut reader.project, reader.report);
+    }
+    let Reader { keys, mut project, report, .. } = reader;
+    if project.functions.is_empty() && report.count() == 0 {
+        let problem = Problem::new(code::FILE_NO_FUNCTION, "nothing in the file is a function");
+        let hint = "functions stand below a service: `Type: 'Aliyun::Serverless::Function'`";
+        report.add(resources.map_or(root.at, |node| node.at), problem.hint(hint));
+    }
+    project.functions = function::join(project.functions, report);
+    Some(Project { keys: keys.into_keys(), ..project })
+}
+
+fn empty() -> Project {
+    Project {
         format: Format::Template,
         name: String::new(),
         functions: Vec::new(),
@@ -34,48 +63,7 @@ pub(crate) fn read(root: &Node, source: &Source<'_>, report: &mut Report<'_>) ->
         keys: Vec::new(),
         changes: Vec::new(),
         warnings: Vec::new(),
-    };
-    for (key, value) in pairs(root).iter().filter(|(key, _)| key.scalar() != Some("Resources")) {
-        let name = key.scalar().unwrap_or_default();
-        keys.add(key.at, value, name, &[], Classes::All(Effect::Mapped, ""));
     }
-    let resources = get(root, "Resources");
-    if resources.map(pairs).unwrap_or_default().is_empty() {
-        let problem = Problem::new(code::FILE_MISSING_KEY, "`Resources` is missing: the file declares nothing");
-        report.add(root.at, problem.hint("declare a service with a function below `Resources:`"));
-    }
-    let refused = refused(root, source);
-    for (key, node) in resources.map(pairs).unwrap_or_default() {
-        let name = key.scalar().unwrap_or_default();
-        let path = format!("Resources.{name}");
-        match kind(node) {
-            Some("Service") => service(key, node, source, &refused, &mut keys, &mut project, report),
-            Some("CustomDomain") => keys.add(key.at, node, &path, &["CustomDomain"], Classes::Table(TEMPLATE)),
-            Some("Log") => keys.add(key.at, node, &path, &["Log"], Classes::Table(TEMPLATE)),
-            Some(of @ ("Version" | "Alias" | "ProvisionConfig")) => {
-                keys.add(key.at, node, &path, &[of], Classes::Table(TEMPLATE));
-            }
-            // A function that stands alone is one of a service of no name.
-            Some("Function") => function(key, node, None, source, &refused, &mut keys, &mut project, report),
-            _ => {
-                let note = "resources of this type are not made here";
-                keys.add(key.at, node, &path, &[], Classes::All(Effect::WithoutEffect, note));
-                let of = shown(text(node, "Type").unwrap_or("no type"));
-                let message = format!("`{}` ({of}) is left out: it is no function", shown(name));
-                report.warn(key.at, Problem::new(code::FILE_NO_FUNCTION, message));
-            }
-        }
-    }
-    for (key, node) in resources.map(pairs).unwrap_or_default() {
-        qualified(key, node, &mut project, report);
-    }
-    if project.functions.is_empty() && report.count() == 0 {
-        let problem = Problem::new(code::FILE_NO_FUNCTION, "nothing in the file is a function");
-        let hint = "functions stand below a service: `Type: 'Aliyun::Serverless::Function'`";
-        report.add(resources.map_or(root.at, |node| node.at), problem.hint(hint));
-    }
-    function::check_names(&project.functions, report);
-    Some(Project { keys: keys.into_keys(), ..project })
 }
 
 /// The runtimes of the file that do not run here.
@@ -94,99 +82,119 @@ fn refused(root: &Node, source: &Source<'_>) -> Vec<String> {
     all.into_iter().collect()
 }
 
-/// A service: its functions are the children beside `Type` and `Properties`.
-fn service(
-    key: &Node,
-    node: &Node,
-    source: &Source<'_>,
-    refused: &[String],
-    keys: &mut KeyList,
-    project: &mut Project,
-    report: &mut Report<'_>,
-) {
-    let name = key.scalar().unwrap_or_default();
-    let path = format!("Resources.{name}");
-    let mut count = 0;
-    for (part, inner) in pairs(node) {
-        let part_name = part.scalar().unwrap_or_default();
-        let part_path = format!("{path}.{part_name}");
-        match (part_name, kind(inner)) {
-            (_, Some("Function")) => {
-                function(part, inner, Some((key, node)), source, refused, keys, project, report);
-                count += 1;
+/// Reads resources one after the other.
+struct Reader<'a, 'r, 't> {
+    source: &'a Source<'a>,
+    /// The runtimes of the file that do not run here.
+    refused: Vec<String>,
+    keys: KeyList,
+    project: Project,
+    report: &'r mut Report<'t>,
+}
+
+impl Reader<'_, '_, '_> {
+    fn resource(&mut self, key: &Node, node: &Node) {
+        let name = key.scalar().unwrap_or_default();
+        let path = format!("Resources.{name}");
+        let by_table = |keys: &mut KeyList, of: &str| keys.add(key.at, node, &path, &[of], Classes::Table(TEMPLATE));
+        match kind(node) {
+            Some("Service") => self.service(key, node),
+            // A function that stands alone is one of a service of no name.
+            Some("Function") => self.function(key, node, None),
+            Some(of @ ("CustomDomain" | "Log" | "Version" | "Alias" | "ProvisionConfig")) => {
+                by_table(&mut self.keys, of);
             }
-            ("Type", _) => keys.add(part.at, inner, &part_path, &[], Classes::All(Effect::Mapped, "")),
-            ("Properties", _) => keys.add(part.at, inner, &part_path, &["Service"], Classes::Table(TEMPLATE)),
             _ => {
-                keys.add(part.at, inner, &part_path, &[], Classes::All(Effect::WithoutEffect, "no key of a service"));
-                if get(inner, "Properties").is_some() {
-                    let message = format!("`{}` of the service `{}` has no `Type` of a function", shown(part_name), shown(name));
-                    let problem = Problem::new(code::FILE_VALUE, message);
-                    report.add(part.at, problem.hint("write `Type: 'Aliyun::Serverless::Function'`"));
-                }
+                let note = "resources of this type are not made here";
+                self.keys.add(key.at, node, &path, &[], Classes::All(Effect::WithoutEffect, note));
+                let of = shown(text(node, "Type").unwrap_or("no type"));
+                let message = format!("`{}` ({of}) is left out: it is no function", shown(name));
+                self.report.warn(key.at, Problem::new(code::FILE_NO_FUNCTION, message));
             }
         }
     }
-    if count == 0 {
-        let message = format!("the service `{}` has no function", shown(name));
-        report.warn(key.at, Problem::new(code::FILE_NO_FUNCTION, message));
-    }
-}
 
-#[expect(clippy::too_many_arguments, reason = "what is read, where it stands, and what it is added to")]
-fn function(
-    key: &Node,
-    node: &Node,
-    service: Option<(&Node, &Node)>,
-    source: &Source<'_>,
-    refused: &[String],
-    keys: &mut KeyList,
-    project: &mut Project,
-    report: &mut Report<'_>,
-) {
-    let service_name = service.and_then(|(key, _)| key.scalar()).unwrap_or_default();
-    let name = key.scalar().unwrap_or_default();
-    let path = match service_name {
-        "" => format!("Resources.{name}"),
-        service => format!("Resources.{service}.{name}"),
-    };
-    for (part, inner) in pairs(node) {
+    /// A service: its functions are the children beside `Type` and `Properties`.
+    fn service(&mut self, key: &Node, node: &Node) {
+        let name = key.scalar().unwrap_or_default();
+        let before = self.project.functions.len();
+        for (part, inner) in pairs(node) {
+            let part_name = part.scalar().unwrap_or_default();
+            let path = format!("Resources.{name}.{part_name}");
+            match (part_name, kind(inner)) {
+                (_, Some("Function")) => self.function(part, inner, Some((key, node))),
+                ("Type", _) => self.keys.add(part.at, inner, &path, &[], Classes::All(Effect::Mapped, "")),
+                ("Properties", _) => {
+                    self.keys.add(part.at, inner, &path, &["Service"], Classes::Table(TEMPLATE));
+                }
+                _ => {
+                    let classes = Classes::All(Effect::WithoutEffect, "no key of a service");
+                    self.keys.add(part.at, inner, &path, &[], classes);
+                    if get(inner, "Properties").is_some() {
+                        let (part, name) = (shown(part_name), shown(name));
+                        let message = format!("`{part}` of the service `{name}` has no `Type` of a function");
+                        let problem = Problem::new(code::FILE_VALUE, message);
+                        self.report.add(inner.at, problem.hint("write `Type: 'Aliyun::Serverless::Function'`"));
+                    }
+                }
+            }
+        }
+        if self.project.functions.len() == before {
+            let message = format!("the service `{}` has no function", shown(name));
+            self.report.warn(key.at, Problem::new(code::FILE_NO_FUNCTION, message));
+        }
+    }
+
+    fn function(&mut self, key: &Node, node: &Node, service: Option<(&Node, &Node)>) {
+        let service_name = service.and_then(|(key, _)| key.scalar()).unwrap_or_default();
+        let name = key.scalar().unwrap_or_default();
+        let path = match service_name {
+            "" => format!("Resources.{name}"),
+            service => format!("Resources.{service}.{name}"),
+        };
+        for (part, inner) in pairs(node) {
+            self.function_part(part, inner, &path);
+        }
+        let of_service = service.and_then(|(_, service)| get(service, "Properties"));
+        let changes = &mut self.project.changes;
+        let props = props(key, get(node, "Properties"), of_service, service_name, changes);
+        let props = with_share(props, service_name, self.source, changes);
+        let props = crate::merge::merge(&props, &template_events::triggers(node, self.report));
+        checks::check_placeholders(&props, self.report);
+        let input = FunctionInput { key, props: &props, source: self.source, refused: &self.refused };
+        let read = function::read(&input, self.report);
+        self.project.functions.extend(read.map(|function| DeclaredFunction {
+            key: if service_name.is_empty() { name.to_owned() } else { format!("{service_name}/{name}") },
+            ..function
+        }));
+    }
+
+    /// The keys of a function's properties and events.
+    fn function_part(&mut self, part: &Node, inner: &Node, path: &str) {
         let part_name = part.scalar().unwrap_or_default();
         let path = format!("{path}.{part_name}");
+        let table = Classes::Table(TEMPLATE);
         match part_name {
-            "Properties" => keys.add(part.at, inner, &path, &["Function"], Classes::Table(TEMPLATE)),
-            "Type" => keys.add(part.at, inner, &path, &[], Classes::All(Effect::Mapped, "")),
+            "Properties" => self.keys.add(part.at, inner, &path, &["Function"], table),
+            "Type" => self.keys.add(part.at, inner, &path, &[], Classes::All(Effect::Mapped, "")),
+            "Events" if pairs(inner).is_empty() => self.keys.add(part.at, inner, &path, &["Event"], table),
             "Events" => {
                 for (event, body) in pairs(inner) {
                     let event_path = format!("{path}.{}", event.scalar().unwrap_or_default());
+                    if pairs(body).is_empty() {
+                        self.keys.add(event.at, body, &event_path, &["Event"], table);
+                    }
                     let of = text(body, "Type").unwrap_or_default();
                     for (field, value) in pairs(body) {
                         let field_name = field.scalar().unwrap_or_default();
-                        let field_path = format!("{event_path}.{field_name}");
                         let way: &[&str] = if field_name == "Properties" { &["Event", of] } else { &["Event", "HTTP"] };
-                        keys.add(field.at, value, &field_path, way, Classes::Table(TEMPLATE));
+                        self.keys.add(field.at, value, &format!("{event_path}.{field_name}"), way, table);
                     }
-                    if pairs(body).is_empty() {
-                        keys.add(event.at, body, &event_path, &["Event"], Classes::Table(TEMPLATE));
-                    }
-                }
-                if pairs(inner).is_empty() {
-                    keys.add(part.at, inner, &path, &["Event"], Classes::Table(TEMPLATE));
                 }
             }
-            _ => keys.add(part.at, inner, &path, &[], Classes::All(Effect::WithoutEffect, "no key of a function")),
+            _ => self.keys.add(part.at, inner, &path, &[], Classes::All(Effect::WithoutEffect, "no key of a function")),
         }
     }
-    let properties = get(node, "Properties");
-    let of_service = service.and_then(|(_, service)| get(service, "Properties"));
-    let props = props(key, properties, of_service, service_name, &mut project.changes);
-    let props = crate::merge::merge(&props, &template_events::triggers(node, report));
-    function::check_placeholders(&props, report);
-    let input = FunctionInput { key, props: &props, source, refused };
-    project.functions.extend(function::read(&input, report).map(|function| DeclaredFunction {
-        key: if service_name.is_empty() { name.to_owned() } else { format!("{service_name}/{name}") },
-        ..function
-    }));
 }
 
 /// Properties of a function and of its service, in the words of edition 3.
@@ -258,6 +266,38 @@ fn props(
     map_node(key.at, made)
 }
 
+/// Variables that name a path of the share name the same path of its twin: a program that is no container has no mounts.
+fn with_share(props: Node, service: &str, source: &Source<'_>, changes: &mut Vec<String>) -> Node {
+    let has_share = crate::node::at(&props, &["nasConfig", "mountPoints"])
+        .map(crate::node::items)
+        .unwrap_or_default()
+        .iter()
+        .any(|point| text(point, "mountDir") == Some(SHARE));
+    let Some(variables) = get(&props, "environmentVariables").filter(|_| has_share) else { return props };
+    let twin = crate::scope::absolute(source.directory, &format!("{SHARE_HERE}/{service}"));
+    let renamed = |value: &Node| {
+        let part = |part: &str| match part.strip_prefix(SHARE) {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{twin}{rest}"),
+            _ => part.to_owned(),
+        };
+        let text = value.scalar()?;
+        let made = text.split(':').map(part).collect::<Vec<_>>().join(":");
+        (made != text).then(|| text_node(value.at, made))
+    };
+    let mut made = Vec::new();
+    for (name, value) in pairs(variables) {
+        let other = renamed(value);
+        if let Some(other) = &other {
+            let (name, path) = (name.scalar().unwrap_or_default(), other.scalar().unwrap_or_default());
+            changes.push(format!("{SHARE} is {SHARE_HERE}/{service} beside the file: {name} is {path}"));
+        }
+        made.push((name.clone(), other.unwrap_or_else(|| value.clone())));
+    }
+    let variables = Node { at: variables.at, kind: Kind::Map(made) };
+    let rest = crate::merge::without(&props, &["environmentVariables"]);
+    crate::merge::merge(&rest, &map_node(props.at, vec![("environmentVariables", variables)]))
+}
+
 /// Versions, aliases and provisioned instances, which name their function by its service and its name.
 fn qualified(key: &Node, node: &Node, project: &mut Project, report: &mut Report<'_>) {
     let Some(of @ ("Version" | "Alias" | "ProvisionConfig")) = kind(node) else { return };
@@ -292,7 +332,8 @@ fn qualified(key: &Node, node: &Node, project: &mut Project, report: &mut Report
         }
     }
     if count == 0 {
-        let message = format!("`{}` names a function that the file does not have", shown(key.scalar().unwrap_or_default()));
+        let message =
+            format!("`{}` names a function that the file does not have", shown(key.scalar().unwrap_or_default()));
         let problem = Problem::new(code::FILE_REFERENCE, message);
         report.add(key.at, problem.hint("write the names of the file in `ServiceName` and `FunctionName`"));
     }

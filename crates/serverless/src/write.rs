@@ -75,8 +75,7 @@ fn props(function: &DeclaredFunction, directory: &Path) -> Value {
         props.insert("vpcBinding".to_owned(), json!({"vpcIds": function.networks}));
     }
     if !function.tags.is_empty() {
-        let tags: Vec<Value> =
-            function.tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
+        let tags: Vec<Value> = function.tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
         props.insert("tags".to_owned(), tags.into());
     }
     props.into()

@@ -16,6 +16,7 @@ mod crash;
 mod doors;
 mod environment;
 mod fc;
+mod files;
 mod gpu;
 mod guard;
 mod held;
