@@ -61,12 +61,11 @@ pub(crate) fn parse() -> Arguments {
 
 /// `kip import FILE -o kip.yaml`: there `-o` names the file to write, unless it is a way to print.
 fn rewritten(mut words: Vec<OsString>) -> Vec<OsString> {
-    if words.iter().skip(1).find(|word| !word.to_string_lossy().starts_with('-')).is_some_and(|verb| verb == "import") {
-        for at in 1..words.len().saturating_sub(1) {
-            let is_file = words[at + 1] != "text" && words[at + 1] != "json";
-            if words[at] == "-o" && is_file {
-                words[at] = "--write".into();
-            }
+    let is_file = |word: &OsString| word != "text" && word != "json";
+    let import = words.iter().position(|word| word == "import").unwrap_or(words.len());
+    for at in import..words.len().saturating_sub(1) {
+        if words[at] == "-o" && is_file(&words[at + 1]) {
+            words[at] = "--write".into();
         }
     }
     words
@@ -160,6 +159,7 @@ mod tests {
     fn import_names_its_file_by_o() {
         let words = |line: &str| rewritten(line.split(' ').map(OsString::from).collect());
         assert_eq!(words("kip import s.yaml -o kip.yaml")[3], "--write");
+        assert_eq!(words("kip --data-dir d import s.yaml -o kip.yaml")[5], "--write");
         assert_eq!(words("kip import s.yaml -o json")[3], "-o");
         assert_eq!(words("kip ls -o yaml")[2], "-o");
     }

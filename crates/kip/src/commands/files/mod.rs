@@ -61,8 +61,7 @@ pub(crate) fn wanted(path: &Path, file: &FileArguments) -> Option<PathBuf> {
     match &file.template {
         Some(template) => (!is_kip_yaml(template)).then(|| template.clone()),
         None if path.is_dir() => {
-            let in_folder =
-                |name: &&str| if path == Path::new(".") { PathBuf::from(name) } else { path.join(name) };
+            let in_folder = |name: &&str| if path == Path::new(".") { PathBuf::from(name) } else { path.join(name) };
             let has = |names: &[&str]| names.iter().map(in_folder).find(|file| file.is_file());
             has(&["kip.yaml", "kip.yml"]).is_none().then(|| has(&kip_serverless::NAMES)).flatten()
         }

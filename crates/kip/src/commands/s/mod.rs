@@ -11,7 +11,7 @@ use kip_serverless::DeclaredFunction;
 use kip_spec::{Problem, code};
 
 use self::line::CommandLine;
-use crate::arguments::{Arguments, Command, Connection, FileArguments};
+use crate::arguments::{Arguments, Command, Connection, FileArguments, Format};
 use crate::client::Client;
 use crate::commands::files::{self, ProjectFile};
 use crate::output::Output;
@@ -23,6 +23,7 @@ const KNOWN: &str =
 pub(crate) async fn run(connection: &Connection, words: &[String], output: Output) -> anyhow::Result<()> {
     let line = CommandLine::read(words)
         .map_err(|fault| Problem::new(code::COMMAND_INPUT, fault).hint(format!("write `kip s COMMAND`: {KNOWN}")))?;
+    let output = if line.flag("output") == Some("json") { Output::new(Format::Json) } else { output };
     match line.command.as_str() {
         "deploy" | "plan" | "info" | "remove" | "logs" => again(connection, &line, output).await,
         "invoke" => {
