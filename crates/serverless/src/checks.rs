@@ -8,7 +8,6 @@ use kip_spec::{Problem, code};
 use serde_json::{Map, Value};
 
 use crate::effects::{Effect, FUNCTION, find};
-use crate::function::{FunctionInput, wrong};
 use crate::node::{at, get, items, pairs};
 
 /// Numbers with their range. Some are written between quotes, or come from the environment as text.
@@ -32,6 +31,11 @@ pub(crate) const NUMBERS: [(&[&str], f64, f64); 16] = [
 ];
 /// Seconds that a pre-stop hook may take; the vendor's tool takes more and the service does not.
 const LONGEST_PRE_STOP: u64 = 90;
+
+/// A problem of a value.
+pub(crate) fn wrong(message: impl Into<String>, hint: impl Into<String>) -> Problem {
+    Problem::new(code::FILE_VALUE, message).hint(hint)
+}
 
 /// Placeholders of a template that was never rendered, where they would have an effect.
 pub(crate) fn check_placeholders(props: &Node, report: &mut Report<'_>) {
@@ -146,15 +150,14 @@ pub(crate) fn environment(node: &Node, report: &mut Report<'_>) -> Map<String, V
 
 /// What a function needs for its program to start.
 pub(crate) fn check_program(
-    input: &FunctionInput<'_>,
+    (key, props): (&Node, &Node),
     runtime: Option<&str>,
     config: &mut Map<String, Value>,
     report: &mut Report<'_>,
 ) {
-    let props = input.props;
     if runtime == Some("custom-container") && text_at(props, &["customContainerConfig", "image"]).is_none() {
         let problem = Problem::new(code::FILE_MISSING_KEY, "`customContainerConfig.image` is missing");
-        report.add(input.key.at, problem.hint("write `customContainerConfig: {image: IMAGE, port: 9000}`"));
+        report.add(key.at, problem.hint("write `customContainerConfig: {image: IMAGE, port: 9000}`"));
     }
     let handled = runtime.is_some_and(|runtime| !runtime.starts_with("custom"));
     match get(props, "handler") {
@@ -168,7 +171,7 @@ pub(crate) fn check_program(
         Some(_) => {}
         None if handled => {
             let problem = Problem::new(code::FILE_MISSING_KEY, "`handler` is missing");
-            report.add(input.key.at, problem.hint("write `handler: index.handler`"));
+            report.add(key.at, problem.hint("write `handler: index.handler`"));
         }
         None => drop(config.insert("handler".to_owned(), "index.handler".into())),
     }

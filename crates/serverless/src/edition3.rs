@@ -243,7 +243,7 @@ pub(crate) fn project(
         }
         let props = scope.resolve(&resource.props, &resource.name, &mut Vec::new(), &is_wiring, report);
         let props = match (format, layout(&props)) {
-            (Format::Edition1, _) | (_, Layout::Edition1) => crate::edition1::convert(&props, &mut changes),
+            (Format::Edition1, _) | (_, Layout::Edition1) => crate::conversion::convert(&props, &mut changes),
             (_, Layout::Nested) => {
                 let inner = get(&props, "function").cloned().unwrap_or_else(|| props.clone());
                 merge(&without(&props, &["function"]), &inner)

@@ -7,7 +7,7 @@ use kip_manifest::tree::{Kind, Node, Position};
 use kip_spec::{FunctionName, Problem, code};
 use serde_json::{Map, Value};
 
-use crate::checks::{NUMBERS, as_number, check_keys, check_numbers, check_program, environment};
+use crate::checks::{NUMBERS, as_number, check_keys, check_numbers, check_program, environment, wrong};
 use crate::node::{at, get, items, json, pairs, text};
 use crate::project::{CodeSource, DeclaredFunction};
 use crate::scope::{Scope, absolute};
@@ -55,11 +55,6 @@ const SENT: [&str; 26] = [
 ];
 /// Of these, the ones that a word such as `auto` may stand for: the vendor's tool makes the thing then.
 const MADE_BY_THE_TOOL: [&str; 5] = ["logConfig", "nasConfig", "ossMountConfig", "vpcConfig", "tracingConfig"];
-/// A problem of a value.
-pub(crate) fn wrong(message: impl Into<String>, hint: impl Into<String>) -> Problem {
-    Problem::new(code::FILE_VALUE, message).hint(hint)
-}
-
 /// The runtimes of a file that do not run here, in order.
 pub(crate) fn runtimes(scope: &Scope<'_>) -> Vec<String> {
     let mut all = BTreeSet::new();
@@ -110,7 +105,7 @@ pub(crate) fn read(input: &FunctionInput<'_>, report: &mut Report<'_>) -> Option
     if let Some(image) = config.get_mut("customContainerConfig").and_then(Value::as_object_mut) {
         image.remove("registryConfig");
     }
-    check_program(input, runtime.as_deref(), &mut config, report);
+    check_program((key, props), runtime.as_deref(), &mut config, report);
     let code = code_of(input, runtime.as_deref(), report);
     config.insert("functionName".to_owned(), text(props, "functionName").unwrap_or_default().into());
     Some(DeclaredFunction {

@@ -57,7 +57,7 @@ impl KeyList {
         }
     }
 
-    /// Takes in the leaves of a document but for the values at `elsewhere`, which is called for them: `resources.web.props`.
+    /// Takes in the leaves of a document but for those below `props` of its resources, which have tables of their own.
     pub(crate) fn add_document(&mut self, root: &Node, group: &str) {
         for (key, value) in pairs(root) {
             let name = key.scalar().unwrap_or_default();

@@ -6,6 +6,7 @@
 
 mod actions;
 mod checks;
+mod conversion;
 mod edition1;
 mod edition3;
 mod effects;

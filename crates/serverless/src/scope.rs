@@ -291,7 +291,6 @@ impl Scope<'_> {
                     |found| Ok(Some(found)),
                 ),
             },
-            // In edition 1 and in short forms, a key of props.
             _ => Ok(None),
         }
     }
@@ -307,7 +306,7 @@ impl Scope<'_> {
             return Ok(name);
         }
         Ok(match (text(&["service", "name"])?, text(&["function", "name"])?) {
-            (Some(service), Some(function)) => crate::edition1::flat_name(&service, &function),
+            (Some(service), Some(function)) => crate::conversion::flat_name(&service, &function),
             _ => resource.name.clone(),
         })
     }

@@ -7,7 +7,7 @@ use kip_manifest::tree::{Kind, Node};
 use kip_spec::{Problem, code};
 use serde_json::{Map, Value};
 
-use crate::function::wrong;
+use crate::checks::wrong;
 use crate::node::{get, items, json, pairs, text};
 use crate::project::DeclaredTrigger;
 

@@ -4,7 +4,7 @@ use kip_manifest::report::{Report, shown};
 use kip_manifest::tree::{Kind, Node};
 use kip_spec::{Problem, code};
 
-use crate::edition1::flat_name;
+use crate::conversion::flat_name;
 use crate::effects::{Effect, TEMPLATE};
 use crate::function::{self, FunctionInput};
 use crate::keys::{Classes, KeyList};

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::{Server, call, subject, until_true};
@@ -163,6 +165,7 @@ fn what_is_wrong_with_a_file_has_its_place() {
     assert!(answer.status() >= 500, "{answer:?}");
     server.kip(&["deploy", "none.yaml"]).failed(&["KW-1006"]);
     server.kip(&["info"]).failed(&["KW-1006"]);
+    server.kip(&["deploy", "app", "--publish"]).failed(&["KW-7007", "kip version publish"]);
 }
 
 #[test]
@@ -352,4 +355,55 @@ fn the_page_shows_what_the_commands_print() {
     for line in block(&page, "hello LATEST").lines() {
         assert!(put.contains(line.trim_end()), "{line}: {put}");
     }
+}
+
+/// Copies a folder with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to.join(entry.file_name())),
+            false => drop(fs::copy(entry.path(), to.join(entry.file_name())).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn the_classify_example_knows_digits_and_starts_nothing_cold_while_it_is_provisioned() {
+    let python = std::process::Command::new("python3").arg("--version").output();
+    if !python.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no python3 is here");
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let server = Server::start();
+    copy(&root.join("examples/classify"), &server.folder().join("classify"));
+    let made = server.kip(&["deploy", "classify"]).ok();
+    let url = format!("http://{}/f/classify-digit@prod/", server.gateway);
+    assert!(made.stdout.contains(&url), "{made:?}");
+    until_true("two instances are provisioned", || {
+        let listed = server.ask(&["provision", "ls"]);
+        (&listed[0]["target"], &listed[0]["current"]) == (&json!(2), &json!(2))
+    });
+    let page = call(server.gateway, "GET", "/f/classify-digit@prod/", "", b"");
+    assert!(page.text().contains("Which digit is it?"), "{page:?}");
+    // Pictures that the weights were not made from.
+    let pictures = fs::read_to_string(root.join("examples/digits/held-back.jsonl")).unwrap();
+    let (mut right, mut count) = (0, 0);
+    for line in pictures.lines().step_by(6) {
+        let picture: Value = serde_json::from_str(line).unwrap();
+        let body = BASE64_STANDARD.decode(picture["body"].as_str().unwrap()).unwrap();
+        let answer =
+            call(server.gateway, "POST", "/f/classify-digit@prod/classify", "content-type: image/png\r\n", &body);
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        count += 1;
+        let truth: u64 = picture["truth"].as_str().unwrap().parse().unwrap();
+        right += i32::from(answer.json()["digit"] == truth);
+    }
+    assert!(count == 60 && right >= 55, "{right} of {count}");
+    let wrong = call(server.gateway, "POST", "/f/classify-digit@prod/classify", "content-type: image/png\r\n", b"x");
+    assert_eq!((wrong.status(), wrong.json()["error"].is_string()), (400, true));
+    let figures = server.ask(&["bench", &url, "--phase", "provisioned=10/s@1s"]);
+    assert_eq!((&figures[0]["cold"], &figures[0]["errors"]), (&json!(0), &json!(0)), "{figures}");
 }

@@ -7,6 +7,7 @@
 
 mod adoption;
 mod bad_input;
+mod bench;
 mod bodies;
 mod brain;
 mod clients;

@@ -23,7 +23,7 @@ pub(crate) async fn run(options: &Bench, output: Output) -> anyhow::Result<()> {
     let phases = match options.phases.as_slice() {
         [] => vec![Phase {
             name: "load".to_owned(),
-            load: options.rate.map_or(Load::Callers(options.callers.unwrap_or(CALLERS)), Load::Rate),
+            load: options.rate.map_or_else(|| Load::Callers(options.callers.unwrap_or(CALLERS)), Load::Rate),
             duration: options.duration,
         }],
         phases => phases.to_vec(),

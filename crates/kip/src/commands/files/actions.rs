@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use kip_serverless::{Action, ActionKind, DeclaredFunction};
 use kip_spec::{Problem, code};
 
-use super::ProjectFile;
+use super::project_file::ProjectFile;
 use crate::arguments::ConfirmArguments;
 use crate::output::Output;
 

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::archive::{self, Archive};
 use super::compare::{self, FunctionPlan, PartKind, PartPlan};
-use super::{ProjectFile, actions, address, load, render, server};
+use super::project_file::{ProjectFile, address, load};
+use super::{actions, render, server};
 use crate::arguments::Deploy;
 use crate::client::{Client, segment};
 use crate::commands::image;
@@ -26,16 +27,38 @@ const LONGEST_WAIT: u64 = 3_600_000;
 
 /// A function after its deployment.
 #[derive(Debug, Serialize)]
-struct FunctionResult<'a> {
-    #[serde(flatten)]
-    plan: &'a FunctionPlan,
+struct FunctionResult {
+    function: String,
+    /// What was done to its configuration.
+    configuration: Step,
+    /// Whether code was sent.
+    code: bool,
+    /// Whether anything was another than in the file.
+    changed: bool,
     url: String,
     /// A line that calls it.
     call: String,
 }
 
+/// Options that only the deployment of a kip.yaml has.
+fn check(options: &Deploy) -> Result<(), Problem> {
+    let given = [
+        ("--wait", options.wait),
+        ("--no-traffic", options.no_traffic),
+        ("--publish", options.publish),
+        ("--alias", options.alias.is_some()),
+        ("--message", !options.message.is_empty()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((name, _)) => Err(Problem::new(code::COMMAND_INPUT, format!("{name} is for a kip.yaml"))
+            .hint("deploy without it, then `kip version publish NAME` and `kip alias set NAME ALIAS VERSION`")),
+    }
+}
+
 /// Deploys a file.
 pub(crate) async fn deploy(client: &Client, path: &Path, options: &Deploy, output: Output) -> anyhow::Result<()> {
+    check(options)?;
     let file = load(client, path, &options.file, output).await?;
     let functions = file.functions(&options.only)?;
     let may_run = actions::permission(&file, &functions, "deploy", &options.confirm, output)?;
@@ -68,24 +91,20 @@ pub(crate) async fn deploy(client: &Client, path: &Path, options: &Deploy, outpu
     }
     let result = |(function, plan, _): &'_ (&DeclaredFunction, FunctionPlan, Option<Archive>)| {
         let (url, call) = address(&file, function);
-        (url, call, plan.function.clone())
+        let (configuration, code) = (plan.configuration.clone(), plan.code);
+        FunctionResult { function: plan.function.clone(), configuration, code, changed: !plan.is_nothing(), url, call }
     };
-    let addresses: Vec<(String, String, String)> = plans.iter().map(result).collect();
-    let results: Vec<FunctionResult<'_>> = plans
-        .iter()
-        .zip(&addresses)
-        .map(|((_, plan, _), (url, call, _))| FunctionResult { plan, url: url.clone(), call: call.clone() })
-        .collect();
+    let results: Vec<FunctionResult> = plans.iter().map(result).collect();
     output.result(&results, |results| results.iter().map(line).collect())
 }
 
-fn line(result: &FunctionResult<'_>) -> String {
-    let done = match &result.plan.configuration {
-        _ if result.plan.is_nothing() => "is as the file has it",
+fn line(result: &FunctionResult) -> String {
+    let done = match &result.configuration {
+        _ if !result.changed => "is as the file has it",
         Step::Create => "is created",
         _ => "is changed",
     };
-    format!("{} {done}  {}\n  {}\n", result.plan.function, result.url, result.call)
+    format!("{} {done}  {}\n  {}\n", result.function, result.url, result.call)
 }
 
 /// Shows what changes, and asks on a terminal where something existing changes.

@@ -2,6 +2,7 @@
 
 use kip_serverless::DeclaredFunction;
 use kip_serverless::plan::Step;
+use kip_spec::secret::masked;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -99,6 +100,20 @@ impl FunctionPlan {
     }
 }
 
+/// Values that look like secrets are not shown, neither before nor after.
+fn masked_step(step: Step) -> Step {
+    let Step::Change(mut changes) = step else { return step };
+    for change in &mut changes {
+        let Some(name) = change.path.strip_prefix("environmentVariables.").map(str::to_owned) else { continue };
+        for value in [&mut change.from, &mut change.to] {
+            if let Some(text) = value.as_str() {
+                *value = masked(&name, text).into_owned().into();
+            }
+        }
+    }
+    Step::Change(changes)
+}
+
 /// Compares a function with the server.
 pub(crate) async fn plan(
     client: &Client,
@@ -115,7 +130,7 @@ pub(crate) async fn plan(
             config.insert(field.to_owned(), default);
         }
     }
-    let configuration = Step::between(there.as_ref(), &config);
+    let configuration = masked_step(Step::between(there.as_ref(), &config));
     let checksum = there.as_ref().and_then(|there| there.get("codeChecksum")).and_then(Value::as_str);
     let code = archive.is_some_and(|archive| checksum != Some(archive.checksum.as_str()));
     let mut parts = Vec::new();
@@ -237,4 +252,20 @@ async fn settings(
         parts.push(PartPlan { kind: PartKind::Tags, name: String::new(), step, body });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use kip_serverless::plan::FieldChange;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let change = |path: &str| FieldChange { path: path.to_owned(), from: "old".into(), to: "sk-123456".into() };
+        let step = Step::Change(vec![change("environmentVariables.API_KEY"), change("environmentVariables.MODE")]);
+        let Step::Change(changes) = masked_step(step) else { panic!("it is a change") };
+        assert!(!changes[0].to.to_string().contains("123456"), "{changes:?}");
+        assert_eq!(changes[1].from, "old");
+    }
 }

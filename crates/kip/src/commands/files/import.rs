@@ -8,7 +8,7 @@ use kip_spec::scaling::{Fc, Scaling};
 use kip_spec::{Problem, code};
 use serde_json::json;
 
-use super::{ProjectFile, read};
+use super::project_file::{ProjectFile, read};
 use crate::arguments::{ConfirmArguments, Connection, Deploy, FileArguments, Import};
 use crate::client::Client;
 use crate::output::Output;
@@ -42,7 +42,7 @@ pub(crate) async fn import(connection: &Connection, options: &Import, output: Ou
         let deploy = deploy_arguments(target);
         let client = Client::find(connection)?;
         return match is_edition3 {
-            true => super::deploy(&client, target, &deploy, output).await,
+            true => super::apply::deploy(&client, target, &deploy, output).await,
             false => crate::commands::deploy::run(&client, &deploy, output).await,
         };
     }

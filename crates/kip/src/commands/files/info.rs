@@ -5,7 +5,8 @@ use kip_spec::{Problem, code};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{ProjectFile, address, load, server};
+use super::project_file::{ProjectFile, address, load, wanted};
+use super::server;
 use crate::arguments::Info;
 use crate::client::Client;
 use crate::output::Output;
@@ -22,7 +23,7 @@ struct FunctionState {
 }
 
 pub(crate) async fn info(client: &Client, options: &Info, output: Output) -> anyhow::Result<()> {
-    let path = super::wanted(&options.path, &options.file).ok_or_else(|| {
+    let path = wanted(&options.path, &options.file).ok_or_else(|| {
         Problem::new(
             code::MANIFEST_UNREADABLE,
             format!("there is no s.yaml or template.yml in {}", options.path.display()),

@@ -5,7 +5,8 @@ use std::path::Path;
 use kip_spec::{Problem, code};
 use serde_json::json;
 
-use super::{actions, load, server};
+use super::project_file::load;
+use super::{actions, server};
 use crate::arguments::Remove;
 use crate::client::Client;
 use crate::output::Output;

@@ -2,12 +2,11 @@
 
 use kip_serverless::plan::{FieldChange, Step};
 use kip_serverless::{Action, Effect, KeyEffect};
-use kip_spec::secret::masked;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::ProjectFile;
 use super::compare::FunctionPlan;
+use super::project_file::ProjectFile;
 
 /// What a deployment of a file would do.
 #[derive(Debug, Serialize)]
@@ -112,11 +111,8 @@ pub(crate) fn steps(plan: &FunctionPlan) -> String {
 }
 
 fn field(change: &FieldChange) -> String {
-    let name = change.path.rsplit('.').next().unwrap_or_default();
-    let is_variable = change.path.starts_with("environmentVariables.");
     let shown = |value: &Value| match value {
         Value::Null => "nothing".to_owned(),
-        Value::String(text) if is_variable => masked(name, text).into_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
