@@ -7,7 +7,7 @@ use kip_manifest::tree::{Kind, Node};
 use kip_spec::{Problem, code};
 use serde_json::{Map, Value};
 
-use crate::effects::{Effect, FUNCTION, find};
+use crate::effects::{FUNCTION, is_wiring};
 use crate::node::{at, get, items, pairs};
 
 /// Numbers with their range. Some are written between quotes, or come from the environment as text.
@@ -55,7 +55,7 @@ fn look_for_placeholders<'n>(node: &'n Node, way: &mut Vec<&'n str>, report: &mu
     }
     let message = format!("`{}` is a placeholder of a template that was not rendered", shown(written.trim()));
     let problem = Problem::new(code::FILE_PLACEHOLDER, message).hint("write the value in its place");
-    if find(FUNCTION, way).is_none_or(|row| row.1 == Effect::WithoutEffect) {
+    if is_wiring(FUNCTION, way) {
         report.warn(node.at, problem);
     } else {
         report.add(node.at, problem);

@@ -7,7 +7,7 @@ use kip_manifest::report::{Report, shown};
 use kip_manifest::tree::{Kind, Node};
 use kip_spec::{Problem, code};
 
-use crate::effects::{Effect, FUNCTION, find};
+use crate::effects::{Effect, FUNCTION, is_wiring};
 use crate::function::{self, FunctionInput};
 use crate::keys::{Classes, KeyList};
 use crate::merge::{merge, without};
@@ -201,9 +201,9 @@ pub(crate) fn project(
     for resource in &scope.resources {
         let own_props = at(own, &[group, &resource.name, "props"]);
         let path = format!("{group}.{}.props", resource.name);
-        let is_wiring = |way: &[String]| {
+        let of_wiring = |way: &[String]| {
             let way: Vec<&str> = way.iter().map(String::as_str).collect();
-            find(table, &way).is_none_or(|row| row.1 == Effect::WithoutEffect)
+            is_wiring(table, &way)
         };
         let nothing = &|_: &[String]| true;
         let component_node = get(&resource.body, "component").cloned();
@@ -241,7 +241,7 @@ pub(crate) fn project(
             others.push((resource.key.at, name));
             continue;
         }
-        let props = scope.resolve(&resource.props, &resource.name, &mut Vec::new(), &is_wiring, report);
+        let props = scope.resolve(&resource.props, &resource.name, &mut Vec::new(), &of_wiring, report);
         let props = match (format, layout(&props)) {
             (Format::Edition1, _) | (_, Layout::Edition1) => crate::conversion::convert(&props, &mut changes),
             (_, Layout::Nested) => {

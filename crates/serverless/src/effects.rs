@@ -248,6 +248,11 @@ pub(crate) fn find(table: &'static [Row], way: &[&str]) -> Option<&'static Row> 
     table.iter().filter(fits).max_by_key(|row| row.0.split('.').count())
 }
 
+/// Whether a way is wiring of the cloud: what stands there changes nothing here, and the user is shown the consequence.
+pub(crate) fn is_wiring(table: &'static [Row], way: &[&str]) -> bool {
+    find(table, way).is_none_or(|(_, effect, note)| *effect == WithoutEffect || (*effect == Stored && !note.is_empty()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,6 +264,14 @@ mod tests {
         assert_eq!(effect(&["customRuntimeConfig", "healthCheckConfig", "httpGetUrl"]), Some(Mapped));
         assert_eq!(effect(&["customRuntimeConfig", "healthCheckConfig", "periodSeconds"]), Some(Stored));
         assert_eq!(effect(&["nothing"]), None);
+        let wiring = |key| is_wiring(FUNCTION, &[key]);
+        assert!(
+            wiring("region")
+                && wiring("vpcConfig")
+                && wiring("nothing")
+                && !wiring("timeout")
+                && !wiring("description")
+        );
         assert_eq!(find(DOCUMENT, &["resources", "web", "access"]).map(|row| row.1), Some(WithoutEffect));
     }
 

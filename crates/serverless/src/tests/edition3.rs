@@ -187,12 +187,14 @@ fn a_file_extends_another() {
 
 #[test]
 fn what_has_no_effect_stops_nothing() {
-    let text = with("endpoint: ${env('NOWHERE')}\nannotations: {a: '{{x}}'}\nfurther: 1\nvpcConfig: {vpcId: vpc-1}");
+    let text = with(
+        "endpoint: ${env('NOWHERE')}\nannotations: {a: '{{x}}'}\nfurther: 1\nvpcConfig: {vpcId: \"${env('NETWORK')}\"}",
+    );
     let text =
         text.replace("region: local", "region: '{{ region }}'").replace("access: default", "access: '{{access}}'");
     let project = read(&text).unwrap();
     let codes: Vec<String> = project.warnings.iter().map(|warning| warning.code.to_string()).collect();
-    assert_eq!(codes, ["KW-1032", "KW-1033", "KW-1033"]);
+    assert_eq!(codes, ["KW-1032", "KW-1032", "KW-1033", "KW-1033"]);
     let further = project.keys.iter().find(|key| key.path.ends_with("further")).unwrap();
     assert_eq!((further.effect, further.note), (Effect::WithoutEffect, "no key of this component"));
     // A resource that is no function is left out of a file that has others.

@@ -12,10 +12,12 @@ use kip_spec::{Problem, code};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::actions;
 use super::archive::{self, Archive};
 use super::compare::{self, FunctionPlan, PartKind, PartPlan};
 use super::project_file::{ProjectFile, address, load};
-use super::{actions, render, server};
+use super::render;
+use super::server;
 use crate::arguments::Deploy;
 use crate::client::{Client, segment};
 use crate::commands::image;

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use super::archive;
+use super::compare;
 use super::project_file::load;
-use super::{archive, compare, render};
+use super::render;
 use crate::arguments::Plan;
 use crate::client::Client;
 use crate::output::Output;

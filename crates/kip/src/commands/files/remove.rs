@@ -5,8 +5,9 @@ use std::path::Path;
 use kip_spec::{Problem, code};
 use serde_json::json;
 
+use super::actions;
 use super::project_file::load;
-use super::{actions, server};
+use super::server;
 use crate::arguments::Remove;
 use crate::client::Client;
 use crate::output::Output;
