@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::tree;
 
 /// A room and the rooms it may know besides [`EVERYBODY`]. Rooms that do not exist yet are here already.
-const ROOMS: [(&str, &[&str]); 22] = [
+const ROOMS: [(&str, &[&str]); 23] = [
     ("gateway", &["wire", "relay", "auth", "tasks", "control", "records"]),
     ("api", &["wire", "relay", "auth", "manifest", "control", "tasks", "events", "models", "records", "store", "sim"]),
     ("fc", &["wire", "relay", "auth", "manifest", "control", "tasks", "events", "models", "records", "store", "sim"]),
@@ -27,6 +27,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("sim", &["fleet", "queue"]),
     ("store", &[]),
     ("manifest", &["wire"]),
+    ("serverless", &["manifest"]),
     ("fleet", &[]),
     ("queue", &[]),
     ("infer", &[]),

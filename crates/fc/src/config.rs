@@ -63,15 +63,16 @@ pub(crate) fn check(config: &Map<String, Value>, is_new: bool) -> FcResult<()> {
     for (name, least, most) in [("timeout", 1, 86_400), ("instanceConcurrency", 1, 200), ("idleTimeout", 0, 86_400)] {
         number(config, name, least, most)?;
     }
-    if let Some(memory) = number(config, "memorySize", 128, 32_768)?
+    if let Some(memory) = number(config, "memorySize", 128, most_memory(config)?)?
         && memory % 64 != 0
     {
         return Err(FcError::invalid("memorySize is a multiple of 64 MB"));
     }
-    if let Some(disk) = number(config, "diskSize", 512, 10_240)?
-        && ![512, 10_240].contains(&disk)
+    if let Some(disk) = number(config, "diskSize", 512, 102_400)?
+        && disk != 512
+        && disk % 10_240 != 0
     {
-        return Err(FcError::invalid("diskSize is 512 or 10240 MB"));
+        return Err(FcError::invalid("diskSize is 512 MB or a multiple of 10240 MB"));
     }
     cpu(config)?;
     environment(config)?;
@@ -114,6 +115,15 @@ fn check_name(name: &str) -> FcResult<()> {
     ))
 }
 
+fn has_gpu(config: &Map<String, Value>) -> FcResult<bool> {
+    Ok(object(config, "gpuConfig")?.is_some_and(|gpu| gpu.get("gpuMemorySize").is_some()))
+}
+
+/// The largest `memorySize`, MB.
+fn most_memory(config: &Map<String, Value>) -> FcResult<u64> {
+    Ok(if has_gpu(config)? { 131_072 } else { 32_768 })
+}
+
 fn cpu(config: &Map<String, Value>) -> FcResult<()> {
     let Some(cpu) = real(config, "cpu")? else { return Ok(()) };
     let steps = cpu / 0.05;
@@ -121,8 +131,8 @@ fn cpu(config: &Map<String, Value>) -> FcResult<()> {
         return Err(FcError::invalid("cpu is 0.05 to 16 vCPU in steps of 0.05"));
     }
     // A GPU has ratios of its own.
-    let has_gpu = object(config, "gpuConfig")?.is_some_and(|gpu| gpu.get("gpuMemorySize").is_some());
-    match number(config, "memorySize", 128, 32_768)?.and_then(|memory| u32::try_from(memory).ok()) {
+    let has_gpu = has_gpu(config)?;
+    match number(config, "memorySize", 128, most_memory(config)?)?.and_then(|memory| u32::try_from(memory).ok()) {
         Some(memory) if !has_gpu => {
             let ratio = f64::from(memory) / 1_024.0 / cpu;
             if (0.99..=4.01).contains(&ratio) {
@@ -235,9 +245,8 @@ mod tests {
             "gpuConfig": {}, "instanceLifecycleConfig": {"initializer": {"handler": "main.init", "timeout": 300}},
         });
         assert_eq!(faults(rest), None);
-        let gpu =
-            json!({"gpuConfig": {"gpuMemorySize": 8192, "gpuType": "fc.gpu.tesla.1"}, "cpu": 2, "memorySize": 16384});
-        assert_eq!(faults(gpu), None, "a GPU has ratios of its own");
+        let gpu = json!({"gpuConfig": {"gpuMemorySize": 8192, "gpuType": "fc.gpu.tesla.1"}, "cpu": 2, "memorySize": 65_536, "diskSize": 61_440});
+        assert_eq!(faults(gpu), None, "a GPU has ratios and sizes of its own");
     }
 
     #[test]

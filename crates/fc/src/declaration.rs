@@ -21,6 +21,9 @@ const HOOK_TIMEOUT: u64 = 3;
 /// Where code is for functions of the vendor.
 const CODE: &str = "/code";
 
+/// What stands for it in the values of variables.
+const CODE_REFERENCE: &str = "${FC_FUNC_CODE_PATH}";
+
 /// What a function runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Runtime {
@@ -111,13 +114,29 @@ fn placed(word: &str, tree: &Path) -> String {
     }
 }
 
+/// A value of a variable in which paths below the vendor's folder of code lead to the function's own: `/code/lib:/usr/lib`.
+fn in_code(value: &str) -> String {
+    let path = |part: &str| match part.strip_prefix(CODE) {
+        Some("") => CODE_REFERENCE.to_owned(),
+        // The variable's value ends with a slash.
+        Some(rest) if rest.starts_with('/') => format!("{CODE_REFERENCE}{}", reference::escaped(&rest[1..])),
+        _ => reference::escaped(part),
+    };
+    value.split(':').map(path).collect::<Vec<_>>().join(":")
+}
+
 /// Sets what a configuration says, and leaves the rest.
 pub(crate) fn apply(config: &Map<String, Value>, spec: &mut FunctionSpec) -> FcResult<()> {
     if let Some(variables) = object(config, "environmentVariables")? {
-        let literal = |(name, value): (&String, &Value)| Some((name.clone(), reference::escaped(value.as_str()?)));
+        // A container has its own folder of code.
+        let is_placed = !matches!(spec.program, Program::Image(_));
+        let literal = |(name, value): (&String, &Value)| {
+            let value = value.as_str()?;
+            Some((name.clone(), if is_placed { in_code(value) } else { reference::escaped(value) }))
+        };
         spec.env = variables.iter().filter_map(literal).collect();
     }
-    if let Some(memory) = number(config, "memorySize", 128, 32_768)? {
+    if let Some(memory) = number(config, "memorySize", 128, 131_072)? {
         spec.resources.memory = Some(Bytes(memory << 20));
     }
     if let Some(cpu) = real(config, "cpu")? {
@@ -180,6 +199,7 @@ pub(crate) fn render(spec: &FunctionSpec) -> Map<String, Value> {
     let literal = |value: &str| -> String {
         let text = |piece| match piece {
             Piece::Text(text) => text.to_owned(),
+            Piece::Variable { written, .. } if written == CODE_REFERENCE => format!("{CODE}/"),
             Piece::Variable { written, .. } => written.to_owned(),
         };
         pieces(value).into_iter().map(text).collect()
@@ -268,6 +288,18 @@ mod tests {
         apply(&back, &mut again).unwrap();
         assert_eq!(again.env, made.env);
         assert_eq!((again.resources, again.timeouts), (made.resources, made.timeouts));
+    }
+
+    #[test]
+    fn variables_lead_to_the_code() {
+        let environment = json!({"PATH": "/code/bin:/usr/bin:/code", "URL": "http://code/x", "OTHER": "/codes/${x}"});
+        let config = json!({"runtime": "custom", "environmentVariables": environment});
+        let made = spec(config).unwrap();
+        assert_eq!(made.env["PATH"], "${FC_FUNC_CODE_PATH}bin:/usr/bin:${FC_FUNC_CODE_PATH}");
+        assert_eq!((made.env["URL"].as_str(), made.env["OTHER"].as_str()), ("http://code/x", "/codes/$${x}"));
+        assert_eq!(render(&made)["environmentVariables"]["PATH"], "/code/bin:/usr/bin:/code/");
+        let image = json!({"runtime": "custom-container", "customContainerConfig": {"image": "a"}, "environmentVariables": environment});
+        assert_eq!(spec(image).unwrap().env["PATH"], "/code/bin:/usr/bin:/code");
     }
 
     #[test]

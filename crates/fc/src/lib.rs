@@ -36,7 +36,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
@@ -45,9 +45,11 @@ use kip_auth::Keys;
 use kip_control::Control;
 use kip_records::metrics::Metrics;
 use kip_spec::code::DATA_DIRECTORY_UNUSABLE;
+use kip_spec::function::FunctionSpec;
 use kip_spec::{FunctionName, Problem, VersionId};
 use kip_tasks::Tasks;
 use parking_lot::{Mutex, RwLock};
+use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
 use crate::code::CodeStore;
@@ -59,6 +61,20 @@ use crate::timers::TimerSignal;
 const PREFIX: &str = "/2023-03-30";
 /// Uploads of code whose bytes are in memory at once.
 const UPLOADS: usize = 2;
+
+/// The checksum by which the interface names code: CRC-64 of the archive, in decimal digits.
+pub fn code_checksum(archive: &[u8]) -> String {
+    code::checksum(archive)
+}
+
+/// The declaration that a configuration of this interface means, with its code in a folder.
+///
+/// # Errors
+/// What is wrong with the configuration.
+pub fn declaration(name: FunctionName, config: &Map<String, Value>, code: &Path) -> Result<FunctionSpec, Problem> {
+    let read = config::check(config, true).and_then(|()| declaration::fresh(name, config, code));
+    read.map_err(|error| Problem::new(error.own, error.message))
+}
 
 /// What this room needs of the server around it.
 #[derive(Debug, Clone)]

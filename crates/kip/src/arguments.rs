@@ -1,6 +1,8 @@
 //! The command line.
 
+mod bench;
 pub(crate) mod cost;
+mod files;
 mod help;
 mod image;
 mod keys;
@@ -15,6 +17,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::bench::{Bench, Load, Phase};
+pub(crate) use self::files::{ConfirmArguments, FileArguments, Import, Info, Remove};
 pub(crate) use self::help::{command, parse};
 pub(crate) use self::image::{Image, ImageArgument};
 pub(crate) use self::keys::{Audit, Key, Secret, Settings};
@@ -73,7 +77,7 @@ pub(crate) struct Connection {
 pub(crate) enum Command {
     /// Start a server if none runs, deploy a folder, and show that it works.
     Up(Up),
-    /// Deploy the functions of a folder or a kip.yaml.
+    /// Deploy the functions of a folder, a kip.yaml, an s.yaml or a template.yml.
     Deploy(Deploy),
     /// Show what a deployment would change, and change nothing.
     Plan(Plan),
@@ -108,9 +112,20 @@ pub(crate) enum Command {
     Usage(Usage),
     /// Show what functions cost, and plan what to reserve.
     Cost(cost::Costs),
+    /// Show what the server has of the functions of an s.yaml or a template.yml.
+    Info(Info),
+    /// Write an s.yaml or a template.yml as a kip.yaml.
+    Import(Import),
+    /// Carry out a line of the tool `s`: kip s deploy -t s.yaml.
+    #[command(disable_help_flag = true)]
+    S {
+        /// The line, as `s` takes it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        line: Vec<String>,
+    },
     /// Remove functions.
     #[command(alias = "remove")]
-    Rm(Names),
+    Rm(Remove),
     /// Manage tasks: asynchronous invocations.
     #[command(subcommand, alias = "tasks")]
     Task(tasks::Tasks),
@@ -125,6 +140,8 @@ pub(crate) enum Command {
     /// Try scaling policies without running anything.
     #[command(subcommand, alias = "scalers")]
     Scaler(Scaler),
+    /// Load a URL in phases, and show rates, latencies and starts.
+    Bench(Bench),
     /// Replay a trace of requests under several scaling policies: cost and waits.
     Simulate(Simulate),
     /// Start a server in the background, without a deployment.
@@ -217,9 +234,13 @@ pub(crate) struct Up {
 
 #[derive(Debug, Args)]
 pub(crate) struct Deploy {
-    /// The folder with a kip.yaml, or the file.
+    /// The folder with a kip.yaml, an s.yaml or a template.yml, or the file.
     #[arg(default_value = ".")]
     pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) file: FileArguments,
+    #[command(flatten)]
+    pub(crate) confirm: ConfirmArguments,
     /// Only these functions of it.
     #[arg(long = "only", value_name = "NAME")]
     pub(crate) only: Vec<String>,
@@ -246,9 +267,11 @@ pub(crate) struct Deploy {
 
 #[derive(Debug, Args)]
 pub(crate) struct Plan {
-    /// The folder with a kip.yaml, or the file.
+    /// The folder with a kip.yaml, an s.yaml or a template.yml, or the file.
     #[arg(default_value = ".")]
     pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) file: FileArguments,
     /// Only these functions of it.
     #[arg(long = "only", value_name = "NAME")]
     pub(crate) only: Vec<String>,

@@ -170,6 +170,33 @@ impl Client {
         self.call(method, path, None).await
     }
 
+    /// Bytes with headers, and the whole answer.
+    pub(crate) async fn post_bytes(
+        &self,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: Vec<u8>,
+    ) -> anyhow::Result<Answer> {
+        let authority = http_client::authority(&self.base)
+            .map_err(|error| Problem::new(code::SERVER_UNREACHABLE, error.to_string()))?;
+        let mut request = Request::builder().method(Method::POST).uri(path).header(AUTHORIZATION, self.bearer());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.header(CONTENT_TYPE, "application/octet-stream").body(Full::from(body))?;
+        let called = http_client::call(authority, request, PULL_LIMIT).await;
+        let answer = called.map_err(|error| self.unreachable(&error))?;
+        if !(200..300).contains(&answer.status) {
+            read::<serde_json::Value>(&answer)?;
+        }
+        Ok(answer)
+    }
+
+    /// A `POST` that is answered without a body.
+    pub(crate) async fn post_for_nothing<B: Serialize + Sync>(&self, path: &str, body: &B) -> anyhow::Result<()> {
+        self.answer(Method::POST, path, Some(serde_json::to_vec(body)?)).await.map(drop)
+    }
+
     /// A `DELETE` that is answered without a body.
     pub(crate) async fn remove(&self, path: &str) -> anyhow::Result<()> {
         self.answer(Method::DELETE, path, None).await.map(drop)
@@ -340,8 +367,25 @@ fn read<T: DeserializeOwned>(answer: &Answer) -> anyhow::Result<T> {
     match serde_json::from_slice::<Errors>(&answer.body) {
         Ok(errors) if errors.errors.is_empty() => Err(errors.error.into()),
         Ok(errors) => Err(Problems(errors.errors).into()),
-        Err(_) => anyhow::bail!("the server answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body)),
+        Err(_) => match of_vendor(answer) {
+            Some(problem) => Err(problem.into()),
+            None => {
+                anyhow::bail!("the server answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body))
+            }
+        },
     }
+}
+
+/// An error of the API of Function Compute, which has our code in a header.
+fn of_vendor(answer: &Answer) -> Option<Problem> {
+    let code = answer.headers.get("x-kip-error")?.to_str().ok()?.parse().ok()?;
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+    let message = body.get("Message")?.as_str()?;
+    // What is to be done stands behind the last semicolon there.
+    Some(match message.rsplit_once("; ") {
+        Some((message, hint)) => Problem::new(code, message).hint(hint),
+        None => Problem::new(code, message),
+    })
 }
 
 #[cfg(test)]

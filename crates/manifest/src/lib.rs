@@ -15,14 +15,14 @@ pub mod knative;
 mod limits;
 mod program;
 pub mod provision;
-mod report;
+pub mod report;
 mod scaling;
 mod schema;
 mod section;
 mod sleep;
 mod syntax;
 mod traffic;
-mod tree;
+pub mod tree;
 mod value;
 mod wire;
 mod wire_image;
@@ -93,13 +93,23 @@ pub fn read(source: &Source<'_>) -> Result<Manifest, Vec<Problem>> {
     // The parser skips a byte order mark and counts places from behind it.
     let text = source.text.trim_start_matches('\u{feff}');
     let mut report = Report::new(source.file, text);
-    let declared = match tree::parse(text) {
-        Ok(root) => document::read(&root, source, &mut report),
-        Err(error) => {
-            let (at, problem) = syntax::explain(&error, |at| report.line(at));
-            report.add(at, problem);
-            ManifestContent::default()
-        }
+    let declared = match parse(text, &mut report) {
+        Some(root) => document::read(&root, source, &mut report),
+        None => ManifestContent::default(),
     };
     report.finish(declared)
+}
+
+/// The variables of a file of `NAME=VALUE` lines, in its order.
+///
+/// # Errors
+/// The line, from 1, and what is wrong with it, without a word of its values.
+pub fn env_file(text: &str) -> Result<Vec<(String, String)>, (usize, &'static str)> {
+    env_file::parse(text).map_err(|fault| (fault.line, fault.what))
+}
+
+/// A document as a tree; the report has the reason where there is none.
+pub fn parse(text: &str, report: &mut Report<'_>) -> Option<tree::Node> {
+    let parsed = tree::parse(text).map_err(|error| syntax::explain(&error, |at| report.line(at)));
+    parsed.map_err(|(at, problem)| report.add(at, problem)).ok()
 }

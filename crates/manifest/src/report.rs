@@ -17,8 +17,9 @@ const LONGEST_LINE: usize = 400;
 /// Characters of the user's text that a message repeats.
 const LONGEST_QUOTE: usize = 60;
 
-/// The problems so far.
-pub(crate) struct Report<'a> {
+/// The problems and warnings of a document so far.
+#[derive(Debug)]
+pub struct Report<'a> {
     file: &'a str,
     lines: Vec<&'a str>,
     problems: Vec<(Position, Problem)>,
@@ -30,7 +31,8 @@ pub(crate) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub(crate) fn new(file: &'a str, text: &'a str) -> Self {
+    /// Of a file by the name that problems show, with its text.
+    pub fn new(file: &'a str, text: &'a str) -> Self {
         Self {
             file,
             lines: text.lines().collect(),
@@ -53,12 +55,12 @@ impl<'a> Report<'a> {
     }
 
     /// How many problems there are.
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.problems.len() + self.omitted
     }
 
     /// A problem; the same one at the same place counts once.
-    pub(crate) fn add(&mut self, at: Position, problem: Problem) {
+    pub fn add(&mut self, at: Position, problem: Problem) {
         if self.problems.len() >= MOST_PROBLEMS {
             self.omitted += 1;
         } else if self.is_new(at, &problem) {
@@ -68,7 +70,7 @@ impl<'a> Report<'a> {
     }
 
     /// Something that is allowed but hardly meant.
-    pub(crate) fn warn(&mut self, at: Position, problem: Problem) {
+    pub fn warn(&mut self, at: Position, problem: Problem) {
         if self.warnings.len() < MOST_PROBLEMS && self.is_new(at, &problem) {
             let place = self.place(at);
             self.warnings.push(problem.place(place));
@@ -77,10 +79,15 @@ impl<'a> Report<'a> {
 
     /// The functions, if nothing was wrong.
     pub(crate) fn finish(self, declared: ManifestContent) -> Result<Manifest, Vec<Problem>> {
+        let ManifestContent { functions, traffic } = declared;
+        self.close().map(|warnings| Manifest { functions, traffic, warnings })
+    }
+
+    /// The warnings, if nothing was wrong; else the problems, in the order of the file.
+    pub fn close(self) -> Result<Vec<Problem>, Vec<Problem>> {
         let Self { mut problems, warnings, omitted, .. } = self;
         if problems.is_empty() {
-            let ManifestContent { functions, traffic } = declared;
-            return Ok(Manifest { functions, traffic, warnings });
+            return Ok(warnings);
         }
         problems.sort_by_key(|(at, _)| (at.line, at.column));
         let mut problems: Vec<Problem> = problems.into_iter().map(|(_, problem)| problem).collect();
@@ -102,7 +109,8 @@ impl<'a> Report<'a> {
         self.seen.insert((at.line, at.column, problem.message.clone()))
     }
 
-    fn place(&self, at: Position) -> Place {
+    /// A position as problems show it.
+    pub fn place(&self, at: Position) -> Place {
         let text = self.line(at).filter(|line| line.len() <= LONGEST_LINE);
         let text = text.map(|line| masked_text(line).into_owned());
         Place { file: self.file.to_owned(), line: at.line.max(1), column: at.column.max(1), text }
@@ -110,7 +118,7 @@ impl<'a> Report<'a> {
 }
 
 /// A piece of the user's text fit for a one-line message.
-pub(crate) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     shortened(text, LONGEST_QUOTE)
 }
 

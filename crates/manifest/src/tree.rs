@@ -11,21 +11,25 @@ use serde_saphyr::{Location, Spanned};
 
 /// Where something begins; line and column from 1, the column in characters. Line 0 is "not known".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Position {
-    pub(crate) line: u64,
-    pub(crate) column: u64,
+pub struct Position {
+    /// From 1; 0 is "not known".
+    pub line: u64,
+    /// From 1, in characters.
+    pub column: u64,
 }
 
 /// A value and its place.
 #[derive(Debug, Clone)]
-pub(crate) struct Node {
-    pub(crate) at: Position,
-    pub(crate) kind: Kind,
+pub struct Node {
+    /// Where it begins.
+    pub at: Position,
+    /// What it is.
+    pub kind: Kind,
 }
 
 /// What a value is.
 #[derive(Debug, Clone)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Nothing after the colon, `null` or `~`.
     Null,
     /// `true` or `false`.
@@ -42,7 +46,7 @@ pub(crate) enum Kind {
 
 impl Node {
     /// What it is, in words of YAML, for "… expected, not …".
-    pub(crate) fn described(&self) -> &'static str {
+    pub fn described(&self) -> &'static str {
         match self.kind {
             Kind::Null => "empty",
             Kind::Flag(_) => "true or false",
@@ -54,7 +58,7 @@ impl Node {
     }
 
     /// The text of anything that is written as one word or one string.
-    pub(crate) fn scalar(&self) -> Option<&str> {
+    pub fn scalar(&self) -> Option<&str> {
         match &self.kind {
             Kind::Flag(true) => Some("true"),
             Kind::Flag(false) => Some("false"),

@@ -46,6 +46,17 @@ codes! {
     1024 DISPLACES 400 "a new version starts only when the version before has ended";
     1025 PAUSE_ENDS_WORKERS 400 "the program ends its own workers after a pause";
     1026 TRACE_INVALID 400 "the trace cannot be read";
+    1030 FILE_FORMAT 400 "the file is neither an s.yaml nor a template.yml";
+    1031 FILE_NO_FUNCTION 400 "a resource of the file is no function";
+    1032 FILE_VARIABLE 400 "a reference in the file has no value";
+    1033 FILE_PLACEHOLDER 400 "the file has placeholders of a template";
+    1034 FILE_RUNTIME 400 "the runtime is not run here";
+    1035 FILE_CODE 400 "the code of a function cannot be read";
+    1036 FILE_VALUE 400 "a value in the file cannot be used";
+    1037 FILE_UNSUPPORTED 400 "the file asks for a feature that is not supported";
+    1038 FILE_REFERENCE 400 "the file names something that does not exist";
+    1039 FILE_UNKNOWN_KEY 400 "the file has a key that does not exist";
+    1040 FILE_MISSING_KEY 400 "the file lacks a key that it needs";
     2001 ROUTE_UNKNOWN_FUNCTION 404 "there is no function of this name";
     2002 ROUTE_UNKNOWN_PATH 404 "the gateway has nothing at this path";
     2003 ROUTE_METHOD 405 "the function does not take this method";
@@ -196,6 +207,10 @@ codes! {
     8023 JOB_NOT_CALLED 405 "a job is run as a task and answers no calls";
     8024 VITAL_TASK_ENDED 500 "a part of the server ended that it cannot do without";
     8025 STALE 412 "the object was changed since it was read";
+    8030 NOT_CONFIRMED 409 "the change was not confirmed";
+    8031 ACTION_FAILED 500 "a command of the file failed";
+    8032 ACTION_NOT_ALLOWED 409 "the file has commands that were not allowed";
+    8033 PROVISION_LATE 504 "provisioned instances were not ready in time";
 }
 
 impl Code {

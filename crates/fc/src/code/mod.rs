@@ -42,6 +42,11 @@ pub(crate) struct CodeInfo {
     pub(crate) checksum: String,
 }
 
+/// The CRC-64 of an archive, in decimal digits.
+pub(crate) fn checksum(archive: &[u8]) -> String {
+    crc64(archive).to_string()
+}
+
 impl CodeStore {
     /// In this folder of the data directory, which is made.
     pub(crate) fn open(folder: PathBuf) -> io::Result<Self> {
@@ -68,8 +73,7 @@ impl CodeStore {
 
     fn keep_now(&self, archive: &[u8]) -> Result<CodeInfo, ArchiveError> {
         let sha256 = HEXLOWER.encode(&Sha256::digest(archive));
-        let info =
-            CodeInfo { size: archive.len() as u64, checksum: crc64(archive).to_string(), sha256: sha256.clone() };
+        let info = CodeInfo { size: archive.len() as u64, checksum: checksum(archive), sha256: sha256.clone() };
         self.pending.lock().insert(sha256.clone());
         let place = self.folder.join(&sha256);
         if place.is_dir() {

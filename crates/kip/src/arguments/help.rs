@@ -1,5 +1,7 @@
 //! The help of `kip` itself: commands in groups, and what is said about a command line that is not understood.
 
+use std::ffi::OsString;
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory, FromArgMatches};
 
@@ -7,9 +9,15 @@ use super::Arguments;
 
 /// The commands, by what they are for. A test compares this with the commands that there are.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Functions", &["up", "deploy", "plan", "rollback", "version", "alias", "invoke", "run", "ls", "inspect", "rm"]),
+    (
+        "Functions",
+        &[
+            "up", "deploy", "plan", "rollback", "version", "alias", "invoke", "run", "ls", "inspect", "rm", "info",
+            "import", "s",
+        ],
+    ),
     ("What happens", &["ps", "top", "logs", "requests", "why", "usage", "cost"]),
-    ("Work and scaling", &["task", "job", "provision", "scaler", "simulate", "advise", "rotate"]),
+    ("Work and scaling", &["task", "job", "provision", "scaler", "simulate", "bench", "advise", "rotate"]),
     ("The server", &["start", "serve", "stop", "doctor", "config", "service", "backup", "restore"]),
     ("Access and more", &["key", "secret", "audit", "device", "image", "schema", "completion"]),
 ];
@@ -46,8 +54,21 @@ fn groups(command: &Command) -> String {
 
 /// Reads the command line, or ends with what is wrong with it.
 pub(crate) fn parse() -> Arguments {
-    let read = command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    let words = rewritten(std::env::args_os().collect());
+    let read = command().try_get_matches_from(words).and_then(|matches| Arguments::from_arg_matches(&matches));
     read.unwrap_or_else(|error| cleaned(error).exit())
+}
+
+/// `kip import FILE -o kip.yaml`: there `-o` names the file to write, unless it is a way to print.
+fn rewritten(mut words: Vec<OsString>) -> Vec<OsString> {
+    let is_file = |word: &OsString| word != "text" && word != "json";
+    let import = words.iter().position(|word| word == "import").unwrap_or(words.len());
+    for at in import..words.len().saturating_sub(1) {
+        if words[at] == "-o" && is_file(&words[at + 1]) {
+            words[at] = "--write".into();
+        }
+    }
+    words
 }
 
 /// An error without a suggestion that leads astray: `--wait` is no misspelt `--api`.
@@ -132,6 +153,15 @@ mod tests {
             let found = command.find_subcommand(noun).and_then(|noun| noun.find_subcommand(earlier));
             assert_eq!(found.map(Command::get_name), Some(verb), "{noun} {earlier}");
         }
+    }
+
+    #[test]
+    fn import_names_its_file_by_o() {
+        let words = |line: &str| rewritten(line.split(' ').map(OsString::from).collect());
+        assert_eq!(words("kip import s.yaml -o kip.yaml")[3], "--write");
+        assert_eq!(words("kip --data-dir d import s.yaml -o kip.yaml")[5], "--write");
+        assert_eq!(words("kip import s.yaml -o json")[3], "-o");
+        assert_eq!(words("kip ls -o yaml")[2], "-o");
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::files::FileArguments;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Provision {
     /// Set the provisioned instances of a function: target, policies and schedules.
@@ -14,16 +16,24 @@ pub(crate) enum Provision {
     Get(FunctionArgument),
     /// List provisioned instances: target, current, policies and reasons.
     #[command(name = "ls", alias = "list")]
-    List,
+    List(ProvisionList),
     /// Remove what was set; the function's manifest applies again.
     #[command(alias = "remove")]
     Rm(FunctionArgument),
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ProvisionList {
+    #[command(flatten)]
+    pub(crate) file: FileArguments,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct FunctionArgument {
-    /// The function.
-    pub(crate) function: String,
+    /// The function; without it, the one of the s.yaml or template.yml.
+    pub(crate) function: Option<String>,
+    #[command(flatten)]
+    pub(crate) file: FileArguments,
     /// For whom: LATEST is whatever serves.
     #[arg(long, default_value = "LATEST")]
     pub(crate) qualifier: String,
@@ -60,6 +70,9 @@ pub(crate) struct ProvisionPut {
     /// What part of a surplus goes at once, above 0 and at most 1.
     #[arg(long, value_name = "X")]
     pub(crate) coefficient: Option<f64>,
+    /// Wait until there are as many instances as wanted.
+    #[arg(long)]
+    pub(crate) wait: bool,
 }
 
 #[derive(Debug, Args)]

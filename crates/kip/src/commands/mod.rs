@@ -1,12 +1,14 @@
 //! The client commands, one file each but for the smallest.
 
 pub(crate) mod backup;
+pub(crate) mod bench;
 pub(crate) mod config;
 pub(crate) mod containers;
 pub(crate) mod cost;
 pub(crate) mod deploy;
 pub(crate) mod device;
 pub(crate) mod doctor;
+pub(crate) mod files;
 mod gpu;
 mod image;
 #[cfg(feature = "infer")]
@@ -21,6 +23,7 @@ pub(crate) mod logs;
 pub(crate) mod provision;
 pub(crate) mod requests;
 pub(crate) mod run;
+pub(crate) mod s;
 pub(crate) mod scaler;
 pub(crate) mod secret;
 pub(crate) mod service;
@@ -40,7 +43,16 @@ use crate::output::Output;
 /// Runs a client command.
 pub(crate) async fn run(connection: &Connection, command: Command, output: Output) -> anyhow::Result<()> {
     match command {
-        Command::Deploy(options) => deploy::run(&Client::find(connection)?, &options, output).await,
+        Command::Deploy(mut options) => match files::wanted(&options.path, &options.file) {
+            Some(file) => files::deploy(&Client::find(connection)?, &file, &options, output).await,
+            None => {
+                options.path = options.file.template.take().unwrap_or(options.path);
+                deploy::run(&Client::find(connection)?, &options, output).await
+            }
+        },
+        Command::Info(options) => files::info(&Client::find(connection)?, &options, output).await,
+        Command::S { line } => s::run(connection, &line, output).await,
+        Command::Import(options) => files::import(connection, &options, output).await,
         Command::Ls => list::functions(&Client::find(connection)?, output).await,
         Command::Ps(options) => list::instances(&Client::find(connection)?, &options, output).await,
         Command::Top(options) => top::run(&Client::find(connection)?, &options, output).await,
@@ -48,7 +60,13 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Version(VersionArguments { command: Some(command) }) => {
             versions::run(&Client::find(connection)?, &command, output).await
         }
-        Command::Plan(options) => versions::plan(&Client::find(connection)?, &options, output).await,
+        Command::Plan(mut options) => match files::wanted(&options.path, &options.file) {
+            Some(file) => files::plan(&Client::find(connection)?, &file, &options, output).await,
+            None => {
+                options.path = options.file.template.take().unwrap_or(options.path);
+                versions::plan(&Client::find(connection)?, &options, output).await
+            }
+        },
         Command::Rollback(options) => versions::rollback(&Client::find(connection)?, &options, output).await,
         Command::Alias(command) => versions::alias(&Client::find(connection)?, &command, output).await,
         Command::Version(VersionArguments { command: None }) => output
@@ -67,7 +85,10 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Rotate(options) => usage::rotate(&Client::find(connection)?, &options, output).await,
         Command::Cost(options) => cost::run(connection, &options, output).await,
         Command::Usage(options) => usage::usage(&Client::find(connection)?, &options, output).await,
-        Command::Rm(options) => stop::remove(&Client::find(connection)?, &options, output).await,
+        Command::Rm(options) => match &options.file.template {
+            Some(file) => files::remove(&Client::find(connection)?, file, &options, output).await,
+            None => stop::remove(&Client::find(connection)?, &options, output).await,
+        },
         Command::Key(command) => key::run(&Client::find(connection)?, &command, output).await,
         Command::Secret(command) => secret::run(&Client::find(connection)?, &command, output).await,
         Command::Audit(options) => key::audit(&Client::find(connection)?, &options, output).await,
@@ -83,6 +104,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
             scaler::history(&Client::find(connection)?, &options, output).await
         }
         Command::Scaler(command) => scaler::run(&command, output),
+        Command::Bench(options) => bench::run(&options, output).await,
         Command::Simulate(options) => simulate::run(&options, output),
         Command::Schema => output.data((serde_json::to_string_pretty(&kip_manifest::schema())? + "\n").as_bytes()),
         Command::Image(command) => image::run(&Client::find(connection)?, &command, output).await,

@@ -1,56 +1,118 @@
 //! `kip provision` and `kip advise`.
 
+use std::time::Duration;
+
+use kip_host::clock::boot_millis;
 use kip_spec::{Millis, Problem, code};
 use kip_wire::{Provision as Shown, Recommendation};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{Advise, FunctionArgument, Provision, ProvisionPut, json_or_file};
 use crate::client::{Client, segment};
+use crate::commands::files;
 use crate::output::{Output, table};
+use crate::progress::Progress;
+
+/// How long `--wait` waits, milliseconds.
+const LONGEST_WAIT: u64 = 1_800_000;
 
 pub(crate) async fn run(client: &Client, command: &Provision, output: Output) -> anyhow::Result<()> {
     match command {
         Provision::Put(options) => {
+            let whom = whom(client, &options.whom, output).await?;
             let mut body = body(options)?;
             // Without a target, what is not said stays as it is.
             if options.input.is_none() && options.target.is_none() {
                 if body.as_object().is_some_and(Map::is_empty) {
-                    return Err(nothing(&options.whom).into());
+                    return Err(nothing(&whom).into());
                 }
-                body = over(present(client, &options.whom).await?, body);
+                body = over(present(client, &whom).await?, body);
             }
-            let shown: Shown = client.put(&path(&options.whom), &body).await?;
+            let mut shown: Shown = client.put(&path(&whom), &body).await?;
+            if options.wait {
+                shown = wait(client, &whom, output).await?;
+            }
             output.result(&shown, one)
         }
-        Provision::Get(whom) => {
-            let shown: Shown = client.get(&path(whom)).await?;
+        Provision::Get(argument) => {
+            let whom = whom(client, argument, output).await?;
+            let shown: Shown = client.get(&path(&whom)).await?;
             output.result(&shown, one)
         }
-        Provision::Rm(whom) => {
-            let removed: Value = client.delete(&path(whom)).await?;
+        Provision::Rm(argument) => {
+            let whom = whom(client, argument, output).await?;
+            let removed: Value = client.delete(&path(&whom)).await?;
             output.result(&removed, |_| {
                 format!("nothing is provisioned for {} {} any more\n", whom.function, whom.qualifier)
             })
         }
-        Provision::List => {
-            let all: Vec<Shown> = client.get("/api/v1/provisions").await?;
+        Provision::List(options) => {
+            let mut all: Vec<Shown> = client.get("/api/v1/provisions").await?;
+            // What was put with nothing in it is as good as not put.
+            all.retain(|shown| shown.target > 0 || shown.declared || !shown.policies.is_empty());
+            if options.file.template.is_some() {
+                let names = files::names(client, &options.file, output).await?;
+                all.retain(|shown| names.iter().any(|name| *name == shown.function.as_str()));
+            }
             output.result(&all, |all| list(all))
         }
     }
 }
 
-fn path(whom: &FunctionArgument) -> String {
+/// A function and a qualifier of it.
+struct Target {
+    function: String,
+    qualifier: String,
+}
+
+/// The function that is named, or the one of a file.
+async fn whom(client: &Client, argument: &FunctionArgument, output: Output) -> anyhow::Result<Target> {
+    let function = match &argument.function {
+        Some(function) => function.clone(),
+        None => match files::names(client, &argument.file, output).await?.as_slice() {
+            [one] => one.clone(),
+            several => {
+                let message = format!("the file has {} functions: which one?", several.len());
+                let hint = format!("name one: {}", several.join(", "));
+                return Err(Problem::new(code::COMMAND_INPUT, message).hint(hint).into());
+            }
+        },
+    };
+    Ok(Target { function, qualifier: argument.qualifier.clone() })
+}
+
+/// Waits until there are as many instances as wanted.
+async fn wait(client: &Client, whom: &Target, output: Output) -> anyhow::Result<Shown> {
+    let begun = boot_millis();
+    let mut progress = Progress::new(output);
+    loop {
+        let now: Shown = client.get(&path(whom)).await?;
+        if now.current == now.target {
+            return Ok(now);
+        }
+        if boot_millis().saturating_sub(begun) > LONGEST_WAIT {
+            let message = format!("{} of {} provisioned instances are there", now.current, now.target);
+            let hint = format!("`kip why {}` shows the decisions", whom.function);
+            let problem = Problem::new(code::PROVISION_LATE, message).cause(now.current_error.unwrap_or(now.why));
+            return Err(problem.hint(hint).into());
+        }
+        progress.say(&format!("{} of {} provisioned instances are there", now.current, now.target));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn path(whom: &Target) -> String {
     format!("/api/v1/functions/{}/provision?qualifier={}", segment(&whom.function), segment(&whom.qualifier))
 }
 
-fn nothing(whom: &FunctionArgument) -> Problem {
+fn nothing(whom: &Target) -> Problem {
     let hint =
         format!("write --target, a policy, or --input; `kip provision rm {}` takes away what was put", whom.function);
     Problem::new(code::SCALING_INVALID, "there is nothing to put").hint(hint)
 }
 
 /// What is provisioned now, as it would be put; nothing if nothing is.
-async fn present(client: &Client, whom: &FunctionArgument) -> anyhow::Result<Value> {
+async fn present(client: &Client, whom: &Target) -> anyhow::Result<Value> {
     match client.get::<Shown>(&path(whom)).await {
         Ok(shown) => {
             let Shown { input, period, hold, coefficient, .. } = shown;
@@ -208,7 +270,8 @@ mod tests {
     use super::*;
 
     fn put(change: impl FnOnce(&mut ProvisionPut)) -> ProvisionPut {
-        let whom = FunctionArgument { function: "f".to_owned(), qualifier: "LATEST".to_owned() };
+        let file = crate::arguments::FileArguments::default();
+        let whom = FunctionArgument { function: Some("f".to_owned()), file, qualifier: "LATEST".to_owned() };
         let mut put = ProvisionPut {
             whom,
             input: None,
@@ -220,6 +283,7 @@ mod tests {
             period: None,
             hold: None,
             coefficient: None,
+            wait: false,
         };
         change(&mut put);
         put

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kip_spec::{Problem, code};
 
-use crate::arguments::{Connection, Names};
+use crate::arguments::{Connection, Remove};
 use crate::client::{Client, data_directory, segment};
 use crate::output::Output;
 use crate::progress::Progress;
@@ -65,7 +65,7 @@ fn is_zombie(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
 }
 
-pub(crate) async fn remove(client: &Client, names: &Names, output: Output) -> anyhow::Result<()> {
+pub(crate) async fn remove(client: &Client, names: &Remove, output: Output) -> anyhow::Result<()> {
     // Who may remove functions may see their tasks.
     let tasks: kip_tasks::Summary = client.get("/api/v1/tasks/summary").await?;
     for name in &names.functions {

@@ -7,6 +7,7 @@
 
 mod adoption;
 mod bad_input;
+mod bench;
 mod bodies;
 mod brain;
 mod clients;
@@ -16,6 +17,7 @@ mod crash;
 mod doors;
 mod environment;
 mod fc;
+mod files;
 mod gpu;
 mod guard;
 mod held;

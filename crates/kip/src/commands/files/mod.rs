@@ -1,0 +1,20 @@
+//! Files of Function Compute as they are: found, read, compared with the server, deployed.
+
+mod actions;
+mod apply;
+mod archive;
+mod compare;
+mod import;
+mod info;
+mod plan;
+mod project_file;
+mod remove;
+mod render;
+mod server;
+
+pub(crate) use self::apply::deploy;
+pub(crate) use self::import::import;
+pub(crate) use self::info::info;
+pub(crate) use self::plan::plan;
+pub(crate) use self::project_file::{ProjectFile, load, names, wanted};
+pub(crate) use self::remove::remove;

@@ -1,0 +1,286 @@
+//! The effect of each key, as a table: what is carried out here, what is only kept, and what means nothing on one's own machine.
+
+use serde::Serialize;
+
+/// The effect of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// In force.
+    Mapped,
+    /// Kept with the function and given back.
+    Stored,
+    /// Neither.
+    WithoutEffect,
+}
+
+/// A row: a way of keys, where `*` is any key; the longest row that begins a key's way counts.
+pub(crate) type Row = (&'static str, Effect, &'static str);
+
+use Effect::{Mapped, Stored, WithoutEffect};
+
+/// The rows of a file's own keys and of `resources`, with `props` in a table of their own.
+pub(crate) const DOCUMENT: &[Row] = &[
+    ("edition", Mapped, ""),
+    ("name", Mapped, ""),
+    ("access", WithoutEffect, "the key of this server is used"),
+    ("env", WithoutEffect, "environments of the vendor are not read: use `${env(…)}`"),
+    ("vars", Mapped, ""),
+    ("template", Mapped, ""),
+    ("flow", Mapped, ""),
+    ("extend", Mapped, ""),
+    ("actions", Mapped, ""),
+    ("resources.*.component", Mapped, ""),
+    ("resources.*.access", WithoutEffect, "the key of this server is used"),
+    ("resources.*.extend", Mapped, ""),
+    ("resources.*.actions", Mapped, ""),
+    ("resources.*.vars", Mapped, ""),
+    ("services.*.component", Mapped, ""),
+    ("services.*.access", WithoutEffect, "the key of this server is used"),
+    ("services.*.actions", Mapped, ""),
+    ("services.*.extend", Mapped, ""),
+];
+
+const NO_CLOUD: &str = "functions run on this machine";
+const NETWORK: &str = "there is no such network here: the function has the network of this machine";
+const LOG: &str = "the output is kept on this machine: `kip logs`";
+const SHARE: &str = "the share is not mounted: the function sees the folders of this machine";
+const ROLE: &str = "no credentials of a role are given to the function";
+const DOMAIN: &str = "custom domains are not served: call the function's URL, or put a proxy in front";
+const METRICS: &str = "requests are recorded in any case: `kip requests`";
+
+/// The rows of `props` of the component fc3.
+pub(crate) const FUNCTION: &[Row] = &[
+    ("region", WithoutEffect, NO_CLOUD),
+    ("functionName", Mapped, ""),
+    ("description", Stored, ""),
+    ("runtime", Mapped, ""),
+    ("handler", Mapped, ""),
+    ("code", Mapped, ""),
+    ("timeout", Mapped, ""),
+    ("memorySize", Mapped, ""),
+    ("cpu", Mapped, ""),
+    ("diskSize", Stored, "the disk of an instance is not limited"),
+    ("instanceConcurrency", Mapped, ""),
+    ("environmentVariables", Mapped, ""),
+    ("customRuntimeConfig.command", Mapped, ""),
+    ("customRuntimeConfig.args", Mapped, ""),
+    ("customRuntimeConfig.port", Stored, "each instance gets a port of its own in FC_SERVER_PORT"),
+    ("customRuntimeConfig.healthCheckConfig", Stored, "the times of the health check are those of Kipwake"),
+    ("customRuntimeConfig.healthCheckConfig.httpGetUrl", Mapped, ""),
+    ("customContainerConfig.image", Mapped, ""),
+    ("customContainerConfig.command", Mapped, ""),
+    ("customContainerConfig.entrypoint", Mapped, ""),
+    ("customContainerConfig.port", Mapped, ""),
+    ("customContainerConfig.healthCheckConfig", Stored, "the times of the health check are those of Kipwake"),
+    ("customContainerConfig.healthCheckConfig.httpGetUrl", Mapped, ""),
+    (
+        "customContainerConfig.registryConfig",
+        WithoutEffect,
+        "the container engine uses its own login: `docker login` once",
+    ),
+    ("customContainerConfig", Stored, ""),
+    ("gpuConfig.gpuMemorySize", Mapped, ""),
+    ("gpuConfig.gpuType", Stored, "any card with that memory is used"),
+    ("gpuMemorySize", WithoutEffect, "a key of an older version: `gpuConfig.gpuMemorySize` counts"),
+    ("instanceLifecycleConfig.initializer.handler", Mapped, ""),
+    ("instanceLifecycleConfig.initializer.timeout", Mapped, ""),
+    ("instanceLifecycleConfig.preStop.handler", Mapped, ""),
+    ("instanceLifecycleConfig.preStop.timeout", Mapped, ""),
+    ("layers", Stored, "files of layers are not in /opt: put them into the code"),
+    ("logConfig", Stored, LOG),
+    ("logConfig.enableRequestMetrics", Stored, METRICS),
+    ("logConfig.enableInstanceMetrics", Stored, METRICS),
+    ("logConfig.logBeginRule", Stored, "`kip logs --join` puts the lines of one record together"),
+    ("nasConfig", Stored, SHARE),
+    ("ossMountConfig", Stored, SHARE),
+    ("polarFsConfig", Stored, SHARE),
+    ("role", Stored, ROLE),
+    ("vpcConfig", Stored, NETWORK),
+    ("vpcBinding", Stored, NETWORK),
+    ("internetAccess", Stored, "the network of the function is not restricted"),
+    ("tracingConfig", Stored, "traces are not sent there"),
+    ("customDNS", Stored, "the names of this machine's resolver are used"),
+    ("triggers.triggerName", Mapped, ""),
+    ("triggers.triggerType", Mapped, ""),
+    ("triggers.qualifier", Mapped, ""),
+    ("triggers.description", Stored, ""),
+    ("triggers.invocationRole", Stored, ""),
+    ("triggers.sourceArn", Stored, ""),
+    ("triggers.triggerConfig", Stored, "triggers of this type are kept and not in force: only http and timer are"),
+    ("triggers.triggerConfig.authType", Mapped, ""),
+    ("triggers.triggerConfig.methods", Mapped, ""),
+    ("triggers.triggerConfig.disableURLInternet", Mapped, ""),
+    ("triggers.triggerConfig.cronExpression", Mapped, ""),
+    ("triggers.triggerConfig.payload", Mapped, ""),
+    ("triggers.triggerConfig.enable", Mapped, ""),
+    ("triggers.triggerConfig.corsConfig", Stored, "cross-origin rules are not in force"),
+    ("asyncInvokeConfig", Mapped, ""),
+    ("asyncInvokeConfig.destinationConfig", Mapped, "queues and topics are not reached: a function is"),
+    ("provisionConfig", Mapped, ""),
+    ("provisionConfig.mode", WithoutEffect, "instances are always drained"),
+    ("scalingConfig", Mapped, ""),
+    ("scalingConfig.residentPoolId", WithoutEffect, "there are no resident pools: the instances run on this machine"),
+    ("concurrencyConfig", Mapped, ""),
+    ("customDomain", WithoutEffect, DOMAIN),
+    ("tags", Stored, ""),
+    ("annotations", WithoutEffect, "only the vendor's own tool reads it"),
+    ("supplement", WithoutEffect, "only the vendor's own tool reads it"),
+    ("endpoint", WithoutEffect, "this server is used"),
+    ("version", WithoutEffect, "only the vendor's own tool reads it"),
+    ("extend", Mapped, ""),
+    ("sessionAffinity", Stored, "requests of one session may go to several instances"),
+    ("sessionAffinityConfig", Stored, "requests of one session may go to several instances"),
+    ("instanceIsolationMode", Stored, ""),
+    ("idleTimeout", Stored, "`kip` stops idle instances by its own rule"),
+    ("disableOndemand", Stored, "instances are started on demand in any case"),
+    ("enableLongLiving", Stored, ""),
+    ("resourceGroupId", Stored, ""),
+    ("invocationRestriction", Stored, ""),
+];
+
+/// The rows of `props` of the component fc, edition 1, where they differ from those of fc3.
+pub(crate) const FUNCTION_1: &[Row] = &[
+    ("region", WithoutEffect, NO_CLOUD),
+    ("service.name", Mapped, ""),
+    ("service.description", WithoutEffect, ""),
+    ("service.role", Stored, ROLE),
+    ("service.internetAccess", Stored, ""),
+    ("service.logConfig", Stored, LOG),
+    ("service.nasConfig", Stored, SHARE),
+    ("service.ossMountConfig", Stored, SHARE),
+    ("service.vpcConfig", Stored, NETWORK),
+    ("service.tracingConfig", Stored, "traces are not sent there"),
+    ("service.vpcBinding", Stored, NETWORK),
+    ("service", Mapped, ""),
+    ("function", WithoutEffect, "no key of this component"),
+    ("function.name", Mapped, ""),
+    ("function.description", Stored, ""),
+    ("function.runtime", Mapped, ""),
+    ("function.handler", Mapped, ""),
+    ("function.codeUri", Mapped, ""),
+    ("function.ossBucket", Mapped, ""),
+    ("function.ossKey", Mapped, ""),
+    ("function.timeout", Mapped, ""),
+    ("function.memorySize", Mapped, ""),
+    ("function.cpu", Mapped, ""),
+    ("function.diskSize", Stored, "the disk of an instance is not limited"),
+    ("function.gpuMemorySize", Mapped, ""),
+    ("function.instanceType", Mapped, "any card with that memory is used; kinds without a card mean nothing here"),
+    ("function.instanceConcurrency", Mapped, ""),
+    ("function.environmentVariables", Mapped, ""),
+    ("function.caPort", Mapped, "each instance gets a port of its own in FC_SERVER_PORT"),
+    ("function.cAPort", Mapped, "each instance gets a port of its own in FC_SERVER_PORT"),
+    ("function.customContainerConfig", Mapped, ""),
+    ("function.customRuntimeConfig", Mapped, ""),
+    ("function.customHealthCheckConfig", Stored, "the times of the health check are those of Kipwake"),
+    ("function.customHealthCheckConfig.httpGetUrl", Mapped, ""),
+    ("function.initializer", Mapped, ""),
+    ("function.initializationTimeout", Mapped, ""),
+    ("function.instanceLifecycleConfig", Mapped, ""),
+    ("function.instanceLifecycleConfig.preFreeze", WithoutEffect, "there is no hook before a freeze"),
+    ("function.layers", Stored, "files of layers are not in /opt: put them into the code"),
+    ("function.customDNS", Stored, ""),
+    ("function.asyncConfiguration", Mapped, "queues and topics are not reached: a function is"),
+    ("function.internetAccess", Stored, ""),
+    ("triggers.name", Mapped, ""),
+    ("triggers.type", Mapped, ""),
+    ("triggers.qualifier", Mapped, ""),
+    ("triggers.description", Stored, ""),
+    ("triggers.role", Stored, ""),
+    ("triggers.sourceArn", Stored, ""),
+    ("triggers.config", Stored, "triggers of this type are kept and not in force: only http and timer are"),
+    ("triggers.config.authType", Mapped, ""),
+    ("triggers.config.methods", Mapped, ""),
+    ("triggers.config.cronExpression", Mapped, ""),
+    ("triggers.config.payload", Mapped, ""),
+    ("triggers.config.enable", Mapped, ""),
+    ("customDomains", WithoutEffect, DOMAIN),
+];
+
+/// The rows of a template.yml, below the `Properties` of each type.
+pub(crate) const TEMPLATE: &[Row] = &[
+    ("Service.Description", WithoutEffect, ""),
+    ("Service.Role", Stored, ROLE),
+    ("Service.Policies", WithoutEffect, ROLE),
+    ("Service.InternetAccess", Stored, ""),
+    ("Service.VpcConfig", Stored, NETWORK),
+    ("Service.LogConfig", Stored, LOG),
+    (
+        "Service.NasConfig",
+        Stored,
+        "not mounted: variables that begin with /mnt/auto name .fun/nas/auto-default/SERVICE beside the file",
+    ),
+    ("Service.TracingConfig", Stored, "traces are not sent there"),
+    ("Function.Handler", Mapped, ""),
+    ("Function.Runtime", Mapped, ""),
+    ("Function.CodeUri", Mapped, ""),
+    ("Function.Initializer", Mapped, ""),
+    ("Function.InitializationTimeout", Mapped, ""),
+    ("Function.Description", Stored, ""),
+    ("Function.MemorySize", Mapped, ""),
+    ("Function.Timeout", Mapped, ""),
+    ("Function.EnvironmentVariables", Mapped, ""),
+    ("Function.InstanceConcurrency", Mapped, ""),
+    ("Function.InstanceType", WithoutEffect, "kinds of instances mean nothing here"),
+    ("Function.CAPort", Mapped, "each instance gets a port of its own in FC_SERVER_PORT"),
+    ("Function.CustomContainerConfig", Mapped, ""),
+    ("Function.AsyncConfiguration", Mapped, "queues and topics are not reached: a function is"),
+    ("Event.HTTP", Mapped, ""),
+    ("Event.HTTP.InvocationRole", Stored, ""),
+    ("Event.Timer", Mapped, ""),
+    ("Event.Timer.InvocationRole", Stored, ""),
+    ("Event", Stored, "triggers of this type are kept and not in force: only HTTP and Timer are"),
+    ("Version", Mapped, ""),
+    ("Alias", Mapped, ""),
+    ("ProvisionConfig", Mapped, ""),
+    ("CustomDomain", WithoutEffect, DOMAIN),
+    ("Log", WithoutEffect, LOG),
+    ("Logstore", WithoutEffect, LOG),
+];
+
+/// The row of a way. Positions of lists are no keys and are left out of it.
+pub(crate) fn find(table: &'static [Row], way: &[&str]) -> Option<&'static Row> {
+    let fits = |row: &&Row| {
+        let wanted: Vec<&str> = row.0.split('.').collect();
+        wanted.len() <= way.len() && wanted.iter().zip(way).all(|(wanted, key)| *wanted == "*" || wanted == key)
+    };
+    table.iter().filter(fits).max_by_key(|row| row.0.split('.').count())
+}
+
+/// Whether a way is wiring of the cloud: what stands there changes nothing here, and the user is shown the consequence.
+pub(crate) fn is_wiring(table: &'static [Row], way: &[&str]) -> bool {
+    find(table, way).is_none_or(|(_, effect, note)| *effect == WithoutEffect || (*effect == Stored && !note.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_row_counts() {
+        let effect = |way: &[&str]| find(FUNCTION, way).map(|row| row.1);
+        assert_eq!(effect(&["logConfig"]), Some(Stored));
+        assert_eq!(effect(&["customRuntimeConfig", "healthCheckConfig", "httpGetUrl"]), Some(Mapped));
+        assert_eq!(effect(&["customRuntimeConfig", "healthCheckConfig", "periodSeconds"]), Some(Stored));
+        assert_eq!(effect(&["nothing"]), None);
+        let wiring = |key| is_wiring(FUNCTION, &[key]);
+        assert!(
+            wiring("region")
+                && wiring("vpcConfig")
+                && wiring("nothing")
+                && !wiring("timeout")
+                && !wiring("description")
+        );
+        assert_eq!(find(DOCUMENT, &["resources", "web", "access"]).map(|row| row.1), Some(WithoutEffect));
+    }
+
+    #[test]
+    fn no_way_is_there_twice() {
+        for table in [DOCUMENT, FUNCTION, FUNCTION_1, TEMPLATE] {
+            let mut ways: Vec<&str> = table.iter().map(|row| row.0).collect();
+            ways.sort_unstable();
+            assert!(ways.windows(2).all(|pair| pair[0] != pair[1]));
+        }
+    }
+}
