@@ -7,7 +7,10 @@ use super::Arguments;
 
 /// The commands, by what they are for. A test compares this with the commands that there are.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Functions", &["up", "deploy", "plan", "rollback", "version", "alias", "invoke", "run", "ls", "inspect", "rm"]),
+    (
+        "Functions",
+        &["up", "deploy", "plan", "rollback", "version", "alias", "rollout", "invoke", "run", "ls", "inspect", "rm"],
+    ),
     ("What happens", &["ps", "top", "logs", "requests", "why", "usage", "cost"]),
     ("Work and scaling", &["task", "job", "provision", "scaler", "simulate", "advise", "rotate"]),
     ("The server", &["start", "serve", "stop", "doctor", "config", "service", "backup", "restore"]),

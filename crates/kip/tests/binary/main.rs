@@ -31,6 +31,7 @@ mod metrics;
 mod pages;
 mod protocols;
 mod relay;
+mod rollouts;
 mod runs;
 mod safety;
 mod scaling;
