@@ -184,7 +184,7 @@ pub(crate) fn tagged<T: Serialize>(rev: Seq, answer: T) -> Response {
 }
 
 /// Changes of one object, which compare its revision if the caller names one.
-pub(crate) const COMPARED: [&str; 14] = [
+pub(crate) const COMPARED: [&str; 15] = [
     "function.deploy",
     "function.remove",
     "function.rollback",
@@ -192,6 +192,7 @@ pub(crate) const COMPARED: [&str; 14] = [
     "version.remove",
     "alias.put",
     "alias.remove",
+    "rollout.start",
     "provision.put",
     "provision.remove",
     "key.change",

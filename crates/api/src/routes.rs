@@ -13,7 +13,8 @@ use kip_tasks::{Bulk, Summary};
 use kip_wire::{
     AliasInfo, AliasSettings, CostReport, DeploymentPlan, FunctionInfo, FunctionUsage, InstanceInfo, JobInfo, KeyInfo,
     Publication, Published, Recommendation, RestoreReport, RevisionEvidence, RevisionInfo, Role, Rollback,
-    RollbackResult, SecretInfo, SecretValue, TaskEvent, TaskInfo, VersionDiff, VersionInfo,
+    RollbackResult, RolloutInfo, RolloutOrder, RolloutSettings, SecretInfo, SecretValue, TaskEvent, TaskInfo,
+    VersionDiff, VersionInfo,
 };
 
 use crate::guard::{RouteAccess, guard};
@@ -209,6 +210,25 @@ pub(crate) fn table() -> Vec<Entry> {
             "alias.remove",
             versions::remove_alias,
             says("Removes an alias that nothing uses").gives::<Fields>(),
+        ),
+        shows(ROLLOUT, Operate, versions::rollout, says("The last rollout of an alias").gives::<RolloutInfo>()),
+        changes(
+            put(),
+            ROLLOUT,
+            Deploy,
+            "rollout.start",
+            versions::start_rollout,
+            says("Moves an alias to another version in steps, and back if that one is worse")
+                .takes::<RolloutSettings>()
+                .gives::<RolloutInfo>(),
+        ),
+        changes(
+            post(),
+            ROLLOUT,
+            Deploy,
+            "rollout.direct",
+            versions::direct_rollout,
+            says("Pauses, resumes, promotes or aborts a rollout").takes::<RolloutOrder>().gives::<RolloutInfo>(),
         ),
         shows(
             "/api/v1/functions/{name}/decisions",
@@ -662,6 +682,8 @@ const ASYNC_CONFIG: &str = "/api/v1/functions/{name}/async-invoke-config";
 const VERSIONS: &str = "/api/v1/functions/{name}/versions";
 /// One of them.
 const VERSION: &str = "/api/v1/functions/{name}/versions/{version}";
+/// The rollout of an alias.
+const ROLLOUT: &str = "/api/v1/functions/{name}/aliases/{alias}/rollout";
 /// An alias of a function.
 const ALIAS: &str = "/api/v1/functions/{name}/aliases/{alias}";
 /// A secret.

@@ -12,7 +12,7 @@ use kip_spec::{QualifierName, VersionId};
 use kip_store::Seq;
 use kip_wire::{
     AliasInfo, AliasSettings, DeployedVersion, Deployment, DeploymentPlan, PlannedFunction, Publication, Published,
-    RevisionInfo, Rollback, RollbackResult, VersionDiff, VersionInfo,
+    RevisionInfo, Rollback, RollbackResult, RolloutInfo, RolloutOrder, RolloutSettings, VersionDiff, VersionInfo,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -170,6 +170,35 @@ pub(crate) async fn remove_alias(
     who.changes(format!("{name}@{alias}"));
     api.control.remove_alias(&name, &alias, who.author()).await?;
     Ok(Json(serde_json::json!({"removed": alias, "function": name})))
+}
+
+pub(crate) async fn rollout(
+    State(api): State<Api>,
+    Path((name, alias)): Path<(String, String)>,
+) -> ApiResult<Json<RolloutInfo>> {
+    Ok(Json(api.control.rollout(&name, &alias)?))
+}
+
+pub(crate) async fn start_rollout(
+    State(api): State<Api>,
+    who: Requester,
+    Path((name, alias)): Path<(String, String)>,
+    body: Result<Json<RolloutSettings>, JsonRejection>,
+) -> ApiResult<Json<RolloutInfo>> {
+    let Json(settings) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
+    who.changes(format!("{name}@{alias}"));
+    Ok(Json(api.control.start_rollout(&name, &alias, &settings, who.author()).await?))
+}
+
+pub(crate) async fn direct_rollout(
+    State(api): State<Api>,
+    who: Requester,
+    Path((name, alias)): Path<(String, String)>,
+    body: Result<Json<RolloutOrder>, JsonRejection>,
+) -> ApiResult<Json<RolloutInfo>> {
+    let Json(RolloutOrder { action }) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
+    who.changes(format!("{name}@{alias}"));
+    Ok(Json(api.control.direct_rollout(&name, &alias, action, who.author()).await?))
 }
 
 /// What a deployment would change, without changing anything.

@@ -34,6 +34,7 @@ use crate::stores::Stores;
 use crate::meter::Meter;
 use crate::permit::Permit;
 use crate::qualifiers::noted;
+use crate::rollouts::Rollouts;
 use crate::rounds::CheckSchedule;
 use crate::timers::Timers;
 use crate::version::Version;
@@ -112,6 +113,7 @@ impl Control {
             offered: Mutex::new(Some(offered)),
             held: Mutex::default(),
             disk: disk.clone(),
+            rollouts: Rollouts::default(),
             options,
         });
         for stored in shared.changes.read().current_revisions().await? {
@@ -125,6 +127,7 @@ impl Control {
                 cell.remember_provision(qualifier, Arc::new(settings));
             }
         }
+        shared.remember_rollouts().await?;
         shared.remember_reached().await?;
         shared.adopt_all().await?;
         shared.all_cells().iter().for_each(Cell::begin);
@@ -209,10 +212,11 @@ impl Control {
             let rev = author.if_match.unwrap_or_default();
             let object = |spec: &FunctionSpec| IfMatch { object: Object::Function(spec.name.clone()), rev };
             let if_match = specs.iter().filter(|_| author.if_match.is_some()).map(object).collect();
-            let keep = specs
-                .iter()
-                .filter_map(|spec| control.cell(spec.name.as_str()))
-                .flat_map(|cell| cell.living_versions());
+            let keep = specs.iter().filter_map(|spec| control.cell(spec.name.as_str())).flat_map(|cell| {
+                let mut needed = cell.living_versions();
+                needed.extend(control.shared.versions_in_rollouts(cell.name()));
+                needed
+            });
             let keep = keep.collect();
             let change = Change::Deploy { specs, document, facade, traffic: traffic.clone(), held, keep, extra };
             let committed = turn.commit(Proposal { by: author.by, change, if_match }).await?;

@@ -60,6 +60,28 @@ pub enum Error {
         /// What uses it.
         users: Vec<String>,
     },
+    /// The alias moves by a rollout.
+    #[error("a rollout of the alias `{alias}` of the function `{function}` is under way")]
+    RolloutOpen {
+        /// The function.
+        function: String,
+        /// The alias.
+        alias: String,
+    },
+    /// A plan cannot be used.
+    #[error("{detail}")]
+    RolloutInvalid {
+        /// What is wrong.
+        detail: String,
+    },
+    /// No rollout of the alias is under way.
+    #[error("no rollout of the alias `{alias}` of the function `{function}` is under way")]
+    NoRollout {
+        /// The function.
+        function: String,
+        /// The alias.
+        alias: String,
+    },
     /// The function has no alias of this name.
     #[error("the function `{function}` has no alias `{alias}`")]
     NoAlias {
@@ -133,6 +155,9 @@ impl Error {
             Self::VersionInUse { .. } | Self::AliasInUse { .. } => code::VERSION_IN_USE,
             Self::NothingBefore { .. } => code::NOTHING_BEFORE,
             Self::NoAlias { .. } => code::ALIAS_NOT_FOUND,
+            Self::RolloutOpen { .. } => code::ROLLOUT_OPEN,
+            Self::RolloutInvalid { .. } => code::ROLLOUT_INVALID,
+            Self::NoRollout { .. } => code::NO_ROLLOUT,
             Self::AliasInvalid { .. } => code::ALIAS_INVALID,
             Self::HostNameTaken { .. } => code::HOST_NAME_TAKEN,
             Self::RevisionNotReady { .. } => code::REVISION_NOT_READY,
@@ -188,6 +213,13 @@ impl From<Error> for Problem {
             )),
             Error::NothingBefore { .. } => problem
                 .hint("a rollback needs an earlier version that served, or an alias that was moved; name a version: kip alias set"),
+            Error::RolloutOpen { function, alias } => problem.hint(format!(
+                "wait for it (kip rollout status {function} {alias}), or end it: kip rollout promote or kip rollout abort"
+            )),
+            Error::RolloutInvalid { .. } => problem.hint("for example: --steps 10,30,60,100 --every 5m"),
+            Error::NoRollout { function, alias } => {
+                problem.hint(format!("start one: kip rollout start {function} {alias} --to VERSION"))
+            }
             Error::NoAlias { function, .. } => problem.hint(format!("`kip alias ls {function}` lists them")),
             Error::AliasInvalid { hint, .. } => problem.hint(hint.clone()),
             Error::HostNameTaken { .. } => problem

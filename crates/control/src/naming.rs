@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use kip_fleet::{AliasNumber, Draw, Event, Qualifier, Target};
 use kip_spec::qualifier::{LATEST, label};
+use kip_spec::scaling::Fc;
 use kip_spec::{QualifierName, VersionId};
 use kip_store::{AliasTarget, StoredAlias, StoredVersion, TrafficShare};
 
@@ -80,6 +81,12 @@ impl Inner {
                 Qualifier::Version(self.versions.values().find(|version| version.ordinal == ordinal)?.id)
             }
         })
+    }
+
+    /// What is provisioned for a version by itself.
+    pub(crate) fn provision_of(&self, version: VersionId) -> Option<Arc<Fc>> {
+        let of = |name: &String| self.qualifier(name) == Some(Qualifier::Version(version));
+        self.provisions.iter().find(|(name, _)| of(name)).map(|(_, settings)| settings.clone())
     }
 
     /// The name by which it is kept.
@@ -244,6 +251,26 @@ impl Cell {
         // Anywhere in its round: aliases that are set together, and those of a server that begins anew, do not all begin alike.
         let phase = u32::try_from(kip_host::random::bits() % PHASES).unwrap_or(0);
         Event::Alias { alias, targets, latest, provisioned: 0, draw: Draw::Begin(phase) }
+    }
+
+    /// Holds an alias whose targets did not change.
+    pub(crate) fn hold_stored_alias(&self, alias: StoredAlias) {
+        self.rename(|named| {
+            if let Some(known) = named.aliases.iter_mut().find(|known| known.id == alias.id) {
+                *known = alias;
+            }
+        });
+    }
+
+    /// A revision is not to be asked for by itself any more, until somebody does; aliases may still point at it.
+    pub(crate) fn uncall(self: &Arc<Self>, revision: VersionId) {
+        let uncalled = self.rename(|named| {
+            let called = named.called.iter().position(|called| *called == revision);
+            called.map(|called| named.called.swap_remove(called)).is_some()
+        });
+        if uncalled {
+            self.step(Event::Unname { version: revision });
+        }
     }
 
     /// Removes an alias.

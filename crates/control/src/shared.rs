@@ -24,6 +24,7 @@ use crate::link::Link;
 use crate::meter::Meter;
 use crate::options::Options;
 use crate::permit::Permit;
+use crate::rollouts::Rollouts;
 use crate::rounds::CheckSchedule;
 use crate::stores::Files;
 use crate::timers::Timers;
@@ -76,6 +77,7 @@ pub(crate) struct Shared {
     /// Places of work of an earlier server, until somebody asks for them.
     pub(crate) held: Mutex<Vec<(InstanceId, Permit)>>,
     pub(crate) disk: Arc<DiskWatch>,
+    pub(crate) rollouts: Rollouts,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +109,8 @@ impl Shared {
         supervisor.vital("rounds", async move { asking.rounds.run(asking.clone()).await });
         let measuring = self.clone();
         supervisor.vital("meter", async move { measuring.meter.run(measuring.clone()).await });
+        let rolling = self.clone();
+        supervisor.vital("rollouts", async move { rolling.run_rollouts().await });
         let routing = self.clone();
         supervisor.vital("router", async move { routing.route().await });
         // Only reminders are lost with it.

@@ -360,13 +360,16 @@ impl Control {
                         existing: format!("{name}@{held}"),
                     });
                 }
+                Some(_) if control.shared.open_rollout(cell.name(), &alias) => {
+                    return Err(Error::RolloutOpen { function: name, alias: alias.to_string() });
+                }
                 Some(_) => {}
                 None => control.check_label(&cell, &alias)?,
             }
             let targets = control.targets(&cell, &targets).await?;
             let versions = control.shared.versions_of(&cell, &targets).await?;
             let (function, object) = (cell.name().clone(), Object::Alias(cell.name().clone(), alias.clone()));
-            let change = Change::PutAlias { function, name: alias.clone(), targets, description };
+            let change = Change::PutAlias { function, name: alias.clone(), targets, description, rollout: None };
             let committed = turn.commit(author.proposal(object, change)).await?;
             let Effect::Alias(stored) = committed.effect else { return Err(Error::NoFunction { name, nearest: None }) };
             let description = stored.description.clone();
@@ -388,14 +391,21 @@ impl Control {
         let (control, name, alias) = (self.clone(), name.to_owned(), alias.to_owned());
         let unit = self.shared.changes.unit(move |turn| async move {
             let cell = control.require(&name)?;
-            let held = control.held_alias(&cell, &alias)?;
+            let mut held = control.held_alias(&cell, &alias)?;
+            if control.shared.open_rollout(cell.name(), &held.name) {
+                return Err(Error::RolloutOpen { function: name, alias });
+            }
+            // A rollout that is complete is one change, however many steps it took.
+            if let Some(before) = control.shared.before_rollout(&held) {
+                held.before = before;
+            }
             if held.before.is_empty() {
                 return Err(Error::NothingBefore { what: format!("alias `{alias}` of the function `{name}`") });
             }
             let versions = control.shared.versions_of(&cell, &held.before).await?;
             let (function, object) = (cell.name().clone(), Object::Alias(cell.name().clone(), held.name.clone()));
             let (targets, description) = (held.before, held.description);
-            let change = Change::PutAlias { function, name: held.name.clone(), targets, description };
+            let change = Change::PutAlias { function, name: held.name.clone(), targets, description, rollout: None };
             let by = author.by.clone();
             let committed = turn.commit(author.proposal(object, change)).await?;
             let Effect::Alias(stored) = committed.effect else { return Err(Error::NoFunction { name, nearest: None }) };
@@ -409,7 +419,7 @@ impl Control {
     }
 
     /// Targets as they are stored: revisions of the function, each once, whose shares add up.
-    async fn targets(&self, cell: &Cell, asked: &[AskedTarget]) -> Result<Vec<AliasTarget>, Error> {
+    pub(crate) async fn targets(&self, cell: &Cell, asked: &[AskedTarget]) -> Result<Vec<AliasTarget>, Error> {
         let mut targets: Vec<AliasTarget> = Vec::new();
         for (qualifier, millionths) in asked {
             let revision = match qualifier {
@@ -453,7 +463,10 @@ impl Control {
         let unit = self.shared.changes.unit(move |turn| async move {
             let cell = control.require(&name)?;
             let held = control.held_alias(&cell, &alias)?.name;
-            let users = users_of_alias(&cell, &held);
+            let mut users = users_of_alias(&cell, &held);
+            if control.shared.open_rollout(cell.name(), &held) {
+                users.push(format!("a rollout (kip rollout abort {name} {held})"));
+            }
             if !users.is_empty() {
                 return Err(Error::AliasInUse { function: name, alias: held.to_string(), users });
             }
@@ -462,13 +475,14 @@ impl Control {
             turn.commit(author.proposal(object, change)).await?;
             control.shared.cells.write().by_label.remove(&host_label(&name, Some(held.as_str())));
             cell.forget_alias(held.as_str());
+            control.shared.forget_rollout(cell.name(), &held);
             control.shared.note_named(&cell, format!("alias {held} is removed"), noted("", &author.by));
             Ok(())
         });
         unit.await
     }
 
-    fn held_alias(&self, cell: &Cell, alias: &str) -> Result<StoredAlias, Error> {
+    pub(crate) fn held_alias(&self, cell: &Cell, alias: &str) -> Result<StoredAlias, Error> {
         let inner = cell.lock();
         let held = inner.qualifiers().and_then(|named| named.alias(alias)).cloned();
         held.ok_or_else(|| Error::NoAlias { function: cell.name().to_string(), alias: alias.to_owned() })

@@ -21,6 +21,7 @@ pub mod instance;
 pub mod placer;
 pub mod policy;
 pub mod queue;
+pub mod rollout;
 pub mod room;
 pub mod router;
 pub mod scaler;

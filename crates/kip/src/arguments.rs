@@ -7,6 +7,7 @@ mod help;
 mod image;
 mod keys;
 mod provision;
+mod rollout;
 mod scaler;
 mod simulate;
 pub(crate) mod tasks;
@@ -23,6 +24,7 @@ pub(crate) use self::help::{command, parse};
 pub(crate) use self::image::{Image, ImageArgument};
 pub(crate) use self::keys::{Audit, Key, Secret, Settings};
 pub(crate) use self::provision::{Advise, FunctionArgument, Provision, ProvisionPut, json_or_file};
+pub(crate) use self::rollout::{Rollout, RolloutOf, RolloutStart};
 pub(crate) use self::scaler::{History, Lines, Scaler};
 pub(crate) use self::simulate::Simulate;
 pub(crate) use self::versions::{Alias, AliasPut, VersionArguments, Versions};
@@ -186,6 +188,9 @@ pub(crate) enum Command {
     /// Manage aliases: names for versions, with shares of the requests.
     #[command(subcommand, alias = "aliases")]
     Alias(Alias),
+    /// Move an alias to another version in steps, and back if that one is worse.
+    #[command(subcommand, alias = "rollouts")]
+    Rollout(Rollout),
     /// Talk to the GPU driver for a server, over standard input.
     #[command(hide = true)]
     GpuHelper,

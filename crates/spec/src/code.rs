@@ -104,6 +104,10 @@ codes! {
     3029 FUNCTION_EXISTS 409 "there is a function of this name already";
     3030 ALIAS_EXISTS 409 "the function has an alias of this name already";
     3031 INVOCATION_DISABLED 403 "the function takes no invocations";
+    3032 ROLLOUT_OPEN 409 "a rollout of the alias is under way";
+    3033 NO_ROLLOUT 404 "no rollout of the alias is under way";
+    3034 ROLLOUT_INVALID 400 "the plan of the rollout cannot be used";
+    3035 ROLLOUT_ABORTED 409 "the rollout was aborted";
     4001 COMMAND_NOT_FOUND 502 "the command does not exist";
     4002 COMMAND_NOT_EXECUTABLE 502 "the command cannot be executed";
     4003 EXITED_BEFORE_READY 502 "the program ended before it was ready";

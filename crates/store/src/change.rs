@@ -116,8 +116,10 @@ pub enum Change {
         targets: Vec<AliasTarget>,
         /// The note of the caller.
         description: String,
+        /// Its rollout, stored in the same commit.
+        rollout: Option<Box<StoredSetting>>,
     },
-    /// Removes an alias.
+    /// Removes an alias, and its rollout.
     RemoveAlias {
         /// The function.
         function: FunctionName,

@@ -10,6 +10,7 @@ mod image;
 mod job;
 mod keys;
 mod provision;
+mod rollout;
 mod secret;
 mod server;
 mod task;
@@ -23,6 +24,7 @@ pub use image::{ImageInfo, ImageList, ImageName, PullInfo};
 pub use job::{JobInfo, JobRun, ScheduleInfo, SkippedRun};
 pub use keys::{KeyAnswer, KeyInfo, KeyRotation, KeySettings, Role};
 pub use provision::{PolicyStatus, Provision};
+pub use rollout::{RolloutAction, RolloutInfo, RolloutOrder, RolloutSettings, RolloutTraffic};
 pub use secret::{SecretInfo, SecretValue};
 pub use server::{
     Backup, DeployedVersion, Deployment, DeploymentResult, Errors, Gateway, Health, LogLine, Restore, Rotation,

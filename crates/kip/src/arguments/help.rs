@@ -12,8 +12,8 @@ const GROUPS: [(&str, &[&str]); 5] = [
     (
         "Functions",
         &[
-            "up", "deploy", "plan", "rollback", "version", "alias", "invoke", "run", "ls", "inspect", "rm", "info",
-            "import", "s",
+            "up", "deploy", "plan", "rollback", "version", "alias", "rollout", "invoke", "run", "ls", "inspect", "rm",
+            "info", "import", "s",
         ],
     ),
     ("What happens", &["ps", "top", "logs", "requests", "why", "usage", "cost"]),

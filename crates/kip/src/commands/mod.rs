@@ -22,6 +22,7 @@ pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod provision;
 pub(crate) mod requests;
+pub(crate) mod rollout;
 pub(crate) mod run;
 pub(crate) mod s;
 pub(crate) mod scaler;
@@ -68,6 +69,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
             }
         },
         Command::Rollback(options) => versions::rollback(&Client::find(connection)?, &options, output).await,
+        Command::Rollout(command) => rollout::run(&Client::find(connection)?, &command, output).await,
         Command::Alias(command) => versions::alias(&Client::find(connection)?, &command, output).await,
         Command::Version(VersionArguments { command: None }) => output
             .result(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") }), |_| {

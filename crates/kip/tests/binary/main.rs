@@ -33,6 +33,7 @@ mod metrics;
 mod pages;
 mod protocols;
 mod relay;
+mod rollouts;
 mod runs;
 mod safety;
 mod scaling;

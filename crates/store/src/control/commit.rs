@@ -190,11 +190,18 @@ fn apply(c: &Connection, seq: Seq, at: i64, change: &Change) -> Result<Effect> {
             let remove = "DELETE FROM versions WHERE function = ?1 AND number = ?2";
             Ok(done(c.execute(remove, params![id, signed(*number)])? > 0))
         }
-        Change::PutAlias { function, name, targets, description } => {
+        Change::PutAlias { function, name, targets, description, rollout } => {
+            if let Some(rollout) = rollout {
+                facade::put_setting(c, seq, rollout)?;
+            }
             Ok(put_alias(c, seq, function, name, targets, description)?.map_or(Effect::Nothing, Effect::Alias))
         }
         Change::RemoveAlias { function, name } => {
             let Some(id) = id_of(c, function)? else { return Ok(Effect::Nothing) };
+            c.execute(
+                "DELETE FROM settings WHERE function = ?1 AND qualifier = ?2 AND kind = 'rollout'",
+                params![id, name.as_str()],
+            )?;
             let remove = "DELETE FROM aliases WHERE function = ?1 AND name = ?2";
             Ok(done(c.execute(remove, params![id, name.as_str()])? > 0))
         }

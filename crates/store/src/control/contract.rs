@@ -224,6 +224,7 @@ async fn aliases_have_a_revision_and_go_with_their_function(store: &dyn ControlS
         name: alias.parse().unwrap(),
         targets: targets.clone(),
         description: "d".to_owned(),
+        rollout: None,
     };
     let first = commit(store, put("a", "prod")).await;
     let Effect::Alias(alias) = first.effect else { panic!("{first:?}") };
@@ -240,6 +241,7 @@ async fn aliases_have_a_revision_and_go_with_their_function(store: &dyn ControlS
         name: "prod".parse().unwrap(),
         targets: elsewhere.clone(),
         description: String::new(),
+        rollout: None,
     };
     let Effect::Alias(moved) = commit(store, moved).await.effect else { panic!("not moved") };
     assert_eq!((&moved.targets, &moved.before), (&elsewhere, &targets));

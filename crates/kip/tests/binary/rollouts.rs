@@ -1,0 +1,154 @@
+//! Rollouts: steps under load, versions that are worse, commands, and a server that is killed in the midst.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use serde_json::Value;
+
+use crate::support::{Server, apart, call, function, manifest, until, until_true};
+
+/// A server with `f`, whose version 1 has the alias `prod`, and the next version with these arguments as version 2.
+fn two_versions(arguments: &[&str]) -> Server {
+    let server = Server::start();
+    let settings = "instances: {max: 4}\nidle: {pause: 1s}";
+    server.deploy(&manifest(&[function("f", &[], settings)]));
+    server.kip(&["version", "publish", "f"]).ok();
+    server.kip(&["alias", "set", "f", "prod", "1"]).ok();
+    std::fs::write(server.folder().join("kip.yaml"), manifest(&[function("f", arguments, settings)])).unwrap();
+    server.kip(&["deploy", server.folder().to_str().unwrap(), "--no-traffic"]).ok();
+    let published = server.kip(&["version", "publish", "f"]).ok().stdout;
+    assert!(published.contains("is version 2"), "{published}");
+    server
+}
+
+fn status(server: &Server) -> Value {
+    server.ask(&["rollout", "status", "f", "prod"])
+}
+
+fn version_of(server: &Server) -> (u16, String) {
+    let answer = call(server.gateway, "GET", "/f/f@prod/pid", "", b"");
+    (answer.status(), answer.header("x-kip-version").unwrap_or_default().to_owned())
+}
+
+/// Callers of the alias until it is dropped.
+struct Load {
+    going: Arc<AtomicBool>,
+    failed: Arc<AtomicU64>,
+    callers: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Load {
+    fn begin(server: &Server, path: &'static str) -> Self {
+        let (going, failed) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
+        let caller = || {
+            let (gateway, going, failed) = (server.gateway, going.clone(), failed.clone());
+            apart(move || {
+                while going.load(Ordering::Relaxed) {
+                    if call(gateway, "GET", path, "", b"").status() != 200 {
+                        failed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            })
+        };
+        let callers = (0..3).map(|_| caller()).collect();
+        Self { going, failed, callers }
+    }
+
+    fn end(mut self) -> u64 {
+        self.going.store(false, Ordering::Relaxed);
+        self.callers.drain(..).for_each(|caller| caller.join().unwrap());
+        self.failed.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn an_alias_moves_in_steps_under_load_and_no_request_fails() {
+    let server = two_versions(&[]);
+    let load = Load::begin(&server, "/f/f@prod/delay/5");
+    let done = server
+        .kip(&["rollout", "start", "f", "prod", "--to", "2", "--steps", "20,100", "--every", "1s", "--wait"])
+        .ok();
+    assert!(done.stderr.contains("2 has 20 %") && done.stdout.contains("completed"), "{done:?}");
+    assert_eq!(load.end(), 0, "no request failed");
+    assert_eq!(version_of(&server), (200, "2".to_owned()));
+    let why = server.kip(&["why", "f"]).ok().stdout;
+    for line in ["rollout of prod: 2 has 20 %", "rollout of prod: 2 has 100 %", "rollout of prod to 2 is complete"] {
+        assert!(why.contains(line), "{line}: {why}");
+    }
+    // However many steps it took, it goes back at once.
+    server.kip(&["rollback", "f", "prod"]).ok();
+    assert_eq!(version_of(&server), (200, "1".to_owned()));
+}
+
+#[test]
+fn one_that_never_starts_is_aborted_and_the_old_one_serves() {
+    let server = two_versions(&["--exit-now", "3"]);
+    let load = Load::begin(&server, "/f/f@prod/delay/5");
+    let failed = server.kip(&["rollout", "start", "f", "prod", "--to", "2", "--every", "1s", "--wait"]);
+    failed.failed(&["KW-3035", "3 starts of the new version failed in a row"]);
+    assert_eq!(load.end(), 0, "nobody noticed");
+    assert_eq!(version_of(&server), (200, "1".to_owned()));
+    assert_eq!(status(&server)["stage"], "aborted");
+}
+
+#[test]
+fn one_that_fails_under_load_is_aborted_by_its_errors() {
+    // The path is a failure for the new version alone.
+    let server = two_versions(&["--fail-work"]);
+    let load = Load::begin(&server, "/f/f@prod/worse");
+    let failed =
+        server.kip(&["rollout", "start", "f", "prod", "--to", "2", "--steps", "50,100", "--every", "30s", "--wait"]);
+    failed.failed(&["KW-3035", "of the new version's requests failed"]);
+    let bad = load.end();
+    assert!(bad >= 10, "it was judged by {bad} failures");
+    assert_eq!(version_of(&server), (200, "1".to_owned()));
+    let shares = server.kip(&["alias", "show", "f", "prod"]).ok().stdout;
+    assert!(shares.contains("versions     1\n"), "{shares}");
+}
+
+#[test]
+fn commands_of_a_rollout_and_what_is_refused_meanwhile() {
+    let server = two_versions(&[]);
+    let start =
+        |steps: &str| server.kip(&["rollout", "start", "f", "prod", "--to", "2", "--steps", steps, "--every", "1h"]);
+    for (steps, part) in
+        [("10,5,100", "do not ascend"), ("10,50", "do not ascend"), ("0,100", "no share"), ("x", "no share")]
+    {
+        start(steps).failed(&["KW-3034", part]);
+    }
+    server.kip(&["rollout", "start", "f", "prod", "--to", "1"]).failed(&["KW-3023", "already"]);
+    server.kip(&["rollout", "start", "f", "prod", "--to", "9"]).failed(&["KW-3007"]);
+    server.kip(&["rollout", "start", "f", "none", "--to", "2"]).failed(&["KW-3022"]);
+    server.kip(&["rollout", "status", "f", "prod"]).failed(&["KW-3033"]);
+
+    start("50,100").ok();
+    until_true("the first step is made", || status(&server)["percent"] == "50");
+    start("50,100").failed(&["KW-3032"]);
+    server.kip(&["alias", "set", "f", "prod", "2"]).failed(&["KW-3032", "kip rollout promote"]);
+    server.kip(&["alias", "rm", "f", "prod"]).failed(&["a rollout"]);
+    server.kip(&["rollback", "f", "prod"]).failed(&["KW-3032"]);
+    server.kip(&["rollout", "pause", "f", "prod"]).ok();
+    assert_eq!(status(&server)["paused"], true);
+    server.kip(&["rollout", "resume", "f", "prod"]).ok();
+    server.kip(&["rollout", "promote", "f", "prod"]).ok();
+    assert_eq!(version_of(&server), (200, "2".to_owned()));
+    server.kip(&["rollout", "abort", "f", "prod"]).ok();
+    assert_eq!(version_of(&server), (200, "1".to_owned()));
+    server.kip(&["rollout", "abort", "f", "prod"]).failed(&["KW-3033"]);
+    server.kip(&["alias", "rm", "f", "prod"]).ok();
+}
+
+#[test]
+fn a_rollout_goes_on_after_its_server_was_killed() {
+    let mut server = two_versions(&[]);
+    server.kip(&["rollout", "start", "f", "prod", "--to", "2", "--steps", "50,100", "--every", "2s"]).ok();
+    until_true("the first step is made", || status(&server)["percent"] == "50");
+    server.crash();
+    server.start_again();
+    let alias = until("it is complete", || {
+        let now = status(&server);
+        (now["stage"] == "completed").then(|| server.ask(&["alias", "show", "f", "prod"]))
+    });
+    assert_eq!(alias["targets"][0]["version"], "2", "{alias}");
+    assert_eq!(version_of(&server), (200, "2".to_owned()));
+}
