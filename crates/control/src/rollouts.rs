@@ -15,7 +15,7 @@ use kip_records::metrics::{Evidence, Histogram};
 use kip_spec::qualifier::share;
 use kip_spec::scaling::{Fc, Provision};
 use kip_spec::{AliasName, FunctionName, QualifierName, VersionId};
-use kip_store::{AliasTarget, Author, Change, CommitTurn, Effect, Object, Proposal, StoredAlias, StoredSetting};
+use kip_store::{AliasTarget, Author, Change, CommitTurn, Effect, Object, StoredAlias, StoredSetting};
 use kip_wire::{RolloutAction, RolloutInfo, RolloutSettings, RolloutTraffic};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -186,8 +186,8 @@ impl Shared {
         };
         let moved = targets != held.targets;
         let versions = self.versions_of(&cell, &targets).await?;
-        let proposal = Proposal { by: author.by.clone(), ..Proposal::own(change) };
-        let committed = turn.commit(proposal).await?;
+        let object = Object::Alias(function.clone(), alias.clone());
+        let committed = turn.commit(author.proposal(object, change)).await?;
         let Effect::Alias(stored) = committed.effect else { return Err(missing()) };
         if moved {
             if matches!(next, RolloutMove::Shift { share: WHOLE }) {
@@ -360,10 +360,6 @@ impl Control {
                         held.name
                     ),
                 });
-            }
-            if author.if_match.is_some_and(|rev| rev != held.rev) {
-                let object = Object::Alias(key.0.clone(), key.1.clone());
-                return Err(Error::Store(kip_store::Error::Conflict { object, rev: held.rev }));
             }
             if let Some(version) = shared.version_of(&cell, revision).await? {
                 cell.call_by_itself(version);
