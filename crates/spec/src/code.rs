@@ -195,6 +195,20 @@ codes! {
     8023 JOB_NOT_CALLED 405 "a job is run as a task and answers no calls";
     8024 VITAL_TASK_ENDED 500 "a part of the server ended that it cannot do without";
     8025 STALE 412 "the object was changed since it was read";
+    9001 MODEL_SOURCE 400 "the text names no model";
+    9002 MODEL_NOT_ON_HUB 404 "the hub has no such model";
+    9003 MODEL_REVISION 404 "the model has no such revision";
+    9004 MODEL_GATED 403 "the hub does not give the model to this caller";
+    9005 HUB_UNREACHABLE 503 "the source of the model cannot be reached";
+    9006 HUB_ANSWER 502 "the answer of the source cannot be used";
+    9007 DOWNLOAD_DAMAGED 502 "a downloaded file is not the one that the hub lists";
+    9008 DOWNLOAD_NO_ROOM 507 "the model does not fit on the disk";
+    9009 MODEL_FILE_NAME 502 "the name of a file of the model cannot be used";
+    9010 MODEL_NOT_CACHED 404 "the cache has no such model";
+    9011 MODEL_IN_USE 409 "functions use the model";
+    9012 PULL_NOT_FOUND 404 "there is no such pull";
+    9013 PULL_CANCELLED 409 "the pull was cancelled";
+    9014 MODEL_CACHE 500 "the model cache cannot be used";
 }
 
 impl Code {

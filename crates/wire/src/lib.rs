@@ -9,6 +9,7 @@ mod host;
 mod image;
 mod job;
 mod keys;
+mod model;
 mod provision;
 mod secret;
 mod server;
@@ -22,6 +23,7 @@ pub use host::{DeviceInfo, DiskInfo, HostInfo, QuotaInfo, RestoreReport, Restore
 pub use image::{ImageInfo, ImageList, ImageName, PullInfo};
 pub use job::{JobInfo, JobRun, ScheduleInfo, SkippedRun};
 pub use keys::{KeyAnswer, KeyInfo, KeyRotation, KeySettings, Role};
+pub use model::{ModelFile, ModelInfo, ModelList, ModelName, ModelPull, ModelRequest, ModelSize, ModelUsage, PullPhase};
 pub use provision::{PolicyStatus, Provision};
 pub use secret::{SecretInfo, SecretValue};
 pub use server::{
