@@ -110,11 +110,14 @@ async fn a_cancelled_pull_leaves_no_model_and_goes_on_in_the_next_server() {
     let models = open(folder.path());
     let record = pull(&models, request(&hub, "hf:org/model")).await.unwrap();
     assert!(std::fs::read(models.folder(&record).join("onnx/model.onnx")).unwrap() == large);
-    let asked: u64 = hub.seen().iter().filter_map(|seen| {
+    let asked = |seen: &standin::Seen| {
         let (from, to) = seen.range.as_deref()?.strip_prefix("bytes=")?.split_once('-')?;
         Some(to.parse::<u64>().ok()? + 1 - from.parse::<u64>().ok()?)
-    }).sum();
-    assert_eq!(asked + there, 40 << 20, "no byte comes twice");
+    };
+    let asked: u64 = hub.seen().iter().filter(|seen| seen.storage).filter_map(asked).sum();
+    // A write that was under way at the cancellation may come after the first look.
+    let missing = (40 << 20) - there;
+    assert!(asked <= missing && asked + (4 << 20) >= missing, "{asked} of {missing}");
     assert_eq!(models.usage().await.unwrap().partial, 0);
 }
 
