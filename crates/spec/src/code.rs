@@ -209,6 +209,13 @@ codes! {
     9012 PULL_NOT_FOUND 404 "there is no such pull";
     9013 PULL_CANCELLED 409 "the pull was cancelled";
     9014 MODEL_CACHE 500 "the model cache cannot be used";
+    9020 PRESET_INVALID 400 "a preset cannot be used";
+    9021 PRESET_UNKNOWN 404 "there is no such preset";
+    9022 NO_PRESET 400 "no preset serves the model";
+    9023 ENGINE_MISSING 409 "the engine that would serve the model is not installed";
+    9024 ENGINE_INSTALL 500 "the engine could not be installed";
+    9025 MODEL_NAME_TAKEN 409 "another function has this model name";
+    9026 DEPLOYMENT_NOT_FOUND 404 "there is no such deployment of a model";
 }
 
 impl Code {

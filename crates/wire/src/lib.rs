@@ -23,7 +23,10 @@ pub use host::{DeviceInfo, DiskInfo, HostInfo, QuotaInfo, RestoreReport, Restore
 pub use image::{ImageInfo, ImageList, ImageName, PullInfo};
 pub use job::{JobInfo, JobRun, ScheduleInfo, SkippedRun};
 pub use keys::{KeyAnswer, KeyInfo, KeyRotation, KeySettings, Role};
-pub use model::{ModelFile, ModelInfo, ModelList, ModelName, ModelPull, ModelRequest, ModelSize, ModelUsage, PullPhase};
+pub use model::{
+    DeploymentPhase, ModelDeployment, ModelDeploymentInfo, ModelFile, ModelInfo, ModelList, ModelName, ModelPlan, ModelPull,
+    ModelQuestion, ModelRequest, ModelSize, ModelUsage, PresetInfo, PullPhase,
+};
 pub use provision::{PolicyStatus, Provision};
 pub use secret::{SecretInfo, SecretValue};
 pub use server::{

@@ -159,3 +159,141 @@ pub struct ModelSize {
     /// Bytes that its removal would free: no other model has these contents.
     pub own: u64,
 }
+
+/// A model that is to be served.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelDeployment {
+    /// The model. `include` is left empty: the preset says which files it needs.
+    pub model: ModelRequest,
+    /// The function's name; made of the model's if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// The preset; chosen by the model's files if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// The file that the engine is given, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Instances that are kept; none are if left out, and the first request starts one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioned: Option<u32>,
+    /// Device memory that an instance reserves, such as `6GiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_memory: Option<String>,
+    /// Type of the device, such as `a100`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
+}
+
+/// What a deployment of a model would do. Nothing was downloaded for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ModelPlan {
+    /// The source with its revision.
+    pub source: String,
+    /// The commit.
+    pub commit: String,
+    /// The licence, if the source names it.
+    pub licence: Option<String>,
+    /// The task, if the source names it.
+    pub task: Option<String>,
+    /// The files that are needed.
+    pub files: Vec<ModelFile>,
+    /// Bytes of these.
+    pub size: u64,
+    /// Files that the source has beside these.
+    pub other_files: u64,
+    /// The preset.
+    pub preset: String,
+    /// Why this preset and these files.
+    pub why: String,
+    /// Bytes of memory that an instance takes, estimated.
+    pub memory: u64,
+    /// Bytes of memory that this host has for instances.
+    pub host_memory: u64,
+    /// The function.
+    pub function: String,
+    /// Further names of its model.
+    pub names: Vec<String>,
+}
+
+/// How far a deployment of a model has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeploymentPhase {
+    /// The source is asked for its files, and a preset is chosen.
+    Planning,
+    /// Files come.
+    Downloading,
+    /// The function is made.
+    Deploying,
+    /// Its first instance starts.
+    Starting,
+    /// An instance is ready.
+    Deployed,
+    /// It ended; `error` says why.
+    Failed,
+}
+
+/// A deployment of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ModelDeploymentInfo {
+    /// Its number, since the server started.
+    pub id: u64,
+    /// The source.
+    pub source: String,
+    /// How far it has come.
+    pub phase: DeploymentPhase,
+    /// The plan, once it is made.
+    pub plan: Option<ModelPlan>,
+    /// Bytes that are there.
+    pub received: u64,
+    /// Bytes of all files.
+    pub total: u64,
+    /// The deployed version.
+    pub deployed: Option<crate::DeployedVersion>,
+    /// The question that shows that it works.
+    pub question: Option<ModelQuestion>,
+    /// What is to be known, and is no error.
+    pub warnings: Vec<Problem>,
+    /// Why it failed.
+    pub error: Option<Problem>,
+}
+
+/// A request that shows that a model works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ModelQuestion {
+    /// The method.
+    pub method: String,
+    /// The path.
+    pub path: String,
+    /// A body of JSON.
+    pub json: Option<serde_json::Value>,
+    /// A JSON pointer to the answer; the whole answer without one.
+    pub answer: Option<String>,
+}
+
+/// What is known about an engine that serves models.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PresetInfo {
+    /// Its name.
+    pub name: String,
+    /// The engine, in a few words.
+    pub about: String,
+    /// `run`: the real engine ran with it; `unproven`: only its text was checked.
+    pub evidence: String,
+    /// What it serves.
+    pub formats: Vec<String>,
+    /// The tasks that it serves; all if empty.
+    pub tasks: Vec<String>,
+    /// The engine's program; none for the built-in one.
+    pub engine: Option<String>,
+    /// Where the engine's program was found.
+    pub installed: Option<String>,
+    /// How to install it.
+    pub install: Option<String>,
+    /// It is a preset of this server's folder.
+    pub own: bool,
+    /// All its fields.
+    pub fields: serde_json::Value,
+}
