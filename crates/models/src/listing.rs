@@ -9,7 +9,7 @@ use http::header::{CONTENT_LENGTH, ETAG, LAST_MODIFIED};
 use crate::client::{Client, Endpoint, Failure, Waits, Whole, settled, shown};
 use crate::digest::sha256_of;
 use crate::error::Error;
-use crate::hub::{AnswerError, ListedFile, Listing, huggingface, modelscope};
+use crate::hub::{AnswerError, ListedFile, Listing, MOST_FILES, huggingface, modelscope};
 use crate::path::FilePath;
 use crate::source::{Hub, Source};
 
@@ -175,6 +175,10 @@ fn of_folder(path: &Path) -> Result<Listing, Error> {
             let entry = entry.map_err(|error| failed(&folder, &error))?;
             let (found, kind) = (entry.path(), entry.file_type().map_err(|error| failed(&folder, &error))?);
             let Ok(data) = std::fs::metadata(&found) else { continue };
+            if files.len() + folders.len() > MOST_FILES {
+                let reason = format!("it has more than {MOST_FILES} files");
+                return Err(Error::Answer { address: path.display().to_string(), reason });
+            }
             if kind.is_dir() {
                 folders.push(found);
             } else if data.is_file() {

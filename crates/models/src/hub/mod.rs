@@ -40,7 +40,7 @@ impl Listing {
 }
 
 /// Files of a listing at most.
-const MOST_FILES: usize = 100_000;
+pub(crate) const MOST_FILES: usize = 100_000;
 
 /// Why an answer of a hub cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
