@@ -19,8 +19,8 @@ use kip_wire::{
 use crate::guard::{RouteAccess, guard};
 use crate::openapi::{Doc, says};
 use crate::{
-    Api, audit, backup, costs, functions, images, jobs, keys, logs, metrics, models, openapi, provision, requests, secrets,
-    server, tasks, versions,
+    Api, audit, backup, costs, functions, images, jobs, keys, logs, metrics, models, openapi, provision, requests,
+    secrets, server, tasks, versions,
 };
 
 /// An object whose fields are described elsewhere.
@@ -455,7 +455,12 @@ pub(crate) fn table() -> Vec<Entry> {
             models::list,
             says("The models of the cache, by source, and the pulls").gives::<kip_wire::ModelList>(),
         ),
-        shows("/api/v1/models/usage", Operate, models::usage, says("What the cache takes").gives::<kip_wire::ModelUsage>()),
+        shows(
+            "/api/v1/models/usage",
+            Operate,
+            models::usage,
+            says("What the cache takes").gives::<kip_wire::ModelUsage>(),
+        ),
         changes(
             post(),
             "/api/v1/models/pulls",
@@ -484,7 +489,9 @@ pub(crate) fn table() -> Vec<Entry> {
             "/api/v1/models/plan",
             Deploy,
             models::deployments::plan,
-            says("What a deployment of a model would do").takes::<kip_wire::ModelDeployment>().gives::<kip_wire::ModelPlan>(),
+            says("What a deployment of a model would do")
+                .takes::<kip_wire::ModelDeployment>()
+                .gives::<kip_wire::ModelPlan>(),
         ),
         shows(
             MODEL_DEPLOYMENTS,

@@ -38,7 +38,9 @@ impl RequestHandler {
                 let name = decoded(rest.strip_prefix('/')?);
                 let found = self.served(&name, sight).and_then(Result::ok).filter(|(cell, _)| sight.sees(cell));
                 let is_there = |cell: &kip_control::Cell, qualifier: &Option<QualifierName>| match qualifier {
-                    Some(QualifierName::Alias(alias)) => self.control.alias(cell.name().as_str(), alias.as_str()).is_ok(),
+                    Some(QualifierName::Alias(alias)) => {
+                        self.control.alias(cell.name().as_str(), alias.as_str()).is_ok()
+                    }
                     _ => true,
                 };
                 let known = found.filter(|(cell, qualifier)| is_there(cell, qualifier));

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use kip_spec::{FunctionName, ModelName};
 use kip_spec::code;
 use kip_spec::function::{
     Cors, Deploy, Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, ModelRuntime, Program,
     Protocol, ReadyProbe, RequestBody, Stop, StopSignal, StopTarget, Strategy, defaults,
 };
 use kip_spec::scaling::Scaling;
+use kip_spec::{FunctionName, ModelName};
 
 use crate::environment::Variables;
 use crate::report::{Report, shown};

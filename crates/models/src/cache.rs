@@ -127,9 +127,8 @@ impl Cache {
 
     fn known(&self, fits: impl Fn(&RecordedFile) -> bool) -> Option<Sums> {
         let records = self.records.read();
-        let whole = records.values().flat_map(|record| {
-            record.files.iter().filter(|file| !record.damaged.contains(&file.path))
-        });
+        let whole =
+            records.values().flat_map(|record| record.files.iter().filter(|file| !record.damaged.contains(&file.path)));
         let found = whole.into_iter().find(|file| fits(file))?;
         Some(Sums { sha256: found.sha256.clone(), git: found.git.clone() })
     }
@@ -143,7 +142,11 @@ impl Cache {
         for file in &record.files {
             let (blob, link) = (self.blob(&file.sha256), tree.join(file.path.as_str()));
             let folder = link.parent().unwrap_or(&tree);
-            DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(|error| Error::cache(folder, &error))?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(folder)
+                .map_err(|error| Error::cache(folder, &error))?;
             let is_there = fs::symlink_metadata(&link).ok().zip(fs::symlink_metadata(&blob).ok());
             if is_there.is_some_and(|(link, blob)| link.ino() == blob.ino() && link.dev() == blob.dev()) {
                 continue;
@@ -211,7 +214,8 @@ impl Cache {
         let size = |path: &PathBuf| fs::symlink_metadata(path).map_or(0, |data| data.len());
         let used = entries(&self.folder.join("blobs"))?.iter().map(size).sum();
         let is_part = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "part");
-        let partial = entries(&self.folder.join("partial"))?.iter().filter(is_part).map(|path| partial::bytes_of(path)).sum();
+        let partial =
+            entries(&self.folder.join("partial"))?.iter().filter(is_part).map(|path| partial::bytes_of(path)).sum();
         let space = kip_host::disk::space(&self.folder).map_err(|error| Error::cache(&self.folder, &error))?;
         let records = self.records();
         let mut users: BTreeMap<&str, usize> = BTreeMap::new();
@@ -220,8 +224,12 @@ impl Cache {
             contents.into_iter().for_each(|content| *users.entry(content).or_default() += 1);
         }
         let of_model = |record: &Record| {
-            let own: BTreeMap<&str, u64> =
-                record.files.iter().filter(|file| users[file.sha256.as_str()] == 1).map(|file| (file.sha256.as_str(), file.size)).collect();
+            let own: BTreeMap<&str, u64> = record
+                .files
+                .iter()
+                .filter(|file| users[file.sha256.as_str()] == 1)
+                .map(|file| (file.sha256.as_str(), file.size))
+                .collect();
             ModelSize { model: record.id(), size: record.size(), own: own.values().sum() }
         };
         let mut models: Vec<ModelSize> = records.iter().map(of_model).collect();
@@ -234,7 +242,8 @@ impl Cache {
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed = |error: io::Error| Error::cache(folder, &error);
     let read = fs::read_dir(folder).map_err(failed)?;
-    let mut paths: Vec<PathBuf> = read.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(failed)?;
+    let mut paths: Vec<PathBuf> =
+        read.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(failed)?;
     paths.sort();
     Ok(paths)
 }
@@ -265,7 +274,12 @@ mod tests {
             hasher.update(content);
             let sums = hasher.finish();
             fs::write(cache.blob(&sums.sha256), content).unwrap();
-            RecordedFile { path: FilePath::new(path).unwrap(), size: content.len() as u64, sha256: sums.sha256, git: sums.git }
+            RecordedFile {
+                path: FilePath::new(path).unwrap(),
+                size: content.len() as u64,
+                sha256: sums.sha256,
+                git: sums.git,
+            }
         };
         Record {
             source: source.to_owned(),
@@ -295,7 +309,10 @@ mod tests {
         assert_eq!(usage.models.iter().map(|model| (model.size, model.own)).collect::<Vec<_>>(), [(8, 0), (7, 3)]);
         let again = Cache::open(folder.path()).unwrap();
         assert_eq!(again.records(), cache.records());
-        assert_eq!(again.content(&Digest::GitBlob(one.files[0].git.clone()), 4).map(|sums| sums.sha256), Some(one.files[0].sha256.clone()));
+        assert_eq!(
+            again.content(&Digest::GitBlob(one.files[0].git.clone()), 4).map(|sums| sums.sha256),
+            Some(one.files[0].sha256.clone())
+        );
         again.remove(&one).unwrap();
         assert!(again.find("hf:a/one").is_err() && !cache.tree(&one).exists());
         assert_eq!(fs::read(cache.tree(&two).join("copy.bin")).unwrap(), b"same");

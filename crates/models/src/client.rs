@@ -107,7 +107,8 @@ impl Client {
         endpoint: &Endpoint,
         headers: &[(HeaderName, HeaderValue)],
     ) -> Result<Response<Incoming>, Failure> {
-        let unusable = |reason: &str| Failure::Never(Error::Answer { address: shown(address), reason: reason.to_owned() });
+        let unusable =
+            |reason: &str| Failure::Never(Error::Answer { address: shown(address), reason: reason.to_owned() });
         let own = endpoint.base.parse::<Uri>().ok().as_ref().and_then(authority_of);
         let mut uri: Uri = address.parse().map_err(|_| unusable("its address cannot be read"))?;
         for _ in 0..HOPS {
@@ -142,7 +143,9 @@ impl Client {
                 return Ok(answer);
             }
             let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-            uri = location.and_then(|location| redirected(&uri, location)).ok_or_else(|| unusable("it redirects to an address that is not followed"))?;
+            uri = location
+                .and_then(|location| redirected(&uri, location))
+                .ok_or_else(|| unusable("it redirects to an address that is not followed"))?;
         }
         Err(unusable("it redirects again and again"))
     }
@@ -177,7 +180,8 @@ pub(crate) struct Whole {
 /// The answers that mean "later" become a failure.
 pub(crate) fn settled(answer: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
     let status = answer.status();
-    let is_later = matches!(status.as_u16(), 408 | 429) || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
+    let is_later =
+        matches!(status.as_u16(), 408 | 429) || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
     if !is_later {
         return Ok(answer);
     }

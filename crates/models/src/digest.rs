@@ -63,7 +63,10 @@ impl Hasher {
     }
 
     pub(crate) fn finish(self) -> Sums {
-        Sums { sha256: HEXLOWER.encode(self.sha256.finish().as_ref()), git: HEXLOWER.encode(self.git.finish().as_ref()) }
+        Sums {
+            sha256: HEXLOWER.encode(self.sha256.finish().as_ref()),
+            git: HEXLOWER.encode(self.git.finish().as_ref()),
+        }
     }
 }
 

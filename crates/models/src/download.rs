@@ -99,9 +99,11 @@ impl Downloader {
         let mut again = true;
         loop {
             let sums = self.content(wanted, endpoint, &partial, progress).await?;
-            let fault = wanted.digest.as_ref().filter(|digest| !sums.fits(digest)).map(|digest| {
-                format!("its content is {}, and the hub lists {}", sums.sha256, digest.file_name())
-            });
+            let fault = wanted
+                .digest
+                .as_ref()
+                .filter(|digest| !sums.fits(digest))
+                .map(|digest| format!("its content is {}, and the hub lists {}", sums.sha256, digest.file_name()));
             let Some(reason) = fault else {
                 let (target, whole) = (name(&sums), Arc::into_inner(partial));
                 let whole = whole.ok_or_else(|| cache(std::io::Error::other("the partial file is still in use")))?;
@@ -227,7 +229,11 @@ impl Downloader {
             200 => {
                 let length = length_of(&answer);
                 if length.is_some_and(|length| length != wanted.size) {
-                    return Err(damaged(format!("it has {} bytes, and the hub lists {}", length.unwrap_or(0), wanted.size)));
+                    return Err(damaged(format!(
+                        "it has {} bytes, and the hub lists {}",
+                        length.unwrap_or(0),
+                        wanted.size
+                    )));
                 }
             }
             206 => check_range(&answer, range.at, wanted.size).map_err(damaged)?,

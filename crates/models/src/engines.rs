@@ -63,7 +63,8 @@ impl Engines {
     /// When there are no packages to install, or the installer fails.
     pub fn install(&self, preset: &Preset) -> Result<PathBuf, Problem> {
         let failed = |cause: String| {
-            Problem::new(code::ENGINE_INSTALL, format!("the engine of preset `{}` could not be installed", preset.name)).cause(cause)
+            Problem::new(code::ENGINE_INSTALL, format!("the engine of preset `{}` could not be installed", preset.name))
+                .cause(cause)
         };
         let packages = preset.engine.as_ref().map(|engine| engine.packages.as_slice()).unwrap_or_default();
         let by_hand = preset.engine.as_ref().map(|engine| engine.install.clone()).unwrap_or_default();
@@ -85,9 +86,14 @@ impl Engines {
                 vec![text(&uv), "pip".to_owned(), "freeze".to_owned(), "--python".to_owned(), text(&python)],
             ),
             None => {
-                let base = in_path("python3").ok_or_else(|| failed("there is no python3 and no uv in PATH".to_owned()).hint(by_hand.clone()))?;
+                let base = in_path("python3")
+                    .ok_or_else(|| failed("there is no python3 and no uv in PATH".to_owned()).hint(by_hand.clone()))?;
                 let pip = |word: &str| vec![text(&python), "-m".to_owned(), "pip".to_owned(), word.to_owned()];
-                (vec![text(&base), "-m".to_owned(), "venv".to_owned(), text(&environment)], pip("install"), pip("freeze"))
+                (
+                    vec![text(&base), "-m".to_owned(), "venv".to_owned(), text(&environment)],
+                    pip("install"),
+                    pip("freeze"),
+                )
             }
         };
         install.extend(packages.iter().cloned());
@@ -110,5 +116,10 @@ fn run(words: &[String]) -> Result<String, String> {
     }
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let lines: Vec<&str> = text.lines().collect();
-    Err(format!("`{}` ended with {}: {}", words.join(" "), output.status, lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")))
+    Err(format!(
+        "`{}` ended with {}: {}",
+        words.join(" "),
+        output.status,
+        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    ))
 }

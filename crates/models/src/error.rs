@@ -138,7 +138,9 @@ impl From<Error> for Problem {
             Error::Unreachable { reason, .. } => Problem::new(code::HUB_UNREACHABLE, message)
                 .cause(reason)
                 .hint("run the command again: what was downloaded is kept, and the download goes on from there"),
-            Error::Answer { reason, .. } => Problem::new(code::HUB_ANSWER, message).cause(reason).hint("check the endpoint: HF_ENDPOINT, MODELSCOPE_ENDPOINT, --endpoint"),
+            Error::Answer { reason, .. } => Problem::new(code::HUB_ANSWER, message)
+                .cause(reason)
+                .hint("check the endpoint: HF_ENDPOINT, MODELSCOPE_ENDPOINT, --endpoint"),
             Error::Damaged { reason, .. } => Problem::new(code::DOWNLOAD_DAMAGED, message)
                 .cause(reason)
                 .hint("nothing of the file is kept; run the command again, or name another endpoint"),
@@ -146,9 +148,15 @@ impl From<Error> for Problem {
                 .hint("`kip model du` shows the cache, `kip model rm NAME` makes room"),
             Error::Path(_) => Problem::new(code::MODEL_FILE_NAME, message).hint("Kipwake does not download this model"),
             Error::Empty { .. } => Problem::new(code::HUB_ANSWER, message),
-            Error::NotCached(_) => Problem::new(code::MODEL_NOT_CACHED, message).hint("`kip model ls` lists what there is"),
-            Error::InUse { .. } => Problem::new(code::MODEL_IN_USE, message).hint("remove the functions first: `kip rm NAME`"),
-            Error::NoPull(_) => Problem::new(code::PULL_NOT_FOUND, message).hint("`kip model ls` lists the pulls of this server"),
+            Error::NotCached(_) => {
+                Problem::new(code::MODEL_NOT_CACHED, message).hint("`kip model ls` lists what there is")
+            }
+            Error::InUse { .. } => {
+                Problem::new(code::MODEL_IN_USE, message).hint("remove the functions first: `kip rm NAME`")
+            }
+            Error::NoPull(_) => {
+                Problem::new(code::PULL_NOT_FOUND, message).hint("`kip model ls` lists the pulls of this server")
+            }
             Error::Cancelled => Problem::new(code::PULL_CANCELLED, message)
                 .hint("pull it again: what was downloaded is kept, and the download goes on from there"),
             Error::Cache { reason, .. } => Problem::new(code::MODEL_CACHE, message).cause(reason),

@@ -28,7 +28,9 @@ impl Origin {
     pub(crate) fn address(&self, commit: &str, path: &FilePath) -> String {
         let base = &self.endpoint.base;
         match &self.source {
-            Source::Hub { hub: Hub::HuggingFace, repository, .. } => format!("{base}{}", huggingface::file_path(repository, commit, path)),
+            Source::Hub { hub: Hub::HuggingFace, repository, .. } => {
+                format!("{base}{}", huggingface::file_path(repository, commit, path))
+            }
             Source::Hub { hub: Hub::ModelScope, repository, .. } => {
                 let revision = self.source.revision().unwrap_or_default();
                 format!("{base}{}", modelscope::file_path(repository, revision, path))
@@ -41,8 +43,12 @@ impl Origin {
     /// Asks for commit, licence and files.
     pub(crate) async fn listing(&self, client: &Client, patience: Duration) -> Result<Listing, Error> {
         match &self.source {
-            Source::Hub { hub: Hub::HuggingFace, repository, .. } => self.of_hugging_face(client, repository, patience).await,
-            Source::Hub { hub: Hub::ModelScope, repository, .. } => self.of_modelscope(client, repository, patience).await,
+            Source::Hub { hub: Hub::HuggingFace, repository, .. } => {
+                self.of_hugging_face(client, repository, patience).await
+            }
+            Source::Hub { hub: Hub::ModelScope, repository, .. } => {
+                self.of_modelscope(client, repository, patience).await
+            }
             Source::Url(url) => self.of_address(client, url, patience).await,
             Source::Path(path) => {
                 let path = path.clone();
@@ -100,10 +106,12 @@ impl Origin {
             if seen > MOST_PAGES {
                 break;
             }
-            let answer = self.ask(client, &modelscope::files_path(repository, revision, &root), repository, patience).await?;
+            let answer =
+                self.ask(client, &modelscope::files_path(repository, revision, &root), repository, patience).await?;
             let (found, folders) = modelscope::read_files(&answer.body).map_err(self.unusable())?;
             // A list that was cut off lacks files of its folders: those are asked for one by one.
-            let is_empty = |folder: &String| !found.iter().any(|file| file.path.as_str().starts_with(&format!("{folder}/")));
+            let is_empty =
+                |folder: &String| !found.iter().any(|file| file.path.as_str().starts_with(&format!("{folder}/")));
             roots.extend(folders.into_iter().filter(|folder| *folder != root && is_empty(folder)));
             files.extend(found);
         }

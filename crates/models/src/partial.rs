@@ -60,7 +60,11 @@ fn cut(size: u64, most: u64) -> Vec<Range> {
     let count = (size / SMALLEST_RANGE).clamp(1, most.max(1));
     let step = size.div_ceil(count).max(1);
     let range = |number: u64| (number * step, ((number + 1) * step).min(size));
-    (0..count).map(range).filter(|(start, end)| start < end || size == 0).map(|(start, end)| Range { start, end, at: start }).collect()
+    (0..count)
+        .map(range)
+        .filter(|(start, end)| start < end || size == 0)
+        .map(|(start, end)| Range { start, end, at: start })
+        .collect()
 }
 
 /// The ranges that a file says, if they belong to this content and cover all of it.
@@ -89,11 +93,19 @@ impl Partial {
         options.create(true).truncate(false).read(true).write(true).mode(0o600);
         let content = open_regular(path, &mut options)?;
         let found = read_regular_text(&state_path(path), LARGEST).ok();
-        let found = found.and_then(|text| read_ranges(&text, &head, size)).filter(|_| {
-            content.metadata().is_ok_and(|metadata| metadata.len() == size)
-        });
+        let found = found
+            .and_then(|text| read_ranges(&text, &head, size))
+            .filter(|_| content.metadata().is_ok_and(|metadata| metadata.len() == size));
         let state = open_regular(&state_path(path), &mut options)?;
-        let partial = Self { path: path.to_owned(), content, state, head, size, ranges: Mutex::default(), begun: AtomicU64::new(0) };
+        let partial = Self {
+            path: path.to_owned(),
+            content,
+            state,
+            head,
+            size,
+            ranges: Mutex::default(),
+            begun: AtomicU64::new(0),
+        };
         match found {
             Some(ranges) => *partial.ranges.lock() = ranges,
             None => partial.begin(most)?,
@@ -198,7 +210,9 @@ mod tests {
 
     #[test]
     fn a_file_is_cut_into_ranges_without_gaps() {
-        for (size, most, count) in [(0, 4, 1), (1, 4, 1), (SMALLEST_RANGE * 2 - 1, 4, 1), (SMALLEST_RANGE * 9 + 7, 4, 4)] {
+        for (size, most, count) in
+            [(0, 4, 1), (1, 4, 1), (SMALLEST_RANGE * 2 - 1, 4, 1), (SMALLEST_RANGE * 9 + 7, 4, 4)]
+        {
             let ranges = cut(size, most);
             assert_eq!(ranges.len(), count, "{size}");
             assert_eq!((ranges[0].start, ranges[count - 1].end), (0, size));

@@ -102,7 +102,19 @@ mod tests {
     #[test]
     fn no_path_leads_out() {
         for path in [
-            "", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a/.", "a\\b", "a\0b", "a\nb", "a/", &"x".repeat(256), &"a/".repeat(40),
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../../x",
+            "a//b",
+            "./a",
+            "a/.",
+            "a\\b",
+            "a\0b",
+            "a\nb",
+            "a/",
+            &"x".repeat(256),
+            &"a/".repeat(40),
         ] {
             assert!(FilePath::new(path).is_err(), "{path:?}");
         }

@@ -73,7 +73,9 @@ impl Record {
         if text == self.source {
             return true;
         }
-        let Some(revision) = text.strip_prefix(&self.source).and_then(|rest| rest.strip_prefix('@')) else { return false };
+        let Some(revision) = text.strip_prefix(&self.source).and_then(|rest| rest.strip_prefix('@')) else {
+            return false;
+        };
         let begins = revision.len() >= 7 && self.commit.starts_with(revision);
         begins || self.revisions.iter().any(|known| known == revision)
     }

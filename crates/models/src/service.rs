@@ -111,7 +111,9 @@ impl Pull {
             PullState::Listing => (PullPhase::Listing, 0, 0, None, None),
             PullState::Downloading { files, total } => (PullPhase::Downloading, files, total, None, None),
             PullState::Done { files, total, record } => (PullPhase::Done, files, total, Some(record.id()), None),
-            PullState::Failed { files, total, error } => (PullPhase::Failed, files, total, None, Some(Problem::from(error))),
+            PullState::Failed { files, total, error } => {
+                (PullPhase::Failed, files, total, None, Some(Problem::from(error)))
+            }
         };
         let received = if phase == PullPhase::Done { total } else { received.min(total) };
         ModelPull { id: self.id, source: self.request.source.to_string(), phase, files, received, total, model, error }
@@ -124,7 +126,10 @@ impl Pull {
     /// Whether another request would bring the same files from the same place.
     fn serves(&self, request: &Request) -> bool {
         let own = &self.request;
-        own.source == request.source && own.endpoint == request.endpoint && own.include == request.include && !self.is_over()
+        own.source == request.source
+            && own.endpoint == request.endpoint
+            && own.include == request.include
+            && !self.is_over()
     }
 }
 
@@ -229,7 +234,8 @@ impl Models {
         // A content that another caller removes between its download and its link is brought again.
         for _ in 0..3 {
             pull.received.store(0, Ordering::Relaxed);
-            let tries = listing.files.clone().into_iter().map(|file| self.content(&origin, &listing.commit, file, pull));
+            let tries =
+                listing.files.clone().into_iter().map(|file| self.content(&origin, &listing.commit, file, pull));
             let brought: Vec<Result<RecordedFile, Error>> = stream::iter(tries).buffer_unordered(FILES).collect().await;
             let mut recorded = brought.into_iter().collect::<Result<Vec<_>, _>>()?;
             recorded.sort_by(|one, other| one.path.cmp(&other.path));
@@ -239,7 +245,10 @@ impl Models {
                 return Ok(record);
             }
         }
-        Err(Error::Cache { path: self.shared.cache.folder().to_owned(), reason: "contents are removed while they are pulled".to_owned() })
+        Err(Error::Cache {
+            path: self.shared.cache.folder().to_owned(),
+            reason: "contents are removed while they are pulled".to_owned(),
+        })
     }
 
     /// The record with the files of earlier pulls of the same commit.
@@ -260,7 +269,9 @@ impl Models {
         all.retain(|old| !files.iter().any(|new| new.path == old.path));
         all.extend(files);
         all.sort_by(|one, other| one.path.cmp(&other.path));
-        if let Some(revision) = request.source.revision().filter(|revision| !revisions.iter().any(|known| known == revision)) {
+        if let Some(revision) =
+            request.source.revision().filter(|revision| !revisions.iter().any(|known| known == revision))
+        {
             revisions.push(revision.to_owned());
         }
         Record {
@@ -278,10 +289,19 @@ impl Models {
     }
 
     /// Brings one content into the cache, or finds it there.
-    async fn content(&self, origin: &Origin, commit: &str, file: ListedFile, pull: &Pull) -> Result<RecordedFile, Error> {
+    async fn content(
+        &self,
+        origin: &Origin,
+        commit: &str,
+        file: ListedFile,
+        pull: &Pull,
+    ) -> Result<RecordedFile, Error> {
         let name = match &file.digest {
             Some(digest) => digest.file_name(),
-            None => format!("address-{}", &sha256_of(format!("{}@{commit}", origin.address(commit, &file.path)).as_bytes())[..32]),
+            None => format!(
+                "address-{}",
+                &sha256_of(format!("{}@{commit}", origin.address(commit, &file.path)).as_bytes())[..32]
+            ),
         };
         let lock = self.lock(&name);
         let _one = lock.lock().await;
@@ -307,14 +327,22 @@ impl Models {
         Ok(RecordedFile { path: file.path, size: file.size, sha256: sums.sha256, git: sums.git })
     }
 
-    async fn fetch(&self, origin: &Origin, commit: &str, file: &ListedFile, name: &str, pull: &Pull) -> Result<Sums, Error> {
+    async fn fetch(
+        &self,
+        origin: &Origin,
+        commit: &str,
+        file: &ListedFile,
+        name: &str,
+        pull: &Pull,
+    ) -> Result<Sums, Error> {
         let cache = self.shared.cache.clone();
         let part = cache.partial(name);
         let known = |sums: &Sums| cache.blob(&sums.sha256);
         if let Source::Path(path) = &origin.source {
             let from = if path.is_dir() { path.join(file.path.as_str()) } else { path.clone() };
             let (copied_to, target) = (part.clone(), cache.clone());
-            let copied = blocking(move || copy(&from, &copied_to, &target)).await.map_err(|error| Error::cache(path, &error))?;
+            let copied =
+                blocking(move || copy(&from, &copied_to, &target)).await.map_err(|error| Error::cache(path, &error))?;
             pull.received.fetch_add(file.size, Ordering::Relaxed);
             return Ok(copied);
         }
@@ -435,7 +463,8 @@ impl Models {
     /// When the disk fails.
     pub async fn pin(&self, record: Record, pinned: bool) -> Result<ModelInfo, Error> {
         let cache = self.shared.cache.clone();
-        let changed = in_cache(&self.shared.cache, move || cache.change(&record, |record| record.pinned = pinned)).await?;
+        let changed =
+            in_cache(&self.shared.cache, move || cache.change(&record, |record| record.pinned = pinned)).await?;
         Ok(self.info(&changed))
     }
 
@@ -484,7 +513,10 @@ fn chosen(mut listing: Listing, request: &Request) -> Result<Listing, Error> {
 }
 
 /// Work of the cache, away from the runtime's threads.
-async fn in_cache<T: Send + 'static>(cache: &Cache, work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+async fn in_cache<T: Send + 'static>(
+    cache: &Cache,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     let folder = cache.folder().to_owned();
     blocking(move || Ok(work())).await.map_err(|error| Error::cache(&folder, &error))?
 }

@@ -103,7 +103,11 @@ impl Source {
 
 fn is_word(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    !text.is_empty() && text.len() <= 96 && text.bytes().all(plain) && !text.starts_with(['.', '-']) && !text.contains("..")
+    !text.is_empty()
+        && text.len() <= 96
+        && text.bytes().all(plain)
+        && !text.starts_with(['.', '-'])
+        && !text.contains("..")
 }
 
 fn is_revision(text: &str) -> bool {
@@ -178,8 +182,22 @@ mod tests {
     #[test]
     fn tricks_are_refused() {
         for text in [
-            "", "org/model", "hf:", "hf:a/../b", "hf:../b", "hf:a/b/c", "modelscope:b", "hf:a/b@", "hf:a/b@../x", "s3:a/b",
-            "hf:a b/c", "hf:a/b@a//b", "https://user:word@example.com/x", "hf:a/b\n", "hf:a/.b", "hf:-a/b",
+            "",
+            "org/model",
+            "hf:",
+            "hf:a/../b",
+            "hf:../b",
+            "hf:a/b/c",
+            "modelscope:b",
+            "hf:a/b@",
+            "hf:a/b@../x",
+            "s3:a/b",
+            "hf:a b/c",
+            "hf:a/b@a//b",
+            "https://user:word@example.com/x",
+            "hf:a/b\n",
+            "hf:a/.b",
+            "hf:-a/b",
         ] {
             assert!(text.parse::<Source>().is_err(), "{text}");
         }

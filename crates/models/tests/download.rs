@@ -15,7 +15,13 @@ use standin::{Faults, Hub, TOKEN, noise};
 
 fn open(folder: &Path) -> Models {
     let behaviour = Behaviour { patience: Duration::from_secs(5), ..Behaviour::default() };
-    let options = Options { folder: folder.join("models"), endpoints: BTreeMap::new(), reserve: 0, certificates: None, behaviour };
+    let options = Options {
+        folder: folder.join("models"),
+        endpoints: BTreeMap::new(),
+        reserve: 0,
+        certificates: None,
+        behaviour,
+    };
     Models::open(options).unwrap()
 }
 
@@ -30,8 +36,12 @@ async fn pull(models: &Models, request: Request) -> Result<Record, Error> {
 /// 40 MiB, which is two ranges, a file of LFS and two of git.
 fn add(hub: &Hub) -> Vec<u8> {
     let large = noise(40 << 20, 7);
-    let files =
-        [("onnx/model.onnx", large.clone()), ("config.json", b"{}\n".to_vec()), ("tokenizer.json", noise(5_000, 3)), ("empty", Vec::new())];
+    let files = [
+        ("onnx/model.onnx", large.clone()),
+        ("config.json", b"{}\n".to_vec()),
+        ("tokenizer.json", noise(5_000, 3)),
+        ("empty", Vec::new()),
+    ];
     hub.add("org/model", &files);
     large
 }
@@ -83,7 +93,8 @@ async fn cut_connections_go_on_at_the_missing_byte() {
     let models = open(folder.path());
     let record = pull(&models, request(&hub, "hf:org/model")).await.unwrap();
     assert!(std::fs::read(models.folder(&record).join("onnx/model.onnx")).unwrap() == large);
-    let ranges: Vec<String> = hub.seen().into_iter().filter(|seen| seen.storage).filter_map(|seen| seen.range).collect();
+    let ranges: Vec<String> =
+        hub.seen().into_iter().filter(|seen| seen.storage).filter_map(|seen| seen.range).collect();
     let begins = |at: usize| ranges.iter().any(|range| range.starts_with(&format!("bytes={at}-")));
     assert!(begins(1_234_567) || begins((20 << 20) + 1_234_567), "{ranges:?}");
 }

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 /// Text that is no name of a model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no name of a model: 1 to 200 letters, digits, `.`, `_`, `-`, `:`, `+` and `/`, beginning and ending with a letter or digit")]
+#[error(
+    "`{0}` is no name of a model: 1 to 200 letters, digits, `.`, `_`, `-`, `:`, `+` and `/`, beginning and ending with a letter or digit"
+)]
 pub struct ModelNameError(String);
 
 /// A name by which callers ask for a model: 1 to 200 ASCII letters, digits, `.`, `_`, `-`, `:`, `+` and single `/`. An `@` begins a

@@ -184,6 +184,9 @@ pub struct ModelDeployment {
     /// Type of the device, such as `a100`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<String>,
+    /// The engine of the preset may be installed if it is missing. That takes an administrator.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub install_engine: bool,
 }
 
 /// What a deployment of a model would do. Nothing was downloaded for it.
@@ -223,6 +226,8 @@ pub struct ModelPlan {
 pub enum DeploymentPhase {
     /// The source is asked for its files, and a preset is chosen.
     Planning,
+    /// The engine of the preset is installed.
+    Installing,
     /// Files come.
     Downloading,
     /// The function is made.

@@ -12,7 +12,8 @@ use kip_models::preset::{Expansion, expand};
 use kip_models::{Record, Source};
 use kip_spec::{Problem, code};
 use kip_wire::{
-    DeployedVersion, Deployment, DeploymentPhase, ModelDeployment, ModelDeploymentInfo, ModelPlan, ModelQuestion, VersionStatus,
+    DeployedVersion, Deployment, DeploymentPhase, ModelDeployment, ModelDeploymentInfo, ModelPlan, ModelQuestion,
+    VersionStatus,
 };
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -104,7 +105,11 @@ pub(crate) async fn deploy(
     Ok(Json(info))
 }
 
-pub(crate) async fn show(State(api): State<Api>, who: Requester, Path(id): Path<u64>) -> ApiResult<Json<ModelDeploymentInfo>> {
+pub(crate) async fn show(
+    State(api): State<Api>,
+    who: Requester,
+    Path(id): Path<u64>,
+) -> ApiResult<Json<ModelDeploymentInfo>> {
     let found = api.models()?.deployments.all.lock().get(&id).cloned();
     let seen = found.filter(|info| info.plan.as_ref().is_none_or(|plan| who.sees(&plan.function)));
     let missing = || Problem::new(code::DEPLOYMENT_NOT_FOUND, format!("there is no deployment {id} of a model"));
@@ -127,8 +132,10 @@ async fn carry_out(api: &Api, who: &Requester, asked: &ModelDeployment, id: u64)
         info.total = planned.choice.size;
         info.plan = Some(plan.clone());
         info.question.clone_from(&question);
-        info.phase = DeploymentPhase::Downloading;
+        info.phase = DeploymentPhase::Installing;
     });
+    install(api, &planned).await?;
+    note(&|info| info.phase = DeploymentPhase::Downloading);
     let record = download(api, &planned, &|received| note(&|info| info.received = received)).await?;
     note(&|info| {
         info.received = info.total;
@@ -141,6 +148,18 @@ async fn carry_out(api: &Api, who: &Requester, asked: &ModelDeployment, id: u64)
         info.phase = DeploymentPhase::Starting;
     });
     started(api, &deployed).await
+}
+
+/// Installs the engine, where it is missing and may be.
+async fn install(api: &Api, planned: &Planned) -> ApiResult<()> {
+    let engines = api.models()?.engines.clone();
+    let preset = planned.choice.preset.clone();
+    if engines.serves(&preset) {
+        return Ok(());
+    }
+    let installed = kip_host::tasks::blocking("engine", move || engines.install(&preset)).await;
+    installed.unwrap_or_else(|| Err(Problem::new(code::ENGINE_INSTALL, "the server ends")))?;
+    Ok(())
 }
 
 /// Brings the files. What is on this host already is used where it is.
@@ -237,7 +256,9 @@ fn filled(body: &Value, name: &str) -> Value {
     match body {
         Value::String(text) => Value::String(text.replace("${NAME}", name)),
         Value::Array(items) => Value::Array(items.iter().map(|item| filled(item, name)).collect()),
-        Value::Object(fields) => Value::Object(fields.iter().map(|(key, value)| (key.clone(), filled(value, name))).collect()),
+        Value::Object(fields) => {
+            Value::Object(fields.iter().map(|(key, value)| (key.clone(), filled(value, name))).collect())
+        }
         other => other.clone(),
     }
 }
@@ -249,7 +270,8 @@ async fn started(api: &Api, deployed: &DeployedVersion) -> ApiResult<()> {
     let mut asked = false;
     loop {
         let info = api.control.require(name)?.info();
-        let outcome = info.outcomes.iter().find(|(version, _)| *version == deployed.version).map(|(_, outcome)| outcome);
+        let outcome =
+            info.outcomes.iter().find(|(version, _)| *version == deployed.version).map(|(_, outcome)| outcome);
         let logs = || format!("`kip logs {name}` shows what the program wrote");
         match outcome {
             Some(VersionStatus::Failed { code, why, detail }) => {

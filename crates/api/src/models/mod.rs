@@ -72,12 +72,15 @@ impl Api {
         let parsed = source.parse::<Source>().and_then(|source| source.at(revision.as_deref()));
         let source = parsed.map_err(|error| failed(error.into()))?;
         if matches!(source, Source::Path(_)) && !who.is_administrator() {
-            let message = "a folder of the host is pulled by administrators only: it is read with the rights of the server";
+            let message =
+                "a folder of the host is pulled by administrators only: it is read with the rights of the server";
             return Err(Problem::new(code::ROLE_TOO_LOW, message).into());
         }
         let is_address = |text: &String| text.starts_with("http://") || text.starts_with("https://");
         if let Some(endpoint) = endpoint.as_ref().filter(|endpoint| !is_address(endpoint)) {
-            return Err(bad_request(format!("`{endpoint}` is no address of a hub: it begins with http:// or https://")));
+            return Err(bad_request(format!(
+                "`{endpoint}` is no address of a hub: it begins with http:// or https://"
+            )));
         }
         let token = match (token, token_secret) {
             (Some(_), Some(_)) => return Err(bad_request("`token` and `token_secret` are both given")),
@@ -118,7 +121,11 @@ pub(crate) async fn list(State(api): State<Api>, who: Requester) -> ApiResult<Js
     Ok(Json(ModelList { models: list, pulls: models.pulls() }))
 }
 
-pub(crate) async fn show(State(api): State<Api>, who: Requester, Path(model): Path<String>) -> ApiResult<Json<ModelInfo>> {
+pub(crate) async fn show(
+    State(api): State<Api>,
+    who: Requester,
+    Path(model): Path<String>,
+) -> ApiResult<Json<ModelInfo>> {
     let models = &api.models()?.models;
     let record = models.find(&model).map_err(failed)?;
     Ok(Json(api.with_users(&who, models.info(&record))))
@@ -141,7 +148,9 @@ pub(crate) async fn pull(
 /// A body whose rejection is not told: its text may hold a token.
 fn taken<T>(body: Result<Json<T>, JsonRejection>) -> ApiResult<T> {
     let Json(given) = body.map_err(|rejection| match rejection {
-        JsonRejection::JsonDataError(_) => bad_request("the body has a wrong field; `kip model pull --help` and docs/models.md name them"),
+        JsonRejection::JsonDataError(_) => {
+            bad_request("the body has a wrong field; `kip model pull --help` and docs/models.md name them")
+        }
         _ => bad_request("the body is no JSON"),
     })?;
     Ok(given)
@@ -157,7 +166,11 @@ pub(crate) async fn cancel(State(api): State<Api>, who: Requester, Path(id): Pat
     Ok(Json(pull))
 }
 
-pub(crate) async fn remove(State(api): State<Api>, who: Requester, Path(model): Path<String>) -> ApiResult<Json<ModelInfo>> {
+pub(crate) async fn remove(
+    State(api): State<Api>,
+    who: Requester,
+    Path(model): Path<String>,
+) -> ApiResult<Json<ModelInfo>> {
     let models = &api.models()?.models;
     let record = models.find(&model).map_err(failed)?;
     let info = models.info(&record);
@@ -175,18 +188,30 @@ pub(crate) async fn remove(State(api): State<Api>, who: Requester, Path(model): 
     Ok(Json(info))
 }
 
-pub(crate) async fn verify(State(api): State<Api>, who: Requester, Path(model): Path<String>) -> ApiResult<Json<ModelInfo>> {
+pub(crate) async fn verify(
+    State(api): State<Api>,
+    who: Requester,
+    Path(model): Path<String>,
+) -> ApiResult<Json<ModelInfo>> {
     let models = &api.models()?.models;
     let record = models.find(&model).map_err(failed)?;
     who.changes(record.id());
     Ok(Json(api.with_users(&who, models.verify(record).await.map_err(failed)?)))
 }
 
-pub(crate) async fn pin(State(api): State<Api>, who: Requester, Path(model): Path<String>) -> ApiResult<Json<ModelInfo>> {
+pub(crate) async fn pin(
+    State(api): State<Api>,
+    who: Requester,
+    Path(model): Path<String>,
+) -> ApiResult<Json<ModelInfo>> {
     set_pin(&api, &who, &model, true).await
 }
 
-pub(crate) async fn unpin(State(api): State<Api>, who: Requester, Path(model): Path<String>) -> ApiResult<Json<ModelInfo>> {
+pub(crate) async fn unpin(
+    State(api): State<Api>,
+    who: Requester,
+    Path(model): Path<String>,
+) -> ApiResult<Json<ModelInfo>> {
     set_pin(&api, &who, &model, false).await
 }
 

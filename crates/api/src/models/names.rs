@@ -17,7 +17,9 @@ pub(crate) fn require_free(api: &Api, specs: &[FunctionSpec]) -> ApiResult<()> {
         None => Ok(()),
         Some((name, first, second)) => {
             let message = format!("`{first}` and `{second}` would both be called by the model name `{name}`");
-            Err(Problem::new(code::MODEL_NAME_TAKEN, message).hint("remove the name from `names` of one of them").into())
+            Err(Problem::new(code::MODEL_NAME_TAKEN, message)
+                .hint("remove the name from `names` of one of them")
+                .into())
         }
     }
 }

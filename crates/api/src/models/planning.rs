@@ -1,6 +1,6 @@
 //! What a deployment of a model would do, found out before a byte of it is downloaded.
 
-use kip_models::preset::{Choice, Wish, choose};
+use kip_models::preset::{Choice, Preset, Wish, choose};
 use kip_models::{Listing, Request, Source};
 use kip_spec::{FunctionName, ModelName, Problem, code};
 use kip_wire::{ModelDeployment, ModelFile, ModelPlan};
@@ -25,7 +25,8 @@ impl Planned {
     pub(super) fn plan(&self, api: &Api) -> ModelPlan {
         let Self { request, listing, choice, function, names } = self;
         let needed = listing.files.iter().filter(|file| choice.files.contains(&file.path));
-        let file = |file: &kip_models::ListedFile| ModelFile { path: file.path.to_string(), size: file.size, sha256: None };
+        let file =
+            |file: &kip_models::ListedFile| ModelFile { path: file.path.to_string(), size: file.size, sha256: None };
         ModelPlan {
             source: request.source.to_string(),
             commit: listing.commit.clone(),
@@ -58,7 +59,13 @@ pub(super) async fn planned(api: &Api, who: &Requester, asked: &ModelDeployment)
     who.require_function(function.as_str())?;
     let listing = services.models.describe(&request).await.map_err(failed)?;
     let wish = Wish { preset: asked.preset.as_deref(), file: asked.file.as_deref() };
-    let choice = choose(&listing, presets.all(), wish, |preset| services.engines.serves(preset))?;
+    if asked.install_engine && !who.is_administrator() {
+        let message = "an engine is installed by administrators only: its installer runs with the rights of the server";
+        return Err(Problem::new(code::ROLE_TOO_LOW, message).into());
+    }
+    let installable = |preset: &Preset| preset.engine.as_ref().is_some_and(|engine| !engine.packages.is_empty());
+    let is_there = |preset: &Preset| services.engines.serves(preset) || (asked.install_engine && installable(preset));
+    let choice = choose(&listing, presets.all(), wish, is_there)?;
     request.include = choice.files.iter().map(|file| file.to_string()).collect();
     let names = free_names(api, &request.source, &function);
     if asked.function.is_none() {
@@ -71,7 +78,10 @@ pub(super) async fn planned(api: &Api, who: &Requester, asked: &ModelDeployment)
 fn name_of(source: &Source) -> ApiResult<FunctionName> {
     let name = source.name();
     let last = name.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default();
-    let stem = last.rsplit_once('.').filter(|(_, end)| matches!(*end, "onnx" | "gguf" | "py" | "mar")).map_or(last, |(stem, _)| stem);
+    let stem = last
+        .rsplit_once('.')
+        .filter(|(_, end)| matches!(*end, "onnx" | "gguf" | "py" | "mar"))
+        .map_or(last, |(stem, _)| stem);
     let plain = |character: char| if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '-' };
     let mut text: String = stem.chars().take(63).map(plain).collect();
     text = text.trim_matches('-').to_owned();
@@ -85,9 +95,10 @@ fn name_of(source: &Source) -> ApiResult<FunctionName> {
 fn free_names(api: &Api, source: &Source, function: &FunctionName) -> Vec<ModelName> {
     let Source::Hub { repository, .. } = source else { return Vec::new() };
     let Ok(name) = repository.parse::<ModelName>() else { return Vec::new() };
-    let taken = api.control.functions().iter().any(|info| {
-        info.name != *function && (info.name.as_str() == name.as_str() || info.spec.names.contains(&name))
-    });
+    let taken =
+        api.control.functions().iter().any(|info| {
+            info.name != *function && (info.name.as_str() == name.as_str() || info.spec.names.contains(&name))
+        });
     if taken || name.as_str() == function.as_str() { Vec::new() } else { vec![name] }
 }
 

@@ -32,7 +32,9 @@ fn info(preset: &Preset, presets: &Presets, engines: &Engines) -> PresetInfo {
 }
 
 fn find<'a>(presets: &'a Presets, name: &str) -> ApiResult<&'a Preset> {
-    let missing = || Problem::new(code::PRESET_UNKNOWN, format!("there is no preset `{name}`")).hint("`kip preset ls` lists them");
+    let missing = || {
+        Problem::new(code::PRESET_UNKNOWN, format!("there is no preset `{name}`")).hint("`kip preset ls` lists them")
+    };
     Ok(presets.find(name).ok_or_else(missing)?)
 }
 
@@ -48,7 +50,11 @@ pub(crate) async fn show(State(api): State<Api>, Path(name): Path<String>) -> Ap
     Ok(Json(info(find(&presets, &name)?, &presets, &services.engines)))
 }
 
-pub(crate) async fn install(State(api): State<Api>, who: Requester, Path(name): Path<String>) -> ApiResult<Json<PresetInfo>> {
+pub(crate) async fn install(
+    State(api): State<Api>,
+    who: Requester,
+    Path(name): Path<String>,
+) -> ApiResult<Json<PresetInfo>> {
     let services = api.models()?;
     let presets = services.presets().await?;
     let preset = find(&presets, &name)?.clone();

@@ -27,6 +27,7 @@ mod keys;
 mod lifecycle;
 mod logs;
 mod metrics;
+mod models;
 mod pages;
 mod protocols;
 mod relay;

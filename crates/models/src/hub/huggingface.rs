@@ -108,9 +108,14 @@ mod tests {
     #[test]
     fn a_revision_names_its_commit_and_licence() {
         let sha = "a".repeat(40);
-        let body = format!(r#"{{"sha": "{sha}", "pipeline_tag": "x", "tags": ["license:mit"], "cardData": {{"license": ["apache-2.0"]}}}}"#);
+        let body = format!(
+            r#"{{"sha": "{sha}", "pipeline_tag": "x", "tags": ["license:mit"], "cardData": {{"license": ["apache-2.0"]}}}}"#
+        );
         let read = read_revision(body.as_bytes()).unwrap();
-        assert_eq!((read.commit, read.licence.as_deref(), read.task.as_deref()), (sha.clone(), Some("apache-2.0"), Some("x")));
+        assert_eq!(
+            (read.commit, read.licence.as_deref(), read.task.as_deref()),
+            (sha.clone(), Some("apache-2.0"), Some("x"))
+        );
         let body = format!(r#"{{"sha": "{sha}", "tags": ["onnx", "license:mit"]}}"#);
         assert_eq!(read_revision(body.as_bytes()).unwrap().licence.as_deref(), Some("mit"));
         assert!(read_revision(br#"{"sha": "../x"}"#).is_err() && read_revision(b"<html>").is_err());

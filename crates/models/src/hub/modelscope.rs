@@ -123,7 +123,12 @@ mod tests {
     fn a_refusal_in_the_envelope_is_an_error() {
         let error = read_files(br#"{"Code": 10010205001, "Message": "no such model"}"#).unwrap_err();
         assert!(error.to_string().contains("no such model"), "{error}");
-        assert!(read_files(br#"{"Code": 200, "Data": {"Files": [{"Path": "x", "Type": "blob", "Size": 1}]}}"#).is_err());
-        assert_eq!(read_about(br#"{"Code": 200, "Data": {"License": "mit", "Tasks": [{"Name": "ocr"}]}}"#).unwrap(), (Some("mit".into()), Some("ocr".into())));
+        assert!(
+            read_files(br#"{"Code": 200, "Data": {"Files": [{"Path": "x", "Type": "blob", "Size": 1}]}}"#).is_err()
+        );
+        assert_eq!(
+            read_about(br#"{"Code": 200, "Data": {"License": "mit", "Tasks": [{"Name": "ocr"}]}}"#).unwrap(),
+            (Some("mit".into()), Some("ocr".into()))
+        );
     }
 }

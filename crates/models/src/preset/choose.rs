@@ -37,7 +37,8 @@ const LARGEST_COMPANION: u64 = 64 << 20;
 /// Of several files of quantised weights, the first of these that there is.
 const QUANTISATIONS: [&str; 8] = ["q4_k_m", "q4_k_s", "q4_0", "q5_k_m", "q8_0", "f16", "bf16", "f32"];
 /// Of several ONNX files, the first of these that there is.
-const ONNX: [&str; 5] = ["model.onnx", "onnx/model.onnx", "onnx/model_quantized.onnx", "onnx/model_int8.onnx", "model_quantized.onnx"];
+const ONNX: [&str; 5] =
+    ["model.onnx", "onnx/model.onnx", "onnx/model_quantized.onnx", "onnx/model_int8.onnx", "model_quantized.onnx"];
 /// Programs of Python by which a folder is an app.
 const APPS: [&str; 3] = ["app.py", "server.py", "main.py"];
 
@@ -54,12 +55,12 @@ pub fn choose(
     let named = |name: &str| presets.iter().find(|preset| preset.name == name);
     if let Some(name) = wish.preset {
         let preset = named(name).ok_or_else(|| {
-            Problem::new(code::PRESET_UNKNOWN, format!("there is no preset `{name}`")).hint("`kip preset ls` lists them")
+            Problem::new(code::PRESET_UNKNOWN, format!("there is no preset `{name}`"))
+                .hint("`kip preset ls` lists them")
         })?;
         let found = entry(listing, preset, wish.file)?;
-        let (entry, why) = found.ok_or_else(|| {
-            nothing(listing).cause(format!("preset `{name}` serves {}", formats(&preset.formats)))
-        })?;
+        let (entry, why) = found
+            .ok_or_else(|| nothing(listing).cause(format!("preset `{name}` serves {}", formats(&preset.formats))))?;
         return installed(preset, is_there).and_then(|()| complete(listing, preset, entry, why));
     }
     let mut fitting = Vec::new();
@@ -80,8 +81,10 @@ pub fn choose(
 
 fn installed(preset: &Preset, is_there: impl Fn(&Preset) -> bool) -> Result<(), Problem> {
     let Some(engine) = preset.engine.as_ref().filter(|_| !is_there(preset)) else { return Ok(()) };
-    let message = format!("preset `{}` would serve the model, and its engine `{}` is not installed", preset.name, engine.program);
-    let by_us = if engine.packages.is_empty() { String::new() } else { format!("`kip preset install {}`, or ", preset.name) };
+    let message =
+        format!("preset `{}` would serve the model, and its engine `{}` is not installed", preset.name, engine.program);
+    let by_us =
+        if engine.packages.is_empty() { String::new() } else { format!("`kip preset install {}`, or ", preset.name) };
     Err(Problem::new(code::ENGINE_MISSING, message).hint(format!("{by_us}{}", engine.install)))
 }
 
@@ -100,20 +103,35 @@ fn nothing(listing: &Listing) -> Problem {
 
 /// The file that an engine is given, and why; none where the preset does not serve such files.
 #[expect(clippy::type_complexity, reason = "an entry may be the folder itself")]
-fn entry(listing: &Listing, preset: &Preset, file: Option<&str>) -> Result<Option<(Option<FilePath>, String)>, Problem> {
+fn entry(
+    listing: &Listing,
+    preset: &Preset,
+    file: Option<&str>,
+) -> Result<Option<(Option<FilePath>, String)>, Problem> {
     let all = || listing.files.iter().map(|file| &file.path);
     let has = |name: &str| all().any(|path| path.as_str() == name);
     for format in &preset.formats {
         let found = match format {
             Format::Onnx => one_of(all().filter(|path| path.as_str().ends_with(".onnx")), file, &ONNX, |_, _| false)?,
             Format::Gguf => {
-                let weights = all().filter(|path| path.as_str().ends_with(".gguf") && !path.name().starts_with("mmproj") && is_first_part(path));
-                one_of(weights, file, &QUANTISATIONS, |path, quantisation| path.to_ascii_lowercase().contains(quantisation))?
+                let weights = all().filter(|path| {
+                    path.as_str().ends_with(".gguf") && !path.name().starts_with("mmproj") && is_first_part(path)
+                });
+                one_of(weights, file, &QUANTISATIONS, |path, quantisation| {
+                    path.to_ascii_lowercase().contains(quantisation)
+                })?
             }
-            Format::ModelArchive => one_of(all().filter(|path| path.as_str().ends_with(".mar")), file, &[], |_, _| false)?,
-            Format::App => all().find(|path| APPS.contains(&path.as_str())).map(|path| (path.clone(), format!("it has {path}"))),
+            Format::ModelArchive => {
+                one_of(all().filter(|path| path.as_str().ends_with(".mar")), file, &[], |_, _| false)?
+            }
+            Format::App => {
+                all().find(|path| APPS.contains(&path.as_str())).map(|path| (path.clone(), format!("it has {path}")))
+            }
             Format::Transformers => {
-                let weights = |path: &FilePath| path.as_str().ends_with(".safetensors") || (path.name().starts_with("pytorch_model") && path.as_str().ends_with(".bin"));
+                let weights = |path: &FilePath| {
+                    path.as_str().ends_with(".safetensors")
+                        || (path.name().starts_with("pytorch_model") && path.as_str().ends_with(".bin"))
+                };
                 if has("config.json") && all().any(weights) {
                     return Ok(Some((None, "it has a config.json and weights".to_owned())));
                 }
@@ -131,8 +149,12 @@ fn entry(listing: &Listing, preset: &Preset, file: Option<&str>) -> Result<Optio
                 }
                 None
             }
-            Format::MlServer if has("model-settings.json") => return Ok(Some((None, "it has a model-settings.json".to_owned()))),
-            Format::Bento if has("bentofile.yaml") || has("service.py") => return Ok(Some((None, "it is a service of BentoML".to_owned()))),
+            Format::MlServer if has("model-settings.json") => {
+                return Ok(Some((None, "it has a model-settings.json".to_owned())));
+            }
+            Format::Bento if has("bentofile.yaml") || has("service.py") => {
+                return Ok(Some((None, "it is a service of BentoML".to_owned())));
+            }
             Format::MlServer | Format::Bento => None,
         };
         if let Some((path, why)) = found {
@@ -157,7 +179,10 @@ fn one_of<'a>(
 ) -> Result<Option<(FilePath, String)>, Problem> {
     let files: Vec<&FilePath> = files.collect();
     if let Some(asked) = asked {
-        return Ok(files.iter().find(|path| path.as_str() == asked).map(|path| ((*path).clone(), "--file names it".to_owned())));
+        return Ok(files
+            .iter()
+            .find(|path| path.as_str() == asked)
+            .map(|path| ((*path).clone(), "--file names it".to_owned())));
     }
     match files.as_slice() {
         [] => return Ok(None),
@@ -182,7 +207,12 @@ fn complete(listing: &Listing, preset: &Preset, entry: Option<FilePath>, why: St
     };
     let belongs = |path: &FilePath, size: u64| match &entry {
         // An app is its whole folder; so is a model that an engine finds by itself, but for weights that are there in another form.
-        None => !(path.as_str().ends_with(".onnx") || path.as_str().ends_with(".gguf") || path.as_str().ends_with(".h5") || path.as_str().ends_with(".msgpack")),
+        None => {
+            !(path.as_str().ends_with(".onnx")
+                || path.as_str().ends_with(".gguf")
+                || path.as_str().ends_with(".h5")
+                || path.as_str().ends_with(".msgpack"))
+        }
         Some(file) if file.as_str().ends_with(".py") => true,
         Some(file) => path == file || is_part_of(path, file) || is_companion(path, size),
     };
@@ -197,7 +227,9 @@ fn complete(listing: &Listing, preset: &Preset, entry: Option<FilePath>, why: St
 fn is_part_of(path: &FilePath, file: &FilePath) -> bool {
     if let Some(stem) = file.as_str().strip_suffix(".onnx") {
         let rest = path.as_str().strip_prefix(file.as_str()).or_else(|| path.as_str().strip_prefix(stem));
-        return rest.is_some_and(|rest| ["_data", ".data", ".onnx_data", ".onnx.data"].iter().any(|end| rest.starts_with(end)));
+        return rest.is_some_and(|rest| {
+            ["_data", ".data", ".onnx_data", ".onnx.data"].iter().any(|end| rest.starts_with(end))
+        });
     }
     match file.as_str().split_once("-00001-of-") {
         Some((before, after)) => path.as_str().starts_with(before) && path.as_str().ends_with(after),
@@ -212,19 +244,38 @@ mod tests {
     use crate::preset::Presets;
 
     fn listing(files: &[(&str, u64)], task: Option<&str>) -> Listing {
-        let file = |(path, size): &(&str, u64)| ListedFile { path: FilePath::new(path).unwrap(), size: *size, digest: None };
-        Listing { commit: String::new(), licence: None, task: task.map(str::to_owned), files: files.iter().map(file).collect() }
+        let file =
+            |(path, size): &(&str, u64)| ListedFile { path: FilePath::new(path).unwrap(), size: *size, digest: None };
+        Listing {
+            commit: String::new(),
+            licence: None,
+            task: task.map(str::to_owned),
+            files: files.iter().map(file).collect(),
+        }
     }
 
-    fn chosen(files: &[(&str, u64)], task: Option<&str>, wish: Wish<'_>, there: bool) -> Result<(String, Option<String>, Vec<String>), Problem> {
-        let choice = choose(&listing(files, task), Presets::shipped().all(), wish, |preset| there || preset.engine.is_none())?;
+    fn chosen(
+        files: &[(&str, u64)],
+        task: Option<&str>,
+        wish: Wish<'_>,
+        there: bool,
+    ) -> Result<(String, Option<String>, Vec<String>), Problem> {
+        let choice =
+            choose(&listing(files, task), Presets::shipped().all(), wish, |preset| there || preset.engine.is_none())?;
         Ok((choice.preset.name, choice.entry.map(Into::into), choice.files.into_iter().map(Into::into).collect()))
     }
 
     #[test]
     fn files_decide_which_preset_serves() {
         let any = Wish::default();
-        let files = [("README.md", 1), ("config.json", 1), ("onnx/model.onnx", 9), ("onnx/model.onnx_data", 9), ("onnx/model_fp16.onnx", 5), ("pytorch_model.bin", 9)];
+        let files = [
+            ("README.md", 1),
+            ("config.json", 1),
+            ("onnx/model.onnx", 9),
+            ("onnx/model.onnx_data", 9),
+            ("onnx/model_fp16.onnx", 5),
+            ("pytorch_model.bin", 9),
+        ];
         let (preset, entry, needed) = chosen(&files, Some("image-classification"), any, false).unwrap();
         assert_eq!((preset.as_str(), entry.as_deref()), ("infer", Some("onnx/model.onnx")));
         assert_eq!(needed, ["README.md", "config.json", "onnx/model.onnx", "onnx/model.onnx_data"]);
@@ -235,7 +286,8 @@ mod tests {
         let files = [("config.json", 1), ("model.safetensors", 9), ("flax_model.msgpack", 9)];
         let (preset, entry, needed) = chosen(&files, Some("text-generation"), any, true).unwrap();
         assert_eq!((preset.as_str(), entry, needed.len()), ("vllm", None, 2));
-        let (preset, ..) = chosen(&files, Some("text-generation"), Wish { preset: Some("sglang"), file: None }, true).unwrap();
+        let (preset, ..) =
+            chosen(&files, Some("text-generation"), Wish { preset: Some("sglang"), file: None }, true).unwrap();
         assert_eq!(preset, "sglang");
     }
 
@@ -248,7 +300,8 @@ mod tests {
         assert_eq!(chosen(&[("x.bin", 1)], None, Wish::default(), true).unwrap_err().code, code::NO_PRESET);
         let problem = chosen(&[("a.onnx", 1), ("b.onnx", 1)], None, Wish::default(), true).unwrap_err();
         assert!(problem.hint.as_deref() == Some("name one: --file a.onnx"), "{problem:?}");
-        let (_, entry, _) = chosen(&[("a.onnx", 1), ("b.onnx", 1)], None, Wish { preset: None, file: Some("b.onnx") }, true).unwrap();
+        let (_, entry, _) =
+            chosen(&[("a.onnx", 1), ("b.onnx", 1)], None, Wish { preset: None, file: Some("b.onnx") }, true).unwrap();
         assert_eq!(entry.as_deref(), Some("b.onnx"));
         let unknown = Wish { preset: Some("nothing"), file: None };
         assert_eq!(chosen(&weights, None, unknown, true).unwrap_err().code, code::PRESET_UNKNOWN);

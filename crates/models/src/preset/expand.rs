@@ -79,7 +79,8 @@ pub fn expand(preset: &Preset, what: &Expansion<'_>) -> String {
         put("probes", Value::Object(probes));
     }
     if !preset.timeouts.is_empty() {
-        let times: Map<String, Value> = preset.timeouts.iter().map(|(key, time)| (key.clone(), json!(time.to_string()))).collect();
+        let times: Map<String, Value> =
+            preset.timeouts.iter().map(|(key, time)| (key.clone(), json!(time.to_string()))).collect();
         put("timeouts", Value::Object(times));
     }
     if !preset.stop.is_empty() {
@@ -132,7 +133,10 @@ mod tests {
         assert!(made["run"].as_array().unwrap().contains(&json!("/data/m/m.gguf")));
         assert!(made["run"].as_array().unwrap().contains(&json!("${PORT}")), "the instance's own names stay");
         assert_eq!((&made["instances"]["min"], &made["names"][0]), (&json!(2), &json!("Qwen/Qwen3-8B")));
-        let text = expand(presets.find("infer").unwrap(), &Expansion { entry: Some("a/model.onnx"), provisioned: None, ..what });
+        let text = expand(
+            presets.find("infer").unwrap(),
+            &Expansion { entry: Some("a/model.onnx"), provisioned: None, ..what },
+        );
         assert!(text.contains("\"model\": \"/data/m/a/model.onnx\""), "{text}");
     }
 }

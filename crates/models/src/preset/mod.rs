@@ -208,7 +208,12 @@ impl Default for Memory {
 
 impl Memory {
     /// The estimate for files of so many bytes.
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an estimate"
+    )]
     pub fn of(&self, files: u64) -> u64 {
         (files as f64 * self.factor) as u64 + self.extra.0
     }
@@ -241,7 +246,9 @@ impl Preset {
     /// A problem that names the field.
     pub fn read(text: &str, origin: &str) -> Result<Self, Problem> {
         let invalid = |cause: String| {
-            Problem::new(code::PRESET_INVALID, format!("the preset {origin} cannot be used")).cause(cause).hint("docs/presets.md lists the fields")
+            Problem::new(code::PRESET_INVALID, format!("the preset {origin} cannot be used"))
+                .cause(cause)
+                .hint("docs/presets.md lists the fields")
         };
         let preset: Self = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
         preset.fault().map_or(Ok(()), |fault| Err(invalid(fault)))?;
@@ -265,7 +272,8 @@ impl Preset {
         }
         let texts = self.command.iter().chain(self.env.values());
         let unused = texts.clone().all(|text| !text.contains("${MODEL}") && !text.contains("${MODULE}"));
-        let serves = self.formats.iter().any(|format| !matches!(format, Format::MlServer | Format::Bento | Format::App));
+        let serves =
+            self.formats.iter().any(|format| !matches!(format, Format::MlServer | Format::Bento | Format::App));
         (unused && serves && self.engine.is_some()).then(|| "the command names no ${MODEL}".to_owned())
     }
 }
@@ -287,7 +295,11 @@ mod tests {
             ("formats = [\"gguf\"]\ncommand = [\"x\"]\nengine = {program = \"x\", install = \"y\"}\n", "${MODEL}"),
         ] {
             let problem = Preset::read(&format!("{good}{more}"), "x.toml").unwrap_err();
-            assert!(problem.code == code::PRESET_INVALID && problem.cause.as_deref().is_some_and(|cause| cause.contains(part)), "{problem:?}");
+            assert!(
+                problem.code == code::PRESET_INVALID
+                    && problem.cause.as_deref().is_some_and(|cause| cause.contains(part)),
+                "{problem:?}"
+            );
         }
     }
 }

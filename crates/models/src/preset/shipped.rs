@@ -13,8 +13,27 @@ macro_rules! shipped {
 }
 
 shipped![
-    "bentoml", "comfyui", "gradio", "gunicorn", "infer", "infinity", "litserve", "llama-cpp-python", "llama-server", "mlserver", "ollama",
-    "ray-serve", "sglang", "speaches", "streamlit", "tei", "tensorflow-serving", "torchserve", "triton", "uvicorn", "vllm",
+    "bentoml",
+    "comfyui",
+    "gradio",
+    "gunicorn",
+    "infer",
+    "infinity",
+    "litserve",
+    "llama-cpp-python",
+    "llama-server",
+    "mlserver",
+    "ollama",
+    "ray-serve",
+    "sglang",
+    "speaches",
+    "streamlit",
+    "tei",
+    "tensorflow-serving",
+    "torchserve",
+    "triton",
+    "uvicorn",
+    "vllm",
 ];
 
 /// Bytes of a user's preset at most.
@@ -48,7 +67,8 @@ impl Presets {
         for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "toml")) {
             let origin = file.display().to_string();
             let text = kip_host::directory::read_regular_text(file, LARGEST).map_err(|error| {
-                Problem::new(code::PRESET_INVALID, format!("the preset {origin} cannot be read")).cause(error.to_string())
+                Problem::new(code::PRESET_INVALID, format!("the preset {origin} cannot be read"))
+                    .cause(error.to_string())
             })?;
             let preset = Preset::read(&text, &origin)?;
             presets.all.retain(|known| known.name != preset.name);
@@ -87,6 +107,20 @@ mod tests {
         }
         let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("presets")).unwrap().count();
         assert_eq!(files, SHIPPED.len(), "each file is embedded");
+    }
+
+    #[test]
+    fn the_page_says_how_far_each_preset_was_tried() {
+        let page = include_str!("../../../../docs/presets.md");
+        for preset in Presets::shipped().all() {
+            let tried = if preset.evidence == crate::preset::Evidence::Run { "| run |" } else { "| unproven |" };
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{}` |", preset.name)));
+            assert!(
+                row.is_some_and(|row| row.ends_with(tried) && row.contains(&preset.about)),
+                "{}: {row:?}",
+                preset.name
+            );
+        }
     }
 
     #[test]

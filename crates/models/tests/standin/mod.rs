@@ -179,7 +179,13 @@ impl Hub {
         let (method, target) = (method.to_owned(), target.to_owned());
         {
             let mut state = self.state.lock();
-            state.seen.push(Seen { method: method.clone(), target: target.clone(), range: range.clone(), authorization: authorization.clone(), storage });
+            state.seen.push(Seen {
+                method: method.clone(),
+                target: target.clone(),
+                range: range.clone(),
+                authorization: authorization.clone(),
+                storage,
+            });
             if state.faults.unavailable > 0 {
                 state.faults.unavailable -= 1;
                 drop(state);
@@ -193,8 +199,11 @@ impl Hub {
     fn answer(&self, target: &str, authorization: Option<&str>, storage: bool) -> Answer {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let path = unescape(path);
-        let query: BTreeMap<String, String> =
-            query.split('&').filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), unescape(value))).collect();
+        let query: BTreeMap<String, String> = query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.to_owned(), unescape(value)))
+            .collect();
         if storage {
             return self.stored(&path);
         }
@@ -214,7 +223,9 @@ impl Hub {
     fn hugging_face_api(&self, rest: &str, query: &BTreeMap<String, String>, allowed: bool) -> Answer {
         let parts: Vec<&str> = rest.splitn(4, '/').collect();
         let repository = parts[..parts.len().min(2)].join("/");
-        let Some(found) = self.state.lock().repositories.get(&repository).cloned() else { return Answer::error(401, "RepoNotFound") };
+        let Some(found) = self.state.lock().repositories.get(&repository).cloned() else {
+            return Answer::error(401, "RepoNotFound");
+        };
         if found.gated && !allowed {
             return Answer::error(403, "GatedRepo");
         }
@@ -223,7 +234,9 @@ impl Hub {
         match parts.get(2).copied() {
             None => self.about(&repository, &found, &commit),
             Some("revision") if known(parts[3]) => self.about(&repository, &found, &commit),
-            Some("tree") if known(parts[3].split('/').next().unwrap_or_default()) => self.tree(&repository, &found, &commit, query),
+            Some("tree") if known(parts[3].split('/').next().unwrap_or_default()) => {
+                self.tree(&repository, &found, &commit, query)
+            }
             _ => Answer::error(404, "RevisionNotFound"),
         }
     }
@@ -253,14 +266,19 @@ impl Hub {
         let end = if page == 0 { all.len() } else { (at + page).min(all.len()) };
         let mut answer = Answer::json(&Value::Array(all[at..end].to_vec()));
         if end < all.len() {
-            let next = format!("{}/api/models/{repository}/tree/{commit}?recursive=true&expand=false&cursor={end}", self.endpoint());
+            let next = format!(
+                "{}/api/models/{repository}/tree/{commit}?recursive=true&expand=false&cursor={end}",
+                self.endpoint()
+            );
             answer.headers.push(format!("Link: <{next}>; rel=\"next\""));
         }
         answer
     }
 
     fn resolve(&self, repository: &str, rest: &str, allowed: bool) -> Answer {
-        let Some(found) = self.state.lock().repositories.get(repository).cloned() else { return Answer::error(401, "RepoNotFound") };
+        let Some(found) = self.state.lock().repositories.get(repository).cloned() else {
+            return Answer::error(401, "RepoNotFound");
+        };
         if found.gated && !allowed {
             return Answer::error(403, "GatedRepo");
         }
@@ -294,11 +312,17 @@ impl Hub {
 
     fn stored(&self, path: &str) -> Answer {
         let state = self.state.lock();
-        let content = state.repositories.iter().find_map(|(repository, found)| {
-            found.files.get(path.strip_prefix(&format!("/{repository}/"))?)
-        });
+        let content = state
+            .repositories
+            .iter()
+            .find_map(|(repository, found)| found.files.get(path.strip_prefix(&format!("/{repository}/"))?));
         match content {
-            Some(bytes) => Answer { status: 200, headers: vec![format!("ETag: \"{}\"", sha256(bytes))], body: bytes.clone(), content: true },
+            Some(bytes) => Answer {
+                status: 200,
+                headers: vec![format!("ETag: \"{}\"", sha256(bytes))],
+                body: bytes.clone(),
+                content: true,
+            },
             None => Answer::error(404, ""),
         }
     }
@@ -308,7 +332,9 @@ impl Hub {
         let repository = parts[..parts.len().min(2)].join("/");
         let found = self.state.lock().repositories.get(&repository).cloned();
         let Some(found) = found.filter(|found| !found.gated || allowed) else {
-            let mut missing = Answer::json(&json!({"Code": 10_010_205_001_u64, "Success": false, "Message": "no such model", "Data": null}));
+            let mut missing = Answer::json(
+                &json!({"Code": 10_010_205_001_u64, "Success": false, "Message": "no such model", "Data": null}),
+            );
             missing.status = 404;
             return missing;
         };
@@ -328,12 +354,16 @@ impl Hub {
                         "Sha256": sha256(bytes), "Revision": self.commit(&repository), "Mode": "100644", "IsLFS": bytes.len() >= LFS})
                 };
                 let files: Vec<Value> = found.files.iter().map(entry).collect();
-                Answer::json(&json!({"Code": 200, "Success": true, "Message": "", "Data": {"Files": files, "IsVisual": 0}}))
+                Answer::json(
+                    &json!({"Code": 200, "Success": true, "Message": "", "Data": {"Files": files, "IsVisual": 0}}),
+                )
             }
             (Some("repo"), None) => {
                 let path = query.get("FilePath").map_or("", String::as_str);
                 match found.files.get(path) {
-                    Some(bytes) if bytes.len() < LFS => Answer { status: 200, headers: Vec::new(), body: bytes.clone(), content: true },
+                    Some(bytes) if bytes.len() < LFS => {
+                        Answer { status: 200, headers: Vec::new(), body: bytes.clone(), content: true }
+                    }
                     Some(bytes) => {
                         let to = format!("http://{}/{repository}/{path}", self.storage);
                         let headers = vec![format!("Location: {to}"), format!("X-Linked-ETag: {}", sha256(bytes))];
@@ -350,7 +380,10 @@ impl Hub {
 fn unescape(text: &str) -> String {
     let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
     while let Some((first, after)) = rest.split_first() {
-        let value = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok()).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        let value = after
+            .get(..2)
+            .and_then(|pair| std::str::from_utf8(pair).ok())
+            .and_then(|pair| u8::from_str_radix(pair, 16).ok());
         match value.filter(|_| *first == b'%') {
             Some(byte) => {
                 bytes.push(byte);
@@ -388,7 +421,13 @@ impl Answer {
         answer
     }
 
-    fn write(mut self, stream: &mut TcpStream, method: &str, range: Option<&str>, state: &Mutex<State>) -> std::io::Result<()> {
+    fn write(
+        mut self,
+        stream: &mut TcpStream,
+        method: &str,
+        range: Option<&str>,
+        state: &Mutex<State>,
+    ) -> std::io::Result<()> {
         let (mut cut, mut pause) = (usize::MAX, None);
         if self.content && method == "GET" {
             let faults = &mut state.lock().faults;
@@ -412,7 +451,9 @@ impl Answer {
             start = from.parse().unwrap_or(0);
             end = to.parse().map_or(total, |to: usize| to + 1).min(total);
             if start >= total {
-                let head = format!("HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */{total}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                let head = format!(
+                    "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */{total}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                );
                 return stream.write_all(head.as_bytes());
             }
             self.status = 206;
@@ -421,7 +462,8 @@ impl Answer {
         if self.content {
             self.headers.push("Accept-Ranges: bytes".to_owned());
         }
-        let mut head = format!("HTTP/1.1 {} Answer\r\nContent-Length: {}\r\nConnection: close\r\n", self.status, end - start);
+        let mut head =
+            format!("HTTP/1.1 {} Answer\r\nContent-Length: {}\r\nConnection: close\r\n", self.status, end - start);
         self.headers.iter().for_each(|header| head.push_str(&format!("{header}\r\n")));
         head.push_str("\r\n");
         stream.write_all(head.as_bytes())?;
