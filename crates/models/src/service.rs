@@ -33,7 +33,7 @@ const FILES: usize = 4;
 /// Pulls that are over and still shown.
 const SHOWN: usize = 50;
 /// Waits for a hub while somebody waits for the answer.
-const BRIEF: Duration = Duration::from_secs(20);
+const BRIEF: Duration = Duration::from_secs(90);
 
 /// What a server gives its models.
 #[derive(Debug, Clone)]

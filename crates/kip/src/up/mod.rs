@@ -99,7 +99,10 @@ async fn background(connection: &Connection, options: &Up, output: Output) -> an
 }
 
 async fn foreground(connection: &Connection, options: &Up, output: Output) -> anyhow::Result<()> {
-    deploy::check(&options.path)?;
+    let is_model = model::is_model(&options.path);
+    if !is_model {
+        deploy::check(&options.path)?;
+    }
     let data = data_directory(connection)?;
     let flags = Flags { gateway: options.gateway, api: connection.api.clone() };
     let config = Config::read(&data, None, &flags)?;
@@ -112,7 +115,11 @@ async fn foreground(connection: &Connection, options: &Up, output: Output) -> an
         output.say(&format!("Server    runs here: gateway {}, API {}; Ctrl-C ends it", ready.gateway, ready.api));
         let client = Client::new(&ready.api, &ready.key);
         // The server goes on: what failed can be mended and deployed again.
-        if let Err(error) = show(&client, &path, false, output).await {
+        let shown = match is_model {
+            true => model::run(&client, &path.to_string_lossy(), &options.model, output).await,
+            false => show(&client, &path, false, output).await.map(drop),
+        };
+        if let Err(error) = shown {
             problem::show(&error, output);
         }
     };

@@ -92,7 +92,7 @@ pub(crate) async fn deploy(
         gpu: options.gpu.clone(),
         install_engine: options.install_engine,
     };
-    let plan: ModelPlan = client.post("/api/v1/models/plan", &asked).await?;
+    let plan: ModelPlan = client.pulling().post("/api/v1/models/plan", &asked).await?;
     show_plan(&plan, output);
     let is_local = plan.source.starts_with('/');
     if !is_local && !options.yes {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{CommandOutput, Server, function, manifest, run, until, until_true};
+use crate::http::Answer;
+use crate::support::{CommandOutput, Server, call, function, manifest, run, until, until_true};
 
 #[expect(unreachable_pub, reason = "the tests of room models use it too")]
 #[path = "../../../models/tests/standin/mod.rs"]
@@ -40,9 +41,19 @@ impl Server {
         self.kip(&all)
     }
 
-    fn post(&self, path: &str, body: &Value) -> crate::http::Answer {
-        self.call_with("POST", path, "content-type: application/json\r\n", body.to_string().as_bytes())
+    fn post(&self, path: &str, body: &Value) -> Answer {
+        call(self.gateway, "POST", path, "content-type: application/json\r\n", body.to_string().as_bytes())
     }
+
+    fn look(&self, path: &str) -> Answer {
+        call(self.gateway, "GET", path, "", b"")
+    }
+}
+
+/// `kip up` failed with all of these on standard error; what it said before is on standard output.
+fn refused(ran: &CommandOutput, parts: &[&str]) {
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    parts.iter().for_each(|part| assert!(ran.stderr.contains(part), "`{part}`: {ran:?}"));
 }
 
 #[test]
@@ -71,14 +82,14 @@ fn a_model_id_becomes_an_api_from_both_hubs() {
     assert_eq!(list["models"].as_array().map(Vec::len), Some(2), "{list}");
     assert_eq!((&list["models"][0]["commit"], &list["models"][0]["used_by"]), (&json!(commit), &json!(["digits"])));
     // The names that people write, in lists, paths and bodies.
-    let listed = server.get("/v1/models").json();
+    let listed = server.look("/v1/models").json();
     let ids: Vec<&str> = listed["data"].as_array().unwrap().iter().filter_map(|model| model["id"].as_str()).collect();
     assert_eq!(ids, ["digits", "org/Digits", "second"]);
-    assert_eq!(server.get("/v1/models/org%2FDigits").json()["id"], "org/Digits");
-    assert_eq!(server.get("/v1/models/org%2FOther").status(), 404);
+    assert_eq!(server.look("/v1/models/org%2FDigits").json()["id"], "org/Digits");
+    assert_eq!(server.look("/v1/models/org%2FOther").status(), 404);
     let row = vec![0.0; 64];
     let input = json!({"inputs": [{"name": "pixels", "datatype": "FP32", "shape": [1, 64], "data": row}]});
-    let about = server.get("/v2/models/org%2FDigits").json();
+    let about = server.look("/v2/models/org%2FDigits").json();
     let input_name = about["inputs"][0]["name"].as_str().expect("an input").to_owned();
     let input = json!({"inputs": [{"name": input_name, "datatype": "FP32", "shape": [1, 64], "data": input["inputs"][0]["data"]}]});
     for path in ["/v2/models/org%2FDigits/infer", "/v2/models/org/Digits/infer", "/v2/models/digits/infer"] {
@@ -130,16 +141,14 @@ fn what_cannot_be_served_ends_before_the_download() {
     let (server, hub) = (Server::start(), Hub::start());
     hub.add("org/llm", &[("config.json", b"{}".to_vec()), ("model.safetensors", noise(100_000, 1))]);
     hub.add("org/odd", &[("weights.bin", noise(100_000, 1))]);
-    server.up(&hub, &["hf:org/llm", "--preset", "tei"]).failed(&["KW-9023", "text-embeddings-router"]);
-    server.up(&hub, &["hf:org/odd"]).failed(&["KW-9022", "weights.bin"]);
-    server.up(&hub, &["hf:org/none"]).failed(&["KW-9002", "org/none"]);
-    server.up(&hub, &["hf:org/llm", "--revision", "v7"]).failed(&["KW-9003", "v7"]);
+    refused(&server.up(&hub, &["hf:org/llm", "--preset", "tei"]), &["KW-9023", "text-embeddings-router"]);
+    refused(&server.up(&hub, &["hf:org/odd"]), &["KW-9022", "weights.bin"]);
+    refused(&server.up(&hub, &["hf:org/none"]), &["KW-9002", "org/none"]);
+    refused(&server.up(&hub, &["hf:org/llm", "--revision", "v7"]), &["KW-9003", "v7"]);
     hub.gate("org/odd");
-    server.up(&hub, &["hf:org/odd"]).failed(&["KW-9004", "licence"]);
+    refused(&server.up(&hub, &["hf:org/odd"]), &["KW-9004", "licence"]);
     assert!(hub.seen().iter().all(|seen| !seen.storage), "nothing was downloaded");
     assert_eq!(server.ask(&["model", "ls"])["models"], json!([]));
-    let refused = server.kip(&["up", "hf:org/odd", "--endpoint", &hub.endpoint(), "--no-follow"]);
-    assert_eq!(refused.code, Some(1));
     let presets = server.ask(&["preset", "ls"]);
     assert!(presets.as_array().is_some_and(|all| all.len() > 20), "{presets}");
     assert!(server.kip(&["preset", "show", "vllm"]).ok().stdout.contains("wake_up"));
@@ -152,7 +161,7 @@ fn a_gated_model_comes_with_a_secret_that_no_output_shows() {
     hub.gate("org/Digits");
     let file = server.folder().join("token");
     std::fs::write(&file, TOKEN).unwrap();
-    server.kip(&["secret", "set", "hf", "--file", &file.display().to_string()]).ok();
+    server.kip(&["secret", "set", "hf", "--from-file", &file.display().to_string()]).ok();
     let pulled =
         server.kip(&["model", "pull", "hf:org/Digits", "--endpoint", &hub.endpoint(), "--token-secret", "hf"]).ok();
     assert!(pulled.stdout.contains("Pulled"), "{pulled:?}");
@@ -227,10 +236,10 @@ fn a_file_and_a_folder_of_this_host_are_served_where_they_are() {
         std::fs::copy(root().join("examples/digits/model").join(name), folder.join(name)).unwrap();
     }
     let up = server.kip(&["up", "--no-follow", &folder.join("model.onnx").display().to_string(), "--name", "one"]).ok();
-    assert!(up.stderr.contains("Answer    {"), "{up:?}");
+    assert!(up.stdout.contains("Answer    {"), "{up:?}");
     let up = server.kip(&["up", "--no-follow", &folder.display().to_string()]).ok();
-    assert!(up.stderr.contains("/f/my-digits/"), "{up:?}");
-    server.kip(&["up", "--no-follow", &folder.display().to_string()]).failed(&["KW-3029", "--name"]);
+    assert!(up.stdout.contains("/f/my-digits/"), "{up:?}");
+    refused(&server.kip(&["up", "--no-follow", &folder.display().to_string()]), &["KW-3029", "--name"]);
     assert_eq!(server.ask(&["model", "ls"])["models"], json!([]));
 }
 
@@ -262,8 +271,8 @@ fn functions_are_called_by_the_names_of_their_models() {
     });
     assert_eq!(server.post("/v1/x", &json!({"model": "org/two"})).code(), "KW-2028");
     server.kip(&["alias", "set", "one", "prod", "LATEST"]).ok();
-    assert_eq!(server.get("/v1/models/one%40prod").json()["id"], "one@prod");
-    assert_eq!(server.get("/v1/models/one%40none").status(), 404);
+    assert_eq!(server.look("/v1/models/one%40prod").json()["id"], "one@prod");
+    assert_eq!(server.look("/v1/models/one%40none").status(), 404);
 }
 
 /// The clients of the hubs take the stand-in for a hub, so what it taught our own client holds.

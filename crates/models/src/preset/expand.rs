@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use kip_spec::function::defaults;
 use kip_spec::{FunctionName, Millis, ModelName};
 use serde_json::{Map, Value, json};
 
@@ -65,7 +66,11 @@ pub fn expand(preset: &Preset, what: &Expansion<'_>) -> String {
     }
     let mut instances = Map::new();
     instances.insert("concurrency".to_owned(), json!(preset.concurrency));
-    for (key, count) in [("min", what.provisioned), ("max", preset.max.max(what.provisioned))] {
+    // The usual maximum stays, unless more are kept than it allows.
+    let usual =
+        if what.resources.contains_key("gpu") { defaults::INSTANCES_ON_A_DEVICE } else { defaults::INSTANCES.max };
+    let kept = what.provisioned.filter(|kept| *kept > preset.max.unwrap_or(usual));
+    for (key, count) in [("min", what.provisioned), ("max", kept.or(preset.max))] {
         if let Some(count) = count {
             instances.insert(key.to_owned(), json!(count));
         }
