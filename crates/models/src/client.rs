@@ -45,14 +45,14 @@ pub(crate) struct Client {
 
 /// How one try failed.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum TryFailure {
     /// Another try may go well, after this wait if the hub named one.
     Later { reason: String, wait: Option<Duration> },
     /// No other try will.
     Never(Error),
 }
 
-impl Failure {
+impl TryFailure {
     pub(crate) fn later(reason: impl std::fmt::Display) -> Self {
         Self::Later { reason: reason.to_string(), wait: None }
     }
@@ -88,13 +88,13 @@ impl Client {
         Self { certificates, trust: Arc::default() }
     }
 
-    fn trust(&self) -> Result<Trust, Failure> {
+    fn trust(&self) -> Result<Trust, TryFailure> {
         let mut trust = self.trust.lock();
         if let Some(trust) = &*trust {
             return Ok(trust.clone());
         }
         let made = Trust::of(self.certificates.as_deref()).map_err(|error| {
-            Failure::Never(Error::Unreachable { address: "https".to_owned(), reason: error.to_string() })
+            TryFailure::Never(Error::Unreachable { address: "https".to_owned(), reason: error.to_string() })
         })?;
         Ok(trust.insert(made).clone())
     }
@@ -106,9 +106,9 @@ impl Client {
         address: &str,
         endpoint: &Endpoint,
         headers: &[(HeaderName, HeaderValue)],
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Response<Incoming>, TryFailure> {
         let unusable =
-            |reason: &str| Failure::Never(Error::Answer { address: shown(address), reason: reason.to_owned() });
+            |reason: &str| TryFailure::Never(Error::Answer { address: shown(address), reason: reason.to_owned() });
         let own = endpoint.base.parse::<Uri>().ok().as_ref().and_then(authority_of);
         let mut uri: Uri = address.parse().map_err(|_| unusable("its address cannot be read"))?;
         for _ in 0..HOPS {
@@ -136,8 +136,8 @@ impl Client {
                 false => tokio::time::timeout(HEAD, http_client::open(&authority, request)).await,
             };
             let answer = match answer {
-                Ok(answer) => answer.map_err(|error| Failure::later(described(&error)))?,
-                Err(_) => return Err(Failure::later(format!("no answer within {HEAD:?}"))),
+                Ok(answer) => answer.map_err(|error| TryFailure::later(described(&error)))?,
+                Err(_) => return Err(TryFailure::later(format!("no answer within {HEAD:?}"))),
             };
             if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(answer);
@@ -151,19 +151,24 @@ impl Client {
     }
 
     /// Sends a request until it is answered, and reads the whole answer.
-    pub(crate) async fn read(&self, address: &str, endpoint: &Endpoint, patience: Duration) -> Result<Whole, Error> {
-        let mut waits = Waits::new(patience);
+    pub(crate) async fn read(
+        &self,
+        address: &str,
+        endpoint: &Endpoint,
+        patience: Duration,
+    ) -> Result<CompleteAnswer, Error> {
+        let mut waits = Backoff::new(patience);
         loop {
             let tried = async {
                 let answer = settled(self.send(Method::GET, address, endpoint, &[]).await?)?;
                 let (head, body) = answer.into_parts();
-                let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(Failure::later)?;
-                Ok(Whole { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes() })
+                let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(TryFailure::later)?;
+                Ok(CompleteAnswer { status: head.status.as_u16(), headers: head.headers, body: body.to_bytes() })
             };
             match tried.await {
                 Ok(whole) => return Ok(whole),
-                Err(Failure::Never(error)) => return Err(error),
-                Err(Failure::Later { reason, wait }) => waits.pause(address, reason, wait).await?,
+                Err(TryFailure::Never(error)) => return Err(error),
+                Err(TryFailure::Later { reason, wait }) => waits.pause(address, reason, wait).await?,
             }
         }
     }
@@ -171,14 +176,14 @@ impl Client {
 
 /// An answer that was read as a whole.
 #[derive(Debug)]
-pub(crate) struct Whole {
+pub(crate) struct CompleteAnswer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
 /// The answers that mean "later" become a failure.
-pub(crate) fn settled(answer: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
+pub(crate) fn settled(answer: Response<Incoming>) -> Result<Response<Incoming>, TryFailure> {
     let status = answer.status();
     let is_later =
         matches!(status.as_u16(), 408 | 429) || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
@@ -186,7 +191,7 @@ pub(crate) fn settled(answer: Response<Incoming>) -> Result<Response<Incoming>, 
         return Ok(answer);
     }
     let wait = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(wait_of);
-    Err(Failure::Later { reason: format!("it answers {status}"), wait })
+    Err(TryFailure::Later { reason: format!("it answers {status}"), wait })
 }
 
 /// Seconds, or a date.
@@ -201,7 +206,7 @@ fn wait_of(text: &str) -> Option<Duration> {
 
 /// The waits between tries, which grow until something goes well.
 #[derive(Debug)]
-pub(crate) struct Waits {
+pub(crate) struct Backoff {
     patience: Duration,
     waited: Duration,
     next: Duration,
@@ -210,8 +215,8 @@ pub(crate) struct Waits {
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const USUAL_WAIT: Duration = Duration::from_secs(30);
 
-impl Waits {
-    /// Waits for so long in all while nothing goes well.
+impl Backoff {
+    /// Backoff for so long in all while nothing goes well.
     pub(crate) fn new(patience: Duration) -> Self {
         Self { patience, waited: Duration::ZERO, next: FIRST_WAIT }
     }
@@ -221,7 +226,7 @@ impl Waits {
         *self = Self::new(self.patience);
     }
 
-    /// Waits before the next try.
+    /// Backoff before the next try.
     pub(crate) async fn pause(&mut self, address: &str, reason: String, asked: Option<Duration>) -> Result<(), Error> {
         let wait = asked.unwrap_or(self.next).clamp(Duration::from_millis(1), LONGEST_WAIT);
         self.waited += wait;
@@ -271,7 +276,7 @@ mod tests {
 
     #[tokio::test]
     async fn waits_end_when_the_patience_does() {
-        let mut waits = Waits::new(Duration::from_millis(5));
+        let mut waits = Backoff::new(Duration::from_millis(5));
         let millis = |number| Some(Duration::from_millis(number));
         for _ in 0..4 {
             waits.pause("http://h/x?secret", "no".to_owned(), millis(1)).await.unwrap();

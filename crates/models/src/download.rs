@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use kip_host::tasks;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::client::{Client, Endpoint, Failure, Waits, settled, shown};
+use crate::client::{Backoff, Client, Endpoint, TryFailure, settled, shown};
 use crate::digest::{Digest, Hasher, Sums};
 use crate::error::Error;
 use crate::partial::Partial;
@@ -45,7 +45,7 @@ impl Default for Behaviour {
 
 /// What is downloaded, and where from.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct FileTarget {
     /// For messages.
     pub(crate) name: String,
     pub(crate) address: String,
@@ -81,7 +81,7 @@ impl Downloader {
     /// Dropped at any await, the bytes that are written stay, and the next call goes on with them.
     pub(crate) async fn file(
         &self,
-        wanted: &Wanted,
+        wanted: &FileTarget,
         endpoint: &Endpoint,
         part: &Path,
         name: impl FnOnce(&Sums) -> std::path::PathBuf,
@@ -126,7 +126,7 @@ impl Downloader {
     /// Fills the partial file and hashes it meanwhile.
     async fn content(
         &self,
-        wanted: &Wanted,
+        wanted: &FileTarget,
         endpoint: &Endpoint,
         partial: &Arc<Partial>,
         progress: &AtomicU64,
@@ -179,12 +179,12 @@ impl Downloader {
     /// Downloads one range, with as many tries as it takes.
     async fn range(
         &self,
-        wanted: &Wanted,
+        wanted: &FileTarget,
         endpoint: &Endpoint,
         (partial, number): (&Arc<Partial>, usize),
         (progress, grown): (&AtomicU64, &Notify),
     ) -> Result<End, Error> {
-        let mut waits = Waits::new(self.behaviour.patience);
+        let mut waits = Backoff::new(self.behaviour.patience);
         loop {
             let Some(range) = partial.range(number).filter(|range| !range.is_complete()) else {
                 grown.notify_one();
@@ -195,8 +195,8 @@ impl Downloader {
             drop(permit);
             match tried {
                 Ok(end) => return Ok(end),
-                Err(Failure::Never(error)) => return Err(error),
-                Err(Failure::Later { reason, wait }) => {
+                Err(TryFailure::Never(error)) => return Err(error),
+                Err(TryFailure::Later { reason, wait }) => {
                     if partial.range(number).is_some_and(|now| now.at > range.at) {
                         waits.reset();
                     }
@@ -208,22 +208,22 @@ impl Downloader {
 
     async fn try_range(
         &self,
-        wanted: &Wanted,
+        wanted: &FileTarget,
         endpoint: &Endpoint,
         (partial, number): (&Arc<Partial>, usize),
         (progress, grown): (&AtomicU64, &Notify),
-    ) -> Result<End, Failure> {
-        let range = partial.range(number).ok_or_else(|| Failure::later("the ranges changed"))?;
+    ) -> Result<End, TryFailure> {
+        let range = partial.range(number).ok_or_else(|| TryFailure::later("the ranges changed"))?;
         let is_whole = range.at == 0 && range.end == wanted.size;
         let headers = match is_whole {
             true => Vec::new(),
             false => {
                 let value = HeaderValue::from_str(&format!("bytes={}-{}", range.at, range.end - 1));
-                vec![(RANGE, value.map_err(Failure::later)?)]
+                vec![(RANGE, value.map_err(TryFailure::later)?)]
             }
         };
         let answer = settled(self.client.send(Method::GET, &wanted.address, endpoint, &headers).await?)?;
-        let damaged = |reason: String| Failure::Never(Error::Damaged { path: wanted.name.clone(), reason });
+        let damaged = |reason: String| TryFailure::Never(Error::Damaged { path: wanted.name.clone(), reason });
         match answer.status().as_u16() {
             200 if !is_whole => return Ok(End::WithoutRanges),
             200 => {
@@ -238,7 +238,7 @@ impl Downloader {
             }
             206 => check_range(&answer, range.at, wanted.size).map_err(damaged)?,
             416 => return Err(damaged(format!("it is shorter than the {} bytes that the hub lists", wanted.size))),
-            status => return Err(Failure::Never(refusal(status, wanted, endpoint))),
+            status => return Err(TryFailure::Never(refusal(status, wanted, endpoint))),
         }
         let mut body = answer.into_body();
         let mut buffer = BytesMut::new();
@@ -261,7 +261,7 @@ impl Downloader {
                 let (bytes, writing) = (buffer.split().freeze(), partial.clone());
                 let length = bytes.len() as u64;
                 let written = blocking(move || writing.write(number, &bytes)).await;
-                written.map_err(|error| Failure::Never(Error::cache(Path::new(&wanted.name), &error)))?;
+                written.map_err(|error| TryFailure::Never(Error::cache(Path::new(&wanted.name), &error)))?;
                 progress.fetch_add(length, Ordering::Relaxed);
                 grown.notify_one();
             }
@@ -269,7 +269,7 @@ impl Downloader {
                 _ if complete && !is_whole => return Ok(End::Complete),
                 // More bytes behind the whole file are a fault too.
                 Some(_) if complete => return Ok(End::Complete),
-                Some(reason) => return Err(Failure::later(reason)),
+                Some(reason) => return Err(TryFailure::later(reason)),
                 None => {}
             }
         }
@@ -293,7 +293,7 @@ fn check_range(answer: &Response<Incoming>, at: u64, size: u64) -> Result<(), St
     }
 }
 
-fn refusal(status: u16, wanted: &Wanted, endpoint: &Endpoint) -> Error {
+fn refusal(status: u16, wanted: &FileTarget, endpoint: &Endpoint) -> Error {
     let (hub, repository) = (endpoint.base.clone(), wanted.name.clone());
     match status {
         401 | 403 => Error::Gated { hub, repository, token: endpoint.token.is_some() },

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 use http::header::{CONTENT_LENGTH, ETAG, LAST_MODIFIED};
 
-use crate::client::{Client, Endpoint, Failure, Waits, Whole, settled, shown};
+use crate::client::{Backoff, Client, CompleteAnswer, Endpoint, TryFailure, settled, shown};
 use crate::digest::sha256_of;
 use crate::error::Error;
 use crate::hub::{AnswerError, ListedFile, Listing, MOST_FILES, huggingface, modelscope};
@@ -59,7 +59,13 @@ impl Origin {
         }
     }
 
-    async fn ask(&self, client: &Client, path: &str, repository: &str, patience: Duration) -> Result<Whole, Error> {
+    async fn ask(
+        &self,
+        client: &Client,
+        path: &str,
+        repository: &str,
+        patience: Duration,
+    ) -> Result<CompleteAnswer, Error> {
         let address = if path.starts_with('/') { format!("{}{path}", self.endpoint.base) } else { path.to_owned() };
         let answer = client.read(&address, &self.endpoint, patience).await?;
         let hub = self.endpoint.base.clone();
@@ -123,13 +129,13 @@ impl Origin {
     }
 
     async fn of_address(&self, client: &Client, url: &str, patience: Duration) -> Result<Listing, Error> {
-        let mut waits = Waits::new(patience);
+        let mut waits = Backoff::new(patience);
         let head = loop {
             let tried = async { settled(client.send(Method::HEAD, url, &self.endpoint, &[]).await?) };
             match tried.await {
                 Ok(answer) => break answer,
-                Err(Failure::Never(error)) => return Err(error),
-                Err(Failure::Later { reason, wait }) => waits.pause(url, reason, wait).await?,
+                Err(TryFailure::Never(error)) => return Err(error),
+                Err(TryFailure::Later { reason, wait }) => waits.pause(url, reason, wait).await?,
             }
         };
         let answer = |reason: String| Error::Answer { address: shown(url), reason };

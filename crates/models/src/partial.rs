@@ -12,13 +12,13 @@ use parking_lot::Mutex;
 
 /// A range of a file: from `start` to before `end`; `at` is the first byte that is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Range {
+pub(crate) struct FileRange {
     pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) at: u64,
 }
 
-impl Range {
+impl FileRange {
     pub(crate) fn is_complete(self) -> bool {
         self.at == self.end
     }
@@ -42,7 +42,7 @@ pub(crate) struct Partial {
     /// What the file of ranges begins with: which content this is a part of.
     head: String,
     size: u64,
-    ranges: Mutex<Vec<Range>>,
+    ranges: Mutex<Vec<FileRange>>,
     /// How often it was begun anew.
     begun: AtomicU64,
 }
@@ -51,24 +51,24 @@ fn state_path(path: &Path) -> PathBuf {
     path.with_extension("ranges")
 }
 
-fn line(range: Range) -> String {
+fn line(range: FileRange) -> String {
     format!("{:0DIGITS$} {:0DIGITS$} {:0DIGITS$}\n", range.start, range.end, range.at)
 }
 
 /// The ranges that a file of this size is cut into.
-fn cut(size: u64, most: u64) -> Vec<Range> {
+fn cut(size: u64, most: u64) -> Vec<FileRange> {
     let count = (size / SMALLEST_RANGE).clamp(1, most.max(1));
     let step = size.div_ceil(count).max(1);
     let range = |number: u64| (number * step, ((number + 1) * step).min(size));
     (0..count)
         .map(range)
         .filter(|(start, end)| start < end || size == 0)
-        .map(|(start, end)| Range { start, end, at: start })
+        .map(|(start, end)| FileRange { start, end, at: start })
         .collect()
 }
 
 /// The ranges that a file says, if they belong to this content and cover all of it.
-fn read_ranges(text: &str, head: &str, size: u64) -> Option<Vec<Range>> {
+fn read_ranges(text: &str, head: &str, size: u64) -> Option<Vec<FileRange>> {
     let lines = text.strip_prefix(head)?;
     let mut ranges = Vec::new();
     let mut expected = 0;
@@ -79,7 +79,7 @@ fn read_ranges(text: &str, head: &str, size: u64) -> Option<Vec<Range>> {
             return None;
         }
         expected = end;
-        ranges.push(Range { start, end, at });
+        ranges.push(FileRange { start, end, at });
     }
     (expected == size && !ranges.is_empty()).then_some(ranges)
 }
@@ -131,11 +131,11 @@ impl Partial {
         self.begun.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn ranges(&self) -> Vec<Range> {
+    pub(crate) fn ranges(&self) -> Vec<FileRange> {
         self.ranges.lock().clone()
     }
 
-    pub(crate) fn range(&self, number: usize) -> Option<Range> {
+    pub(crate) fn range(&self, number: usize) -> Option<FileRange> {
         self.ranges.lock().get(number).copied()
     }
 
@@ -159,7 +159,7 @@ impl Partial {
             return Err(io::ErrorKind::InvalidData.into());
         }
         self.content.write_all_at(bytes, range.at)?;
-        let moved = Range { at: end, ..range };
+        let moved = FileRange { at: end, ..range };
         // After the bytes: a kill in between costs them, and never leaves a gap.
         self.state.write_all_at(line(moved).as_bytes(), self.head.len() as u64 + number as u64 * LINE)?;
         if let Some(known) = self.ranges.lock().get_mut(number) {

@@ -19,7 +19,7 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use crate::cache::{self, Cache};
 use crate::client::{Client, Endpoint, shown};
 use crate::digest::{Digest, Hasher, Sums, sha256_of};
-use crate::download::{Behaviour, Downloader, Wanted, blocking};
+use crate::download::{Behaviour, Downloader, FileTarget, blocking};
 use crate::error::Error;
 use crate::hub::{ListedFile, Listing};
 use crate::listing::Origin;
@@ -346,7 +346,7 @@ impl Models {
             pull.received.fetch_add(file.size, Ordering::Relaxed);
             return Ok(copied);
         }
-        let wanted = Wanted {
+        let wanted = FileTarget {
             name: file.path.to_string(),
             address: origin.address(commit, &file.path),
             size: file.size,

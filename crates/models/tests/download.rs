@@ -121,7 +121,7 @@ async fn a_cancelled_pull_leaves_no_model_and_goes_on_in_the_next_server() {
     let models = open(folder.path());
     let record = pull(&models, request(&hub, "hf:org/model")).await.unwrap();
     assert!(std::fs::read(models.folder(&record).join("onnx/model.onnx")).unwrap() == large);
-    let asked = |seen: &standin::Seen| {
+    let asked = |seen: &standin::RequestRecord| {
         let (from, to) = seen.range.as_deref()?.strip_prefix("bytes=")?.split_once('-')?;
         Some(to.parse::<u64>().ok()? + 1 - from.parse::<u64>().ok()?)
     };

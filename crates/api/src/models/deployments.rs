@@ -18,7 +18,7 @@ use kip_wire::{
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
-use super::planning::{Planned, planned};
+use super::planning::{DeploymentDraft, drafted};
 use super::{failed, taken};
 use crate::error::ApiResult;
 use crate::extract::Path;
@@ -78,7 +78,7 @@ pub(crate) async fn plan(
     who: Requester,
     body: Result<Json<ModelDeployment>, JsonRejection>,
 ) -> ApiResult<Json<ModelPlan>> {
-    Ok(Json(planned(&api, &who, &taken(body)?).await?.plan(&api)))
+    Ok(Json(drafted(&api, &who, &taken(body)?).await?.plan(&api)))
 }
 
 pub(crate) async fn deploy(
@@ -126,22 +126,22 @@ pub(crate) async fn list(State(api): State<Api>, who: Requester) -> ApiResult<Js
 async fn carry_out(api: &Api, who: &Requester, asked: &ModelDeployment, id: u64) -> ApiResult<()> {
     let services = api.models()?;
     let note = |change: &dyn Fn(&mut ModelDeploymentInfo)| services.deployments.change(id, |info| change(info));
-    let planned = planned(api, who, asked).await?;
-    let (plan, question) = (planned.plan(api), question(&planned));
+    let draft = drafted(api, who, asked).await?;
+    let (plan, question) = (draft.plan(api), question(&draft));
     note(&|info| {
-        info.total = planned.choice.size;
+        info.total = draft.choice.size;
         info.plan = Some(plan.clone());
         info.question.clone_from(&question);
         info.phase = DeploymentPhase::Installing;
     });
-    install(api, &planned).await?;
+    install(api, &draft).await?;
     note(&|info| info.phase = DeploymentPhase::Downloading);
-    let record = download(api, &planned, &|received| note(&|info| info.received = received)).await?;
+    let record = download(api, &draft, &|received| note(&|info| info.received = received)).await?;
     note(&|info| {
         info.received = info.total;
         info.phase = DeploymentPhase::Deploying;
     });
-    let (deployed, warnings) = declare(api, who, asked, &planned, record.as_ref()).await?;
+    let (deployed, warnings) = declare(api, who, asked, &draft, record.as_ref()).await?;
     note(&|info| {
         info.deployed = Some(deployed.clone());
         info.warnings.clone_from(&warnings);
@@ -151,9 +151,9 @@ async fn carry_out(api: &Api, who: &Requester, asked: &ModelDeployment, id: u64)
 }
 
 /// Installs the engine, where it is missing and may be.
-async fn install(api: &Api, planned: &Planned) -> ApiResult<()> {
+async fn install(api: &Api, draft: &DeploymentDraft) -> ApiResult<()> {
     let engines = api.models()?.engines.clone();
-    let preset = planned.choice.preset.clone();
+    let preset = draft.choice.preset.clone();
     if engines.serves(&preset) {
         return Ok(());
     }
@@ -163,12 +163,12 @@ async fn install(api: &Api, planned: &Planned) -> ApiResult<()> {
 }
 
 /// Brings the files. What is on this host already is used where it is.
-async fn download(api: &Api, planned: &Planned, progress: &(dyn Fn(u64) + Sync)) -> ApiResult<Option<Record>> {
-    if matches!(planned.request.source, Source::Path(_)) {
+async fn download(api: &Api, draft: &DeploymentDraft, progress: &(dyn Fn(u64) + Sync)) -> ApiResult<Option<Record>> {
+    if matches!(draft.request.source, Source::Path(_)) {
         return Ok(None);
     }
     let models = &api.models()?.models;
-    let pull = models.pull(planned.request.clone());
+    let pull = models.pull(draft.request.clone());
     let mut done = std::pin::pin!(models.pulled(pull.id));
     loop {
         tokio::select! {
@@ -187,34 +187,34 @@ async fn declare(
     api: &Api,
     who: &Requester,
     asked: &ModelDeployment,
-    planned: &Planned,
+    draft: &DeploymentDraft,
     record: Option<&Record>,
 ) -> ApiResult<(DeployedVersion, Vec<Problem>)> {
     let services = api.models()?;
-    let (folder, entry) = match (&planned.request.source, record) {
-        (_, Some(record)) => (services.models.folder(record), planned.choice.entry.as_ref().map(ToString::to_string)),
+    let (folder, entry) = match (&draft.request.source, record) {
+        (_, Some(record)) => (services.models.folder(record), draft.choice.entry.as_ref().map(ToString::to_string)),
         // The one file that was named: its folder is the model's.
         (Source::Path(path), None) if path.is_file() => {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
             (path.parent().unwrap_or(path).to_owned(), name)
         }
-        (Source::Path(path), None) => (path.clone(), planned.choice.entry.as_ref().map(ToString::to_string)),
+        (Source::Path(path), None) => (path.clone(), draft.choice.entry.as_ref().map(ToString::to_string)),
         (Source::Hub { .. } | Source::Url(_), None) => return Err(bad_request("the model has no files here")),
     };
-    let model = record.map_or_else(|| planned.request.source.to_string(), Record::id);
+    let model = record.map_or_else(|| draft.request.source.to_string(), Record::id);
     let what = Expansion {
-        function: &planned.function,
-        names: &planned.names,
+        function: &draft.function,
+        names: &draft.names,
         folder: &folder,
         entry: entry.as_deref(),
-        program: services.engines.own_program(&planned.choice.preset),
+        program: services.engines.own_program(&draft.choice.preset),
         model: &model,
         provisioned: asked.provisioned,
         resources: resources(asked),
     };
     let deployment = Deployment {
-        file: format!("preset {}", planned.choice.preset.name),
-        text: expand(&planned.choice.preset, &what),
+        file: format!("preset {}", draft.choice.preset.name),
+        text: expand(&draft.choice.preset, &what),
         directory: folder.display().to_string(),
         variables: BTreeMap::new(),
         env_files: BTreeMap::new(),
@@ -240,9 +240,9 @@ fn resources(asked: &ModelDeployment) -> Map<String, Value> {
     if gpu.is_empty() { Map::new() } else { [("gpu".to_owned(), Value::Object(gpu))].into_iter().collect() }
 }
 
-fn question(planned: &Planned) -> Option<ModelQuestion> {
-    let question = planned.choice.preset.question.as_ref()?;
-    let name = planned.names.first().map_or_else(|| planned.function.to_string(), ToString::to_string);
+fn question(draft: &DeploymentDraft) -> Option<ModelQuestion> {
+    let question = draft.choice.preset.question.as_ref()?;
+    let name = draft.names.first().map_or_else(|| draft.function.to_string(), ToString::to_string);
     Some(ModelQuestion {
         method: question.method.clone(),
         path: question.path.clone(),

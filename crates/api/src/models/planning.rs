@@ -1,6 +1,6 @@
 //! What a deployment of a model would do, found out before a byte of it is downloaded.
 
-use kip_models::preset::{Choice, Preset, Wish, choose};
+use kip_models::preset::{Choice, Preference, Preset, choose};
 use kip_models::{Listing, Request, Source};
 use kip_spec::{FunctionName, ModelName, Problem, code};
 use kip_wire::{ModelDeployment, ModelFile, ModelPlan};
@@ -12,7 +12,7 @@ use crate::{Api, bad_request};
 
 /// A deployment that can be carried out.
 #[derive(Debug)]
-pub(super) struct Planned {
+pub(super) struct DeploymentDraft {
     pub(super) request: Request,
     pub(super) listing: Listing,
     pub(super) choice: Choice,
@@ -20,7 +20,7 @@ pub(super) struct Planned {
     pub(super) names: Vec<ModelName>,
 }
 
-impl Planned {
+impl DeploymentDraft {
     /// As it is shown.
     pub(super) fn plan(&self, api: &Api) -> ModelPlan {
         let Self { request, listing, choice, function, names } = self;
@@ -45,7 +45,7 @@ impl Planned {
     }
 }
 
-pub(super) async fn planned(api: &Api, who: &Requester, asked: &ModelDeployment) -> ApiResult<Planned> {
+pub(super) async fn drafted(api: &Api, who: &Requester, asked: &ModelDeployment) -> ApiResult<DeploymentDraft> {
     if !asked.model.include.is_empty() {
         return Err(bad_request("a deployment takes no `include`: its preset says which files it needs"));
     }
@@ -58,7 +58,7 @@ pub(super) async fn planned(api: &Api, who: &Requester, asked: &ModelDeployment)
     };
     who.require_function(function.as_str())?;
     let listing = services.models.describe(&request).await.map_err(failed)?;
-    let wish = Wish { preset: asked.preset.as_deref(), file: asked.file.as_deref() };
+    let wish = Preference { preset: asked.preset.as_deref(), file: asked.file.as_deref() };
     if asked.install_engine && !who.is_administrator() {
         let message = "an engine is installed by administrators only: its installer runs with the rights of the server";
         return Err(Problem::new(code::ROLE_TOO_LOW, message).into());
@@ -71,7 +71,7 @@ pub(super) async fn planned(api: &Api, who: &Requester, asked: &ModelDeployment)
     if asked.function.is_none() {
         require_own(api, &function, &names, &request.source)?;
     }
-    Ok(Planned { request, listing, choice, function, names })
+    Ok(DeploymentDraft { request, listing, choice, function, names })
 }
 
 /// A function's name made of the model's.

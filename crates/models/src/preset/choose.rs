@@ -23,7 +23,7 @@ pub struct Choice {
 
 /// What the caller asks for.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wish<'a> {
+pub struct Preference<'a> {
     /// The preset.
     pub preset: Option<&'a str>,
     /// The file that the engine is to be given.
@@ -49,7 +49,7 @@ const APPS: [&str; 3] = ["app.py", "server.py", "main.py"];
 pub fn choose(
     listing: &Listing,
     presets: &[Preset],
-    wish: Wish<'_>,
+    wish: Preference<'_>,
     is_there: impl Fn(&Preset) -> bool,
 ) -> Result<Choice, Problem> {
     let named = |name: &str| presets.iter().find(|preset| preset.name == name);
@@ -257,7 +257,7 @@ mod tests {
     fn chosen(
         files: &[(&str, u64)],
         task: Option<&str>,
-        wish: Wish<'_>,
+        wish: Preference<'_>,
         there: bool,
     ) -> Result<(String, Option<String>, Vec<String>), Problem> {
         let choice =
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn files_decide_which_preset_serves() {
-        let any = Wish::default();
+        let any = Preference::default();
         let files = [
             ("README.md", 1),
             ("config.json", 1),
@@ -287,23 +287,24 @@ mod tests {
         let (preset, entry, needed) = chosen(&files, Some("text-generation"), any, true).unwrap();
         assert_eq!((preset.as_str(), entry, needed.len()), ("vllm", None, 2));
         let (preset, ..) =
-            chosen(&files, Some("text-generation"), Wish { preset: Some("sglang"), file: None }, true).unwrap();
+            chosen(&files, Some("text-generation"), Preference { preset: Some("sglang"), file: None }, true).unwrap();
         assert_eq!(preset, "sglang");
     }
 
     #[test]
     fn what_cannot_run_ends_before_the_download() {
         let weights = [("config.json", 1), ("model.safetensors", 9)];
-        let problem = chosen(&weights, Some("text-generation"), Wish::default(), false).unwrap_err();
+        let problem = chosen(&weights, Some("text-generation"), Preference::default(), false).unwrap_err();
         assert_eq!(problem.code, code::ENGINE_MISSING);
         assert!(problem.hint.as_deref().is_some_and(|hint| hint.contains("install")), "{problem:?}");
-        assert_eq!(chosen(&[("x.bin", 1)], None, Wish::default(), true).unwrap_err().code, code::NO_PRESET);
-        let problem = chosen(&[("a.onnx", 1), ("b.onnx", 1)], None, Wish::default(), true).unwrap_err();
+        assert_eq!(chosen(&[("x.bin", 1)], None, Preference::default(), true).unwrap_err().code, code::NO_PRESET);
+        let problem = chosen(&[("a.onnx", 1), ("b.onnx", 1)], None, Preference::default(), true).unwrap_err();
         assert!(problem.hint.as_deref() == Some("name one: --file a.onnx"), "{problem:?}");
         let (_, entry, _) =
-            chosen(&[("a.onnx", 1), ("b.onnx", 1)], None, Wish { preset: None, file: Some("b.onnx") }, true).unwrap();
+            chosen(&[("a.onnx", 1), ("b.onnx", 1)], None, Preference { preset: None, file: Some("b.onnx") }, true)
+                .unwrap();
         assert_eq!(entry.as_deref(), Some("b.onnx"));
-        let unknown = Wish { preset: Some("nothing"), file: None };
+        let unknown = Preference { preset: Some("nothing"), file: None };
         assert_eq!(chosen(&weights, None, unknown, true).unwrap_err().code, code::PRESET_UNKNOWN);
     }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use kip_spec::{Millis, Problem, code};
 use serde::{Deserialize, Serialize};
 
-pub use choose::{Choice, Wish, choose};
+pub use choose::{Choice, Preference, choose};
 pub use expand::{Expansion, expand};
 pub use shipped::Presets;
 
@@ -41,7 +41,7 @@ pub enum Format {
 /// How far a preset was tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Evidence {
+pub enum PresetEvidence {
     /// The real engine ran with it.
     Run,
     /// Only its text was checked.
@@ -57,7 +57,7 @@ pub struct Preset {
     /// The engine, in a few words.
     pub about: String,
     /// How far it was tried.
-    pub evidence: Evidence,
+    pub evidence: PresetEvidence,
     /// Of the presets that fit a model, the one with the smallest number is chosen.
     #[serde(default = "default_order")]
     pub order: u32,

@@ -40,7 +40,7 @@ pub struct Faults {
 
 /// A request that came.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct RequestRecord {
     pub method: String,
     pub target: String,
     pub range: Option<String>,
@@ -59,7 +59,7 @@ struct Repository {
 struct State {
     repositories: BTreeMap<String, Repository>,
     faults: Faults,
-    seen: Vec<Seen>,
+    seen: Vec<RequestRecord>,
 }
 
 /// A running hub. It ends with the process.
@@ -146,7 +146,7 @@ impl Hub {
     }
 
     /// The requests since the last look.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub fn seen(&self) -> Vec<RequestRecord> {
         std::mem::take(&mut self.state.lock().seen)
     }
 
@@ -179,7 +179,7 @@ impl Hub {
         let (method, target) = (method.to_owned(), target.to_owned());
         {
             let mut state = self.state.lock();
-            state.seen.push(Seen {
+            state.seen.push(RequestRecord {
                 method: method.clone(),
                 target: target.clone(),
                 range: range.clone(),
