@@ -41,15 +41,24 @@ pub(crate) async fn deploy(
     body: Result<Json<Deployment>, JsonRejection>,
 ) -> ApiResult<Json<DeploymentResult>> {
     let Json(deployment) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
-    Ok(Json(deploy_document(&api, &who, deployment, true).await?))
+    Ok(Json(deploy_document(&api, &who, deployment, FileOwner::Deployer).await?))
 }
 
-/// Deploys a manifest. `folders` says whether an administrator's functions may write the folders that they run in.
+/// Whose the files of a deployment are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileOwner {
+    /// The deployer's, who changes them; an administrator's functions may write the folders that they run in.
+    Deployer,
+    /// The model cache's, which never changes them: no function may write there.
+    Cache,
+}
+
+/// Deploys a manifest.
 pub(crate) async fn deploy_document(
     api: &Api,
     who: &Requester,
     deployment: Deployment,
-    folders: bool,
+    owner: FileOwner,
 ) -> ApiResult<DeploymentResult> {
     if !FilePath::new(&deployment.directory).is_absolute() {
         let directory = &deployment.directory;
@@ -58,7 +67,7 @@ pub(crate) async fn deploy_document(
     let (read, Deployment { text, only, start, once, keep_unchanged, no_traffic: held, .. }) =
         read_manifest(deployment, who).await?;
     let mut specs = read.functions;
-    specs.iter_mut().for_each(|spec| spec.owns_directory &= folders);
+    specs.iter_mut().for_each(|spec| spec.owns_directory &= owner == FileOwner::Deployer);
     let share = |(to, millionths)| TrafficShare { to, millionths };
     let mut traffic: BTreeMap<FunctionName, Vec<TrafficShare>> =
         read.traffic.into_iter().map(|(name, shares)| (name, shares.into_iter().map(share).collect())).collect();
@@ -96,7 +105,7 @@ pub(crate) async fn deploy_document(
     models::require_free(api, &specs)?;
     let mut unchanged = Vec::new();
     if keep_unchanged {
-        (unchanged, specs) = unchanged::split(api, specs, &traffic).await;
+        (unchanged, specs) = unchanged::split(api, specs, &traffic, owner).await;
     }
     let label = |name: &FunctionName, version| api.control.cell(name.as_str()).map(|cell| cell.label(version));
     let made = |function: FunctionName, version| DeployedVersion {

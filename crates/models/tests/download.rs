@@ -1,6 +1,6 @@
 //! Pulls from a stand-in hub, with what hubs and networks do wrong.
 
-#[expect(unreachable_pub, dead_code, missing_docs, reason = "tests of other rooms use it too, each a part of it")]
+#[expect(unreachable_pub, reason = "tests of other rooms use it too")]
 mod standin;
 
 use std::collections::BTreeMap;

@@ -22,8 +22,9 @@ use super::planning::{DeploymentDraft, drafted};
 use super::{failed, taken};
 use crate::error::ApiResult;
 use crate::extract::Path;
+use crate::functions::{self, FileOwner};
 use crate::guard::Requester;
-use crate::{Api, bad_request, functions};
+use crate::{Api, bad_request};
 
 /// Deployments that are over and still shown.
 const SHOWN: usize = 50;
@@ -224,8 +225,8 @@ async fn declare(
         keep_unchanged: true,
         no_traffic: false,
     };
-    // Files of the cache are nobody's to write: others have the same contents.
-    let result = functions::deploy_document(api, who, deployment, record.is_none()).await?;
+    let owner = if record.is_some() { FileOwner::Cache } else { FileOwner::Deployer };
+    let result = functions::deploy_document(api, who, deployment, owner).await?;
     let deployed = result.deployed.into_iter().chain(result.unchanged).next();
     Ok((deployed.ok_or_else(|| bad_request("nothing was deployed"))?, result.warnings))
 }
