@@ -21,7 +21,8 @@ use serde::Deserialize;
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
 use crate::guard::{Requester, tagged};
-use crate::{Api, bad_request, models, unchanged, versions};
+use crate::unchanged::FileOwner;
+use crate::{Api, bad_request, model_names, unchanged, versions};
 
 /// How many records to give, newest first.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
@@ -42,15 +43,6 @@ pub(crate) async fn deploy(
 ) -> ApiResult<Json<DeploymentResult>> {
     let Json(deployment) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
     Ok(Json(deploy_document(&api, &who, deployment, FileOwner::Deployer).await?))
-}
-
-/// Whose the files of a deployment are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FileOwner {
-    /// The deployer's, who changes them; an administrator's functions may write the folders that they run in.
-    Deployer,
-    /// The model cache's, which never changes them: no function may write there.
-    Cache,
 }
 
 /// Deploys a manifest.
@@ -102,7 +94,7 @@ pub(crate) async fn deploy_document(
     for spec in &mut specs {
         api.control.resolve_image(spec).await?;
     }
-    models::require_free(api, &specs)?;
+    model_names::require_free(api, &specs)?;
     let mut unchanged = Vec::new();
     if keep_unchanged {
         (unchanged, specs) = unchanged::split(api, specs, &traffic, owner).await;

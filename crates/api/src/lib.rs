@@ -17,6 +17,7 @@ mod jobs;
 mod keys;
 mod logs;
 mod metrics;
+mod model_names;
 mod models;
 pub mod openapi;
 mod provision;

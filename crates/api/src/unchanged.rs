@@ -9,12 +9,20 @@ use kip_store::TrafficShare;
 use kip_wire::VersionStatus;
 
 use crate::Api;
-use crate::functions::FileOwner;
 
 /// Files that are looked at; a folder with more counts as changed.
 const MOST_FILES: usize = 20_000;
 /// Folders whose files are made by tools: they change without a change of the function.
 const MADE: [&str; 7] = ["__pycache__", "node_modules", "target", "venv", ".venv", ".git", ".cache"];
+
+/// Whose the files of a deployment are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileOwner {
+    /// The deployer's, who changes them; an administrator's functions may write the folders that they run in.
+    Deployer,
+    /// The model cache's, which never changes them: no function may write there.
+    Cache,
+}
 
 /// Splits what is declared into what serves unchanged, with its version, and the rest.
 pub(crate) async fn split(

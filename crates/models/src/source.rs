@@ -81,7 +81,7 @@ impl Source {
     /// The revision that was asked for, or the hub's default one.
     pub fn revision(&self) -> Option<&str> {
         match self {
-            Self::Hub { hub, revision, .. } => Some(revision.as_deref().unwrap_or(hub.default_revision())),
+            Self::Hub { hub, revision, .. } => Some(revision.as_deref().unwrap_or_else(|| hub.default_revision())),
             Self::Url(_) | Self::Path(_) => None,
         }
     }

@@ -22,11 +22,11 @@ fn open(folder: &Path) -> Models {
         certificates: None,
         behaviour,
     };
-    Models::open(options).unwrap()
+    Models::open(options).expect("a cache")
 }
 
 fn request(hub: &Hub, source: &str) -> Request {
-    Request { source: source.parse().unwrap(), endpoint: Some(hub.endpoint()), token: None, include: Vec::new() }
+    Request { source: source.parse().expect("a source"), endpoint: Some(hub.endpoint()), token: None, include: Vec::new() }
 }
 
 async fn pull(models: &Models, request: Request) -> Result<Record, Error> {

@@ -24,8 +24,8 @@ pub use image::{ImageInfo, ImageList, ImageName, PullInfo};
 pub use job::{JobInfo, JobRun, ScheduleInfo, SkippedRun};
 pub use keys::{KeyAnswer, KeyInfo, KeyRotation, KeySettings, Role};
 pub use model::{
-    DeploymentPhase, ModelDeployment, ModelDeploymentInfo, ModelFile, ModelInfo, ModelList, ModelName, ModelPlan,
-    ModelPull, ModelQuestion, ModelRequest, ModelSize, ModelUsage, PresetInfo, PullPhase,
+    DeploymentPhase, ModelDeployment, ModelDeploymentInfo, ModelFile, ModelInfo, ModelList, ModelPlan, ModelPull,
+    ModelQuestion, ModelRequest, ModelSize, ModelUsage, PresetInfo, PullPhase,
 };
 pub use provision::{PolicyStatus, Provision};
 pub use secret::{SecretInfo, SecretValue};

@@ -82,14 +82,6 @@ impl std::fmt::Debug for ModelRequest {
     }
 }
 
-/// A model of the cache, by its id, its source, or its source with a revision or the beginning of a commit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ModelName {
-    /// The model.
-    pub model: String,
-}
-
 /// How far a pull has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]

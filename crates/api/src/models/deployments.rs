@@ -15,64 +15,21 @@ use kip_wire::{
     DeployedVersion, Deployment, DeploymentPhase, ModelDeployment, ModelDeploymentInfo, ModelPlan, ModelQuestion,
     VersionStatus,
 };
-use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::planning::{DeploymentDraft, drafted};
-use super::{failed, taken};
+use super::services::{failed, taken};
 use crate::error::ApiResult;
 use crate::extract::Path;
-use crate::functions::{self, FileOwner};
+use crate::functions;
 use crate::guard::Requester;
+use crate::unchanged::FileOwner;
 use crate::{Api, bad_request};
 
-/// Deployments that are over and still shown.
-const SHOWN: usize = 50;
 /// Between two looks at an instance that starts.
 const LOOK: Duration = Duration::from_millis(50);
 /// An instance may take so much longer than a start may, milliseconds.
 const LATE: u64 = 10_000;
-
-/// The deployments since the server started.
-#[derive(Debug, Default)]
-pub(super) struct Deployments {
-    all: Mutex<BTreeMap<u64, ModelDeploymentInfo>>,
-}
-
-impl Deployments {
-    fn begin(&self, source: String) -> ModelDeploymentInfo {
-        let mut all = self.all.lock();
-        let id = all.last_key_value().map_or(1, |(last, _)| last + 1);
-        let over: Vec<u64> = all.values().filter(|one| is_over(one)).map(|one| one.id).collect();
-        for old in &over[..over.len().saturating_sub(SHOWN)] {
-            all.remove(old);
-        }
-        let info = ModelDeploymentInfo {
-            id,
-            source,
-            phase: DeploymentPhase::Planning,
-            plan: None,
-            received: 0,
-            total: 0,
-            deployed: None,
-            question: None,
-            warnings: Vec::new(),
-            error: None,
-        };
-        all.insert(id, info.clone());
-        info
-    }
-
-    fn change(&self, id: u64, change: impl FnOnce(&mut ModelDeploymentInfo)) {
-        if let Some(info) = self.all.lock().get_mut(&id) {
-            change(info);
-        }
-    }
-}
-
-fn is_over(info: &ModelDeploymentInfo) -> bool {
-    matches!(info.phase, DeploymentPhase::Deployed | DeploymentPhase::Failed)
-}
 
 pub(crate) async fn plan(
     State(api): State<Api>,
@@ -111,14 +68,14 @@ pub(crate) async fn show(
     who: Requester,
     Path(id): Path<u64>,
 ) -> ApiResult<Json<ModelDeploymentInfo>> {
-    let found = api.models()?.deployments.all.lock().get(&id).cloned();
+    let found = api.models()?.deployments.find(id);
     let seen = found.filter(|info| info.plan.as_ref().is_none_or(|plan| who.sees(&plan.function)));
     let missing = || Problem::new(code::DEPLOYMENT_NOT_FOUND, format!("there is no deployment {id} of a model"));
     Ok(Json(seen.ok_or_else(missing)?))
 }
 
 pub(crate) async fn list(State(api): State<Api>, who: Requester) -> ApiResult<Json<Vec<ModelDeploymentInfo>>> {
-    let mut all: Vec<ModelDeploymentInfo> = api.models()?.deployments.all.lock().values().rev().cloned().collect();
+    let mut all = api.models()?.deployments.list();
     all.retain(|info| info.plan.as_ref().is_none_or(|plan| who.sees(&plan.function)));
     Ok(Json(all))
 }

@@ -5,7 +5,7 @@ use kip_models::{Listing, Request, Source};
 use kip_spec::{FunctionName, ModelName, Problem, code};
 use kip_wire::{ModelDeployment, ModelFile, ModelPlan};
 
-use super::failed;
+use super::services::failed;
 use crate::error::ApiResult;
 use crate::guard::Requester;
 use crate::{Api, bad_request};

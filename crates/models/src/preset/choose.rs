@@ -2,7 +2,7 @@
 
 use kip_spec::{Problem, code, people};
 
-use super::{Format, Preset};
+use super::fields::{Format, Preset};
 use crate::hub::Listing;
 use crate::path::FilePath;
 
@@ -102,7 +102,6 @@ fn nothing(listing: &Listing) -> Problem {
 }
 
 /// The file that an engine is given, and why; none where the preset does not serve such files.
-#[expect(clippy::type_complexity, reason = "an entry may be the folder itself")]
 fn entry(
     listing: &Listing,
     preset: &Preset,
@@ -241,7 +240,7 @@ fn is_part_of(path: &FilePath, file: &FilePath) -> bool {
 mod tests {
     use super::*;
     use crate::hub::ListedFile;
-    use crate::preset::Presets;
+    use crate::preset::shipped::Presets;
 
     fn listing(files: &[(&str, u64)], task: Option<&str>) -> Listing {
         let file =

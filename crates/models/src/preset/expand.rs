@@ -6,7 +6,7 @@ use kip_spec::function::defaults;
 use kip_spec::{FunctionName, Millis, ModelName};
 use serde_json::{Map, Value, json};
 
-use super::{NAMES, Preset};
+use super::fields::{NAMES, Preset};
 use crate::digest::sha256_of;
 
 /// What a preset is expanded for.
@@ -113,7 +113,7 @@ pub fn expand(preset: &Preset, what: &Expansion<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preset::Presets;
+    use crate::preset::shipped::Presets;
 
     #[test]
     fn a_declaration_has_the_model_its_names_and_where_it_comes_from() {

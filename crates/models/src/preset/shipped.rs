@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kip_spec::{Problem, code};
 
-use super::Preset;
+use super::fields::Preset;
 
 macro_rules! shipped {
     ($($name:literal),* $(,)?) => {
@@ -113,7 +113,8 @@ mod tests {
     fn the_page_says_how_far_each_preset_was_tried() {
         let page = include_str!("../../../../docs/presets.md");
         for preset in Presets::shipped().all() {
-            let tried = if preset.evidence == crate::preset::PresetEvidence::Run { "| run |" } else { "| unproven |" };
+            let tried =
+                if preset.evidence == crate::preset::fields::PresetEvidence::Run { "| run |" } else { "| unproven |" };
             let row = page.lines().find(|line| line.starts_with(&format!("| `{}` |", preset.name)));
             assert!(
                 row.is_some_and(|row| row.ends_with(tried) && row.contains(&preset.about)),
