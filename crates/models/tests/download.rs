@@ -26,7 +26,12 @@ fn open(folder: &Path) -> Models {
 }
 
 fn request(hub: &Hub, source: &str) -> Request {
-    Request { source: source.parse().expect("a source"), endpoint: Some(hub.endpoint()), token: None, include: Vec::new() }
+    Request {
+        source: source.parse().expect("a source"),
+        endpoint: Some(hub.endpoint()),
+        token: None,
+        include: Vec::new(),
+    }
 }
 
 async fn pull(models: &Models, request: Request) -> Result<Record, Error> {
