@@ -22,7 +22,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("records", &["wire", "fleet", "store"]),
     ("engine", &[]),
     ("freezer", &[]),
-    ("models", &["store"]),
+    ("models", &["wire"]),
     ("auth", &["wire", "store"]),
     ("sim", &["fleet", "queue"]),
     ("store", &[]),

@@ -11,15 +11,16 @@ use crate::command::root;
 const SECTIONS: [&str; 3] = ["## What happened", "## Likely causes", "## What to run"];
 
 /// Thousands of the codes, and what lives there.
-const GROUPS: [(u16, &str); 8] = [
+const GROUPS: [(u16, &str); 9] = [
     (1, "Manifests"),
     (2, "Gateway"),
     (3, "Functions and instances"),
     (4, "Programs"),
     (5, "Tasks and events"),
-    (6, "Models"),
+    (6, "The built-in model server"),
     (7, "Keys and the API"),
     (8, "Server, store and host"),
+    (9, "Model cache and presets"),
 ];
 
 pub(crate) fn run(write: bool) -> Result<()> {

@@ -13,6 +13,13 @@ pub(crate) struct ApiError(Vec<Problem>);
 
 pub(crate) type ApiResult<T> = Result<T, ApiError>;
 
+impl ApiError {
+    /// The first problem, which stands for all where only one can be told.
+    pub(crate) fn into_problem(self) -> Problem {
+        self.0.into_iter().next().unwrap_or_else(|| Problem::new(code::API_BAD_REQUEST, "the request failed"))
+    }
+}
+
 impl From<Problem> for ApiError {
     fn from(problem: Problem) -> Self {
         Self(vec![problem])

@@ -21,7 +21,8 @@ use serde::Deserialize;
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
 use crate::guard::{Requester, tagged};
-use crate::{Api, bad_request, unchanged, versions};
+use crate::unchanged::FileOwner;
+use crate::{Api, bad_request, model_names, unchanged, versions};
 
 /// How many records to give, newest first.
 #[derive(Debug, Deserialize, schemars::JsonSchema)]
@@ -41,13 +42,24 @@ pub(crate) async fn deploy(
     body: Result<Json<Deployment>, JsonRejection>,
 ) -> ApiResult<Json<DeploymentResult>> {
     let Json(deployment) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
+    Ok(Json(deploy_document(&api, &who, deployment, FileOwner::Deployer).await?))
+}
+
+/// Deploys a manifest.
+pub(crate) async fn deploy_document(
+    api: &Api,
+    who: &Requester,
+    deployment: Deployment,
+    owner: FileOwner,
+) -> ApiResult<DeploymentResult> {
     if !FilePath::new(&deployment.directory).is_absolute() {
         let directory = &deployment.directory;
         return Err(bad_request(format!("`directory` must be an absolute path, not `{directory}`")));
     }
     let (read, Deployment { text, only, start, once, keep_unchanged, no_traffic: held, .. }) =
-        read_manifest(deployment, &who).await?;
+        read_manifest(deployment, who).await?;
     let mut specs = read.functions;
+    specs.iter_mut().for_each(|spec| spec.owns_directory &= owner == FileOwner::Deployer);
     let share = |(to, millionths)| TrafficShare { to, millionths };
     let mut traffic: BTreeMap<FunctionName, Vec<TrafficShare>> =
         read.traffic.into_iter().map(|(name, shares)| (name, shares.into_iter().map(share).collect())).collect();
@@ -82,9 +94,10 @@ pub(crate) async fn deploy(
     for spec in &mut specs {
         api.control.resolve_image(spec).await?;
     }
+    model_names::require_free(api, &specs)?;
     let mut unchanged = Vec::new();
     if keep_unchanged {
-        (unchanged, specs) = unchanged::split(&api, specs, &traffic).await;
+        (unchanged, specs) = unchanged::split(api, specs, &traffic, owner).await;
     }
     let label = |name: &FunctionName, version| api.control.cell(name.as_str()).map(|cell| cell.label(version));
     let made = |function: FunctionName, version| DeployedVersion {
@@ -122,9 +135,9 @@ pub(crate) async fn deploy(
     let mut warnings = read.warnings;
     warnings.extend(checked);
     for spec in &settings {
-        warnings.extend(warned(&api, spec).await);
+        warnings.extend(warned(api, spec).await);
     }
-    Ok(Json(DeploymentResult { deployed, unchanged, warnings }))
+    Ok(DeploymentResult { deployed, unchanged, warnings })
 }
 
 /// What was measured of earlier versions may speak against the new one's settings.

@@ -17,6 +17,8 @@ mod jobs;
 mod keys;
 mod logs;
 mod metrics;
+mod model_names;
+mod models;
 pub mod openapi;
 mod provision;
 mod requests;
@@ -54,6 +56,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use crate::models::ModelServices;
 pub use crate::tasks::TaskQuery;
 
 use crate::callers::Failures;
@@ -83,6 +86,8 @@ pub struct Api {
     peers: Peers,
     /// What time costs.
     prices: Arc<PriceBook>,
+    /// What serves models, where the server has a cache of them.
+    models: Option<ModelServices>,
     /// Other interfaces on the same listener, each with paths, keys and errors of its own.
     facades: Vec<Router>,
 }
@@ -121,6 +126,7 @@ impl Api {
             connections: CONNECTIONS,
             peers: Peers::everybody(),
             prices: Arc::new(PriceBook::function_compute()),
+            models: None,
             facades: Vec::new(),
         }
     }

@@ -20,8 +20,8 @@ use kip_wire::{
 use crate::guard::{RouteAccess, guard};
 use crate::openapi::{Doc, says};
 use crate::{
-    Api, audit, backup, costs, functions, images, jobs, keys, logs, metrics, openapi, provision, requests, secrets,
-    server, tasks, versions,
+    Api, audit, backup, costs, functions, images, jobs, keys, logs, metrics, models, openapi, provision, requests,
+    secrets, server, tasks, versions,
 };
 
 /// An object whose fields are described elsewhere.
@@ -469,6 +469,131 @@ pub(crate) fn table() -> Vec<Entry> {
             images::remove,
             says("Removes an image that nothing uses").takes::<kip_wire::ImageName>().gives::<kip_wire::ImageName>(),
         ),
+        shows(
+            "/api/v1/models",
+            Operate,
+            models::list,
+            says("The models of the cache, by source, and the pulls").gives::<kip_wire::ModelList>(),
+        ),
+        shows(
+            "/api/v1/models/usage",
+            Operate,
+            models::usage,
+            says("What the cache takes").gives::<kip_wire::ModelUsage>(),
+        ),
+        changes(
+            post(),
+            "/api/v1/models/pulls",
+            Deploy,
+            "model.pull",
+            models::pull,
+            says("Begins to pull a model into the cache; it goes on after the answer")
+                .takes::<kip_wire::ModelRequest>()
+                .gives::<kip_wire::ModelPull>(),
+        ),
+        shows(
+            "/api/v1/models/pulls/{id}",
+            Operate,
+            models::show_pull,
+            says("How far a pull has come").gives::<kip_wire::ModelPull>(),
+        ),
+        changes(
+            delete(),
+            "/api/v1/models/pulls/{id}",
+            Deploy,
+            "model.pull_cancel",
+            models::cancel,
+            says("Cancels a pull; what it has brought stays for the next one").gives::<kip_wire::ModelPull>(),
+        ),
+        asks(
+            "/api/v1/models/plan",
+            Deploy,
+            models::deployments::plan,
+            says("What a deployment of a model would do")
+                .takes::<kip_wire::ModelDeployment>()
+                .gives::<kip_wire::ModelPlan>(),
+        ),
+        shows(
+            MODEL_DEPLOYMENTS,
+            Operate,
+            models::deployments::list,
+            says("The deployments of models since the server started, newest first")
+                .gives::<Vec<kip_wire::ModelDeploymentInfo>>(),
+        ),
+        changes(
+            post(),
+            MODEL_DEPLOYMENTS,
+            Deploy,
+            "model.deploy",
+            models::deployments::deploy,
+            says("Begins to pull and deploy a model; it goes on after the answer")
+                .takes::<kip_wire::ModelDeployment>()
+                .gives::<kip_wire::ModelDeploymentInfo>(),
+        ),
+        shows(
+            "/api/v1/models/deployments/{id}",
+            Operate,
+            models::deployments::show,
+            says("How far a deployment of a model has come").gives::<kip_wire::ModelDeploymentInfo>(),
+        ),
+        shows(
+            "/api/v1/models/{model}",
+            Operate,
+            models::show,
+            says("A model of the cache, by its id or source, escaped").gives::<kip_wire::ModelInfo>(),
+        ),
+        changes(
+            delete(),
+            "/api/v1/models/{model}",
+            Deploy,
+            "model.remove",
+            models::remove,
+            says("Removes a model that nothing uses").gives::<kip_wire::ModelInfo>(),
+        ),
+        changes(
+            post(),
+            "/api/v1/models/{model}/verify",
+            Deploy,
+            "model.verify",
+            models::verify,
+            says("Compares all files of a model with their digests").gives::<kip_wire::ModelInfo>(),
+        ),
+        changes(
+            put(),
+            "/api/v1/models/{model}/pin",
+            Deploy,
+            "model.pin",
+            models::pin,
+            says("Keeps a model from removal").gives::<kip_wire::ModelInfo>(),
+        ),
+        changes(
+            delete(),
+            "/api/v1/models/{model}/pin",
+            Deploy,
+            "model.unpin",
+            models::unpin,
+            says("Takes the pin of a model away").gives::<kip_wire::ModelInfo>(),
+        ),
+        shows(
+            "/api/v1/presets",
+            Operate,
+            models::presets::list,
+            says("The presets, by name").gives::<Vec<kip_wire::PresetInfo>>(),
+        ),
+        shows(
+            "/api/v1/presets/{preset}",
+            Operate,
+            models::presets::show,
+            says("A preset with all its fields").gives::<kip_wire::PresetInfo>(),
+        ),
+        changes(
+            post(),
+            "/api/v1/presets/{preset}/engine",
+            Admin,
+            "preset.install",
+            models::presets::install,
+            says("Installs the engine of a preset into an environment of its own").gives::<kip_wire::PresetInfo>(),
+        ),
         shows("/api/v1/jobs", Operate, jobs::list, says("All jobs, by name").gives::<Vec<JobInfo>>()),
         shows(
             "/api/v1/functions/{name}/job",
@@ -675,6 +800,7 @@ const PROGRESS: &str = "/api/v1/progress/{number}/{epoch}/{token}";
 const TASKS_OF_FUNCTION: &str = "/api/v1/functions/{name}/tasks";
 /// What a deployment would change.
 const IMAGES: &str = "/api/v1/images";
+const MODEL_DEPLOYMENTS: &str = "/api/v1/models/deployments";
 const PLAN: &str = "/api/v1/plan";
 /// What a function wants for its tasks.
 const ASYNC_CONFIG: &str = "/api/v1/functions/{name}/async-invoke-config";

@@ -15,17 +15,27 @@ const MOST_FILES: usize = 20_000;
 /// Folders whose files are made by tools: they change without a change of the function.
 const MADE: [&str; 7] = ["__pycache__", "node_modules", "target", "venv", ".venv", ".git", ".cache"];
 
+/// Whose the files of a deployment are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileOwner {
+    /// The deployer's, who changes them; an administrator's functions may write the folders that they run in.
+    Deployer,
+    /// The model cache's, which never changes them: no function may write there.
+    Cache,
+}
+
 /// Splits what is declared into what serves unchanged, with its version, and the rest.
 pub(crate) async fn split(
     api: &Api,
     specs: Vec<FunctionSpec>,
     traffic: &BTreeMap<FunctionName, Vec<TrafficShare>>,
+    owner: FileOwner,
 ) -> (Vec<(FunctionName, VersionId)>, Vec<FunctionSpec>) {
     let (mut same, mut rest) = (Vec::new(), Vec::new());
     for spec in specs {
         let wanted = traffic.get(&spec.name).map(Vec::as_slice).unwrap_or_default();
         let same_traffic = api.control.cell(spec.name.as_str()).is_some_and(|cell| cell.traffic() == wanted);
-        match serving(api, &spec).await.filter(|_| same_traffic) {
+        match serving(api, &spec, owner).await.filter(|_| same_traffic) {
             Some(version) => same.push((spec.name, version)),
             None => rest.push(spec),
         }
@@ -34,13 +44,17 @@ pub(crate) async fn split(
 }
 
 /// The version that serves, if it is this one, nothing newer is on its way, it starts, and no file of it is newer.
-async fn serving(api: &Api, spec: &FunctionSpec) -> Option<VersionId> {
+async fn serving(api: &Api, spec: &FunctionSpec, owner: FileOwner) -> Option<VersionId> {
     let cell = api.control.cell(spec.name.as_str())?;
     let (version, info) = (cell.serving(), cell.info());
     let newest = info.outcomes.last();
     let settled = newest.is_some_and(|(id, status)| *id == version.id && *status == VersionStatus::Serving);
     if version.spec != *spec || !settled || info.failed_starts > 0 || info.crash_loop.is_some() {
         return None;
+    }
+    // Another model with the same contents makes links to them, which looks like a change.
+    if owner == FileOwner::Cache {
+        return Some(version.id);
     }
     let made = api.control.deployed_at(spec.name.as_str()).await?;
     let program = spec.program.clone();

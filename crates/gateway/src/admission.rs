@@ -12,7 +12,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use kip_control::{Cell, Control};
 use kip_relay::{Answer, Body, Call, Caller, Relay};
-use kip_spec::function::{Cors, HttpAuth, HttpTrigger};
+use kip_spec::function::{Cors, HttpAuth, HttpTrigger, Program};
 use kip_spec::qualifier::{QualifierError, split_name};
 use kip_spec::{Problem, QualifierName, RequestId, code};
 use kip_tasks::Tasks;
@@ -22,6 +22,7 @@ use crate::connection::fault::Fault;
 use crate::connection::{Bounds, GuardedBody, REFUSED, State, is_host};
 use crate::dialect::Dialect;
 use crate::model::{self, ModelError};
+use crate::model_names::{self, ModelNames, decoded};
 use crate::origin::{self, Names};
 use crate::route::{Route, route};
 
@@ -40,10 +41,12 @@ pub(crate) struct RequestHandler {
     pub(crate) tasks: Tasks,
     /// Bytes that are kept to find models in, of all threads.
     pub(crate) searching: Arc<AtomicUsize>,
+    /// Which functions have which further names.
+    pub(crate) model_names: Rc<ModelNames>,
 }
 
 /// A function, and the qualifier with which it is called.
-type CalledFunction = (Arc<Cell>, Option<QualifierName>);
+pub(crate) type CalledFunction = (Arc<Cell>, Option<QualifierName>);
 
 /// Where a request goes.
 struct Place {
@@ -181,7 +184,7 @@ impl RequestHandler {
         }
         let own = request.uri().path_and_query().cloned().map(Uri::from).unwrap_or_default();
         let sight = sent.sight();
-        let named = |model: &str| match self.named(model, &sight) {
+        let served = |model: &str| match self.served(model, &sight) {
             Some(found) => found.map_err(refuse),
             None => Err(self.unknown_model(model, sent, id)),
         };
@@ -206,10 +209,11 @@ impl RequestHandler {
                 };
                 (found, target, Some(prefix), Bytes::new())
             }
-            Route::Model { model } => {
-                let found = named(&model)?;
-                // Its server knows the model by its own name.
-                let target = if found.1.is_some() { without_qualifier(&own, &model) } else { own };
+            Route::Model { rest } => {
+                let parts = model_names::candidates(&rest).find(|part| self.served(&decoded(part), &sight).is_some());
+                let part = parts.unwrap_or_else(|| rest.split('/').next().unwrap_or_default());
+                let found = served(&decoded(part))?;
+                let target = own_model(&own, part, &found);
                 (found, target, None, Bytes::new())
             }
             Route::OpenAi => {
@@ -217,7 +221,7 @@ impl RequestHandler {
                     return Err(answer.map_or_else(|model| self.unknown_model(&model, sent, id), Box::new));
                 }
                 let (read, model) = self.model_of(request).await.map_err(refuse)?;
-                (named(&model)?, own, None, read)
+                (served(&model)?, own, None, read)
             }
             Route::Server => return Err(Box::new(self.kserve_server(request, &sight, id))),
             Route::AddSlash { location } => return Err(Box::new(redirect(&location))),
@@ -225,6 +229,22 @@ impl RequestHandler {
             Route::Bad(reason) => return Err(refuse(bad(reason))),
         };
         Ok(Place { cell, qualifier, target, prefix, read })
+    }
+
+    /// The function that serves a model: by its own name, by a further name of its model, or by one of these with a qualifier.
+    pub(crate) fn served(&self, model: &str, sight: &Visibility) -> Option<Result<CalledFunction, Problem>> {
+        let exact = || Some((self.model_names.find(&self.control, model)?, None));
+        let qualified = || {
+            let (name, Some(qualifier)) = split_name(model) else { return None };
+            let cell = self.model_names.find(&self.control, name)?;
+            Some((cell, Some(qualifier.parse().ok()?)))
+        };
+        if self.control.cell(model).is_none()
+            && let Some(found) = exact().or_else(qualified)
+        {
+            return Some(Ok(found));
+        }
+        self.named(model, sight)
     }
 
     /// A function and its qualifier by `ocr`, `ocr@prod` or, where a client has escaped it, `ocr%40prod`.
@@ -491,11 +511,18 @@ fn request_id(headers: &HeaderMap) -> RequestId {
     sent.and_then(RequestId::parse).unwrap_or_else(|| RequestId::from_bits(kip_host::random::unique()))
 }
 
-/// A path in KServe's style whose model has no qualifier any more.
-fn without_qualifier(target: &Uri, model: &str) -> Uri {
+/// A path in KServe's style with the name that the model's server knows. The built-in one knows its function's name, others what they
+/// were started with; none knows qualifiers.
+fn own_model(target: &Uri, part: &str, (cell, qualifier): &CalledFunction) -> Uri {
+    let is_built_in = matches!(cell.serving().spec.program, Program::Model { .. });
+    let name = decoded(part);
+    let own = match is_built_in {
+        true => cell.name().as_str(),
+        false if qualifier.is_some() => split_name(&name).0,
+        false => return target.clone(),
+    };
     let text = target.to_string();
-    let plain = model.split(['@', '%']).next().unwrap_or(model);
-    text.replacen(model, plain, 1).parse().unwrap_or_else(|_| target.clone())
+    text.replacen(part, own, 1).parse().unwrap_or_else(|_| target.clone())
 }
 
 fn bad(reason: &str) -> Problem {

@@ -121,7 +121,7 @@ pub fn router(data: &[u8]) {
             assert!(!label.is_empty() && !label.contains('.'));
             assert_eq!(Some(target.to_string()), uri.path_and_query().map(ToString::to_string));
         }
-        Route::Model { model } => assert!(!model.is_empty() && uri.path().contains(&model)),
+        Route::Model { rest } => assert!(!rest.is_empty() && uri.path().ends_with(&rest)),
         Route::AddSlash { location } => assert!(location.starts_with("/f/") && location.contains('/')),
         Route::OpenAi | Route::Server | Route::Unknown | Route::Bad(_) => {}
     }

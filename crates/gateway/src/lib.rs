@@ -14,6 +14,7 @@ pub mod fuzz;
 mod listen;
 mod lists;
 mod model;
+mod model_names;
 mod origin;
 mod route;
 mod serve;

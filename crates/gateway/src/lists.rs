@@ -4,11 +4,12 @@
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use kip_relay::{Answer, Body};
-use kip_spec::{Problem, RequestId, code};
+use kip_spec::{Problem, QualifierName, RequestId, code};
 use serde_json::{Value, json};
 
 use crate::admission::RequestHandler;
 use crate::authorise::Visibility;
+use crate::model_names::decoded;
 
 impl RequestHandler {
     fn seen(&self, sight: &Visibility) -> Vec<kip_wire::FunctionInfo> {
@@ -26,13 +27,24 @@ impl RequestHandler {
         let model = |name: &str| json!({"id": name, "object": "model", "created": 0, "owned_by": "kipwake"});
         match rest {
             "" | "/" => {
-                let all: Vec<Value> = self.seen(sight).iter().map(|function| model(function.name.as_str())).collect();
+                let names = |function: &kip_wire::FunctionInfo| -> Vec<Value> {
+                    let further = function.spec.names.iter().map(kip_spec::ModelName::as_str);
+                    std::iter::once(function.name.as_str()).chain(further).map(model).collect()
+                };
+                let all: Vec<Value> = self.seen(sight).iter().flat_map(names).collect();
                 Some(Ok(answer(StatusCode::OK, &json!({"object": "list", "data": all}))))
             }
             _ => {
-                let name = rest.strip_prefix('/')?;
-                let known = self.control.cell(name).filter(|cell| sight.sees(cell));
-                Some(known.map(|_| answer(StatusCode::OK, &model(name))).ok_or_else(|| name.to_owned()))
+                let name = decoded(rest.strip_prefix('/')?);
+                let found = self.served(&name, sight).and_then(Result::ok).filter(|(cell, _)| sight.sees(cell));
+                let is_there = |cell: &kip_control::Cell, qualifier: &Option<QualifierName>| match qualifier {
+                    Some(QualifierName::Alias(alias)) => {
+                        self.control.alias(cell.name().as_str(), alias.as_str()).is_ok()
+                    }
+                    _ => true,
+                };
+                let known = found.filter(|(cell, qualifier)| is_there(cell, qualifier));
+                Some(known.map(|_| answer(StatusCode::OK, &model(&name))).ok_or(name))
             }
         }
     }

@@ -94,8 +94,7 @@ pub(crate) async fn find(
 /// The value of `model` in a query.
 pub(crate) fn in_query(query: &str) -> Option<String> {
     let value = query.split('&').find_map(|pair| pair.strip_prefix("model="))?;
-    // Names of functions need no escapes; one that has any is unknown anyway.
-    Some(value.to_owned())
+    Some(crate::model_names::decoded(value))
 }
 
 /// Looks for the model in a JSON body that comes in pieces of these lengths.
@@ -251,5 +250,6 @@ mod tests {
     #[test]
     fn a_query_names_it_too() {
         assert_eq!(in_query("a=b&model=x"), Some("x".to_owned()));
+        assert_eq!(in_query("model=Qwen%2FQwen3+lora"), Some("Qwen/Qwen3+lora".to_owned()));
     }
 }

@@ -12,8 +12,9 @@ pub(crate) enum Route {
     Path { function: String, target: Uri, prefix: String },
     /// To the function of the model that the request names, the OpenAI style: `/v1/…`.
     OpenAi,
-    /// To the function of the model in the path, KServe's style: `/v2/models/{model}/…`.
-    Model { model: String },
+    /// To the function of the model in the path, KServe's style: `/v2/models/{model}/…`. The name may have slashes, so it is all that
+    /// follows `models/`.
+    Model { rest: String },
     /// What KServe's clients ask a server itself: `/v2`, its health and its list.
     Server,
     /// `/f/{function}` without a slash: relative links would break.
@@ -73,8 +74,8 @@ fn by_model(path: &str) -> Route {
     }
     match path.strip_prefix("/v2") {
         Some("" | "/" | "/health/live" | "/health/ready" | "/repository/index") => Route::Server,
-        Some(rest) => match rest.strip_prefix("/models/").and_then(|rest| rest.split('/').next()) {
-            Some(model) if !model.is_empty() => Route::Model { model: model.to_owned() },
+        Some(rest) => match rest.strip_prefix("/models/") {
+            Some(rest) if !rest.is_empty() && !rest.starts_with('/') => Route::Model { rest: rest.to_owned() },
             _ => Route::Unknown,
         },
         None => Route::Unknown,
@@ -129,8 +130,8 @@ mod tests {
             ("/", Route::Unknown),
             ("/v1/models", Route::OpenAi),
             ("/v1", Route::Unknown),
-            ("/v2/models/digits/infer?x", Route::Model { model: "digits".to_owned() }),
-            ("/v2/models/digits", Route::Model { model: "digits".to_owned() }),
+            ("/v2/models/digits/infer?x", Route::Model { rest: "digits/infer".to_owned() }),
+            ("/v2/models/digits", Route::Model { rest: "digits".to_owned() }),
             ("/v2/health/ready", Route::Server),
             ("/v2", Route::Server),
             ("/v2/models/", Route::Unknown),

@@ -163,7 +163,17 @@ fn run(
     let relay = Relay::new(control.clone(), &options.metrics);
     let (bounds, proxies) = (options.limits.bounds(), options.proxies.clone().into());
     let (tasks, names) = (options.tasks.clone(), Rc::new(options.names.clone()));
-    let door = RequestHandler { control, authority, relay: relay.clone(), bounds, proxies, names, tasks, searching };
+    let door = RequestHandler {
+        control,
+        authority,
+        relay: relay.clone(),
+        bounds,
+        proxies,
+        names,
+        tasks,
+        searching,
+        model_names: Rc::default(),
+    };
     let ways =
         options.doors.iter().map(|entry| (entry.certificate.clone(), entry.keyed, entry.peers.clone())).collect();
     let porter = Rc::new(Acceptor { number, crew, door, ways, closing });

@@ -121,6 +121,22 @@ pub async fn call_socket(
     tokio::time::timeout(limit, exchange).await.map_err(|_| Error::Timeout(limit))?
 }
 
+/// As [`open`], over TLS, if whoever is at `authority` can be trusted to be that.
+///
+/// # Errors
+/// Any of [`Error`] but those about the body.
+#[cfg(feature = "tls")]
+pub async fn open_tls(
+    trust: &crate::tls::Trust,
+    authority: &str,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, Error> {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let untrusted = |source| Error::Connect { address: format!("https://{authority}"), source };
+    let stream = trust.connect(host, connect(authority).await?).await.map_err(untrusted)?;
+    open_over(stream, authority, request).await
+}
+
 /// The same over TLS, if whoever is at `authority` can be trusted to be that.
 ///
 /// # Errors
@@ -132,12 +148,7 @@ pub async fn call_tls(
     request: Request<Full<Bytes>>,
     limit: Duration,
 ) -> Result<Answer, Error> {
-    let exchange = async {
-        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-        let untrusted = |source| Error::Connect { address: format!("https://{authority}"), source };
-        let stream = trust.connect(host, connect(authority).await?).await.map_err(untrusted)?;
-        whole(open_over(stream, authority, request).await?).await
-    };
+    let exchange = async { whole(open_tls(trust, authority, request).await?).await };
     tokio::time::timeout(limit, exchange).await.map_err(|_| Error::Timeout(limit))?
 }
 

@@ -6,6 +6,7 @@ mod files;
 mod help;
 mod image;
 mod keys;
+pub(crate) mod models;
 mod provision;
 mod rollout;
 mod scaler;
@@ -77,7 +78,7 @@ pub(crate) struct Connection {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Start a server if none runs, deploy a folder, and show that it works.
+    /// Start a server if none runs, deploy a folder or a model, and show that it works.
     Up(Up),
     /// Deploy the functions of a folder, a kip.yaml, an s.yaml or a template.yml.
     Deploy(Deploy),
@@ -168,6 +169,12 @@ pub(crate) enum Command {
     /// List, pull and remove images of the container engine.
     #[command(subcommand, alias = "images")]
     Image(Image),
+    /// Pull, list, check and remove models of the server's cache.
+    #[command(subcommand, alias = "models")]
+    Model(models::Model),
+    /// List and try presets: the engines that serve models.
+    #[command(subcommand, alias = "presets")]
+    Preset(models::Preset),
     /// Write functions, keys and records into one file.
     Backup(Backup),
     /// Replace the functions by those of a backup.
@@ -220,9 +227,12 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Up {
-    /// The folder with a kip.yaml, or the file.
+    /// The folder with a kip.yaml, or the file; or a model: hf:org/model[@revision], modelscope:owner/model, an http address, an .onnx or
+    /// .gguf file, a folder with a model or an app.
     #[arg(default_value = ".")]
     pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) model: models::UpModel,
     /// Run the server in this process instead of in the background.
     #[arg(long)]
     pub(crate) foreground: bool,

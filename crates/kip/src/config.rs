@@ -3,6 +3,7 @@
 pub(crate) mod containers;
 mod functions;
 mod gateway;
+pub(crate) mod models;
 mod settings;
 mod tasks;
 
@@ -100,6 +101,8 @@ pub(crate) struct Config {
     pub(crate) deliveries: kip_events::Options,
     /// Where the container engine is looked for, and what its containers may see of this host.
     pub(crate) containers: containers::Containers,
+    /// The model cache, hubs and downloads.
+    pub(crate) models: kip_models::Options,
     /// As whom functions run.
     pub(crate) isolation: kip_engine::IsolationOptions,
 }
@@ -205,6 +208,7 @@ impl Config {
             tasks: tasks::options(&values)?,
             deliveries: tasks::deliveries(&values)?,
             containers: containers::read(&values)?,
+            models: models::options(data, &values)?,
             isolation: functions::isolation(&values)?,
             access_log: gateway::access_log(data, &values)?,
             traces: gateway::traces(&values)?,

@@ -238,7 +238,8 @@ pub(crate) async fn serve(
         .with_open_metrics(config.metrics.open)
         .with_connections(usize::try_from(open_files / API_PART).unwrap_or(usize::MAX))
         .with_peers(listeners.peers)
-        .with_prices(config.prices);
+        .with_prices(config.prices)
+        .with_models(model_services(data, config.models).await?);
     let listener = tokio::net::TcpListener::from_std(api_listener)?;
     let api = supervisor.vital("api", api.serve(listener, closing.subscribe()));
 
@@ -312,6 +313,14 @@ pub(crate) async fn serve(
         return Err(problem.into());
     }
     Ok(ShutdownSummary { kept, data: data.to_owned() })
+}
+
+/// The model cache with its engines, and the folder of the user's presets.
+async fn model_services(data: &Path, options: kip_models::Options) -> anyhow::Result<kip_api::ModelServices> {
+    let opened = kip_host::tasks::blocking("model cache", move || kip_models::Models::open(options)).await;
+    let models = opened.ok_or_else(|| anyhow::anyhow!("the server ends"))?.map_err(Problem::from)?;
+    let engines = kip_models::engines::Engines::new(data.join("engines"));
+    Ok(kip_api::ModelServices::new(models, engines, data.join("presets")))
 }
 
 /// What addresses for the progress of tasks are made with: made once, so that they outlive a restart.

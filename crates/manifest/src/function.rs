@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use kip_spec::FunctionName;
 use kip_spec::code;
 use kip_spec::function::{
     Cors, Deploy, Dispatch, FunctionSpec, Hook, HttpAuth, HttpTrigger, Lifecycle, LiveProbe, ModelRuntime, Program,
     Protocol, ReadyProbe, RequestBody, Stop, StopSignal, StopTarget, Strategy, defaults,
 };
 use kip_spec::scaling::Scaling;
+use kip_spec::{FunctionName, ModelName};
 
 use crate::environment::Variables;
 use crate::report::{Report, shown};
@@ -34,8 +34,9 @@ pub(crate) fn read(
     let program = program::read(&section, key_at, directory, report);
     let shared = read_shared(&section, report);
     let traffic = traffic::read(&section, report);
+    let names = model_names(&section, report);
     let complete = report.count() == before;
-    program.filter(|_| complete).map(|program| (shared(name, program), traffic))
+    program.filter(|_| complete).map(|program| (FunctionSpec { names, ..shared(name, program) }, traffic))
 }
 
 /// Reads the part that functions and `defaults` have in common; the answer lacks only name and program.
@@ -86,6 +87,7 @@ pub(crate) fn read_shared(
         deploy,
         ports,
         idle_cpu,
+        names: Vec::new(),
         owns_directory: false,
         wake,
         pinned,
@@ -308,6 +310,19 @@ fn is_port_name(text: &str) -> bool {
     let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
     first && text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
+
+fn model_names(function: &Section<'_>, report: &mut Report<'_>) -> Vec<ModelName> {
+    let Some(field) = function.field("names") else { return Vec::new() };
+    let texts = texts(&field, |text| text.parse::<ModelName>().is_ok(), NAMES, report);
+    if texts.len() > MOST_NAMES {
+        let message = format!("more than {MOST_NAMES} names");
+        report.add(field.node.at, refuse(&field, code::MANIFEST_BAD_VALUE, message));
+    }
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+const MOST_NAMES: usize = 100;
+const NAMES: &str = "write names such as [Qwen/Qwen3-8B, qwen2.5:7b]: letters, digits, `.`, `_`, `-`, `:`, `+` and `/`, beginning and ending with a letter or digit";
 
 fn request_body(function: &Section<'_>, report: &mut Report<'_>) -> RequestBody {
     const WORDS: [(&str, RequestBody); 2] = [("measured", RequestBody::Measured), ("stream", RequestBody::Stream)];

@@ -54,6 +54,7 @@ pub(crate) const FUNCTION: Keys = Keys {
         "ports",
         "deploy",
         "runtime",
+        "names",
         "traffic",
         "trigger",
         "latency",

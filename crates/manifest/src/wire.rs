@@ -130,6 +130,10 @@ pub(crate) struct Function {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = r"^(auto|tract|onnxruntime|/.*)$"))]
     pub(crate) runtime: Option<String>,
+    /// Further names by which callers ask for its model in `/v1` and `/v2`, such as `Qwen/Qwen3-8B` or `qwen2.5:7b`.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[schemars(length(max = 100), inner(regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9._:+/-]{0,198}[A-Za-z0-9])?$")))]
+    pub(crate) names: Vec<String>,
     /// Names of further ports: each instance gets a free one for each, in `PORT_<NAME>`.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     #[schemars(length(max = 16), inner(length(max = 32), regex(pattern = r"^[A-Za-z][A-Za-z0-9_-]*$")))]

@@ -121,6 +121,7 @@ impl From<&FunctionSpec> for Function {
                 ModelRuntime::OnnxRuntime => "onnxruntime".to_owned(),
                 ModelRuntime::Library(path) => path.display().to_string(),
             }),
+            names: spec.names.iter().map(ToString::to_string).collect(),
             ports: spec.ports.clone(),
             deploy: (spec.deploy != function::Deploy::default()).then_some(Deploy {
                 strategy: Some(match spec.deploy.strategy {

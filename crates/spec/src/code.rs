@@ -215,6 +215,27 @@ codes! {
     8031 ACTION_FAILED 500 "a command of the file failed";
     8032 ACTION_NOT_ALLOWED 409 "the file has commands that were not allowed";
     8033 PROVISION_LATE 504 "provisioned instances were not ready in time";
+    9001 MODEL_SOURCE 400 "the text names no model";
+    9002 MODEL_NOT_ON_HUB 404 "the hub has no such model";
+    9003 MODEL_REVISION 404 "the model has no such revision";
+    9004 MODEL_GATED 403 "the hub does not give the model to this caller";
+    9005 HUB_UNREACHABLE 503 "the source of the model cannot be reached";
+    9006 HUB_ANSWER 502 "the answer of the source cannot be used";
+    9007 DOWNLOAD_DAMAGED 502 "a downloaded file is not the one that the hub lists";
+    9008 DOWNLOAD_NO_ROOM 507 "the model does not fit on the disk";
+    9009 MODEL_FILE_NAME 502 "the name of a file of the model cannot be used";
+    9010 MODEL_NOT_CACHED 404 "the cache has no such model";
+    9011 MODEL_IN_USE 409 "functions use the model";
+    9012 PULL_NOT_FOUND 404 "there is no such pull";
+    9013 PULL_CANCELLED 409 "the pull was cancelled";
+    9014 MODEL_CACHE 500 "the model cache cannot be used";
+    9020 PRESET_INVALID 400 "a preset cannot be used";
+    9021 PRESET_UNKNOWN 404 "there is no such preset";
+    9022 NO_PRESET 400 "no preset serves the model";
+    9023 ENGINE_MISSING 409 "the engine that would serve the model is not installed";
+    9024 ENGINE_INSTALL 500 "the engine could not be installed";
+    9025 MODEL_NAME_TAKEN 409 "another function has this model name";
+    9026 DEPLOYMENT_NOT_FOUND 404 "there is no such deployment of a model";
 }
 
 impl Code {

@@ -10,7 +10,7 @@ use crate::job::Job;
 use crate::named_secret::SecretName;
 use crate::scaling::Scaling;
 use crate::sleep::{Canary, RungUse, SleepCalls};
-use crate::{Bytes, FunctionName, MilliCpu, Millis};
+use crate::{Bytes, FunctionName, MilliCpu, Millis, ModelName};
 
 /// What a version of a function is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,6 +81,9 @@ pub struct FunctionSpec {
     /// What executes a model of the built-in server; `None` decides by what is installed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<ModelRuntime>,
+    /// Further names by which callers ask for its model, beside its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<ModelName>,
     /// An administrator deployed it, so that its instances may write their working directory.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub owns_directory: bool,
@@ -115,6 +118,7 @@ impl FunctionSpec {
             deploy: Deploy::default(),
             ports: Vec::new(),
             idle_cpu: defaults::IDLE_CPU,
+            names: Vec::new(),
             owns_directory: false,
             wake: None,
             pinned: false,

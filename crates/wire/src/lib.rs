@@ -9,6 +9,7 @@ mod host;
 mod image;
 mod job;
 mod keys;
+mod model;
 mod provision;
 mod rollout;
 mod secret;
@@ -23,6 +24,10 @@ pub use host::{DeviceInfo, DiskInfo, HostInfo, QuotaInfo, RestoreReport, Restore
 pub use image::{ImageInfo, ImageList, ImageName, PullInfo};
 pub use job::{JobInfo, JobRun, ScheduleInfo, SkippedRun};
 pub use keys::{KeyAnswer, KeyInfo, KeyRotation, KeySettings, Role};
+pub use model::{
+    DeploymentPhase, ModelDeployment, ModelDeploymentInfo, ModelFile, ModelInfo, ModelList, ModelPlan, ModelPull,
+    ModelQuestion, ModelRequest, ModelSize, ModelUsage, PresetInfo, PullPhase,
+};
 pub use provision::{PolicyStatus, Provision};
 pub use rollout::{RolloutAction, RolloutInfo, RolloutOrder, RolloutSettings, RolloutTraffic};
 pub use secret::{SecretInfo, SecretValue};

@@ -20,6 +20,8 @@ pub(crate) mod jobs;
 pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod model;
+mod preset;
 pub(crate) mod provision;
 pub(crate) mod requests;
 pub(crate) mod rollout;
@@ -110,6 +112,8 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Simulate(options) => simulate::run(&options, output),
         Command::Schema => output.data((serde_json::to_string_pretty(&kip_manifest::schema())? + "\n").as_bytes()),
         Command::Image(command) => image::run(&Client::find(connection)?, &command, output).await,
+        Command::Model(command) => model::run(&Client::find(connection)?, &command, output).await,
+        Command::Preset(command) => preset::run(&Client::find(connection)?, &command, output).await,
         Command::Device(command) => device::run(connection, &command, output).await,
         // Run by `main` with runtimes of their own, or with none.
         Command::Up(_) | Command::Serve(_) | Command::GpuHelper | Command::GpuProbe { .. } => Ok(()),

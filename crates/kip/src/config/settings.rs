@@ -202,6 +202,43 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Switch,
     },
     Setting {
+        key: "models.certificates",
+        default: "none",
+        about: "a file with the certificates that hubs are trusted by; none uses those of the system",
+        form: Form::Text,
+    },
+    Setting { key: "models.connections", default: "8", about: "connections of downloads at once", form: Form::Count },
+    Setting {
+        key: "models.folder",
+        default: "models",
+        about: "the folder of the model cache, in the data directory or absolute",
+        form: Form::Text,
+    },
+    Setting {
+        key: "models.huggingface",
+        default: "https://huggingface.co",
+        about: "the hub that hf: means, unless a request names another one",
+        form: Form::Text,
+    },
+    Setting {
+        key: "models.modelscope",
+        default: "https://www.modelscope.cn",
+        about: "the hub that modelscope: means, unless a request names another one",
+        form: Form::Text,
+    },
+    Setting {
+        key: "models.patience",
+        default: "10m",
+        about: "how long a download waits for a hub that does not answer, or that asks to wait",
+        form: Form::Duration,
+    },
+    Setting {
+        key: "models.reserve",
+        default: "1GiB",
+        about: "room that a download leaves free on the disk of the model cache",
+        form: Form::Size,
+    },
+    Setting {
         key: "quota.cards",
         default: "none",
         about: "devices that all functions together may take; shares of one count together",

@@ -3,6 +3,7 @@
 mod burst;
 mod check;
 mod follow;
+pub(crate) mod model;
 mod samples;
 mod tryout;
 
@@ -56,7 +57,8 @@ pub(crate) fn run(connection: &Connection, options: &Up, output: Output) -> anyh
 
 async fn background(connection: &Connection, options: &Up, output: Output) -> anyhow::Result<()> {
     // Before a server is started for nothing.
-    let file = deploy::check(&options.path)?;
+    let is_model = model::is_model(&options.path);
+    let file = if is_model { options.path.clone() } else { deploy::check(&options.path)? };
     let named = connection.api.as_deref().is_some_and(|api| api.starts_with("http"));
     let client = if named {
         Client::find(connection)?
@@ -78,6 +80,9 @@ async fn background(connection: &Connection, options: &Up, output: Output) -> an
             None => client,
         }
     };
+    if is_model {
+        return model::run(&client, &options.path.to_string_lossy(), &options.model, output).await;
+    }
     let summary = show(&client, &options.path, false, output).await?;
     if output.is_json() {
         return output.result(&summary, |_| String::new());
@@ -94,7 +99,10 @@ async fn background(connection: &Connection, options: &Up, output: Output) -> an
 }
 
 async fn foreground(connection: &Connection, options: &Up, output: Output) -> anyhow::Result<()> {
-    deploy::check(&options.path)?;
+    let is_model = model::is_model(&options.path);
+    if !is_model {
+        deploy::check(&options.path)?;
+    }
     let data = data_directory(connection)?;
     let flags = Flags { gateway: options.gateway, api: connection.api.clone() };
     let config = Config::read(&data, None, &flags)?;
@@ -107,7 +115,11 @@ async fn foreground(connection: &Connection, options: &Up, output: Output) -> an
         output.say(&format!("Server    runs here: gateway {}, API {}; Ctrl-C ends it", ready.gateway, ready.api));
         let client = Client::new(&ready.api, &ready.key);
         // The server goes on: what failed can be mended and deployed again.
-        if let Err(error) = show(&client, &path, false, output).await {
+        let shown = match is_model {
+            true => model::run(&client, &path.to_string_lossy(), &options.model, output).await,
+            false => show(&client, &path, false, output).await.map(drop),
+        };
+        if let Err(error) = shown {
             problem::show(&error, output);
         }
     };

@@ -30,6 +30,7 @@ mod ladder;
 mod lifecycle;
 mod logs;
 mod metrics;
+mod models;
 mod pages;
 mod protocols;
 mod relay;

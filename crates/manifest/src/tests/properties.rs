@@ -220,6 +220,7 @@ prop_compose! {
             deploy: Deploy { strategy: if recreate { function::Strategy::Recreate } else { function::Strategy::Rolling } },
             ports: if port { vec!["metrics".to_owned(), "g-rpc".to_owned()] } else { Vec::new() },
             idle_cpu,
+            names: if port { vec!["Qwen/Qwen3-8B".parse().unwrap(), "qwen2.5:7b".parse().unwrap()] } else { Vec::new() },
             owns_directory: false,
             wake,
             pinned: recreate,
