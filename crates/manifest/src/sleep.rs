@@ -36,7 +36,8 @@ pub(crate) fn calls(lifecycle: &Section<'_>, report: &mut Report<'_>) -> Option<
             }
             return None;
         };
-        list(&field, report)
+        // A program may take its memory again by itself, with its next request.
+        list(&field, usize::from(key == "down"), report)
     };
     let (down, up) = (direction("down"), direction("up"));
     (report.count() == before).then_some(())?;
@@ -44,13 +45,13 @@ pub(crate) fn calls(lifecycle: &Section<'_>, report: &mut Report<'_>) -> Option<
 }
 
 /// One request, or several in their order.
-fn list(field: &Field<'_>, report: &mut Report<'_>) -> Option<Vec<InstanceCall>> {
+fn list(field: &Field<'_>, least: usize, report: &mut Report<'_>) -> Option<Vec<InstanceCall>> {
     let nodes: Vec<&Node> = match &field.node.kind {
         Kind::List(nodes) => nodes.iter().collect(),
         _ => vec![field.node],
     };
-    if nodes.is_empty() || nodes.len() > MOST_CALLS {
-        let message = format!("a list of 1 to {MOST_CALLS} requests is expected");
+    if nodes.len() < least || nodes.len() > MOST_CALLS {
+        let message = format!("a list of {least} to {MOST_CALLS} requests is expected");
         report.add(field.node.at, refuse(field, code::MANIFEST_BAD_VALUE, message));
         return None;
     }

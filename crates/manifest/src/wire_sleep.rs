@@ -28,7 +28,7 @@ pub(crate) enum Calls {
     /// One request.
     One(Request),
     /// Several.
-    Several(#[schemars(length(min = 1, max = 16))] Vec<PathOrRequest>),
+    Several(#[schemars(length(max = 16))] Vec<PathOrRequest>),
 }
 
 /// A path, or a request.

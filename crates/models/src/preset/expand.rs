@@ -6,7 +6,7 @@ use kip_spec::function::defaults;
 use kip_spec::{FunctionName, Millis, ModelName};
 use serde_json::{Map, Value, json};
 
-use super::fields::{NAMES, Preset};
+use super::fields::{Call, NAMES, Preset};
 use crate::digest::sha256_of;
 
 /// What a preset is expanded for.
@@ -88,8 +88,16 @@ pub fn expand(preset: &Preset, what: &Expansion<'_>) -> String {
             preset.timeouts.iter().map(|(key, time)| (key.clone(), json!(time.to_string()))).collect();
         put("timeouts", Value::Object(times));
     }
+    let mut lifecycle = Map::new();
     if !preset.stop.is_empty() {
-        put("lifecycle", json!({"stop": preset.stop}));
+        lifecycle.insert("stop".to_owned(), json!(preset.stop));
+    }
+    if let Some(sleep) = &preset.sleep {
+        let list = |calls: &[Call]| calls.iter().map(request).collect::<Vec<_>>();
+        lifecycle.insert("sleep".to_owned(), json!({"down": list(&sleep.down), "up": list(&sleep.up)}));
+    }
+    if !lifecycle.is_empty() {
+        put("lifecycle", Value::Object(lifecycle));
     }
     if let Some(stall) = preset.stall {
         put("watchdog", json!({"stall": Millis::to_string(&stall)}));
@@ -108,6 +116,17 @@ pub fn expand(preset: &Preset, what: &Expansion<'_>) -> String {
     // JSON is YAML; one key a line reads well enough in `kip inspect`.
     let text = serde_json::to_string_pretty(&document).unwrap_or_default();
     format!("# Made by preset {} ({digest}) for {}\n{text}\n", preset.name, what.model)
+}
+
+/// A request as a declaration has it.
+fn request(call: &Call) -> Value {
+    let mut request = Map::new();
+    request.insert("path".to_owned(), json!(call.path));
+    request.insert("method".to_owned(), json!(call.method));
+    if let Some(body) = &call.json {
+        request.insert("body".to_owned(), json!(body.to_string()));
+    }
+    Value::Object(request)
 }
 
 #[cfg(test)]
@@ -143,5 +162,32 @@ mod tests {
             &Expansion { entry: Some("a/model.onnx"), provisioned: None, ..what },
         );
         assert!(text.contains("\"model\": \"/data/m/a/model.onnx\""), "{text}");
+    }
+
+    #[test]
+    fn an_engine_that_can_sleep_is_told_how() {
+        let presets = Presets::shipped();
+        let function = "qwen".parse().unwrap();
+        for (name, down, body, up) in [
+            ("vllm", "/sleep?level=1", None, Some("/wake_up")),
+            ("sglang", "/release_memory_occupation", Some("{}"), Some("/resume_memory_occupation")),
+            ("comfyui", "/free", Some("{\"free_memory\":true,\"unload_models\":true}"), None),
+        ] {
+            let what = Expansion {
+                function: &function,
+                names: &[],
+                folder: Path::new("/data/m"),
+                entry: None,
+                program: None,
+                model: "hf:a/b@c",
+                provisioned: None,
+                resources: Map::new(),
+            };
+            let text = expand(presets.find(name).unwrap(), &what);
+            let document: Value = serde_json::from_str(text.split_once('\n').unwrap().1).unwrap();
+            let sleep = &document["functions"]["qwen"]["lifecycle"]["sleep"];
+            assert_eq!((&sleep["down"][0]["path"], sleep["down"][0]["body"].as_str()), (&json!(down), body), "{name}");
+            assert_eq!(sleep["up"][0]["path"].as_str(), up, "{name}");
+        }
     }
 }
