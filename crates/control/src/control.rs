@@ -34,7 +34,7 @@ use crate::stores::Stores;
 use crate::meter::Meter;
 use crate::permit::Permit;
 use crate::qualifiers::noted;
-use crate::rollouts::Rollouts;
+use crate::rollout_table::Rollouts;
 use crate::rounds::CheckSchedule;
 use crate::timers::Timers;
 use crate::version::Version;

@@ -29,7 +29,7 @@ pub struct DriverRung {
 
 /// What a freeze came to.
 #[derive(Debug)]
-pub(crate) enum Frozen {
+pub(crate) enum FreezeResult {
     /// Its memory is on the host. `held` is what it keeps on the devices, if the driver shows that.
     Parked { entry: Option<Entry>, held: Option<u64> },
     /// It runs as before.
@@ -86,29 +86,29 @@ impl DriverRung {
         processes: &[u32],
         was_restored: bool,
         notes: &EntryNotes<'_>,
-    ) -> Frozen {
+    ) -> FreezeResult {
         let limits = Limits::default();
         let devices = self.names(place);
         let members = match tree::find(&self.helpers, processes, limits.look).await {
             Ok(members) => members,
-            Err(error) => return Frozen::Running(error.problem().to_string()),
+            Err(error) => return FreezeResult::Running(error.problem().to_string()),
         };
         if members.is_empty() {
-            return Frozen::Parked { entry: None, held: Some(0) };
+            return FreezeResult::Parked { entry: None, held: Some(0) };
         }
         let bytes = match tree::held(&self.helpers, &members, &devices).await {
             Ok(Some(bytes)) => bytes,
-            Ok(None) => return Frozen::Running("the driver does not show how much it holds".to_owned()),
-            Err(error) => return Frozen::Running(error.problem().to_string()),
+            Ok(None) => return FreezeResult::Running("the driver does not show how much it holds".to_owned()),
+            Err(error) => return FreezeResult::Running(error.problem().to_string()),
         };
         let order = Order { instance, operation: 0, members, devices, bytes, was_restored, limits };
         match tree::freeze(&self.helpers, &order, notes).await {
             FreezeOutcome::Parked { residue, .. } => {
                 let entry = entry_of(&order, Step::Parked);
-                Frozen::Parked { entry: Some(entry), held: Some(residue.unwrap_or(bytes)) }
+                FreezeResult::Parked { entry: Some(entry), held: Some(residue.unwrap_or(bytes)) }
             }
-            FreezeOutcome::Unlocked(error) => Frozen::Running(error.problem().to_string()),
-            FreezeOutcome::MustDie(error) => Frozen::Lost(error.problem().to_string()),
+            FreezeOutcome::Unlocked(error) => FreezeResult::Running(error.problem().to_string()),
+            FreezeOutcome::MustDie(error) => FreezeResult::Lost(error.problem().to_string()),
         }
     }
 

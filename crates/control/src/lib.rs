@@ -38,6 +38,7 @@ mod qualifiers;
 mod reasons;
 mod reminder;
 mod restore;
+mod rollout_table;
 mod rollouts;
 mod rounds;
 mod rungs;

@@ -1,7 +1,6 @@
 //! Rollouts in the server: each is kept beside its alias, moves it by the same commits as a caller would, and is looked at as long as
 //! it is open. The rules are in `kip_fleet::rollout`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,14 +16,12 @@ use kip_spec::scaling::{Fc, Provision};
 use kip_spec::{AliasName, FunctionName, QualifierName, VersionId};
 use kip_store::{AliasTarget, Author, Change, CommitTurn, Effect, Object, StoredAlias, StoredSetting};
 use kip_wire::{RolloutAction, RolloutInfo, RolloutSettings, RolloutTraffic};
-use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
 
 use crate::cell::Cell;
 use crate::control::Control;
 use crate::error::Error;
 use crate::qualifiers::{noted, percent};
+use crate::rollout_table::{Rollout, RolloutEntry, RolloutKey};
 use crate::shared::Shared;
 
 /// The kind of setting that a rollout is stored as, by the name of its alias.
@@ -34,39 +31,6 @@ const SHORTEST: u64 = 1_000;
 const LONGEST: u64 = 30 * 86_400_000;
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// A rollout as it is stored.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Rollout {
-    /// The new version.
-    to: VersionId,
-    /// Where the alias pointed.
-    before: Vec<AliasTarget>,
-    plan: RolloutPlan,
-    state: RolloutState,
-    /// The key that asked; empty for the server.
-    by: String,
-    /// When, milliseconds since 1970.
-    started: i64,
-}
-
-type RolloutKey = (FunctionName, AliasName);
-
-/// The rollouts of all functions: the last one of each alias.
-#[derive(Debug, Default)]
-pub(crate) struct Rollouts {
-    all: Mutex<BTreeMap<RolloutKey, Held>>,
-    changed: Notify,
-}
-
-#[derive(Debug, Clone)]
-struct Held {
-    rollout: Rollout,
-    /// What had been counted of both when the step began.
-    base: [Evidence; 2],
-    /// Until when the old version's instances are kept, once the new one has everything.
-    keep_until: Option<i64>,
-}
 
 impl Shared {
     /// Takes up the rollouts of an earlier server, before decisions begin.
@@ -87,7 +51,7 @@ impl Shared {
                     cell.remember_called(version);
                 }
                 // Counters begin anew with each server.
-                let held = Held { rollout, base: Default::default(), keep_until: None };
+                let held = RolloutEntry { rollout, base: Default::default(), keep_until: None };
                 self.rollouts.all.lock().insert((setting.function, alias), held);
             }
         }
@@ -215,7 +179,7 @@ impl Shared {
         });
         let base = if step_begins { base } else { known.map(|known| known.base.clone()).unwrap_or_default() };
         let keep_until = matches!(next, RolloutMove::Complete).then(|| wall_millis().saturating_add(keep));
-        all.insert(key.clone(), Held { rollout, base, keep_until });
+        all.insert(key.clone(), RolloutEntry { rollout, base, keep_until });
         drop(all);
         self.rollouts.changed.notify_one();
         Ok(())
@@ -231,7 +195,7 @@ impl Shared {
         Ok(())
     }
 
-    fn with(&self, key: &RolloutKey, change: impl FnOnce(&mut Held)) {
+    fn with(&self, key: &RolloutKey, change: impl FnOnce(&mut RolloutEntry)) {
         if let Some(held) = self.rollouts.all.lock().get_mut(key) {
             change(held);
         }
@@ -260,7 +224,7 @@ impl Shared {
         [of(rollout.to), old]
     }
 
-    fn sample(&self, cell: &Cell, held: &Held) -> RolloutSample {
+    fn sample(&self, cell: &Cell, held: &RolloutEntry) -> RolloutSample {
         let rollout = &held.rollout;
         let [new, old] = self.counted(cell, rollout);
         let since = |now: &Evidence, base: &Evidence| TrafficSample {

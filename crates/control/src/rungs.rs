@@ -16,7 +16,7 @@ use kip_spec::sleep::InstanceCall;
 use kip_spec::{Bytes, InstanceId};
 
 use crate::cell::Cell;
-use crate::driver::{EntryNotes, Frozen};
+use crate::driver::{EntryNotes, FreezeResult};
 use crate::memo::{Memo, MemoryState};
 use crate::shared::Shared;
 
@@ -37,7 +37,7 @@ pub(crate) struct Descent<'a> {
 }
 
 /// Why its device memory was not given back.
-enum Refused {
+enum ReleaseFailure {
     /// It has it still, or took it again.
     Holds(String),
     /// Nobody knows.
@@ -77,7 +77,7 @@ impl Descent<'_> {
                 self.shared.post(Message::ToPlacer(ToPlacer::Observed { instance, memory: None, gpu }));
                 OperationOutcome::Parked
             }
-            Err(Refused::Holds(why)) => {
+            Err(ReleaseFailure::Holds(why)) => {
                 tracing::warn!(%instance, why, "it did not give its device memory back");
                 if let Err(error) = body.pause(instance).await {
                     tracing::warn!(%instance, %error, "nor can it be paused");
@@ -86,7 +86,7 @@ impl Descent<'_> {
                 self.note(MemoryState::Held, self.tree()).await;
                 OperationOutcome::ParkFailed
             }
-            Err(Refused::Lost(why)) => {
+            Err(ReleaseFailure::Lost(why)) => {
                 tracing::warn!(%instance, why, "it was lost while it gave its device memory back");
                 OperationOutcome::ParkUnknown
             }
@@ -94,7 +94,7 @@ impl Descent<'_> {
     }
 
     /// The program's own requests first, then the driver for what is left. Also gives what it holds afterwards, if that is shown.
-    async fn release(&self, earlier: Option<Box<Entry>>) -> Result<(Option<Box<Entry>>, Option<u64>), Refused> {
+    async fn release(&self, earlier: Option<Box<Entry>>) -> Result<(Option<Box<Entry>>, Option<u64>), ReleaseFailure> {
         let mut held = None;
         if let Some(sleep) = &self.spec.lifecycle.sleep {
             held = match self.ask_to_sleep(&sleep.down).await {
@@ -102,8 +102,8 @@ impl Descent<'_> {
                 // It may have begun to. Only a program that has taken everything again can be trusted with requests.
                 Err(why) => {
                     return Err(match self.send("sleep.up", &sleep.up).await {
-                        Ok(()) => Refused::Holds(why),
-                        Err(worse) => Refused::Lost(format!("{why}; then {worse}")),
+                        Ok(()) => ReleaseFailure::Holds(why),
+                        Err(worse) => ReleaseFailure::Lost(format!("{why}; then {worse}")),
                     });
                 }
             };
@@ -114,17 +114,17 @@ impl Descent<'_> {
         let processes = self.processes();
         let was_restored = earlier.is_some_and(|entry| entry.was_restored);
         match driver.freeze(self.instance, self.place, &processes, was_restored, &self.notes()).await {
-            Frozen::Parked { entry, held } => {
+            FreezeResult::Parked { entry, held } => {
                 reached("park: frozen");
                 Ok((entry.map(Box::new), held))
             }
             // The program gave back what it could; the rest is charged on.
-            Frozen::Running(why) if self.spec.lifecycle.sleep.is_some() => {
+            FreezeResult::Running(why) if self.spec.lifecycle.sleep.is_some() => {
                 tracing::info!(instance = %self.instance, why, "the driver does not take what is left");
                 Ok((None, held))
             }
-            Frozen::Running(why) => Err(Refused::Holds(why)),
-            Frozen::Lost(why) => Err(Refused::Lost(why)),
+            FreezeResult::Running(why) => Err(ReleaseFailure::Holds(why)),
+            FreezeResult::Lost(why) => Err(ReleaseFailure::Lost(why)),
         }
     }
 

@@ -24,7 +24,7 @@ use crate::link::Link;
 use crate::meter::Meter;
 use crate::options::Options;
 use crate::permit::Permit;
-use crate::rollouts::Rollouts;
+use crate::rollout_table::Rollouts;
 use crate::rounds::CheckSchedule;
 use crate::stores::Files;
 use crate::timers::Timers;
