@@ -107,7 +107,8 @@ mod tests {
     #[test]
     fn an_answer_is_compared_by_status_and_by_value() {
         let number = |number| Scalar::Number(Finite::new(number).unwrap());
-        let rows: [(&[(&str, Scalar)], f64, u16, &str, Option<&str>); 9] = [
+        type Row<'a> = (&'a [(&'a str, Scalar)], f64, u16, &'a str, Option<&'a str>);
+        let rows: [Row<'_>; 9] = [
             (&[], 0.0, 200, "anything", None),
             (&[], 0.0, 500, "", Some("/canary answered 500 in place of 200")),
             (&[("/a", number(2.0))], 0.0, 200, r#"{"a": 2}"#, None),

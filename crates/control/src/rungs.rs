@@ -20,8 +20,8 @@ use crate::driver::{EntryNotes, FreezeResult};
 use crate::memo::{Memo, MemoryState};
 use crate::shared::Shared;
 
-/// How long the driver may take to show that memory is free.
-const SHOWN_FREE: Duration = Duration::from_secs(2);
+/// How long the driver may take to show that memory is free, milliseconds.
+const SHOWN_FREE: u64 = 2_000;
 const LOOK: Duration = Duration::from_millis(50);
 /// A program that says that it gave its memory back, and holds more than this part of it in percent, did not.
 const MOST_HELD: u64 = 90;
@@ -253,10 +253,10 @@ impl Descent<'_> {
     /// The same after it was asked to give it back: the driver may show that a moment later.
     async fn held_after(&self, before: Option<u64>) -> Option<u64> {
         let before = before?;
-        let until = tokio::time::Instant::now() + SHOWN_FREE;
+        let until = kip_host::clock::boot_millis().saturating_add(SHOWN_FREE);
         loop {
             let held = self.device_memory().await;
-            if held.is_none_or(|held| !holds_on(held, before)) || tokio::time::Instant::now() >= until {
+            if held.is_none_or(|held| !holds_on(held, before)) || kip_host::clock::boot_millis() >= until {
                 return held;
             }
             tokio::time::sleep(LOOK).await;

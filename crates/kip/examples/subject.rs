@@ -24,7 +24,8 @@ static CLOSED: AtomicBool = AtomicBool::new(false);
 mod engine {
     use std::io::{self, BufRead, BufReader, Write};
     use std::process::{Child, ChildStdout, Command, Stdio};
-    use std::sync::Mutex;
+
+    use parking_lot::Mutex;
 
     #[derive(Default)]
     struct Engine {
@@ -51,7 +52,7 @@ mod engine {
             super::say(&format!("subject: no device memory: {said}"));
             super::end(5);
         }
-        *ENGINE.lock().map_err(|_| io::ErrorKind::Other)? = Some(engine);
+        *ENGINE.lock() = Some(engine);
         Ok(())
     }
 
@@ -74,7 +75,7 @@ mod engine {
     }
 
     pub(super) fn answer(verb: &str) -> io::Result<(u16, String)> {
-        let mut engine = ENGINE.lock().map_err(|_| io::ErrorKind::Other)?;
+        let mut engine = ENGINE.lock();
         let engine = engine.get_or_insert_default();
         Ok(match verb {
             "slept" => (200, format!("{{\"slept\": {}, \"asleep\": {}}}", engine.slept, engine.asleep)),

@@ -178,7 +178,8 @@ pub(crate) fn canary(function: &Section<'_>, report: &mut Report<'_>) -> Option<
     let call = InstanceCall { method, path: path(&at, report)?, body: None, timeout: CANARY_TIMEOUT };
     let call = request(&section, call, report);
     let status = section.field("status").map_or(Some(200), |field| count(&field, 100..=599, report));
-    let tolerance = section.field("tolerance").map_or(Some(Finite::default()), |field| tolerance(&field, report));
+    let tolerance =
+        section.field("tolerance").map_or_else(|| Some(Finite::default()), |field| tolerance(&field, report));
     let entries = section.entries("json", report);
     if entries.len() > MOST_VALUES
         && let Some(field) = section.field("json")

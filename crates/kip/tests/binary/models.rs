@@ -123,10 +123,7 @@ fn a_new_revision_of_a_model_is_a_version_that_can_be_rolled_back() {
         ],
     );
     server.up(&hub, &["hf:org/Digits"]).ok();
-    let document = |server: &Server| {
-        let serving = server.api_get("/api/v1/functions/digits").json()["spec"]["program"].to_string();
-        serving
-    };
+    let document = |server: &Server| server.api_get("/api/v1/functions/digits").json()["spec"]["program"].to_string();
     let new = document(&server);
     server.kip(&["rollback", "digits"]).ok();
     let old = document(&server);
