@@ -506,7 +506,7 @@ pub(crate) fn table() -> Vec<Entry> {
             says("Cancels a pull; what it has brought stays for the next one").gives::<kip_wire::ModelPull>(),
         ),
         asks(
-            "/api/v1/models/plan",
+            MODEL_PLAN,
             Deploy,
             models::deployments::plan,
             says("What a deployment of a model would do")
@@ -800,6 +800,8 @@ const PROGRESS: &str = "/api/v1/progress/{number}/{epoch}/{token}";
 const TASKS_OF_FUNCTION: &str = "/api/v1/functions/{name}/tasks";
 /// What a deployment would change.
 const IMAGES: &str = "/api/v1/images";
+/// What a deployment of a model would do.
+const MODEL_PLAN: &str = "/api/v1/models/plan";
 const MODEL_DEPLOYMENTS: &str = "/api/v1/models/deployments";
 const PLAN: &str = "/api/v1/plan";
 /// What a function wants for its tasks.
@@ -850,7 +852,7 @@ mod tests {
         let changing: Vec<&str> = table.iter().filter_map(|entry| entry.action).collect();
         assert_eq!(changing.iter().collect::<BTreeSet<_>>().len(), changing.len());
         for entry in &table {
-            let works = [TASKS_OF_FUNCTION, PLAN].contains(&entry.path);
+            let works = [TASKS_OF_FUNCTION, PLAN, MODEL_PLAN].contains(&entry.path);
             assert_eq!(entry.action.is_none(), entry.method == Method::GET || works, "{}", entry.path);
             assert!(!entry.path.starts_with("/api/v1/keys") || entry.role == Some(Role::Admin), "{}", entry.path);
         }

@@ -73,8 +73,8 @@ impl Descent<'_> {
                 self.note(MemoryState::Parked, tree).await;
                 reached("park: done");
                 // What the driver does not show is believed.
-                let gpu = Some(held.unwrap_or(0));
-                self.shared.post(Message::ToPlacer(ToPlacer::Observed { instance, memory: None, gpu }));
+                let gpu = held.unwrap_or(0);
+                self.shared.post(Message::ToPlacer(ToPlacer::Residue { instance, memory: 0, gpu }));
                 OperationOutcome::Parked
             }
             Err(ReleaseFailure::Holds(why)) => {
@@ -153,8 +153,8 @@ impl Descent<'_> {
                 reached("spill: done");
                 let (freed, left) = (Bytes(spilled.freed()), Bytes(spilled.after));
                 tracing::info!(%instance, %freed, %left, "its pages are out");
-                let memory = Some(spilled.after);
-                self.shared.post(Message::ToPlacer(ToPlacer::Observed { instance, memory, gpu: None }));
+                let memory = spilled.after;
+                self.shared.post(Message::ToPlacer(ToPlacer::Residue { instance, memory, gpu: 0 }));
                 OperationOutcome::Spilled
             }
             Some(Ok(spilled)) => {

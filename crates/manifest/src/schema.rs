@@ -11,9 +11,8 @@ pub fn schema() -> Value {
     // `defaults` holds what a function does, but for what only one function can have.
     let mut defaults = definitions["Function"].clone();
     if let Some(properties) = defaults["properties"].as_object_mut() {
-        properties.retain(|key, _| {
-            !["dir", "run", "model", "image", "entrypoint", "pull", "container", "traffic"].contains(&key.as_str())
-        });
+        const OWN: [&str; 9] = ["dir", "run", "model", "image", "entrypoint", "pull", "container", "traffic", "names"];
+        properties.retain(|key, _| !OWN.contains(&key.as_str()));
     }
     defaults["description"] =
         json!("Values for every function that does not say otherwise; maps are merged key by key.");

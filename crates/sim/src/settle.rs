@@ -139,7 +139,13 @@ impl World {
         self.rest(setup);
         // Others may have to be waited for until they have had their turn.
         let waits_for_ever = matches!(&policy.scaling, Scaling::Fc(fc) if fc.disable_ondemand);
-        let possible = !waits_for_ever && setup.fits(&policy) && policy.queue_timeout >= PATIENT;
+        // Nor can an instance be asked for its room that is pinned, or that could not be back in time.
+        let holds_on = |other: usize| {
+            let cell = &self.cells[other];
+            other != function && cell.versions.values().any(|policy| policy.pinned || policy.wake.is_some())
+        };
+        let kept_from_it = (0..self.cells.len()).any(holds_on);
+        let possible = !waits_for_ever && !kept_from_it && setup.fits(&policy) && policy.queue_timeout >= PATIENT;
         let ends = self.cells[function].ends;
         if possible && ends.left != before.left + 1 && self.failure.is_none() {
             let (name, placer) = (&self.cells[function].name, &self.placer);

@@ -383,6 +383,7 @@ fn function_of(message: &ToPlacer) -> usize {
         | ToPlacer::Offer { instance, .. }
         | ToPlacer::Withdraw { instance }
         | ToPlacer::Observed { instance, .. }
+        | ToPlacer::Residue { instance, .. }
         | ToPlacer::Declined { instance } => instance.core,
     };
     core as usize

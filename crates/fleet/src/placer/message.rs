@@ -82,6 +82,15 @@ pub enum ToPlacer {
         /// Which.
         instance: InstanceId,
     },
+    /// What an instance keeps of what its rung gives back, in bytes; told before it rests there.
+    Residue {
+        /// Which.
+        instance: InstanceId,
+        /// Host memory, of one that is spilled.
+        memory: u64,
+        /// Memory of its device, of one that is parked.
+        gpu: u64,
+    },
     /// How much memory an instance was seen to use, in bytes; what exceeds its declaration is counted too. What was not
     /// measured stays as it was.
     Observed {

@@ -56,6 +56,9 @@ struct Holding {
     /// Bytes of host memory and of its device that it was seen to use.
     observed: u64,
     observed_gpu: u64,
+    /// Bytes of both that it keeps on its rung, though it gave them back.
+    residue: u64,
+    residue_gpu: u64,
     offer: Option<Offer>,
     /// Asked to give this up and not yet answered.
     asked: Option<Shortage>,
@@ -67,10 +70,10 @@ impl Holding {
     /// What it takes at present: declared or observed, whichever is larger.
     fn room(&self) -> RoomNeed {
         let kept = self.rung.map_or(self.need, |rung| self.need.kept_on(rung));
-        let memory = if self.rung == Some(Rung::Spilled) { 0 } else { kept.memory.max(self.observed) };
+        let memory = if self.rung == Some(Rung::Spilled) { self.residue } else { kept.memory.max(self.observed) };
         let gpu = match (kept.gpu, self.need.gpu) {
             // What its program kept of its part when it gave the rest back: the context of the driver, for one.
-            (Gpu::None, Gpu::Slice(_)) if self.observed_gpu > 0 => Gpu::Slice(self.observed_gpu),
+            (Gpu::None, Gpu::Slice(_)) if self.rung.is_some() && self.residue_gpu > 0 => Gpu::Slice(self.residue_gpu),
             (kept, _) => self.charged(kept),
         };
         RoomNeed { memory, gpu, ..kept }
@@ -256,8 +259,8 @@ impl Placer {
             }
             ToPlacer::Rests { instance, rung } => self.with(instance, |holding| {
                 (holding.rung, holding.switching) = (Some(rung), None);
-                // On its way deeper it will give more.
-                let room = holding.room();
+                // On its way deeper it will give more; what it keeps of what this rung gives back, it does not.
+                let room = holding.need.kept_on(rung);
                 holding.asked = holding
                     .asked
                     .filter(|lack| lack.quota || lack.gpu && room.gpu != Gpu::None || lack.memory && room.memory > 0);
@@ -271,6 +274,10 @@ impl Placer {
                 self.losses.declined(instance);
                 // Whoever waited for it must look elsewhere.
                 self.waiting.iter_mut().for_each(|waiter| waiter.chosen = None);
+            }
+            ToPlacer::Residue { instance, memory, gpu } => {
+                let most = self.device_memory(instance);
+                self.with(instance, |holding| (holding.residue, holding.residue_gpu) = (memory, gpu.min(most)));
             }
             ToPlacer::Observed { instance, memory, gpu } => {
                 // More than there is can be no part of a device; it is as good as all of it.
@@ -522,6 +529,8 @@ impl Holding {
             rung,
             observed: 0,
             observed_gpu: 0,
+            residue: 0,
+            residue_gpu: 0,
             offer: None,
             asked: None,
             switching: None,

@@ -411,3 +411,17 @@ fn device_memory_that_is_used_beyond_what_is_declared_is_nobody_elses() {
     desk.step(observed(None, Some(4)));
     assert_eq!(desk.placer.devices()[0].granted, 10, "what is declared is charged in any case");
 }
+
+#[test]
+fn what_a_parked_instance_keeps_of_its_device_stays_charged_until_it_wakes() {
+    let mut desk = PlacerHarness::devices(&[24]);
+    assert_eq!(desk.step(ask(1, slice(20))), [grant_on(1, 1)]);
+    desk.step(ToPlacer::Residue { instance: id(1, 1), memory: 0, gpu: 3 });
+    assert_eq!(desk.placer.devices()[0].granted, 20, "it is awake");
+    desk.step(ToPlacer::Rests { instance: id(1, 1), rung: Rung::Parked });
+    assert_eq!(desk.placer.devices()[0].granted, 3);
+    assert_eq!(desk.step(ask(2, slice(21))), [grant_on(2, 1)]);
+    assert_eq!(desk.step(ask(1, slice(20)))[..1], [waits(1, GPU)], "17 more are missing");
+    assert_eq!(desk.step(release(2))[..1], [grant_on(1, 1)]);
+    assert_eq!(desk.placer.devices()[0].granted, 20);
+}

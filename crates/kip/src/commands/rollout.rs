@@ -68,7 +68,6 @@ async fn follow(client: &Client, which: &RolloutOf, output: Output) -> anyhow::R
         match info.stage.as_str() {
             "completed" => return output.result(&info, status),
             "aborted" => {
-                output.result(&info, status)?;
                 let why = info.why.unwrap_or_default();
                 let message =
                     format!("the rollout of {}@{} to {} was aborted: {why}", info.function, info.alias, info.to);

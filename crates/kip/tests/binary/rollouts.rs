@@ -71,7 +71,7 @@ fn an_alias_moves_in_steps_under_load_and_no_request_fails() {
     assert!(done.stderr.contains("2 has 20 %") && done.stdout.contains("completed"), "{done:?}");
     assert_eq!(load.end(), 0, "no request failed");
     assert_eq!(version_of(&server), (200, "2".to_owned()));
-    let why = server.kip(&["why", "f"]).ok().stdout;
+    let why = server.api_get("/api/v1/functions/f/decisions?limit=1000").text();
     for line in ["rollout of prod: 2 has 20 %", "rollout of prod: 2 has 100 %", "rollout of prod to 2 is complete"] {
         assert!(why.contains(line), "{line}: {why}");
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use kip_spec::Millis;
 use kip_spec::function::{Deploy, Dispatch, HttpAuth, ReadyProbe, RequestBody, defaults};
+use kip_spec::sleep::RungUse;
 use serde_json::Value;
 
 use super::validator::fits;
@@ -114,6 +115,7 @@ fn the_table_of_defaults_is_true() {
         .collect();
     let never = |limit: Option<Millis>| limit.map_or_else(|| "never".to_owned(), |limit| limit.to_string());
     let empty = one("");
+    let canary = one("canary: {path: /x}").canary.expect("a canary");
     let expected = [
         ("dir", ".".to_owned()),
         ("instances.min", defaults::INSTANCES.min.to_string()),
@@ -140,6 +142,12 @@ fn the_table_of_defaults_is_true() {
         ("container.hardened", "false".to_owned()),
         ("runtime", if empty.runtime.is_none() { "auto" } else { "?" }.to_owned()),
         ("idle.cpu", empty.idle_cpu.to_string()),
+        ("idle.park", if empty.idle.park == RungUse::WhenNeeded { "when-needed" } else { "?" }.to_owned()),
+        ("idle.spill", if empty.idle.spill == RungUse::WhenNeeded { "when-needed" } else { "?" }.to_owned()),
+        ("instances.pin", empty.pinned.to_string()),
+        ("lifecycle.sleep.down[].timeout", defaults::HOOK_TIMEOUT.to_string()),
+        ("canary.status", canary.status.to_string()),
+        ("canary.timeout", canary.call.timeout.to_string()),
         ("trigger.http.cors.max_age", defaults::CORS_MAX_AGE.to_string()),
         ("timeouts.startup", defaults::TIMEOUTS.startup.to_string()),
         ("timeouts.queue", defaults::TIMEOUTS.queue.to_string()),
