@@ -25,6 +25,8 @@ struct Subject {
     function: String,
     id: String,
     number: TaskNumber,
+    /// Its instances work on one task at a time.
+    takes_one: bool,
     runs: Runs,
 }
 
@@ -55,9 +57,11 @@ impl Subject {
 
     /// When the next task began on the instance of a run that is over.
     async fn next_on(&self, run: &Run, end: i64) -> Option<i64> {
+        // The instance is free a moment before the end is written down, and the next task may begin in that moment.
+        let begins = if self.takes_one { end.saturating_sub(NOTED).max(run.from.saturating_add(1)) } else { end };
         let filter = TaskFilter {
             function: Some(self.function.clone()),
-            started_from: Some(end),
+            started_from: Some(begins),
             ascending: true,
             limit: NEXT,
             ..TaskFilter::default()
@@ -65,13 +69,15 @@ impl Subject {
         let (others, _) = self.api.tasks.list(&TenantScope::All, filter, false).await.ok()?;
         let attempts = others.iter().filter(|other| other.number != self.number.0).flat_map(|other| &other.attempts);
         let of_instance =
-            attempts.filter_map(run_of).filter(|other| other.instance == run.instance && other.from >= end);
+            attempts.filter_map(run_of).filter(|other| other.instance == run.instance && other.from >= begins);
         of_instance.map(|other| other.from).min()
     }
 }
 
 /// Output of a run reaches the log this much after its end at the latest, milliseconds: a busy host reads it late.
 const LATEST: i64 = 5_000;
+/// The end of a run is written down this much after its instance is free at the latest, milliseconds.
+const NOTED: i64 = 1_000;
 /// Tasks that are looked at for the one that came next on an instance.
 const NEXT: u32 = 100;
 
@@ -91,7 +97,8 @@ pub(super) async fn logs(
     // One that is not there is an error, not an empty log.
     let number = api.tasks.number(&scope, &function, &id).await?;
     let runs = Runs::default();
-    let subject = Subject { api, scope, function, id, number, runs: runs.clone() };
+    let takes_one = api.control.cell(&function).is_none_or(|cell| cell.serving().spec.instances.concurrency.hard == 1);
+    let subject = Subject { api, scope, function, id, number, takes_one, runs: runs.clone() };
     let over = subject.look().await;
     let selection = Selection {
         only: None,
