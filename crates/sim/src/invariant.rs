@@ -197,9 +197,13 @@ impl World {
 
     /// When an instance is said to rest: it must have given back what that rung does not keep.
     pub(crate) fn check_rests(&mut self, id: InstanceId, rung: Rung) {
-        let condition = self.cells[id.core as usize].bodies.get(&id).map(|body| body.condition);
+        let cell = &self.cells[id.core as usize];
+        let body = cell.bodies.get(&id);
+        let condition = body.map(|body| body.condition);
+        let need = body.and_then(|body| cell.versions.get(&body.version)).map(|policy| policy.need).unwrap_or_default();
         let holds_more = match condition {
-            Some(Condition::Frozen(real)) => real < rung,
+            // One that has nothing of what lies between both rungs wakes without asking, and may have slept again when this arrives.
+            Some(Condition::Frozen(real)) => real < rung && need.kept_on(real) != need.kept_on(rung),
             Some(Condition::Starting) => true,
             _ => false,
         };

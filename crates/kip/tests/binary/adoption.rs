@@ -135,7 +135,9 @@ fn requests_go_on_after_a_crash(concurrency: u32) {
     let mut server = Server::start();
     server.deploy_subject(&[], &format!("instances: {{max: 1, concurrency: {concurrency}}}\nidle: {{pause: 100ms}}"));
     let first = pid(&server.get("/pid"));
-    let flying: Vec<_> = (0..concurrency).map(|_| server.later("GET", "/delay/2000")).collect();
+    // A container engine takes its time to say what there is; the requests must last until then.
+    let delay = if bodies::engine().is_some() { "/delay/8000" } else { "/delay/2000" };
+    let flying: Vec<_> = (0..concurrency).map(|_| server.later("GET", delay)).collect();
     until_true("all are in flight", || server.function()["in_flight"] == concurrency);
     server.crash();
     for one in flying {

@@ -169,7 +169,12 @@ pub(crate) fn hooks_are_called() {
     );
     server.deploy_subject(&[], &settings);
     assert_eq!(server.get("/count").json()["initialized"], 1);
-    assert!(server.kip(&["logs", "f"]).ok().stdout.contains("subject: initialize by POST"));
+    let logged = || server.kip(&["logs", "f"]).ok().stdout.contains("subject: initialize by POST");
+    match crate::bodies::engine() {
+        // Podman gives out what a container wrote a moment later, and nobody can ask it whether that was all.
+        Some(_) => until_true("its line is there", logged),
+        None => assert!(logged()),
+    }
     server.until_state("paused");
     server.until_no_instance();
     assert_eq!(fs::read_to_string(&file).unwrap(), "GET /pre-stop", "called though it was asleep");
