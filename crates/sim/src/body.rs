@@ -15,6 +15,8 @@ pub(crate) struct Body {
     pub(crate) in_flight: u32,
     /// What the core asked for last and has not been answered.
     pub(crate) asked: Option<PendingOperation>,
+    /// Its kill was asked for, so that a core which begins anew may ask for it again.
+    pub(crate) killed: bool,
     /// News of its end that is under way.
     pub(crate) news: u32,
     /// The core knows that it ended by itself.
@@ -63,6 +65,7 @@ impl Body {
             born: now,
             in_flight: 0,
             asked: None,
+            killed: false,
             news: 0,
             end_known: false,
             last_byte: now,

@@ -113,6 +113,7 @@ impl World {
         self.check_operation(function, instance, what);
         let Some(body) = self.cells[function].bodies.get_mut(&instance) else { return };
         body.asked = Some(PendingOperation { operation, at: self.now });
+        body.killed |= matches!(what, Operate::Kill { .. });
         if let Operate::Start { place } = what {
             (body.condition, body.place) = (Condition::Starting, place);
         }

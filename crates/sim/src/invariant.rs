@@ -164,7 +164,11 @@ impl World {
         let overlaps = body.asked.is_some_and(|asked| asked.at <= self.now && !matches!(what, Operate::Kill { .. }));
         if busy && matches!(what, Operate::Pause | Operate::Stop { .. }) && !body.end_known && body.stuck == 0 {
             self.fail("busy", format!("{what:?} of {id} with {in_flight} in flight"));
-        } else if busy && matches!(what, Operate::Kill { .. }) && !body.end_known && body.stuck == 0 && !body.not_live {
+        } else if busy
+            && matches!(what, Operate::Kill { .. })
+            && !(body.end_known || body.killed || body.not_live)
+            && body.stuck == 0
+        {
             self.fail("busy", format!("{id} is killed with {in_flight} in flight and no fault"));
         } else if overlaps {
             self.fail("one operation", format!("{what:?} of {id} before the end of {:?}", body.asked));

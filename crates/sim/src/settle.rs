@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use kip_fleet::function::Role;
 use kip_fleet::instance::Instance;
 use kip_fleet::{Call, Event, Kind, State};
-use kip_spec::InstanceId;
 use kip_spec::scaling::Scaling;
+use kip_spec::{InstanceId, VersionId};
 
 use crate::setup::Setup;
 use crate::world::World;
@@ -142,7 +142,9 @@ impl World {
         // Nor can an instance be asked for its room that is pinned, or that could not be back in time.
         let holds_on = |other: usize| {
             let cell = &self.cells[other];
-            other != function && cell.versions.values().any(|policy| policy.pinned || policy.wake.is_some())
+            let own = |version: VersionId| other == function && version == cell.serving;
+            let others = cell.versions.iter().filter(|(version, _)| !own(**version));
+            others.map(|(_, policy)| policy).any(|policy| policy.pinned || policy.wake.is_some())
         };
         let kept_from_it = (0..self.cells.len()).any(holds_on);
         let possible = !waits_for_ever && !kept_from_it && setup.fits(&policy) && policy.queue_timeout >= PATIENT;
