@@ -85,6 +85,7 @@ impl Shared {
         let Some(held) = self.rollouts.all.lock().get(key).cloned() else { return };
         if held.keep_until.is_some_and(|until| until <= wall_millis()) {
             held.rollout.before.iter().filter_map(|target| target.revision).for_each(|old| cell.uncall(old));
+            self.prepare(&cell, held.rollout.to, 0);
             self.with(key, |held| held.keep_until = None);
         }
         let seen = self.sample(&cell, &held);
@@ -161,11 +162,10 @@ impl Shared {
         } else {
             cell.hold_stored_alias(stored);
         }
-        if !rollout.state.is_open() {
+        // Those of a complete rollout stay until the old version's go: they would end with the next idle moment.
+        if matches!(rollout.state.stage, RolloutStage::Aborted(_)) {
             self.prepare(&cell, rollout.to, 0);
-            if matches!(rollout.state.stage, RolloutStage::Aborted(_)) {
-                cell.uncall(rollout.to);
-            }
+            cell.uncall(rollout.to);
         }
         let (to, why) = rollout_line(&cell, alias, &rollout, next);
         let why = if why.is_empty() { noted("", &author.by) } else { why };

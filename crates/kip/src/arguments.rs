@@ -227,7 +227,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Up {
-    /// The folder with a kip.yaml, or the file; or a model: hf:org/model[@revision], modelscope:owner/model, an http address, an .onnx or
+    /// The folder with a kip.yaml, or the file; or a model: hf:org/model@revision, modelscope:owner/model, an http address, an .onnx or
     /// .gguf file, a folder with a model or an app.
     #[arg(default_value = ".")]
     pub(crate) path: PathBuf,

@@ -37,7 +37,7 @@ pub(crate) struct Name {
 
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
-    /// hf:org/model[@revision], modelscope:owner/model[@revision], an http address, or a folder of the server's host.
+    /// hf:org/model or hf:org/model@revision, modelscope:owner/model, an http address, or a folder of the server's host.
     pub(crate) source: String,
     #[command(flatten)]
     pub(crate) from: From,
