@@ -6,6 +6,7 @@
 pub mod account;
 pub mod code;
 pub mod container;
+pub mod escape;
 pub mod finite;
 pub mod function;
 pub mod id;

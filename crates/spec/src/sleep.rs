@@ -71,20 +71,8 @@ impl SleepCalls {
 
 /// A path without its query, decoded, with single slashes and none at the end.
 fn plain(path: &str) -> Vec<u8> {
-    let path = path.split(['?', '#']).next().unwrap_or_default().as_bytes();
-    let mut plain: Vec<u8> = Vec::with_capacity(path.len());
-    let mut at = 0;
-    while at < path.len() {
-        let hex = |at: usize| path.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-        let (byte, length) = match (path[at], hex(at + 1), hex(at + 2)) {
-            (b'%', Some(high), Some(low)) => (u8::try_from(high * 16 + low).unwrap_or(b'%'), 3),
-            (byte, ..) => (byte, 1),
-        };
-        if byte != b'/' || plain.last() != Some(&b'/') {
-            plain.push(byte);
-        }
-        at += length;
-    }
+    let mut plain = crate::escape::unescaped(path.split(['?', '#']).next().unwrap_or_default());
+    plain.dedup_by(|next, before| *next == b'/' && *before == b'/');
     while plain.len() > 1 && plain.last() == Some(&b'/') {
         plain.pop();
     }
