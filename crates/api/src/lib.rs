@@ -8,6 +8,7 @@ mod audit;
 mod backup;
 mod callers;
 mod costs;
+mod devices;
 mod error;
 mod extract;
 mod functions;

@@ -1,5 +1,6 @@
 //! `GET /metrics`: everything that is counted, in the two text forms that scrapers ask for.
 
+mod device;
 mod family;
 
 use std::collections::HashSet;
@@ -10,6 +11,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use kip_control::Figures;
 use kip_records::metrics::{CounterSnapshot, FunctionCounters};
+use kip_wire::DeviceStatus;
 use prometheus_client::registry::Registry;
 
 use crate::Api;
@@ -20,17 +22,18 @@ use kip_spec::tenant::TenantScope;
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(crate) async fn metrics(State(api): State<Api>, who: Requester, headers: HeaderMap) -> Response {
-    answer(&api, who.only().as_deref(), &who.tenant_scope(None), &headers)
+    answer(&api, who.only().as_deref(), &who.tenant_scope(None), &headers).await
 }
 
 /// Without a key, where the settings say so.
 pub(crate) async fn open(State(api): State<Api>, headers: HeaderMap) -> Response {
-    answer(&api, None, &TenantScope::All, &headers)
+    answer(&api, None, &TenantScope::All, &headers).await
 }
 
-fn answer(api: &Api, only: Option<&[String]>, tenants: &TenantScope, headers: &HeaderMap) -> Response {
+async fn answer(api: &Api, only: Option<&[String]>, tenants: &TenantScope, headers: &HeaderMap) -> Response {
     let accepts = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let text = encode(api, only, tenants);
+    let devices = devices_of(api, only).await;
+    let text = encode(api, only, tenants, devices);
     let (text, kind) = match accepts.contains("application/openmetrics-text") {
         true => (text, OPEN_METRICS),
         false => (plain(&text), PLAIN),
@@ -38,7 +41,18 @@ fn answer(api: &Api, only: Option<&[String]>, tenants: &TenantScope, headers: &H
     ([(CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
 }
 
-fn encode(api: &Api, only: Option<&[String]>, tenants: &TenantScope) -> String {
+/// The devices, with the instances of functions that have series of their own.
+async fn devices_of(api: &Api, only: Option<&[String]>) -> Vec<DeviceStatus> {
+    let mut devices = api.control.device_statuses().await;
+    let shown = |name: &str| only.is_none_or(|only| only.iter().any(|known| known == name));
+    let own = |name: &str| api.control.cell(name).is_some_and(|cell| api.metrics.is_own(cell.number()));
+    for device in &mut devices {
+        device.instances.retain(|user| shown(user.function.as_str()) && own(user.function.as_str()));
+    }
+    devices
+}
+
+fn encode(api: &Api, only: Option<&[String]>, tenants: &TenantScope, devices: Vec<DeviceStatus>) -> String {
     let mut figures = api.control.figures();
     figures.sort_unstable_by_key(|figures| figures.number);
     let live: HashSet<u32> = figures.iter().map(|figures| figures.number).collect();
@@ -56,6 +70,7 @@ fn encode(api: &Api, only: Option<&[String]>, tenants: &TenantScope) -> String {
         usage: kip_host::usage::look(),
         gateway_cpu: kip_host::usage::cpu_of_threads("gateway-"),
         tasks: tasks_of(api, only, tenants),
+        devices,
     };
     let mut registry = Registry::default();
     registry.register_collector(Box::new(scrape));

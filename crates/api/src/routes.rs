@@ -20,7 +20,7 @@ use kip_wire::{
 use crate::guard::{RouteAccess, guard};
 use crate::openapi::{Doc, says};
 use crate::{
-    Api, audit, backup, costs, functions, images, jobs, keys, logs, metrics, models, openapi, provision, requests,
+    Api, audit, backup, costs, devices, functions, images, jobs, keys, logs, metrics, models, openapi, provision, requests,
     secrets, server, tasks, versions,
 };
 
@@ -470,6 +470,53 @@ pub(crate) fn table() -> Vec<Entry> {
             says("Removes an image that nothing uses").takes::<kip_wire::ImageName>().gives::<kip_wire::ImageName>(),
         ),
         shows(
+            "/api/v1/devices",
+            Operate,
+            devices::list,
+            says("The devices that the server uses, with their instances").gives::<Vec<kip_wire::DeviceStatus>>(),
+        ),
+        changes(
+            post(),
+            DEVICE_YIELD,
+            Admin,
+            "device.yield",
+            devices::yield_device,
+            says("Takes a device out of use for a time: its instances give its memory back or end")
+                .takes::<kip_wire::DeviceYield>()
+                .empty(204, "no instance starts on it any more"),
+        ),
+        changes(
+            delete(),
+            DEVICE_YIELD,
+            Admin,
+            "device.use",
+            devices::regain,
+            says("Puts a yielded device into use again").empty(204, "it is in use"),
+        ),
+        shows(
+            "/api/v1/fit",
+            Operate,
+            devices::fit,
+            says("Which functions stay on their devices if all are used, and how long the others take to be back")
+                .gives::<kip_wire::FitReport>(),
+        ),
+        shows(
+            QUOTA,
+            Operate,
+            devices::quota,
+            says("The limits over all functions that replace those of kipwake.toml").gives::<kip_wire::QuotaSettings>(),
+        ),
+        changes(
+            put(),
+            QUOTA,
+            Admin,
+            "quota.set",
+            devices::set_quota,
+            says("Replaces the limits over all functions of kipwake.toml; what is left out is as there")
+                .takes::<kip_wire::QuotaSettings>()
+                .gives::<kip_wire::QuotaSettings>(),
+        ),
+        shows(
             "/api/v1/models",
             Operate,
             models::list,
@@ -800,6 +847,10 @@ const PROGRESS: &str = "/api/v1/progress/{number}/{epoch}/{token}";
 const TASKS_OF_FUNCTION: &str = "/api/v1/functions/{name}/tasks";
 /// What a deployment would change.
 const IMAGES: &str = "/api/v1/images";
+/// What all functions together may take.
+const QUOTA: &str = "/api/v1/quota";
+/// Whether a device is out of use.
+const DEVICE_YIELD: &str = "/api/v1/devices/{device}/yield";
 /// What a deployment of a model would do.
 const MODEL_PLAN: &str = "/api/v1/models/plan";
 const MODEL_DEPLOYMENTS: &str = "/api/v1/models/deployments";

@@ -101,7 +101,7 @@ impl Shared {
         found: kip_fleet::FoundState,
         memory: MemoryState,
     ) {
-        let (function, need) = (cell.number, version.policy.need);
+        let (function, need) = (cell.number, version.policy().need);
         // One whose memory nobody knows of holds everything, as far as others are concerned.
         let rung = found.asleep.map(|rung| if memory == MemoryState::Unknown { Rung::Paused } else { rung });
         let (version, place) = (version.id, found.place);
@@ -114,7 +114,7 @@ impl Shared {
             return Ok(held);
         }
         let stored = self.changes.read().revision(version).await?.filter(|stored| stored.spec.name == *cell.name());
-        let version = stored.map(|stored| Arc::new(Version::stored(stored, self.options.offer())));
+        let version = stored.map(|stored| self.version(stored));
         if let Some(version) = &version {
             cell.number_version(version);
         }

@@ -148,7 +148,7 @@ impl Cell {
     pub(crate) fn new(number: CoreNumber, version: Arc<Version>, around: Weak<dyn Surroundings>) -> Self {
         let boot = around.upgrade().map_or(0, |around| around.boot());
         let inner = Inner {
-            host: CoreHost::new(boot, number, Some((version.id, version.policy.clone()))),
+            host: CoreHost::new(boot, number, Some((version.id, version.policy()))),
             next_ticket: 0,
             versions: BTreeMap::from([(version.id, version.clone())]),
             serving: version.clone(),
@@ -292,7 +292,7 @@ impl Cell {
     fn unmet_need(&self, version: &Version) -> String {
         let kind = version.spec.resources.gpu.as_ref().and_then(|gpu| gpu.kind.as_deref());
         let inventory = self.inventory().unwrap_or_default();
-        crate::devices::unmet(&inventory, version.policy.need, kind)
+        crate::devices::unmet(&inventory, version.policy().need, kind)
     }
 
     /// What keeps one of its instances from the room that it waits for. Not under its own lock.
@@ -310,7 +310,7 @@ impl Cell {
         inner.closing = false;
         inner.outcomes.overtaken(version.id);
         inner.outcomes.set(version.id, version.ordinal, VersionStatus::Candidate);
-        let event = Event::Deploy { version: version.id, policy: version.policy.clone() };
+        let event = Event::Deploy { version: version.id, policy: version.policy() };
         inner.versions.insert(version.id, version);
         let after = self.run(&mut inner, step(event), None);
         drop(inner);
@@ -323,7 +323,7 @@ impl Cell {
         let (instance, version) = (link.instance, link.version.clone());
         inner.versions.insert(version.id, version.clone());
         inner.links.insert(instance, Arc::new(link));
-        let event = Event::Adopt { instance, version: version.id, policy: version.policy.clone(), found };
+        let event = Event::Adopt { instance, version: version.id, policy: version.policy(), found };
         let after = self.run(&mut inner, step(event), None);
         drop(inner);
         self.carry_out(after);

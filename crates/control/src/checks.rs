@@ -21,12 +21,14 @@ impl CheckSchedule {
         loop {
             tokio::select! {
                 due = self.next(), if asking.len() < AT_ONCE => {
-                    let (memory, probes): (Vec<DueCheck>, Vec<DueCheck>) =
-                        due.into_iter().partition(|due| due.look == CheckKind::Memory);
+                    let (sweeps, probes): (Vec<DueCheck>, Vec<DueCheck>) =
+                        due.into_iter().partition(|due| matches!(due.look, CheckKind::Memory | CheckKind::Device));
                     asking.extend(probes.into_iter().map(|due| ask(shared.clone(), vec![due])));
-                    if !memory.is_empty() {
-                        asking.push(ask(shared.clone(), memory));
-                    }
+                    let (memory, devices): (Vec<DueCheck>, Vec<DueCheck>) =
+                        sweeps.into_iter().partition(|due| due.look == CheckKind::Memory);
+                    // Each by itself: a driver may take its time.
+                    let sweeps = [memory, devices].into_iter().filter(|due| !due.is_empty());
+                    asking.extend(sweeps.map(|due| ask(shared.clone(), due)));
                 }
                 Some(answers) = asking.next() => {
                     for (due, found) in answers {
@@ -53,6 +55,7 @@ impl CheckSchedule {
                     cell.step(Event::Outgrown { instance });
                 }
             }
+            Some(CheckVerdict::Holds(held)) => shared.note_held(&cell, &due.link, held),
             None => {}
         }
     }
@@ -60,20 +63,28 @@ impl CheckSchedule {
 
 async fn ask(shared: Arc<Shared>, all: Vec<DueCheck>) -> Vec<(DueCheck, CheckResult)> {
     let mut answers = Vec::with_capacity(all.len());
-    let instances: Vec<InstanceId> =
-        all.iter().filter(|due| due.look == CheckKind::Memory).map(|due| due.instance).collect();
-    let uses = match instances.is_empty() {
-        true => HashMap::new(),
-        false => shared.bodies.measure(&instances, Measure::Memory).await,
+    let which = |kind: CheckKind| -> Vec<InstanceId> {
+        all.iter().filter(|due| due.look == kind).map(|due| due.instance).collect()
+    };
+    let uses = match which(CheckKind::Memory) {
+        none if none.is_empty() => HashMap::new(),
+        instances => shared.bodies.measure(&instances, Measure::Memory).await,
+    };
+    let holds = match which(CheckKind::Device) {
+        none if none.is_empty() => HashMap::new(),
+        instances => shared.meter.device_memory(&shared, &instances).await,
     };
     for due in all {
         let (path, limit) = match due.look {
             CheckKind::Ready => (due.link.version.ready_path(), READY_LIMIT),
             CheckKind::Live => (due.link.version.spec.live.as_ref().map(|live| live.path.as_str()), LIVE_LIMIT),
-            CheckKind::Memory => (None, LIVE_LIMIT),
+            CheckKind::Memory | CheckKind::Device => (None, LIVE_LIMIT),
         };
         let found = match path {
             Some(path) => probe(&shared, &due, path, limit).await,
+            None if due.look == CheckKind::Device => {
+                holds.get(&due.instance).map_or(CheckResult::Well, |held| CheckResult::Holds(*held))
+            }
             None => uses.get(&due.instance).map_or(CheckResult::Well, |memory| CheckResult::Uses(*memory)),
         };
         answers.push((due, found));

@@ -24,6 +24,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::bodies::Bodies;
 use crate::cell::{Cell, now};
+use crate::device_book::DeviceBook;
 use crate::disk::DiskWatch;
 use crate::error::Error;
 use crate::info::host_of;
@@ -37,7 +38,6 @@ use crate::qualifiers::noted;
 use crate::rollout_table::Rollouts;
 use crate::rounds::CheckSchedule;
 use crate::timers::Timers;
-use crate::version::Version;
 use kip_records::Recorder;
 use kip_records::Traces;
 use kip_records::access_log::AccessLog;
@@ -114,10 +114,12 @@ impl Control {
             held: Mutex::default(),
             disk: disk.clone(),
             rollouts: Rollouts::default(),
+            devices: DeviceBook::open(options.devices.as_deref()),
             options,
         });
+        shared.remember_devices();
         for stored in shared.changes.read().current_revisions().await? {
-            shared.add_cell(Arc::new(Version::stored(stored, shared.options.offer())));
+            shared.add_cell(shared.version(stored));
         }
         // What is provisioned for a version or an alias needs them.
         shared.remember_qualifiers().await?;
@@ -236,7 +238,7 @@ impl Control {
 
     /// Makes a revision known that does not serve.
     fn hold(&self, stored: StoredRevision) -> Result<DeployResult, Error> {
-        let version = Arc::new(Version::stored(stored, self.shared.options.offer()));
+        let version = self.shared.version(stored);
         let function = version.spec.name.clone();
         let made = DeployResult { function, version: version.id, label: version.label() };
         self.require(made.function.as_str())?.call_by_itself(version);

@@ -72,7 +72,7 @@ impl Shared {
             Effect::Promoted { version } => {
                 let proven = cell.lock().links.values().any(|link| link.version.id == version);
                 let serving = cell.serving();
-                let kpa = matches!(&serving.policy.scaling, Scaling::Kpa(kpa) if kpa.initial_scale > 0);
+                let kpa = matches!(&serving.policy().scaling, Scaling::Kpa(kpa) if kpa.initial_scale > 0);
                 let by_itself = kpa || cell.wants_by_itself();
                 let why = match () {
                     () if proven => "it is ready",

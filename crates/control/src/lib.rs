@@ -15,6 +15,9 @@ mod checks;
 mod containers;
 mod control;
 mod costs;
+mod device_book;
+mod device_status;
+mod device_use;
 mod devices;
 mod disk;
 mod driver;
@@ -22,6 +25,7 @@ mod error;
 mod execute;
 mod facade;
 mod figures;
+mod fit;
 mod fits;
 mod info;
 #[cfg(test)]
@@ -54,6 +58,7 @@ mod usage;
 mod version;
 mod versions;
 mod working;
+mod yields;
 
 #[cfg(test)]
 mod tests;
@@ -62,6 +67,8 @@ pub use bodies::Bodies;
 pub use cell::{Admission, Cell};
 pub use containers::engine_problem;
 pub use control::{Control, Direction};
+pub use device_book::{QuotaChange, Yielded};
+pub use device_use::OverUse;
 pub use disk::DiskOptions;
 pub use driver::DriverRung;
 pub use error::Error;

@@ -55,6 +55,8 @@ pub struct Link {
     with_callers: AtomicU32,
     /// The most memory it was seen to use, in bytes; 0 while nobody has looked.
     peak_memory: AtomicU64,
+    /// What it was last seen to hold of its device, in bytes; 0 while nobody has looked.
+    device_memory: AtomicU64,
     /// Why it is being ended, once it is.
     end: OnceLock<Reason>,
     /// It asked not to be paused before this boot time.
@@ -84,6 +86,7 @@ impl Link {
             sign,
             with_callers,
             peak_memory: AtomicU64::new(0),
+            device_memory: AtomicU64::new(0),
             end: OnceLock::new(),
             awake_until: AtomicU64::new(0),
             memory: Mutex::default(),
@@ -184,6 +187,16 @@ impl Link {
     /// It was seen to use so many bytes.
     pub(crate) fn uses(&self, memory: u64) {
         self.peak_memory.fetch_max(memory, Ordering::Relaxed);
+    }
+
+    /// It was seen to hold so many bytes of its device. Gives what it held before.
+    pub(crate) fn holds_of_device(&self, memory: u64) -> u64 {
+        self.device_memory.swap(memory, Ordering::Relaxed)
+    }
+
+    /// What it was last seen to hold of its device, in bytes, where that is looked at.
+    pub fn device_memory(&self) -> Option<u64> {
+        Some(self.device_memory.load(Ordering::Relaxed)).filter(|memory| *memory > 0)
     }
 
     /// The most memory it was seen to use so far, in bytes, where that is looked at.

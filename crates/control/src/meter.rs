@@ -167,7 +167,7 @@ impl Share {
 pub(crate) fn reserved(spec: &FunctionSpec, inventory: &Inventory, place: Place) -> Option<u64> {
     match spec.resources.gpu.as_ref()?.need {
         GpuNeed::Memory(bytes) => Some(bytes.0),
-        GpuNeed::Cards(_) => devices::memory(inventory, place),
+        GpuNeed::Cards(_) | GpuNeed::Measured => devices::memory(inventory, place),
     }
 }
 
@@ -209,6 +209,7 @@ mod tests {
             holders,
             persistence: None,
             partitioned: false,
+            load: Default::default(),
         };
         Report { devices: vec![device], ..Report::default() }
     }

@@ -183,7 +183,7 @@ impl Cell {
 
     /// A version may be asked for by itself from now on.
     pub(crate) fn call_by_itself(self: &Arc<Self>, version: Arc<Version>) {
-        let (id, policy) = (version.id, version.policy.clone());
+        let (id, policy) = (version.id, version.policy());
         {
             let mut inner = self.lock();
             inner.versions.entry(id).or_insert(version);
@@ -198,7 +198,7 @@ impl Cell {
 
     /// The same before decisions begin.
     pub(crate) fn remember_called(&self, version: Arc<Version>) {
-        let event = Event::Name { version: version.id, policy: version.policy.clone() };
+        let event = Event::Name { version: version.id, policy: version.policy() };
         {
             let mut inner = self.lock();
             let id = version.id;
@@ -245,7 +245,7 @@ impl Cell {
         let latest = targets.iter().filter(|target| target.revision.is_none()).map(|target| target.millionths).sum();
         let target = |target: &AliasTarget| {
             let version = inner.versions.get(&target.revision?)?;
-            Some(Target { version: version.id, policy: version.policy.clone(), weight: target.millionths })
+            Some(Target { version: version.id, policy: version.policy(), weight: target.millionths })
         };
         let targets = targets.iter().filter_map(target).collect();
         // Anywhere in its round: aliases that are set together, and those of a server that begins anew, do not all begin alike.

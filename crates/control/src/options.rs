@@ -13,6 +13,7 @@ use kip_spec::InstanceId;
 use kip_spec::named_secret::SecretSource;
 use kip_store::Retention;
 
+use crate::device_use::OverUse;
 use crate::disk::DiskOptions;
 use crate::driver::DriverRung;
 
@@ -33,6 +34,10 @@ pub struct Options {
     pub held: Vec<InstanceId>,
     /// Freezing by the driver of the devices, where they are qualified.
     pub driver: Option<DriverRung>,
+    /// Where what was decided and measured of devices is kept: the data directory. Without one it is forgotten.
+    pub devices: Option<PathBuf>,
+    /// What becomes of an instance that uses more device memory than it declares.
+    pub over_use: OverUse,
     /// Whether pages of other processes can be taken out on this host.
     pub spill: bool,
     /// The disk that state is on.

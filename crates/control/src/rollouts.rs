@@ -250,7 +250,7 @@ impl Shared {
             )
         };
         let (busy, ready, waits_for_room, failed_starts) = cell.look(&cell.lock(), look).unwrap_or_default();
-        let most = cell.lock().held_version(rollout.to).map_or(1, |version| version.policy.max);
+        let most = cell.lock().held_version(rollout.to).map_or(1, |version| version.policy().max);
         let (new, old) = (since(&new, &held.base[0]), since(&old, &held.base[1]));
         RolloutSample { new, old, busy, ready, most, waits_for_room, failed_starts }
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use kip_fleet::{Event, ProbeFailure};
+use kip_fleet::{Event, Place, ProbeFailure};
 use kip_spec::InstanceId;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -28,6 +28,8 @@ pub(crate) const LIVE_LIMIT: Duration = Duration::from_secs(5);
 const FAILURES: u32 = 3;
 /// Between two looks at memory, which all instances have at the same time.
 const MEMORY_PERIOD: u64 = 10_000;
+/// Between two looks at the memory of devices, which all instances have at the same time.
+const DEVICE_PERIOD: u64 = 5_000;
 /// Less than this is no change that the placer is told of, bytes.
 const MEMORY_STEP: u64 = 1 << 20;
 /// Questions under way at once.
@@ -52,6 +54,7 @@ pub(crate) enum CheckKind {
     Ready,
     Live,
     Memory,
+    Device,
 }
 
 /// An instance that is awake.
@@ -83,18 +86,20 @@ pub(crate) enum CheckResult {
     Refused,
     Slow,
     Uses(u64),
+    Holds(u64),
 }
 
 impl CheckSchedule {
     /// The instance is hot from now on.
-    pub(crate) fn awake(&self, link: &Arc<Link>, cell: Weak<Cell>) {
+    pub(crate) fn awake(&self, link: &Arc<Link>, cell: Weak<Cell>, place: Option<Place>) {
         let spec = &link.version.spec;
         let now = kip_host::clock::boot_millis();
         let wanted = [
             link.version.ready_path().map(|_| (now + READY_PERIOD, CheckKind::Ready)),
             spec.live.as_ref().map(|_| (now + LIVE_PERIOD, CheckKind::Live)),
             (spec.rotation.max_memory.is_some() || spec.resources.memory.is_some())
-                .then(|| (next_sweep(now), CheckKind::Memory)),
+                .then(|| (next_sweep(now, MEMORY_PERIOD), CheckKind::Memory)),
+            place.filter(|place| place.devices != 0).map(|_| (next_sweep(now, DEVICE_PERIOD), CheckKind::Device)),
         ];
         if wanted.iter().all(Option::is_none) {
             return;
@@ -149,6 +154,7 @@ impl CheckSchedule {
 pub(crate) enum CheckVerdict {
     Event(Event),
     Uses { memory: u64, outgrown: bool },
+    Holds(u64),
 }
 
 impl List {
@@ -178,7 +184,8 @@ impl List {
         let next = match due.look {
             CheckKind::Ready => now + READY_PERIOD,
             CheckKind::Live => now + LIVE_PERIOD,
-            CheckKind::Memory => next_sweep(now),
+            CheckKind::Memory => next_sweep(now, MEMORY_PERIOD),
+            CheckKind::Device => next_sweep(now, DEVICE_PERIOD),
         };
         self.due.insert((next, instance, due.look));
         match (due.look, found) {
@@ -214,14 +221,15 @@ impl List {
                 }
                 (changed || outgrown).then_some(CheckVerdict::Uses { memory: entry.memory, outgrown })
             }
-            (CheckKind::Memory, _) => None,
+            (_, CheckResult::Holds(held)) => Some(CheckVerdict::Holds(held)),
+            (CheckKind::Memory | CheckKind::Device, _) => None,
         }
     }
 }
 
 /// All instances are looked at together: without cgroups one look reads all of `/proc`.
-fn next_sweep(now: u64) -> u64 {
-    (now / MEMORY_PERIOD + 1) * MEMORY_PERIOD
+fn next_sweep(now: u64, period: u64) -> u64 {
+    (now / period + 1) * period
 }
 
 #[cfg(test)]

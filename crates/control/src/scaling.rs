@@ -301,7 +301,7 @@ impl Cell {
         let serving = inner.serving().clone();
         // What is put holds instead of what the version declares.
         let over = |qualifier: &str, declared: bool| {
-            let own = matches!(&serving.policy.scaling, Scaling::Fc(fc) if !fc.provision.is_empty());
+            let own = matches!(&serving.policy().scaling, Scaling::Fc(fc) if !fc.provision.is_empty());
             own && !declared && qualifier == LATEST
         };
         // Of a version that serves no more, and that nobody can ask for, nothing is kept.
@@ -360,7 +360,7 @@ impl Cell {
         };
         let mut infos: Vec<ProvisionInfo> =
             inner.provisions.iter().map(|(name, settings)| rests(name, false, settings)).collect();
-        if let Scaling::Fc(fc) = &inner.serving().policy.scaling
+        if let Scaling::Fc(fc) = &inner.serving().policy().scaling
             && !inner.provisions.contains_key(LATEST)
         {
             infos.push(rests(LATEST, true, fc));
@@ -460,7 +460,7 @@ impl Control {
         let unit = self.shared.changes.unit(move |turn| async move {
             let cell = control.require(&name)?;
             let (function, qualifier) = (cell.name().clone(), control.put_for(&cell, &whom)?);
-            let declares = matches!(&cell.serving().policy.scaling, Scaling::Fc(fc) if !fc.provision.is_empty());
+            let declares = matches!(&cell.serving().policy().scaling, Scaling::Fc(fc) if !fc.provision.is_empty());
             if qualifier == LATEST && declares && !cell.lock().provisions.contains_key(LATEST) {
                 return Err(Error::Declared { function: name });
             }

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::bodies::Bodies;
 use crate::cell::{Cell, LastLogged, PolicyObservation, Surroundings, now};
+use crate::device_book::DeviceBook;
 use crate::disk::DiskWatch;
 use crate::link::Link;
 use crate::meter::Meter;
@@ -78,6 +79,7 @@ pub(crate) struct Shared {
     pub(crate) held: Mutex<Vec<(InstanceId, Permit)>>,
     pub(crate) disk: Arc<DiskWatch>,
     pub(crate) rollouts: Rollouts,
+    pub(crate) devices: DeviceBook,
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +113,8 @@ impl Shared {
         supervisor.vital("meter", async move { measuring.meter.run(measuring.clone()).await });
         let rolling = self.clone();
         supervisor.vital("rollouts", async move { rolling.run_rollouts().await });
+        let yielding = self.clone();
+        supervisor.vital("yielded devices", async move { yielding.watch_yielded().await });
         let routing = self.clone();
         supervisor.vital("router", async move { routing.route().await });
         // Only reminders are lost with it.
@@ -191,8 +195,14 @@ impl Shared {
         cell
     }
 
+    /// A version of the store, with what this host offers and has measured.
+    pub(crate) fn version(&self, stored: StoredRevision) -> Arc<Version> {
+        let measured = self.devices.size(stored.id);
+        Arc::new(Version::stored(stored, self.options.offer(), measured))
+    }
+
     pub(crate) fn deploy(self: &Arc<Self>, stored: StoredRevision) -> DeployResult {
-        let version = Arc::new(Version::stored(stored, self.options.offer()));
+        let version = self.version(stored);
         let deployed =
             DeployResult { function: version.spec.name.clone(), version: version.id, label: version.label() };
         let known = self.cells().by_name.get(&deployed.function).cloned();
@@ -270,7 +280,7 @@ impl Surroundings for Shared {
     ) {
         self.note_change(cell.name(), change, place, detail);
         match link {
-            Some(link) if change.to.class() == Class::Hot => self.rounds.awake(link, Arc::downgrade(cell)),
+            Some(link) if change.to.class() == Class::Hot => self.rounds.awake(link, Arc::downgrade(cell), place),
             _ => self.rounds.asleep(change.instance),
         }
     }

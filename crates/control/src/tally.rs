@@ -28,8 +28,8 @@ impl Tally {
             (Some(State::Requested | State::Starting | State::Initializing), Reason::StartFailed(_)) => {
                 add(&self.failed)
             }
-            (Some(State::Draining | State::Stopping), Reason::Evicted { .. }) => {}
-            (_, Reason::Evicted { .. }) => add(&self.evictions),
+            (Some(State::Draining | State::Stopping), why) if why.is_eviction() => {}
+            (_, why) if why.is_eviction() => add(&self.evictions),
             _ => {}
         }
     }

@@ -40,6 +40,8 @@ pub async fn open(data: &Path, boot: u32, stores: Stores, host: bool) -> (Contro
         results: data.join("jobs"),
         held: Vec::new(),
         driver: None,
+        devices: None,
+        over_use: crate::OverUse::default(),
         spill: false,
         disk: DiskOptions {
             directory: data.to_owned(),

@@ -9,10 +9,12 @@ use http::{HeaderName, HeaderValue};
 use kip_engine::{Devices, Order};
 use kip_fleet::Policy;
 use kip_fleet::policy::RungOffer;
-use kip_spec::function::{FunctionSpec, ModelRuntime, Program, ReadyProbe};
+use kip_fleet::room::Gpu;
+use kip_spec::function::{FunctionSpec, GpuNeed, ModelRuntime, Program, ReadyProbe};
 use kip_spec::qualifier::label;
 use kip_spec::{InstanceId, VersionId};
 use kip_store::{FunctionId, StoredRevision};
+use parking_lot::RwLock;
 
 /// Where the built-in model server says whether it is ready.
 const MODEL_READY: &str = "/v2/health/ready";
@@ -34,7 +36,7 @@ pub struct Version {
     /// What was declared.
     pub spec: FunctionSpec,
     /// What the brain needs of it.
-    pub policy: Arc<Policy>,
+    policy: RwLock<Arc<Policy>>,
     /// The contract's headers that every forwarded request carries.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -42,7 +44,7 @@ pub struct Version {
 impl Version {
     /// From a declaration.
     pub fn new(id: VersionId, spec: FunctionSpec, offer: RungOffer) -> Self {
-        let policy = Arc::new(Policy::from(&spec).offering(offer));
+        let policy = RwLock::new(Arc::new(Policy::from(&spec).offering(offer)));
         let mut headers = Vec::new();
         let mut add = |name: &'static str, value: &str| {
             headers.extend(HeaderValue::from_str(value).map(|value| (HeaderName::from_static(name), value)));
@@ -51,10 +53,25 @@ impl Version {
         Self { id, function: FunctionId::default(), ordinal: 0, number: AtomicU64::new(0), spec, policy, headers }
     }
 
-    /// From the store.
-    pub fn stored(revision: StoredRevision, offer: RungOffer) -> Self {
+    /// From the store. `measured`: what an instance was measured to need of its device, bytes.
+    pub fn stored(revision: StoredRevision, offer: RungOffer, measured: Option<u64>) -> Self {
         let (function, ordinal) = (revision.function, revision.ordinal);
-        Self { function, ordinal, ..Self::new(revision.id, revision.spec, offer) }
+        let version = Self { function, ordinal, ..Self::new(revision.id, revision.spec, offer) };
+        let gpu = version.spec.resources.gpu.as_ref().map(|gpu| gpu.need);
+        if let (Some(GpuNeed::Measured), Some(bytes)) = (gpu, measured) {
+            version.needs(Gpu::Slice(bytes));
+        }
+        version
+    }
+
+    /// What the brain needs of it.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.read().clone()
+    }
+
+    /// What an instance needs of devices from now on: it was measured.
+    pub(crate) fn needs(&self, gpu: Gpu) {
+        Arc::make_mut(&mut self.policy.write()).need.gpu = gpu;
     }
 
     /// How it is shown: the number of its version, or its ordinal.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kip_engine::Measure;
-use kip_fleet::{Reason, Work};
+use kip_fleet::{Work};
 use kip_host::clock::boot_millis;
 use kip_spec::InstanceId;
 use kip_spec::function::FunctionSpec;
@@ -25,7 +25,7 @@ impl Shared {
     pub(crate) async fn works(&self, cell: &Arc<Cell>, instance: InstanceId, spec: &FunctionSpec) -> Option<Work> {
         let evicted = |core: &kip_fleet::FunctionCore| {
             let goal = core.instance(instance).and_then(|instance| instance.goal);
-            goal.is_some_and(|(_, why)| matches!(why, Reason::Evicted { .. }))
+            goal.is_some_and(|(_, why)| why.is_eviction())
         };
         let link = cell.lock().links.get(&instance).cloned();
         let asked = link.map_or(0, |link| link.awake_until()).saturating_sub(boot_millis());

@@ -1,6 +1,7 @@
 //! What the "driver" knows of each process: a file `<pid>` under `processes`, changed under one lock.
 
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::knobs;
@@ -58,12 +59,21 @@ impl Entry {
 
 /// Does something that no other process does meanwhile.
 pub(crate) fn locked<T>(directory: &Path, work: impl FnOnce() -> T) -> T {
-    let _ = fs::create_dir_all(directory.join("processes"));
+    let processes = directory.join("processes");
+    if fs::create_dir_all(&processes).is_ok() {
+        open_to_all(&processes, 0o777);
+    }
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(directory.join("lock"));
+    open_to_all(&directory.join("lock"), 0o666);
     let held: Option<File> = file.ok().filter(|file| file.lock().is_ok());
     let result = work();
     drop(held);
     result
+}
+
+/// Instances are users of their own, and all of them use the device. Who does not own the file finds it open already.
+fn open_to_all(path: &Path, mode: u32) {
+    let _ = fs::set_permissions(path, fs::Permissions::from_mode(mode));
 }
 
 /// A process, if it lives and has a context.

@@ -75,6 +75,29 @@ extern "C" fn nvmlDeviceGetMigMode(_handle: usize, current: Option<&mut u32>, pe
     put(current, mode)
 }
 
+/// `nvmlUtilization_t`.
+#[repr(C)]
+struct Utilization {
+    gpu: u32,
+    memory: u32,
+}
+
+/// Made-up figures, so that what reads them has something to read.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetUtilizationRates(_handle: usize, rates: Option<&mut Utilization>) -> i32 {
+    put(rates, Utilization { gpu: 42, memory: 7 })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetPowerUsage(_handle: usize, milliwatts: Option<&mut u32>) -> i32 {
+    put(milliwatts, 71_500)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetTemperature(_handle: usize, _sensor: u32, degrees: Option<&mut u32>) -> i32 {
+    put(degrees, 33)
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetMemoryInfo(handle: usize, memory: Option<&mut Memory>) -> i32 {
     if let Effect::Code(code) = knobs::before("nvmlDeviceGetMemoryInfo") {

@@ -7,6 +7,7 @@ use kip_spec::{Finite, InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::function::Backlog;
+use crate::room::Gpu;
 use crate::why::{ProgramExit, StartFailure};
 use crate::{AliasNumber, Draw, FromPlacer, OperationNumber, Place, Policy, Qualifier, Rung, Target, Ticket};
 
@@ -79,6 +80,18 @@ pub enum Event {
         cpu: Option<Finite>,
         /// Device memory.
         gpu_memory: Option<Finite>,
+    },
+    /// What instances of a version need of a device, where nobody declared it: it was measured.
+    Sized {
+        /// Which version.
+        version: VersionId,
+        /// What an instance needs.
+        gpu: Gpu,
+    },
+    /// An instance uses more of its device than its version declares, and is to be replaced.
+    Overused {
+        /// Which.
+        instance: InstanceId,
     },
     /// A request wants an instance.
     Arrive {

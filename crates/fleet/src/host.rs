@@ -21,6 +21,7 @@ use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::function::settle_half;
+use crate::room::Gpu;
 use crate::sparse::SparseMap;
 use crate::{
     AliasNumber, CoreNumber, Draw, Effect, Event, FromPlacer, FunctionCore, Now, Operate, OperationNumber, Policy,
@@ -291,6 +292,7 @@ impl CoreHost {
                     declared.provisions.remove(qualifier);
                 }
             }
+            Event::Sized { version, gpu } => self.resize(*version, *gpu),
             Event::Reached { qualifier, target } if self.core.is_none() => {
                 self.declared.get_or_insert_default().reached.insert(*qualifier, *target);
             }
@@ -300,6 +302,17 @@ impl CoreHost {
             d.aliases.is_empty() && d.named.is_empty() && d.provisions.is_empty() && d.reached.is_empty()
         };
         self.declared.take_if(nothing);
+    }
+
+    fn resize(&mut self, version: VersionId, gpu: Gpu) {
+        let serving = self.serving.iter_mut().filter(|(id, _)| *id == version).map(|(_, policy)| policy);
+        let declared = self.declared.as_deref_mut().into_iter();
+        let declared = declared.flat_map(|declared| {
+            let aliases = declared.aliases.values_mut().flat_map(|alias| &mut alias.targets);
+            let aliases = aliases.filter(|target| target.version == version).map(|target| &mut target.policy);
+            aliases.chain(declared.named.get_mut(&version))
+        });
+        serving.chain(declared).for_each(|policy| Arc::make_mut(policy).need.gpu = gpu);
     }
 
     fn close(&mut self, closed: ClosedReason) {

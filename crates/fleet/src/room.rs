@@ -69,6 +69,8 @@ impl From<&Resources> for RoomNeed {
                 None => Gpu::None,
                 Some(GpuNeed::Memory(bytes)) => Gpu::Slice(bytes.0),
                 Some(GpuNeed::Cards(cards)) => Gpu::Cards(*cards),
+                // Until it is measured it has a device alone.
+                Some(GpuNeed::Measured) => Gpu::Cards(1),
             },
             kind: gpu.and_then(|gpu| gpu.kind.as_deref()).map_or(DeviceKind::ANY, DeviceKind::named),
         }
@@ -131,6 +133,9 @@ pub struct Shortage {
     pub gpu: bool,
     /// The quota over all functions, or a pool's maximum.
     pub quota: bool,
+    /// All devices that would do are yielded: until when, boot time; `u64::MAX` where nobody knows.
+    #[serde(default)]
+    pub yielded: Option<u64>,
 }
 
 impl Shortage {
@@ -142,6 +147,9 @@ impl Shortage {
 
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.yielded.is_some() {
+            return f.write_str("a device that is yielded");
+        }
         let words = [(self.gpu, "device memory"), (self.memory, "memory"), (self.cpu, "CPU"), (self.quota, "quota")];
         let mut first = true;
         for (_, word) in words.iter().filter(|(lacks, _)| *lacks) {

@@ -115,6 +115,11 @@ pub enum Refusal {
         /// What it needs.
         need: RoomNeed,
     },
+    /// All devices that would do are yielded.
+    DeviceYielded {
+        /// For how long yet, milliseconds; none where nobody knows.
+        left: Option<u64>,
+    },
     /// The function has no such version any more.
     NoVersion,
     /// The function is gone.
@@ -217,6 +222,8 @@ pub enum Reason {
         #[serde(default)]
         by: Option<CoreNumber>,
     },
+    /// An operator wants its device back.
+    DeviceYielded,
     /// A new version starts when this one has ended (`deploy.strategy: recreate`).
     MakesWay,
     /// The task it worked on was told to stop.
@@ -230,6 +237,8 @@ pub enum Reason {
     },
     /// It uses more memory than `rotation.max_memory`.
     Outgrown,
+    /// It uses more of its device than it declares.
+    OverusesDevice,
     /// Its successor is ready.
     Succeeded,
     /// There is no room for a successor beside it.
@@ -285,6 +294,7 @@ impl Refusal {
             Self::StartFailed(failure) => failure.code(),
             Self::Backoff { .. } => code::START_BACKOFF,
             Self::NoCapacity | Self::NeverFits { .. } => code::NO_CAPACITY,
+            Self::DeviceYielded { .. } => code::DEVICE_YIELDED,
             Self::NoVersion => code::VERSION_NOT_FOUND,
             Self::Removed => code::FUNCTION_REMOVED,
             Self::ShuttingDown => code::SHUTTING_DOWN,
@@ -298,10 +308,18 @@ impl Refusal {
         match self {
             Self::QueueFull { .. } | Self::NoCapacity | Self::CoreFailed => Some(1),
             Self::Backoff { retry_in, .. } => Some(retry_in.div_ceil(1_000)),
+            Self::DeviceYielded { left: Some(left) } => Some(left / 1_000 + 1),
             Self::ShuttingDown => Some(5),
             Self::Quarantined => Some(60),
             _ => None,
         }
+    }
+}
+
+impl Reason {
+    /// Whether somebody else wants what it holds.
+    pub const fn is_eviction(self) -> bool {
+        matches!(self, Self::Evicted { .. } | Self::DeviceYielded)
     }
 }
 
@@ -387,6 +405,12 @@ impl fmt::Display for Refusal {
             Self::NeverFits { need } => {
                 write!(f, "no host has what an instance needs ({need}), or the quota forbids it")
             }
+            Self::DeviceYielded { left: Some(left) } => {
+                write!(f, "the device that an instance needs is yielded (kip device yield) for another {}", Millis(*left))
+            }
+            Self::DeviceYielded { left: None } => {
+                f.write_str("the device that an instance needs is yielded (kip device yield)")
+            }
             Self::NoVersion => f.write_str("the function has no such version any more"),
             Self::Removed => f.write_str("the function was removed"),
             Self::ShuttingDown => f.write_str("the server is shutting down"),
@@ -448,11 +472,13 @@ impl fmt::Display for Reason {
             Self::Removed => f.write_str("the function was removed"),
             Self::ShuttingDown => f.write_str("the server is shutting down"),
             Self::Evicted { lack, .. } => write!(f, "evicted: another instance waits for {lack}"),
+            Self::DeviceYielded => f.write_str("its device is yielded (kip device yield)"),
             Self::MakesWay => f.write_str("a new version starts when this one has ended (deploy.strategy: recreate)"),
             Self::TaskStopped => f.write_str("the task it worked on was told to stop"),
             Self::Rotated => f.write_str("it was asked to be replaced"),
             Self::TooOld { age } => write!(f, "it is {} old, past rotation.max_age", Millis(*age)),
             Self::Outgrown => f.write_str("it uses more memory than rotation.max_memory"),
+            Self::OverusesDevice => f.write_str("it uses more of its device than resources.gpu.memory (sharing.over_use)"),
             Self::Succeeded => f.write_str("its successor is ready"),
             Self::ReplacedInPlace => f.write_str("there is no room for a successor beside it, so it goes first"),
             Self::Stalled { silent } => {

@@ -101,6 +101,7 @@ mod tests {
             holders: Vec::new(),
             persistence: None,
             partitioned: false,
+            load: Default::default(),
         };
         let report = |driver: &str| Report { driver: Some(driver.to_owned()), ..Report::default() };
         let qualified = |driver: &str| Qualifications::read(data.path()).is_qualified(&report(driver), &device);

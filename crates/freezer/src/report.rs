@@ -38,6 +38,20 @@ pub struct Device {
     pub persistence: Option<bool>,
     /// Whether it is cut into partitions (MIG), of which none can be frozen.
     pub partitioned: bool,
+    /// How busy it is.
+    #[serde(default)]
+    pub load: Load,
+}
+
+/// How busy a device is; what NVML does not tell is left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Percent of the last second or less in which a kernel ran.
+    pub utilization: Option<u32>,
+    /// What it draws.
+    pub milliwatts: Option<u32>,
+    /// Temperature of the chip, degrees Celsius.
+    pub celsius: Option<u32>,
 }
 
 impl Device {
@@ -138,6 +152,7 @@ mod tests {
             holders: vec![Holder { pid: 7, bytes: Some(5) }, Holder { pid: 8, bytes: None }],
             persistence: None,
             partitioned: false,
+            load: Default::default(),
         }
     }
 

@@ -166,6 +166,11 @@ pub(crate) enum Command {
     /// List devices, and qualify them for freezing.
     #[command(subcommand, alias = "devices")]
     Device(Device),
+    /// Show which functions fit on the devices, and how long the others take to be back.
+    Fit,
+    /// Show and change what all functions together may take.
+    #[command(subcommand)]
+    Quota(QuotaCommand),
     /// List, pull and remove images of the container engine.
     #[command(subcommand, alias = "images")]
     Image(Image),
@@ -245,6 +250,18 @@ pub(crate) struct Up {
     /// Where a server that is started takes inference requests; port 0 picks a free one.
     #[arg(long, value_name = "ADDR")]
     pub(crate) gateway: Option<SocketAddr>,
+    /// A container image in place of a folder.
+    #[arg(long, conflicts_with_all = ["path", "check"])]
+    pub(crate) image: Option<String>,
+    /// The port on which the program in the image listens; the one that the image exposes if left out, else 8080.
+    #[arg(long, requires = "image")]
+    pub(crate) port: Option<u16>,
+    /// A variable of the program or the image: NAME=VALUE, or NAME for its value here.
+    #[arg(short = 'e', long = "env", value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// A program with a web server in place of a folder, or the arguments of the image; '${PORT}' in quotes is its port.
+    #[arg(last = true, value_name = "PROGRAM", conflicts_with_all = ["path", "check"])]
+    pub(crate) program: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -531,9 +548,64 @@ pub(crate) struct Serve {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Device {
     /// List devices with their memory and who holds it.
-    Ls,
+    Ls {
+        /// Show each instance with what it holds, in the order in which they would be evicted.
+        #[arg(short, long)]
+        verbose: bool,
+    },
+    /// Take a device out of use: its instances give its memory back or end, and none starts on it.
+    Yield {
+        /// The device: gpu0, or its name in kipwake.toml.
+        device: String,
+        /// For how long, such as 8h; until `kip device use` if left out.
+        #[arg(long = "for")]
+        time: Option<kip_spec::Millis>,
+        /// Do not wait until nothing is left on it.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Put a yielded device into use again.
+    Use {
+        /// The device.
+        device: String,
+    },
     /// Prove that a device can freeze and wake processes with this driver, so that instances may be parked by it.
     Qualify(Qualify),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuotaCommand {
+    /// Show what all functions together may take.
+    Show,
+    /// Change a limit while the server runs; it replaces the one of kipwake.toml.
+    Set {
+        /// Which limit.
+        what: QuotaName,
+        /// How many; `none` is no limit.
+        #[arg(value_parser = quota_limit)]
+        most: u32,
+    },
+    /// Go back to the limit of kipwake.toml.
+    Rm {
+        /// Which limit.
+        what: QuotaName,
+    },
+}
+
+/// 0 is no limit.
+fn quota_limit(text: &str) -> Result<u32, String> {
+    match text {
+        "none" => Ok(0),
+        _ => text.parse().ok().filter(|most| *most > 0).ok_or_else(|| "a number from 1, or none".to_owned()),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum QuotaName {
+    /// Devices in use, shares added up.
+    Cards,
+    /// Instances, asleep or awake.
+    Instances,
 }
 
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use kip_control::OverUse;
 use kip_fleet::Inventory;
 use kip_fleet::room::{Host, Pool, Quota, Turns};
 use kip_records::cost::PriceBook;
@@ -78,6 +79,7 @@ pub(crate) struct Config {
     pub(crate) devices: Vec<Device>,
     /// Devices that are not declared are found.
     pub(crate) find_devices: bool,
+    pub(crate) over_use: OverUse,
     file: PathBuf,
     pub(crate) filter: String,
     pub(crate) low: u64,
@@ -186,6 +188,11 @@ impl Config {
                 "auto" => true,
                 "none" => false,
                 other => return Err(invalid(format!("host.devices is auto or none, not `{other}`"))),
+            },
+            over_use: match get("sharing.over_use").as_str() {
+                "charge" => OverUse::Charge,
+                "replace" => OverUse::Replace,
+                other => return Err(invalid(format!("sharing.over_use is charge or replace, not `{other}`"))),
             },
             devices,
             file,

@@ -164,6 +164,8 @@ pub(crate) async fn serve(
         results: data.join("jobs"),
         held,
         driver: kip_control::DriverRung::find(data, own_program(), config.devices.len()).await,
+        devices: Some(data.to_owned()),
+        over_use: config.over_use,
         spill: kip_freezer::spill::is_possible().is_ok(),
         disk,
         retention: config.retention,

@@ -60,6 +60,7 @@ fn gpu(resources: &Section<'_>, report: &mut Report<'_>) -> Option<GpuResources>
             report.add(field.node.at, problem.hint("keep `memory` or `cards`; keys below `defaults` count too"));
             return None;
         }
+        (Some(field), None) if field.node.scalar() == Some("auto") => GpuNeed::Measured,
         (Some(field), None) => GpuNeed::Memory(size(field, report)?),
         (None, Some(field)) => GpuNeed::Cards(u8::try_from(count(field, 1..=MOST_CARDS, report)?).unwrap_or_default()),
         // Functions say how much of the type that `defaults` names; those that do not have no device.
@@ -69,7 +70,7 @@ fn gpu(resources: &Section<'_>, report: &mut Report<'_>) -> Option<GpuResources>
             let problem = Problem::new(code::MANIFEST_MISSING_KEY, message);
             report.add(
                 section.at,
-                problem.hint("write `memory: 6GiB` for a share of one device, or `cards: 1` for whole ones"),
+                problem.hint("write `memory: 6GiB` or `memory: auto` for a share of one device, or `cards: 1` for whole ones"),
             );
             return None;
         }

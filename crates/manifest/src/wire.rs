@@ -12,7 +12,7 @@ use crate::wire_image::{ContainerInput, PullKeyword};
 use crate::wire_job::Job;
 use crate::wire_sleep::{Canary, Latency, Sleep};
 use crate::wire_text::{
-    self, Duration, DurationOrKeyword, DurationOrNever, Method, PathOnInstance, Scalar, Size, Variable,
+    self, Duration, DurationOrKeyword, DurationOrNever, Method, PathOnInstance, Scalar, Size, SizeOrAuto, Variable,
 };
 
 /// A kip.yaml: functions as declared for Kipwake.
@@ -191,9 +191,9 @@ pub(crate) struct Resources {
 #[derive(Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Gpu {
-    /// So much memory of one device, which others may share.
+    /// So much memory of one device, which others may share; `auto`: as much as an instance is measured to use.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) memory: Option<Size>,
+    pub(crate) memory: Option<SizeOrAuto>,
     /// Whole devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]

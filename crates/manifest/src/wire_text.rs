@@ -29,6 +29,14 @@ pub(crate) enum DurationOrKeyword {
 #[serde(transparent)]
 pub(crate) struct Size(pub(crate) Bytes);
 
+/// An amount of memory with its unit, or `auto`.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum SizeOrAuto {
+    Size(Size),
+    Auto(&'static str),
+}
+
 /// A path on the instance's web server.
 #[derive(Serialize)]
 #[serde(transparent)]
@@ -106,6 +114,11 @@ described! {
         "description": "An amount of memory with its unit: 512MiB, 4GiB.",
         "type": "string",
         "pattern": r"^[0-9]+(\.[0-9]{1,6})? *([KMGT]i?B|B)$",
+    };
+    SizeOrAuto => {
+        "description": "An amount of memory with its unit, or auto.",
+        "type": "string",
+        "pattern": r"^(auto|[0-9]+(\.[0-9]{1,6})? *([KMGT]i?B|B))$",
     };
     PathOnInstance => {
         "description": "A path on the instance's web server.",

@@ -20,7 +20,7 @@ use crate::wire::{
 use crate::wire_image::{ContainerInput, NetworkKeyword, PullKeyword};
 use crate::wire_job::{Job, MissedKeyword, OverlapKeyword, Retries, RetriesByCode, Schedule, Timer};
 use crate::wire_sleep::{Canary, Latency, Sleep};
-use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size, Variable};
+use crate::wire_text::{Duration, DurationOrNever, Method, PathOnInstance, Scalar, Size, SizeOrAuto, Variable};
 
 /// Functions as a `kip.yaml` that reads back to the same.
 pub fn write(functions: &[FunctionSpec]) -> String {
@@ -229,7 +229,8 @@ fn resources(resources: &function::Resources) -> Option<Resources> {
     }
     let gpu = resources.gpu.as_ref().map(|gpu| {
         let (memory, cards) = match gpu.need {
-            GpuNeed::Memory(memory) => (Some(Size(memory)), None),
+            GpuNeed::Memory(memory) => (Some(SizeOrAuto::Size(Size(memory))), None),
+            GpuNeed::Measured => (Some(SizeOrAuto::Auto("auto")), None),
             GpuNeed::Cards(cards) => (None, Some(cards)),
         };
         Gpu { memory, cards, kind: gpu.kind.clone().map(Scalar) }

@@ -43,6 +43,26 @@ fn starts(decisions: &[DecisionRecord]) -> (BTreeMap<u32, u64>, usize) {
     (by.into_iter().filter_map(|(group, times)| Some((group, median(times)?))).collect(), count)
 }
 
+/// How long wakes took, by the state that was left.
+fn wakes(decisions: &[DecisionRecord]) -> BTreeMap<String, u64> {
+    let mut begun: BTreeMap<&str, (State, i64)> = BTreeMap::new();
+    let mut by: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for decision in decisions {
+        let Some(instance) = decision.instance.as_deref() else { continue };
+        let Some(Decision::Instance { from: Some(from), to, .. }) = Decision::of(decision) else { continue };
+        match to {
+            State::Waking => drop(begun.insert(instance, (from, decision.at))),
+            State::Ready => {
+                if let Some((slept, since)) = begun.remove(instance) {
+                    by.entry(slept.name().to_owned()).or_default().push(decision.at.abs_diff(since));
+                }
+            }
+            _ => drop(begun.remove(instance)),
+        }
+    }
+    by.into_iter().filter_map(|(slept, times)| Some((slept, median(times)?))).collect()
+}
+
 /// The most requests that overlap in time while they are with an instance.
 fn overlap(requests: &[RequestRecord]) -> u32 {
     let mut edges: Vec<(i64, i32)> = Vec::new();
@@ -67,6 +87,7 @@ pub fn measure(decisions: &[DecisionRecord], requests: &[RequestRecord]) -> Meas
     Measurements {
         start_ms,
         starts,
+        wake_ms: wakes(decisions),
         longest_service_ms: times.iter().copied().max(),
         service_ms: median(times),
         longest_ms: served().map(|request| request.total_us.div_ceil(1_000)).max(),
@@ -97,6 +118,28 @@ mod tests {
             detail: None,
             decision: Decision::Instance { from: None, to, why: Reason::Done }.value(),
         }
+    }
+
+    #[test]
+    fn wakes_are_told_by_the_state_that_they_leave() {
+        let moved = |at, instance: &str, from, to| {
+            let why = Reason::Done;
+            DecisionRecord {
+                decision: Decision::Instance { from: Some(from), to, why }.value(),
+                ..decision(at, instance, to)
+            }
+        };
+        let decisions = [
+            moved(0, "a", State::Parked, State::Waking),
+            moved(10, "b", State::Paused, State::Waking),
+            moved(11, "b", State::Waking, State::Ready),
+            moved(700, "a", State::Waking, State::Ready),
+            moved(800, "c", State::Parked, State::Waking),
+            moved(900, "c", State::Waking, State::Stopping),
+            moved(950, "c", State::Starting, State::Ready),
+        ];
+        let told = BTreeMap::from([("parked".to_owned(), 700), ("paused".to_owned(), 1)]);
+        assert_eq!(wakes(&decisions), told, "one that failed is none");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Decisions as values. The log keeps them beside their sentences; whoever needs a fact of one reads the value.
 
 use kip_fleet::{Reason, State};
+use kip_spec::InstanceId;
 use kip_store::DecisionRecord;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,15 @@ pub enum Decision {
     Named {
         /// What is so now.
         what: String,
+    },
+    /// What an instance was measured to use of its device.
+    Device {
+        /// The instance; none where it concerns its version.
+        instance: Option<InstanceId>,
+        /// Bytes.
+        held: u64,
+        /// Bytes that are declared; none where they are measured.
+        declared: Option<u64>,
     },
     /// A scaling policy wants another number of instances.
     Scaled {

@@ -127,6 +127,9 @@ fn hint(function: &str, refusal: Refusal) -> String {
             "ask for less below `resources`, or give the host more in kipwake.toml; `kip ps` shows what it has"
                 .to_owned()
         }
+        Refusal::DeviceYielded { .. } => {
+            "wait, or put the device into use again with `kip device use`; `kip device ls -v` shows until when".to_owned()
+        }
         Refusal::NoVersion => format!("`kip inspect {function}` lists the versions there are"),
         Refusal::Removed => "`kip ls` lists the functions there are".to_owned(),
         Refusal::ShuttingDown => "try again when the server is back".to_owned(),

@@ -95,7 +95,8 @@ impl Trace {
             | Event::Readiness { instance, .. }
             | Event::Unhealthy { instance, .. }
             | Event::Progress { instance, .. }
-            | Event::Outgrown { instance } => {
+            | Event::Outgrown { instance }
+            | Event::Overused { instance } => {
                 instance.hash(&mut self.hash);
             }
             Event::Placer(message) => discriminant(message).hash(&mut self.hash),
@@ -107,7 +108,7 @@ impl Trace {
             | Event::Backlog { version, .. } => version.0.hash(&mut self.hash),
             Event::Alias { alias, .. } => alias.hash(&mut self.hash),
             Event::Provision { settings, .. } => settings.is_some().hash(&mut self.hash),
-            Event::Measured { version, .. } => version.0.hash(&mut self.hash),
+            Event::Measured { version, .. } | Event::Sized { version, .. } => version.0.hash(&mut self.hash),
             Event::Reached { target, .. } => target.hash(&mut self.hash),
             Event::Remove | Event::Shutdown | Event::Tick | Event::Rotate => {}
         }

@@ -384,7 +384,9 @@ fn function_of(message: &ToPlacer) -> usize {
         | ToPlacer::Withdraw { instance }
         | ToPlacer::Observed { instance, .. }
         | ToPlacer::Residue { instance, .. }
+        | ToPlacer::Resize { instance, .. }
         | ToPlacer::Declined { instance } => instance.core,
+        ToPlacer::Yield { .. } | ToPlacer::Regain { .. } | ToPlacer::Limit(_) => 0,
     };
     core as usize
 }

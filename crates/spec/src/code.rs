@@ -108,6 +108,7 @@ codes! {
     3033 NO_ROLLOUT 404 "no rollout of the alias is under way";
     3034 ROLLOUT_INVALID 400 "the plan of the rollout cannot be used";
     3035 ROLLOUT_ABORTED 409 "the rollout was aborted";
+    3036 DEVICE_YIELDED 503 "the device that an instance needs is yielded";
     4001 COMMAND_NOT_FOUND 502 "the command does not exist";
     4002 COMMAND_NOT_EXECUTABLE 502 "the command cannot be executed";
     4003 EXITED_BEFORE_READY 502 "the program ended before it was ready";

@@ -187,6 +187,8 @@ pub struct GpuResources {
 pub enum GpuNeed {
     /// So much memory of one device.
     Memory(Bytes),
+    /// As much memory of one device as it uses: the first instance has a device alone, and what it then holds is measured.
+    Measured,
     /// Whole devices.
     Cards(u8),
 }

@@ -4,6 +4,8 @@
 //! knows no other but `spec`.
 
 mod cost;
+mod device;
+mod fit;
 mod function;
 mod host;
 mod image;
@@ -19,6 +21,8 @@ mod usage;
 mod version;
 
 pub use cost::{Cost, CostReport, FunctionCost, VersionCost};
+pub use device::{DeviceReading, DeviceStatus, DeviceUser, DeviceYield, OtherProgram, QuotaSettings};
+pub use fit::{FitReport, FunctionFit};
 pub use function::{FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus, WaitInfo};
 pub use host::{DeviceInfo, DiskInfo, HostInfo, QuotaInfo, RestoreReport, RestoredKey, ServerEvent};
 pub use image::{ImageInfo, ImageList, ImageName, PullInfo};

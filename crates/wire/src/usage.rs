@@ -44,6 +44,9 @@ pub struct Measurements {
     pub start_ms: BTreeMap<u32, u64>,
     /// Starts that were counted.
     pub starts: usize,
+    /// Milliseconds from the beginning of a wake to readiness, the median, by the state that was left: paused, parked or spilled.
+    #[serde(default)]
+    pub wake_ms: BTreeMap<String, u64>,
     /// The median of what a request takes once it is with an instance, milliseconds.
     pub service_ms: Option<u64>,
     /// The longest request, milliseconds.

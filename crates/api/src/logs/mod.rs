@@ -145,7 +145,7 @@ async fn interval(api: &Api, who: &Requester, function: &str, id: &str) -> (Opti
     let millis = |micros: u64| i64::try_from(micros / 1_000).unwrap_or(i64::MAX);
     let from = record.at.saturating_add(millis(record.queue_us));
     let to = record.at.saturating_add(millis(record.total_us)).saturating_add(LATE);
-    let at_once = api.control.cell(function).map_or(1, |cell| cell.serving().policy.concurrency.hard);
+    let at_once = api.control.cell(function).map_or(1, |cell| cell.serving().policy().concurrency.hard);
     let exact = match at_once {
         1 => "its instance had no other request meanwhile".to_owned(),
         several => format!("up to {several} requests may have been with its instance at once, so some may be theirs"),

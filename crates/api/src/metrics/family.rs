@@ -7,11 +7,13 @@ use kip_control::Figures;
 use kip_host::usage::Usage;
 use kip_records::metrics::{BOUNDS, CounterSnapshot, FunctionCounters, Histogram, Latencies, OTHER};
 use kip_tasks::{FunctionTasks, Summary};
-use kip_wire::ScalingInfo;
+use kip_wire::{DeviceStatus, ScalingInfo};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
+
+use super::device;
 
 /// Everything that one scrape shows.
 #[derive(Debug)]
@@ -27,6 +29,7 @@ pub(super) struct Scrape {
     pub(super) usage: Usage,
     pub(super) gateway_cpu: f64,
     pub(super) tasks: Summary,
+    pub(super) devices: Vec<DeviceStatus>,
 }
 
 /// One family. Names are without the unit and without `_total`, which the encoder adds.
@@ -335,6 +338,70 @@ pub(super) const FAMILIES: &[Family] = &[
         labels: "",
         help: "1 while the task store takes changes, else 0.",
         write: |scrape, out| out.encode_gauge(&i64::from(scrape.tasks.store == "writable")),
+    },
+    Family {
+        name: "kip_device_memory",
+        unit: Some(Unit::Bytes),
+        kind: MetricType::Gauge,
+        labels: "device",
+        help: "Memory of a device for instances.",
+        write: |scrape, out| device::each(&scrape.devices, out, |device| Some(device.memory)),
+    },
+    Family {
+        name: "kip_device_memory_granted",
+        unit: Some(Unit::Bytes),
+        kind: MetricType::Gauge,
+        labels: "device",
+        help: "What instances have reserved of it, or were seen to use beyond that.",
+        write: |scrape, out| device::each(&scrape.devices, out, |device| Some(device.granted)),
+    },
+    Family {
+        name: "kip_device_memory_used",
+        unit: Some(Unit::Bytes),
+        kind: MetricType::Gauge,
+        labels: "device",
+        help: "What is used of its memory, as its driver shows.",
+        write: |scrape, out| device::each(&scrape.devices, out, device::used),
+    },
+    Family {
+        name: "kip_device_utilization",
+        unit: Some(Unit::Ratios),
+        kind: MetricType::Gauge,
+        labels: "device",
+        help: "The part of the last second or less in which it computed.",
+        write: |scrape, out| device::each_part(&scrape.devices, out, device::utilization),
+    },
+    Family {
+        name: "kip_device_power_watts",
+        unit: None,
+        kind: MetricType::Gauge,
+        labels: "device",
+        help: "What it draws.",
+        write: |scrape, out| device::each_part(&scrape.devices, out, device::watts),
+    },
+    Family {
+        name: "kip_device_temperature",
+        unit: Some(Unit::Celsius),
+        kind: MetricType::Gauge,
+        labels: "device",
+        help: "The temperature of its chip.",
+        write: |scrape, out| device::each_part(&scrape.devices, out, device::celsius),
+    },
+    Family {
+        name: "kip_device_yielded",
+        unit: None,
+        kind: MetricType::Gauge,
+        labels: "device",
+        help: "1 while it is out of use, else 0.",
+        write: |scrape, out| device::each(&scrape.devices, out, |device| Some(device.yielded.into())),
+    },
+    Family {
+        name: "kip_device_held",
+        unit: Some(Unit::Bytes),
+        kind: MetricType::Gauge,
+        labels: "device, function",
+        help: "What instances of a function were last seen to hold of a device.",
+        write: |scrape, out| device::held(&scrape.devices, out),
     },
     Family {
         name: "kip_records_dropped",

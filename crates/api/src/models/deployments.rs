@@ -168,7 +168,7 @@ async fn declare(
         program: services.engines.own_program(&draft.choice.preset),
         model: &model,
         provisioned: asked.provisioned,
-        resources: resources(asked),
+        resources: resources(asked, draft.choice.preset.device && api.control.has_devices()),
     };
     let deployment = Deployment {
         file: format!("preset {}", draft.choice.preset.name),
@@ -188,12 +188,16 @@ async fn declare(
     Ok((deployed.ok_or_else(|| bad_request("nothing was deployed"))?, result.warnings))
 }
 
-fn resources(asked: &ModelDeployment) -> Map<String, Value> {
+/// What was asked for of a device. `takes`: the host has one, and the engine uses it: without an amount, it is measured.
+fn resources(asked: &ModelDeployment, takes: bool) -> Map<String, Value> {
     let mut gpu = Map::new();
     for (key, value) in [("memory", &asked.gpu_memory), ("type", &asked.gpu)] {
         if let Some(value) = value {
             gpu.insert(key.to_owned(), json!(value));
         }
+    }
+    if takes || asked.gpu.is_some() {
+        gpu.entry("memory").or_insert_with(|| json!("auto"));
     }
     if gpu.is_empty() { Map::new() } else { [("gpu".to_owned(), Value::Object(gpu))].into_iter().collect() }
 }

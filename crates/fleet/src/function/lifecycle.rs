@@ -118,7 +118,9 @@ impl FunctionCore {
         let goal = instance.goal.take();
         self.change(now, id, state, why, effects);
         // Whoever waits for its room would wait in vain: what cannot sleep ends.
-        if let Some((Goal::Stop, why) | (_, why @ Reason::Evicted { .. })) = goal {
+        if let Some((goal, why)) = goal
+            && (goal == Goal::Stop || why.is_eviction())
+        {
             self.set_goal(now, id, Goal::Stop, why, effects);
         }
     }

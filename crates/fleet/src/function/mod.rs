@@ -184,18 +184,21 @@ impl FunctionCore {
                 return self.adopt(now, instance, version, policy, found, effects);
             }
             Event::Settled { instance } => self.settled(now, instance),
+            Event::Sized { version, gpu } => self.resize(version, gpu, effects),
             Event::Readiness { instance, ready } => self.readiness(instance, ready),
             Event::Unhealthy { instance, how } => self.unhealthy(now, instance, how, effects),
             Event::Progress { instance, last } => self.progress(now, instance, last, effects),
             Event::Start { version } => self.come_back(now, version, Reason::AskedFor),
             Event::Rotate => self.mark_all(Reason::Rotated),
             Event::Outgrown { instance } => self.mark(instance, Reason::Outgrown),
+            Event::Overused { instance } => self.overused(now, instance, effects),
             Event::Placer(message) => self.placer_says(now, message, effects),
             Event::Tick => {
                 self.armed = None;
                 self.expire(now, effects);
             }
         }
+        self.refuse_for_yielded(now, effects);
         self.provision(now, effects);
         self.reconcile(now, effects);
         self.arm(now, effects);

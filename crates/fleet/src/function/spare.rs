@@ -1,14 +1,14 @@
 //! What the function tells the placer, and what it does when others wait for room: idle instances are offered, and those
 //! that never idle finish their work first. When, is in [`super::turn`].
 
-use kip_spec::InstanceId;
+use kip_spec::{InstanceId, VersionId};
 
 use super::FunctionCore;
 use crate::instance::{Goal, Instance};
 use crate::placer::{Offer, Urgency};
 use crate::room::Gpu;
 use crate::why::{EndReason, Reason, Refusal, StartFailure};
-use crate::{Class, CoreNumber, Effect, Kind, Operate, OperationNumber, Place, Rung, Shortage, State, ToPlacer};
+use crate::{Class, CoreNumber, Effect, Kind, Now, Operate, OperationNumber, Place, Rung, Shortage, State, ToPlacer};
 
 impl FunctionCore {
     /// The placer gave room.
@@ -53,6 +53,42 @@ impl FunctionCore {
         {
             instance.waits_for = Some(lack);
         }
+    }
+
+    /// A device may be yielded for hours: requests that wait for nothing else are told so at once.
+    pub(super) fn refuse_for_yielded(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        for (version, revision) in self.revisions.iter_mut().filter(|(_, revision)| !revision.queue.is_empty()) {
+            let own = || self.instances.values().filter(|instance| instance.version == *version);
+            let yielded = |instance: &Instance| instance.waits_for.and_then(|lack| lack.yielded);
+            let waits = |instance: &Instance| instance.state == State::Requested || instance.wants_room;
+            let lives = |instance: &Instance| matches!(instance.state.class(), Class::Hot | Class::Starting | Class::Asleep);
+            let hopes = own().any(|instance| lives(instance) && !(waits(instance) && yielded(instance).is_some()));
+            let Some(until) = own().filter(|instance| waits(instance)).find_map(yielded).filter(|_| !hopes) else { continue };
+            let left = (until < u64::MAX).then(|| until.saturating_sub(now));
+            while let Some((ticket, _)) = revision.queue.pop() {
+                effects.push(Effect::Refuse { ticket, refusal: Refusal::DeviceYielded { left } });
+            }
+        }
+    }
+
+    /// An instance that uses more than its share finishes its requests and ends. No successor beside it: that would use as much.
+    pub(super) fn overused(&mut self, now: u64, id: InstanceId, effects: &mut Vec<Effect>) {
+        let settled = |instance: &&Instance| {
+            instance.goal.is_none() && (instance.state.class() == Class::Hot || instance.state.rung().is_some())
+        };
+        if self.instances.get(&id).filter(settled).is_some() {
+            self.set_goal(now, id, Goal::Stop, Reason::OverusesDevice, effects);
+        }
+    }
+
+    /// Instances of a version need so much of a device from now on: it was measured.
+    pub(super) fn resize(&mut self, version: VersionId, gpu: Gpu, effects: &mut Vec<Effect>) {
+        let Some(revision) = self.revisions.get_mut(&version).filter(|revision| revision.policy.need.gpu != gpu) else {
+            return;
+        };
+        std::sync::Arc::make_mut(&mut revision.policy).need.gpu = gpu;
+        let own = self.instances.values().filter(|instance| instance.version == version);
+        effects.extend(own.map(|instance| Effect::Tell(ToPlacer::Resize { instance: instance.id, gpu })));
     }
 
     /// The placer will never have room.
@@ -147,30 +183,47 @@ impl FunctionCore {
         }
     }
 
+    /// How an instance ranks among those that could be evicted now: busy ones and kept ones come later, then the larger expected
+    /// loss. None for one that is not evicted.
+    pub fn eviction_rank(&self, now: Now, id: InstanceId) -> Option<(bool, bool, u64)> {
+        let instance = self.instances.get(&id).filter(|instance| !self.holds_on(instance))?;
+        let restore = self.revisions.get(&instance.version).map_or(0, |revision| revision.restore());
+        let busy = match instance.state {
+            State::Busy => true,
+            State::Ready | State::Paused | State::Parked | State::Spilled if instance.goal.is_none() => false,
+            _ => return None,
+        };
+        let kept = instance.kind == Kind::Provisioned;
+        let offer = Offer { restore, unused_since: instance.last_used, busy, kept, early: false };
+        Some((busy, kept, offer.loss(now.boot)))
+    }
+
     /// The placer wants an instance's room for somebody else.
     pub(super) fn evict(
         &mut self,
         now: u64,
         id: InstanceId,
         lack: Shortage,
-        by: CoreNumber,
+        by: Option<CoreNumber>,
         effects: &mut Vec<Effect>,
     ) {
         let Some(instance) = self.instances.get(&id) else {
             effects.push(Effect::Tell(ToPlacer::Release { instance: id }));
             return;
         };
-        let why = Reason::Evicted { lack, by: Some(by) };
-        if matches!(instance.state, State::Starting | State::Initializing) && self.is_unwanted(instance) {
+        let yielded = lack.yielded.is_some();
+        let why = if yielded { Reason::DeviceYielded } else { Reason::Evicted { lack, by } };
+        let starts = matches!(instance.state, State::Starting | State::Initializing);
+        if starts && (yielded || self.is_unwanted(instance)) {
             return self.kill(now, id, why, false, effects);
         }
         let may = match instance.state {
-            State::Ready | State::Pausing => !self.is_replaced(instance),
-            State::Busy => instance.offered.is_some_and(|offer| offer.busy),
+            State::Ready | State::Pausing => yielded || !self.is_replaced(instance),
+            State::Busy => yielded || instance.offered.is_some_and(|offer| offer.busy),
             state if state.class() == Class::Leaving => return,
-            state => state.rung().is_some() && may_be_left(instance),
+            state => state.rung().is_some() && (yielded || may_be_left(instance)),
         };
-        let may = may && !self.holds_on(instance);
+        let may = may && (yielded || !self.holds_on(instance));
         if !may || instance.goal.is_some_and(|(goal, _)| goal != Goal::Sleep(Rung::Paused)) {
             effects.push(Effect::Tell(ToPlacer::Declined { instance: id }));
             return;

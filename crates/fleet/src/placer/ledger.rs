@@ -176,6 +176,7 @@ impl Shortage {
             memory: self.memory || other.memory,
             gpu: self.gpu || other.gpu,
             quota: self.quota || other.quota,
+            yielded: self.yielded.or(other.yielded),
         }
     }
 
@@ -186,6 +187,7 @@ impl Shortage {
             memory: self.memory && need.memory > 0,
             gpu: self.gpu && need.gpu != Gpu::None,
             quota: self.quota && new,
+            yielded: self.yielded.filter(|_| need.gpu != Gpu::None),
         }
     }
 
@@ -233,8 +235,22 @@ impl Placer {
         let within = quota.cards.is_none_or(|cards| empty.cards(&self.inventory, &need) <= u64::from(cards))
             && quota.instances != Some(0);
         within
-            && self.hosts().any(|place| self.fit(place, &need, &empty).is_ok())
+            && self.hosts().any(|place| self.fit(place, &need, &empty, 0).is_ok())
             && self.inventory.pools.iter().any(|pool| pool.max != Some(0))
+    }
+
+    /// Devices of a host that are yielded, a bit each.
+    pub(super) fn yielded_on(&self, host: Place) -> u64 {
+        let here = self.yielded.iter().filter(|((pool, number, _), _)| (*pool, *number) == (host.pool, host.host));
+        here.fold(0, |bits, ((_, _, device), _)| bits | 1 << device)
+    }
+
+    /// Where nothing but yielded devices would do for so much: until when the first of them is, boot time.
+    pub(super) fn yielded_until(&self, need: &RoomNeed) -> Option<u64> {
+        let first = self.yielded.values().min()?;
+        let empty = PoolUsage::default();
+        let elsewhere = self.hosts().any(|host| self.fit(host, need, &empty, self.yielded_on(host)).is_ok());
+        (need.gpu != Gpu::None && !elsewhere).then_some(*first)
     }
 
     /// Every host, in the order of the pools.
@@ -256,6 +272,9 @@ impl Placer {
         closed: &[(Shortage, DeviceKind)],
     ) -> Result<Place, Shortage> {
         let missing = self.missing(waiter);
+        if let Some(until) = self.yielded_until(&RoomNeed { gpu: missing.gpu, ..waiter.need }) {
+            return Err(Shortage { gpu: true, yielded: Some(until), ..Shortage::default() });
+        }
         let over = self.over_quota(waiter, &missing, used);
         if !over.is_nothing() {
             return Err(over);
@@ -282,7 +301,7 @@ impl Placer {
                 _ if full => Err(Shortage { quota: true, ..Shortage::default() }),
                 // Others leave this very place for it.
                 Some(chosen) => self.lack_at(chosen, &missing, used).map_or(Ok(chosen), Err),
-                None => self.fit(host, &missing, used),
+                None => self.fit(host, &missing, used, self.yielded_on(host)),
             };
             match fit {
                 Ok(place) => return Ok(place),
@@ -307,22 +326,25 @@ impl Placer {
     pub(super) fn lack_at(&self, place: Place, missing: &RoomNeed, used: &PoolUsage) -> Option<Shortage> {
         let host = self.inventory.host(place)?;
         let taken = used.host(place);
+        let yielded = self.yielded_on(place);
         let gpu = place.devices().any(|index| match (host.devices.get(index), missing.gpu) {
             (_, Gpu::None) => false,
             (None, _) => true,
+            _ if yielded >> index & 1 == 1 => true,
             (Some(device), need) => !device_has(device.memory, taken.devices.get(&index).copied(), need),
         });
         let lack = Shortage {
             cpu: missing.cpu > 0 && taken.cpu + u128::from(missing.cpu.min(host.cpu)) > u128::from(host.cpu),
             memory: missing.memory > 0 && taken.memory + u128::from(missing.memory) > u128::from(host.memory),
             gpu,
-            quota: false,
+            ..Shortage::default()
         };
         (!lack.is_nothing()).then_some(lack)
     }
 
     /// Where on a host it fits: of several devices the fullest that has room, so that large pieces stay free.
-    fn fit(&self, host: Place, missing: &RoomNeed, used: &PoolUsage) -> Result<Place, Shortage> {
+    /// `barred`: devices that are not to be looked at, a bit each.
+    fn fit(&self, host: Place, missing: &RoomNeed, used: &PoolUsage, barred: u64) -> Result<Place, Shortage> {
         let Some(machine) = self.inventory.host(host) else {
             return Err(Shortage { quota: true, ..Shortage::default() });
         };
@@ -333,7 +355,7 @@ impl Placer {
             .iter()
             .enumerate()
             .take(DEVICES)
-            .filter(|(_, device)| missing.kind.accepts(device.kind))
+            .filter(|(index, device)| barred >> index & 1 == 0 && missing.kind.accepts(device.kind))
             .filter(|(index, device)| device_has(device.memory, taken.devices.get(index).copied(), missing.gpu))
             .map(|(index, device)| {
                 let bytes = taken.devices.get(&index).map_or(0, |granted| granted.bytes);
@@ -357,9 +379,10 @@ impl Placer {
     /// Sets of devices on a host that could be cleared for this much, each with the holdings in the way.
     pub(super) fn device_choices(&self, host: Place, missing: &RoomNeed) -> Vec<u64> {
         let Some(machine) = self.inventory.host(host) else { return Vec::new() };
+        let barred = self.yielded_on(host);
         let fitting =
-            machine.devices.iter().enumerate().take(DEVICES).filter(|(_, device)| {
-                missing.kind.accepts(device.kind) && device_has(device.memory, None, missing.gpu)
+            machine.devices.iter().enumerate().take(DEVICES).filter(|(index, device)| {
+                barred >> index & 1 == 0 && missing.kind.accepts(device.kind) && device_has(device.memory, None, missing.gpu)
             });
         fitting.map(|(index, _)| 1 << index).collect()
     }

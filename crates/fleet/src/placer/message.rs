@@ -4,7 +4,7 @@ use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
 
 use super::Offer;
-use crate::room::{Place, RoomNeed, Shortage};
+use crate::room::{Gpu, Place, Quota, RoomNeed, Shortage};
 use crate::state::Rung;
 use crate::{CoreNumber, OperationNumber};
 
@@ -59,6 +59,28 @@ pub enum ToPlacer {
     Cancel {
         /// Which.
         instance: InstanceId,
+    },
+    /// Devices are not to be used: who holds any of their memory is asked for it, and told again asks those who could not give it
+    /// before.
+    Yield {
+        /// The devices.
+        place: Place,
+        /// Until when, boot time; `u64::MAX` where nobody knows.
+        until: u64,
+    },
+    /// Devices may be used again.
+    Regain {
+        /// The devices.
+        place: Place,
+    },
+    /// What all functions together may take from now on. Nobody is asked for what is beyond it.
+    Limit(Quota),
+    /// An instance needs so much of its device from now on, when awake: it was measured.
+    Resize {
+        /// Which.
+        instance: InstanceId,
+        /// What it needs of devices.
+        gpu: Gpu,
     },
     /// An instance that was given room serves.
     Serving {
@@ -146,8 +168,8 @@ pub enum FromPlacer {
         instance: InstanceId,
         /// What is needed of it.
         lack: Shortage,
-        /// The function that waits.
-        by: CoreNumber,
+        /// The function that waits; none where its device is yielded.
+        by: Option<CoreNumber>,
     },
     /// An instance of this version gave its room up for a new version that has failed: it may come back.
     Restore {

@@ -9,6 +9,7 @@
 //! * [`ledger`]: what is used where, and where something fits.
 //! * [`victims`]: whose room is asked back.
 //! * [`thrash`]: how much of its time a place spends on changing hands.
+//! * [`yields`]: devices that are not to be used for a time.
 
 mod holdings;
 mod ledger;
@@ -18,6 +19,7 @@ mod message;
 mod tests;
 mod thrash;
 mod victims;
+mod yields;
 
 use std::collections::BTreeMap;
 
@@ -116,6 +118,9 @@ pub struct Placer {
     thrash: Vec<(Place, Thrash)>,
     /// Who gave room up for whom, until the other one serves.
     losses: Losses,
+    /// Devices that are not to be used, by pool, host and number: until when, boot time.
+    #[serde(default)]
+    yielded: BTreeMap<(u16, u32, usize), u64>,
 }
 
 impl Placer {
@@ -129,6 +134,7 @@ impl Placer {
             stretch: None,
             thrash: Vec::new(),
             losses: Losses::default(),
+            yielded: BTreeMap::new(),
         }
     }
 
@@ -152,6 +158,14 @@ impl Placer {
     /// Every device with what is granted of it, by pool, host and device.
     pub fn devices(&self) -> Vec<DeviceUse> {
         self.holdings.used().devices(&self.inventory)
+    }
+
+    /// What holds a part of devices of a place, and how much of each; nothing of those that gave it back.
+    pub fn on_device(&self, place: Place) -> impl Iterator<Item = (InstanceId, Gpu)> {
+        let here = move |holding: &Holding| {
+            ledger::same_host(holding.place, place) && holding.place.devices & place.devices != 0
+        };
+        self.holdings.iter().filter(move |(_, holding)| here(holding)).map(|(id, holding)| (*id, holding.room().gpu))
     }
 
     /// The share of the last ten minutes, in a thousand, that the worst place spent on changing hands.
@@ -266,6 +280,10 @@ impl Placer {
                     .filter(|lack| lack.quota || lack.gpu && room.gpu != Gpu::None || lack.memory && room.memory > 0);
             }),
             ToPlacer::Cancel { instance } => self.forget_waiter(instance),
+            ToPlacer::Yield { place, until } => self.yield_devices(place, until, answers),
+            ToPlacer::Regain { place } => self.regain(place),
+            ToPlacer::Limit(quota) => self.inventory.quota = quota,
+            ToPlacer::Resize { instance, gpu } => self.with(instance, |holding| holding.need.gpu = gpu),
             ToPlacer::Serving { instance } => self.serving(now, instance),
             ToPlacer::Offer { instance, offer } => self.with(instance, |holding| holding.offer = Some(offer)),
             ToPlacer::Withdraw { instance } => self.with(instance, |holding| holding.offer = None),
@@ -293,6 +311,7 @@ impl Placer {
         }
         self.grant(now, answers);
         self.press(now, answers);
+        self.move_from_yielded(answers);
         for (function, version) in restore {
             answers.push(Message::ToFunction { function, message: FromPlacer::Restore { version } });
         }
@@ -453,7 +472,7 @@ impl Placer {
             let Holding { function, version, .. } = holding;
             self.holdings.change(instance, |holding| holding.asked = Some(lack));
             self.losses.add(Loss { function, version, instance, winner, urgency, in_vain: false });
-            let message = FromPlacer::Evict { instance, lack, by };
+            let message = FromPlacer::Evict { instance, lack, by: Some(by) };
             answers.push(Message::ToFunction { function, message });
         }
         asks

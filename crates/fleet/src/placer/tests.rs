@@ -93,8 +93,8 @@ fn offer(function: u32, restore: u64, unused_since: u64) -> ToPlacer {
 }
 
 const NUMBER: OperationNumber = OperationNumber(1);
-const MEMORY: Shortage = Shortage { memory: true, cpu: false, gpu: false, quota: false };
-const GPU: Shortage = Shortage { gpu: true, cpu: false, memory: false, quota: false };
+const MEMORY: Shortage = Shortage { memory: true, cpu: false, gpu: false, quota: false, yielded: None };
+const GPU: Shortage = Shortage { gpu: true, cpu: false, memory: false, quota: false, yielded: None };
 const PRESS: FromPlacer = FromPlacer::Press { stretch: 0, longest: 60_000 };
 
 fn waits(function: u32, lack: Shortage) -> FromPlacer {

@@ -46,7 +46,7 @@ impl Cost {
 impl Offer {
     /// What giving it up costs by expectation: the time to have it back, times how likely it is wanted soon. Who knows
     /// nothing else of a sleeper may expect that it goes on as long as it has.
-    fn loss(&self, now: u64) -> u64 {
+    pub(crate) fn loss(&self, now: u64) -> u64 {
         self.restore.saturating_mul(1_000) / now.saturating_sub(self.unused_since).saturating_add(1_000)
     }
 }

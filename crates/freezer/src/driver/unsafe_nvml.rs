@@ -8,7 +8,7 @@ use kip_host::environment;
 use super::NVML_LIBRARY;
 use super::code::{CallFailure, Library, NvmlCode};
 use super::unsafe_library::{find, open};
-use crate::report::{Device, Holder, Memory};
+use crate::report::{Device, Holder, Load, Memory};
 
 type Device_ = *mut c_void;
 type Init = unsafe extern "C" fn() -> c_int;
@@ -20,6 +20,17 @@ type DeviceNumber = unsafe extern "C" fn(Device_, *mut c_uint) -> c_int;
 type DeviceNumbers = unsafe extern "C" fn(Device_, *mut c_uint, *mut c_uint) -> c_int;
 type DeviceMemory = unsafe extern "C" fn(Device_, *mut RawMemory) -> c_int;
 type DeviceProcesses = unsafe extern "C" fn(Device_, *mut c_uint, *mut RawProcess) -> c_int;
+
+type DeviceUtilization = unsafe extern "C" fn(Device_, *mut RawUtilization) -> c_int;
+type DeviceSensor = unsafe extern "C" fn(Device_, c_uint, *mut c_uint) -> c_int;
+
+/// `nvmlUtilization_t`, percent of the last second or less.
+#[repr(C)]
+#[derive(Default)]
+struct RawUtilization {
+    gpu: c_uint,
+    memory: c_uint,
+}
 
 /// `nvmlMemory_t`.
 #[repr(C)]
@@ -100,6 +111,7 @@ impl Nvml {
             holders: self.holders(handle)?,
             persistence: self.persistence(handle),
             partitioned: self.partitioned(handle).unwrap_or(false),
+            load: self.load(handle),
         })
     }
 
@@ -158,6 +170,27 @@ impl Nvml {
         // SAFETY: the type is that of `nvml.h`, the handle is of this library, the pointers are good for the call.
         let code = unsafe { self.function::<DeviceNumbers>(name).ok()?(handle, &raw mut current, &raw mut pending) };
         (code == 0).then_some(current != 0)
+    }
+
+    /// What is not told is left out.
+    fn load(&self, handle: Device_) -> Load {
+        let mut raw = RawUtilization::default();
+        let name = "nvmlDeviceGetUtilizationRates";
+        // SAFETY: the type is that of `nvml.h`, the handle is of this library, the pointer is good for the call.
+        let used = unsafe { self.function::<DeviceUtilization>(name).map(|call| call(handle, &raw mut raw)) };
+        let mut milliwatts = 0;
+        let name = "nvmlDeviceGetPowerUsage";
+        // SAFETY: as above.
+        let power = unsafe { self.function::<DeviceNumber>(name).map(|call| call(handle, &raw mut milliwatts)) };
+        let mut degrees = 0;
+        let name = "nvmlDeviceGetTemperature";
+        // SAFETY: as above; 0 is the sensor on the chip.
+        let heat = unsafe { self.function::<DeviceSensor>(name).map(|call| call(handle, 0, &raw mut degrees)) };
+        Load {
+            utilization: matches!(used, Ok(0)).then_some(raw.gpu),
+            milliwatts: matches!(power, Ok(0)).then_some(milliwatts),
+            celsius: matches!(heat, Ok(0)).then_some(degrees),
+        }
     }
 
     /// # Safety

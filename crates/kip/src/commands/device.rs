@@ -11,9 +11,9 @@ use kip_spec::{Problem, code};
 use kip_wire::InstanceInfo;
 use serde::Serialize;
 
-use super::gpu;
+use super::{device_use, gpu};
 use crate::arguments::{Connection, Device, Qualify};
-use crate::client::data_directory;
+use crate::client::{Client, data_directory};
 use crate::config::{Config, Flags};
 use crate::output::{Output, table};
 use crate::start;
@@ -42,7 +42,12 @@ struct Row {
 pub(crate) async fn run(connection: &Connection, command: &Device, output: Output) -> anyhow::Result<()> {
     let data = data_directory(connection)?;
     match command {
-        Device::Ls => list(&data, output).await,
+        Device::Ls { verbose: false } => list(&data, output).await,
+        Device::Ls { verbose: true } => device_use::list(&Client::find(connection)?, output).await,
+        Device::Yield { device, time, no_wait } => {
+            device_use::yield_device(&Client::find(connection)?, device, *time, !no_wait, output).await
+        }
+        Device::Use { device } => device_use::regain(&Client::find(connection)?, device, output).await,
         Device::Qualify(options) => prove(&data, options, output).await,
     }
 }
@@ -137,22 +142,12 @@ async fn prove(data: &Path, options: &Qualify, output: Output) -> anyhow::Result
     let device = pick(&report, &names, &options.device)?;
     let name = names.get(device.index as usize).map_or_else(|| device.label(), Clone::clone);
     let _alone = alone(data, &device.uuid)?;
-    unused(data, &device, &name, options.force).await?;
-    output.remark(&format!(
-        "{} is frozen and woken with a process of its own. On a driver with faults that can hang the device or the host. \
-         Start nothing on it until this is done; a server started meanwhile is not kept from it.",
-        device.label()
-    ));
-    let desk = DeviceLocks::open(gpu::options()?).await.map_err(|lost| kip_freezer::Error::from(lost).problem())?;
-    let probe = ProbeOptions {
-        program: std::env::current_exe()?,
-        arguments: vec!["gpu-probe".into()],
-        environment: Vec::new(),
-        kill_on_drop: false,
-    };
-    let task = Task { probe, limits: Limits::default() };
-    let result = qualify(&desk, &device.uuid, &task, |line| output.remark(line)).await;
-    let result = result.map_err(|error| error.problem())?;
+    let yielded = device_use::take(start::running(data).await, &name, output).await?;
+    let result = tried(&device, options, output).await;
+    if let Some(client) = yielded {
+        device_use::give_back(&client, &name).await?;
+    }
+    let result = result?;
     Qualifications::read(data).keep(data, result.clone()).map_err(|error| {
         let message = format!("the result cannot be kept in {}", data.display());
         Problem::new(code::DATA_DIRECTORY_UNUSABLE, message).cause(error.to_string())
@@ -213,21 +208,36 @@ fn alone(data: &Path, uuid: &str) -> anyhow::Result<std::fs::File> {
     }
 }
 
-/// The placer cannot take a device out of use yet, so one that anybody uses is refused.
-async fn unused(data: &Path, device: &report::Device, name: &str, force: bool) -> anyhow::Result<()> {
-    if let Some(client) = start::running(data).await {
-        let instances: Vec<InstanceInfo> = client.get("/api/v1/instances").await?;
-        let on_it = instances.iter().filter(|one| one.devices.iter().any(|other| other == name));
-        let on_it: Vec<String> = on_it.map(|instance| instance.id.to_string()).collect();
-        if !on_it.is_empty() {
-            let message = format!("instances of the running server are on {name}: {}", on_it.join(", "));
-            return Err(Problem::new(code::DEVICE_IN_USE, message)
-                .hint("remove their functions, or stop the server with `kip stop`, and try again")
-                .into());
-        }
-    }
-    if !force && !device.holders.is_empty() {
-        let holders: Vec<String> = device.holders.iter().map(gpu::held_by).collect();
+/// Freezes and wakes a process of ours on the device.
+async fn tried(
+    device: &report::Device,
+    options: &Qualify,
+    output: Output,
+) -> anyhow::Result<Qualification> {
+    let desk = DeviceLocks::open(gpu::options()?).await.map_err(|lost| kip_freezer::Error::from(lost).problem())?;
+    unused(&desk, device, options.force).await?;
+    output.remark(&format!(
+        "{} is frozen and woken with a process of its own. On a driver with faults that can hang the device or the host. \
+         Start nothing on it until this is done; a server started meanwhile is not kept from it.",
+        device.label()
+    ));
+    let probe = ProbeOptions {
+        program: std::env::current_exe()?,
+        arguments: vec!["gpu-probe".into()],
+        environment: Vec::new(),
+        kill_on_drop: false,
+    };
+    let task = Task { probe, limits: Limits::default() };
+    let result = qualify(&desk, &device.uuid, &task, |line| output.remark(line)).await;
+    Ok(result.map_err(|error| error.problem())?)
+}
+
+/// What the server gave up is gone by now; other programs may be there.
+async fn unused(desk: &DeviceLocks, device: &report::Device, force: bool) -> anyhow::Result<()> {
+    let report = desk.report().await.map_err(|lost| kip_freezer::Error::from(lost).problem())?;
+    let holders = report.devices.iter().filter(|other| other.uuid == device.uuid).flat_map(|device| &device.holders);
+    let holders: Vec<String> = holders.map(gpu::held_by).collect();
+    if !force && !holders.is_empty() {
         let message = format!("other programs use {}: {}", device.label(), holders.join(", "));
         return Err(Problem::new(code::DEVICE_IN_USE, message)
             .hint("end them, or say --force if they may be lost")

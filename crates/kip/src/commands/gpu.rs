@@ -95,11 +95,16 @@ fn memory(device: &Device) -> Finding {
 
 /// A process and what it holds.
 pub(super) fn held_by(holder: &Holder) -> String {
-    let name = std::fs::read_to_string(format!("/proc/{}/comm", holder.pid)).unwrap_or_default();
     let bytes = holder.bytes.map_or_else(|| "unknown".to_owned(), size);
+    format!("{}: {bytes}", process(holder.pid))
+}
+
+/// A process by its name and number.
+pub(super) fn process(pid: u32) -> String {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     match name.trim() {
-        "" => format!("process {}: {bytes}", holder.pid),
-        name => format!("{name} (process {}): {bytes}", holder.pid),
+        "" => format!("process {pid}"),
+        name => format!("{name} (process {pid})"),
     }
 }
 

@@ -96,6 +96,7 @@ fn function(info: &FunctionInfo, gateway: &str) -> String {
         let kind = gpu.kind.as_deref().map(|kind| format!(" of type {kind}")).unwrap_or_default();
         match gpu.need {
             GpuNeed::Memory(bytes) => format!("{} of a device{kind}", people::size(bytes.0)),
+            GpuNeed::Measured => format!("as much of a device{kind} as is measured"),
             GpuNeed::Cards(cards) => format!("{cards} devices{kind}"),
         }
     });

@@ -7,8 +7,10 @@ pub(crate) mod containers;
 pub(crate) mod cost;
 pub(crate) mod deploy;
 pub(crate) mod device;
+mod device_use;
 pub(crate) mod doctor;
 pub(crate) mod files;
+mod fit;
 mod gpu;
 mod image;
 #[cfg(feature = "infer")]
@@ -23,7 +25,8 @@ pub(crate) mod logs;
 pub(crate) mod model;
 mod preset;
 pub(crate) mod provision;
-pub(crate) mod requests;
+mod quota;
+mod requests;
 pub(crate) mod rollout;
 pub(crate) mod run;
 pub(crate) mod s;
@@ -37,7 +40,8 @@ pub(crate) mod survival;
 pub(crate) mod tasks;
 pub(crate) mod top;
 pub(crate) mod usage;
-pub(crate) mod versions;
+pub(crate) pub(crate) mod variables;
+mod versions;
 
 use crate::arguments::{Command, Connection, Scaler, VersionArguments};
 use crate::client::Client;
@@ -114,6 +118,8 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Image(command) => image::run(&Client::find(connection)?, &command, output).await,
         Command::Model(command) => model::run(&Client::find(connection)?, &command, output).await,
         Command::Preset(command) => preset::run(&Client::find(connection)?, &command, output).await,
+        Command::Fit => fit::run(&Client::find(connection)?, output).await,
+        Command::Quota(command) => quota::run(&Client::find(connection)?, &command, output).await,
         Command::Device(command) => device::run(connection, &command, output).await,
         // Run by `main` with runtimes of their own, or with none.
         Command::Up(_) | Command::Serve(_) | Command::GpuHelper | Command::GpuProbe { .. } => Ok(()),

@@ -1,11 +1,12 @@
 //! `kip run`: a program that runs to its end, as a run of a job that is made for it and removed with it. What the program writes
 //! is written here, and the command exits as the program does.
 
-use kip_spec::{FunctionName, Problem, code, reference};
+use kip_spec::{FunctionName, Problem, code};
 use kip_wire::{Deployment, DeploymentResult, JobInfo};
 use serde_json::{Map, Value, json};
 
 use super::jobs::follow;
+use super::variables;
 use crate::arguments::tasks::Run;
 use crate::client::{Client, segment};
 use crate::output::Output;
@@ -68,23 +69,7 @@ async fn spare(client: &Client, name: &str) -> anyhow::Result<()> {
 
 /// The job as a manifest. JSON is YAML too.
 fn manifest(options: &Run, name: &str) -> anyhow::Result<String> {
-    let mut env = Map::new();
-    for pair in &options.env {
-        // A name alone is taken from our environment, as references in a manifest are.
-        let (name, value) = match pair.split_once('=') {
-            Some((name, value)) => (name, reference::escaped(value)),
-            None if kip_host::environment::read(pair).is_none() && !pair.is_empty() => {
-                let problem = Problem::new(code::COMMAND_INPUT, format!("--env {pair}: the variable is not set here"));
-                return Err(problem.hint(format!("write --env {pair}=VALUE, or set it before `kip run`")).into());
-            }
-            None => (pair.as_str(), format!("${{{pair}}}")),
-        };
-        if name.is_empty() {
-            let problem = Problem::new(code::COMMAND_INPUT, format!("`{pair}` is not a variable"));
-            return Err(problem.hint("write --env NAME=VALUE, or --env NAME for the value that it has here").into());
-        }
-        env.insert(name.to_owned(), json!(value));
-    }
+    let env = variables::given(&options.env, "kip run")?;
     let mut resources = Map::new();
     if let Some(memory) = options.memory {
         resources.insert("memory".to_owned(), json!(memory.to_string()));

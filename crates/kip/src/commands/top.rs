@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use kip_host::clock::boot_millis;
 use kip_spec::people;
-use kip_wire::{FunctionInfo, InstanceInfo};
+use kip_wire::{DeviceStatus, FunctionInfo, InstanceInfo};
 use serde::Serialize;
 
+use super::device_use;
 use crate::arguments::Top;
 use crate::client::Client;
 use crate::output::{Output, screen, table};
@@ -23,6 +24,8 @@ const ONCE: Duration = Duration::from_millis(500);
 struct Loads {
     functions: Vec<FunctionLoad>,
     instances: Vec<InstanceLoad>,
+    /// Those that the server uses, with what their driver shows.
+    devices: Vec<DeviceStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -47,6 +50,9 @@ struct InstanceLoad {
     cpu_percent: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory_bytes: Option<u64>,
+    /// What it was last seen to hold of its device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_bytes: Option<u64>,
 }
 
 /// What was counted of instances at a look.
@@ -83,6 +89,12 @@ pub(crate) async fn run(client: &Client, options: &Top, output: Output) -> anyho
 async fn look(client: &Client, before: &mut Counters) -> anyhow::Result<Loads> {
     let functions: Vec<FunctionInfo> = client.get("/api/v1/functions").await?;
     let instances: Vec<InstanceInfo> = client.get("/api/v1/instances").await?;
+    let devices: Vec<DeviceStatus> = client.get("/api/v1/devices").await?;
+    let held: BTreeMap<String, u64> = devices
+        .iter()
+        .flat_map(|device| &device.instances)
+        .filter_map(|user| Some((user.instance.to_string(), user.held?)))
+        .collect();
     let groups = if client.is_on_this_machine().await { processes() } else { BTreeMap::new() };
     let now = Counters {
         at: boot_millis(),
@@ -109,6 +121,7 @@ async fn look(client: &Client, before: &mut Counters) -> anyhow::Result<Loads> {
             requests_per_second: rate(served, millis),
             cpu_percent: ticks.map(|ticks| rate(ticks * 100 / TICKS, millis)),
             memory_bytes: group.map(|group| group.memory),
+            device_bytes: held.get(&id).copied(),
             instance: id,
         }
     };
@@ -127,7 +140,7 @@ async fn look(client: &Client, before: &mut Counters) -> anyhow::Result<Loads> {
     };
     let functions = functions.iter().filter(|info| info.spec.job.is_none()).map(of_function).collect();
     *before = now;
-    Ok(Loads { functions, instances: loads })
+    Ok(Loads { functions, instances: loads, devices })
 }
 
 /// A count in a time as a number in a second, to a tenth.
@@ -194,17 +207,45 @@ fn text(shown: &Loads) -> String {
                 per_second(load.requests_per_second),
                 load.cpu_percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.0} %")),
                 load.memory_bytes.map_or_else(|| "-".to_owned(), people::size),
+                load.device_bytes.map_or_else(|| "-".to_owned(), people::size),
             ]
         })
         .collect();
     if !rows.is_empty() {
         text.push('\n');
         text.push_str(&table(
-            &["INSTANCE", "FUNCTION", "STATE", "#IN FLIGHT", "#REQUESTS/S", "#CPU", "#MEMORY"],
+            &["INSTANCE", "FUNCTION", "STATE", "#IN FLIGHT", "#REQUESTS/S", "#CPU", "#MEMORY", "#OF DEVICE"],
             &rows,
         ));
     }
+    if !shown.devices.is_empty() {
+        text.push('\n');
+        text.push_str(&device_table(&shown.devices));
+    }
     text
+}
+
+fn device_table(devices: &[DeviceStatus]) -> String {
+    let none = || "-".to_owned();
+    let row = |device: &DeviceStatus| {
+        let seen = device.seen.as_ref();
+        let awake = device.instances.iter().filter(|user| user.charged > 0).count();
+        vec![
+            device.name.clone(),
+            people::size(device.granted),
+            seen.map_or_else(none, |seen| people::size(seen.total.saturating_sub(seen.free))),
+            people::size(device.memory),
+            seen.and_then(|seen| seen.utilization).map_or_else(none, |percent| format!("{percent} %")),
+            seen.and_then(|seen| seen.milliwatts).map_or_else(none, |watts| format!("{} W", watts.div_ceil(1_000))),
+            seen.and_then(|seen| seen.celsius).map_or_else(none, |degrees| format!("{degrees} °C")),
+            awake.to_string(),
+            device.instances.len().saturating_sub(awake).to_string(),
+            device_use::yielded(device).unwrap_or_else(|| "in use".to_owned()),
+        ]
+    };
+    let header =
+        ["DEVICE", "#GRANTED", "#USED", "#MEMORY", "#BUSY", "#POWER", "#TEMPERATURE", "#ON IT", "#PARKED", "STATE"];
+    table(&header, &devices.iter().map(row).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

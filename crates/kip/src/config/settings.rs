@@ -294,6 +294,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Duration,
     },
     Setting {
+        key: "sharing.over_use",
+        default: "charge",
+        about: "what becomes of an instance that uses more of its device than it declares: charge (it is charged and named), \
+                or replace (it finishes its requests, and a new one takes over)",
+        form: Form::Text,
+    },
+    Setting {
         key: "tasks.anonymous_bytes",
         default: "1GiB",
         about: "bytes of payloads and headers of tasks of callers without a key that may wait; more are refused with 429",

@@ -4,6 +4,7 @@ mod burst;
 mod check;
 mod follow;
 pub(crate) mod model;
+mod program;
 mod samples;
 mod tryout;
 
@@ -57,8 +58,16 @@ pub(crate) fn run(connection: &Connection, options: &Up, output: Output) -> anyh
 
 async fn background(connection: &Connection, options: &Up, output: Output) -> anyhow::Result<()> {
     // Before a server is started for nothing.
-    let is_model = model::is_model(&options.path);
-    let file = if is_model { options.path.clone() } else { deploy::check(&options.path)? };
+    let is_program = program::is_asked(options);
+    let is_model = !is_program && model::is_model(&options.path);
+    let file = match (is_program, is_model) {
+        (true, _) => {
+            program::check(options)?;
+            options.path.clone()
+        }
+        (false, true) => options.path.clone(),
+        (false, false) => deploy::check(&options.path)?,
+    };
     let named = connection.api.as_deref().is_some_and(|api| api.starts_with("http"));
     let client = if named {
         Client::find(connection)?
@@ -83,9 +92,18 @@ async fn background(connection: &Connection, options: &Up, output: Output) -> an
     if is_model {
         return model::run(&client, &options.path.to_string_lossy(), &options.model, output).await;
     }
-    let summary = show(&client, &options.path, false, output).await?;
+    let summary = match is_program {
+        true => program::run(&client, options, output).await?,
+        false => show(&client, &options.path, false, output).await?,
+    };
     if output.is_json() {
         return output.result(&summary, |_| String::new());
+    }
+    if is_program {
+        return match options.no_follow || !output.is_terminal() {
+            true => Ok(()),
+            false => follow::decisions(&client, &summary.deployed, output).await,
+        };
     }
     output.say(&format!(
         "Next      kip ps · kip logs -f NAME · kip why NAME · edit {} and `kip up {}` again · kip stop",
@@ -99,9 +117,12 @@ async fn background(connection: &Connection, options: &Up, output: Output) -> an
 }
 
 async fn foreground(connection: &Connection, options: &Up, output: Output) -> anyhow::Result<()> {
-    let is_model = model::is_model(&options.path);
-    if !is_model {
-        deploy::check(&options.path)?;
+    let is_program = program::is_asked(options);
+    let is_model = !is_program && model::is_model(&options.path);
+    match (is_program, is_model) {
+        (true, _) => program::check(options)?,
+        (false, true) => {}
+        (false, false) => drop(deploy::check(&options.path)?),
     }
     let data = data_directory(connection)?;
     let flags = Flags { gateway: options.gateway, api: connection.api.clone() };
@@ -116,6 +137,7 @@ async fn foreground(connection: &Connection, options: &Up, output: Output) -> an
         let client = Client::new(&ready.api, &ready.key);
         // The server goes on: what failed can be mended and deployed again.
         let shown = match is_model {
+            _ if is_program => program::run(&client, options, output).await.map(drop),
             true => model::run(&client, &path.to_string_lossy(), &options.model, output).await,
             false => show(&client, &path, false, output).await.map(drop),
         };

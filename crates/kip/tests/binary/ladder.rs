@@ -19,16 +19,16 @@ const SLEEP: &str = "lifecycle: {sleep: {down: \"/sleep?level=1\", up: /wake_up}
 /// Down the ladder by time.
 const SINKS: &str = "instances: {max: 1}\nidle: {pause: 50ms, park: 100ms}";
 
-fn get(server: &Server, name: &str, path: &str) -> Answer {
+pub(crate) fn get(server: &Server, name: &str, path: &str) -> Answer {
     call(server.gateway, "GET", &format!("/f/{name}{path}"), "", b"")
 }
 
-fn state_of(server: &Server, name: &str) -> Vec<String> {
+pub(crate) fn state_of(server: &Server, name: &str) -> Vec<String> {
     let own = server.instances().into_iter().filter(|one| one["function"] == name);
     own.map(|one| one["state"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
-fn steps_of(server: &Server, name: &str) -> Vec<String> {
+pub(crate) fn steps_of(server: &Server, name: &str) -> Vec<String> {
     let records = server.api_get(&format!("/api/v1/functions/{name}/decisions?limit=1000")).json();
     let text = |record: &Value, key: &str| record[key].as_str().unwrap_or_default().to_owned();
     let line = |record: &Value| format!("{}>{}: {}", text(record, "from"), text(record, "to"), text(record, "why"));
@@ -102,7 +102,7 @@ fn one_that_must_be_back_soon_is_not_parked_if_that_takes_longer() {
 }
 
 /// What finds the stand-in of the driver.
-struct StandinHost {
+pub(crate) struct StandinHost {
     variables: [(&'static str, PathBuf); 3],
     /// The same for a shell.
     words: String,
@@ -110,7 +110,7 @@ struct StandinHost {
 
 impl StandinHost {
     /// Starts the server, perhaps so that it kills itself at a point.
-    fn start(&self, server: &mut Server, point: Option<&str>) {
+    pub(crate) fn start(&self, server: &mut Server, point: Option<&str>) {
         let mut command = server.serve_command();
         command.envs(self.variables.iter().map(|(name, path)| (*name, path)));
         if let Some(point) = point {
@@ -120,9 +120,21 @@ impl StandinHost {
     }
 }
 
+impl StandinHost {
+    /// A function whose engine holds so many bytes of the device, and declares `memory`. Variables of Kipwake's own are none that a
+    /// declaration may set.
+    pub(crate) fn holder(&self, name: &str, holds: u64, memory: &str, settings: &str) -> String {
+        let (variables, subject) = (&self.words, crate::support::subject());
+        let script = format!("{variables} exec {} --device-memory {holds}", subject.display());
+        format!(
+            "  {name}:\n    run: [sh, -c, '{script}']\n    resources: {{gpu: {{memory: {memory}}}}}\n    {settings}\n"
+        )
+    }
+}
+
 /// A server whose one device is the stand-in's, with 512 MiB: two that hold 300 MiB each, and 64 MiB for a context, do not fit beside
 /// each other.
-fn on_the_standin(qualified: bool) -> (Server, StandinHost) {
+pub(crate) fn on_the_standin(qualified: bool) -> (Server, StandinHost) {
     let mut server = Server::with("[[device]]\nname = \"gpu0\"\nmemory = \"512MiB\"\n");
     let driver = server.folder().join("driver");
     fs::create_dir(&driver).unwrap();
@@ -144,11 +156,9 @@ fn on_the_standin(qualified: bool) -> (Server, StandinHost) {
     (server, host)
 }
 
-/// A function whose engine holds 300 MiB of the device. Variables of Kipwake's own are none that a declaration may set.
+/// A function whose engine holds 300 MiB of the device.
 fn holder(name: &str, host: &StandinHost, settings: &str) -> String {
-    let variables = &host.words;
-    let script = format!("{variables} exec {} --device-memory 314572800", crate::support::subject().display());
-    format!("  {name}:\n    run: [sh, -c, '{script}']\n    resources: {{gpu: {{memory: 400MiB}}}}\n    {settings}\n")
+    host.holder(name, 300 << 20, "400MiB", settings)
 }
 
 #[test]

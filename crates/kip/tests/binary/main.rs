@@ -14,6 +14,7 @@ mod clients;
 mod commands;
 mod containers;
 mod crash;
+mod devices;
 mod doors;
 mod environment;
 mod fc;

@@ -99,6 +99,7 @@ fn gpu() -> impl Strategy<Value = Option<GpuResources>> {
     let need = prop_oneof![
         (1u64 << 20..1 << 50).prop_map(|bytes| GpuNeed::Memory(Bytes(bytes))),
         (1u8..=64).prop_map(GpuNeed::Cards),
+        Just(GpuNeed::Measured),
     ];
     // Names that a writer could take for numbers among them.
     let kind = prop_oneof!["[A-Z0-9][A-Za-z0-9 ._-]{0,8}[A-Z0-9]", "[0-9]{1,6}"];

@@ -104,6 +104,9 @@ pub struct Preset {
     /// Requests that give device memory back and take it again.
     #[serde(default)]
     pub sleep: Option<Sleep>,
+    /// Whether it takes a device where the host has one.
+    #[serde(default = "takes_a_device")]
+    pub device: bool,
     /// How much memory a model takes.
     #[serde(default)]
     pub memory: Memory,
@@ -116,6 +119,10 @@ pub struct Preset {
     /// What else to know.
     #[serde(default)]
     pub notes: Vec<String>,
+}
+
+fn takes_a_device() -> bool {
+    true
 }
 
 fn default_order() -> u32 {

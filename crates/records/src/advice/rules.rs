@@ -161,7 +161,7 @@ pub fn device(spec: &FunctionSpec, measured: &Measurements, inventory: &Inventor
             all.push(advice("resources.gpu", "cards: 1", format!("memory: {better}"), why));
             better.0
         }
-        (GpuNeed::Cards(_), _) => return all,
+        (GpuNeed::Cards(_) | GpuNeed::Measured, _) => return all,
     };
     // The smallest card that holds it, if it may get a larger one.
     let smallest = devices().filter(|device| device.memory >= needed).min_by_key(|device| device.memory);

@@ -66,6 +66,8 @@ pub fn bill(book: &PriceBook, resources: &Resources, idle_mode: bool, usage: &Ve
         let size = match gpu.need {
             GpuNeed::Memory(bytes) => Some(Money::whole(1).times(i128::from(bytes.0), GIB)),
             GpuNeed::Cards(cards) => size(cards),
+            // What it was measured to need is not known here.
+            GpuNeed::Measured => size(1),
         };
         match book.device(kind).zip(size) {
             Some((rate, size)) => take(Rate { active: rate.active.by(size), idle: rate.idle.by(size) }, 1, 1),
