@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kip_engine::{AliveInstance, FoundInstance, InheritedConnections, StopOrder};
+use kip_fleet::room::Gpu;
+use kip_fleet::router::Message;
 use kip_fleet::{CoreNumber, Event, Kind, Place, Rung, ToPlacer};
 use kip_spec::function::Stop;
 use kip_spec::{FunctionName, InstanceId, Millis, VersionId};
@@ -14,6 +16,7 @@ use kip_store::{DecisionRecord, Record};
 use crate::Version;
 use crate::cell::Cell;
 use crate::devices;
+use crate::driver::RecoveredTree;
 use crate::error::Error;
 use crate::link::Link;
 use crate::memo::{Memo, MemoryState};
@@ -50,16 +53,18 @@ impl Shared {
             }
             let place = place.unwrap_or(pool);
             let mut memo = Memo::read(&found.memo);
-            if let Ok(alive) = &mut found.state
-                && let Err(reason) = self.calm(pool, found.instance, &mut memo, alive).await
-            {
-                found.state = Err(reason);
-            }
             let cell = found.function.as_ref().and_then(|name| self.cell_named(name.as_str()));
             let version = match (&cell, found.version) {
                 (Some(cell), Some(version)) => self.version_of(cell, version).await?,
                 _ => None,
             };
+            // Whether its program gives memory back by itself.
+            let asks = version.as_ref().is_some_and(|version| version.spec.lifecycle.sleep.is_some());
+            if let Ok(alive) = &mut found.state
+                && let Err(reason) = self.calm(pool, found.instance, (&mut memo, asks), alive).await
+            {
+                found.state = Err(reason);
+            }
             match (cell, version, &found.state) {
                 (Some(cell), Some(version), Ok(alive)) => {
                     adopted += 1;
@@ -78,7 +83,14 @@ impl Shared {
         }
         let cells: BTreeMap<CoreNumber, Arc<Cell>> =
             links.iter().map(|(cell, _, _)| (cell.number, cell.clone())).collect();
-        links.into_iter().for_each(|(cell, link, found)| cell.adopt(link, found));
+        for (cell, link, found) in links {
+            let (instance, memory, gpu) = (link.instance, link.memory().0, link.version.policy().need.gpu);
+            cell.adopt(link, found);
+            if memory == MemoryState::Unknown {
+                // Told after the cell has told the placer that it is parked: it may hold its device memory nevertheless.
+                self.post(Message::ToPlacer(ToPlacer::Residue { instance, memory: 0, gpu: bytes_of(gpu) }));
+            }
+        }
         let held = self.options.held.iter();
         let held = held.filter_map(|instance| Some((*instance, self.owner(*instance)?.occupy(*instance)?)));
         self.held.lock().extend(held);
@@ -192,7 +204,7 @@ impl Shared {
         &self,
         pool: Place,
         instance: InstanceId,
-        memo: &mut Memo,
+        (memo, asks): (&mut Memo, bool),
         alive: &mut AliveInstance,
     ) -> Result<(), String> {
         if memo.memory == MemoryState::Held {
@@ -202,10 +214,24 @@ impl Shared {
             let Some(driver) = &self.options.driver else {
                 return Err("the driver was freezing it, and its device is not qualified any more".to_owned());
             };
-            memo.tree = driver.recover(&tree).await?.map(Box::new);
+            let parked = match driver.recover(&tree).await? {
+                RecoveredTree::Parked(entry) => {
+                    memo.tree = Some(Box::new(entry));
+                    true
+                }
+                RecoveredTree::Running(entry) => {
+                    memo.tree = entry.map(Box::new);
+                    false
+                }
+            };
             // One that the driver froze whole is parked, whatever its server had still to do.
-            if memo.tree.is_some() && memo.memory == MemoryState::Unknown {
-                memo.memory = MemoryState::Parked;
+            if memo.memory == MemoryState::Unknown {
+                match (parked, asks) {
+                    (true, _) => memo.memory = MemoryState::Parked,
+                    // It runs, and only the driver ever takes its memory: it has all of it.
+                    (false, false) => memo.memory = MemoryState::Held,
+                    (false, true) => {}
+                }
             }
         }
         if alive.asleep {
@@ -215,6 +241,15 @@ impl Shared {
         paused.map_err(|error| format!("it was caught while it gave memory back, and cannot be paused: {error}"))?;
         (alive.asleep, alive.busy) = (true, 0);
         Ok(())
+    }
+}
+
+/// Bytes of a part of a device; of whole ones, all that there may be.
+fn bytes_of(gpu: Gpu) -> u64 {
+    match gpu {
+        Gpu::None => 0,
+        Gpu::Slice(bytes) => bytes,
+        Gpu::Cards(_) => u64::MAX,
     }
 }
 

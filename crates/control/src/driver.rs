@@ -27,6 +27,15 @@ pub struct DriverRung {
     devices: Vec<String>,
 }
 
+/// What became of a tree that an earlier server was freezing or waking.
+#[derive(Debug)]
+pub(crate) enum RecoveredTree {
+    /// It is frozen, whole.
+    Parked(Entry),
+    /// It runs. The entry is that of one that was restored once.
+    Running(Option<Entry>),
+}
+
 /// What a freeze came to.
 #[derive(Debug)]
 pub(crate) enum FreezeResult {
@@ -136,7 +145,13 @@ impl DriverRung {
     ///
     /// # Errors
     /// Why it must be ended.
-    pub(crate) async fn recover(&self, entry: &Entry) -> Result<Option<Entry>, &'static str> {
+    pub(crate) async fn recover(&self, entry: &Entry) -> Result<RecoveredTree, &'static str> {
+        // Once it was restored, it must give its memory back before it is killed.
+        let restored = entry.was_restored || matches!(entry.step, Step::Restoring | Step::Unlocking);
+        let running = || {
+            let entry = Entry { was_restored: true, step: Step::Unlocking, ..entry.clone() };
+            RecoveredTree::Running(restored.then_some(entry))
+        };
         let boot = clock::boot_id().unwrap_or_default();
         loop {
             let mut seen = Vec::new();
@@ -150,11 +165,12 @@ impl DriverRung {
                 });
             }
             match decide(entry, &seen, clock::boot_millis(), &boot) {
-                Decision::Forget | Decision::Serve => return Ok(None),
-                Decision::Keep => return Ok(Some(Entry { step: Step::Parked, ..entry.clone() })),
+                Decision::Forget => return Ok(RecoveredTree::Running(None)),
+                Decision::Serve => return Ok(running()),
+                Decision::Keep => return Ok(RecoveredTree::Parked(Entry { step: Step::Parked, ..entry.clone() })),
                 Decision::Unlock(_) => {
                     let unlocked = tree::unlock(&self.helpers, &order_of(entry)).await;
-                    return unlocked.map(|()| None).map_err(|_| "its processes could not be unlocked");
+                    return unlocked.map(|()| running()).map_err(|_| "its processes could not be unlocked");
                 }
                 Decision::LookAgain => tokio::time::sleep(LOOK_AGAIN).await,
                 Decision::Kill(why) => return Err(why),

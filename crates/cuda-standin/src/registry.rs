@@ -106,8 +106,7 @@ pub(crate) fn add(device: u64, bytes: u64) -> bool {
         let mut entry = load(&directory, process).unwrap_or(fresh);
         entry.bytes += bytes;
         entry.present += bytes;
-        store(&directory, process, &entry);
-        true
+        store(&directory, process, &entry)
     })
 }
 
@@ -176,8 +175,9 @@ fn load(directory: &Path, process: u32) -> Option<Entry> {
     (started == entry.started && !matches!(state, 'Z' | 'X')).then_some(entry)
 }
 
-fn store(directory: &Path, process: u32, entry: &Entry) {
-    let _ = fs::write(directory.join("processes").join(process.to_string()), entry.write());
+/// False where the entry cannot be written: then the process has none.
+fn store(directory: &Path, process: u32, entry: &Entry) -> bool {
+    fs::write(directory.join("processes").join(process.to_string()), entry.write()).is_ok()
 }
 
 #[cfg(test)]

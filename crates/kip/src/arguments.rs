@@ -80,7 +80,7 @@ pub(crate) struct Connection {
 pub(crate) enum Command {
     /// Start a server if none runs, deploy a folder or a model, and show that it works.
     Up(Up),
-    /// Deploy the functions of a folder, a kip.yaml, an s.yaml or a template.yml.
+    /// Deploy the functions of a folder, a kip.yaml, an s.yaml, a template.yml or a service.yaml of Knative.
     Deploy(Deploy),
     /// Show what a deployment would change, and change nothing.
     Plan(Plan),
@@ -269,6 +269,9 @@ pub(crate) struct Deploy {
     /// The folder with a kip.yaml, an s.yaml or a template.yml, or the file.
     #[arg(default_value = ".")]
     pub(crate) path: PathBuf,
+    /// The file, such as a service.yaml with Services of Knative.
+    #[arg(short = 'f', long, conflicts_with_all = ["path", "template"])]
+    pub(crate) filename: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) file: FileArguments,
     #[command(flatten)]
@@ -302,6 +305,9 @@ pub(crate) struct Plan {
     /// The folder with a kip.yaml, an s.yaml or a template.yml, or the file.
     #[arg(default_value = ".")]
     pub(crate) path: PathBuf,
+    /// The file, such as a service.yaml with Services of Knative.
+    #[arg(short = 'f', long, conflicts_with_all = ["path", "template"])]
+    pub(crate) filename: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) file: FileArguments,
     /// Only these functions of it.

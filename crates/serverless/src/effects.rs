@@ -240,6 +240,99 @@ pub(crate) const TEMPLATE: &[Row] = &[
 ];
 
 /// The row of a way. Positions of lists are no keys and are left out of it.
+const OBJECTS: &str = "there are no such objects here";
+const ONE_HOST: &str = "there is one host";
+const VOLUME: &str = "nothing is mounted: a container sees its own files, and folders of container.mounts in a kip.yaml";
+
+/// The rows of a Service of Knative.
+const KNATIVE: &[Row] = &[
+    ("apiVersion", Mapped, ""),
+    ("kind", Mapped, ""),
+    ("metadata.name", Mapped, ""),
+    ("metadata", WithoutEffect, OBJECTS),
+    ("spec.template.metadata.name", Mapped, ""),
+    ("spec.template.metadata", WithoutEffect, OBJECTS),
+    ("spec.template.spec.containerConcurrency", Mapped, ""),
+    ("spec.template.spec.timeoutSeconds", Mapped, ""),
+    ("spec.template.spec.responseStartTimeoutSeconds", Mapped, ""),
+    ("spec.template.spec.idleTimeoutSeconds", Mapped, ""),
+    ("spec.template.spec.serviceAccountName", WithoutEffect, OBJECTS),
+    ("spec.template.spec.imagePullSecrets", WithoutEffect, "the container engine has its own credentials: `docker login`"),
+    ("spec.template.spec.volumes", WithoutEffect, VOLUME),
+    ("spec.template.spec.initContainers", WithoutEffect, "they are not run"),
+    ("spec.template.spec.nodeSelector", WithoutEffect, ONE_HOST),
+    ("spec.template.spec.tolerations", WithoutEffect, ONE_HOST),
+    ("spec.template.spec.affinity", WithoutEffect, ONE_HOST),
+    ("spec.template.spec.topologySpreadConstraints", WithoutEffect, ONE_HOST),
+    ("spec.template.spec", WithoutEffect, "the field is not known here"),
+    ("spec.template.spec.containers.*.name", WithoutEffect, "containers have names of this server"),
+    ("spec.template.spec.containers.*.image", Mapped, ""),
+    ("spec.template.spec.containers.*.imagePullPolicy", Mapped, ""),
+    ("spec.template.spec.containers.*.command", Mapped, ""),
+    ("spec.template.spec.containers.*.args", Mapped, ""),
+    ("spec.template.spec.containers.*.workingDir", Mapped, ""),
+    ("spec.template.spec.containers.*.env", Mapped, ""),
+    ("spec.template.spec.containers.*.ports.*.containerPort", Mapped, ""),
+    ("spec.template.spec.containers.*.ports.*.name", Mapped, ""),
+    ("spec.template.spec.containers.*.ports.*.protocol", Mapped, ""),
+    ("spec.template.spec.containers.*.resources.limits", WithoutEffect, "the resource is not counted here"),
+    ("spec.template.spec.containers.*.resources.requests", WithoutEffect, "the resource is not counted here"),
+    ("spec.template.spec.containers.*.resources.limits.cpu", Mapped, ""),
+    ("spec.template.spec.containers.*.resources.limits.memory", Mapped, ""),
+    ("spec.template.spec.containers.*.resources.limits.aliyun.com/gpu-mem", Mapped, ""),
+    ("spec.template.spec.containers.*.resources.limits.nvidia.com/gpu", Mapped, ""),
+    ("spec.template.spec.containers.*.resources.requests.cpu", Mapped, "where there is no limit"),
+    ("spec.template.spec.containers.*.resources.requests.memory", Mapped, "where there is no limit"),
+    ("spec.template.spec.containers.*.resources.requests.aliyun.com/gpu-mem", Mapped, "where there is no limit"),
+    ("spec.template.spec.containers.*.resources.requests.nvidia.com/gpu", Mapped, "where there is no limit"),
+    ("spec.template.spec.containers.*.readinessProbe", WithoutEffect, "probes have times of this server"),
+    ("spec.template.spec.containers.*.readinessProbe.httpGet.path", Mapped, ""),
+    ("spec.template.spec.containers.*.readinessProbe.httpGet.port", Mapped, ""),
+    ("spec.template.spec.containers.*.readinessProbe.tcpSocket", Mapped, ""),
+    ("spec.template.spec.containers.*.readinessProbe.exec", WithoutEffect, "the port is probed"),
+    ("spec.template.spec.containers.*.readinessProbe.grpc", WithoutEffect, "the port is probed"),
+    ("spec.template.spec.containers.*.livenessProbe", WithoutEffect, "probes have times of this server"),
+    ("spec.template.spec.containers.*.livenessProbe.httpGet.path", Mapped, ""),
+    ("spec.template.spec.containers.*.livenessProbe.httpGet.port", Mapped, ""),
+    ("spec.template.spec.containers.*.startupProbe", WithoutEffect, "a start is probed as readiness"),
+    ("spec.template.spec.containers.*.startupProbe.initialDelaySeconds", Mapped, ""),
+    ("spec.template.spec.containers.*.startupProbe.periodSeconds", Mapped, ""),
+    ("spec.template.spec.containers.*.startupProbe.failureThreshold", Mapped, ""),
+    ("spec.template.spec.containers.*.securityContext", WithoutEffect, "container.hardened in a kip.yaml drops what a program does not need"),
+    ("spec.template.spec.containers.*.securityContext.runAsUser", Mapped, ""),
+    ("spec.template.spec.containers.*.volumeMounts", WithoutEffect, VOLUME),
+    ("spec.template.spec.containers", WithoutEffect, "the field is not known here"),
+    ("spec.traffic.*.percent", Mapped, ""),
+    ("spec.traffic.*.latestRevision", Mapped, ""),
+    ("spec.traffic.*.revisionName", Mapped, ""),
+    ("spec.traffic.*.tag", WithoutEffect, "set an alias: `kip alias set FUNCTION TAG VERSION`"),
+    ("spec", WithoutEffect, "the field is not known here"),
+    ("status", WithoutEffect, "it is written by a cluster"),
+];
+
+/// The effect of a key of a Service of Knative.
+pub(crate) fn of_knative(way: &[&str]) -> (Effect, &'static str) {
+    let annotation = way.iter().rev().nth(1) == Some(&"annotations");
+    if annotation && way.last().is_some_and(|key| key.starts_with("autoscaling.knative.dev/")) {
+        return (Mapped, "");
+    }
+    // A row is written with dots, and some names have dots of their own.
+    let fits = |row: &&Row| {
+        let mut rest = row.0;
+        way.iter().all(|key| {
+            if rest.is_empty() {
+                return true;
+            }
+            let begun = if rest.starts_with('*') { Some(1) } else { rest.starts_with(key).then_some(key.len()) };
+            let Some(after) = begun.map(|length| &rest[length..]) else { return false };
+            rest = after.strip_prefix('.').unwrap_or(after);
+            after.is_empty() || after.starts_with('.')
+        }) && rest.is_empty()
+    };
+    let row = KNATIVE.iter().filter(fits).max_by_key(|row| row.0.len());
+    row.map_or((WithoutEffect, "the field is not known here"), |row| (row.1, row.2))
+}
+
 pub(crate) fn find(table: &'static [Row], way: &[&str]) -> Option<&'static Row> {
     let fits = |row: &&Row| {
         let wanted: Vec<&str> = row.0.split('.').collect();

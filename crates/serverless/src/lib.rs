@@ -1,5 +1,5 @@
-//! Files of Function Compute that people have on disk: `s.yaml` of Serverless Devs (editions 3 and 1) and `template.yml` of Fun, into one
-//! [`Project`], and a project back into an `s.yaml`.
+//! Files of other serverless systems that people have on disk. Of Function Compute: `s.yaml` of Serverless Devs (editions 3 and 1) and `template.yml` of Fun, into one
+//! [`Project`], and a project back into an `s.yaml`. Of Knative: Services into the functions of a kip.yaml ([`read_knative`]).
 //!
 //! The room reads text and answers with every problem, each with its line and column, and with each key and its effect. It knows the words of
 //! these files and nothing of servers: what exists on a server comes in as values ([`plan`]), and commands of a file are only listed.
@@ -14,6 +14,7 @@ mod expression;
 mod flow;
 mod function;
 mod keys;
+mod knative;
 mod merge;
 mod node;
 pub mod plan;
@@ -34,6 +35,7 @@ use kip_manifest::tree::{Kind, Node};
 use kip_spec::{Problem, code};
 
 pub use crate::effects::Effect;
+pub use crate::knative::{KnativeFile, KnativeService, is_knative, read_knative};
 pub use crate::project::{
     Action, ActionKind, CodeSource, DeclaredAlias, DeclaredFunction, DeclaredTrigger, Format, KeyEffect, Project,
 };

@@ -5,6 +5,7 @@ mod conversion;
 mod edition3;
 mod field;
 mod keys;
+mod knative;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -256,6 +256,12 @@ impl World {
     pub(crate) fn after_placer(&mut self, message: FromPlacer) -> bool {
         match message {
             FromPlacer::Grant { instance, place, .. } => {
+                let yielded = self.yielded.keys().any(|(pool, host, device)| {
+                    (*pool, *host) == (place.pool, place.host) && place.devices & device != 0
+                });
+                if yielded && self.rooms.needs_device(instance) {
+                    self.fail("yield", format!("{instance} is granted room on a yielded device"));
+                }
                 self.rooms.granted(instance, place);
                 true
             }

@@ -64,10 +64,12 @@ pub enum Fault {
     TaskStop,
     /// The store fails to write.
     Store,
+    /// Devices are yielded for a time.
+    Yield,
 }
 
 /// All kinds, in the order of their numbers.
-pub const FAULTS: [(Fault, &str); 28] = [
+pub const FAULTS: [(Fault, &str); 29] = [
     (Fault::Start, "start"),
     (Fault::Initialize, "initialize"),
     (Fault::Pause, "pause"),
@@ -96,6 +98,7 @@ pub const FAULTS: [(Fault, &str); 28] = [
     (Fault::TaskError, "task-error"),
     (Fault::TaskStop, "task-stop"),
     (Fault::Store, "store"),
+    (Fault::Yield, "yield"),
 ];
 
 impl fmt::Display for Fault {

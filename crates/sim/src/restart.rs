@@ -22,6 +22,7 @@ impl World {
         self.placer = Placer::new(self.placer.inventory().clone());
         self.router = Router::default();
         self.rooms = Rooms::default();
+        self.yield_again();
         self.lanes.clear();
         self.cells.iter_mut().for_each(|cell| cell.restart());
         // Until all are adopted, cores know less than there is.

@@ -33,6 +33,14 @@ impl Rooms {
         self.rooms.insert(instance, Room { need, place: Some(place), rung });
     }
 
+    /// Whether it lacks its part of a device.
+    pub(crate) fn needs_device(&self, instance: InstanceId) -> bool {
+        self.rooms.get(&instance).is_some_and(|room| {
+            let has = room.place.is_some() && room.rung.is_none_or(|rung| room.need.kept_on(rung).gpu != Gpu::None);
+            room.need.gpu != Gpu::None && !has
+        })
+    }
+
     pub(crate) fn granted(&mut self, instance: InstanceId, place: Place) {
         if let Some(room) = self.rooms.get_mut(&instance) {
             (room.place, room.rung) = (Some(place), None);

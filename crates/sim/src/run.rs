@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kip_fleet::RoomNeed;
 use kip_fleet::policy::{Limits, Rungs};
-use kip_fleet::{AliasNumber, Call, Event, Inventory, Policy, Priority, Qualifier};
+use kip_fleet::{AliasNumber, Call, Event, Inventory, Place, Policy, Priority, Qualifier};
 use kip_spec::VersionId;
 use kip_spec::function::{Concurrency, Dispatch, Idle, defaults};
 use kip_spec::scaling::{Fc, Scaling};
@@ -78,6 +78,8 @@ enum Change {
     Outgrow,
     /// The server is killed and started again.
     Restart,
+    /// A device is out of use until a time, or in use again.
+    Yield(Place, Option<u64>),
 }
 
 /// Everything that was drawn, in the order of time.
@@ -117,9 +119,32 @@ fn changes(world: &mut World, setup: &Setup) -> Vec<(u64, usize, Change)> {
             }
         }
     }
+    changes.extend(yields(setup));
     changes.extend(world.fates.restarts(setup.horizon).into_iter().map(|at| (at, 0, Change::Restart)));
     changes.sort_by_key(|(at, function, _)| (*at, *function));
     changes
+}
+
+/// Devices that are out of use for a time. The server asks for one again and again until nothing is on it.
+fn yields(setup: &Setup) -> Vec<(u64, usize, Change)> {
+    let mut random = Random::stream(setup.seed, "yields", 0);
+    let mut all = Vec::new();
+    for (pool, declared) in (0u16..).zip(&setup.inventory.pools) {
+        for (host, machine) in (0u32..).zip(&declared.hosts) {
+            for device in 0..machine.devices.len() {
+                let (begin, long) = (random.below(setup.horizon), random.scale(1_000, 100_000));
+                if !random.per_mille(setup.rates.of(Fault::Yield)) {
+                    continue;
+                }
+                let place = Place { pool, host, devices: 1 << device };
+                let end = begin.saturating_add(long).min(setup.horizon);
+                let again = (begin..end).step_by(1_000);
+                all.extend(again.map(|at| (at, 0, Change::Yield(place, Some(end)))));
+                all.push((end, 0, Change::Yield(place, None)));
+            }
+        }
+    }
+    all
 }
 
 fn change(world: &mut World, function: usize, change: Change) {
@@ -135,6 +160,7 @@ fn change(world: &mut World, function: usize, change: Change) {
             }
         }
         Change::Restart => world.restart(),
+        Change::Yield(place, until) => world.yield_device(place, until),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kip_fleet::router::Message;
 use kip_fleet::{AliasNumber, Draw, Qualifier, Target};
 use kip_fleet::{
-    Call, CoreNumber, Effect, Event, Inventory, Now, Operate, OperationNumber, Placer, Policy, ProgramExit, Recovery,
+    Call, CoreNumber, Effect, Event, Inventory, Now, Operate, OperationNumber, Place, Placer, Policy, ProgramExit, Recovery,
     Router, Ticket, ToPlacer,
 };
 use kip_spec::scaling::Fc;
@@ -76,6 +76,8 @@ pub(crate) struct World {
     at_once: u32,
     /// Programs that a restarted server did not find.
     pub(crate) orphans: u32,
+    /// Devices that are out of use, by pool, host and bit, until when.
+    pub(crate) yielded: BTreeMap<(u16, u32, u64), u64>,
 }
 
 impl World {
@@ -101,6 +103,7 @@ impl World {
             steps: 0,
             at_once: 0,
             orphans: 0,
+            yielded: BTreeMap::new(),
         }
     }
 
@@ -342,6 +345,28 @@ impl World {
             let at = (self.now + self.fates.message()).max(*lane);
             *lane = at;
             self.plan(at, function, happening);
+        }
+    }
+
+    /// A device is out of use until a time, or in use again: the placer is told at once, as by a server.
+    pub(crate) fn yield_device(&mut self, place: Place, until: Option<u64>) {
+        let key = (place.pool, place.host, place.devices);
+        match until {
+            Some(until) => {
+                self.yielded.insert(key, until);
+                self.placer_told(ToPlacer::Yield { place, until });
+            }
+            None => {
+                self.yielded.remove(&key);
+                self.placer_told(ToPlacer::Regain { place });
+            }
+        }
+    }
+
+    /// A restarted server tells its placer first.
+    pub(crate) fn yield_again(&mut self) {
+        for ((pool, host, devices), until) in self.yielded.clone() {
+            self.placer_told(ToPlacer::Yield { place: Place { pool, host, devices }, until });
         }
     }
 

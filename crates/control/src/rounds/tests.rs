@@ -31,7 +31,7 @@ fn awake(rounds: &CheckSchedule, spec: FunctionSpec) -> Arc<Link> {
         SocketAddr::from(([127, 0, 0, 1], 1)).into(),
         watch::channel(Liveness::Alive).1,
     ));
-    rounds.awake(&link, Weak::new());
+    rounds.awake(&link, Weak::new(), None);
     link
 }
 
@@ -102,7 +102,7 @@ fn nothing_is_due_of_one_that_sleeps_and_late_answers_are_dropped() {
     let before = due(&rounds, CheckKind::Live);
     rounds.asleep(ID);
     assert!(rounds.list().take(u64::MAX).is_empty());
-    rounds.awake(&link, Weak::new());
+    rounds.awake(&link, Weak::new(), None);
     let mut list = rounds.list();
     for _ in 0..5 {
         assert!(list.found(&before, CheckResult::Refused, false, 0).is_none());

@@ -75,7 +75,9 @@ impl Holding {
         let memory = if self.rung == Some(Rung::Spilled) { self.residue } else { kept.memory.max(self.observed) };
         let gpu = match (kept.gpu, self.need.gpu) {
             // What its program kept of its part when it gave the rest back: the context of the driver, for one.
-            (Gpu::None, Gpu::Slice(_)) if self.rung.is_some() && self.residue_gpu > 0 => Gpu::Slice(self.residue_gpu),
+            (Gpu::None, Gpu::Slice(_) | Gpu::Cards(1)) if self.rung.is_some() && self.residue_gpu > 0 => {
+                Gpu::Slice(self.residue_gpu)
+            }
             (kept, _) => self.charged(kept),
         };
         RoomNeed { memory, gpu, ..kept }

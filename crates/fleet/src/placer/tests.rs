@@ -33,7 +33,7 @@ impl PlacerHarness {
             FromPlacer::Grant { instance, place, number, .. } => {
                 FromPlacer::Grant { instance, place, number, from: None }
             }
-            FromPlacer::Evict { instance, lack, .. } => FromPlacer::Evict { instance, lack, by: CoreNumber(0) },
+            FromPlacer::Evict { instance, lack, .. } => FromPlacer::Evict { instance, lack, by: Some(CoreNumber(0)) },
             other => other,
         };
         self.whole(now, message).into_iter().map(plain).collect()
@@ -102,7 +102,7 @@ fn waits(function: u32, lack: Shortage) -> FromPlacer {
 }
 
 fn evict(function: u32, lack: Shortage) -> FromPlacer {
-    FromPlacer::Evict { instance: id(function, 1), lack, by: CoreNumber(0) }
+    FromPlacer::Evict { instance: id(function, 1), lack, by: Some(CoreNumber(0)) }
 }
 
 fn release(function: u32) -> ToPlacer {
@@ -377,7 +377,7 @@ fn who_made_room_for_a_new_version_that_fails_is_told_to_come_back() {
         desk.step(ask(1, memory(6)));
         desk.step(ask_for(2, 1, memory(6), urgency));
         let asked = desk.whole(3, offer(1, 10, 0));
-        assert_eq!(asked, [FromPlacer::Evict { instance: id(1, 1), lack: MEMORY, by: CoreNumber(2) }]);
+        assert_eq!(asked, [FromPlacer::Evict { instance: id(1, 1), lack: MEMORY, by: Some(CoreNumber(2)) }]);
         let granted = desk.whole(4, release(1));
         assert!(
             matches!(granted[..], [FromPlacer::Grant { from: Some(CoreNumber(1)), .. }, ..]),
@@ -424,4 +424,57 @@ fn what_a_parked_instance_keeps_of_its_device_stays_charged_until_it_wakes() {
     assert_eq!(desk.step(ask(1, slice(20)))[..1], [waits(1, GPU)], "17 more are missing");
     assert_eq!(desk.step(release(2))[..1], [grant_on(1, 1)]);
     assert_eq!(desk.placer.devices()[0].granted, 20);
+}
+
+fn whole_place(devices: u64) -> Place {
+    Place { devices, ..Place::default() }
+}
+
+#[test]
+fn a_yielded_device_is_asked_back_from_everybody_and_nothing_is_granted_on_it() {
+    let mut desk = PlacerHarness::devices(&[10, 10]);
+    assert_eq!(desk.step(ask(1, slice(10))), [grant_on(1, 0b01)]);
+    assert_eq!(desk.step(ask(2, slice(10))), [grant_on(2, 0b10)]);
+    let yielded = Shortage { yielded: Some(9_000), ..GPU };
+    let first = ToPlacer::Yield { place: whole_place(0b01), until: 9_000 };
+    assert_eq!(desk.step(first), [evict(1, yielded)], "who is on the other device is not concerned");
+    assert_eq!(desk.step(first), [], "it was asked already");
+    desk.step(ToPlacer::Declined { instance: id(1, 1) });
+    assert_eq!(desk.step(first), [evict(1, yielded)], "and is asked again after it could not");
+    desk.step(release(1));
+    assert_eq!(desk.step(ask(3, slice(10))), [waits(3, GPU), PRESS], "the other device could still do");
+    let second = ToPlacer::Yield { place: whole_place(0b10), until: 8_000 };
+    assert!(desk.step(second).contains(&waits(3, Shortage { yielded: Some(8_000), ..GPU })), "now it cannot");
+    assert_eq!(desk.step(ask(4, memory(1)))[0], grant(4), "who needs no device is not concerned");
+    assert_eq!(desk.step(ToPlacer::Regain { place: whole_place(0b01) })[0], grant_on(3, 0b01));
+}
+
+#[test]
+fn a_sleeper_of_a_yielded_device_ends_where_another_device_would_do() {
+    let mut desk = PlacerHarness::devices(&[10, 10]);
+    desk.step(ask(1, slice(6)));
+    desk.step(ToPlacer::Rests { instance: id(1, 1), rung: Rung::Parked });
+    let place = whole_place(0b01);
+    assert_eq!(desk.step(ToPlacer::Yield { place, until: u64::MAX }), [], "it holds nothing of the device");
+    let answers = desk.step(ask(1, slice(6)));
+    let stop = Shortage { quota: true, yielded: Some(u64::MAX), ..GPU };
+    assert!(answers.contains(&evict(1, stop)), "{answers:?}");
+    // With no other device it stays as it is, and its callers are told.
+    let mut one = PlacerHarness::devices(&[10]);
+    one.step(ask(1, slice(6)));
+    one.step(ToPlacer::Rests { instance: id(1, 1), rung: Rung::Parked });
+    one.step(ToPlacer::Yield { place, until: u64::MAX });
+    assert_eq!(one.step(ask(1, slice(6))), [waits(1, Shortage { yielded: Some(u64::MAX), ..GPU })]);
+}
+
+#[test]
+fn a_measured_size_makes_room_and_a_quota_applies_from_then_on() {
+    let mut desk = PlacerHarness::devices(&[10]);
+    let whole = RoomNeed { gpu: Gpu::Cards(1), ..RoomNeed::default() };
+    desk.step(ask(1, whole));
+    assert_eq!(desk.step(ask(2, slice(4)))[0], waits(2, GPU));
+    assert_eq!(desk.step(ToPlacer::Resize { instance: id(1, 1), gpu: Gpu::Slice(5) })[0], grant_on(2, 1));
+    desk.step(ToPlacer::Limit(Quota { cards: None, instances: Some(2) }));
+    assert_eq!(desk.step(ask(3, slice(1)))[0], waits(3, Shortage { quota: true, ..Shortage::default() }));
+    assert!(desk.step(ToPlacer::Limit(Quota::default())).contains(&grant_on(3, 1)));
 }

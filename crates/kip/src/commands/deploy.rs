@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::arguments::Deploy;
 use crate::client::Client;
-use crate::commands::{image, versions};
+use crate::commands::{image, knative, versions};
 use crate::output::Output;
 use crate::problem::{self, Problems, warning};
 use crate::progress::{Progress, interruptible};
@@ -26,6 +26,7 @@ const LATE: u64 = 10_000;
 pub(crate) async fn run(client: &Client, options: &Deploy, output: Output) -> anyhow::Result<()> {
     let (only, start, no_traffic) = (options.only.clone(), options.wait, options.no_traffic);
     let how = Deploying { only, start, no_traffic, ..Deploying::default() };
+    let revisions = knative::tell(&options.path, output)?;
     let made = deploy(client, &options.path, how, output).await?;
     let states = match options.no_wait || no_traffic {
         true => BTreeMap::new(),
@@ -33,6 +34,9 @@ pub(crate) async fn run(client: &Client, options: &Deploy, output: Output) -> an
     };
     for deployed in made.deployed.iter().filter(|deployed| !deployed.job) {
         versions::name(client, deployed, options, output).await?;
+        if let Some(revision) = revisions.get(deployed.function.as_str()) {
+            versions::point(client, deployed, revision, output).await?;
+        }
     }
     let gateway = client.about().await?.gateway;
     let outcomes: Vec<Outcome<'_>> = made
@@ -172,7 +176,11 @@ fn read_text(file: &Path) -> anyhow::Result<String> {
             .hint("is it the right file? split a manifest that has grown this large")
             .into());
     }
-    Ok(std::fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))?)
+    let text = std::fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))?;
+    match kip_serverless::is_knative(&text) {
+        true => Ok(knative::read(file, &text)?.document()),
+        false => Ok(text),
+    }
 }
 
 /// The variables of our environment that a manifest names, and no others.

@@ -12,7 +12,7 @@ pub(crate) mod doctor;
 pub(crate) mod files;
 mod fit;
 mod gpu;
-mod image;
+pub(crate) mod image;
 #[cfg(feature = "infer")]
 pub(crate) mod infer;
 pub(crate) mod inspect;
@@ -20,7 +20,8 @@ pub(crate) mod invoke;
 pub(crate) mod job_runner;
 pub(crate) mod jobs;
 pub(crate) mod key;
-pub(crate) mod list;
+pub(crate) mod knative;
+mod list;
 pub(crate) mod logs;
 pub(crate) mod model;
 mod preset;
@@ -40,7 +41,7 @@ pub(crate) mod survival;
 pub(crate) mod tasks;
 pub(crate) mod top;
 pub(crate) mod usage;
-pub(crate) pub(crate) mod variables;
+pub(crate) mod variables;
 mod versions;
 
 use crate::arguments::{Command, Connection, Scaler, VersionArguments};
@@ -50,13 +51,16 @@ use crate::output::Output;
 /// Runs a client command.
 pub(crate) async fn run(connection: &Connection, command: Command, output: Output) -> anyhow::Result<()> {
     match command {
-        Command::Deploy(mut options) => match files::wanted(&options.path, &options.file) {
-            Some(file) => files::deploy(&Client::find(connection)?, &file, &options, output).await,
-            None => {
-                options.path = options.file.template.take().unwrap_or(options.path);
-                deploy::run(&Client::find(connection)?, &options, output).await
+        Command::Deploy(mut options) => {
+            options.path = options.filename.take().unwrap_or(options.path);
+            match files::wanted(&options.path, &options.file) {
+                Some(file) => files::deploy(&Client::find(connection)?, &file, &options, output).await,
+                None => {
+                    options.path = options.file.template.take().unwrap_or(options.path);
+                    deploy::run(&Client::find(connection)?, &options, output).await
+                }
             }
-        },
+        }
         Command::Info(options) => files::info(&Client::find(connection)?, &options, output).await,
         Command::S { line } => s::run(connection, &line, output).await,
         Command::Import(options) => files::import(connection, &options, output).await,
@@ -67,13 +71,16 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Version(VersionArguments { command: Some(command) }) => {
             versions::run(&Client::find(connection)?, &command, output).await
         }
-        Command::Plan(mut options) => match files::wanted(&options.path, &options.file) {
-            Some(file) => files::plan(&Client::find(connection)?, &file, &options, output).await,
-            None => {
-                options.path = options.file.template.take().unwrap_or(options.path);
-                versions::plan(&Client::find(connection)?, &options, output).await
+        Command::Plan(mut options) => {
+            options.path = options.filename.take().unwrap_or(options.path);
+            match files::wanted(&options.path, &options.file) {
+                Some(file) => files::plan(&Client::find(connection)?, &file, &options, output).await,
+                None => {
+                    options.path = options.file.template.take().unwrap_or(options.path);
+                    versions::plan(&Client::find(connection)?, &options, output).await
+                }
             }
-        },
+        }
         Command::Rollback(options) => versions::rollback(&Client::find(connection)?, &options, output).await,
         Command::Rollout(command) => rollout::run(&Client::find(connection)?, &command, output).await,
         Command::Alias(command) => versions::alias(&Client::find(connection)?, &command, output).await,

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::arguments::{Alias, AliasPut, Deploy, Plan, RollbackArguments, Versions};
 use crate::client::{Client, segment};
 use crate::commands::deploy::{self, Deploying};
+use crate::commands::knative;
 use crate::output::{Output, clock, table};
 use crate::problem::warning;
 
@@ -177,8 +178,23 @@ pub(crate) async fn name(
     Ok(())
 }
 
+/// Points an alias at what was deployed.
+pub(crate) async fn point(
+    client: &Client,
+    made: &DeployedVersion,
+    alias: &str,
+    output: Output,
+) -> anyhow::Result<()> {
+    let function = made.function.as_str();
+    let body = AliasSettings { targets: made.label.clone(), description: None };
+    let info: AliasInfo = client.put(&path(function, "aliases", Some(alias)), &body).await?;
+    output.remark(&format!("{function}@{} is {}", info.name, shares(&info.targets)));
+    Ok(())
+}
+
 pub(crate) async fn plan(client: &Client, options: &Plan, output: Output) -> anyhow::Result<()> {
     let (only, no_traffic) = (options.only.clone(), options.no_traffic);
+    knative::tell(&options.path, output)?;
     let deployment = deploy::deployment(&options.path, Deploying { only, no_traffic, ..Deploying::default() })?;
     let plan: DeploymentPlan = client.post("/api/v1/plan", &deployment).await?;
     plan.warnings.iter().for_each(|one| output.remark(&warning(one)));

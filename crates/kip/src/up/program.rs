@@ -11,6 +11,7 @@ use crate::arguments::Up;
 use crate::client::Client;
 use crate::commands::{deploy, image, variables};
 use crate::output::Output;
+use crate::problem::warning;
 
 /// Words after which a program expects its port.
 const PORT_OPTIONS: [&str; 4] = ["--port", "-p", "--http-port", "--bind"];
@@ -61,7 +62,7 @@ pub(crate) async fn run(client: &Client, options: &Up, output: Output) -> anyhow
     let patient = client.pulling();
     let made: DeploymentResult =
         image::pulling(client, patient.post("/api/v1/deployments", &deployment), output).await?;
-    made.warnings.iter().for_each(|one| output.remark(&deploy::warning(one)));
+    made.warnings.iter().for_each(|one| output.remark(&warning(one)));
     deploy::wait(client, &made, true, output).await?;
     let about = client.about().await?;
     let gateway = about.gateway;

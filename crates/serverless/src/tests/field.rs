@@ -97,3 +97,42 @@ fn files_that_need_nothing_but_wiring_are_taken() {
     println!("{taken} of {wiring} files that need nothing but wiring are taken");
     assert!(taken * 100 >= wiring * 95, "{wrong:#?}");
 }
+
+#[test]
+fn services_of_knative_are_taken_or_refused_with_a_reason() {
+    let Some(folder) = folder() else { return };
+    let (mut taken, mut refused, mut wrong) = (0u32, Vec::new(), Vec::new());
+    for kind in ["knative", "reference"] {
+        for (path, text) in files(&folder.join(kind)) {
+            if !crate::is_knative(&text) {
+                continue;
+            }
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            match crate::read_knative(&name, &text) {
+                Ok(found) => {
+                    assert!(!found.services.is_empty() && found.effects.iter().all(|key| key.line > 0), "{name}");
+                    let document = found.document();
+                    let nothing = BTreeMap::new();
+                    let deployer = kip_manifest::Deployer { variables: &nothing, env_files: &nothing };
+                    let source =
+                        kip_manifest::Source { file: &name, text: &document, directory: Path::new("/"), deployer };
+                    match kip_manifest::read(&source) {
+                        Ok(_) => taken += 1,
+                        Err(problems) => wrong.push(format!("{name}: {}", problems[0].message)),
+                    }
+                }
+                Err(problems) => {
+                    let problem = &problems[0];
+                    assert!(problem.hint.is_some(), "{name}: {problem:?}");
+                    let line = format!("{name}: {} {}", problem.code, problem.message);
+                    let right = RIGHT.contains(&problem.code.to_string().as_str());
+                    if right { refused.push(line) } else { wrong.push(line) }
+                }
+            }
+        }
+    }
+    println!("refused with a right reason:\n  {}\nother refusals:\n  {}", refused.join("\n  "), wrong.join("\n  "));
+    let wiring = taken + u32::try_from(wrong.len()).unwrap();
+    println!("{taken} of {wiring} files are taken, {} need more", refused.len());
+    assert!(taken * 100 >= wiring * 95, "{wrong:#?}");
+}

@@ -334,7 +334,7 @@ fn an_instance_is_replaced_in_place_though_a_sleeper_waits_for_room_as_well() {
     world.advance(1_000);
     let first = world.core.instances().next().expect("one has room").id;
     let lack = crate::Shortage { memory: true, ..crate::Shortage::default() };
-    world.step(Event::Placer(crate::FromPlacer::Evict { instance: first, lack, by: CoreNumber(9) }));
+    world.step(Event::Placer(crate::FromPlacer::Evict { instance: first, lack, by: Some(CoreNumber(9)) }));
     world.advance(2_000);
     assert_eq!(world.states(), [State::Spilled, State::Ready], "the second got the room, and the first wants it back");
     let second = world.core.instances().nth(1).expect("it is there").id;
@@ -365,7 +365,7 @@ fn a_sleeper_that_wants_to_wake_for_nobody_gives_up_what_it_holds() {
     step(Event::Observed { instance, operation, seen: OperationOutcome::Started });
     let evict = |cpu, memory| {
         let lack = crate::Shortage { cpu, memory, ..crate::Shortage::default() };
-        Event::Placer(crate::FromPlacer::Evict { instance, lack, by: CoreNumber(9) })
+        Event::Placer(crate::FromPlacer::Evict { instance, lack, by: Some(CoreNumber(9)) })
     };
     let operation = step(evict(true, false)).0.expect("it falls asleep");
     let (_, _, state) = step(Event::Observed { instance, operation, seen: OperationOutcome::Paused });

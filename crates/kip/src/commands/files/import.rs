@@ -54,6 +54,7 @@ pub(crate) async fn import(connection: &Connection, options: &Import, output: Ou
 fn deploy_arguments(path: &Path) -> Deploy {
     Deploy {
         path: path.to_owned(),
+        filename: None,
         file: FileArguments::default(),
         confirm: ConfirmArguments::default(),
         only: Vec::new(),
