@@ -14,6 +14,8 @@ use crate::config::{number, object, real, words};
 use crate::error::{FcError, FcResult};
 use crate::request::text;
 
+/// The variable that sets the size of `/dev/shm` of a container, bytes.
+const SHARED_MEMORY: &str = "FCGPU_RUNTIME_SHMSIZE";
 /// The vendor's own default, seconds.
 const TIMEOUT: u64 = 3;
 /// Of an initializer and a pre-stop hook without one, seconds.
@@ -135,6 +137,13 @@ pub(crate) fn apply(config: &Map<String, Value>, spec: &mut FunctionSpec) -> FcR
             Some((name.clone(), if is_placed { in_code(value) } else { reference::escaped(value) }))
         };
         spec.env = variables.iter().filter_map(literal).collect();
+        if let (Program::Image(container), Some(size)) = (&mut spec.program, variables.get(SHARED_MEMORY)) {
+            let bytes = size.as_str().and_then(|text| text.parse::<u64>().ok()).filter(|bytes| *bytes > 0);
+            let Some(bytes) = bytes else {
+                return Err(FcError::refused(format!("{SHARED_MEMORY} is not a number of bytes")));
+            };
+            container.shm = Some(Bytes(bytes));
+        }
     }
     if let Some(memory) = number(config, "memorySize", 128, 131_072)? {
         spec.resources.memory = Some(Bytes(memory << 20));

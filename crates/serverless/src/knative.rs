@@ -111,12 +111,12 @@ fn object(root: &Node, found: &mut KnativeFile, report: &mut Report<'_>) {
         return;
     }
     let Some(name) = name else {
-        let problem = Problem::new(code::FILE_VALUE, "the Service has no name");
+        let problem = Problem::new(code::FILE_PLACEHOLDER, "the Service has no name, which some tools fill in");
         return report.add(root.at, problem.hint("write metadata: {name: NAME}"));
     };
     if found.services.iter().any(|other| other.name == name) {
-        let problem = Problem::new(code::FILE_VALUE, format!("two Services are called `{}`", shown(name)));
-        return report.add(root.at, problem.hint("give each its own name"));
+        let problem = Problem::new(code::FILE_UNSUPPORTED, format!("the Service `{}` is declared twice", shown(name)));
+        return report.add(root.at, problem.hint("write each into a file of its own, and deploy one after the other"));
     }
     let Some(template) = at(root, &["spec", "template"]) else {
         let problem = Problem::new(code::FILE_VALUE, format!("Service `{name}` has no spec.template"));
@@ -168,7 +168,7 @@ fn image(container: &Node, function: &mut Map<String, Value>, report: &mut Repor
         return report.add(container.at, problem.hint("write image: REGISTRY/NAME:TAG"));
     };
     let image = node.scalar().unwrap_or_default();
-    let is_template = image.contains("{{") || image.contains("${") || image.contains('<');
+    let is_template = image.contains(['{', '<', '$']);
     if is_template || image.is_empty() {
         let problem = Problem::new(code::FILE_PLACEHOLDER, format!("`{}` is a placeholder for an image", shown(image)));
         return report.add(node.at, problem.hint("write the name of the image in its place"));

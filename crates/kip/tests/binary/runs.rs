@@ -190,3 +190,22 @@ fn a_job_is_a_program_that_runs_to_its_end() {
     until_true("it is stopped", || bench.server.ask(&["tasks", "show", "long", id])["status"] == "Stopped");
     bench.server.until_no_instance();
 }
+
+#[test]
+fn a_program_becomes_a_function_without_a_file() {
+    let server = Server::start();
+    let program = crate::support::subject();
+    let program = program.to_str().unwrap();
+    let up = |name: &str| {
+        let words = ["up", "--no-follow", "--name", name, "--env", "GREETING=hello", "--", program];
+        server.kip(&words).ok()
+    };
+    let told = up("mine");
+    let text = format!("{}{}", told.stdout, told.stderr);
+    assert!(text.contains("Deployed  mine r1") && text.contains("/f/mine/"), "{text}");
+    let answer = call(server.gateway, "GET", "/f/mine/env", "", b"");
+    assert_eq!((answer.status(), answer.header("x-kip-start")), (200, Some("warm")), "it was started: {answer:?}");
+    assert_eq!(answer.json()["GREETING"], "hello");
+    server.kip(&["up", "--", program, "--port", ""]).failed(&["KW-8", "the shell replaced ${PORT}", "'${PORT}'"]);
+    server.kip(&["up", "--no-follow", "--name", "gone", "--", "./there-is-no-such-program"]).failed(&["KW-4001"]);
+}

@@ -118,7 +118,7 @@ fn several_objects_are_read_with_true_places_and_others_are_named() {
     let names: Vec<&str> = found.services.iter().map(|one| one.name.as_str()).collect();
     assert_eq!((names, found.others), (vec!["s", "t"], vec!["ConfigMap c".to_owned()]));
     let broken = format!("{one}---\n{}", container("{image: b, ports: [{containerPort: many}]}").replace("name: s}", "name: t}"));
-    assert!(problem(&broken).contains("(line 8)"), "{}", problem(&broken));
+    assert!(problem(&broken).contains("(line 9)"), "{}", problem(&broken));
     assert!(is_knative(&text) && !is_knative("api: kip/v1\n") && !is_knative("apiVersion: apps/v1\n"));
 }
 

@@ -1,6 +1,7 @@
 //! Containers: the tests of other modules on each engine, and what only containers can do.
 
 mod engines;
+mod files;
 mod images;
 
 use crate::bodies::{Engine, on};
