@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kip_engine::Body;
+use kip_engine::{Body, Measure};
 use kip_fleet::router::Message;
 use kip_fleet::{OperationOutcome, Place, ToPlacer};
 use kip_freezer::journal::Entry;
@@ -23,6 +23,8 @@ use crate::shared::Shared;
 /// How long the driver may take to show that memory is free, milliseconds.
 const SHOWN_FREE: u64 = 2_000;
 const LOOK: Duration = Duration::from_millis(50);
+/// What is left of the host's memory beside what a parked instance takes, bytes.
+const HOST_RESERVE: u64 = 256 << 20;
 /// A program that says that it gave its memory back, and holds more than this part of it in percent, did not.
 const MOST_HELD: u64 = 90;
 
@@ -74,6 +76,7 @@ impl Descent<'_> {
                 reached("park: done");
                 // What the driver does not show is believed.
                 let gpu = held.unwrap_or(0);
+                self.tell_memory().await;
                 self.shared.post(Message::ToPlacer(ToPlacer::Residue { instance, memory: 0, gpu }));
                 OperationOutcome::Parked
             }
@@ -95,6 +98,7 @@ impl Descent<'_> {
 
     /// The program's own requests first, then the driver for what is left. Also gives what it holds afterwards, if that is shown.
     async fn release(&self, earlier: Option<Box<Entry>>) -> Result<(Option<Box<Entry>>, Option<u64>), ReleaseFailure> {
+        self.host_has_room().await?;
         let mut held = None;
         if let Some(sleep) = &self.spec.lifecycle.sleep {
             held = match self.ask_to_sleep(&sleep.down).await {
@@ -125,6 +129,30 @@ impl Descent<'_> {
             }
             FreezeResult::Running(why) => Err(ReleaseFailure::Holds(why)),
             FreezeResult::Lost(why) => Err(ReleaseFailure::Lost(why)),
+        }
+    }
+
+    /// What leaves the device goes to the host: where that has too little, the instance keeps it, before the kernel has to end anybody.
+    async fn host_has_room(&self) -> Result<(), ReleaseFailure> {
+        let (Some(held), Some(free)) = (self.device_memory().await, kip_host::usage::available_memory()) else {
+            return Ok(());
+        };
+        match free >= held.saturating_add(HOST_RESERVE) {
+            true => Ok(()),
+            false => Err(ReleaseFailure::Holds(format!(
+                "{} of device memory would go to the host, which has {} left",
+                Bytes(held),
+                Bytes(free)
+            ))),
+        }
+    }
+
+    /// What it takes of the host now that its device memory is there as well.
+    async fn tell_memory(&self) {
+        let instance = self.instance;
+        let measured = self.body.measure(&[instance], Measure::Memory).await;
+        if let Some(memory) = measured.get(&instance).copied() {
+            self.shared.post(Message::ToPlacer(ToPlacer::Observed { instance, memory: Some(memory), gpu: None }));
         }
     }
 

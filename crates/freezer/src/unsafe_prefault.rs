@@ -9,7 +9,7 @@ use rustix::mm::{Advice, MlockAllFlags, madvise, mlockall, munlockall};
 /// would be brought in when it is needed.
 pub(crate) fn populate() -> u64 {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let room = available();
+    let room = kip_host::usage::available_memory().unwrap_or(0);
     let mut sum = 0;
     for (begin, end) in maps.lines().filter_map(own_memory) {
         let bytes = end - begin;
@@ -40,12 +40,6 @@ fn own_memory(line: &str) -> Option<(usize, usize)> {
     let (begin, end) = range.split_once('-')?;
     let number = |text: &str| usize::from_str_radix(text, 16).ok();
     Some((number(begin)?, number(end)?)).filter(|(begin, end)| begin < end)
-}
-
-fn available() -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1_024
 }
 
 #[cfg(test)]
