@@ -46,7 +46,7 @@ pub(crate) async fn create(fc: &Fc, request: &Request) -> FcResult<Response> {
     let code = match sent {
         // An image has its code in it.
         _ if kind == Runtime::Container => None,
-        Some(code) => Some(keep(fc, code).await?),
+        Some(code) => Some(keep(fc, request, code).await?),
         None => return Err(FcError::invalid("code is required")),
     };
     let made = create_over(fc, request, name.clone(), config, code.clone()).await;
@@ -137,7 +137,7 @@ pub(crate) async fn update(fc: &Fc, request: &Request) -> FcResult<Response> {
     let view = fc.view(name, LATEST).await?;
     let tags = change.remove("tags").map(|tags| tags::checked(&tags)).transpose()?;
     let code = match change.remove("code") {
-        Some(code) if code.as_object().is_some_and(|code| !code.is_empty()) => Some(keep(fc, code).await?),
+        Some(code) if code.as_object().is_some_and(|code| !code.is_empty()) => Some(keep(fc, request, code).await?),
         _ => None,
     };
     let author = Author { if_match: Some(rev), ..request.author() };
@@ -274,23 +274,30 @@ pub(crate) async fn enable(fc: &Fc, request: &Request) -> FcResult<Response> {
 }
 
 /// Keeps the code of a request.
-async fn keep(fc: &Fc, code: Value) -> FcResult<CodeInfo> {
+pub(crate) async fn keep(fc: &Fc, request: &Request, code: Value) -> FcResult<CodeInfo> {
     let wrong = |what: String| FcError::from(Problem::new(code::CODE_ARCHIVE, what));
     let Value::Object(mut given) = code else { return Err(FcError::invalid("code is an object")) };
+    // Only few are in memory at once; an inline one has its turn already.
+    let mut turn = None;
     let archive = match given.remove("zipFile") {
         Some(Value::String(encoded)) => {
             let decoded = BASE64_STANDARD.decode(encoded.as_bytes());
-            decoded.map_err(|_| FcError::invalid("code.zipFile is not base64"))?
+            let decoded = decoded.map_err(|_| FcError::invalid("code.zipFile is not base64"))?;
+            if decoded.len() > LARGEST_INLINE {
+                return Err(wrong(format!("the archive has {} bytes; {LARGEST_INLINE} at most", decoded.len())));
+            }
+            decoded.into()
         }
-        _ if text(&given, "ossBucketName")?.is_some() => {
-            return Err(FcError::refused("code in a bucket is not read here: send it as code.zipFile"));
-        }
-        _ => return Err(FcError::invalid("code.zipFile is required")),
+        _ => match text(&given, "ossBucketName")?.filter(|bucket| !bucket.is_empty()) {
+            Some(bucket) => {
+                turn = fc.turns.clone().acquire_owned().await.ok();
+                fc.places.take(&request.key, bucket, required(&given, "ossObjectName")?).await?
+            }
+            None => return Err(FcError::invalid("code.zipFile, or code.ossBucketName and ossObjectName, is required")),
+        },
     };
-    if archive.len() > LARGEST_INLINE {
-        return Err(wrong(format!("the archive has {} bytes; {LARGEST_INLINE} at most", archive.len())));
-    }
-    let kept = fc.codes.keep(archive.into()).await;
+    let kept = fc.codes.keep(archive).await;
+    drop(turn);
     let kept = kept.map_err(|ArchiveError(what)| wrong(format!("the code archive is not taken: {what}")))?;
     match text(&given, "checksum")?.filter(|sent| !sent.is_empty() && *sent != kept.checksum) {
         None => Ok(kept),

@@ -17,6 +17,7 @@ mod functions;
 mod instances;
 mod invoke;
 mod invoker;
+mod legacy;
 mod nonces;
 mod operations;
 mod provision;
@@ -31,6 +32,7 @@ mod tags;
 mod tasks;
 mod timers;
 mod triggers;
+mod uploads;
 mod versions;
 mod view;
 
@@ -40,7 +42,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::any;
+use axum::routing::{any, get, put};
 use kip_auth::Keys;
 use kip_control::Control;
 use kip_records::metrics::Metrics;
@@ -56,11 +58,12 @@ use crate::code::CodeStore;
 use crate::invoker::Invoker;
 use crate::nonces::Nonces;
 use crate::timers::TimerSignal;
+use crate::uploads::Uploads;
 
 /// Where the operations are on the API's listener.
 const PREFIX: &str = "/2023-03-30";
-/// Uploads of code whose bytes are in memory at once.
-const UPLOADS: usize = 2;
+/// Archives of code whose bytes are in memory at once.
+const TURNS: usize = 2;
 
 /// The checksum by which the interface names code: CRC-64 of the archive, in decimal digits.
 pub fn code_checksum(archive: &[u8]) -> String {
@@ -98,7 +101,8 @@ pub struct Fc {
     codes: CodeStore,
     invoker: Invoker,
     nonces: Arc<Mutex<Nonces>>,
-    uploads: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+    places: Uploads,
     timers: TimerSignal,
     /// Functions that take no invocations.
     disabled: Arc<RwLock<HashSet<FunctionName>>>,
@@ -117,7 +121,9 @@ impl Fc {
         let unusable = |error: std::io::Error| {
             Problem::new(DATA_DIRECTORY_UNUSABLE, "the code of functions cannot be kept").cause(error.to_string())
         };
+        let uploads = options.code.join(code::UPLOADS);
         let codes = CodeStore::open(options.code).map_err(unusable)?;
+        let places = Uploads::open(uploads).map_err(unusable)?;
         let used: BTreeSet<String> = control.codes().await?.into_iter().collect();
         match codes.collect(&used) {
             Ok(0) => {}
@@ -136,7 +142,8 @@ impl Fc {
             codes,
             invoker,
             nonces: Arc::new(Mutex::new(Nonces::new(kip_host::clock::wall_millis().div_euclid(1_000)))),
-            uploads: Arc::new(Semaphore::new(UPLOADS)),
+            turns: Arc::new(Semaphore::new(TURNS)),
+            places,
             timers: TimerSignal::default(),
             disabled: Arc::default(),
             checksums: Arc::default(),
@@ -149,10 +156,13 @@ impl Fc {
         Ok(fc)
     }
 
-    /// All paths below `/2023-03-30`, with any method: the table of operations is ours.
+    /// All paths below `/2023-03-30`, with any method: the table of operations is ours. And what `s` uses to upload code.
     pub fn router(&self) -> Router {
         let paths = [PREFIX.to_owned(), format!("{PREFIX}/"), format!("{PREFIX}/{{*rest}}")];
         let routes = paths.iter().fold(Router::new(), |router, path| router.route(path, any(serve::serve)));
+        let routes = routes
+            .route("/2016-08-15/tempBucketToken", get(uploads::token))
+            .route(&format!("/{{account}}/{}/{{id}}", uploads::BUCKET), put(uploads::put));
         routes.with_state(self.clone())
     }
 }

@@ -221,7 +221,7 @@ async fn receive(
         return Err(too_large());
     }
     let large = limit == LARGEST_CODE && declared.is_none_or(|declared| declared > LARGEST_BODY);
-    let upload = if large { fc.uploads.clone().acquire_owned().await.ok() } else { None };
+    let upload = if large { fc.turns.clone().acquire_owned().await.ok() } else { None };
     let mut body = Limited::new(body, limit);
     let mut bytes = Vec::new();
     loop {

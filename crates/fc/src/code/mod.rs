@@ -22,6 +22,8 @@ use self::crc64::crc64;
 
 /// Names of folders that are being made begin so.
 const STAGED: &str = ".new-";
+/// The folder of uploads that no function names yet.
+pub(crate) const UPLOADS: &str = ".uploads";
 
 /// The code of a server's functions. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -122,7 +124,8 @@ impl CodeStore {
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !used.contains(&name) && !self.pending.lock().contains(&name) {
+            // Uploads have a folder of their own beside the trees.
+            if name != UPLOADS && !used.contains(&name) && !self.pending.lock().contains(&name) {
                 fs::remove_dir_all(entry.path())?;
                 removed += 1;
             }
