@@ -52,7 +52,8 @@ pub(crate) fn run() -> Result<()> {
 
 /// Packages of Node, beside the tree so that its own tools do not look at them.
 fn clients_of_node(root: &Path) -> Result<()> {
-    let wanted = std::fs::read_to_string(root.join("tests/package.json")).context("tests/package.json cannot be read")?;
+    let wanted =
+        std::fs::read_to_string(root.join("tests/package.json")).context("tests/package.json cannot be read")?;
     let folder = root.join(".node");
     let stamp = folder.join("package.installed");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) || !debian(&FOR_NODE)? {

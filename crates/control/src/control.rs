@@ -114,6 +114,7 @@ impl Control {
             held: Mutex::default(),
             disk: disk.clone(),
             rollouts: Rollouts::default(),
+            domains: crate::domains::Domains::default(),
             options,
         });
         for stored in shared.changes.read().current_revisions().await? {

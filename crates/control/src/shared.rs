@@ -78,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) held: Mutex<Vec<(InstanceId, Permit)>>,
     pub(crate) disk: Arc<DiskWatch>,
     pub(crate) rollouts: Rollouts,
+    /// Custom domains, as the gateway asks them.
+    pub(crate) domains: crate::domains::Domains,
 }
 
 #[derive(Debug, Default)]

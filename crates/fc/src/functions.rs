@@ -21,7 +21,7 @@ use crate::record::FunctionRecord;
 use crate::request::{Request, empty, json, required, text};
 use crate::settings::{self, DISABLED, TAGS};
 use crate::view::FunctionView;
-use crate::{Fc, code_address, tags};
+use crate::{Fc, code_address, layers, tags};
 
 /// Bytes of an archive that is sent within a body.
 const LARGEST_INLINE: usize = 100 << 20;
@@ -67,7 +67,9 @@ async fn create_over(
     code: Option<CodeInfo>,
 ) -> FcResult<()> {
     let tree = code.as_ref().map(|code| fc.codes.tree(&code.sha256)).unwrap_or_default();
-    let spec = fresh(parse(&name)?, &config, &tree)?;
+    let layers = layers::resolve(fc, &config).await?;
+    let mut spec = fresh(parse(&name)?, &config, &tree)?;
+    layers::place(&mut spec, layers);
     let record = FunctionRecord { config, created: Some(wall_millis()), code };
     // Whoever makes it in the same moment is not overwritten.
     let author = Author { if_match: Some(Seq(0)), ..request.author() };
@@ -166,6 +168,14 @@ async fn change_over(
     let is_ours = record.created.is_some() || record.code.is_some();
     let program_changed = PROGRAM.iter().any(|name| change.contains_key(*name));
     record.config.extend(change.clone());
+    let layers_changed = change.contains_key("layers");
+    let layers = if layers_changed { layers::resolve(fc, &record.config).await? } else { layers::placed(&spec) };
+    if layers_changed && !is_ours && layers.is_some() {
+        return Err(FcError::refused(format!(
+            "the program of `{}` is declared elsewhere, and sees no layers: send code with runtime and customRuntimeConfig",
+            view.name
+        )));
+    }
     if code_changed || program_changed {
         if !is_ours {
             return Err(FcError::refused(format!(
@@ -177,6 +187,9 @@ async fn change_over(
         config.entry("runtime").or_insert_with(|| "custom.debian12".into());
         spec.program = program(&config, &fc.tree_of(record.code.as_ref(), &view.spec))?;
         record.config = config;
+    }
+    if is_ours {
+        layers::place(&mut spec, layers);
     }
     // What was sent before and differs now was changed by somebody else, which stays.
     apply(&change, &mut spec)?;
@@ -191,6 +204,7 @@ pub(crate) async fn remove(fc: &Fc, request: &Request) -> FcResult<Response> {
     }
     fc.control.remove(name, request.author()).await?;
     fc.disabled.write().remove(name);
+    fc.keys.tokens().set(name, None);
     fc.timers_changed();
     Ok(empty())
 }

@@ -29,8 +29,12 @@ const WINDOW: i64 = 900;
 /// The text that is signed.
 fn canonical(method: &str, path: &str, headers: &HeaderMap) -> String {
     let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
-    let mut own: Vec<(&str, &str)> =
-        headers.keys().map(http::HeaderName::as_str).filter(|name| name.starts_with("x-fc-")).map(|name| (name, value(name))).collect();
+    let mut own: Vec<(&str, &str)> = headers
+        .keys()
+        .map(http::HeaderName::as_str)
+        .filter(|name| name.starts_with("x-fc-"))
+        .map(|name| (name, value(name)))
+        .collect();
     own.sort_unstable();
     let own: String = own.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
     let [digest, kind, date] = ["content-md5", "content-type", "date"].map(value);
@@ -48,7 +52,8 @@ pub(crate) fn authenticate(fc: &Fc, head: &Parts, role: Role, function: Option<&
         None => {
             let checked = fc.keys.check(kip_auth::credential(&head.headers)).map_err(FcError::from);
             // The vendor knows no 401.
-            checked.map_err(|error| FcError { status: if error.status == 401 { 403 } else { error.status }, ..error })?
+            checked
+                .map_err(|error| FcError { status: if error.status == 401 { 403 } else { error.status }, ..error })?
         }
     };
     key.allows(Access { role, function }).map_err(Problem::from)?;
@@ -58,7 +63,8 @@ pub(crate) fn authenticate(fc: &Fc, head: &Parts, role: Role, function: Option<&
 fn signer(fc: &Fc, head: &Parts, parameters: &str) -> FcResult<Arc<Key>> {
     let mismatch = |said: &str| FcError::new(code::FC_SIGNATURE, "SignatureNotMatch", said);
     let (id, signature) = parameters.split_once(':').ok_or_else(|| mismatch("Authorization is FC ID:SIGNATURE"))?;
-    let unknown = || FcError::new(code::FC_SIGNATURE, "InvalidAccessKeyID", "the access-key id is not known to this server");
+    let unknown =
+        || FcError::new(code::FC_SIGNATURE, "InvalidAccessKeyID", "the access-key id is not known to this server");
     let (key, secret) = fc.keys.pair(id).ok_or_else(unknown)?;
     let sent = BASE64_STANDARD.decode(signature).map_err(|_| mismatch("the signature is not base64"))?;
     let text = canonical(head.method.as_str(), head.uri.path(), &head.headers);
@@ -77,7 +83,11 @@ fn signer(fc: &Fc, head: &Parts, parameters: &str) -> FcResult<Arc<Key>> {
 /// Where it is no time, or too far.
 pub(crate) fn require_recent(date: &str) -> FcResult<()> {
     let at = jiff::fmt::rfc2822::parse(date.trim()).map_err(|_| {
-        FcError::new(code::FC_SIGNATURE, "MissingRequiredHeader", "date is a time such as Mon, 30 Nov 2026 12:00:00 GMT")
+        FcError::new(
+            code::FC_SIGNATURE,
+            "MissingRequiredHeader",
+            "date is a time such as Mon, 30 Nov 2026 12:00:00 GMT",
+        )
     })?;
     let now = kip_host::clock::wall_millis().div_euclid(1_000);
     if (at.timestamp().as_second() - now).abs() > WINDOW {
@@ -115,7 +125,8 @@ mod tests {
     #[test]
     fn times_far_from_ours_are_refused() {
         let now = jiff::Zoned::now().with_time_zone(jiff::tz::TimeZone::UTC);
-        let text = |hours: i64| jiff::fmt::rfc2822::to_string(&(&now + jiff::SignedDuration::from_hours(hours))).unwrap();
+        let text =
+            |hours: i64| jiff::fmt::rfc2822::to_string(&(&now + jiff::SignedDuration::from_hours(hours))).unwrap();
         assert!(require_recent(&text(0)).is_ok());
         for wrong in [text(1), text(-1), String::new(), "yesterday".to_owned()] {
             assert!(require_recent(&wrong).is_err(), "{wrong}");

@@ -12,15 +12,18 @@ mod code;
 mod code_address;
 mod config;
 mod declaration;
+mod domains;
 mod error;
 mod functions;
 mod instances;
 mod invoke;
 mod invoker;
+mod layers;
 mod legacy;
 mod nonces;
 mod operations;
 mod provision;
+mod proxy;
 mod query;
 mod record;
 mod request;
@@ -45,6 +48,7 @@ use axum::Router;
 use axum::routing::{any, get, put};
 use kip_auth::Keys;
 use kip_control::Control;
+use kip_host::tls::NamedCertificates;
 use kip_records::metrics::Metrics;
 use kip_spec::code::DATA_DIRECTORY_UNUSABLE;
 use kip_spec::function::FunctionSpec;
@@ -88,6 +92,8 @@ pub struct Options {
     pub gateway: SocketAddr,
     /// Where requests and refusals are counted.
     pub metrics: Metrics,
+    /// The certificates of custom domains, which listeners with TLS use.
+    pub certificates: NamedCertificates,
 }
 
 /// The API. Cheap to clone.
@@ -103,6 +109,9 @@ pub struct Fc {
     nonces: Arc<Mutex<Nonces>>,
     turns: Arc<Semaphore>,
     places: Uploads,
+    /// One layer gets a number at a time.
+    layer_turn: Arc<tokio::sync::Mutex<()>>,
+    certificates: NamedCertificates,
     timers: TimerSignal,
     /// Functions that take no invocations.
     disabled: Arc<RwLock<HashSet<FunctionName>>>,
@@ -144,6 +153,8 @@ impl Fc {
             nonces: Arc::new(Mutex::new(Nonces::new(kip_host::clock::wall_millis().div_euclid(1_000)))),
             turns: Arc::new(Semaphore::new(TURNS)),
             places,
+            layer_turn: Arc::default(),
+            certificates: options.certificates,
             timers: TimerSignal::default(),
             disabled: Arc::default(),
             checksums: Arc::default(),
@@ -152,6 +163,7 @@ impl Fc {
         let unread = |error: error::FcError| Problem::new(error.own, error.message);
         fc.hold_http_triggers().await.map_err(unread)?;
         fc.hold_disabled().await.map_err(unread)?;
+        fc.hold_domains().await.map_err(unread)?;
         fc.control.supervisor().critical("fc timers", fc.clone().run_timers());
         Ok(fc)
     }
@@ -162,6 +174,7 @@ impl Fc {
         let routes = paths.iter().fold(Router::new(), |router, path| router.route(path, any(serve::serve)));
         let routes = routes
             .route("/2016-08-15/tempBucketToken", get(uploads::token))
+            .route("/2016-08-15/proxy/{*rest}", any(proxy::pass))
             .route(&format!("/{{account}}/{}/{{id}}", uploads::BUCKET), put(uploads::put));
         routes.with_state(self.clone())
     }

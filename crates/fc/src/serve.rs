@@ -208,7 +208,7 @@ async fn receive(
 ) -> FcResult<(Option<tokio::sync::OwnedSemaphorePermit>, Bytes)> {
     let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let limit = match route.operation {
-        Operation::CreateFunction | Operation::UpdateFunction => LARGEST_CODE,
+        Operation::CreateFunction | Operation::UpdateFunction | Operation::CreateLayerVersion => LARGEST_CODE,
         Operation::InvokeFunction => LARGEST_PAYLOAD,
         _ => LARGEST_BODY,
     };

@@ -110,7 +110,10 @@ impl Uploads {
         let own = places.values().filter(|place| place.key == key).count();
         if own >= MOST_OF_KEY || places.len() >= MOST {
             let said = format!("a key has at most {MOST_OF_KEY} uploads in half an hour; try again later");
-            return Err(FcError { retry_after: Some(60), ..FcError::new(code::CODE_UPLOADS, "ResourceExhausted", said) });
+            return Err(FcError {
+                retry_after: Some(60),
+                ..FcError::new(code::CODE_UPLOADS, "ResourceExhausted", said)
+            });
         }
         let random = || format!("{:032x}", kip_host::random::bits());
         let place = Place {
@@ -141,8 +144,15 @@ impl Uploads {
         }
         let id = object.rsplit('/').next().unwrap_or_default().to_owned();
         self.expire(kip_host::clock::wall_millis());
-        let is_there = self.places.lock().get(&id).is_some_and(|place| place.key == key.id() && place.state == PlaceState::Full);
-        let missing = || FcError::new(code::CODE_ARCHIVE, "InvalidArgument", format!("there is no object `{object}` in bucket `{bucket}`: upload it again"));
+        let is_there =
+            self.places.lock().get(&id).is_some_and(|place| place.key == key.id() && place.state == PlaceState::Full);
+        let missing = || {
+            FcError::new(
+                code::CODE_ARCHIVE,
+                "InvalidArgument",
+                format!("there is no object `{object}` in bucket `{bucket}`: upload it again"),
+            )
+        };
         if !is_there {
             return Err(missing());
         }
@@ -195,7 +205,8 @@ fn admit(place: &Place, head: &Parts) -> FcResult<()> {
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, place.secret.as_bytes());
     let path = crate::query::decoded(head.uri.path(), false);
     let signed = canonical(head.method.as_str(), BUCKET, &path, &head.headers);
-    hmac::verify(&key, signed.as_bytes(), &signature).map_err(|_| mismatch("the signature is not that of this request"))?;
+    hmac::verify(&key, signed.as_bytes(), &signature)
+        .map_err(|_| mismatch("the signature is not that of this request"))?;
     let date = if text("x-oss-date").is_empty() { text("date") } else { text("x-oss-date") };
     legacy::require_recent(date)
 }
@@ -231,7 +242,8 @@ async fn receive(uploads: &Uploads, id: &str, request: axum::extract::Request) -
 fn begin(uploads: &Uploads, id: &str, head: &Parts) -> FcResult<()> {
     uploads.expire(kip_host::clock::wall_millis());
     let mut places = uploads.places.lock();
-    let missing = || FcError::new(code::FC_SIGNATURE, "AccessDenied", "there is no place for this object: ask for one again");
+    let missing =
+        || FcError::new(code::FC_SIGNATURE, "AccessDenied", "there is no place for this object: ask for one again");
     let place = places.get_mut(id).ok_or_else(missing)?;
     admit(place, head)?;
     let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -250,7 +262,9 @@ fn too_large() -> FcError {
 }
 
 async fn write(uploads: &Uploads, id: &str, mut body: axum::body::Body) -> FcResult<()> {
-    let failed = |error: std::io::Error| FcError::new(code::STORE_FAILED, "InternalError", format!("the object cannot be written: {error}"));
+    let failed = |error: std::io::Error| {
+        FcError::new(code::STORE_FAILED, "InternalError", format!("the object cannot be written: {error}"))
+    };
     let path = uploads.file(id);
     let made = kip_host::tasks::blocking("make upload", move || File::create(path)).await;
     let ending = || std::io::Error::other("the server is about to end");
@@ -306,7 +320,9 @@ mod tests {
     #[test]
     fn the_text_has_the_bucket_and_its_own_date() {
         let mut headers = HeaderMap::new();
-        for (name, value) in [("x-oss-security-token", "t"), ("x-oss-date", "D"), ("date", "other"), ("content-type", "T")] {
+        for (name, value) in
+            [("x-oss-security-token", "t"), ("x-oss-date", "D"), ("date", "other"), ("content-type", "T")]
+        {
             headers.insert(name, HeaderValue::from_static(value));
         }
         let text = canonical("PUT", "b", "/1/x", &headers);

@@ -68,6 +68,9 @@ fn props(function: &DeclaredFunction, directory: &Path) -> Value {
     if let Some(scaling) = &function.scaling {
         props.insert("scalingConfig".to_owned(), scaling.clone());
     }
+    if let Some(domain) = &function.domain {
+        props.insert("customDomain".to_owned(), domain.clone().into());
+    }
     if let Some(most) = function.concurrency {
         props.insert("concurrencyConfig".to_owned(), json!({"reservedConcurrency": most}));
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 mod crc64;
+mod merge;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -118,8 +119,13 @@ impl CodeStore {
         self.pending.lock().remove(sha256);
     }
 
-    /// Removes what no revision names, at a start.
+    /// Removes what nothing names, at a start. `used` has digests, and paths that revisions see.
     pub(crate) fn collect(&self, used: &BTreeSet<String>) -> io::Result<usize> {
+        let own = |path: &String| {
+            let rest = Path::new(path).strip_prefix(&self.folder).ok()?;
+            Some(rest.iter().next()?.to_string_lossy().into_owned())
+        };
+        let used: BTreeSet<String> = used.iter().map(|name| own(name).unwrap_or_else(|| name.clone())).collect();
         let mut removed = 0;
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;

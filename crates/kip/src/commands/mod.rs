@@ -8,6 +8,7 @@ pub(crate) mod cost;
 pub(crate) mod deploy;
 pub(crate) mod device;
 pub(crate) mod doctor;
+mod domain;
 pub(crate) mod files;
 mod gpu;
 mod image;
@@ -18,7 +19,8 @@ pub(crate) mod invoke;
 pub(crate) mod job_runner;
 pub(crate) mod jobs;
 pub(crate) mod key;
-pub(crate) mod list;
+pub(crate) mod layer;
+mod list;
 pub(crate) mod logs;
 pub(crate) mod model;
 mod preset;
@@ -94,6 +96,8 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
             None => stop::remove(&Client::find(connection)?, &options, output).await,
         },
         Command::Key(command) => key::run(&Client::find(connection)?, &command, output).await,
+        Command::Layer(command) => layer::run(&Client::find(connection)?, &command, output).await,
+        Command::Domain(command) => domain::run(&Client::find(connection)?, &command, output).await,
         Command::Secret(command) => secret::run(&Client::find(connection)?, &command, output).await,
         Command::Audit(options) => key::audit(&Client::find(connection)?, &options, output).await,
         Command::Stop => stop::stop(connection, output).await,

@@ -50,14 +50,14 @@ impl Server {
     }
 
     /// A signed request; `change` may spoil it before or after it is signed.
-    fn signed(&self, pair: &Pair, request: &SignedRequest<'_>) -> Answer {
+    pub(crate) fn signed(&self, pair: &Pair, request: &SignedRequest<'_>) -> Answer {
         let headers = request.headers(pair, &self.api.to_string());
         call(self.api, request.method, request.target, &headers, request.body)
     }
 }
 
 #[derive(Clone)]
-struct SignedRequest<'a> {
+pub(crate) struct SignedRequest<'a> {
     method: &'a str,
     target: &'a str,
     body: &'a [u8],
@@ -70,7 +70,7 @@ struct SignedRequest<'a> {
 const SIGNED: &str = "host;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce";
 
 impl<'a> SignedRequest<'a> {
-    fn new(method: &'a str, target: &'a str, body: &'a [u8]) -> Self {
+    pub(crate) fn new(method: &'a str, target: &'a str, body: &'a [u8]) -> Self {
         let now = jiff::Timestamp::now();
         Self {
             method,
@@ -225,7 +225,7 @@ fn every_answer_has_the_form_of_the_vendor() {
     assert_eq!(ask("GET", "/2023-03-30/nothing", b""), unsupported(404));
     assert_eq!(ask("GET", "/2023-03-30/", b""), unsupported(404));
     assert_eq!(ask("PATCH", "/2023-03-30/functions", b"x"), unsupported(405));
-    assert_eq!(ask("POST", "/2023-03-30/layers/l/versions", b"{}"), unsupported(400));
+    assert_eq!(ask("POST", "/2023-03-30/functions/f/sessions", b"{}"), unsupported(400));
     assert_eq!(ask("GET", "/2023-03-30/functions/a%2Fb", b""), (404, "FunctionNotFound".to_owned()));
     assert_eq!(ask("GET", "/2023-03-30/functions?limit=0", b""), (400, "InvalidArgument".to_owned()));
     assert_eq!(ask("POST", "/2023-03-30/functions", b"no json"), (400, "InvalidArgument".to_owned()));

@@ -17,6 +17,8 @@ mod crash;
 mod doors;
 mod environment;
 mod fc;
+mod fc_upload;
+mod fc_web;
 mod files;
 mod gpu;
 mod guard;
