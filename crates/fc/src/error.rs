@@ -88,7 +88,7 @@ impl From<kip_tasks::Error> for FcError {
 }
 
 /// The vendor's code for one of ours.
-fn vendor_code(own: Code) -> &'static str {
+pub(crate) fn vendor_code(own: Code) -> &'static str {
     match own {
         code::FUNCTION_NOT_FOUND | code::FUNCTION_REMOVED => "FunctionNotFound",
         code::VERSION_NOT_FOUND => "VersionNotFound",

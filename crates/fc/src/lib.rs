@@ -21,6 +21,7 @@ mod invoker;
 mod layers;
 mod legacy;
 mod nonces;
+pub mod openapi;
 mod operations;
 mod provision;
 mod proxy;

@@ -113,7 +113,7 @@ fn layers_are_numbered_shared_and_seen_by_functions() {
             (&seen["opt"], &seen["cwd"], &seen["FC_FUNC_CODE_PATH"]),
             (&json!(["bin", "python"]), &json!("/code"), &json!("/code/"))
         );
-        assert!(seen["PATH"].as_str().unwrap().starts_with("/opt/bin:"), "{seen}");
+        assert!(seen["PATH"].as_str().unwrap().split(':').any(|folder| folder == "/opt/bin"), "{seen}");
         assert!(seen["root"].as_array().unwrap().contains(&json!("usr")), "the host's folders are there");
     } else {
         eprintln!("note: this host gives no roots of their own: layers are on the search paths");
