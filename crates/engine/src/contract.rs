@@ -32,7 +32,7 @@ pub(crate) const FUNCTION: &str = "KIPWAKE_FUNCTION";
 
 /// What a process sees of the host beside its folder.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Sight<'a> {
+pub(crate) struct HostView<'a> {
     /// Its own home, where it is not its server's user.
     pub(crate) home: Option<&'a Path>,
     /// Whether the folders of its order are at the paths that they are for.
@@ -74,7 +74,7 @@ pub(crate) fn environment(
     order: &Order,
     server: &str,
     ports: (u16, &[u16]),
-    Sight { home, places }: Sight<'_>,
+    HostView { home, places }: HostView<'_>,
 ) -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = kip_host::environment::inherited().into_iter().collect();
     if let Some(home) = home {

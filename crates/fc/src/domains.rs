@@ -15,8 +15,7 @@ use serde_json::{Map, Value};
 use crate::Fc;
 use crate::config::object;
 use crate::error::{FcError, FcResult};
-use crate::functions::listed;
-use crate::query::page;
+use crate::query::{listed, page};
 use crate::request::{Request, empty, json, qualifier, required, text, time};
 use crate::triggers;
 

@@ -1,30 +1,26 @@
 //! Functions: made, shown, changed, removed, listed; their code.
 
 use axum::response::Response;
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use kip_control::{Direction, LATEST};
 use kip_host::clock::wall_millis;
 use kip_spec::function::FunctionSpec;
-use kip_spec::{FunctionName, Problem, VersionId, code};
+use kip_spec::{FunctionName, VersionId, code};
 use kip_store::{Author, Object, Seq};
 use kip_wire::Role;
 use serde_json::{Map, Value, json};
 
 use crate::code::CodeInfo;
-use crate::code::archive::ArchiveError;
 use crate::config::check;
 use crate::declaration::{Runtime, apply, fresh, program, runtime};
 use crate::error::{FcError, FcResult};
-use crate::query::page;
+use crate::query::{listed, page};
 use crate::record::FunctionRecord;
 use crate::request::{Request, empty, json, required, text};
+use crate::sent_code::keep;
 use crate::settings::{self, DISABLED, TAGS};
 use crate::view::FunctionView;
 use crate::{Fc, code_address, layers, tags};
 
-/// Bytes of an archive that is sent within a body.
-const LARGEST_INLINE: usize = 100 << 20;
 /// Checksums of code that are remembered.
 const MOST_CHECKSUMS: usize = 10_000;
 /// In whose words these functions are declared.
@@ -252,15 +248,6 @@ pub(crate) async fn list(fc: &Fc, request: &Request) -> FcResult<Response> {
     Ok(json(listed("functions", functions, next)))
 }
 
-/// A list with the token of its next page, if there is one.
-pub(crate) fn listed(name: &str, rows: Vec<Value>, next: Option<String>) -> Value {
-    let mut answer = json!({name: rows});
-    if let Some(next) = next {
-        answer["nextToken"] = next.into();
-    }
-    answer
-}
-
 pub(crate) async fn code(fc: &Fc, request: &Request) -> FcResult<Response> {
     let view = fc.view(request.function(), request.query.qualifier()).await?;
     let Some(code) = view.record.and_then(|record| record.code) else {
@@ -285,41 +272,6 @@ pub(crate) async fn enable(fc: &Fc, request: &Request) -> FcResult<Response> {
     settings::remove(fc, DISABLED, cell.name(), "", request.author()).await?;
     fc.disabled.write().remove(cell.name());
     Ok(json(json!({"success": true})))
-}
-
-/// Keeps the code of a request.
-pub(crate) async fn keep(fc: &Fc, request: &Request, code: Value) -> FcResult<CodeInfo> {
-    let wrong = |what: String| FcError::from(Problem::new(code::CODE_ARCHIVE, what));
-    let Value::Object(mut given) = code else { return Err(FcError::invalid("code is an object")) };
-    // Only few are in memory at once; an inline one has its turn already.
-    let mut turn = None;
-    let archive = match given.remove("zipFile") {
-        Some(Value::String(encoded)) => {
-            let decoded = BASE64_STANDARD.decode(encoded.as_bytes());
-            let decoded = decoded.map_err(|_| FcError::invalid("code.zipFile is not base64"))?;
-            if decoded.len() > LARGEST_INLINE {
-                return Err(wrong(format!("the archive has {} bytes; {LARGEST_INLINE} at most", decoded.len())));
-            }
-            decoded.into()
-        }
-        _ => match text(&given, "ossBucketName")?.filter(|bucket| !bucket.is_empty()) {
-            Some(bucket) => {
-                turn = fc.turns.clone().acquire_owned().await.ok();
-                fc.places.take(&request.key, bucket, required(&given, "ossObjectName")?).await?
-            }
-            None => return Err(FcError::invalid("code.zipFile, or code.ossBucketName and ossObjectName, is required")),
-        },
-    };
-    let kept = fc.codes.keep(archive).await;
-    drop(turn);
-    let kept = kept.map_err(|ArchiveError(what)| wrong(format!("the code archive is not taken: {what}")))?;
-    match text(&given, "checksum")?.filter(|sent| !sent.is_empty() && *sent != kept.checksum) {
-        None => Ok(kept),
-        Some(sent) => {
-            fc.codes.release(&kept.sha256);
-            Err(wrong(format!("code.checksum is {sent}, and the archive's CRC-64 is {}", kept.checksum)))
-        }
-    }
 }
 
 impl Fc {

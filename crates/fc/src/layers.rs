@@ -15,9 +15,9 @@ use serde_json::{Map, Value, json};
 use crate::Fc;
 use crate::config::words;
 use crate::error::{FcError, FcResult};
-use crate::functions::{keep, listed};
-use crate::query::page;
+use crate::query::{listed, page};
 use crate::request::{Request, empty, json, text, time};
+use crate::sent_code::keep;
 
 /// The kinds of the resources: versions, and layers with the number of their next version.
 const VERSION: &str = "fc.layer-version";

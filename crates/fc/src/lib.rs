@@ -29,6 +29,7 @@ mod query;
 mod record;
 mod request;
 mod routes;
+mod sent_code;
 mod serve;
 mod settings;
 mod sign;

@@ -162,13 +162,18 @@ fn body(operation: Operation) -> Option<Value> {
     };
     let trigger = || vec![("triggerConfig", text()), ("qualifier", text()), ("description", text())];
     let alias = || vec![("versionId", text()), ("description", text()), ("additionalVersionWeight", map())];
-    let domain =
-        || vec![("protocol", text()), ("routeConfig", map()), ("authConfig", map()), ("certConfig", map()), ("corsConfig", map())];
+    let domain = || {
+        vec![
+            ("protocol", text()),
+            ("routeConfig", map()),
+            ("authConfig", map()),
+            ("certConfig", map()),
+            ("corsConfig", map()),
+        ]
+    };
     let with = |first: (&'static str, Value), rest: Vec<(&'static str, Value)>| [vec![first], rest].concat();
     match operation {
-        Operation::CreateFunction => {
-            object(&["functionName", "runtime"], &with(("functionName", text()), function()))
-        }
+        Operation::CreateFunction => object(&["functionName", "runtime"], &with(("functionName", text()), function())),
         Operation::UpdateFunction => object(&[], &function()),
         Operation::DisableFunctionInvocation => {
             object(&[], &[("reason", text()), ("abortOngoingRequest", json!({"type": "boolean"}))])
@@ -186,7 +191,9 @@ fn body(operation: Operation) -> Option<Value> {
             &[("defaultTarget", whole(0, 10_000)), ("targetTrackingPolicies", list()), ("scheduledActions", list())],
         ),
         Operation::PutScalingConfig => object(&[], &[("minInstances", whole(0, 10_000))]),
-        Operation::PutConcurrencyConfig => object(&["reservedConcurrency"], &[("reservedConcurrency", whole(1, 10_000))]),
+        Operation::PutConcurrencyConfig => {
+            object(&["reservedConcurrency"], &[("reservedConcurrency", whole(1, 10_000))])
+        }
         Operation::PutAsyncInvokeConfig => object(
             &[],
             &[
@@ -221,8 +228,15 @@ fn errors() -> Map<String, Value> {
         theirs.insert(vendor_code(entry.code));
         ours.insert(entry.code.to_string());
     }
-    let extra = [(403, "SignatureNotMatch"), (403, "InvalidAccessKeyID"), (403, "MissingRequiredHeader"), (400, "PathNotSupported")];
-    extra.into_iter().for_each(|(status, theirs)| drop(by_status.entry(status).or_default().0.insert(theirs)));
+    let extra = [
+        (403, "SignatureNotMatch"),
+        (403, "InvalidAccessKeyID"),
+        (403, "MissingRequiredHeader"),
+        (400, "PathNotSupported"),
+    ];
+    for (status, theirs) in extra {
+        by_status.entry(status).or_default().0.insert(theirs);
+    }
     let one = |(status, (theirs, ours)): (u16, (BTreeSet<&str>, BTreeSet<String>))| {
         let answer = json!({
             "description": format!("refused: {}", theirs.into_iter().collect::<Vec<_>>().join(", ")),
@@ -239,25 +253,31 @@ fn replies(route: &Route) -> Map<String, Value> {
     let nothing = || json!({"description": "done, without a body"});
     let done = match route.operation {
         Operation::InvokeFunction => vec![
-            ("200", json!({"description": "the answer of the function, or its failure with X-Fc-Error-Type", "content": {"*/*": {}}})),
+            (
+                "200",
+                json!({"description": "the answer of the function, or its failure with X-Fc-Error-Type", "content": {"*/*": {}}}),
+            ),
             ("202", json!({"description": "the task is on the disk, with its id in X-Fc-Async-Task-Id"})),
         ],
-        Operation::StopAsyncTask
-        | Operation::CreateVpcBinding
-        | Operation::TagResources
-        | Operation::PutLayerACL => vec![("204", nothing())],
+        Operation::StopAsyncTask | Operation::CreateVpcBinding | Operation::TagResources | Operation::PutLayerACL => {
+            vec![("204", nothing())]
+        }
         _ if route.method == Method::DELETE => vec![("204", nothing())],
         _ => vec![("200", json_body())],
     };
     let done = done.into_iter().map(|(status, answer)| (status.to_owned(), answer));
     let errors = errors();
-    let failed = errors.keys().map(|status| (status.clone(), json!({"$ref": format!("#/components/responses/{status}")})));
+    let failed =
+        errors.keys().map(|status| (status.clone(), json!({"$ref": format!("#/components/responses/{status}")})));
     done.chain(failed).collect()
 }
 
 fn operation(route: &Route, names: &[&str]) -> Value {
-    let in_path = names.iter().map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}}));
-    let in_query = query(route.operation).into_iter().map(|(name, schema)| json!({"name": name, "in": "query", "schema": schema}));
+    let in_path = names.iter().map(
+        |name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}}),
+    );
+    let in_query =
+        query(route.operation).into_iter().map(|(name, schema)| json!({"name": name, "in": "query", "schema": schema}));
     let mut parameters: Vec<Value> = in_path.chain(in_query).collect();
     let mut operation = json!({
         "operationId": route.name,
@@ -268,7 +288,9 @@ fn operation(route: &Route, names: &[&str]) -> Value {
         for (name, values) in [("x-fc-invocation-type", ["Sync", "Async"]), ("x-fc-log-type", ["None", "Tail"])] {
             parameters.push(json!({"name": name, "in": "header", "schema": {"type": "string", "enum": values}}));
         }
-        parameters.push(json!({"name": "x-fc-async-task-id", "in": "header", "schema": {"type": "string", "maxLength": 128}}));
+        parameters.push(
+            json!({"name": "x-fc-async-task-id", "in": "header", "schema": {"type": "string", "maxLength": 128}}),
+        );
         operation["requestBody"] = json!({"content": {BYTES: {}}});
     }
     if let Some(schema) = body(route.operation) {
@@ -332,17 +354,22 @@ mod tests {
     #[test]
     fn each_route_is_in_it_with_its_parameters_and_errors() {
         let document = document();
-        let operations: usize = document["paths"].as_object().unwrap().values().map(|one| one.as_object().unwrap().len()).sum();
+        let operations: usize =
+            document["paths"].as_object().unwrap().values().map(|one| one.as_object().unwrap().len()).sum();
         assert_eq!(operations, ROUTES.len());
         for (path, methods) in document["paths"].as_object().unwrap() {
             for operation in methods.as_object().unwrap().values() {
-                let of_path = operation["parameters"].as_array().into_iter().flatten().filter(|one| one["in"] == "path");
+                let of_path =
+                    operation["parameters"].as_array().into_iter().flatten().filter(|one| one["in"] == "path");
                 assert_eq!(of_path.count(), path.matches('{').count(), "{path}");
                 for status in ["400", "403", "404", "409", "413", "429", "500"] {
                     assert!(operation["responses"][status].is_object(), "{path} {status}");
                 }
             }
         }
-        assert_eq!(templated("functions/*/async-tasks/*/stop").0, "/2023-03-30/functions/{functionName}/async-tasks/{taskId}/stop");
+        assert_eq!(
+            templated("functions/*/async-tasks/*/stop").0,
+            "/2023-03-30/functions/{functionName}/async-tasks/{taskId}/stop"
+        );
     }
 }

@@ -13,8 +13,7 @@ use crate::Fc;
 use crate::arn;
 use crate::config::{number, object, words};
 use crate::error::{FcError, FcResult};
-use crate::functions::listed;
-use crate::query::page;
+use crate::query::{listed, page};
 use crate::request::{Request, empty, json, required, text, time};
 
 /// Triggers of a function at most, as the vendor has it.

@@ -195,7 +195,6 @@ codes! {
     7030 DOMAIN_EXISTS 409 "the custom domain exists already";
     7031 DOMAIN_INVALID 400 "the custom domain cannot be used";
     7032 JWT_CONFIG 400 "the JWT authentication of a trigger cannot be used";
-    7033 EXEC_REFUSED 400 "the command cannot be run in an instance";
     8001 DATA_DIRECTORY_IN_USE 409 "another server uses this data directory";
     8002 ADDRESS_TAKEN 409 "the address is taken by another program";
     8003 DATA_DIRECTORY_UNUSABLE 500 "the data directory cannot be used";

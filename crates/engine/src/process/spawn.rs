@@ -42,8 +42,8 @@ impl ProcessBody {
         // Code and layers at the paths that their programs know, where that is possible.
         let places = !order.folders.is_empty()
             && self.isolation.places(order.devices.as_ref().is_some_and(|devices| !devices.numbers.is_empty()));
-        let sight = contract::Sight { home: home.as_deref(), places };
-        let env = contract::environment(order, &self.options.server, (port, &more_ports), sight);
+        let view = contract::HostView { home: home.as_deref(), places };
+        let env = contract::environment(order, &self.options.server, (port, &more_ports), view);
         let argv: Vec<String> = order.argv.iter().map(|word| expand::expand(word, &env)).collect();
         let Some(name) = argv.first() else {
             return Err(fail((StartProblem::CommandNotFound, "the command is empty".to_owned())));
@@ -52,8 +52,8 @@ impl ProcessBody {
             Some(file) => file.clone(),
             None => {
                 // Looked up where the server sees it; the process sees it there too.
-                let sight = contract::Sight { places: false, ..sight };
-                let ours = contract::environment(order, &self.options.server, (port, &more_ports), sight);
+                let view = contract::HostView { places: false, ..view };
+                let ours = contract::environment(order, &self.options.server, (port, &more_ports), view);
                 let name = contract::source_of(order, name).unwrap_or_else(|| name.clone());
                 expand::program(&name, &order.directory, &ours).map_err(fail)?
             }
