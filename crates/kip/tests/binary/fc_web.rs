@@ -1,5 +1,8 @@
 //! Layers, custom domains, tokens, pages of other origins, and the path of earlier clients.
 
+use std::path::Path;
+use std::process::Command;
+
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use ring::rand::SystemRandom;
@@ -8,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::fc_upload::{FcCaller, upload, zip};
 use crate::http::Answer;
-use crate::support::{Server, call, kill, until_true};
+use crate::support::{Server, call, kill, run, until_true};
 
 /// Answers with what it sees.
 const PROGRAM: &str = "
@@ -321,4 +324,141 @@ fn the_path_of_earlier_clients_on_both_listeners() {
         assert_eq!(ask("GET", "other/web/", b"").status(), 401, "the function of that name alone needs a key");
         assert_eq!(ask("GET", "shop.none/web/", b"").status(), 404);
     }
+}
+
+/// A certificate for a host with its key, made by openssl into `NAME.pem` and `NAME.key`.
+fn certificate(folder: &Path, name: &str, host: &str) -> (String, String) {
+    let file = |end: &str| folder.join(format!("{name}.{end}"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+        .args(["-subj", &format!("/CN={name}"), "-addext", &format!("subjectAltName=DNS:{host}")])
+        .arg("-keyout")
+        .arg(file("key"))
+        .arg("-out")
+        .arg(file("pem"))
+        .output()
+        .expect("openssl is installed");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let read = |end: &str| std::fs::read_to_string(file(end)).unwrap();
+    (read("pem"), read("key"))
+}
+
+#[test]
+fn a_domain_has_a_certificate_of_its_own() {
+    let mut server = Server::start();
+    let folder = server.folder().to_owned();
+    certificate(&folder, "own", "localhost");
+    // A port that nobody has now; whoever takes it meanwhile makes the start fail with a clear word.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    server.terminate();
+    let file = server.data().join("kipwake.toml");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let path = folder.display();
+    let tls = format!("[tls]\nlisten = \"{free}\"\ncertificate = \"{path}/own.pem\"\nkey = \"{path}/own.key\"\n");
+    std::fs::write(&file, format!("{before}\n{tls}")).unwrap();
+    server.start_again();
+    let caller = FcCaller(&server);
+    caller.done("POST", "functions", &function("web", &json!({})));
+    trigger(&caller, "web", "open", &json!({"authType": "anonymous"}));
+    let (chain, key) = certificate(&folder, "first", "shop.example.com");
+    let domain = |chain: &str, key: &str| {
+        json!({"domainName": "shop.example.com", "protocol": "HTTPS", "routeConfig": {"routes": [{"path": "/*", "functionName": "web"}]},
+            "certConfig": {"certName": "c", "certificate": chain, "privateKey": key}})
+    };
+    let (other, _) = certificate(&folder, "other", "shop.example.com");
+    assert_eq!(caller.refused("POST", "custom-domains", &domain(&other, &key)).0, 400, "they do not belong together");
+    let made = caller.done("POST", "custom-domains", &domain(&chain, &key));
+    assert_eq!(made["certConfig"], json!({"certName": "c", "certificate": chain}), "the key is not given back");
+    let port = free.port();
+    let ask = |server: &Server, trusted: &str, host: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "--max-time", "30", "--cacert", &format!("{trusted}.pem")]).current_dir(server.folder());
+        curl.args(["--resolve", &format!("{host}:{port}:127.0.0.1"), &format!("https://{host}:{port}/x")]);
+        run(&mut curl)
+    };
+    assert!(ask(&server, "first", "shop.example.com").ok().stdout.contains("\"/x\""));
+    assert_eq!(ask(&server, "own", "shop.example.com").code, Some(60), "not that of the listener");
+    assert!(ask(&server, "own", "localhost").code == Some(0), "others get that of the listener");
+    let plain = with_host(&server, "shop.example.com", "GET", "/x", "");
+    assert_eq!((plain.status(), plain.header("x-kip-error")), (404, Some("KW-2033")), "not in the clear");
+    // Another certificate holds at once; without a key the one that is kept stays.
+    let (chain, key) = certificate(&folder, "second", "shop.example.com");
+    let change = json!({"certConfig": {"certName": "c", "certificate": chain, "privateKey": key}});
+    caller.done("PUT", "custom-domains/shop.example.com", &change);
+    assert_eq!(ask(&server, "second", "shop.example.com").code, Some(0));
+    assert_eq!(ask(&server, "first", "shop.example.com").code, Some(60));
+    let change = json!({"certConfig": {"certName": "d", "certificate": chain}});
+    caller.done("PUT", "custom-domains/shop.example.com", &change);
+    server.terminate();
+    server.start_again();
+    assert_eq!(ask(&server, "second", "shop.example.com").code, Some(0), "over a restart");
+    let stored = std::fs::read(server.data().join("control.db")).unwrap();
+    let line = key.lines().nth(1).unwrap().as_bytes();
+    assert!(!stored.windows(line.len()).any(|window| window == line), "the key is sealed on the disk");
+}
+
+#[test]
+fn a_file_declares_layers_and_a_domain() {
+    let server = Server::start();
+    let folder = server.folder().join("app");
+    std::fs::create_dir_all(folder.join("layer/python")).unwrap();
+    std::fs::create_dir_all(folder.join("code")).unwrap();
+    std::fs::write(folder.join("layer/python/shared.py"), "NAME = 'file'").unwrap();
+    std::fs::write(folder.join("code/app.py"), PROGRAM).unwrap();
+    let published = server.kip(&["layer", "publish", "shared", "app/layer", "--runtime", "python3.10"]).ok();
+    assert!(published.stdout.contains("layers/shared/versions/1"), "{published:?}");
+    server.kip(&["s", "layer", "publish", "--layer-name", "shared", "--code", "app/layer"]).ok();
+    assert_eq!(server.ask(&["layer", "ls", "shared"]).as_array().unwrap().len(), 2);
+    server.kip(&["s", "layer", "remove", "--layer-name", "shared", "--version-id", "2", "-y"]).ok();
+    server.kip(&["layer", "rm", "none"]).failed(&["KW-7027"]);
+    let text = "edition: 3.0.0
+name: app
+access: default
+resources:
+  web:
+    component: fc3
+    props:
+      region: cn-hangzhou
+      functionName: web
+      runtime: custom.debian12
+      code: ./code
+      timeout: 60
+      customRuntimeConfig: {command: [python3, app.py]}
+      layers: ['acs:fc:cn-hangzhou:1:layers/shared/versions/1']
+      triggers: [{triggerName: open, triggerType: http, triggerConfig: {authType: anonymous}}]
+      customDomain: {domainName: shop.example.com, protocol: HTTP, route: {path: /*}}
+";
+    std::fs::write(folder.join("s.yaml"), text).unwrap();
+    let plan = server.kip(&["plan", "-t", "app/s.yaml"]).ok();
+    assert!(plan.stdout.contains("+ custom domain shop.example.com"), "{plan:?}");
+    server.kip(&["deploy", "-t", "app/s.yaml", "-y"]).ok();
+    let seen = with_host(&server, "shop.example.com", "GET", "/a", "").json();
+    assert_eq!((&seen["path"], &seen["layer"]), (&json!("/a"), &json!("file")));
+    let again = server.kip(&["plan", "-t", "app/s.yaml"]).ok();
+    assert!(again.stdout.contains("nothing changes"), "{again:?}");
+    // Two more functions join the domain in one deployment, each with a path of its own.
+    let other = |name: &str| {
+        let resource = text.split_once("resources:\n").unwrap().1;
+        let resource = resource
+            .replace("  web:\n", &format!("  {name}:\n"))
+            .replace("functionName: web", &format!("functionName: {name}"));
+        resource.replace("path: /*", &format!("path: /{name}"))
+    };
+    std::fs::write(folder.join("s.yaml"), format!("{text}{}{}", other("one"), other("two"))).unwrap();
+    server.kip(&["deploy", "-t", "app/s.yaml", "-y"]).ok();
+    assert_eq!(
+        with_host(&server, "shop.example.com", "GET", "/two", "").json()["headers"]["x-fc-function-name"],
+        "two"
+    );
+    let listed = server.kip(&["domain", "ls"]).ok();
+    assert!(["/one", "/two", "/*"].iter().all(|path| listed.stdout.contains(path)), "{listed:?}");
+    // Who is removed leaves it; the last one takes it away.
+    server.kip(&["remove", "-t", "app/s.yaml", "-y", "two"]).ok();
+    assert_eq!(
+        with_host(&server, "shop.example.com", "GET", "/two", "").json()["headers"]["x-fc-function-name"],
+        "web"
+    );
+    server.kip(&["remove", "-t", "app/s.yaml", "-y"]).ok();
+    assert_eq!(server.ask(&["domain", "ls"]), json!([]));
+    server.kip(&["domain", "rm", "shop.example.com"]).failed(&["KW-7029"]);
 }

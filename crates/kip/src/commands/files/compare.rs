@@ -189,13 +189,15 @@ pub(crate) async fn plan(
     let other_triggers = triggers.iter().map(named).filter(is_other).collect();
     settings(client, function, there.as_ref(), &mut parts).await?;
     if let Some(wanted) = &function.domain {
-        parts.push(domain(client, name, wanted).await?);
+        // Its routes are joined when it is sent: another function of the file may have changed it by then.
+        let part = domain(client, name, wanted).await?;
+        parts.push(PartPlan { body: wanted.clone().into(), ..part });
     }
     Ok(FunctionPlan { function: name.to_owned(), configuration, code, parts, other_triggers, config })
 }
 
 /// The custom domain of a function: its route is put among those of other functions.
-async fn domain(client: &Client, function: &str, wanted: &Map<String, Value>) -> anyhow::Result<PartPlan> {
+pub(crate) async fn domain(client: &Client, function: &str, wanted: &Map<String, Value>) -> anyhow::Result<PartPlan> {
     let name = wanted["domainName"].as_str().unwrap_or_default().to_ascii_lowercase();
     let there = server::find(client, &crate::commands::domain::path(&name)).await?;
     let mut route = wanted.get("route").and_then(Value::as_object).cloned().unwrap_or_default();
