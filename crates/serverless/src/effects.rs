@@ -46,7 +46,7 @@ const NETWORK: &str = "there is no such network here: the function has the netwo
 const LOG: &str = "the output is kept on this machine: `kip logs`";
 const SHARE: &str = "the share is not mounted: the function sees the folders of this machine";
 const ROLE: &str = "no credentials of a role are given to the function";
-const DOMAIN: &str = "custom domains are not served: call the function's URL, or put a proxy in front";
+const DOMAIN: &str = "a name that the vendor makes up (auto) is left out: call the function's URL";
 const METRICS: &str = "requests are recorded in any case: `kip requests`";
 
 /// The rows of `props` of the component fc3.
@@ -123,7 +123,7 @@ pub(crate) const FUNCTION: &[Row] = &[
     ("scalingConfig", Mapped, ""),
     ("scalingConfig.residentPoolId", WithoutEffect, "there are no resident pools: the instances run on this machine"),
     ("concurrencyConfig", Mapped, ""),
-    ("customDomain", Mapped, "a name that the vendor makes up (auto) is left out: call the function's URL"),
+    ("customDomain", Mapped, DOMAIN),
     ("customDomain.wafConfig", Stored, "there is no such firewall here"),
     ("customDomain.tlsConfig", Stored, "TLS is spoken as this server does"),
     ("tags", Stored, ""),
@@ -198,7 +198,7 @@ pub(crate) const FUNCTION_1: &[Row] = &[
     ("triggers.config.cronExpression", Mapped, ""),
     ("triggers.config.payload", Mapped, ""),
     ("triggers.config.enable", Mapped, ""),
-    ("customDomains", WithoutEffect, DOMAIN),
+    ("customDomains", Mapped, DOMAIN),
 ];
 
 /// The rows of a template.yml, below the `Properties` of each type.
@@ -237,7 +237,12 @@ pub(crate) const TEMPLATE: &[Row] = &[
     ("Version", Mapped, ""),
     ("Alias", Mapped, ""),
     ("ProvisionConfig", Mapped, ""),
-    ("CustomDomain", WithoutEffect, DOMAIN),
+    ("CustomDomain", Mapped, DOMAIN),
+    (
+        "CustomDomain.CertConfig",
+        WithoutEffect,
+        "files of certificates are not read: set the certificate by UpdateCustomDomain",
+    ),
     ("Log", WithoutEffect, LOG),
     ("Logstore", WithoutEffect, LOG),
 ];

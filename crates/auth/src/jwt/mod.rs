@@ -64,7 +64,7 @@ impl TokenClaims {
         }
         let is_ours = |part: &&str| {
             let name = settings::decoded(part.split('=').next().unwrap_or_default());
-            self.fields.iter().any(|field| *field == name)
+            self.fields.contains(&name)
         };
         let kept = target.query().unwrap_or_default().split('&').filter(|part| !part.is_empty() && !is_ours(part));
         let parts: Vec<&str> = kept.chain(self.query.iter().map(String::as_str)).collect();

@@ -64,8 +64,8 @@ impl PrivateRoot {
             match step {
                 // SAFETY: the path is a C string.
                 RootStep::Folder(path) => done(unsafe { libc::mkdir(path.as_ptr(), 0o755) }.into())?,
-                // SAFETY: both are C strings.
                 RootStep::Link { target, path } => {
+                    // SAFETY: both are C strings.
                     done(unsafe { libc::symlink(target.as_ptr(), path.as_ptr()) }.into())?;
                 }
                 RootStep::Tree { target, writable, .. } => {

@@ -245,7 +245,7 @@ fn places_for_code_belong_to_who_asked() {
 
 /// A folder with the component `fc3`, as the page of this project's tests says.
 fn component() -> Option<PathBuf> {
-    let folder = std::env::var_os("KIPWAKE_TEST_FC3").map(PathBuf::from);
+    let folder = kip_host::environment::read("KIPWAKE_TEST_FC3").map(PathBuf::from);
     if folder.is_none() {
         eprintln!("skipped: KIPWAKE_TEST_FC3 names no folder with the component fc3");
     }

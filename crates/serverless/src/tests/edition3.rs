@@ -71,7 +71,7 @@ customDomain: {domainName: auto, protocol: HTTP, route: {path: /*}}",
     assert_eq!(effect("resources.web.props.timeout"), Some((Effect::Mapped, 12)));
     assert_eq!(effect("resources.web.props.role"), Some((Effect::Stored, 23)));
     assert_eq!(effect("resources.web.props.customDomain.route.path").map(|found| found.0), Some(Effect::Mapped));
-    assert_eq!(function.domain, None, "a name that the vendor makes up");
+    assert!(function.domains.is_empty(), "a name that the vendor makes up");
     assert_eq!(effect("access").map(|found| found.0), Some(Effect::WithoutEffect));
 }
 
@@ -210,14 +210,14 @@ fn a_custom_domain_has_a_route() {
         let whole = format!(
             "edition: 3.0.0\nname: a\nresources:\n  f:\n    component: fc3\n    props: {{region: x, functionName: f, runtime: custom, code: ./c, customDomain: {text}}}\n"
         );
-        read(&whole).map(|project| project.functions[0].domain.clone())
+        read(&whole).map(|project| project.functions[0].domains.clone())
     };
     let found =
         domain("{domainName: a.example.com, protocol: HTTP, route: {path: /*, qualifier: prod}, certConfig: auto}")
             .unwrap();
     assert_eq!(
-        found.map(serde_json::Value::from),
-        Some(json!({"domainName": "a.example.com", "protocol": "HTTP", "route": {"path": "/*", "qualifier": "prod"}}))
+        found.into_iter().map(serde_json::Value::from).collect::<Vec<_>>(),
+        [json!({"domainName": "a.example.com", "protocol": "HTTP", "route": {"path": "/*", "qualifier": "prod"}})]
     );
     assert!(domain("{domainName: a.example.com, protocol: HTTP}").is_err());
 }

@@ -188,7 +188,7 @@ pub(crate) async fn plan(
     let is_other = |name: &String| !function.triggers.iter().any(|trigger| trigger.name == *name);
     let other_triggers = triggers.iter().map(named).filter(is_other).collect();
     settings(client, function, there.as_ref(), &mut parts).await?;
-    if let Some(wanted) = &function.domain {
+    for wanted in &function.domains {
         // Its routes are joined when it is sent: another function of the file may have changed it by then.
         let part = domain(client, name, wanted).await?;
         parts.push(PartPlan { body: wanted.clone().into(), ..part });

@@ -20,8 +20,8 @@ pub(crate) async fn remove(client: &Client, path: &Path, options: &Remove, outpu
     for function in file.functions(&options.functions)?.into_iter().rev() {
         if server::function(client, function.name.as_str()).await?.is_some() {
             there.push(function.name.to_string());
-            let domain = function.domain.as_ref().and_then(|domain| domain["domainName"].as_str());
-            domains.extend(domain.map(str::to_ascii_lowercase));
+            let names = function.domains.iter().filter_map(|domain| domain["domainName"].as_str());
+            domains.extend(names.map(str::to_ascii_lowercase));
         }
     }
     if !there.is_empty() {
