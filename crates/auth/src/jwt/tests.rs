@@ -15,11 +15,13 @@ fn now() -> i64 {
     kip_host::clock::wall_millis() / 1_000
 }
 
+type Sign = dyn Fn(&[u8]) -> Vec<u8>;
+
 /// A signer with its key as JSON.
 struct Signer {
     algorithm: &'static str,
     jwk: Value,
-    sign: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    sign: Box<Sign>,
 }
 
 impl Signer {
