@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, V
 use http_body::Body as _;
 use hyper::body::Incoming;
 use kip_auth::TokenClaims;
-use kip_control::{Cell, Control, Domain};
+use kip_control::{Cell, Control};
 use kip_relay::{Answer, Body, Call, Caller, Relay};
 use kip_spec::function::{Cors, HttpAuth, HttpTrigger, Program};
 use kip_spec::qualifier::{QualifierError, split_name};
@@ -25,6 +25,7 @@ use crate::dialect::Dialect;
 use crate::model::{self, ModelError};
 use crate::model_names::{self, ModelNames, decoded};
 use crate::origin::{self, Names};
+use crate::place::Place;
 use crate::route::{Route, route};
 
 /// What a thread needs to answer requests.
@@ -48,43 +49,6 @@ pub(crate) struct RequestHandler {
 
 /// A function, and the qualifier with which it is called.
 pub(crate) type CalledFunction = (Arc<Cell>, Option<QualifierName>);
-
-/// Where a request goes.
-struct Place {
-    cell: Arc<Cell>,
-    qualifier: Option<QualifierName>,
-    target: Uri,
-    prefix: Option<String>,
-    /// What was read of its body already.
-    read: Bytes,
-    /// The custom domain by whose name it came, with the methods that its route takes.
-    domain: Option<(Arc<Domain>, Vec<String>)>,
-}
-
-impl Place {
-    /// Who may call, and how.
-    fn trigger(&self) -> Arc<HttpTrigger> {
-        let own = self.cell.http_trigger().unwrap_or_else(|| Arc::new(self.cell.serving().spec.http.clone()));
-        let Some((domain, methods)) = &self.domain else { return own };
-        let mut http = HttpTrigger::clone(&own);
-        http.auth = domain.auth.unwrap_or(http.auth);
-        if !methods.is_empty() {
-            http.methods = methods.clone();
-        }
-        if domain.cors.is_some() {
-            http.cors = domain.cors.clone();
-        }
-        Arc::new(http)
-    }
-
-    /// Whose settings of tokens hold.
-    fn token_owner(&self) -> String {
-        match &self.domain {
-            Some((domain, _)) if domain.auth.is_some() => format!("domain:{}", domain.name),
-            _ => self.cell.name().to_string(),
-        }
-    }
-}
 
 /// Where a request came in.
 #[derive(Debug, Clone)]
@@ -291,40 +255,6 @@ impl RequestHandler {
             Route::Bad(reason) => return Err(refuse(bad(reason))),
         };
         Ok(Place { cell, qualifier, target, prefix, read, domain: None })
-    }
-
-    /// Where a request goes that came by the name of a custom domain.
-    fn place_in(
-        &self,
-        domain: Arc<Domain>,
-        own: Uri,
-        request: &Request<Incoming>,
-        id: &RequestId,
-        inbound: &Inbound,
-    ) -> Result<Place, Box<Answer>> {
-        let refuse = |problem: Problem| Box::new(kip_relay::problem(problem, id));
-        if domain.https_only && !self.origin(inbound, request.headers()).1 {
-            let said = format!("`{}` is served over HTTPS only", domain.name);
-            return Err(refuse(Problem::new(code::DOMAIN_PATH, said).hint("call it with https://")));
-        }
-        let path = own.path();
-        let missing = || {
-            let said = format!("`{}` has no route for {path}", domain.name);
-            refuse(Problem::new(code::DOMAIN_PATH, said).hint("a route for `/*` takes every path"))
-        };
-        let route = domain.route(path).ok_or_else(missing)?;
-        let gone = || {
-            let said =
-                format!("a route of `{}` leads to function `{}`, which is not there", domain.name, route.function);
-            refuse(Problem::new(code::ROUTE_UNKNOWN_FUNCTION, said))
-        };
-        let cell = self.control.cell(&route.function).ok_or_else(gone)?;
-        let query = own.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let target = format!("{}{query}", route.rewritten(path));
-        let target =
-            target.parse().map_err(|_| refuse(bad("its path cannot be rewritten by the rules of its domain")))?;
-        let (qualifier, methods) = (route.qualifier.clone(), route.methods.clone());
-        Ok(Place { cell, qualifier, target, prefix: None, read: Bytes::new(), domain: Some((domain.clone(), methods)) })
     }
 
     /// The function that serves a model: by its own name, by a further name of its model, or by one of these with a qualifier.
@@ -540,7 +470,7 @@ impl RequestHandler {
     }
 
     /// Who called, and whether nobody could read along: what a named proxy in front says, else what the connection says.
-    fn origin(&self, inbound: &Inbound, headers: &HeaderMap) -> (IpAddr, bool) {
+    pub(crate) fn origin(&self, inbound: &Inbound, headers: &HeaderMap) -> (IpAddr, bool) {
         if !self.proxies.contains(&inbound.peer) {
             return (inbound.peer, inbound.secure);
         }
@@ -630,7 +560,7 @@ fn own_model(target: &Uri, part: &str, (cell, qualifier): &CalledFunction) -> Ur
     text.replacen(part, own, 1).parse().unwrap_or_else(|_| target.clone())
 }
 
-fn bad(reason: &str) -> Problem {
+pub(crate) fn bad(reason: &str) -> Problem {
     Problem::new(code::BAD_REQUEST, format!("the request is not acceptable: {reason}"))
 }
 
