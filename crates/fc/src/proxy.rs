@@ -1,10 +1,13 @@
 //! The path by which earlier clients call functions of services, on the listener of the API. The gateway serves it, under the authentication
 //! of the function's triggers; here a request is passed on to it.
 
+use std::net::SocketAddr;
+
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
 use http_body_util::{BodyExt, Full, Limited};
 use kip_host::http_client;
 use kip_spec::{RequestId, code};
@@ -24,8 +27,20 @@ pub(crate) async fn pass(State(fc): State<Fc>, request: axum::extract::Request) 
     }
 }
 
+/// To the gateway, all that comes this way is of this machine. Who is not brings a key, as on the gateway's own listeners.
+fn require_key_from_outside(fc: &Fc, head: &Parts) -> FcResult<()> {
+    let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip().to_canonical());
+    let is_of_this_machine =
+        peer.is_some_and(|peer| peer.is_loopback()) && !head.headers.contains_key("x-forwarded-for");
+    if !is_of_this_machine {
+        fc.keys.check(kip_auth::credential(&head.headers))?;
+    }
+    Ok(())
+}
+
 async fn passed(fc: &Fc, request: axum::extract::Request) -> FcResult<Response> {
     let (mut head, body) = request.into_parts();
+    require_key_from_outside(fc, &head)?;
     if head.headers.contains_key(UPGRADE) {
         let said = format!("a WebSocket is opened on the gateway: http://{}", fc.gateway);
         return Err(FcError::refused(said));

@@ -230,7 +230,8 @@ async fn fetch(secure: bool, authority: &str, path: &str) -> Result<Bytes, Strin
             301 | 302 | 303 | 307 | 308 => {
                 let location = answer.headers.get("location").and_then(|value| value.to_str().ok()).unwrap_or_default();
                 let target: http::Uri = location.parse().map_err(|_| format!("it redirects to `{location}`"))?;
-                let own = target.host().is_none()
+                // Two slashes begin the name of a host.
+                let own = (target.host().is_none() && !location.starts_with("//"))
                     || (target.scheme_str() == Some(if secure { "https" } else { "http" })
                         && authority
                             == format!(

@@ -217,3 +217,53 @@ async fn a_set_in_a_file_is_read_once_and_again_for_a_key_that_is_not_there() {
     std::fs::remove_file(&file).unwrap();
     assert!(check(&later, &token).await.is_ok(), "what was read is kept");
 }
+
+/// A server that gives these answers, one a connection, and notes the paths that were asked for.
+fn answering(answers: Vec<String>) -> (std::net::SocketAddr, std::thread::JoinHandle<Vec<String>>) {
+    use std::io::{BufRead as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = move || {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut lines = std::io::BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            asked.push(lines.next().unwrap_or_default());
+            lines.find(String::is_empty);
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+        asked
+    };
+    #[expect(clippy::disallowed_methods, reason = "a server of a test, outside of any runtime")]
+    let thread = std::thread::spawn(serve);
+    (address, thread)
+}
+
+fn answer(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn a_set_at_an_address_is_brought_and_redirects_stay_on_their_host() {
+    let signer = Signer::ed();
+    let set = json!({"keys": [signer.jwk]}).to_string();
+    let token = signer.token(&json!({"exp": now() + 60}));
+    let moved = answer("302 Found\r\nlocation: /moved.json", "");
+    let (address, served) = answering(vec![moved, answer("200 OK", &set)]);
+    let followed = policy(json!({"jwksUri": format!("http://{address}/jwks.json?a=b")}));
+    assert!(check(&followed, &token).await.is_ok());
+    let unknown = signer.token_as(&json!({"alg": "EdDSA", "kid": "other"}), &json!({"exp": now() + 60}));
+    assert!(check(&followed, &unknown).await.is_err(), "and not brought again within a minute: nobody serves it");
+    assert_eq!(served.join().unwrap(), ["GET /jwks.json?a=b HTTP/1.1", "GET /moved.json HTTP/1.1"]);
+    for (status, said) in [
+        ("302 Found\r\nlocation: http://other.example/jwks.json", "another host"),
+        ("302 Found\r\nlocation: //other.example/jwks.json", "another host"),
+        ("404 Not Found", "answers 404"),
+    ] {
+        let (address, served) = answering(vec![answer(status, "")]);
+        let refused = policy(json!({"jwksUri": format!("http://{address}/jwks.json")}));
+        let failed = check(&refused, &token).await.unwrap_err();
+        assert!(failed.contains(said), "{status}: {failed}");
+        served.join().unwrap();
+    }
+}

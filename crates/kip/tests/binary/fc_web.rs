@@ -324,6 +324,13 @@ fn the_path_of_earlier_clients_on_both_listeners() {
         assert_eq!(ask("GET", "other/web/", b"").status(), 401, "the function of that name alone needs a key");
         assert_eq!(ask("GET", "shop.none/web/", b"").status(), 404);
     }
+    // Who comes through a proxy in front of the API is not of this machine.
+    let from_outside = |key: &str| {
+        let headers = format!("x-forwarded-for: 203.0.113.9\r\n{key}");
+        call(server.api, "GET", "/2016-08-15/proxy/shop/web/", &headers, b"").status()
+    };
+    assert_eq!(from_outside(""), 401);
+    assert_eq!(from_outside(&format!("authorization: Bearer {}\r\n", server.key)), 200);
 }
 
 /// A certificate for a host with its key, made by openssl into `NAME.pem` and `NAME.key`.
