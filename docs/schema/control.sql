@@ -1,4 +1,4 @@
--- Schema 6. Made by `cargo run -p kip-store --example schema`; changed by a migration only.
+-- Schema 7. Made by `cargo run -p kip-store --example schema`; changed by a migration only.
 
 CREATE TABLE aliases (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -64,6 +64,15 @@ CREATE TABLE "keys" (
 , rev INTEGER NOT NULL DEFAULT 1, access_id TEXT, sealed BLOB) STRICT;
 
 CREATE UNIQUE INDEX keys_by_access_id ON keys (access_id) WHERE access_id IS NOT NULL;
+
+CREATE TABLE resources (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    config TEXT NOT NULL,
+    code TEXT,
+    rev INTEGER NOT NULL,
+    PRIMARY KEY (kind, name)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE revisions (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

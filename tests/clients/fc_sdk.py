@@ -311,7 +311,8 @@ refused("VersionNotFound", 404, lambda: invoke(b"x", qualifier="9"))
 refused("ServiceUnavailable", 503, lambda: client.create_function(m.CreateFunctionRequest(body=m.CreateFunctionInput(
     function_name="image", runtime="custom-container", handler="h",
     custom_container_config=m.CustomContainerConfig(image="x")))))
-refused("PathNotSupported", 400, lambda: client.list_layers(m.ListLayersRequest()))
+refused("LayerNotFound", 404, lambda: client.get_layer_version("none", "1"))
+refused("DomainNameNotFound", 404, lambda: client.get_custom_domain("none.example.com"))
 refused("InvalidArgument", 400, lambda: client.create_function(m.CreateFunctionRequest(body=m.CreateFunctionInput(
     function_name="zip", runtime="custom", handler="h", code=m.InputCodeLocation(zip_file="bm8gemlw")))))
 refused("SignatureNotMatch", 403, lambda: client_of(access_id, "wrong").get_function("sdk", m.GetFunctionRequest()))

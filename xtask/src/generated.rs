@@ -4,9 +4,10 @@ use anyhow::{Result, bail};
 
 use crate::command::{command, read, root, show};
 
-/// The OpenAPI document of the native API.
+/// The OpenAPI documents of the native API and of that of Function Compute.
 pub(crate) fn openapi(write: bool) -> Result<()> {
-    run("openapi", "docs/api/openapi.json", "openapi", write)
+    run("openapi", "docs/api/openapi.json", "openapi", write)?;
+    run("fc_openapi", "docs/api/fc.json", "openapi", write)
 }
 
 /// The schemas of the databases.

@@ -19,6 +19,12 @@ const FOR_PYTHON: [Package; 2] = [
     Package { name: "python3-venv", program: "python3", arguments: &["-c", "import ensurepip, venv"] },
 ];
 
+/// For the clients that are packages of Node.
+const FOR_NODE: [Package; 2] = [
+    Package { name: "nodejs", program: "node", arguments: &["--version"] },
+    Package { name: "npm", program: "npm", arguments: &["--version"] },
+];
+
 /// Clients that tests use as they are, and what fuzzing needs.
 const PROGRAMS: [Package; 4] = [
     // Not a client: libFuzzer is C++.
@@ -38,13 +44,28 @@ pub(crate) fn run() -> Result<()> {
     if !loose.is_empty() {
         bail!("tests/requirements.txt names versions that are not pinned with `==`: {}", loose.join(", "));
     }
-    if is_present(&root, &wanted) {
-        return Ok(());
-    }
-    if debian(&FOR_PYTHON)? {
+    if !is_present(&root, &wanted) && debian(&FOR_PYTHON)? {
         environment(&root, &wanted)?;
     }
-    Ok(())
+    clients_of_node(&root)
+}
+
+/// Packages of Node, beside the tree so that its own tools do not look at them.
+fn clients_of_node(root: &Path) -> Result<()> {
+    let wanted =
+        std::fs::read_to_string(root.join("tests/package.json")).context("tests/package.json cannot be read")?;
+    let folder = root.join(".node");
+    let stamp = folder.join("package.installed");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) || !debian(&FOR_NODE)? {
+        return Ok(());
+    }
+    println!("install: .node from tests/package.json");
+    std::fs::create_dir_all(&folder).context("the folder .node cannot be made")?;
+    std::fs::write(folder.join("package.json"), &wanted).context("the list of packages cannot be written")?;
+    // Nothing that a package brings is run at its installation.
+    let quiet = ["install", "--prefix", ".node", "--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund"];
+    show(command("npm", &quiet))?;
+    std::fs::write(stamp, wanted).context("the stamp of .node cannot be written")
 }
 
 /// Installs packages that are missing; answers whether all are there now.

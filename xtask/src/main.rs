@@ -39,7 +39,7 @@ Tasks of development. Usage: cargo xtask <task>
   crates            banned crates, and how many the server is built from
   errors [--write]  a page for every error code; --write brings the index up to date
   schema [--write]  docs/schema/kip.schema.json; --write brings it up to date
-  openapi [--write]   compares docs/api/openapi.json with the routes and types of the API, or writes it
+  openapi [--write]   compares the documents in docs/api with the routes and types of both APIs, or writes them
   databases [--write] compares docs/schema/*.sql with the migrations, or writes them
   sbom [--out FILE] the crates of the server with versions, licences and checksums, as CycloneDX JSON
   words             names of types and phrases that STYLE rules 16 and 17 ban (xtask/words.txt)

@@ -7,6 +7,7 @@
 mod access;
 mod audit;
 mod error;
+mod jwt;
 mod key;
 mod manage;
 mod seal;
@@ -30,6 +31,7 @@ use sha2::{Digest, Sha256};
 
 pub use access::{Access, LimitRefusal, Refusal};
 pub use error::Error;
+pub use jwt::{SettingsError, TokenClaims, TokenPolicies, TokenPolicy};
 pub use key::{DEFAULT_TENANT, Key};
 pub use kip_store::{AuditFilter, AuditRecord, Author};
 pub use manage::{IssuedKey, KeyChange, NewKey};
@@ -57,6 +59,7 @@ struct Shared {
     changes: Changes,
     data: PathBuf,
     seal: Seal,
+    tokens: TokenPolicies,
     table: RwLock<Table>,
 }
 
@@ -132,7 +135,8 @@ impl Keys {
     /// # Errors
     /// When the store or the file fails.
     pub async fn open(changes: Changes, data: &Path, seal: Seal) -> Result<(Self, String), Error> {
-        let shared = Shared { changes, data: data.to_owned(), seal, table: RwLock::default() };
+        let shared =
+            Shared { changes, data: data.to_owned(), seal, tokens: TokenPolicies::default(), table: RwLock::default() };
         let keys = Self { shared: Arc::new(shared) };
         keys.reload().await?;
         let path = administrator_file(data);
@@ -206,6 +210,25 @@ impl Keys {
         let pair = key.stored.pair.as_ref()?;
         let secret = self.shared.seal.reveal(&manage::sealed_as(&pair.id), &pair.sealed)?;
         Some((key, secret))
+    }
+
+    /// What triggers and domains ask of tokens that others issue.
+    pub fn tokens(&self) -> &TokenPolicies {
+        &self.shared.tokens
+    }
+
+    /// Seals a text that a facade keeps, as digits. Nothing but this `what` opens it again.
+    ///
+    /// # Errors
+    /// [`Error::Unsealable`].
+    pub fn seal_text(&self, what: &str, text: &str) -> Result<String, Error> {
+        let sealed = self.shared.seal.seal(what, &SecretText::new(text.to_owned()))?;
+        Ok(data_encoding::HEXLOWER.encode(&sealed))
+    }
+
+    /// Opens it; none if it was sealed with another key.
+    pub fn reveal_text(&self, what: &str, sealed: &str) -> Option<SecretText> {
+        self.shared.seal.reveal(what, &data_encoding::HEXLOWER.decode(sealed.as_bytes()).ok()?)
     }
 
     /// Notes that a key was used that was found by its access-key id.

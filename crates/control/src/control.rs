@@ -115,6 +115,7 @@ impl Control {
             disk: disk.clone(),
             rollouts: Rollouts::default(),
             devices: DeviceBook::open(options.devices.as_deref()),
+            domains: crate::domains::Domains::default(),
             options,
         });
         shared.remember_devices();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kip_spec::function::{HttpAuth, HttpTrigger};
 use kip_spec::{FunctionName, VersionId};
-use kip_store::{Author, Change, Effect, Object, RevisionExtra, StoredSetting, StoredTrigger};
+use kip_store::{Author, Change, Effect, Object, RevisionExtra, StoredResource, StoredSetting, StoredTrigger};
 
 use crate::cell::Cell;
 use crate::control::Control;
@@ -52,6 +52,31 @@ impl Control {
         function: Option<FunctionName>,
     ) -> Result<Vec<StoredSetting>, Error> {
         Ok(self.shared.changes.read().settings(kind, function).await?)
+    }
+
+    /// The custom domains that hold at the gateway.
+    pub fn domains(&self) -> &crate::domains::Domains {
+        &self.shared.domains
+    }
+
+    /// The resources of a kind, by name.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn resources(&self, kind: &'static str) -> Result<Vec<StoredResource>, Error> {
+        Ok(self.shared.changes.read().resources(kind).await?)
+    }
+
+    /// Stores a resource that belongs to no function, or removes one. False if there was nothing to change.
+    ///
+    /// # Errors
+    /// [`Error::Store`], also where the resource has another revision than the author read.
+    pub async fn change_resource(&self, object: Object, change: Change, author: Author) -> Result<bool, Error> {
+        let unit = self.shared.changes.unit(move |turn| async move {
+            let committed = turn.commit(author.proposal(object, change)).await?;
+            Ok(committed.effect != Effect::Nothing)
+        });
+        unit.await
     }
 
     /// Stores a trigger or a setting of a function, or removes one. False if there was nothing to change.

@@ -80,6 +80,8 @@ pub(crate) struct Shared {
     pub(crate) disk: Arc<DiskWatch>,
     pub(crate) rollouts: Rollouts,
     pub(crate) devices: DeviceBook,
+    /// Custom domains, as the gateway asks them.
+    pub(crate) domains: crate::domains::Domains,
 }
 
 #[derive(Debug, Default)]

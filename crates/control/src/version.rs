@@ -151,6 +151,7 @@ impl Version {
             },
             directory: spec.program.working_directory(),
             owns_directory: spec.owns_directory,
+            folders: spec.folders.clone(),
             env,
             secrets: BTreeMap::new(),
             reads,

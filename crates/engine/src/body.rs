@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes as Buffer;
 use kip_host::endpoint::Endpoint;
-use kip_spec::container::Container;
+use kip_spec::container::{Container, Mount};
 use kip_spec::function::{Hook, ReadyProbe, Stop};
 use kip_spec::named_secret::SecretText;
 use kip_spec::sleep::InstanceCall;
@@ -42,6 +42,8 @@ pub struct Order {
     pub directory: PathBuf,
     /// It may write its working directory, whomever that belongs to.
     pub owns_directory: bool,
+    /// Folders of the host that it sees at other paths, as far as this host can arrange that.
+    pub folders: Vec<Mount>,
     /// Further folders that it reads.
     pub reads: Vec<PathBuf>,
     /// A folder of the server that it writes into, which is made for it.

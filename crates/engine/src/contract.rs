@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,13 +30,51 @@ pub(crate) const VERSION: &str = "KIPWAKE_VERSION";
 /// The variable that names their function.
 pub(crate) const FUNCTION: &str = "KIPWAKE_FUNCTION";
 
+/// What a process sees of the host beside its folder.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct HostView<'a> {
+    /// Its own home, where it is not its server's user.
+    pub(crate) home: Option<&'a Path>,
+    /// Whether the folders of its order are at the paths that they are for.
+    pub(crate) places: bool,
+}
+
+/// Where layers of Function Compute are.
+const LAYERS: &str = "/opt";
+/// What is searched in layers, by the variable that says so.
+const SEARCHED: [(&str, &str); 4] =
+    [("PATH", "bin"), ("LD_LIBRARY_PATH", "lib"), ("PYTHONPATH", "python"), ("NODE_PATH", "nodejs/node_modules")];
+
+/// The folder that a process starts in, if it sees that at another path.
+pub(crate) fn directory(order: &Order, places: bool) -> Option<&str> {
+    let own = order.folders.iter().find(|folder| Path::new(&folder.source) == order.directory);
+    own.filter(|_| places).map(|folder| folder.target.as_str())
+}
+
+/// Where the server sees a file that a process sees in one of its folders.
+pub(crate) fn source_of(order: &Order, path: &str) -> Option<String> {
+    order.folders.iter().find_map(|folder| {
+        let rest = path.strip_prefix(&folder.target)?.strip_prefix('/')?;
+        Some(format!("{}/{rest}", folder.source))
+    })
+}
+
+/// Adds layers to the paths that programs search.
+fn search_layers(env: &mut BTreeMap<String, String>, order: &Order, places: bool) {
+    let Some(layers) = order.folders.iter().find(|folder| folder.target == LAYERS) else { return };
+    let base = if places { LAYERS } else { &layers.source };
+    for (variable, folder) in SEARCHED {
+        let before = env.get(variable).filter(|before| !before.is_empty()).map(|before| format!(":{before}"));
+        env.insert(variable.to_owned(), format!("{base}/{folder}{}", before.unwrap_or_default()));
+    }
+}
+
 /// The whole environment of a process: what it inherits, the contract, what the user declared, and what nobody may override.
-/// `home` is its own, where it is not its server's user.
 pub(crate) fn environment(
     order: &Order,
     server: &str,
     ports: (u16, &[u16]),
-    home: Option<&Path>,
+    HostView { home, places }: HostView<'_>,
 ) -> BTreeMap<String, String> {
     let mut env: BTreeMap<String, String> = kip_host::environment::inherited().into_iter().collect();
     if let Some(home) = home {
@@ -45,7 +83,9 @@ pub(crate) fn environment(
         ["USER", "LOGNAME"].into_iter().for_each(|name| drop(env.remove(name)));
     }
     let numbers: Option<Vec<usize>> = order.devices.as_ref().map(|devices| devices.numbers.clone());
-    fill(&mut env, order, ports, numbers.as_deref());
+    search_layers(&mut env, order, places);
+    let code = directory(order, places).map_or_else(|| order.directory.clone(), PathBuf::from);
+    fill(&mut env, order, ports, numbers.as_deref(), &code);
     env.insert(SERVER.to_owned(), server.to_owned());
     env
 }
@@ -58,7 +98,7 @@ pub(crate) fn in_container(order: &Order, ports: (u16, &[u16]), image: &[String]
     let mut env: BTreeMap<String, String> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     // It sees its own devices alone, which are counted from 0.
     let numbers: Option<Vec<usize>> = order.devices.as_ref().map(|devices| (0..devices.numbers.len()).collect());
-    fill(&mut env, order, ports, numbers.as_deref());
+    fill(&mut env, order, ports, numbers.as_deref(), &order.directory);
     env
 }
 
@@ -68,8 +108,9 @@ fn fill(
     order: &Order,
     (port, more_ports): (u16, &[u16]),
     devices: Option<&[usize]>,
+    code: &Path,
 ) {
-    let mut code_path = order.directory.to_string_lossy().into_owned();
+    let mut code_path = code.to_string_lossy().into_owned();
     if !code_path.ends_with('/') {
         code_path.push('/');
     }

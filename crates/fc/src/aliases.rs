@@ -10,8 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Fc;
 use crate::error::{FcError, FcResult};
-use crate::functions::listed;
-use crate::query::page;
+use crate::query::{listed, page};
 use crate::request::{Request, empty, json, qualifier, required, text, time};
 use crate::settings::{self, ALIAS};
 

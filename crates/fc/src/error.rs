@@ -88,7 +88,7 @@ impl From<kip_tasks::Error> for FcError {
 }
 
 /// The vendor's code for one of ours.
-fn vendor_code(own: Code) -> &'static str {
+pub(crate) fn vendor_code(own: Code) -> &'static str {
     match own {
         code::FUNCTION_NOT_FOUND | code::FUNCTION_REMOVED => "FunctionNotFound",
         code::VERSION_NOT_FOUND => "VersionNotFound",
@@ -97,6 +97,9 @@ fn vendor_code(own: Code) -> &'static str {
         code::TRIGGER_EXISTS => "TriggerAlreadyExists",
         code::FUNCTION_EXISTS | code::FUNCTION_NAME_CASE => "FunctionAlreadyExists",
         code::ALIAS_EXISTS => "AliasAlreadyExists",
+        code::LAYER_NOT_FOUND => "LayerNotFound",
+        code::DOMAIN_NOT_FOUND => "DomainNameNotFound",
+        code::DOMAIN_EXISTS => "DomainNameAlreadyExists",
         code::TASK_NOT_FOUND => "AsyncTaskNotFound",
         code::TASK_CONFIG_MISSING => "AsyncConfigNotFound",
         code::TASK_CONFLICT => "AsyncTaskAlreadyExists",

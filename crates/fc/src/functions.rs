@@ -1,30 +1,26 @@
 //! Functions: made, shown, changed, removed, listed; their code.
 
 use axum::response::Response;
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use kip_control::{Direction, LATEST};
 use kip_host::clock::wall_millis;
 use kip_spec::function::FunctionSpec;
-use kip_spec::{FunctionName, Problem, VersionId, code};
+use kip_spec::{FunctionName, VersionId, code};
 use kip_store::{Author, Object, Seq};
 use kip_wire::Role;
 use serde_json::{Map, Value, json};
 
 use crate::code::CodeInfo;
-use crate::code::archive::ArchiveError;
 use crate::config::check;
 use crate::declaration::{Runtime, apply, fresh, program, runtime};
 use crate::error::{FcError, FcResult};
-use crate::query::page;
+use crate::query::{listed, page};
 use crate::record::FunctionRecord;
 use crate::request::{Request, empty, json, required, text};
+use crate::sent_code::keep;
 use crate::settings::{self, DISABLED, TAGS};
 use crate::view::FunctionView;
-use crate::{Fc, code_address, tags};
+use crate::{Fc, code_address, layers, tags};
 
-/// Bytes of an archive that is sent within a body.
-const LARGEST_INLINE: usize = 100 << 20;
 /// Checksums of code that are remembered.
 const MOST_CHECKSUMS: usize = 10_000;
 /// In whose words these functions are declared.
@@ -46,7 +42,7 @@ pub(crate) async fn create(fc: &Fc, request: &Request) -> FcResult<Response> {
     let code = match sent {
         // An image has its code in it.
         _ if kind == Runtime::Container => None,
-        Some(code) => Some(keep(fc, code).await?),
+        Some(code) => Some(keep(fc, request, code).await?),
         None => return Err(FcError::invalid("code is required")),
     };
     let made = create_over(fc, request, name.clone(), config, code.clone()).await;
@@ -67,7 +63,9 @@ async fn create_over(
     code: Option<CodeInfo>,
 ) -> FcResult<()> {
     let tree = code.as_ref().map(|code| fc.codes.tree(&code.sha256)).unwrap_or_default();
-    let spec = fresh(parse(&name)?, &config, &tree)?;
+    let layers = layers::resolve(fc, &config).await?;
+    let mut spec = fresh(parse(&name)?, &config, &tree)?;
+    layers::place(&mut spec, layers);
     let record = FunctionRecord { config, created: Some(wall_millis()), code };
     // Whoever makes it in the same moment is not overwritten.
     let author = Author { if_match: Some(Seq(0)), ..request.author() };
@@ -137,7 +135,7 @@ pub(crate) async fn update(fc: &Fc, request: &Request) -> FcResult<Response> {
     let view = fc.view(name, LATEST).await?;
     let tags = change.remove("tags").map(|tags| tags::checked(&tags)).transpose()?;
     let code = match change.remove("code") {
-        Some(code) if code.as_object().is_some_and(|code| !code.is_empty()) => Some(keep(fc, code).await?),
+        Some(code) if code.as_object().is_some_and(|code| !code.is_empty()) => Some(keep(fc, request, code).await?),
         _ => None,
     };
     let author = Author { if_match: Some(rev), ..request.author() };
@@ -166,6 +164,14 @@ async fn change_over(
     let is_ours = record.created.is_some() || record.code.is_some();
     let program_changed = PROGRAM.iter().any(|name| change.contains_key(*name));
     record.config.extend(change.clone());
+    let layers_changed = change.contains_key("layers");
+    let layers = if layers_changed { layers::resolve(fc, &record.config).await? } else { layers::placed(&spec) };
+    if layers_changed && !is_ours && layers.is_some() {
+        return Err(FcError::refused(format!(
+            "the program of `{}` is declared elsewhere, and sees no layers: send code with runtime and customRuntimeConfig",
+            view.name
+        )));
+    }
     if code_changed || program_changed {
         if !is_ours {
             return Err(FcError::refused(format!(
@@ -177,6 +183,9 @@ async fn change_over(
         config.entry("runtime").or_insert_with(|| "custom.debian12".into());
         spec.program = program(&config, &fc.tree_of(record.code.as_ref(), &view.spec))?;
         record.config = config;
+    }
+    if is_ours {
+        layers::place(&mut spec, layers);
     }
     // What was sent before and differs now was changed by somebody else, which stays.
     apply(&change, &mut spec)?;
@@ -191,6 +200,7 @@ pub(crate) async fn remove(fc: &Fc, request: &Request) -> FcResult<Response> {
     }
     fc.control.remove(name, request.author()).await?;
     fc.disabled.write().remove(name);
+    fc.keys.tokens().set(name, None);
     fc.timers_changed();
     Ok(empty())
 }
@@ -238,15 +248,6 @@ pub(crate) async fn list(fc: &Fc, request: &Request) -> FcResult<Response> {
     Ok(json(listed("functions", functions, next)))
 }
 
-/// A list with the token of its next page, if there is one.
-pub(crate) fn listed(name: &str, rows: Vec<Value>, next: Option<String>) -> Value {
-    let mut answer = json!({name: rows});
-    if let Some(next) = next {
-        answer["nextToken"] = next.into();
-    }
-    answer
-}
-
 pub(crate) async fn code(fc: &Fc, request: &Request) -> FcResult<Response> {
     let view = fc.view(request.function(), request.query.qualifier()).await?;
     let Some(code) = view.record.and_then(|record| record.code) else {
@@ -271,34 +272,6 @@ pub(crate) async fn enable(fc: &Fc, request: &Request) -> FcResult<Response> {
     settings::remove(fc, DISABLED, cell.name(), "", request.author()).await?;
     fc.disabled.write().remove(cell.name());
     Ok(json(json!({"success": true})))
-}
-
-/// Keeps the code of a request.
-async fn keep(fc: &Fc, code: Value) -> FcResult<CodeInfo> {
-    let wrong = |what: String| FcError::from(Problem::new(code::CODE_ARCHIVE, what));
-    let Value::Object(mut given) = code else { return Err(FcError::invalid("code is an object")) };
-    let archive = match given.remove("zipFile") {
-        Some(Value::String(encoded)) => {
-            let decoded = BASE64_STANDARD.decode(encoded.as_bytes());
-            decoded.map_err(|_| FcError::invalid("code.zipFile is not base64"))?
-        }
-        _ if text(&given, "ossBucketName")?.is_some() => {
-            return Err(FcError::refused("code in a bucket is not read here: send it as code.zipFile"));
-        }
-        _ => return Err(FcError::invalid("code.zipFile is required")),
-    };
-    if archive.len() > LARGEST_INLINE {
-        return Err(wrong(format!("the archive has {} bytes; {LARGEST_INLINE} at most", archive.len())));
-    }
-    let kept = fc.codes.keep(archive.into()).await;
-    let kept = kept.map_err(|ArchiveError(what)| wrong(format!("the code archive is not taken: {what}")))?;
-    match text(&given, "checksum")?.filter(|sent| !sent.is_empty() && *sent != kept.checksum) {
-        None => Ok(kept),
-        Some(sent) => {
-            fc.codes.release(&kept.sha256);
-            Err(wrong(format!("code.checksum is {sent}, and the archive's CRC-64 is {}", kept.checksum)))
-        }
-    }
 }
 
 impl Fc {

@@ -12,18 +12,24 @@ mod code;
 mod code_address;
 mod config;
 mod declaration;
+mod domains;
 mod error;
 mod functions;
 mod instances;
 mod invoke;
 mod invoker;
+mod layers;
+mod legacy;
 mod nonces;
+pub mod openapi;
 mod operations;
 mod provision;
+mod proxy;
 mod query;
 mod record;
 mod request;
 mod routes;
+mod sent_code;
 mod serve;
 mod settings;
 mod sign;
@@ -31,6 +37,7 @@ mod tags;
 mod tasks;
 mod timers;
 mod triggers;
+mod uploads;
 mod versions;
 mod view;
 
@@ -40,9 +47,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::any;
+use axum::routing::{any, get, put};
 use kip_auth::Keys;
 use kip_control::Control;
+use kip_host::tls::NamedCertificates;
 use kip_records::metrics::Metrics;
 use kip_spec::code::DATA_DIRECTORY_UNUSABLE;
 use kip_spec::function::FunctionSpec;
@@ -56,11 +64,12 @@ use crate::code::CodeStore;
 use crate::invoker::Invoker;
 use crate::nonces::Nonces;
 use crate::timers::TimerSignal;
+use crate::uploads::Uploads;
 
 /// Where the operations are on the API's listener.
 const PREFIX: &str = "/2023-03-30";
-/// Uploads of code whose bytes are in memory at once.
-const UPLOADS: usize = 2;
+/// Archives of code whose bytes are in memory at once.
+const TURNS: usize = 2;
 
 /// The checksum by which the interface names code: CRC-64 of the archive, in decimal digits.
 pub fn code_checksum(archive: &[u8]) -> String {
@@ -85,6 +94,8 @@ pub struct Options {
     pub gateway: SocketAddr,
     /// Where requests and refusals are counted.
     pub metrics: Metrics,
+    /// The certificates of custom domains, which listeners with TLS use.
+    pub certificates: NamedCertificates,
 }
 
 /// The API. Cheap to clone.
@@ -98,7 +109,11 @@ pub struct Fc {
     codes: CodeStore,
     invoker: Invoker,
     nonces: Arc<Mutex<Nonces>>,
-    uploads: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+    places: Uploads,
+    /// One layer gets a number at a time.
+    layer_turn: Arc<tokio::sync::Mutex<()>>,
+    certificates: NamedCertificates,
     timers: TimerSignal,
     /// Functions that take no invocations.
     disabled: Arc<RwLock<HashSet<FunctionName>>>,
@@ -117,7 +132,9 @@ impl Fc {
         let unusable = |error: std::io::Error| {
             Problem::new(DATA_DIRECTORY_UNUSABLE, "the code of functions cannot be kept").cause(error.to_string())
         };
+        let uploads = options.code.join(code::UPLOADS);
         let codes = CodeStore::open(options.code).map_err(unusable)?;
+        let places = Uploads::open(uploads).map_err(unusable)?;
         let used: BTreeSet<String> = control.codes().await?.into_iter().collect();
         match codes.collect(&used) {
             Ok(0) => {}
@@ -136,7 +153,10 @@ impl Fc {
             codes,
             invoker,
             nonces: Arc::new(Mutex::new(Nonces::new(kip_host::clock::wall_millis().div_euclid(1_000)))),
-            uploads: Arc::new(Semaphore::new(UPLOADS)),
+            turns: Arc::new(Semaphore::new(TURNS)),
+            places,
+            layer_turn: Arc::default(),
+            certificates: options.certificates,
             timers: TimerSignal::default(),
             disabled: Arc::default(),
             checksums: Arc::default(),
@@ -145,14 +165,19 @@ impl Fc {
         let unread = |error: error::FcError| Problem::new(error.own, error.message);
         fc.hold_http_triggers().await.map_err(unread)?;
         fc.hold_disabled().await.map_err(unread)?;
+        fc.hold_domains().await.map_err(unread)?;
         fc.control.supervisor().critical("fc timers", fc.clone().run_timers());
         Ok(fc)
     }
 
-    /// All paths below `/2023-03-30`, with any method: the table of operations is ours.
+    /// All paths below `/2023-03-30`, with any method: the table of operations is ours. And what `s` uses to upload code.
     pub fn router(&self) -> Router {
         let paths = [PREFIX.to_owned(), format!("{PREFIX}/"), format!("{PREFIX}/{{*rest}}")];
         let routes = paths.iter().fold(Router::new(), |router, path| router.route(path, any(serve::serve)));
+        let routes = routes
+            .route("/2016-08-15/tempBucketToken", get(uploads::token))
+            .route("/2016-08-15/proxy/{*rest}", any(proxy::pass))
+            .route(&format!("/{{account}}/{}/{{id}}", uploads::BUCKET), put(uploads::put));
         routes.with_state(self.clone())
     }
 }

@@ -8,11 +8,15 @@ use crate::error::{FcError, FcResult};
 use crate::request::{Request, empty, json, required};
 use crate::routes::Operation;
 use crate::settings::{self, VPC};
-use crate::{Fc, aliases, asynchronous, functions, instances, invoke, provision, tags, tasks, triggers, versions};
+use crate::{
+    Fc, aliases, asynchronous, domains, functions, instances, invoke, layers, provision, tags, tasks, triggers,
+    versions,
+};
 
 /// What a change is about that names it in its body, for the audit record.
 pub(crate) fn subject(request: &Request) -> String {
-    tags::subject(request).unwrap_or_default()
+    let named = || request.object().ok()?.get("domainName")?.as_str().map(str::to_owned);
+    tags::subject(request).or_else(named).unwrap_or_default()
 }
 
 /// Carries out an operation. Whether its caller may was asked before.
@@ -60,6 +64,18 @@ pub(crate) async fn carry_out(fc: &Fc, operation: Operation, request: &Request) 
         Operation::ListAsyncTasks => tasks::list(fc, request).await,
         Operation::StopAsyncTask => tasks::stop(fc, request).await,
         Operation::ListInstances => instances::list(fc, request).await,
+        Operation::CreateLayerVersion => layers::create(fc, request).await,
+        Operation::ListLayerVersions => layers::versions(fc, request).await,
+        Operation::GetLayerVersion => layers::get(fc, request).await,
+        Operation::DeleteLayerVersion => layers::remove(fc, request).await,
+        Operation::GetLayerVersionByArn => layers::get_by_arn(fc, request).await,
+        Operation::ListLayers => layers::list(fc, request).await,
+        Operation::PutLayerACL => layers::put_acl(fc, request).await,
+        Operation::CreateCustomDomain => domains::create(fc, request).await,
+        Operation::GetCustomDomain => domains::get(fc, request).await,
+        Operation::UpdateCustomDomain => domains::update(fc, request).await,
+        Operation::DeleteCustomDomain => domains::remove(fc, request).await,
+        Operation::ListCustomDomains => domains::list(fc, request).await,
         Operation::CreateVpcBinding => bind(fc, request).await,
         Operation::ListVpcBindings => bindings(fc, request).await,
         Operation::DeleteVpcBinding => unbind(fc, request).await,

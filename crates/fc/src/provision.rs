@@ -11,8 +11,8 @@ use crate::Fc;
 use crate::arn;
 use crate::config::number;
 use crate::error::{FcError, FcResult};
-use crate::functions::{deploy, listed};
-use crate::query::page;
+use crate::functions::deploy;
+use crate::query::{listed, page};
 use crate::request::{Request, empty, json};
 use crate::settings::{self, CONCURRENCY, PROVISION, SCALING};
 

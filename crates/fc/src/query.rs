@@ -1,6 +1,6 @@
 //! Queries and paths as clients send them: percent-encoded, with `+` for a blank in queries.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::{FcError, FcResult};
 
@@ -122,6 +122,15 @@ pub(crate) fn page<T>(
     let more = rest.next().is_some();
     let next = if more { page.last().map(&name) } else { None };
     Ok((page, next))
+}
+
+/// A list with the token of its next page, if there is one.
+pub(crate) fn listed(name: &str, rows: Vec<Value>, next: Option<String>) -> Value {
+    let mut answer = json!({name: rows});
+    if let Some(next) = next {
+        answer["nextToken"] = next.into();
+    }
+    answer
 }
 
 #[cfg(test)]

@@ -48,6 +48,18 @@ pub(crate) enum Operation {
     ListAsyncTasks,
     StopAsyncTask,
     ListInstances,
+    CreateLayerVersion,
+    ListLayerVersions,
+    GetLayerVersion,
+    DeleteLayerVersion,
+    GetLayerVersionByArn,
+    ListLayers,
+    PutLayerACL,
+    CreateCustomDomain,
+    GetCustomDomain,
+    UpdateCustomDomain,
+    DeleteCustomDomain,
+    ListCustomDomains,
     CreateVpcBinding,
     ListVpcBindings,
     DeleteVpcBinding,
@@ -130,6 +142,18 @@ routes! {
     GET "functions/*/async-tasks" ListAsyncTasks Operate;
     PUT "functions/*/async-tasks/*/stop" StopAsyncTask Operate "fc.StopAsyncTask";
     GET "functions/*/instances" ListInstances Operate;
+    POST "layers/*/versions" CreateLayerVersion Deploy "fc.CreateLayerVersion";
+    GET "layers/*/versions" ListLayerVersions Operate;
+    GET "layers/*/versions/*" GetLayerVersion Operate;
+    DELETE "layers/*/versions/*" DeleteLayerVersion Deploy "fc.DeleteLayerVersion";
+    GET "layerarn/*" GetLayerVersionByArn Operate;
+    GET "layers" ListLayers Operate;
+    PUT "layers/*/acl" PutLayerACL Deploy "fc.PutLayerACL";
+    POST "custom-domains" CreateCustomDomain Deploy "fc.CreateCustomDomain";
+    GET "custom-domains" ListCustomDomains Operate;
+    GET "custom-domains/*" GetCustomDomain Operate;
+    PUT "custom-domains/*" UpdateCustomDomain Deploy "fc.UpdateCustomDomain";
+    DELETE "custom-domains/*" DeleteCustomDomain Deploy "fc.DeleteCustomDomain";
     POST "functions/*/vpc-bindings" CreateVpcBinding Deploy "fc.CreateVpcBinding";
     GET "functions/*/vpc-bindings" ListVpcBindings Operate;
     DELETE "functions/*/vpc-bindings/*" DeleteVpcBinding Deploy "fc.DeleteVpcBinding";
@@ -141,14 +165,6 @@ routes! {
 
 /// Paths of operations that are refused, each with what to do instead.
 static REFUSED: &[(&str, &str)] = &[
-    ("layers", "layers are not supported: put the files of a layer into the function's code"),
-    ("layers/*", "layers are not supported: put the files of a layer into the function's code"),
-    ("layers/*/versions", "layers are not supported: put the files of a layer into the function's code"),
-    ("layers/*/versions/*", "layers are not supported: put the files of a layer into the function's code"),
-    ("layers/*/acl", "layers are not supported: put the files of a layer into the function's code"),
-    ("layerarn/*", "layers are not supported: put the files of a layer into the function's code"),
-    ("custom-domains", "custom domains are not supported: call FUNCTION.localhost, or put a proxy in front"),
-    ("custom-domains/*", "custom domains are not supported: call FUNCTION.localhost, or put a proxy in front"),
     ("functions/*/sessions", "sessions are not supported"),
     ("functions/*/sessions/*", "sessions are not supported"),
     ("functions/*/sessions/*/pause", "sessions are not supported"),
@@ -227,7 +243,7 @@ mod tests {
         assert!(matches!(find(&Method::PATCH, "functions"), Match::OtherMethod));
         assert!(matches!(find(&Method::GET, "nothing"), Match::Unknown));
         assert!(matches!(find(&Method::GET, "functions/"), Match::Unknown));
-        assert!(matches!(find(&Method::POST, "layers/x/versions"), Match::Refused(_)));
+        assert!(matches!(find(&Method::POST, "functions/f/sessions"), Match::Refused(_)));
     }
 
     #[test]

@@ -208,7 +208,7 @@ async fn receive(
 ) -> FcResult<(Option<tokio::sync::OwnedSemaphorePermit>, Bytes)> {
     let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let limit = match route.operation {
-        Operation::CreateFunction | Operation::UpdateFunction => LARGEST_CODE,
+        Operation::CreateFunction | Operation::UpdateFunction | Operation::CreateLayerVersion => LARGEST_CODE,
         Operation::InvokeFunction => LARGEST_PAYLOAD,
         _ => LARGEST_BODY,
     };
@@ -221,7 +221,7 @@ async fn receive(
         return Err(too_large());
     }
     let large = limit == LARGEST_CODE && declared.is_none_or(|declared| declared > LARGEST_BODY);
-    let upload = if large { fc.uploads.clone().acquire_owned().await.ok() } else { None };
+    let upload = if large { fc.turns.clone().acquire_owned().await.ok() } else { None };
     let mut body = Limited::new(body, limit);
     let mut bytes = Vec::new();
     loop {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::Fc;
 use crate::arn;
 use crate::error::{FcError, FcResult};
-use crate::functions::listed;
+use crate::query::listed;
 use crate::request::{Request, empty, json};
 
 fn shown(function: &FunctionName, task: &TaskInfo) -> Value {

@@ -1,19 +1,19 @@
 //! Triggers: stored and given back exactly. HTTP triggers hold at the gateway; timers make tasks; others are only stored.
 
 use axum::response::Response;
+use kip_auth::TokenPolicy;
 use kip_control::LATEST;
 use kip_host::clock::wall_millis;
-use kip_spec::function::{HttpAuth, HttpTrigger};
-use kip_spec::{FunctionName, code};
+use kip_spec::function::{Cors, HttpAuth, HttpTrigger, defaults};
+use kip_spec::{FunctionName, Millis, code};
 use kip_store::{Change, Object, Seq, StoredTrigger};
 use serde_json::{Map, Value, json};
 
 use crate::Fc;
 use crate::arn;
-use crate::config::words;
+use crate::config::{number, object, words};
 use crate::error::{FcError, FcResult};
-use crate::functions::listed;
-use crate::query::page;
+use crate::query::{listed, page};
 use crate::request::{Request, empty, json, required, text, time};
 
 /// Triggers of a function at most, as the vendor has it.
@@ -82,20 +82,64 @@ fn http(settings: &Map<String, Value>) -> FcResult<HttpTrigger> {
         "anonymous" => HttpAuth::Anonymous,
         "function" => HttpAuth::Key,
         "jwt" => {
-            return Err(FcError::refused(
-                "HTTP triggers with authType jwt are not supported: use anonymous or function",
-            ));
+            token_policy(settings.get("authConfig"))?;
+            HttpAuth::Jwt
         }
         other => return Err(FcError::invalid(format!("authType is anonymous, function or jwt, not `{other}`"))),
     };
-    let methods = words(settings, "methods")?;
-    if let Some(other) = methods.iter().find(|method| !METHODS.contains(&method.as_str())) {
-        return Err(FcError::invalid(format!("methods are {}, not `{other}`", METHODS.join(", "))));
-    }
+    let methods = methods(settings)?;
     let disabled = settings.get("disableURLInternet").and_then(Value::as_bool).unwrap_or(false);
     // Nobody on this machine is on the internet: with a key the function can still be called.
     let auth = if disabled { HttpAuth::Key } else { auth };
-    Ok(HttpTrigger { auth, methods, ..HttpTrigger::default() })
+    Ok(HttpTrigger { auth, methods, cors: cors(settings)?, ..HttpTrigger::default() })
+}
+
+/// The methods that are taken.
+pub(crate) fn methods(settings: &Map<String, Value>) -> FcResult<Vec<String>> {
+    let methods = words(settings, "methods")?;
+    match methods.iter().find(|method| !METHODS.contains(&method.as_str())) {
+        Some(other) => Err(FcError::invalid(format!("methods are {}, not `{other}`", METHODS.join(", ")))),
+        None => Ok(methods),
+    }
+}
+
+/// What is asked of tokens: an object, or a text with one in JSON.
+pub(crate) fn token_policy(settings: Option<&Value>) -> FcResult<TokenPolicy> {
+    let wrong = |said: String| FcError::new(code::JWT_CONFIG, "InvalidArgument", said);
+    let read = match settings {
+        Some(Value::Object(object)) => Some(object.clone()),
+        Some(Value::String(text)) => serde_json::from_str(text).ok(),
+        _ => None,
+    };
+    let read = read.ok_or_else(|| wrong("authConfig is an object with jwks, or a text with one in JSON".to_owned()))?;
+    TokenPolicy::read(&read).map_err(|error| wrong(error.to_string()))
+}
+
+/// Which pages may call.
+pub(crate) fn cors(settings: &Map<String, Value>) -> FcResult<Option<Cors>> {
+    let Some(given) = object(settings, "corsConfig")?.filter(|given| !given.is_empty()) else { return Ok(None) };
+    let origins = words(given, "allowOrigins")?;
+    let credentials = given.get("allowCredentials").and_then(Value::as_bool).unwrap_or(false);
+    if let Some(wrong) = origins.iter().find(|origin| *origin != "*" && !origin.contains("://")) {
+        return Err(FcError::invalid(format!(
+            "allowOrigins has origins such as https://app.example.com, or *, not `{wrong}`"
+        )));
+    }
+    if credentials && origins.iter().any(|origin| origin == "*") {
+        return Err(FcError::invalid("allowCredentials needs origins by name: browsers do not take * with it"));
+    }
+    let named = |name: &str| -> FcResult<Vec<String>> {
+        let words = words(given, name)?;
+        match words.iter().find(|word| *word != "*" && http::HeaderName::try_from(word.as_str()).is_err()) {
+            Some(wrong) => Err(FcError::invalid(format!("{name}: `{wrong}` is no name of a header"))),
+            None => Ok(words),
+        }
+    };
+    // A star is what pages ask for.
+    let headers = named("allowHeaders")?;
+    let headers = if headers.iter().any(|header| header == "*") { Vec::new() } else { headers };
+    let max_age = number(given, "maxAge", 0, 86_400)?.map_or(defaults::CORS_MAX_AGE, Millis::from_secs);
+    Ok(Some(Cors { origins, headers, expose: named("exposeHeaders")?, credentials, max_age }))
 }
 
 async fn of(fc: &Fc, function: &str) -> FcResult<(FunctionName, Vec<StoredTrigger>)> {
@@ -224,22 +268,30 @@ impl Fc {
         let Some(cell) = self.control.cell(function.as_str()) else { return Ok(()) };
         let triggers = self.control.triggers(Some(function.clone())).await?;
         let mut all: Option<HttpTrigger> = None;
+        let mut policy = None;
         for trigger in triggers.iter().filter(|trigger| trigger.kind == "http") {
-            let Ok(one) = settings_of(&fields_of(trigger)).and_then(|settings| http(&settings)) else { continue };
+            let settings = settings_of_stored(trigger);
+            let Ok(one) = http(&settings) else { continue };
+            if one.auth == HttpAuth::Jwt {
+                policy = token_policy(settings.get("authConfig")).ok();
+            }
             all = Some(match all {
                 None => one,
                 Some(before) => {
-                    let open = before.auth == HttpAuth::Anonymous || one.auth == HttpAuth::Anonymous;
-                    let auth = if open { HttpAuth::Anonymous } else { HttpAuth::Key };
+                    let either = |auth: HttpAuth| before.auth == auth || one.auth == auth;
+                    let open = [HttpAuth::Anonymous, HttpAuth::Jwt].into_iter().find(|auth| either(*auth));
+                    let auth = open.unwrap_or(HttpAuth::Key);
                     // None named is all of them.
                     let methods = match before.methods.is_empty() || one.methods.is_empty() {
                         true => Vec::new(),
                         false => before.methods.into_iter().chain(one.methods).collect(),
                     };
-                    HttpTrigger { auth, methods, ..before }
+                    let cors = before.cors.clone().or(one.cors);
+                    HttpTrigger { auth, methods, cors, ..before }
                 }
             });
         }
+        self.keys.tokens().set(function.as_str(), policy);
         cell.set_http_trigger(all);
         Ok(())
     }

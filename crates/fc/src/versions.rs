@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::Fc;
 use crate::error::{FcError, FcResult};
-use crate::functions::listed;
+use crate::query::listed;
 use crate::request::{Request, empty, json, text, time};
 
 fn shown(info: &RevisionInfo) -> Option<Value> {

@@ -13,7 +13,7 @@ use crate::error::FcResult;
 use crate::record::FunctionRecord;
 use crate::request::{qualifier, time};
 use crate::settings::{self, DISABLED, TAGS};
-use crate::{Fc, code};
+use crate::{Fc, code, layers};
 
 /// A revision of a function.
 #[derive(Debug)]
@@ -82,6 +82,11 @@ impl Fc {
                 put("lastUpdateStatusReasonCode", reason_code(*code).into());
             }
             _ => put("lastUpdateStatus", "Successful".into()),
+        }
+        if let Some(record) = &view.record
+            && let Some(layers) = layers::described(self, &record.config).await?
+        {
+            put("layers", layers);
         }
         let tags = settings::read(self, TAGS, &view.name, "").await?;
         put("tags", tags.unwrap_or_else(|| json!([])));

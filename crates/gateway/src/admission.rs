@@ -10,6 +10,7 @@ use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, LOCATION, OR
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use kip_auth::TokenClaims;
 use kip_control::{Cell, Control};
 use kip_relay::{Answer, Body, Call, Caller, Relay};
 use kip_spec::function::{Cors, HttpAuth, HttpTrigger, Program};
@@ -17,13 +18,14 @@ use kip_spec::qualifier::{QualifierError, split_name};
 use kip_spec::{Problem, QualifierName, RequestId, code};
 use kip_tasks::Tasks;
 
-use crate::authorise::{Authority, Credential, Visibility};
+use crate::authorise::{Authority, Credential, Visibility, refused};
 use crate::connection::fault::Fault;
 use crate::connection::{Bounds, GuardedBody, REFUSED, State, is_host};
 use crate::dialect::Dialect;
 use crate::model::{self, ModelError};
 use crate::model_names::{self, ModelNames, decoded};
 use crate::origin::{self, Names};
+use crate::place::Place;
 use crate::route::{Route, route};
 
 /// What a thread needs to answer requests.
@@ -47,16 +49,6 @@ pub(crate) struct RequestHandler {
 
 /// A function, and the qualifier with which it is called.
 pub(crate) type CalledFunction = (Arc<Cell>, Option<QualifierName>);
-
-/// Where a request goes.
-struct Place {
-    cell: Arc<Cell>,
-    qualifier: Option<QualifierName>,
-    target: Uri,
-    prefix: Option<String>,
-    /// What was read of its body already.
-    read: Bytes,
-}
 
 /// Where a request came in.
 #[derive(Debug, Clone)]
@@ -90,7 +82,7 @@ impl RequestHandler {
         let upgrade = kip_relay::asked_upgrade(&request).is_some();
         // Pages of other origins are few; all others cost one look.
         let page = request.headers().contains_key(ORIGIN).then(|| request.headers().clone());
-        let (mut answer, version_called) = self.exchange(&inbound, request, &id).await;
+        let (mut answer, trigger) = self.exchange(&inbound, request, &id).await;
         if let Some(state) = &state {
             // What was wrong with the body is known to the guard alone.
             if let Some(fault) = state.body_fault().filter(|_| answer.body().problem().is_some()) {
@@ -102,19 +94,19 @@ impl RequestHandler {
             }
         }
         if let Some(page) = page {
-            let cors = version_called.as_ref().and_then(|version| version.spec.http.cors.as_ref());
+            let cors = trigger.as_ref().and_then(|trigger| trigger.cors.as_ref());
             origin::allow(&self.names, cors, &page, answer.headers_mut());
         }
         dialect.render(answer).map(|body| GuardedBody::new(body, state, version))
     }
 
-    /// The answer, and the version whose settings hold for it.
+    /// The answer, and what says who may call.
     async fn exchange(
         &self,
         inbound: &Inbound,
         mut request: Request<Incoming>,
         id: &RequestId,
-    ) -> (Answer, Option<Arc<kip_control::Version>>) {
+    ) -> (Answer, Option<Arc<HttpTrigger>>) {
         // A target in absolute form replaces what Host says (RFC 9112, section 3.2.2), for the function too.
         let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         if let Some(host) = authority {
@@ -122,8 +114,7 @@ impl RequestHandler {
         }
         match self.admitted(&mut request, id, inbound).await {
             // What it asks for instead is refused there.
-            Ok(call) => {
-                let version = call.cell.serving();
+            Ok((call, trigger)) => {
                 let is_task = kip_tasks::is_async(request.headers()).unwrap_or(true);
                 let shares_origin = call.prefix.is_some();
                 let mut answer = match is_task {
@@ -133,7 +124,7 @@ impl RequestHandler {
                 if shares_origin {
                     origin::keep_to_own_path(answer.headers_mut());
                 }
-                (answer, Some(version))
+                (answer, Some(trigger))
             }
             Err(answer) => {
                 let sent =
@@ -153,7 +144,7 @@ impl RequestHandler {
         request: &mut Request<Incoming>,
         id: &RequestId,
         inbound: &Inbound,
-    ) -> Result<Call, Box<Answer>> {
+    ) -> Result<(Call, Arc<HttpTrigger>), Box<Answer>> {
         self.check_http2(request).map_err(|fault| Box::new(kip_relay::problem(fault.problem(&self.bounds), id)))?;
         // Before anything is told, or read of somebody's body.
         let sent = self.authority.look(request.headers());
@@ -167,7 +158,31 @@ impl RequestHandler {
             }
             place => place?,
         };
-        self.admit(place, (request, &sent), id, inbound)
+        let http = place.trigger();
+        let token = self.check_token(&place, &http, (request, &sent), id, inbound).await?;
+        let mut call = self.admit(place, &http, (request, &sent, token.is_some()), id, inbound)?;
+        if let Some(claims) = token {
+            call.target = claims.apply(request.headers_mut(), &call.target);
+        }
+        Ok((call, http))
+    }
+
+    /// What a token of the caller says, where a trigger asks for one and the caller has no key of ours.
+    async fn check_token(
+        &self,
+        place: &Place,
+        http: &HttpTrigger,
+        (request, sent): (&Request<Incoming>, &Credential),
+        id: &RequestId,
+        inbound: &Inbound,
+    ) -> Result<Option<TokenClaims>, Box<Answer>> {
+        let asked = http.auth == HttpAuth::Jwt && !inbound.keyed && !origin::is_preflight(request);
+        if !asked || matches!(sent, Credential::Ours(_)) {
+            return Ok(None);
+        }
+        let Some(policy) = self.authority.tokens(&place.token_owner()) else { return Ok(None) };
+        let (headers, target) = (request.headers().clone(), place.target.clone());
+        policy.check(&headers, &target).await.map(Some).map_err(|problem| refused(problem, id))
     }
 
     /// Finds out where a request goes, which may take a look at its body.
@@ -188,13 +203,17 @@ impl RequestHandler {
             Some(found) => found.map_err(refuse),
             None => Err(self.unknown_model(model, sent, id)),
         };
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        if let Some(domain) = host.and_then(|host| self.control.domains().find(host)) {
+            return self.place_in(domain, own, request, id, inbound);
+        }
         let route = route(request.uri(), request.headers());
         if matches!(route, Route::OpenAi | Route::Model { .. } | Route::Server) {
             // Before a body is read: what holds for all models alike.
             if origin::is_preflight(request) {
                 return Err(Box::new(origin::preflight(&self.names, None, &[], request)));
             }
-            self.check_page(request, sent, None, inbound).map_err(refuse)?;
+            self.check_page(request, (sent, false), None, inbound).map_err(refuse)?;
         }
         let ((cell, qualifier), target, prefix, read) = match route {
             Route::Host { label, target } => {
@@ -204,6 +223,13 @@ impl RequestHandler {
             }
             Route::Path { function, target, prefix } => {
                 let found = match self.named(&function, &sight) {
+                    Some(found) => found.map_err(refuse)?,
+                    None => return Err(self.unknown(&function, (request, sent), id, inbound)),
+                };
+                (found, target, Some(prefix), Bytes::new())
+            }
+            Route::Proxy { service, function, target, prefix } => {
+                let found = match self.of_service(&service, &function, &sight) {
                     Some(found) => found.map_err(refuse)?,
                     None => return Err(self.unknown(&function, (request, sent), id, inbound)),
                 };
@@ -228,7 +254,7 @@ impl RequestHandler {
             Route::Unknown => return Err(refuse(nothing_here(request.uri().path()))),
             Route::Bad(reason) => return Err(refuse(bad(reason))),
         };
-        Ok(Place { cell, qualifier, target, prefix, read })
+        Ok(Place { cell, qualifier, target, prefix, read, domain: None })
     }
 
     /// The function that serves a model: by its own name, by a further name of its model, or by one of these with a qualifier.
@@ -245,6 +271,15 @@ impl RequestHandler {
             return Some(Ok(found));
         }
         self.named(model, sight)
+    }
+
+    /// A function of a service, which may have a qualifier behind a point: `SERVICE-FUNCTION`, else the function of that name alone.
+    fn of_service(&self, service: &str, function: &str, sight: &Visibility) -> Option<Result<CalledFunction, Problem>> {
+        let (service, qualifier) = service.split_once('.').map_or((service, None), |(name, at)| (name, Some(at)));
+        let qualified = |name: &str| qualifier.map_or_else(|| name.to_owned(), |at| format!("{name}@{at}"));
+        let joined = format!("{service}-{function}");
+        let name = if self.control.cell(&joined).is_some() { joined.as_str() } else { function };
+        self.named(&qualified(name), sight)
     }
 
     /// A function and its qualifier by `ocr`, `ocr@prod` or, where a client has escaped it, `ocr%40prod`.
@@ -270,14 +305,14 @@ impl RequestHandler {
     fn check_page(
         &self,
         request: &Request<Incoming>,
-        sent: &Credential,
+        (sent, is_named): (&Credential, bool),
         cors: Option<&Cors>,
         inbound: &Inbound,
     ) -> Result<(), Problem> {
         match sent {
             Credential::Ours(Ok(_)) => Ok(()),
             // From this machine, on which a browser may run.
-            _ if inbound.peer.is_loopback() => origin::check(&self.names, cors, request),
+            _ if inbound.peer.is_loopback() => origin::check(&self.names, cors, request, is_named),
             _ => Ok(()),
         }
     }
@@ -352,24 +387,24 @@ impl RequestHandler {
     fn admit(
         &self,
         place: Place,
-        (request, sent): (&Request<Incoming>, &Credential),
+        http: &HttpTrigger,
+        (request, sent, has_token): (&Request<Incoming>, &Credential, bool),
         id: &RequestId,
         inbound: &Inbound,
     ) -> Result<Call, Box<Answer>> {
-        let Place { cell, qualifier, target, prefix, read } = place;
+        let Place { cell, qualifier, target, prefix, read, domain } = place;
         let version = cell.serving();
-        let trigger = cell.http_trigger();
-        let http = trigger.as_deref().unwrap_or(&version.spec.http);
         let refuse = |problem: Problem| Box::new(kip_relay::problem(problem, id));
-        let needs_key = inbound.keyed || http.auth == HttpAuth::Key;
+        let needs_key = inbound.keyed || http.auth != HttpAuth::Anonymous;
         // An open function without a declaration answers preflights itself, as it always did.
         if origin::is_preflight(request) && (http.cors.is_some() || needs_key) {
             return Err(Box::new(origin::preflight(&self.names, http.cors.as_ref(), &http.methods, request)));
         }
         if !origin::is_preflight(request) {
-            self.check_page(request, sent, http.cors.as_ref(), inbound).map_err(refuse)?;
+            let is_named = domain.is_some();
+            self.check_page(request, (sent, is_named), http.cors.as_ref(), inbound).map_err(refuse)?;
         }
-        let caller = self.authorise(&cell, http, (request, sent), id, inbound.keyed)?;
+        let caller = self.authorise(&cell, http, (request, sent, has_token), id, inbound.keyed)?;
         if version.spec.lifecycle.sleep.as_ref().is_some_and(|sleep| sleep.names(target.path())) {
             let message = format!("`{}` keeps this path for the server (lifecycle.sleep)", cell.name());
             return Err(refuse(Problem::new(code::ROUTE_UNKNOWN_PATH, message)));
@@ -410,14 +445,14 @@ impl RequestHandler {
         &self,
         cell: &Arc<Cell>,
         http: &HttpTrigger,
-        (request, sent): (&Request<Incoming>, &Credential),
+        (request, sent, has_token): (&Request<Incoming>, &Credential, bool),
         id: &RequestId,
         keyed: bool,
     ) -> Result<Option<Caller>, Box<Answer>> {
         let HttpTrigger { auth, methods, .. } = http;
         let auth = if keyed { HttpAuth::Key } else { *auth };
         // Before anything is told of the function.
-        let key = self.authority.authorise(auth, cell.name().as_str(), sent, id)?;
+        let key = self.authority.authorise(auth, cell.name().as_str(), (sent, has_token), id)?;
         // A WebSocket over HTTP/2 is what a GET begins over HTTP/1.1.
         let method = if request.method() == Method::CONNECT { "GET" } else { request.method().as_str() };
         if !methods.is_empty() && !methods.iter().any(|allowed| allowed == method) {
@@ -435,7 +470,7 @@ impl RequestHandler {
     }
 
     /// Who called, and whether nobody could read along: what a named proxy in front says, else what the connection says.
-    fn origin(&self, inbound: &Inbound, headers: &HeaderMap) -> (IpAddr, bool) {
+    pub(crate) fn origin(&self, inbound: &Inbound, headers: &HeaderMap) -> (IpAddr, bool) {
         if !self.proxies.contains(&inbound.peer) {
             return (inbound.peer, inbound.secure);
         }
@@ -469,7 +504,7 @@ impl RequestHandler {
             if origin::is_preflight(request) {
                 return Box::new(origin::preflight(&self.names, None, &[], request));
             }
-            if let Err(problem) = self.check_page(request, sent, None, inbound) {
+            if let Err(problem) = self.check_page(request, (sent, false), None, inbound) {
                 return Box::new(kip_relay::problem(problem, id));
             }
         }
@@ -502,7 +537,7 @@ impl RequestHandler {
 }
 
 fn needs_key(cell: &Cell) -> bool {
-    cell.http_auth() == HttpAuth::Key
+    cell.http_auth() != HttpAuth::Anonymous
 }
 
 /// The caller's id if it is fit for logs, else one of ours.
@@ -525,7 +560,7 @@ fn own_model(target: &Uri, part: &str, (cell, qualifier): &CalledFunction) -> Ur
     text.replacen(part, own, 1).parse().unwrap_or_else(|_| target.clone())
 }
 
-fn bad(reason: &str) -> Problem {
+pub(crate) fn bad(reason: &str) -> Problem {
     Problem::new(code::BAD_REQUEST, format!("the request is not acceptable: {reason}"))
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderValue};
-use kip_auth::{Access, Key, Keys};
+use kip_auth::{Access, Key, Keys, TokenPolicy};
 use kip_control::Cell;
 use kip_host::clock::monotonic_micros;
 use kip_records::metrics::Metrics;
@@ -44,6 +44,11 @@ impl Authority {
         self.require(sent).map(drop).map_err(|problem| refused(problem, id))
     }
 
+    /// What a trigger or a domain asks of tokens.
+    pub(crate) fn tokens(&self, owner: &str) -> Option<Arc<TokenPolicy>> {
+        self.keys.tokens().of(owner)
+    }
+
     /// The key; a problem without one.
     fn require(&self, sent: &Credential) -> Result<Arc<Key>, Problem> {
         match sent {
@@ -59,7 +64,7 @@ impl Authority {
         &self,
         auth: HttpAuth,
         function: &str,
-        sent: &Credential,
+        (sent, has_token): (&Credential, bool),
         id: &RequestId,
     ) -> Result<Option<Arc<Key>>, Box<Answer>> {
         let allowed = || {
@@ -68,7 +73,8 @@ impl Authority {
             Ok(key)
         };
         match (auth, sent) {
-            (HttpAuth::Key, _) => allowed().map(Some).map_err(|problem: Problem| refused(problem, id)),
+            (HttpAuth::Jwt, Credential::Missing | Credential::Foreign) if has_token => Ok(None),
+            (HttpAuth::Key | HttpAuth::Jwt, _) => allowed().map(Some).map_err(|problem: Problem| refused(problem, id)),
             // Whoever may call without a key loses nothing by sending one; where it is good, it is noted and counted.
             (_, Credential::Ours(_)) => Ok(allowed().ok()),
             _ => Ok(None),
@@ -103,7 +109,7 @@ impl Authority {
     }
 }
 
-fn refused(problem: Problem, id: &RequestId) -> Box<Answer> {
+pub(crate) fn refused(problem: Problem, id: &RequestId) -> Box<Answer> {
     let unknown = problem.code.status() == 401;
     let mut answer = kip_relay::problem(problem, id);
     if unknown {

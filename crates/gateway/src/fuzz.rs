@@ -117,6 +117,10 @@ pub fn router(data: &[u8]) {
             let whole = uri.path_and_query().map(ToString::to_string).unwrap_or_default();
             assert_eq!(format!("{prefix}{target}"), whole);
         }
+        Route::Proxy { service, function, target, prefix } => {
+            assert_eq!(prefix, format!("/2016-08-15/proxy/{service}/{function}"));
+            assert!(target.path().starts_with('/') && !service.contains('/') && !function.contains('/'));
+        }
         Route::Host { label, target } => {
             assert!(!label.is_empty() && !label.contains('.'));
             assert_eq!(Some(target.to_string()), uri.path_and_query().map(ToString::to_string));

@@ -16,6 +16,7 @@ mod lists;
 mod model;
 mod model_names;
 mod origin;
+mod place;
 mod route;
 mod serve;
 mod tasks;

@@ -72,13 +72,18 @@ fn takes(names: &Names, cors: Option<&Cors>, origin: &str) -> bool {
     }
 }
 
-/// Looks at the name by which a caller without a key comes, and at the page that sends it.
+/// Looks at the name by which a caller without a key comes, unless that `is_named` by a custom domain, and at the page that sends it.
 ///
 /// # Errors
 /// What is answered in place of it.
-pub(crate) fn check(names: &Names, cors: Option<&Cors>, request: &Request<impl Sized>) -> Result<(), Problem> {
+pub(crate) fn check(
+    names: &Names,
+    cors: Option<&Cors>,
+    request: &Request<impl Sized>,
+    is_named: bool,
+) -> Result<(), Problem> {
     let headers = request.headers();
-    if let Some(host) = text(headers, HOST).filter(|host| !names.takes_host(host)) {
+    if let Some(host) = text(headers, HOST).filter(|host| !is_named && !names.takes_host(host)) {
         let name = name_of(host);
         return Err(Problem::new(code::HOST_UNKNOWN, format!("this server is not called `{name}`")).hint(format!(
             "call it by its address, send a key, or allow the name in kipwake.toml: gateway.hosts = \"{name}\""
@@ -180,7 +185,7 @@ mod tests {
     }
 
     fn refused(names: &Names, cors: Option<&Cors>, pairs: &[(&str, &str)]) -> Option<kip_spec::Code> {
-        check(names, cors, &request(pairs)).err().map(|problem| problem.code)
+        check(names, cors, &request(pairs), false).err().map(|problem| problem.code)
     }
 
     #[test]

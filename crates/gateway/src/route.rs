@@ -17,6 +17,8 @@ pub(crate) enum Route {
     Model { rest: String },
     /// What KServe's clients ask a server itself: `/v2`, its health and its list.
     Server,
+    /// To a function by the path that earlier clients of Function Compute use: `/2016-08-15/proxy/{service}/{function}/…`.
+    Proxy { service: String, function: String, target: Uri, prefix: String },
     /// `/f/{function}` without a slash: relative links would break.
     AddSlash { location: String },
     /// Nowhere we know.
@@ -48,6 +50,9 @@ pub(crate) fn route(uri: &Uri, headers: &http::HeaderMap) -> Route {
     if let Some(label) = host.and_then(function_label) {
         return Route::Host { label, target: Uri::from(target.clone()) };
     }
+    if let Some(rest) = target.path().strip_prefix(PROXY) {
+        return proxy(rest, target);
+    }
     let Some(rest) = target.path().strip_prefix("/f/") else { return by_model(target.path()) };
     let Some((function, _)) = rest.split_once('/') else {
         if rest.is_empty() {
@@ -63,6 +68,27 @@ pub(crate) fn route(uri: &Uri, headers: &http::HeaderMap) -> Route {
     let after = &target.as_str()[prefix.len()..];
     match after.parse::<PathAndQuery>() {
         Ok(target) => Route::Path { function: function.to_owned(), target: Uri::from(target), prefix },
+        Err(_) => Route::Bad("its path cannot be read"),
+    }
+}
+
+/// Where earlier clients of Function Compute call functions of services.
+const PROXY: &str = "/2016-08-15/proxy/";
+
+fn proxy(rest: &str, target: &PathAndQuery) -> Route {
+    let mut parts = rest.splitn(3, '/');
+    let (Some(service), Some(function)) = (parts.next(), parts.next()) else { return Route::Unknown };
+    if service.is_empty() || function.is_empty() {
+        return Route::Unknown;
+    }
+    let prefix = format!("{PROXY}{service}/{function}");
+    let after = &target.as_str()[prefix.len()..];
+    let after = if after.starts_with('/') { after.to_owned() } else { format!("/{after}") };
+    match after.parse::<PathAndQuery>() {
+        Ok(target) => {
+            let (service, function) = (service.to_owned(), function.to_owned());
+            Route::Proxy { service, function, target: Uri::from(target), prefix }
+        }
         Err(_) => Route::Bad("its path cannot be read"),
     }
 }
@@ -142,6 +168,22 @@ mod tests {
             ("/f/%64igits/", by_path("%64igits", "/")),
         ] {
             assert_eq!(find(uri, "127.0.0.1:5470"), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn services_and_functions_of_earlier_clients() {
+        let by_proxy = |target: &str| Route::Proxy {
+            service: "shop.prod".to_owned(),
+            function: "web".to_owned(),
+            target: target.parse().unwrap(),
+            prefix: "/2016-08-15/proxy/shop.prod/web".to_owned(),
+        };
+        for (uri, target) in [("/web/a/b?c", "/a/b?c"), ("/web/", "/"), ("/web", "/"), ("/web?x=1", "/?x=1")] {
+            assert_eq!(find(&format!("/2016-08-15/proxy/shop.prod{uri}"), "127.0.0.1"), by_proxy(target), "{uri}");
+        }
+        for uri in ["/2016-08-15/proxy/", "/2016-08-15/proxy/shop", "/2016-08-15/proxy//web/", "/2016-08-15/services"] {
+            assert_eq!(find(uri, "127.0.0.1"), Route::Unknown, "{uri}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! TLS for listeners: one certificate from two files, read again when they change, without dropping a connection. And for calls
 //! to others: whom to trust.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,6 +9,8 @@ use std::time::{Duration, SystemTime};
 use parking_lot::RwLock;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 pub use tokio_rustls::server::TlsStream;
@@ -46,7 +49,64 @@ pub struct Files {
 #[derive(Debug, Clone)]
 pub struct Certificate {
     files: Arc<Files>,
+    named: NamedCertificates,
     current: Arc<RwLock<(Stamp, Arc<ServerConfig>)>>,
+}
+
+/// A certificate of a name of its own, with its key.
+#[derive(Debug, Clone)]
+pub struct NamedCertificate(Arc<CertifiedKey>);
+
+impl NamedCertificate {
+    /// Reads both, PEM.
+    ///
+    /// # Errors
+    /// What is wrong, in a sentence.
+    pub fn read(chain: &str, key: &str) -> Result<Self, String> {
+        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
+        let chain = read.map_err(|error| format!("the certificate: {error}"))?;
+        if chain.is_empty() {
+            return Err("the certificate has no CERTIFICATE block".to_owned());
+        }
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| format!("the key: {error}"))?;
+        let made = CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider());
+        made.map(|made| Self(Arc::new(made))).map_err(|error| error.to_string())
+    }
+}
+
+/// Certificates by the names of their hosts: a caller that asks for one of these gets it. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct NamedCertificates(Arc<RwLock<BTreeMap<String, Arc<CertifiedKey>>>>);
+
+impl NamedCertificates {
+    /// Sets the one of a name, in lower case; `*.example.com` stands for all names one label below. None takes it away.
+    pub fn set(&self, name: &str, certificate: Option<NamedCertificate>) {
+        let mut all = self.0.write();
+        match certificate {
+            Some(certificate) => drop(all.insert(name.to_owned(), certificate.0)),
+            None => drop(all.remove(name)),
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        let all = self.0.read();
+        let wide = || all.get(&format!("*.{}", name.split_once('.')?.1));
+        all.get(name).or_else(wide).cloned()
+    }
+}
+
+/// Which certificate a caller gets: that of the name it asks for, else the listener's own.
+#[derive(Debug)]
+struct Resolver {
+    own: Arc<CertifiedKey>,
+    named: NamedCertificates,
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let named = hello.server_name().and_then(|name| self.named.find(&name.to_ascii_lowercase()));
+        Some(named.unwrap_or_else(|| self.own.clone()))
+    }
 }
 
 /// When the files were last changed, and how long they are.
@@ -57,9 +117,9 @@ impl Certificate {
     ///
     /// # Errors
     /// When they cannot be read or do not fit.
-    pub fn open(files: Files) -> Result<Self, Error> {
-        let current = (stamp(&files), load(&files)?);
-        Ok(Self { files: Arc::new(files), current: Arc::new(RwLock::new(current)) })
+    pub fn open(files: Files, named: NamedCertificates) -> Result<Self, Error> {
+        let current = (stamp(&files), load(&files, &named)?);
+        Ok(Self { files: Arc::new(files), named, current: Arc::new(RwLock::new(current)) })
     }
 
     /// Whether users beside its owner and group may read the key.
@@ -83,7 +143,7 @@ impl Certificate {
         if self.current.read().0 == now {
             return Ok(false);
         }
-        let renewed = load(&self.files);
+        let renewed = load(&self.files, &self.named);
         let mut current = self.current.write();
         // Remembered either way: what is wrong with a pair of files is said once.
         current.0 = now;
@@ -166,7 +226,7 @@ fn stamp(files: &Files) -> Stamp {
     })
 }
 
-fn load(files: &Files) -> Result<Arc<ServerConfig>, Error> {
+fn load(files: &Files, named: &NamedCertificates) -> Result<Arc<ServerConfig>, Error> {
     let wrong = |what: &'static str, path: &Path| {
         let path = path.to_owned();
         move |why: rustls::pki_types::pem::Error| Error::File { what, path, why: why.to_string() }
@@ -180,10 +240,11 @@ fn load(files: &Files) -> Result<Arc<ServerConfig>, Error> {
     }
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(wrong("the key", &files.key))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let own = Arc::new(CertifiedKey::from_der(chain, key, &provider)?);
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+        .with_cert_resolver(Arc::new(Resolver { own, named: named.clone() }));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

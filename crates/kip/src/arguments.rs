@@ -6,6 +6,7 @@ mod files;
 mod help;
 mod image;
 mod keys;
+mod layers;
 pub(crate) mod models;
 mod provision;
 mod rollout;
@@ -24,6 +25,7 @@ pub(crate) use self::files::{ConfirmArguments, FileArguments, Import, Info, Remo
 pub(crate) use self::help::{command, parse};
 pub(crate) use self::image::{Image, ImageArgument};
 pub(crate) use self::keys::{Audit, Key, Secret, Settings};
+pub(crate) use self::layers::{Domain, Layer};
 pub(crate) use self::provision::{Advise, FunctionArgument, Provision, ProvisionPut, json_or_file};
 pub(crate) use self::rollout::{Rollout, RolloutOf, RolloutStart};
 pub(crate) use self::scaler::{History, Lines, Scaler};
@@ -158,6 +160,12 @@ pub(crate) enum Command {
     /// Manage keys of callers and operators.
     #[command(subcommand, alias = "keys")]
     Key(Key),
+    /// Layers: folders that several functions share.
+    #[command(subcommand)]
+    Layer(Layer),
+    /// Custom domains: host names whose paths lead to functions.
+    #[command(subcommand)]
+    Domain(Domain),
     /// Manage secrets: values that instances get in their environment.
     #[command(subcommand, alias = "secrets")]
     Secret(Secret),

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use kip_gateway::{Entry, ListenerAccess};
 use kip_host::sockets::Peers;
-use kip_host::tls::Certificate;
+use kip_host::tls::{Certificate, NamedCertificates};
 use kip_spec::{Problem, code};
 
 use crate::config::Config;
@@ -19,7 +19,7 @@ pub(crate) struct Listeners {
 }
 
 /// Opens them all.
-pub(crate) fn open(config: &Config) -> Result<Listeners, Problem> {
+pub(crate) fn open(config: &Config, named: &NamedCertificates) -> Result<Listeners, Problem> {
     // What a proxy in front passes on has been through its TLS.
     let clear = if config.proxies.is_empty() { ListenerAccess::Loopback } else { ListenerAccess::Everywhere };
     let peers = Peers::of_this_machine_and(&config.proxies);
@@ -38,7 +38,7 @@ pub(crate) fn open(config: &Config) -> Result<Listeners, Problem> {
     };
     let mut doors = vec![entry(listen("gateway", config.gateway, clear)?, None)];
     if let Some(tls) = &config.tls {
-        let certificate = Certificate::open(tls.files.clone()).map_err(unusable)?;
+        let certificate = Certificate::open(tls.files.clone(), named.clone()).map_err(unusable)?;
         if certificate.key_is_open() {
             let key = tls.files.key.display();
             tracing::warn!("all users of this machine can read the TLS key {key}: `chmod o= {key}` closes it");

@@ -128,7 +128,8 @@ pub(crate) async fn serve(
     }
     // An earlier server's word would lead commands to whoever has its port now.
     let _ = std::fs::remove_file(data.join(FOUND));
-    let listeners = crate::listeners::open(&config)?;
+    let certificates = kip_host::tls::NamedCertificates::default();
+    let listeners = crate::listeners::open(&config, &certificates)?;
     crate::found_devices::add(&mut config, own_program()).await;
 
     let supervisor = Supervisor::default();
@@ -206,7 +207,8 @@ pub(crate) async fn serve(
         supervisor: supervisor.clone(),
     };
     let gateway = Gateway::start(options, &control, &keys)?;
-    let options = kip_fc::Options { code: data.join("code"), gateway: gateway.address(), metrics: metrics.clone() };
+    let options =
+        kip_fc::Options { code: data.join("code"), gateway: gateway.address(), metrics: metrics.clone(), certificates };
     let fc = Fc::open(control.clone(), keys.clone(), tasks.clone(), options).await?;
     let api_listener = listeners.api;
     let pause_method = capabilities.pause_method();

@@ -94,6 +94,7 @@ pub(crate) fn read_shared(
         canary,
         runtime,
         job: None,
+        folders: Vec::new(),
     }
 }
 

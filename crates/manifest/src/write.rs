@@ -135,7 +135,8 @@ impl From<&FunctionSpec> for Function {
                 http: Some(Http {
                     auth: Some(match spec.http.auth {
                         HttpAuth::Anonymous => Auth::Anonymous,
-                        HttpAuth::Key => Auth::Key,
+                        // A file has no word for tokens: the trigger stays, and a key is good too.
+                        HttpAuth::Key | HttpAuth::Jwt => Auth::Key,
                     }),
                     methods: spec.http.methods.iter().cloned().map(Method).collect(),
                     exempt: spec.http.exempt.iter().cloned().map(PathOnInstance).collect(),

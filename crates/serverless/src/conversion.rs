@@ -93,10 +93,29 @@ pub(crate) fn convert(props: &Node, changes: &mut Vec<String>) -> Node {
         }
         made.push(("triggers", Node { at: list.at, kind: Kind::List(all) }));
     }
-    if get(props, "customDomains").is_some() {
-        changes.push(format!("`customDomains` of {name} are left out"));
+    if let Some(list) = get(props, "customDomains") {
+        let all: Vec<Node> = items(list).iter().flat_map(domains).collect();
+        if !all.is_empty() {
+            changes.push(format!("`customDomains` of {name} are `customDomain`, one for each route"));
+        }
+        made.push(("customDomain", Node { at: list.at, kind: Kind::List(all) }));
     }
     map_node(props.at, made)
+}
+
+/// A custom domain with several routes as one for each of them.
+fn domains(domain: &Node) -> Vec<Node> {
+    let routes = get(domain, "routeConfigs").map(items).unwrap_or_default();
+    let one = |route: &Node| {
+        let own: Vec<(&str, Node)> = ["path", "methods", "qualifier"]
+            .into_iter()
+            .filter_map(|name| Some((name, get(route, name)?.clone())))
+            .collect();
+        let same = ["domainName", "protocol", "certConfig"].into_iter();
+        let same = same.filter_map(|name| Some((name, get(domain, name)?.clone())));
+        map_node(domain.at, same.chain([("route", map_node(route.at, own))]).collect())
+    };
+    routes.iter().map(one).collect()
 }
 
 fn code(function: &Node, changes: &mut Vec<String>, name: &str) -> Option<Node> {

@@ -46,7 +46,7 @@ const NETWORK: &str = "there is no such network here: the function has the netwo
 const LOG: &str = "the output is kept on this machine: `kip logs`";
 const SHARE: &str = "the share is not mounted: the function sees the folders of this machine";
 const ROLE: &str = "no credentials of a role are given to the function";
-const DOMAIN: &str = "custom domains are not served: call the function's URL, or put a proxy in front";
+const DOMAIN: &str = "a name that the vendor makes up (auto) is left out: call the function's URL";
 const METRICS: &str = "requests are recorded in any case: `kip requests`";
 
 /// The rows of `props` of the component fc3.
@@ -87,7 +87,7 @@ pub(crate) const FUNCTION: &[Row] = &[
     ("instanceLifecycleConfig.initializer.timeout", Mapped, ""),
     ("instanceLifecycleConfig.preStop.handler", Mapped, ""),
     ("instanceLifecycleConfig.preStop.timeout", Mapped, ""),
-    ("layers", Stored, "files of layers are not in /opt: put them into the code"),
+    ("layers", Mapped, "layers of this server are in /opt: publish others here, `kip layer publish`"),
     ("logConfig", Stored, LOG),
     ("logConfig.enableRequestMetrics", Stored, METRICS),
     ("logConfig.enableInstanceMetrics", Stored, METRICS),
@@ -114,7 +114,8 @@ pub(crate) const FUNCTION: &[Row] = &[
     ("triggers.triggerConfig.cronExpression", Mapped, ""),
     ("triggers.triggerConfig.payload", Mapped, ""),
     ("triggers.triggerConfig.enable", Mapped, ""),
-    ("triggers.triggerConfig.corsConfig", Stored, "cross-origin rules are not in force"),
+    ("triggers.triggerConfig.authConfig", Mapped, ""),
+    ("triggers.triggerConfig.corsConfig", Mapped, ""),
     ("asyncInvokeConfig", Mapped, ""),
     ("asyncInvokeConfig.destinationConfig", Mapped, "queues and topics are not reached: a function is"),
     ("provisionConfig", Mapped, ""),
@@ -122,7 +123,9 @@ pub(crate) const FUNCTION: &[Row] = &[
     ("scalingConfig", Mapped, ""),
     ("scalingConfig.residentPoolId", WithoutEffect, "there are no resident pools: the instances run on this machine"),
     ("concurrencyConfig", Mapped, ""),
-    ("customDomain", WithoutEffect, DOMAIN),
+    ("customDomain", Mapped, DOMAIN),
+    ("customDomain.wafConfig", Stored, "there is no such firewall here"),
+    ("customDomain.tlsConfig", Stored, "TLS is spoken as this server does"),
     ("tags", Stored, ""),
     ("annotations", WithoutEffect, "only the vendor's own tool reads it"),
     ("supplement", WithoutEffect, "only the vendor's own tool reads it"),
@@ -179,7 +182,7 @@ pub(crate) const FUNCTION_1: &[Row] = &[
     ("function.initializationTimeout", Mapped, ""),
     ("function.instanceLifecycleConfig", Mapped, ""),
     ("function.instanceLifecycleConfig.preFreeze", WithoutEffect, "there is no hook before a freeze"),
-    ("function.layers", Stored, "files of layers are not in /opt: put them into the code"),
+    ("function.layers", Mapped, "layers of this server are in /opt: publish others here, `kip layer publish`"),
     ("function.customDNS", Stored, ""),
     ("function.asyncConfiguration", Mapped, "queues and topics are not reached: a function is"),
     ("function.internetAccess", Stored, ""),
@@ -195,7 +198,7 @@ pub(crate) const FUNCTION_1: &[Row] = &[
     ("triggers.config.cronExpression", Mapped, ""),
     ("triggers.config.payload", Mapped, ""),
     ("triggers.config.enable", Mapped, ""),
-    ("customDomains", WithoutEffect, DOMAIN),
+    ("customDomains", Mapped, DOMAIN),
 ];
 
 /// The rows of a template.yml, below the `Properties` of each type.
@@ -234,7 +237,12 @@ pub(crate) const TEMPLATE: &[Row] = &[
     ("Version", Mapped, ""),
     ("Alias", Mapped, ""),
     ("ProvisionConfig", Mapped, ""),
-    ("CustomDomain", WithoutEffect, DOMAIN),
+    ("CustomDomain", Mapped, DOMAIN),
+    (
+        "CustomDomain.CertConfig",
+        WithoutEffect,
+        "files of certificates are not read: set the certificate by UpdateCustomDomain",
+    ),
     ("Log", WithoutEffect, LOG),
     ("Logstore", WithoutEffect, LOG),
 ];

@@ -126,11 +126,37 @@ pub(crate) fn read(input: &FunctionInput<'_>, report: &mut Report<'_>) -> Option
             .iter()
             .filter_map(|id| id.scalar().map(str::to_owned))
             .collect(),
+        domains: domains(props, report),
         tags: settings::tags(props),
         aliases: Vec::new(),
         actions: Vec::new(),
         config,
     })
+}
+
+/// The custom domains of a function; edition 3 has one. Those that the vendor's tool makes up (`auto`) have no counterpart.
+fn domains(props: &Node, report: &mut Report<'_>) -> Vec<Map<String, Value>> {
+    let Some(node) = get(props, "customDomain") else { return Vec::new() };
+    let nodes = if matches!(node.kind, Kind::List(_)) { items(node) } else { std::slice::from_ref(node) };
+    let mut all = Vec::new();
+    for node in nodes {
+        let Value::Object(mut given) = json(node) else { continue };
+        let name = given.get("domainName").and_then(Value::as_str).unwrap_or_default();
+        if name.eq_ignore_ascii_case("auto") || name.is_empty() {
+            continue;
+        }
+        if given.get("route").and_then(|route| route["path"].as_str()).is_none() {
+            let message = format!("the custom domain `{}` has no `route` with a `path`", shown(name));
+            report.add(node.at, wrong(message, "write `route: {path: /*}`"));
+            continue;
+        }
+        // A file lets the tool choose what a host needs none of.
+        if given.get("certConfig").is_some_and(|certificate| !certificate.is_object()) {
+            given.remove("certConfig");
+        }
+        all.push(given);
+    }
+    all
 }
 
 /// Joins resources that declare one function alike, each with triggers of its own. Others of the same name, or of one that differs only

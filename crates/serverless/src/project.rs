@@ -66,6 +66,8 @@ pub struct DeclaredFunction {
     pub concurrency: Option<u64>,
     /// Networks that it is bound to.
     pub networks: Vec<String>,
+    /// Its custom domains in the words of CreateCustomDomain, each with a `route` of its own.
+    pub domains: Vec<Map<String, Value>>,
     /// Tags by key.
     pub tags: BTreeMap<String, String>,
     /// Names for versions, which are published for them.

@@ -84,10 +84,13 @@ fn check_http(config: &Node, report: &mut Report<'_>) {
     if let Some(auth) = get(config, "authType") {
         match auth.scalar().unwrap_or_default() {
             "anonymous" | "function" => {}
+            "jwt" if get(config, "authConfig").is_some_and(|of| matches!(of.kind, Kind::Map(_))) => {}
             "jwt" => {
-                let problem = Problem::new(code::FILE_UNSUPPORTED, "`authType: jwt` is not supported");
-                report
-                    .add(auth.at, problem.hint("write `authType: function`: callers then bring a key of this server"));
+                let problem = Problem::new(code::FILE_MISSING_KEY, "`authType: jwt` has no `authConfig`");
+                report.add(
+                    auth.at,
+                    problem.hint("write `authConfig: {jwks: {keys: [...]}}` with the keys of the issuer"),
+                );
             }
             other => {
                 let message = format!("`authType` is anonymous, function or jwt, not `{}`", shown(other));

@@ -43,6 +43,7 @@ pub(crate) fn read(root: &Node, source: &Source<'_>, report: &mut Report<'_>) ->
     }
     for (key, node) in resources.map(pairs).unwrap_or_default() {
         qualified(key, node, &mut reader.project, reader.report);
+        domain(key, node, &mut reader.project, reader.report);
     }
     let Reader { keys, mut project, report, .. } = reader;
     if project.functions.is_empty() && report.count() == 0 {
@@ -296,6 +297,40 @@ fn with_share(props: Node, service: &str, source: &Source<'_>, changes: &mut Vec
     let variables = Node { at: variables.at, kind: Kind::Map(made) };
     let rest = crate::merge::without(&props, &["environmentVariables"]);
     crate::merge::merge(&rest, &map_node(props.at, vec![("environmentVariables", variables)]))
+}
+
+/// A custom domain: each of its routes belongs to the function that it names.
+fn domain(key: &Node, node: &Node, project: &mut Project, report: &mut Report<'_>) {
+    if kind(node) != Some("CustomDomain") {
+        return;
+    }
+    let empty = Node { at: key.at, kind: Kind::Map(Vec::new()) };
+    let properties = get(node, "Properties").unwrap_or(&empty);
+    let name = text(properties, "DomainName").or_else(|| key.scalar()).unwrap_or_default();
+    // A name that the vendor makes up, or none that can be one.
+    if name.eq_ignore_ascii_case("auto") || !name.contains('.') {
+        return;
+    }
+    let routes = crate::node::at(properties, &["RouteConfig", "Routes"]).map(pairs).unwrap_or_default();
+    for (path, route) in routes {
+        let service = text(route, "ServiceName").unwrap_or_default();
+        let function = text(route, "FunctionName").unwrap_or_default();
+        let key = if service.is_empty() { function.to_owned() } else { format!("{service}/{function}") };
+        let Some(found) = project.functions.iter_mut().find(|one| one.key == key) else {
+            let message = format!("`{}` leads to a function that the file does not have", shown(name));
+            let problem = Problem::new(code::FILE_REFERENCE, message);
+            report.add(route.at, problem.hint("write the names of the file in `ServiceName` and `FunctionName`"));
+            continue;
+        };
+        // Without the files of its certificate it is served in the clear.
+        let mut made = serde_json::json!({
+            "domainName": name, "protocol": "HTTP", "route": {"path": path.scalar().unwrap_or_default()},
+        });
+        if let Some(qualifier) = text(route, "Qualifier") {
+            made["route"]["qualifier"] = qualifier.into();
+        }
+        found.domains.extend(made.as_object().cloned());
+    }
 }
 
 /// Versions, aliases and provisioned instances, which name their function by its service and its name.

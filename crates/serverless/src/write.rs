@@ -68,6 +68,11 @@ fn props(function: &DeclaredFunction, directory: &Path) -> Value {
     if let Some(scaling) = &function.scaling {
         props.insert("scalingConfig".to_owned(), scaling.clone());
     }
+    match function.domains.as_slice() {
+        [] => {}
+        [one] => drop(props.insert("customDomain".to_owned(), one.clone().into())),
+        several => drop(props.insert("customDomain".to_owned(), several.iter().cloned().map(Value::from).collect())),
+    }
     if let Some(most) = function.concurrency {
         props.insert("concurrencyConfig".to_owned(), json!({"reservedConcurrency": most}));
     }

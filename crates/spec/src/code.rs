@@ -81,6 +81,8 @@ codes! {
     2029 MODEL_SEARCH_FULL 503 "too much is being read to find out which models it is for";
     2030 HOST_UNKNOWN 403 "the server is not called by this name";
     2031 ORIGIN_REFUSED 403 "web pages of this origin may not call this";
+    2032 JWT_REFUSED 401 "the token of the caller is not accepted";
+    2033 DOMAIN_PATH 404 "the custom domain has no route for this path";
     3001 FUNCTION_NOT_FOUND 404 "there is no function of this name on the server";
     3002 INSTANCE_NOT_FOUND 404 "there is no instance of this id";
     3003 START_BACKOFF 503 "the function's instances failed to start and the next try is not due yet";
@@ -187,6 +189,13 @@ codes! {
     7023 FC_SIGNATURE 403 "the signature of the request is not accepted";
     7024 FC_REFUSED 400 "the operation of Function Compute is not supported here";
     7025 CODE_ARCHIVE 400 "the code archive cannot be used";
+    7026 CODE_UPLOADS 429 "too many uploads of code are open";
+    7027 LAYER_NOT_FOUND 404 "there is no such layer";
+    7028 LAYER_INVALID 400 "the layer cannot be used";
+    7029 DOMAIN_NOT_FOUND 404 "there is no such custom domain";
+    7030 DOMAIN_EXISTS 409 "the custom domain exists already";
+    7031 DOMAIN_INVALID 400 "the custom domain cannot be used";
+    7032 JWT_CONFIG 400 "the JWT authentication of a trigger cannot be used";
     8001 DATA_DIRECTORY_IN_USE 409 "another server uses this data directory";
     8002 ADDRESS_TAKEN 409 "the address is taken by another program";
     8003 DATA_DIRECTORY_UNUSABLE 500 "the data directory cannot be used";

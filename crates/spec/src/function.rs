@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::container::Container;
+use crate::container::{Container, Mount};
 use crate::job::Job;
 use crate::named_secret::SecretName;
 use crate::scaling::Scaling;
@@ -90,6 +90,10 @@ pub struct FunctionSpec {
     /// What makes it a job: its program is no web server and runs to its end for each task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<Job>,
+    /// Folders of the server that a process sees at other paths: its code, its layers. Where the host gives no mounts, it finds them by its
+    /// environment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub folders: Vec<Mount>,
 }
 
 impl FunctionSpec {
@@ -125,6 +129,7 @@ impl FunctionSpec {
             canary: None,
             runtime: None,
             job: None,
+            folders: Vec::new(),
         }
     }
 }
@@ -468,6 +473,8 @@ pub enum HttpAuth {
     Anonymous,
     /// A bearer key of this server.
     Key,
+    /// A token that a trigger of the function accepts, or a bearer key of this server.
+    Jwt,
 }
 
 /// The defaults that `kip.yaml` leaves out. The table in `docs/kip-yaml.md` is checked against these.

@@ -13,7 +13,7 @@ use kip_spec::scaling::Fc;
 use kip_spec::{AliasName, FunctionName, VersionId};
 
 use crate::database::Error;
-use crate::facade::{RevisionExtra, StoredSetting, StoredTrigger};
+use crate::facade::{RevisionExtra, StoredResource, StoredSetting, StoredTrigger};
 use crate::health::Condition;
 use crate::ids::{FunctionId, Object, Seq};
 use crate::keys::{AuditFilter, AuditRecord, StoredKey};
@@ -134,6 +134,15 @@ pub enum Change {
     PutSecret(StoredSecret),
     /// Removes a secret.
     RemoveSecret(String),
+    /// Stores a resource that belongs to no function.
+    PutResource(Box<StoredResource>),
+    /// Removes one.
+    RemoveResource {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
     /// Stores a trigger in the place of what has its name. Nothing, if there is no such function.
     PutTrigger(Box<StoredTrigger>),
     /// Removes a trigger.
@@ -178,6 +187,8 @@ impl Change {
             Self::RemoveTrigger { .. } => "trigger.remove",
             Self::PutSetting(_) => "setting.put",
             Self::RemoveSetting { .. } => "setting.remove",
+            Self::PutResource(_) => "resource.put",
+            Self::RemoveResource { .. } => "resource.remove",
         }
     }
 }
@@ -284,6 +295,8 @@ pub trait ControlReader: Send + Sync + fmt::Debug {
     async fn triggers(&self, function: Option<FunctionName>) -> Result<Vec<StoredTrigger>, Error>;
     /// The settings of a kind, by function and qualifier; without a function, of all functions.
     async fn settings(&self, kind: &'static str, function: Option<FunctionName>) -> Result<Vec<StoredSetting>, Error>;
+    /// The resources of a kind, by name.
+    async fn resources(&self, kind: &'static str) -> Result<Vec<StoredResource>, Error>;
     /// What a facade keeps of a revision; none if nothing is kept, or there is no such revision.
     async fn extra(&self, revision: VersionId) -> Result<Option<RevisionExtra>, Error>;
     /// The code that revisions use, by its digest.

@@ -36,6 +36,21 @@ pub struct StoredTrigger {
     pub rev: Seq,
 }
 
+/// A resource of a facade that belongs to no function, such as a layer or a custom domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredResource {
+    /// Its kind.
+    pub kind: String,
+    /// Its name, of which there is one of each kind.
+    pub name: String,
+    /// Its content, JSON of its facade.
+    pub config: String,
+    /// The digest of the archive that it keeps, if it keeps one.
+    pub code: Option<String>,
+    /// The commit that changed it last. The store sets it.
+    pub rev: Seq,
+}
+
 /// A setting of a function as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredSetting {

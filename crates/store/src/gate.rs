@@ -14,7 +14,7 @@ use crate::change::{
     CommittedChange, ControlReader, ControlStore, Proposal, StoredProvision, StoredRevision, UnreadableRow,
 };
 use crate::database::Error;
-use crate::facade::{RevisionExtra, StoredSetting, StoredTrigger};
+use crate::facade::{RevisionExtra, StoredResource, StoredSetting, StoredTrigger};
 use crate::health::Condition;
 use crate::ids::{Object, Seq};
 use crate::keys::{AuditFilter, AuditRecord, StoredKey};
@@ -172,6 +172,10 @@ impl ControlReader for GatedControl {
 
     async fn settings(&self, kind: &'static str, function: Option<FunctionName>) -> Result<Vec<StoredSetting>, Error> {
         self.store.settings(kind, function).await
+    }
+
+    async fn resources(&self, kind: &'static str) -> Result<Vec<StoredResource>, Error> {
+        self.store.resources(kind).await
     }
 
     async fn extra(&self, revision: VersionId) -> Result<Option<RevisionExtra>, Error> {

@@ -38,6 +38,8 @@ pub enum Object {
     Trigger(FunctionName, String),
     /// A setting of a function for a qualifier, by its kind.
     Setting(FunctionName, String, String),
+    /// A resource that belongs to no function, by its kind and its name.
+    Resource(String, String),
 }
 
 impl fmt::Display for Object {
@@ -50,6 +52,7 @@ impl fmt::Display for Object {
             Self::Secret(name) => write!(f, "secret/{name}"),
             Self::Trigger(function, name) => write!(f, "trigger/{function}/{name}"),
             Self::Setting(function, qualifier, kind) => write!(f, "{kind}/{function}/{qualifier}"),
+            Self::Resource(kind, name) => write!(f, "{kind}/{name}"),
         }
     }
 }

@@ -44,6 +44,7 @@ fn order() -> Order {
         container: None,
         directory: "/app".into(),
         owns_directory: false,
+        folders: Vec::new(),
         reads: Vec::new(),
         writes: None,
         env: [("OWN", "${PATH}:/own")].map(|(name, value)| (name.to_owned(), value.to_owned())).into(),

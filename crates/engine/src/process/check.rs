@@ -14,7 +14,7 @@ pub fn check(order: &Order) -> Option<StartError> {
     if order.program.is_some() {
         return None;
     }
-    let env = contract::environment(order, "", (0, &[]), None);
+    let env = contract::environment(order, "", (0, &[]), contract::HostView::default());
     let name = expand::expand(order.argv.first()?, &env);
     expand::program(&name, &order.directory, &env).err().map(fail)
 }

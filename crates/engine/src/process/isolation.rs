@@ -11,9 +11,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use kip_spec::container::Mount;
 use parking_lot::Mutex;
 
+use super::root;
 use super::unsafe_folder::{self, OwnFolder, Owners};
 use super::unsafe_isolate::{self, Cover, Ids, MOST_SHOWN, Maps, Steps};
 
@@ -82,6 +85,8 @@ pub(super) struct Isolation {
     /// Namespaces with the maps of folders that instances may write, and whether a file system can map.
     maps: Mutex<HashMap<Owners, OwnedFd>>,
     mappable: Mutex<HashMap<u64, bool>>,
+    /// Whether instances can have a root of their own; tried out by the first that needs one.
+    rootable: OnceLock<bool>,
     /// Groups of devices, which an id of its own needs to open them.
     device_groups: Vec<u32>,
     /// In words.
@@ -103,6 +108,7 @@ impl Isolation {
             domain,
             maps: Mutex::default(),
             mappable: Mutex::default(),
+            rootable: OnceLock::new(),
             device_groups: device_groups(),
             method: String::new(),
             missing: None,
@@ -198,7 +204,13 @@ impl Isolation {
     ///
     /// # Errors
     /// Where a path cannot be told to the kernel.
-    pub(super) fn steps(&self, function: u64, reads: &[PathBuf], own: Option<&Path>) -> io::Result<Steps> {
+    pub(super) fn steps(
+        &self,
+        function: u64,
+        reads: &[PathBuf],
+        own: Option<&Path>,
+        folders: &[Mount],
+    ) -> io::Result<Steps> {
         let ids = self.ids(function).map(|(uid, gid)| {
             let groups = match &self.options.user {
                 InstanceUser::Named { groups, .. } => groups.clone(),
@@ -230,7 +242,33 @@ impl Isolation {
             oom_score: oom_score(),
             ids,
             folder,
+            root: if folders.is_empty() { None } else { Some(root::plan(folders)?) },
             domain: self.domain.as_ref().map(OwnedFd::try_clone).transpose()?,
+        })
+    }
+
+    /// Whether an instance can see folders at other paths than theirs. In a user namespace, none with devices: their drivers may refuse it.
+    pub(super) fn places(&self, has_devices: bool) -> bool {
+        match self.way {
+            Way::Ids { mounts: true } => {}
+            Way::Namespaces if !has_devices => {}
+            _ => return false,
+        }
+        *self.rootable.get_or_init(|| {
+            let folder = Mount { source: "/usr".to_owned(), target: "/kipwake/trial".to_owned(), writable: false };
+            let tried = root::plan(&[folder]).and_then(|root| {
+                let ids = match self.way {
+                    Way::Ids { .. } => {
+                        Some(Ids { uid: self.options.first, gid: self.options.first, groups: Vec::new() })
+                    }
+                    _ => None,
+                };
+                unsafe_isolate::try_out(&Steps { root: Some(root), ..self.trial(ids) })
+            });
+            if let Err(error) = &tried {
+                tracing::warn!(%error, "functions see their code and layers at the server's paths: this host gives no roots of their own");
+            }
+            tried.is_ok()
         })
     }
 
@@ -461,7 +499,7 @@ mod tests {
         let found = Isolation::find(options, data.path());
         assert!(!found.holds() && found.missing.is_some() && found.method.starts_with("none"), "{found:?}");
         assert_eq!(found.ids(1), None);
-        let steps = found.steps(1, &[], None).unwrap();
+        let steps = found.steps(1, &[], None, &[]).unwrap();
         assert!(steps.covers.is_empty() && steps.user_namespace.is_none());
         assert!(steps.limits.contains(&(libc::RLIMIT_CORE, 0)));
     }

@@ -12,12 +12,14 @@ mod members;
 mod namespace;
 mod pump;
 mod ready;
+mod root;
 mod spawn;
 pub mod stop;
 mod streams;
 mod unsafe_folder;
 mod unsafe_isolate;
 mod unsafe_readable;
+mod unsafe_root;
 mod unsafe_spawn;
 mod watch;
 

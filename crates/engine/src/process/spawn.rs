@@ -39,14 +39,24 @@ impl ProcessBody {
         let ids = self.isolation.ids(order.owner);
         self.check_owner(order, ids).map_err(fail)?;
         let home = self.home(order, ids).map_err(io("it cannot have a home"))?;
-        let env = contract::environment(order, &self.options.server, (port, &more_ports), home.as_deref());
+        // Code and layers at the paths that their programs know, where that is possible.
+        let places = !order.folders.is_empty()
+            && self.isolation.places(order.devices.as_ref().is_some_and(|devices| !devices.numbers.is_empty()));
+        let view = contract::HostView { home: home.as_deref(), places };
+        let env = contract::environment(order, &self.options.server, (port, &more_ports), view);
         let argv: Vec<String> = order.argv.iter().map(|word| expand::expand(word, &env)).collect();
         let Some(name) = argv.first() else {
             return Err(fail((StartProblem::CommandNotFound, "the command is empty".to_owned())));
         };
         let program = match &order.program {
             Some(file) => file.clone(),
-            None => expand::program(name, &order.directory, &env).map_err(fail)?,
+            None => {
+                // Looked up where the server sees it; the process sees it there too.
+                let view = contract::HostView { places: false, ..view };
+                let ours = contract::environment(order, &self.options.server, (port, &more_ports), view);
+                let name = contract::source_of(order, name).unwrap_or_else(|| name.clone());
+                expand::program(&name, &order.directory, &ours).map_err(fail)?
+            }
         };
         let log = LogFile::of(&self.options.logs, order.function.as_str(), order.instance);
         log.prepare().map_err(io("its log cannot be written"))?;
@@ -63,7 +73,10 @@ impl ProcessBody {
         let path = env.get("PATH").map(String::as_str).unwrap_or_default();
         let reads = self.reads(order, (&program, path), home).map_err(io("its folders cannot be shown to it"))?;
         let own = order.owns_directory.then(|| reads[0].as_path());
-        let steps = self.isolation.steps(order.owner, &reads, own).map_err(io("it cannot be kept from the server"))?;
+        let folders = if places { order.folders.as_slice() } else { &[] };
+        let steps = self.isolation.steps(order.owner, &reads, own, folders);
+        let steps = steps.map_err(io("it cannot be kept from the server"))?;
+        let seen = contract::directory(order, places).map_or_else(|| reads[0].clone(), PathBuf::from);
         let cgroup = self.cgroup_of(order.instance);
         if let Some(folder) = &cgroup {
             cgroup::create(folder).map_err(io("its cgroup cannot be made"))?;
@@ -74,7 +87,7 @@ impl ProcessBody {
             arguments: &argv,
             environment: &env,
             is_own: order.program.is_some(),
-            directory: &reads[0],
+            directory: &seen,
             steps,
             stdout,
             stderr,
@@ -188,6 +201,7 @@ impl ProcessBody {
             reads.push(folder.clone());
         }
         reads.extend(order.reads.iter().cloned().chain(home));
+        reads.extend(order.folders.iter().map(|folder| PathBuf::from(&folder.source)));
         // Programs start others of the search path, and a link in an environment of Python leads to where that was installed.
         let programs = std::env::split_paths(path).filter(|folder| folder.is_absolute());
         let own = [program.to_owned(), program.canonicalize().unwrap_or_default()]

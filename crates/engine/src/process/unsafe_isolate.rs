@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use super::unsafe_folder::OwnFolder;
+use super::unsafe_root::PrivateRoot;
 
 /// Folders that one cover can show.
 pub(super) const MOST_SHOWN: usize = 24;
@@ -57,6 +58,8 @@ pub(super) struct Steps {
     pub(super) ids: Option<Ids>,
     /// A folder that it may write.
     pub(super) folder: Option<OwnFolder>,
+    /// A root of its own.
+    pub(super) root: Option<PrivateRoot>,
     /// A Landlock ruleset.
     pub(super) domain: Option<OwnedFd>,
 }
@@ -78,7 +81,7 @@ fn write(path: &CStr, text: &CStr) -> Result<(), Errno> {
 impl Steps {
     /// While the rights of the server are still there: namespaces, and what is covered in them.
     pub(super) fn enter(&self) -> Result<(), Errno> {
-        if self.user_namespace.is_none() && self.covers.is_empty() && self.folder.is_none() {
+        if self.user_namespace.is_none() && self.covers.is_empty() && self.folder.is_none() && self.root.is_none() {
             return Ok(());
         }
         let user = if self.user_namespace.is_some() { libc::CLONE_NEWUSER } else { 0 };
@@ -94,7 +97,9 @@ impl Steps {
             libc::mount(ptr::null(), c"/".as_ptr(), ptr::null(), libc::MS_REC | libc::MS_SLAVE, ptr::null())
         })?;
         self.covers.iter().try_for_each(Cover::put)?;
-        self.folder.as_ref().map_or(Ok(()), OwnFolder::mount)
+        self.folder.as_ref().map_or(Ok(()), OwnFolder::mount)?;
+        // Last: it shows what was mounted before.
+        self.root.as_ref().map_or(Ok(()), PrivateRoot::enter)
     }
 
     /// Gives up what the server may and the child must not. Nothing of it can be taken back.

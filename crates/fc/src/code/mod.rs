@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 mod crc64;
+mod merge;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,6 +23,8 @@ use self::crc64::crc64;
 
 /// Names of folders that are being made begin so.
 const STAGED: &str = ".new-";
+/// The folder of uploads that no function names yet.
+pub(crate) const UPLOADS: &str = ".uploads";
 
 /// The code of a server's functions. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -116,13 +119,19 @@ impl CodeStore {
         self.pending.lock().remove(sha256);
     }
 
-    /// Removes what no revision names, at a start.
+    /// Removes what nothing names, at a start. `used` has digests, and paths that revisions see.
     pub(crate) fn collect(&self, used: &BTreeSet<String>) -> io::Result<usize> {
+        let own = |path: &String| {
+            let rest = Path::new(path).strip_prefix(&self.folder).ok()?;
+            Some(rest.iter().next()?.to_string_lossy().into_owned())
+        };
+        let used: BTreeSet<String> = used.iter().map(|name| own(name).unwrap_or_else(|| name.clone())).collect();
         let mut removed = 0;
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !used.contains(&name) && !self.pending.lock().contains(&name) {
+            // Uploads have a folder of their own beside the trees.
+            if name != UPLOADS && !used.contains(&name) && !self.pending.lock().contains(&name) {
                 fs::remove_dir_all(entry.path())?;
                 removed += 1;
             }

@@ -13,7 +13,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
         "Functions",
         &[
             "up", "deploy", "plan", "rollback", "version", "alias", "rollout", "invoke", "run", "ls", "inspect", "rm",
-            "info", "import", "model", "preset", "s",
+            "info", "import", "model", "preset", "layer", "domain", "s",
         ],
     ),
     ("What happens", &["ps", "top", "logs", "requests", "why", "usage", "cost"]),

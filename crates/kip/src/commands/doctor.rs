@@ -93,7 +93,11 @@ fn settings(connection: &Connection) -> Finding {
     let (what, bad) = ("settings", State::Bad);
     let read = data_directory(connection).map_err(|error| (error.to_string(), None)).and_then(|path| {
         let config = Config::read(&path, None, &Flags::default()).map_err(|problem| (problem.message, problem.hint))?;
-        let tls = config.tls.as_ref().map(|tls| kip_host::tls::Certificate::open(tls.files.clone())).transpose();
+        let tls = config
+            .tls
+            .as_ref()
+            .map(|tls| kip_host::tls::Certificate::open(tls.files.clone(), kip_host::tls::NamedCertificates::default()))
+            .transpose();
         tls.map_err(|error| (error.to_string(), Some("tls.certificate and tls.key name its files".to_owned())))?;
         Ok(config)
     });

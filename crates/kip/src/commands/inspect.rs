@@ -127,7 +127,11 @@ fn function(info: &FunctionInfo, gateway: &str) -> String {
         ),
     );
     if spec.job.is_none() {
-        let keys = if spec.http.auth == HttpAuth::Key { "with a key" } else { "without a key" };
+        let keys = match spec.http.auth {
+            HttpAuth::Key => "with a key",
+            HttpAuth::Jwt => "with a token or a key",
+            HttpAuth::Anonymous => "without a key",
+        };
         lines.add("callers", keys);
     }
     lines.0 + &format!("{:<13}kip why {1}, kip logs {1}, kip inspect {1} -o json\n", "more", info.name)

@@ -9,6 +9,7 @@ pub(crate) mod deploy;
 pub(crate) mod device;
 mod device_use;
 pub(crate) mod doctor;
+mod domain;
 pub(crate) mod files;
 mod fit;
 mod gpu;
@@ -21,6 +22,7 @@ pub(crate) mod job_runner;
 pub(crate) mod jobs;
 pub(crate) mod key;
 pub(crate) mod knative;
+pub(crate) mod layer;
 mod list;
 pub(crate) mod logs;
 pub(crate) mod model;
@@ -105,6 +107,8 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
             None => stop::remove(&Client::find(connection)?, &options, output).await,
         },
         Command::Key(command) => key::run(&Client::find(connection)?, &command, output).await,
+        Command::Layer(command) => layer::run(&Client::find(connection)?, &command, output).await,
+        Command::Domain(command) => domain::run(&Client::find(connection)?, &command, output).await,
         Command::Secret(command) => secret::run(&Client::find(connection)?, &command, output).await,
         Command::Audit(options) => key::audit(&Client::find(connection)?, &options, output).await,
         Command::Stop => stop::stop(connection, output).await,

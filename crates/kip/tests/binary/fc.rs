@@ -10,12 +10,12 @@ use sha2::{Digest, Sha256};
 use crate::http::Answer;
 use crate::support::{Server, call, function, manifest, run, until_true};
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// The Python of the tests' environment, if it has the client.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     let python = root().join(".venv/bin/python");
     let has = Command::new(&python).args(["-c", "import alibabacloud_fc20230330"]).output();
     if has.is_ok_and(|output| output.status.success()) {
@@ -25,11 +25,22 @@ fn python() -> Option<PathBuf> {
     None
 }
 
+/// The packages of Node of the tests' environment, if there is a Node.
+pub(crate) fn node_packages() -> Option<PathBuf> {
+    crate::clients::program("node")?;
+    let packages = root().join(".node/node_modules");
+    if packages.join("@alicloud/fc20230330").is_dir() {
+        return Some(packages);
+    }
+    eprintln!("skipped: no @alicloud/fc20230330 in .node; `cargo xtask test` installs it");
+    None
+}
+
 /// An access-key pair: its id and its secret.
-struct Pair(String, String);
+pub(crate) struct Pair(pub(crate) String, pub(crate) String);
 
 impl Server {
-    fn make_pair(&self, arguments: &[&str]) -> Pair {
+    pub(crate) fn make_pair(&self, arguments: &[&str]) -> Pair {
         let made = self.kip(&[&["key", "create"], arguments, &["--access-key"]].concat()).ok();
         let value = |name: &str| {
             let line = made.stdout.lines().find_map(|line| line.strip_prefix(name)).expect("both are printed");
@@ -39,14 +50,14 @@ impl Server {
     }
 
     /// A signed request; `change` may spoil it before or after it is signed.
-    fn signed(&self, pair: &Pair, request: &SignedRequest<'_>) -> Answer {
+    pub(crate) fn signed(&self, pair: &Pair, request: &SignedRequest<'_>) -> Answer {
         let headers = request.headers(pair, &self.api.to_string());
         call(self.api, request.method, request.target, &headers, request.body)
     }
 }
 
 #[derive(Clone)]
-struct SignedRequest<'a> {
+pub(crate) struct SignedRequest<'a> {
     method: &'a str,
     target: &'a str,
     body: &'a [u8],
@@ -59,7 +70,7 @@ struct SignedRequest<'a> {
 const SIGNED: &str = "host;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce";
 
 impl<'a> SignedRequest<'a> {
-    fn new(method: &'a str, target: &'a str, body: &'a [u8]) -> Self {
+    pub(crate) fn new(method: &'a str, target: &'a str, body: &'a [u8]) -> Self {
         let now = jiff::Timestamp::now();
         Self {
             method,
@@ -127,6 +138,18 @@ fn the_official_python_client() {
     assert!(objects.contains(&"sdk") && objects.contains(&"page-2"), "{audited}");
     let names: Vec<Value> = server.ask(&["ls"]).as_array().unwrap().iter().map(|one| one["name"].clone()).collect();
     assert_eq!(names, ["digest"]);
+}
+
+#[test]
+fn the_official_node_client() {
+    let (Some(python), Some(packages)) = (python(), node_packages()) else { return };
+    let server = Server::with("[containers]\nengine = \"off\"\n");
+    let Pair(id, secret) = server.make_pair(&["sdk", "--role", "deploy"]);
+    let mut command = Command::new("node");
+    command.env("NODE_PATH", packages).arg(root().join("tests/clients/fc_sdk.js"));
+    command.arg(server.api.to_string()).args([&id, &secret]).arg(&python);
+    let ran = run(&mut command);
+    assert_eq!((ran.code, ran.stdout.trim()), (Some(0), "ok"), "{}", ran.stderr);
 }
 
 #[test]
@@ -202,7 +225,7 @@ fn every_answer_has_the_form_of_the_vendor() {
     assert_eq!(ask("GET", "/2023-03-30/nothing", b""), unsupported(404));
     assert_eq!(ask("GET", "/2023-03-30/", b""), unsupported(404));
     assert_eq!(ask("PATCH", "/2023-03-30/functions", b"x"), unsupported(405));
-    assert_eq!(ask("POST", "/2023-03-30/layers/l/versions", b"{}"), unsupported(400));
+    assert_eq!(ask("POST", "/2023-03-30/functions/f/sessions", b"{}"), unsupported(400));
     assert_eq!(ask("GET", "/2023-03-30/functions/a%2Fb", b""), (404, "FunctionNotFound".to_owned()));
     assert_eq!(ask("GET", "/2023-03-30/functions?limit=0", b""), (400, "InvalidArgument".to_owned()));
     assert_eq!(ask("POST", "/2023-03-30/functions", b"no json"), (400, "InvalidArgument".to_owned()));

@@ -18,6 +18,8 @@ mod devices;
 mod doors;
 mod environment;
 mod fc;
+mod fc_upload;
+mod fc_web;
 mod files;
 mod gpu;
 mod guard;

@@ -228,6 +228,7 @@ prop_compose! {
             canary: canary.map(Box::new),
             runtime: port.then_some(function::ModelRuntime::OnnxRuntime),
             job: None,
+            folders: Vec::new(),
         }
     }
 }

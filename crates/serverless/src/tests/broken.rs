@@ -43,7 +43,7 @@ fn broken() -> Vec<(String, &'static str, u64, u64, &'static str)> {
         (props("triggers: http"), "KW-1036", 12, 17, "triggerName"),
         (props("triggers: [{triggerType: http}]"), "KW-1040", 12, 18, "triggerName"),
         (props("triggers: [{triggerName: a, triggerType: web}]"), "KW-1036", 12, 48, "http, timer"),
-        (props("triggers: [{triggerName: a, triggerType: http, triggerConfig: {authType: jwt}}]"), "KW-1037", 12, 80, "function"),
+        (props("triggers: [{triggerName: a, triggerType: http, triggerConfig: {authType: jwt}}]"), "KW-1040", 12, 80, "jwks"),
         (props("triggers: [{triggerName: a, triggerType: http, triggerConfig: {methods: [FETCH]}}]"), "KW-1036", 12, 80, "GET"),
         (props("triggers: [{triggerName: a, triggerType: timer, triggerConfig: {cronExpression: '0 8 * * *'}}]"), "KW-1036", 12, 87, "seconds"),
         (props("instanceLifecycleConfig: {initializer: {command: [a]}}"), "KW-1037", 12, 56, "handler"),

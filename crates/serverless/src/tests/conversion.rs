@@ -33,7 +33,7 @@ services:
         asyncConfiguration: {statefulInvocation: true, destination: {onFailure: 'acs:fc:x::functions/f'}}
       triggers:
         - {name: http, type: http, config: {authType: anonymous, methods: [GET]}}
-      customDomains: [{domainName: auto, protocol: HTTP, routeConfigs: [{path: /*}]}]
+      customDomains: [{domainName: a.example.com, protocol: HTTP, routeConfigs: [{path: /a/*}, {path: /b, methods: [GET]}]}]
   job:
     component: fc
     props:
@@ -100,6 +100,8 @@ fn template(map: &str) -> Result<Project, Vec<kip_spec::Problem>> {
 fn edition_1_is_converted_and_says_what_changed() {
     let project = read(EDITION1).unwrap();
     let (web, job) = (&project.functions[0], &project.functions[1]);
+    let routes: Vec<&serde_json::Value> = web.domains.iter().map(|domain| &domain["route"]).collect();
+    assert_eq!(routes, [&json!({"path": "/a/*"}), &json!({"path": "/b", "methods": ["GET"]})]);
     assert_eq!((web.name.as_str(), job.name.as_str()), ("shop-web", "shop-job"));
     let config = serde_json::Value::from(web.config.clone());
     assert_eq!(config["gpuConfig"], json!({"gpuMemorySize": 8192, "gpuType": "fc.gpu.tesla.1"}));
@@ -145,6 +147,10 @@ fn a_template_of_fun() {
     assert_eq!(function.triggers[2].other["invocationRole"], "r");
     assert_eq!((function.aliases[0].name.as_str(), &function.aliases[0].version), ("prod", &None));
     assert_eq!(function.provisions["prod"], json!({"defaultTarget": 3}));
+    assert_eq!(
+        serde_json::Value::from(function.domains[0].clone()),
+        json!({"domainName": "example.com", "protocol": "HTTP", "route": {"path": "/"}})
+    );
 }
 
 #[test]

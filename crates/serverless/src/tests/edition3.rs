@@ -70,7 +70,8 @@ customDomain: {domainName: auto, protocol: HTTP, route: {path: /*}}",
     let effect = |path: &str| project.keys.iter().find(|key| key.path == path).map(|key| (key.effect, key.line));
     assert_eq!(effect("resources.web.props.timeout"), Some((Effect::Mapped, 12)));
     assert_eq!(effect("resources.web.props.role"), Some((Effect::Stored, 23)));
-    assert_eq!(effect("resources.web.props.customDomain.route.path").map(|found| found.0), Some(Effect::WithoutEffect));
+    assert_eq!(effect("resources.web.props.customDomain.route.path").map(|found| found.0), Some(Effect::Mapped));
+    assert!(function.domains.is_empty(), "a name that the vendor makes up");
     assert_eq!(effect("access").map(|found| found.0), Some(Effect::WithoutEffect));
 }
 
@@ -201,4 +202,22 @@ fn what_has_no_effect_stops_nothing() {
     let mixed = with("") + "  bucket:\n    component: oss\n    props: {bucket: b}\n";
     let project = read(&mixed).unwrap();
     assert_eq!((project.functions.len(), project.warnings.len()), (1, 1));
+}
+
+#[test]
+fn a_custom_domain_has_a_route() {
+    let domain = |text: &str| {
+        let whole = format!(
+            "edition: 3.0.0\nname: a\nresources:\n  f:\n    component: fc3\n    props: {{region: x, functionName: f, runtime: custom, code: ./c, customDomain: {text}}}\n"
+        );
+        read(&whole).map(|project| project.functions[0].domains.clone())
+    };
+    let found =
+        domain("{domainName: a.example.com, protocol: HTTP, route: {path: /*, qualifier: prod}, certConfig: auto}")
+            .unwrap();
+    assert_eq!(
+        found.into_iter().map(serde_json::Value::from).collect::<Vec<_>>(),
+        [json!({"domainName": "a.example.com", "protocol": "HTTP", "route": {"path": "/*", "qualifier": "prod"}})]
+    );
+    assert!(domain("{domainName: a.example.com, protocol: HTTP}").is_err());
 }

@@ -113,6 +113,8 @@ fn objects(change: &Change) -> String {
         Change::RemoveSetting { function, qualifier, kind } => {
             Object::Setting(function.clone(), qualifier.clone(), kind.clone()).to_string()
         }
+        Change::PutResource(resource) => Object::Resource(resource.kind.clone(), resource.name.clone()).to_string(),
+        Change::RemoveResource { kind, name } => Object::Resource(kind.clone(), name.clone()).to_string(),
     }
 }
 
@@ -157,6 +159,9 @@ pub(super) fn rev(c: &Connection, object: &Object) -> Result<Seq> {
                 [function.as_str(), qualifier, kind],
                 |row| row.get(0),
             )
+            .optional()?,
+        Object::Resource(kind, name) => c
+            .query_row("SELECT rev FROM resources WHERE kind = ?1 AND name = ?2", [kind, name], |row| row.get(0))
             .optional()?,
     };
     Ok(Seq(found.unwrap_or_default().unsigned_abs()))
@@ -215,6 +220,8 @@ fn apply(c: &Connection, seq: Seq, at: i64, change: &Change) -> Result<Effect> {
         Change::RemoveSetting { function, qualifier, kind } => {
             facade::remove_setting(c, function, qualifier, kind).map(done)
         }
+        Change::PutResource(resource) => facade::put_resource(c, seq, resource).map(|()| Effect::Done),
+        Change::RemoveResource { kind, name } => facade::remove_resource(c, kind, name).map(done),
     }
 }
 

@@ -71,6 +71,7 @@ pub(crate) async fn all(fresh: impl Fn() -> Arc<dyn ControlStore>) {
     a_candidate_is_not_current_before_it_serves(&*fresh()).await;
     a_deployment_is_all_or_nothing_and_one_commit(&*fresh()).await;
     settings_go_with_their_function(&*fresh()).await;
+    resources_belong_to_no_function(&*fresh()).await;
     a_commit_with_a_stale_revision_changes_nothing(&*fresh()).await;
     a_change_of_nothing_is_no_commit(&*fresh()).await;
     numbers_of_versions_are_never_given_again(&*fresh()).await;
@@ -124,6 +125,31 @@ async fn a_deployment_is_all_or_nothing_and_one_commit(store: &dyn ControlStore)
     assert!(store.commit(proposal).await.is_err());
     assert_eq!(store.current_revisions().await.unwrap().len(), 2);
     assert_eq!(commit(store, deployment(&["c"])).await.seq, Seq(first.seq.0 + 1), "what was refused has no number");
+}
+
+/// Resources are told apart by kind and name, are compared by their revision, and name code that is in use.
+async fn resources_belong_to_no_function(store: &dyn ControlStore) {
+    let resource = |kind: &str, name: &str, code: Option<&str>| {
+        Change::PutResource(Box::new(crate::StoredResource {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            config: "{}".to_owned(),
+            code: code.map(str::to_owned),
+            rev: crate::Seq(0),
+        }))
+    };
+    commit(store, resource("layer", "a", Some("ab12"))).await;
+    let second = commit(store, resource("domain", "a", None)).await.seq;
+    let names = |found: Vec<crate::StoredResource>| found.into_iter().map(|one| one.name).collect::<Vec<_>>();
+    assert_eq!(names(store.resources("layer").await.unwrap()), ["a"]);
+    assert_eq!(store.codes().await.unwrap(), ["ab12"]);
+    let object = crate::Object::Resource("domain".to_owned(), "a".to_owned());
+    assert_eq!(store.rev(object.clone()).await.unwrap(), second);
+    let remove = || Change::RemoveResource { kind: "layer".to_owned(), name: "a".to_owned() };
+    assert_eq!(commit(store, remove()).await.effect, Effect::Done);
+    assert_eq!(commit(store, remove()).await.effect, Effect::Nothing);
+    assert!(store.resources("layer").await.unwrap().is_empty() && store.codes().await.unwrap().is_empty());
+    assert_eq!(names(store.resources("domain").await.unwrap()), ["a"]);
 }
 
 async fn settings_go_with_their_function(store: &dyn ControlStore) {

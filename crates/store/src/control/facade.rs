@@ -4,7 +4,7 @@ use kip_spec::FunctionName;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::numbers::{id_of, signed};
-use crate::facade::{RevisionExtra, StoredSetting, StoredTrigger};
+use crate::facade::{RevisionExtra, StoredResource, StoredSetting, StoredTrigger};
 use crate::ids::Seq;
 
 type Result<T> = std::result::Result<T, rusqlite::Error>;
@@ -73,6 +73,31 @@ pub(super) fn settings(c: &Connection, kind: &str, function: Option<&FunctionNam
     c.prepare(query)?.query_map(params![kind, function.map(FunctionName::as_str)], read)?.collect()
 }
 
+pub(super) fn put_resource(c: &Connection, seq: Seq, resource: &StoredResource) -> Result<()> {
+    let StoredResource { kind, name, config, code, .. } = resource;
+    let put = "INSERT OR REPLACE INTO resources (kind, name, config, code, rev) VALUES (?1, ?2, ?3, ?4, ?5)";
+    c.execute(put, params![kind, name, config, code, signed(seq.0)])?;
+    Ok(())
+}
+
+pub(super) fn remove_resource(c: &Connection, kind: &str, name: &str) -> Result<bool> {
+    Ok(c.execute("DELETE FROM resources WHERE kind = ?1 AND name = ?2", [kind, name])? > 0)
+}
+
+pub(super) fn resources(c: &Connection, kind: &str) -> Result<Vec<StoredResource>> {
+    let query = "SELECT kind, name, config, code, rev FROM resources WHERE kind = ?1 ORDER BY name";
+    let read = |row: &Row<'_>| {
+        Ok(StoredResource {
+            kind: row.get(0)?,
+            name: row.get(1)?,
+            config: row.get(2)?,
+            code: row.get(3)?,
+            rev: Seq(row.get::<_, i64>(4)?.unsigned_abs()),
+        })
+    };
+    c.prepare(query)?.query_map([kind], read)?.collect()
+}
+
 pub(super) fn extra(c: &Connection, revision: u64) -> Result<Option<RevisionExtra>> {
     let query = "SELECT extra, code FROM revisions WHERE id = ?1 AND extra IS NOT NULL";
     let read = |row: &Row<'_>| Ok(RevisionExtra { text: row.get(0)?, code: row.get(1)? });
@@ -80,7 +105,9 @@ pub(super) fn extra(c: &Connection, revision: u64) -> Result<Option<RevisionExtr
 }
 
 pub(super) fn codes(c: &Connection) -> Result<Vec<String>> {
-    let query = "SELECT DISTINCT code FROM revisions WHERE code IS NOT NULL ORDER BY 1";
+    let query = "SELECT code FROM revisions WHERE code IS NOT NULL
+         UNION SELECT code FROM resources WHERE code IS NOT NULL
+         UNION SELECT f.value ->> '$.source' FROM revisions r, json_each(r.spec, '$.folders') f ORDER BY 1";
     c.prepare(query)?.query_map([], |row| row.get(0))?.collect()
 }
 

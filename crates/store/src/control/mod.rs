@@ -21,7 +21,7 @@ use crate::change::{
     CommittedChange, ControlReader, ControlStore, Effect, Proposal, StoredProvision, StoredRevision, UnreadableRow,
 };
 use crate::database::{Database, Error, Sync};
-use crate::facade::{RevisionExtra, StoredSetting, StoredTrigger};
+use crate::facade::{RevisionExtra, StoredResource, StoredSetting, StoredTrigger};
 use crate::health::{Condition, DiskHealth};
 use crate::ids::{Object, Seq};
 use crate::keys::{self, AuditFilter, AuditRecord, StoredKey};
@@ -106,6 +106,10 @@ impl ControlReader for SqliteControl {
 
     async fn settings(&self, kind: &'static str, function: Option<FunctionName>) -> Result<Vec<StoredSetting>, Error> {
         self.database.read(move |c| facade::settings(c, kind, function.as_ref())).await
+    }
+
+    async fn resources(&self, kind: &'static str) -> Result<Vec<StoredResource>, Error> {
+        self.database.read(move |c| facade::resources(c, kind)).await
     }
 
     async fn extra(&self, revision: VersionId) -> Result<Option<RevisionExtra>, Error> {

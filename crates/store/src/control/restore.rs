@@ -18,6 +18,7 @@ const REPLACE: &str = "
     DELETE FROM settings; DELETE FROM versions; DELETE FROM aliases; DELETE FROM triggers; DELETE FROM functions; DELETE FROM revisions; DELETE FROM documents;
     INSERT INTO documents SELECT id, text, facade FROM backup.documents;
     INSERT OR IGNORE INTO server SELECT one, id, boot FROM backup.server;
+    DELETE FROM resources;
 ";
 
 /// Replaces everything by what is in the attached database `backup`. Functions of this server's own backup keep their ids; those of
@@ -69,6 +70,8 @@ pub(super) fn replace(c: &mut Connection, by: &str, at: i64, renew: &[FunctionNa
              FROM backup.triggers WHERE function = ?1 ORDER BY id";
         transaction.execute(triggers, params![their, id, signed(seq.0), own])?;
     }
+    let resources = "INSERT INTO resources SELECT kind, name, config, code, ?1 FROM backup.resources";
+    transaction.execute(resources, [signed(seq.0)])?;
     for name in renew {
         let copy = "INSERT INTO revisions (function, ordinal, spec, document, created, extra, code)
              SELECT r.function, (SELECT max(ordinal) + 1 FROM revisions WHERE function = r.function), r.spec, r.document, r.created, r.extra, r.code

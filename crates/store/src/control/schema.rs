@@ -2,7 +2,7 @@
 
 use crate::keys;
 
-pub(crate) const MIGRATIONS: &[&str] = &[FIRST, keys::MIGRATION, PROVISIONS, MODEL, VERSIONS, SECRETS];
+pub(crate) const MIGRATIONS: &[&str] = &[FIRST, keys::MIGRATION, PROVISIONS, MODEL, VERSIONS, SECRETS, RESOURCES];
 
 const FIRST: &str = "
     CREATE TABLE server (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, boot INTEGER NOT NULL) STRICT;
@@ -113,6 +113,18 @@ const VERSIONS: &str = "
         rev INTEGER NOT NULL,
         UNIQUE (function, name)
     ) STRICT;
+";
+
+/// What facades keep that belongs to no function: layers and custom domains of Function Compute.
+const RESOURCES: &str = "
+    CREATE TABLE resources (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        config TEXT NOT NULL,
+        code TEXT,
+        rev INTEGER NOT NULL,
+        PRIMARY KEY (kind, name)
+    ) STRICT, WITHOUT ROWID;
 ";
 
 /// Sealed secrets, access-key pairs, triggers, and what facades keep of a revision that its declaration has no word for.

@@ -196,6 +196,15 @@ async fn put(client: &Client, name: &str, part: &PartPlan) -> anyhow::Result<()>
             client.post_for_nothing(&server::path(name, "/vpc-bindings"), &part.body).await?;
             Value::Null
         }
+        PartKind::Domain => {
+            let wanted = part.body.as_object().cloned().unwrap_or_default();
+            let now = compare::domain(client, name, &wanted).await?;
+            match now.step {
+                Step::Create => client.post(&format!("{}/custom-domains", server::API), &now.body).await?,
+                Step::Keep => Value::Null,
+                _ => client.put(&crate::commands::domain::path(&now.name), &now.body).await?,
+            }
+        }
         PartKind::Tags => client.put(&server::path(name, ""), &json!({"tags": part.body})).await?,
     };
     Ok(())

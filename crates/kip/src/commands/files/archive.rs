@@ -36,16 +36,21 @@ pub(crate) struct Archive {
 /// The archive of a function's code; none for an image.
 pub(crate) fn of(function: &DeclaredFunction) -> anyhow::Result<Option<Archive>> {
     let Some(source) = &function.code else { return Ok(None) };
+    made(&format!("the code of {}", function.name), source).map(Some)
+}
+
+/// The archive of a folder, a file or an archive. `what` names it in errors.
+pub(crate) fn made(what: &str, source: &CodeSource) -> anyhow::Result<Archive> {
     let bytes = read(source)?;
     if bytes.len() > LARGEST {
         let size = bytes.len() >> 20;
-        let message = format!("the code of {} has {size} MiB as an archive; 100 MiB are taken", function.name);
+        let message = format!("{what} has {size} MiB as an archive; 100 MiB are taken");
         return Err(problem(source, message)
             .hint(format!("leave large files out by a line in {IGNORE}, and read them from a folder of this machine"))
             .into());
     }
     let checksum = kip_fc::code_checksum(&bytes);
-    Ok(Some(Archive { bytes, checksum }))
+    Ok(Archive { bytes, checksum })
 }
 
 fn problem(source: &CodeSource, message: String) -> Problem {

@@ -66,6 +66,7 @@ pub(crate) enum PartKind {
     ScalingConfig,
     Concurrency,
     VpcBinding,
+    Domain,
     Tags,
 }
 
@@ -80,6 +81,7 @@ impl PartKind {
             Self::ScalingConfig => "scaling",
             Self::Concurrency => "the most instances",
             Self::VpcBinding => "network",
+            Self::Domain => "custom domain",
             Self::Tags => "tags",
         }
     }
@@ -121,7 +123,13 @@ pub(crate) async fn plan(
     archive: Option<&Archive>,
 ) -> anyhow::Result<FunctionPlan> {
     let name = function.name.as_str();
-    let there = server::function(client, name).await?;
+    let there = server::function(client, name).await?.map(|mut there| {
+        // Answers have objects in the place of names.
+        if let Some(layers) = there.get_mut("layers").and_then(Value::as_array_mut) {
+            layers.iter_mut().filter(|layer| layer["arn"].is_string()).for_each(|layer| *layer = layer["arn"].take());
+        }
+        there
+    });
     let mut config = function.config.clone();
     for (field, default) in DEFAULTS {
         let default: Value = serde_json::from_str(default)?;
@@ -180,7 +188,37 @@ pub(crate) async fn plan(
     let is_other = |name: &String| !function.triggers.iter().any(|trigger| trigger.name == *name);
     let other_triggers = triggers.iter().map(named).filter(is_other).collect();
     settings(client, function, there.as_ref(), &mut parts).await?;
+    for wanted in &function.domains {
+        // Its routes are joined when it is sent: another function of the file may have changed it by then.
+        let part = domain(client, name, wanted).await?;
+        parts.push(PartPlan { body: wanted.clone().into(), ..part });
+    }
     Ok(FunctionPlan { function: name.to_owned(), configuration, code, parts, other_triggers, config })
+}
+
+/// The custom domain of a function: its route is put among those of other functions.
+pub(crate) async fn domain(client: &Client, function: &str, wanted: &Map<String, Value>) -> anyhow::Result<PartPlan> {
+    let name = wanted["domainName"].as_str().unwrap_or_default().to_ascii_lowercase();
+    let there = server::find(client, &crate::commands::domain::path(&name)).await?;
+    let mut route = wanted.get("route").and_then(Value::as_object).cloned().unwrap_or_default();
+    route.insert("functionName".to_owned(), function.into());
+    let before = there.as_ref().and_then(|there| there.get("routeConfig")).map(|routes| routes["routes"].clone());
+    let mut routes: Vec<Value> = before.and_then(|routes| routes.as_array().cloned()).unwrap_or_default();
+    match routes.iter_mut().find(|other| other["path"] == route["path"]) {
+        Some(other) => *other = route.into(),
+        None => routes.push(route.into()),
+    }
+    let mut body = wanted.clone();
+    body.remove("route");
+    body.insert("domainName".to_owned(), name.as_str().into());
+    body.insert("routeConfig".to_owned(), json!({"routes": routes}));
+    // A private key is never shown, so it is no difference.
+    let mut compared = body.clone();
+    if let Some(certificate) = compared.get_mut("certConfig").and_then(Value::as_object_mut) {
+        certificate.remove("privateKey");
+    }
+    let step = Step::between(there.as_ref(), &compared);
+    Ok(PartPlan { kind: PartKind::Domain, name, step, body: body.into() })
 }
 
 async fn settings(

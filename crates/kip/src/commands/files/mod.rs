@@ -2,7 +2,7 @@
 
 mod actions;
 mod apply;
-mod archive;
+pub(crate) mod archive;
 mod compare;
 mod import;
 mod info;
@@ -10,7 +10,7 @@ mod plan;
 mod project_file;
 mod remove;
 mod render;
-mod server;
+pub(crate) mod server;
 
 pub(crate) use self::apply::deploy;
 pub(crate) use self::import::import;

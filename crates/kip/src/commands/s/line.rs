@@ -24,7 +24,7 @@ const COMMANDS: [&str; 18] = [
     "list",
 ];
 /// Commands that have verbs.
-const WITH_VERBS: [&str; 6] = ["version", "alias", "provision", "scaling", "concurrency", "instance"];
+const WITH_VERBS: [&str; 7] = ["version", "alias", "provision", "scaling", "concurrency", "instance", "layer"];
 /// Flags without a value.
 const SWITCHES: [&str; 10] =
     ["assume-yes", "tail", "wait", "help", "debug", "allow-actions", "skip-actions", "silent", "verbose", "use-local"];

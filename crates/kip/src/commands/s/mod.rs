@@ -14,11 +14,12 @@ use self::line::CommandLine;
 use crate::arguments::{Arguments, Command, Connection, FileArguments, Format};
 use crate::client::Client;
 use crate::commands::files::{self, ProjectFile};
+use crate::commands::layer;
 use crate::output::Output;
 
 /// Commands of the tool that are carried out here.
 const KNOWN: &str =
-    "deploy, plan, info, invoke, remove, version, alias, provision, scaling, concurrency, instance, logs";
+    "deploy, plan, info, invoke, remove, version, alias, provision, scaling, concurrency, instance, layer, logs";
 
 pub(crate) async fn run(connection: &Connection, words: &[String], output: Output) -> anyhow::Result<()> {
     let line = CommandLine::read(words)
@@ -34,6 +35,7 @@ pub(crate) async fn run(connection: &Connection, words: &[String], output: Outpu
             let (client, file) = open(connection, &line, output).await?;
             settings::run(&client, &line, one(&file, &line)?, output).await
         }
+        "layer" => layers(&Client::find(connection)?, &line, output).await,
         other => Err(Problem::new(code::COMMAND_INPUT, format!("`s {other}` is not carried out here"))
             .hint(format!("known are {KNOWN}; `kip --help` lists the rest"))
             .into()),
@@ -48,6 +50,33 @@ fn file_of(line: &CommandLine) -> anyhow::Result<PathBuf> {
             .hint("name it: -t FILE")
             .into()
     })
+}
+
+/// Layers by lines of `s`. They belong to no file.
+async fn layers(client: &Client, line: &CommandLine, output: Output) -> anyhow::Result<()> {
+    let needed = |name: &str| {
+        line.flag(name).ok_or_else(|| Problem::new(code::COMMAND_INPUT, format!("`s layer` needs --{name} here")))
+    };
+    let version = || line.flag("version-id").map(str::parse::<u64>).transpose();
+    match line.verb.as_deref().unwrap_or("list") {
+        "list" => layer::list(client, output).await,
+        "versions" | "info" => layer::versions(client, needed("layer-name")?, output).await,
+        "publish" => {
+            let runtimes: Vec<String> = line
+                .flag("compatible-runtime")
+                .unwrap_or_default()
+                .split(',')
+                .filter(|one| !one.is_empty())
+                .map(str::to_owned)
+                .collect();
+            let about = (runtimes.as_slice(), line.flag("description").unwrap_or_default());
+            layer::publish(client, needed("layer-name")?, Path::new(needed("code")?), about, output).await
+        }
+        "remove" => layer::remove(client, needed("layer-name")?, version()?, output).await,
+        other => Err(Problem::new(code::COMMAND_INPUT, format!("`s layer {other}` is not carried out here"))
+            .hint("known are list, versions, info, publish, remove")
+            .into()),
+    }
 }
 
 async fn open(connection: &Connection, line: &CommandLine, output: Output) -> anyhow::Result<(Client, ProjectFile)> {
