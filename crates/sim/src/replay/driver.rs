@@ -102,6 +102,8 @@ pub struct Replay {
     number: u64,
     level: Level,
     random: Random,
+    /// Up to when everything that is due has happened.
+    clock: u64,
     /// Times up to `from`.
     before: Option<[u64; STATES]>,
     alive: u32,
@@ -151,6 +153,7 @@ impl Replay {
             number: 0,
             level: Level::default(),
             random: Random::stream(setup.seed, "operations", 0),
+            clock: 0,
             before: None,
             alive: 0,
             outcome,
@@ -163,8 +166,8 @@ impl Replay {
 
     /// The next request; none may come before one that was handed in.
     pub fn request(&mut self, request: TraceRequest) {
-        self.until(request.at);
         let cell = self.cell(request.function);
+        self.until(request.at);
         let counts = request.at >= self.setup.from;
         if counts {
             self.outcome.series.arrived(request.at);
@@ -199,6 +202,7 @@ impl Replay {
             }
             self.step(due.at, due.cell, event);
         }
+        self.clock = self.clock.max(time);
     }
 
     /// The core of a function, if there is one now.
@@ -229,9 +233,10 @@ impl Replay {
             self.cells.push(Cell { host, tick: None, waiting: VecDeque::new(), first: 0, next: 0 });
             self.outcome.functions.push((0, 0));
             let mut effects = std::mem::take(&mut self.effects);
-            // Functions of a trace are there from its beginning.
-            self.cells[number.0 as usize].host.serve(now(0), &mut effects);
-            self.carry(0, number.0, effects);
+            // A function is there from the request before its own first one on; the first function from the beginning.
+            let at = self.clock;
+            self.cells[number.0 as usize].host.serve(now(at), &mut effects);
+            self.carry(at, number.0, effects);
         }
         function
     }
@@ -325,6 +330,8 @@ impl Replay {
                 }
                 Effect::Tell(message) => self.tell(at, cell, message),
                 Effect::WakeAt(when) => {
+                    // What is overdue is due now.
+                    let when = when.max(at);
                     self.cells[cell as usize].tick = Some(when);
                     self.due.push(Reverse(Due { at: when, timer: true, number: 0, cell, slot: 0 }));
                 }

@@ -65,7 +65,7 @@ pub(crate) fn images() -> Option<Workload> {
     Some(Workload { name: "images", requests, times: InstanceTimes::constant(30_000, 2_000), from: 0 })
 }
 
-/// Goal D: two days of a tide of clients, scaled to two requests a second, of 3 s each.
+/// Goal D: two days of a tide of clients, thinned to two requests a second, of 3 s each.
 pub(crate) fn tide() -> Option<Workload> {
     const DAYS: u64 = 2 * 86_400_000;
     let mut options = service("lognormal:3s:0.53");
@@ -73,7 +73,7 @@ pub(crate) fn tide() -> Option<Workload> {
     let count = whole.map(Result::unwrap).take_while(|request| request.at < DAYS).count();
     #[expect(clippy::cast_precision_loss, reason = "a count")]
     let scale = 2.0 * (DAYS / 1_000) as f64 / count as f64;
-    options.scale = Some(scale);
+    options.sample = Some(scale);
     let scaled = Reader::new(open("servegen_m-large_rates.csv.gz")?, &options).unwrap();
     let requests = scaled.map(Result::unwrap).take_while(|request| request.at < DAYS).collect();
     Some(Workload { name: "tide", requests, times: InstanceTimes::constant(30_000, 2_000), from: 0 })

@@ -22,6 +22,7 @@ pub use service::{Service, Term};
 pub use counts::Durations;
 
 use super::request::TraceRequest;
+use crate::random::Random;
 use form::Head;
 
 /// How a trace is to be read.
@@ -33,8 +34,8 @@ pub struct ReadOptions {
     pub form: Option<Form>,
     /// Requests of different functions are kept apart, by the column of this name, or the usual one.
     pub functions: Option<Option<String>>,
-    /// What the rates of a trace of rates are multiplied with.
-    pub scale: Option<f64>,
+    /// The share of the requests that are kept, drawn one by one.
+    pub sample: Option<f64>,
     /// For traces that have rates or counts in place of arrivals.
     pub seed: u64,
     /// How long the requests of each function take, for traces of counts.
@@ -69,6 +70,7 @@ impl Names {
 pub struct Reader<R> {
     form: Form,
     rows: Rows<R>,
+    sample: Option<(f64, Random)>,
 }
 
 #[derive(Debug)]
@@ -104,7 +106,8 @@ impl<R: BufRead> Reader<R> {
                 if form.is_sorted() { Rows::Table(Box::new(table)) } else { order::sorted(table)? }
             }
         };
-        Ok(Self { form, rows })
+        let sample = options.sample.map(|share| (share, Random::stream(options.seed, "sample", 0)));
+        Ok(Self { form, rows, sample })
     }
 
     /// Its form.
@@ -127,11 +130,17 @@ impl<R: BufRead> Iterator for Reader<R> {
     type Item = Result<TraceRequest, TraceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match &mut self.rows {
-            Rows::Table(table) => table.next(),
-            Rows::Sorted(_, requests) => requests.next().map(Ok),
-            Rows::Counts(counts) => counts.next().map(Ok),
-            Rows::Rates(rates) => rates.next().map(Ok),
+        loop {
+            let next = match &mut self.rows {
+                Rows::Table(table) => table.next(),
+                Rows::Sorted(_, requests) => requests.next().map(Ok),
+                Rows::Counts(counts) => counts.next().map(Ok),
+                Rows::Rates(rates) => rates.next().map(Ok),
+            };
+            let skipped = |sample: &mut (f64, Random)| matches!(next, Some(Ok(_))) && sample.1.share() >= sample.0;
+            if !self.sample.as_mut().is_some_and(skipped) {
+                return next;
+            }
         }
     }
 }

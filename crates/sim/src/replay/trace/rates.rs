@@ -36,7 +36,6 @@ pub(super) struct Rates {
     pub(super) names: Names,
     length: f64,
     service: Service,
-    scale: f64,
     together: bool,
     random: Random,
     drawn: std::vec::IntoIter<TraceRequest>,
@@ -66,7 +65,6 @@ impl Rates {
             names: Names::default(),
             length: WINDOW * 1_000.0,
             service,
-            scale: options.scale.unwrap_or(1.0),
             together: options.functions.is_none(),
             random: Random::stream(options.seed, "rates", 0),
             drawn: Vec::new().into_iter(),
@@ -202,7 +200,7 @@ impl Iterator for Rates {
             let mut drawn = Vec::new();
             for client in clients {
                 // A client's process is under way when the window begins.
-                let mean = 1_000.0 / (client.rate * self.scale);
+                let mean = 1_000.0 / client.rate;
                 let mut at = client.law.gap(&mut self.random) * mean * self.random.share();
                 while at < self.length {
                     let function = if self.together { 0 } else { client.number };

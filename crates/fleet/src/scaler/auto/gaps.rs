@@ -1,0 +1,196 @@
+//! For how long instances are worth keeping, by the gaps between their uses.
+//!
+//! Instances are used like a stack: the one at depth 3 works only while there are four requests at once or more. So each depth has
+//! gaps of its own: from the moment when the load falls below it to the moment when it is reached again. Depths of about the same
+//! size share their gaps.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+/// Gaps that are remembered for each group of depths.
+const GAPS: usize = 48;
+/// With fewer gaps than this nothing is known of the next one.
+const FEW: usize = 4;
+/// No more depths are distinguished.
+const DEEPEST: usize = 10_000;
+/// The price of an instance asleep as a share of an active one (Function Compute's idle GPU: 0.5 / 2.1).
+pub(super) const ASLEEP: f64 = 0.5 / 2.1;
+
+/// What a start, a wake and a caller's wait cost, milliseconds and shares.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct Worth {
+    pub(super) start: u64,
+    pub(super) wake: u64,
+    /// Seconds of an active instance that a second of a caller's wait is worth.
+    pub(super) waiting: f64,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Group {
+    gaps: VecDeque<u64>,
+    /// What keeping is worth, milliseconds, and by which costs it was found; nothing after a new gap.
+    limit: Option<(u64, Worth)>,
+}
+
+/// Gaps by depth.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct DepthGaps {
+    /// When each depth was last left, boot time; 0 where it never was.
+    left: Vec<u64>,
+    depth: usize,
+    groups: Vec<Group>,
+}
+
+/// Small depths are apart; larger ones share a group with those up to a quarter more.
+fn group(depth: usize) -> usize {
+    const APART: usize = 8;
+    if depth < APART {
+        return depth;
+    }
+    let power = depth.ilog2() as usize;
+    let quarter = (depth >> (power - 2)) & 3;
+    APART + (power - 3) * 4 + quarter
+}
+
+impl DepthGaps {
+    /// So many instances are needed from now on.
+    pub(super) fn follow(&mut self, now: u64, depth: usize) {
+        let (before, after) = (self.depth, depth.min(DEEPEST));
+        for depth in before..after {
+            let left = self.left.get(depth).copied().unwrap_or(0);
+            if left > 0 {
+                self.add(depth, now.saturating_sub(left));
+            }
+        }
+        if after < before {
+            self.left.resize(self.left.len().max(before), 0);
+            self.left[after..before].fill(now);
+        }
+        self.depth = after;
+    }
+
+    fn add(&mut self, depth: usize, gap: u64) {
+        let index = group(depth);
+        if self.groups.len() <= index {
+            self.groups.resize_with(index + 1, Group::default);
+        }
+        let group = &mut self.groups[index];
+        group.gaps.push_back(gap);
+        if group.gaps.len() > GAPS {
+            group.gaps.pop_front();
+        }
+        group.limit = None;
+    }
+
+    /// For how long an unused instance at this depth is worth keeping asleep, milliseconds.
+    pub(super) fn limit(&mut self, depth: usize, worth: Worth) -> u64 {
+        match self.groups.get_mut(group(depth)) {
+            None => rent(worth),
+            Some(group) => match group.limit {
+                Some((limit, by)) if by == worth => limit,
+                _ => {
+                    let limit = limit(&group.gaps, worth);
+                    group.limit = Some((limit, worth));
+                    limit
+                }
+            },
+        }
+    }
+
+    /// How many instances are worth keeping, and until when the last of them is.
+    pub(super) fn kept(&mut self, now: u64, worth: Worth) -> (u32, Option<u64>) {
+        let mut depth = self.left.len();
+        while depth > self.depth {
+            let left = self.left[depth - 1];
+            let until = left.saturating_add(self.limit(depth - 1, worth));
+            if left > 0 && until > now {
+                return (u32::try_from(depth).unwrap_or(u32::MAX), Some(until));
+            }
+            depth -= 1;
+        }
+        (u32::try_from(self.depth).unwrap_or(u32::MAX), None)
+    }
+}
+
+/// A sleeper costs as much in this time as a start, the wait of its caller included.
+fn rent(worth: Worth) -> u64 {
+    let (begin, resume) = costs(worth);
+    whole(((begin - resume).max(0.0) / ASLEEP).min(1e12))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of days")]
+fn costs(worth: Worth) -> (f64, f64) {
+    (worth.start as f64 * (1.0 + worth.waiting), worth.wake as f64 * (1.0 + worth.waiting))
+}
+
+/// The time that costs least over these gaps.
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of days")]
+fn limit(gaps: &VecDeque<u64>, worth: Worth) -> u64 {
+    if gaps.len() < FEW {
+        return rent(worth);
+    }
+    let (begin, resume) = costs(worth);
+    let mut gaps: Vec<u64> = gaps.iter().copied().collect();
+    gaps.sort_unstable();
+    let (mut best, mut least, mut slept) = (0, f64::INFINITY, 0.0);
+    let count = gaps.len() as f64;
+    for (covered, limit) in std::iter::once(0).chain(gaps.iter().copied()).enumerate() {
+        slept += limit as f64;
+        let covered = covered as f64;
+        let cost = covered * resume + ASLEEP * slept + (count - covered) * (ASLEEP * limit as f64 + begin);
+        if cost < least {
+            (best, least) = (limit, cost);
+        }
+    }
+    // A gap that is a little longer than the longest that paid is no surprise.
+    best.saturating_add(best / 8)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "finite, and not negative")]
+fn whole(number: f64) -> u64 {
+    number.max(0.0) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORTH: Worth = Worth { start: 30_000, wake: 3_000, waiting: 30.0 };
+
+    #[test]
+    fn each_depth_has_gaps_of_its_own() {
+        let mut gaps = DepthGaps::default();
+        // One request a minute, and two at once every hour.
+        let mut now = 1_000_000;
+        for minute in 0..600 {
+            let together = if minute % 60 == 0 { 2 } else { 1 };
+            gaps.follow(now, together);
+            gaps.follow(now + 1_000, 0);
+            now += 60_000;
+        }
+        let shallow = gaps.limit(0, WORTH);
+        assert!((59_000..70_000).contains(&shallow), "{shallow}");
+        let deep = gaps.limit(1, WORTH);
+        assert!((3_599_000..4_100_000).contains(&deep), "{deep}");
+        assert_eq!(gaps.kept(now, WORTH).0, 2, "the second one comes again within the hour");
+        assert_eq!(gaps.kept(now + 120_000, WORTH), (2, Some(gaps.left[1] + deep)));
+        assert_eq!(gaps.kept(now + 3 * 3_600_000, WORTH), (0, None), "neither came");
+    }
+
+    #[test]
+    fn without_a_history_sleep_may_cost_as_much_as_a_start() {
+        let mut gaps = DepthGaps::default();
+        gaps.follow(5_000, 1);
+        gaps.follow(6_000, 0);
+        let (kept, until) = gaps.kept(6_000, WORTH);
+        // 27 s of start beyond a wake, 31 times, at a price of 0.238.
+        assert_eq!((kept, until.map(|at| at / 1_000)), (1, Some(6 + 3_515)));
+    }
+
+    #[test]
+    fn groups_widen_with_depth() {
+        let groups: Vec<usize> = (0..200).map(group).collect();
+        assert!(groups.is_sorted() && groups[7] == 7 && groups[8] == 8 && groups[9] == 8 && groups[199] < 32);
+    }
+}

@@ -1,0 +1,372 @@
+//! Our own policy. It follows the load at once, keeps a few instances hot beyond it, keeps others asleep for as long as that is
+//! worth its price, and starts no instance for requests that will be served sooner by those there are.
+//!
+//! * *Hot*: as many as work and requests ask for, and spare ones for what may come within the time of a wake. The load is the exact
+//!   integral of requests over the last 6 s and 60 s, whichever is more (`load`).
+//! * *Waiting requests* wake sleepers at once. Beyond the sleepers, so many instances start as the arrivals of late need, and as are
+//!   needed to serve what waits within the time of a start: a burst that is over before an instance has started starts few (`service`).
+//! * *Asleep*: each unused one for as long as the gaps of late at its depth say: an hour of sleep has a price, and so has the start
+//!   that a caller waits for (`gaps`).
+//!
+//! `docs/scaling-auto.md` has the figures that the numbers below were chosen by.
+
+mod gaps;
+mod load;
+mod service;
+
+use kip_spec::scaling::{Auto as Settings, Class, IdleLimit};
+use serde::{Deserialize, Serialize};
+
+use super::{Desired, Load, Observation, Scaler};
+use crate::{Now, Policy};
+
+use gaps::{DepthGaps, Worth};
+use load::{LONG, LoadWindow, PART, SHORT};
+use service::ServiceTimes;
+
+/// Below this mean load nothing is spare: requests are too seldom.
+const LEAST: f64 = 0.3;
+/// Before a request was measured, its work is taken for this part of a start.
+const UNKNOWN: f64 = 4.0;
+
+/// What a class means.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Weights {
+    /// Spare instances for each standard deviation of what the load may grow by within the time of a wake.
+    spare: f64,
+    /// Seconds of an active instance that a second of a caller's wait is worth.
+    waiting: f64,
+    /// Starts for each that the waiting requests need to be served within the time of a start.
+    starts: f64,
+}
+
+const fn weights(class: Class) -> Weights {
+    match class {
+        Class::Economy => Weights { spare: 0.0, waiting: 10.0, starts: 1.0 },
+        Class::Balanced => Weights { spare: 1.0, waiting: 30.0, starts: 1.0 },
+        Class::Latency => Weights { spare: 2.3, waiting: 100.0, starts: 1.5 },
+    }
+}
+
+/// The scaler of `scaling: {mode: auto}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Auto {
+    class: Class,
+    soft: u32,
+    pause: IdleLimit,
+    stop: IdleLimit,
+    /// Requests in flight and waiting.
+    level: u32,
+    arrivals: u32,
+    window: LoadWindow,
+    gaps: DepthGaps,
+    service: ServiceTimes,
+    next_tick: Option<u64>,
+}
+
+/// What a decision went by, and what it was. Times in milliseconds, loads in instances.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct AutoFigures {
+    /// The class that sets the weights.
+    pub class: Class,
+    /// The mean load of the last 6 s.
+    pub load_short: f64,
+    /// The mean load of the last 60 s.
+    pub load_long: f64,
+    /// Arrivals in a second, the larger of both windows.
+    pub arrivals: f64,
+    /// The mean service time.
+    pub service: f64,
+    /// Instances that the requests in flight and waiting need.
+    pub demand: u32,
+    /// Instances kept hot beyond the demand.
+    pub spare: u32,
+    /// Instances that are worth having for the arrivals and for what waits; starts go no further.
+    pub enough: u32,
+    /// Instances that are there or start.
+    pub alive: u32,
+    /// A request has waited for as long as a start takes, so that all may have their instance.
+    pub overdue: bool,
+    /// An idle instance is paused after this time; `None` is never.
+    pub pause: Option<u64>,
+    /// Instances that are worth keeping, asleep or not.
+    pub kept: u32,
+    /// What a start took lately.
+    pub start: u64,
+    /// What a wake took lately.
+    pub wake: u64,
+    /// Wanted hot.
+    pub hot: u32,
+    /// Wanted asleep.
+    pub asleep: u32,
+}
+
+impl Auto {
+    /// By a version's declaration.
+    pub fn new(policy: &Policy, settings: Settings) -> Self {
+        Self {
+            class: settings.class,
+            soft: policy.concurrency.soft.max(1),
+            pause: settings.pause,
+            stop: settings.stop,
+            level: 0,
+            arrivals: 0,
+            window: LoadWindow::new(),
+            gaps: DepthGaps::default(),
+            service: ServiceTimes::default(),
+            next_tick: None,
+        }
+    }
+
+    /// A request was worked on for so long, milliseconds.
+    pub fn served(&mut self, time: u64) {
+        self.service.add(time);
+    }
+
+    /// What a decision at this moment goes by.
+    pub fn figures(&mut self, now: u64, seen: &Observation<'_>) -> AutoFigures {
+        let weights = weights(self.class);
+        let soft = f64::from(self.soft);
+        let most = if seen.on_demand { seen.maximum } else { seen.minimum };
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let (load_short, load_long) = (self.window.mean(SHORT) / soft, self.window.mean(LONG) / soft);
+        let load = load_short.max(load_long);
+
+        let waiting = seen.in_flight.saturating_add(seen.queued);
+        let demand = waiting.div_ceil(self.soft);
+        // Those that are there, or will be, serve what waits before a start is over; only the rest is worth a start.
+        let patience = float(seen.start.max(1));
+        let work = self.service.mean().unwrap_or(patience / UNKNOWN);
+        let rate = self.window.rate(SHORT).max(self.window.rate(LONG));
+        let drained = f64::from(seen.queued) * work / patience;
+        let needed = instances(weights.starts * (rate * work + drained) / soft);
+        // Within the time of a wake the load may grow: so many are spare.
+        let changes = 2.0 * load * (1.0 - (-float(seen.wake) / work).exp());
+        let spare = if load < LEAST { 0.0 } else { weights.spare * changes.sqrt() };
+        let spare = whole32(spare.round());
+        // Whoever has waited for as long as a start takes was promised too much: its instance works on something long.
+        let overdue = seen.waiting_since.is_some_and(|since| now >= since.saturating_add(seen.start));
+        let resting_ones = count(seen.idle_since.len().saturating_add(seen.asleep_since.len()));
+        let alive = seen.busy.saturating_add(seen.starting).saturating_add(resting_ones);
+        // Where few are there, what they work on may take longer than a start, by what is known of its length.
+        let excess = self.service.excess(seen.start).map(|excess| excess * weights.waiting / f64::from(alive.max(1)));
+        let long = seen.queued > 0 && excess.is_none_or(|excess| excess > patience);
+        let enough = alive.max(if overdue || long { demand } else { needed }).max(1);
+        let hot = demand.saturating_add(spare).min(enough);
+
+        // An idle one stays hot for as long as waking it would take.
+        let pause = match self.pause {
+            IdleLimit::Chosen => Some(seen.wake),
+            IdleLimit::After(time) => Some(time.0),
+            IdleLimit::Never => None,
+        };
+        let rest = || seen.idle_since.iter().chain(seen.asleep_since).copied();
+        let (kept, until) = match self.stop {
+            IdleLimit::Chosen => {
+                let worth = Worth { start: seen.start, wake: seen.wake, waiting: weights.waiting };
+                self.gaps.kept(now, worth)
+            }
+            IdleLimit::After(limit) => {
+                let ends = || rest().map(|since| since.saturating_add(limit.0)).filter(|end| *end > now);
+                (count(ends().count()).saturating_add(seen.busy), ends().min())
+            }
+            IdleLimit::Never => (alive, None),
+        };
+        // An idle one that is not worth keeping does not stay hot either.
+        let dispensable = alive.saturating_sub(kept.max(seen.minimum));
+        let pause_at = |since: u64| pause.map_or(u64::MAX, |pause| since.saturating_add(pause));
+        let fresh = count(seen.idle_since.iter().filter(|since| pause_at(**since) > now).count());
+        let fresh = fresh.min(count(seen.idle_since.len()).saturating_sub(dispensable));
+        let hot = hot.max(seen.busy.saturating_add(fresh)).max(seen.kept_hot).min(most.max(seen.busy));
+        let asleep = kept.min(alive).max(seen.minimum).saturating_sub(hot);
+
+        let pauses = seen.idle_since.iter().map(|since| pause_at(*since)).filter(|at| *at > now);
+        let busy = (hot > 0 || waiting > 0).then(|| now - now % PART + PART);
+        self.next_tick = pauses.chain(until).chain(busy).min();
+        let (class, arrivals, service, start, wake) = (self.class, rate * 1_000.0, work, seen.start, seen.wake);
+        AutoFigures {
+            class,
+            load_short,
+            load_long,
+            arrivals,
+            service,
+            demand,
+            spare,
+            enough,
+            alive,
+            overdue,
+            pause,
+            kept,
+            start,
+            wake,
+            hot,
+            asleep,
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "finite, and not negative")]
+fn whole32(number: f64) -> u32 {
+    number.clamp(0.0, f64::from(u32::MAX)) as u32
+}
+
+fn instances(number: f64) -> u32 {
+    whole32(number.ceil())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of days")]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
+impl Scaler for Auto {
+    fn observe(&mut self, now: u64, load: Load) {
+        self.window.advance(now, self.level);
+        self.window.arrived(load.arrivals.wrapping_sub(self.arrivals));
+        self.arrivals = load.arrivals;
+        if self.level != load.requests {
+            self.level = load.requests;
+            self.gaps.follow(now, usize::try_from(load.requests.div_ceil(self.soft)).unwrap_or(usize::MAX));
+        }
+    }
+
+    fn decide(&mut self, now: Now, seen: &Observation<'_>) -> Desired {
+        let figures = self.figures(now.boot, seen);
+        let (kind, why) = seen.reason(figures.hot);
+        Desired { hot: figures.hot, asleep: figures.asleep, decided: false, kind, why }
+    }
+
+    fn next_tick(&self) -> Option<u64> {
+        self.next_tick
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.level == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::function::tests::policy;
+
+    fn auto(class: Class) -> Auto {
+        Auto::new(&policy(), Settings { class, ..Settings::default() })
+    }
+
+    fn seen<'a>(in_flight: u32, queued: u32, idle_since: &'a [u64], asleep_since: &'a [u64]) -> Observation<'a> {
+        Observation {
+            in_flight,
+            queued,
+            busy: in_flight,
+            idle_since,
+            asleep_since,
+            minimum: 0,
+            maximum: 1_000,
+            kept_hot: 0,
+            on_demand: true,
+            provisioned: 0,
+            starting: 0,
+            waiting_since: None,
+            start: 30_000,
+            wake: 3_000,
+        }
+    }
+
+    fn load(requests: u32, in_flight: u32, arrivals: u32) -> Load {
+        Load { requests, in_flight, arrivals, ready: 0 }
+    }
+
+    fn at(boot: u64) -> Now {
+        Now { boot, wall: 0 }
+    }
+
+    /// Requests of 2 s, ten at a time, for two minutes from 1,000 s on.
+    fn steady(scaler: &mut Auto) -> u64 {
+        let mut arrivals = 0;
+        for step in 0..60 {
+            let now = 1_000_000 + step * 2_000;
+            arrivals += 10;
+            scaler.observe(now, load(10, 10, arrivals));
+            let _ = scaler.decide(at(now), &seen(10, 0, &[], &[]));
+        }
+        1_000_000 + 60 * 2_000
+    }
+
+    #[test]
+    fn spare_instances_follow_the_square_root_of_the_load() {
+        for (class, hot) in [(Class::Economy, 10), (Class::Balanced, 14), (Class::Latency, 18)] {
+            let mut scaler = auto(class);
+            let now = steady(&mut scaler);
+            let decided = scaler.decide(at(now), &seen(10, 0, &[], &[now; 20]));
+            assert_eq!(decided.hot, hot, "{class:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_request_starts_one_at_once_and_a_burst_wakes_all_sleepers_it_needs() {
+        let mut scaler = auto(Class::Balanced);
+        scaler.observe(5_000, load(1, 0, 1));
+        assert_eq!(scaler.decide(at(5_000), &seen(0, 1, &[], &[])).hot, 1);
+        let mut scaler = auto(Class::Economy);
+        let now = steady(&mut scaler);
+        let decided = scaler.decide(at(now), &seen(10, 15, &[], &[now; 20]));
+        assert_eq!((decided.hot, decided.asleep), (25, 5));
+    }
+
+    #[test]
+    fn what_is_served_before_a_start_is_over_starts_nothing() {
+        let mut scaler = auto(Class::Economy);
+        let now = steady(&mut scaler);
+        // Ten instances serve sixty requests of 2 s in 12 s; a start takes 30 s. Those that the arrivals need may start.
+        let few = scaler.decide(at(now), &seen(10, 60, &[], &[])).hot;
+        assert!((10..=18).contains(&few), "{few}");
+        // A thousand take 200 s.
+        let many = scaler.decide(at(now), &seen(10, 1_000, &[], &[])).hot;
+        assert!((70..=90).contains(&many), "{many}");
+    }
+
+    #[test]
+    fn who_waits_for_long_gets_an_instance_whatever_was_expected() {
+        let mut scaler = auto(Class::Economy);
+        let now = steady(&mut scaler);
+        let hot = |scaler: &mut Auto, since: u64| {
+            let seen = Observation { waiting_since: Some(since), ..seen(1, 3, &[], &[]) };
+            scaler.decide(at(now + 140_000), &seen).hot
+        };
+        scaler.observe(now, load(0, 0, 600));
+        scaler.observe(now + 140_000, load(4, 1, 604));
+        assert!(hot(&mut scaler, now + 139_000) < 4);
+        assert_eq!(hot(&mut scaler, now + 110_000), 4);
+    }
+
+    #[test]
+    fn an_unused_sleeper_is_kept_by_the_gaps_of_late() {
+        let mut scaler = auto(Class::Balanced);
+        // One request of 1 s every forty minutes.
+        let mut now = 1_000_000;
+        for arrivals in 1..=10 {
+            scaler.observe(now, load(1, 1, arrivals));
+            scaler.observe(now + 1_000, load(0, 0, arrivals));
+            now += 2_400_000;
+        }
+        scaler.observe(now, load(0, 0, 10));
+        let kept = |scaler: &mut Auto, unused: u64| scaler.decide(at(now), &seen(0, 0, &[], &[now - unused])).asleep;
+        assert_eq!(kept(&mut scaler, 2_390_000), 1, "the next one comes soon");
+        scaler.worth = None;
+        assert_eq!(kept(&mut scaler, 2_800_000), 0, "it did not come");
+    }
+
+    #[test]
+    fn written_limits_hold() {
+        let settings = Settings {
+            pause: IdleLimit::Never,
+            stop: IdleLimit::After(kip_spec::Millis(50_000)),
+            ..Settings::default()
+        };
+        let mut scaler = Auto::new(&policy(), settings);
+        let decided = scaler.decide(at(100_000), &seen(0, 0, &[10_000, 90_000], &[10_000, 90_000]));
+        assert_eq!((decided.hot, decided.asleep), (1, 1), "idle ones never sleep; those unused for 50 s end");
+        assert_eq!(scaler.next_tick(), Some(101_000));
+    }
+}
