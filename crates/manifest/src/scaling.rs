@@ -43,8 +43,10 @@ pub(crate) fn read(
 ) -> (Scaling, Instances) {
     const WORDS: [(&str, Mode); 4] =
         [("fixed", Mode::Fixed), ("fc", Mode::Fc), ("kpa", Mode::Kpa), ("auto", Mode::Auto)];
-    let Some(section) = function.section("scaling", &keys::SCALING, report) else { return (Scaling::Fixed, instances) };
-    let mode = section.field("mode").and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or(Mode::Fixed);
+    let Some(section) = function.section("scaling", &keys::SCALING, report) else {
+        return (Scaling::Auto(Box::new(auto(function, Class::default(), idle, report))), instances);
+    };
+    let mode = section.field("mode").and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or(Mode::Auto);
     // Functions may choose the mode for which `defaults` holds values.
     for (key, own, name) in OWN.iter().filter(|(_, own, _)| *own != mode && !section.is_partial) {
         if let Some(field) = section.field(key).filter(|field| !field.path.starts_with("defaults.")) {
@@ -55,7 +57,12 @@ pub(crate) fn read(
     }
     match mode {
         Mode::Fixed => (Scaling::Fixed, instances),
-        Mode::Auto => (Scaling::Auto(Box::new(auto(function, &section, idle, report))), instances),
+        Mode::Auto => {
+            const WORDS: [(&str, Class); 3] =
+                [("economy", Class::Economy), ("balanced", Class::Balanced), ("latency", Class::Latency)];
+            let class = section.field("class").and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or_default();
+            (Scaling::Auto(Box::new(auto(function, class, idle, report))), instances)
+        }
         Mode::Fc => match fc(&section, resources, instances.min, report) {
             Some(fc) => {
                 // Where no maximum is written, what is provisioned has room.
@@ -85,10 +92,7 @@ fn invalid(field: &Field<'_>, errors: &[String], report: &mut Report<'_>) {
 }
 
 /// A key of `idle` that is written holds; the policy chooses the others.
-fn auto(function: &Section<'_>, section: &Section<'_>, idle: Idle, report: &mut Report<'_>) -> Auto {
-    const WORDS: [(&str, Class); 3] =
-        [("economy", Class::Economy), ("balanced", Class::Balanced), ("latency", Class::Latency)];
-    let class = section.field("class").and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or_default();
+fn auto(function: &Section<'_>, class: Class, idle: Idle, report: &mut Report<'_>) -> Auto {
     let written = function.section("idle", &keys::IDLE, report);
     let limit = |key: &'static str, value: Option<Millis>| match written.as_ref().and_then(|idle| idle.field(key)) {
         None => IdleLimit::Chosen,

@@ -7,6 +7,7 @@
 mod adopt;
 mod backlog;
 mod dispatch;
+mod explain;
 mod health;
 mod lifecycle;
 mod metering;
@@ -39,6 +40,7 @@ use crate::{
 };
 
 pub use backlog::Backlog;
+pub use explain::{HoldReason, ScalingExplanation};
 pub(crate) use rebuild::settle_half;
 
 pub use provisioning::ProvisionedTarget;

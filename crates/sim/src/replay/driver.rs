@@ -7,8 +7,8 @@ use std::sync::Arc;
 use kip_fleet::router::Message;
 use kip_fleet::state::STATES;
 use kip_fleet::{
-    Call, CoreHost, CoreNumber, Effect, Event, FromPlacer, Now, Operate, OperationOutcome, Place, Policy, StartKind,
-    State, Ticket, ToPlacer, Usage,
+    Call, Change, CoreHost, CoreNumber, Effect, Event, FromPlacer, Now, Operate, OperationOutcome, Place, Policy,
+    ScalingExplanation, StartKind, State, Ticket, ToPlacer, Usage,
 };
 use kip_spec::VersionId;
 
@@ -33,7 +33,23 @@ pub struct Setup {
     pub devices: Option<u32>,
     /// For what is drawn.
     pub seed: u64,
+    /// What the scalers go by at this time is part of the outcome.
+    pub explain: Option<u64>,
 }
+
+/// What a function's scaler goes by at the time that was asked for.
+#[derive(Debug, Clone)]
+pub struct FunctionExplanation {
+    /// The number of the function.
+    pub function: u32,
+    /// What its scaler sees and wants.
+    pub scaling: ScalingExplanation,
+    /// Its last changes before: when, which instance, and to what, oldest first.
+    pub changes: Vec<(u64, Change)>,
+}
+
+/// Changes of an instance that are part of an explanation.
+const CHANGES: usize = 8;
 
 /// What became of a replayed trace.
 #[derive(Debug, Clone)]
@@ -64,6 +80,8 @@ pub struct Outcome {
     pub hash: u64,
     /// Of each function: requests that count, and those of them that waited for a start.
     pub functions: Vec<(u64, u64)>,
+    /// What was to be explained, of each function that had instances or requests then.
+    pub explanations: Vec<FunctionExplanation>,
 }
 
 /// When something is due: events before timers, and in the order in which they were planned.
@@ -87,6 +105,8 @@ struct Cell {
     waiting: VecDeque<Option<TraceRequest>>,
     first: u64,
     next: u64,
+    /// Its latest changes, while an explanation is to come.
+    changes: VecDeque<(u64, Change)>,
 }
 
 /// A replay under way: requests go in by their order of arrival, the outcome comes out at the end. Its memory grows with the requests
@@ -141,6 +161,7 @@ impl Replay {
             sojourn: 0,
             hash: 0xcbf2_9ce4_8422_2325,
             functions: Vec::new(),
+            explanations: Vec::new(),
         };
         let mut setup = setup;
         let pool = Pool::new(setup.devices, Arc::make_mut(&mut setup.policy));
@@ -167,6 +188,7 @@ impl Replay {
     /// The next request; none may come before one that was handed in.
     pub fn request(&mut self, request: TraceRequest) {
         let cell = self.cell(request.function);
+        self.explain(request.at);
         self.until(request.at);
         let counts = request.at >= self.setup.from;
         if counts {
@@ -205,6 +227,19 @@ impl Replay {
         self.clock = self.clock.max(time);
     }
 
+    /// What is to be explained is noted before anything later happens.
+    fn explain(&mut self, before: u64) {
+        let Some(at) = self.setup.explain.take_if(|at| *at < before) else { return };
+        self.until(at);
+        for (function, cell) in (0..).zip(&self.cells) {
+            let scaling = cell.host.core().and_then(|core| core.explain(VERSION, now(at)));
+            if let Some(scaling) = scaling {
+                let changes = cell.changes.iter().copied().collect();
+                self.outcome.explanations.push(FunctionExplanation { function, scaling, changes });
+            }
+        }
+    }
+
     /// The core of a function, if there is one now.
     pub fn host(&self, function: u32) -> Option<&CoreHost> {
         self.cells.get(function as usize).map(|cell| &cell.host)
@@ -212,6 +247,7 @@ impl Replay {
 
     /// Goes on until the last request is over.
     pub fn finish(mut self) -> Outcome {
+        self.explain(u64::MAX);
         while self.level.waiting + self.level.in_flight > 0 {
             let Some(Reverse(next)) = self.due.peek().copied() else { break };
             self.until(next.at);
@@ -230,7 +266,7 @@ impl Replay {
         while self.cells.len() <= function as usize {
             let number = CoreNumber(u32::try_from(self.cells.len()).unwrap_or(u32::MAX));
             let host = CoreHost::new(1, number, Some((VERSION, self.setup.policy.clone())));
-            self.cells.push(Cell { host, tick: None, waiting: VecDeque::new(), first: 0, next: 0 });
+            self.cells.push(Cell { host, tick: None, waiting: VecDeque::new(), first: 0, next: 0, changes: VecDeque::new() });
             self.outcome.functions.push((0, 0));
             let mut effects = std::mem::take(&mut self.effects);
             // A function is there from the request before its own first one on; the first function from the beginning.
@@ -338,6 +374,13 @@ impl Replay {
                 Effect::Changed(change) => {
                     self.note(at, u64::from(change.instance.sequence) << 8 ^ change.to.index() as u64);
                     self.changed(change.from, change.to);
+                    if self.setup.explain.is_some() {
+                        let changes = &mut self.cells[cell as usize].changes;
+                        changes.push_back((at, change));
+                        if changes.len() > CHANGES {
+                            changes.pop_front();
+                        }
+                    }
                 }
                 Effect::Ended(usage) => add(&mut self.outcome.times, &usage),
                 _ => {}

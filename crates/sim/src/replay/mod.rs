@@ -12,7 +12,7 @@ pub mod trace;
 
 pub use bounds::{Bounds, BoundsMeter, bounds};
 pub use delays::Delays;
-pub use driver::{Outcome, Replay, Setup, replay};
+pub use driver::{FunctionExplanation, Outcome, Replay, Setup, replay};
 pub use report::{Costs, Prices};
 pub use request::{InstanceTimes, OperationTime, TraceRequest};
 pub use series::{Interval, Series};

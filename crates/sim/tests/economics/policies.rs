@@ -161,6 +161,7 @@ pub(crate) fn play(workload: &Workload, (name, policy): Named) -> Point {
         from: workload.from,
         devices: None,
         seed: 1,
+        explain: None,
     };
     let outcome = replay(workload.requests.iter().copied(), setup);
     let cost = Costs::of(&outcome).total(prices) / bounds.oracle;

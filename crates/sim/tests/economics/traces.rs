@@ -97,3 +97,11 @@ pub(crate) fn sparse_functions() -> Option<Workload> {
     let requests = all.into_iter().filter(|request| calls[request.function as usize] <= 1_440).collect();
     Some(Workload { name: "functions", requests, times: InstanceTimes::constant(10_000, 500), from: 0 })
 }
+
+impl Workload {
+    /// Its beginning.
+    pub(crate) fn until(mut self, end: u64) -> Self {
+        self.requests.retain(|request| request.at < end);
+        self
+    }
+}

@@ -29,6 +29,8 @@ pub(super) struct Worth {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Group {
     gaps: VecDeque<u64>,
+    /// For how long a depth was needed at a time, milliseconds: the mean, the latest counting most.
+    use_time: f64,
     /// What keeping is worth, milliseconds, and by which costs it was found; nothing after a new gap.
     limit: Option<(u64, Worth)>,
 }
@@ -38,6 +40,8 @@ struct Group {
 pub(super) struct DepthGaps {
     /// When each depth was last left, boot time; 0 where it never was.
     left: Vec<u64>,
+    /// Since when each depth below the present one is needed, boot time.
+    reached: Vec<u64>,
     depth: usize,
     groups: Vec<Group>,
 }
@@ -53,6 +57,30 @@ fn group(depth: usize) -> usize {
     APART + (power - 3) * 4 + quarter
 }
 
+impl Group {
+    fn add(&mut self, gap: u64) {
+        self.gaps.push_back(gap);
+        if self.gaps.len() > GAPS {
+            self.gaps.pop_front();
+        }
+        self.limit = None;
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds of days")]
+    fn used(&mut self, time: u64) {
+        let time = time as f64;
+        self.use_time = if self.use_time == 0.0 { time } else { self.use_time * 0.9 + time * 0.1 };
+    }
+
+    /// What it costs to be without an instance at a depth when it is needed. At the first depth a request must wait for a start.
+    /// At others it may wait until one of the rest is free: as long as the depth is needed, if that is shorter, and half a wake longer than a
+    /// sleeper would have taken.
+    fn begin(&self, depth: usize, worth: Worth) -> f64 {
+        let (begin, resume) = costs(worth);
+        if depth == 0 { begin } else { begin.min(resume + worth.waiting * (self.use_time + float(worth.wake) / 2.0)) }
+    }
+}
+
 impl DepthGaps {
     /// So many instances are needed from now on.
     pub(super) fn follow(&mut self, now: u64, depth: usize) {
@@ -60,8 +88,16 @@ impl DepthGaps {
         for depth in before..after {
             let left = self.left.get(depth).copied().unwrap_or(0);
             if left > 0 {
-                self.add(depth, now.saturating_sub(left));
+                self.group(depth).add(now.saturating_sub(left));
             }
+        }
+        self.reached.resize(self.reached.len().max(after), 0);
+        if after > before {
+            self.reached[before..after].fill(now);
+        }
+        for depth in after..before {
+            let used = now.saturating_sub(self.reached[depth]);
+            self.group(depth).used(used);
         }
         if after < before {
             self.left.resize(self.left.len().max(before), 0);
@@ -70,27 +106,22 @@ impl DepthGaps {
         self.depth = after;
     }
 
-    fn add(&mut self, depth: usize, gap: u64) {
+    fn group(&mut self, depth: usize) -> &mut Group {
         let index = group(depth);
         if self.groups.len() <= index {
             self.groups.resize_with(index + 1, Group::default);
         }
-        let group = &mut self.groups[index];
-        group.gaps.push_back(gap);
-        if group.gaps.len() > GAPS {
-            group.gaps.pop_front();
-        }
-        group.limit = None;
+        &mut self.groups[index]
     }
 
     /// For how long an unused instance at this depth is worth keeping asleep, milliseconds.
     pub(super) fn limit(&mut self, depth: usize, worth: Worth) -> u64 {
         match self.groups.get_mut(group(depth)) {
-            None => rent(worth),
+            None => rent(costs(worth).0, worth),
             Some(group) => match group.limit {
                 Some((limit, by)) if by == worth => limit,
                 _ => {
-                    let limit = limit(&group.gaps, worth);
+                    let limit = limit(&group.gaps, group.begin(depth, worth), worth);
                     group.limit = Some((limit, worth));
                     limit
                 }
@@ -114,23 +145,28 @@ impl DepthGaps {
 }
 
 /// A sleeper costs as much in this time as a start, the wait of its caller included.
-fn rent(worth: Worth) -> u64 {
-    let (begin, resume) = costs(worth);
+fn rent(begin: f64, worth: Worth) -> u64 {
+    let (_, resume) = costs(worth);
     whole(((begin - resume).max(0.0) / ASLEEP).min(1e12))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "milliseconds of days")]
+/// Of a start and of a wake, with the wait of the caller.
 fn costs(worth: Worth) -> (f64, f64) {
-    (worth.start as f64 * (1.0 + worth.waiting), worth.wake as f64 * (1.0 + worth.waiting))
+    (float(worth.start) * (1.0 + worth.waiting), float(worth.wake) * (1.0 + worth.waiting))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of days")]
+fn float(number: u64) -> f64 {
+    number as f64
 }
 
 /// The time that costs least over these gaps.
 #[expect(clippy::cast_precision_loss, reason = "milliseconds of days")]
-fn limit(gaps: &VecDeque<u64>, worth: Worth) -> u64 {
+fn limit(gaps: &VecDeque<u64>, begin: f64, worth: Worth) -> u64 {
     if gaps.len() < FEW {
-        return rent(worth);
+        return rent(begin, worth);
     }
-    let (begin, resume) = costs(worth);
+    let (_, resume) = costs(worth);
     let mut gaps: Vec<u64> = gaps.iter().copied().collect();
     gaps.sort_unstable();
     let (mut best, mut least, mut slept) = (0, f64::INFINITY, 0.0);

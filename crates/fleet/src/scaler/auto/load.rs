@@ -94,6 +94,12 @@ impl LoadWindow {
         self.last(parts).map(|(_, came)| u64::from(came)).sum::<u64>() as f64 / self.span(parts)
     }
 
+    /// As [`LoadWindow::rate`], less so many standard deviations of as many random arrivals.
+    pub(super) fn sure_rate(&self, parts: usize, doubt: f64) -> f64 {
+        let came = f64::from(self.came(parts));
+        (came - doubt * came.sqrt()).max(0.0) / self.span(parts)
+    }
+
     /// Requests that came in the last parts.
     pub(super) fn came(&self, parts: usize) -> u32 {
         self.last(parts).fold(0, |sum, (_, came)| sum.saturating_add(came))

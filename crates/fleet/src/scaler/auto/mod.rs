@@ -12,7 +12,10 @@
 
 mod gaps;
 mod load;
+mod rises;
 mod service;
+
+use std::fmt;
 
 use kip_spec::scaling::{Auto as Settings, Class, IdleLimit};
 use serde::{Deserialize, Serialize};
@@ -22,12 +25,17 @@ use crate::{Now, Policy};
 
 use gaps::{DepthGaps, Worth};
 use load::{LONG, LoadWindow, PART, SHORT};
+use rises::{MINUTE, Rises};
 use service::ServiceTimes;
 
 /// Below this mean load nothing is spare: requests are too seldom.
 const LEAST: f64 = 0.3;
 /// Before a request was measured, its work is taken for this part of a start.
 const UNKNOWN: f64 = 4.0;
+
+/// Up to so many instances, each waiting request may have one of its own: few are no base for a mean, and the one that is waited for may
+/// be busy for longer than a start.
+const FEW: u32 = 10;
 
 /// What a class means.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,15 +44,17 @@ struct Weights {
     spare: f64,
     /// Seconds of an active instance that a second of a caller's wait is worth.
     waiting: f64,
-    /// Starts for each that the waiting requests need to be served within the time of a start.
-    starts: f64,
+    /// The part of the sharpest rise of late that sleepers are kept for.
+    pool: f64,
+    /// Standard deviations that are taken off the arrivals of the short window: a chance cluster is no rise.
+    doubt: f64,
 }
 
 const fn weights(class: Class) -> Weights {
     match class {
-        Class::Economy => Weights { spare: 0.0, waiting: 10.0, starts: 1.0 },
-        Class::Balanced => Weights { spare: 1.0, waiting: 30.0, starts: 1.0 },
-        Class::Latency => Weights { spare: 2.3, waiting: 100.0, starts: 1.5 },
+        Class::Economy => Weights { spare: 0.0, waiting: 10.0, pool: 0.85, doubt: 1.0 },
+        Class::Balanced => Weights { spare: 0.79, waiting: 30.0, pool: 0.85, doubt: 1.0 },
+        Class::Latency => Weights { spare: 1.69, waiting: 60.0, pool: 1.0, doubt: 0.0 },
     }
 }
 
@@ -60,7 +70,10 @@ pub struct Auto {
     arrivals: u32,
     window: LoadWindow,
     gaps: DepthGaps,
+    rises: Rises,
     service: ServiceTimes,
+    /// What a wake took when it last decided.
+    wake: u64,
     next_tick: Option<u64>,
 }
 
@@ -101,6 +114,17 @@ pub struct AutoFigures {
     pub asleep: u32,
 }
 
+impl fmt::Display for AutoFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { demand, spare, enough, alive, kept, load_short, load_long, .. } = self;
+        write!(
+            f,
+            "load {load_short:.2} over 6 s and {load_long:.2} over 60 s; {demand} for the requests and {spare} spare, at most {enough}; {alive} there or \
+             starting, {kept} worth keeping"
+        )
+    }
+}
+
 impl Auto {
     /// By a version's declaration.
     pub fn new(policy: &Policy, settings: Settings) -> Self {
@@ -113,7 +137,9 @@ impl Auto {
             arrivals: 0,
             window: LoadWindow::new(),
             gaps: DepthGaps::default(),
+            rises: Rises::default(),
             service: ServiceTimes::default(),
+            wake: 0,
             next_tick: None,
         }
     }
@@ -123,9 +149,16 @@ impl Auto {
         self.service.add(time);
     }
 
+    /// Requests that would be in flight now if none had to wait: those that came within the time that one takes.
+    fn recent(&self) -> u32 {
+        let work = whole32(self.service.mean().unwrap_or(0.0)) / 1_000;
+        self.window.came(usize::try_from(work).unwrap_or(LONG).saturating_add(2))
+    }
+
     /// What a decision at this moment goes by.
     pub fn figures(&mut self, now: u64, seen: &Observation<'_>) -> AutoFigures {
         let weights = weights(self.class);
+        self.wake = seen.wake;
         let soft = f64::from(self.soft);
         let most = if seen.on_demand { seen.maximum } else { seen.minimum };
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
@@ -137,21 +170,20 @@ impl Auto {
         // Those that are there, or will be, serve what waits before a start is over; only the rest is worth a start.
         let patience = float(seen.start.max(1));
         let work = self.service.mean().unwrap_or(patience / UNKNOWN);
-        let rate = self.window.rate(SHORT).max(self.window.rate(LONG));
+        let rate = self.window.sure_rate(SHORT, weights.doubt).max(self.window.rate(LONG));
         let drained = f64::from(seen.queued) * work / patience;
-        let needed = instances(weights.starts * (rate * work + drained) / soft);
+        let needed = instances((rate * work + drained) / soft);
         // Within the time of a wake the load may grow: so many are spare.
         let changes = 2.0 * load * (1.0 - (-float(seen.wake) / work).exp());
         let spare = if load < LEAST { 0.0 } else { weights.spare * changes.sqrt() };
-        let spare = whole32(spare.round());
+        // A quantile of whole numbers lies half an instance above that of the normal distribution.
+        let spare = whole32(if spare < 1.0 { spare.round() } else { (spare + 0.5).ceil() });
         // Whoever has waited for as long as a start takes was promised too much: its instance works on something long.
         let overdue = seen.waiting_since.is_some_and(|since| now >= since.saturating_add(seen.start));
         let resting_ones = count(seen.idle_since.len().saturating_add(seen.asleep_since.len()));
         let alive = seen.busy.saturating_add(seen.starting).saturating_add(resting_ones);
-        // Where few are there, what they work on may take longer than a start, by what is known of its length.
-        let excess = self.service.excess(seen.start).map(|excess| excess * weights.waiting / f64::from(alive.max(1)));
-        let long = seen.queued > 0 && excess.is_none_or(|excess| excess > patience);
-        let enough = alive.max(if overdue || long { demand } else { needed }).max(1);
+        let few = demand.min(FEW);
+        let enough = alive.max(if overdue { demand } else { needed.max(few) }).max(1);
         let hot = demand.saturating_add(spare).min(enough);
 
         // An idle one stays hot for as long as waking it would take.
@@ -164,7 +196,11 @@ impl Auto {
         let (kept, until) = match self.stop {
             IdleLimit::Chosen => {
                 let worth = Worth { start: seen.start, wake: seen.wake, waiting: weights.waiting };
-                self.gaps.kept(now, worth)
+                let (kept, until) = self.gaps.kept(now, worth);
+                // As many are kept as the load lately rose above its mean.
+                let rise = f64::from(self.rises.sharpest()) * weights.pool;
+                let rise = if rise > 0.0 { instances((self.window.mean(LONG) + rise) / soft) } else { 0 };
+                (kept.max(rise), until)
             }
             IdleLimit::After(limit) => {
                 let ends = || rest().map(|since| since.saturating_add(limit.0)).filter(|end| *end > now);
@@ -182,7 +218,8 @@ impl Auto {
 
         let pauses = seen.idle_since.iter().map(|since| pause_at(*since)).filter(|at| *at > now);
         let busy = (hot > 0 || waiting > 0).then(|| now - now % PART + PART);
-        self.next_tick = pauses.chain(until).chain(busy).min();
+        let pool = (self.rises.sharpest() > 0).then(|| now - now % MINUTE + MINUTE);
+        self.next_tick = pauses.chain(until).chain(busy).chain(pool).min();
         let (class, arrivals, service, start, wake) = (self.class, rate * 1_000.0, work, seen.start, seen.wake);
         AutoFigures {
             class,
@@ -224,10 +261,14 @@ impl Scaler for Auto {
         self.window.advance(now, self.level);
         self.window.arrived(load.arrivals.wrapping_sub(self.arrivals));
         self.arrivals = load.arrivals;
-        if self.level != load.requests {
-            self.level = load.requests;
-            self.gaps.follow(now, usize::try_from(load.requests.div_ceil(self.soft)).unwrap_or(usize::MAX));
-        }
+        self.level = load.requests;
+        // Requests that pile up while an instance starts are not needed at once.
+        let wanted = load.in_flight.max(load.requests.min(self.recent()));
+        // Only where requests come faster than instances wake: others are kept by their gaps.
+        let dense = self.window.rate(SHORT) * float(self.wake) >= 1.0;
+        let rise = if dense { instances((f64::from(wanted) - self.window.mean(LONG)).max(0.0)) } else { 0 };
+        self.rises.note(now, rise);
+        self.gaps.follow(now, usize::try_from(wanted.div_ceil(self.soft)).unwrap_or(usize::MAX));
     }
 
     fn decide(&mut self, now: Now, seen: &Observation<'_>) -> Desired {

@@ -6,7 +6,7 @@ use std::io::BufRead;
 use std::sync::Arc;
 
 use super::form::Head;
-use super::table::{decimal, millis, next_line};
+use super::table::{decimal, millis, next_line, split};
 use super::{Names, ReadOptions, Service, TraceError};
 use crate::random::Random;
 use crate::replay::request::{OperationTime, TraceRequest};
@@ -69,10 +69,6 @@ impl Durations {
         }
         Ok(Self { by_function })
     }
-}
-
-fn split(line: &[u8]) -> Vec<String> {
-    String::from_utf8_lossy(line).split(',').map(|field| field.trim().to_owned()).collect()
 }
 
 fn key(columns: &[String]) -> Result<usize, TraceError> {

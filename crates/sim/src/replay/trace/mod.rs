@@ -10,7 +10,7 @@ mod form;
 mod order;
 mod rates;
 mod service;
-mod table;
+pub(in crate::replay) mod table;
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
