@@ -70,7 +70,7 @@ fn what_cannot_be_replayed_is_named() {
 fn the_traffic_of_a_server_is_replayed() {
     let server = Server::start();
     server.deploy_subject(&[], "");
-    (0..5).for_each(|_| assert_eq!(server.get("/pid").status, 200));
+    (0..5).for_each(|_| assert_eq!(server.get("/pid").status(), 200));
     let replayed = || {
         let report = server.kip(&["simulate", "--last", "1h", "--of", "f", "--policy", "auto", "-o", "json"]);
         (report.code == Some(0)).then(|| report.json()).filter(|report| report["requests"] == 5)

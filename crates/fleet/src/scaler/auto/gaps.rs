@@ -72,12 +72,14 @@ impl Group {
         self.use_time = if self.use_time == 0.0 { time } else { self.use_time * 0.9 + time * 0.1 };
     }
 
-    /// What it costs to be without an instance at a depth when it is needed. At the first depth a request must wait for a start.
-    /// At others it may wait until one of the rest is free: as long as the depth is needed, if that is shorter, and half a wake longer than a
-    /// sleeper would have taken.
-    fn begin(&self, depth: usize, worth: Worth) -> f64 {
+    /// What it costs to be without an instance at a depth when it is needed. At the first depth a request must wait for a start. At
+    /// others it may wait until one of the rest is free, or for as long as the depth is needed, and half a wake longer than a sleeper
+    /// would have taken. `service` is the mean service time, milliseconds.
+    fn begin(&self, depth: usize, worth: Worth, service: f64) -> f64 {
         let (begin, resume) = costs(worth);
-        if depth == 0 { begin } else { begin.min(resume + worth.waiting * (self.use_time + float(worth.wake) / 2.0)) }
+        let Ok(others @ 1..) = u32::try_from(depth) else { return begin };
+        let wait = self.use_time.max(service / f64::from(others)) + float(worth.wake) / 2.0;
+        begin.min(resume + worth.waiting * wait)
     }
 }
 
@@ -114,14 +116,14 @@ impl DepthGaps {
         &mut self.groups[index]
     }
 
-    /// For how long an unused instance at this depth is worth keeping asleep, milliseconds.
-    pub(super) fn limit(&mut self, depth: usize, worth: Worth) -> u64 {
+    /// For how long an unused instance at this depth is worth keeping asleep, milliseconds. A limit holds until its gaps change.
+    pub(super) fn limit(&mut self, depth: usize, worth: Worth, service: f64) -> u64 {
         match self.groups.get_mut(group(depth)) {
             None => rent(costs(worth).0, worth),
             Some(group) => match group.limit {
                 Some((limit, by)) if by == worth => limit,
                 _ => {
-                    let limit = limit(&group.gaps, group.begin(depth, worth), worth);
+                    let limit = limit(&group.gaps, group.begin(depth, worth, service), worth);
                     group.limit = Some((limit, worth));
                     limit
                 }
@@ -130,11 +132,11 @@ impl DepthGaps {
     }
 
     /// How many instances are worth keeping, and until when the last of them is.
-    pub(super) fn kept(&mut self, now: u64, worth: Worth) -> (u32, Option<u64>) {
+    pub(super) fn kept(&mut self, now: u64, worth: Worth, service: f64) -> (u32, Option<u64>) {
         let mut depth = self.left.len();
         while depth > self.depth {
             let left = self.left[depth - 1];
-            let until = left.saturating_add(self.limit(depth - 1, worth));
+            let until = left.saturating_add(self.limit(depth - 1, worth, service));
             if left > 0 && until > now {
                 return (u32::try_from(depth).unwrap_or(u32::MAX), Some(until));
             }
@@ -193,6 +195,7 @@ mod tests {
     use super::*;
 
     const WORTH: Worth = Worth { start: 30_000, wake: 3_000, waiting: 30.0 };
+    const SERVICE: f64 = 30_000.0;
 
     #[test]
     fn each_depth_has_gaps_of_its_own() {
@@ -205,13 +208,13 @@ mod tests {
             gaps.follow(now + 1_000, 0);
             now += 60_000;
         }
-        let shallow = gaps.limit(0, WORTH);
+        let shallow = gaps.limit(0, WORTH, SERVICE);
         assert!((59_000..70_000).contains(&shallow), "{shallow}");
-        let deep = gaps.limit(1, WORTH);
+        let deep = gaps.limit(1, WORTH, SERVICE);
         assert!((3_599_000..4_100_000).contains(&deep), "{deep}");
-        assert_eq!(gaps.kept(now, WORTH).0, 2, "the second one comes again within the hour");
-        assert_eq!(gaps.kept(now + 120_000, WORTH), (2, Some(gaps.left[1] + deep)));
-        assert_eq!(gaps.kept(now + 3 * 3_600_000, WORTH), (0, None), "neither came");
+        assert_eq!(gaps.kept(now, WORTH, SERVICE).0, 2, "the second one comes again within the hour");
+        assert_eq!(gaps.kept(now + 120_000, WORTH, SERVICE), (2, Some(gaps.left[1] + deep)));
+        assert_eq!(gaps.kept(now + 3 * 3_600_000, WORTH, SERVICE), (0, None), "neither came");
     }
 
     #[test]
@@ -219,7 +222,7 @@ mod tests {
         let mut gaps = DepthGaps::default();
         gaps.follow(5_000, 1);
         gaps.follow(6_000, 0);
-        let (kept, until) = gaps.kept(6_000, WORTH);
+        let (kept, until) = gaps.kept(6_000, WORTH, SERVICE);
         // 27 s of start beyond a wake, 31 times, at a price of 0.238.
         assert_eq!((kept, until.map(|at| at / 1_000)), (1, Some(6 + 3_515)));
     }

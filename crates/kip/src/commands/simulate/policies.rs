@@ -94,6 +94,7 @@ fn merge(into: &mut Value, value: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kip_spec::Millis;
     use kip_spec::scaling::Scaling;
 
     #[test]
