@@ -171,7 +171,8 @@ impl Auto {
         let patience = float(seen.start.max(1));
         let work = self.service.mean().unwrap_or(patience / UNKNOWN);
         let rate = self.window.sure_rate(SHORT, weights.doubt).max(self.window.rate(LONG));
-        let drained = f64::from(seen.queued) * work / patience;
+        // What waits is to be served in half of that time: the mean says little of the longest.
+        let drained = 2.0 * f64::from(seen.queued) * work / patience;
         let needed = instances((rate * work + drained) / soft);
         // Within the time of a wake the load may grow: so many are spare.
         let changes = 2.0 * load * (1.0 - (-float(seen.wake) / work).exp());
