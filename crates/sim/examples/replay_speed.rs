@@ -54,7 +54,7 @@ fn policy() -> Policy {
 }
 
 fn main() {
-    let text = trace(1_000_000);
+    let text = trace(std::env::args().nth(1).and_then(|rows| rows.parse().ok()).unwrap_or(1_000_000));
     let times = InstanceTimes::constant(30_000, 3_000);
     let mut took = Vec::new();
     for _ in 0..5 {

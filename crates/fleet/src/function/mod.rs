@@ -124,7 +124,9 @@ impl FunctionCore {
         self.take(now, event, effects);
         if counts || self.counts_requests() {
             self.count_from(now.boot);
-            self.arm(now.boot, effects);
+            if self.counting_sets_timers() {
+                self.arm(now.boot, effects);
+            }
         }
     }
 

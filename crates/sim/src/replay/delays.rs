@@ -54,7 +54,7 @@ impl Delays {
         for (delay, count) in &self.counts {
             below += count;
             let share = below as f64 / total;
-            if shown.last().is_none_or(|(_, last)| share - last >= step) || below == self.total {
+            if shown.last().is_none_or(|(_, last)| share - last >= step - 1e-9) || below == self.total {
                 shown.push((*delay, share));
             }
         }

@@ -200,10 +200,10 @@ mod tests {
     #[test]
     fn each_depth_has_gaps_of_its_own() {
         let mut gaps = DepthGaps::default();
-        // One request a minute, and two at once every hour.
+        // One request a minute, and two at once every half an hour.
         let mut now = 1_000_000;
         for minute in 0..600 {
-            let together = if minute % 60 == 0 { 2 } else { 1 };
+            let together = if minute % 30 == 0 { 2 } else { 1 };
             gaps.follow(now, together);
             gaps.follow(now + 1_000, 0);
             now += 60_000;
@@ -211,8 +211,8 @@ mod tests {
         let shallow = gaps.limit(0, WORTH, SERVICE);
         assert!((59_000..70_000).contains(&shallow), "{shallow}");
         let deep = gaps.limit(1, WORTH, SERVICE);
-        assert!((3_599_000..4_100_000).contains(&deep), "{deep}");
-        assert_eq!(gaps.kept(now, WORTH, SERVICE).0, 2, "the second one comes again within the hour");
+        assert!((1_799_000..2_100_000).contains(&deep), "{deep}");
+        assert_eq!(gaps.kept(now, WORTH, SERVICE).0, 2, "the second one comes again soon");
         assert_eq!(gaps.kept(now + 120_000, WORTH, SERVICE), (2, Some(gaps.left[1] + deep)));
         assert_eq!(gaps.kept(now + 3 * 3_600_000, WORTH, SERVICE), (0, None), "neither came");
     }

@@ -20,11 +20,14 @@ pub(super) struct LoadWindow {
     part: u64,
     /// Up to when it is counted; 0 before the first time.
     at: u64,
+    /// Sums over the last [`LONG`] and [`SHORT`] parts.
+    long: (u64, u64),
+    short: (u64, u64),
 }
 
 impl LoadWindow {
     pub(super) fn new() -> Self {
-        Self { parts: Vec::new(), known: 0, part: 0, at: 0 }
+        Self { parts: Vec::new(), known: 0, part: 0, at: 0, long: (0, 0), short: (0, 0) }
     }
 
     /// Up to now there were so many requests.
@@ -35,7 +38,10 @@ impl LoadWindow {
         }
         while self.at < now {
             let end = ((self.at / PART + 1) * PART).min(now);
-            self.present().0 += u64::from(level) * (end - self.at);
+            let worked = u64::from(level) * (end - self.at);
+            self.present().0 += worked;
+            self.long.0 += worked;
+            self.short.0 += worked;
             // Nothing is to be added for long: all parts that pass are empty.
             self.at = if level == 0 { now } else { end };
             self.turn(self.at / PART);
@@ -51,19 +57,30 @@ impl LoadWindow {
         if part == self.part {
             return;
         }
-        let passed = usize::try_from(part.saturating_sub(self.part)).unwrap_or(LONG).min(LONG);
-        self.part = part - passed as u64;
+        let passed = usize::try_from(part.saturating_sub(self.part)).unwrap_or(LONG);
+        if passed >= LONG {
+            self.parts.fill((0, 0));
+            (self.part, self.known, self.long, self.short) = (part, LONG, (0, 0), (0, 0));
+            return;
+        }
         for _ in 0..passed {
             self.part += 1;
-            *self.present() = (0, 0);
+            // What leaves a window leaves its sum.
+            let (worked, came) = std::mem::take(self.present());
+            self.long = (self.long.0 - worked, self.long.1 - u64::from(came));
+            if let Some(oldest) = self.part.checked_sub(SHORT as u64) {
+                let (worked, came) = self.parts[usize::try_from(oldest % LONG as u64).unwrap_or(0)];
+                self.short = (self.short.0 - worked, self.short.1 - u64::from(came));
+            }
         }
         self.known = (self.known + passed).min(LONG);
     }
 
     pub(super) fn arrived(&mut self, requests: u32) {
         if requests > 0 && !self.parts.is_empty() {
-            let present = self.present();
-            present.1 = present.1.saturating_add(requests);
+            self.present().1 += requests;
+            self.long.1 += u64::from(requests);
+            self.short.1 += u64::from(requests);
         }
     }
 
@@ -73,6 +90,14 @@ impl LoadWindow {
             let number = self.part.checked_sub(back as u64)?;
             self.parts.get(usize::try_from(number % LONG as u64).ok()?).copied()
         })
+    }
+
+    fn sum(&self, parts: usize) -> (u64, u64) {
+        match parts {
+            LONG => self.long,
+            SHORT => self.short,
+            _ => self.last(parts).fold((0, 0), |sum, (worked, came)| (sum.0 + worked, sum.1 + u64::from(came))),
+        }
     }
 
     /// Milliseconds that the last parts span: the present one has just begun.
@@ -85,13 +110,13 @@ impl LoadWindow {
     /// The mean number of requests over the last parts.
     #[expect(clippy::cast_precision_loss, reason = "a minute's integral")]
     pub(super) fn mean(&self, parts: usize) -> f64 {
-        self.last(parts).map(|(worked, _)| worked).sum::<u64>() as f64 / self.span(parts)
+        self.sum(parts).0 as f64 / self.span(parts)
     }
 
     /// Arrivals in a millisecond over the last parts.
     #[expect(clippy::cast_precision_loss, reason = "a minute's arrivals")]
     pub(super) fn rate(&self, parts: usize) -> f64 {
-        self.last(parts).map(|(_, came)| u64::from(came)).sum::<u64>() as f64 / self.span(parts)
+        self.sum(parts).1 as f64 / self.span(parts)
     }
 
     /// As [`LoadWindow::rate`], less so many standard deviations of as many random arrivals.
@@ -124,5 +149,14 @@ mod tests {
         assert!(window.mean(LONG) == 0.0 && window.came(LONG) == 0);
         window.advance(1_000_000, 2);
         assert!((window.mean(LONG) - 2.0).abs() < 0.05 && (window.mean(SHORT) - 2.0).abs() < 1e-9);
+        // The sums that are kept are those of the parts.
+        for step in 0..500u32 {
+            window.advance(1_000_000 + u64::from(step) * 730, step % 7);
+            window.arrived(step % 3);
+            for parts in [SHORT, LONG] {
+                let all = window.last(parts).fold((0, 0), |sum, (a, b)| (sum.0 + a, sum.1 + u64::from(b)));
+                assert_eq!(window.sum(parts), all, "{step}");
+            }
+        }
     }
 }
