@@ -43,10 +43,8 @@ pub(crate) fn read(
 ) -> (Scaling, Instances) {
     const WORDS: [(&str, Mode); 4] =
         [("fixed", Mode::Fixed), ("fc", Mode::Fc), ("kpa", Mode::Kpa), ("auto", Mode::Auto)];
-    let Some(section) = function.section("scaling", &keys::SCALING, report) else {
-        return (Scaling::Auto(Box::new(auto(function, Class::default(), idle, report))), instances);
-    };
-    let mode = section.field("mode").and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or(Mode::Auto);
+    let Some(section) = function.section("scaling", &keys::SCALING, report) else { return (Scaling::Fixed, instances) };
+    let mode = section.field("mode").and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or(Mode::Fixed);
     // Functions may choose the mode for which `defaults` holds values.
     for (key, own, name) in OWN.iter().filter(|(_, own, _)| *own != mode && !section.is_partial) {
         if let Some(field) = section.field(key).filter(|field| !field.path.starts_with("defaults.")) {

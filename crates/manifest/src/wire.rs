@@ -471,6 +471,7 @@ pub(crate) enum ClassKeyword {
 /// Ways of scaling.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "the default need not be written")]
 pub(crate) enum ScalingMode {
     /// Waiting requests start instances up to the maximum.
     Fixed,

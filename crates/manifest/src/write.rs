@@ -253,7 +253,7 @@ fn scaling(policy: &scaling::Scaling) -> Option<Scaling> {
         map.iter().map(|(key, value)| (key.clone(), Scalar(value.clone()))).collect::<BTreeMap<String, Scalar>>()
     };
     match policy {
-        scaling::Scaling::Fixed => Some(Scaling { mode: Some(ScalingMode::Fixed), ..empty }),
+        scaling::Scaling::Fixed => None,
         scaling::Scaling::Fc(fc) => Some(Scaling {
             mode: Some(ScalingMode::Fc),
             provision: Some(ProvisionInput(crate::provision::write(&fc.provision))),
