@@ -1,6 +1,11 @@
 //! The replay against what is known of queues: Erlang's formula, Allen and Cunneen's approximation, Little's law, and relations that
 //! must hold between two runs.
-#![expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers")]
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small numbers"
+)]
 
 use std::sync::Arc;
 

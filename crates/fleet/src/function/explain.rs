@@ -86,7 +86,9 @@ impl fmt::Display for HoldReason {
             }
             Self::Room { lack } => write!(f, "there is not enough {lack}"),
             Self::OnTheWay { instances } => write!(f, "{instances} already on the way"),
-            Self::ServedSooner => f.write_str("the instances that are there serve what waits sooner than a start would"),
+            Self::ServedSooner => {
+                f.write_str("the instances that are there serve what waits sooner than a start would")
+            }
         }
     }
 }

@@ -6,7 +6,9 @@ use anyhow::Context as _;
 use kip_control::DecisionRecord;
 use kip_fleet::State;
 use kip_fleet::state::{NAMES, PriceClass};
-use kip_records::cost::{Card, Comparison, Demand, Money, PlanError, PlanPrices, PriceBook, Purchase, compare, purchase};
+use kip_records::cost::{
+    Card, Comparison, Demand, Money, PlanError, PlanPrices, PriceBook, Purchase, compare, purchase,
+};
 use kip_spec::{Problem, code};
 use kip_wire::{Cost, CostReport, FunctionCost};
 
@@ -78,7 +80,13 @@ fn state_rows(name: &str, cost: &Cost) -> Vec<Vec<String>> {
     let all = cost.times.values().sum::<u64>().max(1);
     let known = NAMES.iter().filter_map(|state| Some((state, *cost.times.get(*state)?)));
     let row = |(state, time): (&&str, u64)| {
-        vec![name.to_owned(), (*state).to_owned(), class(state).to_owned(), millis(time), format!("{} %", time * 100 / all)]
+        vec![
+            name.to_owned(),
+            (*state).to_owned(),
+            class(state).to_owned(),
+            millis(time),
+            format!("{} %", time * 100 / all),
+        ]
     };
     known.map(row).collect()
 }
@@ -111,7 +119,8 @@ async fn life(client: &Client, function: &str, instance: &str, output: Output) -
     all.retain(|decision| decision.instance.as_deref() == Some(instance));
     all.reverse();
     if all.is_empty() {
-        let problem = Problem::new(code::COMMAND_INPUT, format!("no decision about instance {instance} of {function} is kept"));
+        let problem =
+            Problem::new(code::COMMAND_INPUT, format!("no decision about instance {instance} of {function} is kept"));
         return Err(problem.hint(format!("`kip ps` and `kip why {function}` list instances")).into());
     }
     let ends = all.iter().skip(1).map(|next| Some(next.at)).chain([None]);
@@ -131,7 +140,14 @@ async fn life(client: &Client, function: &str, instance: &str, output: Output) -
     output.result(&stays, |stays| {
         let row = |(number, stay): (usize, &Stay)| {
             let time = stay.for_ms.map_or_else(|| "until now".to_owned(), millis);
-            vec![format!("T{number}"), clock(stay.at), stay.state.clone(), time, stay.price.to_owned(), stay.why.clone()]
+            vec![
+                format!("T{number}"),
+                clock(stay.at),
+                stay.state.clone(),
+                time,
+                stay.price.to_owned(),
+                stay.why.clone(),
+            ]
         };
         let rows: Vec<Vec<String>> = stays.iter().enumerate().map(row).collect();
         table(&["", "AT", "STATE", "#FOR", "PRICE", "WHY"], &rows)

@@ -21,7 +21,8 @@ fn a_trace_under_policies_with_all_its_files() {
     let usual = ["trace.csv", "--cold", "cold.csv", "--wake", "1s", "-o", "json"];
     let report = simulate(folder.path(), &usual).ok().json();
     assert_eq!((&report["form"], &report["requests"]), (&Value::from("csv"), &Value::from(300)));
-    let names: Vec<&str> = report["policies"].as_array().unwrap().iter().map(|row| row["policy"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        report["policies"].as_array().unwrap().iter().map(|row| row["policy"].as_str().unwrap()).collect();
     assert_eq!(names, ["auto", "fixed", "kpa", "peak", "oracle"]);
     let of = |report: &Value, name: &str, key: &str| {
         let rows = report["policies"].as_array().unwrap();
@@ -31,7 +32,8 @@ fn a_trace_under_policies_with_all_its_files() {
     assert_eq!(of(&report, "oracle", "cost_of_oracle"), 1.0);
     assert_eq!(of(&report, "auto", "hash"), of(&simulate(folder.path(), &usual).ok().json(), "auto", "hash"));
 
-    let files = [&usual[..], &["--html", "page.html", "--series", "series.csv", "--explain", "70s", "--policy", "auto"]];
+    let files =
+        [&usual[..], &["--html", "page.html", "--series", "series.csv", "--explain", "70s", "--policy", "auto"]];
     let report = simulate(folder.path(), &files.concat()).ok().json();
     let explained = &report["policies"][0]["explanations"][0];
     assert!(explained["scaling"]["figures"]["class"] == "balanced", "{explained}");

@@ -103,12 +103,7 @@ impl BoundsMeter {
 }
 
 /// The bounds of a whole trace, sorted by arrival.
-pub fn bounds(
-    requests: impl IntoIterator<Item = TraceRequest>,
-    times: &InstanceTimes,
-    idle: f64,
-    from: u64,
-) -> Bounds {
+pub fn bounds(requests: impl IntoIterator<Item = TraceRequest>, times: &InstanceTimes, idle: f64, from: u64) -> Bounds {
     let mut meter = BoundsMeter::new(times, idle, from);
     requests.into_iter().for_each(|request| meter.request(request));
     meter.bounds()

@@ -266,7 +266,14 @@ impl Replay {
         while self.cells.len() <= function as usize {
             let number = CoreNumber(u32::try_from(self.cells.len()).unwrap_or(u32::MAX));
             let host = CoreHost::new(1, number, Some((VERSION, self.setup.policy.clone())));
-            self.cells.push(Cell { host, tick: None, waiting: VecDeque::new(), first: 0, next: 0, changes: VecDeque::new() });
+            self.cells.push(Cell {
+                host,
+                tick: None,
+                waiting: VecDeque::new(),
+                first: 0,
+                next: 0,
+                changes: VecDeque::new(),
+            });
             self.outcome.functions.push((0, 0));
             let mut effects = std::mem::take(&mut self.effects);
             // A function is there from the request before its own first one on; the first function from the beginning.

@@ -48,9 +48,10 @@ impl OperationTime {
         }
         let columns = table::split(&line);
         let find = |name: &str| columns.iter().position(|column| column == name);
-        let (at, unit) = find("ms").map(|at| (at, 1.0)).or_else(|| Some((find("s")?, 1_000.0))).ok_or_else(|| {
-            TraceError::NoColumn { column: "ms".to_owned(), known: columns.join(", ") }
-        })?;
+        let (at, unit) = find("ms")
+            .map(|at| (at, 1.0))
+            .or_else(|| Some((find("s")?, 1_000.0)))
+            .ok_or_else(|| TraceError::NoColumn { column: "ms".to_owned(), known: columns.join(", ") })?;
         let (quantile, mut points, mut number) = (find("quantile"), Vec::<(f64, f64)>::new(), 1);
         while table::next_line(&mut input, &mut line, number + 1)? {
             number += 1;
@@ -65,9 +66,8 @@ impl OperationTime {
                 value: field(at).to_owned(),
                 expected,
             };
-            let value = |at: usize| {
-                table::decimal(field(at).as_bytes()).ok_or_else(|| wrong(at, "a number of 0 or more"))
-            };
+            let value =
+                |at: usize| table::decimal(field(at).as_bytes()).ok_or_else(|| wrong(at, "a number of 0 or more"));
             let time = value(at)? * unit;
             let share = match quantile {
                 Some(quantile) => {

@@ -9,7 +9,13 @@ use crate::output::millis;
 pub(super) fn text(it: &FunctionExplanation) -> String {
     let mut text = scaling(&it.scaling);
     for (at, change) in &it.changes {
-        text.push_str(&format!("  at {}: instance {} to {}: {}\n", millis(*at), change.instance.sequence, change.to, change.why));
+        text.push_str(&format!(
+            "  at {}: instance {} to {}: {}\n",
+            millis(*at),
+            change.instance.sequence,
+            change.to,
+            change.why
+        ));
     }
     text
 }

@@ -41,11 +41,8 @@ pub(super) fn page(played: &[Played], bounds: &Bounds, prices: Prices) -> String
     page.push_str("<table><tr><th>policy<th>cost of peak<th>× oracle<th>p99 delay</tr>\n");
     for row in &rows {
         let (name, delay) = (escaped(&row.policy), millis(row.delay_p99_ms));
-        let _ = writeln!(
-            page,
-            "<tr><td>{name}<td>{:.3}<td>{:.2}<td>{delay}</tr>",
-            row.cost_of_peak, row.cost_of_oracle
-        );
+        let _ =
+            writeln!(page, "<tr><td>{name}<td>{:.3}<td>{:.2}<td>{delay}</tr>", row.cost_of_peak, row.cost_of_oracle);
     }
     page.push_str("</table>\n<h2>Cost and delay</h2>\n");
     page.push_str(&frontier(&rows));

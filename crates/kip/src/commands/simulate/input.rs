@@ -111,7 +111,8 @@ pub(super) fn open(options: &Simulate, recorded: Option<Recorded>) -> anyhow::Re
         None => None,
     };
     let form = if recorded.is_some() { Some(Form::Requests) } else { options.form };
-    let read = ReadOptions { service, form, functions: options.functions.clone(), sample, seed: options.seed, durations };
+    let read =
+        ReadOptions { service, form, functions: options.functions.clone(), sample, seed: options.seed, durations };
     let input: Box<dyn BufRead + Send> = match (recorded, &options.trace) {
         (Some(recorded), _) => Box::new(Cursor::new(recorded.json)),
         (None, Some(path)) if path.as_os_str() != "-" => open_file(path)?,
@@ -136,7 +137,9 @@ pub(super) fn wrong(error: &TraceError) -> Problem {
             "give a formula of its columns, such as --service '0.05 + input_length/8000 + 0.02*output_length'"
         }
         TraceError::NoService { .. } => "give --service 2s, --service lognormal:2s:0.5, or --durations FILE",
-        TraceError::UnknownForm { .. } => "name the form with --form, or write a first line with the names of the columns",
+        TraceError::UnknownForm { .. } => {
+            "name the form with --form, or write a first line with the names of the columns"
+        }
         _ => "docs/simulate.md describes the forms of traces",
     };
     Problem::new(code::TRACE_INVALID, error.to_string()).hint(hint)

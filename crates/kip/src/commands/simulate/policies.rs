@@ -52,7 +52,9 @@ fn policy(text: &str) -> anyhow::Result<(String, Policy)> {
         function.insert("scaling".to_owned(), json!({ "mode": name }));
     } else if name != "fixed" && settings.is_none() {
         let problem = Problem::new(code::COMMAND_INPUT, format!("there is no policy `{name}`"));
-        return Err(problem.hint("auto, fixed, fc, kpa, peak, oracle, or NAME={…} with keys of a function of kip.yaml").into());
+        return Err(problem
+            .hint("auto, fixed, fc, kpa, peak, oracle, or NAME={…} with keys of a function of kip.yaml")
+            .into());
     }
     if let Some(settings) = settings {
         let given: Map<String, Value> = serde_saphyr::from_str(settings).map_err(|error| {

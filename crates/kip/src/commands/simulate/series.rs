@@ -10,7 +10,8 @@ pub(super) fn csv(played: &[Played]) -> String {
     let mut text = "policy,t_s,arrivals,hot,starting,asleep,in_flight,waiting\n".to_owned();
     for (contestant, outcome) in played {
         let (Contestant::Policy(name, _), Some(outcome)) = (contestant, outcome) else { continue };
-        let quoted = if name.contains([',', '"']) { format!("\"{}\"", name.replace('"', "\"\"")) } else { name.clone() };
+        let quoted =
+            if name.contains([',', '"']) { format!("\"{}\"", name.replace('"', "\"\"")) } else { name.clone() };
         for (number, interval) in (0u64..).zip(&outcome.series.intervals) {
             let at = number * outcome.series.length / 1_000;
             let means = means(interval, outcome.series.length).map(|mean| format!("{mean:.3}")).join(",");

@@ -109,7 +109,9 @@ impl Counts {
         let service = match (&options.service, &options.durations) {
             (Some(service @ (Service::Constant(_) | Service::LogNormal { .. })), _) => Some(service.clone()),
             (_, Some(_)) => None,
-            _ => return Err(TraceError::NoService { form: head.form.name(), known: "functions and counts".to_owned() }),
+            _ => {
+                return Err(TraceError::NoService { form: head.form.name(), known: "functions and counts".to_owned() });
+            }
         };
         let mut counts = Self {
             minutes: BTreeMap::new(),

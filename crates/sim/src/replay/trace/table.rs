@@ -64,7 +64,11 @@ pub(super) struct Table<R> {
 }
 
 /// Reads a line without its end. Empty at the end of the input.
-pub(in crate::replay) fn next_line(input: &mut impl BufRead, line: &mut Vec<u8>, number: u64) -> Result<bool, TraceError> {
+pub(in crate::replay) fn next_line(
+    input: &mut impl BufRead,
+    line: &mut Vec<u8>,
+    number: u64,
+) -> Result<bool, TraceError> {
     line.clear();
     let unreadable = |error: std::io::Error| TraceError::Unreadable { line: number, cause: error.to_string() };
     let read = input.read_until(b'\n', line).map_err(unreadable)?;
@@ -379,8 +383,7 @@ fn unquoted(text: &[u8], from: usize, to: usize) -> (u32, u32) {
 
 /// A number that is finite and not below 0. Those of up to 15 digits without an exponent are read at once.
 pub(in crate::replay) fn decimal(text: &[u8]) -> Option<f64> {
-    const POWERS: [f64; 16] =
-        [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+    const POWERS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
     let (mut digits, mut point, mut value) = (0usize, None, 0u64);
     for byte in text {
         match byte {

@@ -83,7 +83,8 @@ fn arrivals_are_drawn_from_counts_and_rates_alike_for_a_seed() {
 
 #[test]
 fn durations_come_from_a_file_of_quantiles() {
-    let file = "HashFunction,Average,percentile_Average_0,percentile_Average_50,percentile_Average_100\nf,9,1000,1000,1000\n";
+    let file =
+        "HashFunction,Average,percentile_Average_0,percentile_Average_50,percentile_Average_100\nf,9,1000,1000,1000\n";
     let durations = Some(Durations::read(file.as_bytes()).unwrap());
     let options = ReadOptions { durations, ..ReadOptions::default() };
     let read: Vec<_> = reader("fn,minute,count\nf,0,2\n", &options).unwrap().map(|r| r.unwrap().service).collect();
