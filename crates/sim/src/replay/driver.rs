@@ -86,7 +86,7 @@ pub struct Outcome {
 
 /// When something is due: events before timers, and in the order in which they were planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Due {
+struct PlannedStep {
     at: u64,
     timer: bool,
     number: u64,
@@ -116,7 +116,7 @@ pub struct Replay {
     setup: Setup,
     pool: Pool,
     cells: Vec<Cell>,
-    due: BinaryHeap<Reverse<Due>>,
+    due: BinaryHeap<Reverse<PlannedStep>>,
     events: Vec<Option<Event>>,
     free: Vec<u32>,
     number: u64,
@@ -376,7 +376,7 @@ impl Replay {
                     // What is overdue is due now.
                     let when = when.max(at);
                     self.cells[cell as usize].tick = Some(when);
-                    self.due.push(Reverse(Due { at: when, timer: true, number: 0, cell, slot: 0 }));
+                    self.due.push(Reverse(PlannedStep { at: when, timer: true, number: 0, cell, slot: 0 }));
                 }
                 Effect::Changed(change) => {
                     self.note(at, u64::from(change.instance.sequence) << 8 ^ change.to.index() as u64);
@@ -446,7 +446,7 @@ impl Replay {
                 u32::try_from(self.events.len() - 1).unwrap_or(u32::MAX)
             }
         };
-        self.due.push(Reverse(Due { at, timer: false, number: self.number, cell, slot }));
+        self.due.push(Reverse(PlannedStep { at, timer: false, number: self.number, cell, slot }));
     }
 }
 
