@@ -26,6 +26,7 @@ impl Control {
         let shown = |priced: &Priced, requests: u64| Cost {
             active_ms: priced.active_ms,
             idle_ms: priced.idle_ms,
+            times: priced.times.clone(),
             requests,
             units: priced.units.rounded(2),
             cost: part(priced.units, sum.units, total).rounded(6),

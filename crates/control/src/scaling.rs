@@ -270,6 +270,25 @@ impl Cell {
             }
             Some(info)
         });
+        let auto = core.revisions().filter_map(|(version, _)| {
+            let time = now();
+            let it = core.explain(version, time)?;
+            let figures = it.figures?;
+            let held = Self::held_back(core, |own| own == version).or_else(|| Some(it.held_by?.to_string()));
+            let held = held.filter(|_| it.queued > 0).map(|held| format!("; {held}")).unwrap_or_default();
+            let averages = [("load_6s", figures.load_short), ("load_60s", figures.load_long)];
+            Some(ScalingInfo {
+                whom: inner.label(version),
+                mode: "auto".to_owned(),
+                desired: Some(i64::from(figures.demand.saturating_add(figures.spare))),
+                target: it.wants_hot,
+                current: it.busy.saturating_add(u32::try_from(it.idle.len()).unwrap_or(u32::MAX)),
+                averages: averages.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+                panic: false,
+                at: Some(time.wall),
+                why: format!("{figures}{held}"),
+            })
+        });
         let fc = core.provisions().iter().map(|provisioned| {
             let looked = provisioned.last();
             let metrics = looked.map(|looked| looked.metrics).unwrap_or_default();
@@ -289,7 +308,7 @@ impl Cell {
                 why: provisioned.tell() + &held,
             }
         });
-        kpa.chain(fc).collect()
+        kpa.chain(auto).chain(fc).collect()
     }
 
     /// What is provisioned.

@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 pub use alias::{AliasNumber, Draw, Pointer, Qualifier, Target};
 pub use effect::{Change, Effect, Kind, Operate, StartKind, Usage};
 pub use event::{Call, Event, FoundState, OperationOutcome, Priority, ProbeFailure, Work};
-pub use function::{Backlog, FunctionCore};
+pub use function::{Backlog, FunctionCore, HoldReason, ScalingExplanation};
 pub use host::{CoreHost, Recovery, Subject};
 pub use placer::{FromPlacer, Placer, ToPlacer};
 pub use policy::Policy;

@@ -220,6 +220,29 @@ impl State {
         }
     }
 
+    /// All but [`State::Gone`], in the order of their indices.
+    pub const LIVING: [Self; STATES - 1] = [
+        Self::Requested,
+        Self::Starting,
+        Self::Initializing,
+        Self::Ready,
+        Self::Busy,
+        Self::Pausing,
+        Self::Paused,
+        Self::Parking,
+        Self::Parked,
+        Self::Spilling,
+        Self::Spilled,
+        Self::Waking,
+        Self::Draining,
+        Self::Stopping,
+    ];
+
+    /// The living state of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::LIVING.into_iter().find(|state| state.name() == name)
+    }
+
     /// Its name as users read it.
     pub const fn name(self) -> &'static str {
         NAMES[self.index()]

@@ -24,6 +24,8 @@ pub const SEAL_KEY_FILE: &str = "KIPWAKE_SEAL_KEY_FILE";
 pub const CLOCK: &str = "KIPWAKE_CLOCK";
 /// Where a server under test kills itself; read only by builds with the feature `failpoints`.
 pub const FAIL_POINT: &str = "KIPWAKE_FAIL_POINT";
+/// A folder of traces of requests; read only by tests.
+pub const TRACES: &str = "KIPWAKE_TRACES";
 /// Prefix of settings: `KIPWAKE_SERVER_GATEWAY` sets `[server] gateway`.
 pub const PREFIX: &str = "KIPWAKE_";
 
@@ -39,6 +41,7 @@ pub const OWN: &[&str] = &[
     SEAL_KEY_FILE,
     CLOCK,
     FAIL_POINT,
+    TRACES,
     "KIPWAKE_INSTANCE",
     "KIPWAKE_SERVER",
     "KIPWAKE_FUNCTION",

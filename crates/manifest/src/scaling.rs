@@ -55,7 +55,12 @@ pub(crate) fn read(
     }
     match mode {
         Mode::Fixed => (Scaling::Fixed, instances),
-        Mode::Auto => (Scaling::Auto(Box::new(auto(function, &section, idle, report))), instances),
+        Mode::Auto => {
+            const WORDS: [(&str, Class); 3] =
+                [("economy", Class::Economy), ("balanced", Class::Balanced), ("latency", Class::Latency)];
+            let class = section.field("class").and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or_default();
+            (Scaling::Auto(Box::new(auto(function, class, idle, report))), instances)
+        }
         Mode::Fc => match fc(&section, resources, instances.min, report) {
             Some(fc) => {
                 // Where no maximum is written, what is provisioned has room.
@@ -85,10 +90,7 @@ fn invalid(field: &Field<'_>, errors: &[String], report: &mut Report<'_>) {
 }
 
 /// A key of `idle` that is written holds; the policy chooses the others.
-fn auto(function: &Section<'_>, section: &Section<'_>, idle: Idle, report: &mut Report<'_>) -> Auto {
-    const WORDS: [(&str, Class); 3] =
-        [("economy", Class::Economy), ("balanced", Class::Balanced), ("latency", Class::Latency)];
-    let class = section.field("class").and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or_default();
+fn auto(function: &Section<'_>, class: Class, idle: Idle, report: &mut Report<'_>) -> Auto {
     let written = function.section("idle", &keys::IDLE, report);
     let limit = |key: &'static str, value: Option<Millis>| match written.as_ref().and_then(|idle| idle.field(key)) {
         None => IdleLimit::Chosen,

@@ -48,6 +48,17 @@ impl Random {
         rate > 0 && self.below(1_000) < rate
     }
 
+    /// A share of at least 0 and below 1.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits are kept")]
+    pub(crate) fn share(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// From the standard normal distribution (Box and Muller, 1958).
+    pub(crate) fn normal(&mut self) -> f64 {
+        (-2.0 * (1.0 - self.share()).ln()).sqrt() * (std::f64::consts::TAU * self.share()).cos()
+    }
+
     /// True once in this many.
     pub(crate) fn one_in(&mut self, number: u64) -> bool {
         self.below(number) == 0

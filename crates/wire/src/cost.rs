@@ -1,5 +1,7 @@
 //! What functions cost. Amounts are decimal numbers as text, so that nothing is rounded on the way.
 
+use std::collections::BTreeMap;
+
 use kip_spec::FunctionName;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +53,8 @@ pub struct Cost {
     pub active_ms: u64,
     /// Milliseconds of instances at the idle price.
     pub idle_ms: u64,
+    /// Milliseconds of instances by state.
+    pub times: BTreeMap<String, u64>,
     /// Requests.
     pub requests: u64,
     /// Billing units of the price book.

@@ -88,7 +88,9 @@ impl FunctionCore {
         instance.in_flight = instance.in_flight.saturating_sub(1);
         let version = instance.version;
         let Some(revision) = self.revisions.get_mut(&version) else { return false };
-        revision.longest = revision.longest.max(now.saturating_sub(placed.since));
+        let served = now.saturating_sub(placed.since);
+        revision.longest = revision.longest.max(served);
+        revision.scaler.served(served);
         if instance.state.class() != Class::Hot {
             instance.last_used = now;
             return false;

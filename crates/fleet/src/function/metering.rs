@@ -12,6 +12,11 @@ impl FunctionCore {
         !self.provisions.is_empty() || self.revisions.values().any(|revision| revision.scaler.counts())
     }
 
+    /// Whether counting alone may bring a decision forward. `auto` sets its time when it decides, and then the timer is set anyway.
+    pub(super) fn counting_sets_timers(&self) -> bool {
+        !self.provisions.is_empty() || self.revisions.values().any(|revision| revision.scaler.knative().is_some())
+    }
+
     /// What a version has to do now.
     pub(super) fn load(&self, version: VersionId) -> Load {
         let Some(revision) = self.revisions.get(&version).filter(|revision| revision.scaler.counts()) else {

@@ -7,6 +7,7 @@
 mod adopt;
 mod backlog;
 mod dispatch;
+mod explain;
 mod health;
 mod lifecycle;
 mod metering;
@@ -39,6 +40,7 @@ use crate::{
 };
 
 pub use backlog::Backlog;
+pub use explain::{HoldReason, ScalingExplanation};
 pub(crate) use rebuild::settle_half;
 
 pub use provisioning::ProvisionedTarget;
@@ -122,7 +124,9 @@ impl FunctionCore {
         self.take(now, event, effects);
         if counts || self.counts_requests() {
             self.count_from(now.boot);
-            self.arm(now.boot, effects);
+            if self.counting_sets_timers() {
+                self.arm(now.boot, effects);
+            }
         }
     }
 

@@ -73,7 +73,7 @@ impl FunctionCore {
         });
     }
 
-    fn desired(&mut self, now: u64, version: VersionId) -> Desired {
+    pub(super) fn desired(&mut self, now: u64, version: VersionId) -> Desired {
         let tasks = self.tasks_waiting(version);
         let load = self.load(version);
         let waits_for_end = self.waits_for_end(version);
@@ -212,7 +212,7 @@ impl FunctionCore {
         if revision.backoff.blocks(now).is_some() || self.closing.is_some() {
             return;
         }
-        let calm = revision.queue.is_empty() && !revision.scaler.counts();
+        let calm = revision.queue.is_empty() && revision.scaler.applied().is_none();
         let (role, minimum, maximum) = (revision.role, revision.minimum(), revision.maximum());
         let returns = revision.returns.is_some() && revision.queue.is_empty();
         let replaced = revision.rotation.and_then(|(old, _)| self.instances.get(&old)?.replace);
@@ -320,7 +320,7 @@ impl FunctionCore {
             }
         }
 
-        let scales = self.revisions.get(&version).is_some_and(|revision| revision.scaler.counts());
+        let scales = self.revisions.get(&version).is_some_and(|revision| revision.scaler.applied().is_some());
         let surplus_why = |idle, id: InstanceId, core: &Self| match core.instances.get(&id) {
             _ if scales => Reason::Autoscaled { to: desired.hot },
             Some(instance) if instance.released => Reason::Released { target: minimum },

@@ -10,7 +10,7 @@ pub mod session;
 use kip_spec::scaling::{Kpa, Scaling};
 use serde::{Deserialize, Serialize};
 
-pub use auto::Auto;
+pub use auto::{Auto, AutoFigures};
 pub use fixed::Fixed;
 pub use knative::{DecisionInput, Knative, ScalerStart};
 
@@ -138,6 +138,13 @@ impl Scalers {
     /// How many it wants, if it says so from tick to tick.
     pub fn applied(&self) -> Option<u32> {
         self.knative().map(Knative::applied)
+    }
+
+    /// A request was worked on for so long, milliseconds.
+    pub fn served(&mut self, time: u64) {
+        if let Self::Auto(scaler) = self {
+            scaler.served(time);
+        }
     }
 
     /// Knative's, if it is.

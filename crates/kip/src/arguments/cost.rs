@@ -10,6 +10,12 @@ use kip_records::cost::Money;
 pub(crate) struct Costs {
     /// Show one function, by version.
     pub(crate) function: Option<String>,
+    /// Show the time by state.
+    #[arg(long)]
+    pub(crate) states: bool,
+    /// Show the life of one of the function's instances: each state with its beginning and its price class.
+    #[arg(long, value_name = "INSTANCE", requires = "function")]
+    pub(crate) instance: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Option<CostCommand>,
 }
@@ -21,8 +27,43 @@ pub(crate) enum CostCommand {
     /// With --curve: how many to pay in advance for a demand. Without: functions beside servers of your own, for a peak and a mean load.
     /// Example: kip cost plan --peak 10 --load 0.3 --burst 0.1 --prepaid 246.27 --on-demand 892.80 --server 219 --balancer 526.52
     Plan(PlanArguments),
+    /// Write a price book for cards of your own: their price, life and power.
+    ///
+    /// Example: kip cost set --card-price 1800 --years 3 --kwh 0.30 --watts 350 --card-memory 24 --currency EUR
+    Set(CardArguments),
     /// Print the built-in price book, to change and to name in `cost.prices`.
     Book,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CardArguments {
+    /// What a card costs.
+    #[arg(long, value_name = "PRICE")]
+    pub(crate) card_price: Money,
+    /// For how many years it is used.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) years: Money,
+    /// The price of a kWh.
+    #[arg(long, value_name = "PRICE")]
+    pub(crate) kwh: Money,
+    /// What a card takes while it works, watts.
+    #[arg(long, value_name = "WATTS", default_value = "300")]
+    pub(crate) watts: Money,
+    /// What the part of a sleeping instance takes, watts.
+    #[arg(long, value_name = "WATTS", default_value = "0")]
+    pub(crate) idle_watts: Money,
+    /// The memory of a card, GiB.
+    #[arg(long, value_name = "GIB", default_value = "24")]
+    pub(crate) card_memory: Money,
+    /// The currency.
+    #[arg(long, value_name = "NAME", default_value = "USD")]
+    pub(crate) currency: String,
+    /// The file; prices.toml in the data directory without it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Replace a file that is there.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,28 +1,39 @@
 //! `kip cost`: what functions cost, and how much to reserve.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
-use kip_records::cost::{Comparison, Demand, Money, PlanError, PlanPrices, PriceBook, Purchase, compare, purchase};
+use kip_control::DecisionRecord;
+use kip_fleet::State;
+use kip_fleet::state::{NAMES, PriceClass};
+use kip_records::cost::{
+    Card, Comparison, Demand, Money, PlanError, PlanPrices, PriceBook, Purchase, compare, purchase,
+};
 use kip_spec::{Problem, code};
 use kip_wire::{Cost, CostReport, FunctionCost};
 
 use crate::arguments::Connection;
-use crate::arguments::cost::{CostCommand, Costs, PlanArguments};
-use crate::client::{Client, segment};
-use crate::output::{Output, millis, table};
+use crate::arguments::cost::{CardArguments, CostCommand, Costs, PlanArguments};
+use crate::client::{Client, data_directory, segment};
+use crate::output::{Output, clock, millis, table};
 
 /// `kip cost`.
 pub(crate) async fn run(connection: &Connection, options: &Costs, output: Output) -> anyhow::Result<()> {
     match &options.command {
         Some(CostCommand::Plan(arguments)) => plan(arguments, output),
         Some(CostCommand::Book) => book(output),
+        Some(CostCommand::Set(arguments)) => set(connection, arguments, output),
         None => {
             let client = Client::find(connection)?;
+            if let (Some(function), Some(instance)) = (&options.function, &options.instance) {
+                return life(&client, function, instance, output).await;
+            }
             let path = match &options.function {
                 Some(name) => format!("/api/v1/cost?function={}", segment(name)),
                 None => "/api/v1/cost".to_owned(),
             };
             let report: CostReport = client.get(&path).await?;
-            output.result(&report, |report| shown(report, options.function.is_some()))
+            output.result(&report, |report| shown(report, options))
         }
     }
 }
@@ -44,7 +55,141 @@ fn cells(name: &str, cost: &Cost) -> Vec<String> {
     ]
 }
 
-fn shown(report: &CostReport, by_version: bool) -> String {
+/// The time of all functions: with work, awake without, and asleep, while other functions could use what it lent.
+fn hours(report: &CostReport) -> String {
+    let mut times: BTreeMap<&str, u64> = BTreeMap::new();
+    for (state, time) in report.functions.iter().flat_map(|function| &function.sum.times) {
+        *times.entry(state).or_default() += time;
+    }
+    let sum = |states: &[State]| states.iter().filter_map(|state| times.get(state.name())).sum::<u64>();
+    let used = sum(&[State::Busy, State::Draining]);
+    let asleep = sum(&[State::Paused, State::Parking, State::Parked, State::Spilling, State::Spilled]);
+    let all: u64 = times.values().sum();
+    let lent = sum(&[State::Parked, State::Spilling, State::Spilled]);
+    format!(
+        "{} used, {} awake without a request, {} asleep ({} lent by freezing)\n",
+        millis(used),
+        millis(all - used - asleep),
+        millis(asleep),
+        millis(lent)
+    )
+}
+
+/// A row for each state that took time.
+fn state_rows(name: &str, cost: &Cost) -> Vec<Vec<String>> {
+    let all = cost.times.values().sum::<u64>().max(1);
+    let known = NAMES.iter().filter_map(|state| Some((state, *cost.times.get(*state)?)));
+    let row = |(state, time): (&&str, u64)| {
+        vec![
+            name.to_owned(),
+            (*state).to_owned(),
+            class(state).to_owned(),
+            millis(time),
+            format!("{} %", time * 100 / all),
+        ]
+    };
+    known.map(row).collect()
+}
+
+/// How a state is priced.
+fn class(name: &str) -> &'static str {
+    match State::named(name).map(State::price) {
+        Some(PriceClass::Active) => "active",
+        Some(PriceClass::ActiveOrIdle) => "active, or idle if it is paused when idle",
+        Some(PriceClass::Idle) => "idle",
+        Some(PriceClass::ActiveWithWork) => "active while work is in flight",
+        Some(PriceClass::Free) | None => "-",
+    }
+}
+
+/// What an instance was, from when to when.
+#[derive(Debug, serde::Serialize)]
+struct Stay {
+    at: i64,
+    state: String,
+    for_ms: Option<u64>,
+    price: &'static str,
+    why: String,
+}
+
+/// The life of an instance: T0, T1 and so on, by the decisions about it.
+async fn life(client: &Client, function: &str, instance: &str, output: Output) -> anyhow::Result<()> {
+    let path = format!("/api/v1/functions/{}/decisions?limit=10000", segment(function));
+    let mut all: Vec<DecisionRecord> = client.get(&path).await?;
+    all.retain(|decision| decision.instance.as_deref() == Some(instance));
+    all.reverse();
+    if all.is_empty() {
+        let problem =
+            Problem::new(code::COMMAND_INPUT, format!("no decision about instance {instance} of {function} is kept"));
+        return Err(problem.hint(format!("`kip ps` and `kip why {function}` list instances")).into());
+    }
+    let ends = all.iter().skip(1).map(|next| Some(next.at)).chain([None]);
+    // The last decision about an instance that is gone says so.
+    let stays: Vec<Stay> = all
+        .iter()
+        .zip(ends)
+        .filter(|(decision, _)| State::named(&decision.to).is_some())
+        .map(|(decision, end)| Stay {
+            at: decision.at,
+            state: decision.to.clone(),
+            for_ms: end.and_then(|end| u64::try_from(end - decision.at).ok()),
+            price: class(&decision.to),
+            why: decision.why.clone(),
+        })
+        .collect();
+    output.result(&stays, |stays| {
+        let row = |(number, stay): (usize, &Stay)| {
+            let time = stay.for_ms.map_or_else(|| "until now".to_owned(), millis);
+            vec![
+                format!("T{number}"),
+                clock(stay.at),
+                stay.state.clone(),
+                time,
+                stay.price.to_owned(),
+                stay.why.clone(),
+            ]
+        };
+        let rows: Vec<Vec<String>> = stays.iter().enumerate().map(row).collect();
+        table(&["", "AT", "STATE", "#FOR", "PRICE", "WHY"], &rows)
+    })
+}
+
+/// Writes the price book of a card.
+fn set(connection: &Connection, arguments: &CardArguments, output: Output) -> anyhow::Result<()> {
+    let CardArguments { card_price, years, kwh, watts, idle_watts, card_memory, .. } = *arguments;
+    let card = Card { price: card_price, years, kwh, watts, idle_watts, gib: card_memory };
+    let book = card.book(&arguments.currency).map_err(|error| {
+        Problem::new(code::COMMAND_INPUT, error.to_string()).hint("`kip cost set --help` has an example")
+    })?;
+    let file = match &arguments.file {
+        Some(file) => file.clone(),
+        None => data_directory(connection)?.join("prices.toml"),
+    };
+    if file.exists() && !arguments.force {
+        let problem = Problem::new(code::COMMAND_INPUT, format!("{} is there already", file.display()));
+        return Err(problem.hint("give --force to replace it, or another --file").into());
+    }
+    let text = toml::to_string(&book)?;
+    std::fs::write(&file, &text).with_context(|| format!("writing {}", file.display()))?;
+    output.result(&book, |_| {
+        format!(
+            "wrote {}\nA server uses it with `prices = \"{}\"` under `[cost]` in kipwake.toml, from its next start on.\n",
+            file.display(),
+            file.display()
+        )
+    })
+}
+
+fn shown(report: &CostReport, options: &Costs) -> String {
+    let by_version = options.function.is_some();
+    if options.states {
+        let rows: Vec<Vec<String>> = report
+            .functions
+            .iter()
+            .flat_map(|function| state_rows(function.function.as_str(), &function.sum))
+            .collect();
+        return hours(report) + &table(&["FUNCTION", "STATE", "PRICE", "#TIME", "#SHARE"], &rows);
+    }
     let mut rows = Vec::new();
     for function in &report.functions {
         rows.push(cells(function.function.as_str(), &function.sum));
@@ -53,7 +198,7 @@ fn shown(report: &CostReport, by_version: bool) -> String {
         }
     }
     let header = ["FUNCTION", "#REQUESTS", "#ACTIVE", "#IDLE", "#UNITS", "#COST", "#ALL ACTIVE", "#SAVED"];
-    let mut text = table(&header, &rows);
+    let mut text = hours(report) + &table(&header, &rows);
     text += &format!(
         "total {} {}; {} if all time were active ({})\n",
         report.total, report.currency, report.total_all_active, report.book

@@ -124,7 +124,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         }
         Command::Scaler(command) => scaler::run(&command, output),
         Command::Bench(options) => bench::run(&options, output).await,
-        Command::Simulate(options) => simulate::run(&options, output),
+        Command::Simulate(options) => simulate::run(connection, &options, output).await,
         Command::Schema => output.data((serde_json::to_string_pretty(&kip_manifest::schema())? + "\n").as_bytes()),
         Command::Image(command) => image::run(&Client::find(connection)?, &command, output).await,
         Command::Model(command) => model::run(&Client::find(connection)?, &command, output).await,

@@ -44,6 +44,7 @@ mod scaling;
 mod secrets;
 mod service;
 mod sharing;
+mod simulate;
 mod stops;
 mod storage;
 mod support;

@@ -1,5 +1,7 @@
 //! What instances cost: their time by state, what they reserve, and a price book.
 
+use std::collections::BTreeMap;
+
 use kip_fleet::State;
 use kip_fleet::state::PriceClass;
 use kip_spec::function::{GpuNeed, Resources};
@@ -15,6 +17,8 @@ pub struct Priced {
     pub active_ms: u64,
     /// Milliseconds at the idle price.
     pub idle_ms: u64,
+    /// Milliseconds by state.
+    pub times: BTreeMap<String, u64>,
     /// Billing units.
     pub units: Money,
     /// The billing units if all of the time were at the active price.
@@ -28,6 +32,9 @@ impl Priced {
     pub fn add(&mut self, other: &Self) {
         self.active_ms += other.active_ms;
         self.idle_ms += other.idle_ms;
+        for (state, time) in &other.times {
+            *self.times.entry(state.clone()).or_default() += time;
+        }
         self.units = self.units + other.units;
         self.units_all_active = self.units_all_active + other.units_all_active;
         self.unpriced = self.unpriced.take().or_else(|| other.unpriced.clone());
@@ -42,6 +49,7 @@ const GIB: i128 = 1 << 30;
 pub fn bill(book: &PriceBook, resources: &Resources, idle_mode: bool, usage: &VersionUsage) -> Priced {
     let mut priced = Priced::default();
     for (state, time) in usage.times.values().flatten() {
+        *priced.times.entry(state.clone()).or_default() += time;
         match class(state) {
             Some(PriceClass::Active | PriceClass::ActiveWithWork) => priced.active_ms += time,
             Some(PriceClass::ActiveOrIdle) if !idle_mode => priced.active_ms += time,
@@ -83,29 +91,11 @@ pub fn bill(book: &PriceBook, resources: &Resources, idle_mode: bool, usage: &Ve
 
 /// The price class of a state by its name; none of what is gone.
 fn class(name: &str) -> Option<PriceClass> {
-    const LIVING: [State; 14] = [
-        State::Requested,
-        State::Starting,
-        State::Initializing,
-        State::Ready,
-        State::Busy,
-        State::Pausing,
-        State::Paused,
-        State::Parking,
-        State::Parked,
-        State::Spilling,
-        State::Spilled,
-        State::Waking,
-        State::Draining,
-        State::Stopping,
-    ];
-    LIVING.into_iter().find(|state| state.name() == name).map(State::price)
+    State::named(name).map(State::price)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::cost::book::Tier;
     use kip_spec::function::GpuResources;
@@ -144,6 +134,7 @@ mod tests {
         assert_eq!(book.price(priced.units).to_string(), "0.72");
         assert_eq!(book.price(priced.units_all_active).to_string(), "1.0368");
         assert_eq!((priced.active_ms, priced.idle_ms), (1_800_000, 1_800_000));
+        assert_eq!(priced.times.values().sum::<u64>(), priced.active_ms + priced.idle_ms);
     }
 
     /// A T4 with 8 GB, 2 cores and 8 GB of memory for an hour, a quarter of it in use: 32,040 units; 72,000 if it were always active.

@@ -2,10 +2,12 @@
 
 mod bill;
 mod book;
+mod card;
 mod money;
 mod plan;
 
 pub use bill::{Priced, bill};
 pub use book::{BookError, PriceBook, Rate, Tier};
+pub use card::{Card, CardError};
 pub use money::{Money, MoneyError};
 pub use plan::{Comparison, Demand, PlanError, PlanPrices, Purchase, Row, compare, purchase};

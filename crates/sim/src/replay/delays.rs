@@ -45,6 +45,22 @@ impl Delays {
         self.max()
     }
 
+    /// Delays and the share of requests that did not exceed each, ascending, in this many points at most.
+    #[expect(clippy::cast_precision_loss, reason = "shares for people")]
+    pub fn distribution(&self, points: usize) -> Vec<(u64, f64)> {
+        let total = self.total.max(1) as f64;
+        let (mut below, mut shown) = (self.none, vec![(0, self.none as f64 / total)]);
+        let step = 1.0 / points.max(1) as f64;
+        for (delay, count) in &self.counts {
+            below += count;
+            let share = below as f64 / total;
+            if shown.last().is_none_or(|(_, last)| share - last >= step - 1e-9) || below == self.total {
+                shown.push((*delay, share));
+            }
+        }
+        shown
+    }
+
     /// The longest.
     pub fn max(&self) -> u64 {
         self.counts.last_key_value().map_or(0, |(delay, _)| *delay)
@@ -77,5 +93,6 @@ mod tests {
         assert_eq!([500, 900, 910, 990, 1_000].map(|share| delays.quantile(share)), [0, 0, 100, 900, 1_000]);
         assert!((delays.mean() - 55.0).abs() < 1e-9);
         assert!((delays.share_over(500) - 0.05).abs() < 1e-9);
+        assert_eq!(delays.distribution(20), [(0, 0.9), (500, 0.95), (1_000, 1.0)]);
     }
 }

@@ -1,15 +1,18 @@
-//! A trace of requests through a function's core in virtual time: the same code that decides in the server decides here. What an
+//! A trace of requests through functions' cores in virtual time: the same code that decides in the server decides here. What an
 //! instance does is given: how long it starts and wakes, and how long each request takes.
 
 mod bounds;
 mod delays;
 mod driver;
+mod pool;
 mod report;
 mod request;
+mod series;
 pub mod trace;
 
-pub use bounds::{Bounds, bounds};
+pub use bounds::{Bounds, BoundsMeter, bounds};
 pub use delays::Delays;
-pub use driver::{Outcome, replay};
+pub use driver::{FunctionExplanation, Outcome, Replay, Setup, replay};
 pub use report::{Costs, Prices};
-pub use request::{InstanceTimes, TraceRequest};
+pub use request::{InstanceTimes, OperationTime, TraceRequest};
+pub use series::{Interval, Series};
