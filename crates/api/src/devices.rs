@@ -27,9 +27,9 @@ pub(crate) async fn yield_device(
 ) -> ApiResult<StatusCode> {
     let Json(order) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
     who.changes(device.clone());
-    let until = order.for_ms.map(|millis| {
-        kip_host::clock::wall_millis().saturating_add(i64::try_from(millis).unwrap_or(i64::MAX))
-    });
+    let until = order
+        .for_ms
+        .map(|millis| kip_host::clock::wall_millis().saturating_add(i64::try_from(millis).unwrap_or(i64::MAX)));
     api.control.yield_device(&device, until)?;
     Ok(StatusCode::NO_CONTENT)
 }

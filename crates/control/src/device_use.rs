@@ -13,22 +13,13 @@ use kip_store::{DecisionRecord, Record};
 
 use crate::cell::Cell;
 use crate::link::Link;
+use crate::options::OverUse;
 use crate::shared::Shared;
 
 /// One that has served nothing yet may still have to load what it needs: it is measured only after this time, milliseconds.
 const SETTLED: u64 = 60_000;
 /// Beyond its declaration by this part of it, an instance uses too much: contexts of the driver differ by some MiB.
 const TOLERANCE: u64 = 20;
-
-/// What becomes of an instance that uses more device memory than it declares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OverUse {
-    /// It is charged for what it uses, and named.
-    #[default]
-    Charge,
-    /// It is replaced as well: it finishes its requests, and a new instance takes over.
-    Replace,
-}
 
 impl Shared {
     /// An awake instance was seen to hold so many bytes of its device.
@@ -47,7 +38,11 @@ impl Shared {
                     return;
                 }
                 if let Some(size) = self.devices.measured(version.id, held) {
-                    let text = format!("an instance holds {} of its device; {} are reserved from now on", Bytes(held), Bytes(size));
+                    let text = format!(
+                        "an instance holds {} of its device; {} are reserved from now on",
+                        Bytes(held),
+                        Bytes(size)
+                    );
                     self.note_device(cell, link, None, text, Decision::Device { instance: None, held, declared: None });
                     version.needs(Gpu::Slice(size));
                     cell.step(Event::Sized { version: version.id, gpu: Gpu::Slice(size) });

@@ -139,8 +139,9 @@ impl Free {
                 fitting.map(|free| *free -= bytes).is_some()
             }
             Gpu::Cards(cards) => {
-                let whole: Vec<usize> =
-                    (0..self.free.len()).filter(|at| self.free[*at] == self.total[*at] && self.total[*at] > 0).collect();
+                let whole: Vec<usize> = (0..self.free.len())
+                    .filter(|at| self.free[*at] == self.total[*at] && self.total[*at] > 0)
+                    .collect();
                 if whole.len() < usize::from(cards) {
                     return false;
                 }
@@ -242,8 +243,7 @@ mod tests {
     fn those_whose_absence_costs_most_stay_and_the_others_are_parked() {
         let busy = Candidate { requests: 1_000, ..function("busy", 10) };
         let report = fit(vec![function("a", 10), function("b", 10), busy], vec![24 * GIB], 64 * GIB);
-        let expected =
-            [row("busy", "paused", Some(1)), row("a", "paused", Some(1)), row("b", "parked", Some(700))];
+        let expected = [row("busy", "paused", Some(1)), row("a", "paused", Some(1)), row("b", "parked", Some(700))];
         assert_eq!(rungs(&report), expected);
         assert_eq!((report.one_more_device, report.missing_memory), (vec!["b".parse().unwrap()], 0));
     }

@@ -69,14 +69,13 @@ pub use cell::{Admission, Cell};
 pub use containers::engine_problem;
 pub use control::{Control, Direction};
 pub use device_book::{QuotaChange, Yielded};
-pub use device_use::OverUse;
 pub use disk::DiskOptions;
 pub use domains::{Domain, DomainRoute, Domains, Rewrite};
 pub use driver::DriverRung;
 pub use error::Error;
 pub use figures::Figures;
 pub use kip_engine::{ContainerEngine, ImageInfo, PullProgress};
-pub use options::Options;
+pub use options::{Options, OverUse};
 pub use shared::DeployResult;
 pub use stores::{Files, Stores};
 

@@ -13,9 +13,18 @@ use kip_spec::InstanceId;
 use kip_spec::named_secret::SecretSource;
 use kip_store::Retention;
 
-use crate::device_use::OverUse;
 use crate::disk::DiskOptions;
 use crate::driver::DriverRung;
+
+/// What becomes of an instance that uses more device memory than it declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OverUse {
+    /// It is charged for what it uses, and named.
+    #[default]
+    Charge,
+    /// It is replaced as well: it finishes its requests, and a new instance takes over.
+    Replace,
+}
 
 /// What the control room is told when it opens.
 #[derive(Debug, Clone)]

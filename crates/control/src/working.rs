@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kip_engine::Measure;
-use kip_fleet::{Work};
+use kip_fleet::Work;
 use kip_host::clock::boot_millis;
 use kip_spec::InstanceId;
 use kip_spec::function::FunctionSpec;

@@ -19,7 +19,8 @@ impl Shared {
     /// Where a device is, by its name.
     pub(crate) fn device_place(&self, name: &str) -> Option<Place> {
         let pools = (0u16..).zip(&self.options.inventory.pools);
-        let hosts = pools.flat_map(|(pool, declared)| (0u32..).zip(&declared.hosts).map(move |(host, one)| (pool, host, one)));
+        let hosts =
+            pools.flat_map(|(pool, declared)| (0u32..).zip(&declared.hosts).map(move |(host, one)| (pool, host, one)));
         let mut found = hosts.filter_map(|(pool, host, one)| {
             let number = one.devices.iter().position(|device| device.name == name)?;
             Some(Place { pool, host, devices: 1 << number })
@@ -36,7 +37,9 @@ impl Shared {
 
     fn quota(&self, change: QuotaChange) -> Quota {
         let declared = self.options.inventory.quota;
-        let of = |change: Option<u32>, declared: Option<u32>| change.map_or(declared, |most| Some(most).filter(|most| *most > 0));
+        let of = |change: Option<u32>, declared: Option<u32>| {
+            change.map_or(declared, |most| Some(most).filter(|most| *most > 0))
+        };
         Quota { cards: of(change.cards, declared.cards), instances: of(change.instances, declared.instances) }
     }
 
@@ -54,7 +57,10 @@ impl Shared {
             }
             // It may have left kipwake.toml.
             let Some(place) = self.device_place(&name) else { continue };
-            self.tell_placer(ToPlacer::Yield { place, until: left.map_or(u64::MAX, |left| now.boot.saturating_add(left)) });
+            self.tell_placer(ToPlacer::Yield {
+                place,
+                until: left.map_or(u64::MAX, |left| now.boot.saturating_add(left)),
+            });
             let held = self.with_placer(|placer| placer.on_device(place).any(|(_, gpu)| gpu != Gpu::None));
             let wait = if held { Some(ASK_AGAIN) } else { left.map(Duration::from_millis) };
             next = next.into_iter().chain(wait).min();
@@ -94,7 +100,10 @@ impl Control {
     pub fn yield_device(&self, name: &str, until: Option<i64>) -> Result<(), Problem> {
         self.known_device(name)?;
         if until.is_some_and(|until| until <= now().wall) {
-            return Err(Problem::new(code::API_BAD_REQUEST, format!("the end of the time for which `{name}` is yielded is past")));
+            return Err(Problem::new(
+                code::API_BAD_REQUEST,
+                format!("the end of the time for which `{name}` is yielded is past"),
+            ));
         }
         tracing::info!(device = name, ?until, "the device is yielded");
         self.shared.devices.set_yielded(name, Some(Yielded { until })).map(drop).map_err(|error| not_kept(&error))
@@ -137,7 +146,8 @@ impl Control {
         if self.shared.device_place(name).is_some() {
             return Ok(());
         }
-        let all = self.shared.options.inventory.pools.iter().flat_map(|pool| &pool.hosts).flat_map(|host| &host.devices);
+        let all =
+            self.shared.options.inventory.pools.iter().flat_map(|pool| &pool.hosts).flat_map(|host| &host.devices);
         let names: Vec<&str> = all.map(|device| device.name.as_str()).collect();
         let hint = match names.is_empty() {
             true => "the server uses no device: declare it as [[device]] in kipwake.toml".to_owned(),

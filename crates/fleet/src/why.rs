@@ -406,7 +406,11 @@ impl fmt::Display for Refusal {
                 write!(f, "no host has what an instance needs ({need}), or the quota forbids it")
             }
             Self::DeviceYielded { left: Some(left) } => {
-                write!(f, "the device that an instance needs is yielded (kip device yield) for another {}", Millis(*left))
+                write!(
+                    f,
+                    "the device that an instance needs is yielded (kip device yield) for another {}",
+                    Millis(*left)
+                )
             }
             Self::DeviceYielded { left: None } => {
                 f.write_str("the device that an instance needs is yielded (kip device yield)")
@@ -478,7 +482,9 @@ impl fmt::Display for Reason {
             Self::Rotated => f.write_str("it was asked to be replaced"),
             Self::TooOld { age } => write!(f, "it is {} old, past rotation.max_age", Millis(*age)),
             Self::Outgrown => f.write_str("it uses more memory than rotation.max_memory"),
-            Self::OverusesDevice => f.write_str("it uses more of its device than resources.gpu.memory (sharing.over_use)"),
+            Self::OverusesDevice => {
+                f.write_str("it uses more of its device than resources.gpu.memory (sharing.over_use)")
+            }
             Self::Succeeded => f.write_str("its successor is ready"),
             Self::ReplacedInPlace => f.write_str("there is no room for a successor beside it, so it goes first"),
             Self::Stalled { silent } => {

@@ -70,7 +70,9 @@ fn gpu(resources: &Section<'_>, report: &mut Report<'_>) -> Option<GpuResources>
             let problem = Problem::new(code::MANIFEST_MISSING_KEY, message);
             report.add(
                 section.at,
-                problem.hint("write `memory: 6GiB` or `memory: auto` for a share of one device, or `cards: 1` for whole ones"),
+                problem.hint(
+                    "write `memory: 6GiB` or `memory: auto` for a share of one device, or `cards: 1` for whole ones",
+                ),
             );
             return None;
         }

@@ -128,7 +128,8 @@ fn hint(function: &str, refusal: Refusal) -> String {
                 .to_owned()
         }
         Refusal::DeviceYielded { .. } => {
-            "wait, or put the device into use again with `kip device use`; `kip device ls -v` shows until when".to_owned()
+            "wait, or put the device into use again with `kip device use`; `kip device ls -v` shows until when"
+                .to_owned()
         }
         Refusal::NoVersion => format!("`kip inspect {function}` lists the versions there are"),
         Refusal::Removed => "`kip ls` lists the functions there are".to_owned(),

@@ -250,7 +250,8 @@ pub(crate) const TEMPLATE: &[Row] = &[
 /// The row of a way. Positions of lists are no keys and are left out of it.
 const OBJECTS: &str = "there are no such objects here";
 const ONE_HOST: &str = "there is one host";
-const VOLUME: &str = "nothing is mounted: a container sees its own files, and folders of container.mounts in a kip.yaml";
+const VOLUME: &str =
+    "nothing is mounted: a container sees its own files, and folders of container.mounts in a kip.yaml";
 
 /// The rows of a Service of Knative.
 const KNATIVE: &[Row] = &[
@@ -265,7 +266,11 @@ const KNATIVE: &[Row] = &[
     ("spec.template.spec.responseStartTimeoutSeconds", Mapped, ""),
     ("spec.template.spec.idleTimeoutSeconds", Mapped, ""),
     ("spec.template.spec.serviceAccountName", WithoutEffect, OBJECTS),
-    ("spec.template.spec.imagePullSecrets", WithoutEffect, "the container engine has its own credentials: `docker login`"),
+    (
+        "spec.template.spec.imagePullSecrets",
+        WithoutEffect,
+        "the container engine has its own credentials: `docker login`",
+    ),
     ("spec.template.spec.volumes", WithoutEffect, VOLUME),
     ("spec.template.spec.initContainers", WithoutEffect, "they are not run"),
     ("spec.template.spec.nodeSelector", WithoutEffect, ONE_HOST),
@@ -306,7 +311,11 @@ const KNATIVE: &[Row] = &[
     ("spec.template.spec.containers.*.startupProbe.initialDelaySeconds", Mapped, ""),
     ("spec.template.spec.containers.*.startupProbe.periodSeconds", Mapped, ""),
     ("spec.template.spec.containers.*.startupProbe.failureThreshold", Mapped, ""),
-    ("spec.template.spec.containers.*.securityContext", WithoutEffect, "container.hardened in a kip.yaml drops what a program does not need"),
+    (
+        "spec.template.spec.containers.*.securityContext",
+        WithoutEffect,
+        "container.hardened in a kip.yaml drops what a program does not need",
+    ),
     ("spec.template.spec.containers.*.securityContext.runAsUser", Mapped, ""),
     ("spec.template.spec.containers.*.volumeMounts", WithoutEffect, VOLUME),
     ("spec.template.spec.containers", WithoutEffect, "the field is not known here"),

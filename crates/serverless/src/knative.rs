@@ -76,7 +76,10 @@ pub fn read_knative(file: &str, content: &str) -> Result<KnativeFile, Vec<Proble
     }
     if found.services.is_empty() && report.count() == 0 {
         let problem = Problem::new(code::FILE_NO_FUNCTION, "the file declares no Service of serving.knative.dev");
-        report.add(Default::default(), problem.hint("a Service has apiVersion: serving.knative.dev/v1 and kind: Service"));
+        report.add(
+            Default::default(),
+            problem.hint("a Service has apiVersion: serving.knative.dev/v1 and kind: Service"),
+        );
     }
     report.close().map(|_| found)
 }
@@ -153,8 +156,11 @@ fn serving_container<'a>(template: &'a Node, name: &str, report: &mut Report<'_>
         several => {
             let named = |one: &Node| text(one, "name").or(text(one, "image")).unwrap_or("without a name").to_owned();
             let further: Vec<String> = several.iter().filter(|one| get(one, "ports").is_none()).map(named).collect();
-            let message =
-                format!("Service `{name}` has {} containers; one is run. Further ones: {}", several.len(), further.join(", "));
+            let message = format!(
+                "Service `{name}` has {} containers; one is run. Further ones: {}",
+                several.len(),
+                further.join(", ")
+            );
             let problem = Problem::new(code::FILE_UNSUPPORTED, message);
             report.add(several[1].at, problem.hint("deploy further containers as functions of their own"));
             None
@@ -175,7 +181,8 @@ fn image(container: &Node, function: &mut Map<String, Value>, report: &mut Repor
     }
     if let Some(package) = image.strip_prefix("ko://") {
         let problem = Problem::new(code::FILE_PLACEHOLDER, format!("`{image}` is a package of Go, which `ko` builds"));
-        return report.add(node.at, problem.hint(format!("run `ko build {package}` and write the image that it prints")));
+        return report
+            .add(node.at, problem.hint(format!("run `ko build {package}` and write the image that it prints")));
     }
     function.insert("image".to_owned(), json!(image));
     let pull = match text(container, "imagePullPolicy") {
@@ -250,7 +257,8 @@ fn port(container: &Node, function: &mut Map<String, Value>, report: &mut Report
         None | Some("http1" | "user-port") => {}
         Some("h2c") => drop(function.insert("protocol".to_owned(), json!("h2c"))),
         Some(other) => {
-            let problem = Problem::new(code::FILE_VALUE, format!("a port is called http1 or h2c, not `{}`", shown(other)));
+            let problem =
+                Problem::new(code::FILE_VALUE, format!("a port is called http1 or h2c, not `{}`", shown(other)));
             report.add(all[0].at, problem.hint("the name is the protocol of the program"));
         }
     }
@@ -275,8 +283,14 @@ fn variables(
             }
             (None, None, Some(from)) => {
                 let kind = pairs(from).first().and_then(|(key, _)| key.scalar()).unwrap_or("another object");
-                let problem = Problem::new(code::FILE_UNSUPPORTED, format!("`{key}` takes its value from {kind}, which does not exist here"));
-                report.add(variable.at, problem.hint("write its value, or a secret: valueFrom: {secretKeyRef: {name: NAME, key: KEY}}"));
+                let problem = Problem::new(
+                    code::FILE_UNSUPPORTED,
+                    format!("`{key}` takes its value from {kind}, which does not exist here"),
+                );
+                report.add(
+                    variable.at,
+                    problem.hint("write its value, or a secret: valueFrom: {secretKeyRef: {name: NAME, key: KEY}}"),
+                );
                 continue;
             }
             (None, None, None) => json!(""),
@@ -284,7 +298,8 @@ fn variables(
         env.insert(key.to_owned(), value);
     }
     if let Some(from) = get(container, "envFrom").filter(|from| !items(from).is_empty()) {
-        let problem = Problem::new(code::FILE_UNSUPPORTED, "envFrom takes variables from objects that do not exist here");
+        let problem =
+            Problem::new(code::FILE_UNSUPPORTED, "envFrom takes variables from objects that do not exist here");
         report.add(from.at, problem.hint("write the variables below env"));
     }
     // What every container of Knative is told.
@@ -388,7 +403,8 @@ fn limits(template: &Node, function: &mut Map<String, Value>, report: &mut Repor
         None | Some(0) => json!({ "hard": UNLIMITED, "soft": TARGET }),
         Some(most) => json!(most.min(UNLIMITED)),
     };
-    let (whole, first, idle) = (number("timeoutSeconds"), number("responseStartTimeoutSeconds"), number("idleTimeoutSeconds"));
+    let (whole, first, idle) =
+        (number("timeoutSeconds"), number("responseStartTimeoutSeconds"), number("idleTimeoutSeconds"));
     own_keys(function, "instances").insert("concurrency".to_owned(), concurrency);
     // Both count until the first byte of the answer.
     let first = [whole, first].into_iter().flatten().filter(|seconds| *seconds > 0).min();

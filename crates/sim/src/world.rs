@@ -6,8 +6,8 @@ use std::sync::Arc;
 use kip_fleet::router::Message;
 use kip_fleet::{AliasNumber, Draw, Qualifier, Target};
 use kip_fleet::{
-    Call, CoreNumber, Effect, Event, Inventory, Now, Operate, OperationNumber, Place, Placer, Policy, ProgramExit, Recovery,
-    Router, Ticket, ToPlacer,
+    Call, CoreNumber, Effect, Event, Inventory, Now, Operate, OperationNumber, Place, Placer, Policy, ProgramExit,
+    Recovery, Router, Ticket, ToPlacer,
 };
 use kip_spec::scaling::Fc;
 use kip_spec::{InstanceId, VersionId};

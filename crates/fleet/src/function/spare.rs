@@ -61,9 +61,12 @@ impl FunctionCore {
             let own = || self.instances.values().filter(|instance| instance.version == *version);
             let yielded = |instance: &Instance| instance.waits_for.and_then(|lack| lack.yielded);
             let waits = |instance: &Instance| instance.state == State::Requested || instance.wants_room;
-            let lives = |instance: &Instance| matches!(instance.state.class(), Class::Hot | Class::Starting | Class::Asleep);
+            let lives =
+                |instance: &Instance| matches!(instance.state.class(), Class::Hot | Class::Starting | Class::Asleep);
             let hopes = own().any(|instance| lives(instance) && !(waits(instance) && yielded(instance).is_some()));
-            let Some(until) = own().filter(|instance| waits(instance)).find_map(yielded).filter(|_| !hopes) else { continue };
+            let Some(until) = own().filter(|instance| waits(instance)).find_map(yielded).filter(|_| !hopes) else {
+                continue;
+            };
             let left = (until < u64::MAX).then(|| until.saturating_sub(now));
             while let Some((ticket, _)) = revision.queue.pop() {
                 effects.push(Effect::Refuse { ticket, refusal: Refusal::DeviceYielded { left } });

@@ -380,10 +380,11 @@ impl Placer {
     pub(super) fn device_choices(&self, host: Place, missing: &RoomNeed) -> Vec<u64> {
         let Some(machine) = self.inventory.host(host) else { return Vec::new() };
         let barred = self.yielded_on(host);
-        let fitting =
-            machine.devices.iter().enumerate().take(DEVICES).filter(|(index, device)| {
-                barred >> index & 1 == 0 && missing.kind.accepts(device.kind) && device_has(device.memory, None, missing.gpu)
-            });
+        let fitting = machine.devices.iter().enumerate().take(DEVICES).filter(|(index, device)| {
+            barred >> index & 1 == 0
+                && missing.kind.accepts(device.kind)
+                && device_has(device.memory, None, missing.gpu)
+        });
         fitting.map(|(index, _)| 1 << index).collect()
     }
 

@@ -209,11 +209,7 @@ fn alone(data: &Path, uuid: &str) -> anyhow::Result<std::fs::File> {
 }
 
 /// Freezes and wakes a process of ours on the device.
-async fn tried(
-    device: &report::Device,
-    options: &Qualify,
-    output: Output,
-) -> anyhow::Result<Qualification> {
+async fn tried(device: &report::Device, options: &Qualify, output: Output) -> anyhow::Result<Qualification> {
     let desk = DeviceLocks::open(gpu::options()?).await.map_err(|lost| kip_freezer::Error::from(lost).problem())?;
     unused(&desk, device, options.force).await?;
     output.remark(&format!(

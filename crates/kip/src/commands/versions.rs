@@ -179,12 +179,7 @@ pub(crate) async fn name(
 }
 
 /// Points an alias at what was deployed.
-pub(crate) async fn point(
-    client: &Client,
-    made: &DeployedVersion,
-    alias: &str,
-    output: Output,
-) -> anyhow::Result<()> {
+pub(crate) async fn point(client: &Client, made: &DeployedVersion, alias: &str, output: Output) -> anyhow::Result<()> {
     let function = made.function.as_str();
     let body = AliasSettings { targets: made.label.clone(), description: None };
     let info: AliasInfo = client.put(&path(function, "aliases", Some(alias)), &body).await?;

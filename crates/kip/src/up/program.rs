@@ -93,7 +93,8 @@ fn name(options: &Up) -> anyhow::Result<FunctionName> {
         // Of an image neither its registry nor its tag.
         let last = source.rsplit('/').next().unwrap_or(source);
         let last = last.split(['@', ':']).next().unwrap_or(last);
-        let last = Path::new(last).file_stem().map_or_else(|| last.to_owned(), |stem| stem.to_string_lossy().into_owned());
+        let last =
+            Path::new(last).file_stem().map_or_else(|| last.to_owned(), |stem| stem.to_string_lossy().into_owned());
         let fit: String =
             last.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).take(LONGEST).collect();
         fit.trim_matches('-').to_owned()

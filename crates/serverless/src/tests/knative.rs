@@ -113,11 +113,17 @@ fn what_a_kip_yaml_makes_of_it_is_valid() {
 #[test]
 fn several_objects_are_read_with_true_places_and_others_are_named() {
     let one = container("{image: a}");
-    let text = format!("# first\n---\n{one}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\n--- # last\n{}", one.replace("name: s}", "name: t}"));
+    let text = format!(
+        "# first\n---\n{one}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\n--- # last\n{}",
+        one.replace("name: s}", "name: t}")
+    );
     let found = read(&text);
     let names: Vec<&str> = found.services.iter().map(|one| one.name.as_str()).collect();
     assert_eq!((names, found.others), (vec!["s", "t"], vec!["ConfigMap c".to_owned()]));
-    let broken = format!("{one}---\n{}", container("{image: b, ports: [{containerPort: many}]}").replace("name: s}", "name: t}"));
+    let broken = format!(
+        "{one}---\n{}",
+        container("{image: b, ports: [{containerPort: many}]}").replace("name: s}", "name: t}")
+    );
     assert!(problem(&broken).contains("(line 9)"), "{}", problem(&broken));
     assert!(is_knative(&text) && !is_knative("api: kip/v1\n") && !is_knative("apiVersion: apps/v1\n"));
 }
@@ -125,7 +131,9 @@ fn several_objects_are_read_with_true_places_and_others_are_named() {
 #[test]
 fn traffic_goes_to_the_latest_and_to_named_revisions() {
     let with = |traffic: &str| {
-        service(&format!("{{traffic: {traffic}, template: {{metadata: {{name: s-v2}}, spec: {{containers: [{{image: i}}]}}}}}}"))
+        service(&format!(
+            "{{traffic: {traffic}, template: {{metadata: {{name: s-v2}}, spec: {{containers: [{{image: i}}]}}}}}}"
+        ))
     };
     let shares = |traffic: &str| function(&with(traffic)).get("traffic").cloned();
     assert_eq!(shares("[{latestRevision: true, percent: 100}]"), None);
@@ -141,16 +149,25 @@ fn what_cannot_be_run_is_refused_by_name() {
         (container("{image: <YOUR-IMAGE>}"), "KW-1033 `<YOUR-IMAGE>` is a placeholder"),
         (container("{image: \"ko://knative.dev/x\"}"), "which `ko` builds"),
         (container("{name: a}"), "the container has no image"),
-        (container("{image: a, ports: [{containerPort: 1}]}, {image: b, name: proxy}"), "KW-1037 Service `s` has 2 containers; one is run. Further ones: proxy"),
+        (
+            container("{image: a, ports: [{containerPort: 1}]}, {image: b, name: proxy}"),
+            "KW-1037 Service `s` has 2 containers; one is run. Further ones: proxy",
+        ),
         (container("{image: a, ports: [{containerPort: 1, name: grpc}]}"), "a port is called http1 or h2c"),
         (container("{image: a, ports: [{containerPort: 1}, {containerPort: 2}]}"), "a revision has one port"),
-        (container("{image: a, env: [{name: X, valueFrom: {configMapKeyRef: {name: c, key: k}}}]}"), "`X` takes its value from configMapKeyRef"),
+        (
+            container("{image: a, env: [{name: X, valueFrom: {configMapKeyRef: {name: c, key: k}}}]}"),
+            "`X` takes its value from configMapKeyRef",
+        ),
         (container("{image: a, envFrom: [{configMapRef: {name: c}}]}"), "envFrom takes variables"),
         (container("{image: a, resources: {limits: {memory: lots}}}"), "`lots` is not an amount of memory"),
         (service("{template: {spec: {containers: []}}}"), "has no container"),
         (service("{}"), "has no spec.template"),
         ("apiVersion: serving.knative.dev/v1\nkind: Route\nmetadata: {name: r}\n".to_owned(), "declares no Service"),
-        (service("{template: {spec: {timeoutSeconds: soon, containers: [{image: a}]}}}"), "`timeoutSeconds` is not a whole number"),
+        (
+            service("{template: {spec: {timeoutSeconds: soon, containers: [{image: a}]}}}"),
+            "`timeoutSeconds` is not a whole number",
+        ),
     ];
     for (text, said) in rows {
         assert!(problem(&text).contains(said), "{said}: {}", problem(&text));
@@ -163,8 +180,13 @@ fn amounts_of_memory_are_read_as_kubernetes_reads_them() {
         let text = container(&format!("{{image: a, resources: {{limits: {{memory: {amount}}}}}}}"));
         function(&text)["resources"]["memory"].as_str().unwrap().to_owned()
     };
-    let rows =
-        [("128974848", "128974848B"), ("129e6", "129000000B"), ("129M", "129000000B"), ("123Mi", "128974848B"), ("2Gi", "2147483648B")];
+    let rows = [
+        ("128974848", "128974848B"),
+        ("129e6", "129000000B"),
+        ("129M", "129000000B"),
+        ("123Mi", "128974848B"),
+        ("2Gi", "2147483648B"),
+    ];
     for (amount, expected) in rows {
         assert_eq!(bytes(amount), expected, "{amount}");
     }

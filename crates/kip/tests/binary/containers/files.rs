@@ -7,7 +7,10 @@ use serde_json::json;
 use crate::bodies::{Engine, IMAGE, engine};
 use crate::support::{Server, call, subject, until_true};
 
-super::each_engine!(a_service_of_knative_is_deployed_as_it_is, a_file_with_a_container_on_a_slice_of_a_card_is_deployed);
+super::each_engine!(
+    a_service_of_knative_is_deployed_as_it_is,
+    a_file_with_a_container_on_a_slice_of_a_card_is_deployed
+);
 
 fn a_service_of_knative_is_deployed_as_it_is() {
     let server = Server::start();
@@ -56,7 +59,11 @@ fn a_file_with_a_container_on_a_slice_of_a_card_is_deployed() {
     }}]});
     fs::write(folder.join("kip-slice.json"), text.to_string()).unwrap();
     let server = Server::with("[[device]]\nname = \"card0\"\nmemory = \"16GiB\"\ncdi = \"kip.slice/card=0\"");
-    let card = if has_card { "gpuConfig: {gpuMemorySize: 8192, gpuType: fc.gpu.tesla.1}" } else { "description: without a card" };
+    let card = if has_card {
+        "gpuConfig: {gpuMemorySize: 8192, gpuType: fc.gpu.tesla.1}"
+    } else {
+        "description: without a card"
+    };
     let program = subject();
     let file = server.folder().join("s.yaml");
     let text = format!(
@@ -96,7 +103,8 @@ fn a_file_with_a_container_on_a_slice_of_a_card_is_deployed() {
     )
     .unwrap();
     let words = ["s", "provision", "put", "--qualifier", "LATEST", "--target", "1", "--targetTrackingPolicies"];
-    let words: Vec<&str> = words.into_iter().chain([policies.to_str().unwrap(), "-t", file.to_str().unwrap()]).collect();
+    let words: Vec<&str> =
+        words.into_iter().chain([policies.to_str().unwrap(), "-t", file.to_str().unwrap()]).collect();
     server.kip(&words).ok();
     until_true("it is provisioned", || {
         let all = server.instances();

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use super::form::Head;
 use super::table::{decimal, millis, next_line, split};
-use super::{Names, ReadOptions, Service, TraceError};
+use super::error::TraceError;
+use super::options::{Names, ReadOptions};
+use super::service::Service;
 use crate::random::Random;
-use crate::replay::request::{OperationTime, TraceRequest};
+use super::super::request::{OperationTime, TraceRequest};
 
 const MINUTE: u64 = 60_000;
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::TraceError;
+use super::error::TraceError;
 
 /// The form of a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

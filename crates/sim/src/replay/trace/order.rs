@@ -4,7 +4,7 @@ use std::io::BufRead;
 
 use super::table::Table;
 use super::{Rows, TraceError};
-use crate::replay::request::TraceRequest;
+use super::super::request::TraceRequest;
 
 /// 24 bytes each: 2.4 GB.
 const MOST: usize = 100_000_000;

@@ -7,9 +7,11 @@ use std::io::BufRead;
 use super::counts::drawn_millis;
 use super::form::Head;
 use super::table::{decimal, next_line};
-use super::{Names, ReadOptions, Service, TraceError};
+use super::error::TraceError;
+use super::options::{Names, ReadOptions};
+use super::service::Service;
 use crate::random::Random;
-use crate::replay::request::TraceRequest;
+use super::super::request::TraceRequest;
 
 /// Where a trace has one window only, seconds.
 const WINDOW: f64 = 600.0;

@@ -2,7 +2,7 @@
 
 use kip_spec::Millis;
 
-use super::TraceError;
+use super::error::TraceError;
 use crate::random::Random;
 
 /// How long an instance works on a request.

@@ -6,9 +6,11 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 
 use super::form::{Form, Head};
-use super::{Names, ReadOptions, Service, TraceError};
+use super::error::TraceError;
+use super::options::{Names, ReadOptions};
+use super::service::Service;
 use crate::random::Random;
-use crate::replay::request::TraceRequest;
+use super::super::request::TraceRequest;
 
 /// Columns that say when a request arrives, with what one unit is worth in milliseconds.
 const ARRIVALS: [(&str, f64); 4] = [("t_s", 1_000.0), ("at_s", 1_000.0), ("t_ms", 1.0), ("at_ms", 1.0)];
