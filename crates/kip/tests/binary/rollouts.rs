@@ -66,7 +66,21 @@ fn an_alias_moves_in_steps_under_load_and_no_request_fails() {
     let server = two_versions(&[]);
     let load = Load::begin(&server, "/f/f@prod/delay/5");
     let done = server
-        .kip(&["rollout", "start", "f", "prod", "--to", "2", "--steps", "20,100", "--every", "1s", "--wait"])
+        .kip(&[
+            "rollout",
+            "start",
+            "f",
+            "prod",
+            "--to",
+            "2",
+            "--steps",
+            "20,100",
+            "--every",
+            "1s",
+            "--max-slower",
+            "0",
+            "--wait",
+        ])
         .ok();
     assert!(done.stderr.contains("2 has 20 %") && done.stdout.contains("completed"), "{done:?}");
     assert_eq!(load.end(), 0, "no request failed");

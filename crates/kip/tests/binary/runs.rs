@@ -206,6 +206,6 @@ fn a_program_becomes_a_function_without_a_file() {
     let answer = call(server.gateway, "GET", "/f/mine/env", "", b"");
     assert_eq!((answer.status(), answer.header("x-kip-start")), (200, Some("warm")), "it was started: {answer:?}");
     assert_eq!(answer.json()["GREETING"], "hello");
-    server.kip(&["up", "--", program, "--port", ""]).failed(&["KW-8", "the shell replaced ${PORT}", "'${PORT}'"]);
+    server.kip(&["up", "--", program, "--port", ""]).failed(&["KW-7007", "the shell replaced ${PORT}", "'${PORT}'"]);
     server.kip(&["up", "--no-follow", "--name", "gone", "--", "./there-is-no-such-program"]).failed(&["KW-4001"]);
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::sync::Arc;
 
-use super::form::Head;
-use super::table::{decimal, millis, next_line, split};
+use super::super::request::{OperationTime, TraceRequest};
 use super::error::TraceError;
+use super::form::Head;
 use super::options::{Names, ReadOptions};
 use super::service::Service;
+use super::table::{decimal, millis, next_line, split};
 use crate::random::Random;
-use super::super::request::{OperationTime, TraceRequest};
 
 const MINUTE: u64 = 60_000;
 

@@ -2,9 +2,9 @@
 
 use std::io::BufRead;
 
+use super::super::request::TraceRequest;
 use super::table::Table;
 use super::{Rows, TraceError};
-use super::super::request::TraceRequest;
 
 /// 24 bytes each: 2.4 GB.
 const MOST: usize = 100_000_000;

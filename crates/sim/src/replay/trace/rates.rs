@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::io::BufRead;
 
+use super::super::request::TraceRequest;
 use super::counts::drawn_millis;
-use super::form::Head;
-use super::table::{decimal, next_line};
 use super::error::TraceError;
+use super::form::Head;
 use super::options::{Names, ReadOptions};
 use super::service::Service;
+use super::table::{decimal, next_line};
 use crate::random::Random;
-use super::super::request::TraceRequest;
 
 /// Where a trace has one window only, seconds.
 const WINDOW: f64 = 600.0;

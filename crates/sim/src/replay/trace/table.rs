@@ -5,12 +5,12 @@ use std::io::BufRead;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 
-use super::form::{Form, Head};
+use super::super::request::TraceRequest;
 use super::error::TraceError;
+use super::form::{Form, Head};
 use super::options::{Names, ReadOptions};
 use super::service::Service;
 use crate::random::Random;
-use super::super::request::TraceRequest;
 
 /// Columns that say when a request arrives, with what one unit is worth in milliseconds.
 const ARRIVALS: [(&str, f64); 4] = [("t_s", 1_000.0), ("at_s", 1_000.0), ("t_ms", 1.0), ("at_ms", 1.0)];
