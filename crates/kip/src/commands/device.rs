@@ -230,7 +230,7 @@ async fn tried(device: &report::Device, options: &Qualify, output: Output) -> an
 
 /// What the server gave up is gone by now; other programs may be there.
 async fn unused(desk: &DeviceLocks, device: &report::Device, force: bool) -> anyhow::Result<()> {
-    let report = desk.report().await.map_err(|lost| kip_freezer::Error::from(lost).problem())?;
+    let report = desk.report().await.map_err(|error| error.problem())?;
     let holders = report.devices.iter().filter(|other| other.uuid == device.uuid).flat_map(|device| &device.holders);
     let holders: Vec<String> = holders.map(gpu::held_by).collect();
     if !force && !holders.is_empty() {

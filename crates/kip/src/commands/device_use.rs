@@ -133,7 +133,7 @@ pub(crate) async fn take(server: Option<Client>, device: &str, output: Output) -
 
 async fn until_empty(client: &Client, device: &str, output: Output) -> anyhow::Result<()> {
     let mut told = String::new();
-    let began = std::time::Instant::now();
+    let began = kip_host::clock::boot_millis();
     loop {
         let status = status(client, device).await?;
         let left: Vec<String> = users(&status).map(|user| format!("{} {}", user.function, user.state)).collect();
@@ -142,7 +142,7 @@ async fn until_empty(client: &Client, device: &str, output: Output) -> anyhow::R
         }
         let text = format!("waiting for {}", left.join(", "));
         if text != told {
-            output.remark(&format!("{text} ({})", millis(u64::try_from(began.elapsed().as_millis()).unwrap_or(0))));
+            output.remark(&format!("{text} ({})", millis(kip_host::clock::boot_millis().saturating_sub(began))));
             told = text;
         }
         tokio::time::sleep(LOOK_AGAIN).await;

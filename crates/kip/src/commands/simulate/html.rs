@@ -157,7 +157,8 @@ fn states(outcome: &Outcome) -> String {
     };
     let (end, floor) = at(1.0, 0.0);
     let closed = format!("L{end:.1} {floor:.1}L{LEFT} {floor:.1}Z");
-    let areas: [(&str, &dyn Fn(&[f64; 5]) -> f64); 3] = [
+    type Area<'a> = (&'a str, &'a dyn Fn(&[f64; 5]) -> f64);
+    let areas: [Area<'_>; 3] = [
         ("#c9d6e3", &|point| point[0] + point[1] + point[2]),
         ("#e9b44c", &|point| point[0] + point[1]),
         ("#1d6fb8", &|point| point[0]),
