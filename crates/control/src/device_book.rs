@@ -136,7 +136,7 @@ mod tests {
     fn what_was_decided_and_measured_is_there_after_a_restart() {
         let data = tempfile::tempdir().unwrap();
         let book = DeviceBook::open(Some(data.path()));
-        assert_eq!(book.set_yielded("gpu1", Some(Yielded { until: Some(5) })).unwrap(), false);
+        assert!(!book.set_yielded("gpu1", Some(Yielded { until: Some(5) })).unwrap());
         book.set_quota(QuotaChange { cards: Some(2), instances: None }).unwrap();
         let size = book.measured(VersionId(7), 1000 << 20).unwrap();
         assert_eq!(size, 1088 << 20, "a sixteenth more, in steps of 64 MiB");

@@ -154,7 +154,8 @@ fn serving_container<'a>(template: &'a Node, name: &str, report: &mut Report<'_>
         }
         [one] => Some(one),
         several => {
-            let named = |one: &Node| text(one, "name").or_else(|| text(one, "image")).unwrap_or("without a name").to_owned();
+            let named =
+                |one: &Node| text(one, "name").or_else(|| text(one, "image")).unwrap_or("without a name").to_owned();
             let further: Vec<String> = several.iter().filter(|one| get(one, "ports").is_none()).map(named).collect();
             let message = format!(
                 "Service `{name}` has {} containers; one is run. Further ones: {}",

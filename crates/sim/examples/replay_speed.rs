@@ -12,7 +12,7 @@ use kip_fleet::{Policy, RoomNeed};
 use kip_sim::replay::trace::{ReadOptions, Reader};
 use kip_sim::replay::{BoundsMeter, InstanceTimes, Replay, Setup};
 use kip_spec::function::{Concurrency, Dispatch, defaults};
-use kip_spec::scaling::{Auto, Scaling};
+use kip_spec::scaling::Scaling;
 
 /// Requests of 0.3 s to 3.3 s, five a second in the mean, with clusters.
 fn trace(rows: u64) -> String {
@@ -36,7 +36,7 @@ fn policy() -> Policy {
         concurrency: Concurrency { hard: 1, soft: 1 },
         queue_depth: u32::MAX,
         queue_timeout: LONG,
-        scaling: Scaling::Auto(Box::new(Auto::default())),
+        scaling: Scaling::Auto(Box::default()),
         idle: defaults::IDLE,
         dispatch: Dispatch::Packed,
         need: RoomNeed::default(),

@@ -14,7 +14,7 @@ use kip_fleet::{Policy, RoomNeed, State};
 use kip_sim::replay::{Costs, InstanceTimes, Outcome, Prices, Setup, TraceRequest, bounds, replay};
 use kip_spec::Millis;
 use kip_spec::function::{Concurrency, Dispatch, Idle, defaults};
-use kip_spec::scaling::{Auto, Scaling};
+use kip_spec::scaling::Scaling;
 
 const LONG: u64 = 366 * 86_400_000;
 
@@ -47,7 +47,7 @@ fn fixed(bounds: (u32, u32), pause: Option<u64>, stop: Option<u64>) -> Policy {
 }
 
 fn auto() -> Policy {
-    policy(Scaling::Auto(Box::new(Auto::default())), (0, 1_000), defaults::IDLE.pause.map(|it| it.0), None)
+    policy(Scaling::Auto(Box::default()), (0, 1_000), defaults::IDLE.pause.map(|it| it.0), None)
 }
 
 fn play(requests: &[TraceRequest], policy: Policy, times: &InstanceTimes, from: u64) -> Outcome {

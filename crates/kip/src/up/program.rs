@@ -89,7 +89,8 @@ pub(crate) async fn run(client: &Client, options: &Up, output: Output) -> anyhow
 /// The name that was given, or one made of the program's or the image's.
 fn name(options: &Up) -> anyhow::Result<FunctionName> {
     let made = || {
-        let source = options.image.as_deref().or_else(|| options.program.first().map(String::as_str)).unwrap_or_default();
+        let source =
+            options.image.as_deref().or_else(|| options.program.first().map(String::as_str)).unwrap_or_default();
         // Of an image neither its registry nor its tag.
         let last = source.rsplit('/').next().unwrap_or(source);
         let last = last.split(['@', ':']).next().unwrap_or(last);

@@ -207,5 +207,7 @@ fn a_program_becomes_a_function_without_a_file() {
     assert_eq!((answer.status(), answer.header("x-kip-start")), (200, Some("warm")), "it was started: {answer:?}");
     assert_eq!(answer.json()["GREETING"], "hello");
     server.kip(&["up", "--", program, "--port", ""]).failed(&["KW-7007", "the shell replaced ${PORT}", "'${PORT}'"]);
-    server.kip(&["up", "--no-follow", "--name", "gone", "--", "./there-is-no-such-program"]).failed(&["KW-4001"]);
+    let gone = server.kip(&["up", "--no-follow", "--name", "gone", "--", "./there-is-no-such-program"]);
+    assert_eq!(gone.code, Some(1));
+    assert!(gone.stderr.contains("error[KW-4001]: gone r1 is deployed, but does not start"), "{}", gone.stderr);
 }

@@ -69,7 +69,7 @@ fn a_file_with_a_container_on_a_slice_of_a_card_is_deployed() {
     let text = format!(
         "edition: 3.0.0\nname: container-demo\naccess: default\nvars: {{region: cn-shanghai}}\nresources:\n  demo:\n    component: fc3\n\
          \x20   props:\n      region: ${{vars.region}}\n      functionName: detection\n      handler: not-used\n      timeout: 1200\n\
-         \x20     memorySize: 512\n      cpu: 1\n      diskSize: 512\n      instanceConcurrency: 1\n      runtime: custom-container\n\
+         \x20     memorySize: 512\n      cpu: 0.5\n      diskSize: 512\n      instanceConcurrency: 1\n      runtime: custom-container\n\
          \x20     environmentVariables: {{FCGPU_RUNTIME_SHMSIZE: '134217728'}}\n\
          \x20     customContainerConfig: {{image: '{IMAGE}', port: 9000, entrypoint: ['{}']}}\n      {card}\n\
          \x20     internetAccess: true\n      logConfig: {{enableRequestMetrics: true, logBeginRule: DefaultRegex, project: p, logstore: l}}\n\
