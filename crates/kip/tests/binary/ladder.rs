@@ -333,3 +333,21 @@ fn pages_of_an_idle_program_go_out_and_come_back() {
     assert_eq!((answer.text(), answer.header("x-kip-start")), (sum, Some("woken")));
     assert_eq!(server.known(), [process]);
 }
+
+#[test]
+fn five_models_take_turns_on_a_device_for_two() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let example = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/overcommit");
+    for file in ["kip.yaml", "model.py", "report.py", "run.sh"] {
+        fs::copy(example.join(file), folder.path().join(file)).unwrap();
+        fs::set_permissions(folder.path().join(file), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = std::process::Command::new("sh");
+    let done = command.arg(folder.path().join("run.sh")).env("KIP", env!("CARGO_BIN_EXE_kip")).output().unwrap();
+    let (told, wrong) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "{told}\n{wrong}");
+    let evicted = told.lines().any(|line| line.contains("paused → parking") && line.contains("evicted for `"));
+    assert!(evicted && told.contains("parked → waking"), "{told}");
+    assert!(told.contains("% saved") && told.contains("one more device like the largest"), "{told}");
+}
