@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::tree;
 
 /// A room and the rooms it may know besides [`EVERYBODY`]. Rooms that do not exist yet are here already.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("gateway", &["wire", "relay", "auth", "tasks", "control", "records"]),
     ("api", &["wire", "relay", "auth", "manifest", "control", "tasks", "events", "models", "records", "store", "sim"]),
     ("fc", &["wire", "relay", "auth", "manifest", "control", "tasks", "events", "models", "records", "store", "sim"]),
@@ -18,9 +18,10 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("events", &["wire", "tasks", "relay", "control", "records", "queue", "store"]),
     ("tasks", &["wire", "queue", "relay", "control", "records", "store"]),
     ("relay", &["fleet", "control", "records"]),
-    ("control", &["wire", "fleet", "engine", "freezer", "models", "records", "store"]),
+    ("control", &["wire", "fleet", "engine", "freezer", "models", "records", "snapshot", "store"]),
     ("records", &["wire", "fleet", "store"]),
-    ("engine", &[]),
+    ("engine", &["snapshot"]),
+    ("snapshot", &[]),
     ("freezer", &[]),
     ("models", &["wire"]),
     ("auth", &["wire", "store"]),

@@ -10,6 +10,7 @@ use axum::response::Response;
 use kip_control::{DecisionRecord, Direction};
 use kip_records::metrics::{Evidence, Histogram};
 use kip_spec::function::{FunctionSpec, Program};
+use kip_spec::snapshot::Code;
 use kip_spec::{FunctionName, Problem, VersionId, code};
 use kip_store::{Object, TrafficShare};
 use kip_wire::{
@@ -18,6 +19,7 @@ use kip_wire::{
 };
 use serde::Deserialize;
 
+use crate::deployed::begin_rollouts;
 use crate::error::ApiResult;
 use crate::extract::{Path, Query};
 use crate::guard::{Requester, tagged};
@@ -56,8 +58,8 @@ pub(crate) async fn deploy_document(
         let directory = &deployment.directory;
         return Err(bad_request(format!("`directory` must be an absolute path, not `{directory}`")));
     }
-    let (read, Deployment { text, only, start, once, keep_unchanged, no_traffic: held, .. }) =
-        read_manifest(deployment, who).await?;
+    let (read, deployment) = read_manifest(deployment, who).await?;
+    let Deployment { file, directory, text, only, start, once, keep_unchanged, no_traffic: held, .. } = deployment;
     let mut specs = read.functions;
     specs.iter_mut().for_each(|spec| spec.owns_directory &= owner == FileOwner::Deployer);
     let share = |(to, millionths)| TrafficShare { to, millionths };
@@ -95,6 +97,14 @@ pub(crate) async fn deploy_document(
         api.control.resolve_image(spec).await?;
     }
     model_names::require_free(api, &specs)?;
+    let beside = [FilePath::new(&directory).join(&file)];
+    let mut captured = Vec::new();
+    for spec in &mut specs {
+        match owner {
+            FileOwner::Deployer => captured.extend(api.control.capture(spec, &beside, true).await?.told),
+            FileOwner::Cache => spec.code = Code::default(),
+        }
+    }
     let mut unchanged = Vec::new();
     if keep_unchanged {
         (unchanged, specs) = unchanged::split(api, specs, &traffic, owner).await;
@@ -109,6 +119,7 @@ pub(crate) async fn deploy_document(
     let unchanged = unchanged.into_iter().map(|(function, version)| made(function, version)).collect();
     let settings = specs.clone();
     let author = who.author();
+    let by = author.by.clone();
     if author.if_match.is_some() && specs.len() != 1 {
         return Err(bad_request("If-Match is the revision of one function: deploy it alone, with `only`"));
     }
@@ -132,12 +143,16 @@ pub(crate) async fn deploy_document(
             api.control.start(made.function.as_str())?;
         }
     }
+    let rollouts = if held { BTreeMap::new() } else { read.rollouts };
+    let (rollouts, told) = begin_rollouts(api, &deployed, rollouts, by).await;
     let mut warnings = read.warnings;
+    warnings.extend(told);
+    warnings.extend(captured);
     warnings.extend(checked);
     for spec in &settings {
         warnings.extend(warned(api, spec).await);
     }
-    Ok(DeploymentResult { deployed, unchanged, warnings })
+    Ok(DeploymentResult { deployed, unchanged, rollouts, warnings })
 }
 
 /// What was measured of earlier versions may speak against the new one's settings.

@@ -9,6 +9,7 @@ mod backup;
 mod callers;
 mod costs;
 mod devices;
+mod deployed;
 mod error;
 mod extract;
 mod functions;

@@ -53,7 +53,8 @@ async fn serving(api: &Api, spec: &FunctionSpec, owner: FileOwner) -> Option<Ver
         return None;
     }
     // Another model with the same contents makes links to them, which looks like a change.
-    if owner == FileOwner::Cache {
+    // A snapshot is the same if its files are.
+    if owner == FileOwner::Cache || spec.code.snapshot.is_some() {
         return Some(version.id);
     }
     let made = api.control.deployed_at(spec.name.as_str()).await?;

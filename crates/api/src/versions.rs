@@ -208,7 +208,9 @@ pub(crate) async fn plan(
     body: Result<Json<Deployment>, JsonRejection>,
 ) -> ApiResult<Json<DeploymentPlan>> {
     let Json(deployment) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
-    let (read, Deployment { only, no_traffic, .. }) = functions::read_manifest(deployment, &who).await?;
+    let (read, deployment) = functions::read_manifest(deployment, &who).await?;
+    let Deployment { file, directory, only, no_traffic, .. } = deployment;
+    let beside = [std::path::Path::new(&directory).join(&file)];
     let mut plan = DeploymentPlan { functions: Vec::new(), warnings: read.warnings };
     let (traffic, functions) = (read.traffic, read.functions);
     for mut spec in functions {
@@ -217,9 +219,13 @@ pub(crate) async fn plan(
         }
         who.require_function(spec.name.as_str())?;
         plan.warnings.extend(api.control.preview_image(&mut spec).await);
+        let captured = api.control.capture(&mut spec, &beside, false).await?;
+        plan.warnings.extend(captured.told);
         plan.warnings.extend(api.control.check(&spec).await);
         let shares = traffic.get(&spec.name).map(Vec::as_slice).unwrap_or_default();
-        plan.functions.push(planned(&api, &spec, shares, no_traffic));
+        let mut planned = planned(&api, &spec, shares, no_traffic);
+        planned.fields.extend(captured.files);
+        plan.functions.push(planned);
     }
     Ok(Json(plan))
 }

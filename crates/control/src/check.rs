@@ -31,7 +31,7 @@ impl Control {
         let options = &self.shared.options;
         let version = Version::new(VersionId(0), spec.clone(), options.offer());
         let nobody = InstanceId { boot: 0, core: 0, sequence: 0 };
-        let mut order = version.order(nobody, &options.kip, &options.results, None);
+        let mut order = version.order(nobody, options, None);
         if spec.job.is_some() {
             // What the runner of jobs starts.
             if let Program::Command { argv, .. } = &spec.program {

@@ -163,7 +163,7 @@ impl Shared {
         let result = match what {
             Operate::Start { place } => {
                 let devices = devices::of_place(&self.options.inventory, place);
-                let order = version.order(instance, &self.options.kip, &self.options.results, devices);
+                let order = version.order(instance, &self.options, devices);
                 let started = match self.revealed(&version.spec) {
                     Ok(secrets) => {
                         body.start(Order { memo: self.memo(cell, instance).to_string(), secrets, ..order }).await
@@ -393,6 +393,9 @@ pub(crate) fn failure_of(error: &StartError) -> StartFailure {
         StartProblem::CommandNotFound => StartFailure::CommandNotFound,
         StartProblem::CommandNotExecutable => StartFailure::CommandNotExecutable,
         StartProblem::WorkingDirectory => StartFailure::WorkingDirectory,
+        StartProblem::CodeChanged => StartFailure::CodeChanged,
+        StartProblem::CodeMissing => StartFailure::CodeMissing,
+        StartProblem::CodeReadOnly => StartFailure::CodeReadOnly,
         StartProblem::SecretMissing => StartFailure::SecretMissing,
         StartProblem::SpawnFailed => StartFailure::SpawnFailed,
         StartProblem::Exited { code, signal } => StartFailure::Exited(ProgramExit { code, signal }),

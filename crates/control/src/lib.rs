@@ -9,6 +9,7 @@ mod adopt;
 mod advice;
 mod bodies;
 mod canary;
+mod capture;
 mod cell;
 mod check;
 mod checks;
@@ -65,6 +66,7 @@ mod yields;
 mod tests;
 
 pub use bodies::Bodies;
+pub use capture::Capture;
 pub use cell::{Admission, Cell};
 pub use containers::engine_problem;
 pub use control::{Control, Direction};
@@ -75,7 +77,7 @@ pub use driver::DriverRung;
 pub use error::Error;
 pub use figures::Figures;
 pub use kip_engine::{ContainerEngine, ImageInfo, PullProgress};
-pub use options::{Options, OverUse};
+pub use options::{CodeOptions, Options, OverUse};
 pub use shared::DeployResult;
 pub use stores::{Files, Stores};
 

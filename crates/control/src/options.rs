@@ -9,6 +9,7 @@ use kip_host::tasks::Supervisor;
 use kip_records::TraceOptions;
 use kip_records::access_log::AccessLogOptions;
 use kip_records::metrics::Metrics;
+use kip_snapshot::Snapshots;
 use kip_spec::InstanceId;
 use kip_spec::named_secret::SecretSource;
 use kip_store::Retention;
@@ -26,6 +27,21 @@ pub enum OverUse {
     Replace,
 }
 
+/// How folders of functions are captured.
+#[derive(Debug, Clone)]
+pub struct CodeOptions {
+    /// Where snapshots are kept.
+    pub snapshots: Snapshots,
+    /// How much of a folder is captured.
+    pub limits: kip_snapshot::Limits,
+    /// Whether a snapshot can be shown to an instance at the path of its folder.
+    pub mounts: bool,
+    /// The server can read files that its instances cannot: it is root, and they are not.
+    pub reads_more: bool,
+    /// The data directory, which is never captured.
+    pub data: PathBuf,
+}
+
 /// What the control room is told when it opens.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -39,6 +55,8 @@ pub struct Options {
     pub logs: PathBuf,
     /// Where jobs leave their files, a folder for each job.
     pub results: PathBuf,
+    /// How folders of functions are captured at deployments.
+    pub code: CodeOptions,
     /// Instances on which work of an earlier server goes on that somebody holds, one for each piece of work.
     pub held: Vec<InstanceId>,
     /// Freezing by the driver of the devices, where they are qualified.

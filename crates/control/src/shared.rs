@@ -122,6 +122,9 @@ impl Shared {
         // Only reminders are lost with it.
         let reminding = self.clone();
         kip_host::tasks::spawn("reminders", async move { reminding.remind().await });
+        // They only take room.
+        let collecting = self.clone();
+        kip_host::tasks::spawn("snapshots", async move { collecting.collect_snapshots().await });
         let ends = supervisor.clone();
         supervisor.vital("ends of instances", async move {
             while let Some(event) = events.recv().await {

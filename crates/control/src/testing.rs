@@ -15,7 +15,7 @@ use kip_spec::function::{FunctionSpec, Program};
 use kip_store::gate::{CommitGate, GatedControl};
 use kip_store::{Author, Changes, ControlStore as _, SqliteControl, SqliteRecords};
 
-use crate::{Bodies, Cell, Control, DiskOptions, Options, Retention, Stores};
+use crate::{Bodies, Cell, CodeOptions, Control, DiskOptions, Options, Retention, Stores};
 
 /// A control room with one function `f`.
 #[derive(Debug)]
@@ -38,6 +38,13 @@ pub async fn open(data: &Path, boot: u32, stores: Stores, host: bool) -> (Contro
         kip: PathBuf::from("/proc/self/exe"),
         logs: data.join("logs"),
         results: data.join("jobs"),
+        code: CodeOptions {
+            snapshots: kip_snapshot::Snapshots::new(data.join("snapshots")),
+            limits: kip_snapshot::Limits::default(),
+            mounts: true,
+            reads_more: false,
+            data: data.to_owned(),
+        },
         held: Vec::new(),
         driver: None,
         devices: None,

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderName, HeaderValue};
-use kip_engine::{Devices, Order};
+use kip_engine::{CodeView, Devices, LivePath, Order};
 use kip_fleet::Policy;
 use kip_fleet::policy::RungOffer;
 use kip_fleet::room::Gpu;
+use kip_snapshot::Snapshots;
 use kip_spec::function::{FunctionSpec, GpuNeed, ModelRuntime, Program, ReadyProbe};
 use kip_spec::qualifier::label;
 use kip_spec::{InstanceId, VersionId};
 use kip_store::{FunctionId, StoredRevision};
 use parking_lot::RwLock;
+
+use crate::options::Options;
 
 /// Where the built-in model server says whether it is ready.
 const MODEL_READY: &str = "/v2/health/ready";
@@ -100,8 +103,24 @@ impl Version {
         }
     }
 
-    /// What the engine is to start. `kip` is our own program, which serves models and runs jobs; `results` is where jobs leave files.
-    pub(crate) fn order(&self, instance: InstanceId, kip: &Path, results: &Path, devices: Option<Devices>) -> Order {
+    /// The folder that it runs in, and the files that it sees there.
+    fn code(&self, snapshots: &Snapshots) -> (PathBuf, Option<CodeView>) {
+        let (directory, code) = (self.spec.program.working_directory(), &self.spec.code);
+        let Some(snapshot) = &code.snapshot else { return (directory, None) };
+        let tree = snapshots.tree(&snapshot.digest);
+        let live = |path: &String, writable| LivePath { path: path.clone(), writable };
+        let shared = snapshot.live.iter().map(|path| live(path, false));
+        let view = CodeView {
+            tree: tree.clone(),
+            live: shared.chain(code.writable.iter().map(|path| live(path, true))).collect(),
+            pinned: snapshot.pinned.clone(),
+        };
+        (if snapshot.moved { tree } else { directory }, Some(view))
+    }
+
+    /// What the engine is to start.
+    pub(crate) fn order(&self, instance: InstanceId, options: &Options, devices: Option<Devices>) -> Order {
+        let (kip, results) = (options.kip.as_path(), options.results.as_path());
         let spec = &self.spec;
         let mut env = spec.env.clone();
         let (mut reads, mut writes) = (Vec::new(), None);
@@ -137,6 +156,11 @@ impl Version {
                 (Some(kip.to_owned()), argv, ReadyProbe::Http { path: MODEL_READY.to_owned() })
             }
         };
+        let (directory, code) = self.code(&options.code.snapshots);
+        if code.is_some() && argv.first().is_some_and(|word| Path::new(word).file_name() == Some("uv".as_ref())) {
+            // It would write its environment, which versions share.
+            env.entry("UV_NO_SYNC".to_owned()).or_insert_with(|| "1".to_owned());
+        }
         Order {
             instance,
             function: spec.name.clone(),
@@ -149,9 +173,10 @@ impl Version {
                 Program::Image(container) => Some(container.clone()),
                 Program::Command { .. } | Program::Model { .. } => None,
             },
-            directory: spec.program.working_directory(),
+            directory,
             owns_directory: spec.owns_directory,
             folders: spec.folders.clone(),
+            code,
             env,
             secrets: BTreeMap::new(),
             reads,

@@ -327,7 +327,11 @@ impl Control {
     /// As [`Control::revision_named`].
     pub async fn diff(&self, name: &str, from: &QualifierName, to: &QualifierName) -> Result<VersionDiff, Error> {
         let (from, to) = (self.revision_named(name, from).await?, self.revision_named(name, to).await?);
-        Ok(VersionDiff { from: from.label(), to: to.label(), fields: differences(&from.spec, &to.spec) })
+        let mut fields = differences(&from.spec, &to.spec);
+        let (control, codes) = (self.clone(), (from.spec.code.clone(), to.spec.code.clone()));
+        let files = kip_host::tasks::blocking("compare code", move || control.changed_files(&codes.0, &codes.1)).await;
+        fields.extend(files.unwrap_or_default());
+        Ok(VersionDiff { from: from.label(), to: to.label(), fields })
     }
 
     /// Makes an alias, or points it elsewhere. A note that is not given stays as it was.

@@ -12,6 +12,7 @@ use kip_spec::container::{Container, Mount};
 use kip_spec::function::{Hook, ReadyProbe, Stop};
 use kip_spec::named_secret::SecretText;
 use kip_spec::sleep::InstanceCall;
+use kip_spec::snapshot::PinnedFile;
 use kip_spec::{Bytes, FunctionName, InstanceId, MilliCpu, Millis, VersionId};
 use tokio::sync::watch;
 
@@ -44,6 +45,8 @@ pub struct Order {
     pub owns_directory: bool,
     /// Folders of the host that it sees at other paths, as far as this host can arrange that.
     pub folders: Vec<Mount>,
+    /// The files that it sees in its working directory, where those are not the ones that are there now.
+    pub code: Option<CodeView>,
     /// Further folders that it reads.
     pub reads: Vec<PathBuf>,
     /// A folder of the server that it writes into, which is made for it.
@@ -70,6 +73,27 @@ pub struct Order {
     pub initialize: Option<Hook>,
     /// The pre-stop hook, for the contract's headers.
     pub pre_stop: Option<Hook>,
+}
+
+/// The files of a version as they were when it was deployed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodeView {
+    /// The folder that has them. It is shown at the path of the working directory, where nobody can write it; or it is the working
+    /// directory, with links to what is live.
+    pub tree: PathBuf,
+    /// Paths below the working directory that are shown as they are there now.
+    pub live: Vec<LivePath>,
+    /// Files below it that are shown as well, and must be as they were.
+    pub pinned: Vec<PinnedFile>,
+}
+
+/// A path below the working directory that is no part of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LivePath {
+    /// Below the working directory.
+    pub path: String,
+    /// Whether the instance may write there.
+    pub writable: bool,
 }
 
 /// The devices of an instance on a host that has some; it may have none of them.
@@ -167,6 +191,12 @@ pub enum StartProblem {
     CommandNotExecutable,
     /// No such folder.
     WorkingDirectory,
+    /// A file that the version needs is not as it was when it was deployed.
+    CodeChanged,
+    /// The files of the version are not there, or cannot be shown to it.
+    CodeMissing,
+    /// It ended first, because it writes into its folder, which is read-only.
+    CodeReadOnly,
     /// A secret that it needs cannot be read.
     SecretMissing,
     /// The system refused otherwise.

@@ -71,11 +71,13 @@ fn resolve<'a>(
     Some(result)
 }
 
-/// The program file that a command names: a path from `directory`, or a name on the instance's `PATH`.
+/// The program file that a command names: a path from `directory`, or a name on the instance's `PATH`. `seen` is where we find what the
+/// instance finds at a path.
 pub(crate) fn program(
     command: &str,
     directory: &Path,
     env: &BTreeMap<String, String>,
+    seen: impl Fn(&Path) -> PathBuf,
 ) -> Result<PathBuf, (StartProblem, String)> {
     let candidates: Vec<PathBuf> = if command.contains('/') {
         vec![directory.join(command)]
@@ -83,15 +85,15 @@ pub(crate) fn program(
         let path = env.get("PATH").map_or("/usr/local/bin:/usr/bin:/bin", String::as_str);
         path.split(':').filter(|folder| !folder.is_empty()).map(|folder| directory.join(folder).join(command)).collect()
     };
-    let found: Vec<&PathBuf> = candidates.iter().filter(|file| file.is_file()).collect();
-    if let Some(file) = found.iter().find(|file| is_executable(file)) {
+    let found: Vec<&PathBuf> = candidates.iter().filter(|file| seen(file).is_file()).collect();
+    if let Some(file) = found.iter().find(|file| is_executable(&seen(file))) {
         return Ok((*file).clone());
     }
     if let Some(file) = found.first() {
         return Err((StartProblem::CommandNotExecutable, format!("{} is not marked executable", file.display())));
     }
     let detail = match candidates.as_slice() {
-        [only] if only.is_dir() => {
+        [only] if seen(only).is_dir() => {
             return Err((StartProblem::CommandNotExecutable, format!("{} is a folder", only.display())));
         }
         [only] => format!("there is no file {}", only.display()),
@@ -162,9 +164,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("plain"), "x").unwrap();
         let env = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
-        assert!(program("sh", folder.path(), &env).is_ok());
-        assert!(matches!(program("./plain", folder.path(), &env), Err((StartProblem::CommandNotExecutable, _))));
-        assert!(matches!(program("./none", folder.path(), &env), Err((StartProblem::CommandNotFound, _))));
-        assert!(matches!(program("no-such-program", folder.path(), &env), Err((StartProblem::CommandNotFound, _))));
+        assert!(program("sh", folder.path(), &env, Path::to_owned).is_ok());
+        assert!(matches!(
+            program("./plain", folder.path(), &env, Path::to_owned),
+            Err((StartProblem::CommandNotExecutable, _))
+        ));
+        assert!(matches!(
+            program("./none", folder.path(), &env, Path::to_owned),
+            Err((StartProblem::CommandNotFound, _))
+        ));
+        assert!(matches!(
+            program("no-such-program", folder.path(), &env, Path::to_owned),
+            Err((StartProblem::CommandNotFound, _))
+        ));
     }
 }

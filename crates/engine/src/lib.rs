@@ -21,8 +21,8 @@ mod roster;
 
 pub use adoption::{Adoption, AliveInstance, FoundInstance, InheritedConnections};
 pub use body::{
-    Body, BodyEvent, CallAnswer, Devices, Error, Health, InstanceEnd, Liveness, LocalBody, Measure, Order,
-    ReadyInstance, StartError, StartProblem, StopOrder, Termination,
+    Body, BodyEvent, CallAnswer, CodeView, Devices, Error, Health, InstanceEnd, LivePath, Liveness, LocalBody, Measure,
+    Order, ReadyInstance, StartError, StartProblem, StopOrder, Termination,
 };
 pub use containers::{ContainerEngine, EngineError, EngineInfo, EngineKind, ImageInfo, PullProgress};
 #[cfg(feature = "docker")]

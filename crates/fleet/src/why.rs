@@ -26,6 +26,12 @@ pub enum StartFailure {
     CommandNotExecutable,
     /// The folder to start in is not there.
     WorkingDirectory,
+    /// A file that its version needs is not as it was when it was deployed.
+    CodeChanged,
+    /// The files of its version are not there, or cannot be shown to it.
+    CodeMissing,
+    /// It writes into its folder, which is read-only.
+    CodeReadOnly,
     /// A secret that it needs cannot be read.
     SecretMissing,
     /// The operating system refused otherwise.
@@ -330,6 +336,9 @@ impl StartFailure {
             Self::CommandNotFound => code::COMMAND_NOT_FOUND,
             Self::CommandNotExecutable => code::COMMAND_NOT_EXECUTABLE,
             Self::WorkingDirectory => code::WORKING_DIRECTORY,
+            Self::CodeChanged => code::CODE_CHANGED,
+            Self::CodeMissing => code::CODE_MISSING,
+            Self::CodeReadOnly => code::CODE_READ_ONLY,
             Self::SecretMissing => code::SECRET_MISSING,
             Self::SpawnFailed => code::SPAWN_FAILED,
             Self::Exited(_) => code::EXITED_BEFORE_READY,
@@ -366,6 +375,9 @@ impl fmt::Display for StartFailure {
             Self::CommandNotFound => f.write_str("the command does not exist"),
             Self::CommandNotExecutable => f.write_str("the command cannot be executed"),
             Self::WorkingDirectory => f.write_str("the working directory does not exist"),
+            Self::CodeChanged => f.write_str("a file that the version needs changed since it was deployed"),
+            Self::CodeMissing => f.write_str("the files of the version are not there"),
+            Self::CodeReadOnly => f.write_str("the program writes into its folder, which is read-only"),
             Self::SecretMissing => f.write_str("a secret that the instance needs cannot be read"),
             Self::SpawnFailed => f.write_str("the operating system refused to start the program"),
             Self::Exited(exit) => write!(f, "the program ended before it was ready, with {exit}"),

@@ -107,6 +107,8 @@ pub(crate) struct Config {
     pub(crate) models: kip_models::Options,
     /// As whom functions run.
     pub(crate) isolation: kip_engine::IsolationOptions,
+    /// How much of a function's folder a version captures.
+    pub(crate) code: kip_snapshot::Limits,
 }
 
 /// What is shown at `/metrics`, and to whom.
@@ -217,6 +219,7 @@ impl Config {
             containers: containers::read(&values)?,
             models: models::options(data, &values)?,
             isolation: functions::isolation(&values)?,
+            code: functions::code(&values)?,
             access_log: gateway::access_log(data, &values)?,
             traces: gateway::traces(&values)?,
             require_keys: match auto("gateway.require_keys") {

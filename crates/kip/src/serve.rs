@@ -163,6 +163,13 @@ pub(crate) async fn serve(
         kip: own_program(),
         logs: data.join("logs"),
         results: data.join("jobs"),
+        code: kip_control::CodeOptions {
+            snapshots: kip_snapshot::Snapshots::new(data.join("snapshots")),
+            limits: config.code,
+            mounts: capabilities.mounts,
+            reads_more: rustix::process::geteuid().is_root(),
+            data: data.to_owned(),
+        },
         held,
         driver: kip_control::DriverRung::find(data, own_program(), config.devices.len()).await,
         devices: Some(data.to_owned()),
@@ -225,6 +232,7 @@ pub(crate) async fn serve(
         isolation: capabilities.isolation,
         isolation_missing: capabilities.isolation_missing,
         isolated: capabilities.isolated,
+        mounts: capabilities.mounts,
     };
     let ready = Ready {
         gateway: format!("http://{}", about.gateway),

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use kip_spec::{FunctionName, Problem, code};
 
+use crate::function::FunctionSettings;
 use crate::report::{self, Report};
 use crate::section::{Field, Layer, Section};
-use crate::traffic::Traffic;
 use crate::tree::{Kind, Node, Position};
 use crate::{MOST_FUNCTIONS, ManifestContent, Source, function, job, keys};
 
@@ -116,17 +116,17 @@ fn read_all(
         report.add(at, Problem::new(code::MANIFEST_TOO_LARGE, message).hint("split it into several files"));
         return ManifestContent::default();
     }
-    let mut all = ManifestContent { functions: Vec::with_capacity(count), traffic: BTreeMap::new() };
+    let mut all = ManifestContent { functions: Vec::with_capacity(count), ..ManifestContent::default() };
     let mut names: BTreeMap<String, (String, u64)> = BTreeMap::new();
     let mut expanded = 0usize;
     for (is_job, (key, node)) in functions.iter().map(|one| (false, one)).chain(jobs.iter().map(|one| (true, one))) {
         let Some(name) = function_name(key, &mut names, report) else { continue };
         let spec = if is_job {
-            job::read(name, key.at, node, directory, report).map(|spec| (spec, Traffic::new()))
+            job::read(name, key.at, node, directory, report).map(|spec| (spec, FunctionSettings::default()))
         } else {
             function::read(name, key.at, node, defaults, directory, report)
         };
-        let Some((spec, traffic)) = spec else { continue };
+        let Some((spec, settings)) = spec else { continue };
         expanded = expanded.saturating_add(function::text_of(&spec));
         if expanded > MOST_EXPANDED {
             let message = "with the defaults merged into each, the functions take more than 64 MiB";
@@ -134,8 +134,12 @@ fn read_all(
             report.add(key.at, Problem::new(code::MANIFEST_TOO_LARGE, message).hint(hint));
             return ManifestContent::default();
         }
+        let FunctionSettings { traffic, rollout } = settings;
         if !traffic.is_empty() {
             all.traffic.insert(spec.name.clone(), traffic);
+        }
+        if let Some(rollout) = rollout {
+            all.rollouts.insert(spec.name.clone(), rollout);
         }
         all.functions.push(spec);
     }

@@ -12,11 +12,21 @@ use kip_spec::{FunctionName, ModelName};
 
 use crate::environment::Variables;
 use crate::report::{Report, shown};
+use crate::rollout::Rollout;
 use crate::section::{Field, Layer, Section};
 use crate::traffic::{self, Traffic};
 use crate::tree::{Kind, Node, Position};
 use crate::value::{METHODS, duration, flag, path, path_of, refuse, word, wrong_type};
-use crate::{environment, keys, limits, program, scaling, sleep};
+use crate::{environment, keys, limits, program, rollout, scaling, sleep, source};
+
+/// What a file says of a function that is no part of its revisions.
+#[derive(Debug, Default)]
+pub(crate) struct FunctionSettings {
+    /// Where requests without a qualifier go; empty for the version that serves.
+    pub(crate) traffic: Traffic,
+    /// The rollout that each deployment begins.
+    pub(crate) rollout: Option<Rollout>,
+}
 
 /// Reads one function. `None` if anything in it is wrong, which is then in the report.
 pub(crate) fn read(
@@ -26,17 +36,19 @@ pub(crate) fn read(
     defaults: Option<Layer<'_>>,
     directory: &Path,
     report: &mut Report<'_>,
-) -> Option<(FunctionSpec, Traffic)> {
+) -> Option<(FunctionSpec, FunctionSettings)> {
     let before = report.count();
     let owner = format!("functions.{name}");
     let own = Section::layer(node, &owner, report)?;
     let section = Section::open([Some(own), defaults].into_iter().flatten().collect(), key_at, &keys::FUNCTION, report);
     let program = program::read(&section, key_at, directory, report);
     let shared = read_shared(&section, report);
-    let traffic = traffic::read(&section, report);
+    let settings =
+        FunctionSettings { traffic: traffic::read(&section, report), rollout: rollout::read(&section, report) };
     let names = model_names(&section, report);
+    source::check(&section, report);
     let complete = report.count() == before;
-    program.filter(|_| complete).map(|program| (FunctionSpec { names, ..shared(name, program) }, traffic))
+    program.filter(|_| complete).map(|program| (FunctionSpec { names, ..shared(name, program) }, settings))
 }
 
 /// Reads the part that functions and `defaults` have in common; the answer lacks only name and program.
@@ -62,10 +74,12 @@ pub(crate) fn read_shared(
     let (protocol, request_body) = (protocol(section, report), request_body(section, report));
     let http = http(section, report);
     let runtime = runtime(section, report);
+    let code = source::code(section, report);
     let (deploy, ports, idle_cpu) =
         (deploy(section, report), ports(section, report), limits::idle_cpu(section, report));
     move |name, program| FunctionSpec {
         name,
+        code: code.of(&program),
         program,
         env,
         secrets,
@@ -245,7 +259,12 @@ fn is_token(text: &str) -> bool {
 }
 
 /// A list of texts that fit.
-fn texts(field: &Field<'_>, fits: fn(&str) -> bool, hint: &'static str, report: &mut Report<'_>) -> Vec<String> {
+pub(crate) fn texts(
+    field: &Field<'_>,
+    fits: fn(&str) -> bool,
+    hint: &'static str,
+    report: &mut Report<'_>,
+) -> Vec<String> {
     let Kind::List(items) = &field.node.kind else {
         wrong_type(field, "a list", report);
         return Vec::new();

@@ -36,6 +36,8 @@ pub(crate) const FUNCTION: Keys = Keys {
         "entrypoint",
         "pull",
         "container",
+        "code",
+        "writable",
         "env",
         "env_file",
         "resources",
@@ -56,6 +58,7 @@ pub(crate) const FUNCTION: Keys = Keys {
         "runtime",
         "names",
         "traffic",
+        "rollout",
         "trigger",
         "latency",
         "canary",
@@ -66,6 +69,7 @@ pub(crate) const FUNCTION: Keys = Keys {
 pub(crate) const DEFAULTS: Keys = Keys {
     name: "defaults",
     known: &[
+        "code",
         "env",
         "env_file",
         "resources",
@@ -102,6 +106,12 @@ const LATER_IN_A_FUNCTION: &[(&str, &str)] = &[
     ("pool", "all instances run on this host"),
     ("labels", "name functions so that they sort together"),
 ];
+
+pub(crate) const ROLLOUT: Keys = Keys {
+    name: "rollout",
+    known: &["alias", "steps", "every", "keep", "least", "max_errors", "max_slower", "max_failed_starts"],
+    later: &[],
+};
 
 pub(crate) const JOB: Keys = Keys {
     name: "jobs.<name>",

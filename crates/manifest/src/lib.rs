@@ -16,10 +16,12 @@ mod limits;
 mod program;
 pub mod provision;
 pub mod report;
+mod rollout;
 mod scaling;
 mod schema;
 mod section;
 mod sleep;
+mod source;
 mod syntax;
 mod traffic;
 pub mod tree;
@@ -43,6 +45,7 @@ use kip_spec::{FunctionName, Problem};
 use report::Report;
 
 pub use deployer::{Deployer, Needs, needs};
+pub use rollout::Rollout;
 pub use schema::schema;
 pub use traffic::Traffic;
 pub use write::write;
@@ -72,6 +75,8 @@ pub struct Manifest {
     pub functions: Vec<FunctionSpec>,
     /// Where requests without a qualifier go, of functions where that is not the version that serves alone.
     pub traffic: BTreeMap<FunctionName, Traffic>,
+    /// Of functions whose deployments begin a rollout.
+    pub rollouts: BTreeMap<FunctionName, Rollout>,
     /// What is allowed but hardly meant.
     pub warnings: Vec<Problem>,
 }
@@ -83,6 +88,8 @@ pub(crate) struct ManifestContent {
     pub(crate) functions: Vec<FunctionSpec>,
     /// The traffic of functions that have their own.
     pub(crate) traffic: BTreeMap<FunctionName, Traffic>,
+    /// The rollouts of functions that have one.
+    pub(crate) rollouts: BTreeMap<FunctionName, Rollout>,
 }
 
 /// Reads a `kip.yaml`. An error is every problem found, in the order of the file; there is at least one.

@@ -79,8 +79,8 @@ impl<'a> Report<'a> {
 
     /// The functions, if nothing was wrong.
     pub(crate) fn finish(self, declared: ManifestContent) -> Result<Manifest, Vec<Problem>> {
-        let ManifestContent { functions, traffic } = declared;
-        self.close().map(|warnings| Manifest { functions, traffic, warnings })
+        let ManifestContent { functions, traffic, rollouts } = declared;
+        self.close().map(|warnings| Manifest { functions, traffic, rollouts, warnings })
     }
 
     /// The warnings, if nothing was wrong; else the problems, in the order of the file.

@@ -11,7 +11,19 @@ pub fn schema() -> Value {
     // `defaults` holds what a function does, but for what only one function can have.
     let mut defaults = definitions["Function"].clone();
     if let Some(properties) = defaults["properties"].as_object_mut() {
-        const OWN: [&str; 9] = ["dir", "run", "model", "image", "entrypoint", "pull", "container", "traffic", "names"];
+        const OWN: [&str; 11] = [
+            "dir",
+            "run",
+            "model",
+            "image",
+            "entrypoint",
+            "pull",
+            "container",
+            "writable",
+            "traffic",
+            "rollout",
+            "names",
+        ];
         properties.retain(|key, _| !OWN.contains(&key.as_str()));
     }
     defaults["description"] =

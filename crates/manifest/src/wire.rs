@@ -74,6 +74,14 @@ pub(crate) struct Function {
     /// What the container is made with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) container: Option<ContainerInput>,
+    /// Whether a version holds the files of `dir`: `snapshot` captures them at the deployment, `live` runs what is there at a start.
+    /// Without it, they are captured where that is possible.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) code: Option<CodeKeyword>,
+    /// Paths below `dir` that instances write; all versions share them.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[schemars(length(max = 16))]
+    pub(crate) writable: Vec<String>,
     /// Extra environment of each instance.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub(crate) env: BTreeMap<String, Variable>,
@@ -147,6 +155,9 @@ pub(crate) struct Function {
     /// Where requests without a qualifier go: aliases, published versions and LATEST with shares in percent that add up to 100.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub(crate) traffic: BTreeMap<String, Scalar>,
+    /// The rollout that each deployment begins; it makes no revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rollout: Option<Rollout>,
 }
 
 /// A command line, split by quotes as a shell would, or a list of arguments.
@@ -516,6 +527,50 @@ pub(crate) enum ProtocolKeyword {
     Http1,
     /// HTTP/2 without TLS, begun with its preface.
     H2c,
+}
+
+/// An alias that moves to each new version in steps.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rollout {
+    /// The alias that moves. Where there is none of this name, the first deployment makes it.
+    pub(crate) alias: String,
+    /// Shares of the new version in percent; they ascend to 100. `[10, 30, 60, 100]` if left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub(crate) steps: Vec<Scalar>,
+    /// How long each step is observed; 5m if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) every: Option<Duration>,
+    /// How long instances of the old version sleep after the last step; 10m if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keep: Option<Duration>,
+    /// A version is judged by so many requests at least; 20 if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) least: Option<u32>,
+    /// It is aborted when so many more of a thousand requests fail than with the old version; 20 if left out, 1000 never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1_000))]
+    pub(crate) max_errors: Option<u32>,
+    /// It is aborted when the 99th percentile exceeds that of the old version by so many percent; 100 if left out, 0 never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 100_000))]
+    pub(crate) max_slower: Option<u32>,
+    /// It is aborted when so many starts in a row fail; 3 if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub(crate) max_failed_starts: Option<u32>,
+}
+
+/// Whether a version holds its code.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CodeKeyword {
+    /// The files are captured at the deployment.
+    Snapshot,
+    /// Instances run what is there when they start.
+    Live,
 }
 
 /// How bodies of unknown length go to an instance.

@@ -10,12 +10,13 @@ use kip_spec::job::{MissedRuns, Overlap};
 use kip_spec::named_secret::SecretName;
 use kip_spec::scaling;
 use kip_spec::sleep::RungUse;
+use kip_spec::snapshot::CodeMode;
 
 use crate::wire::{
-    Api, Auth, Call, ClassKeyword, Concurrency, Cors, Deploy, DispatchKeyword, Document, Function, Gpu, Hook, Http,
-    Idle, Instances, Lifecycle, Limits, Probes, ProtocolKeyword, ProvisionInput, Queue, RequestBodyKeyword, Resources,
-    Rotation, Run, Scaling, ScalingMode, Stop, StopSignalKeyword, StopTargetKeyword, StrategyKeyword, Timeouts,
-    Trigger, Watchdog,
+    Api, Auth, Call, ClassKeyword, CodeKeyword, Concurrency, Cors, Deploy, DispatchKeyword, Document, Function, Gpu,
+    Hook, Http, Idle, Instances, Lifecycle, Limits, Probes, ProtocolKeyword, ProvisionInput, Queue, RequestBodyKeyword,
+    Resources, Rotation, Run, Scaling, ScalingMode, Stop, StopSignalKeyword, StopTargetKeyword, StrategyKeyword,
+    Timeouts, Trigger, Watchdog,
 };
 use crate::wire_image::{ContainerInput, NetworkKeyword, PullKeyword};
 use crate::wire_job::{Job, MissedKeyword, OverlapKeyword, Retries, RetriesByCode, Schedule, Timer};
@@ -63,6 +64,13 @@ impl From<&FunctionSpec> for Function {
                 PullPolicy::Never => PullKeyword::Never,
             }),
             container: image.map(|container| ContainerInput::from(container.as_ref())),
+            code: match spec.code.mode {
+                CodeMode::Auto => None,
+                CodeMode::Snapshot => Some(CodeKeyword::Snapshot),
+                // Only a command has a folder with its code.
+                CodeMode::Live => matches!(spec.program, Program::Command { .. }).then_some(CodeKeyword::Live),
+            },
+            writable: spec.code.writable.clone(),
             env: variables(spec),
             env_file: None,
             resources: resources(&spec.resources),
@@ -131,6 +139,7 @@ impl From<&FunctionSpec> for Function {
             }),
             // The traffic is the function's and no part of a declaration of a version.
             traffic: BTreeMap::new(),
+            rollout: None,
             trigger: Some(Trigger {
                 http: Some(Http {
                     auth: Some(match spec.http.auth {

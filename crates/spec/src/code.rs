@@ -57,6 +57,10 @@ codes! {
     1038 FILE_REFERENCE 400 "the file names something that does not exist";
     1039 FILE_UNKNOWN_KEY 400 "the file has a key that does not exist";
     1040 FILE_MISSING_KEY 400 "the file lacks a key that it needs";
+    1050 CODE_LIVE 400 "a version does not hold its code";
+    1051 CODE_TOO_LARGE 413 "the folder of a function is too large to capture";
+    1052 CODE_NOT_CAPTURED 400 "the folder of a function cannot be captured";
+    1053 CODE_NOT_WRITABLE 400 "instances cannot write into their folder any more";
     2001 ROUTE_UNKNOWN_FUNCTION 404 "there is no function of this name";
     2002 ROUTE_UNKNOWN_PATH 404 "the gateway has nothing at this path";
     2003 ROUTE_METHOD 405 "the function does not take this method";
@@ -141,6 +145,9 @@ codes! {
     4028 IMAGE_IN_USE 409 "the image is in use";
     4029 SECRET_MISSING 502 "an instance needs a secret that cannot be read";
     4030 CANARY_FAILED 502 "the program did not answer its canary as expected";
+    4034 CODE_CHANGED 502 "a file that the version needs changed since it was deployed";
+    4035 CODE_MISSING 502 "the files of the version are not there";
+    4036 CODE_READ_ONLY 502 "the program writes into its folder, which is read-only";
     5001 TASK_NOT_FOUND 404 "there is no task of this id";
     5002 TASK_CONFLICT 409 "the task id or idempotency key stands for another request";
     5003 TASKS_FULL 429 "too many tasks wait";

@@ -10,6 +10,7 @@ use crate::job::Job;
 use crate::named_secret::SecretName;
 use crate::scaling::Scaling;
 use crate::sleep::{Canary, RungUse, SleepCalls};
+use crate::snapshot::Code;
 use crate::{Bytes, FunctionName, MilliCpu, Millis, ModelName};
 
 /// What a version of a function is.
@@ -94,6 +95,9 @@ pub struct FunctionSpec {
     /// environment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub folders: Vec<Mount>,
+    /// Which files of its folder a version runs.
+    #[serde(default, skip_serializing_if = "Code::is_default")]
+    pub code: Code,
 }
 
 impl FunctionSpec {
@@ -130,6 +134,7 @@ impl FunctionSpec {
             runtime: None,
             job: None,
             folders: Vec::new(),
+            code: Code::default(),
         }
     }
 }

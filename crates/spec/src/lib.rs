@@ -25,6 +25,7 @@ pub mod scaling;
 mod schema;
 pub mod secret;
 pub mod sleep;
+pub mod snapshot;
 pub mod task;
 pub mod tenant;
 pub mod units;

@@ -7,6 +7,7 @@ use kip_spec::{FunctionName, Problem, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::host::{HostInfo, ServerEvent};
+use crate::rollout::RolloutInfo;
 
 /// Where functions are called.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -46,6 +47,9 @@ pub struct ServerInfo {
     /// Whether they are kept from it at all. Else a key with the role `deploy` is the server's user.
     #[serde(default)]
     pub isolated: bool,
+    /// Whether an instance can be shown the files of its version in the place of its folder.
+    #[serde(default)]
+    pub mounts: bool,
 }
 
 /// `GET /api/v1/status`.
@@ -145,6 +149,9 @@ pub struct DeploymentResult {
     /// What was left out, because it serves unchanged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unchanged: Vec<DeployedVersion>,
+    /// The rollouts that began with it, because the manifest asks for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rollouts: Vec<RolloutInfo>,
     /// What is worth a look.
     pub warnings: Vec<Problem>,
 }

@@ -44,6 +44,7 @@ fn order() -> Order {
         container: None,
         directory: "/app".into(),
         owns_directory: false,
+        code: None,
         folders: Vec::new(),
         reads: Vec::new(),
         writes: None,

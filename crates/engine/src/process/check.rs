@@ -1,5 +1,7 @@
 //! Whether a start can succeed at all, as far as files show it. Nothing is started.
 
+use std::path::Path;
+
 use crate::body::{Order, StartError, StartProblem};
 use crate::{contract, expand};
 
@@ -16,5 +18,5 @@ pub fn check(order: &Order) -> Option<StartError> {
     }
     let env = contract::environment(order, "", (0, &[]), contract::HostView::default());
     let name = expand::expand(order.argv.first()?, &env);
-    expand::program(&name, &order.directory, &env).err().map(fail)
+    expand::program(&name, &order.directory, &env, Path::to_owned).err().map(fail)
 }

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use super::root;
 use super::unsafe_folder::{self, OwnFolder, Owners};
 use super::unsafe_isolate::{self, Cover, Ids, MOST_SHOWN, Maps, Steps};
+use super::view::Views;
 
 /// Functions that have an id of their own at once, and that many ids from the first one on.
 const IDS: u32 = 1 << 16;
@@ -179,6 +180,11 @@ impl Isolation {
         self.way != Way::Nothing
     }
 
+    /// Whether instances have mounts of their own.
+    pub(super) fn mounts(&self) -> bool {
+        matches!(self.way, Way::Ids { mounts: true } | Way::Namespaces)
+    }
+
     /// Who an instance of this function is to be; none where it is its server's user.
     pub(super) fn ids(&self, function: u64) -> Option<(u32, u32)> {
         match (self.way, &self.options.user) {
@@ -199,6 +205,17 @@ impl Isolation {
             && self.ids(one).is_some_and(|ids| Some(ids) == self.ids(other))
     }
 
+    /// Who an instance is, with the groups that it has.
+    pub(super) fn identity(&self, function: u64) -> Option<Ids> {
+        self.ids(function).map(|(uid, gid)| {
+            let groups = match &self.options.user {
+                InstanceUser::Named { groups, .. } => groups.clone(),
+                _ => self.device_groups.clone(),
+            };
+            Ids { uid, gid, groups }
+        })
+    }
+
     /// What an instance does to itself at its start. `reads` are the folders that it needs: those among them that are below what it cannot
     /// search are shown to it, and nothing else there. `own` is one of them that it may write, as far as this host can arrange that.
     ///
@@ -211,13 +228,7 @@ impl Isolation {
         own: Option<&Path>,
         folders: &[Mount],
     ) -> io::Result<Steps> {
-        let ids = self.ids(function).map(|(uid, gid)| {
-            let groups = match &self.options.user {
-                InstanceUser::Named { groups, .. } => groups.clone(),
-                _ => self.device_groups.clone(),
-            };
-            Ids { uid, gid, groups }
-        });
+        let ids = self.identity(function);
         let covers = match self.way {
             Way::Namespaces => vec![cover(&self.data, reads.iter().filter(|path| path.starts_with(&self.data)))?],
             Way::Ids { mounts: true } => self.covers_for(ids.as_ref(), reads)?,
@@ -242,6 +253,7 @@ impl Isolation {
             oom_score: oom_score(),
             ids,
             folder,
+            views: Views::default(),
             root: if folders.is_empty() { None } else { Some(root::plan(folders)?) },
             domain: self.domain.as_ref().map(OwnedFd::try_clone).transpose()?,
         })
@@ -274,7 +286,7 @@ impl Isolation {
 
     /// A folder for somebody who may not write it by its mode. None where that is not needed, or not possible: the file system must
     /// be able to map ids, which ext4, XFS, Btrfs and tmpfs can and an overlay cannot.
-    fn own_folder(&self, folder: &Path, ids: &Ids) -> Option<OwnFolder> {
+    pub(super) fn own_folder(&self, folder: &Path, ids: &Ids) -> Option<OwnFolder> {
         if folder.starts_with(&self.data) || self.data.starts_with(folder) || is_of_the_host(folder) {
             return None;
         }

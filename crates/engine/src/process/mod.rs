@@ -4,6 +4,7 @@ mod adopt;
 pub(crate) mod autopsy;
 pub(crate) mod cgroup;
 pub mod check;
+mod code;
 mod isolation;
 mod journal;
 mod launch;
@@ -21,6 +22,7 @@ mod unsafe_isolate;
 mod unsafe_readable;
 mod unsafe_root;
 mod unsafe_spawn;
+mod view;
 mod watch;
 
 use std::collections::HashMap;
@@ -93,6 +95,8 @@ pub struct Capabilities {
     pub isolation_missing: Option<String>,
     /// Whether they are kept from it at all.
     pub isolated: bool,
+    /// Whether they have mounts of their own, so that they can be shown other files than those of the host.
+    pub mounts: bool,
 }
 
 impl Capabilities {
@@ -181,6 +185,7 @@ impl ProcessBody {
             isolation: isolation.method.clone(),
             isolation_missing: isolation.missing.clone(),
             isolated: isolation.holds(),
+            mounts: isolation.mounts(),
         };
         let pump = Pump::start(options.pressure.clone())?;
         Ok(Self { options, capabilities, processes: Roster::default(), events, pump, limits, isolation })
@@ -219,6 +224,24 @@ impl ProcessBody {
     }
 }
 
+/// What a program wrote about a file that it may not write, as a cause that says what to do.
+fn read_only(lines: &[String]) -> Option<String> {
+    const SAYINGS: [&str; 4] = ["read-only file system", "erofs", "[errno 30]", "os error 30"];
+    let line = saying(lines, &SAYINGS)?;
+    Some(format!(
+        "it writes into its folder, which shows the files of its version and is read-only (`{line}`): name what it writes under `writable:`, or write `code: live`"
+    ))
+}
+
+/// The last line with one of these in it, shortened.
+fn saying(lines: &[String], sayings: &[&str]) -> Option<String> {
+    let line = lines.iter().rev().find(|line| {
+        let line = line.to_lowercase();
+        sayings.iter().any(|saying| line.contains(saying))
+    })?;
+    Some(line.trim().chars().take(200).collect())
+}
+
 /// What a program wrote about an address that another one has, as a cause that says what to do.
 fn in_use(lines: &[String]) -> Option<String> {
     const SAYINGS: [&str; 7] = [
@@ -230,13 +253,9 @@ fn in_use(lines: &[String]) -> Option<String> {
         "failed to bind to address",
         "only one usage of each socket address",
     ];
-    let line = lines.iter().rev().find(|line| {
-        let line = line.to_lowercase();
-        SAYINGS.iter().any(|saying| line.contains(saying))
-    })?;
+    let line = saying(lines, &SAYINGS)?;
     Some(format!(
-        "a port that it wants is in use (`{}`): another instance or program listens there; give each port a name under `ports` and use ${{PORT_<NAME>}}, or set `deploy.strategy: recreate`",
-        line.trim().chars().take(200).collect::<String>()
+        "a port that it wants is in use (`{line}`): another instance or program listens there; give each port a name under `ports` and use ${{PORT_<NAME>}}, or set `deploy.strategy: recreate`"
     ))
 }
 
@@ -267,7 +286,12 @@ impl Body for ProcessBody {
             }
             Err((problem, detail)) => {
                 let last_lines = self.last_lines(order.function.as_str(), order.instance, 12).await;
-                let cause = in_use(&last_lines);
+                let read_only = order.code.as_ref().and_then(|_| read_only(&last_lines));
+                let problem = match (problem, &read_only) {
+                    (StartProblem::Exited { .. }, Some(_)) => StartProblem::CodeReadOnly,
+                    _ => problem,
+                };
+                let cause = read_only.or_else(|| in_use(&last_lines));
                 let detail = match (cause, detail.as_str()) {
                     (Some(cause), "") => cause,
                     (Some(cause), _) => format!("{cause}; {detail}"),

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use tokio::sync::{Semaphore, watch};
 
+use super::code::Code;
 use super::journal::{Journal, Stage};
 use super::launch::{Launch, LaunchFailure, launch};
 use super::namespace::Namespace;
@@ -19,6 +20,7 @@ use crate::body::{Liveness, Order, StartError, StartProblem};
 use crate::logs::LogFile;
 use crate::{contract, expand};
 use kip_host::failpoint::reached;
+use kip_spec::container::Mount;
 
 /// Programs that are on their way into the kernel at once.
 const LAUNCHES_AT_ONCE: usize = 16;
@@ -30,17 +32,15 @@ impl ProcessBody {
         let fail = |(problem, detail)| StartError { problem, detail, last_lines: Vec::new() };
         let io =
             |what: &'static str| move |error: io::Error| fail((StartProblem::SpawnFailed, format!("{what}: {error}")));
-        if !order.directory.is_dir() {
-            let detail = format!("there is no folder {}", order.directory.display());
-            return Err(fail((StartProblem::WorkingDirectory, detail)));
-        }
+        let code = Code::find(order, &self.isolation).map_err(fail)?;
         let ports = self.options.ports.reserve(order.instance, 1 + order.ports.len()).map_err(io("no free port"))?;
         let (port, more_ports) = (ports[0], ports[1..].to_vec());
         let ids = self.isolation.ids(order.owner);
         self.check_owner(order, ids).map_err(fail)?;
         let home = self.home(order, ids).map_err(io("it cannot have a home"))?;
         // Code and layers at the paths that their programs know, where that is possible.
-        let places = !order.folders.is_empty()
+        let placed: Vec<Mount> = code.placed.iter().chain(&order.folders).cloned().collect();
+        let places = !placed.is_empty()
             && self.isolation.places(order.devices.as_ref().is_some_and(|devices| !devices.numbers.is_empty()));
         let view = contract::HostView { home: home.as_deref(), places };
         let env = contract::environment(order, &self.options.server, (port, &more_ports), view);
@@ -55,7 +55,8 @@ impl ProcessBody {
                 let view = contract::HostView { places: false, ..view };
                 let ours = contract::environment(order, &self.options.server, (port, &more_ports), view);
                 let name = contract::source_of(order, name).unwrap_or_else(|| name.clone());
-                expand::program(&name, &order.directory, &ours).map_err(fail)?
+                let directory = if code.is_live() { code.folder } else { order.directory.as_path() };
+                expand::program(&name, directory, &ours, |path| code.seen(directory, path)).map_err(fail)?
             }
         };
         let log = LogFile::of(&self.options.logs, order.function.as_str(), order.instance);
@@ -71,12 +72,18 @@ impl ProcessBody {
             give(stream, ids).map_err(io("its output cannot be piped"))?;
         }
         let path = env.get("PATH").map(String::as_str).unwrap_or_default();
-        let reads = self.reads(order, (&program, path), home).map_err(io("its folders cannot be shown to it"))?;
-        let own = order.owns_directory.then(|| reads[0].as_path());
-        let folders = if places { order.folders.as_slice() } else { &[] };
+        let reads =
+            self.reads(order, code.folder, (&program, path), home).map_err(io("its folders cannot be shown to it"))?;
+        let own = (order.owns_directory && code.is_live()).then(|| reads[0].as_path());
+        let folders = if places { placed.as_slice() } else { &[] };
         let steps = self.isolation.steps(order.owner, &reads, own, folders);
-        let steps = steps.map_err(io("it cannot be kept from the server"))?;
-        let seen = contract::directory(order, places).map_or_else(|| reads[0].clone(), PathBuf::from);
+        let mut steps = steps.map_err(io("it cannot be kept from the server"))?;
+        let views = code.views(&reads[0], order.owns_directory, &self.isolation, steps.ids.as_ref());
+        steps.views = views.map_err(io("it cannot be shown the files of its version"))?;
+        let seen = match &code.placed {
+            Some(mount) => PathBuf::from(&mount.target),
+            None => contract::directory(order, places).map_or_else(|| reads[0].clone(), PathBuf::from),
+        };
         let cgroup = self.cgroup_of(order.instance);
         if let Some(folder) = &cgroup {
             cgroup::create(folder).map_err(io("its cgroup cannot be made"))?;
@@ -191,8 +198,14 @@ impl ProcessBody {
     }
 
     /// The folders that it needs, with no links in their paths; the one that it runs in comes first.
-    fn reads(&self, order: &Order, (program, path): (&Path, &str), home: Option<PathBuf>) -> io::Result<Vec<PathBuf>> {
-        let mut reads = vec![order.directory.canonicalize()?];
+    fn reads(
+        &self,
+        order: &Order,
+        directory: &Path,
+        (program, path): (&Path, &str),
+        home: Option<PathBuf>,
+    ) -> io::Result<Vec<PathBuf>> {
+        let mut reads = vec![directory.canonicalize()?];
         if let Some(folder) = &order.writes {
             kip_host::directory::create_private(folder)?;
             if let Some(ids) = self.isolation.ids(order.owner) {

@@ -6,13 +6,16 @@
 //! systemd does.
 #![expect(unsafe_code, reason = "mounts, user namespaces and filters have no safe calls that allocate nothing")]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitIdOptions};
+
+/// The attribute of a mount that nobody can write, as in the kernel's `linux/mount.h`.
+pub(super) const READ_ONLY: u64 = 1;
 
 /// Whose files are whose: the ids of the owner on the disk, and those of the instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,58 +41,75 @@ fn last() -> Errno {
 impl OwnFolder {
     /// In the child, while it has the rights of its server and a mount namespace of its own: mounts the folder over itself.
     pub(super) fn mount(&self) -> Result<(), Errno> {
-        /// As in the kernel's `linux/mount.h`.
-        #[repr(C)]
-        struct Attributes {
-            set: u64,
-            clear: u64,
-            propagation: u64,
-            namespace: u64,
-        }
-        const OPEN_TREE_CLONE: i32 = 1;
+        attach(self.open()?, &self.path)
+    }
+
+    /// As [`OwnFolder::mount`], without the place where it is seen.
+    pub(super) fn open(&self) -> Result<libc::c_long, Errno> {
         const NOSUID: u64 = 0x2;
         const NODEV: u64 = 0x4;
         const IDMAP: u64 = 0x0010_0000;
-        const MOVE_EMPTY_PATH: u32 = 4;
-        let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_RECURSIVE;
-        // SAFETY: the path is a C string.
-        let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, self.path.as_ptr(), flags) };
-        if tree < 0 {
-            return Err(last());
-        }
-        let attributes = Attributes {
-            set: IDMAP | NOSUID | NODEV,
-            clear: 0,
-            propagation: 0,
-            namespace: u64::from(self.namespace.as_raw_fd().unsigned_abs()),
-        };
+        let tree = open(&self.path)?;
         // What is mounted below the folder stays as it is.
-        // SAFETY: the attributes live on this stack, and their size is told.
-        let changed = unsafe {
-            let (size, empty) = (size_of::<Attributes>(), c"".as_ptr());
-            libc::syscall(libc::SYS_mount_setattr, tree, empty, libc::AT_EMPTY_PATH, &raw const attributes, size)
-        };
-        if changed != 0 {
-            return Err(last());
-        }
-        // SAFETY: both paths are C strings.
-        let moved = unsafe {
-            let (empty, path) = (c"".as_ptr(), self.path.as_ptr());
-            libc::syscall(libc::SYS_move_mount, tree, empty, libc::AT_FDCWD, path, MOVE_EMPTY_PATH)
-        };
-        if moved == 0 { Ok(()) } else { Err(last()) }
+        let namespace = u64::from(self.namespace.as_raw_fd().unsigned_abs());
+        change(tree, IDMAP | NOSUID | NODEV, namespace, 0)?;
+        Ok(tree)
     }
 
     /// In the child, after it can gain no privileges any more.
     pub(super) fn restrict(&self) -> Result<(), Errno> {
-        let program = libc::sock_fprog {
-            len: u16::try_from(self.filter.len()).unwrap_or_default(),
-            filter: self.filter.as_ptr().cast_mut(),
-        };
-        // SAFETY: the program and its instructions live until the call has copied them.
-        let set = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
-        if set == 0 { Ok(()) } else { Err(last()) }
+        restrict(&self.filter)
     }
+}
+
+/// Puts a filter on system calls.
+pub(super) fn restrict(filter: &[libc::sock_filter]) -> Result<(), Errno> {
+    let program =
+        libc::sock_fprog { len: u16::try_from(filter.len()).unwrap_or_default(), filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the program and its instructions live until the call has copied them.
+    let set = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    if set == 0 { Ok(()) } else { Err(last()) }
+}
+
+/// A file or folder with what is mounted below it, seen nowhere yet.
+pub(super) fn open(path: &CStr) -> Result<libc::c_long, Errno> {
+    /// As in the kernel's `linux/mount.h`.
+    const OPEN_TREE_CLONE: i32 = 1;
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_RECURSIVE;
+    // SAFETY: the path is a C string.
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+    if tree < 0 { Err(last()) } else { Ok(tree) }
+}
+
+/// Sets attributes of a mount that is seen nowhere yet; with `AT_RECURSIVE` among the flags, of all below it.
+pub(super) fn change(tree: libc::c_long, set: u64, namespace: u64, flags: i32) -> Result<(), Errno> {
+    /// As in the kernel's `linux/mount.h`.
+    #[repr(C)]
+    struct Attributes {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        namespace: u64,
+    }
+    let attributes = Attributes { set, clear: 0, propagation: 0, namespace };
+    // SAFETY: the attributes live on this stack, and their size is told.
+    let changed = unsafe {
+        let (size, empty) = (size_of::<Attributes>(), c"".as_ptr());
+        let flags = flags | libc::AT_EMPTY_PATH;
+        libc::syscall(libc::SYS_mount_setattr, tree, empty, flags, &raw const attributes, size)
+    };
+    if changed == 0 { Ok(()) } else { Err(last()) }
+}
+
+/// Shows it at a path.
+pub(super) fn attach(tree: libc::c_long, path: &CStr) -> Result<(), Errno> {
+    const MOVE_EMPTY_PATH: u32 = 4;
+    // SAFETY: both paths are C strings.
+    let moved = unsafe {
+        let (empty, path) = (c"".as_ptr(), path.as_ptr());
+        libc::syscall(libc::SYS_move_mount, tree, empty, libc::AT_FDCWD, path, MOVE_EMPTY_PATH)
+    };
+    if moved == 0 { Ok(()) } else { Err(last()) }
 }
 
 /// A user namespace with such a map. A child makes it, and ends when we hold it.

@@ -15,8 +15,9 @@ use std::ptr;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
-use super::unsafe_folder::OwnFolder;
+use super::unsafe_folder::{self, OwnFolder};
 use super::unsafe_root::PrivateRoot;
+use super::view::Views;
 
 /// Folders that one cover can show.
 pub(super) const MOST_SHOWN: usize = 24;
@@ -58,6 +59,8 @@ pub(super) struct Steps {
     pub(super) ids: Option<Ids>,
     /// A folder that it may write.
     pub(super) folder: Option<OwnFolder>,
+    /// What it sees in the place of files of the host.
+    pub(super) views: Views,
     /// A root of its own.
     pub(super) root: Option<PrivateRoot>,
     /// A Landlock ruleset.
@@ -81,7 +84,8 @@ fn write(path: &CStr, text: &CStr) -> Result<(), Errno> {
 impl Steps {
     /// While the rights of the server are still there: namespaces, and what is covered in them.
     pub(super) fn enter(&self) -> Result<(), Errno> {
-        if self.user_namespace.is_none() && self.covers.is_empty() && self.folder.is_none() && self.root.is_none() {
+        let has_mounts = self.folder.is_some() || self.root.is_some() || !self.views.is_empty();
+        if self.user_namespace.is_none() && self.covers.is_empty() && !has_mounts {
             return Ok(());
         }
         let user = if self.user_namespace.is_some() { libc::CLONE_NEWUSER } else { 0 };
@@ -96,8 +100,11 @@ impl Steps {
         done(unsafe {
             libc::mount(ptr::null(), c"/".as_ptr(), ptr::null(), libc::MS_REC | libc::MS_SLAVE, ptr::null())
         })?;
+        // Before they are covered.
+        let views = self.views.open()?;
         self.covers.iter().try_for_each(Cover::put)?;
         self.folder.as_ref().map_or(Ok(()), OwnFolder::mount)?;
+        self.views.attach(&views)?;
         // Last: it shows what was mounted before.
         self.root.as_ref().map_or(Ok(()), PrivateRoot::enter)
     }
@@ -127,8 +134,9 @@ impl Steps {
             }
         }
         rustix::thread::set_no_new_privs(true)?;
-        if let Some(folder) = &self.folder {
-            folder.restrict()?;
+        match &self.folder {
+            Some(folder) => folder.restrict()?,
+            None => self.views.restrict()?,
         }
         if let Some(domain) = &self.domain {
             // SAFETY: numbers only.
@@ -143,16 +151,9 @@ impl Steps {
 
 impl Cover {
     fn put(&self) -> Result<(), Errno> {
-        /// As in the kernel's `linux/mount.h`.
-        const OPEN_TREE_CLONE: i32 = 1;
         let mut trees = [-1; MOST_SHOWN];
-        let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_RECURSIVE;
         for (tree, shown) in trees.iter_mut().zip(&self.shown) {
-            // SAFETY: the path is a C string.
-            *tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, shown.as_ptr(), flags) };
-            if *tree < 0 {
-                return Err(last());
-            }
+            *tree = unsafe_folder::open(shown)?;
         }
         let (kind, data) = (c"tmpfs", c"mode=0711,size=64k,nr_inodes=128");
         let flags = libc::MS_NOSUID | libc::MS_NODEV;
@@ -164,14 +165,7 @@ impl Cover {
             done(unsafe { libc::mkdir(made.as_ptr(), 0o711) })?;
         }
         for (tree, shown) in trees.iter().zip(&self.shown) {
-            const EMPTY_PATH: u32 = 4;
-            // SAFETY: both paths are C strings.
-            let moved = unsafe {
-                libc::syscall(libc::SYS_move_mount, *tree, c"".as_ptr(), libc::AT_FDCWD, shown.as_ptr(), EMPTY_PATH)
-            };
-            if moved != 0 {
-                return Err(last());
-            }
+            unsafe_folder::attach(*tree, shown)?;
         }
         let flags = flags | libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY;
         // SAFETY: as above, and nulls.

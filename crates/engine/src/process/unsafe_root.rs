@@ -7,6 +7,8 @@ use std::ptr;
 
 use rustix::io::Errno;
 
+use super::unsafe_folder;
+
 /// Folders that a root can show.
 pub(super) const MOST_TREES: usize = 64;
 
@@ -39,21 +41,13 @@ fn done(result: libc::c_long) -> Result<(), Errno> {
 impl PrivateRoot {
     /// In the child, while it has the rights of its server and a mount namespace of its own, and after all other mounts.
     pub(super) fn enter(&self) -> Result<(), Errno> {
-        /// As in the kernel's `linux/mount.h`.
-        const OPEN_TREE_CLONE: i32 = 1;
-        const EMPTY_PATH: u32 = 4;
         let mut trees: [libc::c_long; MOST_TREES] = [-1; MOST_TREES];
-        let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_RECURSIVE;
         // All of them first: the base covers one of them.
         let mut slots = trees.iter_mut();
         for step in &self.steps {
             let RootStep::Tree { source, .. } = step else { continue };
             let Some(slot) = slots.next() else { return Err(Errno::MFILE) };
-            // SAFETY: the path is a C string.
-            *slot = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, source.as_ptr(), flags) };
-            if *slot < 0 {
-                return Err(last());
-            }
+            *slot = unsafe_folder::open(source)?;
         }
         let (kind, data, own) = (c"tmpfs", c"mode=0755,size=64k,nr_inodes=512", libc::MS_NOSUID | libc::MS_NODEV);
         let base = self.base.as_ptr();
@@ -71,13 +65,9 @@ impl PrivateRoot {
                 RootStep::Tree { target, writable, .. } => {
                     let Some(tree) = opened.next() else { return Err(Errno::MFILE) };
                     if !writable {
-                        protect(*tree)?;
+                        unsafe_folder::change(*tree, unsafe_folder::READ_ONLY, 0, 0)?;
                     }
-                    // SAFETY: both paths are C strings.
-                    done(unsafe {
-                        let (empty, target) = (c"".as_ptr(), target.as_ptr());
-                        libc::syscall(libc::SYS_move_mount, *tree, empty, libc::AT_FDCWD, target, EMPTY_PATH)
-                    })?;
+                    unsafe_folder::attach(*tree, target)?;
                 }
             }
         }
@@ -91,23 +81,4 @@ impl PrivateRoot {
             done(libc::chdir(c"/".as_ptr()).into())
         }
     }
-}
-
-/// Lets nobody write a mount that is not attached yet.
-fn protect(tree: libc::c_long) -> Result<(), Errno> {
-    /// As in the kernel's `linux/mount.h`.
-    #[repr(C)]
-    struct Attributes {
-        set: u64,
-        clear: u64,
-        propagation: u64,
-        namespace: u64,
-    }
-    const READ_ONLY: u64 = 1;
-    let attributes = Attributes { set: READ_ONLY, clear: 0, propagation: 0, namespace: 0 };
-    // SAFETY: the attributes live on this stack, and their size is told.
-    done(unsafe {
-        let (size, empty) = (size_of::<Attributes>(), c"".as_ptr());
-        libc::syscall(libc::SYS_mount_setattr, tree, empty, libc::AT_EMPTY_PATH, &raw const attributes, size)
-    })
 }

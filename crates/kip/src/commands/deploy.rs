@@ -8,7 +8,7 @@ use std::time::Duration;
 use kip_host::clock::boot_millis;
 use kip_manifest::Needs;
 use kip_spec::{FunctionName, Millis, Problem, code};
-use kip_wire::{DeployedVersion, Deployment, DeploymentResult, FunctionInfo, InstanceInfo, VersionStatus};
+use kip_wire::{DeployedVersion, Deployment, DeploymentResult, FunctionInfo, InstanceInfo, RolloutInfo, VersionStatus};
 use serde::Serialize;
 
 use crate::arguments::Deploy;
@@ -107,7 +107,15 @@ pub(crate) async fn deploy(
         image::pulling(client, patient.post("/api/v1/deployments", &deployment), output).await?
     };
     made.warnings.iter().for_each(|one| output.remark(&warning(one)));
+    made.rollouts.iter().for_each(|one| output.remark(&begun(one)));
     Ok(made)
+}
+
+/// A rollout that began with the deployment.
+fn begun(rollout: &RolloutInfo) -> String {
+    let RolloutInfo { function, alias, to, steps, .. } = rollout;
+    let steps = steps.join(", ");
+    format!("rollout of {function}@{alias} to {to} in steps of {steps} %: kip rollout status {function} {alias} --wait")
 }
 
 /// A manifest with all that the server needs to read it.

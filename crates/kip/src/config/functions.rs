@@ -30,6 +30,12 @@ pub(super) fn isolation(values: &BTreeMap<&'static str, Value>) -> Result<Isolat
     Ok(IsolationOptions { user, first, processes, file_size })
 }
 
+/// How much of a folder a version captures.
+pub(super) fn code(values: &BTreeMap<&'static str, Value>) -> Result<kip_snapshot::Limits, Problem> {
+    let entries = parse::<usize>(values, "functions.code_files", "a number such as 100000")?;
+    Ok(kip_snapshot::Limits { bytes: parse::<Bytes>(values, "functions.code_size", "a size such as 2GiB")?.0, entries })
+}
+
 /// A user of this host, by name or number.
 fn named(name: &str) -> Result<InstanceUser, Problem> {
     let read = |file: &str| std::fs::read_to_string(Path::new("/etc").join(file)).unwrap_or_default();

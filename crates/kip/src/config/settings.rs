@@ -61,6 +61,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Size,
     },
     Setting {
+        key: "functions.code_files",
+        default: "100000",
+        about: "files and folders of a function's folder that a version captures at most",
+        form: Form::Count,
+    },
+    Setting {
+        key: "functions.code_size",
+        default: "2GiB",
+        about: "bytes of a function's folder that a version captures at most, without files above 64 MiB",
+        form: Form::Size,
+    },
+    Setting {
         key: "functions.file_size",
         default: "1TiB",
         about: "bytes of a file that an instance may write",

@@ -117,6 +117,8 @@ fn manifest(name: &FunctionName, options: &Up, has_device: bool) -> anyhow::Resu
     }
     if !options.program.is_empty() {
         function.insert("run".to_owned(), json!(options.program));
+        // The folder is where somebody works, not one of a program.
+        function.insert("code".to_owned(), json!("live"));
     }
     if let Some(image) = &options.image {
         function.insert("image".to_owned(), json!(image));

@@ -130,7 +130,7 @@ fn commands_that_cannot_be_started() {
     fails_to_start(&server, "KW-4002", 502, &["the interpreter in the first line of", "does not exist"]);
 
     fs::create_dir(folder.join("here")).unwrap();
-    server.deploy(&manifest(&["  f:\n    dir: ./here\n    run: sleep 1000\n".to_owned()]));
+    server.deploy(&manifest(&["  f:\n    dir: ./here\n    code: live\n    run: sleep 1000\n".to_owned()]));
     fs::remove_dir(folder.join("here")).unwrap();
     fails_to_start(&server, "KW-4008", 502, &["there is no folder", "here"]);
 }

@@ -116,7 +116,7 @@ pub(crate) fn lines() -> String {
             let folder = folder.display();
             format!("    image: {IMAGE}\n    dir: {folder}\n    container: {{mounts: ['{folder}:{folder}:rw']}}\n")
         }
-        None => String::new(),
+        None => "    code: live\n".to_owned(),
     }
 }
 

@@ -27,7 +27,7 @@ fn intruder(name: &str, tries: &[(&str, String)]) -> String {
         .collect();
     let script = format!("{lines} echo tried=all; exec {}", subject().display());
     let script = serde_json::to_string(&script).unwrap();
-    format!("  {name}:\n    run: [sh, -c, {script}]\n    env: {{GREETING: secret-of-{name}}}\n")
+    format!("  {name}:\n    code: live\n    run: [sh, -c, {script}]\n    env: {{GREETING: secret-of-{name}}}\n")
 }
 
 /// What a function found out, once it has tried everything.
@@ -141,7 +141,7 @@ fn a_child_that_hides_is_paused_and_ended_with_its_instance() {
     }
     let hides = "setsid env -i /bin/sleep 98765 >/dev/null 2>&1 &";
     let script = serde_json::to_string(&format!("{hides} exec {}", subject().display())).unwrap();
-    server.deploy(&format!("api: kip/v1\nfunctions:\n  f:\n    run: [sh, -c, {script}]\n    idle: {{pause: 300ms}}\n"));
+    server.deploy(&format!("api: kip/v1\nfunctions:\n  f:\n    code: live\n    run: [sh, -c, {script}]\n    idle: {{pause: 300ms}}\n"));
     assert_eq!(server.get("/pid").status(), 200);
     let hidden = || {
         let is_it = |process: &u32| {
@@ -224,7 +224,7 @@ fn a_program_that_its_user_may_not_run_is_named() {
     let program = server.folder().join("private");
     fs::copy(subject(), &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
-    let text = format!("api: kip/v1\nfunctions:\n  f:\n    run: [{}]\n", program.display());
+    let text = format!("api: kip/v1\nfunctions:\n  f:\n    code: live\n    run: [{}]\n", program.display());
     server.deploy_without_wait(&text);
     call(server.gateway, "GET", "/f/f/pid", "", b"");
     let why = server.kip(&["why", "f"]).ok().stdout;

@@ -127,7 +127,7 @@ impl StandinHost {
         let (variables, subject) = (&self.words, crate::support::subject());
         let script = format!("{variables} exec {} --device-memory {holds}", subject.display());
         format!(
-            "  {name}:\n    run: [sh, -c, '{script}']\n    resources: {{gpu: {{memory: {memory}}}}}\n    {settings}\n"
+            "  {name}:\n    code: live\n    run: [sh, -c, '{script}']\n    resources: {{gpu: {{memory: {memory}}}}}\n    {settings}\n"
         )
     }
 }

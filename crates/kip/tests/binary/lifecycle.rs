@@ -333,7 +333,7 @@ fn a_start_that_failed_heals_by_itself() {
     let write = |text: &str| fs::write(&script, format!("#!/bin/sh\n{text}\n")).unwrap();
     write("echo broken >&2; exit 4");
     Command::new("chmod").arg("+x").arg(&script).status().unwrap();
-    server.deploy(&manifest(&["  f:\n    run: ./program.sh\n".to_owned()]));
+    server.deploy(&manifest(&["  f:\n    code: live\n    run: ./program.sh\n".to_owned()]));
     assert_eq!(server.get("/").code(), "KW-4003");
     let second = server.get("/");
     assert_eq!(second.code(), "KW-4003", "the first failure costs no pause: {second:?}");

@@ -11,6 +11,7 @@ mod bench;
 mod bodies;
 mod brain;
 mod clients;
+mod code;
 mod commands;
 mod containers;
 mod crash;

@@ -166,3 +166,37 @@ fn a_rollout_goes_on_after_its_server_was_killed() {
     assert_eq!(alias["targets"][0]["version"], "2", "{alias}");
     assert_eq!(version_of(&server), (200, "2".to_owned()));
 }
+
+#[test]
+fn a_manifest_asks_for_a_rollout_with_each_deployment() {
+    let server = Server::start();
+    let deploy = |arguments: &[&str]| {
+        let settings = "rollout: {alias: prod, steps: [50, 100], every: 1s, max_slower: 0, least: 1}";
+        server.try_deploy(&manifest(&[function("f", arguments, settings)])).ok().stderr
+    };
+    // The first deployment has nothing to move from: it makes the alias.
+    let told = deploy(&[]);
+    assert!(!told.contains("rollout of"), "{told}");
+    assert_eq!(version_of(&server), (200, "1".to_owned()));
+    let told = deploy(&["--a"]);
+    assert!(told.contains("rollout of f@prod to 2 in steps of 50, 100 %"), "{told}");
+    // One at a time: a deployment meanwhile is told, and made all the same.
+    let told = deploy(&["--b"]);
+    assert!(told.contains("KW-3032") && told.contains("r3 is deployed"), "{told}");
+    until_true("the rollout is complete", || status(&server)["stage"] == "completed");
+    assert_eq!(version_of(&server), (200, "2".to_owned()));
+    let versions = server.ask(&["version", "ls", "f"]);
+    assert_eq!(versions.as_array().unwrap().len(), 3, "nothing was published for nothing: {versions}");
+    assert!(versions[2]["number"].is_null(), "{versions}");
+
+    for (settings, part) in [
+        ("rollout: {steps: [50, 100]}", "lacks `alias`"),
+        ("rollout: {alias: prod, steps: [50, 20, 100]}", "do not ascend to 100"),
+        ("rollout: {alias: prod, steps: [50]}", "do not ascend to 100"),
+        ("rollout: {alias: \"3\"}", "rollout.alias"),
+        ("rollout: {alias: prod, evry: 5m}", "every"),
+        ("rollout: prod", "rollout"),
+    ] {
+        server.try_deploy(&manifest(&[function("f", &[], settings)])).failed(&[part]);
+    }
+}

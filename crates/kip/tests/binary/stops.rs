@@ -54,7 +54,7 @@ impl Program {
             .unwrap();
         fs::write(folder.join("worker.py"), WORKER).unwrap();
         server.deploy(&format!(
-            "api: kip/v1\nfunctions:\n  f:\n    dir: {}\n    run: {run}\n    timeouts: {{grace: 20s}}\n{settings}",
+            "api: kip/v1\nfunctions:\n  f:\n    dir: {}\n    code: live\n    run: {run}\n    timeouts: {{grace: 20s}}\n{settings}",
             folder.display()
         ));
         let program = Self { server, folder };

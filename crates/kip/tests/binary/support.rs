@@ -481,7 +481,8 @@ pub(crate) fn manifest(functions: &[String]) -> String {
     format!("api: kip/v1\nfunctions:\n{}", functions.concat())
 }
 
-/// A function that runs the subject; `settings` are more lines of it.
+/// A function that runs the subject; `settings` are more lines of it. Its folder is the one of the test, where the test tells it what to do: its
+/// code is live.
 pub(crate) fn function(name: &str, arguments: &[&str], settings: &str) -> String {
     let program = subject();
     let words: Vec<String> = std::iter::once(program.to_string_lossy().into_owned())

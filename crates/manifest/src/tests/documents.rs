@@ -136,6 +136,7 @@ fn the_table_of_defaults_is_true() {
         ("ports", if empty.ports.is_empty() { "none" } else { "?" }.to_owned()),
         ("deploy.strategy", if empty.deploy == Deploy::default() { "rolling" } else { "?" }.to_owned()),
         ("pull", "missing".to_owned()),
+        ("code", "snapshot, where possible".to_owned()),
         ("container.port", "that of the image, else 8080".to_owned()),
         ("container.network", "bridge".to_owned()),
         ("container.shm", "64MiB".to_owned()),

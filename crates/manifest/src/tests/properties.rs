@@ -11,6 +11,7 @@ use kip_spec::function::{
 };
 use kip_spec::scaling::Scaling;
 use kip_spec::sleep::{CallMethod, Canary, CanaryValue, InstanceCall, RungUse, Scalar, SleepCalls};
+use kip_spec::snapshot::{Code, CodeMode};
 use kip_spec::{Bytes, Finite, MilliCpu, Millis};
 use proptest::prelude::*;
 
@@ -186,6 +187,9 @@ prop_compose! {
         (sleep, park, spill, wake, canary) in (sleep(), rung(), rung(), prop::option::of(millis(1)), prop::option::of(canary())),
     ) -> FunctionSpec {
         let [startup, queue, first_byte, idle, total, grace] = times;
+        let mode = if streams { CodeMode::Live } else if recreate { CodeMode::Snapshot } else { CodeMode::Auto };
+        let writable = if port && !streams { vec!["outputs".to_owned(), "data/a b".to_owned()] } else { Vec::new() };
+        let code = Code { mode, writable, snapshot: None };
         FunctionSpec {
             name: name.parse().unwrap(),
             program: Program::Command {
@@ -229,6 +233,7 @@ prop_compose! {
             runtime: port.then_some(function::ModelRuntime::OnnxRuntime),
             job: None,
             folders: Vec::new(),
+            code,
         }
     }
 }

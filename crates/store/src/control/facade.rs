@@ -107,7 +107,9 @@ pub(super) fn extra(c: &Connection, revision: u64) -> Result<Option<RevisionExtr
 pub(super) fn codes(c: &Connection) -> Result<Vec<String>> {
     let query = "SELECT code FROM revisions WHERE code IS NOT NULL
          UNION SELECT code FROM resources WHERE code IS NOT NULL
-         UNION SELECT f.value ->> '$.source' FROM revisions r, json_each(r.spec, '$.folders') f ORDER BY 1";
+         UNION SELECT f.value ->> '$.source' FROM revisions r, json_each(r.spec, '$.folders') f
+         UNION SELECT spec ->> '$.code.snapshot.digest' FROM revisions WHERE spec ->> '$.code.snapshot.digest' IS NOT NULL
+         ORDER BY 1";
     c.prepare(query)?.query_map([], |row| row.get(0))?.collect()
 }
 

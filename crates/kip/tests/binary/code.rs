@@ -1,0 +1,259 @@
+//! A version holds its code: what its folder had when it was deployed, whatever becomes of the folder.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::bodies;
+use crate::http::Answer;
+use crate::support::{Server, apart, call, kill, subject, until, until_true};
+
+/// A folder with a program that tells what its release is.
+fn folder(server: &Server) -> PathBuf {
+    let app = server.folder().join("app");
+    fs::create_dir_all(&app).unwrap();
+    let text = format!(
+        "#!/bin/sh\nRELEASE=$(cat release.txt) FOUND=$(ls -A | tr '\\n' ' ') exec {} \"$@\"\n",
+        subject().display()
+    );
+    fs::write(app.join("start"), text).unwrap();
+    fs::set_permissions(app.join("start"), fs::Permissions::from_mode(0o755)).unwrap();
+    app
+}
+
+fn release(app: &std::path::Path, number: u32) {
+    fs::write(app.join("release.txt"), number.to_string()).unwrap();
+}
+
+fn manifest(settings: &str) -> String {
+    manifest_of("./start", settings)
+}
+
+fn manifest_of(run: &str, settings: &str) -> String {
+    let settings: String = settings.lines().map(|line| format!("    {line}\n")).collect();
+    format!("api: kip/v1\nfunctions:\n  f:\n    dir: app\n    run: [{run}]\n{settings}")
+}
+
+fn seen(server: &Server, qualifier: &str) -> (String, String) {
+    let answer = call(server.gateway, "GET", &format!("/f/f{qualifier}/env"), "", b"");
+    assert_eq!(answer.status(), 200, "{qualifier}: {answer:?}\n{}", server.log());
+    let text = |name: &str| answer.json()[name].as_str().unwrap_or_default().to_owned();
+    (text("RELEASE"), text("FOUND"))
+}
+
+fn end_instances(server: &Server) {
+    server.known().into_iter().for_each(|process| kill(process, rustix::process::Signal::KILL));
+    server.until_no_instance();
+}
+
+/// Why there is nothing to test here.
+fn skipped(server: &Server) -> bool {
+    let mounts = server.api_get("/api/v1/status").json()["mounts"] == true;
+    if !mounts {
+        println!("skipped: this host gives no mount namespaces");
+    }
+    !mounts || bodies::engine().is_some()
+}
+
+#[test]
+fn a_version_runs_the_files_that_it_was_deployed_with() {
+    let server = Server::start();
+    if skipped(&server) {
+        return;
+    }
+    let app = folder(&server);
+    release(&app, 1);
+    server.deploy(&manifest(""));
+    server.kip(&["version", "publish", "f"]).ok();
+    assert_eq!(seen(&server, "").0, "1");
+    end_instances(&server);
+    release(&app, 2);
+    fs::write(app.join("more.txt"), "x").unwrap();
+    assert_eq!(seen(&server, "").0, "1", "an edit changes nothing that was deployed");
+    server.deploy(&manifest(""));
+    server.kip(&["version", "publish", "f"]).ok();
+    assert_eq!(seen(&server, ""), ("2".to_owned(), "more.txt release.txt start ".to_owned()));
+    assert_eq!(seen(&server, "@1"), ("1".to_owned(), "release.txt start ".to_owned()));
+    let diff = server.ask(&["version", "diff", "f", "1", "2"]);
+    let fields: Vec<&str> =
+        diff["fields"].as_array().unwrap().iter().map(|field| field["field"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["code.snapshot.digest", "code: more.txt", "code: release.txt"]);
+    assert_eq!(
+        server.kip(&["version", "publish", "f"]).ok().stdout,
+        "f r2 is version 2 already; nothing was changed\n"
+    );
+
+    // Back to the first release: the same files are the same snapshot, and what is the same already is not deployed again.
+    release(&app, 1);
+    fs::remove_file(app.join("more.txt")).unwrap();
+    server.kip(&["rollback", "f"]).ok();
+    until_true("the first version serves", || seen(&server, "").0 == "1");
+    let snapshots = fs::read_dir(server.data().join("snapshots")).unwrap().flatten();
+    let kept = snapshots.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.')).count();
+    assert_eq!(kept, 2);
+}
+
+#[test]
+fn a_version_outlives_its_folder_and_its_server() {
+    let mut server = Server::start();
+    if skipped(&server) {
+        return;
+    }
+    let app = folder(&server);
+    release(&app, 7);
+    server.deploy(&manifest("code: snapshot"));
+    fs::remove_dir_all(&app).unwrap();
+    // The folder is a place that can be shown as long as the root has few others; below it, this test made its own.
+    let answer = server.get("/env");
+    if answer.status() == 200 {
+        assert_eq!(answer.json()["RELEASE"], "7");
+    } else {
+        assert!(server.function().to_string().contains("KW-4008"), "{answer:?}");
+    }
+    fs::create_dir(&app).unwrap();
+    server.terminate();
+    server.start_again();
+    until("it runs from its snapshot", || (server.get("/env").json()["RELEASE"] == "7").then_some(()));
+}
+
+#[test]
+fn instances_write_what_is_writable_and_nothing_else() {
+    let server = Server::start();
+    if skipped(&server) {
+        return;
+    }
+    let app = folder(&server);
+    release(&app, 1);
+    let run =
+        format!("sh, -c, \"echo a > outputs/a; echo b > b || echo denied > outputs/b; exec {}\"", subject().display());
+    server.deploy(&manifest_of(&run, "code: snapshot\nwritable: [outputs]"));
+    assert_eq!(server.get("/").status(), 200);
+    assert_eq!(fs::read_to_string(app.join("outputs/a")).unwrap(), "a\n", "what is writable is the live folder's");
+    assert_eq!(fs::read_to_string(app.join("outputs/b")).unwrap(), "denied\n");
+    assert!(!app.join("b").exists());
+    // A program that cannot go without is told the reason.
+    server.deploy_without_wait(&manifest_of(&format!("sh, -c, \"echo b > b && exec {}\"", subject().display()), ""));
+    let problem = until("the failure is known", || {
+        let text = server.function().to_string();
+        text.contains("KW-4036").then_some(text)
+    });
+    assert!(problem.contains("writable"), "{problem}");
+    assert_eq!(server.get("/").status(), 200, "the version before serves on");
+
+    let told = server.kip(&["deploy", "f"]).stderr;
+    assert!(!told.contains("KW-1053"), "{told}");
+}
+
+#[test]
+fn live_code_is_what_is_there_at_a_start_and_a_change_to_snapshots_is_told() {
+    let server = Server::start();
+    if skipped(&server) {
+        return;
+    }
+    let app = folder(&server);
+    release(&app, 1);
+    server.deploy(&manifest("code: live"));
+    assert_eq!(seen(&server, "").0, "1");
+    end_instances(&server);
+    release(&app, 2);
+    assert_eq!(seen(&server, "").0, "2");
+    let told = server.try_deploy(&manifest("")).ok();
+    assert!(told.stderr.contains("KW-1053") && told.stderr.contains("writable:"), "{}", told.stderr);
+    server.try_deploy(&manifest("code: live\nwritable: [a]")).failed(&["KW-1009", "writable"]);
+    server.try_deploy(&manifest("writable: [../a]")).failed(&["KW-1004", "writable"]);
+}
+
+#[test]
+fn a_large_file_is_the_live_one_and_may_not_change() {
+    let server = Server::start();
+    if skipped(&server) {
+        return;
+    }
+    let app = folder(&server);
+    release(&app, 1);
+    let model = app.join("model.bin");
+    let make = || fs::File::create(&model).unwrap().set_len(65 << 20).unwrap();
+    make();
+    let run = format!("sh, -c, \"SIZE=$(stat -c %s model.bin) exec {}\"", subject().display());
+    server.deploy(&manifest_of(&run, "code: snapshot"));
+    assert_eq!(server.get("/env").json()["SIZE"], (65u64 << 20).to_string());
+    end_instances(&server);
+    fs::remove_file(&model).unwrap();
+    make();
+    let refused = server.get("/env");
+    assert_eq!((refused.status(), refused.code().as_str()), (502, "KW-4034"), "{refused:?}");
+    assert!(refused.text().contains("model.bin"), "{refused:?}");
+    server.deploy(&manifest_of(&run, "code: snapshot"));
+    assert_eq!(server.get("/env").status(), 200);
+}
+
+#[test]
+fn what_cannot_be_captured_is_live_with_a_warning_or_refused_where_it_was_asked_for() {
+    let server = Server::with("[functions]\ncode_files = 20\n");
+    if skipped(&server) {
+        return;
+    }
+    let app = folder(&server);
+    release(&app, 1);
+    for number in 0..30 {
+        fs::write(app.join(format!("{number}.txt")), "x").unwrap();
+    }
+    let told = server.try_deploy(&manifest("")).ok();
+    assert!(told.stderr.contains("KW-1050") && told.stderr.contains("20 files"), "{}", told.stderr);
+    server.try_deploy(&manifest("code: snapshot")).failed(&["KW-1051", ".kipignore"]);
+    fs::write(app.join(".kipignore"), "[0-9]*.txt\n").unwrap();
+    server.deploy(&manifest("code: snapshot"));
+    assert_eq!(seen(&server, "").1, ".kipignore release.txt start ");
+}
+
+#[test]
+fn fifty_updates_of_the_code_under_load_are_each_seen_whole() {
+    const UPDATES: u32 = 50;
+    const CALLERS: usize = 32;
+    let server = Server::start();
+    if skipped(&server) {
+        return;
+    }
+    let app = folder(&server);
+    // Two files that must be of one release.
+    let text =
+        format!("#!/bin/sh\nRELEASE=$(cat release.txt) OTHER=$(cat other.txt) exec {} \"$@\"\n", subject().display());
+    fs::write(app.join("start"), text).unwrap();
+    let write = |number: u32| {
+        release(&app, number);
+        fs::write(app.join("other.txt"), number.to_string()).unwrap();
+    };
+    write(1);
+    let settings = "instances: {max: 4, concurrency: 16}\ncode: snapshot";
+    server.deploy(&manifest(settings));
+    let (stop, gateway) = (Arc::new(AtomicBool::new(false)), server.gateway);
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let stop = stop.clone();
+            apart(move || {
+                let mut seen = BTreeSet::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let answer: Answer = call(gateway, "GET", "/f/f/env", "", b"");
+                    assert_eq!(answer.status(), 200, "{answer:?}");
+                    let json = answer.json();
+                    assert_eq!(json["RELEASE"], json["OTHER"], "files of two releases");
+                    seen.insert(json["RELEASE"].as_str().unwrap().to_owned());
+                }
+                seen
+            })
+        })
+        .collect();
+    for number in 2..=UPDATES {
+        write(number);
+        server.deploy(&manifest(settings));
+        let expected = number.to_string();
+        until_true("the update serves", || seen(&server, "").0 == expected);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let seen: BTreeSet<String> = callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect();
+    // Callers see what serves; which of the first ones they began with is theirs.
+    assert!(seen.len() >= UPDATES as usize / 2, "{} of {UPDATES} releases were seen by callers", seen.len());
+}
