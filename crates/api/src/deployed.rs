@@ -31,7 +31,8 @@ pub(crate) async fn begin_rollouts(
                         "`{}`: {} is deployed, and the rollout of its alias `{}` did not begin: {}",
                         made.function, made.label, rollout.alias, why.message
                     );
-                    let hint = why.hint.unwrap_or_else(|| format!("kip rollout status {} {}", made.function, rollout.alias));
+                    let hint =
+                        why.hint.unwrap_or_else(|| format!("kip rollout status {} {}", made.function, rollout.alias));
                     told.push(Problem::new(why.code, message).hint(hint));
                 }
             }

@@ -16,12 +16,12 @@ const MOST_WRITABLE: usize = 16;
 
 /// What was declared of the code.
 #[derive(Debug)]
-pub(crate) struct Declared {
+pub(crate) struct CodeDeclaration {
     mode: Option<CodeMode>,
     writable: Vec<String>,
 }
 
-impl Declared {
+impl CodeDeclaration {
     /// For this program. Only a command has a folder with its code.
     pub(crate) fn of(self, program: &Program) -> Code {
         match program {
@@ -33,7 +33,7 @@ impl Declared {
     }
 }
 
-pub(crate) fn code(function: &Section<'_>, report: &mut Report<'_>) -> Declared {
+pub(crate) fn code(function: &Section<'_>, report: &mut Report<'_>) -> CodeDeclaration {
     const WORDS: [(&str, CodeMode); 2] = [("snapshot", CodeMode::Snapshot), ("live", CodeMode::Live)];
     let mode = function.field("code").and_then(|field| word(&field, &WORDS, &[], report));
     let mut writable = Vec::new();
@@ -49,7 +49,7 @@ pub(crate) fn code(function: &Section<'_>, report: &mut Report<'_>) -> Declared 
             report.add(field.key_at, problem.hint("remove one of both: live code is written where it is"));
         }
     }
-    Declared { mode, writable }
+    CodeDeclaration { mode, writable }
 }
 
 /// Says what has no effect beside a model or an image.

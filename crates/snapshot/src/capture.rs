@@ -107,14 +107,14 @@ struct Attempt<'a> {
 }
 
 /// What a pass made: the digests of files, and copies of those that were not known.
-struct Made {
+struct CopiedFiles {
     staged: PathBuf,
     sums: BTreeMap<String, String>,
     copies: BTreeMap<String, PathBuf>,
     known: Known,
 }
 
-impl Made {
+impl CopiedFiles {
     fn drop(self) {
         let _ = fs::remove_dir_all(self.staged);
     }
@@ -126,7 +126,7 @@ impl Attempt<'_> {
         move |source| CaptureError::Io { path: path.clone(), source }
     }
 
-    fn make(&self) -> Result<Made, CaptureError> {
+    fn make(&self) -> Result<CopiedFiles, CaptureError> {
         let pinned =
             self.listing.entries.iter().filter(|(_, kind)| matches!(kind, Kind::Live { .. } | Kind::Pinned(_)));
         let found = pinned.count();
@@ -135,7 +135,7 @@ impl Attempt<'_> {
         }
         let staged = self.snapshots.stage().map_err(self.io(""))?;
         let known = self.snapshots.known(&self.request.folder);
-        let mut made = Made { staged, sums: BTreeMap::new(), copies: BTreeMap::new(), known };
+        let mut made = CopiedFiles { staged, sums: BTreeMap::new(), copies: BTreeMap::new(), known };
         let copied = self.copy(&mut made);
         match copied {
             Ok(()) => Ok(made),
@@ -147,7 +147,7 @@ impl Attempt<'_> {
     }
 
     /// Copies what is not known by its stamp. The digest is that of the copy, so that it is never that of something else.
-    fn copy(&self, made: &mut Made) -> Result<(), CaptureError> {
+    fn copy(&self, made: &mut CopiedFiles) -> Result<(), CaptureError> {
         for (number, (path, kind)) in self.listing.entries.iter().enumerate() {
             let Kind::File { is_executable, stamp } = kind else { continue };
             if let Some(sum) = made.known.sum(path, stamp) {
@@ -171,13 +171,13 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    fn finish(&self, made: Made) -> Result<Captured, CaptureError> {
+    fn finish(&self, made: CopiedFiles) -> Result<Captured, CaptureError> {
         let result = self.assemble(&made);
         made.drop();
         result
     }
 
-    fn assemble(&self, made: &Made) -> Result<Captured, CaptureError> {
+    fn assemble(&self, made: &CopiedFiles) -> Result<Captured, CaptureError> {
         let entries = &self.listing.entries;
         let mut digest = Sha256::new();
         if self.request.moved {
@@ -235,7 +235,7 @@ impl Attempt<'_> {
         made || self.request.beside.iter().any(|beside| beside == path)
     }
 
-    fn build(&self, tree: &Path, contents: &Contents, made: &Made) -> Result<(), CaptureError> {
+    fn build(&self, tree: &Path, contents: &Contents, made: &CopiedFiles) -> Result<(), CaptureError> {
         fs::create_dir(tree).map_err(self.io(""))?;
         let before = made.known.digest().map(|digest| self.snapshots.tree(digest));
         for KeptFile { path, kind } in &contents.files {
@@ -297,7 +297,7 @@ impl Attempt<'_> {
     }
 
     /// So that the next capture need not read what did not change.
-    fn remember(&self, digest: &str, made: &Made) {
+    fn remember(&self, digest: &str, made: &CopiedFiles) {
         let now = kip_host::clock::wall_millis();
         let settled = |stamp: &Stamp| now - stamp.modified_ns.max(stamp.changed_ns) / 1_000_000 > FRESH_MS;
         let files = self.listing.entries.iter().filter_map(|(path, kind)| match kind {

@@ -223,7 +223,8 @@ pub(crate) async fn rollback(client: &Client, options: &RollbackArguments, outpu
     let result: RollbackResult = client.post(&path, &Rollback { alias: options.alias.clone() }).await?;
     if let (Some(made), false) = (&result.version, options.no_wait) {
         let (deployed, unchanged, warnings) = (vec![made.clone()], Vec::new(), Vec::new());
-        deploy::wait(client, &DeploymentResult { deployed, unchanged, rollouts: Vec::new(), warnings }, false, output).await?;
+        deploy::wait(client, &DeploymentResult { deployed, unchanged, rollouts: Vec::new(), warnings }, false, output)
+            .await?;
     }
     output.result(&result, |result| match (&result.version, &result.alias) {
         (Some(made), _) if options.no_wait => format!("{function} returns to {}\n", made.label),

@@ -141,7 +141,9 @@ fn a_child_that_hides_is_paused_and_ended_with_its_instance() {
     }
     let hides = "setsid env -i /bin/sleep 98765 >/dev/null 2>&1 &";
     let script = serde_json::to_string(&format!("{hides} exec {}", subject().display())).unwrap();
-    server.deploy(&format!("api: kip/v1\nfunctions:\n  f:\n    code: live\n    run: [sh, -c, {script}]\n    idle: {{pause: 300ms}}\n"));
+    server.deploy(&format!(
+        "api: kip/v1\nfunctions:\n  f:\n    code: live\n    run: [sh, -c, {script}]\n    idle: {{pause: 300ms}}\n"
+    ));
     assert_eq!(server.get("/pid").status(), 200);
     let hidden = || {
         let is_it = |process: &u32| {
