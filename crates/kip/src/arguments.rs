@@ -257,6 +257,9 @@ pub(crate) struct Up {
     /// End when everything was shown, instead of following what happens.
     #[arg(long)]
     pub(crate) no_follow: bool,
+    /// Deploy again when a file of the manifest's folder or of a function's folder changes, until Ctrl-C.
+    #[arg(long, conflicts_with_all = ["check", "foreground", "no_follow", "image", "program"])]
+    pub(crate) watch: bool,
     /// Where a server that is started takes inference requests; port 0 picks a free one.
     #[arg(long, value_name = "ADDR")]
     pub(crate) gateway: Option<SocketAddr>,

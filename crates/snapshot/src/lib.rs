@@ -18,6 +18,7 @@ pub use capture::{Captured, Request};
 pub use difference::{FileChange, FileChangeKind};
 pub use kept::Snapshots;
 pub use pinned::changed;
+pub use walk::fingerprint;
 
 /// How much of a folder is captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

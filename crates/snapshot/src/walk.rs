@@ -5,8 +5,10 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{CaptureError, Limits};
 
@@ -47,7 +49,7 @@ impl Stamp {
 }
 
 /// What a path of a folder is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) enum Kind {
     Folder,
     File {
@@ -233,6 +235,17 @@ impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
+}
+
+/// Changes when anything changes that a capture of the folder would see. Reads names and times, never contents.
+///
+/// # Errors
+/// Where the folder cannot be read, or has more than a capture takes.
+pub fn fingerprint(folder: &Path, writable: &[String]) -> Result<String, CaptureError> {
+    let walk = Walk { root: folder, writable, without: &[], open: true, limits: Limits::default() };
+    let listing = walk.list()?;
+    let entries = serde_json::to_vec(&listing.entries).unwrap_or_default();
+    Ok(HEXLOWER.encode(&Sha256::digest(entries)))
 }
 
 /// An environment of a package manager: it is large, it knows its own path, and tools change it.

@@ -7,6 +7,7 @@ pub(crate) mod model;
 mod program;
 mod samples;
 mod tryout;
+mod watch;
 
 use std::path::Path;
 use std::time::Duration;
@@ -96,6 +97,12 @@ async fn background(connection: &Connection, options: &Up, output: Output) -> an
         true => program::run(&client, options, output).await?,
         false => show(&client, &options.path, false, output).await?,
     };
+    if options.watch {
+        return tokio::select! {
+            watched = watch::changes(&client, &options.path, &summary.deployed, output) => watched,
+            followed = follow::decisions(&client, &summary.deployed, output) => followed,
+        };
+    }
     if output.is_json() {
         return output.result(&summary, |_| String::new());
     }

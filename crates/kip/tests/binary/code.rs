@@ -258,3 +258,81 @@ fn fifty_updates_of_the_code_under_load_are_each_seen_whole() {
     // Callers see what serves; which of the first ones they began with is theirs.
     assert!(seen.len() >= UPDATES as usize / 2, "{} of {UPDATES} releases were seen by callers", seen.len());
 }
+
+#[test]
+fn a_change_of_a_file_is_deployed_while_somebody_watches() {
+    let server = Server::start();
+    if skipped(&server) {
+        return;
+    }
+    let app = folder(&server);
+    release(&app, 1);
+    let text = manifest("writable: [outputs]");
+    fs::write(server.folder().join("kip.yaml"), &text).unwrap();
+    let mut command = crate::support::kip(&server.data());
+    command.args(["up", server.folder().to_str().unwrap(), "--watch"]).stdout(std::process::Stdio::null());
+    let watching = crate::support::ChildGuard::spawn(&mut command);
+    until_true("it is deployed", || server.get("/env").status() == 200);
+    let revisions = || server.ask(&["version", "ls", "f"]).as_array().unwrap().len();
+    release(&app, 2);
+    until_true("the change serves", || seen(&server, "").0 == "2");
+    fs::write(app.join("outputs/result"), "x").unwrap();
+    // What is wrong is told, and the next change is another attempt.
+    fs::write(server.folder().join("kip.yaml"), text.replace("run:", "rnu:")).unwrap();
+    release(&app, 3);
+    fs::write(server.folder().join("kip.yaml"), text).unwrap();
+    until_true("the next change serves", || seen(&server, "").0 == "3");
+    assert!(revisions() <= 4, "what instances write is no change");
+    drop(watching);
+}
+
+#[test]
+fn where_a_host_gives_no_mounts_an_instance_runs_in_the_snapshot() {
+    let server = Server::with("[functions]\nuser = \"server\"\n");
+    if bodies::engine().is_some() {
+        return;
+    }
+    let app = folder(&server);
+    release(&app, 1);
+    let run = format!("sh, -c, \"echo a > outputs/a; RELEASE=$(cat release.txt) exec {}\"", subject().display());
+    server.deploy(&manifest_of(&run, "code: snapshot\nwritable: [outputs]"));
+    release(&app, 2);
+    assert_eq!(seen(&server, "").0, "1");
+    assert_eq!(fs::read_to_string(app.join("outputs/a")).unwrap(), "a\n");
+    // An environment knows its own path.
+    fs::create_dir(app.join(".venv")).unwrap();
+    fs::write(app.join(".venv/pyvenv.cfg"), "").unwrap();
+    server.try_deploy(&manifest_of(&run, "code: snapshot")).failed(&["KW-1052", ".venv"]);
+    let told = server.try_deploy(&manifest_of(&run, "")).ok().stderr;
+    assert!(told.contains("KW-1050") && told.contains(".venv"), "{told}");
+}
+
+#[test]
+fn an_environment_with_an_editable_install_works_at_its_own_path() {
+    let server = Server::start();
+    if skipped(&server) {
+        return;
+    }
+    let app = server.folder().join("app");
+    fs::create_dir_all(app.join("src")).unwrap();
+    let made =
+        std::process::Command::new("python3").args(["-m", "venv", "--without-pip", "env"]).current_dir(&app).status();
+    assert!(made.is_ok_and(|status| status.success()), "Python makes an environment");
+    let packages = fs::read_dir(app.join("env/lib")).unwrap().next().unwrap().unwrap().path().join("site-packages");
+    fs::write(packages.join("editable.pth"), format!("{}\n", app.join("src").display())).unwrap();
+    // A program of the environment knows its interpreter by its path.
+    let program = format!(
+        "#!{}/env/bin/python\nimport mine, os, http.server\nclass Handler(http.server.BaseHTTPRequestHandler):\n    def do_GET(self):\n        body = mine.RELEASE.encode()\n        self.send_response(200); self.send_header('content-length', str(len(body))); self.end_headers(); self.wfile.write(body)\nhttp.server.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), Handler).serve_forever()\n",
+        app.display()
+    );
+    fs::write(app.join("env/bin/serve"), program).unwrap();
+    fs::set_permissions(app.join("env/bin/serve"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(app.join("src/mine.py"), "RELEASE = 'one'\n").unwrap();
+    server.deploy(&manifest_of("env/bin/serve", "code: snapshot"));
+    fs::write(app.join("src/mine.py"), "RELEASE = 'another'\n").unwrap();
+    assert_eq!(server.get("/").text(), "one");
+    end_instances(&server);
+    assert_eq!(server.get("/").text(), "one", "a start later finds what was deployed");
+    server.deploy(&manifest_of("env/bin/serve", "code: snapshot"));
+    assert_eq!(server.get("/").text(), "another");
+}
