@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use kip_fleet::alias::split;
 use kip_fleet::rollout::{
-    AbortReason, RolloutMove, RolloutPlan, RolloutSample, RolloutStage, RolloutState, TrafficSample, WHOLE,
+    AbortReason, InstanceSample, RolloutMove, RolloutPlan, RolloutSample, RolloutStage, RolloutState, TrafficSample,
+    WHOLE,
 };
-use kip_fleet::{Class, Event, FunctionCore, Qualifier, State};
+use kip_fleet::{Event, FunctionCore, Qualifier};
 use kip_host::clock::wall_millis;
 use kip_records::metrics::{Evidence, Histogram};
 use kip_spec::qualifier::share;
@@ -236,20 +237,9 @@ impl Shared {
             let serving = cell.serving().id;
             rollout.before.iter().map(|target| target.revision.unwrap_or(serving)).collect()
         };
-        let look = |core: &FunctionCore| {
-            let ours = |version: VersionId| version == rollout.to || old_versions.contains(&version);
-            let busy = core.instances().filter(|one| ours(one.version) && one.state == State::Busy).count();
-            let new = || core.instances().filter(|one| one.version == rollout.to);
-            let can = new().filter(|one| matches!(one.state.class(), Class::Hot | Class::Asleep) && !one.wants_room);
-            let revision = core.revisions().find(|(version, _)| *version == rollout.to).map(|(_, revision)| revision);
-            (
-                u32::try_from(busy).unwrap_or(u32::MAX),
-                u32::try_from(can.count()).unwrap_or(u32::MAX),
-                new().any(|one| one.waits_for.is_some()),
-                revision.map_or(0, |revision| revision.backoff.failures()),
-            )
-        };
-        let (busy, ready, waits_for_room, failed_starts) = cell.look(&cell.lock(), look).unwrap_or_default();
+        let look = |core: &FunctionCore| InstanceSample::of(core, rollout.to, &old_versions);
+        let InstanceSample { busy, ready, waits_for_room, failed_starts } =
+            cell.look(&cell.lock(), look).unwrap_or_default();
         let most = cell.lock().held_version(rollout.to).map_or(1, |version| version.policy().max);
         let (new, old) = (since(&new, &held.base[0]), since(&old, &held.base[1]));
         RolloutSample { new, old, busy, ready, most, waits_for_room, failed_starts }

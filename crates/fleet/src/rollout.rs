@@ -6,7 +6,11 @@
 
 use std::fmt;
 
+use kip_spec::VersionId;
 use serde::{Deserialize, Serialize};
+
+use crate::instance::Instance;
+use crate::{Class, FunctionCore, State};
 
 /// All requests, in millionths.
 pub const WHOLE: u32 = 1_000_000;
@@ -155,6 +159,36 @@ pub enum RolloutMove {
     Complete,
     /// The alias goes back.
     Abort(AbortReason),
+}
+
+/// What a core knows of both versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InstanceSample {
+    /// As [`RolloutSample::busy`].
+    pub busy: u32,
+    /// As [`RolloutSample::ready`].
+    pub ready: u32,
+    /// As [`RolloutSample::waits_for_room`].
+    pub waits_for_room: bool,
+    /// As [`RolloutSample::failed_starts`].
+    pub failed_starts: u32,
+}
+
+impl InstanceSample {
+    /// Of a rollout from these versions to another one.
+    pub fn of(core: &FunctionCore, to: VersionId, before: &[VersionId]) -> Self {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let ours = |version: VersionId| version == to || before.contains(&version);
+        let new = || core.instances().filter(|one| one.version == to);
+        let can = |one: &&Instance| matches!(one.state.class(), Class::Hot | Class::Asleep) && !one.wants_room;
+        let revision = core.revisions().find(|(version, _)| *version == to).map(|(_, revision)| revision);
+        Self {
+            busy: count(core.instances().filter(|one| ours(one.version) && one.state == State::Busy).count()),
+            ready: count(new().filter(can).count()),
+            waits_for_room: new().any(|one| one.waits_for.is_some()),
+            failed_starts: revision.map_or(0, |revision| revision.backoff.failures()),
+        }
+    }
 }
 
 impl RolloutState {

@@ -1,7 +1,7 @@
 //! One function of the world: its core, hosted as the server hosts it, and what the world itself knows of its requests and
 //! bodies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kip_fleet::{
@@ -12,6 +12,7 @@ use kip_spec::scaling::Fc;
 use kip_spec::{InstanceId, VersionId};
 
 use crate::body::Body;
+use crate::rollout::Rollout;
 
 /// A function.
 #[derive(Debug)]
@@ -23,6 +24,12 @@ pub(crate) struct Cell {
     boot: u32,
     /// Where aliases point.
     pub(crate) aliases: BTreeMap<AliasNumber, (Vec<Target>, u32)>,
+    /// Versions that are called by themselves.
+    named: BTreeSet<VersionId>,
+    /// The rollout of its second alias.
+    pub(crate) rollout: Option<Rollout>,
+    /// Requests that versions answered, and those that broke off.
+    pub(crate) counts: BTreeMap<VersionId, (u64, u64)>,
     /// What is provisioned from outside.
     provision: Option<Arc<Fc>>,
     pub(crate) serving: VersionId,
@@ -67,6 +74,9 @@ impl Cell {
             host: CoreHost::new(1, number, None),
             boot: 1,
             aliases: BTreeMap::new(),
+            named: BTreeSet::new(),
+            rollout: None,
+            counts: BTreeMap::new(),
             provision: None,
             serving: VersionId(0),
             versions: BTreeMap::new(),
@@ -96,12 +106,19 @@ impl Cell {
                 self.aliases.insert(*alias, (targets.clone(), *provisioned));
                 self.aliases.retain(|_, (targets, _)| !targets.is_empty());
             }
-            Event::Provision { settings, .. } => self.provision = settings.clone(),
+            Event::Provision { qualifier: Qualifier::Latest, settings } => self.provision = settings.clone(),
+            Event::Name { version, policy } => {
+                self.versions.insert(*version, policy.clone());
+                self.named.insert(*version);
+            }
+            Event::Unname { version } => drop(self.named.remove(version)),
             Event::Remove | Event::Shutdown => {
                 self.provision = None;
                 self.closed = true;
                 self.serving = VersionId(0);
                 self.aliases.clear();
+                self.named.clear();
+                self.rollout = None;
             }
             _ => {}
         }
@@ -126,6 +143,13 @@ impl Cell {
         if let Some(settings) = self.provision.clone() {
             self.host.remember(&Event::Provision { qualifier: Qualifier::Latest, settings: Some(settings) });
         }
+        // Counters begin anew with each server.
+        self.counts.clear();
+        for version in self.named.clone() {
+            if let Some(policy) = self.versions.get(&version).cloned() {
+                self.host.remember(&Event::Name { version, policy });
+            }
+        }
         for (alias, (targets, provisioned)) in self.aliases.clone() {
             self.host.remember(&Event::Alias { alias, targets, latest: 0, provisioned, draw: Draw::Begin(0) });
         }
@@ -133,9 +157,11 @@ impl Cell {
 
     /// Versions that nothing speaks of any more are forgotten.
     pub(crate) fn forget_versions(&mut self) {
-        let Self { host, versions, serving, aliases, .. } = self;
+        let Self { host, versions, serving, aliases, named, rollout, .. } = self;
         versions.retain(|version, _| {
             version == serving
+                || named.contains(version)
+                || rollout.as_ref().is_some_and(|rollout| rollout.names(*version))
                 || aliases.values().any(|(targets, _)| targets.iter().any(|target| target.version == *version))
                 || host.core().is_some_and(|core| core.revisions().any(|(id, _)| id == *version))
         });

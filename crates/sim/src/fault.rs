@@ -66,10 +66,12 @@ pub enum Fault {
     Store,
     /// Devices are yielded for a time.
     Yield,
+    /// Aliases move to other versions in steps.
+    Rollout,
 }
 
 /// All kinds, in the order of their numbers.
-pub const FAULTS: [(Fault, &str); 29] = [
+pub const FAULTS: [(Fault, &str); 30] = [
     (Fault::Start, "start"),
     (Fault::Initialize, "initialize"),
     (Fault::Pause, "pause"),
@@ -99,6 +101,7 @@ pub const FAULTS: [(Fault, &str); 29] = [
     (Fault::TaskStop, "task-stop"),
     (Fault::Store, "store"),
     (Fault::Yield, "yield"),
+    (Fault::Rollout, "rollout"),
 ];
 
 impl fmt::Display for Fault {

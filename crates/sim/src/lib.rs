@@ -18,6 +18,7 @@ mod plant;
 mod random;
 pub mod replay;
 mod restart;
+mod rollout;
 mod room;
 mod run;
 mod scaling;

@@ -48,10 +48,12 @@ pub enum PlantedBug {
     DeafBacklog,
     /// A restarted server runs held tasks again, though their runs go on.
     DoubleRun,
+    /// Nobody starts the instances that a step of a rollout needs.
+    ForgottenPrepare,
 }
 
 /// All of them.
-pub const PLANTS: [PlantedBug; 22] = [
+pub const PLANTS: [PlantedBug; 23] = [
     PlantedBug::ForgottenLeave,
     PlantedBug::ForgottenRelease,
     PlantedBug::ForgottenEvict,
@@ -74,4 +76,5 @@ pub const PLANTS: [PlantedBug; 22] = [
     PlantedBug::OneTenant,
     PlantedBug::DeafBacklog,
     PlantedBug::DoubleRun,
+    PlantedBug::ForgottenPrepare,
 ];

@@ -57,7 +57,12 @@ impl World {
                         self.future.insert(at, (function, WorldEvent::Task(event)));
                     }
                 }
-                WorldEvent::Arrive | WorldEvent::Dies(_) | WorldEvent::Ready(..) | WorldEvent::NotLive(..) => {
+                // The next server looks at what is open as well.
+                WorldEvent::Arrive
+                | WorldEvent::Rollout
+                | WorldEvent::Dies(_)
+                | WorldEvent::Ready(..)
+                | WorldEvent::NotLive(..) => {
                     self.future.insert(at, (function, happening));
                 }
                 WorldEvent::Leave(_)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kip_fleet::RoomNeed;
 use kip_fleet::policy::{Limits, Rungs};
+use kip_fleet::rollout::RolloutPlan;
 use kip_fleet::{AliasNumber, Call, Event, Inventory, Place, Policy, Priority, Qualifier};
 use kip_spec::VersionId;
 use kip_spec::function::{Concurrency, Dispatch, Idle, defaults};
@@ -14,6 +15,7 @@ use crate::fault::Fault;
 use crate::invariant::Failure;
 use crate::plant::PlantedBug;
 use crate::random::Random;
+use crate::rollout::{self, MOVING};
 use crate::scaling;
 use crate::setup::{FunctionSetup, Reduction, Setup};
 use crate::task::{Submission, TaskEvent};
@@ -72,6 +74,8 @@ enum Change {
     Alias([u32; 3], u32),
     /// Something is provisioned from outside, or not any more.
     Provision(Option<Arc<Fc>>),
+    /// An alias begins to move to the newest version.
+    Rollout(RolloutPlan),
     /// Every instance is replaced.
     Rotate,
     /// The first hot instance uses too much memory.
@@ -119,6 +123,15 @@ fn changes(world: &mut World, setup: &Setup) -> Vec<(u64, usize, Change)> {
             }
         }
     }
+    for (function, _) in setup.functions.iter().enumerate().filter(used) {
+        let mut random = Random::stream(setup.seed, "rollouts", function);
+        for _ in 0..3 {
+            let (at, plan) = (random.below(setup.horizon), rollout::plan(&mut random));
+            if random.per_mille(setup.rates.of(Fault::Rollout)) {
+                changes.push((at, function, Change::Rollout(plan)));
+            }
+        }
+    }
     changes.extend(yields(setup));
     changes.extend(world.fates.restarts(setup.horizon).into_iter().map(|at| (at, 0, Change::Restart)));
     changes.sort_by_key(|(at, function, _)| (*at, *function));
@@ -153,6 +166,7 @@ fn change(world: &mut World, function: usize, change: Change) {
         Change::Deploy(None) => world.step(function, Event::Remove),
         Change::Alias(weights, provisioned) => world.point(function, &weights, provisioned),
         Change::Provision(settings) => world.provision(function, settings),
+        Change::Rollout(plan) => world.roll_out(function, plan),
         Change::Rotate => world.step(function, Event::Rotate),
         Change::Outgrow => {
             if let Some(instance) = world.cells[function].bodies.keys().next().copied() {
@@ -168,6 +182,7 @@ fn traffic(world: &mut World, setup: &Setup) {
     let streams = |name| (0..setup.functions.len()).map(move |function| Random::stream(setup.seed, name, function));
     let mut arrivals: Vec<Random> = streams("traffic").collect();
     let mut calls: Vec<Random> = streams("calls").collect();
+    let mut movers: Vec<Random> = streams("calls of moving aliases").collect();
     for (function, drawn) in setup.functions.iter().enumerate() {
         if !drawn.changes.is_empty() {
             let first = drawn.workload.next(0, &mut arrivals[function]);
@@ -198,7 +213,11 @@ fn traffic(world: &mut World, setup: &Setup) {
         let work = random.below(drawn.work);
         let next = drawn.workload.next(world.now, random);
         let patience = world.fates.patience(function);
-        let call = call(world, function, &mut calls[function]);
+        let mut call = call(world, function, &mut calls[function]);
+        // By a stream of its own: it changes no other.
+        if world.cells[function].aliases.contains_key(&MOVING) && movers[function].one_in(2) {
+            call.to = Qualifier::Alias(MOVING);
+        }
         world.plan(next, function, WorldEvent::Arrive);
         world.arrive(function, work, patience, call);
     }
@@ -239,7 +258,7 @@ fn submissions(world: &mut World, setup: &Setup) {
 fn call(world: &World, function: usize, random: &mut Random) -> Call {
     let (whom, level, hurry, version) = (random.below(6), random.below(4), random.one_in(10), random.between(1, 8));
     let to = match whom {
-        0 | 1 if !world.cells[function].aliases.is_empty() => Qualifier::Alias(AliasNumber(0)),
+        0 | 1 if world.cells[function].aliases.contains_key(&AliasNumber(0)) => Qualifier::Alias(AliasNumber(0)),
         2 if hurry => Qualifier::Version(VersionId(version)),
         _ => Qualifier::Latest,
     };

@@ -60,8 +60,11 @@ impl World {
     /// Where a function has something else than what was declared.
     fn unrest(&self, setup: &Setup) -> Vec<String> {
         let mut faults = Vec::new();
-        for cell in &self.cells {
+        for (function, cell) in self.cells.iter().enumerate() {
             let mut fault = |text: String| faults.push(format!("{}: {text}", cell.name));
+            if let Some(text) = self.rollout_unrest(function) {
+                fault(text);
+            }
             if !cell.requests.is_empty() {
                 fault(format!("requests have not ended: {:?}", cell.requests));
             }

@@ -47,6 +47,8 @@ pub(crate) enum WorldEvent {
     Settles(InstanceId),
     /// Something about tasks.
     Task(TaskEvent),
+    /// A rollout is looked at.
+    Rollout,
 }
 
 /// Everything that is, at one moment of virtual time.
@@ -168,6 +170,7 @@ impl World {
             WorldEvent::NotLive(instance, slow) => self.ails(function, instance, slow),
             WorldEvent::Settles(instance) => self.settles(function, instance),
             WorldEvent::Task(event) => self.task(function, event),
+            WorldEvent::Rollout => self.look_at_rollout(function),
         }
     }
 
@@ -229,6 +232,8 @@ impl World {
             Some(instance) => {
                 cell.ends.left += 1;
                 if let Some(body) = cell.bodies.get_mut(&instance) {
+                    let (requests, failed) = cell.counts.entry(body.version).or_default();
+                    (*requests, *failed) = (*requests + 1, *failed + u64::from(body.condition == Condition::Dead));
                     body.in_flight -= 1;
                     body.last_byte = self.now;
                     body.stuck -= u32::from(request.stuck);

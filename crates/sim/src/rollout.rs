@@ -1,0 +1,236 @@
+//! Rollouts in the simulated world: the machine of the product, looked at as the server looks at it, over versions that fail and servers
+//! that are killed.
+
+use std::sync::Arc;
+
+use kip_fleet::alias::split;
+use kip_fleet::rollout::{
+    AbortReason, InstanceSample, RolloutLimits, RolloutMove, RolloutPlan, RolloutSample, RolloutState, TrafficSample,
+    WHOLE,
+};
+use kip_fleet::{AliasNumber, Draw, Event, Policy, Qualifier, State, Target};
+use kip_spec::VersionId;
+use kip_spec::scaling::{Fc, Provision};
+
+use crate::plant::PlantedBug;
+use crate::random::Random;
+use crate::world::{World, WorldEvent};
+
+/// The alias that moves. Faults point the other one elsewhere.
+pub(crate) const MOVING: AliasNumber = AliasNumber(1);
+/// Between two looks, milliseconds.
+const LOOK: u64 = 250;
+
+/// A rollout of a function's alias. It is on the disk, and so outlives the server.
+#[derive(Debug, Clone)]
+pub(crate) struct Rollout {
+    pub(crate) state: RolloutState,
+    plan: RolloutPlan,
+    to: VersionId,
+    before: Vec<(VersionId, Arc<Policy>, u32)>,
+    policy: Arc<Policy>,
+    /// Counts when the step began, of the new version and of the old ones.
+    base: [(u64, u64); 2],
+    /// Until when the old versions are kept asleep.
+    keep_until: Option<u64>,
+    /// The share that the alias was given last.
+    given: u32,
+}
+
+impl Rollout {
+    /// Whether it needs a version.
+    pub(crate) fn names(&self, version: VersionId) -> bool {
+        self.to == version || self.before.iter().any(|(before, ..)| *before == version)
+    }
+
+    fn old(&self) -> Vec<VersionId> {
+        self.before.iter().map(|(version, ..)| *version).collect()
+    }
+}
+
+/// How one moves, drawn.
+pub(crate) fn plan(random: &mut Random) -> RolloutPlan {
+    let steps: &[u32] = random.pick(&[&[100][..], &[50, 100], &[10, 30, 60, 100], &[1, 99, 100]]);
+    let errors = random.pick(&[None, Some(20), Some(500)]);
+    RolloutPlan {
+        steps: steps.iter().map(|share| share * (WHOLE / 100)).collect(),
+        every: random.scale(1_000, 30_000),
+        keep: random.pick(&[0, 5_000, 60_000]),
+        limits: RolloutLimits { least: random.scale(1, 50), errors, slower: None, starts: random.pick(&[1, 3, 10]) },
+    }
+}
+
+impl World {
+    /// A rollout begins, if there is a version to go to, and none is under way.
+    pub(crate) fn roll_out(&mut self, function: usize, plan: RolloutPlan) {
+        let cell = &self.cells[function];
+        if cell.closed || cell.rollout.as_ref().is_some_and(|held| held.state.is_open() || held.keep_until.is_some()) {
+            return;
+        }
+        let targets = cell.aliases.get(&MOVING).map(|(targets, _)| targets.clone()).unwrap_or_default();
+        let mut before: Vec<(VersionId, Arc<Policy>, u32)> =
+            targets.into_iter().map(|target| (target.version, target.policy, target.weight)).collect();
+        if before.is_empty() {
+            let Some(policy) = cell.versions.get(&cell.serving).cloned() else { return };
+            before.push((cell.serving, policy, WHOLE));
+        }
+        let newest = cell.versions.iter().next_back().map(|(version, policy)| (*version, policy.clone()));
+        let Some((to, policy)) = newest.filter(|(to, _)| before.iter().all(|(version, ..)| version != to)) else {
+            return;
+        };
+        let state = RolloutState::begin(self.wall());
+        let rollout =
+            Rollout { state, plan, to, before, policy: policy.clone(), base: [(0, 0); 2], keep_until: None, given: 0 };
+        self.cells[function].rollout = Some(rollout);
+        self.point_moving(function, 0);
+        self.step(function, Event::Name { version: to, policy });
+        self.count_anew(function);
+        self.plan(self.now + LOOK, function, WorldEvent::Rollout);
+    }
+
+    /// Rounded to milliseconds since some beginning, as the server's clock is.
+    fn wall(&self) -> i64 {
+        i64::try_from(self.now).unwrap_or(i64::MAX)
+    }
+
+    /// The server looks at it again and again while it is open, and until what it keeps may go.
+    pub(crate) fn look_at_rollout(&mut self, function: usize) {
+        let Some(held) = self.cells[function].rollout.clone() else { return };
+        if !held.state.is_open() && held.keep_until.is_none() {
+            return;
+        }
+        self.plan(self.now + LOOK, function, WorldEvent::Rollout);
+        if held.keep_until.is_some_and(|until| until <= self.now) {
+            if let Some(rollout) = &mut self.cells[function].rollout {
+                rollout.keep_until = None;
+            }
+            for version in held.old() {
+                self.step(function, Event::Unname { version });
+            }
+            self.prepare(function, held.to, 0);
+            return;
+        }
+        let seen = self.sample(function, &held);
+        let (mut next, now) = (held, self.wall());
+        let before = (next.state.step, next.state.since);
+        let what = next.state.look(&next.plan, &seen, now);
+        let begins = (next.state.step, next.state.since) != before;
+        self.cells[function].rollout = Some(next.clone());
+        if !matches!(what, RolloutMove::Wait | RolloutMove::Prepare { .. }) {
+            let (name, to) = (self.cells[function].name.clone(), next.to);
+            self.trace.tell(self.now, || format!("{name} rollout to {to}: {what:?}"));
+        }
+        match what {
+            RolloutMove::Wait => {}
+            RolloutMove::Prepare { instances } => self.prepare(function, next.to, instances),
+            RolloutMove::Shift { share } => {
+                self.check_shift(function, &next, share, &seen);
+                if share == WHOLE && next.plan.keep > 0 {
+                    for (version, policy, _) in next.before.clone() {
+                        self.step(function, Event::Name { version, policy });
+                    }
+                }
+                self.point_moving(function, share);
+            }
+            RolloutMove::Complete => {
+                if let Some(rollout) = &mut self.cells[function].rollout {
+                    rollout.keep_until = Some(self.now + rollout.plan.keep);
+                }
+            }
+            RolloutMove::Abort(why) => {
+                self.check_abort(&next, why);
+                self.point_moving(function, 0);
+                self.prepare(function, next.to, 0);
+                self.step(function, Event::Unname { version: next.to });
+            }
+        }
+        if begins {
+            self.count_anew(function);
+        }
+    }
+
+    fn count_anew(&mut self, function: usize) {
+        let Some(held) = self.cells[function].rollout.clone() else { return };
+        let base = self.counted(function, &held);
+        if let Some(rollout) = &mut self.cells[function].rollout {
+            rollout.base = base;
+        }
+    }
+
+    fn counted(&self, function: usize, held: &Rollout) -> [(u64, u64); 2] {
+        let of = |version: VersionId| self.cells[function].counts.get(&version).copied().unwrap_or_default();
+        let old = held.old().into_iter().map(of).fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+        [of(held.to), old]
+    }
+
+    fn sample(&self, function: usize, held: &Rollout) -> RolloutSample {
+        let [new, old] = self.counted(function, held);
+        let since = |now: (u64, u64), base: (u64, u64)| TrafficSample {
+            requests: now.0.saturating_sub(base.0),
+            failed: now.1.saturating_sub(base.1),
+            p99: None,
+        };
+        let core = self.cells[function].core();
+        let seen = core.map(|core| InstanceSample::of(core, held.to, &held.old())).unwrap_or_default();
+        let InstanceSample { busy, ready, waits_for_room, failed_starts } = seen;
+        let (new, old) = (since(new, held.base[0]), since(old, held.base[1]));
+        RolloutSample { new, old, busy, ready, most: held.policy.max, waits_for_room, failed_starts }
+    }
+
+    fn prepare(&mut self, function: usize, version: VersionId, instances: u32) {
+        if self.plant == Some(PlantedBug::ForgottenPrepare) {
+            return;
+        }
+        let settings = (instances > 0).then(|| {
+            let provision = Provision { default_target: instances, always_allocate_cpu: false, ..Provision::default() };
+            Arc::new(Fc::new(provision))
+        });
+        if !self.cells[function].closed {
+            self.step(function, Event::Provision { qualifier: Qualifier::Version(version), settings });
+        }
+    }
+
+    /// Gives the new version a share; the old ones keep their proportions.
+    fn point_moving(&mut self, function: usize, share: u32) {
+        let Some(rollout) = &mut self.cells[function].rollout else { return };
+        rollout.given = share;
+        let rollout = rollout.clone();
+        let weights: Vec<u32> = rollout.before.iter().map(|(_, _, weight)| *weight).collect();
+        let parts = split(WHOLE - share, &weights);
+        let old = rollout.before.into_iter().zip(parts);
+        let old = old.map(|((version, policy, _), weight)| Target { version, policy, weight });
+        let new = Target { version: rollout.to, policy: rollout.policy, weight: share };
+        let targets = old.chain([new]).filter(|target| target.weight > 0).collect();
+        self.step(function, Event::Alias { alias: MOVING, targets, latest: 0, provisioned: 0, draw: Draw::Begin(0) });
+    }
+
+    /// A share grows, and something of the new version is there before it does.
+    fn check_shift(&mut self, function: usize, rollout: &Rollout, share: u32, seen: &RolloutSample) {
+        if share <= rollout.given || seen.ready == 0 {
+            let (name, given) = (&self.cells[function].name, rollout.given);
+            self.fail("rollout", format!("{name} moves from {given} to {share} with {} ready", seen.ready));
+        }
+    }
+
+    /// It goes back for a reason that its limits name.
+    fn check_abort(&mut self, rollout: &Rollout, why: AbortReason) {
+        let RolloutLimits { errors, starts, .. } = rollout.plan.limits;
+        let named = match why {
+            AbortReason::Starts { failures } => failures >= starts,
+            AbortReason::Errors { new, old } => errors.is_some_and(|most| new > old + most),
+            _ => false,
+        };
+        if !named {
+            self.fail("rollout", format!("it is aborted by {why:?} with {:?}", rollout.plan));
+        }
+    }
+
+    /// A rollout that does not end once nothing goes wrong any more, though its new version has what it needs.
+    pub(crate) fn rollout_unrest(&self, function: usize) -> Option<String> {
+        let cell = &self.cells[function];
+        let held = cell.rollout.as_ref().filter(|held| held.state.is_open())?;
+        let core = cell.core().filter(|_| !cell.closed)?;
+        let waits = core.instances().any(|one| one.version == held.to && one.state == State::Requested);
+        (!waits).then(|| format!("its rollout to {} does not end: {:?}", held.to, held.state))
+    }
+}
