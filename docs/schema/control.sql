@@ -1,4 +1,4 @@
--- Schema 7. Made by `cargo run -p kip-store --example schema`; changed by a migration only.
+-- Schema 8. Made by `cargo run -p kip-store --example schema`; changed by a migration only.
 
 CREATE TABLE aliases (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -7,7 +7,7 @@ CREATE TABLE aliases (
     targets TEXT NOT NULL,
     before TEXT,
     description TEXT NOT NULL,
-    rev INTEGER NOT NULL,
+    rev INTEGER NOT NULL, sticky TEXT,
     UNIQUE (function, name)
 ) STRICT;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kip_control::Error;
+use kip_control::{AliasChange, Error};
 use kip_manifest::Rollout;
 use kip_spec::{FunctionName, Problem, QualifierName, code};
 use kip_store::Author;
@@ -57,7 +57,9 @@ async fn begin(api: &Api, made: &DeployedVersion, rollout: &Rollout, by: &str) -
     let (published, _) = api.control.publish(name, Some(revision), String::new(), author()).await?;
     let to = published.number.map_or(QualifierName::Revision(made.version), QualifierName::Number);
     if api.control.alias(name, alias).is_err() {
-        api.control.set_alias(name, alias, vec![(to, 1_000_000)], None, author()).await?;
+        api.control
+            .set_alias(name, alias, AliasChange { targets: vec![(to, 1_000_000)], ..AliasChange::default() }, author())
+            .await?;
         return Ok(None);
     }
     let settings = RolloutSettings { to: to.to_string(), ..rollout.settings.clone() };

@@ -4,10 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::response::Response;
-use kip_control::Error;
+use kip_control::{AliasChange, Error};
 use kip_spec::function::{FunctionSpec, Program, Strategy};
 use kip_spec::qualifier::shares;
 use kip_spec::secret::{masked, masked_text, masked_words};
+use kip_spec::sticky::StickyError;
 use kip_spec::{QualifierName, VersionId};
 use kip_store::Seq;
 use kip_wire::{
@@ -154,11 +155,21 @@ pub(crate) async fn set_alias(
     Path((name, alias)): Path<(String, String)>,
     body: Result<Json<AliasSettings>, JsonRejection>,
 ) -> ApiResult<Response> {
-    let Json(AliasSettings { targets, description }) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
+    let Json(AliasSettings { targets, description, sticky }) =
+        body.map_err(|rejection| bad_request(rejection.body_text()))?;
     let hint = "write a version such as 3, or versions with shares: 3=90,4=10".to_owned();
     let targets = shares(&targets).map_err(|detail| Error::AliasInvalid { detail, hint })?;
     who.changes(format!("{name}@{alias}"));
-    let info = api.control.set_alias(&name, &alias, targets, description, who.author()).await?;
+    let sticky = match sticky.as_deref() {
+        None => None,
+        Some("off") => Some(None),
+        Some(text) => Some(Some(text.parse().map_err(|error: StickyError| Error::AliasInvalid {
+            detail: error.to_string(),
+            hint: "write off to draw each request by itself".to_owned(),
+        })?)),
+    };
+    let change = AliasChange { targets, description, sticky };
+    let info = api.control.set_alias(&name, &alias, change, who.author()).await?;
     Ok(tagged(Seq(info.rev), info))
 }
 

@@ -12,6 +12,7 @@ use kip_fleet::{
 };
 use kip_spec::function::HttpTrigger;
 use kip_spec::scaling::Fc;
+use kip_spec::sticky::Sticky;
 use kip_spec::{FunctionName, InstanceId, QualifierName, VersionId};
 use kip_wire::VersionStatus;
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -189,15 +190,19 @@ impl Cell {
         self.lock().serving.clone()
     }
 
-    /// Asks for an instance of the version that a qualifier means, or that the function's traffic goes to. Dropping what this gives, at
-    /// any time, frees the place.
-    pub fn admit(self: &Arc<Self>, asked: Option<&QualifierName>) -> Admission {
+    /// Asks for an instance of the version that a qualifier means, or that the function's traffic goes to. `caller` says who calls, where
+    /// an alias keeps callers on their version. Dropping what this gives, at any time, frees the place.
+    pub fn admit(
+        self: &Arc<Self>,
+        asked: Option<&QualifierName>,
+        caller: impl FnOnce(&Sticky) -> Option<u64>,
+    ) -> Admission {
         let mut inner = self.lock();
         if inner.leaving {
             return Admission::Refused(RequestRefusal { refusal: Refusal::ShuttingDown, detail: None });
         }
-        let (to, qualifier) = match inner.resolve(asked) {
-            Resolution::Known(to, qualifier) => (to, qualifier),
+        let (to, qualifier, caller) = match inner.resolve(asked) {
+            Resolution::Known(to, qualifier, sticky) => (to, qualifier, sticky.and_then(caller)),
             Resolution::Unloaded => return Admission::Unloaded,
             Resolution::Unknown => {
                 return Admission::Refused(RequestRefusal { refusal: Refusal::NoVersion, detail: None });
@@ -206,7 +211,7 @@ impl Cell {
         let ticket = Ticket(inner.next_ticket);
         inner.next_ticket += 1;
         inner.unused = None;
-        let call = Call { to, ..Call::default() };
+        let call = Call { to, caller, ..Call::default() };
         let mut after = self.run(&mut inner, step(Event::Arrive { ticket, call }), Some(ticket));
         let admission = match after.own.take() {
             Some(Verdict::Go { link, start }) => {

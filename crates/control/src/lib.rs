@@ -87,7 +87,7 @@ pub use permit::{Brake, Permit, QueuedRequest, RequestRefusal};
 pub use restore::{BEFORE_RESTORE, added_keys, backup_problem};
 pub use scaling::ProvisionInfo;
 pub use version::{RESULTS, Version};
-pub use versions::{AskedTarget, differences};
+pub use versions::{AliasChange, AskedTarget, differences};
 
 /// Logs as they are read.
 pub use kip_engine::{LogFile, Record as LogRecord};

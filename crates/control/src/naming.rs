@@ -22,18 +22,18 @@ impl Inner {
     }
 
     /// What a request asks for. Without a qualifier the function's traffic answers.
-    pub(crate) fn resolve(&self, asked: Option<&QualifierName>) -> Resolution {
+    pub(crate) fn resolve(&self, asked: Option<&QualifierName>) -> Resolution<'_> {
         let named = self.qualifiers.as_deref();
         match asked {
             None if named.is_some_and(|named| !named.traffic.is_empty()) => {
-                Resolution::Known(Qualifier::Alias(TRAFFIC), None)
+                Resolution::Known(Qualifier::Alias(TRAFFIC), None, named.and_then(Qualifiers::sticky_traffic))
             }
-            None => Resolution::Known(Qualifier::Latest, None),
-            Some(QualifierName::Latest) => Resolution::Known(Qualifier::Latest, Some(QualifierName::Latest)),
+            None => Resolution::Known(Qualifier::Latest, None, None),
+            Some(QualifierName::Latest) => Resolution::Known(Qualifier::Latest, Some(QualifierName::Latest), None),
             Some(QualifierName::Alias(name)) => match named.and_then(|named| named.alias(name.as_str())) {
                 Some(alias) => {
                     let whole = QualifierName::Alias(alias.name.clone());
-                    Resolution::Known(Qualifier::Alias(number_of(alias)), Some(whole))
+                    Resolution::Known(Qualifier::Alias(number_of(alias)), Some(whole), alias.sticky.as_ref())
                 }
                 None => Resolution::Unknown,
             },
@@ -106,10 +106,10 @@ impl Inner {
         }
     }
 
-    fn by_itself(&self, revision: VersionId, asked: Option<&QualifierName>) -> Resolution {
+    fn by_itself(&self, revision: VersionId, asked: Option<&QualifierName>) -> Resolution<'_> {
         let known = revision == self.serving().id
             || self.qualifiers.as_deref().is_some_and(|named| named.called.contains(&revision));
-        if known { Resolution::Known(Qualifier::Version(revision), asked.cloned()) } else { Resolution::Unloaded }
+        if known { Resolution::Known(Qualifier::Version(revision), asked.cloned(), None) } else { Resolution::Unloaded }
     }
 
     /// The version of a revision that is held here already.

@@ -2,6 +2,7 @@
 //! cell, so that a request finds it under the one lock that it takes anyway.
 
 use kip_fleet::{AliasNumber, Qualifier};
+use kip_spec::sticky::Sticky;
 use kip_spec::{QualifierName, VersionId};
 use kip_store::{AliasTarget, StoredAlias, StoredVersion, TrafficShare};
 
@@ -58,6 +59,14 @@ impl Qualifiers {
         self.aliases.is_empty() && self.versions.is_empty() && self.traffic.is_empty() && self.called.is_empty()
     }
 
+    /// By what callers without a qualifier stay on their version: as the one alias says that gets them all.
+    pub(crate) fn sticky_traffic(&self) -> Option<&Sticky> {
+        match self.traffic.as_slice() {
+            [TrafficShare { to: QualifierName::Alias(name), .. }] => self.alias(name.as_str())?.sticky.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Where the function's traffic goes in the end: what an alias of it gets is split by that alias.
     pub(crate) fn traffic_targets(&self) -> Vec<AliasTarget> {
         let mut targets: Vec<AliasTarget> = Vec::new();
@@ -92,9 +101,9 @@ impl Qualifiers {
 }
 
 /// What a request's qualifier means.
-pub(crate) enum Resolution {
-    /// This, and the qualifier in the spelling of its function.
-    Known(Qualifier, Option<QualifierName>),
+pub(crate) enum Resolution<'a> {
+    /// This, the qualifier in the spelling of its function, and by what callers stay on their version.
+    Known(Qualifier, Option<QualifierName>, Option<&'a Sticky>),
     /// The store has to be asked.
     Unloaded,
     /// Nothing of the function is called so.

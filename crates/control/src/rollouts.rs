@@ -148,6 +148,7 @@ impl Shared {
             name: alias.clone(),
             targets: targets.clone(),
             description: held.description.clone(),
+            sticky: held.sticky.clone(),
             rollout: Some(Box::new(setting)),
         };
         let moved = targets != held.targets;

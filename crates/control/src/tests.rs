@@ -17,7 +17,7 @@ use crate::testing::Room;
 
 /// Waits for a place, as a request does.
 async fn place(room: &Room) -> Result<Permit, RequestRefusal> {
-    match room.cell().admit(None) {
+    match room.cell().admit(None, |_| None) {
         Admission::Granted(permit) => Ok(permit),
         Admission::Refused(refused) => Err(refused),
         Admission::Waiting(waiting) => waiting.await,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kip_spec::function::FunctionSpec;
 use kip_spec::qualifier::{LATEST, host_label, label, split_label};
+use kip_spec::sticky::Sticky;
 use kip_spec::{AliasName, FunctionName, QualifierName, VersionId};
 use kip_store::{
     AliasTarget, Author, Change, CommitTurn, DecisionRecord, Effect, Object, Record, StoredAlias, StoredVersion,
@@ -22,6 +23,17 @@ use kip_records::decision::Decision;
 
 /// A target of an alias as it is asked for: whom, and its share in millionths.
 pub type AskedTarget = (QualifierName, u32);
+
+/// What an alias is to be.
+#[derive(Debug, Clone, Default)]
+pub struct AliasChange {
+    /// Where it points.
+    pub targets: Vec<AskedTarget>,
+    /// Its note; that of before stays without one.
+    pub description: Option<String>,
+    /// By what its callers stay on their version, or that they do not; as before if nothing is said.
+    pub sticky: Option<Option<Sticky>>,
+}
 
 /// The longest note of a version or an alias, in bytes.
 const LONGEST_NOTE: usize = 512;
@@ -342,19 +354,20 @@ impl Control {
         &self,
         name: &str,
         alias: &str,
-        targets: Vec<AskedTarget>,
-        description: Option<String>,
+        change: AliasChange,
         author: Author,
     ) -> Result<AliasInfo, Error> {
+        let AliasChange { targets, description, sticky } = change;
         let (control, name, alias) = (self.clone(), name.to_owned(), alias.to_owned());
         let unit = self.shared.changes.unit(move |turn| async move {
             let cell = control.require(&name)?;
             let alias: AliasName = alias.parse().map_err(|error| invalid(&error))?;
-            let (held, description) = {
+            let (held, description, sticky) = {
                 let inner = cell.lock();
                 let known = inner.qualifiers().and_then(|named| named.alias(alias.as_str()));
                 let kept = known.map(|known| known.description.clone()).unwrap_or_default();
-                (known.map(|known| known.name.clone()), description.unwrap_or(kept))
+                let sticky = sticky.unwrap_or_else(|| known.and_then(|known| known.sticky.clone()));
+                (known.map(|known| known.name.clone()), description.unwrap_or(kept), sticky)
             };
             check_note(&description)?;
             match held {
@@ -373,7 +386,8 @@ impl Control {
             let targets = control.targets(&cell, &targets).await?;
             let versions = control.shared.versions_of(&cell, &targets).await?;
             let (function, object) = (cell.name().clone(), Object::Alias(cell.name().clone(), alias.clone()));
-            let change = Change::PutAlias { function, name: alias.clone(), targets, description, rollout: None };
+            let change =
+                Change::PutAlias { function, name: alias.clone(), targets, description, sticky, rollout: None };
             let committed = turn.commit(author.proposal(object, change)).await?;
             let Effect::Alias(stored) = committed.effect else { return Err(Error::NoFunction { name, nearest: None }) };
             let description = stored.description.clone();
@@ -409,7 +423,14 @@ impl Control {
             let versions = control.shared.versions_of(&cell, &held.before).await?;
             let (function, object) = (cell.name().clone(), Object::Alias(cell.name().clone(), held.name.clone()));
             let (targets, description) = (held.before, held.description);
-            let change = Change::PutAlias { function, name: held.name.clone(), targets, description, rollout: None };
+            let change = Change::PutAlias {
+                function,
+                name: held.name.clone(),
+                targets,
+                description,
+                sticky: held.sticky.clone(),
+                rollout: None,
+            };
             let by = author.by.clone();
             let committed = turn.commit(author.proposal(object, change)).await?;
             let Effect::Alias(stored) = committed.effect else { return Err(Error::NoFunction { name, nearest: None }) };
@@ -697,6 +718,7 @@ fn info(cell: &Cell, alias: &StoredAlias) -> AliasInfo {
         description: alias.description.clone(),
         rev: alias.rev.0,
         host: format!("{}.localhost", host_label(cell.name().as_str(), Some(alias.name.as_str()))),
+        sticky: alias.sticky.as_ref().map(ToString::to_string),
     }
 }
 

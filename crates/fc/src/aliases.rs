@@ -1,7 +1,7 @@
 //! Aliases: a version, and shares of further ones.
 
 use axum::response::Response;
-use kip_control::AskedTarget;
+use kip_control::{AliasChange, AskedTarget};
 use kip_host::clock::wall_millis;
 use kip_spec::QualifierName;
 use kip_spec::code;
@@ -86,7 +86,10 @@ pub(crate) async fn create(fc: &Fc, request: &Request) -> FcResult<Response> {
     let none = Map::new();
     let targets = targets(required(&given, "versionId")?, weights(&given)?.unwrap_or(&none))?;
     let description = text(&given, "description")?.map(str::to_owned);
-    let alias = fc.control.set_alias(function, name, targets, description, request.author()).await?;
+    let alias = fc
+        .control
+        .set_alias(function, name, AliasChange { targets, description, sticky: None }, request.author())
+        .await?;
     let now = wall_millis();
     let times = json!({"created": now, "changed": now});
     settings::put(fc, ALIAS, &alias.function, &alias.name, &times, request.author()).await?;
@@ -108,7 +111,10 @@ pub(crate) async fn update(fc: &Fc, request: &Request) -> FcResult<Response> {
     let kept = was["additionalVersionWeight"].as_object().cloned().unwrap_or_default();
     let targets = targets(version, weights(&given)?.unwrap_or(&kept))?;
     let description = text(&given, "description")?.map(str::to_owned);
-    let alias = fc.control.set_alias(function, name, targets, description, request.author()).await?;
+    let alias = fc
+        .control
+        .set_alias(function, name, AliasChange { targets, description, sticky: None }, request.author())
+        .await?;
     let times = settings::read(fc, ALIAS, &alias.function, &alias.name).await?.unwrap_or_else(|| json!({}));
     let times = json!({"created": times["created"], "changed": wall_millis()});
     settings::put(fc, ALIAS, &alias.function, &alias.name, &times, request.author()).await?;

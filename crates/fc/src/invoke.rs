@@ -14,6 +14,7 @@ use kip_control::{Admission, Cell, LogFile, LogRecord, Permit};
 use kip_host::clock::{monotonic_micros, wall_millis};
 use kip_relay::{Caller, Delivery, DeliveryError};
 use kip_spec::account::{ACCOUNT, REGION};
+use kip_spec::sticky::Sticky;
 use kip_spec::{InstanceId, Problem, QualifierName, code};
 use kip_tasks::Submission;
 use kip_tasks::envelope::Call;
@@ -132,11 +133,12 @@ enum Place {
 
 /// A place on an instance. The brain keeps the time that a request may wait.
 async fn place(fc: &Fc, request: &Request, cell: &Arc<Cell>, asked: Option<&QualifierName>) -> FcResult<Place> {
-    let mut admission = cell.admit(asked);
+    let caller = |by: &Sticky| kip_relay::caller(by, &request.headers, Some(&request.author().by));
+    let mut admission = cell.admit(asked, caller);
     if let (Admission::Unloaded, Some(asked)) = (&admission, asked)
         && fc.control.load_version(cell, asked).await?
     {
-        admission = cell.admit(Some(asked));
+        admission = cell.admit(Some(asked), caller);
     }
     let refused = match admission {
         Admission::Granted(permit) => return Ok(Place::Granted(Box::new(permit))),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kip_spec::VersionId;
+use kip_spec::sticky::mixed;
 use serde::{Deserialize, Serialize};
 
 use crate::Policy;
@@ -126,6 +127,38 @@ impl Alias {
             .reduce(|best, share| if sooner(share, best) { share } else { best })?;
         next.owed -= sum;
         Some(next.to)
+    }
+
+    /// The version of the next request: of its caller, where one is told, else by [`Alias::draw`].
+    pub fn next(&mut self, caller: Option<u64>) -> Option<Pointer> {
+        match caller {
+            Some(caller) => self.of_caller(caller),
+            None => self.draw(),
+        }
+    }
+
+    /// The version of a caller. Of many callers each share has its part; when a share grows, only callers move that go to it, and as few
+    /// as that takes.
+    ///
+    /// Weighted rendezvous hashing (Schindelhauer and Schomaker, "Weighted distributed hash tables", 2005): each share draws a number
+    /// for the caller, and the least -ln(number)/weight has it. Weights of other shares change nothing between two.
+    pub fn of_caller(&self, caller: u64) -> Option<Pointer> {
+        /// Numbers that a double holds exactly.
+        const STEPS: f64 = (1u64 << 53) as f64;
+        let drawn = |share: &Share| {
+            let own = match share.to {
+                Pointer::Latest => u64::MAX,
+                Pointer::Version(version) => version.0,
+            };
+            // Above 0 and at most 1.
+            let number = ((mixed(caller ^ mixed(own.wrapping_add(1))) >> 11) + 1) as f64 / STEPS;
+            -number.ln() / f64::from(share.weight)
+        };
+        let shares = self.shares.iter().filter(|share| share.weight > 0);
+        let least = shares
+            .map(|share| (drawn(share), share.to))
+            .reduce(|best, other| if other.0 < best.0 { other } else { best });
+        least.map(|(_, to)| to)
     }
 
     /// How many of the alias's provisioned instances are of a version, while another or the same one serves.
@@ -254,5 +287,31 @@ mod tests {
         for (total, weights, parts) in rows {
             assert_eq!(split(total, weights), parts, "{total} by {weights:?}");
         }
+    }
+
+    #[test]
+    fn callers_stay_on_their_version_and_a_growing_share_moves_few() {
+        const CALLERS: u64 = 20_000;
+        let of = |weights: &[u32]| {
+            let alias = alias(weights);
+            (0..CALLERS).map(|caller| index(alias.of_caller(mixed(caller)))).collect::<Vec<_>>()
+        };
+        let steps: [&[u32]; 5] = [&[100, 0], &[90, 10], &[70, 30], &[40, 60], &[0, 100]];
+        let drawn: Vec<Vec<usize>> = steps.iter().map(|weights| of(weights)).collect();
+        for (weights, drawn) in steps.iter().zip(&drawn) {
+            let new = drawn.iter().filter(|version| **version == 1).count() as f64 / CALLERS as f64;
+            assert!((new - f64::from(weights[1]) / 100.0).abs() < 0.01, "{weights:?}: {new}");
+            assert_eq!(&of(weights), drawn, "the same callers, each time");
+        }
+        for (before, after) in drawn.iter().zip(&drawn[1..]) {
+            assert!(before.iter().zip(after).all(|(before, after)| before <= after), "nobody goes back");
+        }
+        // A third version takes its part of each of the others, and nothing else moves.
+        let (two, three) = (of(&[60, 40]), of(&[54, 36, 10]));
+        assert!(two.iter().zip(&three).all(|(two, three)| two == three || *three == 2));
+        let mut alias = alias(&[50, 50]);
+        let first = alias.next(Some(7));
+        assert!((0..100).all(|_| alias.next(Some(7)) == first));
+        assert_ne!(alias.next(None), alias.next(None), "who says nothing is drawn");
     }
 }

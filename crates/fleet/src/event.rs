@@ -206,6 +206,9 @@ pub struct Call {
     pub priority: Priority,
     /// How long it waits at most, milliseconds, where that is less than the function's own limit.
     pub patience: Option<u64>,
+    /// Who calls, where an alias keeps its callers on their version: a number that is the same for each request of one caller.
+    #[serde(default)]
+    pub caller: Option<u64>,
 }
 
 /// Who goes first: a lower number does, until the other has waited [`Priority::STEP`] longer for each step between them.

@@ -21,6 +21,9 @@ pub struct QueuedRequest {
     /// The alias that drew the version, if one did: when it points elsewhere, it draws again.
     #[serde(default)]
     pub by: Option<AliasNumber>,
+    /// Who called, as [`crate::Call::caller`].
+    #[serde(default)]
+    pub caller: Option<u64>,
 }
 
 impl QueuedRequest {
@@ -121,7 +124,7 @@ mod tests {
     use super::*;
 
     fn waiting(since: u64, deadline: u64, priority: Priority) -> QueuedRequest {
-        QueuedRequest { since, deadline, priority, pinned: false, by: None }
+        QueuedRequest { since, deadline, priority, pinned: false, by: None, caller: None }
     }
 
     #[test]

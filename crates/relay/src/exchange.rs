@@ -15,6 +15,7 @@ use hyper::upgrade::OnUpgrade;
 use kip_control::{Admission, Cell, Control, Permit, RequestRefusal};
 use kip_fleet::{Refusal, StartKind};
 use kip_spec::function::{FunctionSpec, Protocol, RequestBody};
+use kip_spec::sticky::Sticky;
 use kip_spec::{Code, Millis, Problem, QualifierName, RequestId, code};
 use tokio::time::Instant;
 
@@ -23,6 +24,7 @@ use crate::body::{AnswerParts, Stream, in_future};
 use crate::headers::{self, ForwardedHeaders};
 use crate::pool::{Pool, Sender};
 use crate::prefix::{Fault, Upload};
+use crate::sticky;
 use crate::trace::{Caller, Outcome, TRACEPARENT, Trace, Tracer};
 use crate::tunnel::{Tunnel, Tunnels};
 use crate::upgrade::{self, WebSocketRequest};
@@ -151,9 +153,15 @@ impl Relay {
                 return Err(body_failed(call, guard, code));
             }
         }
+        let known = std::cell::Cell::new(None);
+        let key = call.caller.as_ref().map(|caller| &*caller.key);
+        let caller_of = |sticky: &Sticky| {
+            known.set(sticky::caller(sticky, &head.headers, key));
+            known.get()
+        };
         let mut permit = match beside {
             Some(permit) => permit,
-            None => self.permit(call, &mut upload, limit, guard).await?,
+            None => self.permit(call, &caller_of, &mut upload, limit, guard).await?,
         };
         let waited = Duration::from_micros(guard.trace.as_ref().map_or(0, |trace| trace.elapsed()));
         let limit = in_future(permit.link().version.spec.timeouts.total.to_std().saturating_sub(waited));
@@ -194,7 +202,8 @@ impl Relay {
                     drop(permit);
                     retried = true;
                     request = again;
-                    permit = self.permit(call, request.body_mut(), limit, guard).await?;
+                    let same = |_: &Sticky| known.get();
+                    permit = self.permit(call, &same, request.body_mut(), limit, guard).await?;
                 }
                 _ if failure.code == code::BAD_REQUEST => return Err(body_broke_off(call, guard)),
                 _ if matches!(failure.code, code::BODY_TOO_LARGE | code::REQUEST_LATE) => {
@@ -209,6 +218,7 @@ impl Relay {
     async fn permit(
         &self,
         call: &Call,
+        caller: &impl Fn(&Sticky) -> Option<u64>,
         upload: &mut Upload,
         limit: Instant,
         guard: &mut Guard,
@@ -224,11 +234,11 @@ impl Relay {
             }))
         };
         let qualifier = call.qualifier.as_ref();
-        let mut admission = call.cell.admit(qualifier);
+        let mut admission = call.cell.admit(qualifier, caller);
         if let (Admission::Unloaded, Some(qualifier)) = (&admission, qualifier) {
             // Once for each version: the cell knows it from then on.
             match self.control.load_version(&call.cell, qualifier).await {
-                Ok(true) => admission = call.cell.admit(Some(qualifier)),
+                Ok(true) => admission = call.cell.admit(Some(qualifier), caller),
                 Ok(false) => {}
                 Err(error) => return Err(Box::new(answer::problem(error.into(), &call.request))),
             }

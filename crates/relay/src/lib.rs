@@ -11,6 +11,7 @@ mod exchange;
 mod headers;
 mod pool;
 mod prefix;
+mod sticky;
 mod trace;
 mod tunnel;
 #[expect(unsafe_code, reason = "hyper owns the socket that is looked at")]
@@ -27,5 +28,6 @@ pub use exchange::{BodySource, Call, Relay};
 #[cfg(any(test, feature = "fuzzing"))]
 pub use headers::fuzz as fuzz_headers;
 pub use prefix::take_rest;
+pub use sticky::caller;
 pub use trace::{Caller, RefusedRequest};
 pub use upgrade::{asked as asked_upgrade, is_grpc};

@@ -217,6 +217,7 @@ fn traffic(world: &mut World, setup: &Setup) {
         // By a stream of its own: it changes no other.
         if world.cells[function].aliases.contains_key(&MOVING) && movers[function].one_in(2) {
             call.to = Qualifier::Alias(MOVING);
+            call.caller = Some(movers[function].below(50)).filter(|caller| *caller < 25);
         }
         world.plan(next, function, WorldEvent::Arrive);
         world.arrive(function, work, patience, call);
@@ -263,7 +264,7 @@ fn call(world: &World, function: usize, random: &mut Random) -> Call {
         _ => Qualifier::Latest,
     };
     let priority = if level == 0 { Priority::ASYNC } else { Priority::SYNC };
-    Call { to, priority, patience: hurry.then_some(50) }
+    Call { to, priority, patience: hurry.then_some(50), caller: None }
 }
 
 /// Requests one after another to one hot instance, without faults and without checks: what the simulator itself costs.

@@ -26,6 +26,7 @@ mod schema;
 pub mod secret;
 pub mod sleep;
 pub mod snapshot;
+pub mod sticky;
 pub mod task;
 pub mod tenant;
 pub mod units;

@@ -10,6 +10,7 @@ use std::fmt;
 use async_trait::async_trait;
 use kip_spec::function::FunctionSpec;
 use kip_spec::scaling::Fc;
+use kip_spec::sticky::Sticky;
 use kip_spec::{AliasName, FunctionName, VersionId};
 
 use crate::database::Error;
@@ -116,6 +117,8 @@ pub enum Change {
         targets: Vec<AliasTarget>,
         /// The note of the caller.
         description: String,
+        /// By what its callers stay on their version.
+        sticky: Option<Sticky>,
         /// Its rollout, stored in the same commit.
         rollout: Option<Box<StoredSetting>>,
     },

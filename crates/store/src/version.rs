@@ -1,5 +1,6 @@
 //! Published versions, aliases, and the traffic of functions, as stored.
 
+use kip_spec::sticky::Sticky;
 use kip_spec::{AliasName, FunctionName, QualifierName, VersionId};
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,8 @@ pub struct StoredAlias {
     pub rev: Seq,
     /// Where it pointed before; nothing if it never moved.
     pub before: Vec<AliasTarget>,
+    /// By what its callers stay on their version; none if each request is drawn by itself.
+    pub sticky: Option<Sticky>,
 }
 
 /// A part of a function's traffic without a qualifier.

@@ -158,6 +158,9 @@ pub struct AliasInfo {
     pub rev: u64,
     /// The host name under which it is called.
     pub host: String,
+    /// By what its callers stay on their version: `header:NAME`, `cookie:NAME` or `key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<String>,
 }
 
 /// Where an alias is to point.
@@ -169,4 +172,7 @@ pub struct AliasSettings {
     /// A note of at most 512 bytes; that of before stays if it is left out.
     #[serde(default)]
     pub description: Option<String>,
+    /// By what its callers stay on their version: `header:NAME`, `cookie:NAME`, `key`, or `off`; as before if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<String>,
 }

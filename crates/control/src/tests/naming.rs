@@ -6,7 +6,7 @@ use kip_spec::QualifierName;
 use kip_store::{Author, Changes, SqliteControl, SqliteRecords};
 
 use crate::testing::{open, spec};
-use crate::{Control, Error, Stores};
+use crate::{AliasChange, Control, Error, Stores};
 
 /// A control room with the function `f`, in real time: the store is waited for.
 async fn room(folder: &tempfile::TempDir) -> Control {
@@ -35,14 +35,20 @@ async fn one_label_of_a_host_name_is_one_thing() {
     let folder = tempfile::tempdir().unwrap();
     let control = &room(&folder).await;
     let targets = vec![(QualifierName::Latest, 1_000_000)];
-    control.set_alias("f", "prod", targets.clone(), None, Author::default()).await.unwrap();
+    control
+        .set_alias("f", "prod", AliasChange { targets: targets.clone(), ..AliasChange::default() }, Author::default())
+        .await
+        .unwrap();
     assert_eq!(taken(deploy(control, &["F--Prod"]).await), "F--Prod f@prod");
     assert_eq!(taken(deploy(control, &["f--3"]).await), "f--3 f@3");
     assert!(matches!(deploy(control, &["F"]).await, Err(Error::NameCase { .. })));
     deploy(control, &["f--other", "g--3", "f"]).await.unwrap();
     assert_eq!(taken(deploy(control, &["g"]).await), "g g--3");
     assert_eq!(taken(deploy(control, &["h--r2", "h"]).await), "h h--r2", "within one manifest too");
-    let alias = control.set_alias("f", "other", targets, None, Author::default()).await.map(drop);
+    let alias = control
+        .set_alias("f", "other", AliasChange { targets: targets, ..AliasChange::default() }, Author::default())
+        .await
+        .map(drop);
     assert_eq!(taken(alias), "f@other f--other");
     let found = |label: &str| {
         let (cell, qualifier) = control.cell_by_host(label)?;
@@ -60,7 +66,10 @@ async fn a_label_that_is_too_long_is_found_by_its_hash() {
     let long = "a".repeat(64);
     deploy(control, &[&long]).await.unwrap();
     let targets = vec![(QualifierName::Latest, 1_000_000)];
-    let info = control.set_alias(&long, "prod", targets, None, Author::default()).await.unwrap();
+    let info = control
+        .set_alias(&long, "prod", AliasChange { targets: targets, ..AliasChange::default() }, Author::default())
+        .await
+        .unwrap();
     let label = info.host.strip_suffix(".localhost").unwrap();
     assert_eq!(label.len(), 63);
     let (cell, qualifier) = control.cell_by_host(label).unwrap();

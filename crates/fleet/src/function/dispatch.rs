@@ -4,7 +4,7 @@ use kip_spec::function::Dispatch;
 use kip_spec::{InstanceId, VersionId};
 
 use super::{FunctionCore, RequestPlace, Role};
-use crate::alias::{Alias, Pointer};
+use crate::alias::Pointer;
 use crate::instance::Instance;
 use crate::queue::QueuedRequest;
 use crate::why::Refusal;
@@ -20,7 +20,7 @@ impl FunctionCore {
         if let Some((refusal, _)) = self.closing {
             return refuse(refusal, effects);
         }
-        let (version, pinned) = match self.resolve(call.to) {
+        let (version, pinned) = match self.resolve(call) {
             Ok(resolved) => resolved,
             Err(refusal) => return refuse(refusal, effects),
         };
@@ -47,6 +47,7 @@ impl FunctionCore {
                 Qualifier::Alias(alias) => Some(alias),
                 _ => None,
             },
+            caller: call.caller,
         };
         if let Some(revision) = self.revisions.get_mut(&version) {
             revision.queue.push(ticket, waiting);
@@ -55,7 +56,7 @@ impl FunctionCore {
     }
 
     /// The version that a request is for, and whether no other may serve it.
-    fn resolve(&mut self, to: Qualifier) -> Result<(VersionId, bool), Refusal> {
+    fn resolve(&mut self, Call { to, caller, .. }: Call) -> Result<(VersionId, bool), Refusal> {
         let takes = |role: Role| matches!(role, Role::Serving | Role::Named);
         let pointer = match to {
             Qualifier::Latest => Pointer::Latest,
@@ -63,7 +64,10 @@ impl FunctionCore {
                 let known = self.revisions.get(&version).is_some_and(|revision| takes(revision.role));
                 return if known { Ok((version, true)) } else { Err(Refusal::NoVersion) };
             }
-            Qualifier::Alias(alias) => self.aliases.get_mut(&alias).and_then(Alias::draw).ok_or(Refusal::NoVersion)?,
+            Qualifier::Alias(alias) => {
+                let alias = self.aliases.get_mut(&alias);
+                alias.and_then(|alias| alias.next(caller)).ok_or(Refusal::NoVersion)?
+            }
         };
         match pointer {
             Pointer::Version(version) => Ok((version, true)),

@@ -182,7 +182,7 @@ impl FunctionCore {
         let mut reserved: BTreeMap<VersionId, u32> = BTreeMap::new();
         all.iter().for_each(|(_, from, _)| *reserved.entry(*from).or_default() += 1);
         for (ticket, from, mut waiting) in all {
-            let drawn = match alias.draw() {
+            let drawn = match alias.next(waiting.caller) {
                 Some(Pointer::Version(version)) => Some((version, true)),
                 Some(Pointer::Latest) => serving.map(|version| (version, false)),
                 None => None,

@@ -97,6 +97,9 @@ pub(crate) struct AliasPut {
     /// A note, such as the reason; that of before stays if it is left out.
     #[arg(short = 'm', long, value_name = "TEXT")]
     pub(crate) message: Option<String>,
+    /// Keep callers on their version, by header:NAME, cookie:NAME or key; off draws each request by itself. As before if it is left out.
+    #[arg(long, value_name = "BY")]
+    pub(crate) sticky: Option<String>,
     /// Only if the alias has this revision, as `kip alias show` prints it.
     #[arg(long, value_name = "REV")]
     pub(crate) if_match: Option<u64>,

@@ -48,8 +48,8 @@ pub(crate) async fn run(client: &Client, command: &Versions, output: Output) -> 
 
 pub(crate) async fn alias(client: &Client, command: &Alias, output: Output) -> anyhow::Result<()> {
     match command {
-        Alias::Put(AliasPut { function, alias, targets, message, if_match }) => {
-            let body = AliasSettings { targets: targets.clone(), description: message.clone() };
+        Alias::Put(AliasPut { function, alias, targets, message, sticky, if_match }) => {
+            let body = AliasSettings { targets: targets.clone(), description: message.clone(), sticky: sticky.clone() };
             let path = path(function, "aliases", Some(alias));
             let info: AliasInfo = client.comparing(*if_match).put(&path, &body).await?;
             output.result(&info, |info| format!("{function}@{} is {}\n", info.name, shares(&info.targets)))
@@ -66,10 +66,11 @@ pub(crate) async fn alias(client: &Client, command: &Alias, output: Output) -> a
             let info: AliasInfo = client.get(&path(function, "aliases", Some(alias))).await?;
             let gateway = client.gateway().await?;
             output.result(&info, |info| {
-                let AliasInfo { name, targets, description, rev, host, .. } = info;
+                let AliasInfo { name, targets, description, rev, host, sticky, .. } = info;
+                let sticky = sticky.as_deref().map(|by| format!("sticky       {by}\n")).unwrap_or_default();
                 let port = gateway.rsplit(':').next().unwrap_or_default();
                 format!(
-                    "alias        {function}@{name}\nversions     {}\nnote         {description}\nurl          http://{gateway}/f/{function}@{name}/\nhost         http://{host}:{port}/\nrevision     {rev}\n",
+                    "alias        {function}@{name}\nversions     {}\nnote         {description}\n{sticky}url          http://{gateway}/f/{function}@{name}/\nhost         http://{host}:{port}/\nrevision     {rev}\n",
                     shares(targets)
                 )
             })
@@ -171,7 +172,7 @@ pub(crate) async fn name(
         label = published.version.label;
     }
     if let Some(alias) = &options.alias {
-        let body = AliasSettings { targets: label, description: (!note.is_empty()).then_some(note) };
+        let body = AliasSettings { targets: label, description: (!note.is_empty()).then_some(note), sticky: None };
         let info: AliasInfo = client.put(&path(function, "aliases", Some(alias)), &body).await?;
         output.remark(&format!("{function}@{} is {}", info.name, shares(&info.targets)));
     }
@@ -181,7 +182,7 @@ pub(crate) async fn name(
 /// Points an alias at what was deployed.
 pub(crate) async fn point(client: &Client, made: &DeployedVersion, alias: &str, output: Output) -> anyhow::Result<()> {
     let function = made.function.as_str();
-    let body = AliasSettings { targets: made.label.clone(), description: None };
+    let body = AliasSettings { targets: made.label.clone(), description: None, sticky: None };
     let info: AliasInfo = client.put(&path(function, "aliases", Some(alias)), &body).await?;
     output.remark(&format!("{function}@{} is {}", info.name, shares(&info.targets)));
     Ok(())

@@ -361,3 +361,35 @@ fn updates_and_moves_under_callers_fail_no_request_and_mix_no_versions() {
     let expected: BTreeSet<u32> = (1..=UPDATES).collect();
     assert_eq!(all.releases, expected, "every release has answered, in {} answers", all.answers);
 }
+
+#[test]
+fn callers_of_a_sticky_alias_stay_on_their_version() {
+    let server = two_versions("instances: {max: 4}");
+    server.kip(&["alias", "set", "f", "prod", "1=50,2=50", "--sticky", "header:X-User"]).ok();
+    let version_of = |header: &str| {
+        let answer = call(server.gateway, "GET", "/f/f@prod/env", header, b"");
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        answer.header("x-kip-version").unwrap().to_owned()
+    };
+    let of_users = || (0..40).map(|user| version_of(&format!("x-user: u{user}\r\n"))).collect::<Vec<_>>();
+    let users = of_users();
+    assert!(users.contains(&"1".to_owned()) && users.contains(&"2".to_owned()), "{users:?}");
+    assert_eq!(of_users(), users, "each stays");
+    let nobody: Vec<String> = (0..4).map(|_| version_of("")).collect();
+    assert_eq!(nobody.iter().filter(|version| *version == "1").count(), 2, "others are drawn: {nobody:?}");
+    // What is not said stays, and a growing share only takes.
+    server.kip(&["alias", "set", "f", "prod", "1=20,2=80"]).ok();
+    assert_eq!(server.ask(&["alias", "show", "f", "prod"])["sticky"], "header:x-user");
+    let later = of_users();
+    assert!(users.iter().zip(&later).all(|(before, after)| before == "1" || after == "2"), "{users:?} {later:?}");
+    // Requests without a qualifier, where one alias gets them all.
+    server.deploy(&release(2, "instances: {max: 4}\ntraffic: {prod: 100}"));
+    let plain = |user: usize| {
+        let header = format!("x-user: u{user}\r\n");
+        call(server.gateway, "GET", "/f/f/env", &header, b"").header("x-kip-version").unwrap().to_owned()
+    };
+    assert_eq!((0..40).map(plain).collect::<Vec<_>>(), later);
+    server.kip(&["alias", "set", "f", "prod", "1=50,2=50", "--sticky", "off"]).ok();
+    assert!(server.ask(&["alias", "show", "f", "prod"])["sticky"].is_null());
+    server.kip(&["alias", "set", "f", "prod", "1", "--sticky", "ip"]).failed(&["KW-3023", "header:NAME"]);
+}

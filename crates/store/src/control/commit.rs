@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kip_spec::function::FunctionSpec;
 use kip_spec::scaling::Fc;
+use kip_spec::sticky::Sticky;
 use kip_spec::{AliasName, FunctionName, VersionId};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
@@ -195,11 +196,12 @@ fn apply(c: &Connection, seq: Seq, at: i64, change: &Change) -> Result<Effect> {
             let remove = "DELETE FROM versions WHERE function = ?1 AND number = ?2";
             Ok(done(c.execute(remove, params![id, signed(*number)])? > 0))
         }
-        Change::PutAlias { function, name, targets, description, rollout } => {
+        Change::PutAlias { function, name, targets, description, sticky, rollout } => {
             if let Some(rollout) = rollout {
                 facade::put_setting(c, seq, rollout)?;
             }
-            Ok(put_alias(c, seq, function, name, targets, description)?.map_or(Effect::Nothing, Effect::Alias))
+            Ok(put_alias(c, seq, (function, name), targets, (description, sticky.as_ref()))?
+                .map_or(Effect::Nothing, Effect::Alias))
         }
         Change::RemoveAlias { function, name } => {
             let Some(id) = id_of(c, function)? else { return Ok(Effect::Nothing) };
@@ -356,18 +358,17 @@ fn publish(
 fn put_alias(
     c: &Connection,
     seq: Seq,
-    function: &FunctionName,
-    name: &AliasName,
+    (function, name): (&FunctionName, &AliasName),
     targets: &[AliasTarget],
-    description: &str,
+    (description, sticky): (&str, Option<&Sticky>),
 ) -> Result<Option<StoredAlias>> {
     let Some(id) = id_of(c, function)? else { return Ok(None) };
     let text = serde_json::to_string(targets).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    let put = "INSERT INTO aliases (function, name, targets, description, rev) VALUES (?1, ?2, ?3, ?4, ?5)
+    let put = "INSERT INTO aliases (function, name, targets, description, sticky, rev) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (function, name) DO UPDATE
-         SET before = iif(targets = excluded.targets, before, targets), targets = excluded.targets, description = excluded.description, rev = excluded.rev";
-    c.execute(put, params![id, name.as_str(), text, description, signed(seq.0)])?;
-    let query = "SELECT f.name, a.id, a.name, a.targets, a.description, a.rev, a.before
+         SET before = iif(targets = excluded.targets, before, targets), targets = excluded.targets, description = excluded.description, sticky = excluded.sticky, rev = excluded.rev";
+    c.execute(put, params![id, name.as_str(), text, description, sticky.map(ToString::to_string), signed(seq.0)])?;
+    let query = "SELECT f.name, a.id, a.name, a.targets, a.description, a.rev, a.before, a.sticky
          FROM aliases a JOIN functions f ON f.id = a.function WHERE a.function = ?1 AND a.name = ?2";
     c.query_row(query, params![id, name.as_str()], super::read::alias_of).optional()
 }

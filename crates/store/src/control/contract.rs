@@ -250,6 +250,7 @@ async fn aliases_have_a_revision_and_go_with_their_function(store: &dyn ControlS
         name: alias.parse().unwrap(),
         targets: targets.clone(),
         description: "d".to_owned(),
+        sticky: None,
         rollout: None,
     };
     let first = commit(store, put("a", "prod")).await;
@@ -267,6 +268,7 @@ async fn aliases_have_a_revision_and_go_with_their_function(store: &dyn ControlS
         name: "prod".parse().unwrap(),
         targets: elsewhere.clone(),
         description: String::new(),
+        sticky: None,
         rollout: None,
     };
     let Effect::Alias(moved) = commit(store, moved).await.effect else { panic!("not moved") };

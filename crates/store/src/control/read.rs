@@ -1,6 +1,7 @@
 //! Questions about control objects.
 
 use kip_spec::qualifier::QualifierError;
+use kip_spec::sticky::StickyError;
 use kip_spec::{FunctionName, VersionId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -87,7 +88,7 @@ pub(super) fn versions(c: &Connection) -> Result<Vec<StoredVersion>> {
     c.prepare(query)?.query_map([], version_of)?.collect()
 }
 
-/// An alias, from (name of the function, id, name, targets, description, rev, before).
+/// An alias, from (name of the function, id, name, targets, description, rev, before, sticky).
 pub(super) fn alias_of(row: &Row<'_>) -> Result<StoredAlias> {
     Ok(StoredAlias {
         function: function_of(&row.get::<_, String>(0)?)?,
@@ -100,11 +101,15 @@ pub(super) fn alias_of(row: &Row<'_>) -> Result<StoredAlias> {
             Some(text) => serde_json::from_str(&text).map_err(|error| unreadable(6, error.into()))?,
             None => Vec::new(),
         },
+        sticky: match row.get::<_, Option<String>>(7)? {
+            Some(text) => Some(text.parse().map_err(|error: StickyError| unreadable(7, error.into()))?),
+            None => None,
+        },
     })
 }
 
 pub(super) fn aliases(c: &Connection) -> Result<(Vec<StoredAlias>, Vec<UnreadableRow>)> {
-    let query = "SELECT f.name, a.id, a.name, a.targets, a.description, a.rev, a.before
+    let query = "SELECT f.name, a.id, a.name, a.targets, a.description, a.rev, a.before, a.sticky
                  FROM aliases a JOIN functions f ON f.id = a.function ORDER BY 1, 3";
     each(c, query, |row| Ok(format!("alias/{}/{}", row.get::<_, String>(0)?, row.get::<_, String>(2)?)), alias_of)
 }

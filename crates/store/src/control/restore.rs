@@ -62,8 +62,8 @@ pub(super) fn replace(c: &mut Connection, by: &str, at: i64, renew: &[FunctionNa
              SELECT ?2, number, revision, description, created FROM backup.versions WHERE function = ?1";
         transaction.execute(versions, [their, id])?;
         // The numbers of another server's aliases may be those of ours.
-        let aliases = "INSERT INTO aliases (id, function, name, targets, before, description, rev)
-             SELECT iif(?4, id, NULL), ?2, name, targets, before, description, ?3 FROM backup.aliases WHERE function = ?1 ORDER BY id";
+        let aliases = "INSERT INTO aliases (id, function, name, targets, before, description, sticky, rev)
+             SELECT iif(?4, id, NULL), ?2, name, targets, before, description, sticky, ?3 FROM backup.aliases WHERE function = ?1 ORDER BY id";
         transaction.execute(aliases, params![their, id, signed(seq.0), own])?;
         let triggers = "INSERT INTO triggers (id, function, name, type, qualifier, config, created, changed, rev)
              SELECT iif(?4, id, NULL), ?2, name, type, qualifier, config, created, changed, ?3

@@ -2,7 +2,8 @@
 
 use crate::keys;
 
-pub(crate) const MIGRATIONS: &[&str] = &[FIRST, keys::MIGRATION, PROVISIONS, MODEL, VERSIONS, SECRETS, RESOURCES];
+pub(crate) const MIGRATIONS: &[&str] =
+    &[FIRST, keys::MIGRATION, PROVISIONS, MODEL, VERSIONS, SECRETS, RESOURCES, STICKY];
 
 const FIRST: &str = "
     CREATE TABLE server (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, boot INTEGER NOT NULL) STRICT;
@@ -126,6 +127,9 @@ const RESOURCES: &str = "
         PRIMARY KEY (kind, name)
     ) STRICT, WITHOUT ROWID;
 ";
+
+/// By what callers of an alias stay on their version.
+const STICKY: &str = "ALTER TABLE aliases ADD COLUMN sticky TEXT;";
 
 /// Sealed secrets, access-key pairs, triggers, and what facades keep of a revision that its declaration has no word for.
 const SECRETS: &str = "

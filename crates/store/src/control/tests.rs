@@ -193,8 +193,11 @@ async fn old_revisions_go_but_not_what_is_used() {
         AliasTarget { revision: None, millionths: 500_000 },
     ];
     let (function, alias) = (name("a"), "prod".parse().unwrap());
-    commit(&store, Change::PutAlias { function, name: alias, targets, description: String::new(), rollout: None })
-        .await;
+    commit(
+        &store,
+        Change::PutAlias { function, name: alias, targets, description: String::new(), sticky: None, rollout: None },
+    )
+    .await;
     Connection::open(&path).unwrap().execute("UPDATE revisions SET created = 1", []).unwrap();
     let Change::Deploy { specs, document, facade, traffic, held, extra, .. } = super::contract::deployment(&["a"])
     else {
