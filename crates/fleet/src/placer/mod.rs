@@ -387,7 +387,9 @@ impl Placer {
             },
         };
         let waiter = self.waiting[index];
-        if let Some(place) = waiter.chosen {
+        // One that only stands back for another keeps nothing from those behind it: they may be whom the other waits for.
+        let stands_back = !pass.closed.is_empty() && self.place(&waiter, &pass.used, &[]).is_ok();
+        if let Some(place) = waiter.chosen.filter(|_| !stands_back) {
             pass.used.reserve(place, &self.missing(&waiter), self.holdings.contains(waiter.instance));
             pass.hopeless.clear();
         } else if now.saturating_sub(waiter.since) >= OVERTAKEN_AT_MOST {

@@ -478,3 +478,27 @@ fn a_measured_size_makes_room_and_a_quota_applies_from_then_on() {
     assert_eq!(desk.step(ask(3, slice(1)))[0], waits(3, Shortage { quota: true, ..Shortage::default() }));
     assert!(desk.step(ToPlacer::Limit(Quota::default())).contains(&grant_on(3, 1)));
 }
+
+/// Seed 9300116906: a wake waited for the CPU that was kept for somebody who stood back for a third one.
+#[test]
+fn who_stands_back_keeps_nothing_from_those_behind() {
+    let mut inventory = Inventory::of_memory(1_000);
+    inventory.pools[0].hosts[0].cpu = 10;
+    inventory.pools[0].hosts[0].devices = vec![Device { name: "d".to_owned(), kind: DeviceKind::ANY, memory: 10 }];
+    let mut placer = PlacerHarness::new(inventory);
+    let need = |cpu, bytes| RoomNeed { cpu, gpu: Gpu::Slice(bytes), ..RoomNeed::default() };
+    // One sleeps with its part of the device, and another one works with all of the CPU.
+    placer.at(1, ask(1, need(5, 4)));
+    placer.at(2, ToPlacer::Rests { instance: id(1, 1), rung: Rung::Paused });
+    placer.at(3, ask(2, RoomNeed { cpu: 10, ..RoomNeed::default() }));
+    // The third wants the whole device: the sleeper's part is not offered, so it waits, and is not overtaken after a while.
+    placer.at(4, ask(3, slice(10)));
+    // The fourth wants CPU and a part of the device; the one that works leaves for it.
+    placer.at(10, ask_for(4, 1, need(10, 4), Urgency::Minimum));
+    let evicted = placer.at(11, offer(2, 1, 0));
+    assert!(matches!(evicted[..], [FromPlacer::Evict { instance, .. }] if instance == id(2, 1)), "{evicted:?}");
+    placer.at(40_000, ask(1, need(5, 4)));
+    let granted = placer.at(40_001, ToPlacer::Release { instance: id(2, 1) });
+    let wakes = |answer: &FromPlacer| matches!(answer, FromPlacer::Grant { instance, .. } if *instance == id(1, 1));
+    assert!(granted.iter().any(wakes), "{granted:?}");
+}

@@ -162,7 +162,7 @@ async fn a_file_of_schema_4_is_brought_along_with_its_numbers() {
     drop(old);
 
     let store = SqliteControl::open(&path).unwrap();
-    assert!(folder.path().join("control.before-schema-7.db").exists());
+    assert!(folder.path().join("control.before-schema-8.db").exists());
     let current = store.current_revisions().await.unwrap();
     let found: Vec<(u64, u64, FunctionId)> =
         current.iter().map(|revision| (revision.id.0, revision.ordinal, revision.function)).collect();
