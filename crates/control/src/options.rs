@@ -36,6 +36,8 @@ pub struct CodeOptions {
     pub limits: kip_snapshot::Limits,
     /// Whether a snapshot can be shown to an instance at the path of its folder.
     pub mounts: bool,
+    /// Whether instances can be in the data directory: they are their server's user.
+    pub inside: bool,
     /// The server can read files that its instances cannot: it is root, and they are not.
     pub reads_more: bool,
     /// The data directory, which is never captured.

@@ -42,6 +42,7 @@ pub async fn open(data: &Path, boot: u32, stores: Stores, host: bool) -> (Contro
             snapshots: kip_snapshot::Snapshots::new(data.join("snapshots")),
             limits: kip_snapshot::Limits::default(),
             mounts: true,
+            inside: true,
             reads_more: false,
             data: data.to_owned(),
         },

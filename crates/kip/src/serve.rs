@@ -167,6 +167,7 @@ pub(crate) async fn serve(
             snapshots: kip_snapshot::Snapshots::new(data.join("snapshots")),
             limits: config.code,
             mounts: capabilities.mounts,
+            inside: !capabilities.isolated,
             reads_more: rustix::process::geteuid().is_root(),
             data: data.to_owned(),
         },

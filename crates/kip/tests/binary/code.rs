@@ -336,3 +336,33 @@ fn an_environment_with_an_editable_install_works_at_its_own_path() {
     server.deploy(&manifest_of("env/bin/serve", "code: snapshot"));
     assert_eq!(server.get("/").text(), "another");
 }
+
+#[test]
+fn a_server_of_root_that_may_not_mount_runs_live_code() {
+    let mut server = Server::start();
+    if !rustix::process::geteuid().is_root() || bodies::engine().is_some() {
+        return;
+    }
+    server.terminate();
+    let plain = server.serve_command();
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]).arg(plain.get_program());
+    command.args(plain.get_args());
+    for (name, value) in plain.get_envs() {
+        value.map(|value| command.env(name, value));
+    }
+    server.start_by(command);
+    assert_eq!(server.api_get("/api/v1/status").json()["mounts"], false);
+    let app = folder(&server);
+    release(&app, 1);
+    let told = server.try_deploy(&manifest("")).ok().stderr;
+    assert!(told.contains("KW-1050") && told.contains("mount namespaces"), "{told}");
+    open_for_all(server.folder());
+    assert_eq!(seen(&server, "").0, "1");
+    server.try_deploy(&manifest("code: snapshot")).failed(&["KW-1052"]);
+}
+
+/// Whoever runs the program has to get there, where nothing can be shown to it.
+fn open_for_all(folder: &std::path::Path) {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+}
