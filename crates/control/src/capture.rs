@@ -74,7 +74,10 @@ impl Control {
                 make_writable(&request, may_make)?;
             }
             let why = match nowhere {
-                true => Some("it gives the server no mount namespaces, and functions are other users than their server".to_owned()),
+                true => Some(
+                    "it gives the server no mount namespaces, and functions are other users than their server"
+                        .to_owned(),
+                ),
                 false => bound(&request, &words),
             };
             if let Some(why) = why {

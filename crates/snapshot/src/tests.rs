@@ -206,6 +206,19 @@ fn what_not_everybody_may_read_is_left_out_where_the_deployer_may_not_give_it_aw
 }
 
 #[test]
+fn the_data_directory_is_no_part_of_it_whatever_path_leads_there() {
+    let world = World::new();
+    world.write("app.py", "x");
+    world.write("data/control.db", "x");
+    let link = world.folder.parent().unwrap().join("link");
+    symlink(&world.folder, &link).unwrap();
+    let request = Request { folder: link, without: vec![world.folder.join("data")], ..world.request() };
+    let captured = world.snapshots.capture(&request).unwrap();
+    assert_eq!(captured.files, 1);
+    assert!(!world.tree(&captured).join("data").exists());
+}
+
+#[test]
 fn what_instances_write_is_a_place_in_the_snapshot() {
     let world = World::new();
     world.write("app.py", "x");

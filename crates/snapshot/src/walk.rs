@@ -102,7 +102,14 @@ impl Walk<'_> {
         if !self.open && fs::metadata(self.root).map_err(io)?.permissions().mode() & SEARCH != SEARCH {
             return Err(io(io::ErrorKind::PermissionDenied.into()));
         }
-        let mut state = State { own, listing: Listing::default(), bytes: 0, seen: 0 };
+        // By what they are: a path may lead there by links.
+        let without = self
+            .without
+            .iter()
+            .filter_map(|path| Some(fs::metadata(path).ok()?))
+            .map(|about| (about.dev(), about.ino()));
+        let without = without.collect();
+        let mut state = State { own, without, listing: Listing::default(), bytes: 0, seen: 0 };
         let mut ignores = Vec::new();
         self.folder("", &mut ignores, &mut state).map_err(|stop| match stop {
             Stop::Limit => CaptureError::TooLarge { path: self.root.to_owned(), limits: self.limits },
@@ -144,7 +151,9 @@ impl Walk<'_> {
             let whole = entry.path();
             // It may be gone by now.
             let Ok(about) = fs::symlink_metadata(&whole) else { continue };
-            if self.without.contains(&whole) || state.own.matched(&whole, about.is_dir()).is_ignore() {
+            if state.without.contains(&(about.dev(), about.ino()))
+                || state.own.matched(&whole, about.is_dir()).is_ignore()
+            {
                 continue;
             }
             if self.writable.contains(&path) {
@@ -207,6 +216,7 @@ impl Walk<'_> {
 #[derive(Debug)]
 struct State {
     own: Gitignore,
+    without: Vec<(u64, u64)>,
     listing: Listing,
     bytes: u64,
     seen: usize,
