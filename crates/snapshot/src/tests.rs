@@ -197,7 +197,7 @@ fn what_not_everybody_may_read_is_left_out_where_the_deployer_may_not_give_it_aw
     let captured = world.snapshots.capture(&closed).unwrap();
     assert_eq!(captured.skipped, ["key.pem", "private"]);
     assert!(world.tree(&captured).join("app.py").exists() && !world.tree(&captured).join("key.pem").exists());
-    assert_eq!(world.capture().skipped, [String::new(); 0]);
+    assert!(world.capture().skipped.is_empty());
     // What an administrator's capture knows of files is no way around it.
     assert_eq!(world.snapshots.capture(&closed).unwrap().snapshot, captured.snapshot);
     fs::set_permissions(&world.folder, fs::Permissions::from_mode(0o700)).unwrap();

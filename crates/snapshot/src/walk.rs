@@ -103,11 +103,8 @@ impl Walk<'_> {
             return Err(io(io::ErrorKind::PermissionDenied.into()));
         }
         // By what they are: a path may lead there by links.
-        let without = self
-            .without
-            .iter()
-            .filter_map(|path| Some(fs::metadata(path).ok()?))
-            .map(|about| (about.dev(), about.ino()));
+        let without =
+            self.without.iter().filter_map(|path| fs::metadata(path).ok()).map(|about| (about.dev(), about.ino()));
         let without = without.collect();
         let mut state = State { own, without, listing: Listing::default(), bytes: 0, seen: 0 };
         let mut ignores = Vec::new();
