@@ -46,7 +46,7 @@ async fn one_label_of_a_host_name_is_one_thing() {
     assert_eq!(taken(deploy(control, &["g"]).await), "g g--3");
     assert_eq!(taken(deploy(control, &["h--r2", "h"]).await), "h h--r2", "within one manifest too");
     let alias = control
-        .set_alias("f", "other", AliasChange { targets: targets, ..AliasChange::default() }, Author::default())
+        .set_alias("f", "other", AliasChange { targets, ..AliasChange::default() }, Author::default())
         .await
         .map(drop);
     assert_eq!(taken(alias), "f@other f--other");
@@ -67,7 +67,7 @@ async fn a_label_that_is_too_long_is_found_by_its_hash() {
     deploy(control, &[&long]).await.unwrap();
     let targets = vec![(QualifierName::Latest, 1_000_000)];
     let info = control
-        .set_alias(&long, "prod", AliasChange { targets: targets, ..AliasChange::default() }, Author::default())
+        .set_alias(&long, "prod", AliasChange { targets, ..AliasChange::default() }, Author::default())
         .await
         .unwrap();
     let label = info.host.strip_suffix(".localhost").unwrap();
