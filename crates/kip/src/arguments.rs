@@ -344,6 +344,8 @@ pub(crate) struct RollbackArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct Ps {
+    /// Only instances of this function, or of one of its versions or aliases: ocr, ocr@3, ocr@prod.
+    pub(crate) function: Option<String>,
     /// Show the list again whenever so much time has passed, until Ctrl-C.
     #[arg(short = 'w', long, value_name = "DURATION", num_args = 0..=1, default_missing_value = "2s", require_equals = true)]
     pub(crate) watch: Option<kip_spec::Millis>,

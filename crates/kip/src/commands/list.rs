@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use kip_spec::people;
-use kip_wire::{FunctionInfo, HostInfo, InstanceInfo};
+use kip_spec::qualifier::{LATEST, split_name};
+use kip_spec::{FunctionName, Problem, QualifierName, code, people};
+use kip_wire::{AliasInfo, FunctionInfo, HostInfo, InstanceInfo, RevisionInfo};
 
 use crate::arguments::Ps;
-use crate::client::Client;
+use crate::client::{Client, segment};
 use crate::output::{Output, millis, screen, table};
 
 pub(crate) async fn functions(client: &Client, output: Output) -> anyhow::Result<()> {
@@ -43,11 +44,11 @@ pub(crate) async fn functions(client: &Client, output: Output) -> anyhow::Result
 
 pub(crate) async fn instances(client: &Client, options: &Ps, output: Output) -> anyhow::Result<()> {
     let Some(interval) = options.watch else {
-        let shown = look(client, output).await?;
+        let shown = look(client, options, output).await?;
         return output.result(&shown.instances, |_| shown.text());
     };
     loop {
-        let shown = look(client, output).await?;
+        let shown = look(client, options, output).await?;
         match output.is_json() {
             true => output.line(&shown.instances, |_| String::new())?,
             false => screen(output, &shown.text())?,
@@ -66,8 +67,47 @@ struct Snapshot {
     host: Option<HostInfo>,
 }
 
-async fn look(client: &Client, output: Output) -> anyhow::Result<Snapshot> {
-    let instances: Vec<InstanceInfo> = client.get("/api/v1/instances").await?;
+/// A function, and the versions of it that are meant; none for all of them.
+async fn meant(client: &Client, wanted: &str) -> anyhow::Result<(FunctionName, Option<Vec<String>>)> {
+    let (name, qualifier) = split_name(wanted);
+    let path = format!("/api/v1/functions/{}", segment(name));
+    let info: FunctionInfo = client.get(&path).await?;
+    let labels = match qualifier.map(str::parse::<QualifierName>).transpose() {
+        Ok(None) => None,
+        Ok(Some(QualifierName::Latest)) => Some(vec![info.label]),
+        Ok(Some(QualifierName::Alias(alias))) => {
+            let alias: AliasInfo = client.get(&format!("{path}/aliases/{}", segment(alias.as_str()))).await?;
+            let label = |version: String| if version == LATEST { info.label.clone() } else { version };
+            Some(alias.targets.into_iter().map(|target| label(target.version)).collect())
+        }
+        // A revision that was published is shown by its number.
+        Ok(Some(other)) => {
+            let revisions: Vec<RevisionInfo> = client.get(&format!("{path}/versions")).await?;
+            let is_meant = |revision: &RevisionInfo| match &other {
+                QualifierName::Number(number) => revision.number == Some(*number),
+                QualifierName::Ordinal(ordinal) => revision.ordinal == *ordinal,
+                _ => false,
+            };
+            let labels: Vec<String> = revisions.into_iter().filter(is_meant).map(|revision| revision.label).collect();
+            if labels.is_empty() {
+                let problem = Problem::new(code::VERSION_NOT_FOUND, format!("`{name}` has no version {other}"));
+                return Err(problem.hint(format!("kip version ls {name}")).into());
+            }
+            Some(labels)
+        }
+        Err(error) => return Err(Problem::new(code::COMMAND_INPUT, error.to_string()).into()),
+    };
+    Ok((info.name, labels))
+}
+
+async fn look(client: &Client, options: &Ps, output: Output) -> anyhow::Result<Snapshot> {
+    let mut instances: Vec<InstanceInfo> = client.get("/api/v1/instances").await?;
+    if let Some(wanted) = &options.function {
+        let (function, labels) = meant(client, wanted).await?;
+        instances.retain(|info| {
+            info.function == function && labels.as_ref().is_none_or(|labels| labels.contains(&info.label))
+        });
+    }
     let functions: Vec<FunctionInfo> =
         if output.is_json() { Vec::new() } else { client.get("/api/v1/functions").await? };
     let host = if output.is_json() { None } else { Some(client.status().await?.host) };

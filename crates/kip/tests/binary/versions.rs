@@ -393,3 +393,20 @@ fn callers_of_a_sticky_alias_stay_on_their_version() {
     assert!(server.ask(&["alias", "show", "f", "prod"])["sticky"].is_null());
     server.kip(&["alias", "set", "f", "prod", "1", "--sticky", "ip"]).failed(&["KW-3023", "header:NAME"]);
 }
+
+#[test]
+fn instances_are_listed_by_version_and_alias() {
+    let server = two_versions("instances: {max: 2}");
+    server.kip(&["alias", "set", "f", "old", "1"]).ok();
+    for qualifier in ["@1", "@2"] {
+        release_of(&server, qualifier);
+    }
+    let labels = |which: &str| -> Vec<String> {
+        let all = server.ask(&["ps", which]);
+        all.as_array().unwrap().iter().map(|one| one["label"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!((labels("f").len(), labels("f@1"), labels("f@r2")), (2, vec!["1".into()], vec!["2".into()]));
+    assert_eq!((labels("f@old"), labels("f@LATEST")), (vec!["1".to_owned()], vec!["2".to_owned()]));
+    server.kip(&["ps", "f@7"]).failed(&["KW-3007", "kip version ls f"]);
+    server.kip(&["ps", "g"]).failed(&["KW-3001"]);
+}
