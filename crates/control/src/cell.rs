@@ -192,7 +192,7 @@ impl Cell {
     /// Asks for an instance of the version that a qualifier means, or that the function's traffic goes to. Dropping what this gives, at
     /// any time, frees the place.
     pub fn admit(self: &Arc<Self>, asked: Option<&QualifierName>) -> Admission {
-        let mut inner = self.lock();
+        let inner = self.lock();
         if inner.leaving {
             return Admission::Refused(RequestRefusal { refusal: Refusal::ShuttingDown, detail: None });
         }
@@ -203,11 +203,21 @@ impl Cell {
                 return Admission::Refused(RequestRefusal { refusal: Refusal::NoVersion, detail: None });
             }
         };
+        let call = Call { to, ..Call::default() };
+        self.ask(inner, |ticket| Event::Arrive { ticket, call }, qualifier)
+    }
+
+    /// Hands the core an event that it answers with an instance, now or later.
+    fn ask(
+        self: &Arc<Self>,
+        mut inner: MutexGuard<'_, Inner>,
+        event: impl FnOnce(Ticket) -> Event,
+        qualifier: Option<QualifierName>,
+    ) -> Admission {
         let ticket = Ticket(inner.next_ticket);
         inner.next_ticket += 1;
         inner.unused = None;
-        let call = Call { to, ..Call::default() };
-        let mut after = self.run(&mut inner, step(Event::Arrive { ticket, call }), Some(ticket));
+        let mut after = self.run(&mut inner, step(event(ticket)), Some(ticket));
         let admission = match after.own.take() {
             Some(Verdict::Go { link, start }) => {
                 Admission::Granted(Permit::new(self.clone(), ticket, link, start).of(qualifier))
@@ -222,6 +232,38 @@ impl Cell {
         drop(inner);
         self.carry_out(after);
         admission
+    }
+
+    /// Asks for an instance that a session can be in: this one, or one of the version that a qualifier means. It takes no place of a
+    /// request. Dropping what this gives, at any time, lets go of it.
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        asked: Option<&QualifierName>,
+        instance: Option<InstanceId>,
+    ) -> Admission {
+        let inner = self.lock();
+        if inner.leaving {
+            return Admission::Refused(RequestRefusal { refusal: Refusal::ShuttingDown, detail: None });
+        }
+        let to = match inner.resolve(asked) {
+            Resolution::Known(to, _) => to,
+            Resolution::Unloaded => return Admission::Unloaded,
+            Resolution::Unknown => {
+                return Admission::Refused(RequestRefusal { refusal: Refusal::NoVersion, detail: None });
+            }
+        };
+        self.ask(inner, |ticket| Event::Attach { ticket, to, instance }, None)
+    }
+
+    /// Whether it has an instance.
+    pub(crate) fn has(&self, instance: InstanceId) -> bool {
+        self.look(&self.lock(), |core| core.instance(instance).is_some()).unwrap_or(false)
+    }
+
+    /// Whether one of its instances is hot.
+    pub(crate) fn has_hot(&self) -> bool {
+        let hot = |core: &FunctionCore| core.instances().any(|instance| instance.state.class() == Class::Hot);
+        self.look(&self.lock(), hot).unwrap_or(false)
     }
 
     /// An instance of what a qualifier means that can answer now, for a request that takes no place, wakes nobody and holds nobody; or the state of the instance

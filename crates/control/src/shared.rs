@@ -21,6 +21,7 @@ use crate::bodies::Bodies;
 use crate::cell::{Cell, LastLogged, PolicyObservation, Surroundings, now};
 use crate::device_book::DeviceBook;
 use crate::disk::DiskWatch;
+use crate::exec::ExecEnd;
 use crate::link::Link;
 use crate::meter::Meter;
 use crate::options::Options;
@@ -79,6 +80,8 @@ pub(crate) struct Shared {
     pub(crate) held: Mutex<Vec<(InstanceId, Permit)>>,
     pub(crate) disk: Arc<DiskWatch>,
     pub(crate) rollouts: Rollouts,
+    /// Sessions of people in instances.
+    pub(crate) execs: crate::exec::ExecTable,
     pub(crate) devices: DeviceBook,
     /// Custom domains, as the gateway asks them.
     pub(crate) domains: crate::domains::Domains,
@@ -174,6 +177,7 @@ impl Shared {
     /// Ends an instance, whatever its function thinks of it; its program gets its grace.
     pub(crate) async fn stop(&self, instance: InstanceId) {
         let Some(cell) = self.owner(instance) else { return };
+        self.execs.end_of(instance, ExecEnd::Instance).await;
         let spec = &cell.serving().spec;
         let grace = spec.timeouts.grace.unwrap_or(SHORTEST_GRACE);
         let order = StopOrder { pre_stop: None, grace, stop: spec.lifecycle.stop };

@@ -7,6 +7,7 @@ mod adoption;
 pub mod body;
 pub mod containers;
 mod contract;
+pub mod exec;
 #[cfg(feature = "docker")]
 pub mod docker;
 mod expand;
@@ -24,6 +25,7 @@ pub use body::{
     Body, BodyEvent, CallAnswer, Devices, Error, Health, InstanceEnd, Liveness, LocalBody, Measure, Order,
     ReadyInstance, StartError, StartProblem, StopOrder, Termination,
 };
+pub use exec::{ExecError, ExecExit, ExecOrder, ExecProcess, ExecStream, TerminalSize};
 pub use containers::{ContainerEngine, EngineError, EngineInfo, EngineKind, ImageInfo, PullProgress};
 #[cfg(feature = "docker")]
 pub use docker::{DockerBody, DockerOptions, EngineAddress};

@@ -7,6 +7,7 @@
 mod answer;
 mod body;
 mod deliver;
+pub mod exec;
 mod exchange;
 mod headers;
 mod pool;

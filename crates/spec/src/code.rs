@@ -111,6 +111,9 @@ codes! {
     3034 ROLLOUT_INVALID 400 "the plan of the rollout cannot be used";
     3035 ROLLOUT_ABORTED 409 "the rollout was aborted";
     3036 DEVICE_YIELDED 503 "the device that an instance needs is yielded";
+    3037 EXEC_TOO_MANY 429 "as many exec sessions run as are allowed";
+    3038 EXEC_REQUEST 400 "the request does not open an exec session";
+    3039 EXEC_ENDED 409 "the exec session was ended";
     4001 COMMAND_NOT_FOUND 502 "the command does not exist";
     4002 COMMAND_NOT_EXECUTABLE 502 "the command cannot be executed";
     4003 EXITED_BEFORE_READY 502 "the program ended before it was ready";
@@ -141,6 +144,8 @@ codes! {
     4028 IMAGE_IN_USE 409 "the image is in use";
     4029 SECRET_MISSING 502 "an instance needs a secret that cannot be read";
     4030 CANARY_FAILED 502 "the program did not answer its canary as expected";
+    4031 EXEC_COMMAND 400 "the command cannot be run in the instance";
+    4032 EXEC_FAILED 502 "the command could not be started in the instance";
     5001 TASK_NOT_FOUND 404 "there is no task of this id";
     5002 TASK_CONFLICT 409 "the task id or idempotency key stands for another request";
     5003 TASKS_FULL 429 "too many tasks wait";

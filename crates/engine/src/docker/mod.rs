@@ -8,6 +8,7 @@ mod cgroups;
 mod connect;
 mod create;
 mod credentials;
+mod exec;
 mod failure;
 mod follow;
 mod gpu;
@@ -45,6 +46,7 @@ use crate::body::{
 };
 use crate::containers::{ContainerEngine, EngineError, EngineInfo, ImageInfo, PullProgress};
 use crate::contract;
+use crate::exec::{ExecError, ExecOrder, ExecProcess};
 use crate::logs::LogFile;
 use crate::ports::Ports;
 use crate::process::autopsy;
@@ -295,6 +297,10 @@ impl Body for DockerBody {
         self.shared.end_by_force(&engine, &known).await?;
         self.shared.forget(instance);
         Ok(())
+    }
+
+    async fn exec(&self, instance: InstanceId, order: ExecOrder) -> Result<Box<dyn ExecProcess>, ExecError> {
+        self.run_inside(instance, &order).await
     }
 
     async fn clean_up(&self) {

@@ -15,7 +15,8 @@ use std::ptr;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
-use super::unsafe_folder::OwnFolder;
+use super::entrance::Entrance;
+use super::unsafe_folder::{self, OwnFolder};
 use super::unsafe_root::PrivateRoot;
 
 /// Folders that one cover can show.
@@ -60,6 +61,10 @@ pub(super) struct Steps {
     pub(super) folder: Option<OwnFolder>,
     /// A root of its own.
     pub(super) root: Option<PrivateRoot>,
+    /// The namespaces of an instance that it joins, in the place of ones of its own.
+    pub(super) entrance: Option<Entrance>,
+    /// A filter on system calls, where there is no folder that brings it.
+    pub(super) filter: Vec<libc::sock_filter>,
     /// A Landlock ruleset.
     pub(super) domain: Option<OwnedFd>,
 }
@@ -81,6 +86,9 @@ fn write(path: &CStr, text: &CStr) -> Result<(), Errno> {
 impl Steps {
     /// While the rights of the server are still there: namespaces, and what is covered in them.
     pub(super) fn enter(&self) -> Result<(), Errno> {
+        if let Some(entrance) = &self.entrance {
+            return entrance.join();
+        }
         if self.user_namespace.is_none() && self.covers.is_empty() && self.folder.is_none() && self.root.is_none() {
             return Ok(());
         }
@@ -129,6 +137,9 @@ impl Steps {
         rustix::thread::set_no_new_privs(true)?;
         if let Some(folder) = &self.folder {
             folder.restrict()?;
+        }
+        if !self.filter.is_empty() {
+            unsafe_folder::restrict(&self.filter)?;
         }
         if let Some(domain) = &self.domain {
             // SAFETY: numbers only.

@@ -1,0 +1,251 @@
+//! Sessions of people in instances: how many there may be, what each holds, and how each learns that it must end. What goes over a
+//! session is none of this room's business.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use kip_engine::{ExecError, ExecOrder, ExecProcess};
+use kip_spec::{InstanceId, Problem, QualifierName, code};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use crate::cell::{Admission, Cell};
+use crate::control::Control;
+use crate::permit::Permit;
+
+/// How long whoever ends an instance waits for its sessions.
+const END_LIMIT: Duration = Duration::from_secs(8);
+
+/// What bounds sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExecOptions {
+    /// At once in an instance.
+    pub of_instance: usize,
+    /// At once in all.
+    pub sessions: usize,
+    /// A session ends after this long without a byte in either direction.
+    pub idle: Duration,
+}
+
+impl Default for ExecOptions {
+    fn default() -> Self {
+        Self { of_instance: 8, sessions: 64, idle: Duration::from_secs(600) }
+    }
+}
+
+/// Why a session must end that neither its program nor its person has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecEnd {
+    /// Its instance ends.
+    Instance,
+    /// Its instance gives its room back and sleeps.
+    Sleep,
+    /// The server ends.
+    Server,
+}
+
+/// The sessions there are.
+#[derive(Debug, Default)]
+pub(crate) struct ExecTable {
+    open: Mutex<BTreeMap<u64, OpenSession>>,
+    next: AtomicU64,
+    closed: AtomicBool,
+    /// One has ended.
+    ended: Notify,
+}
+
+#[derive(Debug)]
+struct OpenSession {
+    instance: Option<InstanceId>,
+    end: watch::Sender<Option<ExecEnd>>,
+}
+
+impl ExecTable {
+    /// Ends the sessions of an instance and waits until they have ended.
+    pub(crate) async fn end_of(&self, instance: InstanceId, why: ExecEnd) {
+        self.end(|session| session.instance == Some(instance), why).await;
+    }
+
+    /// Ends all sessions; none can be opened any more.
+    pub(crate) async fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.end(|_| true, ExecEnd::Server).await;
+    }
+
+    async fn end(&self, which: impl Fn(&OpenSession) -> bool, why: ExecEnd) {
+        let over = async {
+            loop {
+                // Made before the look, so that no end in between is missed.
+                let ended = self.ended.notified();
+                let left = {
+                    let open = self.open.lock();
+                    let meant = open.values().filter(|session| which(session));
+                    meant.map(|session| session.end.send_replace(Some(why))).count()
+                };
+                if left == 0 {
+                    return;
+                }
+                ended.await;
+            }
+        };
+        if tokio::time::timeout(END_LIMIT, over).await.is_err() {
+            tracing::warn!(?why, "an exec session has not ended in time");
+        }
+    }
+}
+
+/// A session's part of what there may be at once. Dropping it gives that back.
+#[derive(Debug)]
+pub struct ExecPlace {
+    control: Control,
+    number: u64,
+    end: watch::Receiver<Option<ExecEnd>>,
+}
+
+impl ExecPlace {
+    /// Waits until the session must end.
+    pub async fn must_end(&self) -> ExecEnd {
+        let mut end = self.end.clone();
+        match end.wait_for(Option::is_some).await {
+            Ok(end) => end.unwrap_or(ExecEnd::Server),
+            Err(_) => ExecEnd::Server,
+        }
+    }
+
+    /// The session is in this instance.
+    ///
+    /// # Errors
+    /// As many are there already as may be.
+    fn enter(&self, instance: InstanceId) -> Result<(), Problem> {
+        let most = self.control.exec_options().of_instance;
+        let mut open = self.control.shared.execs.open.lock();
+        let there = open.values().filter(|session| session.instance == Some(instance)).count();
+        if there >= most {
+            return Err(too_many(format!("instance {instance} has {there} exec sessions"), "exec.of_instance"));
+        }
+        if let Some(session) = open.get_mut(&self.number) {
+            session.instance = Some(instance);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for ExecPlace {
+    fn drop(&mut self) {
+        self.control.shared.execs.open.lock().remove(&self.number);
+        self.control.shared.execs.ended.notify_waiters();
+    }
+}
+
+fn too_many(message: String, setting: &str) -> Problem {
+    let problem = Problem::new(code::EXEC_TOO_MANY, message);
+    let problem = problem.hint(format!("end one of them, or raise {setting} in kipwake.toml"));
+    Problem { retry_after: Some(5), ..problem }
+}
+
+impl Control {
+    /// What bounds sessions.
+    pub fn exec_options(&self) -> ExecOptions {
+        self.shared.options.exec
+    }
+
+    /// A place for a session, before it has an instance.
+    ///
+    /// # Errors
+    /// As many run already as may, or the server ends.
+    pub fn exec_place(&self) -> Result<ExecPlace, Problem> {
+        let execs = &self.shared.execs;
+        let most = self.exec_options().sessions;
+        let number = execs.next.fetch_add(1, Ordering::Relaxed);
+        let (tell, end) = watch::channel(None);
+        let mut open = execs.open.lock();
+        if execs.closed.load(Ordering::SeqCst) {
+            return Err(crate::Error::ShuttingDown.into());
+        }
+        if open.len() >= most {
+            return Err(too_many(format!("{most} exec sessions run at once"), "exec.sessions"));
+        }
+        open.insert(number, OpenSession { instance: None, end: tell });
+        drop(open);
+        Ok(ExecPlace { control: self.clone(), number, end })
+    }
+
+    /// The function that an instance belongs to.
+    pub fn owner(&self, instance: InstanceId) -> Option<Arc<Cell>> {
+        self.shared.owner(instance).filter(|cell| cell.has(instance))
+    }
+
+    /// Asks for an instance that a session can be in: the one that is named, or one of what a qualifier means. A sleeping one wakes, and one
+    /// is started where there is none. Dropping what this gives, at any time, lets go of it.
+    ///
+    /// # Errors
+    /// The instance is not the function's, or there is no such version.
+    pub async fn attach(
+        &self,
+        cell: &Arc<Cell>,
+        asked: Option<&QualifierName>,
+        instance: Option<InstanceId>,
+    ) -> Result<Admission, Problem> {
+        if let Some(instance) = instance
+            && !self.owner(instance).is_some_and(|owner| Arc::ptr_eq(&owner, cell))
+        {
+            return Err(no_instance(cell, instance));
+        }
+        let is_job = cell.serving().spec.job.is_some();
+        if is_job && instance.is_none() && !cell.has_hot() {
+            let message = format!("the job `{}` has no instance now", cell.name());
+            return Err(Problem::new(code::INSTANCE_NOT_FOUND, message)
+                .hint("a job has an instance only while one of its runs is under way: kip run, or kip job run"));
+        }
+        let admission = cell.attach(asked, instance);
+        match (admission, asked) {
+            (Admission::Unloaded, Some(qualifier)) => {
+                // Once for each version: the cell knows it from then on.
+                self.load_version(cell, qualifier).await.map_err(Problem::from)?;
+                Ok(cell.attach(asked, instance))
+            }
+            (admission, _) => Ok(admission),
+        }
+    }
+}
+
+/// The refusal of an instance that a function does not have.
+fn no_instance(cell: &Cell, instance: InstanceId) -> Problem {
+    let message = format!("the function `{}` has no instance {instance}", cell.name());
+    Problem::new(code::INSTANCE_NOT_FOUND, message).hint("`kip ps` lists the instances there are")
+}
+
+impl Permit {
+    /// Runs a program in the instance, for a session. This is not to be dropped before it is over: a program that has just begun would
+    /// have nobody to end it.
+    ///
+    /// # Errors
+    /// The instance has too many sessions, or the program cannot be started there.
+    pub async fn run_inside(&self, place: &ExecPlace, order: ExecOrder) -> Result<Box<dyn ExecProcess>, Problem> {
+        let instance = self.link().instance;
+        place.enter(instance)?;
+        let body = place.control.shared.bodies.at(self.cell().place_of(instance)).clone();
+        body.exec(instance, order).await.map_err(|error| problem(&error))
+    }
+}
+
+fn problem(error: &ExecError) -> Problem {
+    let text = error.to_string();
+    match error {
+        ExecError::Unknown(_) => {
+            Problem::new(code::INSTANCE_NOT_FOUND, text).hint("`kip ps` lists the instances there are")
+        }
+        ExecError::NoProgram(_) => Problem::new(code::EXEC_COMMAND, text)
+            .hint("the name is looked for in the PATH of the instance; images may have no shell at all"),
+        ExecError::NotExecutable { .. } => Problem::new(code::EXEC_COMMAND, text)
+            .hint("the program runs as the user of the function, who must be allowed to run it"),
+        ExecError::Directory(_) => {
+            Problem::new(code::EXEC_COMMAND, text).hint("name a folder that the instance sees: -w DIR")
+        }
+        ExecError::Failed(_) => Problem::new(code::EXEC_FAILED, "the program could not be started in the instance")
+            .cause(text)
+            .hint("server.log and `kip doctor` say what this host allows"),
+    }
+}
