@@ -150,13 +150,14 @@ impl FunctionCore {
     }
 
     fn resume(&mut self, now: u64, id: InstanceId, from: Rung, effects: &mut Vec<Effect>) {
+        let asked = self.instances.get(&id).is_some_and(|i| self.is_awaited(i) || self.attachments_wait(i.version));
         let Some(instance) = self.instances.get_mut(&id) else { return };
         (instance.wants_room, instance.goal) = (false, None);
         let version = instance.version;
         let queued = self.revisions.get(&version).map_or(0, |revision| revision.queue.depth());
         let limits = self.limits(id);
         let limit = if from == Rung::Paused { limits.sleep } else { limits.park };
-        let why = Reason::WokenForRequests { queued };
+        let why = if queued == 0 && asked { Reason::AskedFor } else { Reason::WokenForRequests { queued } };
         self.operate(now, id, State::Waking, Operate::Resume { from }, limit, why, effects);
     }
 

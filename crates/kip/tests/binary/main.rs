@@ -17,6 +17,7 @@ mod crash;
 mod devices;
 mod doors;
 mod environment;
+mod exec;
 mod fc;
 mod fc_upload;
 mod fc_web;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use super::{Dialect, LONGEST_MESSAGE, Session};
@@ -153,9 +154,7 @@ impl Session {
             if let (Dialect::Native, Some(message)) = (dialect, &message) {
                 say(&mut socket, message).await;
             }
-            if !matches!(outcome, Outcome::Left) {
-                close(&mut socket, code, &outcome.result()).await;
-            }
+            close(&mut socket, code, &outcome.result()).await;
         }
     }
 }
@@ -285,6 +284,7 @@ where
             Some(Err(SocketError::Capacity(error))) => {
                 return Outcome::Misused(format!("a message is too long: {error}"));
             }
+            Some(Err(SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => return Outcome::Left,
             Some(Err(SocketError::Protocol(error))) => return Outcome::Misused(error.to_string()),
             Some(Err(_)) | None => return Outcome::Left,
         };
