@@ -326,7 +326,7 @@ pub(crate) fn what_a_session_started_ends_with_its_client() {
     let mut child = kip(&server.data()).args(["exec", "f", "--", "sh", "-c", &FAMILY.replace("7777", "7771")]).stdout(Stdio::piped()).spawn().unwrap();
     let mut said = [0; 5];
     child.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
-    assert_eq!(processes_named("sleep 7771"), 2);
+    until_true("both have begun", || processes_named("sleep 7771") == 2);
     kill(child.id(), Signal::KILL);
     child.wait().unwrap();
     until_true("nothing of it is left", || processes_named("sleep 7771") == 0);
@@ -430,7 +430,7 @@ fn who_may_not_is_refused() {
     let answer = call(server.api, "GET", PATH, &format!("authorization: Bearer {}\r\n", server.key), b"");
     assert!(answer.status() == 400 && answer.text().contains("KW-3038"), "{answer:?}");
     // Refusals are recorded with the key.
-    let records = server.ask(&["audit", "--key", "operator"]);
+    let records = server.ask(&["audit", "--by", "operator"]);
     assert_eq!(records[0]["result"], "KW-7008", "{records}");
     // Another function's instance is as unknown as one that is not there.
     server.kip(&["exec", "g", "true"]).ok();

@@ -110,10 +110,11 @@ pub async fn refuse<IO: AsyncRead + AsyncWrite + Unpin>(mut socket: Socket<IO>, 
 async fn close<IO: AsyncRead + AsyncWrite + Unpin>(socket: &mut Socket<IO>, code: CloseCode, reason: &str) {
     let frame = CloseFrame { code, reason: reason.to_owned().into() };
     let farewell = async {
-        if socket.close(Some(frame)).await.is_ok() {
-            // Until the client has answered: what was sent last would else be lost with the connection.
-            while let Some(Ok(_)) = socket.next().await {}
-        }
+        // The answer to a client that has said good-bye first.
+        let _ = socket.flush().await;
+        let _ = socket.close(Some(frame)).await;
+        // Until the client has answered: what was sent last would else be lost with the connection.
+        while let Some(Ok(_)) = socket.next().await {}
     };
     let _ = tokio::time::timeout(FAREWELL, farewell).await;
 }

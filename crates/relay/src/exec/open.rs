@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use kip_control::{Admission, Cell, Control, ExecOrder, ExecPlace, ExecProcess, Permit, TerminalSize};
+use kip_control::{
+    Admission, Cell, Control, ExecOrder, ExecPlace, ExecProcess, Permit, RequestRefusal, TerminalSize,
+};
+use kip_fleet::Refusal;
 use kip_spec::{InstanceId, Problem, QualifierName, code};
 use kip_wire::ExecStart;
 
@@ -103,7 +106,15 @@ async fn permit(
 ) -> Result<Permit, Problem> {
     let SessionTarget { cell, qualifier, instance, operates } = target;
     let name = cell.name().as_str();
-    let refused = |refused| refusal_problem(name, &refused, *operates);
+    let unknown = || {
+        let qualifier = qualifier.as_ref().map(ToString::to_string).unwrap_or_default();
+        let problem = Problem::new(code::VERSION_NOT_FOUND, format!("the function `{name}` has no version or alias `{qualifier}`"));
+        problem.hint(format!("`kip version ls {name}` lists versions and revisions, `kip alias ls {name}` aliases"))
+    };
+    let refused = |refused: RequestRefusal| match refused.refusal {
+        Refusal::NoVersion => unknown(),
+        _ => refusal_problem(name, &refused, *operates),
+    };
     match control.attach(cell, qualifier.as_ref(), *instance).await? {
         Admission::Granted(permit) => Ok(permit),
         Admission::Refused(refusal) => Err(refused(refusal)),
@@ -111,9 +122,6 @@ async fn permit(
             waits(*instance).await;
             waiting.await.map_err(refused)
         }
-        Admission::Unloaded => {
-            let qualifier = qualifier.as_ref().map(ToString::to_string).unwrap_or_default();
-            Err(Problem::new(code::VERSION_NOT_FOUND, format!("the function `{name}` has no version or alias `{qualifier}`")))
-        }
+        Admission::Unloaded => Err(unknown()),
     }
 }
