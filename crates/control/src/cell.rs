@@ -1,7 +1,7 @@
 //! One function in the server: a short mutex around its core, made on first use and dropped when nothing of it is left.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
 
 use kip_engine::{InstanceEnd, StartError};
@@ -76,8 +76,8 @@ pub struct Cell {
     name: FunctionName,
     around: Weak<dyn Surroundings>,
     pub(crate) tally: Tally,
-    /// Places offered to tasks and not yet taken.
-    offered: AtomicU32,
+    /// Places offered to tasks and not yet taken, by version.
+    offered: Mutex<BTreeMap<VersionId, u32>>,
     /// Places whose work goes on when the server ends.
     pub(crate) outliving: AtomicU32,
     /// What an HTTP trigger of a facade says in the place of the declaration.
@@ -98,6 +98,8 @@ pub(crate) struct Inner {
     /// What is provisioned from outside, by qualifier.
     pub(crate) provisions: BTreeMap<String, Arc<Fc>>,
     told: LastLogged,
+    /// The versions for which tasks waited when that was last told.
+    reported: Vec<VersionId>,
     /// What is provisioned and nobody uses, as it was last found.
     pub(crate) unused: Option<Box<UnusedInstances>>,
     waiters: HashMap<Ticket, oneshot::Sender<Verdict>>,
@@ -155,6 +157,7 @@ impl Cell {
             qualifiers: None,
             provisions: BTreeMap::new(),
             told: LastLogged::new(),
+            reported: Vec::new(),
             unused: None,
             waiters: HashMap::new(),
             links: HashMap::new(),
@@ -172,7 +175,7 @@ impl Cell {
             name: version.spec.name.clone(),
             around,
             tally: Tally::default(),
-            offered: AtomicU32::new(0),
+            offered: Mutex::default(),
             outliving: AtomicU32::new(0),
             http: RwLock::default(),
             inner: Mutex::new(inner),
@@ -286,26 +289,41 @@ impl Cell {
         }
     }
 
-    /// So many tasks are ready, the oldest since then (boot-time milliseconds). Places come through [`crate::Control::offers`].
-    pub fn backlog(self: &Arc<Self>, ready: u32, oldest: u64) {
+    /// So many tasks are ready for each version, the oldest since then (boot-time milliseconds). Places come through
+    /// [`crate::Control::offers`].
+    pub fn backlog(self: &Arc<Self>, ready: &BTreeMap<VersionId, (u32, u64)>) {
         let mut inner = self.lock();
         if inner.leaving {
             return;
         }
-        // Those that are on their way to a task already are not to be offered again.
-        let count = ready.saturating_sub(self.offered.load(Ordering::Relaxed));
-        if inner.host.core().is_none() && count == 0 {
-            return;
+        let now_none = inner.reported.iter().filter(|version| !ready.contains_key(version)).copied();
+        let versions: Vec<VersionId> = now_none.chain(ready.keys().copied()).collect();
+        let mut after = PendingWork::default();
+        for version in versions {
+            let (ready, oldest) = ready.get(&version).copied().unwrap_or_default();
+            // Those that are on their way to a task already are not to be offered again.
+            let offered = self.offered.lock().get(&version).copied().unwrap_or(0);
+            let count = ready.saturating_sub(offered);
+            if inner.host.core().is_none() && count == 0 {
+                continue;
+            }
+            let event = Event::Backlog { version, backlog: Backlog { count, oldest } };
+            after.extend(self.run(&mut inner, step(event), None));
         }
-        let event = Event::Backlog { version: inner.serving.id, backlog: Backlog { count, oldest } };
-        let after = self.run(&mut inner, step(event), None);
+        inner.reported = ready.keys().copied().collect();
         drop(inner);
         self.carry_out(after);
     }
 
-    /// A place that was offered has been given to a task, or is given back.
-    pub fn offer_taken(&self) {
-        self.offered.fetch_sub(1, Ordering::Relaxed);
+    /// A place on an instance of a version that was offered has been given to a task, or is given back.
+    pub fn offer_taken(&self, version: VersionId) {
+        let mut offered = self.offered.lock();
+        if let Some(count) = offered.get_mut(&version) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                offered.remove(&version);
+            }
+        }
     }
 
     /// Hands the core an event and carries out what it wants.
@@ -443,7 +461,7 @@ impl Cell {
         if let Some(Recovery { cause, quarantined }) = act(&mut inner.host, &mut effects) {
             tracing::error!(function = %self.name, cause, quarantined, "a fault in what decides for a function");
         }
-        let mut after = PendingWork { own: None, effects: Vec::new(), offers: Vec::new() };
+        let mut after = PendingWork::default();
         let mut lost = Vec::new();
         for effect in effects.drain(..) {
             match effect {
@@ -467,7 +485,7 @@ impl Cell {
                         continue;
                     };
                     link.sign();
-                    self.offered.fetch_add(1, Ordering::Relaxed);
+                    *self.offered.lock().entry(link.version.id).or_default() += 1;
                     after.offers.push(Permit::new(self.clone(), ticket, link, start));
                 }
                 Effect::Refuse { ticket, refusal } => {
@@ -528,8 +546,7 @@ impl Cell {
         inner.effects = if inner.host.core().is_some() { effects } else { Vec::new() };
         for (ticket, instance) in lost {
             let more = self.replace_unknown(inner, ticket, instance);
-            after.effects.extend(more.effects);
-            after.offers.extend(more.offers);
+            after.extend(more);
         }
         after
     }
@@ -630,10 +647,11 @@ impl Cell {
 
     fn carry_out(self: &Arc<Self>, PendingWork { effects, offers, .. }: PendingWork) {
         for permit in offers {
+            let version = permit.link().version.id;
             // Not under the lock: one that nobody takes is given back at once.
             let offered = self.around.upgrade().is_some_and(|shared| shared.offer(permit));
             if !offered {
-                self.offer_taken();
+                self.offer_taken(version);
             }
         }
         if effects.is_empty() {
@@ -648,6 +666,7 @@ impl Cell {
 }
 
 /// What is left to do after the lock is released.
+#[derive(Default)]
 struct PendingWork {
     own: Option<Verdict>,
     effects: Vec<Effect>,
@@ -655,6 +674,11 @@ struct PendingWork {
 }
 
 impl PendingWork {
+    fn extend(&mut self, more: Self) {
+        self.effects.extend(more.effects);
+        self.offers.extend(more.offers);
+    }
+
     fn deliver(&mut self, inner: &mut Inner, own: Option<Ticket>, ticket: Ticket, verdict: Verdict) {
         if own == Some(ticket) {
             self.own = Some(verdict);

@@ -52,6 +52,7 @@ mod scaling;
 mod shared;
 mod stores;
 mod tally;
+mod task_targets;
 #[cfg(any(test, feature = "fake"))]
 pub mod testing;
 mod timers;
@@ -81,6 +82,7 @@ pub use kip_engine::{ContainerEngine, ImageInfo, PullProgress};
 pub use options::{Options, OverUse};
 pub use shared::DeployResult;
 pub use stores::{Files, Stores};
+pub use task_targets::TaskTargets;
 
 pub use kip_spec::qualifier::LATEST;
 pub use link::{DirectionGuard, Link};

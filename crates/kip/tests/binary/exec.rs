@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
 
-use crate::bodies::pid;
+use crate::bodies::{self, pid};
 use crate::fc::Pair;
 use crate::support::{self, ChildGuard, Server, call, function, is_alive, kill, kip, manifest, run, until, until_true};
 
@@ -196,7 +196,7 @@ fn a_program_sees_what_the_instance_sees() {
     // A folder and a program that are not there.
     let ran = server.kip(&["exec", "-w", "/nowhere", "f", "true"]);
     ran.failed(&["KW-4031", "/nowhere", "-w DIR"]);
-    server.kip(&["exec", "f", "no-such-program"]).failed(&["KW-4031", "no-such-program", "PATH"]);
+    server.kip(&["exec", "f", "no-such-program"]).failed(&["KW-4031", "no-such-program"]);
     let ran = server.kip(&["exec", "-w", "/usr", "f", "pwd"]).ok();
     assert_eq!(ran.stdout, "/usr\n");
     server.kip(&["exec", "-e", "KIPWAKE_INSTANCE=x", "f", "true"]).failed(&["KW-3038", "KIPWAKE_"]);
@@ -282,7 +282,7 @@ fn the_command_line_has_the_terminal_of_its_user() {
 #[test]
 pub(crate) fn a_sleeping_instance_wakes_and_stays_awake() {
     let server = Server::start();
-    server.deploy_subject(&[], "idle: {pause: 50ms, stop: 300ms}\ninstances: {max: 2}");
+    server.deploy_subject(&[], "idle: {pause: 50ms, stop: 1s}\ninstances: {max: 2}");
     let process = pid(&server.get("/pid"));
     let sleeper = server.until_state("paused");
     let id = sleeper["id"].as_str().unwrap();
@@ -301,7 +301,7 @@ pub(crate) fn a_sleeping_instance_wakes_and_stays_awake() {
     // Far longer than `idle.stop`: a request makes sure that time has passed for the server too.
     for _ in 0..8 {
         assert_ne!(pid(&server.get("/pid")), process);
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(300));
         let states: Vec<Value> = server.instances().iter().map(|line| line["state"].clone()).collect();
         assert_eq!(states, ["busy"], "{states:?}");
     }
@@ -311,7 +311,7 @@ pub(crate) fn a_sleeping_instance_wakes_and_stays_awake() {
     assert_eq!(client.code(), Some(0));
     server.until_no_instance();
     // Told on standard error, beside the output.
-    let ran = server.kip(&["exec", "f", "echo", "here"]).ok();
+    let ran = server.kip(&["exec", "f", "--", "sh", "-c", "echo here"]).ok();
     assert_eq!(ran.stdout, "here\n");
     assert!(ran.stderr.contains("was started for this session"), "{ran:?}");
 }
@@ -338,7 +338,7 @@ pub(crate) fn what_a_session_started_ends_with_its_client() {
     let ran = server.kip(&["exec", "f", "--", "sh", "-c", &script]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(3), "ready\n"), "{ran:?}");
     until_true("nothing of it is left", || processes_named("sleep 7772") == 0);
-    if server.has_cgroup() {
+    if server.has_cgroup() && bodies::engine().is_none() {
         let id = server.instances()[0]["id"].as_str().unwrap().to_owned();
         let process = pid(&server.get("/pid"));
         let own = fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap();

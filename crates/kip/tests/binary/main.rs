@@ -50,6 +50,7 @@ mod stops;
 mod storage;
 mod support;
 mod tasks;
+mod task_versions;
 mod tasks_faults;
 mod tenants;
 mod versions;

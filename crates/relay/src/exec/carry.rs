@@ -26,6 +26,10 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// How long the last messages may take.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long the end of an instance may take to be known after one of its programs was killed.
+const NOTICE: Duration = Duration::from_millis(500);
+/// What engines say of a program that was killed.
+const KILLED: i32 = 137;
 /// After the end of the program and of all that it has started, output that was written before is read for as long as none is missing.
 const REST: Duration = Duration::from_secs(1);
 /// Messages without a byte for the program that a client may send in a second: pings, sizes, empty ones.
@@ -146,6 +150,14 @@ impl Session {
             why = place.must_end() => Outcome::Ended(why),
         };
         process.end().await;
+        let outcome = match outcome {
+            // Killed: perhaps with its instance, whose end is known in a moment.
+            Outcome::Exited(ExecExit { code, signal }) if signal == Some(9) || code == Some(KILLED) => {
+                let ends = tokio::time::timeout(NOTICE, place.must_end()).await;
+                ends.map_or(Outcome::Exited(ExecExit { code, signal }), Outcome::Ended)
+            }
+            outcome => outcome,
+        };
         // Before the client is told: it may look at once.
         let why = permit.link().end().map(ToString::to_string);
         drop((permit, place));
