@@ -239,11 +239,7 @@ impl Cell {
 
     /// Asks for an instance that a session can be in: this one, or one of the version that a qualifier means. It takes no place of a
     /// request. Dropping what this gives, at any time, lets go of it.
-    pub(crate) fn attach(
-        self: &Arc<Self>,
-        asked: Option<&QualifierName>,
-        instance: Option<InstanceId>,
-    ) -> Admission {
+    pub(crate) fn attach(self: &Arc<Self>, asked: Option<&QualifierName>, instance: Option<InstanceId>) -> Admission {
         let inner = self.lock();
         if inner.leaving {
             return Admission::Refused(RequestRefusal { refusal: Refusal::ShuttingDown, detail: None });

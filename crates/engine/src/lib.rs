@@ -7,9 +7,9 @@ mod adoption;
 pub mod body;
 pub mod containers;
 mod contract;
-pub mod exec;
 #[cfg(feature = "docker")]
 pub mod docker;
+pub mod exec;
 mod expand;
 #[cfg(feature = "fake")]
 pub mod fake;
@@ -25,10 +25,10 @@ pub use body::{
     Body, BodyEvent, CallAnswer, Devices, Error, Health, InstanceEnd, Liveness, LocalBody, Measure, Order,
     ReadyInstance, StartError, StartProblem, StopOrder, Termination,
 };
-pub use exec::{ExecError, ExecExit, ExecOrder, ExecProcess, ExecStream, TerminalSize};
 pub use containers::{ContainerEngine, EngineError, EngineInfo, EngineKind, ImageInfo, PullProgress};
 #[cfg(feature = "docker")]
 pub use docker::{DockerBody, DockerOptions, EngineAddress};
+pub use exec::{ExecError, ExecExit, ExecOrder, ExecProcess, ExecStream, TerminalSize};
 #[cfg(feature = "docker")]
 pub use host_body::HostBody;
 pub use logs::{LogFile, Record};

@@ -71,7 +71,8 @@ async fn open(fc: &Fc, (function, instance): (String, String), request: Request)
     let cell = fc.control.require(&function)?;
     let fields = QueryFields::read(request.uri().query().unwrap_or_default());
     let command = query::pairs(request.uri().query().unwrap_or_default());
-    let command: Vec<String> = command.into_iter().filter(|(name, _)| name == "command").map(|(_, word)| word).collect();
+    let command: Vec<String> =
+        command.into_iter().filter(|(name, _)| name == "command").map(|(_, word)| word).collect();
     let start = ExecStart {
         command: if command.is_empty() { vec!["sh".to_owned()] } else { command },
         terminal: fields.flag("tty").then_some(USUAL),
@@ -136,7 +137,11 @@ pub(crate) fn check_signature(fc: &Fc, head: &Parts, parameters: &str) -> FcResu
     }
     let date = head.headers.get(DATE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let at = jiff::fmt::rfc2822::parse(date).map_err(|_| {
-        FcError::new(code::FC_SIGNATURE, "MissingRequiredHeader", "date is a time such as Sun, 29 Nov 2026 12:00:00 GMT")
+        FcError::new(
+            code::FC_SIGNATURE,
+            "MissingRequiredHeader",
+            "date is a time such as Sun, 29 Nov 2026 12:00:00 GMT",
+        )
     })?;
     // The scheme has no nonce, and leaves the command out of what it signs: each signature opens one session.
     replayed(fc, &key, sent, at.timestamp().as_second())?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_TYPE, IF_MATCH, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-    UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, IF_MATCH, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full};
@@ -296,7 +296,8 @@ impl Client {
             let (head, body) = answer.into_parts();
             let body = body.collect().await?.to_bytes();
             read::<serde_json::Value>(&Answer { status: head.status.as_u16(), headers: head.headers, body })?;
-            let problem = Problem::new(code::SERVER_UNREACHABLE, format!("the server at {} opens no session", self.base));
+            let problem =
+                Problem::new(code::SERVER_UNREACHABLE, format!("the server at {} opens no session", self.base));
             return Err(problem.hint("is it older than this program? `kip info` shows its version").into());
         }
         Ok(hyper::upgrade::on(answer).await?)

@@ -298,7 +298,9 @@ fn exec(values: &BTreeMap<&'static str, Value>) -> Result<kip_control::ExecOptio
     let of_instance = parse(values, "exec.of_instance", "a number such as 8")?;
     let sessions = parse(values, "exec.sessions", "a number such as 64")?;
     if idle == Millis(0) {
-        return Err(invalid("exec.idle must be more than 0".to_owned()).hint("`exec.sessions = 0` allows no exec session"));
+        return Err(
+            invalid("exec.idle must be more than 0".to_owned()).hint("`exec.sessions = 0` allows no exec session")
+        );
     }
     Ok(kip_control::ExecOptions { of_instance, sessions, idle: idle.to_std() })
 }

@@ -351,12 +351,7 @@ impl Book {
     }
 
     /// Gives the next task of a function and a qualifier out to be run, of those that fit. Of each tenant only the first few are looked at.
-    pub fn take(
-        &mut self,
-        function: &str,
-        qualifier: &str,
-        fits: impl Fn(TaskNumber) -> bool,
-    ) -> Option<TaskNumber> {
+    pub fn take(&mut self, function: &str, qualifier: &str, fits: impl Fn(TaskNumber) -> bool) -> Option<TaskNumber> {
         let lane = self.queues.get_mut(function)?.lanes.get_mut(qualifier)?;
         let mut passed = 0;
         loop {

@@ -7,8 +7,8 @@
 mod answer;
 mod body;
 mod deliver;
-pub mod exec;
 mod exchange;
+pub mod exec;
 mod headers;
 mod pool;
 mod prefix;

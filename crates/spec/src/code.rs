@@ -146,6 +146,7 @@ codes! {
     4030 CANARY_FAILED 502 "the program did not answer its canary as expected";
     4031 EXEC_COMMAND 400 "the command cannot be run in the instance";
     4032 EXEC_FAILED 502 "the command could not be started in the instance";
+    4033 ENGINE_OFF 409 "containers are switched off on this server";
     5001 TASK_NOT_FOUND 404 "there is no task of this id";
     5002 TASK_CONFLICT 409 "the task id or idempotency key stands for another request";
     5003 TASKS_FULL 429 "too many tasks wait";
@@ -169,6 +170,8 @@ codes! {
     6011 MODEL_SERVER_PATH 404 "the model server has nothing at this path";
     6012 MODEL_SERVER_METHOD 405 "the model server does not take this method at this path";
     6013 MODEL_SERVER_ADDRESS 500 "the model server cannot listen";
+    6014 PRESET_BY_HAND 400 "the engine of this preset is installed by hand";
+    6015 INSTALLER_MISSING 409 "the host has no installer for engines";
     7001 KEY_MISSING 401 "a key is needed";
     7002 KEY_WRONG 401 "the key is not known";
     7003 API_BAD_REQUEST 400 "the API does not understand the request";

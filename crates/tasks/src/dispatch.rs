@@ -12,8 +12,8 @@ use kip_control::Permit;
 use kip_host::clock::{boot_millis, wall_millis};
 use kip_host::failpoint::reached;
 use kip_relay::{Answer, Caller, Delivery, DeliveryError, Relay};
-use kip_spec::{QualifierName, RequestId};
 use kip_spec::function::Protocol;
+use kip_spec::{QualifierName, RequestId};
 use kip_store::tasks::{Output, Step, Task, TaskNumber, TaskProgress, TaskState};
 use tokio::sync::{Mutex, mpsc, oneshot};
 

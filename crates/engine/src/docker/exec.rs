@@ -19,8 +19,8 @@ use parking_lot::Mutex as ShortMutex;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Mutex, watch};
 
-use super::cgroups::Cgroups;
 use super::DockerBody;
+use super::cgroups::Cgroups;
 use super::failure::{Failure, failure};
 use crate::exec::{ExecError, ExecExit, ExecOrder, ExecProcess, ExecStream, PIECE, SESSION, TerminalSize};
 use crate::process::exec::{end_of_any, kill};
@@ -255,7 +255,10 @@ impl ExecProcess for Running {
         }
         let over = self.exit_seen().is_none_or(|exit| exit.borrow().is_some());
         if !over && self.cgroups.is_none() {
-            tracing::warn!(session = self.session, "a program of an exec session goes on in its container: the engine cannot end it");
+            tracing::warn!(
+                session = self.session,
+                "a program of an exec session goes on in its container: the engine cannot end it"
+            );
         }
     }
 }

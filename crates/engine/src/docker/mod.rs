@@ -141,6 +141,14 @@ impl DockerBody {
 }
 
 impl Shared {
+    /// The engine, for what is asked of it beside instances.
+    async fn engine_of_images(self: &Arc<Self>) -> Result<Arc<Engine>, EngineError> {
+        if self.options.address == EngineAddress::Off {
+            return Err(EngineError::Off);
+        }
+        self.engine().await.map_err(EngineError::NoEngine)
+    }
+
     /// The engine, looked for if none has answered yet.
     async fn engine(self: &Arc<Self>) -> Result<Arc<Engine>, String> {
         if let Some(engine) = self.engine.lock().clone() {
@@ -347,7 +355,7 @@ impl ContainerEngine for DockerBody {
 
     async fn resolve(&self, container: &Container) -> Result<Container, EngineError> {
         mounts::check(container, &self.shared.options.mounts)?;
-        let engine = self.shared.engine().await.map_err(EngineError::NoEngine)?;
+        let engine = self.shared.engine_of_images().await?;
         let wanted = &engine.info.architecture;
         let facts = images::find(&engine.docker, &self.shared.pulls, container, wanted).await?;
         let digest = images::digest_of(&container.image, &facts.digests);
@@ -355,17 +363,17 @@ impl ContainerEngine for DockerBody {
     }
 
     async fn images(&self) -> Result<Vec<ImageInfo>, EngineError> {
-        let engine = self.shared.engine().await.map_err(EngineError::NoEngine)?;
+        let engine = self.shared.engine_of_images().await?;
         images::list(&engine.docker).await
     }
 
     async fn pull(&self, image: &str) -> Result<(), EngineError> {
-        let engine = self.shared.engine().await.map_err(EngineError::NoEngine)?;
+        let engine = self.shared.engine_of_images().await?;
         images::pull(&engine.docker, &self.shared.pulls, image).await
     }
 
     async fn remove(&self, image: &str) -> Result<(), EngineError> {
-        let engine = self.shared.engine().await.map_err(EngineError::NoEngine)?;
+        let engine = self.shared.engine_of_images().await?;
         images::remove(&engine.docker, image).await
     }
 

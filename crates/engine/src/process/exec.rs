@@ -119,7 +119,10 @@ impl ProcessBody {
                 .iter()
                 .any(|entry| entry.strip_prefix(SESSION).is_some_and(|rest| rest.starts_with('=')))
         };
-        of_server.into_iter().filter(|process| *process != std::process::id() && is_session(process)).for_each(members::kill);
+        of_server
+            .into_iter()
+            .filter(|process| *process != std::process::id() && is_session(process))
+            .for_each(members::kill);
         let instances = self.capabilities.cgroup.iter().flat_map(fs::read_dir).flatten().flatten();
         let groups = instances.flat_map(|instance| fs::read_dir(instance.path())).flatten().flatten();
         for group in groups.filter(|group| group.file_name().as_bytes().starts_with(CGROUP.as_bytes())) {

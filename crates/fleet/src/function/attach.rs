@@ -55,8 +55,7 @@ impl FunctionCore {
         let limit = |version| self.revisions.get(&version).map(|revision| revision.policy.queue_timeout);
         match found.and_then(|version| Ok((version, limit(version).ok_or(Refusal::NoVersion)?))) {
             Ok((version, limit)) => {
-                let waiting =
-                    WaitingAttachment { version, instance, since: now, deadline: now.saturating_add(limit) };
+                let waiting = WaitingAttachment { version, instance, since: now, deadline: now.saturating_add(limit) };
                 self.attachments.waiting.insert(ticket, waiting);
             }
             Err(refusal) => effects.push(Effect::Refuse { ticket, refusal }),

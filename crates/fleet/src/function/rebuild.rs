@@ -43,8 +43,13 @@ impl FunctionCore {
         }
         core.placed =
             self.placed.iter().filter(|(ticket, _)| !ended.contains(*ticket)).map(|(t, p)| (*t, *p)).collect();
-        core.attachments.placed =
-            self.attachments.placed.iter().filter(|(ticket, _)| !ended.contains(*ticket)).map(|(t, i)| (*t, *i)).collect();
+        core.attachments.placed = self
+            .attachments
+            .placed
+            .iter()
+            .filter(|(ticket, _)| !ended.contains(*ticket))
+            .map(|(t, i)| (*t, *i))
+            .collect();
         let lost = if let Subject::Instance(instance) = subject { Some(*instance) } else { None };
         for instance in self.instances.values() {
             core.take_over(now.boot, instance.clone(), quarantined || lost == Some(instance.id), effects);

@@ -15,7 +15,9 @@ pub(crate) fn given(pairs: &[String], command: &str) -> Result<Map<String, Value
         // A name alone is taken from our environment, as references in a manifest are.
         let (name, value) = match pair.split_once('=') {
             Some((name, value)) => (name, reference::escaped(value)),
-            None if kip_host::environment::read(pair).is_none() && !pair.is_empty() => return Err(unset(pair, command)),
+            None if kip_host::environment::read(pair).is_none() && !pair.is_empty() => {
+                return Err(unset(pair, command));
+            }
             None => (pair.as_str(), format!("${{{pair}}}")),
         };
         if name.is_empty() {

@@ -117,9 +117,7 @@ fn connect(address: SocketAddr, path: &str, headers: &[(&'static str, &str)]) ->
         request.headers_mut().insert(*name, value.parse().unwrap());
     }
     match tokio_tungstenite::tungstenite::client(request, stream) {
-        Ok((socket, _)) => {
-            Ok(Client { socket, output: Vec::new(), error: Vec::new(), messages: Vec::new() })
-        }
+        Ok((socket, _)) => Ok(Client { socket, output: Vec::new(), error: Vec::new(), messages: Vec::new() }),
         Err(tokio_tungstenite::tungstenite::HandshakeError::Failure(Error::Http(answer))) => {
             let (head, body) = answer.into_parts();
             Err((head.status.as_u16(), String::from_utf8_lossy(&body.unwrap_or_default()).into_owned()))
@@ -232,7 +230,13 @@ fn processes_named(line: &str) -> usize {
         let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&words).replace('\0', " ").trim_end() == line
     };
-    fs::read_dir("/proc").unwrap().flatten().filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok()).map(named).filter(|named| *named).count()
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok())
+        .map(named)
+        .filter(|named| *named)
+        .count()
 }
 
 #[test]
@@ -286,10 +290,14 @@ pub(crate) fn a_sleeping_instance_wakes_and_stays_awake() {
     let process = pid(&server.get("/pid"));
     let sleeper = server.until_state("paused");
     let id = sleeper["id"].as_str().unwrap();
-    let mut client = Client::start(&server, &format!("{PATH}?instance={id}"), command(&["sh", "-c", "read line; echo $line"]));
+    let mut client =
+        Client::start(&server, &format!("{PATH}?instance={id}"), command(&["sh", "-c", "read line; echo $line"]));
     assert_eq!(client.until_started(), id);
     assert!(
-        client.messages.iter().any(|message| matches!(message, ExecServerMessage::Started { start, .. } if start == "woken")),
+        client
+            .messages
+            .iter()
+            .any(|message| matches!(message, ExecServerMessage::Started { start, .. } if start == "woken")),
         "{:?}",
         client.messages
     );
@@ -323,7 +331,11 @@ const FAMILY: &str = "setsid sleep 7777 >/dev/null 2>&1 & sleep 7777 & echo read
 pub(crate) fn what_a_session_started_ends_with_its_client() {
     let server = Server::start();
     server.deploy_subject(&[], "");
-    let mut child = kip(&server.data()).args(["exec", "f", "--", "sh", "-c", &FAMILY.replace("7777", "7771")]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = kip(&server.data())
+        .args(["exec", "f", "--", "sh", "-c", &FAMILY.replace("7777", "7771")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut said = [0; 5];
     child.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
     until_true("both have begun", || processes_named("sleep 7771") == 2);
@@ -459,7 +471,13 @@ fn sessions_are_bounded_and_end_in_silence() {
     let mut talks = None;
     for client in [&mut one, &mut two, &mut three] {
         assert_eq!(client.failure(), "KW-3039");
-        talks.get_or_insert_with(|| Client::start(&server, PATH, command(&["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.3; done"])));
+        talks.get_or_insert_with(|| {
+            Client::start(
+                &server,
+                PATH,
+                command(&["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.3; done"]),
+            )
+        });
     }
     assert_eq!(talks.unwrap().code(), Some(0));
 }
@@ -500,7 +518,8 @@ fn a_slow_client_costs_no_memory() {
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().to_owned();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1_024
     };
-    let mut client = Client::start(&server, PATH, command(&["sh", "-c", "echo ready; head -c 1073741824 /dev/zero; echo done >&2"]));
+    let mut client =
+        Client::start(&server, PATH, command(&["sh", "-c", "echo ready; head -c 1073741824 /dev/zero; echo done >&2"]));
     client.until("ready");
     let before = resident();
     // Nothing is read: whatever the server took in by itself would be seen here.
@@ -559,7 +578,9 @@ fn clients_of_function_compute_have_a_shell() {
     let now = jiff::Timestamp::now();
     let at = |seconds: i64| now + jiff::SignedDuration::from_secs(seconds);
     let path = format!("/2023-03-30/functions/f/instances/{id}/exec");
-    let asks = |command: &str| format!("{path}?command=sh&command=-c&command={command}&stdin=true&stdout=true&stderr=true&qualifier=LATEST");
+    let asks = |command: &str| {
+        format!("{path}?command=sh&command=-c&command={command}&stdin=true&stdout=true&stderr=true&qualifier=LATEST")
+    };
     let target = asks("cat%3B+echo+wrong+%3E%262");
     let mut client = connect(server.api, &target, &headers(&signed(&pair, &target, at(0)))).unwrap();
     client.send(b"hello\x00\xff\n");
@@ -595,7 +616,12 @@ fn clients_of_function_compute_have_a_shell() {
         assert!(body["ErrorMessage"].is_string() && body["RequestId"].is_string(), "{body}");
     };
     refused(&target, &headers(&signed(&pair, &target, at(2))), 403, "AccessDenied");
-    refused(&target, &headers(&signed(&Pair(pair.0.clone(), "x".to_owned()), &target, at(3))), 403, "SignatureNotMatch");
+    refused(
+        &target,
+        &headers(&signed(&Pair(pair.0.clone(), "x".to_owned()), &target, at(3))),
+        403,
+        "SignatureNotMatch",
+    );
     refused(&target, &headers(&signed(&pair, &target, at(-3_600))), 403, "AccessDenied");
     refused(&target, &[], 403, "AccessDenied");
     let foreign = signed(&pair, &target, at(4));

@@ -57,9 +57,14 @@ fn release_of(server: &Server, id: &str) -> u32 {
 #[test]
 fn a_task_runs_on_the_version_that_its_qualifier_means() {
     let server = two_versions("");
-    for (name, release, asked) in
-        [("f@prod", 1, "prod"), ("f@1", 1, "1"), ("f@2", 2, "2"), ("f@r1", 1, "r1"), ("f", 2, "LATEST"), ("f@LATEST", 2, "LATEST")]
-    {
+    for (name, release, asked) in [
+        ("f@prod", 1, "prod"),
+        ("f@1", 1, "1"),
+        ("f@2", 2, "2"),
+        ("f@r1", 1, "r1"),
+        ("f", 2, "LATEST"),
+        ("f@LATEST", 2, "LATEST"),
+    ] {
         let id = submit(&server, name, "");
         assert_eq!(release_of(&server, &id), release, "{name}");
         assert_eq!(show(&server, &id)["qualifier"], asked);
@@ -120,7 +125,10 @@ fn settings_of_a_qualifier_are_in_force_for_its_tasks() {
         assert_eq!(answer.status(), 200, "{answer:?}");
     };
     server.deploy_without_wait(&manifest(&[function("f", &[], "env: {RELEASE: \"3\"}"), function("told", &[], "")]));
-    put("prod", json!({"maxAsyncRetryAttempts": 0, "asyncTask": true, "destinationConfig": {"onFailure": {"destination": "acs:fc:::functions/told"}}}));
+    put(
+        "prod",
+        json!({"maxAsyncRetryAttempts": 0, "asyncTask": true, "destinationConfig": {"onFailure": {"destination": "acs:fc:::functions/told"}}}),
+    );
     put("LATEST", json!({"maxAsyncRetryAttempts": 1}));
     let fails = |name: &str| {
         let headers = "x-fc-invocation-type: Async\r\n";
@@ -129,7 +137,11 @@ fn settings_of_a_qualifier_are_in_force_for_its_tasks() {
         answer.header("x-fc-async-task-id").unwrap().to_owned()
     };
     let (prod, latest) = (ended(&server, &fails("f@prod")), ended(&server, &fails("f")));
-    assert_eq!((&prod["kind"], &prod["errors"], &prod["status"]), (&"task".into(), &1.into(), &"Failed".into()), "{prod}");
+    assert_eq!(
+        (&prod["kind"], &prod["errors"], &prod["status"]),
+        (&"task".into(), &1.into(), &"Failed".into()),
+        "{prod}"
+    );
     assert_eq!((&latest["kind"], &latest["errors"]), (&"invocation".into(), &2.into()), "{latest}");
     let told = until("the destination was told", || {
         let tasks = api(&server, "GET", "/api/v1/functions/told/tasks", "").json();

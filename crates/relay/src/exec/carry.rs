@@ -13,9 +13,9 @@ use kip_wire::{EXEC_ERROR, EXEC_OUTPUT, ExecClientMessage, ExecServerMessage};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use super::{Dialect, LONGEST_MESSAGE, Session};
@@ -199,11 +199,7 @@ impl Activity {
 }
 
 /// What the program writes, until it has ended and nothing of it is left.
-async fn outputs<IO>(
-    process: &dyn ExecProcess,
-    sink: &mut SplitSink<Socket<IO>, Message>,
-    last: &Activity,
-) -> Outcome
+async fn outputs<IO>(process: &dyn ExecProcess, sink: &mut SplitSink<Socket<IO>, Message>, last: &Activity) -> Outcome
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -396,9 +392,16 @@ impl Outcome {
             }
             Self::Ended(end) => {
                 let (message, hint) = match end {
-                    ExecEnd::Instance => ("the exec session was ended with its instance", "`kip why FUNCTION` says why it ended"),
-                    ExecEnd::Sleep => ("the exec session was ended: its instance gives its device back and sleeps", "open it again when the device is in use again"),
-                    ExecEnd::Server => ("the exec session was ended with the server", "open it again when the server is back"),
+                    ExecEnd::Instance => {
+                        ("the exec session was ended with its instance", "`kip why FUNCTION` says why it ended")
+                    }
+                    ExecEnd::Sleep => (
+                        "the exec session was ended: its instance gives its device back and sleeps",
+                        "open it again when the device is in use again",
+                    ),
+                    ExecEnd::Server => {
+                        ("the exec session was ended with the server", "open it again when the server is back")
+                    }
                 };
                 let error = ended(message.to_owned()).hint(hint);
                 (CloseCode::Away, failed(why.map_or_else(|| error.clone(), |why| error.clone().cause(why))))

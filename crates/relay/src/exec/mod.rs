@@ -50,7 +50,9 @@ pub fn unfit(start: &ExecStart) -> Option<String> {
         () if start.command.first().is_none_or(String::is_empty) => Some("the command is empty".to_owned()),
         () if words.clone().any(|word| word.contains('\0')) => Some("a word of the command has a zero byte".to_owned()),
         () if words.map(String::len).sum::<usize>() > WORDS => Some(format!("the command has more than {WORDS} bytes")),
-        () if start.terminal.as_ref().is_some_and(size) => Some("a terminal has at least one column and one row".to_owned()),
+        () if start.terminal.as_ref().is_some_and(size) => {
+            Some("a terminal has at least one column and one row".to_owned())
+        }
         () => start.env.keys().find(name).map(|name| format!("`{name}` is no name of a variable")).or_else(|| {
             let name = start.env.keys().find(reserved)?;
             Some(format!("{name} cannot be set: variables that begin with KIPWAKE_ are the server's"))

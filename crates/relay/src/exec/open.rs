@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use kip_control::{
-    Admission, Cell, Control, ExecOrder, ExecPlace, ExecProcess, Permit, RequestRefusal, TerminalSize,
-};
+use kip_control::{Admission, Cell, Control, ExecOrder, ExecPlace, ExecProcess, Permit, RequestRefusal, TerminalSize};
 use kip_fleet::Refusal;
 use kip_spec::{InstanceId, Problem, QualifierName, code};
 use kip_wire::ExecStart;
@@ -108,7 +106,10 @@ async fn permit(
     let name = cell.name().as_str();
     let unknown = || {
         let qualifier = qualifier.as_ref().map(ToString::to_string).unwrap_or_default();
-        let problem = Problem::new(code::VERSION_NOT_FOUND, format!("the function `{name}` has no version or alias `{qualifier}`"));
+        let problem = Problem::new(
+            code::VERSION_NOT_FOUND,
+            format!("the function `{name}` has no version or alias `{qualifier}`"),
+        );
         problem.hint(format!("`kip version ls {name}` lists versions and revisions, `kip alias ls {name}` aliases"))
     };
     let refused = |refused: RequestRefusal| match refused.refusal {

@@ -24,7 +24,9 @@ fn what_cannot_be_run_is_said() {
     };
     assert_eq!(unfit(&with("A")), None);
     let large = "x".repeat(100_000);
-    for wrong in [start(&[]), start(&[""]), start(&["a\0b"]), start(&["a", &large]), with(""), with("A=B"), with("KIPWAKE_X")] {
+    for wrong in
+        [start(&[]), start(&[""]), start(&["a\0b"]), start(&["a", &large]), with(""), with("A=B"), with("KIPWAKE_X")]
+    {
         assert!(unfit(&wrong).is_some(), "{:?}", wrong.env);
     }
     let terminal = Some(kip_wire::ExecTerminal { columns: 0, rows: 1 });
