@@ -114,7 +114,7 @@ impl Control {
             held: Mutex::default(),
             disk: disk.clone(),
             rollouts: Rollouts::default(),
-            execs: crate::exec::ExecTable::default(),
+            execs: crate::exec_table::ExecTable::default(),
             devices: DeviceBook::open(options.devices.as_deref()),
             domains: crate::domains::Domains::default(),
             options,

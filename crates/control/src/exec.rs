@@ -1,100 +1,17 @@
-//! Sessions of people in instances: how many there may be, what each holds, and how each learns that it must end. What goes over a
-//! session is none of this room's business.
+//! Sessions of people in instances: their places, their instances and their programs. What goes over a session is none of this room's
+//! business.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use kip_engine::{ExecError, ExecOrder, ExecProcess};
 use kip_spec::{InstanceId, Problem, QualifierName, code};
-use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::cell::{Admission, Cell};
 use crate::control::Control;
+use crate::exec_table::{ExecEnd, ExecOptions, OpenSession};
 use crate::permit::Permit;
-
-/// How long whoever ends an instance waits for its sessions.
-const END_LIMIT: Duration = Duration::from_secs(8);
-
-/// What bounds sessions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ExecOptions {
-    /// At once in an instance.
-    pub of_instance: usize,
-    /// At once in all.
-    pub sessions: usize,
-    /// A session ends after this long without a byte in either direction.
-    pub idle: Duration,
-}
-
-impl Default for ExecOptions {
-    fn default() -> Self {
-        Self { of_instance: 8, sessions: 64, idle: Duration::from_secs(600) }
-    }
-}
-
-/// Why a session must end that neither its program nor its person has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExecEnd {
-    /// Its instance ends.
-    Instance,
-    /// Its instance gives its room back and sleeps.
-    Sleep,
-    /// The server ends.
-    Server,
-}
-
-/// The sessions there are.
-#[derive(Debug, Default)]
-pub(crate) struct ExecTable {
-    open: Mutex<BTreeMap<u64, OpenSession>>,
-    next: AtomicU64,
-    closed: AtomicBool,
-    /// One has ended.
-    ended: Notify,
-}
-
-#[derive(Debug)]
-struct OpenSession {
-    instance: Option<InstanceId>,
-    end: watch::Sender<Option<ExecEnd>>,
-}
-
-impl ExecTable {
-    /// Ends the sessions of an instance and waits until they have ended.
-    pub(crate) async fn end_of(&self, instance: InstanceId, why: ExecEnd) {
-        self.end(|session| session.instance == Some(instance), why).await;
-    }
-
-    /// Ends all sessions; none can be opened any more.
-    pub(crate) async fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        self.end(|_| true, ExecEnd::Server).await;
-    }
-
-    async fn end(&self, which: impl Fn(&OpenSession) -> bool, why: ExecEnd) {
-        let over = async {
-            loop {
-                // Made before the look, so that no end in between is missed.
-                let ended = self.ended.notified();
-                let left = {
-                    let open = self.open.lock();
-                    let meant = open.values().filter(|session| which(session));
-                    meant.map(|session| session.end.send_replace(Some(why))).count()
-                };
-                if left == 0 {
-                    return;
-                }
-                ended.await;
-            }
-        };
-        if tokio::time::timeout(END_LIMIT, over).await.is_err() {
-            tracing::warn!(?why, "an exec session has not ended in time");
-        }
-    }
-}
 
 /// A session's part of what there may be at once. Dropping it gives that back.
 #[derive(Debug)]

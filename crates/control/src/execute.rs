@@ -17,7 +17,7 @@ use kip_store::{DecisionRecord, Proposal, Record};
 
 use crate::cell::Cell;
 use crate::devices;
-use crate::exec::ExecEnd;
+use crate::exec_table::ExecEnd;
 use crate::link::Link;
 use crate::rungs::Descent;
 use crate::shared::Shared;

@@ -15,7 +15,7 @@ use kip_store::Retention;
 
 use crate::disk::DiskOptions;
 use crate::driver::DriverRung;
-use crate::exec::ExecOptions;
+use crate::exec_table::ExecOptions;
 
 /// What becomes of an instance that uses more device memory than it declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -21,7 +21,7 @@ use crate::bodies::Bodies;
 use crate::cell::{Cell, LastLogged, PolicyObservation, Surroundings, now};
 use crate::device_book::DeviceBook;
 use crate::disk::DiskWatch;
-use crate::exec::ExecEnd;
+use crate::exec_table::ExecEnd;
 use crate::link::Link;
 use crate::meter::Meter;
 use crate::options::Options;
@@ -81,7 +81,7 @@ pub(crate) struct Shared {
     pub(crate) disk: Arc<DiskWatch>,
     pub(crate) rollouts: Rollouts,
     /// Sessions of people in instances.
-    pub(crate) execs: crate::exec::ExecTable,
+    pub(crate) execs: crate::exec_table::ExecTable,
     pub(crate) devices: DeviceBook,
     /// Custom domains, as the gateway asks them.
     pub(crate) domains: crate::domains::Domains,

@@ -18,7 +18,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
-use super::{Dialect, LONGEST_MESSAGE, Session};
+use super::open::Session;
+use super::request::{Dialect, LONGEST_MESSAGE};
 
 /// How often a client is asked whether it is there: one that was killed takes no byte any more.
 const PING_EVERY: Duration = Duration::from_secs(10);

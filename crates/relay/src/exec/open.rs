@@ -7,7 +7,8 @@ use kip_fleet::Refusal;
 use kip_spec::{InstanceId, Problem, QualifierName, code};
 use kip_wire::ExecStart;
 
-use super::{SessionRecord, command_line, unfit};
+use super::line::command_line;
+use super::request::{SessionRecord, unfit};
 use crate::answer::refusal_problem;
 
 /// Where a session is to be.

@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 
-use super::*;
+use kip_wire::ExecStart;
+
+use super::command_line;
+use super::request::unfit;
 
 fn words(line: &[&str]) -> Vec<String> {
     line.iter().map(|word| (*word).to_owned()).collect()
