@@ -75,8 +75,12 @@ impl ExecTable {
                 let ended = self.ended.notified();
                 let left = {
                     let open = self.open.lock();
-                    let meant = open.values().filter(|session| which(session));
-                    meant.map(|session| session.end.send_replace(Some(why))).count()
+                    let mut left = 0;
+                    for session in open.values().filter(|session| which(session)) {
+                        session.end.send_replace(Some(why));
+                        left += 1;
+                    }
+                    left
                 };
                 if left == 0 {
                     return;

@@ -2,7 +2,6 @@
 //! where the container's processes are processes of this host, they are found by the mark in their environment and ended.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::pin::Pin;
 use std::time::Duration;
@@ -23,7 +22,7 @@ use super::DockerBody;
 use super::cgroups::Cgroups;
 use super::failure::{Failure, failure};
 use crate::exec::{ExecError, ExecExit, ExecOrder, ExecProcess, ExecStream, PIECE, SESSION, TerminalSize};
-use crate::process::exec::{end_of_any, kill};
+use crate::process::exec::{end_of_any, is_of_session, kill};
 
 /// Between two looks at whether a program has ended, where its end cannot be watched: quick at first.
 const FIRST_LOOK: Duration = Duration::from_millis(20);
@@ -138,13 +137,9 @@ impl Running {
 
     /// Everything that the session has started and that is there still.
     fn processes(&self) -> Vec<u32> {
-        let mark = format!("{SESSION}={}", self.session);
-        let is_marked = |process: &u32| {
-            let environ = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
-            environ.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
-        };
         let all = self.cgroups.as_ref().map(Cgroups::processes).unwrap_or_default();
-        let marked: BTreeSet<u32> = all.into_iter().filter(is_marked).collect();
+        let marked: BTreeSet<u32> =
+            all.into_iter().filter(|process| is_of_session(*process, Some(&self.session))).collect();
         marked.into_iter().collect()
     }
 

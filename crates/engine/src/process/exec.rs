@@ -114,11 +114,7 @@ impl ProcessBody {
     /// Ends what sessions of an earlier server have left: nobody reads it any more.
     pub(super) fn end_left_sessions(&self) {
         let of_server = members::marked(contract::SERVER, &self.options.server);
-        let is_session = |process: &u32| {
-            kip_host::processes::environment(*process)
-                .iter()
-                .any(|entry| entry.strip_prefix(SESSION).is_some_and(|rest| rest.starts_with('=')))
-        };
+        let is_session = |process: &u32| is_of_session(*process, None);
         of_server
             .into_iter()
             .filter(|process| *process != std::process::id() && is_session(process))
@@ -130,6 +126,16 @@ impl ProcessBody {
             cgroup::remove(&group.path());
         }
     }
+}
+
+/// Whether a process was started by a session, by this one if it is named.
+pub(crate) fn is_of_session(process: u32, session: Option<&str>) -> bool {
+    let bytes = fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+    let mark = |entry: &[u8]| {
+        let number = entry.strip_prefix(SESSION.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+        number.is_some_and(|number| session.is_none_or(|session| session.as_bytes() == number))
+    };
+    bytes.split(|byte| *byte == 0).any(mark)
 }
 
 /// The cgroup of a session that may not come to be.

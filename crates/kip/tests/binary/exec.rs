@@ -526,7 +526,7 @@ fn a_slow_client_costs_no_memory() {
     let blocked = || {
         let text = fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
             let line = fs::read_to_string(entry.path().join("cmdline")).ok()?;
-            line.starts_with("head\0-c\01073741824").then(|| fs::read_to_string(entry.path().join("io")).ok())?
+            line.starts_with("head\0-c\x001073741824").then(|| fs::read_to_string(entry.path().join("io")).ok())?
         });
         text.and_then(|text| text.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse::<u64>().ok()))
     };

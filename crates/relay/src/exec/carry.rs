@@ -11,7 +11,6 @@ use kip_host::clock::monotonic_micros;
 use kip_spec::{Millis, Problem, code};
 use kip_wire::{EXEC_ERROR, EXEC_OUTPUT, ExecClientMessage, ExecServerMessage};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -28,7 +27,7 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// How long the last messages may take.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long the end of an instance may take to be known after one of its programs was killed.
-const NOTICE: Duration = Duration::from_millis(500);
+const NOTICE: Duration = Duration::from_secs(3);
 /// What engines say of a program that was killed.
 const KILLED: i32 = 137;
 /// After the end of the program and of all that it has started, output that was written before is read for as long as none is missing.
@@ -212,7 +211,7 @@ where
     };
     tokio::pin!(ended);
     let mut exit = None;
-    let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+    let mut ping = tokio::time::interval(PING_EVERY);
     loop {
         let rest = async {
             match exit {
