@@ -9,8 +9,6 @@ use std::sync::Arc;
 
 use kip_spec::task::{TaskNumber, TaskProgress, TaskState};
 
-/// Tasks of a tenant that are looked at for one that fits a place.
-const LOOK: usize = 4_096;
 /// What one step of priority is worth, in milliseconds of waiting.
 const PRIORITY_STEP: i64 = 10_000;
 
@@ -350,7 +348,7 @@ impl Book {
         lane.into_iter().flat_map(|lane| lane.since.iter().copied())
     }
 
-    /// Gives the next task of a function and a qualifier out to be run, of those that fit. Of each tenant only the first few are looked at.
+    /// Gives the next task of a function and a qualifier out to be run, of those that fit.
     pub fn take(&mut self, function: &str, qualifier: &str, fits: impl Fn(TaskNumber) -> bool) -> Option<TaskNumber> {
         let lane = self.queues.get_mut(function)?.lanes.get_mut(qualifier)?;
         let mut passed = 0;
@@ -369,7 +367,7 @@ impl Book {
                 lane.tenants.remove(&name);
                 continue;
             }
-            let Some(next) = tenant.ready.iter().take(LOOK).find(|(_, number)| fits(*number)).copied() else {
+            let Some(next) = tenant.ready.iter().find(|(_, number)| fits(*number)).copied() else {
                 tenant.credit = 0;
                 lane.turns.rotate_left(1);
                 passed += 1;

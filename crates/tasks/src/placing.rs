@@ -14,7 +14,9 @@ use crate::config::LATEST;
 use crate::shared::Shared;
 
 /// Tasks of a weighted alias whose versions are counted one by one; the rest is counted by the shares.
-const EXACT: usize = 256;
+const EXACT: u64 = 1_024;
+/// Tasks that are looked at until one of each version was seen.
+const FARTHEST: usize = 65_536;
 /// All shares together.
 const WHOLE: u64 = 1_000_000;
 /// The golden section of that, without a common divisor: tasks one after another fall far apart, so that each share is met in any few.
@@ -72,16 +74,27 @@ impl Shared {
         targets: &[(VersionId, u32)],
         waiting: &mut Waiting,
     ) {
-        let first: Vec<(i64, TaskNumber)> = self.book().first_ready(function, qualifier).take(EXACT).collect();
-        for (since, number) in &first {
-            if let Some(version) = version_of(*number, targets) {
-                add(waiting, version, 1, *since);
+        let mut own = Waiting::new();
+        let mut counted = 0;
+        let mut last = 0;
+        for (since, number) in self.book().first_ready(function, qualifier).take(FARTHEST) {
+            // A version that does not start must not hide the tasks of another one behind its own.
+            if counted >= EXACT && own.len() == targets.len() {
+                break;
             }
+            if let Some(version) = version_of(number, targets) {
+                add(&mut own, version, 1, since);
+            }
+            (counted, last) = (counted + 1, since);
         }
-        let (rest, last) = (ready.saturating_sub(first.len() as u64), first.last().map_or(0, |(since, _)| *since));
-        for (version, share) in targets.iter().filter(|_| rest > 0) {
-            // Rounded up: one that waits behind the others is not forgotten.
-            add(waiting, *version, rest.saturating_mul(u64::from(*share)).div_ceil(WHOLE), last);
+        let rest = ready.saturating_sub(counted);
+        for (version, (count, since)) in own {
+            add(waiting, version, count, since);
+            // Only for versions of which one was seen: a place for a task that is not there would be offered again and again.
+            let share = targets.iter().find(|(target, _)| *target == version).map_or(0, |(_, share)| *share);
+            if rest > 0 {
+                add(waiting, version, rest.saturating_mul(share.into()) / WHOLE, last);
+            }
         }
     }
 

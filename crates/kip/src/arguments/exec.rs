@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Exec {
     /// The function, or one of its versions or aliases: ocr, ocr@3, ocr@prod.
     pub(crate) function: String,
@@ -28,4 +28,11 @@ pub(crate) struct Exec {
     /// The program and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
+}
+
+impl Exec {
+    /// A command with all that is usual.
+    pub(crate) fn of(function: String, instance: Option<String>, command: Vec<String>) -> Self {
+        Self { function, instance, command, ..Self::default() }
+    }
 }

@@ -601,6 +601,13 @@ fn clients_of_function_compute_have_a_shell() {
     client.until("/dev/pts/");
     client.until("24 80");
     while client.take() {}
+    // The tool itself, by the same sessions.
+    let props = "props: {region: cn-x, functionName: f, runtime: custom, handler: x, code: ., customRuntimeConfig: {command: [x]}}";
+    let file =
+        format!("edition: 3.0.0\nname: app\naccess: default\nresources:\n  f:\n    component: fc3\n    {props}\n");
+    fs::write(server.folder().join("s.yaml"), file).unwrap();
+    let ran = server.kip(&["s", "instance", "exec", "--instance-id", &id, "--cmd", "echo by the tool; exit 6"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(6), "by the tool\n"), "{ran:?}");
     let records = until("the record has all ends", || {
         let records = server.ask(&["audit", "--action", "fc.InstanceExec"]);
         let ended = records.as_array()?.iter().all(|record| record["result"] != "unknown");

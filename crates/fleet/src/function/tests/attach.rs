@@ -98,3 +98,54 @@ fn attachments_that_wait_are_refused_with_their_reason() {
     hangs.step(Event::Remove);
     assert_eq!(hangs.refused[&session], Refusal::Removed);
 }
+
+/// Whatever comes together, every attachment is answered, none is left behind, and the requests beside them are served as ever.
+#[test]
+fn attachments_among_requests_versions_and_faults() {
+    for seed in 1..=300 {
+        let mut world = World::new(seed, u64::MAX, Faults { per_cent: 10, hang_per_cent: 3 });
+        world.deploy(1, policy());
+        let mut version = 1;
+        for _ in 0..150 {
+            match world.roll(10) {
+                0..=2 => drop(world.arrive()),
+                3 | 4 => {
+                    if let Some(ticket) = world.running.keys().next().copied() {
+                        world.leave(ticket);
+                    }
+                }
+                5 => drop(world.attach(None)),
+                6 => {
+                    let known: Vec<InstanceId> = world.core.instances().map(|instance| instance.id).collect();
+                    let number = world.roll(known.len().max(1) as u64);
+                    if let Some(id) = usize::try_from(number).ok().and_then(|number| known.get(number)) {
+                        world.attach(Some(*id));
+                    }
+                }
+                7 => {
+                    if let Some(ticket) = world.attached.keys().next().copied() {
+                        world.leave(ticket);
+                    }
+                }
+                8 if world.roll(4) == 0 => {
+                    version += 1;
+                    world.deploy(version, policy());
+                }
+                _ => {
+                    let pause = world.roll(400);
+                    world.advance(pause);
+                }
+            }
+        }
+        // Each has an answer when its time is over; one whose instance ended has been told by its end.
+        world.advance(5_000);
+        let unanswered = world.attached.values().filter(|placed| placed.is_none()).count();
+        assert_eq!(unanswered, 0, "seed {seed}:\n{}", world.log.join("\n"));
+        for ticket in world.attached.keys().copied().chain(world.running.keys().copied()).collect::<Vec<_>>() {
+            world.leave(ticket);
+        }
+        world.advance(200_000);
+        let counts: Vec<(State, u32)> = world.core.instances().map(|i| (i.state, i.attached)).collect();
+        assert!(counts.is_empty() && world.core.is_vacant(), "seed {seed}: {counts:?}\n{}", world.log.join("\n"));
+    }
+}
