@@ -22,6 +22,8 @@ struct Client {
     output: Vec<u8>,
     error: Vec<u8>,
     messages: Vec<ExecServerMessage>,
+    /// When it is too late for anything: pings of the server end no read.
+    late: std::time::Instant,
 }
 
 impl Client {
@@ -45,6 +47,12 @@ impl Client {
 
     /// Takes the next message in. False once the connection has ended.
     fn take(&mut self) -> bool {
+        assert!(
+            self.late.elapsed() < Duration::from_secs(60),
+            "{:?} {:?}",
+            self.messages,
+            String::from_utf8_lossy(&self.output)
+        );
         match self.socket.read() {
             Ok(Message::Binary(bytes)) => {
                 let (to, rest) = bytes.split_first().expect("a channel");
@@ -117,7 +125,13 @@ fn connect(address: SocketAddr, path: &str, headers: &[(&'static str, &str)]) ->
         request.headers_mut().insert(*name, value.parse().unwrap());
     }
     match tokio_tungstenite::tungstenite::client(request, stream) {
-        Ok((socket, _)) => Ok(Client { socket, output: Vec::new(), error: Vec::new(), messages: Vec::new() }),
+        Ok((socket, _)) => Ok(Client {
+            socket,
+            output: Vec::new(),
+            error: Vec::new(),
+            messages: Vec::new(),
+            late: std::time::Instant::now(),
+        }),
         Err(tokio_tungstenite::tungstenite::HandshakeError::Failure(Error::Http(answer))) => {
             let (head, body) = answer.into_parts();
             Err((head.status.as_u16(), String::from_utf8_lossy(&body.unwrap_or_default()).into_owned()))
@@ -213,8 +227,8 @@ pub(crate) fn a_terminal_is_one() {
     client.send(b"stty size\n");
     client.until("50 120");
     // Ctrl-C reaches the program in front and not the shell.
-    client.send(b"trap 'echo in''terrupted' INT; sleep 1000; echo a''fter $?\n");
-    until_true("the program sleeps", || processes_named("sleep 1000") > 0);
+    client.send(b"trap 'echo in''terrupted' INT; sleep 1013; echo a''fter $?\n");
+    until_true("the program sleeps", || processes_named("sleep 1013") > 0);
     client.send(&[3]);
     client.until("interrupted");
     client.until("after 130");
@@ -606,7 +620,17 @@ fn clients_of_function_compute_have_a_shell() {
     let file =
         format!("edition: 3.0.0\nname: app\naccess: default\nresources:\n  f:\n    component: fc3\n    {props}\n");
     fs::write(server.folder().join("s.yaml"), file).unwrap();
-    let ran = server.kip(&["s", "instance", "exec", "--instance-id", &id, "--cmd", "echo by the tool; exit 6"]);
+    let ran = server.kip(&[
+        "s",
+        "instance",
+        "exec",
+        "-t",
+        "s.yaml",
+        "--instance-id",
+        &id,
+        "--cmd",
+        "echo by the tool; exit 6",
+    ]);
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(6), "by the tool\n"), "{ran:?}");
     let records = until("the record has all ends", || {
         let records = server.ask(&["audit", "--action", "fc.InstanceExec"]);
