@@ -114,6 +114,7 @@ impl Control {
             held: Mutex::default(),
             disk: disk.clone(),
             rollouts: Rollouts::default(),
+            open_tasks: std::sync::OnceLock::new(),
             execs: crate::exec_table::ExecTable::default(),
             devices: DeviceBook::open(options.devices.as_deref()),
             domains: crate::domains::Domains::default(),
@@ -219,6 +220,7 @@ impl Control {
             let keep = specs.iter().filter_map(|spec| control.cell(spec.name.as_str())).flat_map(|cell| {
                 let mut needed = cell.living_versions();
                 needed.extend(control.shared.versions_in_rollouts(cell.name()));
+                needed.extend(control.revisions_of_tasks(&cell));
                 needed
             });
             let keep = keep.collect();

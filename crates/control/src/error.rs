@@ -206,10 +206,10 @@ impl From<Error> for Problem {
                 .hint("leave the qualifier out, or write LATEST"),
             Error::VersionInUse { function, users, .. } => problem.hint(match users.iter().any(|user| user.starts_with("alias")) {
                 true => format!("point the alias elsewhere first: kip alias set {function} NAME VERSION"),
-                false => format!("change what uses it first; `kip inspect {function}` shows traffic, `kip provision ls` provisioned instances"),
+                false => format!("change what uses it first; `kip inspect {function}` shows traffic, `kip provision ls` provisioned instances, `kip task ls {function}` tasks"),
             }),
             Error::AliasInUse { function, .. } => problem.hint(format!(
-                "change what uses it first: the function's traffic in kip.yaml, or `kip provision rm {function} --qualifier ALIAS`"
+                "change what uses it first: the function's traffic in kip.yaml, or `kip provision rm {function} --qualifier ALIAS`; `kip task ls {function}` lists tasks"
             )),
             Error::NothingBefore { .. } => problem
                 .hint("a rollback needs an earlier version that served, or an alias that was moved; name a version: kip alias set"),

@@ -84,7 +84,7 @@ pub use kip_engine::{ExecExit, ExecOrder, ExecProcess, ExecStream, TerminalSize}
 pub use options::{Options, OverUse};
 pub use shared::DeployResult;
 pub use stores::{Files, Stores};
-pub use task_targets::TaskTargets;
+pub use task_targets::{OpenTasks, TaskTargets};
 
 pub use kip_spec::qualifier::LATEST;
 pub use link::{DirectionGuard, Link};

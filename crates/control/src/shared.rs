@@ -1,8 +1,8 @@
 //! The server's state around the functions: the map of cells, the placer and its router, and the loops that carry messages.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use kip_engine::{BodyEvent, StopOrder};
@@ -29,6 +29,7 @@ use crate::permit::Permit;
 use crate::rollout_table::Rollouts;
 use crate::rounds::CheckSchedule;
 use crate::stores::Files;
+use crate::task_targets::OpenTasks;
 use crate::timers::Timers;
 use crate::version::Version;
 
@@ -80,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) held: Mutex<Vec<(InstanceId, Permit)>>,
     pub(crate) disk: Arc<DiskWatch>,
     pub(crate) rollouts: Rollouts,
+    /// Who knows the open tasks, once somebody does.
+    pub(crate) open_tasks: OnceLock<Weak<dyn OpenTasks>>,
     /// Sessions of people in instances.
     pub(crate) execs: crate::exec_table::ExecTable,
     pub(crate) devices: DeviceBook,

@@ -1,6 +1,7 @@
 //! Which versions the tasks of a qualifier run on, as it is at this moment: a task of an alias runs where the alias points when it begins.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 
 use kip_spec::{QualifierName, VersionId};
 
@@ -8,6 +9,12 @@ use crate::cell::Cell;
 use crate::control::Control;
 use crate::error::Error;
 use crate::qualifiers::WHOLE;
+
+/// Who knows the open tasks.
+pub trait OpenTasks: std::fmt::Debug + Send + Sync {
+    /// The qualifiers that open tasks of a function name, and how many name each.
+    fn qualifiers(&self, function: &str) -> BTreeMap<Arc<str>, u64>;
+}
 
 /// The versions that tasks of a qualifier may run on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +75,34 @@ impl Cell {
 }
 
 impl Control {
+    /// From here on what open tasks name is asked for here: it is neither collected nor removed.
+    pub fn keep_for_tasks(&self, tasks: Weak<dyn OpenTasks>) {
+        let _ = self.shared.open_tasks.set(tasks);
+    }
+
+    /// The qualifiers that open tasks of a function name.
+    fn named_by_tasks(&self, function: &str) -> BTreeMap<Arc<str>, u64> {
+        let tasks = self.shared.open_tasks.get().and_then(Weak::upgrade);
+        tasks.map(|tasks| tasks.qualifiers(function)).unwrap_or_default()
+    }
+
+    /// The revisions that open tasks of a function name by themselves.
+    pub(crate) fn revisions_of_tasks(&self, cell: &Cell) -> Vec<VersionId> {
+        let of = |(qualifier, _): (Arc<str>, u64)| match cell.task_targets(&qualifier) {
+            TaskTargets::Versions(targets) => targets.into_iter().map(|(version, _)| version).collect(),
+            TaskTargets::Unloaded | TaskTargets::Unknown => Vec::new(),
+        };
+        self.named_by_tasks(cell.name().as_str()).into_iter().flat_map(of).collect()
+    }
+
+    /// The open tasks that name a qualifier so that `is_so`, in words.
+    pub(crate) fn tasks_that_use(&self, cell: &Cell, is_so: impl Fn(&QualifierName) -> bool) -> Vec<String> {
+        let name = cell.name();
+        let meant = |qualifier: &str| qualifier.parse().is_ok_and(|asked| is_so(&asked));
+        let named = self.named_by_tasks(name.as_str()).into_iter().filter(|(qualifier, _)| meant(qualifier));
+        named.map(|(qualifier, count)| format!("{count} open tasks of {name}@{qualifier}")).collect()
+    }
+
     /// The qualifier of a task in the spelling of its function. Its version is known here from then on.
     ///
     /// # Errors

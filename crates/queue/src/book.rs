@@ -143,6 +143,8 @@ struct Lane {
 struct FunctionQueue {
     /// By qualifier. One without a task that is ready is not in it.
     lanes: BTreeMap<Arc<str>, Lane>,
+    /// Open tasks by qualifier, wherever they are.
+    open: BTreeMap<Arc<str>, u64>,
     keys: BTreeMap<OrderingKey, Key>,
     tally: Tally,
     /// The same by tenant, for those who see one only. Tenants without open tasks are not in it.
@@ -232,7 +234,8 @@ impl Book {
         if self.entries.contains_key(&number) {
             return;
         }
-        self.queues.entry(entry.function.clone()).or_default();
+        let queue = self.queues.entry(entry.function.clone()).or_default();
+        *queue.open.entry(entry.qualifier.clone()).or_default() += 1;
         let running = matches!(entry.state, TaskState::Running | TaskState::Stopping);
         self.entries.insert(number, (entry, Place::Out));
         if running { self.note_out(number) } else { self.queue(number, now) }
@@ -340,6 +343,11 @@ impl Book {
         let mut lanes: Vec<_> = lanes.filter_map(of).collect();
         lanes.sort_by_key(|(_, _, since)| *since);
         lanes
+    }
+
+    /// The qualifiers of a function's open tasks, and how many name each.
+    pub fn qualifiers(&self, function: &str) -> BTreeMap<Arc<str>, u64> {
+        self.queues.get(function).map(|queue| queue.open.clone()).unwrap_or_default()
     }
 
     /// The first tasks of a function and a qualifier that are ready, in the order in which they became so.
@@ -562,6 +570,12 @@ impl Book {
     fn close(&mut self, number: TaskNumber, now: i64) {
         let Some((entry, _)) = self.entries.remove(&number) else { return };
         let Some(queue) = self.queues.get_mut(&entry.function) else { return };
+        if let Some(open) = queue.open.get_mut(&entry.qualifier) {
+            *open -= 1;
+            if *open == 0 {
+                queue.open.remove(&entry.qualifier);
+            }
+        }
         let mut next = None;
         if let Some(name) = entry.ordering_key()
             && let Some(key) = queue.keys.get_mut(&name)

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kip_control::{Cell, TaskTargets};
+use kip_control::{Cell, OpenTasks, TaskTargets};
 use kip_host::clock::{boot_millis, wall_millis};
 use kip_queue::book::{Book, Entry};
 use kip_spec::VersionId;
@@ -116,6 +116,12 @@ impl Shared {
         let cell = self.control.cell(function)?;
         (cell.task_targets(qualifier) == TaskTargets::Unknown)
             .then(|| format!("the function has no version or alias `{qualifier}`"))
+    }
+}
+
+impl OpenTasks for Shared {
+    fn qualifiers(&self, function: &str) -> BTreeMap<Arc<str>, u64> {
+        self.book().qualifiers(function)
     }
 }
 

@@ -64,6 +64,8 @@ impl Tasks {
             address: OnceLock::new(),
             closing: tokio::sync::watch::Sender::new(false),
         });
+        let open: Arc<dyn kip_control::OpenTasks> = shared.clone();
+        shared.control.keep_for_tasks(Arc::downgrade(&open));
         crate::recover::recover(&shared).await?;
         crate::rounds::start(&shared);
         crate::dispatch::start(&shared);
