@@ -280,3 +280,32 @@ fn a_run_that_goes_on_keeps_its_ordering_key_from_those_that_wait() {
     end(&mut book, 2);
     assert_eq!(drain(&mut book), [3]);
 }
+
+#[test]
+fn qualifiers_have_lanes_of_their_own_and_ordering_keys_hold_across_them() {
+    let of = |qualifier: &str, entry: Entry| Entry { qualifier: Arc::from(qualifier), ..entry };
+    let mut book = book([
+        of("LATEST", entry("a")),
+        of("prod", entry("a")),
+        of("prod", entry("b")),
+        of("prod", keyed("k")),
+        of("LATEST", keyed("k")),
+    ]);
+    let lanes: Vec<(String, u64)> =
+        book.lanes("f").into_iter().map(|(qualifier, ready, _)| (qualifier.to_string(), ready)).collect();
+    assert_eq!(lanes, [("LATEST".to_owned(), 1), ("prod".to_owned(), 3)]);
+    assert_eq!(book.counts("f").ready, 4);
+    assert_eq!(book.qualifiers("f").into_iter().map(|(_, open)| open).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(drain(&mut book), [1]);
+    // One that does not fit is passed over, and its tenant's turn with it.
+    assert_eq!(book.take("f", "prod", |number| number.0 != 2), Some(TaskNumber(3)));
+    assert_eq!(book.take("f", "prod", |number| number.0 > 4), None);
+    let rest: Vec<u64> = std::iter::from_fn(|| book.take("f", "prod", |_| true)).map(|number| number.0).collect();
+    assert_eq!(rest, [2, 4]);
+    assert_eq!(drain(&mut book), [] as [u64; 0], "another one with its key runs");
+    end(&mut book, 4);
+    assert_eq!(drain(&mut book), [5]);
+    (1..=5).for_each(|number| end(&mut book, number));
+    assert!(book.lanes("f").is_empty() && book.qualifiers("f").is_empty());
+    assert_eq!(book.functions().count(), 0);
+}
