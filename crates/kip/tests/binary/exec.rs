@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
 use std::time::Duration;
 
+use kip_host::clock::boot_millis;
 use kip_wire::{EXEC_ERROR, EXEC_OUTPUT, ExecClientMessage, ExecServerMessage, ExecStart, ExecTerminal};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -22,8 +23,8 @@ struct Client {
     output: Vec<u8>,
     error: Vec<u8>,
     messages: Vec<ExecServerMessage>,
-    /// When it is too late for anything: pings of the server end no read.
-    late: std::time::Instant,
+    /// Boot time; pings of the server end no read.
+    late: u64,
 }
 
 impl Client {
@@ -47,12 +48,7 @@ impl Client {
 
     /// Takes the next message in. False once the connection has ended.
     fn take(&mut self) -> bool {
-        assert!(
-            self.late.elapsed() < Duration::from_secs(60),
-            "{:?} {:?}",
-            self.messages,
-            String::from_utf8_lossy(&self.output)
-        );
+        assert!(boot_millis() < self.late, "{:?} {:?}", self.messages, String::from_utf8_lossy(&self.output));
         match self.socket.read() {
             Ok(Message::Binary(bytes)) => {
                 let (to, rest) = bytes.split_first().expect("a channel");
@@ -130,7 +126,7 @@ fn connect(address: SocketAddr, path: &str, headers: &[(&'static str, &str)]) ->
             output: Vec::new(),
             error: Vec::new(),
             messages: Vec::new(),
-            late: std::time::Instant::now(),
+            late: boot_millis() + 60_000,
         }),
         Err(tokio_tungstenite::tungstenite::HandshakeError::Failure(Error::Http(answer))) => {
             let (head, body) = answer.into_parts();
