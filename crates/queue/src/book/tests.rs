@@ -295,7 +295,7 @@ fn qualifiers_have_lanes_of_their_own_and_ordering_keys_hold_across_them() {
         book.lanes("f").into_iter().map(|(qualifier, ready, _)| (qualifier.to_string(), ready)).collect();
     assert_eq!(lanes, [("LATEST".to_owned(), 1), ("prod".to_owned(), 3)]);
     assert_eq!(book.counts("f").ready, 4);
-    assert_eq!(book.qualifiers("f").into_iter().map(|(_, open)| open).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(book.qualifiers("f").into_values().collect::<Vec<_>>(), [2, 3]);
     assert_eq!(drain(&mut book), [1]);
     // One that does not fit is passed over, and its tenant's turn with it.
     assert_eq!(book.take("f", "prod", |number| number.0 == 3), Some(TaskNumber(3)));
