@@ -68,7 +68,11 @@ async fn session(
 ) {
     let mut socket = exec::socket(io, Side::Server).await;
     let started = async {
-        let start = exec::start_of(&mut socket).await?;
+        let start = tokio::select! {
+            start = exec::start_of(&mut socket) => start?,
+            // One that says nothing does not hold up the end of the server.
+            _ = place.must_end() => return Err(kip_control::Error::ShuttingDown.into()),
+        };
         let waits = async |instance: Option<InstanceId>| {
             let instance = instance.map(|instance| instance.to_string());
             exec::say(&mut socket, &ExecServerMessage::Waiting { instance }).await;

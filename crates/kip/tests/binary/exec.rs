@@ -413,8 +413,11 @@ pub(crate) fn a_session_ends_with_its_instance_and_with_its_server() {
     until_true("nothing of it is left", || processes_named("sleep 7774") == 0);
     let mut client = open(&server, "7775");
     let process = pid(&server.get("/pid"));
+    // One that has not begun does not hold up the end either.
+    let mut silent = Client::open(&server, PATH, &server.key, &[]).unwrap();
     server.signal(Signal::TERM);
     assert_eq!(client.failure(), "KW-3039");
+    assert_eq!(silent.failure(), "KW-2012");
     assert!(server.wait().success());
     assert_eq!(processes_named("sleep 7775"), 0);
     assert!(is_alive(process), "the instance stays");
