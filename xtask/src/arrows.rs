@@ -17,7 +17,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("wire", &[]),
     ("events", &["wire", "tasks", "relay", "control", "records", "queue", "store"]),
     ("tasks", &["wire", "queue", "relay", "control", "records", "store"]),
-    ("relay", &["fleet", "control", "records"]),
+    ("relay", &["wire", "fleet", "control", "records"]),
     ("control", &["wire", "fleet", "engine", "freezer", "models", "records", "snapshot", "store"]),
     ("records", &["wire", "fleet", "store"]),
     ("engine", &["snapshot"]),

@@ -12,7 +12,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use kip_auth::{Access, Key};
+use kip_auth::{Access, Key, Keys};
 use kip_host::clock::wall_millis;
 use kip_spec::limiter::Slot;
 use kip_spec::origin::{authority_of, is_of_this_machine};
@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::error::{ApiError, ApiResult};
+use crate::exec::SessionAudit;
 use crate::{Api, bad_request};
 
 /// Refusals of one kind to one key are recorded once in so many milliseconds: a caller must not be able to fill the record.
@@ -82,7 +83,17 @@ impl Requester {
 
     /// Whether the caller is an administrator of the server.
     pub(crate) fn is_administrator(&self) -> bool {
-        self.key.allows(Access { role: Role::Admin, function: None }).is_ok()
+        self.has_role(Role::Admin)
+    }
+
+    /// Whether the caller has a role.
+    pub(crate) fn has_role(&self, role: Role) -> bool {
+        self.key.allows(Access { role, function: None }).is_ok()
+    }
+
+    /// What keeps the record of the caller's sessions.
+    pub(crate) fn session_record(&self, keys: Keys) -> Arc<SessionAudit> {
+        Arc::new(SessionAudit::new(keys, self.key.clone(), self.peer.to_string()))
     }
 
     /// A text of ours about functions, in which those that may not be shown have no names.
@@ -213,6 +224,8 @@ pub(crate) struct RouteAccess {
     pub(crate) flags: &'static [(&'static str, Role)],
     /// It gives a function work, which the limits of the key count.
     pub(crate) works: bool,
+    /// It opens a session, which keeps its own record and goes on after the answer.
+    pub(crate) session: bool,
 }
 
 /// Lets a request through to its handler if its key may, and keeps the audit record of what changes something.
@@ -252,6 +265,9 @@ pub(crate) async fn guard(
     }
     if who.if_match.is_some() && !COMPARED.contains(&action) {
         return bad_request("If-Match is not taken here: this is no change of one object").into_response();
+    }
+    if gate.session {
+        return next(request).await;
     }
     // As a task of its own: a caller that leaves takes neither the change nor the end of its record along.
     let work = async move {

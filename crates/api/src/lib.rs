@@ -11,6 +11,7 @@ mod costs;
 mod deployed;
 mod devices;
 mod error;
+mod exec;
 mod extract;
 mod functions;
 mod guard;
@@ -237,7 +238,7 @@ async fn connection(router: Router, stream: TcpStream, peer: SocketAddr, mut clo
         request.extensions_mut().insert(ConnectInfo(peer));
         router.call(request)
     });
-    let connection = server.serve_connection(TokioIo::new(stream), service);
+    let connection = server.serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => {}

@@ -20,7 +20,7 @@ use kip_wire::{
 use crate::guard::{RouteAccess, guard};
 use crate::openapi::{Doc, says};
 use crate::{
-    Api, audit, backup, costs, devices, functions, images, jobs, keys, logs, metrics, models, openapi, provision,
+    Api, audit, backup, costs, devices, exec, functions, images, jobs, keys, logs, metrics, models, openapi, provision,
     requests, secrets, server, tasks, versions,
 };
 
@@ -39,18 +39,25 @@ pub(crate) struct Entry {
     pub(crate) flags: &'static [(&'static str, Role)],
     /// It gives a function work, which the limits of a key count.
     works: bool,
+    /// It opens a session, which keeps its own record and goes on after the answer.
+    session: bool,
     pub(crate) doc: Doc,
     handler: MethodRouter<Api>,
 }
 
 impl Entry {
     fn new(method: Method, path: &'static str, role: Option<Role>, handler: MethodRouter<Api>, doc: Doc) -> Self {
-        Self { method, path, role, action: None, flags: &[], works: false, doc, handler }
+        Self { method, path, role, action: None, flags: &[], works: false, session: false, doc, handler }
     }
 
     /// Fields of its query that need a higher role.
     fn flags(self, flags: &'static [(&'static str, Role)]) -> Self {
         Self { flags, ..self }
+    }
+
+    /// It opens a session, which keeps its own record and goes on after the answer.
+    fn session(self) -> Self {
+        Self { session: true, action: Some(exec::ACTION), ..self }
     }
 
     /// It gives a function work, which the limits of a key count.
@@ -331,6 +338,15 @@ pub(crate) fn table() -> Vec<Entry> {
             says("All instances, by function").gives::<Vec<InstanceInfo>>(),
         ),
         shows("/api/v1/instances/{id}", Operate, server::instance, says("An instance").gives::<InstanceInfo>()),
+        shows(
+            EXEC,
+            Deploy,
+            exec::exec,
+            says("Opens a session in an instance: a WebSocket with the protocol kip.exec.v1")
+                .query::<exec::ExecQuery>()
+                .empty(101, "the connection is a WebSocket"),
+        )
+        .session(),
         changes(
             post(),
             "/api/v1/functions/{name}/rotate",
@@ -828,11 +844,11 @@ pub(crate) fn table() -> Vec<Entry> {
 pub(crate) fn router(api: &Api) -> Router<Api> {
     let keyed = table().into_iter().filter(|entry| entry.path != METRICS || !api.metrics_open);
     keyed.fold(Router::new(), |router, entry| {
-        let Entry { path, role, action, flags, works, handler, .. } = entry;
+        let Entry { path, role, action, flags, works, session, handler, .. } = entry;
         // Without a role nobody but an administrator: no entry of the table is so.
         let role = role.unwrap_or(Role::Admin);
         let of_function = path.starts_with(OF_FUNCTION);
-        let gate = RouteAccess { api: api.clone(), role, action, of_function, flags, works };
+        let gate = RouteAccess { api: api.clone(), role, action, of_function, flags, works, session };
         router.route(path, handler.route_layer(from_fn_with_state(gate, guard)))
     })
 }
@@ -845,6 +861,8 @@ const READY: &str = "/readyz";
 const PROGRESS: &str = "/api/v1/progress/{number}/{epoch}/{token}";
 /// Where tasks of a function are submitted and listed.
 const TASKS_OF_FUNCTION: &str = "/api/v1/functions/{name}/tasks";
+/// A session in an instance.
+const EXEC: &str = "/api/v1/functions/{name}/exec";
 /// What a deployment would change.
 const IMAGES: &str = "/api/v1/images";
 /// What all functions together may take.
@@ -904,7 +922,9 @@ mod tests {
         assert_eq!(changing.iter().collect::<BTreeSet<_>>().len(), changing.len());
         for entry in &table {
             let works = [TASKS_OF_FUNCTION, PLAN, MODEL_PLAN].contains(&entry.path);
-            assert_eq!(entry.action.is_none(), entry.method == Method::GET || works, "{}", entry.path);
+            // A session begins with a GET, as every WebSocket does.
+            let shows = entry.method == Method::GET && !entry.session;
+            assert_eq!(entry.action.is_none(), shows || works, "{}", entry.path);
             assert!(!entry.path.starts_with("/api/v1/keys") || entry.role == Some(Role::Admin), "{}", entry.path);
         }
     }

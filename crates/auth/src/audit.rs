@@ -8,8 +8,8 @@ use crate::{Error, Key, Keys};
 /// The result of a change of which nothing more is known.
 const UNKNOWN: &str = "unknown";
 
-/// Characters of an object that are recorded. Names are shorter; what is longer was never one.
-const LONGEST_OBJECT: usize = 256;
+/// Characters of an object that are recorded. Names are shorter; the commands of sessions are bounded.
+const LONGEST_OBJECT: usize = 1_280;
 
 /// An object as it is recorded: cut, and without what looks like a secret. Callers choose it, and paste what they have at hand.
 fn recorded(object: &str) -> String {

@@ -1,7 +1,7 @@
 //! One function in the server: a short mutex around its core, made on first use and dropped when nothing of it is left.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
 
 use kip_engine::{InstanceEnd, StartError};
@@ -77,8 +77,8 @@ pub struct Cell {
     name: FunctionName,
     around: Weak<dyn Surroundings>,
     pub(crate) tally: Tally,
-    /// Places offered to tasks and not yet taken.
-    offered: AtomicU32,
+    /// Places offered to tasks and not yet taken, by version.
+    offered: Mutex<BTreeMap<VersionId, u32>>,
     /// Places whose work goes on when the server ends.
     pub(crate) outliving: AtomicU32,
     /// What an HTTP trigger of a facade says in the place of the declaration.
@@ -99,6 +99,8 @@ pub(crate) struct Inner {
     /// What is provisioned from outside, by qualifier.
     pub(crate) provisions: BTreeMap<String, Arc<Fc>>,
     told: LastLogged,
+    /// The versions for which tasks waited when that was last told.
+    reported: Vec<VersionId>,
     /// What is provisioned and nobody uses, as it was last found.
     pub(crate) unused: Option<Box<UnusedInstances>>,
     waiters: HashMap<Ticket, oneshot::Sender<Verdict>>,
@@ -156,6 +158,7 @@ impl Cell {
             qualifiers: None,
             provisions: BTreeMap::new(),
             told: LastLogged::new(),
+            reported: Vec::new(),
             unused: None,
             waiters: HashMap::new(),
             links: HashMap::new(),
@@ -173,7 +176,7 @@ impl Cell {
             name: version.spec.name.clone(),
             around,
             tally: Tally::default(),
-            offered: AtomicU32::new(0),
+            offered: Mutex::default(),
             outliving: AtomicU32::new(0),
             http: RwLock::default(),
             inner: Mutex::new(inner),
@@ -197,7 +200,7 @@ impl Cell {
         asked: Option<&QualifierName>,
         caller: impl FnOnce(&Sticky) -> Option<u64>,
     ) -> Admission {
-        let mut inner = self.lock();
+        let inner = self.lock();
         if inner.leaving {
             return Admission::Refused(RequestRefusal { refusal: Refusal::ShuttingDown, detail: None });
         }
@@ -208,11 +211,21 @@ impl Cell {
                 return Admission::Refused(RequestRefusal { refusal: Refusal::NoVersion, detail: None });
             }
         };
+        let call = Call { to, caller, ..Call::default() };
+        self.ask(inner, |ticket| Event::Arrive { ticket, call }, qualifier)
+    }
+
+    /// Hands the core an event that it answers with an instance, now or later.
+    fn ask(
+        self: &Arc<Self>,
+        mut inner: MutexGuard<'_, Inner>,
+        event: impl FnOnce(Ticket) -> Event,
+        qualifier: Option<QualifierName>,
+    ) -> Admission {
         let ticket = Ticket(inner.next_ticket);
         inner.next_ticket += 1;
         inner.unused = None;
-        let call = Call { to, caller, ..Call::default() };
-        let mut after = self.run(&mut inner, step(Event::Arrive { ticket, call }), Some(ticket));
+        let mut after = self.run(&mut inner, step(event(ticket)), Some(ticket));
         let admission = match after.own.take() {
             Some(Verdict::Go { link, start }) => {
                 Admission::Granted(Permit::new(self.clone(), ticket, link, start).of(qualifier))
@@ -227,6 +240,34 @@ impl Cell {
         drop(inner);
         self.carry_out(after);
         admission
+    }
+
+    /// Asks for an instance that a session can be in: this one, or one of the version that a qualifier means. It takes no place of a
+    /// request. Dropping what this gives, at any time, lets go of it.
+    pub(crate) fn attach(self: &Arc<Self>, asked: Option<&QualifierName>, instance: Option<InstanceId>) -> Admission {
+        let inner = self.lock();
+        if inner.leaving {
+            return Admission::Refused(RequestRefusal { refusal: Refusal::ShuttingDown, detail: None });
+        }
+        let to = match inner.resolve(asked) {
+            Resolution::Known(to, ..) => to,
+            Resolution::Unloaded => return Admission::Unloaded,
+            Resolution::Unknown => {
+                return Admission::Refused(RequestRefusal { refusal: Refusal::NoVersion, detail: None });
+            }
+        };
+        self.ask(inner, |ticket| Event::Attach { ticket, to, instance }, None)
+    }
+
+    /// Whether it has an instance.
+    pub(crate) fn has(&self, instance: InstanceId) -> bool {
+        self.look(&self.lock(), |core| core.instance(instance).is_some()).unwrap_or(false)
+    }
+
+    /// Whether one of its instances is hot.
+    pub(crate) fn has_hot(&self) -> bool {
+        let hot = |core: &FunctionCore| core.instances().any(|instance| instance.state.class() == Class::Hot);
+        self.look(&self.lock(), hot).unwrap_or(false)
     }
 
     /// An instance of what a qualifier means that can answer now, for a request that takes no place, wakes nobody and holds nobody; or the state of the instance
@@ -249,26 +290,41 @@ impl Cell {
         }
     }
 
-    /// So many tasks are ready, the oldest since then (boot-time milliseconds). Places come through [`crate::Control::offers`].
-    pub fn backlog(self: &Arc<Self>, ready: u32, oldest: u64) {
+    /// So many tasks are ready for each version, the oldest since then (boot-time milliseconds). Places come through
+    /// [`crate::Control::offers`].
+    pub fn backlog(self: &Arc<Self>, ready: &BTreeMap<VersionId, (u32, u64)>) {
         let mut inner = self.lock();
         if inner.leaving {
             return;
         }
-        // Those that are on their way to a task already are not to be offered again.
-        let count = ready.saturating_sub(self.offered.load(Ordering::Relaxed));
-        if inner.host.core().is_none() && count == 0 {
-            return;
+        let now_none = inner.reported.iter().filter(|version| !ready.contains_key(version)).copied();
+        let versions: Vec<VersionId> = now_none.chain(ready.keys().copied()).collect();
+        let mut after = PendingWork::default();
+        for version in versions {
+            let (ready, oldest) = ready.get(&version).copied().unwrap_or_default();
+            // Those that are on their way to a task already are not to be offered again.
+            let offered = self.offered.lock().get(&version).copied().unwrap_or(0);
+            let count = ready.saturating_sub(offered);
+            if inner.host.core().is_none() && count == 0 {
+                continue;
+            }
+            let event = Event::Backlog { version, backlog: Backlog { count, oldest } };
+            after.extend(self.run(&mut inner, step(event), None));
         }
-        let event = Event::Backlog { version: inner.serving.id, backlog: Backlog { count, oldest } };
-        let after = self.run(&mut inner, step(event), None);
+        inner.reported = ready.keys().copied().collect();
         drop(inner);
         self.carry_out(after);
     }
 
-    /// A place that was offered has been given to a task, or is given back.
-    pub fn offer_taken(&self) {
-        self.offered.fetch_sub(1, Ordering::Relaxed);
+    /// A place on an instance of a version that was offered has been given to a task, or is given back.
+    pub fn offer_taken(&self, version: VersionId) {
+        let mut offered = self.offered.lock();
+        if let Some(count) = offered.get_mut(&version) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                offered.remove(&version);
+            }
+        }
     }
 
     /// Hands the core an event and carries out what it wants.
@@ -406,7 +462,7 @@ impl Cell {
         if let Some(Recovery { cause, quarantined }) = act(&mut inner.host, &mut effects) {
             tracing::error!(function = %self.name, cause, quarantined, "a fault in what decides for a function");
         }
-        let mut after = PendingWork { own: None, effects: Vec::new(), offers: Vec::new() };
+        let mut after = PendingWork::default();
         let mut lost = Vec::new();
         for effect in effects.drain(..) {
             match effect {
@@ -430,7 +486,7 @@ impl Cell {
                         continue;
                     };
                     link.sign();
-                    self.offered.fetch_add(1, Ordering::Relaxed);
+                    *self.offered.lock().entry(link.version.id).or_default() += 1;
                     after.offers.push(Permit::new(self.clone(), ticket, link, start));
                 }
                 Effect::Refuse { ticket, refusal } => {
@@ -491,8 +547,7 @@ impl Cell {
         inner.effects = if inner.host.core().is_some() { effects } else { Vec::new() };
         for (ticket, instance) in lost {
             let more = self.replace_unknown(inner, ticket, instance);
-            after.effects.extend(more.effects);
-            after.offers.extend(more.offers);
+            after.extend(more);
         }
         after
     }
@@ -593,10 +648,11 @@ impl Cell {
 
     fn carry_out(self: &Arc<Self>, PendingWork { effects, offers, .. }: PendingWork) {
         for permit in offers {
+            let version = permit.link().version.id;
             // Not under the lock: one that nobody takes is given back at once.
             let offered = self.around.upgrade().is_some_and(|shared| shared.offer(permit));
             if !offered {
-                self.offer_taken();
+                self.offer_taken(version);
             }
         }
         if effects.is_empty() {
@@ -611,6 +667,7 @@ impl Cell {
 }
 
 /// What is left to do after the lock is released.
+#[derive(Default)]
 struct PendingWork {
     own: Option<Verdict>,
     effects: Vec<Effect>,
@@ -618,6 +675,11 @@ struct PendingWork {
 }
 
 impl PendingWork {
+    fn extend(&mut self, more: Self) {
+        self.effects.extend(more.effects);
+        self.offers.extend(more.offers);
+    }
+
     fn deliver(&mut self, inner: &mut Inner, own: Option<Ticket>, ticket: Ticket, verdict: Verdict) {
         if own == Some(ticket) {
             self.own = Some(verdict);

@@ -14,7 +14,7 @@ impl Control {
     /// A server that was built without containers.
     pub fn engine(&self) -> Result<&dyn ContainerEngine, Problem> {
         self.shared.bodies.engine().ok_or_else(|| {
-            Problem::new(code::ENGINE_UNAVAILABLE, "this server was built without containers")
+            Problem::new(code::ENGINE_OFF, "this server was built without containers")
                 .hint("build it with its feature `docker`, which is a default one")
         })
     }
@@ -71,6 +71,10 @@ impl Unnamed {
 
 fn problem(error: &EngineError) -> Unnamed {
     let (code, hint) = match error {
+        EngineError::Off => (
+            code::ENGINE_OFF,
+            "set containers.engine in kipwake.toml to auto, or to the path of a socket, and start the server again",
+        ),
         EngineError::NoEngine(_) => (
             code::ENGINE_UNAVAILABLE,
             "install Docker (`apt-get install docker.io`) or Podman (`apt-get install podman`, then `systemctl enable --now podman.socket`) and start it; or name its socket: containers.engine = \"/run/docker.sock\" in kipwake.toml; `kip doctor` shows what was found",

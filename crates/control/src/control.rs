@@ -114,6 +114,8 @@ impl Control {
             held: Mutex::default(),
             disk: disk.clone(),
             rollouts: Rollouts::default(),
+            open_tasks: std::sync::OnceLock::new(),
+            execs: crate::exec_table::ExecTable::default(),
             devices: DeviceBook::open(options.devices.as_deref()),
             domains: crate::domains::Domains::default(),
             options,
@@ -218,6 +220,7 @@ impl Control {
             let keep = specs.iter().filter_map(|spec| control.cell(spec.name.as_str())).flat_map(|cell| {
                 let mut needed = cell.living_versions();
                 needed.extend(control.shared.versions_in_rollouts(cell.name()));
+                needed.extend(control.revisions_of_tasks(&cell));
                 needed
             });
             let keep = keep.collect();
@@ -490,6 +493,7 @@ impl Control {
         let shared = self.shared.clone();
         let close = move || shared.all_cells().iter().for_each(|cell| cell.close(Event::Shutdown));
         self.shared.changes.unit(move |_turn| async move { close() }).await;
+        self.shared.execs.close().await;
         let all_gone = self.shared.until(|| self.instances().is_empty());
         if tokio::time::timeout(patience, all_gone).await.is_err() {
             let ending = self.instances().into_iter().map(|instance| self.shared.stop(instance.id));
@@ -508,6 +512,7 @@ impl Control {
         self.shared.changes.unit(|_turn| async {}).await;
         let cells = self.shared.all_cells();
         cells.iter().for_each(|cell| cell.refuse_waiting());
+        self.shared.execs.close().await;
         let quiet = || cells.iter().all(|cell| cell.in_flight() <= cell.outliving.load(Ordering::Relaxed));
         let _ = tokio::time::timeout(patience, self.shared.until(quiet)).await;
         cells.iter().for_each(|cell| self.shared.used_until_now(cell));

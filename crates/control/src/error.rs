@@ -32,8 +32,8 @@ pub enum Error {
         /// The name asked for.
         qualifier: String,
     },
-    /// Tasks run on the version that serves.
-    #[error("tasks of the function `{function}` run on the version that serves, and not on `{qualifier}`")]
+    /// A job has no versions to choose from.
+    #[error("the job `{function}` runs what was deployed last, and not `{qualifier}`")]
     OnlyLatest {
         /// The function.
         function: String,
@@ -203,13 +203,13 @@ impl From<Error> for Problem {
                 "`kip version ls {function}` lists versions and revisions, `kip alias ls {function}` aliases; LATEST is the version that serves"
             )),
             Error::OnlyLatest { .. } => problem
-                .hint("leave the qualifier out, or write LATEST; a version or an alias can be called and waited for"),
+                .hint("leave the qualifier out, or write LATEST"),
             Error::VersionInUse { function, users, .. } => problem.hint(match users.iter().any(|user| user.starts_with("alias")) {
                 true => format!("point the alias elsewhere first: kip alias set {function} NAME VERSION"),
-                false => format!("change what uses it first; `kip inspect {function}` shows traffic, `kip provision ls` provisioned instances"),
+                false => format!("change what uses it first; `kip inspect {function}` shows traffic, `kip provision ls` provisioned instances, `kip task ls {function}` tasks"),
             }),
             Error::AliasInUse { function, .. } => problem.hint(format!(
-                "change what uses it first: the function's traffic in kip.yaml, or `kip provision rm {function} --qualifier ALIAS`"
+                "change what uses it first: the function's traffic in kip.yaml, or `kip provision rm {function} --qualifier ALIAS`; `kip task ls {function}` lists tasks"
             )),
             Error::NothingBefore { .. } => problem
                 .hint("a rollback needs an earlier version that served, or an alias that was moved; name a version: kip alias set"),

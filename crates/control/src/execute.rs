@@ -17,6 +17,7 @@ use kip_store::{DecisionRecord, Proposal, Record};
 
 use crate::cell::Cell;
 use crate::devices;
+use crate::exec_table::ExecEnd;
 use crate::link::Link;
 use crate::rungs::Descent;
 use crate::shared::Shared;
@@ -222,6 +223,7 @@ impl Shared {
             Operate::Pause => match self.works(cell, instance, spec).await {
                 Some(work) => Ok(OperationOutcome::Working(work)),
                 None => {
+                    self.execs.end_of(instance, ExecEnd::Sleep).await;
                     end_epoch(cell, instance);
                     body.pause(instance)
                         .await
@@ -233,6 +235,7 @@ impl Shared {
             Operate::Spill => Ok(descent(&**body).spill().await),
             Operate::Resume { .. } => Ok(descent(&**body).wake().await),
             Operate::Stop { grace } => {
+                self.execs.end_of(instance, ExecEnd::Instance).await;
                 end_epoch(cell, instance);
                 let Lifecycle { pre_stop, stop, .. } = spec.lifecycle.clone();
                 let order = StopOrder { pre_stop, grace: Millis(grace), stop };
@@ -247,7 +250,8 @@ impl Shared {
                 }
                 end_epoch(cell, instance);
                 descent(&**body).retire().await;
-                body.kill(instance).await.map(|()| OperationOutcome::Stopped)
+                let (killed, ()) = tokio::join!(body.kill(instance), self.execs.end_of(instance, ExecEnd::Instance));
+                killed.map(|()| OperationOutcome::Stopped)
             }
         };
         match result {

@@ -16,6 +16,7 @@ use kip_store::Retention;
 
 use crate::disk::DiskOptions;
 use crate::driver::DriverRung;
+use crate::exec_table::ExecOptions;
 
 /// What becomes of an instance that uses more device memory than it declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,6 +80,8 @@ pub struct Options {
     pub traces: Option<TraceOptions>,
     /// Where requests are counted: the evidence about revisions comes from it.
     pub metrics: Metrics,
+    /// What bounds sessions of people in instances.
+    pub exec: ExecOptions,
     /// What knows the values of secrets.
     pub secrets: Arc<dyn SecretSource>,
     /// Ends the server when a task that it cannot do without has ended.

@@ -75,7 +75,7 @@ impl Permit {
     }
 
     /// The same for a request that came with a qualifier.
-    pub(crate) fn of(self, qualifier: Option<QualifierName>) -> Self {
+    pub fn of(self, qualifier: Option<QualifierName>) -> Self {
         Self { qualifier, ..self }
     }
 

@@ -1,8 +1,8 @@
 //! The server's state around the functions: the map of cells, the placer and its router, and the loops that carry messages.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use kip_engine::{BodyEvent, StopOrder};
@@ -21,8 +21,10 @@ use crate::bodies::Bodies;
 use crate::cell::{Cell, LastLogged, PolicyObservation, Surroundings, now};
 use crate::device_book::DeviceBook;
 use crate::disk::DiskWatch;
+use crate::exec_table::ExecEnd;
 use crate::link::Link;
 use crate::meter::Meter;
+use crate::open_tasks::OpenTasks;
 use crate::options::Options;
 use crate::permit::Permit;
 use crate::rollout_table::Rollouts;
@@ -79,6 +81,10 @@ pub(crate) struct Shared {
     pub(crate) held: Mutex<Vec<(InstanceId, Permit)>>,
     pub(crate) disk: Arc<DiskWatch>,
     pub(crate) rollouts: Rollouts,
+    /// Who knows the open tasks, once somebody does.
+    pub(crate) open_tasks: OnceLock<Weak<dyn OpenTasks>>,
+    /// Sessions of people in instances.
+    pub(crate) execs: crate::exec_table::ExecTable,
     pub(crate) devices: DeviceBook,
     /// Custom domains, as the gateway asks them.
     pub(crate) domains: crate::domains::Domains,
@@ -177,6 +183,7 @@ impl Shared {
     /// Ends an instance, whatever its function thinks of it; its program gets its grace.
     pub(crate) async fn stop(&self, instance: InstanceId) {
         let Some(cell) = self.owner(instance) else { return };
+        self.execs.end_of(instance, ExecEnd::Instance).await;
         let spec = &cell.serving().spec;
         let grace = spec.timeouts.grace.unwrap_or(SHORTEST_GRACE);
         let order = StopOrder { pre_stop: None, grace, stop: spec.lifecycle.stop };

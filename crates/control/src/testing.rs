@@ -51,6 +51,7 @@ pub async fn open(data: &Path, boot: u32, stores: Stores, host: bool) -> (Contro
         devices: None,
         over_use: crate::OverUse::default(),
         spill: false,
+        exec: crate::ExecOptions::default(),
         disk: DiskOptions {
             directory: data.to_owned(),
             low: 0,

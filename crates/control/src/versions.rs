@@ -283,7 +283,8 @@ impl Control {
             let unknown = || Error::NoQualifier { function: name.clone(), qualifier: number.to_string() };
             let qualifier = QualifierName::Number(number);
             let revision = control.shared.revision_of(&cell, &qualifier).await?.ok_or_else(unknown)?;
-            let users = users_of(&cell, revision, &qualifier);
+            let mut users = users_of(&cell, revision, &qualifier);
+            users.extend(control.tasks_that_use(&cell, |asked| *asked == qualifier));
             if !users.is_empty() {
                 return Err(Error::VersionInUse { function: name, number, users });
             }
@@ -492,6 +493,8 @@ impl Control {
             if control.shared.open_rollout(cell.name(), &held) {
                 users.push(format!("a rollout (kip rollout abort {name} {held})"));
             }
+            let means = |asked: &QualifierName| matches!(asked, QualifierName::Alias(name) if *name == held);
+            users.extend(control.tasks_that_use(&cell, means));
             if !users.is_empty() {
                 return Err(Error::AliasInUse { function: name, alias: held.to_string(), users });
             }

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::adoption::Adoption;
 use crate::containers::ContainerEngine;
+use crate::exec::{ExecError, ExecOrder, ExecProcess};
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -345,6 +346,11 @@ pub trait Body: Send + Sync + std::fmt::Debug {
     async fn stop(&self, instance: InstanceId, order: StopOrder) -> Result<Termination, Error>;
     /// Ends it by force; returns when nothing of it is left.
     async fn kill(&self, instance: InstanceId) -> Result<(), Error>;
+    /// Runs a program in an instance that is awake, beside what else is called on it.
+    async fn exec(&self, instance: InstanceId, order: ExecOrder) -> Result<Box<dyn ExecProcess>, ExecError> {
+        let _ = order;
+        Err(ExecError::Failed(format!("instance {instance} is of a kind in which no program can be run")))
+    }
     /// Removes what was made for all instances, once none is left.
     async fn clean_up(&self);
     /// What only a body can do whose instances are processes of this host.

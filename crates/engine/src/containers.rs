@@ -95,6 +95,9 @@ pub struct PullProgress {
 /// Why a declared container cannot be made, or an image not be handled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
+    /// The settings of this server switch containers off.
+    #[error("containers are switched off on this server: containers.engine is off")]
+    Off,
     /// No engine answers.
     #[error("no container engine answers: {0}")]
     NoEngine(String),

@@ -15,6 +15,7 @@ use crate::body::{
 };
 use crate::containers::ContainerEngine;
 use crate::docker::DockerBody;
+use crate::exec::{ExecError, ExecOrder, ExecProcess};
 
 /// Child processes and containers.
 #[derive(Debug)]
@@ -105,6 +106,10 @@ impl Body for HostBody {
             self.containers.kill(instance).await?;
         }
         self.of(instance).kill(instance).await
+    }
+
+    async fn exec(&self, instance: InstanceId, order: ExecOrder) -> Result<Box<dyn ExecProcess>, ExecError> {
+        self.of(instance).exec(instance, order).await
     }
 
     async fn clean_up(&self) {

@@ -9,6 +9,7 @@ pub mod containers;
 mod contract;
 #[cfg(feature = "docker")]
 pub mod docker;
+pub mod exec;
 mod expand;
 #[cfg(feature = "fake")]
 pub mod fake;
@@ -27,6 +28,7 @@ pub use body::{
 pub use containers::{ContainerEngine, EngineError, EngineInfo, EngineKind, ImageInfo, PullProgress};
 #[cfg(feature = "docker")]
 pub use docker::{DockerBody, DockerOptions, EngineAddress};
+pub use exec::{ExecError, ExecExit, ExecOrder, ExecProcess, ExecStream, TerminalSize};
 #[cfg(feature = "docker")]
 pub use host_body::HostBody;
 pub use logs::{LogFile, Record};

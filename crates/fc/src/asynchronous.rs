@@ -1,7 +1,6 @@
-//! Asynchronous configurations by qualifier. That of LATEST is in force; tasks know no other qualifiers yet.
+//! Asynchronous configurations by qualifier.
 
 use axum::response::Response;
-use kip_control::LATEST;
 use kip_host::clock::wall_millis;
 use kip_spec::{FunctionName, code};
 use kip_tasks::config::{AsyncConfig, Destination, Destinations};
@@ -58,7 +57,7 @@ pub(crate) async fn put(fc: &Fc, request: &Request) -> FcResult<Response> {
         on_success: destination(request, &given, "onSuccess")?,
         on_failure: destination(request, &given, "onFailure")?,
     };
-    if qualifier == LATEST {
+    {
         let usual = AsyncConfig::default();
         let config = AsyncConfig {
             async_task: is_task,
@@ -69,7 +68,7 @@ pub(crate) async fn put(fc: &Fc, request: &Request) -> FcResult<Response> {
             destination_config: destinations,
             ..usual
         };
-        fc.tasks.put_config(function.as_str(), LATEST, Some(config)).await?;
+        fc.tasks.put_config(function.as_str(), qualifier, Some(config)).await?;
     }
     let before = settings::read(fc, ASYNC, &function, qualifier).await?;
     let now = time(wall_millis());
@@ -108,8 +107,8 @@ pub(crate) async fn remove(fc: &Fc, request: &Request) -> FcResult<Response> {
     let function = fc.control.require(request.function())?.name().clone();
     let qualifier = request.query.qualifier();
     settings::remove(fc, ASYNC, &function, qualifier, request.author()).await?;
-    if qualifier == LATEST && fc.tasks.config(function.as_str(), LATEST).is_some() {
-        fc.tasks.put_config(function.as_str(), LATEST, None).await?;
+    if fc.tasks.config(function.as_str(), qualifier).is_some() {
+        fc.tasks.put_config(function.as_str(), qualifier, None).await?;
     }
     Ok(empty())
 }

@@ -14,6 +14,7 @@ mod config;
 mod declaration;
 mod domains;
 mod error;
+mod exec;
 mod functions;
 mod instances;
 mod invoke;

@@ -173,7 +173,6 @@ static REFUSED: &[(&str, &str)] = &[
     ("functions/*/snapshots/*", "snapshots are not supported"),
     ("snapshots", "snapshots are not supported"),
     ("resource-groups", "resource groups are not supported"),
-    ("functions/*/instances/*/exec", "a shell in an instance is not supported by this API yet"),
 ];
 
 /// What a path and a method name.

@@ -16,6 +16,7 @@ use kip_spec::{Problem, RequestId, code};
 
 use crate::code_address;
 use crate::error::{FcError, FcResult};
+use crate::exec;
 use crate::nonces::NonceRefusal;
 use crate::operations;
 use crate::query::{QueryFields, decoded};
@@ -36,6 +37,10 @@ const BODY_IDLE: Duration = Duration::from_secs(60);
 /// Serves any path below the prefix.
 pub(crate) async fn serve(State(fc): State<Fc>, request: axum::extract::Request) -> Response {
     let id = RequestId::from_bits(kip_host::random::unique());
+    let below = request.uri().path().strip_prefix(PREFIX).unwrap_or_default().trim_start_matches('/');
+    if let Some(named) = exec::path_of(below).filter(|_| request.method() == http::Method::GET) {
+        return exec::serve(&fc, &id, named, request).await;
+    }
     let mut response = match handle(&fc, &id, request).await {
         Ok(response) => response,
         Err(error) => error.render(&id),
@@ -144,10 +149,11 @@ fn mismatch(message: impl Into<String>) -> FcError {
 }
 
 /// The key that a request is signed with, or that it brings.
-fn authenticate(fc: &Fc, head: &Parts) -> FcResult<Arc<Key>> {
+pub(crate) fn authenticate(fc: &Fc, head: &Parts) -> FcResult<Arc<Key>> {
     match authorization(&head.headers) {
         Some((sign::SCHEME, parameters)) => check_signature(fc, head, parameters),
-        Some(("acs" | "FC", _)) => Err(FcError::denied(
+        Some((exec::SCHEME, parameters)) if is_exec(head) => exec::check_signature(fc, head, parameters),
+        Some(("acs" | exec::SCHEME, _)) => Err(FcError::denied(
             "this signature is of an earlier scheme; use ACS3-HMAC-SHA256, which current clients use by themselves",
         )),
         _ => {
@@ -162,6 +168,11 @@ fn authenticate(fc: &Fc, head: &Parts) -> FcResult<Arc<Key>> {
             checked.map_err(|error| FcError { status: if error.status == 401 { 403 } else { error.status }, ..error })
         }
     }
+}
+
+fn is_exec(head: &Parts) -> bool {
+    let below = head.uri.path().strip_prefix(PREFIX).unwrap_or_default();
+    exec::path_of(below.trim_start_matches('/')).is_some()
 }
 
 fn check_signature(fc: &Fc, head: &Parts, parameters: &str) -> FcResult<Arc<Key>> {
@@ -179,17 +190,21 @@ fn check_signature(fc: &Fc, head: &Parts, parameters: &str) -> FcResult<Arc<Key>
     let at: jiff::Timestamp = header(sign::DATE).parse().map_err(|_| {
         FcError::new(code::FC_SIGNATURE, "MissingRequiredHeader", "x-acs-date is a time such as 2026-11-29T12:00:00Z")
     })?;
+    replayed(fc, &key, header(sign::NONCE), at.as_second())?;
+    fc.keys.use_pair(&key).map_err(|problem| FcError { status: 403, ..FcError::from(problem) })?;
+    Ok(key)
+}
+
+/// Refuses a request whose nonce came before, or whose time, in seconds since 1970, is not now.
+pub(crate) fn replayed(fc: &Fc, key: &Key, nonce: &str, at: i64) -> FcResult<()> {
     let now = kip_host::clock::wall_millis().div_euclid(1_000);
-    let nonce = nonce_of(key.id(), header(sign::NONCE));
-    fc.nonces.lock().take(nonce, at.as_second(), now).map_err(|refusal| {
+    fc.nonces.lock().take(nonce_of(key.id(), nonce), at, now).map_err(|refusal| {
         FcError::denied(match refusal {
             NonceRefusal::Skew => "the request's time differs from the server's by more than 15 minutes",
             NonceRefusal::BeforeStart => "the request was signed before the server started; sign it again",
             NonceRefusal::Replay => "the request was sent before: each needs a nonce of its own",
         })
-    })?;
-    fc.keys.use_pair(&key).map_err(|problem| FcError { status: 403, ..FcError::from(problem) })?;
-    Ok(key)
+    })
 }
 
 /// A nonce of a key as a number of fixed size: callers choose its length.

@@ -195,6 +195,16 @@ pub enum Event {
     Placer(FromPlacer),
     /// The time of the last [`crate::Effect::WakeAt`] has come.
     Tick,
+    /// Somebody wants a session in an instance, beside its requests: the answer is a [`crate::Effect::Dispatch`] or a
+    /// [`crate::Effect::Refuse`], and [`Event::Leave`] ends it.
+    Attach {
+        /// The number of its place.
+        ticket: Ticket,
+        /// Of which version the instance is to be, where none is named.
+        to: Qualifier,
+        /// In this instance and no other; a sleeping one wakes.
+        instance: Option<InstanceId>,
+    },
 }
 
 /// What a request asks for.

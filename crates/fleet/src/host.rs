@@ -110,7 +110,7 @@ impl Subject {
     /// Of an event.
     pub fn of(event: &Event) -> Self {
         match event {
-            Event::Arrive { ticket, .. } => Self::Arrival(*ticket),
+            Event::Arrive { ticket, .. } | Event::Attach { ticket, .. } => Self::Arrival(*ticket),
             Event::Leave { ticket } => Self::Departure(*ticket),
             Event::Exited { instance, .. } | Event::Unhealthy { instance, .. } => Self::Instance(*instance),
             Event::Adopt { .. }
@@ -227,8 +227,14 @@ impl CoreHost {
         }
         if self.core.is_none() {
             if !self.is_needed(&event) {
-                if let Event::Arrive { ticket, .. } = event {
-                    effects.push(Effect::Refuse { ticket, refusal: self.refusal() });
+                match event {
+                    Event::Arrive { ticket, .. } | Event::Attach { ticket, instance: None, .. } => {
+                        effects.push(Effect::Refuse { ticket, refusal: self.refusal() });
+                    }
+                    Event::Attach { ticket, .. } => {
+                        effects.push(Effect::Refuse { ticket, refusal: Refusal::InstanceGone });
+                    }
+                    _ => {}
                 }
                 return;
             }
@@ -327,6 +333,7 @@ impl CoreHost {
         match event {
             Event::Deploy { .. } => true,
             _ if self.serving.is_none() => false,
+            Event::Attach { instance, .. } => instance.is_none(),
             Event::Arrive { .. } | Event::Adopt { .. } | Event::Provision { .. } | Event::Start { .. } => true,
             Event::Placer(FromPlacer::Restore { .. }) => true,
             Event::Backlog { backlog, .. } => backlog.count > 0,

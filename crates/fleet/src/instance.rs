@@ -62,6 +62,9 @@ pub struct Instance {
     pub goal: Option<(Goal, Reason)>,
     /// Requests it has now.
     pub in_flight: u32,
+    /// Sessions of people in it, beside its requests.
+    #[serde(default)]
+    pub attached: u32,
     /// Places that requests of an earlier server take, and until when they may, boot time; part of `in_flight`.
     pub inherited: Option<(u32, u64)>,
     /// Requests it was given in all.
@@ -113,6 +116,7 @@ impl Instance {
             slept_on: None,
             goal: None,
             in_flight: 0,
+            attached: 0,
             inherited: None,
             served: 0,
             served_before: 0,
@@ -150,9 +154,9 @@ impl Instance {
         self.kind = kind;
     }
 
-    /// Moves between ready and busy, as its requests say.
+    /// Moves between ready and busy, as its requests and attachments say.
     pub fn settle(&mut self, now: u64) {
-        let state = if self.in_flight > 0 { State::Busy } else { State::Ready };
+        let state = if self.in_flight > 0 || self.attached > 0 { State::Busy } else { State::Ready };
         if self.state != state {
             self.enter(state, now);
         }

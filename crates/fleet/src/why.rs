@@ -136,6 +136,8 @@ pub enum Refusal {
     CoreFailed,
     /// That happened twice within a minute.
     Quarantined,
+    /// The instance that was named is gone, or ends.
+    InstanceGone,
 }
 
 /// Why an instance changed its state.
@@ -302,6 +304,7 @@ impl Refusal {
             Self::NoCapacity | Self::NeverFits { .. } => code::NO_CAPACITY,
             Self::DeviceYielded { .. } => code::DEVICE_YIELDED,
             Self::NoVersion => code::VERSION_NOT_FOUND,
+            Self::InstanceGone => code::INSTANCE_NOT_FOUND,
             Self::Removed => code::FUNCTION_REMOVED,
             Self::ShuttingDown => code::SHUTTING_DOWN,
             Self::CoreFailed => code::CORE_FAILED,
@@ -428,6 +431,7 @@ impl fmt::Display for Refusal {
                 f.write_str("the device that an instance needs is yielded (kip device yield)")
             }
             Self::NoVersion => f.write_str("the function has no such version any more"),
+            Self::InstanceGone => f.write_str("the instance is gone, or ends"),
             Self::Removed => f.write_str("the function was removed"),
             Self::ShuttingDown => f.write_str("the server is shutting down"),
             Self::CoreFailed => {

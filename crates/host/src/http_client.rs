@@ -74,6 +74,20 @@ pub async fn open(authority: &str, request: Request<Full<Bytes>>) -> Result<Resp
     open_over(connect(authority).await?, authority, request).await
 }
 
+/// Sends a request whose answer may make the connection another protocol's: see [`hyper::upgrade::on`].
+///
+/// # Errors
+/// Any of [`Error`] but those about the body.
+pub async fn upgrade(authority: &str, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+    let exchange = |source| Error::Exchange { address: authority.to_owned(), source };
+    let host = authority.parse().map_err(|_| Error::Address(authority.to_owned()))?;
+    request.headers_mut().entry(http::header::HOST).or_insert(host);
+    let stream = TokioIo::new(connect(authority).await?);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.map_err(exchange)?;
+    tasks::spawn("http client connection", connection.with_upgrades());
+    sender.send_request(request).await.map_err(exchange)
+}
+
 async fn connect(authority: &str) -> Result<TcpStream, Error> {
     let connect = |source| Error::Connect { address: authority.to_owned(), source };
     let stream = TcpStream::connect(authority).await.map_err(connect)?;

@@ -3,6 +3,7 @@
 mod bench;
 pub(crate) mod cost;
 mod devices;
+mod exec;
 mod files;
 mod help;
 mod image;
@@ -23,6 +24,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::bench::{Bench, Load, Phase};
 pub(crate) use self::devices::{Device, Qualify, QuotaCommand, QuotaName};
+pub(crate) use self::exec::Exec;
 pub(crate) use self::files::{ConfirmArguments, FileArguments, Import, Info, Remove};
 pub(crate) use self::help::{command, parse};
 pub(crate) use self::image::{Image, ImageArgument};
@@ -92,6 +94,8 @@ pub(crate) enum Command {
     Rollback(RollbackArguments),
     /// Call a function through the gateway.
     Invoke(Invoke),
+    /// Run a program in an instance: a shell, for example. Exits as the program does.
+    Exec(Exec),
     /// Run a program to its end as a one-off job; its output and exit code are those of this command.
     Run(tasks::Run),
     /// List functions and jobs.

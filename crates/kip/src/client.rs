@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, IF_MATCH, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::{HeaderValue, Method, Request};
 use http_body_util::{BodyExt, Full};
 use kip_host::http_client::{self, Answer};
@@ -12,6 +15,7 @@ use kip_spec::{Problem, code};
 use kip_wire::{Errors, ServerInfo, Status};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 
 use crate::arguments::Connection;
 use crate::problem::Problems;
@@ -272,6 +276,31 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// Asks for a WebSocket of this protocol, and gives the connection once the server has agreed.
+    pub(crate) async fn upgrade(&self, path: &str, protocol: &'static str) -> anyhow::Result<hyper::upgrade::Upgraded> {
+        let authority = http_client::authority(&self.base)
+            .map_err(|error| Problem::new(code::SERVER_UNREACHABLE, error.to_string()))?;
+        let mut request = self.request(Method::GET, path, None)?;
+        let headers = request.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::try_from(generate_key())?);
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+        let answer = tokio::time::timeout(self.limit, http_client::upgrade(authority, request)).await;
+        let answer = answer.unwrap_or(Err(http_client::Error::Timeout(self.limit)));
+        let answer = answer.map_err(|error| self.unreachable(&error))?;
+        if answer.status() != http::StatusCode::SWITCHING_PROTOCOLS {
+            let (head, body) = answer.into_parts();
+            let body = body.collect().await?.to_bytes();
+            read::<serde_json::Value>(&Answer { status: head.status.as_u16(), headers: head.headers, body })?;
+            let problem =
+                Problem::new(code::SERVER_UNREACHABLE, format!("the server at {} opens no session", self.base));
+            return Err(problem.hint("is it older than this program? `kip info` shows its version").into());
+        }
+        Ok(hyper::upgrade::on(answer).await?)
     }
 
     fn unreachable(&self, error: &http_client::Error) -> Problem {

@@ -105,6 +105,8 @@ pub(crate) struct Config {
     pub(crate) containers: containers::Containers,
     /// The model cache, hubs and downloads.
     pub(crate) models: kip_models::Options,
+    /// What bounds exec sessions.
+    pub(crate) exec: kip_control::ExecOptions,
     /// As whom functions run.
     pub(crate) isolation: kip_engine::IsolationOptions,
     /// How much of a function's folder a version captures.
@@ -218,6 +220,7 @@ impl Config {
             deliveries: tasks::deliveries(&values)?,
             containers: containers::read(&values)?,
             models: models::options(data, &values)?,
+            exec: exec(&values)?,
             isolation: functions::isolation(&values)?,
             code: functions::code(&values)?,
             access_log: gateway::access_log(data, &values)?,
@@ -290,6 +293,19 @@ fn inventory(values: &BTreeMap<&'static str, Value>, cores: usize, devices: &[De
     }
     let turns = Turns { longest: parse::<Millis>(values, "sharing.longest_turn", "a duration such as 60s")?.0 };
     Ok(Inventory { pools: vec![Pool { name: "local".to_owned(), max: None, hosts: vec![host] }], quota, turns })
+}
+
+/// What bounds exec sessions.
+fn exec(values: &BTreeMap<&'static str, Value>) -> Result<kip_control::ExecOptions, Problem> {
+    let idle = parse::<Millis>(values, "exec.idle", "a duration such as 10m")?;
+    let of_instance = parse(values, "exec.of_instance", "a number such as 8")?;
+    let sessions = parse(values, "exec.sessions", "a number such as 64")?;
+    if idle == Millis(0) {
+        return Err(
+            invalid("exec.idle must be more than 0".to_owned()).hint("`exec.sessions = 0` allows no exec session")
+        );
+    }
+    Ok(kip_control::ExecOptions { of_instance, sessions, idle: idle.to_std() })
 }
 
 /// The price book that a setting names, the built-in one where it names none.

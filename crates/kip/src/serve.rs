@@ -178,6 +178,7 @@ pub(crate) async fn serve(
         spill: kip_freezer::spill::is_possible().is_ok(),
         disk,
         retention: config.retention,
+        exec: config.exec,
         access_log: config.access_log.clone(),
         traces: config.traces.clone(),
         metrics: metrics.clone(),

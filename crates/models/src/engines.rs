@@ -69,7 +69,11 @@ impl Engines {
         let packages = preset.engine.as_ref().map(|engine| engine.packages.as_slice()).unwrap_or_default();
         let by_hand = preset.engine.as_ref().map(|engine| engine.install.clone()).unwrap_or_default();
         if packages.is_empty() {
-            return Err(failed("it is no package of Python".to_owned()).hint(by_hand));
+            let message = format!(
+                "the engine of preset `{}` is not installed by Kipwake: it is no package of Python",
+                preset.name
+            );
+            return Err(Problem::new(code::PRESET_BY_HAND, message).hint(by_hand));
         }
         let io = |error: std::io::Error| failed(error.to_string());
         let environment = self.environment(preset);
@@ -86,8 +90,11 @@ impl Engines {
                 vec![text(&uv), "pip".to_owned(), "freeze".to_owned(), "--python".to_owned(), text(&python)],
             ),
             None => {
-                let base = in_path("python3")
-                    .ok_or_else(|| failed("there is no python3 and no uv in PATH".to_owned()).hint(by_hand.clone()))?;
+                let missing = || {
+                    let message = "there is no python3 and no uv in the PATH of the server";
+                    Problem::new(code::INSTALLER_MISSING, message).hint(by_hand.clone())
+                };
+                let base = in_path("python3").ok_or_else(missing)?;
                 let pip = |word: &str| vec![text(&python), "-m".to_owned(), "pip".to_owned(), word.to_owned()];
                 (
                     vec![text(&base), "-m".to_owned(), "venv".to_owned(), text(&environment)],

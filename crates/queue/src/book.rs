@@ -129,13 +129,22 @@ struct Key {
     held: BTreeSet<TaskNumber>,
 }
 
-/// The open tasks of one function.
+/// The tasks of a function and a qualifier that are ready.
 #[derive(Debug, Default)]
-struct FunctionQueue {
+struct Lane {
     tenants: BTreeMap<Arc<str>, Tenant>,
     turns: VecDeque<Arc<str>>,
     /// By the time since which they are ready.
     since: BTreeSet<(i64, TaskNumber)>,
+}
+
+/// The open tasks of one function.
+#[derive(Debug, Default)]
+struct FunctionQueue {
+    /// By qualifier. One without a task that is ready is not in it.
+    lanes: BTreeMap<Arc<str>, Lane>,
+    /// Open tasks by qualifier, wherever they are.
+    open: BTreeMap<Arc<str>, u64>,
     keys: BTreeMap<OrderingKey, Key>,
     tally: Tally,
     /// The same by tenant, for those who see one only. Tenants without open tasks are not in it.
@@ -152,6 +161,10 @@ struct Tally {
 }
 
 impl FunctionQueue {
+    fn ready(&self) -> u64 {
+        self.lanes.values().map(|lane| lane.since.len() as u64).sum()
+    }
+
     /// Counts a task of a tenant in another place.
     fn count(&mut self, tenant: &Arc<str>, change: impl Fn(&mut Tally)) {
         change(&mut self.tally);
@@ -199,7 +212,7 @@ impl Counts {
 #[derive(Debug, Default)]
 pub struct Book {
     entries: BTreeMap<TaskNumber, (Entry, Place)>,
-    lanes: BTreeMap<Arc<str>, FunctionQueue>,
+    queues: BTreeMap<Arc<str>, FunctionQueue>,
     later: BTreeSet<(i64, TaskNumber)>,
     expiry: BTreeSet<(i64, TaskNumber)>,
     queued: u64,
@@ -221,7 +234,8 @@ impl Book {
         if self.entries.contains_key(&number) {
             return;
         }
-        self.lanes.entry(entry.function.clone()).or_default();
+        let queue = self.queues.entry(entry.function.clone()).or_default();
+        *queue.open.entry(entry.qualifier.clone()).or_default() += 1;
         let running = matches!(entry.state, TaskState::Running | TaskState::Stopping);
         self.entries.insert(number, (entry, Place::Out));
         if running { self.note_out(number) } else { self.queue(number, now) }
@@ -264,35 +278,35 @@ impl Book {
 
     /// The functions with open tasks.
     pub fn functions(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.lanes.keys()
+        self.queues.keys()
     }
 
     /// How many open tasks a function has.
     pub fn counts(&self, function: &str) -> Counts {
-        let Some(lane) = self.lanes.get(function) else { return Counts::default() };
+        let Some(queue) = self.queues.get(function) else { return Counts::default() };
         Counts {
-            ready: lane.since.len() as u64,
-            later: lane.tally.later,
-            held: lane.tally.held,
-            running: lane.tally.out,
-            retrying: lane.tally.retrying,
-            oldest: lane.since.first().map(|(since, _)| *since),
+            ready: queue.ready(),
+            later: queue.tally.later,
+            held: queue.tally.held,
+            running: queue.tally.out,
+            retrying: queue.tally.retrying,
+            oldest: queue.lanes.values().filter_map(|lane| lane.since.first()).map(|(since, _)| *since).min(),
         }
     }
 
     /// How many open tasks of a function belong to a tenant. The oldest is that whose turn comes first.
     pub fn counts_of(&self, function: &str, tenant: &str) -> Counts {
-        let Some(lane) = self.lanes.get(function) else { return Counts::default() };
-        let Tally { later, held, out, retrying } = lane.tally_of.get(tenant).copied().unwrap_or_default();
-        let own = lane.tenants.get(tenant);
-        let first = own.and_then(|own| own.ready.first()).and_then(|(_, number)| self.entry(*number));
+        let Some(queue) = self.queues.get(function) else { return Counts::default() };
+        let Tally { later, held, out, retrying } = queue.tally_of.get(tenant).copied().unwrap_or_default();
+        let own = || queue.lanes.values().filter_map(|lane| lane.tenants.get(tenant));
+        let first = own().filter_map(|own| self.entry(own.ready.first()?.1));
         Counts {
-            ready: own.map_or(0, |own| own.ready.len() as u64),
+            ready: own().map(|own| own.ready.len() as u64).sum(),
             later,
             held,
             running: out,
             retrying,
-            oldest: first.map(|entry| entry.run_at),
+            oldest: first.map(|entry| entry.run_at).min(),
         }
     }
 
@@ -312,7 +326,7 @@ impl Book {
         if *place != Place::Ready {
             return None;
         }
-        let lane = self.lanes.get(&entry.function)?;
+        let lane = self.queues.get(&entry.function)?.lanes.get(&entry.qualifier)?;
         let own = lane.tenants.get(&entry.tenant)?;
         let before = own.ready.range(..(entry.rank(), number)).count() as u64;
         // Others take turns with it.
@@ -320,10 +334,36 @@ impl Book {
         Some(before + others.map(|(_, tenant)| (tenant.ready.len() as u64).min(before)).sum::<u64>())
     }
 
-    /// Gives the next task of a function out to be run.
-    pub fn take(&mut self, function: &str) -> Option<TaskNumber> {
-        let lane = self.lanes.get_mut(function)?;
+    /// The qualifiers of a function's tasks that are ready: how many of each, and since when the oldest is. The oldest comes first.
+    pub fn lanes(&self, function: &str) -> Vec<(Arc<str>, u64, i64)> {
+        let lanes = self.queues.get(function).into_iter().flat_map(|queue| &queue.lanes);
+        let of = |(qualifier, lane): (&Arc<str>, &Lane)| {
+            Some((qualifier.clone(), lane.since.len() as u64, lane.since.first()?.0))
+        };
+        let mut lanes: Vec<_> = lanes.filter_map(of).collect();
+        lanes.sort_by_key(|(_, _, since)| *since);
+        lanes
+    }
+
+    /// The qualifiers of a function's open tasks, and how many name each.
+    pub fn qualifiers(&self, function: &str) -> BTreeMap<Arc<str>, u64> {
+        self.queues.get(function).map(|queue| queue.open.clone()).unwrap_or_default()
+    }
+
+    /// The first tasks of a function and a qualifier that are ready, in the order in which they became so.
+    pub fn first_ready(&self, function: &str, qualifier: &str) -> impl Iterator<Item = (i64, TaskNumber)> {
+        let lane = self.queues.get(function).and_then(|queue| queue.lanes.get(qualifier));
+        lane.into_iter().flat_map(|lane| lane.since.iter().copied())
+    }
+
+    /// Gives the next task of a function and a qualifier out to be run, of those that fit.
+    pub fn take(&mut self, function: &str, qualifier: &str, fits: impl Fn(TaskNumber) -> bool) -> Option<TaskNumber> {
+        let lane = self.queues.get_mut(function)?.lanes.get_mut(qualifier)?;
+        let mut passed = 0;
         loop {
+            if passed >= lane.turns.len() {
+                return None;
+            }
             let name = lane.turns.front()?.clone();
             let Some(tenant) = lane.tenants.get_mut(&name) else {
                 lane.turns.pop_front();
@@ -335,10 +375,17 @@ impl Book {
                 lane.tenants.remove(&name);
                 continue;
             }
+            let Some(next) = tenant.ready.iter().find(|(_, number)| fits(*number)).copied() else {
+                tenant.credit = 0;
+                lane.turns.rotate_left(1);
+                passed += 1;
+                continue;
+            };
             if tenant.credit == 0 {
                 tenant.credit = self.weights.get(&*name).copied().unwrap_or(1).max(1);
             }
-            let (_, number) = tenant.ready.pop_first()?;
+            tenant.ready.remove(&next);
+            let (_, number) = next;
             tenant.credit -= 1;
             if tenant.credit == 0 {
                 lane.turns.rotate_left(1);
@@ -401,30 +448,31 @@ impl Book {
     /// Puts a task that waits at its place.
     fn queue(&mut self, number: TaskNumber, now: i64) {
         let Some((entry, place)) = self.entries.get_mut(&number) else { return };
-        let Some(lane) = self.lanes.get_mut(&entry.function) else { return };
+        let Some(queue) = self.queues.get_mut(&entry.function) else { return };
         self.queued += 1;
         self.queued_bytes += entry.size;
         *self.bytes_by_tenant.entry(entry.tenant.clone()).or_default() += entry.size;
         if entry.state == TaskState::Retrying {
-            lane.count(&entry.tenant, |tally| tally.retrying += 1);
+            queue.count(&entry.tenant, |tally| tally.retrying += 1);
         }
         self.expiry.insert((entry.expires_at, number));
         if let Some(name) = entry.ordering_key() {
-            let key = lane.keys.entry(name).or_insert(Key { owner: number, held: BTreeSet::new() });
+            let key = queue.keys.entry(name).or_insert(Key { owner: number, held: BTreeSet::new() });
             if key.owner != number {
                 key.held.insert(number);
-                lane.count(&entry.tenant, |tally| tally.held += 1);
+                queue.count(&entry.tenant, |tally| tally.held += 1);
                 *place = Place::Held;
                 return;
             }
         }
         if entry.run_at > now {
             *place = Place::Later;
-            lane.count(&entry.tenant, |tally| tally.later += 1);
+            queue.count(&entry.tenant, |tally| tally.later += 1);
             self.later.insert((entry.run_at, number));
             return;
         }
         *place = Place::Ready;
+        let lane = queue.lanes.entry(entry.qualifier.clone()).or_default();
         lane.since.insert((entry.run_at, number));
         let tenant = lane.tenants.entry(entry.tenant.clone()).or_insert_with(|| {
             lane.turns.push_back(entry.tenant.clone());
@@ -436,24 +484,25 @@ impl Book {
     /// Takes a task out of where it is.
     fn withdraw(&mut self, number: TaskNumber, place: Place) {
         let Some((entry, _)) = self.entries.get(&number) else { return };
-        let Some(lane) = self.lanes.get_mut(&entry.function) else { return };
+        let Some(queue) = self.queues.get_mut(&entry.function) else { return };
         match place {
             Place::Out => {
-                lane.count(&entry.tenant, |tally| tally.out -= 1);
+                queue.count(&entry.tenant, |tally| tally.out -= 1);
                 return;
             }
             Place::Later => {
-                lane.count(&entry.tenant, |tally| tally.later -= 1);
+                queue.count(&entry.tenant, |tally| tally.later -= 1);
                 self.later.remove(&(entry.run_at, number));
             }
             Place::Held => {
-                lane.count(&entry.tenant, |tally| tally.held -= 1);
-                if let Some(key) = entry.ordering_key().and_then(|name| lane.keys.get_mut(&name)) {
+                queue.count(&entry.tenant, |tally| tally.held -= 1);
+                if let Some(key) = entry.ordering_key().and_then(|name| queue.keys.get_mut(&name)) {
                     key.held.remove(&number);
                 }
             }
             Place::Ready => {
-                if let Some(tenant) = lane.tenants.get_mut(&entry.tenant) {
+                let lane = queue.lanes.get_mut(&entry.qualifier);
+                if let Some(tenant) = lane.and_then(|lane| lane.tenants.get_mut(&entry.tenant)) {
                     tenant.ready.remove(&(entry.rank(), number));
                 }
                 return self.forget_wait(number);
@@ -465,8 +514,13 @@ impl Book {
     /// One that was ready is so no more, and is gone from its tenant already.
     fn forget_wait(&mut self, number: TaskNumber) {
         let Some((entry, _)) = self.entries.get(&number) else { return };
-        if let Some(lane) = self.lanes.get_mut(&entry.function) {
+        if let Some(queue) = self.queues.get_mut(&entry.function)
+            && let Some(lane) = queue.lanes.get_mut(&entry.qualifier)
+        {
             lane.since.remove(&(entry.run_at, number));
+            if lane.since.is_empty() {
+                queue.lanes.remove(&entry.qualifier);
+            }
         }
         self.forget_queued(number);
     }
@@ -483,19 +537,19 @@ impl Book {
         }
         self.expiry.remove(&(entry.expires_at, number));
         if entry.state == TaskState::Retrying
-            && let Some(lane) = self.lanes.get_mut(&entry.function)
+            && let Some(queue) = self.queues.get_mut(&entry.function)
         {
-            lane.count(&entry.tenant, |tally| tally.retrying -= 1);
+            queue.count(&entry.tenant, |tally| tally.retrying -= 1);
         }
     }
 
     fn note_out(&mut self, number: TaskNumber) {
         let Some((entry, place)) = self.entries.get_mut(&number) else { return };
         *place = Place::Out;
-        let Some(lane) = self.lanes.get_mut(&entry.function) else { return };
-        lane.count(&entry.tenant, |tally| tally.out += 1);
+        let Some(queue) = self.queues.get_mut(&entry.function) else { return };
+        queue.count(&entry.tenant, |tally| tally.out += 1);
         let Some(name) = entry.ordering_key() else { return };
-        let key = lane.keys.entry(name).or_insert(Key { owner: number, held: BTreeSet::new() });
+        let key = queue.keys.entry(name).or_insert(Key { owner: number, held: BTreeSet::new() });
         let before = std::mem::replace(&mut key.owner, number);
         if before != number {
             self.hold_back(before);
@@ -515,26 +569,32 @@ impl Book {
     /// Takes a task that is over out of the book.
     fn close(&mut self, number: TaskNumber, now: i64) {
         let Some((entry, _)) = self.entries.remove(&number) else { return };
-        let Some(lane) = self.lanes.get_mut(&entry.function) else { return };
+        let Some(queue) = self.queues.get_mut(&entry.function) else { return };
+        if let Some(open) = queue.open.get_mut(&entry.qualifier) {
+            *open -= 1;
+            if *open == 0 {
+                queue.open.remove(&entry.qualifier);
+            }
+        }
         let mut next = None;
         if let Some(name) = entry.ordering_key()
-            && let Some(key) = lane.keys.get_mut(&name)
+            && let Some(key) = queue.keys.get_mut(&name)
             && key.owner == number
         {
             match key.held.pop_first() {
                 Some(held) => (key.owner, next) = (held, Some(held)),
-                None => drop(lane.keys.remove(&name)),
+                None => drop(queue.keys.remove(&name)),
             }
         }
         if let Some(next) = next {
             // Those with the same ordering key are of the same tenant.
-            lane.count(&entry.tenant, |tally| tally.held -= 1);
+            queue.count(&entry.tenant, |tally| tally.held -= 1);
             self.forget_queued(next);
             self.queue(next, now);
         }
-        let empty = |lane: &FunctionQueue| lane.since.is_empty() && lane.tally == Tally::default();
-        if self.lanes.get(&entry.function).is_some_and(empty) {
-            self.lanes.remove(&entry.function);
+        let empty = |queue: &FunctionQueue| queue.lanes.is_empty() && queue.tally == Tally::default();
+        if self.queues.get(&entry.function).is_some_and(empty) {
+            self.queues.remove(&entry.function);
         }
     }
 }

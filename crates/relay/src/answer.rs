@@ -89,6 +89,11 @@ fn on_the_wire(status: &str, headers: &str, mut problem: Problem) -> String {
 /// A refusal as an answer, with `Retry-After` where that can help. `operates` is whether its caller may read what programs write; others are
 /// told the first line of the detail, which is ours.
 pub fn refusal(function: &str, refused: &RequestRefusal, operates: bool, request: &RequestId) -> Answer {
+    problem(refusal_problem(function, refused, operates), request)
+}
+
+/// The same as a value.
+pub(crate) fn refusal_problem(function: &str, refused: &RequestRefusal, operates: bool) -> Problem {
     let reason = refused.refusal;
     let mut said = Problem::new(reason.code(), format!("function `{function}` cannot answer: {reason}"))
         .hint(hint(function, reason));
@@ -98,7 +103,7 @@ pub fn refusal(function: &str, refused: &RequestRefusal, operates: bool, request
         said = said.cause(detail);
     }
     said.retry_after = reason.retry_after_seconds();
-    problem(said, request)
+    said
 }
 
 fn hint(function: &str, refusal: Refusal) -> String {
@@ -132,6 +137,7 @@ fn hint(function: &str, refusal: Refusal) -> String {
                 .to_owned()
         }
         Refusal::NoVersion => format!("`kip inspect {function}` lists the versions there are"),
+        Refusal::InstanceGone => "`kip ps` lists the instances there are".to_owned(),
         Refusal::Removed => "`kip ls` lists the functions there are".to_owned(),
         Refusal::ShuttingDown => "try again when the server is back".to_owned(),
         Refusal::CoreFailed => "try again; server.log has the fault, which is worth a report".to_owned(),

@@ -71,6 +71,7 @@ impl Relay {
         let upload = Upload::whole(body, trace.bytes_in.clone());
         trace.link = Some(permit.link().clone());
         trace.start = Some(permit.start());
+        trace.qualifier = permit.qualifier().cloned();
         let mut guard = Guard { tracer: self.tracer.clone(), trace: Some(trace) };
         let call = Call { peer, secure, prefix, ..call_of(cell, target, id) };
         let mut request = build(&call, head, upload, &permit, None);

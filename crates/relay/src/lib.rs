@@ -8,6 +8,7 @@ mod answer;
 mod body;
 mod deliver;
 mod exchange;
+pub mod exec;
 mod headers;
 mod pool;
 mod prefix;

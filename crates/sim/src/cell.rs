@@ -12,7 +12,7 @@ use kip_spec::scaling::Fc;
 use kip_spec::{InstanceId, VersionId};
 
 use crate::body::Body;
-use crate::rollout::Rollout;
+use crate::moving::Rollout;
 
 /// A function.
 #[derive(Debug)]

@@ -118,7 +118,7 @@ impl World {
         let hot = instance.state.class() == Class::Hot;
         let working = matches!(instance.state, State::Busy | State::Draining);
         if instance.in_flight > 0 && !working
-            || instance.state == State::Busy && instance.in_flight == 0
+            || instance.state == State::Busy && instance.in_flight == 0 && instance.attached == 0
             || hot && instance.in_flight - instance.inherited.map_or(0, |(left, _)| left) != body.in_flight
         {
             let (believed, real) = (instance.in_flight, body.in_flight);

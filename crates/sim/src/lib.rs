@@ -14,6 +14,7 @@ mod cell;
 mod fate;
 mod fault;
 mod invariant;
+mod moving;
 mod plant;
 mod random;
 pub mod replay;

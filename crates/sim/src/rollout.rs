@@ -8,57 +8,16 @@ use kip_fleet::rollout::{
     AbortReason, InstanceSample, RolloutLimits, RolloutMove, RolloutPlan, RolloutSample, RolloutState, TrafficSample,
     WHOLE,
 };
-use kip_fleet::{AliasNumber, Draw, Event, Policy, Qualifier, State, Target};
+use kip_fleet::{Draw, Event, Policy, Qualifier, State, Target};
 use kip_spec::VersionId;
 use kip_spec::scaling::{Fc, Provision};
 
+use crate::moving::{MOVING, Rollout};
 use crate::plant::PlantedBug;
-use crate::random::Random;
 use crate::world::{World, WorldEvent};
 
-/// The alias that moves. Faults point the other one elsewhere.
-pub(crate) const MOVING: AliasNumber = AliasNumber(1);
 /// Between two looks, milliseconds.
 const LOOK: u64 = 250;
-
-/// A rollout of a function's alias. It is on the disk, and so outlives the server.
-#[derive(Debug, Clone)]
-pub(crate) struct Rollout {
-    pub(crate) state: RolloutState,
-    plan: RolloutPlan,
-    to: VersionId,
-    before: Vec<(VersionId, Arc<Policy>, u32)>,
-    policy: Arc<Policy>,
-    /// Counts when the step began, of the new version and of the old ones.
-    base: [(u64, u64); 2],
-    /// Until when the old versions are kept asleep.
-    keep_until: Option<u64>,
-    /// The share that the alias was given last.
-    given: u32,
-}
-
-impl Rollout {
-    /// Whether it needs a version.
-    pub(crate) fn names(&self, version: VersionId) -> bool {
-        self.to == version || self.before.iter().any(|(before, ..)| *before == version)
-    }
-
-    fn old(&self) -> Vec<VersionId> {
-        self.before.iter().map(|(version, ..)| *version).collect()
-    }
-}
-
-/// How one moves, drawn.
-pub(crate) fn plan(random: &mut Random) -> RolloutPlan {
-    let steps: &[u32] = random.pick(&[&[100][..], &[50, 100], &[10, 30, 60, 100], &[1, 99, 100]]);
-    let errors = random.pick(&[None, Some(20), Some(500)]);
-    RolloutPlan {
-        steps: steps.iter().map(|share| share * (WHOLE / 100)).collect(),
-        every: random.scale(1_000, 30_000),
-        keep: random.pick(&[0, 5_000, 60_000]),
-        limits: RolloutLimits { least: random.scale(1, 50), errors, slower: None, starts: random.pick(&[1, 3, 10]) },
-    }
-}
 
 impl World {
     /// A rollout begins, if there is a version to go to, and none is under way.

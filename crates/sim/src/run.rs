@@ -13,9 +13,9 @@ use kip_spec::scaling::{Fc, Scaling};
 use crate::fate::{FateSource, ScriptedFates, SeededFates};
 use crate::fault::Fault;
 use crate::invariant::Failure;
+use crate::moving::{self, MOVING};
 use crate::plant::PlantedBug;
 use crate::random::Random;
-use crate::rollout::{self, MOVING};
 use crate::scaling;
 use crate::setup::{FunctionSetup, Reduction, Setup};
 use crate::task::{Submission, TaskEvent};
@@ -126,7 +126,7 @@ fn changes(world: &mut World, setup: &Setup) -> Vec<(u64, usize, Change)> {
     for (function, _) in setup.functions.iter().enumerate().filter(used) {
         let mut random = Random::stream(setup.seed, "rollouts", function);
         for _ in 0..3 {
-            let (at, plan) = (random.below(setup.horizon), rollout::plan(&mut random));
+            let (at, plan) = (random.below(setup.horizon), moving::plan(&mut random));
             if random.per_mille(setup.rates.of(Fault::Rollout)) {
                 changes.push((at, function, Change::Rollout(plan)));
             }

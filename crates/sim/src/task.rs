@@ -427,7 +427,7 @@ impl World {
         let name = self.cells[function].name.clone();
         let there = self.cells[function].requests.contains_key(&ticket);
         let ready = self.tenants_ready(&name);
-        let taken = if there { self.tasks.book.take(&name) } else { None };
+        let taken = if there { self.tasks.book.take(&name, "LATEST", |_| true) } else { None };
         if let Some(offered) = self.tasks.offered.get_mut(&function) {
             *offered = offered.saturating_sub(1);
         }

@@ -83,6 +83,7 @@ impl Trace {
         discriminant(event).hash(&mut self.hash);
         match event {
             Event::Arrive { ticket, .. }
+            | Event::Attach { ticket, .. }
             | Event::Leave { ticket }
             | Event::Halt { ticket }
             | Event::Occupy { ticket, .. } => ticket.hash(&mut self.hash),

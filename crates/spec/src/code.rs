@@ -115,6 +115,9 @@ codes! {
     3034 ROLLOUT_INVALID 400 "the plan of the rollout cannot be used";
     3035 ROLLOUT_ABORTED 409 "the rollout was aborted";
     3036 DEVICE_YIELDED 503 "the device that an instance needs is yielded";
+    3037 EXEC_TOO_MANY 429 "as many exec sessions run as are allowed";
+    3038 EXEC_REQUEST 400 "the request does not open an exec session";
+    3039 EXEC_ENDED 409 "the exec session was ended";
     4001 COMMAND_NOT_FOUND 502 "the command does not exist";
     4002 COMMAND_NOT_EXECUTABLE 502 "the command cannot be executed";
     4003 EXITED_BEFORE_READY 502 "the program ended before it was ready";
@@ -145,6 +148,9 @@ codes! {
     4028 IMAGE_IN_USE 409 "the image is in use";
     4029 SECRET_MISSING 502 "an instance needs a secret that cannot be read";
     4030 CANARY_FAILED 502 "the program did not answer its canary as expected";
+    4031 EXEC_COMMAND 400 "the command cannot be run in the instance";
+    4032 EXEC_FAILED 502 "the command could not be started in the instance";
+    4033 ENGINE_OFF 409 "containers are switched off on this server";
     4034 CODE_CHANGED 502 "a file that the version needs changed since it was deployed";
     4035 CODE_MISSING 502 "the files of the version are not there";
     4036 CODE_READ_ONLY 502 "the program writes into its folder, which is read-only";
@@ -171,6 +177,8 @@ codes! {
     6011 MODEL_SERVER_PATH 404 "the model server has nothing at this path";
     6012 MODEL_SERVER_METHOD 405 "the model server does not take this method at this path";
     6013 MODEL_SERVER_ADDRESS 500 "the model server cannot listen";
+    6014 PRESET_BY_HAND 400 "the engine of this preset is installed by hand";
+    6015 INSTALLER_MISSING 409 "the host has no installer for engines";
     7001 KEY_MISSING 401 "a key is needed";
     7002 KEY_WRONG 401 "the key is not known";
     7003 API_BAD_REQUEST 400 "the API does not understand the request";

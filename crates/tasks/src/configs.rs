@@ -25,13 +25,15 @@ impl Tasks {
     /// # Errors
     /// [`Error::Config`] or [`Error::Control`].
     pub async fn put_config(&self, function: &str, qualifier: &str, config: Option<AsyncConfig>) -> Result<(), Error> {
-        self.shared.control.require(function)?;
-        self.shared.only_latest(function, qualifier)?;
+        let cell = self.shared.control.require(function)?;
+        let mut qualifier = qualifier.to_owned();
         if let Some(config) = &config {
+            // What is taken away may be of a version or an alias that is gone.
+            qualifier = self.shared.control.task_qualifier(&cell, &qualifier).await?;
             config.check().map_err(Error::Config)?;
             self.shared.leads_nowhere_twice(function, config).map_err(Error::Config)?;
         }
-        let (shared, key) = (self.shared.clone(), (function.to_owned(), qualifier.to_owned()));
+        let (shared, key) = (self.shared.clone(), (function.to_owned(), qualifier));
         let unit = self.shared.commits.ordered("configuration", move |store| async move {
             let text = config.as_ref().map(|config| serde_json::to_string(config).unwrap_or_default());
             store.put_config(key.0.clone(), key.1.clone(), text).await?;

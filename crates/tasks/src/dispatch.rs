@@ -12,8 +12,8 @@ use kip_control::Permit;
 use kip_host::clock::{boot_millis, wall_millis};
 use kip_host::failpoint::reached;
 use kip_relay::{Answer, Caller, Delivery, DeliveryError, Relay};
-use kip_spec::RequestId;
 use kip_spec::function::Protocol;
+use kip_spec::{QualifierName, RequestId};
 use kip_store::tasks::{Output, Step, Task, TaskNumber, TaskProgress, TaskState};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -24,7 +24,7 @@ use crate::hold::{self, HeldRun};
 use crate::retry_after;
 use crate::shared::{Cancel, LEASE, Run, Shared};
 use crate::view::{INVOCATION, id_of};
-use crate::{notification, progress};
+use crate::{notification, placing, progress};
 use kip_queue::book::Entry;
 use kip_queue::rules::{Allowance, RunOutcome, after};
 
@@ -86,15 +86,14 @@ async fn claim(shared: &Arc<Shared>, relay: &Relay, permits: Vec<Permit>) {
         // A job runs what was deployed last, though an instance of what was before may still be there.
         let outdated =
             permit.link().version.spec.job.is_some() && permit.link().version.id != permit.cell().serving().id;
-        let taken = {
-            let mut book = shared.book();
-            let number = if shared.is_closing() || outdated { None } else { book.take(name.as_str()) };
-            number.and_then(|number| Some((number, book.entry(number)?.clone())))
-        };
-        permit.cell().offer_taken();
+        let version = permit.link().version.id;
+        let leaves = shared.is_closing() || outdated;
+        let taken = if leaves { None } else { placing::take_for(shared, permit.cell(), version) };
+        permit.cell().offer_taken(version);
         functions.insert(name);
         // Nobody needs the place: dropping it gives it back.
         let Some((number, entry)) = taken else { continue };
+        let permit = permit.of(entry.qualifier.parse().ok().filter(|asked| *asked != QualifierName::Latest));
         claims.push(Claim { number, entry, permit });
     }
     let now = wall_millis();

@@ -15,7 +15,7 @@ use kip_spec::InstanceId;
 use kip_store::tasks::{Output, Task, TaskNumber, TaskProgress, TaskReader};
 use tokio::sync::oneshot;
 
-use crate::config::Holders;
+use crate::config::{Holders, LATEST};
 use crate::dispatch::{finish, meaning};
 use crate::envelope::Envelope;
 use crate::holder::{Order, Outcome, living};
@@ -120,12 +120,13 @@ impl HeldRun {
         let number = self.folder.file_name().and_then(run_of).map(|(number, _)| TaskNumber(number));
         let keyed = envelope.is_some_and(|envelope| envelope.key.is_some());
         let tenant = number.filter(|_| keyed).and_then(|number| Some(shared.book().entry(number)?.tenant.to_string()));
+        let qualifier = number.and_then(|number| Some(shared.book().entry(number)?.qualifier.to_string()));
         shared.control.recorder().request(RequestRecord {
             id: envelope.map(|envelope| envelope.request.clone()).unwrap_or_default(),
             at: ran.started,
             function: function.to_owned(),
             label: instance.as_ref().map(|instance| instance.label.clone()),
-            qualifier: None,
+            qualifier: qualifier.filter(|qualifier| qualifier != LATEST),
             version: instance.as_ref().map(|instance| instance.version.0),
             instance: ran.instance.as_deref().map(str::to_owned),
             method: envelope.map(|envelope| envelope.call.method.clone()).unwrap_or_default(),

@@ -22,6 +22,7 @@ pub mod holder;
 pub mod notification;
 mod operations;
 mod outbox;
+mod placing;
 mod progress;
 mod receive;
 mod recover;

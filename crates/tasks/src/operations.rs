@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kip_host::clock::wall_millis;
+use kip_spec::VersionId;
 use kip_store::tasks::{Output, Step, SyncTimes, Task, TaskFilter, TaskNumber, TaskProgress, TaskState};
 use kip_wire::{TaskCounts, TaskEvent, TaskInfo};
 use serde::{Deserialize, Serialize};
@@ -138,8 +139,16 @@ impl Tasks {
         let given = if payload { store.payload(task.number).await? } else { None };
         let given = given.map(|given| given.slice(..given.len().min(SHOWN)));
         let mut info = info_of(task, output.as_ref(), given.as_deref(), wall_millis());
+        self.add_version(task, &mut info);
         self.add_position(task.number, &mut info);
         Ok(info)
+    }
+
+    /// The version that its latest run was on.
+    fn add_version(&self, task: &Task, info: &mut TaskInfo) {
+        let ran = (task.now.revision > 0).then_some(VersionId(task.now.revision));
+        let cell = self.shared.control.cell(&task.function);
+        info.version = ran.and_then(|version| Some(cell?.version_label(version)));
     }
 
     /// Its place and how long that will take, as far as it can be said.
@@ -150,8 +159,9 @@ impl Tasks {
             (book.ahead(number), book.counts(&info.function_name).running, book.wait(number))
         };
         info.ahead = ahead;
+        let missing = || self.shared.missing_qualifier(&info.function_name, &info.qualifier);
         info.waits_for = match wait {
-            Some(Wait::Turn) => self.shared.trouble_of(&info.function_name),
+            Some(Wait::Turn) => missing().or_else(|| self.shared.trouble_of(&info.function_name)),
             Some(Wait::Order) => Some("another task with its ordering key goes first".to_owned()),
             Some(Wait::Time) | None => None,
         };
@@ -197,6 +207,7 @@ impl Tasks {
                 self.info(task, true).await?
             } else {
                 let mut info = info_of(task, None, None, wall_millis());
+                self.add_version(task, &mut info);
                 info.events.clear();
                 self.add_position(task.number, &mut info);
                 info

@@ -51,7 +51,10 @@ async fn work(shared: &Arc<Shared>) {
     loop {
         let now = wall_millis();
         let touched = shared.book().due(now);
-        touched.iter().for_each(|function| shared.report(function));
+        for function in &touched {
+            shared.load_named_versions(function).await;
+            shared.report(function);
+        }
         if let Err(error) = expire(shared, now).await {
             tracing::warn!(%error, "tasks that are too old are not ended");
             tokio::time::sleep(LOOK).await;
@@ -162,6 +165,7 @@ pub(crate) async fn look_at_functions(shared: &Arc<Shared>) -> Result<(), Error>
         // A name that was made again is another function; tasks from before functions had ids belong to their name.
         let id = shared.control.cell(&function).map(|cell| cell.serving().function.0);
         if id.is_some() {
+            shared.load_named_versions(&function).await;
             shared.report(&function);
         }
         let gone: Vec<TaskNumber> = {

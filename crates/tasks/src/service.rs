@@ -64,6 +64,8 @@ impl Tasks {
             address: OnceLock::new(),
             closing: tokio::sync::watch::Sender::new(false),
         });
+        let open: Arc<dyn kip_control::OpenTasks> = shared.clone();
+        shared.control.keep_for_tasks(Arc::downgrade(&open));
         crate::recover::recover(&shared).await?;
         crate::rounds::start(&shared);
         crate::dispatch::start(&shared);
@@ -105,7 +107,11 @@ impl Tasks {
     }
 
     /// The same with another limit for the payload, bytes.
-    pub(crate) async fn submit_up_to(&self, submission: Submission, largest: usize) -> Result<Receipt, Error> {
+    pub(crate) async fn submit_up_to(&self, mut submission: Submission, largest: usize) -> Result<Receipt, Error> {
+        if let Some(qualifier) = &submission.qualifier {
+            let cell = self.shared.control.require(&submission.function)?;
+            submission.qualifier = Some(self.shared.control.task_qualifier(&cell, qualifier).await?);
+        }
         let (new, envelope, room) = self.shared.prepare(submission, largest)?;
         let shared = self.shared.clone();
         let unit = self.shared.commits.unit("accept task", move |store| async move {
@@ -162,15 +168,6 @@ impl Tasks {
 }
 
 impl Shared {
-    /// Tasks have no versions or aliases to choose from yet.
-    pub(crate) fn only_latest(&self, function: &str, qualifier: &str) -> Result<(), Error> {
-        if qualifier == LATEST {
-            return Ok(());
-        }
-        let (function, qualifier) = (function.to_owned(), qualifier.to_owned());
-        Err(kip_control::Error::OnlyLatest { function, qualifier }.into())
-    }
-
     /// Settles how a submission is to be run.
     fn prepare(
         self: &Arc<Self>,
@@ -212,7 +209,6 @@ impl Shared {
             return Err(Error::TooLarge { bytes: Some(payload.len() as u64), limit: largest });
         }
         let qualifier = qualifier.unwrap_or_else(|| LATEST.to_owned());
-        self.only_latest(cell.name().as_str(), &qualifier)?;
         let config = self.config(cell.name().as_str(), &qualifier);
         let version = cell.serving();
         if let Some(why) = self.control.never_fits(&version.spec) {

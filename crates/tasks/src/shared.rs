@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kip_control::{Brake, Control, Link};
-use kip_host::clock::{boot_millis, wall_millis};
+use kip_host::clock::wall_millis;
 use kip_records::metrics::Metrics;
 use kip_store::tasks::{Step, Task, TaskNumber, TaskProgress, TaskReader, TaskState};
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -155,15 +155,6 @@ impl Shared {
         let failure = info.last_failure.filter(|_| info.failed_starts > 0);
         let failure = failure.map(|text| format!("it does not start: {}", text.lines().next().unwrap_or_default()));
         failure.or_else(|| info.waits.into_iter().next().map(|wait| wait.why))
-    }
-
-    /// Tells the brain how many tasks of a function are ready.
-    pub(crate) fn report(&self, function: &str) {
-        let Some(cell) = self.control.cell(function) else { return };
-        let counts = self.book().counts(function);
-        let count = if self.is_closing() { 0 } else { u32::try_from(counts.ready).unwrap_or(u32::MAX) };
-        let age = counts.oldest.map_or(0, |oldest| wall_millis().saturating_sub(oldest).max(0).unsigned_abs());
-        cell.backlog(count, boot_millis().saturating_sub(age));
     }
 
     /// Whoever watches a task should look again.

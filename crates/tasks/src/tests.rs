@@ -218,7 +218,7 @@ async fn a_claim_whose_answer_was_lost_is_settled_by_its_row() {
         let step = world.claim(number);
         // As a thread takes it: out of the queues until something is known of it.
         shared.book().settle(number, |entry| entry.run_at = 0, wall_millis());
-        assert_eq!(shared.book().take("f"), Some(number));
+        assert_eq!(shared.book().take("f", LATEST, |_| true), Some(number));
         if reaches_the_disk {
             world.gate.lose();
             let sent = step.clone();

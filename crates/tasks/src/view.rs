@@ -110,6 +110,7 @@ pub fn info_of(task: &Task, output: Option<&Output>, payload: Option<&[u8]>, now
         request_id: envelope.map(|envelope| envelope.request).unwrap_or_default(),
         instance_id: state.instance.as_deref().map(str::to_owned),
         qualifier: task.qualifier.to_string(),
+        version: None,
         function_name: task.function.to_string(),
         started_time: set(state.started),
         first_started_time: attempts.first().map(|first| first.started_time).or_else(|| set(state.started)),

@@ -5,6 +5,7 @@
 
 mod cost;
 mod device;
+mod exec;
 mod fit;
 mod function;
 mod host;
@@ -22,6 +23,7 @@ mod version;
 
 pub use cost::{Cost, CostReport, FunctionCost, VersionCost};
 pub use device::{DeviceReading, DeviceStatus, DeviceUser, DeviceYield, OtherProgram, QuotaSettings};
+pub use exec::{EXEC_ERROR, EXEC_OUTPUT, EXEC_PROTOCOL, ExecClientMessage, ExecServerMessage, ExecStart, ExecTerminal};
 pub use fit::{FitReport, FunctionFit};
 pub use function::{FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus, WaitInfo};
 pub use host::{DeviceInfo, DiskInfo, HostInfo, QuotaInfo, RestoreReport, RestoredKey, ServerEvent};

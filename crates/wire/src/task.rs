@@ -17,6 +17,9 @@ pub struct TaskInfo {
     pub instance_id: Option<String>,
     /// Which version or alias of the function.
     pub qualifier: String,
+    /// The version that its latest run was on: its number, else `r` and its ordinal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// The function.
     pub function_name: String,
     /// When its latest run began.

@@ -35,7 +35,7 @@ fn image_of(subject: &Path) -> Result<Vec<u8>> {
     let find = |name: &str| {
         ["/bin", "/usr/bin"].map(|folder| Path::new(folder).join(name)).into_iter().find(|file| file.exists())
     };
-    let commands = ["sh", "sleep", "setsid", "cat"].into_iter().filter_map(find);
+    let commands = ["sh", "sleep", "setsid", "cat", "tty", "stty"].into_iter().filter_map(find);
     let programs: Vec<String> = commands.chain([subject.to_owned()]).map(|file| file.display().to_string()).collect();
     let mut files = programs.clone();
     for program in &programs {

@@ -116,7 +116,7 @@ async fn install(api: &Api, draft: &DeploymentDraft) -> ApiResult<()> {
         return Ok(());
     }
     let installed = kip_host::tasks::blocking("engine", move || engines.install(&preset)).await;
-    installed.unwrap_or_else(|| Err(Problem::new(code::ENGINE_INSTALL, "the server ends")))?;
+    installed.unwrap_or_else(|| Err(kip_control::Error::ShuttingDown.into()))?;
     Ok(())
 }
 

@@ -61,6 +61,6 @@ pub(crate) async fn install(
     who.changes(name);
     let (engines, wanted) = (services.engines.clone(), preset.clone());
     let installed = kip_host::tasks::blocking("engine", move || engines.install(&wanted)).await;
-    installed.unwrap_or_else(|| Err(Problem::new(code::ENGINE_INSTALL, "the server ends")))?;
+    installed.unwrap_or_else(|| Err(kip_control::Error::ShuttingDown.into()))?;
     Ok(Json(info(&preset, &presets, &services.engines)))
 }

@@ -18,6 +18,7 @@ use super::{Shared, follow};
 use crate::adoption::{Adoption, AliveInstance, ENDED, FoundInstance};
 use crate::body::Liveness;
 use crate::contract;
+use crate::process::exec::{is_of_session, kill};
 
 impl Shared {
     /// Looks for containers of earlier servers and takes hold of all of them.
@@ -123,6 +124,7 @@ impl Shared {
         };
         let found = inspect::inspect(engine, &instance.container).await.map_err(|error| error.to_string())?;
         self.located(instance, &found);
+        end_sessions(instance);
         let Some(journal) = journal else { return Err("nothing is written down of it".to_owned()) };
         if let Some(reason) = journal.unfit(labels.initialize) {
             return Err(reason.to_owned());
@@ -145,6 +147,13 @@ impl Shared {
             }
         }
     }
+}
+
+/// Ends what exec sessions of the earlier server have left: nobody reads it any more.
+fn end_sessions(instance: &Instance) {
+    let process = instance.process.lock();
+    let processes = process.as_ref().map(|(_, cgroups)| cgroups.processes()).unwrap_or_default();
+    processes.into_iter().filter(|process| is_of_session(*process, None)).for_each(kill);
 }
 
 /// Connections that the earlier server left on an instance: seen in the network namespace of its main process.

@@ -8,6 +8,7 @@ mod cgroups;
 mod connect;
 mod create;
 mod credentials;
+mod exec;
 mod failure;
 mod follow;
 mod gpu;
@@ -45,6 +46,7 @@ use crate::body::{
 };
 use crate::containers::{ContainerEngine, EngineError, EngineInfo, ImageInfo, PullProgress};
 use crate::contract;
+use crate::exec::{ExecError, ExecOrder, ExecProcess};
 use crate::logs::LogFile;
 use crate::ports::Ports;
 use crate::process::autopsy;
@@ -139,6 +141,14 @@ impl DockerBody {
 }
 
 impl Shared {
+    /// The engine, for what is asked of it beside instances.
+    async fn engine_of_images(self: &Arc<Self>) -> Result<Arc<Engine>, EngineError> {
+        if self.options.address == EngineAddress::Off {
+            return Err(EngineError::Off);
+        }
+        self.engine().await.map_err(EngineError::NoEngine)
+    }
+
     /// The engine, looked for if none has answered yet.
     async fn engine(self: &Arc<Self>) -> Result<Arc<Engine>, String> {
         if let Some(engine) = self.engine.lock().clone() {
@@ -297,6 +307,10 @@ impl Body for DockerBody {
         Ok(())
     }
 
+    async fn exec(&self, instance: InstanceId, order: ExecOrder) -> Result<Box<dyn ExecProcess>, ExecError> {
+        self.run_inside(instance, &order).await
+    }
+
     async fn clean_up(&self) {
         let engine = self.shared.engine.lock().clone();
         if let Some(engine) = engine {
@@ -341,7 +355,7 @@ impl ContainerEngine for DockerBody {
 
     async fn resolve(&self, container: &Container) -> Result<Container, EngineError> {
         mounts::check(container, &self.shared.options.mounts)?;
-        let engine = self.shared.engine().await.map_err(EngineError::NoEngine)?;
+        let engine = self.shared.engine_of_images().await?;
         let wanted = &engine.info.architecture;
         let facts = images::find(&engine.docker, &self.shared.pulls, container, wanted).await?;
         let digest = images::digest_of(&container.image, &facts.digests);
@@ -349,17 +363,17 @@ impl ContainerEngine for DockerBody {
     }
 
     async fn images(&self) -> Result<Vec<ImageInfo>, EngineError> {
-        let engine = self.shared.engine().await.map_err(EngineError::NoEngine)?;
+        let engine = self.shared.engine_of_images().await?;
         images::list(&engine.docker).await
     }
 
     async fn pull(&self, image: &str) -> Result<(), EngineError> {
-        let engine = self.shared.engine().await.map_err(EngineError::NoEngine)?;
+        let engine = self.shared.engine_of_images().await?;
         images::pull(&engine.docker, &self.shared.pulls, image).await
     }
 
     async fn remove(&self, image: &str) -> Result<(), EngineError> {
-        let engine = self.shared.engine().await.map_err(EngineError::NoEngine)?;
+        let engine = self.shared.engine_of_images().await?;
         images::remove(&engine.docker, image).await
     }
 

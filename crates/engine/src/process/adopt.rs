@@ -32,6 +32,7 @@ type MarkedProcesses = BTreeMap<InstanceId, (Option<FunctionName>, Vec<u32>)>;
 impl ProcessBody {
     /// Looks for instances of earlier servers and takes hold of all of them; those that cannot go on must be killed.
     pub(super) fn find_left(&self) -> Adoption {
+        self.end_left_sessions();
         let marked = marked(&self.options.server);
         let host_boot = kip_host::clock::boot_id().unwrap_or_default();
         let mut ids: BTreeSet<InstanceId> = names(&self.options.instances);
@@ -148,6 +149,7 @@ impl ProcessBody {
             port: 0,
             more_ports: Vec::new(),
             cgroup,
+            directory: None,
             limits: Vec::new(),
             memory: None,
             devices: Vec::new(),

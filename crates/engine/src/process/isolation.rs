@@ -16,6 +16,7 @@ use std::sync::OnceLock;
 use kip_spec::container::Mount;
 use parking_lot::Mutex;
 
+use super::entrance::Entrance;
 use super::root;
 use super::unsafe_folder::{self, OwnFolder, Owners};
 use super::unsafe_isolate::{self, Cover, Ids, MOST_SHOWN, Maps, Steps};
@@ -256,7 +257,22 @@ impl Isolation {
             views: Views::default(),
             root: if folders.is_empty() { None } else { Some(root::plan(folders)?) },
             domain: self.domain.as_ref().map(OwnedFd::try_clone).transpose()?,
+            ..Steps::default()
         })
+    }
+
+    /// What a program does to itself that a person runs in an instance: it joins the instance's namespaces, and gives up the same rights.
+    ///
+    /// # Errors
+    /// Where file descriptors are short.
+    pub(super) fn steps_inside(&self, function: u64, entrance: Option<Entrance>) -> io::Result<Steps> {
+        let steps = self.steps(function, &[], None, &[])?;
+        let (filter, domain) = match self.way {
+            // An id of its own keeps it from the server, so that it can look at and signal the instance's processes.
+            Way::Ids { mounts } => (if mounts { unsafe_folder::filter() } else { Vec::new() }, None),
+            Way::Namespaces | Way::Nothing => (Vec::new(), steps.domain),
+        };
+        Ok(Steps { user_namespace: None, covers: Vec::new(), entrance, filter, domain, ..steps })
     }
 
     /// Whether an instance can see folders at other paths than theirs. In a user namespace, none with devices: their drivers may refuse it.

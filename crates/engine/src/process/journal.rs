@@ -61,6 +61,9 @@ pub(super) struct Journal {
     #[serde(default)]
     pub(super) more_ports: Vec<u16>,
     pub(super) cgroup: Option<PathBuf>,
+    /// Where it was started, as it sees it.
+    #[serde(default)]
+    pub(super) directory: Option<PathBuf>,
     /// Folders in other hierarchies, for limits.
     #[serde(default)]
     pub(super) limits: Vec<PathBuf>,

@@ -13,7 +13,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use super::unsafe_isolate::Steps;
-use super::unsafe_spawn::{self, Cgroup, Plan, Step};
+use super::unsafe_spawn::{self, Cgroup, Plan, Session, Step};
 
 /// A program and where it is to run.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Launch<'_> {
             Ok::<_, io::Error>(Cgroup { folder: File::open(folder)?, procs: write(folder.join("cgroup.procs"))? })
         };
         Ok(Plan {
-            program: text(self.program.as_os_str())?,
+            programs: vec![text(self.program.as_os_str())?],
             own: self
                 .is_own
                 .then(|| rustix::fs::open(self.program, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()))
@@ -60,6 +60,7 @@ impl Launch<'_> {
             environment: self.environment.iter().map(variable).collect::<io::Result<_>>()?,
             directory: text(self.directory.as_os_str())?,
             streams: [File::open("/dev/null")?, self.stdout, self.stderr],
+            session: Session::Group,
             files: kip_host::limits::open_files_at_start(),
             cgroup: self.cgroup.map(cgroup).transpose()?,
             tasks: self.limits.iter().map(|folder| write(folder.join("tasks"))).collect::<io::Result<_>>()?,

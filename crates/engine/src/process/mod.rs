@@ -5,6 +5,8 @@ pub(crate) mod autopsy;
 pub(crate) mod cgroup;
 pub mod check;
 mod code;
+mod entrance;
+pub(crate) mod exec;
 mod isolation;
 mod journal;
 mod launch;
@@ -49,6 +51,7 @@ use journal::{Journal, Stage};
 use kip_host::failpoint::reached;
 
 use crate::contract;
+use crate::exec::{ExecError, ExecOrder, ExecProcess};
 use crate::logs::LogFile;
 use crate::ports::Ports;
 use crate::roster::Roster;
@@ -381,6 +384,10 @@ impl Body for ProcessBody {
             Some(instance) => self.pump.settle(instance).await,
             None => self.pump.settle_folder(&self.options.logs.join(function)).await,
         }
+    }
+
+    async fn exec(&self, instance: InstanceId, order: ExecOrder) -> Result<Box<dyn ExecProcess>, ExecError> {
+        self.run_inside(instance, &order).await
     }
 
     async fn clean_up(&self) {

@@ -130,6 +130,7 @@ impl ProcessBody {
             port,
             more_ports,
             cgroup: cgroup.clone(),
+            directory: Some(seen),
             limits: limits.folders,
             memory: limits.memory,
             devices: order.devices.as_ref().map(|devices| devices.names.clone()).unwrap_or_default(),

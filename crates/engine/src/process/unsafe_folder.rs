@@ -62,10 +62,10 @@ impl OwnFolder {
     }
 }
 
-/// Puts a filter on system calls.
+/// In the child, after it can gain no privileges any more: puts a filter on its system calls.
 pub(super) fn restrict(filter: &[libc::sock_filter]) -> Result<(), Errno> {
-    let program =
-        libc::sock_fprog { len: u16::try_from(filter.len()).unwrap_or_default(), filter: filter.as_ptr().cast_mut() };
+    let length = u16::try_from(filter.len()).unwrap_or_default();
+    let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast_mut() };
     // SAFETY: the program and its instructions live until the call has copied them.
     let set = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
     if set == 0 { Ok(()) } else { Err(last()) }

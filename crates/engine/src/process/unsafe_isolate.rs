@@ -15,6 +15,7 @@ use std::ptr;
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
+use super::entrance::Entrance;
 use super::unsafe_folder::{self, OwnFolder};
 use super::unsafe_root::PrivateRoot;
 use super::view::Views;
@@ -63,6 +64,10 @@ pub(super) struct Steps {
     pub(super) views: Views,
     /// A root of its own.
     pub(super) root: Option<PrivateRoot>,
+    /// The namespaces of an instance that it joins, in the place of ones of its own.
+    pub(super) entrance: Option<Entrance>,
+    /// A filter on system calls, where there is no folder that brings it.
+    pub(super) filter: Vec<libc::sock_filter>,
     /// A Landlock ruleset.
     pub(super) domain: Option<OwnedFd>,
 }
@@ -84,6 +89,9 @@ fn write(path: &CStr, text: &CStr) -> Result<(), Errno> {
 impl Steps {
     /// While the rights of the server are still there: namespaces, and what is covered in them.
     pub(super) fn enter(&self) -> Result<(), Errno> {
+        if let Some(entrance) = &self.entrance {
+            return entrance.join();
+        }
         let has_mounts = self.folder.is_some() || self.root.is_some() || !self.views.is_empty();
         if self.user_namespace.is_none() && self.covers.is_empty() && !has_mounts {
             return Ok(());
@@ -137,6 +145,9 @@ impl Steps {
         match &self.folder {
             Some(folder) => folder.restrict()?,
             None => self.views.restrict()?,
+        }
+        if !self.filter.is_empty() {
+            unsafe_folder::restrict(&self.filter)?;
         }
         if let Some(domain) = &self.domain {
             // SAFETY: numbers only.

@@ -26,7 +26,8 @@ const INTO_CGROUP: u64 = 0x2_0000_0000;
 /// Everything that a child needs; it can allocate nothing.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub(super) program: CString,
+    /// Where it may be, in the order in which they are tried.
+    pub(super) programs: Vec<CString>,
     /// Our own program, opened before the child could not find it any more.
     pub(super) own: Option<OwnedFd>,
     /// What keeps the child from its server.
@@ -36,6 +37,8 @@ pub(super) struct Plan {
     pub(super) directory: CString,
     /// Standard input, output and error.
     pub(super) streams: [File; 3],
+    /// Whether it leads a session of its own, and whether its standard input is the terminal of that; else it leads a group.
+    pub(super) session: Session,
     /// The limit on open files.
     pub(super) files: Rlimit,
     /// Its cgroup of v2.
@@ -50,6 +53,17 @@ pub(super) struct Cgroup {
     pub(super) folder: File,
     /// Its `cgroup.procs`, for where the kernel or a filter on system calls refuses to clone into it.
     pub(super) procs: File,
+}
+
+/// What a child leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Session {
+    /// A process group.
+    Group,
+    /// A session without a terminal.
+    Own,
+    /// A session whose terminal is its standard input.
+    Terminal,
 }
 
 /// Where a child can fail before its program begins.
@@ -79,8 +93,12 @@ fn pointers<'word>(words: impl IntoIterator<Item = &'word CString>) -> Vec<*cons
 pub(super) fn start(plan: &Plan, report: BorrowedFd<'_>) -> io::Result<Pid> {
     let shell = c"/bin/sh";
     let arguments = pointers(&plan.arguments);
-    let mut script = vec![shell.as_ptr(), plan.program.as_ptr()];
-    script.extend(pointers(plan.arguments.iter().skip(1)));
+    let script = |program: &CString| {
+        let mut script = vec![shell.as_ptr(), program.as_ptr()];
+        script.extend(pointers(plan.arguments.iter().skip(1)));
+        script
+    };
+    let scripts: Vec<Vec<*const c_char>> = plan.programs.iter().map(script).collect();
     let environment = pointers(&plan.environment);
 
     let mut how = libc::clone_args {
@@ -116,7 +134,7 @@ pub(super) fn start(plan: &Plan, report: BorrowedFd<'_>) -> io::Result<Pid> {
         0 => {
             let (step, error) = match set_up(plan, inside) {
                 // SAFETY: the three arrays end with a null, and point to words that `plan` holds.
-                Ok(()) => (Step::Program, unsafe { exec(plan, shell, &arguments, &script, &environment) }),
+                Ok(()) => (Step::Program, unsafe { exec(plan, shell, &arguments, &scripts, &environment) }),
                 Err(failed) => failed,
             };
             let [a, b, c, d] = error.raw_os_error().to_ne_bytes();
@@ -138,7 +156,13 @@ fn set_up(plan: &Plan, inside: bool) -> Result<(), (Step, Errno)> {
     rustix::stdio::dup2_stdin(stdin).map_err(at(Step::Streams))?;
     rustix::stdio::dup2_stdout(stdout).map_err(at(Step::Streams))?;
     rustix::stdio::dup2_stderr(stderr).map_err(at(Step::Streams))?;
-    rustix::process::setpgid(None, None).map_err(at(Step::Group))?;
+    match plan.session {
+        Session::Group => rustix::process::setpgid(None, None).map_err(at(Step::Group))?,
+        Session::Own | Session::Terminal => drop(rustix::process::setsid().map_err(at(Step::Group))?),
+    }
+    if plan.session == Session::Terminal {
+        rustix::process::ioctl_tiocsctty(stdin).map_err(at(Step::Streams))?;
+    }
     // SAFETY: async-signal-safe calls on a set of signals that lives on this stack. Rust's runtime ignores SIGPIPE, which
     // exec would pass on.
     unsafe {
@@ -167,24 +191,31 @@ unsafe fn exec(
     plan: &Plan,
     shell: &CStr,
     arguments: &[*const c_char],
-    script: &[*const c_char],
+    scripts: &[Vec<*const c_char>],
     environment: &[*const c_char],
 ) -> Errno {
     let why = || Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL);
-    let program = &plan.program;
     if let Some(own) = &plan.own {
         let (file, nothing, flags) = (own.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH);
         // SAFETY: the caller's promise.
         unsafe { libc::syscall(libc::SYS_execveat, file, nothing, arguments.as_ptr(), environment.as_ptr(), flags) };
         return why();
     }
-    // SAFETY: the caller's promise.
-    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
-    let error = why();
-    if error != Errno::NOEXEC {
-        return error;
+    let mut refused = Errno::NOENT;
+    for (program, script) in plan.programs.iter().zip(scripts) {
+        // SAFETY: the caller's promise.
+        unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+        match why() {
+            Errno::NOEXEC => {
+                // SAFETY: the caller's promise.
+                unsafe { libc::execve(shell.as_ptr(), script.as_ptr(), environment.as_ptr()) };
+                return why();
+            }
+            Errno::NOENT | Errno::NOTDIR => {}
+            // One that may not be run is no reason to stop looking, as in `execvp`.
+            error @ Errno::ACCESS => refused = error,
+            error => return error,
+        }
     }
-    // SAFETY: the caller's promise.
-    unsafe { libc::execve(shell.as_ptr(), script.as_ptr(), environment.as_ptr()) };
-    why()
+    refused
 }

@@ -39,15 +39,8 @@ impl<Memory: Fn() -> Option<u64> + Send + Sync + 'static> Watcher<Memory> {
 
     /// Watches a child of ours, and lets the kernel forget it once it has ended.
     pub(super) fn own(self, child: Pid) {
-        let descriptor = open(child);
-        kip_host::tasks::spawn("wait for instance", async move {
-            let seen = match &descriptor {
-                Ok(descriptor) => descriptor.readable().await.is_ok(),
-                Err(_) => false,
-            };
-            let how = if seen { reap(child) } else { on_a_thread(child).await };
-            self.tell(how).await;
-        });
+        let end = end_of(child);
+        kip_host::tasks::spawn("wait for instance", async move { self.tell(end.await).await });
     }
 
     async fn tell(&self, (code, signal): (Option<i32>, Option<i32>)) {
@@ -55,6 +48,18 @@ impl<Memory: Fn() -> Option<u64> + Send + Sync + 'static> Watcher<Memory> {
         self.life.send_replace(Liveness::Ended);
         let _ = self.ended.send(Some(end));
         let _ = self.report.send(BodyEvent::Ended(end)).await;
+    }
+}
+
+/// Waits for the end of a child of ours, and lets the kernel forget it. The child is watched from this call on.
+pub(super) fn end_of(child: Pid) -> impl Future<Output = (Option<i32>, Option<i32>)> + Send {
+    let descriptor = open(child);
+    async move {
+        let seen = match &descriptor {
+            Ok(descriptor) => descriptor.readable().await.is_ok(),
+            Err(_) => false,
+        };
+        if seen { reap(child) } else { on_a_thread(child).await }
     }
 }
 

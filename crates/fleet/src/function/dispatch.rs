@@ -56,7 +56,7 @@ impl FunctionCore {
     }
 
     /// The version that a request is for, and whether no other may serve it.
-    fn resolve(&mut self, Call { to, caller, .. }: Call) -> Result<(VersionId, bool), Refusal> {
+    pub(super) fn resolve(&mut self, Call { to, caller, .. }: Call) -> Result<(VersionId, bool), Refusal> {
         let takes = |role: Role| matches!(role, Role::Serving | Role::Named);
         let pointer = match to {
             Qualifier::Latest => Pointer::Latest,
@@ -84,6 +84,9 @@ impl FunctionCore {
     /// A request leaves, from the queue or from an instance. True if that was all.
     pub(super) fn leave(&mut self, now: u64, ticket: Ticket, effects: &mut Vec<Effect>) -> bool {
         let Some(placed) = self.placed.remove(&ticket) else {
+            if self.detach(now, ticket) {
+                return false;
+            }
             let was_waiting = self.revisions.values_mut().any(|revision| revision.queue.remove(ticket).is_some());
             return !was_waiting;
         };

@@ -296,7 +296,11 @@ impl FunctionCore {
                 effects.push(Effect::Refuse { ticket, refusal: Refusal::StartFailed(failure) });
             }
         }
-        if revision.role == Role::Candidate {
+        let role = revision.role;
+        if !others {
+            self.refuse_attachments(Some(version), Refusal::StartFailed(failure), effects);
+        }
+        if role == Role::Candidate {
             self.candidate_failed(now, version, failure, effects);
         }
         self.tell_loop(version, looping, effects);
@@ -312,8 +316,9 @@ impl FunctionCore {
     pub(super) fn kill(&mut self, now: u64, id: InstanceId, why: Reason, autopsy: bool, effects: &mut Vec<Effect>) {
         let limit = self.limits(id).stop;
         self.placed.retain(|_, placed| placed.on != id);
+        self.attachments.placed.retain(|_, on| *on != id);
         if let Some(instance) = self.instances.get_mut(&id) {
-            (instance.in_flight, instance.inherited) = (0, None);
+            (instance.in_flight, instance.attached, instance.inherited) = (0, 0, None);
         }
         self.operate(now, id, State::Stopping, Operate::Kill { autopsy }, limit, why, effects);
     }

@@ -5,6 +5,7 @@
 //! with what is and starts, wakes, pauses or stops the difference.
 
 mod adopt;
+mod attach;
 mod backlog;
 mod dispatch;
 mod explain;
@@ -60,6 +61,9 @@ pub struct FunctionCore {
     reached: BTreeMap<Qualifier, u32>,
     instances: SparseMap<InstanceId, Instance>,
     placed: BTreeMap<Ticket, RequestPlace>,
+    /// Sessions of people in instances.
+    #[serde(default)]
+    attachments: attach::Attachments,
     next_instance: u32,
     next_operation: u64,
     /// Places offered to tasks so far.
@@ -103,6 +107,7 @@ impl FunctionCore {
             reached: BTreeMap::new(),
             instances: SparseMap::default(),
             placed: BTreeMap::new(),
+            attachments: attach::Attachments::default(),
             next_instance: sequence,
             next_operation: 0,
             next_offer: 0,
@@ -143,6 +148,7 @@ impl FunctionCore {
                     return;
                 }
             }
+            Event::Attach { ticket, to, instance } => self.attach(now, ticket, (to, instance), effects),
             Event::Halt { ticket } => self.halt(now, ticket, effects),
             Event::Occupy { ticket, instance } => {
                 debug_assert!(!self.serves(), "a place of an earlier server is taken after decisions have begun");
@@ -204,6 +210,7 @@ impl FunctionCore {
         }
         self.refuse_for_yielded(now, effects);
         self.provision(now, effects);
+        self.place_attachments(now, effects);
         self.reconcile(now, effects);
         self.arm(now, effects);
     }
@@ -232,6 +239,7 @@ impl FunctionCore {
         use crate::scaler::Scaler;
         self.instances.is_empty()
             && self.placed.is_empty()
+            && self.attachments.is_empty()
             && self.provisions.iter().all(ProvisionedTarget::is_at_rest)
             && self.revisions.values().all(|revision| {
                 revision.queue.is_empty()
@@ -261,12 +269,13 @@ impl FunctionCore {
 
     /// Whether a request still has its place on an instance; it loses it when the instance ends.
     pub fn is_placed(&self, ticket: Ticket) -> bool {
-        self.placed.contains_key(&ticket)
+        self.placed.contains_key(&ticket) || self.attachments.placed.contains_key(&ticket)
     }
 
-    /// The requests that wait, by version.
+    /// The requests that wait, by version, and the attachments that do.
     pub fn waiting(&self) -> impl Iterator<Item = Ticket> {
-        self.revisions.values().flat_map(|revision| revision.queue.tickets())
+        let requests = self.revisions.values().flat_map(|revision| revision.queue.tickets());
+        requests.chain(self.attachments.waiting.keys().copied())
     }
 
     /// Its versions, oldest first.
@@ -308,6 +317,7 @@ impl FunctionCore {
                 effects.push(Effect::Refuse { ticket, refusal });
             }
         }
+        self.expire_attachments(now, effects);
         let late: Vec<InstanceId> = self
             .instances
             .values()
@@ -345,7 +355,8 @@ impl FunctionCore {
             ]
         });
         let provisions = self.provisions.iter().map(ProvisionedTarget::due);
-        instances.chain(revisions).chain(provisions).flatten().min()
+        let attachments = self.attachments.waiting.values().map(|waiting| Some(waiting.deadline));
+        instances.chain(revisions).chain(provisions).chain(attachments).flatten().min()
     }
 
     fn arm(&mut self, now: u64, effects: &mut Vec<Effect>) {
@@ -384,6 +395,7 @@ impl FunctionCore {
             effects.push(Effect::Ended(instance.usage(now)));
             self.instances.remove(&id);
             self.placed.retain(|_, placed| placed.on != id);
+            self.attachments.placed.retain(|_, on| *on != id);
             effects.push(Effect::Tell(ToPlacer::Release { instance: id }));
         }
     }

@@ -43,12 +43,20 @@ impl FunctionCore {
         }
         core.placed =
             self.placed.iter().filter(|(ticket, _)| !ended.contains(*ticket)).map(|(t, p)| (*t, *p)).collect();
+        core.attachments.placed = self
+            .attachments
+            .placed
+            .iter()
+            .filter(|(ticket, _)| !ended.contains(*ticket))
+            .map(|(t, i)| (*t, *i))
+            .collect();
         let lost = if let Subject::Instance(instance) = subject { Some(*instance) } else { None };
         for instance in self.instances.values() {
             core.take_over(now.boot, instance.clone(), quarantined || lost == Some(instance.id), effects);
         }
         let instances = &core.instances;
         core.placed.retain(|_, placed| instances.contains_key(&placed.on));
+        core.attachments.placed.retain(|_, on| instances.contains_key(on));
         core
     }
 
@@ -62,10 +70,13 @@ impl FunctionCore {
         let working = self.placed.values().filter(|placed| placed.on == id).count();
         let working = u32::try_from(working).unwrap_or(u32::MAX);
         instance.in_flight = working.saturating_add(instance.inherited.map_or(0, |(left, _)| left));
+        let attached = self.attachments.placed.values().filter(|on| **on == id).count();
+        instance.attached = u32::try_from(attached).unwrap_or(u32::MAX);
         (instance.operation, instance.wants_room, instance.waits_for) = (None, false, None);
         (instance.goal, instance.offered, instance.slept_on) = (None, None, None);
         if matches!(state, State::Ready | State::Busy) {
-            let state = if instance.in_flight > 0 { State::Busy } else { State::Ready };
+            let works = instance.in_flight > 0 || instance.attached > 0;
+            let state = if works { State::Busy } else { State::Ready };
             instance.enter(state, now);
         }
         let stall = self.revisions.get(&version).and_then(|revision| revision.policy.stall);

@@ -77,6 +77,7 @@ impl FunctionCore {
         let tasks = self.tasks_waiting(version);
         let load = self.load(version);
         let waits_for_end = self.waits_for_end(version);
+        let attached = self.attachments_wait(version);
         let time = Now { boot: now, wall: self.wall };
         let Some(revision) = self.revisions.get_mut(&version) else { return Desired::NOTHING };
         revision.backoff.expire(now);
@@ -133,6 +134,9 @@ impl FunctionCore {
                     // A policy that goes by averages may forget requests that still wait for their first instance.
                     (desired.hot, desired.kind) = (1, Kind::OnDemand);
                     desired.why = Reason::RequestsWait { queued };
+                }
+                if desired.hot == 0 && attached && seen.on_demand {
+                    (desired.hot, desired.kind, desired.why) = (1, Kind::OnDemand, Reason::AskedFor);
                 }
                 if let Some((why, _)) = returns.filter(|_| desired.hot == 0) {
                     (desired.hot, desired.kind, desired.why) = (1, Kind::OnDemand, why);
@@ -291,7 +295,7 @@ impl FunctionCore {
         // Those that only wait for room cost nothing to withdraw, newest first.
         let mut surplus = counts.coming().saturating_sub(desired.hot);
         while surplus > 0
-            && let Some(id) = self.last_in(version, |instance| instance.wants_room)
+            && let Some(id) = self.last_in(version, |instance| instance.wants_room && !self.is_awaited(instance))
         {
             self.let_sleep(id, effects);
             surplus -= 1;
@@ -366,13 +370,14 @@ impl FunctionCore {
         }
         let Some(revision) = self.revisions.get_mut(&version) else { return };
         let Some((retry_in, failure)) = revision.backoff.blocks(now) else { return };
+        let refusal = match failure {
+            StartFailure::NoRoom => Refusal::NeverFits { need: revision.policy.need },
+            failure => Refusal::Backoff { retry_in, failure },
+        };
         while let Some((ticket, _)) = revision.queue.pop() {
-            let refusal = match failure {
-                StartFailure::NoRoom => Refusal::NeverFits { need: revision.policy.need },
-                failure => Refusal::Backoff { retry_in, failure },
-            };
             effects.push(Effect::Refuse { ticket, refusal });
         }
+        self.refuse_attachments(Some(version), refusal, effects);
     }
 
     fn create(&mut self, now: u64, version: VersionId, urgency: Urgency, why: Reason, effects: &mut Vec<Effect>) {
@@ -439,7 +444,7 @@ impl FunctionCore {
     }
 
     /// Whom to wake first: who wakes fastest, is kept anyway, and was used last.
-    fn best_sleeper(&self, version: VersionId) -> Option<InstanceId> {
+    pub(super) fn best_sleeper(&self, version: VersionId) -> Option<InstanceId> {
         let among = self.instances.values().filter(|instance| {
             instance.version == version
                 && instance.goal.is_none()

@@ -74,6 +74,10 @@ impl FunctionCore {
         }
     }
 
+    fn need_of(&self, version: VersionId) -> crate::RoomNeed {
+        self.revisions.get(&version).map(|revision| revision.policy.need).unwrap_or_default()
+    }
+
     /// An instance that uses more than its share finishes its requests and ends. No successor beside it: that would use as much.
     pub(super) fn overused(&mut self, now: u64, id: InstanceId, effects: &mut Vec<Effect>) {
         let settled = |instance: &&Instance| {
@@ -106,6 +110,8 @@ impl FunctionCore {
         while let Some((ticket, _)) = revision.queue.pop() {
             effects.push(Effect::Refuse { ticket, refusal: Refusal::NeverFits { need: revision.policy.need } });
         }
+        self.refuse_attachments(Some(version), Refusal::NeverFits { need: self.need_of(version) }, effects);
+        let Some(revision) = self.revisions.get_mut(&version) else { return };
         // Without a pause the minimum would ask again at once, for ever.
         revision.backoff.failed(now, StartFailure::NoRoom);
         revision.backoff.failed(now, StartFailure::NoRoom);
@@ -144,13 +150,14 @@ impl FunctionCore {
     }
 
     fn resume(&mut self, now: u64, id: InstanceId, from: Rung, effects: &mut Vec<Effect>) {
+        let asked = self.instances.get(&id).is_some_and(|i| self.is_awaited(i) || self.attachments_wait(i.version));
         let Some(instance) = self.instances.get_mut(&id) else { return };
         (instance.wants_room, instance.goal) = (false, None);
         let version = instance.version;
         let queued = self.revisions.get(&version).map_or(0, |revision| revision.queue.depth());
         let limits = self.limits(id);
         let limit = if from == Rung::Paused { limits.sleep } else { limits.park };
-        let why = Reason::WokenForRequests { queued };
+        let why = if queued == 0 && asked { Reason::AskedFor } else { Reason::WokenForRequests { queued } };
         self.operate(now, id, State::Waking, Operate::Resume { from }, limit, why, effects);
     }
 
@@ -189,7 +196,7 @@ impl FunctionCore {
     /// How an instance ranks among those that could be evicted now: busy ones and kept ones come later, then the larger expected
     /// loss. None for one that is not evicted.
     pub fn eviction_rank(&self, now: Now, id: InstanceId) -> Option<(bool, bool, u64)> {
-        let instance = self.instances.get(&id).filter(|instance| !self.holds_on(instance))?;
+        let instance = self.instances.get(&id).filter(|i| i.attached == 0 && !self.holds_on(i))?;
         let restore = self.revisions.get(&instance.version).map_or(0, |revision| revision.restore());
         let busy = match instance.state {
             State::Busy => true,
@@ -226,7 +233,7 @@ impl FunctionCore {
             state if state.class() == Class::Leaving => return,
             state => state.rung().is_some() && (yielded || may_be_left(instance)),
         };
-        let may = may && (yielded || !self.holds_on(instance));
+        let may = may && (yielded || instance.attached == 0 && !self.holds_on(instance));
         if !may || instance.goal.is_some_and(|(goal, _)| goal != Goal::Sleep(Rung::Paused)) {
             effects.push(Effect::Tell(ToPlacer::Declined { instance: id }));
             return;

@@ -67,6 +67,7 @@ struct World {
     waiting: BTreeSet<Ticket>,
     running: BTreeMap<Ticket, (InstanceId, StartKind)>,
     refused: BTreeMap<Ticket, Refusal>,
+    attached: BTreeMap<Ticket, Option<(InstanceId, StartKind)>>,
     ended: u64,
     promoted: Vec<VersionId>,
     failed: Vec<(VersionId, StartFailure)>,
@@ -95,6 +96,7 @@ impl World {
             waiting: BTreeSet::new(),
             running: BTreeMap::new(),
             refused: BTreeMap::new(),
+            attached: BTreeMap::new(),
             ended: 0,
             promoted: Vec::new(),
             failed: Vec::new(),
@@ -145,6 +147,9 @@ impl World {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
+            Effect::Dispatch { ticket, instance, start } if self.attached.contains_key(&ticket) => {
+                self.attached.insert(ticket, Some((instance, start)));
+            }
             Effect::Dispatch { ticket, instance, start } => {
                 assert!(self.waiting.remove(&ticket), "{ticket:?} dispatched but not waiting");
                 self.running.insert(ticket, (instance, start));
@@ -154,6 +159,9 @@ impl World {
                 self.offers.push(ticket);
             }
             Effect::Refuse { ticket, refusal } => {
+                if self.attached.remove(&ticket).is_some() {
+                    self.waiting.insert(ticket);
+                }
                 assert!(self.waiting.remove(&ticket), "{ticket:?} refused but not waiting");
                 self.refused.insert(ticket, refusal);
             }
@@ -218,7 +226,16 @@ impl World {
         ticket
     }
 
+    fn attach(&mut self, instance: Option<InstanceId>) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.attached.insert(ticket, None);
+        self.step(Event::Attach { ticket, to: crate::Qualifier::Latest, instance });
+        ticket
+    }
+
     fn leave(&mut self, ticket: Ticket) {
+        self.attached.remove(&ticket);
         if self.running.remove(&ticket).is_some() || self.waiting.remove(&ticket) {
             self.ended += 1;
         }
@@ -264,7 +281,7 @@ impl World {
             let policy = &self.core.revisions().find(|(v, _)| *v == instance.version).expect("a version").1.policy;
             assert!(instance.in_flight <= policy.concurrency.hard, "over the hard limit: {instance:?}");
             match instance.state {
-                State::Busy => assert!(instance.in_flight > 0),
+                State::Busy => assert!(instance.in_flight > 0 || instance.attached > 0),
                 State::Draining => {}
                 _ => assert_eq!(instance.in_flight, 0, "work on {:?}", instance.state),
             }
@@ -637,6 +654,7 @@ fn a_core_is_written_down_and_read_back() {
     assert_eq!(serde_json::to_string(&back).expect("serializes"), text);
 }
 
+mod attach;
 mod scaling;
 
 /// A task may take longer than any request: an instance that is to go waits for it, and for nothing else so long.

@@ -214,6 +214,7 @@ impl FunctionCore {
                 effects.push(Effect::Refuse { ticket, refusal });
             }
         }
+        self.refuse_attachments(None, refusal, effects);
         self.reconcile(now, effects);
     }
 

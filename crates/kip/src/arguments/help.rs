@@ -12,8 +12,8 @@ const GROUPS: [(&str, &[&str]); 5] = [
     (
         "Functions",
         &[
-            "up", "deploy", "plan", "rollback", "version", "alias", "rollout", "invoke", "run", "ls", "inspect", "rm",
-            "info", "import", "model", "preset", "layer", "domain", "s",
+            "up", "deploy", "plan", "rollback", "version", "alias", "rollout", "invoke", "exec", "run", "ls",
+            "inspect", "rm", "info", "import", "model", "preset", "layer", "domain", "s",
         ],
     ),
     ("What happens", &["ps", "top", "logs", "requests", "why", "usage", "cost"]),
@@ -25,7 +25,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
 /// Exit codes, as the help and docs/README.md have them.
 const EXIT_CODES: &str =
     "Exit codes: 0 done; 1 failed; 2 the command line is wrong; 4 and 5 `invoke --fail`; 130 interrupted.
-`kip run` exits as its program does. `kip COMMAND --help` has more.";
+`kip run` and `kip exec` exit as their programs do. `kip COMMAND --help` has more.";
 
 /// An option that looks less like what was typed is no suggestion.
 const FARTHEST: usize = 2;

@@ -10,6 +10,7 @@ pub(crate) mod device;
 mod device_use;
 pub(crate) mod doctor;
 mod domain;
+mod exec;
 pub(crate) mod files;
 mod fit;
 mod gpu;
@@ -95,6 +96,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Why(options) => inspect::why(&Client::find(connection)?, &options, output).await,
         Command::Inspect(options) => inspect::inspect(&Client::find(connection)?, &options, output).await,
         Command::Invoke(options) => invoke::run(&Client::find(connection)?, &options, output).await,
+        Command::Exec(options) => exec::run(&Client::find(connection)?, &options, output).await,
         Command::Run(options) => run::run(&Client::find(connection)?, &options, output).await,
         Command::Job(command) => jobs::run(&Client::find(connection)?, &command, output).await,
         Command::Task(command) => tasks::run(&Client::find(connection)?, &command, output).await,

@@ -163,7 +163,11 @@ fn shown(task: &TaskInfo) -> String {
     if let Some(trouble) = &task.waits_for {
         line("waits for", trouble);
     }
+    if task.qualifier != "LATEST" {
+        line("qualifier", &task.qualifier);
+    }
     for (name, value) in [
+        ("version", &task.version),
         ("instance", &task.instance_id),
         ("error", &task.task_error_message),
         ("destinations", &task.destination_status),

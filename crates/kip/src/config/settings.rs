@@ -61,6 +61,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Size,
     },
     Setting {
+        key: "exec.idle",
+        default: "10m",
+        about: "an exec session ends after so long without a byte in either direction",
+        form: Form::Duration,
+    },
+    Setting { key: "exec.of_instance", default: "8", about: "exec sessions of an instance at once", form: Form::Count },
+    Setting { key: "exec.sessions", default: "64", about: "exec sessions of the server at once", form: Form::Count },
+    Setting {
         key: "functions.code_files",
         default: "100000",
         about: "files and folders of a function's folder that a version captures at most",

@@ -414,3 +414,28 @@ fn clients_that_send_nonsense_to_the_gateway() {
     });
     assert_eq!(busy.join().unwrap().status(), 200);
 }
+
+/// What the settings of the server switch off, and what a preset does not offer, is the caller's to know and no fault of the server.
+#[test]
+fn what_is_switched_off_or_done_by_hand_is_no_fault_of_the_server() {
+    let server = Server::with("[containers]\nengine = \"off\"");
+    let api = |method: &str, path: &str, body: &str| {
+        let headers = format!("authorization: Bearer {}\r\ncontent-type: application/json\r\n", server.key);
+        let answer = call(server.api, method, path, &headers, body.as_bytes());
+        (answer.status(), answer.json()["error"]["code"].as_str().unwrap_or_default().to_owned())
+    };
+    let off = (409, "KW-4033".to_owned());
+    assert_eq!(api("GET", "/api/v1/images", ""), off);
+    assert_eq!(api("POST", "/api/v1/images", r#"{"image": "busybox"}"#), off);
+    assert_eq!(api("POST", "/api/v1/images/remove", r#"{"image": "busybox"}"#), off);
+    server.kip(&["image", "ls"]).failed(&["KW-4033", "containers.engine", "kipwake.toml"]);
+    server.try_deploy("api: kip/v1\nfunctions:\n  f:\n    image: busybox\n").failed(&["KW-4033", "`f`"]);
+    let presets = server.ask(&["preset", "ls"]);
+    let by_hand = presets.as_array().unwrap().iter().find(|preset| preset["engine"] == "llama-server").unwrap();
+    let name = by_hand["name"].as_str().unwrap();
+    let path = format!("/api/v1/presets/{name}/engine");
+    assert_eq!(api("POST", &path, ""), (400, "KW-6014".to_owned()));
+    let none = presets.as_array().unwrap().iter().find(|preset| preset["engine"].is_null()).unwrap();
+    let path = format!("/api/v1/presets/{}/engine", none["name"].as_str().unwrap());
+    assert_eq!(api("POST", &path, ""), (400, "KW-6014".to_owned()));
+}

@@ -219,7 +219,7 @@ fn what_is_not_acceptable_is_refused_with_a_code() {
     assert_eq!(refused(&bench.api("GET", "/api/v1/functions/f/async-invoke-config", "")), "KW-5009");
     let usual = bench.server.ask(&["tasks", "config", "show", "f"]);
     assert_eq!(usual["maxAsyncRetryAttempts"], 3, "the defaults: {usual}");
-    // There are no versions and aliases to choose from yet.
+    // What the function does not have.
     for path in ["async-invoke-config?qualifier=blue", "tasks?qualifier=1"] {
         let method = if path.starts_with("tasks") { "POST" } else { "PUT" };
         let answer = bench.api(method, &format!("/api/v1/functions/f/{path}"), "{}");

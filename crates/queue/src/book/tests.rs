@@ -37,7 +37,7 @@ fn book(entries: impl IntoIterator<Item = Entry>) -> Book {
 }
 
 fn drain(book: &mut Book) -> Vec<u64> {
-    std::iter::from_fn(|| book.take("f")).map(|number| number.0).collect()
+    std::iter::from_fn(|| book.take("f", "LATEST", |_| true)).map(|number| number.0).collect()
 }
 
 fn end(book: &mut Book, number: u64) {
@@ -117,7 +117,7 @@ fn bytes_that_wait_are_counted_by_tenant() {
     let mut two = book([Entry { size: 10, ..entry("a") }, Entry { size: 5, ..entry("b") }, entry("b")]);
     let bytes = |book: &Book| (book.queued_bytes(), book.queued_bytes_of("a"), book.queued_bytes_of("b"));
     assert_eq!(bytes(&two), (18, 10, 8));
-    assert_eq!(two.take("f"), Some(TaskNumber(1)));
+    assert_eq!(two.take("f", "LATEST", |_| true), Some(TaskNumber(1)));
     assert_eq!(bytes(&two), (8, 0, 8), "what runs does not wait");
     two.settle(TaskNumber(1), |entry| (entry.state, entry.run_at) = (TaskState::Retrying, 9), 0);
     assert_eq!(bytes(&two), (18, 10, 8), "a retry waits");
@@ -131,7 +131,7 @@ fn bytes_that_wait_are_counted_by_tenant() {
 #[test]
 fn what_waits_expires_and_what_runs_does_not() {
     let mut book = book([Entry { expires_at: 50, ..entry("a") }, Entry { expires_at: 50, ..entry("a") }]);
-    assert_eq!(book.take("f"), Some(TaskNumber(1)));
+    assert_eq!(book.take("f", "LATEST", |_| true), Some(TaskNumber(1)));
     assert_eq!(book.expired(50, 10), []);
     assert_eq!(book.expired(51, 10), [TaskNumber(2)]);
     assert_eq!(book.next_due(), Some(51));
@@ -140,7 +140,7 @@ fn what_waits_expires_and_what_runs_does_not() {
 #[test]
 fn a_claim_that_was_not_stored_comes_back() {
     let mut book = book([entry("a"), entry("a")]);
-    assert_eq!(book.take("f"), Some(TaskNumber(1)));
+    assert_eq!(book.take("f", "LATEST", |_| true), Some(TaskNumber(1)));
     book.settle(TaskNumber(1), |entry| entry.run_at = 10, 0);
     assert_eq!(book.counts("f"), Counts { ready: 1, later: 1, oldest: Some(0), ..Counts::default() });
     assert_eq!(book.ahead(TaskNumber(2)), Some(0));
@@ -180,7 +180,7 @@ mod any_order {
                         next += 1;
                     }
                     (2, _) => {
-                        if let Some(number) = book.take("f") {
+                        if let Some(number) = book.take("f", "LATEST", |_| true) {
                             prop_assert_eq!(open.insert(number.0, true), Some(false), "given out twice or closed");
                         }
                     }
@@ -214,7 +214,7 @@ mod any_order {
             while left > 0 {
                 rounds += 1;
                 prop_assert!(rounds < 1_000, "{} tasks are stuck", left);
-                while let Some(number) = book.take("f") {
+                while let Some(number) = book.take("f", "LATEST", |_| true) {
                     open.insert(number.0, true);
                 }
                 let out: Vec<u64> = open.iter().filter(|(_, out)| **out).map(|(number, _)| *number).collect();
@@ -279,4 +279,33 @@ fn a_run_that_goes_on_keeps_its_ordering_key_from_those_that_wait() {
     assert_eq!(drain(&mut book), [2]);
     end(&mut book, 2);
     assert_eq!(drain(&mut book), [3]);
+}
+
+#[test]
+fn qualifiers_have_lanes_of_their_own_and_ordering_keys_hold_across_them() {
+    let of = |qualifier: &str, entry: Entry| Entry { qualifier: Arc::from(qualifier), ..entry };
+    let mut book = book([
+        of("LATEST", entry("a")),
+        of("prod", entry("a")),
+        of("prod", entry("b")),
+        of("prod", keyed("k")),
+        of("LATEST", keyed("k")),
+    ]);
+    let lanes: Vec<(String, u64)> =
+        book.lanes("f").into_iter().map(|(qualifier, ready, _)| (qualifier.to_string(), ready)).collect();
+    assert_eq!(lanes, [("LATEST".to_owned(), 1), ("prod".to_owned(), 3)]);
+    assert_eq!(book.counts("f").ready, 4);
+    assert_eq!(book.qualifiers("f").into_values().collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(drain(&mut book), [1]);
+    // One that does not fit is passed over, and its tenant's turn with it.
+    assert_eq!(book.take("f", "prod", |number| number.0 == 3), Some(TaskNumber(3)));
+    assert_eq!(book.take("f", "prod", |number| number.0 > 4), None);
+    let rest: Vec<u64> = std::iter::from_fn(|| book.take("f", "prod", |_| true)).map(|number| number.0).collect();
+    assert_eq!(rest, [2, 4]);
+    assert_eq!(drain(&mut book), [] as [u64; 0], "another one with its key runs");
+    end(&mut book, 4);
+    assert_eq!(drain(&mut book), [5]);
+    (1..=5).for_each(|number| end(&mut book, number));
+    assert!(book.lanes("f").is_empty() && book.qualifiers("f").is_empty());
+    assert_eq!(book.functions().count(), 0);
 }

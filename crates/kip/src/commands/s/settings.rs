@@ -8,8 +8,9 @@ use kip_spec::{Problem, code};
 use serde_json::{Map, Value, json};
 
 use super::line::CommandLine;
-use crate::arguments::json_or_file;
+use crate::arguments::{Exec, json_or_file};
 use crate::client::{Client, segment};
+use crate::commands::exec;
 use crate::output::{Output, table};
 use crate::progress::Progress;
 
@@ -85,6 +86,16 @@ pub(crate) async fn run(
         ("concurrency", "get" | "list") => show(output, &client.get(&at("/concurrency")).await?),
         ("concurrency", "remove") => gone(client, output, &at("/concurrency")).await,
         ("instance", "list") => rows(output, &client.get(&at("/instances?limit=100")).await?, "instances"),
+        ("instance", "exec") => {
+            // As the tool does it: a line for a shell, or a shell.
+            let words = match line.flag("cmd") {
+                Some(cmd) => vec!["sh".to_owned(), "-c".to_owned(), cmd.to_owned()],
+                None => vec!["sh".to_owned()],
+            };
+            let at = line.flag("qualifier").map(|qualifier| format!("@{qualifier}")).unwrap_or_default();
+            let instance = Some(needed(line, "instance-id")?.to_owned());
+            exec::run(client, &Exec::of(format!("{name}{at}"), instance, words), output).await
+        }
         (command, verb) => {
             Err(Problem::new(code::COMMAND_INPUT, format!("`s {command} {verb}` is not carried out here"))
                 .hint(format!("verbs of `s {command}` are list, get, put, publish and remove, as far as it has them"))

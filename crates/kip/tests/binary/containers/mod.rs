@@ -40,6 +40,12 @@ on_engines! {
     ladder:
         an_idle_engine_is_asked_to_sleep_and_wakes_before_the_next_request,
         a_server_killed_at_each_step_of_the_ladder_goes_on;
+    exec:
+        bytes_go_both_ways_and_the_exit_code_comes_back,
+        a_terminal_is_one,
+        a_sleeping_instance_wakes_and_stays_awake,
+        what_a_session_started_ends_with_its_client,
+        a_session_ends_with_its_instance_and_with_its_server;
     hostile:
         cpu_is_limited;
     logs:
