@@ -7,6 +7,7 @@
 
 mod adopt;
 mod advice;
+mod aliases;
 mod bodies;
 mod canary;
 mod capture;
@@ -20,6 +21,7 @@ mod device_book;
 mod device_status;
 mod device_use;
 mod devices;
+mod differences;
 mod disk;
 mod domains;
 mod driver;
@@ -31,6 +33,7 @@ mod facade;
 mod figures;
 mod fit;
 mod fits;
+mod host_names;
 mod info;
 #[cfg(test)]
 mod leaving;
@@ -38,6 +41,7 @@ mod link;
 mod measuring;
 mod memo;
 mod meter;
+mod named;
 mod naming;
 mod open_tasks;
 mod options;
@@ -59,6 +63,7 @@ mod task_targets;
 #[cfg(any(test, feature = "fake"))]
 pub mod testing;
 mod timers;
+mod traffic;
 mod unused;
 mod usage;
 mod version;
@@ -90,13 +95,14 @@ pub use shared::DeployResult;
 pub use stores::{Files, Stores};
 pub use task_targets::TaskTargets;
 
+pub use aliases::{AliasChange, AskedTarget};
+pub use differences::differences;
 pub use kip_spec::qualifier::LATEST;
 pub use link::{DirectionGuard, Link};
 pub use permit::{Brake, Permit, QueuedRequest, RequestRefusal};
 pub use restore::{BEFORE_RESTORE, added_keys, backup_problem};
 pub use scaling::ProvisionInfo;
 pub use version::{RESULTS, Version};
-pub use versions::{AliasChange, AskedTarget, differences};
 
 /// Logs as they are read.
 pub use kip_engine::{LogFile, Record as LogRecord};
