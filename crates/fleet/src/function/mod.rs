@@ -9,6 +9,7 @@ mod backlog;
 mod dispatch;
 mod explain;
 mod health;
+mod instances;
 mod lifecycle;
 mod metering;
 mod provisioning;
@@ -39,6 +40,8 @@ use crate::{
     Ticket, ToPlacer, Usage,
 };
 
+use instances::Instances;
+
 pub use backlog::Backlog;
 pub use explain::{HoldReason, ScalingExplanation};
 pub(crate) use rebuild::settle_half;
@@ -58,7 +61,7 @@ pub struct FunctionCore {
     provisions: Vec<ProvisionedTarget>,
     /// What was wanted before the server began anew, until somebody goes on from there.
     reached: BTreeMap<Qualifier, u32>,
-    instances: SparseMap<InstanceId, Instance>,
+    instances: Instances,
     placed: BTreeMap<Ticket, RequestPlace>,
     next_instance: u32,
     next_operation: u64,
@@ -88,6 +91,34 @@ struct RequestPlace {
 struct Scratch {
     idle: Vec<u64>,
     asleep: Vec<u64>,
+    versions: Vec<VersionId>,
+}
+
+impl Scratch {
+    /// Looks at each instance of a version: how many are busy with how many requests, and since when the others rest.
+    fn gather<'a>(&mut self, own: impl Iterator<Item = &'a Instance>, queued: u32, pause: u64) -> (u32, u32) {
+        self.idle.clear();
+        self.asleep.clear();
+        let (mut busy, mut in_flight) = (0u32, 0u32);
+        for instance in own {
+            match instance.state {
+                // Who waits cannot count on it.
+                State::Ready | State::Busy if instance.unready && queued > 0 => {}
+                State::Busy => {
+                    busy += 1;
+                    in_flight += instance.in_flight;
+                }
+                // It is as good as gone.
+                _ if instance.released => {}
+                State::Ready => self.idle.push(instance.resting_since(pause)),
+                state if state.class() == Class::Asleep => self.asleep.push(instance.last_used),
+                _ => {}
+            }
+        }
+        self.idle.sort_unstable();
+        self.asleep.sort_unstable();
+        (busy, in_flight)
+    }
 }
 
 impl FunctionCore {
@@ -101,7 +132,7 @@ impl FunctionCore {
             aliases: BTreeMap::new(),
             provisions: Vec::new(),
             reached: BTreeMap::new(),
-            instances: SparseMap::default(),
+            instances: Instances::default(),
             placed: BTreeMap::new(),
             next_instance: sequence,
             next_operation: 0,
@@ -296,17 +327,20 @@ impl FunctionCore {
 
     /// Deadlines that have come: of waiting requests and of operations.
     fn expire(&mut self, now: u64, effects: &mut Vec<Effect>) {
-        let no_room = |instance: &&Instance| instance.state == State::Requested || instance.wants_room;
-        let waits_for_room: Vec<VersionId> = self.instances.values().filter(no_room).map(|i| i.version).collect();
+        self.refresh();
         for (version, revision) in self.revisions.iter_mut() {
+            let waits_for_room = self.instances.totals(*version).asking > 0;
             while let Some((ticket, waiting)) = revision.queue.pop_expired(now) {
-                let refusal = if waits_for_room.contains(version) {
+                let refusal = if waits_for_room {
                     Refusal::NoCapacity
                 } else {
                     Refusal::QueueTimeout { waited: now.saturating_sub(waiting.since) }
                 };
                 effects.push(Effect::Refuse { ticket, refusal });
             }
+        }
+        if self.instances.first_deadline().is_none_or(|deadline| deadline > now) {
+            return;
         }
         let late: Vec<InstanceId> = self
             .instances
@@ -322,17 +356,15 @@ impl FunctionCore {
     }
 
     /// The earliest time at which something is due, boot time.
-    fn next_deadline(&self, now: u64) -> Option<u64> {
-        let instances = self.instances.values().flat_map(|instance| {
-            [
-                instance.operation.and_then(|operation| operation.deadline),
-                instance.inherited.map(|(_, until)| until),
-                instance.watch,
-                self.too_old_at(instance),
-                self.offered_at(now, instance),
-                self.sinks_at(instance),
-            ]
-        });
+    fn next_deadline(&mut self, now: u64) -> Option<u64> {
+        self.refresh();
+        let by_age = |revision: &Revision| revision.policy.max_age.is_some() || revision.sinks_by_time();
+        let looks = self.pressed.is_some() || self.revisions.values().any(by_age);
+        let each =
+            looks.then(|| self.instances.values()).into_iter().flatten().flat_map(|instance| {
+                [self.too_old_at(instance), self.offered_at(now, instance), self.sinks_at(instance)]
+            });
+        let instances = each.chain([self.instances.first_deadline()]);
         let revisions = self.revisions.values().flat_map(|revision| {
             use crate::scaler::Scaler;
             let scales = matches!(revision.role, Role::Serving | Role::Named);
@@ -355,6 +387,19 @@ impl FunctionCore {
             self.armed = Some(next);
             effects.push(Effect::WakeAt(next));
         }
+    }
+
+    /// The versions there are, in a buffer that is to be put back.
+    fn versions(&mut self) -> Vec<VersionId> {
+        let mut versions = std::mem::take(&mut self.scratch.versions);
+        versions.clear();
+        versions.extend(self.revisions.keys().copied());
+        versions
+    }
+
+    /// Brings the totals of the instances up to date.
+    fn refresh(&mut self) {
+        self.instances.refresh(&self.revisions);
     }
 
     fn next_operation(&mut self) -> OperationNumber {

@@ -156,6 +156,11 @@ impl Revision {
         there && proven && self.in_time(self.costs.wake(rung))
     }
 
+    /// Whether sleepers go down by themselves after some time.
+    pub fn sinks_by_time(&self) -> bool {
+        self.policy.idle.park.after().is_some() || self.policy.idle.spill.after().is_some()
+    }
+
     /// Whether its instances may end to make room: a start is fast enough, and they are not pinned.
     pub fn may_end(&self) -> bool {
         !self.policy.pinned && self.in_time(self.costs.start)

@@ -44,6 +44,9 @@ pub(super) struct DepthGaps {
     reached: Vec<u64>,
     depth: usize,
     groups: Vec<Group>,
+    /// Depths from this one on are known not to be worth keeping, by these costs, until one of them is used or its gaps change.
+    #[serde(skip)]
+    expired: Option<(usize, Worth)>,
 }
 
 /// Small depths are apart; larger ones share a group with those up to a quarter more.
@@ -91,6 +94,8 @@ impl DepthGaps {
             let left = self.left.get(depth).copied().unwrap_or(0);
             if left > 0 {
                 self.group(depth).add(now.saturating_sub(left));
+                // The limits of all depths of its group change with it.
+                self.expired.take_if(|(from, _)| group(depth) >= group(from.saturating_sub(1)));
             }
         }
         self.reached.resize(self.reached.len().max(after), 0);
@@ -104,6 +109,9 @@ impl DepthGaps {
         if after < before {
             self.left.resize(self.left.len().max(before), 0);
             self.left[after..before].fill(now);
+            if let Some((from, _)) = &mut self.expired {
+                *from = before.max(*from);
+            }
         }
         self.depth = after;
     }
@@ -133,16 +141,22 @@ impl DepthGaps {
 
     /// How many instances are worth keeping, and until when the last of them is.
     pub(super) fn kept(&mut self, now: u64, worth: Worth, service: f64) -> (u32, Option<u64>) {
-        let mut depth = self.left.len();
+        let mut depth = match self.expired {
+            Some((from, by)) if by == worth => from,
+            _ => self.left.len(),
+        };
+        let mut until = None;
         while depth > self.depth {
             let left = self.left[depth - 1];
-            let until = left.saturating_add(self.limit(depth - 1, worth, service));
-            if left > 0 && until > now {
-                return (u32::try_from(depth).unwrap_or(u32::MAX), Some(until));
+            let ends = left.saturating_add(self.limit(depth - 1, worth, service));
+            if left > 0 && ends > now {
+                until = Some(ends);
+                break;
             }
             depth -= 1;
         }
-        (u32::try_from(self.depth).unwrap_or(u32::MAX), None)
+        self.expired = Some((depth, worth));
+        (u32::try_from(depth.max(self.depth)).unwrap_or(u32::MAX), until)
     }
 }
 

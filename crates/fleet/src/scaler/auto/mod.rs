@@ -75,6 +75,9 @@ pub struct Auto {
     /// What a wake took when it last decided.
     wake: u64,
     next_tick: Option<u64>,
+    /// What it last took in, and when: once more, it would change nothing.
+    #[serde(skip)]
+    observed: Option<(u64, Load)>,
 }
 
 /// What a decision went by, and what it was. Times in milliseconds, loads in instances.
@@ -141,11 +144,13 @@ impl Auto {
             service: ServiceTimes::default(),
             wake: 0,
             next_tick: None,
+            observed: None,
         }
     }
 
     /// A request was worked on for so long, milliseconds.
     pub fn served(&mut self, time: u64) {
+        self.observed = None;
         self.service.add(time);
     }
 
@@ -158,7 +163,9 @@ impl Auto {
     /// What a decision at this moment goes by.
     pub fn figures(&mut self, now: u64, seen: &Observation<'_>) -> AutoFigures {
         let weights = weights(self.class);
-        self.wake = seen.wake;
+        if self.wake != seen.wake {
+            (self.wake, self.observed) = (seen.wake, None);
+        }
         let soft = f64::from(self.soft);
         let most = if seen.on_demand { seen.maximum } else { seen.minimum };
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
@@ -267,6 +274,9 @@ fn float(number: u64) -> f64 {
 
 impl Scaler for Auto {
     fn observe(&mut self, now: u64, load: Load) {
+        if self.observed.replace((now, load)) == Some((now, load)) {
+            return;
+        }
         self.window.advance(now, self.level);
         self.window.arrived(load.arrivals.wrapping_sub(self.arrivals));
         self.arrivals = load.arrivals;
