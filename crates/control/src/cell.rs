@@ -559,6 +559,11 @@ impl Cell {
         inner.host.core().map(with)
     }
 
+    /// What its policy has learnt of the traffic, if it learns.
+    pub(crate) fn history(&self, now: Now) -> Option<kip_fleet::History> {
+        self.lock().host.history(now)
+    }
+
     /// Requests that instances have.
     pub(crate) fn in_flight(&self) -> u32 {
         let sum = |core: &FunctionCore| core.instances().map(|instance| instance.in_flight).sum();

@@ -276,7 +276,14 @@ impl Cell {
             let figures = it.figures?;
             let held = Self::held_back(core, |own| own == version).or_else(|| Some(it.held_by?.to_string()));
             let held = held.filter(|_| it.queued > 0).map(|held| format!("; {held}")).unwrap_or_default();
-            let averages = [("load_6s", figures.load_short), ("load_60s", figures.load_long)];
+            let seconds = |millis: u64| std::time::Duration::from_millis(millis).as_secs_f64();
+            let averages = [
+                ("load_6s", figures.load_short),
+                ("load_60s", figures.load_long),
+                ("service_s", figures.service / 1_000.0),
+                ("start_s", seconds(figures.start)),
+                ("wake_s", seconds(figures.wake)),
+            ];
             Some(ScalingInfo {
                 whom: inner.label(version),
                 mode: "auto".to_owned(),

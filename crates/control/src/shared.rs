@@ -17,6 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
+use crate::accounts::Accounts;
 use crate::bodies::Bodies;
 use crate::cell::{Cell, LastLogged, PolicyObservation, Surroundings, now};
 use crate::device_book::DeviceBook;
@@ -80,6 +81,7 @@ pub(crate) struct Shared {
     pub(crate) disk: Arc<DiskWatch>,
     pub(crate) rollouts: Rollouts,
     pub(crate) devices: DeviceBook,
+    pub(crate) accounts: Accounts,
     /// Custom domains, as the gateway asks them.
     pub(crate) domains: crate::domains::Domains,
 }
@@ -122,6 +124,9 @@ impl Shared {
         // Only reminders are lost with it.
         let reminding = self.clone();
         kip_host::tasks::spawn("reminders", async move { reminding.remind().await });
+        // Without it, sums by day and what policies have learnt end with this minute.
+        let adding = self.clone();
+        kip_host::tasks::spawn("accounts", async move { adding.keep_accounts().await });
         let ends = supervisor.clone();
         supervisor.vital("ends of instances", async move {
             while let Some(event) = events.recv().await {

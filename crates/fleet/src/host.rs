@@ -4,7 +4,7 @@
 //! before it decides, drops it when nothing of it is left, and replaces it when a step of it panics.
 //!
 //! What a core made anew is told, in this order: [`Event::Adopt`] and [`Event::Occupy`] for what an earlier server left,
-//! [`Event::Reached`], [`Event::Provision`], [`Event::Alias`], [`Event::Name`], then [`Event::Serve`]. Between the first `Adopt` and
+//! [`Event::Reached`], [`Event::Learnt`], [`Event::Provision`], [`Event::Alias`], [`Event::Name`], then [`Event::Serve`]. Between the first `Adopt` and
 //! [`CoreHost::serve`] every other event is kept and delivered afterwards, so that nothing is decided too early.
 //!
 //! A panic costs the requests that wait (they are refused, 503 with `Retry-After`) and the instances that were between two
@@ -24,8 +24,8 @@ use crate::function::settle_half;
 use crate::room::Gpu;
 use crate::sparse::SparseMap;
 use crate::{
-    AliasNumber, CoreNumber, Draw, Effect, Event, FromPlacer, FunctionCore, Now, Operate, OperationNumber, Policy,
-    Qualifier, Refusal, Target, Ticket,
+    AliasNumber, CoreNumber, Draw, Effect, Event, FromPlacer, FunctionCore, History, Now, Operate, OperationNumber,
+    Policy, Qualifier, Refusal, Target, Ticket,
 };
 
 /// Two panics within this long quarantine a function, milliseconds.
@@ -43,6 +43,9 @@ pub struct CoreHost {
     declared: Option<Box<Declarations>>,
     /// Instances of an earlier server are handed in.
     adoption: Option<Box<Adoption>>,
+    /// What was learnt, while there is no core.
+    #[serde(default)]
+    history: Option<Box<History>>,
     closed: Option<ClosedReason>,
     /// When a step last panicked, boot time.
     failed_at: Option<u64>,
@@ -141,6 +144,7 @@ impl CoreHost {
             serving,
             declared: None,
             adoption: None,
+            history: None,
             closed: None,
             failed_at: None,
             quarantined: false,
@@ -167,6 +171,14 @@ impl CoreHost {
         self.quarantined
     }
 
+    /// What the version that serves has learnt of its traffic and its instances, if anything.
+    pub fn history(&self, now: Now) -> Option<History> {
+        match &self.core {
+            Some(core) => core.history(now),
+            None => self.history.as_deref().cloned(),
+        }
+    }
+
     /// Takes one event and appends what is to be done. A panic of the core ends here.
     pub fn step(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) -> Option<Recovery> {
         let (subject, from) = (Subject::of(&event), effects.len());
@@ -190,7 +202,7 @@ impl CoreHost {
             self.replay(now, true, effects);
             let later = adoption.map(|adoption| adoption.later).unwrap_or_default();
             later.into_iter().for_each(|event| self.advance(now, event, effects));
-            self.tidy();
+            self.tidy(now);
         }));
         let panic = panic.err()?;
         Some(self.recover(now, Subject::Nothing, from, &*panic, effects))
@@ -242,7 +254,7 @@ impl CoreHost {
                 self.replay(now, !first, effects);
                 if declares {
                     // It was among the declarations.
-                    return self.tidy();
+                    return self.tidy(now);
                 }
             }
         } else if lifts {
@@ -251,7 +263,7 @@ impl CoreHost {
             return self.point(now, effects);
         }
         self.hand(now, event, effects);
-        self.tidy();
+        self.tidy(now);
     }
 
     /// Something that was declared before: the next core is told, and none is made for it.
@@ -293,6 +305,7 @@ impl CoreHost {
                 }
             }
             Event::Sized { version, gpu } => self.resize(*version, *gpu),
+            Event::Learnt { history } if self.core.is_none() => self.history = Some(history.clone()),
             Event::Reached { qualifier, target } if self.core.is_none() => {
                 self.declared.get_or_insert_default().reached.insert(*qualifier, *target);
             }
@@ -317,6 +330,7 @@ impl CoreHost {
 
     fn close(&mut self, closed: ClosedReason) {
         (self.closed, self.declared, self.serving) = (Some(closed), None, None);
+        self.history = None;
     }
 
     /// Whether an event is worth a core.
@@ -350,6 +364,9 @@ impl CoreHost {
         let reached = declared.map(|declared| std::mem::take(&mut declared.reached)).unwrap_or_default();
         for (qualifier, target) in reached {
             self.hand(now, Event::Reached { qualifier, target }, effects);
+        }
+        if let Some(history) = self.history.take() {
+            self.hand(now, Event::Learnt { history }, effects);
         }
         self.provide(now, effects);
         // Before what serves: an instance of a version that only an alias names would else be ended.
@@ -405,9 +422,12 @@ impl CoreHost {
     }
 
     /// Drops a core of which nothing is left.
-    fn tidy(&mut self) {
+    fn tidy(&mut self, now: Now) {
         if let Some(core) = self.core.take_if(|core| self.adoption.is_none() && core.is_vacant()) {
             self.sequence = core.sequence();
+            if self.closed.is_none() {
+                self.history = core.history(now).map(Box::new);
+            }
             if let Some(declared) = self.declared.as_deref_mut() {
                 for (alias, draw) in core.draws() {
                     declared.aliases.get_mut(&alias).into_iter().for_each(|declared| declared.draw = draw.clone());
@@ -453,7 +473,7 @@ impl CoreHost {
             if self.adoption.is_none() {
                 self.hand(now, Event::Tick, effects);
             }
-            self.tidy();
+            self.tidy(now);
         }));
         if (self.core.is_none() && effects.len() == safe) || settled.is_err() {
             self.abandon(&broken, safe, effects);

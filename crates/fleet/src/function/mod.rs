@@ -36,8 +36,8 @@ use crate::instance::Instance;
 use crate::sparse::SparseMap;
 use crate::why::{EndReason, Reason, Refusal};
 use crate::{
-    AliasNumber, Change, Class, CoreNumber, Draw, Effect, Event, FromPlacer, Now, OperationNumber, Qualifier, State,
-    Ticket, ToPlacer, Usage,
+    AliasNumber, Change, Class, CoreNumber, Draw, Effect, Event, FromPlacer, History, Now, OperationNumber, Qualifier,
+    State, Ticket, ToPlacer, Usage,
 };
 
 use instances::Instances;
@@ -75,6 +75,9 @@ pub struct FunctionCore {
     closing: Option<(Refusal, Reason)>,
     /// Set while somebody waits for room.
     pressed: Option<turn::Pressure>,
+    /// What an earlier core has learnt, until the version that serves goes on from there.
+    #[serde(default)]
+    learnt: Option<Box<History>>,
     #[serde(skip)]
     scratch: Scratch,
 }
@@ -141,6 +144,7 @@ impl FunctionCore {
             armed: None,
             closing: None,
             pressed: None,
+            learnt: None,
             scratch: Scratch::default(),
         }
     }
@@ -191,6 +195,10 @@ impl FunctionCore {
             }
             Event::Reached { qualifier, target } => {
                 self.reached.insert(qualifier, target);
+                return;
+            }
+            Event::Learnt { history } => {
+                self.learnt = Some(history);
                 return;
             }
             Event::Measured { version, cpu, gpu_memory } => return self.measured(now, version, cpu, gpu_memory),
@@ -273,6 +281,12 @@ impl FunctionCore {
                     && revision.minimum() == 0
                     && revision.scaler.is_at_rest()
             })
+    }
+
+    /// What the version that serves has learnt; nothing where it learns nothing.
+    pub fn history(&self, now: Now) -> Option<History> {
+        let serving = self.revisions.values().find(|revision| revision.role == Role::Serving)?;
+        serving.history(now)
     }
 
     /// The sequence of the last instance made, so that a core made anew after this one reuses no id.

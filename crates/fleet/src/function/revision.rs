@@ -12,7 +12,7 @@ use crate::queue::Queue;
 use crate::room::Gpu;
 use crate::scaler::Scalers;
 use crate::why::{Reason, StartFailure};
-use crate::{Policy, Rung};
+use crate::{History, Now, Policy, Rung};
 
 /// What a version is to its function at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +98,19 @@ impl Revision {
             gap: None,
             rung_failures: 0,
             returns: None,
+        }
+    }
+
+    /// What it has learnt of its traffic and its instances; nothing where its policy learns nothing.
+    pub fn history(&self, now: Now) -> Option<History> {
+        let auto = self.scaler.history(now.boot).filter(|auto| !auto.is_empty())?;
+        Some(History { at: now, costs: self.costs, auto })
+    }
+
+    /// Goes on from what an earlier core, or the version before, has learnt.
+    pub fn learn(&mut self, history: &History) {
+        if self.scaler.learn(&history.auto) {
+            self.costs = history.costs;
         }
     }
 

@@ -332,3 +332,42 @@ fn the_examples_of_the_pages_are_as_they_say() {
     }
     assert!(examples >= 6, "only {examples} examples");
 }
+
+/// What `auto` goes by at present: service, start and wake times in seconds.
+fn measured(server: &Server) -> Option<Vec<f64>> {
+    let averages = &server.function()["scaling"][0]["averages"];
+    ["service_s", "start_s", "wake_s"].iter().map(|name| averages[*name].as_f64()).collect()
+}
+
+#[test]
+fn what_auto_has_learnt_outlives_the_server() {
+    let mut server = Server::start();
+    server.deploy_subject(&["--ready-after", "150"], "idle: {pause: never}\nscaling: {mode: auto}");
+    assert_eq!(server.get("/delay/50").status(), 200);
+    let learnt = until("it was measured", || measured(&server).filter(|times| times[1] < 0.9));
+    // The instance is adopted, and so is what is known of its start.
+    server.terminate();
+    server.start_again();
+    assert_eq!(measured(&server), Some(learnt.clone()));
+    // The instances end with the server, and it is known all the same.
+    server.kip(&["stop"]).ok();
+    server.wait();
+    server.start_again();
+    assert_eq!(server.get("/delay/50").status(), 200);
+    let again = until("it is measured again", || measured(&server));
+    assert!((again[0] - learnt[0]).abs() < 0.1 && again[1] < 0.6, "{learnt:?} {again:?}");
+    // What cannot be read is forgotten, with a word in the log.
+    server.terminate();
+    let records = rusqlite::Connection::open(server.data().join("records.db")).unwrap();
+    assert_eq!(records.execute("UPDATE learnt SET history = 'x' || history", []).unwrap(), 1);
+    drop(records);
+    server.start_again();
+    assert!(server.log().contains("has learnt cannot be read; it begins anew"), "{}", server.log());
+    let fresh = measured(&server).unwrap();
+    assert!((fresh[1] - 1.0).abs() < 1e-9, "{fresh:?}");
+    // A function of the same name is another one.
+    server.kip(&["rm", "f"]).ok();
+    server.terminate();
+    let records = rusqlite::Connection::open(server.data().join("records.db")).unwrap();
+    assert_eq!(records.query_row("SELECT count(*) FROM learnt", [], |row| row.get::<_, u32>(0)).unwrap(), 0);
+}

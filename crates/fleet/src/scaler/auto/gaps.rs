@@ -14,6 +14,8 @@ const GAPS: usize = 48;
 const FEW: usize = 4;
 /// No more depths are distinguished.
 const DEEPEST: usize = 10_000;
+/// Depths whose last use is remembered over the end of a core.
+const REMEMBERED: usize = 512;
 /// The price of an instance asleep as a share of an active one (Function Compute's idle GPU: 0.5 / 2.1).
 pub(super) const ASLEEP: f64 = 0.5 / 2.1;
 
@@ -26,7 +28,7 @@ pub(super) struct Worth {
     pub(super) waiting: f64,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Group {
     gaps: VecDeque<u64>,
     /// For how long a depth was needed at a time, milliseconds: the mean, the latest counting most.
@@ -35,8 +37,12 @@ struct Group {
     limit: Option<(u64, Worth)>,
 }
 
+/// All numbers are finite.
+impl Eq for Group {}
+impl Eq for Worth {}
+
 /// Gaps by depth.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct DepthGaps {
     /// When each depth was last left, boot time; 0 where it never was.
     left: Vec<u64>,
@@ -87,6 +93,35 @@ impl Group {
 }
 
 impl DepthGaps {
+    /// Whether no depth was ever left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// What is known of them if nothing is needed from now on. Of a deep fleet, only the first depths are kept one by one.
+    pub(super) fn at_rest(&self, now: u64) -> Self {
+        let mut rests = self.clone();
+        rests.follow(now, 0);
+        rests.left.truncate(REMEMBERED);
+        rests.reached.clear();
+        rests.expired = None;
+        rests.groups.iter_mut().for_each(|group| group.limit = None);
+        rests
+    }
+
+    /// So many instances were found, of whose use nothing is known: they count as just used.
+    pub(super) fn found(&mut self, now: u64, instances: usize) {
+        self.left.resize(self.left.len().max(instances.min(DEEPEST)), 0);
+        self.left.iter_mut().take(instances).filter(|left| **left == 0).for_each(|left| *left = now);
+        self.expired = None;
+    }
+
+    /// Counts boot times by another clock; 0 stays what was never left.
+    pub(super) fn shift(&mut self, by: &impl Fn(u64) -> u64) {
+        let times = self.left.iter_mut().chain(&mut self.reached);
+        times.filter(|time| **time > 0).for_each(|time| *time = by(*time).max(1));
+    }
+
     /// So many instances are needed from now on.
     pub(super) fn follow(&mut self, now: u64, depth: usize) {
         let (before, after) = (self.depth, depth.min(DEEPEST));

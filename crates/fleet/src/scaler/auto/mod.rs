@@ -128,7 +128,45 @@ impl fmt::Display for AutoFigures {
     }
 }
 
+/// What it has learnt of its traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AutoHistory {
+    gaps: DepthGaps,
+    rises: Rises,
+    service: ServiceTimes,
+}
+
+impl AutoHistory {
+    /// Whether there is nothing to remember.
+    pub fn is_empty(&self) -> bool {
+        self.gaps.is_empty() && self.service.mean().is_none()
+    }
+
+    /// Counts its boot times by another clock.
+    pub(crate) fn shift(&mut self, by: impl Fn(u64) -> u64) {
+        self.gaps.shift(&by);
+        self.rises.shift(&by);
+    }
+}
+
 impl Auto {
+    /// What it has learnt so far, as if nothing were asked of it from now on.
+    pub fn history(&self, now: u64) -> AutoHistory {
+        AutoHistory { gaps: self.gaps.at_rest(now), rises: self.rises.clone(), service: self.service.clone() }
+    }
+
+    /// Goes on from there. What is under way already is kept.
+    pub fn learn(&mut self, history: &AutoHistory) {
+        self.gaps = history.gaps.clone();
+        (self.rises, self.service) = (history.rises.clone(), history.service.clone());
+        self.observed = None;
+    }
+
+    /// So many instances of an earlier server were found.
+    pub fn found(&mut self, now: u64, instances: usize) {
+        self.gaps.found(now, instances);
+    }
+
     /// By a version's declaration.
     pub fn new(policy: &Policy, settings: Settings) -> Self {
         Self {
