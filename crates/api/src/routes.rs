@@ -251,6 +251,36 @@ pub(crate) fn table() -> Vec<Entry> {
             says("The cost of functions by the price book").query::<costs::CostQuery>().gives::<CostReport>(),
         ),
         shows(
+            "/api/v1/cost/days",
+            Operate,
+            costs::table,
+            says("The cost of the last days by function, version, key, state or day")
+                .query::<costs::CostTableQuery>()
+                .gives::<kip_wire::CostTable>(),
+        ),
+        shows(
+            "/api/v1/budgets",
+            Operate,
+            costs::budgets,
+            says("Budgets and what is spent of them").gives::<Vec<kip_wire::Budget>>(),
+        ),
+        changes(
+            put(),
+            BUDGET,
+            Admin,
+            "budget.set",
+            costs::set_budget,
+            says("Sets the budget of a function or a key").takes::<kip_wire::BudgetSettings>().empty(204, "it is set"),
+        ),
+        changes(
+            delete(),
+            BUDGET,
+            Admin,
+            "budget.remove",
+            costs::remove_budget,
+            says("Removes the budget of a function or a key").empty(204, "it is removed"),
+        ),
+        shows(
             "/api/v1/functions/{name}/evidence",
             Operate,
             functions::evidence,
@@ -847,6 +877,8 @@ const PROGRESS: &str = "/api/v1/progress/{number}/{epoch}/{token}";
 const TASKS_OF_FUNCTION: &str = "/api/v1/functions/{name}/tasks";
 /// What a deployment would change.
 const IMAGES: &str = "/api/v1/images";
+/// The budget of a function or a key.
+const BUDGET: &str = "/api/v1/budgets/{kind}/{name}";
 /// What all functions together may take.
 const QUOTA: &str = "/api/v1/quota";
 /// Whether a device is out of use.

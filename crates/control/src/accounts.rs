@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use kip_fleet::state::{NAMES, STATES};
 use kip_fleet::{Event, History, Usage};
 use kip_spec::{FunctionName, InstanceId, VersionId};
 use kip_store::{InstanceTime, KeyTime, LearntHistory, PricedVersion, Record};
+use kip_wire::Budget;
 use parking_lot::Mutex;
 
 use crate::Version;
@@ -31,6 +33,10 @@ pub(crate) struct Accounts {
     priced: Mutex<BTreeSet<VersionId>>,
     /// What was last written of each function's history, as a hash.
     learnt: Mutex<BTreeMap<FunctionName, u64>>,
+    /// Budgets as they were last checked.
+    pub(crate) budgets: Mutex<Vec<Budget>>,
+    /// There may be budgets.
+    pub(crate) has_budgets: AtomicBool,
 }
 
 impl Accounts {
@@ -54,6 +60,7 @@ impl Shared {
         loop {
             tokio::time::sleep(PERIOD).await;
             self.account();
+            self.watch_budgets().await;
         }
     }
 
@@ -124,7 +131,9 @@ impl Shared {
 
     /// A removed function is forgotten: one of the same name is another one.
     pub(crate) async fn forget_history(&self, function: &FunctionName) {
-        self.accounts.learnt.lock().remove(function);
+        if self.accounts.learnt.lock().remove(function).is_none() {
+            return;
+        }
         self.recorder.flush().await;
         if let Err(error) = self.records.forget_learnt(vec![function.to_string()]).await {
             tracing::warn!(%function, %error, "what was learnt of a removed function stays");
@@ -141,7 +150,10 @@ impl Shared {
                 continue;
             };
             match serde_json::from_str::<History>(&history) {
-                Ok(history) => cell.remember(&Event::Learnt { history: Box::new(history.moved(time)) }),
+                Ok(history) => {
+                    self.accounts.learnt.lock().insert(cell.name().clone(), 0);
+                    cell.remember(&Event::Learnt { history: Box::new(history.moved(time)) });
+                }
                 Err(error) => {
                     tracing::warn!(function, %error, "what its scaling policy has learnt cannot be read; it begins anew");
                     gone.push(function);

@@ -134,6 +134,7 @@ impl Control {
         shared.remember_rollouts().await?;
         shared.remember_reached().await?;
         shared.remember_learnt().await?;
+        shared.check_budgets().await?;
         shared.adopt_all().await?;
         shared.all_cells().iter().for_each(Cell::begin);
         shared.clone().supervise(disk, events);

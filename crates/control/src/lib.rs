@@ -9,6 +9,7 @@ mod accounts;
 mod adopt;
 mod advice;
 mod bodies;
+mod budgets;
 mod canary;
 mod cell;
 mod check;

@@ -178,6 +178,9 @@ pub(crate) enum Command {
     Device(Device),
     /// Show which functions fit on the devices, and how long the others take to be back.
     Fit,
+    /// Set, list and remove budgets of functions and keys.
+    #[command(subcommand, alias = "budgets")]
+    Budget(cost::BudgetCommand),
     /// Show and change what all functions together may take.
     #[command(subcommand)]
     Quota(QuotaCommand),

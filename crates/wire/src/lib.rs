@@ -20,7 +20,10 @@ mod task;
 mod usage;
 mod version;
 
-pub use cost::{Cost, CostReport, FunctionCost, VersionCost};
+pub use cost::{
+    Budget, BudgetKind, BudgetPeriod, BudgetSettings, Cost, CostBy, CostReport, CostRow, CostTable, FunctionCost,
+    VersionCost,
+};
 pub use device::{DeviceReading, DeviceStatus, DeviceUser, DeviceYield, OtherProgram, QuotaSettings};
 pub use fit::{FitReport, FunctionFit};
 pub use function::{FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus, WaitInfo};
