@@ -308,6 +308,29 @@ pub(crate) fn table() -> Vec<Entry> {
                 .query::<provision::LimitQuery>()
                 .gives::<Vec<ScalingRecord>>(),
         ),
+        changes(
+            post(),
+            RECORDING,
+            Operate,
+            "recording.start",
+            functions::record,
+            says("Records what is handed to what decides for a function, and what it decides")
+                .empty(204, "it is recorded from here on"),
+        ),
+        changes(
+            delete(),
+            RECORDING,
+            Operate,
+            "recording.stop",
+            functions::end_recording,
+            says("Ends the recording of a function's decisions").empty(204, "nothing is recorded any more"),
+        ),
+        shows(
+            RECORDING,
+            Operate,
+            functions::recording,
+            says("What is recorded of a function's decisions").gives::<kip_wire::DecisionRecording>(),
+        ),
         shows(
             "/api/v1/functions/{name}/advice",
             Operate,
@@ -877,6 +900,8 @@ const PROGRESS: &str = "/api/v1/progress/{number}/{epoch}/{token}";
 const TASKS_OF_FUNCTION: &str = "/api/v1/functions/{name}/tasks";
 /// What a deployment would change.
 const IMAGES: &str = "/api/v1/images";
+/// What is recorded of a function's decisions.
+const RECORDING: &str = "/api/v1/functions/{name}/recording";
 /// The budget of a function or a key.
 const BUDGET: &str = "/api/v1/budgets/{kind}/{name}";
 /// What all functions together may take.

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use kip_engine::{BodyEvent, StopOrder};
 use kip_fleet::router::Message;
-use kip_fleet::{Class, CoreNumber, Effect, Event, FunctionCore, Inventory, Placer, Router, ToPlacer};
+use kip_fleet::{
+    Class, CoreNumber, Effect, Event, FunctionCore, Inventory, Placer, RoomNeed, Router, Shortage, ToPlacer,
+};
 use kip_host::failpoint::reached;
 use kip_records::Recorder;
 use kip_spec::qualifier::host_label;
@@ -294,6 +296,10 @@ impl Surroundings for Shared {
 
     fn in_the_way(&self, instance: InstanceId) -> Option<String> {
         Self::in_the_way(self, instance)
+    }
+
+    fn missing(&self, need: RoomNeed, lack: Shortage) -> String {
+        Self::missing(self, need, lack)
     }
 
     fn disown(&self, instance: InstanceId) {

@@ -25,7 +25,7 @@ use crate::room::Gpu;
 use crate::sparse::SparseMap;
 use crate::{
     AliasNumber, CoreNumber, Draw, Effect, Event, FromPlacer, FunctionCore, History, Now, Operate, OperationNumber,
-    Policy, Qualifier, Refusal, Target, Ticket,
+    Policy, Qualifier, Recording, Refusal, Target, Ticket,
 };
 
 /// Two panics within this long quarantine a function, milliseconds.
@@ -50,6 +50,9 @@ pub struct CoreHost {
     /// When a step last panicked, boot time.
     failed_at: Option<u64>,
     quarantined: bool,
+    /// What is handed in and decided, while that is recorded.
+    #[serde(skip)]
+    recording: Option<Box<Recording>>,
 }
 
 /// Why a function takes nothing any more; a refusal itself would be large for something that each function has.
@@ -66,7 +69,9 @@ struct Declarations {
     aliases: SparseMap<AliasNumber, DeclaredAlias>,
     /// Versions that requests may ask for by themselves.
     named: SparseMap<VersionId, Arc<Policy>>,
+    #[serde(with = "crate::sparse::pairs")]
     provisions: BTreeMap<Qualifier, Arc<Fc>>,
+    #[serde(with = "crate::sparse::pairs")]
     reached: BTreeMap<Qualifier, u32>,
 }
 
@@ -148,6 +153,7 @@ impl CoreHost {
             closed: None,
             failed_at: None,
             quarantined: false,
+            recording: None,
         }
     }
 
@@ -182,8 +188,37 @@ impl CoreHost {
     /// Takes one event and appends what is to be done. A panic of the core ends here.
     pub fn step(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) -> Option<Recovery> {
         let (subject, from) = (Subject::of(&event), effects.len());
-        let panic = catch_unwind(AssertUnwindSafe(|| self.advance(now, event, effects))).err()?;
-        Some(self.recover(now, subject, from, &*panic, effects))
+        let recorded = self.recording.is_some().then(|| event.clone());
+        let panic = catch_unwind(AssertUnwindSafe(|| self.advance(now, event, effects))).err();
+        let recovery = panic.map(|panic| self.recover(now, subject, from, &*panic, effects));
+        if let Some(event) = recorded {
+            self.note(now, event, effects.get(from..).unwrap_or_default());
+        }
+        recovery
+    }
+
+    /// From here on, everything that is handed in and decided is recorded; what was recorded before goes.
+    pub fn record(&mut self) {
+        self.recording = None;
+        self.recording = Some(Box::new(Recording::begin(self.clone())));
+    }
+
+    /// What was recorded, if anything is.
+    pub fn recording(&self) -> Option<&Recording> {
+        self.recording.as_deref()
+    }
+
+    /// Ends the recording. False if there was none.
+    pub fn end_recording(&mut self) -> bool {
+        self.recording.take().is_some()
+    }
+
+    fn note(&mut self, now: Now, event: Event, effects: &[Effect]) {
+        let Some(mut recording) = self.recording.take() else { return };
+        if recording.note(now, event, effects) {
+            recording.turn(self.clone());
+        }
+        self.recording = Some(recording);
     }
 
     /// The server has begun and every instance of an earlier one was handed in: decisions begin. Without such an instance a

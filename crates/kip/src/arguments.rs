@@ -30,7 +30,7 @@ pub(crate) use self::keys::{Audit, Key, Secret, Settings};
 pub(crate) use self::layers::{Domain, Layer};
 pub(crate) use self::provision::{Advise, FunctionArgument, Provision, ProvisionPut, json_or_file};
 pub(crate) use self::rollout::{Rollout, RolloutOf, RolloutStart};
-pub(crate) use self::scaler::{History, Lines, Scaler};
+pub(crate) use self::scaler::{History, Lines, RecordArguments, Scaler};
 pub(crate) use self::simulate::Simulate;
 pub(crate) use self::versions::{Alias, AliasPut, VersionArguments, Versions};
 

@@ -200,6 +200,7 @@ pub(crate) const SCALING: Keys = Keys {
         "coefficient",
         "disable_ondemand",
         "class",
+        "keep",
     ],
     later: &[],
 };

@@ -58,6 +58,7 @@ codes! {
     1039 FILE_UNKNOWN_KEY 400 "the file has a key that does not exist";
     1040 FILE_MISSING_KEY 400 "the file lacks a key that it needs";
     1041 BUDGET_INVALID 400 "the budget cannot be used";
+    1042 REPLAY_DIFFERS 400 "the recording is not decided the same again";
     2001 ROUTE_UNKNOWN_FUNCTION 404 "there is no function of this name";
     2002 ROUTE_UNKNOWN_PATH 404 "the gateway has nothing at this path";
     2003 ROUTE_METHOD 405 "the function does not take this method";
@@ -198,6 +199,7 @@ codes! {
     7031 DOMAIN_INVALID 400 "the custom domain cannot be used";
     7032 JWT_CONFIG 400 "the JWT authentication of a trigger cannot be used";
     7033 NO_BUDGET 404 "there is no such budget";
+    7034 NO_RECORDING 404 "nothing is recorded of the function";
     8001 DATA_DIRECTORY_IN_USE 409 "another server uses this data directory";
     8002 ADDRESS_TAKEN 409 "the address is taken by another program";
     8003 DATA_DIRECTORY_UNUSABLE 500 "the data directory cannot be used";

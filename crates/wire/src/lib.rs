@@ -26,7 +26,7 @@ pub use cost::{
 };
 pub use device::{DeviceReading, DeviceStatus, DeviceUser, DeviceYield, OtherProgram, QuotaSettings};
 pub use fit::{FitReport, FunctionFit};
-pub use function::{FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus, WaitInfo};
+pub use function::{DecisionRecording, FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus, WaitInfo};
 pub use host::{DeviceInfo, DiskInfo, HostInfo, QuotaInfo, RestoreReport, RestoredKey, ServerEvent};
 pub use image::{ImageInfo, ImageList, ImageName, PullInfo};
 pub use job::{JobInfo, JobRun, ScheduleInfo, SkippedRun};

@@ -60,6 +60,7 @@ pub struct FunctionCore {
     /// What is provisioned, and for whom.
     provisions: Vec<ProvisionedTarget>,
     /// What was wanted before the server began anew, until somebody goes on from there.
+    #[serde(with = "crate::sparse::pairs")]
     reached: BTreeMap<Qualifier, u32>,
     instances: Instances,
     placed: BTreeMap<Ticket, RequestPlace>,

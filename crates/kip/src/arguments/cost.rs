@@ -54,22 +54,22 @@ pub(crate) enum BudgetCommand {
     /// Remove a budget.
     Rm {
         /// The function.
-        #[arg(required_unless_present = "key", conflicts_with = "key")]
+        #[arg(required_unless_present = "for_key", conflicts_with = "for_key")]
         function: Option<String>,
         /// The key, in the place of a function.
         #[arg(long, value_name = "KEY")]
-        key: Option<String>,
+        for_key: Option<String>,
     },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct BudgetArguments {
-    /// The function, and the amount in the currency of the price book; with --key, the amount alone.
+    /// The function, and the amount in the currency of the price book; with --for-key, the amount alone.
     #[arg(required = true, num_args = 1..=2, value_names = ["FUNCTION", "AMOUNT"])]
     pub(crate) what: Vec<String>,
     /// A key, in the place of a function.
     #[arg(long, value_name = "KEY")]
-    pub(crate) key: Option<String>,
+    pub(crate) for_key: Option<String>,
     /// For a day or for a calendar month, UTC.
     #[arg(long, value_enum)]
     pub(crate) per: BudgetTime,

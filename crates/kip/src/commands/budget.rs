@@ -11,8 +11,8 @@ pub(crate) async fn run(client: &Client, command: &BudgetCommand, output: Output
     match command {
         BudgetCommand::Ls => {}
         BudgetCommand::Set(arguments) => set(client, arguments).await?,
-        BudgetCommand::Rm { function, key } => {
-            let (kind, name) = match (key, function) {
+        BudgetCommand::Rm { function, for_key } => {
+            let (kind, name) = match (for_key, function) {
                 (Some(key), _) => (BudgetKind::Key, key),
                 (None, Some(function)) => (BudgetKind::Function, function),
                 (None, None) => return Ok(()),
@@ -29,11 +29,11 @@ fn path(kind: BudgetKind, name: &str) -> String {
 }
 
 async fn set(client: &Client, arguments: &BudgetArguments) -> anyhow::Result<()> {
-    let (kind, name, amount) = match (&arguments.key, arguments.what.as_slice()) {
+    let (kind, name, amount) = match (&arguments.for_key, arguments.what.as_slice()) {
         (Some(key), [amount]) => (BudgetKind::Key, key, amount),
         (None, [function, amount]) => (BudgetKind::Function, function, amount),
         _ => {
-            let problem = Problem::new(code::COMMAND_INPUT, "a budget has a function or --key KEY, and an amount");
+            let problem = Problem::new(code::COMMAND_INPUT, "a budget has a function or --for-key KEY, and an amount");
             return Err(problem.hint("for example: kip budget set ocr 12.50 --per day").into());
         }
     };

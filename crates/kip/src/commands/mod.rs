@@ -123,6 +123,10 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Scaler(Scaler::History(options)) => {
             scaler::history(&Client::find(connection)?, &options, output).await
         }
+        Command::Scaler(Scaler::Record(options)) => scaler::record(&Client::find(connection)?, &options, output).await,
+        Command::Scaler(Scaler::Recording { function }) => {
+            scaler::recording(&Client::find(connection)?, &function, output).await
+        }
         Command::Scaler(command) => scaler::run(&command, output),
         Command::Bench(options) => bench::run(&options, output).await,
         Command::Simulate(options) => simulate::run(connection, &options, output).await,

@@ -439,8 +439,8 @@ fn a_crash_loop_is_named() {
 fn the_cost_of_days_is_divided_among_keys_and_budgets_warn() {
     let mut server = Server::start();
     server.deploy_subject(&[], "idle: {pause: 20ms, stop: 400ms}\nresources: {cpu: 2, memory: 1GiB}");
-    let key = server.ask(&["key", "create", "anna", "--role", "invoke"])["key"].as_str().unwrap().to_owned();
-    assert_eq!(server.call_with("GET", "/f/f/delay/300", &format!("Authorization: Bearer {key}\r\n"), b"").status(), 200);
+    let key = server.kip(&["key", "create", "anna", "--role", "invoke"]).ok().stdout.trim_end().to_owned();
+    assert_eq!(server.call_with("GET", "/delay/300", &format!("Authorization: Bearer {key}\r\n"), b"").status(), 200);
     assert_eq!(server.get("/delay/100").status(), 200);
     server.until_no_instance();
     let table = |by: &str| server.ask(&["cost", "--by", by, "--last", "7d"]);
@@ -474,11 +474,10 @@ fn the_cost_of_days_is_divided_among_keys_and_budgets_warn() {
     assert_eq!(server.ask(&["cost", "--by", "key"])["total"], by_key["total"]);
     server.kip(&["cost", "--by", "key,state"]).failed(&["KW-7", "not known by key"]);
 
-    server.kip(&["budget", "set", "f", "0"]).failed(&[]);
     server.kip(&["budget", "set", "f", "0", "--per", "day"]).failed(&["KW-1041"]);
     server.kip(&["budget", "set", "nobody", "1", "--per", "day"]).failed(&["nobody"]);
     server.kip(&["budget", "set", "f", "1000", "--per", "month"]).ok();
-    let shown = server.kip(&["budget", "set", "--key", "anna", "0.000001", "--per", "day"]).ok().stdout;
+    let shown = server.kip(&["budget", "set", "--for-key", "anna", "0.000001", "--per", "day"]).ok().stdout;
     assert!(shown.contains("exceeded") && shown.contains("ok"), "{shown}");
     server.kip(&["budget", "set", "f", "0.000002", "--per", "month"]).ok();
     let warned = server.kip(&["ls"]).ok().stdout;
@@ -488,6 +487,6 @@ fn the_cost_of_days_is_divided_among_keys_and_budgets_warn() {
     let over: Vec<Value> = server.decisions().into_iter().filter(|one| one["to"] == "over budget").collect();
     assert_eq!(over.len(), 1, "once a period: {over:?}");
     assert_eq!(server.get("/delay/1").status(), 200, "nothing is refused");
-    server.kip(&["budget", "rm", "--key", "anna"]).ok();
-    server.kip(&["budget", "rm", "--key", "anna"]).failed(&["KW-7033"]);
+    server.kip(&["budget", "rm", "--for-key", "anna"]).ok();
+    server.kip(&["budget", "rm", "--for-key", "anna"]).failed(&["KW-7033"]);
 }

@@ -371,3 +371,33 @@ fn what_auto_has_learnt_outlives_the_server() {
     let records = rusqlite::Connection::open(server.data().join("records.db")).unwrap();
     assert_eq!(records.query_row("SELECT count(*) FROM learnt", [], |row| row.get::<_, u32>(0)).unwrap(), 0);
 }
+
+#[test]
+fn what_was_recorded_is_decided_again_the_same() {
+    let server = Server::start();
+    server.deploy_subject(&[], "instances: {max: 4}\nidle: {pause: 50ms, stop: 500ms}");
+    server.kip(&["scaler", "recording", "f"]).failed(&["KW-7034"]);
+    server.kip(&["scaler", "record", "f"]).ok();
+    let callers: Vec<_> = (0..4).map(|_| server.later("GET", "/delay/100")).collect();
+    assert!(callers.into_iter().all(|caller| caller.join().unwrap().status() == 200));
+    server.until_no_instance();
+    assert_eq!(server.get("/delay/10").status(), 200);
+    let recording = server.kip(&["scaler", "recording", "f"]).ok().stdout;
+    let file = server.folder().join("recording.json");
+    fs::write(&file, &recording).unwrap();
+    let path = file.to_str().unwrap();
+    let report = server.ask(&["simulate", "--replay", path]);
+    assert_eq!(report["identical"], true, "{report}");
+    let (steps, decisions) = (report["steps"].as_u64().unwrap(), report["decisions"].as_u64().unwrap());
+    assert!(steps > 40 && decisions > 40, "{report}");
+    assert!(server.kip(&["simulate", "--replay", path]).ok().stdout.contains("decisions are the same"));
+    // A policy that allows one instance decides otherwise.
+    let mut other: Value = serde_json::from_str(&recording).unwrap();
+    let serving = &mut other["recording"]["parts"][0]["snapshot"]["serving"][1];
+    assert_eq!(serving["max"], 4, "{serving}");
+    serving["max"] = Value::from(1);
+    fs::write(&file, other.to_string()).unwrap();
+    server.kip(&["simulate", "--replay", path]).failed(&["KW-1042", "is not decided the same again"]);
+    server.kip(&["scaler", "record", "f", "--stop"]).ok();
+    server.kip(&["scaler", "record", "f", "--stop"]).failed(&["KW-7034"]);
+}

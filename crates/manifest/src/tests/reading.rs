@@ -306,7 +306,7 @@ fn a_key_of_idle_that_is_written_holds_under_auto_and_the_others_are_chosen() {
     assert_eq!(auto("scaling: {mode: auto}"), Auto::default());
     let written = auto("scaling: {mode: auto, class: latency}, idle: {pause: never, stop: 2h}");
     let stop = IdleLimit::After(kip_spec::Millis::from_secs(7_200));
-    assert_eq!(written, Auto { class: Class::Latency, pause: IdleLimit::Never, stop });
+    assert_eq!(written, Auto { class: Class::Latency, pause: IdleLimit::Never, stop, keep: Millis(0) });
     // What is written out reads the same.
     for keys in ["scaling: {mode: auto, class: economy}", "scaling: {mode: auto}, idle: {stop: 2h}"] {
         let spec = read(keys);

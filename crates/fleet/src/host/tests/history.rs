@@ -6,6 +6,7 @@ use kip_spec::scaling::Scaling;
 use kip_spec::{InstanceId, VersionId};
 
 use crate::function::tests::policy;
+use crate::recording::{Recording, STEPS};
 use crate::{
     Call, CoreHost, CoreNumber, Effect, Event, History, Now, Operate, OperationOutcome, Place, Policy, Ticket, ToPlacer,
 };
@@ -66,6 +67,13 @@ impl Shell {
         self.step(Event::Leave { ticket });
         self.pass(gap);
         self.step(Event::Tick);
+    }
+
+    /// So many requests, some of them at once.
+    fn traffic(&mut self, requests: u64) {
+        for number in 0..requests {
+            self.request(if number % 3 == 0 { 90_000 } else { 700 });
+        }
     }
 
     fn states(&self) -> Vec<State> {
@@ -147,4 +155,39 @@ fn an_instance_that_was_found_is_not_ended_because_nothing_is_known_of_its_use()
     shell.host.serve(shell.now, &mut effects);
     shell.step(Event::Tick);
     assert_eq!(shell.states(), [State::Paused]);
+}
+
+#[test]
+fn a_recording_is_decided_again_the_same_and_is_bounded() {
+    let mut shell = Shell::new(1, Now { boot: 5_000_000, wall: 1_700_000_000_000 });
+    shell.traffic(20);
+    shell.host.record();
+    shell.traffic(50);
+    let text = serde_json::to_string(shell.host.recording().unwrap()).unwrap();
+    let recording: Recording = serde_json::from_str(&text).unwrap();
+    let replayed = recording.replay();
+    assert_eq!((replayed.steps, replayed.divergence), (recording.len(), None));
+    assert!(replayed.steps > 150 && replayed.decisions > 150, "{} of {}", replayed.decisions, replayed.steps);
+    assert!(recording.span().is_some_and(|(first, last)| last > first));
+    // Over several snapshots.
+    shell.traffic(5_000);
+    let recording = shell.host.recording().unwrap();
+    assert!((STEPS..=2 * STEPS).contains(&recording.len()), "{}", recording.len());
+    assert_eq!(recording.replay().divergence, None);
+    assert!(shell.host.end_recording() && !shell.host.end_recording());
+}
+
+#[test]
+fn a_recording_that_does_not_fit_is_found_out() {
+    let mut shell = Shell::new(1, Now { boot: 5_000_000, wall: 1_700_000_000_000 });
+    shell.host.record();
+    shell.traffic(10);
+    let mut value = serde_json::to_value(shell.host.recording().unwrap()).unwrap();
+    let steps = value["parts"][0]["steps"].as_array_mut().unwrap();
+    let at = steps.iter().rposition(|step| !step["effects"].as_array().unwrap().is_empty()).unwrap();
+    steps[at]["effects"].as_array_mut().unwrap().pop();
+    let replayed = serde_json::from_value::<Recording>(value).unwrap().replay();
+    assert_eq!(replayed.steps, at, "up to the decision that is another one");
+    let (step, found) = *replayed.divergence.unwrap();
+    assert_eq!(found.len(), step.effects.len() + 1);
 }

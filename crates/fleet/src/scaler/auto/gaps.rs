@@ -160,9 +160,11 @@ impl DepthGaps {
     }
 
     /// For how long an unused instance at this depth is worth keeping asleep, milliseconds. A limit holds until its gaps change.
-    pub(super) fn limit(&mut self, depth: usize, worth: Worth, service: f64) -> u64 {
+    /// `service` is the mean service time; where too little is known, it is `least` or more.
+    pub(super) fn limit(&mut self, depth: usize, worth: Worth, (service, least): (f64, u64)) -> u64 {
         match self.groups.get_mut(group(depth)) {
-            None => rent(costs(worth).0, worth),
+            None => rent(costs(worth).0, worth).max(least),
+            Some(group) if group.gaps.len() < FEW => rent(group.begin(depth, worth, service), worth).max(least),
             Some(group) => match group.limit {
                 Some((limit, by)) if by == worth => limit,
                 _ => {
@@ -175,7 +177,7 @@ impl DepthGaps {
     }
 
     /// How many instances are worth keeping, and until when the last of them is.
-    pub(super) fn kept(&mut self, now: u64, worth: Worth, service: f64) -> (u32, Option<u64>) {
+    pub(super) fn kept(&mut self, now: u64, worth: Worth, known: (f64, u64)) -> (u32, Option<u64>) {
         let mut depth = match self.expired {
             Some((from, by)) if by == worth => from,
             _ => self.left.len(),
@@ -183,7 +185,7 @@ impl DepthGaps {
         let mut until = None;
         while depth > self.depth {
             let left = self.left[depth - 1];
-            let ends = left.saturating_add(self.limit(depth - 1, worth, service));
+            let ends = left.saturating_add(self.limit(depth - 1, worth, known));
             if left > 0 && ends > now {
                 until = Some(ends);
                 break;
@@ -244,7 +246,7 @@ mod tests {
     use super::*;
 
     const WORTH: Worth = Worth { start: 30_000, wake: 3_000, waiting: 30.0 };
-    const SERVICE: f64 = 30_000.0;
+    const SERVICE: (f64, u64) = (30_000.0, 0);
 
     #[test]
     fn each_depth_has_gaps_of_its_own() {
