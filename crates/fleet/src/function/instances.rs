@@ -83,7 +83,7 @@ type StackOrder = (bool, u16, InstanceId);
 
 /// How an instance counts when it is compared with what is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum CountClass {
     Hot,
     Starting,
     Asleep,
@@ -100,7 +100,7 @@ const FLAGS: usize = 8;
 struct Part {
     version: VersionId,
     state: usize,
-    standing: Standing,
+    standing: CountClass,
     in_flight: u32,
     /// In the order of [`Totals::flagged`].
     flags: [bool; FLAGS],
@@ -115,20 +115,20 @@ pub(super) fn stack_order(instance: &Instance) -> StackOrder {
     (instance.kind == Kind::OnDemand, instance.place.pool, instance.id)
 }
 
-fn standing(instance: &Instance) -> Standing {
+fn standing(instance: &Instance) -> CountClass {
     match instance.state.class() {
-        Class::Hot => Standing::Hot,
-        Class::Starting => Standing::Starting,
-        Class::Asleep if instance.wants_room => Standing::Starting,
+        Class::Hot => CountClass::Hot,
+        Class::Starting => CountClass::Starting,
+        Class::Asleep if instance.wants_room => CountClass::Starting,
         // It will not be there when it is wanted.
-        Class::Asleep if matches!(instance.goal, Some((Goal::Stop, _))) => Standing::Leaving,
-        Class::Asleep => Standing::Asleep,
+        Class::Asleep if matches!(instance.goal, Some((Goal::Stop, _))) => CountClass::Leaving,
+        Class::Asleep => CountClass::Asleep,
         // One that finishes its work and then sleeps counts as what it will be.
-        Class::Leaving if matches!(instance.goal, Some((Goal::Sleep(_), _))) => Standing::Asleep,
+        Class::Leaving if matches!(instance.goal, Some((Goal::Sleep(_), _))) => CountClass::Asleep,
         // Its successor is there already, beside it.
-        Class::Leaving if matches!(instance.goal, Some((_, Reason::Succeeded))) => Standing::Nothing,
-        Class::Leaving => Standing::Leaving,
-        Class::Gone => Standing::Nothing,
+        Class::Leaving if matches!(instance.goal, Some((_, Reason::Succeeded))) => CountClass::Nothing,
+        Class::Leaving => CountClass::Leaving,
+        Class::Gone => CountClass::Nothing,
     }
 }
 
@@ -239,13 +239,13 @@ impl Totals {
         ]
     }
 
-    fn standing(&mut self, standing: Standing) -> Option<&mut u32> {
+    fn standing(&mut self, standing: CountClass) -> Option<&mut u32> {
         match standing {
-            Standing::Hot => Some(&mut self.hot),
-            Standing::Starting => Some(&mut self.starting),
-            Standing::Asleep => Some(&mut self.asleep),
-            Standing::Leaving => Some(&mut self.leaving),
-            Standing::Nothing => None,
+            CountClass::Hot => Some(&mut self.hot),
+            CountClass::Starting => Some(&mut self.starting),
+            CountClass::Asleep => Some(&mut self.asleep),
+            CountClass::Leaving => Some(&mut self.leaving),
+            CountClass::Nothing => None,
         }
     }
 

@@ -483,7 +483,7 @@ fn the_cost_of_days_is_divided_among_keys_and_budgets_warn() {
     let warned = server.kip(&["ls"]).ok().stdout;
     assert!(warned.contains("over budget: function f has cost") && warned.contains("of 0.000002 a month"), "{warned}");
     assert!(server.kip(&["cost"]).ok().stdout.contains("over budget: key anna"));
-    assert!(server.api_get("/metrics").text().contains("kip_budget_used_ratio{kind=\"key\",name=\"anna\"}"));
+    assert!(server.api_get("/metrics").text().contains("kip_budget_used_ratios{kind=\"key\",name=\"anna\"}"));
     let over: Vec<Value> = server.decisions().into_iter().filter(|one| one["to"] == "over budget").collect();
     assert_eq!(over.len(), 1, "once a period: {over:?}");
     assert_eq!(server.get("/delay/1").status(), 200, "nothing is refused");
