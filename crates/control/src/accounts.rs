@@ -21,6 +21,8 @@ use crate::shared::Shared;
 
 /// Between two additions.
 const PERIOD: Duration = Duration::from_secs(60);
+/// Milliseconds of a minute.
+const MINUTE: i64 = 60_000;
 /// Milliseconds of a day.
 pub(crate) const DAY: i64 = 86_400_000;
 
@@ -57,16 +59,28 @@ impl Accounts {
 impl Shared {
     /// Adds up for ever.
     pub(crate) async fn keep_accounts(self: Arc<Self>) {
+        let mut minute = 0u32;
         loop {
             tokio::time::sleep(PERIOD).await;
-            self.account();
+            minute = minute.wrapping_add(1);
+            // Sleepers cost a row each: their time is added by the hour, and in the last minute of a day.
+            let day_ends = now().wall.rem_euclid(DAY) > DAY - 2 * MINUTE;
+            self.account_for(minute.is_multiple_of(60) || day_ends);
             self.watch_budgets().await;
         }
     }
 
     /// Hands everything that was not added up yet to the recorder.
     pub(crate) fn account(&self) {
+        self.account_for(true);
+    }
+
+    /// The same, of functions that sleep only if `sleepers` says so.
+    fn account_for(&self, sleepers: bool) {
         for cell in self.all_cells() {
+            if !sleepers && !cell.is_awake() {
+                continue;
+            }
             let mut living = Vec::new();
             cell.living(|usage| living.push(*usage));
             living.iter().for_each(|usage| self.spend(cell.name(), usage, false));
@@ -114,8 +128,8 @@ impl Shared {
     /// Writes down what a function's policy has learnt, if that is new.
     pub(crate) fn save_history(&self, cell: &Cell) {
         let time = now();
-        let mut learnt = self.accounts.learnt.lock();
         let Some(history) = cell.history(time) else { return };
+        let mut learnt = self.accounts.learnt.lock();
         let mut hash = DefaultHasher::new();
         // The time of asking is new each time.
         let text = serde_json::to_string(&(&history.costs, &history.auto)).unwrap_or_default();

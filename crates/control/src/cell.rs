@@ -578,6 +578,12 @@ impl Cell {
         inner.host.core().map(with)
     }
 
+    /// Whether some instance is neither asleep nor gone.
+    pub(crate) fn is_awake(&self) -> bool {
+        let any = |core: &FunctionCore| core.instances().any(|instance| instance.state.class() != Class::Asleep);
+        self.look(&self.lock(), any).unwrap_or(false)
+    }
+
     /// What its policy has learnt of the traffic, if it learns.
     pub(crate) fn history(&self, now: Now) -> Option<kip_fleet::History> {
         self.lock().host.history(now)
