@@ -58,12 +58,12 @@ const MOST_DAYS: u32 = 400;
 fn dimensions(text: &str) -> ApiResult<Vec<CostBy>> {
     let known = |name: &str| CostBy::ALL.into_iter().find(|by| by.name() == name);
     let names = || CostBy::ALL.map(CostBy::name).join(", ");
-    let by = text.split(',').map(|name| {
-        known(name.trim()).ok_or_else(|| bad_request(format!("`{name}` is not one of {}", names())).into())
-    });
+    let by = text
+        .split(',')
+        .map(|name| known(name.trim()).ok_or_else(|| bad_request(format!("`{name}` is not one of {}", names()))));
     let by = by.collect::<ApiResult<Vec<CostBy>>>()?;
     if by.contains(&CostBy::Key) && by.contains(&CostBy::State) {
-        return Err(bad_request("time by state is not known by key: take one of `key` and `state`".to_owned()).into());
+        return Err(bad_request("time by state is not known by key: take one of `key` and `state`".to_owned()));
     }
     Ok(by)
 }
@@ -76,7 +76,7 @@ pub(crate) async fn table(
     let by = dimensions(query.by.as_deref().unwrap_or("function"))?;
     let days = query.days.unwrap_or(7);
     if !(1..=MOST_DAYS).contains(&days) {
-        return Err(bad_request(format!("`days` is a number from 1 to {MOST_DAYS}")).into());
+        return Err(bad_request(format!("`days` is a number from 1 to {MOST_DAYS}")));
     }
     // A function that was removed has cost something all the same: whoever sees all of them sees that too.
     if let Some(name) = &query.function
@@ -111,7 +111,7 @@ fn sees_keys(who: &Requester) -> bool {
 
 fn kind(text: &str) -> ApiResult<BudgetKind> {
     let known = [BudgetKind::Function, BudgetKind::Key].into_iter().find(|kind| kind.name() == text);
-    known.ok_or_else(|| bad_request(format!("`{text}` is not `function` or `key`")).into())
+    known.ok_or_else(|| bad_request(format!("`{text}` is not `function` or `key`")))
 }
 
 pub(crate) async fn set_budget(

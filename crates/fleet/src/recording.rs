@@ -79,7 +79,7 @@ impl Recording {
     pub fn span(&self) -> Option<(i64, i64)> {
         let mut times = self.parts.iter().flat_map(|part| &part.steps).map(|step| step.now.wall);
         let first = times.next()?;
-        Some((first, times.last().unwrap_or(first)))
+        Some((first, times.next_back().unwrap_or(first)))
     }
 
     /// Decides all of it again, up to the first difference.

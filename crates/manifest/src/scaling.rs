@@ -68,7 +68,8 @@ pub(crate) fn read(
                 [("economy", Class::Economy), ("balanced", Class::Balanced), ("latency", Class::Latency)];
             let class = section.field("class").and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or_default();
             let keep = section.field("keep").and_then(|field| duration(&field, true, report));
-            let keep = keep.unwrap_or(if written.is_some() { Millis(0) } else { KEEP });
+            let floor = if written.is_some() { Millis(0) } else { KEEP };
+            let keep = keep.unwrap_or(floor);
             (Scaling::Auto(Box::new(Auto { keep, ..auto(function, class, idle, report) })), instances)
         }
         Mode::Fc => match fc(&section, resources, instances.min, report) {

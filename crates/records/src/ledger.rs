@@ -10,6 +10,9 @@ use parking_lot::Mutex;
 /// Sums of one thread; of more pairs of version and key, the rest is added up under no key.
 const SUMS: usize = 10_000;
 
+/// A version, by the number of its revision in the store, and the name of a key.
+type VersionKey = (u64, Option<Arc<str>>);
+
 /// All threads' sums. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct KeyLedger {
@@ -19,7 +22,7 @@ pub struct KeyLedger {
 /// The sums of one thread.
 #[derive(Debug, Default)]
 pub struct KeyShard {
-    sums: Mutex<HashMap<(u64, Option<Arc<str>>), KeySum>>,
+    sums: Mutex<HashMap<VersionKey, KeySum>>,
 }
 
 /// What was worked on for a key.
