@@ -401,3 +401,14 @@ fn what_was_recorded_is_decided_again_the_same() {
     server.kip(&["scaler", "record", "f", "--stop"]).ok();
     server.kip(&["scaler", "record", "f", "--stop"]).failed(&["KW-7034"]);
 }
+
+#[test]
+fn the_plan_says_that_fixed_becomes_auto() {
+    let server = Server::start();
+    server.deploy_subject(&[], "scaling: {mode: fixed}");
+    let file = server.folder().join("kip.yaml");
+    fs::write(&file, crate::support::manifest(&[crate::support::function("f", &[], "")])).unwrap();
+    let plan = server.kip(&["plan", server.folder().to_str().unwrap()]).ok().stdout;
+    assert!(plan.contains("scaling follows what is measured (auto)"), "{plan}");
+    assert_eq!(server.function()["spec"]["scaling"]["mode"], "fixed", "until it is deployed again");
+}

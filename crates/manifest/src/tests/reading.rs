@@ -314,3 +314,28 @@ fn a_key_of_idle_that_is_written_holds_under_auto_and_the_others_are_chosen() {
         assert_eq!(again.scaling, spec.scaling, "{keys}");
     }
 }
+
+#[test]
+fn a_function_without_scaling_has_auto_with_a_floor() {
+    use kip_spec::scaling::{Auto, Class, Scaling};
+    let folder = folder();
+    let read = |keys: &str| {
+        let text = format!("api: kip/v1\nfunctions:\n  f: {{run: x{keys}}}\n");
+        read_in(folder.path(), &text).unwrap().functions.remove(0)
+    };
+    let floor = Millis::from_secs(43_200);
+    let auto = |settings: Auto| Scaling::Auto(Box::new(settings));
+    assert_eq!(read("").scaling, auto(Auto { keep: floor, ..Auto::default() }));
+    let economy = Auto { keep: floor, class: Class::Economy, ..Auto::default() };
+    assert_eq!(read(", scaling: {class: economy}").scaling, auto(economy));
+    assert_eq!(read(", scaling: {mode: auto}").scaling, auto(Auto::default()));
+    let hour = Auto { keep: Millis::from_secs(3_600), ..Auto::default() };
+    assert_eq!(read(", scaling: {mode: auto, keep: 1h}").scaling, auto(hour));
+    assert_eq!(read(", scaling: {mode: fixed}").scaling, Scaling::Fixed);
+    // What is written out reads the same.
+    for keys in ["", ", scaling: {mode: fixed}", ", scaling: {mode: auto, keep: 1h}"] {
+        let spec = read(keys);
+        let again = read_in(folder.path(), &crate::write(std::slice::from_ref(&spec))).unwrap().functions.remove(0);
+        assert_eq!(again.scaling, spec.scaling, "{keys}");
+    }
+}
