@@ -1,10 +1,27 @@
--- Schema 6. Made by `cargo run -p kip-store --example schema`; changed by a migration only.
+-- Schema 7. Made by `cargo run -p kip-store --example schema`; changed by a migration only.
 
 CREATE TABLE decisions (id INTEGER PRIMARY KEY, function TEXT NOT NULL, record TEXT NOT NULL, at INTEGER AS (record ->> '$.at') VIRTUAL) STRICT;
 
 CREATE INDEX decisions_by_function ON decisions (function, id);
 
 CREATE INDEX decisions_by_time ON decisions (at);
+
+CREATE TABLE instance_days (
+    day INTEGER NOT NULL, function TEXT NOT NULL, version INTEGER NOT NULL, state TEXT NOT NULL, millis INTEGER NOT NULL,
+    PRIMARY KEY (day, function, version, state)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE key_days (
+    day INTEGER NOT NULL, function TEXT NOT NULL, version INTEGER NOT NULL, key TEXT NOT NULL,
+    requests INTEGER NOT NULL, micros INTEGER NOT NULL,
+    PRIMARY KEY (day, function, version, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE learnt (function TEXT PRIMARY KEY, history TEXT NOT NULL, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE priced_versions (
+    version INTEGER PRIMARY KEY, label TEXT NOT NULL, resources TEXT NOT NULL, pauses INTEGER NOT NULL
+) STRICT;
 
 CREATE TABLE reached (
     function TEXT NOT NULL, qualifier TEXT NOT NULL, target INTEGER NOT NULL, at INTEGER NOT NULL,

@@ -6,6 +6,7 @@ use std::path::Path as FilePath;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
 use axum::response::Response;
 use kip_control::{DecisionRecord, Direction};
 use kip_records::metrics::{Evidence, Histogram};
@@ -13,6 +14,7 @@ use kip_spec::function::{FunctionSpec, Program};
 use kip_spec::snapshot::Code;
 use kip_spec::{FunctionName, Problem, VersionId, code};
 use kip_store::{Object, TrafficShare};
+use kip_wire::DecisionRecording;
 use kip_wire::{
     DeployedVersion, Deployment, DeploymentResult, FunctionInfo, FunctionUsage, LatencySummary, RevisionEvidence,
     Rotation,
@@ -191,20 +193,57 @@ pub(crate) async fn read_manifest(
 pub(crate) async fn list(State(api): State<Api>, who: Requester) -> Json<Vec<FunctionInfo>> {
     let mut functions = api.control.functions();
     functions.retain(|info| who.sees(info.name.as_str()));
-    functions.iter_mut().for_each(mask);
+    functions.iter_mut().for_each(|info| mask(&api, &who, info));
     Json(functions)
 }
 
-pub(crate) async fn show(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Response> {
+pub(crate) async fn show(State(api): State<Api>, who: Requester, Path(name): Path<String>) -> ApiResult<Response> {
     let cell = api.control.require(&name)?;
     let rev = api.control.rev(Object::Function(cell.name().clone())).await?;
     let mut info = cell.info();
-    mask(&mut info);
+    mask(&api, &who, &mut info);
     Ok(tagged(rev, info))
 }
 
-fn mask(info: &mut FunctionInfo) {
+fn mask(api: &Api, who: &Requester, info: &mut FunctionInfo) {
     versions::mask(&mut info.spec);
+    // Who holds what it waits for may be somebody else's.
+    info.missing = info.missing.take().map(|text| who.without_foreign(api, &text));
+    info.waits.iter_mut().for_each(|wait| wait.why = who.without_foreign(api, &wait.why));
+}
+
+/// Records what decides for a function from here on.
+pub(crate) async fn record(State(api): State<Api>, who: Requester, Path(name): Path<String>) -> ApiResult<StatusCode> {
+    who.changes(name.clone());
+    api.control.require(&name)?.record(true);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(crate) async fn end_recording(
+    State(api): State<Api>,
+    who: Requester,
+    Path(name): Path<String>,
+) -> ApiResult<StatusCode> {
+    who.changes(name.clone());
+    match api.control.require(&name)?.record(false) {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(no_recording(&name).into()),
+    }
+}
+
+pub(crate) async fn recording(State(api): State<Api>, Path(name): Path<String>) -> ApiResult<Json<DecisionRecording>> {
+    let cell = api.control.require(&name)?;
+    let recording = cell.recording().ok_or_else(|| no_recording(&name))?;
+    let (from, to) = recording.span().unzip();
+    let steps = recording.len();
+    let recording = serde_json::to_value(&recording)
+        .map_err(|error| Problem::new(code::STORE_FAILED, format!("the recording cannot be written: {error}")))?;
+    Ok(Json(DecisionRecording { function: cell.name().clone(), from, to, steps, recording }))
+}
+
+fn no_recording(name: &str) -> Problem {
+    let problem = Problem::new(code::NO_RECORDING, format!("nothing is recorded of the function `{name}`"));
+    problem.hint(format!("start it with `kip scaler record {name}`"))
 }
 
 pub(crate) async fn remove(

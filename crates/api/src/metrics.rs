@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use kip_control::Figures;
 use kip_records::metrics::{CounterSnapshot, FunctionCounters};
-use kip_wire::DeviceStatus;
+use kip_wire::{Budget, BudgetKind, DeviceStatus};
 use prometheus_client::registry::Registry;
 
 use crate::Api;
@@ -71,6 +71,7 @@ fn encode(api: &Api, only: Option<&[String]>, tenants: &TenantScope, devices: Ve
         gateway_cpu: kip_host::usage::cpu_of_threads("gateway-"),
         tasks: tasks_of(api, only, tenants),
         devices,
+        budgets: budgets_of(api, only, tenants),
     };
     let mut registry = Registry::default();
     registry.register_collector(Box::new(scrape));
@@ -78,6 +79,16 @@ fn encode(api: &Api, only: Option<&[String]>, tenants: &TenantScope, devices: Ve
     // Writing into memory does not fail.
     let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
     text
+}
+
+/// Budgets as they were last checked. A key belongs to a tenant.
+fn budgets_of(api: &Api, only: Option<&[String]>, tenants: &TenantScope) -> Vec<Budget> {
+    let mut budgets = api.control.checked_budgets();
+    budgets.retain(|budget| match budget.kind {
+        BudgetKind::Function => only.is_none_or(|only| only.contains(&budget.name)),
+        BudgetKind::Key => only.is_none() && *tenants == TenantScope::All,
+    });
+    budgets
 }
 
 /// Tasks of the functions that have series of their own.

@@ -258,6 +258,36 @@ pub(crate) fn table() -> Vec<Entry> {
             says("The cost of functions by the price book").query::<costs::CostQuery>().gives::<CostReport>(),
         ),
         shows(
+            "/api/v1/cost/days",
+            Operate,
+            costs::table,
+            says("The cost of the last days by function, version, key, state or day")
+                .query::<costs::CostTableQuery>()
+                .gives::<kip_wire::CostTable>(),
+        ),
+        shows(
+            "/api/v1/budgets",
+            Operate,
+            costs::budgets,
+            says("Budgets and what is spent of them").gives::<Vec<kip_wire::Budget>>(),
+        ),
+        changes(
+            put(),
+            BUDGET,
+            Admin,
+            "budget.set",
+            costs::set_budget,
+            says("Sets the budget of a function or a key").takes::<kip_wire::BudgetSettings>().empty(204, "it is set"),
+        ),
+        changes(
+            delete(),
+            BUDGET,
+            Admin,
+            "budget.remove",
+            costs::remove_budget,
+            says("Removes the budget of a function or a key").empty(204, "it is removed"),
+        ),
+        shows(
             "/api/v1/functions/{name}/evidence",
             Operate,
             functions::evidence,
@@ -284,6 +314,29 @@ pub(crate) fn table() -> Vec<Entry> {
             says("The latest looks of a function's scaling policies, newest first")
                 .query::<provision::LimitQuery>()
                 .gives::<Vec<ScalingRecord>>(),
+        ),
+        changes(
+            post(),
+            RECORDING,
+            Operate,
+            "recording.start",
+            functions::record,
+            says("Records what is handed to what decides for a function, and what it decides")
+                .empty(204, "it is recorded from here on"),
+        ),
+        changes(
+            delete(),
+            RECORDING,
+            Operate,
+            "recording.stop",
+            functions::end_recording,
+            says("Ends the recording of a function's decisions").empty(204, "nothing is recorded any more"),
+        ),
+        shows(
+            RECORDING,
+            Operate,
+            functions::recording,
+            says("What is recorded of a function's decisions").gives::<kip_wire::DecisionRecording>(),
         ),
         shows(
             "/api/v1/functions/{name}/advice",
@@ -865,6 +918,10 @@ const TASKS_OF_FUNCTION: &str = "/api/v1/functions/{name}/tasks";
 const EXEC: &str = "/api/v1/functions/{name}/exec";
 /// What a deployment would change.
 const IMAGES: &str = "/api/v1/images";
+/// What is recorded of a function's decisions.
+const RECORDING: &str = "/api/v1/functions/{name}/recording";
+/// The budget of a function or a key.
+const BUDGET: &str = "/api/v1/budgets/{kind}/{name}";
 /// What all functions together may take.
 const QUOTA: &str = "/api/v1/quota";
 /// Whether a device is out of use.

@@ -7,6 +7,7 @@ use axum::response::Response;
 use kip_control::{AliasChange, Error};
 use kip_spec::function::{FunctionSpec, Program, Strategy};
 use kip_spec::qualifier::shares;
+use kip_spec::scaling::Scaling;
 use kip_spec::secret::{masked, masked_text, masked_words};
 use kip_spec::sticky::StickyError;
 use kip_spec::{QualifierName, VersionId};
@@ -262,7 +263,7 @@ fn planned(api: &Api, spec: &FunctionSpec, traffic: &[(QualifierName, u32)], no_
     let running = info.hot + info.starting + info.asleep;
     let now: Vec<(QualifierName, u32)> = cell.traffic().into_iter().map(|share| (share.to, share.millionths)).collect();
     let after = if no_traffic { now.clone() } else { traffic.to_vec() };
-    let steps = match (no_traffic, running, spec.deploy.strategy) {
+    let mut steps = match (no_traffic, running, spec.deploy.strategy) {
         (true, ..) => vec![format!("a revision is made; {label} serves on, and nothing starts or ends")],
         (_, 0, _) => vec![format!("nothing of it runs; the new revision serves at once in place of {label}")],
         (_, _, Strategy::Recreate) => {
@@ -273,6 +274,10 @@ fn planned(api: &Api, spec: &FunctionSpec, traffic: &[(QualifierName, u32)], no_
             format!("when it is ready it takes new requests, and {}", ending(running, &label)),
         ],
     };
+    if matches!((&serving.spec.scaling, &spec.scaling), (Scaling::Fixed, Scaling::Auto(_))) {
+        steps
+            .push("its scaling follows what is measured (auto); `scaling: {mode: fixed}` keeps what it was".to_owned());
+    }
     PlannedFunction {
         function: spec.name.clone(),
         fields: kip_control::differences(&serving.spec, spec),

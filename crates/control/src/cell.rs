@@ -8,7 +8,8 @@ use kip_engine::{InstanceEnd, StartError};
 use kip_fleet::router::Message;
 use kip_fleet::{
     Backlog, Call, Change, Class, CoreHost, CoreNumber, Effect, Event, FoundState, FunctionCore, Inventory, Now, Place,
-    ProbeFailure, Qualifier, Reason, Recovery, Refusal, StartFailure, StartKind, State, Ticket,
+    ProbeFailure, Qualifier, Reason, Recording, Recovery, Refusal, RoomNeed, Shortage, StartFailure, StartKind, State,
+    Ticket,
 };
 use kip_spec::function::HttpTrigger;
 use kip_spec::scaling::Fc;
@@ -45,6 +46,8 @@ pub(crate) trait Surroundings: std::fmt::Debug + Send + Sync {
     );
     /// What keeps an instance from the room that it waits for.
     fn in_the_way(&self, instance: InstanceId) -> Option<String>;
+    /// What of the devices, of memory or of a quota an instance lacks.
+    fn missing(&self, need: RoomNeed, lack: Shortage) -> String;
     /// The instance is gone: nobody asks for its owner any more.
     fn disown(&self, instance: InstanceId);
     /// Called under the cell's lock, right after the step.
@@ -67,8 +70,19 @@ pub(crate) enum PolicyObservation {
     Qualifier(Qualifier),
 }
 
-/// By policy, what was last written into the decision log, where only changes are, and looks since the last first line.
-pub(crate) type LastLogged = BTreeMap<String, (u32, u32)>;
+/// By policy, what was last written into the decision log, where only changes are.
+pub(crate) type LastLogged = BTreeMap<String, LastLook>;
+
+/// The last look of a policy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LastLook {
+    /// What it wanted.
+    pub(crate) wanted: u32,
+    /// Looks since the last first line.
+    pub(crate) looks: u32,
+    /// Since when its metric is above its target, milliseconds since 1970.
+    pub(crate) above: Option<i64>,
+}
 
 /// One function.
 #[derive(Debug)]
@@ -98,7 +112,7 @@ pub(crate) struct Inner {
     pub(crate) qualifiers: Option<Box<Qualifiers>>,
     /// What is provisioned from outside, by qualifier.
     pub(crate) provisions: BTreeMap<String, Arc<Fc>>,
-    told: LastLogged,
+    pub(crate) told: LastLogged,
     /// The versions for which tasks waited when that was last told.
     reported: Vec<VersionId>,
     /// What is provisioned and nobody uses, as it was last found.
@@ -361,6 +375,11 @@ impl Cell {
         self.around.upgrade()?.in_the_way(instance)
     }
 
+    /// What of the devices, of memory or of a quota an instance lacks. Not under its own lock.
+    pub(crate) fn missing(&self, need: RoomNeed, lack: Shortage) -> Option<String> {
+        Some(self.around.upgrade()?.missing(need, lack))
+    }
+
     pub(crate) fn inventory(&self) -> Option<Inventory> {
         self.around.upgrade().map(|around| around.inventory())
     }
@@ -617,6 +636,32 @@ impl Cell {
     /// Looks at the core, if there is one.
     pub(crate) fn look<T>(&self, inner: &Inner, with: impl FnOnce(&FunctionCore) -> T) -> Option<T> {
         inner.host.core().map(with)
+    }
+
+    /// Whether some instance is neither asleep nor gone.
+    pub(crate) fn is_awake(&self) -> bool {
+        let any = |core: &FunctionCore| core.instances().any(|instance| instance.state.class() != Class::Asleep);
+        self.look(&self.lock(), any).unwrap_or(false)
+    }
+
+    /// What its policy has learnt of the traffic, if it learns.
+    pub(crate) fn history(&self, now: Now) -> Option<kip_fleet::History> {
+        self.lock().host.history(now)
+    }
+
+    /// Records what is handed to what decides, and what is decided, from here on; or ends that. False if there was nothing to end.
+    pub fn record(&self, on: bool) -> bool {
+        let mut inner = self.lock();
+        if !on {
+            return inner.host.end_recording();
+        }
+        inner.host.record();
+        true
+    }
+
+    /// What was recorded, if anything is.
+    pub fn recording(&self) -> Option<Recording> {
+        self.lock().host.recording().cloned()
     }
 
     /// Requests that instances have.

@@ -117,6 +117,7 @@ impl Control {
             open_tasks: std::sync::OnceLock::new(),
             execs: crate::exec_table::ExecTable::default(),
             devices: DeviceBook::open(options.devices.as_deref()),
+            accounts: crate::accounts::Accounts::default(),
             domains: crate::domains::Domains::default(),
             options,
         });
@@ -134,6 +135,8 @@ impl Control {
         }
         shared.remember_rollouts().await?;
         shared.remember_reached().await?;
+        shared.remember_learnt().await?;
+        shared.check_budgets().await?;
         shared.adopt_all().await?;
         shared.all_cells().iter().for_each(Cell::begin);
         shared.clone().supervise(disk, events);
@@ -295,6 +298,7 @@ impl Control {
             let object = Object::Function(cell.name().clone());
             turn.commit(author.proposal(object, Change::RemoveFunction(cell.name().clone()))).await?;
             control.forget(cell.name(), Event::Remove);
+            control.shared.forget_history(cell.name()).await;
             Ok(())
         });
         unit.await
@@ -490,6 +494,8 @@ impl Control {
     pub async fn shutdown(&self, patience: Duration) {
         self.shared.closing.store(true, Ordering::Relaxed);
         // A deployment under way is waited for; later ones see that the server ends.
+        // What a function that is closed has learnt is gone.
+        self.shared.account();
         let shared = self.shared.clone();
         let close = move || shared.all_cells().iter().for_each(|cell| cell.close(Event::Shutdown));
         self.shared.changes.unit(move |_turn| async move { close() }).await;
@@ -515,6 +521,7 @@ impl Control {
         self.shared.execs.close().await;
         let quiet = || cells.iter().all(|cell| cell.in_flight() <= cell.outliving.load(Ordering::Relaxed));
         let _ = tokio::time::timeout(patience, self.shared.until(quiet)).await;
+        self.shared.account();
         cells.iter().for_each(|cell| self.shared.used_until_now(cell));
         self.shared.recorder.flush().await;
         self.instances().len()

@@ -1,9 +1,11 @@
 //! What functions cost by a price book.
 
-use kip_records::cost::{Money, PriceBook, Priced, bill};
+use kip_records::cost::{Money, PriceBook, Priced, bill, cost_of_days, date};
 use kip_spec::function::Resources;
-use kip_wire::{Cost, CostReport, FunctionCost, VersionCost};
+use kip_wire::{Cost, CostBy, CostReport, CostTable, FunctionCost, VersionCost};
 
+use crate::accounts::DAY;
+use crate::cell::now;
 use crate::control::Control;
 use crate::error::Error;
 
@@ -52,6 +54,24 @@ impl Control {
             total: total.rounded(6),
             total_all_active: total_all_active.rounded(6),
         })
+    }
+
+    /// What the last days cost by the price book, for the functions that fit. Days are those of UTC, today included.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn cost_table(
+        &self,
+        book: &PriceBook,
+        (by, days): (&[CostBy], u32),
+        fits: impl Fn(&str) -> bool,
+    ) -> Result<CostTable, Error> {
+        self.shared.account();
+        self.shared.recorder.flush().await;
+        let to = now().wall / DAY;
+        let from = to - i64::from(days.max(1)) + 1;
+        let spent = self.records().spent(from, to).await?;
+        Ok(CostTable { from: date(from), to: date(to), ..cost_of_days(book, &spent, by, fits) })
     }
 
     async fn cost(&self, book: &PriceBook, name: &str) -> Result<(Priced, PricedFunction), Error> {

@@ -130,6 +130,20 @@ pub enum Error {
         /// For whom.
         qualifier: String,
     },
+    /// A budget cannot be so.
+    #[error("{detail}")]
+    BudgetInvalid {
+        /// What is wrong.
+        detail: String,
+    },
+    /// There is no such budget.
+    #[error("there is no budget for the {kind} `{name}`")]
+    NoBudget {
+        /// `function` or `key`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// What is provisioned was not put, so that it cannot be taken away.
     #[error("what is provisioned for `{function}` was not put: its manifest declares it")]
     Declared {
@@ -162,6 +176,8 @@ impl Error {
             Self::HostNameTaken { .. } => code::HOST_NAME_TAKEN,
             Self::RevisionNotReady { .. } => code::REVISION_NOT_READY,
             Self::NoProvision { .. } | Self::Declared { .. } => code::NO_PROVISION,
+            Self::BudgetInvalid { .. } => code::BUDGET_INVALID,
+            Self::NoBudget { .. } => code::NO_BUDGET,
             Self::ShuttingDown => code::SHUTTING_DOWN,
             Self::AccessLog(_) => code::CONFIG_INVALID,
         }
@@ -228,6 +244,8 @@ impl From<Error> for Problem {
             Error::RevisionNotReady { function, serving, .. } => problem.hint(format!(
                 "`kip why {function}` says why; publish the revision that serves instead: kip version publish {function} --revision {serving}"
             )),
+            Error::BudgetInvalid { .. } => problem.hint("write an amount above 0 such as 12.50"),
+            Error::NoBudget { .. } => problem.hint("`kip budget ls` shows the budgets"),
             Error::NoProvision { .. } => problem.hint("`kip provision ls` shows what is"),
             Error::Declared { function } => problem.hint(format!(
                 "change scaling.provision in kip.yaml and deploy it, or put something else over it: `kip provision set {function} --target 0`"

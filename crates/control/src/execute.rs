@@ -59,7 +59,10 @@ impl Shared {
                     cell.step(Event::Progress { instance, last });
                 }
             }
-            Effect::Ended(usage) => self.used(cell.name(), &usage),
+            Effect::Ended(usage) => {
+                self.price(cell, usage.version);
+                self.used(cell.name(), &usage);
+            }
             Effect::CrashLoop { version, failures, failure } => {
                 let why = format!("{failures} starts in a row came to nothing: {failure}");
                 self.version_decided(cell, version, Outcome::CrashLoop, why);

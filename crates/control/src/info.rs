@@ -62,6 +62,7 @@ impl Cell {
             scaling: Vec::new(),
             reminder: inner.unused.as_ref().map(|unused| unused.tell(now().wall)),
             failed_starts: 0,
+            missing: None,
             crash_loop: None,
             last_failure: None,
             last_failure_code: None,
@@ -73,8 +74,14 @@ impl Cell {
         // Each instance that waits for room, by the place of its text.
         let mut for_room: Vec<(usize, InstanceId)> = Vec::new();
         let now = now();
+        // The first instance that lacks something.
+        let mut lacks = None;
         self.look(&inner, |core| {
             info.scaling = Self::scaling_infos(&inner, core);
+            lacks = core.instances().find_map(|instance| {
+                let (_, revision) = core.revisions().find(|(version, _)| *version == instance.version)?;
+                Some((instance.id, revision.policy.need, instance.waits_for?))
+            });
             for instance in core.instances() {
                 info.in_flight += instance.in_flight;
                 match instance.state.class() {
@@ -115,6 +122,10 @@ impl Cell {
             if let Some(text) = self.in_the_way(instance) {
                 info.waits[at].why.push_str(&format!("; {text}"));
             }
+        }
+        if let Some((instance, need, lack)) = lacks {
+            let holders = self.in_the_way(instance).map(|text| format!("; {text}")).unwrap_or_default();
+            info.missing = self.missing(need, lack).map(|missing| missing + &holders);
         }
         if info.failed_starts > 0 {
             info.last_failure =

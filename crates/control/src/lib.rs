@@ -5,10 +5,12 @@
 //! leave) and touches nothing else. Whatever an effect costs is done outside the lock, on the control runtime. This
 //! room decides nothing by itself: no state of an instance changes here without the core having said so.
 
+mod accounts;
 mod adopt;
 mod advice;
 mod aliases;
 mod bodies;
+mod budgets;
 mod canary;
 mod capture;
 mod cell;

@@ -8,6 +8,7 @@ use kip_fleet::policy::RungOffer;
 use kip_host::tasks::Supervisor;
 use kip_records::TraceOptions;
 use kip_records::access_log::AccessLogOptions;
+use kip_records::cost::PriceBook;
 use kip_records::metrics::Metrics;
 use kip_snapshot::Snapshots;
 use kip_spec::InstanceId;
@@ -82,6 +83,8 @@ pub struct Options {
     pub metrics: Metrics,
     /// What bounds sessions of people in instances.
     pub exec: ExecOptions,
+    /// What time costs, for budgets.
+    pub prices: Arc<PriceBook>,
     /// What knows the values of secrets.
     pub secrets: Arc<dyn SecretSource>,
     /// Ends the server when a task that it cannot do without has ended.

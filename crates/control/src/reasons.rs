@@ -1,7 +1,8 @@
 //! Reasons that speak of other functions: the brain knows them by number, users by name.
 
-use kip_fleet::{CoreNumber, Now, Place, Reason};
-use kip_spec::{InstanceId, Millis};
+use kip_fleet::room::{Gpu, Quota, RoomNeed};
+use kip_fleet::{CoreNumber, Now, Place, Reason, Shortage};
+use kip_spec::{Bytes, InstanceId, Millis};
 
 use crate::cell::now;
 use crate::devices;
@@ -27,6 +28,42 @@ impl Shared {
             },
             why => why.to_string(),
         }
+    }
+
+    /// What an instance needs of what there is too little of, and how much of that is free.
+    pub(crate) fn missing(&self, need: RoomNeed, lack: Shortage) -> String {
+        let (devices, (used, memory, _), granted) =
+            self.with_placer(|placer| (placer.devices(), placer.ledger(), placer.granted()));
+        let inventory = &self.options.inventory;
+        let mut parts = Vec::new();
+        if lack.gpu || lack.yielded.is_some() {
+            let asked = match need.gpu {
+                Gpu::Slice(bytes) => format!("{} of one device", Bytes(bytes)),
+                Gpu::Cards(1) => "a whole device".to_owned(),
+                Gpu::Cards(cards) => format!("{cards} whole devices"),
+                Gpu::None => "a device".to_owned(),
+            };
+            let free = devices.iter().map(|device| {
+                let free = device.memory.saturating_sub(device.granted);
+                format!("{} {} of {}", device.name, Bytes(free), Bytes(device.memory))
+            });
+            parts.push(format!("{asked}; free: {}", free.collect::<Vec<_>>().join(", ")));
+        }
+        if lack.memory {
+            let free = Bytes(memory.saturating_sub(used));
+            parts.push(format!("{} of memory; free: {free} of {}", Bytes(need.memory), Bytes(memory)));
+        }
+        if lack.cpu {
+            parts.push(format!("{}.{:03} CPU", need.cpu / 1_000, need.cpu % 1_000));
+        }
+        if lack.quota {
+            let Quota { instances, cards } = inventory.quota;
+            let limit = |name: &str, most: Option<u32>| most.map(|most| format!("{most} {name}"));
+            let limits: Vec<String> = limit("instances", instances).into_iter().chain(limit("cards", cards)).collect();
+            let limits = if limits.is_empty() { "the maximum of its pool".to_owned() } else { limits.join(" and ") };
+            parts.push(format!("the quota, {limits}; {granted} instances have room"));
+        }
+        parts.join(", and ")
     }
 
     /// What keeps an instance from the room that it waits for; nothing where nobody holds any.

@@ -19,7 +19,7 @@ use kip_wire::ScalingInfo;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::cell::{Cell, Inner, LastLogged, PolicyObservation, now};
+use crate::cell::{Cell, Inner, LastLogged, LastLook, PolicyObservation, now};
 use crate::control::Control;
 use crate::error::Error;
 use crate::shared::Shared;
@@ -112,6 +112,12 @@ fn fc_lines(provisioned: &ProvisionedTarget) -> Option<(Option<Value>, Value, Fc
     Some((header, json!(line), decision))
 }
 
+/// Requests that an instance of a version is to have at once.
+fn core_soft(core: &FunctionCore, version: VersionId) -> u32 {
+    let revision = core.revisions().find(|(id, _)| *id == version);
+    revision.map_or(1, |(_, revision)| revision.policy.concurrency.soft)
+}
+
 /// Looks between two first lines, so that the latest ones can always be repeated.
 const LOOKS: u32 = 200;
 
@@ -155,6 +161,7 @@ impl Cell {
             }
         };
         let Some((header, line, decision, change, why, version, qualifier, actual)) = lines else { return };
+        let above = matches!(looked, PolicyObservation::Version(own) if Self::is_above(core, own));
         let mode = if qualifier.is_some() { "fc" } else { "kpa" };
         let record = |observation: Value, decision: Value| {
             let record = ScalingRecord {
@@ -179,8 +186,10 @@ impl Cell {
         }
         let key = qualifier.clone().unwrap_or_else(|| format!("v{}", version.unwrap_or_default()));
         let before = told.get(&key).copied();
-        let looks = if header.is_some() { 0 } else { before.map_or(0, |(_, looks)| looks + 1) };
-        told.insert(key, (change, looks % LOOKS));
+        let looks = if header.is_some() { 0 } else { before.map_or(0, |before| before.looks + 1) };
+        let since = before.and_then(|before| before.above).unwrap_or(at);
+        let above = above.then_some(since);
+        told.insert(key, LastLook { wanted: change, looks: looks % LOOKS, above });
         if let Some(header) = header {
             record(header, Value::Null);
         }
@@ -197,7 +206,7 @@ impl Cell {
             };
             state.into_iter().for_each(|state| record(state, Value::Null));
         }
-        if before.map(|(told, _)| told) != Some(change) {
+        if before.map(|before| before.wanted) != Some(change) {
             shared.recorder.record(Record::Decision(DecisionRecord {
                 at,
                 function: self.name().to_string(),
@@ -211,6 +220,13 @@ impl Cell {
                 decision: Decision::Scaled { to: change }.value(),
             }));
         }
+    }
+
+    /// Whether more is asked of a version's instances than its policy aims at.
+    fn is_above(core: &FunctionCore, version: VersionId) -> bool {
+        let revision = core.revisions().find(|(id, _)| *id == version).map(|(_, revision)| revision);
+        let last = revision.and_then(|revision| revision.scaler.knative()?.last());
+        last.is_some_and(|(_, decision)| decision.why.is_above())
     }
 
     /// What keeps the count of these versions from what is wanted: room, or starts that fail.
@@ -263,6 +279,11 @@ impl Cell {
             if info.target > max {
                 (info.target, info.why) = (max, format!("{}; instances.max limits it to {max}", info.why));
             }
+            let looked = inner.told.get(&format!("v{}", version.0));
+            if let Some(since) = looked.and_then(|looked| looked.above) {
+                let age = u64::try_from(now().wall.saturating_sub(since)).unwrap_or(0);
+                info.why = format!("{}; above its target for {}", info.why, Millis(age));
+            }
             if info.current < info.target
                 && let Some(held) = Self::held_back(core, |own| own == version)
             {
@@ -275,8 +296,21 @@ impl Cell {
             let it = core.explain(version, time)?;
             let figures = it.figures?;
             let held = Self::held_back(core, |own| own == version).or_else(|| Some(it.held_by?.to_string()));
-            let held = held.filter(|_| it.queued > 0).map(|held| format!("; {held}")).unwrap_or_default();
-            let averages = [("load_6s", figures.load_short), ("load_60s", figures.load_long)];
+            let held = held.filter(|_| it.queued > 0).map(|held| format!("; held back: {held}")).unwrap_or_default();
+            let places = u64::from(figures.alive) * u64::from(core_soft(core, version));
+            let asked = it.in_flight.saturating_add(it.queued);
+            let above = it.waited.filter(|_| it.queued > 0).map(|waited| {
+                format!("; in flight and waiting {asked}, places {places}, not enough for {}", Millis(waited))
+            });
+            let held = above.unwrap_or_default() + &held;
+            let seconds = |millis: u64| std::time::Duration::from_millis(millis).as_secs_f64();
+            let averages = [
+                ("load_6s", figures.load_short),
+                ("load_60s", figures.load_long),
+                ("service_s", figures.service / 1_000.0),
+                ("start_s", seconds(figures.start)),
+                ("wake_s", seconds(figures.wake)),
+            ];
             Some(ScalingInfo {
                 whom: inner.label(version),
                 mode: "auto".to_owned(),

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use kip_engine::{BodyEvent, StopOrder};
 use kip_fleet::router::Message;
-use kip_fleet::{Class, CoreNumber, Effect, Event, FunctionCore, Inventory, Placer, Router, ToPlacer};
+use kip_fleet::{
+    Class, CoreNumber, Effect, Event, FunctionCore, Inventory, Placer, RoomNeed, Router, Shortage, ToPlacer,
+};
 use kip_host::failpoint::reached;
 use kip_records::Recorder;
 use kip_spec::qualifier::host_label;
@@ -17,6 +19,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
+use crate::accounts::Accounts;
 use crate::bodies::Bodies;
 use crate::cell::{Cell, LastLogged, PolicyObservation, Surroundings, now};
 use crate::device_book::DeviceBook;
@@ -86,6 +89,7 @@ pub(crate) struct Shared {
     /// Sessions of people in instances.
     pub(crate) execs: crate::exec_table::ExecTable,
     pub(crate) devices: DeviceBook,
+    pub(crate) accounts: Accounts,
     /// Custom domains, as the gateway asks them.
     pub(crate) domains: crate::domains::Domains,
 }
@@ -131,6 +135,9 @@ impl Shared {
         // They only take room.
         let collecting = self.clone();
         kip_host::tasks::spawn("snapshots", async move { collecting.collect_snapshots().await });
+        // Without it, sums by day and what policies have learnt end with this minute.
+        let adding = self.clone();
+        kip_host::tasks::spawn("accounts", async move { adding.keep_accounts().await });
         let ends = supervisor.clone();
         supervisor.vital("ends of instances", async move {
             while let Some(event) = events.recv().await {
@@ -299,6 +306,10 @@ impl Surroundings for Shared {
 
     fn in_the_way(&self, instance: InstanceId) -> Option<String> {
         Self::in_the_way(self, instance)
+    }
+
+    fn missing(&self, need: RoomNeed, lack: Shortage) -> String {
+        Self::missing(self, need, lack)
     }
 
     fn disown(&self, instance: InstanceId) {

@@ -16,18 +16,21 @@ use crate::shared::Shared;
 impl Shared {
     /// An instance is gone.
     pub(crate) fn used(&self, function: &FunctionName, usage: &Usage) {
+        self.spend(function, usage, true);
         self.recorder.record(Record::Usage(record(function, usage, now())));
     }
 
     /// The server leaves its instances to the next one, which counts from its own beginning on.
     pub(crate) fn used_until_now(&self, cell: &Cell) {
-        cell.living(|usage| self.used(cell.name(), usage));
+        let mut living = Vec::new();
+        cell.living(|usage| living.push(*usage));
+        living.iter().for_each(|usage| self.used(cell.name(), usage));
     }
 }
 
 impl Cell {
     /// What the living instances spent their time on so far.
-    fn living(&self, mut each: impl FnMut(&Usage)) {
+    pub(crate) fn living(&self, mut each: impl FnMut(&Usage)) {
         let now = now();
         self.look(&self.lock(), |core| core.usage(now).for_each(|usage| each(&usage)));
     }

@@ -72,6 +72,11 @@ pub enum Event {
         /// How many.
         target: u32,
     },
+    /// What the version that serves has learnt before this core began. It goes on from there.
+    Learnt {
+        /// What.
+        history: Box<crate::History>,
+    },
     /// What instances of a version use, as a share of what they declare; what is not measured is left out.
     Measured {
         /// Which version.

@@ -4,7 +4,7 @@
 //! before it decides, drops it when nothing of it is left, and replaces it when a step of it panics.
 //!
 //! What a core made anew is told, in this order: [`Event::Adopt`] and [`Event::Occupy`] for what an earlier server left,
-//! [`Event::Reached`], [`Event::Provision`], [`Event::Alias`], [`Event::Name`], then [`Event::Serve`]. Between the first `Adopt` and
+//! [`Event::Reached`], [`Event::Learnt`], [`Event::Provision`], [`Event::Alias`], [`Event::Name`], then [`Event::Serve`]. Between the first `Adopt` and
 //! [`CoreHost::serve`] every other event is kept and delivered afterwards, so that nothing is decided too early.
 //!
 //! A panic costs the requests that wait (they are refused, 503 with `Retry-After`) and the instances that were between two
@@ -24,8 +24,8 @@ use crate::function::settle_half;
 use crate::room::Gpu;
 use crate::sparse::SparseMap;
 use crate::{
-    AliasNumber, CoreNumber, Draw, Effect, Event, FromPlacer, FunctionCore, Now, Operate, OperationNumber, Policy,
-    Qualifier, Refusal, Target, Ticket,
+    AliasNumber, CoreNumber, Draw, Effect, Event, FromPlacer, FunctionCore, History, Now, Operate, OperationNumber,
+    Policy, Qualifier, Recording, Refusal, Target, Ticket,
 };
 
 /// Two panics within this long quarantine a function, milliseconds.
@@ -43,10 +43,16 @@ pub struct CoreHost {
     declared: Option<Box<Declarations>>,
     /// Instances of an earlier server are handed in.
     adoption: Option<Box<Adoption>>,
+    /// What was learnt, while there is no core.
+    #[serde(default)]
+    history: Option<Box<History>>,
     closed: Option<ClosedReason>,
     /// When a step last panicked, boot time.
     failed_at: Option<u64>,
     quarantined: bool,
+    /// What is handed in and decided, while that is recorded.
+    #[serde(skip)]
+    recording: Option<Box<Recording>>,
 }
 
 /// Why a function takes nothing any more; a refusal itself would be large for something that each function has.
@@ -63,7 +69,9 @@ struct Declarations {
     aliases: SparseMap<AliasNumber, DeclaredAlias>,
     /// Versions that requests may ask for by themselves.
     named: SparseMap<VersionId, Arc<Policy>>,
+    #[serde(with = "crate::sparse::pairs")]
     provisions: BTreeMap<Qualifier, Arc<Fc>>,
+    #[serde(with = "crate::sparse::pairs")]
     reached: BTreeMap<Qualifier, u32>,
 }
 
@@ -141,9 +149,11 @@ impl CoreHost {
             serving,
             declared: None,
             adoption: None,
+            history: None,
             closed: None,
             failed_at: None,
             quarantined: false,
+            recording: None,
         }
     }
 
@@ -167,11 +177,48 @@ impl CoreHost {
         self.quarantined
     }
 
+    /// What the version that serves has learnt of its traffic and its instances, if anything.
+    pub fn history(&self, now: Now) -> Option<History> {
+        match &self.core {
+            Some(core) => core.history(now),
+            None => self.history.as_deref().cloned(),
+        }
+    }
+
     /// Takes one event and appends what is to be done. A panic of the core ends here.
     pub fn step(&mut self, now: Now, event: Event, effects: &mut Vec<Effect>) -> Option<Recovery> {
         let (subject, from) = (Subject::of(&event), effects.len());
-        let panic = catch_unwind(AssertUnwindSafe(|| self.advance(now, event, effects))).err()?;
-        Some(self.recover(now, subject, from, &*panic, effects))
+        let recorded = self.recording.is_some().then(|| event.clone());
+        let panic = catch_unwind(AssertUnwindSafe(|| self.advance(now, event, effects))).err();
+        let recovery = panic.map(|panic| self.recover(now, subject, from, &*panic, effects));
+        if let Some(event) = recorded {
+            self.note(now, event, effects.get(from..).unwrap_or_default());
+        }
+        recovery
+    }
+
+    /// From here on, everything that is handed in and decided is recorded; what was recorded before goes.
+    pub fn record(&mut self) {
+        self.recording = None;
+        self.recording = Some(Box::new(Recording::begin(self.clone())));
+    }
+
+    /// What was recorded, if anything is.
+    pub fn recording(&self) -> Option<&Recording> {
+        self.recording.as_deref()
+    }
+
+    /// Ends the recording. False if there was none.
+    pub fn end_recording(&mut self) -> bool {
+        self.recording.take().is_some()
+    }
+
+    fn note(&mut self, now: Now, event: Event, effects: &[Effect]) {
+        let Some(mut recording) = self.recording.take() else { return };
+        if recording.note(now, event, effects) {
+            recording.turn(self.clone());
+        }
+        self.recording = Some(recording);
     }
 
     /// The server has begun and every instance of an earlier one was handed in: decisions begin. Without such an instance a
@@ -190,7 +237,7 @@ impl CoreHost {
             self.replay(now, true, effects);
             let later = adoption.map(|adoption| adoption.later).unwrap_or_default();
             later.into_iter().for_each(|event| self.advance(now, event, effects));
-            self.tidy();
+            self.tidy(now);
         }));
         let panic = panic.err()?;
         Some(self.recover(now, Subject::Nothing, from, &*panic, effects))
@@ -248,7 +295,7 @@ impl CoreHost {
                 self.replay(now, !first, effects);
                 if declares {
                     // It was among the declarations.
-                    return self.tidy();
+                    return self.tidy(now);
                 }
             }
         } else if lifts {
@@ -257,7 +304,7 @@ impl CoreHost {
             return self.point(now, effects);
         }
         self.hand(now, event, effects);
-        self.tidy();
+        self.tidy(now);
     }
 
     /// Something that was declared before: the next core is told, and none is made for it.
@@ -299,6 +346,7 @@ impl CoreHost {
                 }
             }
             Event::Sized { version, gpu } => self.resize(*version, *gpu),
+            Event::Learnt { history } if self.core.is_none() => self.history = Some(history.clone()),
             Event::Reached { qualifier, target } if self.core.is_none() => {
                 self.declared.get_or_insert_default().reached.insert(*qualifier, *target);
             }
@@ -323,6 +371,7 @@ impl CoreHost {
 
     fn close(&mut self, closed: ClosedReason) {
         (self.closed, self.declared, self.serving) = (Some(closed), None, None);
+        self.history = None;
     }
 
     /// Whether an event is worth a core.
@@ -357,6 +406,9 @@ impl CoreHost {
         let reached = declared.map(|declared| std::mem::take(&mut declared.reached)).unwrap_or_default();
         for (qualifier, target) in reached {
             self.hand(now, Event::Reached { qualifier, target }, effects);
+        }
+        if let Some(history) = self.history.take() {
+            self.hand(now, Event::Learnt { history }, effects);
         }
         self.provide(now, effects);
         // Before what serves: an instance of a version that only an alias names would else be ended.
@@ -412,9 +464,12 @@ impl CoreHost {
     }
 
     /// Drops a core of which nothing is left.
-    fn tidy(&mut self) {
+    fn tidy(&mut self, now: Now) {
         if let Some(core) = self.core.take_if(|core| self.adoption.is_none() && core.is_vacant()) {
             self.sequence = core.sequence();
+            if self.closed.is_none() {
+                self.history = core.history(now).map(Box::new);
+            }
             if let Some(declared) = self.declared.as_deref_mut() {
                 for (alias, draw) in core.draws() {
                     declared.aliases.get_mut(&alias).into_iter().for_each(|declared| declared.draw = draw.clone());
@@ -460,7 +515,7 @@ impl CoreHost {
             if self.adoption.is_none() {
                 self.hand(now, Event::Tick, effects);
             }
-            self.tidy();
+            self.tidy(now);
         }));
         if (self.core.is_none() && effects.len() == safe) || settled.is_err() {
             self.abandon(&broken, safe, effects);

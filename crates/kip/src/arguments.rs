@@ -32,7 +32,7 @@ pub(crate) use self::keys::{Audit, Key, Secret, Settings};
 pub(crate) use self::layers::{Domain, Layer};
 pub(crate) use self::provision::{Advise, FunctionArgument, Provision, ProvisionPut, json_or_file};
 pub(crate) use self::rollout::{Rollout, RolloutOf, RolloutStart};
-pub(crate) use self::scaler::{History, Lines, Scaler};
+pub(crate) use self::scaler::{History, Lines, RecordArguments, Scaler};
 pub(crate) use self::simulate::Simulate;
 pub(crate) use self::versions::{Alias, AliasPut, VersionArguments, Versions};
 
@@ -182,6 +182,9 @@ pub(crate) enum Command {
     Device(Device),
     /// Show which functions fit on the devices, and how long the others take to be back.
     Fit,
+    /// Set, list and remove budgets of functions and keys.
+    #[command(subcommand, alias = "budgets")]
+    Budget(cost::BudgetCommand),
     /// Show and change what all functions together may take.
     #[command(subcommand)]
     Quota(QuotaCommand),

@@ -201,6 +201,11 @@ impl Client {
         self.answer(Method::POST, path, Some(serde_json::to_vec(body)?)).await.map(drop)
     }
 
+    /// A `PUT` that is answered without a body.
+    pub(crate) async fn put_for_nothing<B: Serialize + Sync>(&self, path: &str, body: &B) -> anyhow::Result<()> {
+        self.answer(Method::PUT, path, Some(serde_json::to_vec(body)?)).await.map(drop)
+    }
+
     /// A `DELETE` that is answered without a body.
     pub(crate) async fn remove(&self, path: &str) -> anyhow::Result<()> {
         self.answer(Method::DELETE, path, None).await.map(drop)

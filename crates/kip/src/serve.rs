@@ -182,6 +182,7 @@ pub(crate) async fn serve(
         access_log: config.access_log.clone(),
         traces: config.traces.clone(),
         metrics: metrics.clone(),
+        prices: Arc::new(config.prices.clone()),
         secrets: Arc::new(secrets.clone()),
         supervisor: supervisor.clone(),
     };

@@ -210,6 +210,7 @@ pub(crate) const SCALING: Keys = Keys {
         "coefficient",
         "disable_ondemand",
         "class",
+        "keep",
     ],
     later: &[],
 };

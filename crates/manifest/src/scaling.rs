@@ -22,9 +22,13 @@ enum Mode {
     Auto,
 }
 
+/// Where nobody chose a mode, nobody waits for a start within so long: as long as `idle.stop` is by default.
+const KEEP: Millis = Millis::from_secs(12 * 3_600);
+
 /// Keys that only one mode has.
-const OWN: [(&str, Mode, &str); 8] = [
+const OWN: [(&str, Mode, &str); 9] = [
     ("class", Mode::Auto, "auto"),
+    ("keep", Mode::Auto, "auto"),
     ("annotations", Mode::Kpa, "kpa"),
     ("config", Mode::Kpa, "kpa"),
     ("provision", Mode::Fc, "fc"),
@@ -43,8 +47,12 @@ pub(crate) fn read(
 ) -> (Scaling, Instances) {
     const WORDS: [(&str, Mode); 4] =
         [("fixed", Mode::Fixed), ("fc", Mode::Fc), ("kpa", Mode::Kpa), ("auto", Mode::Auto)];
-    let Some(section) = function.section("scaling", &keys::SCALING, report) else { return (Scaling::Fixed, instances) };
-    let mode = section.field("mode").and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or(Mode::Fixed);
+    let Some(section) = function.section("scaling", &keys::SCALING, report) else {
+        let settings = Auto { keep: KEEP, ..auto(function, Class::default(), idle, report) };
+        return (Scaling::Auto(Box::new(settings)), instances);
+    };
+    let written = section.field("mode").and_then(|field| word(&field, &WORDS, &[], report));
+    let mode = written.unwrap_or(Mode::Auto);
     // Functions may choose the mode for which `defaults` holds values.
     for (key, own, name) in OWN.iter().filter(|(_, own, _)| *own != mode && !section.is_partial) {
         if let Some(field) = section.field(key).filter(|field| !field.path.starts_with("defaults.")) {
@@ -59,7 +67,10 @@ pub(crate) fn read(
             const WORDS: [(&str, Class); 3] =
                 [("economy", Class::Economy), ("balanced", Class::Balanced), ("latency", Class::Latency)];
             let class = section.field("class").and_then(|field| word(&field, &WORDS, &[], report)).unwrap_or_default();
-            (Scaling::Auto(Box::new(auto(function, class, idle, report))), instances)
+            let keep = section.field("keep").and_then(|field| duration(&field, true, report));
+            let floor = if written.is_some() { Millis(0) } else { KEEP };
+            let keep = keep.unwrap_or(floor);
+            (Scaling::Auto(Box::new(Auto { keep, ..auto(function, class, idle, report) })), instances)
         }
         Mode::Fc => match fc(&section, resources, instances.min, report) {
             Some(fc) => {
@@ -96,7 +107,7 @@ fn auto(function: &Section<'_>, class: Class, idle: Idle, report: &mut Report<'_
         None => IdleLimit::Chosen,
         Some(_) => value.map_or(IdleLimit::Never, IdleLimit::After),
     };
-    Auto { class, pause: limit("pause", idle.pause), stop: limit("stop", idle.stop) }
+    Auto { class, pause: limit("pause", idle.pause), stop: limit("stop", idle.stop), keep: Millis(0) }
 }
 
 fn fc(section: &Section<'_>, resources: &Resources, min: u32, report: &mut Report<'_>) -> Option<Fc> {

@@ -465,6 +465,10 @@ pub(crate) struct Scaling {
     /// Of mode auto: how much is paid for short waits; `balanced` if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) class: Option<ClassKeyword>,
+    /// Of mode auto: the first instance, and those of whose use too little is known, stay for so long at least; 0 if `mode` is written, else
+    /// 12h.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keep: Option<Duration>,
 }
 
 /// How much is paid for short waits.
@@ -482,7 +486,6 @@ pub(crate) enum ClassKeyword {
 /// Ways of scaling.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[expect(dead_code, reason = "the default need not be written")]
 pub(crate) enum ScalingMode {
     /// Waiting requests start instances up to the maximum.
     Fixed,

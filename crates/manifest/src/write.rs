@@ -259,12 +259,13 @@ fn scaling(policy: &scaling::Scaling) -> Option<Scaling> {
         coefficient: None,
         disable_ondemand: None,
         class: None,
+        keep: None,
     };
     let texts = |map: &BTreeMap<String, String>| {
         map.iter().map(|(key, value)| (key.clone(), Scalar(value.clone()))).collect::<BTreeMap<String, Scalar>>()
     };
     match policy {
-        scaling::Scaling::Fixed => None,
+        scaling::Scaling::Fixed => Some(Scaling { mode: Some(ScalingMode::Fixed), ..empty }),
         scaling::Scaling::Fc(fc) => Some(Scaling {
             mode: Some(ScalingMode::Fc),
             provision: Some(ProvisionInput(crate::provision::write(&fc.provision))),
@@ -280,7 +281,8 @@ fn scaling(policy: &scaling::Scaling) -> Option<Scaling> {
                 scaling::Class::Balanced => ClassKeyword::Balanced,
                 scaling::Class::Latency => ClassKeyword::Latency,
             };
-            Some(Scaling { mode: Some(ScalingMode::Auto), class: Some(class), ..empty })
+            let keep = Some(Duration(auto.keep));
+            Some(Scaling { mode: Some(ScalingMode::Auto), class: Some(class), keep, ..empty })
         }
         scaling::Scaling::Kpa(kpa) => {
             let (annotations, config) = (texts(&kpa.declared.annotations), texts(&kpa.declared.config));

@@ -44,6 +44,13 @@ pub enum Decision {
         /// How many.
         to: u32,
     },
+    /// As much as a function's budget is spent, or more.
+    OverBudget {
+        /// What was spent.
+        spent: String,
+        /// The budget.
+        amount: String,
+    },
     /// Provisioned instances are unused.
     Unused {
         /// Since when, milliseconds since 1970.

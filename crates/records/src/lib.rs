@@ -7,12 +7,14 @@ pub mod access_log;
 pub mod advice;
 pub mod cost;
 pub mod decision;
+mod ledger;
 pub mod metrics;
 mod recorder;
 mod traces;
 pub mod usage;
 
 pub use access_log::{AccessLogOptions, AccessLogTarget};
+pub use ledger::{KeyLedger, KeyShard, KeySum};
 pub use recorder::Recorder;
 pub use traces::{RequestSpans, TraceOptions, Traces};
 

@@ -12,6 +12,7 @@ use kip_store::{Condition, Record, RecordStore, RequestRecord, Retention};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::access_log::{AccessLog, Entry};
+use crate::ledger::KeyLedger;
 use crate::traces::Traces;
 
 /// Records that may wait; more are dropped and counted.
@@ -40,6 +41,7 @@ pub struct Recorder {
     pressure: Pressure,
     access_log: Option<AccessLog>,
     traces: Option<Traces>,
+    ledger: KeyLedger,
     /// Somebody waits for what was handed in.
     urgent: Arc<Notify>,
 }
@@ -69,7 +71,8 @@ impl Recorder {
         let writer =
             Writer { store, shed: Arc::clone(&shed), pressure: pressure.clone(), retention, urgent: urgent.clone() };
         supervisor.vital("record writer", writer.run(queue));
-        Self { items, dropped: Arc::default(), shed, pressure, access_log, traces, urgent }
+        let ledger = KeyLedger::default();
+        Self { items, dropped: Arc::default(), shed, pressure, access_log, traces, ledger, urgent }
     }
 
     /// Hands in a record, or drops and counts it when the disk does not keep up.
@@ -112,6 +115,11 @@ impl Recorder {
     /// Where traces of requests go, if anywhere.
     pub fn traces(&self) -> Option<&Traces> {
         self.traces.as_ref()
+    }
+
+    /// What was worked on for each key.
+    pub fn ledger(&self) -> &KeyLedger {
+        &self.ledger
     }
 
     /// Lines of the access log that were not written.

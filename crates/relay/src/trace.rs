@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName};
 use kip_control::{Control, Link};
 use kip_fleet::StartKind;
 use kip_host::clock::{monotonic_micros, wall_millis};
-use kip_records::{RequestRecord, RequestSpans};
+use kip_records::{KeyShard, RequestRecord, RequestSpans};
 use kip_spec::qualifier::split_name;
 use kip_spec::{Code, QualifierName, RequestId};
 
@@ -179,6 +179,7 @@ pub struct RefusedRequest<'a> {
 pub(crate) struct Tracer {
     control: Control,
     meter: Arc<Meter>,
+    keys: Arc<KeyShard>,
     sample: Sample,
 }
 
@@ -191,7 +192,8 @@ struct Sample {
 
 impl Tracer {
     pub(crate) fn new(control: Control, meter: Arc<Meter>) -> Self {
-        Self { control, meter, sample: Sample::default() }
+        let keys = control.recorder().ledger().shard();
+        Self { control, meter, keys, sample: Sample::default() }
     }
 
     /// Whether a collector wants to hear of a request that comes with these headers.
@@ -266,6 +268,10 @@ impl Tracer {
             bytes_out: trace.bytes,
         };
         self.meter.observe(trace.cell.number(), trace.cell.name(), &seen);
+        if let Some(link) = &trace.link {
+            let key = trace.caller.as_ref().map(|caller| &caller.key);
+            self.keys.add(link.version.id.0, trace.cell.name(), key, total.saturating_sub(trace.queue));
+        }
     }
 
     /// A request that came to no function: it is counted, and logged where that is asked for.

@@ -111,6 +111,7 @@ impl Trace {
             Event::Provision { settings, .. } => settings.is_some().hash(&mut self.hash),
             Event::Measured { version, .. } | Event::Sized { version, .. } => version.0.hash(&mut self.hash),
             Event::Reached { target, .. } => target.hash(&mut self.hash),
+            Event::Learnt { history } => history.at.boot.hash(&mut self.hash),
             Event::Remove | Event::Shutdown | Event::Tick | Event::Rotate => {}
         }
         if self.all() {

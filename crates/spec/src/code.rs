@@ -57,6 +57,8 @@ codes! {
     1038 FILE_REFERENCE 400 "the file names something that does not exist";
     1039 FILE_UNKNOWN_KEY 400 "the file has a key that does not exist";
     1040 FILE_MISSING_KEY 400 "the file lacks a key that it needs";
+    1041 BUDGET_INVALID 400 "the budget cannot be used";
+    1042 REPLAY_DIFFERS 400 "the recording is not decided the same again";
     1050 CODE_LIVE 400 "a version does not hold its code";
     1051 CODE_TOO_LARGE 413 "the folder of a function is too large to capture";
     1052 CODE_NOT_CAPTURED 400 "the folder of a function cannot be captured";
@@ -211,6 +213,8 @@ codes! {
     7030 DOMAIN_EXISTS 409 "the custom domain exists already";
     7031 DOMAIN_INVALID 400 "the custom domain cannot be used";
     7032 JWT_CONFIG 400 "the JWT authentication of a trigger cannot be used";
+    7033 NO_BUDGET 404 "there is no such budget";
+    7034 NO_RECORDING 404 "nothing is recorded of the function";
     8001 DATA_DIRECTORY_IN_USE 409 "another server uses this data directory";
     8002 ADDRESS_TAKEN 409 "the address is taken by another program";
     8003 DATA_DIRECTORY_UNUSABLE 500 "the data directory cannot be used";

@@ -221,9 +221,85 @@ pub struct ReachedTarget {
     pub at: i64,
 }
 
+/// What the version that serves a function has learnt of its traffic. A start of the server goes on from it: there is one for each
+/// function, the latest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LearntHistory {
+    /// The function.
+    pub function: String,
+    /// As the brain wrote it.
+    pub history: String,
+    /// When, milliseconds since 1970.
+    pub at: i64,
+}
+
+/// Time that instances of a version spent in a state on a day, to be added to what is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceTime {
+    /// Days since 1970-01-01, UTC.
+    pub day: i64,
+    /// The function.
+    pub function: String,
+    /// The version, by the number of its revision in the store.
+    pub version: u64,
+    /// The state.
+    pub state: String,
+    /// Milliseconds.
+    pub millis: u64,
+}
+
+/// Requests of a key that a version served on a day, to be added to what is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyTime {
+    /// Days since 1970-01-01, UTC.
+    pub day: i64,
+    /// The function.
+    pub function: String,
+    /// The version, by the number of its revision in the store.
+    pub version: u64,
+    /// The name of the key; empty for callers without one.
+    pub key: String,
+    /// How many requests.
+    pub requests: u64,
+    /// How long instances worked on them, microseconds.
+    pub micros: u64,
+}
+
+/// What a version is priced by, so that its time has a price when the version is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PricedVersion {
+    /// By the number of its revision in the store.
+    pub version: u64,
+    /// How it is shown.
+    pub label: String,
+    /// What an instance reserves, as JSON.
+    pub resources: String,
+    /// Its idle instances are paused.
+    pub pauses: bool,
+}
+
+/// Time and requests by day.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SpentDays {
+    /// By day, function, version and state.
+    pub instances: Vec<InstanceTime>,
+    /// By day, function, version and key.
+    pub keys: Vec<KeyTime>,
+    /// What the versions are priced by.
+    pub versions: Vec<PricedVersion>,
+}
+
 /// A record of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
+    /// What a scaler has learnt.
+    Learnt(LearntHistory),
+    /// Time of instances.
+    InstanceTime(InstanceTime),
+    /// Requests of a key.
+    KeyTime(KeyTime),
+    /// What a version is priced by.
+    PricedVersion(PricedVersion),
     /// What a scaling policy has reached.
     Reached(ReachedTarget),
     /// A request.
@@ -268,6 +344,12 @@ pub trait RecordStore: Send + Sync + std::fmt::Debug {
     async fn reached(&self) -> Result<Vec<ReachedTarget>, Error>;
     /// Forgets what the policies of these functions have reached.
     async fn forget_reached(&self, functions: Vec<String>) -> Result<(), Error>;
+    /// What scalers have learnt, of all functions.
+    async fn learnt(&self) -> Result<Vec<LearntHistory>, Error>;
+    /// Forgets what the scalers of these functions have learnt.
+    async fn forget_learnt(&self, functions: Vec<String>) -> Result<(), Error>;
+    /// Time and requests from one day to another, both included, oldest first.
+    async fn spent(&self, from: i64, to: i64) -> Result<SpentDays, Error>;
     /// Forgets what the retention does not keep; `now` is milliseconds since 1970.
     async fn prune(&self, retention: Retention, now: i64) -> Result<(), Error>;
     /// Whether changes are taken.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use rusqlite::types::Value;
-use rusqlite::{params, params_from_iter};
+use rusqlite::{Row, params, params_from_iter};
 use serde::de::DeserializeOwned;
 
 use crate::database::{Database, Error, Sync};
@@ -14,7 +14,10 @@ use crate::health::{Condition, DiskHealth};
 use crate::sqlite::{RecordsFile, SqliteFile};
 use crate::staged::StagedBackup;
 use crate::tasks::BlobHold;
-use crate::{DecisionRecord, ReachedTarget, Record, RecordStore, RequestRecord, Retention, ScalingRecord, UsageRecord};
+use crate::{
+    DecisionRecord, InstanceTime, KeyTime, LearntHistory, PricedVersion, ReachedTarget, Record, RecordStore,
+    RequestRecord, Retention, ScalingRecord, SpentDays, UsageRecord,
+};
 
 pub(crate) const MIGRATIONS: &[&str] = &[
     "
@@ -72,7 +75,44 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         WHERE record ->> '$.qualifier' IS NOT NULL AND typeof(record ->> '$.decision.target') = 'integer'
         GROUP BY 1, 2;
 ",
+    "
+    CREATE TABLE learnt (function TEXT PRIMARY KEY, history TEXT NOT NULL, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE instance_days (
+        day INTEGER NOT NULL, function TEXT NOT NULL, version INTEGER NOT NULL, state TEXT NOT NULL, millis INTEGER NOT NULL,
+        PRIMARY KEY (day, function, version, state)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE key_days (
+        day INTEGER NOT NULL, function TEXT NOT NULL, version INTEGER NOT NULL, key TEXT NOT NULL,
+        requests INTEGER NOT NULL, micros INTEGER NOT NULL,
+        PRIMARY KEY (day, function, version, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE priced_versions (
+        version INTEGER PRIMARY KEY, label TEXT NOT NULL, resources TEXT NOT NULL, pauses INTEGER NOT NULL
+    ) STRICT;
+",
 ];
+
+/// Tables of other shapes, which a backup has whole.
+const SUMS: [&str; 5] = ["reached", "learnt", "instance_days", "key_days", "priced_versions"];
+
+/// Days that sums by day are kept for.
+const DAYS: i64 = 400;
+
+/// Rows of each table of sums by day; of more, the oldest days go.
+const DAY_ROWS: i64 = 500_000;
+
+/// Milliseconds of a day.
+const DAY: i64 = 86_400_000;
+
+/// A number of a row that is never negative.
+fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
+    Ok(u64::try_from(row.get::<_, i64>(at)?).unwrap_or(0))
+}
+
+/// A number of SQLite.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
 
 /// The tables, all of one shape.
 const TABLES: [&str; 4] = ["requests", "decisions", "usage", "scaling"];
@@ -137,6 +177,17 @@ impl RecordStore for SqliteRecords {
                         transaction.prepare_cached("INSERT INTO scaling (function, record) VALUES (?1, ?2)")?;
                     let mut reached =
                         transaction.prepare_cached("INSERT OR REPLACE INTO reached VALUES (?1, ?2, ?3, ?4)")?;
+                    let mut learnt = transaction.prepare_cached("INSERT OR REPLACE INTO learnt VALUES (?1, ?2, ?3)")?;
+                    let mut instances = transaction.prepare_cached(
+                        "INSERT INTO instance_days VALUES (?1, ?2, ?3, ?4, ?5)
+                         ON CONFLICT DO UPDATE SET millis = millis + excluded.millis",
+                    )?;
+                    let mut keys = transaction.prepare_cached(
+                        "INSERT INTO key_days VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET
+                         requests = requests + excluded.requests, micros = micros + excluded.micros",
+                    )?;
+                    let mut version =
+                        transaction.prepare_cached("INSERT OR REPLACE INTO priced_versions VALUES (?1, ?2, ?3, ?4)")?;
                     for record in &batch {
                         let json = |result: Result<String, serde_json::Error>| {
                             result.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
@@ -153,6 +204,24 @@ impl RecordStore for SqliteRecords {
                             }
                             Record::Reached(ReachedTarget { function, qualifier, target, at }) => {
                                 reached.execute(params![function, qualifier, target, at])?
+                            }
+                            Record::Learnt(LearntHistory { function, history, at }) => {
+                                learnt.execute(params![function, history, at])?
+                            }
+                            Record::InstanceTime(InstanceTime { day, function, version, state, millis }) => {
+                                instances.execute(params![day, function, signed(*version), state, signed(*millis)])?
+                            }
+                            Record::KeyTime(KeyTime { day, function, version, key, requests, micros }) => keys
+                                .execute(params![
+                                    day,
+                                    function,
+                                    signed(*version),
+                                    key,
+                                    signed(*requests),
+                                    signed(*micros)
+                                ])?,
+                            Record::PricedVersion(PricedVersion { version: of, label, resources, pauses }) => {
+                                version.execute(params![signed(*of), label, resources, pauses])?
                             }
                             Record::Scaling(record) => {
                                 scaling.execute(params![record.function, json(serde_json::to_string(&record))?])?
@@ -186,7 +255,7 @@ impl RecordStore for SqliteRecords {
     }
 
     async fn reached(&self) -> Result<Vec<ReachedTarget>, Error> {
-        let read = |row: &rusqlite::Row<'_>| {
+        let read = |row: &Row<'_>| {
             Ok(ReachedTarget { function: row.get(0)?, qualifier: row.get(1)?, target: row.get(2)?, at: row.get(3)? })
         };
         let query = "SELECT function, qualifier, target, at FROM reached ORDER BY 1, 2";
@@ -205,6 +274,53 @@ impl RecordStore for SqliteRecords {
             .await
     }
 
+    async fn learnt(&self) -> Result<Vec<LearntHistory>, Error> {
+        let read = |row: &Row<'_>| Ok(LearntHistory { function: row.get(0)?, history: row.get(1)?, at: row.get(2)? });
+        let query = "SELECT function, history, at FROM learnt ORDER BY 1";
+        self.database.read_wide(move |c| c.prepare(query)?.query_map([], read)?.collect()).await
+    }
+
+    async fn forget_learnt(&self, functions: Vec<String>) -> Result<(), Error> {
+        self.database
+            .change(move |c| {
+                let transaction = c.transaction()?;
+                for function in &functions {
+                    transaction.execute("DELETE FROM learnt WHERE function = ?1", [function])?;
+                }
+                transaction.commit()
+            })
+            .await
+    }
+
+    async fn spent(&self, from: i64, to: i64) -> Result<SpentDays, Error> {
+        let instance = |row: &Row<'_>| {
+            let (day, function, state) = (row.get(0)?, row.get(1)?, row.get(3)?);
+            Ok(InstanceTime { day, function, version: number(row, 2)?, state, millis: number(row, 4)? })
+        };
+        let key = |row: &Row<'_>| {
+            let (day, function, key) = (row.get(0)?, row.get(1)?, row.get(3)?);
+            let (version, requests, micros) = (number(row, 2)?, number(row, 4)?, number(row, 5)?);
+            Ok(KeyTime { day, function, version, key, requests, micros })
+        };
+        let version = |row: &Row<'_>| {
+            let (label, resources, pauses) = (row.get(1)?, row.get(2)?, row.get(3)?);
+            Ok(PricedVersion { version: number(row, 0)?, label, resources, pauses })
+        };
+        self.database
+            .read_wide(move |c| {
+                let of_days = "WHERE day BETWEEN ?1 AND ?2 ORDER BY 1, 2, 3, 4";
+                let mut instances = c.prepare_cached(&format!("SELECT * FROM instance_days {of_days}"))?;
+                let mut keys = c.prepare_cached(&format!("SELECT * FROM key_days {of_days}"))?;
+                let mut versions = c.prepare_cached("SELECT * FROM priced_versions ORDER BY 1")?;
+                Ok(SpentDays {
+                    instances: instances.query_map([from, to], instance)?.collect::<Result<_, _>>()?,
+                    keys: keys.query_map([from, to], key)?.collect::<Result<_, _>>()?,
+                    versions: versions.query_map([], version)?.collect::<Result<_, _>>()?,
+                })
+            })
+            .await
+    }
+
     async fn prune(&self, retention: Retention, now: i64) -> Result<(), Error> {
         let oldest = now.saturating_sub(i64::try_from(retention.age).unwrap_or(i64::MAX));
         self.database
@@ -214,6 +330,16 @@ impl RecordStore for SqliteRecords {
                     c.execute(&format!("DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?1"), [count])?;
                     c.execute(&format!("DELETE FROM {table} WHERE at < ?1"), [oldest])?;
                 }
+                for table in ["instance_days", "key_days"] {
+                    let surplus = format!("SELECT day FROM {table} ORDER BY day DESC LIMIT 1 OFFSET ?1");
+                    c.execute(&format!("DELETE FROM {table} WHERE day < ?1"), [now / DAY - DAYS])?;
+                    c.execute(&format!("DELETE FROM {table} WHERE day <= ({surplus})"), [DAY_ROWS])?;
+                }
+                c.execute(
+                    "DELETE FROM priced_versions WHERE version NOT IN (SELECT version FROM instance_days)
+                     AND version NOT IN (SELECT version FROM key_days)",
+                    [],
+                )?;
                 Ok(())
             })
             .await
@@ -250,8 +376,11 @@ impl RecordsFile for SqliteRecords {
                              SELECT id, function, record FROM backup.{table};"
                         ))?;
                     }
-                    transaction
-                        .execute_batch("DELETE FROM reached; INSERT INTO reached SELECT * FROM backup.reached;")?;
+                    for table in SUMS {
+                        transaction.execute_batch(&format!(
+                            "DELETE FROM {table}; INSERT INTO {table} SELECT * FROM backup.{table};"
+                        ))?;
+                    }
                     transaction.commit()
                 };
                 let replaced = replace(c);

@@ -66,6 +66,9 @@ pub struct FunctionInfo {
     pub reminder: Option<String>,
     /// Starts that failed in a row.
     pub failed_starts: u32,
+    /// What an instance lacks that waits for room, and who has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
     /// A version of which starts fail, or instances end, again and again.
     #[serde(default)]
     pub crash_loop: Option<VersionId>,
@@ -153,6 +156,21 @@ pub struct InstanceInfo {
     /// The most memory that it ever used, in bytes; only where one instance is asked for and where it is counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory: Option<u64>,
+}
+
+/// What was handed to what decides for a function, and what it decided.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct DecisionRecording {
+    /// The function.
+    pub function: FunctionName,
+    /// The first step, milliseconds since 1970.
+    pub from: Option<i64>,
+    /// The last step.
+    pub to: Option<i64>,
+    /// Steps.
+    pub steps: usize,
+    /// Snapshots and steps, for `kip simulate --replay`.
+    pub recording: serde_json::Value,
 }
 
 /// A scaling policy as users see it: what it wants, what there is, and why.

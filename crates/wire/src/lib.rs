@@ -21,11 +21,14 @@ mod task;
 mod usage;
 mod version;
 
-pub use cost::{Cost, CostReport, FunctionCost, VersionCost};
+pub use cost::{
+    Budget, BudgetKind, BudgetPeriod, BudgetSettings, Cost, CostBy, CostReport, CostRow, CostTable, FunctionCost,
+    VersionCost,
+};
 pub use device::{DeviceReading, DeviceStatus, DeviceUser, DeviceYield, OtherProgram, QuotaSettings};
 pub use exec::{EXEC_ERROR, EXEC_OUTPUT, EXEC_PROTOCOL, ExecClientMessage, ExecServerMessage, ExecStart, ExecTerminal};
 pub use fit::{FitReport, FunctionFit};
-pub use function::{FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus, WaitInfo};
+pub use function::{DecisionRecording, FunctionInfo, InstanceInfo, ScalingInfo, VersionStatus, WaitInfo};
 pub use host::{DeviceInfo, DiskInfo, HostInfo, QuotaInfo, RestoreReport, RestoredKey, ServerEvent};
 pub use image::{ImageInfo, ImageList, ImageName, PullInfo};
 pub use job::{JobInfo, JobRun, ScheduleInfo, SkippedRun};

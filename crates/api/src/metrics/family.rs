@@ -30,6 +30,7 @@ pub(super) struct Scrape {
     pub(super) gateway_cpu: f64,
     pub(super) tasks: Summary,
     pub(super) devices: Vec<DeviceStatus>,
+    pub(super) budgets: Vec<kip_wire::Budget>,
 }
 
 /// One family. Names are without the unit and without `_total`, which the encoder adds.
@@ -402,6 +403,22 @@ pub(super) const FAMILIES: &[Family] = &[
         labels: "device, function",
         help: "What instances of a function were last seen to hold of a device.",
         write: |scrape, out| device::held(&scrape.devices, out),
+    },
+    Family {
+        name: "kip_budget_used",
+        unit: Some(Unit::Ratios),
+        kind: MetricType::Gauge,
+        labels: "kind, name",
+        help: "What was spent of a budget in its present period, as a part of the budget; 1 and more is exceeded.",
+        write: |scrape, out| {
+            for budget in &scrape.budgets {
+                let number = |text: &str| text.parse::<f64>().unwrap_or(0.0);
+                let used = number(&budget.spent) / number(&budget.amount).max(f64::MIN_POSITIVE);
+                let labels = [("kind", budget.kind.name()), ("name", budget.name.as_str())];
+                out.encode_family(&labels)?.encode_gauge(&used)?;
+            }
+            Ok(())
+        },
     },
     Family {
         name: "kip_records_dropped",

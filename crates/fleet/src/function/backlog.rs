@@ -59,8 +59,8 @@ impl FunctionCore {
         if revision.queue.next_rank().is_some_and(|first| first <= rank) {
             return false;
         }
-        let Some(instance) = self.free_instance(version) else { return false };
         let since = revision.backlog.oldest;
+        let Some(instance) = self.free_instance(version) else { return false };
         let became_hot_since = self.instances.get(&instance).filter(|instance| instance.hot_since >= since);
         let start = became_hot_since.map_or(StartKind::Warm, |instance| instance.hot_from);
         if let Some(revision) = self.revisions.get_mut(&version) {

@@ -3,6 +3,7 @@
 use kip_spec::function::Dispatch;
 use kip_spec::{InstanceId, VersionId};
 
+use super::instances::stack_order;
 use super::{FunctionCore, RequestPlace, Role};
 use crate::alias::Pointer;
 use crate::instance::Instance;
@@ -26,13 +27,12 @@ impl FunctionCore {
         };
         let Some(revision) = self.revisions.get_mut(&version) else { return refuse(Refusal::NoVersion, effects) };
         revision.arrivals = revision.arrivals.wrapping_add(1);
-        let Some(revision) = self.revisions.get(&version) else { return refuse(Refusal::NoVersion, effects) };
-        if revision.queue.is_empty()
-            && let Some(instance) = self.free_instance(version)
-        {
+        let nobody_waits = revision.queue.is_empty();
+        if nobody_waits && let Some(instance) = self.free_instance(version) {
             self.put(now, ticket, instance, StartKind::Warm, effects);
             return self.needs_no_timer(now, instance) && !self.wants_more(version);
         }
+        let Some(revision) = self.revisions.get(&version) else { return refuse(Refusal::NoVersion, effects) };
         let depth = revision.queue.depth();
         if depth >= revision.policy.queue_depth {
             return refuse(Refusal::QueueFull { depth }, effects);
@@ -113,10 +113,12 @@ impl FunctionCore {
         if !idle {
             return true;
         }
+        self.refresh();
+        let Some(revision) = self.revisions.get(&version) else { return false };
         // A timer that fires in time anyway is left alone: this is what keeps a hot request free of timers.
         let rest =
             [revision.policy.idle.pause, revision.policy.idle.stop].into_iter().flatten().map(|limit| limit.0).min();
-        let own = self.instances.values().filter(|instance| instance.version == version).count();
+        let own = usize::try_from(self.instances.totals(version).count).unwrap_or(usize::MAX);
         // Its maximum may have been lowered while it was busy.
         let too_many = own > usize::try_from(revision.maximum()).unwrap_or(usize::MAX)
             || revision.scaler.applied().is_some_and(|wanted| own > usize::try_from(wanted).unwrap_or(usize::MAX))
@@ -183,7 +185,12 @@ impl FunctionCore {
     }
 
     /// The instance that the next request should go to.
-    pub(super) fn free_instance(&self, version: VersionId) -> Option<InstanceId> {
+    pub(super) fn free_instance(&mut self, version: VersionId) -> Option<InstanceId> {
+        self.refresh();
+        let totals = self.instances.totals(version);
+        if totals.hot == totals.unready {
+            return None;
+        }
         let policy = &self.revisions.get(&version)?.policy;
         let (hard, soft) = (policy.concurrency.hard, policy.concurrency.soft);
         let free = || {
@@ -195,15 +202,12 @@ impl FunctionCore {
             })
         };
         let provisions = !self.provisions.is_empty();
-        // What is kept anyway works first, and what costs extra last.
-        let stack = |instance: &&Instance| (instance.kind == Kind::OnDemand, instance.place.pool, instance.id);
         match policy.dispatch {
-            Dispatch::Packed => {
-                let below_soft = free().filter(|instance| instance.in_flight < soft);
-                below_soft
-                    .min_by_key(stack)
-                    .or_else(|| free().min_by_key(|instance| (instance.in_flight, stack(instance))))
-            }
+            Dispatch::Packed => match totals.first_free() {
+                Some(below_soft) => return Some(below_soft),
+                None if soft >= hard => None,
+                None => free().min_by_key(|instance| (instance.in_flight, stack_order(instance))),
+            },
             Dispatch::Balanced => {
                 // What is provisioned serves first; what was started beside it takes the rest.
                 let beside = |instance: &Instance| provisions && instance.kind == Kind::OnDemand;

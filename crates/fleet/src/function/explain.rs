@@ -109,7 +109,10 @@ impl FunctionCore {
         let in_flight = own().fold(0u32, |sum, instance| sum.saturating_add(instance.in_flight));
         let queued = revision.queue.depth().saturating_add(tasks.count);
         let waiting_since = revision.queue.oldest().into_iter().chain((tasks.count > 0).then_some(tasks.oldest)).min();
-        let (idle, asleep) = (copy.scratch.idle.clone(), copy.scratch.asleep.clone());
+        let pause = revision.policy.idle.pause.map_or(0, |pause| pause.0);
+        let mut scratch = super::Scratch::default();
+        scratch.gather(own(), queued, pause);
+        let (idle, asleep) = (scratch.idle, scratch.asleep);
         let seen = Observation {
             in_flight,
             queued,

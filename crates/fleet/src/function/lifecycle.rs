@@ -176,6 +176,10 @@ impl FunctionCore {
 
     /// Instances whose last request has ended go on to where they are going.
     pub(super) fn drained(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        self.refresh();
+        if self.instances.all_totals().all(|totals| totals.in_state(State::Draining) == 0) {
+            return;
+        }
         let done = |i: &&crate::instance::Instance| i.state == State::Draining && i.in_flight == 0;
         let ids: Vec<InstanceId> = self.instances.values().filter(done).map(|instance| instance.id).collect();
         ids.into_iter().for_each(|id| self.pursue(now, id, effects));

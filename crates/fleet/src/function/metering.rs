@@ -3,7 +3,6 @@
 use kip_spec::VersionId;
 
 use super::FunctionCore;
-use crate::Class;
 use crate::scaler::{Load, Scaler};
 
 impl FunctionCore {
@@ -18,18 +17,16 @@ impl FunctionCore {
     }
 
     /// What a version has to do now.
-    pub(super) fn load(&self, version: VersionId) -> Load {
+    pub(super) fn load(&mut self, version: VersionId) -> Load {
+        self.refresh();
         let Some(revision) = self.revisions.get(&version).filter(|revision| revision.scaler.counts()) else {
             return Load::default();
         };
         let waiting = revision.queue.depth().saturating_add(self.tasks_waiting(version).count);
-        let mut load = Load { requests: waiting, in_flight: 0, arrivals: revision.arrivals, ready: 0 };
-        for instance in self.instances.values().filter(|instance| instance.version == version) {
-            load.in_flight = load.in_flight.saturating_add(instance.in_flight);
-            load.ready += u32::from(instance.state.class() == Class::Hot && !instance.unready);
-        }
-        load.requests = load.requests.saturating_add(load.in_flight);
-        load
+        let totals = self.instances.totals(version);
+        let in_flight = totals.in_flight;
+        let requests = waiting.saturating_add(in_flight);
+        Load { requests, in_flight, arrivals: revision.arrivals, ready: totals.hot - totals.unready }
     }
 
     /// Before anything changes: up to now it was as it is still noted.
@@ -39,13 +36,14 @@ impl FunctionCore {
 
     /// After everything has changed: from now on it is so.
     pub(super) fn count_from(&mut self, now: u64) {
-        let versions: Vec<VersionId> = self.revisions.keys().copied().collect();
-        for version in versions {
+        let versions = self.versions();
+        for version in versions.iter().copied() {
             let load = self.load(version);
             if let Some(revision) = self.revisions.get_mut(&version).filter(|revision| revision.scaler.counts()) {
                 revision.scaler.observe(now, load);
             }
         }
+        self.scratch.versions = versions;
         self.count_provisioned(now);
     }
 }

@@ -10,6 +10,7 @@ mod backlog;
 mod dispatch;
 mod explain;
 mod health;
+mod instances;
 mod lifecycle;
 mod metering;
 mod provisioning;
@@ -36,9 +37,11 @@ use crate::instance::Instance;
 use crate::sparse::SparseMap;
 use crate::why::{EndReason, Reason, Refusal};
 use crate::{
-    AliasNumber, Change, Class, CoreNumber, Draw, Effect, Event, FromPlacer, Now, OperationNumber, Qualifier, State,
-    Ticket, ToPlacer, Usage,
+    AliasNumber, Change, Class, CoreNumber, Draw, Effect, Event, FromPlacer, History, Now, OperationNumber, Qualifier,
+    State, Ticket, ToPlacer, Usage,
 };
+
+use instances::Instances;
 
 pub use backlog::Backlog;
 pub use explain::{HoldReason, ScalingExplanation};
@@ -58,8 +61,9 @@ pub struct FunctionCore {
     /// What is provisioned, and for whom.
     provisions: Vec<ProvisionedTarget>,
     /// What was wanted before the server began anew, until somebody goes on from there.
+    #[serde(with = "crate::sparse::pairs")]
     reached: BTreeMap<Qualifier, u32>,
-    instances: SparseMap<InstanceId, Instance>,
+    instances: Instances,
     placed: BTreeMap<Ticket, RequestPlace>,
     /// Sessions of people in instances.
     #[serde(default)]
@@ -76,6 +80,9 @@ pub struct FunctionCore {
     closing: Option<(Refusal, Reason)>,
     /// Set while somebody waits for room.
     pressed: Option<turn::Pressure>,
+    /// What an earlier core has learnt, until the version that serves goes on from there.
+    #[serde(default)]
+    learnt: Option<Box<History>>,
     #[serde(skip)]
     scratch: Scratch,
 }
@@ -92,6 +99,34 @@ struct RequestPlace {
 struct Scratch {
     idle: Vec<u64>,
     asleep: Vec<u64>,
+    versions: Vec<VersionId>,
+}
+
+impl Scratch {
+    /// Looks at each instance of a version: how many are busy with how many requests, and since when the others rest.
+    fn gather<'a>(&mut self, own: impl Iterator<Item = &'a Instance>, queued: u32, pause: u64) -> (u32, u32) {
+        self.idle.clear();
+        self.asleep.clear();
+        let (mut busy, mut in_flight) = (0u32, 0u32);
+        for instance in own {
+            match instance.state {
+                // Who waits cannot count on it.
+                State::Ready | State::Busy if instance.unready && queued > 0 => {}
+                State::Busy => {
+                    busy += 1;
+                    in_flight += instance.in_flight;
+                }
+                // It is as good as gone.
+                _ if instance.released => {}
+                State::Ready => self.idle.push(instance.resting_since(pause)),
+                state if state.class() == Class::Asleep => self.asleep.push(instance.last_used),
+                _ => {}
+            }
+        }
+        self.idle.sort_unstable();
+        self.asleep.sort_unstable();
+        (busy, in_flight)
+    }
 }
 
 impl FunctionCore {
@@ -105,7 +140,7 @@ impl FunctionCore {
             aliases: BTreeMap::new(),
             provisions: Vec::new(),
             reached: BTreeMap::new(),
-            instances: SparseMap::default(),
+            instances: Instances::default(),
             placed: BTreeMap::new(),
             attachments: attach::Attachments::default(),
             next_instance: sequence,
@@ -115,6 +150,7 @@ impl FunctionCore {
             armed: None,
             closing: None,
             pressed: None,
+            learnt: None,
             scratch: Scratch::default(),
         }
     }
@@ -166,6 +202,10 @@ impl FunctionCore {
             }
             Event::Reached { qualifier, target } => {
                 self.reached.insert(qualifier, target);
+                return;
+            }
+            Event::Learnt { history } => {
+                self.learnt = Some(history);
                 return;
             }
             Event::Measured { version, cpu, gpu_memory } => return self.measured(now, version, cpu, gpu_memory),
@@ -252,6 +292,12 @@ impl FunctionCore {
             })
     }
 
+    /// What the version that serves has learnt; nothing where it learns nothing.
+    pub fn history(&self, now: Now) -> Option<History> {
+        let serving = self.revisions.values().find(|revision| revision.role == Role::Serving)?;
+        serving.history(now)
+    }
+
     /// The sequence of the last instance made, so that a core made anew after this one reuses no id.
     pub fn sequence(&self) -> u32 {
         self.next_instance
@@ -305,11 +351,11 @@ impl FunctionCore {
 
     /// Deadlines that have come: of waiting requests and of operations.
     fn expire(&mut self, now: u64, effects: &mut Vec<Effect>) {
-        let no_room = |instance: &&Instance| instance.state == State::Requested || instance.wants_room;
-        let waits_for_room: Vec<VersionId> = self.instances.values().filter(no_room).map(|i| i.version).collect();
+        self.refresh();
         for (version, revision) in self.revisions.iter_mut() {
+            let waits_for_room = self.instances.totals(*version).asking > 0;
             while let Some((ticket, waiting)) = revision.queue.pop_expired(now) {
-                let refusal = if waits_for_room.contains(version) {
+                let refusal = if waits_for_room {
                     Refusal::NoCapacity
                 } else {
                     Refusal::QueueTimeout { waited: now.saturating_sub(waiting.since) }
@@ -318,6 +364,9 @@ impl FunctionCore {
             }
         }
         self.expire_attachments(now, effects);
+        if self.instances.first_deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
         let late: Vec<InstanceId> = self
             .instances
             .values()
@@ -332,17 +381,15 @@ impl FunctionCore {
     }
 
     /// The earliest time at which something is due, boot time.
-    fn next_deadline(&self, now: u64) -> Option<u64> {
-        let instances = self.instances.values().flat_map(|instance| {
-            [
-                instance.operation.and_then(|operation| operation.deadline),
-                instance.inherited.map(|(_, until)| until),
-                instance.watch,
-                self.too_old_at(instance),
-                self.offered_at(now, instance),
-                self.sinks_at(instance),
-            ]
-        });
+    fn next_deadline(&mut self, now: u64) -> Option<u64> {
+        self.refresh();
+        let by_age = |revision: &Revision| revision.policy.max_age.is_some() || revision.sinks_by_time();
+        let looks = self.pressed.is_some() || self.revisions.values().any(by_age);
+        let each =
+            looks.then(|| self.instances.values()).into_iter().flatten().flat_map(|instance| {
+                [self.too_old_at(instance), self.offered_at(now, instance), self.sinks_at(instance)]
+            });
+        let instances = each.chain([self.instances.first_deadline()]);
         let revisions = self.revisions.values().flat_map(|revision| {
             use crate::scaler::Scaler;
             let scales = matches!(revision.role, Role::Serving | Role::Named);
@@ -366,6 +413,19 @@ impl FunctionCore {
             self.armed = Some(next);
             effects.push(Effect::WakeAt(next));
         }
+    }
+
+    /// The versions there are, in a buffer that is to be put back.
+    fn versions(&mut self) -> Vec<VersionId> {
+        let mut versions = std::mem::take(&mut self.scratch.versions);
+        versions.clear();
+        versions.extend(self.revisions.keys().copied());
+        versions
+    }
+
+    /// Brings the totals of the instances up to date.
+    fn refresh(&mut self) {
+        self.instances.refresh(&self.revisions);
     }
 
     fn next_operation(&mut self) -> OperationNumber {

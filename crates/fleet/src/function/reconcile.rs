@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use kip_spec::{InstanceId, VersionId};
 
+use super::instances::Totals;
 use super::{FunctionCore, Role};
 use crate::instance::{Goal, Instance, Operation};
 use crate::placer::Urgency;
@@ -39,8 +40,8 @@ impl Counts {
 impl FunctionCore {
     /// Brings every version to what it should be. Doing it twice does nothing more.
     pub(super) fn reconcile(&mut self, now: u64, effects: &mut Vec<Effect>) {
-        let versions: Vec<VersionId> = self.revisions.keys().copied().collect();
-        for version in versions {
+        let versions = self.versions();
+        for version in versions.iter().copied() {
             if self.makes_way(version) {
                 // Its scaler goes on, and what it wants does not matter.
                 let _ = self.desired(now, version);
@@ -56,13 +57,16 @@ impl FunctionCore {
             if desired.decided {
                 effects.push(Effect::Scaled { version });
             }
-            self.fewer(now, version, desired, effects);
-            self.more(now, version, desired, effects);
+            if !self.is_settled(version, desired) {
+                self.fewer(now, version, desired, effects);
+                self.more(now, version, desired, effects);
+            }
             self.sink(now, version, effects);
             self.continue_rotation(now, version, desired, effects);
             self.refuse_the_hopeless(now, version, effects);
             self.settle_kinds(now, version);
         }
+        self.scratch.versions = versions;
         self.drained(now, effects);
         self.offer(now, effects);
         let instances = &self.instances;
@@ -81,38 +85,27 @@ impl FunctionCore {
         let time = Now { boot: now, wall: self.wall };
         let Some(revision) = self.revisions.get_mut(&version) else { return Desired::NOTHING };
         revision.backoff.expire(now);
-        let pause = revision.policy.idle.pause.map_or(0, |pause| pause.0);
-        self.scratch.idle.clear();
-        self.scratch.asleep.clear();
-        let (mut in_flight, mut busy, mut starting) = (0u32, 0u32, 0u32);
         let queued = revision.queue.depth().saturating_add(tasks.count);
-        for instance in self.instances.values().filter(|instance| instance.version == version) {
-            // One that only waits for room may be withdrawn: then nothing would ask again who is too much.
-            starting += u32::from(matches!(instance.state, State::Starting | State::Initializing | State::Waking));
-            match instance.state {
-                // Who waits cannot count on it.
-                State::Ready | State::Busy if instance.unready && queued > 0 => {}
-                State::Busy => {
-                    busy += 1;
-                    in_flight += instance.in_flight;
-                }
-                // It is as good as gone.
-                _ if instance.released => {}
-                State::Ready => self.scratch.idle.push(instance.resting_since(pause)),
-                state if state.class() == Class::Asleep => self.scratch.asleep.push(instance.last_used),
-                _ => {}
-            }
+        let totals = self.instances.totals(version);
+        // One that only waits for room may be withdrawn: then nothing would ask again who is too much.
+        let on_the_way = [State::Starting, State::Initializing, State::Waking];
+        let starting = on_the_way.into_iter().map(|state| totals.in_state(state)).sum();
+        let (mut busy, mut in_flight) = (totals.in_state(State::Busy), totals.busy_in_flight);
+        let (mut idle_since, mut asleep_since) = (totals.idle.as_slice(), totals.sleepers.as_slice());
+        if totals.is_uneven() {
+            let pause = revision.policy.idle.pause.map_or(0, |pause| pause.0);
+            let own = self.instances.values().filter(|instance| instance.version == version);
+            (busy, in_flight) = self.scratch.gather(own, queued, pause);
+            (idle_since, asleep_since) = (&self.scratch.idle, &self.scratch.asleep);
         }
-        self.scratch.idle.sort_unstable();
-        self.scratch.asleep.sort_unstable();
         let minimum = revision.minimum();
         let seen = Observation {
             in_flight,
             queued,
             waiting_since: revision.queue.oldest().into_iter().chain((tasks.count > 0).then_some(tasks.oldest)).min(),
             busy,
-            idle_since: &self.scratch.idle,
-            asleep_since: &self.scratch.asleep,
+            idle_since,
+            asleep_since,
             minimum,
             maximum: revision.maximum(),
             kept_hot: revision.kept_hot,
@@ -158,37 +151,44 @@ impl FunctionCore {
     }
 
     /// One that is being replaced is not counted: its successor is.
-    fn counts(&self, version: VersionId) -> Counts {
-        let mut counts = Counts::default();
-        let waiting = self.tasks_waiting(version).count > 0
-            || self.revisions.get(&version).is_some_and(|revision| !revision.queue.is_empty());
-        for instance in self.instances.values().filter(|instance| instance.version == version) {
-            match instance.state.class() {
-                _ if self.is_replaced(instance) => {}
-                Class::Hot if instance.unready && waiting => counts.unready += 1,
-                Class::Hot => counts.hot += 1,
-                Class::Starting => {
-                    counts.starting += 1;
-                    let stranded = instance.state == State::Requested && instance.waits_for.is_some();
-                    counts.stranded += u32::from(stranded);
-                }
-                Class::Asleep if instance.wants_room => counts.starting += 1,
-                // It will not be there when it is wanted.
-                Class::Asleep if matches!(instance.goal, Some((Goal::Stop, _))) => counts.leaving += 1,
-                Class::Asleep => counts.asleep += 1,
-                // One that finishes its work and then sleeps counts as what it will be.
-                Class::Leaving if matches!(instance.goal, Some((Goal::Sleep(_), _))) => counts.asleep += 1,
-                // Its successor is there already, beside it.
-                Class::Leaving if matches!(instance.goal, Some((_, Reason::Succeeded))) => {}
-                Class::Leaving => counts.leaving += 1,
-                Class::Gone => {}
-            }
+    fn counts(&mut self, version: VersionId) -> Counts {
+        self.refresh();
+        let totals = self.instances.totals(version);
+        let revision = self.revisions.get(&version);
+        let waiting = self.tasks_waiting(version).count > 0 || revision.is_some_and(|it| !it.queue.is_empty());
+        let Totals { hot, starting, asleep, leaving, stranded, unready, .. } = *totals;
+        let mut counts = Counts { hot, starting, asleep, leaving, stranded, unready };
+        let replaced = revision.and_then(|it| it.rotation).and_then(|(old, _)| self.instances.get(&old));
+        if let Some(replaced) = replaced.filter(|replaced| replaced.version == version) {
+            let part = Totals::of(replaced);
+            counts.hot -= part.hot;
+            counts.starting -= part.starting;
+            counts.asleep -= part.asleep;
+            counts.leaving -= part.leaving;
+            counts.stranded -= part.stranded;
+            counts.unready -= part.unready;
+        }
+        if waiting {
+            counts.hot -= counts.unready;
+        } else {
+            counts.unready = 0;
         }
         counts
     }
 
+    /// Whether there is what should be, so that nothing is to be started, woken, paused or stopped. This is what most steps find.
+    fn is_settled(&mut self, version: VersionId, desired: Desired) -> bool {
+        let counts = self.counts(version);
+        let Some(revision) = self.revisions.get(&version) else { return false };
+        let totals = self.instances.totals(version);
+        let stays = self.closing.is_none() && revision.role != Role::Retiring && totals.asking == 0;
+        let enough = counts.hot + counts.starting >= desired.hot && counts.alive() >= revision.minimum();
+        let idle_too_many = counts.hot > desired.hot && totals.in_state(State::Ready) > 0;
+        stays && enough && !idle_too_many && counts.asleep <= desired.asleep
+    }
+
     /// Whether there are fewer than there should be, the one that is being replaced not counted.
-    pub(super) fn lacks_somebody(&self, version: VersionId, desired: Desired) -> bool {
+    pub(super) fn lacks_somebody(&mut self, version: VersionId, desired: Desired) -> bool {
         let counts = self.counts(version);
         let minimum = self.revisions.get(&version).map_or(0, |revision| revision.minimum());
         counts.coming() < desired.hot || counts.alive() < minimum
@@ -226,7 +226,7 @@ impl FunctionCore {
                 || i.state == State::Draining && matches!(i.goal, Some((Goal::Sleep(_), _)));
             i.version == version && falling && !self.is_replaced(i)
         };
-        let falling = self.instances.values().filter(falls).count();
+        let falling = if missing > 0 { self.instances.values().filter(falls).count() } else { 0 };
         missing = missing.saturating_sub(u32::try_from(falling).unwrap_or(u32::MAX));
         let room = maximum.saturating_sub(counts.alive() + counts.leaving);
         let for_minimum = minimum.saturating_sub(counts.alive() + missing);
@@ -244,18 +244,25 @@ impl FunctionCore {
 
     /// One that sleeps more lightly wakes in place of one that waits for room: it may hold what the other waits for.
     fn wake_the_lighter(&mut self, now: u64, version: VersionId, effects: &mut Vec<Effect>) {
-        while let Some(lighter) = self.best_sleeper(version)
+        self.refresh();
+        while self.instances.totals(version).wants_room > 0
+            && let Some(lighter) = self.best_sleeper(version)
             && let Some(rung) = self.instances.get(&lighter).and_then(|instance| instance.state.rung())
             && let Some(waits) = self.last_in(version, |i| i.wants_room && i.state.rung() > Some(rung))
         {
             let urgency = self.instances.get(&waits).map_or(Urgency::Demand, |instance| instance.urgency);
             self.let_sleep(waits, effects);
             self.wake(now, lighter, urgency, effects);
+            self.refresh();
         }
     }
 
     /// Asks for room are repeated when they have become more urgent, because requests wait, or less, because none do.
     fn hasten(&mut self, version: VersionId, desired: Desired, effects: &mut Vec<Effect>) {
+        self.refresh();
+        if self.instances.totals(version).asking == 0 {
+            return;
+        }
         let Some(revision) = self.revisions.get(&version) else { return };
         let (need, queued) = (revision.policy.need, revision.queue.depth());
         let urgency = match (queued, desired.kind) {
@@ -363,9 +370,9 @@ impl FunctionCore {
 
     /// Refuses waiting requests that nothing can serve before the next start is due.
     fn refuse_the_hopeless(&mut self, now: u64, version: VersionId, effects: &mut Vec<Effect>) {
-        let counts = self.counts(version);
-        let replaced = self.instances.values().any(|i| i.version == version && self.is_replaced(i));
-        if counts.alive() > 0 || replaced {
+        if self.counts(version).alive() > 0
+            || self.instances.values().any(|i| i.version == version && self.is_replaced(i))
+        {
             return;
         }
         let Some(revision) = self.revisions.get_mut(&version) else { return };
@@ -399,13 +406,13 @@ impl FunctionCore {
 
     /// As many instances as are kept by policy are called so, the oldest first.
     fn settle_kinds(&mut self, now: u64, version: VersionId) {
+        self.refresh();
         let Some(revision) = self.revisions.get_mut(&version) else { return };
         let (minimum, shrunk) = (revision.kept(), std::mem::take(&mut revision.shrunk));
         let counts = |instance: &&Instance| {
             instance.version == version && !matches!(instance.state.class(), Class::Leaving | Class::Gone)
         };
-        let kept = self.instances.values().filter(counts).filter(|i| i.kind == Kind::Provisioned).count();
-        let kept = u32::try_from(kept).unwrap_or(u32::MAX);
+        let kept = self.instances.totals(version).provisioned;
         let (from, to, change) = match kept {
             kept if kept < minimum => (Kind::OnDemand, Kind::Provisioned, minimum - kept),
             kept => (Kind::Provisioned, Kind::OnDemand, kept - minimum),

@@ -12,7 +12,7 @@ use crate::queue::Queue;
 use crate::room::Gpu;
 use crate::scaler::Scalers;
 use crate::why::{Reason, StartFailure};
-use crate::{Policy, Rung};
+use crate::{History, Now, Policy, Rung};
 
 /// What a version is to its function at present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +101,19 @@ impl Revision {
         }
     }
 
+    /// What it has learnt of its traffic and its instances; nothing where its policy learns nothing.
+    pub fn history(&self, now: Now) -> Option<History> {
+        let auto = self.scaler.history(now.boot).filter(|auto| !auto.is_empty())?;
+        Some(History { at: now, costs: self.costs, auto })
+    }
+
+    /// Goes on from what an earlier core, or the version before, has learnt.
+    pub fn learn(&mut self, history: &History) {
+        if self.scaler.learn(&history.auto) {
+            self.costs = history.costs;
+        }
+    }
+
     /// How many instances are kept for it.
     pub fn minimum(&self) -> u32 {
         match self.role {
@@ -154,6 +167,11 @@ impl Revision {
         };
         let proven = rung == Rung::Paused || self.rung_failures < RUNG_FAILURES;
         there && proven && self.in_time(self.costs.wake(rung))
+    }
+
+    /// Whether sleepers go down by themselves after some time.
+    pub fn sinks_by_time(&self) -> bool {
+        self.policy.idle.park.after().is_some() || self.policy.idle.spill.after().is_some()
     }
 
     /// Whether its instances may end to make room: a start is fast enough, and they are not pinned.

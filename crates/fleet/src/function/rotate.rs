@@ -43,6 +43,12 @@ impl FunctionCore {
 
     /// Before instances are counted: chooses whom to replace, and lets it go if its successor is there.
     pub(super) fn begin_rotation(&mut self, now: u64, version: VersionId, effects: &mut Vec<Effect>) {
+        self.refresh();
+        let replaced = self.instances.totals(version).replaced > 0;
+        let rotates = |revision: &super::Revision| revision.policy.max_age.is_some() || revision.rotation.is_some();
+        if !replaced && !self.revisions.get(&version).is_some_and(rotates) {
+            return;
+        }
         let due: Vec<(InstanceId, u64)> = self
             .instances
             .values()

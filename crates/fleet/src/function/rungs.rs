@@ -11,6 +11,9 @@ use crate::why::Reason;
 impl FunctionCore {
     /// Instances whose time without a request is past `idle.park` or `idle.spill` go one rung down.
     pub(super) fn sink(&mut self, now: u64, version: VersionId, effects: &mut Vec<Effect>) {
+        if !self.revisions.get(&version).is_some_and(super::Revision::sinks_by_time) {
+            return;
+        }
         let own = self.instances.values().filter(|instance| instance.version == version);
         let due: Vec<(InstanceId, Rung)> =
             own.filter_map(|i| self.sinks(i).filter(|(at, _)| *at <= now).map(|(_, rung)| (i.id, rung))).collect();

@@ -57,7 +57,11 @@ impl FunctionCore {
 
     /// A device may be yielded for hours: requests that wait for nothing else are told so at once.
     pub(super) fn refuse_for_yielded(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        self.refresh();
         for (version, revision) in self.revisions.iter_mut().filter(|(_, revision)| !revision.queue.is_empty()) {
+            if self.instances.totals(*version).lacking == 0 {
+                continue;
+            }
             let own = || self.instances.values().filter(|instance| instance.version == *version);
             let yielded = |instance: &Instance| instance.waits_for.and_then(|lack| lack.yielded);
             let waits = |instance: &Instance| instance.state == State::Requested || instance.wants_room;

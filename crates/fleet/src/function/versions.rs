@@ -9,7 +9,7 @@ use super::{FunctionCore, Revision, Role};
 use crate::alias::{Alias, Pointer};
 use crate::instance::Goal;
 use crate::why::{Reason, Refusal, StartFailure};
-use crate::{AliasNumber, Class, Effect, Policy, State, Target};
+use crate::{AliasNumber, Class, Effect, Now, Policy, State, Target};
 
 impl FunctionCore {
     pub(super) fn deploy(&mut self, now: u64, version: VersionId, policy: Arc<Policy>, effects: &mut Vec<Effect>) {
@@ -23,9 +23,16 @@ impl FunctionCore {
         let proven =
             policy.unproven || self.instances.values().any(|i| i.version == version && i.state.class() == Class::Hot);
         let role = if serving && something_runs && !proven { Role::Candidate } else { Role::Serving };
+        // The traffic is that of the version before.
+        let time = Now { boot: now, wall: self.wall };
+        let learnt = self.learnt.take().map(|history| *history).or_else(|| self.history(time));
         match self.revisions.get_mut(&version) {
             Some(known) => known.role = role,
-            None => self.revisions.insert(version, Revision::new(role, policy, true)),
+            None => {
+                let mut fresh = Revision::new(role, policy, true);
+                learnt.iter().for_each(|history| fresh.learn(history));
+                self.revisions.insert(version, fresh);
+            }
         }
         if role == Role::Serving {
             self.promote(now, version, effects);
@@ -36,6 +43,11 @@ impl FunctionCore {
     pub(super) fn serve(&mut self, now: u64, version: VersionId, policy: Arc<Policy>, effects: &mut Vec<Effect>) {
         let revision = self.revisions.get_or_insert_with(version, || Revision::new(Role::Serving, policy, false));
         revision.role = Role::Serving;
+        if let Some(history) = self.learnt.take() {
+            revision.learn(&history);
+        }
+        let found = self.instances.values().filter(|instance| instance.version == version).count();
+        revision.scaler.found(now, found);
         self.count_named();
         let Some(revision) = self.revisions.get(&version) else { return };
         let maximum = usize::try_from(revision.maximum()).unwrap_or(usize::MAX);

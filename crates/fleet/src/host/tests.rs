@@ -1,6 +1,7 @@
 //! What a host promises, with steps that fail on purpose.
 
 mod aliases;
+mod history;
 
 use super::*;
 use crate::function::tests::policy;

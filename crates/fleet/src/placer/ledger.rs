@@ -18,7 +18,7 @@ pub(super) struct PoolUsage {
     /// Instances by pool.
     pools: BTreeMap<u16, u32>,
     /// Instances in all.
-    instances: u32,
+    pub(super) instances: u32,
 }
 
 #[derive(Debug, Clone, Default)]

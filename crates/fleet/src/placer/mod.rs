@@ -147,6 +147,11 @@ impl Placer {
         (self.holdings.used().memory(), memory, self.waiting.len())
     }
 
+    /// Instances of all functions that were granted room.
+    pub fn granted(&self) -> u32 {
+        self.holdings.used().instances
+    }
+
     /// The instances that wait for room.
     pub fn waiting(&self) -> impl Iterator<Item = InstanceId> {
         self.waiting.iter().map(|waiter| waiter.instance)

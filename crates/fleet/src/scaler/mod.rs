@@ -10,7 +10,7 @@ pub mod session;
 use kip_spec::scaling::{Kpa, Scaling};
 use serde::{Deserialize, Serialize};
 
-pub use auto::{Auto, AutoFigures};
+pub use auto::{Auto, AutoFigures, AutoHistory};
 pub use fixed::Fixed;
 pub use knative::{DecisionInput, Knative, ScalerStart};
 
@@ -144,6 +144,28 @@ impl Scalers {
     pub fn served(&mut self, time: u64) {
         if let Self::Auto(scaler) = self {
             scaler.served(time);
+        }
+    }
+
+    /// What it has learnt of its traffic, for a scaler that goes on from there; nothing where it learns nothing.
+    pub fn history(&self, now: u64) -> Option<AutoHistory> {
+        match self {
+            Self::Auto(scaler) => Some(scaler.history(now)),
+            Self::Fixed(_) | Self::Knative(_) => None,
+        }
+    }
+
+    /// Goes on from what an earlier scaler has learnt. False where it learns nothing.
+    pub fn learn(&mut self, history: &AutoHistory) -> bool {
+        let Self::Auto(scaler) = self else { return false };
+        scaler.learn(history);
+        true
+    }
+
+    /// So many instances of an earlier server were found.
+    pub fn found(&mut self, now: u64, instances: usize) {
+        if let Self::Auto(scaler) = self {
+            scaler.found(now, instances);
         }
     }
 

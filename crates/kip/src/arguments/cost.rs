@@ -16,8 +16,70 @@ pub(crate) struct Costs {
     /// Show the life of one of the function's instances: each state with its beginning and its price class.
     #[arg(long, value_name = "INSTANCE", requires = "function")]
     pub(crate) instance: Option<String>,
+    /// Show the cost of the last days by these, with commas between them.
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with_all = ["states", "instance"])]
+    pub(crate) by: Vec<CostDimension>,
+    /// Of so many days, today included: 7d. Without --by, by function.
+    #[arg(long, value_name = "DAYS", value_parser = days, conflicts_with_all = ["states", "instance"])]
+    pub(crate) last: Option<u32>,
     #[command(subcommand)]
     pub(crate) command: Option<CostCommand>,
+}
+
+/// What the cost of days is taken by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CostDimension {
+    Function,
+    Version,
+    Key,
+    State,
+    Day,
+}
+
+fn days(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('d').and_then(|number| number.parse().ok());
+    number.filter(|days| (1..=400).contains(days)).ok_or_else(|| "a number of days from 1d to 400d".to_owned())
+}
+
+/// The words of `kip budget`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BudgetCommand {
+    /// Set what a function or a key may cost in a day or a month. A budget warns; it refuses nothing.
+    ///
+    /// Example: kip budget set ocr 12.50 --per day
+    Set(BudgetArguments),
+    /// List budgets and what is spent of them.
+    #[command(alias = "list")]
+    Ls,
+    /// Remove a budget.
+    Rm {
+        /// The function.
+        #[arg(required_unless_present = "for_key", conflicts_with = "for_key")]
+        function: Option<String>,
+        /// The key, in the place of a function.
+        #[arg(long, value_name = "KEY")]
+        for_key: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BudgetArguments {
+    /// The function, and the amount in the currency of the price book; with --for-key, the amount alone.
+    #[arg(required = true, num_args = 1..=2, value_names = ["FUNCTION", "AMOUNT"])]
+    pub(crate) what: Vec<String>,
+    /// A key, in the place of a function.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) for_key: Option<String>,
+    /// For a day or for a calendar month, UTC.
+    #[arg(long, value_enum)]
+    pub(crate) per: BudgetTime,
+}
+
+/// How long a budget is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BudgetTime {
+    Day,
+    Month,
 }
 
 #[derive(Debug, Subcommand)]

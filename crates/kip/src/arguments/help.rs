@@ -16,7 +16,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "inspect", "rm", "info", "import", "model", "preset", "layer", "domain", "s",
         ],
     ),
-    ("What happens", &["ps", "top", "logs", "requests", "why", "usage", "cost"]),
+    ("What happens", &["ps", "top", "logs", "requests", "why", "usage", "cost", "budget"]),
     ("Work and scaling", &["task", "job", "provision", "scaler", "simulate", "bench", "advise", "rotate"]),
     ("The server", &["start", "serve", "stop", "doctor", "config", "service", "backup", "restore"]),
     ("Access and more", &["key", "secret", "audit", "device", "fit", "quota", "image", "schema", "completion"]),

@@ -12,6 +12,22 @@ pub(crate) enum Scaler {
     Validate(Lines),
     /// Print what a function's policies saw, as lines for `kip scaler decide`, oldest first, policy by policy.
     History(History),
+    /// Record what is handed to what decides for a function, and what it decides: the latest 8,000 steps at most, in memory.
+    Record(RecordArguments),
+    /// Print what was recorded, for `kip simulate --replay`.
+    Recording {
+        /// The function.
+        function: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecordArguments {
+    /// The function.
+    pub(crate) function: String,
+    /// End the recording.
+    #[arg(long)]
+    pub(crate) stop: bool,
 }
 
 #[derive(Debug, Args)]

@@ -9,8 +9,11 @@ use kip_spec::Millis;
 pub(crate) struct Simulate {
     /// The trace: CSV with a head, a request a line, sorted by arrival, or a published form (--form); .gz is unpacked, - is
     /// standard input.
-    #[arg(required_unless_present = "last", conflicts_with = "last")]
+    #[arg(required_unless_present_any = ["last", "replay"], conflicts_with = "last")]
     pub(crate) trace: Option<PathBuf>,
+    /// Decide a recording of `kip scaler recording` again, and compare every decision; - is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["trace", "last"])]
+    pub(crate) replay: Option<PathBuf>,
     /// Replay the requests that the server recorded in this time, with the starts and wakes that it measured.
     #[arg(long, value_name = "DURATION")]
     pub(crate) last: Option<Millis>,

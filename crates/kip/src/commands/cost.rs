@@ -10,10 +10,10 @@ use kip_records::cost::{
     Card, Comparison, Demand, Money, PlanError, PlanPrices, PriceBook, Purchase, compare, purchase,
 };
 use kip_spec::{Problem, code};
-use kip_wire::{Cost, CostReport, FunctionCost};
+use kip_wire::{Budget, Cost, CostReport, CostTable, FunctionCost};
 
 use crate::arguments::Connection;
-use crate::arguments::cost::{CardArguments, CostCommand, Costs, PlanArguments};
+use crate::arguments::cost::{CardArguments, CostCommand, CostDimension, Costs, PlanArguments};
 use crate::client::{Client, data_directory, segment};
 use crate::output::{Output, clock, millis, table};
 
@@ -28,31 +28,95 @@ pub(crate) async fn run(connection: &Connection, options: &Costs, output: Output
             if let (Some(function), Some(instance)) = (&options.function, &options.instance) {
                 return life(&client, function, instance, output).await;
             }
+            if !options.by.is_empty() || options.last.is_some() {
+                return days(&client, options, output).await;
+            }
             let path = match &options.function {
                 Some(name) => format!("/api/v1/cost?function={}", segment(name)),
                 None => "/api/v1/cost".to_owned(),
             };
             let report: CostReport = client.get(&path).await?;
-            output.result(&report, |report| shown(report, options))
+            let warnings = exceeded(&client, output).await;
+            output.result(&report, |report| shown(report, options) + &warnings)
         }
     }
 }
 
+/// The cost of the last days, by what was asked for.
+async fn days(client: &Client, options: &Costs, output: Output) -> anyhow::Result<()> {
+    use clap::ValueEnum as _;
+    let name = |by: &CostDimension| by.to_possible_value().map(|value| value.get_name().to_owned());
+    let by: Vec<String> = options.by.iter().filter_map(name).collect();
+    let by = if by.is_empty() { "function".to_owned() } else { by.join(",") };
+    let days = options.last.unwrap_or(7);
+    let mut path = format!("/api/v1/cost/days?by={by}&days={days}");
+    if let Some(name) = &options.function {
+        path += &format!("&function={}", segment(name));
+    }
+    let report: CostTable = client.get(&path).await?;
+    let warnings = exceeded(client, output).await;
+    output.result(&report, |report| {
+        let rows: Vec<Vec<String>> = report
+            .rows
+            .iter()
+            .map(|row| {
+                let mut cells = row.names.clone();
+                cells.extend(figures(
+                    (row.requests, row.active_ms, row.idle_ms),
+                    [&row.units, &row.cost, &row.cost_all_active],
+                ));
+                cells
+            })
+            .collect();
+        let mut header: Vec<String> = report.by.iter().map(|by| by.name().to_uppercase()).collect();
+        header.extend(FIGURES.map(str::to_owned));
+        let header: Vec<&str> = header.iter().map(String::as_str).collect();
+        let mut text = format!("{} to {}, UTC\n", report.from, report.to) + &table(&header, &rows);
+        text += &format!(
+            "total {} {}; {} if all time were active ({})\n",
+            report.total, report.currency, report.total_all_active, report.book
+        );
+        for kind in &report.unpriced {
+            text += &format!("the price book has no price for devices of type `{kind}`, which are not counted\n");
+        }
+        text + &warnings
+    })
+}
+
+/// Budgets that are exceeded, a line for each.
+pub(crate) async fn exceeded(client: &Client, output: Output) -> String {
+    if output.is_json() {
+        return String::new();
+    }
+    // A key that may not ask, or an older server, has none to show.
+    let budgets: Vec<Budget> = client.get("/api/v1/budgets").await.unwrap_or_default();
+    budgets.iter().filter(|budget| budget.exceeded).map(|budget| format!("over budget: {}\n", used(budget))).collect()
+}
+
+/// What is spent of a budget, in words.
+fn used(budget: &Budget) -> String {
+    let Budget { kind, name, amount, currency, per, spent, since, .. } = budget;
+    let (kind, per) = (kind.name(), per.name());
+    format!("{kind} {name} has cost {spent} {currency} since {since}, of {amount} a {per}")
+}
+
+const FIGURES: [&str; 7] = ["#REQUESTS", "#ACTIVE", "#IDLE", "#UNITS", "#COST", "#ALL ACTIVE", "#SAVED"];
+
 fn cells(name: &str, cost: &Cost) -> Vec<String> {
-    let saved = match (cost.cost.parse::<Money>(), cost.cost_all_active.parse::<Money>()) {
+    let mut cells = vec![name.to_owned()];
+    let counts = (cost.requests, cost.active_ms, cost.idle_ms);
+    cells.extend(figures(counts, [&cost.units, &cost.cost, &cost.cost_all_active]));
+    cells
+}
+
+/// Requests and times, then units, cost, and the cost if all time were active.
+fn figures((requests, active, idle): (u64, u64, u64), [units, cost, full]: [&String; 3]) -> Vec<String> {
+    let saved = match (cost.parse::<Money>(), full.parse::<Money>()) {
         (Ok(paid), Ok(full)) => (full - paid).share_of(full).map(|share| format!("{:.0} %", share * 100.0)),
         _ => None,
     };
-    vec![
-        name.to_owned(),
-        cost.requests.to_string(),
-        millis(cost.active_ms),
-        millis(cost.idle_ms),
-        cost.units.clone(),
-        cost.cost.clone(),
-        cost.cost_all_active.clone(),
-        saved.unwrap_or_else(|| "-".to_owned()),
-    ]
+    let saved = saved.unwrap_or_else(|| "-".to_owned());
+    vec![requests.to_string(), millis(active), millis(idle), units.clone(), cost.clone(), full.clone(), saved]
 }
 
 /// The time of all functions: with work, awake without, and asleep, while other functions could use what it lent.
@@ -197,7 +261,7 @@ fn shown(report: &CostReport, options: &Costs) -> String {
             rows.push(cells(&format!("  {}", version.label), &version.cost));
         }
     }
-    let header = ["FUNCTION", "#REQUESTS", "#ACTIVE", "#IDLE", "#UNITS", "#COST", "#ALL ACTIVE", "#SAVED"];
+    let header: Vec<&str> = ["FUNCTION"].into_iter().chain(FIGURES).collect();
     let mut text = hours(report) + &table(&header, &rows);
     text += &format!(
         "total {} {}; {} if all time were active ({})\n",

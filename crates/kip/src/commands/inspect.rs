@@ -197,6 +197,9 @@ fn present(info: &FunctionInfo, decisions: &[DecisionRecord]) -> String {
         let panic = if scaling.panic { ", in a panic" } else { "" };
         text.push_str(&format!("{whom} by {mode}: {target} wanted, {current} there{panic}; {why}\n"));
     }
+    if let Some(missing) = &info.missing {
+        text.push_str(&format!("missing: {missing}\n"));
+    }
     if let Some(reminder) = &info.reminder {
         text.push_str(&format!("reminder: {reminder}\n"));
     }

@@ -13,6 +13,7 @@ use crate::output::{Output, millis, screen, table};
 pub(crate) async fn functions(client: &Client, output: Output) -> anyhow::Result<()> {
     let functions: Vec<FunctionInfo> = client.get("/api/v1/functions").await?;
     let gateway = client.about().await?.gateway;
+    let warnings = super::cost::exceeded(client, output).await;
     output.result(&functions, |functions| {
         let row = |info: &FunctionInfo| {
             vec![
@@ -38,7 +39,7 @@ pub(crate) async fn functions(client: &Client, output: Output) -> anyhow::Result
                 text.push_str(&format!("{name} {version} is in a crash loop: `kip why {name}` tells more\n"));
             }
         }
-        text
+        text + &warnings
     })
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod bench;
+mod budget;
 pub(crate) mod config;
 pub(crate) mod containers;
 pub(crate) mod cost;
@@ -124,6 +125,10 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Scaler(Scaler::History(options)) => {
             scaler::history(&Client::find(connection)?, &options, output).await
         }
+        Command::Scaler(Scaler::Record(options)) => scaler::record(&Client::find(connection)?, &options, output).await,
+        Command::Scaler(Scaler::Recording { function }) => {
+            scaler::recording(&Client::find(connection)?, &function, output).await
+        }
         Command::Scaler(command) => scaler::run(&command, output),
         Command::Bench(options) => bench::run(&options, output).await,
         Command::Simulate(options) => simulate::run(connection, &options, output).await,
@@ -132,6 +137,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Model(command) => model::run(&Client::find(connection)?, &command, output).await,
         Command::Preset(command) => preset::run(&Client::find(connection)?, &command, output).await,
         Command::Fit => fit::run(&Client::find(connection)?, output).await,
+        Command::Budget(command) => budget::run(&Client::find(connection)?, &command, output).await,
         Command::Quota(command) => quota::run(&Client::find(connection)?, &command, output).await,
         Command::Device(command) => device::run(connection, &command, output).await,
         // Run by `main` with runtimes of their own, or with none.

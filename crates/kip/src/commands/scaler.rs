@@ -13,7 +13,7 @@ use kip_spec::{Finite, Millis, Problem, code};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::arguments::{History, Lines, Scaler};
+use crate::arguments::{History, Lines, RecordArguments, Scaler};
 use crate::client::{Client, segment};
 use crate::output::Output;
 use crate::problem::AlreadyPrinted;
@@ -34,7 +34,7 @@ pub(crate) fn run(command: &Scaler, output: Output) -> anyhow::Result<()> {
             if valid { Ok(()) } else { Err(AlreadyPrinted.into()) }
         }
         // It asks a server.
-        Scaler::History(_) => Ok(()),
+        Scaler::History(_) | Scaler::Record(_) | Scaler::Recording { .. } => Ok(()),
     }
 }
 
@@ -48,6 +48,26 @@ pub(crate) async fn history(client: &Client, options: &History, output: Output) 
         by_policy.entry(whose).or_default().push(record);
     }
     by_policy.values().flatten().try_for_each(|record| output.line(record, |record| record.observation.to_string()))
+}
+
+/// Starts or ends the recording of a function's decisions.
+pub(crate) async fn record(client: &Client, options: &RecordArguments, output: Output) -> anyhow::Result<()> {
+    let path = format!("/api/v1/functions/{}/recording", segment(&options.function));
+    let function = &options.function;
+    if options.stop {
+        client.remove(&path).await?;
+        output.remark(&format!("{function} is not recorded any more"));
+    } else {
+        client.post_for_nothing(&path, &json!({})).await?;
+        output.remark(&format!("{function} is recorded: `kip scaler recording {function}` prints what there is"));
+    }
+    Ok(())
+}
+
+/// Prints what was recorded, one JSON document.
+pub(crate) async fn recording(client: &Client, function: &str, output: Output) -> anyhow::Result<()> {
+    let found: Value = client.get(&format!("/api/v1/functions/{}/recording", segment(function))).await?;
+    output.data((found.to_string() + "\n").as_bytes())
 }
 
 fn open(lines: &Lines) -> anyhow::Result<Box<dyn BufRead>> {

@@ -434,3 +434,59 @@ fn a_crash_loop_is_named() {
     assert!(server.kip(&["why", "f"]).ok().stdout.contains("is in a crash loop"));
     until_true("it is in the log", || server.steps().iter().any(|step| step == ">crash loop"));
 }
+
+#[test]
+fn the_cost_of_days_is_divided_among_keys_and_budgets_warn() {
+    let mut server = Server::start();
+    server.deploy_subject(&[], "idle: {pause: 20ms, stop: 400ms}\nresources: {cpu: 2, memory: 1GiB}");
+    let key = server.kip(&["key", "create", "anna", "--role", "invoke"]).ok().stdout.trim_end().to_owned();
+    assert_eq!(server.call_with("GET", "/delay/300", &format!("Authorization: Bearer {key}\r\n"), b"").status(), 200);
+    assert_eq!(server.get("/delay/100").status(), 200);
+    server.until_no_instance();
+    let table = |by: &str| server.ask(&["cost", "--by", by, "--last", "7d"]);
+    let names = |table: &Value| -> Vec<String> {
+        let rows = table["rows"].as_array().unwrap().iter();
+        rows.map(|row| row["names"][0].as_str().unwrap().to_owned()).collect()
+    };
+    let by_key = table("key");
+    assert_eq!(names(&by_key), ["-", "anna"], "{by_key}");
+    let cost = |row: &Value| row["cost"].as_str().unwrap().parse::<f64>().unwrap();
+    let ratio = cost(&by_key["rows"][1]) / cost(&by_key["rows"][0]);
+    assert!((1.5..4.5).contains(&ratio), "a request of 300 ms beside one of 100 ms: {by_key}");
+    for by in ["function", "version", "state", "day", "day,key"] {
+        let other = table(by);
+        assert_eq!((&other["total"], &other["currency"]), (&by_key["total"], &by_key["currency"]), "{other}");
+    }
+    // The time is that of the usage, to the millisecond.
+    let usage = server.ask(&["usage", "f"]);
+    let rows = &table("state")["rows"];
+    let of = |state: &str| {
+        let row = rows.as_array().unwrap().iter().find(|row| row["names"][0] == state).unwrap();
+        row["active_ms"].as_u64().unwrap() + row["idle_ms"].as_u64().unwrap()
+    };
+    let times = &usage["versions"][0]["times"]["on-demand"];
+    for state in ["busy", "starting", "paused"] {
+        assert_eq!(Some(of(state)), times[state].as_u64(), "{state}: {usage}");
+    }
+    // It outlives the server.
+    server.terminate();
+    server.start_again();
+    assert_eq!(server.ask(&["cost", "--by", "key"])["total"], by_key["total"]);
+    server.kip(&["cost", "--by", "key,state"]).failed(&["KW-7", "not known by key"]);
+
+    server.kip(&["budget", "set", "f", "0", "--per", "day"]).failed(&["KW-1041"]);
+    server.kip(&["budget", "set", "nobody", "1", "--per", "day"]).failed(&["nobody"]);
+    server.kip(&["budget", "set", "f", "1000", "--per", "month"]).ok();
+    let shown = server.kip(&["budget", "set", "--for-key", "anna", "0.000001", "--per", "day"]).ok().stdout;
+    assert!(shown.contains("exceeded") && shown.contains("ok"), "{shown}");
+    server.kip(&["budget", "set", "f", "0.000002", "--per", "month"]).ok();
+    let warned = server.kip(&["ls"]).ok().stdout;
+    assert!(warned.contains("over budget: function f has cost") && warned.contains("of 0.000002 a month"), "{warned}");
+    assert!(server.kip(&["cost"]).ok().stdout.contains("over budget: key anna"));
+    assert!(server.api_get("/metrics").text().contains("kip_budget_used_ratios{kind=\"key\",name=\"anna\"}"));
+    let over: Vec<Value> = server.decisions().into_iter().filter(|one| one["to"] == "over budget").collect();
+    assert_eq!(over.len(), 1, "once a period: {over:?}");
+    assert_eq!(server.get("/delay/1").status(), 200, "nothing is refused");
+    server.kip(&["budget", "rm", "--for-key", "anna"]).ok();
+    server.kip(&["budget", "rm", "--for-key", "anna"]).failed(&["KW-7033"]);
+}

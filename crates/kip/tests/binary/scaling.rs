@@ -332,3 +332,83 @@ fn the_examples_of_the_pages_are_as_they_say() {
     }
     assert!(examples >= 6, "only {examples} examples");
 }
+
+/// What `auto` goes by at present: service, start and wake times in seconds.
+fn measured(server: &Server) -> Option<Vec<f64>> {
+    let averages = &server.function()["scaling"][0]["averages"];
+    ["service_s", "start_s", "wake_s"].iter().map(|name| averages[*name].as_f64()).collect()
+}
+
+#[test]
+fn what_auto_has_learnt_outlives_the_server() {
+    let mut server = Server::start();
+    server.deploy_subject(&["--ready-after", "150"], "idle: {pause: never}\nscaling: {mode: auto}");
+    assert_eq!(server.get("/delay/50").status(), 200);
+    let learnt = until("it was measured", || measured(&server).filter(|times| times[1] < 0.9));
+    // The instance is adopted, and so is what is known of its start.
+    server.terminate();
+    server.start_again();
+    assert_eq!(measured(&server), Some(learnt.clone()));
+    // The instances end with the server, and it is known all the same.
+    server.kip(&["stop"]).ok();
+    server.wait();
+    server.start_again();
+    assert_eq!(server.get("/delay/50").status(), 200);
+    let again = until("it is measured again", || measured(&server));
+    assert!((again[0] - learnt[0]).abs() < 0.1 && again[1] < 0.6, "{learnt:?} {again:?}");
+    // What cannot be read is forgotten, with a word in the log.
+    server.terminate();
+    let records = rusqlite::Connection::open(server.data().join("records.db")).unwrap();
+    assert_eq!(records.execute("UPDATE learnt SET history = 'x' || history", []).unwrap(), 1);
+    drop(records);
+    server.start_again();
+    assert!(server.log().contains("has learnt cannot be read; it begins anew"), "{}", server.log());
+    let fresh = measured(&server).unwrap();
+    assert!((fresh[1] - 1.0).abs() < 1e-9, "{fresh:?}");
+    // A function of the same name is another one.
+    server.kip(&["rm", "f"]).ok();
+    server.terminate();
+    let records = rusqlite::Connection::open(server.data().join("records.db")).unwrap();
+    assert_eq!(records.query_row("SELECT count(*) FROM learnt", [], |row| row.get::<_, u32>(0)).unwrap(), 0);
+}
+
+#[test]
+fn what_was_recorded_is_decided_again_the_same() {
+    let server = Server::start();
+    server.deploy_subject(&[], "instances: {max: 4}\nidle: {pause: 50ms, stop: 500ms}");
+    server.kip(&["scaler", "recording", "f"]).failed(&["KW-7034"]);
+    server.kip(&["scaler", "record", "f"]).ok();
+    let callers: Vec<_> = (0..4).map(|_| server.later("GET", "/delay/100")).collect();
+    assert!(callers.into_iter().all(|caller| caller.join().unwrap().status() == 200));
+    server.until_no_instance();
+    assert_eq!(server.get("/delay/10").status(), 200);
+    let recording = server.kip(&["scaler", "recording", "f"]).ok().stdout;
+    let file = server.folder().join("recording.json");
+    fs::write(&file, &recording).unwrap();
+    let path = file.to_str().unwrap();
+    let report = server.ask(&["simulate", "--replay", path]);
+    assert_eq!(report["identical"], true, "{report}");
+    let (steps, decisions) = (report["steps"].as_u64().unwrap(), report["decisions"].as_u64().unwrap());
+    assert!(steps > 20 && decisions > 40, "{report}");
+    assert!(server.kip(&["simulate", "--replay", path]).ok().stdout.contains("decisions are the same"));
+    // A policy that allows one instance decides otherwise.
+    let mut other: Value = serde_json::from_str(&recording).unwrap();
+    let serving = &mut other["recording"]["parts"][0]["snapshot"]["serving"][1];
+    assert_eq!(serving["max"], 4, "{serving}");
+    serving["max"] = Value::from(1);
+    fs::write(&file, other.to_string()).unwrap();
+    server.kip(&["simulate", "--replay", path]).failed(&["KW-1042", "is not decided the same again"]);
+    server.kip(&["scaler", "record", "f", "--stop"]).ok();
+    server.kip(&["scaler", "record", "f", "--stop"]).failed(&["KW-7034"]);
+}
+
+#[test]
+fn the_plan_says_that_fixed_becomes_auto() {
+    let server = Server::start();
+    server.deploy_subject(&[], "scaling: {mode: fixed}");
+    let file = server.folder().join("kip.yaml");
+    fs::write(&file, crate::support::manifest(&[crate::support::function("f", &[], "")])).unwrap();
+    let plan = server.kip(&["plan", server.folder().to_str().unwrap()]).ok().stdout;
+    assert!(plan.contains("scaling follows what is measured (auto)"), "{plan}");
+    assert_eq!(server.function()["spec"]["scaling"]["mode"], "fixed", "until it is deployed again");
+}

@@ -270,3 +270,22 @@ fn refusals_leave_records() {
         (!records.as_array().expect("a list").is_empty()).then_some(())
     });
 }
+
+#[test]
+fn why_nothing_starts_names_the_load_since_when_and_what_is_missing() {
+    let server = Server::with(DEVICE);
+    server.deploy(&manifest(&[
+        function("f", &[], &format!("{HALF}\ninstances: {{pin: true}}")),
+        function("g", &[], &format!("{HALF}\ntimeouts: {{queue: 60s}}")),
+    ]));
+    assert_eq!(get(&server, "f"), 200);
+    let mut caller = server.connect();
+    caller.send("GET", "/f/g/pid", "");
+    let why = || server.kip(&["why", "g"]).ok().stdout;
+    until_true("it waits for room", || why().contains("missing:"));
+    let why = why();
+    assert!(why.contains("missing: 16GiB of one device; free: gpu0 8GiB of 24GiB; `f` has it"), "{why}");
+    assert!(why.contains("by auto: 1 wanted, 0 there"), "{why}");
+    assert!(why.contains("in flight and waiting 1, places 0, not enough for"), "{why}");
+    assert!(why.contains("held back: 1 more waits for device memory"), "{why}");
+}

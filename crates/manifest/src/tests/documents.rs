@@ -101,6 +101,14 @@ fn the_reader_and_the_schema_know_the_same_keys() {
 }
 
 /// The table's rows, and what they must say.
+/// What `auto` keeps where nothing is written.
+fn floor(scaling: &kip_spec::scaling::Scaling) -> String {
+    match scaling {
+        kip_spec::scaling::Scaling::Auto(auto) => auto.keep.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn the_table_of_defaults_is_true() {
     let text = document("kip-yaml.md");
@@ -159,7 +167,9 @@ fn the_table_of_defaults_is_true() {
         ("queue.depth", defaults::QUEUE_DEPTH.to_string()),
         ("idle.pause", never(defaults::IDLE.pause)),
         ("idle.stop", never(defaults::IDLE.stop)),
-        ("scaling.mode", "fixed".to_owned()),
+        ("scaling.mode", empty.scaling.name().to_owned()),
+        ("scaling.class", "balanced".to_owned()),
+        ("scaling.keep", floor(&empty.scaling)),
         ("dispatch", if defaults::DISPATCH == Dispatch::Packed { "packed" } else { "balanced" }.to_owned()),
         ("protocol", if empty.protocol.is_none() { "http1, for gRPC h2c" } else { "?" }.to_owned()),
         ("trigger.http.auth", if empty.http.auth == HttpAuth::Anonymous { "anonymous" } else { "key" }.to_owned()),

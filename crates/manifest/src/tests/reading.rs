@@ -306,11 +306,36 @@ fn a_key_of_idle_that_is_written_holds_under_auto_and_the_others_are_chosen() {
     assert_eq!(auto("scaling: {mode: auto}"), Auto::default());
     let written = auto("scaling: {mode: auto, class: latency}, idle: {pause: never, stop: 2h}");
     let stop = IdleLimit::After(kip_spec::Millis::from_secs(7_200));
-    assert_eq!(written, Auto { class: Class::Latency, pause: IdleLimit::Never, stop });
+    assert_eq!(written, Auto { class: Class::Latency, pause: IdleLimit::Never, stop, keep: Millis(0) });
     // What is written out reads the same.
     for keys in ["scaling: {mode: auto, class: economy}", "scaling: {mode: auto}, idle: {stop: 2h}"] {
         let spec = read(keys);
         let again = manifest(&crate::write(std::slice::from_ref(&spec)));
+        assert_eq!(again.scaling, spec.scaling, "{keys}");
+    }
+}
+
+#[test]
+fn a_function_without_scaling_has_auto_with_a_floor() {
+    use kip_spec::scaling::{Auto, Class, Scaling};
+    let folder = folder();
+    let read = |keys: &str| {
+        let text = format!("api: kip/v1\nfunctions:\n  f: {{run: x{keys}}}\n");
+        read_in(folder.path(), &text).unwrap().functions.remove(0)
+    };
+    let floor = Millis::from_secs(43_200);
+    let auto = |settings: Auto| Scaling::Auto(Box::new(settings));
+    assert_eq!(read("").scaling, auto(Auto { keep: floor, ..Auto::default() }));
+    let economy = Auto { keep: floor, class: Class::Economy, ..Auto::default() };
+    assert_eq!(read(", scaling: {class: economy}").scaling, auto(economy));
+    assert_eq!(read(", scaling: {mode: auto}").scaling, auto(Auto::default()));
+    let hour = Auto { keep: Millis::from_secs(3_600), ..Auto::default() };
+    assert_eq!(read(", scaling: {mode: auto, keep: 1h}").scaling, auto(hour));
+    assert_eq!(read(", scaling: {mode: fixed}").scaling, Scaling::Fixed);
+    // What is written out reads the same.
+    for keys in ["", ", scaling: {mode: fixed}", ", scaling: {mode: auto, keep: 1h}"] {
+        let spec = read(keys);
+        let again = read_in(folder.path(), &crate::write(std::slice::from_ref(&spec))).unwrap().functions.remove(0);
         assert_eq!(again.scaling, spec.scaling, "{keys}");
     }
 }

@@ -57,7 +57,18 @@ pub fn bill(book: &PriceBook, resources: &Resources, idle_mode: bool, usage: &Ve
             Some(PriceClass::Free) | None => {}
         }
     }
-    let mut second = Rate::default();
+    let (second, unpriced) = second(book, resources);
+    priced.unpriced = unpriced;
+    let of = |price: Money, millis: u64| price.times(i128::from(millis), 1_000);
+    let requests = book.requests.times(i128::from(usage.served), 10_000);
+    priced.units = of(second.active, priced.active_ms) + of(second.idle, priced.idle_ms) + requests;
+    priced.units_all_active = of(second.active, priced.active_ms + priced.idle_ms) + requests;
+    priced
+}
+
+/// The billing units of a second of an instance, and a type of device that has no price.
+pub(super) fn second(book: &PriceBook, resources: &Resources) -> (Rate, Option<String>) {
+    let (mut second, mut unpriced) = (Rate::default(), None);
     let mut take = |rate: Rate, numerator: i128, denominator: i128| {
         second.active = second.active + rate.active.times(numerator, denominator);
         second.idle = second.idle + rate.idle.times(numerator, denominator);
@@ -79,14 +90,10 @@ pub fn bill(book: &PriceBook, resources: &Resources, idle_mode: bool, usage: &Ve
         };
         match book.device(kind).zip(size) {
             Some((rate, size)) => take(Rate { active: rate.active.by(size), idle: rate.idle.by(size) }, 1, 1),
-            None => priced.unpriced = Some(kind.unwrap_or("any").to_owned()),
+            None => unpriced = Some(kind.unwrap_or("any").to_owned()),
         }
     }
-    let of = |price: Money, millis: u64| price.times(i128::from(millis), 1_000);
-    let requests = book.requests.times(i128::from(usage.served), 10_000);
-    priced.units = of(second.active, priced.active_ms) + of(second.idle, priced.idle_ms) + requests;
-    priced.units_all_active = of(second.active, priced.active_ms + priced.idle_ms) + requests;
-    priced
+    (second, unpriced)
 }
 
 /// The price class of a state by its name; none of what is gone.

@@ -167,7 +167,7 @@ pub(crate) fn play(workload: &Workload, (name, policy): Named) -> Point {
     let cost = Costs::of(&outcome).total(prices) / bounds.oracle;
     let point = Point { name, cost, outcome };
     println!(
-        "{:14} {:18} cost {:6.3}  p50 {:6.3}  p90 {:6.3}  p99 {:6.3}  mean {:6.3}  cold {:5.2} %  starts {:6}  peak {:4}  awake {:4}",
+        "{:14} {:18} cost {:6.3}  p50 {:6.3}  p90 {:6.3}  p99 {:6.3}  mean {:6.3}  cold {:5.2} %  starts {:6}  peak {:4}  awake {:4}  hash {:016x}",
         workload.name,
         point.name,
         cost,
@@ -179,6 +179,7 @@ pub(crate) fn play(workload: &Workload, (name, policy): Named) -> Point {
         point.outcome.starts,
         point.outcome.peak_instances,
         point.outcome.peak_awake,
+        point.outcome.hash,
     );
     point
 }

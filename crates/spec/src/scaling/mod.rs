@@ -49,6 +49,9 @@ pub struct Auto {
     pub pause: IdleLimit,
     /// When an unused instance ends.
     pub stop: IdleLimit,
+    /// Where the policy chooses that: the first instance, and those of whose use too little is known, stay for so long at least.
+    #[serde(default)]
+    pub keep: Millis,
 }
 
 /// How much is paid for short waits.

@@ -219,3 +219,63 @@ async fn what_the_log_of_an_earlier_version_tells_is_taken_over() {
     let found = SqliteRecords::open(&path).unwrap().reached().await.unwrap();
     assert_eq!(found.iter().map(|reached| (reached.target, reached.at)).collect::<Vec<_>>(), [(5, 3)]);
 }
+
+#[tokio::test]
+async fn what_was_learnt_is_replaced_and_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteRecords::open(&folder.path().join("records.db")).unwrap();
+    let learnt = |function: &str, history: &str, at| LearntHistory {
+        function: function.to_owned(),
+        history: history.to_owned(),
+        at,
+    };
+    let batch = [learnt("f", "{}", 1), learnt("g", "{}", 1), learnt("f", "{\"a\":1}", 2)];
+    store.append(batch.into_iter().map(Record::Learnt).collect()).await.unwrap();
+    assert_eq!(store.learnt().await.unwrap(), [learnt("f", "{\"a\":1}", 2), learnt("g", "{}", 1)]);
+    store.forget_learnt(vec!["f".to_owned()]).await.unwrap();
+    assert_eq!(store.learnt().await.unwrap(), [learnt("g", "{}", 1)]);
+}
+
+#[tokio::test]
+async fn time_adds_up_by_day_and_old_days_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteRecords::open(&folder.path().join("records.db")).unwrap();
+    let time = |day, state: &str, millis| InstanceTime {
+        day,
+        function: "f".to_owned(),
+        version: 3,
+        state: state.to_owned(),
+        millis,
+    };
+    let key = |day, key: &str, requests, micros| KeyTime {
+        day,
+        function: "f".to_owned(),
+        version: 3,
+        key: key.to_owned(),
+        requests,
+        micros,
+    };
+    let version = PricedVersion { version: 3, label: "2".to_owned(), resources: "{}".to_owned(), pauses: true };
+    let batch = vec![
+        Record::InstanceTime(time(20_000, "busy", 5)),
+        Record::InstanceTime(time(20_000, "busy", 7)),
+        Record::InstanceTime(time(20_001, "ready", 1)),
+        Record::KeyTime(key(20_000, "", 1, 10)),
+        Record::KeyTime(key(20_000, "", 2, 30)),
+        Record::KeyTime(key(20_000, "anna", 1, 5)),
+        Record::PricedVersion(version.clone()),
+    ];
+    store.append(batch).await.unwrap();
+    let spent = store.spent(20_000, 20_000).await.unwrap();
+    assert_eq!(spent.instances, [time(20_000, "busy", 12)]);
+    assert_eq!(spent.keys, [key(20_000, "", 3, 40), key(20_000, "anna", 1, 5)]);
+    assert_eq!(spent.versions, [version]);
+    let prune = |day: i64| store.prune(Retention::default(), day * DAY);
+    prune(20_400).await.unwrap();
+    assert_eq!(store.spent(0, i64::MAX).await.unwrap().instances.len(), 2);
+    prune(20_401).await.unwrap();
+    assert_eq!(store.spent(0, i64::MAX).await.unwrap().instances, [time(20_001, "ready", 1)]);
+    assert_eq!(store.spent(0, i64::MAX).await.unwrap().versions.len(), 1);
+    prune(20_402).await.unwrap();
+    assert_eq!(store.spent(0, i64::MAX).await.unwrap(), SpentDays::default());
+}

@@ -14,6 +14,8 @@ const GAPS: usize = 48;
 const FEW: usize = 4;
 /// No more depths are distinguished.
 const DEEPEST: usize = 10_000;
+/// Depths whose last use is remembered over the end of a core.
+const REMEMBERED: usize = 512;
 /// The price of an instance asleep as a share of an active one (Function Compute's idle GPU: 0.5 / 2.1).
 pub(super) const ASLEEP: f64 = 0.5 / 2.1;
 
@@ -26,7 +28,7 @@ pub(super) struct Worth {
     pub(super) waiting: f64,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Group {
     gaps: VecDeque<u64>,
     /// For how long a depth was needed at a time, milliseconds: the mean, the latest counting most.
@@ -35,8 +37,12 @@ struct Group {
     limit: Option<(u64, Worth)>,
 }
 
+/// All numbers are finite.
+impl Eq for Group {}
+impl Eq for Worth {}
+
 /// Gaps by depth.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct DepthGaps {
     /// When each depth was last left, boot time; 0 where it never was.
     left: Vec<u64>,
@@ -44,6 +50,9 @@ pub(super) struct DepthGaps {
     reached: Vec<u64>,
     depth: usize,
     groups: Vec<Group>,
+    /// Depths from this one on are known not to be worth keeping, by these costs, until one of them is used or its gaps change.
+    #[serde(skip)]
+    expired: Option<(usize, Worth)>,
 }
 
 /// Small depths are apart; larger ones share a group with those up to a quarter more.
@@ -84,6 +93,35 @@ impl Group {
 }
 
 impl DepthGaps {
+    /// Whether no depth was ever left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// What is known of them if nothing is needed from now on. Of a deep fleet, only the first depths are kept one by one.
+    pub(super) fn at_rest(&self, now: u64) -> Self {
+        let mut rests = self.clone();
+        rests.follow(now, 0);
+        rests.left.truncate(REMEMBERED);
+        rests.reached.clear();
+        rests.expired = None;
+        rests.groups.iter_mut().for_each(|group| group.limit = None);
+        rests
+    }
+
+    /// So many instances were found, of whose use nothing is known: they count as just used.
+    pub(super) fn found(&mut self, now: u64, instances: usize) {
+        self.left.resize(self.left.len().max(instances.min(DEEPEST)), 0);
+        self.left.iter_mut().take(instances).filter(|left| **left == 0).for_each(|left| *left = now);
+        self.expired = None;
+    }
+
+    /// Counts boot times by another clock; 0 stays what was never left.
+    pub(super) fn shift(&mut self, by: &impl Fn(u64) -> u64) {
+        let times = self.left.iter_mut().chain(&mut self.reached);
+        times.filter(|time| **time > 0).for_each(|time| *time = by(*time).max(1));
+    }
+
     /// So many instances are needed from now on.
     pub(super) fn follow(&mut self, now: u64, depth: usize) {
         let (before, after) = (self.depth, depth.min(DEEPEST));
@@ -91,6 +129,8 @@ impl DepthGaps {
             let left = self.left.get(depth).copied().unwrap_or(0);
             if left > 0 {
                 self.group(depth).add(now.saturating_sub(left));
+                // The limits of all depths of its group change with it.
+                self.expired.take_if(|(from, _)| group(depth) >= group(from.saturating_sub(1)));
             }
         }
         self.reached.resize(self.reached.len().max(after), 0);
@@ -104,6 +144,9 @@ impl DepthGaps {
         if after < before {
             self.left.resize(self.left.len().max(before), 0);
             self.left[after..before].fill(now);
+            if let Some((from, _)) = &mut self.expired {
+                *from = before.max(*from);
+            }
         }
         self.depth = after;
     }
@@ -117,9 +160,11 @@ impl DepthGaps {
     }
 
     /// For how long an unused instance at this depth is worth keeping asleep, milliseconds. A limit holds until its gaps change.
-    pub(super) fn limit(&mut self, depth: usize, worth: Worth, service: f64) -> u64 {
+    /// `service` is the mean service time; where too little is known, it is `least` or more.
+    pub(super) fn limit(&mut self, depth: usize, worth: Worth, (service, least): (f64, u64)) -> u64 {
         match self.groups.get_mut(group(depth)) {
-            None => rent(costs(worth).0, worth),
+            None => rent(costs(worth).0, worth).max(least),
+            Some(group) if group.gaps.len() < FEW => rent(group.begin(depth, worth, service), worth).max(least),
             Some(group) => match group.limit {
                 Some((limit, by)) if by == worth => limit,
                 _ => {
@@ -132,17 +177,23 @@ impl DepthGaps {
     }
 
     /// How many instances are worth keeping, and until when the last of them is.
-    pub(super) fn kept(&mut self, now: u64, worth: Worth, service: f64) -> (u32, Option<u64>) {
-        let mut depth = self.left.len();
+    pub(super) fn kept(&mut self, now: u64, worth: Worth, known: (f64, u64)) -> (u32, Option<u64>) {
+        let mut depth = match self.expired {
+            Some((from, by)) if by == worth => from,
+            _ => self.left.len(),
+        };
+        let mut until = None;
         while depth > self.depth {
             let left = self.left[depth - 1];
-            let until = left.saturating_add(self.limit(depth - 1, worth, service));
-            if left > 0 && until > now {
-                return (u32::try_from(depth).unwrap_or(u32::MAX), Some(until));
+            let ends = left.saturating_add(self.limit(depth - 1, worth, known));
+            if left > 0 && ends > now {
+                until = Some(ends);
+                break;
             }
             depth -= 1;
         }
-        (u32::try_from(self.depth).unwrap_or(u32::MAX), None)
+        self.expired = Some((depth, worth));
+        (u32::try_from(depth.max(self.depth)).unwrap_or(u32::MAX), until)
     }
 }
 
@@ -195,7 +246,7 @@ mod tests {
     use super::*;
 
     const WORTH: Worth = Worth { start: 30_000, wake: 3_000, waiting: 30.0 };
-    const SERVICE: f64 = 30_000.0;
+    const SERVICE: (f64, u64) = (30_000.0, 0);
 
     #[test]
     fn each_depth_has_gaps_of_its_own() {

@@ -17,6 +17,7 @@ mod service;
 
 use std::fmt;
 
+use kip_spec::function::defaults;
 use kip_spec::scaling::{Auto as Settings, Class, IdleLimit};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,8 @@ use service::ServiceTimes;
 const LEAST: f64 = 0.3;
 /// Before a request was measured, its work is taken for this part of a start.
 const UNKNOWN: f64 = 4.0;
+/// Callers do not notice a wake that is shorter, milliseconds.
+const UNNOTICED: u64 = 100;
 
 /// Up to so many instances, each waiting request may have one of its own: few are no base for a mean, and the one that is waited for may
 /// be busy for longer than a start.
@@ -65,6 +68,9 @@ pub struct Auto {
     soft: u32,
     pause: IdleLimit,
     stop: IdleLimit,
+    /// The first instance, and those of whose use too little is known, stay for so long at least, milliseconds.
+    #[serde(default)]
+    keep: u64,
     /// Requests in flight and waiting.
     level: u32,
     arrivals: u32,
@@ -75,6 +81,9 @@ pub struct Auto {
     /// What a wake took when it last decided.
     wake: u64,
     next_tick: Option<u64>,
+    /// What it last took in, and when: once more, it would change nothing.
+    #[serde(skip)]
+    observed: Option<(u64, Load)>,
 }
 
 /// What a decision went by, and what it was. Times in milliseconds, loads in instances.
@@ -125,7 +134,45 @@ impl fmt::Display for AutoFigures {
     }
 }
 
+/// What it has learnt of its traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AutoHistory {
+    gaps: DepthGaps,
+    rises: Rises,
+    service: ServiceTimes,
+}
+
+impl AutoHistory {
+    /// Whether there is nothing to remember.
+    pub fn is_empty(&self) -> bool {
+        self.gaps.is_empty() && self.service.mean().is_none()
+    }
+
+    /// Counts its boot times by another clock.
+    pub(crate) fn shift(&mut self, by: impl Fn(u64) -> u64) {
+        self.gaps.shift(&by);
+        self.rises.shift(&by);
+    }
+}
+
 impl Auto {
+    /// What it has learnt so far, as if nothing were asked of it from now on.
+    pub fn history(&self, now: u64) -> AutoHistory {
+        AutoHistory { gaps: self.gaps.at_rest(now), rises: self.rises.clone(), service: self.service.clone() }
+    }
+
+    /// Goes on from there. What is under way already is kept.
+    pub fn learn(&mut self, history: &AutoHistory) {
+        self.gaps = history.gaps.clone();
+        (self.rises, self.service) = (history.rises.clone(), history.service.clone());
+        self.observed = None;
+    }
+
+    /// So many instances of an earlier server were found.
+    pub fn found(&mut self, now: u64, instances: usize) {
+        self.gaps.found(now, instances);
+    }
+
     /// By a version's declaration.
     pub fn new(policy: &Policy, settings: Settings) -> Self {
         Self {
@@ -133,6 +180,7 @@ impl Auto {
             soft: policy.concurrency.soft.max(1),
             pause: settings.pause,
             stop: settings.stop,
+            keep: settings.keep.0,
             level: 0,
             arrivals: 0,
             window: LoadWindow::new(),
@@ -141,11 +189,13 @@ impl Auto {
             service: ServiceTimes::default(),
             wake: 0,
             next_tick: None,
+            observed: None,
         }
     }
 
     /// A request was worked on for so long, milliseconds.
     pub fn served(&mut self, time: u64) {
+        self.observed = None;
         self.service.add(time);
     }
 
@@ -158,7 +208,9 @@ impl Auto {
     /// What a decision at this moment goes by.
     pub fn figures(&mut self, now: u64, seen: &Observation<'_>) -> AutoFigures {
         let weights = weights(self.class);
-        self.wake = seen.wake;
+        if self.wake != seen.wake {
+            (self.wake, self.observed) = (seen.wake, None);
+        }
         let soft = f64::from(self.soft);
         let most = if seen.on_demand { seen.maximum } else { seen.minimum };
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
@@ -189,6 +241,8 @@ impl Auto {
 
         // An idle one stays hot for as long as waking it would take.
         let pause = match self.pause {
+            // A wake that nobody notices is not worth a freeze between any two requests.
+            IdleLimit::Chosen if seen.wake < UNNOTICED || self.keep > 0 => defaults::IDLE.pause.map(|pause| pause.0),
             IdleLimit::Chosen => Some(seen.wake),
             IdleLimit::After(time) => Some(time.0),
             IdleLimit::Never => None,
@@ -197,7 +251,11 @@ impl Auto {
         let (kept, until) = match self.stop {
             IdleLimit::Chosen => {
                 let worth = Worth { start: seen.start, wake: seen.wake, waiting: weights.waiting };
-                let (kept, until) = self.gaps.kept(now, worth, work);
+                let (kept, until) = self.gaps.kept(now, worth, (work, self.keep));
+                // The first one stays, whatever its gaps were.
+                let last = rest().max().map_or(0, |last| last.saturating_add(self.keep));
+                let stays = kept == 0 && self.keep > 0 && last > now;
+                let (kept, until) = if stays { (1, Some(last)) } else { (kept, until) };
                 // As many are kept as the load lately rose above its mean.
                 let rise = f64::from(self.rises.sharpest()) * weights.pool;
                 let rise = if rise > 0.0 { instances((self.window.mean(LONG) + rise) / soft) } else { 0 };
@@ -205,13 +263,18 @@ impl Auto {
             }
             IdleLimit::After(limit) => {
                 let ends = || rest().map(|since| since.saturating_add(limit.0)).filter(|end| *end > now);
-                (count(ends().count()).saturating_add(seen.busy), ends().min())
+                // One that wakes has left the sleepers, and must not cost another of them its life.
+                (count(ends().count()).saturating_add(seen.busy).saturating_add(seen.starting), ends().min())
             }
             IdleLimit::Never => (alive, None),
         };
         // An idle one that is not worth keeping does not stay hot either.
         let (expires, dispensable) = match self.stop {
-            IdleLimit::Chosen => (u64::MAX, alive.saturating_sub(kept.max(seen.minimum))),
+            // With a floor, one that starts is not there yet. Without, it counts: its price is paid already (economy on trace A: p99 1.6 s, else 3.7).
+            IdleLimit::Chosen => {
+                let there = if self.keep > 0 { alive - seen.starting } else { alive };
+                (u64::MAX, there.saturating_sub(kept.max(seen.minimum)))
+            }
             IdleLimit::After(limit) => (limit.0, 0),
             IdleLimit::Never => (u64::MAX, 0),
         };
@@ -219,14 +282,16 @@ impl Auto {
         let stays = |since: &&u64| pause_at(**since) > now && since.saturating_add(expires) > now;
         let fresh = count(seen.idle_since.iter().filter(stays).count());
         let fresh = fresh.min(count(seen.idle_since.len()).saturating_sub(dispensable));
-        let hot = hot.max(seen.busy.saturating_add(fresh)).max(seen.kept_hot).min(most.max(seen.busy));
+        let kept_hot = if self.pause == IdleLimit::Never { seen.minimum } else { seen.kept_hot };
+        let hot = hot.max(seen.busy.saturating_add(fresh)).max(kept_hot).min(most.max(seen.busy));
         let asleep = kept.min(alive).max(seen.minimum).saturating_sub(hot);
 
         let pauses = seen.idle_since.iter().map(|since| pause_at(*since)).filter(|at| *at > now);
         // Whom to keep is decided once a second at most: a dense load leaves its depths many times a second.
         let next = now - now % PART + PART;
-        let until = until.map(|at| at.max(next));
-        let busy = (hot > 0 || waiting > 0).then_some(next);
+        let until = until.map(|at| if self.stop == IdleLimit::Chosen { at.max(next) } else { at });
+        // Without requests for a minute nothing changes but what has times of its own.
+        let busy = (waiting > 0 || load_long > 0.0).then_some(next);
         let pool = (self.rises.sharpest() > 0).then(|| now - now % MINUTE + MINUTE);
         self.next_tick = pauses.chain(until).chain(busy).chain(pool).min();
         let (class, arrivals, service, start, wake) = (self.class, rate * 1_000.0, work, seen.start, seen.wake);
@@ -267,6 +332,9 @@ fn float(number: u64) -> f64 {
 
 impl Scaler for Auto {
     fn observe(&mut self, now: u64, load: Load) {
+        if self.observed.replace((now, load)) == Some((now, load)) {
+            return;
+        }
         self.window.advance(now, self.level);
         self.window.arrived(load.arrivals.wrapping_sub(self.arrivals));
         self.arrivals = load.arrivals;
@@ -421,6 +489,67 @@ mod tests {
         assert_eq!(kept(&mut scaler, left + 2_800_000), 0, "it did not come");
     }
 
+    /// With written limits it keeps what `fixed` keeps.
+    #[test]
+    fn one_that_wakes_costs_no_sleeper_its_life() {
+        let stop = IdleLimit::After(kip_spec::Millis(50_000));
+        let mut scaler = Auto::new(&policy(), Settings { stop, ..Settings::default() });
+        let mut decide = |asleep: &[u64], starting: u32| {
+            let seen = Observation { starting, ..seen(0, 1, &[], asleep) };
+            let desired = scaler.decide(at(100_000), &seen);
+            (desired.hot, desired.asleep)
+        };
+        assert_eq!(decide(&[60_000, 70_000, 80_000], 0), (1, 2));
+        assert_eq!(decide(&[60_000, 70_000], 1), (1, 2), "the third one wakes");
+    }
+
+    #[test]
+    fn a_minimum_that_never_pauses_stays_hot() {
+        let stop = IdleLimit::After(kip_spec::Millis(50_000));
+        let mut scaler = Auto::new(&policy(), Settings { pause: IdleLimit::Never, stop, ..Settings::default() });
+        let seen = Observation { minimum: 1, ..seen(0, 0, &[10_000], &[]) };
+        let decided = scaler.decide(at(100_000), &seen);
+        assert_eq!((decided.hot, decided.asleep), (1, 0));
+    }
+
+    #[test]
+    fn a_wake_that_nobody_notices_is_paused_for_as_by_default() {
+        let mut scaler = auto(Class::Balanced);
+        let mut pause = |wake: u64| {
+            scaler.figures(1_000_000, &Observation { wake, start: 300, ..seen(0, 0, &[1_000_000], &[]) }).pause
+        };
+        assert_eq!(pause(1), Some(30_000), "by a freeze of the CPU");
+        assert_eq!(pause(2_000), Some(2_000), "by a wake that takes its time");
+    }
+
+    #[test]
+    fn the_first_instance_and_what_too_little_is_known_of_are_kept() {
+        let settings = Settings { keep: kip_spec::Millis(43_200_000), ..Settings::default() };
+        let kept = |scaler: &mut Auto, asleep: &[u64], now: u64| {
+            let seen = Observation { start: 300, wake: 1, ..seen(0, 0, &[], asleep) };
+            scaler.decide(at(now), &seen).asleep
+        };
+        // Three were needed once.
+        let mut scaler = Auto::new(&policy(), settings);
+        scaler.observe(1_000_000, load(3, 3, 3));
+        scaler.observe(1_001_000, load(0, 0, 3));
+        let asleep = [1_001_000; 3];
+        assert_eq!(kept(&mut scaler, &asleep, 1_001_000 + 43_100_000), 3);
+        assert_eq!(kept(&mut scaler, &asleep, 1_001_000 + 43_300_000), 0);
+        // One request a second, ten times: the next one is not expected after hours, and the first instance is there all the same.
+        let mut scaler = Auto::new(&policy(), settings);
+        for step in 0..10 {
+            scaler.observe(2_000_000 + step * 1_000, load(1, 1, u32::try_from(step).unwrap() + 1));
+            scaler.observe(2_000_500 + step * 1_000, load(0, 0, u32::try_from(step).unwrap() + 1));
+        }
+        assert_eq!(kept(&mut scaler, &[2_009_500], 2_009_500 + 40_000_000), 1);
+        assert_eq!(kept(&mut scaler, &[2_009_500], 2_009_500 + 43_300_000), 0);
+        let mut scaler = Auto::new(&policy(), Settings { keep: kip_spec::Millis(0), ..settings });
+        scaler.observe(1_000_000, load(1, 1, 1));
+        scaler.observe(1_001_000, load(0, 0, 1));
+        assert_eq!(kept(&mut scaler, &[1_001_000], 1_001_000 + 600_000), 0, "without the floor its price decides");
+    }
+
     #[test]
     fn written_limits_hold() {
         let settings = Settings {
@@ -431,6 +560,6 @@ mod tests {
         let mut scaler = Auto::new(&policy(), settings);
         let decided = scaler.decide(at(100_000), &seen(0, 0, &[10_000, 90_000], &[10_000, 90_000]));
         assert_eq!((decided.hot, decided.asleep), (1, 1), "idle ones never sleep; those unused for 50 s end");
-        assert_eq!(scaler.next_tick(), Some(101_000));
+        assert_eq!(scaler.next_tick(), Some(140_000), "when the next one ends");
     }
 }

@@ -10,7 +10,7 @@ const MINUTES: usize = 10;
 pub(super) const MINUTE: u64 = 60_000;
 
 /// The sharpest rise of each of the last minutes, the present one last.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Rises {
     sharpest: VecDeque<u32>,
     minute: u64,
@@ -30,6 +30,11 @@ impl Rises {
             Some(present) => *present = (*present).max(rise),
             None => self.sharpest.push_back(rise),
         }
+    }
+
+    /// Counts the present minute by another clock.
+    pub(super) fn shift(&mut self, by: &impl Fn(u64) -> u64) {
+        self.minute = by(self.minute.saturating_mul(MINUTE)) / MINUTE;
     }
 
     /// The sharpest of all.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Requests that are remembered.
 const SAMPLES: usize = 64;
 /// The latest service times.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct ServiceTimes {
     /// Milliseconds, the newest last.
     samples: VecDeque<u32>,

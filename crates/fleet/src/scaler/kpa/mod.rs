@@ -76,6 +76,13 @@ pub struct KpaReason {
     countable: bool,
 }
 
+impl KpaReason {
+    /// Whether more is asked of the ready instances than the target allows.
+    pub fn is_above(&self) -> bool {
+        self.countable && self.average > self.target * f64::from(self.ready)
+    }
+}
+
 impl Kpa {
     /// Of a version that has so many ready instances.
     pub fn new(settings: &Settings, now: u64, ready: u32, reachable: bool) -> Self {

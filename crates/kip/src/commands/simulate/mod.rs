@@ -4,6 +4,7 @@ mod explain;
 mod html;
 mod input;
 mod policies;
+mod recorded;
 mod report;
 mod series;
 
@@ -28,6 +29,9 @@ const CHUNK: usize = 1 << 16;
 type Played = (Contestant, Option<Outcome>);
 
 pub(crate) async fn run(connection: &Connection, options: &Simulate, output: Output) -> anyhow::Result<()> {
+    if let Some(file) = &options.replay {
+        return recorded::run(file, output);
+    }
     let prices = match options.idle_price {
         None => Prices::default(),
         Some(asleep) if (0.0..=1.0).contains(&asleep) => Prices { asleep },
