@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use kip_spec::tenant::TenantScope;
+use kip_spec::{Problem, code};
 use kip_wire::{Budget, BudgetKind, BudgetSettings, CostBy, CostReport, CostTable};
 use serde::Deserialize;
 
@@ -122,7 +123,12 @@ pub(crate) async fn set_budget(
 ) -> ApiResult<StatusCode> {
     let Json(settings) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
     who.changes(name.clone());
-    api.control.set_budget(kind(&of)?, &name, settings, who.author()).await?;
+    let kind = kind(&of)?;
+    if kind == BudgetKind::Key && !api.keys.list().iter().any(|key| key.name == name) {
+        let problem = Problem::new(code::KEY_NOT_FOUND, format!("there is no key `{name}`"));
+        return Err(problem.hint("kip key ls").into());
+    }
+    api.control.set_budget(kind, &name, settings, who.author()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

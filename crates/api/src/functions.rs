@@ -12,7 +12,7 @@ use kip_control::{DecisionRecord, Direction};
 use kip_records::metrics::{Evidence, Histogram};
 use kip_spec::function::{FunctionSpec, Program};
 use kip_spec::snapshot::Code;
-use kip_spec::{FunctionName, Problem, VersionId, code};
+use kip_spec::{FunctionName, Problem, QualifierName, VersionId, code};
 use kip_store::{Object, TrafficShare};
 use kip_wire::DecisionRecording;
 use kip_wire::{
@@ -80,6 +80,12 @@ pub(crate) async fn deploy_document(
         traffic.clear();
     }
     traffic.retain(|name, _| specs.iter().any(|spec| spec.name == *name));
+    // The first deployment makes the alias and points it at the version that serves: traffic to it is the same as none.
+    traffic.retain(|name, shares| {
+        let made =
+            read.rollouts.get(name).filter(|rollout| api.control.alias(name.as_str(), rollout.alias.as_str()).is_err());
+        !made.is_some_and(|made| shares.iter().any(|share| share.to == QualifierName::Alias(made.alias.clone())))
+    });
     let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
     who.changes(names.join(","));
     names.iter().try_for_each(|name| who.require_function(name))?;

@@ -237,6 +237,13 @@ pub(crate) async fn plan(
         let shares = traffic.get(&spec.name).map(Vec::as_slice).unwrap_or_default();
         let mut planned = planned(&api, &spec, shares, no_traffic);
         planned.fields.extend(captured.files);
+        if let Some(rollout) = read.rollouts.get(&spec.name).filter(|_| !no_traffic) {
+            let alias = &rollout.alias;
+            planned.steps.push(match api.control.alias(spec.name.as_str(), alias.as_str()) {
+                Ok(_) => format!("the alias {alias} moves to it in steps (rollout)"),
+                Err(_) => format!("the alias {alias} is made and points at it"),
+            });
+        }
         plan.functions.push(planned);
     }
     Ok(Json(plan))

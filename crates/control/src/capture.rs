@@ -70,9 +70,7 @@ impl Control {
         let nowhere = !options.mounts && !options.inside;
         let may_make = spec.owns_directory;
         let done = kip_host::tasks::blocking("capture code", move || {
-            if request.keep {
-                make_writable(&request, may_make)?;
-            }
+            make_writable(&request, may_make)?;
             let why = match nowhere {
                 true => Some(
                     "it gives the server no mount namespaces, and functions are other users than their server"
@@ -87,6 +85,11 @@ impl Control {
         })
         .await;
         let Some(done) = done else { return Err(Problem::from(Error::ShuttingDown)) };
+        let strict = spec.code.mode == CodeMode::Snapshot;
+        let done = done.and_then(|captured| match captured.skipped.is_empty() || !strict {
+            true => Ok(captured),
+            false => Err(CaptureError::Partial { folder: dir.clone(), paths: captured.skipped }),
+        });
         match done {
             Ok(captured) => {
                 let mut told = Vec::new();
@@ -95,7 +98,7 @@ impl Control {
                 spec.code.snapshot = Some(captured.snapshot);
                 Ok(Capture { told, files: fields(captured.changes) })
             }
-            Err(error) if spec.code.mode == CodeMode::Auto => {
+            Err(error) if spec.code.mode == CodeMode::Auto && !matches!(error, CaptureError::Writable { .. }) => {
                 let message = format!(
                     "`{name}`: its versions do not hold its code; an instance runs what is in the folder when it starts"
                 );
@@ -117,10 +120,11 @@ impl Control {
     /// Its instances could write the folder before, and cannot any more.
     fn protected(&self, name: &str, before: Option<&Code>) -> Option<Problem> {
         before.filter(|before| before.snapshot.is_none())?;
-        let message =
-            format!("`{name}`: from this version on, instances see the folder as it is now and cannot write into it");
+        let message = format!(
+            "`{name}`: from this version on, instances see the files as they are at this deployment and cannot write into the folder"
+        );
         Some(Problem::new(code::CODE_NOT_WRITABLE, message).hint(
-            "name what they write under `writable:`, such as `writable: [outputs]`; `code: live` keeps the folder as it was",
+            "name the folders that they write under `writable:`, such as `writable: [outputs]`; with `code: live` they run in the folder itself",
         ))
     }
 
@@ -193,35 +197,23 @@ fn shared(name: &str, captured: &Captured) -> Option<Problem> {
     Some(Problem::new(code::CODE_LIVE, message).cause(said.join("; ")).hint(hint))
 }
 
-/// What instances write has to be there before it can be shown to them.
+/// What instances write has to be there before it can be shown to them. Links are not followed: an instance may have made them.
 fn make_writable(request: &Request, may_make: bool) -> Result<(), CaptureError> {
     for path in &request.writable {
-        let whole = request.folder.join(path);
-        let failed = |source| CaptureError::Io { path: whole.clone(), source };
-        if whole.exists() {
-            // A link out of the folder would open a folder that its deployer may not write.
-            let inside = whole
-                .canonicalize()
-                .is_ok_and(|real| request.folder.canonicalize().is_ok_and(|folder| real.starts_with(folder)));
-            if !inside && !may_make {
-                return Err(failed(std::io::Error::other(
-                    "it leads out of the folder; only an administrator may do that",
-                )));
-            }
-            continue;
-        }
-        if !may_make {
-            return Err(failed(std::io::Error::other("it does not exist: make it first")));
-        }
-        std::fs::create_dir_all(&whole).map_err(failed)?;
-        // As if the owner of the folder had made it.
-        use std::os::unix::fs::{MetadataExt, chown};
-        if let Ok(about) = request.folder.metadata() {
-            let mut made = whole.as_path();
-            while made != request.folder {
-                let _ = chown(made, Some(about.uid()), Some(about.gid()));
-                made = made.parent().unwrap_or(&request.folder);
-            }
+        let done = match may_make && request.keep {
+            true => kip_snapshot::make_inside(&request.folder, path),
+            false => kip_snapshot::open_inside(&request.folder, path),
+        };
+        let refused = |error: std::io::Error| CaptureError::Writable {
+            folder: request.folder.clone(),
+            path: path.clone(),
+            why: error.to_string(),
+        };
+        match done {
+            Ok(_) => {}
+            // It will be made at the deployment.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && may_make => {}
+            Err(error) => return Err(refused(error)),
         }
     }
     Ok(())
@@ -253,10 +245,13 @@ fn bound(request: &Request, words: &[String]) -> Option<String> {
 
 fn cause(error: &CaptureError) -> String {
     use std::error::Error as _;
-    match error.source() {
+    /// Longer paths tell nobody more.
+    const LONGEST: usize = 400;
+    let text = match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
-    }
+    };
+    if text.chars().count() <= LONGEST { text } else { text.chars().take(LONGEST).chain(['…']).collect() }
 }
 
 /// What to do about it.
@@ -282,6 +277,12 @@ fn way_out(error: &CaptureError) -> String {
                 "make the environment first (`uv sync`, `npm ci`), or start the program by its path, such as `.venv/bin/python`; {live}"
             )
         }
+        CaptureError::Writable { .. } => {
+            "name folders below `dir` that are there, or that an administrator's key may make".to_owned()
+        }
+        CaptureError::Partial { .. } => format!(
+            "leave them out by lines in .kipignore, or make them readable; without `code: snapshot` they are left out with a warning; {live}"
+        ),
         CaptureError::Io { .. } => format!("make it readable for the server; {live}"),
     }
 }
@@ -336,7 +337,9 @@ mod tests {
         assert!(make_writable(&request("a/b"), true).is_ok() && folder.path().join("a/b").is_dir());
         assert!(make_writable(&request("a"), false).is_ok());
         std::os::unix::fs::symlink(outside.path(), folder.path().join("link")).unwrap();
-        assert!(make_writable(&request("link"), false).is_err());
-        assert!(make_writable(&request("link"), true).is_ok());
+        for link in ["link", "link/x"] {
+            assert!(make_writable(&request(link), false).is_err() && make_writable(&request(link), true).is_err());
+        }
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
     }
 }

@@ -50,6 +50,15 @@ impl Output {
         }
     }
 
+    /// Bytes on standard output, as they are; false if nobody reads them any more.
+    pub(crate) fn stream(self, bytes: &[u8]) -> anyhow::Result<bool> {
+        let mut out = std::io::stdout().lock();
+        match out.write_all(bytes).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+            other => Ok(other.map(|()| true)?),
+        }
+    }
+
     /// A line for people, on standard output where that is what was asked for (`kip up`), else left out.
     pub(crate) fn say(self, line: &str) {
         if !self.is_json() {

@@ -254,6 +254,7 @@ pub(crate) const ALL: &[&Keys] = &[
     &DEPLOY,
     &WATCHDOG,
     &ROTATION,
+    &ROLLOUT,
     &SCALING,
     &TRIGGER,
     &HTTP,

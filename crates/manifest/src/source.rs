@@ -38,11 +38,20 @@ pub(crate) fn code(function: &Section<'_>, report: &mut Report<'_>) -> CodeDecla
     let mode = function.field("code").and_then(|field| word(&field, &WORDS, &[], report));
     let mut writable = Vec::new();
     if let Some(field) = function.field("writable") {
-        writable = texts(&field, is_below, "write paths below `dir`, such as [outputs, data/app.db]", report);
+        writable = texts(&field, is_below, "write folders below `dir`, such as [outputs, data]", report);
         writable.iter_mut().for_each(|path| *path = normal(path));
         if writable.len() > MOST_WRITABLE {
             let message = format!("more than {MOST_WRITABLE} paths");
             report.add(field.node.at, refuse(&field, code::MANIFEST_BAD_VALUE, message));
+        }
+        let inner = writable.iter().find_map(|path| {
+            let outer = writable.iter().find(|outer| *outer != path && Path::new(path).starts_with(outer))?;
+            Some((path, outer))
+        });
+        if let Some((path, outer)) = inner {
+            // An instance could put a link in the place of a folder between both.
+            let message = format!("`{path}` is below `{outer}`, which may be written as a whole");
+            report.add(field.node.at, refuse(&field, code::MANIFEST_CONTRADICTION, message).hint("name the outer one"));
         }
         if mode == Some(CodeMode::Live) {
             let problem = refuse(&field, code::MANIFEST_CONTRADICTION, "has no effect beside `code: live`");
@@ -67,7 +76,8 @@ pub(crate) fn check(function: &Section<'_>, report: &mut Report<'_>) {
 fn is_below(path: &str) -> bool {
     let parts = || Path::new(path).components();
     let is_part = |part| matches!(part, Component::Normal(_) | Component::CurDir);
-    parts().all(is_part) && parts().any(|part| matches!(part, Component::Normal(_)))
+    let is_pattern = path.contains(['*', '?', '[']) || path.trim() != path;
+    !is_pattern && parts().all(is_part) && parts().any(|part| matches!(part, Component::Normal(_)))
 }
 
 /// Without `./` and a slash at its end.
@@ -90,6 +100,8 @@ mod tests {
         {
             assert_eq!(is_below(path).then(|| normal(path)).as_deref(), expected, "{path}");
         }
-        assert!(!is_below("") && !is_below(".") && !is_below(".."));
+        for path in ["", ".", "..", "*.db", " out", "out "] {
+            assert!(!is_below(path), "{path}");
+        }
     }
 }

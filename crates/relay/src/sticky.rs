@@ -15,7 +15,8 @@ pub fn caller(by: &Sticky, headers: &HeaderMap, key: Option<&str>) -> Option<u64
             pairs.filter(|(found, _)| *found == name.as_str()).map(|(_, value)| value.as_bytes()).next()?
         }
     };
-    Some(Sticky::caller(value))
+    // An empty value names nobody.
+    (!value.is_empty()).then(|| Sticky::caller(value))
 }
 
 #[cfg(test)]

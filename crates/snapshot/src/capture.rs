@@ -93,8 +93,10 @@ impl Snapshots {
             listing = again;
         }
         let again = walk.list()?;
-        let differs = listing.entries.iter().zip(&again.entries).find(|(one, other)| one != other);
-        let path = differs.map_or_else(|| ".".to_owned(), |((path, _), _)| path.clone());
+        let missing = |of: &Listing, other: &Listing| {
+            of.entries.iter().find(|entry| !other.entries.contains(entry)).map(|(path, _)| path.clone())
+        };
+        let path = missing(&listing, &again).or_else(|| missing(&again, &listing)).unwrap_or_else(|| ".".to_owned());
         Err(CaptureError::Changing { folder: request.folder.clone(), path })
     }
 }
@@ -314,7 +316,8 @@ fn is_executable_file(path: &Path) -> Option<bool> {
 }
 
 fn nofollow() -> i32 {
-    rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
+    // Nor is a pipe waited for that took the name of a file.
+    (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed()
 }
 
 fn sum_of(path: &Path) -> io::Result<String> {

@@ -7,6 +7,7 @@
 
 mod capture;
 mod difference;
+mod inside;
 mod kept;
 mod pinned;
 mod walk;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 
 pub use capture::{Captured, Request};
 pub use difference::{FileChange, FileChangeKind};
+pub use inside::{make_inside, open_inside};
 pub use kept::Snapshots;
 pub use pinned::changed;
 pub use walk::fingerprint;
@@ -77,6 +79,24 @@ pub enum CaptureError {
         found: usize,
         /// And no more than these.
         most: usize,
+    },
+    /// What instances are to write cannot be shown to them.
+    #[error("`{path}` in {} cannot be written by instances: {why}", folder.display())]
+    Writable {
+        /// The folder.
+        folder: PathBuf,
+        /// The path below it.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// A part of it cannot be captured, such as a file that may not be read or whose name is no text.
+    #[error("{} of {} cannot be captured", paths.join(", "), folder.display())]
+    Partial {
+        /// The folder.
+        folder: PathBuf,
+        /// The paths below it.
+        paths: Vec<String>,
     },
     /// Reading or writing failed.
     #[error("{} cannot be captured", path.display())]

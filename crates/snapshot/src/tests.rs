@@ -219,6 +219,21 @@ fn the_data_directory_is_no_part_of_it_whatever_path_leads_there() {
 }
 
 #[test]
+fn pipes_and_names_that_are_no_text_hold_nothing_up() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let world = World::new();
+    world.write("app.py", "x");
+    for name in [".kipignore", ".gitignore", "pipe"] {
+        let path = world.folder.join(name);
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    }
+    fs::write(world.folder.join(std::ffi::OsStr::from_bytes(b"bad\xff")), "x").unwrap();
+    let captured = world.capture();
+    assert_eq!((captured.files, captured.skipped.len()), (1, 1), "{captured:?}");
+}
+
+#[test]
 fn what_instances_write_is_a_place_in_the_snapshot() {
     let world = World::new();
     world.write("app.py", "x");

@@ -97,7 +97,7 @@ impl Walk<'_> {
         let io = |source| CaptureError::Io { path: self.root.to_owned(), source };
         let mut own = GitignoreBuilder::new(self.root);
         // A pattern that nobody understands fits nothing.
-        let _ = own.add(self.root.join(IGNORE));
+        let _ = is_list(&self.root.join(IGNORE)).then(|| own.add(self.root.join(IGNORE)));
         let own = own.build().unwrap_or_else(|_| Gitignore::empty());
         if !self.open && fs::metadata(self.root).map_err(io)?.permissions().mode() & SEARCH != SEARCH {
             return Err(io(io::ErrorKind::PermissionDenied.into()));
@@ -121,8 +121,8 @@ impl Walk<'_> {
 
     fn folder(&self, below: &str, ignores: &mut Vec<Gitignore>, state: &mut State) -> Result<(), Stop> {
         let folder = self.root.join(below);
-        let (ignore, _) = Gitignore::new(folder.join(".gitignore"));
-        ignores.push(ignore);
+        let list = folder.join(".gitignore");
+        ignores.push(if is_list(&list) { Gitignore::new(list).0 } else { Gitignore::empty() });
         let walked = self.entries(&folder, below, ignores, state);
         ignores.pop();
         walked
@@ -253,6 +253,12 @@ pub fn fingerprint(folder: &Path, writable: &[String]) -> Result<String, Capture
     let listing = walk.list()?;
     let entries = serde_json::to_vec(&listing.entries).unwrap_or_default();
     Ok(HEXLOWER.encode(&Sha256::digest(entries)))
+}
+
+/// Whether a file can be a list of patterns: a pipe would be waited for.
+fn is_list(path: &Path) -> bool {
+    const LONGEST: u64 = 1 << 20;
+    fs::metadata(path).is_ok_and(|about| about.is_file() && about.len() <= LONGEST)
 }
 
 /// An environment of a package manager: it is large, it knows its own path, and tools change it.

@@ -3,14 +3,31 @@
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use kip_spec::container::Mount;
 
 use super::isolation::Isolation;
+use super::unsafe_folder::OwnFolder;
 use super::unsafe_isolate::Ids;
-use super::view::{MOST_VIEWS, Source, View, Views};
+use super::view::{MOST_VIEWS, Place, Source, View, Views};
 use crate::body::{CodeView, Order, StartProblem};
+
+/// Links that are followed to a program.
+const MOST_LINKS: usize = 40;
+
+/// Without `.` and `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(normal.pop()),
+            Component::CurDir => {}
+            other => normal.push(other),
+        }
+    }
+    normal
+}
 
 /// Where an instance finds its files.
 #[derive(Debug, Clone)]
@@ -82,12 +99,28 @@ impl<'order> Code<'order> {
             (None, Some(view)) => &view.tree,
             (None, None) => return path.to_owned(),
         };
-        let Ok(rest) = path.strip_prefix(directory) else { return path.to_owned() };
         let live = self.view.map(|view| view.live.as_slice()).unwrap_or_default();
-        match live.iter().any(|live| rest.starts_with(&live.path)) {
-            true => path.to_owned(),
-            false => tree.join(rest),
+        let mut path = normal(path);
+        // A link of the snapshot leads where it leads in the folder.
+        for _ in 0..MOST_LINKS {
+            let Ok(rest) = path.strip_prefix(directory) else { return path };
+            if live.iter().any(|live| rest.starts_with(&live.path)) {
+                return path;
+            }
+            let parts: Vec<_> = rest.components().collect();
+            let followed = (1..=parts.len()).find_map(|length| {
+                let beginning: PathBuf = parts[..length].iter().collect();
+                let target = tree.join(&beginning).read_link().ok()?;
+                let base = directory.join(beginning.parent().unwrap_or(Path::new("")));
+                let end: PathBuf = parts[length..].iter().collect();
+                Some(normal(&base.join(target).join(end)))
+            });
+            match followed {
+                Some(next) => path = next,
+                None => return tree.join(rest),
+            }
         }
+        path
     }
 
     /// Whether the working directory itself may be written.
@@ -99,24 +132,20 @@ impl<'order> Code<'order> {
     pub(super) fn views(&self, at: &Path, owns: bool, isolation: &Isolation, ids: Option<&Ids>) -> io::Result<Views> {
         let Some(view) = self.view else { return Ok(Views::default()) };
         let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from);
-        let mut views = vec![View { source: Source::Protected(text(&view.tree)?), target: text(at)? }];
-        for live in &view.live {
-            let path = at.join(&live.path);
-            // It may be a link to somewhere else.
-            let place = text(&path.canonicalize()?)?;
-            let own = ids
-                .filter(|_| owns && live.writable)
-                .and_then(|ids| isolation.own_folder(&path.canonicalize().ok()?, ids));
+        let tree = Place { path: text(&view.tree)?, below: None };
+        let mut views = vec![View { source: Source::Protected(tree), target: text(at)? }];
+        let live = view.live.iter().map(|live| (live.path.as_str(), live.writable));
+        for (path, writable) in live.chain(view.pinned.iter().map(|file| (file.path.as_str(), false))) {
+            // Whoever may write there could put a link in its place: the child follows none either.
+            kip_snapshot::open_inside(at, path)?;
+            let (folder, below) = (text(at)?, Some(CString::new(path)?));
+            let own = ids.filter(|_| owns && writable).and_then(|ids| isolation.own_folder(&at.join(path), ids));
             let source = match own {
-                Some(folder) => Source::Own(folder),
-                None if live.writable => Source::Open(place),
-                None => Source::Protected(place),
+                Some(own) => Source::Own(OwnFolder { path: folder, below, ..own }),
+                None if writable => Source::Open(Place { path: folder, below }),
+                None => Source::Protected(Place { path: folder, below }),
             };
-            views.push(View { source, target: text(&path)? });
-        }
-        for file in &view.pinned {
-            let path = text(&at.join(&file.path))?;
-            views.push(View { source: Source::Protected(path.clone()), target: path });
+            views.push(View { source, target: text(&at.join(path))? });
         }
         if views.len() > MOST_VIEWS {
             return Err(io::Error::other(format!(

@@ -325,7 +325,7 @@ impl Isolation {
                     namespace
                 }
             };
-            Ok(OwnFolder { path: text(folder)?, namespace, filter: filter.clone() })
+            Ok(OwnFolder { path: text(folder)?, below: None, namespace, filter: filter.clone() })
         };
         let mut mappable = self.mappable.lock();
         match mappable.get(&about.dev()) {

@@ -28,6 +28,8 @@ pub(super) struct Owners {
 #[derive(Debug)]
 pub(super) struct OwnFolder {
     pub(super) path: CString,
+    /// What of it is meant; without this, all of it. No link is followed below the folder.
+    pub(super) below: Option<CString>,
     /// A user namespace with the map of [`Owners`].
     pub(super) namespace: OwnedFd,
     /// The filter that belongs to it.
@@ -49,7 +51,10 @@ impl OwnFolder {
         const NOSUID: u64 = 0x2;
         const NODEV: u64 = 0x4;
         const IDMAP: u64 = 0x0010_0000;
-        let tree = open(&self.path)?;
+        let tree = match &self.below {
+            None => open(&self.path)?,
+            Some(below) => open_below(&self.path, below)?,
+        };
         // What is mounted below the folder stays as it is.
         let namespace = u64::from(self.namespace.as_raw_fd().unsigned_abs());
         change(tree, IDMAP | NOSUID | NODEV, namespace, 0)?;
@@ -79,6 +84,36 @@ pub(super) fn open(path: &CStr) -> Result<libc::c_long, Errno> {
     // SAFETY: the path is a C string.
     let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
     if tree < 0 { Err(last()) } else { Ok(tree) }
+}
+
+/// The same of a path below a folder, without following a link on the way: somebody else may change what is there.
+pub(super) fn open_below(folder: &CStr, path: &CStr) -> Result<libc::c_long, Errno> {
+    /// As in the kernel's `linux/openat2.h`.
+    #[repr(C)]
+    struct How {
+        flags: u64,
+        mode: u64,
+        resolve: u64,
+    }
+    const NO_SYMLINKS: u64 = 0x04;
+    const BENEATH: u64 = 0x08;
+    const OPEN_TREE_CLONE: i32 = 1;
+    let place = libc::O_PATH | libc::O_CLOEXEC;
+    let how = How { flags: u64::from(place.unsigned_abs()), mode: 0, resolve: NO_SYMLINKS | BENEATH };
+    // SAFETY: the paths are C strings, and the rest lives on this stack with its size told. What is opened ends with the program.
+    unsafe {
+        let base = libc::open(folder.as_ptr(), place | libc::O_DIRECTORY);
+        if base < 0 {
+            return Err(last());
+        }
+        let found = libc::syscall(libc::SYS_openat2, base, path.as_ptr(), &raw const how, size_of::<How>());
+        if found < 0 {
+            return Err(last());
+        }
+        let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | libc::AT_RECURSIVE | libc::AT_EMPTY_PATH;
+        let tree = libc::syscall(libc::SYS_open_tree, found, c"".as_ptr(), flags);
+        if tree < 0 { Err(last()) } else { Ok(tree) }
+    }
 }
 
 /// Sets attributes of a mount that is seen nowhere yet; with `AT_RECURSIVE` among the flags, of all below it.

@@ -20,11 +20,27 @@ pub(super) struct View {
 #[derive(Debug)]
 pub(super) enum Source {
     /// Nobody can write it.
-    Protected(CString),
+    Protected(Place),
     /// Whoever may write it by its mode can.
-    Open(CString),
+    Open(Place),
     /// The instance can write it, though it is somebody else's.
     Own(OwnFolder),
+}
+
+/// Where it is: a path, or one below a folder in which links are not followed.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) path: CString,
+    pub(super) below: Option<CString>,
+}
+
+impl Place {
+    fn open(&self) -> Result<libc::c_long, Errno> {
+        match &self.below {
+            None => unsafe_folder::open(&self.path),
+            Some(below) => unsafe_folder::open_below(&self.path, below),
+        }
+    }
 }
 
 /// In the order in which they are put in their places.
@@ -48,9 +64,9 @@ impl Views {
         for (tree, view) in open.iter_mut().zip(&self.0) {
             *tree = match &view.source {
                 Source::Own(folder) => folder.open()?,
-                Source::Open(path) => unsafe_folder::open(path)?,
-                Source::Protected(path) => {
-                    let tree = unsafe_folder::open(path)?;
+                Source::Open(place) => place.open()?,
+                Source::Protected(place) => {
+                    let tree = place.open()?;
                     unsafe_folder::change(tree, READ_ONLY, 0, libc::AT_RECURSIVE)?;
                     tree
                 }

@@ -33,7 +33,12 @@ pub(crate) async fn run(client: &Client, options: &Deploy, output: Output) -> an
         false => wait(client, &made, options.wait, output).await?,
     };
     for deployed in made.deployed.iter().filter(|deployed| !deployed.job) {
-        versions::name(client, deployed, options, output).await?;
+        let moves = |rollout: &&RolloutInfo| {
+            rollout.function == deployed.function && Some(&rollout.alias) == options.alias.as_ref()
+        };
+        // What moves in steps is not pointed at once.
+        let rolls = made.rollouts.iter().any(|rollout| moves(&rollout));
+        versions::name(client, deployed, (options, rolls), output).await?;
         if let Some(revision) = revisions.get(deployed.function.as_str()) {
             versions::point(client, deployed, revision, output).await?;
         }

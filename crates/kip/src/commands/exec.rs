@@ -110,7 +110,12 @@ async fn session(
         tokio::select! {
             message = next(&mut stream) => match message? {
                 FromServer::Bytes(stream, bytes) if stream == EXEC_ERROR => output.raw_remark(&bytes)?,
-                FromServer::Bytes(_, bytes) => output.data(&bytes)?,
+                // As a program whose reader has left ends by SIGPIPE.
+                FromServer::Bytes(_, bytes) => {
+                    if !output.stream(&bytes)? {
+                        return Ok(SIGNALLED + 13);
+                    }
+                }
                 FromServer::Message(ExecServerMessage::Exited { code, signal }) => {
                     break code.unwrap_or_else(|| SIGNALLED + signal.unwrap_or(0));
                 }

@@ -57,7 +57,11 @@ pub(crate) async fn alias(client: &Client, command: &Alias, output: Output) -> a
         Alias::List { function } => {
             let all: Vec<AliasInfo> = client.get(&path(function, "aliases", None)).await?;
             output.result(&all, |all| {
-                let row = |info: &AliasInfo| vec![info.name.clone(), shares(&info.targets), info.description.clone()];
+                let sticky =
+                    |info: &AliasInfo| info.sticky.as_deref().map(|by| format!(", sticky by {by}")).unwrap_or_default();
+                let row = |info: &AliasInfo| {
+                    vec![info.name.clone(), shares(&info.targets) + &sticky(info), info.description.clone()]
+                };
                 let rows: Vec<Vec<String>> = all.iter().map(row).collect();
                 table(&["ALIAS", "VERSIONS", "NOTE"], &rows)
             })
@@ -160,7 +164,7 @@ fn differences(function: &str, diff: &VersionDiff) -> String {
 pub(crate) async fn name(
     client: &Client,
     made: &DeployedVersion,
-    options: &Deploy,
+    (options, rolls): (&Deploy, bool),
     output: Output,
 ) -> anyhow::Result<()> {
     let (function, note) = (made.function.as_str(), options.message.clone());
@@ -171,7 +175,7 @@ pub(crate) async fn name(
         output.remark(&format!("{function} {label} is version {}", published.version.label));
         label = published.version.label;
     }
-    if let Some(alias) = &options.alias {
+    if let Some(alias) = options.alias.as_ref().filter(|_| !rolls) {
         let body = AliasSettings { targets: label, description: (!note.is_empty()).then_some(note), sticky: None };
         let info: AliasInfo = client.put(&path(function, "aliases", Some(alias)), &body).await?;
         output.remark(&format!("{function}@{} is {}", info.name, shares(&info.targets)));

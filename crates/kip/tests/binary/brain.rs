@@ -476,6 +476,7 @@ fn the_cost_of_days_is_divided_among_keys_and_budgets_warn() {
 
     server.kip(&["budget", "set", "f", "0", "--per", "day"]).failed(&["KW-1041"]);
     server.kip(&["budget", "set", "nobody", "1", "--per", "day"]).failed(&["nobody"]);
+    server.kip(&["budget", "set", "--for-key", "nobody", "1", "--per", "day"]).failed(&["KW-7014", "kip key ls"]);
     server.kip(&["budget", "set", "f", "1000", "--per", "month"]).ok();
     let shown = server.kip(&["budget", "set", "--for-key", "anna", "0.000001", "--per", "day"]).ok().stdout;
     assert!(shown.contains("exceeded") && shown.contains("ok"), "{shown}");

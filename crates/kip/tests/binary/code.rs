@@ -366,3 +366,49 @@ fn a_server_of_root_that_may_not_mount_runs_live_code() {
 fn open_for_all(folder: &std::path::Path) {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
 }
+
+#[test]
+fn a_program_that_writes_cannot_have_more_shown_to_it_by_links() {
+    let server = Server::start();
+    if skipped(&server) {
+        return;
+    }
+    let app = folder(&server);
+    release(&app, 1);
+    let (other, outside) = (server.folder().join("other"), server.folder().join("outside"));
+    fs::create_dir_all(other.join("f")).unwrap();
+    fs::create_dir_all(&outside).unwrap();
+    server.try_deploy(&manifest("writable: [out, out/a/f]")).failed(&["KW-1009", "out/a/f"]);
+    server.deploy(&manifest("writable: [out/a]"));
+    assert_eq!(seen(&server, "").0, "1");
+    end_instances(&server);
+    // As an instance of an earlier version with live code could have done.
+    fs::remove_dir_all(app.join("out")).unwrap();
+    std::os::unix::fs::symlink(&other, app.join("out")).unwrap();
+    let refused = server.get("/env");
+    assert!(refused.status() >= 500, "a start follows no link: {refused:?}");
+    server.try_deploy(&manifest("writable: [out/a]")).failed(&["KW-1052", "link"]);
+    assert!(!other.join("a").exists(), "nothing is made behind a link");
+    std::os::unix::fs::symlink(&outside, app.join("esc")).unwrap();
+    server.try_deploy(&manifest("writable: [esc]")).failed(&["KW-1052", "link"]);
+}
+
+#[test]
+fn a_program_may_be_behind_links_that_leave_the_folder() {
+    let server = Server::start();
+    if skipped(&server) {
+        return;
+    }
+    let app = folder(&server);
+    release(&app, 3);
+    let programs = server.folder().join("programs");
+    fs::create_dir(&programs).unwrap();
+    fs::rename(app.join("start"), programs.join("start")).unwrap();
+    std::os::unix::fs::symlink("../programs", app.join("bin")).unwrap();
+    std::os::unix::fs::symlink("bin/start", app.join("begin")).unwrap();
+    for run in ["bin/start", "./begin"] {
+        server.deploy(&manifest_of(run, "code: snapshot"));
+        assert_eq!(seen(&server, "").0, "3", "{run}");
+        end_instances(&server);
+    }
+}

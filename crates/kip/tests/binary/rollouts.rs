@@ -200,3 +200,24 @@ fn a_manifest_asks_for_a_rollout_with_each_deployment() {
         server.try_deploy(&manifest(&[function("f", &[], settings)])).failed(&[part]);
     }
 }
+
+#[test]
+fn traffic_of_an_alias_that_the_first_deployment_makes() {
+    let server = Server::start();
+    let deploy = |arguments: &[&str], options: &[&str]| {
+        let settings = "traffic: {prod: 100}\nrollout: {alias: prod, steps: [100], every: 1s, max_slower: 0, least: 1}";
+        std::fs::write(server.folder().join("kip.yaml"), manifest(&[function("f", arguments, settings)])).unwrap();
+        server.kip(&[&["deploy", server.folder().to_str().unwrap()], options].concat()).ok()
+    };
+    deploy(&[], &[]);
+    assert_eq!(version_of(&server), (200, "1".to_owned()));
+    // An alias that moves in steps is not pointed at once, and no error.
+    let told = deploy(&["--a"], &["--alias", "prod"]).stderr;
+    assert!(told.contains("rollout of f@prod to 2"), "{told}");
+    assert_eq!(server.ask(&["inspect", "f"])["traffic"][0][0], "prod");
+    until_true("the rollout is complete", || status(&server)["stage"] == "completed");
+    let plain = call(server.gateway, "GET", "/f/f/pid", "", b"");
+    assert_eq!(plain.header("x-kip-version").unwrap_or_default(), "2");
+    let planned = server.kip(&["plan", server.folder().to_str().unwrap()]).ok().stdout;
+    assert!(planned.contains("moves to it in steps"), "{planned}");
+}
