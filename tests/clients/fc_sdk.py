@@ -308,7 +308,7 @@ refused("FunctionNotFound", 404, lambda: client.get_function("none", m.GetFuncti
 refused("FunctionNotFound", 404, lambda: invoke(b"x", function="none"))
 refused("VersionNotFound", 404, lambda: invoke(b"x", qualifier="9"))
 # The server of this script uses no container engine.
-refused("ServiceUnavailable", 503, lambda: client.create_function(m.CreateFunctionRequest(body=m.CreateFunctionInput(
+refused("ResourceConflict", 409, lambda: client.create_function(m.CreateFunctionRequest(body=m.CreateFunctionInput(
     function_name="image", runtime="custom-container", handler="h",
     custom_container_config=m.CustomContainerConfig(image="x")))))
 refused("LayerNotFound", 404, lambda: client.get_layer_version("none", "1"))

@@ -27,11 +27,15 @@ impl World {
             return;
         }
         let targets = cell.aliases.get(&MOVING).map(|(targets, _)| targets.clone()).unwrap_or_default();
-        let mut before: Vec<(VersionId, Arc<Policy>, u32)> =
+        let before: Vec<(VersionId, Arc<Policy>, u32)> =
             targets.into_iter().map(|target| (target.version, target.policy, target.weight)).collect();
         if before.is_empty() {
-            let Some(policy) = cell.versions.get(&cell.serving).cloned() else { return };
-            before.push((cell.serving, policy, WHOLE));
+            // It is made first, so that it stays behind when the next version is deployed.
+            let (version, policy) = (cell.serving, cell.versions.get(&cell.serving).cloned());
+            let Some(policy) = policy else { return };
+            let targets = vec![Target { version, policy, weight: WHOLE }];
+            let alias = Event::Alias { alias: MOVING, targets, latest: 0, provisioned: 0, draw: Draw::Begin(0) };
+            return self.step(function, alias);
         }
         let newest = cell.versions.iter().next_back().map(|(version, policy)| (*version, policy.clone()));
         let Some((to, policy)) = newest.filter(|(to, _)| before.iter().all(|(version, ..)| version != to)) else {

@@ -125,7 +125,7 @@ fn changes(world: &mut World, setup: &Setup) -> Vec<(u64, usize, Change)> {
     }
     for (function, _) in setup.functions.iter().enumerate().filter(used) {
         let mut random = Random::stream(setup.seed, "rollouts", function);
-        for _ in 0..3 {
+        for _ in 0..8 {
             let (at, plan) = (random.below(setup.horizon), moving::plan(&mut random));
             if random.per_mille(setup.rates.of(Fault::Rollout)) {
                 changes.push((at, function, Change::Rollout(plan)));

@@ -95,10 +95,10 @@ fn the_worlds_are_rich() {
         "the next start is tried",
         "the function was removed (KW",
         " failed: ",
-        "rollout to v3: Shift { share: 1000000 }",
-        "rollout to v2: Complete",
-        "rollout to v2: Abort(Starts",
-        "rollout to v2: Abort(Errors",
+        ": Shift { share: 1000000 }",
+        ": Complete",
+        ": Abort(Starts",
+        ": Abort(Errors",
     ];
     for seed in SOME {
         let lines = run(seed, &Reduction::default(), None, Detail::All).lines;

@@ -117,8 +117,10 @@ fn manifest(name: &FunctionName, options: &Up, has_device: bool) -> anyhow::Resu
     }
     if !options.program.is_empty() {
         function.insert("run".to_owned(), json!(options.program));
-        // The folder is where somebody works, not one of a program.
-        function.insert("code".to_owned(), json!("live"));
+        if options.image.is_none() {
+            // The folder is where somebody works, not one of a program.
+            function.insert("code".to_owned(), json!("live"));
+        }
     }
     if let Some(image) = &options.image {
         function.insert("image".to_owned(), json!(image));
@@ -191,8 +193,8 @@ mod tests {
             let text = manifest(&name(&options).unwrap(), &options, device).unwrap();
             serde_json::from_str::<Value>(&text).unwrap()["functions"]["x"].clone()
         };
-        assert_eq!(text(&["--", "x"], false), json!({ "run": ["x"] }));
-        let gpu = |gpu: Value| json!({ "run": ["x"], "resources": { "gpu": gpu } });
+        assert_eq!(text(&["--", "x"], false), json!({ "run": ["x"], "code": "live" }));
+        let gpu = |gpu: Value| json!({ "run": ["x"], "code": "live", "resources": { "gpu": gpu } });
         assert_eq!(text(&["--", "x"], true), gpu(json!({ "memory": "auto" })));
         assert_eq!(text(&["--gpu-memory", "6GiB", "--", "x"], false), gpu(json!({ "memory": "6GiB" })));
         assert_eq!(text(&["--gpu", "L4", "--", "x"], false), gpu(json!({ "type": "L4", "memory": "auto" })));
