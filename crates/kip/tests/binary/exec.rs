@@ -667,3 +667,17 @@ fn clients_of_function_compute_have_a_shell() {
     let lines: String = signed(&pair, list, at(8)).iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     assert_eq!(call(server.api, "GET", list, &lines, b"").status(), 403);
 }
+
+#[test]
+fn a_session_ends_when_nobody_reads_its_output_any_more() {
+    let server = Server::start();
+    server.deploy_subject(&[], "");
+    let mut command = kip(&server.data());
+    command.args(["exec", "f", "--", "yes"]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut some = [0; 16];
+    child.stdout.as_mut().unwrap().read_exact(&mut some).unwrap();
+    drop(child.stdout.take());
+    let ended = until("the command has ended", || child.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(128 + 13));
+}

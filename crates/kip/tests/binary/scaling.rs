@@ -231,7 +231,7 @@ fn a_policy_follows_the_device_memory_that_the_driver_tells() {
     let (kip, subject) = (crate::support::KIP, crate::support::subject());
     let script = format!("sleep 100000 | {variables} {kip} gpu-probe 67108864 >/dev/null & exec {}", subject.display());
     server.deploy(&format!(
-        "api: kip/v1\nfunctions:\n  f:\n    run: [sh, -c, '{script}']\n    resources: {{gpu: {{memory: 160MiB}}}}
+        "api: kip/v1\nfunctions:\n  f:\n    code: live\n    run: [sh, -c, '{script}']\n    resources: {{gpu: {{memory: 160MiB}}}}
     scaling: {{mode: fc, provision: {{targetTrackingPolicies: [{{name: full, metricType: GPUMemUtilization, metricTarget: 0.5, minCapacity: 1, maxCapacity: 2}}]}}}}\n"
     ));
     until_within(LONG, "what is full is given another", || (kept(&server).len() == 2).then_some(()));
