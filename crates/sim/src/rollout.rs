@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use kip_fleet::alias::split;
+use kip_fleet::instance::Instance;
 use kip_fleet::rollout::{
     AbortReason, InstanceSample, RolloutLimits, RolloutMove, RolloutPlan, RolloutSample, RolloutState, TrafficSample,
     WHOLE,
@@ -193,7 +194,9 @@ impl World {
         let cell = &self.cells[function];
         let held = cell.rollout.as_ref().filter(|held| held.state.is_open())?;
         let core = cell.core().filter(|_| !cell.closed)?;
-        let waits = core.instances().any(|one| one.version == held.to && one.state == State::Requested);
+        // What others keep for ever can leave it nothing: then it waits, as its status says.
+        let asks = |one: &Instance| one.state == State::Requested || one.wants_room;
+        let waits = core.instances().any(|one| one.version == held.to && asks(one));
         (!waits).then(|| format!("its rollout to {} does not end: {:?}", held.to, held.state))
     }
 }
