@@ -232,8 +232,10 @@ impl World {
             Some(instance) => {
                 cell.ends.left += 1;
                 if let Some(body) = cell.bodies.get_mut(&instance) {
-                    let (requests, failed) = cell.counts.entry(body.version).or_default();
-                    (*requests, *failed) = (*requests + 1, *failed + u64::from(body.condition == Condition::Dead));
+                    // One that broke off was counted when it did.
+                    if body.condition != Condition::Dead {
+                        cell.counts.entry(body.version).or_default().0 += 1;
+                    }
                     body.in_flight -= 1;
                     body.last_byte = self.now;
                     body.stuck -= u32::from(request.stuck);
@@ -269,6 +271,11 @@ impl World {
             .filter(|(_, request)| request.at == Some(instance))
             .map(|(ticket, _)| *ticket)
             .collect();
+        if let Some(body) = self.cells[function].bodies.get(&instance) {
+            let (version, count) = (body.version, broken.len() as u64);
+            let (requests, failed) = self.cells[function].counts.entry(version).or_default();
+            (*requests, *failed) = (*requests + count, *failed + count);
+        }
         for ticket in broken {
             self.plan(self.now + ticket.0 % 3, function, WorldEvent::Leave(ticket));
         }
