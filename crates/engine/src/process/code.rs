@@ -111,7 +111,7 @@ impl<'order> Code<'order> {
             let followed = (1..=parts.len()).find_map(|length| {
                 let beginning: PathBuf = parts[..length].iter().collect();
                 let target = tree.join(&beginning).read_link().ok()?;
-                let base = directory.join(beginning.parent().unwrap_or(Path::new("")));
+                let base = directory.join(beginning.parent().unwrap_or_else(|| Path::new("")));
                 let end: PathBuf = parts[length..].iter().collect();
                 Some(normal(&base.join(target).join(end)))
             });
