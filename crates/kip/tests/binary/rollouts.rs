@@ -171,7 +171,7 @@ fn a_rollout_goes_on_after_its_server_was_killed() {
 fn a_manifest_asks_for_a_rollout_with_each_deployment() {
     let server = Server::start();
     let deploy = |arguments: &[&str]| {
-        let settings = "rollout: {alias: prod, steps: [50, 100], every: 1s, max_slower: 0, least: 1}";
+        let settings = "rollout: {alias: prod, steps: [50, 100], every: 4s, max_slower: 0, least: 1}";
         server.try_deploy(&manifest(&[function("f", arguments, settings)])).ok().stderr
     };
     // The first deployment has nothing to move from: it makes the alias.
