@@ -50,7 +50,7 @@ async fn begin(api: &Api, made: &DeployedVersion, rollout: &Rollout, by: &str) -
     let author = || Author { by: by.to_owned(), if_match: None };
     let (name, alias) = (made.function.as_str(), rollout.alias.as_str());
     // It would take a number for nothing.
-    if api.control.rollout(name, alias).is_ok_and(|known| ["preparing", "observing"].contains(&known.stage.as_str())) {
+    if api.control.rollout_is_open(&made.function, &rollout.alias) {
         return Err(Error::RolloutOpen { function: name.to_owned(), alias: alias.to_owned() });
     }
     let revision = QualifierName::Revision(made.version);

@@ -274,6 +274,11 @@ impl Shared {
 }
 
 impl Control {
+    /// Whether a rollout of an alias is open.
+    pub fn rollout_is_open(&self, function: &FunctionName, alias: &AliasName) -> bool {
+        self.shared.open_rollout(function, alias)
+    }
+
     /// Starts a rollout of an alias.
     ///
     /// # Errors

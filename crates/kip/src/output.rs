@@ -43,11 +43,7 @@ impl Output {
 
     /// Bytes of a result. A reader that has left is no error.
     pub(crate) fn data(self, bytes: &[u8]) -> anyhow::Result<()> {
-        let mut out = std::io::stdout().lock();
-        match out.write_all(bytes).and_then(|()| out.flush()) {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            other => Ok(other?),
-        }
+        self.stream(bytes).map(drop)
     }
 
     /// Bytes on standard output, as they are; false if nobody reads them any more.

@@ -7,11 +7,9 @@ use kip_wire::RolloutSettings;
 use crate::keys;
 use crate::report::Report;
 use crate::section::{Field, Section};
+use crate::traffic::WHOLE;
 use crate::tree::Kind;
 use crate::value::{count, duration, refuse, wrong_type};
-
-/// All requests, in millionths.
-const WHOLE: u32 = 1_000_000;
 
 /// An alias that moves to each new version in steps.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crate::value::refuse;
 pub type Traffic = Vec<(QualifierName, u32)>;
 
 /// All requests, in millionths.
-const WHOLE: u32 = 1_000_000;
+pub(crate) const WHOLE: u32 = 1_000_000;
 
 /// Nothing where the version that serves gets everything.
 pub(crate) fn read(section: &Section<'_>, report: &mut Report<'_>) -> Traffic {
