@@ -47,7 +47,8 @@ Tasks of development. Usage: cargo xtask <task>
                     make it smaller); --script FILE plays a script; --bless writes all transcripts anew
   fuzz [SECONDS]    fuzz targets of the data plane, for a minute unless said otherwise, repeatable;
                     with --explore by new dice, from what earlier such runs found
-  bench WHAT        restart [INSTANCES], sleep [ROUNDS], density [FUNCTIONS] [PAUSED], gateway [OPTIONS], gateway balance or
+  bench WHAT        restart [INSTANCES], sleep [ROUNDS], density [FUNCTIONS] [PAUSED], alias [FUNCTIONS], gateway [OPTIONS],
+                    gateway balance, gateway builds OLD [ROUNDS] (beside an earlier build), gateway qualifiers [ROUNDS] or
                     gateway soak [SECONDS]: figures, with the machine and its load
   bench tasks       the task store beside a raw synced log: [SECONDS] [ROWS] [FOLDER]; end to end: api [SECONDS]; a server that
                     finds a million waiting tasks: restart [ROWS [PROGRAM]]; beside other systems: peers [SECONDS [ROUNDS]]

@@ -58,6 +58,13 @@ pub enum Event {
         /// Which.
         version: VersionId,
     },
+    /// A version gives its room up for another one and starts nothing, or serves again. Its requests wait meanwhile.
+    SetAside {
+        /// Which.
+        version: VersionId,
+        /// Whether it gives its room up.
+        aside: bool,
+    },
     /// What is provisioned for whoever is meant, from now on; nothing: what the version declares itself.
     Provision {
         /// For whom.

@@ -26,6 +26,9 @@ pub struct RolloutPlan {
     pub every: u64,
     /// How long the old version's instances stay asleep afterwards, milliseconds.
     pub keep: u64,
+    /// Where the new version finds no room beside the old one, the old one gives its own up before the new one is ready.
+    #[serde(default)]
+    pub park_old: bool,
     /// What ends it.
     pub limits: RolloutLimits,
 }
@@ -52,7 +55,7 @@ impl Default for RolloutLimits {
 impl Default for RolloutPlan {
     fn default() -> Self {
         let steps = vec![100_000, 300_000, 600_000, WHOLE];
-        Self { steps, every: 300_000, keep: 600_000, limits: RolloutLimits::default() }
+        Self { steps, every: 300_000, keep: 600_000, park_old: false, limits: RolloutLimits::default() }
     }
 }
 
@@ -67,6 +70,9 @@ pub struct RolloutState {
     pub since: i64,
     /// It stands still.
     pub paused: bool,
+    /// The old version is set aside: its instances sleep or end, and its requests wait for the new version.
+    #[serde(default)]
+    pub aside: bool,
 }
 
 /// A stage of a rollout.
@@ -150,6 +156,8 @@ pub enum RolloutMove {
         /// How many.
         instances: u32,
     },
+    /// The old version is set aside.
+    ParkOld,
     /// The new version gets this share of the requests, in millionths.
     Shift {
         /// The share.
@@ -194,7 +202,7 @@ impl InstanceSample {
 impl RolloutState {
     /// One that begins now.
     pub fn begin(now: i64) -> Self {
-        Self { step: 0, stage: RolloutStage::Preparing, since: now, paused: false }
+        Self { step: 0, stage: RolloutStage::Preparing, since: now, paused: false, aside: false }
     }
 
     /// Whether it goes on.
@@ -223,6 +231,14 @@ impl RolloutState {
         match (self.stage, next) {
             (RolloutStage::Preparing, Some(share)) => {
                 let wanted = wanted(share, seen);
+                if self.aside && seen.ready >= 1 {
+                    // The two do not run side by side, so there is no step between.
+                    return self.promote(plan, now);
+                }
+                if plan.park_old && !self.aside && seen.ready == 0 && seen.waits_for_room {
+                    self.aside = true;
+                    return RolloutMove::ParkOld;
+                }
                 // What finds no room cannot be waited for: the old version gives its own up only when requests have moved.
                 if seen.ready >= wanted || seen.ready >= 1 && seen.waits_for_room {
                     (self.step, self.stage, self.since) = (self.step + 1, RolloutStage::Observing, now);
@@ -250,7 +266,7 @@ impl RolloutState {
             return RolloutMove::Wait;
         }
         self.step = u32::try_from(plan.steps.len()).unwrap_or(u32::MAX);
-        (self.stage, self.since, self.paused) = (RolloutStage::Observing, now, false);
+        (self.stage, self.since, self.paused, self.aside) = (RolloutStage::Observing, now, false, false);
         RolloutMove::Shift { share: WHOLE }
     }
 
@@ -259,14 +275,14 @@ impl RolloutState {
         if !self.is_open() {
             return RolloutMove::Wait;
         }
-        (self.stage, self.since, self.paused) = (RolloutStage::Aborted(why), now, false);
+        (self.stage, self.since, self.paused, self.aside) = (RolloutStage::Aborted(why), now, false, false);
         RolloutMove::Abort(why)
     }
 
-    /// Stands still, or goes on. What was observed before a pause does not count.
+    /// Stands still, or goes on. What was observed before a pause does not count, and the old version serves during it.
     pub fn pause(&mut self, paused: bool, now: i64) {
         if self.is_open() && self.paused != paused {
-            (self.paused, self.since) = (paused, now);
+            (self.paused, self.since, self.aside) = (paused, now, false);
         }
     }
 }
@@ -362,6 +378,31 @@ mod tests {
         assert_eq!(state.look(&plan, &idle(1), 0), RolloutMove::Shift { share: 100_000 });
     }
 
+    #[test]
+    fn an_old_version_is_set_aside_only_for_a_new_one_without_room_and_not_for_longer_than_that() {
+        let plan = RolloutPlan { park_old: true, ..plan() };
+        let full = RolloutSample { waits_for_room: true, ..calm(0) };
+        let mut state = RolloutState::begin(0);
+        assert_eq!(
+            state.look(&RolloutPlan { park_old: false, ..plan.clone() }, &full, 0),
+            RolloutMove::Prepare { instances: 2 }
+        );
+        assert_eq!(state.look(&plan, &calm(0), 0), RolloutMove::Prepare { instances: 2 }, "there is room");
+        assert_eq!(state.look(&plan, &full, 1), RolloutMove::ParkOld);
+        assert!(state.aside);
+        assert_eq!(state.look(&plan, &full, 2), RolloutMove::Prepare { instances: 2 });
+        let mut back = state.clone();
+        let failed = RolloutSample { failed_starts: 3, ..full };
+        assert_eq!(back.look(&plan, &failed, 3), RolloutMove::Abort(AbortReason::Starts { failures: 3 }));
+        assert!(!back.aside);
+        let mut still = state.clone();
+        still.pause(true, 3);
+        assert!(!still.aside, "the old version serves during a pause");
+        assert_eq!(state.look(&plan, &calm(1), 4), RolloutMove::Shift { share: WHOLE });
+        assert!(!state.aside);
+        assert_eq!(state.look(&plan, &calm(1), 1_004), RolloutMove::Complete);
+    }
+
     /// 500 instances of the old version, and room for 300 more: the example of the practice that the rules come from.
     #[test]
     fn a_step_that_finds_no_room_for_all_goes_on_with_what_there_is() {
@@ -389,7 +430,7 @@ mod tests {
                 }
                 RolloutMove::Complete => return assert_eq!(old, 0),
                 RolloutMove::Wait => {}
-                RolloutMove::Abort(why) => panic!("{why}"),
+                other => panic!("{other:?}"),
             }
             now += 100;
         }
@@ -414,7 +455,8 @@ mod tests {
             (traffic(0, 0, 0), traffic(0, 0, 0), 3, Some(AbortReason::Starts { failures: 3 })),
         ];
         for (new, old, failed_starts, why) in rows {
-            let mut state = RolloutState { step: 1, stage: RolloutStage::Observing, since: 0, paused: false };
+            let mut state =
+                RolloutState { step: 1, stage: RolloutStage::Observing, since: 0, paused: false, aside: false };
             let seen = RolloutSample { new, old, failed_starts, ..calm(5) };
             let expected = why.map_or(RolloutMove::Wait, RolloutMove::Abort);
             assert_eq!(state.look(&plan(), &seen, 10), expected, "{new:?} {old:?}");

@@ -234,6 +234,8 @@ pub enum Reason {
     DeviceYielded,
     /// A new version starts when this one has ended (`deploy.strategy: recreate`).
     MakesWay,
+    /// A rollout's new version finds no room beside it (`rollout.park_old`).
+    SetAside,
     /// The task it worked on was told to stop.
     TaskStopped,
     /// It was asked for by `kip rotate`.
@@ -328,7 +330,7 @@ impl Refusal {
 impl Reason {
     /// Whether somebody else wants what it holds.
     pub const fn is_eviction(self) -> bool {
-        matches!(self, Self::Evicted { .. } | Self::DeviceYielded)
+        matches!(self, Self::Evicted { .. } | Self::DeviceYielded | Self::SetAside)
     }
 }
 
@@ -493,6 +495,7 @@ impl fmt::Display for Reason {
             Self::ShuttingDown => f.write_str("the server is shutting down"),
             Self::Evicted { lack, .. } => write!(f, "evicted: another instance waits for {lack}"),
             Self::DeviceYielded => f.write_str("its device is yielded (kip device yield)"),
+            Self::SetAside => f.write_str("the new version of a rollout finds no room beside it (rollout.park_old)"),
             Self::MakesWay => f.write_str("a new version starts when this one has ended (deploy.strategy: recreate)"),
             Self::TaskStopped => f.write_str("the task it worked on was told to stop"),
             Self::Rotated => f.write_str("it was asked to be replaced"),

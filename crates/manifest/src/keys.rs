@@ -109,7 +109,7 @@ const LATER_IN_A_FUNCTION: &[(&str, &str)] = &[
 
 pub(crate) const ROLLOUT: Keys = Keys {
     name: "rollout",
-    known: &["alias", "steps", "every", "keep", "least", "max_errors", "max_slower", "max_failed_starts"],
+    known: &["alias", "steps", "every", "keep", "least", "max_errors", "max_slower", "max_failed_starts", "park_old"],
     later: &[],
 };
 

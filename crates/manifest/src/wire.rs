@@ -564,6 +564,9 @@ pub(crate) struct Rollout {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub(crate) max_failed_starts: Option<u32>,
+    /// Where the new version finds no room, the old version's instances sleep or end before it is ready; false if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) park_old: Option<bool>,
 }
 
 /// Whether a version holds its code.

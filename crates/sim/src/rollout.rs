@@ -76,7 +76,7 @@ impl World {
         }
         let seen = self.sample(function, &held);
         let (mut next, now) = (held, self.wall());
-        let before = (next.state.step, next.state.since);
+        let (before, aside) = ((next.state.step, next.state.since), next.state.aside);
         let what = next.state.look(&next.plan, &seen, now);
         let begins = (next.state.step, next.state.since) != before;
         self.cells[function].rollout = Some(next.clone());
@@ -87,6 +87,7 @@ impl World {
         match what {
             RolloutMove::Wait => {}
             RolloutMove::Prepare { instances } => self.prepare(function, next.to, instances),
+            RolloutMove::ParkOld => {}
             RolloutMove::Shift { share } => {
                 self.check_shift(function, &next, share, &seen);
                 if share == WHOLE && next.plan.keep > 0 {
@@ -106,6 +107,11 @@ impl World {
                 self.point_moving(function, 0);
                 self.prepare(function, next.to, 0);
                 self.step(function, Event::Unname { version: next.to });
+            }
+        }
+        if aside || next.state.aside {
+            for version in next.old() {
+                self.step(function, Event::SetAside { version, aside: next.state.aside });
             }
         }
         if begins {
