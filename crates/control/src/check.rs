@@ -1,6 +1,8 @@
 //! What is known at a deployment to go wrong later: a program that is not there, an ask that no host meets, an instance of
 //! the version before that has to end first.
 
+use std::sync::atomic::Ordering;
+
 use kip_engine::StartError;
 use kip_fleet::room::RoomNeed;
 use kip_fleet::{Class, Policy};
@@ -8,6 +10,7 @@ use kip_spec::function::{FunctionSpec, Program};
 use kip_spec::{InstanceId, Problem, VersionId, code};
 
 use crate::Control;
+use crate::device_use::UNASKED;
 use crate::execute::failure_of;
 use crate::version::Version;
 
@@ -18,6 +21,7 @@ impl Control {
         found.extend(self.missing_program(spec).await);
         found.extend(self.too_large(spec));
         found.extend(self.displaces(spec));
+        found.extend(self.unasked(spec));
         found.extend(heartbeat(spec));
         found
     }
@@ -58,6 +62,16 @@ impl Control {
         let unmet = self.never_fits(spec)?;
         let message = format!("`{}` can never start: {unmet}", spec.name);
         Some(Problem::new(code::NO_CAPACITY, message).hint("lower `resources`, or declare the devices in kipwake.toml"))
+    }
+
+    /// The version that serves uses the driver of devices, and neither it nor the next one asks for a device.
+    fn unasked(&self, spec: &FunctionSpec) -> Option<Problem> {
+        let serving = self.cell(spec.name.as_str())?.serving();
+        if spec.resources.gpu.is_some() || !serving.loads_driver.load(Ordering::Relaxed) {
+            return None;
+        }
+        let message = format!("`{}`: {UNASKED}", spec.name);
+        Some(Problem::new(code::DEVICE_NOT_ASKED_FOR, message).hint("write `resources: {gpu: {memory: auto}}`"))
     }
 
     /// An instance of the version that serves has to end before the new one can start.

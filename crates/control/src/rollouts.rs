@@ -249,11 +249,11 @@ impl Shared {
         };
         let old_versions = rollout.old(cell);
         let look = |core: &FunctionCore| InstanceSample::of(core, rollout.to, &old_versions);
-        let InstanceSample { busy, ready, waits_for_room, failed_starts } =
+        let InstanceSample { busy, ready, waits_for_room, old_is_awake, failed_starts } =
             cell.look(&cell.lock(), look).unwrap_or_default();
         let most = cell.lock().held_version(rollout.to).map_or(1, |version| version.policy().max);
         let (new, old) = (since(&new, &held.base[0]), since(&old, &held.base[1]));
-        RolloutSample { new, old, busy, ready, most, waits_for_room, failed_starts }
+        RolloutSample { new, old, busy, ready, most, waits_for_room, old_is_awake, failed_starts }
     }
 
     /// The versions that rollouts of a function need: they must not be collected.

@@ -14,6 +14,8 @@ use crate::{Class, FunctionCore, State};
 
 /// All requests, in millionths.
 pub const WHOLE: u32 = 1_000_000;
+/// For so long a new version waits for room after the old one gave its own up, milliseconds.
+const ROOM_LIMIT: u64 = 60_000;
 /// How much more than its share needs a step starts, in tenths.
 const SPARE_TENTHS: u64 = 12;
 
@@ -100,6 +102,8 @@ pub enum AbortReason {
         /// So many starts failed in a row.
         failures: u32,
     },
+    /// The new version found no room after the old one gave its own up.
+    NoRoom,
     /// The new version fails more often. Failed requests in a thousand.
     Errors {
         /// Of the new version.
@@ -142,6 +146,8 @@ pub struct RolloutSample {
     pub most: u32,
     /// Another instance of the new version waits for room.
     pub waits_for_room: bool,
+    /// An instance of an old version works or is on its way to rest.
+    pub old_is_awake: bool,
     /// Starts of the new version that failed in a row.
     pub failed_starts: u32,
 }
@@ -178,6 +184,8 @@ pub struct InstanceSample {
     pub ready: u32,
     /// As [`RolloutSample::waits_for_room`].
     pub waits_for_room: bool,
+    /// As [`RolloutSample::old_is_awake`].
+    pub old_is_awake: bool,
     /// As [`RolloutSample::failed_starts`].
     pub failed_starts: u32,
 }
@@ -194,6 +202,9 @@ impl InstanceSample {
             busy: count(core.instances().filter(|one| ours(one.version) && one.state == State::Busy).count()),
             ready: count(new().filter(can).count()),
             waits_for_room: new().any(|one| one.waits_for.is_some()),
+            old_is_awake: core
+                .instances()
+                .any(|one| before.contains(&one.version) && !matches!(one.state.class(), Class::Asleep | Class::Gone)),
             failed_starts: revision.map_or(0, |revision| revision.backoff.failures()),
         }
     }
@@ -236,8 +247,11 @@ impl RolloutState {
                     return self.promote(plan, now);
                 }
                 if plan.park_old && !self.aside && seen.ready == 0 && seen.waits_for_room {
-                    self.aside = true;
+                    (self.aside, self.since) = (true, now);
                     return RolloutMove::ParkOld;
+                }
+                if self.aside && seen.waits_for_room && !seen.old_is_awake && passed >= ROOM_LIMIT {
+                    return self.abort(AbortReason::NoRoom, now);
                 }
                 // What finds no room cannot be waited for: the old version gives its own up only when requests have moved.
                 if seen.ready >= wanted || seen.ready >= 1 && seen.waits_for_room {
@@ -324,6 +338,7 @@ impl fmt::Display for AbortReason {
         match self {
             Self::Asked => f.write_str("it was aborted by a command"),
             Self::Starts { failures } => write!(f, "{failures} starts of the new version failed in a row"),
+            Self::NoRoom => f.write_str("the new version found no room after the old one gave its own up"),
             Self::Errors { new, old } => write!(
                 f,
                 "{} % of the new version's requests failed, and {} % of the old version's",
@@ -395,6 +410,12 @@ mod tests {
         let failed = RolloutSample { failed_starts: 3, ..full };
         assert_eq!(back.look(&plan, &failed, 3), RolloutMove::Abort(AbortReason::Starts { failures: 3 }));
         assert!(!back.aside);
+        let mut full_still = state.clone();
+        assert_eq!(
+            full_still.look(&plan, &RolloutSample { old_is_awake: true, ..full }, 90_000),
+            RolloutMove::Prepare { instances: 2 }
+        );
+        assert_eq!(full_still.look(&plan, &full, 60_001), RolloutMove::Abort(AbortReason::NoRoom));
         let mut still = state.clone();
         still.pause(true, 3);
         assert!(!still.aside, "the old version serves during a pause");

@@ -247,6 +247,8 @@ pub enum Reason {
     },
     /// It uses more memory than `rotation.max_memory`.
     Outgrown,
+    /// The folder of its function was deleted, moved or replaced, which takes the files of its version out of its sight.
+    CodeLost,
     /// It uses more of its device than it declares.
     OverusesDevice,
     /// Its successor is ready.
@@ -500,6 +502,9 @@ impl fmt::Display for Reason {
             Self::TaskStopped => f.write_str("the task it worked on was told to stop"),
             Self::Rotated => f.write_str("it was asked to be replaced"),
             Self::TooOld { age } => write!(f, "it is {} old, past rotation.max_age", Millis(*age)),
+            Self::CodeLost => {
+                f.write_str("its folder was deleted, moved or replaced, and its files are shown to it no more")
+            }
             Self::Outgrown => f.write_str("it uses more memory than rotation.max_memory"),
             Self::OverusesDevice => {
                 f.write_str("it uses more of its device than resources.gpu.memory (sharing.over_use)")

@@ -96,7 +96,7 @@ impl Trace {
             | Event::Readiness { instance, .. }
             | Event::Unhealthy { instance, .. }
             | Event::Progress { instance, .. }
-            | Event::Outgrown { instance }
+            | Event::Replace { instance, .. }
             | Event::Overused { instance } => {
                 instance.hash(&mut self.hash);
             }

@@ -250,7 +250,7 @@ impl FunctionCore {
             Event::Progress { instance, last } => self.progress(now, instance, last, effects),
             Event::Start { version } => self.come_back(now, version, Reason::AskedFor),
             Event::Rotate => self.mark_all(Reason::Rotated),
-            Event::Outgrown { instance } => self.mark(instance, Reason::Outgrown),
+            Event::Replace { instance, why } => self.mark(instance, why),
             Event::Overused { instance } => self.overused(now, instance, effects),
             Event::Placer(message) => self.placer_says(now, message, effects),
             Event::Tick => {

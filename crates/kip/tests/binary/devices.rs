@@ -201,3 +201,21 @@ fn the_quota_of_cards_changes_while_the_server_runs() {
     assert_eq!(wrong.code, Some(2));
     assert!(wrong.stderr.contains("a number from 1, or none"), "{}", wrong.stderr);
 }
+
+#[test]
+fn a_program_that_loads_the_driver_and_asks_for_no_device_is_named() {
+    let server = Server::with(ONE);
+    let library = server.folder().join("libcuda.so.1");
+    std::fs::copy(crate::gpu::standin(), &library).unwrap();
+    let settings = format!("env: {{LD_PRELOAD: {}}}\ninstances: {{min: 1}}\nidle: {{pause: never}}", library.display());
+    let text = manifest(&[function("f", &[], &settings), function("g", &[], "")]);
+    assert!(!server.try_deploy(&text).ok().stderr.contains("KW-1043"), "nothing is known yet");
+    assert_eq!(get(&server, "g", "/pid").status(), 200);
+    until_true("it is named", || {
+        let why = server.kip(&["why", "f"]).ok().stdout;
+        why.contains("it has loaded the GPU driver and asks for no device")
+    });
+    let told = server.try_deploy(&text.replace("min: 1", "min: 1, max: 2")).ok().stderr;
+    assert!(told.contains("KW-1043") && told.contains("memory: auto"), "{told}");
+    assert!(!server.kip(&["why", "g"]).ok().stdout.contains("GPU driver"));
+}
