@@ -57,7 +57,9 @@ Tasks of development. Usage: cargo xtask <task>
   bench gpu [OPTS]  freezing and waking on the GPU of this machine; --dry-run on a stand-in, whose figures mean nothing;
                     --budget SECONDS; --out DIR; --pack only puts together what another machine needs
   soak              the tests that take long: a million seeds; the server killed again and again under load
-  soak seeds        a million fresh seeds, which goes on where it stopped: --seeds N, --from S, --cores N, --anew";
+  soak seeds        a million fresh seeds, which goes on where it stopped: --seeds N, --from S, --cores N, --anew
+  soak replay FILE  a trace one to one through the server and its gateway, beside `kip simulate` of the same: --seconds S, --cold MS,
+                    --wake MS, --service FORMULA, --burst";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -106,6 +108,7 @@ fn run(arguments: &[String]) -> Result<bool> {
         }
         ["soak"] => soak_all(),
         ["soak", "seeds", rest @ ..] => soak::seeds(rest),
+        ["soak", "replay", rest @ ..] => bench::replay(rest),
         ["schema"] => schema::run(false),
         ["schema", "--write"] => schema::run(true),
         ["openapi"] => generated::openapi(false),

@@ -142,7 +142,8 @@ pub(crate) const RESOURCES: Keys = Keys {
     later: &[("disk", "leave it out: the program may use the disk of this host")],
 };
 
-pub(crate) const GPU: Keys = Keys { name: "resources.gpu", known: &["memory", "cards", "type"], later: &[] };
+pub(crate) const GPU: Keys =
+    Keys { name: "resources.gpu", known: &["memory", "cards", "type", "isolation"], later: &[] };
 
 pub(crate) const INSTANCES: Keys = Keys {
     name: "instances",

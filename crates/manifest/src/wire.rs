@@ -212,6 +212,21 @@ pub(crate) struct Gpu {
     /// The type of device by its declared name; `any` if left out.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub(crate) kind: Option<Scalar>,
+    /// What keeps an instance to its share: the ledger alone, the caps of frameworks, or a library of the operator; `account` if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) isolation: Option<GpuIsolationKeyword>,
+}
+
+/// What keeps an instance to its share of a device.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum GpuIsolationKeyword {
+    /// The share is counted.
+    Account,
+    /// Variables set the caps that frameworks have.
+    Framework,
+    /// A library that the operator installed refuses what exceeds the share.
+    Preload,
 }
 
 /// Counts of instances.

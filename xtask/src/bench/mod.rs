@@ -6,6 +6,7 @@ mod containers;
 mod density;
 mod gateway;
 mod gpu;
+mod replay;
 mod restart;
 mod server;
 mod sleep;
@@ -16,6 +17,17 @@ pub(crate) mod upstream;
 use anyhow::{Result, bail};
 
 use crate::command::{command, read, show};
+
+/// `cargo xtask soak replay FILE …`.
+pub(crate) fn replay(arguments: &[&str]) -> Result<()> {
+    // The fail points of the test build let a wake take as long as is asked for.
+    show(command(
+        "cargo",
+        &["build", "--release", "--quiet", "-p", "kip", "--bins", "--features", "kip-host/failpoints"],
+    ))?;
+    machine()?;
+    replay::run(arguments)
+}
 
 pub(crate) fn task(arguments: &[&str]) -> Result<()> {
     if let ["gpu", rest @ ..] = arguments {

@@ -81,6 +81,12 @@ impl Server {
         Self::start_in(tempfile::tempdir()?, prefix, binary("kip"))
     }
 
+    /// One with a fail point of the test build.
+    pub(crate) fn start_at(fail_point: &str) -> Result<Self> {
+        let variable = format!("KIPWAKE_FAIL_POINT={fail_point}");
+        Self::start(&["env", &variable])
+    }
+
     /// One of another build, with two threads.
     pub(super) fn of(program: PathBuf) -> Result<Self> {
         let folder = tempfile::tempdir()?;

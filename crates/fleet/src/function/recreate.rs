@@ -15,11 +15,14 @@ impl FunctionCore {
         let recreates = |other: &Revision| other.role == Role::Candidate && other.policy.recreate;
         match role {
             Role::Serving if self.revisions.values().any(recreates) => Some(Reason::MakesWay),
-            Role::Serving | Role::Named if self.closing.is_none() && self.aside.contains(&version) => {
-                Some(Reason::SetAside)
-            }
+            Role::Serving | Role::Named if self.closing.is_none() && self.is_aside(version) => Some(Reason::SetAside),
             _ => None,
         }
+    }
+
+    /// Whether a version gives its room up for a rollout's new one, and its requests wait.
+    pub fn is_aside(&self, version: VersionId) -> bool {
+        self.aside.contains(&version)
     }
 
     /// A rollout's new version needs the room of this one, or does not any more.

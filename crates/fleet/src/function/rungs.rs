@@ -31,7 +31,7 @@ impl FunctionCore {
 
     fn sinks(&self, instance: &Instance) -> Option<(u64, Rung)> {
         let revision = self.revisions.get(&instance.version)?;
-        let aside = self.aside.contains(&instance.version);
+        let aside = self.is_aside(instance.version);
         if instance.goal.is_some()
             || instance.wants_room
             || aside
