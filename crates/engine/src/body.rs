@@ -240,6 +240,8 @@ pub enum StartProblem {
     ContainerRefused,
     /// A device of the instance is not in its container.
     DeviceMissing,
+    /// Programs of others hold the memory of its device.
+    DeviceTaken,
 }
 
 /// Why an operation on a running instance failed.

@@ -64,6 +64,8 @@ pub enum StartFailure {
     ContainerRefused,
     /// A device of the instance is not in its container.
     DeviceMissing,
+    /// Programs of others hold the memory of its device.
+    DeviceTaken,
     /// It needs more room than there is in all.
     NoRoom,
     /// No room became free in time.
@@ -359,6 +361,7 @@ impl StartFailure {
             Self::ImagePlatform => code::IMAGE_PLATFORM,
             Self::ContainerRefused => code::CONTAINER_REFUSED,
             Self::DeviceMissing => code::DEVICE_NOT_IN_CONTAINER,
+            Self::DeviceTaken => code::DEVICE_TAKEN,
             Self::NoRoom | Self::NoRoomInTime => code::NO_CAPACITY,
             Self::InitializeFailed { .. } => code::INITIALIZE_FAILED,
             Self::CanaryFailed => code::CANARY_FAILED,
@@ -402,6 +405,7 @@ impl fmt::Display for StartFailure {
             Self::ImagePlatform => f.write_str("the image is for another architecture than the container engine's"),
             Self::ContainerRefused => f.write_str("the container engine refused to start the container"),
             Self::DeviceMissing => f.write_str("a device of the instance is not in its container"),
+            Self::DeviceTaken => f.write_str("programs that are not of this server hold the memory of its device"),
             Self::NoRoom => f.write_str("no host has what an instance needs, or the quota forbids it"),
             Self::NoRoomInTime => f.write_str("no room for an instance became free in time"),
             Self::InitializeFailed { status: 0 } => f.write_str("the initialize hook did not answer"),

@@ -159,6 +159,7 @@ codes! {
     4034 CODE_CHANGED 502 "a file that the version needs changed since it was deployed";
     4035 CODE_MISSING 502 "the files of the version are not there";
     4036 CODE_READ_ONLY 502 "the program writes into its folder, which is read-only";
+    4037 DEVICE_TAKEN 503 "programs of others hold the memory of the device";
     5001 TASK_NOT_FOUND 404 "there is no task of this id";
     5002 TASK_CONFLICT 409 "the task id or idempotency key stands for another request";
     5003 TASKS_FULL 429 "too many tasks wait";
