@@ -29,6 +29,7 @@ pub mod snapshot;
 pub mod sticky;
 pub mod task;
 pub mod tenant;
+pub mod terminal;
 pub mod units;
 
 pub use code::Code;
