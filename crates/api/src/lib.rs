@@ -28,6 +28,7 @@ mod requests;
 mod routes;
 mod secrets;
 mod server;
+mod shares;
 mod tasks;
 mod unchanged;
 mod versions;

@@ -130,6 +130,14 @@ pub enum Error {
         /// For whom.
         qualifier: String,
     },
+    /// A share or its folder cannot be so.
+    #[error("{detail}")]
+    ShareInvalid {
+        /// What is wrong.
+        detail: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// A budget cannot be so.
     #[error("{detail}")]
     BudgetInvalid {
@@ -176,6 +184,7 @@ impl Error {
             Self::HostNameTaken { .. } => code::HOST_NAME_TAKEN,
             Self::RevisionNotReady { .. } => code::REVISION_NOT_READY,
             Self::NoProvision { .. } | Self::Declared { .. } => code::NO_PROVISION,
+            Self::ShareInvalid { .. } => code::SHARE_INVALID,
             Self::BudgetInvalid { .. } => code::BUDGET_INVALID,
             Self::NoBudget { .. } => code::NO_BUDGET,
             Self::ShuttingDown => code::SHUTTING_DOWN,
@@ -244,6 +253,7 @@ impl From<Error> for Problem {
             Error::RevisionNotReady { function, serving, .. } => problem.hint(format!(
                 "`kip why {function}` says why; publish the revision that serves instead: kip version publish {function} --revision {serving}"
             )),
+            Error::ShareInvalid { hint, .. } => problem.hint(*hint),
             Error::BudgetInvalid { .. } => problem.hint("write an amount above 0 such as 12.50"),
             Error::NoBudget { .. } => problem.hint("`kip budget ls` shows the budgets"),
             Error::NoProvision { .. } => problem.hint("`kip provision ls` shows what is"),

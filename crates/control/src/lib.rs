@@ -59,6 +59,7 @@ mod rounds;
 mod rungs;
 mod scaling;
 mod shared;
+mod shares;
 mod stores;
 mod tally;
 mod task_targets;

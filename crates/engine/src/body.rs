@@ -198,6 +198,10 @@ pub enum StartProblem {
     CodeMissing,
     /// It ended first, because it writes into its folder, which is read-only.
     CodeReadOnly,
+    /// This host gives it no mounts, and it needs some.
+    MountImpossible,
+    /// The folder of a share is not there.
+    ShareMissing,
     /// A secret that it needs cannot be read.
     SecretMissing,
     /// The system refused otherwise.

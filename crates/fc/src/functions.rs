@@ -19,7 +19,7 @@ use crate::request::{Request, empty, json, required, text};
 use crate::sent_code::keep;
 use crate::settings::{self, DISABLED, TAGS};
 use crate::view::FunctionView;
-use crate::{Fc, code_address, layers, tags};
+use crate::{Fc, code_address, layers, shares, tags};
 
 /// Checksums of code that are remembered.
 const MOST_CHECKSUMS: usize = 10_000;
@@ -64,8 +64,10 @@ async fn create_over(
 ) -> FcResult<()> {
     let tree = code.as_ref().map(|code| fc.codes.tree(&code.sha256)).unwrap_or_default();
     let layers = layers::resolve(fc, &config).await?;
+    let mounts = shares::resolve(fc, &config).await?;
     let mut spec = fresh(parse(&name)?, &config, &tree)?;
     layers::place(&mut spec, layers);
+    shares::place(&mut spec, mounts);
     let record = FunctionRecord { config, created: Some(wall_millis()), code };
     // Whoever makes it in the same moment is not overwritten.
     let author = Author { if_match: Some(Seq(0)), ..request.author() };
@@ -172,6 +174,14 @@ async fn change_over(
             view.name
         )));
     }
+    let mounts_changed = shares::FIELDS.iter().any(|name| change.contains_key(*name));
+    let mounts = if mounts_changed { shares::resolve(fc, &record.config).await? } else { shares::placed(&spec) };
+    if mounts_changed && !is_ours && !mounts.is_empty() {
+        return Err(FcError::refused(format!(
+            "the program of `{}` is declared elsewhere, and mounts no shares: send code with runtime and customRuntimeConfig",
+            view.name
+        )));
+    }
     if code_changed || program_changed {
         if !is_ours {
             return Err(FcError::refused(format!(
@@ -186,6 +196,7 @@ async fn change_over(
     }
     if is_ours {
         layers::place(&mut spec, layers);
+        shares::place(&mut spec, mounts);
     }
     // What was sent before and differs now was changed by somebody else, which stays.
     apply(&change, &mut spec)?;

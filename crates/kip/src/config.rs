@@ -80,6 +80,8 @@ pub(crate) struct Config {
     /// Devices that are not declared are found.
     pub(crate) find_devices: bool,
     pub(crate) over_use: OverUse,
+    /// Below it, shares of functions have their folders.
+    pub(crate) storage: PathBuf,
     file: PathBuf,
     pub(crate) filter: String,
     pub(crate) low: u64,
@@ -224,6 +226,7 @@ impl Config {
             isolation: functions::isolation(&values)?,
             code: functions::code(&values)?,
             access_log: gateway::access_log(data, &values)?,
+            storage: data.join(&values["storage.root"].value),
             traces: gateway::traces(&values)?,
             require_keys: match auto("gateway.require_keys") {
                 true => None,

@@ -163,6 +163,7 @@ pub(crate) async fn serve(
         kip: own_program(),
         logs: data.join("logs"),
         results: data.join("jobs"),
+        storage: config.storage.clone(),
         code: kip_control::CodeOptions {
             snapshots: kip_snapshot::Snapshots::new(data.join("snapshots")),
             limits: config.code,
@@ -217,8 +218,13 @@ pub(crate) async fn serve(
         supervisor: supervisor.clone(),
     };
     let gateway = Gateway::start(options, &control, &keys)?;
-    let options =
-        kip_fc::Options { code: data.join("code"), gateway: gateway.address(), metrics: metrics.clone(), certificates };
+    let options = kip_fc::Options {
+        code: data.join("code"),
+        gateway: gateway.address(),
+        mounts: capabilities.mounts,
+        metrics: metrics.clone(),
+        certificates,
+    };
     let fc = Fc::open(control.clone(), keys.clone(), tasks.clone(), options).await?;
     let api_listener = listeners.api;
     let pause_method = capabilities.pause_method();

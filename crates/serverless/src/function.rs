@@ -86,6 +86,11 @@ pub(crate) fn read(input: &FunctionInput<'_>, report: &mut Report<'_>) -> Option
     }
     for field in SENT.iter().filter(|field| **field != "runtime") {
         let Some(node) = get(props, field) else { continue };
+        if let Some(word) = node.scalar().filter(|_| *field == "nasConfig") {
+            let function = text(props, "functionName").unwrap_or_default();
+            config.extend(crate::share::of_word(word, function).map(|made| ((*field).to_owned(), made)));
+            continue;
+        }
         let made = MADE_BY_THE_TOOL.contains(field) && !matches!(node.kind, Kind::Map(_));
         let value = json(node);
         if !made && !is_empty(&value) {

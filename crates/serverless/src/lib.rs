@@ -22,6 +22,7 @@ mod project;
 mod runtime;
 mod scope;
 mod settings;
+mod share;
 mod source;
 mod template;
 mod template_events;

@@ -63,6 +63,9 @@ codes! {
     1051 CODE_TOO_LARGE 413 "the folder of a function is too large to capture";
     1052 CODE_NOT_CAPTURED 400 "the folder of a function cannot be captured";
     1053 CODE_NOT_WRITABLE 400 "instances cannot write into their folder any more";
+    1070 SHARE_INVALID 400 "the name or the folder of a share cannot be used";
+    1071 MOUNT_TARGET 400 "nothing can be mounted at the path";
+    1072 SHARE_UNKNOWN 404 "the project or the server has no share of this name";
     2001 ROUTE_UNKNOWN_FUNCTION 404 "there is no function of this name";
     2002 ROUTE_UNKNOWN_PATH 404 "the gateway has nothing at this path";
     2003 ROUTE_METHOD 405 "the function does not take this method";
@@ -156,6 +159,8 @@ codes! {
     4034 CODE_CHANGED 502 "a file that the version needs changed since it was deployed";
     4035 CODE_MISSING 502 "the files of the version are not there";
     4036 CODE_READ_ONLY 502 "the program writes into its folder, which is read-only";
+    4050 MOUNT_IMPOSSIBLE 409 "this host gives instances no mounts";
+    4051 SHARE_MISSING 502 "the folder of a share is not there";
     5001 TASK_NOT_FOUND 404 "there is no task of this id";
     5002 TASK_CONFLICT 409 "the task id or idempotency key stands for another request";
     5003 TASKS_FULL 429 "too many tasks wait";

@@ -17,6 +17,7 @@ mod provision;
 mod rollout;
 mod secret;
 mod server;
+mod share;
 mod task;
 mod usage;
 mod version;
@@ -44,6 +45,7 @@ pub use server::{
     Backup, DeployedVersion, Deployment, DeploymentResult, Errors, Gateway, Health, LogLine, Restore, Rotation,
     ServerInfo, Status,
 };
+pub use share::{ShareInfo, ShareSettings};
 pub use task::{AcceptedTask, Attempt, StopResult, TaskCounts, TaskEvent, TaskInfo, TaskList};
 pub use usage::{Advice, FunctionUsage, LatencySummary, Measurements, Recommendation, RevisionEvidence, VersionUsage};
 pub use version::{

@@ -136,8 +136,9 @@ fn a_template_of_fun() {
         config["instanceLifecycleConfig"]["initializer"],
         json!({"handler": "predict.initializer", "timeout": 300})
     );
-    assert_eq!(config["nasConfig"]["mountPoints"], json!([{"mountDir": "/mnt/auto"}]));
-    assert_eq!(config["environmentVariables"]["model_path"], "/project/.fun/nas/auto-default/classify/model");
+    let share = json!([{"serverAddr": "auto-default:/classify", "mountDir": "/mnt/auto"}]);
+    assert_eq!(config["nasConfig"]["mountPoints"], share);
+    assert_eq!(config["environmentVariables"]["model_path"], "/mnt/auto/model");
     assert_eq!(config["logConfig"], json!({"project": "p", "logstore": "l"}));
     let kinds: Vec<&str> = function.triggers.iter().map(|trigger| trigger.kind.as_str()).collect();
     assert_eq!(kinds, ["http", "timer", "oss"]);
