@@ -5,6 +5,7 @@ pub(crate) mod cost;
 mod devices;
 mod exec;
 mod files;
+mod fun;
 mod help;
 mod image;
 mod keys;
@@ -26,6 +27,7 @@ pub(crate) use self::bench::{Bench, Load, Phase};
 pub(crate) use self::devices::{Device, Qualify, QuotaCommand, QuotaName};
 pub(crate) use self::exec::Exec;
 pub(crate) use self::files::{ConfirmArguments, FileArguments, Import, Info, Remove};
+pub(crate) use self::fun::{Dependencies, Local, MountMap, Nas, ProjectArgument};
 pub(crate) use self::help::{command, parse};
 pub(crate) use self::image::{Image, ImageArgument};
 pub(crate) use self::keys::{Audit, Key, Secret, Settings};
@@ -134,6 +136,21 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         line: Vec<String>,
     },
+    /// Carry out a line of the tool `fun`: kip fun deploy classify.
+    #[command(disable_help_flag = true)]
+    Fun {
+        /// The line, as `fun` takes it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        line: Vec<String>,
+    },
+    /// Install the dependencies of a project: a Funfile, requirements.txt or package.json.
+    Install(Dependencies),
+    /// Run functions of a project in the foreground, or call one once.
+    #[command(subcommand)]
+    Local(Local),
+    /// Manage the shares that functions mount: NAS paths and buckets.
+    #[command(subcommand)]
+    Nas(Nas),
     /// Remove functions.
     #[command(alias = "remove")]
     Rm(Remove),

@@ -66,6 +66,9 @@ codes! {
     1070 SHARE_INVALID 400 "the name or the folder of a share cannot be used";
     1071 MOUNT_TARGET 400 "nothing can be mounted at the path";
     1072 SHARE_UNKNOWN 404 "the project or the server has no share of this name";
+    1073 INSTALL_PIN 400 "a dependency does not exist in this version for this interpreter";
+    1074 INSTALL_FAILED 400 "a dependency cannot be installed";
+    1075 FUNFILE 400 "a line of the Funfile cannot be carried out";
     2001 ROUTE_UNKNOWN_FUNCTION 404 "there is no function of this name";
     2002 ROUTE_UNKNOWN_PATH 404 "the gateway has nothing at this path";
     2003 ROUTE_METHOD 405 "the function does not take this method";
@@ -186,6 +189,7 @@ codes! {
     6013 MODEL_SERVER_ADDRESS 500 "the model server cannot listen";
     6014 PRESET_BY_HAND 400 "the engine of this preset is installed by hand";
     6015 INSTALLER_MISSING 409 "the host has no installer for engines";
+    6020 SHARE_COPY 409 "files cannot be copied to a share";
     7001 KEY_MISSING 401 "a key is needed";
     7002 KEY_WRONG 401 "the key is not known";
     7003 API_BAD_REQUEST 400 "the API does not understand the request";

@@ -30,7 +30,13 @@ impl ProjectFile {
     /// The functions that are meant: all, or those of these names and keys.
     pub(crate) fn functions(&self, only: &[String]) -> anyhow::Result<Vec<&DeclaredFunction>> {
         let all = &self.project.functions;
-        let has = |function: &DeclaredFunction, name: &String| function.name.as_str() == name || function.key == *name;
+        // A name, a key, `service$function`, or a service for all functions of it.
+        let has = |function: &DeclaredFunction, name: &String| {
+            let name = name.replacen('$', "/", 1);
+            function.name.as_str() == name
+                || function.key == name
+                || function.key.split_once('/').is_some_and(|(service, _)| service == name)
+        };
         if let Some(name) = only.iter().find(|name| !all.iter().any(|function| has(function, name))) {
             let known: Vec<&str> = all.iter().map(|function| function.name.as_str()).collect();
             let message = format!("{} has no function `{name}`", self.file);
