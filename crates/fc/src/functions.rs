@@ -10,7 +10,7 @@ use kip_wire::Role;
 use serde_json::{Map, Value, json};
 
 use crate::code::CodeInfo;
-use crate::config::check;
+use crate::config::{check, object};
 use crate::declaration::{Runtime, apply, fresh, program, runtime};
 use crate::error::{FcError, FcResult};
 use crate::query::{listed, page};
@@ -68,6 +68,7 @@ async fn create_over(
     let mut spec = fresh(parse(&name)?, &config, &tree)?;
     layers::place(&mut spec, layers);
     shares::place(&mut spec, mounts);
+    set_device_type(fc, &config, &mut spec)?;
     let record = FunctionRecord { config, created: Some(wall_millis()), code };
     // Whoever makes it in the same moment is not overwritten.
     let author = Author { if_match: Some(Seq(0)), ..request.author() };
@@ -200,7 +201,19 @@ async fn change_over(
     }
     // What was sent before and differs now was changed by somebody else, which stays.
     apply(&change, &mut spec)?;
+    if change.contains_key("gpuConfig") {
+        set_device_type(fc, &change, &mut spec)?;
+    }
     deploy(fc, spec, &record, Some(view), author).await
+}
+
+/// The type of device that a configuration asks for, where the settings of the server name one for it.
+fn set_device_type(fc: &Fc, config: &Map<String, Value>, spec: &mut FunctionSpec) -> FcResult<()> {
+    let asked = object(config, "gpuConfig")?.map(|gpu| text(gpu, "gpuType")).transpose()?.flatten();
+    if let (Some(asked), Some(gpu)) = (asked, &mut spec.resources.gpu) {
+        gpu.kind = fc.gpu_types.get(asked).cloned();
+    }
+    Ok(())
 }
 
 pub(crate) async fn remove(fc: &Fc, request: &Request) -> FcResult<Response> {

@@ -96,6 +96,8 @@ pub struct Options {
     pub gateway: SocketAddr,
     /// Whether instances of programs can have mounts of their own.
     pub mounts: bool,
+    /// Types of devices by the vendor's. Other types are any device with the memory.
+    pub gpu_types: BTreeMap<String, String>,
     /// Where requests and refusals are counted.
     pub metrics: Metrics,
     /// The certificates of custom domains, which listeners with TLS use.
@@ -111,6 +113,7 @@ pub struct Fc {
     metrics: Metrics,
     gateway: SocketAddr,
     mounts: bool,
+    gpu_types: Arc<BTreeMap<String, String>>,
     codes: CodeStore,
     invoker: Invoker,
     nonces: Arc<Mutex<Nonces>>,
@@ -156,6 +159,7 @@ impl Fc {
             metrics: options.metrics,
             gateway: options.gateway,
             mounts: options.mounts,
+            gpu_types: Arc::new(options.gpu_types),
             codes,
             invoker,
             nonces: Arc::new(Mutex::new(Nonces::new(kip_host::clock::wall_millis().div_euclid(1_000)))),

@@ -447,6 +447,12 @@ pub(crate) struct Logs {
     /// Not older than this: a duration such as 10m, or a time such as 2026-11-22T10:00:00Z.
     #[arg(long, value_name = "WHEN")]
     pub(crate) since: Option<String>,
+    /// Not younger than this, written as --since.
+    #[arg(short = 'e', long, value_name = "WHEN", conflicts_with = "follow")]
+    pub(crate) until: Option<String>,
+    /// Only lines with this text in them.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) search: Option<String>,
     /// Only the lines of this request.
     #[arg(long, value_name = "ID", conflicts_with = "task")]
     pub(crate) request: Option<String>,

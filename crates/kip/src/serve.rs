@@ -222,6 +222,7 @@ pub(crate) async fn serve(
         code: data.join("code"),
         gateway: gateway.address(),
         mounts: capabilities.mounts,
+        gpu_types: config.gpu_types.clone(),
         metrics: metrics.clone(),
         certificates,
     };
@@ -242,6 +243,7 @@ pub(crate) async fn serve(
         isolation_missing: capabilities.isolation_missing,
         isolated: capabilities.isolated,
         mounts: capabilities.mounts,
+        gpu_types: config.gpu_types.clone(),
     };
     let ready = Ready {
         gateway: format!("http://{}", about.gateway),

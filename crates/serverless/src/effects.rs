@@ -83,7 +83,7 @@ pub(crate) const FUNCTION: &[Row] = &[
     ),
     ("customContainerConfig", Stored, ""),
     ("gpuConfig.gpuMemorySize", Mapped, ""),
-    ("gpuConfig.gpuType", Stored, "any card with that memory is used"),
+    ("gpuConfig.gpuType", Stored, "any card with that memory is used; [gpu_types] of kipwake.toml names cards for types"),
     ("gpuMemorySize", WithoutEffect, "a key of an older version: `gpuConfig.gpuMemorySize` counts"),
     ("instanceLifecycleConfig.initializer.handler", Mapped, ""),
     ("instanceLifecycleConfig.initializer.timeout", Mapped, ""),

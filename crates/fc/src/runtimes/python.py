@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import os
+import site
 import sys
 import threading
 import traceback
@@ -16,6 +17,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote
 
 CODE = os.getcwd()
+
+
+def add_packages():
+    """Packages that were installed for this interpreter, on a share or beside the code. They come before those of the host."""
+    version = "python%d.%d" % sys.version_info[:2]
+    for base in (os.path.join(CODE, ".fun", "python"), os.environ.get("PYTHONUSERBASE", "")):
+        folder = os.path.join(base, "lib", version, "site-packages")
+        if base and os.path.isdir(folder):
+            site.addsitedir(folder)
+            sys.path[:] = [folder] + [other for other in sys.path if other != folder]
 
 
 class Namespace:
@@ -216,6 +227,7 @@ class Request(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    add_packages()
     sys.path.insert(0, CODE)
     logging.basicConfig(level=logging.INFO, stream=sys.stdout)
     ThreadingHTTPServer.daemon_threads = True

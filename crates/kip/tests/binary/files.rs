@@ -232,7 +232,7 @@ fn lines_of_s_are_carried_out() {
     s("provision remove -t app/s.yaml --qualifier prod").ok();
     assert_eq!(s("provision list -t app/s.yaml").ok().json(), json!([]));
     server.kip(&["s", "logs", "-t", "app/s.yaml"]).ok();
-    server.kip(&["s", "local", "start", "-t", "app/s.yaml"]).failed(&["KW-7007"]);
+    server.kip(&["s", "build", "-t", "app/s.yaml"]).failed(&["KW-7007"]);
     s("remove -t app/s.yaml -y").ok();
     assert_eq!(server.ask(&["ls"]), json!([]));
 }
@@ -379,6 +379,7 @@ fn the_classify_example_knows_digits_and_starts_nothing_cold_while_it_is_provisi
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let server = Server::start();
     copy(&root.join("examples/classify"), &server.folder().join("classify"));
+    server.kip(&["nas", "sync", "nas://classify:/mnt/auto/", "-t", "classify/template.yml"]).ok();
     let made = server.kip(&["deploy", "classify"]).ok();
     let url = format!("http://{}/f/classify-digit@prod/", server.gateway);
     assert!(made.stdout.contains(&url), "{made:?}");

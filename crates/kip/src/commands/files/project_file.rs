@@ -1,9 +1,9 @@
 //! A file of Function Compute: which one a command means, what it says, and where its functions are called.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use kip_serverless::{DeclaredFunction, Project, RuntimeMap, Source};
+use kip_serverless::{DeclaredFunction, Effect, Project, RuntimeMap, Source};
 use kip_spec::{Problem, code};
 
 use crate::arguments::FileArguments;
@@ -91,7 +91,8 @@ pub(crate) fn read(path: &Path, map: Option<&RuntimeMap>, gateway: &str) -> anyh
     let file = path.display().to_string();
     let source =
         Source { file: &file, text: &text, directory: &directory, variables: &variables, gateway, runtimes: &runtimes };
-    let project = kip_serverless::read(&source).map_err(Problems)?;
+    let mut project = kip_serverless::read(&source).map_err(Problems)?;
+    project.functions.iter_mut().for_each(crate::commands::install::add_variables);
     Ok(ProjectFile { file, directory, project, gateway: gateway.to_owned() })
 }
 
@@ -118,9 +119,36 @@ pub(crate) async fn load(
     output: Output,
 ) -> anyhow::Result<ProjectFile> {
     let gateway = client.gateway().await?;
-    let read = read(path, file.runtime_map.as_ref(), &gateway)?;
+    let mut read = read(path, file.runtime_map.as_ref(), &gateway)?;
+    name_devices(client, &mut read.project).await;
     read.project.warnings.iter().for_each(|one| output.remark(&warning(one)));
     Ok(read)
+}
+
+/// Says which cards stand for the types that a file names.
+async fn name_devices(client: &Client, project: &mut Project) {
+    let types = |function: &DeclaredFunction| {
+        function.config.get("gpuConfig").and_then(|gpu| gpu["gpuType"].as_str()).map(str::to_owned)
+    };
+    let asked: BTreeSet<String> = project.functions.iter().filter_map(types).collect();
+    // Without the right to see the server, the plan says what holds where no type is named.
+    let Some(known) = (match asked.is_empty() {
+        true => None,
+        false => client.about().await.ok(),
+    }) else {
+        return;
+    };
+    for theirs in &asked {
+        match known.gpu_types.get(theirs) {
+            Some(ours) => project.changes.push(format!("{theirs} is a card of the type {ours} ([gpu_types] of kipwake.toml)")),
+            None => continue,
+        }
+    }
+    if asked.iter().all(|theirs| known.gpu_types.contains_key(theirs)) {
+        for key in project.keys.iter_mut().filter(|key| key.path.ends_with("gpuConfig.gpuType")) {
+            (key.effect, key.note) = (Effect::Mapped, "");
+        }
+    }
 }
 
 /// The names of a file's functions: of `-t`, or of the file in this folder.

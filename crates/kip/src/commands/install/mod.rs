@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use self::funfile::Instruction;
 use self::places::Places;
+pub(crate) use self::places::add_variables;
 use self::python::Interpreter;
 use crate::arguments::Dependencies;
 use crate::commands::files::ask;

@@ -1,0 +1,365 @@
+//! The workflow of Fun: shares at their paths, dependencies of a project, functions in the foreground.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::support::{ChildGuard, Server, call, kip, kill, run, until, until_true};
+
+/// Two functions of a service that share `/mnt/auto`.
+const TEMPLATE: &str = "ROSTemplateFormatVersion: '2015-09-01'
+Transform: 'Aliyun::Serverless-2018-04-03'
+Resources:
+  shop:
+    Type: 'Aliyun::Serverless::Service'
+    Properties: {NasConfig: Auto}
+    web:
+      Type: 'Aliyun::Serverless::Function'
+      Properties:
+        Handler: index.handler
+        Runtime: python3
+        CodeUri: ./code
+        Timeout: 30
+        MemorySize: 128
+    other:
+      Type: 'Aliyun::Serverless::Function'
+      Properties: {Handler: index.handler, Runtime: python3, CodeUri: ./code, Timeout: 30, MemorySize: 128}
+";
+
+/// Does what the event says: `read PATH`, `write PATH TEXT`, `import NAME`, `say TEXT`.
+const HANDLER: &str = "import importlib, os, sys
+
+def handler(event, context):
+    verb, _, rest = event.decode().partition(' ')
+    try:
+        if verb == 'read':
+            return open(rest).read()
+        if verb == 'write':
+            path, _, text = rest.partition(' ')
+            with open(path, 'w') as file:
+                file.write(text)
+            return 'written'
+        if verb == 'import':
+            return importlib.import_module(rest).VALUE
+        print(rest, flush=True)
+        return 'VERSION said ' + rest
+    except Exception as error:
+        return type(error).__name__ + ': ' + str(error)
+";
+
+fn has_python() -> bool {
+    let has = std::process::Command::new("python3").arg("--version").output().is_ok_and(|it| it.status.success());
+    if !has {
+        eprintln!("skipped: no python3 is here");
+    }
+    has
+}
+
+/// A project in the server's folder.
+fn project(server: &Server, template: &str) -> PathBuf {
+    let folder = server.folder().join("app");
+    fs::create_dir_all(folder.join("code")).unwrap();
+    fs::write(folder.join("template.yml"), template).unwrap();
+    fs::write(folder.join("code/index.py"), HANDLER).unwrap();
+    folder
+}
+
+/// Runs a command in a project.
+fn in_project(server: &Server, folder: &Path, words: &[&str]) -> crate::support::CommandOutput {
+    run(kip(&server.data()).args(words).current_dir(folder))
+}
+
+fn invoke(server: &Server, folder: &Path, function: &str, event: &str) -> String {
+    let ran = in_project(server, folder, &["-o", "json", "s", "invoke", function, "-e", event]).ok();
+    ran.json()["body"].as_str().unwrap_or_else(|| panic!("{ran:?}")).to_owned()
+}
+
+#[test]
+fn shares_are_mounted_where_the_file_says() {
+    if !has_python() {
+        return;
+    }
+    let server = Server::start();
+    let folder = project(&server, TEMPLATE);
+    let in_app = |words: &[&str]| in_project(&server, &folder, words);
+    let share = server.data().join("storage/nas/auto-default/shop").display().to_string();
+    let made = in_app(&["-o", "json", "nas", "init"]).ok().json();
+    assert_eq!((&made[0]["share"], &made[0]["mount"]), (&json!("auto-default:/shop"), &json!("/mnt/auto")));
+    assert_eq!((&made[0]["folder"], &made[0]["functions"]), (&json!(share), &json!(["shop-web", "shop-other"])));
+    let twin = folder.join(".fun/nas/auto-default/shop");
+    fs::create_dir(twin.join("model")).unwrap();
+    fs::write(twin.join("model/weights"), "seven").unwrap();
+    let synced = in_app(&["-o", "json", "nas", "sync"]).ok().json();
+    assert_eq!((&synced[0]["copied"], &synced[0]["same"]), (&json!(1), &json!(0)), "{synced}");
+    for place in ["nas://shop:/mnt/auto/", "nas:///mnt/auto/"] {
+        let again = in_app(&["-o", "json", "nas", "sync", place]).ok().json();
+        assert_eq!((&again[0]["copied"], &again[0]["same"]), (&json!(0), &json!(1)), "{again}");
+        assert!(in_app(&["nas", "ls", place]).ok().stdout.contains("model/"));
+    }
+    assert!(in_app(&["nas", "ls", "nas:///mnt/auto/model"]).ok().stdout.contains("weights"));
+    in_app(&["nas", "ls", "nas://none:/mnt/auto/"]).failed(&["KW-1072", "kip nas info"]);
+
+    let made = in_app(&["deploy", "-y"]).ok();
+    assert!(made.stderr.contains(&format!("shop-web sees /mnt/auto: {share} of auto-default:/shop")), "{made:?}");
+    assert_eq!(invoke(&server, &folder, "shop/web", "read /mnt/auto/model/weights"), "seven");
+    // What one function writes, another may change, and it belongs to whom the share belongs to.
+    assert_eq!(invoke(&server, &folder, "shop/web", "write /mnt/auto/out first"), "written");
+    assert_eq!(invoke(&server, &folder, "shop$other", "write /mnt/auto/out second"), "written");
+    let out = Path::new(&share).join("out");
+    assert_eq!(fs::read_to_string(&out).unwrap(), "second");
+    assert_eq!(fs::metadata(&out).unwrap().uid(), fs::metadata(&share).unwrap().uid());
+    assert!(in_app(&["deploy", "-y"]).ok().stdout.contains("is as the file has it"));
+
+    // Another folder, kept for later deployments.
+    let models = server.folder().join("models");
+    fs::create_dir(&models).unwrap();
+    fs::write(models.join("name"), "other").unwrap();
+    let mount = format!("auto-default:/shop={}", models.display());
+    let moved = in_app(&["deploy", "-y", "--mount", &mount]).ok();
+    assert!(moved.stderr.contains(&format!("{} of auto-default:/shop", models.display())), "{moved:?}");
+    assert_eq!(invoke(&server, &folder, "shop/web", "read /mnt/auto/name"), "other");
+    assert!(in_app(&["deploy", "-y"]).ok().stdout.contains("is as the file has it"));
+    in_app(&["deploy", "-y", "--mount", "none=/srv"]).failed(&["KW-1072", "auto-default:/shop"]);
+    in_app(&["deploy", "-y", "--mount", &format!("auto-default={}", server.data().display())]).failed(&["KW-1070"]);
+}
+
+#[test]
+fn a_bucket_that_is_read_only_cannot_be_written() {
+    if !has_python() {
+        return;
+    }
+    let server = Server::start();
+    let folder = project(&server, TEMPLATE);
+    fs::remove_file(folder.join("template.yml")).unwrap();
+    let text = "edition: 3.0.0
+name: app
+resources:
+  web:
+    component: fc3
+    props:
+      region: r
+      functionName: web
+      runtime: python3.10
+      handler: index.handler
+      code: ./code
+      timeout: 30
+      nasConfig: {userId: 0, groupId: 0, mountPoints: [{serverAddr: 'a.nas.example.com:/data', mountDir: /mnt/data}]}
+      ossMountConfig:
+        mountPoints: [{bucketName: models, bucketPath: /v1, mountDir: /home/app/models, readOnly: true, endpoint: x}]
+";
+    fs::write(folder.join("s.yaml"), text).unwrap();
+    let bucket = server.data().join("storage/oss/models/v1");
+    fs::create_dir_all(&bucket).unwrap();
+    fs::write(bucket.join("weights"), "seven").unwrap();
+    let plan = in_project(&server, &folder, &["-o", "json", "plan"]).ok().json();
+    let effect = |path: &str| {
+        let key = plan["keys"].as_array().unwrap().iter().find(|key| key["path"].as_str().unwrap().ends_with(path));
+        key.unwrap_or_else(|| panic!("{path}"))["effect"].clone()
+    };
+    assert_eq!((effect("mountDir"), effect("readOnly"), effect("endpoint")), (json!("mapped"), json!("mapped"), json!("stored")));
+    let made = in_project(&server, &folder, &["deploy"]).ok();
+    assert!(made.stderr.contains("web sees /home/app/models (read-only)"), "{made:?}");
+    assert_eq!(invoke(&server, &folder, "web", "read /home/app/models/weights"), "seven");
+    let refused = invoke(&server, &folder, "web", "write /home/app/models/weights eight");
+    assert!(refused.contains("Read-only file system"), "{refused}");
+    assert_eq!(invoke(&server, &folder, "web", "write /mnt/data/x y"), "written");
+    // The rest of the instance is as before.
+    assert_eq!(invoke(&server, &folder, "web", "write /tmp/kip-test-fun y"), "written");
+    let info = in_project(&server, &folder, &["nas", "info"]).ok().stdout;
+    assert!(info.contains("oss://models/v1") && info.contains("a.nas.example.com:/data"), "{info}");
+    // What goes from the file goes from the function.
+    let begin = text.find("      nasConfig").unwrap();
+    fs::write(folder.join("s.yaml"), &text[..begin]).unwrap();
+    in_project(&server, &folder, &["deploy"]).ok();
+    assert!(invoke(&server, &folder, "web", "read /home/app/models/weights").contains("FileNotFoundError"));
+    for (target, code) in [("/tmp/x", "KW-1071"), ("mnt", "KW-1071")] {
+        let text = format!("{}      nasConfig: {{mountPoints: [{{serverAddr: 'a:/b', mountDir: {target}}}]}}\n", &text[..begin]);
+        fs::write(folder.join("s.yaml"), text).unwrap();
+        in_project(&server, &folder, &["deploy"]).failed(&["mountDir cannot be used", code]);
+    }
+}
+
+#[test]
+fn a_host_without_mounts_refuses_a_share_with_its_path() {
+    let server = Server::with("[functions]\nuser = \"server\"");
+    let folder = project(&server, TEMPLATE);
+    let share = server.data().join("storage/nas/auto-default/shop").display().to_string();
+    in_project(&server, &folder, &["deploy", "-y"]).failed(&["KW-4050", "/mnt/auto", &share, "custom-container"]);
+}
+
+/// Makes the wheel of a package `demo` with a value.
+fn wheel(folder: &Path, version: &str) {
+    fs::create_dir_all(folder).unwrap();
+    let script = "import sys, zipfile
+folder, version = sys.argv[1:]
+with zipfile.ZipFile('%s/demo-%s-py3-none-any.whl' % (folder, version), 'w') as wheel:
+    about = 'demo-%s.dist-info/' % version
+    wheel.writestr('demo.py', 'VALUE = \"demo %s\"\\n' % version)
+    wheel.writestr(about + 'METADATA', 'Metadata-Version: 2.1\\nName: demo\\nVersion: %s\\n' % version)
+    wheel.writestr(about + 'WHEEL', 'Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
+    wheel.writestr(about + 'RECORD', '')
+";
+    let made = std::process::Command::new("python3").args(["-c", script]).arg(folder).arg(version).status();
+    assert!(made.is_ok_and(|status| status.success()));
+}
+
+#[test]
+fn dependencies_are_installed_into_the_project_and_found_by_the_function() {
+    if !has_python() {
+        return;
+    }
+    let has_pip = std::process::Command::new("python3").args(["-m", "pip", "--version"]).output();
+    if !has_pip.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: python3 has no pip");
+        return;
+    }
+    let server = Server::start();
+    let folder = project(&server, TEMPLATE);
+    let in_app = |words: &[&str]| in_project(&server, &folder, words);
+    assert!(in_app(&["install"]).ok().stdout.contains("nothing to install"));
+    ["1.0", "1.2"].iter().for_each(|version| wheel(&folder.join("code/wheels"), version));
+    let funfile = |pin: &str| {
+        let text = format!("RUNTIME python3\nWORKDIR /code\nRUN fun-install pip install --no-index --find-links ./wheels demo{pin}\n");
+        fs::write(folder.join("code/Funfile"), text).unwrap();
+    };
+    // The pin of the file does not exist: the nearest that does is named, and nothing is left behind.
+    funfile("==9.9");
+    in_app(&["install", "shop/web"]).failed(&["KW-1073", "demo==9.9 does not exist for Python 3.", "write demo==1.2"]);
+    assert!(!folder.join("code/.fun/python").exists());
+    funfile("==1.0");
+    let made = in_app(&["install"]).ok();
+    assert!(made.stdout.contains("shop-web is installed from code/Funfile  code/.fun/python"), "{made:?}");
+    assert!(in_app(&["fun", "install", "shop/web"]).ok().stdout.contains("is up to date with code/Funfile"));
+    in_app(&["deploy", "-y"]).ok();
+    assert_eq!(invoke(&server, &folder, "shop/web", "import demo"), "demo 1.0");
+    funfile("==1.2");
+    assert!(in_app(&["install", "web", "-t", "template.yml"]).code == Some(1), "the name of a function has its service");
+    assert!(in_app(&["install", "shop-web"]).ok().stdout.contains("is installed from"));
+    let plan = in_app(&["plan"]).ok().stdout;
+    assert!(plan.contains("the code is another"), "{plan}");
+    in_app(&["deploy", "-y"]).ok();
+    assert_eq!(invoke(&server, &folder, "shop/web", "import demo"), "demo 1.2");
+
+    // On the share, where the variable says so.
+    let on_share = TEMPLATE.replace(
+        "        MemorySize: 128\n    other",
+        "        MemorySize: 128\n        EnvironmentVariables: {PYTHONUSERBASE: /mnt/auto/python}\n    other",
+    );
+    fs::write(folder.join("template.yml"), on_share).unwrap();
+    fs::remove_dir_all(folder.join("code/.fun")).unwrap();
+    let made = in_app(&["install", "shop/web"]).ok();
+    assert!(made.stdout.contains(".fun/nas/auto-default/shop/python") && made.stderr.contains("kip nas sync"), "{made:?}");
+    in_app(&["nas", "sync"]).ok();
+    in_app(&["deploy", "-y"]).ok();
+    assert_eq!(invoke(&server, &folder, "shop/web", "import demo"), "demo 1.2");
+    // A command of the file runs only if that was allowed.
+    fs::write(folder.join("code/Funfile"), "RUN echo made > made.txt\nCOPY made.txt /code/copied.txt\n").unwrap();
+    in_app(&["install", "shop/web"]).failed(&["KW-8032", "RUN echo made"]);
+    in_app(&["install", "shop/web", "-y"]).ok();
+    assert_eq!(fs::read_to_string(folder.join("code/copied.txt")).unwrap(), "made\n");
+    fs::write(folder.join("code/Funfile"), "EXPOSE 80\n").unwrap();
+    in_app(&["install"]).failed(&["KW-1075", "Funfile:1", "EXPOSE"]);
+}
+
+#[test]
+fn a_function_runs_in_the_foreground_and_a_change_is_a_new_version() {
+    if !has_python() {
+        return;
+    }
+    let server = Server::start();
+    let folder = project(&server, TEMPLATE);
+    let twin = folder.join(".fun/nas/auto-default/shop");
+    fs::create_dir_all(&twin).unwrap();
+    fs::write(twin.join("name"), "twin").unwrap();
+    let in_app = |words: &[&str]| in_project(&server, &folder, words);
+    let once = in_app(&["local", "invoke", "shop/web", "-e", "say hello"]).ok();
+    assert_eq!(once.stdout, "VERSION said hello");
+    assert!(once.stderr.contains("hello") && once.stderr.contains("FC Invoke Start RequestId"), "{once:?}");
+    let share = in_app(&["s", "local", "invoke", "shop/web", "-e", "read /mnt/auto/name"]).ok();
+    assert_eq!(share.stdout, "twin", "the project's own copy of the share");
+    in_app(&["local", "invoke"]).failed(&["KW-7007", "kip local invoke shop/web|shop/other"]);
+    assert_eq!(server.ask(&["ls"]), json!([]), "nothing is on the other server");
+
+    let out = server.folder().join("local.out");
+    let mut command = kip(&server.data());
+    command.args(["-o", "json", "fun", "local", "start", "shop/web", "-p", "0"]).current_dir(&folder);
+    command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(server.folder().join("local.err")).unwrap());
+    let mut child = ChildGuard::spawn(&mut command);
+    let served: Value = until("the function is served", || {
+        let text = fs::read_to_string(&out).unwrap();
+        assert!(child.ended().is_none(), "{}", fs::read_to_string(server.folder().join("local.err")).unwrap());
+        serde_json::from_str(text.split_inclusive("]\n").next()?).ok()
+    });
+    let url = served[0]["url"].as_str().unwrap().to_owned();
+    let address = url.trim_start_matches("http://").split('/').next().unwrap().parse().unwrap();
+    // An event function answers calls over HTTP only with a trigger: the proxy path of the vendor's own protocol is the API's.
+    assert!(url.ends_with("/f/shop-web/"), "{served}");
+    let said = |version: &str| {
+        let answer = call(address, "GET", "/f/shop-web/", "", b"");
+        answer.status() == 200 && answer.text().contains(version)
+    };
+    let with_trigger = TEMPLATE.replace(
+        "        MemorySize: 128\n    other",
+        "        MemorySize: 128\n      Events: {http: {Type: HTTP, Properties: {AuthType: ANONYMOUS, Methods: [GET]}}}\n    other",
+    );
+    fs::write(folder.join("code/index.py"), "def handler(environ, start):\n    print('called', flush=True)\n    start('200 OK', [])\n    return [b'first']\n").unwrap();
+    fs::write(folder.join("template.yml"), with_trigger).unwrap();
+    until_true("the first version answers", || said("first"));
+    until_true("its output is shown", || fs::read_to_string(&out).unwrap().contains("called"));
+    fs::write(folder.join("code/index.py"), "def handler(environ, start):\n    start('200 OK', [])\n    return [b'second']\n").unwrap();
+    until_true("the second version answers", || said("second"));
+    kill(child.pid(), rustix::process::Signal::INT);
+    until("the command ends", || child.ended());
+    assert!(std::net::TcpStream::connect(address).is_err(), "nothing serves any more");
+}
+
+#[test]
+fn lines_of_fun_are_carried_out() {
+    if !has_python() {
+        return;
+    }
+    let server = Server::start();
+    let folder = project(&server, TEMPLATE);
+    let in_app = |words: &[&str]| in_project(&server, &folder, words);
+    assert!(in_app(&["fun", "validate"]).ok().stdout.contains("+ function shop-web"));
+    in_app(&["fun", "deploy", "shop/web", "-y"]).ok();
+    let names = |server: &Server| -> Vec<Value> {
+        server.ask(&["ls"]).as_array().unwrap().iter().map(|one| one["name"].clone()).collect()
+    };
+    assert_eq!(names(&server), ["shop-web"]);
+    in_app(&["fun", "deploy", "shop", "-y"]).ok();
+    assert_eq!(names(&server), ["shop-other", "shop-web"]);
+    assert!(in_app(&["fun", "invoke", "shop/web", "-e", "say one"]).ok().stdout.contains("said one"));
+    in_app(&["fun", "nas", "info"]).ok();
+    in_app(&["fun", "edge"]).failed(&["KW-7007", "`fun edge`", "nas init|info|sync|ls"]);
+    // Names of functions of services, and what of the output is meant.
+    invoke(&server, &folder, "shop/web", "say two");
+    let lines = |words: &[&str]| server.kip(&[&["logs", "shop$web"], words].concat()).ok().stdout;
+    until_true("the output is there", || lines(&[]).contains("two"));
+    assert!(lines(&["--search", "one"]).contains("one") && !lines(&["--search", "one"]).contains("two"));
+    assert_eq!(lines(&["--until", "2020-01-01T00:00:00Z"]), "");
+    assert!(lines(&["--until", "0s", "-n", "1", "--search", "t"]).lines().count() == 1);
+    let s = in_app(&["s", "shop/web", "logs", "-s", "2020-01-01T00:00:00Z", "-e", "2020-01-02T00:00:00Z"]).ok();
+    assert_eq!(s.stdout, "");
+    assert!(in_app(&["s", "shop/web", "logs", "--search", "two"]).ok().stdout.contains("two"));
+}
+
+#[test]
+fn types_of_cards_are_those_of_the_settings() {
+    let settings = "[gpu_types]\n\"fc.gpu.tesla.1\" = \"T4\"\n\n[[device]]\nname = \"gpu0\"\nmemory = \"16GiB\"\ntype = \"T4\"\n";
+    let server = Server::with(settings);
+    let folder = project(&server, TEMPLATE);
+    fs::remove_file(folder.join("template.yml")).unwrap();
+    let text = |kind: &str| format!("edition: 3.0.0\nname: a\nresources:\n  web:\n    component: fc3\n    props:\n      region: r\n      functionName: web\n      runtime: python3.10\n      handler: index.handler\n      code: ./code\n      gpuConfig: {{gpuMemorySize: 8192, gpuType: {kind}}}\n");
+    fs::write(folder.join("s.yaml"), text("fc.gpu.ada.1")).unwrap();
+    let plan = in_project(&server, &folder, &["plan"]).ok().stdout;
+    assert!(plan.contains("any card with that memory is used"), "{plan}");
+    fs::write(folder.join("s.yaml"), text("fc.gpu.tesla.1")).unwrap();
+    let plan = in_project(&server, &folder, &["plan"]).ok().stdout;
+    assert!(plan.contains("fc.gpu.tesla.1 is a card of the type T4") && !plan.contains("any card"), "{plan}");
+    in_project(&server, &folder, &["deploy"]).ok();
+    let function = server.api_get("/api/v1/functions/web").json();
+    assert!(function.to_string().contains("\"T4\""), "{function}");
+}
