@@ -25,6 +25,7 @@ mod models;
 pub mod openapi;
 mod provision;
 mod requests;
+mod roles;
 mod routes;
 mod secrets;
 mod server;

@@ -53,6 +53,7 @@ mod qualifiers;
 mod reasons;
 mod reminder;
 mod restore;
+mod roles;
 mod rollout_table;
 mod rollouts;
 mod rounds;

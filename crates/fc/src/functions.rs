@@ -1,7 +1,9 @@
 //! Functions: made, shown, changed, removed, listed; their code.
 
+use std::collections::BTreeMap;
+
 use axum::response::Response;
-use kip_control::{Direction, LATEST};
+use kip_control::{Control, Direction, LATEST};
 use kip_host::clock::wall_millis;
 use kip_spec::function::FunctionSpec;
 use kip_spec::{FunctionName, VersionId, code};
@@ -69,6 +71,7 @@ async fn create_over(
     layers::place(&mut spec, layers);
     shares::place(&mut spec, mounts);
     set_device_type(fc, &config, &mut spec)?;
+    set_credentials(fc, &config, &mut spec).await?;
     let record = FunctionRecord { config, created: Some(wall_millis()), code };
     // Whoever makes it in the same moment is not overwritten.
     let author = Author { if_match: Some(Seq(0)), ..request.author() };
@@ -201,10 +204,25 @@ async fn change_over(
     }
     // What was sent before and differs now was changed by somebody else, which stays.
     apply(&change, &mut spec)?;
+    set_credentials(fc, &record.config, &mut spec).await?;
     if change.contains_key("gpuConfig") {
         set_device_type(fc, &change, &mut spec)?;
     }
     deploy(fc, spec, &record, Some(view), author).await
+}
+
+/// The credentials of a configuration's role, where the role is mapped to secrets. Variables that it sets itself stay.
+async fn set_credentials(fc: &Fc, config: &Map<String, Value>, spec: &mut FunctionSpec) -> FcResult<()> {
+    let role = text(config, "role")?.unwrap_or_default();
+    let off = ["All", "Env"].contains(&text(config, "disableInjectCredentials")?.unwrap_or_default());
+    let found = if role.is_empty() || off { BTreeMap::new() } else { fc.control.credentials(role).await? };
+    for variable in Control::credential_variables() {
+        spec.secrets.remove(variable);
+    }
+    let is_free = |(variable, _): &(String, _)| !spec.env.contains_key(variable);
+    let found: Vec<_> = found.into_iter().filter(is_free).collect();
+    spec.secrets.extend(found);
+    Ok(())
 }
 
 /// The type of device that a configuration asks for, where the settings of the server name one for it.

@@ -27,7 +27,7 @@ pub(crate) use self::bench::{Bench, Load, Phase};
 pub(crate) use self::devices::{Device, Qualify, QuotaCommand, QuotaName};
 pub(crate) use self::exec::Exec;
 pub(crate) use self::files::{ConfirmArguments, FileArguments, Import, Info, Remove};
-pub(crate) use self::fun::{Dependencies, Local, MountMap, Nas, ProjectArgument};
+pub(crate) use self::fun::{Dependencies, Local, MountMap, Nas, ProjectArgument, RoleMap};
 pub(crate) use self::help::{command, parse};
 pub(crate) use self::image::{Image, ImageArgument};
 pub(crate) use self::keys::{Audit, Key, Secret, Settings};

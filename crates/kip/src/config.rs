@@ -139,7 +139,7 @@ impl Config {
     pub(crate) fn read(data: &Path, named: Option<&Path>, flags: &Flags) -> Result<Self, Problem> {
         let mut values: BTreeMap<&'static str, Value> =
             SETTINGS.iter().map(|s| (s.key, Value { value: s.default.to_owned(), origin: Origin::Default })).collect();
-        let mut declared = Declared::default();
+        let mut declared = FileDeclarations::default();
         let file = named.map_or_else(|| data.join(FILE), Path::to_owned);
         match std::fs::read_to_string(&file) {
             Ok(text) => declared = read_file(&file, &text, &mut values)?,
@@ -177,7 +177,7 @@ impl Config {
     fn resolve(
         data: &Path,
         values: BTreeMap<&'static str, Value>,
-        Declared { devices, gpu_types }: Declared,
+        FileDeclarations { devices, gpu_types }: FileDeclarations,
         file: PathBuf,
     ) -> Result<Self, Problem> {
         let get = |key: &'static str| &values[key].value;
@@ -346,13 +346,13 @@ where
 
 /// What a file declares beside its settings.
 #[derive(Debug, Default)]
-struct Declared {
+struct FileDeclarations {
     devices: Vec<Device>,
     /// Types of devices by the vendor's.
     gpu_types: BTreeMap<String, String>,
 }
 
-fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>) -> Result<Declared, Problem> {
+fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>) -> Result<FileDeclarations, Problem> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         invalid(format!("{} is not valid TOML", file.display())).cause(error.to_string().trim_end().to_owned())
     })?;
@@ -368,7 +368,7 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
         let problem = invalid(format!("{}: there is no setting `{key}`", file.display()));
         problem.hint(format!("did you mean `{}`? `kip config show` lists all", near.unwrap_or_default()))
     };
-    let mut declared = Declared::default();
+    let mut declared = FileDeclarations::default();
     for (section, content) in &table {
         if section == "gpu_types" {
             declared.gpu_types = gpu_types::read(content).map_err(|problem| Problem {

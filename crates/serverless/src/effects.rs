@@ -47,7 +47,7 @@ const LOG: &str = "the output is kept on this machine: `kip logs`";
 const SHARE: &str = "the share is not mounted: the function sees the folders of this machine";
 /// What mounts are here. They are in force, so the note says where the files are.
 const MOUNT: &str = "a folder of this machine: `kip nas info` shows it";
-const ROLE: &str = "no credentials of a role are given to the function";
+const ROLE: &str = "no credentials of a role are given to the function; --role-map ROLE=NAME names secrets for it";
 const DOMAIN: &str = "a name that the vendor makes up (auto) is left out: call the function's URL";
 const METRICS: &str = "requests are recorded in any case: `kip requests`";
 

@@ -69,6 +69,8 @@ codes! {
     1073 INSTALL_PIN 400 "a dependency does not exist in this version for this interpreter";
     1074 INSTALL_FAILED 400 "a dependency cannot be installed";
     1075 FUNFILE 400 "a line of the Funfile cannot be carried out";
+    1076 ROLE_MAP_INVALID 400 "a role cannot be mapped to the secret";
+    1077 ROLE_UNMAPPED 404 "the role is not mapped";
     2001 ROUTE_UNKNOWN_FUNCTION 404 "there is no function of this name";
     2002 ROUTE_UNKNOWN_PATH 404 "the gateway has nothing at this path";
     2003 ROUTE_METHOD 405 "the function does not take this method";

@@ -14,6 +14,7 @@ mod job;
 mod keys;
 mod model;
 mod provision;
+mod role_map;
 mod rollout;
 mod secret;
 mod server;
@@ -39,6 +40,7 @@ pub use model::{
     ModelQuestion, ModelRequest, ModelSize, ModelUsage, PresetInfo, PullPhase,
 };
 pub use provision::{PolicyStatus, Provision};
+pub use role_map::{RoleInfo, RoleSettings};
 pub use rollout::{RolloutAction, RolloutInfo, RolloutOrder, RolloutSettings, RolloutTraffic};
 pub use secret::{SecretInfo, SecretValue};
 pub use server::{

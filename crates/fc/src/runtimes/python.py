@@ -73,7 +73,11 @@ def context_of(headers):
     return Namespace(
         request_id=get("x-fc-request-id"),
         requestId=get("x-fc-request-id"),
-        credentials=Namespace(access_key_id="", access_key_secret="", security_token=""),
+        credentials=Namespace(
+            access_key_id=os.environ.get("ALIBABA_CLOUD_ACCESS_KEY_ID", ""),
+            access_key_secret=os.environ.get("ALIBABA_CLOUD_ACCESS_KEY_SECRET", ""),
+            security_token=os.environ.get("ALIBABA_CLOUD_SECURITY_TOKEN", ""),
+        ),
         function=function,
         service=Namespace(name="", log_project="", log_store="", qualifier=get("x-fc-qualifier"), version_id=get("x-fc-version-id")),
         region=get("x-fc-region"),
@@ -92,6 +96,9 @@ def as_bytes(value):
 
 class Request(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body go in one piece: in two, the second would wait for the other side's word about the first.
+    wbufsize = 1 << 16
+    disable_nagle_algorithm = True
 
     def log_message(self, *_):
         pass

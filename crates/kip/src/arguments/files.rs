@@ -33,6 +33,9 @@ pub(crate) struct ConfirmArguments {
     /// The folder of a NAS path or a bucket: SHARE=FOLDER, such as models=/srv/models. It is kept for later deployments.
     #[arg(long = "mount", value_name = "SHARE=FOLDER")]
     pub(crate) mounts: Vec<super::MountMap>,
+    /// The secrets of a role's credentials: ROLE=NAME for NAME.id, NAME.secret and NAME.token. It is kept for later deployments.
+    #[arg(long = "role-map", value_name = "ROLE=NAME")]
+    pub(crate) roles: Vec<super::RoleMap>,
     /// Taken and not used: images are pulled by the container engine.
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
     pub(crate) skip_push: Option<bool>,

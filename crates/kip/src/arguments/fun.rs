@@ -118,3 +118,20 @@ impl std::str::FromStr for MountMap {
         Ok(Self { share: share.to_owned(), folder })
     }
 }
+
+/// A role and what the secrets of its credentials begin with: `ROLE=NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RoleMap {
+    pub(crate) role: String,
+    pub(crate) secret: String,
+}
+
+impl std::str::FromStr for RoleMap {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let pair = text.rsplit_once('=').filter(|(role, secret)| !role.is_empty() && !secret.is_empty());
+        let (role, secret) = pair.ok_or("write ROLE=NAME, such as acs:ram::1:role/reader=reader")?;
+        Ok(Self { role: role.to_owned(), secret: secret.to_owned() })
+    }
+}

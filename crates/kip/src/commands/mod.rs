@@ -20,7 +20,7 @@ pub(crate) mod image;
 #[cfg(feature = "infer")]
 pub(crate) mod infer;
 pub(crate) mod inspect;
-pub(crate) mod install;
+mod install;
 pub(crate) mod invoke;
 pub(crate) mod job_runner;
 pub(crate) mod jobs;

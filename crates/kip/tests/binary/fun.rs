@@ -235,8 +235,8 @@ fn dependencies_are_installed_into_the_project_and_found_by_the_function() {
     in_app(&["deploy", "-y"]).ok();
     assert_eq!(invoke(&server, &folder, "shop/web", "import demo"), "demo 1.0");
     funfile("==1.2");
-    assert!(in_app(&["install", "web", "-t", "template.yml"]).code == Some(1), "the name of a function has its service");
-    assert!(in_app(&["install", "shop-web"]).ok().stdout.contains("is installed from"));
+    in_app(&["install", "none", "-t", "template.yml"]).failed(&["KW-1038", "shop-web, shop-other"]);
+    assert!(in_app(&["install", "web"]).ok().stdout.contains("is installed from"));
     let plan = in_app(&["plan"]).ok().stdout;
     assert!(plan.contains("the code is another"), "{plan}");
     in_app(&["deploy", "-y"]).ok();
@@ -344,6 +344,36 @@ fn lines_of_fun_are_carried_out() {
     let s = in_app(&["s", "shop/web", "logs", "-s", "2020-01-01T00:00:00Z", "-e", "2020-01-02T00:00:00Z"]).ok();
     assert_eq!(s.stdout, "");
     assert!(in_app(&["s", "shop/web", "logs", "--search", "two"]).ok().stdout.contains("two"));
+}
+
+#[test]
+fn a_role_that_is_mapped_gives_the_function_its_credentials() {
+    if !has_python() {
+        return;
+    }
+    let server = Server::start();
+    let template = TEMPLATE.replace("{NasConfig: Auto}", "{Role: 'acs:ram::1:role/reader'}");
+    let folder = project(&server, &template);
+    fs::write(folder.join("code/index.py"), "import os\ndef handler(event, context):\n    return '%s %s %s' % (context.credentials.access_key_id, context.credentials.access_key_secret, os.environ.get('ALIBABA_CLOUD_SECURITY_TOKEN'))\n").unwrap();
+    let in_app = |words: &[&str]| in_project(&server, &folder, words);
+    in_app(&["deploy", "-y"]).ok();
+    assert_eq!(invoke(&server, &folder, "shop/web", "x"), "  None");
+    let mapped = ["deploy", "-y", "--role-map", "reader=oss"];
+    in_app(&mapped).failed(&["KW-1076", "oss.id", "kip secret set"]);
+    for (name, value) in [("oss.id", "the-id"), ("oss.secret", "the-secret")] {
+        fs::write(folder.join("value"), value).unwrap();
+        in_app(&["secret", "set", name, "--from-file", "value"]).ok();
+    }
+    in_app(&mapped).ok();
+    assert_eq!(invoke(&server, &folder, "shop/web", "x"), "the-id the-secret None");
+    assert!(in_app(&["deploy", "-y"]).ok().stdout.contains("is as the file has it"));
+    // The value is in no rendering.
+    let shown = server.api_get("/2023-03-30/functions/shop-web").text();
+    assert!(shown.contains("acs:ram::1:role/reader") && !shown.contains("the-secret"), "{shown}");
+    // Without its role it has none.
+    fs::write(folder.join("template.yml"), TEMPLATE.replace("{NasConfig: Auto}", "{Description: x}")).unwrap();
+    in_app(&["deploy", "-y"]).ok();
+    assert_eq!(invoke(&server, &folder, "shop/web", "x"), "  None");
 }
 
 #[test]

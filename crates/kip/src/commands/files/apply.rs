@@ -18,6 +18,7 @@ use super::compare::{self, FunctionPlan, PartKind, PartPlan};
 use super::mounts;
 use super::project_file::{ProjectFile, address, load};
 use super::render;
+use super::roles;
 use super::server;
 use crate::arguments::Deploy;
 use crate::client::{Client, segment};
@@ -81,6 +82,7 @@ pub(crate) async fn deploy(client: &Client, path: &Path, options: &Deploy, outpu
     }
     confirm(&file, &plans, options, output)?;
     mounts::set(client, &moved).await?;
+    roles::set(client, &options.confirm.roles, &mut plans).await?;
     for (function, plan, archive) in &plans {
         apply(client, function, plan, archive.as_ref(), output).await?;
         if !options.no_wait && !plan.is_nothing() {

@@ -8,9 +8,9 @@ use kip_wire::{ShareInfo, ShareSettings};
 
 use super::compare::FunctionPlan;
 use super::project_file::ProjectFile;
+use super::project_mounts::{ProjectMount, mounts, of_function};
 use crate::arguments::MountMap;
 use crate::client::{Client, segment};
-use crate::commands::nas;
 use crate::output::Output;
 
 /// A share whose folder is another one now.
@@ -23,6 +23,11 @@ pub(super) struct Moved {
 
 fn path_of(share: &ShareName) -> String {
     format!("/api/v1/shares/{}", segment(&share.to_string()))
+}
+
+/// A share of the server.
+pub(crate) async fn share_of(client: &Client, mount: &ProjectMount) -> anyhow::Result<ShareInfo> {
+    client.get(&format!("/api/v1/shares/{}", segment(&mount.share.to_string()))).await
 }
 
 /// The folders that a command line names, where they are others than now.
@@ -52,7 +57,7 @@ fn named(file: &ProjectFile, word: &str) -> anyhow::Result<ShareName> {
     if let Ok(share) = word.parse() {
         return Ok(share);
     }
-    let all = nas::mounts(file)?;
+    let all = mounts(file)?;
     let found = all.iter().find(|mount| mount.share.server() == word);
     let whole = found.and_then(|mount| mount.share.upwards().last()).map(|(share, _)| share);
     whole.ok_or_else(|| {
@@ -71,7 +76,7 @@ pub(super) fn note(
     function: &DeclaredFunction,
     moved: &[Moved],
 ) -> anyhow::Result<()> {
-    for mount in nas::of_function(function, &file.directory)? {
+    for mount in of_function(function, &file.directory)? {
         let Some(moved) = moved.iter().find(|moved| mount.share.upwards().any(|(above, _)| above == moved.share)) else {
             continue;
         };
@@ -107,8 +112,8 @@ pub(super) async fn show(
     if !is_news {
         return Ok(());
     }
-    for mount in nas::of_function(function, &file.directory)? {
-        let there = nas::share_of(client, &mount).await?;
+    for mount in of_function(function, &file.directory)? {
+        let there = share_of(client, &mount).await?;
         let how = if mount.read_only { " (read-only)" } else { "" };
         output.remark(&format!("{} sees {}{how}: {} of {}", function.name, mount.target, there.folder, mount.share));
     }

@@ -15,7 +15,6 @@ use sha2::{Digest, Sha256};
 
 use self::funfile::Instruction;
 use self::places::Places;
-pub(crate) use self::places::add_variables;
 use self::python::Interpreter;
 use crate::arguments::Dependencies;
 use crate::commands::files::ask;
@@ -27,7 +26,7 @@ const KEPT: &str = ".fun/install.json";
 
 /// What an installation was made of.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Kept {
+struct InstallRecord {
     digest: String,
 }
 
@@ -111,7 +110,7 @@ fn install(
     let python = interpreter.as_ref().map(|_| places.python.clone());
     let base = recipe.parent().unwrap_or(&code_folder);
     let digest = digest(&recipe, &steps, (base, &code_folder), interpreter.as_ref(), &places)?;
-    let kept = std::fs::read(code_folder.join(KEPT)).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok());
+    let kept = std::fs::read(code_folder.join(KEPT)).ok().and_then(|text| serde_json::from_slice::<InstallRecord>(&text).ok());
     let there = interpreter.as_ref().is_none_or(|interpreter| interpreter.packages(&places.python).is_dir());
     if kept.is_some_and(|kept| kept.digest == digest) && there && !options.force {
         return Ok(InstallResult { function: name, from: Some(recipe), up_to_date: true, python });
@@ -131,7 +130,7 @@ fn install(
     }
     let kept = code_folder.join(KEPT);
     kept.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-    std::fs::write(&kept, serde_json::to_vec(&Kept { digest })?)?;
+    std::fs::write(&kept, serde_json::to_vec(&InstallRecord { digest })?)?;
     Ok(InstallResult { function: name, from: Some(recipe), up_to_date: false, python })
 }
 

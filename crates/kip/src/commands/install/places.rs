@@ -4,39 +4,8 @@ use std::path::{Path, PathBuf};
 
 use kip_serverless::DeclaredFunction;
 use kip_spec::{Problem, code};
-use serde_json::{Value, json};
 
-use crate::commands::nas;
-
-/// Variables by which a program finds what is installed beside its code; those that the file sets stay, or come first.
-pub(crate) fn add_variables(function: &mut DeclaredFunction) {
-    let Some(folder) = function.code.as_ref().map(|code| code.path.join(".fun")) else { return };
-    let is_python = function.config.get("runtime").and_then(Value::as_str).is_some_and(|name| name.starts_with("python"));
-    let mut made: Vec<(&str, String)> = Vec::new();
-    if is_python && folder.join("python").is_dir() {
-        made.push(("PYTHONUSERBASE", "/code/.fun/python".to_owned()));
-    }
-    let arch = format!("{}-linux-gnu", std::env::consts::ARCH);
-    let libraries = [format!("usr/lib/{arch}"), "usr/lib".to_owned(), format!("lib/{arch}"), "lib".to_owned()];
-    let there = libraries.iter().filter(|path| folder.join("root").join(path).is_dir());
-    let there: Vec<String> = there.map(|path| format!("/code/.fun/root/{path}")).collect();
-    if !there.is_empty() {
-        made.push(("LD_LIBRARY_PATH", there.join(":")));
-    }
-    if made.is_empty() {
-        return;
-    }
-    let variables = function.config.entry("environmentVariables").or_insert_with(|| json!({}));
-    for (name, value) in made {
-        let before = variables[name].as_str().unwrap_or_default();
-        let value = match (name, before.is_empty()) {
-            (_, true) => value,
-            ("LD_LIBRARY_PATH", false) => format!("{before}:{value}"),
-            (_, false) => continue,
-        };
-        variables[name] = value.into();
-    }
-}
+use crate::commands::files;
 
 /// The folders of a function's dependencies.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,7 +26,7 @@ impl Places {
             return Ok(Self { python: own.join("python"), root: own.join("root") });
         };
         let path = Path::new(base);
-        let of_share = nas::of_function(function, directory)?.into_iter().find_map(|mount| {
+        let of_share = files::of_function(function, directory)?.into_iter().find_map(|mount| {
             path.strip_prefix(&mount.target).ok().map(|rest| mount.twin.join(rest))
         });
         let python = match (of_share, path.strip_prefix("/code")) {
@@ -123,24 +92,5 @@ mod tests {
         assert_eq!((of_share.python, of_share.root), (share.join("python"), share.join("root")));
         assert_eq!(places("PYTHONUSERBASE: /code/.own").unwrap().python, code_folder.join(".own"));
         assert_eq!(places("PYTHONUSERBASE: /srv/x").unwrap_err().code, code::INSTALL_FAILED);
-    }
-
-    #[test]
-    fn a_program_finds_what_is_installed_beside_its_code() {
-        let folder = tempfile::tempdir().unwrap();
-        let none = function(folder.path(), "A: b");
-        let mut same = none.clone();
-        add_variables(&mut same);
-        assert_eq!(same.config, none.config);
-        std::fs::create_dir_all(folder.path().join("code/.fun/python")).unwrap();
-        std::fs::create_dir_all(folder.path().join("code/.fun/root/usr/lib")).unwrap();
-        let mut found = function(folder.path(), "LD_LIBRARY_PATH: /x");
-        add_variables(&mut found);
-        let variables = &found.config["environmentVariables"];
-        assert_eq!(variables["PYTHONUSERBASE"], "/code/.fun/python");
-        assert_eq!(variables["LD_LIBRARY_PATH"], "/x:/code/.fun/root/usr/lib");
-        let mut own = function(folder.path(), "PYTHONUSERBASE: /mnt/auto/python");
-        add_variables(&mut own);
-        assert_eq!(own.config["environmentVariables"]["PYTHONUSERBASE"], "/mnt/auto/python");
     }
 }

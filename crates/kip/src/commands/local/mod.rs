@@ -101,7 +101,7 @@ fn chosen(file: &files::ProjectFile, only: &[String]) -> anyhow::Result<Vec<Decl
 
 /// A function that is served.
 #[derive(Debug, Serialize)]
-struct Served {
+struct LocalFunction {
     function: String,
     url: String,
     call: String,
@@ -115,7 +115,7 @@ async fn deploy(session: &Session<'_>, output: Output) -> anyhow::Result<(files:
     let file = files::ProjectFile { gateway, ..read };
     let functions = chosen(&file, session.only)?;
     for function in &functions {
-        for mount in nas::of_function(function, &file.directory)? {
+        for mount in files::of_function(function, &file.directory)? {
             std::fs::create_dir_all(&mount.twin).map_err(|error| {
                 Problem::new(code::SHARE_COPY, format!("{} cannot be made", mount.twin.display()))
                     .cause(error.to_string())
@@ -132,15 +132,15 @@ async fn deploy(session: &Session<'_>, output: Output) -> anyhow::Result<(files:
 /// Serves until the command ends.
 async fn serve(session: &Session<'_>, output: Output) -> anyhow::Result<()> {
     let (file, functions) = deploy(session, output).await?;
-    let served: Vec<Served> = functions
+    let served: Vec<LocalFunction> = functions
         .iter()
         .map(|function| {
             let (url, call) = files::address(&file, function);
-            Served { function: function.name.to_string(), url, call }
+            LocalFunction { function: function.name.to_string(), url, call }
         })
         .collect();
     output.result(&served, |served| {
-        let line = |one: &Served| format!("{}  {}\n  {}\n", one.function, one.url, one.call);
+        let line = |one: &LocalFunction| format!("{}  {}\n  {}\n", one.function, one.url, one.call);
         served.iter().map(line).collect()
     })?;
     output.remark("a change of a file is a new version; Ctrl-C ends it");

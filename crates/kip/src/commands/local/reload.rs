@@ -15,7 +15,7 @@ use crate::problem;
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What the watched files and folders were like.
-type Look = BTreeMap<PathBuf, Option<String>>;
+type WatchedFiles = BTreeMap<PathBuf, Option<String>>;
 
 /// Deploys again whenever a file changes. An error is shown, and the next change is another attempt.
 pub(super) async fn changes(
@@ -52,7 +52,7 @@ fn watched(file: &ProjectFile, functions: &[DeclaredFunction]) -> Vec<PathBuf> {
     own.into_iter().chain(functions.iter().filter_map(code_of).map(PathBuf::from)).collect()
 }
 
-async fn look(paths: Vec<PathBuf>) -> Look {
+async fn look(paths: Vec<PathBuf>) -> WatchedFiles {
     let look = move || {
         let seen = paths.into_iter().map(|path| {
             let seen = match path.is_dir() {

@@ -1,19 +1,16 @@
 //! `kip nas`: the shares of a project, their folders, and the files that belong there.
 
 mod copy;
-mod mounts;
 
 use std::path::{Path, PathBuf};
 
 use kip_spec::{Problem, code, people};
-use kip_wire::ShareInfo;
 use serde::Serialize;
 
 use self::copy::CopyReport;
-pub(crate) use self::mounts::{ProjectMount, mounts, of_function};
 use crate::arguments::{Connection, FileArguments, Nas, ProjectArgument};
-use crate::client::{Client, segment};
-use crate::commands::files::{self, ProjectFile};
+use crate::client::Client;
+use crate::commands::files::{self, ProjectFile, ProjectMount, find_place, mounts, share_of};
 use crate::output::{Output, table};
 use crate::progress::Progress;
 
@@ -38,11 +35,6 @@ pub(crate) fn open(project: &ProjectArgument) -> anyhow::Result<ProjectFile> {
             .hint("name it: -t FILE")
     })?;
     files::read(&path, project.runtime_map.as_ref(), "127.0.0.1")
-}
-
-/// A share of the server.
-pub(crate) async fn share_of(client: &Client, mount: &ProjectMount) -> anyhow::Result<ShareInfo> {
-    client.get(&format!("/api/v1/shares/{}", segment(&mount.share.to_string()))).await
 }
 
 /// A share of a project.
@@ -132,7 +124,7 @@ fn chosen(
 ) -> anyhow::Result<Vec<(ProjectMount, PathBuf)>> {
     let all = mounts(file)?;
     if let Some(place) = place {
-        return Ok(vec![mounts::find(&all, place)?]);
+        return Ok(vec![find_place(&all, place)?]);
     }
     let plain = |path: &str| path.trim_end_matches('/').to_owned();
     let mut chosen: Vec<(ProjectMount, PathBuf)> = Vec::new();
@@ -217,7 +209,7 @@ struct FileRow {
 }
 
 async fn list(client: &Client, file: &ProjectFile, place: &str, all: bool, output: Output) -> anyhow::Result<()> {
-    let (mount, below) = mounts::find(&mounts(file)?, place)?;
+    let (mount, below) = find_place(&mounts(file)?, place)?;
     let folder = Path::new(&share_of(client, &mount).await?.folder).join(below);
     let unreadable = |error: std::io::Error| {
         Problem::new(code::SHARE_UNKNOWN, format!("{place} cannot be listed: {}", folder.display()))

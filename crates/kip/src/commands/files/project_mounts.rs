@@ -7,7 +7,7 @@ use kip_spec::share::ShareName;
 use kip_spec::{Problem, code};
 use serde_json::{Map, Value};
 
-use crate::commands::files::ProjectFile;
+use super::project_file::ProjectFile;
 
 /// A share that a function mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(crate) fn of_function(function: &DeclaredFunction, directory: &Path) -> Resu
 }
 
 /// The mount that a place is in, and the path below it: `nas://SERVICE:/mnt/auto/x` or `nas:///mnt/auto/x`.
-pub(super) fn find(mounts: &[ProjectMount], place: &str) -> Result<(ProjectMount, PathBuf), Problem> {
+pub(crate) fn find_place(mounts: &[ProjectMount], place: &str) -> Result<(ProjectMount, PathBuf), Problem> {
     let wrong = |said: String| {
         Problem::new(code::SHARE_UNKNOWN, said).hint("write nas://SERVICE:/mnt/auto/ or nas:///mnt/auto/; `kip nas info` lists the shares")
     };
@@ -101,7 +101,7 @@ mod tests {
             twin: PathBuf::from("/p"),
         };
         let all = [mount("shop", "auto-default:/shop"), mount("classify", "auto-default:/classify")];
-        let share = |place: &str| find(&all, place).map(|(mount, below)| format!("{} {}", mount.share, below.display()));
+        let share = |place: &str| find_place(&all, place).map(|(mount, below)| format!("{} {}", mount.share, below.display()));
         assert_eq!(share("nas://classify:/mnt/auto/").unwrap(), "auto-default:/classify ");
         assert_eq!(share("nas://classify:/mnt/auto/model/x").unwrap(), "auto-default:/classify model/x");
         assert_eq!(share("nas:///mnt/auto").unwrap(), "auto-default:/shop ");
