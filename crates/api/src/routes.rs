@@ -326,7 +326,7 @@ pub(crate) fn table() -> Vec<Entry> {
         changes(
             put(),
             SHARE,
-            Deploy,
+            Admin,
             "share.set",
             shares::set,
             says("Sets the folder of a share, for deployments from now on")
@@ -336,7 +336,7 @@ pub(crate) fn table() -> Vec<Entry> {
         changes(
             delete(),
             SHARE,
-            Deploy,
+            Admin,
             "share.remove",
             shares::remove,
             says("Forgets the folder of a share").empty(204, "it is forgotten"),

@@ -166,7 +166,9 @@ resources:
     assert!(refused.contains("Read-only file system"), "{refused}");
     assert_eq!(invoke(&server, &folder, "web", "write /mnt/data/x y"), "written");
     // The rest of the instance is as before.
-    assert_eq!(invoke(&server, &folder, "web", "write /tmp/kip-test-fun y"), "written");
+    let own = format!("/tmp/kip-fun-{}", std::process::id());
+    assert_eq!(invoke(&server, &folder, "web", &format!("write {own} y")), "written");
+    fs::remove_file(own).unwrap();
     let info = in_project(&server, &folder, &["nas", "info"]).ok().stdout;
     assert!(info.contains("oss://models/v1") && info.contains("a.nas.example.com:/data"), "{info}");
     // What goes from the file goes from the function.
@@ -344,6 +346,78 @@ fn lines_of_fun_are_carried_out() {
     let s = in_app(&["s", "shop/web", "logs", "-s", "2020-01-01T00:00:00Z", "-e", "2020-01-02T00:00:00Z"]).ok();
     assert_eq!(s.stdout, "");
     assert!(in_app(&["s", "shop/web", "logs", "--search", "two"]).ok().stdout.contains("two"));
+}
+
+#[test]
+fn code_comes_from_an_address_or_a_bucket() {
+    if !has_python() {
+        return;
+    }
+    let server = Server::start();
+    let folder = project(&server, TEMPLATE);
+    fs::remove_file(folder.join("template.yml")).unwrap();
+    let script = "import sys, zipfile
+with zipfile.ZipFile(sys.argv[1], 'w') as archive:
+    archive.write('code/index.py', 'index.py')
+";
+    let zip = |path: &Path| {
+        let made = std::process::Command::new("python3").args(["-c", script]).arg(path).current_dir(&folder).status();
+        assert!(made.is_ok_and(|status| status.success()));
+    };
+    let bucket = server.data().join("storage/oss/apps/v1");
+    fs::create_dir_all(&bucket).unwrap();
+    zip(&bucket.join("web.zip"));
+    let text = |code: &str| format!("edition: 3.0.0\nname: a\nresources:\n  web:\n    component: fc3\n    props:\n      region: r\n      functionName: web\n      runtime: python3.10\n      handler: index.handler\n      timeout: 30\n      code: {code}\n");
+    let in_app = |words: &[&str]| in_project(&server, &folder, words);
+    fs::write(folder.join("s.yaml"), text("{ossBucketName: apps, ossObjectName: v1/web.zip}")).unwrap();
+    in_app(&["deploy"]).ok();
+    assert_eq!(invoke(&server, &folder, "web", "say bucket"), "VERSION said bucket");
+    assert!(in_app(&["deploy"]).ok().stdout.contains("is as the file has it"));
+    fs::write(folder.join("s.yaml"), text("{ossBucketName: apps, ossObjectName: v1/none.zip}")).unwrap();
+    in_app(&["deploy"]).failed(&["KW-1035", "s.yaml:12:13", "storage/oss/apps/v1/none.zip"]);
+    // The API reads buckets as well.
+    let body = json!({"functionName": "api", "runtime": "python3.10", "handler": "index.handler", "code": {"ossBucketName": "apps", "ossObjectName": "v1/web.zip"}});
+    let create = |body: &Value| {
+        let headers = format!("authorization: Bearer {}\r\ncontent-type: application/json\r\n", server.key);
+        call(server.api, "POST", "/2023-03-30/functions", &headers, body.to_string().as_bytes())
+    };
+    assert_eq!(create(&body).status(), 200);
+    std::os::unix::fs::symlink("/etc/passwd", bucket.join("out.zip")).unwrap();
+    for object in ["v1/none.zip", "../../../admin.key", "v1/out.zip"] {
+        let mut body = body.clone();
+        body["functionName"] = "other".into();
+        body["code"]["ossObjectName"] = object.into();
+        let refused = create(&body);
+        assert!(refused.status() == 400 && refused.text().contains("InvalidArgument"), "{object}: {refused:?}");
+    }
+
+    // An address, by way of another one.
+    zip(&folder.join("web.zip"));
+    let archive = fs::read(folder.join("web.zip")).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = crate::support::apart(move || {
+        for stream in listener.incoming().take(3) {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 1024];
+            let read = std::io::Read::read(&mut stream, &mut head).unwrap();
+            let answer = match head[..read].starts_with(b"GET /first ") {
+                true => b"HTTP/1.1 302 Found\r\nlocation: /web.zip\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec(),
+                false if head[..read].starts_with(b"GET /web.zip ") => {
+                    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", archive.len());
+                    [head.as_bytes(), &archive].concat()
+                }
+                false => b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec(),
+            };
+            std::io::Write::write_all(&mut stream, &answer).unwrap();
+        }
+    });
+    fs::write(folder.join("s.yaml"), text(&format!("http://{address}/first"))).unwrap();
+    let plan = in_app(&["plan"]).ok().stdout;
+    assert!(plan.contains("nothing changes"), "the archive is the same: {plan}");
+    fs::write(folder.join("s.yaml"), text(&format!("http://{address}/none"))).unwrap();
+    in_app(&["plan"]).failed(&["KW-1035", "404", "curl"]);
+    serving.join().unwrap();
 }
 
 #[test]

@@ -253,7 +253,7 @@ mod tests {
         fs::write(path.join(".fcignore"), "*.pyc\n# remark\n/big.bin\n").unwrap();
         std::os::unix::fs::symlink("b.txt", path.join("link")).unwrap();
         let place = Place { file: "s.yaml".to_owned(), line: 1, column: 1, text: None };
-        let source = CodeSource { path: path.clone(), place };
+        let source = CodeSource { path: path.clone(), from: None, place };
         let first = read(&source).unwrap();
         fs::write(path.join("b.txt"), "b.txt".repeat(40)).unwrap();
         assert_eq!(read(&source).unwrap(), first);

@@ -27,6 +27,8 @@ pub(crate) struct ProjectFile {
     pub(crate) project: Project,
     /// Host and port where functions are called.
     pub(crate) gateway: String,
+    /// Archives of code that were downloaded.
+    pub(crate) fetched: Option<tempfile::TempDir>,
 }
 
 impl ProjectFile {
@@ -110,7 +112,7 @@ pub(crate) fn read(path: &Path, map: Option<&RuntimeMap>, gateway: &str) -> anyh
         Source { file: &file, text: &text, directory: &directory, variables: &variables, gateway, runtimes: &runtimes };
     let mut project = kip_serverless::read(&source).map_err(Problems)?;
     project.functions.iter_mut().for_each(super::dependencies::add_variables);
-    Ok(ProjectFile { file, directory, project, gateway: gateway.to_owned() })
+    Ok(ProjectFile { file, directory, project, gateway: gateway.to_owned(), fetched: None })
 }
 
 /// The map of runtimes in the settings of a project: the table `[runtimes]` of kip.toml.
@@ -157,6 +159,7 @@ pub(crate) async fn load(
     let gateway = client.gateway().await?;
     let mut read = read(path, file.runtime_map.as_ref(), &gateway)?;
     name_devices(client, &mut read.project).await;
+    super::remote_code::bring(client, &mut read, output).await?;
     read.project.warnings.iter().for_each(|one| output.remark(&warning(one)));
     Ok(read)
 }

@@ -112,7 +112,8 @@ async fn deploy(session: &Session<'_>, output: Output) -> anyhow::Result<(files:
     let client = &session.client;
     let gateway = client.gateway().await?;
     let read = nas::open(session.project)?;
-    let file = files::ProjectFile { gateway, ..read };
+    let mut file = files::ProjectFile { gateway, ..read };
+    files::bring(client, &mut file, output).await?;
     let functions = chosen(&file, session.only)?;
     for function in &functions {
         for mount in files::of_function(function, &file.directory)? {
