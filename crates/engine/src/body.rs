@@ -68,6 +68,8 @@ pub struct Order {
     pub startup: Millis,
     /// Names of further ports that it gets, each in `PORT_<NAME>`.
     pub ports: Vec<String>,
+    /// The port that its program listens on whatever it is told; any free one otherwise.
+    pub port: Option<u16>,
     /// Its devices, on a host that has any.
     pub devices: Option<Devices>,
     /// The initialize hook, for the contract's variables and headers.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::code::CodeInfo;
 use crate::config::{check, object};
-use crate::declaration::{Runtime, apply, fresh, program, runtime};
+use crate::declaration::{Runtime, apply, fresh, program, runtime, set_port};
 use crate::error::{FcError, FcResult};
 use crate::query::{listed, page};
 use crate::record::FunctionRecord;
@@ -205,6 +205,9 @@ async fn change_over(
     // What was sent before and differs now was changed by somebody else, which stays.
     apply(&change, &mut spec)?;
     set_credentials(fc, &record.config, &mut spec).await?;
+    if is_ours {
+        set_port(&record.config, &mut spec)?;
+    }
     if change.contains_key("gpuConfig") {
         set_device_type(fc, &change, &mut spec)?;
     }

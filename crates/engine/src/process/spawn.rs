@@ -33,7 +33,14 @@ impl ProcessBody {
         let io =
             |what: &'static str| move |error: io::Error| fail((StartProblem::SpawnFailed, format!("{what}: {error}")));
         let code = Code::find(order, &self.isolation).map_err(fail)?;
-        let ports = self.options.ports.reserve(order.instance, 1 + order.ports.len()).map_err(io("no free port"))?;
+        let ports = self.options.ports.reserve(order.instance, 1 + order.ports.len(), order.port);
+        let ports = ports.map_err(|error| match order.port {
+            Some(port) => {
+                let owner = kip_host::sockets::owner_of_port(port).unwrap_or_else(|| "an unknown process".to_owned());
+                fail((StartProblem::PortTaken, format!("port {port}, which its program listens on, is held by {owner}")))
+            }
+            None => io("no free port")(error),
+        })?;
         let (port, more_ports) = (ports[0], ports[1..].to_vec());
         let ids = self.isolation.ids(order.owner);
         self.check_owner(order, ids).map_err(fail)?;

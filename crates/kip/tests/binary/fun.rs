@@ -421,6 +421,43 @@ with zipfile.ZipFile(sys.argv[1], 'w') as archive:
 }
 
 #[test]
+fn functions_with_one_port_take_turns() {
+    if !has_python() {
+        return;
+    }
+    let server = Server::start();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let program = |name: &str| {
+        let folder = server.folder().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let text = format!(
+            "from http.server import *\nclass H(BaseHTTPRequestHandler):\n    def do_GET(self):\n        self.send_response(200)\n        self.end_headers()\n        self.wfile.write(b'{name}')\nHTTPServer(('127.0.0.1', {port}), H).serve_forever()\n"
+        );
+        fs::write(folder.join("app.py"), text).unwrap();
+        format!("  {name}:\n    dir: ./{name}\n    run: python3 app.py\n    port: {port}\n")
+    };
+    let manifest = format!("api: kip/v1\nfunctions:\n{}{}", program("one"), program("two"));
+    server.deploy(&manifest);
+    let get = |name: &str| call(server.gateway, "GET", &format!("/f/{name}/"), "", b"").text();
+    for _ in 0..2 {
+        assert_eq!((get("one"), get("two")), ("one".to_owned(), "two".to_owned()), "{}", server.log());
+    }
+    let why = server.kip(&["why", "two"]).ok().stdout;
+    assert!(why.contains("its port"), "{why}");
+    // A new version of the one that has the port.
+    fs::write(server.folder().join("two/more.txt"), "x").unwrap();
+    server.deploy(&manifest);
+    assert_eq!(get("two"), "two");
+    // Another program holds it.
+    server.kip(&["rm", "one", "two", "-y"]).ok();
+    server.until_no_instance();
+    let _holder = until("the port is free", || std::net::TcpListener::bind(("127.0.0.1", port)).ok());
+    server.deploy(&manifest);
+    let refused = call(server.gateway, "GET", "/f/one/", "", b"");
+    assert!(refused.status() >= 500 && refused.text().contains("KW-4007"), "{refused:?}");
+}
+
+#[test]
 fn a_role_that_is_mapped_gives_the_function_its_credentials() {
     if !has_python() {
         return;
