@@ -338,9 +338,7 @@ mod tests {
 
     #[test]
     fn a_program_that_insists_on_its_port_has_it_alone() {
-        let config = |variable: &str, port: u16| {
-            json!({"runtime": "custom", "customRuntimeConfig": {"command": ["x"], "port": port}, "environmentVariables": {FIXED_PORT: variable}})
-        };
+        let config = |variable: &str, port: u16| json!({"runtime": "custom", "customRuntimeConfig": {"command": ["x"], "port": port}, "environmentVariables": {FIXED_PORT: variable}});
         let made = spec(config("true", 8_000)).unwrap();
         assert_eq!((made.resources.port, made.instances.max), (Some(8_000), 1));
         assert_eq!(made.deploy.strategy, Strategy::Recreate);
@@ -348,7 +346,10 @@ mod tests {
         let mut other = made.clone();
         set_port(config("false", 8_000).as_object().unwrap(), &mut other).unwrap();
         assert_eq!((other.resources.port, other.instances.max), (None, defaults::INSTANCES.max));
-        assert_eq!(spec(json!({"runtime": "custom", "customRuntimeConfig": {"port": 9000}})).unwrap().resources.port, None);
+        assert_eq!(
+            spec(json!({"runtime": "custom", "customRuntimeConfig": {"port": 9000}})).unwrap().resources.port,
+            None
+        );
         assert!(spec(config("yes", 1)).is_err());
     }
 

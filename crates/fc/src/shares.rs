@@ -100,11 +100,7 @@ pub(crate) async fn resolve(fc: &Fc, config: &Map<String, Value>) -> FcResult<Ve
             );
             return Err(FcError::new(code::MOUNT_IMPOSSIBLE, "InvalidArgument", said));
         }
-        mounts.push(Mount {
-            source: folder.display().to_string(),
-            target: point.target,
-            writable: point.writable,
-        });
+        mounts.push(Mount { source: folder.display().to_string(), target: point.target, writable: point.writable });
     }
     Ok(mounts)
 }

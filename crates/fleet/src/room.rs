@@ -164,7 +164,13 @@ impl fmt::Display for Shortage {
         if self.yielded.is_some() {
             return f.write_str("a device that is yielded");
         }
-        let words = [(self.gpu, "device memory"), (self.memory, "memory"), (self.cpu, "CPU"), (self.quota, "quota"), (self.port, "its port")];
+        let words = [
+            (self.gpu, "device memory"),
+            (self.memory, "memory"),
+            (self.cpu, "CPU"),
+            (self.quota, "quota"),
+            (self.port, "its port"),
+        ];
         let mut first = true;
         for (_, word) in words.iter().filter(|(lacks, _)| *lacks) {
             f.write_str(if first { "" } else { " and " })?;

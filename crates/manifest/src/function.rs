@@ -49,7 +49,10 @@ pub(crate) fn read(
     source::check(&section, report);
     if let (Some(field), Some(Program::Image(_) | Program::Model { .. })) = (section.field("port"), &program) {
         let problem = refuse(&field, code::MANIFEST_CONTRADICTION, "`port` is for a program of this host");
-        report.add(field.node.at, problem.hint("write `container: {port: …}` for an image; a model has no port to choose"));
+        report.add(
+            field.node.at,
+            problem.hint("write `container: {port: …}` for an image; a model has no port to choose"),
+        );
     }
     let complete = report.count() == before;
     program.filter(|_| complete).map(|program| (FunctionSpec { names, ..shared(name, program) }, settings))
@@ -292,8 +295,12 @@ fn deploy(function: &Section<'_>, resources: &kip_spec::function::Resources, rep
     let section_at = section.as_ref().map(|section| section.at).unwrap_or_default();
     let strategy = section.and_then(|section| word(&section.field("strategy")?, &WORDS, &[], report));
     if strategy == Some(Strategy::Rolling) && resources.port.is_some() {
-        let problem = kip_spec::Problem::new(code::MANIFEST_CONTRADICTION, "two versions cannot listen on one port at once");
-        report.add(section_at, problem.hint("write `strategy: recreate`, or leave `port` out and let the program listen on ${PORT}"));
+        let problem =
+            kip_spec::Problem::new(code::MANIFEST_CONTRADICTION, "two versions cannot listen on one port at once");
+        report.add(
+            section_at,
+            problem.hint("write `strategy: recreate`, or leave `port` out and let the program listen on ${PORT}"),
+        );
     }
     // Two versions cannot have one port.
     let usual = if resources.port.is_some() { Strategy::Recreate } else { Strategy::default() };

@@ -9,10 +9,8 @@ use crate::node::{map_node, text_node};
 
 /// A `nasConfig` with a path of that share: a folder for each service, or for a function without one.
 pub(crate) fn auto(at: Position, name: &str) -> Node {
-    let point = vec![
-        ("serverAddr", text_node(at, format!("{AUTO}:/{name}"))),
-        ("mountDir", text_node(at, AUTO_TARGET)),
-    ];
+    let point =
+        vec![("serverAddr", text_node(at, format!("{AUTO}:/{name}"))), ("mountDir", text_node(at, AUTO_TARGET))];
     let points = Node { at, kind: Kind::List(vec![map_node(at, point)]) };
     map_node(at, vec![("mountPoints", points)])
 }

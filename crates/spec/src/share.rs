@@ -65,7 +65,8 @@ impl ShareName {
         }
         let path = path.split('/').filter(|part| !part.is_empty());
         let parts: Vec<String> = std::iter::once(first).chain(path).map(str::to_owned).collect();
-        let is_bad = |part: &String| part == "." || part == ".." || part.contains('/') || part.contains(char::is_control);
+        let is_bad =
+            |part: &String| part == "." || part == ".." || part.contains('/') || part.contains(char::is_control);
         if parts.iter().any(is_bad) {
             return Err(wrong("a part of its path cannot be a folder"));
         }
@@ -98,9 +99,7 @@ impl ShareName {
     pub fn twin(&self) -> PathBuf {
         match self.kind {
             ShareKind::Nas => std::iter::once(TWINS).chain(self.parts.iter().map(String::as_str)).collect(),
-            ShareKind::Bucket => {
-                [".fun", "oss"].into_iter().chain(self.parts.iter().map(String::as_str)).collect()
-            }
+            ShareKind::Bucket => [".fun", "oss"].into_iter().chain(self.parts.iter().map(String::as_str)).collect(),
         }
     }
 

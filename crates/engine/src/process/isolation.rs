@@ -255,7 +255,11 @@ impl Isolation {
             ids,
             folder,
             views: Views::default(),
-            root: if folders.is_empty() { None } else { Some(root::plan(folders, &|path| self.share(path, function))?) },
+            root: if folders.is_empty() {
+                None
+            } else {
+                Some(root::plan(folders, &|path| self.share(path, function))?)
+            },
             domain: self.domain.as_ref().map(OwnedFd::try_clone).transpose()?,
             ..Steps::default()
         })

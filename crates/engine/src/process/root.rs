@@ -101,8 +101,10 @@ mod tests {
         let mount =
             |source: &str, target: &str| Mount { source: source.into(), target: target.into(), writable: false };
         let root =
-            plan(&[mount("/srv/tree", "/code"), mount("/srv/layer", "/opt"), mount("/srv/nas", "/mnt/auto")], &|_| None)
-                .unwrap();
+            plan(&[mount("/srv/tree", "/code"), mount("/srv/layer", "/opt"), mount("/srv/nas", "/mnt/auto")], &|_| {
+                None
+            })
+            .unwrap();
         let text = |path: &CString| path.to_str().unwrap().to_owned();
         let trees: Vec<(String, String, bool)> = root
             .steps
@@ -128,6 +130,9 @@ mod tests {
         for wrong in ["/", "code", "/a/../b", "/proc/x", "/dev"] {
             assert!(plan(&[mount("/srv", wrong)], &|_| None).is_err(), "{wrong}");
         }
-        assert!(plan(&[mount("/srv", "/mnt/a"), mount("/srv", "/mnt/a/b")], &|_| None).is_err(), "one inside of another");
+        assert!(
+            plan(&[mount("/srv", "/mnt/a"), mount("/srv", "/mnt/a/b")], &|_| None).is_err(),
+            "one inside of another"
+        );
     }
 }

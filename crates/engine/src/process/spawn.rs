@@ -37,7 +37,10 @@ impl ProcessBody {
         let ports = ports.map_err(|error| match order.port {
             Some(port) => {
                 let owner = kip_host::sockets::owner_of_port(port).unwrap_or_else(|| "an unknown process".to_owned());
-                fail((StartProblem::PortTaken, format!("port {port}, which its program listens on, is held by {owner}")))
+                fail((
+                    StartProblem::PortTaken,
+                    format!("port {port}, which its program listens on, is held by {owner}"),
+                ))
             }
             None => io("no free port")(error),
         })?;

@@ -10,7 +10,8 @@ use crate::output::Output;
 const KNOWN: &str = "deploy, install, build, nas init|info|sync|ls, local start|invoke, invoke, validate";
 
 pub(crate) async fn run(connection: &Connection, words: &[String], output: Output) -> anyhow::Result<()> {
-    let line = translated(words).map_err(|fault| Problem::new(code::COMMAND_INPUT, fault).hint(format!("known are {KNOWN}")))?;
+    let line = translated(words)
+        .map_err(|fault| Problem::new(code::COMMAND_INPUT, fault).hint(format!("known are {KNOWN}")))?;
     let matches = Arguments::command().try_get_matches_from(std::iter::once("kip".to_owned()).chain(line))?;
     let command: Command = Arguments::from_arg_matches(&matches)?.command;
     Box::pin(super::run(connection, command, output)).await
@@ -35,7 +36,9 @@ fn translated(words: &[String]) -> Result<Vec<String>, String> {
                     "-y" | "--assume-yes" => push("-y"),
                     // About the vendor's own ways to deploy.
                     "--use-ros" | "--only-config" | "--use-nas" => {}
-                    word if word.starts_with('-') => return Err(format!("`fun {command} {word}` is not carried out here")),
+                    word if word.starts_with('-') => {
+                        return Err(format!("`fun {command} {word}` is not carried out here"));
+                    }
                     name => {
                         push("--only");
                         push(name);

@@ -62,10 +62,8 @@ pub(crate) async fn run(client: &Client, options: &Logs, output: Output) -> anyh
 
 /// The end of a time span, milliseconds since 1970; a duration counts back from now.
 fn end(text: &str) -> anyhow::Result<i64> {
-    let said = requests::since(text).map_err(|problem| Problem {
-        message: problem.message.replace("--since", "--until"),
-        ..problem
-    })?;
+    let said = requests::since(text)
+        .map_err(|problem| Problem { message: problem.message.replace("--since", "--until"), ..problem })?;
     let back = text.parse::<Millis>().ok().map(|back| i64::try_from(back.0).unwrap_or(i64::MAX));
     Ok(match back {
         Some(back) => kip_host::clock::wall_millis().saturating_sub(back),

@@ -12,7 +12,9 @@ const MOST: usize = 64;
 /// Reads the table: `"fc.gpu.tesla.1" = "T4"`.
 pub(super) fn read(value: &toml::Value) -> Result<BTreeMap<String, String>, Problem> {
     const HINT: &str = "write [gpu_types] and below it \"fc.gpu.tesla.1\" = \"T4\", the type of a [[device]]";
-    let toml::Value::Table(table) = value else { return Err(invalid("`gpu_types` must be a table".to_owned()).hint(HINT)) };
+    let toml::Value::Table(table) = value else {
+        return Err(invalid("`gpu_types` must be a table".to_owned()).hint(HINT));
+    };
     if table.len() > MOST {
         return Err(invalid(format!("gpu_types has {} entries; {MOST} are the most", table.len())));
     }
@@ -48,6 +50,8 @@ mod tests {
         assert_eq!(of("\"fc.gpu.tesla.1\" = \"T4\"").unwrap()["fc.gpu.tesla.1"], "T4");
         assert!(of("a = 1").is_err() && of("a = \" \"").is_err() && read(&toml::Value::Integer(1)).is_err());
         // Without quotes, TOML reads the dots as tables.
-        assert!(of("fc.gpu.tesla.1 = \"T4\"").unwrap_err().hint.is_some_and(|hint| hint.contains("\"fc.gpu.tesla.1\"")));
+        assert!(
+            of("fc.gpu.tesla.1 = \"T4\"").unwrap_err().hint.is_some_and(|hint| hint.contains("\"fc.gpu.tesla.1\""))
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::{ChildGuard, Server, call, kip, kill, run, until, until_true};
+use crate::support::{ChildGuard, Server, call, kill, kip, run, until, until_true};
 
 /// Two functions of a service that share `/mnt/auto`.
 const TEMPLATE: &str = "ROSTemplateFormatVersion: '2015-09-01'
@@ -158,7 +158,10 @@ resources:
         let key = plan["keys"].as_array().unwrap().iter().find(|key| key["path"].as_str().unwrap().ends_with(path));
         key.unwrap_or_else(|| panic!("{path}"))["effect"].clone()
     };
-    assert_eq!((effect("mountDir"), effect("readOnly"), effect("endpoint")), (json!("mapped"), json!("mapped"), json!("stored")));
+    assert_eq!(
+        (effect("mountDir"), effect("readOnly"), effect("endpoint")),
+        (json!("mapped"), json!("mapped"), json!("stored"))
+    );
     let made = in_project(&server, &folder, &["deploy"]).ok();
     assert!(made.stderr.contains("web sees /home/app/models (read-only)"), "{made:?}");
     assert_eq!(invoke(&server, &folder, "web", "read /home/app/models/weights"), "seven");
@@ -177,7 +180,10 @@ resources:
     in_project(&server, &folder, &["deploy"]).ok();
     assert!(invoke(&server, &folder, "web", "read /home/app/models/weights").contains("FileNotFoundError"));
     for (target, code) in [("/tmp/x", "KW-1071"), ("mnt", "KW-1071")] {
-        let text = format!("{}      nasConfig: {{mountPoints: [{{serverAddr: 'a:/b', mountDir: {target}}}]}}\n", &text[..begin]);
+        let text = format!(
+            "{}      nasConfig: {{mountPoints: [{{serverAddr: 'a:/b', mountDir: {target}}}]}}\n",
+            &text[..begin]
+        );
         fs::write(folder.join("s.yaml"), text).unwrap();
         in_project(&server, &folder, &["deploy"]).failed(&["mountDir cannot be used", code]);
     }
@@ -223,7 +229,9 @@ fn dependencies_are_installed_into_the_project_and_found_by_the_function() {
     assert!(in_app(&["install"]).ok().stdout.contains("nothing to install"));
     ["1.0", "1.2"].iter().for_each(|version| wheel(&folder.join("code/wheels"), version));
     let funfile = |pin: &str| {
-        let text = format!("RUNTIME python3\nWORKDIR /code\nRUN fun-install pip install --no-index --find-links ./wheels demo{pin}\n");
+        let text = format!(
+            "RUNTIME python3\nWORKDIR /code\nRUN fun-install pip install --no-index --find-links ./wheels demo{pin}\n"
+        );
         fs::write(folder.join("code/Funfile"), text).unwrap();
     };
     // The pin of the file does not exist: the nearest that does is named, and nothing is left behind.
@@ -252,7 +260,10 @@ fn dependencies_are_installed_into_the_project_and_found_by_the_function() {
     fs::write(folder.join("template.yml"), on_share).unwrap();
     fs::remove_dir_all(folder.join("code/.fun")).unwrap();
     let made = in_app(&["install", "shop/web"]).ok();
-    assert!(made.stdout.contains(".fun/nas/auto-default/shop/python") && made.stderr.contains("kip nas sync"), "{made:?}");
+    assert!(
+        made.stdout.contains(".fun/nas/auto-default/shop/python") && made.stderr.contains("kip nas sync"),
+        "{made:?}"
+    );
     in_app(&["nas", "sync"]).ok();
     in_app(&["deploy", "-y"]).ok();
     assert_eq!(invoke(&server, &folder, "shop/web", "import demo"), "demo 1.2");
@@ -287,7 +298,9 @@ fn a_function_runs_in_the_foreground_and_a_change_is_a_new_version() {
     let out = server.folder().join("local.out");
     let mut command = kip(&server.data());
     command.args(["-o", "json", "fun", "local", "start", "shop/web", "-p", "0"]).current_dir(&folder);
-    command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(server.folder().join("local.err")).unwrap());
+    command
+        .stdout(fs::File::create(&out).unwrap())
+        .stderr(fs::File::create(server.folder().join("local.err")).unwrap());
     let mut child = ChildGuard::spawn(&mut command);
     let served: Value = until("the function is served", || {
         let text = fs::read_to_string(&out).unwrap();
@@ -310,7 +323,11 @@ fn a_function_runs_in_the_foreground_and_a_change_is_a_new_version() {
     fs::write(folder.join("template.yml"), with_trigger).unwrap();
     until_true("the first version answers", || said("first"));
     until_true("its output is shown", || fs::read_to_string(&out).unwrap().contains("called"));
-    fs::write(folder.join("code/index.py"), "def handler(environ, start):\n    start('200 OK', [])\n    return [b'second']\n").unwrap();
+    fs::write(
+        folder.join("code/index.py"),
+        "def handler(environ, start):\n    start('200 OK', [])\n    return [b'second']\n",
+    )
+    .unwrap();
     until_true("the second version answers", || said("second"));
     kill(child.pid(), rustix::process::Signal::INT);
     until("the command ends", || child.ended());
@@ -367,7 +384,11 @@ with zipfile.ZipFile(sys.argv[1], 'w') as archive:
     let bucket = server.data().join("storage/oss/apps/v1");
     fs::create_dir_all(&bucket).unwrap();
     zip(&bucket.join("web.zip"));
-    let text = |code: &str| format!("edition: 3.0.0\nname: a\nresources:\n  web:\n    component: fc3\n    props:\n      region: r\n      functionName: web\n      runtime: python3.10\n      handler: index.handler\n      timeout: 30\n      code: {code}\n");
+    let text = |code: &str| {
+        format!(
+            "edition: 3.0.0\nname: a\nresources:\n  web:\n    component: fc3\n    props:\n      region: r\n      functionName: web\n      runtime: python3.10\n      handler: index.handler\n      timeout: 30\n      code: {code}\n"
+        )
+    };
     let in_app = |words: &[&str]| in_project(&server, &folder, words);
     fs::write(folder.join("s.yaml"), text("{ossBucketName: apps, ossObjectName: v1/web.zip}")).unwrap();
     in_app(&["deploy"]).ok();
@@ -402,9 +423,11 @@ with zipfile.ZipFile(sys.argv[1], 'w') as archive:
             let mut head = [0; 1024];
             let read = std::io::Read::read(&mut stream, &mut head).unwrap();
             let answer = match head[..read].starts_with(b"GET /first ") {
-                true => b"HTTP/1.1 302 Found\r\nlocation: /web.zip\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec(),
+                true => b"HTTP/1.1 302 Found\r\nlocation: /web.zip\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                    .to_vec(),
                 false if head[..read].starts_with(b"GET /web.zip ") => {
-                    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", archive.len());
+                    let head =
+                        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", archive.len());
                     [head.as_bytes(), &archive].concat()
                 }
                 false => b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec(),
@@ -489,11 +512,16 @@ fn a_role_that_is_mapped_gives_the_function_its_credentials() {
 
 #[test]
 fn types_of_cards_are_those_of_the_settings() {
-    let settings = "[gpu_types]\n\"fc.gpu.tesla.1\" = \"T4\"\n\n[[device]]\nname = \"gpu0\"\nmemory = \"16GiB\"\ntype = \"T4\"\n";
+    let settings =
+        "[gpu_types]\n\"fc.gpu.tesla.1\" = \"T4\"\n\n[[device]]\nname = \"gpu0\"\nmemory = \"16GiB\"\ntype = \"T4\"\n";
     let server = Server::with(settings);
     let folder = project(&server, TEMPLATE);
     fs::remove_file(folder.join("template.yml")).unwrap();
-    let text = |kind: &str| format!("edition: 3.0.0\nname: a\nresources:\n  web:\n    component: fc3\n    props:\n      region: r\n      functionName: web\n      runtime: python3.10\n      handler: index.handler\n      code: ./code\n      gpuConfig: {{gpuMemorySize: 8192, gpuType: {kind}}}\n");
+    let text = |kind: &str| {
+        format!(
+            "edition: 3.0.0\nname: a\nresources:\n  web:\n    component: fc3\n    props:\n      region: r\n      functionName: web\n      runtime: python3.10\n      handler: index.handler\n      code: ./code\n      gpuConfig: {{gpuMemorySize: 8192, gpuType: {kind}}}\n"
+        )
+    };
     fs::write(folder.join("s.yaml"), text("fc.gpu.ada.1")).unwrap();
     let plan = in_project(&server, &folder, &["plan"]).ok().stdout;
     assert!(plan.contains("any card with that memory is used"), "{plan}");

@@ -195,7 +195,13 @@ tags: [{key: a, value: b}]",
     let address = complete.replace("./code", "https://example.com/app.zip");
     let bucket = complete.replace("./code", "{ossBucketName: b, ossObjectName: a/o.zip}");
     assert!(address != complete && bucket != complete);
-    for project in [read(&complete).unwrap(), read(&address).unwrap(), read(&bucket).unwrap(), read(EDITION1).unwrap(), template("").unwrap()] {
+    for project in [
+        read(&complete).unwrap(),
+        read(&address).unwrap(),
+        read(&bucket).unwrap(),
+        read(EDITION1).unwrap(),
+        template("").unwrap(),
+    ] {
         let text = write(&project, Path::new("/project"));
         let again = read(&text).unwrap_or_else(|problems| panic!("{text}\n{problems:?}"));
         assert_eq!(meaning(&again), meaning(&project), "{text}");

@@ -185,7 +185,8 @@ async fn exchange(shared: &Shared) -> Result<AnswerSummary, String> {
             Err(error) => return Err(error.to_string()),
         };
         let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
-        let (start, instance) = (header("x-kip-start").and_then(Start::read), header("x-kip-instance").map(str::to_owned));
+        let (start, instance) =
+            (header("x-kip-start").and_then(Start::read), header("x-kip-instance").map(str::to_owned));
         let status = answer.status().as_u16();
         answer.into_body().collect().await.map_err(|error| error.to_string())?;
         if !sender.is_closed() {

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 /// Variables by which a program finds what is installed beside its code; those that the file sets stay, or come first.
 pub(crate) fn add_variables(function: &mut DeclaredFunction) {
     let Some(folder) = function.code.as_ref().map(|code| code.path.join(".fun")) else { return };
-    let is_python = function.config.get("runtime").and_then(Value::as_str).is_some_and(|name| name.starts_with("python"));
+    let is_python =
+        function.config.get("runtime").and_then(Value::as_str).is_some_and(|name| name.starts_with("python"));
     let mut made: Vec<(&str, String)> = Vec::new();
     if is_python && folder.join("python").is_dir() {
         made.push(("PYTHONUSERBASE", "/code/.fun/python".to_owned()));

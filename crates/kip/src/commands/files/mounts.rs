@@ -64,7 +64,8 @@ fn named(file: &ProjectFile, word: &str) -> anyhow::Result<ShareName> {
         let mut known: Vec<String> = all.iter().map(|mount| mount.share.to_string()).collect();
         known.dedup();
         let problem = Problem::new(code::SHARE_UNKNOWN, format!("{} mounts no share of the name `{word}`", file.file));
-        let hint = if known.is_empty() { "it has no shares".to_owned() } else { format!("its shares: {}", known.join(", ")) };
+        let hint =
+            if known.is_empty() { "it has no shares".to_owned() } else { format!("its shares: {}", known.join(", ")) };
         problem.hint(hint).into()
     })
 }
@@ -77,7 +78,8 @@ pub(super) fn note(
     moved: &[Moved],
 ) -> anyhow::Result<()> {
     for mount in of_function(function, &file.directory)? {
-        let Some(moved) = moved.iter().find(|moved| mount.share.upwards().any(|(above, _)| above == moved.share)) else {
+        let Some(moved) = moved.iter().find(|moved| mount.share.upwards().any(|(above, _)| above == moved.share))
+        else {
             continue;
         };
         let change = FieldChange {

@@ -53,14 +53,16 @@ impl ProjectFile {
     /// functions.
     fn named(&self, word: &str) -> Vec<&DeclaredFunction> {
         let key = word.replacen('$', "/", 1);
-        let of_service = |function: &DeclaredFunction| function.key.split_once('/').map(|(a, b)| (a.to_owned(), b.to_owned()));
+        let of_service =
+            |function: &DeclaredFunction| function.key.split_once('/').map(|(a, b)| (a.to_owned(), b.to_owned()));
         type Fits<'a> = &'a dyn Fn(&DeclaredFunction) -> bool;
         let ways: [Fits<'_>; 3] = [
             &|function| function.name.as_str() == word || function.key == key,
             &|function| of_service(function).is_some_and(|(_, name)| name == word),
             &|function| of_service(function).is_some_and(|(service, _)| service == word),
         ];
-        let found = |fits: Fits<'_>| self.project.functions.iter().filter(|function| fits(function)).collect::<Vec<_>>();
+        let found =
+            |fits: Fits<'_>| self.project.functions.iter().filter(|function| fits(function)).collect::<Vec<_>>();
         ways.into_iter().map(found).find(|found| !found.is_empty()).unwrap_or_default()
     }
 }
@@ -179,7 +181,9 @@ async fn name_devices(client: &Client, project: &mut Project) {
     };
     for theirs in &asked {
         match known.gpu_types.get(theirs) {
-            Some(ours) => project.changes.push(format!("{theirs} is a card of the type {ours} ([gpu_types] of kipwake.toml)")),
+            Some(ours) => {
+                project.changes.push(format!("{theirs} is a card of the type {ours} ([gpu_types] of kipwake.toml)"))
+            }
             None => continue,
         }
     }

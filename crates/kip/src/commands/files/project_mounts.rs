@@ -38,18 +38,16 @@ pub(crate) fn of_function(function: &DeclaredFunction, directory: &Path) -> Resu
         let of = function.config.get(field).and_then(|of| of["mountPoints"].as_array());
         of.into_iter().flatten().filter_map(Value::as_object).cloned().collect::<Vec<Map<String, Value>>>()
     };
-    let text = |point: &Map<String, Value>, name: &str| {
-        point.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
-    };
+    let text =
+        |point: &Map<String, Value>, name: &str| point.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let nas = points("nasConfig").into_iter().map(|point| (ShareName::nas(&text(&point, "serverAddr")), point));
     let buckets = points("ossMountConfig")
         .into_iter()
         .map(|point| (ShareName::bucket(&text(&point, "bucketName"), &text(&point, "bucketPath")), point));
     let mut all = Vec::new();
     for (share, point) in nas.chain(buckets) {
-        let share = share.map_err(|error| {
-            Problem::new(code::SHARE_INVALID, error.to_string()).place(function.place.clone())
-        })?;
+        let share = share
+            .map_err(|error| Problem::new(code::SHARE_INVALID, error.to_string()).place(function.place.clone()))?;
         all.push(ProjectMount {
             function: function.name.to_string(),
             service: function.key.split_once('/').map(|(service, _)| service.to_owned()),
@@ -65,7 +63,8 @@ pub(crate) fn of_function(function: &DeclaredFunction, directory: &Path) -> Resu
 /// The mount that a place is in, and the path below it: `nas://SERVICE:/mnt/auto/x` or `nas:///mnt/auto/x`.
 pub(crate) fn find_place(mounts: &[ProjectMount], place: &str) -> Result<(ProjectMount, PathBuf), Problem> {
     let wrong = |said: String| {
-        Problem::new(code::SHARE_UNKNOWN, said).hint("write nas://SERVICE:/mnt/auto/ or nas:///mnt/auto/; `kip nas info` lists the shares")
+        Problem::new(code::SHARE_UNKNOWN, said)
+            .hint("write nas://SERVICE:/mnt/auto/ or nas:///mnt/auto/; `kip nas info` lists the shares")
     };
     let rest = place.strip_prefix("nas://").ok_or_else(|| wrong(format!("`{place}` is no place on a share")))?;
     let (service, path) = match rest.split_once(':') {
@@ -101,11 +100,13 @@ mod tests {
             twin: PathBuf::from("/p"),
         };
         let all = [mount("shop", "auto-default:/shop"), mount("classify", "auto-default:/classify")];
-        let share = |place: &str| find_place(&all, place).map(|(mount, below)| format!("{} {}", mount.share, below.display()));
+        let share =
+            |place: &str| find_place(&all, place).map(|(mount, below)| format!("{} {}", mount.share, below.display()));
         assert_eq!(share("nas://classify:/mnt/auto/").unwrap(), "auto-default:/classify ");
         assert_eq!(share("nas://classify:/mnt/auto/model/x").unwrap(), "auto-default:/classify model/x");
         assert_eq!(share("nas:///mnt/auto").unwrap(), "auto-default:/shop ");
-        for wrong in ["/mnt/auto", "nas://none:/mnt/auto", "nas:///mnt/other", "nas:///mnt/auto/../x", "nas://classify"] {
+        for wrong in ["/mnt/auto", "nas://none:/mnt/auto", "nas:///mnt/other", "nas:///mnt/auto/../x", "nas://classify"]
+        {
             assert_eq!(share(wrong).unwrap_err().code, code::SHARE_UNKNOWN, "{wrong}");
         }
     }

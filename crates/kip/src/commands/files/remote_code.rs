@@ -33,7 +33,9 @@ pub(crate) async fn bring(client: &Client, file: &mut ProjectFile, output: Outpu
         match source.from.clone() {
             None => {}
             Some(RemoteCode::Bucket { bucket, object }) => {
-                let problem = |what: String| refused(source, what, "`kip nas info` shows folders of buckets; put the archive there");
+                let problem = |what: String| {
+                    refused(source, what, "`kip nas info` shows folders of buckets; put the archive there")
+                };
                 let share = ShareName::bucket(&bucket, &object).map_err(|error| problem(error.to_string()))?;
                 let there: ShareInfo = client.get(&format!("/api/v1/shares/{}", segment(&share.to_string()))).await?;
                 if !Path::new(&there.folder).is_file() {
@@ -50,7 +52,8 @@ pub(crate) async fn bring(client: &Client, file: &mut ProjectFile, output: Outpu
                 let mut progress = Progress::new(output);
                 let done = download(&address, &path, &mut progress).await;
                 done.map_err(|what| {
-                    let hint = "check it with `curl -fLO ADDRESS`, or download it and write the path: `code: ./code.zip`";
+                    let hint =
+                        "check it with `curl -fLO ADDRESS`, or download it and write the path: `code: ./code.zip`";
                     refused(source, format!("the code at {address} is not fetched: {what}"), hint)
                 })?;
                 source.path = path;
@@ -81,7 +84,8 @@ async fn download(address: &str, path: &Path, progress: &mut Progress) -> Result
         let mut file = std::fs::File::create(path).map_err(|error| error.to_string())?;
         let mut taken = 0u64;
         loop {
-            let frame = tokio::time::timeout(IDLE, body.frame()).await.map_err(|_| "it stopped in the middle".to_owned())?;
+            let frame =
+                tokio::time::timeout(IDLE, body.frame()).await.map_err(|_| "it stopped in the middle".to_owned())?;
             let Some(frame) = frame else { return Ok(()) };
             let Ok(data) = frame.map_err(|error| error.to_string())?.into_data() else { continue };
             taken += data.len() as u64;

@@ -30,7 +30,11 @@ pub(super) async fn set(
             let own = function.config.get("role").and_then(Value::as_str).unwrap_or_default();
             let is_meant = own == role || own.rsplit_once("role/").is_some_and(|(_, name)| name == role);
             if is_meant && plan.configuration.is_nothing() {
-                let change = FieldChange { path: format!("credentials of {role}"), from: Value::Null, to: secret.as_str().into() };
+                let change = FieldChange {
+                    path: format!("credentials of {role}"),
+                    from: Value::Null,
+                    to: secret.as_str().into(),
+                };
                 plan.configuration = Step::Change(vec![change]);
             }
         }

@@ -40,7 +40,9 @@ pub(super) fn read(file: &str, text: &str) -> Result<Funfile, Problem> {
         let rest = rest.trim();
         match word.to_ascii_uppercase().as_str() {
             "RUNTIME" => found.runtime = Some(rest.to_owned()),
-            "RUN" if rest.is_empty() => return wrong("RUN has no command".to_owned(), "write RUN fun-install pip install NAME"),
+            "RUN" if rest.is_empty() => {
+                return wrong("RUN has no command".to_owned(), "write RUN fun-install pip install NAME");
+            }
             "RUN" => {
                 for step in commands(rest) {
                     let step = step.map_err(|said| fault(said, "write fun-install pip|apt-get|npm install NAME"))?;
@@ -60,7 +62,9 @@ pub(super) fn read(file: &str, text: &str) -> Result<Funfile, Problem> {
             }
             "ENV" => {
                 let pair = rest.split_once('=').or_else(|| rest.split_once(char::is_whitespace));
-                let Some((name, value)) = pair else { return wrong("ENV needs a name and a value".to_owned(), "write ENV NAME=VALUE") };
+                let Some((name, value)) = pair else {
+                    return wrong("ENV needs a name and a value".to_owned(), "write ENV NAME=VALUE");
+                };
                 let value = value.trim().trim_matches('"').to_owned();
                 found.steps.push((line, Instruction::Environment(name.trim().to_owned(), value)));
             }
@@ -173,14 +177,17 @@ COPY model ./model
         let found = read("Funfile", text).unwrap();
         assert_eq!(found.runtime.as_deref(), Some("python3"));
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(found.steps, [
-            (4, Instruction::Environment("PIP_INDEX_URL".to_owned(), "https://index.example".to_owned())),
-            (5, Instruction::Pip(words("tensorflow==1.8.0 numpy<2"))),
-            (7, Instruction::Apt(words("libgl1"))),
-            (7, Instruction::Npm(Vec::new())),
-            (8, Instruction::Run("./build.sh && echo done".to_owned())),
-            (9, Instruction::Copy { from: vec!["model".into()], to: "./model".into() }),
-        ]);
+        assert_eq!(
+            found.steps,
+            [
+                (4, Instruction::Environment("PIP_INDEX_URL".to_owned(), "https://index.example".to_owned())),
+                (5, Instruction::Pip(words("tensorflow==1.8.0 numpy<2"))),
+                (7, Instruction::Apt(words("libgl1"))),
+                (7, Instruction::Npm(Vec::new())),
+                (8, Instruction::Run("./build.sh && echo done".to_owned())),
+                (9, Instruction::Copy { from: vec!["model".into()], to: "./model".into() }),
+            ]
+        );
     }
 
     #[test]

@@ -49,7 +49,10 @@ pub(crate) fn run(options: &Dependencies, output: Output) -> anyhow::Result<()> 
         results.push(install(&file, function, options, output)?);
     }
     output.result(&results, |results| results.iter().map(|one| line(one, &file.directory)).collect())?;
-    if results.iter().any(|one| one.python.as_ref().is_some_and(|path| path.starts_with(file.directory.join(".fun/nas")))) {
+    if results
+        .iter()
+        .any(|one| one.python.as_ref().is_some_and(|path| path.starts_with(file.directory.join(".fun/nas"))))
+    {
         output.remark("next: `kip nas sync`, then `kip deploy`");
     }
     Ok(())
@@ -98,7 +101,8 @@ fn install(
 ) -> anyhow::Result<InstallResult> {
     let name = function.name.to_string();
     let folder = function.code.as_ref().map(|code| code.path.clone()).filter(|path| path.is_dir());
-    let Some((code_folder, recipe)) = folder.and_then(|folder| Some((folder.clone(), recipe(&file.directory, &folder)?)))
+    let Some((code_folder, recipe)) =
+        folder.and_then(|folder| Some((folder.clone(), recipe(&file.directory, &folder)?)))
     else {
         return Ok(InstallResult { function: name, from: None, up_to_date: true, python: None });
     };
@@ -110,7 +114,8 @@ fn install(
     let python = interpreter.as_ref().map(|_| places.python.clone());
     let base = recipe.parent().unwrap_or(&code_folder);
     let digest = digest(&recipe, &steps, (base, &code_folder), interpreter.as_ref(), &places)?;
-    let kept = std::fs::read(code_folder.join(KEPT)).ok().and_then(|text| serde_json::from_slice::<InstallRecord>(&text).ok());
+    let kept =
+        std::fs::read(code_folder.join(KEPT)).ok().and_then(|text| serde_json::from_slice::<InstallRecord>(&text).ok());
     let there = interpreter.as_ref().is_none_or(|interpreter| interpreter.packages(&places.python).is_dir());
     if kept.is_some_and(|kept| kept.digest == digest) && there && !options.force {
         return Ok(InstallResult { function: name, from: Some(recipe), up_to_date: true, python });

@@ -7,9 +7,8 @@ use std::process::{Command, Stdio};
 use kip_spec::{Problem, code};
 
 fn run(command: &mut Command, what: &str, hint: &str) -> Result<(), Problem> {
-    let failed = |cause: String| {
-        Problem::new(code::INSTALL_FAILED, format!("{what} failed")).cause(cause).hint(hint.to_owned())
-    };
+    let failed =
+        |cause: String| Problem::new(code::INSTALL_FAILED, format!("{what} failed")).cause(cause).hint(hint.to_owned());
     match command.stdin(Stdio::null()).stdout(Stdio::from(std::io::stderr())).status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(failed(format!("it ended with {status}; what it wrote is above"))),
@@ -30,7 +29,9 @@ pub(super) fn apt(names: &[String], root: &Path) -> Result<(), Problem> {
     let mut asked = Command::new("apt-get");
     asked.args(["--print-uris", "-qq", "-y", "install", "--no-install-recommends"]).args(names).stdin(Stdio::null());
     let listed = asked.output().map_err(|error| {
-        Problem::new(code::INSTALL_FAILED, format!("{what} failed")).cause(format!("apt-get cannot be started: {error}")).hint(HINT)
+        Problem::new(code::INSTALL_FAILED, format!("{what} failed"))
+            .cause(format!("apt-get cannot be started: {error}"))
+            .hint(HINT)
     })?;
     if !listed.status.success() {
         let said = String::from_utf8_lossy(&listed.stderr).trim().to_owned();
@@ -66,8 +67,16 @@ pub(super) fn npm(
     environment: &BTreeMap<String, String>,
 ) -> Result<(), Problem> {
     let mut command = Command::new("npm");
-    command.args(["install", "--omit=dev", "--no-audit", "--no-fund"]).args(arguments).current_dir(directory).envs(environment);
-    run(&mut command, &format!("npm install {}", arguments.join(" ")), "install Node and npm; `npm --version` must work")
+    command
+        .args(["install", "--omit=dev", "--no-audit", "--no-fund"])
+        .args(arguments)
+        .current_dir(directory)
+        .envs(environment);
+    run(
+        &mut command,
+        &format!("npm install {}", arguments.join(" ")),
+        "install Node and npm; `npm --version` must work",
+    )
 }
 
 /// A command of the shell, in the folder of the code.
@@ -87,7 +96,9 @@ pub(super) fn copy(from: &[PathBuf], to: &Path, base: &Path, code_folder: &Path,
     let is_folder = from.len() > 1 || target.is_dir() || to.as_os_str().to_string_lossy().ends_with('/');
     for source in from {
         let failed = |cause: String| {
-            Problem::new(code::INSTALL_FAILED, format!("COPY {} {} failed", source.display(), to.display())).cause(cause).hint("paths are relative to the Funfile and stay in its folder")
+            Problem::new(code::INSTALL_FAILED, format!("COPY {} {} failed", source.display(), to.display()))
+                .cause(cause)
+                .hint("paths are relative to the Funfile and stay in its folder")
         };
         let leaves = |path: &Path| path.components().any(|part| part == Component::ParentDir);
         if source.is_absolute() || leaves(source) || leaves(to) {

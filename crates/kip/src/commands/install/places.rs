@@ -26,14 +26,17 @@ impl Places {
             return Ok(Self { python: own.join("python"), root: own.join("root") });
         };
         let path = Path::new(base);
-        let of_share = files::of_function(function, directory)?.into_iter().find_map(|mount| {
-            path.strip_prefix(&mount.target).ok().map(|rest| mount.twin.join(rest))
-        });
+        let of_share = files::of_function(function, directory)?
+            .into_iter()
+            .find_map(|mount| path.strip_prefix(&mount.target).ok().map(|rest| mount.twin.join(rest)));
         let python = match (of_share, path.strip_prefix("/code")) {
             (Some(place), _) => place,
             (None, Ok(rest)) => code_folder.join(rest),
             (None, Err(_)) => {
-                let message = format!("PYTHONUSERBASE of {} is {base}, which is neither in /code nor on a share of it", function.name);
+                let message = format!(
+                    "PYTHONUSERBASE of {} is {base}, which is neither in /code nor on a share of it",
+                    function.name
+                );
                 return Err(Problem::new(code::INSTALL_FAILED, message)
                     .hint("write PYTHONUSERBASE: /code/.fun/python, or a path below the mountDir of its NasConfig"));
             }

@@ -148,10 +148,12 @@ mod tests {
         assert_eq!(problem.code, code::INSTALL_PIN);
         assert!(problem.message.contains("tensorflow==1.8.0 does not exist for Python 3.12"));
         assert_eq!(problem.hint.as_deref(), Some("write tensorflow==2.16.1"));
-        let none = MissingPin::find("Could not find a version that satisfies the requirement x==1 (from versions: none)");
+        let none =
+            MissingPin::find("Could not find a version that satisfies the requirement x==1 (from versions: none)");
         assert!(none.unwrap().problem("3.12").cause.unwrap().contains("no version"));
         assert_eq!(MissingPin::find("no space left"), None);
-        let of = |wanted: &str, all: &[&str]| nearest(wanted, &all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>());
+        let of =
+            |wanted: &str, all: &[&str]| nearest(wanted, &all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>());
         assert_eq!(of("9.9", &["1.0", "1.10", "1.9"]).as_deref(), Some("1.10"));
         assert_eq!(of("1.2", &["1.0", "1.10", "1.9"]).as_deref(), Some("1.9"));
         assert_eq!(of("1.2", &["2.0rc1"]).as_deref(), Some("2.0rc1"));

@@ -79,7 +79,13 @@ fn shown(rows: &[ShareRow], directory: &Path) -> String {
     }
     let row = |row: &ShareRow| {
         let local = row.local.strip_prefix(directory).unwrap_or(&row.local);
-        vec![row.share.clone(), row.mount.clone(), row.functions.join(","), local.display().to_string(), row.folder.clone()]
+        vec![
+            row.share.clone(),
+            row.mount.clone(),
+            row.functions.join(","),
+            local.display().to_string(),
+            row.folder.clone(),
+        ]
     };
     let rows: Vec<Vec<String>> = rows.iter().map(row).collect();
     table(&["SHARE", "MOUNT", "FUNCTIONS", "LOCAL", "FOLDER"], &rows)
@@ -171,11 +177,7 @@ async fn sync(client: &Client, chosen: &[(ProjectMount, PathBuf)], output: Outpu
         let report = copy::tree(&from, &to, &mut |done, total, name| {
             let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
             let bar = "#".repeat(usize::try_from(percent / 5).unwrap_or(0));
-            progress.say(&format!(
-                "{} [{bar:<20}] {percent} % of {}, {name}",
-                mount.share,
-                people::size(total)
-            ));
+            progress.say(&format!("{} [{bar:<20}] {percent} % of {}, {name}", mount.share, people::size(total)));
         });
         let report = report.map_err(|error| unusable(&to, &error))?;
         rows.push(SyncRow { share: mount.share.to_string(), from, to, report });
@@ -185,12 +187,8 @@ async fn sync(client: &Client, chosen: &[(ProjectMount, PathBuf)], output: Outpu
 
 fn line(row: &SyncRow) -> String {
     let CopyReport { copied, same, bytes, resumed, left_out } = &row.report;
-    let mut text = format!(
-        "{}: {copied} copied ({}), {same} were there  {}\n",
-        row.share,
-        people::size(*bytes),
-        row.to.display()
-    );
+    let mut text =
+        format!("{}: {copied} copied ({}), {same} were there  {}\n", row.share, people::size(*bytes), row.to.display());
     if *resumed > 0 {
         text.push_str(&format!("  {} of an earlier copy were kept\n", people::size(*resumed)));
     }

@@ -130,7 +130,13 @@ async fn again(connection: &Connection, line: &CommandLine, output: Output) -> a
         let client = Client::find(connection)?;
         let loaded = files::load(&client, Path::new(&file), &FileArguments::default(), output).await?;
         words.extend(["logs".to_owned(), one(&loaded, line)?.name.to_string()]);
-        for (theirs, ours) in [("request-id", "--request"), ("instance-id", "--instance"), ("start-time", "--since"), ("end-time", "--until"), ("search", "--search")] {
+        for (theirs, ours) in [
+            ("request-id", "--request"),
+            ("instance-id", "--instance"),
+            ("start-time", "--since"),
+            ("end-time", "--until"),
+            ("search", "--search"),
+        ] {
             // `-e` is an event elsewhere.
             let value = line.flag(theirs).or_else(|| line.flag("event").filter(|_| theirs == "end-time"));
             if let Some(value) = value {
