@@ -19,6 +19,7 @@ mod logs;
 mod ports;
 pub mod process;
 mod roster;
+mod sight;
 
 pub use adoption::{Adoption, AliveInstance, FoundInstance, InheritedConnections};
 pub use body::{

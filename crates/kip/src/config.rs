@@ -85,6 +85,8 @@ pub(crate) struct Config {
     pub(crate) over_use: OverUse,
     /// Below it, shares of functions have their folders.
     pub(crate) storage: PathBuf,
+    /// A library that keeps programs to their share of a device.
+    pub(crate) limiter: Option<PathBuf>,
     file: PathBuf,
     pub(crate) filter: String,
     pub(crate) low: u64,
@@ -197,6 +199,11 @@ impl Config {
                 "auto" => true,
                 "none" => false,
                 other => return Err(invalid(format!("host.devices is auto or none, not `{other}`"))),
+            },
+            limiter: match get("sharing.limiter") {
+                none if none == "none" => None,
+                path if Path::new(&path).is_file() => Some(path.into()),
+                path => return Err(invalid(format!("sharing.limiter names {path}, and there is no such file"))),
             },
             over_use: match get("sharing.over_use").as_str() {
                 "charge" => OverUse::Charge,
