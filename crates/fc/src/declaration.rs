@@ -346,7 +346,7 @@ mod tests {
         assert_eq!((made.resources.port, made.instances.max), (Some(8_000), 1));
         assert_eq!(made.deploy.strategy, Strategy::Recreate);
         assert_eq!(spec(config("true", 0)).unwrap().resources.port, Some(9_000));
-        let mut other = made.clone();
+        let mut other = made;
         set_port(config("false", 8_000).as_object().unwrap(), &mut other).unwrap();
         assert_eq!((other.resources.port, other.instances.max), (None, defaults::INSTANCES.max));
         assert_eq!(

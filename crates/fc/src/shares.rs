@@ -149,6 +149,24 @@ mod tests {
     }
 
     #[test]
+    fn programs_and_images_mount_alike() {
+        let mount = |target: &str| Mount { source: "/s".to_owned(), target: target.to_owned(), writable: true };
+        let program = |config: Value| {
+            let name = "f".parse().unwrap();
+            crate::declaration::fresh(name, config.as_object().unwrap(), std::path::Path::new("/tree")).unwrap()
+        };
+        let mut image = program(json!({"runtime": "custom-container", "customContainerConfig": {"image": "a"}}));
+        place(&mut image, vec![mount("/mnt/a")]);
+        let Program::Image(container) = &image.program else { panic!("{image:?}") };
+        assert_eq!((container.mounts.as_slice(), image.folders.len()), ([mount("/mnt/a")].as_slice(), 0));
+        assert_eq!(placed(&image), [mount("/mnt/a")]);
+        let mut custom = program(json!({"runtime": "custom"}));
+        custom.folders = vec![mount("/code"), mount("/opt")];
+        place(&mut custom, vec![mount("/mnt/a")]);
+        assert_eq!((custom.folders.len(), placed(&custom)), (3, vec![mount("/mnt/a")]));
+    }
+
+    #[test]
     fn mounts_that_can_be_none_are_refused_with_their_code() {
         let nas = |address: &str, target: &str| json!({"serverAddr": address, "mountDir": target});
         let refused = |points: Vec<Value>| read(json!({"nasConfig": {"mountPoints": points}})).map_err(|e| e.own);

@@ -106,7 +106,12 @@ pub(crate) async fn deploy(client: &Client, path: &Path, options: &Deploy, outpu
         FunctionResult { function: plan.function.clone(), configuration, code, changed: !plan.is_nothing(), url, call }
     };
     let results: Vec<FunctionResult> = plans.iter().map(result).collect();
-    output.result(&results, |results| results.iter().map(line).collect())
+    output.result(&results, |results| results.iter().map(line).collect())?;
+    if let Some(first) = results.iter().find(|result| matches!(result.configuration, Step::Create)) {
+        let name = &first.function;
+        output.remark(&format!("next: kip logs {name} -f, kip version publish {name}, kip bench {}", first.url));
+    }
+    Ok(())
 }
 
 /// Deploys one function without a question, and waits until its newest version serves.

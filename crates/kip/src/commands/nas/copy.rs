@@ -110,7 +110,7 @@ fn stays_inside(link: &Path, leads: &Path) -> bool {
 }
 
 /// Files of a share belong to whoever the share belongs to. Only root can give them away.
-fn give(path: &Path, owner: &fs::Metadata) {
+pub(super) fn give(path: &Path, owner: &fs::Metadata) {
     let _ = chown(path, Some(owner.uid()), Some(owner.gid()));
 }
 

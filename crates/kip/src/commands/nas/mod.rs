@@ -110,8 +110,15 @@ async fn init(client: &Client, file: &ProjectFile, output: Output) -> anyhow::Re
     Ok(())
 }
 
+/// Makes a folder. What root makes belongs to whoever the folder around it belongs to: the server may be an ordinary user's.
 fn make(folder: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(folder).map_err(|error| unusable(folder, &error).into())
+    let missing: Vec<&Path> = folder.ancestors().take_while(|above| !above.exists()).collect();
+    std::fs::create_dir_all(folder).map_err(|error| unusable(folder, &error))?;
+    let around = missing.last().and_then(|first| first.parent()?.metadata().ok());
+    if let Some(owner) = around {
+        missing.iter().rev().for_each(|made| copy::give(made, &owner));
+    }
+    Ok(())
 }
 
 /// A folder of a share that this user cannot write.
