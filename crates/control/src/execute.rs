@@ -409,6 +409,8 @@ pub(crate) fn failure_of(error: &StartError) -> StartFailure {
         StartProblem::CodeChanged => StartFailure::CodeChanged,
         StartProblem::CodeMissing => StartFailure::CodeMissing,
         StartProblem::CodeReadOnly => StartFailure::CodeReadOnly,
+        StartProblem::MountImpossible => StartFailure::MountImpossible,
+        StartProblem::ShareMissing => StartFailure::ShareMissing,
         StartProblem::SecretMissing => StartFailure::SecretMissing,
         StartProblem::SpawnFailed => StartFailure::SpawnFailed,
         StartProblem::Exited { code, signal } => StartFailure::Exited(ProgramExit { code, signal }),

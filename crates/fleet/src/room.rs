@@ -19,6 +19,14 @@ pub struct RoomNeed {
     pub gpu: Gpu,
     /// The kind of device asked for.
     pub kind: DeviceKind,
+    /// A port of the host that it alone has; 0 where any will do.
+    #[serde(default, skip_serializing_if = "is_no_port")]
+    pub port: u16,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_no_port(port: &u16) -> bool {
+    *port == 0
 }
 
 /// What one instance needs of devices.
@@ -73,6 +81,7 @@ impl From<&Resources> for RoomNeed {
                 Some(GpuNeed::Measured) => Gpu::Cards(1),
             },
             kind: gpu.and_then(|gpu| gpu.kind.as_deref()).map_or(DeviceKind::ANY, DeviceKind::named),
+            port: resources.port.unwrap_or(0),
         }
     }
 }
@@ -80,7 +89,7 @@ impl From<&Resources> for RoomNeed {
 impl RoomNeed {
     /// Whether it needs nothing that is counted.
     pub fn is_nothing(&self) -> bool {
-        self.cpu == 0 && self.memory == 0 && self.gpu == Gpu::None
+        self.cpu == 0 && self.memory == 0 && self.gpu == Gpu::None && self.port == 0
     }
 
     /// What is kept of it in a state.
@@ -100,6 +109,8 @@ impl RoomNeed {
             memory: if ram { self.memory } else { 0 },
             gpu: if gpu { self.gpu } else { Gpu::None },
             kind: self.kind,
+            // A sleeper listens still.
+            port: self.port,
         }
     }
 }
@@ -133,6 +144,9 @@ pub struct Shortage {
     pub gpu: bool,
     /// The quota over all functions, or a pool's maximum.
     pub quota: bool,
+    /// The port that it listens on.
+    #[serde(default)]
+    pub port: bool,
     /// All devices that would do are yielded: until when, boot time; `u64::MAX` where nobody knows.
     #[serde(default)]
     pub yielded: Option<u64>,
@@ -150,7 +164,13 @@ impl fmt::Display for Shortage {
         if self.yielded.is_some() {
             return f.write_str("a device that is yielded");
         }
-        let words = [(self.gpu, "device memory"), (self.memory, "memory"), (self.cpu, "CPU"), (self.quota, "quota")];
+        let words = [
+            (self.gpu, "device memory"),
+            (self.memory, "memory"),
+            (self.cpu, "CPU"),
+            (self.quota, "quota"),
+            (self.port, "its port"),
+        ];
         let mut first = true;
         for (_, word) in words.iter().filter(|(lacks, _)| *lacks) {
             f.write_str(if first { "" } else { " and " })?;
@@ -175,6 +195,9 @@ impl fmt::Display for RoomNeed {
         }
         if self.cpu > 0 {
             parts.push(format!("{}.{:03} CPU", self.cpu / 1_000, self.cpu % 1_000));
+        }
+        if self.port > 0 {
+            parts.push(format!("port {}", self.port));
         }
         if parts.is_empty() { f.write_str("nothing") } else { f.write_str(&parts.join(", ")) }
     }
@@ -286,7 +309,7 @@ mod tests {
 
     #[test]
     fn each_rung_keeps_less() {
-        let need = RoomNeed { cpu: 500, memory: 7, gpu: Gpu::Slice(9), kind: DeviceKind::ANY };
+        let need = RoomNeed { cpu: 500, memory: 7, gpu: Gpu::Slice(9), kind: DeviceKind::ANY, port: 0 };
         assert_eq!(need.kept_in(State::Busy), need);
         assert_eq!(need.kept_on(Rung::Paused), RoomNeed { cpu: 0, ..need });
         assert_eq!(need.kept_on(Rung::Parked), RoomNeed { cpu: 0, gpu: Gpu::None, ..need });

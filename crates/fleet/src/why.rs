@@ -32,6 +32,10 @@ pub enum StartFailure {
     CodeMissing,
     /// It writes into its folder, which is read-only.
     CodeReadOnly,
+    /// The host gives it no mounts, and it needs some.
+    MountImpossible,
+    /// The folder of a share is not there.
+    ShareMissing,
     /// A secret that it needs cannot be read.
     SecretMissing,
     /// The operating system refused otherwise.
@@ -348,6 +352,8 @@ impl StartFailure {
             Self::CodeChanged => code::CODE_CHANGED,
             Self::CodeMissing => code::CODE_MISSING,
             Self::CodeReadOnly => code::CODE_READ_ONLY,
+            Self::MountImpossible => code::MOUNT_IMPOSSIBLE,
+            Self::ShareMissing => code::SHARE_MISSING,
             Self::SecretMissing => code::SECRET_MISSING,
             Self::SpawnFailed => code::SPAWN_FAILED,
             Self::Exited(_) => code::EXITED_BEFORE_READY,
@@ -388,6 +394,8 @@ impl fmt::Display for StartFailure {
             Self::CodeChanged => f.write_str("a file that the version needs changed since it was deployed"),
             Self::CodeMissing => f.write_str("the files of the version are not there"),
             Self::CodeReadOnly => f.write_str("the program writes into its folder, which is read-only"),
+            Self::MountImpossible => f.write_str("this host gives the instance no mounts"),
+            Self::ShareMissing => f.write_str("the folder of a share is not there"),
             Self::SecretMissing => f.write_str("a secret that the instance needs cannot be read"),
             Self::SpawnFailed => f.write_str("the operating system refused to start the program"),
             Self::Exited(exit) => write!(f, "the program ended before it was ready, with {exit}"),

@@ -3,6 +3,7 @@
 pub(crate) mod containers;
 mod functions;
 mod gateway;
+mod gpu_types;
 pub(crate) mod models;
 mod settings;
 mod tasks;
@@ -77,9 +78,13 @@ pub(crate) struct Config {
     /// What instances may take of this host.
     pub(crate) inventory: Inventory,
     pub(crate) devices: Vec<Device>,
+    /// Types of devices by the vendor's.
+    pub(crate) gpu_types: BTreeMap<String, String>,
     /// Devices that are not declared are found.
     pub(crate) find_devices: bool,
     pub(crate) over_use: OverUse,
+    /// Below it, shares of functions have their folders.
+    pub(crate) storage: PathBuf,
     /// A library that keeps programs to their share of a device.
     pub(crate) limiter: Option<PathBuf>,
     file: PathBuf,
@@ -136,10 +141,10 @@ impl Config {
     pub(crate) fn read(data: &Path, named: Option<&Path>, flags: &Flags) -> Result<Self, Problem> {
         let mut values: BTreeMap<&'static str, Value> =
             SETTINGS.iter().map(|s| (s.key, Value { value: s.default.to_owned(), origin: Origin::Default })).collect();
-        let mut devices = Vec::new();
+        let mut declared = FileDeclarations::default();
         let file = named.map_or_else(|| data.join(FILE), Path::to_owned);
         match std::fs::read_to_string(&file) {
-            Ok(text) => devices = read_file(&file, &text, &mut values)?,
+            Ok(text) => declared = read_file(&file, &text, &mut values)?,
             // A data directory that cannot be is for the one who makes it to explain.
             Err(error) if named.is_none() && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             }
@@ -168,13 +173,13 @@ impl Config {
             let value = address.trim_start_matches("http://").trim_end_matches('/').to_owned();
             values.insert("server.api", Value { value, origin: Origin::Flag { flag: "--api" } });
         }
-        Self::resolve(data, values, devices, file)
+        Self::resolve(data, values, declared, file)
     }
 
     fn resolve(
         data: &Path,
         values: BTreeMap<&'static str, Value>,
-        devices: Vec<Device>,
+        FileDeclarations { devices, gpu_types }: FileDeclarations,
         file: PathBuf,
     ) -> Result<Self, Problem> {
         let get = |key: &'static str| &values[key].value;
@@ -206,6 +211,7 @@ impl Config {
                 other => return Err(invalid(format!("sharing.over_use is charge or replace, not `{other}`"))),
             },
             devices,
+            gpu_types,
             file,
             filter: get("log.filter").clone(),
             low: parse::<Bytes>(&values, "disk.low", "a size such as 64MiB")?.0,
@@ -231,6 +237,7 @@ impl Config {
             isolation: functions::isolation(&values)?,
             code: functions::code(&values)?,
             access_log: gateway::access_log(data, &values)?,
+            storage: data.join(&values["storage.root"].value),
             traces: gateway::traces(&values)?,
             require_keys: match auto("gateway.require_keys") {
                 true => None,
@@ -344,7 +351,15 @@ where
     })
 }
 
-fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>) -> Result<Vec<Device>, Problem> {
+/// What a file declares beside its settings.
+#[derive(Debug, Default)]
+struct FileDeclarations {
+    devices: Vec<Device>,
+    /// Types of devices by the vendor's.
+    gpu_types: BTreeMap<String, String>,
+}
+
+fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>) -> Result<FileDeclarations, Problem> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         invalid(format!("{} is not valid TOML", file.display())).cause(error.to_string().trim_end().to_owned())
     })?;
@@ -360,10 +375,17 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
         let problem = invalid(format!("{}: there is no setting `{key}`", file.display()));
         problem.hint(format!("did you mean `{}`? `kip config show` lists all", near.unwrap_or_default()))
     };
-    let mut devices = Vec::new();
+    let mut declared = FileDeclarations::default();
     for (section, content) in &table {
+        if section == "gpu_types" {
+            declared.gpu_types = gpu_types::read(content).map_err(|problem| Problem {
+                message: format!("{}: {}", file.display(), problem.message),
+                ..problem
+            })?;
+            continue;
+        }
         if section == "device" {
-            devices = devices::read(content).map_err(|problem| Problem {
+            declared.devices = devices::read(content).map_err(|problem| Problem {
                 message: format!("{}: {}", file.display(), problem.message),
                 ..problem
             })?;
@@ -390,7 +412,7 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
             values.insert(setting.key, Value { value, origin: Origin::File { path: file.to_owned() } });
         }
     }
-    Ok(devices)
+    Ok(declared)
 }
 
 /// Refuses a variable that is nearly a setting's: it would be overlooked.
@@ -451,6 +473,7 @@ pub(crate) fn schema() -> serde_json::Value {
         })
         .collect();
     properties.insert("device".to_owned(), devices::schema());
+    properties.insert("gpu_types".to_owned(), gpu_types::schema());
     serde_json::json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "kipwake.toml",

@@ -25,6 +25,11 @@ impl Output {
         Self { format }
     }
 
+    /// The same without progress.
+    pub(crate) fn quiet(self) -> Self {
+        Self { format: Format::Json }
+    }
+
     pub(crate) fn is_json(self) -> bool {
         self.format == Format::Json
     }

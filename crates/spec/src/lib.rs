@@ -24,6 +24,7 @@ pub mod round;
 pub mod scaling;
 mod schema;
 pub mod secret;
+pub mod share;
 pub mod sleep;
 pub mod snapshot;
 pub mod sticky;

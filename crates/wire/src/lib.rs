@@ -14,9 +14,11 @@ mod job;
 mod keys;
 mod model;
 mod provision;
+mod role_map;
 mod rollout;
 mod secret;
 mod server;
+mod share;
 mod task;
 mod usage;
 mod version;
@@ -38,12 +40,14 @@ pub use model::{
     ModelQuestion, ModelRequest, ModelSize, ModelUsage, PresetInfo, PullPhase,
 };
 pub use provision::{PolicyStatus, Provision};
+pub use role_map::{RoleInfo, RoleSettings};
 pub use rollout::{RolloutAction, RolloutInfo, RolloutOrder, RolloutSettings, RolloutTraffic};
 pub use secret::{SecretInfo, SecretValue};
 pub use server::{
     Backup, DeployedVersion, Deployment, DeploymentResult, Errors, Gateway, Health, LogLine, Restore, Rotation,
     ServerInfo, Status,
 };
+pub use share::{ShareInfo, ShareSettings};
 pub use task::{AcceptedTask, Attempt, StopResult, TaskCounts, TaskEvent, TaskInfo, TaskList};
 pub use usage::{Advice, FunctionUsage, LatencySummary, Measurements, Recommendation, RevisionEvidence, VersionUsage};
 pub use version::{
