@@ -20,7 +20,7 @@ use kip_wire::{
 use crate::guard::{RouteAccess, guard};
 use crate::openapi::{Doc, says};
 use crate::{
-    Api, audit, backup, costs, devices, exec, functions, images, jobs, keys, logs, metrics, models, openapi, provision,
+    Api, audit, backup, costs, devices, exec, functions, images, jobs, keys, logs, metrics, models, openapi, pools, provision,
     requests, secrets, server, tasks, versions,
 };
 
@@ -537,6 +537,12 @@ pub(crate) fn table() -> Vec<Entry> {
             "image.remove",
             images::remove,
             says("Removes an image that nothing uses").takes::<kip_wire::ImageName>().gives::<kip_wire::ImageName>(),
+        ),
+        shows(
+            "/api/v1/pools",
+            Operate,
+            pools::list,
+            says("The pools in the order in which they are filled").gives::<Vec<kip_wire::PoolStatus>>(),
         ),
         shows(
             "/api/v1/devices",

@@ -152,16 +152,11 @@ impl Shared {
                     }
                     BodyEvent::Unreachable(instance) => self.reach(instance, false),
                     BodyEvent::Reachable(instance) => self.reach(instance, true),
+                    BodyEvent::PoolLost(pool) => self.pool_answers(pool, false),
+                    BodyEvent::PoolFound(pool) => self.pool_answers(pool, true),
                 }
             }
         });
-    }
-
-    /// A body lost touch with an instance, or is in touch with it again: meanwhile requests go to others.
-    pub(crate) fn reach(&self, instance: InstanceId, reachable: bool) {
-        if let Some(cell) = self.owner(instance) {
-            cell.step(Event::Readiness { instance, ready: reachable });
-        }
     }
 
     pub(crate) fn cells(&self) -> parking_lot::RwLockReadGuard<'_, Cells> {
@@ -217,7 +212,10 @@ impl Shared {
     /// A version of the store, with what this host offers and has measured.
     pub(crate) fn version(&self, stored: StoredRevision) -> Arc<Version> {
         let measured = self.devices.size(stored.id);
-        Arc::new(Version::stored(stored, self.options.offer(), measured))
+        let barred = self.barred(&stored.spec);
+        let version = Version::stored(stored, self.options.offer(), measured);
+        version.bars(barred);
+        Arc::new(version)
     }
 
     pub(crate) fn deploy(self: &Arc<Self>, stored: StoredRevision) -> DeployResult {

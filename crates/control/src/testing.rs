@@ -35,6 +35,7 @@ pub async fn open(data: &Path, boot: u32, stores: Stores, host: bool) -> (Contro
     let options = Options {
         boot,
         inventory: Inventory { pools: vec![pool], ..Inventory::default() },
+        pools: Vec::new(),
         kip: PathBuf::from("/proc/self/exe"),
         logs: data.join("logs"),
         results: data.join("jobs"),

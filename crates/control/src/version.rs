@@ -77,6 +77,13 @@ impl Version {
         Arc::make_mut(&mut self.policy.write()).need.gpu = gpu;
     }
 
+    /// The pools in which it cannot run, a bit each.
+    pub(crate) fn bars(&self, pools: u64) {
+        if pools != 0 {
+            Arc::make_mut(&mut self.policy.write()).need.barred = pools;
+        }
+    }
+
     /// How it is shown: the number of its version, or its ordinal.
     pub fn label(&self) -> String {
         match (self.number.load(Ordering::Relaxed), self.ordinal) {

@@ -157,6 +157,10 @@ pub enum BodyEvent {
     Unreachable(InstanceId),
     /// The body is in touch with it again.
     Reachable(InstanceId),
+    /// What runs the instances of a pool does not answer. The number is that of the pool in the inventory.
+    PoolLost(u16),
+    /// It answers again.
+    PoolFound(u16),
 }
 
 /// How the main process of an instance ended.

@@ -19,6 +19,14 @@ pub struct RoomNeed {
     pub gpu: Gpu,
     /// The kind of device asked for.
     pub kind: DeviceKind,
+    /// Pools in which it cannot run, a bit for each in the order of the inventory.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub barred: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(bits: &u64) -> bool {
+    *bits == 0
 }
 
 /// What one instance needs of devices.
@@ -73,11 +81,17 @@ impl From<&Resources> for RoomNeed {
                 Some(GpuNeed::Measured) => Gpu::Cards(1),
             },
             kind: gpu.and_then(|gpu| gpu.kind.as_deref()).map_or(DeviceKind::ANY, DeviceKind::named),
+            barred: 0,
         }
     }
 }
 
 impl RoomNeed {
+    /// Whether it can run in a pool, by its number in the inventory.
+    pub fn may_be_in(&self, pool: u16) -> bool {
+        self.barred.checked_shr(pool.into()).unwrap_or(0) & 1 == 0
+    }
+
     /// Whether it needs nothing that is counted.
     pub fn is_nothing(&self) -> bool {
         self.cpu == 0 && self.memory == 0 && self.gpu == Gpu::None
@@ -100,6 +114,7 @@ impl RoomNeed {
             memory: if ram { self.memory } else { 0 },
             gpu: if gpu { self.gpu } else { Gpu::None },
             kind: self.kind,
+            barred: self.barred,
         }
     }
 }
@@ -136,6 +151,9 @@ pub struct Shortage {
     /// All devices that would do are yielded: until when, boot time; `u64::MAX` where nobody knows.
     #[serde(default)]
     pub yielded: Option<u64>,
+    /// No pool in which it can run answers.
+    #[serde(default)]
+    pub pool: bool,
 }
 
 impl Shortage {
@@ -149,6 +167,9 @@ impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.yielded.is_some() {
             return f.write_str("a device that is yielded");
+        }
+        if self.pool {
+            return f.write_str("a pool that answers");
         }
         let words = [(self.gpu, "device memory"), (self.memory, "memory"), (self.cpu, "CPU"), (self.quota, "quota")];
         let mut first = true;
@@ -279,7 +300,7 @@ mod tests {
 
     #[test]
     fn each_rung_keeps_less() {
-        let need = RoomNeed { cpu: 500, memory: 7, gpu: Gpu::Slice(9), kind: DeviceKind::ANY };
+        let need = RoomNeed { cpu: 500, memory: 7, gpu: Gpu::Slice(9), ..RoomNeed::default() };
         assert_eq!(need.kept_in(State::Busy), need);
         assert_eq!(need.kept_on(Rung::Paused), RoomNeed { cpu: 0, ..need });
         assert_eq!(need.kept_on(Rung::Parked), RoomNeed { cpu: 0, gpu: Gpu::None, ..need });

@@ -10,6 +10,7 @@ mod image;
 mod keys;
 mod layers;
 pub(crate) mod models;
+mod pool;
 mod provision;
 mod rollout;
 mod scaler;
@@ -28,6 +29,7 @@ pub(crate) use self::exec::Exec;
 pub(crate) use self::files::{ConfirmArguments, FileArguments, Import, Info, Remove};
 pub(crate) use self::help::{command, parse};
 pub(crate) use self::image::{Image, ImageArgument};
+pub(crate) use self::pool::PoolCommand;
 pub(crate) use self::keys::{Audit, Key, Secret, Settings};
 pub(crate) use self::layers::{Domain, Layer};
 pub(crate) use self::provision::{Advise, FunctionArgument, Provision, ProvisionPut, json_or_file};
@@ -188,6 +190,9 @@ pub(crate) enum Command {
     /// Show and change what all functions together may take.
     #[command(subcommand)]
     Quota(QuotaCommand),
+    /// Show the pools: where instances can be.
+    #[command(subcommand, alias = "pools")]
+    Pool(PoolCommand),
     /// List, pull and remove images of the container engine.
     #[command(subcommand, alias = "images")]
     Image(Image),

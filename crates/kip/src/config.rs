@@ -4,6 +4,7 @@ pub(crate) mod containers;
 mod functions;
 mod gateway;
 pub(crate) mod models;
+pub(crate) mod pools;
 mod settings;
 mod tasks;
 
@@ -77,6 +78,8 @@ pub(crate) struct Config {
     /// What instances may take of this host.
     pub(crate) inventory: Inventory,
     pub(crate) devices: Vec<Device>,
+    /// Where instances can be, in the order in which pools are filled: as many as the inventory has.
+    pub(crate) pools: Vec<pools::PoolSetting>,
     /// Devices that are not declared are found.
     pub(crate) find_devices: bool,
     pub(crate) over_use: OverUse,
@@ -113,6 +116,19 @@ pub(crate) struct Config {
     pub(crate) code: kip_snapshot::Limits,
 }
 
+/// What the settings file declares of machines.
+#[derive(Debug)]
+struct Hardware {
+    devices: Vec<Device>,
+    pools: Vec<pools::PoolSetting>,
+}
+
+impl Default for Hardware {
+    fn default() -> Self {
+        Self { devices: Vec::new(), pools: vec![pools::PoolSetting::local()] }
+    }
+}
+
 /// What is shown at `/metrics`, and to whom.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Metrics {
@@ -134,10 +150,10 @@ impl Config {
     pub(crate) fn read(data: &Path, named: Option<&Path>, flags: &Flags) -> Result<Self, Problem> {
         let mut values: BTreeMap<&'static str, Value> =
             SETTINGS.iter().map(|s| (s.key, Value { value: s.default.to_owned(), origin: Origin::Default })).collect();
-        let mut devices = Vec::new();
+        let mut hardware = Hardware::default();
         let file = named.map_or_else(|| data.join(FILE), Path::to_owned);
         match std::fs::read_to_string(&file) {
-            Ok(text) => devices = read_file(&file, &text, &mut values)?,
+            Ok(text) => hardware = read_file(&file, &text, &mut values)?,
             // A data directory that cannot be is for the one who makes it to explain.
             Err(error) if named.is_none() && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             }
@@ -166,13 +182,13 @@ impl Config {
             let value = address.trim_start_matches("http://").trim_end_matches('/').to_owned();
             values.insert("server.api", Value { value, origin: Origin::Flag { flag: "--api" } });
         }
-        Self::resolve(data, values, devices, file)
+        Self::resolve(data, values, hardware, file)
     }
 
     fn resolve(
         data: &Path,
         values: BTreeMap<&'static str, Value>,
-        devices: Vec<Device>,
+        Hardware { devices, pools }: Hardware,
         file: PathBuf,
     ) -> Result<Self, Problem> {
         let get = |key: &'static str| &values[key].value;
@@ -187,7 +203,8 @@ impl Config {
                 parse(&values, "server.threads", "a number such as 4, or auto")?
             },
             patience: parse(&values, "server.patience", "a duration such as 30s")?,
-            inventory: inventory(&values, cores, &devices)?,
+            inventory: inventory(&values, cores, &devices, &pools)?,
+            pools,
             find_devices: match get("host.devices").as_str() {
                 "auto" => true,
                 "none" => false,
@@ -249,7 +266,8 @@ impl Config {
 
     /// Gives the host these devices.
     pub(crate) fn use_devices(&mut self, devices: Vec<Device>) {
-        if let Some(host) = self.inventory.pools.first_mut().and_then(|pool| pool.hosts.first_mut()) {
+        let local = self.pools.iter().position(pools::PoolSetting::is_local).unwrap_or(0);
+        if let Some(host) = self.inventory.pools.get_mut(local).and_then(|pool| pool.hosts.first_mut()) {
             host.devices = devices.iter().map(Into::into).collect();
         }
         self.devices = devices;
@@ -261,13 +279,22 @@ impl Config {
         let device = |device: &Device| {
             (format!("device.{}", device.name), Value { value: device.described(), origin: origin() })
         };
+        let pool = |pool: &pools::PoolSetting| {
+            (format!("pool.{}", pool.name), Value { value: pool.described(), origin: origin() })
+        };
+        let pools = self.pools.iter().filter(|_| self.pools.len() > 1).map(pool);
         let settings = self.values.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
-        settings.chain(self.devices.iter().map(device)).collect()
+        settings.chain(self.devices.iter().map(device)).chain(pools).collect()
     }
 }
 
-/// What instances may take of this host, the only one there is.
-fn inventory(values: &BTreeMap<&'static str, Value>, cores: usize, devices: &[Device]) -> Result<Inventory, Problem> {
+/// What instances may take of this host, and of the others that are pools.
+fn inventory(
+    values: &BTreeMap<&'static str, Value>,
+    cores: usize,
+    devices: &[Device],
+    pools: &[pools::PoolSetting],
+) -> Result<Inventory, Problem> {
     let auto = |key: &'static str| values[key].value == "auto";
     let limit = |key: &'static str| match values[key].value.as_str() {
         "none" => Ok(None),
@@ -292,7 +319,10 @@ fn inventory(values: &BTreeMap<&'static str, Value>, cores: usize, devices: &[De
         return Err(invalid("quota.instances must be at least 1, or none".to_owned()));
     }
     let turns = Turns { longest: parse::<Millis>(values, "sharing.longest_turn", "a duration such as 60s")?.0 };
-    Ok(Inventory { pools: vec![Pool { name: "local".to_owned(), max: None, hosts: vec![host] }], quota, turns })
+    let own = Pool { name: pools::LOCAL.to_owned(), max: None, hosts: vec![host] };
+    let mut inventory = Inventory { pools: vec![own], quota, turns };
+    pools::add(&mut inventory, pools)?;
+    Ok(inventory)
 }
 
 /// What bounds exec sessions.
@@ -337,7 +367,7 @@ where
     })
 }
 
-fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>) -> Result<Vec<Device>, Problem> {
+fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>) -> Result<Hardware, Problem> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         invalid(format!("{} is not valid TOML", file.display())).cause(error.to_string().trim_end().to_owned())
     })?;
@@ -346,6 +376,10 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
             let problem = invalid(format!("{}: there is no setting `{key}`", file.display()));
             return problem.hint("write [[device]] above each device");
         }
+        if key == "pools" {
+            let problem = invalid(format!("{}: there is no setting `{key}`", file.display()));
+            return problem.hint("write [[pool]] above each pool");
+        }
         let near = SETTINGS
             .iter()
             .map(|setting| setting.key)
@@ -353,14 +387,19 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
         let problem = invalid(format!("{}: there is no setting `{key}`", file.display()));
         problem.hint(format!("did you mean `{}`? `kip config show` lists all", near.unwrap_or_default()))
     };
-    let mut devices = Vec::new();
+    let mut hardware = Hardware::default();
     for (section, content) in &table {
-        if section == "device" {
-            devices = devices::read(content).map_err(|problem| Problem {
-                message: format!("{}: {}", file.display(), problem.message),
-                ..problem
-            })?;
-            continue;
+        let here = |problem: Problem| Problem { message: format!("{}: {}", file.display(), problem.message), ..problem };
+        match section.as_str() {
+            "device" => {
+                hardware.devices = devices::read(content).map_err(here)?;
+                continue;
+            }
+            "pool" => {
+                hardware.pools = pools::read(content).map_err(here)?;
+                continue;
+            }
+            _ => {}
         }
         let toml::Value::Table(content) = content else { return Err(unknown(section)) };
         for (name, value) in content {
@@ -383,7 +422,7 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
             values.insert(setting.key, Value { value, origin: Origin::File { path: file.to_owned() } });
         }
     }
-    Ok(devices)
+    Ok(hardware)
 }
 
 /// Refuses a variable that is nearly a setting's: it would be overlooked.
@@ -444,6 +483,7 @@ pub(crate) fn schema() -> serde_json::Value {
         })
         .collect();
     properties.insert("device".to_owned(), devices::schema());
+    properties.insert("pool".to_owned(), pools::schema());
     serde_json::json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "kipwake.toml",

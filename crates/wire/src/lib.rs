@@ -13,6 +13,7 @@ mod image;
 mod job;
 mod keys;
 mod model;
+mod pool;
 mod provision;
 mod rollout;
 mod secret;
@@ -37,6 +38,7 @@ pub use model::{
     DeploymentPhase, ModelDeployment, ModelDeploymentInfo, ModelFile, ModelInfo, ModelList, ModelPlan, ModelPull,
     ModelQuestion, ModelRequest, ModelSize, ModelUsage, PresetInfo, PullPhase,
 };
+pub use pool::{PoolHost, PoolStatus};
 pub use provision::{PolicyStatus, Provision};
 pub use rollout::{RolloutAction, RolloutInfo, RolloutOrder, RolloutSettings, RolloutTraffic};
 pub use secret::{SecretInfo, SecretValue};

@@ -1,6 +1,7 @@
 //! From an order to a running container.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder};
 use kip_host::failpoint::reached;
@@ -16,7 +17,7 @@ use super::images::{self, ImageFacts};
 use super::inspect::{self, Inspected};
 use super::instance::Instance;
 use super::journal::Journal;
-use super::{Shared, gpu, labels, libpod, mounts, ready};
+use super::{Shared, gpu, labels, libpod, ready};
 use crate::body::{Error, Liveness, Order, ReadyInstance, StartError, StartProblem};
 use crate::containers::{EngineError, EngineKind};
 use crate::contract;
@@ -48,7 +49,7 @@ impl Shared {
         })?;
         drop(starting);
         let waited = match self.begin(&engine, &instance, order, container, published).await {
-            Ok(()) => ready::wait(&instance, order, (container.network, published)).await,
+            Ok(()) => ready::wait(&instance, order, (container.network, self.proxied(published))).await,
             Err(problem) => Err(problem),
         };
         match waited {
@@ -81,6 +82,10 @@ impl Shared {
         let found = images::inspect(&engine.docker, container.reference()).await.map_err(refused)?;
         let facts = match (found, container.source()) {
             (Some(facts), _) => facts,
+            (None, _) if self.copy_image(engine, container.reference()).await.map_err(refused)? => {
+                let found = images::inspect(&engine.docker, container.reference()).await.map_err(refused)?;
+                found.ok_or_else(|| refused(EngineError::Missing(container.image.clone())))?
+            }
             (None, Some(source)) if container.pull != PullPolicy::Never => {
                 tracing::info!(image = source, "the engine does not have the image any more; it is pulled");
                 images::pull(&engine.docker, &self.pulls, source).await.map_err(refused)?;
@@ -110,7 +115,7 @@ impl Shared {
     ) -> Result<(Arc<Instance>, bool), Problem> {
         let io =
             |what: &'static str| move |error: std::io::Error| (StartProblem::SpawnFailed, format!("{what}: {error}"));
-        mounts::check(container, &self.options.mounts)
+        self.check_mounts(container)
             .map_err(|error| (StartProblem::ContainerRefused, error.to_string()))?;
         let in_host = container.network == Network::Host;
         let wanted = usize::from(in_host) + order.ports.len();
@@ -119,7 +124,8 @@ impl Shared {
             number => self.options.ports.reserve(order.instance, number).map_err(io("no free port"))?,
         };
         let (server, devices) = (self.options.server.as_str(), self.options.devices.as_slice());
-        let around = PlanInput { server, info: &engine.info, image, ports: &ports, devices };
+        let publish = self.publishes_on();
+        let around = PlanInput { server, info: &engine.info, image, ports: &ports, devices, publish };
         let plan = plan(order, container, around).map_err(|reason| (StartProblem::DeviceMissing, reason))?;
         LogFile::of(&self.options.logs, order.function.as_str(), order.instance)
             .prepare()
@@ -142,6 +148,8 @@ impl Shared {
             port: plan.port,
             function: order.function.to_string(),
             process: Mutex::new(None),
+            route: Mutex::new(None),
+            given_up: AtomicBool::new(false),
             folder,
             journal: Mutex::new(journal),
             address: Mutex::new(None),
@@ -171,7 +179,9 @@ impl Shared {
         self.read_output(engine, instance);
         let found = inspect::inspect(engine, &instance.container).await.map_err(|failed| explain(&failed))?;
         self.located(instance, &found);
-        *instance.address.lock() = ready::address(&found, container.network, instance.port, published);
+        self.locate(instance, &found, (container.network, published))
+            .await
+            .map_err(|reason| (StartProblem::ContainerRefused, reason))?;
         if !found.state.running {
             // Its end may have been reported before anybody knew it.
             self.look_at_end(engine, instance).await;
@@ -182,7 +192,7 @@ impl Shared {
 
     /// Notes which process it is on this host, if it is one.
     pub(super) fn located(&self, instance: &Instance, found: &Inspected) {
-        let process = Some(found.state.pid).filter(|process| *process > 0);
+        let process = Some(found.state.pid).filter(|process| *process > 0 && !self.is_elsewhere());
         *instance.process.lock() =
             process.and_then(|process| Some((process, Cgroups::of(process, &instance.container)?)));
     }

@@ -93,8 +93,8 @@ fn offer(function: u32, restore: u64, unused_since: u64) -> ToPlacer {
 }
 
 const NUMBER: OperationNumber = OperationNumber(1);
-const MEMORY: Shortage = Shortage { memory: true, cpu: false, gpu: false, quota: false, yielded: None };
-const GPU: Shortage = Shortage { gpu: true, cpu: false, memory: false, quota: false, yielded: None };
+const MEMORY: Shortage = Shortage { memory: true, cpu: false, gpu: false, quota: false, yielded: None, pool: false };
+const GPU: Shortage = Shortage { gpu: true, cpu: false, memory: false, quota: false, yielded: None, pool: false };
 const PRESS: FromPlacer = FromPlacer::Press { stretch: 0, longest: 60_000 };
 
 fn waits(function: u32, lack: Shortage) -> FromPlacer {
@@ -220,7 +220,7 @@ fn a_quota_that_cannot_be_kept_costs_nobody_anything() {
 #[test]
 fn a_sleeper_gives_back_what_its_rung_does_not_keep_and_asks_again() {
     let mut desk = PlacerHarness::devices(&[10]);
-    let need = RoomNeed { cpu: 0, memory: 5, gpu: Gpu::Slice(8), kind: DeviceKind::ANY };
+    let need = RoomNeed { cpu: 0, memory: 5, gpu: Gpu::Slice(8), kind: DeviceKind::ANY, barred: 0 };
     assert_eq!(desk.step(ask(1, need)), [grant_on(1, 1)]);
     desk.step(ToPlacer::Rests { instance: id(1, 1), rung: Rung::Paused });
     assert_eq!(desk.step(ask(2, slice(8)))[..1], [waits(2, GPU)], "paused keeps the device");
