@@ -139,6 +139,13 @@ impl Version {
                 let words = ["kip", "job-runner", "--"].into_iter().map(str::to_owned);
                 (Some(kip.to_owned()), words.chain(argv.iter().cloned()).collect(), ReadyProbe::Tcp)
             }
+            Program::Image(_) if spec.job.is_some() => {
+                let folder = results.join(spec.name.as_str());
+                env.insert(RESULTS.to_owned(), folder.to_string_lossy().into_owned());
+                writes = Some(folder);
+                let words = ["kip", "job-runner", "--image"].into_iter().map(str::to_owned);
+                (Some(kip.to_owned()), words.collect(), ReadyProbe::Tcp)
+            }
             Program::Command { argv, .. } => (None, argv.clone(), spec.ready.clone()),
             Program::Image(container) => (None, container.argv.clone(), spec.ready.clone()),
             Program::Model { path } => {
@@ -177,7 +184,11 @@ impl Version {
             program,
             argv,
             container: match &spec.program {
-                Program::Image(container) => Some(container.clone()),
+                Program::Image(container) => Some(container.clone()).filter(|_| spec.job.is_none()),
+                Program::Command { .. } | Program::Model { .. } => None,
+            },
+            runs: match &spec.program {
+                Program::Image(container) => Some(container.clone()).filter(|_| spec.job.is_some()),
                 Program::Command { .. } | Program::Model { .. } => None,
             },
             directory,

@@ -40,6 +40,9 @@ pub struct Order {
     pub argv: Vec<String>,
     /// The container that it is; none where it is a process of the host.
     pub container: Option<Box<Container>>,
+    /// A container that the program runs for each request that it gets. The program is ours then, and runs as the server does: what
+    /// it starts is on the other side of the engine.
+    pub runs: Option<Box<Container>>,
     /// Working directory.
     pub directory: PathBuf,
     /// It may write its working directory, whomever that belongs to.

@@ -231,8 +231,11 @@ pub(crate) enum Command {
     /// Run a program for each request (what an instance of a job runs).
     #[command(hide = true)]
     JobRunner {
+        /// Run the container that the environment describes in place of a program.
+        #[arg(long)]
+        image: bool,
         /// The program and its arguments.
-        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         program: Vec<String>,
     },
     /// Hold the exchange of one run of a task, so that it outlives the server.

@@ -115,9 +115,11 @@ pub(crate) const ROLLOUT: Keys = Keys {
 
 pub(crate) const JOB: Keys = Keys {
     name: "jobs.<name>",
-    known: &["dir", "run", "env", "env_file", "resources", "parallel", "retries", "timeout", "grace", "schedule"],
+    known: &[
+        "dir", "run", "image", "entrypoint", "pull", "container", "env", "env_file", "resources", "parallel", "retries",
+        "timeout", "grace", "schedule",
+    ],
     later: &[
-        ("image", "install the program on this host and start it with `run:`"),
         ("destinations", "`kip task config set <job> --on-failure …` names who is told"),
     ],
 };

@@ -18,6 +18,8 @@ const PACKAGES: [Package; 4] = [
     Package { name: "runc", program: "runc", arguments: &["--version"] },
     Package { name: "iptables", program: "iptables", arguments: &["--version"] },
 ];
+/// For the engine that is reached by ssh. A service manager would start it for everybody, so it is installed only where none runs.
+const SSH: [Package; 1] = [Package { name: "openssh-server", program: "test", arguments: &["-x", "/usr/sbin/sshd"] }];
 /// How long an engine may take until it answers.
 const START: Duration = Duration::from_secs(30);
 /// Networks of their own, so that they disturb no engine of the host. The bridges have names of their own as well: an engine takes
@@ -75,6 +77,9 @@ impl Engines {
         }
         if !debian(&PACKAGES)? {
             bail!("the container engines that tests need cannot be installed");
+        }
+        if !Path::new("/run/systemd/system").exists() && !debian(&SSH)? {
+            bail!("the ssh server that tests need cannot be installed");
         }
         let folder = tempfile::Builder::new().prefix("kip-engines-").tempdir().context("no temporary folder")?;
         let rules = read(command("iptables-save", &[])).unwrap_or_default();

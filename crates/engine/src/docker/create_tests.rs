@@ -41,6 +41,7 @@ fn order() -> Order {
         label: "r2".to_owned(),
         program: None,
         argv: vec!["--port=${PORT}".to_owned(), "${OWN}".to_owned()],
+        runs: None,
         container: None,
         directory: "/app".into(),
         owns_directory: false,

@@ -16,6 +16,7 @@ mod gpu;
 mod images;
 mod inspect;
 mod instance;
+pub mod job;
 mod journal;
 mod labels;
 mod libpod;
@@ -26,7 +27,7 @@ mod start;
 mod stop;
 mod tunnel;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -169,6 +170,27 @@ impl DockerBody {
     /// Whether an instance is one of this body's.
     pub(crate) fn has(&self, instance: InstanceId) -> bool {
         self.shared.roster.has(instance)
+    }
+
+    /// What the process of a job is to run on this engine; none if the order is not about that.
+    ///
+    /// # Errors
+    /// In words, why there is no engine.
+    pub(crate) async fn job(&self, order: &Order) -> Result<Option<job::JobContainer>, String> {
+        if order.runs.is_none() {
+            return Ok(None);
+        }
+        let options = &self.shared.options;
+        let engine = self.shared.engine().await?;
+        Ok(job::JobContainer::of(order, &options.server, engine.info.socket.clone(), &options.devices))
+    }
+
+    /// Removes what the process of a job has left behind, or what those have left that do not live any more.
+    pub(crate) async fn sweep_jobs(&self, only: Option<InstanceId>, alive: &BTreeSet<InstanceId>) {
+        let engine = self.shared.engine.lock().clone();
+        if let Some(engine) = engine {
+            job::sweep(&engine, &self.shared.options.server, only, alive).await;
+        }
     }
 
     async fn engine_for(&self, instance: InstanceId, what: &'static str) -> Result<Arc<Engine>, Error> {

@@ -226,7 +226,7 @@ impl Shared {
 }
 
 /// Makes a container. One that an unfinished start left under the same name is replaced.
-async fn create(engine: &Engine, name: &str, plan: &Plan) -> Result<String, Failure> {
+pub(super) async fn create(engine: &Engine, name: &str, plan: &Plan) -> Result<String, Failure> {
     match create_once(engine, name, plan).await {
         Err(Failure::Conflict(_)) => {}
         Err(Failure::Refused(reason)) if reason.contains("already in use") => {}

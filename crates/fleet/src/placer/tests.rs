@@ -257,6 +257,27 @@ fn pools_fill_in_order_and_quotas_hold_over_all() {
 }
 
 #[test]
+fn nothing_is_granted_in_pools_that_are_barred_or_do_not_answer() {
+    let host = Host { cpu: 1_000, memory: 10, devices: Vec::new() };
+    let pool = |name: &str| Pool { name: name.to_owned(), max: None, hosts: vec![host.clone()] };
+    let inventory = Inventory { pools: vec![pool("own"), pool("far")], ..Inventory::default() };
+    let mut desk = PlacerHarness::new(inventory);
+    let pools = |answers: &[FromPlacer]| match answers {
+        [FromPlacer::Grant { place, .. }] => Some(place.pool),
+        _ => None,
+    };
+    let not_in = |barred| RoomNeed { barred, ..memory(4) };
+    assert_eq!(pools(&desk.step(ask(1, not_in(0b01)))), Some(1));
+    assert!(!desk.placer.could_ever(not_in(0b11)));
+    desk.step(ToPlacer::Lose { pool: 1 });
+    assert_eq!(pools(&desk.step(ask(2, memory(4)))), Some(0));
+    let lost = Shortage { pool: true, ..Shortage::default() };
+    assert_eq!(desk.step(ask(3, not_in(0b01)))[..1], [waits(3, lost)], "it is refused only where it could never be");
+    assert_eq!(pools(&desk.step(ToPlacer::Find { pool: 1 })), Some(1));
+    assert_eq!((desk.placer.granted_in(0), desk.placer.granted_in(1)), ((1, 4, 0), (2, 8, 0)));
+}
+
+#[test]
 fn fairness_lets_who_has_nothing_go_first_and_urgency_counts() {
     let mut desk = PlacerHarness::memory(4);
     for sequence in 1..=4 {
