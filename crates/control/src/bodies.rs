@@ -106,9 +106,9 @@ impl Bodies {
         self.local.engine()
     }
 
-    /// The engines of the other pools.
-    pub(crate) fn engines(&self) -> impl Iterator<Item = &dyn ContainerEngine> {
-        self.others.iter().filter_map(|(_, body)| body.engine())
+    /// The engines of the other pools, with the numbers of those.
+    pub(crate) fn engines(&self) -> impl Iterator<Item = (u16, &dyn ContainerEngine)> {
+        self.others.iter().filter_map(|(pool, body)| Some((*pool, body.engine()?)))
     }
 
     /// Removes what was made for all instances, once none is left.

@@ -31,7 +31,7 @@ impl Control {
         let mut resolved = self.engine()?.resolve(&asked).await;
         if matches!(resolved, Err(EngineError::NoEngine(_) | EngineError::Off)) {
             // Without an engine of its own, the host leaves images to the first pool that answers.
-            for engine in self.shared.bodies.engines() {
+            for (_, engine) in self.shared.bodies.engines() {
                 if let Ok(there) = engine.resolve(&asked).await {
                     resolved = Ok(there);
                     break;
@@ -40,6 +40,8 @@ impl Control {
         }
         let resolved = resolved.map_err(|error| problem(&error).about(&spec.name))?;
         **container = Container { mounts: std::mem::take(&mut container.mounts), ..resolved };
+        self.shared.bring_image(spec).await;
+        self.images_changed();
         Ok(())
     }
 

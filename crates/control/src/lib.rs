@@ -36,6 +36,7 @@ mod figures;
 mod fit;
 mod fits;
 mod host_names;
+mod image_cache;
 mod info;
 #[cfg(test)]
 mod leaving;
@@ -93,6 +94,7 @@ pub use figures::Figures;
 pub use kip_engine::{ContainerEngine, ImageInfo, PullProgress};
 pub use kip_engine::{ExecExit, ExecOrder, ExecProcess, ExecStream, TerminalSize};
 pub use open_tasks::OpenTasks;
+pub use image_cache::{ImageOptions, ImageUse};
 pub use pools::PoolOptions;
 pub use options::{CodeOptions, Options, OverUse};
 pub use shared::DeployResult;

@@ -18,6 +18,7 @@ use kip_store::Retention;
 use crate::disk::DiskOptions;
 use crate::driver::DriverRung;
 use crate::exec_table::ExecOptions;
+use crate::image_cache::ImageOptions;
 use crate::pools::PoolOptions;
 
 /// What becomes of an instance that uses more device memory than it declares.
@@ -56,6 +57,8 @@ pub struct Options {
     pub inventory: Inventory,
     /// What the inventory does not say of its pools, in the same order; none where all of them are this host.
     pub pools: Vec<PoolOptions>,
+    /// Which images are kept, and how many.
+    pub images: ImageOptions,
     /// Our own program, which serves models and runs jobs.
     pub kip: PathBuf,
     /// The log store: a folder for each function.

@@ -89,6 +89,7 @@ pub(crate) struct Shared {
     /// Sessions of people in instances.
     pub(crate) execs: crate::exec_table::ExecTable,
     pub(crate) devices: DeviceBook,
+    pub(crate) images: crate::image_cache::ImageCache,
     pub(crate) accounts: Accounts,
     /// Custom domains, as the gateway asks them.
     pub(crate) domains: crate::domains::Domains,
@@ -135,6 +136,9 @@ impl Shared {
         // They only take room.
         let collecting = self.clone();
         kip_host::tasks::spawn("snapshots", async move { collecting.collect_snapshots().await });
+        // They only take room.
+        let keeping = self.clone();
+        kip_host::tasks::spawn("images", async move { keeping.keep_images().await });
         // Without it, sums by day and what policies have learnt end with this minute.
         let adding = self.clone();
         kip_host::tasks::spawn("accounts", async move { adding.keep_accounts().await });

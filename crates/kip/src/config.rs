@@ -106,6 +106,8 @@ pub(crate) struct Config {
     pub(crate) deliveries: kip_events::Options,
     /// Where the container engine is looked for, and what its containers may see of this host.
     pub(crate) containers: containers::Containers,
+    /// Which images are kept, and how many.
+    pub(crate) images: kip_control::ImageOptions,
     /// The model cache, hubs and downloads.
     pub(crate) models: kip_models::Options,
     /// What bounds exec sessions.
@@ -236,6 +238,7 @@ impl Config {
             tasks: tasks::options(&values)?,
             deliveries: tasks::deliveries(&values)?,
             containers: containers::read(&values)?,
+            images: containers::images(&values)?,
             models: models::options(data, &values)?,
             exec: exec(&values)?,
             isolation: functions::isolation(&values)?,
@@ -541,6 +544,8 @@ mod tests {
             ("[tls]\nlisten = \"127.0.0.1:0\"", "are needed together"),
             ("[traces]\nendpoint = \"collector\"", "is not an address"),
             ("[traces]\nshare = 2", "from 0 to 1"),
+            ("[images]\nsize = \"much\"", "images.size"),
+            ("[images]\nkeep = \"a b\"", "is not the name of an image"),
             ("[[devices]]\nname = \"gpu0\"", "there is no setting `devices`"),
         ] {
             let problem = read(text).unwrap_err();

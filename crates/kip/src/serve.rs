@@ -161,6 +161,7 @@ pub(crate) async fn serve(
         boot: identity.boot,
         inventory: config.inventory.clone(),
         pools: crate::body::pools(&config),
+        images: config.images.clone(),
         kip: own_program(),
         logs: data.join("logs"),
         results: data.join("jobs"),

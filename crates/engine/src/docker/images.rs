@@ -58,7 +58,17 @@ impl From<ImageInspect> for ImageFacts {
 }
 
 /// The pulls that are under way, by image.
-pub(super) type Pulls = Arc<Mutex<HashMap<String, PullProgress>>>;
+pub(super) type Pulls = Arc<PullTable>;
+
+/// Pulls under way, and those that went well and were not asked for yet.
+#[derive(Debug, Default)]
+pub(super) struct PullTable {
+    pub(super) under_way: Mutex<HashMap<String, PullProgress>>,
+    pub(super) done: Mutex<Vec<String>>,
+}
+
+/// Pulls that went well and that nobody asked for, at most.
+const MOST_DONE: usize = 1_000;
 
 /// What an image is; none if the engine does not have it.
 pub(super) async fn inspect(docker: &Docker, image: &str) -> Result<Option<ImageFacts>, EngineError> {
@@ -108,7 +118,7 @@ pub(super) fn check_platform(image: &str, facts: &ImageFacts, wanted: &str) -> R
 /// Pulls an image. Others can look at its progress.
 pub(super) async fn pull(docker: &Docker, pulls: &Pulls, image: &str) -> Result<(), EngineError> {
     let guard = PullGuard { pulls: pulls.clone(), image: image.to_owned() };
-    pulls.lock().insert(image.to_owned(), PullProgress::default());
+    pulls.under_way.lock().insert(image.to_owned(), PullProgress::default());
     let (name, tag) = split(image);
     let mut options = CreateImageOptionsBuilder::default().from_image(name);
     if let Some(tag) = tag {
@@ -123,8 +133,12 @@ pub(super) async fn pull(docker: &Docker, pulls: &Pulls, image: &str) -> Result<
         if note(&mut layers, &said) {
             let received = layers.values().map(|(received, _)| received).sum();
             let total = layers.values().map(|(_, total)| total).sum();
-            guard.pulls.lock().insert(image.to_owned(), PullProgress { received, total });
+            guard.pulls.under_way.lock().insert(image.to_owned(), PullProgress { received, total });
         }
+    }
+    let mut done = pulls.done.lock();
+    if done.len() < MOST_DONE && !done.iter().any(|name| name == image) {
+        done.push(image.to_owned());
     }
     Ok(())
 }
@@ -137,7 +151,7 @@ struct PullGuard {
 
 impl Drop for PullGuard {
     fn drop(&mut self) {
-        self.pulls.lock().remove(&self.image);
+        self.pulls.under_way.lock().remove(&self.image);
     }
 }
 

@@ -464,7 +464,16 @@ impl ContainerEngine for DockerBody {
         images::remove(&engine.docker, image).await
     }
 
+    async fn ensure(&self, container: &Container) -> Result<(), EngineError> {
+        let engine = self.shared.engine_of_images().await?;
+        self.shared.image_of(&engine, container).await.map(drop)
+    }
+
+    fn take_pulled(&self) -> Vec<String> {
+        std::mem::take(&mut *self.shared.pulls.done.lock())
+    }
+
     fn pulls(&self) -> BTreeMap<String, PullProgress> {
-        self.shared.pulls.lock().iter().map(|(image, progress)| (image.clone(), *progress)).collect()
+        self.shared.pulls.under_way.lock().iter().map(|(image, progress)| (image.clone(), *progress)).collect()
     }
 }

@@ -69,7 +69,29 @@ impl Shared {
         }
     }
 
-    /// The image to start from. One that the engine has lost is pulled again.
+    /// The image of a version. One that the engine lacks is copied from that of this host, or pulled.
+    pub(super) async fn image_of(&self, engine: &Engine, container: &Container) -> Result<ImageFacts, EngineError> {
+        let (docker, reference) = (&engine.docker, container.reference());
+        let missing = || EngineError::Missing(format!("{} ({reference})", container.image));
+        let facts = match images::inspect(docker, reference).await? {
+            Some(facts) => facts,
+            None if self.copy_image(engine, reference).await? => {
+                images::inspect(docker, reference).await?.ok_or_else(missing)?
+            }
+            None => match container.source().filter(|_| container.pull != PullPolicy::Never) {
+                Some(source) => {
+                    tracing::info!(image = source, "the engine does not have the image; it is pulled");
+                    images::pull(docker, &self.pulls, source).await?;
+                    images::inspect(docker, source).await?.ok_or_else(missing)?
+                }
+                None => return Err(missing()),
+            },
+        };
+        images::check_platform(&container.image, &facts, &engine.info.architecture)?;
+        Ok(facts)
+    }
+
+    /// The image to start from.
     async fn image(&self, engine: &Engine, order: &Order, container: &Container) -> Result<ImageFacts, Problem> {
         let refused = |error: EngineError| {
             let problem = match &error {
@@ -79,25 +101,7 @@ impl Shared {
             };
             (problem, error.to_string())
         };
-        let found = images::inspect(&engine.docker, container.reference()).await.map_err(refused)?;
-        let facts = match (found, container.source()) {
-            (Some(facts), _) => facts,
-            (None, _) if self.copy_image(engine, container.reference()).await.map_err(refused)? => {
-                let found = images::inspect(&engine.docker, container.reference()).await.map_err(refused)?;
-                found.ok_or_else(|| refused(EngineError::Missing(container.image.clone())))?
-            }
-            (None, Some(source)) if container.pull != PullPolicy::Never => {
-                tracing::info!(image = source, "the engine does not have the image any more; it is pulled");
-                images::pull(&engine.docker, &self.pulls, source).await.map_err(refused)?;
-                let found = images::inspect(&engine.docker, source).await.map_err(refused)?;
-                found.ok_or_else(|| refused(EngineError::Missing(source.to_owned())))?
-            }
-            (None, _) => {
-                let detail = format!("the engine does not have {} ({})", container.image, container.reference());
-                return Err((StartProblem::ImageMissing, detail));
-            }
-        };
-        images::check_platform(&container.image, &facts, &engine.info.architecture).map_err(refused)?;
+        let facts = self.image_of(engine, container).await.map_err(refused)?;
         if !facts.has_command && order.argv.is_empty() && container.entrypoint.is_empty() {
             let detail = format!("the image {} does not say what to run: give `run` or `entrypoint`", container.image);
             return Err((StartProblem::CommandNotFound, detail));

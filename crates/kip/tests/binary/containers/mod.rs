@@ -3,6 +3,7 @@
 mod engines;
 mod files;
 mod images;
+mod jobs;
 mod pools;
 
 use crate::bodies::{Engine, on};

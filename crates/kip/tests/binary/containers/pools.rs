@@ -189,6 +189,10 @@ impl Far {
         ] {
             done(&[&["ip", "-n", name.as_str()], words.as_slice()].concat());
         }
+        // Docker lets nothing be forwarded by default.
+        for side in ["-i", "-o"] {
+            done(&["iptables", "-I", "FORWARD", side, &link, "-j", "ACCEPT"]);
+        }
         let at = |file: &str| folder.path().join(file).display().to_string();
         for key in ["host", "user"] {
             done(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", &at(key)]);
@@ -232,8 +236,12 @@ impl Drop for Far {
         for process in String::from_utf8_lossy(&listed.stdout).split_whitespace() {
             let _ = Command::new("kill").args(["-9", process]).status();
         }
+        let link = format!("kipl{}", self.number);
+        for side in ["-i", "-o"] {
+            let _ = Command::new("iptables").args(["-D", "FORWARD", side, &link, "-j", "ACCEPT"]).status();
+        }
         let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
-        let _ = Command::new("ip").args(["link", "delete", &format!("kipl{}", self.number)]).stderr(Stdio::null()).status();
+        let _ = Command::new("ip").args(["link", "delete", &link]).stderr(Stdio::null()).status();
     }
 }
 
