@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kip_spec::InstanceId;
 use kip_spec::function::Hook;
+use kip_spec::reference::escaped;
 use kip_spec::sleep::InstanceCall;
 use parking_lot::Mutex;
 
@@ -47,7 +48,7 @@ impl HostBody {
         let text = serde_json::to_string(&job);
         let text = text.map_err(|error| fail((StartProblem::SpawnFailed, error.to_string())))?;
         // Values stand for themselves in a declaration if nothing in them is a reference.
-        let env = order.env.into_iter().chain([(job::JOB.to_owned(), text.replace('$', "$$"))]).collect();
+        let env = order.env.into_iter().chain([(job::JOB.to_owned(), escaped(&text))]).collect();
         // The limits are those of the container.
         Ok(Order { env, memory: None, cpu: None, ..order })
     }

@@ -28,6 +28,8 @@ const DOCKER_BRIDGE: &str = "kip-docker0";
 const DOCKER_ADDRESS: &str = "172.29.81.1/24";
 const PODMAN_BRIDGE: &str = "kip-podman0";
 const PODMAN_NETWORK: &str = "10.98.81.0/24";
+/// The registry of the tests that Podman may speak with without TLS.
+const REGISTRY: &str = "127.0.0.1:39291";
 /// Where the tests are told about them.
 const VARIABLES: [&str; 2] = ["KIP_TEST_DOCKER", "KIP_TEST_PODMAN"];
 const NAMES: [&str; 2] = ["docker", "podman"];
@@ -149,6 +151,9 @@ impl Engines {
             self.at("podman-tmp").display()
         );
         std::fs::write(&settings, text).context("its settings cannot be written")?;
+        let registries = self.at("registries.conf");
+        std::fs::write(&registries, format!("[[registry]]\nlocation = \"{REGISTRY}\"\ninsecure = true\n"))
+            .context("its registries cannot be written")?;
         let networks = self.at("podman-networks");
         std::fs::create_dir_all(&networks).context("its networks have no folder")?;
         for (file, network) in podman_networks() {
@@ -157,6 +162,7 @@ impl Engines {
         let mut service = Command::new("podman");
         service
             .env("CONTAINERS_CONF", settings)
+            .env("CONTAINERS_REGISTRIES_CONF", registries)
             .arg("--root")
             .arg(self.at("podman"))
             .arg("--runroot")

@@ -204,6 +204,9 @@ impl Shared {
     /// An instance whose devices are not there must not fall back to the CPU in silence.
     fn check_devices(&self, engine: &Engine, instance: &Instance, order: &Order) -> Result<(), Problem> {
         let Some(devices) = order.devices.as_ref().filter(|devices| !devices.numbers.is_empty()) else { return Ok(()) };
+        if kip_host::failpoint::cards_are_pretended() {
+            return Ok(());
+        }
         let process = instance.process.lock().as_ref().map(|(process, _)| *process);
         let Some(process) = process else {
             tracing::warn!(instance = %instance.id, "its devices are not verified: it is no process of this host");

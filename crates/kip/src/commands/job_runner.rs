@@ -338,6 +338,7 @@ mod container {
 
     use kip_engine::docker::job::{JobContainer, JobEnd};
     use kip_host::environment::read;
+    use kip_spec::reference::escaped;
     use serde_json::json;
     use tokio::sync::Notify;
 
@@ -365,7 +366,7 @@ mod container {
         let declared = job.variables.iter().filter_map(|name| Some((name.clone(), read(name)?)));
         let own = own.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         // A value stands for itself: it was expanded when this process was started.
-        let env = declared.chain(own).map(|(name, value)| (name, value.replace('$', "$$"))).collect();
+        let env = declared.chain(own).map(|(name, value)| (name, escaped(&value))).collect();
         let stop = Arc::new(Notify::new());
         {
             let mut now = running.lock();

@@ -52,7 +52,7 @@ fn result(task: &Value) -> Value {
 fn a_run_is_a_container_with_its_exit_code() {
     let (server, name) = (Server::start(), named("codes"));
     let script = "echo hello $WHO from $KIPWAKE_TASK_ID; echo kept > $KIPWAKE_OUT/file; exit $CODE";
-    server.deploy(&job(&name, script, "env: {WHO: 'a $$ b', CODE: '0'}"));
+    server.deploy(&job(&name, script, "env: {WHO: 'a $ b', CODE: '0'}"));
     let task = run(&server, &name);
     let over = ended(&server, &name, &task);
     assert_eq!(over["status"], "Succeeded", "{over}");
