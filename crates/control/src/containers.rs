@@ -28,6 +28,7 @@ impl Control {
         self.check_pools(spec)?;
         let Program::Image(container) = &mut spec.program else { return Ok(()) };
         let asked = self.for_engine(container);
+        self.shared.images.deploys(&asked.image);
         let mut resolved = self.engine()?.resolve(&asked).await;
         if matches!(resolved, Err(EngineError::NoEngine(_) | EngineError::Off)) {
             // Without an engine of its own, the host leaves images to the first pool that answers.

@@ -19,6 +19,8 @@ use crate::shared::Shared;
 const FILE: &str = "images.json";
 /// The largest file that is read, bytes.
 const LARGEST: u64 = 4 << 20;
+/// How long a deployment may take from its pull to its stored version, milliseconds.
+const DEPLOYMENT: u64 = 600_000;
 /// How often the images are looked through, beside each pull.
 const BETWEEN: Duration = Duration::from_secs(600);
 
@@ -45,6 +47,8 @@ struct PulledImage {
 pub(crate) struct ImageCache {
     file: Option<PathBuf>,
     pulled: Mutex<BTreeMap<String, PulledImage>>,
+    /// Images of deployments that are under way: by name, since when in boot time. Their versions are not stored yet.
+    deployed: Mutex<BTreeMap<String, u64>>,
     changed: Notify,
 }
 
@@ -54,7 +58,12 @@ impl ImageCache {
         let file = data.map(|data| data.join(FILE));
         let bytes = file.as_ref().and_then(|file| kip_host::directory::read_regular(file, LARGEST).ok());
         let pulled = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        Self { file, pulled: Mutex::new(pulled), changed: Notify::new() }
+        Self { file, pulled: Mutex::new(pulled), deployed: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// A deployment is about to need an image.
+    pub(crate) fn deploys(&self, name: &str) {
+        self.deployed.lock().insert(name.to_owned(), kip_host::clock::boot_millis());
     }
 
     /// Images may have been pulled.
@@ -147,7 +156,17 @@ impl Shared {
         if self.images.pulled.lock().is_empty() {
             return;
         }
-        let (Ok(images), Ok(needed)) = (engine.images().await, self.needed_images().await) else { return };
+        // In this order: what is not under way any more is stored, or never will be.
+        let under_way: Vec<String> = self.images.deployed.lock().keys().cloned().collect();
+        let (Ok(images), Ok(mut needed)) = (engine.images().await, self.needed_images().await) else { return };
+        {
+            let boot = kip_host::clock::boot_millis();
+            let stored =
+                |name: &String| images.iter().any(|image| needed.contains(&image.id) && is_named(image, name));
+            self.images.deployed.lock().retain(|name, since| boot.saturating_sub(*since) < DEPLOYMENT && !stored(name));
+        }
+        let of_deployments = images.iter().filter(|image| under_way.iter().any(|name| is_named(image, name)));
+        needed.extend(of_deployments.map(|image| image.id.clone()).collect::<Vec<_>>());
         {
             let mut pulled = self.images.pulled.lock();
             let before = pulled.len();

@@ -67,6 +67,8 @@ pub(super) struct PullTable {
     pub(super) done: Mutex<Vec<String>>,
 }
 
+/// Further tries of a list that failed.
+const MOST_LISTS: usize = 3;
 /// Pulls that went well and that nobody asked for, at most.
 const MOST_DONE: usize = 1_000;
 
@@ -206,8 +208,15 @@ pub(super) fn digest_of(image: &str, digests: &[String]) -> Option<String> {
 
 /// The images that have a name.
 pub(super) async fn list(docker: &Docker) -> Result<Vec<ImageInfo>, EngineError> {
-    let options = ListImagesOptionsBuilder::default().build();
-    let all = docker.list_images(Some(options)).await;
+    let listed = || docker.list_images(Some(ListImagesOptionsBuilder::default().build()));
+    let mut all = listed().await;
+    // Podman fails where one of them is removed at the same time.
+    for _ in 0..MOST_LISTS {
+        match &all {
+            Err(error) if matches!(failure(error), Failure::Missing(_) | Failure::Refused(_)) => all = listed().await,
+            _ => break,
+        }
+    }
     let all = all.map_err(|error| EngineError::Refused(failure(&error).to_string()))?;
     let image = |found: bollard::models::ImageSummary| ImageInfo {
         id: if found.id.starts_with("sha256:") { found.id } else { format!("sha256:{}", found.id) },

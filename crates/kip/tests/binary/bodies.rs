@@ -102,6 +102,14 @@ pub(crate) fn use_socket(socket: &Path) {
     BENCH.with(|bench| bench.borrow_mut().as_mut().expect("a bench").socket = Some(socket.to_owned()));
 }
 
+/// Whether an engine answers.
+pub(crate) fn answers(socket: &Path) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let request = http::Request::get("/v1.41/version").body(Full::default()).unwrap();
+    let answer = runtime.block_on(http_client::call_socket(socket, request, Duration::from_secs(10)));
+    answer.is_ok_and(|answer| answer.status == 200)
+}
+
 /// A call of the API of an engine.
 pub(crate) fn ask_engine(socket: &Path, method: &str, path: &str, body: Vec<u8>) -> (u16, Vec<u8>) {
     let request = http::Request::builder().method(method).uri(path).header("content-type", "application/json");

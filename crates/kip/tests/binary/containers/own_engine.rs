@@ -1,11 +1,11 @@
 //! An engine of a test's own, which it may kill and start again.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::bodies::{Engine, IMAGE, ask_engine, engine, use_socket};
+use crate::bodies::{Engine, IMAGE, answers, ask_engine, engine, use_socket};
 use crate::support::{ChildGuard, kill, until_true, until_within};
 
 /// Its network, which no other engine of the tests has.
@@ -89,10 +89,7 @@ impl OwnEngine {
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.daemon = Some(ChildGuard::spawn(&mut command));
         until_within(Duration::from_secs(60), "the engine answers", || {
-            let answers = Path::new(&self.socket()).exists()
-                && std::os::unix::net::UnixStream::connect(self.socket()).is_ok()
-                && ask_engine(&self.socket(), "GET", "/v1.41/version", Vec::new()).0 == 200;
-            answers.then_some(())
+            answers(&self.socket()).then_some(())
         });
     }
 

@@ -58,11 +58,13 @@ fn an_engine_is_killed_and_started_again_under_load() {
     // And the server follows the engine again: an end is noticed, a start works.
     let ids: Vec<serde_json::Value> = server.instances().iter().map(|info| info["id"].clone()).collect();
     let _ = server.get("/die");
-    until_within(Duration::from_secs(60), "another one serves", || {
-        let fresh = server.instances().iter().any(|info| !ids.contains(&info["id"]) && info["state"] == "ready");
-        let _ = server.get("/pid");
-        fresh.then_some(())
+    until_within(Duration::from_secs(60), "its end is seen", || {
+        let now: Vec<serde_json::Value> = server.instances().iter().map(|info| info["id"].clone()).collect();
+        ids.iter().any(|id| !now.contains(id)).then_some(())
     });
+    server.kip(&["rm", "f"]).ok();
+    server.deploy(&manifest(&[function("f", &[], "")]));
+    assert_eq!(server.get("/pid").status(), 200, "a start works");
     server.kip(&["stop"]).ok();
 }
 
@@ -106,7 +108,7 @@ fn the_published_form_goes_through_both_doors_and_all_restarts() {
         "edition: 3.0.0\nname: shelf-demo\naccess: default\nvars: {{region: cn-hangzhou}}\nresources:\n  shelves:\n    component: fc3\n\
          \x20   props:\n      region: ${{vars.region}}\n      description: counts what is on shelves\n      functionName: shelves\n      handler: none\n\
          \x20     timeout: 600\n      memorySize: 512\n      cpu: 0.5\n      gpuMemorySize: 8192\n      diskSize: 512\n      instanceConcurrency: 1\n\
-         \x20     runtime: custom-container\n      environmentVariables: {{FCGPU_RUNTIME_SHMSIZE: '134217728'}}\n\
+         \x20     concurrencyConfig: {{reservedConcurrency: 2}}\n      runtime: custom-container\n      environmentVariables: {{FCGPU_RUNTIME_SHMSIZE: '134217728'}}\n\
          \x20     customContainerConfig: {{image: '{IMAGE}', port: 9000, entrypoint: ['{program}']}}\n      internetAccess: true\n\
          \x20     logConfig: {{enableRequestMetrics: true, enableInstanceMetrics: true, logBeginRule: DefaultRegex, project: p, logstore: l}}\n\
          \x20     gpuConfig: {{gpuMemorySize: 8192, gpuType: fc.gpu.tesla.1}}\n\
