@@ -168,11 +168,18 @@ impl Shared {
             Operate::Start { place } => {
                 let devices = devices::of_place(&self.options.inventory, place);
                 let order = version.order(instance, &self.options, devices);
+                let began = kip_host::clock::boot_millis();
                 let started = match self.revealed(&version.spec) {
                     Ok(secrets) => {
                         body.start(Order { memo: self.memo(cell, instance).to_string(), secrets, ..order }).await
                     }
                     Err(error) => Err(error),
+                };
+                let started = match started {
+                    Ok(running) => {
+                        crate::ready::by_program(&**body, instance, spec, began).await.map(|()| running)
+                    }
+                    failed => failed,
                 };
                 // Which engine it was that refused.
                 let started = started.map_err(|error| match self.pool_name(place.pool).filter(|_| !self.is_local(place.pool)) {

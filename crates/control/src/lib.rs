@@ -52,6 +52,7 @@ mod outcomes;
 mod permit;
 mod pools;
 mod qualifiers;
+mod ready;
 mod reasons;
 mod reminder;
 mod restore;

@@ -106,7 +106,7 @@ impl Version {
         match (&self.spec.program, &self.spec.ready) {
             (Program::Model { .. }, _) => Some(MODEL_READY),
             (_, ReadyProbe::Http { path }) => Some(path),
-            (_, ReadyProbe::Tcp) => None,
+            (_, ReadyProbe::Tcp | ReadyProbe::Exec { .. }) => None,
         }
     }
 

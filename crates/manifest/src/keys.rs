@@ -160,6 +160,8 @@ pub(crate) const PROBES: Keys = Keys {
     later: &[("startup", "`probes.ready` with `timeouts.startup` covers the start")],
 };
 
+pub(crate) const READY: Keys = Keys { name: "probes.ready", known: &["exec"], later: &[] };
+
 pub(crate) const LIFECYCLE: Keys = Keys {
     name: "lifecycle",
     known: &["initialize", "pre_stop", "stop", "sleep"],
@@ -243,6 +245,7 @@ pub(crate) const ALL: &[&Keys] = &[
     &INSTANCES,
     &CONCURRENCY,
     &PROBES,
+    &READY,
     &LIFECYCLE,
     &HOOK,
     &STOP,

@@ -12,7 +12,7 @@ use kip_spec::scaling;
 use kip_spec::sleep::RungUse;
 use kip_spec::snapshot::CodeMode;
 
-use crate::wire::{
+use crate::wire::{ReadyInput, ReadyProgram, 
     Api, Auth, Call, ClassKeyword, CodeKeyword, Concurrency, Cors, Deploy, DispatchKeyword, Document, Function, Gpu,
     Hook, Http, Idle, Instances, Lifecycle, Limits, Probes, ProtocolKeyword, ProvisionInput, Queue, RequestBodyKeyword,
     Resources, Rotation, Run, Scaling, ScalingMode, Stop, StopSignalKeyword, StopTargetKeyword, StrategyKeyword,
@@ -81,8 +81,9 @@ impl From<&FunctionSpec> for Function {
             }),
             probes: Some(Probes {
                 ready: Some(match &spec.ready {
-                    ReadyProbe::Tcp => "tcp".to_owned(),
-                    ReadyProbe::Http { path } => path.clone(),
+                    ReadyProbe::Tcp => ReadyInput::Word("tcp".to_owned()),
+                    ReadyProbe::Http { path } => ReadyInput::Word(path.clone()),
+                    ReadyProbe::Exec { argv } => ReadyInput::Program(ReadyProgram { exec: words(argv) }),
                 }),
                 live: spec.live.as_ref().map(|live| PathOnInstance(live.path.clone())),
             }),

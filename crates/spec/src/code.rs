@@ -153,11 +153,11 @@ codes! {
     4031 EXEC_COMMAND 400 "the command cannot be run in the instance";
     4032 EXEC_FAILED 502 "the command could not be started in the instance";
     4033 ENGINE_OFF 409 "containers are switched off on this server";
-    4060 NO_POOL 409 "no pool can run the function";
-    4061 IMAGE_NEEDED 409 "a version needs the image";
     4034 CODE_CHANGED 502 "a file that the version needs changed since it was deployed";
     4035 CODE_MISSING 502 "the files of the version are not there";
     4036 CODE_READ_ONLY 502 "the program writes into its folder, which is read-only";
+    4060 NO_POOL 409 "no pool can run the function";
+    4061 IMAGE_NEEDED 409 "a version needs the image";
     5001 TASK_NOT_FOUND 404 "there is no task of this id";
     5002 TASK_CONFLICT 409 "the task id or idempotency key stands for another request";
     5003 TASKS_FULL 429 "too many tasks wait";

@@ -111,7 +111,7 @@ async fn probe(
 
 async fn answers(order: &Order, address: SocketAddr, proxy: Proxy) -> bool {
     match &order.ready {
-        ReadyProbe::Tcp => {
+        ReadyProbe::Tcp | ReadyProbe::Exec { .. } => {
             let connected = tokio::time::timeout(PROBE_LIMIT, TcpStream::connect(address)).await;
             let Ok(Ok(mut stream)) = connected else { return false };
             // A program that listens waits for the first byte of a request.
@@ -164,7 +164,7 @@ fn explain(instance: &Instance, order: &Order) -> Failure {
     match (on_port.clone().next(), outside, listeners.first()) {
         (Some(_), true, _) => {
             let probe = match &order.ready {
-                ReadyProbe::Tcp => "it did not accept a connection".to_owned(),
+                ReadyProbe::Tcp | ReadyProbe::Exec { .. } => "it did not accept a connection".to_owned(),
                 ReadyProbe::Http { path } => format!("GET {path} did not answer 200 to 399"),
             };
             (StartProblem::NeverReady, format!("it listens on its port {port}, but {probe} within {startup}"))

@@ -18,6 +18,7 @@ super::each_engine!(
     a_device_by_its_specification_and_none_without,
     thirty_containers_start_serve_and_end,
     a_container_under_a_name_of_ours_is_replaced,
+    a_program_says_when_an_instance_is_ready,
 );
 
 fn a_container_bears_our_labels_and_limits() {
@@ -174,6 +175,10 @@ fn thirty_containers_start_serve_and_end() {
     let id = id_of(&server);
     server.kip(&["rm", "f"]).ok();
     crate::support::until_within(long, "nothing is left", || engine().unwrap().containers(&id).is_empty().then_some(()));
+}
+
+fn a_program_says_when_an_instance_is_ready() {
+    crate::lifecycle::a_program_says_when_an_instance_is_ready();
 }
 
 fn a_container_under_a_name_of_ours_is_replaced() {

@@ -71,6 +71,7 @@ impl OwnEngine {
                 command.arg(format!("--live-restore={}", self.live_restore));
                 // One that was killed leaves it.
                 let _ = fs::remove_file(self.at("docker.pid"));
+                let _ = fs::remove_file(self.at("run/containerd/containerd.pid"));
                 command
             }
             // It keeps nothing in memory: another service on the same store is the same engine.
@@ -112,7 +113,7 @@ impl Drop for OwnEngine {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let ours = self.folder.path().display().to_string();
         for path in mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|path| path.starts_with(&ours)) {
-            let _ = Command::new("umount").args(["--lazy", path]).status();
+            let _ = Command::new("umount").args(["--lazy", path]).stderr(Stdio::null()).status();
         }
     }
 }

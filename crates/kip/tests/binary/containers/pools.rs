@@ -348,7 +348,7 @@ fn what_no_pool_can_run_is_refused() {
     let mounted = text(&format!("{}:/models", there.path().display()));
     server.deploy(&mounted);
     assert_eq!(server.get("/pid").status(), 200);
-    assert_eq!(pools_of(&server), ["local", "second"]);
+    until_true("it is in that pool", || pools_of(&server) == ["local", "second"]);
     assert_eq!(server.kip(&["exec", "f", "--", "/bin/cat", "/models/model"]).ok().stdout, "weights");
     server.kip(&["rm", "f"]).ok();
     server.deploy_without_wait(&mounted.replace(&subject().display().to_string(), "/no/such/program"));

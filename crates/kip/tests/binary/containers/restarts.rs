@@ -133,7 +133,10 @@ fn the_published_form_goes_through_both_doors_and_all_restarts() {
     assert_eq!(serves(&server, "shelves").header("x-kip-start"), Some("cold"));
     let env = call(server.gateway, "GET", "/f/shelves/env", "", b"").json();
     assert_eq!((&env["FC_SERVER_PORT"], &env["KIPWAKE_DEVICES"]), (&json!("9000"), &json!("card0")), "{env}");
-    let put = ["s", "provision", "put", "--qualifier", "LATEST", "--target", "2", "--targetTrackingPolicies", policies, "-t", file];
+    let put = ["s", "provision", "put", "--qualifier", "LATEST", "--target", "2", "--targetTrackingPolicies", policies, "-t", file,
+        // The idle mode: what is provisioned sleeps while nothing is asked of it.
+        "--alwaysAllocateCPU", "false", "--alwaysAllocateGPU", "false",
+    ];
     server.kip(&put).ok();
     let provisioned = |server: &Server| {
         let all = server.instances();
