@@ -20,8 +20,8 @@ use kip_wire::{
 use crate::guard::{RouteAccess, guard};
 use crate::openapi::{Doc, says};
 use crate::{
-    Api, audit, backup, costs, devices, exec, functions, images, jobs, keys, logs, metrics, models, openapi, pools, provision,
-    requests, secrets, server, tasks, versions,
+    Api, audit, backup, costs, devices, exec, functions, images, jobs, keys, logs, metrics, models, openapi, pools,
+    provision, requests, secrets, server, tasks, versions,
 };
 
 /// An object whose fields are described elsewhere.

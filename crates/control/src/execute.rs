@@ -176,16 +176,15 @@ impl Shared {
                     Err(error) => Err(error),
                 };
                 let started = match started {
-                    Ok(running) => {
-                        crate::ready::by_program(&**body, instance, spec, began).await.map(|()| running)
-                    }
+                    Ok(running) => crate::ready::by_program(&**body, instance, spec, began).await.map(|()| running),
                     failed => failed,
                 };
                 // Which engine it was that refused.
-                let started = started.map_err(|error| match self.pool_name(place.pool).filter(|_| !self.is_local(place.pool)) {
-                    Some(pool) => StartError { detail: format!("in the pool `{pool}`: {}", error.detail), ..error },
-                    None => error,
-                });
+                let started =
+                    started.map_err(|error| match self.pool_name(place.pool).filter(|_| !self.is_local(place.pool)) {
+                        Some(pool) => StartError { detail: format!("in the pool `{pool}`: {}", error.detail), ..error },
+                        None => error,
+                    });
                 let (early, wanted) = {
                     let mut inner = cell.lock();
                     inner.starting.retain(|starting| *starting != instance);

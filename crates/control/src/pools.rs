@@ -1,7 +1,5 @@
 //! Pools: which of them can run a function, how they are shown, and what becomes of them when their engine does not answer.
 
-use std::path::PathBuf;
-
 use kip_engine::mounts;
 use kip_fleet::room::RoomNeed;
 use kip_fleet::{Event, ToPlacer};
@@ -13,22 +11,8 @@ use kip_wire::{PoolHost, PoolStatus};
 
 use crate::control::Control;
 use crate::devices;
+use crate::options::PoolOptions;
 use crate::shared::Shared;
-
-/// A pool beside what the inventory says of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PoolOptions {
-    /// Where its instances run, as the settings have it: `local`, a socket, or `ssh://…`.
-    pub engine: String,
-    /// It is this host, or a part of it.
-    pub local: bool,
-    /// Folders of its host below which folders may be mounted into containers.
-    pub mounts: Vec<PathBuf>,
-    /// Pools with a larger one are filled first.
-    pub priority: i64,
-    /// The price of an instance for an hour, in the money of its owner.
-    pub price: Option<f64>,
-}
 
 impl Shared {
     /// Why a pool cannot run a function; none if it can.

@@ -36,7 +36,9 @@ pub(crate) async fn by_program(
                 Ok(None) => return Ok(()),
                 Ok(Some(how)) => last = how,
                 // It is not there, and will not come.
-                Err(error @ (ExecError::NoProgram(_) | ExecError::NotExecutable { .. })) => return Err(error.to_string()),
+                Err(error @ (ExecError::NoProgram(_) | ExecError::NotExecutable { .. })) => {
+                    return Err(error.to_string());
+                }
                 Err(error) => last = error.to_string(),
             }
             tokio::time::sleep(pause).await;

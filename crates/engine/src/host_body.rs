@@ -43,7 +43,9 @@ impl HostBody {
     async fn with_job(&self, order: Order) -> Result<Order, StartError> {
         let fail = |(problem, detail)| StartError { problem, detail, last_lines: Vec::new() };
         let job = self.containers.job(&order).await;
-        let Some(job) = job.map_err(|reason| fail((StartProblem::EngineUnavailable, reason)))? else { return Ok(order) };
+        let Some(job) = job.map_err(|reason| fail((StartProblem::EngineUnavailable, reason)))? else {
+            return Ok(order);
+        };
         self.jobs.lock().insert(order.instance);
         let text = serde_json::to_string(&job);
         let text = text.map_err(|error| fail((StartProblem::SpawnFailed, error.to_string())))?;

@@ -392,7 +392,8 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
     };
     let mut hardware = Hardware::default();
     for (section, content) in &table {
-        let here = |problem: Problem| Problem { message: format!("{}: {}", file.display(), problem.message), ..problem };
+        let here =
+            |problem: Problem| Problem { message: format!("{}: {}", file.display(), problem.message), ..problem };
         match section.as_str() {
             "device" => {
                 hardware.devices = devices::read(content).map_err(here)?;

@@ -116,12 +116,22 @@ pub(crate) const ROLLOUT: Keys = Keys {
 pub(crate) const JOB: Keys = Keys {
     name: "jobs.<name>",
     known: &[
-        "dir", "run", "image", "entrypoint", "pull", "container", "env", "env_file", "resources", "parallel", "retries",
-        "timeout", "grace", "schedule",
+        "dir",
+        "run",
+        "image",
+        "entrypoint",
+        "pull",
+        "container",
+        "env",
+        "env_file",
+        "resources",
+        "parallel",
+        "retries",
+        "timeout",
+        "grace",
+        "schedule",
     ],
-    later: &[
-        ("destinations", "`kip task config set <job> --on-failure …` names who is told"),
-    ],
+    later: &[("destinations", "`kip task config set <job> --on-failure …` names who is told")],
 };
 
 pub(crate) const CONTAINER: Keys = Keys {

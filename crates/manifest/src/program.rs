@@ -109,7 +109,8 @@ pub(crate) fn of_job(
         if !job.own_keys().any(is_named) {
             let message = format!("`{}` names no program: `run` is missing", job.owner());
             let problem = Problem::new(code::MANIFEST_MISSING_KEY, message);
-            let hint = "write `run:` with the command that does the work and ends, or `image:` with the name of an image";
+            let hint =
+                "write `run:` with the command that does the work and ends, or `image:` with the name of an image";
             report.add(key_at, problem.hint(hint));
         }
         return None;

@@ -12,11 +12,11 @@ use kip_spec::scaling;
 use kip_spec::sleep::RungUse;
 use kip_spec::snapshot::CodeMode;
 
-use crate::wire::{ReadyInput, ReadyProgram, 
+use crate::wire::{
     Api, Auth, Call, ClassKeyword, CodeKeyword, Concurrency, Cors, Deploy, DispatchKeyword, Document, Function, Gpu,
-    Hook, Http, Idle, Instances, Lifecycle, Limits, Probes, ProtocolKeyword, ProvisionInput, Queue, RequestBodyKeyword,
-    Resources, Rotation, Run, Scaling, ScalingMode, Stop, StopSignalKeyword, StopTargetKeyword, StrategyKeyword,
-    Timeouts, Trigger, Watchdog,
+    Hook, Http, Idle, Instances, Lifecycle, Limits, Probes, ProtocolKeyword, ProvisionInput, Queue, ReadyInput,
+    ReadyProgram, RequestBodyKeyword, Resources, Rotation, Run, Scaling, ScalingMode, Stop, StopSignalKeyword,
+    StopTargetKeyword, StrategyKeyword, Timeouts, Trigger, Watchdog,
 };
 use crate::wire_image::{ContainerInput, NetworkKeyword, PullKeyword};
 use crate::wire_job::{Job, MissedKeyword, OverlapKeyword, Retries, RetriesByCode, Schedule, Timer};

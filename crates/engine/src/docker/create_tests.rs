@@ -66,7 +66,8 @@ fn order() -> Order {
 fn planned(order: &Order, container: &Container, info: &EngineInfo) -> Plan {
     let image = image();
     let devices = ["kip.test/card=0".to_owned(), "kip.test/card=1".to_owned()];
-    let around = PlanInput { server: "s1", info, image: &image, ports: &[5_000, 5_001], devices: &devices, publish: None };
+    let around =
+        PlanInput { server: "s1", info, image: &image, ports: &[5_000, 5_001], devices: &devices, publish: None };
     plan(order, container, around).expect("a plan")
 }
 

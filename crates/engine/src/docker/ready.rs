@@ -200,7 +200,8 @@ mod tests {
                 "Networks":{"bridge":{"IPAddress":"172.17.0.2"}}}}"#,
         )
         .expect("a container");
-        let at = |network, published| address(&found, (network, None), 80, published).map(|address| address.to_string());
+        let at =
+            |network, published| address(&found, (network, None), 80, published).map(|address| address.to_string());
         assert_eq!(at(Network::Bridge, false).as_deref(), Some("172.17.0.2:80"));
         assert_eq!(at(Network::Bridge, true).as_deref(), Some("127.0.0.1:49153"));
         assert_eq!(at(Network::Host, false).as_deref(), Some("127.0.0.1:80"));

@@ -101,7 +101,9 @@ impl Shared {
         let event = if there { BodyEvent::PoolFound(remote.pool) } else { BodyEvent::PoolLost(remote.pool) };
         match there {
             true => tracing::info!(pool = remote.name, "the engine of a pool answers"),
-            false => tracing::warn!(pool = remote.name, "the engine of a pool does not answer; nothing new is started there"),
+            false => {
+                tracing::warn!(pool = remote.name, "the engine of a pool does not answer; nothing new is started there")
+            }
         }
         let _ = self.events.send(event).await;
     }

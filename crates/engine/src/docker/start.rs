@@ -119,8 +119,7 @@ impl Shared {
     ) -> Result<(Arc<Instance>, bool), Problem> {
         let io =
             |what: &'static str| move |error: std::io::Error| (StartProblem::SpawnFailed, format!("{what}: {error}"));
-        self.check_mounts(container)
-            .map_err(|error| (StartProblem::ContainerRefused, error.to_string()))?;
+        self.check_mounts(container).map_err(|error| (StartProblem::ContainerRefused, error.to_string()))?;
         let in_host = container.network == Network::Host;
         let wanted = usize::from(in_host) + order.ports.len();
         let ports = match wanted {

@@ -69,7 +69,9 @@ async fn probe(order: &Order, port: u16) -> SocketAddr {
 
 async fn answers(order: &Order, address: SocketAddr) -> bool {
     match &order.ready {
-        ReadyProbe::Tcp | ReadyProbe::Exec { .. } => matches!(tokio::time::timeout(PROBE_LIMIT, TcpStream::connect(address)).await, Ok(Ok(_))),
+        ReadyProbe::Tcp | ReadyProbe::Exec { .. } => {
+            matches!(tokio::time::timeout(PROBE_LIMIT, TcpStream::connect(address)).await, Ok(Ok(_)))
+        }
         ReadyProbe::Http { path } => {
             let headers = HeaderMap::new();
             let status =

@@ -22,7 +22,17 @@ const LONGEST_NAME: usize = 32;
 /// How long an engine may be away until its instances count as ended.
 const LOST_AFTER: Millis = Millis::from_secs(300);
 const KEYS: [&str; 12] = [
-    "name", "engine", "address", "ssh_config", "priority", "max", "cpu", "memory", "mounts", "price", "lost_after",
+    "name",
+    "engine",
+    "address",
+    "ssh_config",
+    "priority",
+    "max",
+    "cpu",
+    "memory",
+    "mounts",
+    "price",
+    "lost_after",
     "device",
 ];
 
@@ -119,7 +129,8 @@ pub(crate) fn read(value: &toml::Value) -> Result<Vec<PoolSetting>, Problem> {
     if pools.iter().filter(|pool| pool.is_local()).count() > 1 {
         let lacks = |pool: &&PoolSetting| pool.is_local() && (pool.cpu.is_none() || pool.memory.is_none());
         if let Some(pool) = pools.iter().find(lacks) {
-            let message = format!("pool `{}`: this host is several pools, and each needs `cpu` and `memory`", pool.name);
+            let message =
+                format!("pool `{}`: this host is several pools, and each needs `cpu` and `memory`", pool.name);
             return Err(invalid(message).hint("for example cpu = \"4\" and memory = \"16GiB\""));
         }
     }
@@ -136,7 +147,9 @@ fn one(number: usize, table: &Table) -> Result<PoolSetting, Problem> {
     let at = at.map_or_else(|| format!("pool {}", number + 1), |name| format!("pool `{name}`"));
     let wrong = |key: &str, what: String, hint: &str| invalid(format!("{at}: {key}: {what}")).hint(hint.to_owned());
     if let Some(unknown) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
-        return Err(invalid(format!("{at}: there is no key `{unknown}`")).hint(format!("a pool has {}", KEYS.join(", "))));
+        return Err(
+            invalid(format!("{at}: there is no key `{unknown}`")).hint(format!("a pool has {}", KEYS.join(", ")))
+        );
     }
     let text = |key: &'static str, hint: &str| match table.get(key) {
         None => Ok(None),
@@ -161,7 +174,8 @@ fn one(number: usize, table: &Table) -> Result<PoolSetting, Problem> {
     let engine = engine(written).map_err(|what| wrong("engine", what, example))?;
     let unit = |error: kip_spec::units::UnitError| error.to_string();
     let size = "memory = \"32GiB\"";
-    let memory = text("memory", size)?.map(str::parse::<Bytes>).transpose().map_err(|e| wrong("memory", unit(e), size))?;
+    let memory =
+        text("memory", size)?.map(str::parse::<Bytes>).transpose().map_err(|e| wrong("memory", unit(e), size))?;
     let cores = "cpu = \"8\"";
     let cpu = text("cpu", cores)?.map(str::parse::<MilliCpu>).transpose().map_err(|e| wrong("cpu", unit(e), cores))?;
     let local = engine == PoolEngine::Local;
@@ -171,7 +185,8 @@ fn one(number: usize, table: &Table) -> Result<PoolSetting, Problem> {
     }
     let hint = "the address of the engine's host at which ports of instances are published, such as 10.0.0.2";
     let address = text("address", hint)?.map(|text| text.parse::<IpAddr>().map_err(|_| text));
-    let address = address.transpose().map_err(|text| wrong("address", format!("`{text}` is not an IP address"), hint))?;
+    let address =
+        address.transpose().map_err(|text| wrong("address", format!("`{text}` is not an IP address"), hint))?;
     let hint = "lost_after = \"5m\"";
     let lost_after = text("lost_after", hint)?.map(str::parse::<Millis>).transpose();
     let lost_after = lost_after.map_err(|error| wrong("lost_after", unit(error), hint))?.unwrap_or(LOST_AFTER);
@@ -179,7 +194,11 @@ fn one(number: usize, table: &Table) -> Result<PoolSetting, Problem> {
     if ssh_config.is_some() && !matches!(engine, PoolEngine::Ssh { .. }) {
         return Err(wrong("ssh_config", "it is for engines that are reached by ssh".to_owned(), example));
     }
-    let only_named = [("address", address.is_some()), ("mounts", table.contains_key("mounts")), ("device", table.contains_key("device"))];
+    let only_named = [
+        ("address", address.is_some()),
+        ("mounts", table.contains_key("mounts")),
+        ("device", table.contains_key("device")),
+    ];
     if let Some((key, _)) = only_named.iter().find(|(_, given)| local && *given) {
         let hint = "of this host: containers.mounts, and [[device]] for the devices, which the first local pool has";
         return Err(wrong(key, "it is for named engines".to_owned(), hint));
@@ -190,7 +209,13 @@ fn one(number: usize, table: &Table) -> Result<PoolSetting, Problem> {
         match folder {
             "" => {}
             _ if path.is_absolute() && path.parent().is_some() => mounts.push(path),
-            _ => return Err(wrong("mounts", format!("`{folder}` is not an absolute folder below /"), "mounts = \"/srv/models\"")),
+            _ => {
+                return Err(wrong(
+                    "mounts",
+                    format!("`{folder}` is not an absolute folder below /"),
+                    "mounts = \"/srv/models\"",
+                ));
+            }
         }
     }
     let max = whole("max")?.map(u32::try_from).transpose();
@@ -270,8 +295,13 @@ pub(super) fn add(inventory: &mut Inventory, pools: &[PoolSetting]) -> Result<()
         Pool { name: setting.name.clone(), max: setting.max, hosts: vec![host] }
     };
     inventory.pools = pools.iter().map(pool).collect();
-    let mut names: Vec<&str> =
-        inventory.pools.iter().flat_map(|pool| &pool.hosts).flat_map(|host| &host.devices).map(|d| d.name.as_str()).collect();
+    let mut names: Vec<&str> = inventory
+        .pools
+        .iter()
+        .flat_map(|pool| &pool.hosts)
+        .flat_map(|host| &host.devices)
+        .map(|d| d.name.as_str())
+        .collect();
     names.sort_unstable();
     if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
         let message = format!("two devices are called `{}`", pair[0]);

@@ -174,7 +174,9 @@ fn thirty_containers_start_serve_and_end() {
     assert!(names.len() > 20, "requests are spread: {names:?}");
     let id = id_of(&server);
     server.kip(&["rm", "f"]).ok();
-    crate::support::until_within(long, "nothing is left", || engine().unwrap().containers(&id).is_empty().then_some(()));
+    crate::support::until_within(long, "nothing is left", || {
+        engine().unwrap().containers(&id).is_empty().then_some(())
+    });
 }
 
 fn a_program_says_when_an_instance_is_ready() {

@@ -81,7 +81,15 @@ impl OwnEngine {
                 let mut command = Command::new("podman");
                 command.env("CONTAINERS_CONF", store.join("containers.conf"));
                 command.args(["--root", &at("podman"), "--runroot", &at("podman-run"), "--storage-driver", "overlay"]);
-                command.args(["--network-config-dir", &at("podman-networks"), "system", "service", "--time", "0", &host]);
+                command.args([
+                    "--network-config-dir",
+                    &at("podman-networks"),
+                    "system",
+                    "service",
+                    "--time",
+                    "0",
+                    &host,
+                ]);
                 command
             }
         };
@@ -89,9 +97,7 @@ impl OwnEngine {
         let log = fs::File::options().create(true).append(true).open(self.at("log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.daemon = Some(ChildGuard::spawn(&mut command));
-        until_within(Duration::from_secs(60), "the engine answers", || {
-            answers(&self.socket()).then_some(())
-        });
+        until_within(Duration::from_secs(60), "the engine answers", || answers(&self.socket()).then_some(()));
     }
 
     /// As a crash ends it.

@@ -107,8 +107,7 @@ impl Cut {
                     continue;
                 }
                 let there = UnixStream::connect(&to).unwrap();
-                for (mut from, mut into) in
-                    [(stream.try_clone().unwrap(), there.try_clone().unwrap()), (there, stream)]
+                for (mut from, mut into) in [(stream.try_clone().unwrap(), there.try_clone().unwrap()), (there, stream)]
                 {
                     let is_open = is_open.clone();
                     from.set_read_timeout(Some(Duration::from_millis(100))).unwrap();

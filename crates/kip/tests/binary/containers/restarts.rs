@@ -28,7 +28,8 @@ fn an_engine_is_killed_and_started_again_under_load() {
     let server = Server::start();
     server.deploy(&manifest(&[function("f", &[], "instances: {min: 1, max: 3}\nidle: {pause: never}")]));
     until_true("it runs", || server.function()["hot"] == 1);
-    let (over, served, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (over, served, failed) =
+        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let callers: Vec<_> = (0..2)
         .map(|_| {
             let (gateway, over, served, failed) = (server.gateway, over.clone(), served.clone(), failed.clone());
@@ -133,9 +134,23 @@ fn the_published_form_goes_through_both_doors_and_all_restarts() {
     assert_eq!(serves(&server, "shelves").header("x-kip-start"), Some("cold"));
     let env = call(server.gateway, "GET", "/f/shelves/env", "", b"").json();
     assert_eq!((&env["FC_SERVER_PORT"], &env["KIPWAKE_DEVICES"]), (&json!("9000"), &json!("card0")), "{env}");
-    let put = ["s", "provision", "put", "--qualifier", "LATEST", "--target", "2", "--targetTrackingPolicies", policies, "-t", file,
+    let put = [
+        "s",
+        "provision",
+        "put",
+        "--qualifier",
+        "LATEST",
+        "--target",
+        "2",
+        "--targetTrackingPolicies",
+        policies,
+        "-t",
+        file,
         // The idle mode: what is provisioned sleeps while nothing is asked of it.
-        "--alwaysAllocateCPU", "false", "--alwaysAllocateGPU", "false",
+        "--alwaysAllocateCPU",
+        "false",
+        "--alwaysAllocateGPU",
+        "false",
     ];
     server.kip(&put).ok();
     let provisioned = |server: &Server| {
