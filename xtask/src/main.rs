@@ -47,7 +47,8 @@ Tasks of development. Usage: cargo xtask <task>
                     make it smaller); --script FILE plays a script; --bless writes all transcripts anew
   fuzz [SECONDS]    fuzz targets of the data plane, for a minute unless said otherwise, repeatable;
                     with --explore by new dice, from what earlier such runs found
-  bench WHAT        restart [INSTANCES], sleep [ROUNDS], density [FUNCTIONS] [PAUSED], gateway [OPTIONS], gateway balance or
+  bench WHAT        restart [INSTANCES], sleep [ROUNDS], density [FUNCTIONS] [PAUSED], alias [FUNCTIONS], gateway [OPTIONS],
+                    gateway balance, gateway builds OLD [ROUNDS] (beside an earlier build), gateway qualifiers [ROUNDS] or
                     gateway soak [SECONDS]: figures, with the machine and its load
   bench tasks       the task store beside a raw synced log: [SECONDS] [ROWS] [FOLDER]; end to end: api [SECONDS]; a server that
                     finds a million waiting tasks: restart [ROWS [PROGRAM]]; beside other systems: peers [SECONDS [ROUNDS]]
@@ -56,7 +57,9 @@ Tasks of development. Usage: cargo xtask <task>
   bench gpu [OPTS]  freezing and waking on the GPU of this machine; --dry-run on a stand-in, whose figures mean nothing;
                     --budget SECONDS; --out DIR; --pack only puts together what another machine needs
   soak              the tests that take long: a million seeds; the server killed again and again under load
-  soak seeds        a million fresh seeds, which goes on where it stopped: --seeds N, --from S, --cores N, --anew";
+  soak seeds        a million fresh seeds, which goes on where it stopped: --seeds N, --from S, --cores N, --anew
+  soak replay FILE  a trace one to one through the server and its gateway, beside `kip simulate` of the same: --seconds S, --cold MS,
+                    --wake MS, --service FORMULA, --burst";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -105,6 +108,7 @@ fn run(arguments: &[String]) -> Result<bool> {
         }
         ["soak"] => soak_all(),
         ["soak", "seeds", rest @ ..] => soak::seeds(rest),
+        ["soak", "replay", rest @ ..] => bench::replay(rest),
         ["schema"] => schema::run(false),
         ["schema", "--write"] => schema::run(true),
         ["openapi"] => generated::openapi(false),

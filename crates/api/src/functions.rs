@@ -103,6 +103,8 @@ pub(crate) async fn deploy_document(
     }
     for spec in &mut specs {
         api.control.resolve_image(spec).await?;
+        api.control.unlimited(spec).map_or(Ok(()), Err)?;
+        api.control.broken_promise(spec).await?.map_or(Ok(()), Err)?;
     }
     model_names::require_free(api, &specs)?;
     let beside = [FilePath::new(&directory).join(&file)];

@@ -1,12 +1,15 @@
 //! What is known at a deployment to go wrong later: a program that is not there, an ask that no host meets, an instance of
 //! the version before that has to end first.
 
+use std::sync::atomic::Ordering;
+
 use kip_engine::StartError;
 use kip_fleet::{Class, Policy};
-use kip_spec::function::{FunctionSpec, Program};
+use kip_spec::function::{FunctionSpec, GpuIsolation, Program};
 use kip_spec::{InstanceId, Problem, VersionId, code};
 
 use crate::Control;
+use crate::device_use::UNASKED;
 use crate::execute::failure_of;
 use crate::version::Version;
 
@@ -17,6 +20,7 @@ impl Control {
         found.extend(self.missing_program(spec).await);
         found.extend(self.too_large(spec));
         found.extend(self.displaces(spec));
+        found.extend(self.unasked(spec));
         found.extend(heartbeat(spec));
         found
     }
@@ -57,6 +61,34 @@ impl Control {
         let unmet = self.never_fits(spec)?;
         let message = format!("`{}` can never start: {unmet}", spec.name);
         Some(Problem::new(code::NO_CAPACITY, message).hint("lower `resources`, or declare the devices in kipwake.toml"))
+    }
+
+    /// It asks for a limiter of device memory that is not there: it must not be deployed.
+    pub fn unlimited(&self, spec: &FunctionSpec) -> Option<Problem> {
+        spec.resources.gpu.as_ref().filter(|gpu| gpu.isolation == GpuIsolation::Preload)?;
+        let (cause, hint) = match (&self.shared.options.limiter, &spec.program) {
+            (None, _) => (
+                "no library is named by `sharing.limiter` in kipwake.toml",
+                "install one, such as HAMi-core's libvgpu.so, name it and restart the server; or write `isolation: account`",
+            ),
+            (_, Program::Image(_)) => (
+                "the library of the host is not in the image",
+                "put it into the image with LD_PRELOAD and CUDA_DEVICE_MEMORY_LIMIT=${KIPWAKE_GPU_MEMORY} in `env`, and write `isolation: account`",
+            ),
+            _ => return None,
+        };
+        let message = format!("`{}`: nothing keeps its instances to their share of a device", spec.name);
+        Some(Problem::new(code::GPU_NOT_ISOLATED, message).cause(cause).hint(hint))
+    }
+
+    /// The version that serves uses the driver of devices, and neither it nor the next one asks for a device.
+    fn unasked(&self, spec: &FunctionSpec) -> Option<Problem> {
+        let serving = self.cell(spec.name.as_str())?.serving();
+        if spec.resources.gpu.is_some() || !serving.loads_driver.load(Ordering::Relaxed) {
+            return None;
+        }
+        let message = format!("`{}`: {UNASKED}", spec.name);
+        Some(Problem::new(code::DEVICE_NOT_ASKED_FOR, message).hint("write `resources: {gpu: {memory: auto}}`"))
     }
 
     /// An instance of the version that serves has to end before the new one can start.

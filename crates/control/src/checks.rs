@@ -8,11 +8,14 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use kip_engine::{Health, Measure};
 use kip_fleet::router::Message;
-use kip_fleet::{Event, ToPlacer};
+use kip_fleet::{Event, Reason, ToPlacer};
 use kip_spec::InstanceId;
 
 use crate::rounds::{AT_ONCE, CheckKind, CheckResult, CheckSchedule, CheckVerdict, DueCheck, LIVE_LIMIT, READY_LIMIT};
 use crate::shared::Shared;
+
+/// The file of the driver of devices that programs load (NVIDIA's, the only one that this server knows).
+const DRIVER: &str = "libcuda.so";
 
 impl CheckSchedule {
     /// Asks what is due, for ever.
@@ -52,9 +55,10 @@ impl CheckSchedule {
                 let instance = due.instance;
                 shared.post(Message::ToPlacer(ToPlacer::Observed { instance, memory: Some(memory), gpu: None }));
                 if outgrown {
-                    cell.step(Event::Outgrown { instance });
+                    cell.step(Event::Replace { instance, why: Reason::Outgrown });
                 }
             }
+            Some(CheckVerdict::LoadsDriver) => shared.note_driver(&cell, &due.link),
             Some(CheckVerdict::Holds(held)) => shared.note_held(&cell, &due.link, held),
             None => {}
         }
@@ -78,9 +82,10 @@ async fn ask(shared: Arc<Shared>, all: Vec<DueCheck>) -> Vec<(DueCheck, CheckRes
         let (path, limit) = match due.look {
             CheckKind::Ready => (due.link.version.ready_path(), READY_LIMIT),
             CheckKind::Live => (due.link.version.spec.live.as_ref().map(|live| live.path.as_str()), LIVE_LIMIT),
-            CheckKind::Memory | CheckKind::Device => (None, LIVE_LIMIT),
+            CheckKind::Memory | CheckKind::Device | CheckKind::Code | CheckKind::Driver => (None, LIVE_LIMIT),
         };
         let found = match path {
+            _ if matches!(due.look, CheckKind::Code | CheckKind::Driver) => look_into(&shared, &due).await,
             Some(path) => probe(&shared, &due, path, limit).await,
             None if due.look == CheckKind::Device => {
                 holds.get(&due.instance).map_or(CheckResult::Well, |held| CheckResult::Holds(*held))
@@ -90,6 +95,24 @@ async fn ask(shared: Arc<Shared>, all: Vec<DueCheck>) -> Vec<(DueCheck, CheckRes
         answers.push((due, found));
     }
     answers
+}
+
+/// What is before its processes.
+async fn look_into(shared: &Arc<Shared>, due: &DueCheck) -> CheckResult {
+    let (shared, due) = (shared.clone(), due.clone());
+    let look = move || {
+        let cell = shared.owner(due.instance)?;
+        let body = shared.bodies.at(cell.place_of(due.instance)).local()?;
+        if due.look == CheckKind::Driver {
+            return body.loads(due.instance, DRIVER).then_some(CheckResult::LoadsDriver);
+        }
+        let (_, code) = due.link.version.code(&shared.options.code.snapshots);
+        // Links in the path lead through the server's files, and a folder that is gone has none.
+        let directory = due.link.version.spec.program.working_directory();
+        let at = std::fs::canonicalize(&directory).unwrap_or(directory);
+        body.sees(due.instance, &code?.tree, &at).map(CheckResult::Sees)
+    };
+    kip_host::tasks::blocking("look into an instance", look).await.flatten().unwrap_or(CheckResult::Well)
 }
 
 async fn probe(shared: &Shared, due: &DueCheck, path: &str, limit: Duration) -> CheckResult {

@@ -18,6 +18,9 @@ use crate::shared::Shared;
 
 /// One that has served nothing yet may still have to load what it needs: it is measured only after this time, milliseconds.
 const SETTLED: u64 = 60_000;
+/// What is said of a program that uses the driver without an ask.
+pub(crate) const UNASKED: &str =
+    "it has loaded the GPU driver and asks for no device, so it finds none and runs on the CPU";
 /// Beyond its declaration by this part of it, an instance uses too much: contexts of the driver differ by some MiB.
 const TOLERANCE: u64 = 20;
 
@@ -62,6 +65,12 @@ impl Shared {
             }
             _ => {}
         }
+    }
+
+    /// An instance has loaded the driver, though its version asks for no device and is given none.
+    pub(crate) fn note_driver(&self, cell: &Cell, link: &Link) {
+        let decision = Decision::Device { instance: Some(link.instance), held: 0, declared: None };
+        self.note_device(cell, link, Some(link.instance), UNASKED.to_owned(), decision);
     }
 
     fn note_device(&self, cell: &Cell, link: &Link, instance: Option<InstanceId>, why: String, decision: Decision) {

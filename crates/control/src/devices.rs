@@ -4,7 +4,11 @@
 use kip_engine::Devices;
 use kip_fleet::room::{Gpu, RoomNeed};
 use kip_fleet::{Device, Inventory, Place};
-use kip_spec::Bytes;
+use kip_spec::function::GpuIsolation;
+use kip_spec::{Bytes, InstanceId};
+
+use crate::Version;
+use crate::options::Options;
 
 /// The names of the devices of a place.
 pub(crate) fn names(inventory: &Inventory, place: Place) -> Vec<String> {
@@ -62,7 +66,39 @@ pub(crate) fn memory(inventory: &Inventory, place: Place) -> Option<u64> {
 /// What an instance is told of its devices; nothing where its host has none.
 pub(crate) fn of_place(inventory: &Inventory, place: Place) -> Option<Devices> {
     let any = inventory.host(place).is_some_and(|host| !host.devices.is_empty());
-    any.then(|| Devices { numbers: place.devices().collect(), names: names(inventory, place) })
+    let (numbers, names) = (place.devices().collect(), names(inventory, place));
+    any.then(|| Devices { numbers, names, ..Devices::default() })
+}
+
+/// The same for an instance of a version, with what keeps it to its share.
+///
+/// The variables are those that JAX (`XLA_PYTHON_CLIENT_MEM_FRACTION`), TensorFlow (`TF_FORCE_GPU_ALLOW_GROWTH`) and HAMi-core (`CUDA_DEVICE_MEMORY_LIMIT`,
+/// `CUDA_DEVICE_MEMORY_SHARED_CACHE`) document.
+pub(crate) fn of_instance(options: &Options, version: &Version, instance: InstanceId, place: Place) -> Option<Devices> {
+    let mut devices = of_place(&options.inventory, place)?;
+    let (Some(gpu), Some(whole)) = (&version.spec.resources.gpu, memory(&options.inventory, place)) else {
+        return Some(devices);
+    };
+    // One that is to be measured has its device alone, as one that asks for whole devices.
+    let share = if let Gpu::Slice(share) = version.policy().need.gpu { share } else { whole };
+    let part = (share.min(whole) as f64 / whole.max(1) as f64 * 10_000.0).floor() / 10_000.0;
+    devices.fixed.insert("KIPWAKE_GPU_MEMORY".to_owned(), share.to_string());
+    devices.fixed.insert("KIPWAKE_GPU_MEMORY_FRACTION".to_owned(), format!("{part:.4}"));
+    match gpu.isolation {
+        GpuIsolation::Account => {}
+        GpuIsolation::Framework => {
+            devices.offered.insert("XLA_PYTHON_CLIENT_MEM_FRACTION".to_owned(), format!("{part:.4}"));
+            devices.offered.insert("TF_FORCE_GPU_ALLOW_GROWTH".to_owned(), "true".to_owned());
+        }
+        GpuIsolation::Preload => {
+            devices.preload.clone_from(&options.limiter);
+            devices.fixed.insert("CUDA_DEVICE_MEMORY_LIMIT".to_owned(), format!("{}m", share >> 20));
+            // Instances that share the file would share the limit.
+            let cache = format!("/tmp/kipwake-{instance}.vgpu");
+            devices.fixed.insert("CUDA_DEVICE_MEMORY_SHARED_CACHE".to_owned(), cache);
+        }
+    }
+    Some(devices)
 }
 
 /// Where an instance of an earlier server is.

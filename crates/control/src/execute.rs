@@ -166,7 +166,7 @@ impl Shared {
         let descent = |body| Descent { shared: self, cell, instance, spec, body, place };
         let result = match what {
             Operate::Start { place } => {
-                let devices = devices::of_place(&self.options.inventory, place);
+                let devices = devices::of_instance(&self.options, &version, instance, place);
                 let order = version.order(instance, &self.options, devices);
                 let began = kip_host::clock::boot_millis();
                 let started = match self.revealed(&version.spec) {

@@ -1,15 +1,14 @@
 //! Which functions stay on their devices if all are used, and how long the others take to be back. An estimate for people: the placer
 //! decides by what happens.
 
-use kip_fleet::Rung;
 use kip_fleet::room::Gpu;
+use kip_fleet::{Policy, Rung};
 use kip_records::RequestFilter;
 use kip_records::advice::measure;
-use kip_spec::FunctionName;
-use kip_spec::function::GpuNeed;
+use kip_spec::function::{FunctionSpec, GpuNeed};
+use kip_spec::{Bytes, FunctionName, Millis, Problem, code};
 use kip_wire::{FitReport, FunctionFit, Measurements};
 
-use crate::cell::Cell;
 use crate::control::Control;
 use crate::error::Error;
 
@@ -44,35 +43,77 @@ impl Control {
     /// # Errors
     /// [`Error::Store`].
     pub async fn fit(&self, names: &[FunctionName]) -> Result<FitReport, Error> {
-        let inventory = self.shared.with_placer(|placer| placer.inventory().clone());
-        let hosts = || inventory.pools.iter().flat_map(|pool| &pool.hosts);
-        let yielded = self.shared.devices.yielded();
-        let devices = hosts().flat_map(|host| &host.devices).filter(|device| !yielded.contains_key(&device.name));
-        let devices: Vec<u64> = devices.map(|device| device.memory).collect();
-        let memory = hosts().fold(0u64, |sum, host| sum.saturating_add(host.memory));
+        let memory = self.shared.with_placer(|placer| {
+            let hosts = placer.inventory().pools.iter().flat_map(|pool| &pool.hosts);
+            hosts.fold(0u64, |sum, host| sum.saturating_add(host.memory))
+        });
         let mut candidates = Vec::new();
         for name in names {
-            let Some(cell) = self.cell(name.as_str()).filter(|cell| cell.serving().spec.resources.gpu.is_some()) else {
-                continue;
-            };
-            let mut decisions = self.records().decisions(name.to_string(), MOST).await?;
-            decisions.reverse();
-            let filter = RequestFilter { function: Some(name.to_string()), limit: MOST, ..RequestFilter::default() };
-            let mut requests = self.records().requests(filter).await?;
-            requests.reverse();
-            candidates.push(candidate(&cell, &measure(&decisions, &requests)));
+            if let Some(cell) = self.cell(name.as_str()).filter(|cell| cell.serving().spec.resources.gpu.is_some()) {
+                let version = cell.serving();
+                candidates.push(candidate(&version.spec, &version.policy(), &self.measured(name).await?));
+            }
         }
-        Ok(fit(candidates, devices, memory))
+        Ok(fit(candidates, self.devices_in_use(), memory))
+    }
+
+    /// A promise (`latency.wake`, `instances.pin`) that a declaration cannot keep, by what was measured of its function before: it needs a
+    /// device of its own at all times, and other promises leave none.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn broken_promise(&self, spec: &FunctionSpec) -> Result<Option<Problem>, Error> {
+        if spec.resources.gpu.is_none() || !spec.pinned && spec.wake.is_none() {
+            return Ok(None);
+        }
+        let offer = self.shared.options.offer();
+        // A size that was measured is that of the version before, until the new one is measured.
+        let measured = self.cell(spec.name.as_str()).map(|cell| cell.serving().policy().need.gpu);
+        let mut policy = Policy::from(spec).offering(offer);
+        if let (Some(GpuNeed::Measured), Some(gpu)) = (spec.resources.gpu.as_ref().map(|gpu| gpu.need), measured) {
+            policy.need.gpu = gpu;
+        }
+        let own = candidate(spec, &policy, &self.measured(&spec.name).await?);
+        if own.keeps().is_none() {
+            return Ok(None);
+        }
+        let mut others = Vec::new();
+        for info in self.functions() {
+            let Some(cell) = self.cell(info.name.as_str()).filter(|_| info.name != spec.name) else { continue };
+            let version = cell.serving();
+            let promises = version.spec.pinned || version.spec.wake.is_some();
+            if promises && version.spec.resources.gpu.is_some() {
+                others.push(candidate(&version.spec, &version.policy(), &self.measured(&info.name).await?));
+            }
+        }
+        Ok(broken(&own, others, &self.devices_in_use()))
+    }
+
+    /// The memory of each device that is not yielded.
+    fn devices_in_use(&self) -> Vec<u64> {
+        let yielded = self.shared.devices.yielded();
+        self.shared.with_placer(|placer| {
+            let hosts = placer.inventory().pools.iter().flat_map(|pool| &pool.hosts);
+            let devices = hosts.flat_map(|host| &host.devices).filter(|device| !yielded.contains_key(&device.name));
+            devices.map(|device| device.memory).collect()
+        })
+    }
+
+    async fn measured(&self, name: &FunctionName) -> Result<Measurements, Error> {
+        let mut decisions = self.records().decisions(name.to_string(), MOST).await?;
+        decisions.reverse();
+        let filter = RequestFilter { function: Some(name.to_string()), limit: MOST, ..RequestFilter::default() };
+        let mut requests = self.records().requests(filter).await?;
+        requests.reverse();
+        Ok(measure(&decisions, &requests))
     }
 }
 
-fn candidate(cell: &Cell, measured: &Measurements) -> Candidate {
-    let version = cell.serving();
-    let (spec, policy) = (&version.spec, version.policy());
+fn candidate(spec: &FunctionSpec, policy: &Policy, measured: &Measurements) -> Candidate {
     let auto = spec.resources.gpu.as_ref().is_some_and(|gpu| gpu.need == GpuNeed::Measured);
     let woken = |rung: Rung| measured.wake_ms.get(rung.state().name()).copied();
     Candidate {
-        name: cell.name().clone(),
+        name: spec.name.clone(),
         gpu: policy.need.gpu,
         measured: auto && matches!(policy.need.gpu, Gpu::Slice(_)),
         memory: policy.need.memory.max(measured.peak_memory.unwrap_or(0)),
@@ -95,6 +136,24 @@ impl Candidate {
         let late = self.limit.is_some_and(|limit| wait > limit);
         let requests = self.requests.max(1) as u128;
         (self.pinned || late, requests * u128::from(wait) * (1 << 40) / u128::from(self.bytes().max(1)))
+    }
+
+    /// Why it keeps its device at all times: it is pinned, or what is known of its wakes and starts is too slow. `None` if it does not, or if
+    /// nothing is known.
+    fn keeps(&self) -> Option<String> {
+        if self.pinned {
+            return Some("it is pinned (instances.pin)".to_owned());
+        }
+        let limit = self.limit?;
+        let parked = self.parked_ms.filter(|_| self.parks).map(|millis| ("a wake from parked", millis));
+        let known: Vec<(&str, u64)> =
+            parked.into_iter().chain(self.start_ms.map(|millis| ("a start", millis))).collect();
+        if known.is_empty() || known.iter().any(|(_, millis)| *millis <= limit) || self.parks && parked.is_none() {
+            return None;
+        }
+        let figures: Vec<String> =
+            known.iter().map(|(what, millis)| format!("{what} takes {}", Millis(*millis))).collect();
+        Some(format!("it is to serve within {} (latency.wake), and {} here", Millis(limit), figures.join(", ")))
     }
 
     /// Bytes of one device; 0 of whole ones, which are counted by themselves.
@@ -156,6 +215,29 @@ impl Free {
 fn residents(candidates: &[Candidate], devices: &[u64]) -> Vec<FunctionName> {
     let mut free = Free::of(devices);
     candidates.iter().filter(|one| free.take(one.gpu)).map(|one| one.name.clone()).collect()
+}
+
+/// What speaks against a function that keeps its device, beside others that do.
+fn broken(own: &Candidate, mut others: Vec<Candidate>, devices: &[u64]) -> Option<Problem> {
+    let why = own.keeps()?;
+    others.retain(|other| other.keeps().is_some());
+    let mut free = Free::of(devices);
+    others.sort_by_cached_key(|other| std::cmp::Reverse(other.device_memory(devices)));
+    others.retain(|other| free.take(other.gpu));
+    // One that fits on no device is told so elsewhere.
+    if free.take(own.gpu) || !Free::of(devices).take(own.gpu) {
+        return None;
+    }
+    let names: Vec<String> =
+        others.iter().map(|other| format!("`{}` ({})", other.name, Bytes(other.device_memory(devices)))).collect();
+    let message = format!(
+        "`{}` would keep {} of a device at all times, and no device has that beside {}",
+        own.name,
+        Bytes(own.device_memory(devices)),
+        names.join(", ")
+    );
+    let hint = "raise `latency.wake`, leave out `instances.pin`, or free a device; `kip fit` shows what each function can promise";
+    Some(Problem::new(code::PROMISE_NOT_KEPT, message).cause(why).hint(hint))
 }
 
 fn fit(mut candidates: Vec<Candidate>, devices: Vec<u64>, memory: u64) -> FitReport {
@@ -277,5 +359,25 @@ mod tests {
         let one = fit(vec![two], vec![24 * GIB], 64 * GIB);
         assert_eq!(rungs(&one), [row("two", "never", None)]);
         assert_eq!(one.one_more_device.len(), 1);
+    }
+
+    #[test]
+    fn a_promise_that_needs_a_device_for_itself_is_refused_where_others_keep_them() {
+        let late = |name: &str, gib| Candidate { limit: Some(500), ..function(name, gib) };
+        let pinned = |name: &str, gib| Candidate { pinned: true, ..function(name, gib) };
+        let devices = [24 * GIB];
+        let refused = broken(&late("f", 16), vec![pinned("p", 16), function("g", 16)], &devices).unwrap();
+        assert!(
+            refused.message.contains("`f` would keep 16GiB") && refused.message.contains("`p` (16GiB)"),
+            "{refused:?}"
+        );
+        let cause = refused.cause.unwrap_or_default();
+        assert!(cause.contains("within 500ms") && cause.contains("a wake from parked takes 700ms"), "{cause}");
+        assert!(broken(&late("f", 16), vec![function("g", 16), pinned("p", 8)], &devices).is_none(), "there is room");
+        assert!(broken(&late("f", 16), vec![pinned("p", 16)], &[24 * GIB, 24 * GIB]).is_none());
+        let quick = Candidate { limit: Some(1_000), ..function("f", 16) };
+        assert!(broken(&quick, vec![pinned("p", 16)], &devices).is_none(), "it is back in time");
+        let unknown = Candidate { limit: Some(500), parked_ms: None, start_ms: None, ..function("f", 16) };
+        assert!(broken(&unknown, vec![pinned("p", 16)], &devices).is_none(), "nothing was measured yet");
     }
 }

@@ -21,7 +21,7 @@ mod tests {
         assert_eq!(why(&|resources| resources.cpu = Some(MilliCpu(1_000_000))), None);
         let memory = why(&|resources| resources.memory = Some(Bytes(2 << 40))).unwrap();
         assert!(memory.contains("of memory, and a host has"), "{memory}");
-        let gpu = || GpuResources { need: GpuNeed::Cards(1), kind: None };
+        let gpu = || GpuResources { need: GpuNeed::Cards(1), kind: None, isolation: Default::default() };
         let device = why(&|resources| resources.gpu = Some(gpu())).unwrap();
         assert!(device.contains("it needs a device, and none is declared"), "{device}");
     }

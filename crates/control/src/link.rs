@@ -1,6 +1,6 @@
 //! What the data plane needs of an instance, and how it learns that its connections must go.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -57,6 +57,8 @@ pub struct Link {
     peak_memory: AtomicU64,
     /// What it was last seen to hold of its device, in bytes; 0 while nobody has looked.
     device_memory: AtomicU64,
+    /// It was seen to find the files of its version where they are shown to it.
+    sees_code: AtomicBool,
     /// Why it is being ended, once it is.
     end: OnceLock<Reason>,
     /// It asked not to be paused before this boot time.
@@ -87,6 +89,7 @@ impl Link {
             with_callers,
             peak_memory: AtomicU64::new(0),
             device_memory: AtomicU64::new(0),
+            sees_code: AtomicBool::new(false),
             end: OnceLock::new(),
             awake_until: AtomicU64::new(0),
             memory: Mutex::default(),
@@ -122,6 +125,11 @@ impl Link {
     /// Whether it works on one request at a time, so that one idle connection can be in the way of another.
     pub fn takes_one(&self) -> bool {
         self.version.spec.instances.concurrency.hard == 1
+    }
+
+    /// Whether it finds the files of its version. True if it did before and does not any more.
+    pub(crate) fn loses_code(&self, sees: bool) -> bool {
+        self.sees_code.fetch_or(sees, Ordering::Relaxed) && !sees
     }
 
     /// It asked not to be paused for so long from now on; a later request for less takes nothing back.

@@ -99,6 +99,8 @@ pub struct Options {
     pub devices: Option<PathBuf>,
     /// What becomes of an instance that uses more device memory than it declares.
     pub over_use: OverUse,
+    /// A library of the operator that keeps programs to their share of a device.
+    pub limiter: Option<PathBuf>,
     /// Whether pages of other processes can be taken out on this host.
     pub spill: bool,
     /// The disk that state is on.

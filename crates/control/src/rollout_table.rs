@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use crate::cell::Cell;
+
 /// A rollout as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rollout {
@@ -23,6 +25,14 @@ pub(crate) struct Rollout {
     pub(crate) by: String,
     /// When, milliseconds since 1970.
     pub(crate) started: i64,
+}
+
+impl Rollout {
+    /// The versions that the alias pointed at.
+    pub(crate) fn old(&self, cell: &Cell) -> Vec<VersionId> {
+        let serving = cell.serving().id;
+        self.before.iter().map(|target| target.revision.unwrap_or(serving)).collect()
+    }
 }
 
 pub(crate) type RolloutKey = (FunctionName, AliasName);

@@ -50,6 +50,10 @@ impl Shared {
             {
                 if rollout.state.is_open() {
                     cell.remember_called(version);
+                    if rollout.state.aside {
+                        let old = rollout.old(&cell).into_iter();
+                        old.for_each(|version| cell.remember(&Event::SetAside { version, aside: true }));
+                    }
                 }
                 // Counters begin anew with each server.
                 let held = RolloutEntry { rollout, base: Default::default(), keep_until: None };
@@ -164,6 +168,7 @@ impl Shared {
         } else {
             cell.hold_stored_alias(stored);
         }
+        self.set_aside(&cell, &rollout);
         // Those of a complete rollout stay until the old version's go: they would end with the next idle moment.
         if matches!(rollout.state.stage, RolloutStage::Aborted(_)) {
             self.prepare(&cell, rollout.to, 0);
@@ -195,6 +200,14 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// The old versions give their room up, or serve again.
+    fn set_aside(&self, cell: &Arc<Cell>, rollout: &Rollout) {
+        if rollout.plan.park_old {
+            let aside = rollout.state.aside;
+            rollout.old(cell).into_iter().for_each(|version| cell.step(Event::SetAside { version, aside }));
+        }
     }
 
     fn with(&self, key: &RolloutKey, change: impl FnOnce(&mut RolloutEntry)) {
@@ -234,16 +247,13 @@ impl Shared {
             failed: now.failed.saturating_sub(base.failed),
             p99: less(&now.latencies.total, &base.latencies.total).quantile(0.99),
         };
-        let old_versions: Vec<VersionId> = {
-            let serving = cell.serving().id;
-            rollout.before.iter().map(|target| target.revision.unwrap_or(serving)).collect()
-        };
+        let old_versions = rollout.old(cell);
         let look = |core: &FunctionCore| InstanceSample::of(core, rollout.to, &old_versions);
-        let InstanceSample { busy, ready, waits_for_room, failed_starts } =
+        let InstanceSample { busy, ready, waits_for_room, old_is_awake, failed_starts } =
             cell.look(&cell.lock(), look).unwrap_or_default();
         let most = cell.lock().held_version(rollout.to).map_or(1, |version| version.policy().max);
         let (new, old) = (since(&new, &held.base[0]), since(&old, &held.base[1]));
-        RolloutSample { new, old, busy, ready, most, waits_for_room, failed_starts }
+        RolloutSample { new, old, busy, ready, most, waits_for_room, old_is_awake, failed_starts }
     }
 
     /// The versions that rollouts of a function need: they must not be collected.
@@ -411,6 +421,7 @@ impl Control {
             by: by.clone(),
             ready: seen.ready,
             waits_for_room: seen.waits_for_room,
+            old_is_parked: state.aside,
             new: traffic(&seen.new),
             old: traffic(&seen.old),
             why,
@@ -436,6 +447,7 @@ fn plan_of(settings: &RolloutSettings) -> Result<RolloutPlan, Error> {
     }
     plan.every = settings.every_ms.unwrap_or(plan.every);
     plan.keep = settings.keep_ms.unwrap_or(plan.keep);
+    plan.park_old = settings.park_old;
     if plan.every < SHORTEST || plan.every > LONGEST || plan.keep > LONGEST {
         return Err(invalid(
             "a step is observed from 1 s to 30 days, and the old version is kept for 30 days at most".to_owned(),
@@ -470,6 +482,9 @@ fn rollout_line(cell: &Cell, alias: &AliasName, rollout: &Rollout, next: Rollout
         RolloutMove::Complete => format!("rollout of {alias} to {label} is complete"),
         RolloutMove::Abort(_) => format!("rollout of {alias} to {label} is aborted"),
         RolloutMove::Prepare { instances } => format!("rollout of {alias}: {instances} of {label} start"),
+        RolloutMove::ParkOld => {
+            format!("rollout of {alias}: the old version sleeps or ends, and requests wait for {label}")
+        }
         RolloutMove::Wait if rollout.state.paused => format!("rollout of {alias} to {label} is paused"),
         RolloutMove::Wait => format!("rollout of {alias} to {label} goes on"),
     };
@@ -478,6 +493,7 @@ fn rollout_line(cell: &Cell, alias: &AliasName, rollout: &Rollout, next: Rollout
         (RolloutMove::Shift { .. }, _) => "its instances are ready".to_owned(),
         (RolloutMove::Complete, _) => "the last step was observed".to_owned(),
         (RolloutMove::Prepare { .. }, _) => "the step was observed".to_owned(),
+        (RolloutMove::ParkOld, _) => "the new version finds no room beside it".to_owned(),
         (RolloutMove::Wait, _) => String::new(),
     };
     (to, why)

@@ -5,10 +5,11 @@
 //! found out about it meanwhile is dropped.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use kip_fleet::{Event, Place, ProbeFailure};
+use kip_fleet::{Event, Place, ProbeFailure, Reason};
 use kip_spec::InstanceId;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -30,6 +31,11 @@ const FAILURES: u32 = 3;
 const MEMORY_PERIOD: u64 = 10_000;
 /// Between two looks at the memory of devices, which all instances have at the same time.
 const DEVICE_PERIOD: u64 = 5_000;
+/// Between two looks at the folder that an instance sees.
+const CODE_PERIOD: u64 = 5_000;
+/// From being awake to the first look at the libraries that a program loaded, and between two.
+const DRIVER_FIRST: u64 = 5_000;
+const DRIVER_PERIOD: u64 = 60_000;
 /// Less than this is no change that the placer is told of, bytes.
 const MEMORY_STEP: u64 = 1 << 20;
 /// Questions under way at once.
@@ -55,6 +61,10 @@ pub(crate) enum CheckKind {
     Live,
     Memory,
     Device,
+    /// Whether it still finds the files of its version.
+    Code,
+    /// Whether it has loaded the driver of devices, though it asks for none.
+    Driver,
 }
 
 /// An instance that is awake.
@@ -87,11 +97,14 @@ pub(crate) enum CheckResult {
     Slow,
     Uses(u64),
     Holds(u64),
+    Sees(bool),
+    LoadsDriver,
 }
 
 impl CheckSchedule {
     /// The instance is hot from now on.
-    pub(crate) fn awake(&self, link: &Arc<Link>, cell: Weak<Cell>, place: Option<Place>) {
+    /// `devices`: the server has some.
+    pub(crate) fn awake(&self, link: &Arc<Link>, cell: Weak<Cell>, place: Option<Place>, devices: bool) {
         let spec = &link.version.spec;
         let now = kip_host::clock::boot_millis();
         let wanted = [
@@ -100,6 +113,9 @@ impl CheckSchedule {
             (spec.rotation.max_memory.is_some() || spec.resources.memory.is_some())
                 .then(|| (next_sweep(now, MEMORY_PERIOD), CheckKind::Memory)),
             place.filter(|place| place.devices != 0).map(|_| (next_sweep(now, DEVICE_PERIOD), CheckKind::Device)),
+            spec.code.snapshot.as_ref().map(|_| (now, CheckKind::Code)),
+            (devices && spec.resources.gpu.is_none() && !link.version.loads_driver.load(Ordering::Relaxed))
+                .then_some((now + DRIVER_FIRST, CheckKind::Driver)),
         ];
         if wanted.iter().all(Option::is_none) {
             return;
@@ -155,6 +171,7 @@ pub(crate) enum CheckVerdict {
     Event(Event),
     Uses { memory: u64, outgrown: bool },
     Holds(u64),
+    LoadsDriver,
 }
 
 impl List {
@@ -186,6 +203,8 @@ impl List {
             CheckKind::Live => now + LIVE_PERIOD,
             CheckKind::Memory => next_sweep(now, MEMORY_PERIOD),
             CheckKind::Device => next_sweep(now, DEVICE_PERIOD),
+            CheckKind::Code => now + CODE_PERIOD,
+            CheckKind::Driver => now + DRIVER_PERIOD,
         };
         self.due.insert((next, instance, due.look));
         match (due.look, found) {
@@ -221,8 +240,16 @@ impl List {
                 }
                 (changed || outgrown).then_some(CheckVerdict::Uses { memory: entry.memory, outgrown })
             }
+            (_, CheckResult::Sees(sees)) => {
+                let event = Event::Replace { instance, why: Reason::CodeLost };
+                entry.link.loses_code(sees).then_some(CheckVerdict::Event(event))
+            }
+            (_, CheckResult::LoadsDriver) => {
+                let known = entry.link.version.loads_driver.swap(true, Ordering::Relaxed);
+                (!known).then_some(CheckVerdict::LoadsDriver)
+            }
             (_, CheckResult::Holds(held)) => Some(CheckVerdict::Holds(held)),
-            (CheckKind::Memory | CheckKind::Device, _) => None,
+            (CheckKind::Memory | CheckKind::Device | CheckKind::Code | CheckKind::Driver, _) => None,
         }
     }
 }

@@ -11,7 +11,7 @@ use kip_fleet::{OperationOutcome, Place, ToPlacer};
 use kip_freezer::journal::Entry;
 use kip_freezer::spill;
 use kip_host::failpoint::reached;
-use kip_spec::function::FunctionSpec;
+use kip_spec::function::{FunctionSpec, GpuNeed};
 use kip_spec::sleep::InstanceCall;
 use kip_spec::{Bytes, InstanceId};
 
@@ -86,6 +86,7 @@ impl Descent<'_> {
                     tracing::warn!(%instance, %error, "nor can it be paused");
                     return OperationOutcome::ParkUnknown;
                 }
+                self.take_memory_back();
                 self.note(MemoryState::Held, self.tree()).await;
                 OperationOutcome::ParkFailed
             }
@@ -99,6 +100,7 @@ impl Descent<'_> {
     /// The program's own requests first, then the driver for what is left. Also gives what it holds afterwards, if that is shown.
     async fn release(&self, earlier: Option<Box<Entry>>) -> Result<(Option<Box<Entry>>, Option<u64>), ReleaseFailure> {
         self.host_has_room().await?;
+        self.lend_memory().await;
         let mut held = None;
         if let Some(sleep) = &self.spec.lifecycle.sleep {
             held = match self.ask_to_sleep(&sleep.down).await {
@@ -144,6 +146,31 @@ impl Descent<'_> {
                 Bytes(held),
                 Bytes(free)
             ))),
+        }
+    }
+
+    /// What leaves the device counts as memory of the instance: its limit is raised by that, or the kernel would end it.
+    async fn lend_memory(&self) {
+        let Some(limit) = self.spec.resources.memory else { return };
+        let declared = match self.spec.resources.gpu.as_ref().map(|gpu| gpu.need) {
+            Some(GpuNeed::Memory(bytes)) => bytes.0,
+            _ => crate::devices::memory(&self.shared.options.inventory, self.place).unwrap_or(0),
+        };
+        let parked = self.device_memory().await.unwrap_or(0).max(declared);
+        self.limit_memory(limit.0.saturating_add(parked));
+    }
+
+    /// The limit is the declared one: its device memory is on the device.
+    fn take_memory_back(&self) {
+        if let Some(limit) = self.spec.resources.memory {
+            self.limit_memory(limit.0);
+        }
+    }
+
+    fn limit_memory(&self, bytes: u64) {
+        let Some(local) = self.body.local() else { return };
+        if let Err(error) = local.limit_memory(self.instance, bytes) {
+            tracing::warn!(instance = %self.instance, %error, limit = %Bytes(bytes), "its memory limit cannot be changed");
         }
     }
 
@@ -232,6 +259,7 @@ impl Descent<'_> {
             self.shared.note_canary(self.cell, instance, &why);
             return OperationOutcome::CanaryFailed;
         }
+        self.take_memory_back();
         self.note(MemoryState::Held, tree).await;
         reached("wake: done");
         OperationOutcome::Resumed

@@ -301,7 +301,10 @@ impl Surroundings for Shared {
     ) {
         self.note_change(cell.name(), change, place, detail);
         match link {
-            Some(link) if change.to.class() == Class::Hot => self.rounds.awake(link, Arc::downgrade(cell), place),
+            Some(link) if change.to.class() == Class::Hot => {
+                let devices = self.options.inventory.has_devices();
+                self.rounds.awake(link, Arc::downgrade(cell), place, devices)
+            }
             _ => self.rounds.asleep(change.instance),
         }
     }

@@ -52,6 +52,7 @@ pub async fn open(data: &Path, boot: u32, stores: Stores, host: bool) -> (Contro
         driver: None,
         devices: None,
         over_use: crate::OverUse::default(),
+        limiter: None,
         spill: false,
         exec: crate::ExecOptions::default(),
         disk: DiskOptions {

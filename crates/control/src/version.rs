@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use http::{HeaderName, HeaderValue};
 use kip_engine::{CodeView, Devices, LivePath, Order};
@@ -38,6 +38,8 @@ pub struct Version {
     pub number: AtomicU64,
     /// What was declared.
     pub spec: FunctionSpec,
+    /// An instance was seen to load the driver of devices, though none is asked for.
+    pub(crate) loads_driver: AtomicBool,
     /// What the brain needs of it.
     policy: RwLock<Arc<Policy>>,
     /// The contract's headers that every forwarded request carries.
@@ -53,7 +55,8 @@ impl Version {
             headers.extend(HeaderValue::from_str(value).map(|value| (HeaderName::from_static(name), value)));
         };
         add("x-fc-function-name", spec.name.as_str());
-        Self { id, function: FunctionId::default(), ordinal: 0, number: AtomicU64::new(0), spec, policy, headers }
+        let (function, number, loads_driver) = (FunctionId::default(), AtomicU64::new(0), AtomicBool::new(false));
+        Self { id, function, ordinal: 0, number, spec, loads_driver, policy, headers }
     }
 
     /// From the store. `measured`: what an instance was measured to need of its device, bytes.
@@ -111,7 +114,7 @@ impl Version {
     }
 
     /// The folder that it runs in, and the files that it sees there.
-    fn code(&self, snapshots: &Snapshots) -> (PathBuf, Option<CodeView>) {
+    pub(crate) fn code(&self, snapshots: &Snapshots) -> (PathBuf, Option<CodeView>) {
         let (directory, code) = (self.spec.program.working_directory(), &self.spec.code);
         let Some(snapshot) = &code.snapshot else { return (directory, None) };
         let tree = snapshots.tree(&snapshot.digest);

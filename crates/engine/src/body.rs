@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,11 +14,13 @@ use kip_spec::named_secret::SecretText;
 use kip_spec::sleep::InstanceCall;
 use kip_spec::snapshot::PinnedFile;
 use kip_spec::{Bytes, FunctionName, InstanceId, MilliCpu, Millis, VersionId};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::adoption::Adoption;
 use crate::containers::ContainerEngine;
 use crate::exec::{ExecError, ExecOrder, ExecProcess};
+use crate::sight;
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -101,12 +103,18 @@ pub struct LivePath {
 }
 
 /// The devices of an instance on a host that has some; it may have none of them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Devices {
     /// Their numbers on the host.
     pub numbers: Vec<usize>,
     /// Their names.
     pub names: Vec<String>,
+    /// Variables that an instance has whatever its function declares.
+    pub fixed: BTreeMap<String, String>,
+    /// Variables that it has where its function declares no other value.
+    pub offered: BTreeMap<String, String>,
+    /// A library that is loaded before all others.
+    pub preload: Option<PathBuf>,
 }
 
 /// Whether an instance lives, as far as its body knows.
@@ -374,4 +382,18 @@ pub trait LocalBody: Send + Sync {
     fn process(&self, instance: InstanceId) -> Option<u32>;
     /// All processes of instances. May read much of `/proc`: not for a runtime's thread.
     fn members(&self, instances: &[InstanceId]) -> HashMap<InstanceId, Vec<u32>>;
+    /// Sets the memory limit of an instance that has one, bytes: what it parks moves into its memory.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn limit_memory(&self, instance: InstanceId, bytes: u64) -> std::io::Result<()>;
+    /// Whether an instance finds a folder of the host at another path: a snapshot where its code is. `None` where that cannot be seen.
+    fn sees(&self, instance: InstanceId, folder: &Path, at: &Path) -> Option<bool> {
+        sight::sees(self.process(instance)?, folder, at)
+    }
+    /// Whether a process of an instance has loaded a library. Reads `/proc`: not for a runtime's thread.
+    fn loads(&self, instance: InstanceId, library: &str) -> bool {
+        let members = self.members(&[instance]);
+        members.values().flatten().any(|process| sight::loads(*process, library))
+    }
 }

@@ -128,6 +128,9 @@ fn fill(
         set("FC_INITIALIZER_HANDLER", hook.path.clone());
         set("FC_INITIALIZATION_TIMEOUT", hook.timeout.0.div_ceil(1_000).to_string());
     }
+    if let Some(devices) = &order.devices {
+        env.extend(devices.offered.clone());
+    }
     // A value stands for itself: nothing in it is a reference.
     let secrets = order.secrets.iter().map(|(name, value)| (name.clone(), escaped(value.reveal())));
     let declared: BTreeMap<String, String> = order.env.clone().into_iter().chain(secrets).collect();
@@ -143,6 +146,13 @@ fn fill(
         // Empty where it has none: it must not find those of others.
         env.insert("CUDA_VISIBLE_DEVICES".to_owned(), numbers.join(","));
         env.insert("KIPWAKE_DEVICES".to_owned(), known.names.join(","));
+        env.extend(known.fixed.clone());
+        if let Some(library) = &known.preload {
+            let before = env.get("LD_PRELOAD").filter(|before| !before.is_empty());
+            let library = library.to_string_lossy();
+            let all = before.map_or_else(|| library.clone().into_owned(), |before| format!("{library}:{before}"));
+            env.insert("LD_PRELOAD".to_owned(), all);
+        }
     }
     env.insert(FUNCTION.to_owned(), order.function.to_string());
     env.insert(VERSION.to_owned(), order.label.clone());

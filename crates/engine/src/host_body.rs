@@ -171,4 +171,9 @@ impl LocalBody for HostBody {
         members.extend(self.containers.members(instances));
         members
     }
+
+    fn limit_memory(&self, instance: InstanceId, bytes: u64) -> std::io::Result<()> {
+        self.containers.limit_memory(instance, bytes)?;
+        self.processes.limit_memory(instance, bytes)
+    }
 }

@@ -20,6 +20,7 @@ pub mod mounts;
 mod ports;
 pub mod process;
 mod roster;
+mod sight;
 
 pub use adoption::{Adoption, AliveInstance, FoundInstance, InheritedConnections};
 pub use body::{

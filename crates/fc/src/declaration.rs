@@ -152,8 +152,11 @@ pub(crate) fn apply(config: &Map<String, Value>, spec: &mut FunctionSpec) -> FcR
         spec.resources.cpu = Some(milli(cpu));
     }
     if let Some(gpu) = object(config, "gpuConfig")? {
-        spec.resources.gpu = number(gpu, "gpuMemorySize", 1_024, 1 << 20)?
-            .map(|memory| GpuResources { need: GpuNeed::Memory(Bytes(memory << 20)), kind: None });
+        spec.resources.gpu = number(gpu, "gpuMemorySize", 1_024, 1 << 20)?.map(|memory| GpuResources {
+            need: GpuNeed::Memory(Bytes(memory << 20)),
+            kind: None,
+            isolation: Default::default(),
+        });
         if spec.resources.gpu.is_some() {
             spec.instances.max = defaults::INSTANCES_ON_A_DEVICE;
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::function::Backlog;
 use crate::room::Gpu;
-use crate::why::{ProgramExit, StartFailure};
+use crate::why::{ProgramExit, Reason, StartFailure};
 use crate::{AliasNumber, Draw, FromPlacer, OperationNumber, Place, Policy, Qualifier, Rung, Target, Ticket};
 
 /// An input of a [`crate::FunctionCore`].
@@ -57,6 +57,13 @@ pub enum Event {
     Unname {
         /// Which.
         version: VersionId,
+    },
+    /// A version gives its room up for another one and starts nothing, or serves again. Its requests wait meanwhile.
+    SetAside {
+        /// Which.
+        version: VersionId,
+        /// Whether it gives its room up.
+        aside: bool,
     },
     /// What is provisioned for whoever is meant, from now on; nothing: what the version declares itself.
     Provision {
@@ -198,10 +205,12 @@ pub enum Event {
     },
     /// Replace every instance there is by a new one.
     Rotate,
-    /// An instance uses more memory than its version lets it keep.
-    Outgrown {
+    /// An instance is to be replaced, when its successor is ready.
+    Replace {
         /// Which.
         instance: InstanceId,
+        /// Why.
+        why: Reason,
     },
     /// The placer speaks.
     Placer(FromPlacer),

@@ -69,6 +69,9 @@ struct Declarations {
     aliases: SparseMap<AliasNumber, DeclaredAlias>,
     /// Versions that requests may ask for by themselves.
     named: SparseMap<VersionId, Arc<Policy>>,
+    /// Versions that give their room up.
+    #[serde(default)]
+    aside: BTreeSet<VersionId>,
     #[serde(with = "crate::sparse::pairs")]
     provisions: BTreeMap<Qualifier, Arc<Fc>>,
     #[serde(with = "crate::sparse::pairs")]
@@ -130,6 +133,7 @@ impl Subject {
             | Event::Alias { .. }
             | Event::Name { .. }
             | Event::Unname { .. }
+            | Event::SetAside { .. }
             | Event::Provision { .. }
             | Event::Backlog { .. } => Self::Declaration(Box::new(event.clone())),
             _ => Self::Nothing,
@@ -267,7 +271,10 @@ impl CoreHost {
         }
         let lifts = self.quarantined && matches!(event, Event::Deploy { .. });
         self.learn(&event);
-        let declares = matches!(event, Event::Alias { .. } | Event::Name { .. } | Event::Provision { .. });
+        let declares = matches!(
+            event,
+            Event::Alias { .. } | Event::Name { .. } | Event::SetAside { .. } | Event::Provision { .. }
+        );
         if self.quarantined && declares {
             // The core ends; the next one is told.
             return;
@@ -337,6 +344,14 @@ impl CoreHost {
                     declared.named.remove(version);
                 }
             }
+            Event::SetAside { version, aside: true } => {
+                self.declared.get_or_insert_default().aside.insert(*version);
+            }
+            Event::SetAside { version, aside: false } => {
+                if let Some(declared) = self.declared.as_deref_mut() {
+                    declared.aside.remove(version);
+                }
+            }
             Event::Provision { qualifier, settings: Some(settings) } => {
                 self.declared.get_or_insert_default().provisions.insert(*qualifier, settings.clone());
             }
@@ -353,7 +368,8 @@ impl CoreHost {
             _ => return,
         }
         let nothing = |d: &mut Box<Declarations>| {
-            d.aliases.is_empty() && d.named.is_empty() && d.provisions.is_empty() && d.reached.is_empty()
+            let pointers = d.aliases.is_empty() && d.named.is_empty() && d.aside.is_empty();
+            pointers && d.provisions.is_empty() && d.reached.is_empty()
         };
         self.declared.take_if(nothing);
     }
@@ -447,6 +463,10 @@ impl CoreHost {
         let named = self.declared.as_deref().map(|declared| declared.named.clone()).unwrap_or_default();
         for (version, policy) in named.iter() {
             self.hand(now, Event::Name { version: *version, policy: policy.clone() }, effects);
+        }
+        let aside = self.declared.as_deref().map(|declared| declared.aside.clone()).unwrap_or_default();
+        for version in aside {
+            self.hand(now, Event::SetAside { version, aside: true }, effects);
         }
     }
 

@@ -14,6 +14,8 @@ use crate::{Class, FunctionCore, State};
 
 /// All requests, in millionths.
 pub const WHOLE: u32 = 1_000_000;
+/// For so long a new version waits for room after the old one gave its own up, milliseconds.
+const ROOM_LIMIT: u64 = 60_000;
 /// How much more than its share needs a step starts, in tenths.
 const SPARE_TENTHS: u64 = 12;
 
@@ -26,6 +28,9 @@ pub struct RolloutPlan {
     pub every: u64,
     /// How long the old version's instances stay asleep afterwards, milliseconds.
     pub keep: u64,
+    /// Where the new version finds no room beside the old one, the old one gives its own up before the new one is ready.
+    #[serde(default)]
+    pub park_old: bool,
     /// What ends it.
     pub limits: RolloutLimits,
 }
@@ -52,7 +57,7 @@ impl Default for RolloutLimits {
 impl Default for RolloutPlan {
     fn default() -> Self {
         let steps = vec![100_000, 300_000, 600_000, WHOLE];
-        Self { steps, every: 300_000, keep: 600_000, limits: RolloutLimits::default() }
+        Self { steps, every: 300_000, keep: 600_000, park_old: false, limits: RolloutLimits::default() }
     }
 }
 
@@ -67,6 +72,9 @@ pub struct RolloutState {
     pub since: i64,
     /// It stands still.
     pub paused: bool,
+    /// The old version is set aside: its instances sleep or end, and its requests wait for the new version.
+    #[serde(default)]
+    pub aside: bool,
 }
 
 /// A stage of a rollout.
@@ -94,6 +102,8 @@ pub enum AbortReason {
         /// So many starts failed in a row.
         failures: u32,
     },
+    /// The new version found no room after the old one gave its own up.
+    NoRoom,
     /// The new version fails more often. Failed requests in a thousand.
     Errors {
         /// Of the new version.
@@ -136,6 +146,8 @@ pub struct RolloutSample {
     pub most: u32,
     /// Another instance of the new version waits for room.
     pub waits_for_room: bool,
+    /// An instance of an old version works or is on its way to rest.
+    pub old_is_awake: bool,
     /// Starts of the new version that failed in a row.
     pub failed_starts: u32,
 }
@@ -150,6 +162,8 @@ pub enum RolloutMove {
         /// How many.
         instances: u32,
     },
+    /// The old version is set aside.
+    ParkOld,
     /// The new version gets this share of the requests, in millionths.
     Shift {
         /// The share.
@@ -170,6 +184,8 @@ pub struct InstanceSample {
     pub ready: u32,
     /// As [`RolloutSample::waits_for_room`].
     pub waits_for_room: bool,
+    /// As [`RolloutSample::old_is_awake`].
+    pub old_is_awake: bool,
     /// As [`RolloutSample::failed_starts`].
     pub failed_starts: u32,
 }
@@ -186,6 +202,9 @@ impl InstanceSample {
             busy: count(core.instances().filter(|one| ours(one.version) && one.state == State::Busy).count()),
             ready: count(new().filter(can).count()),
             waits_for_room: new().any(|one| one.waits_for.is_some()),
+            old_is_awake: core
+                .instances()
+                .any(|one| before.contains(&one.version) && !matches!(one.state.class(), Class::Asleep | Class::Gone)),
             failed_starts: revision.map_or(0, |revision| revision.backoff.failures()),
         }
     }
@@ -194,7 +213,7 @@ impl InstanceSample {
 impl RolloutState {
     /// One that begins now.
     pub fn begin(now: i64) -> Self {
-        Self { step: 0, stage: RolloutStage::Preparing, since: now, paused: false }
+        Self { step: 0, stage: RolloutStage::Preparing, since: now, paused: false, aside: false }
     }
 
     /// Whether it goes on.
@@ -223,6 +242,17 @@ impl RolloutState {
         match (self.stage, next) {
             (RolloutStage::Preparing, Some(share)) => {
                 let wanted = wanted(share, seen);
+                if self.aside && seen.ready >= 1 {
+                    // The two do not run side by side, so there is no step between.
+                    return self.promote(plan, now);
+                }
+                if plan.park_old && !self.aside && seen.ready == 0 && seen.waits_for_room {
+                    (self.aside, self.since) = (true, now);
+                    return RolloutMove::ParkOld;
+                }
+                if self.aside && seen.waits_for_room && !seen.old_is_awake && passed >= ROOM_LIMIT {
+                    return self.abort(AbortReason::NoRoom, now);
+                }
                 // What finds no room cannot be waited for: the old version gives its own up only when requests have moved.
                 if seen.ready >= wanted || seen.ready >= 1 && seen.waits_for_room {
                     (self.step, self.stage, self.since) = (self.step + 1, RolloutStage::Observing, now);
@@ -250,7 +280,7 @@ impl RolloutState {
             return RolloutMove::Wait;
         }
         self.step = u32::try_from(plan.steps.len()).unwrap_or(u32::MAX);
-        (self.stage, self.since, self.paused) = (RolloutStage::Observing, now, false);
+        (self.stage, self.since, self.paused, self.aside) = (RolloutStage::Observing, now, false, false);
         RolloutMove::Shift { share: WHOLE }
     }
 
@@ -259,14 +289,14 @@ impl RolloutState {
         if !self.is_open() {
             return RolloutMove::Wait;
         }
-        (self.stage, self.since, self.paused) = (RolloutStage::Aborted(why), now, false);
+        (self.stage, self.since, self.paused, self.aside) = (RolloutStage::Aborted(why), now, false, false);
         RolloutMove::Abort(why)
     }
 
-    /// Stands still, or goes on. What was observed before a pause does not count.
+    /// Stands still, or goes on. What was observed before a pause does not count, and the old version serves during it.
     pub fn pause(&mut self, paused: bool, now: i64) {
         if self.is_open() && self.paused != paused {
-            (self.paused, self.since) = (paused, now);
+            (self.paused, self.since, self.aside) = (paused, now, false);
         }
     }
 }
@@ -308,6 +338,7 @@ impl fmt::Display for AbortReason {
         match self {
             Self::Asked => f.write_str("it was aborted by a command"),
             Self::Starts { failures } => write!(f, "{failures} starts of the new version failed in a row"),
+            Self::NoRoom => f.write_str("the new version found no room after the old one gave its own up"),
             Self::Errors { new, old } => write!(
                 f,
                 "{} % of the new version's requests failed, and {} % of the old version's",
@@ -362,6 +393,37 @@ mod tests {
         assert_eq!(state.look(&plan, &idle(1), 0), RolloutMove::Shift { share: 100_000 });
     }
 
+    #[test]
+    fn an_old_version_is_set_aside_only_for_a_new_one_without_room_and_not_for_longer_than_that() {
+        let plan = RolloutPlan { park_old: true, ..plan() };
+        let full = RolloutSample { waits_for_room: true, ..calm(0) };
+        let mut state = RolloutState::begin(0);
+        assert_eq!(
+            state.look(&RolloutPlan { park_old: false, ..plan.clone() }, &full, 0),
+            RolloutMove::Prepare { instances: 2 }
+        );
+        assert_eq!(state.look(&plan, &calm(0), 0), RolloutMove::Prepare { instances: 2 }, "there is room");
+        assert_eq!(state.look(&plan, &full, 1), RolloutMove::ParkOld);
+        assert!(state.aside);
+        assert_eq!(state.look(&plan, &full, 2), RolloutMove::Prepare { instances: 2 });
+        let mut back = state.clone();
+        let failed = RolloutSample { failed_starts: 3, ..full };
+        assert_eq!(back.look(&plan, &failed, 3), RolloutMove::Abort(AbortReason::Starts { failures: 3 }));
+        assert!(!back.aside);
+        let mut full_still = state.clone();
+        assert_eq!(
+            full_still.look(&plan, &RolloutSample { old_is_awake: true, ..full }, 90_000),
+            RolloutMove::Prepare { instances: 2 }
+        );
+        assert_eq!(full_still.look(&plan, &full, 60_001), RolloutMove::Abort(AbortReason::NoRoom));
+        let mut still = state.clone();
+        still.pause(true, 3);
+        assert!(!still.aside, "the old version serves during a pause");
+        assert_eq!(state.look(&plan, &calm(1), 4), RolloutMove::Shift { share: WHOLE });
+        assert!(!state.aside);
+        assert_eq!(state.look(&plan, &calm(1), 1_004), RolloutMove::Complete);
+    }
+
     /// 500 instances of the old version, and room for 300 more: the example of the practice that the rules come from.
     #[test]
     fn a_step_that_finds_no_room_for_all_goes_on_with_what_there_is() {
@@ -389,7 +451,7 @@ mod tests {
                 }
                 RolloutMove::Complete => return assert_eq!(old, 0),
                 RolloutMove::Wait => {}
-                RolloutMove::Abort(why) => panic!("{why}"),
+                other => panic!("{other:?}"),
             }
             now += 100;
         }
@@ -414,7 +476,8 @@ mod tests {
             (traffic(0, 0, 0), traffic(0, 0, 0), 3, Some(AbortReason::Starts { failures: 3 })),
         ];
         for (new, old, failed_starts, why) in rows {
-            let mut state = RolloutState { step: 1, stage: RolloutStage::Observing, since: 0, paused: false };
+            let mut state =
+                RolloutState { step: 1, stage: RolloutStage::Observing, since: 0, paused: false, aside: false };
             let seen = RolloutSample { new, old, failed_starts, ..calm(5) };
             let expected = why.map_or(RolloutMove::Wait, RolloutMove::Abort);
             assert_eq!(state.look(&plan(), &seen, 10), expected, "{new:?} {old:?}");

@@ -213,6 +213,13 @@ pub struct Inventory {
     pub turns: Turns,
 }
 
+impl Inventory {
+    /// Whether any host has a device.
+    pub fn has_devices(&self) -> bool {
+        self.pools.iter().flat_map(|pool| &pool.hosts).any(|host| !host.devices.is_empty())
+    }
+}
+
 /// How long instances keep their room while others wait for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turns {

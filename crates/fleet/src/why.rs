@@ -234,6 +234,8 @@ pub enum Reason {
     DeviceYielded,
     /// A new version starts when this one has ended (`deploy.strategy: recreate`).
     MakesWay,
+    /// A rollout's new version finds no room beside it (`rollout.park_old`).
+    SetAside,
     /// The task it worked on was told to stop.
     TaskStopped,
     /// It was asked for by `kip rotate`.
@@ -245,6 +247,8 @@ pub enum Reason {
     },
     /// It uses more memory than `rotation.max_memory`.
     Outgrown,
+    /// The folder of its function was deleted, moved or replaced, which takes the files of its version out of its sight.
+    CodeLost,
     /// It uses more of its device than it declares.
     OverusesDevice,
     /// Its successor is ready.
@@ -328,7 +332,7 @@ impl Refusal {
 impl Reason {
     /// Whether somebody else wants what it holds.
     pub const fn is_eviction(self) -> bool {
-        matches!(self, Self::Evicted { .. } | Self::DeviceYielded)
+        matches!(self, Self::Evicted { .. } | Self::DeviceYielded | Self::SetAside)
     }
 }
 
@@ -493,10 +497,14 @@ impl fmt::Display for Reason {
             Self::ShuttingDown => f.write_str("the server is shutting down"),
             Self::Evicted { lack, .. } => write!(f, "evicted: another instance waits for {lack}"),
             Self::DeviceYielded => f.write_str("its device is yielded (kip device yield)"),
+            Self::SetAside => f.write_str("the new version of a rollout finds no room beside it (rollout.park_old)"),
             Self::MakesWay => f.write_str("a new version starts when this one has ended (deploy.strategy: recreate)"),
             Self::TaskStopped => f.write_str("the task it worked on was told to stop"),
             Self::Rotated => f.write_str("it was asked to be replaced"),
             Self::TooOld { age } => write!(f, "it is {} old, past rotation.max_age", Millis(*age)),
+            Self::CodeLost => {
+                f.write_str("its folder was deleted, moved or replaced, and its files are shown to it no more")
+            }
             Self::Outgrown => f.write_str("it uses more memory than rotation.max_memory"),
             Self::OverusesDevice => {
                 f.write_str("it uses more of its device than resources.gpu.memory (sharing.over_use)")

@@ -34,3 +34,20 @@ pub fn cards_are_pretended() -> bool {
 pub fn cards_are_pretended() -> bool {
     false
 }
+
+/// Waits, if the variable is `delay MILLIS: ` and this point: an operation that takes longer than it does on this machine.
+#[cfg(feature = "failpoints")]
+pub async fn delay(point: &str) {
+    let chosen = crate::environment::read(crate::environment::FAIL_POINT);
+    let asked = chosen.as_deref().and_then(|chosen| chosen.strip_prefix("delay ")?.split_once(": "));
+    if let Some((millis, chosen)) = asked
+        && let (Ok(millis), true) = (millis.parse(), chosen == point)
+    {
+        tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+    }
+}
+
+/// Nothing, in a build for use.
+#[cfg(not(feature = "failpoints"))]
+#[expect(clippy::unused_async, reason = "the other build waits")]
+pub async fn delay(_: &str) {}

@@ -83,6 +83,8 @@ pub(crate) struct Config {
     /// Devices that are not declared are found.
     pub(crate) find_devices: bool,
     pub(crate) over_use: OverUse,
+    /// A library that keeps programs to their share of a device.
+    pub(crate) limiter: Option<PathBuf>,
     file: PathBuf,
     pub(crate) filter: String,
     pub(crate) low: u64,
@@ -211,6 +213,11 @@ impl Config {
                 "auto" => true,
                 "none" => false,
                 other => return Err(invalid(format!("host.devices is auto or none, not `{other}`"))),
+            },
+            limiter: match get("sharing.limiter") {
+                none if none == "none" => None,
+                path if Path::new(&path).is_file() => Some(path.into()),
+                path => return Err(invalid(format!("sharing.limiter names {path}, and there is no such file"))),
             },
             over_use: match get("sharing.over_use").as_str() {
                 "charge" => OverUse::Charge,

@@ -177,6 +177,7 @@ pub(crate) async fn serve(
         driver: kip_control::DriverRung::find(data, own_program(), config.devices.len()).await,
         devices: Some(data.to_owned()),
         over_use: config.over_use,
+        limiter: config.limiter.clone(),
         spill: kip_freezer::spill::is_possible().is_ok(),
         disk,
         retention: config.retention,

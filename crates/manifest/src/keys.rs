@@ -109,7 +109,7 @@ const LATER_IN_A_FUNCTION: &[(&str, &str)] = &[
 
 pub(crate) const ROLLOUT: Keys = Keys {
     name: "rollout",
-    known: &["alias", "steps", "every", "keep", "least", "max_errors", "max_slower", "max_failed_starts"],
+    known: &["alias", "steps", "every", "keep", "least", "max_errors", "max_slower", "max_failed_starts", "park_old"],
     later: &[],
 };
 
@@ -154,7 +154,8 @@ pub(crate) const RESOURCES: Keys = Keys {
     later: &[("disk", "leave it out: the program may use the disk of this host")],
 };
 
-pub(crate) const GPU: Keys = Keys { name: "resources.gpu", known: &["memory", "cards", "type"], later: &[] };
+pub(crate) const GPU: Keys =
+    Keys { name: "resources.gpu", known: &["memory", "cards", "type", "isolation"], later: &[] };
 
 pub(crate) const INSTANCES: Keys = Keys {
     name: "instances",

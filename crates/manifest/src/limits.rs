@@ -1,14 +1,15 @@
 //! Counts, resources and limits in time.
 
 use kip_spec::function::{
-    Concurrency, GpuNeed, GpuResources, Idle, Instances, Resources, Rotation, Timeouts, Watchdog, defaults,
+    Concurrency, GpuIsolation, GpuNeed, GpuResources, Idle, Instances, Resources, Rotation, Timeouts, Watchdog,
+    defaults,
 };
 use kip_spec::{Bytes, MilliCpu, Millis, Problem, code};
 
 use crate::report::{Report, shown};
 use crate::section::{Field, Section};
 use crate::tree::{Kind, Position};
-use crate::value::{count, duration, duration_or_never, flag, quantity, refuse, wrong_type};
+use crate::value::{count, duration, duration_or_never, flag, quantity, refuse, word, wrong_type};
 use crate::{keys, sleep};
 
 pub(crate) const MOST_INSTANCES: u32 = 10_000;
@@ -77,7 +78,21 @@ fn gpu(resources: &Section<'_>, report: &mut Report<'_>) -> Option<GpuResources>
             return None;
         }
     };
-    Some(GpuResources { need, kind: kind.flatten() })
+    let isolation = section.field("isolation").and_then(|field| {
+        let words = [
+            ("account", GpuIsolation::Account),
+            ("framework", GpuIsolation::Framework),
+            ("preload", GpuIsolation::Preload),
+        ];
+        let isolation = word(&field, &words, &[], report)?;
+        if matches!(need, GpuNeed::Cards(_)) && !isolation.is_account() {
+            let message = "whole devices have no share that could be kept to";
+            let problem = refuse(&field, code::MANIFEST_CONTRADICTION, message);
+            report.add(field.node.at, problem.hint("leave `isolation` out, or write `memory` in place of `cards`"));
+        }
+        Some(isolation)
+    });
+    Some(GpuResources { need, kind: kind.flatten(), isolation: isolation.unwrap_or_default() })
 }
 
 /// The name of a type of device; `Some(None)` is any.

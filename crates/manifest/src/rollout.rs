@@ -9,7 +9,7 @@ use crate::report::Report;
 use crate::section::{Field, Section};
 use crate::traffic::WHOLE;
 use crate::tree::Kind;
-use crate::value::{count, duration, refuse, wrong_type};
+use crate::value::{count, duration, flag, refuse, wrong_type};
 
 /// An alias that moves to each new version in steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,7 @@ pub(crate) fn read(function: &Section<'_>, report: &mut Report<'_>) -> Option<Ro
     let mut time = |key, zero| section.field(key).and_then(|field| duration(&field, zero, report)).map(|time| time.0);
     let (every_ms, keep_ms) = (time("every", false), time("keep", true));
     let steps = section.field("steps").and_then(|field| steps(&field, report));
+    let park_old = section.field("park_old").is_some_and(|field| flag(&field, report));
     let settings = RolloutSettings {
         to: String::new(),
         steps,
@@ -58,6 +59,7 @@ pub(crate) fn read(function: &Section<'_>, report: &mut Report<'_>) -> Option<Ro
         max_errors_per_mille,
         max_slower_percent,
         max_failed_starts,
+        park_old,
     };
     Some(Rollout { alias: alias?, settings })
 }

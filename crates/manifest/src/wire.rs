@@ -212,6 +212,21 @@ pub(crate) struct Gpu {
     /// The type of device by its declared name; `any` if left out.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub(crate) kind: Option<Scalar>,
+    /// What keeps an instance to its share: the ledger alone, the caps of frameworks, or a library of the operator; `account` if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) isolation: Option<GpuIsolationKeyword>,
+}
+
+/// What keeps an instance to its share of a device.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum GpuIsolationKeyword {
+    /// The share is counted.
+    Account,
+    /// Variables set the caps that frameworks have.
+    Framework,
+    /// A library that the operator installed refuses what exceeds the share.
+    Preload,
 }
 
 /// Counts of instances.
@@ -581,6 +596,9 @@ pub(crate) struct Rollout {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub(crate) max_failed_starts: Option<u32>,
+    /// Where the new version finds no room, the old version's instances sleep or end before it is ready; false if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) park_old: Option<bool>,
 }
 
 /// Whether a version holds its code.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use kip_spec::container::{Container, Mount, Network, PullPolicy};
 use kip_spec::function::{
-    self, Dispatch, FunctionSpec, GpuNeed, HttpAuth, ModelRuntime, Program, Protocol, ReadyProbe, RequestBody, Strategy,
+    self, Dispatch, FunctionSpec, GpuIsolation, GpuNeed, HttpAuth, ModelRuntime, Program, Protocol, ReadyProbe,
+    RequestBody, Strategy,
 };
 use kip_spec::job::{MissedRuns, Overlap};
 use kip_spec::named_secret::SecretName;
@@ -14,9 +15,9 @@ use kip_spec::snapshot::CodeMode;
 
 use crate::wire::{
     Api, Auth, Call, ClassKeyword, CodeKeyword, Concurrency, Cors, Deploy, DispatchKeyword, Document, Function, Gpu,
-    Hook, Http, Idle, Instances, Lifecycle, Limits, Probes, ProtocolKeyword, ProvisionInput, Queue, ReadyInput,
-    ReadyProgram, RequestBodyKeyword, Resources, Rotation, Run, Scaling, ScalingMode, Stop, StopSignalKeyword,
-    StopTargetKeyword, StrategyKeyword, Timeouts, Trigger, Watchdog,
+    GpuIsolationKeyword, Hook, Http, Idle, Instances, Lifecycle, Limits, Probes, ProtocolKeyword, ProvisionInput,
+    Queue, ReadyInput, ReadyProgram, RequestBodyKeyword, Resources, Rotation, Run, Scaling, ScalingMode, Stop,
+    StopSignalKeyword, StopTargetKeyword, StrategyKeyword, Timeouts, Trigger, Watchdog,
 };
 use crate::wire_image::{ContainerInput, NetworkKeyword, PullKeyword};
 use crate::wire_job::{Job, MissedKeyword, OverlapKeyword, Retries, RetriesByCode, Schedule, Timer};
@@ -259,7 +260,13 @@ fn resources(resources: &function::Resources) -> Option<Resources> {
             GpuNeed::Measured => (Some(SizeOrAuto::Auto("auto")), None),
             GpuNeed::Cards(cards) => (None, Some(cards)),
         };
-        Gpu { memory, cards, kind: gpu.kind.clone().map(Scalar) }
+        let isolation = match gpu.isolation {
+            GpuIsolation::Account => GpuIsolationKeyword::Account,
+            GpuIsolation::Framework => GpuIsolationKeyword::Framework,
+            GpuIsolation::Preload => GpuIsolationKeyword::Preload,
+        };
+        let isolation = (!gpu.isolation.is_account()).then_some(isolation);
+        Gpu { memory, cards, kind: gpu.kind.clone().map(Scalar), isolation }
     });
     Some(Resources { cpu: resources.cpu, memory: resources.memory.map(Size), gpu })
 }

@@ -87,6 +87,8 @@ impl World {
                 return Err(("queue timeout", format!("{} should have refused at {deadline}", cell.name)));
             }
             let makes_way = core.revisions().any(|(_, other)| other.role == Role::Candidate && other.policy.recreate);
+            // A rollout that set it aside is looked at again.
+            let makes_way = makes_way || core.is_aside(version);
             if !progress && revision.on_demand() && !makes_way {
                 return Err(("progress", format!("{depth} requests of {} wait and nothing happens", cell.name)));
             }

@@ -76,7 +76,7 @@ impl World {
         }
         let seen = self.sample(function, &held);
         let (mut next, now) = (held, self.wall());
-        let before = (next.state.step, next.state.since);
+        let (before, aside) = ((next.state.step, next.state.since), next.state.aside);
         let what = next.state.look(&next.plan, &seen, now);
         let begins = (next.state.step, next.state.since) != before;
         self.cells[function].rollout = Some(next.clone());
@@ -87,6 +87,7 @@ impl World {
         match what {
             RolloutMove::Wait => {}
             RolloutMove::Prepare { instances } => self.prepare(function, next.to, instances),
+            RolloutMove::ParkOld => {}
             RolloutMove::Shift { share } => {
                 self.check_shift(function, &next, share, &seen);
                 if share == WHOLE && next.plan.keep > 0 {
@@ -106,6 +107,11 @@ impl World {
                 self.point_moving(function, 0);
                 self.prepare(function, next.to, 0);
                 self.step(function, Event::Unname { version: next.to });
+            }
+        }
+        if aside || next.state.aside {
+            for version in next.old() {
+                self.step(function, Event::SetAside { version, aside: next.state.aside });
             }
         }
         if begins {
@@ -136,9 +142,9 @@ impl World {
         };
         let core = self.cells[function].core();
         let seen = core.map(|core| InstanceSample::of(core, held.to, &held.old())).unwrap_or_default();
-        let InstanceSample { busy, ready, waits_for_room, failed_starts } = seen;
+        let InstanceSample { busy, ready, waits_for_room, old_is_awake, failed_starts } = seen;
         let (new, old) = (since(new, held.base[0]), since(old, held.base[1]));
-        RolloutSample { new, old, busy, ready, most: held.policy.max, waits_for_room, failed_starts }
+        RolloutSample { new, old, busy, ready, most: held.policy.max, waits_for_room, old_is_awake, failed_starts }
     }
 
     fn prepare(&mut self, function: usize, version: VersionId, instances: u32) {
@@ -181,6 +187,7 @@ impl World {
         let RolloutLimits { errors, starts, .. } = rollout.plan.limits;
         let named = match why {
             AbortReason::Starts { failures } => failures >= starts,
+            AbortReason::NoRoom => rollout.plan.park_old,
             AbortReason::Errors { new, old } => errors.is_some_and(|most| new > old + most),
             _ => false,
         };
@@ -197,6 +204,7 @@ impl World {
         // What others keep for ever can leave it nothing: then it waits, as its status says.
         let asks = |one: &Instance| one.state == State::Requested || one.wants_room;
         let waits = core.instances().any(|one| one.version == held.to && asks(one));
-        (!waits).then(|| format!("its rollout to {} does not end: {:?}", held.to, held.state))
+        // What is set aside for it does not wait for ever.
+        (!waits || held.state.aside).then(|| format!("its rollout to {} does not end: {:?}", held.to, held.state))
     }
 }

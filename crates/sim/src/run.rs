@@ -170,7 +170,7 @@ fn change(world: &mut World, function: usize, change: Change) {
         Change::Rotate => world.step(function, Event::Rotate),
         Change::Outgrow => {
             if let Some(instance) = world.cells[function].bodies.keys().next().copied() {
-                world.step(function, Event::Outgrown { instance });
+                world.step(function, Event::Replace { instance, why: kip_fleet::Reason::Outgrown });
             }
         }
         Change::Restart => world.restart(),

@@ -97,7 +97,7 @@ impl Trace {
             | Event::Touch { instance, .. }
             | Event::Unhealthy { instance, .. }
             | Event::Progress { instance, .. }
-            | Event::Outgrown { instance }
+            | Event::Replace { instance, .. }
             | Event::Overused { instance } => {
                 instance.hash(&mut self.hash);
             }
@@ -106,6 +106,7 @@ impl Trace {
             | Event::Start { version }
             | Event::Name { version, .. }
             | Event::Unname { version }
+            | Event::SetAside { version, .. }
             | Event::Serve { version, .. }
             | Event::Backlog { version, .. } => version.0.hash(&mut self.hash),
             Event::Alias { alias, .. } => alias.hash(&mut self.hash),

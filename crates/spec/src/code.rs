@@ -59,6 +59,9 @@ codes! {
     1040 FILE_MISSING_KEY 400 "the file lacks a key that it needs";
     1041 BUDGET_INVALID 400 "the budget cannot be used";
     1042 REPLAY_DIFFERS 400 "the recording is not decided the same again";
+    1043 DEVICE_NOT_ASKED_FOR 400 "the program uses the GPU driver and asks for no device";
+    1044 GPU_NOT_ISOLATED 400 "nothing keeps an instance to its share of a device";
+    1045 PROMISE_NOT_KEPT 400 "a function cannot be back as soon as it promises";
     1050 CODE_LIVE 400 "a version does not hold its code";
     1051 CODE_TOO_LARGE 413 "the folder of a function is too large to capture";
     1052 CODE_NOT_CAPTURED 400 "the folder of a function cannot be captured";

@@ -189,6 +189,29 @@ pub struct GpuResources {
     pub need: GpuNeed,
     /// Of which type of device; `None` is any.
     pub kind: Option<String>,
+    /// What keeps an instance to its share of a device.
+    #[serde(default, skip_serializing_if = "GpuIsolation::is_account")]
+    pub isolation: GpuIsolation,
+}
+
+/// What keeps an instance to its share of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GpuIsolation {
+    /// Nothing: the share is counted, and use beyond it is seen and charged.
+    #[default]
+    Account,
+    /// The caps that frameworks have, by variables.
+    Framework,
+    /// A library of the operator, between the program and the driver.
+    Preload,
+}
+
+impl GpuIsolation {
+    /// Whether nothing but the ledger keeps it.
+    pub fn is_account(&self) -> bool {
+        *self == Self::Account
+    }
 }
 
 /// How much of a device an instance reserves.

@@ -30,6 +30,9 @@ pub struct RolloutSettings {
     /// It is aborted when so many starts in a row fail; 3 if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_failed_starts: Option<u32>,
+    /// Where the new version finds no room, the old version's instances sleep or end before it is ready, and requests wait for it.
+    #[serde(default)]
+    pub park_old: bool,
 }
 
 /// A rollout.
@@ -65,6 +68,9 @@ pub struct RolloutInfo {
     pub ready: u32,
     /// Another instance of the new version waits for room.
     pub waits_for_room: bool,
+    /// Instances of the old version sleep or end, and requests wait for the new version.
+    #[serde(default)]
+    pub old_is_parked: bool,
     /// Requests of the new version since the step began.
     pub new: RolloutTraffic,
     /// Those of the old one.

@@ -1,10 +1,12 @@
 //! Measurements of what the design promises, on a server of their own. Each prints the machine and its load with the
 //! figures; nothing here fails because of a figure.
 
+mod alias;
 mod containers;
 mod density;
 mod gateway;
 mod gpu;
+mod replay;
 mod restart;
 mod server;
 mod sleep;
@@ -15,6 +17,17 @@ pub(crate) mod upstream;
 use anyhow::{Result, bail};
 
 use crate::command::{command, read, show};
+
+/// `cargo xtask soak replay FILE …`.
+pub(crate) fn replay(arguments: &[&str]) -> Result<()> {
+    // The fail points of the test build let a wake take as long as is asked for.
+    show(command(
+        "cargo",
+        &["build", "--release", "--quiet", "-p", "kip", "--bins", "--features", "kip-host/failpoints"],
+    ))?;
+    machine()?;
+    replay::run(arguments)
+}
 
 pub(crate) fn task(arguments: &[&str]) -> Result<()> {
     if let ["gpu", rest @ ..] = arguments {
@@ -48,9 +61,10 @@ pub(crate) fn task(arguments: &[&str]) -> Result<()> {
     match arguments {
         ["restart", rest @ ..] => restart::run(number(rest.first(), 100)?),
         ["sleep", rest @ ..] => sleep::run(number(rest.first(), 200)?),
+        ["alias", rest @ ..] => alias::run(number(rest.first(), 10_000)?),
         ["density", rest @ ..] => density::run(number(rest.first(), 10_000)?, number(rest.get(1), 1_000)?),
         _ => bail!(
-            "bench restart [INSTANCES] | bench sleep [ROUNDS] | bench density [FUNCTIONS] [PAUSED] | bench gateway … | bench gpu … | bench containers [ROUNDS] | bench tasks … | bench stores …"
+            "bench restart [INSTANCES] | bench sleep [ROUNDS] | bench density [FUNCTIONS] [PAUSED] | bench alias [FUNCTIONS] | bench gateway … | bench gpu … | bench containers [ROUNDS] | bench tasks … | bench stores …"
         ),
     }
 }

@@ -1,5 +1,6 @@
 //! A server to measure.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,8 @@ pub(super) struct Server {
     pub(super) pid: u32,
     /// Starts the server by way of this command line.
     prefix: Vec<String>,
+    /// The program that serves.
+    program: PathBuf,
 }
 
 /// The `kip` that is measured, where it is not the usual one.
@@ -71,18 +74,33 @@ impl Server {
         let folder = tempfile::tempdir()?;
         std::fs::create_dir(folder.path().join("data"))?;
         std::fs::write(folder.path().join("data/kipwake.toml"), settings)?;
-        Self::start_in(folder, &[])
+        Self::start_in(folder, &[], binary("kip"))
     }
 
     pub(super) fn start(prefix: &[&str]) -> Result<Self> {
-        Self::start_in(tempfile::tempdir()?, prefix)
+        Self::start_in(tempfile::tempdir()?, prefix, binary("kip"))
     }
 
-    fn start_in(folder: tempfile::TempDir, prefix: &[&str]) -> Result<Self> {
+    /// One with a fail point of the test build.
+    pub(crate) fn start_at(fail_point: &str) -> Result<Self> {
+        let variable = format!("KIPWAKE_FAIL_POINT={fail_point}");
+        Self::start(&["env", &variable])
+    }
+
+    /// One of another build, with two threads.
+    pub(super) fn of(program: PathBuf) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        std::fs::create_dir(folder.path().join("data"))?;
+        std::fs::write(folder.path().join("data/kipwake.toml"), "[server]\nthreads = 2\n")?;
+        Self::start_in(folder, &[], program)
+    }
+
+    fn start_in(folder: tempfile::TempDir, prefix: &[&str], program: PathBuf) -> Result<Self> {
         let prefix: Vec<String> = prefix.iter().map(|word| (*word).to_owned()).collect();
         let nobody = SocketAddr::from(([127, 0, 0, 1], 0));
-        let child = spawn(&prefix, &folder, nobody)?;
-        let mut server = Self { folder, child, gateway: nobody, api: nobody, key: String::new(), pid: 0, prefix };
+        let child = spawn(&prefix, &program, &folder, nobody)?;
+        let mut server =
+            Self { folder, child, gateway: nobody, api: nobody, key: String::new(), pid: 0, prefix, program };
         server.wait_ready()?;
         Ok(server)
     }
@@ -108,7 +126,7 @@ impl Server {
         self.child.kill()?;
         self.child.wait()?;
         work(&self.folder.path().join("data"))?;
-        self.child = spawn(&self.prefix, &self.folder, self.gateway)?;
+        self.child = spawn(&self.prefix, &self.program, &self.folder, self.gateway)?;
         Ok(())
     }
 
@@ -156,6 +174,17 @@ impl Server {
         Ok(kip_host::clock::monotonic_micros() - begin)
     }
 
+    /// Runs a command of its program.
+    pub(super) fn kip(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.program);
+        command.arg("--data-dir").arg(self.folder.path().join("data")).args(arguments);
+        let output = command.output()?;
+        if !output.status.success() {
+            bail!("kip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     pub(super) fn states(&self, state: &str) -> Result<usize> {
         let all = self.ask("/api/v1/instances")?;
         Ok(all.as_array().map_or(0, |all| all.iter().filter(|one| one["state"] == state).count()))
@@ -184,14 +213,11 @@ impl Drop for Server {
             let _ = self.child.kill();
         }
         let _ = self.child.wait();
-        let stop =
-            Command::new(binary("kip")).arg("--data-dir").arg(self.folder.path().join("data")).arg("stop").output();
-        drop(stop);
+        let _ = self.kip(&["stop"]);
     }
 }
 
-fn spawn(prefix: &[String], folder: &tempfile::TempDir, gateway: SocketAddr) -> Result<Child> {
-    let kip = binary("kip");
+fn spawn(prefix: &[String], kip: &Path, folder: &tempfile::TempDir, gateway: SocketAddr) -> Result<Child> {
     let mut command = match prefix.split_first() {
         Some((program, rest)) => {
             let mut command = Command::new(program);
@@ -207,8 +233,17 @@ fn spawn(prefix: &[String], folder: &tempfile::TempDir, gateway: SocketAddr) -> 
     command.spawn().context("the server cannot be started")
 }
 
-/// One request on a connection of its own.
+/// One request on a connection of its own: the status and the body.
 pub(super) fn exchange(to: SocketAddr, method: &str, target: &str, key: &str, body: &[u8]) -> Result<(u16, String)> {
+    let (status, _, answer) = exchange_whole(to, method, target, key, body)?;
+    Ok((status, answer))
+}
+
+/// A status, headers by their names in lower case, and a body.
+type Answer = (u16, BTreeMap<String, String>, String);
+
+/// The same, with the headers of the answer.
+pub(super) fn exchange_whole(to: SocketAddr, method: &str, target: &str, key: &str, body: &[u8]) -> Result<Answer> {
     let mut stream = TcpStream::connect(to)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_millis(LIMIT)))?;
@@ -221,19 +256,18 @@ pub(super) fn exchange(to: SocketAddr, method: &str, target: &str, key: &str, bo
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no answer")?;
-    let mut length = None;
+    let mut headers = BTreeMap::new();
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        if name.eq_ignore_ascii_case("content-length") {
-            length = value.trim().parse::<u64>().ok();
-        }
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
+    let length = headers.get("content-length").and_then(|length| length.parse::<u64>().ok());
     let mut answer = Vec::new();
     match length {
         Some(length) => reader.take(length).read_to_end(&mut answer)?,
         None => reader.read_to_end(&mut answer)?,
     };
-    Ok((status, String::from_utf8_lossy(&answer).into_owned()))
+    Ok((status, headers, String::from_utf8_lossy(&answer).into_owned()))
 }

@@ -26,6 +26,10 @@ type Body = BoxBody<Bytes, Infallible>;
 /// Serves on the port in `PORT` until it is ended.
 pub(crate) fn serve() -> Result<()> {
     let port: u16 = kip_host::environment::read("PORT").unwrap_or_default().parse()?;
+    // A model that takes its time to load.
+    if let Some(millis) = kip_host::environment::read("UPSTREAM_READY_AFTER_MS") {
+        std::thread::sleep(Duration::from_millis(millis.parse()?));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let large = Bytes::from(vec![b'x'; 1 << 20]);
     LocalSet::new().block_on(&runtime, async move {

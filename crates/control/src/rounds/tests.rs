@@ -31,7 +31,7 @@ fn awake(rounds: &CheckSchedule, spec: FunctionSpec) -> Arc<Link> {
         SocketAddr::from(([127, 0, 0, 1], 1)).into(),
         watch::channel(Liveness::Alive).1,
     ));
-    rounds.awake(&link, Weak::new(), None);
+    rounds.awake(&link, Weak::new(), None, false);
     link
 }
 
@@ -102,7 +102,7 @@ fn nothing_is_due_of_one_that_sleeps_and_late_answers_are_dropped() {
     let before = due(&rounds, CheckKind::Live);
     rounds.asleep(ID);
     assert!(rounds.list().take(u64::MAX).is_empty());
-    rounds.awake(&link, Weak::new(), None);
+    rounds.awake(&link, Weak::new(), None, false);
     let mut list = rounds.list();
     for _ in 0..5 {
         assert!(list.found(&before, CheckResult::Refused, false, 0).is_none());
@@ -122,4 +122,22 @@ fn one_that_asks_for_nothing_is_not_listed() {
     };
     awake(&rounds, plain);
     assert!(rounds.list().entries.is_empty());
+}
+
+#[test]
+fn an_instance_is_replaced_once_it_loses_the_files_that_it_saw() {
+    let rounds = CheckSchedule::default();
+    let snapshot = kip_spec::snapshot::Snapshot { digest: "0".repeat(64), live: vec![], pinned: vec![], moved: false };
+    let mut declared = spec();
+    declared.code.snapshot = Some(snapshot);
+    awake(&rounds, declared);
+    let look = due(&rounds, CheckKind::Code);
+    let mut list = rounds.list();
+    let mut found = |sees| match list.found(&look, CheckResult::Sees(sees), false, 0) {
+        Some(CheckVerdict::Event(Event::Replace { instance: ID, why: Reason::CodeLost })) => true,
+        None => false,
+        Some(_) => panic!(),
+    };
+    // What was never seen there is not lost.
+    assert_eq!([found(false), found(true), found(true), found(false)], [false, false, false, true]);
 }

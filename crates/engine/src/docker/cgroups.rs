@@ -1,8 +1,8 @@
 //! The cgroups of a container whose processes are processes of this host: what it uses is read there, which costs microseconds,
 //! where the engine's own statistics cost tens of milliseconds.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use crate::process::{cgroup, limits};
 
@@ -31,6 +31,11 @@ impl Cgroups {
     /// The most bytes of memory that were ever in use.
     pub(super) fn peak_memory(&self) -> Option<u64> {
         limits::peak_memory(&self.paths())
+    }
+
+    /// Sets its memory limit, if it has one. An engine that is asked sets its own notes as well, and takes tens of milliseconds.
+    pub(super) fn limit_memory(&self, bytes: u64) -> io::Result<()> {
+        limits::set_memory(&self.paths(), bytes).map(drop)
     }
 
     /// How often the kernel ended processes of it at its memory limit.

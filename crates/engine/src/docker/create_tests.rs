@@ -140,7 +140,7 @@ fn hardened_and_mounts() {
 
 #[test]
 fn devices_by_specification_first_by_request_second_and_else_refused() {
-    let devices = Devices { numbers: vec![1], names: vec!["gpu1".to_owned()] };
+    let devices = Devices { numbers: vec![1], names: vec!["gpu1".to_owned()], ..Devices::default() };
     let order = Order { devices: Some(devices), ..order() };
     let by_name = EngineInfo { cdi: vec!["/etc/cdi".to_owned()], nvidia: true, ..info(EngineKind::Docker) };
     let plan = planned(&order, &Container::default(), &by_name);

@@ -58,8 +58,8 @@ pub struct JobContainer {
     pub memory: Option<Bytes>,
     /// CPU at most.
     pub cpu: Option<MilliCpu>,
-    /// Its devices by number and name, on a host that has any.
-    pub devices: Option<(Vec<usize>, Vec<String>)>,
+    /// Its devices, on a host that has any.
+    pub devices: Option<Devices>,
     /// The name of each device of the host in device specifications (CDI).
     pub specified: Vec<String>,
 }
@@ -88,7 +88,8 @@ impl JobContainer {
             variables: order.env.keys().chain(order.secrets.keys()).cloned().collect(),
             memory: order.memory,
             cpu: order.cpu,
-            devices: order.devices.as_ref().map(|devices| (devices.numbers.clone(), devices.names.clone())),
+            // A library of this host is not in the container.
+            devices: order.devices.clone().map(|devices| Devices { preload: None, ..devices }),
             specified: specified.to_vec(),
         })
     }
@@ -120,7 +121,7 @@ impl JobContainer {
             ready: ReadyProbe::Tcp,
             startup: Millis(0),
             ports: Vec::new(),
-            devices: self.devices.clone().map(|(numbers, names)| Devices { numbers, names }),
+            devices: self.devices.clone(),
             initialize: None,
             pre_stop: None,
         }

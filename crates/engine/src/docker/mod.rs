@@ -428,6 +428,12 @@ impl LocalBody for DockerBody {
         };
         self.shared.roster.of(instances).iter().filter_map(members).collect()
     }
+
+    fn limit_memory(&self, instance: InstanceId, bytes: u64) -> std::io::Result<()> {
+        let Ok(known) = self.shared.roster.known(instance) else { return Ok(()) };
+        let cgroups = known.process.lock().as_ref().map(|(_, cgroups)| cgroups.clone());
+        cgroups.map_or(Ok(()), |cgroups| cgroups.limit_memory(bytes))
+    }
 }
 
 #[async_trait]

@@ -138,6 +138,23 @@ pub(crate) fn out_of_memory(folders: &[&Path]) -> u64 {
     folders.iter().filter_map(count).sum()
 }
 
+/// Sets the memory limit of those of these cgroups that have one. What has none gets none. How many were set.
+pub(crate) fn set_memory(folders: &[&Path], bytes: u64) -> io::Result<usize> {
+    /// From here on a limit of v1 is none.
+    const NONE: u64 = 1 << 62;
+    let mut set = 0;
+    for (folder, file) in folders.iter().flat_map(|folder| [(folder, "memory.max"), (folder, "memory.limit_in_bytes")])
+    {
+        let path = folder.join(file);
+        let limit = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        if limit.is_some_and(|limit| limit < NONE) {
+            fs::write(&path, bytes.to_string())?;
+            set += 1;
+        }
+    }
+    Ok(set)
+}
+
 /// Memory that one of these cgroups uses, in bytes, without file pages that the kernel can drop; none where it is not counted.
 pub(crate) fn memory(folders: &[&Path]) -> Option<u64> {
     let used = |folder: &&Path| {

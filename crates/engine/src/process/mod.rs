@@ -333,6 +333,7 @@ impl Body for ProcessBody {
 
     async fn resume(&self, instance: InstanceId) -> Result<(), Error> {
         reached("resume: begun");
+        kip_host::failpoint::delay("resume").await;
         self.processes.known(instance)?.thaw()?;
         reached("resume: thawed");
         Ok(())
@@ -410,5 +411,11 @@ impl LocalBody for ProcessBody {
     fn members(&self, instances: &[InstanceId]) -> HashMap<InstanceId, Vec<u32>> {
         let processes = self.processes.of(instances);
         autopsy::members_of(&processes)
+    }
+
+    fn limit_memory(&self, instance: InstanceId, bytes: u64) -> std::io::Result<()> {
+        let Ok(process) = self.processes.known(instance) else { return Ok(()) };
+        let journal = process.journal.lock();
+        limits::set_memory(&journal.cgroups(), bytes).map(drop)
     }
 }

@@ -27,7 +27,7 @@ mod turn;
 mod versions;
 mod waits;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,9 @@ pub struct FunctionCore {
     number: CoreNumber,
     revisions: SparseMap<VersionId, Revision>,
     aliases: BTreeMap<AliasNumber, Alias>,
+    /// Versions that give their room up for another one, and whose requests wait.
+    #[serde(default)]
+    aside: BTreeSet<VersionId>,
     /// What is provisioned, and for whom.
     provisions: Vec<ProvisionedTarget>,
     /// What was wanted before the server began anew, until somebody goes on from there.
@@ -139,6 +142,7 @@ impl FunctionCore {
             number,
             revisions: SparseMap::default(),
             aliases: BTreeMap::new(),
+            aside: BTreeSet::new(),
             provisions: Vec::new(),
             reached: BTreeMap::new(),
             instances: Instances::default(),
@@ -226,6 +230,12 @@ impl FunctionCore {
                 }
             }
             Event::Unname { version } => self.unname(version),
+            Event::SetAside { version, aside } => {
+                self.set_aside(version, aside);
+                if !self.serves() {
+                    return;
+                }
+            }
             Event::Remove => self.close(now, Refusal::Removed, Reason::Removed, effects),
             Event::Shutdown => self.close(now, Refusal::ShuttingDown, Reason::ShuttingDown, effects),
             Event::Observed { instance, operation, seen } => self.observed(now, instance, operation, seen, effects),
@@ -242,7 +252,7 @@ impl FunctionCore {
             Event::Progress { instance, last } => self.progress(now, instance, last, effects),
             Event::Start { version } => self.come_back(now, version, Reason::AskedFor),
             Event::Rotate => self.mark_all(Reason::Rotated),
-            Event::Outgrown { instance } => self.mark(instance, Reason::Outgrown),
+            Event::Replace { instance, why } => self.mark(instance, why),
             Event::Overused { instance } => self.overused(now, instance, effects),
             Event::Placer(message) => self.placer_says(now, message, effects),
             Event::Tick => {

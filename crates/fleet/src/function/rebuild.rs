@@ -26,7 +26,7 @@ impl FunctionCore {
         core.wall = now.wall;
         core.closing = if quarantined { Some((Refusal::Quarantined, Reason::Quarantined)) } else { self.closing };
         if core.closing.is_none() {
-            core.aliases = self.aliases.clone();
+            (core.aliases, core.aside) = (self.aliases.clone(), self.aside.clone());
             core.reached = self.provisions.iter().map(|put| (put.qualifier, put.target())).collect();
         }
         let refusal = core.closing.map_or(Refusal::CoreFailed, |(refusal, _)| refusal);

@@ -42,10 +42,10 @@ impl FunctionCore {
     pub(super) fn reconcile(&mut self, now: u64, effects: &mut Vec<Effect>) {
         let versions = self.versions();
         for version in versions.iter().copied() {
-            if self.makes_way(version) {
+            if let Some(why) = self.makes_way(version) {
                 // Its scaler goes on, and what it wants does not matter.
                 let _ = self.desired(now, version);
-                self.make_way(now, version, effects);
+                self.make_way(now, version, why, effects);
                 continue;
             }
             self.drain_queue(now, version, effects);

@@ -169,6 +169,17 @@ impl Revision {
         there && proven && self.in_time(self.costs.wake(rung))
     }
 
+    /// The shallowest rest on which an instance gives back all that it needs; `None` where it has to end for that.
+    pub fn rung_without_room(&self) -> Option<Rung> {
+        let need = &self.policy.need;
+        let rung = match (need.memory > 0, need.gpu) {
+            (true, _) => Rung::Spilled,
+            (false, Gpu::None) => Rung::Paused,
+            (false, _) => Rung::Parked,
+        };
+        self.offers(rung).then_some(rung)
+    }
+
     /// Whether sleepers go down by themselves after some time.
     pub fn sinks_by_time(&self) -> bool {
         self.policy.idle.park.after().is_some() || self.policy.idle.spill.after().is_some()

@@ -31,7 +31,9 @@ impl FunctionCore {
     pub(super) fn too_old_at(&self, instance: &Instance) -> Option<u64> {
         let revision = self.revisions.get(&instance.version)?;
         let age = revision.policy.max_age.filter(|_| revision.role != Role::Retiring)?;
-        let takes_part = instance.replace.is_none() && matches!(instance.state.class(), Class::Hot | Class::Asleep);
+        let aside = self.is_aside(instance.version);
+        let takes_part =
+            !aside && instance.replace.is_none() && matches!(instance.state.class(), Class::Hot | Class::Asleep);
         takes_part.then(|| instance.born.saturating_add(age))
     }
 

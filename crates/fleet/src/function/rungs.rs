@@ -31,7 +31,13 @@ impl FunctionCore {
 
     fn sinks(&self, instance: &Instance) -> Option<(u64, Rung)> {
         let revision = self.revisions.get(&instance.version)?;
-        if instance.goal.is_some() || instance.wants_room || revision.role == Role::Retiring || self.closing.is_some() {
+        let aside = self.is_aside(instance.version);
+        if instance.goal.is_some()
+            || instance.wants_room
+            || aside
+            || revision.role == Role::Retiring
+            || self.closing.is_some()
+        {
             return None;
         }
         let (rung, used) = match instance.state {

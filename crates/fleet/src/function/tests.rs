@@ -296,6 +296,8 @@ impl World {
         assert_eq!(queued as usize, self.waiting.len(), "queue and callers disagree");
         if queued > 0 {
             let hope = self.core.instances().any(|i| i.state.class() != Class::Gone && i.state != State::Ready);
+            // What is set aside waits for a word from outside.
+            let hope = hope || !self.core.aside.is_empty();
             let alarmed = self.alarm.is_some();
             assert!(hope && alarmed, "requests wait and nothing happens:\n{}", self.log.join("\n"));
         }
@@ -675,6 +677,7 @@ fn a_core_is_written_down_and_read_back() {
     assert_eq!(serde_json::to_string(&back).expect("serializes"), text);
 }
 
+mod aside;
 mod attach;
 mod scaling;
 

@@ -62,6 +62,9 @@ pub(crate) struct RolloutStart {
     /// Abort when this many starts in a row fail.
     #[arg(long, value_name = "STARTS", default_value_t = 3)]
     pub(crate) max_failed_starts: u32,
+    /// If the new version finds no room beside the old one, let the old one sleep or end before the new one is ready; requests wait.
+    #[arg(long)]
+    pub(crate) park_old: bool,
     /// Follow the rollout until it ends; exit with 1 if it is aborted.
     #[arg(long)]
     pub(crate) wait: bool,

@@ -47,6 +47,7 @@ fn settings(start: &RolloutStart) -> RolloutSettings {
         max_errors_per_mille: Some(start.max_errors),
         max_slower_percent: Some(start.max_slower),
         max_failed_starts: Some(start.max_failed_starts),
+        park_old: start.park_old,
     }
 }
 
@@ -82,7 +83,13 @@ async fn follow(client: &Client, which: &RolloutOf, output: Output) -> anyhow::R
 /// The rollout without what changes with each request.
 fn short(info: &RolloutInfo) -> String {
     let paused = if info.paused { ", paused" } else { "" };
-    let room = if info.waits_for_room { ", an instance waits for room" } else { "" };
+    let room = if info.old_is_parked {
+        ", the old version is set aside"
+    } else if info.waits_for_room {
+        ", an instance waits for room"
+    } else {
+        ""
+    };
     format!("{}@{}: {} has {} %, {}{paused}{room}", info.function, info.alias, info.to, info.percent, info.stage)
 }
 
@@ -109,6 +116,9 @@ fn status(info: &RolloutInfo) -> String {
         traffic(&info.new),
         traffic(&info.old),
     );
+    if info.old_is_parked {
+        text.push_str("aside        the old version sleeps or ends; requests wait for the new one\n");
+    }
     if let Some(why) = &info.why {
         text.push_str(&format!("why          {why}\n"));
     }

@@ -326,6 +326,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Count,
     },
     Setting {
+        key: "sharing.limiter",
+        default: "none",
+        about: "a library that is loaded before programs with `resources.gpu.isolation: preload` and keeps them to their share of a device",
+        form: Form::Text,
+    },
+    Setting {
         key: "sharing.longest_turn",
         default: "60s",
         about: "how long at most an instance keeps its room while another one waits; 0s: idle ones are evicted at once, always",

@@ -412,3 +412,34 @@ fn a_program_may_be_behind_links_that_leave_the_folder() {
         end_instances(&server);
     }
 }
+
+#[test]
+fn an_instance_whose_folder_goes_is_replaced_by_one_that_sees_its_version() {
+    let server = Server::start();
+    if skipped(&server) {
+        return;
+    }
+    let app = folder(&server);
+    release(&app, 7);
+    server.deploy(&manifest("code: snapshot\ninstances: {min: 1}\nidle: {pause: never}"));
+    until_true("it runs", || server.get("/env").status() == 200);
+    let running = || server.instances().iter().find_map(|one| (one["state"] == "ready").then(|| one["id"].clone()));
+    let replaced = |before: &Option<serde_json::Value>| {
+        until_true("its successor serves", || running().is_some_and(|now| Some(&now) != before.as_ref()));
+        assert_eq!(server.get("/env").json()["RELEASE"], "7");
+    };
+    // It is looked at from time to time: the first look finds what is right.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let first = running();
+    fs::rename(&app, server.folder().join("away")).unwrap();
+    fs::create_dir(&app).unwrap();
+    release(&app, 8);
+    replaced(&first);
+    let why = server.api_get("/api/v1/functions/f/decisions?limit=1000").text();
+    assert!(why.contains("its folder was deleted, moved or replaced"), "{why}");
+    // What is right is left alone.
+    std::thread::sleep(std::time::Duration::from_secs(7));
+    let second = running();
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    assert_eq!(running(), second);
+}

@@ -201,3 +201,55 @@ fn the_quota_of_cards_changes_while_the_server_runs() {
     assert_eq!(wrong.code, Some(2));
     assert!(wrong.stderr.contains("a number from 1, or none"), "{}", wrong.stderr);
 }
+
+#[test]
+fn a_program_that_loads_the_driver_and_asks_for_no_device_is_named() {
+    let server = Server::with(ONE);
+    let library = server.folder().join("libcuda.so.1");
+    std::fs::copy(crate::gpu::standin(), &library).unwrap();
+    let settings = format!("env: {{LD_PRELOAD: {}}}\ninstances: {{min: 1}}\nidle: {{pause: never}}", library.display());
+    let text = manifest(&[function("f", &[], &settings), function("g", &[], "")]);
+    assert!(!server.try_deploy(&text).ok().stderr.contains("KW-1043"), "nothing is known yet");
+    assert_eq!(get(&server, "g", "/pid").status(), 200);
+    until_true("it is named", || {
+        let why = server.kip(&["why", "f"]).ok().stdout;
+        why.contains("it has loaded the GPU driver and asks for no device")
+    });
+    let told = server.try_deploy(&text.replace("min: 1", "min: 1, max: 2")).ok().stderr;
+    assert!(told.contains("KW-1043") && told.contains("memory: auto"), "{told}");
+    assert!(!server.kip(&["why", "g"]).ok().stdout.contains("GPU driver"));
+}
+
+#[test]
+fn an_instance_knows_its_share_and_is_kept_to_it_as_declared() {
+    let library = tempfile::tempdir().unwrap();
+    // Any library will do for what is tested here.
+    let path = library.path().join("limiter.so");
+    std::fs::copy(crate::gpu::standin(), &path).unwrap();
+    let server = Server::with(&format!("{ONE}\n[sharing]\nlimiter = \"{}\"", path.display()));
+    let share = |isolation: &str| format!("resources: {{gpu: {{memory: 6GiB{isolation}}}}}");
+    server.deploy(&manifest(&[
+        function("a", &["--share", "${KIPWAKE_GPU_MEMORY_FRACTION}"], &share("")),
+        function("f", &[], &share(", isolation: framework")),
+        function("p", &[], &format!("env: {{LD_PRELOAD: libm.so.6}}\n{}", share(", isolation: preload"))),
+        function("n", &[], ""),
+    ]));
+    let env = |name: &str, variable: &str| get(&server, name, "/env").json()[variable].as_str().map(str::to_owned);
+    for name in ["a", "f", "p"] {
+        assert_eq!(env(name, "KIPWAKE_GPU_MEMORY").as_deref(), Some("6442450944"), "{name}");
+        assert_eq!(env(name, "KIPWAKE_GPU_MEMORY_FRACTION").as_deref(), Some("0.2500"), "{name}");
+    }
+    assert_eq!(env("n", "KIPWAKE_GPU_MEMORY"), None);
+    assert_eq!((env("a", "XLA_PYTHON_CLIENT_MEM_FRACTION"), env("a", "LD_PRELOAD")), (None, None));
+    assert_eq!(env("f", "XLA_PYTHON_CLIENT_MEM_FRACTION").as_deref(), Some("0.2500"));
+    assert_eq!(env("p", "LD_PRELOAD"), Some(format!("{}:libm.so.6", path.display())));
+    assert_eq!(env("p", "CUDA_DEVICE_MEMORY_LIMIT").as_deref(), Some("6144m"));
+
+    let bare = Server::with(ONE);
+    bare.try_deploy(&manifest(&[function("f", &[], &share(", isolation: preload"))]))
+        .failed(&["KW-1044", "sharing.limiter"]);
+    for (gpu, part) in [("{memory: 6GiB, isolation: mig}", "isolation"), ("{cards: 1, isolation: preload}", "KW-1009")]
+    {
+        bare.try_deploy(&manifest(&[function("f", &[], &format!("resources: {{gpu: {gpu}}}"))])).failed(&[part]);
+    }
+}

@@ -351,3 +351,44 @@ fn five_models_take_turns_on_a_device_for_two() {
     assert!(evicted && told.contains("parked → waking"), "{told}");
     assert!(told.contains("% saved") && told.contains("one more device like the largest"), "{told}");
 }
+
+/// The memory limits of a process's cgroups, where it has any.
+fn memory_limits(process: u32) -> Vec<u64> {
+    let groups = fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap();
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mut limits = Vec::new();
+    for group in groups.lines() {
+        let [_, controllers, path] = group.splitn(3, ':').collect::<Vec<_>>()[..] else { continue };
+        let file = match controllers {
+            "" => "memory.max",
+            "memory" => "memory.limit_in_bytes",
+            _ => continue,
+        };
+        let mount = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|fields| match controllers {
+            "" => fields[2] == "cgroup2",
+            _ => fields[2] == "cgroup" && fields[3].split(',').any(|option| option == "memory"),
+        });
+        let folder = PathBuf::from(mount.unwrap()[1]).join(path.trim_start_matches('/'));
+        let limit = fs::read_to_string(folder.join(file)).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        limits.extend(limit.filter(|limit| *limit < 1 << 60));
+    }
+    limits
+}
+
+#[test]
+fn the_memory_limit_has_room_for_what_leaves_the_device() {
+    let server = Server::with(DEVICE);
+    let settings = format!("resources: {{memory: 64MiB, gpu: {{memory: 16GiB}}}}\n{SLEEP}\n{SINKS}");
+    server.deploy_subject(&[], &settings);
+    let process = pid(&server.get("/pid"));
+    let before = memory_limits(process);
+    if before.is_empty() {
+        // This host lends no controller of memory: there is no limit.
+        return;
+    }
+    assert_eq!(before, [64 << 20]);
+    server.until_state("parked");
+    assert_eq!(memory_limits(process), [(64 << 20) + (16 << 30)]);
+    assert_eq!(pid(&server.get("/pid")), process);
+    assert_eq!(memory_limits(process), [64 << 20]);
+}

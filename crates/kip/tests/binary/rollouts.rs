@@ -9,8 +9,16 @@ use crate::support::{Server, apart, call, function, manifest, until, until_true}
 
 /// A server with `f`, whose version 1 has the alias `prod`, and the next version with these arguments as version 2.
 fn two_versions(arguments: &[&str]) -> Server {
-    let server = Server::start();
-    let settings = "instances: {max: 4}\nidle: {pause: 1s}";
+    versions_with(Server::start(), "instances: {max: 4}\nidle: {pause: 1s}", arguments)
+}
+
+/// The same where a device has room for one version only, whose instances can sleep without it.
+fn two_versions_on_one_device(arguments: &[&str]) -> Server {
+    let settings = "resources: {gpu: {memory: 16GiB}}\nlifecycle: {sleep: {down: \"/sleep?level=1\", up: /wake_up}}";
+    versions_with(Server::with("[[device]]\nname = \"gpu0\"\nmemory = \"24GiB\""), settings, arguments)
+}
+
+fn versions_with(server: Server, settings: &str, arguments: &[&str]) -> Server {
     server.deploy(&manifest(&[function("f", &[], settings)]));
     server.kip(&["version", "publish", "f"]).ok();
     server.kip(&["alias", "set", "f", "prod", "1"]).ok();
@@ -220,4 +228,52 @@ fn traffic_of_an_alias_that_the_first_deployment_makes() {
     assert_eq!(plain.header("x-kip-version").unwrap_or_default(), "2");
     let planned = server.kip(&["plan", server.folder().to_str().unwrap()]).ok().stdout;
     assert!(planned.contains("moves to it in steps"), "{planned}");
+}
+
+fn states(server: &Server) -> Vec<(String, String)> {
+    let text = |one: &Value, key: &str| one[key].as_str().unwrap_or_default().to_owned();
+    server.instances().iter().map(|one| (text(one, "label"), text(one, "state"))).collect()
+}
+
+#[test]
+fn on_a_full_device_the_old_version_is_parked_for_the_new_one_and_wakes_for_a_rollback() {
+    let server = two_versions_on_one_device(&[]);
+    let before = call(server.gateway, "GET", "/f/f@prod/pid", "", b"").text();
+    let load = Load::begin(&server, "/f/f@prod/delay/5");
+    let begin = ["rollout", "start", "f", "prod", "--to", "2", "--every", "1s", "--max-slower", "0", "--park-old"];
+    let done = server.kip(&[&begin[..], &["--wait"]].concat()).ok();
+    assert!(done.stderr.contains("the old version is set aside"), "{done:?}");
+    assert_eq!(load.end(), 0, "no request failed");
+    assert_eq!(version_of(&server), (200, "2".to_owned()));
+    assert!(states(&server).contains(&("1".to_owned(), "parked".to_owned())), "{:?}", states(&server));
+    let why = server.api_get("/api/v1/functions/f/decisions?limit=1000").text();
+    for line in ["the new version finds no room beside it", "rollout of prod: 2 has 100 %"] {
+        assert!(why.contains(line), "{line}: {why}");
+    }
+    server.kip(&["rollback", "f", "prod"]).ok();
+    let after = call(server.gateway, "GET", "/f/f@prod/pid", "", b"");
+    assert_eq!((after.header("x-kip-start"), after.text()), (Some("woken"), before), "the same process serves again");
+}
+
+#[test]
+fn a_new_version_that_fails_there_gives_the_old_one_its_device_back() {
+    let server = two_versions_on_one_device(&["--exit-now", "3"]);
+    let before = call(server.gateway, "GET", "/f/f@prod/pid", "", b"").text();
+    let load = Load::begin(&server, "/f/f@prod/delay/5");
+    let begin = ["rollout", "start", "f", "prod", "--to", "2", "--every", "1s", "--park-old", "--wait"];
+    server.kip(&begin).failed(&["KW-3035", "3 starts of the new version failed in a row"]);
+    assert_eq!(load.end(), 0, "callers waited, and none was refused");
+    assert_eq!(call(server.gateway, "GET", "/f/f@prod/pid", "", b"").text(), before);
+}
+
+#[test]
+fn a_server_killed_while_the_old_version_is_set_aside_goes_on_with_it() {
+    let mut server = two_versions_on_one_device(&["--ready-after", "4000"]);
+    assert_eq!(version_of(&server), (200, "1".to_owned()));
+    server.kip(&["rollout", "start", "f", "prod", "--to", "2", "--every", "1s", "--park-old"]).ok();
+    until_true("it is set aside", || status(&server)["old_is_parked"] == true);
+    server.crash();
+    server.start_again();
+    until_true("it is complete", || status(&server)["stage"] == "completed");
+    assert_eq!(version_of(&server), (200, "2".to_owned()));
 }

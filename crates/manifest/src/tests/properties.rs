@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use kip_spec::function;
 use kip_spec::function::{
-    Concurrency, Cors, Deploy, Dispatch, FunctionSpec, GpuNeed, GpuResources, Hook, HttpAuth, HttpTrigger, Idle,
-    Instances, Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, RequestBody, Resources, Rotation, Stop, StopSignal,
-    StopTarget, Timeouts, Watchdog,
+    Concurrency, Cors, Deploy, Dispatch, FunctionSpec, GpuIsolation, GpuNeed, GpuResources, Hook, HttpAuth,
+    HttpTrigger, Idle, Instances, Lifecycle, LiveProbe, Program, Protocol, ReadyProbe, RequestBody, Resources,
+    Rotation, Stop, StopSignal, StopTarget, Timeouts, Watchdog,
 };
 use kip_spec::scaling::Scaling;
 use kip_spec::sleep::{CallMethod, Canary, CanaryValue, InstanceCall, RungUse, Scalar, SleepCalls};
@@ -104,7 +104,12 @@ fn gpu() -> impl Strategy<Value = Option<GpuResources>> {
     ];
     // Names that a writer could take for numbers among them.
     let kind = prop_oneof!["[A-Z0-9][A-Za-z0-9 ._-]{0,8}[A-Z0-9]", "[0-9]{1,6}"];
-    prop::option::of((need, prop::option::of(kind)).prop_map(|(need, kind)| GpuResources { need, kind }))
+    let isolation =
+        prop_oneof![Just(GpuIsolation::Account), Just(GpuIsolation::Framework), Just(GpuIsolation::Preload)];
+    prop::option::of((need, prop::option::of(kind), isolation).prop_map(|(need, kind, isolation)| {
+        let isolation = if matches!(need, GpuNeed::Cards(_)) { GpuIsolation::Account } else { isolation };
+        GpuResources { need, kind, isolation }
+    }))
 }
 
 fn cors() -> impl Strategy<Value = Option<Cors>> {

@@ -189,7 +189,11 @@ fn policies_that_cannot_be_followed_are_warned_of() {
 fn devices_watchdog_rotation_and_the_live_probe_are_read() {
     let spec = one("resources: {gpu: {memory: 6GiB, type: L4}}, probes: {live: /alive}, watchdog: {stall: 60s}, \
                     rotation: {max_age: 24h, max_memory: 6GiB}");
-    let gpu = GpuResources { need: GpuNeed::Memory(Bytes(6 << 30)), kind: Some("L4".to_owned()) };
+    let gpu = GpuResources {
+        need: GpuNeed::Memory(Bytes(6 << 30)),
+        kind: Some("L4".to_owned()),
+        isolation: Default::default(),
+    };
     assert_eq!(spec.resources.gpu, Some(gpu));
     assert_eq!(spec.live, Some(LiveProbe { path: "/alive".to_owned() }));
     assert_eq!(spec.watchdog.stall, Some(Millis::from_secs(60)));
@@ -198,7 +202,10 @@ fn devices_watchdog_rotation_and_the_live_probe_are_read() {
     // A function that has a device has one instance, if it does not say otherwise.
     assert_eq!(spec.instances.max, 1);
     let cards = one("resources: {gpu: {cards: 2, type: any}}, instances: {max: 3}");
-    assert_eq!(cards.resources.gpu, Some(GpuResources { need: GpuNeed::Cards(2), kind: None }));
+    assert_eq!(
+        cards.resources.gpu,
+        Some(GpuResources { need: GpuNeed::Cards(2), kind: None, isolation: Default::default() })
+    );
     assert_eq!(cards.instances.max, 3);
 }
 
@@ -210,7 +217,11 @@ fn a_function_fills_and_undoes_what_defaults_say() {
                 functions: {f: {run: x, resources: {gpu: {memory: 1GiB}}, watchdog: {stall: never}, rotation: {max_age: never}}, plain: {run: x}}\n";
     let manifest = read_in(folder.path(), text).unwrap();
     let spec = &manifest.functions[0];
-    let gpu = GpuResources { need: GpuNeed::Memory(Bytes(1 << 30)), kind: Some("L4".to_owned()) };
+    let gpu = GpuResources {
+        need: GpuNeed::Memory(Bytes(1 << 30)),
+        kind: Some("L4".to_owned()),
+        isolation: Default::default(),
+    };
     assert_eq!((spec.resources.gpu.as_ref(), spec.instances.max), (Some(&gpu), 1));
     assert_eq!((spec.watchdog.stall, spec.rotation), (None, Rotation::default()));
     assert_eq!((&manifest.functions[1].resources.gpu, manifest.functions[1].instances.max), (&None, 10));

@@ -45,7 +45,11 @@ pub fn expand(preset: &Preset, what: &Expansion<'_>) -> String {
     match &preset.engine {
         None => put("model", json!(entry.display().to_string())),
         Some(engine) => {
-            let mut command: Vec<String> = preset.command.iter().map(fill).collect();
+            // What is measured takes as much as it wants at first.
+            let share = what.resources.get("gpu").and_then(|gpu| gpu.get("memory"));
+            let shares = share.is_some_and(|share| share != "auto");
+            let caps = preset.cap.iter().filter(|_| shares);
+            let mut command: Vec<String> = preset.command.iter().chain(caps).map(fill).collect();
             if let (Some(program), Some(first)) = (&what.program, command.first_mut())
                 && *first == engine.program
             {
@@ -162,6 +166,27 @@ mod tests {
             &Expansion { entry: Some("a/model.onnx"), provisioned: None, ..what },
         );
         assert!(text.contains("\"model\": \"/data/m/a/model.onnx\""), "{text}");
+    }
+
+    #[test]
+    fn an_engine_with_a_share_of_a_device_limits_itself() {
+        let presets = Presets::shipped();
+        let function = "qwen".parse().unwrap();
+        for (name, memory, limit) in [
+            ("vllm", "6GiB", Some("--gpu-memory-utilization")),
+            ("sglang", "6GiB", Some("--mem-fraction-static")),
+            ("vllm", "auto", None),
+        ] {
+            let resources = Map::from_iter([("gpu".to_owned(), json!({ "memory": memory }))]);
+            let (folder, model) = (Path::new("/data/m"), "hf:a/b@c");
+            let (names, entry, program, provisioned) = (&[], None, None, None);
+            let what = Expansion { function: &function, names, folder, entry, program, model, provisioned, resources };
+            let text = expand(presets.find(name).unwrap(), &what);
+            let document: Value = serde_json::from_str(text.split_once('\n').unwrap().1).unwrap();
+            let run = document["functions"]["qwen"]["run"].as_array().unwrap();
+            let end = [json!(limit.unwrap_or_default()), json!("${KIPWAKE_GPU_MEMORY_FRACTION}")];
+            assert_eq!(run.ends_with(&end), limit.is_some(), "{name}: {run:?}");
+        }
     }
 
     #[test]

@@ -65,6 +65,9 @@ pub struct Preset {
     /// the module of an app; `${PORT}` and other names are left for the instance.
     #[serde(default)]
     pub command: Vec<String>,
+    /// What follows the command of an instance with a share of a device: the engine's own limit of device memory.
+    #[serde(default)]
+    pub cap: Vec<String>,
     /// The official image, for a container in place of the command.
     #[serde(default)]
     pub image: Option<String>,

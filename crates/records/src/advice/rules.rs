@@ -308,7 +308,7 @@ mod tests {
         let inventory = Inventory { pools: vec![pool], ..Inventory::default() };
         let of = |need: GpuNeed, held: Option<u64>| {
             let mut spec = spec();
-            spec.resources.gpu = Some(GpuResources { need, kind: None });
+            spec.resources.gpu = Some(GpuResources { need, kind: None, isolation: Default::default() });
             said(&device_advice(&spec, held, &inventory))
         };
         let memory = |gib: u64| GpuNeed::Memory(Bytes(gib * GIB));

@@ -123,7 +123,10 @@ mod tests {
 
     fn gpu(gib: u64) -> Resources {
         let need = GpuNeed::Memory(Bytes(gib << 30));
-        Resources { gpu: Some(GpuResources { need, kind: Some("Tesla".to_owned()) }), ..Resources::default() }
+        Resources {
+            gpu: Some(GpuResources { need, kind: Some("Tesla".to_owned()), isolation: Default::default() }),
+            ..Resources::default()
+        }
     }
 
     /// The vendor's own example of idle mode: 16 GB for an hour, 1,800 requests of a second; 1.0368 USD without it and 0.7200 with it.

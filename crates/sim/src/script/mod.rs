@@ -105,7 +105,7 @@ impl Stage {
             }
             ["outgrows", instance] => {
                 let (function, instance) = self.instance(instance)?;
-                self.world.step(function, Event::Outgrown { instance });
+                self.world.step(function, Event::Replace { instance, why: kip_fleet::Reason::Outgrown });
             }
             ["probe", instance, "ready"] => {
                 self.probe(instance, |id| Event::Readiness { instance: id, ready: true })?

@@ -1,5 +1,6 @@
 //! The gateway beside nginx, haproxy and a direct connection, all in front of the same instance, taking turns.
 
+mod alike;
 mod balance;
 mod load;
 mod proxies;
@@ -61,6 +62,8 @@ fn function(name: &str, settings: &str) -> Result<String> {
 pub(super) fn run(arguments: &[&str]) -> Result<()> {
     match arguments {
         ["balance"] => return balance::run(),
+        ["builds", old, rest @ ..] => return alike::builds(old, rest),
+        ["qualifiers", rest @ ..] => return alike::qualifiers(rest),
         ["soak"] => return soak(600, None),
         ["soak", seconds] => return soak(seconds.parse()?, None),
         ["soak", seconds, rate] => return soak(seconds.parse()?, Some(rate.parse()?)),
@@ -75,7 +78,7 @@ pub(super) fn run(arguments: &[&str]) -> Result<()> {
             "--seconds" => plan.time = Duration::from_secs_f64(value.parse()?),
             "--only" => plan.only = Some((*value).to_owned()),
             _ => bail!(
-                "bench gateway [--program KIP] [--rounds N] [--seconds S] [--only CASE] | bench gateway soak [SECONDS [RATE]] | bench gateway balance"
+                "bench gateway [--program KIP] [--rounds N] [--seconds S] [--only CASE] | bench gateway soak [SECONDS [RATE]] | bench gateway balance | bench gateway builds OLD [ROUNDS] | bench gateway qualifiers [ROUNDS]"
             ),
         }
     }
