@@ -68,7 +68,7 @@ impl Bodies {
             let left = body.adopt().await.found;
             let ending = left.iter().map(|found| body.kill(found.instance));
             let ended = futures_util::future::join_all(ending).await;
-            failed = failed.or(ended.into_iter().find_map(Result::err));
+            failed = failed.or_else(|| ended.into_iter().find_map(Result::err));
             there += left.iter().filter(|found| found.was_there()).count();
             body.clean_up().await;
         }

@@ -73,7 +73,7 @@ fn exchange(stream: TcpStream, answers: &BTreeMap<String, (&'static str, Vec<u8>
         let mut words = first.split(' ');
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let empty = (if path == "/v2/" { "application/json" } else { "" }, b"{}".to_vec());
-        let found = answers.get(path).or((path == "/v2/").then_some(&empty));
+        let found = answers.get(path).or_else(|| (path == "/v2/").then_some(&empty));
         let (status, kind, body) = match found {
             Some((kind, body)) => ("200 OK", *kind, body.as_slice()),
             None => ("404 Not Found", "application/json", b"{\"errors\":[{\"code\":\"MANIFEST_UNKNOWN\"}]}".as_slice()),
