@@ -28,7 +28,7 @@ pub(crate) async fn backup(
 ) -> ApiResult<Json<BackupManifest>> {
     let Json(backup) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
     who.changes(backup.file.clone());
-    Ok(Json(api.control.backup(&absolute(&backup.file)?, backup.force, true).await?))
+    Ok(Json(api.control.backup(&absolute(&backup.file)?, backup.force, true, !backup.no_code).await?))
 }
 
 pub(crate) async fn restore(

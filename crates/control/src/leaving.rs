@@ -74,7 +74,7 @@ async fn memory_has_each_change_though_its_caller_left() {
     assert!(!put(control));
 
     let backup = world.data.path().join("backup");
-    control.backup(&backup, false, false).await.unwrap();
+    control.backup(&backup, false, false, false).await.unwrap();
     world.leave(control.remove("a", author())).await;
     assert_eq!(world.functions().await, ["b"]);
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use kip_fleet::Event;
+use kip_snapshot::Archives;
 use kip_spec::{FunctionName, Problem, code};
 use kip_store::backup::{self, Manifest};
 use kip_store::{CommitTurn, Effect, StoredKey};
@@ -41,20 +42,43 @@ pub fn backup_problem(error: backup::Error) -> Problem {
     }
 }
 
+/// The code in a backup cannot be kept.
+pub fn code_problem(error: &std::io::Error) -> Problem {
+    Problem::new(code::BACKUP_DAMAGED, format!("the code in the backup cannot be restored: {error}"))
+        .hint("nothing was changed; take another copy of the file, or an older backup")
+}
+
 impl Control {
-    /// Writes functions, keys and records into one file, and tasks if they are wanted.
+    /// Writes functions, keys and records into one file, and tasks and the code of versions if they are wanted.
     ///
     /// # Errors
     /// As [`backup_problem`] says.
-    pub async fn backup(&self, file: &Path, overwrite: bool, tasks: bool) -> Result<Manifest, Problem> {
+    pub async fn backup(&self, file: &Path, overwrite: bool, tasks: bool, code: bool) -> Result<Manifest, Problem> {
         // What the recorder holds still belongs to it.
         self.recorder().flush().await;
         let shared = &self.shared;
         let no_file = || Error::Store(kip_store::Error::NoFile);
         let (control, files) = shared.changes.file().zip(shared.files.as_ref()).ok_or_else(no_file)?;
-        let files = backup::Files { control, records: &*files.records, tasks: tasks.then_some(&*files.tasks) };
+        let archives = if code { self.archives().await? } else { Archives::default() };
+        let tasks = tasks.then_some(&*files.tasks as _);
+        let files = backup::Files { control, records: &*files.records, tasks, code: &archives.files };
         let written = backup::write(file, overwrite, env!("CARGO_PKG_VERSION"), shared.changes.read(), files);
         written.await.map_err(backup_problem)
+    }
+
+    /// The code of all revisions, in files of the data directory for a while.
+    async fn archives(&self) -> Result<Archives, Problem> {
+        let digests = self.shared.changes.read().codes().await.map_err(Error::Store)?;
+        let options = &self.shared.options;
+        let (snapshots, folder) = (options.code.snapshots.clone(), options.disk.directory.clone());
+        let written = move || Archives::write(&snapshots, &digests, &folder);
+        let written = kip_host::tasks::blocking("archive code", written).await;
+        let failed =
+            |why: String| Problem::new(code::BACKUP_FILE, "the code of versions cannot be archived").cause(why);
+        written.ok_or_else(|| failed("the work on it broke off".to_owned()))?.map_err(|error| {
+            failed(error.to_string())
+                .hint("`--no-code` leaves it out; versions then need a deployment after a restore elsewhere")
+        })
     }
 
     /// Puts the functions of a backup in the place of ours, as one change. Functions whose version is the same keep their
@@ -96,7 +120,10 @@ impl Control {
         let staged = kip_host::tasks::blocking("restore", move || backup::stage(&file, &within, ours.as_deref()));
         let staged = staged.await.ok_or_else(|| Problem::new(code::BACKUP_FILE, "looking at the backup broke off"))?;
         let staged = staged.map_err(backup_problem)?;
-        self.backup(&directory.join(BEFORE_RESTORE), true, false).await?;
+        self.backup(&directory.join(BEFORE_RESTORE), true, false, false).await?;
+        let (snapshots, archives) = (shared.options.code.snapshots.clone(), staged.code());
+        let kept = kip_host::tasks::blocking("restore code", move || Archives::read(&snapshots, &archives)).await;
+        kept.transpose().map_err(|error| code_problem(&error))?;
 
         let current = staged.current_versions().map_err(backup_problem)?;
         let mut restored = RestoreReport::default();

@@ -504,6 +504,9 @@ pub(crate) struct Backup {
     /// Overwrite a file of this name.
     #[arg(long)]
     pub(crate) force: bool,
+    /// Leave out the code of versions, which can be large.
+    #[arg(long)]
+    pub(crate) no_code: bool,
 }
 
 #[derive(Debug, Args)]

@@ -30,6 +30,8 @@ use crate::disk::Stores;
 use crate::output::Output;
 use crate::start::LOG_FILE;
 
+/// The folder of the data directory in which versions keep their code.
+pub(crate) const SNAPSHOTS: &str = "snapshots";
 /// Ends of instances that may wait to be looked at.
 const ENDS: usize = 1_024;
 /// With fewer open files than this a server meets the limit soon.
@@ -166,7 +168,7 @@ pub(crate) async fn serve(
         logs: data.join("logs"),
         results: data.join("jobs"),
         code: kip_control::CodeOptions {
-            snapshots: kip_snapshot::Snapshots::new(data.join("snapshots")),
+            snapshots: kip_snapshot::Snapshots::new(data.join(SNAPSHOTS)),
             limits: config.code,
             mounts: capabilities.mounts,
             inside: !capabilities.isolated,

@@ -25,7 +25,7 @@ const UNUSED: &str = "unused";
 /// A snapshot that nothing names stays for this long: a day.
 const KEPT_MS: i64 = 24 * 3_600 * 1_000;
 /// The longest list of files that is read again.
-const LONGEST_LIST: u64 = 256 << 20;
+pub(crate) const LONGEST_LIST: u64 = 256 << 20;
 
 /// The snapshots of a server.
 #[derive(Debug, Clone)]

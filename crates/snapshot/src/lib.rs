@@ -5,6 +5,7 @@
 //! are not copied: they are pinned. This room knows folders and files; which versions there are, and how an instance is shown a snapshot,
 //! it must never know.
 
+mod archive;
 mod capture;
 mod difference;
 mod inside;
@@ -15,6 +16,7 @@ mod walk;
 use std::io;
 use std::path::PathBuf;
 
+pub use archive::Archives;
 pub use capture::{Captured, Request};
 pub use difference::{FileChange, FileChangeKind};
 pub use inside::{make_inside, open_inside};

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::change::ControlReader;
 use crate::database::{self, migrate};
 use crate::sqlite::SqliteFile;
-use crate::staged::{BLOBS, TASKS};
+use crate::staged::{BLOBS, CODE, TASKS};
 pub use crate::staged::{BackupPart, Error, Manifest, StagedBackup};
 use crate::tasks::BlobHold;
 use crate::{control, records};
@@ -58,6 +58,8 @@ pub struct Files<'a> {
     pub records: &'a dyn SqliteFile,
     /// Tasks, if they are to be in it.
     pub tasks: Option<&'a dyn SqliteFile>,
+    /// Archives of the code of revisions, by digest.
+    pub code: &'a [(String, PathBuf)],
 }
 
 /// Writes a backup of the stores. Each database is consistent in itself; control objects are copied first.
@@ -71,7 +73,7 @@ pub async fn write(
     reader: &dyn ControlReader,
     files: Files<'_>,
 ) -> Result<Manifest, Error> {
-    let Files { control, records, tasks } = files;
+    let Files { control, records, tasks, code } = files;
     let exists = || Error::Exists { path: file.to_owned() };
     if !overwrite && fs::symlink_metadata(file).is_ok() {
         return Err(exists());
@@ -113,10 +115,10 @@ pub async fn write(
         functions: functions as u64,
         files: Vec::new(),
     };
-    let file = file.to_owned();
+    let (file, code) = (file.to_owned(), code.to_vec());
     let packed = kip_host::tasks::blocking("backup", move || {
         let blobs = hold.as_ref().map(BlobHold::folder);
-        pack(&file, overwrite, &copies, blobs, &mut manifest).map(|()| manifest)
+        pack(&file, overwrite, &copies, (blobs, &code), &mut manifest).map(|()| manifest)
     });
     packed
         .await
@@ -127,7 +129,7 @@ fn pack(
     file: &Path,
     overwrite: bool,
     copies: &[(&str, Temporary)],
-    blobs: Option<&Path>,
+    (blobs, code): (Option<&Path>, &[(String, PathBuf)]),
     manifest: &mut Manifest,
 ) -> Result<(), Error> {
     let failed = |path: &Path, detail: String| Error::Io { path: path.to_owned(), detail };
@@ -152,6 +154,9 @@ fn pack(
                 let hash = hash?;
                 manifest.files.push(pack_one(&transaction, &format!("{BLOBS}/{hash}"), &folder.join(&hash), 0)?);
             }
+        }
+        for (digest, archive) in code {
+            manifest.files.push(pack_one(&transaction, &format!("{CODE}/{digest}"), archive, 0)?);
         }
         let text = serde_json::to_string_pretty(manifest)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
@@ -232,7 +237,9 @@ pub fn stage(file: &Path, within: &Path, ours: Option<&str>) -> Result<StagedBac
     let folder = within.join(format!("restore.{}.new", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
     kip_host::directory::create_private(&folder).map_err(io)?;
-    kip_host::directory::create_private(&folder.join(BLOBS)).map_err(io)?;
+    for kind in [BLOBS, CODE] {
+        kip_host::directory::create_private(&folder.join(kind)).map_err(io)?;
+    }
     // Backups of earlier versions have no tasks.
     let tasks = manifest.files.iter().any(|part| part.name == TASKS).then(|| folder.join(TASKS));
     let (control, records) = (folder.join("control.db"), folder.join("records.db"));
@@ -251,11 +258,11 @@ pub fn stage(file: &Path, within: &Path, ours: Option<&str>) -> Result<StagedBac
         prepare(target, migrations).map_err(|error| damaged(format!("{name}: {error}")))?;
     }
     for part in &staged.manifest.files {
-        let Some(hash) = part.name.strip_prefix(BLOBS).and_then(|name| name.strip_prefix('/')) else { continue };
+        let Some((kind @ (BLOBS | CODE), hash)) = part.name.split_once('/') else { continue };
         if hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(damaged(format!("{} is no name of a payload", part.name)));
+            return Err(damaged(format!("{} is no name of a payload or of code", part.name)));
         }
-        unpack(&c, part, &staged.folder.join(BLOBS).join(hash)).map_err(&damaged)?;
+        unpack(&c, part, &staged.folder.join(kind).join(hash)).map_err(&damaged)?;
     }
     Ok(staged)
 }

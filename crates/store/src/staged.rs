@@ -13,6 +13,8 @@ use crate::database;
 /// The database of tasks, and the folder beside it.
 pub(crate) const TASKS: &str = "tasks.db";
 pub(crate) const BLOBS: &str = "tasks.blobs";
+/// Archives of the code of revisions, by digest.
+pub(crate) const CODE: &str = "code";
 
 /// What a backup says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -139,6 +141,13 @@ impl StagedBackup {
         };
         let text = read().map_err(|error| self.damaged(&error))?;
         serde_json::from_str(&text).map_err(|error| self.damaged(&error))
+    }
+
+    /// The archives of the code of revisions in it, by digest.
+    pub fn code(&self) -> Vec<(String, PathBuf)> {
+        let parts = self.manifest.files.iter().filter_map(|part| part.name.split_once('/'));
+        let code = parts.filter(|(kind, _)| *kind == CODE);
+        code.map(|(kind, digest)| (digest.to_owned(), self.folder.join(kind).join(digest))).collect()
     }
 
     /// Whether it holds tasks.

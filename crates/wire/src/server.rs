@@ -77,6 +77,9 @@ pub struct Backup {
     /// Whether a file of this name is overwritten.
     #[serde(default)]
     pub force: bool,
+    /// Whether the code of versions is left out.
+    #[serde(default)]
+    pub no_code: bool,
 }
 
 /// `POST /api/v1/restore`.

@@ -161,6 +161,7 @@ fn real(requests: &[TraceRequest], plan: &Plan) -> Result<Seen> {
             }
         }
     }
+    reasons(&server)?;
     let sum = |states: &[&str]| states.iter().filter_map(|state| times.get(*state)).sum();
     let starts = usage["versions"].as_array().into_iter().flatten().filter_map(|version| version["instances"].as_u64());
     let (delays, failed) = seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -171,6 +172,22 @@ fn real(requests: &[TraceRequest], plan: &Plan) -> Result<Seen> {
         starts: starts.sum(),
         failed,
     })
+}
+
+/// How often each step of an instance was made for which reason, numbers left out: where a difference comes from.
+fn reasons(server: &Server) -> Result<()> {
+    let decisions = server.ask("/api/v1/functions/f/decisions?limit=100000")?;
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for decision in decisions.as_array().into_iter().flatten() {
+        let text = |key: &str| decision[key].as_str().unwrap_or_default();
+        let why: String = text("why").chars().filter(|letter| !letter.is_ascii_digit()).collect();
+        *counts.entry(format!("{} > {}: {why}", text("from"), text("to"))).or_default() += 1;
+    }
+    let mut counts: Vec<(u32, String)> = counts.into_iter().map(|(what, count)| (count, what)).collect();
+    counts.sort_by(|one, other| other.cmp(one));
+    println!();
+    counts.iter().take(15).for_each(|(count, what)| println!("{count:>6}  {what}"));
+    Ok(())
 }
 
 fn compare(simulated: &Outcome, real: &Seen) -> Result<()> {

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kip_auth::{Seal, Secrets};
-use kip_control::{BEFORE_RESTORE, BackupManifest, added_keys, backup_problem};
+use kip_control::{BEFORE_RESTORE, BackupManifest, added_keys, backup_problem, code_problem};
 use kip_host::directory::DataDirectory;
+use kip_snapshot::{Archives, Snapshots};
 use kip_spec::{Problem, code};
 use kip_store::tasks::SqliteTasks;
 use kip_store::{
@@ -16,7 +17,7 @@ use kip_wire::{RestoreReport, RestoredKey};
 use crate::arguments::{Backup, Connection, Restore};
 use crate::client::{Client, data_directory};
 use crate::output::Output;
-use crate::serve::{directory_problem, store_problem};
+use crate::serve::{SNAPSHOTS, directory_problem, store_problem};
 use crate::start;
 
 /// Where tasks are.
@@ -40,7 +41,7 @@ pub(crate) async fn backup(connection: &Connection, options: &Backup, output: Ou
     let file = absolute(&options.file)?;
     let made: BackupManifest = match server(connection).await? {
         Some(client) => {
-            let body = kip_wire::Backup { file: file.clone(), force: options.force };
+            let body = kip_wire::Backup { file: file.clone(), force: options.force, no_code: options.no_code };
             client.post("/api/v1/backup", &body).await?
         }
         None => {
@@ -50,8 +51,10 @@ pub(crate) async fn backup(connection: &Connection, options: &Backup, output: Ou
             let by = env!("CARGO_PKG_VERSION");
             let tasks = tasks_of(directory.path()).map_err(store_problem)?;
             let file = Path::new(&file);
-            let files =
-                backup::Files { control: &control, records: &records, tasks: tasks.as_ref().map(|tasks| tasks as _) };
+            let digests = if options.no_code { Vec::new() } else { control.codes().await.map_err(store_problem)? };
+            let archives = Archives::write(&snapshots(directory.path()), &digests, directory.path())?;
+            let (tasks, code) = (tasks.as_ref().map(|tasks| tasks as _), archives.files.as_slice());
+            let files = backup::Files { control: &control, records: &records, tasks, code };
             backup::write(file, options.force, by, &control, files).await.map_err(backup_problem)?
         }
     };
@@ -94,6 +97,11 @@ pub(crate) async fn restore(connection: &Connection, options: &Restore, output: 
     })
 }
 
+/// The code of versions in a data directory.
+fn snapshots(data: &Path) -> Snapshots {
+    Snapshots::new(data.join(SNAPSHOTS))
+}
+
 /// A data directory with state in it.
 fn existing(connection: &Connection) -> anyhow::Result<PathBuf> {
     let data = data_directory(connection)?;
@@ -134,10 +142,11 @@ async fn alone(data: &Path, file: &Path, options: &Restore) -> anyhow::Result<Re
         let copy = data.join(BEFORE_RESTORE);
         let by = env!("CARGO_PKG_VERSION");
         let tasks = if options.tasks { None } else { tasks_of(data).map_err(store_problem)? };
-        let files =
-            backup::Files { control: &control, records: &records, tasks: tasks.as_ref().map(|tasks| tasks as _) };
+        let tasks = tasks.as_ref().map(|tasks| tasks as _);
+        let files = backup::Files { control: &control, records: &records, tasks, code: &[] };
         backup::write(&copy, true, by, &control, files).await.map_err(backup_problem)?;
     }
+    Archives::read(&snapshots(data), &staged.code()).map_err(|error| code_problem(&error))?;
     let before = control.current_revisions().await.map_err(store_problem)?;
     let keys = control.keys().await.map_err(store_problem)?;
     control.replace(String::new(), &staged, Vec::new()).await.map_err(store_problem)?;

@@ -443,3 +443,31 @@ fn an_instance_whose_folder_goes_is_replaced_by_one_that_sees_its_version() {
     std::thread::sleep(std::time::Duration::from_secs(6));
     assert_eq!(running(), second);
 }
+
+#[test]
+fn a_backup_holds_the_code_of_versions() {
+    let server = Server::start();
+    if skipped(&server) {
+        return;
+    }
+    let app = folder(&server);
+    release(&app, 1);
+    server.deploy(&manifest("code: snapshot"));
+    let (whole, bare) = (server.folder().join("whole.backup"), server.folder().join("bare.backup"));
+    server.kip(&["backup", whole.to_str().unwrap()]).ok();
+    server.kip(&["backup", bare.to_str().unwrap(), "--no-code"]).ok();
+    release(&app, 2);
+    let other = Server::start();
+    other.kip(&["restore", whole.to_str().unwrap(), "--force"]).ok();
+    assert_eq!(seen(&other, "").0, "1", "what was deployed, though the folder has changed");
+    let third = Server::start();
+    third.kip(&["restore", bare.to_str().unwrap(), "--force"]).ok();
+    let answer = call(third.gateway, "GET", "/f/f/env", "", b"");
+    assert!(answer.text().contains("KW-4035"), "{answer:?}");
+    // Without a server, too.
+    let mut fourth = Server::start();
+    fourth.terminate();
+    fourth.kip(&["restore", whole.to_str().unwrap(), "--force"]).ok();
+    fourth.start_again();
+    assert_eq!(seen(&fourth, "").0, "1");
+}

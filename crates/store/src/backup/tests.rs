@@ -30,7 +30,7 @@ impl World {
     }
 
     async fn write(&self, file: &Path, overwrite: bool) -> Result<Manifest, Error> {
-        let files = Files { control: &self.control, records: &self.records, tasks: None };
+        let files = Files { control: &self.control, records: &self.records, tasks: None, code: &[] };
         write(file, overwrite, "0.1.0", &self.control, files).await
     }
 
@@ -267,8 +267,14 @@ async fn a_backup_of_an_older_schema_is_brought_along() {
         files: Vec::new(),
     };
     let file = world.path("backup");
-    pack(&file, false, &[("control.db", Temporary(control)), ("records.db", Temporary(old))], None, &mut manifest)
-        .unwrap();
+    pack(
+        &file,
+        false,
+        &[("control.db", Temporary(control)), ("records.db", Temporary(old))],
+        (None, &[]),
+        &mut manifest,
+    )
+    .unwrap();
     let staged = world.stage(&file).unwrap();
     world.records.replace(&staged).await.unwrap();
     let c = Connection::open(world.path("records.db")).unwrap();
