@@ -24,14 +24,18 @@ pub(crate) async fn list(State(api): State<Api>, who: Requester) -> ApiResult<Js
         let using = named.filter(|info| api.control.cell(info.name.as_str()).is_some_and(|cell| uses(&cell)));
         using.map(|info| info.name.to_string()).collect()
     };
-    let image = |found: kip_control::ImageInfo| ImageInfo {
+    let uses = api.control.image_uses(&images).await;
+    let image = |(found, known): (kip_control::ImageInfo, kip_control::ImageUse)| ImageInfo {
+        needed: known.needed,
+        kept: known.kept,
+        pulled: known.pulled,
         functions: users(&found.id),
         id: found.id,
         tags: found.tags,
         size: found.size,
         created: found.created,
     };
-    Ok(Json(ImageList { images: images.into_iter().map(image).collect(), pulls: pulls(engine) }))
+    Ok(Json(ImageList { images: images.into_iter().zip(uses).map(image).collect(), pulls: pulls(engine) }))
 }
 
 pub(crate) async fn under_way(State(api): State<Api>) -> ApiResult<Json<Vec<PullInfo>>> {
@@ -56,6 +60,7 @@ pub(crate) async fn pull(
     who.changes(name.image.clone());
     let engine = api.control.engine()?;
     engine.pull(checked(&name)?).await.map_err(|error| engine_problem(&error))?;
+    api.control.images_changed();
     Ok(Json(name))
 }
 
@@ -66,8 +71,7 @@ pub(crate) async fn remove(
 ) -> ApiResult<Json<ImageName>> {
     let Json(name) = body.map_err(|rejection| bad_request(rejection.body_text()))?;
     who.changes(name.image.clone());
-    let engine = api.control.engine()?;
-    engine.remove(checked(&name)?).await.map_err(|error| engine_problem(&error))?;
+    api.control.remove_image(checked(&name)?).await?;
     Ok(Json(name))
 }
 

@@ -23,6 +23,7 @@ mod metrics;
 mod model_names;
 mod models;
 pub mod openapi;
+mod pools;
 mod provision;
 mod requests;
 mod roles;

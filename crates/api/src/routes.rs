@@ -20,8 +20,8 @@ use kip_wire::{
 use crate::guard::{RouteAccess, guard};
 use crate::openapi::{Doc, says};
 use crate::{
-    Api, audit, backup, costs, devices, exec, functions, images, jobs, keys, logs, metrics, models, openapi, provision,
-    requests, roles, secrets, server, shares, tasks, versions,
+    Api, audit, backup, costs, devices, exec, functions, images, jobs, keys, logs, metrics, models, openapi, pools,
+    provision, requests, roles, secrets, server, shares, tasks, versions,
 };
 
 /// An object whose fields are described elsewhere.
@@ -591,6 +591,12 @@ pub(crate) fn table() -> Vec<Entry> {
             "image.remove",
             images::remove,
             says("Removes an image that nothing uses").takes::<kip_wire::ImageName>().gives::<kip_wire::ImageName>(),
+        ),
+        shows(
+            "/api/v1/pools",
+            Operate,
+            pools::list,
+            says("The pools in the order in which they are filled").gives::<Vec<kip_wire::PoolStatus>>(),
         ),
         shows(
             "/api/v1/devices",

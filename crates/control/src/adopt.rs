@@ -47,6 +47,10 @@ impl Shared {
         let (mut adopted, mut ended) = (0, 0);
         let mut links = Vec::new();
         for (pool, mut found) in all {
+            // This host may be several pools.
+            let named = Memo::read(&found.memo).pool.and_then(|name| self.pool_named(&name));
+            let named = named.map(|number| Place { pool: number, ..pool });
+            let pool = named.filter(|named| self.bodies.are_one(*named, pool)).unwrap_or(pool);
             let place = devices::place_of(&self.options.inventory, pool, &found.devices);
             if let (Err(device), true) = (&place, found.state.is_ok()) {
                 found.state = Err(format!("its device {device} is not declared any more"));
@@ -193,7 +197,8 @@ impl Shared {
     /// What the next server must know of an instance beside its devices: why it is there.
     pub(crate) fn memo(&self, cell: &Cell, instance: InstanceId) -> Memo {
         let kind = cell.look(&cell.lock(), |core| core.instance(instance).map(|instance| instance.kind)).flatten();
-        Memo { kind: kind.unwrap_or_default(), ..Memo::default() }
+        let pool = self.pool_name(cell.place_of(instance).pool).map(str::to_owned);
+        Memo { kind: kind.unwrap_or_default(), pool, ..Memo::default() }
     }
 
     /// One that was caught between two rungs must not be given a request before it was woken: it is put to sleep.

@@ -7,36 +7,46 @@ use kip_engine::{Adoption, Body, ContainerEngine, Measure};
 use kip_fleet::Place;
 use kip_spec::InstanceId;
 
-/// A body for each pool, in the order of the inventory.
+/// The bodies, and which of them runs the instances of each pool of the inventory.
 #[derive(Debug, Clone)]
 pub struct Bodies {
     local: Arc<dyn Body>,
-    others: Vec<Arc<dyn Body>>,
+    /// Each with the number of its pool. A pool without one is this host, or a part of it.
+    others: Vec<(u16, Arc<dyn Body>)>,
+    /// The first pool that is this host.
+    home: u16,
 }
 
 impl From<Arc<dyn Body>> for Bodies {
     fn from(local: Arc<dyn Body>) -> Self {
-        Self { local, others: Vec::new() }
+        Self { local, others: Vec::new(), home: 0 }
     }
 }
 
 impl Bodies {
-    /// One more pool, behind those there are.
+    /// The body of one more pool, by the number of that in the inventory.
     #[must_use]
-    pub fn with(mut self, body: Arc<dyn Body>) -> Self {
-        self.others.push(body);
+    pub fn with(mut self, pool: u16, body: Arc<dyn Body>) -> Self {
+        self.others.push((pool, body));
+        self.home = (0..).find(|pool| !self.others.iter().any(|(other, _)| other == pool)).unwrap_or(0);
         self
     }
 
     /// The body of the pool that a place is in. A pool without one of its own is a part of the local host.
     pub(crate) fn at(&self, place: Place) -> &Arc<dyn Body> {
-        usize::from(place.pool).checked_sub(1).and_then(|other| self.others.get(other)).unwrap_or(&self.local)
+        self.others.iter().find(|(pool, _)| *pool == place.pool).map_or(&self.local, |(_, body)| body)
     }
 
     /// Each body with a place in its pool.
     fn all(&self) -> impl Iterator<Item = (Place, &Arc<dyn Body>)> {
-        let pools = std::iter::once(&self.local).chain(&self.others);
-        pools.zip(0..).map(|(body, pool)| (Place { pool, ..Place::default() }, body))
+        let others = self.others.iter().map(|(pool, body)| (*pool, body));
+        let pools = std::iter::once((self.home, &self.local)).chain(others);
+        pools.map(|(pool, body)| (Place { pool, ..Place::default() }, body))
+    }
+
+    /// Whether two places have the same body.
+    pub(crate) fn are_one(&self, a: Place, b: Place) -> bool {
+        Arc::ptr_eq(self.at(a), self.at(b))
     }
 
     /// What all bodies find of earlier servers.
@@ -46,6 +56,23 @@ impl Bodies {
             all.push((place, body.adopt().await));
         }
         all
+    }
+
+    /// Ends everything that an earlier server left, and says how many instances were still there.
+    ///
+    /// # Errors
+    /// The first instance that could not be ended.
+    pub async fn end_left(&self) -> Result<usize, kip_engine::Error> {
+        let (mut there, mut failed) = (0, None);
+        for (_, body) in self.all() {
+            let left = body.adopt().await.found;
+            let ending = left.iter().map(|found| body.kill(found.instance));
+            let ended = futures_util::future::join_all(ending).await;
+            failed = failed.or_else(|| ended.into_iter().find_map(Result::err));
+            there += left.iter().filter(|found| found.was_there()).count();
+            body.clean_up().await;
+        }
+        failed.map_or(Ok(there), Err)
     }
 
     /// Waits until what a function's instances, or one of them, wrote up to now is in the log store.
@@ -77,6 +104,11 @@ impl Bodies {
     /// The container engine of this host; none where no body has one.
     pub(crate) fn engine(&self) -> Option<&dyn ContainerEngine> {
         self.local.engine()
+    }
+
+    /// The engines of the other pools, with the numbers of those.
+    pub(crate) fn engines(&self) -> impl Iterator<Item = (u16, &dyn ContainerEngine)> {
+        self.others.iter().filter_map(|(pool, body)| Some((*pool, body.engine()?)))
     }
 
     /// Removes what was made for all instances, once none is left.

@@ -4,7 +4,6 @@
 use std::sync::atomic::Ordering;
 
 use kip_engine::StartError;
-use kip_fleet::room::RoomNeed;
 use kip_fleet::{Class, Policy};
 use kip_spec::function::{FunctionSpec, GpuIsolation, Program};
 use kip_spec::{InstanceId, Problem, VersionId, code};
@@ -95,7 +94,7 @@ impl Control {
     /// An instance of the version that serves has to end before the new one can start.
     fn displaces(&self, spec: &FunctionSpec) -> Option<Problem> {
         let cell = self.cell(spec.name.as_str())?;
-        let need = RoomNeed::from(&spec.resources);
+        let need = self.shared.need_of(spec);
         let recreates = Policy::from(spec).recreate;
         let own: Vec<InstanceId> = cell.look(&cell.lock(), |core| {
             let lives = |class| matches!(class, Class::Hot | Class::Starting | Class::Asleep);

@@ -25,26 +25,50 @@ impl Control {
     /// No engine answers, it does not have the image or cannot pull it, the image is for another architecture, or a folder may not be
     /// mounted.
     pub async fn resolve_image(&self, spec: &mut FunctionSpec) -> Result<(), Problem> {
+        self.check_pools(spec)?;
         let Program::Image(container) = &mut spec.program else { return Ok(()) };
-        let resolved = self.engine()?.resolve(container).await;
-        **container = resolved.map_err(|error| problem(&error).about(&spec.name))?;
+        let asked = self.for_engine(container);
+        self.shared.images.deploys(&asked.image);
+        let mut resolved = self.engine()?.resolve(&asked).await;
+        if matches!(resolved, Err(EngineError::NoEngine(_) | EngineError::Off)) {
+            // Without an engine of its own, the host leaves images to the first pool that answers.
+            for (_, engine) in self.shared.bodies.engines() {
+                if let Ok(there) = engine.resolve(&asked).await {
+                    resolved = Ok(there);
+                    break;
+                }
+            }
+        }
+        let resolved = resolved.map_err(|error| problem(&error).about(&spec.name))?;
+        **container = Container { mounts: std::mem::take(&mut container.mounts), ..resolved };
+        self.shared.bring_image(spec).await;
+        self.images_changed();
         Ok(())
+    }
+
+    /// What an engine is asked about an image. Folders are the business of pools where there are several.
+    fn for_engine(&self, container: &Container) -> Container {
+        let mounts = if self.shared.options.pools.len() > 1 { Vec::new() } else { container.mounts.clone() };
+        Container { mounts, ..container.clone() }
     }
 }
 
 impl Control {
     /// The same without a pull, for a plan. What speaks against the deployment is a warning.
     pub async fn preview_image(&self, spec: &mut FunctionSpec) -> Option<Problem> {
+        if let Err(problem) = self.check_pools(spec) {
+            return Some(problem);
+        }
         let Program::Image(container) = &mut spec.program else { return None };
         let engine = match self.engine() {
             Ok(engine) => engine,
             Err(problem) => return Some(problem),
         };
         let pull = container.pull;
-        let here = Container { pull: PullPolicy::Never, ..container.as_ref().clone() };
+        let here = Container { pull: PullPolicy::Never, ..self.for_engine(container) };
         match engine.resolve(&here).await {
             Ok(resolved) => {
-                **container = Container { pull, ..resolved };
+                **container = Container { pull, mounts: std::mem::take(&mut container.mounts), ..resolved };
                 None
             }
             Err(EngineError::Missing(image)) if pull != PullPolicy::Never => Some(Problem::new(

@@ -117,6 +117,7 @@ impl Control {
             open_tasks: std::sync::OnceLock::new(),
             execs: crate::exec_table::ExecTable::default(),
             devices: DeviceBook::open(options.devices.as_deref()),
+            images: crate::image_cache::ImageCache::open(options.devices.as_deref()),
             accounts: crate::accounts::Accounts::default(),
             domains: crate::domains::Domains::default(),
             options,

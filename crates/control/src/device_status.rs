@@ -24,13 +24,17 @@ impl Control {
         let report = shared.meter.report(shared.options.kip.clone()).await;
         let yielded = shared.devices.yielded();
         let mut all: Vec<DeviceStatus> = Vec::new();
-        let mut users: BTreeMap<usize, Vec<DeviceUser>> = BTreeMap::new();
+        let mut users: BTreeMap<String, Vec<DeviceUser>> = BTreeMap::new();
+        let mut local: HashSet<String> = HashSet::new();
         let mut own: Vec<InstanceId> = Vec::new();
         for device in &devices {
             let Some(place) = shared.device_place(&device.name) else { continue };
             let found = shared.users_of(place, device.memory);
             own.extend(found.iter().map(|user| user.instance));
-            users.insert(device.device, found);
+            if shared.is_local(place.pool) {
+                local.insert(device.name.clone());
+            }
+            users.insert(device.name.clone(), found);
         }
         let ours = shared.processes_of(&own).await;
         for device in devices {
@@ -41,8 +45,12 @@ impl Control {
                 granted: device.granted,
                 yielded: yielded.is_some(),
                 yielded_until: yielded.and_then(|yielded| yielded.until),
-                seen: report.as_ref().and_then(|report| reading(report, device.device, &ours)),
-                instances: users.remove(&device.device).unwrap_or_default(),
+                // The driver of this host knows nothing of devices elsewhere.
+                seen: report
+                    .as_ref()
+                    .filter(|_| local.contains(&device.name))
+                    .and_then(|report| reading(report, device.device, &ours)),
+                instances: users.remove(&device.name).unwrap_or_default(),
                 name: device.name,
             });
         }

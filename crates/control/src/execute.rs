@@ -169,6 +169,7 @@ impl Shared {
                 let devices = devices::of_instance(&self.options, &version, instance, place);
                 let order = version.order(instance, &self.options, devices);
                 let taken = self.taken_by_others(place, version.policy().need.gpu).await;
+                let began = kip_host::clock::boot_millis();
                 let started = match self.revealed(&version.spec) {
                     _ if taken.is_some() => Err(StartError {
                         problem: StartProblem::DeviceTaken,
@@ -180,6 +181,16 @@ impl Shared {
                     }
                     Err(error) => Err(error),
                 };
+                let started = match started {
+                    Ok(running) => crate::ready::by_program(&**body, instance, spec, began).await.map(|()| running),
+                    failed => failed,
+                };
+                // Which engine it was that refused.
+                let started =
+                    started.map_err(|error| match self.pool_name(place.pool).filter(|_| !self.is_local(place.pool)) {
+                        Some(pool) => StartError { detail: format!("in the pool `{pool}`: {}", error.detail), ..error },
+                        None => error,
+                    });
                 let (early, wanted) = {
                     let mut inner = cell.lock();
                     inner.starting.retain(|starting| *starting != instance);

@@ -1,26 +1,5 @@
 //! Whether an instance of a function could ever be placed here, whatever else runs: known before anything waits for it.
 
-use kip_fleet::room::RoomNeed;
-use kip_spec::function::FunctionSpec;
-
-use crate::control::Control;
-
-impl Control {
-    /// Why no instance of this function can ever be placed here; none if one can. The placer's own rules decide.
-    pub fn never_fits(&self, spec: &FunctionSpec) -> Option<String> {
-        // Where there is no host at all, nothing is known: work waits for one.
-        if self.shared.options.inventory.pools.iter().all(|pool| pool.hosts.is_empty()) {
-            return None;
-        }
-        let need = RoomNeed::from(&spec.resources);
-        if self.shared.with_placer(|placer| placer.could_ever(need)) {
-            return None;
-        }
-        let kind = spec.resources.gpu.as_ref().and_then(|gpu| gpu.kind.as_deref());
-        Some(crate::devices::unmet(&self.shared.options.inventory, need, kind))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use kip_spec::Bytes;

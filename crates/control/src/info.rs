@@ -160,6 +160,13 @@ impl Cell {
                     kind: instance.kind.name().to_owned(),
                     state: instance.state.name().to_owned(),
                     devices: inventory.as_ref().map(|all| devices::names(all, instance.place)).unwrap_or_default(),
+                    pool: inventory
+                        .as_ref()
+                        .filter(|all| all.pools.len() > 1)
+                        .and_then(|all| all.pools.get(usize::from(instance.place.pool)))
+                        .filter(|_| instance.state != State::Requested)
+                        .map(|pool| pool.name.clone()),
+                    lost: instance.lost,
                     unready: instance.unready,
                     replace: instance.replace.map(|why| why.to_string()),
                     waits_for: instance.waits_for.map(|lack| lack.to_string()),

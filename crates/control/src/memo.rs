@@ -43,6 +43,8 @@ impl MemoryState {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Memo {
     pub(crate) kind: Kind,
+    /// The name of its pool, where there is more than one.
+    pub(crate) pool: Option<String>,
     pub(crate) memory: MemoryState,
     /// The processes that the driver freezes, and how far it has come with them.
     pub(crate) tree: Option<Box<Entry>>,
@@ -52,19 +54,25 @@ impl Memo {
     /// Reads what an earlier server wrote. What cannot be read is what costs least to be wrong about.
     pub(crate) fn read(text: &str) -> Self {
         let mut words = text.splitn(3, ' ');
-        let kind = if words.next() == Some(Kind::Provisioned.name()) { Kind::Provisioned } else { Kind::OnDemand };
+        let first = words.next().unwrap_or_default();
+        let (kind, pool) = first.split_once('@').map_or((first, None), |(kind, pool)| (kind, Some(pool.to_owned())));
+        let kind = if kind == Kind::Provisioned.name() { Kind::Provisioned } else { Kind::OnDemand };
         let all = [MemoryState::Held, MemoryState::Parked, MemoryState::Spilled];
         let memory = words.next().map_or(MemoryState::Held, |word| {
             all.into_iter().find(|memory| memory.name() == word).unwrap_or(MemoryState::Unknown)
         });
         let tree = words.next().and_then(|text| serde_json::from_str(text).ok());
-        Self { kind, memory, tree }
+        Self { kind, pool, memory, tree }
     }
 }
 
 impl fmt::Display for Memo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind.name(), self.memory.name())?;
+        f.write_str(self.kind.name())?;
+        if let Some(pool) = &self.pool {
+            write!(f, "@{pool}")?;
+        }
+        write!(f, " {}", self.memory.name())?;
         match &self.tree {
             Some(tree) => write!(f, " {}", serde_json::to_string(tree).map_err(|_| fmt::Error)?),
             None => Ok(()),
@@ -83,8 +91,10 @@ mod tests {
     fn a_memo_is_read_back_and_old_ones_hold_their_memory() {
         for memory in [MemoryState::Held, MemoryState::Unknown, MemoryState::Parked, MemoryState::Spilled] {
             for kind in [Kind::Provisioned, Kind::OnDemand] {
-                let memo = Memo { kind, memory, tree: None };
-                assert_eq!(Memo::read(&memo.to_string()), memo);
+                for pool in [None, Some("rack-2".to_owned())] {
+                    let memo = Memo { kind, pool, memory, tree: None };
+                    assert_eq!(Memo::read(&memo.to_string()), memo);
+                }
             }
         }
         let entry = Entry {
@@ -98,7 +108,7 @@ mod tests {
             boot_id: "boot".to_owned(),
             until: 8,
         };
-        let memo = Memo { kind: Kind::OnDemand, memory: MemoryState::Parked, tree: Some(Box::new(entry)) };
+        let memo = Memo { memory: MemoryState::Parked, tree: Some(Box::new(entry)), ..Memo::default() };
         assert_eq!(Memo::read(&memo.to_string()), memo);
         assert_eq!(Memo::read("provisioned"), Memo { kind: Kind::Provisioned, ..Memo::default() });
         assert_eq!(Memo::read(""), Memo::default());

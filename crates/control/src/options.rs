@@ -11,8 +11,8 @@ use kip_records::access_log::AccessLogOptions;
 use kip_records::cost::PriceBook;
 use kip_records::metrics::Metrics;
 use kip_snapshot::Snapshots;
-use kip_spec::InstanceId;
 use kip_spec::named_secret::SecretSource;
+use kip_spec::{InstanceId, Millis};
 use kip_store::Retention;
 
 use crate::disk::DiskOptions;
@@ -46,6 +46,32 @@ pub struct CodeOptions {
     pub data: PathBuf,
 }
 
+/// A pool beside what the inventory says of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolOptions {
+    /// Where its instances run, as the settings have it: `local`, a socket, or `ssh://…`.
+    pub engine: String,
+    /// It is this host, or a part of it.
+    pub local: bool,
+    /// Folders of its host below which folders may be mounted into containers.
+    pub mounts: Vec<PathBuf>,
+    /// Pools with a larger one are filled first.
+    pub priority: i64,
+    /// The price of an instance for an hour, in the money of its owner.
+    pub price: Option<f64>,
+}
+
+/// What is kept, and how much.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageOptions {
+    /// Images that are kept, and pulled before anybody asks for them.
+    pub keep: Vec<String>,
+    /// Bytes of images that this server pulled, at most; those used longest ago go first.
+    pub size: Option<u64>,
+    /// How long an image that this server pulled stays after its last use.
+    pub age: Option<Millis>,
+}
+
 /// What the control room is told when it opens.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -53,6 +79,10 @@ pub struct Options {
     pub boot: u32,
     /// What there is for instances.
     pub inventory: Inventory,
+    /// What the inventory does not say of its pools, in the same order; none where all of them are this host.
+    pub pools: Vec<PoolOptions>,
+    /// Which images are kept, and how many.
+    pub images: ImageOptions,
     /// Our own program, which serves models and runs jobs.
     pub kip: PathBuf,
     /// The log store: a folder for each function.

@@ -89,6 +89,7 @@ pub(crate) struct Shared {
     /// Sessions of people in instances.
     pub(crate) execs: crate::exec_table::ExecTable,
     pub(crate) devices: DeviceBook,
+    pub(crate) images: crate::image_cache::ImageCache,
     pub(crate) accounts: Accounts,
     /// Custom domains, as the gateway asks them.
     pub(crate) domains: crate::domains::Domains,
@@ -135,6 +136,9 @@ impl Shared {
         // They only take room.
         let collecting = self.clone();
         kip_host::tasks::spawn("snapshots", async move { collecting.collect_snapshots().await });
+        // They only take room.
+        let keeping = self.clone();
+        kip_host::tasks::spawn("images", async move { keeping.keep_images().await });
         // Without it, sums by day and what policies have learnt end with this minute.
         let adding = self.clone();
         kip_host::tasks::spawn("accounts", async move { adding.keep_accounts().await });
@@ -152,16 +156,11 @@ impl Shared {
                     }
                     BodyEvent::Unreachable(instance) => self.reach(instance, false),
                     BodyEvent::Reachable(instance) => self.reach(instance, true),
+                    BodyEvent::PoolLost(pool) => self.pool_answers(pool, false),
+                    BodyEvent::PoolFound(pool) => self.pool_answers(pool, true),
                 }
             }
         });
-    }
-
-    /// A body lost touch with an instance, or is in touch with it again: meanwhile requests go to others.
-    pub(crate) fn reach(&self, instance: InstanceId, reachable: bool) {
-        if let Some(cell) = self.owner(instance) {
-            cell.step(Event::Readiness { instance, ready: reachable });
-        }
     }
 
     pub(crate) fn cells(&self) -> parking_lot::RwLockReadGuard<'_, Cells> {
@@ -217,7 +216,10 @@ impl Shared {
     /// A version of the store, with what this host offers and has measured.
     pub(crate) fn version(&self, stored: StoredRevision) -> Arc<Version> {
         let measured = self.devices.size(stored.id);
-        Arc::new(Version::stored(stored, self.options.offer(), measured))
+        let barred = self.barred(&stored.spec);
+        let version = Version::stored(stored, self.options.offer(), measured);
+        version.bars(barred);
+        Arc::new(version)
     }
 
     pub(crate) fn deploy(self: &Arc<Self>, stored: StoredRevision) -> DeployResult {

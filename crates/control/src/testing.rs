@@ -35,6 +35,8 @@ pub async fn open(data: &Path, boot: u32, stores: Stores, host: bool) -> (Contro
     let options = Options {
         boot,
         inventory: Inventory { pools: vec![pool], ..Inventory::default() },
+        pools: Vec::new(),
+        images: crate::ImageOptions::default(),
         kip: PathBuf::from("/proc/self/exe"),
         logs: data.join("logs"),
         results: data.join("jobs"),

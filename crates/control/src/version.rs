@@ -80,6 +80,13 @@ impl Version {
         Arc::make_mut(&mut self.policy.write()).need.gpu = gpu;
     }
 
+    /// The pools in which it cannot run, a bit each.
+    pub(crate) fn bars(&self, pools: u64) {
+        if pools != 0 {
+            Arc::make_mut(&mut self.policy.write()).need.barred = pools;
+        }
+    }
+
     /// How it is shown: the number of its version, or its ordinal.
     pub fn label(&self) -> String {
         match (self.number.load(Ordering::Relaxed), self.ordinal) {
@@ -102,7 +109,7 @@ impl Version {
         match (&self.spec.program, &self.spec.ready) {
             (Program::Model { .. }, _) => Some(MODEL_READY),
             (_, ReadyProbe::Http { path }) => Some(path),
-            (_, ReadyProbe::Tcp) => None,
+            (_, ReadyProbe::Tcp | ReadyProbe::Exec { .. }) => None,
         }
     }
 
@@ -134,6 +141,13 @@ impl Version {
                 writes = Some(folder);
                 let words = ["kip", "job-runner", "--"].into_iter().map(str::to_owned);
                 (Some(kip.to_owned()), words.chain(argv.iter().cloned()).collect(), ReadyProbe::Tcp)
+            }
+            Program::Image(_) if spec.job.is_some() => {
+                let folder = results.join(spec.name.as_str());
+                env.insert(RESULTS.to_owned(), folder.to_string_lossy().into_owned());
+                writes = Some(folder);
+                let words = ["kip", "job-runner", "--image"].into_iter().map(str::to_owned);
+                (Some(kip.to_owned()), words.collect(), ReadyProbe::Tcp)
             }
             Program::Command { argv, .. } => (None, argv.clone(), spec.ready.clone()),
             Program::Image(container) => (None, container.argv.clone(), spec.ready.clone()),
@@ -173,7 +187,11 @@ impl Version {
             program,
             argv,
             container: match &spec.program {
-                Program::Image(container) => Some(container.clone()),
+                Program::Image(container) => Some(container.clone()).filter(|_| spec.job.is_none()),
+                Program::Command { .. } | Program::Model { .. } => None,
+            },
+            runs: match &spec.program {
+                Program::Image(container) => Some(container.clone()).filter(|_| spec.job.is_some()),
                 Program::Command { .. } | Program::Model { .. } => None,
             },
             directory,

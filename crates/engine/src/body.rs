@@ -14,6 +14,7 @@ use kip_spec::named_secret::SecretText;
 use kip_spec::sleep::InstanceCall;
 use kip_spec::snapshot::PinnedFile;
 use kip_spec::{Bytes, FunctionName, InstanceId, MilliCpu, Millis, VersionId};
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::adoption::Adoption;
@@ -41,6 +42,9 @@ pub struct Order {
     pub argv: Vec<String>,
     /// The container that it is; none where it is a process of the host.
     pub container: Option<Box<Container>>,
+    /// A container that the program runs for each request that it gets. The program is ours then, and runs as the server does: what
+    /// it starts is on the other side of the engine.
+    pub runs: Option<Box<Container>>,
     /// Working directory.
     pub directory: PathBuf,
     /// It may write its working directory, whomever that belongs to.
@@ -101,7 +105,7 @@ pub struct LivePath {
 }
 
 /// The devices of an instance on a host that has some; it may have none of them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Devices {
     /// Their numbers on the host.
     pub numbers: Vec<usize>,
@@ -166,6 +170,10 @@ pub enum BodyEvent {
     Unreachable(InstanceId),
     /// The body is in touch with it again.
     Reachable(InstanceId),
+    /// What runs the instances of a pool does not answer. The number is that of the pool in the inventory.
+    PoolLost(u16),
+    /// It answers again.
+    PoolFound(u16),
 }
 
 /// How the main process of an instance ended.

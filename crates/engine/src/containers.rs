@@ -175,6 +175,13 @@ pub trait ContainerEngine: Send + Sync {
     /// # Errors
     /// [`EngineError::NoEngine`], [`EngineError::Missing`], [`EngineError::InUse`] or [`EngineError::Refused`].
     async fn remove(&self, image: &str) -> Result<(), EngineError>;
+    /// Brings the image of a version to this engine, if it is not there: by a pull, or from the engine of this host.
+    ///
+    /// # Errors
+    /// Any of [`EngineError`].
+    async fn ensure(&self, container: &Container) -> Result<(), EngineError>;
+    /// The names of images that were pulled since this was asked last.
+    fn take_pulled(&self) -> Vec<String>;
     /// The pulls that are under way, by image.
     fn pulls(&self) -> BTreeMap<String, PullProgress>;
 }

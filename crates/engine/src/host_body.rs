@@ -1,20 +1,23 @@
 //! The body of one host: its instances are child processes, or containers of its engine, as each order says.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use kip_spec::InstanceId;
 use kip_spec::function::Hook;
+use kip_spec::reference::escaped;
 use kip_spec::sleep::InstanceCall;
+use parking_lot::Mutex;
 
 use crate::ProcessBody;
 use crate::adoption::Adoption;
 use crate::body::{
-    Body, CallAnswer, Error, Health, LocalBody, Measure, Order, ReadyInstance, StartError, StopOrder, Termination,
+    Body, CallAnswer, Error, Health, LocalBody, Measure, Order, ReadyInstance, StartError, StartProblem, StopOrder,
+    Termination,
 };
 use crate::containers::ContainerEngine;
-use crate::docker::DockerBody;
+use crate::docker::{DockerBody, job};
 use crate::exec::{ExecError, ExecOrder, ExecProcess};
 
 /// Child processes and containers.
@@ -22,16 +25,41 @@ use crate::exec::{ExecError, ExecOrder, ExecProcess};
 pub struct HostBody {
     processes: ProcessBody,
     containers: DockerBody,
+    /// Instances of jobs that run containers, those of an earlier server included where nobody knows.
+    jobs: Mutex<HashSet<InstanceId>>,
 }
 
 impl HostBody {
     /// One of both.
     pub fn new(processes: ProcessBody, containers: DockerBody) -> Self {
-        Self { processes, containers }
+        Self { processes, containers, jobs: Mutex::default() }
     }
 
     fn of(&self, instance: InstanceId) -> &dyn Body {
         if self.containers.has(instance) { &self.containers } else { &self.processes }
+    }
+
+    /// The order as the process of a job understands it.
+    async fn with_job(&self, order: Order) -> Result<Order, StartError> {
+        let fail = |(problem, detail)| StartError { problem, detail, last_lines: Vec::new() };
+        let job = self.containers.job(&order).await;
+        let Some(job) = job.map_err(|reason| fail((StartProblem::EngineUnavailable, reason)))? else {
+            return Ok(order);
+        };
+        self.jobs.lock().insert(order.instance);
+        let text = serde_json::to_string(&job);
+        let text = text.map_err(|error| fail((StartProblem::SpawnFailed, error.to_string())))?;
+        // Values stand for themselves in a declaration if nothing in them is a reference.
+        let env = order.env.into_iter().chain([(job::JOB.to_owned(), escaped(&text))]).collect();
+        // The limits are those of the container.
+        Ok(Order { env, memory: None, cpu: None, ..order })
+    }
+
+    /// What the process of a job ran ends with it.
+    async fn sweep_job(&self, instance: InstanceId) {
+        if self.jobs.lock().remove(&instance) {
+            self.containers.sweep_jobs(Some(instance), &BTreeSet::new()).await;
+        }
     }
 
     /// Whether neither knows it: its start has not said yet which of both it is, and both must refuse it.
@@ -44,6 +72,9 @@ impl HostBody {
 impl Body for HostBody {
     async fn adopt(&self) -> Adoption {
         let (mut processes, containers) = tokio::join!(self.processes.adopt(), self.containers.adopt());
+        let alive = processes.found.iter().filter(|found| found.state.is_ok()).map(|found| found.instance).collect();
+        self.containers.sweep_jobs(None, &alive).await;
+        self.jobs.lock().extend(processes.found.iter().map(|found| found.instance));
         processes.found.extend(containers.found);
         processes.inherited.0.extend(containers.inherited.0);
         processes
@@ -52,7 +83,7 @@ impl Body for HostBody {
     async fn start(&self, order: Order) -> Result<ReadyInstance, StartError> {
         match &order.container {
             Some(_) => self.containers.start(order).await,
-            None => self.processes.start(order).await,
+            None => self.processes.start(self.with_job(order).await?).await,
         }
     }
 
@@ -98,14 +129,18 @@ impl Body for HostBody {
         if self.is_unknown(instance) {
             self.containers.kill(instance).await?;
         }
-        self.of(instance).stop(instance, order).await
+        let stopped = self.of(instance).stop(instance, order).await;
+        self.sweep_job(instance).await;
+        stopped
     }
 
     async fn kill(&self, instance: InstanceId) -> Result<(), Error> {
         if self.is_unknown(instance) {
             self.containers.kill(instance).await?;
         }
-        self.of(instance).kill(instance).await
+        let killed = self.of(instance).kill(instance).await;
+        self.sweep_job(instance).await;
+        killed
     }
 
     async fn exec(&self, instance: InstanceId, order: ExecOrder) -> Result<Box<dyn ExecProcess>, ExecError> {

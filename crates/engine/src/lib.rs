@@ -16,6 +16,7 @@ pub mod fake;
 #[cfg(feature = "docker")]
 mod host_body;
 mod logs;
+pub mod mounts;
 mod ports;
 pub mod process;
 mod roster;
@@ -28,7 +29,7 @@ pub use body::{
 };
 pub use containers::{ContainerEngine, EngineError, EngineInfo, EngineKind, ImageInfo, PullProgress};
 #[cfg(feature = "docker")]
-pub use docker::{DockerBody, DockerOptions, EngineAddress};
+pub use docker::{DockerBody, DockerOptions, EngineAddress, RemoteOptions, SshTarget};
 pub use exec::{ExecError, ExecExit, ExecOrder, ExecProcess, ExecStream, TerminalSize};
 #[cfg(feature = "docker")]
 pub use host_body::HostBody;

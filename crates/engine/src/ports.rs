@@ -46,6 +46,24 @@ impl Ports {
         Err(io::ErrorKind::AddrNotAvailable.into())
     }
 
+    /// One port more for an instance.
+    ///
+    /// # Errors
+    /// When none is free.
+    #[cfg(feature = "docker")]
+    pub(crate) fn reserve_more(&self, instance: InstanceId) -> io::Result<u16> {
+        const TRIES: usize = 100;
+        for _ in 0..TRIES {
+            let port = free_port()?;
+            let mut given = self.0.lock();
+            if !given.values().any(|ports| ports.contains(&port)) {
+                given.entry(instance).or_default().push(port);
+                return Ok(port);
+            }
+        }
+        Err(io::ErrorKind::AddrNotAvailable.into())
+    }
+
     /// Those of an instance that an earlier server started.
     pub(crate) fn keep(&self, instance: InstanceId, ports: Vec<u16>) {
         self.0.lock().insert(instance, ports);

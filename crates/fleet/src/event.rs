@@ -177,6 +177,13 @@ pub enum Event {
         /// Whether it succeeds.
         ready: bool,
     },
+    /// The body of an instance has lost touch with it, or is in touch with it again.
+    Touch {
+        /// Which instance.
+        instance: InstanceId,
+        /// Whether it is lost.
+        lost: bool,
+    },
     /// The live probe of an instance failed as often as it may.
     Unhealthy {
         /// Of which instance.

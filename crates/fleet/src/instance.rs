@@ -82,6 +82,9 @@ pub struct Instance {
     pub pause_not_before: u64,
     /// Its ready probe fails: it gets no requests.
     pub unready: bool,
+    /// Its body has lost touch with it: it may live, gets no requests and counts as nothing until it is found or has ended.
+    #[serde(default)]
+    pub lost: bool,
     /// When its progress is asked for, boot time; only while it works.
     pub watch: Option<u64>,
     /// It is to be replaced, and why.
@@ -125,6 +128,7 @@ impl Instance {
             hot_from: StartKind::Cold,
             pause_not_before: 0,
             unready: false,
+            lost: false,
             watch: None,
             replace: None,
             released: false,

@@ -20,13 +20,15 @@ pub struct RoomNeed {
     /// The kind of device asked for.
     pub kind: DeviceKind,
     /// A port of the host that it alone has; 0 where any will do.
-    #[serde(default, skip_serializing_if = "is_no_port")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub port: u16,
+    /// Pools in which it cannot run, a bit for each in the order of the inventory.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub barred: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_no_port(port: &u16) -> bool {
-    *port == 0
+fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
 }
 
 /// What one instance needs of devices.
@@ -82,11 +84,17 @@ impl From<&Resources> for RoomNeed {
             },
             kind: gpu.and_then(|gpu| gpu.kind.as_deref()).map_or(DeviceKind::ANY, DeviceKind::named),
             port: resources.port.unwrap_or(0),
+            barred: 0,
         }
     }
 }
 
 impl RoomNeed {
+    /// Whether it can run in a pool, by its number in the inventory.
+    pub fn may_be_in(&self, pool: u16) -> bool {
+        self.barred.checked_shr(pool.into()).unwrap_or(0) & 1 == 0
+    }
+
     /// Whether it needs nothing that is counted.
     pub fn is_nothing(&self) -> bool {
         self.cpu == 0 && self.memory == 0 && self.gpu == Gpu::None && self.port == 0
@@ -111,6 +119,7 @@ impl RoomNeed {
             kind: self.kind,
             // A sleeper listens still.
             port: self.port,
+            barred: self.barred,
         }
     }
 }
@@ -150,6 +159,9 @@ pub struct Shortage {
     /// All devices that would do are yielded: until when, boot time; `u64::MAX` where nobody knows.
     #[serde(default)]
     pub yielded: Option<u64>,
+    /// No pool in which it can run answers.
+    #[serde(default)]
+    pub pool: bool,
 }
 
 impl Shortage {
@@ -163,6 +175,9 @@ impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.yielded.is_some() {
             return f.write_str("a device that is yielded");
+        }
+        if self.pool {
+            return f.write_str("a pool that answers");
         }
         let words = [
             (self.gpu, "device memory"),
@@ -309,7 +324,7 @@ mod tests {
 
     #[test]
     fn each_rung_keeps_less() {
-        let need = RoomNeed { cpu: 500, memory: 7, gpu: Gpu::Slice(9), kind: DeviceKind::ANY, port: 0 };
+        let need = RoomNeed { cpu: 500, memory: 7, gpu: Gpu::Slice(9), ..RoomNeed::default() };
         assert_eq!(need.kept_in(State::Busy), need);
         assert_eq!(need.kept_on(Rung::Paused), RoomNeed { cpu: 0, ..need });
         assert_eq!(need.kept_on(Rung::Parked), RoomNeed { cpu: 0, gpu: Gpu::None, ..need });

@@ -22,6 +22,19 @@ pub fn reached(point: &str) {
 #[cfg(not(feature = "failpoints"))]
 pub fn reached(_: &str) {}
 
+/// Whether a test has no devices and pretends that containers got theirs: `KIPWAKE_TEST_CARDS` is `pretended`. Only with the feature
+/// `failpoints`; a build for use always verifies.
+#[cfg(feature = "failpoints")]
+pub fn cards_are_pretended() -> bool {
+    crate::environment::read("KIPWAKE_TEST_CARDS").is_some_and(|value| value == "pretended")
+}
+
+/// Never, in a build for use.
+#[cfg(not(feature = "failpoints"))]
+pub fn cards_are_pretended() -> bool {
+    false
+}
+
 /// Waits, if the variable is `delay MILLIS: ` and this point: an operation that takes longer than it does on this machine.
 #[cfg(feature = "failpoints")]
 pub async fn delay(point: &str) {

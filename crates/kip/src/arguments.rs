@@ -12,6 +12,7 @@ mod keys;
 mod layers;
 mod logs;
 pub(crate) mod models;
+mod pool;
 mod provision;
 mod rollout;
 mod scaler;
@@ -34,6 +35,7 @@ pub(crate) use self::image::{Image, ImageArgument};
 pub(crate) use self::keys::{Audit, Key, Secret, Settings};
 pub(crate) use self::layers::{Domain, Layer};
 pub(crate) use self::logs::{Logs, Requests};
+pub(crate) use self::pool::PoolCommand;
 pub(crate) use self::provision::{Advise, FunctionArgument, Provision, ProvisionPut, json_or_file};
 pub(crate) use self::rollout::{Rollout, RolloutOf, RolloutStart};
 pub(crate) use self::scaler::{History, Lines, RecordArguments, Scaler};
@@ -207,6 +209,9 @@ pub(crate) enum Command {
     /// Show and change what all functions together may take.
     #[command(subcommand)]
     Quota(QuotaCommand),
+    /// Show the pools: where instances can be.
+    #[command(subcommand, alias = "pools")]
+    Pool(PoolCommand),
     /// List, pull and remove images of the container engine.
     #[command(subcommand, alias = "images")]
     Image(Image),
@@ -245,8 +250,11 @@ pub(crate) enum Command {
     /// Run a program for each request (what an instance of a job runs).
     #[command(hide = true)]
     JobRunner {
+        /// Run the container that the environment describes in place of a program.
+        #[arg(long)]
+        image: bool,
         /// The program and its arguments.
-        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         program: Vec<String>,
     },
     /// Hold the exchange of one run of a task, so that it outlives the server.

@@ -1,9 +1,10 @@
-//! The body of this host: child processes, and containers where this program was built with them.
+//! The bodies: child processes of this host, and containers of its engine and of named ones where this program was built with them.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use kip_engine::{Body, BodyEvent, Capabilities, Options, ProcessBody};
+use kip_control::Bodies;
+use kip_engine::{BodyEvent, Capabilities, Options, ProcessBody};
 use tokio::sync::mpsc;
 
 use crate::config::Config;
@@ -15,8 +16,8 @@ pub(crate) fn open(
     data: &Path,
     config: &Config,
     events: mpsc::Sender<BodyEvent>,
-) -> std::io::Result<(Arc<dyn Body>, Capabilities)> {
-    use kip_engine::{DockerBody, DockerOptions, HostBody};
+) -> std::io::Result<(Bodies, Capabilities)> {
+    use kip_engine::{Body, DockerBody, DockerOptions, HostBody};
 
     let device = |(number, device): (usize, &crate::devices::Device)| {
         device.cdi.clone().unwrap_or_else(|| format!("nvidia.com/gpu={number}"))
@@ -31,11 +32,72 @@ pub(crate) fn open(
         devices: config.devices.iter().enumerate().map(device).collect(),
         // Shares are for containers too.
         mounts: config.containers.mounts.iter().chain([&config.storage]).cloned().collect(),
+        remote: None,
     };
     let processes = ProcessBody::new(options, events.clone())?;
     let capabilities = processes.capabilities().clone();
-    let body = HostBody::new(processes, DockerBody::new(containers, events)?);
-    Ok((Arc::new(body), capabilities))
+    let containers_here = DockerBody::new(containers.clone(), events.clone())?;
+    let mut named = Vec::new();
+    for (number, pool) in (0u16..).zip(&config.pools).filter(|(_, pool)| !pool.is_local()) {
+        let options = of_pool(number, pool, containers.clone(), data);
+        let body: Arc<dyn Body> = Arc::new(containers_here.another(options, events.clone())?);
+        named.push((number, body));
+    }
+    let body: Arc<dyn Body> = Arc::new(HostBody::new(processes, containers_here));
+    let bodies = named.into_iter().fold(Bodies::from(body), |all, (number, body)| all.with(number, body));
+    Ok((bodies, capabilities))
+}
+
+/// What the body of a named engine is told, made of what that of this host is told.
+#[cfg(feature = "docker")]
+fn of_pool(
+    number: u16,
+    pool: &crate::config::pools::PoolSetting,
+    own: kip_engine::DockerOptions,
+    data: &Path,
+) -> kip_engine::DockerOptions {
+    use crate::config::pools::PoolEngine;
+    use kip_engine::{DockerOptions, EngineAddress, RemoteOptions, SshTarget};
+
+    let folder = data.join("pools").join(&pool.name);
+    let device = |(number, device): (usize, &crate::devices::Device)| {
+        device.cdi.clone().unwrap_or_else(|| format!("nvidia.com/gpu={number}"))
+    };
+    DockerOptions {
+        address: match &pool.engine {
+            PoolEngine::Local => EngineAddress::Off,
+            PoolEngine::Socket(path) => EngineAddress::Socket(path.clone()),
+            PoolEngine::Ssh { host, port, socket } => EngineAddress::Ssh(SshTarget {
+                host: host.clone(),
+                port: *port,
+                socket: socket.clone(),
+                settings: pool.ssh_config.clone(),
+                folder: folder.clone(),
+            }),
+        },
+        instances: folder.join("containers"),
+        devices: pool.devices.iter().enumerate().map(device).collect(),
+        mounts: pool.mounts.clone(),
+        remote: Some(RemoteOptions {
+            pool: number,
+            name: pool.name.clone(),
+            address: pool.address,
+            lost_after: pool.lost_after.to_std(),
+        }),
+        ..own
+    }
+}
+
+/// What the control room is told of the pools.
+pub(crate) fn pools(config: &Config) -> Vec<kip_control::PoolOptions> {
+    let of = |pool: &crate::config::pools::PoolSetting| kip_control::PoolOptions {
+        engine: pool.written.clone(),
+        local: pool.is_local(),
+        mounts: if pool.is_local() { config.containers.mounts.clone() } else { pool.mounts.clone() },
+        priority: pool.priority,
+        price: pool.price,
+    };
+    config.pools.iter().map(of).collect()
 }
 
 /// Where the settings say that the container engine is.
@@ -56,10 +118,14 @@ pub(crate) fn address(config: &Config) -> kip_engine::EngineAddress {
 pub(crate) fn open(
     options: Options,
     _: &Path,
-    _: &Config,
+    config: &Config,
     events: mpsc::Sender<BodyEvent>,
-) -> std::io::Result<(Arc<dyn Body>, Capabilities)> {
+) -> std::io::Result<(Bodies, Capabilities)> {
+    if config.pools.iter().any(|pool| !pool.is_local()) {
+        return Err(std::io::Error::other("this server was built without containers, and [[pool]] names an engine"));
+    }
     let processes = ProcessBody::new(options, events)?;
     let capabilities = processes.capabilities().clone();
-    Ok((Arc::new(processes), capabilities))
+    let body: Arc<dyn kip_engine::Body> = Arc::new(processes);
+    Ok((Bodies::from(body), capabilities))
 }

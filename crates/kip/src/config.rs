@@ -5,6 +5,7 @@ mod functions;
 mod gateway;
 mod gpu_types;
 pub(crate) mod models;
+pub(crate) mod pools;
 mod settings;
 mod tasks;
 
@@ -80,6 +81,8 @@ pub(crate) struct Config {
     pub(crate) devices: Vec<Device>,
     /// Types of devices by the vendor's.
     pub(crate) gpu_types: BTreeMap<String, String>,
+    /// Where instances can be, in the order in which pools are filled: as many as the inventory has.
+    pub(crate) pools: Vec<pools::PoolSetting>,
     /// Devices that are not declared are found.
     pub(crate) find_devices: bool,
     pub(crate) over_use: OverUse,
@@ -110,6 +113,8 @@ pub(crate) struct Config {
     pub(crate) deliveries: kip_events::Options,
     /// Where the container engine is looked for, and what its containers may see of this host.
     pub(crate) containers: containers::Containers,
+    /// Which images are kept, and how many.
+    pub(crate) images: kip_control::ImageOptions,
     /// The model cache, hubs and downloads.
     pub(crate) models: kip_models::Options,
     /// What bounds exec sessions.
@@ -179,7 +184,7 @@ impl Config {
     fn resolve(
         data: &Path,
         values: BTreeMap<&'static str, Value>,
-        FileDeclarations { devices, gpu_types }: FileDeclarations,
+        FileDeclarations { devices, pools, gpu_types }: FileDeclarations,
         file: PathBuf,
     ) -> Result<Self, Problem> {
         let get = |key: &'static str| &values[key].value;
@@ -194,7 +199,8 @@ impl Config {
                 parse(&values, "server.threads", "a number such as 4, or auto")?
             },
             patience: parse(&values, "server.patience", "a duration such as 30s")?,
-            inventory: inventory(&values, cores, &devices)?,
+            inventory: inventory(&values, cores, &devices, &pools)?,
+            pools,
             find_devices: match get("host.devices").as_str() {
                 "auto" => true,
                 "none" => false,
@@ -232,6 +238,7 @@ impl Config {
             tasks: tasks::options(&values)?,
             deliveries: tasks::deliveries(&values)?,
             containers: containers::read(&values)?,
+            images: containers::images(&values)?,
             models: models::options(data, &values)?,
             exec: exec(&values)?,
             isolation: functions::isolation(&values)?,
@@ -263,7 +270,8 @@ impl Config {
 
     /// Gives the host these devices.
     pub(crate) fn use_devices(&mut self, devices: Vec<Device>) {
-        if let Some(host) = self.inventory.pools.first_mut().and_then(|pool| pool.hosts.first_mut()) {
+        let local = self.pools.iter().position(pools::PoolSetting::is_local).unwrap_or(0);
+        if let Some(host) = self.inventory.pools.get_mut(local).and_then(|pool| pool.hosts.first_mut()) {
             host.devices = devices.iter().map(Into::into).collect();
         }
         self.devices = devices;
@@ -275,13 +283,22 @@ impl Config {
         let device = |device: &Device| {
             (format!("device.{}", device.name), Value { value: device.described(), origin: origin() })
         };
+        let pool = |pool: &pools::PoolSetting| {
+            (format!("pool.{}", pool.name), Value { value: pool.described(), origin: origin() })
+        };
+        let pools = self.pools.iter().filter(|_| self.pools.len() > 1).map(pool);
         let settings = self.values.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
-        settings.chain(self.devices.iter().map(device)).collect()
+        settings.chain(self.devices.iter().map(device)).chain(pools).collect()
     }
 }
 
-/// What instances may take of this host, the only one there is.
-fn inventory(values: &BTreeMap<&'static str, Value>, cores: usize, devices: &[Device]) -> Result<Inventory, Problem> {
+/// What instances may take of this host, and of the others that are pools.
+fn inventory(
+    values: &BTreeMap<&'static str, Value>,
+    cores: usize,
+    devices: &[Device],
+    pools: &[pools::PoolSetting],
+) -> Result<Inventory, Problem> {
     let auto = |key: &'static str| values[key].value == "auto";
     let limit = |key: &'static str| match values[key].value.as_str() {
         "none" => Ok(None),
@@ -306,7 +323,10 @@ fn inventory(values: &BTreeMap<&'static str, Value>, cores: usize, devices: &[De
         return Err(invalid("quota.instances must be at least 1, or none".to_owned()));
     }
     let turns = Turns { longest: parse::<Millis>(values, "sharing.longest_turn", "a duration such as 60s")?.0 };
-    Ok(Inventory { pools: vec![Pool { name: "local".to_owned(), max: None, hosts: vec![host] }], quota, turns })
+    let own = Pool { name: pools::LOCAL.to_owned(), max: None, hosts: vec![host] };
+    let mut inventory = Inventory { pools: vec![own], quota, turns };
+    pools::add(&mut inventory, pools)?;
+    Ok(inventory)
 }
 
 /// What bounds exec sessions.
@@ -352,11 +372,18 @@ where
 }
 
 /// What a file declares beside its settings.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct FileDeclarations {
     devices: Vec<Device>,
+    pools: Vec<pools::PoolSetting>,
     /// Types of devices by the vendor's.
     gpu_types: BTreeMap<String, String>,
+}
+
+impl Default for FileDeclarations {
+    fn default() -> Self {
+        Self { devices: Vec::new(), pools: vec![pools::PoolSetting::local()], gpu_types: BTreeMap::new() }
+    }
 }
 
 fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>) -> Result<FileDeclarations, Problem> {
@@ -368,6 +395,10 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
             let problem = invalid(format!("{}: there is no setting `{key}`", file.display()));
             return problem.hint("write [[device]] above each device");
         }
+        if key == "pools" {
+            let problem = invalid(format!("{}: there is no setting `{key}`", file.display()));
+            return problem.hint("write [[pool]] above each pool");
+        }
         let near = SETTINGS
             .iter()
             .map(|setting| setting.key)
@@ -377,19 +408,22 @@ fn read_file(file: &Path, text: &str, values: &mut BTreeMap<&'static str, Value>
     };
     let mut declared = FileDeclarations::default();
     for (section, content) in &table {
-        if section == "gpu_types" {
-            declared.gpu_types = gpu_types::read(content).map_err(|problem| Problem {
-                message: format!("{}: {}", file.display(), problem.message),
-                ..problem
-            })?;
-            continue;
-        }
-        if section == "device" {
-            declared.devices = devices::read(content).map_err(|problem| Problem {
-                message: format!("{}: {}", file.display(), problem.message),
-                ..problem
-            })?;
-            continue;
+        let here =
+            |problem: Problem| Problem { message: format!("{}: {}", file.display(), problem.message), ..problem };
+        match section.as_str() {
+            "device" => {
+                declared.devices = devices::read(content).map_err(here)?;
+                continue;
+            }
+            "pool" => {
+                declared.pools = pools::read(content).map_err(here)?;
+                continue;
+            }
+            "gpu_types" => {
+                declared.gpu_types = gpu_types::read(content).map_err(here)?;
+                continue;
+            }
+            _ => {}
         }
         let toml::Value::Table(content) = content else { return Err(unknown(section)) };
         for (name, value) in content {
@@ -474,6 +508,7 @@ pub(crate) fn schema() -> serde_json::Value {
         .collect();
     properties.insert("device".to_owned(), devices::schema());
     properties.insert("gpu_types".to_owned(), gpu_types::schema());
+    properties.insert("pool".to_owned(), pools::schema());
     serde_json::json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "kipwake.toml",
@@ -531,6 +566,8 @@ mod tests {
             ("[tls]\nlisten = \"127.0.0.1:0\"", "are needed together"),
             ("[traces]\nendpoint = \"collector\"", "is not an address"),
             ("[traces]\nshare = 2", "from 0 to 1"),
+            ("[images]\nsize = \"much\"", "images.size"),
+            ("[images]\nkeep = \"a b\"", "is not the name of an image"),
             ("[[devices]]\nname = \"gpu0\"", "there is no setting `devices`"),
         ] {
             let problem = read(text).unwrap_err();

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         // These build their own runtimes.
         #[cfg(feature = "infer")]
         Command::Infer(options) => commands::infer::run(options),
-        Command::JobRunner { ref program } => commands::job_runner::serve(program),
+        Command::JobRunner { image, ref program } => commands::job_runner::serve(image, program),
         Command::TaskHolder { ref folder } => kip_tasks::holder::serve(folder).map_err(Into::into),
         Command::GpuHelper => kip_freezer::helper::serve().map_err(Into::into),
         Command::GpuProbe { bytes } => kip_freezer::probe::serve(bytes).map_err(Into::into),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kip_api::Api;
 use kip_auth::{Keys, Seal, Secrets};
-use kip_control::{Bodies, Control};
+use kip_control::Control;
 use kip_events::Events;
 use kip_fc::Fc;
 use kip_gateway::Gateway;
@@ -149,7 +149,7 @@ pub(crate) async fn serve(
 
     let (report, events) = mpsc::channel(ENDS);
     let body_options = body_options(data, &identity.server, disk.pressure.clone(), config.isolation.clone());
-    let (body, capabilities) =
+    let (bodies, capabilities) =
         crate::body::open(body_options, data, &config, report).map_err(|error| unusable(data, &error))?;
     warn_of_isolation(&capabilities);
     let holders = kip_tasks::config::Holders {
@@ -162,6 +162,8 @@ pub(crate) async fn serve(
     let options = kip_control::Options {
         boot: identity.boot,
         inventory: config.inventory.clone(),
+        pools: crate::body::pools(&config),
+        images: config.images.clone(),
         kip: own_program(),
         logs: data.join("logs"),
         results: data.join("jobs"),
@@ -192,7 +194,6 @@ pub(crate) async fn serve(
     };
     let files = kip_control::Files { records: records.clone(), tasks: tasks.clone() };
     let stores = kip_control::Stores { changes, records, files: Some(files) };
-    let bodies = Bodies::from(body);
     let control = Control::open(options, stores, bodies, events).await.map_err(Problem::from)?;
 
     let options = kip_tasks::config::Options {
@@ -424,7 +425,7 @@ fn warn_of_isolation(capabilities: &kip_engine::Capabilities) {
 
 /// Ends the instances that a server left which does not run any more, and says how many there were.
 pub(crate) async fn end_left(data: &Path) -> anyhow::Result<usize> {
-    if !data.join("instances").is_dir() && !data.join("containers").is_dir() {
+    if !["instances", "containers", "pools"].iter().any(|folder| data.join(folder).is_dir()) {
         return Ok(0);
     }
     let directory = DataDirectory::lock(data).map_err(directory_problem)?;
@@ -434,15 +435,8 @@ pub(crate) async fn end_left(data: &Path) -> anyhow::Result<usize> {
     let (ends, _ended) = mpsc::channel(ENDS);
     let options = body_options(data, &identity.server, Pressure::default(), kip_engine::IsolationOptions::default());
     let config = Config::read(data, None, &Flags::default())?;
-    let (body, _) = crate::body::open(options, data, &config, ends).map_err(|e| unusable(data, &e))?;
-    let left = body.adopt().await.found;
-    let ending = left.iter().map(|found| body.kill(found.instance));
-    let failed = futures_util::future::join_all(ending).await.into_iter().find_map(Result::err);
-    body.clean_up().await;
-    match failed {
-        Some(error) => Err(error.into()),
-        None => Ok(left.iter().filter(|found| found.was_there()).count()),
-    }
+    let (bodies, _) = crate::body::open(options, data, &config, ends).map_err(|e| unusable(data, &e))?;
+    Ok(bodies.end_left().await?)
 }
 
 /// Our own program by way of the kernel: it stays the one that runs even if its file is replaced by an upgrade.

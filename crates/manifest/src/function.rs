@@ -147,8 +147,18 @@ fn ready(section: &Section<'_>, report: &mut Report<'_>) -> ReadyProbe {
     if field.node.scalar() == Some("tcp") {
         return ReadyProbe::Tcp;
     }
+    if matches!(field.node.kind, Kind::Map(_)) {
+        let Some(probe) = section.section("ready", &keys::READY, report) else { return ReadyProbe::Tcp };
+        let Some(field) = probe.field("exec") else {
+            let problem = refuse(&field, code::MANIFEST_MISSING_KEY, "`exec` is missing");
+            report.add(field.node.at, problem.hint("write `ready: {exec: [program, argument]}`, a path, or `tcp`"));
+            return ReadyProbe::Tcp;
+        };
+        let argv = crate::program::command(&field, report).unwrap_or_default();
+        return if argv.is_empty() { ReadyProbe::Tcp } else { ReadyProbe::Exec { argv } };
+    }
     if !matches!(field.node.kind, Kind::Text(_)) {
-        wrong_type(&field, "a path such as /healthz, or `tcp`", report);
+        wrong_type(&field, "a path such as /healthz, `tcp`, or a map with `exec`", report);
         return ReadyProbe::Tcp;
     }
     path(&field, report).map_or(ReadyProbe::Tcp, |path| ReadyProbe::Http { path })

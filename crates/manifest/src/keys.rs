@@ -117,11 +117,23 @@ pub(crate) const ROLLOUT: Keys = Keys {
 
 pub(crate) const JOB: Keys = Keys {
     name: "jobs.<name>",
-    known: &["dir", "run", "env", "env_file", "resources", "parallel", "retries", "timeout", "grace", "schedule"],
-    later: &[
-        ("image", "install the program on this host and start it with `run:`"),
-        ("destinations", "`kip task config set <job> --on-failure …` names who is told"),
+    known: &[
+        "dir",
+        "run",
+        "image",
+        "entrypoint",
+        "pull",
+        "container",
+        "env",
+        "env_file",
+        "resources",
+        "parallel",
+        "retries",
+        "timeout",
+        "grace",
+        "schedule",
     ],
+    later: &[("destinations", "`kip task config set <job> --on-failure …` names who is told")],
 };
 
 pub(crate) const CONTAINER: Keys = Keys {
@@ -160,6 +172,8 @@ pub(crate) const PROBES: Keys = Keys {
     known: &["ready", "live"],
     later: &[("startup", "`probes.ready` with `timeouts.startup` covers the start")],
 };
+
+pub(crate) const READY: Keys = Keys { name: "probes.ready", known: &["exec"], later: &[] };
 
 pub(crate) const LIFECYCLE: Keys = Keys {
     name: "lifecycle",
@@ -244,6 +258,7 @@ pub(crate) const ALL: &[&Keys] = &[
     &INSTANCES,
     &CONCURRENCY,
     &PROBES,
+    &READY,
     &LIFECYCLE,
     &HOOK,
     &STOP,

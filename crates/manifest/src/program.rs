@@ -94,12 +94,24 @@ pub(crate) fn of_job(
     directory: &Path,
     report: &mut Report<'_>,
 ) -> Option<Program> {
+    if let Some(field) = job.field("image") {
+        return of_image(job, &field, directory, report);
+    }
+    for key in image::BESIDE {
+        if let Some(field) = job.field(key) {
+            let problem = refuse(&field, code::MANIFEST_CONTRADICTION, "has no effect without `image`");
+            report.add(field.key_at, problem.hint("name an image, or remove it"));
+        }
+    }
     let Some(run) = job.field("run") else {
         // A misspelt `run` has been told already.
-        if !job.own_keys().any(|key| keys::JOB.meant(key) == Some("run")) {
+        let is_named = |key: &str| matches!(keys::JOB.meant(key), Some("run" | "image"));
+        if !job.own_keys().any(is_named) {
             let message = format!("`{}` names no program: `run` is missing", job.owner());
             let problem = Problem::new(code::MANIFEST_MISSING_KEY, message);
-            report.add(key_at, problem.hint("write `run:` with the command that does the work and ends"));
+            let hint =
+                "write `run:` with the command that does the work and ends, or `image:` with the name of an image";
+            report.add(key_at, problem.hint(hint));
         }
         return None;
     };

@@ -34,6 +34,7 @@ pub fn schema() -> Value {
         { "required": ["model"] },
         { "required": ["image"] },
     ]);
+    definitions["Job"]["anyOf"] = json!([{ "required": ["run"] }, { "required": ["image"] }]);
     for key in ["functions", "jobs"] {
         let named = &mut schema["properties"][key];
         named["propertyNames"] = json!({ "pattern": "^[A-Za-z_][A-Za-z0-9_-]{0,63}$" });

@@ -278,12 +278,29 @@ pub(crate) struct Limits {
 #[derive(Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Probes {
-    /// A path that answers 200 to 399 to a GET, or `tcp` for a port that takes connections.
-    #[schemars(extend("pattern" = "^(tcp|/.*)$"))]
-    pub(crate) ready: Option<String>,
+    /// When an instance gets requests.
+    pub(crate) ready: Option<ReadyInput>,
     /// A path that answers 200 to 399 to a GET; an instance that does not is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) live: Option<PathOnInstance>,
+}
+
+/// A path that answers 200 to 399 to a GET, `tcp` for a port that takes connections, or a program in the instance.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum ReadyInput {
+    /// A path, or `tcp`.
+    Word(#[schemars(extend("pattern" = "^(tcp|/.*)$"))] String),
+    /// A program, once the port takes connections.
+    Program(ReadyProgram),
+}
+
+/// A program that says whether an instance is ready.
+#[derive(Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReadyProgram {
+    /// The program runs in the instance until it ends with exit code 0; run without a shell.
+    pub(crate) exec: Run,
 }
 
 /// Calls around an instance's life.

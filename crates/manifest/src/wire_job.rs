@@ -6,17 +6,31 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::wire::{Paths, Resources, Run};
+use crate::wire_image::{ContainerInput, PullKeyword};
 use crate::wire_text::{Duration, Variable};
 
-/// One job: a program that runs to its end.
+/// One job: a program that runs to its end. It needs `run` or `image`.
 #[derive(Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Job {
-    /// Directory the command starts in; counts from the folder of the manifest, which is the default.
+    /// Directory the command starts in; counts from the folder of the manifest, which is the default. Of an image, inside its container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dir: Option<String>,
-    /// Command that does the work and ends; run without a shell.
-    pub(crate) run: Run,
+    /// Command that does the work and ends; run without a shell. Beside `image`, it takes the place of the image's command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) run: Option<Run>,
+    /// Name of an image: each run is a container of its own, and its exit code is that of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<String>,
+    /// Takes the place of the image's entrypoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) entrypoint: Option<Run>,
+    /// When the image is pulled; `missing` if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pull: Option<PullKeyword>,
+    /// What the container is made with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) container: Option<ContainerInput>,
     /// Extra environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub(crate) env: BTreeMap<String, Variable>,

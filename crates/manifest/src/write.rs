@@ -16,8 +16,8 @@ use kip_spec::snapshot::CodeMode;
 use crate::wire::{
     Api, Auth, Call, ClassKeyword, CodeKeyword, Concurrency, Cors, Deploy, DispatchKeyword, Document, Function, Gpu,
     GpuIsolationKeyword, Hook, Http, Idle, Instances, Lifecycle, Limits, Probes, ProtocolKeyword, ProvisionInput,
-    Queue, RequestBodyKeyword, Resources, Rotation, Run, Scaling, ScalingMode, Stop, StopSignalKeyword,
-    StopTargetKeyword, StrategyKeyword, Timeouts, Trigger, Watchdog,
+    Queue, ReadyInput, ReadyProgram, RequestBodyKeyword, Resources, Rotation, Run, Scaling, ScalingMode, Stop,
+    StopSignalKeyword, StopTargetKeyword, StrategyKeyword, Timeouts, Trigger, Watchdog,
 };
 use crate::wire_image::{ContainerInput, NetworkKeyword, PullKeyword};
 use crate::wire_job::{Job, MissedKeyword, OverlapKeyword, Retries, RetriesByCode, Schedule, Timer};
@@ -59,11 +59,7 @@ impl From<&FunctionSpec> for Function {
             model,
             image: image.map(|container| container.image.clone()),
             entrypoint: image.and_then(|container| some(&container.entrypoint)),
-            pull: image.map(|container| match container.pull {
-                PullPolicy::Missing => PullKeyword::Missing,
-                PullPolicy::Always => PullKeyword::Always,
-                PullPolicy::Never => PullKeyword::Never,
-            }),
+            pull: image.map(|container| keyword(container.pull)),
             container: image.map(|container| ContainerInput::from(container.as_ref())),
             code: match spec.code.mode {
                 CodeMode::Auto => None,
@@ -86,8 +82,9 @@ impl From<&FunctionSpec> for Function {
             }),
             probes: Some(Probes {
                 ready: Some(match &spec.ready {
-                    ReadyProbe::Tcp => "tcp".to_owned(),
-                    ReadyProbe::Http { path } => path.clone(),
+                    ReadyProbe::Tcp => ReadyInput::Word("tcp".to_owned()),
+                    ReadyProbe::Http { path } => ReadyInput::Word(path.clone()),
+                    ReadyProbe::Exec { argv } => ReadyInput::Program(ReadyProgram { exec: words(argv) }),
                 }),
                 live: spec.live.as_ref().map(|live| PathOnInstance(live.path.clone())),
             }),
@@ -192,16 +189,35 @@ impl From<&Container> for ContainerInput {
     }
 }
 
+fn keyword(policy: PullPolicy) -> PullKeyword {
+    match policy {
+        PullPolicy::Missing => PullKeyword::Missing,
+        PullPolicy::Always => PullKeyword::Always,
+        PullPolicy::Never => PullKeyword::Never,
+    }
+}
+
 /// A job is made of fewer keys than its function has.
 fn job(spec: &FunctionSpec, job: &kip_spec::job::Job) -> Job {
-    let (argv, dir) = match &spec.program {
-        Program::Command { argv, dir } => (argv.clone(), Some(dir.display().to_string())),
-        // No job serves a model or is a container.
-        Program::Model { .. } | Program::Image(_) => (Vec::new(), None),
+    let words = |words: &[String]| Run::Words(words.iter().cloned().map(Scalar).collect());
+    let some = |list: &[String]| (!list.is_empty()).then(|| words(list));
+    let (run, dir) = match &spec.program {
+        Program::Command { argv, dir } => (Some(words(argv)), Some(dir.display().to_string())),
+        Program::Image(container) => (some(&container.argv), container.dir.clone()),
+        // No job serves a model.
+        Program::Model { .. } => (None, None),
+    };
+    let image = match &spec.program {
+        Program::Image(container) => Some(container),
+        _ => None,
     };
     Job {
         dir,
-        run: Run::Words(argv.into_iter().map(Scalar).collect()),
+        run,
+        image: image.map(|container| container.image.clone()),
+        entrypoint: image.and_then(|container| some(&container.entrypoint)),
+        pull: image.map(|container| keyword(container.pull)),
+        container: image.map(|container| ContainerInput::from(container.as_ref())),
         env: variables(spec),
         env_file: None,
         resources: resources(&spec.resources),

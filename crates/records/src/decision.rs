@@ -20,6 +20,11 @@ pub enum Decision {
     },
     /// An instance of an earlier server does not go on.
     NotAdopted,
+    /// The engine of an instance does not answer, or answers again.
+    Touch {
+        /// Whether it does not.
+        lost: bool,
+    },
     /// What became of a version.
     Version {
         /// Its outcome.

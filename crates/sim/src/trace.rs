@@ -94,6 +94,7 @@ impl Trace {
             | Event::Adopt { instance, .. }
             | Event::Settled { instance }
             | Event::Readiness { instance, .. }
+            | Event::Touch { instance, .. }
             | Event::Unhealthy { instance, .. }
             | Event::Progress { instance, .. }
             | Event::Replace { instance, .. }

@@ -423,7 +423,11 @@ fn function_of(message: &ToPlacer) -> usize {
         | ToPlacer::Residue { instance, .. }
         | ToPlacer::Resize { instance, .. }
         | ToPlacer::Declined { instance } => instance.core,
-        ToPlacer::Yield { .. } | ToPlacer::Regain { .. } | ToPlacer::Limit(_) => 0,
+        ToPlacer::Yield { .. }
+        | ToPlacer::Regain { .. }
+        | ToPlacer::Lose { .. }
+        | ToPlacer::Find { .. }
+        | ToPlacer::Limit(_) => 0,
     };
     core as usize
 }

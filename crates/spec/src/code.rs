@@ -170,6 +170,8 @@ codes! {
     4037 DEVICE_TAKEN 503 "programs of others hold the memory of the device";
     4050 MOUNT_IMPOSSIBLE 409 "this host gives instances no mounts";
     4051 SHARE_MISSING 502 "the folder of a share is not there";
+    4060 NO_POOL 409 "no pool can run the function";
+    4061 IMAGE_NEEDED 409 "a version needs the image";
     5001 TASK_NOT_FOUND 404 "there is no task of this id";
     5002 TASK_CONFLICT 409 "the task id or idempotency key stands for another request";
     5003 TASKS_FULL 429 "too many tasks wait";

@@ -260,6 +260,11 @@ pub enum ReadyProbe {
         /// Path with a leading slash.
         path: String,
     },
+    /// The port accepts a connection, and a program in the instance ends with exit code 0. Asked at the start only.
+    Exec {
+        /// Program and arguments, as they are.
+        argv: Vec<String>,
+    },
 }
 
 /// How it is found out that an instance is beyond help.

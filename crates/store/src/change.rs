@@ -304,6 +304,8 @@ pub trait ControlReader: Send + Sync + fmt::Debug {
     async fn extra(&self, revision: VersionId) -> Result<Option<RevisionExtra>, Error>;
     /// The code that revisions use, by its digest.
     async fn codes(&self) -> Result<Vec<String>, Error>;
+    /// The ids of the images that revisions use.
+    async fn images(&self) -> Result<Vec<String>, Error>;
     /// All keys, by name.
     async fn keys(&self) -> Result<Vec<StoredKey>, Error>;
     /// The audit records that fit, newest first.

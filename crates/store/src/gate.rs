@@ -186,6 +186,10 @@ impl ControlReader for GatedControl {
         self.store.codes().await
     }
 
+    async fn images(&self) -> Result<Vec<String>, Error> {
+        self.store.images().await
+    }
+
     async fn keys(&self) -> Result<Vec<StoredKey>, Error> {
         self.store.keys().await
     }

@@ -136,6 +136,12 @@ pub struct InstanceInfo {
     /// The names of its devices.
     #[serde(default)]
     pub devices: Vec<String>,
+    /// Its pool, where there is more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// Its engine does not answer: it gets no requests, and may live.
+    #[serde(default)]
+    pub lost: bool,
     /// Its ready probe fails: it gets no requests.
     #[serde(default)]
     pub unready: bool,

@@ -15,6 +15,15 @@ pub struct ImageInfo {
     pub created: i64,
     /// Functions whose newest revision uses it.
     pub functions: Vec<String>,
+    /// A stored version needs it: it is never removed by itself.
+    #[serde(default)]
+    pub needed: bool,
+    /// It is declared in images.keep.
+    #[serde(default)]
+    pub kept: bool,
+    /// This server pulled it: it goes when nothing needs it and a limit says so.
+    #[serde(default)]
+    pub pulled: bool,
 }
 
 /// A pull that is under way.

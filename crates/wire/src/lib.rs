@@ -13,6 +13,7 @@ mod image;
 mod job;
 mod keys;
 mod model;
+mod pool;
 mod provision;
 mod role_map;
 mod rollout;
@@ -39,6 +40,7 @@ pub use model::{
     DeploymentPhase, ModelDeployment, ModelDeploymentInfo, ModelFile, ModelInfo, ModelList, ModelPlan, ModelPull,
     ModelQuestion, ModelRequest, ModelSize, ModelUsage, PresetInfo, PullPhase,
 };
+pub use pool::{PoolHost, PoolStatus};
 pub use provision::{PolicyStatus, Provision};
 pub use role_map::{RoleInfo, RoleSettings};
 pub use rollout::{RolloutAction, RolloutInfo, RolloutOrder, RolloutSettings, RolloutTraffic};

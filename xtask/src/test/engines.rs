@@ -18,11 +18,18 @@ const PACKAGES: [Package; 4] = [
     Package { name: "runc", program: "runc", arguments: &["--version"] },
     Package { name: "iptables", program: "iptables", arguments: &["--version"] },
 ];
+/// For the engine that is reached by ssh. A service manager would start it for everybody, so it is installed only where none runs.
+const SSH: [Package; 1] = [Package { name: "openssh-server", program: "test", arguments: &["-x", "/usr/sbin/sshd"] }];
 /// How long an engine may take until it answers.
 const START: Duration = Duration::from_secs(30);
-/// Networks of their own, so that they disturb no engine of the host.
-const DOCKER_BRIDGE: &str = "172.29.81.1/24";
+/// Networks of their own, so that they disturb no engine of the host. The bridges have names of their own as well: an engine takes
+/// a bridge that it finds under its name, whatever address an earlier run gave that.
+const DOCKER_BRIDGE: &str = "kip-docker0";
+const DOCKER_ADDRESS: &str = "172.29.81.1/24";
+const PODMAN_BRIDGE: &str = "kip-podman0";
 const PODMAN_NETWORK: &str = "10.98.81.0/24";
+/// The registry of the tests that Podman may speak with without TLS.
+const REGISTRY: &str = "127.0.0.1:39291";
 /// Where the tests are told about them.
 const VARIABLES: [&str; 2] = ["KIP_TEST_DOCKER", "KIP_TEST_PODMAN"];
 const NAMES: [&str; 2] = ["docker", "podman"];
@@ -61,8 +68,6 @@ pub(crate) struct Engines {
     /// Rules of the packet filter and the forwarding of packets, as they were.
     rules: String,
     forwarding: String,
-    /// The host had a bridge of Docker already.
-    had_bridge: bool,
 }
 
 impl Engines {
@@ -75,11 +80,15 @@ impl Engines {
         if !debian(&PACKAGES)? {
             bail!("the container engines that tests need cannot be installed");
         }
+        if !Path::new("/run/systemd/system").exists() && !debian(&SSH)? {
+            bail!("the ssh server that tests need cannot be installed");
+        }
         let folder = tempfile::Builder::new().prefix("kip-engines-").tempdir().context("no temporary folder")?;
         let rules = read(command("iptables-save", &[])).unwrap_or_default();
         let forwarding = std::fs::read_to_string(FORWARDING).unwrap_or_default();
-        let had_bridge = Path::new("/sys/class/net/docker0").exists();
-        let mut engines = Self { folder, running: Vec::new(), rules, forwarding, had_bridge };
+        // Those of a run that was killed.
+        delete_bridges();
+        let mut engines = Self { folder, running: Vec::new(), rules, forwarding };
         engines.docker().context("Docker cannot be started for tests of containers")?;
         engines.podman().context("Podman cannot be started for tests of containers")?;
         let image = image_of(&root().join("target/release/examples/subject"))?;
@@ -117,6 +126,10 @@ impl Engines {
 
     fn docker(&mut self) -> Result<()> {
         let socket = self.at("docker.sock");
+        let ip = |words: &[&str]| read(command("ip", words)).context("its bridge cannot be made");
+        ip(&["link", "add", DOCKER_BRIDGE, "type", "bridge"])?;
+        ip(&["address", "add", DOCKER_ADDRESS, "dev", DOCKER_BRIDGE])?;
+        ip(&["link", "set", DOCKER_BRIDGE, "up"])?;
         let mut daemon = Command::new("dockerd");
         daemon
             .arg("--data-root")
@@ -125,7 +138,7 @@ impl Engines {
             .arg(self.at("docker-run"))
             .arg("--pidfile")
             .arg(self.at("docker.pid"))
-            .args(["--bip", DOCKER_BRIDGE, "--host"])
+            .args(["--bridge", DOCKER_BRIDGE, "--host"])
             .arg(format!("unix://{}", socket.display()));
         self.run(daemon, &socket, "docker.log")
     }
@@ -138,9 +151,18 @@ impl Engines {
             self.at("podman-tmp").display()
         );
         std::fs::write(&settings, text).context("its settings cannot be written")?;
+        let registries = self.at("registries.conf");
+        std::fs::write(&registries, format!("[[registry]]\nlocation = \"{REGISTRY}\"\ninsecure = true\n"))
+            .context("its registries cannot be written")?;
+        let networks = self.at("podman-networks");
+        std::fs::create_dir_all(&networks).context("its networks have no folder")?;
+        for (file, network) in podman_networks() {
+            std::fs::write(networks.join(file), network).context("its network cannot be written")?;
+        }
         let mut service = Command::new("podman");
         service
             .env("CONTAINERS_CONF", settings)
+            .env("CONTAINERS_REGISTRIES_CONF", registries)
             .arg("--root")
             .arg(self.at("podman"))
             .arg("--runroot")
@@ -205,14 +227,7 @@ impl Drop for Engines {
 
 impl Engines {
     fn restore(&self) {
-        let quiet = |program: &str, arguments: &[&str]| {
-            let mut command = Command::new(program);
-            let _ = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        };
-        if !self.had_bridge {
-            quiet("ip", &["link", "delete", "docker0"]);
-        }
-        quiet("ip", &["link", "delete", "podman0"]);
+        delete_bridges();
         let rules = self.at("rules");
         if std::fs::write(&rules, &self.rules).is_ok() {
             quiet("iptables-restore", &[&rules.display().to_string()]);
@@ -228,4 +243,37 @@ impl Engines {
             quiet("umount", &["--lazy", path]);
         }
     }
+}
+
+/// The network that containers of Podman get by default, in the words of both programs that can make it.
+fn podman_networks() -> [(&'static str, String); 2] {
+    let gateway = PODMAN_NETWORK.replace("0/24", "1");
+    let netavark = serde_json::json!({
+        "name": "podman", "id": "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9", "driver": "bridge",
+        "network_interface": PODMAN_BRIDGE, "created": "2026-01-01T00:00:00Z",
+        "subnets": [{"subnet": PODMAN_NETWORK, "gateway": gateway}], "ipv6_enabled": false, "internal": false,
+        "dns_enabled": false, "ipam_options": {"driver": "host-local"},
+    });
+    let cni = serde_json::json!({
+        "cniVersion": "0.4.0", "name": "podman", "plugins": [
+            {"type": "bridge", "bridge": PODMAN_BRIDGE, "isGateway": true, "ipMasq": true, "hairpinMode": true, "ipam": {
+                "type": "host-local", "routes": [{"dst": "0.0.0.0/0"}],
+                "ranges": [[{"subnet": PODMAN_NETWORK, "gateway": gateway}]],
+            }},
+            {"type": "portmap", "capabilities": {"portMappings": true}}, {"type": "firewall"}, {"type": "tuning"},
+        ],
+    });
+    [("podman.json", netavark.to_string()), ("87-podman.conflist", cni.to_string())]
+}
+
+fn delete_bridges() {
+    for bridge in [DOCKER_BRIDGE, PODMAN_BRIDGE] {
+        quiet("ip", &["link", "delete", bridge]);
+    }
+}
+
+/// Runs a command whose failure changes nothing.
+fn quiet(program: &str, arguments: &[&str]) {
+    let mut command = Command::new(program);
+    let _ = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }

@@ -43,7 +43,7 @@ pub(crate) const SUITES: [Suite; 6] = [
     Suite {
         name: "containers",
         folders: &["crates/kip"],
-        cap: 6,
+        cap: 12,
         threads: Some(4),
         module: Some("containers::"),
         engines: true,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use kip_host::clock::{boot_millis, wall_millis};
 use kip_host::sockets::{self, Connection};
@@ -26,7 +27,7 @@ impl Shared {
         let mut adoption = Adoption::default();
         let mut known = BTreeSet::new();
         // Without an engine nothing of them runs; what it brings back later is removed, because nobody owns it then.
-        if let Ok(engine) = self.engine().await {
+        if let Ok(engine) = self.engine_at_start().await {
             match follow::list(&engine, &self.options.server).await {
                 Ok(found) => {
                     for (container, labels) in found {
@@ -56,6 +57,8 @@ impl Shared {
             port: labels.port,
             function: labels.function.as_ref().map(ToString::to_string).unwrap_or_default(),
             process: Mutex::new(None),
+            route: Mutex::new(None),
+            given_up: AtomicBool::new(false),
             folder: self.folder_of(id),
             address: Mutex::new(journal.as_ref().and_then(|journal| journal.address)),
             headers: contract::read_headers(journal.as_ref().map_or(&[], |journal| journal.headers.as_slice())),
@@ -129,7 +132,14 @@ impl Shared {
         if let Some(reason) = journal.unfit(labels.initialize) {
             return Err(reason.to_owned());
         }
-        let Some(address) = journal.address else { return Err("it listened nowhere".to_owned()) };
+        if self.is_elsewhere() {
+            // The ports of this host that led to it ended with the earlier server.
+            self.locate(instance, &found, found.reached_by(instance.port)).await?;
+        }
+        let address = *instance.address.lock();
+        let Some(address) = address.filter(|_| journal.address.is_some()) else {
+            return Err("it listened nowhere".to_owned());
+        };
         let started = found.state.started_at.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);
         let age = started.map_or(0, |at| u64::try_from(wall_millis() - at).unwrap_or(0));
         let born = boot_millis().saturating_sub(age);

@@ -1,14 +1,18 @@
 //! The container engine that answers on this host: where it is looked for, and what it is.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum, SystemVersion};
 use bollard::{API_DEFAULT_VERSION, Docker};
 
+use super::tunnel::{SshTarget, Tunnel};
 use crate::containers::{EngineInfo, EngineKind};
 
 /// How long the engine may take to answer a call, seconds. Making a container on a loaded host takes some.
 const CALL_LIMIT: u64 = 120;
+/// How long an engine on another host may take to say what it is.
+const OPEN_LIMIT: Duration = Duration::from_secs(20);
 /// Sockets of engines that run as root, the usual ones.
 const ROOT_SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/podman/podman.sock"];
 /// And of those that run as the user, below `XDG_RUNTIME_DIR`.
@@ -22,6 +26,8 @@ pub enum EngineAddress {
     Auto,
     /// This socket and no other.
     Socket(PathBuf),
+    /// On another host, by ssh.
+    Ssh(SshTarget),
     /// Nowhere: functions with an image are refused.
     Off,
 }
@@ -37,8 +43,16 @@ pub(super) struct Engine {
 ///
 /// # Errors
 /// What was tried and why each did not do, in words.
-pub(super) async fn connect(address: &EngineAddress) -> Result<Engine, String> {
+pub(super) async fn connect(address: &EngineAddress, tunnel: Option<&Tunnel>) -> Result<Engine, String> {
+    if let Some(tunnel) = tunnel {
+        return match tokio::time::timeout(OPEN_LIMIT, open(&tunnel.socket())).await {
+            Ok(Ok(engine)) => Ok(engine),
+            Ok(Err(reason)) => Err(format!("{reason}; {}", tunnel.why())),
+            Err(_) => Err(format!("it does not answer; {}", tunnel.why())),
+        };
+    }
     let sockets = match address {
+        EngineAddress::Ssh(target) => return Err(format!("no ssh to {} is kept up", target.host)),
         EngineAddress::Off => return Err("containers.engine is off".to_owned()),
         EngineAddress::Socket(path) => vec![path.clone()],
         EngineAddress::Auto => usual()?,
@@ -149,12 +163,12 @@ mod tests {
     async fn what_was_tried_is_said() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("none.sock");
-        let error = connect(&EngineAddress::Socket(path.clone())).await.expect_err("nobody is there");
+        let error = connect(&EngineAddress::Socket(path.clone()), None).await.expect_err("nobody is there");
         assert_eq!(error, format!("{}: there is no such socket", path.display()));
         let left = folder.path().join("left.sock");
         drop(std::os::unix::net::UnixListener::bind(&left).expect("a socket"));
-        let error = connect(&EngineAddress::Socket(left)).await.expect_err("nobody listens");
+        let error = connect(&EngineAddress::Socket(left), None).await.expect_err("nobody listens");
         assert!(error.contains("refused"), "{error}");
-        assert!(connect(&EngineAddress::Off).await.is_err());
+        assert!(connect(&EngineAddress::Off, None).await.is_err());
     }
 }

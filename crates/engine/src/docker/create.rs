@@ -1,6 +1,7 @@
 //! From an order to what the engine is asked to make. Pure: what is sent is a value, and tests compare it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 
 use bollard::models::{
     ContainerCreateBody, DeviceRequest, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, PortBinding,
@@ -31,6 +32,8 @@ pub(super) struct Plan {
     pub(super) port: u16,
     /// Whether the port is published on loopback: the container has no address that this host reaches.
     pub(super) published: bool,
+    /// At which address of its host.
+    pub(super) host_ip: String,
 }
 
 /// What a plan is made of beside the order.
@@ -43,6 +46,8 @@ pub(super) struct PlanInput<'a> {
     pub(super) ports: &'a [u16],
     /// The name of each device of the host in device specifications (CDI).
     pub(super) devices: &'a [String],
+    /// The address at which ports are published, where that is not loopback.
+    pub(super) publish: Option<IpAddr>,
 }
 
 /// The port that the program listens on.
@@ -55,7 +60,7 @@ pub(super) fn port_of(container: &Container, image: &ImageFacts) -> u16 {
 /// # Errors
 /// In words, what the engine cannot give.
 pub(super) fn plan(order: &Order, container: &Container, around: PlanInput<'_>) -> Result<Plan, String> {
-    let PlanInput { server, info, image, ports, devices } = around;
+    let PlanInput { server, info, image, ports, devices, publish } = around;
     let in_host = container.network == Network::Host;
     let (port, more) = match (in_host, ports) {
         (true, [first, more @ ..]) => (*first, more),
@@ -64,11 +69,12 @@ pub(super) fn plan(order: &Order, container: &Container, around: PlanInput<'_>) 
         (false, more) => (port_of(container, image), more),
     };
     let mut env = contract::in_container(order, (port, more), &image.env);
-    let published = !in_host && !info.has_addresses();
+    let published = !in_host && (publish.is_some() || !info.has_addresses());
     let key = format!("{port}/tcp");
+    let host_ip = publish.map_or_else(|| "127.0.0.1".to_owned(), |address| address.to_string());
     let mut host = host_config(order, container, info);
     if published {
-        let binding = PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: None };
+        let binding = PortBinding { host_ip: Some(host_ip.clone()), host_port: None };
         host.port_bindings = Some(HashMap::from([(key.clone(), Some(vec![binding]))]));
     }
     let given = gpu::given(order.devices.as_ref(), info, devices)?;
@@ -92,7 +98,7 @@ pub(super) fn plan(order: &Order, container: &Container, around: PlanInput<'_>) 
         host_config: Some(host),
         ..ContainerCreateBody::default()
     };
-    Ok(Plan { body, cdi: given.cdi, port, published })
+    Ok(Plan { body, cdi: given.cdi, port, published, host_ip })
 }
 
 fn host_config(order: &Order, container: &Container, info: &EngineInfo) -> HostConfig {

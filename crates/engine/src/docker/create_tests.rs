@@ -41,6 +41,7 @@ fn order() -> Order {
         label: "r2".to_owned(),
         program: None,
         argv: vec!["--port=${PORT}".to_owned(), "${OWN}".to_owned()],
+        runs: None,
         container: None,
         directory: "/app".into(),
         owns_directory: false,
@@ -66,7 +67,8 @@ fn order() -> Order {
 fn planned(order: &Order, container: &Container, info: &EngineInfo) -> Plan {
     let image = image();
     let devices = ["kip.test/card=0".to_owned(), "kip.test/card=1".to_owned()];
-    let around = PlanInput { server: "s1", info, image: &image, ports: &[5_000, 5_001], devices: &devices };
+    let around =
+        PlanInput { server: "s1", info, image: &image, ports: &[5_000, 5_001], devices: &devices, publish: None };
     plan(order, container, around).expect("a plan")
 }
 
@@ -167,7 +169,7 @@ fn devices_by_specification_first_by_request_second_and_else_refused() {
 
     let image = image();
     let none = info(EngineKind::Docker);
-    let around = PlanInput { server: "s", info: &none, image: &image, ports: &[], devices: &[] };
+    let around = PlanInput { server: "s", info: &none, image: &image, ports: &[], devices: &[], publish: None };
     let error = plan_error(&order, around);
     assert!(error.contains("it needs gpu1") && error.contains("offers no devices"), "{error}");
     // A function without a device on a host that has some sees none.

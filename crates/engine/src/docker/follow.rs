@@ -36,27 +36,35 @@ pub(super) async fn list(engine: &Engine, server: &str) -> Result<Vec<(Listed, l
 /// Follows the engine for as long as the body is there.
 pub(super) async fn follow(shared: Weak<Shared>, mut engine: Arc<Engine>) {
     let mut pause = FIRST_PAUSE;
+    let mut away_since = None;
     loop {
         let Some(body) = shared.upgrade() else { return };
         let since = kip_host::clock::wall_millis();
         match list(&engine, &body.options.server).await {
             Ok(found) => {
-                pause = FIRST_PAUSE;
+                (pause, away_since) = (FIRST_PAUSE, None);
+                body.forward_again().await;
                 body.reconcile(&engine, &found).await;
                 body.reach(true).await;
+                body.tell_pool(true).await;
                 let server = body.options.server.clone();
                 drop(body);
                 stream(&shared, &engine, &server, since).await;
             }
             Err(error) => {
-                tracing::warn!(%error, "the container engine is away; what runs as processes of this host goes on");
+                if away_since.is_none() {
+                    tracing::warn!(%error, "the container engine is away; what runs as processes of this host goes on");
+                }
+                let since = *away_since.get_or_insert_with(kip_host::clock::boot_millis);
+                body.tell_pool(false).await;
                 body.reach(false).await;
+                body.give_up(since).await;
                 drop(body);
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 let Some(body) = shared.upgrade() else { return };
                 // Another version of it may answer.
-                if let Ok(again) = connect::connect(&body.options.address).await {
+                if let Ok(again) = connect::connect(&body.options.address, body.tunnel.as_deref()).await {
                     engine = Arc::new(again);
                     body.connected(engine.clone());
                 }
@@ -132,7 +140,7 @@ impl Shared {
                     instance.life.send_replace(Liveness::Unreachable);
                     let _ = self.events.send(BodyEvent::Unreachable(instance.id)).await;
                 }
-                (true, _) if *instance.life.borrow() == Liveness::Unreachable => {
+                (true, _) if instance.is_lost() => {
                     instance.life.send_replace(Liveness::Alive);
                     let _ = self.events.send(BodyEvent::Reachable(instance.id)).await;
                 }

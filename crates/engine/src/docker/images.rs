@@ -58,7 +58,19 @@ impl From<ImageInspect> for ImageFacts {
 }
 
 /// The pulls that are under way, by image.
-pub(super) type Pulls = Arc<Mutex<HashMap<String, PullProgress>>>;
+pub(super) type Pulls = Arc<PullTable>;
+
+/// Pulls under way, and those that went well and were not asked for yet.
+#[derive(Debug, Default)]
+pub(super) struct PullTable {
+    pub(super) under_way: Mutex<HashMap<String, PullProgress>>,
+    pub(super) done: Mutex<Vec<String>>,
+}
+
+/// Further tries of a list that failed.
+const MOST_LISTS: usize = 3;
+/// Pulls that went well and that nobody asked for, at most.
+const MOST_DONE: usize = 1_000;
 
 /// What an image is; none if the engine does not have it.
 pub(super) async fn inspect(docker: &Docker, image: &str) -> Result<Option<ImageFacts>, EngineError> {
@@ -108,7 +120,7 @@ pub(super) fn check_platform(image: &str, facts: &ImageFacts, wanted: &str) -> R
 /// Pulls an image. Others can look at its progress.
 pub(super) async fn pull(docker: &Docker, pulls: &Pulls, image: &str) -> Result<(), EngineError> {
     let guard = PullGuard { pulls: pulls.clone(), image: image.to_owned() };
-    pulls.lock().insert(image.to_owned(), PullProgress::default());
+    pulls.under_way.lock().insert(image.to_owned(), PullProgress::default());
     let (name, tag) = split(image);
     let mut options = CreateImageOptionsBuilder::default().from_image(name);
     if let Some(tag) = tag {
@@ -123,8 +135,12 @@ pub(super) async fn pull(docker: &Docker, pulls: &Pulls, image: &str) -> Result<
         if note(&mut layers, &said) {
             let received = layers.values().map(|(received, _)| received).sum();
             let total = layers.values().map(|(_, total)| total).sum();
-            guard.pulls.lock().insert(image.to_owned(), PullProgress { received, total });
+            guard.pulls.under_way.lock().insert(image.to_owned(), PullProgress { received, total });
         }
+    }
+    let mut done = pulls.done.lock();
+    if done.len() < MOST_DONE && !done.iter().any(|name| name == image) {
+        done.push(image.to_owned());
     }
     Ok(())
 }
@@ -137,7 +153,7 @@ struct PullGuard {
 
 impl Drop for PullGuard {
     fn drop(&mut self) {
-        self.pulls.lock().remove(&self.image);
+        self.pulls.under_way.lock().remove(&self.image);
     }
 }
 
@@ -192,8 +208,15 @@ pub(super) fn digest_of(image: &str, digests: &[String]) -> Option<String> {
 
 /// The images that have a name.
 pub(super) async fn list(docker: &Docker) -> Result<Vec<ImageInfo>, EngineError> {
-    let options = ListImagesOptionsBuilder::default().build();
-    let all = docker.list_images(Some(options)).await;
+    let listed = || docker.list_images(Some(ListImagesOptionsBuilder::default().build()));
+    let mut all = listed().await;
+    // Podman fails where one of them is removed at the same time.
+    for _ in 0..MOST_LISTS {
+        match &all {
+            Err(error) if matches!(failure(error), Failure::Missing(_) | Failure::Refused(_)) => all = listed().await,
+            _ => break,
+        }
+    }
     let all = all.map_err(|error| EngineError::Refused(failure(&error).to_string()))?;
     let image = |found: bollard::models::ImageSummary| ImageInfo {
         id: if found.id.starts_with("sha256:") { found.id } else { format!("sha256:{}", found.id) },

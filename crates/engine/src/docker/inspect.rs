@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use kip_host::http_client;
+use kip_spec::container::Network;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -84,6 +85,15 @@ impl Inspected {
     pub(super) fn published(&self, port: u16) -> Option<u16> {
         let bindings = self.network_settings.ports.as_ref()?.get(&format!("{port}/tcp"))?.as_ref()?;
         bindings.iter().find_map(|binding| binding.host_port.parse().ok())
+    }
+
+    /// The network that it is in, and whether its port is published.
+    pub(super) fn reached_by(&self, port: u16) -> (Network, bool) {
+        let published = self.published(port).is_some();
+        match published || self.address().is_some() {
+            true => (Network::Bridge, published),
+            false => (Network::Host, false),
+        }
     }
 
     /// Whether it was ever started.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use http::HeaderMap;
 use kip_spec::InstanceId;
@@ -14,6 +15,15 @@ use super::journal::Journal;
 use super::output::Output;
 use crate::body::{Error, InstanceEnd, Liveness};
 use crate::contract;
+
+/// A port of this host that leads to a container on another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Route {
+    /// The port here.
+    pub(super) local: SocketAddr,
+    /// Where it leads to, as the other host sees it.
+    pub(super) to: String,
+}
 
 /// A container and what belongs to it.
 #[derive(Debug)]
@@ -30,6 +40,10 @@ pub(super) struct Instance {
     /// Its own folder.
     pub(super) folder: PathBuf,
     pub(super) journal: Mutex<Journal>,
+    /// The port of this host that leads to it, where it is behind ssh.
+    pub(super) route: Mutex<Option<Route>>,
+    /// Its engine was away for too long: it counts as ended, whatever it does.
+    pub(super) given_up: AtomicBool,
     /// Known once ready.
     pub(super) address: Mutex<Option<SocketAddr>>,
     /// Headers for hooks.

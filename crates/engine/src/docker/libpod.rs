@@ -49,7 +49,7 @@ pub(super) fn specification(name: &str, plan: &Plan) -> Value {
     }
     let ports: Vec<Value> = plan
         .published
-        .then(|| json!({"container_port": plan.port, "host_ip": "127.0.0.1", "protocol": "tcp"}))
+        .then(|| json!({"container_port": plan.port, "host_ip": plan.host_ip, "protocol": "tcp"}))
         .into_iter()
         .collect();
     let devices: Vec<Value> = plan.cdi.iter().map(|name| json!({"path": name})).collect();

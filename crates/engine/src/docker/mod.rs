@@ -6,6 +6,7 @@
 mod adopt;
 mod cgroups;
 mod connect;
+mod copying;
 mod create;
 mod credentials;
 mod exec;
@@ -15,16 +16,18 @@ mod gpu;
 mod images;
 mod inspect;
 mod instance;
+pub mod job;
 mod journal;
 mod labels;
 mod libpod;
-mod mounts;
 mod output;
 mod ready;
+mod remote;
 mod start;
 mod stop;
+mod tunnel;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +51,7 @@ use crate::containers::{ContainerEngine, EngineError, EngineInfo, ImageInfo, Pul
 use crate::contract;
 use crate::exec::{ExecError, ExecOrder, ExecProcess};
 use crate::logs::LogFile;
+use crate::mounts;
 use crate::ports::Ports;
 use crate::process::autopsy;
 use crate::roster::Roster;
@@ -55,6 +59,8 @@ use connect::{Engine, connect};
 use instance::Instance;
 
 pub use connect::EngineAddress;
+pub use remote::RemoteOptions;
+pub use tunnel::SshTarget;
 
 /// What a body of containers needs to know of its host.
 #[derive(Debug, Clone)]
@@ -75,6 +81,8 @@ pub struct DockerOptions {
     pub devices: Vec<String>,
     /// Folders below which folders of the host may be mounted into containers.
     pub mounts: Vec<PathBuf>,
+    /// What is special about a named engine; none of the engine of this host.
+    pub remote: Option<RemoteOptions>,
 }
 
 /// Containers of this server, and those of an earlier one that it took over.
@@ -98,6 +106,12 @@ struct Shared {
     following: AtomicBool,
     reader: output::Reader,
     pulls: images::Pulls,
+    /// The ssh to an engine on another host.
+    tunnel: Option<Arc<tunnel::Tunnel>>,
+    /// Whether a named engine answered when last asked.
+    there: AtomicBool,
+    /// Where images are copied from that the engine lacks.
+    donor: Option<Arc<Shared>>,
 }
 
 /// What the engine at an address is, for one look.
@@ -105,7 +119,7 @@ struct Shared {
 /// # Errors
 /// What was tried, in words, if none answers.
 pub async fn describe(address: &EngineAddress) -> Result<EngineInfo, String> {
-    connect(address).await.map(|engine| engine.info)
+    connect(address, None).await.map(|engine| engine.info)
 }
 
 impl DockerBody {
@@ -114,7 +128,27 @@ impl DockerBody {
     /// # Errors
     /// When the folder cannot be made, or no thread can be started.
     pub fn new(options: DockerOptions, events: mpsc::Sender<BodyEvent>) -> std::io::Result<Self> {
+        Self::open(options, events, None)
+    }
+
+    /// The same for a named engine. Images that it lacks and that no registry has are copied from the engine of this body.
+    ///
+    /// # Errors
+    /// As [`DockerBody::new`].
+    pub fn another(&self, options: DockerOptions, events: mpsc::Sender<BodyEvent>) -> std::io::Result<Self> {
+        Self::open(options, events, Some(self.shared.clone()))
+    }
+
+    fn open(
+        options: DockerOptions,
+        events: mpsc::Sender<BodyEvent>,
+        donor: Option<Arc<Shared>>,
+    ) -> std::io::Result<Self> {
         kip_host::directory::create_private(&options.instances)?;
+        let tunnel = match &options.address {
+            EngineAddress::Ssh(target) => Some(Arc::new(tunnel::Tunnel::open(target.clone())?)),
+            _ => None,
+        };
         let reader = output::Reader::start(options.pressure.clone())?;
         let shared = Shared {
             options,
@@ -126,6 +160,9 @@ impl DockerBody {
             following: AtomicBool::new(false),
             reader,
             pulls: images::Pulls::default(),
+            tunnel,
+            there: AtomicBool::new(true),
+            donor,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -133,6 +170,27 @@ impl DockerBody {
     /// Whether an instance is one of this body's.
     pub(crate) fn has(&self, instance: InstanceId) -> bool {
         self.shared.roster.has(instance)
+    }
+
+    /// What the process of a job is to run on this engine; none if the order is not about that.
+    ///
+    /// # Errors
+    /// In words, why there is no engine.
+    pub(crate) async fn job(&self, order: &Order) -> Result<Option<job::JobContainer>, String> {
+        if order.runs.is_none() {
+            return Ok(None);
+        }
+        let options = &self.shared.options;
+        let engine = self.shared.engine().await?;
+        Ok(job::JobContainer::of(order, &options.server, engine.info.socket.clone(), &options.devices))
+    }
+
+    /// Removes what the process of a job has left behind, or what those have left that do not live any more.
+    pub(crate) async fn sweep_jobs(&self, only: Option<InstanceId>, alive: &BTreeSet<InstanceId>) {
+        let engine = self.shared.engine.lock().clone();
+        if let Some(engine) = engine {
+            job::sweep(&engine, &self.shared.options.server, only, alive).await;
+        }
     }
 
     async fn engine_for(&self, instance: InstanceId, what: &'static str) -> Result<Arc<Engine>, Error> {
@@ -159,7 +217,7 @@ impl Shared {
         if let Some(engine) = self.engine.lock().clone() {
             return Ok(engine);
         }
-        let engine = Arc::new(connect(&self.options.address).await?);
+        let engine = Arc::new(connect(&self.options.address, self.tunnel.as_deref()).await?);
         let info = &engine.info;
         tracing::info!(
             engine = info.kind.name(), version = info.version, api = info.api, socket = %info.socket.display(),
@@ -187,9 +245,29 @@ impl Shared {
 
     /// Nothing of it is left.
     fn forget(&self, id: InstanceId) {
+        if let Ok(instance) = self.roster.known(id) {
+            self.close_route(&instance);
+        }
         let _ = std::fs::remove_dir_all(self.folder_of(id));
         self.roster.forget(id);
         self.options.ports.release(id);
+    }
+
+    /// What takes connections in the place of programs.
+    fn proxied(&self, published: bool) -> ready::Proxy {
+        match (self.tunnel.is_some(), published) {
+            (true, _) if self.publishes_on().is_none() => ready::Proxy::Ssh,
+            (_, true) => ready::Proxy::Engine,
+            _ => ready::Proxy::None,
+        }
+    }
+
+    /// Whether the folders that a container is to see may be mounted. Those of another host cannot be looked at from here.
+    fn check_mounts(&self, container: &Container) -> Result<(), EngineError> {
+        match &self.options.remote {
+            None => mounts::check(container, &self.options.mounts),
+            Some(_) => mounts::check_names(container, &self.options.mounts),
+        }
     }
 
     fn read_output(&self, engine: &Engine, instance: &Arc<Instance>) {
@@ -218,6 +296,9 @@ impl Body for DockerBody {
         let engine = self.shared.engine.lock().clone();
         if let Some(engine) = engine {
             self.shared.begin_following(&engine);
+        } else if self.shared.options.remote.is_some() {
+            self.shared.tell_pool(false).await;
+            self.shared.look_for_engine();
         }
         adoption
     }
@@ -292,6 +373,9 @@ impl Body for DockerBody {
 
     async fn stop(&self, instance: InstanceId, order: StopOrder) -> Result<Termination, Error> {
         let Some(known) = self.shared.roster.find_or_cancel(instance).await else { return Ok(Termination::Graceful) };
+        if self.shared.forget_if_given_up(&known) {
+            return Ok(Termination::Killed);
+        }
         let engine = self.engine_for(instance, "stop").await?;
         let ended = self.shared.end_gently(&engine, &known, &order).await;
         self.shared.end_by_force(&engine, &known).await?;
@@ -301,6 +385,9 @@ impl Body for DockerBody {
 
     async fn kill(&self, instance: InstanceId) -> Result<(), Error> {
         let Some(known) = self.shared.roster.find_or_cancel(instance).await else { return Ok(()) };
+        if self.shared.forget_if_given_up(&known) {
+            return Ok(());
+        }
         let engine = self.engine_for(instance, "end").await?;
         self.shared.end_by_force(&engine, &known).await?;
         self.shared.forget(instance);
@@ -319,7 +406,7 @@ impl Body for DockerBody {
     }
 
     fn local(&self) -> Option<&dyn LocalBody> {
-        Some(self)
+        self.shared.options.remote.is_none().then_some(self)
     }
 
     fn engine(&self) -> Option<&dyn ContainerEngine> {
@@ -353,14 +440,14 @@ impl LocalBody for DockerBody {
 impl ContainerEngine for DockerBody {
     async fn describe(&self) -> Result<EngineInfo, String> {
         // Asked anew: it may have been replaced by another version, or have ended.
-        let engine = Arc::new(connect(&self.shared.options.address).await?);
+        let engine = Arc::new(connect(&self.shared.options.address, self.shared.tunnel.as_deref()).await?);
         let info = engine.info.clone();
         self.shared.connected(engine);
         Ok(info)
     }
 
     async fn resolve(&self, container: &Container) -> Result<Container, EngineError> {
-        mounts::check(container, &self.shared.options.mounts)?;
+        self.shared.check_mounts(container)?;
         let engine = self.shared.engine_of_images().await?;
         let wanted = &engine.info.architecture;
         let facts = images::find(&engine.docker, &self.shared.pulls, container, wanted).await?;
@@ -383,7 +470,16 @@ impl ContainerEngine for DockerBody {
         images::remove(&engine.docker, image).await
     }
 
+    async fn ensure(&self, container: &Container) -> Result<(), EngineError> {
+        let engine = self.shared.engine_of_images().await?;
+        self.shared.image_of(&engine, container).await.map(drop)
+    }
+
+    fn take_pulled(&self) -> Vec<String> {
+        std::mem::take(&mut *self.shared.pulls.done.lock())
+    }
+
     fn pulls(&self) -> BTreeMap<String, PullProgress> {
-        self.shared.pulls.lock().iter().map(|(image, progress)| (image.clone(), *progress)).collect()
+        self.shared.pulls.under_way.lock().iter().map(|(image, progress)| (image.clone(), *progress)).collect()
     }
 }

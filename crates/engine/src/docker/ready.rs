@@ -19,14 +19,38 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// One probe may take this long; a model that is loading often accepts and does not answer.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
-/// The engine's own proxy takes a connection before the program listens, and breaks it off at once then.
-const PROXY_BREAKS: Duration = Duration::from_millis(30);
+/// What takes a connection before the program listens, and breaks it off at once then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proxy {
+    /// Nothing: whoever takes a connection is the program.
+    None,
+    /// The engine's own.
+    Engine,
+    /// An ssh to another host.
+    Ssh,
+}
+
+impl Proxy {
+    /// How soon it breaks a connection off.
+    fn breaks(self) -> Option<Duration> {
+        match self {
+            Self::None => None,
+            Self::Engine => Some(Duration::from_millis(30)),
+            Self::Ssh => Some(Duration::from_millis(300)),
+        }
+    }
+}
 
 type Failure = (StartProblem, String);
 
 /// Where a container is reached, by what the engine says of it.
-pub(super) fn address(found: &Inspected, network: Network, port: u16, published: bool) -> Option<SocketAddr> {
-    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(super) fn address(
+    found: &Inspected,
+    (network, publish): (Network, Option<IpAddr>),
+    port: u16,
+    published: bool,
+) -> Option<SocketAddr> {
+    let loopback = publish.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     if network == Network::Host {
         return Some(SocketAddr::new(loopback, port));
     }
@@ -40,7 +64,7 @@ pub(super) fn address(found: &Inspected, network: Network, port: u16, published:
 pub(super) async fn wait(
     instance: &Instance,
     order: &Order,
-    (network, published): (Network, bool),
+    (network, proxy): (Network, Proxy),
 ) -> Result<ReadyInstance, Failure> {
     let mut ended = instance.ended.subscribe();
     tokio::select! {
@@ -52,7 +76,7 @@ pub(super) async fn wait(
             };
             Err((problem, String::new()))
         }
-        checked = tokio::time::timeout(order.startup.to_std(), probe(instance, order, (network, published))) => {
+        checked = tokio::time::timeout(order.startup.to_std(), probe(instance, order, (network, proxy))) => {
             checked.unwrap_or_else(|_| Err(explain(instance, order)))
         }
     }
@@ -61,13 +85,13 @@ pub(super) async fn wait(
 async fn probe(
     instance: &Instance,
     order: &Order,
-    (network, published): (Network, bool),
+    (network, proxy): (Network, Proxy),
 ) -> Result<ReadyInstance, Failure> {
     let mut pause = FIRST_PAUSE;
     loop {
         let address = *instance.address.lock();
         if let Some(address) = address
-            && answers(order, address, published).await
+            && answers(order, address, proxy).await
         {
             match network {
                 Network::Host => check_owner(instance, address)?,
@@ -85,13 +109,16 @@ async fn probe(
     }
 }
 
-async fn answers(order: &Order, address: SocketAddr, published: bool) -> bool {
+async fn answers(order: &Order, address: SocketAddr, proxy: Proxy) -> bool {
     match &order.ready {
-        ReadyProbe::Tcp => {
+        ReadyProbe::Tcp | ReadyProbe::Exec { .. } => {
             let connected = tokio::time::timeout(PROBE_LIMIT, TcpStream::connect(address)).await;
             let Ok(Ok(mut stream)) = connected else { return false };
             // A program that listens waits for the first byte of a request.
-            !published || tokio::time::timeout(PROXY_BREAKS, stream.read_u8()).await.is_err()
+            match proxy.breaks() {
+                None => true,
+                Some(limit) => tokio::time::timeout(limit, stream.read_u8()).await.is_err(),
+            }
         }
         ReadyProbe::Http { path } => {
             let headers = HeaderMap::new();
@@ -137,7 +164,7 @@ fn explain(instance: &Instance, order: &Order) -> Failure {
     match (on_port.clone().next(), outside, listeners.first()) {
         (Some(_), true, _) => {
             let probe = match &order.ready {
-                ReadyProbe::Tcp => "it did not accept a connection".to_owned(),
+                ReadyProbe::Tcp | ReadyProbe::Exec { .. } => "it did not accept a connection".to_owned(),
                 ReadyProbe::Http { path } => format!("GET {path} did not answer 200 to 399"),
             };
             (StartProblem::NeverReady, format!("it listens on its port {port}, but {probe} within {startup}"))
@@ -173,12 +200,13 @@ mod tests {
                 "Networks":{"bridge":{"IPAddress":"172.17.0.2"}}}}"#,
         )
         .expect("a container");
-        let at = |network, published| address(&found, network, 80, published).map(|address| address.to_string());
+        let at =
+            |network, published| address(&found, (network, None), 80, published).map(|address| address.to_string());
         assert_eq!(at(Network::Bridge, false).as_deref(), Some("172.17.0.2:80"));
         assert_eq!(at(Network::Bridge, true).as_deref(), Some("127.0.0.1:49153"));
         assert_eq!(at(Network::Host, false).as_deref(), Some("127.0.0.1:80"));
         let ended: Inspected =
             serde_json::from_str(r#"{"NetworkSettings":{"Networks":{"bridge":{"IPAddress":""}}}}"#).expect("one");
-        assert_eq!(address(&ended, Network::Bridge, 80, false), None);
+        assert_eq!(address(&ended, (Network::Bridge, None), 80, false), None);
     }
 }

@@ -1,6 +1,7 @@
 //! From an order to a running container.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder};
 use kip_host::failpoint::reached;
@@ -16,7 +17,7 @@ use super::images::{self, ImageFacts};
 use super::inspect::{self, Inspected};
 use super::instance::Instance;
 use super::journal::Journal;
-use super::{Shared, gpu, labels, libpod, mounts, ready};
+use super::{Shared, gpu, labels, libpod, ready};
 use crate::body::{Error, Liveness, Order, ReadyInstance, StartError, StartProblem};
 use crate::containers::{EngineError, EngineKind};
 use crate::contract;
@@ -48,7 +49,7 @@ impl Shared {
         })?;
         drop(starting);
         let waited = match self.begin(&engine, &instance, order, container, published).await {
-            Ok(()) => ready::wait(&instance, order, (container.network, published)).await,
+            Ok(()) => ready::wait(&instance, order, (container.network, self.proxied(published))).await,
             Err(problem) => Err(problem),
         };
         match waited {
@@ -68,7 +69,29 @@ impl Shared {
         }
     }
 
-    /// The image to start from. One that the engine has lost is pulled again.
+    /// The image of a version. One that the engine lacks is copied from that of this host, or pulled.
+    pub(super) async fn image_of(&self, engine: &Engine, container: &Container) -> Result<ImageFacts, EngineError> {
+        let (docker, reference) = (&engine.docker, container.reference());
+        let missing = || EngineError::Missing(format!("{} ({reference})", container.image));
+        let facts = match images::inspect(docker, reference).await? {
+            Some(facts) => facts,
+            None if self.copy_image(engine, reference).await? => {
+                images::inspect(docker, reference).await?.ok_or_else(missing)?
+            }
+            None => match container.source().filter(|_| container.pull != PullPolicy::Never) {
+                Some(source) => {
+                    tracing::info!(image = source, "the engine does not have the image; it is pulled");
+                    images::pull(docker, &self.pulls, source).await?;
+                    images::inspect(docker, source).await?.ok_or_else(missing)?
+                }
+                None => return Err(missing()),
+            },
+        };
+        images::check_platform(&container.image, &facts, &engine.info.architecture)?;
+        Ok(facts)
+    }
+
+    /// The image to start from.
     async fn image(&self, engine: &Engine, order: &Order, container: &Container) -> Result<ImageFacts, Problem> {
         let refused = |error: EngineError| {
             let problem = match &error {
@@ -78,21 +101,7 @@ impl Shared {
             };
             (problem, error.to_string())
         };
-        let found = images::inspect(&engine.docker, container.reference()).await.map_err(refused)?;
-        let facts = match (found, container.source()) {
-            (Some(facts), _) => facts,
-            (None, Some(source)) if container.pull != PullPolicy::Never => {
-                tracing::info!(image = source, "the engine does not have the image any more; it is pulled");
-                images::pull(&engine.docker, &self.pulls, source).await.map_err(refused)?;
-                let found = images::inspect(&engine.docker, source).await.map_err(refused)?;
-                found.ok_or_else(|| refused(EngineError::Missing(source.to_owned())))?
-            }
-            (None, _) => {
-                let detail = format!("the engine does not have {} ({})", container.image, container.reference());
-                return Err((StartProblem::ImageMissing, detail));
-            }
-        };
-        images::check_platform(&container.image, &facts, &engine.info.architecture).map_err(refused)?;
+        let facts = self.image_of(engine, container).await.map_err(refused)?;
         if !facts.has_command && order.argv.is_empty() && container.entrypoint.is_empty() {
             let detail = format!("the image {} does not say what to run: give `run` or `entrypoint`", container.image);
             return Err((StartProblem::CommandNotFound, detail));
@@ -110,8 +119,7 @@ impl Shared {
     ) -> Result<(Arc<Instance>, bool), Problem> {
         let io =
             |what: &'static str| move |error: std::io::Error| (StartProblem::SpawnFailed, format!("{what}: {error}"));
-        mounts::check(container, &self.options.mounts)
-            .map_err(|error| (StartProblem::ContainerRefused, error.to_string()))?;
+        self.check_mounts(container).map_err(|error| (StartProblem::ContainerRefused, error.to_string()))?;
         let in_host = container.network == Network::Host;
         let wanted = usize::from(in_host) + order.ports.len();
         let ports = match wanted {
@@ -119,7 +127,8 @@ impl Shared {
             number => self.options.ports.reserve(order.instance, number, None).map_err(io("no free port"))?,
         };
         let (server, devices) = (self.options.server.as_str(), self.options.devices.as_slice());
-        let around = PlanInput { server, info: &engine.info, image, ports: &ports, devices };
+        let publish = self.publishes_on();
+        let around = PlanInput { server, info: &engine.info, image, ports: &ports, devices, publish };
         let plan = plan(order, container, around).map_err(|reason| (StartProblem::DeviceMissing, reason))?;
         LogFile::of(&self.options.logs, order.function.as_str(), order.instance)
             .prepare()
@@ -142,6 +151,8 @@ impl Shared {
             port: plan.port,
             function: order.function.to_string(),
             process: Mutex::new(None),
+            route: Mutex::new(None),
+            given_up: AtomicBool::new(false),
             folder,
             journal: Mutex::new(journal),
             address: Mutex::new(None),
@@ -171,7 +182,9 @@ impl Shared {
         self.read_output(engine, instance);
         let found = inspect::inspect(engine, &instance.container).await.map_err(|failed| explain(&failed))?;
         self.located(instance, &found);
-        *instance.address.lock() = ready::address(&found, container.network, instance.port, published);
+        self.locate(instance, &found, (container.network, published))
+            .await
+            .map_err(|reason| (StartProblem::ContainerRefused, reason))?;
         if !found.state.running {
             // Its end may have been reported before anybody knew it.
             self.look_at_end(engine, instance).await;
@@ -182,7 +195,7 @@ impl Shared {
 
     /// Notes which process it is on this host, if it is one.
     pub(super) fn located(&self, instance: &Instance, found: &Inspected) {
-        let process = Some(found.state.pid).filter(|process| *process > 0);
+        let process = Some(found.state.pid).filter(|process| *process > 0 && !self.is_elsewhere());
         *instance.process.lock() =
             process.and_then(|process| Some((process, Cgroups::of(process, &instance.container)?)));
     }
@@ -190,6 +203,9 @@ impl Shared {
     /// An instance whose devices are not there must not fall back to the CPU in silence.
     fn check_devices(&self, engine: &Engine, instance: &Instance, order: &Order) -> Result<(), Problem> {
         let Some(devices) = order.devices.as_ref().filter(|devices| !devices.numbers.is_empty()) else { return Ok(()) };
+        if kip_host::failpoint::cards_are_pretended() {
+            return Ok(());
+        }
         let process = instance.process.lock().as_ref().map(|(process, _)| *process);
         let Some(process) = process else {
             tracing::warn!(instance = %instance.id, "its devices are not verified: it is no process of this host");
@@ -216,7 +232,7 @@ impl Shared {
 }
 
 /// Makes a container. One that an unfinished start left under the same name is replaced.
-async fn create(engine: &Engine, name: &str, plan: &Plan) -> Result<String, Failure> {
+pub(super) async fn create(engine: &Engine, name: &str, plan: &Plan) -> Result<String, Failure> {
     match create_once(engine, name, plan).await {
         Err(Failure::Conflict(_)) => {}
         Err(Failure::Refused(reason)) if reason.contains("already in use") => {}

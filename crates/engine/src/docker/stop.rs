@@ -33,7 +33,7 @@ fn name(signal: Option<StopSignal>) -> &'static str {
 }
 
 /// Whether a process has a say in what a signal does: a handler, or a reason to see it ignored or held back.
-fn takes(process: u32, signal: Option<StopSignal>) -> bool {
+pub(super) fn takes(process: u32, signal: Option<StopSignal>) -> bool {
     let number = match signal.unwrap_or(StopSignal::Term) {
         StopSignal::Hup => libc::SIGHUP,
         StopSignal::Int => libc::SIGINT,

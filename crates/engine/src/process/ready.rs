@@ -69,7 +69,9 @@ async fn probe(order: &Order, port: u16) -> SocketAddr {
 
 async fn answers(order: &Order, address: SocketAddr) -> bool {
     match &order.ready {
-        ReadyProbe::Tcp => matches!(tokio::time::timeout(PROBE_LIMIT, TcpStream::connect(address)).await, Ok(Ok(_))),
+        ReadyProbe::Tcp | ReadyProbe::Exec { .. } => {
+            matches!(tokio::time::timeout(PROBE_LIMIT, TcpStream::connect(address)).await, Ok(Ok(_)))
+        }
         ReadyProbe::Http { path } => {
             let headers = HeaderMap::new();
             let status =
@@ -111,7 +113,7 @@ fn explain(process: &Process, order: &Order, port: u16) -> Failure {
     let startup = order.startup;
     if listeners.iter().any(|listener| listener.address.port() == port) {
         let probe = match &order.ready {
-            ReadyProbe::Tcp => "it did not accept a connection".to_owned(),
+            ReadyProbe::Tcp | ReadyProbe::Exec { .. } => "it did not accept a connection".to_owned(),
             ReadyProbe::Http { path } => format!("GET {path} did not answer 200 to 399"),
         };
         return (StartProblem::NeverReady, format!("it listens on its port {port}, but {probe} within {startup}"));

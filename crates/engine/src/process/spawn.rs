@@ -13,6 +13,7 @@ use super::code::Code;
 use super::journal::{Journal, Stage};
 use super::launch::{Launch, LaunchFailure, launch};
 use super::namespace::Namespace;
+use super::unsafe_isolate::Steps;
 use super::unsafe_spawn::Step;
 use super::watch::Watcher;
 use super::{Process, ProcessBody, cgroup, isolation, streams};
@@ -45,7 +46,7 @@ impl ProcessBody {
             None => io("no free port")(error),
         })?;
         let (port, more_ports) = (ports[0], ports[1..].to_vec());
-        let ids = self.isolation.ids(order.owner);
+        let ids = self.ids_of(order);
         self.check_owner(order, ids).map_err(fail)?;
         let home = self.home(order, ids).map_err(io("it cannot have a home"))?;
         // Code and layers at the paths that their programs know, where that is possible.
@@ -87,7 +88,10 @@ impl ProcessBody {
             self.reads(order, code.folder, (&program, path), home).map_err(io("its folders cannot be shown to it"))?;
         let own = (order.owns_directory && code.is_live()).then(|| reads[0].as_path());
         let folders = if places { placed.as_slice() } else { &[] };
-        let steps = self.isolation.steps(order.owner, &reads, own, folders);
+        let steps = match order.runs {
+            Some(_) => Ok(Steps::default()),
+            None => self.isolation.steps(order.owner, &reads, own, folders),
+        };
         let mut steps = steps.map_err(io("it cannot be kept from the server"))?;
         let views = code.views(&reads[0], order.owns_directory, &self.isolation, steps.ids.as_ref());
         steps.views = views.map_err(io("it cannot be shown the files of its version"))?;
@@ -209,6 +213,11 @@ impl ProcessBody {
         Ok(Some(home))
     }
 
+    /// The user that it runs as; none is that of the server, which only our own programs are.
+    fn ids_of(&self, order: &Order) -> Option<(u32, u32)> {
+        self.isolation.ids(order.owner).filter(|_| order.runs.is_none())
+    }
+
     /// The folders that it needs, with no links in their paths; the one that it runs in comes first.
     fn reads(
         &self,
@@ -220,7 +229,7 @@ impl ProcessBody {
         let mut reads = vec![directory.canonicalize()?];
         if let Some(folder) = &order.writes {
             kip_host::directory::create_private(folder)?;
-            if let Some(ids) = self.isolation.ids(order.owner) {
+            if let Some(ids) = self.ids_of(order) {
                 own_folder(folder, ids)?;
             }
             reads.push(folder.clone());

@@ -170,7 +170,7 @@ impl FunctionCore {
     fn attachable(&self, version: VersionId) -> Option<InstanceId> {
         let own = || self.instances.values().filter(move |instance| instance.version == version);
         let hot = own().filter(|instance| instance.state.class() == Class::Hot && instance.goal.is_none());
-        let hot = hot.min_by_key(|i| (i.unready, i.replace.is_some(), i.attached, i.in_flight, i.id));
+        let hot = hot.min_by_key(|i| (i.unready || i.lost, i.replace.is_some(), i.attached, i.in_flight, i.id));
         let coming = || own().find(|i| matches!(i.state, State::Starting | State::Initializing | State::Waking));
         hot.or_else(coming).map(|instance| instance.id).or_else(|| self.best_sleeper(version))
     }

@@ -199,6 +199,7 @@ impl FunctionCore {
                     && instance.state.class() == Class::Hot
                     && instance.in_flight < hard
                     && !instance.unready
+                    && !instance.lost
             })
         };
         let provisions = !self.provisions.is_empty();

@@ -16,6 +16,14 @@ impl FunctionCore {
         }
     }
 
+    /// While its body has no touch with an instance, it is as if it were not there: another one takes its place, beyond the maximum
+    /// if need be. When it is found there may be one too many, which then goes.
+    pub(super) fn touch(&mut self, id: InstanceId, lost: bool) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.lost = lost;
+        }
+    }
+
     /// The live probe replaces. An instance that is only slow to answer while it works is left to the watchdog, which
     /// looks at the work itself.
     pub(super) fn unhealthy(&mut self, now: u64, id: InstanceId, how: ProbeFailure, effects: &mut Vec<Effect>) {

@@ -14,7 +14,7 @@ use super::Revision;
 use crate::instance::{Goal, Instance};
 use crate::sparse::SparseMap;
 use crate::state::STATES;
-use crate::why::Reason;
+use crate::why::{EndReason, Reason};
 use crate::{Class, Kind, State};
 
 /// All instances of a core, with totals by version.
@@ -133,7 +133,26 @@ fn standing(instance: &Instance) -> CountClass {
 }
 
 impl Part {
+    /// One that its body has no touch with is there and counts as nothing.
+    fn of_lost(instance: &Instance) -> Self {
+        let deadlines = [instance.operation.and_then(|operation| operation.deadline), instance.watch];
+        Self {
+            version: instance.version,
+            state: State::Gone(EndReason::Exited).index(),
+            standing: CountClass::Nothing,
+            in_flight: 0,
+            flags: [false; FLAGS],
+            idle: None,
+            sleeper: None,
+            free: None,
+            deadline: deadlines.into_iter().chain([instance.inherited.map(|(_, until)| until)]).flatten().min(),
+        }
+    }
+
     fn of(instance: &Instance, soft: u32) -> Self {
+        if instance.lost {
+            return Self::of_lost(instance);
+        }
         let class = instance.state.class();
         let (hot, ready) = (class == Class::Hot, instance.state == State::Ready);
         let requested = instance.state == State::Requested;

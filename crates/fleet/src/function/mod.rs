@@ -113,6 +113,7 @@ impl Scratch {
         let (mut busy, mut in_flight) = (0u32, 0u32);
         for instance in own {
             match instance.state {
+                _ if instance.lost => {}
                 // Who waits cannot count on it.
                 State::Ready | State::Busy if instance.unready && queued > 0 => {}
                 State::Busy => {
@@ -246,6 +247,7 @@ impl FunctionCore {
             Event::Settled { instance } => self.settled(now, instance),
             Event::Sized { version, gpu } => self.resize(version, gpu, effects),
             Event::Readiness { instance, ready } => self.readiness(instance, ready),
+            Event::Touch { instance, lost } => self.touch(instance, lost),
             Event::Unhealthy { instance, how } => self.unhealthy(now, instance, how, effects),
             Event::Progress { instance, last } => self.progress(now, instance, last, effects),
             Event::Start { version } => self.come_back(now, version, Reason::AskedFor),

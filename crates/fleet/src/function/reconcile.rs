@@ -434,14 +434,19 @@ impl FunctionCore {
     }
 
     fn last_in(&self, version: VersionId, which: impl Fn(&Instance) -> bool) -> Option<InstanceId> {
-        let mut among = self.instances.values().rev().filter(|i| i.version == version && !self.is_replaced(i));
+        let own = |i: &&Instance| i.version == version && !i.lost && !self.is_replaced(i);
+        let mut among = self.instances.values().rev().filter(own);
         among.find(|instance| which(instance)).map(|instance| instance.id)
     }
 
     /// Whom to give up first: what costs extra, then what is not kept, then what is longest unused.
     fn least_wanted(&self, version: VersionId, which: impl Fn(&Instance) -> bool) -> Option<InstanceId> {
         let among = self.instances.values().filter(|instance| {
-            instance.version == version && which(instance) && instance.goal.is_none() && !self.is_replaced(instance)
+            instance.version == version
+                && which(instance)
+                && !instance.lost
+                && instance.goal.is_none()
+                && !self.is_replaced(instance)
         });
         let rank = |instance: &&Instance| {
             let kept = instance.kind == Kind::Provisioned;
@@ -456,6 +461,7 @@ impl FunctionCore {
             instance.version == version
                 && instance.goal.is_none()
                 && !instance.wants_room
+                && !instance.lost
                 && !self.is_replaced(instance)
         });
         let rank = |instance: &Instance| {

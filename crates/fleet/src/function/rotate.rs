@@ -91,6 +91,7 @@ impl FunctionCore {
                 && instance.id != old
                 && instance.state.class() == Class::Hot
                 && !instance.unready
+                && !instance.lost
                 && instance.replace.is_none()
                 && instance.hot_since >= since
         });

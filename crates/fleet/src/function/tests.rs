@@ -646,6 +646,27 @@ fn packed_fills_the_oldest_and_balanced_spreads() {
 }
 
 #[test]
+fn a_lost_instance_counts_as_nothing_until_it_is_found() {
+    let mut world = World::calm();
+    world.deploy(1, Policy { max: 1, ..policy() });
+    let first = world.arrive();
+    world.advance(90);
+    let lost = world.core.instances().next().expect("one").id;
+    world.step(Event::Touch { instance: lost, lost: true });
+    let second = world.arrive();
+    world.advance(90);
+    assert_eq!(world.states().len(), 2, "another one takes its place, though one is the maximum");
+    assert!(world.running.contains_key(&second));
+    world.leave(second);
+    world.advance(150);
+    assert_eq!(world.states().len(), 2, "and nobody asks the lost one for anything");
+    world.leave(first);
+    world.step(Event::Touch { instance: lost, lost: false });
+    world.advance(20_000);
+    assert!(world.states().is_empty(), "found, it rests and ends as any other: {:?}", world.states());
+}
+
+#[test]
 fn a_core_is_written_down_and_read_back() {
     let mut world = World::calm();
     world.deploy(1, policy());

@@ -123,7 +123,7 @@ impl FunctionCore {
         let in_flight = own().fold(0u32, |sum, other| sum.saturating_add(other.in_flight));
         let demand = queued.saturating_add(in_flight).div_ceil(revision.policy.concurrency.soft.max(1));
         let wanted = demand.max(revision.kept());
-        let serves = |other: &&Instance| other.state.class() == Class::Hot && !other.unready;
+        let serves = |other: &&Instance| other.state.class() == Class::Hot && !other.unready && !other.lost;
         let before = |other: &&Instance| {
             matches!(other.state, State::Starting | State::Initializing | State::Waking) && other.id < instance.id
         };

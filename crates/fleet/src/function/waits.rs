@@ -79,11 +79,11 @@ impl FunctionCore {
         if let Some((retry_in, failure)) = revision.backoff.blocks(now.boot) {
             return Some(WaitReason::Backoff { retry_in, failure });
         }
-        let hot = || own().filter(|instance| instance.state.class() == Class::Hot);
+        let hot = || own().filter(|instance| instance.state.class() == Class::Hot && !instance.lost);
         if hot().next().is_some() && hot().all(|instance| instance.unready) {
             return Some(WaitReason::Unready);
         }
-        let instances = u32::try_from(own().count()).unwrap_or(u32::MAX);
+        let instances = u32::try_from(own().filter(|instance| !instance.lost).count()).unwrap_or(u32::MAX);
         Some(match () {
             () if hot().next().is_none() && revision.on_demand() => WaitReason::Leaving,
             () if !revision.on_demand() && instances >= revision.minimum() => {

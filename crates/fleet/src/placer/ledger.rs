@@ -155,6 +155,13 @@ impl PoolUsage {
         parts.saturating_add(more).div_ceil(1_000)
     }
 
+    /// Of one pool: instances, bytes of memory, thousandths of CPU.
+    pub(super) fn in_pool(&self, pool: u16) -> (u32, u64, u64) {
+        let hosts = || self.hosts.iter().filter(move |((other, _), _)| *other == pool).map(|(_, used)| used);
+        let sum = |of: fn(&HostUse) -> u128| u64::try_from(hosts().map(of).sum::<u128>()).unwrap_or(u64::MAX);
+        (self.pools.get(&pool).copied().unwrap_or(0), sum(|host| host.memory), sum(|host| host.cpu))
+    }
+
     /// Bytes of host memory.
     pub(super) fn memory(&self) -> u64 {
         let sum: u128 = self.hosts.values().map(|host| host.memory).sum();
@@ -193,6 +200,7 @@ impl Shortage {
             quota: self.quota || other.quota,
             port: self.port || other.port,
             yielded: self.yielded.or(other.yielded),
+            pool: self.pool || other.pool,
         }
     }
 
@@ -206,6 +214,7 @@ impl Shortage {
             // Whoever waits for another port is not touched, and for one port all wait in line.
             port: false,
             yielded: self.yielded.filter(|_| need.gpu != Gpu::None),
+            pool: self.pool,
         }
     }
 
@@ -239,6 +248,7 @@ impl Placer {
             },
             kind: waiter.need.kind,
             port: if kept.port == waiter.need.port { 0 } else { waiter.need.port },
+            barred: waiter.need.barred,
         }
     }
 
@@ -254,8 +264,11 @@ impl Placer {
         let within = quota.cards.is_none_or(|cards| empty.cards(&self.inventory, &need) <= u64::from(cards))
             && quota.instances != Some(0);
         within
-            && self.hosts().any(|place| self.fit(place, &need, &empty, 0).is_ok())
-            && self.inventory.pools.iter().any(|pool| pool.max != Some(0))
+            && self.hosts().any(|place| {
+                need.may_be_in(place.pool)
+                    && self.inventory.pools[usize::from(place.pool)].max != Some(0)
+                    && self.fit(place, &need, &empty, 0).is_ok()
+            })
     }
 
     /// Devices of a host that are yielded, a bit each.
@@ -268,7 +281,7 @@ impl Placer {
     pub(super) fn yielded_until(&self, need: &RoomNeed) -> Option<u64> {
         let first = self.yielded.values().min()?;
         let empty = PoolUsage::default();
-        let elsewhere = self.hosts().any(|host| self.fit(host, need, &empty, self.yielded_on(host)).is_ok());
+        let elsewhere = self.open_to(need).any(|host| self.fit(host, need, &empty, self.yielded_on(host)).is_ok());
         (need.gpu != Gpu::None && !elsewhere).then_some(*first)
     }
 
@@ -277,6 +290,12 @@ impl Placer {
         (0u16..).zip(&self.inventory.pools).flat_map(|(pool, declared)| {
             (0u32..).zip(&declared.hosts).map(move |(host, _)| Place { pool, host, devices: 0 })
         })
+    }
+
+    /// The hosts of pools that answer, in which so much may be.
+    pub(super) fn open_to(&self, need: &RoomNeed) -> impl Iterator<Item = Place> {
+        let may = |place: &Place| need.may_be_in(place.pool) && !self.lost.contains(&place.pool);
+        self.hosts().filter(move |place| may(place))
     }
 
     /// Where a waiter fits now. `closed`: what nobody may take, because somebody has waited too long for it, and of which
@@ -311,8 +330,11 @@ impl Placer {
             // It wakes where it sleeps.
             return self.lack_at(holding.place, &missing, used).map_or(Ok(holding.place), Err);
         }
+        if self.open_to(&missing).next().is_none() && self.hosts().any(|host| missing.may_be_in(host.pool)) {
+            return Err(Shortage { pool: true, ..Shortage::default() });
+        }
         let mut least: Option<Shortage> = None;
-        for host in self.hosts().filter(|host| waiter.chosen.is_none_or(|chosen| same_host(chosen, *host))) {
+        for host in self.open_to(&missing).filter(|host| waiter.chosen.is_none_or(|chosen| same_host(chosen, *host))) {
             let full = self.inventory.pools[usize::from(host.pool)]
                 .max
                 .is_some_and(|max| used.pools.get(&host.pool).copied().unwrap_or(0) >= max);

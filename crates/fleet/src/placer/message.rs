@@ -73,6 +73,16 @@ pub enum ToPlacer {
         /// The devices.
         place: Place,
     },
+    /// A pool does not answer: nothing is granted in it.
+    Lose {
+        /// Its number in the inventory.
+        pool: u16,
+    },
+    /// A pool answers again.
+    Find {
+        /// Its number in the inventory.
+        pool: u16,
+    },
     /// What all functions together may take from now on. Nobody is asked for what is beyond it.
     Limit(Quota),
     /// An instance needs so much of its device from now on, when awake: it was measured.

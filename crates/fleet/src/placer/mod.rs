@@ -21,7 +21,7 @@ mod thrash;
 mod victims;
 mod yields;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kip_spec::{InstanceId, VersionId};
 use serde::{Deserialize, Serialize};
@@ -123,6 +123,9 @@ pub struct Placer {
     /// Devices that are not to be used, by pool, host and number: until when, boot time.
     #[serde(default)]
     yielded: BTreeMap<(u16, u32, usize), u64>,
+    /// Pools that do not answer: nothing is granted there.
+    #[serde(default)]
+    lost: BTreeSet<u16>,
 }
 
 impl Placer {
@@ -137,6 +140,7 @@ impl Placer {
             thrash: Vec::new(),
             losses: Losses::default(),
             yielded: BTreeMap::new(),
+            lost: BTreeSet::new(),
         }
     }
 
@@ -145,6 +149,16 @@ impl Placer {
         let hosts = self.inventory.pools.iter().flat_map(|pool| &pool.hosts);
         let memory = hosts.fold(0u64, |sum, host| sum.saturating_add(host.memory));
         (self.holdings.used().memory(), memory, self.waiting.len())
+    }
+
+    /// Pools that do not answer, by their numbers in the inventory.
+    pub fn lost(&self) -> &BTreeSet<u16> {
+        &self.lost
+    }
+
+    /// What is granted in a pool: instances, bytes of memory, thousandths of CPU.
+    pub fn granted_in(&self, pool: u16) -> (u32, u64, u64) {
+        self.holdings.used().in_pool(pool)
     }
 
     /// Instances of all functions that were granted room.
@@ -289,6 +303,13 @@ impl Placer {
             ToPlacer::Cancel { instance } => self.forget_waiter(instance),
             ToPlacer::Yield { place, until } => self.yield_devices(place, until, answers),
             ToPlacer::Regain { place } => self.regain(place),
+            ToPlacer::Lose { pool } => {
+                self.lost.insert(pool);
+                // Others leave room there in vain.
+                let elsewhere = |place: &Place| place.pool != pool;
+                self.waiting.iter_mut().for_each(|waiter| waiter.chosen = waiter.chosen.filter(elsewhere));
+            }
+            ToPlacer::Find { pool } => drop(self.lost.remove(&pool)),
             ToPlacer::Limit(quota) => self.inventory.quota = quota,
             ToPlacer::Resize { instance, gpu } => self.with(instance, |holding| holding.need.gpu = gpu),
             ToPlacer::Serving { instance } => self.serving(now, instance),

@@ -93,8 +93,10 @@ fn offer(function: u32, restore: u64, unused_since: u64) -> ToPlacer {
 }
 
 const NUMBER: OperationNumber = OperationNumber(1);
-const MEMORY: Shortage = Shortage { memory: true, cpu: false, gpu: false, quota: false, port: false, yielded: None };
-const GPU: Shortage = Shortage { gpu: true, cpu: false, memory: false, quota: false, port: false, yielded: None };
+const MEMORY: Shortage =
+    Shortage { memory: true, cpu: false, gpu: false, quota: false, port: false, yielded: None, pool: false };
+const GPU: Shortage =
+    Shortage { gpu: true, cpu: false, memory: false, quota: false, port: false, yielded: None, pool: false };
 const PRESS: FromPlacer = FromPlacer::Press { stretch: 0, longest: 60_000 };
 
 fn waits(function: u32, lack: Shortage) -> FromPlacer {
@@ -239,7 +241,7 @@ fn a_quota_that_cannot_be_kept_costs_nobody_anything() {
 #[test]
 fn a_sleeper_gives_back_what_its_rung_does_not_keep_and_asks_again() {
     let mut desk = PlacerHarness::devices(&[10]);
-    let need = RoomNeed { cpu: 0, memory: 5, gpu: Gpu::Slice(8), kind: DeviceKind::ANY, port: 0 };
+    let need = RoomNeed { cpu: 0, memory: 5, gpu: Gpu::Slice(8), kind: DeviceKind::ANY, port: 0, barred: 0 };
     assert_eq!(desk.step(ask(1, need)), [grant_on(1, 1)]);
     desk.step(ToPlacer::Rests { instance: id(1, 1), rung: Rung::Paused });
     assert_eq!(desk.step(ask(2, slice(8)))[..1], [waits(2, GPU)], "paused keeps the device");
@@ -273,6 +275,29 @@ fn pools_fill_in_order_and_quotas_hold_over_all() {
     assert_eq!(desk.step(ask(5, memory(1)))[..1], [waits(5, quota)]);
     assert_eq!(desk.step(offer(4, 1, 0)), [evict(4, quota)]);
     assert_eq!(desk.step(release(4))[..1], [grant(5)]);
+}
+
+#[test]
+fn nothing_is_granted_in_pools_that_are_barred_or_do_not_answer() {
+    let host = Host { cpu: 1_000, memory: 10, devices: Vec::new() };
+    let pool = |name: &str| Pool { name: name.to_owned(), max: None, hosts: vec![host.clone()] };
+    let inventory = Inventory { pools: vec![pool("own"), pool("far")], ..Inventory::default() };
+    let mut desk = PlacerHarness::new(inventory);
+    let pools = |answers: &[FromPlacer]| match answers {
+        [FromPlacer::Grant { place, .. }] => Some(place.pool),
+        _ => None,
+    };
+    let not_in = |barred| RoomNeed { barred, ..memory(4) };
+    assert_eq!(pools(&desk.step(ask(1, not_in(0b01)))), Some(1));
+    assert!(!desk.placer.could_ever(not_in(0b11)));
+    desk.step(ToPlacer::Lose { pool: 1 });
+    assert_eq!(pools(&desk.step(ask(2, memory(4)))), Some(0));
+    let lost = Shortage { pool: true, ..Shortage::default() };
+    assert_eq!(desk.step(ask(3, not_in(0b01)))[..1], [waits(3, lost)], "it is refused only where it could never be");
+    let answers = desk.step(ToPlacer::Find { pool: 1 });
+    let granted = |answer: &FromPlacer| matches!(answer, FromPlacer::Grant { place, .. } if place.pool == 1);
+    assert!(answers.iter().any(granted), "{answers:?}");
+    assert_eq!((desk.placer.granted_in(0), desk.placer.granted_in(1)), ((1, 4, 0), (2, 8, 0)));
 }
 
 #[test]

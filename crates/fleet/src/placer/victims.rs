@@ -133,7 +133,7 @@ impl Placer {
             return vec![chosen];
         }
         let mut places = Vec::new();
-        for host in self.hosts() {
+        for host in self.open_to(missing) {
             match missing.gpu {
                 Gpu::None => places.push(host),
                 Gpu::Slice(_) => {

@@ -6,6 +6,8 @@ use clap::{Args, Subcommand};
 pub(crate) enum Image {
     /// The images that the engine has, with the functions that use them.
     Ls,
+    /// How much room images take, and how much of it could be had back.
+    Du,
     /// Pull an image, with its progress.
     Pull(ImageArgument),
     /// Remove an image that nothing uses.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kip_spec::people;
 use kip_wire::{ImageInfo, ImageList, ImageName, PullInfo};
+use serde::Serialize;
 
 use crate::arguments::{Image, ImageArgument};
 use crate::client::Client;
@@ -18,6 +19,7 @@ const EVERY: Duration = Duration::from_millis(500);
 pub(crate) async fn run(client: &Client, command: &Image, output: Output) -> anyhow::Result<()> {
     match command {
         Image::Ls => list(client, output).await,
+        Image::Du => usage(client, output).await,
         Image::Pull(named) => {
             let (patient, name) = (client.pulling(), name(named));
             let pulled: ImageName = pulling(client, patient.post("/api/v1/images", &name), output).await?;
@@ -73,8 +75,49 @@ async fn list(client: &Client, output: Output) -> anyhow::Result<()> {
                 id.chars().take(SHORT).collect(),
                 people::size(image.size),
                 if image.functions.is_empty() { "-".to_owned() } else { image.functions.join(", ") },
+                why_it_stays(image).to_owned(),
             ]
         };
-        table(&["IMAGE", "ID", "#SIZE", "FUNCTIONS"], &list.images.iter().map(cells).collect::<Vec<_>>())
+        table(&["IMAGE", "ID", "#SIZE", "FUNCTIONS", "STAYS"], &list.images.iter().map(cells).collect::<Vec<_>>())
     })
+}
+
+/// Why an image is not removed by itself.
+fn why_it_stays(image: &ImageInfo) -> &'static str {
+    match (image.needed, image.kept, image.pulled) {
+        (true, _, _) => "a version needs it",
+        (false, true, _) => "declared",
+        (false, false, true) => "until a limit",
+        (false, false, false) => "not ours",
+    }
+}
+
+/// Bytes and number of images by why they stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+struct ImageRoom {
+    why: &'static str,
+    images: usize,
+    bytes: u64,
+}
+
+async fn usage(client: &Client, output: Output) -> anyhow::Result<()> {
+    let list: ImageList = client.get("/api/v1/images").await?;
+    let room = room_of(&list.images);
+    output.result(&room, |room| {
+        let cells = |room: &ImageRoom| vec![room.why.to_owned(), room.images.to_string(), people::size(room.bytes)];
+        table(&["STAYS", "#IMAGES", "#SIZE"], &room.iter().map(cells).collect::<Vec<_>>())
+    })
+}
+
+fn room_of(images: &[ImageInfo]) -> Vec<ImageRoom> {
+    let mut rooms: Vec<ImageRoom> = Vec::new();
+    for image in images {
+        let why = why_it_stays(image);
+        match rooms.iter_mut().find(|room| room.why == why) {
+            Some(room) => (room.images, room.bytes) = (room.images + 1, room.bytes.saturating_add(image.size)),
+            None => rooms.push(ImageRoom { why, images: 1, bytes: image.size }),
+        }
+    }
+    rooms.sort_by(|a, b| b.bytes.cmp(&a.bytes).then(a.why.cmp(b.why)));
+    rooms
 }

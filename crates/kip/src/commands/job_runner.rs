@@ -25,24 +25,59 @@ const MOST_FILES: usize = 1_000;
 
 /// The program that runs, and whether the end was asked for.
 #[derive(Debug, Default)]
-struct Program {
-    process: Option<u32>,
+struct ProgramState {
+    running: Option<Running>,
     /// A run is under way, or its answer.
     busy: bool,
     ending: bool,
 }
 
-type Shared = Arc<Mutex<Program>>;
+/// What runs, as far as a signal is handed on to it.
+#[derive(Debug, Clone)]
+enum Running {
+    /// A process.
+    Process(u32),
+    /// A container.
+    #[cfg(feature = "docker")]
+    Container(Arc<tokio::sync::Notify>),
+}
+
+/// What is run for each request.
+#[derive(Debug)]
+enum Work {
+    /// A program with its arguments.
+    Program(Vec<String>),
+    /// A container.
+    #[cfg(feature = "docker")]
+    Container(Box<kip_engine::docker::job::JobContainer>),
+}
+
+type Shared = Arc<Mutex<ProgramState>>;
+
+/// What the command line and the environment say.
+fn work(image: bool, argv: &[String]) -> anyhow::Result<Work> {
+    if !image {
+        return Ok(Work::Program(argv.to_vec()));
+    }
+    #[cfg(feature = "docker")]
+    {
+        let text = read(kip_engine::docker::job::JOB).unwrap_or_default();
+        Ok(Work::Container(Box::new(serde_json::from_str(&text)?)))
+    }
+    #[cfg(not(feature = "docker"))]
+    anyhow::bail!("this program was built without containers")
+}
 
 /// Serves until it is ended.
-pub(crate) fn serve(argv: &[String]) -> anyhow::Result<()> {
+pub(crate) fn serve(image: bool, argv: &[String]) -> anyhow::Result<()> {
     let port: u16 = read("PORT").unwrap_or_default().parse()?;
+    let work = work(image, argv)?;
     let program = Shared::default();
     hand_signals_on(program.clone())?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     // One at a time: an instance of a job has one.
     for stream in listener.incoming().flatten() {
-        let _ = connection(stream, argv, &program);
+        let _ = connection(stream, &work, &program);
         if program.lock().ending {
             break;
         }
@@ -64,8 +99,10 @@ fn hand_signals_on(program: Shared) -> anyhow::Result<()> {
                 if std::mem::replace(&mut program.ending, true) {
                     continue;
                 }
-                match program.process {
-                    Some(process) => hand_on(process),
+                match &program.running {
+                    Some(Running::Process(process)) => hand_on(*process),
+                    #[cfg(feature = "docker")]
+                    Some(Running::Container(stop)) => stop.notify_one(),
                     // Its program has ended: its answer is waited for.
                     None if program.busy => {}
                     None => end_at_once(),
@@ -107,12 +144,12 @@ impl Request {
     }
 }
 
-fn connection(stream: TcpStream, argv: &[String], program: &Shared) -> std::io::Result<()> {
+fn connection(stream: TcpStream, work: &Work, program: &Shared) -> std::io::Result<()> {
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     while let Some(request) = next(&mut reader)? {
         let ended = match request.path.as_str() {
-            "/invoke" => run(&request, argv, program),
+            "/invoke" => run(&request, work, program),
             _ => RunResult::refused(404, "no such path"),
         };
         let text = format!("{}\n", ended.answer);
@@ -168,34 +205,46 @@ impl RunResult {
 }
 
 /// Runs the program: what it is given comes in on its standard input, what it writes is the instance's log.
-fn run(request: &Request, argv: &[String], running: &Shared) -> RunResult {
+fn run(request: &Request, work: &Work, running: &Shared) -> RunResult {
     let id = request.header("x-kip-task-id");
     if id.is_empty() {
         return RunResult::refused(409, "a job is run as a task: kip job run, or x-fc-invocation-type: Async");
     }
     // Ids are fit for file names: letters, digits, `_` and `-`.
     let out = read(RESULTS).map(|folder| PathBuf::from(folder).join(id));
-    let Some((program, arguments)) = argv.split_first() else { return RunResult::refused(500, "there is no program") };
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::piped()).env_remove(RESULTS);
-    for (name, header) in [
+    let named = [
         ("KIPWAKE_TASK_ID", "x-kip-task-id"),
         ("KIPWAKE_TASK_ATTEMPT", "x-kip-task-attempt"),
         ("KIPWAKE_TASK_EPOCH", "x-kip-task-epoch"),
         ("KIPWAKE_TASK_DUE", "x-kip-task-due"),
         ("KIPWAKE_PROGRESS", "x-kip-task-progress"),
-    ] {
-        let value = request.header(header);
-        if !value.is_empty() {
-            command.env(name, value);
-        }
-    }
+    ];
+    let values = named.map(|(name, header)| (name, request.header(header).to_owned()));
+    let mut env: Vec<(&str, String)> = values.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     if let Some(out) = &out {
         if let Err(error) = std::fs::create_dir_all(out) {
             return RunResult::refused(500, &format!("{} cannot be made: {error}", out.display()));
         }
-        command.env("KIPWAKE_OUT", out);
+        env.push(("KIPWAKE_OUT", out.display().to_string()));
     }
+    match work {
+        Work::Program(argv) => run_program(argv, &env, out, &request.body, running),
+        #[cfg(feature = "docker")]
+        Work::Container(job) => container::run(job, &env, out, &request.body, running),
+    }
+}
+
+fn run_program(
+    argv: &[String],
+    env: &[(&str, String)],
+    out: Option<PathBuf>,
+    input: &[u8],
+    running: &Shared,
+) -> RunResult {
+    let Some((program, arguments)) = argv.split_first() else { return RunResult::refused(500, "there is no program") };
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).env_remove(RESULTS);
+    command.envs(env.iter().map(|(name, value)| (*name, value.as_str())));
     let killed_before = killed_for_memory();
     // Under the lock: a signal that comes now finds the program, or finds that there is none to be started.
     let mut now = running.lock();
@@ -204,7 +253,7 @@ fn run(request: &Request, argv: &[String], running: &Shared) -> RunResult {
     }
     let mut child = match command.spawn() {
         Ok(child) => {
-            (now.process, now.busy) = (Some(child.id()), true);
+            (now.running, now.busy) = (Some(Running::Process(child.id())), true);
             drop(now);
             child
         }
@@ -217,12 +266,12 @@ fn run(request: &Request, argv: &[String], running: &Shared) -> RunResult {
     };
     if let Some(mut stdin) = child.stdin.take() {
         // A program that does not read what it is given is none the worse for it.
-        let _ = stdin.write_all(&request.body);
+        let _ = stdin.write_all(input);
     }
     let waited = child.wait();
     let interrupted = {
         let mut now = running.lock();
-        now.process = None;
+        now.running = None;
         now.ending
     };
     match waited {
@@ -276,4 +325,88 @@ fn files(folder: PathBuf) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+#[cfg(feature = "docker")]
+mod container {
+    //! A run that is a container.
+
+    use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use kip_engine::docker::job::{JobContainer, JobEnd};
+    use kip_host::environment::read;
+    use kip_spec::reference::escaped;
+    use serde_json::json;
+    use tokio::sync::Notify;
+
+    use super::{RunResult, Running, Shared, files};
+
+    /// 128 and the signal's number, as shells have it.
+    const SIGNALLED: i64 = 128;
+
+    pub(super) fn run(
+        job: &JobContainer,
+        own: &[(&str, String)],
+        out: Option<PathBuf>,
+        input: &[u8],
+        running: &Shared,
+    ) -> RunResult {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return RunResult::refused(500, &error.to_string()),
+        };
+        if let Some(out) = &out {
+            // Whoever the container runs as.
+            let _ = std::fs::set_permissions(out, std::fs::Permissions::from_mode(0o777));
+        }
+        let declared = job.variables.iter().filter_map(|name| Some((name.clone(), read(name)?)));
+        let own = own.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        // A value stands for itself: it was expanded when this process was started.
+        let env = declared.chain(own).map(|(name, value)| (name, escaped(&value))).collect();
+        let stop = Arc::new(Notify::new());
+        {
+            let mut now = running.lock();
+            if now.ending {
+                return RunResult::refused(503, "the instance ends");
+            }
+            (now.running, now.busy) = (Some(Running::Container(stop.clone())), true);
+        }
+        let write = |is_error: bool, bytes: &[u8]| {
+            let _ = match is_error {
+                true => std::io::stderr().write_all(bytes),
+                false => std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush()),
+            };
+        };
+        let ended = runtime.block_on(job.run(env, out.clone(), input, &stop, write));
+        let interrupted = {
+            let mut now = running.lock();
+            now.running = None;
+            now.ending
+        };
+        match ended {
+            Ok(JobEnd { code, out_of_memory }) => {
+                let signal = code.filter(|code| *code > SIGNALLED).map(|code| code - SIGNALLED);
+                let mut answer = json!({
+                    "exitCode": code.filter(|_| signal.is_none()),
+                    "signal": signal,
+                    "out": out.as_ref().map(|out| out.display().to_string()),
+                    "files": out.map(files).unwrap_or_default(),
+                });
+                if out_of_memory {
+                    answer["error"] = json!("the program was killed for its memory limit (resources.memory)");
+                }
+                let code = code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX);
+                RunResult { interrupted, ..RunResult::with_code(code, answer) }
+            }
+            // As a shell says it that cannot start a program.
+            Err(reason) => {
+                let why = format!("the container cannot be run: {reason}");
+                RunResult { interrupted, ..RunResult::with_code(126, json!({ "exitCode": 126, "error": why })) }
+            }
+        }
+    }
 }

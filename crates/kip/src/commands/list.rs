@@ -118,6 +118,7 @@ async fn look(client: &Client, options: &Ps, output: Output) -> anyhow::Result<S
 impl Snapshot {
     fn text(&self) -> String {
         let Self { instances, functions, host } = self;
+        let pools = instances.iter().any(|info| info.pool.is_some());
         let devices = host.as_ref().is_some_and(|host| !host.devices.is_empty());
         let row = |info: &InstanceInfo| {
             let mut row = vec![
@@ -131,6 +132,9 @@ impl Snapshot {
                 info.served.to_string(),
                 info.process.map_or_else(|| "-".to_owned(), |process| process.to_string()),
             ];
+            if pools {
+                row.push(info.pool.clone().unwrap_or_else(|| "-".to_owned()));
+            }
             if devices {
                 row.push(if info.devices.is_empty() { "-".to_owned() } else { info.devices.join(",") });
             }
@@ -139,6 +143,7 @@ impl Snapshot {
         let rows: Vec<Vec<String>> = instances.iter().map(row).collect();
         let mut header =
             vec!["INSTANCE", "FUNCTION", "VERSION", "STATE", "#FOR", "KIND", "#IN FLIGHT", "#SERVED", "#PROCESS"];
+        header.extend(pools.then_some("POOL"));
         header.extend(devices.then_some("DEVICES"));
         let holders = host.as_ref().map(|host| holders(host, instances)).unwrap_or_default();
         format!("{}{}{holders}", table(&header, &rows), wanted(functions))
@@ -161,6 +166,9 @@ fn wanted(functions: &[FunctionInfo]) -> String {
 /// The state, and what is amiss with it.
 fn state(info: &InstanceInfo) -> String {
     let state = &info.state;
+    if info.lost {
+        return format!("{state} (unreachable)");
+    }
     match (&info.waits_for, info.unready, &info.replace) {
         (Some(lack), _, _) => format!("{state} (waits for {lack})"),
         (None, true, _) => format!("{state} (probe fails)"),

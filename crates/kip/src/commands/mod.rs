@@ -32,6 +32,7 @@ mod local;
 pub(crate) mod logs;
 pub(crate) mod model;
 mod nas;
+mod pool;
 mod preset;
 pub(crate) mod provision;
 mod quota;
@@ -141,6 +142,7 @@ pub(crate) async fn run(connection: &Connection, command: Command, output: Outpu
         Command::Bench(options) => bench::run(&options, output).await,
         Command::Simulate(options) => simulate::run(connection, &options, output).await,
         Command::Schema => output.data((serde_json::to_string_pretty(&kip_manifest::schema())? + "\n").as_bytes()),
+        Command::Pool(command) => pool::run(&Client::find(connection)?, &command, output).await,
         Command::Image(command) => image::run(&Client::find(connection)?, &command, output).await,
         Command::Model(command) => model::run(&Client::find(connection)?, &command, output).await,
         Command::Preset(command) => preset::run(&Client::find(connection)?, &command, output).await,

@@ -18,6 +18,25 @@ pub(crate) enum EngineSetting {
     Off,
 }
 
+/// What is set about images.
+pub(super) fn images(values: &BTreeMap<&'static str, Value>) -> Result<kip_control::ImageOptions, Problem> {
+    let given = |key: &'static str| Some(values[key].value.as_str()).filter(|text| *text != "none");
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte);
+    let mut keep = Vec::new();
+    for name in given("images.keep").unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        if !name.bytes().all(plain) {
+            let problem = invalid(format!("images.keep: `{name}` is not the name of an image"));
+            return Err(problem.hint("write names such as \"ghcr.io/team/ocr:3, ubuntu:24.04\", or none"));
+        }
+        keep.push(name.to_owned());
+    }
+    let size = given("images.size").map(str::parse::<kip_spec::Bytes>).transpose();
+    let size = size.map_err(|error| invalid(format!("images.size: {error}")).hint("for example 100GiB, or none"))?;
+    let age = given("images.age").map(str::parse::<kip_spec::Millis>).transpose();
+    let age = age.map_err(|error| invalid(format!("images.age: {error}")).hint("for example 30d, or none"))?;
+    Ok(kip_control::ImageOptions { keep, size: size.map(|size| size.0), age })
+}
+
 /// What is set about containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Containers {

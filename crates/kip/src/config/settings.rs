@@ -159,6 +159,24 @@ pub(super) const SETTINGS: &[Setting] = &[
         form: Form::Size,
     },
     Setting {
+        key: "images.age",
+        default: "none",
+        about: "how long an image that this server pulled stays after a version last needed it",
+        form: Form::Text,
+    },
+    Setting {
+        key: "images.keep",
+        default: "none",
+        about: "images, by commas, that are pulled at the start of the server and kept",
+        form: Form::Text,
+    },
+    Setting {
+        key: "images.size",
+        default: "none",
+        about: "bytes of images that this server pulled; beyond it those go that no version needs",
+        form: Form::Text,
+    },
+    Setting {
         key: "limits.body",
         default: "none",
         about: "bytes of a request's body that the gateway takes",

@@ -36,12 +36,7 @@ impl Engine {
 
     /// A call of its API.
     pub(crate) fn ask(self, method: &str, path: &str, body: Vec<u8>) -> (u16, Vec<u8>) {
-        let socket = self.socket().expect("an engine");
-        let request = http::Request::builder().method(method).uri(path).header("content-type", "application/json");
-        let request = request.body(Full::new(Bytes::from(body))).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let answer = runtime.block_on(http_client::call_socket(&socket, request, Duration::from_secs(60))).unwrap();
-        (answer.status, answer.body.to_vec())
+        ask_engine(&self.socket().expect("an engine"), method, path, body)
     }
 
     /// The containers of a server, as the engine lists them.
@@ -59,6 +54,8 @@ impl Engine {
 #[derive(Debug, Clone)]
 struct Bench {
     engine: Engine,
+    /// The socket of an engine of its own, in place of the common one.
+    socket: Option<PathBuf>,
     /// The folder of its newest server.
     folder: PathBuf,
     /// Where that one's API is, and its key.
@@ -78,7 +75,7 @@ pub(crate) fn on(engine: Engine, test: fn()) {
         );
         return;
     }
-    BENCH.with(|bench| *bench.borrow_mut() = Some(Bench { engine, folder: PathBuf::new(), api: None }));
+    BENCH.with(|bench| *bench.borrow_mut() = Some(Bench { engine, socket: None, folder: PathBuf::new(), api: None }));
     test();
     BENCH.with(|bench| *bench.borrow_mut() = None);
 }
@@ -94,10 +91,32 @@ pub(crate) fn engine() -> Option<Engine> {
 
 /// Further settings of a server in this folder.
 pub(crate) fn settings(folder: &Path) -> String {
-    let Some(Bench { engine, .. }) = bench() else { return String::new() };
+    let Some(Bench { engine, socket, .. }) = bench() else { return String::new() };
     BENCH.with(|bench| bench.borrow_mut().as_mut().expect("a bench").folder = folder.to_owned());
-    let socket = engine.socket().expect("an engine");
+    let socket = socket.or_else(|| engine.socket()).expect("an engine");
     format!("[containers]\nengine = \"{}\"\nmounts = \"{}\"\n", socket.display(), folder.display())
+}
+
+/// Servers of this thread's test use the engine behind this socket from now on.
+pub(crate) fn use_socket(socket: &Path) {
+    BENCH.with(|bench| bench.borrow_mut().as_mut().expect("a bench").socket = Some(socket.to_owned()));
+}
+
+/// Whether an engine answers.
+pub(crate) fn answers(socket: &Path) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let request = http::Request::get("/v1.41/version").body(Full::default()).unwrap();
+    let answer = runtime.block_on(http_client::call_socket(socket, request, Duration::from_secs(10)));
+    answer.is_ok_and(|answer| answer.status == 200)
+}
+
+/// A call of the API of an engine.
+pub(crate) fn ask_engine(socket: &Path, method: &str, path: &str, body: Vec<u8>) -> (u16, Vec<u8>) {
+    let request = http::Request::builder().method(method).uri(path).header("content-type", "application/json");
+    let request = request.body(Full::new(Bytes::from(body))).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answer = runtime.block_on(http_client::call_socket(socket, request, Duration::from_secs(60))).unwrap();
+    (answer.status, answer.body.to_vec())
 }
 
 /// Notes where the newest server is.

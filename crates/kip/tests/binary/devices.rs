@@ -258,7 +258,7 @@ fn an_instance_knows_its_share_and_is_kept_to_it_as_declared() {
 fn a_device_that_programs_of_others_fill_is_left_alone_and_tried_again() {
     let (server, host) = on_the_standin(false);
     let small = host.holder("g", 100 << 20, "100MiB", "idle: {pause: never}");
-    server.deploy(&manifest(&[host.holder("f", 300 << 20, "300MiB", "timeouts: {queue: 20s}"), small]));
+    server.deploy(&manifest(&[host.holder("f", 200 << 20, "300MiB", "timeouts: {queue: 20s}"), small]));
     assert_eq!(get(&server, "g", "/pid").status(), 200);
     let other = host.program(250 << 20);
     until_true("the driver shows it", || {

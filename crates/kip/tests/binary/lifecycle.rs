@@ -406,3 +406,28 @@ fn instances_that_do_not_fit_together() {
     failed.failed(&["KW-3004", "goes on serving", "try: "]);
     pid(&other("/pid"));
 }
+
+#[test]
+pub(crate) fn a_program_says_when_an_instance_is_ready() {
+    let server = Server::start();
+    let (gate, tries) = (server.folder().join("gate"), server.folder().join("tries"));
+    let probe =
+        |script: &str| format!("probes: {{ready: {{exec: [/bin/sh, -c, '{script}']}}}}\ntimeouts: {{startup: 20s}}");
+    server.deploy_without_wait(&manifest(&[function(
+        "f",
+        &[],
+        &probe(&format!("echo x >> {}; test -e {}", tries.display(), gate.display())),
+    )]));
+    let answer = server.later("GET", "/pid");
+    until_true("it was asked", || fs::read_to_string(&tries).is_ok_and(|text| text.lines().count() >= 3));
+    assert_eq!(server.function()["starting"], 1, "its port takes connections, and its program says no");
+    fs::write(&gate, "").unwrap();
+    assert_eq!(answer.join().unwrap().status(), 200);
+    server.kip(&["rm", "f"]).ok();
+    server.until_no_instance();
+    let never = probe("echo not yet >&2; exit 3").replace("20s", "6s");
+    server.deploy_without_wait(&manifest(&[function("f", &[], &never)]));
+    assert_eq!(server.get("/pid").code(), "KW-4004");
+    let why = server.kip(&["why", "f"]).ok().stdout;
+    assert!(why.contains("probes.ready.exec") && why.contains("exit code 3: not yet"), "{why}");
+}

@@ -113,6 +113,12 @@ pub(super) fn codes(c: &Connection) -> Result<Vec<String>> {
     c.prepare(query)?.query_map([], |row| row.get(0))?.collect()
 }
 
+pub(super) fn images(c: &Connection) -> Result<Vec<String>> {
+    let query = "SELECT DISTINCT spec ->> '$.program.image.id' FROM revisions
+         WHERE spec ->> '$.program.image.id' IS NOT NULL ORDER BY 1";
+    c.prepare(query)?.query_map([], |row| row.get(0))?.collect()
+}
+
 fn function_of(row: &Row<'_>, column: usize) -> Result<FunctionName> {
     let name: String = row.get(column)?;
     name.parse().map_err(|error: kip_spec::id::IdError| {

@@ -120,6 +120,10 @@ impl ControlReader for SqliteControl {
         self.database.read(|c| facade::codes(c)).await
     }
 
+    async fn images(&self) -> Result<Vec<String>, Error> {
+        self.database.read(|c| facade::images(c)).await
+    }
+
     async fn keys(&self) -> Result<Vec<StoredKey>, Error> {
         self.database.read(|c| keys::all(c)).await
     }

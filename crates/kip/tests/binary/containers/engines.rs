@@ -16,6 +16,9 @@ super::each_engine!(
     the_port_and_the_command_of_the_image,
     in_the_network_of_the_host,
     a_device_by_its_specification_and_none_without,
+    thirty_containers_start_serve_and_end,
+    a_container_under_a_name_of_ours_is_replaced,
+    a_program_says_when_an_instance_is_ready,
 );
 
 fn a_container_bears_our_labels_and_limits() {
@@ -150,6 +153,49 @@ fn in_the_network_of_the_host() {
     until_true("both are there", || server.function()["hot"] == 2);
     let port = server.get("/env").json()["PORT"].clone();
     assert!(port.as_str().is_some_and(|port| port.parse::<u16>().unwrap() > 1_024), "{port}");
+}
+
+fn thirty_containers_start_serve_and_end() {
+    let server = Server::start();
+    server.deploy_subject(&[], "instances: {min: 30, max: 30}\nidle: {pause: never}");
+    let long = std::time::Duration::from_secs(240);
+    crate::support::until_within(long, "all are there", || (server.function()["hot"] == 30).then_some(()));
+    let calls: Vec<_> = (0..30).map(|_| server.later("GET", "/delay/1500")).collect();
+    let mut names: Vec<String> = calls
+        .into_iter()
+        .map(|call| {
+            let answer = call.join().unwrap();
+            assert_eq!(answer.status(), 200, "{answer:?}");
+            answer.header("x-kip-instance").unwrap().to_owned()
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    assert!(names.len() > 20, "requests are spread: {names:?}");
+    let id = id_of(&server);
+    server.kip(&["rm", "f"]).ok();
+    crate::support::until_within(long, "nothing is left", || {
+        engine().unwrap().containers(&id).is_empty().then_some(())
+    });
+}
+
+fn a_program_says_when_an_instance_is_ready() {
+    crate::lifecycle::a_program_says_when_an_instance_is_ready();
+}
+
+fn a_container_under_a_name_of_ours_is_replaced() {
+    let engine = engine().unwrap();
+    let server = Server::start();
+    server.deploy_subject(&[], "instances: {max: 1}\nidle: {pause: never}");
+    assert_eq!(server.get("/pid").status(), 200);
+    let first: String = server.instances()[0]["id"].as_str().unwrap().to_owned();
+    let (start, number) = first.rsplit_once('-').unwrap();
+    let next = format!("{start}-{}", number.parse::<u32>().unwrap() + 1);
+    let body = json!({"Image": IMAGE, "Cmd": ["/bin/sleep", "1000"]}).to_string().into_bytes();
+    let path = format!("/v1.41/containers/create?name=kipwake-{}-{next}", id_of(&server));
+    assert_eq!(engine.ask("POST", &path, body).0, 201);
+    let _ = server.get("/die");
+    until_true("another one serves", || server.get("/pid").header("x-kip-instance") == Some(next.as_str()));
 }
 
 fn a_device_by_its_specification_and_none_without() {

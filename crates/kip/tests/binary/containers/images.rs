@@ -1,9 +1,16 @@
 //! Images: pinned at a deployment, listed, removed; and what is refused where no engine answers.
 
+use std::net::SocketAddr;
+
 use crate::bodies::{IMAGE, engine};
 use crate::support::{Server, function, manifest, subject, until_true};
 
-super::each_engine!(a_version_keeps_its_image, images_are_listed_and_removed, images_that_cannot_be_had);
+super::each_engine!(
+    a_version_keeps_its_image,
+    images_are_listed_and_removed,
+    images_that_cannot_be_had,
+    images_of_a_registry,
+);
 
 /// Gives the image of the subject another name, or that name another content.
 fn tag(name: &str, extra: Option<&str>) {
@@ -62,6 +69,65 @@ fn images_are_listed_and_removed() {
     server.kip(&["image", "rm", "kip-listed:test"]).ok();
     assert!(has("kip-listed:test").is_none() && has(IMAGE).is_some(), "one name is gone");
     server.kip(&["image", "rm", "kip-listed:test"]).failed(&["KW-4022", "try: "]);
+}
+
+/// One after the other: Podman has one registry in the tests.
+fn images_of_a_registry() {
+    let names = ["kip-foreign", "kip-kept", "kip-free", "kip-needed", "kip-later"];
+    let address = super::registry::serve(&names);
+    an_image_for_another_architecture(address);
+    declared_images_are_kept_and_what_nothing_needs_goes(address);
+}
+
+fn declared_images_are_kept_and_what_nothing_needs_goes(address: SocketAddr) {
+    let names = ["kip-kept", "kip-free", "kip-needed", "kip-later"];
+    let remove_all = || {
+        for name in names {
+            engine().unwrap().ask("DELETE", &format!("/v1.41/images/{address}/{name}:1?force=true"), Vec::new());
+        }
+    };
+    remove_all();
+    let server = Server::with(&format!("[images]\nkeep = \"{address}/kip-kept:1\"\nsize = \"1B\"\n"));
+    let find = |name: &str| {
+        let list = server.ask(&["image", "ls"]);
+        let images = list["images"].as_array().unwrap().clone();
+        let end = format!("{address}/{name}:1");
+        images
+            .into_iter()
+            .find(|image| image["tags"].as_array().unwrap().iter().any(|tag| tag.as_str().unwrap().ends_with(&end)))
+    };
+    let kept = crate::support::until("a declared image is there before anybody asks for it", || find("kip-kept"));
+    assert_eq!((&kept["kept"], &kept["needed"]), (&true.into(), &false.into()), "{kept}");
+    let text = manifest(&[format!("  f:\n    image: {address}/kip-needed:1\n    run: [/none]\n")]);
+    server.deploy_without_wait(&text);
+    let needed = find("kip-needed").expect("the deployment has pulled it");
+    assert_eq!((&needed["needed"], &needed["pulled"]), (&true.into(), &true.into()), "{needed}");
+    // Beyond the limit, what was pulled and is not needed goes at once; what a version needs, or is declared, does not.
+    server.kip(&["image", "pull", &format!("{address}/kip-free:1")]).ok();
+    until_true("it is removed", || find("kip-free").is_none());
+    assert!(find("kip-needed").is_some() && find("kip-kept").is_some() && find_subject(&server));
+    server.kip(&["image", "rm", &format!("{address}/kip-needed:1")]).failed(&["KW-4061", "kip-needed", "try: "]);
+    let room = server.ask(&["image", "du"]);
+    let why: Vec<&str> = room.as_array().unwrap().iter().map(|one| one["why"].as_str().unwrap()).collect();
+    assert!(why.contains(&"a version needs it") && why.contains(&"declared") && why.contains(&"not ours"), "{room}");
+    server.kip(&["rm", "f"]).ok();
+    server.kip(&["image", "pull", &format!("{address}/kip-later:1")]).ok();
+    until_true("nothing needs it any more", || find("kip-needed").is_none());
+    assert!(find("kip-kept").is_some() && find_subject(&server));
+    remove_all();
+}
+
+fn an_image_for_another_architecture(address: SocketAddr) {
+    let server = Server::start();
+    let text = manifest(&[format!("  f:\n    image: {address}/kip-foreign:1\n    run: [/none]\n")]);
+    server.try_deploy(&text).failed(&["KW-4024", "s390x", "kip-foreign"]);
+    engine().unwrap().ask("DELETE", &format!("/v1.41/images/{address}/kip-foreign:1?force=true"), Vec::new());
+}
+
+/// The image of the subject is nobody's but the tests'.
+fn find_subject(server: &Server) -> bool {
+    let list = server.ask(&["image", "ls"]);
+    list.to_string().contains(IMAGE)
 }
 
 fn images_that_cannot_be_had() {

@@ -3,6 +3,11 @@
 mod engines;
 mod files;
 mod images;
+mod jobs;
+mod own_engine;
+mod pools;
+mod registry;
+mod restarts;
 
 use crate::bodies::{Engine, on};
 

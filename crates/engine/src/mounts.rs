@@ -7,7 +7,10 @@ use kip_spec::container::Container;
 use crate::containers::EngineError;
 
 /// Refuses folders that are not below an allowed one. Links are followed first: what is mounted is what they lead to.
-pub(super) fn check(container: &Container, allowed: &[PathBuf]) -> Result<(), EngineError> {
+///
+/// # Errors
+/// [`EngineError::Mount`].
+pub fn check(container: &Container, allowed: &[PathBuf]) -> Result<(), EngineError> {
     for mount in &container.mounts {
         let source = Path::new(&mount.source);
         let real = source.canonicalize().unwrap_or_else(|_| source.to_owned());
@@ -17,6 +20,22 @@ pub(super) fn check(container: &Container, allowed: &[PathBuf]) -> Result<(), En
             real.starts_with(folder) && !real.components().any(|part| part.as_os_str() == "..")
         };
         if !allowed.iter().any(below) {
+            let allowed = allowed.iter().map(|folder| folder.display().to_string()).collect();
+            return Err(EngineError::Mount { folder: mount.source.clone(), allowed });
+        }
+    }
+    Ok(())
+}
+
+/// The same by the names of the folders alone, which are on another host.
+///
+/// # Errors
+/// [`EngineError::Mount`].
+pub fn check_names(container: &Container, allowed: &[PathBuf]) -> Result<(), EngineError> {
+    for mount in &container.mounts {
+        let source = Path::new(&mount.source);
+        let climbs = source.components().any(|part| part.as_os_str() == "..");
+        if climbs || !allowed.iter().any(|folder| source.starts_with(folder)) {
             let allowed = allowed.iter().map(|folder| folder.display().to_string()).collect();
             return Err(EngineError::Mount { folder: mount.source.clone(), allowed });
         }
