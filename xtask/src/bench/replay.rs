@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use std::io::BufReader;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use kip_fleet::Policy;
 use kip_host::clock::monotonic_micros;
 use kip_manifest::{Deployer, Source};
 use kip_sim::replay::trace::{ReadOptions, Reader, Service};
-use kip_sim::replay::{Costs, Delays, InstanceTimes, OperationTime, Outcome, Setup, TraceRequest, replay};
+use kip_sim::replay::{Costs, Delays, InstanceTimes, OperationTime, Outcome, Policy, Setup, TraceRequest, replay};
 
 use super::server::{Server, exchange};
 
@@ -115,8 +114,8 @@ fn simulated(requests: &[TraceRequest], plan: &Plan) -> Result<Outcome> {
     Ok(replay(requests.iter().copied(), setup))
 }
 
-/// What was seen of the server.
-struct Seen {
+/// What the server made of the trace.
+struct ServerOutcome {
     delays: Delays,
     active: u64,
     asleep: u64,
@@ -124,28 +123,26 @@ struct Seen {
     failed: u64,
 }
 
-fn real(requests: &[TraceRequest], plan: &Plan) -> Result<Seen> {
+fn real(requests: &[TraceRequest], plan: &Plan) -> Result<ServerOutcome> {
     let server = Server::start_at(&format!("delay {}: resume", plan.wake))?;
     server.deploy(&declaration(plan)?)?;
     std::thread::sleep(SETTLE);
-    let seen = Mutex::new((Delays::default(), 0u64));
+    // The delay of each request; nothing for one that failed.
+    let (ended, ends) = mpsc::channel::<Option<u64>>();
     let (gateway, begin) = (server.gateway, monotonic_micros());
     std::thread::scope(|scope| {
         for request in requests {
             let due = begin + request.at * 1_000;
             std::thread::sleep(Duration::from_micros(due.saturating_sub(monotonic_micros())));
-            let seen = &seen;
+            let ended = ended.clone();
             // Small stacks: hundreds wait at once.
             let work = std::thread::Builder::new().stack_size(256 << 10);
             let spawned = work.spawn_scoped(scope, move || {
                 let target = format!("/f/f/delay/{}", request.service * 1_000);
                 let answer = exchange(gateway, "GET", &target, "", b"");
                 let took = (monotonic_micros() - due) / 1_000;
-                let mut seen = seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                match answer {
-                    Ok((200, _)) => seen.0.add(took.saturating_sub(request.service)),
-                    _ => seen.1 += 1,
-                }
+                let delay = matches!(answer, Ok((200, _))).then(|| took.saturating_sub(request.service));
+                let _ = ended.send(delay);
             });
             if let Err(error) = spawned {
                 eprintln!("a request cannot be sent: {error}");
@@ -164,8 +161,15 @@ fn real(requests: &[TraceRequest], plan: &Plan) -> Result<Seen> {
     reasons(&server)?;
     let sum = |states: &[&str]| states.iter().filter_map(|state| times.get(*state)).sum();
     let starts = usage["versions"].as_array().into_iter().flatten().filter_map(|version| version["instances"].as_u64());
-    let (delays, failed) = seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok(Seen {
+    drop(ended);
+    let (mut delays, mut failed) = (Delays::default(), 0);
+    for end in ends {
+        match end {
+            Some(delay) => delays.add(delay),
+            None => failed += 1,
+        }
+    }
+    Ok(ServerOutcome {
         delays,
         active: sum(&["starting", "initializing", "ready", "busy", "waking", "draining", "stopping"]),
         asleep: sum(&["pausing", "paused", "parking", "parked", "spilling", "spilled"]),
@@ -190,7 +194,7 @@ fn reasons(server: &Server) -> Result<()> {
     Ok(())
 }
 
-fn compare(simulated: &Outcome, real: &Seen) -> Result<()> {
+fn compare(simulated: &Outcome, real: &ServerOutcome) -> Result<()> {
     let costs = Costs::of(simulated);
     let within = |one: u64, other: u64, least: u64, per_mille: u64| {
         one.abs_diff(other) <= least.max(one.max(other) * per_mille / 1_000)

@@ -12,6 +12,8 @@ pub mod trace;
 
 pub use bounds::{Bounds, BoundsMeter, bounds};
 pub use delays::Delays;
+pub use kip_fleet::Policy;
+
 pub use driver::{FunctionExplanation, Outcome, Replay, Setup, replay};
 pub use report::{Costs, Prices};
 pub use request::{InstanceTimes, OperationTime, TraceRequest};
